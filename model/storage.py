@@ -1,0 +1,178 @@
+"""Durable files: written whole or not at all, and verified before use. The only module that writes under the data root.
+
+The recipe is PostgreSQL's durable rename: temporary name in the same folder, fsync, rename, fsync of the folder. A failed
+fsync is never retried; the temporary is dropped and the error goes up.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from model.errors import CorruptFolder, StorageFull
+
+MANIFEST = "manifest.json"
+TEMPORARY = ".tmp-"
+_CHUNK = 1 << 20  # bytes read at a time while hashing
+_passed: dict[str, int] = {}
+
+
+def fault_point(name: str) -> None:
+    """Die by SIGKILL here when the environment says `FAULT_POINT=name:nth`; otherwise do nothing."""
+    wanted = os.environ.get("FAULT_POINT")
+    if wanted is None:
+        return
+    target, _, nth = wanted.partition(":")
+    if target == name:
+        _passed[name] = _passed.get(name, 0) + 1
+        if _passed[name] == int(nth or 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Put `data` at `path`; after a crash the path holds the old content or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f"{TEMPORARY}{uuid4().hex}"
+    try:
+        with temporary.open("xb") as stream:
+            fault_point("storage.temp_open")
+            stream.write(data)
+            fault_point("storage.written")
+            stream.flush()
+            os.fsync(stream.fileno())
+        fault_point("storage.fsynced")
+        temporary.replace(path)
+        fault_point("storage.renamed")
+        _fsync_folder(path.parent)
+        fault_point("storage.folder_fsynced")
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_bytes` of `value` as indented, sorted JSON."""
+    write_bytes(path, _json(value))
+
+
+@contextmanager
+def stage(final: Path) -> Iterator[Path]:
+    """A new folder that appears at `final` whole and durable when the block ends without an error, and never otherwise.
+
+    When `final` exists already (another attempt got there first), the new one is dropped: folders are immutable.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.parent / f"{TEMPORARY}{uuid4().hex}"
+    temporary.mkdir()
+    fault_point("storage.temp_open")
+    try:
+        yield temporary
+        fault_point("storage.written")
+        for file in sorted(temporary.rglob("*")):
+            _fsync_path(file)
+        _fsync_folder(temporary)
+        fault_point("storage.fsynced")
+        if not final.exists():
+            temporary.rename(final)
+            fault_point("storage.renamed")
+            _fsync_folder(final.parent)
+            fault_point("storage.folder_fsynced")
+    finally:
+        if temporary.exists():
+            shutil.rmtree(temporary)
+
+
+def write_manifest(folder: Path, fields: dict[str, Any]) -> str:
+    """Describe the folder's files (`files: {name: {sha256, size}}`) beside `fields`; returns the manifest's own sha256."""
+    files = {
+        file.relative_to(folder).as_posix(): {"sha256": sha256_file(file), "size": file.stat().st_size}
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.name != MANIFEST
+    }
+    data = _json({**fields, "files": files})
+    (folder / MANIFEST).write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def verify(folder: Path, manifest_sha256: str | None = None) -> dict[str, Any]:
+    """The manifest of `folder`, after every file's size and hash (and the manifest's own, when given) proved right.
+
+    Raises `CorruptFolder`. Parses nothing but the manifest.
+    """
+    try:
+        data = (folder / MANIFEST).read_bytes()
+        if manifest_sha256 is not None and hashlib.sha256(data).hexdigest() != manifest_sha256:
+            raise CorruptFolder("the manifest differs from the registered one")
+        manifest: dict[str, Any] = json.loads(data)
+        expected: dict[str, dict[str, Any]] = manifest["files"]
+        present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
+        if present != set(expected):
+            raise CorruptFolder("files are missing or unknown files stand beside the manifest")
+        for name, facts in expected.items():
+            file = folder / name
+            if file.stat().st_size != facts["size"] or sha256_file(file) != facts["sha256"]:
+                raise CorruptFolder(f"{name} differs from its manifest")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptFolder("the manifest cannot be read") from error
+    return manifest
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder so that a crash leaves it whole or under a temporary name that `sweep` takes."""
+    if folder.exists():
+        doomed = folder.parent / f"{TEMPORARY}{uuid4().hex}"
+        folder.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def sweep(root: Path) -> int:
+    """Remove what crashed writers left under `root`; only for a start, when nobody writes. Returns how many."""
+    leftovers = [path for path in root.rglob(f"{TEMPORARY}*")] if root.exists() else []
+    for path in leftovers:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+def require_free(path: Path, need: int) -> None:
+    """Raise `StorageFull` unless the file system that holds `path` has `need` bytes free."""
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    if shutil.disk_usage(existing).free < need:
+        raise StorageFull("not enough free space under the data root")
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
+
+
+def _fsync_path(path: Path) -> None:
+    if path.is_dir():
+        _fsync_folder(path)
+        return
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
