@@ -1,0 +1,88 @@
+"""Language tags (BCP 47), names and scripts, from langcodes and CLDR. Does not detect languages."""
+
+import unicodedata
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import langcodes
+import regex
+from langcodes.tag_parser import LanguageTagError
+
+from model.errors import LanguageTagInvalid
+
+_MAX_LENGTH = 35  # RFC 5646, section 4.4.1: room for every sensible tag
+_SHAPE = regex.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
+# ISO 15924 codes that name several Unicode scripts
+_COMPOSED = {
+    "Jpan": ("Hani", "Hira", "Kana"),
+    "Kore": ("Hang", "Hani"),
+    "Hans": ("Hani",),
+    "Hant": ("Hani",),
+    "Hanb": ("Hani", "Bopo"),
+}
+_RIGHT_TO_LEFT = {"Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm", "Rohg", "Mand", "Samr", "Aran"}
+
+
+@dataclass(frozen=True)
+class LanguageNames:
+    """How a person reads a language: English name, the name in its own script, and the direction of its text."""
+
+    name: str
+    native_name: str
+    direction: Literal["ltr", "rtl"]
+
+
+@cache
+def canonical(tag: str) -> str:
+    """The canonical form of a BCP 47 tag (`iw` -> `he`, `eng` -> `en`); raises `LanguageTagInvalid`."""
+    refusal = LanguageTagInvalid("not a BCP 47 tag of a registered language, such as `cy`, `pt-BR` or `zh-Hant`")
+    if len(tag) > _MAX_LENGTH or not _SHAPE.fullmatch(tag):
+        raise refusal
+    try:
+        language = langcodes.Language.get(tag, normalize=True)
+    except (LanguageTagError, ValueError) as error:
+        raise refusal from error
+    if language.language is None or not language.is_valid():
+        raise refusal
+    return language.to_tag()
+
+
+@cache
+def names(tag: str) -> LanguageNames:
+    """English and native name and text direction of a canonical tag."""
+    language = langcodes.Language.get(tag)
+    native = language.autonym()
+    script = language.maximize().script
+    return LanguageNames(
+        name=language.display_name("en"),
+        native_name=native if native else tag,
+        direction="rtl" if script in _RIGHT_TO_LEFT else "ltr",
+    )
+
+
+@cache
+def scripts(tag: str) -> frozenset[str]:
+    """ISO 15924 codes of the Unicode scripts the language is written in; empty when nobody recorded it."""
+    script = langcodes.Language.get(tag).maximize().script
+    if script is None or script in {"Zyyy", "Zzzz"}:
+        return frozenset()
+    return frozenset(_COMPOSED.get(script, (script,)))
+
+
+def in_script(text: str, tag: str) -> bool | None:
+    """Whether most letters of `text` are in the language's script; None when the script or the letters are unknown.
+
+    Latin letters among others (brand names, units) are what the majority rule is for.
+    """
+    expected = scripts(tag)
+    letters = [character for character in text if unicodedata.category(character)[0] == "L"]
+    if not expected or not letters:
+        return None
+    matcher = _matcher(expected)
+    return sum(1 for letter in letters if matcher.fullmatch(letter)) * 2 >= len(letters)
+
+
+@cache
+def _matcher(codes: frozenset[str]) -> "regex.Pattern[str]":
+    return regex.compile("[" + "".join(rf"\p{{Script={code}}}" for code in sorted(codes)) + "]")
