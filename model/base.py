@@ -1,0 +1,155 @@
+"""Opens a base: any open_clip model with CLIP's BPE tokenizer, or the bundled one. Frozen from here on; trains nothing.
+
+A base is asked for as `bundled`, `NAME/PRETRAINED` (open_clip's own list, fetched from the model hub) or
+`NAME@/path/to/checkpoint.safetensors`.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from model.errors import BaseNotFound, BaseNotSupported
+
+BUNDLED = "pictoglot-emoji"
+BOT, EOT = 49406, 49407  # begin and end of text; every row from EOT + 1 on belongs to a learned language
+VOCABULARY = 49408  # rows of CLIP's own table
+_BUNDLE = Path(__file__).parent / "bundled"
+
+
+@dataclass(frozen=True)
+class Base:
+    """A frozen CLIP: an image tower, a text tower without its table, and the table (49408, width) of English rows.
+
+    `image_fingerprint` and `text_fingerprint` are hex sha256 over configuration and weights of each half.
+    """
+
+    name: str
+    model: nn.Module
+    preprocess: Callable[[Image.Image], Tensor]
+    table: Tensor
+    context_length: int
+    dimension: int
+    image_fingerprint: str
+    text_fingerprint: str
+    device: torch.device
+
+    def picture_features(self, images: list[Image.Image]) -> Tensor:
+        """Features (n, dimension) of RGB pictures, not normalised."""
+        pixels = torch.stack([self.preprocess(image) for image in images]).to(self.device)  # (n, 3, side, side)
+        encode: Callable[[Tensor], Tensor] = self.model.encode_image  # type: ignore[assignment]
+        return encode(pixels)
+
+    def text_features(self, embedded: Tensor, last: Tensor) -> Tensor:
+        """Features (n, dimension), not normalised, of token rows `embedded` (n, length, width) read off at `last` (n,).
+
+        `last` is where each text's end-of-text token stands: CLIP's own search for the largest id would be wrong once
+        learned ids lie above it. Differentiable in `embedded`; whatever stands after `last` has no influence.
+        """
+        tower: Any = getattr(self.model, "text", self.model)
+        length = embedded.shape[1]
+        hidden = embedded + tower.positional_embedding[:length]  # (n, length, width)
+        hidden = tower.ln_final(tower.transformer(hidden, attn_mask=tower.attn_mask[:length, :length]))
+        pooled = hidden[torch.arange(len(last), device=hidden.device), last]  # (n, width)
+        projection = tower.text_projection
+        if projection is None:
+            return pooled
+        return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection  # type: ignore[no-any-return]
+
+
+def open_base(spec: str, device: str | None = None) -> Base:
+    """Open a base by name; raises `BaseNotSupported` or `BaseNotFound` with one sentence that says why."""
+    name, pretrained = _parse(spec)
+    config = open_clip.get_model_config(name)
+    if config is None:
+        raise BaseNotFound(f"open_clip knows no model named {name}")
+    _require_clip_text(name, config)
+    try:
+        model = open_clip.create_model(name, pretrained=pretrained, require_pretrained=True)
+    except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
+        raise BaseNotFound(f"the weights of {spec.partition('@')[0]} cannot be loaded") from error
+    model = model.float().eval().requires_grad_(False)
+    return _describe(name, model, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+
+
+def _parse(spec: str) -> tuple[str, str]:
+    """The open_clip name and its weights: a tag of open_clip's list or a local file."""
+    if spec == "bundled":
+        open_clip.add_model_config(_BUNDLE / f"{BUNDLED}.json")
+        return BUNDLED, str(_BUNDLE / f"{BUNDLED}.safetensors")
+    name, at, path = spec.partition("@")
+    if at:
+        if not path.endswith(".safetensors"):
+            raise BaseNotSupported("a local checkpoint must be a .safetensors file: other formats can run code when read")
+        if not Path(path).is_file():
+            raise BaseNotFound("the checkpoint file does not exist")
+        return name, path
+    name, slash, tag = spec.partition("/")
+    if not slash:
+        raise BaseNotFound("a base is written `bundled`, NAME/PRETRAINED or NAME@/path/to/checkpoint.safetensors")
+    if open_clip.get_model_config(name) is not None and tag not in open_clip.list_pretrained_tags_by_model(name):
+        raise BaseNotFound(f"open_clip has no weights {tag} for {name}")
+    return name, tag
+
+
+def _require_clip_text(name: str, config: dict[str, Any]) -> None:
+    text = config["text_cfg"]
+    foreign = text.get("hf_tokenizer_name") or text.get("hf_model_name")
+    if foreign:
+        raise BaseNotSupported(f"{name} reads text with the tokenizer {foreign}, not with CLIP's BPE")
+    if text.get("tokenizer_kwargs") or text.get("vocab_size", VOCABULARY) != VOCABULARY:
+        raise BaseNotSupported(f"{name} changes CLIP's BPE tokenizer")
+    if "multimodal_cfg" in config or text.get("embed_cls") or text.get("pool_type", "argmax") != "argmax":
+        raise BaseNotSupported(f"the text tower of {name} does not read its features off the end-of-text token")
+    if text.get("no_causal_mask"):
+        raise BaseNotSupported(f"the text tower of {name} is not causal")
+
+
+def _describe(name: str, model: nn.Module, device: torch.device) -> Base:
+    tower: Any = getattr(model, "text", model)
+    visual: Any = model.visual
+    preprocess_cfg = PreprocessCfg(**visual.preprocess_cfg)
+    image_part = {key: value for key, value in model.state_dict().items() if key.startswith("visual.")}
+    text_part = {
+        key: value
+        for key, value in model.state_dict().items()
+        if not key.startswith("visual.") and key not in {"logit_scale", "logit_bias"}
+    }
+    table = tower.token_embedding.weight.detach().clone()
+    model.to(device)
+    return Base(
+        name=name,
+        model=model,
+        preprocess=image_transform_v2(preprocess_cfg, is_train=False),
+        table=table,
+        context_length=int(tower.context_length),
+        dimension=_dimension(tower),
+        image_fingerprint=_fingerprint(image_part, json.dumps(visual.preprocess_cfg, sort_keys=True, default=list)),
+        text_fingerprint=_fingerprint(text_part, ""),
+        device=device,
+    )
+
+
+def _dimension(tower: Any) -> int:
+    projection = tower.text_projection
+    if projection is None:
+        return int(tower.ln_final.weight.shape[0])
+    return int(projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1])
+
+
+def _fingerprint(tensors: dict[str, Tensor], extra: str) -> str:
+    digest = hashlib.sha256(extra.encode())
+    for key in sorted(tensors):
+        tensor = tensors[key].detach().cpu().contiguous()
+        digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
+    return digest.hexdigest()

@@ -1,0 +1,103 @@
+"""The only inference surface: texts of any mix of languages, and pictures, to unit vectors. Trains nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from model import version
+from model.base import Base
+from model.errors import VersionCorrupt
+from model.table import Table, View, pad
+from model.tokenizer import Tokenizer
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class VersionFolder:
+    """Where a version lies and what the registry says its manifest's hash is."""
+
+    number: int
+    language: str
+    path: Path
+    manifest_sha256: str | None
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """Vectors (n, dimension) of unit length; per text whether it was cut to the context, and how many tokens it had."""
+
+    vectors: Vectors
+    truncated: list[bool]
+    tokens: list[int]
+
+
+class Encoder:
+    """One base and the rows of every version opened so far. Views stay valid for its life; safe from several threads."""
+
+    def __init__(self, base: Base) -> None:
+        self.base = base
+        self.table = Table(base.table.to(base.device))
+        self.base_view = View.of_base(Tokenizer(), base.context_length)
+        self.dimension = base.dimension
+        self.image_fingerprint = base.image_fingerprint
+        self.text_fingerprint = base.text_fingerprint
+
+    def open(self, folders: Sequence[VersionFolder], onto: View | None = None) -> View:
+        """The view of a version given its lineage, oldest first without the base; `onto` is an ancestor already open.
+
+        Raises `VersionCorrupt` when a folder differs from its manifest, or was made for another base.
+        """
+        view = onto or self.base_view
+        for folder in folders:
+            learned, manifest = version.read(folder.path, folder.manifest_sha256)
+            if manifest.get("text_fingerprint") != self.text_fingerprint:
+                raise VersionCorrupt(f"version {folder.number} was made for another base")
+            view = self.extend(view, folder.number, folder.language, learned)
+        return view
+
+    def extend(self, view: View, number: int, language: str, learned: version.Learned) -> View:
+        """The view of what an expansion learned on top of `view`, before or after it is a version on disk."""
+        if learned.rows.rows.shape[1] != self.base.table.shape[1]:
+            raise VersionCorrupt(f"the rows of version {number} have another width than the base's")
+        tokenizer = learned.tokenizer(view.tokenizer)
+        return view.extend(number, language, tokenizer, self.table, learned.rows)
+
+    @torch.inference_mode()
+    def texts(self, items: Sequence[tuple[View, str]], batch: int = 256) -> EncodedTexts:
+        """Unit vectors of cleaned texts, each read through its own view, in the order given."""
+        sequences, truncated, tokens = [], [], []
+        for view, text in items:
+            (ids,) = view.tokens([text])
+            sequence, cut = view.sequence(ids)
+            sequences.append(sequence)
+            truncated.append(cut)
+            tokens.append(len(ids))
+        vectors = np.empty((len(items), self.dimension), dtype=np.float32)
+        by_length = sorted(range(len(items)), key=lambda place: len(sequences[place]))  # little padding
+        rows = self.table.rows
+        for start in range(0, len(by_length), batch):
+            chosen = by_length[start : start + batch]
+            numbers, last = pad([sequences[place] for place in chosen])
+            features = self.base.text_features(rows[numbers.to(rows.device)], last.to(rows.device))
+            vectors[chosen] = _unit(features)
+        return EncodedTexts(vectors, truncated, tokens)
+
+    @torch.inference_mode()
+    def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
+        """Unit vectors (n, dimension) of RGB pictures."""
+        found = [
+            _unit(self.base.picture_features(list(images[start : start + batch])))
+            for start in range(0, len(images), batch)
+        ]
+        return np.concatenate(found) if found else np.empty((0, self.dimension), dtype=np.float32)
+
+
+def _unit(features: torch.Tensor) -> Vectors:
+    unit: Vectors = torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
+    return unit

@@ -1,0 +1,134 @@
+"""Physical token-embedding rows, copy-on-write, and views: which row a version reads for which token. Trains nothing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from threading import Lock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.base import BOT, EOT, VOCABULARY
+from model.tokenizer import Tokenizer
+
+NO_ROW = -1  # a token that exists for the tokenizer, but that no language ever trained
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Rows by token id: `ids` (n,) int64, ascending; `rows` (n, width) float32."""
+
+    ids: NDArray[np.int64]
+    rows: Tensor
+
+
+class Table:
+    """All rows of all opened versions, (count, width) float32, append-only: a row once written never changes.
+
+    Readers take `rows` once and index it; an append either writes behind what they can name or moves to a larger
+    tensor, so neither ever disturbs the other.
+    """
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
+        self._count = len(rows)
+        self._lock = Lock()
+
+    def append(self, rows: Tensor) -> NDArray[np.int32]:
+        """Write `rows` (n, width) behind the others; returns their physical numbers (n,)."""
+        with self._lock:
+            first, self._count = self._count, self._count + len(rows)
+            if self._count > len(self.rows):
+                room = max(self._count, len(self.rows) + len(self.rows) // 4)
+                grown = self.rows.new_empty((room, self.rows.shape[1]))
+                grown[:first] = self.rows[:first]
+                self.rows = grown
+            self.rows[first : self._count] = rows
+            return np.arange(first, self._count, dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class View:
+    """A version opened for encoding: its tokenizer and, for each token id, the physical row it reads.
+
+    `physical` (size,) int32, `NO_ROW` where nothing was trained. `learned` (size,) int16 counts the languages on the
+    way from the base to this version whose corpus held the token.
+    """
+
+    version: int
+    language: str | None
+    tokenizer: Tokenizer
+    context_length: int
+    physical: NDArray[np.int32] = field(repr=False)
+    learned: NDArray[np.int16] = field(repr=False)
+
+    @staticmethod
+    def of_base(tokenizer: Tokenizer, context_length: int) -> "View":
+        """Version 0: CLIP's tokenizer and CLIP's rows."""
+        physical = np.arange(VOCABULARY, dtype=np.int32)
+        return View(0, "en", tokenizer, context_length, physical, np.zeros(VOCABULARY, dtype=np.int16))
+
+    def extend(self, version: int, language: str, tokenizer: Tokenizer, table: Table, added: TokenRows) -> "View":
+        """The view of a version made on top of this one: its rows replace or join this one's, which stays as it is."""
+        physical = np.full(tokenizer.size, NO_ROW, dtype=np.int32)
+        physical[: len(self.physical)] = self.physical
+        physical[added.ids] = table.append(added.rows)
+        learned = np.zeros(tokenizer.size, dtype=np.int16)
+        learned[: len(self.learned)] = self.learned
+        learned[added.ids] += 1
+        return View(version, language, tokenizer, self.context_length, physical, learned)
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of cleaned texts without specials; a token without a row is decomposed into parts that have one."""
+        fallback = self._fallback
+        encoded = self.tokenizer.encode(texts)
+        if not fallback:
+            return encoded
+        return [[part for number in ids for part in fallback.get(number, (number,))] for ids in encoded]
+
+    def sequence(self, ids: Sequence[int]) -> tuple[NDArray[np.int32], bool]:
+        """Physical rows (length,) of a text with begin and end of text, cut to the context; and whether it was cut."""
+        room = self.context_length - 2
+        return self.physical[[BOT, *ids[:room], EOT]], len(ids) > room
+
+    def known_share(self, text: str) -> float:
+        """Share of the text's tokens that some learned language trained, 0..1; of the base's own text always 1."""
+        (ids,) = self.tokens([text])
+        if self.version == 0 or not ids:
+            return 1.0
+        return float((self.learned[ids] > 0).mean())
+
+    def frequency(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """TEIR's f of each id (learning.md section 3): 2 for CLIP's rows, 1 for others, plus one per earlier language."""
+        known = ids < len(self.learned)
+        learned = np.where(known, self.learned[np.where(known, ids, 0)], 0)
+        return np.where(ids < VOCABULARY, 2, 1) + learned
+
+    @cached_property
+    def _fallback(self) -> dict[int, tuple[int, ...]]:
+        """Trained parts of each token that nothing trained; CLIP's rows all count as trained."""
+        parts = self.tokenizer.parts
+        found: dict[int, tuple[int, ...]] = {}
+
+        def trained(number: int) -> tuple[int, ...]:
+            if self.physical[number] != NO_ROW:
+                return (number,)
+            left, right = parts[number]
+            return trained(left) + trained(right)
+
+        for number in np.flatnonzero(self.physical == NO_ROW):
+            if int(number) in parts:
+                found[int(number)] = trained(int(number))
+        return found
+
+
+def pad(sequences: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
+    """Stack row numbers to (n, longest) int64, filled up with each text's last one, and where it stands (n,)."""
+    last = torch.tensor([len(sequence) - 1 for sequence in sequences])
+    stacked = np.empty((len(sequences), int(last.max()) + 1), dtype=np.int64)
+    for line, sequence in zip(stacked, sequences, strict=True):
+        line[: len(sequence)] = sequence
+        line[len(sequence) :] = sequence[-1]
+    return torch.from_numpy(stacked), last

@@ -1,0 +1,42 @@
+"""TEIR: how new token-embedding rows start, and how much older ones may move (learning.md sections 2 and 3)."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+
+def new_rows(count: int, existing: Tensor, generator: torch.Generator) -> Tensor:
+    """`count` rows drawn from N(mean, std) of all elements of the `existing` table (rows, width)."""
+    std, mean = torch.std_mean(existing)  # scalars, std unbiased: the published choice
+    drawn = torch.randn((count, existing.shape[1]), generator=generator)
+    return drawn * std.cpu() + mean.cpu()
+
+
+def row_scale(frequency: NDArray[np.int64]) -> Tensor:
+    """1 / f per row, (n, 1) float32: the more languages trained a row, the less this one may move it."""
+    return torch.from_numpy((1.0 / frequency).astype(np.float32)).unsqueeze(1)
+
+
+class ScaledAdamW:
+    """AdamW over a table whose gradient and decay are scaled per row, and over the loss's temperature without either.
+
+    Order of one step as published: decay W *= 1 - lr * decay * scale, then gradient *= scale, then Adam. A row of scale
+    0 keeps every bit.
+    """
+
+    def __init__(self, table: nn.Parameter, scale: Tensor, others: list[nn.Parameter], *, decay: float) -> None:
+        self.table, self.scale, self.decay = table, scale, decay
+        self.adam = torch.optim.Adam([table, *others], lr=0.0, betas=(0.9, 0.999), eps=1e-6, foreach=False)
+
+    @torch.no_grad()
+    def step(self, learning_rate: float, clip: float) -> None:
+        """Clip the global gradient norm (before scaling), then move; gradients are cleared."""
+        (group,) = self.adam.param_groups
+        torch.nn.utils.clip_grad_norm_(group["params"], clip)
+        self.table.mul_(1 - learning_rate * self.decay * self.scale)
+        if self.table.grad is not None:
+            self.table.grad.mul_(self.scale)
+        group["lr"] = learning_rate
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)

@@ -1,0 +1,222 @@
+"""One expansion's training, readable top to bottom: the rows of the corpus's own tokens are taught, all else is frozen.
+
+Only the gathered rows are in memory as parameters, so the cost does not grow with the languages learned before; under
+TEIR that is exactly the step of the full table (rows outside the corpus have scale 0).
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from model import checkpoint, teir, tokenizer
+from model.base import BOT, EOT
+from model.encoder import Encoder
+from model.errors import TrainingDiverged
+from model.objectives import CrossLingual, CrossModal
+from model.table import NO_ROW, TokenRows, View, pad
+from model.version import Learned
+
+NONE = -1  # in `Corpus.owner`: this caption has no picture
+
+
+@dataclass(frozen=True)
+class LearnSettings:
+    """What a user may set; `epochs` and `checkpoint_every` 0 mean: by the size of the dataset."""
+
+    epochs: int = 0
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1  # share of the steps
+    clip: float = 1.0  # global gradient norm
+    vocabulary: int = 10_000  # most tokens of the language's own BPE
+    seed: int = 0
+    checkpoint_every: int = 0  # steps
+
+    def epochs_for(self, captions: int) -> int:
+        """Small datasets are seen more often: about 40,000 captions in all, 3 to 40 times each."""
+        return self.epochs or min(40, max(3, math.ceil(40_000 / captions)))
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What is learned from: cleaned captions; teacher features of their English texts; features of their pictures.
+
+    `english` (n, dimension), a row of NaN where a caption has none; `pictures` (m, dimension); `owner` (n,) the row in
+    `pictures` of each caption, `NONE` where it has none. All float32, not normalised or normalised alike.
+    """
+
+    captions: Sequence[str]
+    english: Tensor
+    pictures: Tensor
+    owner: Tensor
+
+    def sha256(self) -> str:
+        """Names captions and features; part of what a checkpoint belongs to."""
+        digest = hashlib.sha256(json.dumps(list(self.captions), ensure_ascii=False).encode())
+        for tensor in (self.english, self.pictures, self.owner):
+            digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """After `step` of `steps`, with the loss of that step."""
+
+    step: int
+    steps: int
+    loss: float
+
+
+class Interrupted(Exception):
+    """Training stopped because it was asked to, with a checkpoint of its last step."""
+
+
+def learn(
+    encoder: Encoder,
+    parent: View,
+    corpus: Corpus,
+    folder: Path,
+    settings: LearnSettings,
+    on_step: Callable[[Progress], bool],
+) -> Learned:
+    """Teach one language; resumes from the newest checkpoint under `folder`, bit for bit as if never interrupted.
+
+    `on_step` is called after each step; when it returns True a checkpoint is written and `Interrupted` raised. Raises
+    `TrainingDiverged` when the loss is not finite, `CheckpointMismatch` when the inputs changed since the last attempt.
+    """
+    grown = tokenizer.train(parent.tokenizer, corpus.captions, settings.vocabulary)
+    tokens = [ids[: parent.context_length - 2] for ids in grown.encode(corpus.captions)]
+    used = np.unique(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in tokens]))
+    ids = np.append(used, [BOT, EOT])  # both frozen, but their gradient counts in the clip norm
+    place = np.full(grown.size, NO_ROW, dtype=np.int32)
+    place[ids] = np.arange(len(ids))
+    sequences = [place[[BOT, *line, EOT]] for line in tokens]
+
+    device = encoder.base.device
+    rows = nn.Parameter(_start_rows(encoder, parent, used, settings.seed).to(device))  # (used + 2, width)
+    scale = torch.cat([teir.row_scale(parent.frequency(used)), torch.zeros(2, 1)]).to(device)
+    lingual, modal = CrossLingual(), CrossModal()
+    if corpus.english.isnan().all():
+        modal.weight = 1.0
+    optimizer = teir.ScaledAdamW(rows, scale, list(modal.to(device).parameters()), decay=settings.weight_decay)
+
+    batches_an_epoch = math.ceil(len(sequences) / settings.batch_size)
+    steps = batches_an_epoch * settings.epochs_for(len(sequences))
+    every = settings.checkpoint_every or max(20, steps // 10)
+    belongs = {
+        "corpus": corpus.sha256(),
+        "settings": json.dumps(asdict(settings), sort_keys=True),
+        "tokenizer": grown.sha256,
+        "base": encoder.text_fingerprint,
+    }
+    first = _restore(folder, belongs, rows, modal, optimizer.adam)
+
+    for step, batch in _batches(sequences, settings, first, steps):
+        numbers, last = pad([sequences[index] for index in batch])
+        features = encoder.base.text_features(rows[numbers.to(device)], last.to(device))  # (batch, dimension)
+        loss = _loss(features, corpus, torch.from_numpy(batch), lingual, modal)
+        if not bool(torch.isfinite(loss)):
+            raise TrainingDiverged(f"the loss is no longer finite at step {step} of {steps}")
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step(settings.learning_rate * _warm(step, steps, settings.warmup), settings.clip)
+        stop = on_step(Progress(step, steps, float(loss)))
+        if stop or step % every == 0 or step == steps:
+            checkpoint.save_step(folder, step, _state(rows, modal, optimizer.adam), belongs)
+        if stop and step < steps:
+            raise Interrupted
+    return Learned(
+        grown.added[len(parent.tokenizer.added) :],
+        TokenRows(used, rows.detach()[: len(used)].cpu().clone()),
+        grown.sha256,
+    )
+
+
+def _start_rows(encoder: Encoder, parent: View, used: NDArray[np.int64], seed: int) -> Tensor:
+    """The parent's rows where it has them, TEIR's random ones elsewhere, and the two specials; (used + 2, width)."""
+    table = encoder.table.rows
+    existing = table[torch.from_numpy(parent.physical[parent.physical != NO_ROW]).long()]
+    start = teir.new_rows(len(used) + 2, existing, torch.Generator().manual_seed(seed))
+    known = np.append(used, [BOT, EOT])
+    old = np.flatnonzero(known < len(parent.physical))
+    old = old[parent.physical[known[old]] != NO_ROW]
+    start[old] = table[torch.from_numpy(parent.physical[known[old]]).long()].cpu()
+    return start
+
+
+def _batches(
+    sequences: Sequence[NDArray[np.int32]], settings: LearnSettings, first: int, steps: int
+) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Steps first + 1 .. steps with the captions of each: shuffled, then bucketed so that a batch has like lengths."""
+    lengths = np.array([len(sequence) for sequence in sequences])
+    per_epoch = math.ceil(len(sequences) / settings.batch_size)
+    order: list[NDArray[np.int64]] = []
+    for step in range(first, steps):
+        epoch, position = divmod(step, per_epoch)
+        if not order or position == 0:
+            random = np.random.default_rng((settings.seed, epoch))
+            shuffled = random.permutation(len(sequences))
+            bucket = settings.batch_size * 16
+            sorted_within = [
+                part[np.argsort(lengths[part], kind="stable")]
+                for part in np.split(shuffled, range(bucket, len(shuffled), bucket))
+            ]
+            cut = range(settings.batch_size, len(shuffled), settings.batch_size)
+            order = np.split(np.concatenate(sorted_within), cut)
+            random.shuffle(order)
+        yield step + 1, order[position]
+
+
+def _loss(features: Tensor, corpus: Corpus, batch: Tensor, lingual: CrossLingual, modal: CrossModal) -> Tensor:
+    """Both losses over the captions of the batch that have what each needs."""
+    loss = features.new_zeros(())
+    english = corpus.english[batch].to(features.device)
+    translated = ~english.isnan().any(dim=1)
+    if bool(translated.any()):
+        loss = loss + lingual.weight * lingual(features[translated], english[translated])
+    owner = corpus.owner[batch].to(features.device)
+    pictured = owner != NONE
+    if int(pictured.sum()) > 1:
+        pictures = corpus.pictures[owner[pictured].cpu()].to(features.device)
+        loss = loss + modal.weight * modal(features[pictured], pictures, owner[pictured])
+    return loss
+
+
+def _warm(step: int, steps: int, share: float) -> float:
+    """Linear warm-up over a share of the steps, then constant (learning.md section 5)."""
+    return min(1.0, step / max(1, math.ceil(share * steps)))
+
+
+def _state(rows: nn.Parameter, modal: CrossModal, adam: torch.optim.Adam) -> dict[str, Tensor]:
+    state = {"rows": rows.detach(), "temperature": modal.temperature.detach()}
+    for name, parameter in (("rows", rows), ("temperature", modal.temperature)):
+        for key, value in adam.state.get(parameter, {}).items():
+            state[f"{name}.{key}"] = value
+    return state
+
+
+def _restore(
+    folder: Path, belongs: dict[str, str], rows: nn.Parameter, modal: CrossModal, adam: torch.optim.Adam
+) -> int:
+    """Put the newest checkpoint back; returns its step, 0 when there is none."""
+    found = checkpoint.load_newest(folder, belongs)
+    if found is None:
+        return 0
+    step, tensors = found
+    with torch.no_grad():
+        rows.copy_(tensors["rows"])
+        modal.temperature.copy_(tensors["temperature"])
+    for name, parameter in (("rows", rows), ("temperature", modal.temperature)):
+        keys = [key for key in tensors if key.startswith(f"{name}.")]
+        if keys:
+            adam.state[parameter] = {key.partition(".")[2]: tensors[key].to(parameter.device) for key in keys}
+            adam.state[parameter]["step"] = adam.state[parameter]["step"].cpu()
+    return step

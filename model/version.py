@@ -1,0 +1,73 @@
+"""One version on disk: the rows it trained and the merges it added, written once and verified before every use."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from model import storage
+from model.errors import CorruptFolder, VersionCorrupt
+from model.table import TokenRows
+from model.tokenizer import Merge, Tokenizer
+
+FORMAT = 1
+ROWS, TOKENIZER = "rows.safetensors", "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What one expansion learned: merges appended to its parent's tokenizer, and rows for its corpus's tokens."""
+
+    merges: tuple[Merge, ...]
+    rows: TokenRows
+    tokenizer_sha256: str
+
+    def tokenizer(self, parent: Tokenizer) -> Tokenizer:
+        """The parent's tokenizer with the merges; `VersionCorrupt` unless it is the one the rows were trained with."""
+        extended = parent.extend(self.merges)
+        if extended.sha256 != self.tokenizer_sha256:
+            raise VersionCorrupt("the tokenizer is not the one this version was trained with")
+        return extended
+
+
+def write(folder: Path, learned: Learned, facts: dict[str, Any]) -> str:
+    """Write a version durably at `folder`, `facts` into its manifest; returns the manifest's sha256.
+
+    A version already there is left as it is: the same expansion wrote it.
+    """
+    if not folder.exists():
+        with storage.stage(folder) as staged:
+            tensors = {"rows": learned.rows.rows.cpu().contiguous(), "ids": torch.from_numpy(learned.rows.ids)}
+            (staged / ROWS).write_bytes(save(tensors))
+            tokenizer = {"merges": learned.merges, "sha256": learned.tokenizer_sha256}
+            (staged / TOKENIZER).write_text(json.dumps(tokenizer, ensure_ascii=False, indent=0), encoding="utf-8")
+            described = {**facts, "format": FORMAT, "rows": len(learned.rows.ids)}
+            storage.write_manifest(staged, described)
+    return storage.sha256_file(folder / storage.MANIFEST)
+
+
+def read(folder: Path, manifest_sha256: str | None = None) -> tuple[Learned, dict[str, Any]]:
+    """A verified version and its manifest; raises `VersionCorrupt` naming what is wrong."""
+    try:
+        manifest = storage.verify(folder, manifest_sha256)
+        if manifest.get("format") != FORMAT:
+            raise VersionCorrupt("the version has a format this program does not read")
+        tensors = load_file(folder / ROWS)
+        tokenizer = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
+        merges = tuple((left, right) for left, right in tokenizer["merges"])
+        ids = tensors["ids"].numpy()
+        learned = Learned(merges, TokenRows(ids, tensors["rows"].float()), tokenizer["sha256"])
+    except VersionCorrupt:
+        raise
+    except CorruptFolder as error:
+        raise VersionCorrupt(error.detail) from error
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise VersionCorrupt("the version's files cannot be read") from error
+    if tensors["rows"].ndim != 2 or len(ids) != len(tensors["rows"]) or (np.diff(ids) <= 0).any():
+        raise VersionCorrupt("the version's rows and ids do not fit each other")
+    return learned, manifest
