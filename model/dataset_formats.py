@@ -1,0 +1,317 @@
+"""The published file formats of caption datasets, as one stream of raw records. Does not clean or judge them.
+
+The format is told from the content; a file name is never looked at. Memory is bounded by one line (by the document for
+COCO, which is parsed as a whole).
+"""
+
+import csv
+import gzip
+import json
+import shutil
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedReader, RawIOBase
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any, NoReturn
+
+from langcodes import standardize_tag
+from langcodes.tag_parser import LanguageTagError
+
+from model.errors import DatasetInvalid, FieldError, UnsupportedMedia
+
+MAX_LINE = 1_000_000  # bytes; the longest caption is 1,000 code points, the longest published line (XM3600) about 40 kB
+MAX_BYTES = 1 << 30  # of a file after decompression
+MAX_RATIO = 100  # decompressed / compressed; text compresses 3 to 20 times
+MAX_DOCUMENT = 1 << 28  # bytes of a COCO document, which is parsed as a whole (the published ones have 91 MB)
+COLUMNS = ("caption", "english", "picture", "split")
+_ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!")
+_GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row as it stands in the file; `line` counts from 1 (rows for Parquet, annotations for COCO)."""
+
+    line: int
+    caption: object
+    english: object = None
+    picture: object = None
+    split: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowFault:
+    """One row that cannot even be taken apart."""
+
+    line: int
+    kind: str
+
+
+Records = Iterator[Record | RowFault]
+
+
+def records(path: Path, *, locale: str | None) -> tuple[str, Records]:
+    """The format's name and its records. `locale` chooses the language of XM3600, which holds many.
+
+    Raises `UnsupportedMedia` for archives and `DatasetInvalid`, with the kind and the line, for a file that is not a
+    dataset: also while the records are taken, since a large file is read as it goes.
+    """
+    with _content(path) as stream:
+        head = stream.read(MAX_LINE + 1)
+    name = _recognise(head)
+    return name, _guarded(path, _READERS[name], locale)
+
+
+def refuse(kind: str, detail: str, line: int | None = None) -> NoReturn:
+    """Raise `DatasetInvalid` for a fault of the whole file."""
+    errors = () if line is None else (FieldError(f"line {line}", kind),)
+    raise DatasetInvalid(detail, errors=errors, kind=kind)
+
+
+def _guarded(path: Path, reader: "Reader", locale: str | None) -> Records:
+    with _content(path) as stream:
+        yield from reader(stream, locale)
+
+
+def _recognise(head: bytes) -> str:
+    if head.startswith(_ARCHIVES) or head[257:262] == b"ustar" or head.startswith(_GZIP):
+        raise UnsupportedMedia("archives are not read; send the file itself, optionally with gzip")
+    if head.startswith(_PARQUET):
+        return "parquet"
+    lines = [line for line in head.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()]
+    if not lines:
+        refuse("no_rows", "the file holds no row")
+    first = lines[0].strip(b" ")
+    if first.startswith(b"{"):
+        return _recognise_json(first, head)
+    cells = _header(first.decode("utf-8", "replace").split("\t"))
+    if b"\t" in first and "caption" not in cells and len(cells) == 2:
+        return "parallel"
+    return "tsv" if b"\t" in first else "csv"
+
+
+def _recognise_json(first: bytes, head: bytes) -> str:
+    try:
+        keys = set(json.loads(first))
+    except (ValueError, RecursionError):  # a document over many lines, a cut one, or a faulty row
+        return "coco" if b'"annotations"' in head or b'"images"' in head else "jsonl"
+    return "coco" if "annotations" in keys else "xm3600" if "image/key" in keys else "jsonl"
+
+
+class _Inflated(RawIOBase):
+    """A gzip file's content, refused as soon as it is larger than any honest dataset."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._inner = gzip.GzipFile(fileobj=file)
+        self._left = min(MAX_BYTES, MAX_RATIO * size + MAX_LINE)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._inner.read(min(len(buffer), 1 << 16))
+        self._left -= len(data)
+        if self._left < 0:
+            refuse("decompressed_too_large", "the file grows too much when it is decompressed")
+        buffer[: len(data)] = data
+        return len(data)
+
+
+@contextmanager
+def _content(path: Path) -> Iterator[BufferedReader]:
+    """The file's bytes, decompressed."""
+    with path.open("rb") as file:
+        compressed = file.read(2) == _GZIP
+        file.seek(0)
+        if not compressed:
+            yield file
+            return
+        try:
+            yield BufferedReader(_Inflated(file, path.stat().st_size), 1 << 16)
+        except (gzip.BadGzipFile, EOFError, zlib.error):
+            refuse("gzip_corrupt", "the file is not whole: its gzip stream is damaged")
+
+
+def _lines(stream: BufferedReader, *, one_ending: bool = True) -> Iterator[tuple[int, str]]:
+    """Numbered lines that are not blank, decoded, without their end."""
+    ending = None
+    number = 0
+    while line := stream.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE:
+            refuse("line_too_long", f"a line may have at most {MAX_LINE} bytes", number)
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        body = line.removesuffix(b"\n")
+        carriage_return = body.endswith(b"\r")
+        body = body.removesuffix(b"\r")
+        if one_ending and line.endswith(b"\n"):
+            if b"\r" in body or ending not in (None, carriage_return):
+                refuse("mixed_line_endings", "the lines end in different ways (CR and LF)", number)
+            ending = carriage_return
+        if not body.strip():
+            continue
+        try:
+            yield number, body.decode("utf-8")
+        except UnicodeDecodeError:
+            refuse("not_utf8", "the file is not UTF-8", number)
+
+
+def _jsonl(stream: BufferedReader, locale: str | None) -> Records:
+    for number, value in _objects(stream):
+        if isinstance(value, dict):
+            yield Record(number, *(value.get(column) for column in COLUMNS))
+        else:
+            yield RowFault(number, "malformed_json")
+
+
+def _objects(stream: BufferedReader) -> Iterator[tuple[int, Any]]:
+    for number, line in _lines(stream):
+        try:
+            yield number, json.loads(line)
+        except (ValueError, RecursionError):
+            yield number, None
+
+
+def _xm3600(stream: BufferedReader, locale: str | None) -> Records:
+    """One line a picture: `image/key` and, for each language, `{"caption": [...]}`. Its English was written by others
+    about the same picture and translates nothing, so it is not taken as a pair."""
+    for number, value in _objects(stream):
+        key = value.get("image/key") if isinstance(value, dict) else None
+        if key is None:
+            yield RowFault(number, "malformed_json")
+            continue
+        texts = [value[tag] for tag in value if isinstance(value[tag], dict) and _same(tag, locale)]
+        captions = texts[0].get("caption", []) if texts else []
+        for caption in captions if isinstance(captions, list) else [captions]:
+            yield Record(number, caption, None, key, value.get("split"))
+
+
+def _same(tag: str, locale: str | None) -> bool:
+    if locale is None or tag == locale:
+        return tag == locale
+    try:
+        return standardize_tag(tag) == locale
+    except LanguageTagError:
+        return False
+
+
+def _coco(stream: BufferedReader, locale: str | None) -> Records:
+    """`annotations: [{image_id, caption}]`; the picture is the image's id as text."""
+    data = stream.read(MAX_DOCUMENT + 1)
+    if len(data) > MAX_DOCUMENT:
+        refuse("document_too_large", "a COCO document of this size is not read; send JSON lines")
+    try:
+        document = json.loads(data)
+        annotations = document["annotations"]
+    except UnicodeDecodeError:
+        refuse("not_utf8", "the file is not UTF-8")
+    except (ValueError, RecursionError, KeyError, TypeError):
+        refuse("malformed_json", "the file is not a COCO captions document")
+    if not isinstance(annotations, list):
+        refuse("wrong_columns", "a COCO captions document holds a list of annotations")
+    for number, value in enumerate(annotations, 1):
+        if not isinstance(value, dict):
+            yield RowFault(number, "malformed_json")
+            continue
+        yield Record(number, value.get("caption"), value.get("english"), value.get("image_id"), value.get("split"))
+
+
+def _parallel(stream: BufferedReader, locale: str | None) -> Records:
+    for number, line in _lines(stream):
+        cells = line.split("\t")
+        yield Record(number, cells[1], cells[0]) if len(cells) == 2 else RowFault(number, "wrong_field_count")
+
+
+def _tsv(stream: BufferedReader, locale: str | None) -> Records:
+    """Tab-separated values have no quoting: a quote is a character of the caption."""
+    rows = ((number, line.split("\t")) for number, line in _lines(stream))
+    return _table(rows)
+
+
+class _Texts:
+    """Lines for the CSV reader, which itself cannot tell where it stands."""
+
+    def __init__(self, lines: Iterator[tuple[int, str]]) -> None:
+        self._lines = lines
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for number, line in self._lines:
+            self.number = number
+            yield line + "\n"
+
+
+def _csv(stream: BufferedReader, locale: str | None) -> Records:
+    """Quoted fields may hold line ends, so the ends may differ here."""
+    texts = _Texts(_lines(stream, one_ending=False))
+    reader = csv.reader(texts)
+
+    def rows() -> Iterator[tuple[int, list[str] | None]]:
+        while True:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error:  # an unclosed quote that swallowed 128 KiB
+                yield texts.number, None
+                continue
+            yield texts.number, cells
+
+    return _table(rows())
+
+
+def _table(rows: Iterable[tuple[int, list[str] | None]]) -> Records:
+    rows = iter(rows)
+    names = _header(next(rows, (0, None))[1] or [])
+    if "caption" not in names or not {"english", "picture"} & set(names):
+        refuse("wrong_columns", "the header must name `caption` and at least one of `english` and `picture`", 1)
+    for number, cells in rows:
+        if cells is None or len(cells) != len(names):
+            yield RowFault(number, "wrong_field_count")
+        else:
+            row = dict(zip(names, cells, strict=True))
+            yield Record(number, *(row.get(column) or None for column in COLUMNS))
+
+
+def _header(cells: list[str]) -> list[str]:
+    return [cell.strip().strip('"').lower() for cell in cells]
+
+
+def _parquet(stream: BufferedReader, locale: str | None) -> Records:
+    import pyarrow  # type: ignore[import-untyped]  # here, because few datasets need it and it takes long to import
+    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+
+    with TemporaryFile() as copy:  # Parquet is read from its end, and a gzip stream has no end to jump to
+        if not stream.seekable():
+            shutil.copyfileobj(stream, copy)
+        try:
+            file = ParquetFile(stream if stream.seekable() else copy)
+            groups = range(file.metadata.num_row_groups)
+            if sum(file.metadata.row_group(group).total_byte_size for group in groups) > MAX_BYTES:
+                refuse("decompressed_too_large", "the file grows too much when it is decompressed")
+            present = [column for column in COLUMNS if column in file.schema_arrow.names]
+            if "caption" not in present:
+                refuse("wrong_columns", "the columns must be `caption` and at least one of `english` and `picture`")
+            number = 0
+            for batch in file.iter_batches(batch_size=256, columns=present):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield Record(number, *(row.get(column) for column in COLUMNS))
+        except (pyarrow.ArrowException, OSError):
+            refuse("parquet_corrupt", "the Parquet file cannot be read")
+
+
+Reader = Callable[[BufferedReader, str | None], Records]
+_READERS: dict[str, Reader] = {
+    "jsonl": _jsonl,
+    "xm3600": _xm3600,
+    "coco": _coco,
+    "parallel": _parallel,
+    "tsv": _tsv,
+    "csv": _csv,
+    "parquet": _parquet,
+}

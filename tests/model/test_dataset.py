@@ -1,0 +1,307 @@
+"""Formats, faults, split and refusals of datasets."""
+
+import csv
+import gzip
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from model import dataset_formats
+from model.dataset import Dataset, read, validate
+from model.errors import (
+    DatasetInvalid,
+    DatasetLanguageMismatch,
+    DatasetPictureNotFound,
+    DatasetTooSmall,
+    PictoglotError,
+    UnsupportedMedia,
+)
+
+Item = dict[str, Any]
+
+
+def items(count: int = 100) -> list[Item]:
+    return [{"caption": f"afal coch {n}", "english": f"red apple {n}", "picture": f"p{n}"} for n in range(count)]
+
+
+def jsonl(rows: Sequence[Item]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def delimited(rows: Sequence[Item], delimiter: str) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), delimiter=delimiter, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def parquet(rows: Sequence[Item]) -> bytes:
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), sink)
+    return sink.getvalue()
+
+
+def coco(rows: Sequence[Item]) -> bytes:
+    annotations = [{"id": n, "image_id": row["picture"], "caption": row["caption"]} for n, row in enumerate(rows)]
+    return json.dumps({"info": {}, "images": [], "annotations": annotations}, indent=1).encode()
+
+
+def xm3600(rows: Sequence[Item]) -> bytes:
+    return jsonl(
+        [
+            {
+                "image/key": row["picture"],
+                "image/locale": "ar",
+                "cy": {"caption": [row["caption"]], "caption/tokenized": ["no"]},
+                "iw": {"caption": ["תפוח אדום"]},
+                "en": {"caption": [row["english"]]},
+            }
+            for row in rows
+        ]
+    )
+
+
+def parallel(rows: Sequence[Item]) -> bytes:
+    return "".join(f"{row['english']}\t{row['caption']}\n" for row in rows).encode()
+
+
+class Reader:
+    """Writes bytes to a file without a telling name and reads them as a dataset."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "upload"
+
+    def __call__(self, data: bytes, locale: str = "cy") -> Dataset:
+        self.path.write_bytes(data)
+        return read(self.path, locale=locale)
+
+    def refusal(self, data: bytes, locale: str = "cy") -> PictoglotError:
+        with pytest.raises(PictoglotError) as caught:
+            validate(self(data, locale), locale, set)
+        return caught.value
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Reader:
+    return Reader(tmp_path)
+
+
+FORMATS: dict[str, Callable[[Sequence[Item]], bytes]] = {
+    "jsonl": jsonl,
+    "csv": lambda rows: delimited(rows, ","),
+    "tsv": lambda rows: delimited(rows, "\t"),
+    "parquet": parquet,
+    "coco": coco,
+    "xm3600": xm3600,
+    "parallel": parallel,
+}
+HAS_ENGLISH = {"jsonl", "csv", "tsv", "parquet", "parallel"}
+HAS_PICTURE = {"jsonl", "csv", "tsv", "parquet", "coco", "xm3600"}
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_is_told_from_its_content_and_read_whole(
+    reader: Reader, name: str, compress: Callable[[bytes], bytes]
+) -> None:
+    dataset = reader(compress(FORMATS[name](items())))
+    assert dataset.report.format == name
+    assert [row.caption for row in dataset.rows] == [item["caption"] for item in items()]
+    assert all((row.english is not None) == (name in HAS_ENGLISH) for row in dataset.rows)
+    assert all((row.picture is not None) == (name in HAS_PICTURE) for row in dataset.rows)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_split_is_the_same_in_every_format_that_names_pictures(reader: Reader, name: str) -> None:
+    dataset = reader(FORMATS[name](items(200)))
+    assert 0 < dataset.report.val < 50
+    if name in HAS_PICTURE:
+        sides = {row.picture: row.split for row in dataset.rows}
+        assert sides == {row.picture: row.split for row in reader(jsonl(items(200))).rows}
+
+
+def test_a_picture_never_stands_on_both_sides(reader: Reader) -> None:
+    rows = [{"caption": f"afal {n}", "picture": f"p{n % 50}"} for n in range(500)]
+    rows[7]["split"] = "val"
+    sides: dict[str | None, set[str]] = {}
+    for row in reader(jsonl(rows)).rows:
+        sides.setdefault(row.picture, set()).add(row.split)
+    assert len(sides) == 50
+    assert all(len(side) == 1 for side in sides.values())
+    assert sides["p7"] == {"val"}
+
+
+def test_a_picture_that_the_file_puts_on_both_sides_is_a_fault_of_the_later_row(reader: Reader) -> None:
+    rows = [{**item, "split": "train"} for item in items()] + [{"caption": "arall", "picture": "p3", "split": "val"}]
+    assert reader(jsonl(rows)).report.faults["split_conflict"].first_lines == (101,)
+
+
+def test_a_dataset_of_few_pictures_still_holds_one_out(reader: Reader) -> None:
+    rows = [{"caption": f"afal {n}", "picture": f"p{n % 2}"} for n in range(64)]
+    assert {row.split for row in reader(jsonl(rows)).rows} == {"train", "val"}
+
+
+def test_texts_arrive_clean(reader: Reader) -> None:
+    row = reader(jsonl([{"caption": " cafe\u0301\n  du ", "english": "\ufeffblack  coffee"}])).rows[0]
+    assert (row.caption, row.english) == ("café du", "black coffee")
+
+
+def test_a_quote_in_tab_separated_text_is_a_character(reader: Reader) -> None:
+    assert reader(b'red "apple\t"afal" coch\n').rows[0].caption == '"afal" coch'
+
+
+def test_a_quoted_csv_field_may_hold_commas_and_line_ends(reader: Reader) -> None:
+    rows = reader(b'caption,english\n"afal, coch\niawn",red apple\nglas,blue\n').rows
+    assert [(row.line, row.caption) for row in rows] == [(3, "afal, coch iawn"), (4, "glas")]
+
+
+def test_a_published_language_code_matches_its_canonical_tag(reader: Reader) -> None:
+    assert reader(xm3600(items(3)), "he").rows[0].caption == "תפוח אדום"
+
+
+def test_numbers_serve_as_picture_ids(reader: Reader) -> None:
+    assert reader(coco([{"picture": 391895, "caption": "afal"}])).rows[0].picture == "391895"
+
+
+def test_a_repeated_row_is_kept_once_and_counted(reader: Reader) -> None:
+    report = reader(jsonl(items() + items(30))).report
+    assert (report.rows, report.usable, report.duplicates) == (130, 100, 30)
+
+
+FAULTY_ROWS: list[tuple[str, bytes]] = [
+    ("malformed_json", b"{"),
+    ("malformed_json", b"[1]"),
+    ("malformed_json", b"[" * 100_000),
+    ("missing_caption", b'{"english": "a"}'),
+    ("not_text", b'{"caption": 5, "english": "a"}'),
+    ("empty_text", b'{"caption": "  ", "english": "a"}'),
+    ("text_invalid_unicode", b'{"caption": "\\ud800", "english": "a"}'),
+    ("text_too_long", b'{"caption": "' + b"a" * 1001 + b'", "english": "a"}'),
+    ("english_empty_text", b'{"caption": "a", "english": "..."}'),
+    ("missing_english_and_picture", b'{"caption": "a", "english": ""}'),
+    ("picture_id_invalid", b'{"caption": "a", "picture": "../a"}'),
+    ("picture_id_invalid", b'{"caption": "a", "picture": ".a"}'),
+    ("split_invalid", b'{"caption": "a", "picture": "a", "split": "test"}'),
+    ("split_invalid", b'{"caption": "a", "picture": "a", "split": []}'),
+]
+
+
+@pytest.mark.parametrize(("kind", "line"), FAULTY_ROWS)
+def test_a_faulty_row_is_told_by_kind_and_line(reader: Reader, kind: str, line: bytes) -> None:
+    report = reader(jsonl(items(9)) + line + b"\n" + jsonl(items(12)[9:])).report
+    assert {k: (f.count, f.first_lines) for k, f in report.faults.items()} == {kind: (1, (10,))}
+    assert report.usable == 12
+
+
+def test_a_few_faulty_rows_are_accepted(reader: Reader) -> None:
+    dataset = reader(jsonl(items(90)) + b"{\n" * 10)
+    assert validate(dataset, "cy", set).usable == 90
+
+
+def test_a_third_blank_captions_are_refused_with_lines(reader: Reader) -> None:
+    error = reader.refusal(jsonl([{**item, "caption": ""} if n % 3 == 0 else item for n, item in enumerate(items(99))]))
+    assert isinstance(error, DatasetInvalid)
+    assert [fault.location for fault in error.errors] == ["line 1", "line 4", "line 7", "line 10", "line 13"]
+    assert {fault.code for fault in error.errors} == {"empty_text"}
+
+
+WHOLE_FILES: list[tuple[str, bytes]] = [
+    ("no_rows", b""),
+    ("no_rows", b"\n \n"),
+    ("wrong_columns", b"text,english\na,b\n"),
+    ("wrong_columns", b"caption\ttag\na\tb\n"),
+    ("wrong_columns", b"some prose, and more\n"),
+    ("wrong_columns", parquet([{"text": "a"}])),
+    ("not_utf8", jsonl(items()) + '{"caption": "é", "english": "e"}\n'.encode("latin-1")),
+    ("mixed_line_endings", jsonl(items()).replace(b"\n", b"\r\n", 3)),
+    ("mixed_line_endings", b"a\tb\rc\td\n"),
+    ("line_too_long", jsonl(items()) + b'{"caption": "' + b"a" * 10_000_000 + b'"}\n'),
+    ("line_too_long", gzip.compress(b'{"caption": "' + b"a" * 10_000_000)),
+    ("gzip_corrupt", gzip.compress(jsonl(items()))[:-200]),
+    ("parquet_corrupt", parquet(items())[:-20]),
+    ("malformed_json", coco(items())[:-20]),
+]
+
+
+@pytest.mark.parametrize(("kind", "data"), WHOLE_FILES)
+def test_a_file_that_is_no_dataset_is_refused_as_a_whole(reader: Reader, kind: str, data: bytes) -> None:
+    error = reader.refusal(data)
+    assert isinstance(error, DatasetInvalid)
+    assert error.extra["kind"] == kind
+
+
+def test_utf16_is_refused(reader: Reader) -> None:
+    assert isinstance(reader.refusal("caption,english\na,b\n".encode("utf-16")), DatasetInvalid)
+
+
+def test_a_bursting_gzip_is_refused_early(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = gzip.compress(b"a\tb\n" + (b" " * 100_000 + b"\n") * 500)
+    assert reader.refusal(bomb).extra["kind"] == "decompressed_too_large"
+    monkeypatch.setattr(dataset_formats, "MAX_RATIO", 10_000)
+    assert reader(bomb).report.rows == 1  # without the guard it is read to its end
+
+
+def _zip() -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        archive.writestr("../a.jsonl", jsonl(items()))
+    return sink.getvalue()
+
+
+def _tar() -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("/abs"))
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("data", [_zip(), _tar(), gzip.compress(_tar()), gzip.compress(gzip.compress(b"a\tb\n"))])
+def test_archives_are_not_read(reader: Reader, data: bytes) -> None:
+    assert isinstance(reader.refusal(data), UnsupportedMedia)
+
+
+def test_fewer_than_64_usable_rows_are_too_few(reader: Reader) -> None:
+    assert isinstance(reader.refusal(jsonl(items(63))), DatasetTooSmall)
+    assert validate(reader(jsonl(items(64))), "cy", set).usable == 64
+
+
+def test_one_pair_is_too_small_and_all_duplicates_are_invalid(reader: Reader) -> None:
+    assert isinstance(reader.refusal(b"red\tcoch\n"), DatasetTooSmall)
+    assert isinstance(reader.refusal(b"red\tcoch\n" * 100), DatasetInvalid)
+
+
+def test_a_file_without_validation_rows_is_refused(reader: Reader) -> None:
+    assert isinstance(reader.refusal(jsonl([{**item, "split": "train"} for item in items()])), DatasetInvalid)
+
+
+def test_captions_in_another_script_are_refused(reader: Reader) -> None:
+    assert isinstance(reader.refusal(jsonl(items()), "te"), DatasetLanguageMismatch)
+
+
+def test_unknown_pictures_are_named(reader: Reader) -> None:
+    with pytest.raises(DatasetPictureNotFound) as caught:
+        validate(reader(jsonl(items(700))), "cy", lambda ids: set(ids) - {"p5", "p600"})
+    assert caught.value.extra["count"] == 2
+    assert [fault.location for fault in caught.value.errors] == ["line 6", "line 601"]
+
+
+def test_the_report_tells_which_losses_will_run(reader: Reader) -> None:
+    assert reader(parallel(items())).report.losses == ("cross_lingual",)
+    assert reader(coco(items())).report.losses == ("cross_modal",)
+    report = reader(jsonl(items() + [{"caption": "afal arall", "picture": "p0"}])).report
+    assert report.losses == ("cross_lingual", "cross_modal")
+    assert (report.with_english, report.pictures, report.captions_per_picture) == (100, 100, 1.01)
+
+
+def test_the_report_is_json(reader: Reader) -> None:
+    report = reader(jsonl(items(9)) + b"{\n").report.as_dict()
+    assert json.loads(json.dumps(report))["faults"] == {"malformed_json": {"count": 1, "first_lines": [10]}}
