@@ -282,8 +282,8 @@ def _header(cells: list[str]) -> list[str]:
 
 
 def _parquet(stream: BufferedReader, locale: str | None) -> Records:
-    import pyarrow  # type: ignore[import-untyped]  # here, because few datasets need it and it takes long to import
-    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
+    import pyarrow  # here, because few datasets need it and it takes long to import
+    from pyarrow.parquet import ParquetFile
 
     with TemporaryFile() as copy:  # Parquet is read from its end, and a gzip stream has no end to jump to
         if not stream.seekable():

@@ -297,7 +297,7 @@ def test_unknown_pictures_are_named(reader: Reader) -> None:
 def test_the_report_tells_which_losses_will_run(reader: Reader) -> None:
     assert reader(parallel(items())).report.losses == ("cross_lingual",)
     assert reader(coco(items())).report.losses == ("cross_modal",)
-    report = reader(jsonl(items() + [{"caption": "afal arall", "picture": "p0"}])).report
+    report = reader(jsonl([*items(), {"caption": "afal arall", "picture": "p0"}])).report
     assert report.losses == ("cross_lingual", "cross_modal")
     assert (report.with_english, report.pictures, report.captions_per_picture) == (100, 100, 1.01)
 
