@@ -1,0 +1,161 @@
+"""Untrusted bytes to verified RGB, or a refusal: the only module that decodes pictures. Keeps nothing.
+
+Imports Pillow and nothing heavier, because the children of `index.decoder` start with it.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+
+from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+from model.errors import (
+    PictureAnimated,
+    PictureBadDimensions,
+    PictureCorrupt,
+    PictureTooManyPixels,
+    UnsupportedPictureFormat,
+)
+
+MAX_PIXELS = 20_000_000
+MIN_SIDE, MAX_SIDE = 16, 8_192
+MAX_RATIO = 20  # long side to short side
+STORED_SIDE, THUMBNAIL_SIDE = 1_024, 256
+_QUALITY = {STORED_SIDE: 90, THUMBNAIL_SIDE: 80}
+_EXIF_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What Pillow was seen to raise on damaged files, and its neighbours: one handler for one type is not enough
+_DAMAGED = (
+    OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, EOFError, AttributeError, AssertionError,
+    RuntimeError, MemoryError, struct.error, zlib.error,
+)  # fmt: skip
+_BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own check, made before any plugin allocates, follows ours
+_PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)  # imported, so that Pillow need not load all the others
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A verified picture: upright RGB over white, at most 1,024 pixels a side, with its two encoded forms (WebP)."""
+
+    rgb: Image.Image
+    stored: bytes
+    thumbnail: bytes
+
+    @property
+    def width(self) -> int:
+        """Pixels, as stored."""
+        return self.rgb.width
+
+    @property
+    def height(self) -> int:
+        """Pixels, as stored."""
+        return self.rgb.height
+
+
+def decode(data: bytes) -> Picture:
+    """Decode in this process. `index.decoder.Decoder` does the same in a child that may die: uploads go through that.
+
+    Raises `UnsupportedPictureFormat`, `PictureCorrupt`, `PictureTooManyPixels`, `PictureBadDimensions` or
+    `PictureAnimated`.
+    """
+    rgb = read_rgb(data)
+    return Picture(rgb, encode_stored(rgb), encode_thumbnail(rgb))
+
+
+def read_rgb(data: bytes) -> Image.Image:
+    """The picture alone, upright RGB over white, at most 1,024 pixels a side; raises as `decode`."""
+    kind = _format(data)
+    try:
+        with Image.open(BytesIO(data), formats=(kind,)) as image:
+            _require_sane(image, kind)
+            return _upright_rgb(image)
+    except _BOMB as error:
+        raise PictureTooManyPixels(f"a picture may have at most {MAX_PIXELS:,} pixels") from error
+    except _DAMAGED as error:
+        raise PictureCorrupt("the picture cannot be decoded") from error
+
+
+def encode_stored(rgb: Image.Image) -> bytes:
+    """WebP of at most 1,024 pixels a side, without metadata: what is kept of an upload."""
+    return _webp(rgb, STORED_SIDE)
+
+
+def encode_thumbnail(rgb: Image.Image) -> bytes:
+    """WebP of at most 256 pixels a side, without metadata."""
+    return _webp(rgb, THUMBNAIL_SIDE)
+
+
+def _format(data: bytes) -> str:
+    """Pillow's name of the format, told from the content alone."""
+    if not data:
+        raise PictureCorrupt("the picture is empty")
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WEBP"
+    raise UnsupportedPictureFormat("a picture must be a JPEG, PNG or WebP file")
+
+
+def _require_sane(image: Image.Image, kind: str) -> None:
+    """Refuse by header alone, before a pixel is decoded."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise PictureTooManyPixels(f"a picture may have at most {MAX_PIXELS:,} pixels")
+    short, long = sorted((width, height))
+    if short < MIN_SIDE or long > MAX_SIDE or long > MAX_RATIO * short:
+        raise PictureBadDimensions(
+            f"a side must have {MIN_SIDE} to {MAX_SIDE:,} pixels, and be at most {MAX_RATIO} times the other"
+        )
+    # A JPEG with several pictures in it (MPO, gain maps) is a still from a phone, not an animation
+    if kind != "JPEG" and getattr(image, "n_frames", 1) > 1:
+        raise PictureAnimated("animated pictures are not taken; send one frame")
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    turn = _TURNS.get(_orientation(image))
+    image.draft("RGB", (STORED_SIDE, STORED_SIDE))  # JPEG only: decodes at 1/2, 1/4 or 1/8, never below this size
+    rgb = _over_white(image)
+    rgb.thumbnail((STORED_SIDE, STORED_SIDE), Image.Resampling.LANCZOS)
+    return rgb.transpose(turn) if turn is not None else rgb
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's; 1 (upright) when the metadata is damaged, which does not make the picture unreadable."""
+    try:
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except _DAMAGED:
+        return 1
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """8-bit RGB, with transparency laid over white; colour profiles are dropped, not applied."""
+    if image.mode.startswith("I"):  # 16 bits a pixel, grey: Pillow would clip, not scale
+        return image.convert("I").point(lambda level: level * (1 / 257) + 0.5).convert("L").convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    white = Image.new("RGB", rgba.size, "white")
+    white.paste(rgba, mask=rgba.getchannel("A"))
+    return white
+
+
+def _webp(rgb: Image.Image, side: int) -> bytes:
+    small = rgb.copy()
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    small.info.clear()
+    stream = BytesIO()
+    small.save(stream, format="WEBP", quality=_QUALITY[side], method=2)
+    return stream.getvalue()
