@@ -1,1 +1,1 @@
-"""What a multilingual CLIP is: its base, its tokenizers, its token-embedding rows, its versions. Knows no HTTP, no Celery, no FAISS."""
+"""What a multilingual CLIP is: its base, its tokenizers, its rows, its versions. Knows no HTTP, no Celery, no FAISS."""

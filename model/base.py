@@ -1,7 +1,7 @@
 """Opens a base: any open_clip model with CLIP's BPE tokenizer, or the bundled one. Frozen from here on; trains nothing.
 
 A base is asked for as `bundled`, `NAME/PRETRAINED` (open_clip's own list, fetched from the model hub) or
-`NAME@/path/to/checkpoint.safetensors`.
+`NAME@/path/to/checkpoint.safetensors`; an architecture that open_clip does not know is read from `NAME.json` beside it.
 """
 
 import hashlib
@@ -59,11 +59,13 @@ class Base:
         length = embedded.shape[1]
         hidden = embedded + tower.positional_embedding[:length]  # (n, length, width)
         hidden = tower.ln_final(tower.transformer(hidden, attn_mask=tower.attn_mask[:length, :length]))
-        pooled = hidden[torch.arange(len(last), device=hidden.device), last]  # (n, width)
+        pooled: Tensor = hidden[torch.arange(len(last), device=hidden.device), last]  # (n, width)
         projection = tower.text_projection
-        if projection is None:
-            return pooled
-        return projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection  # type: ignore[no-any-return]
+        if isinstance(projection, nn.Linear):
+            pooled = projection(pooled)
+        elif projection is not None:
+            pooled = pooled @ projection
+        return pooled
 
 
 def open_base(spec: str, device: str | None = None) -> Base:
@@ -84,14 +86,17 @@ def open_base(spec: str, device: str | None = None) -> Base:
 def _parse(spec: str) -> tuple[str, str]:
     """The open_clip name and its weights: a tag of open_clip's list or a local file."""
     if spec == "bundled":
-        open_clip.add_model_config(_BUNDLE / f"{BUNDLED}.json")
-        return BUNDLED, str(_BUNDLE / f"{BUNDLED}.safetensors")
+        spec = f"{BUNDLED}@{_BUNDLE / BUNDLED}.safetensors"
     name, at, path = spec.partition("@")
     if at:
         if not path.endswith(".safetensors"):
-            raise BaseNotSupported("a local checkpoint must be a .safetensors file: other formats can run code when read")
+            raise BaseNotSupported(
+                "a local checkpoint must be a .safetensors file: other formats can run code when read"
+            )
         if not Path(path).is_file():
             raise BaseNotFound("the checkpoint file does not exist")
+        if (config := Path(path).parent / f"{name}.json").is_file():
+            open_clip.add_model_config(config)
         return name, path
     name, slash, tag = spec.partition("/")
     if not slash:

@@ -38,7 +38,7 @@ class EncodedTexts:
 
 
 class Encoder:
-    """One base and the rows of every version opened so far. Views stay valid for its life; safe from several threads."""
+    """One base and the rows of every version opened so far; its views stay valid for its life. Thread-safe."""
 
     def __init__(self, base: Base) -> None:
         self.base = base

@@ -1,7 +1,7 @@
 """Every refusal and failure of pictoglot as data: a class, a stable code, safe details. Knows no HTTP; imports nothing.
 
-A class belongs to one group (the direct subclasses of `PictoglotError`); the service maps groups to statuses. `detail` is
-written for the person who reads it and never holds their input, a path, SQL or the text of another exception.
+A class belongs to one group (the direct subclasses of `PictoglotError`); the service maps groups to statuses. `detail`
+is written for the person who reads it and never holds their input, a path, SQL or the text of another exception.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class FieldError:
 
 
 class PictoglotError(Exception):
-    """Base of all errors; `code` is stable and listed in docs/errors.md, `extra` are further safe members of the answer."""
+    """Base of all errors; `code` is stable and stands in docs/errors.md, `extra` are further safe members of an answer."""
 
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"

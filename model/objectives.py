@@ -1,4 +1,7 @@
-"""What a language is taught by: one small class each for the cross-lingual and the cross-modal loss (learning.md section 4)."""
+"""What a language is taught by: one small class each for the cross-lingual and the cross-modal loss.
+
+Formulas: CLL-CLIP, section "objectives" (yangbang18/CLFM, clfm/losses/CLLoss.py).
+"""
 
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,7 @@
-"""Durable files: written whole or not at all, and verified before use. The only module that writes under the data root.
+"""Durable files: written whole or not at all, verified before use. The only module that writes under the data root.
 
-The recipe is PostgreSQL's durable rename: temporary name in the same folder, fsync, rename, fsync of the folder. A failed
-fsync is never retried; the temporary is dropped and the error goes up.
+The recipe is PostgreSQL's durable rename: temporary name in the same folder, fsync, rename, fsync of the folder. A
+failed fsync is never retried; the temporary is dropped and the error goes up.
 """
 
 import hashlib
@@ -89,7 +89,7 @@ def stage(final: Path) -> Iterator[Path]:
 
 
 def write_manifest(folder: Path, fields: dict[str, Any]) -> str:
-    """Describe the folder's files (`files: {name: {sha256, size}}`) beside `fields`; returns the manifest's own sha256."""
+    """Describe the folder's files (`files: {name: {sha256, size}}`) beside `fields`; returns the manifest's sha256."""
     files = {
         file.relative_to(folder).as_posix(): {"sha256": sha256_file(file), "size": file.stat().st_size}
         for file in sorted(folder.rglob("*"))
@@ -142,7 +142,7 @@ def remove(folder: Path) -> None:
 
 def sweep(root: Path) -> int:
     """Remove what crashed writers left under `root`; only for a start, when nobody writes. Returns how many."""
-    leftovers = [path for path in root.rglob(f"{TEMPORARY}*")] if root.exists() else []
+    leftovers = list(root.rglob(f"{TEMPORARY}*")) if root.exists() else []
     for path in leftovers:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

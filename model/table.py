@@ -1,4 +1,4 @@
-"""Physical token-embedding rows, copy-on-write, and views: which row a version reads for which token. Trains nothing."""
+"""Physical token-embedding rows, copy-on-write, and views: which row a version reads for a token. Trains nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -101,7 +101,7 @@ class View:
         return float((self.learned[ids] > 0).mean())
 
     def frequency(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """TEIR's f of each id (learning.md section 3): 2 for CLIP's rows, 1 for others, plus one per earlier language."""
+        """TEIR's f of each id: 2 for CLIP's rows, 1 for others, plus one for each earlier language that trained it."""
         known = ids < len(self.learned)
         learned = np.where(known, self.learned[np.where(known, ids, 0)], 0)
         return np.where(ids < VOCABULARY, 2, 1) + learned

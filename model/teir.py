@@ -1,4 +1,4 @@
-"""TEIR: how new token-embedding rows start, and how much older ones may move (learning.md sections 2 and 3)."""
+"""TEIR: how new token-embedding rows start, and how much older ones may move (CLL-CLIP + TEIR, AAAI 2024)."""
 
 import numpy as np
 import torch

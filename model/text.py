@@ -12,14 +12,19 @@ MAX_CODE_POINTS = 1_000  # after cleaning; CLIP reads 77 tokens, so this is gene
 _DROPPED = re.compile("[\ufeff\u202a-\u202e\u2066-\u2069]")  # byte order mark, bidi controls: invisible, order only
 _WHITE_SPACE = re.compile(r"\s+")
 _NON_CHARACTER = re.compile("[\ufdd0-\ufdef]")
-_MEANINGFUL = ("L", "N", "S", "M")  # Unicode categories of which a text needs at least one character besides punctuation
+_MEANINGFUL = (
+    "L",
+    "N",
+    "S",
+    "M",
+)  # Unicode categories of which a text needs at least one character besides punctuation
 
 
 def clean(text: str) -> str:
     """`text` in NFC, without byte order marks and bidi controls, white space collapsed; idempotent.
 
-    Raises `TextTooLong` (over 1,000 code points), `TextInvalidUnicode` (surrogates, NUL, other controls, non-characters)
-    and `EmptyText` (no letter, number, symbol or mark).
+    Raises `TextTooLong` (over 1,000 code points), `TextInvalidUnicode` (surrogates, NUL, other controls,
+    non-characters) and `EmptyText` (no letter, number, symbol or mark).
     """
     if len(text) > 4 * MAX_CODE_POINTS:  # refuse before any work that grows with the input
         raise TextTooLong(f"a text may have at most {MAX_CODE_POINTS} code points")

@@ -128,7 +128,7 @@ def learn(
             raise TrainingDiverged(f"the loss is no longer finite at step {step} of {steps}")
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step(settings.learning_rate * _warm(step, steps, settings.warmup), settings.clip)
-        stop = on_step(Progress(step, steps, float(loss)))
+        stop = on_step(Progress(step, steps, loss.item()))
         if stop or step % every == 0 or step == steps:
             checkpoint.save_step(folder, step, _state(rows, modal, optimizer.adam), belongs)
         if stop and step < steps:
@@ -191,7 +191,7 @@ def _loss(features: Tensor, corpus: Corpus, batch: Tensor, lingual: CrossLingual
 
 
 def _warm(step: int, steps: int, share: float) -> float:
-    """Linear warm-up over a share of the steps, then constant (learning.md section 5)."""
+    """Linear warm-up over a share of the steps, then constant, the published schedule."""
     return min(1.0, step / max(1, math.ceil(share * steps)))
 
 

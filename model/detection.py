@@ -1,0 +1,89 @@
+"""Which of the learned languages a text is in, by character n-grams of each language's own captions.
+
+Counts are additive and kept per language, so adding one changes nothing of another's; it works for languages that no
+detector package knows. Says so when it is unsure.
+"""
+
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+_LONGEST = 4  # characters an n-gram; words count too, as the best evidence in short texts
+_OVERLAP = 3.0  # an n-gram shares its characters with this many others: evidence is divided by it
+_SMOOTHING = 0.05
+_SURE = 0.65  # share of the probability below which nothing is claimed
+_LEAST_KNOWN = 0.35  # share of a text's n-grams that the best language must have seen
+
+
+@dataclass(frozen=True)
+class Guess:
+    """The likeliest language, or None when unsure; its probability among those asked; others exactly as likely.
+
+    `known` is the share of the text's n-grams that the likeliest language has ever seen.
+    """
+
+    language: str | None
+    confidence: float
+    ties: tuple[str, ...] = ()
+    known: float = 0.0
+
+
+@dataclass(frozen=True)
+class Detector:
+    """N-gram counts of some languages. Immutable: `with_language` returns another."""
+
+    counts: Mapping[str, Counter[str]] = field(default_factory=dict)
+    totals: Mapping[str, int] = field(default_factory=dict)
+
+    @staticmethod
+    def of(captions: Mapping[str, Sequence[str]]) -> "Detector":
+        """A detector of each language's captions."""
+        detector = Detector()
+        for language, texts in captions.items():
+            detector = detector.with_language(language, texts)
+        return detector
+
+    def with_language(self, language: str, texts: Iterable[str]) -> "Detector":
+        """This detector with a language's counts made anew from `texts`; every other language's stay untouched."""
+        counted: Counter[str] = Counter()
+        for text in texts:
+            counted.update(ngrams(text))
+        return Detector({**self.counts, language: counted}, {**self.totals, language: counted.total()})
+
+    def guess(self, text: str, among: Iterable[str]) -> Guess:
+        """The likeliest of `among` for a cleaned text; None as language when the evidence is weak."""
+        asked = [language for language in among if self.totals.get(language)]
+        found = list(ngrams(text))
+        if not asked or not found:
+            return Guess(None, 0.0)
+        evidence = {language: self._log_likelihood(language, found) / _OVERLAP for language in asked}
+        best = max(evidence.values())
+        leaders = tuple(sorted(language for language in asked if best - evidence[language] < 1e-9))
+        confidence = 1.0 / sum(math.exp(value - best) for value in evidence.values())
+        known = sum(gram in self.counts[leaders[0]] for gram in found) / len(found)
+        sure = len(leaders) == 1 and confidence >= _SURE and known >= _LEAST_KNOWN
+        return Guess(leaders[0] if sure else None, confidence, leaders if len(leaders) > 1 else (), known)
+
+    def _log_likelihood(self, language: str, found: Sequence[str]) -> float:
+        counts, total = self.counts[language], self.totals[language]
+        floor = total + _SMOOTHING * (len(counts) + 1)
+        return sum(math.log((counts.get(gram, 0) + _SMOOTHING) / floor) for gram in found)
+
+
+def ngrams(text: str) -> Iterator[str]:
+    """Character 1- to 4-grams of each word with its borders, and the word itself; digits and punctuation are silent."""
+    for word in _words(text.lower()):
+        bordered = f" {word} "
+        for length in range(1, _LONGEST + 1):
+            for start in range(len(bordered) - length + 1):
+                gram = bordered[start : start + length]
+                if gram != " ":
+                    yield gram
+        if len(bordered) > _LONGEST:
+            yield bordered
+
+
+def _words(text: str) -> list[str]:
+    return "".join(c if unicodedata.category(c)[0] in "LM" or c in "\u200c\u200d" else " " for c in text).split()

@@ -1,0 +1,38 @@
+"""Detection among learned languages: right on their own words, silent on strangers, unmoved by new languages."""
+
+from model.detection import Detector
+
+WELSH = ["afal coch a llong", "ci bach ar y môr", "haul a seren", "blodyn coch a chath"] * 3
+MAORI = ["he āporo whero me te waka", "he kurī iti", "te rā me te whetū", "he putiputi whero"] * 3
+ENGLISH = ["a red apple and a ship", "a small dog on the sea", "the sun and a star", "a red flower and a cat"] * 3
+ALL = Detector.of({"en": ENGLISH, "cy": WELSH, "mi": MAORI})
+
+
+def test_texts_of_learned_languages_are_told_apart() -> None:
+    for text, language in (("cath ar y llong", "cy"), ("he kurī whero", "mi"), ("the dog and the ship", "en")):
+        guess = ALL.guess(text, ["en", "cy", "mi"])
+        assert guess.language == language
+        assert guess.confidence > 0.65
+
+
+def test_only_the_languages_asked_for_are_named() -> None:
+    assert ALL.guess("cath ar y llong", ["en", "mi"]).language != "cy"
+
+
+def test_a_stranger_is_not_claimed() -> None:
+    for text in ("ⴰⵣⵓⵍ", "ᏣᎳᎩ", "12 34", "ჩემი სახლი"):
+        assert ALL.guess(text, ["en", "cy", "mi"]).language is None
+
+
+def test_equal_evidence_is_a_tie_not_a_guess() -> None:
+    twins = Detector.of({"da": WELSH, "no": WELSH})
+    guess = twins.guess("afal coch", ["da", "no"])
+    assert guess.language is None
+    assert guess.ties == ("da", "no")
+
+
+def test_a_new_language_leaves_the_counts_of_the_others() -> None:
+    before = Detector.of({"en": ENGLISH, "cy": WELSH})
+    after = before.with_language("mi", MAORI)
+    assert after.counts["cy"] is before.counts["cy"]
+    assert before.guess("cath ar y llong", ["en", "cy"]) == after.guess("cath ar y llong", ["en", "cy"])

@@ -1,0 +1,159 @@
+"""Versions, views and encoding: nothing of an older version changes, damage is found, batches may mix languages."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model import version
+from model.encoder import Encoder, VersionFolder
+from model.errors import VersionCorrupt
+from model.table import NO_ROW, Table, TokenRows, View
+from model.tokenizer import train
+from model.version import Learned
+
+WELSH = [
+    "afal coch",
+    "ci bach",
+    "y môr a'r haul",
+    "llong ar y môr",
+    "afal coch a chi bach",
+    "haul coch",
+    "ci ar y llong",
+]
+HINDI = ["लाल सेब", "सर्फिंग करता आदमी", "कुत्ता और बिल्ली", "लाल कुत्ता", "आदमी और बिल्ली"]
+ENGLISH = ["a red apple", "a small dog", "the sea and the sun"]
+
+
+def taught(encoder: Encoder, parent: View, corpus: list[str], seed: int) -> Learned:
+    """What an expansion would leave, with random rows."""
+    tokenizer = train(parent.tokenizer, corpus, 500)
+    ids = np.unique(np.concatenate([np.array(line) for line in tokenizer.encode(corpus)]))
+    rows = torch.randn((len(ids), encoder.base.table.shape[1]), generator=torch.Generator().manual_seed(seed))
+    return Learned(tokenizer.added[len(parent.tokenizer.added) :], TokenRows(ids, rows * 0.02), tokenizer.sha256)
+
+
+def stored(
+    encoder: Encoder, folder: Path, parent: View, number: int, language: str, corpus: list[str]
+) -> VersionFolder:
+    learned = taught(encoder, parent, corpus, number)
+    sha = version.write(folder / str(number), learned, {"text_fingerprint": encoder.text_fingerprint})
+    return VersionFolder(number, language, folder / str(number), sha)
+
+
+def test_a_later_version_changes_no_bit_of_an_earlier_ones_vectors(encoder: Encoder, tmp_path: Path) -> None:
+    welsh = encoder.open([first := stored(encoder, tmp_path, encoder.base_view, 1, "cy", WELSH)])
+    before = encoder.texts([(welsh, text) for text in WELSH]).vectors
+    english = encoder.texts([(encoder.base_view, text) for text in ENGLISH]).vectors
+    hindi = encoder.open([stored(encoder, tmp_path, welsh, 2, "hi", HINDI)], onto=welsh)
+    assert np.array_equal(encoder.texts([(welsh, text) for text in WELSH]).vectors, before)
+    assert np.array_equal(encoder.texts([(encoder.base_view, text) for text in ENGLISH]).vectors, english)
+    assert not np.allclose(encoder.texts([(hindi, HINDI[0])]).vectors, encoder.texts([(welsh, HINDI[0])]).vectors)
+    fresh = Encoder(encoder.base)
+    assert np.array_equal(fresh.texts([(fresh.open([first]), text) for text in WELSH]).vectors, before)
+
+
+def test_the_view_changes_the_vector_where_it_must(encoder: Encoder, tmp_path: Path) -> None:
+    welsh = encoder.open([stored(encoder, tmp_path, encoder.base_view, 1, "cy", WELSH)])
+    both = encoder.texts([(welsh, "afal coch"), (encoder.base_view, "afal coch")]).vectors
+    assert not np.allclose(both[0], both[1])
+
+
+def test_a_mixed_batch_gives_each_text_the_vector_of_its_own_view(encoder: Encoder, tmp_path: Path) -> None:
+    welsh = encoder.open([stored(encoder, tmp_path, encoder.base_view, 1, "cy", WELSH)])
+    items = [(welsh, WELSH[0]), (encoder.base_view, ENGLISH[2]), (welsh, WELSH[2]), (encoder.base_view, ENGLISH[0])]
+    mixed = encoder.texts(items).vectors
+    alone = np.concatenate([encoder.texts([item]).vectors for item in items])
+    assert np.allclose(mixed, alone, atol=1e-6)
+    assert np.allclose(np.linalg.norm(mixed, axis=1), 1, atol=1e-6)
+
+
+def test_english_vectors_are_open_clips_own(encoder: Encoder) -> None:
+    import open_clip
+
+    tokens = open_clip.get_tokenizer("ViT-B-32")(ENGLISH)
+    with torch.inference_mode():
+        expected = torch.nn.functional.normalize(encoder.base.model.encode_text(tokens), dim=-1).numpy()  # type: ignore[operator]
+    ours = encoder.texts([(encoder.base_view, text) for text in ENGLISH]).vectors
+    assert np.allclose(ours, expected, atol=1e-6)
+
+
+def test_end_of_text_is_read_where_it_stands_though_learned_ids_are_larger(encoder: Encoder, tmp_path: Path) -> None:
+    welsh = encoder.open([stored(encoder, tmp_path, encoder.base_view, 1, "cy", WELSH)])
+    (ids,) = welsh.tokens([WELSH[0]])
+    assert max(ids) > 49407
+    rows, _ = welsh.sequence(ids)
+    with torch.inference_mode():
+        embedded = encoder.table.rows[torch.from_numpy(rows).long()][None]
+        expected = encoder.base.text_features(embedded, torch.tensor([len(rows) - 1]))
+    unit = torch.nn.functional.normalize(expected, dim=-1).numpy()
+    assert np.allclose(encoder.texts([(welsh, WELSH[0])]).vectors, unit, atol=1e-6)
+
+
+def test_a_long_text_is_cut_and_says_so(encoder: Encoder) -> None:
+    encoded = encoder.texts([(encoder.base_view, "dog " * 200), (encoder.base_view, "dog")])
+    assert encoded.truncated == [True, False]
+    assert encoded.tokens == [200, 1]
+
+
+def test_a_token_that_was_never_trained_is_read_as_its_parts(encoder: Encoder) -> None:
+    tokenizer = train(encoder.base_view.tokenizer, ["blodeuyn", "blodeuog", "blodeuged"] * 3, 500)
+    (ids,) = tokenizer.encode(["blodeuyn"])
+    kept = np.array([n for n in ids if n < 49408] or [320], dtype=np.int64)
+    learned = Learned(tokenizer.added, TokenRows(kept, torch.zeros(len(kept), 32)), tokenizer.sha256)
+    view = encoder.extend(encoder.base_view, 1, "cy", learned)
+    (parts,) = view.tokens(["blodeuyn"])
+    assert len(parts) > len(ids)
+    assert (view.physical[parts] != NO_ROW).all()
+
+
+@pytest.mark.parametrize("name", ["rows.safetensors", "tokenizer.json", "manifest.json"])
+@pytest.mark.parametrize("where", [0.1, 0.5, 0.99])
+def test_a_flipped_bit_is_found_before_use(encoder: Encoder, tmp_path: Path, name: str, where: float) -> None:
+    folder = stored(encoder, tmp_path, encoder.base_view, 1, "cy", WELSH)
+    data = bytearray((folder.path / name).read_bytes())
+    data[int(len(data) * where)] ^= 0x10
+    (folder.path / name).write_bytes(data)
+    with pytest.raises(VersionCorrupt):
+        encoder.open([folder])
+
+
+def test_a_version_of_another_base_is_refused(encoder: Encoder, tmp_path: Path) -> None:
+    learned = taught(encoder, encoder.base_view, WELSH, 1)
+    sha = version.write(tmp_path / "1", learned, {"text_fingerprint": "0" * 64})
+    with pytest.raises(VersionCorrupt, match="another base"):
+        encoder.open([VersionFolder(1, "cy", tmp_path / "1", sha)])
+
+
+def test_a_version_on_the_wrong_parent_is_refused(encoder: Encoder, tmp_path: Path) -> None:
+    welsh = encoder.open([stored(encoder, tmp_path, encoder.base_view, 1, "cy", WELSH)])
+    on_welsh = stored(encoder, tmp_path, welsh, 2, "hi", HINDI)
+    with pytest.raises(VersionCorrupt, match="tokenizer"):
+        encoder.open([on_welsh])
+
+
+def test_writing_a_version_again_changes_nothing(encoder: Encoder, tmp_path: Path) -> None:
+    first = stored(encoder, tmp_path, encoder.base_view, 1, "cy", WELSH)
+    again = version.write(tmp_path / "1", taught(encoder, encoder.base_view, HINDI, 9), {})
+    assert again == first.manifest_sha256
+    assert json.loads((tmp_path / "1" / "manifest.json").read_text())["text_fingerprint"] == encoder.text_fingerprint
+
+
+def test_an_append_disturbs_no_reader_of_the_older_rows() -> None:
+    table = Table(torch.arange(6.0).reshape(3, 2))
+    held = table.rows
+    for _ in range(50):
+        numbers = table.append(torch.full((2, 2), 7.0))
+        assert (table.rows[torch.from_numpy(numbers).long()] == 7).all()
+    assert torch.equal(held[:3], torch.arange(6.0).reshape(3, 2))
+    assert torch.equal(table.rows[:3], held[:3])
+
+
+def test_pictures_become_unit_vectors(encoder: Encoder) -> None:
+    vectors = encoder.pictures([Image.new("RGB", (50, 40), colour) for colour in ("red", "blue", "white")])
+    assert vectors.shape == (3, encoder.dimension)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    assert encoder.pictures([]).shape == (0, encoder.dimension)

@@ -1,0 +1,65 @@
+"""Metrics against slow, obvious computations."""
+
+import numpy as np
+import pytest
+
+from model.evaluation import (
+    average_accuracy,
+    backward_transfer,
+    english_forgetting,
+    forgetting,
+    recalls,
+)
+
+
+def unit(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    vectors = random.standard_normal(shape).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
+
+
+def slow(texts: np.ndarray, pictures: np.ndarray, owner: np.ndarray, k: int) -> tuple[float, float]:
+    scores = texts @ pictures.T
+    found = [owner[i] in sorted(range(len(pictures)), key=lambda p: (-scores[i, p], p))[:k] for i in range(len(texts))]
+    asked = sorted(set(owner.tolist()))
+    hit = []
+    for p in asked:
+        top = sorted(range(len(texts)), key=lambda t: (-scores[t, p], t))[:k]
+        hit.append(any(owner[t] == p for t in top))
+    return float(np.mean(found)), float(np.mean(hit))
+
+
+def test_recall_equals_sorting_everything() -> None:
+    random = np.random.default_rng(0)
+    pictures, texts = unit(random, (40, 8)), unit(random, (70, 8))
+    owner = random.integers(0, 30, 70)
+    result = recalls(texts, pictures, owner)
+    assert result["pairs"] == 70
+    for k in (1, 5, 10):
+        t2i, i2t = slow(texts, pictures, owner, k)
+        assert result["t2i"][f"R@{k}"] == pytest.approx(t2i)
+        assert result["i2t"][f"R@{k}"] == pytest.approx(i2t)
+
+
+def test_ties_go_to_the_lower_index() -> None:
+    pictures = np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32)
+    texts = np.array([[1, 0], [1, 0]], dtype=np.float32)
+    assert recalls(texts, pictures, np.array([0, 0]))["t2i"]["R@1"] == 1.0
+    assert recalls(texts, pictures, np.array([1, 1]))["t2i"]["R@1"] == 0.0
+
+
+def test_perfect_and_empty() -> None:
+    eye = np.eye(12, dtype=np.float32)
+    assert recalls(eye, eye, np.arange(12))["i2t"] == {"R@1": 1.0, "R@5": 1.0, "R@10": 1.0}
+    with pytest.raises(ValueError, match="nothing"):
+        recalls(eye[:0], eye, np.arange(0))
+
+
+def test_chain_metrics_on_a_hand_made_triangle() -> None:
+    a = [[80.0], [70.0, 60.0], [75.0, 40.0, 50.0]]
+    assert average_accuracy(a) == pytest.approx(55.0)
+    # best past: 80 for the first, 60 for the second
+    assert forgetting(a) == pytest.approx(((80 - 75) + (60 - 40)) / 2)
+    assert english_forgetting(a) == pytest.approx(5.0)
+    assert backward_transfer(a) == pytest.approx(((75 - 80) + (40 - 60)) / 2)
+    assert forgetting([[80.0]]) == english_forgetting([[80.0]]) == backward_transfer([[80.0]]) == 0.0

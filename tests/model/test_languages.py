@@ -1,0 +1,42 @@
+"""Tags, names and scripts."""
+
+import pytest
+
+from model.errors import LanguageTagInvalid
+from model.languages import canonical, in_script, names, scripts
+
+
+@pytest.mark.parametrize(
+    ("tag", "expected"),
+    [
+        ("iw", "he"),
+        ("eng", "en"),
+        ("tl", "fil"),
+        ("PT-br", "pt-BR"),
+        ("zh-hant", "zh-Hant"),
+        ("mi", "mi"),
+        ("quz", "quz"),
+    ],
+)
+def test_tags_become_canonical(tag: str, expected: str) -> None:
+    assert canonical(tag) == expected
+
+
+@pytest.mark.parametrize("tag", ["en_US", "xx-", "xx", "a" * 200, "../", "", "e", "en--us", "und-x", "en us", "日本"])
+def test_what_is_no_tag_is_refused(tag: str) -> None:
+    with pytest.raises(LanguageTagInvalid):
+        canonical(tag)
+
+
+def test_names_in_their_own_script_and_direction() -> None:
+    assert names("cy").native_name == "Cymraeg"
+    assert (names("ar").direction, names("te").direction) == ("rtl", "ltr")
+    assert names("he").name == "Hebrew"
+
+
+def test_scripts_and_majority() -> None:
+    assert scripts("ja") == {"Hani", "Hira", "Kana"}
+    assert in_script("सेब iPhone और कार", "hi") is True
+    assert in_script("a red apple", "hi") is False
+    assert in_script("りんご と 車", "ja") is True
+    assert in_script("123", "hi") is None

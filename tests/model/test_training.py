@@ -1,0 +1,171 @@
+"""Training: exact under TEIR, resumable to the last bit, honest about divergence."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from model import teir, training
+from model.base import BOT, EOT
+from model.encoder import Encoder
+from model.errors import CheckpointMismatch, TrainingDiverged
+from model.table import View, pad
+from model.tokenizer import train
+from model.training import Corpus, Interrupted, LearnSettings, Progress, learn
+from model.version import Learned
+
+WORDS = ("afal", "coch", "ci", "tŷ", "môr", "haul", "cath", "llong", "blodyn", "seren")
+CAPTIONS = [f"{a} a {b}" for a in WORDS for b in WORDS if a != b]
+SETTINGS = LearnSettings(epochs=3, batch_size=16, vocabulary=400, checkpoint_every=4)
+
+
+def go_on(_: Progress) -> bool:
+    return False
+
+
+def noting(seen: list[int]) -> Callable[[Progress], bool]:
+    def note(progress: Progress) -> bool:
+        seen.append(progress.step)
+        return False
+
+    return note
+
+
+def corpus_for(encoder: Encoder, *, english: bool = True, pictures: bool = True, seed: int = 1) -> Corpus:
+    """Random teacher features: what is learned does not matter here, only that the steps are right."""
+    random = torch.Generator().manual_seed(seed)
+    count = len(CAPTIONS)
+    features = torch.randn((count, encoder.dimension), generator=random)
+    return Corpus(
+        CAPTIONS,
+        features if english else torch.full_like(features, math.nan),
+        torch.randn((30, encoder.dimension), generator=random),
+        torch.arange(count) % 30 if pictures else torch.full((count,), training.NONE),
+    )
+
+
+def same(one: Learned, other: Learned) -> bool:
+    return one.merges == other.merges and torch.equal(one.rows.rows, other.rows.rows)
+
+
+@pytest.mark.parametrize(("english", "pictures"), [(True, True), (True, False), (False, True)])
+def test_the_loss_falls_with_english_pictures_or_both(
+    encoder: Encoder, tmp_path: Path, english: bool, pictures: bool
+) -> None:
+    losses: list[float] = []
+
+    def note(progress: Progress) -> bool:
+        losses.append(progress.loss)
+        return False
+
+    corpus = corpus_for(encoder, english=english, pictures=pictures)
+    learn(encoder, encoder.base_view, corpus, tmp_path, replace(SETTINGS, epochs=8), note)
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+
+def test_two_runs_give_the_same_bits(encoder: Encoder, tmp_path: Path) -> None:
+    corpus = corpus_for(encoder)
+    first = learn(encoder, encoder.base_view, corpus, tmp_path / "a", SETTINGS, go_on)
+    second = learn(encoder, encoder.base_view, corpus, tmp_path / "b", SETTINGS, go_on)
+    assert same(first, second)
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 6, 13])
+def test_an_interrupted_run_ends_on_the_same_bits(encoder: Encoder, tmp_path: Path, stop_at: int) -> None:
+    corpus = corpus_for(encoder)
+    whole = learn(encoder, encoder.base_view, corpus, tmp_path / "whole", SETTINGS, go_on)
+    with pytest.raises(Interrupted):
+        learn(encoder, encoder.base_view, corpus, tmp_path / "cut", SETTINGS, lambda p: p.step == stop_at)
+    seen: list[int] = []
+    resumed = learn(encoder, encoder.base_view, corpus, tmp_path / "cut", SETTINGS, noting(seen))
+    assert seen[0] == stop_at + 1
+    assert same(whole, resumed)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_older_one(encoder: Encoder, tmp_path: Path) -> None:
+    corpus = corpus_for(encoder)
+    whole = learn(encoder, encoder.base_view, corpus, tmp_path / "whole", SETTINGS, go_on)
+    with pytest.raises(Interrupted):
+        learn(encoder, encoder.base_view, corpus, tmp_path / "cut", SETTINGS, lambda p: p.step == 9)
+    newest = tmp_path / "cut" / "step-9" / "state.safetensors"
+    damaged = bytearray(newest.read_bytes())
+    damaged[-7] ^= 1
+    newest.write_bytes(damaged)
+    seen: list[int] = []
+    resumed = learn(encoder, encoder.base_view, corpus, tmp_path / "cut", SETTINGS, noting(seen))
+    assert seen[0] == 9
+    assert same(whole, resumed)
+
+
+def test_a_changed_corpus_is_refused(encoder: Encoder, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS, lambda p: p.step == 4)
+    with pytest.raises(CheckpointMismatch, match="corpus"):
+        learn(encoder, encoder.base_view, corpus_for(encoder, seed=2), tmp_path, SETTINGS, go_on)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(encoder: Encoder, tmp_path: Path) -> None:
+    corpus = corpus_for(encoder)
+    corpus.english[5, 3] = math.inf
+    with pytest.raises(TrainingDiverged):
+        learn(encoder, encoder.base_view, corpus, tmp_path, SETTINGS, go_on)
+
+
+def test_only_the_corpus_tokens_are_stored(encoder: Encoder, tmp_path: Path) -> None:
+    learned = learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS, go_on)
+    tokenizer = learned.tokenizer(encoder.base_view.tokenizer)
+    used = {number for ids in tokenizer.encode(CAPTIONS) for number in ids}
+    assert set(learned.rows.ids.tolist()) == used
+    assert not {BOT, EOT} & used
+
+
+def test_a_gathered_step_is_the_full_tables_step(encoder: Encoder) -> None:
+    """One optimizer step over the whole table, with scale 0 outside the corpus, against the same over the used rows."""
+    view = encoder.base_view
+    sequences = [view.sequence(ids)[0].astype(np.int64) for ids in view.tokens(CAPTIONS[:8])]
+    used = np.unique(np.concatenate(sequences))
+    target = torch.randn((8, encoder.dimension), generator=torch.Generator().manual_seed(3))
+    frozen = np.isin(used, [BOT, EOT])
+    scale = teir.row_scale(view.frequency(used))
+    scale[torch.from_numpy(frozen)] = 0
+
+    full = nn.Parameter(encoder.base.table.clone())
+    full_scale = torch.zeros(len(full), 1)
+    full_scale[torch.from_numpy(used)] = scale
+    one_step(encoder, full, full_scale, sequences, target)
+
+    gathered = nn.Parameter(encoder.base.table[torch.from_numpy(used)].clone())
+    local = [np.searchsorted(used, sequence) for sequence in sequences]
+    one_step(encoder, gathered, scale, local, target)
+
+    assert torch.equal(full[torch.from_numpy(used)], gathered)
+    untouched = np.setdiff1d(np.arange(len(full)), used[~frozen])
+    assert torch.equal(full[torch.from_numpy(untouched)], encoder.base.table[torch.from_numpy(untouched)])
+    assert not torch.equal(full, encoder.base.table)
+
+
+def one_step(
+    encoder: Encoder, table: nn.Parameter, scale: torch.Tensor, sequences: list[np.ndarray], target: torch.Tensor
+) -> None:
+    optimizer = teir.ScaledAdamW(table, scale, [], decay=0.05)
+    numbers, last = pad([sequence.astype(np.int32) for sequence in sequences])
+    loss = nn.functional.mse_loss(encoder.base.text_features(table[numbers], last), target)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step(1e-2, clip=0.1)
+
+
+def test_a_second_language_scales_rows_by_the_languages_before_it(encoder: Encoder, tmp_path: Path) -> None:
+    first = learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path / "1", SETTINGS, go_on)
+    view: View = encoder.extend(encoder.base_view, 1, "cy", first)
+    ids = first.rows.ids
+    expected = np.where(ids < 49408, 3, 2)
+    assert (view.frequency(ids) == expected).all()
+    unseen = np.array([320, 321, view.tokenizer.size + 5])
+    assert (view.frequency(unseen[~np.isin(unseen, ids)]) == np.array([2, 2, 1])[~np.isin(unseen, ids)]).all()
+    grown = train(view.tokenizer, CAPTIONS, 400)
+    assert grown.added == view.tokenizer.added  # nothing new to learn from the same corpus
