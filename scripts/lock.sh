@@ -1,0 +1,23 @@
+#!/bin/sh
+# Writes requirements.lock (what runs) and requirements-dev.lock (that and what tests, benchmarks and extras need).
+# Without torch, which the Makefile installs by range, and without the name of any package index.
+set -eu
+compile=$1
+
+write() {
+    out=$1
+    shift
+    "$compile" --quiet --generate-hashes --no-header --no-annotate --strip-extras \
+        --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+        --unsafe-package torch --unsafe-package torchvision --unsafe-package setuptools --unsafe-package pip \
+        "$@" --output-file "$out.new" pyproject.toml
+    {
+        echo "# Written by \`make lock\` from pyproject.toml. torch and torchvision are installed by range: see the Makefile."
+        sed '/^$/d; /^#/d' "$out.new"
+    } >"$out"
+    rm "$out.new"
+}
+
+write requirements.lock --extra demo --extra postgres
+write requirements-dev.lock --constraint requirements.lock --extra demo --extra postgres --extra test \
+    --extra benchmark --extra milvus
