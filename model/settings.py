@@ -1,0 +1,67 @@
+"""Settings that every process shares, read from `PICTOGLOT_` variables or a `.env`; refuses unknown ones. Starts nothing."""
+
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "PICTOGLOT_"
+ENV_FILE = ".env"
+MISCONFIGURED = 78  # exit status EX_CONFIG of sysexits.h
+
+# Every variable of service, worker and client: each process refuses what none of them knows. A test compares this list
+# with the fields of the classes.
+NAMES = frozenset(
+    "HOME DATABASE_URL BROKER_URL BASE INDEX THREADS ENVIRONMENT LOG_LEVEL "  # CommonSettings
+    "HOST PORT ADMIN_KEY OPEN BATCH_SIZE QUEUE_LIMIT REQUEST_SECONDS CACHE_SIZE RATE_PER_MINUTE JSON_BYTES "  # service
+    "PICTURE_BYTES DATASET_BYTES FREE_BYTES BODY_SECONDS DATASET_SECONDS DRAIN_SECONDS WATCH_SECONDS DECODERS "
+    "CONCURRENCY DEVICE MIN_RECALL FORGETTING_BUDGET "  # worker
+    "URL KEY".split()  # the client
+)
+
+
+class SettingsError(Exception):
+    """One sentence that names the setting; a process that meets it exits with `MISCONFIGURED`."""
+
+
+class CommonSettings(BaseSettings):
+    """What service and worker must agree on."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=ENV_FILE, extra="ignore", frozen=True)
+
+    home: Path = Field(Path("var"), description="Data root: everything that pictoglot writes lies under it.")
+    database_url: str = Field("", repr=False, description="Registry as an SQLAlchemy URL; empty: SQLite under HOME.")
+    broker_url: str = Field("", repr=False, description="Celery broker; empty: a filesystem broker under HOME.")
+    base: str = Field("bundled", min_length=1, description="`bundled`, NAME/PRETRAINED or NAME@/path/to/checkpoint.")
+    index: str = Field("faiss", pattern=r"^(faiss|milvus\+.+)$", description="`faiss` or `milvus+URI`.")
+    threads: int = Field(1, ge=1, le=64, description="Threads of one matrix product, in each process.")
+    environment: Literal["local", "production"] = Field("local", description="Outside `local` an admin key is required.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity that is logged.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_places(cls, values: dict[str, object]) -> dict[str, object]:
+        home = Path(str(values.get("home") or "var")).expanduser().absolute()
+        return {
+            **values,
+            "home": home,
+            "database_url": values.get("database_url") or f"sqlite:///{home / 'registry.db'}",
+            "broker_url": values.get("broker_url") or "filesystem://",
+        }
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings of this environment; raises `SettingsError` with one sentence."""
+        set_here = {**dotenv_values(ENV_FILE), **os.environ}
+        unknown = sorted(name for name in set_here if name.startswith(PREFIX) and name[len(PREFIX) :] not in NAMES)
+        if unknown:
+            raise SettingsError(f"{unknown[0]} is not a setting of pictoglot.")
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            name = f"{PREFIX}{first['loc'][0]}".upper() if first["loc"] else "The settings"
+            raise SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}.") from error
