@@ -17,7 +17,7 @@ class FieldError:
 
 
 class PictoglotError(Exception):
-    """Base of all errors; `code` is stable and stands in docs/errors.md, `extra` are further safe members of an answer."""
+    """Base of all errors; `code` is stable (docs/errors.md), `extra` are further safe members of an answer."""
 
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"

@@ -20,7 +20,7 @@ class Recalls(TypedDict):
 
 
 def recalls(texts: NDArray[np.float32], pictures: NDArray[np.float32], owner: NDArray[np.int64]) -> Recalls:
-    """Recall of unit vectors `texts` (n, d) among the whole gallery `pictures` (m, d); `owner` (n,): each text's picture.
+    """Recall of unit vectors `texts` (n, d) among the whole gallery `pictures` (m, d); `owner` (n,) is their picture.
 
     Every text is a query over all pictures. Every picture that has a text is a query over all texts and counts as found
     at the rank of its best text. Ties go to the lower index.

@@ -96,8 +96,8 @@ def train(tokenizer: Tokenizer, corpus: Sequence[str], size: int) -> Tokenizer:
     """`tokenizer` extended by at most `size` merges that a byte-level BPE learns from `corpus`; deterministic.
 
     The learner starts from the pieces that `tokenizer` itself leaves, not from bytes: older merges are applied first
-    for ever, so a merge learned from bytes could often never be reached (measured on CLIP: up to three of four such rows are dead). Of what
-    is learned only merges on the way to a token that occurs are kept; the corpus tokenises the same without the rest.
+    for ever, so many a merge learned from bytes could never be reached. Of what is learned only merges on the way to a
+    token that occurs are kept; the corpus tokenises the same without the rest.
     """
     start = tokenizer.extend([])
     names = {number: token for token, number in tokenizer._vocabulary.items()}
