@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "PICTOGLOT_"
@@ -32,7 +32,7 @@ class CommonSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=ENV_FILE, extra="ignore", frozen=True)
 
-    home: Path = Field(Path("var"), description="Data root: everything that pictoglot writes lies under it.")
+    home: Path = Field(Path("var"), validate_default=True, description="Data root: all that pictoglot writes.")
     database_url: str = Field("", repr=False, description="Registry as an SQLAlchemy URL; empty: SQLite under HOME.")
     broker_url: str = Field("", repr=False, description="Celery broker; empty: a filesystem broker under HOME.")
     base: str = Field("bundled", min_length=1, description="`bundled`, NAME/PRETRAINED or NAME@/path/to/checkpoint.")
@@ -41,16 +41,15 @@ class CommonSettings(BaseSettings):
     environment: Literal["local", "production"] = Field("local", description="Outside `local` an admin key is required.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity that is logged.")
 
-    @model_validator(mode="before")
+    @field_validator("home")
     @classmethod
-    def _default_places(cls, values: dict[str, object]) -> dict[str, object]:
-        home = Path(str(values.get("home") or "var")).expanduser().absolute()
-        return {
-            **values,
-            "home": home,
-            "database_url": values.get("database_url") or f"sqlite:///{home / 'registry.db'}",
-            "broker_url": values.get("broker_url") or "filesystem://",
-        }
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
+    @property
+    def database(self) -> str:
+        """`database_url`, or the SQLite file under the data root."""
+        return self.database_url or f"sqlite:///{self.home / 'registry.db'}"
 
     @classmethod
     def load(cls) -> Self:
