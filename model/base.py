@@ -77,7 +77,7 @@ def open_base(spec: str, device: str | None = None) -> Base:
     _require_clip_text(name, config)
     try:
         model = open_clip.create_model(name, pretrained=pretrained, require_pretrained=True)
-    except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, AssertionError, SafetensorError) as error:
         raise BaseNotFound(f"the weights of {spec.partition('@')[0]} cannot be loaded") from error
     model = model.float().eval().requires_grad_(False)
     return _describe(name, model, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
