@@ -1,0 +1,114 @@
+"""P11: children of the decoder may die, hang or run out of memory; the next picture is decoded all the same."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+from index.decoder import Decoder
+from model.errors import PictureCorrupt
+from tests.index.test_pictures import drawing, saved
+
+ROOT = Path(__file__).parents[2]
+PNG = saved(drawing(), "PNG")
+SLOW = saved(Image.effect_mandelbrot((4_000, 4_000), (-2, -2, 2, 2), 100).convert("RGB"), "PNG")
+
+
+@pytest.fixture
+def decoder() -> Iterator[Decoder]:
+    decoder = Decoder(timeout=2.0)
+    decoder.decode(PNG)
+    yield decoder
+    decoder.close()
+
+
+def test_a_child_that_was_killed_between_pictures_is_replaced(decoder: Decoder) -> None:
+    (pid,) = decoder.pids
+    os.kill(pid, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(pid)], timeout=5) if psutil.pid_exists(pid) else None
+    assert decoder.decode(PNG).width == 96
+    assert decoder.pids != [pid]
+
+
+def test_a_child_that_hangs_is_killed_in_time_and_replaced(decoder: Decoder) -> None:
+    (pid,) = decoder.pids
+    os.kill(pid, signal.SIGSTOP)
+    start = time.monotonic()
+    with pytest.raises(PictureCorrupt):
+        decoder.decode(PNG)
+    assert 1.5 < time.monotonic() - start < 4 and not psutil.pid_exists(pid)
+    assert decoder.decode(PNG).width == 96
+
+
+def test_a_child_that_is_killed_while_it_decodes_refuses_that_picture_alone(decoder: Decoder) -> None:
+    (pid,) = decoder.pids
+    os.kill(pid, signal.SIGSTOP)
+    answer = decoder.submit(PNG)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(PictureCorrupt):
+        answer.result()
+    assert decoder.decode(PNG).width == 96
+
+
+@pytest.mark.parametrize(("memory", "refused"), [(64 << 20, True), (1 << 30, False)])
+def test_a_picture_may_not_take_more_memory_than_allowed(memory: int, refused: bool) -> None:
+    decoder = Decoder(memory=memory)
+    try:
+        if refused:
+            with pytest.raises(PictureCorrupt):
+                decoder.decode(SLOW)
+        assert decoder.decode(PNG if refused else SLOW).rgb.mode == "RGB"
+    finally:
+        decoder.close()
+
+
+def test_many_threads_share_the_children() -> None:
+    decoder = Decoder(processes=2)
+    with ThreadPoolExecutor(8) as threads:
+        pictures = list(threads.map(decoder.decode, [saved(drawing(40 + side, 40), "PNG") for side in range(40)]))
+    assert [picture.width for picture in pictures] == [40 + side for side in range(40)]
+    assert 1 <= len(decoder.pids) <= 2
+    decoder.close()
+
+
+def test_closing_leaves_no_child() -> None:
+    decoder = Decoder()
+    decoder.decode(PNG)
+    pids = decoder.pids
+    decoder.close()
+    assert decoder.pids == [] and not any(map(psutil.pid_exists, pids))
+
+
+def test_children_die_with_a_parent_that_is_killed() -> None:
+    program = (
+        "import sys, time; from index.decoder import Decoder; from tests.index.test_pictures import drawing, saved\n"
+        "decoder = Decoder(); decoder.decode(saved(drawing(), 'PNG'))\n"
+        "sys.stdout.write(f'{decoder.pids[0]}\\n'); sys.stdout.flush(); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=ROOT)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    child.suspend()  # it cannot notice that its pipe closes
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    child.wait(timeout=5)
+
+
+def test_children_know_no_setting_and_import_no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICTOGLOT_ADMIN_KEY", "secret")
+    decoder = Decoder()
+    decoder.decode(PNG)
+    child = psutil.Process(decoder.pids[0])
+    libraries = " ".join(mapped.path for mapped in child.memory_maps())
+    assert "PICTOGLOT_ADMIN_KEY" not in child.environ()
+    assert "_imaging" in libraries and "torch" not in libraries and "numpy" not in libraries
+    decoder.close()

@@ -1,0 +1,189 @@
+"""I1 to I5: a generation that was damaged, mixed up or made by another model is refused before anything is served."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from index import generation
+from index.engine.faiss_engine import FaissEngine
+from index.generation import Identity, Written
+from index.vectors import Entry
+from model import storage
+from model.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
+from tests.index.conftest import DIMENSION, brute_force, names, unit
+
+PICTURES = Identity("pictures", "f" * 64, DIMENSION)
+ENGINE = FaissEngine()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Written]:
+    root = tmp_path_factory.mktemp("root")
+    return root, generation.write(root, PICTURES, names(120), unit(120))
+
+
+@pytest.fixture
+def folder(written: tuple[Path, Written], tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    root, record = written
+    return Path(shutil.copytree(generation.path(root, record.id), tmp_path / "copy"))
+
+
+def test_what_was_written_is_read(written: tuple[Path, Written]) -> None:
+    root, record = written
+    found = generation.read(generation.path(root, record.id), record.manifest_sha256, PICTURES, ENGINE)
+    assert found.entries == names(120) and found.vectors.tobytes() == unit(120).tobytes()
+    query = unit(1, seed=3)[0]
+    assert found.top(query, 9, frozenset()) == brute_force(query, unit(120), names(120), 9)
+
+
+def test_writing_the_same_again_gives_the_same_files(written: tuple[Path, Written], tmp_path: Path) -> None:
+    _, record = written
+    assert generation.write(tmp_path, PICTURES, names(120), unit(120)) == record
+
+
+def test_writing_over_a_damaged_copy_repairs_it(written: tuple[Path, Written], tmp_path: Path) -> None:
+    root, record = written
+    damaged = Path(shutil.copytree(generation.path(root, record.id), generation.path(tmp_path, record.id)))
+    (damaged / "ids.json").write_bytes(b"")
+    generation.write(tmp_path, PICTURES, names(120), unit(120))
+    assert generation.read(damaged, record.manifest_sha256, PICTURES, ENGINE).entries == names(120)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 15])
+def test_small_generations_are_read(count: int, tmp_path: Path) -> None:
+    record = generation.write(tmp_path, PICTURES, names(count), unit(count))
+    found = generation.read(generation.path(tmp_path, record.id), record.manifest_sha256, PICTURES, ENGINE)
+    assert found.entries == names(count)
+
+
+@pytest.mark.parametrize("tenths", range(11))
+@pytest.mark.parametrize("file", ["vectors.safetensors", "ids.json", "manifest.json"])
+def test_truncated_files_are_refused(folder: Path, written: tuple[Path, Written], file: str, tenths: int) -> None:
+    data = (folder / file).read_bytes()
+    (folder / file).write_bytes(data[: min(len(data) * tenths // 10, len(data) - 1)])
+    with pytest.raises(IndexFileCorrupt):
+        generation.read(folder, written[1].manifest_sha256, PICTURES, ENGINE)
+
+
+@pytest.mark.parametrize("file", ["vectors.safetensors", "ids.json", "manifest.json"])
+def test_bytes_added_at_the_end_are_refused(folder: Path, written: tuple[Path, Written], file: str) -> None:
+    with (folder / file).open("ab") as stream:
+        stream.write(b" " * 100)
+    with pytest.raises(IndexFileCorrupt):
+        generation.read(folder, written[1].manifest_sha256, PICTURES, ENGINE)
+
+
+def test_every_single_bit_flip_is_refused(folder: Path, written: tuple[Path, Written]) -> None:
+    chance, files = np.random.default_rng(0), sorted(folder.iterdir())
+    for trial in range(240):
+        file = files[trial % len(files)]
+        good = file.read_bytes()
+        bad = bytearray(good)
+        bad[chance.integers(len(bad))] ^= 1 << chance.integers(8)
+        file.write_bytes(bad)
+        with pytest.raises(IndexFileCorrupt):
+            generation.read(folder, written[1].manifest_sha256, PICTURES, ENGINE)
+        file.write_bytes(good)
+    assert generation.read(folder, written[1].manifest_sha256, PICTURES, ENGINE)
+
+
+def test_without_hashes_a_flipped_bit_would_load_in_silence(folder: Path) -> None:
+    """The precondition of the test above: the file format itself notices nothing."""
+    file = folder / "vectors.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 1
+    file.write_bytes(data)
+    assert load_file(file)["vectors"].shape == (120, DIMENSION)
+
+
+def test_a_missing_manifest_is_refused(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+    with pytest.raises(IndexFileCorrupt):
+        generation.read(folder, None, PICTURES, ENGINE)
+
+
+def test_a_manifest_that_was_not_registered_is_refused(folder: Path) -> None:
+    with pytest.raises(IndexFileCorrupt):
+        generation.read(folder, "0" * 64, PICTURES, ENGINE)
+
+
+def rehash(folder: Path, **changes: object) -> str:
+    """Give a changed folder a manifest that fits its files, as a writer with a fault would."""
+    facts = json.loads((folder / "manifest.json").read_text())
+    facts.pop("files")
+    return storage.write_manifest(folder, {**facts, **changes})
+
+
+def edit_ids(folder: Path, edit: Callable[[list[list[str]]], list[list[str]]]) -> None:
+    file = folder / "ids.json"
+    file.write_text(json.dumps(edit(json.loads(file.read_text()))))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda ids: ids[:-1],
+        lambda ids: [*ids, ["another", ""]],
+        lambda ids: [ids[1], *ids[1:]],
+        lambda ids: ids[::-1],
+        lambda ids: [[f"other-{picture}", text] for picture, text in ids],
+        lambda ids: [[picture] for picture, _ in ids],
+        lambda ids: "nonsense",
+    ],
+    ids=["shorter", "longer", "duplicated", "reordered", "of another generation", "misshapen", "not a list"],
+)
+def test_ids_that_do_not_fit_the_vectors_are_refused(
+    folder: Path, edit: Callable[[list[list[str]]], list[list[str]]]
+) -> None:
+    edit_ids(folder, edit)
+    with pytest.raises(IndexInconsistent):
+        generation.read(folder, rehash(folder), PICTURES, ENGINE)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, 3.0])
+def test_vectors_that_are_not_of_unit_length_are_refused(folder: Path, value: float) -> None:
+    file = folder / "vectors.safetensors"
+    tensors = load_file(file)
+    tensors["vectors"][7] = value
+    save_file(tensors, file)
+    with pytest.raises(IndexInconsistent):
+        generation.read(folder, rehash(folder), PICTURES, ENGINE)
+
+
+def test_a_generation_without_its_golden_answers_is_refused(folder: Path) -> None:
+    with pytest.raises(IndexInconsistent):
+        generation.read(folder, rehash(folder, golden=[]), PICTURES, ENGINE)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Identity("pictures", "e" * 64, DIMENSION),
+        Identity("pictures", "f" * 64, DIMENSION + 1),
+        Identity("captions", "f" * 64, DIMENSION, "cy", 1),
+        Identity("pictures", "f" * 64, DIMENSION, version=1),
+    ],
+    ids=["other model", "other dimension", "captions", "other version"],
+)
+def test_a_generation_of_something_else_is_refused(folder: Path, other: Identity) -> None:
+    with pytest.raises(IndexVersionMismatch):
+        generation.read(folder, None, other, ENGINE)
+
+
+def test_a_future_format_is_refused(folder: Path) -> None:
+    with pytest.raises(IndexVersionMismatch):
+        generation.read(folder, rehash(folder, format=2), PICTURES, ENGINE)
+
+
+def test_captions_keep_picture_and_text(tmp_path: Path) -> None:
+    identity = Identity("captions", "f" * 64, DIMENSION, "cy", 3)
+    entries = [Entry("a", "ci"), Entry("a", "ci bach"), Entry("b", "cath \u200d\U0001f408")]
+    record = generation.write(tmp_path, identity, entries, unit(3))
+    found = generation.read(generation.path(tmp_path, record.id), record.manifest_sha256, identity, ENGINE)
+    assert found.entries == entries

@@ -1,0 +1,264 @@
+"""P rows: what a picture may be, told with the code of each refusal, in this process and in a guarded child."""
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, PngImagePlugin
+
+from index.decoder import Decoder
+from index.pictures import decode
+from model.errors import (
+    PictoglotError,
+    PictureAnimated,
+    PictureBadDimensions,
+    PictureCorrupt,
+    PictureTooManyPixels,
+    UnsupportedPictureFormat,
+)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Decoder]:
+    decoder = Decoder()
+    yield decoder
+    decoder.close()
+
+
+def drawing(width: int = 96, height: int = 64) -> Image.Image:
+    """A picture without any symmetry."""
+    image = Image.new("RGB", (width, height), (250, 240, 200))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, 0, width // 3, height // 4), fill=(200, 30, 30))
+    draw.ellipse((width // 2, height // 2, width - 5, height - 3), fill=(20, 60, 200))
+    return image
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    stream = BytesIO()
+    image.save(stream, format=kind, **options)
+    return stream.getvalue()
+
+
+def png(width: int, height: int, *, extra: bytes = b"", rows: int = 0) -> bytes:
+    """A PNG that claims a size, with chunks of choice and as little data as possible."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+    pixels = zlib.compress(b"\0" * (1 + (width + 7) // 8) * rows, 9)
+    return b"\x89PNG\r\n\x1a\n" + header + extra + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def ztxt_bomb() -> bytes:
+    data = b"Comment\0\0" + zlib.compress(b"\0" * 200_000_000, 9)
+    chunk = struct.pack(">I", len(data)) + b"zTXt" + data + struct.pack(">I", zlib.crc32(b"zTXt" + data))
+    return png(32, 32, extra=chunk, rows=32)
+
+
+def zipped() -> bytes:
+    stream = BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a.jpg", saved(drawing(), "JPEG"))
+    return stream.getvalue()
+
+
+def frames(kind: str) -> bytes:
+    return saved(drawing(), kind, save_all=True, append_images=[drawing(96, 64).rotate(turn) for turn in range(1, 9)])
+
+
+REFUSED = {
+    "empty": (b"", PictureCorrupt),
+    "one byte": (b"\xff", UnsupportedPictureFormat),
+    "text": (b"a picture of a cat", UnsupportedPictureFormat),
+    "html": (b"<!DOCTYPE html><html></html>", UnsupportedPictureFormat),
+    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", UnsupportedPictureFormat),
+    "pdf": (saved(drawing(), "PDF"), UnsupportedPictureFormat),
+    "eps": (saved(drawing(), "EPS"), UnsupportedPictureFormat),
+    "tiff": (saved(drawing(), "TIFF"), UnsupportedPictureFormat),
+    "gif": (saved(drawing(), "GIF"), UnsupportedPictureFormat),
+    "bmp": (saved(drawing(), "BMP"), UnsupportedPictureFormat),
+    "fits": (b"SIMPLE  =                    T".ljust(2880), UnsupportedPictureFormat),
+    "zip": (zipped(), UnsupportedPictureFormat),
+    "wave in riff": (b"RIFF\0\0\0\0WAVE", UnsupportedPictureFormat),
+    "jpeg of three bytes": (b"\xff\xd8\xff", PictureCorrupt),
+    "png of eight bytes": (b"\x89PNG\r\n\x1a\n", PictureCorrupt),
+    "webp of twelve bytes": (b"RIFF\0\0\0\0WEBP", PictureCorrupt),
+    "13,300 square": (png(13_300, 13_300, rows=13_300), PictureTooManyPixels),
+    "30,000 square": (png(30_000, 30_000, rows=30_000), PictureTooManyPixels),
+    "2**31 square": (png(2**31, 2**31), PictureTooManyPixels),
+    "20 million and one row": (png(5_000, 4_001), PictureTooManyPixels),
+    "1 x 10,000,000": (png(1, 10_000_000), PictureBadDimensions),
+    "15 x 15": (saved(drawing(15, 15), "PNG"), PictureBadDimensions),
+    "8,193 wide": (png(8_193, 500), PictureBadDimensions),
+    "21 times as wide": (saved(drawing(16 * 20 + 1, 16), "PNG"), PictureBadDimensions),
+    "zTXt bomb": (ztxt_bomb(), PictureCorrupt),
+    "animated png": (frames("PNG"), PictureAnimated),
+    "animated webp": (frames("WEBP"), PictureAnimated),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_in_the_child_with_its_own_code(name: str, decoder: Decoder) -> None:
+    data, error = REFUSED[name]
+    with pytest.raises(error) as caught:
+        decoder.decode(data)
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_in_this_process_by_the_same_rules(name: str) -> None:
+    data, error = REFUSED[name]
+    with pytest.raises(error):
+        decode(data)
+
+
+@pytest.mark.parametrize("name", ["13,300 square", "30,000 square", "2**31 square", "zTXt bomb"])
+def test_a_bomb_is_refused_without_unpacking_it(name: str, decoder: Decoder) -> None:
+    decoder.decode(saved(drawing(), "PNG"))
+    before = peak_memory(decoder.pids[0])
+    with pytest.raises(PictoglotError):
+        decoder.decode(REFUSED[name][0])
+    assert peak_memory(decoder.pids[0]) - before < 50 << 20
+
+
+def peak_memory(pid: int) -> int:
+    """The largest resident size a process ever had, in bytes."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) << 10
+
+
+def test_stock_pillow_would_open_a_bomb() -> None:
+    """The precondition: the file is whole, and nothing but our limit on pixels refuses it."""
+    data = REFUSED["13,300 square"][0]
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        assert Image.open(BytesIO(data)).size == (13_300, 13_300)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 320), (8_192, 410), (5_000, 4_000)])
+def test_pictures_on_the_inner_side_of_each_limit_are_taken(size: tuple[int, int]) -> None:
+    picture = decode(saved(Image.new("RGB", size, "red"), "PNG"))
+    assert max(picture.width, picture.height) <= 1_024
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_file_cut_anywhere_is_corrupt(kind: str, decoder: Decoder) -> None:
+    data = saved(Image.effect_noise((160, 120), 80).convert("RGB"), kind)
+    for percent in range(1, 100):
+        with pytest.raises(PictureCorrupt):
+            decoder.decode(data[: len(data) * percent // 100])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_mutated_files_are_decoded_or_refused(kind: str) -> None:
+    chance, good = np.random.default_rng(5), saved(drawing(), kind)
+    for _ in range(150):
+        bad = bytearray(good)
+        for place in chance.integers(len(bad), size=chance.integers(1, 9)):
+            bad[place] = chance.integers(256)
+        try:
+            assert decode(bytes(bad)).rgb.mode == "RGB"
+        except PictoglotError as error:
+            assert error.code.startswith(("picture_", "unsupported_picture"))
+
+
+ICC = saved(Image.new("RGB", (16, 16)), "PNG")
+GREY16 = Image.fromarray(np.linspace(0, 65_535, 64 * 64).reshape(64, 64).astype(np.uint16))
+MODES = {
+    "cmyk": saved(drawing().convert("CMYK"), "JPEG"),
+    "grey": saved(drawing().convert("L"), "JPEG"),
+    "bilevel": saved(drawing().convert("1"), "PNG"),
+    "palette": saved(drawing().convert("P"), "PNG"),
+    "grey and alpha": saved(drawing().convert("LA"), "PNG"),
+    "16 bits": saved(GREY16, "PNG"),
+    "colour profile": saved(drawing(), "JPEG", icc_profile=b"\0" * 500),
+    "webp with alpha": saved(drawing().convert("RGBA"), "WEBP"),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_becomes_rgb(mode: str, decoder: Decoder) -> None:
+    picture = decoder.decode(MODES[mode])
+    assert picture.rgb.mode == "RGB" and picture.rgb.size in {(96, 64), (64, 64)}
+
+
+def test_sixteen_bits_are_scaled_not_clipped() -> None:
+    levels = np.asarray(decode(saved(GREY16, "PNG")).rgb)[..., 0].astype(float)
+    assert np.abs(levels - np.asarray(GREY16) / 257).max() <= 0.5
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P"])
+def test_transparency_is_laid_over_white(mode: str) -> None:
+    clear = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
+    image = clear if mode == "RGBA" else clear.convert("P")
+    data = saved(image, "PNG") if mode == "RGBA" else saved(image, "PNG", transparency=image.getpixel((0, 0)))
+    assert decode(data).rgb.getpixel((5, 5)) == (255, 255, 255)
+
+
+TRANSPOSED = {  # how a camera stores an upright scene, by the EXIF orientation it writes
+    1: [], 2: [Image.Transpose.FLIP_LEFT_RIGHT], 3: [Image.Transpose.ROTATE_180], 4: [Image.Transpose.FLIP_TOP_BOTTOM],
+    5: [Image.Transpose.TRANSPOSE], 6: [Image.Transpose.ROTATE_90], 7: [Image.Transpose.TRANSVERSE],
+    8: [Image.Transpose.ROTATE_270],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", TRANSPOSED)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_pictures_are_turned_upright(orientation: int, kind: str) -> None:
+    image = drawing()
+    for turn in TRANSPOSED[orientation]:
+        image = image.transpose(turn)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = np.asarray(decode(saved(image, kind, exif=exif)).rgb, dtype=float)
+    assert upright.shape == (64, 96, 3)
+    assert np.abs(upright - np.asarray(drawing(), dtype=float)).mean() < 8  # JPEG noise; turned wrongly it is above 40
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF:UserWarning")
+def test_damaged_exif_does_not_refuse_a_good_picture() -> None:
+    assert decode(saved(drawing(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")).width == 96
+
+
+def test_what_is_stored_holds_neither_metadata_nor_appended_bytes(decoder: Decoder) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8825)[1] = "N"  # GPS
+    text = PngImagePlugin.PngInfo()
+    text.add_text("secret", "where I live")
+    for data in (
+        saved(drawing(), "JPEG", exif=exif, comment=b"where I live", icc_profile=b"where I live"),
+        saved(drawing(), "PNG", exif=exif, pnginfo=text),
+        saved(drawing(), "WEBP", exif=exif, xmp=b"where I live"),
+    ):
+        picture = decoder.decode(data + b"<script>where I live</script>")
+        for kept in (picture.stored, picture.thumbnail):
+            assert b"where I live" not in kept and b"EXIF" not in kept
+            assert not set(Image.open(BytesIO(kept)).info) & {"exif", "icc_profile", "xmp"}
+
+
+def test_stored_forms_have_bounded_sides(decoder: Decoder) -> None:
+    picture = decoder.decode(saved(drawing(3_000, 1_500), "JPEG"))
+    assert (picture.width, picture.height) == (1_024, 512)
+    assert Image.open(BytesIO(picture.stored)).size == (1_024, 512)
+    assert Image.open(BytesIO(picture.thumbnail)).size == (256, 128)
+
+
+def test_the_child_gives_what_this_process_gives(decoder: Decoder) -> None:
+    data = saved(drawing(), "PNG")
+    there, here = decoder.decode(data), decode(data)
+    assert (there.rgb.tobytes(), there.stored, there.thumbnail) == (here.rgb.tobytes(), here.stored, here.thumbnail)
+
+
+def test_a_phone_picture_with_a_second_image_inside_is_taken() -> None:
+    assert decode(saved(drawing(), "MPO", save_all=True, append_images=[drawing()])).width == 96
