@@ -108,6 +108,39 @@ class Failure(PictoglotError):
     """An expansion or a file failed; never the fault of one request."""
 
 
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+class InvalidEncoding(Malformed):
+    """A body that is not UTF-8."""
+
+    code, title = "invalid_encoding", "Invalid encoding"
+
+
+class MalformedMultipart(Malformed):
+    """A multipart body that is cut short, or none."""
+
+    code, title = "malformed_multipart", "Malformed multipart body"
+
+
+class MissingApiKey(Unauthorized):
+    """No key at all."""
+
+    code, title = "missing_api_key", "Missing API key"
+
+
+class MethodNotAllowed(PictoglotError):
+    """The path exists, the method on it does not."""
+
+    code, title = "method_not_allowed", "Method not allowed"
+
+
+class BodyTimeout(PictoglotError):
+    """A body that does not arrive in time."""
+
+    code, title = "body_timeout", "Body timeout"
+
+
 # --- text and languages -----------------------------------------------------------------------------------------------
 
 
