@@ -1,4 +1,4 @@
-"""Settings that every process shares, read from `PICTOGLOT_` variables or a `.env`; refuses unknown ones. Starts nothing."""
+"""Settings that all processes share, from `PICTOGLOT_` variables or a `.env`; refuses unknown ones. Starts nothing."""
 
 import os
 from pathlib import Path
@@ -14,13 +14,14 @@ MISCONFIGURED = 78  # exit status EX_CONFIG of sysexits.h
 
 # Every variable of service, worker and client: each process refuses what none of them knows. A test compares this list
 # with the fields of the classes.
-NAMES = frozenset(
-    "HOME DATABASE_URL BROKER_URL BASE INDEX THREADS ENVIRONMENT LOG_LEVEL "  # CommonSettings
-    "HOST PORT ADMIN_KEY OPEN BATCH_SIZE QUEUE_LIMIT REQUEST_SECONDS CACHE_SIZE RATE_PER_MINUTE JSON_BYTES "  # service
-    "PICTURE_BYTES DATASET_BYTES FREE_BYTES BODY_SECONDS DATASET_SECONDS DRAIN_SECONDS WATCH_SECONDS DECODERS "
-    "DEVICE MIN_RECALL FORGETTING_BUDGET LEASE_SECONDS HEARTBEAT_SECONDS RELAY_SECONDS "  # worker
-    "URL KEY".split()  # the client
+_COMMON = "HOME DATABASE_URL BROKER_URL BASE INDEX THREADS ENVIRONMENT LOG_LEVEL"
+_SERVICE = (
+    "HOST PORT ADMIN_KEY OPEN BATCH_SIZE QUEUE_LIMIT REQUEST_SECONDS CACHE_SIZE RATE_PER_MINUTE JSON_BYTES "
+    "PICTURE_BYTES DATASET_BYTES FREE_BYTES BODY_SECONDS DATASET_SECONDS DRAIN_SECONDS WATCH_SECONDS DECODERS"
 )
+_WORKER = "DEVICE MIN_RECALL FORGETTING_BUDGET LEASE_SECONDS HEARTBEAT_SECONDS RELAY_SECONDS"
+_CLIENT = "URL KEY"
+NAMES = frozenset(" ".join((_COMMON, _SERVICE, _WORKER, _CLIENT)).split())
 
 
 class SettingsError(Exception):
@@ -38,8 +39,8 @@ class CommonSettings(BaseSettings):
     base: str = Field("bundled", min_length=1, description="`bundled`, NAME/PRETRAINED or NAME@/path/to/checkpoint.")
     index: str = Field("faiss", pattern=r"^(faiss|milvus\+.+)$", description="`faiss` or `milvus+URI`.")
     threads: int = Field(1, ge=1, le=64, description="Threads of one matrix product, in each process.")
-    environment: Literal["local", "production"] = Field("local", description="Outside `local` an admin key is required.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity that is logged.")
+    environment: Literal["local", "production"] = Field("local", description="Outside `local`, ADMIN_KEY must be set.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity logged.")
 
     @field_validator("home")
     @classmethod

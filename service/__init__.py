@@ -1,0 +1,1 @@
+"""HTTP: what clients may ask of the gallery, the languages and the expansions. Trains nothing."""

@@ -1,0 +1,140 @@
+"""Encoding in small batches on one thread: a bounded queue, deadlines, a memory of query vectors. Knows no model."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, Self, TypeVar
+
+from model.errors import Unavailable
+
+T = TypeVar("T")
+R = TypeVar("R")
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass
+class _Waiting(Generic[T, R]):
+    """One item in the queue; its future is done early when the request is gone."""
+
+    item: T
+    done: "asyncio.Future[R]"
+    deadline: float
+
+
+class Lane(Generic[T, R]):
+    """Turns items into results, `size` at most in one call of `run`, in order, on a thread of its own.
+
+    What waits while a call runs forms the next batch: under light load an item is alone, under heavy load batches grow,
+    and nothing ever waits for company.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[T]], Sequence[R]],
+        *,
+        size: int,
+        limit: int,
+        seconds: float,
+        observe: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        self._run = run
+        self._size, self._limit, self._seconds = size, limit, seconds
+        self._observe = observe
+        self._queue: asyncio.Queue[_Waiting[T, R]] = asyncio.Queue()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._serve())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether somebody takes from the queue."""
+        return self._task is not None and not self._task.done()
+
+    @property
+    def depth(self) -> int:
+        """How many items wait."""
+        return self._queue.qsize()
+
+    async def __call__(self, items: Sequence[T]) -> list[R]:
+        """The results of `items`; raises `Unavailable` at once when too many wait, or when their time is over.
+
+        Cancelling it takes the items out of the queue's way.
+        """
+        if self._queue.qsize() + len(items) > self._limit + self._size:
+            raise Unavailable("too many requests are waiting to be encoded")
+        loop = asyncio.get_running_loop()
+        waiting = [_Waiting(item, loop.create_future(), loop.time() + self._seconds) for item in items]
+        for one in waiting:
+            self._queue.put_nowait(one)
+        try:
+            return [await one.done for one in waiting]
+        finally:
+            for one in waiting:
+                one.done.cancel()
+
+    async def _serve(self) -> None:
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < self._size and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            await self._answer([one for one in batch if self._wanted(one)])
+
+    def _wanted(self, one: _Waiting[T, R]) -> bool:
+        if one.done.done():
+            return False
+        if asyncio.get_running_loop().time() > one.deadline:
+            one.done.set_exception(Unavailable("the request waited too long to be encoded"))
+            return False
+        return True
+
+    async def _answer(self, batch: list[_Waiting[T, R]]) -> None:
+        if not batch:
+            return
+        self._observe(len(batch))
+        call = asyncio.get_running_loop().run_in_executor(self._thread, self._run, [one.item for one in batch])
+        # A failing encoder fails its batch, not the lane: the exception goes to those who asked
+        (outcome,) = await asyncio.gather(call, return_exceptions=True)
+        for place, one in enumerate(batch):
+            if one.done.done():
+                continue
+            if isinstance(outcome, BaseException):
+                one.done.set_exception(outcome)
+            else:
+                one.done.set_result(outcome[place])
+
+
+class Cache(Generic[K, V]):
+    """The last `size` values by key; 0 keeps none. For one thread."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._kept: OrderedDict[K, V] = OrderedDict()
+        self.hits = self.misses = 0
+
+    def get(self, key: K) -> V | None:
+        """The value, which becomes the youngest."""
+        if (value := self._kept.get(key)) is None:
+            self.misses += 1
+            return None
+        self.hits += 1
+        self._kept.move_to_end(key)
+        return value
+
+    def put(self, key: K, value: V) -> None:
+        """Keep a value; the one unused for longest goes when there is no room."""
+        if self._size:
+            self._kept[key] = value
+            if len(self._kept) > self._size:
+                self._kept.popitem(last=False)

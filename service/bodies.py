@@ -1,0 +1,271 @@
+"""Reads bodies strictly: JSON, and multipart with one file. Knows no route and judges no content."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from email.message import Message
+from pathlib import Path
+from typing import IO, Any, Protocol, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
+
+from model.errors import (
+    FieldError,
+    InvalidEncoding,
+    InvalidInput,
+    Malformed,
+    MalformedMultipart,
+    TooLarge,
+    UnsupportedMedia,
+)
+from service.errors import faults, invalid_request
+
+M = TypeVar("M", bound=BaseModel)
+JSON, MULTIPART = "application/json", "multipart/form-data"
+MAX_FIELDS = 8
+MAX_FIELD_BYTES = 64 << 10  # all fields of a form together
+_LONGEST_INTEGER = 40  # digits; beyond, no schema takes it, and int() would be slow
+_FLUSH = 1 << 20  # bytes of a file collected before they are written
+
+
+def media_type(request: Request) -> str:
+    """The lower-case media type, empty when none or an unreadable one is given."""
+    return _content_type(request).get_content_type() if "content-type" in request.headers else ""
+
+
+async def read_json(request: Request, model: type[M]) -> M:
+    """The body as `model`; raises `UnsupportedMedia`, `InvalidEncoding`, `Malformed` or `InvalidInput`."""
+    content_type = _content_type(request)
+    charset = content_type.get_content_charset("utf-8")
+    if media_type(request) != JSON or charset not in {"utf-8", "utf8"}:
+        raise UnsupportedMedia(f"send {JSON} in UTF-8")
+    return validated(model, parse_json(await request.body()))
+
+
+def validated(model: type[M], value: object, inside: str = "body") -> M:
+    """`value` as `model`; raises `InvalidInput` with places."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise invalid_request(faults(error), inside) from None
+
+
+def parse_json(data: bytes) -> Any:
+    """One JSON document (RFC 8259): UTF-8, no NaN or Infinity, no key twice in one object."""
+    if b"\0" in data:  # never in UTF-8 JSON, always in UTF-16
+        raise InvalidEncoding("the body is not UTF-8")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidEncoding("the body is not UTF-8") from None
+    try:
+        return json.loads(text, parse_constant=_refuse, parse_int=_integer, object_pairs_hook=_object)
+    except (ValueError, RecursionError):  # RecursionError: thousands of brackets
+        raise Malformed("the body is not JSON") from None
+
+
+def _refuse(literal: str) -> None:
+    raise ValueError(literal)
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else float("inf")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise InvalidInput("a key stands twice in one object", errors=(FieldError("body", "duplicate_key"),))
+    return found
+
+
+class Sink(Protocol):
+    """Where the bytes of a file go."""
+
+    def write(self, data: bytes) -> None: ...
+
+
+class Memory:
+    """A small file."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self._data += data
+
+    @property
+    def data(self) -> bytes:
+        """All of it."""
+        return bytes(self._data)
+
+
+class OnDisk:
+    """A large file at `path`, with its size and sha256."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream: IO[bytes] = path.open("xb")
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        self._stream.write(data)
+        self._digest.update(data)
+        self.size += len(data)
+
+    def close(self) -> str:
+        """Write what is buffered; returns the hex sha256."""
+        self._stream.close()
+        return self._digest.hexdigest()
+
+
+@dataclass
+class Form:
+    """The fields of a multipart body, each with its values in order, and whether the file was there."""
+
+    fields: dict[str, list[str]] = field(default_factory=dict)
+    has_file: bool = False
+
+    def one(self, model: type[M], lists: Iterable[str] = ()) -> M:
+        """The fields as `model`; only those in `lists` may stand more than once."""
+        for name, values in self.fields.items():
+            if len(values) > 1 and name not in lists:
+                raise InvalidInput(f"{_shown(name)} stands twice", errors=(FieldError(_shown(name), "duplicate_key"),))
+        flat = {name: values if name in lists else values[0] for name, values in self.fields.items()}
+        return validated(model, flat)
+
+
+async def read_form(request: Request, file: str, sink: Sink, limit: int) -> Form:
+    """Read a multipart body: the file of the field `file` into `sink`, at most `limit` bytes; the rest as fields.
+
+    File names are never looked at. Raises `UnsupportedMedia`, `MalformedMultipart`, `InvalidInput` (two files, a file
+    in another field, too many fields), `InvalidEncoding` or `TooLarge`.
+    """
+    if media_type(request) != MULTIPART:
+        raise UnsupportedMedia(f"send {MULTIPART}")
+    _, options = parse_options_header(request.headers["content-type"])
+    if not options.get(b"boundary"):
+        raise MalformedMultipart("the Content-Type names no boundary")
+    parts = _Parts(file, limit)
+    try:
+        parser = MultipartParser(options[b"boundary"], parts.callbacks())  # type: ignore[arg-type]
+        async for chunk in request.stream():
+            parser.write(chunk)
+            if parts.pending_bytes >= _FLUSH:
+                await run_in_threadpool(sink.write, parts.take())
+    except FormParserError:
+        raise MalformedMultipart("the body is not multipart/form-data as its Content-Type says") from None
+    if not parts.ended:
+        raise MalformedMultipart("the body ends before its closing boundary")
+    await run_in_threadpool(sink.write, parts.take())
+    if not parts.form.has_file:
+        raise InvalidInput(f"the file `{file}` is missing", errors=(FieldError(f"body.{file}", "missing"),))
+    return parts.form
+
+
+class _Parts:
+    """What the parser calls: sorts the bytes of parts into fields and the one file."""
+
+    def __init__(self, file: str, limit: int) -> None:
+        self.form = Form()
+        self.ended = False
+        self.pending_bytes = 0
+        self._file, self._limit = file, limit
+        self._pending: list[bytes] = []
+        self._file_bytes = self._field_bytes = self._fields = 0
+        self._header = b""
+        self._value = b""
+        self._disposition = b""
+        self._name = ""
+        self._in_file = False
+        self._data = bytearray()
+
+    def callbacks(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in dir(self) if name.startswith("on_")}
+
+    def take(self) -> bytes:
+        """The bytes of the file that came since the last call."""
+        data = b"".join(self._pending)
+        self._pending.clear()
+        self.pending_bytes = 0
+        return data
+
+    def on_part_begin(self) -> None:
+        self._disposition = b""
+        self._data.clear()
+
+    def on_header_begin(self) -> None:
+        self._header = self._value = b""
+
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def on_header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value
+
+    def on_headers_finished(self) -> None:
+        kind, options = parse_options_header(self._disposition)
+        if kind != b"form-data" or b"name" not in options:
+            raise MalformedMultipart("a part has no name")
+        self._name = _text(options[b"name"])
+        self._in_file = b"filename" in options
+        if not self._in_file:
+            self._fields += 1
+            if self._fields > MAX_FIELDS:
+                _refuse_part("body", "too_many_fields", f"at most {MAX_FIELDS} fields")
+        elif self._name != self._file:
+            _refuse_part(f"body.{_shown(self._name)}", "extra_forbidden", f"the only file here is `{self._file}`")
+        elif self.form.has_file:
+            _refuse_part(f"body.{self._file}", "too_many_files", "one file at a time")
+        else:
+            self.form.has_file = True
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._in_file:
+            self._file_bytes += end - start
+            if self._file_bytes > self._limit:
+                raise TooLarge(f"a file here may have at most {self._limit} bytes")
+            self._pending.append(data[start:end])
+            self.pending_bytes += end - start
+        else:
+            self._field_bytes += end - start
+            if self._field_bytes > MAX_FIELD_BYTES:
+                raise TooLarge(f"the fields of a form may have at most {MAX_FIELD_BYTES} bytes")
+            self._data += data[start:end]
+
+    def on_part_end(self) -> None:
+        if not self._in_file:
+            self.form.fields.setdefault(self._name, []).append(_text(bytes(self._data)))
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
+def _refuse_part(location: str, code: str, detail: str) -> None:
+    raise InvalidInput(detail, errors=(FieldError(location, code),))
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidEncoding("a field is not UTF-8") from None
+
+
+def _shown(name: str) -> str:
+    return name if name.isascii() and name.isidentifier() and len(name) <= 64 else "?"
+
+
+def _content_type(request: Request) -> Message:
+    header = Message()
+    header["content-type"] = request.headers.get("content-type", "")
+    return header

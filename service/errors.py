@@ -1,0 +1,153 @@
+"""From error classes to HTTP: statuses, problem documents, and the last net under every request. Raises none."""
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from model import errors
+
+STATUSES: dict[type[errors.PictoglotError], int] = {
+    errors.Malformed: 400,
+    errors.Unauthorized: 401,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.MethodNotAllowed: 405,
+    errors.BodyTimeout: 408,
+    errors.Conflict: 409,
+    errors.Gone: 410,
+    errors.TooLarge: 413,
+    errors.UnsupportedMedia: 415,
+    errors.InvalidInput: 422,
+    errors.RateLimited: 429,
+    errors.Failure: 500,
+    errors.Unavailable: 503,
+    errors.StorageFull: 507,
+}
+CLIENT_LEFT = 499  # nginx's number; nobody reads the answer, the log and the metric do
+_MOST_PLACES = 20  # faulty places told in one answer
+_SAFE_LOCATION = re.compile(r"[A-Za-z0-9_.\[\]@-]{1,64}")
+_log = logging.getLogger("pictoglot.errors")
+
+
+class ClientLeft(Exception):
+    """The client closed the connection; its work is dropped."""
+
+
+def status_of(error: errors.PictoglotError) -> int:
+    """The status of the nearest class in `STATUSES`."""
+    return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 500)
+
+
+def problem(request_id: str, error: errors.PictoglotError) -> Response:
+    """The answer for an error (RFC 9457). A `Failure` tells nothing: it is about our files and not about the request."""
+    status = status_of(error)
+    if status == 500:
+        _log.error("failure", extra={"request_id": request_id, "code": error.code}, exc_info=error)
+        error = errors.PictoglotError("the request could not be answered; the log knows why under this request id")
+    headers = _headers(error, status)
+    body: dict[str, Any] = {
+        "type": f"urn:pictoglot:error:{error.code}",
+        "title": error.title,
+        "status": status,
+        "detail": error.detail,
+        "code": error.code,
+        "request_id": request_id,
+        "errors": [{"location": place.location, "code": place.code} for place in error.errors[:_MOST_PLACES]],
+        **error.extra,
+    }
+    if "Retry-After" in headers:
+        body["retry_after_seconds"] = int(headers["Retry-After"])
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+def invalid_request(found: Sequence[Any], inside: str = "") -> errors.PictoglotError:
+    """The refusal for what pydantic reports; tells places and kinds of fault, never the input."""
+    places = tuple(errors.FieldError(_location(inside, fault["loc"]), str(fault["type"])) for fault in found)
+    if any(fault["type"] == "string_unicode" for fault in found):
+        return errors.TextInvalidUnicode("the text holds surrogates", errors=places)
+    first = f"{places[0].location}: {found[0]['msg']}" if places else ""
+    return errors.InvalidInput(first, errors=places)
+
+
+def faults(error: ValidationError) -> Sequence[Any]:
+    """What pydantic found, without input, context and links."""
+    return error.errors(include_url=False, include_context=False, include_input=False)
+
+
+def install(app: FastAPI) -> None:
+    """Make every refusal on every path a problem document."""
+
+    async def known(request: Request, error: Exception) -> Response:
+        assert isinstance(error, errors.PictoglotError)
+        return problem(request.state.request_id, error)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return problem(request.state.request_id, invalid_request(error.errors()))
+
+    async def routing(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        by_status: dict[int, errors.PictoglotError] = {
+            404: errors.NotFound("no such path"),
+            405: errors.MethodNotAllowed("this path does not know this method"),
+        }
+        answer = problem(request.state.request_id, by_status.get(error.status_code) or errors.PictoglotError())
+        answer.headers.update(error.headers or {})
+        return answer
+
+    async def left(request: Request, error: Exception) -> Response:
+        return Response(status_code=CLIENT_LEFT)
+
+    app.add_exception_handler(errors.PictoglotError, known)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, routing)
+    app.add_exception_handler(ClientLeft, left)
+
+
+class LastNet:
+    """ASGI: whatever escapes becomes 500 `internal_error` without a word of the exception, which goes to the log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception:
+            request_id = scope.get("state", {}).get("request_id", "")
+            _log.exception("unexpected", extra={"request_id": request_id})
+            if scope["type"] != "http" or started:
+                raise
+            error = errors.PictoglotError("the request could not be answered; the log knows why under this request id")
+            await problem(request_id, error)(scope, receive, send)
+
+
+def _headers(error: errors.PictoglotError, status: int) -> dict[str, str]:
+    if status == 401:
+        return {"WWW-Authenticate": "Bearer"}
+    if status in (408, 413):
+        return {"Connection": "close"}  # the rest of the body will not be read
+    if status in (429, 503):
+        return {"Retry-After": str(error.extra.get("retry_after_seconds", 1))}
+    return {}
+
+
+def _location(inside: str, loc: Sequence[object]) -> str:
+    """Where, for a person; a part that could be the client's own text is told only when it looks like a name."""
+    parts = ([inside] if inside else []) + [str(part) for part in loc]
+    return ".".join(part if _SAFE_LOCATION.fullmatch(part) else "?" for part in parts)[:200] or "body"

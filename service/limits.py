@@ -1,0 +1,100 @@
+"""How much, how long and how often: bytes and seconds of a body, requests a minute of a key. Reads no content."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from model.errors import BodyTimeout, Malformed, RateLimited, TooLarge
+from service.errors import ClientLeft
+
+_BUCKETS = 10_000  # keys whose rate is remembered; beyond, all start anew
+
+
+class Budget:
+    """What one request's body may still cost; a route that takes more says so with `allow`, before it reads."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._receive = receive
+        self._limit, self._seconds = 0, 0.0
+        self._read = 0
+        self._deadline: float | None = None
+        self._whole = False
+        self._declared = _content_length(scope)
+
+    def allow(self, limit: int, seconds: float) -> None:
+        """Bytes that may be read and seconds until all of them must be here."""
+        self._limit, self._seconds = limit, seconds
+
+    async def receive(self) -> Message:
+        """ASGI's receive; raises `TooLarge`, `Malformed`, `BodyTimeout` or `ClientLeft` while the body lasts."""
+        if self._whole:
+            return await self._receive()
+        if self._declared is not None and self._declared > self._limit:
+            raise TooLarge(f"a body here may have at most {self._limit} bytes")
+        message = await self._in_time()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        self._read += len(message.get("body", b""))
+        self._whole = not message.get("more_body", False)
+        if self._read > self._limit:
+            raise TooLarge(f"a body here may have at most {self._limit} bytes")
+        if self._declared is not None and self._read > self._declared:
+            raise Malformed("the body is longer than its Content-Length")
+        return message
+
+    async def _in_time(self) -> Message:
+        loop = asyncio.get_running_loop()
+        if self._deadline is None:
+            self._deadline = loop.time() + self._seconds
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                return await self._receive()
+        except TimeoutError as error:
+            raise BodyTimeout(f"the body was not here after {self._seconds:g} seconds") from error
+
+
+class BodyLimit:
+    """ASGI: gives each request a `Budget` as `state.budget`, and counts what is read through it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        budget = Budget(scope, receive)
+        scope.setdefault("state", {})["budget"] = budget
+        await self.app(scope, budget.receive, send)
+
+
+class Rate:
+    """A token bucket a key: `per_minute` requests, a sixth of them at once."""
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_minute / 60
+        self._burst = max(1.0, per_minute / 6)
+        self._clock = clock
+        self._buckets: dict[str, tuple[float, float]] = {}  # key id -> (tokens, when counted)
+
+    def take(self, key: str) -> None:
+        """One request of `key`; raises `RateLimited` when there were too many."""
+        now = self._clock()
+        tokens, counted = self._buckets.get(key, (self._burst, now))
+        tokens = min(self._burst, tokens + (now - counted) * self._per_second)
+        if tokens < 1:
+            self._buckets[key] = (tokens, now)
+            wait = math.ceil((1 - tokens) / self._per_second)
+            raise RateLimited("this key asks too often", retry_after_seconds=wait)
+        if len(self._buckets) >= _BUCKETS:
+            self._buckets.clear()
+        self._buckets[key] = (tokens - 1, now)
+
+
+def _content_length(scope: Scope) -> int | None:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else None
+    return None
