@@ -1,0 +1,1 @@
+"""Teaches languages in the background: takes expansions from the registry, one at a time, and carries them to a release."""

@@ -1,0 +1,28 @@
+"""Settings of the worker, beside those it shares with the service. Reads the environment; starts nothing."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from model.settings import CommonSettings
+
+
+class WorkerSettings(CommonSettings):
+    """What the worker and its child process need to know."""
+
+    device: str = Field("", pattern=r"^(cpu|cuda(:\d+)?)?$", description="`cpu` or `cuda`; empty: a GPU if there is one.")
+    min_recall: float = Field(
+        0.2, ge=0, le=1, description="Held-out t2i R@10 that a new language must reach to be served (fraction)."
+    )
+    forgetting_budget: float = Field(
+        0.05, ge=0, le=1, description="Mean t2i R@1 that a new shared table may cost the earlier languages (fraction)."
+    )
+    lease_seconds: float = Field(30, gt=0, le=600, description="Seconds after which a silent worker's work is free.")
+    heartbeat_seconds: float = Field(5, gt=0, le=60, description="Seconds between renewals of a lease.")
+    relay_seconds: float = Field(5, gt=0, le=60, description="Seconds between looks for expansions that nobody runs.")
+
+    @model_validator(mode="after")
+    def _renewed_in_time(self) -> Self:
+        if self.heartbeat_seconds * 2 > self.lease_seconds:
+            raise ValueError("a lease must outlast two heartbeats")
+        return self
