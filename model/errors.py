@@ -321,6 +321,12 @@ class TooManyAttempts(Failure):
     code, title = "too_many_attempts", "Too many attempts"
 
 
+class ExpansionCancelled(Failure):
+    """Cancelled before its version was released."""
+
+    code, title = "expansion_cancelled", "Expansion cancelled"
+
+
 class CheckpointMismatch(Failure):
     """Corpus, settings or base changed between attempts."""
 
@@ -397,3 +403,9 @@ class BaseNotFound(Failure):
     """No such model, or its weights cannot be read."""
 
     code, title = "base_not_found", "Base not found"
+
+
+class BaseMismatch(Failure):
+    """A registry that was made for another base."""
+
+    code, title = "base_mismatch", "Registry of another base"

@@ -1,0 +1,50 @@
+"""Time as the database tells it: one clock for all processes, so that a wrong clock on one machine harms nobody."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Dialect, Double
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator
+
+
+class Instant(TypeDecorator[datetime]):
+    """Seconds since 1970 in the database, an aware UTC datetime in Python; `instant + 30.0` is thirty seconds later."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> float | None:
+        """A naive datetime would be read in the zone of this machine, so it is refused."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a time without a zone")
+        return None if value is None else value.timestamp()
+
+    def process_result_value(self, value: float | None, dialect: Dialect) -> datetime | None:
+        """Always UTC."""
+        return None if value is None else datetime.fromtimestamp(value, UTC)
+
+    def coerce_compared_value(self, op: Any, value: object) -> Any:
+        """Plain numbers beside an instant are seconds."""
+        return Double() if isinstance(value, int | float) else self
+
+
+class now(FunctionElement[datetime]):
+    """The database's clock with fractions of a second."""
+
+    type = Instant()
+    inherit_cache = True
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(element: now, compiler: SQLCompiler, **_: Any) -> str:
+    # milliseconds; unixepoch('subsec') would need SQLite 3.42
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(now, "postgresql")
+def _now_postgresql(element: now, compiler: SQLCompiler, **_: Any) -> str:
+    # the moment of the statement: now() would be the moment when the transaction began, perhaps before a wait
+    return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"

@@ -1,0 +1,209 @@
+"""Expansions: the durable records of teaching a language, which are also the queue. Does none of the teaching."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Double, and_, func, or_, select, type_coerce, update
+from sqlalchemy.orm import Session
+
+from model.errors import (
+    CursorInvalid,
+    ExpansionFinished,
+    ExpansionInProgress,
+    ExpansionNotFound,
+    IdempotencyKeyReused,
+)
+from model.registry.clock import now
+from model.registry.leases import UNLEASED, Leases
+from model.registry.tables import CANCELLED, QUEUED, RUNNING, ExpansionRow, IdempotencyRow
+
+Kind = Literal["learn", "rebuild"]
+State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why an expansion failed."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """One expansion as it stands; `version` and `release` are there as soon as they are made, `report` at the end."""
+
+    id: str
+    kind: Kind
+    language: str
+    state: State
+    phase: str | None
+    progress: float
+    step: int
+    steps: int
+    eta_seconds: float | None
+    attempt: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    version: int | None
+    release: int | None
+    error: Cause | None
+    report: dict[str, Any] | None
+    settings: dict[str, Any]
+    dataset_path: str | None
+    dataset_sha256: str | None
+    dataset_bytes: int | None
+    cancel_requested: bool
+    actor: str
+
+
+class Expansions(Leases):
+    """Submitting, looking, cancelling; taking leases and reporting is in `Leases`."""
+
+    def submit(
+        self,
+        *,
+        kind: Kind,
+        language: str,
+        settings: dict[str, Any],
+        dataset_path: str | None,
+        dataset_sha256: str | None,
+        dataset_bytes: int | None,
+        actor: str,
+        idempotency_key: str | None = None,
+        body_sha256: str | None = None,
+        id: str | None = None,
+    ) -> tuple[Expansion, bool]:
+        """Queue an expansion; False with the one that this idempotency key of this actor made before.
+
+        `id` is one of `new_expansion_id`, for callers that place the dataset first. ExpansionInProgress,
+        IdempotencyKeyReused.
+        """
+        with self._database.begin() as session:
+            if idempotency_key is not None:
+                known = session.get(IdempotencyRow, (actor, idempotency_key))
+                if known is not None:
+                    if known.body_sha256 != (body_sha256 or ""):
+                        raise IdempotencyKeyReused("This key came before with another body.")
+                    return _expansion(find(session, known.expansion)), False
+            refuse_active(session, language)
+            row = ExpansionRow(
+                id=id or new_expansion_id(),
+                kind=kind,
+                language=language,
+                settings=settings,
+                dataset_path=dataset_path,
+                dataset_sha256=dataset_sha256,
+                dataset_bytes=dataset_bytes,
+                actor=actor,
+            )
+            session.add(row)
+            session.flush()
+            if idempotency_key is not None:
+                session.add(
+                    IdempotencyRow(actor=actor, key=idempotency_key, body_sha256=body_sha256 or "", expansion=row.id)
+                )
+            return _expansion(row), True
+
+    def get(self, id: str) -> Expansion:
+        """ExpansionNotFound."""
+        with self._database.read() as session:
+            return _expansion(find(session, id))
+
+    def list(self, limit: int | None = None, before: str | None = None) -> Sequence[Expansion]:
+        """Newest first; `before` is the last id of the page before. CursorInvalid."""
+        order = (ExpansionRow.created_at.desc(), ExpansionRow.id.desc())
+        query = select(ExpansionRow).order_by(*order).limit(limit)
+        with self._database.read() as session:
+            if before is not None:
+                last = session.get(ExpansionRow, before)
+                if last is None:
+                    raise CursorInvalid
+                query = query.where(
+                    or_(
+                        ExpansionRow.created_at < last.created_at,
+                        and_(ExpansionRow.created_at == last.created_at, ExpansionRow.id < last.id),
+                    )
+                )
+            return [_expansion(row) for row in session.scalars(query)]
+
+    def active(self, language: str) -> Expansion | None:
+        """The queued or running expansion of the language."""
+        with self._database.read() as session:
+            row = _active(session, language)
+            return None if row is None else _expansion(row)
+
+    def cancel(self, id: str) -> Expansion:
+        """Cancelled at once when nobody works on it, else asked for; ExpansionNotFound, ExpansionFinished.
+
+        What is already released is finished, whatever is left to write down; a rollback takes it back.
+        """
+        with self._database.begin() as session:
+            row = find(session, id)
+            if row.state not in (QUEUED, RUNNING) or row.release is not None:
+                raise ExpansionFinished
+            session.execute(
+                update(ExpansionRow)
+                .where(ExpansionRow.id == id, UNLEASED)
+                .values(state=CANCELLED, finished_at=now(), lease_owner=None, lease_expires=None, eta_seconds=None)
+            )
+            session.execute(update(ExpansionRow).where(ExpansionRow.id == id).values(cancel_requested=True))
+            session.refresh(row)
+            return _expansion(row)
+
+    def runnable(self) -> Sequence[str]:
+        """Ids of what a worker should look at, oldest first: queued, or running with a lease that ran out."""
+        query = select(ExpansionRow.id).where(UNLEASED).order_by(ExpansionRow.created_at, ExpansionRow.id)
+        with self._database.read() as session:
+            return session.scalars(query).all()
+
+    def longest_wait(self) -> float:
+        """Seconds for which the runnable one that waits longest has had no lease; 0 when none is runnable."""
+        since = func.min(func.coalesce(ExpansionRow.lease_expires, ExpansionRow.created_at))
+        with self._database.read() as session:
+            seconds = session.scalar(select(type_coerce(now() - since, Double())).where(UNLEASED))
+            return max(0.0, seconds or 0.0)
+
+    def hinted(self, id: str) -> None:
+        """Note that a message about it was sent."""
+        with self._database.begin() as session:
+            session.execute(update(ExpansionRow).where(ExpansionRow.id == id).values(hinted_at=now()))
+
+
+def new_expansion_id() -> str:
+    """`exp_` and 20 characters: ten of the time in milliseconds, so that names sort, ten drawn (50 bits)."""
+    number = (time.time_ns() // 1_000_000) << 50 | secrets.randbits(50)
+    return "exp_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(95, -5, -5))
+
+
+def find(session: Session, id: str) -> ExpansionRow:
+    """ExpansionNotFound."""
+    row = session.get(ExpansionRow, id)
+    if row is None:
+        raise ExpansionNotFound
+    return row
+
+
+def refuse_active(session: Session, language: str) -> None:
+    """ExpansionInProgress, with its id, when the language has a queued or running expansion."""
+    row = _active(session, language)
+    if row is not None:
+        raise ExpansionInProgress(f"Expansion {row.id} of this language is {row.state}.", expansion=row.id)
+
+
+def _active(session: Session, language: str) -> ExpansionRow | None:
+    return session.scalar(
+        select(ExpansionRow).where(ExpansionRow.language == language, ExpansionRow.state.in_((QUEUED, RUNNING)))
+    )
+
+
+def _expansion(row: ExpansionRow) -> Expansion:
+    shared = {name: getattr(row, name) for name in Expansion.__dataclass_fields__ if name != "error"}
+    error = None if row.error_code is None else Cause(row.error_code, row.error_detail or "")
+    return Expansion(**shared, error=error)

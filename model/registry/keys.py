@@ -1,0 +1,85 @@
+"""API keys: made, checked, revoked. Only the SHA-256 of a secret is kept. Knows no header and no route."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import func, or_, select, update
+
+from model.errors import KeyNotFound
+from model.registry.clock import now
+from model.registry.database import Database
+from model.registry.tables import KeyRow
+
+Scope = Literal["search", "write", "admin"]
+SCOPES: tuple[Scope, ...] = ("search", "write", "admin")  # each holds the ones before it
+_LONGEST = 256  # bytes of a key worth looking at
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key without its secret."""
+
+    id: str
+    scope: Scope
+    label: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+    def allows(self, scope: Scope) -> bool:
+        """Whether this key's scope holds `scope`."""
+        return SCOPES.index(self.scope) >= SCOPES.index(scope)
+
+
+class Keys:
+    """The keys of this registry."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, scope: Scope, label: str, expires_at: datetime | None = None) -> tuple[Key, str]:
+        """A new key and its text `pk_{id}_{secret}`, which is told this once and can never be told again."""
+        id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+        with self._database.begin() as session:
+            row = KeyRow(id=id, secret_sha256=_digest(secret), scope=scope, label=label, expires_at=expires_at)
+            session.add(row)
+            session.flush()
+            return _key(row), f"pk_{id}_{secret}"
+
+    def check(self, plaintext: str) -> Key | None:
+        """The key with this text; None when there is none, or it is revoked, expired or not a key at all."""
+        parts = plaintext.split("_", 2)  # the secret may hold underscores, the id has none
+        if len(plaintext) > _LONGEST or not plaintext.isascii() or len(parts) != 3 or parts[0] != "pk":
+            return None
+        valid = KeyRow.revoked_at.is_(None) & or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > now())
+        with self._database.read() as session:
+            row = session.scalar(select(KeyRow).where(KeyRow.id == parts[1], valid))
+            if row is None or not hmac.compare_digest(row.secret_sha256, _digest(parts[2])):
+                return None
+            return _key(row)
+
+    def list(self) -> Sequence[Key]:
+        """All of them, newest first, revoked and expired ones too."""
+        with self._database.read() as session:
+            return [_key(row) for row in session.scalars(select(KeyRow).order_by(KeyRow.created_at.desc(), KeyRow.id))]
+
+    def revoke(self, id: str) -> None:
+        """Not valid from now on; a second time changes nothing. KeyNotFound."""
+        revoke = update(KeyRow).where(KeyRow.id == id).values(revoked_at=func.coalesce(KeyRow.revoked_at, now()))
+        with self._database.begin() as session:
+            if session.scalar(revoke.returning(KeyRow.id)) is None:
+                raise KeyNotFound
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def _key(row: KeyRow) -> Key:
+    scope = next(scope for scope in SCOPES if scope == row.scope)
+    return Key(row.id, scope, row.label, row.created_at, row.expires_at, row.revoked_at)

@@ -1,0 +1,21 @@
+"""Brings the tables of a registry up to date, wherever it is started from; the steps lie in `versions/`."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection
+
+from model.errors import RegistryUnavailable
+
+
+def upgrade(connection: Connection) -> None:
+    """Apply what is missing in the connection's transaction; RegistryUnavailable for tables of a newer release."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise RegistryUnavailable("The registry was made by a newer release of pictoglot.") from error

@@ -1,0 +1,198 @@
+"""Releases: what is served, moved by compare-and-set and never edited. Opens no version and swaps nothing in memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from model.errors import AliasMoved, ExpansionCancelled, RegistryUnavailable, ReleaseNotFound
+from model.registry.database import Database
+from model.registry.leases import held
+from model.registry.rollback import RollbackPlan, plan
+from model.registry.tables import SERVING, AliasRow, ReleaseRow, VersionRow
+from model.registry.versions import BASE, BASE_LANGUAGE, find, lineage
+
+
+@dataclass(frozen=True)
+class Release:
+    """One routing table: text of a language is encoded by `languages[tag]`, other text by `shared`."""
+
+    number: int
+    shared: int
+    languages: dict[str, int]
+    created_at: datetime
+    actor: str
+    reason: str
+    change: dict[str, Any]
+
+
+class Releases:
+    """All releases; exactly one is serving at any moment."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def serving(self) -> Release:
+        """The release that the alias names; RegistryUnavailable before the registry was initialised."""
+        with self._database.read() as session:
+            return _release(serving(session))
+
+    def get(self, number: int) -> Release:
+        """ReleaseNotFound."""
+        with self._database.read() as session:
+            return _release(_find(session, number))
+
+    def list(self, limit: int | None = None, before: int | None = None) -> Sequence[Release]:
+        """Newest first; `before` is the last number of the page before."""
+        query = select(ReleaseRow).order_by(ReleaseRow.number.desc()).limit(limit)
+        if before is not None:
+            query = query.where(ReleaseRow.number < before)
+        with self._database.read() as session:
+            return [_release(row) for row in session.scalars(query)]
+
+    def publish(
+        self, *, expected: int, shared: int, languages: dict[str, int], actor: str, reason: str, change: dict[str, Any]
+    ) -> Release:
+        """Serve this from now on, if `expected` still serves; AliasMoved, VersionNotFound."""
+        with self._database.begin() as session:
+            for number in {shared, *languages.values()}:
+                find(session, number)
+            row = ReleaseRow(shared=shared, languages=languages, actor=actor, reason=reason, change=change)
+            return publish(session, expected, row)
+
+    def promote(self, *, expansion: str, version: int, move_shared: bool, fence: int, route: bool = True) -> Release:
+        """Serve a version that the expansion made; again gives the same release. LeaseLost, ExpansionCancelled.
+
+        With `route`, its language moves to it. With `move_shared`, `shared` moves to it if it continues the shared chain
+        as that is now: not when its parent was withdrawn meanwhile. A rebuild does not route.
+        """
+        with self._database.begin() as session:
+            holder = held(session, expansion, fence)
+            done = session.scalar(
+                select(ReleaseRow).where(ReleaseRow.expansion == expansion, ReleaseRow.version == version)
+            )
+            if done is not None:
+                return _release(done)
+            if holder.cancel_requested:
+                raise ExpansionCancelled
+            made, before = find(session, version), serving(session)
+            languages = before.languages | ({made.language: made.number} if route else {})
+            moves = move_shared and _continues(session, made, before.shared)
+            row = ReleaseRow(
+                shared=made.number if moves else before.shared,
+                languages=languages,
+                actor=holder.actor,
+                reason="",
+                change={
+                    "kind": "promote",
+                    "expansion": expansion,
+                    "language": made.language,
+                    "from_version": before.languages.get(made.language),
+                    "to_version": languages.get(made.language),
+                },
+                expansion=expansion,
+                version=version,
+            )
+            release = publish(session, before.number, row)
+            holder.release = release.number
+            return release
+
+    def plan_rollback(self, tag: str) -> RollbackPlan:
+        """What rolling back would do now; LanguageNotFound, RollbackNotPossible, ExpansionInProgress."""
+        with self._database.read() as session:
+            return plan(session, serving(session), tag)
+
+    def roll_back(
+        self, tag: str, *, actor: str, reason: str, expected: int | None = None
+    ) -> tuple[Release, RollbackPlan]:
+        """Serve the language's version before, or none of it, at once; the errors of `plan_rollback` and AliasMoved.
+
+        `expected` is the release that the caller saw, by default the one serving now: of two who roll back one language
+        at the same moment, one does.
+        """
+        expected = self.serving().number if expected is None else expected
+        with self._database.begin() as session:
+            before = serving(session)
+            _expect(before.number, expected)
+            planned = plan(session, before, tag)
+            languages = {name: number for name, number in before.languages.items() if name != tag}
+            if planned.to_version is not None:
+                languages[tag] = planned.to_version
+            row = ReleaseRow(
+                shared=planned.shared_version,
+                languages=languages,
+                actor=actor,
+                reason=reason,
+                change={
+                    "kind": "rollback",
+                    "language": tag,
+                    "from_version": planned.from_version,
+                    "to_version": planned.to_version,
+                },
+            )
+            return publish(session, expected, row), planned
+
+    def restore(self, number: int, *, expected: int, actor: str, reason: str) -> Release:
+        """Serve again what release `number` served, under a new number; ReleaseNotFound, AliasMoved."""
+        with self._database.begin() as session:
+            old = _find(session, number)
+            row = ReleaseRow(
+                shared=old.shared,
+                languages=old.languages,
+                actor=actor,
+                reason=reason,
+                change={"kind": "restore", "restored": number},
+            )
+            return publish(session, expected, row)
+
+
+def publish(session: Session, expected: int, row: ReleaseRow) -> Release:
+    """Number the row, store it and move the alias from `expected` to it, all or nothing; AliasMoved."""
+    row.number = (session.scalar(select(func.max(ReleaseRow.number))) or 0) + 1
+    row.languages = row.languages | {BASE_LANGUAGE: BASE}
+    session.add(row)
+    session.flush()
+    moved = session.scalar(
+        update(AliasRow)
+        .where(AliasRow.name == SERVING, AliasRow.release == expected)
+        .values(release=row.number)
+        .returning(AliasRow.release)
+    )
+    if moved is None:
+        _expect(serving(session).number, expected)
+    return _release(row)
+
+
+def serving(session: Session) -> ReleaseRow:
+    """RegistryUnavailable before the registry was initialised."""
+    row = session.scalar(
+        select(ReleaseRow).join(AliasRow, AliasRow.release == ReleaseRow.number).where(AliasRow.name == SERVING)
+    )
+    if row is None:
+        raise RegistryUnavailable("The registry has not been initialised.")
+    return row
+
+
+def _expect(number: int, expected: int) -> None:
+    if number != expected:
+        raise AliasMoved(f"Release {number} is serving, not {expected}.", release=number)
+
+
+def _continues(session: Session, version: VersionRow, shared: int) -> bool:
+    """Whether everything between the version and `shared` was made by the version's own expansion."""
+    older = (row.number for row in lineage(session, version.number) if row.expansion != version.expansion)
+    return next(older, None) == shared
+
+
+def _find(session: Session, number: int) -> ReleaseRow:
+    row = session.get(ReleaseRow, number)
+    if row is None:
+        raise ReleaseNotFound(f"There is no release {number}.")
+    return row
+
+
+def _release(row: ReleaseRow) -> Release:
+    return Release(row.number, row.shared, row.languages, row.created_at, row.actor, row.reason, row.change)
