@@ -63,11 +63,13 @@ class Releases:
             row = ReleaseRow(shared=shared, languages=languages, actor=actor, reason=reason, change=change)
             return publish(session, expected, row)
 
-    def promote(self, *, expansion: str, version: int, move_shared: bool, fence: int, route: bool = True) -> Release:
+    def promote(
+        self, *, expansion: str, version: int, move_shared: bool, fence: int, route: bool | None = None
+    ) -> Release:
         """Serve a version that the expansion made; again gives the same release. LeaseLost, ExpansionCancelled.
 
-        With `route`, its language moves to it. With `move_shared`, `shared` moves to it if it continues the shared chain
-        as that is now: not when its parent was withdrawn meanwhile. A rebuild does not route.
+        With `route`, by default unless it is a rebuild, its language moves to it. With `move_shared`, `shared` moves to
+        it if it continues the shared chain as that is now: not when its parent was withdrawn meanwhile.
         """
         with self._database.begin() as session:
             holder = held(session, expansion, fence)
@@ -78,6 +80,7 @@ class Releases:
                 return _release(done)
             if holder.cancel_requested:
                 raise ExpansionCancelled
+            route = holder.kind == "learn" if route is None else route
             made, before = find(session, version), serving(session)
             languages = before.languages | ({made.language: made.number} if route else {})
             moves = move_shared and _continues(session, made, before.shared)
@@ -87,7 +90,7 @@ class Releases:
                 actor=holder.actor,
                 reason="",
                 change={
-                    "kind": "promote",
+                    "kind": "promote" if route else "rebuild",
                     "expansion": expansion,
                     "language": made.language,
                     "from_version": before.languages.get(made.language),
