@@ -141,6 +141,12 @@ class BodyTimeout(PictoglotError):
     code, title = "body_timeout", "Body timeout"
 
 
+class TooManyHeaders(PictoglotError):
+    """More header fields than any client needs."""
+
+    code, title = "too_many_headers", "Too many headers"
+
+
 # --- text and languages -----------------------------------------------------------------------------------------------
 
 
