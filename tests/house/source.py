@@ -1,0 +1,77 @@
+"""The tree as the house tests see it: which files there are, parsed once. Judges nothing."""
+
+import ast
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("model", "index", "service", "worker", "demo")
+ALL_PYTHON = (*PACKAGES, "tests", "benchmarks")
+
+
+@dataclass(frozen=True)
+class Module:
+    """One Python file: its dotted name, its text, its syntax tree."""
+
+    name: str
+    text: str
+
+    @property
+    def tree(self) -> ast.Module:
+        return _parse(self.text)
+
+    @property
+    def package(self) -> str:
+        return self.name.split(".")[0]
+
+    def imports(self) -> Iterator[tuple[str, int]]:
+        """Every module imported anywhere in the file, lazily or for typing too, with its line."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                yield from ((alias.name, node.lineno) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                base = self._absolute(node)
+                yield base, node.lineno
+                yield from ((f"{base}.{alias.name}", node.lineno) for alias in node.names)
+
+    def _absolute(self, node: ast.ImportFrom) -> str:
+        if not node.level:
+            return node.module or ""
+        above = self.name.split(".")[: -node.level]
+        return ".".join([*above, *([node.module] if node.module else [])])
+
+
+@cache
+def _parse(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
+@cache
+def modules(*packages: str) -> tuple[Module, ...]:
+    """The modules of these top-level packages, in order of their names."""
+    found = [file for package in packages for file in (ROOT / package).rglob("*.py")]
+    return tuple(Module(_dotted(file), file.read_text(encoding="utf-8")) for file in sorted(found))
+
+
+def _dotted(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def tracked() -> tuple[Path, ...]:
+    """Files under version control, or all that look like it where this is no checkout."""
+    found = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if found.returncode == 0 and found.stdout:
+        named = (ROOT / name for name in found.stdout.decode().split("\0") if name)
+        return tuple(file for file in named if file.is_file())
+    hidden = {".git", ".venv", "var", "runs"}
+    return tuple(f for f in ROOT.rglob("*") if f.is_file() and not hidden & set(f.relative_to(ROOT).parts))
+
+
+def under(name: str, prefix: str) -> bool:
+    """Whether a dotted name is `prefix` or inside it."""
+    return name == prefix or name.startswith(prefix + ".")

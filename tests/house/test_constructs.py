@@ -1,0 +1,144 @@
+"""Constructs that the house does without, each for a reason that cost somebody a bad day."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.house.source import ALL_PYTHON, PACKAGES, Module, modules, tracked
+
+# Where catching everything is the very job: the last net under a request, under an expansion, and under loops of a
+# process that must outlive one bad round.
+NETS = ("service.errors", "service.app", "worker.expand")
+PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
+SECRET = re.compile(r"(^|_)(secret|password|plaintext|api_key|admin_key|token_secret)$")
+WAITING = ("tests.faults", "tests.browser", "tests.contract", "tests.worker", "tests.service")
+
+
+def forbidden(module: Module) -> list[str]:
+    """Each forbidden construct of a module, with its line."""
+    found = {*_in_tree(module), *_in_lines(module)}
+    return [f"{module.name}:{line}: {what}" for line, what in sorted(found)]
+
+
+def _in_tree(module: Module) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call):
+            yield from ((node.lineno, what) for what in _calls(node, module))
+        elif isinstance(node, ast.ExceptHandler) and module.package in PACKAGES and module.name not in NETS:
+            yield from ((node.lineno, what) for what in _nets(node))
+        elif isinstance(node, ast.Compare):
+            yield from ((node.lineno, what) for what in _secrets(node))
+    for name, line in module.imports():
+        if name.split(".")[0] in PICKLES:
+            yield line, "a pickle: data files must not run code"
+        if name == "mock" or name.startswith("unittest.mock"):
+            yield line, "a mock: test through the public surface"
+
+
+def _calls(node: ast.Call, module: Module) -> Iterator[str]:
+    called = ast.unparse(node.func)
+    last = called.rsplit(".", 1)[-1]
+    if called == "print":
+        yield "print(): log, or write to the console of the command line"
+    if called == "torch.load":
+        yield "torch.load(): safetensors and JSON only"
+    if last in ("extractall", "extract") and "." in called and "tar" in called + "zip":
+        yield f"{last}(): archives are not unpacked"
+    if last in ("delay", "apply_async") and module.package != "tests":
+        yield f"{last}(): the registry is the queue, only the relay sends hints"
+    if called == "time.sleep" and module.package == "tests" and not module.name.startswith(WAITING):
+        yield "a sleep in a unit test"
+
+
+def _nets(node: ast.ExceptHandler) -> Iterator[str]:
+    if isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None:
+        return  # tidies up and lets the exception go on
+    kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+    for kind in kinds:
+        if kind is None or (isinstance(kind, ast.Name) and kind.id in ("Exception", "BaseException")):
+            yield "catches everything: name what may happen"
+
+
+def _secrets(node: ast.Compare) -> Iterator[str]:
+    if not any(isinstance(operator, ast.Eq | ast.NotEq) for operator in node.ops):
+        return
+    sides = [node.left, *node.comparators]
+    names = [ast.unparse(side).rsplit(".", 1)[-1] for side in sides if isinstance(side, ast.Name | ast.Attribute)]
+    if any(SECRET.search(name) for name in names) and not any(isinstance(side, ast.Constant) for side in sides):
+        yield "compares a secret with ==: hmac.compare_digest on bytes"
+
+
+def _in_lines(module: Module) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(module.text.splitlines(), 1):
+        if re.search(r"#.*\b(" + "TO" + "DO|FIX" + "ME|XXX)\\b", line):
+            yield number, "a promise without a date: do it, or open an issue"
+
+
+def test_nothing_forbidden_in_the_tree() -> None:
+    own = __name__  # its examples below are text, but its words are not
+    assert [what for module in modules(*ALL_PYTHON) if module.name != own for what in forbidden(module)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("model.base", "import torch\ntorch.load('x')"),
+        ("index.build", "import pickle"),
+        ("service.routes.search", "print('here')"),
+        ("service.routes.search", "from worker.tasks import expand\nexpand.delay(1)"),
+        ("service.auth", "ok = given == self.secret"),
+        ("service.auth", "if key.admin_key != presented: raise"),
+        ("index.pictures", "try:\n    f()\nexcept Exception:\n    pass"),
+        ("index.pictures", "try:\n    f()\nexcept:\n    pass"),
+        ("index.pictures", "try:\n    f()\nexcept (OSError, BaseException):\n    pass"),
+        ("model.dataset", "import tarfile\ntarfile.open('x').extractall('/')"),
+        ("tests.model.test_text", "import time\ntime.sleep(1)"),
+        ("tests.model.test_text", "from unittest.mock import patch"),
+        ("model.text", "x = 1  # TO" + "DO later"),
+    ],
+)
+def test_a_forbidden_construct_is_found(name: str, text: str) -> None:
+    assert len(forbidden(Module(name, text))) == 1
+
+
+def test_what_only_looks_forbidden_is_left_alone() -> None:
+    text = "admin_key == ''\nasync_result.delayed()\nprinter(1)\ntry:\n    f()\nexcept ValueError:\n    pass"
+    assert forbidden(Module("service.auth", text)) == []
+    tidy = "try:\n    f()\nexcept BaseException:\n    g()\n    raise"
+    assert forbidden(Module("model.storage", tidy)) == []
+
+
+# Folders of one machine, and places that packages are fetched from: neither belongs into a repository.
+ELSEWHERE = re.compile(
+    "|".join(
+        (
+            "/wo" + "rk/",
+            "/opt/" + "wheels",
+            r"/ro" + r"ot/\.",
+            "/ho" + "me/[a-z]",
+            "pypi" + r"\.org",
+            "npmjs" + r"\.(com|org)",
+        )
+    )
+)
+
+
+def elsewhere(text: str) -> list[str]:
+    """Machine paths and registry hosts in a text."""
+    return [
+        f"{number}: {line.strip()[:100]}" for number, line in enumerate(text.splitlines(), 1) if ELSEWHERE.search(line)
+    ]
+
+
+def test_no_machine_path_and_no_registry_host() -> None:
+    found: list[str] = []
+    for file in tracked():
+        if file.suffix in (".py", ".md", ".toml", ".yml", ".yaml", ".lock", ".sh", ".js", ".html", ".css", ".json", ""):
+            found += [f"{file.name}:{hit}" for hit in elsewhere(file.read_text(encoding="utf-8", errors="replace"))]
+    assert found == []
+
+
+def test_a_machine_path_is_found() -> None:
+    assert elsewhere("cd " + "/wo" + "rk/main") and elsewhere("--index-url https://" + "pypi" + ".org/simple")

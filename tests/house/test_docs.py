@@ -1,0 +1,120 @@
+"""The documents name what is there: settings, error codes, files, the version."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import model.errors
+import service.errors
+from model.errors import PictoglotError
+from model.settings import PREFIX, CommonSettings
+from service.settings import Settings
+from tests.house.source import PACKAGES, ROOT, modules
+from worker.settings import WorkerSettings
+
+DOCS = ROOT / "docs"
+CLIENT = {"URL", "KEY"}  # read by the command line alone
+PROSE = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+TOP = (*PACKAGES, "tests", "docs", "benchmarks", "scripts")
+PATH = re.compile(r"`((?:" + "|".join(TOP) + r")/[A-Za-z0-9_./-]*)(?::\w+)?`|\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+
+
+def documented(file: Path, pattern: str) -> list[str]:
+    """First-column names of the tables in a document."""
+    return re.findall(rf"^\| `({pattern})` \|", file.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def settings() -> set[str]:
+    """Every variable that some process reads."""
+    return {
+        PREFIX + name.upper() for kind in (CommonSettings, Settings, WorkerSettings) for name in kind.model_fields
+    } | {PREFIX + name for name in CLIENT}
+
+
+def test_every_setting_is_documented_once_and_exists() -> None:
+    named = documented(DOCS / "settings.md", PREFIX + "[A-Z_]+")
+    assert len(named) == len(set(named))
+    assert set(named) == settings()
+
+
+def test_documented_defaults_are_the_real_ones() -> None:
+    text = (DOCS / "settings.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(rf"^\| `{PREFIX}([A-Z_]+)` \| `?([^|`]*)`? \|", text, re.MULTILINE))
+    fields = {**CommonSettings.model_fields, **Settings.model_fields, **WorkerSettings.model_fields}
+    for name, field in fields.items():
+        default = {False: "0", True: "1"}.get(field.default, str(field.default)) if field.default != "" else "empty"
+        assert shown[name.upper()].strip() == default, name
+
+
+def errors() -> dict[str, type[PictoglotError]]:
+    """Every error class of the packages by its code."""
+
+    def walk(kind: type[PictoglotError]) -> list[type[PictoglotError]]:
+        return [kind, *(deeper for child in kind.__subclasses__() for deeper in walk(child))]
+
+    return {kind.code: kind for kind in walk(PictoglotError) if kind.__module__.split(".")[0] in PACKAGES}
+
+
+def test_every_error_code_is_documented_and_every_documented_one_exists() -> None:
+    named = documented(DOCS / "errors.md", "[a-z_]+")
+    assert len(named) == len(set(named))
+    assert set(named) == set(errors())
+
+
+def test_the_documented_status_is_the_one_sent() -> None:
+    text = (DOCS / "errors.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"^\| `([a-z_]+)` \| (\d{3}|–)[^|]*\|", text, re.MULTILINE))
+    for kind in errors().values():
+        status = service.errors.status_of(kind())
+        expected = "–" if issubclass(kind, model.errors.Failure) else str(status)
+        assert shown[kind.code] == expected or kind.code == "picture_not_found", kind.code
+
+
+def test_errors_are_defined_in_one_tree() -> None:
+    outside = [m.name for m in modules(*PACKAGES) if re.search(r"^    code(, title)? = ", m.text, re.MULTILINE)]
+    assert outside == ["model.errors"]
+
+
+def missing_paths(text: str, folder: Path) -> list[str]:
+    """Paths and relative links of a document that lead nowhere."""
+    found = []
+    for quoted, linked in PATH.findall(text):
+        there = (ROOT / quoted) if quoted else (folder / linked)
+        if not there.exists() and not there.with_suffix(".py").exists():
+            found.append(quoted or linked)
+    return found
+
+
+@pytest.mark.parametrize("file", PROSE, ids=lambda file: str(file.relative_to(ROOT)))
+def test_documents_mention_only_what_exists(file: Path) -> None:
+    assert missing_paths(file.read_text(encoding="utf-8"), file.parent) == []
+
+
+def test_a_missing_path_is_found() -> None:
+    assert missing_paths("see `model/nothing.py` and [that](nowhere.md#part)", DOCS) == [
+        "model/nothing.py",
+        "nowhere.md",
+    ]
+    assert missing_paths("see `model/text.py`, `model/` and [settings](settings.md)", DOCS) == []
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    heading = re.search(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert heading and heading[1] == project["version"]
+
+
+def test_the_readme_is_short_and_begins_with_how_to_run_it() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 150
+    assert "make demo" in "\n".join(lines[:15]) and "make test" in "\n".join(lines[:15])
+
+
+def test_decisions_are_numbered_without_gaps_and_have_their_four_parts() -> None:
+    files = sorted((DOCS / "decisions").glob("*.md"))
+    assert [int(file.name[:4]) for file in files] == list(range(1, len(files) + 1))
+    for file in files:
+        headings = re.findall(r"^## (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+        assert headings == ["Context", "Decision", "Consequences", "How we would know it was wrong"], file.name

@@ -1,0 +1,50 @@
+"""No file and no function outgrows what a reader holds in mind."""
+
+import ast
+
+from tests.house.source import ALL_PYTHON, Module, modules
+
+LONGEST_FUNCTION = 60  # lines, from `def` to the last line, docstring included
+LONGEST_FILE = 400
+
+
+def long_functions(module: Module) -> list[str]:
+    """Functions over the limit, with their length."""
+    lengths = {
+        f"{module.name}.{node.name}": (node.end_lineno or node.lineno) - node.lineno + 1
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    return [f"{name}: {length} lines" for name, length in lengths.items() if length > LONGEST_FUNCTION]
+
+
+def too_long(module: Module) -> list[str]:
+    """The module itself, when it is over the limit."""
+    length = len(module.text.splitlines())
+    return [f"{module.name}: {length} lines"] if length > LONGEST_FILE else []
+
+
+def test_functions_fit_on_a_screen() -> None:
+    assert [long for module in modules(*ALL_PYTHON) for long in long_functions(module)] == []
+
+
+def test_files_stay_readable() -> None:
+    assert [long for module in modules(*ALL_PYTHON) for long in too_long(module)] == []
+
+
+def test_a_long_function_is_found_where_it_hides() -> None:
+    def function(lines: int) -> Module:
+        return Module("m", "class C:\n    async def f(self):\n" + "        pass\n" * (lines - 1))
+
+    assert long_functions(function(LONGEST_FUNCTION)) == []
+    assert long_functions(function(LONGEST_FUNCTION + 1)) == [f"m.f: {LONGEST_FUNCTION + 1} lines"]
+
+
+def test_a_long_file_is_found() -> None:
+    assert too_long(Module("m", "pass\n" * LONGEST_FILE)) == []
+    assert too_long(Module("m", "pass\n" * (LONGEST_FILE + 1)))
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    undocumented = [m.name for m in modules(*ALL_PYTHON) if m.text.strip() and not ast.get_docstring(m.tree)]
+    assert [name for name in undocumented if "migrations.versions" not in name] == []
