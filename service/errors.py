@@ -47,7 +47,7 @@ def status_of(error: errors.PictoglotError) -> int:
 
 
 def problem(request_id: str, error: errors.PictoglotError) -> Response:
-    """The answer for an error (RFC 9457). A `Failure` tells nothing: it is about our files and not about the request."""
+    """The answer for an error (RFC 9457). A `Failure` tells nothing: it is about our files, not the request."""
     status = status_of(error)
     if status == 500:
         _log.error("failure", extra={"request_id": request_id, "code": error.code}, exc_info=error)

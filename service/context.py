@@ -1,0 +1,123 @@
+"""Everything one running service holds, built once in `app` and handed to every route. Answers no request itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import Depends, Request
+from PIL import Image
+
+from index.decoder import Decoder
+from index.encoding import Encoder
+from index.engine import Vector
+from index.gallery import Gallery
+from index.swap import SnapshotHolder
+from model.errors import PictoglotError
+from model.registry import Registry
+from service.auth import Body, Keyring, Principal
+from service.batching import Cache, Lane
+from service.cursors import Cursors
+from service.limits import Rate
+from service.metrics import Metrics
+from service.settings import Settings
+
+_OVERHEAD = 64 << 10  # bytes of a form beside its file: boundaries, headers, fields
+_TEXTS_OVERHEAD = _OVERHEAD + (64 << 10)
+
+
+@dataclass(frozen=True)
+class Query:
+    """A text as a vector (dimension,); whether it was cut to the encoder's context, and its tokens."""
+
+    vector: Vector
+    truncated: bool
+    tokens: int
+
+
+@dataclass
+class Context:
+    """The parts. `draining` is set once, at the stop, and never unset."""
+
+    settings: Settings
+    registry: Registry
+    encoder: Encoder
+    gallery: Gallery
+    holder: SnapshotHolder
+    decoder: Decoder
+    keyring: Keyring
+    rate: Rate
+    cursors: Cursors
+    metrics: Metrics
+    cache: Cache[tuple[int, str], Query]
+    texts: Lane[tuple[Any, str], Query]
+    pictures: Lane[Image.Image, Vector]
+    draining: bool = False
+    body_limits: dict[Body, tuple[int, float]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.body_limits = {
+            Body.JSON: (settings.json_bytes, settings.body_seconds),
+            Body.PICTURE: (settings.picture_bytes + _TEXTS_OVERHEAD, settings.body_seconds),
+            Body.DATASET: (settings.dataset_bytes + _TEXTS_OVERHEAD, settings.dataset_seconds),
+        }
+
+    async def encode(self, view: Any, texts: Sequence[str]) -> list[Query]:
+        """Cleaned texts as vectors, from the cache where it has them."""
+        found = {text: self.cache.get((view.version, text)) for text in dict.fromkeys(texts)}
+        missing = [text for text, query in found.items() if query is None]
+        if missing:
+            for text, query in zip(missing, await self.texts([(view, text) for text in missing]), strict=True):
+                self.cache.put((view.version, text), query)
+                found[text] = query
+        return [query for text in texts if (query := found[text]) is not None]
+
+
+def text_lane(encoder: Encoder, settings: Settings, metrics: Metrics) -> Lane[tuple[Any, str], Query]:
+    """The lane in which texts are encoded."""
+
+    def run(items: Sequence[tuple[Any, str]]) -> list[Query]:
+        encoded: Any = encoder.texts(items)
+        _require_finite(encoded.vectors)
+        return [Query(*one) for one in zip(encoded.vectors, encoded.truncated, encoded.tokens, strict=True)]
+
+    return _lane(run, settings, lambda size: metrics.batch("text", size))
+
+
+def picture_lane(encoder: Encoder, settings: Settings, metrics: Metrics) -> Lane[Image.Image, Vector]:
+    """The lane in which pictures are encoded."""
+
+    def run(images: Sequence[Image.Image]) -> list[Vector]:
+        vectors = encoder.pictures(images)
+        _require_finite(vectors)
+        return list(vectors)
+
+    return _lane(run, settings, lambda size: metrics.batch("picture", size))
+
+
+def _lane(run: Any, settings: Settings, observe: Any) -> Lane[Any, Any]:
+    return Lane(
+        run, size=settings.batch_size, limit=settings.queue_limit, seconds=settings.request_seconds, observe=observe
+    )
+
+
+def _require_finite(vectors: Any) -> None:
+    if not np.isfinite(vectors).all():
+        raise PictoglotError("the encoder gave a vector that is not finite")
+
+
+def context_of(request: Request) -> Context:
+    """The context of the application that answers."""
+    context: Context = request.app.state.context
+    return context
+
+
+def principal_of(request: Request) -> Principal:
+    """Who asks, as the guard found."""
+    principal: Principal = request.state.principal
+    return principal
+
+
+Here = Annotated[Context, Depends(context_of)]
+Asker = Annotated[Principal, Depends(principal_of)]

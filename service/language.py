@@ -1,0 +1,71 @@
+"""Which language's version reads a query: told, detected or shared. Encodes nothing and opens no view."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from model.errors import LanguageNotFound
+from model.languages import canonical, in_script
+
+AUTO, SHARED = "auto", "shared"
+
+
+class Guess(Protocol):
+    """What a detector says."""
+
+    @property
+    def language(self) -> str | None: ...
+    @property
+    def confidence(self) -> float: ...
+    @property
+    def ties(self) -> tuple[str, ...]: ...
+    @property
+    def known(self) -> float: ...
+
+
+class Detector(Protocol):
+    """Guesses the language of a cleaned text."""
+
+    @property
+    def totals(self) -> object: ...
+    def guess(self, text: str, among: Iterable[str]) -> Guess: ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The version a text is read with, and how that came about."""
+
+    requested: str
+    used: str
+    source: Literal["told", "detected", "shared"]
+    confidence: float | None
+    warnings: tuple[str, ...] = ()
+
+
+def served(tag: str, languages: Iterable[str]) -> str:
+    """The canonical form of a tag that is served; raises `LanguageTagInvalid` or `LanguageNotFound`."""
+    tag, known = canonical(tag), sorted(languages)
+    if tag not in known:
+        raise LanguageNotFound(f"this language is not learned; learned are: {', '.join(known)}", languages=known)
+    return tag
+
+
+def choose(requested: str, text: str, languages: Iterable[str], detector: Detector) -> Choice:
+    """How a cleaned text is to be read; raises `LanguageTagInvalid` or `LanguageNotFound` for a told tag."""
+    known = sorted(languages)
+    if requested == SHARED:
+        return Choice(requested, SHARED, "shared", None)
+    if requested != AUTO:
+        return Choice(requested, served(requested, known), "told", None)
+    guess = detector.guess(text, known)
+    if guess.language is not None:
+        return Choice(requested, guess.language, "detected", guess.confidence)
+    return Choice(requested, SHARED, "shared", guess.confidence, tuple(_doubts(text, known, detector, guess)))
+
+
+def _doubts(text: str, known: Iterable[str], detector: Detector, guess: Guess) -> Iterable[str]:
+    never_seen = bool(detector.totals) and guess.known == 0 and any(c.isalpha() for c in text)
+    if never_seen or all(in_script(text, tag) is False for tag in known):
+        yield "language_not_supported"
+    elif guess.ties:
+        yield "detection_tie"

@@ -1,0 +1,36 @@
+"""Structured log lines: one JSON object each, without keys, queries, captions or paths of clients. Decides no level."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+_FIELDS = ("request_id", "method", "route", "status", "milliseconds", "key", "code", "release", "count", "reason")
+
+
+class JsonLines(logging.Formatter):
+    """A record as one line of JSON; only the fields named here are taken from `extra`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Time, level, logger, message, known fields, stack."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)}
+        if record.exc_info:
+            line["stack"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def configure(level: str) -> None:
+    """Send everything of at least `level` to standard error; uvicorn's access log, which holds URLs, is silent."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    logging.getLogger("uvicorn.access").disabled = True
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a line for each malformed body

@@ -1,0 +1,83 @@
+"""A weightless encoder: deterministic vectors that name their input, no torch. For every test above `model`.
+
+A text's vector is drawn from a hash of (version, text), so each answer can be checked against its question. A picture's
+is its 4 x 4 pixels, so that the same motif, turned or recompressed, stays nearly the same.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Vectors = NDArray[np.float32]
+DIMENSION = 64
+_CONTEXT = 75  # tokens of a text beside begin and end
+_BYTES_A_TOKEN = 2
+
+
+@dataclass(frozen=True)
+class WeightlessView:
+    """A version that was opened; knows the share of a text's characters that its language's folders name: none."""
+
+    version: int
+    language: str | None = "en"
+
+    def known_share(self, text: str) -> float:
+        return 1.0 if self.version == 0 or text.isascii() else 0.0
+
+
+@dataclass(frozen=True)
+class WeightlessTexts:
+    """As `model.encoder.EncodedTexts`."""
+
+    vectors: Vectors
+    truncated: list[bool]
+    tokens: list[int]
+
+
+class WeightlessEncoder:
+    """The surface of `model.encoder.Encoder`. Opens a version by its number alone, whatever lies in its folder."""
+
+    dimension = DIMENSION
+    image_fingerprint = hashlib.sha256(b"weightless pictures").hexdigest()
+    text_fingerprint = hashlib.sha256(b"weightless texts").hexdigest()
+    base_view = WeightlessView(0)
+
+    def open(self, folders: Sequence[Any], onto: WeightlessView | None = None) -> WeightlessView:
+        if not folders:
+            return onto or self.base_view
+        return WeightlessView(folders[-1].number, folders[-1].language)
+
+    def texts(self, items: Sequence[tuple[WeightlessView, str]], batch: int = 256) -> WeightlessTexts:
+        tokens = [math.ceil(len(text.encode()) / _BYTES_A_TOKEN) for _, text in items]
+        vectors = [text_vector(view.version, text) for view, text in items]
+        stacked = np.stack(vectors) if vectors else np.empty((0, DIMENSION), dtype=np.float32)
+        return WeightlessTexts(stacked, [count > _CONTEXT for count in tokens], tokens)
+
+    def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
+        vectors = [picture_vector(image) for image in images]
+        return np.stack(vectors) if vectors else np.empty((0, DIMENSION), dtype=np.float32)
+
+
+def text_vector(version: int, text: str) -> Vectors:
+    """The unit vector (64,) of a cleaned text read by a version."""
+    seed = int.from_bytes(hashlib.sha256(f"{version}\0{text}".encode()).digest()[:8])
+    return _unit(np.random.default_rng(seed).standard_normal(DIMENSION))
+
+
+def picture_vector(image: Image.Image) -> Vectors:
+    """The unit vector (64,) of an RGB picture."""
+    small = np.asarray(image.convert("RGB").resize((4, 4), Image.Resampling.BOX), dtype=np.float64)  # (4, 4, 3)
+    vector = np.ones(DIMENSION)  # never zero, even for a grey picture
+    vector[:48] = (small.reshape(-1) - 127.5) / 8
+    return _unit(vector)
+
+
+def _unit(values: NDArray[np.float64]) -> Vectors:
+    unit: Vectors = (values / np.linalg.norm(values)).astype(np.float32)
+    return unit
