@@ -1,0 +1,86 @@
+"""A closed loop of searches over kept-alive connections, timed one by one. Starts no service and judges nothing."""
+
+import http.client
+import itertools
+import json
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import numpy as np
+
+_TIMEOUT = 30.0  # seconds for one answer
+
+
+@dataclass
+class Timings:
+    """What a block measured: seconds of each answered search, the failed ones, and how long the block took."""
+
+    seconds: list[float] = field(default_factory=list)
+    failed: int = 0
+    duration: float = 0.0
+
+    def percentile(self, share: float) -> float:
+        """Milliseconds under which this percentage of the answers stayed; NaN when there was none."""
+        return float(np.percentile(self.seconds, share)) * 1_000 if self.seconds else float("nan")
+
+    @property
+    def rate(self) -> float:
+        """Answers a second."""
+        return len(self.seconds) / self.duration if self.duration else 0.0
+
+    def summary(self) -> dict[str, float]:
+        """The block in numbers, for a table or a file."""
+        return {
+            "searches": len(self.seconds),
+            "failed": self.failed,
+            "per_second": round(self.rate, 1),
+            **{f"p{share}_ms": round(self.percentile(share), 2) for share in (50, 95, 99)},
+        }
+
+
+def closed_loop(url: str, bodies: Sequence[bytes], *, clients: int, seconds: float) -> Timings:
+    """Each client sends its next search when the last one is answered, for so many seconds; no text follows itself."""
+    found = Timings()
+    lock = threading.Lock()
+    began = time.perf_counter()
+    until = began + seconds
+
+    def run(first: int) -> None:
+        mine, failed = _one_client(url, itertools.cycle([*bodies[first:], *bodies[:first]]), until)
+        with lock:
+            found.seconds += mine
+            found.failed += failed
+
+    starts = [client * len(bodies) // clients for client in range(clients)]
+    threads = [threading.Thread(target=run, args=(start,)) for start in starts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found.duration = time.perf_counter() - began
+    return found
+
+
+def _one_client(url: str, bodies: "itertools.cycle[bytes]", until: float) -> tuple[list[float], int]:
+    where = urlsplit(url)
+    connection = http.client.HTTPConnection(where.hostname or "127.0.0.1", where.port, timeout=_TIMEOUT)
+    timed: list[float] = []
+    failed = 0
+    while (now := time.perf_counter()) < until:
+        connection.request("POST", "/v1/search/pictures", next(bodies), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status == 200:
+            timed.append(time.perf_counter() - now)
+        else:
+            failed += 1
+    connection.close()
+    return timed, failed
+
+
+def search_body(text: str, language: str) -> bytes:
+    """The body of one search for ten pictures."""
+    return json.dumps({"text": text, "language": language, "limit": 10}, ensure_ascii=False).encode()

@@ -1,0 +1,165 @@
+"""`python -m benchmarks.serving`: latency and throughput of searches, idle and while a language is being learned.
+
+Starts the real service with the demo gallery and no query cache. Prints a table and writes JSON; asserts nothing. The
+client runs on the same cores as the service, so the figures are what one machine does in all.
+"""
+
+import asyncio
+import json
+import os
+import platform
+import random
+import subprocess
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.load import Timings, closed_loop, search_body
+from benchmarks.process import running
+from demo import dataset as datasets
+from demo.fill import fill
+from demo.gallery import outlines
+
+Blocks = dict[str, Timings]
+
+_console = Console()
+_LEARNED = "de"
+_STARTS_WITHIN = 180.0  # seconds from the submission to the first training step
+_TRAINING = {"epochs": 200}  # longer than the block; cancelled afterwards
+
+
+def main(
+    seconds: Annotated[float, typer.Option(min=1, max=300, help="Length of one block")] = 20.0,
+    rounds: Annotated[int, typer.Option(min=1, max=20, help="Blocks of each kind, in turn")] = 3,
+    out: Annotated[Path, typer.Option(help="Where the JSON goes")] = Path("runs/serving.json"),
+) -> None:
+    """Measure, print, write."""
+    with running(CACHE_SIZE="0") as url:
+        _console.print("Filling the gallery with the emoji pictures.")
+        asyncio.run(fill(url, ""))
+        bodies = queries()
+        closed_loop(url, bodies, clients=1, seconds=2)  # warm
+        load = os.getloadavg()[0]
+        idle = [closed_loop_pair(url, bodies, seconds) for _ in range(rounds)]
+        blocks: Blocks = {
+            "idle, 1 client": merged([one for one, _ in idle]),
+            "idle, 8 clients": merged([eight for _, eight in idle]),
+            "learning, 1 client": while_learning(url, bodies, seconds * rounds),
+        }
+        report = as_json(blocks, load, gallery=len(outlines()), distinct=len(bodies))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    show(report)
+    _console.print(f"Written to {out}.")
+
+
+def queries() -> list[bytes]:
+    """Searches in English for what each picture of the gallery shows, in a fixed random order."""
+    texts = sorted({outline.caption for outline in outlines()})
+    random.Random(0).shuffle(texts)
+    return [search_body(text, "en") for text in texts]
+
+
+def closed_loop_pair(url: str, bodies: list[bytes], seconds: float) -> tuple[Timings, Timings]:
+    """One block with a single client, one with eight."""
+    return (
+        closed_loop(url, bodies, clients=1, seconds=seconds),
+        closed_loop(url, bodies, clients=8, seconds=seconds),
+    )
+
+
+def merged(blocks: list[Timings]) -> Timings:
+    """Blocks of one kind as one."""
+    return Timings(
+        [value for block in blocks for value in block.seconds],
+        sum(block.failed for block in blocks),
+        sum(block.duration for block in blocks),
+    )
+
+
+def while_learning(url: str, bodies: list[bytes], seconds: float) -> Timings:
+    """A block with a single client beside the training of a language, which is cancelled at the end."""
+    with httpx.Client(base_url=url, timeout=60) as client:
+        expansion = submit(client)
+        until_training(client, expansion)
+        found = closed_loop(url, bodies, clients=1, seconds=seconds)
+        state = client.get(f"/v1/expansions/{expansion}").raise_for_status().json()
+        if (state["state"], state["phase"]) != ("running", "train"):
+            raise RuntimeError(f"the training ended within the block: {state['state']}, {state['phase']}")
+        client.post(f"/v1/expansions/{expansion}/cancel").raise_for_status()
+    return found
+
+
+def submit(client: httpx.Client) -> str:
+    """Post the demo's German dataset; returns the expansion's id."""
+    files = {"dataset": ("de.jsonl", datasets.lines(_LEARNED).encode(), "application/jsonl")}
+    data = {"language": _LEARNED, "settings": json.dumps(_TRAINING)}
+    answer = client.post("/v1/languages", files=files, data=data).raise_for_status().json()
+    expansion: str = answer["expansion"] if isinstance(answer["expansion"], str) else answer["expansion"]["id"]
+    return expansion
+
+
+def until_training(client: httpx.Client, expansion: str) -> None:
+    """Wait for the first training step."""
+    until = time.monotonic() + _STARTS_WITHIN
+    while time.monotonic() < until:
+        state = client.get(f"/v1/expansions/{expansion}").raise_for_status().json()
+        if state["state"] not in ("queued", "running"):
+            raise RuntimeError(f"the expansion ended before it trained: {state['state']}, {state['error']}")
+        if state["phase"] == "train" and state["step"]:
+            return
+        time.sleep(0.2)
+    raise RuntimeError("the worker did not begin to train")
+
+
+def as_json(blocks: Blocks, load: float, *, gallery: int, distinct: int) -> dict[str, Any]:
+    """Everything needed to read the figures later."""
+    one, eight, learning = blocks.values()
+    return {
+        "machine": {"cores": os.cpu_count(), "processor": processor(), "load_before": round(load, 2)},
+        "software": {"python": platform.python_version(), "torch": torch.__version__, "commit": commit()},
+        "gallery": gallery,
+        "distinct_queries": distinct,
+        "cache": 0,
+        "blocks": {name: timings.summary() for name, timings in blocks.items()},
+        "ratios": {
+            "throughput of 8 clients over 1": round(eight.rate / one.rate, 2),
+            "p50 while learning over idle": round(learning.percentile(50) / one.percentile(50), 2),
+            "p95 while learning over idle": round(learning.percentile(95) / one.percentile(95), 2),
+        },
+    }
+
+
+def processor() -> str:
+    """The processor's name as the system tells it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def commit() -> str:
+    """The commit that is measured; empty outside a checkout."""
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def show(report: dict[str, Any]) -> None:
+    """The figures as a person reads them."""
+    table = Table("block", "searches", "failed", "per second", "p50 ms", "p95 ms", "p99 ms")
+    for name, block in report["blocks"].items():
+        table.add_row(
+            name, *(str(block[key]) for key in ("searches", "failed", "per_second", "p50_ms", "p95_ms", "p99_ms"))
+        )
+    _console.print(table)
+    for name, ratio in report["ratios"].items():
+        _console.print(f"{name}: {ratio}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,53 @@
+"""The closed loop: it counts what was answered, sends what it was given, and reads percentiles as anyone would."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from benchmarks.load import Timings, closed_loop, search_body
+
+
+@contextmanager
+def server(status: int) -> Iterator[tuple[str, list[str]]]:
+    texts: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            texts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            self.send_response(status)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.server_port}", texts
+        listening.shutdown()
+        thread.join()
+
+
+def test_every_answer_is_counted_and_every_text_gets_its_turn() -> None:
+    bodies = [search_body(text, "en") for text in ("red apple", "rocket", "cat")]
+    with server(200) as (url, texts):
+        found = closed_loop(url, bodies, clients=2, seconds=0.2)
+    assert found.failed == 0 and len(found.seconds) == len(texts) > 6
+    assert set(texts) == {"red apple", "rocket", "cat"}
+
+
+def test_a_refusal_is_a_failure_and_not_a_fast_answer() -> None:
+    with server(503) as (url, _):
+        found = closed_loop(url, [search_body("cat", "en")], clients=1, seconds=0.1)
+    assert found.failed > 0 and found.seconds == []
+
+
+def test_percentiles_are_milliseconds() -> None:
+    found = Timings([value / 1_000 for value in range(1, 102)], duration=2.0)
+    assert (found.percentile(50), found.percentile(95), found.rate) == (51.0, 96.0, 50.5)
