@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
@@ -30,11 +37,7 @@ class Database:
     """Connections to one registry; safe to use from many threads, and beside other processes."""
 
     def __init__(self, url: str) -> None:
-        try:
-            address = make_url(url)
-        except ArgumentError:
-            raise RegistryUnavailable("The registry's URL cannot be read.") from None
-        self.engine = _sqlite(address) if address.get_backend_name() == "sqlite" else _postgresql(address)
+        self.engine = _engine(url)
         self._postgresql = self.engine.dialect.name == "postgresql"
         reads = {"isolation_level": "REPEATABLE READ"} if self._postgresql else {}
         self._reader = self.engine.execution_options(**reads)
@@ -87,12 +90,24 @@ def _is_full(error: BaseException | None) -> bool:
     )
 
 
-def _sqlite(address: URL) -> Engine:
-    if address.database:
-        try:
-            Path(address.database).parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RegistryUnavailable("The registry's folder cannot be made.") from error
+def _engine(url: str) -> Engine:
+    try:
+        address = make_url(url)
+        backend = address.get_backend_name()
+    except (ArgumentError, NoSuchModuleError):
+        raise RegistryUnavailable("The registry's URL cannot be read.") from None
+    if backend == "sqlite" and address.database:
+        return _sqlite(address, Path(address.database))
+    if backend == "postgresql":
+        return _postgresql(address)
+    raise RegistryUnavailable("The registry's URL names neither a file of SQLite nor PostgreSQL.")
+
+
+def _sqlite(address: URL, file: Path) -> Engine:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RegistryUnavailable("The registry's folder cannot be made.") from error
     engine = create_engine(
         address,
         connect_args={"timeout": _WAIT},

@@ -122,15 +122,12 @@ class Expansions(Leases):
         query = select(ExpansionRow).order_by(*order).limit(limit)
         with self._database.read() as session:
             if before is not None:
-                last = session.get(ExpansionRow, before)
-                if last is None:
+                if session.get(ExpansionRow, before) is None:
                     raise CursorInvalid
-                query = query.where(
-                    or_(
-                        ExpansionRow.created_at < last.created_at,
-                        and_(ExpansionRow.created_at == last.created_at, ExpansionRow.id < last.id),
-                    )
-                )
+                # looked up again by the database: in Python a time has lost the digits after the microsecond
+                last = select(ExpansionRow.created_at).where(ExpansionRow.id == before).scalar_subquery()
+                earlier = and_(ExpansionRow.created_at == last, ExpansionRow.id < before)
+                query = query.where(or_(ExpansionRow.created_at < last, earlier))
             return [_expansion(row) for row in session.scalars(query)]
 
     def active(self, language: str) -> Expansion | None:

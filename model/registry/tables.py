@@ -243,7 +243,7 @@ class GenerationRow(Base):
     created_at: Mapped[datetime] = mapped_column(default=now())
 
 
-# --- the same as plain tables, for statements without objects ------------------------------------------------------------
+# --- the same as plain tables, for statements without objects ---------------------------------------------------------
 
 pictures = Base.metadata.tables["pictures"]
 captions = Base.metadata.tables["captions"]

@@ -1,0 +1,207 @@
+"""Tests for leases: one holder, late writers refused, attempts capped, the database's clock (K2, K4, K10)."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+from sqlalchemy import text, update
+
+from model.errors import LeaseLost
+from model.registry import Lease, Registry
+from model.registry.tables import ExpansionRow
+from tests.model.registry.steps import begin, promote, race, submit, write
+
+Write = Callable[[Registry, Lease], object]
+WRITES: dict[str, Write] = {
+    "heartbeat": lambda registry, lease: registry.expansions.heartbeat(lease),
+    "progress": lambda registry, lease: registry.expansions.progress(lease, phase="train", progress=0.5),
+    "succeed": lambda registry, lease: registry.expansions.succeed(lease, 1, 2, {}),
+    "fail": lambda registry, lease: registry.expansions.fail(lease, "gate_failed", "Too low."),
+    "cancelled": lambda registry, lease: registry.expansions.cancelled(lease),
+    "release_lease": lambda registry, lease: registry.expansions.release_lease(lease),
+    "add": lambda registry, lease: write(registry, lease, "cy", 0),
+    "promote": lambda registry, lease: promote(registry, lease, registry.versions.get(0)),
+}
+
+
+def expire(registry: Registry, lease: Lease) -> None:
+    """As if the holder had not been heard of for a whole lease."""
+    registry.expansions.heartbeat(lease, seconds=-1)
+
+
+def again(registry: Registry, lease: Lease) -> Lease:
+    """The next attempt, by another worker."""
+    expire(registry, lease)
+    later = registry.expansions.lease(lease.expansion, "other")
+    assert later is not None
+    return later
+
+
+def test_a_lease_makes_the_expansion_run(registry: Registry) -> None:
+    lease = begin(registry, "cy")
+    running = registry.expansions.get(lease.expansion)
+    assert (running.state, running.attempt, lease.fence, lease.owner) == ("running", 1, 1, "worker")
+    assert running.started_at is not None
+    assert registry.expansions.runnable() == []
+
+
+def test_of_twenty_racing_workers_one_gets_the_lease(registry: Registry) -> None:
+    id = submit(registry, "cy").id
+    answers = race(*[partial(registry.expansions.lease, id, f"w{n}") for n in range(20)])
+    assert sum(answer is not None for answer in answers) == 1
+    assert registry.expansions.get(id).attempt == 1
+
+
+def test_a_held_expansion_is_not_leased_again_until_its_lease_ran_out(registry: Registry) -> None:
+    lease = registry.expansions.lease(submit(registry, "cy").id, "w", seconds=0.3)
+    assert lease is not None
+    assert registry.expansions.lease(lease.expansion, "other") is None
+    time.sleep(0.35)  # the database's clock cannot be turned
+    later = registry.expansions.lease(lease.expansion, "other")
+    assert later is not None and later.fence == 2
+
+
+def test_a_wrong_clock_of_this_machine_moves_no_lease(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = begin(registry, "cy")
+    real = time.time
+    for hours in (-1, 1):
+        monkeypatch.setattr(time, "time", lambda offset=hours * 3600: real() + offset)
+        assert registry.expansions.lease(lease.expansion, "other") is None
+        assert registry.expansions.runnable() == []
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_holder_that_was_overtaken_can_write_nothing(registry: Registry, name: str) -> None:
+    late = begin(registry, "cy")
+    again(registry, late)
+    before = registry.expansions.get(late.expansion), registry.versions.list(), registry.releases.list()
+    with pytest.raises(LeaseLost):
+        WRITES[name](registry, late)
+    assert (registry.expansions.get(late.expansion), registry.versions.list(), registry.releases.list()) == before
+
+
+def test_without_the_fence_the_late_write_would_pass(registry: Registry) -> None:
+    """The precondition of the test above: everything but the fence still fits the holder that was overtaken."""
+    late = begin(registry, "cy")
+    again(registry, late)
+    unfenced = update(ExpansionRow).where(ExpansionRow.id == late.expansion, ExpansionRow.state == "running")
+    with registry.begin() as session:
+        assert session.scalar(unfenced.values(phase="late").returning(ExpansionRow.phase)) == "late"
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_nothing_is_written_about_a_finished_expansion(registry: Registry, name: str) -> None:
+    lease = begin(registry, "cy")
+    registry.expansions.fail(lease, "gate_failed", "Too low.")
+    with pytest.raises(LeaseLost):
+        WRITES[name](registry, lease)
+
+
+def test_the_fourth_attempt_without_progress_fails_the_expansion_with_the_last_cause(registry: Registry) -> None:
+    id = submit(registry, "cy").id
+    for _ in range(3):
+        lease = registry.expansions.lease(id, "w")
+        assert lease is not None
+        registry.expansions.release_lease(lease, cause="killed for its memory")
+    assert registry.expansions.lease(id, "w") is None
+    failed = registry.expansions.get(id)
+    assert failed.state == "failed" and failed.error is not None
+    assert failed.error.code == "too_many_attempts" and "killed for its memory" in failed.error.detail
+    assert registry.expansions.active("cy") is None
+
+
+def test_attempts_that_vanish_count_too(registry: Registry) -> None:
+    lease = begin(registry, "cy")
+    later = again(registry, again(registry, lease))
+    expire(registry, later)
+    assert registry.expansions.lease(lease.expansion, "w") is None
+    assert registry.expansions.get(lease.expansion).state == "failed"
+
+
+def test_progress_gives_new_attempts(registry: Registry) -> None:
+    lease = again(registry, again(registry, begin(registry, "cy")))
+    registry.expansions.progress(lease, phase="train", progress=0.4, step=4, steps=10, made_progress=True)
+    lease = again(registry, again(registry, again(registry, lease)))
+    assert registry.expansions.get(lease.expansion).attempt == 6
+
+
+def test_progress_that_reached_nothing_durable_gives_none(registry: Registry) -> None:
+    lease = again(registry, again(registry, begin(registry, "cy")))
+    registry.expansions.progress(lease, phase="train", progress=0.4)
+    expire(registry, lease)
+    assert registry.expansions.lease(lease.expansion, "w") is None
+
+
+def test_stopping_on_request_is_not_held_against_it(registry: Registry) -> None:
+    id = submit(registry, "cy").id
+    for _ in range(5):
+        lease = registry.expansions.lease(id, "w")
+        assert lease is not None
+        registry.expansions.release_lease(lease, stopped=True)
+        assert registry.expansions.get(id).state == "queued"
+
+
+def test_progress_can_be_read(registry: Registry) -> None:
+    lease = begin(registry, "cy")
+    registry.expansions.progress(lease, phase="train", step=4, steps=10, progress=0.4, eta_seconds=6.0)
+    seen = registry.expansions.get(lease.expansion)
+    assert (seen.phase, seen.step, seen.steps, seen.progress, seen.eta_seconds) == ("train", 4, 10, 0.4, 6.0)
+
+
+def test_success_and_failure_are_told(registry: Registry) -> None:
+    lease = begin(registry, "cy")
+    registry.expansions.succeed(lease, 1, 2, {"t2i": {"R@1": 0.5}})
+    done = registry.expansions.get(lease.expansion)
+    assert (done.state, done.version, done.release, done.report, done.progress) == (
+        "succeeded", 1, 2, {"t2i": {"R@1": 0.5}}, 1.0
+    )  # fmt: skip
+    assert done.finished_at is not None
+
+    lease = begin(registry, "de")
+    registry.expansions.fail(lease, "gate_failed", "Too low.", {"loss": float("nan")})
+    failed = registry.expansions.get(lease.expansion)
+    assert failed.error is not None and (failed.state, failed.error.code) == ("failed", "gate_failed")
+    assert failed.report == {"loss": None}  # no database and no answer holds a NaN
+
+
+def test_an_attempt_that_fails_after_the_cancellation_is_cancelled(registry: Registry) -> None:
+    lease = begin(registry, "cy")
+    registry.expansions.cancel(lease.expansion)
+    registry.expansions.fail(lease, "internal_error", "Terminated.")
+    ended = registry.expansions.get(lease.expansion)
+    assert (ended.state, ended.error) == ("cancelled", None)
+
+
+def test_what_is_released_is_finished_by_the_next_attempt_although_its_worker_says_cancelled(
+    registry: Registry,
+) -> None:
+    lease = begin(registry, "cy")
+    release = promote(registry, lease, write(registry, lease, "cy", 0))
+    registry.expansions.cancelled(lease)
+    later = registry.expansions.lease(lease.expansion, "other")
+    assert later is not None
+    assert promote(registry, later, registry.versions.get(1)) == release
+    registry.expansions.succeed(later, 1, release.number, {})
+
+
+def test_runnable_are_the_queued_and_the_abandoned_oldest_first(registry: Registry) -> None:
+    abandoned = begin(registry, "a")
+    expire(registry, abandoned)
+    begin(registry, "b")
+    queued = submit(registry, "c").id
+    registry.expansions.cancel(submit(registry, "d").id)
+    assert registry.expansions.runnable() == [abandoned.expansion, queued]
+
+
+def test_the_longest_wait_is_that_of_the_oldest_runnable_one(registry: Registry) -> None:
+    assert registry.expansions.longest_wait() == 0.0
+    id = submit(registry, "cy").id
+    with registry.begin() as session:
+        session.execute(text("UPDATE expansions SET created_at = created_at - 60"))
+    assert 60 <= registry.expansions.longest_wait() < 70
+    registry.expansions.hinted(id)
+    lease = registry.expansions.lease(id, "w")
+    assert lease is not None and registry.expansions.longest_wait() == 0.0
+    registry.expansions.release_lease(lease)
+    assert registry.expansions.longest_wait() < 10

@@ -1,0 +1,209 @@
+"""Tests for opening a registry: migrations, initialising, and a database that is away, busy, full or broken."""
+
+import multiprocessing
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import IntegrityError
+
+from model.errors import BaseMismatch, RegistryUnavailable, StorageFull
+from model.registry import Registry, open_registry
+from model.registry.database import to_json
+from model.registry.tables import Base
+from tests.model.registry.steps import submit
+
+
+@contextmanager
+def refused_within(seconds: float) -> Iterator[None]:
+    """Refused as unavailable, and not later than that."""
+    began = time.monotonic()
+    with pytest.raises(RegistryUnavailable):
+        yield
+    assert time.monotonic() - began < seconds
+
+
+def test_the_migrations_make_the_tables_that_the_code_expects(empty: Registry) -> None:
+    with empty.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_a_missing_index_would_be_noticed(empty: Registry) -> None:
+    """The precondition of the test above."""
+    with empty.begin() as session:
+        session.execute(text("DROP INDEX uq_expansions_active"))
+    with empty.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) != []
+
+
+def test_opening_again_from_another_folder_keeps_everything(
+    url: str, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = submit(registry, "cy")
+    monkeypatch.chdir(tmp_path)
+    for migrate in (True, False):
+        other = open_registry(url, migrate=migrate)
+        assert other.expansions.get(made.id) == made
+        other.close()
+
+
+def test_initialising_twice_changes_nothing(registry: Registry) -> None:
+    first = registry.releases.serving()
+    assert registry.initialise("base-fingerprint", {"other": 1}) == first
+    assert registry.versions.get(0).report == {"t2i": {"R@1": 0.9}}
+
+
+def test_a_registry_of_another_base_is_refused(registry: Registry) -> None:
+    with pytest.raises(BaseMismatch):
+        registry.initialise("other-fingerprint", {})
+
+
+def test_before_it_is_initialised_nothing_serves(empty: Registry) -> None:
+    empty.ping()
+    with pytest.raises(RegistryUnavailable):
+        empty.releases.serving()
+
+
+def test_tables_of_a_newer_release_are_refused(url: str, empty: Registry) -> None:
+    with empty.begin() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(RegistryUnavailable, match="newer"):
+        open_registry(url)
+
+
+def _open_and_lease(url: str, start: "multiprocessing.synchronize.Barrier", id: str) -> bool:
+    start.wait()
+    registry = open_registry(url)
+    registry.initialise("base-fingerprint", {})
+    lease = registry.expansions.lease(id, "process") if id else None
+    registry.close()
+    return lease is not None
+
+
+@pytest.mark.parametrize("submitted", [False, True])
+def test_processes_that_start_at_once_make_the_tables_once_and_lease_once(url: str, submitted: bool) -> None:
+    id = ""
+    if submitted:
+        registry = open_registry(url)
+        registry.initialise("base-fingerprint", {})
+        id = submit(registry, "cy").id
+        registry.close()
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Manager() as manager, spawn.Pool(4) as pool:
+        start = manager.Barrier(4)
+        leased = pool.starmap(_open_and_lease, [(url, start, id)] * 4, chunksize=1)
+    assert sum(leased) == submitted
+
+
+def test_a_writer_that_never_ends_is_a_refusal_within_two_seconds(url: str, registry: Registry) -> None:
+    other = open_registry(url)
+    with other.begin():
+        registry.releases.serving()  # reading goes on
+        with refused_within(2.0):
+            submit(registry, "cy")
+    other.close()
+    submit(registry, "cy")
+
+
+def test_an_error_in_a_block_leaves_nothing(registry: Registry) -> None:
+    with pytest.raises(ZeroDivisionError), registry.begin() as session:
+        session.execute(text("DELETE FROM aliases"))
+        raise ZeroDivisionError
+    assert registry.releases.serving().number == 1
+
+
+def test_an_error_of_ours_is_not_taken_for_an_absent_database(registry: Registry) -> None:
+    with pytest.raises(IntegrityError), registry.begin() as session:
+        session.execute(text("INSERT INTO aliases VALUES ('serving', 1)"))
+
+
+def test_reading_sees_one_state_throughout(registry: Registry) -> None:
+    count = text("SELECT count(*) FROM expansions")
+    with registry.read() as session:
+        before = session.scalar(count)
+        submit(registry, "cy")
+        assert session.scalar(count) == before == 0
+
+
+def test_numbers_that_are_not_finite_become_null() -> None:
+    assert to_json({"a": [1.5, float("nan"), {"b": float("inf")}]}) == '{"a": [1.5, null, {"b": null}]}'
+
+
+# --- SQLite only ------------------------------------------------------------------------------------------------------
+
+
+def test_sqlite_is_durable_and_checks_references(tmp_path: Path) -> None:
+    registry = open_registry(f"sqlite:///{tmp_path}/new folder/registry.db")
+    with registry.begin() as session:
+        pragmas = {
+            name: session.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    registry.close()
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+@pytest.mark.parametrize("content", [b"x" * 5000, None])
+def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path, content: bytes | None) -> None:
+    place = tmp_path / "registry.db"
+    place.mkdir() if content is None else place.write_bytes(content)
+    with refused_within(2.0):
+        open_registry(f"sqlite:///{place}")
+
+
+def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with refused_within(2.0):
+        open_registry(f"sqlite:///{tmp_path}/file/registry.db")
+
+
+def test_a_full_disk_is_storage_full_and_leaves_what_was_there(tmp_path: Path) -> None:
+    registry = open_registry(f"sqlite:///{tmp_path}/registry.db")
+    registry.initialise("f", {})
+    with registry.begin() as session:  # the same connection comes out of the pool again
+        pages = session.scalar(text("PRAGMA page_count"))
+        session.execute(text(f"PRAGMA max_page_count = {pages + 2}"))
+    with pytest.raises(StorageFull):
+        registry.keys.create("search", "x" * 100_000)
+    assert registry.releases.serving().number == 1
+    assert registry.keys.list() == []
+    registry.close()
+
+
+# --- PostgreSQL -------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_is_not_there_is_unavailable() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with refused_within(2.0):
+        open_registry(f"postgresql://nobody@127.0.0.1:{port}/none")
+
+
+@pytest.mark.parametrize("url", ["", "registry.db", "mysql://x/y", "nothing://x", "sqlite://"])
+def test_a_url_of_nothing_we_know_is_unavailable(url: str) -> None:
+    with refused_within(2.0):
+        open_registry(url)
+
+
+def test_connections_that_the_server_closed_are_replaced(url: str, registry: Registry) -> None:
+    if not url.startswith("postgresql"):
+        pytest.skip("PostgreSQL only")
+    registry.ping()
+    admin = create_engine(url)
+    with admin.connect() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                " AND datname = current_database() AND application_name = 'pictoglot'"
+            )
+        )
+    admin.dispose()
+    registry.ping()
+    assert registry.releases.serving().number == 1
