@@ -31,7 +31,7 @@ faults: $(VENV)/.dev ## processes killed, disks filled, servers stopped
 	$(BIN)/python -m pytest -m faults $(ARGS)
 
 fuzz: $(VENV)/.dev ## thousands of generated inputs
-	$(BIN)/python -m pytest -m fuzz $(ARGS)
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m fuzz $(ARGS)
 
 bench: $(VENV)/.dev ## latency and throughput of the real service on this machine
 	$(BIN)/python -m benchmarks.serving $(ARGS)

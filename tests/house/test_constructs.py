@@ -13,7 +13,15 @@ from tests.house.source import ALL_PYTHON, PACKAGES, Module, modules, tracked
 NETS = ("service.errors", "service.app", "worker.expand")
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 SECRET = re.compile(r"(^|_)(secret|password|plaintext|api_key|admin_key|token_secret)$")
-WAITING = ("tests.faults", "tests.browser", "tests.contract", "tests.worker", "tests.service")
+# Tests that wait for another process, or for the clock of the database.
+WAITING = (
+    "tests.faults",
+    "tests.browser",
+    "tests.contract",
+    "tests.worker",
+    "tests.service",
+    "tests.model.registry.test_leases",
+)
 
 
 def forbidden(module: Module) -> list[str]:

@@ -48,28 +48,33 @@ def test_documented_defaults_are_the_real_ones() -> None:
         assert shown[name.upper()].strip() == default, name
 
 
-def errors() -> dict[str, type[PictoglotError]]:
-    """Every error class of the packages by its code."""
+def errors() -> list[type[PictoglotError]]:
+    """Every error class of the packages; `Failure` alone has no code of its own."""
 
     def walk(kind: type[PictoglotError]) -> list[type[PictoglotError]]:
         return [kind, *(deeper for child in kind.__subclasses__() for deeper in walk(child))]
 
-    return {kind.code: kind for kind in walk(PictoglotError) if kind.__module__.split(".")[0] in PACKAGES}
+    own = [kind for kind in walk(PictoglotError) if kind.__module__.split(".")[0] in PACKAGES]
+    return [kind for kind in own if kind is not model.errors.Failure]
+
+
+def statuses(kind: type[PictoglotError]) -> str:
+    """How the document shows the status of an error."""
+    status = service.errors.status_of(kind())
+    return "–" if issubclass(kind, model.errors.Failure) and status == 500 else str(status)
 
 
 def test_every_error_code_is_documented_and_every_documented_one_exists() -> None:
     named = documented(DOCS / "errors.md", "[a-z_]+")
     assert len(named) == len(set(named))
-    assert set(named) == set(errors())
+    assert set(named) == {kind.code for kind in errors()}
 
 
 def test_the_documented_status_is_the_one_sent() -> None:
     text = (DOCS / "errors.md").read_text(encoding="utf-8")
-    shown = dict(re.findall(r"^\| `([a-z_]+)` \| (\d{3}|–)[^|]*\|", text, re.MULTILINE))
-    for kind in errors().values():
-        status = service.errors.status_of(kind())
-        expected = "–" if issubclass(kind, model.errors.Failure) else str(status)
-        assert shown[kind.code] == expected or kind.code == "picture_not_found", kind.code
+    shown = dict(re.findall(r"^\| `([a-z_]+)` \| ([^|]+) \|", text, re.MULTILINE))
+    for kind in errors():  # one code may be a 404 in a path and a 422 in a body
+        assert statuses(kind) in shown[kind.code].split(", "), kind.code
 
 
 def test_errors_are_defined_in_one_tree() -> None:

@@ -1,0 +1,18 @@
+"""What holds for every test: settings of the person who runs them stay outside, and results do not depend on cores."""
+
+import os
+import sys
+
+import hypothesis
+
+for name in [name for name in os.environ if name.startswith("PICTOGLOT_")]:
+    del os.environ[name]
+
+# Sums depend on the number of threads, and cores are shared with servers and workers. To be set before torch comes.
+assert "torch" not in sys.modules
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[name] = "1"
+
+hypothesis.settings.register_profile("test", deadline=None, derandomize=True, max_examples=100)
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=5_000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
