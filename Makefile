@@ -1,12 +1,13 @@
-# Every way to run pictoglot, one line each. PYTHON picks the interpreter (>= 3.11); VENV the environment that is made.
-PYTHON ?= python3
+# Every way to run pictoglot, one line each. PYTHON picks the interpreter; VENV the environment that is made.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
 VENV ?= .venv
 # Installed by name and hash; LOCK=0 takes the newest releases that pyproject.toml admits instead.
 LOCK ?= 1
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TORCH := "torch >= 2.10, < 2.14" "torchvision >= 0.25, < 0.29"
-# Work in this folder tree takes its settings from the environment, never from a stray bytecode or user site.
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
@@ -38,12 +39,12 @@ bench: $(VENV)/.dev ## latency and throughput of the real service on this machin
 
 # --- what the targets stand on ---------------------------------------------------------------------------------------
 
-$(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pictoglot needs Python 3.11 or newer; set PYTHON=")'
+$(BIN)/pip:
+	@$(or $(PYTHON),false) -c '$(NEW_ENOUGH)' || { echo "pictoglot needs Python 3.11 or newer; name it with PYTHON=" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 # torch stands outside the locks: which build fits (CPU, CUDA, ROCm) is the machine's affair.
-$(VENV)/.run: $(BIN)/python pyproject.toml requirements.lock
+$(VENV)/.run: $(BIN)/pip pyproject.toml requirements.lock
 	@echo "Installing into $(VENV); the first time takes a few minutes."
 	@$(PIP) $(TORCH)
 ifeq ($(LOCK),0)
