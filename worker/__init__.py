@@ -1,1 +1,1 @@
-"""Teaches languages in the background: takes expansions from the registry, one at a time, and carries them to a release."""
+"""Teaches languages in the background: takes expansions from the registry and carries them to a release."""

@@ -1,10 +1,10 @@
-"""The broker of one machine: a folder with one file a message. Carries hints only, so it may lose one and keeps no history.
+"""The broker of one machine: a folder with one file a message. Carries hints only, so it may lose one.
 
-kombu has such a transport, `filesystem://`, but it writes messages in place and reads whatever it finds: an empty or torn
-file (a writer killed, or not done yet) ends the whole Celery worker with a JSONDecodeError and exit status 0 (kombu 5.7.0,
-measured), and a torn exchange file would do so at every start. Here a message appears by rename, is taken by rename, one
-that cannot be read is dropped (the relay sends its hint again), and bindings live in memory, since every process declares
-its own.
+kombu has such a transport, `filesystem://`, but it writes messages in place and reads whatever it finds: an empty or
+torn file (a writer killed, or not done yet) ends the whole Celery worker with a JSONDecodeError and exit status 0
+(kombu 5.7.0, measured), and a torn exchange file would do so at every start. Here a message appears by rename, is taken
+by rename, one that cannot be read is dropped (the relay sends its hint again), and bindings live in memory, since every
+process declares its own.
 """
 
 import json
@@ -21,17 +21,19 @@ from kombu.transport import virtual
 _log = logging.getLogger(__name__)
 
 
-class Channel(virtual.Channel):  # type: ignore[misc]
+class Channel(virtual.Channel):
     """Messages of a queue are the files `*.QUEUE.msg` of the folder, oldest first."""
 
     @property
     def _folder(self) -> Path:
-        return Path(self.connection.client.transport_options["folder"])
+        folder = Path(self.connection.client.transport_options["folder"])
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
-    def _put(self, queue: str, payload: Any, **_: Any) -> None:
+    def _put(self, queue: str, message: Any, **_: Any) -> None:
         name = f"{time.time_ns()}_{uuid4().hex}.{queue}.msg"
         temporary = self._folder / f".{name}"
-        temporary.write_text(json.dumps(payload), encoding="utf-8")
+        temporary.write_text(json.dumps(message), encoding="utf-8")
         temporary.replace(self._folder / name)
 
     def _get(self, queue: str, timeout: float | None = None) -> Any:
@@ -67,8 +69,8 @@ class Channel(virtual.Channel):  # type: ignore[misc]
         return [self._folder / name for name in sorted(names)]
 
 
-class Transport(virtual.Transport):  # type: ignore[misc]
-    """The transport option `folder` names the folder, which must exist."""
+class Transport(virtual.Transport):
+    """The transport option `folder` names the folder."""
 
     Channel = Channel
     driver_type = driver_name = "folder"

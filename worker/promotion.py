@@ -1,4 +1,4 @@
-"""The gate: may this language be served, and may the shared table move on to it. Pure decisions on a report's figures."""
+"""The gate: may this language be served, may the shared table move on to it. Pure decisions on a report's figures."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,5 +1,7 @@
 """Settings of the worker, beside those it shares with the service. Reads the environment; starts nothing."""
 
+import logging
+import sys
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -10,7 +12,9 @@ from model.settings import CommonSettings
 class WorkerSettings(CommonSettings):
     """What the worker and its child process need to know."""
 
-    device: str = Field("", pattern=r"^(cpu|cuda(:\d+)?)?$", description="`cpu` or `cuda`; empty: a GPU if there is one.")
+    device: str = Field(
+        "", pattern=r"^(cpu|cuda(:\d+)?)?$", description="`cpu` or `cuda`; empty: a GPU if there is one."
+    )
     min_recall: float = Field(
         0.2, ge=0, le=1, description="Held-out t2i R@10 that a new language must reach to be served (fraction)."
     )
@@ -26,3 +30,11 @@ class WorkerSettings(CommonSettings):
         if self.heartbeat_seconds * 2 > self.lease_seconds:
             raise ValueError("a lease must outlast two heartbeats")
         return self
+
+
+def configure_logging(level: str) -> None:
+    """One line an event to stderr: what we say from `level` on, what libraries say from warnings on."""
+    layout = "%(asctime)s %(levelname)s %(name)s %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format=layout)
+    for package in ("worker", "index", "model"):
+        logging.getLogger(package).setLevel(level.upper())

@@ -9,7 +9,7 @@ from queue import Empty
 from typing import Any
 
 import pytest
-from kombu import Connection
+from kombu.connection import Connection
 from kombu.transport import filesystem
 
 from worker.broker import Transport
@@ -20,7 +20,7 @@ def queue(folder: Path, transport: Any = Transport) -> Iterator[Any]:
     options = {"folder": str(folder), "data_folder_in": str(folder), "data_folder_out": str(folder)}
     options["control_folder"] = str(folder / "control")
     with (
-        Connection("filesystem://localhost", transport=transport, transport_options=options) as connection,
+        Connection("folder://localhost", transport=transport, transport_options=options) as connection,  # type: ignore[no-untyped-call]
         connection.SimpleQueue("hints", serializer="json") as simple,
     ):
         yield simple

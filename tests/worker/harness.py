@@ -1,0 +1,149 @@
+"""A data root with real worker processes on it: tiny base, toy languages, quick expansions."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from index.gallery import Gallery
+from model import storage
+from model.base import open_base
+from model.encoder import Encoder
+from model.registry import Expansion, Registry, new_expansion_id, open_registry
+
+ENGLISH = ("apple", "dog", "house", "sea", "sun", "cat", "ship", "flower", "star", "bread")
+COLOURS = ("red", "green", "blue", "old", "big", "small", "white", "black", "new", "cold")
+TOY = {  # invented words, one a letter-swap of the other, so that two languages share sub-words
+    "cy": ("afal", "ci", "tŷ", "môr", "haul", "cath", "llong", "blodyn", "seren", "bara"),
+    "br": ("aval", "ki", "ti", "mor", "heol", "kazh", "lestr", "bleuñv", "stered", "bara"),
+}
+PICTURES = 120
+QUICK = {"epochs": 4, "batch_size": 16, "vocabulary": 300, "checkpoint_every": 5}
+FINISHED = ("succeeded", "failed", "cancelled")
+
+
+def pairs(language: str, *, picture: bool = False, count: int = 100) -> list[dict[str, str]]:
+    """`count` captions of a toy language with their English and, when asked, one picture each."""
+    words = TOY[language]
+    rows = [
+        {"caption": f"{word} {colour[::-1]}", "english": f"{colour} {english}"}
+        for word, english in zip(words, ENGLISH, strict=True)
+        for colour in COLOURS
+    ][:count]
+    return [{**row, "picture": f"p{number}"} for number, row in enumerate(rows)] if picture else rows
+
+
+@dataclass
+class Site:
+    """One deployment: its data root, its environment, its worker processes."""
+
+    home: Path
+    base: str
+    broker: str = ""
+    settings: dict[str, str] = field(default_factory=dict)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.home.mkdir(exist_ok=True)
+        self.registry: Registry = open_registry(f"sqlite:///{self.home / 'registry.db'}")
+        encoder = Encoder(open_base(self.base))
+        self.registry.initialise(encoder.text_fingerprint, {})
+        gallery = Gallery(self.registry, self.home)
+        vectors = np.random.default_rng(0).standard_normal((PICTURES, encoder.dimension), dtype=np.float32)
+        for number, vector in enumerate(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)):
+            gallery.put(f"p{number}", f"{number:064x}", 64, 64, {}, vector, encoder.image_fingerprint)
+
+    def start(self, **more: str) -> subprocess.Popen[bytes]:
+        """A worker process in a group of its own; what it says goes to `worker.log`."""
+        own = {
+            "HOME": str(self.home),
+            "BASE": self.base,
+            "BROKER_URL": self.broker,
+            "MIN_RECALL": "0",
+            "LEASE_SECONDS": "2",
+            "HEARTBEAT_SECONDS": "0.3",
+            "RELAY_SECONDS": "0.3",
+            **self.settings,
+        }
+        environment = {**os.environ, **{f"PICTOGLOT_{name}": value for name, value in own.items()}, **more}
+        with (self.home / "worker.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "worker"], env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        self.processes.append(process)
+        return process
+
+    def submit(self, rows: Sequence[dict[str, Any]], language: str = "cy", **settings: Any) -> str:
+        """What the service does when a dataset is posted."""
+        data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        identity = new_expansion_id()
+        path = Path("expansions", identity, "dataset")
+        storage.write_bytes(self.home / path, data)
+        expansion, _ = self.registry.expansions.submit(
+            id=identity,
+            kind="learn",
+            language=language,
+            settings={**QUICK, **settings},
+            dataset_path=str(path),
+            dataset_sha256=storage.sha256_file(self.home / path),
+            dataset_bytes=len(data),
+            actor="test",
+        )
+        return expansion.id
+
+    def wait(self, expansion: str, until: Callable[[Expansion], bool], seconds: float = 60) -> Expansion:
+        """The expansion as soon as it is as wanted; fails with the workers' log when it does not become so."""
+        deadline = time.monotonic() + seconds
+        while not until(found := self.registry.expansions.get(expansion)):
+            assert time.monotonic() < deadline, f"{found}\n{self.log()[-6000:]}"
+            time.sleep(0.05)
+        return found
+
+    def finish(self, expansion: str, seconds: float = 60) -> Expansion:
+        """The expansion when it has ended, however."""
+        return self.wait(expansion, lambda e: e.state in FINISHED, seconds)
+
+    def training(self, expansion: str) -> Expansion:
+        """The expansion when it has a checkpoint and trains on."""
+        return self.wait(expansion, lambda e: e.phase == "train" and self.checkpoints(expansion) != [])
+
+    def checkpoints(self, expansion: str) -> list[Path]:
+        """Its checkpoints, newest last."""
+        found = (self.home / "expansions" / expansion / "checkpoints").glob("*/step-*")
+        return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+
+    def child(self, worker: subprocess.Popen[bytes]) -> psutil.Process:
+        """The process that trains for this worker."""
+        (child,) = (c for c in psutil.Process(worker.pid).children() if "worker.expand" in c.cmdline())
+        return child
+
+    def weights(self, expansion: str) -> dict[str, str]:
+        """Hashes of what was learned."""
+        folder = self.home / "versions" / expansion
+        return {name: storage.sha256_file(folder / name) for name in ("rows.safetensors", "tokenizer.json")}
+
+    def log(self) -> str:
+        """What the workers said."""
+        path = self.home / "worker.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def kill(self, process: subprocess.Popen[bytes], sent: signal.Signals = signal.SIGKILL) -> None:
+        """A signal to the worker's whole group."""
+        os.killpg(process.pid, sent)
+
+    def close(self) -> None:
+        """No process of this site is left."""
+        for process in self.processes:
+            if process.poll() is None:
+                self.kill(process)
+            process.wait()
+        self.registry.close()

@@ -1,0 +1,72 @@
+"""The Celery application: how hints travel, what starts and stops with a worker. Does no work, imports no torch."""
+
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging, worker_ready, worker_shutting_down
+
+from worker.lease import STOP_SECONDS, Attempts
+from worker.relay import Relay, sweep
+from worker.settings import WorkerSettings, configure_logging
+
+_REDIS = {
+    # A hint that is held while its expansion runs may be delivered again; it finds the lease taken and does nothing. A
+    # day keeps that rare. What a killed worker held is not waited for (102 s, measured): the relay sends a new hint.
+    "visibility_timeout": 86_400,
+    "socket_connect_timeout": 2,
+    "socket_timeout": 10,  # a stalled Redis must not hold the relay for ever
+    "socket_keepalive": True,
+    "retry_on_timeout": True,
+}
+
+
+def create_app(settings: WorkerSettings) -> Celery:
+    """An application on the broker that the settings name; without one, on a folder under the data root."""
+    app = Celery("pictoglot", include=["worker.tasks"], set_as_current=True)
+    app.conf.update(
+        **_broker(settings),
+        broker_connection_timeout=2,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        worker_prefetch_multiplier=1,
+        worker_pool="threads",  # a child process does the work; fork would bring nothing
+        worker_concurrency=1,  # one training at a time uses all cores it may
+        worker_enable_remote_control=False,
+        worker_soft_shutdown_timeout=STOP_SECONDS,
+    )
+    app.attempts = Attempts(settings)
+    return app
+
+
+def _broker(settings: WorkerSettings) -> dict[str, Any]:
+    if settings.broker_url:
+        return {"broker_url": settings.broker_url, "broker_transport_options": _REDIS}
+    return {
+        "broker_url": "folder://localhost",
+        "broker_transport": "worker.broker:Transport",
+        "broker_transport_options": {"folder": str(settings.home / "broker")},
+    }
+
+
+app = create_app(WorkerSettings.load())
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _logging(**_: Any) -> None:
+    configure_logging(app.attempts.settings.log_level)
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def _ready(**_: Any) -> None:
+    sweep(app.attempts)
+    Relay(app, app.attempts).start()
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _shutting_down(**_: Any) -> None:
+    app.attempts.stop.set()

@@ -1,0 +1,135 @@
+"""Phase `evaluate`: how well the new language is found, and what the new shared table does to each earlier one.
+
+A caption with a picture is scored against the gallery, as in a search; a dataset without pictures is scored against its
+own English texts. Validation sets are kept beside each expansion, because every later one is measured on them.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model import storage
+from model.evaluation import Recalls, recalls
+from model.table import View
+from worker.prepare import Classroom, Lesson
+from worker.work import Work
+
+MAX_CAPTIONS = 1_000  # of a validation set: a share of 0.2 is then known to 0.025 (95 %)
+MAX_PICTURES = 5_000  # candidates, the size of COCO's test set; a million pictures would only measure the million
+_FILE = "validation.json"
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Held-out captions and, for each, the id of its picture or its English text."""
+
+    against: Literal["pictures", "english"]
+    captions: list[str]
+    targets: list[str]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Recall of one view on one validation set, and the share of captions that its tokenizer cuts."""
+
+    recalls: Recalls
+    truncated: float
+
+
+def held_out(lesson: Lesson) -> Validation:
+    """The lesson's validation set, on pictures when at least half of its captions have one."""
+    rows = [row for row in lesson.rows if row.split == "val"]
+    pictured = [(row.caption, row.picture) for row in rows if row.picture is not None]
+    if 2 * len(pictured) >= len(rows):
+        return _chosen("pictures", pictured)
+    return _chosen("english", [(row.caption, row.english) for row in rows if row.english is not None])
+
+
+def held_out_english(lesson: Lesson) -> Validation:
+    """The English texts beside the validation set: what the base itself must go on finding."""
+    rows = [row for row in lesson.rows if row.split == "val" and row.english is not None]
+    pictured = [(row.english or "", row.picture) for row in rows if row.picture is not None]
+    if 2 * len(pictured) >= len(rows):
+        return _chosen("pictures", pictured)
+    return _chosen("english", [(row.english or "", row.english or "") for row in rows])
+
+
+def _chosen(against: Literal["pictures", "english"], pairs: Sequence[tuple[str, str]]) -> Validation:
+    """As many as are needed, chosen by hash so that no order in the file decides."""
+    unique = sorted(dict.fromkeys(pairs), key=lambda pair: sha256("\0".join(pair).encode()).digest())[:MAX_CAPTIONS]
+    return Validation(against, [caption for caption, _ in unique], [target for _, target in unique])
+
+
+def score(room: Classroom, view: View, validation: Validation) -> Score | None:
+    """Recall and truncation; None when nothing is left to ask, because the pictures were deleted."""
+    targets = list(dict.fromkeys(validation.targets))
+    if validation.against == "pictures":
+        places, vectors = _gallery(room, targets)
+    else:
+        places = {text: place for place, text in enumerate(targets)}
+        vectors = room.encoder.texts([(room.encoder.base_view, text) for text in targets]).vectors
+    pairs = zip(validation.captions, validation.targets, strict=True)
+    asked = [(caption, places[target]) for caption, target in pairs if target in places]
+    if not asked:
+        return None
+    encoded = room.encoder.texts([(view, caption) for caption, _ in asked])
+    owner = np.array([place for _, place in asked], dtype=np.int64)
+    return Score(recalls(encoded.vectors, vectors, owner), sum(encoded.truncated) / len(asked))
+
+
+def _gallery(room: Classroom, own: Sequence[str]) -> tuple[dict[str, int], Vectors]:
+    """Vectors of these pictures and of others beside them, and where each stands."""
+    others = sorted(set(room.gallery.ids()) - set(own), key=lambda name: sha256(name.encode()).digest())
+    found = room.gallery.picture_vectors(
+        [*own, *others[: max(0, MAX_PICTURES - len(own))]], room.encoder.image_fingerprint
+    )
+    return {name: place for place, name in enumerate(found)}, np.stack([*found.values()])
+
+
+def evaluate(work: Work, room: Classroom, lesson: Lesson, view: View) -> dict[str, Any]:
+    """The report of a lesson learned as `view`; computed once, then read from its folder."""
+    path = work.folder / "evaluation" / f"{lesson.language}.json"
+    if path.exists():
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return report
+    validation = held_out(lesson)
+    if work.expansion.kind == "learn":
+        storage.write_json(work.folder / _FILE, asdict(validation))
+    own = score(room, view, validation)
+    report = {
+        **(own.recalls if own else {"t2i": {}, "i2t": {}, "pairs": 0}),
+        "against": validation.against,
+        "truncated": own.truncated if own else 0.0,
+        "dataset": lesson.report.as_dict(),
+        "shared": {"parent": room.parent, "languages": _shared(work, room, lesson, view)},
+    }
+    storage.write_json(path, report)
+    work.saved()
+    return report
+
+
+def _shared(work: Work, room: Classroom, lesson: Lesson, view: View) -> dict[str, Any]:
+    """Recall of each earlier language through the shared table as it is and as it would be."""
+    sets = {"en": held_out_english(lesson)}
+    served = work.registry.releases.serving().languages
+    for language, number in sorted(served.items()):
+        if language not in ("en", lesson.language):
+            version = work.registry.versions.get(number)
+            path = work.settings.home / "expansions" / str(version.expansion) / _FILE
+            if path.exists():
+                sets[language] = Validation(**json.loads(path.read_text(encoding="utf-8")))
+    found: dict[str, Any] = {}
+    for count, (language, validation) in enumerate(sets.items()):
+        work.check()
+        work.step(count, len(sets))
+        before, after = score(room, room.view, validation), score(room, view, validation)
+        if before and after:
+            found[language] = {"before": before.recalls["t2i"], "after": after.recalls["t2i"]}
+    return found

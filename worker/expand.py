@@ -1,0 +1,100 @@
+"""The child that carries one expansion through its phases: `python -m worker.expand ID OWNER FENCE`.
+
+It owns no lease, its parent does; but every write carries the fence, so that a child that was overtaken writes nothing.
+Exit status: 0 the expansion is finished (or another worker's), 75 asked to stop and resumable, 1 crashed.
+"""
+
+import ctypes
+import errno
+import logging
+import os
+import signal
+import sys
+from threading import Event
+from types import FrameType
+
+from model import storage
+from model.errors import LeaseLost, PictoglotError, RegistryUnavailable, StorageFull
+from model.registry import Lease, open_registry
+from worker.lease import RESUMABLE
+from worker.phases import run
+from worker.settings import WorkerSettings, configure_logging
+from worker.work import Stopped, Work
+
+_NICE = 10
+_PAUSE = 5.0  # seconds between tries while there is no space or no registry
+_PR_SET_PDEATHSIG = 1
+_log = logging.getLogger("worker.expand")
+
+
+def main(arguments: list[str]) -> int:
+    """Run one expansion; the caller holds its lease."""
+    expansion, owner, fence = arguments
+    settings = WorkerSettings.load()
+    _die_with_parent(int(owner.rpartition(":")[2]))
+    os.nice(_NICE)  # serving beside training comes first
+    stop = _stop_on_sigterm()
+    configure_logging(settings.log_level)
+    registry = open_registry(settings.database, migrate=False)
+    storage.sweep(settings.home / "expansions" / expansion)  # what killed attempts left half-written
+    work = Work(settings, registry, Lease(expansion, owner, int(fence)), stop)
+    try:
+        return _carry(work)
+    finally:
+        registry.close()
+
+
+def _carry(work: Work) -> int:
+    try:
+        _patiently(work)
+        return 0
+    except Stopped:
+        _log.info("stopped; another attempt goes on from here")
+        return RESUMABLE
+    except LeaseLost:
+        _log.warning("overtaken: a later attempt holds the lease, nothing more is written")
+        return 0
+    except PictoglotError as error:
+        _log.warning("failed: %s", error.code)
+        work.fail(error)
+        return 0
+    except Exception:  # noqa: BLE001 - whatever it is, the next attempt may be luckier; three without progress are the end
+        _log.exception("crashed")
+        return 1
+
+
+def _patiently(work: Work) -> None:
+    """Run again from the last resumable point as long as only space or the registry is missing."""
+    while True:
+        try:
+            return run(work)
+        except (StorageFull, RegistryUnavailable) as error:
+            _log.warning("paused: %s", error.code)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            _log.warning("paused: storage_full")
+        work.pause(_PAUSE)
+
+
+def _die_with_parent(parent: int) -> None:
+    """Ask Linux to kill this process when its parent dies; elsewhere the lost lease ends it at its next write."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before we asked
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _stop_on_sigterm() -> Event:
+    stop = Event()
+
+    def ask(_: int, __: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on as SIGTERM
+    return stop
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

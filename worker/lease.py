@@ -1,0 +1,141 @@
+"""One attempt at one expansion: takes the lease, starts the child that works, renews the lease until it has ended.
+
+The registry is the truth and the queue: whoever holds the lease works, and only he can write. Does no part of the work
+itself and imports no torch, so that a child killed for its memory is an exit status and nothing else.
+"""
+
+import logging
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from functools import cached_property
+from pathlib import Path
+from threading import Event, Lock
+
+from model import storage
+from model.errors import ExpansionNotFound, LeaseLost, RegistryUnavailable
+from model.registry import Lease, Registry, open_registry
+from worker.settings import WorkerSettings
+
+_log = logging.getLogger(__name__)
+_GLANCE = 0.2  # seconds between looks at the child
+RESUMABLE = 75  # EX_TEMPFAIL: a child's status when it was asked to stop
+STOP_SECONDS = 30  # from asking a child to stop to insisting; a step and its checkpoint take a few
+
+
+class Attempts:
+    """The attempts of one worker process, one at a time; `stop` ends the running one with a checkpoint."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self.stop = Event()
+        self.owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._busy = Lock()
+
+    @cached_property
+    def registry(self) -> Registry:
+        """Opened at first use, so that a worker can start before its database."""
+        self.settings.home.mkdir(parents=True, exist_ok=True)
+        return open_registry(self.settings.database)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an attempt is running."""
+        return self._busy.locked()
+
+    def run(self, expansion: str) -> None:
+        """Work on the expansion until it is finished or the worker stops; returns at once without a lease."""
+        with self._busy:
+            if self.stop.is_set():
+                return
+            try:
+                lease = self.registry.expansions.lease(expansion, self.owner, self.settings.lease_seconds)
+            except (ExpansionNotFound, RegistryUnavailable) as error:
+                _log.warning("expansion %s cannot be leased: %s", expansion, error.code)
+                return
+            if lease is not None:
+                _log.info("expansion %s: attempt with fence %d", expansion, lease.fence)
+                _Attempt(self, lease).run()
+
+
+class _Attempt:
+    def __init__(self, attempts: Attempts, lease: Lease) -> None:
+        self.settings, self.stop = attempts.settings, attempts.stop
+        self.expansions = attempts.registry.expansions
+        self.lease = lease
+        self.cancel = self.asked = False
+
+    def run(self) -> None:
+        child = self._start()
+        try:
+            code = self._watch(child)
+        finally:  # whatever went wrong here, no child is left without a keeper
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+        _log.info("expansion %s: child ended with %d", self.lease.expansion, code)
+        try:
+            self._conclude(code)
+            if self.expansions.get(self.lease.expansion).finished_at is not None:
+                discard_working_files(self.settings.home, self.lease.expansion)
+        except RegistryUnavailable:
+            _log.warning("expansion %s: the lease will run out by itself", self.lease.expansion)
+
+    def _conclude(self, code: int) -> None:
+        """Say what the child could not say itself; it has finished the expansion when it ends with 0."""
+        try:
+            if self.cancel:
+                self.expansions.cancelled(self.lease)
+            elif code != 0:
+                stopped = self.asked or code in (RESUMABLE, -signal.SIGTERM)
+                self.expansions.release_lease(self.lease, cause=None if stopped else _cause(code), stopped=stopped)
+        except LeaseLost:  # finished just before it was asked to stop, or overtaken
+            pass
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # passive waits: OpenMP's spinning costs a search beside the training a factor of 20 (measured)
+        threads = {"OMP_NUM_THREADS": str(self.settings.threads), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+        command = [sys.executable, "-m", "worker.expand", self.lease.expansion, self.lease.owner, str(self.lease.fence)]
+        return subprocess.Popen(command, env={**os.environ, **threads})
+
+    def _watch(self, child: subprocess.Popen[bytes]) -> int:
+        """Renew the lease until the child ends; ask it to stop when that is wanted, insist when it does not."""
+        renew = time.monotonic()
+        insist = math.inf
+        while True:
+            try:
+                return child.wait(timeout=_GLANCE)
+            except subprocess.TimeoutExpired:
+                now = time.monotonic()
+            if now >= renew:
+                renew = now + self.settings.heartbeat_seconds
+                self._renew(child)
+            if not self.asked and (self.cancel or self.stop.is_set()):
+                child.terminate()
+                self.asked, insist = True, now + STOP_SECONDS
+            if now >= insist:
+                child.kill()
+
+    def _renew(self, child: subprocess.Popen[bytes]) -> None:
+        try:
+            self.cancel |= self.expansions.heartbeat(self.lease, self.settings.lease_seconds)
+        except LeaseLost:
+            # finished, and the child about to end; or overtaken, and then it must not touch the checkpoints any more
+            _log.info("expansion %s: the lease is no longer ours", self.lease.expansion)
+            child.kill()
+        except RegistryUnavailable:  # nobody else can take the lease meanwhile either
+            _log.warning("expansion %s: heartbeat not written", self.lease.expansion)
+
+
+def _cause(code: int) -> str:
+    return f"ended by signal {-code}" if code < 0 else f"ended with status {code}"
+
+
+def discard_working_files(home: Path, expansion: str) -> None:
+    """Remove what a finished expansion only needed to go on; dataset, validation set and report stay."""
+    for name in ("checkpoints", "teacher", "pictures"):
+        storage.remove(home / "expansions" / expansion / name)

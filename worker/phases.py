@@ -1,0 +1,119 @@
+"""An expansion from its first phase to its last, readable top to bottom. Each phase may be repeated after any crash."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from index.build import build_captions
+from model import storage
+from model.errors import GateFailed
+from model.registry import Expansion, Version
+from model.table import View
+from model.version import Learned
+from worker.evaluate import evaluate
+from worker.prepare import Classroom, Lesson, open_classroom, prepare
+from worker.promotion import forgotten, keeps_shared, refusal
+from worker.teach import package, train
+from worker.work import Work
+
+
+def run(work: Work) -> None:
+    """Carry the expansion on from wherever earlier attempts left it; raises what ends it."""
+    if work.expansion.kind == "rebuild":
+        rebuild(work)
+    else:
+        teach(work)
+
+
+def teach(work: Work) -> None:
+    """Teach one language and serve it."""
+    with work.phase("prepare"):
+        room = open_classroom(work)
+        lesson = prepare(work, room, work.expansion)
+    learned, version, report = _learn(work, room, lesson)
+    reason = refusal(report, work.settings.min_recall)
+    if reason is not None:
+        raise GateFailed(reason, report=report)
+    with work.phase("encode"):
+        view = room.encoder.extend(room.view, version.number, lesson.language, learned)
+        _encode(work, room, lesson, view)
+    with work.phase("promote"):
+        release = work.registry.releases.promote(
+            expansion=work.expansion.id,
+            version=version.number,
+            move_shared=keeps_shared(report, work.settings.forgetting_budget),
+            fence=work.lease.fence,
+        )
+        moved = release.shared == version.number
+        work.succeed(version.number, release.number, _concluded(report, moved))
+
+
+def rebuild(work: Work) -> None:
+    """Teach the shared table again, one after another, the languages that a rollback took from it.
+
+    Each is taught from the dataset of the version that serves it, and goes on being served by that; only `shared`
+    moves. One that would cost the others more than the forgetting budget is left out.
+    """
+    with work.phase("prepare"):
+        room = open_classroom(work)
+        expansions = _replayed(work)
+    made, reports = None, {}
+    for round_, expansion in enumerate(expansions):
+        work.part = (round_, len(expansions))
+        with work.phase("prepare"):
+            lesson = prepare(work, room, expansion)
+        learned, version, report = _learn(work, room, lesson)
+        keeps = keeps_shared(report, work.settings.forgetting_budget)
+        reports[lesson.language] = _concluded(report, keeps)
+        if keeps:
+            made = version
+            view = room.encoder.extend(room.view, version.number, version.language, learned)
+            room = replace(room, parent=version.number, view=view)
+    with work.phase("promote"):
+        release = work.registry.releases.serving()
+        if made is not None:
+            release = work.registry.releases.promote(
+                expansion=work.expansion.id, version=made.number, move_shared=True, fence=work.lease.fence
+            )
+        moved = made is not None and release.shared == made.number
+        work.succeed(made.number if made else release.shared, release.number, {"moved": moved, "languages": reports})
+
+
+def _replayed(work: Work) -> list[Expansion]:
+    """The expansions that made what is served of the languages to replay, in that order; fixed at the first attempt."""
+    plan = work.folder / "replay.json"
+    if not plan.exists():
+        served = work.registry.releases.serving().languages
+        versions = [
+            work.registry.versions.get(served[tag]) for tag in work.expansion.settings["replay"] if tag in served
+        ]
+        storage.write_json(plan, [version.expansion for version in versions])
+    return [work.registry.expansions.get(name) for name in json.loads(plan.read_text(encoding="utf-8"))]
+
+
+def _learn(work: Work, room: Classroom, lesson: Lesson) -> tuple[Learned, Version, dict[str, Any]]:
+    with work.phase("train"):
+        learned = train(work, room, lesson)
+    with work.phase("evaluate"):
+        view = room.encoder.extend(room.view, room.parent, lesson.language, learned)
+        report = evaluate(work, room, lesson, view)
+    with work.phase("package"):
+        return learned, package(work, room, lesson, learned, report), report
+
+
+def _encode(work: Work, room: Classroom, lesson: Lesson, view: View) -> None:
+    """The captions of the language as its new version reads them, as one generation beside those of older versions."""
+
+    def on_progress(done: int, of: int) -> None:
+        work.check()
+        work.step(done, of)
+
+    rows = [(row.picture, row.caption) for row in lesson.rows if row.picture is not None]
+    room.gallery.add_captions(work.expansion.id, lesson.language, rows)
+    build_captions(
+        room.encoder, view, room.gallery, work.registry, lesson.language, view.version, work.settings.home, on_progress
+    )
+
+
+def _concluded(report: dict[str, Any], moved: bool) -> dict[str, Any]:
+    return {**report, "shared": {**report["shared"], "moved": moved, "mean_loss": forgotten(report)}}

@@ -1,0 +1,78 @@
+"""Sends a hint for every expansion that could run and does not, again and again, so that a lost one only delays."""
+
+import logging
+import os
+import signal
+import time
+from threading import Thread
+
+from celery import Celery
+from kombu.exceptions import KombuError
+
+from model import storage
+from model.errors import RegistryUnavailable
+from worker.lease import Attempts, discard_working_files
+from worker.tasks import HINT
+
+_DEAF_SECONDS = 60  # idle, with hints sent and none received
+_log = logging.getLogger(__name__)
+
+
+class Relay(Thread):
+    """Looks into the registry every few seconds; silent while its own worker is busy: nobody here could follow."""
+
+    def __init__(self, app: Celery, attempts: Attempts) -> None:
+        super().__init__(name="relay", daemon=True)
+        self._app, self._attempts = app, attempts
+        self._unheard: dict[str, float] = {}  # expansion -> when its first hint was sent in vain
+
+    def run(self) -> None:
+        """Until the worker stops."""
+        while True:
+            try:
+                self.tick()
+            except RegistryUnavailable:
+                _log.warning("the registry does not answer")
+            if self._attempts.stop.wait(self._attempts.settings.relay_seconds):
+                return
+
+    def tick(self) -> None:
+        """One look: a hint for each runnable expansion without a lease."""
+        if self._attempts.busy:
+            self._unheard.clear()
+            return
+        expansions = self._attempts.registry.expansions
+        runnable = expansions.runnable()
+        self._unheard = {name: since for name, since in self._unheard.items() if name in runnable}
+        for expansion in runnable:
+            try:
+                self._app.send_task(HINT, [expansion], retry=False)
+            except (KombuError, OSError) as error:
+                _log.warning("the broker does not take hints: %s", type(error).__name__)
+                self._unheard.clear()
+                return
+            expansions.hinted(expansion)
+            self._unheard.setdefault(expansion, time.monotonic())
+        self._mistrust()
+
+    def _mistrust(self) -> None:
+        """End a worker that takes hints to the broker but gets none back, as happened three times (celery
+        #8030, #10205, #10302); whoever started it starts it again."""
+        oldest = min(self._unheard.values(), default=time.monotonic())
+        if time.monotonic() - oldest > _DEAF_SECONDS:
+            _log.critical("idle, and no hint arrived for %d s: ending", _DEAF_SECONDS)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def sweep(attempts: Attempts) -> None:
+    """Remove what killed workers left: working files of finished expansions; half-written versions when none runs."""
+    home = attempts.settings.home
+    try:
+        expansions = attempts.registry.expansions.list()
+    except RegistryUnavailable:
+        return
+    for expansion in expansions:
+        if expansion.finished_at is not None:
+            discard_working_files(home, expansion.id)
+    if not any(expansion.state == "running" for expansion in expansions):
+        storage.sweep(home / "versions")

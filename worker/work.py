@@ -1,0 +1,118 @@
+"""What every phase of an expansion has at hand: folders, registry, progress, and the wish to stop. Imports no torch.
+
+Progress goes to the registry at most once a second. What is newly durable (a part of the teacher's features, a
+checkpoint, a version) is told as progress made, which is what the count of attempts without progress looks at; doing
+again what an earlier attempt had done is none.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from model import storage
+from model.errors import PictoglotError
+from model.registry import Expansion, Lease, Registry
+from worker.settings import WorkerSettings
+
+_EVERY = 1.0  # seconds between progress writes
+# where each phase stands in the whole, from measured expansions: training is most of it
+_SHARES = {
+    "prepare": (0.0, 0.15),
+    "train": (0.15, 0.85),
+    "evaluate": (0.85, 0.92),
+    "package": (0.92, 0.93),
+    "encode": (0.93, 0.98),
+    "promote": (0.98, 1.0),
+}
+
+
+class Stopped(Exception):
+    """The attempt was asked to stop; all that is needed to go on is on disk."""
+
+
+class Work:
+    """One attempt at one expansion, seen from the child that does it."""
+
+    def __init__(self, settings: WorkerSettings, registry: Registry, lease: Lease, stop: Event) -> None:
+        self.settings, self.registry, self.lease = settings, registry, lease
+        self.expansion: Expansion = registry.expansions.get(lease.expansion)
+        self.folder = settings.home / "expansions" / lease.expansion
+        self.part = (0, 1)  # which of how many rounds of the same phases
+        self._stop = stop
+        self._phase = "prepare"
+        self._told = self._began = 0.0
+        self._first_step = -1  # of this attempt in this phase: what the speed is reckoned from
+        self._saved = False
+
+    def dataset(self, expansion: Expansion) -> Path:
+        """Where the dataset of this or of an earlier expansion lies."""
+        return self.settings.home / (expansion.dataset_path or "")
+
+    def check(self) -> None:
+        """Raise `Stopped` when the attempt shall end here."""
+        if self._stop.is_set():
+            raise Stopped
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the attempt shall end soon."""
+        return self._stop.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless asked to stop meanwhile."""
+        if self._stop.wait(seconds):
+            raise Stopped
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """A phase, from its border on."""
+        self.check()
+        storage.fault_point(f"phase.{name}")
+        self._phase = name
+        self._first_step = -1
+        self._write(0, 0, None)
+        yield
+
+    def saved(self) -> None:
+        """Something was made durable that no earlier attempt had: this attempt counts as progress."""
+        self._saved = True
+
+    def step(self, step: int, steps: int) -> None:
+        """`step` of `steps` of the current phase are done."""
+        now = time.monotonic()
+        if self._first_step < 0:
+            self._first_step, self._began = step, now
+        if now - self._told < _EVERY and not self._saved:
+            return
+        done = step - self._first_step
+        eta = (now - self._began) / done * (steps - step) if done else None
+        self._write(step, steps, eta)
+
+    def fail(self, error: PictoglotError) -> None:
+        """End the expansion as failed, with what the error carries as its report."""
+        report = error.extra.get("report")
+        self.registry.expansions.fail(
+            self.lease, error.code, error.detail, report=report if isinstance(report, dict) else None
+        )
+
+    def succeed(self, version: int, release: int, report: dict[str, Any]) -> None:
+        """End the expansion as succeeded."""
+        self.registry.expansions.succeed(self.lease, version, release, report)
+
+    def _write(self, step: int, steps: int, eta: float | None) -> None:
+        first, last = _SHARES[self._phase]
+        part, parts = self.part
+        within = first + (last - first) * (step / steps if steps else 0.0)
+        self.registry.expansions.progress(
+            self.lease,
+            phase=self._phase,
+            step=step,
+            steps=steps,
+            progress=(part + within) / parts,
+            eta_seconds=eta,
+            made_progress=self._saved,
+        )
+        self._told, self._saved = time.monotonic(), False
