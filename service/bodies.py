@@ -109,6 +109,7 @@ class OnDisk:
     """A large file at `path`, with its size and sha256."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._stream: IO[bytes] = path.open("xb")
         self._digest = hashlib.sha256()
         self.size = 0

@@ -65,13 +65,13 @@ class Context:
 
     async def encode(self, view: Any, texts: Sequence[str]) -> list[Query]:
         """Cleaned texts as vectors, from the cache where it has them."""
-        found = {text: self.cache.get((view.version, text)) for text in dict.fromkeys(texts)}
-        missing = [text for text, query in found.items() if query is None]
-        if missing:
-            for text, query in zip(missing, await self.texts([(view, text) for text in missing]), strict=True):
-                self.cache.put((view.version, text), query)
-                found[text] = query
-        return [query for text in texts if (query := found[text]) is not None]
+        kept = {text: self.cache.get((view.version, text)) for text in dict.fromkeys(texts)}
+        found = {text: query for text, query in kept.items() if query is not None}
+        missing = [text for text in kept if text not in found]
+        for text, query in zip(missing, await self.texts([(view, text) for text in missing]), strict=True):
+            self.cache.put((view.version, text), query)
+            found[text] = query
+        return [found[text] for text in texts]
 
 
 def text_lane(encoder: Encoder, settings: Settings, metrics: Metrics) -> Lane[tuple[Any, str], Query]:

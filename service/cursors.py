@@ -9,6 +9,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from model.errors import CursorInvalid
 from model.storage import write_bytes
@@ -36,7 +37,7 @@ class Cursors:
         payload = json.dumps(dict(place), separators=(",", ":")).encode()
         return base64.urlsafe_b64encode(self._sign(question, payload) + payload).decode().rstrip("=")
 
-    def read(self, question: object, cursor: str) -> dict[str, object]:
+    def read(self, question: object, cursor: str) -> dict[str, Any]:
         """The place; raises `CursorInvalid` when we did not write this cursor for this question."""
         refusal = CursorInvalid("not a cursor of this server for this question")
         try:
@@ -46,7 +47,7 @@ class Cursors:
         payload = data[_SIGNATURE:]
         if not hmac.compare_digest(data[:_SIGNATURE], self._sign(question, payload)):
             raise refusal
-        place: dict[str, object] = json.loads(payload)
+        place: dict[str, Any] = json.loads(payload)
         return place
 
     def _sign(self, question: object, payload: bytes) -> bytes:

@@ -10,11 +10,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.metrics import Metrics
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})  # others would be endless labels
 _log = logging.getLogger("pictoglot.access")
 
 
 class Envelope:
-    """Outermost; reads no body. `metrics` is asked for late: it exists once the application has started."""
+    """Outermost; reads no body."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
@@ -46,11 +47,12 @@ class Envelope:
 
     def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
-        self.metrics.request(scope["method"], route, status, seconds)
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        self.metrics.request(method, route, status, seconds)
         principal = scope["state"].get("principal")
         fields = {
             "request_id": request_id,
-            "method": scope["method"],
+            "method": method,
             "route": route,
             "status": status,
             "milliseconds": round(seconds * 1_000, 1),

@@ -27,6 +27,7 @@ STATUSES: dict[type[errors.PictoglotError], int] = {
     errors.UnsupportedMedia: 415,
     errors.InvalidInput: 422,
     errors.RateLimited: 429,
+    errors.TooManyHeaders: 431,
     errors.Failure: 500,
     errors.Unavailable: 503,
     errors.StorageFull: 507,

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from model.errors import BodyTimeout, Malformed, RateLimited, TooLarge
-from service.errors import ClientLeft
+from model.errors import BodyTimeout, Malformed, RateLimited, TooLarge, TooManyHeaders
+from service.errors import ClientLeft, problem
 
+_MOST_HEADERS = 100
 _BUCKETS = 10_000  # keys whose rate is remembered; beyond, all start anew
 
 
@@ -23,6 +24,11 @@ class Budget:
         self._deadline: float | None = None
         self._whole = False
         self._declared = _content_length(scope)
+
+    @property
+    def declared(self) -> int:
+        """Bytes that the client announced; 0 when it sends in chunks."""
+        return self._declared or 0
 
     def allow(self, limit: int, seconds: float) -> None:
         """Bytes that may be read and seconds until all of them must be here."""
@@ -65,6 +71,9 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        if len(scope["headers"]) > _MOST_HEADERS:  # their bytes are bounded by the server's parser
+            refusal = problem(scope["state"]["request_id"], TooManyHeaders(f"at most {_MOST_HEADERS} header fields"))
+            return await refusal(scope, receive, send)
         budget = Budget(scope, receive)
         scope.setdefault("state", {})["budget"] = budget
         await self.app(scope, budget.receive, send)

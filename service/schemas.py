@@ -165,7 +165,7 @@ class Embeddings(Answer):
 class PictureForm(Filled):
     """Fields beside the file `picture`; `captions` is JSON: `{TAG: [text, ...]}`."""
 
-    captions: str = "{}"
+    captions: str | None = Field(None, description="Absent: those put before stay.")
 
 
 class CaptionsOfPicture(Asked):

@@ -1,0 +1,137 @@
+"""Builds the application from its settings: parts, middleware, routes, start and stop. Nothing happens at import."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable
+
+from fastapi import FastAPI
+from index.swap import SnapshotHolder
+from prometheus_client.core import GaugeMetricFamily
+from starlette.concurrency import run_in_threadpool
+
+from index.decoder import Decoder
+from index.encoding import Encoder
+from index.gallery import Gallery
+from model.errors import PictoglotError, RegistryUnavailable
+from model.registry import Registry, open_registry
+from service import documents, errors, pages, uploads
+from service.auth import Keyring
+from service.batching import Cache
+from service.context import Context, picture_lane, text_lane
+from service.cursors import Cursors, write_private
+from service.envelope import Envelope
+from service.limits import BodyLimit, Rate
+from service.metrics import Metrics, counted, gauge
+from service.routes import admin, embeddings, expansions, gallery, languages, operations, search, versions
+from service.settings import Settings
+from service.watch import follow, note
+
+ADMIN_KEY_FILE = "admin.key"  # under the data root
+_LISTED = 1_000  # expansions counted by state in the metrics
+_log = logging.getLogger("pictoglot.app")
+
+
+def create_app(settings: Settings, open_encoder: Callable[[Settings], Encoder] | None = None) -> FastAPI:
+    """The application; `open_encoder` opens the base named by the settings unless a test brings another."""
+    metrics = Metrics()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        context = await run_in_threadpool(build, settings, open_encoder or _open_encoder, metrics)
+        app.state.context = context
+        async with context.texts, context.pictures:
+            watching = asyncio.create_task(follow(context))
+            yield
+            context.draining = True
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+        await run_in_threadpool(_close, context)
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    for module in (search, embeddings, gallery, languages, expansions, versions, admin, operations):
+        app.include_router(module.router)
+    pages.mount(app)
+    documents.install(app)
+    errors.install(app)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(errors.LastNet)
+    app.add_middleware(Envelope, metrics=metrics)  # added last: outermost
+    return app
+
+
+def build(settings: Settings, open_encoder: Callable[[Settings], Encoder], metrics: Metrics) -> Context:
+    """Every part, opened and verified; a registry or index that does not serve is said by `/readyz`, not by a crash."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    if removed := uploads.sweep(settings.home, settings.dataset_seconds):
+        _log.info("removed uploads of an earlier run", extra={"count": removed})
+    registry = open_registry(settings.database)
+    encoder = open_encoder(settings)
+    registry.initialise(encoder.text_fingerprint, {})
+    pictures = Gallery(registry, settings.home)
+    holder = SnapshotHolder(registry, pictures, encoder, settings.home)
+    context = Context(
+        settings=settings,
+        registry=registry,
+        encoder=encoder,
+        gallery=pictures,
+        holder=holder,
+        decoder=Decoder(processes=settings.decoders),
+        keyring=Keyring(admin_key(settings), settings.open, registry.keys.check),
+        rate=Rate(settings.rate_per_minute),
+        cursors=Cursors.under(settings.home),
+        metrics=metrics,
+        cache=Cache(settings.cache_size),
+        texts=text_lane(encoder, settings, metrics),
+        pictures=picture_lane(encoder, settings, metrics),
+    )
+    metrics.watch(lambda: _measured(context))
+    try:
+        holder.refresh()
+    except PictoglotError as error:
+        _log.error("nothing serves yet", extra={"code": error.code, "reason": error.detail})
+    note(context)
+    return context
+
+
+def admin_key(settings: Settings) -> str:
+    """The key of the settings; in `local` without one, a key made once and kept under the data root."""
+    if settings.admin_key:
+        return settings.admin_key
+    path = settings.home / ADMIN_KEY_FILE
+    if not path.exists():
+        write_private(path, secrets.token_urlsafe(32).encode())
+    return path.read_text().strip()
+
+
+def _open_encoder(settings: Settings) -> Encoder:
+    import torch  # late: a test with another encoder needs none
+
+    from model.base import open_base
+    from model.encoder import Encoder as OpenClipEncoder
+
+    torch.set_num_threads(settings.threads)
+    return OpenClipEncoder(open_base(settings.base))
+
+
+def _close(context: Context) -> None:
+    context.decoder.close()
+    context.registry.close()
+
+
+def _measured(context: Context) -> Iterable[GaugeMetricFamily]:
+    yield gauge("queue_texts", "Texts waiting to be encoded.", context.texts.depth)
+    yield gauge("queue_pictures", "Pictures waiting to be encoded.", context.pictures.depth)
+    yield gauge("cache_hits", "Query vectors found in the cache.", context.cache.hits)
+    yield gauge("cache_misses", "Query vectors not found in the cache.", context.cache.misses)
+    try:
+        states = [expansion.state for expansion in context.registry.expansions.list(_LISTED)]
+        yield counted("expansions", f"The last {_LISTED} expansions by state.", "state", states)
+        yield gauge("longest_wait_seconds", "How long an expansion has had no worker.", _wait(context.registry))
+    except RegistryUnavailable:
+        yield gauge("registry_unavailable", "1 while the registry does not answer.", 1)
+
+
+def _wait(registry: Registry) -> float:
+    return registry.expansions.longest_wait()

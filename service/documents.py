@@ -1,0 +1,87 @@
+"""What OpenAPI says about bodies, errors and keys, which the routes read by themselves. Reads no request."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic import BaseModel
+
+from service.auth import guard_of
+from service.schemas import Problem
+
+VERSION = "1"
+_DESCRIPTION = (
+    "A picture search that learns languages. Send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`. "
+    "Every refusal is `application/problem+json`; its `code` is stable."
+)
+_PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
+_REFUSED = {"description": "Refused or failed", "content": {"application/problem+json": _PROBLEM}}
+
+
+def taking(
+    json: type[BaseModel] | None = None, form: type[BaseModel] | None = None, file: str | None = None
+) -> dict[str, Any]:
+    """`openapi_extra` of a route whose body is JSON, or a form with one file, or either."""
+    content: dict[str, Any] = {}
+    if json is not None:
+        content["application/json"] = {"schema": _inline(json)}
+    if form is not None:
+        schema = _inline(form)
+        schema["properties"] = {file: {"type": "string", "format": "binary"}, **schema.get("properties", {})}
+        schema["required"] = [file, *schema.get("required", [])]
+        content["multipart/form-data"] = {"schema": schema}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def answering(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route that answers with bytes of a media type."""
+    return {200: {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}}
+
+
+def install(app: FastAPI) -> None:
+    """Serve this project's own OpenAPI document."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(title="pictoglot", version=VERSION, description=_DESCRIPTION, routes=app.routes)
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(problem.pop("$defs", {}))
+    schemas["Problem"] = problem
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    routes = [(method.lower(), route) for route in routes_of(app) for method in route.methods or ()]
+    guards = {(method, route.path): guard_of(route.endpoint) for method, route in routes}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = _REFUSED
+            scope = guards[method, path].scope.name.lower() if (method, path) in guards else None
+            if scope and path.startswith("/v1"):
+                operation["security"] = [{"bearer": []}, {"header": []}]
+                operation["x-scope"] = scope
+    return document
+
+
+def routes_of(app: FastAPI) -> list[APIRoute]:
+    """Every API route of the application."""
+    found = [context.route for context in iter_route_contexts(app.routes)]
+    return [route for route in found if isinstance(route, APIRoute)]
+
+
+def _inline(model: type[BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema()
+    assert "$defs" not in schema, "bodies are flat: a reference would lead nowhere here"
+    return schema

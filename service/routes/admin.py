@@ -1,0 +1,132 @@
+"""Admin: rolling languages back, releases, keys, verification. What a rollback means is the registry's to say."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.concurrency import run_in_threadpool
+
+from model.languages import canonical
+from model.registry import Expansion, RollbackPlan
+from service import bodies, schemas
+from service.auth import GuardedRoute, Scope, needs
+from service.context import Asker, Context, Here
+from service.documents import taking
+from service.verification import verify
+
+router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=GuardedRoute)
+_HIGHEST = (1 << 31) - 1
+
+
+@router.post("/languages/{tag}/rollback", openapi_extra=taking(json=schemas.RollbackAsked))
+@needs(Scope.ADMIN)
+async def roll_back(tag: str, request: Request, context: Here, asker: Asker) -> schemas.Rollback:
+    """Take a language back to its version before, or out; every other language keeps its own, bit for bit."""
+    asked = await bodies.read_json(request, schemas.RollbackAsked)
+    return await run_in_threadpool(_roll_back, canonical(tag), asked, asker.id, context)
+
+
+@router.get("/releases")
+@needs(Scope.ADMIN)
+async def list_releases(
+    context: Here,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=2_048)] = None,
+) -> schemas.ReleasePage:
+    """Newest first: who, when, why, what changed."""
+    before = None if cursor is None else context.cursors.read("releases", cursor)["before"]
+    found = await run_in_threadpool(context.registry.releases.list, limit + 1, before)
+    more = len(found) > limit
+    return schemas.ReleasePage(
+        items=[schemas.ReleaseItem.model_validate(release) for release in found[:limit]],
+        next_cursor=context.cursors.write("releases", {"before": found[limit - 1].number}) if more else None,
+    )
+
+
+@router.post("/releases/{number}/restore", openapi_extra=taking(json=schemas.RestoreAsked))
+@needs(Scope.ADMIN)
+async def restore(
+    number: Annotated[int, Path(ge=1, le=_HIGHEST)], request: Request, context: Here, asker: Asker
+) -> schemas.ReleaseItem:
+    """Serve again what an earlier release served, if `expected` serves now."""
+    asked = await bodies.read_json(request, schemas.RestoreAsked)
+
+    def publish() -> schemas.ReleaseItem:
+        release = context.registry.releases.restore(
+            number, expected=asked.expected, actor=asker.id, reason=asked.reason
+        )
+        context.holder.refresh()
+        return schemas.ReleaseItem.model_validate(release)
+
+    return await run_in_threadpool(publish)
+
+
+@router.post("/keys", status_code=201, openapi_extra=taking(json=schemas.KeyAsked))
+@needs(Scope.ADMIN)
+async def create_key(request: Request, context: Here) -> schemas.NewKey:
+    """Make a key; its text is told this once."""
+    asked = await bodies.read_json(request, schemas.KeyAsked)
+    key, plain = await run_in_threadpool(context.registry.keys.create, asked.scope, asked.label, asked.expires_at)
+    context.keyring.forget()
+    return schemas.NewKey(**schemas.KeyItem.model_validate(key).model_dump(), key=plain)
+
+
+@router.get("/keys")
+@needs(Scope.ADMIN)
+async def list_keys(context: Here) -> schemas.Keys:
+    """All keys without their secrets, newest first."""
+    found = await run_in_threadpool(context.registry.keys.list)
+    return schemas.Keys(items=[schemas.KeyItem.model_validate(key) for key in found])
+
+
+@router.delete("/keys/{id}", status_code=204)
+@needs(Scope.ADMIN)
+async def revoke_key(id: str, context: Here) -> None:
+    """Not valid any more: here at once, in other processes within five seconds."""
+    await run_in_threadpool(context.registry.keys.revoke, id)
+    context.keyring.forget()
+
+
+@router.post("/index/verify")
+@needs(Scope.ADMIN)
+async def verify_index(context: Here) -> schemas.Verified:
+    """Compare every file of the versions and generations that serve with its manifest."""
+    return await run_in_threadpool(verify, context)
+
+
+def _roll_back(tag: str, asked: schemas.RollbackAsked, actor: str, context: Context) -> schemas.Rollback:
+    releases = context.registry.releases
+    rebuild: Expansion | None = None
+    if asked.dry_run:
+        plan = releases.plan_rollback(tag)
+        number = plan.release
+    else:
+        release, plan = releases.roll_back(tag, actor=actor, reason=asked.reason)
+        number = release.number
+        context.holder.refresh()
+        if asked.rebuild and plan.replay:
+            rebuild = _submit_rebuild(plan, actor, context)
+    return schemas.Rollback(
+        release=number,
+        language=plan.language,
+        from_version=plan.from_version,
+        to_version=plan.to_version,
+        unchanged=plan.unchanged,
+        shared_version=plan.shared_version,
+        replay=plan.replay,
+        rebuild_expansion=rebuild.id if rebuild else None,
+        dry_run=asked.dry_run,
+    )
+
+
+def _submit_rebuild(plan: RollbackPlan, actor: str, context: Context) -> Expansion:
+    """An expansion that teaches the shared table again what it lost beside the language."""
+    expansion, _ = context.registry.expansions.submit(
+        kind="rebuild",
+        language=plan.language,
+        settings={"replay": plan.replay},
+        dataset_path=None,
+        dataset_sha256=None,
+        dataset_bytes=None,
+        actor=actor,
+    )
+    return expansion

@@ -1,0 +1,85 @@
+"""Expansions: how they stand, their events as they happen, and cancelling them. Does none of the teaching."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.sse import EventSourceResponse, format_sse_event
+from starlette.concurrency import run_in_threadpool
+
+from model.errors import RegistryUnavailable
+from model.registry import Expansion
+from service import schemas
+from service.auth import GuardedRoute, Scope, needs
+from service.context import Context, Here
+from service.documents import answering
+
+router = APIRouter(prefix="/v1/expansions", tags=["expansions"], route_class=GuardedRoute)
+_LOOK, _PING = 0.5, 15.0  # seconds between two looks, and between two signs of life
+_ENDED = frozenset({"succeeded", "failed", "cancelled"})
+
+
+@router.get("")
+@needs(Scope.SEARCH)
+async def list_expansions(
+    context: Here,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=2_048)] = None,
+) -> schemas.ExpansionPage:
+    """Newest first."""
+    before = None if cursor is None else str(context.cursors.read("expansions", cursor)["before"])
+    found = await run_in_threadpool(context.registry.expansions.list, limit + 1, before)
+    more = len(found) > limit
+    return schemas.ExpansionPage(
+        items=[_item(expansion) for expansion in found[:limit]],
+        next_cursor=context.cursors.write("expansions", {"before": found[limit - 1].id}) if more else None,
+    )
+
+
+@router.get("/{id}")
+@needs(Scope.SEARCH)
+async def get_expansion(id: str, context: Here) -> schemas.ExpansionItem:
+    """One expansion as it stands."""
+    return _item(await run_in_threadpool(context.registry.expansions.get, id))
+
+
+@router.get("/{id}/events", response_class=EventSourceResponse, responses=answering("text/event-stream"))
+@needs(Scope.SEARCH)
+async def expansion_events(id: str, context: Here) -> EventSourceResponse:
+    """The same object at each change, as server-sent events named `expansion`; ends with the expansion."""
+    first = await run_in_threadpool(context.registry.expansions.get, id)
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return EventSourceResponse(_events(first, context), headers=headers)
+
+
+@router.post("/{id}/cancel", status_code=202)
+@needs(Scope.WRITE)
+async def cancel_expansion(id: str, context: Here) -> schemas.ExpansionItem:
+    """Stop an expansion: at once when it is queued, within seconds when it runs."""
+    return _item(await run_in_threadpool(context.registry.expansions.cancel, id))
+
+
+async def _events(expansion: Expansion, context: Context) -> AsyncIterator[bytes]:
+    """One event now and one at each change, until the end of the expansion or of this process."""
+    told, quiet = "", 0.0
+    while not context.draining:
+        data = _item(expansion).model_dump_json()
+        if data != told:
+            told, quiet = data, 0.0
+            yield format_sse_event(data_str=data, event="expansion")
+        elif quiet >= _PING:
+            quiet = 0.0
+            yield format_sse_event(comment="still here")
+        if expansion.state in _ENDED:
+            return
+        await asyncio.sleep(_LOOK)
+        quiet += _LOOK
+        try:
+            expansion = await run_in_threadpool(context.registry.expansions.get, expansion.id)
+        except RegistryUnavailable:
+            continue  # it comes back; the client keeps its stream
+
+
+def _item(expansion: Expansion) -> schemas.ExpansionItem:
+    return schemas.ExpansionItem.model_validate(expansion)

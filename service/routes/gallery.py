@@ -1,0 +1,181 @@
+"""The gallery: pictures put, listed, shown and deleted. Decodes in the guarded processes, encodes in the lanes."""
+
+import hashlib
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from index.gallery import GalleryPicture, Put
+from index.snapshot import Snapshot
+from model.errors import FieldError, InvalidInput, PictureNotFound
+from model.text import clean
+from service import bodies, schemas
+from service.auth import Body, GuardedRoute, Scope, needs
+from service.context import Context, Here
+from service.documents import answering, taking
+from service.language import served
+from service.presence import unless_left
+from service.uploads import picture_of
+
+router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
+_ID = re.compile(schemas.PICTURE_ID)
+_FOREVER, _ASK = "private, max-age=31536000, immutable", "private, no-cache"
+_SHOWN = 16  # characters of the content's hash in a URL
+_WEBP = answering("image/webp")
+
+
+@router.put(
+    "/{id}",
+    responses={201: {"model": schemas.PictureItem}},
+    openapi_extra=taking(form=schemas.PictureForm, file="picture"),
+)
+@needs(Scope.WRITE, Body.PICTURE)
+async def put_picture(id: str, request: Request, response: Response, context: Here) -> schemas.PictureItem:
+    """Add a picture or replace it; 201 when the id is new. Searchable when the answer arrives."""
+    if not _ID.fullmatch(id):
+        raise InvalidInput("an id is 1 to 128 of `A-Z a-z 0-9 . _ -`", errors=(FieldError("path.id", "pattern"),))
+    return await _put(id, request, response, context)
+
+
+@router.post(
+    "", responses={201: {"model": schemas.PictureItem}}, openapi_extra=taking(form=schemas.PictureForm, file="picture")
+)
+@needs(Scope.WRITE, Body.PICTURE)
+async def post_picture(request: Request, response: Response, context: Here) -> schemas.PictureItem:
+    """Add a picture under the sha256 of its bytes; the same bytes give the same id."""
+    return await _put(None, request, response, context)
+
+
+@router.get("")
+@needs(Scope.SEARCH)
+async def list_pictures(
+    context: Here,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=2_048)] = None,
+) -> schemas.PicturePage:
+    """Pictures in the order in which they were added."""
+    place = None if cursor is None else str(context.cursors.read("pictures", cursor)["after"])
+    page = await run_in_threadpool(context.gallery.page, limit, place)
+    following = None if page.next_cursor is None else context.cursors.write("pictures", {"after": page.next_cursor})
+    return schemas.PicturePage(items=[_item(picture, context) for picture in page.items], next_cursor=following)
+
+
+@router.get("/{id}")
+@needs(Scope.SEARCH)
+async def get_picture(id: str, context: Here) -> schemas.PictureItem:
+    """One picture and its captions in the languages that are served."""
+    return _item(await _known(id, context), context)
+
+
+@router.delete("/{id}", status_code=204)
+@needs(Scope.WRITE)
+async def delete_picture(id: str, context: Here) -> None:
+    """Delete a picture; it is in no answer any more when this one arrives."""
+    picture = await _known(id, context)
+    await run_in_threadpool(context.gallery.delete, picture.id)
+    await run_in_threadpool(context.holder.refresh)
+
+
+@router.get("/{id}/content", response_class=Response, responses=_WEBP)
+@needs(Scope.SEARCH)
+async def picture_content(id: str, request: Request, context: Here) -> Response:
+    """The stored picture: WebP, at most 1,024 pixels a side."""
+    picture = await _known(id, context)
+    return await _file(request, picture, context, thumbnail=False)
+
+
+@router.get("/{id}/thumbnail", response_class=Response, responses=_WEBP)
+@needs(Scope.SEARCH)
+async def picture_thumbnail(id: str, request: Request, context: Here) -> Response:
+    """A small copy: WebP, at most 256 pixels a side."""
+    picture = await _known(id, context)
+    return await _file(request, picture, context, thumbnail=True)
+
+
+async def _put(id: str | None, request: Request, response: Response, context: Context) -> schemas.PictureItem:
+    data, form = await picture_of(request, context)
+    snapshot = context.holder.current
+    captions = _captions(form.one(schemas.PictureForm).captions, snapshot)
+    content = hashlib.sha256(data).hexdigest()
+    put = await unless_left(request, _stored(id or content, content, data, captions, snapshot, context))
+    response.status_code = 201 if put.created else 200
+    return _item(put.picture, context)
+
+
+async def _stored(
+    id: str, content: str, data: bytes, captions: schemas.Captions | None, snapshot: Snapshot, context: Context
+) -> Put:
+    """Decode, encode with what serves now, write in one transaction, publish."""
+    picture = await run_in_threadpool(context.decoder.decode, data)
+    (vector,) = await context.pictures([picture.rgb])
+    vectors = {}
+    for tag, texts in (captions or {}).items():
+        view = snapshot.views[tag]
+        for text, query in zip(texts, await context.encode(view, texts), strict=True):
+            vectors[tag, text, view.version] = query.vector
+    put = await run_in_threadpool(
+        context.gallery.put,
+        id,
+        content,
+        picture.width,
+        picture.height,
+        captions,
+        vector,
+        context.encoder.image_fingerprint,
+        vectors,
+        picture=picture,
+    )
+    await run_in_threadpool(context.holder.refresh)
+    return put
+
+
+def _captions(given: str | None, snapshot: Snapshot) -> schemas.Captions | None:
+    """The captions of a form: cleaned, each once, by served language."""
+    if given is None:
+        return None
+    by_tag = bodies.validated(schemas.CaptionsOfPicture, {"captions": bodies.parse_json(given.encode())}).captions
+    found: schemas.Captions = {}
+    for tag, texts in by_tag.items():
+        kept = found.setdefault(served(tag, snapshot.release.languages), [])
+        kept.extend(text for text in dict.fromkeys(clean(text) for text in texts) if text not in kept)
+    return found
+
+
+async def _known(id: str, context: Context) -> GalleryPicture:
+    if not _ID.fullmatch(id):
+        raise PictureNotFound("there is no picture of this id")
+    return await run_in_threadpool(context.gallery.get, id)
+
+
+def _item(picture: GalleryPicture, context: Context) -> schemas.PictureItem:
+    languages = context.holder.current.release.languages
+    return schemas.PictureItem(
+        id=picture.id,
+        captions={tag: texts for tag, texts in picture.captions.items() if tag in languages},
+        url=f"{router.prefix}/{picture.id}/content?v={picture.content_sha256[:_SHOWN]}",
+        width=picture.width,
+        height=picture.height,
+        created_at=picture.created_at,
+    )
+
+
+async def _file(request: Request, picture: GalleryPicture, context: Context, *, thumbnail: bool) -> Response:
+    """A stored file; it may be kept for ever under the URL that names its content."""
+    content = picture.content_sha256
+    tag = f'"{content}{".thumb" if thumbnail else ""}"'
+    named = request.query_params.get("v") == content[:_SHOWN]
+    headers = {
+        "ETag": tag,
+        "Cache-Control": _FOREVER if named else _ASK,
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }
+    if tag in [one.strip() for one in request.headers.get("if-none-match", "").split(",")]:
+        return Response(status_code=304, headers=headers)
+    path = context.gallery.thumbnail_path(content) if thumbnail else context.gallery.content_path(content)
+    try:
+        data = await run_in_threadpool(path.read_bytes)
+    except FileNotFoundError:  # replaced or deleted since it was looked up
+        raise PictureNotFound("there is no picture of this id") from None
+    return Response(data, media_type="image/webp", headers=headers)

@@ -1,0 +1,114 @@
+"""What operators ask: alive, ready, numbers, and the contract to read. Open to everybody, outside of every limit."""
+
+import json
+from html import escape
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import HTMLResponse, JSONResponse
+
+from model.errors import PictoglotError, RegistryUnavailable
+from service import schemas
+from service.context import Context, Here
+from service.metrics import CONTENT_TYPE
+
+router = APIRouter(tags=["operations"])
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+    "summary{cursor:pointer;padding:.3rem 0}code,pre{font:14px ui-monospace,monospace}"
+    "pre{background:#8881;padding:1rem;overflow:auto}b{display:inline-block;min-width:4rem}"
+)
+_HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+
+
+@router.get("/livez")
+async def alive() -> schemas.Live:
+    """The process answers."""
+    return schemas.Live()
+
+
+@router.get("/readyz", responses={503: {"model": schemas.Ready}})
+async def ready(response: Response, context: Here) -> schemas.Ready:
+    """Whether a verified snapshot serves and searches are taken; `degraded` names what is amiss."""
+    found = await _readiness(context)
+    if found.status != "ready":
+        response.status_code = 503
+        response.headers["Retry-After"] = "1"
+    return found
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(context: Here) -> Response:
+    """Prometheus' text format."""
+    return Response(await run_in_threadpool(context.metrics.text), media_type=CONTENT_TYPE)
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def openapi(request: Request) -> JSONResponse:
+    """The contract, for programs."""
+    return JSONResponse(request.app.openapi())
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> HTMLResponse:
+    """The contract, for people; needs no network and no script."""
+    return HTMLResponse(_page(request.app.openapi()), headers=_HEADERS)
+
+
+async def _readiness(context: Context) -> schemas.Ready:
+    degraded = [] if context.texts.alive and context.pictures.alive else ["encoder_stopped"]
+    if context.draining:
+        degraded.append("draining")
+    try:
+        await run_in_threadpool(context.registry.ping)
+    except RegistryUnavailable:
+        degraded.append(RegistryUnavailable.code)
+    base = context.settings.base.partition("@")[0]
+    try:
+        snapshot = context.holder.current
+    except PictoglotError as error:
+        return schemas.Ready(
+            status="not_ready", release=None, base=base, generations={}, degraded=[*degraded, error.code]
+        )
+    names = snapshot.generations
+    stopped = {"encoder_stopped", "draining"} & set(degraded)
+    return schemas.Ready(
+        status="not_ready" if stopped else "ready",
+        release=snapshot.release.number,
+        base=base,
+        generations={"pictures": names.pictures, **names.captions},
+        degraded=[*degraded, *snapshot.degraded],
+    )
+
+
+def _page(document: dict[str, Any]) -> str:
+    info = document["info"]
+    operations = [
+        _operation(method, path, operation)
+        for path, by_method in document["paths"].items()
+        for method, operation in by_method.items()
+    ]
+    shapes = [
+        f"<details id='{escape(name)}'><summary>{escape(name)}</summary>{_json(schema)}</details>"
+        for name, schema in sorted(document["components"]["schemas"].items())
+    ]
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(info['title'])}: HTTP</title>"
+        f"<meta name=viewport content='width=device-width'><style>{_STYLE}</style><h1>{escape(info['title'])}</h1>"
+        f"<p>{escape(info['description'])} The same for programs: <a href=/openapi.json>openapi.json</a></p>"
+        f"{''.join(operations)}<h2>Shapes</h2>{''.join(shapes)}"
+    )
+
+
+def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+    scope = operation.get("x-scope", "no key")
+    kept = {name: operation[name] for name in ("parameters", "requestBody", "responses") if name in operation}
+    return (
+        f"<details><summary><b>{method.upper()}</b> <code>{escape(path)}</code> <i>{scope}</i></summary>"
+        f"<p>{escape(operation.get('description', ''))}</p>{_json(kept)}</details>"
+    )
+
+
+def _json(value: object) -> str:
+    return f"<pre>{escape(json.dumps(value, indent=1, ensure_ascii=False))}</pre>"

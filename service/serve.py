@@ -1,0 +1,98 @@
+"""Runs the application under uvicorn: exit statuses, the admin key on the terminal, a stop that loses no request."""
+
+import asyncio
+import logging
+import sys
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from model.errors import BaseNotFound, BaseNotSupported, PictoglotError
+from model.settings import MISCONFIGURED, SettingsError
+from service import logs
+from service.app import admin_key, create_app
+from service.settings import Settings
+
+_FAILED = 1
+_HEADER_BYTES = 32 << 10  # request line and headers; beyond: 400 from the parser
+_GRACE = 5.0  # seconds beyond a request's own deadline until a stop cuts it
+_log = logging.getLogger("pictoglot.serve")
+
+
+class Server(uvicorn.Server):
+    """Uvicorn that says 503 on `/readyz` for a moment before it closes the door, and then exits with status 0."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._app, self._drain_seconds = app, drain_seconds
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def serve(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """Until a signal."""
+        self._loop = asyncio.get_running_loop()
+        await super().serve(sockets)  # type: ignore[arg-type]
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal drains, a second one cuts."""
+        context = getattr(self._app.state, "context", None)
+        if context is None or context.draining or self._loop is None:
+            self.should_exit = self.force_exit = True
+            return
+        context.draining = True
+        self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_seconds, self._close)
+
+    def _close(self) -> None:
+        self.should_exit = True
+
+
+def main() -> int:
+    """Serve with the settings of the environment; 78 when they cannot be served with, said in one sentence."""
+    try:
+        settings = Settings.load()
+    except SettingsError as error:
+        return _refused(str(error), MISCONFIGURED)
+    logs.configure(settings.log_level)
+    try:
+        asyncio.run(_serve(settings))
+    except (BaseNotFound, BaseNotSupported) as error:
+        return _refused(f"PICTOGLOT_BASE: {error.detail}.", MISCONFIGURED)
+    except PictoglotError as error:
+        return _refused(f"{error.title}: {error.detail}.", _FAILED)
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http="h11",  # httptools reads headers without an end
+        h11_max_incomplete_event_size=_HEADER_BYTES,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # nobody's word about where a request comes from
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.request_seconds + _GRACE),
+    )
+    _tell(settings)
+    await Server(config, app, settings.drain_seconds).serve()
+
+
+def _tell(settings: Settings) -> None:
+    """Where to go, and with which key when nobody set one."""
+    lines = [f"pictoglot on http://{settings.host}:{settings.port}"]
+    if not settings.admin_key:
+        lines.append(f"admin key: {admin_key(settings)}")
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+def _refused(sentence: str, status: int) -> int:
+    sys.stderr.write(sentence + "\n")
+    return status

@@ -1,0 +1,68 @@
+"""Uploads of pictures and datasets: from a form to memory or to disk. Decodes and validates nothing."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+
+from model import storage
+from service.bodies import Form, Memory, OnDisk, read_form
+from service.context import Context
+
+FOLDER = "uploads"  # under the data root
+
+
+async def picture_of(request: Request, context: Context) -> tuple[bytes, Form]:
+    """The bytes of the file `picture` of a form, and its fields."""
+    memory = Memory()
+    form = await read_form(request, "picture", memory, context.settings.picture_bytes)
+    return memory.data, form
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A dataset as it came: its file, size in bytes and sha256, and the fields beside it."""
+
+    path: Path
+    size: int
+    sha256: str
+    form: Form
+
+
+@asynccontextmanager
+async def dataset_of(request: Request, context: Context) -> AsyncIterator[Upload]:
+    """The file `dataset` of a form, in a folder of its own that is gone after the block."""
+    settings = context.settings
+    declared = request.state.budget.declared
+    storage.require_free(settings.home, declared + declared // 2 + settings.free_bytes)
+    folder = settings.home / FOLDER / f"{storage.TEMPORARY}{uuid4().hex}"
+    await run_in_threadpool(folder.mkdir, parents=True)
+    try:
+        sink = OnDisk(folder / "dataset")
+        try:
+            form = await read_form(request, "dataset", sink, settings.dataset_bytes)
+        finally:
+            sha256 = await run_in_threadpool(sink.close)
+        yield Upload(sink.path, sink.size, sha256, form)
+    finally:
+        await run_in_threadpool(storage.remove, folder)
+
+
+def keep(upload: Upload, folder: Path) -> None:
+    """Move the file durably to `folder`, a new one, under the name `dataset`."""
+    with storage.stage(folder) as staged:
+        upload.path.rename(staged / "dataset")
+
+
+def sweep(home: Path, older_than: float) -> int:
+    """Remove uploads that a crash left behind: older than any upload may take, in seconds. Returns how many."""
+    before = time.time() - older_than
+    left = [path for path in (home / FOLDER).glob(f"{storage.TEMPORARY}*") if path.stat().st_mtime < before]
+    for folder in left:
+        storage.remove(folder)
+    return len(left)
