@@ -5,7 +5,7 @@ double precision. So neither the engine, nor compaction, nor a neighbour in the 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -152,6 +152,9 @@ class VectorSet:
 
     def changed(self, blocks: Mapping[str, Block], change: int) -> "VectorSet":
         """Another set in which each picture of `blocks` has exactly its block, as of `change`."""
+        blocks = {picture: block for picture, block in blocks.items() if block.entries or self._rows(picture)}
+        if not blocks:
+            return replace(self, change=change)
         replaced = {row for picture in blocks for row in self.base.rows.get(picture, ())}
         kept = [row for row, entry in enumerate(self.overlay.entries) if entry.picture not in blocks]
         added = [block for block in blocks.values() if block.entries]

@@ -1,0 +1,111 @@
+"""What one request is answered from: release, views, vector sets and detector as one immutable object. Builds nothing.
+
+A request takes the reference to it once. Nothing here reads a file or the registry, so that searches go on without them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from index.engine import Vector
+from index.vectors import VectorSet
+from model.detection import Detector
+from model.errors import LanguageNotFound, PictureNotFound
+from model.registry import Release
+
+
+@dataclass(frozen=True)
+class PictureHit:
+    """A picture that was found; `rank` counts from 1 over all pages."""
+
+    picture: str
+    score: float
+    rank: int
+
+
+@dataclass(frozen=True)
+class CaptionHit:
+    """A caption that was found, and the picture it describes; `rank` counts from 1 within its language."""
+
+    caption: str
+    language: str
+    score: float
+    rank: int
+    picture: str
+
+
+@dataclass(frozen=True)
+class Generations:
+    """The names of the generations an answer comes from; `captions` by language."""
+
+    pictures: str
+    captions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A release, opened. `views` and `captions` have exactly the release's languages; `degraded` says what is amiss.
+
+    `detected` says from which version and how many captions the detector knows each language.
+    """
+
+    release: Release
+    views: Mapping[str, Any]
+    shared_view: Any
+    pictures: VectorSet
+    captions: Mapping[str, VectorSet]
+    detector: Detector
+    degraded: tuple[str, ...] = ()
+    detected: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def change(self) -> int:
+        """The last change of the gallery that every set has taken in."""
+        return min([self.pictures.change, *(found.change for found in self.captions.values())])
+
+    @property
+    def generations(self) -> Generations:
+        """Which generations the sets stand on."""
+        return Generations(self.pictures.generation, {tag: found.generation for tag, found in self.captions.items()})
+
+    def view(self, tag: str) -> Any:
+        """The view of a language; raises `LanguageNotFound`, with the learned tags."""
+        if tag not in self.views:
+            raise LanguageNotFound(f"learned are {', '.join(sorted(self.views))}")
+        return self.views[tag]
+
+    def search_pictures(
+        self, vector: Vector, limit: int, offset: int = 0, min_score: float | None = None
+    ) -> list[PictureHit]:
+        """The pictures nearest to a unit vector, ranks `offset` + 1 to `offset` + `limit`, ties by id."""
+        found = self.pictures.search(vector, offset + limit)[offset:]
+        ranked = [PictureHit(hit.entry.picture, hit.score, rank) for rank, hit in enumerate(found, offset + 1)]
+        return [hit for hit in ranked if min_score is None or hit.score >= min_score]
+
+    def search_captions(self, vector: Vector, tags: Sequence[str], limit: int) -> list[CaptionHit]:
+        """The captions nearest to a unit vector, at most `limit` in each language, in the order of `tags`.
+
+        Raises `LanguageNotFound`.
+        """
+        hits = []
+        for tag in tags:
+            self.view(tag)
+            for rank, hit in enumerate(self.captions[tag].search(vector, limit), 1):
+                hits.append(CaptionHit(hit.entry.text, tag, hit.score, rank, hit.entry.picture))
+        return hits
+
+    def picture_vector(self, picture: str) -> Vector:
+        """The vector of a picture in the gallery; raises `PictureNotFound`."""
+        vector = self.pictures.vector(picture)
+        if vector is None:
+            raise PictureNotFound("there is no picture of this id")
+        return vector
+
+    def captions_of(self, picture: str, tags: Iterable[str] | None = None) -> dict[str, list[str]]:
+        """The captions of a picture in the learned languages, or those of `tags`; languages without one are left out."""
+        found = {
+            tag: [entry.text for entry in self.captions[tag].of(picture)]
+            for tag in (self.captions if tags is None else tags)
+            if tag in self.captions
+        }
+        return {tag: texts for tag, texts in found.items() if texts}

@@ -1,0 +1,308 @@
+"""Who serves which snapshot: opening, publishing, following releases and the gallery, compacting. Answers no search.
+
+One reference names what is served; a reader takes it once. Whatever changes it does so under one lock, after taking in
+every change of the gallery, so that a picture deleted during a swap is in neither the old snapshot nor the new one.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock, RLock
+
+from index import build
+from index.caption_rows import Captions
+from index.encoding import Encoder
+from index.engine import Engine, Vector
+from index.engine.faiss_engine import FaissEngine
+from index.gallery import Gallery, Put
+from index.generation import Identity
+from index.opening import Opener
+from index.pictures import Picture
+from index.snapshot import Snapshot
+from index.sources import caught_up
+from index.vectors import VectorSet
+from model.detection import Detector
+from model.errors import Failure, IndexUnavailable, OutOfMemory, PictoglotError
+from model.registry import Registry, Release
+from model.storage import fault_point
+
+COMPACT_AT = 1_024  # changed entries of a set beyond which its overlay is folded into a new generation
+_RETRY_SECONDS = 60.0  # before a release that could not be opened, or a compaction that failed, is tried again
+_DETECTOR_TEXTS = 2_000  # captions a language that its n-gram counts are taken from: 0.15 s
+_DETECTOR_GROWTH = 1.25  # counted anew when a language has so many times more captions, or fewer
+_log = logging.getLogger(__name__)
+
+Sets = dict[Identity, VectorSet]
+
+
+class SnapshotHolder:
+    """Holds the snapshot that serves, and replaces it. Safe from several threads; `current` never waits for any."""
+
+    def __init__(
+        self, encoder: Encoder, registry: Registry, gallery: Gallery, root: Path, engine: Engine | None = None
+    ) -> None:
+        self._encoder = encoder
+        self._registry = registry
+        self._gallery = gallery
+        self._root = root
+        self._opener = Opener(encoder, registry, gallery, root, engine or FaissEngine())
+        self._current: Snapshot | None = None
+        self._before: Sets = {}  # of the release served before, so that going back opens nothing
+        self._opening = Lock()  # one release is opened at a time; takes long, blocks no change of the gallery
+        self._publishing = RLock()
+        self._refused: dict[int, float] = {}  # when a release could not be opened
+        self._compactor = ThreadPoolExecutor(1, thread_name_prefix="compactor")
+        self._compacting = Lock()
+        self._compact_after = 0.0
+
+    @property
+    def current(self) -> Snapshot:
+        """What serves now; raises `IndexUnavailable` before anything does."""
+        snapshot = self._current
+        if snapshot is None:
+            raise IndexUnavailable("no verified snapshot serves yet")
+        return snapshot
+
+    # --- releases -----------------------------------------------------------------------------------------------------
+
+    def start(self) -> bool:
+        """Serve the release that the alias names, or else its newest ancestor that can be verified.
+
+        False when none can: then nothing is served, and `refresh` goes on trying. Raises `RegistryUnavailable`.
+        """
+        serving = self._registry.releases.serving()
+        problems: list[str] = []
+        for release in [serving, *self._registry.releases.list(before=serving.number)]:
+            if self._lately_refused(release):
+                continue
+            try:
+                snapshot = self.open(release, strict=False)
+            except Failure as error:
+                problems.append(self._refuse(release, error))
+                continue
+            if problems:
+                problems.append(f"Release {release.number} serves instead.")
+            self.publish(replace(snapshot, degraded=(*problems, *snapshot.degraded)))
+            return True
+        return False
+
+    def open(self, release: Release, *, strict: bool = True) -> Snapshot:
+        """A snapshot of a release, verified and with every caption encoded; what is open already is used again.
+
+        Raises `VersionCorrupt`, `OutOfMemory` and, when `strict`, `IndexFileCorrupt`, `IndexInconsistent` or
+        `IndexVersionMismatch`; otherwise sets of damaged generations are made again from the registry's vectors.
+        """
+        with self._opening:
+            try:
+                return self._open(release, strict)
+            except MemoryError as error:
+                raise OutOfMemory("there is no room for another snapshot") from error
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Serve a snapshot from now on, with every change of the gallery until now."""
+        fault_point("swap.opened")
+        with self._publishing:
+            before = self._current
+            snapshot = self._caught_up(snapshot)
+            if before is not None and before.release.number != snapshot.release.number:
+                self._before = self._sets(before)
+            self._current = snapshot
+        fault_point("swap.published")
+        _log.info("release %d serves, gallery at change %d", snapshot.release.number, snapshot.change)
+        self._compact_when_due()
+
+    def refresh(self) -> bool:
+        """Follow the alias and the gallery; says whether something new serves. Raises `RegistryUnavailable`.
+
+        A release that cannot be opened is not served: the old one goes on, `degraded`, and it is tried again later.
+        """
+        before = self._current
+        if before is None:
+            return self.start()
+        serving = self._registry.releases.serving()
+        if serving.number != before.release.number and not self._lately_refused(serving):
+            self._move_to(serving)
+        else:
+            self._follow()
+        self._detect_again()
+        return self._current is not before
+
+    def verify(self) -> list[str]:
+        """Hash again every file that the served snapshot stands on; one sentence for each that differs."""
+        generations = self.current.generations
+        return self._opener.verify(self.current.release, {generations.pictures, *generations.captions.values()})
+
+    # --- pictures -----------------------------------------------------------------------------------------------------
+
+    def put_picture(self, id: str, content_sha256: str, picture: Picture, captions: Captions | None = None) -> Put:
+        """Add a picture or replace what `id` holds; it is durable, and found by searches, when this returns.
+
+        `captions` (cleaned texts by canonical tag) replace those put before; None keeps them. Encodes only what was
+        never encoded. Raises `IndexUnavailable`, `StorageFull`, `RegistryUnavailable`.
+        """
+        fingerprint = self._encoder.image_fingerprint
+        vector = self._gallery.picture_vector(content_sha256, fingerprint)
+        if vector is None:
+            vector = self._encoder.pictures([picture.rgb])[0]
+        texts = self._encode_captions(id, captions or {})
+        with self._publishing:
+            put = self._gallery.put(
+                id, content_sha256, picture.width, picture.height, captions, vector, fingerprint, texts, picture=picture
+            )
+            fault_point("picture.committed")
+            self._follow()
+        return put
+
+    def delete_picture(self, id: str) -> None:
+        """Remove a picture; no search finds it when this returns. Raises `PictureNotFound`."""
+        with self._publishing:
+            self._gallery.delete(id)
+            self._follow()
+
+    # --- compaction ---------------------------------------------------------------------------------------------------
+
+    def compact(self, at: int = COMPACT_AT) -> int:
+        """Fold every overlay of more than `at` entries into a new generation; returns how many. Blocks only its caller."""
+        with self._compacting:
+            due = [identity for identity, found in self._sets(self.current).items() if found.overlay_size > at]
+            for identity in due:
+                self._fold(identity)
+            return len(due)
+
+    def close(self) -> None:
+        """Wait for a compaction at work, and start no other."""
+        self._compactor.shutdown()
+
+    def _compact_when_due(self) -> None:
+        largest = max(found.overlay_size for found in self._sets(self.current).values())
+        if largest > COMPACT_AT and time.monotonic() > self._compact_after and not self._compacting.locked():
+            self._compactor.submit(self._compact_quietly)
+
+    def _compact_quietly(self) -> None:
+        try:
+            self.compact()
+        except (PictoglotError, OSError) as error:
+            self._compact_after = time.monotonic() + _RETRY_SECONDS
+            _log.warning("compaction failed (%s); the overlay goes on serving", type(error).__name__)
+
+    def _fold(self, identity: Identity) -> None:
+        found = self._sets(self.current).get(identity)
+        if found is None:
+            return
+        source = self._opener.sources[identity]
+        newest = next(iter(self._opener.catalogue.of(identity)), None)
+        if newest is None or newest.id == found.generation:  # otherwise another process was first
+            build.write(found, source, self._registry, self._root)
+        folded, _ = self._opener.stored(identity, strict=True)
+        with self._publishing:
+            sets = self._sets(self.current)
+            if identity in sets:
+                self._current = self._caught_up(self._with(self.current, {**sets, identity: folded}))
+        self._opener.catalogue.retire(identity)
+
+    # --- below the surface --------------------------------------------------------------------------------------------
+
+    def _open(self, release: Release, strict: bool) -> Snapshot:
+        views = {tag: self._opener.view(number) for tag, number in release.languages.items()}
+        shared_view = self._opener.view(release.shared)
+        identities = {tag: self._opener.captions(tag, number) for tag, number in release.languages.items()}
+        current = self._current
+        have = {**self._before, **(self._sets(current) if current else {})}
+        sets: Sets = {}
+        degraded: list[str] = []
+        for identity in (self._opener.pictures.identity, *identities.values()):
+            found, problems = (have[identity], []) if identity in have else self._opener.stored(identity, strict=strict)
+            sets[identity] = found
+            degraded += problems
+        sets = caught_up(sets, self._opener.sources, self._gallery)
+        captions = {tag: sets[identity] for tag, identity in identities.items()}
+        pictures = sets[self._opener.pictures.identity]
+        detector, detected = _detect(current, release, captions)
+        return Snapshot(release, views, shared_view, pictures, captions, detector, tuple(degraded), detected)
+
+    def _move_to(self, release: Release) -> None:
+        try:
+            self.publish(self.open(release))
+        except Failure as error:
+            problem = self._refuse(release, error)
+            with self._publishing:
+                stays = f"Release {self.current.release.number} goes on serving."
+                self._current = replace(self.current, degraded=(problem, stays))
+
+    def _follow(self) -> None:
+        """Take in what changed in the gallery."""
+        with self._publishing:
+            if self._current is not None:
+                self._current = self._caught_up(self._current)
+                self._compact_when_due()
+
+    def _caught_up(self, snapshot: Snapshot) -> Snapshot:
+        sets = self._sets(snapshot)
+        now = caught_up(sets, self._opener.sources, self._gallery)
+        return (
+            snapshot if all(now[identity] is found for identity, found in sets.items()) else self._with(snapshot, now)
+        )
+
+    def _sets(self, snapshot: Snapshot) -> Sets:
+        sets = {self._opener.pictures.identity: snapshot.pictures}
+        for tag, found in snapshot.captions.items():
+            sets[self._opener.captions(tag, snapshot.release.languages[tag])] = found
+        return sets
+
+    def _with(self, snapshot: Snapshot, sets: Mapping[Identity, VectorSet]) -> Snapshot:
+        languages = snapshot.release.languages
+        captions = {tag: sets[self._opener.captions(tag, languages[tag])] for tag in snapshot.captions}
+        return replace(snapshot, pictures=sets[self._opener.pictures.identity], captions=captions)
+
+    def _encode_captions(self, id: str, captions: Captions) -> dict[tuple[str, str, int], Vector]:
+        """Vectors of a picture's captions in the languages served, except those that it has already."""
+        current = self.current
+        there = self._gallery.captions_for([id], captions)[id]
+        new = [
+            (tag, text)
+            for tag, texts in captions.items()
+            if tag in current.views
+            for text in dict.fromkeys(texts)
+            if text not in there.get(tag, ())
+        ]
+        if not new:
+            return {}
+        vectors = self._encoder.texts([(current.views[tag], text) for tag, text in new]).vectors
+        languages = current.release.languages
+        return {(tag, text, languages[tag]): vector for (tag, text), vector in zip(new, vectors, strict=True)}
+
+    def _detect_again(self) -> None:
+        """Count a language's n-grams anew when it has many more captions by now, or fewer."""
+        current = self.current
+        detector, detected = _detect(current, current.release, current.captions)
+        if detector is not current.detector:
+            with self._publishing:
+                if self.current.release.number == current.release.number:
+                    self._current = replace(self.current, detector=detector, detected=detected)
+
+    def _refuse(self, release: Release, error: Failure) -> str:
+        self._refused[release.number] = time.monotonic()
+        _log.error("release %d cannot be opened (%s): %s", release.number, error.code, error.detail)
+        return f"Release {release.number} cannot be opened ({error.code})."
+
+    def _lately_refused(self, release: Release) -> bool:
+        return time.monotonic() - self._refused.get(release.number, -_RETRY_SECONDS) < _RETRY_SECONDS
+
+
+def _detect(
+    before: Snapshot | None, release: Release, captions: Mapping[str, VectorSet]
+) -> tuple[Detector, dict[str, tuple[int, int]]]:
+    """A detector of these languages, and what it knows each of them from; nothing is counted twice."""
+    detector = Detector() if before is None else before.detector
+    detected = {} if before is None else {tag: seen for tag, seen in before.detected.items() if tag in captions}
+    for tag, found in captions.items():
+        version, count = detected.get(tag, (-1, 0))
+        small, large = sorted((count, found.count))
+        if version != release.languages[tag] or large > _DETECTOR_GROWTH * small:
+            texts = found.texts()
+            detector = detector.with_language(tag, texts[:: -(-len(texts) // _DETECTOR_TEXTS) or 1])
+            detected[tag] = (release.languages[tag], found.count)
+    return detector, detected
