@@ -7,19 +7,19 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterable
 
 from fastapi import FastAPI
-from index.swap import SnapshotHolder
 from prometheus_client.core import GaugeMetricFamily
 from starlette.concurrency import run_in_threadpool
 
 from index.decoder import Decoder
 from index.encoding import Encoder
 from index.gallery import Gallery
-from model.errors import PictoglotError, RegistryUnavailable
+from index.swap import SnapshotHolder
+from model.errors import RegistryUnavailable
 from model.registry import Registry, open_registry
-from service import documents, errors, pages, uploads
+from service import documents, errors, uploads
 from service.auth import Keyring
 from service.batching import Cache
-from service.context import Context, picture_lane, text_lane
+from service.context import Context, picture_lane, text_lane, write_lane
 from service.cursors import Cursors, write_private
 from service.envelope import Envelope
 from service.limits import BodyLimit, Rate
@@ -41,7 +41,7 @@ def create_app(settings: Settings, open_encoder: Callable[[Settings], Encoder] |
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         context = await run_in_threadpool(build, settings, open_encoder or _open_encoder, metrics)
         app.state.context = context
-        async with context.texts, context.pictures:
+        async with context.texts, context.pictures, context.writes:
             watching = asyncio.create_task(follow(context))
             yield
             context.draining = True
@@ -52,7 +52,7 @@ def create_app(settings: Settings, open_encoder: Callable[[Settings], Encoder] |
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     for module in (search, embeddings, gallery, languages, expansions, versions, admin, operations):
         app.include_router(module.router)
-    pages.mount(app)
+    _mount_pages(app)
     documents.install(app)
     errors.install(app)
     app.add_middleware(BodyLimit)
@@ -70,7 +70,7 @@ def build(settings: Settings, open_encoder: Callable[[Settings], Encoder], metri
     encoder = open_encoder(settings)
     registry.initialise(encoder.text_fingerprint, {})
     pictures = Gallery(registry, settings.home)
-    holder = SnapshotHolder(registry, pictures, encoder, settings.home)
+    holder = SnapshotHolder(encoder, registry, pictures, settings.home)
     context = Context(
         settings=settings,
         registry=registry,
@@ -85,12 +85,11 @@ def build(settings: Settings, open_encoder: Callable[[Settings], Encoder], metri
         cache=Cache(settings.cache_size),
         texts=text_lane(encoder, settings, metrics),
         pictures=picture_lane(encoder, settings, metrics),
+        writes=write_lane(settings),
     )
     metrics.watch(lambda: _measured(context))
-    try:
-        holder.refresh()
-    except PictoglotError as error:
-        _log.error("nothing serves yet", extra={"code": error.code, "reason": error.detail})
+    if not holder.start():
+        _log.error("no release can be verified; /readyz says why, and it is tried again")
     note(context)
     return context
 
@@ -105,6 +104,14 @@ def admin_key(settings: Settings) -> str:
     return path.read_text().strip()
 
 
+def _mount_pages(app: FastAPI) -> None:
+    try:
+        from service.pages import mount
+    except ImportError:
+        return
+    mount(app)
+
+
 def _open_encoder(settings: Settings) -> Encoder:
     import torch  # late: a test with another encoder needs none
 
@@ -117,6 +124,7 @@ def _open_encoder(settings: Settings) -> Encoder:
 
 def _close(context: Context) -> None:
     context.decoder.close()
+    context.holder.close()
     context.registry.close()
 
 

@@ -1,6 +1,6 @@
 """Everything one running service holds, built once in `app` and handed to every route. Answers no request itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -52,6 +52,7 @@ class Context:
     cache: Cache[tuple[int, str], Query]
     texts: Lane[tuple[Any, str], Query]
     pictures: Lane[Image.Image, Vector]
+    writes: Lane[Callable[[], object], object]
     draining: bool = False
     body_limits: dict[Body, tuple[int, float]] = field(init=False)
 
@@ -94,6 +95,12 @@ def picture_lane(encoder: Encoder, settings: Settings, metrics: Metrics) -> Lane
         return list(vectors)
 
     return _lane(run, settings, lambda size: metrics.batch("picture", size))
+
+
+def write_lane(settings: Settings) -> Lane[Callable[[], object], object]:
+    """The lane in which the gallery is written: one after the other, as the registry wants it; others wait here."""
+    limit, seconds = settings.queue_limit, settings.body_seconds
+    return Lane(lambda jobs: [job() for job in jobs], size=1, limit=limit, seconds=seconds)
 
 
 def _lane(run: Any, settings: Settings, observe: Any) -> Lane[Any, Any]:

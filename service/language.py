@@ -1,6 +1,6 @@
 """Which language's version reads a query: told, detected or shared. Encodes nothing and opens no view."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -27,7 +27,7 @@ class Detector(Protocol):
     """Guesses the language of a cleaned text."""
 
     @property
-    def totals(self) -> object: ...
+    def totals(self) -> Mapping[str, int]: ...
     def guess(self, text: str, among: Iterable[str]) -> Guess: ...
 
 
@@ -64,7 +64,7 @@ def choose(requested: str, text: str, languages: Iterable[str], detector: Detect
 
 
 def _doubts(text: str, known: Iterable[str], detector: Detector, guess: Guess) -> Iterable[str]:
-    never_seen = bool(detector.totals) and guess.known == 0 and any(c.isalpha() for c in text)
+    never_seen = any(detector.totals.values()) and guess.known == 0 and any(c.isalpha() for c in text)
     if never_seen or all(in_script(text, tag) is False for tag in known):
         yield "language_not_supported"
     elif guess.ties:

@@ -361,17 +361,10 @@ class Keys(Answer):
     items: list[KeyItem]
 
 
-class Checked(Answer):
-    kind: Literal["version", "pictures", "captions"]
-    name: str
-    ok: bool
-    code: str | None = None
-
-
 class Verified(Answer):
     ok: bool
     release: int
-    checked: list[Checked]
+    problems: list[str]
 
 
 # --- operations -------------------------------------------------------------------------------------------------------

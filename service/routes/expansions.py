@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from fastapi.sse import EventSourceResponse, format_sse_event
+from fastapi.responses import StreamingResponse
+from fastapi.sse import format_sse_event
 from starlette.concurrency import run_in_threadpool
 
 from model.errors import RegistryUnavailable
@@ -44,13 +45,13 @@ async def get_expansion(id: str, context: Here) -> schemas.ExpansionItem:
     return _item(await run_in_threadpool(context.registry.expansions.get, id))
 
 
-@router.get("/{id}/events", response_class=EventSourceResponse, responses=answering("text/event-stream"))
+@router.get("/{id}/events", response_class=StreamingResponse, responses=answering("text/event-stream"))
 @needs(Scope.SEARCH)
-async def expansion_events(id: str, context: Here) -> EventSourceResponse:
+async def expansion_events(id: str, context: Here) -> StreamingResponse:
     """The same object at each change, as server-sent events named `expansion`; ends with the expansion."""
     first = await run_in_threadpool(context.registry.expansions.get, id)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return EventSourceResponse(_events(first, context), headers=headers)
+    return StreamingResponse(_events(first, context), media_type="text/event-stream", headers=headers)
 
 
 @router.post("/{id}/cancel", status_code=202)

@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from index.gallery import GalleryPicture, Put
 from index.snapshot import Snapshot
+from model import storage
 from model.errors import FieldError, InvalidInput, PictureNotFound
 from model.text import clean
 from service import bodies, schemas
@@ -74,8 +75,7 @@ async def get_picture(id: str, context: Here) -> schemas.PictureItem:
 async def delete_picture(id: str, context: Here) -> None:
     """Delete a picture; it is in no answer any more when this one arrives."""
     picture = await _known(id, context)
-    await run_in_threadpool(context.gallery.delete, picture.id)
-    await run_in_threadpool(context.holder.refresh)
+    await context.writes([lambda: context.holder.delete_picture(picture.id)])
 
 
 @router.get("/{id}/content", response_class=Response, responses=_WEBP)
@@ -99,35 +99,16 @@ async def _put(id: str | None, request: Request, response: Response, context: Co
     snapshot = context.holder.current
     captions = _captions(form.one(schemas.PictureForm).captions, snapshot)
     content = hashlib.sha256(data).hexdigest()
-    put = await unless_left(request, _stored(id or content, content, data, captions, snapshot, context))
+    put = await unless_left(request, _stored(id or content, content, data, captions, context))
     response.status_code = 201 if put.created else 200
     return _item(put.picture, context)
 
 
-async def _stored(
-    id: str, content: str, data: bytes, captions: schemas.Captions | None, snapshot: Snapshot, context: Context
-) -> Put:
-    """Decode, encode with what serves now, write in one transaction, publish."""
+async def _stored(id: str, content: str, data: bytes, captions: schemas.Captions | None, context: Context) -> Put:
     picture = await run_in_threadpool(context.decoder.decode, data)
-    (vector,) = await context.pictures([picture.rgb])
-    vectors = {}
-    for tag, texts in (captions or {}).items():
-        view = snapshot.views[tag]
-        for text, query in zip(texts, await context.encode(view, texts), strict=True):
-            vectors[tag, text, view.version] = query.vector
-    put = await run_in_threadpool(
-        context.gallery.put,
-        id,
-        content,
-        picture.width,
-        picture.height,
-        captions,
-        vector,
-        context.encoder.image_fingerprint,
-        vectors,
-        picture=picture,
-    )
-    await run_in_threadpool(context.holder.refresh)
+    storage.require_free(context.settings.home, context.settings.free_bytes)
+    (put,) = await context.writes([lambda: context.holder.put_picture(id, content, picture, captions)])
+    assert isinstance(put, Put)
     return put
 
 
