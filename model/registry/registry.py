@@ -28,7 +28,7 @@ class Registry:
 
     @property
     def engine(self) -> Engine:
-        """For reading; whoever writes takes `begin`."""
+        """Only reads; whoever writes takes `begin`."""
         return self._database.engine
 
     def begin(self) -> AbstractContextManager[Session]:

@@ -241,13 +241,3 @@ class GenerationRow(Base):
     count: Mapped[int]
     upto_change: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(default=now())
-
-
-# --- the same as plain tables, for statements without objects ---------------------------------------------------------
-
-pictures = Base.metadata.tables["pictures"]
-captions = Base.metadata.tables["captions"]
-picture_vectors = Base.metadata.tables["picture_vectors"]
-caption_vectors = Base.metadata.tables["caption_vectors"]
-gallery_changes = Base.metadata.tables["gallery_changes"]
-generations = Base.metadata.tables["generations"]

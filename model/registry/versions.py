@@ -98,6 +98,7 @@ class Versions:
             session.add(row)
             holder.version = row.number
             session.flush()
+            session.refresh(row)  # as the database took it: a report's NaN is null there
             return _version(row)
 
 

@@ -11,11 +11,11 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from model.errors import BaseMismatch, RegistryUnavailable, StorageFull
 from model.registry import Registry, open_registry
-from model.registry.database import to_json
+from model.registry.engines import to_json
 from model.registry.tables import Base
 from tests.model.registry.steps import submit
 
@@ -121,6 +121,12 @@ def test_an_error_in_a_block_leaves_nothing(registry: Registry) -> None:
 def test_an_error_of_ours_is_not_taken_for_an_absent_database(registry: Registry) -> None:
     with pytest.raises(IntegrityError), registry.begin() as session:
         session.execute(text("INSERT INTO aliases VALUES ('serving', 1)"))
+
+
+def test_the_reader_cannot_write(registry: Registry) -> None:
+    with pytest.raises(DBAPIError), registry.engine.begin() as connection:
+        connection.execute(text("DELETE FROM aliases"))
+    assert registry.releases.serving().number == 1
 
 
 def test_reading_sees_one_state_throughout(registry: Registry) -> None:
