@@ -1,0 +1,115 @@
+"""Draws the training examples of one step: which objects, where, in which drawings, under which caption."""
+
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import Tensor
+
+from demo.emojis import Emoji
+from demo.scenes import combination, is_held_out, joined, places
+from demo.synthesis import Layout, compose
+
+_COUNTS, _COUNT_WEIGHTS = (1, 2, 3), (40, 38, 22)  # objects a picture
+_KEYWORD_SHARE = 0.25  # captions that call one object by a keyword
+_RARE = 12  # a keyword of more emoji than this says too little
+_BLENDED_SHARE = 0.12  # sprites mixed of both sets
+_RUNS, _RUN_LENGTH = 16, 8  # of the catalogue's order: look-alikes meet in one step
+_STRAYS = 128
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures (n, 3, 64, 64) in 0..1, what they show and say, `same` (n, n): pairs that are no negatives,
+    and `shares` (n, emojis): what part of a picture each emoji is, 1/2 for one of two."""
+
+    pictures: Tensor
+    objects: list[tuple[Emoji, ...]]
+    captions: list[str]
+    same: Tensor
+    shares: Tensor
+
+
+class Batches:
+    """Batch number `step` depends on the seed and `step` alone, so that a resumed training sees what it would have."""
+
+    def __init__(self, emojis: tuple[Emoji, ...], sprites: Tensor, seed: int) -> None:
+        """`sprites` (sets, emojis, 4, s, s) uint8, premultiplied."""
+        self._emojis, self._sprites, self._seed = emojis, sprites, seed
+        uses: dict[str, int] = {}
+        for each in emojis:
+            for keyword in each.keywords:
+                uses[keyword] = uses.get(keyword, 0) + 1
+        self._keywords = [[k for k in each.keywords if uses[k] <= _RARE] for each in emojis]
+
+    def draw(self, step: int, size: int) -> Batch:
+        """The examples of one step; no scene in them is a held-out combination."""
+        random = Random(f"{self._seed} {step}")
+        scenes = [self._objects(pool, random) for pool in [self._pool(random)] for _ in range(size)]
+        objects = [tuple(self._emojis[i] for i in scene) for scene in scenes]
+        assert not any(len(shown) > 1 and is_held_out(shown) for shown in objects)
+        captions = [self._caption(objects, random) for objects in scenes]
+        pictures = self._pictures(scenes, random)
+        return Batch(
+            pictures,
+            objects,
+            captions,
+            _same([combination(shown) for shown in objects], captions),
+            self._shares(scenes),
+        )
+
+    def _pool(self, random: Random) -> list[int]:
+        total = len(self._emojis)
+        starts = [random.randrange(total - _RUN_LENGTH) for _ in range(_RUNS)]
+        return [s + i for s in starts for i in range(_RUN_LENGTH)] + [random.randrange(total) for _ in range(_STRAYS)]
+
+    def _objects(self, pool: list[int], random: Random) -> list[int]:
+        count = random.choices(_COUNTS, _COUNT_WEIGHTS)[0]
+        while True:
+            objects = random.sample(pool, count)
+            shown = [self._emojis[i] for i in objects]
+            if len({*objects}) == count and (count == 1 or not is_held_out(shown)):
+                return objects
+
+    def _caption(self, objects: list[int], random: Random) -> str:
+        names = [self._emojis[i].name for i in objects]
+        random.shuffle(names)
+        if random.random() < _KEYWORD_SHARE:
+            named = random.randrange(len(objects))
+            keywords = self._keywords[objects[named]]
+            if keywords:
+                names[names.index(self._emojis[objects[named]].name)] = random.choice(keywords)
+        return joined(names) if random.random() < 0.9 else random.choice((", ", " and ", " ")).join(names)
+
+    def _shares(self, scenes: list[list[int]]) -> Tensor:
+        shares = torch.zeros(len(scenes), len(self._emojis))
+        for row, scene in enumerate(scenes):
+            shares[row, scene] = 1 / len(scene)
+        return shares
+
+    def _pictures(self, scenes: list[list[int]], random: Random) -> Tensor:
+        flat = torch.tensor([i for scene in scenes for i in scene])
+        spots = [spot for scene in scenes for spot in places(len(scene), random)]
+        generator = torch.Generator().manual_seed(random.getrandbits(62))
+        chosen = torch.randint(2, (len(flat),), generator=generator)
+        blend = torch.rand(len(flat), 1, 1, 1, generator=generator)
+        blend = blend * (torch.rand(len(flat), 1, 1, 1, generator=generator) < _BLENDED_SHARE)
+        sprites = torch.lerp(self._sprites[chosen, flat] / 255, self._sprites[1 - chosen, flat] / 255, blend)
+        shrink = torch.rand(len(flat), generator=generator) * 0.35 + 0.72
+        layout = Layout(
+            centre=torch.tensor([[2 * spot.x - 1, 2 * spot.y - 1] for spot in spots]),
+            side=torch.tensor([spot.side for spot in spots]) * shrink,
+            canvas=torch.tensor([row for row, scene in enumerate(scenes) for _ in scene]),
+        )
+        return compose(sprites, layout, len(scenes), generator)
+
+
+def _same(combinations: list[str], captions: list[str]) -> Tensor:
+    """True where two examples show the same objects or bear the same caption."""
+
+    def equal(texts: list[str]) -> Tensor:
+        numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        ids = torch.tensor([numbers[text] for text in texts])
+        return ids[:, None] == ids[None, :]
+
+    return equal(combinations) | equal(captions)

@@ -1,0 +1,71 @@
+"""Which emoji the demo uses, their names in 14 languages and their English keywords. Draws nothing."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+import emoji
+
+from demo.drawings import drawing_path
+
+LANGUAGES = ("ar", "de", "es", "fa", "fr", "id", "it", "ja", "ko", "pt", "ru", "tr", "zh")  # beside English
+
+# The `emoji` package writes CLDR's names without colons and quotes. Where CLDR has some, the name cannot be told from
+# the package: flags, keycaps, families, hair, directions, Japanese buttons. Those emoji are left out.
+_NAMES_LEFT_OUT = re.compile(
+    r"family.*|keycap .*|Japanese .*|.* facing right|(kiss|couple with heart) (man|woman) .*"
+    r"|(man|woman|person) (bald|beard|(blond|curly|red|white) hair)"
+)
+_CHARACTERS_LEFT_OUT = re.compile("[\U0001f3fb-\U0001f3ff\U0001f1e6-\U0001f1ff\U000e0020-\U000e007f\u20e3]")
+_FULLY_QUALIFIED = emoji.STATUS["fully_qualified"]
+_NO_KEYWORD = frozenset({"and", "button", "face", "mark", "not", "sign", "symbol", "the", "with"})
+
+
+@dataclass(frozen=True)
+class Emoji:
+    """One emoji with a drawing in every set: `names` by language, "en" included; `keywords` are English."""
+
+    characters: str
+    names: dict[str, str]
+    keywords: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.names["en"]
+
+    @property
+    def code(self) -> str:
+        """Its code points, readable in a picture id: `1f34e`."""
+        return "-".join(f"{ord(character):x}" for character in self.characters if character != "\ufe0f")
+
+
+@cache
+def catalogue() -> tuple[Emoji, ...]:
+    """Every emoji of the demo, ordered by code points, so that look-alikes (clock faces, runners) stand together."""
+    emoji.config.load_language(list(LANGUAGES))
+    found = []
+    for characters, data in sorted(emoji.EMOJI_DATA.items()):
+        if data["status"] != _FULLY_QUALIFIED or _CHARACTERS_LEFT_OUT.search(characters):
+            continue
+        if not all(language in data for language in LANGUAGES):
+            continue
+        names = {language: _plain(data[language]) for language in ("en", *LANGUAGES)}
+        if _NAMES_LEFT_OUT.fullmatch(names["en"]) or not _is_drawn(characters):
+            continue
+        found.append(Emoji(characters, names, _keywords(names["en"], data.get("alias", []))))
+    return tuple(found)
+
+
+def _plain(shortcode: str) -> str:
+    return shortcode.strip(":").replace("_", " ")
+
+
+def _is_drawn(characters: str) -> bool:
+    return all(drawing_path(characters, drawing_set) is not None for drawing_set in ("twemoji", "openmoji"))
+
+
+def _keywords(name: str, aliases: list[str]) -> tuple[str, ...]:
+    """Other names and the name's own content words, without the name itself."""
+    others = {re.sub(r"[\s_-]*\d+$", "", _plain(other)).replace("-", " ") for other in aliases}
+    words = {word for word in re.findall(r"[^\W\d_]{3,}", name.lower()) if word not in _NO_KEYWORD}
+    return tuple(sorted((others | words) - {name, name.lower(), ""}))

@@ -1,0 +1,67 @@
+"""The rules of a scene that gallery and training share: names, places, and which combinations stay unseen."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from babel.lists import format_list
+
+from demo.emojis import Emoji, catalogue
+
+_HELD_OUT_OF = 5  # one combination in five is never trained on
+_SIDES = {1: (0.62, 0.92), 2: (0.34, 0.56), 3: (0.28, 0.44)}  # of the canvas, by how many objects share it
+_MARGIN = 0.05  # of the canvas, both edges together: nothing touches the frame
+_OVERLAP = 0.82  # centres stand at least this share of the mean side apart, along one axis
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an object stands: centre and longer side, as shares of the canvas."""
+
+    x: float
+    y: float
+    side: float
+
+
+def places(count: int, random: Random) -> list[Place]:
+    """Places of varied size for 1 to 3 objects, inside the canvas, none hiding another."""
+    while True:
+        sides = [random.uniform(*_SIDES[count]) for _ in range(count)]
+        spots = [Place(_inside(side, random), _inside(side, random), side) for side in sides]
+        if all(_apart(a, b) for index, a in enumerate(spots) for b in spots[:index]):
+            return spots
+
+
+def _inside(side: float, random: Random) -> float:
+    reach = (1 - _MARGIN) / 2 - side / 2
+    return 0.5 + random.uniform(-reach, reach)
+
+
+def _apart(a: Place, b: Place) -> bool:
+    return max(abs(a.x - b.x), abs(a.y - b.y)) >= _OVERLAP * (a.side + b.side) / 2
+
+
+def joined(names: Sequence[str], language: str = "en") -> str:
+    """Names joined by the language's CLDR list pattern: "red apple and rocket"; a single name is itself."""
+    return format_list(list(names), locale=language)
+
+
+def combination(objects: Sequence[Emoji]) -> str:
+    """What a scene shows, regardless of order."""
+    return " ".join(sorted(each.characters for each in objects))
+
+
+def is_held_out(objects: Sequence[Emoji]) -> bool:
+    """Whether base training never sees this combination: scenes of the gallery and of the evaluation are of these."""
+    return hashed(combination(objects)) % _HELD_OUT_OF == 0
+
+
+def hashed(text: str) -> int:
+    """A whole number that depends on the text alone, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def scene_emojis() -> tuple[Emoji, ...]:
+    """Emoji whose names can be told apart in a joined caption: none holds a comma or " and "."""
+    return tuple(each for each in catalogue() if "," not in each.name and " and " not in each.name)

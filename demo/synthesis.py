@@ -1,0 +1,201 @@
+"""Composes batches of training pictures from cut-out drawings, all at once in torch, in styles as varied as can be.
+
+A *sprite* is a drawing as premultiplied RGBA in 0..1. No flips and no large turns: arrows and "facing left" would lie.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Change = Callable[[Tensor, torch.Generator], Tensor]
+
+CANVAS = 64  # pixels a side of what the image tower reads
+_LUMINANCE = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where sprites stand: `centre` (n, 2) and `side` (n,) in canvas units -1..1 and 0..1, `canvas` (n,) which."""
+
+    centre: Tensor
+    side: Tensor
+    canvas: Tensor
+
+
+def compose(sprites: Tensor, layout: Layout, pictures: int, random: torch.Generator) -> Tensor:
+    """Pictures (pictures, 3, 64, 64) in 0..1 with sprites (n, 4, s, s) pasted over random grounds, augmented."""
+    painted = _place(restyle(sprites, random), layout, random)  # (n, 4, 64, 64)
+    canvas = grounds(pictures, random)
+    for order in range(int(torch.bincount(layout.canvas).max())):
+        chosen = _nth_of_each(layout.canvas, order)
+        over = painted[chosen]
+        canvas[layout.canvas[chosen]] = over[:, :3] + canvas[layout.canvas[chosen]] * (1 - over[:, 3:])
+    return _photographed(canvas, random)
+
+
+def restyle(sprites: Tensor, random: torch.Generator) -> Tensor:
+    """Sprites in other hands' styles: colour, shading, outlines, line art; about a fifth stay as they are."""
+    straight = torch.cat([sprites[:, :3] / sprites[:, 3:].clamp(min=1e-3), sprites[:, 3:]], 1)
+    for share, change in (
+        (0.15, _without_outlines),
+        (0.06, _bolder),
+        (0.60, _recoloured),
+        (0.40, _shaded),
+        (0.05, _posterised),
+        (0.05, _line_art),
+        (0.12, _outlined),
+    ):
+        straight = _some(straight, share, change, random)
+    return torch.cat([straight[:, :3].clamp(0, 1) * straight[:, 3:], straight[:, 3:]], 1)
+
+
+def grounds(pictures: int, random: torch.Generator) -> Tensor:
+    """Plain, graded, clouded and grainy grounds, mostly light, some dark: (pictures, 3, 64, 64)."""
+    first, second = (_ground_colour(pictures, random) for _ in range(2))
+    ramp = _ramp(pictures, random)
+    clouds = F.interpolate(torch.rand(pictures, 1, 6, 6, generator=random), CANVAS, mode="bicubic").clamp(0, 1)
+    kind = torch.rand(pictures, 1, 1, 1, generator=random)
+    mix = torch.where(kind < 0.35, torch.zeros_like(ramp), torch.where(kind < 0.65, ramp, clouds))
+    grain = torch.randn(pictures, 1, CANVAS, CANVAS, generator=random)
+    return (first + (second - first) * mix + grain * 0.04 * (kind > 0.85)).clamp(0, 1)
+
+
+def _place(sprites: Tensor, layout: Layout, random: torch.Generator) -> Tensor:
+    """Each sprite (n, 4, s, s) on a clear canvas of its own, slightly turned, sheared and bent: (n, 4, 64, 64)."""
+    n = len(sprites)
+    coarse = F.interpolate(F.avg_pool2d(sprites, 2), sprites.shape[-1], mode="bilinear")  # small ones must not alias
+    sprites = torch.where(layout.side.view(n, 1, 1, 1) < 0.5, coarse, sprites)
+    angle = _uniform(n, -0.14, 0.14, random)
+    shear = _uniform(n, -0.12, 0.12, random)
+    stretch = _uniform(n, 0.88, 1.14, random)
+    cosine, sine = angle.cos() / layout.side, angle.sin() / layout.side
+    rows = torch.stack([cosine * stretch, (shear * cosine - sine), sine * stretch, (shear * sine + cosine)], 1).view(
+        n, 2, 2
+    )
+    offset = -(rows @ layout.centre.unsqueeze(2))  # (n, 2, 1)
+    grid = F.affine_grid(torch.cat([rows, offset], 2), [n, 1, CANVAS, CANVAS], align_corners=False)
+    bend = torch.randn(n, 2, 5, 5, generator=random) * (_uniform(n, -0.08, 0.10, random).clamp(min=0).view(n, 1, 1, 1))
+    bend = F.interpolate(bend, CANVAS, mode="bilinear", align_corners=True).permute(0, 2, 3, 1)
+    return F.grid_sample(sprites, grid + bend, align_corners=False)
+
+
+def _photographed(pictures: Tensor, random: torch.Generator) -> Tensor:
+    """Whole-picture changes: softness, sharpness, contrast, grey, grain."""
+    for share, change in ((0.5, _refocused), (0.05, _greyed), (0.3, _contrasted), (0.15, _grainy)):
+        pictures = _some(pictures, share, change, random)
+    return pictures.clamp(0, 1)
+
+
+def _refocused(pictures: Tensor, random: torch.Generator) -> Tensor:
+    blurred = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    return torch.lerp(pictures, blurred, _uniform(len(pictures), -0.9, 0.9, random).view(-1, 1, 1, 1))
+
+
+def _greyed(pictures: Tensor, _: torch.Generator) -> Tensor:
+    return (pictures * _LUMINANCE).sum(1, keepdim=True).expand_as(pictures)
+
+
+def _contrasted(pictures: Tensor, random: torch.Generator) -> Tensor:
+    return (pictures - 0.5) * _uniform(len(pictures), 0.75, 1.25, random).view(-1, 1, 1, 1) + 0.5
+
+
+def _grainy(pictures: Tensor, random: torch.Generator) -> Tensor:
+    return pictures + torch.randn(pictures.shape, generator=random) * 0.04
+
+
+# The changes below take and give sprites with straight alpha (n, 4, s, s).
+
+
+def _recoloured(sprites: Tensor, random: torch.Generator) -> Tensor:
+    """Hue turned, saturation, brightness and gamma changed, channels mixed a little."""
+    n = len(sprites)
+    turn = _uniform(n, -0.6, 0.6, random) * (torch.rand(n, generator=random) < 0.6)
+    saturation = _uniform(n, 0.4, 1.6, random)
+    matrix = _hue_rotation(turn) + 0.08 * torch.randn(n, 3, 3, generator=random)
+    matrix = torch.lerp(_LUMINANCE.view(1, 1, 3).expand(n, 3, 3), matrix, saturation.view(n, 1, 1))  # (n, 3, 3)
+    mixed = (matrix @ sprites[:, :3].flatten(2)).view(n, 3, *sprites.shape[2:])
+    mixed = mixed + _uniform(n, -0.12, 0.12, random).view(n, 1, 1, 1)
+    gamma = _uniform(n, -0.5, 0.5, random).exp().view(n, 1, 1, 1)
+    return torch.cat([mixed.clamp(1e-3, 1) ** gamma, sprites[:, 3:]], 1)
+
+
+def _hue_rotation(turn: Tensor) -> Tensor:
+    """Rotations (n, 3, 3) of RGB about the grey axis by `turn` radians."""
+    cosine, sine = turn.cos().view(-1, 1, 1), turn.sin().view(-1, 1, 1)
+    third = torch.full((3, 3), 1 / 3)
+    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+    return cosine * torch.eye(3) + (1 - cosine) * third + sine * cross
+
+
+def _shaded(sprites: Tensor, random: torch.Generator) -> Tensor:
+    """A smooth change of light across each sprite, as painted sets have."""
+    light = torch.rand(len(sprites), 1, 3, 3, generator=random) * 0.9 + 0.5
+    light = F.interpolate(light, sprites.shape[-1], mode="bilinear", align_corners=True)
+    return torch.cat([sprites[:, :3] * light, sprites[:, 3:]], 1)
+
+
+def _without_outlines(sprites: Tensor, _: torch.Generator) -> Tensor:
+    """Thin dark lines filled with the lighter colour beside them."""
+    inside = sprites[:, :3] * (sprites[:, 3:] > 0.5)
+    return torch.cat([F.max_pool2d(inside, 3, 1, 1), sprites[:, 3:]], 1)
+
+
+def _bolder(sprites: Tensor, _: torch.Generator) -> Tensor:
+    """Dark lines drawn wider."""
+    return torch.cat([-F.max_pool2d(-sprites[:, :3], 3, 1, 1), sprites[:, 3:]], 1)
+
+
+def _posterised(sprites: Tensor, _: torch.Generator) -> Tensor:
+    return torch.cat([(sprites[:, :3] * 4).round() / 4, sprites[:, 3:]], 1)
+
+
+def _line_art(sprites: Tensor, _: torch.Generator) -> Tensor:
+    """Dark lines where the luminance changes, on white."""
+    grey = (sprites[:, :3] * _LUMINANCE).sum(1, keepdim=True)
+    edge = F.max_pool2d(grey, 3, 1, 1) + F.max_pool2d(-grey, 3, 1, 1)
+    return torch.cat([(1 - 2 * edge).clamp(0, 1).expand(-1, 3, -1, -1), sprites[:, 3:]], 1)
+
+
+def _outlined(sprites: Tensor, random: torch.Generator) -> Tensor:
+    """A dark or light rim around each sprite."""
+    colour, alpha = sprites[:, :3], sprites[:, 3:]
+    wide = F.max_pool2d(alpha, 3, 1, 1)
+    rim = (torch.rand(len(sprites), 1, 1, 1, generator=random) > 0.6).float() * 0.9 + 0.05
+    covered = alpha / wide.clamp(min=1e-3)
+    return torch.cat([colour * covered + rim * (1 - covered), wide], 1)
+
+
+def _ground_colour(pictures: int, random: torch.Generator) -> Tensor:
+    """Light pastel four times in five, else anything: (pictures, 3, 1, 1)."""
+    anything = torch.rand(pictures, 3, 1, 1, generator=random)
+    pastel = 0.72 + 0.28 * anything
+    return torch.where(torch.rand(pictures, 1, 1, 1, generator=random) < 0.2, anything, pastel)
+
+
+def _ramp(pictures: int, random: torch.Generator) -> Tensor:
+    """A straight gradient 0..1 in a random direction: (pictures, 1, 64, 64)."""
+    line = torch.linspace(-0.5, 0.5, CANVAS)
+    angle = _uniform(pictures, 0, 2 * math.pi, random).view(-1, 1, 1, 1)
+    return (angle.cos() * line.view(1, 1, 1, -1) + angle.sin() * line.view(1, 1, -1, 1) + 0.5).clamp(0, 1)
+
+
+def _nth_of_each(canvas: Tensor, order: int) -> Tensor:
+    """Indices of the `order`-th sprite of each picture that has one; sprites of a picture stand together."""
+    start = torch.cumsum(torch.bincount(canvas), 0) - torch.bincount(canvas)
+    return torch.nonzero(torch.arange(len(canvas)) - start[canvas] == order).squeeze(1)
+
+
+def _some(all_: Tensor, share: float, change: Change, random: torch.Generator) -> Tensor:
+    """A random share of the first dimension changed; the rest costs nothing."""
+    chosen = torch.nonzero(torch.rand(len(all_), generator=random) < share).squeeze(1)
+    if not len(chosen):
+        return all_
+    return all_.index_copy(0, chosen, change(all_[chosen], random))
+
+
+def _uniform(n: int, low: float, high: float, random: torch.Generator) -> Tensor:
+    return torch.rand(n, generator=random) * (high - low) + low

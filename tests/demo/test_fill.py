@@ -1,0 +1,93 @@
+"""Tests for filling a service with the demo gallery, against a small service of the same contract."""
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from demo.fill import fill
+from demo.gallery import outlines
+
+KEY = "secret"
+
+
+class Service:
+    """Keeps ids; refuses a wrong key; is busy `busy` times; pages as `GET /v1/pictures` does."""
+
+    def __init__(self, there: list[str], busy: int = 0) -> None:
+        self.there, self.busy = there, busy
+        self.put: dict[str, tuple[dict[str, list[str]], bytes]] = {}
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.headers["Authorization"] != f"Bearer {KEY}":
+            return httpx.Response(401, json={"code": "invalid_api_key"})
+        if request.method == "GET":
+            return self._page(request.url.params)
+        if self.busy:
+            self.busy -= 1
+            return httpx.Response(429, headers={"Retry-After": "0"})
+        captions, content = _parts(request)
+        self.put[request.url.path.removeprefix("/v1/pictures/")] = (json.loads(captions), content)
+        return httpx.Response(201, json={})
+
+    def _page(self, query: httpx.QueryParams) -> httpx.Response:
+        start, size = int(query.get("cursor", 0)), int(query["limit"])
+        items = [{"id": id_} for id_ in self.there[start : start + size]]
+        more = start + size < len(self.there)
+        return httpx.Response(200, json={"items": items, "next_cursor": str(start + size) if more else None})
+
+
+def _parts(request: httpx.Request) -> tuple[bytes, bytes]:
+    """The two parts of the multipart body: captions, picture."""
+    boundary = request.headers["Content-Type"].partition("boundary=")[2].encode()
+    parts = {}
+    for part in request.content.split(b"--" + boundary)[1:-1]:
+        head, _, body = part.partition(b"\r\n\r\n")
+        match = re.search(rb'name="(\w+)"', head)
+        assert match is not None
+        parts[match[1]] = body.removesuffix(b"\r\n")
+    return parts[b"captions"], parts[b"picture"]
+
+
+def _fill(service: Callable[[httpx.Request], httpx.Response], key: str = KEY) -> int:
+    return asyncio.run(fill("http://service", key, httpx.MockTransport(service)))
+
+
+@pytest.fixture
+def missing() -> list[str]:
+    return [outline.id for outline in outlines()[::400]]
+
+
+@pytest.fixture
+def there(missing: list[str]) -> list[str]:
+    return [outline.id for outline in outlines() if outline.id not in missing]
+
+
+def test_only_missing_pictures_are_put_with_caption_and_content(there: list[str], missing: list[str]) -> None:
+    service = Service(there)
+    assert _fill(service) == len(missing)
+    assert sorted(service.put) == sorted(missing)
+    captions = {outline.id: outline.caption for outline in outlines()}
+    for id_, (sent, content) in service.put.items():
+        assert sent == {"en": [captions[id_]]}
+        assert content.startswith(b"\x89PNG")
+
+
+def test_a_busy_service_is_asked_again(there: list[str], missing: list[str]) -> None:
+    service = Service(there, busy=2)
+    assert _fill(service) == len(missing)
+    assert len(service.put) == len(missing)
+
+
+def test_a_full_gallery_is_left_alone() -> None:
+    service = Service([outline.id for outline in outlines()])
+    assert _fill(service) == 0
+    assert not service.put
+
+
+def test_a_refused_key_ends_the_filling() -> None:
+    with pytest.raises(httpx.HTTPStatusError):
+        _fill(Service([]), key="wrong")
