@@ -73,9 +73,8 @@ class Opener:
     def verify(self, release: Release, generations: Iterable[str]) -> list[str]:
         """Hash again every file that a release stands on; sentences about those that differ."""
         numbers = {release.shared, *release.languages.values()}
-        lineages = {
-            version.number: version for number in numbers for version in self._registry.versions.lineage(number)
-        }
+        lineage = self._registry.versions.lineage
+        lineages = {version.number: version for number in numbers for version in lineage(number)}
         problems = [
             f"Version {number} differs from what was registered."
             for number, version in sorted(lineages.items())

@@ -1,6 +1,6 @@
-"""What one request is answered from: release, views, vector sets and detector as one immutable object. Builds nothing.
+"""What one request is answered from: release, views, vector sets, detector as one immutable object. Builds nothing.
 
-A request takes the reference to it once. Nothing here reads a file or the registry, so that searches go on without them.
+A request takes the reference to it once. Nothing here reads a file or the registry: searches go on without them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -102,7 +102,7 @@ class Snapshot:
         return vector
 
     def captions_of(self, picture: str, tags: Iterable[str] | None = None) -> dict[str, list[str]]:
-        """The captions of a picture in the learned languages, or those of `tags`; languages without one are left out."""
+        """The captions of a picture in the learned languages, or those of `tags`; only languages that have one."""
         found = {
             tag: [entry.text for entry in self.captions[tag].of(picture)]
             for tag in (self.captions if tags is None else tags)

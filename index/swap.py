@@ -14,6 +14,7 @@ from threading import Lock, RLock
 
 from index import build
 from index.caption_rows import Captions
+from index.detecting import detect
 from index.encoding import Encoder
 from index.engine import Engine, Vector
 from index.engine.faiss_engine import FaissEngine
@@ -24,15 +25,12 @@ from index.pictures import Picture
 from index.snapshot import Snapshot
 from index.sources import caught_up
 from index.vectors import VectorSet
-from model.detection import Detector
 from model.errors import Failure, IndexUnavailable, OutOfMemory, PictoglotError
 from model.registry import Registry, Release
 from model.storage import fault_point
 
 COMPACT_AT = 1_024  # changed entries of a set beyond which its overlay is folded into a new generation
 _RETRY_SECONDS = 60.0  # before a release that could not be opened, or a compaction that failed, is tried again
-_DETECTOR_TEXTS = 2_000  # captions a language that its n-gram counts are taken from: 0.15 s
-_DETECTOR_GROWTH = 1.25  # counted anew when a language has so many times more captions, or fewer
 _log = logging.getLogger(__name__)
 
 Sets = dict[Identity, VectorSet]
@@ -220,7 +218,7 @@ class SnapshotHolder:
         sets = caught_up(sets, self._opener.sources, self._gallery)
         captions = {tag: sets[identity] for tag, identity in identities.items()}
         pictures = sets[self._opener.pictures.identity]
-        detector, detected = _detect(current, release, captions)
+        detector, detected = detect(current, release, captions)
         return Snapshot(release, views, shared_view, pictures, captions, detector, tuple(degraded), detected)
 
     def _move_to(self, release: Release) -> None:
@@ -277,7 +275,7 @@ class SnapshotHolder:
     def _detect_again(self) -> None:
         """Count a language's n-grams anew when it has many more captions by now, or fewer."""
         current = self.current
-        detector, detected = _detect(current, current.release, current.captions)
+        detector, detected = detect(current, current.release, current.captions)
         if detector is not current.detector:
             with self._publishing:
                 if self.current.release.number == current.release.number:
@@ -290,19 +288,3 @@ class SnapshotHolder:
 
     def _lately_refused(self, release: Release) -> bool:
         return time.monotonic() - self._refused.get(release.number, -_RETRY_SECONDS) < _RETRY_SECONDS
-
-
-def _detect(
-    before: Snapshot | None, release: Release, captions: Mapping[str, VectorSet]
-) -> tuple[Detector, dict[str, tuple[int, int]]]:
-    """A detector of these languages, and what it knows each of them from; nothing is counted twice."""
-    detector = Detector() if before is None else before.detector
-    detected = {} if before is None else {tag: seen for tag, seen in before.detected.items() if tag in captions}
-    for tag, found in captions.items():
-        version, count = detected.get(tag, (-1, 0))
-        small, large = sorted((count, found.count))
-        if version != release.languages[tag] or large > _DETECTOR_GROWTH * small:
-            texts = found.texts()
-            detector = detector.with_language(tag, texts[:: -(-len(texts) // _DETECTOR_TEXTS) or 1])
-            detected[tag] = (release.languages[tag], found.count)
-    return detector, detected
