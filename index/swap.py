@@ -49,7 +49,7 @@ class SnapshotHolder:
         self._opener = Opener(encoder, registry, gallery, root, engine or FaissEngine())
         self._current: Snapshot | None = None
         self._before: Sets = {}  # of the release served before, so that going back opens nothing
-        self._opening = Lock()  # one release is opened at a time; takes long, blocks no change of the gallery
+        self._opening = RLock()  # one release is opened at a time; takes long, blocks no change of the gallery
         self._publishing = RLock()
         self._refused: dict[int, float] = {}  # when a release could not be opened
         self._compactor = ThreadPoolExecutor(1, thread_name_prefix="compactor")
@@ -117,16 +117,17 @@ class SnapshotHolder:
 
         A release that cannot be opened is not served: the old one goes on, `degraded`, and it is tried again later.
         """
-        before = self._current
-        if before is None:
-            return self.start()
-        serving = self._registry.releases.serving()
-        if serving.number != before.release.number and not self._lately_refused(serving):
-            self._move_to(serving)
-        else:
-            self._follow()
-        self._detect_again()
-        return self._current is not before
+        with self._opening:
+            before = self._current
+            if before is None:
+                return self.start()
+            serving = self._registry.releases.serving()
+            if serving.number != before.release.number and not self._lately_refused(serving):
+                self._move_to(serving)
+            else:
+                self._follow()
+            self._detect_again()
+            return self._current is not before
 
     def verify(self) -> list[str]:
         """Hash again every file that the served snapshot stands on; one sentence for each that differs."""
@@ -163,7 +164,7 @@ class SnapshotHolder:
     # --- compaction ---------------------------------------------------------------------------------------------------
 
     def compact(self, at: int = COMPACT_AT) -> int:
-        """Fold every overlay of more than `at` entries into a new generation; returns how many. Blocks only its caller."""
+        """Fold every overlay of more than `at` entries into a new generation; returns how many. Blocks nobody else."""
         with self._compacting:
             due = [identity for identity, found in self._sets(self.current).items() if found.overlay_size > at]
             for identity in due:

@@ -140,7 +140,8 @@ class VectorSet:
 
     def texts(self) -> list[str]:
         """The texts of all entries."""
-        return [entry.text for entry in self.live()[0]]
+        kept = [entry.text for row, entry in enumerate(self.base.entries) if row not in self.removed]
+        return kept + [entry.text for entry in self.overlay.entries]
 
     def live(self) -> tuple[list[Entry], Matrix]:
         """All entries that can be found, sorted, and their vectors: what a compaction writes."""
