@@ -87,6 +87,7 @@ def build(settings: Settings, open_encoder: Callable[[Settings], Encoder], metri
         pictures=picture_lane(encoder, settings, metrics),
         writes=write_lane(settings),
     )
+    encoder.texts([(encoder.base_view, "the first call allocates, and takes a hundred times as long")])
     metrics.watch(lambda: _measured(context))
     if not holder.start():
         _log.error("no release can be verified; /readyz says why, and it is tried again")

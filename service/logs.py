@@ -26,11 +26,13 @@ class JsonLines(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send everything of at least `level` to standard error; uvicorn's access log, which holds URLs, is silent."""
+    """Send our lines of at least `level`, and warnings of others, to standard error; uvicorn's URLs to nowhere."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level.upper())
+    root.setLevel(logging.WARNING)  # of others; open_clip, for one, tells paths at INFO
+    for ours in ("pictoglot", "service", "index", "model"):
+        logging.getLogger(ours).setLevel(level.upper())
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a line for each malformed body

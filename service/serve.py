@@ -15,7 +15,7 @@ from service.app import admin_key, create_app
 from service.settings import Settings
 
 _FAILED = 1
-_HEADER_BYTES = 32 << 10  # request line and headers; beyond: 400 from the parser
+HEADER_BYTES = 32 << 10  # request line and headers; beyond: 400 from the parser
 _GRACE = 5.0  # seconds beyond a request's own deadline until a stop cuts it
 _log = logging.getLogger("pictoglot.serve")
 
@@ -71,7 +71,7 @@ async def _serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         http="h11",  # httptools reads headers without an end
-        h11_max_incomplete_event_size=_HEADER_BYTES,
+        h11_max_incomplete_event_size=HEADER_BYTES,
         ws="none",
         lifespan="on",
         log_config=None,

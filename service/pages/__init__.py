@@ -1,0 +1,63 @@
+"""Serves the page: its files from the package, kept in memory, under a strict policy. Knows nothing of what it shows."""
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
+
+from model.errors import NotFound
+from service.errors import problem
+
+_TYPES = {
+    "css": "text/css; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+# Only this server's own files and answers; `blob:` shows a picture that was dropped, or one fetched with a key.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",  # asked again each time, answered 304: a new release shows at once
+}
+
+
+@dataclass(frozen=True)
+class _File:
+    content: bytes
+    media_type: str
+    etag: str
+
+
+def mount(app: FastAPI) -> None:
+    """Add `/` and `/static/{name}`; they need no key, for they hold no data."""
+    kept = {entry.name: _file(entry.name, entry.read_bytes()) for entry in (files(__name__) / "static").iterdir()}
+
+    async def page(request: Request) -> Response:
+        return _answer(request, kept["index.html"])
+
+    async def static(request: Request) -> Response:
+        found = kept.get(request.path_params["name"])
+        return problem(request.state.request_id, NotFound("no such path")) if found is None else _answer(request, found)
+
+    app.add_route("/", page, include_in_schema=False)
+    app.add_route("/static/{name}", static, include_in_schema=False)
+
+
+def _file(name: str, content: bytes) -> _File:
+    return _File(content, _TYPES[name.rpartition(".")[2]], f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+
+
+def _answer(request: Request, file: _File) -> Response:
+    headers = {**_HEADERS, "ETag": file.etag}
+    if file.etag in [one.strip() for one in request.headers.get("if-none-match", "").split(",")]:
+        return Response(status_code=304, headers=headers)
+    return Response(file.content, media_type=file.media_type, headers=headers)

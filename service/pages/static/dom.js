@@ -1,0 +1,65 @@
+// Small helpers for elements, numbers and times. Asks the server for nothing.
+
+/** An element: `make("p", {class: "x", onclick: f}, "text", other)`; null and false children are left out. */
+export function make(tag, properties = {}, ...children) {
+  const svg = ["svg", "path"].includes(tag);
+  const element = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name.startsWith("--")) element.style.setProperty(name, value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+export const byId = (id) => document.getElementById(id);
+
+/** Show these children in place of what was there; hide the element when there are none. */
+export function fill(element, ...children) {
+  const kept = children.flat(Infinity).filter(Boolean);
+  element.replaceChildren(...kept);
+  element.hidden = kept.length === 0;
+}
+
+export const whole = (number) => new Intl.NumberFormat("en").format(number);
+export const percent = (share) => (share * 100).toFixed(1);
+export const plural = (count, one, many = `${one}s`) => `${whole(count)} ${count === 1 ? one : many}`;
+
+/** Signed points with a true minus. */
+export function points(difference) {
+  const shown = (difference * 100).toFixed(1);
+  if (Number(shown) === 0) return "±0.0";
+  return difference < 0 ? `−${shown.slice(1)}` : `+${shown}`;
+}
+
+export function time(iso) {
+  if (!iso) return "";
+  const at = new Date(iso);
+  const shown = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" }).format(at);
+  return make("time", { datetime: iso, title: at.toISOString() }, shown);
+}
+
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined) return "";
+  if (seconds < 60) return `${Math.max(1, Math.round(seconds))} s`;
+  if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
+}
+
+export function bytes(count) {
+  if (count < 1e6) return `${Math.max(1, Math.round(count / 1e3))} kB`;
+  return `${(count / 1e6).toFixed(1)} MB`;
+}
+
+/** A bar of a share 0..1 with its number beside it; a dash where nothing was measured. */
+export function bar(share, label) {
+  if (typeof share !== "number") return make("span", { class: "none" }, "–");
+  return make(
+    "span",
+    { class: "bar", title: label },
+    make("span", { class: "track", "aria-hidden": "true" }, make("span", { class: "filled", "--share": share })),
+    make("span", { class: "number" }, percent(share)),
+  );
+}

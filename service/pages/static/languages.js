@@ -1,0 +1,120 @@
+// The learned languages: asked once and kept, their picker, and their table with R@1 and roll back.
+
+import { all, ask } from "/static/api.js";
+import { bar, byId, fill, make, time, whole } from "/static/dom.js";
+import { heatMap } from "/static/heat.js";
+import { rollBack } from "/static/rollback.js";
+import { sorry, waiting } from "/static/parts.js";
+
+export const learned = { items: [], shared: null, release: null };
+const watchers = [];
+export const onLanguages = (watcher) => watchers.push(watcher);
+
+/** Ask which languages are learned, and tell everybody who shows them. */
+export async function refresh() {
+  const answer = await ask("/v1/languages");
+  const items = [...answer.items].sort((a, b) => a.version - b.version || a.language.localeCompare(b.language));
+  Object.assign(learned, { items, shared: answer.shared_version, release: answer.release });
+  for (const watcher of watchers) watcher();
+}
+
+const known = (tag) => learned.items.find((item) => item.language === tag);
+
+/** Name and direction of any tag: as the server told for learned ones, as the browser knows for others. */
+export function named(tag) {
+  const item = known(tag);
+  if (item) return { name: item.name, native: item.native_name, direction: item.direction };
+  return { name: browserName("en", tag), native: browserName(tag, tag), direction: "auto" };
+}
+
+function browserName(inLanguage, tag) {
+  try {
+    return new Intl.DisplayNames([inLanguage], { type: "language", fallback: "none" }).of(tag) ?? tag;
+  } catch {
+    return tag;
+  }
+}
+
+/** The native name, marked up for its own language and direction. */
+export const native = (tag, more = {}) =>
+  make("bdi", { lang: tag, dir: named(tag).direction, ...more }, named(tag).native);
+
+/** The picker beside the search field; keeps what was chosen. */
+export function fillPicker(select) {
+  const chosen = select.value || "auto";
+  const option = ({ language, name, native_name: own, direction }) =>
+    make("option", { value: language, lang: language, dir: direction }, own === name ? own : `${own} · ${name}`);
+  fill(
+    select,
+    make("option", { value: "auto" }, "Detect the language"),
+    make("optgroup", { label: "Learned" }, learned.items.map(option)),
+    make("option", { value: "shared" }, "Shared table (any)"),
+  );
+  select.value = chosen;
+  if (!select.value) select.value = "auto";
+}
+
+/** Draw the table and the heat map. */
+export async function drawLanguages() {
+  const body = byId("languages-body");
+  const heat = byId("heat-body");
+  if (!learned.items.length) fill(body, waiting("Asking for the languages"));
+  try {
+    await refresh();
+    fill(body, table());
+  } catch (problem) {
+    fill(body, sorry(problem));
+    return;
+  }
+  try {
+    fill(heat, heatMap(await all("/v1/versions"), named, native));
+  } catch (problem) {
+    fill(heat, sorry(problem));
+  }
+}
+
+function table() {
+  const columns = ["Language", "Version", "Captions", "Text → picture", "Picture → text", "Learned", ""];
+  const head = columns.map((name) =>
+    name ? make("th", { scope: "col" }, name) : make("td", {}, make("span", { class: "unseen" }, "Actions")),
+  );
+  return make(
+    "div",
+    { class: "scroll" },
+    make(
+      "table",
+      { class: "languages" },
+      make("thead", {}, make("tr", {}, head)),
+      make("tbody", {}, learned.items.map(row)),
+    ),
+  );
+}
+
+function row(item) {
+  const { language, name, version, captions, report } = item;
+  const base = version === 0;
+  const cell = (label, ...content) => make("td", { "data-label": label }, ...content);
+  const shared = learned.shared === version ? make("span", { class: "tag", title: "Text of unknown language is read by this version" }, "shared") : null;
+  return make(
+    "tr",
+    { "data-language": language },
+    make("th", { scope: "row" }, native(language, { class: "native" }), make("span", { class: "gloss" }, `${name} · ${language}`)),
+    cell("Version", whole(version), base ? make("span", { class: "tag" }, "base") : null, shared),
+    cell("Captions", whole(captions)),
+    cell("Text → picture", bar(report?.t2i?.["R@1"], recallLabel(report, "t2i"))),
+    cell("Picture → text", bar(report?.i2t?.["R@1"], recallLabel(report, "i2t"))),
+    cell("Learned", base ? "from the start" : time(item.learned_at)),
+    make(
+      "td",
+      { class: "act" },
+      base ? null : make("button", { type: "button", class: "quiet", onclick: () => rollBack(item, drawLanguages), "aria-label": `Roll back ${name}` }, "Roll back …"),
+    ),
+  );
+}
+
+function recallLabel(report, direction) {
+  const found = report?.[direction];
+  if (!found || typeof found["R@1"] !== "number") return "not measured";
+  const parts = Object.entries(found).filter(([, value]) => typeof value === "number");
+  return `${parts.map(([name, value]) => `${name} ${(value * 100).toFixed(1)}`).join(", ")} of ${whole(report.pairs ?? 0)} pairs`;
+}

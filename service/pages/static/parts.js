@@ -1,0 +1,65 @@
+// What every part of the page shows alike: waiting, trouble, emptiness, dialogs. Asks the server for nothing.
+
+import { byId, fill, make } from "/static/dom.js";
+import { key, onKeyNeeded } from "/static/api.js";
+
+export const waiting = (what) => make("p", { class: "waiting", role: "status" }, `${what} …`);
+
+export const nothing = (title, ...hints) =>
+  make("div", { class: "nothing" }, make("p", { class: "big" }, title), hints.map((hint) => make("p", {}, hint)));
+
+/** A refusal as a sentence, with its places, and the request's id for who reads the log. */
+export function sorry(problem) {
+  const places = problem.places ?? [];
+  return make(
+    "div",
+    { class: "sorry" },
+    make("p", {}, problem.message),
+    places.length ? make("ul", {}, places.map((place) => make("li", {}, place))) : null,
+    problem.request ? make("p", { class: "fine" }, `${problem.code} · request ${problem.request}`) : null,
+  );
+}
+
+/** Show `content(close)` as a modal dialog; resolves to what `close` was called with, false when dismissed. */
+export function dialog(title, content, kind = "") {
+  const element = byId("dialog");
+  if (element.open) element.close();
+  return new Promise((resolve) => {
+    let result = false;
+    const close = (value) => {
+      result = value;
+      element.close();
+    };
+    element.className = kind;
+    element.addEventListener("close", () => resolve(result), { once: true });
+    element.onclick = (event) => event.target === element && close(false);
+    const shut = make("button", { type: "button", class: "shut", "aria-label": "Close", onclick: () => close(false) }, "×");
+    fill(element, make("h2", { id: "dialog-title" }, title), shut, content(close));
+    element.showModal();
+  });
+}
+
+/** Ask for a key; true when one was given. It is kept for this tab alone. */
+export function askKey(problem) {
+  const why = problem
+    ? problem.message
+    : key.get() ? "A key is kept for this tab. Give another, or an empty one to forget it." : "No key is kept in this tab.";
+  return dialog("Key", (close) => {
+    const field = make("input", { type: "password", id: "key", autocomplete: "off", spellcheck: "false", "aria-describedby": "key-why" });
+    const keep = (event) => {
+      event.preventDefault();
+      key.set(field.value.trim());
+      close(field.value.trim() !== "");
+    };
+    return make(
+      "form",
+      { class: "key", onsubmit: keep },
+      make("p", { id: "key-why" }, why),
+      make("label", { class: "entry" }, "API key", field),
+      make("p", { class: "hint" }, "The admin key is printed where the server was started. It stays in this tab and is forgotten with it."),
+      make("div", { class: "actions" }, make("button", { type: "submit", class: "main" }, "Use this key")),
+    );
+  });
+}
+
+onKeyNeeded(askKey);

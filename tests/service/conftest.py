@@ -1,0 +1,19 @@
+"""One service for a whole module: most tests only ask."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.service.harness import Service, running
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """With three pictures that have captions in English and in German, which was learned."""
+    with running(tmp_path_factory.mktemp("home")) as service:
+        service.learn("de")
+        for number, (english, german) in enumerate([("a red apple", "ein roter Apfel"), ("a dog", "ein Hund")]):
+            assert service.put(f"p{number}", en=[english], de=[german]).status_code == 201
+        assert service.put("p9", en=["a blue car on the road"]).status_code == 201
+        service.context.holder.refresh()
+        yield service

@@ -1,0 +1,192 @@
+"""A real server in a thread, over the weightless encoder, and the assertions that every refusal is held to."""
+
+import hashlib
+import io
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+from PIL import Image, ImageDraw
+
+from model.registry import Registry, Version
+from service.app import create_app
+from service.context import Context
+from service.serve import HEADER_BYTES
+from service.settings import Settings
+from tests.doubles import WeightlessEncoder
+
+ADMIN_KEY = "admin-key-of-the-tests-0123456789"
+MAX_REFUSAL = 1_024  # bytes of a problem document
+
+
+class Service:
+    """A running service: `http` asks without a key, `admin` with the admin key."""
+
+    def __init__(self, app: FastAPI, port: int) -> None:
+        self.app, self.port = app, port
+        self.url = f"http://127.0.0.1:{port}"
+        self.http = httpx.Client(base_url=self.url, timeout=30)
+        self.admin = httpx.Client(base_url=self.url, timeout=30, headers={"Authorization": f"Bearer {ADMIN_KEY}"})
+
+    @property
+    def context(self) -> Context:
+        context: Context = self.app.state.context
+        return context
+
+    @property
+    def home(self) -> Path:
+        return self.context.settings.home
+
+    def put(self, id: str, data: bytes | None = None, **captions: list[str]) -> httpx.Response:
+        """Put a picture with captions by language."""
+        return self.admin.put(
+            f"/v1/pictures/{id}",
+            files={"picture": ("x", data or picture(sum(id.encode())))},
+            data={"captions": json.dumps(captions)},
+        )
+
+    def search(self, text: object, **more: object) -> httpx.Response:
+        return self.admin.post("/v1/search/pictures", json={"text": text, **more})
+
+    def key(self, scope: str, **more: object) -> str:
+        answer = self.admin.post("/v1/admin/keys", json={"scope": scope, "label": "test", **more})
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["key"])
+
+    def learn(self, tag: str) -> Version:
+        """What a worker would leave behind: a version of the language, promoted and followed by this service."""
+        version = learn(self.context.registry, tag)
+        self.context.holder.refresh()
+        return version
+
+
+def learn(registry: Registry, tag: str, *, move_shared: bool = True) -> Version:
+    """Queue, lease, add a version, promote and finish an expansion of `tag`."""
+    expansion, _ = registry.expansions.submit(
+        kind="learn", language=tag, settings={}, dataset_path="", dataset_sha256="", dataset_bytes=0, actor="test"
+    )
+    lease = registry.expansions.lease(expansion.id, "test")
+    assert lease is not None
+    version = registry.versions.add(
+        expansion=expansion.id,
+        parent=registry.releases.serving().shared,
+        language=tag,
+        folder=f"versions/{expansion.id}",
+        manifest_sha256="0" * 64,
+        rows=1,
+        bytes=1,
+        report={"pairs": 1},
+        fence=lease.fence,
+    )
+    release = registry.releases.promote(
+        expansion=expansion.id, version=version.number, move_shared=move_shared, fence=lease.fence
+    )
+    registry.expansions.succeed(lease, version.number, release.number, {"pairs": 1})
+    return version
+
+
+@contextmanager
+def running(home: Path, encoder: Any = None, **settings: Any) -> Iterator[Service]:
+    """A service on a free port until the block ends."""
+    chosen = Settings(**{"home": home, "admin_key": ADMIN_KEY, "free_bytes": 0, "watch_seconds": 0.1, **settings})
+    app = create_app(chosen, lambda _: encoder or WeightlessEncoder())
+    config = uvicorn.Config(
+        app, port=0, http="h11", h11_max_incomplete_event_size=HEADER_BYTES, ws="none", log_config=None, lifespan="on"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        wait_until(lambda: server.started or not thread.is_alive())
+        service = Service(app, server.servers[0].sockets[0].getsockname()[1])
+        with service.http, service.admin:
+            yield service
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+        assert not thread.is_alive()
+
+
+def wait_until(reached: Any, seconds: float = 20.0) -> None:
+    """Poll until `reached()` is true."""
+    until = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.01)
+
+
+def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The one shape of every refusal: reliability.md section 3."""
+    assert response.status_code == status, response.text[:500]
+    assert response.headers["content-type"] == "application/problem+json"
+    assert len(response.content) <= MAX_REFUSAL or code == "dataset_invalid", len(response.content)
+    body: dict[str, Any] = response.json()
+    assert body["code"] == code, body
+    assert body["status"] == status
+    assert {"type", "title", "status", "detail", "code", "request_id", "errors"} <= set(body)
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert all(set(place) == {"location", "code"} for place in body["errors"])
+    assert ("retry-after" in response.headers) == (status in (429, 503))
+    return body
+
+
+def fingerprint(service: Service) -> str:
+    """Everything that a refused request must leave as it was: files, expansions, keys, release, gallery."""
+    registry = service.context.registry
+    facts: list[object] = [
+        sorted((str(path.relative_to(service.home)), _size(path)) for path in service.home.rglob("*") if _counts(path)),
+        registry.expansions.list(),
+        registry.keys.list(),
+        registry.releases.list(),
+        registry.versions.list(),
+        service.context.gallery.change(),
+        service.context.gallery.ids(),
+        service.context.holder.current.release.number,
+    ]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+@contextmanager
+def assert_state_unchanged(service: Service) -> Iterator[None]:
+    """The block changes nothing."""
+    before = fingerprint(service)
+    yield
+    assert fingerprint(service) == before
+
+
+def picture(seed: int = 0, side: int = 48, format: str = "PNG", **save: Any) -> bytes:
+    """An encoded picture of four coloured quarters, other ones for each seed."""
+    buffer = io.BytesIO()
+    motif(seed, side).save(buffer, format, **save)
+    return buffer.getvalue()
+
+
+def motif(seed: int = 0, side: int = 48) -> Image.Image:
+    """An RGB picture without symmetry."""
+    image = Image.new("RGB", (side, side), _colour(seed, 0))
+    draw = ImageDraw.Draw(image)
+    half = side // 2
+    for place, corner in enumerate(((half, 0), (0, half), (half, half)), start=1):
+        draw.rectangle((*corner, corner[0] + half - 1, corner[1] + half - 1), fill=_colour(seed, place))
+    return image
+
+
+def _colour(seed: int, place: int) -> tuple[int, int, int]:
+    red, green, blue = hashlib.sha256(f"{seed}/{place}".encode()).digest()[:3]
+    return red, green, blue
+
+
+def _counts(path: Path) -> bool:
+    """Empty folders and SQLite's own files say nothing."""
+    return path.is_file() and not path.name.startswith("registry.db")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size

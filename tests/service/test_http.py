@@ -1,0 +1,292 @@
+"""Requests that no client should send: rows H1 to H15 of reliability.md section 4.3, against a real server."""
+
+import json
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.doubles import WeightlessEncoder, WeightlessTexts, WeightlessView
+from tests.service.harness import (
+    ADMIN_KEY,
+    Service,
+    assert_problem,
+    assert_state_unchanged,
+    picture,
+    running,
+    wait_until,
+)
+
+SEARCH = "/v1/search/pictures"
+AUTHORISED = f"Host: x\r\nAuthorization: Bearer {ADMIN_KEY}\r\n"
+
+
+def post(service: Service, body: bytes, content_type: str | None = "application/json") -> httpx.Response:
+    headers = {"Content-Type": content_type} if content_type else {}
+    return service.admin.post(SEARCH, content=body, headers=headers)
+
+
+def raw(service: Service, request: bytes, seconds: float = 5.0) -> bytes:
+    """What the server says to these very bytes, until it closes or says no more."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=seconds) as connection:
+        connection.sendall(request)
+        answer = b""
+        try:
+            while part := connection.recv(65_536):
+                answer += part
+        except (TimeoutError, ConnectionResetError):
+            pass
+        return answer
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"text": "\xff"}', '{"text": "cat"}'.encode("utf-16"), '{"text": "cat"}'.encode("utf-16-le")]
+)
+def test_another_encoding_than_utf8_is_refused(service: Service, body: bytes) -> None:  # H1
+    assert_problem(post(service, body), 400, "invalid_encoding")
+
+
+@pytest.mark.parametrize("body", [b"[" * 60_000, b'{"text": "a",}', b'{"text": "a"}{}', b"", b"\xef\xbb\xbf{}", b"{'a':1}"])
+def test_what_is_not_json_is_malformed(service: Service, body: bytes) -> None:  # H2
+    assert_problem(post(service, body), 400, "malformed_json")
+
+
+@pytest.mark.parametrize("body", [b'{"text":"a","text":"b"}', b'{"text":"a","colour":1}', b"[]", b'"text"', b"{}", b"null"])
+def test_json_of_another_shape_is_refused(service: Service, body: bytes) -> None:  # H4
+    assert_problem(post(service, body), 422, "invalid_request")
+
+
+def test_a_refusal_never_says_the_input_back(service: Service) -> None:
+    secret = "s3cr3t-" + "x" * 2_000
+    answer = post(service, json.dumps({"text": "a", secret: secret, "limit": secret}).encode())
+    assert_problem(answer, 422, "invalid_request")
+    assert "s3cr3t" not in answer.text
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/json; charset=latin-1", "application/xml", "///"])
+def test_another_media_type_is_refused(service: Service, kind: str | None) -> None:  # H5
+    assert_problem(post(service, b'{"text": "cat"}', kind), 415, "unsupported_media_type")
+
+
+FILE = b'--b\r\nContent-Disposition: form-data; name="picture"; filename="x"\r\n\r\n' + picture() + b"\r\n"
+FIELD = b'--b\r\nContent-Disposition: form-data; name="captions"\r\n\r\n{}\r\n'
+MANGLED: dict[str, tuple[str, bytes]] = {
+    "no boundary": ("multipart/form-data", FILE + b"--b--\r\n"),
+    "wrong boundary": ("multipart/form-data; boundary=c", FILE + b"--b--\r\n"),
+    "boundary of 10 kB": ("multipart/form-data; boundary=" + "b" * 10_000, FILE + b"--b--\r\n"),
+    "cut before the end": ("multipart/form-data; boundary=b", FILE),
+    "cut in the file": ("multipart/form-data; boundary=b", FILE[:150]),
+    "too many fields": ("multipart/form-data; boundary=b", FIELD * 1_001 + FILE + b"--b--\r\n"),
+    "a field twice": ("multipart/form-data; boundary=b", FIELD * 2 + FILE + b"--b--\r\n"),
+    "part header of 1 MB": (
+        "multipart/form-data; boundary=b",
+        b"--b\r\nX-Long: " + b"x" * (1 << 20) + b"\r\n" + FILE[5:] + b"--b--\r\n",
+    ),
+    "preamble of 1 MB": ("multipart/form-data; boundary=b", b"x" * (1 << 20) + b"\r\n" + FILE + b"--b--\r\n"),
+    "empty lines of 1 MB": ("multipart/form-data; boundary=b", b"\r\n" * (1 << 19) + FILE[:70]),
+    "no name": ("multipart/form-data; boundary=b", FILE.replace(b'name="picture"; ', b"") + b"--b--\r\n"),
+    "no disposition": ("multipart/form-data; boundary=b", FILE.replace(b"Content-Disp", b"X-Disp") + b"--b--\r\n"),
+    "two files": ("multipart/form-data; boundary=b", FILE * 2 + b"--b--\r\n"),
+    "a file of another name": ("multipart/form-data; boundary=b", FILE.replace(b"picture", b"image") + b"--b--\r\n"),
+    "no file": ("multipart/form-data; boundary=b", FIELD + b"--b--\r\n"),
+    "empty": ("multipart/form-data; boundary=b", b""),
+    "a field that is not utf-8": ("multipart/form-data; boundary=b", FIELD.replace(b"{}", b"\xff") + b"--b--\r\n"),
+}
+
+
+@pytest.mark.parametrize("case", MANGLED)
+def test_a_mangled_form_is_refused_quickly(service: Service, case: str) -> None:  # H6
+    kind, body = MANGLED[case]
+    with assert_state_unchanged(service):
+        before = time.process_time()
+        answer = service.admin.put("/v1/pictures/mangled", content=body, headers={"Content-Type": kind})
+        assert time.process_time() - before < 1.0  # 200 ms, with the client in the same process
+    assert answer.status_code in {400, 422}, answer.text
+    assert answer.json()["code"] in {"malformed_multipart", "invalid_request", "invalid_encoding"}
+
+
+def test_the_form_that_was_mangled_is_fine(service: Service) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    answer = service.admin.put("/v1/pictures/fine", content=FIELD + FILE + b"--b--\r\n", headers=headers)
+    assert answer.status_code == 201
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_of_one_byte_too_many_is_refused(service: Service, chunked: bool) -> None:  # H7
+    limit = service.context.settings.json_bytes
+    for size, status in ((limit, 422), (limit + 1, 413)):
+        body = b'{"text": "' + b"a" * (size - 12) + b'"}'
+        answer = service.admin.post(
+            SEARCH, content=iter([body]) if chunked else body, headers={"Content-Type": "application/json"}
+        )
+        assert_problem(answer, status, "text_too_long" if status == 422 else "body_too_large")
+
+
+def test_a_content_length_that_is_too_small_makes_two_bad_requests(service: Service) -> None:  # H7
+    body = b'{"text": "' + b"a" * 70_000 + b'"}'
+    head = f"POST {SEARCH} HTTP/1.1\r\n{AUTHORISED}Content-Type: application/json\r\nContent-Length: 10\r\n\r\n"
+    answers = raw(service, head.encode() + body, seconds=2)
+    assert b"HTTP/1.1 400" in answers
+    assert b"HTTP/1.1 200" not in answers
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with short deadlines."""
+    with running(tmp_path_factory.mktemp("home"), body_seconds=0.5, dataset_seconds=0.5) as service:
+        yield service
+
+
+@pytest.mark.parametrize("path", [SEARCH, "/v1/pictures"])
+def test_a_body_that_trickles_is_cut_at_its_deadline(hasty: Service, path: str) -> None:  # H8
+    head = f"POST {path} HTTP/1.1\r\n{AUTHORISED}Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 60\r\n\r\n"
+    with assert_state_unchanged(hasty), socket.create_connection(("127.0.0.1", hasty.port), timeout=5) as connection:
+        connection.sendall(head.encode())
+        started = time.monotonic()
+        answer = b""
+        while time.monotonic() < started + 3 and not answer:
+            connection.sendall(b"-")
+            connection.settimeout(0.1)
+            try:
+                answer = connection.recv(65_536)
+            except TimeoutError:
+                continue
+        assert b"408" in answer.split(b"\r\n")[0]
+        assert b"body_timeout" in answer
+        connection.settimeout(5)
+        assert connection.recv(1) == b""  # closed
+
+
+class SlowEncoder(WeightlessEncoder):
+    """Takes a moment, and counts the texts that it was given."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.seconds = 0.0
+
+    def texts(self, items: Any, batch: int = 256) -> WeightlessTexts:
+        self.seen += [text for _, text in items]
+        time.sleep(self.seconds)
+        return super().texts(items)
+
+
+def test_the_work_of_a_client_that_left_is_dropped(tmp_path: Path) -> None:  # H9
+    encoder = SlowEncoder()
+    with running(tmp_path, encoder) as service:
+        encoder.seconds = 0.4
+        for text in ("first", "second"):  # the second waits behind the first
+            body = json.dumps({"text": text}).encode()
+            head = f"POST {SEARCH} HTTP/1.1\r\n{AUTHORISED}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection = socket.create_connection(("127.0.0.1", service.port))
+            connection.sendall(head.encode() + body)
+            wait_until(lambda: "first" in encoder.seen)
+            time.sleep(0.05)
+            if text == "second":
+                connection.close()
+            else:
+                kept = connection
+        wait_until(lambda: service.context.texts.depth == 0)
+        assert kept.recv(20).startswith(b"HTTP/1.1 200")
+        kept.close()
+        encoder.seconds = 0.0
+        assert service.search("third").status_code == 200
+        assert "second" not in encoder.seen
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(service: Service) -> None:  # H9
+    head = f"POST /v1/languages HTTP/1.1\r\n{AUTHORISED}Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 5000000\r\n\r\n"
+    part = b'--b\r\nContent-Disposition: form-data; name="dataset"; filename="x"\r\n\r\n' + bytes(3_000_000)
+    with assert_state_unchanged(service):
+        with socket.create_connection(("127.0.0.1", service.port)) as connection:
+            connection.sendall(head.encode() + part)
+            wait_until(lambda: any((service.home / "uploads").rglob("dataset")))
+        wait_until(lambda: not any((service.home / "uploads").iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers"),
+    [
+        (f"GET /livez?{'a' * 64_000} HTTP/1.1", ""),
+        ("GET /livez HTTP/1.1", "X-Long: " + "x" * 100_000 + "\r\n"),
+        ("GET /livez HTTP/1.1", "".join(f"X-{n}: 1\r\n" for n in range(1_000))),
+        ("GET /livez HTTP/9.9.9", ""),
+        ("NONSENSE", ""),
+    ],
+)
+def test_a_request_that_the_parser_cannot_bear_is_refused(service: Service, request_line: str, headers: str) -> None:  # H10
+    answer = raw(service, f"{request_line}\r\nHost: x\r\n{headers}\r\n".encode(), seconds=2)
+    assert answer.split(b" ")[1] in {b"400", b"414", b"431"}, answer[:200]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nothing", 404, "not_found"),
+        ("GET", "/v1", 404, "not_found"),
+        ("GET", "//", 404, "not_found"),
+        ("GET", "/v1/%2e%2e/livez", 404, "not_found"),
+        ("GET", "/%00", 404, "not_found"),
+        ("GET", "/v1/languages/", 404, "not_found"),
+        ("GET", "/V1/LANGUAGES", 404, "not_found"),
+        ("DELETE", "/v1/languages", 405, "method_not_allowed"),
+        ("OPTIONS", "/v1/languages", 405, "method_not_allowed"),
+        ("TRACE", "/v1/languages", 405, "method_not_allowed"),
+        ("PUT", "/livez", 405, "method_not_allowed"),
+    ],
+)
+def test_unknown_paths_and_methods_get_our_own_body(
+    service: Service, method: str, path: str, status: int, code: str
+) -> None:  # H11
+    assert_problem(service.admin.request(method, path), status, code)
+
+
+def test_head_gets_the_status_alone(service: Service) -> None:  # H11
+    answer = service.admin.head("/v1/languages")
+    assert (answer.status_code, answer.content) == (405, b"")
+
+
+def test_what_a_client_says_about_itself_changes_no_link(service: Service) -> None:  # H12
+    headers = {"Host": "evil.example", "X-Forwarded-For": "1.2.3.4", "X-Forwarded-Host": "evil.example"}
+    answer = service.admin.get("/v1/pictures", headers=headers)
+    assert answer.status_code == 200
+    assert "evil" not in answer.text + str(answer.headers)
+
+
+class BrokenEncoder(WeightlessEncoder):
+    """Fails on one text, and gives no numbers for another."""
+
+    def texts(self, items: Any, batch: int = 256) -> WeightlessTexts:
+        if any(text == "fail" for _, text in items):
+            raise RuntimeError("with a secret of /etc")
+        encoded = super().texts(items)
+        for vector, (_, text) in zip(encoded.vectors, items, strict=True):
+            if text == "nan":
+                vector[:] = np.nan
+        return encoded
+
+
+@pytest.mark.parametrize("text", ["fail", "nan"])
+def test_an_unforeseen_failure_is_500_and_tells_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:  # H14, H15
+    assert WeightlessView(0).version == 0
+    with running(tmp_path, BrokenEncoder()) as service, caplog.at_level(logging.ERROR, logger="pictoglot.errors"):
+        answer = service.search(text)
+        body = assert_problem(answer, 500, "internal_error")
+        assert "secret" not in answer.text
+        assert body["request_id"] in {getattr(record, "request_id", "") for record in caplog.records}
+        assert 'status="500"' in service.http.get("/metrics").text
+        assert service.search("fine").status_code == 200
+
+
+def test_a_request_id_is_taken_over_when_it_is_harmless(service: Service) -> None:
+    taken = service.http.get("/livez", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"]
+    assert taken == "abc-1"
+    other = service.http.get("/livez", headers={"X-Request-ID": "a b\t{}"}).headers["x-request-id"]
+    assert len(other) == 32

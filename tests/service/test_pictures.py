@@ -1,0 +1,294 @@
+"""Pictures that are uploaded: rows P1 to P14 of reliability.md section 4.2, and what becomes of the good ones."""
+
+import io
+import json
+import os
+import random
+import signal
+import struct
+import zlib
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.doubles import picture_vector
+from tests.service.harness import Service, assert_problem, assert_state_unchanged, motif, picture
+
+PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, *extra: bytes) -> bytes:
+    """A tiny file that claims a size: grey, all zero."""
+    rows = zlib.compress(b"\0" * min((width + 1) * height, 1 << 16))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width & 0xFFFFFFFF, height & 0xFFFFFFFF, 8, 0, 0, 0, 0))
+    return PNG_HEAD + head + b"".join(extra) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def post(service: Service, data: bytes, **more: str) -> httpx.Response:
+    return service.admin.post("/v1/pictures", files={"picture": ("x.jpg", data, "image/jpeg")}, data=more)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"x",
+        b"only text, and more of it than any header has",
+        b"<html></html>",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"%PDF-1.7\n",
+        b"PK\x03\x04" + bytes(30),
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n",
+        b"SIMPLE  =                    T" + b" " * 2850,
+        b"II*\0\x08\0\0\0",
+        picture(format="GIF"),
+        picture(format="BMP"),
+    ],
+)
+def test_another_format_is_refused_whatever_its_name_says(service: Service, data: bytes) -> None:  # P1
+    with assert_state_unchanged(service):
+        assert_problem(post(service, data), 415, "unsupported_picture_format")
+
+
+def test_an_empty_file_is_refused(service: Service) -> None:  # P1
+    with assert_state_unchanged(service):
+        assert_problem(post(service, b""), 422, "picture_corrupt")
+
+
+def test_a_picture_cut_short_is_refused(service: Service) -> None:  # P2; each percent: tests/index
+    data = picture(format="JPEG")
+    with assert_state_unchanged(service):
+        for share in (10, 50, 90, 98):
+            assert_problem(post(service, data[: len(data) * share // 100]), 422, "picture_corrupt")
+
+
+@pytest.mark.parametrize("side", [13_300, 30_000, 2**31])
+def test_a_decompression_bomb_is_refused_from_its_header(service: Service, side: int) -> None:  # P3, P4
+    answer = post(service, png(side, side))
+    assert answer.status_code == 422
+    assert answer.json()["code"] in {"picture_too_many_pixels", "picture_bad_dimensions", "picture_corrupt"}
+
+
+def test_the_bombs_that_pillow_would_load_have_too_many_pixels(service: Service) -> None:  # P3
+    assert_problem(post(service, png(5_000, 5_000)), 422, "picture_too_many_pixels")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 10_000), (15, 15), (2_000, 16)])
+def test_odd_dimensions_are_refused(service: Service, width: int, height: int) -> None:  # P5
+    assert_problem(post(service, png(width, height)), 422, "picture_bad_dimensions")
+
+
+def test_a_text_bomb_in_a_picture_is_refused(service: Service) -> None:  # P6
+    bomb = chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(200 << 20), 9))
+    assert_problem(post(service, png(64, 64, bomb)), 422, "picture_corrupt")
+
+
+def test_an_animation_is_refused(service: Service) -> None:  # P6
+    buffer = io.BytesIO()
+    frames = [motif(seed) for seed in range(4)]
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:])
+    assert_problem(post(service, buffer.getvalue()), 422, "picture_animated")
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "I;16", "P", "L", "RGBA", "LA"])
+def test_every_way_to_store_colours_is_read(service: Service, mode: str) -> None:  # P7
+    image = Image.new("I;16", (48, 48), 30_000) if mode == "I;16" else motif(7).convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG" if mode == "CMYK" else "PNG")
+    assert service.put(f"mode-{mode.replace(';', '')}", buffer.getvalue()).status_code in {200, 201}
+
+
+def test_all_rotations_of_a_picture_give_one_vector(service: Service) -> None:  # P7
+    upright = motif(3)
+    turns = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+    for orientation, turn in turns.items():
+        image = upright if turn is None else upright.transpose(turn)
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=95, exif=exif)
+        assert service.put(f"turn-{orientation}", buffer.getvalue()).status_code == 201
+        vector = service.context.holder.current.picture_vector(f"turn-{orientation}")
+        assert float(np.dot(vector, picture_vector(upright))) > 0.99
+
+
+def test_the_stored_picture_has_nothing_of_the_upload_but_its_pixels(service: Service) -> None:  # P8
+    exif = Image.Exif()
+    exif[0x010E] = "described secretly"
+    data = picture(8, format="JPEG", exif=exif) + b"<script>alert(1)</script>"
+    assert service.put("clean", data).status_code == 201
+    stored = service.admin.get("/v1/pictures/clean/content")
+    assert stored.headers["content-type"] == "image/webp"
+    assert stored.content[:4] == b"RIFF"
+    assert b"secretly" not in stored.content
+    assert b"script" not in stored.content
+
+
+def test_the_same_bytes_get_the_same_id(service: Service) -> None:  # P9
+    data = picture(99)
+    first = post(service, data, captions=json.dumps({"en": ["the same"]}))
+    assert first.status_code == 201
+    second = post(service, data)
+    assert second.status_code == 200
+    assert second.json() == first.json()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_picture_above_the_limit_is_refused(service: Service, chunked: bool) -> None:  # P10
+    limit = service.context.settings.picture_bytes
+    boundary = "b" * 20
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="picture"; filename="x"\r\n\r\n'.encode()
+    body = head + bytes(limit + 1) + f"\r\n--{boundary}--\r\n".encode()
+    content = (body[start : start + (1 << 20)] for start in range(0, len(body), 1 << 20)) if chunked else body
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    with assert_state_unchanged(service):
+        answer = service.admin.post("/v1/pictures", content=content, headers=headers)
+        assert_problem(answer, 413, "body_too_large")
+
+
+def test_a_killed_decoder_costs_one_picture_and_the_next_is_fine(service: Service) -> None:  # P11
+    assert service.put("before", picture(50)).status_code == 201
+    for pid in service.context.decoder.pids:
+        os.kill(pid, signal.SIGKILL)
+    assert service.put("after", picture(51)).status_code in {201, 422}
+    assert service.put("after", picture(51)).status_code in {200, 201}
+
+
+def test_mutated_pictures_are_taken_or_refused_but_never_fail(service: Service) -> None:  # P12; 10 000: tests/fuzz
+    random_source = random.Random(1)
+    originals = [picture(60, format=format) for format in ("PNG", "JPEG", "WEBP")]
+    for _ in range(150):
+        data = bytearray(random_source.choice(originals))
+        for _ in range(random_source.randint(1, 10)):
+            data[random_source.randrange(len(data))] = random_source.randrange(256)
+        assert post(service, bytes(data)).status_code in {200, 201, 413, 415, 422}
+
+
+@pytest.mark.parametrize("name", ["../../x", "a" * 10_000, "a\0b", "\u202egnp.exe"])
+def test_a_file_name_has_no_effect(service: Service, name: str) -> None:  # P13
+    disposition = f'form-data; name="picture"; filename="{name}"'.encode()
+    if len(disposition) > 4_000:
+        disposition = disposition[:3_000] + b'"'  # longer headers of a part are refused: H6
+    body = b"--b\r\nContent-Disposition: " + disposition + b"\r\n\r\n" + picture(70) + b"\r\n--b--\r\n"
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    answer = service.admin.put("/v1/pictures/named", content=body, headers=headers)
+    assert answer.status_code in {200, 201}, answer.text
+    assert answer.json()["id"] == "named"
+
+
+@pytest.mark.parametrize("field", ["picture_url", "url", "image"])
+def test_there_is_no_way_to_make_the_server_fetch(service: Service, field: str) -> None:  # P14
+    with assert_state_unchanged(service):
+        assert_problem(post(service, picture(), **{field: "http://127.0.0.1:1/x.png"}), 422, "invalid_request")
+
+
+@pytest.mark.parametrize("id", [".hidden", "a/b", "%C3%A9", "a" * 129, "a%20b", "%00", "a%00", "..%2Fx"])
+def test_an_id_outside_of_the_alphabet_is_refused(service: Service, id: str) -> None:
+    with assert_state_unchanged(service):
+        answer = service.admin.put(f"/v1/pictures/{id}", files={"picture": ("x", picture())})
+        assert answer.status_code in {404, 422}
+        assert answer.json()["code"] in {"invalid_request", "not_found"}
+
+
+@pytest.mark.parametrize("captions", ['{"cy": ["afal"]}', '{"de": ["ok"], "xx": ["?"]}'])
+def test_a_caption_in_a_language_that_is_not_served_is_refused(service: Service, captions: str) -> None:
+    with assert_state_unchanged(service):
+        answer = post(service, picture(80), captions=captions)
+        assert answer.status_code in {404, 422}
+        assert answer.json()["code"] in {"language_not_found", "language_tag_invalid"}
+
+
+@pytest.mark.parametrize("captions", ["[]", '{"en": "a"}', '{"en": [1]}', "{", '{"en": ["a"], "en": ["b"]}', "null"])
+def test_captions_of_another_shape_are_refused(service: Service, captions: str) -> None:
+    with assert_state_unchanged(service):
+        answer = post(service, picture(81), captions=captions)
+        assert answer.json()["code"] in {"invalid_request", "malformed_json"}
+
+
+def test_a_picture_is_found_when_the_answer_arrives_and_gone_when_it_was_deleted(service: Service) -> None:
+    assert service.put("fleeting", picture(90), en=["a fleeting thing"]).status_code == 201
+    assert "fleeting" in found(service)
+    captions = service.admin.post("/v1/search/captions", json={"picture": "fleeting", "languages": ["en"]}).json()
+    assert "a fleeting thing" in [item["caption"] for item in captions["items"]]
+    assert service.admin.delete("/v1/pictures/fleeting").status_code == 204
+    assert "fleeting" not in found(service)
+    assert_problem(service.admin.get("/v1/pictures/fleeting"), 404, "picture_not_found")
+    assert_problem(service.admin.delete("/v1/pictures/fleeting"), 404, "picture_not_found")
+
+
+def test_putting_without_captions_keeps_them_and_an_empty_object_takes_them(service: Service) -> None:
+    service.put("kept", picture(91), en=["kept words"])
+    file = {"picture": ("x", picture(92))}
+    assert service.admin.put("/v1/pictures/kept", files=file).json()["captions"] == {"en": ["kept words"]}
+    answer = service.admin.put("/v1/pictures/kept", files=file, data={"captions": "{}"})
+    assert answer.json()["captions"] == {}
+
+
+def test_captions_are_cleaned_and_said_once(service: Service) -> None:
+    answer = service.put("tidy", picture(93), en=["a  café", "a café", "a café"])
+    assert answer.json()["captions"] == {"en": ["a café"]}
+
+
+def test_the_gallery_is_listed_page_by_page(service: Service) -> None:
+    ids, cursor = [], None
+    while True:
+        page = service.admin.get("/v1/pictures", params={"limit": 2, **({"cursor": cursor} if cursor else {})}).json()
+        ids += [item["id"] for item in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert sorted(ids) == service.context.gallery.ids()
+    assert_problem(service.admin.get("/v1/pictures", params={"cursor": "x"}), 422, "invalid_cursor")
+
+
+def test_content_and_thumbnail_are_cached_by_their_content(service: Service) -> None:
+    service.put("cached", picture(94, side=600))
+    item = service.admin.get("/v1/pictures/cached").json()
+    content = service.admin.get(item["url"])
+    assert "immutable" in content.headers["cache-control"]
+    assert "immutable" not in service.admin.get("/v1/pictures/cached/content").headers["cache-control"]
+    again = service.admin.get(item["url"], headers={"If-None-Match": content.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    thumbnail = service.admin.get("/v1/pictures/cached/thumbnail")
+    assert max(Image.open(io.BytesIO(thumbnail.content)).size) == 256
+    assert thumbnail.headers["etag"] != content.headers["etag"]
+
+
+def test_ten_thousand_ranges_are_ignored(service: Service) -> None:  # H13
+    ranges = "bytes=" + ",".join(f"{n}-{n}" for n in range(3_000))
+    assert service.admin.get("/v1/pictures/p0/content", headers={"Range": ranges}).status_code in {200, 416}
+
+
+def test_a_picture_finds_itself_first(service: Service) -> None:
+    answer = service.admin.post("/v1/search/pictures", files={"picture": ("x", picture(sum(b"p0")))})
+    assert answer.json()["items"][0]["picture"] == "p0"
+    assert answer.json()["language"] is None
+
+
+def test_captions_of_an_upload_come_limit_by_language(service: Service) -> None:
+    answer = service.admin.post(
+        "/v1/search/captions",
+        files={"picture": ("x", picture(sum(b"p0")))},
+        data={"languages": '["de", "en"]', "limit": "1"},
+    ).json()
+    assert [(item["language"], item["rank"]) for item in answer["items"]] == [("de", 1), ("en", 1)]
+    assert set(answer["generations"]) == {"de", "en"}
+    commas = service.admin.post(
+        "/v1/search/captions", files={"picture": ("x", picture())}, data={"languages": "de,en", "limit": "1"}
+    )
+    assert [item["language"] for item in commas.json()["items"]] == ["de", "en"]
+
+
+def test_captions_for_an_unknown_picture_or_language_are_not_found(service: Service) -> None:
+    assert_problem(service.admin.post("/v1/search/captions", json={"picture": "nope"}), 404, "picture_not_found")
+    asked = {"picture": "p0", "languages": ["cy"]}
+    assert_problem(service.admin.post("/v1/search/captions", json=asked), 404, "language_not_found")
+
+
+def found(service: Service) -> list[str]:
+    return [item["picture"] for item in service.search("anything", language="en", limit=100).json()["items"]]

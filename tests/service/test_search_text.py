@@ -1,0 +1,188 @@
+"""Texts that are asked for: rows T1 to T20 of reliability.md section 4.1."""
+
+import time
+
+import pytest
+
+from tests.service.harness import Service, assert_problem, assert_state_unchanged, running
+
+ZALGO = "a" + "\u0301" * 999
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", "empty_text"),  # T1
+        ("  \u00a0\u3000", "empty_text"),  # T2
+        ("\u200b\u200d\ufeff", "empty_text"),  # T3
+        ("\x00", "text_invalid_unicode"),  # T12
+        ("a\x07b", "text_invalid_unicode"),
+        ("a\uffff", "text_invalid_unicode"),
+        ("a\ufdd0", "text_invalid_unicode"),
+        ("a" * 1_001, "text_too_long"),  # T13
+        ("a" * 60_000, "text_too_long"),
+    ],
+)
+def test_a_text_that_cannot_be_read_is_refused_quickly(service: Service, text: str, code: str) -> None:
+    with assert_state_unchanged(service):
+        started = time.perf_counter()
+        assert_problem(service.search(text), 422, code)
+        assert time.perf_counter() - started < 0.5  # 50 ms, and room for a machine that does something else
+
+
+def test_a_lone_surrogate_is_refused(service: Service) -> None:  # T11
+    headers = {"Content-Type": "application/json"}
+    answer = service.admin.post("/v1/search/pictures", content=b'{"text": "\\ud800"}', headers=headers)
+    assert_problem(answer, 422, "text_invalid_unicode")
+
+
+def test_combining_marks_alone_get_the_same_answer_every_time(service: Service) -> None:  # T4
+    answers = {(answer.status_code, answer.json().get("code")) for answer in map(service.search, ["\u0301" * 3] * 3)}
+    assert len(answers) == 1
+    assert answers <= {(200, None), (422, "empty_text")}
+
+
+@pytest.mark.parametrize(
+    ("composed", "decomposed"),
+    [("tiếng Việt", "tiếng Việt"), ("한국", "한국"), ("क़लम", "क़लम"), ("é", "é")],
+)
+def test_both_normal_forms_of_a_query_get_one_answer(service: Service, composed: str, decomposed: str) -> None:  # T5
+    first, second = service.search(composed).json(), service.search(decomposed).json()
+    assert first["items"] == second["items"]
+
+
+@pytest.mark.parametrize("text", ["قطة", "חתול cat", "بلی"])
+def test_bidi_controls_make_no_difference(service: Service, text: str) -> None:  # T6
+    assert service.search(text).json()["items"] == service.search(f"\u202b{text}\u202c").json()["items"]
+
+
+@pytest.mark.parametrize(("kept", "dropped"), [("می‌خواهم", "میخواهم"), ("👨‍👩‍👧", "👨👩👧"), ("❤️", "❤")])
+def test_joiners_and_variation_selectors_are_kept(service: Service, kept: str, dropped: str) -> None:  # T7
+    assert service.search(kept).json()["items"] != service.search(dropped).json()["items"]
+
+
+@pytest.mark.parametrize("text", ["ⵜⴰⴼⵓⴽⵜ", "ᏣᎳᎩ", "ߒߞߏ"])
+def test_a_script_that_was_never_learned_is_answered_with_a_warning(service: Service, text: str) -> None:  # T8
+    answer = service.search(text)
+    assert answer.status_code == 200
+    assert answer.json()["warnings"] == ["language_not_supported"]
+    assert answer.json()["language"]["used"] == "shared"
+
+
+def test_a_language_that_is_not_served_is_not_found_and_the_learned_ones_are_told(service: Service) -> None:  # T9
+    body = assert_problem(service.search("cath", language="cy"), 404, "language_not_found")
+    assert "de, en" in body["detail"]
+
+
+@pytest.mark.parametrize("tag", ["en_US", "xx-", "a" * 200, "../", "", "zzz-"])
+def test_a_malformed_tag_is_refused(service: Service, tag: str) -> None:  # T10
+    assert_problem(service.search("cat", language=tag), 422, "language_tag_invalid")
+
+
+def test_a_query_of_a_thousand_accents_is_answered(service: Service) -> None:  # T14
+    assert service.search(ZALGO).status_code == 200
+
+
+def test_a_query_that_is_cut_says_so(service: Service) -> None:  # T15
+    assert service.search("မ" * 60).json()["truncated"] is True
+    assert service.search("a red apple").json()["truncated"] is False
+
+
+@pytest.mark.parametrize("special", ["a cat <|endoftext|> a dog", "<end_of_text>", "a cat <end_of_text> a dog"])
+def test_special_tokens_in_a_query_are_plain_text(service: Service, special: str) -> None:  # T16
+    assert service.search(special).json()["items"] != service.search("a cat").json()["items"]
+
+
+@pytest.mark.parametrize("text", ["\u202eelppa", "аpple", "<b>x</b>", "'; DROP TABLE", "${jndi:ldap://x}", "{{7*7}}"])
+def test_hostile_looking_text_is_only_text(service: Service, text: str) -> None:  # T17
+    with assert_state_unchanged(service):
+        assert service.search(text).status_code == 200
+
+
+@pytest.mark.parametrize("literal", ["0", "-1", "101", "2147483648", "5.0", '"5"', "true", "null", "1e999", "9" * 5_000])
+def test_a_limit_that_is_none_is_refused(service: Service, literal: str) -> None:  # T18
+    body = f'{{"text": "cat", "limit": {literal}}}'
+    headers = {"Content-Type": "application/json"}
+    assert_problem(
+        service.admin.post("/v1/search/pictures", content=body, headers=headers), 422, "invalid_request"
+    )
+
+
+@pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_json_has_not_are_malformed(service: Service, literal: str) -> None:  # T18, H3
+    body = f'{{"text": "cat", "min_score": {literal}}}'
+    headers = {"Content-Type": "application/json"}
+    assert_problem(service.admin.post("/v1/search/pictures", content=body, headers=headers), 400, "malformed_json")
+
+
+def test_a_limit_above_the_gallery_gives_all_of_it(service: Service) -> None:  # T19
+    items = service.search("cat", limit=100).json()["items"]
+    assert sorted(item["picture"] for item in items) == ["p0", "p1", "p9"]
+    assert [item["rank"] for item in items] == [1, 2, 3]
+
+
+def test_an_empty_gallery_gives_an_empty_list(tmp_path_factory: pytest.TempPathFactory) -> None:  # T20
+    with running(tmp_path_factory.mktemp("home")) as empty:
+        answer = empty.search("cat")
+        assert answer.status_code == 200
+        assert answer.json()["items"] == []
+        assert empty.admin.get("/v1/pictures").json() == {"items": [], "next_cursor": None}
+
+
+def test_the_best_score_comes_first_and_min_score_cuts(service: Service) -> None:
+    items = service.search("cat").json()["items"]
+    assert [item["score"] for item in items] == sorted((item["score"] for item in items), reverse=True)
+    cut = service.search("cat", min_score=items[1]["score"]).json()["items"]
+    assert cut == items[:2]
+
+
+def test_a_told_language_is_read_by_its_own_version(service: Service) -> None:
+    answer = service.search("Apfel", language="de").json()
+    assert answer["language"] == {"requested": "de", "used": "de", "source": "told", "confidence": None}
+    assert answer["version"] == 1
+
+
+def test_a_detected_language_is_read_by_its_own_version(service: Service) -> None:
+    answer = service.search("ein roter Apfel").json()
+    assert answer["language"]["used"] == "de"
+    assert answer["language"]["source"] == "detected"
+    assert answer["language"]["confidence"] > 0.5
+
+
+def test_shared_is_read_by_the_newest_shared_version(service: Service) -> None:
+    answer = service.search("ein roter Apfel", language="shared").json()
+    assert answer["language"] == {"requested": "shared", "used": "shared", "source": "shared", "confidence": None}
+    assert answer["version"] == 1
+
+
+def test_hits_carry_their_captions_by_language(service: Service) -> None:
+    items = {item["picture"]: item for item in service.search("cat").json()["items"]}
+    assert items["p0"]["captions"] == {"en": ["a red apple"], "de": ["ein roter Apfel"]}
+    assert items["p9"]["captions"] == {"en": ["a blue car on the road"]}
+
+
+def test_pages_join_to_the_whole_answer(service: Service) -> None:
+    whole = service.search("cat").json()["items"]
+    items, cursor = [], None
+    for _ in range(3):
+        page = service.search("cat", limit=1, **({"cursor": cursor} if cursor else {})).json()
+        items += page["items"]
+        cursor = page["next_cursor"]
+    assert items == whole
+    assert cursor is None
+
+
+def test_a_cursor_serves_no_other_question(service: Service) -> None:
+    cursor = service.search("cat", limit=1).json()["next_cursor"]
+    assert_problem(service.search("dog", limit=1, cursor=cursor), 422, "invalid_cursor")
+    assert_problem(service.search("cat", limit=1, cursor="forged"), 422, "invalid_cursor")
+    assert_problem(service.search("cat", limit=1, cursor="é"), 422, "invalid_cursor")
+
+
+def test_a_cursor_expires_with_its_release(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with running(tmp_path_factory.mktemp("home")) as other:
+        other.put("a", en=["a cat"])
+        other.put("bb", en=["a dog"])
+        cursor = other.search("cat", language="en", limit=1).json()["next_cursor"]
+        other.learn("cy")
+        assert_problem(other.search("cat", language="en", limit=1, cursor=cursor), 410, "cursor_expired")
