@@ -29,9 +29,6 @@ class PictoglotError(Exception):
         self.extra = extra
 
 
-# --- groups -----------------------------------------------------------------------------------------------------------
-
-
 class InvalidInput(PictoglotError):
     """Understood, but not acceptable."""
 
@@ -108,9 +105,6 @@ class Failure(PictoglotError):
     """An expansion or a file failed; never the fault of one request."""
 
 
-# --- requests ---------------------------------------------------------------------------------------------------------
-
-
 class InvalidEncoding(Malformed):
     """A body that is not UTF-8."""
 
@@ -147,9 +141,6 @@ class TooManyHeaders(PictoglotError):
     code, title = "too_many_headers", "Too many headers"
 
 
-# --- text and languages -----------------------------------------------------------------------------------------------
-
-
 class EmptyText(InvalidInput):
     """Nothing to read after cleaning."""
 
@@ -178,9 +169,6 @@ class LanguageNotFound(NotFound):
     """A tag that is not served."""
 
     code, title = "language_not_found", "Language not found"
-
-
-# --- pictures ---------------------------------------------------------------------------------------------------------
 
 
 class UnsupportedPictureFormat(UnsupportedMedia):
@@ -219,9 +207,6 @@ class PictureNotFound(NotFound):
     code, title = "picture_not_found", "Picture not found"
 
 
-# --- datasets ---------------------------------------------------------------------------------------------------------
-
-
 class DatasetInvalid(InvalidInput):
     """Too many faulty rows, or not readable as a dataset at all."""
 
@@ -244,9 +229,6 @@ class DatasetPictureNotFound(InvalidInput):
     """Rows name pictures that the gallery does not have."""
 
     code, title = "picture_not_found", "Picture not found"
-
-
-# --- expansions, versions, releases -----------------------------------------------------------------------------------
 
 
 class ExpansionNotFound(NotFound):
@@ -345,9 +327,6 @@ class LeaseLost(Failure):
     code, title = "lease_lost", "Lease lost"
 
 
-# --- files and index --------------------------------------------------------------------------------------------------
-
-
 class CorruptFolder(Failure):
     """A folder differs from its manifest."""
 
@@ -394,9 +373,6 @@ class RegistryUnavailable(Unavailable):
     """The registry database does not answer."""
 
     code, title = "registry_unavailable", "Registry unavailable"
-
-
-# --- base models ------------------------------------------------------------------------------------------------------
 
 
 class BaseNotSupported(Failure):
