@@ -69,9 +69,10 @@ def open_classroom(work: Work) -> Classroom:
     encoder = Encoder(open_base(work.settings.base, work.settings.device or None))
     torch.set_num_threads(work.settings.threads)
     torch.use_deterministic_algorithms(True)
+    serving = work.registry.initialise(encoder.text_fingerprint, {})  # `BaseMismatch` under another base
     plan = work.folder / "plan.json"
     if not plan.exists():
-        storage.write_json(plan, {"parent": work.registry.releases.serving().shared})
+        storage.write_json(plan, {"parent": serving.shared})
     parent = int(json.loads(plan.read_text(encoding="utf-8"))["parent"])
     view = open_version(work.registry, encoder, work.settings.home, parent)
     return Classroom(encoder, Gallery(work.registry, work.settings.home), parent, view)

@@ -62,9 +62,10 @@ def package(work: Work, room: Classroom, lesson: Lesson, learned: Learned, repor
         "dataset_sha256": lesson.expansion.dataset_sha256,
         "tokenizer_sha256": learned.tokenizer_sha256,
     }
-    if not folder.exists():
-        work.saved()
+    written_before = folder.exists()
     manifest_sha256 = version.write(folder, learned, facts)
+    if not written_before:
+        work.saved()
     return work.registry.versions.add(
         expansion=work.expansion.id,
         parent=room.parent,

@@ -45,7 +45,7 @@ class Work:
         self._phase = "prepare"
         self._told = self._began = 0.0
         self._first_step = -1  # of this attempt in this phase: what the speed is reckoned from
-        self._saved = False
+        self._at: tuple[int, int, float | None] = (0, 0, None)
 
     def dataset(self, expansion: Expansion) -> Path:
         """Where the dataset of this or of an earlier expansion lies."""
@@ -77,19 +77,17 @@ class Work:
         yield
 
     def saved(self) -> None:
-        """Something was made durable that no earlier attempt had: this attempt counts as progress."""
-        self._saved = True
+        """Something was made durable that no earlier attempt had; said at once, since this one may die any moment."""
+        self._write(*self._at, made_progress=True)
 
     def step(self, step: int, steps: int) -> None:
         """`step` of `steps` of the current phase are done."""
         now = time.monotonic()
         if self._first_step < 0:
             self._first_step, self._began = step, now
-        if now - self._told < _EVERY and not self._saved:
-            return
-        done = step - self._first_step
-        eta = (now - self._began) / done * (steps - step) if done else None
-        self._write(step, steps, eta)
+        if now - self._told >= _EVERY:
+            done = step - self._first_step
+            self._write(step, steps, (now - self._began) / done * (steps - step) if done else None)
 
     def fail(self, error: PictoglotError) -> None:
         """End the expansion as failed, with what the error carries as its report."""
@@ -102,7 +100,7 @@ class Work:
         """End the expansion as succeeded."""
         self.registry.expansions.succeed(self.lease, version, release, report)
 
-    def _write(self, step: int, steps: int, eta: float | None) -> None:
+    def _write(self, step: int, steps: int, eta: float | None, *, made_progress: bool = False) -> None:
         first, last = _SHARES[self._phase]
         part, parts = self.part
         within = first + (last - first) * (step / steps if steps else 0.0)
@@ -113,6 +111,6 @@ class Work:
             steps=steps,
             progress=(part + within) / parts,
             eta_seconds=eta,
-            made_progress=self._saved,
+            made_progress=made_progress,
         )
-        self._told, self._saved = time.monotonic(), False
+        self._told, self._at = time.monotonic(), (step, steps, eta)

@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 import psutil
+from sqlalchemy import update
 
 from index.gallery import Gallery
 from model import storage
 from model.base import open_base
 from model.encoder import Encoder
 from model.registry import Expansion, Registry, new_expansion_id, open_registry
+from model.registry.clock import now
+from model.registry.tables import ExpansionRow
 
 ENGLISH = ("apple", "dog", "house", "sea", "sun", "cat", "ship", "flower", "star", "bread")
 COLOURS = ("red", "green", "blue", "old", "big", "small", "white", "black", "new", "cold")
@@ -57,28 +60,31 @@ class Site:
         self.registry: Registry = open_registry(f"sqlite:///{self.home / 'registry.db'}")
         encoder = Encoder(open_base(self.base))
         self.registry.initialise(encoder.text_fingerprint, {})
-        gallery = Gallery(self.registry, self.home)
+        self.gallery = Gallery(self.registry, self.home)
         vectors = np.random.default_rng(0).standard_normal((PICTURES, encoder.dimension), dtype=np.float32)
         for number, vector in enumerate(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)):
-            gallery.put(f"p{number}", f"{number:064x}", 64, 64, {}, vector, encoder.image_fingerprint)
+            self.gallery.put(f"p{number}", f"{number:064x}", 64, 64, {}, vector, encoder.image_fingerprint)
 
     def start(self, **more: str) -> subprocess.Popen[bytes]:
-        """A worker process in a group of its own; what it says goes to `worker.log`."""
+        """A worker process in a group of its own."""
+        return self._run("worker", **more)
+
+    def _run(self, module: str, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
         own = {
             "HOME": str(self.home),
             "BASE": self.base,
             "BROKER_URL": self.broker,
             "MIN_RECALL": "0",
+            "FORGETTING_BUDGET": "1",
             "LEASE_SECONDS": "2",
             "HEARTBEAT_SECONDS": "0.3",
             "RELAY_SECONDS": "0.3",
             **self.settings,
         }
         environment = {**os.environ, **{f"PICTOGLOT_{name}": value for name, value in own.items()}, **more}
+        command = [sys.executable, "-m", module, *arguments]
         with (self.home / "worker.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "worker"], env=environment, stdout=log, stderr=log, start_new_session=True
-            )
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         self.processes.append(process)
         return process
 
@@ -121,6 +127,17 @@ class Site:
         found = (self.home / "expansions" / expansion / "checkpoints").glob("*/step-*")
         return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
 
+    def attempt(self, expansion: str, **more: str) -> subprocess.Popen[bytes]:
+        """A child process under a lease of this process, as a worker would start it."""
+        lease = self.registry.expansions.lease(expansion, f"test:{os.getpid()}", 600)
+        assert lease is not None
+        return self._run("worker.expand", expansion, lease.owner, str(lease.fence), **more)
+
+    def abandon(self, expansion: str) -> None:
+        """What is left when a worker dies: a lease that runs out."""
+        with self.registry.begin() as session:
+            session.execute(update(ExpansionRow).where(ExpansionRow.id == expansion).values(lease_expires=now() - 1))
+
     def child(self, worker: subprocess.Popen[bytes]) -> psutil.Process:
         """The process that trains for this worker."""
         (child,) = (c for c in psutil.Process(worker.pid).children() if "worker.expand" in c.cmdline())
@@ -147,3 +164,10 @@ class Site:
                 self.kill(process)
             process.wait()
         self.registry.close()
+
+
+def assert_once(site: Site, expansion: Expansion) -> None:
+    """It succeeded, and it is the only one that made a version and a release, one of each."""
+    assert expansion.state == "succeeded", f"{expansion}\n{site.log()[-4000:]}"
+    assert [version.expansion for version in site.registry.versions.list()] == [expansion.id, None]
+    assert [release.number for release in site.registry.releases.list()] == [2, 1]

@@ -1,0 +1,33 @@
+"""The same sites as the worker's tests, a Redis, and the weights of an expansion that nothing disturbed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.redis_server import RedisServer
+from tests.worker.conftest import new_site, site, tiny_base
+from tests.worker.harness import Site, pairs
+
+__all__ = ["new_site", "site", "tiny_base"]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Hashes of what `pairs("cy", picture=True)` teaches when nobody interferes."""
+    site = Site(tmp_path_factory.mktemp("undisturbed") / "home", tiny_base)
+    try:
+        expansion = site.submit(pairs("cy", picture=True))
+        assert site.attempt(expansion).wait(60) == 0, site.log()
+        return site.weights(expansion)
+    finally:
+        site.close()
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisServer(folder)
+    yield server
+    server.kill()

