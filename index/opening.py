@@ -14,7 +14,6 @@ from index.generation import Identity
 from index.sources import CaptionSource, PictureSource, Source, expansions_of
 from index.vectors import VectorSet
 from model import storage
-from model.encoder import VersionFolder
 from model.errors import CorruptFolder, IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch, VersionCorrupt
 from model.registry import Registry, Release, Version
 
@@ -88,6 +87,8 @@ class Opener:
         return problems
 
     def _opened(self, version: Version) -> Any:
+        from model.encoder import VersionFolder  # late: torch takes seconds, and other encoders need none
+
         if version.folder is None or version.parent is None:
             raise VersionCorrupt(f"version {version.number} has no folder")
         folder = VersionFolder(

@@ -84,6 +84,8 @@ class SnapshotHolder:
             if problems:
                 problems.append(f"Release {release.number} serves instead.")
             self.publish(replace(snapshot, degraded=(*problems, *snapshot.degraded)))
+            if snapshot.degraded:
+                self._compactor.submit(self._compact_quietly, at=0)  # so that the next start finds whole generations
             return True
         return False
 
@@ -180,9 +182,9 @@ class SnapshotHolder:
         if largest > COMPACT_AT and time.monotonic() > self._compact_after and not self._compacting.locked():
             self._compactor.submit(self._compact_quietly)
 
-    def _compact_quietly(self) -> None:
+    def _compact_quietly(self, at: int = COMPACT_AT) -> None:
         try:
-            self.compact()
+            self.compact(at)
         except (PictoglotError, OSError) as error:
             self._compact_after = time.monotonic() + _RETRY_SECONDS
             _log.warning("compaction failed (%s); the overlay goes on serving", type(error).__name__)
@@ -191,10 +193,7 @@ class SnapshotHolder:
         found = self._sets(self.current).get(identity)
         if found is None:
             return
-        source = self._opener.sources[identity]
-        newest = next(iter(self._opener.catalogue.of(identity)), None)
-        if newest is None or newest.id == found.generation:  # otherwise another process was first
-            build.write(found, source, self._registry, self._root)
+        build.write(found, self._opener.sources[identity], self._registry, self._root)
         folded, _ = self._opener.stored(identity, strict=True)
         with self._publishing:
             sets = self._sets(self.current)
@@ -241,9 +240,8 @@ class SnapshotHolder:
     def _caught_up(self, snapshot: Snapshot) -> Snapshot:
         sets = self._sets(snapshot)
         now = caught_up(sets, self._opener.sources, self._gallery)
-        return (
-            snapshot if all(now[identity] is found for identity, found in sets.items()) else self._with(snapshot, now)
-        )
+        same = all(now[identity] is found for identity, found in sets.items())
+        return snapshot if same else self._with(snapshot, now)
 
     def _sets(self, snapshot: Snapshot) -> Sets:
         sets = {self._opener.pictures.identity: snapshot.pictures}

@@ -1,12 +1,14 @@
 """Vectors, pictures and stand-ins for the tests of the index: real numbers from a seed, no model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from index.engine import Matrix
 from index.vectors import Entry
+from tests.index.world import World
 
 DIMENSION = 32
 
@@ -35,3 +37,11 @@ def brute_force(query: Matrix, vectors: Matrix, entries: Sequence[Entry], k: int
 def query() -> Matrix:
     row: Matrix = unit(1, seed=99)[0]
     return row
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """An empty gallery beside an initialised registry."""
+    world = World(tmp_path)
+    yield world
+    world.close()

@@ -1,0 +1,176 @@
+"""The gallery: puts and deletes are whole and leave a feed, ids of unchanged captions stay, pages are stable."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from index.gallery import Gallery
+from model.errors import CursorInvalid, PictureNotFound
+from tests.index.conftest import unit
+from tests.index.world import World, content, drawn
+
+
+def test_a_put_picture_is_there_with_its_captions(world: World) -> None:
+    put = world.put("a", 1, {"en": ["red", "round"], "cy": ["coch"]})
+    assert put.created and put.picture == world.gallery.get("a")
+    assert put.picture.captions == {"en": ["red", "round"], "cy": ["coch"]}
+    assert (put.picture.content_sha256, put.picture.width, put.picture.height) == (content(1), 32, 32)
+
+
+def test_putting_the_same_again_creates_nothing(world: World) -> None:
+    first = world.put("a", 1, {"en": ["red"]})
+    again = world.put("a", 1, {"en": ["red"]})
+    assert not again.created and again.picture == first.picture
+
+
+def test_given_captions_replace_and_absent_ones_stay(world: World) -> None:
+    world.put("a", 1, {"en": ["red", "round"], "cy": ["coch"]})
+    world.gallery.add_captions("e1", "cy", [("a", "crwn")])
+    assert world.put("a", 1, None).picture.captions == {"en": ["red", "round"], "cy": ["coch", "crwn"]}
+    assert world.put("a", 1, {"en": ["round", "new"]}).picture.captions == {"en": ["round", "new"], "cy": ["crwn"]}
+
+
+def test_a_caption_that_stays_keeps_its_id_and_vector(world: World) -> None:
+    world.put("a", 1, {"en": ["red", "round"]})
+    (old,) = [caption for caption in world.gallery.captions(["a"]) if caption.text == "round"]
+    world.gallery.put_caption_vectors(0, {old.id: unit(1)[0]})
+    world.put("a", 1, {"en": ["round"]})
+    assert world.gallery.captions(["a"]) == [old]
+    assert world.gallery.caption_vectors([old.id], 0)[old.id].tobytes() == unit(1)[0].tobytes()
+
+
+def test_the_same_content_may_stand_under_two_ids(world: World) -> None:
+    world.put("a", 1)
+    assert world.put("b", 1).created
+    world.gallery.delete("a")
+    assert world.gallery.content_path(content(1)).exists()
+    assert world.gallery.picture_vector(content(1), world.encoder.image_fingerprint) is not None
+
+
+def test_deleting_the_last_of_a_content_leaves_neither_rows_nor_files(world: World) -> None:
+    world.put("a", 1, {"en": ["red"]})
+    ids = [caption.id for caption in world.gallery.captions(["a"])]
+    world.gallery.put_caption_vectors(0, {ids[0]: unit(1)[0]})
+    world.gallery.delete("a")
+    assert world.gallery.ids() == [] and world.gallery.captions(["a"]) == []
+    assert world.gallery.caption_vectors(ids, 0) == {}
+    assert world.gallery.picture_vector(content(1), world.encoder.image_fingerprint) is None
+    assert not world.gallery.content_path(content(1)).exists()
+    assert not world.gallery.thumbnail_path(content(1)).exists()
+    with pytest.raises(PictureNotFound):
+        world.gallery.delete("a")
+
+
+def test_other_content_under_the_same_id_replaces_it(world: World) -> None:
+    world.put("a", 1, {"en": ["red"]})
+    put = world.put("a", 2)
+    assert not put.created and put.picture.content_sha256 == content(2) and put.picture.captions == {"en": ["red"]}
+    assert not world.gallery.content_path(content(1)).exists() and world.gallery.content_path(content(2)).exists()
+
+
+def test_files_hold_the_encoded_forms(world: World) -> None:
+    world.put("a", 1)
+    assert world.gallery.content_path(content(1)).read_bytes() == drawn(1).stored
+    assert world.gallery.thumbnail_path(content(1)).read_bytes() == drawn(1).thumbnail
+
+
+def test_a_put_that_fails_leaves_nothing(world: World) -> None:
+    captions = {"en": ["red", None]}
+    with pytest.raises(IntegrityError):
+        world.gallery.put("a", content(1), 32, 32, captions, unit(1)[0], "f", picture=drawn(1))  # type: ignore[arg-type]
+    assert world.gallery.ids() == [] and world.gallery.change() == 0
+    assert not world.gallery.content_path(content(1)).exists()
+
+
+def test_every_change_is_in_the_feed_once_with_its_last_number(world: World) -> None:
+    world.put("a", 1)
+    world.put("b", 2)
+    start = world.gallery.change()
+    world.put("c", 3)
+    world.gallery.delete("a")
+    world.put("c", 3, {"en": ["new"]})
+    assert world.gallery.changes_since(start) == {"a": start + 2, "c": start + 3}
+    assert world.gallery.changes_since(world.gallery.change()) == {}
+
+
+def test_changes_of_many_threads_are_numbered_in_the_order_of_their_commits(world: World) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda seed: world.put(f"p{seed}", seed), range(24)))
+    assert world.gallery.change() == 24 and len(world.gallery.changes_since(0)) == 24
+
+
+def paged(gallery: Gallery, limit: int) -> list[str]:
+    found, cursor = [], None
+    while True:
+        page = gallery.page(limit, cursor)
+        found += [picture.id for picture in page.items]
+        if page.next_cursor is None:
+            return found
+        cursor = page.next_cursor
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7, 8])
+def test_pages_show_every_picture_once_in_the_order_of_adding(world: World, limit: int) -> None:
+    names = ["d", "b", "z", "a", "q", "c", "m"]
+    for seed, name in enumerate(names):
+        world.put(name, seed)
+    world.put("d", 0, {"en": ["changed"]})
+    assert paged(world.gallery, limit) == names
+
+
+def test_pages_stay_when_pictures_come_and_go_between(world: World) -> None:
+    for seed in range(6):
+        world.put(f"p{seed}", seed)
+    page = world.gallery.page(3)
+    world.gallery.delete("p2")  # the last one shown
+    world.put("new", 9)
+    assert page.next_cursor is not None
+    rest = world.gallery.page(10, page.next_cursor)
+    assert [picture.id for picture in rest.items] == ["p3", "p4", "p5", "new"]
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "!!!!", "bnVsbA", "W10", "WzEsMiwzXQ", "W251bGwsICJhIl0", "ü"])
+def test_a_cursor_of_our_own_making_only(world: World, cursor: str) -> None:
+    with pytest.raises(CursorInvalid):
+        world.gallery.page(3, cursor)
+
+
+def test_known_names_those_that_exist_among_many(world: World) -> None:
+    world.put("a", 1)
+    assert world.gallery.known([f"x{place}" for place in range(1_200)] + ["a"]) == {"a"}
+
+
+def test_captions_of_an_expansion_are_added_once_and_only_to_pictures_that_exist(world: World) -> None:
+    world.put("a", 1, {"cy": ["coch"]})
+    rows = [("a", "coch"), ("a", "crwn"), ("gone", "glas"), ("a", "crwn")]
+    assert world.gallery.add_captions("e1", "cy", rows) == 2
+    assert world.gallery.add_captions("e1", "cy", rows) == 0
+    assert world.gallery.captions_for(["a", "gone"], ["cy"]) == {"a": {"cy": ["coch", "coch", "crwn"]}, "gone": {}}
+
+
+def test_a_vector_once_kept_is_never_replaced(world: World) -> None:
+    world.put("a", 1)
+    fingerprint = world.encoder.image_fingerprint
+    first = world.gallery.picture_vector(content(1), fingerprint)
+    world.gallery.put_picture_vectors(fingerprint, {content(1): unit(1, dimension=64)[0]})
+    again = world.gallery.picture_vector(content(1), fingerprint)
+    assert first is not None and again is not None and np.array_equal(first, again)
+
+
+def test_picture_vectors_come_in_the_order_asked(world: World) -> None:
+    for seed, name in enumerate("cab"):
+        world.put(name, seed)
+    found = world.gallery.picture_vectors(["b", "nowhere", "a", "c"], world.encoder.image_fingerprint)
+    assert list(found) == ["b", "a", "c"]
+    assert world.gallery.picture_vectors(["a"], "another fingerprint") == {}
+
+
+def test_sweep_removes_files_that_a_crash_left(world: World) -> None:
+    world.put("a", 1)
+    orphan = world.gallery.content_path(content(2))
+    orphan.parent.mkdir(parents=True, exist_ok=True)
+    orphan.write_bytes(b"left")
+    assert world.gallery.sweep() == 1
+    assert not orphan.exists() and world.gallery.content_path(content(1)).exists()
