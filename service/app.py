@@ -16,7 +16,7 @@ from index.gallery import Gallery
 from index.swap import SnapshotHolder
 from model.errors import RegistryUnavailable
 from model.registry import Registry, open_registry
-from service import documents, errors, uploads
+from service import documents, errors, pages, uploads
 from service.auth import Keyring
 from service.batching import Cache
 from service.context import Context, picture_lane, text_lane, write_lane
@@ -52,7 +52,7 @@ def create_app(settings: Settings, open_encoder: Callable[[Settings], Encoder] |
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     for module in (search, embeddings, gallery, languages, expansions, versions, admin, operations):
         app.include_router(module.router)
-    _mount_pages(app)
+    pages.mount(app)
     documents.install(app)
     errors.install(app)
     app.add_middleware(BodyLimit)
@@ -103,14 +103,6 @@ def admin_key(settings: Settings) -> str:
     if not path.exists():
         write_private(path, secrets.token_urlsafe(32).encode())
     return path.read_text().strip()
-
-
-def _mount_pages(app: FastAPI) -> None:
-    try:
-        from service.pages import mount
-    except ImportError:
-        return
-    mount(app)
 
 
 def _open_encoder(settings: Settings) -> Encoder:

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from model.errors import BodyTimeout, Malformed, RateLimited, TooLarge, TooManyHeaders
 from service.errors import ClientLeft, problem
 
+MOST_HEADER_BYTES = 32 << 10  # path, query and header fields
 _MOST_HEADERS = 100
 _BUCKETS = 10_000  # keys whose rate is remembered; beyond, all start anew
 
@@ -71,9 +72,9 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        if len(scope["headers"]) > _MOST_HEADERS:  # their bytes are bounded by the server's parser
-            refusal = problem(scope["state"]["request_id"], TooManyHeaders(f"at most {_MOST_HEADERS} header fields"))
-            return await refusal(scope, receive, send)
+        if _too_large(scope):
+            detail = f"at most {_MOST_HEADERS} header fields and {MOST_HEADER_BYTES} bytes before the body"
+            return await problem(scope["state"]["request_id"], TooManyHeaders(detail))(scope, receive, send)
         budget = Budget(scope, receive)
         scope.setdefault("state", {})["budget"] = budget
         await self.app(scope, budget.receive, send)
@@ -100,6 +101,15 @@ class Rate:
         if len(self._buckets) >= _BUCKETS:
             self._buckets.clear()
         self._buckets[key] = (tokens - 1, now)
+
+
+def _too_large(scope: Scope) -> bool:
+    """A parser's own limit is for what is incomplete: what arrives at once passes it."""
+    fields = scope["headers"]
+    size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+    return (
+        len(fields) > _MOST_HEADERS or size + sum(len(name) + len(value) for name, value in fields) > MOST_HEADER_BYTES
+    )
 
 
 def _content_length(scope: Scope) -> int | None:

@@ -12,10 +12,10 @@ from model.errors import BaseNotFound, BaseNotSupported, PictoglotError
 from model.settings import MISCONFIGURED, SettingsError
 from service import logs
 from service.app import admin_key, create_app
+from service.limits import MOST_HEADER_BYTES
 from service.settings import Settings
 
 _FAILED = 1
-HEADER_BYTES = 32 << 10  # request line and headers; beyond: 400 from the parser
 _GRACE = 5.0  # seconds beyond a request's own deadline until a stop cuts it
 _log = logging.getLogger("pictoglot.serve")
 
@@ -64,14 +64,14 @@ def main() -> int:
     return 0
 
 
-async def _serve(settings: Settings) -> None:
-    app = create_app(settings)
-    config = uvicorn.Config(
+def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How the server reads HTTP and ends."""
+    return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         http="h11",  # httptools reads headers without an end
-        h11_max_incomplete_event_size=HEADER_BYTES,
+        h11_max_incomplete_event_size=MOST_HEADER_BYTES,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -80,8 +80,12 @@ async def _serve(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=int(settings.request_seconds + _GRACE),
     )
+
+
+async def _serve(settings: Settings) -> None:
+    app = create_app(settings)
     _tell(settings)
-    await Server(config, app, settings.drain_seconds).serve()
+    await Server(uvicorn_config(app, settings), app, settings.drain_seconds).serve()
 
 
 def _tell(settings: Settings) -> None:

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from model.registry import Registry, Version
 from service.app import create_app
 from service.context import Context
-from service.serve import HEADER_BYTES
+from service.serve import uvicorn_config
 from service.settings import Settings
 from tests.doubles import WeightlessEncoder
 
@@ -95,12 +95,11 @@ def learn(registry: Registry, tag: str, *, move_shared: bool = True) -> Version:
 @contextmanager
 def running(home: Path, encoder: Any = None, **settings: Any) -> Iterator[Service]:
     """A service on a free port until the block ends."""
-    chosen = Settings(**{"home": home, "admin_key": ADMIN_KEY, "free_bytes": 0, "watch_seconds": 0.1, **settings})
-    app = create_app(chosen, lambda _: encoder or WeightlessEncoder())
-    config = uvicorn.Config(
-        app, port=0, http="h11", h11_max_incomplete_event_size=HEADER_BYTES, ws="none", log_config=None, lifespan="on"
+    chosen = Settings(
+        **{"home": home, "port": 0, "admin_key": ADMIN_KEY, "free_bytes": 0, "watch_seconds": 0.1, **settings}
     )
-    server = uvicorn.Server(config)
+    app = create_app(chosen, lambda _: encoder or WeightlessEncoder())
+    server = uvicorn.Server(uvicorn_config(app, chosen))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

@@ -24,12 +24,17 @@ from tests.service.harness import (
 )
 
 SEARCH = "/v1/search/pictures"
-AUTHORISED = f"Host: x\r\nAuthorization: Bearer {ADMIN_KEY}\r\n"
 
 
 def post(service: Service, body: bytes, content_type: str | None = "application/json") -> httpx.Response:
     headers = {"Content-Type": content_type} if content_type else {}
     return service.admin.post(SEARCH, content=body, headers=headers)
+
+
+def head_of(path: str, kind: str, length: int) -> bytes:
+    """The head of a POST with the admin key."""
+    fields = [f"POST {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {ADMIN_KEY}"]
+    return "\r\n".join([*fields, f"Content-Type: {kind}", f"Content-Length: {length}", "", ""]).encode()
 
 
 def raw(service: Service, request: bytes, seconds: float = 5.0) -> bytes:
@@ -52,12 +57,16 @@ def test_another_encoding_than_utf8_is_refused(service: Service, body: bytes) ->
     assert_problem(post(service, body), 400, "invalid_encoding")
 
 
-@pytest.mark.parametrize("body", [b"[" * 60_000, b'{"text": "a",}', b'{"text": "a"}{}', b"", b"\xef\xbb\xbf{}", b"{'a':1}"])
+@pytest.mark.parametrize(
+    "body", [b"[" * 60_000, b'{"text": "a",}', b'{"text": "a"}{}', b"", b"\xef\xbb\xbf{}", b"{'a':1}"]
+)
 def test_what_is_not_json_is_malformed(service: Service, body: bytes) -> None:  # H2
     assert_problem(post(service, body), 400, "malformed_json")
 
 
-@pytest.mark.parametrize("body", [b'{"text":"a","text":"b"}', b'{"text":"a","colour":1}', b"[]", b'"text"', b"{}", b"null"])
+@pytest.mark.parametrize(
+    "body", [b'{"text":"a","text":"b"}', b'{"text":"a","colour":1}', b"[]", b'"text"', b"{}", b"null"]
+)
 def test_json_of_another_shape_is_refused(service: Service, body: bytes) -> None:  # H4
     assert_problem(post(service, body), 422, "invalid_request")
 
@@ -130,8 +139,8 @@ def test_a_body_of_one_byte_too_many_is_refused(service: Service, chunked: bool)
 
 def test_a_content_length_that_is_too_small_makes_two_bad_requests(service: Service) -> None:  # H7
     body = b'{"text": "' + b"a" * 70_000 + b'"}'
-    head = f"POST {SEARCH} HTTP/1.1\r\n{AUTHORISED}Content-Type: application/json\r\nContent-Length: 10\r\n\r\n"
-    answers = raw(service, head.encode() + body, seconds=2)
+    head = head_of(SEARCH, "application/json", 10)
+    answers = raw(service, head + body, seconds=2)
     assert b"HTTP/1.1 400" in answers
     assert b"HTTP/1.1 200" not in answers
 
@@ -145,13 +154,13 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.mark.parametrize("path", [SEARCH, "/v1/pictures"])
 def test_a_body_that_trickles_is_cut_at_its_deadline(hasty: Service, path: str) -> None:  # H8
-    head = f"POST {path} HTTP/1.1\r\n{AUTHORISED}Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 60\r\n\r\n"
+    head = head_of(path, "multipart/form-data; boundary=b", 60)
     with assert_state_unchanged(hasty), socket.create_connection(("127.0.0.1", hasty.port), timeout=5) as connection:
-        connection.sendall(head.encode())
+        connection.sendall(head)
         started = time.monotonic()
         answer = b""
         while time.monotonic() < started + 3 and not answer:
-            connection.sendall(b"-")
+            connection.sendall(b"\n")
             connection.settimeout(0.1)
             try:
                 answer = connection.recv(65_536)
@@ -182,9 +191,9 @@ def test_the_work_of_a_client_that_left_is_dropped(tmp_path: Path) -> None:  # H
         encoder.seconds = 0.4
         for text in ("first", "second"):  # the second waits behind the first
             body = json.dumps({"text": text}).encode()
-            head = f"POST {SEARCH} HTTP/1.1\r\n{AUTHORISED}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            head = head_of(SEARCH, "application/json", len(body))
             connection = socket.create_connection(("127.0.0.1", service.port))
-            connection.sendall(head.encode() + body)
+            connection.sendall(head + body)
             wait_until(lambda: "first" in encoder.seen)
             time.sleep(0.05)
             if text == "second":
@@ -200,11 +209,11 @@ def test_the_work_of_a_client_that_left_is_dropped(tmp_path: Path) -> None:  # H
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(service: Service) -> None:  # H9
-    head = f"POST /v1/languages HTTP/1.1\r\n{AUTHORISED}Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 5000000\r\n\r\n"
+    head = head_of("/v1/languages", "multipart/form-data; boundary=b", 5_000_000)
     part = b'--b\r\nContent-Disposition: form-data; name="dataset"; filename="x"\r\n\r\n' + bytes(3_000_000)
     with assert_state_unchanged(service):
         with socket.create_connection(("127.0.0.1", service.port)) as connection:
-            connection.sendall(head.encode() + part)
+            connection.sendall(head + part)
             wait_until(lambda: any((service.home / "uploads").rglob("dataset")))
         wait_until(lambda: not any((service.home / "uploads").iterdir()))
 
@@ -219,7 +228,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(service: Service) -> None:  # 
         ("NONSENSE", ""),
     ],
 )
-def test_a_request_that_the_parser_cannot_bear_is_refused(service: Service, request_line: str, headers: str) -> None:  # H10
+def test_a_request_that_is_too_much_is_refused(service: Service, request_line: str, headers: str) -> None:  # H10
     answer = raw(service, f"{request_line}\r\nHost: x\r\n{headers}\r\n".encode(), seconds=2)
     assert answer.split(b" ")[1] in {b"400", b"414", b"431"}, answer[:200]
 
@@ -229,7 +238,6 @@ def test_a_request_that_the_parser_cannot_bear_is_refused(service: Service, requ
     [
         ("GET", "/nothing", 404, "not_found"),
         ("GET", "/v1", 404, "not_found"),
-        ("GET", "//", 404, "not_found"),
         ("GET", "/v1/%2e%2e/livez", 404, "not_found"),
         ("GET", "/%00", 404, "not_found"),
         ("GET", "/v1/languages/", 404, "not_found"),
