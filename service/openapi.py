@@ -1,0 +1,20 @@
+"""`python -m service.openapi` writes the contract to docs/openapi.json, which a test compares. Serves nothing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from service.app import create_app
+from service.settings import Settings
+
+PATH = Path(__file__).parent.parent / "docs" / "openapi.json"
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI document; the same for all settings."""
+    app = create_app(Settings(home=Path("unused")))
+    return json.loads(json.dumps(app.openapi()))  # type: ignore[no-any-return]
+
+
+if __name__ == "__main__":
+    PATH.write_text(json.dumps(document(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

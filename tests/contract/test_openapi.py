@@ -1,0 +1,50 @@
+"""The contract is what the committed document says; `python -m service.openapi` writes it anew."""
+
+import json
+from pathlib import Path
+
+from service.openapi import PATH, document
+
+
+def test_the_committed_document_is_the_served_one() -> None:
+    assert json.loads(PATH.read_text(encoding="utf-8")) == document(), "run `python -m service.openapi`"
+
+
+def test_every_path_of_the_design_is_there() -> None:
+    paths = document()["paths"]
+    wanted = {
+        "/v1/search/pictures": {"post"},
+        "/v1/search/captions": {"post"},
+        "/v1/embeddings": {"post"},
+        "/v1/pictures": {"get", "post"},
+        "/v1/pictures/{id}": {"get", "put", "delete"},
+        "/v1/pictures/{id}/content": {"get"},
+        "/v1/pictures/{id}/thumbnail": {"get"},
+        "/v1/languages": {"get", "post"},
+        "/v1/expansions": {"get"},
+        "/v1/expansions/{id}": {"get"},
+        "/v1/expansions/{id}/events": {"get"},
+        "/v1/expansions/{id}/cancel": {"post"},
+        "/v1/versions": {"get"},
+        "/v1/versions/{number}": {"get"},
+        "/v1/admin/languages/{tag}/rollback": {"post"},
+        "/v1/admin/releases": {"get"},
+        "/v1/admin/releases/{number}/restore": {"post"},
+        "/v1/admin/keys": {"get", "post"},
+        "/v1/admin/keys/{id}": {"delete"},
+        "/v1/admin/index/verify": {"post"},
+        "/livez": {"get"},
+        "/readyz": {"get"},
+        "/metrics": {"get"},
+    }
+    assert {path: set(operations) for path, operations in paths.items()} == wanted
+
+
+def test_every_reference_leads_somewhere() -> None:
+    text = json.dumps(document())
+    named = set(document()["components"]["schemas"])
+    assert {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]} <= named
+
+
+def test_the_document_holds_no_path_of_this_machine() -> None:
+    assert str(Path.cwd()) not in json.dumps(document())

@@ -1,0 +1,129 @@
+"""Every route against every kind of key: rows A1 to A3 and A7 of reliability.md section 4.4, generated from the routes."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+
+from service.app import create_app
+from service.auth import Scope, guard_of
+from service.documents import routes_of
+from service.settings import Settings
+from tests.doubles import WeightlessEncoder
+from tests.service.harness import ADMIN_KEY, Service, assert_problem, running, wait_until
+
+OPEN = {
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/openapi.json",
+    "/docs",
+}  # and the page, `/` and `/static`, which hold no data
+_APP = create_app(Settings(home=Path("unused"), admin_key=ADMIN_KEY), lambda _: WeightlessEncoder())
+ROUTES = [(method, route) for route in routes_of(_APP) for method in sorted(route.methods or ())]
+GUARDED = [(method, route) for method, route in ROUTES if route.path not in OPEN]
+NAMES = [f"{method} {route.path}" for method, route in GUARDED]
+every_route = pytest.mark.parametrize(("method", "route"), GUARDED, ids=NAMES)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("home")) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def refused_keys(service: Service) -> dict[str, dict[str, str]]:
+    """Headers with keys that are none (any more)."""
+    revoked = service.key("admin")
+    (id,) = [key["id"] for key in service.admin.get("/v1/admin/keys").json()["items"] if key["id"] in revoked]
+    assert service.admin.delete(f"/v1/admin/keys/{id}").status_code == 204
+    soon = datetime.now(UTC) + timedelta(seconds=0.2)
+    expired = service.key("admin", expires_at=soon.isoformat())
+    wait_until(lambda: datetime.now(UTC) > soon)
+    keys = {
+        "wrong": "pk_000000000000_" + "x" * 43,
+        "foreign": "wrong",
+        "prefix of the admin key": ADMIN_KEY[:-1],
+        "revoked": revoked,
+        "expired": expired,
+        "another secret": revoked[:-1] + ("a" if revoked[-1] != "a" else "b"),
+        "10 kB": "x" * 10_000,
+    }
+    headers = {name: {"Authorization": f"Bearer {key}"} for name, key in keys.items()}
+    headers["empty"] = {"Authorization": "Bearer "}
+    headers["empty header"] = {"X-API-Key": ""}
+    headers["non-ascii"] = {"X-API-Key": "é".encode()}  # type: ignore[dict-item]
+    headers["no scheme"] = {"Authorization": ADMIN_KEY}
+    headers["basic"] = {"Authorization": f"Basic {ADMIN_KEY}"}
+    headers["two headers"] = {"Authorization": f"Bearer {ADMIN_KEY}", "X-API-Key": ADMIN_KEY}
+    return headers
+
+
+def ask(service: Service, method: str, route: APIRoute, headers: dict[str, str]) -> httpx.Response:
+    path = route.path.replace("{id}", "x").replace("{number}", "1").replace("{tag}", "cy")
+    return service.http.request(method, path, headers=headers)
+
+
+def test_every_route_declares_its_scope() -> None:
+    undeclared = [
+        name for name, (_, route) in zip(NAMES, GUARDED, strict=True) if not hasattr(route.endpoint, "__guard__")
+    ]
+    assert undeclared == []
+
+
+def test_an_endpoint_that_declares_nothing_is_for_admins() -> None:
+    assert guard_of(lambda: None).scope is Scope.ADMIN
+
+
+@every_route
+def test_without_a_key_a_route_says_so(service: Service, method: str, route: APIRoute) -> None:  # A1
+    assert_problem(ask(service, method, route, {}), 401, "missing_api_key")
+
+
+@every_route
+def test_a_key_that_is_none_opens_no_route(
+    service: Service, refused_keys: dict[str, dict[str, str]], method: str, route: APIRoute
+) -> None:  # A2
+    for headers in refused_keys.values():
+        answer = ask(service, method, route, headers)
+        assert_problem(answer, 401, "invalid_api_key")
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@every_route
+def test_a_key_of_a_lower_scope_opens_no_route(service: Service, method: str, route: APIRoute) -> None:  # A3
+    needed = guard_of(route.endpoint).scope
+    for scope in Scope:
+        answer = ask(service, method, route, {"X-API-Key": scoped(service, scope)})
+        if scope < needed:
+            assert_problem(answer, 403, "insufficient_scope")
+        else:
+            assert answer.status_code not in {401, 403, 500}, answer.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/livez%2f..%2fv1%2flanguages", "/livez/../v1/languages", "/V1/languages", "/v1/languages/"]
+)
+def test_a_disguised_path_is_never_served(service: Service, path: str) -> None:  # A7
+    answer = service.http.send(service.http.build_request("GET", service.url + path))
+    assert answer.status_code in {401, 404}
+
+
+def test_what_is_open_needs_no_key(service: Service) -> None:
+    for path in (*sorted(OPEN), "/"):
+        assert service.http.get(path).status_code == 200, path
+
+
+_KEYS: dict[tuple[int, Scope], str] = {}
+
+
+def scoped(service: Service, scope: Scope) -> str:
+    """A valid key of the scope, made once."""
+    place = (service.port, scope)
+    if place not in _KEYS:
+        _KEYS[place] = service.key(scope.name.lower())
+    return _KEYS[place]
