@@ -1,4 +1,4 @@
-"""Every route against every kind of key: rows A1 to A3 and A7 of reliability.md section 4.4, generated from the routes."""
+"""Every route against every kind of key: rows A1 to A3 and A7 of reliability.md section 4.4."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -54,7 +54,7 @@ def refused_keys(service: Service) -> dict[str, dict[str, str]]:
         "10 kB": "x" * 10_000,
     }
     headers = {name: {"Authorization": f"Bearer {key}"} for name, key in keys.items()}
-    headers["empty"] = {"Authorization": "Bearer "}
+    headers["empty"] = {"Authorization": "Bearer"}
     headers["empty header"] = {"X-API-Key": ""}
     headers["non-ascii"] = {"X-API-Key": "é".encode()}  # type: ignore[dict-item]
     headers["no scheme"] = {"Authorization": ADMIN_KEY}
