@@ -18,11 +18,18 @@ _STOPPED_WITHIN = 60.0
 
 
 @contextmanager
-def running(**settings: str) -> Iterator[str]:
-    """`pictoglot up` with these settings on a free loopback port; yields its address, and stops it again."""
+def running(key: str, **settings: str) -> Iterator[str]:
+    """`pictoglot up` with an admin key and settings on a free loopback port; yields its address, and stops it again."""
     with tempfile.TemporaryDirectory(prefix="pictoglot-bench-") as home:
         port = _free_port()
-        own = {"HOME": home, "PORT": str(port), "OPEN": "1", "RATE_PER_MINUTE": "10000000", "LOG_LEVEL": "warning"}
+        own = {
+            "HOME": home,
+            "PORT": str(port),
+            "OPEN": "1",
+            "ADMIN_KEY": key,
+            "RATE_PER_MINUTE": "10000000",
+            "LOG_LEVEL": "warning",
+        }
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PICTOGLOT_")}
         environment = clean | {f"PICTOGLOT_{name}": value for name, value in (own | settings).items()}
         with (Path(home) / "output").open("wb") as output:

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import random
+import secrets
 import subprocess
 import time
 from pathlib import Path
@@ -40,9 +41,10 @@ def main(
     out: Annotated[Path, typer.Option(help="Where the JSON goes")] = Path("runs/serving.json"),
 ) -> None:
     """Measure, print, write."""
-    with running(CACHE_SIZE="0") as url:
+    key = secrets.token_urlsafe(32)
+    with running(key, CACHE_SIZE="0") as url:
         _console.print("Filling the gallery with the emoji pictures.")
-        asyncio.run(fill(url, ""))
+        asyncio.run(fill(url, key))
         bodies = queries()
         closed_loop(url, bodies, clients=1, seconds=2)  # warm
         load = os.getloadavg()[0]

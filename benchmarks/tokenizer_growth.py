@@ -1,0 +1,63 @@
+"""Compares two ways to learn a language's merges: from bytes, as usual, and from the pieces the parent leaves.
+
+`python -m benchmarks.tokenizer_growth [TAG ...]` prints, for the demo's captions in each language, tokens a caption and
+how many of the appended tokens no caption ever reaches.
+"""
+
+import json
+import sys
+
+from rich.console import Console
+from rich.table import Table
+from tokenizers import Tokenizer as Engine
+from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
+
+from demo.dataset import rows
+from model.base import VOCABULARY
+from model.text import clean
+from model.tokenizer import Merge, Tokenizer, train
+
+SIZE = 10_000
+_WORD = r"\p{L}[\p{L}\p{M}]*|\p{N}|[^\s\p{L}\p{N}]+"
+
+
+def merges_from_bytes(corpus: list[str]) -> list[Merge]:
+    """Byte-level BPE of its own, as the paper's reference trains it."""
+    learner = Engine(models.BPE(end_of_word_suffix="</w>"))
+    learner.normalizer = normalizers.Lowercase()
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORD), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    trainer = trainers.BpeTrainer(vocab_size=SIZE, end_of_word_suffix="</w>", min_frequency=2, show_progress=False)
+    learner.train_from_iterator(iter(corpus), trainer)
+    return [(left, right) for left, right in json.loads(learner.to_str())["model"]["merges"]]
+
+
+def measure(tokenizer: Tokenizer, corpus: list[str]) -> tuple[float, int, float]:
+    """Tokens a caption; tokens appended; the share of these that no caption reaches."""
+    encoded = tokenizer.encode(corpus)
+    reached = {number for ids in encoded for number in ids if number >= VOCABULARY}
+    appended = tokenizer.size - VOCABULARY
+    return sum(map(len, encoded)) / len(corpus), appended, 1 - len(reached) / max(1, appended)
+
+
+def main(tags: list[str]) -> None:
+    """Print one row a language."""
+    table = Table(
+        "language", "from bytes: tokens", "appended", "unreached", "from pieces: tokens", "appended", "unreached"
+    )
+    for tag in tags:
+        corpus = [clean(row["caption"]) for row in rows(tag) if row["split"] == "train"]
+        cells = [tag]
+        for tokenizer in (Tokenizer().extend(merges_from_bytes(corpus)), train(Tokenizer(), corpus, SIZE)):
+            tokens, appended, unreached = measure(tokenizer, corpus)
+            cells += [f"{tokens:.2f}", f"{appended:,}", f"{unreached:.0%}"]
+        table.add_row(*cells)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["de", "fr", "tr", "ru", "fa", "ar", "ko"])
