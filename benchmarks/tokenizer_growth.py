@@ -9,8 +9,8 @@ import sys
 
 from rich.console import Console
 from rich.table import Table
-from tokenizers import Tokenizer as Engine
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Engine
 
 from demo.dataset import rows
 from model.base import VOCABULARY
