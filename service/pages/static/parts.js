@@ -1,6 +1,6 @@
 // What every part of the page shows alike: waiting, trouble, emptiness, dialogs. Asks the server for nothing.
 
-import { byId, fill, make } from "/static/dom.js";
+import { make } from "/static/dom.js";
 import { key, onKeyNeeded } from "/static/api.js";
 
 export const waiting = (what) => make("p", { class: "waiting", role: "status" }, `${what} …`);
@@ -22,19 +22,21 @@ export function sorry(problem) {
 
 /** Show `content(close)` as a modal dialog; resolves to what `close` was called with, false when dismissed. */
 export function dialog(title, content, kind = "") {
-  const element = byId("dialog");
-  if (element.open) element.close();
   return new Promise((resolve) => {
     let result = false;
     const close = (value) => {
       result = value;
       element.close();
     };
-    element.className = kind;
-    element.addEventListener("close", () => resolve(result), { once: true });
-    element.onclick = (event) => event.target === element && close(false);
     const shut = make("button", { type: "button", class: "shut", "aria-label": "Close", onclick: () => close(false) }, "×");
-    fill(element, make("h2", { id: "dialog-title" }, title), shut, content(close));
+    const element = make("dialog", { class: kind, "aria-labelledby": "dialog-title" });
+    element.append(make("h2", { id: "dialog-title" }, title), shut, content(close));
+    element.addEventListener("click", (event) => event.target === element && close(false));
+    element.addEventListener("close", () => {
+      element.remove();
+      resolve(result);
+    });
+    document.body.append(element);
     element.showModal();
   });
 }

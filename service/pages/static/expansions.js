@@ -1,0 +1,127 @@
+// Expansions: how each goes, followed by events while it runs, and cancelling it.
+
+import { ask, events } from "/static/api.js";
+import { byId, duration, fill, make, percent, time } from "/static/dom.js";
+import { native, refresh } from "/static/languages.js";
+import { dialog, nothing, sorry, waiting } from "/static/parts.js";
+
+const PHASES = ["prepare", "train", "evaluate", "package", "encode", "promote"];
+const ENDED = ["succeeded", "failed", "cancelled"];
+const PAUSE = 1500; // ms until a broken stream is opened again
+const followed = new Map(); // id -> AbortController
+
+/** Draw the newest expansions; `focus` names the one to bring into view. Those that run are followed. */
+export async function drawExpansions(focus = null) {
+  const body = byId("expansions-body");
+  if (!body.childElementCount) fill(body, waiting("Asking for the expansions"));
+  try {
+    const { items } = await ask("/v1/expansions?limit=20");
+    fill(body, items.length ? make("ol", { class: "expansions" }, items.map(entry)) : nothing("Nothing has been taught yet.", "Check a file above; teaching it starts an expansion, which shows here."));
+    for (const item of items) if (!ENDED.includes(item.state)) follow(item.id);
+    if (focus) body.querySelector(`[data-expansion="${focus}"]`)?.scrollIntoView({ block: "nearest" });
+  } catch (problem) {
+    fill(body, sorry(problem));
+  }
+}
+
+/** Follow one expansion until it ends; a stream that breaks is opened again. */
+async function follow(id) {
+  if (followed.has(id)) return;
+  const controller = new AbortController();
+  followed.set(id, controller);
+  let ended = false;
+  while (!ended && !controller.signal.aborted) {
+    try {
+      await events(`/v1/expansions/${id}/events`, (item) => {
+        ended = ENDED.includes(item.state);
+        redraw(item);
+      }, controller.signal);
+    } catch (problem) {
+      if (problem.status === 404 || problem.status === 401) break;
+    }
+    if (!ended) await new Promise((resolve) => setTimeout(resolve, PAUSE));
+  }
+  followed.delete(id);
+  if (ended) refresh().catch(() => {}); // a new language may be there
+}
+
+function redraw(item) {
+  const old = byId("expansions-body").querySelector(`[data-expansion="${item.id}"]`);
+  if (!old) return;
+  const focused = old.contains(document.activeElement);
+  const fresh = entry(item);
+  old.replaceWith(fresh);
+  if (focused) fresh.querySelector("button")?.focus();
+}
+
+function entry(item) {
+  const running = !ENDED.includes(item.state);
+  return make(
+    "li",
+    { "data-expansion": item.id, "data-state": item.state },
+    make(
+      "div",
+      { class: "heading" },
+      make("p", { class: "what" }, native(item.language, { class: "native" }), make("span", { class: "tag" }, item.kind === "rebuild" ? "shared table" : item.language)),
+      make("p", { class: "state" }, state(item)),
+      running ? make("button", { type: "button", class: "quiet", onclick: () => cancel(item), "aria-label": `Cancel teaching ${item.language}` }, "Cancel") : null,
+    ),
+    running ? progress(item) : null,
+    outcome(item),
+  );
+}
+
+function state(item) {
+  if (item.state === "queued") return "waits for a worker";
+  if (item.state === "running") return item.attempt > 1 ? `running, attempt ${item.attempt}` : "running";
+  return [`${item.state} `, time(item.finished_at)];
+}
+
+function progress(item) {
+  const share = Math.max(0, Math.min(1, item.progress ?? 0));
+  const at = PHASES.indexOf(item.phase);
+  const steps = item.steps ? `step ${item.step} of ${item.steps}` : "";
+  const left = item.eta_seconds ? `about ${duration(item.eta_seconds)} left` : "";
+  return [
+    make("progress", { max: 1, value: share, "aria-label": `Teaching ${item.language}` }, `${percent(share)} %`),
+    make("ol", { class: "phases", "aria-label": "Phases" }, PHASES.map((phase, place) => make("li", { class: place < at ? "done" : place === at ? "now" : null, "aria-current": place === at ? "step" : null }, phase))),
+    make("p", { class: "fine" }, [`${Math.round(share * 100)} %`, item.state === "running" ? steps : "", left].filter(Boolean).join(" · ")),
+  ];
+}
+
+function outcome(item) {
+  if (item.state === "failed") return make("p", { class: "failed" }, item.error?.detail || item.error?.code || "It failed.");
+  if (item.state === "cancelled") return make("p", { class: "fine" }, "Nothing was changed.");
+  if (item.state !== "succeeded") return null;
+  const reached = item.report?.t2i?.["R@1"];
+  const moved = item.report?.shared?.moved;
+  const words = [
+    typeof reached === "number" ? `text to picture R@1 ${percent(reached)} %` : null,
+    `version ${item.version}`,
+    `release ${item.release}`,
+    moved === false ? "the shared table stayed where it was: it would have cost the other languages too much" : null,
+  ];
+  return make("p", { class: "fine" }, words.filter(Boolean).join(" · "));
+}
+
+async function cancel(item) {
+  const sure = await dialog("Cancel this expansion?", (close) =>
+    make(
+      "div",
+      {},
+      make("p", {}, "What was learned in it so far is dropped. Languages that serve are not touched."),
+      make(
+        "div",
+        { class: "actions" },
+        make("button", { type: "button", class: "main danger", onclick: () => close(true) }, "Cancel it"),
+        make("button", { type: "button", onclick: () => close(false) }, "Let it go on"),
+      ),
+    ),
+  );
+  if (!sure) return;
+  try {
+    redraw(await ask(`/v1/expansions/${item.id}/cancel`, { method: "POST" }));
+  } catch (problem) {
+    await dialog("Cancel", () => sorry(problem));
+  }
+}

@@ -1,0 +1,115 @@
+// Starts the page: which part the address names, what every part shares. Draws no part itself.
+
+import { byId } from "/static/dom.js";
+import { drawExpansions } from "/static/expansions.js";
+import { drawLanguages, onLanguages, refresh } from "/static/languages.js";
+import { askKey } from "/static/parts.js";
+import { drawReleases } from "/static/releases.js";
+import * as search from "/static/search.js";
+import * as teach from "/static/teach.js";
+
+const PARTS = { search: search.follow, languages: drawLanguages, teach: () => drawExpansions(), releases: drawReleases };
+const RETRY = 2000; // ms until a server that is not ready is asked again
+let shown = null;
+
+/** Show the part that the address names; the keyboard goes along when the part changed. */
+function route() {
+  const [name, query = ""] = location.hash.slice(1).split("?");
+  const part = name in PARTS ? name : "search";
+  for (const one of Object.keys(PARTS)) byId(one).hidden = one !== part;
+  for (const link of document.querySelectorAll(".top nav a")) {
+    if (link.hash === `#${part}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  document.title = part === "search" ? "pictoglot" : `${byId(`${part}-title`).textContent} – pictoglot`;
+  if (shown !== null && shown !== part) {
+    window.scrollTo(0, 0);
+    if (part === "search") byId("text").focus();
+    else byId("main").focus();
+  }
+  shown = part;
+  PARTS[part](new URLSearchParams(query));
+}
+
+/** Wait until a snapshot serves; say so meanwhile, and say what is amiss. */
+async function ready() {
+  const banner = byId("banner");
+  for (;;) {
+    const found = await readiness();
+    banner.hidden = found.ok && !found.degraded.length;
+    banner.textContent = found.ok ? `The server is degraded: ${found.degraded.join(", ").replaceAll("_", " ")}.` : found.sentence;
+    if (found.ok) return;
+    await new Promise((resolve) => setTimeout(resolve, RETRY));
+  }
+}
+
+async function readiness() {
+  try {
+    const response = await fetch("/readyz");
+    const body = await response.json().catch(() => ({}));
+    return { ok: response.ok, degraded: body.degraded ?? [], sentence: "The server is starting: it opens its base and its index …" };
+  } catch {
+    return { ok: false, degraded: [], sentence: "The server cannot be reached. Trying again …" };
+  }
+}
+
+/** A picture dropped or pasted anywhere is searched with. */
+function takePictures() {
+  const over = byId("drop");
+  const holds = (event) => [...(event.dataTransfer?.items ?? [])].some((item) => item.kind === "file");
+  const teaching = () => !byId("teach").hidden; // there, a file is dropped on its field
+  document.addEventListener("dragover", (event) => {
+    if (!holds(event) || teaching()) return;
+    event.preventDefault();
+    over.hidden = false;
+  });
+  document.addEventListener("dragleave", (event) => event.relatedTarget === null && (over.hidden = true));
+  document.addEventListener("drop", (event) => {
+    over.hidden = true;
+    const [file] = event.dataTransfer?.files ?? [];
+    if (!file || teaching()) return;
+    event.preventDefault();
+    take(file);
+  });
+  document.addEventListener("paste", (event) => {
+    const [file] = event.clipboardData?.files ?? [];
+    if (file) take(file);
+  });
+}
+
+function take(file) {
+  if (byId("search").hidden) {
+    history.pushState(null, "", "#search");
+    shown = "search";
+    for (const one of Object.keys(PARTS)) byId(one).hidden = one !== "search";
+  }
+  search.byFile(file);
+}
+
+function shortcuts() {
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.closest?.("input, select, textarea, dialog");
+    if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    if (byId("search").hidden) location.hash = "#search";
+    byId("text").focus();
+    byId("text").select();
+  });
+  byId("key-button").addEventListener("click", async () => (await askKey()) && route());
+}
+
+async function start() {
+  search.prepare();
+  teach.prepare();
+  takePictures();
+  shortcuts();
+  onLanguages(search.tellLanguages);
+  onLanguages(() => (byId("serving").textContent = search.summary()));
+  await ready();
+  await refresh().catch(() => {});
+  route();
+  window.addEventListener("hashchange", route);
+  if (byId("search").hidden === false && window.matchMedia("(hover: hover)").matches) byId("text").focus();
+}
+
+start();

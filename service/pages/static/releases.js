@@ -1,0 +1,57 @@
+// The history of releases: what served when, who changed it and why; restoring one.
+
+import { all } from "/static/api.js";
+import { byId, fill, make, time } from "/static/dom.js";
+import { native, refresh } from "/static/languages.js";
+import { nothing, sorry, waiting } from "/static/parts.js";
+import { restore } from "/static/rollback.js";
+
+/** Ask for the releases (this needs an admin key) and draw them, newest first. */
+export async function drawReleases() {
+  const body = byId("releases-body");
+  if (!body.childElementCount) fill(body, waiting("Asking for the releases"));
+  try {
+    const releases = await all("/v1/admin/releases", 200);
+    const again = async () => {
+      await refresh();
+      await drawReleases();
+    };
+    fill(body, releases.length ? make("ol", { class: "releases" }, releases.map((one) => entry(one, releases[0], again))) : nothing("No release yet."));
+  } catch (problem) {
+    const retry = make("p", {}, make("button", { type: "button", onclick: drawReleases }, "Give a key"));
+    fill(body, sorry(problem), [401, 403].includes(problem.status) ? retry : null);
+  }
+}
+
+function entry(release, current, again) {
+  const serving = release.number === current.number;
+  return make(
+    "li",
+    { "data-release": release.number, class: serving ? "serving" : null },
+    make("span", { class: "number" }, String(release.number)),
+    make(
+      "div",
+      {},
+      make("p", { class: "what" }, what(release), serving ? make("span", { class: "tag" }, "serving") : null),
+      make("p", { class: "routes" }, routes(release)),
+      make("p", { class: "fine" }, time(release.created_at), ` · ${release.actor}`, release.reason ? ` · “${release.reason}”` : null),
+    ),
+    serving ? null : make("button", { type: "button", class: "quiet", onclick: () => restore(release, current, again), "aria-label": `Restore release ${release.number}` }, "Restore …"),
+  );
+}
+
+function what({ change = {}, number }) {
+  const language = change.language ? native(change.language) : "a language";
+  const to = change.to_version ?? null;
+  if (change.kind === "promote") return [language, ` learned: version ${to}`];
+  if (change.kind === "rebuild") return ["Shared table taught again"];
+  if (change.kind === "rollback") return [language, to === null ? " taken back" : ` rolled back to version ${to}`];
+  if (change.kind === "restore") return [`Release ${change.restored} restored`];
+  return [number <= 1 ? "The base: English" : "Published"];
+}
+
+function routes(release) {
+  const list = Object.entries(release.languages).sort((a, b) => a[1] - b[1]);
+  const names = list.map(([tag, version]) => make("span", { class: "route" }, native(tag), make("span", { class: "number" }, String(version))));
+  return [names, make("span", { class: "route" }, "shared", make("span", { class: "number" }, String(release.shared)))];
+}
