@@ -69,12 +69,13 @@ def _patiently(work: Work) -> None:
         try:
             return run(work)
         except (StorageFull, RegistryUnavailable) as error:
-            _log.warning("paused: %s", error.code)
+            missing = error.code
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            _log.warning("paused: storage_full")
-        work.pause(_PAUSE)
+            missing = StorageFull.code
+        _log.warning("paused: %s", missing)
+        work.pause(missing, _PAUSE)
 
 
 def _die_with_parent(parent: int) -> None:

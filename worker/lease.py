@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Event, Lock
 
 from model import storage
-from model.errors import ExpansionNotFound, LeaseLost, RegistryUnavailable
+from model.errors import LeaseLost, PictoglotError
 from model.registry import Lease, Registry, open_registry
 from worker.settings import WorkerSettings
 
@@ -34,6 +34,7 @@ class Attempts:
         self.settings = settings
         self.stop = Event()
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
+        self.heard = 0.0  # when the last hint arrived
         self._busy = Lock()
 
     @cached_property
@@ -49,12 +50,13 @@ class Attempts:
 
     def run(self, expansion: str) -> None:
         """Work on the expansion until it is finished or the worker stops; returns at once without a lease."""
+        self.heard = time.monotonic()
         with self._busy:
             if self.stop.is_set():
                 return
             try:
                 lease = self.registry.expansions.lease(expansion, self.owner, self.settings.lease_seconds)
-            except (ExpansionNotFound, RegistryUnavailable) as error:
+            except PictoglotError as error:  # unknown, or the registry is away or full: another hint will come
                 _log.warning("expansion %s cannot be leased: %s", expansion, error.code)
                 return
             if lease is not None:
@@ -82,8 +84,8 @@ class _Attempt:
             self._conclude(code)
             if self.expansions.get(self.lease.expansion).finished_at is not None:
                 discard_working_files(self.settings.home, self.lease.expansion)
-        except RegistryUnavailable:
-            _log.warning("expansion %s: the lease will run out by itself", self.lease.expansion)
+        except PictoglotError as error:
+            _log.warning("expansion %s: the lease runs out by itself: %s", self.lease.expansion, error.code)
 
     def _conclude(self, code: int) -> None:
         """Say what the child could not say itself; it has finished the expansion when it ends with 0."""
@@ -127,8 +129,8 @@ class _Attempt:
             # finished, and the child about to end; or overtaken, and then it must not touch the checkpoints any more
             _log.info("expansion %s: the lease is no longer ours", self.lease.expansion)
             child.kill()
-        except RegistryUnavailable:  # nobody else can take the lease meanwhile either
-            _log.warning("expansion %s: heartbeat not written", self.lease.expansion)
+        except PictoglotError as error:  # nobody else can take the lease meanwhile either
+            _log.warning("expansion %s: heartbeat not written: %s", self.lease.expansion, error.code)
 
 
 def _cause(code: int) -> str:

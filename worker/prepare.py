@@ -68,7 +68,7 @@ def open_classroom(work: Work) -> Classroom:
     """Base, gallery and parent: the shared version at the first attempt, and the same in every later one."""
     encoder = Encoder(open_base(work.settings.base, work.settings.device or None))
     torch.set_num_threads(work.settings.threads)
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(encoder.base.device.type == "cpu")  # on a GPU some products have none
     serving = work.registry.initialise(encoder.text_fingerprint, {})  # `BaseMismatch` under another base
     plan = work.folder / "plan.json"
     if not plan.exists():

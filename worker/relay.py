@@ -10,7 +10,7 @@ from celery import Celery
 from kombu.exceptions import KombuError
 
 from model import storage
-from model.errors import RegistryUnavailable
+from model.errors import PictoglotError
 from worker.lease import Attempts, discard_working_files
 from worker.tasks import HINT
 
@@ -24,42 +24,41 @@ class Relay(Thread):
     def __init__(self, app: Celery, attempts: Attempts) -> None:
         super().__init__(name="relay", daemon=True)
         self._app, self._attempts = app, attempts
-        self._unheard: dict[str, float] = {}  # expansion -> when its first hint was sent in vain
+        self._unheard: float | None = None  # when the first hint was sent that nothing came back for
 
     def run(self) -> None:
         """Until the worker stops."""
         while True:
             try:
                 self.tick()
-            except RegistryUnavailable:
-                _log.warning("the registry does not answer")
+            except PictoglotError as error:
+                _log.warning("the registry cannot be followed: %s", error.code)
             if self._attempts.stop.wait(self._attempts.settings.relay_seconds):
                 return
 
     def tick(self) -> None:
         """One look: a hint for each runnable expansion without a lease."""
-        if self._attempts.busy:
-            self._unheard.clear()
-            return
         expansions = self._attempts.registry.expansions
-        runnable = expansions.runnable()
-        self._unheard = {name: since for name, since in self._unheard.items() if name in runnable}
+        runnable = [] if self._attempts.busy else expansions.runnable()
         for expansion in runnable:
             try:
                 self._app.send_task(HINT, [expansion], retry=False)
             except (KombuError, OSError) as error:
                 _log.warning("the broker does not take hints: %s", type(error).__name__)
-                self._unheard.clear()
-                return
+                runnable = []
+                break
             expansions.hinted(expansion)
-            self._unheard.setdefault(expansion, time.monotonic())
-        self._mistrust()
+        self._mistrust(bool(runnable))
 
-    def _mistrust(self) -> None:
-        """End a worker that takes hints to the broker but gets none back, as happened three times (celery
-        #8030, #10205, #10302); whoever started it starts it again."""
-        oldest = min(self._unheard.values(), default=time.monotonic())
-        if time.monotonic() - oldest > _DEAF_SECONDS:
+    def _mistrust(self, sent: bool) -> None:
+        """End a worker that takes hints to the broker but gets none back, as happened three times (celery #8030, #10205,
+        #10302); whoever started it starts it again."""
+        now = time.monotonic()
+        if not sent:
+            self._unheard = None
+        elif self._unheard is None or self._attempts.heard > self._unheard:
+            self._unheard = now
+        elif now - self._unheard > _DEAF_SECONDS:
             _log.critical("idle, and no hint arrived for %d s: ending", _DEAF_SECONDS)
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -69,7 +68,8 @@ def sweep(attempts: Attempts) -> None:
     home = attempts.settings.home
     try:
         expansions = attempts.registry.expansions.list()
-    except RegistryUnavailable:
+    except PictoglotError as error:
+        _log.warning("nothing swept: %s", error.code)
         return
     for expansion in expansions:
         if expansion.finished_at is not None:

@@ -7,13 +7,13 @@ again what an earlier attempt had done is none.
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 from model import storage
-from model.errors import PictoglotError
+from model.errors import PictoglotError, RegistryUnavailable, StorageFull
 from model.registry import Expansion, Lease, Registry
 from worker.settings import WorkerSettings
 
@@ -61,8 +61,10 @@ class Work:
         """Whether the attempt shall end soon."""
         return self._stop.is_set()
 
-    def pause(self, seconds: float) -> None:
-        """Wait, unless asked to stop meanwhile."""
+    def pause(self, code: str, seconds: float) -> None:
+        """Wait for what is missing, say so where possible, and raise `Stopped` when asked to stop meanwhile."""
+        with suppress(RegistryUnavailable, StorageFull):
+            self._write(*self._at, paused=code)
         if self._stop.wait(seconds):
             raise Stopped
 
@@ -100,13 +102,15 @@ class Work:
         """End the expansion as succeeded."""
         self.registry.expansions.succeed(self.lease, version, release, report)
 
-    def _write(self, step: int, steps: int, eta: float | None, *, made_progress: bool = False) -> None:
+    def _write(
+        self, step: int, steps: int, eta: float | None, *, made_progress: bool = False, paused: str = ""
+    ) -> None:
         first, last = _SHARES[self._phase]
         part, parts = self.part
         within = first + (last - first) * (step / steps if steps else 0.0)
         self.registry.expansions.progress(
             self.lease,
-            phase=self._phase,
+            phase=f"paused_{paused}" if paused else self._phase,
             step=step,
             steps=steps,
             progress=(part + within) / parts,

@@ -1,0 +1,40 @@
+"""A data root without space: the expansion waits, nothing dies, and it goes on by itself when there is space again."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.worker.harness import Site, assert_once, pairs
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("only root may mount a file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_it_waits_for_space_and_goes_on(site: Site, small_disk: Path, undisturbed: dict[str, str]) -> None:
+    for name in ("expansions", "versions", "generations"):
+        (small_disk / name).mkdir()
+        (site.home / name).symlink_to(small_disk / name)
+    expansion = site.submit(pairs("cy", picture=True))
+    ballast = small_disk / "ballast"
+    with pytest.raises(OSError, match="No space"), ballast.open("wb", buffering=0) as stream:
+        while True:
+            stream.write(b"\0" * 4096)
+    child = site.attempt(expansion)
+    site.wait(expansion, lambda e: e.phase == "paused_storage_full")
+    assert child.poll() is None
+    ballast.unlink()
+    assert child.wait(60) == 0
+    assert_once(site, site.registry.expansions.get(expansion))
+    assert site.weights(expansion) == undisturbed

@@ -1,0 +1,188 @@
+"""What an expansion does from its first phase to its last, in this process: reports, gate, shared table, rebuild."""
+
+import json
+from collections.abc import Callable
+from threading import Event
+from typing import Any
+
+import pytest
+
+from index.catalogue import Catalogue
+from index.generation import Identity
+from model.errors import BaseMismatch, DatasetPictureNotFound, GateFailed, TrainingDiverged
+from model.registry import Expansion
+from tests.tiny import write_tiny_base
+from tests.worker.harness import Site, pairs
+from worker.phases import run
+from worker.settings import WorkerSettings
+from worker.work import Stopped, Work
+
+NewSite = Callable[..., Site]
+
+
+def work_on(site: Site, expansion: str, **settings: Any) -> Work:
+    lease = site.registry.expansions.lease(expansion, "test:1", 600)
+    assert lease is not None
+    own = {"home": site.home, "base": site.base, "min_recall": 0.0, "forgetting_budget": 1.0, **settings}
+    return Work(WorkerSettings(**own), site.registry, lease, Event())
+
+
+def teach(site: Site, language: str = "cy", *, picture: bool = False, **settings: Any) -> Expansion:
+    expansion = site.submit(pairs(language, picture=picture), language)
+    run(work_on(site, expansion, **settings))
+    return site.registry.expansions.get(expansion)
+
+
+def rows_of(site: Site, version: int) -> str | None:
+    return site.registry.versions.get(version).manifest_sha256
+
+
+def test_a_taught_language_is_served_and_shared(site: Site) -> None:
+    done = teach(site, picture=True)
+    assert (done.state, done.version, done.release, done.progress) == ("succeeded", 1, 2, 1.0)
+    serving = site.registry.releases.serving()
+    assert (serving.shared, serving.languages) == (1, {"en": 0, "cy": 1})
+
+
+def test_the_report_holds_recall_truncation_dataset_and_what_the_shared_table_did(site: Site) -> None:
+    report = teach(site, picture=True).report
+    assert report is not None
+    assert set(report["t2i"]) == set(report["i2t"]) == {"R@1", "R@5", "R@10"}
+    assert report["against"] == "pictures"
+    assert report["pairs"] == report["dataset"]["val"]
+    assert report["truncated"] == 0.0
+    assert report["shared"]["moved"] is True
+    assert set(report["shared"]["languages"]) == {"en"}
+
+
+def test_a_dataset_without_pictures_is_scored_against_its_english(site: Site) -> None:
+    report = teach(site).report
+    assert report is not None
+    assert report["against"] == "english"
+    assert report["t2i"]["R@10"] > 0.5
+
+
+def test_its_captions_become_searchable_under_its_version(site: Site) -> None:
+    teach(site, picture=True)
+    base = site.registry.versions.get(0)
+    identity = Identity("captions", str(base.manifest_sha256), 32, "cy", 1)
+    assert len(Catalogue(site.registry, site.home).of(identity)) == 1
+    assert site.gallery.captions_for(["p0"])["p0"] == {"cy": ["afal der"]}
+
+
+def test_a_second_language_is_measured_on_the_first_and_leaves_its_version(site: Site) -> None:
+    first = teach(site, picture=True)
+    before = rows_of(site, 1)
+    second = teach(site, "br", picture=True)
+    assert second.report is not None
+    assert set(second.report["shared"]["languages"]) == {"en", "cy"}
+    assert second.report["shared"]["parent"] == first.version
+    assert site.registry.releases.serving().languages == {"en": 0, "cy": 1, "br": 2}
+    assert rows_of(site, 1) == before
+
+
+def test_a_language_taught_again_gets_its_next_version(site: Site) -> None:
+    teach(site)
+    assert teach(site).version == 2
+    assert site.registry.releases.serving().languages["cy"] == 2
+
+
+def test_below_the_floor_nothing_is_served_and_the_version_is_kept(site: Site) -> None:
+    work = work_on(site, site.submit(pairs("cy", picture=True)), min_recall=1.0)
+    with pytest.raises(GateFailed, match=r"R@10 is 0\.\d+, at least 1\.000") as caught:
+        run(work)
+    work.fail(caught.value)
+    failed = site.registry.expansions.get(work.expansion.id)
+    assert failed.error is not None
+    assert failed.error.code == "gate_failed"
+    assert failed.report is not None
+    assert failed.report["pairs"] == 10
+    assert site.registry.releases.serving().number == 1
+    assert [version.number for version in site.registry.versions.list()] == [1, 0]
+
+
+def test_beyond_the_forgetting_budget_the_language_is_served_and_shared_stays(site: Site) -> None:
+    teach(site)
+    expansion = site.submit(pairs("br"), "br", learning_rate=0.3)  # tramples on what the two languages share
+    run(work_on(site, expansion, forgetting_budget=0.0))
+    done = site.registry.expansions.get(expansion)
+    assert done.report is not None
+    assert done.report["shared"]["mean_loss"] > 0
+    assert done.report["shared"]["moved"] is False
+    serving = site.registry.releases.serving()
+    assert (serving.shared, serving.languages) == (1, {"en": 0, "cy": 1, "br": 2})
+
+
+def test_a_rebuild_teaches_the_shared_table_again_and_leaves_what_is_served(site: Site) -> None:
+    for language in ("cy", "br"):
+        teach(site, language)
+    release, plan = site.registry.releases.roll_back("cy", actor="test", reason="")
+    assert (release.shared, plan.replay) == (0, ["br"])
+    expansion, _ = site.registry.expansions.submit(
+        kind="rebuild",
+        language="cy",
+        settings={"replay": plan.replay},
+        dataset_path=None,
+        dataset_sha256=None,
+        dataset_bytes=None,
+        actor="test",
+    )
+    run(work_on(site, expansion.id))
+    serving = site.registry.releases.serving()
+    assert (serving.shared, serving.languages) == (3, {"en": 0, "br": 2})
+    rebuilt = site.registry.versions.get(3)
+    assert (rebuilt.parent, rebuilt.language) == (0, "br")
+    report = site.registry.expansions.get(expansion.id).report
+    assert report is not None
+    assert report["moved"] is True
+
+
+def test_a_rollback_of_the_parent_meanwhile_keeps_shared_where_it_was_put(site: Site) -> None:
+    teach(site)
+    expansion = site.submit(pairs("br"), "br")
+    work = work_on(site, expansion)
+    work.folder.mkdir(exist_ok=True)
+    (work.folder / "plan.json").write_text(json.dumps({"parent": 1}))
+    site.registry.releases.roll_back("cy", actor="test", reason="")
+    run(work)
+    serving = site.registry.releases.serving()
+    assert (serving.shared, serving.languages) == (0, {"en": 0, "br": 2})
+
+
+def test_a_picture_deleted_before_the_start_is_named(site: Site) -> None:
+    expansion = site.submit(pairs("cy", picture=True))
+    site.gallery.delete("p7")
+    with pytest.raises(DatasetPictureNotFound, match="p7"):
+        run(work_on(site, expansion))
+
+
+def test_a_stop_ends_it_at_the_next_step_with_a_checkpoint(site: Site) -> None:
+    expansion = site.submit(pairs("cy"), epochs=1000, checkpoint_every=100_000)
+    work = work_on(site, expansion)
+    seen: list[int] = []
+    tell = work.step
+
+    class Watched(Work):
+        def step(self, step: int, steps: int) -> None:
+            tell(step, steps)
+            seen.append(step)
+            if len(seen) == 8:
+                self._stop.set()
+
+    watched = Watched(work.settings, site.registry, work.lease, Event())
+    with pytest.raises(Stopped):
+        run(watched)
+    assert [path.name for path in site.checkpoints(expansion)] == [f"step-{seen[-1]}"]
+
+
+def test_a_diverging_loss_is_told(site: Site) -> None:
+    expansion = site.submit(pairs("cy"), learning_rate=1e30)
+    with pytest.raises(TrainingDiverged):
+        run(work_on(site, expansion))
+
+
+def test_another_base_is_refused(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = write_tiny_base(tmp_path_factory.mktemp("other"), seed=1)
+    expansion = site.submit(pairs("cy"))
+    with pytest.raises(BaseMismatch):
+        run(work_on(site, expansion, base=other))
