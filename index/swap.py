@@ -86,6 +86,7 @@ class SnapshotHolder:
             self.publish(replace(snapshot, degraded=(*problems, *snapshot.degraded)))
             if snapshot.degraded:
                 self._compactor.submit(self._compact_quietly, at=0)  # so that the next start finds whole generations
+            self._compactor.submit(self._gallery.sweep)
             return True
         return False
 

@@ -14,7 +14,8 @@ import numpy as np
 from index.engine import Candidates, Engine, Index, Matrix, Rows, Scores, Vector
 
 FLAT_LIMIT = 100_000  # up to here the text tower, not the scan (9 ms on one thread), decides how long a search takes
-_PROBES = 16  # lists searched; recall@10 0.98 before exact scoring at 100,000 x 512
+_PROBES = 16  # lists searched at least; recall@10 0.98 before exact scoring at 100,000 x 512
+_PROBED = 4  # rows in the lists searched for each one asked, so that deep pages are filled
 _TRAINING_ROWS = 64  # per list, of the 39 to 256 that FAISS wants
 
 
@@ -66,12 +67,16 @@ class IvfIndex(Index):
 
     def search(self, query: Vector, k: int, excluded: frozenset[int]) -> Candidates:
         """As `Index.search`."""
+        k = min(k, self.index.ntotal - len(excluded))
+        if k <= 0:
+            return _NONE
         selector, kept = _selector(excluded)
         # Parameters of this search alone: as fields of the index they would race between threads (faiss #2204)
         parameters: Any = faiss.SearchParametersIVF()
-        parameters.nprobe, parameters.sel = _PROBES, selector
+        parameters.sel = selector
+        parameters.nprobe = min(self.index.nlist, max(_PROBES, _PROBED * k * self.index.nlist // self.index.ntotal))
         query = np.ascontiguousarray(query, dtype=np.float32)
-        scores, rows = self.index.search(query[None], min(k, self.index.ntotal), params=parameters)
+        scores, rows = self.index.search(query[None], k, params=parameters)
         del kept
         return _found(rows[0], scores[0])
 

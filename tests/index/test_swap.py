@@ -1,6 +1,11 @@
 """Snapshots: what is served changes at once and as a whole, and never goes back on a put or a delete."""
 
+import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from threading import Event, Thread
 
 import numpy as np
@@ -18,6 +23,8 @@ from model.errors import (
 )
 from tests.doubles import picture_vector, text_vector
 from tests.index.world import World, content, drawn, flip
+
+ROOT = Path(__file__).parents[2]
 
 
 def found(holder: SnapshotHolder, seed: int, limit: int = 10) -> list[str]:
@@ -329,6 +336,31 @@ def test_a_compaction_that_fails_leaves_the_overlay_serving(world: World, monkey
     holder.close()
     assert holder.current.pictures.count == holder.current.pictures.overlay_size == 8
     assert not list((world.root / "generations").glob("*"))
+
+
+# --- kills ------------------------------------------------------------------------------------------------------------
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.index.world import World, content, drawn
+World(Path(sys.argv[1])).started().put_picture("b", content(2), drawn(2), {"en": ["two"]})
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("point", "kept"), [("storage.renamed:2", False), ("picture.committed:1", True)])
+def test_a_picture_whose_put_was_killed_is_there_whole_or_not_at_all(world: World, point: str, kept: bool) -> None:
+    """I9: before and after the commit."""
+    world.put("a", 1)
+    environment = {**os.environ, "FAULT_POINT": point}
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(world.root)], cwd=ROOT, env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    holder = world.started()
+    holder.close()  # the sweep is done
+    assert found(holder, 2) == (["b", "a"] if kept else ["a"])
+    assert holder.current.captions_of("b") == ({"en": ["two"]} if kept else {})
+    assert world.gallery.content_path(content(2)).exists() == kept
 
 
 # --- at the same time -------------------------------------------------------------------------------------------------

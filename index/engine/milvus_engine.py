@@ -1,0 +1,98 @@
+"""Milvus, for galleries that one machine's memory or cores have outgrown: proposes candidates, scores nothing finally.
+
+Optional (`pip install pictoglot[milvus]`). A collection is named by the content of its matrix, so that the processes of
+a deployment share it and a restart finds it again; one that no generation needs any more is dropped by the operator.
+The matrix stays in this process too, because scores are computed here: Milvus takes over the search, not the memory.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from index.engine import Candidates, Engine, Index, Matrix, Vector
+from index.engine.faiss_engine import FlatIndex
+from model.errors import IndexUnavailable
+
+_PREFIX = "pictoglot_"
+_INSERT_ROWS = 1_000  # in one request
+_MAX_LIMIT = 16_384  # the most that Milvus answers
+
+
+class MilvusEngine(Engine):
+    """Builds collections at a Milvus address, or in a file of milvus-lite; raises `IndexUnavailable` when it cannot."""
+
+    def __init__(self, uri: str) -> None:
+        try:
+            from pymilvus import MilvusClient
+            from pymilvus.exceptions import MilvusException
+        except ImportError as error:
+            raise IndexUnavailable("INDEX=milvus needs the package: pip install pictoglot[milvus]") from error
+        self._failure: type[Exception] = MilvusException
+        try:
+            self._client: Any = MilvusClient(uri)
+        except MilvusException as error:
+            raise IndexUnavailable("Milvus does not answer") from error
+
+    def build(self, vectors: Matrix) -> Index:
+        """As `Engine.build`; a collection of the same content that is complete is used again."""
+        if not len(vectors):
+            return FlatIndex(vectors)
+        name = _PREFIX + hashlib.sha256(np.ascontiguousarray(vectors).tobytes()).hexdigest()[:32]
+        try:
+            if not self._complete(name, len(vectors)):
+                self._fill(name, vectors)
+            self._client.load_collection(name)
+        except self._failure as error:
+            raise IndexUnavailable("Milvus cannot take the vectors") from error
+        return MilvusIndex(self._client, name, len(vectors), self._failure)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def _complete(self, name: str, count: int) -> bool:
+        if not self._client.has_collection(name):
+            return False
+        return int(self._client.get_collection_stats(name)["row_count"]) == count
+
+    def _fill(self, name: str, vectors: Matrix) -> None:
+        from pymilvus import DataType
+
+        if self._client.has_collection(name):
+            self._client.drop_collection(name)  # cut off while it was filled
+        schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field("row", DataType.INT64, is_primary=True)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=vectors.shape[1])
+        parameters = self._client.prepare_index_params()
+        parameters.add_index("vector", index_type="AUTOINDEX", metric_type="IP")
+        self._client.create_collection(name, schema=schema, index_params=parameters, consistency_level="Strong")
+        for start in range(0, len(vectors), _INSERT_ROWS):
+            part = vectors[start : start + _INSERT_ROWS]
+            self._client.insert(name, [{"row": start + row, "vector": part[row].tolist()} for row in range(len(part))])
+        self._client.flush(name)
+
+
+@dataclass(frozen=True)
+class MilvusIndex(Index):
+    """One collection. Approximate, whatever index Milvus chose for it."""
+
+    client: Any
+    name: str
+    count: int
+    failure: type[Exception]
+    exact: bool = False
+
+    def search(self, query: Vector, k: int, excluded: frozenset[int]) -> Candidates:
+        """As `Index.search`; raises `IndexUnavailable` when Milvus does not answer."""
+        others = f"row not in {sorted(excluded)}" if excluded else ""
+        limit = min(k, self.count, _MAX_LIMIT)
+        try:
+            (hits,) = self.client.search(
+                self.name, [query.tolist()], limit=limit, filter=others, output_fields=["row"], anns_field="vector"
+            )
+        except self.failure as error:
+            raise IndexUnavailable("Milvus does not answer") from error
+        rows = np.array([hit["row"] for hit in hits], dtype=np.int64)
+        return Candidates(rows, np.array([hit["distance"] for hit in hits], dtype=np.float32))

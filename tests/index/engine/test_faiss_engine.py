@@ -1,0 +1,58 @@
+"""FAISS: exact up to a limit, quantised above, with parameters of each search alone."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from index.engine import Index, Matrix
+from index.engine.choice import open_engine
+from index.engine.faiss_engine import FaissEngine
+from tests.index.conftest import unit
+
+
+@pytest.fixture(scope="module")
+def vectors() -> Matrix:
+    return unit(3_000, seed=1)
+
+
+@pytest.fixture(scope="module", params=["scan", "ivf"])
+def index(request: pytest.FixtureRequest, vectors: Matrix) -> Index:
+    return FaissEngine(flat_limit=3_000 if request.param == "scan" else 2_999).build(vectors)
+
+
+def test_the_limit_decides_between_scan_and_quantisation(vectors: Matrix) -> None:
+    assert FaissEngine(flat_limit=3_000).build(vectors).exact
+    assert not FaissEngine(flat_limit=2_999).build(vectors).exact
+
+
+def test_a_vector_is_its_own_best_candidate(index: Index, vectors: Matrix) -> None:
+    for row in range(0, 3_000, 300):
+        found = index.search(vectors[row], 5, frozenset())
+        assert found.rows[0] == row and found.scores[0] == pytest.approx(1.0, abs=0.02)
+        assert (np.diff(found.scores) <= 0).all()
+
+
+@pytest.mark.parametrize("k", [0, 1, 2_990, 3_000, 9_999])
+def test_never_more_than_asked_nor_than_there_is_and_no_row_twice(index: Index, vectors: Matrix, k: int) -> None:
+    found = index.search(vectors[0], k, frozenset(range(10)))
+    assert len(found.rows) == len(set(found.rows.tolist())) <= min(k, 2_990)
+    assert not set(found.rows.tolist()) & set(range(10)) and (found.rows >= 0).all()
+
+
+@pytest.mark.parametrize("k", [500, 2_990])
+def test_deep_pages_are_filled(index: Index, vectors: Matrix, k: int) -> None:
+    assert len(index.search(vectors[5], k, frozenset(range(10))).rows) == k
+
+
+def test_searches_of_many_threads_do_not_disturb_each_other(index: Index, vectors: Matrix) -> None:
+    alone = [index.search(vectors[row], 20, frozenset({row})).rows.tolist() for row in range(60)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda row: index.search(vectors[row], 20, frozenset({row})).rows.tolist(), range(60)))
+    assert found == alone
+
+
+def test_the_setting_names_the_engine() -> None:
+    assert isinstance(open_engine("faiss", threads=2), FaissEngine)
+    with pytest.raises(ValueError, match="INDEX"):
+        open_engine("annoy")
