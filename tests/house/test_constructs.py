@@ -13,7 +13,7 @@ from tests.house.source import ALL_PYTHON, PACKAGES, Module, modules, tracked
 NETS = ("service.errors", "service.app", "worker.expand")
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 SECRET = re.compile(r"(^|_)(secret|password|plaintext|api_key|admin_key|token_secret)$")
-# Tests that wait for another process, or for the clock of the database.
+# Tests that wait for another process or thread, or for the clock of the database.
 WAITING = (
     "tests.faults",
     "tests.browser",
@@ -21,6 +21,7 @@ WAITING = (
     "tests.worker",
     "tests.service",
     "tests.model.registry.test_leases",
+    "tests.index.test_swap",
 )
 
 
