@@ -103,7 +103,7 @@ def submit(client: httpx.Client) -> str:
     files = {"dataset": ("de.jsonl", datasets.lines(_LEARNED).encode(), "application/jsonl")}
     data = {"language": _LEARNED, "settings": json.dumps(_TRAINING)}
     answer = client.post("/v1/languages", files=files, data=data).raise_for_status().json()
-    expansion: str = answer["expansion"] if isinstance(answer["expansion"], str) else answer["expansion"]["id"]
+    expansion: str = answer["expansion"]["id"]
     return expansion
 
 
