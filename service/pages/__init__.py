@@ -1,4 +1,4 @@
-"""Serves the page: its files from the package, kept in memory, under a strict policy. Knows nothing of what it shows."""
+"""Serves the page: its files from the package, held in memory, under a strict policy. Reads no data of the service."""
 
 import hashlib
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ _TYPES = {
 # Only this server's own files and answers; `blob:` shows a picture that was dropped, or one fetched with a key.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 _HEADERS = {
     "Content-Security-Policy": _POLICY,

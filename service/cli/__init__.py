@@ -1,0 +1,22 @@
+"""The command line: `pictoglot`. Puts the commands together; imports nothing heavy, so that help comes at once."""
+
+import typer
+
+from service.cli import admin, demo, doctor, gallery, languages, run, search
+from service.cli.output import quiet_interrupt
+
+app = typer.Typer(
+    help="A picture search that learns languages. Commands that ask a running service talk to PICTOGLOT_URL "
+    "with PICTOGLOT_KEY. Exit status: 0 done, 1 failed, 2 refused.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for module in (run, search, languages, admin, gallery, doctor, demo):
+    module.add(app)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    with quiet_interrupt():
+        app()

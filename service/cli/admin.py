@@ -1,0 +1,177 @@
+"""`rollback`, `versions`, `releases`, `keys`: what an operator asks of a running service. Decides nothing itself."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from service.cli.client import answer, every, service
+from service.cli.output import REFUSED, AsJson, recall, say, show_json, stop, table
+
+keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+
+
+def add(app: typer.Typer) -> None:
+    """Register the commands of this module."""
+    app.command("rollback")(rollback)
+    app.command("versions")(versions)
+    app.command("releases")(releases)
+    app.add_typer(keys, name="keys")
+
+
+def rollback(
+    tag: Annotated[str, typer.Argument(help="The language.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    reason: Annotated[str, typer.Option(help="For the record.")] = "",
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Teach the shared table again what it loses.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a language back to its previous version, or take it out; no other language changes."""
+    path = f"/v1/admin/languages/{tag}/rollback"
+    asks = not (yes or dry_run)
+    if asks and (as_json or not sys.stdin.isatty()):
+        stop("Nobody can be asked here: give --yes, or --dry-run.", REFUSED)
+    with service() as client:
+        if dry_run or asks:
+            plan = answer(client.post(path, json={"dry_run": True}))
+            if dry_run and as_json:
+                show_json(plan)
+                return
+            _tell(plan)
+            if dry_run or not typer.confirm("Roll back?"):
+                return
+        done = answer(client.post(path, json={"reason": reason, "rebuild": rebuild}))
+    if as_json:
+        show_json(done)
+        return
+    if not asks:
+        _tell(done)
+    say(f"Release {done['release']} serves.")
+    if done["rebuild_expansion"]:
+        say(f"The shared table is taught again: `pictoglot expansions {done['rebuild_expansion']} --watch`.")
+
+
+def versions(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List versions, newest first."""
+    with service() as client:
+        found = every(client, "/v1/versions", limit)
+    if as_json:
+        show_json({"items": found})
+        return
+    rows = [
+        (
+            item["number"],
+            item["parent"],
+            item["language"],
+            item["rows"],
+            _size(item["bytes"]),
+            recall(item["report"], "t2i"),
+            recall(item["report"], "i2t"),
+            item["created_at"][:16].replace("T", " "),
+        )
+        for item in found
+    ]
+    columns = ("version", "parent", "language", "rows", "size", "t2i R@1", "i2t R@1", "made (UTC)")
+    table(columns, rows, right=("version", "parent", "rows", "size", "t2i R@1", "i2t R@1"))
+
+
+def releases(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)] = 20,
+    restore: Annotated[int | None, typer.Option(help="Serve this earlier release again.")] = None,
+    expected: Annotated[int | None, typer.Option(help="With --restore: the release that serves now.")] = None,
+    reason: Annotated[str, typer.Option(help="With --restore: for the record.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """List releases, newest first: who, when, why, what changed."""
+    if (restore is None) != (expected is None):
+        stop("--restore NUMBER goes with --expected NUMBER, the release that serves now.", REFUSED)
+    with service() as client:
+        if restore is not None:
+            body = {"expected": expected, "reason": reason}
+            found = [answer(client.post(f"/v1/admin/releases/{restore}/restore", json=body))]
+        else:
+            found = every(client, "/v1/admin/releases", limit)
+    if as_json:
+        show_json({"items": found} if restore is None else found[0])
+        return
+    rows = [
+        (
+            item["number"],
+            item["created_at"][:16].replace("T", " "),
+            _change(item["change"]),
+            item["actor"],
+            item["reason"],
+            " ".join(f"{tag}:{version}" for tag, version in sorted(item["languages"].items())),
+            item["shared"],
+        )
+        for item in found
+    ]
+    columns = ("release", "when (UTC)", "change", "by", "why", "language:version", "shared")
+    table(columns, rows, right=("release", "shared"))
+
+
+@keys.command("list")
+def list_keys(as_json: AsJson = False) -> None:
+    """List keys, without their secrets."""
+    with service() as client:
+        found = answer(client.get("/v1/admin/keys"))
+    if as_json:
+        show_json(found)
+        return
+    columns = ("id", "scope", "label", "created", "expires", "revoked")
+    rows = [[item[name] for name in ("id", "scope", "label", *_DATES)] for item in found["items"]]
+    table(columns, rows)
+
+
+@keys.command("create")
+def create_key(
+    scope: Annotated[str, typer.Argument(help="search, write or admin; each holds the ones before it.")],
+    label: Annotated[str, typer.Option(help="What it is for.")] = "",
+    expires_at: Annotated[str | None, typer.Option(help="ISO time with its zone.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key; its text is told this once."""
+    with service() as client:
+        body = {"scope": scope, "label": label, "expires_at": expires_at}
+        made = answer(client.post("/v1/admin/keys", json=body))
+    if as_json:
+        show_json(made)
+    else:
+        say(made["key"])
+
+
+@keys.command("revoke")
+def revoke_key(id: Annotated[str, typer.Argument(help="Its id.")], as_json: AsJson = False) -> None:
+    """Make a key invalid."""
+    with service() as client:
+        client.delete(f"/v1/admin/keys/{id}").raise_for_status()
+    if as_json:
+        show_json({"id": id, "revoked": True})
+    else:
+        say(f"Key {id} is revoked.")
+
+
+_DATES = ("created_at", "expires_at", "revoked_at")
+
+
+def _tell(plan: dict[str, Any]) -> None:
+    """What changes and what stays."""
+    tag, old, new = plan["language"], plan["from_version"], plan["to_version"]
+    say(f"{tag}: version {old} → {'not served' if new is None else f'version {new}'}")
+    say(f"shared table: version {plan['shared_version']}")
+    if plan.get("replay"):
+        say(f"leaving the shared table until taught again: {', '.join(plan['replay'])}")
+    say(f"unchanged, bit for bit: {', '.join(plan['unchanged']) or 'no other language is served'}")
+
+
+def _change(change: dict[str, Any]) -> str:
+    parts = [str(change.get("kind", "")), str(change.get("language") or change.get("restored") or "")]
+    return " ".join(part for part in parts if part) or "first"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"

@@ -1,0 +1,158 @@
+"""`doctor`: what this machine and the running service are like, one line each. Repairs nothing."""
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+import httpx
+import typer
+
+from service.cli.client import address
+from service.cli.output import FAILED, AsJson, console, show_json
+from service.cli.run import port_taken, settings_or_stop
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+Outcome = Literal["ok", "note", "bad"]
+_STYLE: dict[Outcome, str] = {"ok": "green", "note": "yellow", "bad": "bold red"}
+_SECONDS = 3.0  # for a broker or a service to answer
+_MEMORY = 1 << 30  # bytes that a ViT-B base with its gallery needs at least
+_PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: `note` is worth knowing, `bad` keeps pictoglot from working."""
+
+    what: str
+    outcome: Outcome
+    detail: str
+
+
+def add(app: typer.Typer) -> None:
+    """Register the commands of this module."""
+    app.command("doctor")(doctor)
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Look at data root, database, broker, base, port and the running service; status 1 when something is wrong."""
+    settings = settings_or_stop()
+    found = []
+    for finding in _findings(settings):
+        found.append(finding)
+        if not as_json:
+            console.print(f"{finding.outcome:<5}", style=_STYLE[finding.outcome], end="")
+            console.print(f"{finding.what:<11}{finding.detail}", markup=False, soft_wrap=True)
+    if as_json:
+        show_json({"findings": [asdict(finding) for finding in found]})
+    if any(finding.outcome == "bad" for finding in found):
+        raise typer.Exit(FAILED)
+
+
+def _findings(settings: "Settings") -> Iterator[Finding]:
+    yield _data_root(settings)
+    yield _database(settings)
+    yield _broker(settings)
+    yield _machine(settings)
+    yield _base(settings)
+    service = _service()
+    yield service
+    if service.outcome != "ok":
+        yield _port(settings)
+
+
+def _data_root(settings: "Settings") -> Finding:
+    home = settings.home
+    there = home if home.exists() else next(parent for parent in home.parents if parent.exists())
+    try:
+        with tempfile.NamedTemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        return Finding("data root", "bad", f"{there} cannot be written: {error.strerror}")
+    free = shutil.disk_usage(there).free
+    sized = f"{home}, {free / 1e9:.1f} GB free"
+    if free < settings.free_bytes:
+        return Finding("data root", "bad", f"{sized}: less than PICTOGLOT_FREE_BYTES, writes are refused")
+    return Finding("data root", "ok", sized if home.exists() else f"{sized}; made at the first start")
+
+
+def _database(settings: "Settings") -> Finding:
+    from model.errors import PictoglotError
+    from model.registry import open_registry
+
+    kind = settings.database.split(":", 1)[0]
+    if not settings.database_url and not (settings.home / "registry.db").exists():
+        return Finding("database", "ok", f"{kind}; made at the first start")
+    try:
+        registry = open_registry(settings.database, migrate=False)
+        registry.ping()
+        registry.close()
+    except PictoglotError as error:
+        return Finding("database", "bad", f"{kind}: {error.detail}")
+    return Finding("database", "ok", f"{kind} answers")
+
+
+def _broker(settings: "Settings") -> Finding:
+    if not settings.broker_url:
+        return Finding("broker", "ok", "folder under the data root; needs no server")
+    parts = urlsplit(settings.broker_url)
+    if parts.hostname is None:
+        return Finding("broker", "ok", f"{parts.scheme}; needs no server")
+    try:
+        socket.create_connection((parts.hostname, parts.port or _PORTS.get(parts.scheme, 0)), _SECONDS).close()
+    except OSError:
+        return Finding("broker", "bad", f"{parts.scheme} does not answer; expansions wait until it does")
+    return Finding("broker", "ok", f"{parts.scheme} answers")
+
+
+def _machine(settings: "Settings") -> Finding:
+    import psutil
+
+    cores, memory = len(psutil.Process().cpu_affinity() or []) or os.cpu_count() or 1, psutil.virtual_memory()
+    detail = f"{cores} cores, {memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB memory free"
+    threads = f"{settings.threads} thread{'s' if settings.threads > 1 else ''} a process"
+    if memory.available < _MEMORY:
+        return Finding("machine", "note", f"{detail}: little for a base")
+    if 2 * settings.threads > cores + 1:
+        return Finding("machine", "note", f"{detail}; with {threads}, a training slows searches down")
+    return Finding("machine", "ok", f"{detail}; {threads}")
+
+
+def _base(settings: "Settings") -> Finding:
+    from model.base import open_base  # brings torch
+    from model.encoder import Encoder
+    from model.errors import PictoglotError
+
+    name = settings.base.partition("@")[0]
+    try:
+        encoder = Encoder(open_base(settings.base))
+    except PictoglotError as error:
+        return Finding("base", "bad", f"{name}: {error.detail}")
+    return Finding("base", "ok", f"{name}, {encoder.dimension} dimensions")
+
+
+def _service() -> Finding:
+    try:
+        response = httpx.get(f"{address()}/readyz", timeout=_SECONDS)
+        body = response.json()
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return Finding("service", "note", f"none answers at {address()}")
+    except ValueError:
+        return Finding("service", "bad", f"what answers at {address()} is not pictoglot")
+    amiss = ", ".join(body.get("degraded", [])).replace("_", " ")
+    if not response.is_success:
+        return Finding("service", "bad", f"{address()} is not ready: {amiss or 'it starts'}")
+    serving = f"{address()} serves release {body.get('release')}"
+    return Finding("service", "note", f"{serving}, degraded: {amiss}") if amiss else Finding("service", "ok", serving)
+
+
+def _port(settings: "Settings") -> Finding:
+    if settings.port and port_taken(settings.host, settings.port):
+        return Finding("port", "bad", f"{settings.port} is taken by something else")
+    return Finding("port", "ok", f"{settings.port} is free")

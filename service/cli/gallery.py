@@ -1,0 +1,117 @@
+"""`pictures`: putting pictures into the gallery, listing and deleting them. Decodes nothing itself."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.progress import track
+
+from service.cli.client import answer, dumps, every, sentence, service
+from service.cli.output import FAILED, REFUSED, AsJson, errors, note, say, show_json, stop, table
+
+pictures = typer.Typer(help="Put pictures into the gallery, list and delete them.", no_args_is_help=True)
+_SUFFIXES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
+
+
+def add(app: typer.Typer) -> None:
+    """Register the commands of this module."""
+    app.add_typer(pictures, name="pictures")
+
+
+@pictures.command("add")
+def add_pictures(
+    paths: Annotated[list[Path], typer.Argument(exists=True, help="Pictures, or folders of them.")],
+    captions: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help='JSON: {"file name or id": {"en": ["a red apple"]}}.'),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put pictures into the gallery under the names of their files; what cannot be read is told and left out."""
+    given = _captions(captions)
+    found = list(_files(paths))
+    if not found:
+        stop("There is no JPEG, PNG or WebP here.", REFUSED)
+    if len({_id(file) for file in found}) < len(found):
+        stop("Two of these files have the same name, which becomes the id: one would replace the other.", REFUSED)
+    added: list[dict[str, Any]] = []
+    refused: list[dict[str, str]] = []
+    with service(upload=True) as client:
+        for file in track(found, "Pictures", console=errors, disable=as_json or not errors.is_terminal):
+            response = _put(client, file, given)
+            if response.status_code in (413, 415, 422):
+                refused.append({"file": str(file), "reason": sentence(response)})
+            else:
+                added.append(answer(response))
+    if as_json:
+        show_json({"added": added, "refused": refused})
+    else:
+        for each in refused:
+            note(f"{each['file']}: {each['reason']}")
+        say(f"{len(added)} of {len(found)} pictures are in the gallery.")
+    if refused:
+        raise typer.Exit(FAILED)
+
+
+@pictures.command("list")
+def list_pictures(limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20, as_json: AsJson = False) -> None:
+    """List pictures in the order in which they were added."""
+    with service() as client:
+        found = every(client, "/v1/pictures", limit)
+    if as_json:
+        show_json({"items": found})
+        return
+    rows = [(item["id"], f"{item['width']}×{item['height']}", ", ".join(sorted(item["captions"]))) for item in found]
+    table(("picture", "size", "captions in"), rows)
+
+
+@pictures.command("delete")
+def delete_picture(id: Annotated[str, typer.Argument(help="Its id.")], as_json: AsJson = False) -> None:
+    """Delete a picture."""
+    with service() as client:
+        client.delete(f"/v1/pictures/{id}").raise_for_status()
+    if as_json:
+        show_json({"id": id, "deleted": True})
+    else:
+        say(f"{id} is deleted.")
+
+
+def _files(paths: list[Path]) -> Iterator[Path]:
+    for path in paths:
+        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+        yield from (file for file in inside if file.suffix.lower() in _SUFFIXES and file.is_file())
+
+
+def _captions(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        read = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError):
+        read = None
+    if not isinstance(read, dict):
+        stop("The file of captions is not a JSON object.", REFUSED)
+    return dict(read)
+
+
+def _put(client: httpx.Client, file: Path, captions: dict[str, Any]) -> httpx.Response:
+    """PUT under the file's name, made an id."""
+    id = _id(file)
+    form = {"captions": dumps(said)} if (said := captions.get(file.name) or captions.get(id)) else {}
+    with file.open("rb") as stream:
+        return client.put(
+            f"/v1/pictures/{id}", data=form, files={"picture": (file.name, stream, _SUFFIXES[file.suffix.lower()])}
+        )
+
+
+def _id(file: Path) -> str:
+    """The name without its suffix; where that is no id, or a long one, with a digest of the name."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).lstrip(".")[:100]
+    if plain == file.stem:
+        return plain
+    return f"{plain.strip('-') or 'picture'}-{hashlib.sha256(file.stem.encode()).hexdigest()[:8]}"

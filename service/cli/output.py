@@ -1,0 +1,70 @@
+"""What every command shows alike: tables or JSON, refusals as sentences, exit statuses. Asks no server."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+FAILED, REFUSED = 1, 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def show_json(value: object) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
+    """A table; the columns in `right` hold numbers. What came from elsewhere is never read as markup."""
+    shown = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
+    for name in columns:
+        shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text("–" if cell is None else str(cell)) for cell in row))
+    console.print(shown)
+
+
+def say(sentence: str) -> None:
+    """A line on standard output, as it stands."""
+    console.print(sentence, markup=False, soft_wrap=True)
+
+
+def note(sentence: str) -> None:
+    """A line on standard error, as it stands."""
+    errors.print(sentence, markup=False, soft_wrap=True)
+
+
+def stop(sentence: str, status: int = FAILED) -> NoReturn:
+    """Say why on standard error and exit."""
+    note(sentence)
+    raise typer.Exit(status)
+
+
+def percent(share: Any) -> str:
+    """A share 0..1 in per cent with one decimal; a dash when it was not measured."""
+    return f"{share * 100:.1f}" if isinstance(share, int | float) else "–"
+
+
+def recall(report: Mapping[str, Any], direction: str, at: int = 1) -> str:
+    """R@K of a report in one direction."""
+    return percent((report.get(direction) or {}).get(f"R@{at}"))
+
+
+@contextlib.contextmanager
+def quiet_interrupt() -> Iterator[None]:
+    """Ctrl-C ends a command without a stack."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None

@@ -1,0 +1,96 @@
+"""`up`, `serve`, `worker`: running pictoglot on this machine. The work is done by other processes."""
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+from service.cli.output import say, stop
+from service.cli.processes import Processes, python
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+ADMIN_KEY_FILE = "admin.key"  # under the data root; `service.app` makes it
+
+
+def add(app: typer.Typer) -> None:
+    """Register the commands of this module."""
+    app.command("up")(up)
+    app.command("serve")(serve)
+    app.command("worker")(worker)
+
+
+def up() -> None:
+    """Run API and worker, with a broker that needs no server, until Ctrl-C."""
+    raise typer.Exit(keep_up(os.environ, lambda processes: None))
+
+
+def serve() -> None:
+    """Run the API alone."""
+    _become("service")
+
+
+def worker() -> None:
+    """Run the worker alone."""
+    _become("worker")
+
+
+def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) -> int:
+    """API and worker in the foreground; says address and admin key as soon as searches are answered, then `ready`."""
+    settings = settings_or_stop()
+    address = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{settings.port}"
+    if settings.port == 0:
+        stop("PICTOGLOT_PORT: 0 is for `serve`; `up` needs to know where to look.")
+    if port_taken(settings.host, settings.port):
+        stop(f"Port {settings.port} is taken: something answers at {address}. Set PICTOGLOT_PORT to another.")
+    say(f"pictoglot starts on {address} …")
+
+    def told(processes: Processes) -> None:
+        say(f"\n  Address    {address}\n  Admin key  {admin_key(settings)}\n\nCtrl-C stops it.\n")
+        ready(processes)
+
+    status = Processes(address, environment, told).run()
+    if status == 0:
+        say("Stopped.")
+    return status
+
+
+def settings_or_stop() -> "Settings":
+    """The settings that the children will read; exits with their sentence and status when they are not acceptable."""
+    from model.settings import MISCONFIGURED, SettingsError  # late: help needs no pydantic
+    from service.settings import Settings
+
+    try:
+        return Settings.load()
+    except SettingsError as error:
+        stop(str(error), MISCONFIGURED)
+
+
+def admin_key(settings: "Settings") -> str:
+    """The key, or where it comes from; one that was set is not shown."""
+    if settings.admin_key:
+        return "as set in PICTOGLOT_ADMIN_KEY"
+    file = settings.home / ADMIN_KEY_FILE
+    return file.read_text().strip() if file.exists() else "not made yet"
+
+
+def port_taken(host: str, port: int) -> bool:
+    """Whether something listens there already."""
+    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(kind, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what the server itself does
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return True
+    return False
+
+
+def _become(module: str) -> NoReturn:
+    """This process becomes the other one: signals, status and terminal are its own."""
+    sys.stdout.flush()
+    os.execv(sys.executable, python(module))
