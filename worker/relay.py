@@ -51,7 +51,7 @@ class Relay(Thread):
         self._mistrust(bool(runnable))
 
     def _mistrust(self, sent: bool) -> None:
-        """End a worker that takes hints to the broker but gets none back, as happened three times (celery #8030, #10205,
+        """End a worker that sends hints and gets none back, as Celery's came to do three times (celery #8030, #10205,
         #10302); whoever started it starts it again."""
         now = time.monotonic()
         if not sent:
