@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 
 from fastapi import FastAPI
 from prometheus_client.core import GaugeMetricFamily
@@ -33,14 +33,12 @@ _LISTED = 1_000  # expansions counted by state in the metrics
 _log = logging.getLogger("pictoglot.app")
 
 
-def create_app(settings: Settings, open_encoder: Callable[[Settings], Encoder] | None = None) -> FastAPI:
-    """The application; `open_encoder` opens the base named by the settings unless a test brings another."""
-    metrics = Metrics()
+def create_app(context: Context | None) -> FastAPI:
+    """The application over the parts of `build`; without them it can be described, and not started."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        context = await run_in_threadpool(build, settings, open_encoder or _open_encoder, metrics)
-        app.state.context = context
+        assert context is not None
         async with context.texts, context.pictures, context.writes:
             watching = asyncio.create_task(follow(context))
             yield
@@ -53,21 +51,25 @@ def create_app(settings: Settings, open_encoder: Callable[[Settings], Encoder] |
     for module in (search, embeddings, gallery, languages, expansions, versions, admin, operations):
         app.include_router(module.router)
     pages.mount(app)
+    app.state.context = context
     documents.install(app)
     errors.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(errors.LastNet)
-    app.add_middleware(Envelope, metrics=metrics)  # added last: outermost
+    app.add_middleware(Envelope)  # added last: outermost
     return app
 
 
-def build(settings: Settings, open_encoder: Callable[[Settings], Encoder], metrics: Metrics) -> Context:
-    """Every part, opened and verified; a registry or index that does not serve is said by `/readyz`, not by a crash."""
+def build(settings: Settings, encoder: Encoder) -> Context:
+    """Every part, opened and verified; when no release can be verified, `/readyz` says so.
+
+    Raises `RegistryUnavailable`, `BaseMismatch`.
+    """
+    metrics = Metrics()
     settings.home.mkdir(parents=True, exist_ok=True)
     if removed := uploads.sweep(settings.home, settings.dataset_seconds):
         _log.info("removed uploads of an earlier run", extra={"count": removed})
     registry = open_registry(settings.database)
-    encoder = open_encoder(settings)
     registry.initialise(encoder.text_fingerprint, {})
     pictures = Gallery(registry, settings.home)
     holder = SnapshotHolder(encoder, registry, pictures, settings.home)
@@ -105,7 +107,8 @@ def admin_key(settings: Settings) -> str:
     return path.read_text().strip()
 
 
-def _open_encoder(settings: Settings) -> Encoder:
+def open_encoder(settings: Settings) -> Encoder:
+    """The encoder of the base that the settings name; raises `BaseNotFound`, `BaseNotSupported`."""
     import torch  # late: a test with another encoder needs none
 
     from model.base import open_base

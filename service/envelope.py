@@ -17,9 +17,8 @@ _log = logging.getLogger("pictoglot.access")
 class Envelope:
     """Outermost; reads no body."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,7 +47,8 @@ class Envelope:
     def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-        self.metrics.request(method, route, status, seconds)
+        metrics: Metrics = scope["app"].state.context.metrics
+        metrics.request(method, route, status, seconds)
         principal = scope["state"].get("principal")
         fields = {
             "request_id": request_id,

@@ -26,7 +26,7 @@ class JsonLines(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send our lines of at least `level`, and warnings of others, to standard error; uvicorn's URLs to nowhere."""
+    """Send our lines of at least `level`, and warnings of others, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     root = logging.getLogger()
@@ -34,5 +34,4 @@ def configure(level: str) -> None:
     root.setLevel(logging.WARNING)  # of others; open_clip, for one, tells paths at INFO
     for ours in ("pictoglot", "service", "index", "model"):
         logging.getLogger(ours).setLevel(level.upper())
-    logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a line for each malformed body

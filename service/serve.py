@@ -11,7 +11,6 @@ from fastapi import FastAPI
 from model.errors import BaseNotFound, BaseNotSupported, PictoglotError
 from model.settings import MISCONFIGURED, SettingsError
 from service import logs
-from service.app import admin_key, create_app
 from service.limits import MOST_HEADER_BYTES
 from service.settings import Settings
 
@@ -54,7 +53,7 @@ def main() -> int:
         return _refused(str(error), MISCONFIGURED)
     logs.configure(settings.log_level)
     try:
-        asyncio.run(_serve(settings))
+        _serve(settings)
     except (BaseNotFound, BaseNotSupported) as error:
         return _refused(f"PICTOGLOT_BASE: {error.detail}.", MISCONFIGURED)
     except PictoglotError as error:
@@ -66,6 +65,7 @@ def main() -> int:
 
 def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How the server reads HTTP and ends."""
+    logging.getLogger("uvicorn.access").disabled = True  # its lines hold URLs; ours hold routes
     return uvicorn.Config(
         app,
         host=settings.host,
@@ -82,19 +82,17 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     )
 
 
-async def _serve(settings: Settings) -> None:
-    app = create_app(settings)
-    _tell(settings)
-    await Server(uvicorn_config(app, settings), app, settings.drain_seconds).serve()
+def _serve(settings: Settings) -> None:
+    from service.app import admin_key, build, create_app, open_encoder  # late: torch, which a refusal need not wait for
 
-
-def _tell(settings: Settings) -> None:
-    """Where to go, and with which key when nobody set one."""
+    # Built before there is a server, so that what cannot start says why in one sentence
+    app = create_app(build(settings, open_encoder(settings)))
     lines = [f"pictoglot on http://{settings.host}:{settings.port}"]
     if not settings.admin_key:
         lines.append(f"admin key: {admin_key(settings)}")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
+    asyncio.run(Server(uvicorn_config(app, settings), app, settings.drain_seconds).serve())
 
 
 def _refused(sentence: str, status: int) -> int:

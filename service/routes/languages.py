@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse
 
 from model import dataset, storage
 from model.errors import FieldError, InvalidInput
@@ -61,7 +62,7 @@ async def teach_language(
     context: Here,
     asker: Asker,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=_MOST_KEY)] = None,
-) -> object:
+) -> schemas.Submitted | JSONResponse:
     """Teach a language from a dataset: 202 with the expansion; with `dry_run`, 200 with the report and nothing done."""
     async with dataset_of(request, context) as upload:
         form = upload.form.one(schemas.LanguageForm)
@@ -71,8 +72,7 @@ async def teach_language(
         settings = bodies.validated(schemas.TeachingSettings, _settings(form.settings), "settings")
         report = await run_in_threadpool(_validated, upload.path, tag, context)
         if form.dry_run == "true":
-            response.status_code = 200
-            return schemas.DryRun(language=tag, report=report.as_dict())
+            return JSONResponse(schemas.DryRun(language=tag, report=report.as_dict()).model_dump())
         expansion = await run_in_threadpool(
             _submit, context, upload, tag, settings.model_dump(exclude_unset=True), idempotency_key, asker.id
         )

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import httpx
 import pytest
@@ -11,8 +10,6 @@ from fastapi.routing import APIRoute
 from service.app import create_app
 from service.auth import Scope, guard_of
 from service.documents import routes_of
-from service.settings import Settings
-from tests.doubles import WeightlessEncoder
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, running, wait_until
 
 OPEN = {
@@ -22,8 +19,7 @@ OPEN = {
     "/openapi.json",
     "/docs",
 }  # and the page, `/` and `/static`, which hold no data
-_APP = create_app(Settings(home=Path("unused"), admin_key=ADMIN_KEY), lambda _: WeightlessEncoder())
-ROUTES = [(method, route) for route in routes_of(_APP) for method in sorted(route.methods or ())]
+ROUTES = [(method, route) for route in routes_of(create_app(None)) for method in sorted(route.methods or ())]
 GUARDED = [(method, route) for method, route in ROUTES if route.path not in OPEN]
 NAMES = [f"{method} {route.path}" for method, route in GUARDED]
 every_route = pytest.mark.parametrize(("method", "route"), GUARDED, ids=NAMES)

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from PIL import Image, ImageDraw
 
 from model.registry import Registry, Version
-from service.app import create_app
+from service.app import build, create_app
 from service.context import Context
 from service.serve import uvicorn_config
 from service.settings import Settings
@@ -98,7 +98,7 @@ def running(home: Path, encoder: Any = None, **settings: Any) -> Iterator[Servic
     chosen = Settings(
         **{"home": home, "port": 0, "admin_key": ADMIN_KEY, "free_bytes": 0, "watch_seconds": 0.1, **settings}
     )
-    app = create_app(chosen, lambda _: encoder or WeightlessEncoder())
+    app = create_app(build(chosen, encoder or WeightlessEncoder()))
     server = uvicorn.Server(uvicorn_config(app, chosen))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

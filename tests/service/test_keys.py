@@ -1,0 +1,147 @@
+"""Keys and limits: rows A4 to A8 of reliability.md section 4.4; the routes one by one are in tests/contract."""
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.app import ADMIN_KEY_FILE
+from tests.service.harness import ADMIN_KEY, Service, assert_problem, assert_state_unchanged, picture, running
+
+PLACEHOLDERS = ["", "changeme", "too-short"]
+
+
+def test_an_upload_with_a_bad_key_leaves_not_one_byte(service: Service) -> None:  # A4
+    def body() -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="dataset"; filename="x"\r\n\r\n'
+        for _ in range(50):
+            assert not any((service.home / "uploads").rglob("*"))
+            yield bytes(1 << 20)
+
+    headers = {"X-API-Key": "wrong", "Content-Type": "multipart/form-data; boundary=b"}
+    with assert_state_unchanged(service):
+        answer = service.http.post("/v1/languages", content=body(), headers=headers)
+        assert_problem(answer, 401, "invalid_api_key")
+
+
+def test_the_same_upload_with_a_good_key_is_written(service: Service) -> None:  # A4: the test above can fail
+    seen = []
+
+    def body() -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="dataset"; filename="x"\r\n\r\n'
+        for _ in range(10):
+            seen.append(any((service.home / "uploads").rglob("dataset")))
+            yield bytes(1 << 20)
+
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    answer = service.admin.post("/v1/languages", content=body(), headers=headers)
+    assert_problem(answer, 400, "malformed_multipart")
+    assert any(seen)
+
+
+def test_a_key_in_the_query_is_none_and_not_logged(service: Service, caplog: pytest.LogCaptureFixture) -> None:  # A5
+    with caplog.at_level(logging.DEBUG):
+        answer = service.http.get("/v1/languages", params={"key": ADMIN_KEY, "api_key": ADMIN_KEY})
+        assert_problem(answer, 401, "missing_api_key")
+        service.admin.get("/v1/languages")
+    server = [record for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))]
+    assert any(record.name == "pictoglot.access" for record in server)
+    assert not any(ADMIN_KEY in f"{record.getMessage()} {record.__dict__}" for record in server)
+
+
+def test_a_burst_of_one_key_is_cut_and_others_are_not_affected(tmp_path: Path) -> None:  # A6, H12
+    with running(tmp_path, rate_per_minute=60) as service:  # ten at once
+        key = {"X-API-Key": service.key("search")}
+        forged = [{**key, "X-Forwarded-For": f"1.2.3.{n}"} for n in range(20)]
+        answers = [service.http.get("/v1/languages", headers=headers) for headers in forged]
+        assert [answer.status_code for answer in answers[:10]] == [200] * 10
+        body = assert_problem(answers[-1], 429, "rate_limited")
+        assert body["retry_after_seconds"] == int(answers[-1].headers["retry-after"]) >= 1
+        assert service.admin.get("/v1/languages").status_code == 200
+        assert service.http.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize("header", ["Authorization", "X-API-Key"])
+def test_both_headers_take_a_key(service: Service, header: str) -> None:
+    for scheme in ("Bearer ", "bearer ", "BEARER  ") if header == "Authorization" else ("",):
+        assert service.http.get("/v1/admin/keys", headers={header: scheme + ADMIN_KEY}).status_code == 200
+
+
+def test_keys_are_told_once_and_kept_as_digests(service: Service) -> None:
+    key = service.key("search", label="for a robot")
+    listed = service.admin.get("/v1/admin/keys").text
+    assert "for a robot" in listed
+    assert key not in listed
+    secret = key.split("_", 2)[2].encode()
+    assert not any(secret in path.read_bytes() for path in service.home.rglob("registry.db*"))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"scope": "root"},
+        {},
+        {"scope": "search", "label": "x" * 201},
+        {"scope": "search", "expires_at": "2030-01-01T00:00:00"},
+        {"scope": "search", "expires_at": "soon"},
+        {"scope": "search", "key": "mine"},
+    ],
+)
+def test_a_key_of_another_shape_is_refused(service: Service, asked: dict[str, str]) -> None:
+    with assert_state_unchanged(service):
+        assert_problem(service.admin.post("/v1/admin/keys", json=asked), 422, "invalid_request")
+
+
+def test_revoking_an_unknown_key_is_not_found(service: Service) -> None:
+    assert_problem(service.admin.delete("/v1/admin/keys/nope"), 404, "key_not_found")
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("home"), open=True) as service:
+        yield service
+
+
+def test_an_open_loopback_asks_no_key_but_of_admins(opened: Service) -> None:
+    put = opened.http.put("/v1/pictures/a", files={"picture": ("x", picture())})
+    assert put.status_code == 201
+    assert opened.http.post("/v1/search/pictures", json={"text": "cat"}).status_code == 200
+    assert_problem(opened.http.get("/v1/admin/keys"), 401, "missing_api_key")
+    assert_problem(opened.http.get("/v1/languages", headers={"X-API-Key": "wrong"}), 401, "invalid_api_key")
+
+
+def test_a_page_of_another_site_may_not_use_an_open_loopback(opened: Service) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site"}
+    answer = opened.http.post("/v1/pictures", files={"picture": ("x", picture())}, headers=headers)
+    assert_problem(answer, 401, "missing_api_key")
+
+
+def start(home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    names = {f"PICTOGLOT_{name}": value for name, value in {"HOME": str(home), "PORT": "0", **variables}.items()}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PICTOGLOT_")}
+    return subprocess.run(
+        [sys.executable, "-m", "service"], env=environment | names, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize("key", PLACEHOLDERS)
+def test_without_a_real_admin_key_production_does_not_start(tmp_path: Path, key: str) -> None:  # A8
+    ended = start(tmp_path, ENVIRONMENT="production", ADMIN_KEY=key)
+    assert ended.returncode == 78
+    assert "PICTOGLOT_ADMIN_KEY" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_local_service_makes_its_admin_key_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    with running(tmp_path, admin_key="") as service:
+        path = tmp_path / ADMIN_KEY_FILE
+        assert path.stat().st_mode & 0o777 == 0o600
+        key = path.read_text()
+        assert len(key) >= 40
+        assert service.http.get("/v1/admin/keys", headers={"X-API-Key": key}).status_code == 200
+    with running(tmp_path, admin_key=""):
+        assert path.read_text() == key

@@ -1,0 +1,299 @@
+"""Teaching languages over HTTP: rows E1 to E16 of reliability.md section 4.5, as far as no worker is needed."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from httpx_sse import connect_sse
+
+from service.schemas import TeachingSettings
+from tests.service.harness import Service, assert_problem, assert_state_unchanged, learn, running
+
+EXPANSIONS = "/v1/expansions"
+
+
+def dataset(count: int = 80, **columns: str) -> bytes:
+    """A good dataset of Welsh; `columns` are further ones, numbered."""
+    columns = {"caption": "afal coch ", "english": "red apple ", **columns}
+    rows = [{name: f"{value}{n}" for name, value in columns.items()} for n in range(count)]
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def teach(service: Service, tag: str = "cy", data: bytes | None = None, **more: Any) -> httpx.Response:
+    headers = more.pop("headers", {})
+    files = {"dataset": ("x.jsonl", dataset() if data is None else data)}
+    return service.admin.post("/v1/languages", data={"language": tag, **more}, files=files, headers=headers)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Service]:
+    with running(tmp_path) as service:
+        yield service
+
+
+BAD: dict[str, bytes] = {
+    "empty": b"",
+    "one pair": dataset(1),
+    "all duplicates": dataset(1) * 200,
+    "30 % blank": dataset(70) + b'{"caption": " ", "english": "x"}\n' * 30,
+    "wrong columns": b'{"text": "a"}\n' * 100,
+    "not utf-8": b'{"caption": "\xff"}\n' * 100,
+    "mixed line ends": dataset(40) + dataset(40).replace(b"\n", b"\r\n"),
+    "a line of 10 MB": dataset() + b'{"caption": "' + b"a" * (10 << 20) + b'"}\n',
+    "no dataset at all": b"\x00\x01\x02",
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_dataset_is_refused_with_its_faults(service: Service, case: str) -> None:  # E1
+    with assert_state_unchanged(service):
+        answer = teach(service, data=BAD[case])
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["code"] in {"dataset_invalid", "dataset_too_small"}
+
+
+def test_a_refused_dataset_names_lines_and_counts(service: Service) -> None:  # E1
+    body = teach(service, data=BAD["30 % blank"]).json()
+    assert body["report"]["faults"]["empty_text"]["count"] == 30 - body["report"]["duplicates"]
+    assert body["errors"][0] == {"location": "line 71", "code": "empty_text"}
+
+
+def test_captions_in_another_script_than_the_tag_are_refused(service: Service) -> None:  # E2
+    with assert_state_unchanged(service):
+        assert_code(teach(service, tag="te"), 422, "dataset_language_mismatch")
+
+
+def test_unknown_pictures_are_refused_with_the_first_of_them(service: Service) -> None:  # E3
+    with assert_state_unchanged(service):
+        body = assert_code(teach(service, data=dataset(picture="unknown")), 422, "picture_not_found")
+    assert body["count"] == 80
+    assert "unknown9" in body["detail"]
+    assert "unknown10" not in body["detail"]
+
+
+def test_teaching_is_accepted_and_can_be_looked_at(fresh: Service) -> None:
+    answer = teach(fresh, tag="CY", settings='{"epochs": 3, "seed": 7}')
+    assert answer.status_code == 202
+    expansion = answer.json()["expansion"]
+    assert answer.headers["location"] == f"{EXPANSIONS}/{expansion['id']}"
+    assert (expansion["language"], expansion["state"], expansion["kind"]) == ("cy", "queued", "learn")
+    assert fresh.admin.get(answer.headers["location"]).json() == expansion
+    kept = fresh.context.registry.expansions.get(expansion["id"])
+    assert kept.settings == {"epochs": 3, "seed": 7}
+    assert kept.dataset_path is not None
+    assert (fresh.home / kept.dataset_path).read_bytes() == dataset()
+    assert not any((fresh.home / "uploads").iterdir())
+
+
+def test_a_dry_run_reports_and_does_nothing(service: Service) -> None:
+    with assert_state_unchanged(service):
+        answer = teach(service, dry_run="true")
+    assert answer.status_code == 200
+    assert answer.json()["report"]["usable"] == 80
+
+
+def test_the_same_language_again_is_a_conflict_until_it_is_done(fresh: Service) -> None:  # E4
+    id = teach(fresh).json()["expansion"]["id"]
+    with assert_state_unchanged(fresh):
+        body = assert_problem(teach(fresh), 409, "expansion_in_progress")
+    assert body["expansion"] == id
+
+
+def test_another_language_is_queued_beside_it(fresh: Service) -> None:  # E5
+    assert [teach(fresh, tag=tag).status_code for tag in ("cy", "fr")] == [202, 202]
+    assert len(fresh.admin.get(EXPANSIONS).json()["items"]) == 2
+
+
+def test_of_two_that_race_one_is_taken(fresh: Service) -> None:  # E6; 200 pairs: tests/model/registry
+    for tag in ("cy", "fr", "it", "pt", "ro"):
+        with ThreadPoolExecutor(2) as threads:
+            answers = list(threads.map(lambda tag: teach(fresh, tag=tag).status_code, [tag, tag]))
+        assert sorted(answers) == [202, 409]
+    assert len(list((fresh.home / "expansions").iterdir())) == 5
+
+
+def test_one_idempotency_key_makes_one_expansion(fresh: Service) -> None:  # E7
+    headers = {"Idempotency-Key": "once"}
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: teach(fresh, headers=headers), range(20)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["expansion"]["id"] for answer in answers}) == 1
+    assert len(list((fresh.home / "expansions").iterdir())) == 1
+
+
+def test_an_idempotency_key_with_another_body_is_refused(fresh: Service) -> None:  # E8
+    headers = {"Idempotency-Key": "once"}
+    teach(fresh, headers=headers)
+    with assert_state_unchanged(fresh):
+        assert_problem(teach(fresh, tag="fr", headers=headers), 422, "idempotency_key_reused")
+
+
+def test_submitting_needs_no_broker(tmp_path: Path) -> None:  # E9
+    with running(tmp_path, broker_url="redis://127.0.0.1:1/0") as service:
+        assert teach(service).status_code == 202
+
+
+def test_without_the_registry_searches_go_on_and_writes_say_so(tmp_path: Path) -> None:  # E10, S3
+    with running(tmp_path) as service:
+        service.put("a", en=["a cat"])
+        (tmp_path / "registry.db").rename(tmp_path / "registry.away")
+        (tmp_path / "registry.db").mkdir()
+        for _ in range(2):  # a connection in use comes back to the pool after the first
+            service.context.registry.close()
+            time.sleep(0.2)
+        started = time.monotonic()
+        answer = teach(service)
+        assert time.monotonic() - started < 5
+        assert_problem(answer, 503, "registry_unavailable")
+        assert service.search("cat").status_code == 200
+        ready = service.http.get("/readyz")
+        assert ready.status_code == 200
+        assert "registry_unavailable" in ready.json()["degraded"]
+
+
+def test_without_free_space_nothing_is_taken(tmp_path: Path) -> None:  # E11
+    with running(tmp_path, free_bytes=1 << 60) as service, assert_state_unchanged(service):
+        assert_problem(teach(service), 507, "storage_full")
+
+
+def test_cancelling(fresh: Service) -> None:  # E12
+    queued = teach(fresh).json()["expansion"]["id"]
+    answer = fresh.admin.post(f"{EXPANSIONS}/{queued}/cancel")
+    assert (answer.status_code, answer.json()["state"]) == (202, "cancelled")
+    assert_problem(fresh.admin.post(f"{EXPANSIONS}/{queued}/cancel"), 409, "expansion_finished")
+    running_one = teach(fresh).json()["expansion"]["id"]
+    fresh.context.registry.expansions.lease(running_one, "a worker")
+    answer = fresh.admin.post(f"{EXPANSIONS}/{running_one}/cancel")
+    assert (answer.status_code, answer.json()["state"]) == (202, "running")
+    assert fresh.context.registry.expansions.get(running_one).cancel_requested
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        (f"{EXPANSIONS}/nope", "expansion_not_found"),
+        (f"{EXPANSIONS}/nope/events", "expansion_not_found"),
+        ("/v1/versions/99", "version_not_found"),
+        ("/v1/versions/99999999999", "version_not_found"),
+        ("/v1/versions/-1", "version_not_found"),
+    ],
+)
+def test_what_is_not_there_is_not_found(service: Service, path: str, code: str) -> None:  # E15
+    assert_problem(service.admin.get(path), 404, code)
+
+
+@pytest.mark.parametrize("head", [b"PK\x03\x04", b"\x1f\x8b\x08" + b"\0" * 20])
+def test_archives_are_not_taken(service: Service, head: bytes) -> None:  # E16; each kind: tests/model
+    with assert_state_unchanged(service):
+        answer = teach(service, data=head + bytes(600))
+    assert answer.status_code in {415, 422}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"settings": "{"},
+        {"settings": "[]"},
+        {"settings": '{"epochs": -1}'},
+        {"settings": '{"epochs": 1.5}'},
+        {"settings": '{"learning_rate": NaN}'},
+        {"settings": '{"optimizer": "sgd"}'},
+        {"dry_run": "maybe"},
+        {"colour": "red"},
+        {"tag": "en_US"},
+        {"tag": "en"},
+        {"headers": {"Idempotency-Key": "x" * 256}},
+    ],
+)
+def test_fields_of_another_shape_are_refused(service: Service, more: dict[str, Any]) -> None:
+    with assert_state_unchanged(service):
+        answer = teach(service, **more)
+    assert answer.status_code in {400, 422}
+    assert answer.json()["code"] in {"invalid_request", "malformed_json", "language_tag_invalid"}
+
+
+def test_a_form_without_its_parts_is_refused(service: Service) -> None:
+    answer = service.admin.post("/v1/languages", data={"language": "cy"}, files={"other": ("x", b"")})
+    assert_problem(answer, 422, "invalid_request")
+    answer = service.admin.post("/v1/languages", files={"dataset": ("x", dataset())})
+    assert_problem(answer, 422, "invalid_request")
+
+
+def test_a_dataset_above_the_limit_is_refused(tmp_path: Path) -> None:
+    with running(tmp_path, dataset_bytes=100_000) as service, assert_state_unchanged(service):
+        assert_problem(teach(service, data=bytes(100_001)), 413, "body_too_large")
+
+
+def test_the_settings_that_may_be_set_are_those_of_the_training() -> None:
+    from model.training import LearnSettings
+
+    asked = {name: field.default for name, field in TeachingSettings.model_fields.items()}
+    assert asked == {name: getattr(LearnSettings(), name) for name in LearnSettings.__dataclass_fields__}
+
+
+def test_the_languages_are_listed_with_names_and_versions(service: Service) -> None:
+    listed = service.admin.get("/v1/languages").json()
+    english, german = sorted(listed["items"], key=lambda item: item["version"])
+    assert (english["language"], english["version"], english["native_name"]) == ("en", 0, "English")
+    assert (german["language"], german["native_name"], german["direction"]) == ("de", "Deutsch", "ltr")
+    assert (english["captions"], german["captions"]) == (3, 2)
+    assert listed["shared_version"] == german["version"] == 1
+
+
+def test_versions_are_listed_newest_first_and_page_by_page(service: Service) -> None:
+    first = service.admin.get("/v1/versions", params={"limit": 1}).json()
+    second = service.admin.get("/v1/versions", params={"limit": 1, "cursor": first["next_cursor"]}).json()
+    assert [first["items"][0]["number"], second["items"][0]["number"]] == [1, 0]
+    assert second["next_cursor"] is None
+    detail = service.admin.get("/v1/versions/1").json()
+    assert (detail["parent"], detail["language"], detail["manifest"]) == (0, "de", None)
+
+
+def test_the_events_of_an_expansion_follow_it_to_its_end(fresh: Service) -> None:
+    id = teach(fresh).json()["expansion"]["id"]
+    expansions = fresh.context.registry.expansions
+
+    def work() -> None:
+        lease = expansions.lease(id, "a worker")
+        assert lease is not None
+        expansions.progress(lease, phase="train", step=1, steps=2, progress=0.5, eta_seconds=1.0, made_progress=True)
+        time.sleep(1.0)
+        expansions.fail(lease, "training_diverged", "The loss is no longer finite.")
+
+    with connect_sse(fresh.admin, "GET", f"{EXPANSIONS}/{id}/events") as source:
+        assert source.response.headers["content-type"].startswith("text/event-stream")
+        worker = threading.Thread(target=work)
+        events = []
+        for event in source.iter_sse():
+            events.append(event)
+            if len(events) == 1:
+                worker.start()
+        worker.join()
+    states = [json.loads(event.data)["state"] for event in events]
+    assert states[0] == "queued"
+    assert states[-1] == "failed"
+    assert {event.event for event in events} == {"expansion"}
+    last = json.loads(events[-1].data)
+    assert last["error"] == {"code": "training_diverged", "detail": "The loss is no longer finite."}
+    assert last == fresh.admin.get(f"{EXPANSIONS}/{id}").json()
+
+
+def test_a_release_of_another_process_is_followed(fresh: Service) -> None:
+    learn(fresh.context.registry, "cy")
+    until = time.monotonic() + 5
+    while "cy" not in [item["language"] for item in fresh.admin.get("/v1/languages").json()["items"]]:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def assert_code(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """As `assert_problem`, for the refusals of datasets: they carry a report, and are longer."""
+    assert (response.status_code, response.json()["code"]) == (status, code), response.text
+    body: dict[str, Any] = response.json()
+    return body
