@@ -1,0 +1,149 @@
+"""Rolling back and restoring over HTTP: rows R2 to R4 of reliability.md section 4.6; races: tests/model/registry."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.service.harness import Service, assert_problem, assert_state_unchanged, running
+
+
+@pytest.fixture
+def learned(tmp_path: Path) -> Iterator[Service]:
+    """Welsh, French, Welsh again."""
+    with running(tmp_path) as service:
+        for tag in ("cy", "fr", "cy"):
+            service.learn(tag)
+        service.put("a", en=["an apple"], cy=["afal"], fr=["une pomme"])
+        yield service
+
+
+def roll_back(service: Service, tag: str, **more: Any) -> httpx.Response:
+    return service.admin.post(f"/v1/admin/languages/{tag}/rollback", json=more)
+
+
+def serving(service: Service) -> dict[str, int]:
+    return {item["language"]: item["version"] for item in service.admin.get("/v1/languages").json()["items"]}
+
+
+def answers(service: Service, *tags: str) -> list[object]:
+    """Versions, pictures and scores of searches in these languages."""
+    found = [service.search(f"query {n}", language=tag).json() for n in range(5) for tag in tags]
+    return [(body["version"], [(item["picture"], item["score"]) for item in body["items"]]) for body in found]
+
+
+def test_a_language_goes_back_to_its_version_before_and_others_stay_as_they_are(learned: Service) -> None:  # R2
+    before = answers(learned, "en", "fr")
+    body = roll_back(learned, "cy", reason="worse").json()
+    assert (body["from_version"], body["to_version"], body["dry_run"]) == (3, 1, False)
+    assert body["unchanged"] == ["en", "fr"]
+    assert body["release"] == learned.context.holder.current.release.number
+    assert serving(learned) == {"en": 0, "cy": 1, "fr": 2}
+    assert answers(learned, "en", "fr") == before
+
+
+def test_a_language_without_a_version_before_is_not_served_any_more(learned: Service) -> None:  # R2
+    before = answers(learned, "en", "cy")
+    body = roll_back(learned, "fr").json()
+    assert (body["to_version"], body["shared_version"]) == (None, 1)
+    assert_problem(learned.search("pomme", language="fr"), 404, "language_not_found")
+    captions = learned.admin.get("/v1/pictures/a").json()["captions"]
+    assert set(captions) == {"en", "cy"}
+    assert answers(learned, "en", "cy") == before
+
+
+def test_vectors_after_a_rollback_are_bitwise_what_they_were(learned: Service) -> None:  # R2
+    body = {"input": ["afal", "pomme"], "language": "fr"}
+    before = [item["embedding"] for item in learned.admin.post("/v1/embeddings", json=body).json()["data"]]
+    roll_back(learned, "cy")
+    after = [item["embedding"] for item in learned.admin.post("/v1/embeddings", json=body).json()["data"]]
+    assert np.array(before, dtype="<f4").tobytes() == np.array(after, dtype="<f4").tobytes()
+
+
+def test_a_dry_run_tells_the_same_and_does_nothing(learned: Service) -> None:
+    with assert_state_unchanged(learned):
+        told = roll_back(learned, "cy", dry_run=True).json()
+    done = roll_back(learned, "cy").json()
+    assert {**told, "release": done["release"], "dry_run": False} == done
+
+
+def test_a_rebuild_is_queued_when_the_shared_table_lost_a_language(learned: Service) -> None:
+    body = roll_back(learned, "fr", rebuild=True).json()
+    assert body["replay"] == ["cy"]
+    expansion = learned.admin.get(f"/v1/expansions/{body['rebuild_expansion']}").json()
+    assert (expansion["kind"], expansion["state"]) == ("rebuild", "queued")
+
+
+def test_without_something_to_replay_no_rebuild_is_queued(learned: Service) -> None:
+    body = roll_back(learned, "cy", rebuild=True).json()
+    assert (body["replay"], body["rebuild_expansion"]) == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("tag", "status", "code"),
+    [
+        ("en", 409, "rollback_not_possible"),
+        ("de", 404, "language_not_found"),
+        ("en_US", 422, "language_tag_invalid"),
+        ("%2e%2e", 422, "language_tag_invalid"),
+    ],
+)
+def test_what_cannot_be_rolled_back_is_refused(learned: Service, tag: str, status: int, code: str) -> None:  # R3
+    with assert_state_unchanged(learned):
+        assert_problem(roll_back(learned, tag), status, code)
+
+
+def test_a_language_that_is_being_learned_is_not_rolled_back_but_others_are(learned: Service) -> None:  # R4
+    submitted, _ = learned.context.registry.expansions.submit(
+        kind="learn", language="cy", settings={}, dataset_path="", dataset_sha256="", dataset_bytes=0, actor="test"
+    )
+    with assert_state_unchanged(learned):
+        body = assert_problem(roll_back(learned, "cy"), 409, "expansion_in_progress")
+    assert body["expansion"] == submitted.id
+    assert roll_back(learned, "fr").status_code == 200
+
+
+def test_a_whole_release_is_restored_by_compare_and_set(learned: Service) -> None:
+    latest, *_, first = learned.admin.get("/v1/admin/releases").json()["items"]
+    stale = learned.admin.post(f"/v1/admin/releases/{first['number']}/restore", json={"expected": 1})
+    assert_problem(stale, 409, "alias_moved")
+    path = f"/v1/admin/releases/{first['number']}/restore"
+    restored = learned.admin.post(path, json={"expected": latest["number"], "reason": "all wrong"})
+    assert restored.status_code == 200
+    assert restored.json()["languages"] == {"en": 0}
+    assert serving(learned) == {"en": 0}
+    newest = learned.admin.get("/v1/admin/releases").json()["items"][0]
+    assert (newest["reason"], newest["actor"]) == ("all wrong", "admin")
+    assert newest["change"] == {"kind": "restore", "restored": first["number"]}
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [("99", 404, "release_not_found"), ("0", 422, "invalid_request"), ("x", 422, "invalid_request")],
+)
+def test_restoring_what_is_no_release_is_refused(learned: Service, path: str, status: int, code: str) -> None:  # R3
+    answer = learned.admin.post(f"/v1/admin/releases/{path}/restore", json={"expected": 4})
+    assert_problem(answer, status, code)
+
+
+@pytest.mark.parametrize("body", [{}, {"expected": "4"}, {"expected": True}, {"expected": -1}, {"expected": 4, "x": 1}])
+def test_restoring_needs_to_be_told_what_serves(learned: Service, body: dict[str, object]) -> None:
+    assert_problem(learned.admin.post("/v1/admin/releases/1/restore", json=body), 422, "invalid_request")
+
+
+def test_releases_are_listed_page_by_page(learned: Service) -> None:
+    first = learned.admin.get("/v1/admin/releases", params={"limit": 3}).json()
+    second = learned.admin.get("/v1/admin/releases", params={"limit": 3, "cursor": first["next_cursor"]}).json()
+    assert [item["number"] for item in first["items"] + second["items"]] == [4, 3, 2, 1]
+    foreign = learned.admin.get("/v1/versions", params={"cursor": first["next_cursor"]})
+    assert_problem(foreign, 422, "invalid_cursor")
+
+
+def test_verification_finds_what_serves_and_says_what_differs(learned: Service) -> None:
+    body = learned.admin.post("/v1/admin/index/verify").json()
+    assert body["release"] == 4
+    assert not body["ok"]  # the versions of this test have no files
+    assert str(learned.home) not in str(body)

@@ -1,0 +1,177 @@
+"""Readiness, metrics, documents, and the stop: rows S6, S7, S10 and L4 of reliability.md section 4.7."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.doubles import WeightlessEncoder, WeightlessTexts
+from tests.service.harness import ADMIN_KEY, Service, assert_problem, running, wait_until
+
+
+def test_readiness_names_what_serves(service: Service) -> None:
+    body = service.http.get("/readyz").json()
+    assert body["status"] == "ready"
+    assert body["release"] == 2
+    assert set(body["generations"]) == {"pictures", "en", "de"}
+    assert body["base"] == "bundled"
+    assert body["degraded"] == []
+
+
+def test_a_service_that_drains_is_not_ready_but_answers(tmp_path: Path) -> None:
+    with running(tmp_path) as service:
+        service.context.draining = True
+        answer = service.http.get("/readyz")
+        assert (answer.status_code, answer.json()["degraded"]) == (503, ["draining"])
+        assert service.search("cat").status_code == 200
+
+
+def test_metrics_count_by_route_and_not_by_path(service: Service) -> None:
+    service.search("ein Hund", language="de")
+    service.admin.get("/v1/pictures/p0")
+    service.admin.request("BREW", "/v1/pictures/p0")
+    text = service.http.get("/metrics").text
+    assert re.search(r'pictoglot_request_seconds_count\{method="GET",route="/v1/pictures/\{id\}",status="200"\}', text)
+    assert re.search(r'pictoglot_searches_total\{language="de",source="told"\} \d', text)
+    assert "pictoglot_release 2.0" in text
+    assert "pictoglot_queue_texts 0.0" in text
+    assert 'method="OTHER"' in text
+    assert "p0" not in text
+
+
+def test_a_repeated_query_comes_from_the_cache(service: Service) -> None:
+    before = service.context.cache.hits
+    service.search("asked twice", language="en")
+    service.search("asked twice", language="en")
+    service.search("asked twice", language="de")  # another version
+    assert service.context.cache.hits == before + 1
+
+
+def test_the_document_for_people_loads_nothing_from_elsewhere(service: Service) -> None:
+    page = service.http.get("/docs")
+    assert page.status_code == 200
+    assert "/v1/search/pictures" in page.text
+    assert "http:" not in page.text and "https:" not in page.text and "<script" not in page.text
+
+
+class StalledEncoder(WeightlessEncoder):
+    """Waits for its cue."""
+
+    def __init__(self) -> None:
+        self.cue = threading.Event()
+        self.cue.set()
+
+    def texts(self, items: Any, batch: int = 256) -> WeightlessTexts:
+        assert self.cue.wait(20)
+        return super().texts(items)
+
+
+def test_a_full_queue_is_refused_at_once_and_health_is_not_affected(tmp_path: Path) -> None:  # L2, L4
+    encoder = StalledEncoder()
+    with running(tmp_path, encoder, queue_limit=2, batch_size=1, request_seconds=30) as service:
+        encoder.cue.clear()
+        answers: list[int] = []
+        threads = [
+            threading.Thread(target=lambda n=n: answers.append(service.search(f"query {n}").status_code))
+            for n in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: service.context.texts.depth >= 2)
+        time.sleep(0.1)
+        started = time.perf_counter()
+        body = assert_problem(service.search("one too many"), 503, "overloaded")
+        assert body["retry_after_seconds"] >= 1
+        assert service.http.get("/livez").status_code == 200
+        assert service.http.get("/readyz").status_code == 200
+        assert time.perf_counter() - started < 1
+        encoder.cue.set()
+        for thread in threads:
+            thread.join()
+        assert answers.count(200) >= 3
+
+
+def test_what_waits_too_long_is_told_so(tmp_path: Path) -> None:
+    encoder = StalledEncoder()
+    with running(tmp_path, encoder, batch_size=1, request_seconds=0.1) as service:
+        encoder.cue.clear()
+        first = threading.Thread(target=lambda: service.search("first"))
+        first.start()
+        wait_until(lambda: service.context.texts.depth == 0)
+        late: list[httpx.Response] = []
+        second = threading.Thread(target=lambda: late.append(service.search("second")))
+        second.start()
+        wait_until(lambda: service.context.texts.depth == 1)
+        time.sleep(0.2)
+        encoder.cue.set()
+        first.join()
+        second.join()
+        assert_problem(late[0], 503, "overloaded")
+
+
+def start(home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A service that is expected to end at once."""
+    names = {f"PICTOGLOT_{name}": value for name, value in {"HOME": str(home), **variables}.items()}
+    return subprocess.run(
+        [sys.executable, "-m", "service"], env=clean_environment() | names, capture_output=True, text=True, timeout=90
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "70000"), ("THREADS", "0"), ("COLOUR", "red"), ("OPEN", "maybe"), ("BASE", "nonsense")]
+)
+def test_a_setting_that_cannot_be_is_named_and_ends_the_start(tmp_path: Path, name: str, value: str) -> None:  # S10
+    ended = start(tmp_path, **{name: value})
+    assert ended.returncode == 78
+    assert f"PICTOGLOT_{name}" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_an_open_service_on_a_public_address_does_not_start(tmp_path: Path) -> None:
+    ended = start(tmp_path, OPEN="1", HOST="0.0.0.0")
+    assert ended.returncode == 78
+    assert "PICTOGLOT_OPEN" in ended.stderr
+
+
+def test_a_stop_answers_what_runs_and_exits_with_zero(tmp_path: Path) -> None:  # S7
+    program = (
+        "import os, sys; os.environ.update(PICTOGLOT_DRAIN_SECONDS='0.5');"
+        "from service import app, serve; from tests.doubles import WeightlessEncoder;"
+        "app.open_encoder = lambda settings: WeightlessEncoder(); sys.exit(serve.main())"
+    )
+    names = {"PICTOGLOT_HOME": str(tmp_path), "PICTOGLOT_PORT": "18477", "PICTOGLOT_ADMIN_KEY": ADMIN_KEY}
+    server = subprocess.Popen(
+        [sys.executable, "-c", program], env={**clean_environment(), **names}, stderr=subprocess.DEVNULL
+    )
+    try:
+        with httpx.Client(base_url="http://127.0.0.1:18477", headers={"X-API-Key": ADMIN_KEY}) as client:
+            wait_until(lambda: answers(client, "/readyz") == 200, seconds=60)
+            statuses: list[int] = []
+            server.send_signal(signal.SIGTERM)
+            wait_until(lambda: answers(client, "/readyz") == 503)
+            for n in range(10):
+                answer = client.post("/v1/search/pictures", json={"text": f"query {n}"})
+                statuses.append(answer.status_code)
+            assert statuses == [200] * 10
+        assert server.wait(timeout=10) == 0
+    finally:
+        server.kill()
+
+
+def answers(client: httpx.Client, path: str) -> int:
+    try:
+        return client.get(path).status_code
+    except httpx.TransportError:
+        return 0
+
+
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PICTOGLOT_")}
