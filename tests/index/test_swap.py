@@ -1,41 +1,18 @@
 """Snapshots: what is served changes at once and as a whole, and never goes back on a put or a delete."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 from threading import Event, Thread
 
 import numpy as np
 import pytest
 
-from index.swap import SnapshotHolder
-from model import storage
 from model.errors import (
-    IndexFileCorrupt,
     IndexUnavailable,
     LanguageNotFound,
-    OutOfMemory,
     PictureNotFound,
-    VersionCorrupt,
 )
 from tests.doubles import picture_vector, text_vector
-from tests.index.world import World, content, drawn, flip
-
-ROOT = Path(__file__).parents[2]
-
-
-def found(holder: SnapshotHolder, seed: int, limit: int = 10) -> list[str]:
-    """The pictures nearest to a drawing."""
-    return [hit.picture for hit in holder.current.search_pictures(picture_vector(drawn(seed).rgb), limit)]
-
-
-def captions(holder: SnapshotHolder, tag: str, version: int, text: str, limit: int = 1) -> list[tuple[str, str]]:
-    """The captions nearest to a text as a version reads it, with their pictures."""
-    hits = holder.current.search_captions(text_vector(version, text), [tag], limit)
-    return [(hit.caption, hit.picture) for hit in hits]
+from tests.index.world import World, captions, content, drawn, found
 
 
 def test_nothing_serves_before_the_start(world: World) -> None:
@@ -170,200 +147,6 @@ def test_the_detector_learns_captions_that_come_later(world: World) -> None:
         holder.put_picture(f"p{seed}", content(seed), drawn(seed), {"en": [f"the little white dog {seed}"]})
     holder.refresh()
     assert holder.current.detector.guess("little white dog", ["en", "cy"]).language == "en"
-
-
-# --- damage -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_damaged_version_is_not_swapped_in_and_the_old_release_goes_on(world: World) -> None:
-    holder = world.started()
-    holder.put_picture("a", content(1), drawn(1))
-    old = holder.current.release
-    new = world.teach("cy", {"a": "ci"})
-    flip(world.version_folder(1) / "rows.safetensors")
-    with pytest.raises(VersionCorrupt):
-        holder.open(new)
-    holder.refresh()
-    assert holder.current.release == old and "version_corrupt" in holder.current.degraded[0]
-    assert world.registry.releases.serving() == new  # the alias is nobody's here to move
-    holder.put_picture("b", content(2), drawn(2))
-    assert found(holder, 2)[0] == "b"
-
-
-@pytest.mark.parametrize("file", ["vectors.safetensors", "ids.json", "manifest.json"])
-def test_a_damaged_generation_is_not_swapped_in(world: World, file: str) -> None:
-    holder = world.started()
-    holder.put_picture("a", content(1), drawn(1))
-    old = holder.current.release
-    new = world.teach("cy", {"a": "ci"})
-    (folder,) = (world.root / "generations").glob("captions-*")
-    flip(folder / file)
-    with pytest.raises(IndexFileCorrupt):
-        holder.open(new)
-    holder.refresh()
-    assert holder.current.release == old and "index_file_corrupt" in holder.current.degraded[0]
-
-
-def test_a_start_falls_back_to_the_newest_release_that_can_be_verified(world: World) -> None:
-    world.put("a", 1)
-    good = world.teach("cy", {"a": "ci"})
-    world.teach("de", {"a": "Hund"})
-    world.teach("fr", {"a": "chien"})
-    flip(world.version_folder(2) / "rows.safetensors")  # de, which the shared table of fr descends from
-    holder = world.started()
-    assert holder.current.release == good and set(holder.current.views) == {"en", "cy"}
-    assert len(holder.current.degraded) == 3 and f"Release {good.number} serves" in holder.current.degraded[2]
-
-
-def test_a_start_makes_a_damaged_generation_again_from_the_registry(world: World) -> None:
-    world.put("a", 1)
-    release = world.teach("cy", {"a": "ci"})
-    (folder,) = (world.root / "generations").glob("captions-*")
-    (folder / "vectors.safetensors").write_bytes(b"")
-    encoded = world.encoder.texts_encoded
-    holder = world.started()
-    assert holder.current.release == release and captions(holder, "cy", 1, "ci") == [("ci", "a")]
-    assert "index_file_corrupt" in holder.current.degraded[0] and world.encoder.texts_encoded == encoded
-    holder.close()
-    assert world.started().current.degraded == ()
-
-
-def test_nothing_serves_when_no_release_can_be_verified(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.teach("cy")
-    languages = {"en": 0, "cy": 1}
-    world.registry.releases.publish(expected=2, shared=1, languages=languages, actor="t", reason="", change={})
-    flip(world.version_folder(1) / "rows.safetensors")
-    monkeypatch.setattr(world.registry.releases, "list", lambda **_: [])  # no ancestor is left
-    holder = world.holder()
-    assert not holder.start()
-    with pytest.raises(IndexUnavailable):
-        _ = holder.current
-
-
-def test_a_damaged_release_is_served_once_it_is_repaired(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    holder = world.started()
-    new = world.teach("cy")
-    file = world.version_folder(1) / "rows.safetensors"
-    good = file.read_bytes()
-    flip(file)
-    holder.refresh()
-    file.write_bytes(good)
-    holder.refresh()
-    assert holder.current.release != new  # not verified again and again
-    monkeypatch.setattr("index.swap._RETRY_SECONDS", 0.0)
-    assert holder.refresh() and holder.current.release == new and holder.current.degraded == ()
-
-
-def test_no_room_for_a_second_snapshot_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    holder = world.started()
-    old = holder.current.release
-    new = world.teach("cy")
-
-    def full(*_: object, **__: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(world.encoder, "open", full)
-    with pytest.raises(OutOfMemory):
-        holder.open(new)
-    holder.refresh()
-    assert holder.current.release == old and "out_of_memory" in holder.current.degraded[0]
-
-
-def test_verify_names_what_differs(world: World) -> None:
-    world.put("a", 1)
-    world.teach("cy", {"a": "ci"})
-    holder = world.started()
-    assert holder.verify() == []
-    flip(world.version_folder(1) / "rows.safetensors")
-    (folder,) = (world.root / "generations").glob("captions-*")
-    flip(folder / "ids.json")
-    assert [problem.split()[0] for problem in holder.verify()] == ["Version", "Generation"]
-
-
-# --- compaction -------------------------------------------------------------------------------------------------------
-
-
-def test_compaction_changes_no_answer(world: World) -> None:
-    holder = world.started()
-    for seed in range(40):
-        holder.put_picture(f"p{seed}", content(seed), drawn(seed), {"en": [f"picture {seed}", f"drawing {seed}"]})
-    assert holder.compact(at=10) == 2
-    for seed in range(0, 40, 3):
-        holder.delete_picture(f"p{seed}")
-    holder.put_picture("p1", content(77), drawn(77))
-    vectors = [picture_vector(drawn(seed).rgb) for seed in range(10)]
-    before = [holder.current.search_pictures(vector, 40) for vector in vectors]
-    texts = holder.current.search_captions(text_vector(0, "picture 5"), ["en"], 99)
-    assert holder.compact(at=0) == 2
-    assert holder.current.pictures.overlay_size == 0
-    assert [holder.current.search_pictures(vector, 40) for vector in vectors] == before
-    assert holder.current.search_captions(text_vector(0, "picture 5"), ["en"], 99) == texts
-    again = world.started()
-    assert [again.current.search_pictures(vector, 40) for vector in vectors] == before
-    assert again.current.generations == holder.current.generations
-
-
-def test_compaction_keeps_two_generations_and_what_was_put_meanwhile(world: World) -> None:
-    holder = world.started()
-    for round in range(4):
-        holder.put_picture(f"p{round}", content(round), drawn(round))
-        holder.compact(at=0)
-    assert len(list((world.root / "generations").glob("pictures-*"))) == 2
-    assert world.started().current.pictures.count == 4
-
-
-def test_an_overlay_that_grew_is_folded_in_the_background(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("index.swap.COMPACT_AT", 8)
-    holder = world.started()
-    for seed in range(20):
-        holder.put_picture(f"p{seed}", content(seed), drawn(seed))
-    holder.close()
-    assert holder.current.pictures.generation.startswith("pictures-") and holder.current.pictures.count == 20
-    assert world.started().current.pictures.count == 20
-
-
-def test_a_compaction_that_fails_leaves_the_overlay_serving(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("index.swap.COMPACT_AT", 4)
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(storage, "require_free", full)
-    holder, fingerprint = world.started(), world.encoder.image_fingerprint
-    for seed in range(8):
-        world.gallery.put(f"p{seed}", content(seed), 32, 32, None, picture_vector(drawn(seed).rgb), fingerprint)
-    holder.refresh()
-    holder.close()
-    assert holder.current.pictures.count == holder.current.pictures.overlay_size == 8
-    assert not list((world.root / "generations").glob("*"))
-
-
-# --- kills ------------------------------------------------------------------------------------------------------------
-
-KILLED = """
-import sys
-from pathlib import Path
-from tests.index.world import World, content, drawn
-World(Path(sys.argv[1])).started().put_picture("b", content(2), drawn(2), {"en": ["two"]})
-"""
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize(("point", "kept"), [("storage.renamed:2", False), ("picture.committed:1", True)])
-def test_a_picture_whose_put_was_killed_is_there_whole_or_not_at_all(world: World, point: str, kept: bool) -> None:
-    """I9: before and after the commit."""
-    world.put("a", 1)
-    environment = {**os.environ, "FAULT_POINT": point}
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(world.root)], cwd=ROOT, env=environment, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    holder = world.started()
-    holder.close()  # the sweep is done
-    assert found(holder, 2) == (["b", "a"] if kept else ["a"])
-    assert holder.current.captions_of("b") == ({"en": ["two"]} if kept else {})
-    assert world.gallery.content_path(content(2)).exists() == kept
-
-
-# --- at the same time -------------------------------------------------------------------------------------------------
 
 
 def test_a_picture_deleted_during_a_swap_is_in_neither_snapshot(world: World) -> None:

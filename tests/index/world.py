@@ -16,7 +16,7 @@ from index.swap import SnapshotHolder
 from model import storage
 from model.errors import CorruptFolder, VersionCorrupt
 from model.registry import Lease, Release, Version, open_registry
-from tests.doubles import WeightlessEncoder, WeightlessTexts, WeightlessView
+from tests.doubles import WeightlessEncoder, WeightlessTexts, WeightlessView, picture_vector, text_vector
 
 
 class VerifyingEncoder(WeightlessEncoder):
@@ -152,3 +152,14 @@ def flip(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
+
+
+def found(holder: SnapshotHolder, seed: int, limit: int = 10) -> list[str]:
+    """The pictures nearest to a drawing."""
+    return [hit.picture for hit in holder.current.search_pictures(picture_vector(drawn(seed).rgb), limit)]
+
+
+def captions(holder: SnapshotHolder, tag: str, version: int, text: str, limit: int = 1) -> list[tuple[str, str]]:
+    """The captions nearest to a text as a version reads it, with their pictures."""
+    hits = holder.current.search_captions(text_vector(version, text), [tag], limit)
+    return [(hit.caption, hit.picture) for hit in hits]

@@ -1,0 +1,93 @@
+"""Compaction changes no answer, and kills leave a picture whole or absent."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from model import storage
+from tests.doubles import picture_vector, text_vector
+from tests.index.world import World, content, drawn, found
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_compaction_changes_no_answer(world: World) -> None:
+    holder = world.started()
+    for seed in range(40):
+        holder.put_picture(f"p{seed}", content(seed), drawn(seed), {"en": [f"picture {seed}", f"drawing {seed}"]})
+    assert holder.compact(at=10) == 2
+    for seed in range(0, 40, 3):
+        holder.delete_picture(f"p{seed}")
+    holder.put_picture("p1", content(77), drawn(77))
+    vectors = [picture_vector(drawn(seed).rgb) for seed in range(10)]
+    before = [holder.current.search_pictures(vector, 40) for vector in vectors]
+    texts = holder.current.search_captions(text_vector(0, "picture 5"), ["en"], 99)
+    assert holder.compact(at=0) == 2
+    assert holder.current.pictures.overlay_size == 0
+    assert [holder.current.search_pictures(vector, 40) for vector in vectors] == before
+    assert holder.current.search_captions(text_vector(0, "picture 5"), ["en"], 99) == texts
+    again = world.started()
+    assert [again.current.search_pictures(vector, 40) for vector in vectors] == before
+    assert again.current.generations == holder.current.generations
+
+
+def test_compaction_keeps_two_generations_and_what_was_put_meanwhile(world: World) -> None:
+    holder = world.started()
+    for round in range(4):
+        holder.put_picture(f"p{round}", content(round), drawn(round))
+        holder.compact(at=0)
+    assert len(list((world.root / "generations").glob("pictures-*"))) == 2
+    assert world.started().current.pictures.count == 4
+
+
+def test_an_overlay_that_grew_is_folded_in_the_background(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index.swap.COMPACT_AT", 8)
+    holder = world.started()
+    for seed in range(20):
+        holder.put_picture(f"p{seed}", content(seed), drawn(seed))
+    holder.close()
+    assert holder.current.pictures.generation.startswith("pictures-") and holder.current.pictures.count == 20
+    assert world.started().current.pictures.count == 20
+
+
+def test_a_compaction_that_fails_leaves_the_overlay_serving(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index.swap.COMPACT_AT", 4)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage, "require_free", full)
+    holder, fingerprint = world.started(), world.encoder.image_fingerprint
+    for seed in range(8):
+        world.gallery.put(f"p{seed}", content(seed), 32, 32, None, picture_vector(drawn(seed).rgb), fingerprint)
+    holder.refresh()
+    holder.close()
+    assert holder.current.pictures.count == holder.current.pictures.overlay_size == 8
+    assert not list((world.root / "generations").glob("*"))
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.index.world import World, content, drawn
+World(Path(sys.argv[1])).started().put_picture("b", content(2), drawn(2), {"en": ["two"]})
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("point", "kept"), [("storage.renamed:2", False), ("picture.committed:1", True)])
+def test_a_picture_whose_put_was_killed_is_there_whole_or_not_at_all(world: World, point: str, kept: bool) -> None:
+    """I9: before and after the commit."""
+    world.put("a", 1)
+    environment = {**os.environ, "FAULT_POINT": point}
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(world.root)], cwd=ROOT, env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    holder = world.started()
+    holder.close()  # the sweep is done
+    assert found(holder, 2) == (["b", "a"] if kept else ["a"])
+    assert holder.current.captions_of("b") == ({"en": ["two"]} if kept else {})
+    assert world.gallery.content_path(content(2)).exists() == kept

@@ -1,0 +1,116 @@
+"""I1 to I6 and I12 at the holder: what cannot be verified is never served, and an older whole thing is."""
+
+import pytest
+
+from model.errors import (
+    IndexFileCorrupt,
+    IndexUnavailable,
+    OutOfMemory,
+    VersionCorrupt,
+)
+from tests.index.world import World, captions, content, drawn, flip, found
+
+
+def test_a_damaged_version_is_not_swapped_in_and_the_old_release_goes_on(world: World) -> None:
+    holder = world.started()
+    holder.put_picture("a", content(1), drawn(1))
+    old = holder.current.release
+    new = world.teach("cy", {"a": "ci"})
+    flip(world.version_folder(1) / "rows.safetensors")
+    with pytest.raises(VersionCorrupt):
+        holder.open(new)
+    holder.refresh()
+    assert holder.current.release == old and "version_corrupt" in holder.current.degraded[0]
+    assert world.registry.releases.serving() == new  # the alias is nobody's here to move
+    holder.put_picture("b", content(2), drawn(2))
+    assert found(holder, 2)[0] == "b"
+
+
+@pytest.mark.parametrize("file", ["vectors.safetensors", "ids.json", "manifest.json"])
+def test_a_damaged_generation_is_not_swapped_in(world: World, file: str) -> None:
+    holder = world.started()
+    holder.put_picture("a", content(1), drawn(1))
+    old = holder.current.release
+    new = world.teach("cy", {"a": "ci"})
+    (folder,) = (world.root / "generations").glob("captions-*")
+    flip(folder / file)
+    with pytest.raises(IndexFileCorrupt):
+        holder.open(new)
+    holder.refresh()
+    assert holder.current.release == old and "index_file_corrupt" in holder.current.degraded[0]
+
+
+def test_a_start_falls_back_to_the_newest_release_that_can_be_verified(world: World) -> None:
+    world.put("a", 1)
+    good = world.teach("cy", {"a": "ci"})
+    world.teach("de", {"a": "Hund"})
+    world.teach("fr", {"a": "chien"})
+    flip(world.version_folder(2) / "rows.safetensors")  # de, which the shared table of fr descends from
+    holder = world.started()
+    assert holder.current.release == good and set(holder.current.views) == {"en", "cy"}
+    assert len(holder.current.degraded) == 3 and f"Release {good.number} serves" in holder.current.degraded[2]
+
+
+def test_a_start_makes_a_damaged_generation_again_from_the_registry(world: World) -> None:
+    world.put("a", 1)
+    release = world.teach("cy", {"a": "ci"})
+    (folder,) = (world.root / "generations").glob("captions-*")
+    (folder / "vectors.safetensors").write_bytes(b"")
+    encoded = world.encoder.texts_encoded
+    holder = world.started()
+    assert holder.current.release == release and captions(holder, "cy", 1, "ci") == [("ci", "a")]
+    assert "index_file_corrupt" in holder.current.degraded[0] and world.encoder.texts_encoded == encoded
+    holder.close()
+    assert world.started().current.degraded == ()
+
+
+def test_nothing_serves_when_no_release_can_be_verified(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.teach("cy")
+    languages = {"en": 0, "cy": 1}
+    world.registry.releases.publish(expected=2, shared=1, languages=languages, actor="t", reason="", change={})
+    flip(world.version_folder(1) / "rows.safetensors")
+    monkeypatch.setattr(world.registry.releases, "list", lambda **_: [])  # no ancestor is left
+    holder = world.holder()
+    assert not holder.start()
+    with pytest.raises(IndexUnavailable):
+        _ = holder.current
+
+
+def test_a_damaged_release_is_served_once_it_is_repaired(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = world.started()
+    new = world.teach("cy")
+    file = world.version_folder(1) / "rows.safetensors"
+    good = file.read_bytes()
+    flip(file)
+    holder.refresh()
+    file.write_bytes(good)
+    holder.refresh()
+    assert holder.current.release != new  # not verified again and again
+    monkeypatch.setattr("index.swap._RETRY_SECONDS", 0.0)
+    assert holder.refresh() and holder.current.release == new and holder.current.degraded == ()
+
+
+def test_no_room_for_a_second_snapshot_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = world.started()
+    old = holder.current.release
+    new = world.teach("cy")
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(world.encoder, "open", full)
+    with pytest.raises(OutOfMemory):
+        holder.open(new)
+    holder.refresh()
+    assert holder.current.release == old and "out_of_memory" in holder.current.degraded[0]
+
+
+def test_verify_names_what_differs(world: World) -> None:
+    world.put("a", 1)
+    world.teach("cy", {"a": "ci"})
+    holder = world.started()
+    assert holder.verify() == []
+    flip(world.version_folder(1) / "rows.safetensors")
+    (folder,) = (world.root / "generations").glob("captions-*")
+    flip(folder / "ids.json")
+    assert [problem.split()[0] for problem in holder.verify()] == ["Version", "Generation"]
