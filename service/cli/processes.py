@@ -12,7 +12,6 @@ from types import FrameType
 
 import httpx
 
-from model.settings import MISCONFIGURED
 from service.cli.output import FAILED, note
 
 _LOOK = 0.2  # seconds between two looks at the children
@@ -102,6 +101,8 @@ class Processes:
         return self._died(child, status)
 
     def _died(self, child: Child, status: int) -> int | None:
+        from model.settings import MISCONFIGURED  # late: help needs no pydantic
+
         if status == MISCONFIGURED:
             return MISCONFIGURED
         lived = time.monotonic() - child.started

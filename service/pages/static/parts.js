@@ -6,7 +6,7 @@ import { key, onKeyNeeded } from "/static/api.js";
 export const waiting = (what) => make("p", { class: "waiting", role: "status" }, `${what} …`);
 
 export const nothing = (title, ...hints) =>
-  make("div", { class: "nothing" }, make("p", { class: "big" }, title), hints.map((hint) => make("p", {}, hint)));
+  make("div", { class: "nothing" }, make("p", { class: "big" }, title), hints.filter(Boolean).map((hint) => make("p", {}, hint)));
 
 /** A refusal as a sentence, with its places, and the request's id for who reads the log. */
 export function sorry(problem) {

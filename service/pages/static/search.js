@@ -109,7 +109,7 @@ const byText = (text) =>
     const answer = await ask("/v1/search/pictures", { json, signal });
     byId("reading").replaceChildren(...reading(answer));
     const first = answer.language.used;
-    hits(answer, first, "Nothing scores that high.", async () => {
+    hits(answer, first, score() > 0 ? "Nothing scores that high." : "The gallery is empty.", async () => {
       more(await ask("/v1/search/pictures", { json: { ...json, cursor: answer.next_cursor }, signal }), first, json);
     });
   });
@@ -118,7 +118,7 @@ const byText = (text) =>
 function hits(answer, language, none, next) {
   const results = byId("results");
   if (answer.items.length) results.replaceChildren(...grid(answer.items, language));
-  else results.replaceChildren(nothing(none, "Ask for something else, or lower the least score."));
+  else results.replaceChildren(nothing(none, score() > 0 ? "Ask for something else, or lower the least score." : null));
   following(answer.next_cursor, next);
 }
 
@@ -157,7 +157,7 @@ function reading({ language, version, release, truncated, warnings, timing_ms: t
     ...(truncated ? ["The text was longer than the encoder reads; its end was left out."] : []),
   ];
   const line = make("span", {}, how);
-  const fine = make("span", { class: "fine" }, ` version ${version} · release ${release} · ${took.toFixed(took < 10 ? 1 : 0)} ms`);
+  const fine = make("span", { class: "fine" }, ` · version ${version} · release ${release} · ${took.toFixed(took < 10 ? 1 : 0)} ms`);
   return [line, fine, ...notes.map((note) => make("span", { class: "note" }, note))];
 }
 

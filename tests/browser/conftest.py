@@ -1,0 +1,62 @@
+"""One site and one Chromium for all browser tests; every page is held to its server and to its policy."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.browser.site import CHROMIUM, CHROMIUM_ARGUMENTS, Site, chosen
+
+expect.set_options(timeout=15_000)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/browser" in item.path.as_posix():
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"))
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A running site that has learned Arabic."""
+    running = Site(tmp_path_factory.mktemp("site"), chosen(singles=70, scenes=30))
+    try:
+        running.start()
+        running.teach("ar")
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(chromium: Browser, site: Site) -> Iterator[BrowserContext]:
+    """A fresh session of the browser; fails the test when something was asked of another server, or broke."""
+    context = chromium.new_context(base_url=site.url, viewport={"width": 1280, "height": 860})
+    asked: list[str] = []
+    broken: list[str] = []
+    context.on("request", lambda request: asked.append(request.url))
+    context.on("weberror", lambda error: broken.append(str(error.error)))
+    context.on("console", lambda said: broken.append(said.text) if "Content Security Policy" in said.text else None)
+    yield context
+    context.close()
+    assert [url for url in asked if not url.startswith((site.url, f"blob:{site.url}"))] == []
+    assert broken == []
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Page:
+    """The page, opened at the search."""
+    page = context.new_page()
+    page.goto("/")
+    expect(page.locator("#language option[value=ar]")).to_be_attached()
+    expect(page.locator("#results figure").first).to_be_visible()
+    return page

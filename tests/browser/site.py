@@ -1,0 +1,148 @@
+"""A real service and worker on a data root of their own, with a small part of the demo gallery. Drives no browser."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from demo import dataset
+from demo.gallery import Outline, outlines, pictures
+
+ADMIN_KEY = "admin-key-of-the-browser-tests"
+ENDED = ("succeeded", "failed", "cancelled")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM_ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def chosen(singles: int, scenes: int) -> list[Outline]:
+    """So many drawings of one thing, from all over the catalogue with the red apple among them, and so many scenes."""
+    drawn = [outline for outline in outlines() if outline.id.startswith("emoji-")]
+    kept = drawn[:: max(1, len(drawn) // singles)][:singles]
+    apple = [outline for outline in drawn if outline.id == "emoji-1f34e" and outline not in kept]
+    return kept + apple + [outline for outline in outlines() if outline.id.startswith("scene-")][:scenes]
+
+
+@dataclass
+class Site:
+    """One deployment. `start` returns when searches are answered, `stop` when no process is left."""
+
+    home: Path
+    gallery: Sequence[Outline]
+    settings: dict[str, str] = field(default_factory=dict)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.http = httpx.Client(
+            base_url=self.url, timeout=60, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, trust_env=False
+        )
+
+    def start(self) -> None:
+        """Start both processes and fill the gallery."""
+        own = {
+            "HOME": str(self.home),
+            "PORT": str(self.port),
+            "OPEN": "1",
+            "ADMIN_KEY": ADMIN_KEY,
+            "MIN_RECALL": "0",
+            "FORGETTING_BUDGET": "1",
+            "RELAY_SECONDS": "0.3",
+            "HEARTBEAT_SECONDS": "0.5",
+            "REQUEST_SECONDS": "30",
+            **self.settings,
+        }
+        environment = {**os.environ, **{f"PICTOGLOT_{name}": value for name, value in own.items()}}
+        for module in ("service", "worker"):
+            with (self.home / f"{module}.log").open("ab") as log:
+                command = [sys.executable, "-m", module]
+                self.processes.append(
+                    subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+                )
+        self._until_ready()
+        left_out = {outline.id for outline in outlines()} - {outline.id for outline in self.gallery}
+        for picture in pictures(without=left_out):
+            files = {"picture": ("picture.png", picture.content)}
+            form = {"captions": json.dumps(picture.captions)}
+            self.http.put(f"/v1/pictures/{picture.id}", files=files, data=form).raise_for_status()
+
+    def stop(self) -> None:
+        """End both processes."""
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.http.close()
+
+    def dataset(self, tag: str) -> bytes:
+        """The demo's dataset of a language, as far as this gallery goes."""
+        ids = {outline.id for outline in self.gallery}
+        rows = [row for row in dataset.rows(tag) if row["picture"] in ids]
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+    def teach(self, tag: str, seconds: float = 240, **settings: object) -> dict[str, Any]:
+        """Teach a language and wait until it serves."""
+        form = {"language": tag, "settings": json.dumps(settings)}
+        answer = self.http.post("/v1/languages", data=form, files={"dataset": ("d.jsonl", self.dataset(tag))})
+        answer.raise_for_status()
+        return self.until_ended(answer.json()["expansion"]["id"], seconds)
+
+    def until_ended(self, expansion: str, seconds: float = 240) -> dict[str, Any]:
+        """The expansion when it has succeeded; fails with the worker's log otherwise."""
+        deadline = time.monotonic() + seconds
+        while (found := self.http.get(f"/v1/expansions/{expansion}").json())["state"] not in ENDED:
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.3)
+        assert found["state"] == "succeeded", (found, self.log())
+        while found["language"] not in self.languages():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        return dict(found)
+
+    def languages(self) -> list[str]:
+        """The tags that are served."""
+        return [item["language"] for item in self.http.get("/v1/languages").json()["items"]]
+
+    def log(self) -> str:
+        """The end of what the processes said."""
+        return "\n".join(file.read_text(errors="replace")[-4_000:] for file in sorted(self.home.glob("*.log")))
+
+    def _until_ready(self) -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            try:
+                if self.http.get("/readyz").is_success:
+                    return
+            except httpx.TransportError:
+                pass
+            assert all(process.poll() is None for process in self.processes), self.log()
+            time.sleep(0.2)
+        raise AssertionError(self.log())
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,140 @@
+"""Teaching, cancelling, rolling back and restoring on the page, and what it shows of languages, versions, releases."""
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.site import ADMIN_KEY, Site
+
+
+def give_key(page: Page) -> None:
+    """Answer the dialog that asks for a key."""
+    page.fill("#key", ADMIN_KEY)
+    page.click("text=Use this key")
+
+
+def fill_form(page: Page, tag: str, content: bytes) -> None:
+    """Open the teaching form and fill it."""
+    page.goto("/#teach")
+    page.fill("#teach-tag", tag)
+    page.set_input_files("#teach-file", {"name": f"{tag}.jsonl", "mimeType": "text/plain", "buffer": content})
+
+
+def test_a_tag_says_which_language_it_means(page: Page) -> None:
+    page.goto("/#teach")
+    page.fill("#teach-tag", "cy")
+    expect(page.locator("#teach-name")).to_have_text("Cymraeg · Welsh")
+
+
+def test_a_file_is_checked_without_teaching_anything(page: Page, site: Site) -> None:
+    content = site.dataset("fr")
+    fill_form(page, "fr", content + b'{"caption": ""}\n')
+    page.click("text=Check the file")
+    rows = len(content.splitlines())
+    expect(page.locator("#teach-report")).to_contain_text(f"{rows} of {rows + 1} usable")
+    expect(page.locator("#teach-report")).to_contain_text(f"(line {rows + 1})")
+    assert "fr" not in site.languages()
+
+
+def test_a_file_that_is_too_small_is_refused_in_a_sentence(page: Page, site: Site) -> None:
+    fill_form(page, "fr", b"\n".join(site.dataset("fr").splitlines()[:5]))
+    page.click("text=Check the file")
+    expect(page.locator("#teach-trouble")).to_contain_text("Dataset too small")
+
+
+def test_a_language_is_taught_with_a_bar_and_can_then_be_searched_in(page: Page, site: Site) -> None:
+    fill_form(page, "de", site.dataset("de"))
+    page.click("#teach-start")
+    entry = page.locator("#expansions-body li[data-expansion]").first
+    expect(entry.locator("progress")).to_be_visible()
+    page.evaluate(
+        """() => {
+            window.bars = [];
+            const note = () => document.querySelectorAll("progress").forEach((bar) => window.bars.push(bar.value));
+            const list = document.getElementById("expansions-body");
+            new MutationObserver(note).observe(list, { childList: true, subtree: true });
+        }"""
+    )
+    expect(entry).to_have_attribute("data-state", "succeeded", timeout=240_000)
+    expect(entry).to_contain_text("R@1")
+    bars = page.evaluate("window.bars")
+    assert bars == sorted(bars)
+    assert len(set(bars)) > 2, "the bar moved while it was learned"
+    expect(page.locator("#language option[value=de]")).to_be_attached()
+
+
+def test_teaching_can_be_cancelled(page: Page, site: Site) -> None:
+    fill_form(page, "ko", site.dataset("ko"))
+    page.click("#teach-start")
+    entry = page.locator("#expansions-body li[data-expansion]").first
+    entry.get_by_role("button").click()
+    page.get_by_role("button", name="Cancel it").click()
+    expect(entry).to_have_attribute("data-state", "cancelled", timeout=60_000)
+    assert "ko" not in site.languages()
+
+
+def test_the_table_shows_recall_both_ways(page: Page) -> None:
+    page.goto("/#languages")
+    row = page.locator("tr[data-language=ar]")
+    expect(row.locator(".native")).to_have_text("العربية")
+    expect(row.locator(".native")).to_have_attribute("dir", "rtl")
+    expect(row.locator(".bar")).to_have_count(2)
+    expect(page.locator("tr[data-language=en] button")).to_have_count(0)
+
+
+def test_the_heat_map_shows_what_a_version_did_to_english(page: Page, site: Site) -> None:
+    versions = site.http.get("/v1/versions").json()["items"]
+    arabic = next(version for version in versions if version["language"] == "ar")
+    after = arabic["report"]["shared"]["languages"]["en"]["after"]["R@1"]
+    page.goto("/#languages")
+    row = page.locator(".heat tbody tr").first
+    expect(row.locator("td").first.locator(".value")).to_have_text(f"{after * 100:.1f}")
+    expect(row.locator("td.own")).to_contain_text("learned")
+
+
+def test_a_language_is_rolled_back_behind_a_dialog_that_says_what_changes_and_what_stays(
+    page: Page, site: Site
+) -> None:
+    site.teach("tr", epochs=1)
+    page.goto("/#languages")
+    page.get_by_role("button", name="Roll back Turkish").click()
+    give_key(page)
+    expect(page.locator("dialog .changes")).to_contain_text("Türkçe is no longer served")
+    expect(page.locator("dialog .stays")).to_contain_text("English")
+    expect(page.locator("dialog .stays")).to_contain_text("bit for bit the same")
+    assert "tr" in site.languages(), "showing what would change changes nothing"
+    page.fill("#reason", "a test")
+    page.locator("dialog button[type=submit]").click()
+    expect(page.locator("dialog")).to_contain_text("Turkish is no longer served")
+    page.get_by_role("button", name="Close").last.click()
+    expect(page.locator("tr[data-language=tr]")).to_have_count(0)
+    assert "tr" not in site.languages()
+    assert site.http.get("/v1/admin/releases").json()["items"][0]["reason"] == "a test"
+
+
+def test_a_rollback_can_be_thought_better_of(page: Page, site: Site) -> None:
+    page.goto("/#languages")
+    page.get_by_role("button", name="Roll back Arabic").click()
+    give_key(page)
+    page.get_by_role("button", name="Keep it").click()
+    expect(page.locator("dialog")).to_have_count(0)
+    assert "ar" in site.languages()
+
+
+def test_a_wrong_key_is_told_and_the_right_one_kept_for_this_tab_alone(page: Page) -> None:
+    page.goto("/#releases")
+    page.fill("#key", "pk_wrong_key")
+    page.click("text=Use this key")
+    expect(page.locator("#releases-body")).to_contain_text("This key is not valid")
+    page.click("text=Give a key")
+    give_key(page)
+    expect(page.locator("li[data-release='1']")).to_be_attached()
+    assert page.evaluate("sessionStorage.length") == 1
+    assert page.evaluate("localStorage.length") == 0
+    assert ADMIN_KEY not in page.url
+
+
+def test_the_history_names_each_release_and_the_one_that_serves(page: Page, site: Site) -> None:
+    page.goto("/#releases")
+    give_key(page)
+    serving = site.http.get("/v1/languages").json()["release"]
+    expect(page.locator("li.serving")).to_have_attribute("data-release", str(serving))
+    expect(page.locator("li[data-release='2'] .what")).to_contain_text("العربية")

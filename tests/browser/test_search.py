@@ -1,0 +1,156 @@
+"""Searching on the page: by text, in a language written from right to left, by picture, with the keyboard alone."""
+
+import base64
+import re
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.site import Site
+
+ANSWERED = re.compile("version")
+
+
+def search(page: Page, text: str, language: str = "auto") -> None:
+    """Ask for a text and wait for the answer."""
+    page.select_option("#language", language)
+    page.fill("#text", text)
+    page.keyboard.press("Enter")
+    expect(page.locator("#reading")).to_have_text(ANSWERED)
+    expect(page.locator("#results")).not_to_have_attribute("aria-busy", "true")
+
+
+def found(page: Page, count: int = 5) -> list[str | None]:
+    """The first pictures shown."""
+    figures = page.locator("#results figure").all()[:count]
+    return [figure.get_attribute("data-picture") for figure in figures]
+
+
+def test_the_gallery_is_shown_before_anything_is_asked(page: Page) -> None:
+    expect(page.locator("#results-title")).to_have_text("From the gallery")
+    page.locator("#results img").first.evaluate("image => image.decode()")
+    assert page.locator("#results img").first.evaluate("image => image.naturalWidth") > 0
+
+
+def test_a_text_finds_its_picture(page: Page) -> None:
+    search(page, "red apple", "en")
+    assert "emoji-1f34e" in found(page)
+
+
+def test_the_answer_says_how_the_text_was_read(page: Page, site: Site) -> None:
+    search(page, "red apple", "en")
+    release = site.http.get("/v1/languages").json()["release"]
+    expect(page.locator("#reading")).to_contain_text("Read as English")
+    expect(page.locator("#reading")).to_contain_text(f"version 0 · release {release}")
+
+
+def test_the_address_keeps_the_search(page: Page) -> None:
+    search(page, "red apple", "en")
+    before = found(page)
+    page.reload()
+    expect(page.locator("#reading")).to_have_text(ANSWERED)
+    assert page.input_value("#text") == "red apple"
+    assert page.input_value("#language") == "en"
+    assert found(page) == before
+
+
+def test_more_pictures_come_on_demand(page: Page) -> None:
+    search(page, "face", "en")
+    shown = page.locator("#results figure").count()
+    page.click("#more")
+    expect(page.locator("#results figure").nth(shown)).to_be_visible()
+    ids = found(page, 1_000)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_language_written_from_right_to_left_turns_the_field_and_the_captions(page: Page) -> None:
+    page.select_option("#language", "ar")
+    assert page.locator("#text").evaluate("field => getComputedStyle(field).direction") == "rtl"
+    search(page, "تفاحة حمراء", "ar")
+    expect(page.locator("#reading bdi")).to_have_text("العربية")
+    caption = page.locator("#results figcaption p[lang=ar]").first
+    expect(caption).to_have_attribute("dir", "rtl")
+    page.select_option("#language", "en")
+    assert page.locator("#text").evaluate("field => getComputedStyle(field).direction") == "ltr"
+
+
+def test_the_picker_names_languages_in_their_own_script(page: Page) -> None:
+    option = page.locator("#language option[value=ar]")
+    expect(option).to_contain_text("العربية")
+    expect(option).to_have_attribute("lang", "ar")
+
+
+def test_a_score_too_high_for_all_leaves_a_sentence(page: Page) -> None:
+    page.locator("#min-score").evaluate("input => { input.value = '0.95'; input.dispatchEvent(new Event('input')) }")
+    search(page, "zzz qqq", "en")
+    expect(page.locator("#results")).to_contain_text("Nothing scores that high")
+
+
+def test_a_dropped_picture_gets_captions_in_every_language_and_pictures_like_it(page: Page, site: Site) -> None:
+    content = base64.b64encode(site.http.get("/v1/pictures/emoji-1f34e/content").content).decode()
+    transfer = page.evaluate_handle(
+        """content => {
+            const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], "apple.webp", { type: "image/webp" }));
+            return transfer;
+        }""",
+        content,
+    )
+    page.dispatch_event("main", "dragover", {"dataTransfer": transfer})
+    expect(page.locator("#drop")).to_be_visible()
+    page.dispatch_event("main", "drop", {"dataTransfer": transfer})
+    expect(page.locator("#drop")).to_be_hidden()
+    expect(page.locator("#captions section[data-language=en] li").first).to_contain_text("apple")
+    expect(page.locator("#captions section[data-language=ar] ol")).to_have_attribute("dir", "rtl")
+    expect(page.locator("#results figure").first).to_have_attribute("data-picture", "emoji-1f34e")
+
+
+def test_a_chosen_file_that_is_no_picture_is_refused_in_a_sentence(page: Page) -> None:
+    page.set_input_files("#picture", {"name": "x.png", "mimeType": "image/png", "buffer": b"not a picture at all"})
+    expect(page.locator("#trouble")).to_contain_text("no picture that can be read here")
+
+
+def test_captions_of_one_language_are_asked_for_more(page: Page, site: Site) -> None:
+    content = site.http.get("/v1/pictures/emoji-1f34e/content").content
+    page.set_input_files("#picture", {"name": "a.webp", "mimeType": "image/webp", "buffer": content})
+    expect(page.locator("#captions section")).to_have_count(2)
+    page.select_option("#captions select", "ar")
+    expect(page.locator("#captions section")).to_have_count(1)
+    expect(page.locator("#captions li").nth(4)).to_be_visible()
+
+
+def test_everything_goes_by_keyboard(page: Page) -> None:
+    page.locator("body").press("/")
+    expect(page.locator("#text")).to_be_focused()
+    page.keyboard.type("red apple")
+    page.keyboard.press("Enter")
+    expect(page.locator("#reading")).to_have_text(ANSWERED)
+    expect(page.locator("#results figure .score").first).to_be_visible()
+    pictures = page.locator("#results a.frame")
+    for _ in range(12):  # past the clear button, picker, file, button, slider
+        page.keyboard.press("Tab")
+        if pictures.first.evaluate("link => link === document.activeElement"):
+            break
+    expect(pictures.first).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(pictures.nth(1)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog")).to_have_count(0)
+    expect(pictures.nth(1)).to_be_focused()
+
+
+def test_focus_is_visible(page: Page) -> None:
+    page.locator("body").press("Tab")
+    page.keyboard.press("Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    assert page.evaluate("parseFloat(getComputedStyle(document.activeElement).outlineWidth)") >= 2
+
+
+def test_a_large_picture_leads_to_pictures_like_it(page: Page) -> None:
+    search(page, "red apple", "en")
+    page.locator("#results a.frame").first.click()
+    page.get_by_role("link", name="Pictures like it").click()
+    expect(page.locator("#results-title")).to_have_text("Pictures like it")
+    expect(page.locator("#captions section").first).to_be_visible()

@@ -1,0 +1,92 @@
+"""The page in narrow windows, in the dark, and what the server sends with it."""
+
+import httpx
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.browser.site import ADMIN_KEY, Site
+
+
+@pytest.mark.parametrize("part", ["search", "languages", "teach", "releases"])
+def test_nothing_is_wider_than_a_narrow_window(page: Page, part: str) -> None:
+    page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
+    page.set_viewport_size({"width": 340, "height": 700})
+    page.goto(f"/#{part}")
+    expect(page.locator(f"#{part} h1")).to_be_visible()
+    expect(page.locator(".waiting")).to_have_count(0)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_a_narrow_window_shows_two_pictures_side_by_side(page: Page) -> None:
+    page.set_viewport_size({"width": 340, "height": 700})
+    tops = page.evaluate("[...document.querySelectorAll('#results figure')].slice(0, 3).map((f) => f.offsetTop)")
+    assert tops[0] == tops[1] < tops[2]
+
+
+def test_the_dark_is_dark(page: Page) -> None:
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(page: Page, scheme: str) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    for name in ("--ink", "--quiet", "--accent", "--loss"):
+        assert page.evaluate(_CONTRAST, [name, "--paper"]) >= 4.5, name
+    assert page.evaluate(_CONTRAST, ["--on-accent", "--accent"]) >= 4.5
+
+
+def test_every_control_has_a_name(page: Page) -> None:
+    for part in ("search", "languages", "teach"):
+        page.goto(f"/#{part}")
+        expect(page.locator(".waiting")).to_have_count(0)
+        for control in page.locator(f"#{part} :is(button, input, select, a):visible").all():
+            assert control.evaluate(_NAME), control.evaluate("element => element.outerHTML")
+
+
+def test_a_server_that_is_gone_is_told(page: Page, context: BrowserContext) -> None:
+    context.set_offline(True)
+    page.fill("#text", "anything")
+    page.keyboard.press("Enter")
+    expect(page.locator("#trouble")).to_contain_text("cannot be reached")
+    context.set_offline(False)
+
+
+def test_the_page_comes_with_a_strict_policy(site: Site) -> None:
+    policy = httpx.get(site.url).headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+
+
+def test_a_file_is_not_sent_twice(site: Site) -> None:
+    first = httpx.get(f"{site.url}/static/main.js")
+    again = httpx.get(f"{site.url}/static/main.js", headers={"If-None-Match": first.headers["ETag"]})
+    assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
+
+
+@pytest.mark.parametrize("name", ["none.js", "__init__.py", "..%2F__init__.py"])
+def test_nothing_but_the_page_is_under_static(site: Site, name: str) -> None:
+    answer = httpx.get(f"{site.url}/static/{name}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+_NAME = """element => (element.getAttribute("aria-label") || element.textContent ||
+    [...(element.labels ?? [])].map((label) => label.textContent).join("")).trim()"""
+
+# WCAG 2.2 relative luminance, from what the browser itself resolves the two colours to.
+_CONTRAST = """([front, back]) => {
+    const luminance = (name) => {
+        const probe = document.createElement("i");
+        probe.style.color = `var(${name})`;
+        document.body.append(probe);
+        const parts = getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3);
+        probe.remove();
+        const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+        const [r, g, b] = parts.map((part) => linear(part / 255));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const [light, dark] = [luminance(front), luminance(back)].sort((a, b) => b - a);
+    return (light + 0.05) / (dark + 0.05);
+}"""

@@ -1,0 +1,221 @@
+"""The client commands against a real server: what they say, what they print for programs, how they exit."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from service.cli import app
+from tests.service.harness import ADMIN_KEY, Service, picture, running
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Two pictures, English and German."""
+    with running(tmp_path_factory.mktemp("home")) as service:
+        service.learn("de")
+        for id, english, german in (("p0", "a red apple", "ein roter Apfel"), ("p1", "a dog", "ein Hund")):
+            assert service.put(id, en=[english], de=[german]).status_code == 201
+        service.context.holder.refresh()
+        yield service
+
+
+def run(service: Service | None, *arguments: str, key: str = ADMIN_KEY, **more: Any) -> Result:
+    """The command's result; without a service, one that nobody answers for."""
+    url = service.url if service else "http://127.0.0.1:9"
+    return CliRunner().invoke(
+        app, arguments, env={"PICTOGLOT_URL": url, "PICTOGLOT_KEY": key, "COLUMNS": "200"}, **more
+    )
+
+
+def as_json(service: Service, *arguments: str) -> Any:
+    """What a command prints for programs."""
+    result = run(service, *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def rows(count: int) -> str:
+    return "".join(json.dumps({"caption": f"afal {n}", "english": f"apple {n}"}) + "\n" for n in range(count))
+
+
+def test_help_needs_nothing_heavy() -> None:
+    heavy = ("torch", "faiss", "numpy", "fastapi", "sqlalchemy", "celery", "pydantic")
+    code = f"import sys, service.cli; sys.exit(' '.join(name for name in {heavy!r} if name in sys.modules) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_search_shows_captions_in_the_language_that_was_used(service: Service) -> None:
+    result = run(service, "search", "ein roter Apfel", "--language", "de")
+    assert result.exit_code == 0
+    assert "ein roter Apfel" in result.stdout
+    assert "a red apple" not in result.stdout
+    assert "Read as de (told)" in result.stderr
+
+
+def test_json_is_the_answer_of_the_service(service: Service) -> None:
+    asked = service.search("a dog", language="en", limit=1).json()
+    assert as_json(service, "search", "a dog", "--language", "en", "--limit", "1")["items"] == asked["items"]
+
+
+def test_a_picture_finds_itself_and_its_captions(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "p0.png"
+    file.write_bytes(picture(sum(b"p0")))
+    alike = as_json(service, "search", "--picture", str(file))
+    assert alike["items"][0]["picture"] == "p0"
+    captions = as_json(service, "search", "--picture", str(file), "--captions", "--language", "de")
+    assert {item["language"] for item in captions["items"]} == {"de"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [("search",), ("search", "x", "--limit", "0"), ("search", "x", "--captions"), ("nonsense",)]
+)
+def test_wrong_usage_has_status_2(service: Service, arguments: tuple[str, ...]) -> None:
+    assert run(service, *arguments).exit_code == 2
+
+
+def test_a_refusal_is_a_sentence_and_has_status_2(service: Service) -> None:
+    result = run(service, "search", "x", "--language", "cy")
+    assert result.exit_code == 2
+    assert "Language not found: this language is not learned; learned are: de, en." in result.stderr
+    assert "language_not_found · request" in result.stderr
+
+
+def test_no_service_is_a_sentence_and_has_status_1() -> None:
+    result = run(None, "languages")
+    assert result.exit_code == 1
+    assert "No service answers at http://127.0.0.1:9" in result.stderr
+
+
+def test_an_address_that_is_none_is_told() -> None:
+    result = CliRunner().invoke(app, ["languages"], env={"PICTOGLOT_URL": "nowhere", "PICTOGLOT_KEY": ""})
+    assert result.exit_code == 2
+    assert "PICTOGLOT_URL" in result.stderr
+
+
+def test_a_missing_key_says_which_variable_to_set(service: Service) -> None:
+    result = run(service, "releases", key="")
+    assert result.exit_code == 2
+    assert "PICTOGLOT_KEY" in result.stderr
+
+
+def test_languages_are_listed_with_their_native_names(service: Service) -> None:
+    result = run(service, "languages")
+    assert "Deutsch" in result.stdout
+    assert [item["language"] for item in as_json(service, "languages")["items"]] == ["de", "en"]
+
+
+def test_a_dry_run_reports_and_teaches_nothing(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "cy.jsonl"
+    file.write_text(rows(80))
+    before = as_json(service, "expansions")
+    assert as_json(service, "learn", "cy", str(file), "--dry-run")["report"]["usable"] == 80
+    assert as_json(service, "expansions") == before
+
+
+def test_a_dataset_that_is_too_small_has_status_2(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "cy.jsonl"
+    file.write_text(rows(3))
+    result = run(service, "learn", "cy", str(file))
+    assert result.exit_code == 2
+    assert "dataset_too_small" in result.stderr
+
+
+def test_learning_is_queued_and_can_be_cancelled(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "cy.jsonl"
+    file.write_text(rows(80))
+    sent = as_json(service, "learn", "cy", str(file))
+    assert sent["state"] == "queued"
+    assert as_json(service, "expansions", sent["id"])["id"] == sent["id"]
+    assert as_json(service, "expansions", sent["id"], "--cancel")["state"] == "cancelled"
+
+
+def test_watching_what_was_cancelled_has_status_1(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "br.jsonl"
+    file.write_text(rows(80))
+    sent = as_json(service, "learn", "br", str(file))
+    as_json(service, "expansions", sent["id"], "--cancel")
+    result = run(service, "expansions", sent["id"], "--watch")
+    assert result.exit_code == 1
+    assert "cancelled" in result.stderr
+
+
+def test_watching_what_succeeded_tells_its_version(service: Service) -> None:
+    (done,) = (e for e in as_json(service, "expansions")["items"] if e["language"] == "de")
+    result = run(service, "expansions", done["id"], "--watch")
+    assert result.exit_code == 0
+    assert "de is version 1 in release 2." in result.stdout
+
+
+def test_a_rollback_asks_nobody_where_nobody_is(service: Service) -> None:
+    result = run(service, "rollback", "de")
+    assert result.exit_code == 2
+    assert "--yes" in result.stderr
+
+
+def test_a_dry_rollback_tells_and_changes_nothing(service: Service) -> None:
+    before = as_json(service, "releases")
+    result = run(service, "rollback", "de", "--dry-run")
+    assert "de: version 1 → not served" in result.stdout
+    assert "unchanged, bit for bit: en" in result.stdout
+    assert as_json(service, "releases") == before
+
+
+def test_a_rollback_is_done_and_the_release_restored(service: Service) -> None:
+    before = as_json(service, "languages")["release"]
+    done = as_json(service, "rollback", "de", "--yes", "--reason", "a test")
+    assert [item["language"] for item in as_json(service, "languages")["items"]] == ["en"]
+    arguments = ("releases", "--restore", str(before), "--expected", str(done["release"]))
+    assert as_json(service, *arguments)["languages"]["de"] == 1
+    assert "a test" in run(service, "releases").stdout
+    assert run(service, *arguments).exit_code == 2  # another release serves by now
+
+
+def test_versions_are_listed_newest_first(service: Service) -> None:
+    assert [item["number"] for item in as_json(service, "versions")["items"]] == [1, 0]
+    assert "language" in run(service, "versions").stdout
+
+
+def test_a_key_is_made_used_and_revoked(service: Service) -> None:
+    made = as_json(service, "keys", "create", "search", "--label", "page")
+    assert run(service, "languages", key=made["key"]).exit_code == 0
+    assert made["key"] not in run(service, "keys", "list").stdout
+    assert run(service, "keys", "revoke", made["id"]).exit_code == 0
+    assert run(service, "languages", key=made["key"]).exit_code == 2
+
+
+def test_pictures_are_added_listed_and_deleted(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "red car.png").write_bytes(picture(5))
+    (tmp_path / "tree.png").write_bytes(picture(6))
+    (tmp_path / "notes.txt").write_text("not looked at")
+    captions = tmp_path / "captions.json"
+    captions.write_text(json.dumps({"red car.png": {"en": ["a red car"]}}))
+    added = as_json(service, "pictures", "add", str(tmp_path), "--captions", str(captions))["added"]
+    assert [item["captions"] for item in added] == [{"en": ["a red car"]}, {}]
+    assert added[0]["id"].startswith("red-car-") and added[1]["id"] == "tree"
+    for item in added:
+        assert item["id"] in run(service, "pictures", "list").stdout
+        assert run(service, "pictures", "delete", item["id"]).exit_code == 0
+
+
+def test_a_damaged_picture_is_told_and_the_others_are_added(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(picture(7)[:60])
+    (tmp_path / "good.png").write_bytes(picture(8))
+    result = run(service, "pictures", "add", str(tmp_path))
+    assert result.exit_code == 1
+    assert "1 of 2 pictures are in the gallery" in result.stdout
+    assert "bad.png: " in result.stderr
+    run(service, "pictures", "delete", "good")
+
+
+def test_two_files_that_would_share_an_id_are_refused(service: Service, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.png").write_bytes(picture(9))
+    assert run(service, "pictures", "add", str(tmp_path)).exit_code == 2

@@ -1,0 +1,133 @@
+"""`up`, `serve`, `doctor`: real processes with the bundled base; they start, are kept alive, and leave nothing."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+COMMAND = (sys.executable, "-c", "from service.cli import main; main()")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(home: Path, **settings: object) -> dict[str, str]:
+    own = {"HOME": home, "PORT": free_port(), "FREE_BYTES": 0, "LOG_LEVEL": "warning", **settings}
+    return {**os.environ, **{f"PICTOGLOT_{name}": str(value) for name, value in own.items()}}
+
+
+def run(home: Path, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    given = environment(home, **settings)
+    return subprocess.run([*COMMAND, *arguments], env=given, capture_output=True, text=True, timeout=120, check=False)
+
+
+class Up:
+    """A running `pictoglot up`."""
+
+    def __init__(self, home: Path, **settings: object) -> None:
+        self.output = home / "output.txt"
+        given = environment(home, **settings)
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen([*COMMAND, "up"], env=given, stdout=output, stderr=output)
+
+    def said(self, wanted: str, seconds: float = 90) -> str:
+        """What stands behind `wanted` on its line, as soon as it was said."""
+        wait_until(lambda: wanted in self.output.read_text() or self.process.poll() is not None, seconds)
+        assert wanted in self.output.read_text(), self.output.read_text()
+        return self.output.read_text().split(wanted, 1)[1].splitlines()[0].strip()
+
+    def child(self, module: str) -> psutil.Process | None:
+        children = psutil.Process(self.process.pid).children()
+        return next((child for child in children if child.cmdline()[-1:] == [module]), None)
+
+
+def wait_until(reached: Callable[[], object], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.05)
+
+
+@contextmanager
+def up(home: Path, **settings: object) -> Iterator[Up]:
+    running = Up(home, **settings)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.terminate()
+        running.process.wait(60)
+
+
+def test_up_tells_address_and_key_and_stops_on_ctrl_c_with_nothing_left(tmp_path: Path) -> None:
+    with up(tmp_path) as running:
+        address, key = running.said("Address"), running.said("Admin key")
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", address)
+        assert key == (tmp_path / "admin.key").read_text()
+        everything = psutil.Process(running.process.pid).children(recursive=True)
+        assert len(everything) >= 2
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(60) == 0
+        assert psutil.wait_procs(everything, timeout=5)[1] == []
+
+
+def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
+    with up(tmp_path) as running:
+        running.said("Address")
+        worker = running.child("worker")
+        assert worker is not None
+        worker.kill()
+        running.said("The worker ended")
+        wait_until(lambda: (found := running.child("worker")) is not None and found.pid != worker.pid)
+
+
+def test_a_setting_that_does_not_exist_stops_the_start_with_one_sentence(tmp_path: Path) -> None:
+    done = run(tmp_path, "up", NONSENSE=1)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == "PICTOGLOT_NONSENSE is not a setting of pictoglot.\n"
+
+
+def test_a_port_that_is_taken_is_told_in_one_sentence(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        done = run(tmp_path, "up", PORT=other.getsockname()[1])
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "is taken" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_the_halves_refuse_like_the_whole(tmp_path: Path, command: str) -> None:
+    done = run(tmp_path, command, NONSENSE=1)
+    assert done.returncode == 78
+    assert "PICTOGLOT_NONSENSE is not a setting of pictoglot." in done.stderr
+
+
+def test_the_doctor_finds_a_fresh_machine_fit(tmp_path: Path) -> None:
+    done = run(tmp_path / "home", "doctor", "--json", URL=f"http://127.0.0.1:{free_port()}")
+    findings = {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert done.returncode == 0, done.stdout
+    assert set(findings) == {"data root", "database", "broker", "machine", "base", "service", "port"}
+    assert findings["service"]["outcome"] == "note"
+    assert not (tmp_path / "home").exists(), "looking changes nothing"
+
+
+def test_the_doctor_names_what_is_wrong(tmp_path: Path) -> None:
+    broker, database = f"redis://127.0.0.1:{free_port()}/0", f"sqlite:///{tmp_path}/none/registry.db"
+    done = run(tmp_path, "doctor", "--json", BROKER_URL=broker, DATABASE_URL=database, BASE="ViT-B-32/nobody")
+    bad = {finding["what"] for finding in json.loads(done.stdout)["findings"] if finding["outcome"] == "bad"}
+    assert done.returncode == 1
+    assert bad == {"broker", "database", "base"}
