@@ -14,6 +14,9 @@ assert "torch" not in sys.modules
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"
 
-hypothesis.settings.register_profile("test", deadline=None, derandomize=True, max_examples=100)
-hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=5_000)
+SLOW = [hypothesis.HealthCheck.too_slow]  # a busy machine is no fault of the input
+hypothesis.settings.register_profile(
+    "test", deadline=None, derandomize=True, max_examples=100, suppress_health_check=SLOW
+)
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=5_000, suppress_health_check=SLOW)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
