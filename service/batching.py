@@ -82,7 +82,8 @@ class Lane(Generic[T, R]):
             return [await one.done for one in waiting]
         finally:
             for one in waiting:
-                one.done.cancel()
+                if not one.done.cancel() and not one.done.cancelled():
+                    one.done.exception()  # seen: of several that failed together, one is raised
 
     async def _serve(self) -> None:
         while True:

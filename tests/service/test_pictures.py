@@ -84,7 +84,7 @@ def test_odd_dimensions_are_refused(service: Service, width: int, height: int) -
 
 
 def test_a_text_bomb_in_a_picture_is_refused(service: Service) -> None:  # P6
-    bomb = chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(200 << 20), 9))
+    bomb = chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(64 << 20), 1))
     assert_problem(post(service, png(64, 64, bomb)), 422, "picture_corrupt")
 
 

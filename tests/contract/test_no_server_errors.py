@@ -1,0 +1,99 @@
+"""No string, wherever it is put, is ever answered with a 5xx: reliability.md sections 2.13 and 2.14."""
+
+import json
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.service.harness import Service, picture, running
+
+ANY = st.one_of(
+    st.text(max_size=60),
+    st.text(st.characters(categories=["Cs", "Cc", "Cf", "Co", "Cn", "Zl", "Mn"]), max_size=20),
+    st.sampled_from(["auto", "shared", "en", "de", "../../etc/passwd", "\ud800", "<|endoftext|>", "NaN", "a" * 1_001]),
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | ANY,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY, inner, max_size=3),
+    max_leaves=8,
+)
+FEW = settings(max_examples=60)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("home")) as service:
+        service.put("a", en=["a red apple"])
+        yield service
+
+
+def send(service: Service, path: str, value: object) -> httpx.Response:
+    headers = {"Content-Type": "application/json"}
+    return service.admin.post(path, content=json.dumps(value).encode(), headers=headers)
+
+
+@FEW
+@given(text=ANY, language=ANY, cursor=ANY | st.none())
+def test_no_search_fails(service: Service, text: str, language: str, cursor: str | None) -> None:
+    body = {"text": text, "language": language, "cursor": cursor}
+    assert send(service, "/v1/search/pictures", body).status_code < 500
+    assert send(service, "/v1/embeddings", {"input": [text], "language": language}).status_code < 500
+
+
+@FEW
+@given(value=JSON)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/search/pictures",
+        "/v1/search/captions",
+        "/v1/embeddings",
+        "/v1/admin/keys",
+        "/v1/admin/releases/1/restore",
+        "/v1/admin/languages/cy/rollback",
+    ],
+)
+def test_no_json_fails(service: Service, path: str, value: object) -> None:
+    answer = send(service, path, value)
+    assert answer.status_code < 500, answer.text
+    assert answer.status_code < 400 or answer.headers["content-type"] == "application/problem+json"
+
+
+@FEW
+@given(part=ANY)
+@pytest.mark.parametrize(
+    "path", ["/v1/pictures/{}", "/v1/pictures/{}/content", "/v1/expansions/{}", "/v1/versions/{}", "/{}", "/static/{}"]
+)
+def test_no_path_fails(service: Service, path: str, part: str) -> None:
+    url = service.url + path.format(quote(part.encode("utf-8", "surrogatepass"), safe=""))
+    assert service.admin.get(url).status_code < 500
+
+
+@FEW
+@given(name=ANY, value=ANY)
+def test_no_query_fails(service: Service, name: str, value: str) -> None:
+    pair = f"{quote(name.encode('utf-8', 'replace'))}={quote(value.encode('utf-8', 'replace'))}"
+    for path in ("/v1/pictures", "/v1/expansions", "/v1/versions", "/v1/admin/releases"):
+        for query in (pair, f"limit={quote(value.encode('utf-8', 'replace'))}", f"cursor={pair}"):
+            assert service.admin.get(f"{service.url}{path}?{query}").status_code < 500
+
+
+@FEW
+@given(captions=JSON, name=ANY)
+def test_no_caption_fails(service: Service, captions: object, name: str) -> None:
+    data = {"captions": json.dumps({name: captions} if isinstance(captions, list) else captions)}
+    answer = service.admin.put("/v1/pictures/a", files={"picture": ("x", picture())}, data=data)
+    assert answer.status_code < 500
+
+
+@FEW
+@given(data=st.binary(max_size=500))
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=b"])
+def test_no_bytes_fail(service: Service, data: bytes, kind: str) -> None:
+    for path in ("/v1/search/pictures", "/v1/pictures", "/v1/languages"):
+        answer = service.admin.post(path, content=b"--b\r\n" + data, headers={"Content-Type": kind})
+        assert answer.status_code < 500

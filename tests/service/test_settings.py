@@ -1,0 +1,79 @@
+"""Settings: bounds, unknown names, secrets that do not show."""
+
+from pathlib import Path
+
+import pytest
+
+from model.settings import NAMES, SettingsError
+from service.settings import Settings
+from worker.settings import WorkerSettings
+
+CLIENT = {"URL", "KEY"}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the `.env` of the person who runs the tests."""
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_setting_of_every_process_is_a_known_name() -> None:
+    fields = {name.upper() for settings in (Settings, WorkerSettings) for name in settings.model_fields}
+    assert fields | CLIENT == NAMES
+
+
+def test_each_process_bears_the_settings_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICTOGLOT_LEASE_SECONDS", "20")
+    monkeypatch.setenv("PICTOGLOT_PORT", "1234")
+    monkeypatch.setenv("PICTOGLOT_KEY", "pk_x")
+    assert Settings.load().port == 1234
+    assert WorkerSettings.load().lease_seconds == 20
+
+
+def test_an_unknown_name_is_refused_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICTOGLOT_COLOUR", "red")
+    with pytest.raises(SettingsError, match="PICTOGLOT_COLOUR"):
+        Settings.load()
+
+
+def test_a_file_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("PICTOGLOT_PORT=1111\nPICTOGLOT_THREADS=2\n")
+    monkeypatch.setenv("PICTOGLOT_PORT", "2222")
+    settings = Settings.load()
+    assert (settings.port, settings.threads) == (2222, 2)
+
+
+def test_an_unknown_name_in_the_file_is_refused_too(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PICTOGLOT_COLOUR=red\n")
+    with pytest.raises(SettingsError, match="PICTOGLOT_COLOUR"):
+        Settings.load()
+
+
+def test_the_sentence_names_the_setting_and_not_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICTOGLOT_PORT", "s3cret")
+    with pytest.raises(SettingsError) as refusal:
+        Settings.load()
+    assert "PICTOGLOT_PORT" in str(refusal.value)
+    assert "s3cret" not in str(refusal.value)
+
+
+def test_secrets_do_not_show() -> None:
+    settings = Settings(
+        admin_key="s3cret-admin-key", database_url="postgresql://u:s3cret@h/d", broker_url="redis://:s3cret@h"
+    )
+    assert "s3cret" not in repr(settings) + str(settings)
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().port = 1  # type: ignore[misc]
+
+
+def test_every_field_has_a_sentence() -> None:
+    for settings in (Settings, WorkerSettings):
+        assert [name for name, field in settings.model_fields.items() if not field.description] == []
+
+
+def test_the_registry_lies_under_the_data_root_unless_told() -> None:
+    assert Settings(home=Path("/data")).database == "sqlite:////data/registry.db"
+    assert Settings(database_url="postgresql://h/d").database == "postgresql://h/d"
