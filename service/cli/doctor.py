@@ -6,6 +6,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -87,7 +88,8 @@ def _database(settings: "Settings") -> Finding:
     from model.registry import open_registry
 
     kind = settings.database.split(":", 1)[0]
-    if not settings.database_url and not (settings.home / "registry.db").exists():
+    file = settings.database.partition(":///")[2]
+    if kind.startswith("sqlite") and not Path(file).exists():  # opening would make it, and looking changes nothing
         return Finding("database", "ok", f"{kind}; made at the first start")
     try:
         registry = open_registry(settings.database, migrate=False)

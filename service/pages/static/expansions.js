@@ -114,7 +114,7 @@ async function cancel(item) {
         "div",
         { class: "actions" },
         make("button", { type: "button", class: "main danger", onclick: () => close(true) }, "Cancel it"),
-        make("button", { type: "button", onclick: () => close(false) }, "Let it go on"),
+        make("button", { type: "button", autofocus: true, onclick: () => close(false) }, "Let it go on"),
       ),
     ),
   );

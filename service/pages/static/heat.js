@@ -61,7 +61,7 @@ function cell(version, tag, named) {
   return make(
     "td",
     {
-      class: change < 0 ? "loss" : "gain",
+      class: points(change).startsWith("±") ? "same" : change < 0 ? "loss" : "gain",
       "--heat": Math.min(1, Math.abs(change) / FULL).toFixed(3),
       title: `${named(tag).name} through the shared table: ${typeof before === "number" ? `${percent(before)} before, ` : ""}${percent(after)} with version ${version.number}`,
     },

@@ -97,7 +97,7 @@ export async function restore(release, current, done) {
         "div",
         { class: "actions" },
         make("button", { type: "button", class: "main danger", onclick: () => close(true) }, "Restore"),
-        make("button", { type: "button", onclick: () => close(false) }, "Leave it"),
+        make("button", { type: "button", autofocus: true, onclick: () => close(false) }, "Leave it"),
       ),
     ),
   );
