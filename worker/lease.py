@@ -24,7 +24,7 @@ from worker.settings import WorkerSettings
 _log = logging.getLogger(__name__)
 _GLANCE = 0.2  # seconds between looks at the child
 RESUMABLE = 75  # EX_TEMPFAIL: a child's status when it was asked to stop
-STOP_SECONDS = 30  # from asking a child to stop to insisting; a step and its checkpoint take a few
+STOP_SECONDS = 15  # from asking a child to stop to insisting; a step and its checkpoint take a few
 
 
 class Attempts:
@@ -127,7 +127,7 @@ class _Attempt:
             self.cancel |= self.expansions.heartbeat(self.lease, self.settings.lease_seconds)
         except LeaseLost:
             # finished, and the child about to end; or overtaken, and then it must not touch the checkpoints any more
-            _log.info("expansion %s: the lease is no longer ours", self.lease.expansion)
+            _log.info("expansion %s: finished or overtaken, its child is ended", self.lease.expansion)
             child.kill()
         except PictoglotError as error:  # nobody else can take the lease meanwhile either
             _log.warning("expansion %s: heartbeat not written: %s", self.lease.expansion, error.code)
