@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from index.decoder import Decoder
 from index.encoding import Encoder
+from index.engine.choice import open_engine
 from index.gallery import Gallery
 from index.swap import SnapshotHolder
 from model.errors import RegistryUnavailable
@@ -40,7 +41,7 @@ def create_app(context: Context | None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         assert context is not None
         async with context.texts, context.pictures, context.writes:
-            watching = asyncio.create_task(follow(context))
+            watching = asyncio.create_task(_keep_following(context))
             yield
             context.draining = True
             watching.cancel()
@@ -72,7 +73,7 @@ def build(settings: Settings, encoder: Encoder) -> Context:
     registry = open_registry(settings.database)
     registry.initialise(encoder.text_fingerprint, {})
     pictures = Gallery(registry, settings.home)
-    holder = SnapshotHolder(encoder, registry, pictures, settings.home)
+    holder = SnapshotHolder(encoder, registry, pictures, settings.home, open_engine(settings.index, settings.threads))
     context = Context(
         settings=settings,
         registry=registry,
@@ -116,6 +117,15 @@ def open_encoder(settings: Settings) -> Encoder:
 
     torch.set_num_threads(settings.threads)
     return OpenClipEncoder(open_base(settings.base))
+
+
+async def _keep_following(context: Context) -> None:
+    """Follow for as long as this process lives, whatever one round meets: a service that stands still looks healthy."""
+    while True:
+        try:
+            await follow(context)
+        except Exception:  # noqa: BLE001 - one bad round must not be the last
+            _log.exception("following failed and begins anew")
 
 
 def _close(context: Context) -> None:

@@ -1,5 +1,6 @@
 """From error classes to HTTP: statuses, problem documents, and the last net under every request. Raises none."""
 
+import errno
 import logging
 import re
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ STATUSES: dict[type[errors.PictoglotError], int] = {
 }
 CLIENT_LEFT = 499  # nginx's number; nobody reads the answer, the log and the metric do
 _MOST_PLACES = 20  # faulty places told in one answer
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # full, or may not be written
 _SAFE_LOCATION = re.compile(r"[A-Za-z0-9_.\[\]@-]{1,64}")
 _log = logging.getLogger("pictoglot.errors")
 
@@ -104,6 +106,11 @@ def install(app: FastAPI) -> None:
         answer.headers.update(error.headers or {})
         return answer
 
+    async def files(request: Request, error: Exception) -> Response:
+        if getattr(error, "errno", None) not in _NO_ROOM:
+            raise error
+        return problem(request.state.request_id, errors.StorageFull("the data root cannot be written now"))
+
     async def left(request: Request, error: Exception) -> Response:
         return Response(status_code=CLIENT_LEFT)
 
@@ -111,6 +118,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, routing)
     app.add_exception_handler(ClientLeft, left)
+    app.add_exception_handler(OSError, files)
 
 
 class LastNet:

@@ -1,6 +1,7 @@
 """What operators ask: alive, ready, numbers, and the contract to read. Open to everybody, outside of every limit."""
 
 import json
+import os
 from html import escape
 from typing import Any
 
@@ -8,7 +9,8 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse
 
-from model.errors import PictoglotError, RegistryUnavailable
+from model import storage
+from model.errors import PictoglotError, RegistryUnavailable, StorageFull
 from service import schemas
 from service.context import Context, Here
 from service.metrics import CONTENT_TYPE
@@ -64,6 +66,8 @@ async def _readiness(context: Context) -> schemas.Ready:
         await run_in_threadpool(context.registry.ping)
     except RegistryUnavailable:
         degraded.append(RegistryUnavailable.code)
+    if not await run_in_threadpool(_room, context):
+        degraded.append(StorageFull.code)
     base = context.settings.base.partition("@")[0]
     try:
         snapshot = context.holder.current
@@ -80,6 +84,15 @@ async def _readiness(context: Context) -> schemas.Ready:
         generations={"pictures": names.pictures, **names.captions},
         degraded=[*degraded, *snapshot.degraded],
     )
+
+
+def _room(context: Context) -> bool:
+    """Whether the data root takes writes."""
+    try:
+        storage.require_free(context.settings.home, context.settings.free_bytes)
+    except StorageFull:
+        return False
+    return os.access(context.settings.home, os.W_OK)
 
 
 def _page(document: dict[str, Any]) -> str:

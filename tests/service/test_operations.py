@@ -66,10 +66,11 @@ class StalledEncoder(WeightlessEncoder):
     """Waits for its cue."""
 
     def __init__(self) -> None:
-        self.cue = threading.Event()
+        self.cue, self.entered = threading.Event(), threading.Event()
         self.cue.set()
 
     def texts(self, items: Any, batch: int = 256) -> WeightlessTexts:
+        self.entered.set()
         assert self.cue.wait(20)
         return super().texts(items)
 
@@ -103,9 +104,10 @@ def test_what_waits_too_long_is_told_so(tmp_path: Path) -> None:
     encoder = StalledEncoder()
     with running(tmp_path, encoder, batch_size=1, request_seconds=0.1) as service:
         encoder.cue.clear()
+        encoder.entered.clear()
         first = threading.Thread(target=lambda: service.search("first"))
         first.start()
-        wait_until(lambda: service.context.texts.depth == 0)
+        assert encoder.entered.wait(20)
         late: list[httpx.Response] = []
         second = threading.Thread(target=lambda: late.append(service.search("second")))
         second.start()

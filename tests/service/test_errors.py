@@ -1,0 +1,87 @@
+"""From error classes to answers."""
+
+import errno
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from model import errors
+from service.envelope import Envelope
+from service.errors import LastNet, install, problem, status_of
+from tests.service.harness import assert_problem
+
+
+def classes(kind: type[errors.PictoglotError] = errors.PictoglotError) -> Iterator[type[errors.PictoglotError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from classes(child)
+
+
+@pytest.mark.parametrize("kind", list(dict.fromkeys(classes())), ids=lambda kind: str(kind.__qualname__))
+def test_every_class_has_one_answer(kind: type[errors.PictoglotError]) -> None:
+    answer = problem("abc", kind())
+    status = status_of(kind())
+    assert answer.status_code == status
+    body = json.loads(bytes(answer.body))
+    assert body["code"] == ("internal_error" if status == 500 else kind.code)
+    assert 400 <= status < 600
+
+
+def test_a_failure_of_ours_tells_nothing_of_itself() -> None:
+    answer = problem("abc", errors.VersionCorrupt("rows.safetensors differs", path="/home/x"))
+    assert b"safetensors" not in bytes(answer.body)
+    assert b"/home" not in bytes(answer.body)
+
+
+def test_many_faulty_places_are_cut_short() -> None:
+    places = tuple(errors.FieldError(f"line {n}", "empty_text") for n in range(1_000))
+    assert len(json.loads(bytes(problem("abc", errors.InvalidInput(errors=places)).body))["errors"]) == 20
+
+
+def app(error: Exception) -> FastAPI:
+    found = FastAPI()
+
+    @found.get("/")
+    async def route() -> None:
+        raise error
+
+    install(found)
+    found.add_middleware(LastNet)
+    found.add_middleware(Envelope)
+    found.state.context = Measured()
+    return found
+
+
+class Measured:
+    """As much of a context as the envelope needs."""
+
+    @property
+    def metrics(self) -> "Measured":
+        return self
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        assert (method, route) == ("GET", "/")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/data/x"), 507, "storage_full"),
+        (PermissionError(errno.EACCES, "Permission denied", "/data/x"), 507, "storage_full"),
+        (OSError(errno.EIO, "Input/output error", "/data/x"), 500, "internal_error"),
+        (ZeroDivisionError("secret"), 500, "internal_error"),
+        (errors.LanguageNotFound("learned are en"), 404, "language_not_found"),
+    ],
+)
+def test_what_a_route_raises_becomes_a_problem(error: Exception, status: int, code: str) -> None:
+    with TestClient(app(error)) as client:
+        answer = client.get("/")
+    assert_problem(
+        httpx.Response(answer.status_code, headers=dict(answer.headers), content=answer.content), status, code
+    )
+    assert "/data" not in answer.text
+    assert "secret" not in answer.text
