@@ -23,7 +23,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     running = Site(tmp_path_factory.mktemp("site"), chosen(singles=70, scenes=30))
     try:
         running.start()
-        running.teach("ar")
+        running.teach("ar", epochs=4)
         yield running
     finally:
         running.stop()

@@ -20,8 +20,8 @@ def fill_form(page: Page, tag: str, content: bytes) -> None:
 
 def test_a_tag_says_which_language_it_means(page: Page) -> None:
     page.goto("/#teach")
-    page.fill("#teach-tag", "cy")
-    expect(page.locator("#teach-name")).to_have_text("Cymraeg · Welsh")
+    page.fill("#teach-tag", "tr")
+    expect(page.locator("#teach-name")).to_have_text("Türkçe · Turkish")
 
 
 def test_a_file_is_checked_without_teaching_anything(page: Page, site: Site) -> None:

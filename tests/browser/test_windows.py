@@ -72,7 +72,7 @@ def test_nothing_but_the_page_is_under_static(site: Site, name: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-_NAME = """element => (element.getAttribute("aria-label") || element.textContent ||
+_NAME = """element => (element.getAttribute("aria-label") || element.textContent || element.querySelector("img")?.alt ||
     [...(element.labels ?? [])].map((label) => label.textContent).join("")).trim()"""
 
 # WCAG 2.2 relative luminance, from what the browser itself resolves the two colours to.

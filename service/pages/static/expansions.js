@@ -2,12 +2,13 @@
 
 import { ask, events } from "/static/api.js";
 import { byId, duration, fill, make, percent, time } from "/static/dom.js";
-import { native, refresh } from "/static/languages.js";
+import { learned, native, refresh } from "/static/languages.js";
 import { dialog, nothing, sorry, waiting } from "/static/parts.js";
 
 const PHASES = ["prepare", "train", "evaluate", "package", "encode", "promote"];
 const ENDED = ["succeeded", "failed", "cancelled"];
 const PAUSE = 1500; // ms until a broken stream is opened again
+const PATIENCE = 40; // how often a new release is asked for
 const followed = new Map(); // id -> AbortController
 
 /** Draw the newest expansions; `focus` names the one to bring into view. Those that run are followed. */
@@ -35,6 +36,7 @@ async function follow(id) {
       await events(`/v1/expansions/${id}/events`, (item) => {
         ended = ENDED.includes(item.state);
         redraw(item);
+        if (item.state === "succeeded") catchUp(item.release);
       }, controller.signal);
     } catch (problem) {
       if (problem.status === 404 || problem.status === 401) break;
@@ -42,7 +44,14 @@ async function follow(id) {
     if (!ended) await new Promise((resolve) => setTimeout(resolve, PAUSE));
   }
   followed.delete(id);
-  if (ended) refresh().catch(() => {}); // a new language may be there
+}
+
+/** The server follows a new release a moment after it was published: ask until it does. */
+async function catchUp(release) {
+  for (let times = 0; times < PATIENCE && (learned.release ?? 0) < release; times += 1) {
+    await refresh().catch(() => {});
+    if (learned.release < release) await new Promise((resolve) => setTimeout(resolve, PAUSE));
+  }
 }
 
 function redraw(item) {

@@ -77,7 +77,7 @@ async function large(item) {
 function captionList(captions) {
   const tags = Object.keys(captions).filter((tag) => captions[tag].length);
   if (!tags.length) return make("p", { class: "fine" }, "No captions.");
-  return make("dl", { class: "said" }, tags.map((tag) => [make("dt", {}, native(tag)), captions[tag].map((text) => make("dd", { lang: tag, dir: named(tag).direction }, text))]));
+  return make("dl", { class: "said" }, tags.map((tag) => [make("dt", { dir: named(tag).direction }, native(tag)), captions[tag].map((text) => make("dd", { lang: tag, dir: named(tag).direction }, text))]));
 }
 
 /** Captions found for a picture, by language; `deeper(tag)` asks for more of one. */
@@ -112,7 +112,7 @@ function block(tag, items) {
   return make(
     "section",
     { "data-language": tag },
-    make("h3", {}, native(tag)),
+    make("h3", { dir: direction }, native(tag)),
     make("ol", { dir: direction, lang: tag }, items.map((item) => make("li", {}, make("span", {}, item.caption), make("span", { class: "score fine", dir: "ltr" }, item.score.toFixed(3))))),
   );
 }

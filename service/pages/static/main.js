@@ -27,6 +27,7 @@ function route() {
     if (part === "search") byId("text").focus();
     else byId("main").focus();
   }
+  if (shown !== null && part !== "languages") refresh().catch(() => {}); // that part asks by itself
   shown = part;
   PARTS[part](new URLSearchParams(query));
 }

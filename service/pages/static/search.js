@@ -3,7 +3,7 @@
 import { ask, show, send, thumbnail } from "/static/api.js";
 import { byId, fill, make, plural } from "/static/dom.js";
 import { captionsOf, grid } from "/static/gallery.js";
-import { fillPicker, learned, named, native } from "/static/languages.js";
+import { fillPicker, learned, named, native, refresh } from "/static/languages.js";
 import { nothing, sorry, waiting } from "/static/parts.js";
 
 const PAGE = 24;
@@ -109,6 +109,7 @@ const byText = (text) =>
     const answer = await ask("/v1/search/pictures", { json, signal });
     byId("reading").replaceChildren(...reading(answer));
     const first = answer.language.used;
+    if (answer.release !== learned.release) refresh().catch(() => {}); // a language came or went
     hits(answer, first, score() > 0 ? "Nothing scores that high." : "The gallery is empty.", async () => {
       more(await ask("/v1/search/pictures", { json: { ...json, cursor: answer.next_cursor }, signal }), first, json);
     });
