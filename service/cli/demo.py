@@ -8,7 +8,7 @@ import typer
 
 from service.cli.output import note, say
 from service.cli.processes import Processes, python
-from service.cli.run import keep_up, settings_or_stop
+from service.cli.run import admin_key, keep_up, settings_or_stop
 
 demo = typer.Typer(help="The emoji gallery, to try everything with.", no_args_is_help=True)
 _FILLED = "demo.filled"  # under the data root, once the gallery is whole: what is deleted later stays deleted
@@ -25,7 +25,8 @@ def up() -> None:
     """Run pictoglot with the emoji gallery, which is filled on the first start; search and write need no key."""
     os.environ.setdefault("PICTOGLOT_OPEN", "1")
     os.environ.setdefault("PICTOGLOT_LOG_LEVEL", "warning")
-    marker = settings_or_stop().home / _FILLED
+    settings = settings_or_stop()
+    marker = settings.home / _FILLED
 
     def filled(status: int) -> None:
         if status:
@@ -41,7 +42,8 @@ def up() -> None:
     def ready(processes: Processes) -> None:
         if not marker.exists():
             say("The gallery is being filled; searches work meanwhile.")
-            processes.once("demo", "fill", "--url", processes.address, done=filled)
+            own = {"PICTOGLOT_URL": processes.address, "PICTOGLOT_KEY": admin_key(settings)}
+            processes.once("demo", "fill", done=filled, **own)
 
     raise typer.Exit(keep_up(os.environ, ready))
 

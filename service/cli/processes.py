@@ -28,6 +28,7 @@ class Child:
     name: str
     command: list[str]
     once: Callable[[int], None] | None = None  # for one that runs once: called with its status
+    more: Mapping[str, str] = field(default_factory=dict)  # of its environment
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     deaths: int = 0
@@ -36,7 +37,8 @@ class Child:
     def start(self, environment: Mapping[str, str]) -> None:
         """Start it; its standard output is not for the terminal, its log is."""
         output = None if self.once else subprocess.DEVNULL
-        self.process = subprocess.Popen(self.command, env=environment, stdout=output, start_new_session=True)
+        given = {**environment, **self.more}
+        self.process = subprocess.Popen(self.command, env=given, stdout=output, start_new_session=True)
         self.started = time.monotonic()
 
     def signal(self, sent: signal.Signals, *, group: bool = False) -> None:
@@ -69,9 +71,9 @@ class Processes:
             for sent, handler in before.items():
                 signal.signal(sent, handler)
 
-    def once(self, module: str, *arguments: str, done: Callable[[int], None]) -> None:
-        """Run `python -m module` beside the others, once."""
-        self.children.append(Child(module, python(module, *arguments), once=done))
+    def once(self, module: str, *arguments: str, done: Callable[[int], None], **more: str) -> None:
+        """Run `python -m module` beside the others, once, with `more` in its environment."""
+        self.children.append(Child(module, python(module, *arguments), once=done, more=more))
 
     def _watch(self) -> int:
         while not self._stops:
@@ -127,8 +129,9 @@ class Processes:
 
     def _end(self) -> None:
         """Nothing that we started is left."""
-        for child in self.children:
-            child.signal(signal.SIGTERM)
+        if not self._stops:  # a second signal would cut what the first one lets finish
+            for child in self.children:
+                child.signal(signal.SIGTERM)
         deadline = time.monotonic() + _GRACE
         for child in self.children:
             if child.process is None:

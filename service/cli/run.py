@@ -50,7 +50,8 @@ def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) 
     say(f"pictoglot starts on {address} …")
 
     def told(processes: Processes) -> None:
-        say(f"\n  Address    {address}\n  Admin key  {admin_key(settings)}\n\nCtrl-C stops it.\n")
+        shown = "as set in PICTOGLOT_ADMIN_KEY" if settings.admin_key else admin_key(settings)
+        say(f"\n  Address    {address}\n  Admin key  {shown}\n\nCtrl-C stops it.\n")
         ready(processes)
 
     status = Processes(address, environment, told).run()
@@ -71,11 +72,8 @@ def settings_or_stop() -> "Settings":
 
 
 def admin_key(settings: "Settings") -> str:
-    """The key, or where it comes from; one that was set is not shown."""
-    if settings.admin_key:
-        return "as set in PICTOGLOT_ADMIN_KEY"
-    file = settings.home / ADMIN_KEY_FILE
-    return file.read_text().strip() if file.exists() else "not made yet"
+    """The key of the settings, or the one that the service made at its first start."""
+    return settings.admin_key or (settings.home / ADMIN_KEY_FILE).read_text().strip()
 
 
 def port_taken(host: str, port: int) -> bool:

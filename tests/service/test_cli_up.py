@@ -82,6 +82,8 @@ def test_up_tells_address_and_key_and_stops_on_ctrl_c_with_nothing_left(tmp_path
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(60) == 0
         assert psutil.wait_procs(everything, timeout=5)[1] == []
+        assert running.said("Stopped.") == ""
+        assert "Traceback" not in running.output.read_text()
 
 
 def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
