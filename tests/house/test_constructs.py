@@ -126,7 +126,7 @@ ELSEWHERE = re.compile(
             "/wo" + "rk/",
             "/opt/" + "wheels",
             r"/ro" + r"ot/\.",
-            "/ho" + "me/[a-z]",
+            "/ho" + "me/[a-z]+/",
             "pypi" + r"\.org",
             "npmjs" + r"\.(com|org)",
         )
