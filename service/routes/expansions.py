@@ -1,6 +1,7 @@
 """Expansions: how they stand, their events as they happen, and cancelling them. Does none of the teaching."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -9,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from starlette.concurrency import run_in_threadpool
 
-from model.errors import RegistryUnavailable
+from model.errors import RegistryUnavailable, Unavailable
 from model.registry import Expansion
 from service import schemas
 from service.auth import GuardedRoute, Scope, needs
@@ -17,7 +18,8 @@ from service.context import Context, Here
 from service.documents import answering
 
 router = APIRouter(prefix="/v1/expansions", tags=["expansions"], route_class=GuardedRoute)
-_LOOK, _PING = 0.5, 15.0  # seconds between two looks, and between two signs of life
+_EVERY, _PING = 0.5, 15.0  # seconds between two looks, and between two signs of life
+_log = logging.getLogger("pictoglot.expansions")
 _ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -42,14 +44,14 @@ async def list_expansions(
 @needs(Scope.SEARCH)
 async def get_expansion(id: str, context: Here) -> schemas.ExpansionItem:
     """One expansion as it stands."""
-    return _item(await run_in_threadpool(context.registry.expansions.get, id))
+    return _item(await run_in_threadpool(_look, id, context))
 
 
 @router.get("/{id}/events", response_class=StreamingResponse, responses=answering("text/event-stream"))
 @needs(Scope.SEARCH)
 async def expansion_events(id: str, context: Here) -> StreamingResponse:
     """The same object at each change, as server-sent events named `expansion`; ends with the expansion."""
-    first = await run_in_threadpool(context.registry.expansions.get, id)
+    first = await run_in_threadpool(_look, id, context)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(_events(first, context), media_type="text/event-stream", headers=headers)
 
@@ -74,12 +76,23 @@ async def _events(expansion: Expansion, context: Context) -> AsyncIterator[bytes
             yield format_sse_event(comment="still here")
         if expansion.state in _ENDED:
             return
-        await asyncio.sleep(_LOOK)
-        quiet += _LOOK
+        await asyncio.sleep(_EVERY)
+        quiet += _EVERY
         try:
-            expansion = await run_in_threadpool(context.registry.expansions.get, expansion.id)
+            expansion = await run_in_threadpool(_look, expansion.id, context)
         except RegistryUnavailable:
             continue  # it comes back; the client keeps its stream
+
+
+def _look(id: str, context: Context) -> Expansion:
+    """The expansion; when it tells of a release, that is served here before anybody hears of it."""
+    expansion = context.registry.expansions.get(id)
+    try:
+        if expansion.release is not None and expansion.release > context.holder.current.release.number:
+            context.holder.refresh()
+    except Unavailable:
+        _log.warning("cannot follow", extra={"release": expansion.release})
+    return expansion
 
 
 def _item(expansion: Expansion) -> schemas.ExpansionItem:

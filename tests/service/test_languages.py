@@ -284,6 +284,14 @@ def test_the_events_of_an_expansion_follow_it_to_its_end(fresh: Service) -> None
     assert last == fresh.admin.get(f"{EXPANSIONS}/{id}").json()
 
 
+def test_who_hears_of_a_release_can_search_in_it(tmp_path: Path) -> None:
+    with running(tmp_path, watch_seconds=60) as service:
+        version = learn(service.context.registry, "cy")
+        (expansion,) = service.admin.get(EXPANSIONS).json()["items"]
+        assert service.admin.get(f"{EXPANSIONS}/{expansion['id']}").json()["version"] == version.number
+        assert service.search("afal", language="cy").status_code == 200
+
+
 def test_a_release_of_another_process_is_followed(fresh: Service) -> None:
     learn(fresh.context.registry, "cy")
     until = time.monotonic() + 5

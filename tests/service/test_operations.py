@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from model.errors import VersionCorrupt
 from tests.doubles import WeightlessEncoder, WeightlessTexts
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, running, wait_until
 
@@ -177,3 +178,21 @@ def answers(client: httpx.Client, path: str) -> int:
 
 def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PICTOGLOT_")}
+
+
+class DamagedEncoder(WeightlessEncoder):
+    """Finds every version but the base damaged."""
+
+    def open(self, folders: Any, onto: Any = None) -> Any:
+        raise VersionCorrupt("rows.safetensors differs from its manifest")
+
+
+def test_a_damaged_release_is_passed_over_for_its_ancestor_which_is_said(tmp_path: Path) -> None:  # I5
+    with running(tmp_path) as service:
+        service.learn("cy")
+    with running(tmp_path, DamagedEncoder()) as service:
+        answer = service.http.get("/readyz")
+        assert (answer.status_code, answer.json()["release"]) == (200, 1)
+        assert "version_corrupt" in " ".join(answer.json()["degraded"])
+        assert service.search("cat").status_code == 200
+        assert_problem(service.search("cath", language="cy"), 404, "language_not_found")
