@@ -41,7 +41,8 @@ def teach(page: Page, site: Site) -> None:
     page.set_input_files("#teach-file", {"name": "ko.jsonl", "mimeType": "text/plain", "buffer": site.dataset("ko")})
     page.click("#teach-start")
     expect(page.locator(".phases .now").first).to_have_text("train", timeout=120_000)
-    page.wait_for_function("document.querySelector('progress').value > 0.3", timeout=120_000)
+    while page.locator("progress").evaluate("bar => bar.value") < 0.3:
+        page.wait_for_timeout(100)
 
 
 def roll_back(page: Page, site: Site) -> None:
@@ -53,7 +54,7 @@ def roll_back(page: Page, site: Site) -> None:
 SHOTS = (
     Shot("search", "/#search?q=roter+Apfel&language=de"),
     Shot("search-dark", "/#search?q=red+apple", scheme="dark"),
-    Shot("search-rtl", "/#search?q=تفاحة حمراء&language=ar"),
+    Shot("search-rtl", "/#search?q=تفاح أحمر&language=ar"),
     Shot("search-narrow", "/#search?q=赤リンゴ&language=ja", size=NARROW),
     Shot("picture", "/#search", drop),
     Shot("languages", "/#languages", size=(1280, 1180)),
