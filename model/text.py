@@ -11,13 +11,13 @@ from model.errors import EmptyText, TextInvalidUnicode, TextTooLong
 MAX_CODE_POINTS = 1_000  # after cleaning; CLIP reads 77 tokens, so this is generous in every script
 _DROPPED = re.compile("[\ufeff\u202a-\u202e\u2066-\u2069]")  # byte order mark, bidi controls: invisible, order only
 _WHITE_SPACE = re.compile(r"\s+")
-_NON_CHARACTER = re.compile("[\ufdd0-\ufdef]")
-_MEANINGFUL = (
-    "L",
-    "N",
-    "S",
-    "M",
-)  # Unicode categories of which a text needs at least one character besides punctuation
+# Controls that are no white space, surrogates, and the code points that Unicode will never give a character
+_FORBIDDEN = re.compile(
+    "[\0-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
+    + "]"
+)
+_MEANINGFUL = frozenset("LNSM")  # Unicode categories of which a text needs at least one character
 
 
 def clean(text: str) -> str:
@@ -28,7 +28,7 @@ def clean(text: str) -> str:
     """
     if len(text) > 4 * MAX_CODE_POINTS:  # refuse before any work that grows with the input
         raise TextTooLong(f"a text may have at most {MAX_CODE_POINTS} code points")
-    if _invalid(text):
+    if _FORBIDDEN.search(text):
         raise TextInvalidUnicode("the text holds surrogates, control characters or non-characters")
     cleaned = _WHITE_SPACE.sub(" ", _DROPPED.sub("", unicodedata.normalize("NFC", text))).strip()
     if len(cleaned) > MAX_CODE_POINTS:
@@ -36,14 +36,3 @@ def clean(text: str) -> str:
     if not any(unicodedata.category(character)[0] in _MEANINGFUL for character in cleaned):
         raise EmptyText("the text holds no letter, number or symbol")
     return cleaned
-
-
-def _invalid(text: str) -> bool:
-    for character in text:
-        code = ord(character)
-        if code < 0x20:
-            if character not in "\t\n\r\f\v":
-                return True
-        elif 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000 or code & 0xFFFE == 0xFFFE:
-            return character != "\x85"  # NEL is white space
-    return _NON_CHARACTER.search(text) is not None

@@ -7,6 +7,7 @@ that some caption of the language really uses are appended, so that no row is al
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -17,6 +18,7 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
 
 from model.base import VOCABULARY
+from model.segmentation import standalone_words
 
 Merge = tuple[str, str]
 _SUFFIX = "</w>"  # marks a token that ends a word
@@ -33,16 +35,19 @@ _MARKS_RULE = rf"{_CLITICS}|{_WORD}(?:[\u200c\u200d]+{_WORD})*|\p{{N}}|[^\s\p{{L
 class Tokenizer:
     """An immutable tokenizer: CLIP's merges followed by `added`, in rank order.
 
-    `marks` tells which rule cuts texts into words: CLIP's own, or the one of learned languages.
+    `words` are cut out of text in scripts without spaces before merges apply. `marks` tells which rule cuts the rest
+    into words: CLIP's own, or the one of learned languages.
     """
 
     added: tuple[Merge, ...] = ()
+    words: tuple[str, ...] = ()
     marks: bool = False
 
-    def extend(self, merges: Iterable[Merge]) -> "Tokenizer":
-        """This tokenizer with further merges ranked last; those it has already are passed over."""
-        known = self._known
-        return Tokenizer(self.added + tuple(merge for merge in dict.fromkeys(merges) if merge not in known), marks=True)
+    def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> "Tokenizer":
+        """This tokenizer with further words, and merges ranked last; those it has already are passed over."""
+        known, all_words = self._known, dict.fromkeys((*self.words, *words))
+        added = self.added + tuple(merge for merge in dict.fromkeys(merges) if merge not in known)
+        return Tokenizer(added, tuple(all_words), marks=True)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of cleaned texts, without begin and end of text; nothing in a text is taken for a special token."""
@@ -55,8 +60,8 @@ class Tokenizer:
 
     @cached_property
     def sha256(self) -> str:
-        """Names every merge, in order, and the cutting rule: equal exactly when all texts tokenise identically."""
-        return hashlib.sha256(json.dumps([self._rule, self.added], ensure_ascii=False).encode()).hexdigest()
+        """Names merges, in order, words and cutting rule: equal exactly when all texts tokenise identically."""
+        return hashlib.sha256(json.dumps([self._rule, self.words, self.added], ensure_ascii=False).encode()).hexdigest()
 
     @cached_property
     def parts(self) -> dict[int, tuple[int, int]]:
@@ -89,7 +94,8 @@ class Tokenizer:
     @cached_property
     def _engine(self) -> Engine:
         merges = [*clip_merges(), *self.added]
-        return _engine(models.BPE(vocab=self._vocabulary, merges=merges, end_of_word_suffix=_SUFFIX), self._rule)
+        model = models.BPE(vocab=self._vocabulary, merges=merges, end_of_word_suffix=_SUFFIX)
+        return _engine(model, self._rule, self.words)
 
 
 def train(tokenizer: Tokenizer, corpus: Sequence[str], size: int) -> Tokenizer:
@@ -99,7 +105,7 @@ def train(tokenizer: Tokenizer, corpus: Sequence[str], size: int) -> Tokenizer:
     for ever, so many a merge learned from bytes could never be reached. Of what is learned only merges on the way to a
     token that occurs are kept; the corpus tokenises the same without the rest.
     """
-    start = tokenizer.extend([])
+    start = tokenizer.extend([], standalone_words(corpus))
     names = {number: token for token, number in tokenizer._vocabulary.items()}
     encodings = start._engine.encode_batch([*corpus], add_special_tokens=False)
     used = sorted({number for encoding in encodings for number in encoding.ids})
@@ -114,8 +120,8 @@ def train(tokenizer: Tokenizer, corpus: Sequence[str], size: int) -> Tokenizer:
         ("".join(piece[c] for c in left), "".join(piece[c] for c in right))
         for left, right in json.loads(learner.to_str())["model"]["merges"]
     ]
-    whole = tokenizer.extend(learned)
-    return tokenizer.extend(_reached(whole, corpus, whole.added[len(tokenizer.added) :]))
+    whole = start.extend(learned)
+    return start.extend(_reached(whole, corpus, whole.added[len(tokenizer.added) :]))
 
 
 def _words(ids: Sequence[int], word_ids: Sequence[int | None], symbol: dict[int, str]) -> str:
@@ -153,7 +159,7 @@ def _clip_vocabulary() -> dict[str, int]:
     return {token: number for number, token in enumerate(tokens)}
 
 
-def _engine(model: models.BPE, rule: str) -> Engine:
+def _engine(model: models.BPE, rule: str, words: Sequence[str]) -> Engine:
     engine = Engine(model)
     engine.normalizer = normalizers.Sequence(
         [
@@ -163,10 +169,10 @@ def _engine(model: models.BPE, rule: str) -> Engine:
             normalizers.Lowercase(),
         ]
     )
-    engine.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(rule), behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    cuts: list[pre_tokenizers.PreTokenizer] = [pre_tokenizers.Split(Regex(rule), behavior="removed", invert=True)]
+    if words:  # the first alternative that fits is taken, so longer words stand first
+        ordered = sorted(words, key=lambda word: (-len(word), word))
+        cuts.append(pre_tokenizers.Split(Regex("|".join(map(re.escape, ordered))), behavior="isolated"))
+    cuts.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
+    engine.pre_tokenizer = pre_tokenizers.Sequence(cuts)
     return engine

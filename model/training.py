@@ -135,6 +135,7 @@ def learn(
             raise Interrupted
     return Learned(
         grown.added[len(parent.tokenizer.added) :],
+        grown.words[len(parent.tokenizer.words) :],
         TokenRows(used, rows.detach()[: len(used)].cpu().clone()),
         grown.sha256,
     )

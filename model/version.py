@@ -21,15 +21,16 @@ ROWS, TOKENIZER = "rows.safetensors", "tokenizer.json"
 
 @dataclass(frozen=True)
 class Learned:
-    """What one expansion learned: merges appended to its parent's tokenizer, and rows for its corpus's tokens."""
+    """What one expansion learned: what it appended to its parent's tokenizer, and rows for its corpus's tokens."""
 
     merges: tuple[Merge, ...]
+    words: tuple[str, ...]
     rows: TokenRows
     tokenizer_sha256: str
 
     def tokenizer(self, parent: Tokenizer) -> Tokenizer:
-        """The parent's tokenizer with the merges; `VersionCorrupt` unless it is the one the rows were trained with."""
-        extended = parent.extend(self.merges)
+        """The parent's tokenizer, extended; `VersionCorrupt` unless it is the one the rows were trained with."""
+        extended = parent.extend(self.merges, self.words)
         if extended.sha256 != self.tokenizer_sha256:
             raise VersionCorrupt("the tokenizer is not the one this version was trained with")
         return extended
@@ -44,7 +45,7 @@ def write(folder: Path, learned: Learned, facts: dict[str, Any]) -> str:
         with storage.stage(folder) as staged:
             tensors = {"rows": learned.rows.rows.cpu().contiguous(), "ids": torch.from_numpy(learned.rows.ids)}
             (staged / ROWS).write_bytes(save(tensors))
-            tokenizer = {"merges": learned.merges, "sha256": learned.tokenizer_sha256}
+            tokenizer = {"merges": learned.merges, "words": learned.words, "sha256": learned.tokenizer_sha256}
             (staged / TOKENIZER).write_text(json.dumps(tokenizer, ensure_ascii=False, indent=0), encoding="utf-8")
             described = {**facts, "format": FORMAT, "rows": len(learned.rows.ids)}
             storage.write_manifest(staged, described)
@@ -61,7 +62,8 @@ def read(folder: Path, manifest_sha256: str | None = None) -> tuple[Learned, dic
         tokenizer = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
         merges = tuple((left, right) for left, right in tokenizer["merges"])
         ids = tensors["ids"].numpy()
-        learned = Learned(merges, TokenRows(ids, tensors["rows"].float()), tokenizer["sha256"])
+        words = tuple(str(word) for word in tokenizer["words"])
+        learned = Learned(merges, words, TokenRows(ids, tensors["rows"].float()), tokenizer["sha256"])
     except VersionCorrupt:
         raise
     except CorruptFolder as error:

@@ -79,7 +79,8 @@ def text_lane(encoder: Encoder, settings: Settings, metrics: Metrics) -> Lane[tu
     """The lane in which texts are encoded."""
 
     def run(items: Sequence[tuple[Any, str]]) -> list[Query]:
-        encoded: Any = encoder.texts(items)
+        # one text a forward pass, so that the vector depends on no other query (decision 8)
+        encoded: Any = encoder.texts(items, batch=1)
         _require_finite(encoded.vectors)
         return [Query(*one) for one in zip(encoded.vectors, encoded.truncated, encoded.tokens, strict=True)]
 

@@ -33,7 +33,8 @@ def taught(encoder: Encoder, parent: View, corpus: list[str], seed: int) -> Lear
     tokenizer = train(parent.tokenizer, corpus, 500)
     ids = np.unique(np.concatenate([np.array(line) for line in tokenizer.encode(corpus)]))
     rows = torch.randn((len(ids), encoder.base.table.shape[1]), generator=torch.Generator().manual_seed(seed))
-    return Learned(tokenizer.added[len(parent.tokenizer.added) :], TokenRows(ids, rows * 0.02), tokenizer.sha256)
+    merges, words = tokenizer.added[len(parent.tokenizer.added) :], tokenizer.words[len(parent.tokenizer.words) :]
+    return Learned(merges, words, TokenRows(ids, rows * 0.02), tokenizer.sha256)
 
 
 def stored(
@@ -103,7 +104,7 @@ def test_a_token_that_was_never_trained_is_read_as_its_parts(encoder: Encoder) -
     tokenizer = train(encoder.base_view.tokenizer, ["blodeuyn", "blodeuog", "blodeuged"] * 3, 500)
     (ids,) = tokenizer.encode(["blodeuyn"])
     kept = np.array([n for n in ids if n < 49408] or [320], dtype=np.int64)
-    learned = Learned(tokenizer.added, TokenRows(kept, torch.zeros(len(kept), 32)), tokenizer.sha256)
+    learned = Learned(tokenizer.added, (), TokenRows(kept, torch.zeros(len(kept), 32)), tokenizer.sha256)
     view = encoder.extend(encoder.base_view, 1, "cy", learned)
     (parts,) = view.tokens(["blodeuyn"])
     assert len(parts) > len(ids)

@@ -14,7 +14,9 @@ def test_text_without_content_is_empty(text: str) -> None:
         clean(text)
 
 
-@pytest.mark.parametrize("text", ["\ud800", "a\x00b", "\x07", "a\uffff", "\ufdd0x", "\x9f", "\U0001ffff"])
+@pytest.mark.parametrize(
+    "text", ["\ud800", "a\x00b", "\x07", "a\uffff", "\ufdd0x", "\x9f", "\U0001ffff", "\x85\x00", "\x1c"]
+)
 def test_what_is_no_text_is_refused(text: str) -> None:
     with pytest.raises(TextInvalidUnicode):
         clean(text)

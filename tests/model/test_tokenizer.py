@@ -42,10 +42,10 @@ def test_english_keeps_its_ids_beside_a_language_in_another_script() -> None:
 
 def test_a_reloaded_tokenizer_gives_the_same_ids_and_hash() -> None:
     grown = train(train(Tokenizer(), WELSH, 300), THAI, 300)
-    reloaded = Tokenizer(tuple(grown.added), marks=True)
+    reloaded = Tokenizer(tuple(grown.added), tuple(grown.words), marks=True)
     assert reloaded.sha256 == grown.sha256
     assert reloaded.encode(WELSH + THAI + HINDI + ENGLISH) == grown.encode(WELSH + THAI + HINDI + ENGLISH)
-    assert Tokenizer(grown.added[:-1], marks=True).sha256 != grown.sha256
+    assert Tokenizer(grown.added[:-1], grown.words, marks=True).sha256 != grown.sha256
 
 
 @pytest.mark.parametrize("corpus", [WELSH, HINDI, THAI])
@@ -75,3 +75,17 @@ def test_composed_and_decomposed_text_read_alike() -> None:
 
 def test_training_twice_gives_the_same_tokenizer() -> None:
     assert train(Tokenizer(), THAI + WELSH, 300).sha256 == train(Tokenizer(), THAI + WELSH, 300).sha256
+
+
+def test_words_of_unspaced_scripts_stay_whole_beside_any_neighbour() -> None:
+    """Without the cut, merges join the end of one word to the start of the next."""
+    words = ("苹果", "汽车", "香蕉", "问号", "帆船")
+    corpus = [*words, *(f"{a}和{b}" for a in words for b in words if a != b)]
+    grown = train(Tokenizer(), corpus, 1_000)
+    alone = dict(zip(words, grown.encode(words), strict=True))
+    (joiner,) = grown.encode(["和"])
+    (pair,) = grown.encode(["帆船和香蕉"])
+    assert grown.words
+    assert pair[: len(alone["帆船"])] == alone["帆船"]
+    assert pair[-len(alone["香蕉"]) :] == alone["香蕉"]
+    assert len(pair) <= len(alone["帆船"]) + len(alone["香蕉"]) + len(joiner)
