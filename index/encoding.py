@@ -53,8 +53,8 @@ class Encoder(Protocol):
         """The view of a lineage of `model.encoder.VersionFolder`s, oldest first, verified; raises `VersionCorrupt`."""
         ...
 
-    def texts(self, items: Sequence[tuple[Any, str]]) -> Encoded:
-        """Vectors of cleaned texts, each read through its own view."""
+    def texts(self, items: Sequence[tuple[Any, str]], batch: int = 256) -> Encoded:
+        """Vectors of cleaned texts, each read through its own view, `batch` in one forward pass."""
         ...
 
     def pictures(self, images: Sequence[Image.Image]) -> Matrix:

@@ -1,8 +1,8 @@
 """Words of scripts that are written without spaces: found in a corpus, by what stands alone in it. No tokens.
 
 Merges learned from such text would join the end of one word to the start of the next, and a new sentence would fall
-into pieces that were never trained. A run of letters that stands alone somewhere (a short caption, or between spaces and
-punctuation) is taken for a word wherever it occurs in longer runs.
+into pieces that were never trained. A run of letters that stands alone somewhere (a short caption, or between spaces
+and punctuation) is taken for a word wherever it occurs in longer runs.
 """
 
 from collections.abc import Iterable
