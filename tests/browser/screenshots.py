@@ -37,8 +37,8 @@ def drop(page: Page, site: Site) -> None:
 
 def teach(page: Page, site: Site) -> None:
     """Check a file, then catch its expansion half-way."""
-    page.fill("#teach-tag", "ko")
-    page.set_input_files("#teach-file", {"name": "ko.jsonl", "mimeType": "text/plain", "buffer": site.dataset("ko")})
+    page.fill("#teach-tag", "es")
+    page.set_input_files("#teach-file", {"name": "es.jsonl", "mimeType": "text/plain", "buffer": site.dataset("es")})
     page.click("#teach-start")
     expect(page.locator(".phases .now").first).to_have_text("train", timeout=120_000)
     while page.locator("progress").evaluate("bar => bar.value") < 0.3:
