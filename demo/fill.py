@@ -18,7 +18,7 @@ _LONGEST_PAUSE = 30.0  # seconds
 
 async def fill(url: str, key: str, transport: httpx.AsyncBaseTransport | None = None) -> int:
     """Put every missing picture of the gallery; returns how many that were. Raises `httpx.HTTPError` when refused."""
-    headers = {"Authorization": f"Bearer {key}"}
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=_TIMEOUT, transport=transport) as client:
         there = {id_ async for id_ in _ids(client)}
         missing = pictures(without=there)
