@@ -1,6 +1,6 @@
 """What the index asks of an encoder and a detector: protocols that `model.encoder` and test doubles both fulfil."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from PIL import Image
@@ -14,6 +14,11 @@ class View(Protocol):
     @property
     def version(self) -> int:
         """Its number; 0 is the base."""
+        ...
+
+    @property
+    def ngrams(self) -> Mapping[str, int]:
+        """Counts of its captions' n-grams; none for the base."""
         ...
 
 

@@ -219,7 +219,7 @@ class SnapshotHolder:
         sets = caught_up(sets, self._opener.sources, self._gallery)
         captions = {tag: sets[identity] for tag, identity in identities.items()}
         pictures = sets[self._opener.pictures.identity]
-        detector, detected = detect(current, release, captions)
+        detector, detected = detect(current, release, views, captions)
         return Snapshot(release, views, shared_view, pictures, captions, detector, tuple(degraded), detected)
 
     def _move_to(self, release: Release) -> None:
@@ -275,7 +275,7 @@ class SnapshotHolder:
     def _detect_again(self) -> None:
         """Count a language's n-grams anew when it has many more captions by now, or fewer."""
         current = self.current
-        detector, detected = detect(current, current.release, current.captions)
+        detector, detected = detect(current, current.release, current.views, current.captions)
         if detector is not current.detector:
             with self._publishing:
                 if self.current.release.number == current.release.number:

@@ -66,7 +66,7 @@ class Encoder:
         if learned.rows.rows.shape[1] != self.base.table.shape[1]:
             raise VersionCorrupt(f"the rows of version {number} have another width than the base's")
         tokenizer = learned.tokenizer(view.tokenizer)
-        return view.extend(number, language, tokenizer, self.table, learned.rows)
+        return view.extend(number, language, tokenizer, self.table, learned.rows, learned.ngrams)
 
     @torch.inference_mode()
     def texts(self, items: Sequence[tuple[View, str]], batch: int = 256) -> EncodedTexts:

@@ -1,6 +1,6 @@
 """Physical token-embedding rows, copy-on-write, and views: which row a version reads for a token. Trains nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
@@ -63,6 +63,7 @@ class View:
     context_length: int
     physical: NDArray[np.int32] = field(repr=False)
     learned: NDArray[np.int16] = field(repr=False)
+    ngrams: Mapping[str, int] = field(default_factory=dict, repr=False)  # what detection knows the language by
 
     @staticmethod
     def of_base(tokenizer: Tokenizer, context_length: int) -> "View":
@@ -70,7 +71,15 @@ class View:
         physical = np.arange(VOCABULARY, dtype=np.int32)
         return View(0, "en", tokenizer, context_length, physical, np.zeros(VOCABULARY, dtype=np.int16))
 
-    def extend(self, version: int, language: str, tokenizer: Tokenizer, table: Table, added: TokenRows) -> "View":
+    def extend(
+        self,
+        version: int,
+        language: str,
+        tokenizer: Tokenizer,
+        table: Table,
+        added: TokenRows,
+        ngrams: Mapping[str, int],
+    ) -> "View":
         """The view of a version made on top of this one: its rows replace or join this one's, which stays as it is."""
         physical = np.full(tokenizer.size, NO_ROW, dtype=np.int32)
         physical[: len(self.physical)] = self.physical
@@ -78,7 +87,7 @@ class View:
         learned = np.zeros(tokenizer.size, dtype=np.int16)
         learned[: len(self.learned)] = self.learned
         learned[added.ids] += 1
-        return View(version, language, tokenizer, self.context_length, physical, learned)
+        return View(version, language, tokenizer, self.context_length, physical, learned, ngrams)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of cleaned texts without specials; a token without a row is decomposed into parts that have one."""

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model import checkpoint, teir, tokenizer
+from model import checkpoint, detection, teir, tokenizer
 from model.base import BOT, EOT
 from model.encoder import Encoder
 from model.errors import TrainingDiverged
@@ -138,6 +138,7 @@ def learn(
         grown.words[len(parent.tokenizer.words) :],
         TokenRows(used, rows.detach()[: len(used)].cpu().clone()),
         grown.sha256,
+        detection.count(corpus.captions),
     )
 
 

@@ -1,7 +1,9 @@
 """One version on disk: the rows it trained and the merges it added, written once and verified before every use."""
 
+import gzip
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from model.table import TokenRows
 from model.tokenizer import Merge, Tokenizer
 
 FORMAT = 1
-ROWS, TOKENIZER = "rows.safetensors", "tokenizer.json"
+ROWS, TOKENIZER, NGRAMS = "rows.safetensors", "tokenizer.json", "ngrams.json.gz"
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Learned:
     words: tuple[str, ...]
     rows: TokenRows
     tokenizer_sha256: str
+    ngrams: Mapping[str, int] = field(default_factory=dict, repr=False)  # of its captions: what detection knows it by
 
     def tokenizer(self, parent: Tokenizer) -> Tokenizer:
         """The parent's tokenizer, extended; `VersionCorrupt` unless it is the one the rows were trained with."""
@@ -47,6 +50,7 @@ def write(folder: Path, learned: Learned, facts: dict[str, Any]) -> str:
             (staged / ROWS).write_bytes(save(tensors))
             tokenizer = {"merges": learned.merges, "words": learned.words, "sha256": learned.tokenizer_sha256}
             (staged / TOKENIZER).write_text(json.dumps(tokenizer, ensure_ascii=False, indent=0), encoding="utf-8")
+            (staged / NGRAMS).write_bytes(gzip.compress(json.dumps(learned.ngrams).encode(), mtime=0))
             described = {**facts, "format": FORMAT, "rows": len(learned.rows.ids)}
             storage.write_manifest(staged, described)
     return storage.sha256_file(folder / storage.MANIFEST)
@@ -63,7 +67,8 @@ def read(folder: Path, manifest_sha256: str | None = None) -> tuple[Learned, dic
         merges = tuple((left, right) for left, right in tokenizer["merges"])
         ids = tensors["ids"].numpy()
         words = tuple(str(word) for word in tokenizer["words"])
-        learned = Learned(merges, words, TokenRows(ids, tensors["rows"].float()), tokenizer["sha256"])
+        ngrams = json.loads(gzip.decompress((folder / NGRAMS).read_bytes()))
+        learned = Learned(merges, words, TokenRows(ids, tensors["rows"].float()), tokenizer["sha256"], ngrams)
     except VersionCorrupt:
         raise
     except CorruptFolder as error:

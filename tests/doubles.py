@@ -6,8 +6,8 @@ is its 4 x 4 pixels, so that the same motif, turned or recompressed, stays nearl
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ class WeightlessView:
 
     version: int
     language: str | None = "en"
+    ngrams: Mapping[str, int] = field(default_factory=dict)
 
     def known_share(self, text: str) -> float:
         return 1.0 if self.version == 0 or text.isascii() else 0.0

@@ -158,3 +158,10 @@ def test_pictures_become_unit_vectors(encoder: Encoder) -> None:
     assert vectors.shape == (3, encoder.dimension)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     assert encoder.pictures([]).shape == (0, encoder.dimension)
+
+
+def test_a_version_brings_what_detection_knows_its_language_by(encoder: Encoder, tmp_path: Path) -> None:
+    learned = taught(encoder, encoder.base_view, WELSH, 1)
+    known = Learned(learned.merges, learned.words, learned.rows, learned.tokenizer_sha256, {" afal ": 3})
+    sha = version.write(tmp_path / "1", known, {"text_fingerprint": encoder.text_fingerprint})
+    assert encoder.open([VersionFolder(1, "cy", tmp_path / "1", sha)]).ngrams == {" afal ": 3}

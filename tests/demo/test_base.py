@@ -1,0 +1,135 @@
+"""Tests for the bundled base: its files, that open_clip loads it, what it finds, and what it was trained on."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from demo import train_base
+from demo.batches import Batch, Batches
+from demo.emojis import catalogue
+from demo.evaluate_base import Encoder, by_caption, singles, unseen_scenes
+from demo.gallery import draw, outlines
+from demo.scenes import combination, is_held_out, scene_emojis
+from demo.train_base import BUNDLE, NAME
+
+AHEAD = train_base._ahead
+WEIGHTS = BUNDLE / f"{NAME}.safetensors"
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder(WEIGHTS)
+
+
+def test_all_files_together_are_at_most_40_mib() -> None:
+    assert {path.name for path in BUNDLE.iterdir()} == {f"{NAME}.json", f"{NAME}.safetensors", "README.md"}
+    assert sum(path.stat().st_size for path in BUNDLE.iterdir()) <= 40 * 2**20
+
+
+def test_the_weights_are_halves() -> None:
+    with safe_open(WEIGHTS, "pt") as file:
+        kinds = {file.get_tensor(key).dtype for key in file.keys() if "num_batches_tracked" not in key}  # noqa: SIM118
+    assert kinds == {torch.float16}
+
+
+def test_open_clip_reads_text_with_its_own_bpe_and_pictures_at_64_pixels(encoder: Encoder) -> None:
+    assert type(open_clip.get_tokenizer(NAME)).__name__ == "SimpleTokenizer"
+    assert encoder.model.visual.preprocess_cfg["size"] in (64, (64, 64))
+    assert encoder.model.token_embedding.weight.shape[0] == 49408
+
+
+def test_rows_never_trained_keep_their_first_scale_beside_trained_ones(encoder: Encoder) -> None:
+    """New languages start from rows drawn at 0.02; the transformer must be used to rows of that order."""
+    table = encoder.model.token_embedding.weight
+    used = torch.unique(open_clip.get_tokenizer(NAME)([each.name for each in catalogue()]))
+    untouched = torch.ones(len(table), dtype=torch.bool)
+    untouched[used] = False
+    assert 0.015 < float(table[untouched].std()) < 0.03
+    assert float(table[used].std()) < 0.2
+
+
+def test_unseen_scenes_are_found_by_their_captions(encoder: Encoder) -> None:
+    scenes = unseen_scenes(200, scene_emojis(), seed="test")
+    found = by_caption(encoder, scenes, [draw(scene) for scene in scenes])
+    assert found["t2i"]["R@1"] >= 0.92
+    assert found["i2t"]["R@1"] >= 0.92
+
+
+def test_singles_are_found_by_name(encoder: Encoder) -> None:
+    some = singles()[::5]
+    assert by_caption(encoder, some, [draw(single) for single in some])["t2i"]["R@1"] >= 0.85
+
+
+def test_evaluation_scenes_are_in_neither_training_nor_gallery() -> None:
+    scenes = unseen_scenes(300, scene_emojis())
+    shown = {combination(scene.objects) for scene in scenes}
+    assert len(shown) == 300
+    assert all(is_held_out(scene.objects) for scene in scenes)
+    assert not shown & {combination(outline.objects) for outline in outlines()}
+
+
+def _batches(seed: int) -> Batches:
+    blank = torch.full((2, len(catalogue()), 4, 8, 8), 255, dtype=torch.uint8)
+    return Batches(catalogue(), blank, seed)
+
+
+def test_a_batch_depends_on_seed_and_step_alone() -> None:
+    first, again = _batches(1), _batches(1)
+    first.draw(1, 8)
+    a, b = first.draw(2, 8), again.draw(2, 8)
+    assert a.captions == b.captions and torch.equal(a.pictures, b.pictures)
+    assert _batches(2).draw(2, 8).captions != a.captions
+
+
+def test_training_never_shows_a_held_out_combination() -> None:
+    batches = _batches(0)
+    scenes = [shown for step in range(10) for shown in batches.draw(step, 64).objects if len(shown) > 1]
+    assert len(scenes) > 300
+    assert not any(is_held_out(shown) for shown in scenes)
+
+
+def test_examples_that_show_or_say_the_same_are_no_negatives() -> None:
+    batch = _batches(0).draw(0, 128)
+    assert torch.equal(batch.same, batch.same.T) and bool(batch.same.diagonal().all())
+    first: dict[str, int] = {}
+    for row, caption in enumerate(batch.captions):
+        assert batch.same[row, first.setdefault(caption, row)]
+
+
+def test_a_resumed_training_ends_bitwise_as_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_base, "BATCH", 8)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    _train(whole)
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(train_base, "_ahead", _two_then_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            _train(parts)
+    _train(parts)
+    assert (parts / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    assert (parts / "checkpoint.safetensors").read_bytes() == (whole / "checkpoint.safetensors").read_bytes()
+
+
+def _train(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    noise = torch.randint(256, (2, len(catalogue()), 4, 8, 8), generator=torch.Generator().manual_seed(0))
+    save_file({"sprites": noise.to(torch.uint8)}, folder / "sprites.safetensors")
+    train_base.main(steps=4, seed=0, every=2, work=folder, out=folder / "weights.safetensors")
+
+
+def _two_then_interrupt(batches: Batches, first: int) -> Iterator[Batch]:
+    yield from islice(AHEAD(batches, first), 2)
+    raise KeyboardInterrupt
+
+
+def test_the_card_states_figures_and_the_command_that_measures_them() -> None:
+    card = (BUNDLE / "README.md").read_text(encoding="utf-8")
+    assert "python -m demo.evaluate_base" in card
+    assert Path(BUNDLE.parent.parent / "demo" / "evaluate_base.py").is_file()
