@@ -42,14 +42,14 @@ class Batches:
                 uses[keyword] = uses.get(keyword, 0) + 1
         self._keywords = [[k for k in each.keywords if uses[k] <= _RARE] for each in emojis]
 
-    def draw(self, step: int, size: int) -> Batch:
-        """The examples of one step; no scene in them is a held-out combination."""
+    def draw(self, step: int, size: int, wildness: float = 1.0) -> Batch:
+        """The examples of one step, no scene a held-out combination; `wildness` as `synthesis.compose` has it."""
         random = Random(f"{self._seed} {step}")
         scenes = [self._objects(pool, random) for pool in [self._pool(random)] for _ in range(size)]
         objects = [tuple(self._emojis[i] for i in scene) for scene in scenes]
         assert not any(len(shown) > 1 and is_held_out(shown) for shown in objects)
         captions = [self._caption(objects, random) for objects in scenes]
-        pictures = self._pictures(scenes, random)
+        pictures = self._pictures(scenes, wildness, random)
         return Batch(
             pictures,
             objects,
@@ -87,21 +87,22 @@ class Batches:
             shares[row, scene] = 1 / len(scene)
         return shares
 
-    def _pictures(self, scenes: list[list[int]], random: Random) -> Tensor:
+    def _pictures(self, scenes: list[list[int]], wildness: float, random: Random) -> Tensor:
         flat = torch.tensor([i for scene in scenes for i in scene])
         spots = [spot for scene in scenes for spot in places(len(scene), random)]
         generator = torch.Generator().manual_seed(random.getrandbits(62))
         chosen = torch.randint(2, (len(flat),), generator=generator)
-        blend = torch.rand(len(flat), 1, 1, 1, generator=generator)
-        blend = blend * (torch.rand(len(flat), 1, 1, 1, generator=generator) < _BLENDED_SHARE)
-        sprites = torch.lerp(self._sprites[chosen, flat] / 255, self._sprites[1 - chosen, flat] / 255, blend)
+        sprites = self._sprites[chosen, flat] / 255  # (objects, 4, s, s)
+        mixed = torch.nonzero(torch.rand(len(flat), generator=generator) < _BLENDED_SHARE).squeeze(1)
+        other = self._sprites[1 - chosen[mixed], flat[mixed]] / 255
+        sprites[mixed] = torch.lerp(sprites[mixed], other, torch.rand(len(mixed), 1, 1, 1, generator=generator))
         shrink = torch.rand(len(flat), generator=generator) * 0.35 + 0.72
         layout = Layout(
             centre=torch.tensor([[2 * spot.x - 1, 2 * spot.y - 1] for spot in spots]),
             side=torch.tensor([spot.side for spot in spots]) * shrink,
             canvas=torch.tensor([row for row, scene in enumerate(scenes) for _ in scene]),
         )
-        return compose(sprites, layout, len(scenes), generator)
+        return compose(sprites, layout, len(scenes), wildness, generator)
 
 
 def _same(combinations: list[str], captions: list[str]) -> Tensor:

@@ -26,18 +26,25 @@ class Layout:
     canvas: Tensor
 
 
-def compose(sprites: Tensor, layout: Layout, pictures: int, random: torch.Generator) -> Tensor:
-    """Pictures (pictures, 3, 64, 64) in 0..1 with sprites (n, 4, s, s) pasted over random grounds, augmented."""
-    painted = _place(restyle(sprites, random), layout, random)  # (n, 4, 64, 64)
+def compose(sprites: Tensor, layout: Layout, pictures: int, wildness: float, random: torch.Generator) -> Tensor:
+    """Pictures (pictures, 3, 64, 64) in 0..1: sprites (n, 4, s, s) on random grounds, changed by `wildness` 0..1."""
+    painted = torch.empty(len(sprites), 4, CANVAS, CANVAS)
+    small = layout.side < 0.5
+    for halve, rows in ((True, torch.nonzero(small)), (False, torch.nonzero(~small))):
+        rows = rows.squeeze(1)
+        if len(rows):
+            # Half the size for small ones: less to compute, and no stair-steps when they shrink.
+            styled = restyle(F.avg_pool2d(sprites[rows], 2) if halve else sprites[rows], wildness, random)
+            painted[rows] = _place(styled, layout.centre[rows], layout.side[rows], wildness, random)
     canvas = grounds(pictures, random)
     for order in range(int(torch.bincount(layout.canvas).max())):
         chosen = _nth_of_each(layout.canvas, order)
         over = painted[chosen]
         canvas[layout.canvas[chosen]] = over[:, :3] + canvas[layout.canvas[chosen]] * (1 - over[:, 3:])
-    return _photographed(canvas, random)
+    return _photographed(canvas, wildness, random)
 
 
-def restyle(sprites: Tensor, random: torch.Generator) -> Tensor:
+def restyle(sprites: Tensor, wildness: float, random: torch.Generator) -> Tensor:
     """Sprites in other hands' styles: colour, shading, outlines, line art; about a fifth stay as they are."""
     straight = torch.cat([sprites[:, :3] / sprites[:, 3:].clamp(min=1e-3), sprites[:, 3:]], 1)
     for share, change in (
@@ -49,7 +56,7 @@ def restyle(sprites: Tensor, random: torch.Generator) -> Tensor:
         (0.05, _line_art),
         (0.12, _outlined),
     ):
-        straight = _some(straight, share, change, random)
+        straight = _some(straight, share * wildness, change, random)
     return torch.cat([straight[:, :3].clamp(0, 1) * straight[:, 3:], straight[:, 3:]], 1)
 
 
@@ -64,29 +71,31 @@ def grounds(pictures: int, random: torch.Generator) -> Tensor:
     return (first + (second - first) * mix + grain * 0.04 * (kind > 0.85)).clamp(0, 1)
 
 
-def _place(sprites: Tensor, layout: Layout, random: torch.Generator) -> Tensor:
+def _place(sprites: Tensor, centre: Tensor, side: Tensor, wildness: float, random: torch.Generator) -> Tensor:
     """Each sprite (n, 4, s, s) on a clear canvas of its own, slightly turned, sheared and bent: (n, 4, 64, 64)."""
     n = len(sprites)
-    coarse = F.interpolate(F.avg_pool2d(sprites, 2), sprites.shape[-1], mode="bilinear")  # small ones must not alias
-    sprites = torch.where(layout.side.view(n, 1, 1, 1) < 0.5, coarse, sprites)
-    angle = _uniform(n, -0.14, 0.14, random)
-    shear = _uniform(n, -0.12, 0.12, random)
-    stretch = _uniform(n, 0.88, 1.14, random)
-    cosine, sine = angle.cos() / layout.side, angle.sin() / layout.side
-    rows = torch.stack([cosine * stretch, (shear * cosine - sine), sine * stretch, (shear * sine + cosine)], 1).view(
-        n, 2, 2
-    )
-    offset = -(rows @ layout.centre.unsqueeze(2))  # (n, 2, 1)
+    angle = _uniform(n, -0.14, 0.14, random) * wildness
+    shear = _uniform(n, -0.12, 0.12, random) * wildness
+    stretch = 1 + _uniform(n, -0.12, 0.14, random) * wildness
+    cosine, sine = angle.cos() / side, angle.sin() / side
+    across = torch.stack([cosine * stretch, shear * cosine - sine], 1)
+    down = torch.stack([sine * stretch, shear * sine + cosine], 1)
+    rows = torch.stack([across, down], 1)  # (n, 2, 2)
+    offset = -(rows @ centre.unsqueeze(2))  # (n, 2, 1)
     grid = F.affine_grid(torch.cat([rows, offset], 2), [n, 1, CANVAS, CANVAS], align_corners=False)
-    bend = torch.randn(n, 2, 5, 5, generator=random) * (_uniform(n, -0.08, 0.10, random).clamp(min=0).view(n, 1, 1, 1))
+    bend = (
+        torch.randn(n, 2, 5, 5, generator=random)
+        * _uniform(n, -0.08, 0.10, random).clamp(min=0).view(n, 1, 1, 1)
+        * wildness
+    )
     bend = F.interpolate(bend, CANVAS, mode="bilinear", align_corners=True).permute(0, 2, 3, 1)
     return F.grid_sample(sprites, grid + bend, align_corners=False)
 
 
-def _photographed(pictures: Tensor, random: torch.Generator) -> Tensor:
+def _photographed(pictures: Tensor, wildness: float, random: torch.Generator) -> Tensor:
     """Whole-picture changes: softness, sharpness, contrast, grey, grain."""
     for share, change in ((0.5, _refocused), (0.05, _greyed), (0.3, _contrasted), (0.15, _grainy)):
-        pictures = _some(pictures, share, change, random)
+        pictures = _some(pictures, share * wildness, change, random)
     return pictures.clamp(0, 1)
 
 

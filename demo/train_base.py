@@ -6,7 +6,8 @@
 import math
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +35,8 @@ ROW_LEARNING_RATE = 5e-4  # rows stay nearer to the scale of rows never trained,
 PROTOTYPE_LEARNING_RATE = 1e-2  # they are normalised, so only their direction moves
 PROTOTYPE_SCALE, PROTOTYPE_WEIGHT = 20.0, 1.0
 WEIGHT_DECAY = 0.05
+CALM = 0.25  # wildness of the last steps
+TEXT_CHUNKS = 4  # captions of like length are encoded together
 WARMUP = 100  # steps
 SPRITE_SIDE = 64
 _CONSOLE = Console()
@@ -42,6 +45,10 @@ _CONSOLE = Console()
 def main(
     steps: Annotated[int, typer.Option(help="Optimizer steps in all; the learning rate falls to 0 at the last")] = 2400,
     seed: int = 0,
+    text_steps: Annotated[
+        int, typer.Option(help="Steps in which the text tower learns too; then pictures alone")
+    ] = 1000,
+    wild_steps: Annotated[int, typer.Option(help="Steps in all the styles; then mostly in the two sets' own")] = 1600,
     every: Annotated[int, typer.Option(help="Steps between checkpoints")] = 100,
     work: Annotated[Path, typer.Option(help="Sprites and checkpoints")] = Path(".cache/base"),
     out: Annotated[Path, typer.Option(help="The weights, fp16")] = BUNDLE / f"{NAME}.safetensors",
@@ -56,9 +63,9 @@ def main(
     checkpoint = work / "checkpoint.safetensors"
     first = _resume(checkpoint, learner, optimizer) if checkpoint.is_file() else 0
     started = time.monotonic()
-    for step, batch in zip(range(first, steps), _ahead(batches, first), strict=False):
+    for step, batch in zip(range(first, steps), _ahead(batches, first, wild_steps), strict=False):
         _set_rate(optimizer, step, steps)
-        loss = learner(batch)
+        loss = learner(batch, text_learns=step < text_steps)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
@@ -72,14 +79,14 @@ def main(
             export(learner.clip, out)
 
 
-def _ahead(batches: Batches, first: int) -> Iterator[Batch]:
+def _ahead(batches: Batches, first: int, wild_steps: int) -> Iterator[Batch]:
     """Batch after batch, the next one drawn on the other core meanwhile."""
     with ThreadPoolExecutor(1) as drawer:
-        coming = drawer.submit(batches.draw, first, BATCH)
-        for step in count(first + 1):
-            batch = coming.result()
-            coming = drawer.submit(batches.draw, step, BATCH)
-            yield batch
+        coming: Future[Batch] | None = None
+        for step in count(first):
+            ready, coming = coming, drawer.submit(batches.draw, step, BATCH, 1.0 if step < wild_steps else CALM)
+            if ready is not None:
+                yield ready.result()
 
 
 class Learner(nn.Module):
@@ -89,16 +96,24 @@ class Learner(nn.Module):
         super().__init__()
         self.clip = new_model()
         self.clip.visual.to(memory_format=torch.channels_last)  # a fifth off the image tower's time on two cores
-        self.prototypes = nn.Parameter(torch.randn(len(catalogue()), self.clip.text_projection.shape[1]))
+        self.prototypes = nn.Parameter(0.25 * torch.randn(len(catalogue()), self.clip.text_projection.shape[1]))
+        for module in self.clip.visual.modules():
+            if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) and module.in_channels >= 256:
+                module.forward = partial(_convolved, module)  # type: ignore[method-assign]
         cfg = self.clip.visual.preprocess_cfg
         self._mean, self._std = (torch.tensor(cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
 
-    def forward(self, batch: Batch) -> Tensor:
-        """CLIP's loss, and one for telling each emoji from all others, in pictures and in captions."""
+    def forward(self, batch: Batch, text_learns: bool) -> Tensor:
+        """CLIP's loss, and one for telling each emoji from all others, in pictures and in captions.
+
+        Captions are learned long before pictures are: measured after 900 steps, a name's nearest prototype was its own
+        for 95 % of the texts and 38 % of the pictures. From then on steps without the text's backward pass are cheaper.
+        """
         with torch.autocast("cpu", torch.bfloat16):
             shown = ((batch.pictures - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
             pictures = self.clip.encode_image(shown)
-            texts = encode_texts(self.clip, batch.captions)
+            with torch.set_grad_enabled(text_learns):
+                texts = encode_texts(self.clip, batch.captions)
         pictures, texts = (F.normalize(features.float(), dim=-1) for features in (pictures, texts))
         prototypes = F.normalize(self.prototypes, dim=-1).T * PROTOTYPE_SCALE
         told = [F.cross_entropy(features @ prototypes, batch.shares) for features in (pictures, texts)]
@@ -110,6 +125,16 @@ class Learner(nn.Module):
         logits = logits.masked_fill(same & ~torch.eye(len(logits), dtype=torch.bool), -math.inf)
         target = torch.arange(len(logits))
         return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def _convolved(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 3x3 convolution as one matrix product: on maps of 4x4 and below its backward pass takes half the time."""
+    stride = layer.stride[0]
+    padded = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1)  # (n, h + 2, w + 2, c)
+    height, width = ((side - 1) // stride * stride + 1 for side in x.shape[2:])
+    shifted = [padded[:, i : i + height : stride, j : j + width : stride] for i in range(3) for j in range(3)]
+    patches = torch.stack(shifted, 3).flatten(3)  # (n, height, width, 9 c)
+    return (patches @ layer.weight.permute(0, 2, 3, 1).flatten(1).T).permute(0, 3, 1, 2)
 
 
 def new_model() -> Any:
@@ -139,6 +164,13 @@ def encode_texts(model: Any, captions: list[str]) -> Tensor:
     """As `encode_text`, without the padding: the mask is causal, so what follows the end of text changes nothing."""
     tokens = open_clip.get_tokenizer(NAME)(captions)  # (n, 77)
     last = tokens.argmax(1)
+    by_length = last.argsort()
+    parts = [_encode_cut(model, tokens[rows], last[rows]) for rows in by_length.chunk(TEXT_CHUNKS)]
+    return torch.cat(parts)[by_length.argsort()]
+
+
+def _encode_cut(model: Any, tokens: Tensor, last: Tensor) -> Tensor:
+    """Features of tokens (n, 77) read off at `last` (n,), encoded no further than the longest of them."""
     length = int(last.max()) + 1
     hidden = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
     hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask[:length, :length]))
@@ -180,11 +212,14 @@ def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> i
     """Load model and optimizer; the number of steps already done."""
     tensors = load_file(path)
     model.load_state_dict({key[6:]: value for key, value in tensors.items() if key.startswith("model/")})
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimizer/"):
             _, index, name = key.split("/")
-            state.setdefault(int(index), {})[name] = value
+            # The fused step walks memory, so moments must lie as their parameters do (channels last), or they mix.
+            like = torch.empty_like(parameters[int(index)]) if value.ndim else value
+            state.setdefault(int(index), {})[name] = like.copy_(value)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     with safe_open(path, "pt") as file:
         return int(file.metadata()["step"])
