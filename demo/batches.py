@@ -96,7 +96,7 @@ class Batches:
         mixed = torch.nonzero(torch.rand(len(flat), generator=generator) < _BLENDED_SHARE).squeeze(1)
         other = self._sprites[1 - chosen[mixed], flat[mixed]] / 255
         sprites[mixed] = torch.lerp(sprites[mixed], other, torch.rand(len(mixed), 1, 1, 1, generator=generator))
-        shrink = torch.rand(len(flat), generator=generator) * 0.35 + 0.72
+        shrink = 1.05 - (0.1 + 0.25 * wildness) * torch.rand(len(flat), generator=generator)
         layout = Layout(
             centre=torch.tensor([[2 * spot.x - 1, 2 * spot.y - 1] for spot in spots]),
             side=torch.tensor([spot.side for spot in spots]) * shrink,
