@@ -43,11 +43,11 @@ _CONSOLE = Console()
 
 
 def main(
-    steps: Annotated[int, typer.Option(help="Optimizer steps in all; the learning rate falls to 0 at the last")] = 2400,
+    steps: Annotated[int, typer.Option(help="Optimizer steps in all; the learning rate falls to 0 at the last")] = 3000,
     seed: int = 0,
     text_steps: Annotated[
         int, typer.Option(help="Steps in which the text tower learns too; then pictures alone")
-    ] = 1000,
+    ] = 900,
     wild_steps: Annotated[int, typer.Option(help="Steps in all the styles; then mostly in the two sets' own")] = 1600,
     every: Annotated[int, typer.Option(help="Steps between checkpoints")] = 100,
     work: Annotated[Path, typer.Option(help="Sprites and checkpoints")] = Path(".cache/base"),
