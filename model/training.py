@@ -35,7 +35,8 @@ class LearnSettings:
     batch_size: int = 128
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
-    warmup: float = 0.1  # share of the steps
+    warmup: float = 0.1  # share of the steps in which the rate rises
+    cooldown: float = 0.6  # share of the steps, at the end, in which it falls to nothing; 0: constant, as published
     clip: float = 1.0  # global gradient norm
     vocabulary: int = 10_000  # most tokens of the language's own BPE
     seed: int = 0
@@ -127,7 +128,7 @@ def learn(
         if not bool(torch.isfinite(loss)):
             raise TrainingDiverged(f"the loss is no longer finite at step {step} of {steps}")
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step(settings.learning_rate * _warm(step, steps, settings.warmup), settings.clip)
+        optimizer.step(settings.learning_rate * _rate(step, steps, settings), settings.clip)
         stop = on_step(Progress(step, steps, loss.item()))
         if stop or step % every == 0 or step == steps:
             checkpoint.save_step(folder, step, _state(rows, modal, optimizer.adam), belongs)
@@ -192,9 +193,11 @@ def _loss(features: Tensor, corpus: Corpus, batch: Tensor, lingual: CrossLingual
     return loss
 
 
-def _warm(step: int, steps: int, share: float) -> float:
-    """Linear warm-up over a share of the steps, then constant, the published schedule."""
-    return min(1.0, step / max(1, math.ceil(share * steps)))
+def _rate(step: int, steps: int, settings: LearnSettings) -> float:
+    """Factor 0..1 on the learning rate of `step`, counted from 1: a linear rise, a plateau, a linear fall."""
+    risen = step / max(1.0, settings.warmup * steps)
+    left = (steps + 1 - step) / max(1.0, settings.cooldown * steps)
+    return min(1.0, risen, left)
 
 
 def _state(rows: nn.Parameter, modal: CrossModal, adam: torch.optim.Adam) -> dict[str, Tensor]:

@@ -169,3 +169,12 @@ def test_a_second_language_scales_rows_by_the_languages_before_it(encoder: Encod
     assert (view.frequency(unseen[~np.isin(unseen, ids)]) == np.array([2, 2, 1])[~np.isin(unseen, ids)]).all()
     grown = train(view.tokenizer, CAPTIONS, 400)
     assert grown.added == view.tokenizer.added  # nothing new to learn from the same corpus
+
+
+def test_the_rate_rises_stays_and_falls_or_stays_as_published() -> None:
+    falls = LearnSettings(warmup=0.1, cooldown=0.5)
+    assert [round(training._rate(step, 100, falls), 2) for step in (1, 5, 10, 50, 51, 76, 100)] == [
+        0.1, 0.5, 1.0, 1.0, 1.0, 0.5, 0.02,
+    ]  # fmt: skip
+    constant = LearnSettings(warmup=0.1, cooldown=0.0)
+    assert {training._rate(step, 100, constant) for step in range(10, 101)} == {1.0}
