@@ -75,12 +75,17 @@ def open_base(spec: str, device: str | None = None) -> Base:
     if config is None:
         raise BaseNotFound(f"open_clip knows no model named {name}")
     _require_clip_text(name, config)
+    # OpenAI's weights were trained with QuickGELU; open_clip only warns when the plain name is opened with them
+    quick_gelu = bool((open_clip.get_pretrained_cfg(name, pretrained) or {}).get("quick_gelu", False))
     try:
-        model = open_clip.create_model(name, pretrained=pretrained, require_pretrained=True)
+        model = open_clip.create_model(
+            name, pretrained=pretrained, require_pretrained=True, force_quick_gelu=quick_gelu
+        )
     except (OSError, RuntimeError, ValueError, KeyError, AssertionError, SafetensorError) as error:
         raise BaseNotFound(f"the weights of {spec.partition('@')[0]} cannot be loaded") from error
     model = model.float().eval().requires_grad_(False)
-    return _describe(name, model, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    architecture = json.dumps({**config, "quick_gelu": quick_gelu or config.get("quick_gelu", False)}, sort_keys=True)
+    return _describe(name, architecture, model, torch.device(device or _best_device()))
 
 
 def _parse(spec: str) -> tuple[str, str]:
@@ -119,7 +124,11 @@ def _require_clip_text(name: str, config: dict[str, Any]) -> None:
         raise BaseNotSupported(f"the text tower of {name} is not causal")
 
 
-def _describe(name: str, model: nn.Module, device: torch.device) -> Base:
+def _best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _describe(name: str, architecture: str, model: nn.Module, device: torch.device) -> Base:
     tower: Any = getattr(model, "text", model)
     visual: Any = model.visual
     preprocess_cfg = PreprocessCfg(**visual.preprocess_cfg)
@@ -138,8 +147,10 @@ def _describe(name: str, model: nn.Module, device: torch.device) -> Base:
         table=table,
         context_length=int(tower.context_length),
         dimension=_dimension(tower),
-        image_fingerprint=_fingerprint(image_part, json.dumps(visual.preprocess_cfg, sort_keys=True, default=list)),
-        text_fingerprint=_fingerprint(text_part, ""),
+        image_fingerprint=_fingerprint(
+            image_part, architecture + json.dumps(visual.preprocess_cfg, sort_keys=True, default=list)
+        ),
+        text_fingerprint=_fingerprint(text_part, architecture),
         device=device,
     )
 

@@ -7,7 +7,6 @@ that some caption of the language really uses are appended, so that no row is al
 import gzip
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -18,7 +17,7 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
 
 from model.base import VOCABULARY
-from model.segmentation import standalone_words
+from model.segmentation import pattern, standalone_words
 
 Merge = tuple[str, str]
 _SUFFIX = "</w>"  # marks a token that ends a word
@@ -170,9 +169,8 @@ def _engine(model: models.BPE, rule: str, words: Sequence[str]) -> Engine:
         ]
     )
     cuts: list[pre_tokenizers.PreTokenizer] = [pre_tokenizers.Split(Regex(rule), behavior="removed", invert=True)]
-    if words:  # the first alternative that fits is taken, so longer words stand first
-        ordered = sorted(words, key=lambda word: (-len(word), word))
-        cuts.append(pre_tokenizers.Split(Regex("|".join(map(re.escape, ordered))), behavior="isolated"))
+    if words:
+        cuts.append(pre_tokenizers.Split(Regex(pattern(words)), behavior="isolated"))
     cuts.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
     engine.pre_tokenizer = pre_tokenizers.Sequence(cuts)
     return engine

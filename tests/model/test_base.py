@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from model.base import Base, open_base
 from model.encoder import Encoder
 from model.errors import BaseNotFound, BaseNotSupported
-from tests.tiny import NAME, write_tiny_base
+from tests.tiny import CONFIG, NAME, write_tiny_base
 
 
 @pytest.mark.parametrize("name", ["ViT-B-16", "ViT-B-32"])
@@ -58,6 +58,33 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     write_tiny_base(tmp_path)
     with pytest.raises(BaseNotFound, match="cannot be loaded"):
         open_base(f"ViT-B-32@{tmp_path / NAME}.safetensors")
+
+
+def test_the_activation_follows_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenAI's weights want QuickGELU under the plain name too; asked of open_clip itself, without the download."""
+    asked: dict[str, object] = {}
+
+    def refuse(name: str, **given: object) -> None:
+        asked.update(given)
+        raise RuntimeError
+
+    monkeypatch.setattr(open_clip, "create_model", refuse)
+    for tag, expected in (("openai", True), ("laion2b_s34b_b88k", False)):
+        with pytest.raises(BaseNotFound):
+            open_base(f"ViT-B-16/{tag}")
+        assert asked["force_quick_gelu"] is expected
+
+
+def test_another_activation_is_another_base(tmp_path: Path) -> None:
+    spec = write_tiny_base(tmp_path)
+    first = open_base(spec)
+    config = tmp_path / f"{NAME}.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "quick_gelu": True}))
+    second = open_base(spec)
+    config.write_text(json.dumps(CONFIG))
+    open_base(spec)  # open_clip keeps configurations by name: put the usual one back
+    assert first.text_fingerprint != second.text_fingerprint
+    assert first.image_fingerprint != second.image_fingerprint
 
 
 def test_fingerprints_name_each_tower_alone(tmp_path: Path) -> None:
