@@ -27,6 +27,8 @@ def recalls(texts: NDArray[np.float32], pictures: NDArray[np.float32], owner: ND
     """
     if len(texts) == 0:
         raise ValueError("nothing to evaluate")
+    if not (np.isfinite(texts).all() and np.isfinite(pictures).all()):
+        raise ValueError("vectors that are not finite would win every comparison")
     own = np.einsum("nd,nd->n", texts, pictures[owner])
     t2i = np.empty(len(texts), dtype=np.int64)
     for start in range(0, len(texts), _CHUNK):

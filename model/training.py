@@ -7,6 +7,7 @@ TEIR that is exactly the step of the full table (rows outside the corpus have sc
 import hashlib
 import json
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,8 +23,10 @@ from model.encoder import Encoder
 from model.errors import TrainingDiverged
 from model.objectives import CrossLingual, CrossModal
 from model.table import NO_ROW, TokenRows, View, pad
+from model.tokenizer import Tokenizer
 from model.version import Learned
 
+_SAVE_SECONDS = 60.0  # at most this much training is repeated after a kill; when it is saved changes no bit
 NONE = -1  # in `Corpus.owner`: this caption has no picture
 
 
@@ -113,14 +116,10 @@ def learn(
     batches_an_epoch = math.ceil(len(sequences) / settings.batch_size)
     steps = batches_an_epoch * settings.epochs_for(len(sequences))
     every = settings.checkpoint_every or max(20, steps // 10)
-    belongs = {
-        "corpus": corpus.sha256(),
-        "settings": json.dumps(asdict(settings), sort_keys=True),
-        "tokenizer": grown.sha256,
-        "base": encoder.text_fingerprint,
-    }
+    belongs = _belongs(encoder, corpus, settings, grown)
     first = _restore(folder, belongs, rows, modal, optimizer.adam)
 
+    saved = time.monotonic()
     for step, batch in _batches(sequences, settings, first, steps):
         numbers, last = pad([sequences[index] for index in batch])
         features = encoder.base.text_features(rows[numbers.to(device)], last.to(device))  # (batch, dimension)
@@ -129,9 +128,12 @@ def learn(
             raise TrainingDiverged(f"the loss is no longer finite at step {step} of {steps}")
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step(settings.learning_rate * _rate(step, steps, settings), settings.clip)
+        if step == steps and not bool(torch.isfinite(rows).all()):
+            raise TrainingDiverged("the learned rows are not finite")
         stop = on_step(Progress(step, steps, loss.item()))
-        if stop or step % every == 0 or step == steps:
+        if stop or step % every == 0 or step == steps or time.monotonic() - saved > _SAVE_SECONDS:
             checkpoint.save_step(folder, step, _state(rows, modal, optimizer.adam), belongs)
+            saved = time.monotonic()
         if stop and step < steps:
             raise Interrupted
     return Learned(
@@ -141,6 +143,16 @@ def learn(
         grown.sha256,
         detection.count(corpus.captions),
     )
+
+
+def _belongs(encoder: Encoder, corpus: Corpus, settings: LearnSettings, grown: Tokenizer) -> dict[str, str]:
+    """What a checkpoint of this training must have been made from."""
+    return {
+        "corpus": corpus.sha256(),
+        "settings": json.dumps(asdict(settings), sort_keys=True),
+        "tokenizer": grown.sha256,
+        "base": encoder.text_fingerprint,
+    }
 
 
 def _start_rows(encoder: Encoder, parent: View, used: NDArray[np.int64], seed: int) -> Tensor:

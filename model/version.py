@@ -75,6 +75,8 @@ def read(folder: Path, manifest_sha256: str | None = None) -> tuple[Learned, dic
         raise VersionCorrupt(error.detail) from error
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise VersionCorrupt("the version's files cannot be read") from error
+    if not bool(torch.isfinite(tensors["rows"]).all()):
+        raise VersionCorrupt("the version's rows are not finite")
     if tensors["rows"].ndim != 2 or len(ids) != len(tensors["rows"]) or (np.diff(ids) <= 0).any():
         raise VersionCorrupt("the version's rows and ids do not fit each other")
     return learned, manifest

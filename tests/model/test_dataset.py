@@ -172,6 +172,28 @@ def test_numbers_serve_as_picture_ids(reader: Reader) -> None:
     assert reader(coco([{"picture": 391895, "caption": "afal"}])).rows[0].picture == "391895"
 
 
+def test_the_published_shape_of_coco_names_pictures_by_their_files(reader: Reader) -> None:
+    document = {
+        "info": {"description": "COCO 2014 Dataset", "year": 2014},
+        "images": [
+            {"license": 5, "file_name": "COCO_val2014_000000391895.jpg", "height": 360, "width": 640, "id": 391895},
+            {"license": 3, "file_name": "val2014/tree.big.jpg", "height": 480, "width": 640, "id": 522418},
+            {"id": 3, "file_name": 5},
+            {"id": [4], "file_name": "a.jpg"},
+            5,
+        ],
+        "licenses": [{"url": "http://creativecommons.org/licenses/by/2.0/", "id": 3, "name": "Attribution License"}],
+        "annotations": [
+            {"image_id": 391895, "id": 770337, "caption": "afal coch"},
+            {"image_id": 522418, "id": 681330, "caption": "coeden fawr"},
+            {"image_id": 3, "id": 681331, "caption": "dim enw"},
+            {"image_id": 4, "id": 681332, "caption": "dim cofnod"},
+        ],
+    }
+    pictures = [row.picture for row in reader(json.dumps(document).encode()).rows]
+    assert pictures == ["COCO_val2014_000000391895", "tree.big", "3", "4"]
+
+
 def test_a_repeated_row_is_kept_once_and_counted(reader: Reader) -> None:
     report = reader(jsonl(items() + items(30))).report
     assert (report.rows, report.usable, report.duplicates) == (130, 100, 30)
@@ -277,6 +299,11 @@ def test_fewer_than_64_usable_rows_are_too_few(reader: Reader) -> None:
 def test_one_pair_is_too_small_and_all_duplicates_are_invalid(reader: Reader) -> None:
     assert isinstance(reader.refusal(b"red\tcoch\n"), DatasetTooSmall)
     assert isinstance(reader.refusal(b"red\tcoch\n" * 100), DatasetInvalid)
+
+
+def test_a_file_of_duplicates_is_refused_with_their_first_lines(reader: Reader) -> None:
+    error = reader.refusal(b"red\tcoch\n" * 100)
+    assert [(fault.location, fault.code) for fault in error.errors] == [(f"line {n}", "duplicate") for n in range(2, 7)]
 
 
 def test_a_file_without_validation_rows_is_refused(reader: Reader) -> None:

@@ -122,6 +122,14 @@ def test_a_flipped_bit_is_found_before_use(encoder: Encoder, tmp_path: Path, nam
         encoder.open([folder])
 
 
+def test_rows_that_are_not_finite_are_refused(encoder: Encoder, tmp_path: Path) -> None:
+    learned = taught(encoder, encoder.base_view, WELSH, 1)
+    learned.rows.rows[2, 3] = float("nan")
+    sha = version.write(tmp_path / "1", learned, {"text_fingerprint": encoder.text_fingerprint})
+    with pytest.raises(VersionCorrupt, match="finite"):
+        encoder.open([VersionFolder(1, "cy", tmp_path / "1", sha)])
+
+
 def test_a_version_of_another_base_is_refused(encoder: Encoder, tmp_path: Path) -> None:
     learned = taught(encoder, encoder.base_view, WELSH, 1)
     sha = version.write(tmp_path / "1", learned, {"text_fingerprint": "0" * 64})

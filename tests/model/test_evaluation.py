@@ -55,6 +55,12 @@ def test_perfect_and_empty() -> None:
         recalls(eye[:0], eye, np.arange(0))
 
 
+def test_vectors_that_are_not_finite_are_refused_rather_than_perfect() -> None:
+    eye = np.eye(12, dtype=np.float32)
+    with pytest.raises(ValueError, match="finite"):
+        recalls(np.full_like(eye, np.nan), eye, np.arange(12))
+
+
 def test_chain_metrics_on_a_hand_made_triangle() -> None:
     a = [[80.0], [70.0, 60.0], [75.0, 40.0, 50.0]]
     assert average_accuracy(a) == pytest.approx(55.0)

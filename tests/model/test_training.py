@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-from model import teir, training
+from model import checkpoint, storage, teir, training
 from model.base import BOT, EOT
 from model.encoder import Encoder
 from model.errors import CheckpointMismatch, TrainingDiverged
@@ -178,3 +179,20 @@ def test_the_rate_rises_stays_and_falls_or_stays_as_published() -> None:
     ]  # fmt: skip
     constant = LearnSettings(warmup=0.1, cooldown=0.0)
     assert {training._rate(step, 100, constant) for step in range(10, 101)} == {1.0}
+
+
+def test_rows_that_overflow_in_the_last_step_are_no_version(encoder: Encoder, tmp_path: Path) -> None:
+    """The loss is looked at before each step, so the last one needs a look of its own."""
+    corpus = corpus_for(encoder)
+    last = math.ceil(len(CAPTIONS) / SETTINGS.batch_size) * SETTINGS.epochs_for(len(CAPTIONS))
+    with pytest.raises(Interrupted):
+        learn(encoder, encoder.base_view, corpus, tmp_path, SETTINGS, lambda p: p.step == last - 1)
+    newest = tmp_path / f"step-{last - 1}"
+    manifest = storage.verify(newest)
+    state = load_file(newest / "state.safetensors")
+    state["rows.exp_avg"][:, 0] = math.inf
+    storage.remove(newest)
+    checkpoint.save_step(tmp_path, last - 1, state, manifest["belongs"])
+    with pytest.raises(TrainingDiverged):
+        learn(encoder, encoder.base_view, corpus, tmp_path, SETTINGS, go_on)
+    assert not (tmp_path / f"step-{last}").exists()
