@@ -1,43 +1,46 @@
-"""Talks to a running service: address and key from the environment, refusals as sentences. Shows no answer."""
+"""Talks to a running service: address and key from the settings, refusals as sentences. Shows no answer."""
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from service.cli.output import FAILED, REFUSED, note, stop
+from service.cli.output import FAILED, REFUSED, acceptable, note, stop
 
-URL = "http://127.0.0.1:8321"
+if TYPE_CHECKING:
+    from service.cli.settings import ClientSettings
+
 _SECONDS = 60.0  # an answer; uploads get longer
 _UPLOAD_SECONDS = 900.0
 _PAGE = 100
 
 
-def address() -> str:
-    """Where the service is asked."""
-    return os.environ.get("PICTOGLOT_URL", URL).rstrip("/")
+def client_settings() -> "ClientSettings":
+    """Where the service is asked, and with which key; exits when a setting is not acceptable."""
+    from service.cli.settings import ClientSettings  # late: help needs no pydantic
+
+    return acceptable(ClientSettings.load)
 
 
 @contextlib.contextmanager
 def service(*, upload: bool = False) -> Iterator[httpx.Client]:
     """A client; whatever goes wrong inside ends the command with one sentence: status 2 when refused, 1 when failed."""
-    key = os.environ.get("PICTOGLOT_KEY", "")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    settings = client_settings()
+    headers = {"Authorization": f"Bearer {settings.key}"} if settings.key else {}
     timeout = httpx.Timeout(_UPLOAD_SECONDS if upload else _SECONDS, connect=5.0)
     try:
-        with httpx.Client(base_url=address(), headers=headers, timeout=timeout) as client:
+        with httpx.Client(base_url=settings.url, headers=headers, timeout=timeout) as client:
             yield client
     except httpx.HTTPStatusError as error:
         _refused(error.response)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeEncodeError):
         stop("PICTOGLOT_URL or PICTOGLOT_KEY cannot be used: is it a whole http address, and a plain key?", REFUSED)
     except httpx.TimeoutException:
-        stop(f"The service at {address()} does not answer in time.")
+        stop(f"The service at {settings.url} does not answer in time.")
     except httpx.TransportError:
-        stop(f"No service answers at {address()}. Start one with `pictoglot up`, or set PICTOGLOT_URL.")
+        stop(f"No service answers at {settings.url}. Start one with `pictoglot up`, or set PICTOGLOT_URL.")
 
 
 def answer(response: httpx.Response) -> Any:

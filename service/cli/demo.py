@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
+from service.cli.client import client_settings
 from service.cli.output import note, say
 from service.cli.processes import Processes, python
 from service.cli.run import admin_key, keep_up, settings_or_stop
 
 demo = typer.Typer(help="The emoji gallery, to try everything with.", no_args_is_help=True)
 _FILLED = "demo.filled"  # under the data root, once the gallery is whole: what is deleted later stays deleted
+_DEFAULTS = {"PICTOGLOT_OPEN": "1", "PICTOGLOT_LOG_LEVEL": "warning"}
 _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
@@ -20,11 +22,20 @@ def add(app: typer.Typer) -> None:
     app.add_typer(demo, name="demo")
 
 
+def defaults() -> dict[str, str]:
+    """What the demo sets: nothing that the environment or `.env` tells otherwise."""
+    from dotenv import dotenv_values  # late: help needs neither
+
+    from model.settings import ENV_FILE
+
+    told = {name.upper() for name in (*os.environ, *dotenv_values(ENV_FILE))}
+    return {name: value for name, value in _DEFAULTS.items() if name not in told}
+
+
 @demo.command("up")
 def up() -> None:
     """Run pictoglot with the emoji gallery, which is filled on the first start; search and write need no key."""
-    os.environ.setdefault("PICTOGLOT_OPEN", "1")
-    os.environ.setdefault("PICTOGLOT_LOG_LEVEL", "warning")
+    os.environ.update(defaults())
     settings = settings_or_stop()
     marker = settings.home / _FILLED
 
@@ -53,7 +64,9 @@ def _hand_over(command: str) -> None:
         context: typer.Context,
         arguments: Annotated[list[str] | None, typer.Argument(help=f"As for `python -m demo {command}`.")] = None,
     ) -> None:
-        done = subprocess.run(python("demo", command, *(arguments or []), *context.args), check=False)
+        settings = client_settings()
+        told = {**os.environ, "PICTOGLOT_URL": settings.url, "PICTOGLOT_KEY": settings.key}
+        done = subprocess.run(python("demo", command, *(arguments or []), *context.args), env=told, check=False)
         raise typer.Exit(done.returncode)
 
     about = f"As `python -m demo {command}`."

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import typer
 
-from service.cli.client import address
+from service.cli.client import client_settings
 from service.cli.output import FAILED, AsJson, console, show_json
 from service.cli.run import port_taken, settings_or_stop
 
@@ -62,7 +62,7 @@ def _findings(settings: "Settings") -> Iterator[Finding]:
     yield _broker(settings)
     yield _machine(settings)
     yield _base(settings)
-    service = _service()
+    service = _service(client_settings().url)
     yield service
     if service.outcome != "ok":
         yield _port(settings)
@@ -139,18 +139,18 @@ def _base(settings: "Settings") -> Finding:
     return Finding("base", "ok", f"{name}, {encoder.dimension} dimensions")
 
 
-def _service() -> Finding:
+def _service(address: str) -> Finding:
     try:
-        response = httpx.get(f"{address()}/readyz", timeout=_SECONDS)
+        response = httpx.get(f"{address}/readyz", timeout=_SECONDS)
         body = response.json()
     except (httpx.HTTPError, httpx.InvalidURL):
-        return Finding("service", "note", f"none answers at {address()}")
+        return Finding("service", "note", f"none answers at {address}")
     except ValueError:
-        return Finding("service", "bad", f"what answers at {address()} is not pictoglot")
+        return Finding("service", "bad", f"what answers at {address} is not pictoglot")
     amiss = ", ".join(body.get("degraded", [])).replace("_", " ")
     if not response.is_success:
-        return Finding("service", "bad", f"{address()} is not ready: {amiss or 'it starts'}")
-    serving = f"{address()} serves release {body.get('release')}"
+        return Finding("service", "bad", f"{address} is not ready: {amiss or 'it starts'}")
+    serving = f"{address} serves release {body.get('release')}"
     return Finding("service", "note", f"{serving}, degraded: {amiss}") if amiss else Finding("service", "ok", serving)
 
 

@@ -3,8 +3,8 @@
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, NoReturn
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
+Loaded = TypeVar("Loaded")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -49,6 +50,16 @@ def stop(sentence: str, status: int = FAILED) -> NoReturn:
     """Say why on standard error and exit."""
     note(sentence)
     raise typer.Exit(status)
+
+
+def acceptable(load: Callable[[], Loaded]) -> Loaded:
+    """What `load` reads from the environment; exits with its sentence and status when that is not acceptable."""
+    from model.settings import MISCONFIGURED, SettingsError  # late: help needs no pydantic
+
+    try:
+        return load()
+    except SettingsError as error:
+        stop(str(error), MISCONFIGURED)
 
 
 def percent(share: Any) -> str:

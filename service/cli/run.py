@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from service.cli.output import say, stop
+from service.cli.output import acceptable, say, stop
 from service.cli.processes import Processes, python
 
 if TYPE_CHECKING:
@@ -62,13 +62,9 @@ def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) 
 
 def settings_or_stop() -> "Settings":
     """The settings that the children will read; exits with their sentence and status when they are not acceptable."""
-    from model.settings import MISCONFIGURED, SettingsError  # late: help needs no pydantic
-    from service.settings import Settings
+    from service.settings import Settings  # late: help needs no pydantic
 
-    try:
-        return Settings.load()
-    except SettingsError as error:
-        stop(str(error), MISCONFIGURED)
+    return acceptable(Settings.load)
 
 
 def admin_key(settings: "Settings") -> str:

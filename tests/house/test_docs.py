@@ -10,12 +10,13 @@ import model.errors
 import service.errors
 from model.errors import PictoglotError
 from model.settings import PREFIX, CommonSettings
+from service.cli.settings import ClientSettings
 from service.settings import Settings
 from tests.house.source import PACKAGES, ROOT, modules
 from worker.settings import WorkerSettings
 
 DOCS = ROOT / "docs"
-CLIENT = {"URL", "KEY"}  # read by the command line alone
+SETTINGS = (CommonSettings, Settings, WorkerSettings, ClientSettings)
 PROSE = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 TOP = (*PACKAGES, "tests", "docs", "benchmarks", "scripts")
 PATH = re.compile(r"`((?:" + "|".join(TOP) + r")/[A-Za-z0-9_./-]*)(?::\w+)?`|\]\(([^)#:\s]+)(?:#[^)]*)?\)")
@@ -28,9 +29,7 @@ def documented(file: Path, pattern: str) -> list[str]:
 
 def settings() -> set[str]:
     """Every variable that some process reads."""
-    return {
-        PREFIX + name.upper() for kind in (CommonSettings, Settings, WorkerSettings) for name in kind.model_fields
-    } | {PREFIX + name for name in CLIENT}
+    return {PREFIX + name.upper() for kind in SETTINGS for name in kind.model_fields}
 
 
 def test_every_setting_is_documented_once_and_exists() -> None:
@@ -42,8 +41,7 @@ def test_every_setting_is_documented_once_and_exists() -> None:
 def test_documented_defaults_are_the_real_ones() -> None:
     text = (DOCS / "settings.md").read_text(encoding="utf-8")
     shown = dict(re.findall(rf"^\| `{PREFIX}([A-Z_]+)` \| `?([^|`]*)`? \|", text, re.MULTILINE))
-    fields = {**CommonSettings.model_fields, **Settings.model_fields, **WorkerSettings.model_fields}
-    for name, field in fields.items():
+    for name, field in (item for kind in SETTINGS for item in kind.model_fields.items()):
         default = {False: "0", True: "1"}.get(field.default, str(field.default)) if field.default != "" else "empty"
         assert shown[name.upper()].strip() == default, name
 

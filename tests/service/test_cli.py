@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from service.cli import app
+from service.cli.demo import defaults
 from tests.service.harness import ADMIN_KEY, Service, picture, running
 
 
@@ -97,6 +98,42 @@ def test_an_address_that_is_none_is_told() -> None:
     result = CliRunner().invoke(app, ["languages"], env={"PICTOGLOT_URL": "nowhere", "PICTOGLOT_KEY": ""})
     assert result.exit_code == 2
     assert "PICTOGLOT_URL" in result.stderr
+
+
+def test_address_and_key_may_stand_in_a_file(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text(f"PICTOGLOT_URL={service.url}/\nPICTOGLOT_KEY={ADMIN_KEY}\n")
+    monkeypatch.chdir(tmp_path)
+    for name in ("URL", "KEY"):
+        monkeypatch.delenv(f"PICTOGLOT_{name}", raising=False)
+    result = CliRunner().invoke(app, ["releases", "--json"])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("arguments", [("languages",), ("demo", "dataset", "de")], ids="-".join)
+def test_an_unknown_variable_stops_a_client_command_with_one_sentence(arguments: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, arguments, env={"PICTOGLOT_NONSENSE": "1"})
+    assert (result.exit_code, result.stdout) == (78, "")
+    assert result.stderr == "PICTOGLOT_NONSENSE is not a setting of pictoglot.\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "file", "missing"),
+    [
+        ("", "", {"PICTOGLOT_OPEN", "PICTOGLOT_LOG_LEVEL"}),
+        ("", "PICTOGLOT_OPEN=0\n", {"PICTOGLOT_LOG_LEVEL"}),
+        ("PICTOGLOT_LOG_LEVEL", "PICTOGLOT_OPEN=0\n", set()),
+    ],
+)
+def test_the_demo_sets_only_what_nobody_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, file: str, missing: set[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("PICTOGLOT_OPEN", "PICTOGLOT_LOG_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+    if given:
+        monkeypatch.setenv(given, "info")
+    (tmp_path / ".env").write_text(file)
+    assert set(defaults()) == missing
 
 
 def test_a_missing_key_says_which_variable_to_set(service: Service) -> None:
