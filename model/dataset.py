@@ -29,7 +29,7 @@ MAX_FAULTY = 0.2  # share of rows
 MAX_DUPLICATES = 0.5
 MAX_WRONG_SCRIPT = 0.5
 HELD_OUT = 10  # one picture (or English text) in ten validates
-_FIRST_LINES = 5  # line numbers told per kind of fault
+_FIRST_LINES = 5  # line numbers told per kind of fault, and of duplicates
 _PICTURE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 
 Split = Literal["train", "val"]
@@ -62,6 +62,7 @@ class DatasetReport:
     rows: int
     usable: int
     duplicates: int
+    first_duplicates: tuple[int, ...]  # lines
     faults: dict[str, FaultCount]
     with_english: int
     with_picture: int
@@ -76,7 +77,12 @@ class DatasetReport:
         """Plain JSON values."""
         fields = asdict(self)
         faults = {kind: {"count": f.count, "first_lines": list(f.first_lines)} for kind, f in self.faults.items()}
-        return {**fields, "faults": faults, "losses": list(self.losses)}
+        return {
+            **fields,
+            "faults": faults,
+            "first_duplicates": list(self.first_duplicates),
+            "losses": list(self.losses),
+        }
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,8 @@ def read(path: Path, *, locale: str | None = None) -> Dataset:
     lines: dict[str, list[int]] = defaultdict(list)
     candidates: list[_Candidate] = []
     seen: set[bytes] = set()
-    total = duplicates = 0
+    duplicates: list[int] = []
+    total = 0
     for record in source:
         total += 1
         if total > MAX_ROWS:
@@ -128,7 +135,7 @@ def read(path: Path, *, locale: str | None = None) -> Dataset:
             continue
         digest = _digest(candidate)
         if digest in seen:
-            duplicates += 1
+            duplicates.append(record.line)
             continue
         seen.add(digest)
         candidates.append(candidate)
@@ -152,7 +159,8 @@ def validate(
     if faulty > MAX_FAULTY * report.rows:
         _refuse_counts(report, f"{faulty} of {report.rows} rows are faulty: " + _summary(report))
     if report.duplicates > MAX_DUPLICATES * report.rows:
-        _refuse_counts(report, f"{report.duplicates} of {report.rows} rows repeat another one")
+        repeated = tuple(FieldError(f"line {line}", "duplicate") for line in report.first_duplicates)
+        _refuse_counts(report, f"{report.duplicates} of {report.rows} rows repeat another one", repeated)
     if report.usable < MIN_ROWS:
         raise DatasetTooSmall(f"{report.usable} usable rows; at least {MIN_ROWS} are needed", report=report.as_dict())
     if not report.train or not report.val:
@@ -231,7 +239,9 @@ def _hash(group: str) -> int:
     return int.from_bytes(sha256(group.encode()).digest()[:8])
 
 
-def _report(name: str, total: int, duplicates: int, rows: Sequence[Row], lines: dict[str, list[int]]) -> DatasetReport:
+def _report(
+    name: str, total: int, duplicates: Sequence[int], rows: Sequence[Row], lines: dict[str, list[int]]
+) -> DatasetReport:
     pictures = Counter(row.picture for row in rows if row.picture is not None)
     with_english = sum(row.english is not None for row in rows)
     train = sum(row.split == "train" for row in rows)
@@ -240,7 +250,8 @@ def _report(name: str, total: int, duplicates: int, rows: Sequence[Row], lines: 
         format=name,
         rows=total,
         usable=len(rows),
-        duplicates=duplicates,
+        duplicates=len(duplicates),
+        first_duplicates=tuple(duplicates[:_FIRST_LINES]),
         faults={kind: FaultCount(len(at), tuple(at[:_FIRST_LINES])) for kind, at in sorted(lines.items())},
         with_english=with_english,
         with_picture=pictures.total(),
@@ -256,11 +267,11 @@ def _summary(report: DatasetReport) -> str:
     return ", ".join(f"{fault.count} {kind}" for kind, fault in report.faults.items())
 
 
-def _refuse_counts(report: DatasetReport, detail: str) -> None:
-    errors = tuple(
+def _refuse_counts(report: DatasetReport, detail: str, more: tuple[FieldError, ...] = ()) -> None:
+    faulty = tuple(
         FieldError(f"line {line}", kind) for kind, fault in report.faults.items() for line in fault.first_lines
     )
-    raise DatasetInvalid(detail, errors=errors, report=report.as_dict())
+    raise DatasetInvalid(detail, errors=more + faulty, report=report.as_dict())
 
 
 def _script_share(rows: Sequence[Row], language: str) -> float | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader, RawIOBase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
 from typing import IO, Any, NoReturn
 
@@ -200,7 +200,8 @@ def _same(tag: str, locale: str | None) -> bool:
 
 
 def _coco(stream: BufferedReader, locale: str | None) -> Records:
-    """`annotations: [{image_id, caption}]`; the picture is the image's id as text."""
+    """`annotations: [{image_id, caption}]`; the picture is the name of the image's file without its suffix, which is
+    the id under which the gallery has it; where `images` does not tell it, the image's id as text."""
     data = stream.read(MAX_DOCUMENT + 1)
     if len(data) > MAX_DOCUMENT:
         refuse("document_too_large", "a COCO document of this size is not read; send JSON lines")
@@ -213,11 +214,24 @@ def _coco(stream: BufferedReader, locale: str | None) -> Records:
         refuse("malformed_json", "the file is not a COCO captions document")
     if not isinstance(annotations, list):
         refuse("wrong_columns", "a COCO captions document holds a list of annotations")
+    names = _file_names(document.get("images"))
     for number, value in enumerate(annotations, 1):
         if not isinstance(value, dict):
             yield RowFault(number, "malformed_json")
             continue
-        yield Record(number, value.get("caption"), value.get("english"), value.get("image_id"), value.get("split"))
+        image = value.get("image_id")
+        picture = names.get(image, image) if type(image) in (int, str) else image
+        yield Record(number, value.get("caption"), value.get("english"), picture, value.get("split"))
+
+
+def _file_names(images: object) -> dict[object, str]:
+    """The name without folder and suffix of each image's file, where there is one."""
+    entries = [image for image in images if isinstance(image, dict)] if isinstance(images, list) else []
+    return {
+        image["id"]: PurePosixPath(image["file_name"]).stem
+        for image in entries
+        if type(image.get("id")) in (int, str) and isinstance(image.get("file_name"), str) and image["file_name"]
+    }
 
 
 def _parallel(stream: BufferedReader, locale: str | None) -> Records:
