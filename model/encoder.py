@@ -11,9 +11,10 @@ from PIL import Image
 
 from model import version
 from model.base import Base
+from model.detection import count
 from model.errors import VersionCorrupt
 from model.table import Table, View, pad
-from model.tokenizer import Tokenizer
+from model.tokenizer import Tokenizer, english_words
 
 Vectors = NDArray[np.float32]
 
@@ -43,7 +44,7 @@ class Encoder:
     def __init__(self, base: Base) -> None:
         self.base = base
         self.table = Table(base.table.to(base.device))
-        self.base_view = View.of_base(Tokenizer(), base.context_length)
+        self.base_view = View.of_base(Tokenizer(), base.context_length, count(english_words()))
         self.dimension = base.dimension
         self.image_fingerprint = base.image_fingerprint
         self.text_fingerprint = base.text_fingerprint

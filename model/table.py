@@ -53,8 +53,8 @@ class Table:
 class View:
     """A version opened for encoding: its tokenizer and, for each token id, the physical row it reads.
 
-    `physical` (size,) int32, `NO_ROW` where nothing was trained. `learned` (size,) int16 counts the languages on the
-    way from the base to this version whose corpus held the token.
+    `physical` (size,) int32, `NO_ROW` where nothing was trained. `taught` has, for each language on the way from the
+    base to this version, the ids (n,) that its corpora held.
     """
 
     version: int
@@ -62,14 +62,14 @@ class View:
     tokenizer: Tokenizer
     context_length: int
     physical: NDArray[np.int32] = field(repr=False)
-    learned: NDArray[np.int16] = field(repr=False)
+    taught: Mapping[str, NDArray[np.int64]] = field(repr=False)
     ngrams: Mapping[str, int] = field(default_factory=dict, repr=False)  # what detection knows the language by
 
     @staticmethod
-    def of_base(tokenizer: Tokenizer, context_length: int) -> "View":
+    def of_base(tokenizer: Tokenizer, context_length: int, ngrams: Mapping[str, int]) -> "View":
         """Version 0: CLIP's tokenizer and CLIP's rows."""
         physical = np.arange(VOCABULARY, dtype=np.int32)
-        return View(0, "en", tokenizer, context_length, physical, np.zeros(VOCABULARY, dtype=np.int16))
+        return View(0, "en", tokenizer, context_length, physical, {}, ngrams)
 
     def extend(
         self,
@@ -84,10 +84,9 @@ class View:
         physical = np.full(tokenizer.size, NO_ROW, dtype=np.int32)
         physical[: len(self.physical)] = self.physical
         physical[added.ids] = table.append(added.rows)
-        learned = np.zeros(tokenizer.size, dtype=np.int16)
-        learned[: len(self.learned)] = self.learned
-        learned[added.ids] += 1
-        return View(version, language, tokenizer, self.context_length, physical, learned, ngrams)
+        own = np.union1d(self.taught.get(language, added.ids[:0]), added.ids)
+        taught = {**self.taught, language: own}
+        return View(version, language, tokenizer, self.context_length, physical, taught, ngrams)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of cleaned texts without specials; a token without a row is decomposed into parts that have one."""
@@ -107,13 +106,15 @@ class View:
         (ids,) = self.tokens([text])
         if self.version == 0 or not ids:
             return 1.0
-        return float((self.learned[ids] > 0).mean())
+        return float(np.isin(ids, np.concatenate(list(self.taught.values()))).mean())
 
-    def frequency(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    def frequency(self, ids: NDArray[np.int64], language: str) -> NDArray[np.int64]:
         """TEIR's f of each id: 2 for CLIP's rows, 1 for others, plus one for each earlier language that trained it."""
-        known = ids < len(self.learned)
-        learned = np.where(known, self.learned[np.where(known, ids, 0)], 0)
-        return np.where(ids < VOCABULARY, 2, 1) + learned
+        counts = np.where(ids < VOCABULARY, 2, 1)
+        for other, held in self.taught.items():
+            if other != language:
+                counts += np.isin(ids, held)
+        return counts
 
     @cached_property
     def _fallback(self) -> dict[int, tuple[int, ...]]:

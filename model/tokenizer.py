@@ -150,6 +150,13 @@ def clip_merges() -> tuple[Merge, ...]:
     return tuple((left, right) for left, right in (line.split() for line in lines))
 
 
+def english_words() -> list[str]:
+    """The 2,000 words that CLIP's merges make first: what English looks like where no caption shows it."""
+    words = (left + right for left, right in clip_merges())
+    letters = (word.removesuffix(_SUFFIX) for word in words if word.endswith(_SUFFIX))
+    return [word for word in letters if word.isascii() and word.isalpha()][:2_000]
+
+
 @cache
 def _clip_vocabulary() -> dict[str, int]:
     """CLIP's tokens and ids without the two specials, which no text may produce."""

@@ -52,12 +52,13 @@ class LearnSettings:
 
 @dataclass(frozen=True)
 class Corpus:
-    """What is learned from: cleaned captions; teacher features of their English texts; features of their pictures.
+    """What a language is learned from: cleaned captions, features of their English texts and of their pictures.
 
     `english` (n, dimension), a row of NaN where a caption has none; `pictures` (m, dimension); `owner` (n,) the row in
     `pictures` of each caption, `NONE` where it has none. All float32, not normalised or normalised alike.
     """
 
+    language: str
     captions: Sequence[str]
     english: Tensor
     pictures: Tensor
@@ -107,7 +108,7 @@ def learn(
 
     device = encoder.base.device
     rows = nn.Parameter(_start_rows(encoder, parent, used, settings.seed).to(device))  # (used + 2, width)
-    scale = torch.cat([teir.row_scale(parent.frequency(used)), torch.zeros(2, 1)]).to(device)
+    scale = torch.cat([teir.row_scale(parent.frequency(used, corpus.language)), torch.zeros(2, 1)]).to(device)
     lingual, modal = CrossLingual(), CrossModal()
     if corpus.english.isnan().all():
         modal.weight = 1.0

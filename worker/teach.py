@@ -42,7 +42,8 @@ def corpus(lesson: Lesson) -> Corpus:
     english = torch.cat([lesson.english, none])  # -1 picks the row of NaN
     places = [-1 if row.english is None else lesson.english_texts[row.english] for row in rows]
     owner = [NONE if row.picture is None else lesson.picture_ids[row.picture] for row in rows]
-    return Corpus([row.caption for row in rows], english[torch.tensor(places)], lesson.pictures, torch.tensor(owner))
+    captions = [row.caption for row in rows]
+    return Corpus(lesson.language, captions, english[torch.tensor(places)], lesson.pictures, torch.tensor(owner))
 
 
 def _settings(lesson: Lesson) -> LearnSettings:

@@ -8,6 +8,7 @@ from index.detecting import detect
 from index.vectors import Entry, VectorSet, segment
 from model.detection import count
 from model.registry import Release
+from model.tokenizer import english_words
 from tests.doubles import WeightlessView
 
 ENGLISH = ["a red apple", "a small dog", "the sea and the sun"]
@@ -36,3 +37,11 @@ def test_english_is_known_by_the_gallerys_captions() -> None:
     detector, known_from = detect(None, release(), {"en": WeightlessView(0)}, {"en": captioned(ENGLISH)})
     assert detector.guess("the small apple", ["en"]).language == "en"
     assert known_from == {"en": (0, 3)}
+
+
+def test_english_is_known_without_a_single_english_caption() -> None:
+    captions = {"en": VectorSet.empty("none", 8), "cy": captioned(WELSH)}
+    views = {"en": WeightlessView(0, "en", count(english_words())), "cy": WeightlessView(1, "cy", count(WELSH))}
+    detector, _ = detect(None, release(cy=1), views, captions)
+    assert detector.guess("the small house on the hill", ["en", "cy"]).language == "en"
+    assert detector.guess("ci bach", ["en", "cy"]).language == "cy"
