@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 _LONGEST = 4  # characters an n-gram; words count too, as the best evidence in short texts
 _OVERLAP = 3.0  # an n-gram shares its characters with this many others: evidence is divided by it
-_SMOOTHING = 0.05
+_SMOOTHING = 0.05  # added to every count, of as many n-grams as a language has: a small corpus is no better a guess
+_NGRAMS = 50_000
 _TEXTS = 2_000  # captions a language that are counted: 0.15 s
 _SURE = 0.65  # share of the probability below which nothing is claimed
 _LEAST_KNOWN = 0.35  # share of a text's n-grams that the best language must have seen
@@ -71,7 +72,7 @@ class Detector:
 
     def _log_likelihood(self, language: str, found: Sequence[str]) -> float:
         counts, total = self.counts[language], self.totals[language]
-        floor = total + _SMOOTHING * (len(counts) + 1)
+        floor = total + _SMOOTHING * _NGRAMS
         return sum(math.log((counts.get(gram, 0) + _SMOOTHING) / floor) for gram in found)
 
 
