@@ -90,6 +90,19 @@ def test_the_heat_map_shows_what_a_version_did_to_english(page: Page, site: Site
     expect(row.locator("td.own")).to_contain_text("learned")
 
 
+def test_a_version_is_marked_while_it_is_not_in_the_shared_table(page: Page, site: Site) -> None:
+    marked = page.locator(".heat tbody tr").first.locator(".tag")
+    page.goto("/#languages")
+    expect(page.locator(".heat tbody tr").first).to_be_visible()
+    expect(marked).to_have_count(0)
+    before = site.http.get("/v1/languages").json()["release"]
+    after = site.http.post("/v1/admin/languages/ar/rollback", json={}).json()["release"]
+    page.reload()
+    expect(marked).to_have_text("not shared")
+    restored = site.http.post(f"/v1/admin/releases/{before}/restore", json={"expected": after})
+    assert restored.is_success, restored.text
+
+
 def test_a_language_is_rolled_back_behind_a_dialog_that_says_what_changes_and_what_stays(
     page: Page, site: Site
 ) -> None:

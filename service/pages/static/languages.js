@@ -67,7 +67,7 @@ export async function drawLanguages() {
     return;
   }
   try {
-    fill(heat, heatMap(await all("/v1/versions"), named, native));
+    fill(heat, heatMap(await all("/v1/versions"), learned.shared, named, native));
   } catch (problem) {
     fill(heat, sorry(problem));
   }
