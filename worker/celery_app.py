@@ -37,7 +37,7 @@ def create_app(settings: WorkerSettings) -> Celery:
         worker_pool="threads",  # a child process does the work; fork would bring nothing
         worker_concurrency=1,  # one training at a time uses all cores it may
         worker_enable_remote_control=False,
-        worker_soft_shutdown_timeout=STOP_SECONDS,
+        worker_soft_shutdown_timeout=STOP_SECONDS + 1,
     )
     app.attempts = Attempts(settings)
     return app

@@ -1,7 +1,8 @@
 """Phase `evaluate`: how well the new language is found, and what the new shared table does to each earlier one.
 
 A caption with a picture is scored against the gallery, as in a search; a dataset without pictures is scored against its
-own English texts. Validation sets are kept beside each expansion, because every later one is measured on them.
+own English texts, taught ones included: among the few that are held out anything would be found. Validation sets are
+kept beside each expansion, because every later one is measured on them.
 """
 
 import json
@@ -11,16 +12,19 @@ from hashlib import sha256
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from model import storage
+from model.encoder import EncodedTexts
 from model.evaluation import Recalls, recalls
 from model.table import View
 from worker.prepare import Classroom, Lesson
 from worker.work import Work
 
 MAX_CAPTIONS = 1_000  # of a validation set: a share of 0.2 is then known to 0.025 (95 %)
-MAX_PICTURES = 5_000  # candidates, the size of COCO's test set; a million pictures would only measure the million
+MAX_CANDIDATES = 5_000  # candidates, the size of COCO's test set; a million pictures would only measure the million
+_BATCH = 128
 _FILE = "validation.json"
 
 Vectors = NDArray[np.float32]
@@ -33,6 +37,14 @@ class Validation:
     against: Literal["pictures", "english"]
     captions: list[str]
     targets: list[str]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What captions are ranked against: unit vectors (count, dimension), and the row of each picture or text."""
+
+    places: dict[str, int]
+    vectors: Vectors
 
 
 @dataclass(frozen=True)
@@ -67,30 +79,46 @@ def _chosen(against: Literal["pictures", "english"], pairs: Sequence[tuple[str, 
     return Validation(against, [caption for caption, _ in unique], [target for _, target in unique])
 
 
-def score(room: Classroom, view: View, validation: Validation) -> Score | None:
-    """Recall and truncation; None when nothing is left to ask, because the pictures were deleted."""
-    targets = list(dict.fromkeys(validation.targets))
+def candidates(work: Work, room: Classroom, lesson: Lesson, validation: Validation) -> Candidates:
+    """The set's own targets and others beside them: pictures of the gallery, or English texts of the lesson."""
+    own = list(dict.fromkeys(validation.targets))
+    known = room.gallery.ids() if validation.against == "pictures" else lesson.english_texts
+    others = sorted(set(known) - set(own), key=lambda name: sha256(name.encode()).digest())
+    others = others[: max(0, MAX_CANDIDATES - len(own))]
     if validation.against == "pictures":
-        places, vectors = _gallery(room, targets)
-    else:
-        places = {text: place for place, text in enumerate(targets)}
-        vectors = room.encoder.texts([(room.encoder.base_view, text) for text in targets]).vectors
+        found = room.gallery.picture_vectors([*own, *others], room.encoder.image_fingerprint)
+        vectors = np.stack([*found.values()]) if found else np.empty((0, room.encoder.dimension), dtype=np.float32)
+        return Candidates({name: place for place, name in enumerate(found)}, vectors)
+    taught = torch.nn.functional.normalize(lesson.english, dim=-1).numpy()  # the teacher has read the lesson's own
+    unread = [name for name in own if name not in lesson.english_texts]
+    read = [name for name in (*own, *others) if name in lesson.english_texts]
+    encoded = _encoded(work, room, [(room.encoder.base_view, name) for name in unread])
+    vectors = np.concatenate([encoded.vectors, taught[[lesson.english_texts[name] for name in read]]])
+    return Candidates({name: place for place, name in enumerate((*unread, *read))}, vectors)
+
+
+def score(work: Work, room: Classroom, view: View, validation: Validation, among: Candidates) -> Score | None:
+    """Recall and truncation; None when nothing is left to ask, because the pictures were deleted."""
     pairs = zip(validation.captions, validation.targets, strict=True)
-    asked = [(caption, places[target]) for caption, target in pairs if target in places]
+    asked = [(caption, among.places[target]) for caption, target in pairs if target in among.places]
     if not asked:
         return None
-    encoded = room.encoder.texts([(view, caption) for caption, _ in asked])
+    encoded = _encoded(work, room, [(view, caption) for caption, _ in asked])
     owner = np.array([place for _, place in asked], dtype=np.int64)
-    return Score(recalls(encoded.vectors, vectors, owner), sum(encoded.truncated) / len(asked))
+    return Score(recalls(encoded.vectors, among.vectors, owner), sum(encoded.truncated) / len(asked))
 
 
-def _gallery(room: Classroom, own: Sequence[str]) -> tuple[dict[str, int], Vectors]:
-    """Vectors of these pictures and of others beside them, and where each stands."""
-    others = sorted(set(room.gallery.ids()) - set(own), key=lambda name: sha256(name.encode()).digest())
-    found = room.gallery.picture_vectors(
-        [*own, *others[: max(0, MAX_PICTURES - len(own))]], room.encoder.image_fingerprint
+def _encoded(work: Work, room: Classroom, items: Sequence[tuple[View, str]]) -> EncodedTexts:
+    """All of them, with a look at the wish to stop before each batch: a large tower takes a second for one."""
+    parts = []
+    for start in range(0, max(1, len(items)), _BATCH):
+        work.check()
+        parts.append(room.encoder.texts(items[start : start + _BATCH]))
+    return EncodedTexts(
+        np.concatenate([part.vectors for part in parts]),
+        [cut for part in parts for cut in part.truncated],
+        [count for part in parts for count in part.tokens],
     )
-    return {name: place for place, name in enumerate(found)}, np.stack([*found.values()])
 
 
 def evaluate(work: Work, room: Classroom, lesson: Lesson, view: View) -> dict[str, Any]:
@@ -102,10 +130,12 @@ def evaluate(work: Work, room: Classroom, lesson: Lesson, view: View) -> dict[st
     validation = held_out(lesson)
     if work.expansion.kind == "learn":
         storage.write_json(work.folder / _FILE, asdict(validation))
-    own = score(room, view, validation)
+    among = candidates(work, room, lesson, validation)
+    own = score(work, room, view, validation, among)
     report = {
         **(own.recalls if own else {"t2i": {}, "i2t": {}, "pairs": 0}),
         "against": validation.against,
+        "candidates": len(among.places),
         "truncated": own.truncated if own else 0.0,
         "dataset": lesson.report.as_dict(),
         "shared": {"parent": room.parent, "languages": _shared(work, room, lesson, view)},
@@ -129,7 +159,8 @@ def _shared(work: Work, room: Classroom, lesson: Lesson, view: View) -> dict[str
     for count, (language, validation) in enumerate(sets.items()):
         work.check()
         work.step(count, len(sets))
-        before, after = score(room, room.view, validation), score(room, view, validation)
+        among = candidates(work, room, lesson, validation)  # the same before and after
+        before, after = (score(work, room, table, validation, among) for table in (room.view, view))
         if before and after:
             found[language] = {"before": before.recalls["t2i"], "after": after.recalls["t2i"]}
     return found

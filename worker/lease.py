@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from threading import Event, Lock
@@ -24,7 +25,11 @@ from worker.settings import WorkerSettings
 _log = logging.getLogger(__name__)
 _GLANCE = 0.2  # seconds between looks at the child
 RESUMABLE = 75  # EX_TEMPFAIL: a child's status when it was asked to stop
-STOP_SECONDS = 15  # from asking a child to stop to insisting; a step and its checkpoint take a few
+# From asking a child to stop to insisting. A step and its checkpoint take a few seconds; a cancelled child needs no
+# checkpoint, and its parent may hear of the wish a heartbeat late.
+STOP_SECONDS = 9
+CANCEL_SECONDS = 4
+_EXIT_SECONDS = 30  # for a child that has said its last word
 
 
 class Attempts:
@@ -70,6 +75,7 @@ class _Attempt:
         self.expansions = attempts.registry.expansions
         self.lease = lease
         self.cancel = self.asked = False
+        self.insist = math.inf  # when the child is killed if it has not ended by itself
 
     def run(self) -> None:
         child = self._start()
@@ -107,7 +113,6 @@ class _Attempt:
     def _watch(self, child: subprocess.Popen[bytes]) -> int:
         """Renew the lease until the child ends; ask it to stop when that is wanted, insist when it does not."""
         renew = time.monotonic()
-        insist = math.inf
         while True:
             try:
                 return child.wait(timeout=_GLANCE)
@@ -118,19 +123,27 @@ class _Attempt:
                 self._renew(child)
             if not self.asked and (self.cancel or self.stop.is_set()):
                 child.terminate()
-                self.asked, insist = True, now + STOP_SECONDS
-            if now >= insist:
+                self.asked = True
+                self.insist = min(self.insist, now + (CANCEL_SECONDS if self.cancel else STOP_SECONDS))
+            if now >= self.insist:
                 child.kill()
 
     def _renew(self, child: subprocess.Popen[bytes]) -> None:
         try:
             self.cancel |= self.expansions.heartbeat(self.lease, self.settings.lease_seconds)
         except LeaseLost:
-            # finished, and the child about to end; or overtaken, and then it must not touch the checkpoints any more
-            _log.info("expansion %s: finished or overtaken, its child is ended", self.lease.expansion)
-            child.kill()
+            self._let_go(child)
         except PictoglotError as error:  # nobody else can take the lease meanwhile either
             _log.warning("expansion %s: heartbeat not written: %s", self.lease.expansion, error.code)
+
+    def _let_go(self, child: subprocess.Popen[bytes]) -> None:
+        """Let a child exit that has just finished its expansion; end one that was overtaken."""
+        with suppress(PictoglotError):  # unknown which of the two: seen at the next heartbeat
+            if self.expansions.get(self.lease.expansion).finished_at is not None:
+                self.insist = min(self.insist, time.monotonic() + _EXIT_SECONDS)
+            else:  # another attempt works on the same checkpoints
+                _log.warning("expansion %s: overtaken, its child is ended", self.lease.expansion)
+                child.kill()
 
 
 def _cause(code: int) -> str:

@@ -9,7 +9,7 @@ from model import storage
 from model.errors import GateFailed
 from model.registry import Expansion, Version
 from model.table import View
-from model.version import Learned
+from model.version import Learned, read
 from worker.evaluate import evaluate
 from worker.prepare import Classroom, Lesson, open_classroom, prepare
 from worker.promotion import forgotten, keeps_shared, refusal
@@ -98,7 +98,10 @@ def _learn(work: Work, room: Classroom, lesson: Lesson) -> tuple[Learned, Versio
         view = room.encoder.extend(room.view, room.parent, lesson.language, learned)
         report = evaluate(work, room, lesson, view)
     with work.phase("package"):
-        return learned, package(work, room, lesson, learned, report), report
+        version = package(work, room, lesson, learned, report)
+        # what is registered is what serves, and an earlier attempt may have written it: nothing else is used from here
+        learned, _ = read(work.settings.home / str(version.folder), version.manifest_sha256)
+    return learned, version, report
 
 
 def _encode(work: Work, room: Classroom, lesson: Lesson, view: View) -> None:
@@ -116,4 +119,4 @@ def _encode(work: Work, room: Classroom, lesson: Lesson, view: View) -> None:
 
 
 def _concluded(report: dict[str, Any], moved: bool) -> dict[str, Any]:
-    return {**report, "shared": {**report["shared"], "moved": moved, "mean_loss": forgotten(report)}}
+    return {**report, "shared": {**report["shared"], "moved": moved, **forgotten(report)}}

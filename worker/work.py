@@ -83,13 +83,14 @@ class Work:
         self._write(*self._at, made_progress=True)
 
     def step(self, step: int, steps: int) -> None:
-        """`step` of `steps` of the current phase are done."""
+        """`step` of `steps` of the current phase are done; that the registry is away is no reason to stop working."""
         now = time.monotonic()
         if self._first_step < 0:
             self._first_step, self._began = step, now
         if now - self._told >= _EVERY:
             done = step - self._first_step
-            self._write(step, steps, (now - self._began) / done * (steps - step) if done else None)
+            with suppress(RegistryUnavailable, StorageFull):
+                self._write(step, steps, (now - self._began) / done * (steps - step) if done else None)
 
     def fail(self, error: PictoglotError) -> None:
         """End the expansion as failed, with what the error carries as its report."""
@@ -105,6 +106,7 @@ class Work:
     def _write(
         self, step: int, steps: int, eta: float | None, *, made_progress: bool = False, paused: str = ""
     ) -> None:
+        self._told, self._at = time.monotonic(), (step, steps, eta)
         first, last = _SHARES[self._phase]
         part, parts = self.part
         within = first + (last - first) * (step / steps if steps else 0.0)
@@ -117,4 +119,3 @@ class Work:
             eta_seconds=eta,
             made_progress=made_progress,
         )
-        self._told, self._at = time.monotonic(), (step, steps, eta)
