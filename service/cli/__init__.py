@@ -7,7 +7,7 @@ from service.cli.output import quiet_interrupt
 
 app = typer.Typer(
     help="A picture search that learns languages. Commands that ask a running service talk to PICTOGLOT_URL "
-    "with PICTOGLOT_KEY. Exit status: 0 done, 1 failed, 2 refused.",
+    "with PICTOGLOT_KEY. Exit status: 0 done, 1 failed, 2 refused, 78 misconfigured.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -5,11 +5,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import typer
 
 import model.errors
 import service.errors
 from model.errors import PictoglotError
 from model.settings import PREFIX, CommonSettings
+from service.cli import app
 from service.cli.settings import ClientSettings
 from service.settings import Settings
 from tests.house.source import PACKAGES, ROOT, modules
@@ -101,6 +103,32 @@ def test_a_missing_path_is_found() -> None:
         "nowhere.md",
     ]
     assert missing_paths("see `model/text.py`, `model/` and [settings](settings.md)", DOCS) == []
+
+
+def strangers(text: str) -> list[str]:
+    """Variables and commands in a document that nothing knows."""
+    variables = set(re.findall(rf"{PREFIX}[A-Z_]+[A-Z]", text)) - settings()
+    called = re.findall(r"(?:`|/|^)pictoglot ([a-z]+)(?: ([a-z]+))?", text, re.MULTILINE)
+    root = typer.main.get_command(app)
+    assert isinstance(root, typer.core.TyperGroup)
+    found = sorted(variables)
+    for name, inner in called:
+        command = root.commands.get(name)
+        if command is None:
+            found.append(name)
+        elif isinstance(command, typer.core.TyperGroup) and inner not in command.commands:
+            found.append(f"{name} {inner}")
+    return found
+
+
+@pytest.mark.parametrize("file", PROSE, ids=lambda file: str(file.relative_to(ROOT)))
+def test_documents_name_only_variables_and_commands_that_exist(file: Path) -> None:
+    assert strangers(file.read_text(encoding="utf-8")) == []
+
+
+def test_a_stranger_is_found() -> None:
+    text = "`PICTOGLOT_COLOUR`, `PICTOGLOT_HOME`, `pictoglot paint`, `pictoglot demo paint`, `pictoglot learn cy f`"
+    assert strangers(text) == ["PICTOGLOT_COLOUR", "paint", "demo paint"]
 
 
 def test_the_changelog_begins_with_this_version() -> None:
