@@ -27,7 +27,6 @@ def running(key: str, **settings: str) -> Iterator[str]:
             "PORT": str(port),
             "OPEN": "1",
             "ADMIN_KEY": key,
-            "RATE_PER_MINUTE": "10000000",
             "LOG_LEVEL": "warning",
         }
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PICTOGLOT_")}

@@ -23,7 +23,7 @@ class Settings(CommonSettings):
     queue_limit: int = Field(128, ge=1, le=100_000, description="Most texts or pictures waiting; beyond: 503.")
     request_seconds: float = Field(2.0, gt=0, le=600, description="A request not encoded by then is answered 503.")
     cache_size: int = Field(4_096, ge=0, le=10_000_000, description="Query vectors kept; 0 keeps none.")
-    rate_per_minute: int = Field(6_000, ge=1, le=10_000_000, description="Requests a minute for one key.")
+    rate_per_minute: int = Field(120_000, ge=1, le=10_000_000, description="Requests a minute for one key.")
 
     json_bytes: int = Field(64 << 10, ge=1 << 10, le=16 << 20, description="Largest JSON body, bytes.")
     picture_bytes: int = Field(10 << 20, ge=1 << 10, le=256 << 20, description="Largest picture, bytes.")

@@ -9,6 +9,7 @@ import pytest
 from model.errors import BodyTimeout, Malformed, RateLimited, TooLarge
 from service.errors import ClientLeft
 from service.limits import Budget, Rate
+from service.settings import Settings
 
 
 def test_a_burst_is_allowed_and_then_the_rate() -> None:
@@ -35,6 +36,14 @@ def test_a_rest_gives_no_more_than_one_burst() -> None:
         rate.take("a")
     with pytest.raises(RateLimited):
         rate.take("a")
+
+
+def test_clients_in_a_closed_loop_never_meet_the_shipped_rate() -> None:
+    now = 0.0
+    rate = Rate(Settings().rate_per_minute, clock=lambda: now)
+    for _ in range(60_000):  # a minute of a thousand a second, more than one process answers
+        rate.take("anonymous")
+        now += 0.001
 
 
 def part(size: int, more: bool = True) -> dict[str, Any]:
