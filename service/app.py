@@ -42,7 +42,8 @@ def create_app(context: Context | None) -> FastAPI:
         assert context is not None
         async with context.texts, context.pictures, context.writes:
             watching = asyncio.create_task(_keep_following(context))
-            yield
+            with contextlib.suppress(asyncio.CancelledError):  # a second signal cuts requests, not the closing of files
+                yield
             context.draining = True
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)

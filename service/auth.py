@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from model.errors import Forbidden, MissingApiKey, RegistryUnavailable, Unauthorized
+from service import queries
 
 _LONGEST = 256  # bytes of a key header; longer ones are refused unread
 _REMEMBERED = 1_024  # keys
 _FRESH, _STALE = 5.0, 3_600.0  # seconds a registry's word counts; the same while the registry does not answer
-
+_LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -89,12 +91,14 @@ class GuardedRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler behind the guard."""
         handler, guard = super().get_route_handler(), guard_of(self.endpoint)
+        names = frozenset(field.alias for field in self.dependant.query_params)
 
         async def guarded(request: Request) -> Response:
             context = request.app.state.context
             principal = await context.keyring.identify(request.headers, guard.scope)
             context.rate.take(principal.id)
             request.state.principal = principal
+            queries.check(request, names)
             request.state.budget.allow(*context.body_limits[guard.body])
             return await handler(request)
 
@@ -114,8 +118,7 @@ class Keyring:
         """Who holds the key in these headers; raises `MissingApiKey`, `Unauthorized` or `Forbidden`."""
         given = headers.getlist("authorization") + headers.getlist("x-api-key")
         if not given:
-            # A page of another site may not use a reader's own loopback
-            if self._open and needed < Scope.ADMIN and headers.get("sec-fetch-site") != "cross-site":
+            if self._open and needed < Scope.ADMIN and _from_here(headers):
                 return Principal("anonymous", Scope.WRITE)
             raise MissingApiKey("send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
         principal = await self._holder(self._plain(given, "authorization" in headers))
@@ -166,3 +169,8 @@ class Keyring:
             self._seen.clear()
         self._seen[digest] = (now, found)
         return found
+
+
+def _from_here(headers: Headers) -> bool:
+    """Not asked by a page of another site, nor under a name that somebody else made lead to this loopback."""
+    return headers.get("sec-fetch-site") != "cross-site" and bool(_LOOPBACK_HOST.fullmatch(headers.get("host", "")))

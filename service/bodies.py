@@ -28,6 +28,7 @@ from service.errors import faults, invalid_request
 M = TypeVar("M", bound=BaseModel)
 JSON, MULTIPART = "application/json", "multipart/form-data"
 MAX_FIELDS = 8
+MAX_PART_HEADER = 16 << 10  # bytes of one header of a part: file names may be long
 MAX_FIELD_BYTES = 64 << 10  # all fields of a form together
 _LONGEST_INTEGER = 40  # digits; beyond, no schema takes it, and int() would be slow
 _FLUSH = 1 << 20  # bytes of a file collected before they are written
@@ -136,7 +137,9 @@ class Form:
         """The fields as `model`; only those in `lists` may stand more than once."""
         for name, values in self.fields.items():
             if len(values) > 1 and name not in lists:
-                raise InvalidInput(f"{_shown(name)} stands twice", errors=(FieldError(_shown(name), "duplicate_key"),))
+                raise InvalidInput(
+                    f"{_shown(name)} stands twice", errors=(FieldError(f"body.{_shown(name)}", "duplicate_key"),)
+                )
         flat = {name: values if name in lists else values[0] for name, values in self.fields.items()}
         return validated(model, flat)
 
@@ -154,7 +157,7 @@ async def read_form(request: Request, file: str, sink: Sink, limit: int) -> Form
         raise MalformedMultipart("the Content-Type names no boundary")
     parts = _Parts(file, limit)
     try:
-        parser = MultipartParser(options[b"boundary"], parts.callbacks())  # type: ignore[arg-type]
+        parser = MultipartParser(options[b"boundary"], parts.callbacks(), max_header_size=MAX_PART_HEADER)  # type: ignore[arg-type]
         async for chunk in request.stream():
             parser.write(chunk)
             if parts.pending_bytes >= _FLUSH:
@@ -220,6 +223,8 @@ class _Parts:
         self._name = _text(options[b"name"])
         self._in_file = b"filename" in options
         if not self._in_file:
+            if self._name == self._file:
+                _refuse_part(f"body.{self._file}", "filename_missing", "send it as a file, with a file name")
             self._fields += 1
             if self._fields > MAX_FIELDS:
                 _refuse_part("body", "too_many_fields", f"at most {MAX_FIELDS} fields")

@@ -17,6 +17,8 @@ _DESCRIPTION = (
 )
 _PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
 _REFUSED = {"description": "Refused or failed", "content": {"application/problem+json": _PROBLEM}}
+LATER = {"headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}}
+_RETRIED = {"429": "Asked too often", "503": "Too busy, or not ready"}
 
 
 def taking(
@@ -72,6 +74,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
             if scope and path.startswith("/v1"):
                 operation["security"] = [{"bearer": []}, {"header": []}]
                 operation["x-scope"] = scope
+                for status, description in _RETRIED.items():
+                    operation["responses"][status] = {**_REFUSED, **LATER, "description": description}
     return document
 
 

@@ -23,6 +23,9 @@ class Envelope:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        method = scope["method"]
+        if method == "HEAD" and answers_head(scope):
+            scope = {**scope, "method": "GET"}  # the server, which keeps the first scope, sends the headers alone
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         started = time.perf_counter()
@@ -42,11 +45,11 @@ class Envelope:
         try:
             await self.app(scope, receive, stamped)
         finally:
-            self._note(scope, request_id, status, time.perf_counter() - started)
+            self._note(scope, method, request_id, status, time.perf_counter() - started)
 
-    def _note(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+    def _note(self, scope: Scope, method: str, request_id: str, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
-        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        method = method if method in _METHODS else "OTHER"
         metrics: Metrics = scope["app"].state.context.metrics
         metrics.request(method, route, status, seconds)
         principal = scope["state"].get("principal")
@@ -59,6 +62,11 @@ class Envelope:
             "key": principal.id if principal else None,
         }
         _log.info("request", extra=fields)
+
+
+def answers_head(scope: Scope) -> bool:
+    """Whether HEAD is asked like GET: everywhere but for streams, which would never end."""
+    return not scope["path"].endswith("/events")
 
 
 def _request_id(scope: Scope) -> str:

@@ -8,12 +8,14 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model import errors
+from service.envelope import answers_head
 
 STATUSES: dict[type[errors.PictoglotError], int] = {
     errors.Malformed: 400,
@@ -104,6 +106,8 @@ def install(app: FastAPI) -> None:
         }
         answer = problem(request.state.request_id, by_status.get(error.status_code) or errors.PictoglotError())
         answer.headers.update(error.headers or {})
+        if error.status_code == 405 and (allowed := _allowed(request)):
+            answer.headers["Allow"] = ", ".join(sorted(allowed))
         return answer
 
     async def files(request: Request, error: Exception) -> Response:
@@ -154,6 +158,16 @@ def _headers(error: errors.PictoglotError, status: int) -> dict[str, str]:
     if status in (429, 503):
         return {"Retry-After": str(error.extra.get("retry_after_seconds", 1))}
     return {}
+
+
+def _allowed(request: Request) -> set[str]:
+    """The methods of every route of this path: routing itself names those of the first one alone."""
+    contexts = iter_route_contexts(request.app.routes)
+    routes = [route for route in (context.route for context in contexts) if isinstance(route, APIRoute)]
+    found = {
+        method for route in routes if route.path_regex.match(request.scope["path"]) for method in route.methods or ()
+    }
+    return found | {"HEAD"} if "GET" in found and answers_head(request.scope) else found
 
 
 def _location(inside: str, loc: Sequence[object]) -> str:

@@ -60,7 +60,7 @@ def choose(requested: str, text: str, languages: Iterable[str], detector: Detect
     guess = detector.guess(text, known)
     if guess.language is not None:
         return Choice(requested, guess.language, "detected", guess.confidence)
-    return Choice(requested, SHARED, "shared", guess.confidence, tuple(_doubts(text, known, detector, guess)))
+    return Choice(requested, SHARED, "shared", 0.0, tuple(_doubts(text, known, detector, guess)))
 
 
 def _doubts(text: str, known: Iterable[str], detector: Detector, guess: Guess) -> Iterable[str]:

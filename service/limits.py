@@ -10,7 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from model.errors import BodyTimeout, Malformed, RateLimited, TooLarge, TooManyHeaders
 from service.errors import ClientLeft, problem
 
-MOST_HEADER_BYTES = 32 << 10  # path, query and header fields
+MOST_HEADER_BYTES = 64 << 10  # path, query and header fields
+_MOST_TARGET = 32 << 10  # bytes of path and query alone
 _MOST_HEADERS = 100
 _BUCKETS = 10_000  # keys whose rate is remembered; beyond, all start anew
 
@@ -107,9 +108,8 @@ def _too_large(scope: Scope) -> bool:
     """A parser's own limit is for what is incomplete: what arrives at once passes it."""
     fields = scope["headers"]
     size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
-    return (
-        len(fields) > _MOST_HEADERS or size + sum(len(name) + len(value) for name, value in fields) > MOST_HEADER_BYTES
-    )
+    whole = size + sum(len(name) + len(value) for name, value in fields)
+    return len(fields) > _MOST_HEADERS or size > _MOST_TARGET or whole > MOST_HEADER_BYTES
 
 
 def _content_length(scope: Scope) -> int | None:

@@ -1,16 +1,12 @@
 """What requests and answers look like. Strict: unknown fields, other types and numbers that are none are refused."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-PICTURE_ID = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$"
-PictureId = Annotated[str, StringConstraints(pattern=PICTURE_ID)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Limit = Annotated[int, Field(ge=1, le=100)]
-Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2_048)]
-Tags = Annotated[list[str], Field(min_length=1, max_length=200)]
+from service.values import Cursor, Expiry, Finite, Limit, Note, PictureId, Tags, TextLimit, TextNumber
+
 Captions = dict[str, list[str]]
 Report = dict[str, Any]
 
@@ -69,8 +65,8 @@ class PictureSearch(Asked):
 class SimilarPictures(Filled):
     """Pictures like an uploaded one."""
 
-    limit: Limit = 10
-    min_score: Finite | None = None
+    limit: TextLimit = 10
+    min_score: TextNumber | None = None
     cursor: Cursor | None = None
 
 
@@ -86,7 +82,7 @@ class CaptionsOfUpload(Filled):
     """Captions for an uploaded picture; `languages` repeated, as a JSON list or separated by commas."""
 
     languages: Tags | None = None
-    limit: Limit = 10
+    limit: TextLimit = 10
 
 
 class LanguageUsed(Answer):
@@ -191,6 +187,26 @@ class PicturePage(Answer):
 # --- languages, expansions, versions ----------------------------------------------------------------------------------
 
 
+class Recall(Answer):
+    """Shares 0..1; null where nothing was measured."""
+
+    model_config = ConfigDict(extra="allow")
+
+    at_1: Finite | None = Field(None, alias="R@1")
+    at_5: Finite | None = Field(None, alias="R@5")
+    at_10: Finite | None = Field(None, alias="R@10")
+
+
+class Measured(Answer):
+    """How well a version retrieves, on `pairs` held-out pairs, and what else its expansion found."""
+
+    model_config = ConfigDict(extra="allow")
+
+    t2i: Recall = Field(default_factory=Recall)
+    i2t: Recall = Field(default_factory=Recall)
+    pairs: int = 0
+
+
 class LanguageItem(Answer):
     language: str
     name: str
@@ -199,7 +215,7 @@ class LanguageItem(Answer):
     version: int
     captions: int
     learned_at: datetime
-    report: Report
+    report: Measured
 
 
 class Languages(Answer):
@@ -279,12 +295,14 @@ class VersionItem(Answer):
     manifest_sha256: str | None
     rows: int
     bytes: int
-    report: Report
+    report: Measured
     created_at: datetime
 
 
 class VersionDetail(VersionItem):
     manifest: Report | None
+    digests: dict[str, str] = Field(description="sha256 by file; of the base, the fingerprints of its towers.")
+    metrics: Measured = Field(description="The same as `report`.")
 
 
 class VersionPage(Answer):
@@ -296,7 +314,7 @@ class VersionPage(Answer):
 
 
 class RollbackAsked(Asked):
-    reason: str = Field("", max_length=1_000)
+    reason: Note = Field("", max_length=1_000)
     dry_run: bool = False
     rebuild: bool = False
 
@@ -330,19 +348,13 @@ class ReleasePage(Answer):
 
 class RestoreAsked(Asked):
     expected: int = Field(ge=0, lt=1 << 31)
-    reason: str = Field("", max_length=1_000)
+    reason: Note = Field("", max_length=1_000)
 
 
 class KeyAsked(Asked):
     scope: Literal["search", "write", "admin"]
-    label: str = Field("", max_length=200)
-    expires_at: datetime | None = Field(None, strict=False)
-
-    @model_validator(mode="after")
-    def _zoned(self) -> Self:
-        if self.expires_at is not None and self.expires_at.tzinfo is None:
-            raise ValueError("expires_at needs a time zone")
-        return self
+    label: Note = Field("", max_length=200)
+    expires_at: Expiry | None = Field(None, description="In the future, with a time zone.")
 
 
 class KeyItem(Answer):

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import socket
 import sys
 from types import FrameType
 
@@ -28,10 +29,10 @@ class Server(uvicorn.Server):
         self._app, self._drain_seconds = app, drain_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def serve(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Until a signal."""
         self._loop = asyncio.get_running_loop()
-        await super().serve(sockets)  # type: ignore[arg-type]
+        await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, a second one cuts."""
@@ -56,11 +57,17 @@ def main() -> int:
     # OpenMP's default costs a factor of 20 in latency beside a trainer (measured); read once, when torch and faiss load
     os.environ.update(OMP_NUM_THREADS=str(settings.threads), OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="0")
     try:
-        _serve(settings)
+        bound = _bind(settings)
+    except OSError as error:
+        where = f"PICTOGLOT_HOST and PICTOGLOT_PORT: {settings.host}:{settings.port}"
+        return _refused(f"{where} cannot be listened on: {error.strerror}.", _FAILED)
+    try:
+        with bound:
+            _serve(settings, bound)
     except (BaseNotFound, BaseNotSupported) as error:
         return _refused(f"PICTOGLOT_BASE: {error.detail}.", MISCONFIGURED)
     except PictoglotError as error:
-        return _refused(f"{error.title}: {error.detail}.", _FAILED)
+        return _refused(f"{error.title}: {error.detail.removesuffix('.')}.", _FAILED)
     except KeyboardInterrupt:
         return 0
     return 0
@@ -85,17 +92,29 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     )
 
 
-def _serve(settings: Settings) -> None:
+def _bind(settings: Settings) -> socket.socket:
+    """A socket with the address, not listening yet: nobody is to wait for an answer while the base is read."""
+    bound = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((settings.host, settings.port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _serve(settings: Settings, bound: socket.socket) -> None:
     from service.app import admin_key, build, create_app, open_encoder  # late: imports torch
 
     # Built before there is a server, so that what cannot start says why in one sentence
     app = create_app(build(settings, open_encoder(settings)))
-    lines = [f"pictoglot on http://{settings.host}:{settings.port}"]
+    lines = [f"pictoglot on http://{settings.host}:{bound.getsockname()[1]}"]
     if not settings.admin_key:
         lines.append(f"admin key: {admin_key(settings)}")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
-    asyncio.run(Server(uvicorn_config(app, settings), app, settings.drain_seconds).serve())
+    asyncio.run(Server(uvicorn_config(app, settings), app, settings.drain_seconds).serve([bound]))
 
 
 def _refused(sentence: str, status: int) -> int:

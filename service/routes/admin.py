@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from model.errors import KeyNotFound
 from model.languages import canonical
 from model.registry import Expansion, RollbackPlan
-from service import bodies, schemas
+from service import bodies, queries, schemas, values
 from service.auth import GuardedRoute, Scope, needs
 from service.context import Asker, Context, Here
 from service.documents import taking
@@ -28,8 +29,8 @@ async def roll_back(tag: str, request: Request, context: Here, asker: Asker) -> 
 @needs(Scope.ADMIN)
 async def list_releases(
     context: Here,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query(max_length=2_048)] = None,
+    limit: queries.Limit = 20,
+    cursor: queries.Cursor = None,
 ) -> schemas.ReleasePage:
     """Newest first: who, when, why, what changed."""
     before = None if cursor is None else context.cursors.read("releases", cursor)["before"]
@@ -77,10 +78,12 @@ async def list_keys(context: Here) -> schemas.Keys:
     return schemas.Keys(items=[schemas.KeyItem.model_validate(key) for key in found])
 
 
-@router.delete("/keys/{id}", status_code=204)
+@router.delete("/keys/{id}", status_code=204, response_class=Response)
 @needs(Scope.ADMIN)
 async def revoke_key(id: str, context: Here) -> None:
     """Not valid any more: here at once, in other processes within five seconds."""
+    if not values.is_id(id):
+        raise KeyNotFound("there is no key of this id")
     await run_in_threadpool(context.registry.keys.revoke, id)
     context.keyring.forget()
 

@@ -3,16 +3,15 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from starlette.concurrency import run_in_threadpool
 
-from model.errors import RegistryUnavailable, Unavailable
+from model.errors import ExpansionNotFound, RegistryUnavailable, Unavailable
 from model.registry import Expansion
-from service import schemas
+from service import queries, schemas, values
 from service.auth import GuardedRoute, Scope, needs
 from service.context import Context, Here
 from service.documents import answering
@@ -27,8 +26,8 @@ _ENDED = frozenset({"succeeded", "failed", "cancelled"})
 @needs(Scope.SEARCH)
 async def list_expansions(
     context: Here,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query(max_length=2_048)] = None,
+    limit: queries.Limit = 20,
+    cursor: queries.Cursor = None,
 ) -> schemas.ExpansionPage:
     """Newest first."""
     before = None if cursor is None else str(context.cursors.read("expansions", cursor)["before"])
@@ -60,6 +59,7 @@ async def expansion_events(id: str, context: Here) -> StreamingResponse:
 @needs(Scope.WRITE)
 async def cancel_expansion(id: str, context: Here) -> schemas.ExpansionItem:
     """Stop an expansion: at once when it is queued, within seconds when it runs."""
+    _require_id(id)
     return _item(await run_in_threadpool(context.registry.expansions.cancel, id))
 
 
@@ -86,6 +86,7 @@ async def _events(expansion: Expansion, context: Context) -> AsyncIterator[bytes
 
 def _look(id: str, context: Context) -> Expansion:
     """The expansion; when it tells of a release, that is served here before anybody hears of it."""
+    _require_id(id)
     expansion = context.registry.expansions.get(id)
     try:
         if expansion.release is not None and expansion.release > context.holder.current.release.number:
@@ -93,6 +94,12 @@ def _look(id: str, context: Context) -> Expansion:
     except Unavailable:
         _log.warning("cannot follow", extra={"release": expansion.release})
     return expansion
+
+
+def _require_id(id: str) -> None:
+    """Some databases fail on a text that others just do not find."""
+    if not values.is_id(id):
+        raise ExpansionNotFound("there is no expansion of this id")
 
 
 def _item(expansion: Expansion) -> schemas.ExpansionItem:

@@ -12,7 +12,7 @@ from index.snapshot import Snapshot
 from model import storage
 from model.errors import FieldError, InvalidInput, PictureNotFound
 from model.text import clean
-from service import bodies, schemas
+from service import bodies, queries, schemas, values
 from service.auth import Body, GuardedRoute, Scope, needs
 from service.context import Context, Here
 from service.documents import answering, taking
@@ -21,10 +21,13 @@ from service.presence import unless_left
 from service.uploads import picture_of
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
-_ID = re.compile(schemas.PICTURE_ID)
+_ID = re.compile(values.PICTURE_ID)
 _FOREVER, _ASK = "private, max-age=31536000, immutable", "private, no-cache"
 _SHOWN = 16  # characters of the content's hash in a URL
 _WEBP = answering("image/webp")
+_Shown = Annotated[
+    str | None, Query(max_length=64, description="The content's hash, as in `url`: may be kept for ever.")
+]
 
 
 @router.put(
@@ -53,8 +56,8 @@ async def post_picture(request: Request, response: Response, context: Here) -> s
 @needs(Scope.SEARCH)
 async def list_pictures(
     context: Here,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query(max_length=2_048)] = None,
+    limit: queries.Limit = 20,
+    cursor: queries.Cursor = None,
 ) -> schemas.PicturePage:
     """Pictures in the order in which they were added."""
     place = None if cursor is None else str(context.cursors.read("pictures", cursor)["after"])
@@ -70,7 +73,7 @@ async def get_picture(id: str, context: Here) -> schemas.PictureItem:
     return _item(await _known(id, context), context)
 
 
-@router.delete("/{id}", status_code=204)
+@router.delete("/{id}", status_code=204, response_class=Response)
 @needs(Scope.WRITE)
 async def delete_picture(id: str, context: Here) -> None:
     """Delete a picture; it is in no answer any more when this one arrives."""
@@ -80,18 +83,18 @@ async def delete_picture(id: str, context: Here) -> None:
 
 @router.get("/{id}/content", response_class=Response, responses=_WEBP)
 @needs(Scope.SEARCH)
-async def picture_content(id: str, request: Request, context: Here) -> Response:
+async def picture_content(id: str, request: Request, context: Here, v: _Shown = None) -> Response:
     """The stored picture: WebP, at most 1,024 pixels a side."""
     picture = await _known(id, context)
-    return await _file(request, picture, context, thumbnail=False)
+    return await _file(request, picture, context, named=v, thumbnail=False)
 
 
 @router.get("/{id}/thumbnail", response_class=Response, responses=_WEBP)
 @needs(Scope.SEARCH)
-async def picture_thumbnail(id: str, request: Request, context: Here) -> Response:
+async def picture_thumbnail(id: str, request: Request, context: Here, v: _Shown = None) -> Response:
     """A small copy: WebP, at most 256 pixels a side."""
     picture = await _known(id, context)
-    return await _file(request, picture, context, thumbnail=True)
+    return await _file(request, picture, context, named=v, thumbnail=True)
 
 
 async def _put(id: str | None, request: Request, response: Response, context: Context) -> schemas.PictureItem:
@@ -142,14 +145,15 @@ def _item(picture: GalleryPicture, context: Context) -> schemas.PictureItem:
     )
 
 
-async def _file(request: Request, picture: GalleryPicture, context: Context, *, thumbnail: bool) -> Response:
+async def _file(
+    request: Request, picture: GalleryPicture, context: Context, *, named: str | None, thumbnail: bool
+) -> Response:
     """A stored file; it may be kept for ever under the URL that names its content."""
     content = picture.content_sha256
     tag = f'"{content}{".thumb" if thumbnail else ""}"'
-    named = request.query_params.get("v") == content[:_SHOWN]
     headers = {
         "ETag": tag,
-        "Cache-Control": _FOREVER if named else _ASK,
+        "Cache-Control": _FOREVER if named == content[:_SHOWN] else _ASK,
         "Content-Security-Policy": "default-src 'none'; sandbox",
     }
     if tag in [one.strip() for one in request.headers.get("if-none-match", "").split(",")]:

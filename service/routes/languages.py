@@ -21,6 +21,7 @@ from service.uploads import Upload, dataset_of, keep
 
 router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)
 _EXPANSIONS = "expansions"  # the folder under the data root; the worker knows it too
+_LOCATION = {"headers": {"Location": {"description": "The expansion's path.", "schema": {"type": "string"}}}}
 _MOST_KEY = 255  # characters of an idempotency key
 
 
@@ -42,7 +43,7 @@ async def list_languages(context: Here) -> schemas.Languages:
                 version=number,
                 captions=snapshot.captions[tag].count if tag in snapshot.captions else 0,
                 learned_at=version.created_at,
-                report=version.report,
+                report=schemas.Measured.model_validate(version.report),
             )
         )
     return schemas.Languages(items=items, shared_version=snapshot.release.shared, release=snapshot.release.number)
@@ -52,7 +53,7 @@ async def list_languages(context: Here) -> schemas.Languages:
     "",
     status_code=202,
     response_model=schemas.Submitted,
-    responses={200: {"model": schemas.DryRun}},
+    responses={200: {"model": schemas.DryRun}, 202: _LOCATION},
     openapi_extra=taking(form=schemas.LanguageForm, file="dataset"),
 )
 @needs(Scope.WRITE, Body.DATASET)
@@ -61,7 +62,7 @@ async def teach_language(
     response: Response,
     context: Here,
     asker: Asker,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=_MOST_KEY)] = None,
+    idempotency_key: Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=_MOST_KEY)] = None,
 ) -> schemas.Submitted | JSONResponse:
     """Teach a language from a dataset: 202 with the expansion; with `dry_run`, 200 with the report and nothing done."""
     async with dataset_of(request, context) as upload:
@@ -69,7 +70,7 @@ async def teach_language(
         tag = canonical(form.language)
         if tag == "en":
             raise InvalidInput("English is the base", errors=(FieldError("body.language", "base_language"),))
-        settings = bodies.validated(schemas.TeachingSettings, _settings(form.settings), "settings")
+        settings = bodies.validated(schemas.TeachingSettings, _settings(form.settings), "body.settings")
         report = await run_in_threadpool(_validated, upload.path, tag, context)
         if form.dry_run == "true":
             return JSONResponse(schemas.DryRun(language=tag, report=report.as_dict()).model_dump())

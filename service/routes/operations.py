@@ -13,6 +13,7 @@ from model import storage
 from model.errors import PictoglotError, RegistryUnavailable, StorageFull
 from service import schemas
 from service.context import Context, Here
+from service.documents import LATER
 from service.metrics import CONTENT_TYPE
 
 router = APIRouter(tags=["operations"])
@@ -30,7 +31,7 @@ async def alive() -> schemas.Live:
     return schemas.Live()
 
 
-@router.get("/readyz", responses={503: {"model": schemas.Ready}})
+@router.get("/readyz", responses={503: {"model": schemas.Ready, **LATER}})
 async def ready(response: Response, context: Here) -> schemas.Ready:
     """Whether a verified snapshot serves and searches are taken; `degraded` names what is amiss."""
     found = await _readiness(context)

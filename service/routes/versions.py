@@ -2,15 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 
+from index.encoding import Encoder
 from model import storage
 from model.errors import VersionNotFound
 from model.registry import Version
-from service import schemas
+from service import queries, schemas
 from service.auth import GuardedRoute, Scope, needs
 from service.context import Context, Here
 
@@ -22,8 +23,8 @@ _HIGHEST = (1 << 31) - 1  # what an INTEGER column holds
 @needs(Scope.SEARCH)
 async def list_versions(
     context: Here,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query(max_length=2_048)] = None,
+    limit: queries.Limit = 20,
+    cursor: queries.Cursor = None,
 ) -> schemas.VersionPage:
     """Newest first."""
     before = None if cursor is None else context.cursors.read("versions", cursor)["before"]
@@ -38,7 +39,7 @@ async def list_versions(
 @router.get("/{number}")
 @needs(Scope.SEARCH)
 async def get_version(number: int, context: Here) -> schemas.VersionDetail:
-    """One version with its manifest; the base has none."""
+    """One version with its manifest, and the digests of its files; the base has the fingerprints of its towers."""
     if not 0 <= number <= _HIGHEST:
         raise VersionNotFound("there is no such version")
     return await run_in_threadpool(_detail, number, context)
@@ -46,8 +47,19 @@ async def get_version(number: int, context: Here) -> schemas.VersionDetail:
 
 def _detail(number: int, context: Context) -> schemas.VersionDetail:
     version = context.registry.versions.get(number)
-    fields = schemas.VersionItem.model_validate(version).model_dump()
-    return schemas.VersionDetail(**fields, manifest=_manifest(version, context.settings.home))
+    manifest = _manifest(version, context.settings.home)
+    return schemas.VersionDetail(
+        **schemas.VersionItem.model_validate(version).model_dump(by_alias=True),
+        manifest=manifest,
+        digests=_digests(version, manifest, context.encoder),
+        metrics=schemas.Measured.model_validate(version.report),
+    )
+
+
+def _digests(version: Version, manifest: dict[str, Any] | None, encoder: Encoder) -> dict[str, str]:
+    if version.folder is None:
+        return {"image": encoder.image_fingerprint, "text": encoder.text_fingerprint}
+    return {name: file["sha256"] for name, file in (manifest or {}).get("files", {}).items()}
 
 
 def _manifest(version: Version, home: Path) -> dict[str, Any] | None:

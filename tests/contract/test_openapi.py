@@ -48,3 +48,18 @@ def test_every_reference_leads_somewhere() -> None:
 
 def test_the_document_holds_no_path_of_this_machine() -> None:
     assert str(Path.cwd()) not in json.dumps(document())
+
+
+def test_the_document_tells_of_headers_and_of_answers_without_a_body() -> None:
+    paths = document()["paths"]
+    teach = paths["/v1/languages"]["post"]
+    assert "Location" in teach["responses"]["202"]["headers"]
+    assert [(one["in"], one["name"]) for one in teach["parameters"]] == [("header", "Idempotency-Key")]
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            found = operation["responses"]
+            if path.startswith("/v1"):
+                assert all("Retry-After" in found[status]["headers"] for status in ("429", "503")), path
+            assert ("204" in found) == (method == "delete")
+            assert "content" not in found.get("204", {})
+    assert "Retry-After" in paths["/readyz"]["get"]["responses"]["503"]["headers"]

@@ -67,7 +67,7 @@ class Service:
         return version
 
 
-def learn(registry: Registry, tag: str, *, move_shared: bool = True) -> Version:
+def learn(registry: Registry, tag: str, *, move_shared: bool = True, report: dict[str, Any] | None = None) -> Version:
     """Queue, lease, add a version, promote and finish an expansion of `tag`."""
     expansion, _ = registry.expansions.submit(
         kind="learn", language=tag, settings={}, dataset_path="", dataset_sha256="", dataset_bytes=0, actor="test"
@@ -82,7 +82,7 @@ def learn(registry: Registry, tag: str, *, move_shared: bool = True) -> Version:
         manifest_sha256="0" * 64,
         rows=1,
         bytes=1,
-        report={"pairs": 1},
+        report={"pairs": 1} if report is None else report,
         fence=lease.fence,
     )
     release = registry.releases.promote(

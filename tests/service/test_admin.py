@@ -147,3 +147,27 @@ def test_verification_finds_what_serves_and_says_what_differs(learned: Service) 
     assert body["release"] == 4
     assert not body["ok"]  # the versions of this test have no files
     assert str(learned.home) not in str(body)
+
+
+@pytest.mark.parametrize("reason", ["a\0", "\x1b[2J", "\x7f"])
+def test_a_reason_with_controls_is_refused(learned: Service, reason: str) -> None:
+    with assert_state_unchanged(learned):
+        assert_problem(roll_back(learned, "cy", reason=reason), 422, "invalid_request")
+        asked = {"expected": 4, "reason": reason}
+        assert_problem(learned.admin.post("/v1/admin/releases/1/restore", json=asked), 422, "invalid_request")
+    assert roll_back(learned, "cy", reason="two\nlines").status_code == 200
+
+
+@pytest.mark.parametrize("id", ["%00", "a%00", "a%20b", "%E2%82%AC", "a" * 65])
+def test_an_id_that_can_be_none_is_not_found_without_asking_the_registry(tmp_path: Path, id: str) -> None:
+    with running(tmp_path) as service:
+        (tmp_path / "registry.db").rename(tmp_path / "registry.away")
+        (tmp_path / "registry.db").mkdir()
+        service.context.registry.close()
+        for method, path, code in (
+            ("GET", f"/v1/expansions/{id}", "expansion_not_found"),
+            ("GET", f"/v1/expansions/{id}/events", "expansion_not_found"),
+            ("POST", f"/v1/expansions/{id}/cancel", "expansion_not_found"),
+            ("DELETE", f"/v1/admin/keys/{id}", "key_not_found"),
+        ):
+            assert_problem(service.admin.request(method, path), 404, code)

@@ -103,6 +103,11 @@ MANGLED: dict[str, tuple[str, bytes]] = {
     "no disposition": ("multipart/form-data; boundary=b", FILE.replace(b"Content-Disp", b"X-Disp") + b"--b--\r\n"),
     "two files": ("multipart/form-data; boundary=b", FILE * 2 + b"--b--\r\n"),
     "a file of another name": ("multipart/form-data; boundary=b", FILE.replace(b"picture", b"image") + b"--b--\r\n"),
+    "a file without a name": ("multipart/form-data; boundary=b", FILE.replace(b'; filename="x"', b"") + b"--b--\r\n"),
+    "a large file without a name": (
+        "multipart/form-data; boundary=b",
+        FILE.replace(b'; filename="x"', b"").replace(b"PNG", b"PNG" * 40_000) + b"--b--\r\n",
+    ),
     "no file": ("multipart/form-data; boundary=b", FIELD + b"--b--\r\n"),
     "empty": ("multipart/form-data; boundary=b", b""),
     "a field that is not utf-8": ("multipart/form-data; boundary=b", FIELD.replace(b"{}", b"\xff") + b"--b--\r\n"),
@@ -255,8 +260,48 @@ def test_unknown_paths_and_methods_get_our_own_body(
 
 
 def test_head_gets_the_status_alone(service: Service) -> None:  # H11
-    answer = service.admin.head("/v1/languages")
-    assert (answer.status_code, answer.content) == (405, b"")
+    for path in ("/livez", "/readyz", "/v1/languages", "/v1/pictures/p0/content", "/"):
+        answer, whole = service.admin.head(path), service.admin.get(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-length"] == str(len(whole.content))
+        assert answer.headers["content-type"] == whole.headers["content-type"]
+    assert service.admin.head("/v1/pictures/nope").status_code == 404
+    assert service.admin.head("/v1/expansions/exp_1/events").status_code == 405  # a stream has no end to measure
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/languages", "GET, HEAD, POST"),
+        ("/v1/pictures", "GET, HEAD, POST"),
+        ("/v1/pictures/p0", "DELETE, GET, HEAD, PUT"),
+        ("/v1/expansions/exp_1/events", "GET"),
+        ("/v1/embeddings", "POST"),
+    ],
+)
+def test_a_method_that_is_not_allowed_hears_of_all_that_are(service: Service, path: str, allowed: str) -> None:  # H11
+    assert service.admin.patch(path).headers["allow"] == allowed
+
+
+@pytest.mark.parametrize(
+    ("query", "location"),
+    [
+        ("limit=5.0", "query.limit"),
+        ("limit=%2B5", "query.limit"),
+        ("limit=%205", "query.limit"),
+        ("limit=1_0", "query.limit"),
+        ("limit=%D9%A5", "query.limit"),
+        ("limit=101", "query.limit"),
+        ("limit=1&limit=2", "query.limit"),
+        ("foo=1", "query"),
+    ],
+)
+def test_a_query_that_is_lax_is_refused(service: Service, query: str, location: str) -> None:
+    for path in ("/v1/pictures", "/v1/expansions", "/v1/versions", "/v1/admin/releases"):
+        body = assert_problem(service.admin.get(f"{path}?{query}"), 422, "invalid_request")
+        assert [place["location"] for place in body["errors"]] == [location]
+        assert service.admin.get(f"{path}?limit=100").status_code == 200
+    assert_problem(service.admin.get("/v1/languages?foo=1"), 422, "invalid_request")
 
 
 def test_what_a_client_says_about_itself_changes_no_link(service: Service) -> None:  # H12

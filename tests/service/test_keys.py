@@ -88,12 +88,27 @@ def test_keys_are_told_once_and_kept_as_digests(service: Service) -> None:
         {"scope": "search", "label": "x" * 201},
         {"scope": "search", "expires_at": "2030-01-01T00:00:00"},
         {"scope": "search", "expires_at": "soon"},
+        {"scope": "search", "expires_at": 5},
+        {"scope": "search", "expires_at": "5"},
+        {"scope": "search", "expires_at": 4_000_000_000},
+        {"scope": "search", "expires_at": "4000000000"},
+        {"scope": "search", "expires_at": True},
+        {"scope": "search", "expires_at": "2020-01-01T00:00:00Z"},
+        {"scope": "search", "expires_at": "9999-12-31T23:59:59-12:00"},
+        {"scope": "search", "label": "a\0"},
+        {"scope": "search", "label": "a\x1b[2J"},
         {"scope": "search", "key": "mine"},
     ],
 )
-def test_a_key_of_another_shape_is_refused(service: Service, asked: dict[str, str]) -> None:
+def test_a_key_of_another_shape_is_refused(service: Service, asked: dict[str, object]) -> None:
     with assert_state_unchanged(service):
         assert_problem(service.admin.post("/v1/admin/keys", json=asked), 422, "invalid_request")
+
+
+def test_a_key_may_end_at_a_time_to_come(service: Service) -> None:
+    for end in ("2999-01-01T00:00:00Z", "2999-01-01T00:00:00.5+02:00"):
+        asked = {"scope": "search", "label": "schlüssel 日本", "expires_at": end}
+        assert service.admin.post("/v1/admin/keys", json=asked).json()["expires_at"].startswith("299")
 
 
 def test_revoking_an_unknown_key_is_not_found(service: Service) -> None:
@@ -118,6 +133,20 @@ def test_a_page_of_another_site_may_not_use_an_open_loopback(opened: Service) ->
     headers = {"Sec-Fetch-Site": "cross-site"}
     answer = opened.http.post("/v1/pictures", files={"picture": ("x", picture())}, headers=headers)
     assert_problem(answer, 401, "missing_api_key")
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8321", "127.0.0.1.evil.example", "", "[::2]", "localhost@x"]
+)
+def test_an_open_loopback_needs_a_loopback_name_or_a_key(opened: Service, host: str) -> None:
+    """A page under a name that was made to lead to 127.0.0.1 is of the same origin."""
+    assert_problem(opened.http.get("/v1/languages", headers={"Host": host}), 401, "missing_api_key")
+    assert opened.admin.get("/v1/languages", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8321", "127.0.0.1:1", "[::1]", "[::1]:8321"])
+def test_every_name_of_the_loopback_is_open(opened: Service, host: str) -> None:
+    assert opened.http.get("/v1/languages", headers={"Host": host}).status_code == 200
 
 
 def start(home: Path, **variables: str) -> subprocess.CompletedProcess[str]:

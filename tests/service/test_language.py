@@ -34,6 +34,12 @@ def test_a_text_that_could_be_any_is_read_by_the_shared_version() -> None:
     assert (choice.used, choice.source, choice.warnings) == ("shared", "shared", ())
 
 
+@pytest.mark.parametrize("text", ["12345", "తెలుగు", "zzz", "xylophon quizzed"])
+def test_where_no_language_is_claimed_there_is_no_confidence_in_one(text: str) -> None:
+    choice = choose("auto", text, CAPTIONS, DETECTOR)
+    assert (choice.source, choice.confidence) == ("shared", 0.0)
+
+
 def test_a_tie_is_said() -> None:
     twins = Detector.of({"en": CAPTIONS["en"], "sco": CAPTIONS["en"]})
     assert choose("auto", "the dogs", ["en", "sco"], twins).warnings == ("detection_tie",)

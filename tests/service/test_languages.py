@@ -1,5 +1,6 @@
 """Teaching languages over HTTP: rows E1 to E16 of reliability.md section 4.5, as far as no worker is needed."""
 
+import hashlib
 import json
 import threading
 import time
@@ -12,6 +13,7 @@ import httpx
 import pytest
 from httpx_sse import connect_sse
 
+from model import storage
 from service.schemas import TeachingSettings
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, learn, running
 
@@ -207,7 +209,6 @@ def test_archives_are_not_taken(service: Service, head: bytes) -> None:  # E16; 
         {"dry_run": "maybe"},
         {"colour": "red"},
         {"tag": "en_US"},
-        {"tag": "en"},
         {"headers": {"Idempotency-Key": "x" * 256}},
     ],
 )
@@ -216,6 +217,18 @@ def test_fields_of_another_shape_are_refused(service: Service, more: dict[str, A
         answer = teach(service, **more)
     assert answer.status_code in {400, 422}
     assert answer.json()["code"] in {"invalid_request", "malformed_json", "language_tag_invalid"}
+
+
+@pytest.mark.parametrize("tag", ["en", "EN", "eng"])
+def test_english_is_the_base_and_is_not_taught(service: Service, tag: str) -> None:
+    with assert_state_unchanged(service):
+        body = assert_problem(teach(service, tag=tag), 422, "invalid_request")
+    assert body["detail"] == "English is the base"
+
+
+def test_a_faulty_setting_is_told_where(service: Service) -> None:
+    body = assert_problem(teach(service, settings='{"epochs": -1}'), 422, "invalid_request")
+    assert [place["location"] for place in body["errors"]] == ["body.settings.epochs"]
 
 
 def test_a_form_without_its_parts_is_refused(service: Service) -> None:
@@ -251,8 +264,35 @@ def test_versions_are_listed_newest_first_and_page_by_page(service: Service) -> 
     second = service.admin.get("/v1/versions", params={"limit": 1, "cursor": first["next_cursor"]}).json()
     assert [first["items"][0]["number"], second["items"][0]["number"]] == [1, 0]
     assert second["next_cursor"] is None
+    assert second["items"][0]["report"]["t2i"]["R@1"] is None
     detail = service.admin.get("/v1/versions/1").json()
     assert (detail["parent"], detail["language"], detail["manifest"]) == (0, "de", None)
+
+
+def test_every_language_has_the_whole_report_measured_or_not(service: Service) -> None:
+    unknown = {"R@1": None, "R@5": None, "R@10": None}
+    english, german = sorted(service.admin.get("/v1/languages").json()["items"], key=lambda item: item["version"])
+    assert english["report"] == {"t2i": unknown, "i2t": unknown, "pairs": 0}
+    assert german["report"] == {"t2i": unknown, "i2t": unknown, "pairs": 1}
+
+
+def test_a_version_tells_what_was_measured_and_the_digests_of_its_files(fresh: Service) -> None:
+    found = {"R@1": 0.25, "R@5": 0.5, "R@10": 1.0}
+    report = {"t2i": found, "i2t": found, "pairs": 8, "shared": {"moved": True}}
+    version = learn(fresh.context.registry, "cy", report=report)
+    folder = fresh.home / str(version.folder)
+    folder.mkdir(parents=True)
+    (folder / "rows.safetensors").write_bytes(b"rows")
+    storage.write_manifest(folder, {})
+    detail = fresh.admin.get(f"/v1/versions/{version.number}").json()
+    assert detail["metrics"] == detail["report"] == report
+    assert detail["digests"] == {"rows.safetensors": hashlib.sha256(b"rows").hexdigest()}
+
+
+def test_the_base_tells_the_fingerprints_of_its_towers(service: Service) -> None:
+    encoder = service.context.encoder
+    digests = service.admin.get("/v1/versions/0").json()["digests"]
+    assert digests == {"image": encoder.image_fingerprint, "text": encoder.text_fingerprint}
 
 
 def test_the_events_of_an_expansion_follow_it_to_its_end(fresh: Service) -> None:

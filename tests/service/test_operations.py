@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 from model.errors import VersionCorrupt
+from model.registry import open_registry
 from tests.doubles import WeightlessEncoder, WeightlessTexts
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, running, wait_until
 
@@ -142,6 +144,64 @@ def test_an_open_service_on_a_public_address_does_not_start(tmp_path: Path) -> N
     ended = start(tmp_path, OPEN="1", HOST="0.0.0.0")
     assert ended.returncode == 78
     assert "PICTOGLOT_OPEN" in ended.stderr
+
+
+WEIGHTLESS = (
+    "import sys; from service import app, serve; from tests.doubles import WeightlessEncoder;"
+    "app.open_encoder = lambda settings: WeightlessEncoder(); sys.exit(serve.main())"
+)
+
+
+def weightless(home: Path, **variables: str) -> "subprocess.Popen[str]":
+    """A service over the weightless encoder, as a process."""
+    names = {f"PICTOGLOT_{name}": value for name, value in {"HOME": str(home), "PORT": "0", **variables}.items()}
+    return subprocess.Popen(
+        [sys.executable, "-c", WEIGHTLESS],
+        env=clean_environment() | names,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_taken_port_is_said_in_one_sentence_and_no_key_is_shown(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ended = weightless(tmp_path, PORT=str(port))
+        output, errors = ended.communicate(timeout=60)
+    assert (ended.returncode, output) == (1, "")
+    assert (
+        errors
+        == f"PICTOGLOT_HOST and PICTOGLOT_PORT: 127.0.0.1:{port} cannot be listened on: Address already in use.\n"
+    )
+
+
+def test_a_registry_of_another_base_is_said_in_one_sentence(tmp_path: Path) -> None:
+    registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
+    registry.initialise("another base", {})
+    registry.close()
+    ended = weightless(tmp_path)
+    output, errors = ended.communicate(timeout=60)
+    assert (ended.returncode, output) == (1, "")
+    assert len(errors.splitlines()) == 1
+    assert "another base" in errors
+    assert not errors.endswith("..\n")
+
+
+def test_a_service_on_a_free_port_says_which_and_two_signals_stop_it_silently(tmp_path: Path) -> None:
+    server = weightless(tmp_path, LOG_LEVEL="warning")
+    try:
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[-1]
+        with httpx.Client(base_url=address) as client:
+            wait_until(lambda: answers(client, "/readyz") == 200, seconds=60)
+        for sent in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, and what the parent says to its children then
+            server.send_signal(sent)
+            time.sleep(0.1)
+        _, errors = server.communicate(timeout=20)
+        assert (server.returncode, errors) == (0, "")
+    finally:
+        server.kill()
 
 
 def test_a_stop_answers_what_runs_and_exits_with_zero(tmp_path: Path) -> None:  # S7
