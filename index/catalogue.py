@@ -1,5 +1,7 @@
-"""Which generations exist, as rows of the registry: registered, found again, retired. Opens and writes no vectors."""
+"""Which generations exist, as rows of the registry: registered, found, retired, swept. Opens and writes no vectors."""
 
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,10 +9,13 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from index import generation
+from index.gallery import FOLDER as PICTURES
 from index.generation import Identity, Written
 from model import storage
 from model.registry import Registry
 from model.registry.tables import GenerationRow
+
+_LEFT_OVER = 3_600.0  # seconds after which no process is still at work on what has no final name or no row
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,18 @@ class Catalogue:
             storage.remove(generation.path(self._root, id))
         return len(doomed)
 
+    def sweep(self) -> int:
+        """Remove what crashes left behind for an hour; returns how many files and folders.
+
+        These are generations that were never registered, or retired but not deleted, and whatever has a temporary name
+        beside them or among the pictures.
+        """
+        with self._registry.begin() as session:  # nobody registers one meanwhile
+            kept = set(session.scalars(select(GenerationRow.id)))
+            generations = [path for path in (self._root / generation.FOLDER).glob("*") if path.name not in kept]
+            pictures = (self._root / PICTURES).rglob(f"{storage.TEMPORARY}*")
+            return sum(_swept(path) for path in (*generations, *pictures))
+
 
 def _of(session: Session, identity: Identity) -> list[Registered]:
     query = select(GenerationRow.id, GenerationRow.manifest_sha256, GenerationRow.upto_change).where(
@@ -74,3 +91,14 @@ def _of(session: Session, identity: Identity) -> list[Registered]:
     )
     newest = query.order_by(GenerationRow.upto_change.desc(), GenerationRow.created_at.desc(), GenerationRow.id)
     return [Registered(*row) for row in session.execute(newest)]
+
+
+def _swept(path: Path) -> bool:
+    with suppress(FileNotFoundError):  # its writer has just finished, or another process sweeps as well
+        if time.time() - path.stat().st_mtime > _LEFT_OVER:
+            if path.is_dir():
+                storage.remove(path)
+            else:
+                path.unlink()
+            return True
+    return False

@@ -125,18 +125,12 @@ class CaptionSource:
 def expansions_of(registry: Registry, language: str, version: int) -> frozenset[str]:
     """The expansions whose captions a version of a language shows.
 
-    Its own and those of the language's earlier versions, except the ones rolled back before this version was first
-    served: captions that were taken back do not return with the next lesson.
+    Its own, and those of the language's earlier versions that were served and not taken back when this one was first
+    served: neither captions that were taken back nor those of a cancelled lesson come with the next one.
     """
-    withdrawn: set[int] = set()
-    for release in reversed(registry.releases.list()):  # oldest first
-        if release.languages.get(language) == version:
-            break
-        if release.change.get("kind") == "rollback" and release.change.get("language") == language:
-            withdrawn.add(int(release.change["from_version"]))
-    history = [made for made in registry.versions.of(language) if made.number <= version]
-    shown = [made for made in history if made.number == version or made.number not in withdrawn]
-    return frozenset(made.expansion for made in shown if made.expansion is not None)
+    shown = registry.releases.history(language, version)
+    made = [made.expansion for made in registry.versions.of(language) if made.number in shown]
+    return frozenset(expansion for expansion in made if expansion is not None)
 
 
 def caught_up(

@@ -87,6 +87,7 @@ class SnapshotHolder:
             if snapshot.degraded:
                 self._compactor.submit(self._compact_quietly, at=0)  # so that the next start finds whole generations
             self._compactor.submit(self._gallery.sweep)
+            self._compactor.submit(self._opener.catalogue.sweep)
             return True
         return False
 

@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from model.errors import AliasMoved, ExpansionCancelled, RegistryUnavailable, ReleaseNotFound
 from model.registry.database import Database
 from model.registry.leases import held
-from model.registry.rollback import RollbackPlan, plan
-from model.registry.tables import SERVING, AliasRow, ReleaseRow, VersionRow
+from model.registry.rollback import RollbackPlan, history, plan, stands
+from model.registry.tables import SERVING, AliasRow, ExpansionRow, ReleaseRow, VersionRow
 from model.registry.versions import BASE, BASE_LANGUAGE, find, lineage
 
 
@@ -53,6 +53,14 @@ class Releases:
         with self._database.read() as session:
             return [_release(row) for row in session.scalars(query)]
 
+    def history(self, language: str, version: int) -> tuple[int, ...]:
+        """The language's versions served and not taken back when `version` was first served, oldest first, it last.
+
+        Of a version that was never served: those that stand now, and itself.
+        """
+        with self._database.read() as session:
+            return history(session, serving(session), language, version)
+
     def publish(
         self, *, expected: int, shared: int, languages: dict[str, int], actor: str, reason: str, change: dict[str, Any]
     ) -> Release:
@@ -69,7 +77,8 @@ class Releases:
         """Serve a version that the expansion made; again gives the same release. LeaseLost, ExpansionCancelled.
 
         With `route`, by default unless it is a rebuild, its language moves to it. With `move_shared`, `shared` moves to
-        it if it continues the shared chain as that is now: not when its parent was withdrawn meanwhile.
+        it if it continues the shared chain as that is now: not when its parent was withdrawn meanwhile, nor when
+        anything that a rebuild replayed was.
         """
         with self._database.begin() as session:
             holder = held(session, expansion, fence)
@@ -83,7 +92,7 @@ class Releases:
             route = holder.kind == "learn" if route is None else route
             made, before = find(session, version), serving(session)
             languages = before.languages | ({made.language: made.number} if route else {})
-            moves = move_shared and _continues(session, made, before.shared)
+            moves = move_shared and _continues(session, made, before, holder)
             row = ReleaseRow(
                 shared=made.number if moves else before.shared,
                 languages=languages,
@@ -184,10 +193,12 @@ def _expect(number: int, expected: int) -> None:
         raise AliasMoved(f"Release {number} is serving, not {expected}.", release=number)
 
 
-def _continues(session: Session, version: VersionRow, shared: int) -> bool:
-    """Whether everything between the version and `shared` was made by the version's own expansion."""
-    older = (row.number for row in lineage(session, version.number) if row.expansion != version.expansion)
-    return next(older, None) == shared
+def _continues(session: Session, version: VersionRow, before: ReleaseRow, maker: ExpansionRow) -> bool:
+    """Whether all between the version and the shared one was made by its expansion, from what was not taken back."""
+    chain = lineage(session, version.number)
+    older = (row.number for row in chain if row.expansion != maker.id)
+    replayed = {row.language for row in chain if row.expansion == maker.id} if maker.kind == "rebuild" else set()
+    return next(older, None) == before.shared and stands(session, before, maker.language, replayed)
 
 
 def _find(session: Session, number: int) -> ReleaseRow:

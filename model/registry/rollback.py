@@ -1,13 +1,14 @@
 """What rolling back a language means, told by the history of releases and the lineage of versions. Writes nothing."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from model.errors import LanguageNotFound, RollbackNotPossible
+from model.errors import ExpansionInProgress, LanguageNotFound, RollbackNotPossible
 from model.registry.expansions import refuse_active
-from model.registry.tables import ReleaseRow
+from model.registry.tables import QUEUED, RUNNING, ExpansionRow, ReleaseRow
 from model.registry.versions import BASE_LANGUAGE, lineage
 
 
@@ -29,13 +30,14 @@ class RollbackPlan:
 
 
 def plan(session: Session, serving: ReleaseRow, tag: str) -> RollbackPlan:
-    """LanguageNotFound, RollbackNotPossible for the base's language, ExpansionInProgress for this one's own."""
+    """LanguageNotFound, RollbackNotPossible for the base's language, ExpansionInProgress while one teaches this one."""
     if tag == BASE_LANGUAGE:
         raise RollbackNotPossible
     if tag not in serving.languages:
         raise LanguageNotFound(f"Learned are {', '.join(sorted(serving.languages))}.")
     refuse_active(session, tag)
-    *older, current = _history(session, serving, tag)
+    _refuse_replayed(session, tag)
+    *older, current = _histories(session, tag)[serving.number]
     previous = older[-1] if older else None
     others = sorted(set(serving.languages) - {tag})
 
@@ -56,19 +58,57 @@ def plan(session: Session, serving: ReleaseRow, tag: str) -> RollbackPlan:
     )
 
 
-def _history(session: Session, serving: ReleaseRow, tag: str) -> tuple[int, ...]:
-    """The versions of the language that were served and not taken back since, oldest first; the last is current.
+def history(session: Session, serving: ReleaseRow, tag: str, version: int) -> tuple[int, ...]:
+    """The language's versions that `version` builds upon, oldest first, and itself at the end.
+
+    They had been served, and not taken back, when it was first served; of one never served, as things stand now.
+    """
+    at = _histories(session, tag)
+    served = (versions for versions in at.values() if versions[-1:] == (version,))
+    return next(served, _followed(at[serving.number], version))
+
+
+def stands(session: Session, serving: ReleaseRow, rolled_back: str, replayed: Iterable[str]) -> bool:
+    """Whether nothing that the rebuild after a rollback may have replayed was taken back since that rollback.
+
+    A rebuild takes for each language the version that serves when it begins, so none that served since may be gone.
+    """
+    columns = select(ReleaseRow.languages, ReleaseRow.change).order_by(ReleaseRow.number.desc())
+    since: list[dict[str, int]] = []
+    for languages, change in session.execute(columns):
+        since.append(languages)
+        if (change.get("kind"), change.get("language")) == ("rollback", rolled_back):
+            break
+    return all(
+        {languages.get(tag) for languages in since} <= set(_histories(session, tag)[serving.number]) for tag in replayed
+    )
+
+
+def _refuse_replayed(session: Session, tag: str) -> None:
+    """ExpansionInProgress, with its id, when a queued or running rebuild teaches the language to the shared table."""
+    active = ExpansionRow.state.in_((QUEUED, RUNNING))
+    for row in session.scalars(select(ExpansionRow).where(ExpansionRow.kind == "rebuild", active)):
+        if tag in row.settings.get("replay", ()):
+            raise ExpansionInProgress(f"Expansion {row.id} replays this language and is {row.state}.", expansion=row.id)
+
+
+def _histories(session: Session, tag: str) -> dict[int, tuple[int, ...]]:
+    """At each release, the first one first, the language's versions served and not taken back since; the last serves.
 
     A release that names an older version takes back the newer ones. Restoring a release restores its history with it.
     """
     columns = (ReleaseRow.number, ReleaseRow.languages, ReleaseRow.change)
     at: dict[int, tuple[int, ...]] = {}
-    history: tuple[int, ...] = ()
+    versions: tuple[int, ...] = ()
     for number, languages, change in session.execute(select(*columns).order_by(ReleaseRow.number)):
         version = languages.get(tag)
         if change.get("restored") in at:
-            history = at[change["restored"]]
+            versions = at[change["restored"]]
         else:
-            history = () if version is None else (*(old for old in history if old < version), version)
-        at[number] = history
-    return at[serving.number]
+            versions = () if version is None else _followed(versions, version)
+        at[number] = versions
+    return at
+
+
+def _followed(versions: tuple[int, ...], version: int) -> tuple[int, ...]:
+    return (*(old for old in versions if old < version), version)

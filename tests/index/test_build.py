@@ -155,6 +155,48 @@ def test_a_version_shows_its_languages_captions_up_to_it_without_those_taken_bac
     assert expansions_of(world.registry, "cy", 3) == {made[1], made[3]}
 
 
+def test_captions_that_a_restored_release_took_back_do_not_come_with_the_next_lesson(world: World) -> None:
+    world.put("a", 1)
+    world.teach("cy", {"a": "un"})
+    world.registry.releases.restore(1, expected=2, actor="test", reason="")
+    holder = world.started()
+    world.teach("cy", {"a": "dau"})
+    holder.refresh()
+    assert holder.current.captions_of("a") == {"cy": ["dau"]}
+
+
+def test_captions_that_a_restored_release_brought_back_stay_in_the_next_version(world: World) -> None:
+    world.put("a", 1)
+    world.teach("cy", {"a": "un"})
+    world.registry.releases.roll_back("cy", actor="test", reason="")
+    world.registry.releases.restore(2, expected=3, actor="test", reason="")
+    holder = world.started()
+    world.teach("cy", {"a": "dau"})
+    holder.refresh()
+    assert holder.current.captions_of("a") == {"cy": ["dau", "un"]}
+
+
+def test_captions_of_an_expansion_that_was_cancelled_before_it_served_are_never_shown(world: World) -> None:
+    world.put("a", 1)
+    lease, _ = world.lesson("cy", {"a": "un"})
+    world.registry.expansions.cancelled(lease)
+    world.teach("cy", {"a": "dau"})
+    assert world.started().current.captions_of("a") == {"cy": ["dau"]}
+
+
+def test_before_and_after_its_promotion_a_version_shows_the_same_captions(world: World) -> None:
+    world.teach("cy")
+    _, version = world.lesson("cy")
+    made = {made.expansion for made in world.registry.versions.of("cy")}
+    assert expansions_of(world.registry, "cy", version.number) == made
+    routed = {"cy": version.number}
+    for expected, languages in ((2, routed), (3, {}), (4, routed)):  # only the first time it serves counts
+        world.registry.releases.publish(
+            expected=expected, shared=1, languages=languages, actor="test", reason="", change={"kind": "test"}
+        )
+        assert expansions_of(world.registry, "cy", version.number) == made
+
+
 def test_build_captions_is_the_name_the_worker_calls(world: World) -> None:
     world.put("a", 1, {"cy": ["ci"]})
     view = WeightlessView(0)

@@ -12,13 +12,19 @@ T = TypeVar("T")
 
 
 def submit(
-    registry: Registry, language: str, *, kind: str = "learn", key: str | None = None, body: str = "b"
+    registry: Registry,
+    language: str,
+    *,
+    kind: str = "learn",
+    key: str | None = None,
+    body: str = "b",
+    replay: Sequence[str] = (),
 ) -> Expansion:
     """Queue one expansion."""
     expansion, _ = registry.expansions.submit(
         kind="learn" if kind == "learn" else "rebuild",
         language=language,
-        settings={"epochs": 1},
+        settings={"replay": list(replay)} if replay else {"epochs": 1},
         dataset_path="uploads/d.jsonl",
         dataset_sha256="d" * 64,
         dataset_bytes=10,
@@ -29,9 +35,9 @@ def submit(
     return expansion
 
 
-def begin(registry: Registry, language: str, *, kind: str = "learn") -> Lease:
+def begin(registry: Registry, language: str, *, kind: str = "learn", replay: Sequence[str] = ()) -> Lease:
     """Queue an expansion and take its lease."""
-    lease = registry.expansions.lease(submit(registry, language, kind=kind).id, "worker")
+    lease = registry.expansions.lease(submit(registry, language, kind=kind, replay=replay).id, "worker")
     assert lease is not None
     return lease
 

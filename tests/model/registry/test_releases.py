@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from model.errors import AliasMoved, ExpansionCancelled, ReleaseNotFound, VersionNotFound
-from model.registry import Registry, Release
+from model.registry import Lease, Registry, Release, Version
 from tests.model.registry.steps import begin, promote, race, teach, write
 
 
@@ -104,6 +104,37 @@ def test_a_rebuild_moves_shared_over_all_its_versions_and_routes_nothing(registr
     last = write(registry, lease, "c", write(registry, lease, "b", 0).number)
     release = promote(registry, lease, last)
     assert (release.shared, release.languages) == (5, {"en": 0, "b": 2, "c": 3})
+
+
+def rebuilding(registry: Registry) -> tuple[Lease, Version]:
+    """A rebuild that has replayed `b` (version 3, an older one is 2) after `a` was rolled back."""
+    for tag, shared in (("a", True), ("b", False), ("b", True)):
+        teach(registry, tag, shared=shared)  # b: releases 3 and 4
+    plan = registry.releases.roll_back("a", actor="t", reason="")[1]  # release 5
+    assert (plan.shared_version, plan.replay) == (0, ["b"])
+    lease = begin(registry, "a", kind="rebuild", replay=plan.replay)
+    return lease, write(registry, lease, "b", 0)
+
+
+def test_a_rebuild_leaves_shared_when_a_language_it_replayed_is_no_longer_served(registry: Registry) -> None:
+    lease, rebuilt = rebuilding(registry)
+    registry.releases.restore(1, expected=5, actor="t", reason="")  # shared is 0 there as well
+    release = promote(registry, lease, rebuilt)
+    assert (release.shared, release.languages) == (0, {"en": 0})
+
+
+def test_a_rebuild_leaves_shared_when_a_version_it_replayed_gave_way_to_an_older_one(registry: Registry) -> None:
+    lease, rebuilt = rebuilding(registry)
+    registry.releases.publish(expected=5, shared=0, languages={"b": 2}, actor="t", reason="", change={})
+    release = promote(registry, lease, rebuilt)
+    assert (release.shared, release.languages) == (0, {"en": 0, "b": 2})
+
+
+def test_a_rebuild_moves_shared_when_a_language_was_taught_further_meanwhile(registry: Registry) -> None:
+    lease, rebuilt = rebuilding(registry)
+    newer = teach(registry, "b", shared=False)
+    release = promote(registry, lease, rebuilt)
+    assert (release.shared, release.languages["b"]) == (rebuilt.number, newer)
 
 
 def test_a_cancelled_expansion_is_not_promoted(registry: Registry) -> None:

@@ -137,6 +137,19 @@ def test_a_language_in_its_own_expansion_is_not_rolled_back_but_others_are(regis
     assert back(registry, "b").from_version == 2
 
 
+def test_a_language_that_a_rebuild_replays_is_not_rolled_back_until_that_ends(registry: Registry) -> None:
+    for tag in "abc":
+        teach(registry, tag)
+    replay = back(registry, "a").replay
+    lease = begin(registry, "a", kind="rebuild", replay=replay)
+    for ask in (registry.releases.plan_rollback, partial(registry.releases.roll_back, actor="t", reason="")):
+        with pytest.raises(ExpansionInProgress) as refusal:
+            ask("b")
+        assert refusal.value.extra == {"expansion": lease.expansion}
+    registry.expansions.cancelled(lease)
+    assert back(registry, "b").to_version is None
+
+
 def test_of_racing_rollbacks_of_one_language_one_wins_and_it_goes_back_once(registry: Registry) -> None:
     for _ in range(4):
         teach(registry, "a")
