@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults.redis_server import RedisServer
 from tests.worker.conftest import new_site, site, tiny_base
-from tests.worker.harness import Site, pairs
+from tests.worker.harness import PATIENCE, Site, pairs
 
 __all__ = ["new_site", "site", "tiny_base"]
 
@@ -18,7 +18,7 @@ def undisturbed(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> dic
     site = Site(tmp_path_factory.mktemp("undisturbed") / "home", tiny_base)
     try:
         expansion = site.submit(pairs("cy", picture=True))
-        assert site.attempt(expansion).wait(60) == 0, site.log()
+        assert site.attempt(expansion).wait(PATIENCE) == 0, site.log()
         return site.weights(expansion)
     finally:
         site.close()

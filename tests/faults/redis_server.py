@@ -26,7 +26,7 @@ class RedisServer:
         """Until it answers."""
         command = [*self._command, "--port", str(self._port)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(100):
+        for _ in range(1200):
             with suppress(redis.ConnectionError):
                 self.client.ping()
                 return

@@ -11,7 +11,7 @@ from worker.celery_app import create_app
 from worker.settings import WorkerSettings
 from worker.tasks import HINT
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 NewSite = Callable[..., Site]
 PICTURED = pairs("cy", picture=True)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.harness import Site, assert_once, pairs
+from tests.worker.harness import PATIENCE, Site, assert_once, pairs
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture
@@ -35,6 +35,6 @@ def test_it_waits_for_space_and_goes_on(site: Site, small_disk: Path, undisturbe
     site.wait(expansion, lambda e: e.phase == "paused_storage_full")
     assert child.poll() is None
     ballast.unlink()
-    assert child.wait(60) == 0
+    assert child.wait(PATIENCE) == 0
     assert_once(site, site.registry.expansions.get(expansion))
     assert site.weights(expansion) == undisturbed

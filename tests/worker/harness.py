@@ -31,6 +31,7 @@ TOY = {  # invented words, one a letter-swap of the other, so that two languages
 }
 PICTURES = 120
 QUICK = {"epochs": 4, "batch_size": 16, "vocabulary": 300, "checkpoint_every": 5}
+PATIENCE = 180  # seconds: a loaded machine may be many times slower, and only a failure waits for it
 FINISHED = ("succeeded", "failed", "cancelled")
 
 
@@ -76,7 +77,7 @@ class Site:
             "BROKER_URL": self.broker,
             "MIN_RECALL": "0",
             "FORGETTING_BUDGET": "1",
-            "LEASE_SECONDS": "2",
+            "LEASE_SECONDS": "5",  # a loaded machine must not lose it
             "HEARTBEAT_SECONDS": "0.3",
             "RELAY_SECONDS": "0.3",
             **self.settings,
@@ -106,7 +107,7 @@ class Site:
         )
         return expansion.id
 
-    def wait(self, expansion: str, until: Callable[[Expansion], bool], seconds: float = 60) -> Expansion:
+    def wait(self, expansion: str, until: Callable[[Expansion], bool], seconds: float = PATIENCE) -> Expansion:
         """The expansion as soon as it is as wanted; fails with the workers' log when it does not become so."""
         deadline = time.monotonic() + seconds
         while not until(found := self.registry.expansions.get(expansion)):
@@ -114,7 +115,7 @@ class Site:
             time.sleep(0.05)
         return found
 
-    def finish(self, expansion: str, seconds: float = 60) -> Expansion:
+    def finish(self, expansion: str, seconds: float = PATIENCE) -> Expansion:
         """The expansion when it has ended, however."""
         return self.wait(expansion, lambda e: e.state in FINISHED, seconds)
 

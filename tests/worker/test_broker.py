@@ -27,7 +27,7 @@ def queue(folder: Path, transport: Any = Transport) -> Iterator[Any]:
 
 
 def take(simple: Any) -> Any:
-    message = simple.get(timeout=2)
+    message = simple.get(timeout=60)
     message.ack()
     return message.payload
 

@@ -14,10 +14,9 @@ from tests.worker.harness import Site, pairs
 from worker.lease import CANCEL_SECONDS, STOP_SECONDS, Attempts, _Attempt
 from worker.settings import WorkerSettings
 
-LINGERS = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(1)"
 DEAF = (
     "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
-    "pathlib.Path(sys.argv[1]).touch(); time.sleep(600)"
+    "pathlib.Path(sys.argv[1]).touch(); time.sleep(float(sys.argv[2]))"
 )
 
 
@@ -35,10 +34,10 @@ def attempt(site: Site, lease: Lease) -> Iterator[_Attempt]:
     attempts.registry.close()
 
 
-def child(code: str, tmp_path: Path) -> subprocess.Popen[bytes]:
-    """A process that runs `code`, as soon as it does."""
+def child(tmp_path: Path, seconds: float) -> subprocess.Popen[bytes]:
+    """A process that does not listen and exits with 0 after `seconds`."""
     ready = tmp_path / "ready"
-    process = subprocess.Popen([sys.executable, "-c", code, str(ready)])
+    process = subprocess.Popen([sys.executable, "-c", DEAF, str(ready), str(seconds)])
     while not ready.exists():
         assert process.poll() is None
         time.sleep(0.01)
@@ -49,20 +48,20 @@ def test_a_child_that_has_finished_exits_by_itself(
     site: Site, attempt: _Attempt, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.registry.expansions.succeed(attempt.lease, 1, 2, {})
-    assert attempt._watch(child(LINGERS, tmp_path)) == 0
+    assert attempt._watch(child(tmp_path, 1)) == 0
     assert caplog.records == []
 
 
 def test_a_child_that_was_overtaken_is_ended(site: Site, attempt: _Attempt, tmp_path: Path) -> None:
     site.abandon(attempt.lease.expansion)
     assert site.registry.expansions.lease(attempt.lease.expansion, "test:2", 600) is not None
-    assert attempt._watch(child(DEAF, tmp_path)) == -signal.SIGKILL
+    assert attempt._watch(child(tmp_path, 20)) == -signal.SIGKILL
 
 
 def test_a_cancelled_child_that_does_not_listen_is_ended_within_ten_seconds(
     site: Site, attempt: _Attempt, tmp_path: Path
 ) -> None:
-    deaf = child(DEAF, tmp_path)
+    deaf = child(tmp_path, 600)
     site.registry.expansions.cancel(attempt.lease.expansion)
     began = time.monotonic()
     assert attempt._watch(deaf) == -signal.SIGKILL

@@ -1,8 +1,7 @@
 """What an expansion does from its first phase to its last, in this process: reports, gate, shared table, rebuild."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from threading import Event
 from typing import Any
 
@@ -23,7 +22,9 @@ from model.errors import (
 from model.registry import Expansion
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, pairs
+from worker.evaluate import candidates, held_out, score
 from worker.phases import run
+from worker.prepare import open_classroom, prepare
 from worker.settings import WorkerSettings
 from worker.work import Stopped, Work
 
@@ -214,39 +215,31 @@ def test_a_registry_away_while_progress_is_told_stops_nothing(site: Site, error:
     assert site.registry.expansions.get(work.expansion.id).state == "succeeded"
 
 
-class StopsAt(Work):
-    """Asked to stop at the border of a phase, or as soon as it is in it."""
-
-    at, within = "", False
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        if name == self.at and not self.within:
-            self._stop.set()
-        with super().phase(name):
-            if name == self.at:
-                self._stop.set()
-            yield
-
-
-def stops_at(site: Site, expansion: str, phase: str, *, within: bool = False) -> StopsAt:
-    work = work_on(site, expansion)
-    stopping = StopsAt(work.settings, site.registry, work.lease, Event())
-    stopping.at, stopping.within = phase, within
-    return stopping
-
-
 def test_a_stop_is_heard_while_texts_are_scored(site: Site) -> None:
-    work = stops_at(site, site.submit(pairs("cy")), "evaluate", within=True)
+    work = work_on(site, site.submit(pairs("cy", picture=True)))
+    room = open_classroom(work)
+    lesson = prepare(work, room, work.expansion)
+    validation = held_out(lesson)
+    among = candidates(work, room, lesson, validation)
+    work._stop.set()
     with pytest.raises(Stopped):
-        run(work)
-    assert not (work.folder / "evaluation").exists()
+        score(work, room, room.view, validation, among)
+
+
+class StopsWithVersion(Work):
+    """Asked to stop as soon as its version is on disk."""
+
+    def saved(self) -> None:
+        super().saved()
+        if (self.settings.home / "versions" / self.expansion.id).exists():
+            self._stop.set()
 
 
 def test_a_version_damaged_between_attempts_is_not_served(site: Site) -> None:
     expansion = site.submit(pairs("cy", picture=True))
+    work = work_on(site, expansion)
     with pytest.raises(Stopped):
-        run(stops_at(site, expansion, "encode"))
+        run(StopsWithVersion(work.settings, site.registry, work.lease, Event()))
     site.abandon(expansion)
     rows = site.home / "versions" / expansion / "rows.safetensors"
     data = bytearray(rows.read_bytes())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from kombu import serialization
 
-from tests.worker.harness import Site, pairs
+from tests.worker.harness import PATIENCE, Site, pairs
 from worker.celery_app import create_app
 from worker.lease import Attempts
 from worker.relay import sweep
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=60, env=environment
+        [sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE, env=environment
     )
 
 
