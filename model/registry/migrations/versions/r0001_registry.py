@@ -10,6 +10,13 @@ _ACTIVE = sa.text("state IN ('queued', 'running')")
 
 def upgrade() -> None:
     """Forward only: what went before is in a backup."""
+    _keys_and_expansions()
+    _pictures()
+    _captions_and_versions()
+    _releases_and_the_rest()
+
+
+def _keys_and_expansions() -> None:
     op.create_table(
         "api_keys",
         sa.Column("id", sa.String(), nullable=False),
@@ -64,6 +71,9 @@ def upgrade() -> None:
         sqlite_where=_ACTIVE,
         postgresql_where=_ACTIVE,
     )
+
+
+def _pictures() -> None:
     op.create_table(
         "gallery_changes",
         sa.Column("change", sa.Integer(), nullable=False),
@@ -104,6 +114,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_pictures"),
     )
     op.create_index("ix_pictures_content_sha256", "pictures", ["content_sha256"], unique=False)
+
+
+def _captions_and_versions() -> None:
     op.create_table(
         "captions",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -149,6 +162,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("expansion", "language", name="uq_versions_expansion_language"),
     )
     op.create_index("ix_versions_language", "versions", ["language"], unique=False)
+
+
+def _releases_and_the_rest() -> None:
     op.create_table(
         "caption_vectors",
         sa.Column("caption_id", sa.Integer(), nullable=False),
