@@ -8,7 +8,7 @@ from torch import Tensor
 
 from demo.emojis import Emoji
 from demo.scenes import combination, is_held_out, joined, places
-from demo.synthesis import Layout, compose
+from demo.synthesis import CANVAS, Layout, compose
 
 _COUNTS, _COUNT_WEIGHTS = (1, 2, 3), (40, 38, 22)  # objects a picture
 _KEYWORD_SHARE = 0.25  # captions that call one object by a keyword
@@ -42,14 +42,17 @@ class Batches:
                 uses[keyword] = uses.get(keyword, 0) + 1
         self._keywords = [[k for k in each.keywords if uses[k] <= _RARE] for each in emojis]
 
-    def draw(self, step: int, size: int, wildness: float = 1.0) -> Batch:
-        """The examples of one step, no scene a held-out combination; `wildness` as `synthesis.compose` has it."""
+    def draw(self, step: int, size: int, wildness: float | None = 1.0) -> Batch:
+        """The examples of one step, no scene a held-out combination.
+
+        `wildness` is as `synthesis.compose` has it; None leaves the pictures out.
+        """
         random = Random(f"{self._seed} {step}")
         scenes = [self._objects(pool, random) for pool in [self._pool(random)] for _ in range(size)]
         objects = [tuple(self._emojis[i] for i in scene) for scene in scenes]
         assert not any(len(shown) > 1 and is_held_out(shown) for shown in objects)
         captions = [self._caption(objects, random) for objects in scenes]
-        pictures = self._pictures(scenes, wildness, random)
+        pictures = torch.empty(0, 3, CANVAS, CANVAS) if wildness is None else self._pictures(scenes, wildness, random)
         return Batch(
             pictures,
             objects,

@@ -17,11 +17,11 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from demo.base_learner import BUNDLE, NAME
 from demo.drawings import cut_out
 from demo.emojis import Emoji, catalogue
 from demo.gallery import Outline, draw, outlines
 from demo.scenes import combination, is_held_out, scene_emojis
-from demo.train_base import BUNDLE, NAME
 from model.evaluation import Recalls, recalls
 
 _CHUNK = 256  # pictures or texts encoded at a time

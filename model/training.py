@@ -21,6 +21,7 @@ from model import checkpoint, detection, teir, tokenizer
 from model.base import BOT, EOT
 from model.encoder import Encoder
 from model.errors import TrainingDiverged
+from model.method import TEIR, Method
 from model.objectives import CrossLingual, CrossModal
 from model.table import NO_ROW, TokenRows, View, pad
 from model.tokenizer import Tokenizer
@@ -92,6 +93,7 @@ def learn(
     folder: Path,
     settings: LearnSettings,
     on_step: Callable[[Progress], bool],
+    method: Method = TEIR,
 ) -> Learned:
     """Teach one language; resumes from the newest checkpoint under `folder`, bit for bit as if never interrupted.
 
@@ -99,25 +101,20 @@ def learn(
     `TrainingDiverged` when the loss is not finite, `CheckpointMismatch` when the inputs changed since the last attempt.
     """
     grown = tokenizer.train(parent.tokenizer, corpus.captions, settings.vocabulary)
-    tokens = [ids[: parent.context_length - 2] for ids in grown.encode(corpus.captions)]
-    used = np.unique(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in tokens]))
-    ids = np.append(used, [BOT, EOT])  # both frozen, but their gradient counts in the clip norm
-    place = np.full(grown.size, NO_ROW, dtype=np.int32)
-    place[ids] = np.arange(len(ids))
-    sequences = [place[[BOT, *line, EOT]] for line in tokens]
+    used, sequences = _sequences(grown, corpus.captions, parent.context_length)
 
     device = encoder.base.device
-    rows = nn.Parameter(_start_rows(encoder, parent, used, settings.seed).to(device))  # (used + 2, width)
-    scale = torch.cat([teir.row_scale(parent.frequency(used, corpus.language)), torch.zeros(2, 1)]).to(device)
+    rows = nn.Parameter(_start_rows(encoder, parent, used, settings.seed, method).to(device))  # (used + 2, width)
+    scale = method.row_scale(parent.frequency(used, corpus.language)).to(device)
     lingual, modal = CrossLingual(), CrossModal()
     if corpus.english.isnan().all():
         modal.weight = 1.0
-    optimizer = teir.ScaledAdamW(rows, scale, list(modal.to(device).parameters()), decay=settings.weight_decay)
+    others = list(modal.to(device).parameters())
+    optimizer = teir.ScaledAdamW(rows, scale, others, decay=settings.weight_decay, on_step=method.scale == "step")
 
-    batches_an_epoch = math.ceil(len(sequences) / settings.batch_size)
-    steps = batches_an_epoch * settings.epochs_for(len(sequences))
+    steps = math.ceil(len(sequences) / settings.batch_size) * settings.epochs_for(len(sequences))
     every = settings.checkpoint_every or max(20, steps // 10)
-    belongs = _belongs(encoder, corpus, settings, grown)
+    belongs = _belongs(encoder, corpus, settings, grown, method)
     first = _restore(folder, belongs, rows, modal, optimizer.adam)
 
     saved = time.monotonic()
@@ -137,30 +134,66 @@ def learn(
             saved = time.monotonic()
         if stop and step < steps:
             raise Interrupted
+    taught = TokenRows(used, rows.detach()[: len(used)].cpu().clone())
+    if method.dense:
+        taught = _whole_table(encoder, parent, taught, rows.detach()[len(used) :].cpu(), _idle(settings, steps))
     return Learned(
         grown.added[len(parent.tokenizer.added) :],
         grown.words[len(parent.tokenizer.words) :],
-        TokenRows(used, rows.detach()[: len(used)].cpu().clone()),
+        taught,
         grown.sha256,
         detection.count(corpus.captions),
     )
 
 
-def _belongs(encoder: Encoder, corpus: Corpus, settings: LearnSettings, grown: Tokenizer) -> dict[str, str]:
+def _sequences(
+    grown: Tokenizer, captions: Sequence[str], context_length: int
+) -> tuple[NDArray[np.int64], list[NDArray[np.int32]]]:
+    """The token ids of the corpus, ascending; and each caption as places among these and the two specials behind."""
+    tokens = [ids[: context_length - 2] for ids in grown.encode(captions)]
+    used = np.unique(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in tokens]))
+    ids = np.append(used, [BOT, EOT])  # frozen or not, their gradient counts in the clip norm
+    place = np.full(grown.size, NO_ROW, dtype=np.int32)
+    place[ids] = np.arange(len(ids))
+    return used, [place[[BOT, *line, EOT]] for line in tokens]
+
+
+def _idle(settings: LearnSettings, steps: int) -> float:
+    """What is left of a row without a gradient after all steps of plain AdamW: the product of its decays."""
+    rates = (settings.learning_rate * _rate(step, steps, settings) for step in range(1, steps + 1))
+    return math.prod(1 - rate * settings.weight_decay for rate in rates)
+
+
+def _whole_table(encoder: Encoder, parent: View, taught: TokenRows, specials: Tensor, left: float) -> TokenRows:
+    """All rows after plain AdamW over the whole table: the corpus's, the specials', and idle ones decayed to `left`."""
+    ids = np.union1d(np.flatnonzero(parent.physical != NO_ROW), taught.ids).astype(np.int64)
+    held = ids < len(parent.physical)
+    held[held] = parent.physical[ids[held]] != NO_ROW
+    rows = torch.empty((len(ids), taught.rows.shape[1]))
+    rows[torch.from_numpy(held)] = left * encoder.table.rows[torch.from_numpy(parent.physical[ids[held]]).long()].cpu()
+    rows[torch.from_numpy(np.searchsorted(ids, taught.ids))] = taught.rows
+    rows[torch.from_numpy(np.searchsorted(ids, [BOT, EOT]))] = specials
+    return TokenRows(ids, rows)
+
+
+def _belongs(
+    encoder: Encoder, corpus: Corpus, settings: LearnSettings, grown: Tokenizer, method: Method
+) -> dict[str, str]:
     """What a checkpoint of this training must have been made from."""
     return {
         "corpus": corpus.sha256(),
         "settings": json.dumps(asdict(settings), sort_keys=True),
+        "method": json.dumps(method.key(), sort_keys=True),
         "tokenizer": grown.sha256,
         "base": encoder.text_fingerprint,
     }
 
 
-def _start_rows(encoder: Encoder, parent: View, used: NDArray[np.int64], seed: int) -> Tensor:
-    """The parent's rows where it has them, TEIR's random ones elsewhere, and the two specials; (used + 2, width)."""
+def _start_rows(encoder: Encoder, parent: View, used: NDArray[np.int64], seed: int, method: Method) -> Tensor:
+    """The parent's rows where it has them, the method's new ones elsewhere, and the two specials; (used + 2, width)."""
     table = encoder.table.rows
     existing = table[torch.from_numpy(parent.physical[parent.physical != NO_ROW]).long()]
-    start = teir.new_rows(len(used) + 2, existing, torch.Generator().manual_seed(seed))
+    start = method.new_rows(len(used) + 2, existing, torch.Generator().manual_seed(seed))
     known = np.append(used, [BOT, EOT])
     old = np.flatnonzero(known < len(parent.physical))
     old = old[parent.physical[known[old]] != NO_ROW]

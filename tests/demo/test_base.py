@@ -1,6 +1,7 @@
 """Tests for the bundled base: its files, that open_clip loads it, what it finds, and what it was trained on."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -11,12 +12,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from demo import train_base
+from demo.base_learner import BUNDLE, NAME
 from demo.batches import Batch, Batches
 from demo.emojis import catalogue
 from demo.evaluate_base import Encoder, by_caption, singles, unseen_scenes
 from demo.gallery import draw, outlines
 from demo.scenes import combination, is_held_out, scene_emojis
-from demo.train_base import BUNDLE, NAME
 
 # Below these something broke: t2i R@1 of the shipped weights among 200 scenes and 309 singles, less a few points.
 SCENES_FLOOR, SINGLES_FLOOR = 0.75, 0.55
@@ -107,11 +108,12 @@ def test_examples_that_show_or_say_the_same_are_no_negatives() -> None:
 def test_a_resumed_training_ends_bitwise_as_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train_base, "BATCH", 8)
+    small = tuple(replace(phase, examples=8) for phase in train_base.phases((3, 2, 3)))
+    monkeypatch.setattr(train_base, "phases", lambda steps: small)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     _train(whole)
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(train_base, "_ahead", _two_then_interrupt)
+        interrupted.setattr(train_base, "_ahead", _six_then_interrupt)
         with pytest.raises(KeyboardInterrupt):
             _train(parts)
     _train(parts)
@@ -123,11 +125,11 @@ def _train(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     noise = torch.randint(256, (2, len(catalogue()), 4, 8, 8), generator=torch.Generator().manual_seed(0))
     save_file({"sprites": noise.to(torch.uint8)}, folder / "sprites.safetensors")
-    train_base.main(steps=4, seed=0, every=2, work=folder, out=folder / "weights.safetensors")
+    train_base.main(steps=(3, 2, 3), seed=0, every=2, work=folder, out=folder / "weights.safetensors")
 
 
-def _two_then_interrupt(batches: Batches, first: int, wild_steps: int) -> Iterator[Batch]:
-    yield from islice(AHEAD(batches, first, wild_steps), 2)
+def _six_then_interrupt(batches: Batches, first: int, steps: tuple[int, int, int]) -> Iterator[Batch]:
+    yield from islice(AHEAD(batches, first, steps), 6)
     raise KeyboardInterrupt
 
 

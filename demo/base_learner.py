@@ -1,0 +1,118 @@
+"""The bundled base while it learns: CLIP, and a prototype an emoji that both towers point at; what each phase asks."""
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from demo.batches import Batch
+from demo.emojis import catalogue
+
+NAME = "pictoglot-emoji"
+BUNDLE = Path(__file__).parent.parent / "model" / "bundled"
+SCALE = 20.0  # of cosines to prototypes, before a softmax
+TEXT_CHUNKS = 4  # captions of like length are encoded together
+
+
+class Learner(nn.Module):
+    """CLIP and the prototypes, of which only CLIP is exported. A scene's *target* is the unit sum of its prototypes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clip = new_model()
+        self.clip.visual.to(memory_format=torch.channels_last)  # a fifth off the image tower's time on two cores
+        self.prototypes = nn.Parameter(0.25 * torch.randn(len(catalogue()), self.clip.text_projection.shape[1]))
+        for module in self.clip.visual.modules():
+            if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) and module.in_channels >= 256:
+                module.forward = partial(_convolved, module)  # type: ignore[method-assign]
+        cfg = self.clip.visual.preprocess_cfg
+        self._mean, self._std = (torch.tensor(cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+
+    def together(self, batch: Batch) -> Tensor:
+        """CLIP's loss, and one for telling each emoji from all others, in pictures and in captions."""
+        pictures, texts = self._pictures(batch), self._texts(batch)
+        told = [self._told(features, batch.shares, self._units()) for features in (pictures, texts)]
+        scale = self.clip.logit_scale.exp()
+        return _contrast(scale * pictures @ texts.T, batch.same) + torch.stack(told).mean()
+
+    def captions_alone(self, batch: Batch) -> Tensor:
+        """How far captions point from their targets, which stand still."""
+        return 4 * _apart(self._texts(batch), batch.shares @ self._units().detach())
+
+    def pictures_alone(self, batch: Batch) -> Tensor:
+        """The same for pictures, which must also tell the emoji, and their own target from the step's other ones.
+
+        Pictures that were contrasted with captions still unlike their targets learned to find a scene's caption, and
+        little else: after 2,900 steps of that, 300 of this took unseen scenes from 84 % to 95 % and singles from 80 %
+        to 89 %, asked for by their targets.
+        """
+        pictures, units = self._pictures(batch), self._units().detach()
+        targets = F.normalize(batch.shares @ units, dim=-1)
+        contrast = _contrast(SCALE * pictures @ targets.T, batch.same)
+        return contrast + self._told(pictures, batch.shares, units) + 2 * _apart(pictures, targets)
+
+    def _pictures(self, batch: Batch) -> Tensor:
+        shown = ((batch.pictures - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            features = self.clip.encode_image(shown)
+        return F.normalize(features.float(), dim=-1)
+
+    def _texts(self, batch: Batch) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            features = encode_texts(self.clip, batch.captions)
+        return F.normalize(features.float(), dim=-1)
+
+    def _units(self) -> Tensor:
+        return F.normalize(self.prototypes, dim=-1)
+
+    def _told(self, features: Tensor, shares: Tensor, units: Tensor) -> Tensor:
+        return F.cross_entropy(SCALE * features @ units.T, shares)
+
+
+def _apart(features: Tensor, targets: Tensor) -> Tensor:
+    return 1 - F.cosine_similarity(features, targets).mean()
+
+
+def _contrast(logits: Tensor, same: Tensor) -> Tensor:
+    """Symmetric cross-entropy; examples that show or say the same are no negatives of each other."""
+    logits = logits.masked_fill(same & ~torch.eye(len(logits), dtype=torch.bool), -math.inf)
+    target = torch.arange(len(logits))
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def _convolved(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 3x3 convolution as one matrix product: on maps of 4x4 and below its backward pass takes half the time."""
+    stride = layer.stride[0]
+    padded = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1)  # (n, h + 2, w + 2, c)
+    height, width = ((side - 1) // stride * stride + 1 for side in x.shape[2:])
+    shifted = [padded[:, i : i + height : stride, j : j + width : stride] for i in range(3) for j in range(3)]
+    patches = torch.stack(shifted, 3).flatten(3)  # (n, height, width, 9 c)
+    return (patches @ layer.weight.permute(0, 2, 3, 1).flatten(1).T).permute(0, 3, 1, 2)
+
+
+def new_model() -> Any:
+    """The bundled architecture, through open_clip, with fresh weights."""
+    open_clip.add_model_config(BUNDLE / f"{NAME}.json")
+    return open_clip.create_model(NAME)
+
+
+def encode_texts(model: Any, captions: list[str]) -> Tensor:
+    """As `encode_text`, without the padding: the mask is causal, so what follows the end of text changes nothing."""
+    tokens = open_clip.get_tokenizer(NAME)(captions)  # (n, 77)
+    last = tokens.argmax(1)
+    by_length = last.argsort()
+    parts = [_encode_cut(model, tokens[rows], last[rows]) for rows in by_length.chunk(TEXT_CHUNKS)]
+    return torch.cat(parts)[by_length.argsort()]
+
+
+def _encode_cut(model: Any, tokens: Tensor, last: Tensor) -> Tensor:
+    """Features of tokens (n, 77) read off at `last` (n,), encoded no further than the longest of them."""
+    length = int(last.max()) + 1
+    hidden = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
+    hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask[:length, :length]))
+    return hidden[torch.arange(len(last)), last] @ model.text_projection  # type: ignore[no-any-return]

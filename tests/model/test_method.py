@@ -1,0 +1,122 @@
+"""Methods as data, each against a slow and obvious computation of what it stands for."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from model import teir, training
+from model.base import BOT, EOT
+from model.encoder import Encoder
+from model.method import CLL_CLIP, TEIR, TEIR_INIT, TEIR_REG, Method
+from model.objectives import CrossLingual, CrossModal
+from model.table import pad
+from model.tokenizer import train
+from model.training import learn
+from tests.model.test_training import CAPTIONS, SETTINGS, WORDS, corpus_for, go_on
+
+
+def test_the_published_methods_are_four_corners() -> None:
+    assert (CLL_CLIP.start, CLL_CLIP.scale, CLL_CLIP.dense) == ("normal", "none", True)
+    assert (TEIR_INIT.start, TEIR_INIT.scale, TEIR_INIT.dense) == ("table", "none", True)
+    assert (TEIR_REG.start, TEIR_REG.scale, TEIR_REG.dense) == ("normal", "gradient", False)
+    assert (TEIR.start, TEIR.scale, TEIR.dense) == ("table", "gradient", False)
+
+
+@pytest.mark.parametrize(("method", "mean", "std"), [(CLL_CLIP, 0.0, 0.02), (TEIR, 0.3, 0.05)])
+def test_new_rows_are_drawn_as_named(method: Method, mean: float, std: float) -> None:
+    random = torch.Generator().manual_seed(1)
+    table = 0.3 + 0.05 * torch.randn(2_000, 64, generator=random)
+    drawn = method.new_rows(5_000, table, torch.Generator().manual_seed(2))
+    assert drawn.mean().item() == pytest.approx(mean, abs=1e-3)
+    assert drawn.std().item() == pytest.approx(std, rel=0.01)
+    assert drawn.std(dim=0).max().item() < 1.1 * std  # scalars, not one pair a dimension
+
+
+@pytest.mark.parametrize(
+    ("method", "rows", "specials"),
+    [(CLL_CLIP, [1, 1, 1], 1), (TEIR, [1, 1 / 2, 1 / 5], 0), (Method(scale="none"), [1, 1, 1], 0)],
+)
+def test_how_far_a_row_may_move(method: Method, rows: list[float], specials: float) -> None:
+    scale = method.row_scale(np.array([1, 2, 5]))
+    assert scale.tolist() == [[pytest.approx(value)] for value in (*rows, specials, specials)]
+
+
+def test_frequency_counts_over_a_chain_of_four_languages(encoder: Encoder, tmp_path: Path) -> None:
+    """CLIP's rows start at 2, others at 1; each language adds 1 to the rows of its corpus, however often they occur."""
+    corpora = [[f"{a} {b}" for a in WORDS[k : k + 6] for b in WORDS[k : k + 6]] for k in range(4)]
+    view, counted = encoder.base_view, dict[int, int]()
+    for number, captions in enumerate(corpora):
+        tokens = {i for ids in train(view.tokenizer, captions, 400).encode(captions) for i in ids}
+        ids = np.array(sorted(tokens))
+        expected = [counted.get(i, 0) + (2 if i < 49_408 else 1) for i in ids]
+        assert view.frequency(ids, f"l{number}").tolist() == expected
+        features = torch.randn(len(captions), encoder.dimension, generator=torch.Generator().manual_seed(number))
+        owner = torch.full((len(captions),), training.NONE)
+        corpus = training.Corpus(f"l{number}", captions, features, torch.empty(0, encoder.dimension), owner)
+        learned = learn(encoder, view, corpus, tmp_path / str(number), SETTINGS, go_on)
+        assert set(learned.rows.ids.tolist()) == tokens
+        view = encoder.extend(view, number + 1, f"l{number}", learned)
+        for i in tokens:
+            counted[i] = counted.get(i, 0) + 1
+
+
+@pytest.mark.parametrize("method", [CLL_CLIP, TEIR_INIT], ids=["cll-clip", "teir-init"])
+def test_a_dense_method_is_adamw_over_the_whole_table(encoder: Encoder, tmp_path: Path, method: Method) -> None:
+    """torch's own AdamW over every row, idle ones with a gradient of zero, against rows gathered and decayed at once."""
+    corpus, view = corpus_for(encoder), encoder.base_view
+    learned = learn(encoder, view, corpus, tmp_path, SETTINGS, go_on, method)
+
+    grown = train(view.tokenizer, CAPTIONS, SETTINGS.vocabulary)
+    tokens = grown.encode(CAPTIONS)
+    used = np.unique(np.concatenate([np.array(ids) for ids in tokens]))
+    table = torch.zeros(grown.size, encoder.base.table.shape[1])
+    table[: len(encoder.base.table)] = encoder.base.table
+    drawn = method.new_rows(len(used) + 2, encoder.base.table, torch.Generator().manual_seed(SETTINGS.seed))
+    new = used >= len(encoder.base.table)
+    table[torch.from_numpy(used[new])] = drawn[: len(used)][torch.from_numpy(new)]
+    full = _adamw(encoder, nn.Parameter(table), [np.array([BOT, *ids, EOT], dtype=np.int32) for ids in tokens], corpus)
+
+    assert learned.rows.ids.tolist() == [*range(len(encoder.base.table)), *used[new]]
+    torch.testing.assert_close(learned.rows.rows, full[torch.from_numpy(learned.rows.ids)], rtol=1e-4, atol=1e-6)
+    idle = np.setdiff1d(np.arange(1_000), used)
+    assert not torch.equal(learned.rows.rows[idle], encoder.base.table[idle])
+    assert not torch.allclose(learned.rows.rows[[BOT, EOT]], encoder.base.table[[BOT, EOT]], atol=1e-4)
+
+
+def _adamw(encoder: Encoder, table: nn.Parameter, sequences: list[np.ndarray], corpus: training.Corpus) -> Tensor:
+    lingual, modal = CrossLingual(), CrossModal()
+    groups = [{"params": [table], "weight_decay": 0.05}, {"params": [modal.temperature], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-6)
+    steps = math.ceil(len(sequences) / SETTINGS.batch_size) * SETTINGS.epochs
+    for step, batch in training._batches(sequences, SETTINGS, 0, steps):
+        numbers, last = pad([sequences[index] for index in batch])
+        features = encoder.base.text_features(table[numbers], last)
+        chosen = torch.from_numpy(batch)
+        loss = lingual(features, corpus.english[chosen])
+        loss = loss + 0.01 * modal(features, corpus.pictures[corpus.owner[chosen]], corpus.owner[chosen])
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_([table, modal.temperature], 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = SETTINGS.learning_rate * training._rate(step, steps, SETTINGS)
+        optimizer.step()
+    return table.detach()
+
+
+def test_a_scaled_step_is_that_share_of_adams_step_and_a_scaled_gradient_is_not() -> None:
+    """Adam divides a constant factor out again, so only on the step does 1/f mean 1/f."""
+    gradient = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    moved = {}
+    for on_step in (True, False):
+        table = nn.Parameter(torch.zeros(3, 8))
+        optimizer = teir.ScaledAdamW(table, torch.tensor([[1.0], [1 / 3], [0.0]]), [], decay=0.0, on_step=on_step)
+        table.grad = gradient.clone()
+        table.grad[1:] = gradient[0]
+        optimizer.step(1e-2, clip=1e9)
+        moved[on_step] = table.detach().norm(dim=1)
+    assert (moved[True] / moved[True][0]).tolist() == [1.0, pytest.approx(1 / 3), 0.0]
+    assert (moved[False] / moved[False][0]).tolist() == [1.0, pytest.approx(1.0, abs=0.01), 0.0]
