@@ -118,14 +118,16 @@ def _unseen_style(encoder: Encoder, folder: Path) -> dict[str, Recalls]:
     drawable = {each.characters for each in catalogue() if _noto_file(folder, each.characters) is not None}
     ones = [outline for outline in singles() if outline.objects[0].characters in drawable]
     scenes = unseen_scenes(1000, [each for each in scene_emojis() if each.characters in drawable], "unseen style")
-    cut = _noto_drawing(folder)
+    cut = noto_drawing(folder)
     return {
         f"{title}, unseen style": by_caption(encoder, shown, [draw(outline, cut) for outline in shown])
         for title, shown in (("two-object scenes", scenes), ("singles by name", ones))
     }
 
 
-def _noto_drawing(folder: Path) -> Callable[[str, str, int], Image.Image]:
+def noto_drawing(folder: Path) -> Callable[[str, str, int], Image.Image]:
+    """Cuts out Noto's drawings, whatever set is asked for, from a folder of PNGs named by code points."""
+
     def cut(characters: str, _: str, side: int) -> Image.Image:
         path = _noto_file(folder, characters)
         if path is None:

@@ -1,0 +1,1 @@
+"""Emoji-36: continual language learning on pictures of emoji, in the 36 languages and the order of the paper."""

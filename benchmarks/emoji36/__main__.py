@@ -1,0 +1,82 @@
+"""`python -m benchmarks.emoji36 data | run | report`: the data, the runs, the table with its plots."""
+
+import json
+import subprocess
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+
+from benchmarks.emoji36 import lexicon, report
+from benchmarks.emoji36.data import emoji36
+from benchmarks.emoji36.methods import MAIN, ROWS
+from benchmarks.emoji36.scenes import Sizes
+from benchmarks.emoji36.table import Bench, fill
+from model import storage
+from model.base import open_base
+from model.encoder import Encoder
+from model.training import LearnSettings
+
+WORK = Path(".cache/emoji36")
+OUT = Path("docs/reports/emoji36.json")
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+_CONSOLE = Console()
+
+
+@app.command()
+def data(work: Path = WORK) -> None:
+    """Fetch names, keywords and the unseen style's drawings from npm."""
+    lexicon.fetch(work / "npm")
+
+
+@app.command()
+def run(
+    methods: Annotated[str, typer.Option(help=f"Rows of the table, with commas: {', '.join(ROWS)}")] = ",".join(MAIN),
+    languages: Annotated[int, typer.Option(help="How many, in the paper's order")] = 36,
+    seed: int = 0,
+    base: Annotated[str, typer.Option(help="As PICTOGLOT_BASE")] = "bundled",
+    epochs: Annotated[int, typer.Option(help="Times that a language's captions are seen")] = 2,
+    threads: Annotated[int, typer.Option(help="Of torch; two runs with one each are faster than one with two")] = 2,
+    out: Annotated[Path, typer.Option(help="The results so far, merged with what it holds")] = OUT,
+    work: Path = WORK,
+) -> None:
+    """Teach and score; what an earlier run finished is not done again."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    sizes = Sizes()
+    opened = open_base(base)
+    bench_data = emoji36(Encoder(opened), sizes, work, languages)
+    settings = LearnSettings(epochs=epochs, seed=seed)
+    key = sha256(json.dumps([opened.text_fingerprint, asdict(sizes), languages, asdict(settings)]).encode()).hexdigest()
+    bench = Bench(opened, bench_data, settings, work / "runs" / key[:12], _CONSOLE.print)
+    for method in methods.split(","):
+        ledger = fill(bench, method)
+        head = {"languages": bench_data.languages, "sizes": bench_data.sizes, "settings": asdict(settings)}
+        _merge(out, head, method, seed, ledger.content)
+
+
+@app.command("report")
+def report_(out: Annotated[Path, typer.Option(help="The results; text and plots go beside them")] = OUT) -> None:
+    """Write the tables and the plots."""
+    _CONSOLE.print(report.write(out))
+
+
+def _merge(out: Path, head: dict[str, Any], method: str, seed: int, ledger: dict[str, Any]) -> None:
+    """Put one row's results into the file, beside those of other rows and seeds."""
+    results: dict[str, Any] = {"methods": {}}
+    if out.is_file():
+        results = json.loads(out.read_text(encoding="utf-8"))
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    results |= {**head, "commit": commit}
+    results["methods"].setdefault(method, {"seeds": {}})["seeds"][str(seed)] = report.seed_results(ledger)
+    report.conclude(results)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    storage.write_json(out, results)
+
+
+if __name__ == "__main__":
+    app()

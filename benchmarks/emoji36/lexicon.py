@@ -1,0 +1,86 @@
+"""What emoji are called in each language: names and keywords from Unicode's CLDR, or names alone from `emoji`."""
+
+import json
+import subprocess
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo.emojis import catalogue
+
+# The paper's order ("order222").
+# fmt: off
+LANGUAGES = (
+    "en", "it", "de", "fil", "tr", "uk", "nl", "bn", "he", "fi", "sv", "quz", "fa", "mi", "fr", "el", "zh", "id",
+    "sw", "no", "hi", "da", "te", "th", "pt", "ru", "ro", "pl", "hr", "es", "vi", "ar", "cs", "ko", "ja", "hu",
+)
+# fmt: on
+_CLDR_TAG = {"quz": "qu"}
+_PACKAGES = {
+    "cldr-annotations-full": "annotations",
+    "cldr-annotations-derived-full": "annotationsDerived",
+    "emoji-datasource-google": "",
+}
+_VERSIONS = {"cldr-annotations-full": "48", "cldr-annotations-derived-full": "48", "emoji-datasource-google": "16"}
+
+
+@dataclass(frozen=True)
+class Word:
+    """One emoji in one language: its name, and what else people call it, the rarest first."""
+
+    name: str
+    keywords: tuple[str, ...] = ()
+
+
+Lexicon = Mapping[str, Mapping[str, Word]]  # by language, then by emoji without U+FE0F
+
+
+def fetch(folder: Path) -> None:
+    """Install the three npm packages below `folder`; Unicode License V3 (CLDR) and Apache-2.0 (Noto's drawings)."""
+    wanted = [f"{name}@{_VERSIONS[name]}" for name in _PACKAGES]
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder), *wanted]
+    subprocess.run(command, check=True)
+
+
+def noto(folder: Path) -> Path:
+    """Where `fetch` put the drawings of the unseen style."""
+    return folder / "node_modules" / "emoji-datasource-google" / "img" / "google" / "64"
+
+
+def cldr(folder: Path, languages: Sequence[str] = LANGUAGES) -> Lexicon:
+    """Names and keywords out of what `fetch` installed."""
+    return {language: _language(folder / "node_modules", _CLDR_TAG.get(language, language)) for language in languages}
+
+
+def demo_names(languages: Sequence[str]) -> Lexicon:
+    """Names alone, of the languages that the `emoji` package knows."""
+    return {tag: {plain(each.characters): Word(each.names[tag]) for each in catalogue()} for tag in languages}
+
+
+def plain(characters: str) -> str:
+    """An emoji as CLDR writes its keys: without the variation selector."""
+    return characters.replace("\ufe0f", "")
+
+
+def locale(language: str) -> str:
+    """CLDR's tag of a language of the benchmark."""
+    return _CLDR_TAG.get(language, language)
+
+
+def _language(modules: Path, tag: str) -> dict[str, Word]:
+    found: dict[str, dict[str, list[str]]] = {}
+    for package, key in _PACKAGES.items():
+        path = modules / package / key / tag / "annotations.json"
+        if key and path.is_file():
+            found |= json.loads(path.read_text(encoding="utf-8"))[key]["annotations"]
+    uses = Counter(keyword for entry in found.values() for keyword in entry.get("default", []))
+    words = {}
+    for characters, entry in found.items():
+        if entry.get("tts"):
+            name = entry["tts"][0].split(",")[0].strip()  # some names hold alternatives after a comma
+            spoken = {keyword for keyword in entry.get("default", []) if any(map(str.isalpha, keyword))} - {name}
+            keywords = sorted(spoken, key=lambda keyword: (uses[keyword], keyword))
+            words[plain(characters)] = Word(name, tuple(keywords))
+    return words

@@ -1,0 +1,69 @@
+"""The table's rows, as data: how a language is taught, on top of what, and through which version it is read."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from model.method import CLL_CLIP, TEIR, TEIR_INIT, TEIR_REG, Method
+
+
+@dataclass(frozen=True)
+class Training:
+    """A way to teach all languages; several rows of the table may read the same one.
+
+    `onto`: each language on top of the one before ("chain"), each on the base ("base"), or all at once ("joint").
+    """
+
+    method: Method
+    onto: Literal["chain", "base", "joint"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: a training, and the version that a text is read through.
+
+    `read`: the newest ("shared"), the one that learned the text's language ("own"), or that of the language which
+    the text seems to be in ("detected"). Without a training the base reads everything.
+    """
+
+    training: str | None
+    read: Literal["shared", "own", "detected"] = "shared"
+
+
+TRAININGS = {
+    "cll-clip": Training(CLL_CLIP, "chain"),
+    "teir-init": Training(TEIR_INIT, "chain"),
+    "teir-reg": Training(TEIR_REG, "chain"),
+    "teir": Training(TEIR, "chain"),
+    "teir-step": Training(Method(scale="step"), "chain"),
+    "joint": Training(CLL_CLIP, "joint"),
+    "free-base": Training(Method(scale="none"), "base"),
+    "teir-base": Training(TEIR, "base"),
+    "step-base": Training(Method(scale="step"), "base"),
+    "free-chain": Training(Method(scale="none"), "chain"),
+}
+
+# What `auto` falls back to where no language is sure, and what an untagged text of old was read through.
+FALLBACK = "teir"
+
+ROWS = {
+    "zero-shot": Row(None),
+    "cll-clip": Row("cll-clip"),
+    "teir-init": Row("teir-init"),
+    "teir-reg": Row("teir-reg"),
+    "teir": Row("teir"),
+    "teir-step": Row("teir-step"),
+    "joint": Row("joint"),
+    "addressed": Row("free-base", "own"),
+    "auto": Row("free-base", "detected"),
+    "addressed-teir": Row("teir-base", "own"),
+    "addressed-step": Row("step-base", "own"),
+    "addressed-chain": Row("teir", "own"),
+    "addressed-free-chain": Row("free-chain", "own"),
+}
+
+MAIN = ("zero-shot", "cll-clip", "teir-init", "teir-reg", "teir", "joint", "addressed", "auto")
+
+
+def ordered(results: dict[str, Any]) -> list[str]:
+    """The rows that a results file has, in the table's order."""
+    return [name for name in ROWS if name in results["methods"]]

@@ -1,0 +1,124 @@
+"""The report's three pictures. Computes nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from benchmarks.emoji36.methods import ordered
+from model.evaluation import average_accuracy
+
+_INK, _GRID = "#1d2433", "#e3e6ec"
+_COLOURS = (
+    "#8a93a6",
+    "#c8553d",
+    "#e09f3e",
+    "#7a9e7e",
+    "#2a9d8f",
+    "#5e548e",
+    "#1d3557",
+    "#4895ef",
+    "#b5838d",
+    "#6d6875",
+)
+_STYLE: Any = {
+    "font.family": "sans-serif",
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.edgecolor": _GRID,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": _GRID,
+    "axes.axisbelow": True,
+    "figure.dpi": 110,
+    "savefig.bbox": "tight",
+}
+
+
+def draw(results: dict[str, Any], stem: Path) -> list[Path]:
+    """STEM-aa.png, STEM-matrix.png and STEM-languages.png."""
+    with plt.rc_context(_STYLE):
+        figures = {"aa": _over_tasks(results), "matrix": _matrices(results), "languages": _languages(results)}
+        paths = []
+        for name, figure in figures.items():
+            path = stem.with_name(f"{stem.name}-{name}.png")
+            figure.savefig(path, metadata={"Software": None})
+            plt.close(figure)
+            paths.append(path)
+    return paths
+
+
+def _triangle(results: dict[str, Any], method: str) -> list[list[float]]:
+    seeds = results["methods"][method]["seeds"].values()
+    found: list[list[float]] = next(iter(seeds))["seen"]["t2i"]["R@1"]
+    return found
+
+
+def _colour(results: dict[str, Any], method: str) -> str:
+    return _COLOURS[ordered(results).index(method) % len(_COLOURS)]
+
+
+def _over_tasks(results: dict[str, Any]) -> Any:
+    """AA after each task, a line a method; what is taught at once is a dashed level."""
+    languages = results["languages"]
+    figure, axes = plt.subplots(figsize=(11, 5))
+    for method in ordered(results):
+        a, colour = _triangle(results, method), _colour(results, method)
+        if len(a) == len(a[-1]):
+            values = [100 * average_accuracy(a[: i + 1]) for i in range(len(a))]
+            axes.plot(range(len(a)), values, color=colour, linewidth=2, label=method)
+        else:
+            axes.axhline(100 * average_accuracy(a), color=colour, linewidth=1.4, linestyle="--", label=method)
+    axes.set_xticks(range(len(languages)), languages, fontsize=8)
+    axes.set_ylim(0, 100)
+    axes.set_ylabel("AA: mean t2i R@1 of the languages so far, %")
+    axes.set_xlabel("language just taught")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _matrices(results: dict[str, Any]) -> Any:
+    """a[i][j] as a heat map for what forgets and what does not."""
+    shown = [name for name in ("cll-clip", "teir", "addressed") if name in results["methods"]]
+    figure, row = plt.subplots(1, max(1, len(shown)), figsize=(5.2 * max(1, len(shown)), 5), squeeze=False)
+    for axes, method in zip(row[0], shown, strict=False):
+        a = _triangle(results, method)
+        grid = np.full((len(a), len(a)), np.nan)
+        for i, scores in enumerate(a):
+            grid[i, : len(scores)] = 100 * np.array(scores)
+        picture = axes.imshow(grid, vmin=0, vmax=100, cmap="magma")
+        axes.set_title(method)
+        _label(axes, results["languages"])
+        figure.colorbar(picture, ax=axes, fraction=0.046, label="t2i R@1, %")
+    return figure
+
+
+def _label(axes: Axes, languages: list[str]) -> None:
+    axes.grid(visible=False)
+    axes.set_xticks(range(len(languages)), languages, fontsize=6, rotation=90)
+    axes.set_yticks(range(len(languages)), languages, fontsize=6)
+    axes.set_xlabel("language asked")
+    axes.set_ylabel("after this language")
+
+
+def _languages(results: dict[str, Any]) -> Any:
+    """Final t2i R@1 of each language, a bar a method."""
+    languages = results["languages"]
+    shown = [name for name in ("cll-clip", "teir", "joint", "addressed", "auto") if name in results["methods"]]
+    figure, axes = plt.subplots(figsize=(13, 4.5))
+    width = 0.8 / max(1, len(shown))
+    for place, method in enumerate(shown):
+        values = 100 * np.array(_triangle(results, method)[-1])
+        offsets = np.arange(len(values)) + (place - (len(shown) - 1) / 2) * width
+        axes.bar(offsets, values, width, color=_colour(results, method), label=method)
+    axes.set_xticks(range(len(languages)), languages, fontsize=8)
+    axes.set_ylim(0, 100)
+    axes.set_ylabel("t2i R@1 after the last language, %")
+    axes.legend(frameon=False, ncols=len(shown), loc="upper center", bbox_to_anchor=(0.5, 1.12))
+    return figure

@@ -1,0 +1,151 @@
+"""From runs to results, tables and plots: AA, F, F_en and BWT as `model.evaluation` defines them, mean over seeds."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.emoji36 import plots, published
+from benchmarks.emoji36.methods import ordered
+from model.evaluation import Triangle, average_accuracy, backward_transfer, english_forgetting, forgetting
+
+GALLERIES, DIRECTIONS, KS = ("seen", "unseen", "singles"), ("t2i", "i2t"), ("R@1", "R@5", "R@10")
+_COSTS = ("train_seconds", "rows_trained", "rows_total", "bytes_stored", "bytes_of_rows", "bitwise_equal", "confusion")
+_METRICS: dict[str, Callable[[Triangle], float]] = {
+    "AA": average_accuracy,
+    "F": forgetting,
+    "F_en": english_forgetting,
+    "BWT": backward_transfer,
+}
+_MARKS = re.compile(r"(<!-- tables -->\n).*?(<!-- /tables -->)", re.DOTALL)
+_EMPTY = "# Emoji-36\n\n<!-- tables -->\n<!-- /tables -->\n"
+
+
+def seed_results(ledger: dict[str, Any]) -> dict[str, Any]:
+    """One row of one seed: a triangle a[i][j] for each gallery, direction and k, and what it cost."""
+    rows = ledger["triangle"]
+    galleries = [name for name in GALLERIES if rows and all(name in scores for scores in rows[-1])]
+    found: dict[str, Any] = {
+        name: {
+            way: {k: [[round(scores[name][way][k], 5) for scores in row] for row in rows] for k in KS}
+            for way in DIRECTIONS
+        }
+        for name in galleries
+    }
+    return found | {key: ledger[key] for key in _COSTS if key in ledger}
+
+
+def conclude(results: dict[str, Any]) -> None:
+    """Add each method's metrics at R@1, in per cent: mean over its seeds, and the spread from least to most."""
+    for method in results["methods"].values():
+        seeds = list(method["seeds"].values())
+        for metric, measure in _METRICS.items():
+            method[metric] = {
+                name: {way: _mean(seeds, name, way, metric, measure) for way in DIRECTIONS}
+                for name in GALLERIES
+                if all(name in seed for seed in seeds)
+            }
+    base = results["methods"].get("zero-shot")
+    if base:
+        seed = next(iter(base["seeds"].values()))
+        results["base"] = {
+            name: {way: {k: seed[name][way][k][0][0] for k in KS} for way in DIRECTIONS}
+            for name in GALLERIES
+            if name in seed
+        }
+
+
+def _mean(
+    seeds: Sequence[dict[str, Any]], gallery: str, way: str, metric: str, measure: Callable[[Triangle], float]
+) -> dict[str, float] | None:
+    triangles = [seed[gallery][way]["R@1"] for seed in seeds]
+    if metric != "AA" and any(len(a) != len(a[-1]) for a in triangles):
+        return None  # taught all at once: nothing could be forgotten
+    values = [100 * measure(a) for a in triangles]
+    return {"mean": round(float(np.mean(values)), 2), "spread": round(max(values) - min(values), 2)}
+
+
+def write(path: Path) -> str:
+    """Tables into the .md beside the results, between its marks, and the plots; returns the tables."""
+    results = json.loads(path.read_text(encoding="utf-8"))
+    conclude(results)
+    text = path.with_suffix(".md")
+    page = text.read_text(encoding="utf-8") if text.is_file() else _EMPTY
+    tables = "\n".join([_main_table(results), "", _language_table(results), "", _cost_table(results), ""])
+    text.write_text(_MARKS.sub(lambda found: found[1] + tables + found[2], page), encoding="utf-8")
+    plots.draw(results, path.with_suffix(""))
+    return tables
+
+
+def _main_table(results: dict[str, Any]) -> str:
+    columns = [
+        "method",
+        "seeds",
+        "AA",
+        "F",
+        "F_en",
+        "just learned",
+        "AA i2t",
+        "AA unseen style",
+        "AA singles",
+        "paper: AA, F",
+    ]
+    lines = ["t2i R@1 in per cent on the seen styles after the last language, unless the column says otherwise.", ""]
+    lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for name in ordered(results):
+        method = results["methods"][name]
+        cells = [f"`{name}`", str(len(method["seeds"]))]
+        cells += [_cell(method, metric, "seen", "t2i") for metric in ("AA", "F", "F_en")]
+        cells.append(_just_learned(method))
+        cells += [
+            _cell(method, "AA", "seen", "i2t"),
+            *(_cell(method, "AA", other, "t2i") for other in ("unseen", "singles")),
+        ]
+        cells.append(published.XM3600.get(name, "–"))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(method: dict[str, Any], metric: str, gallery: str, way: str) -> str:
+    found = method[metric].get(gallery, {}).get(way)
+    if found is None:
+        return "–"
+    spread = f" ±{found['spread'] / 2:.1f}" if len(method["seeds"]) > 1 else ""
+    return f"{found['mean']:.1f}{spread}"
+
+
+def _just_learned(method: dict[str, Any]) -> str:
+    diagonals = [seed["seen"]["t2i"]["R@1"] for seed in method["seeds"].values()]
+    if any(len(a) != len(a[-1]) for a in diagonals):
+        return "–"
+    return f"{100 * np.mean([a[j][j] for a in diagonals for j in range(len(a))]):.1f}"
+
+
+def _language_table(results: dict[str, Any]) -> str:
+    names = ordered(results)
+    lines = ["t2i R@1 of each language after the last, first seed.", ""]
+    lines += ["| language | " + " | ".join(f"`{name}`" for name in names) + " |", "|---|" + "---|" * len(names)]
+    for j, language in enumerate(results["languages"]):
+        cells = [f"{100 * _first(results, name)['seen']['t2i']['R@1'][-1][j]:.1f}" for name in names]
+        lines.append(f"| {language} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cost_table(results: dict[str, Any]) -> str:
+    lines = ["What a language costs, first seed, mean over languages.", ""]
+    lines += ["| method | seconds to teach | rows trained | bytes stored / bytes of its rows |", "|---|---|---|---|"]
+    for name in ordered(results):
+        seed = _first(results, name)
+        if seed.get("train_seconds"):
+            share = sum(seed["bytes_stored"]) / sum(seed["bytes_of_rows"])
+            seconds, rows = np.mean(seed["train_seconds"]), np.mean(seed["rows_trained"])
+            lines.append(f"| `{name}` | {seconds:.0f} | {rows:,.0f} | {share:.2f} |")
+    return "\n".join(lines)
+
+
+def _first(results: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(iter(results["methods"][name]["seeds"].values()))
+    return found

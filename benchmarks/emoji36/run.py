@@ -1,0 +1,117 @@
+"""Teaches all languages by one training and scores every row that reads it; goes on where it was stopped.
+
+Each language's version is written as the product writes it, so a run that is stopped, by -9 too, resumes within it.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from benchmarks.emoji36.data import Data, Vectors
+from benchmarks.emoji36.methods import TRAININGS, Training
+from model import storage, version
+from model.encoder import Encoder
+from model.evaluation import recalls
+from model.table import View
+from model.training import Corpus, LearnSettings, Progress, learn
+from model.version import Learned
+
+JOINT = "joint"
+Scores = dict[str, Any]  # gallery -> {"t2i": {"R@1": ...}, "i2t": ..., "pairs": n}
+_CONSOLE = Console()
+
+
+@dataclass(frozen=True)
+class Taught:
+    """One language taught: what was learned, the view that reads it, and what it cost."""
+
+    language: str
+    learned: Learned
+    view: View
+    facts: dict[str, Any]
+
+
+def settings_for(seed: int, epochs: int) -> LearnSettings:
+    """The product's own settings, with as many epochs as the benchmark's time allows."""
+    return LearnSettings(epochs=epochs, seed=seed)
+
+
+def teach(encoder: Encoder, data: Data, name: str, settings: LearnSettings, folder: Path) -> Iterator[Taught]:
+    """Every language of a training in order, from disk as far as an earlier run came; `joint` is one for all."""
+    training = TRAININGS[name]
+    view = encoder.base_view
+    for number, language in enumerate((JOINT,) if training.onto == "joint" else data.languages, 1):
+        parent = view if training.onto == "chain" else encoder.base_view
+        place = folder / f"{number:02d}-{language}"
+        if not (place / "version").exists():
+            _teach_one(encoder, parent, _corpus(data, language), place, training, settings)
+        learned, facts = version.read(place / "version")
+        view = encoder.extend(parent, number, language, learned)
+        yield Taught(language, learned, view, {**facts, "bytes": _size(place / "version")})
+
+
+def _teach_one(
+    encoder: Encoder, parent: View, corpus: Corpus, place: Path, training: Training, settings: LearnSettings
+) -> None:
+    started, before = time.monotonic(), 0.0
+    spent = place / "seconds.json"
+    if spent.is_file():
+        before = float(json.loads(spent.read_text())["seconds"])
+
+    def on_step(progress: Progress) -> bool:
+        if progress.step % 25 == 0 or progress.step == progress.steps:
+            storage.write_json(spent, {"seconds": before + time.monotonic() - started})
+        return False
+
+    learned = learn(encoder, parent, corpus, place / "checkpoints", settings, on_step, training.method)
+    facts = {
+        "language": corpus.language,
+        "text_fingerprint": encoder.text_fingerprint,
+        "seconds": round(before + time.monotonic() - started, 1),
+        "settings": asdict(settings),
+    }
+    version.write(place / "version", learned, facts)
+    storage.remove(place / "checkpoints")
+
+
+def _corpus(data: Data, language: str) -> Corpus:
+    """One language's corpus, or that of all of them, one behind the other."""
+    if language != JOINT:
+        return data.corpus(language)
+    parts = [data.corpus(tag) for tag in data.languages]
+    return Corpus(
+        JOINT,
+        [caption for part in parts for caption in part.captions],
+        torch.cat([part.english for part in parts]),
+        parts[0].pictures,
+        torch.cat([part.owner for part in parts]),
+    )
+
+
+def score(encoder: Encoder, data: Data, views: list[View], language: str) -> tuple[Scores, str]:
+    """Recall of one language's tests, each text read through its view; and a digest of the vectors, bit for bit.
+
+    `views` holds one view for all texts, or one a text of all tests in order.
+    """
+    found, digest = Scores(), sha256()
+    tests = data.tests(language)
+    total = sum(len(test.captions) for test in tests.values())
+    each = iter(views * total if len(views) == 1 else views)
+    for test in tests.values():
+        vectors: Vectors = encoder.texts([(next(each), caption) for caption in test.captions]).vectors
+        digest.update(np.ascontiguousarray(vectors).tobytes())
+        for gallery in test.galleries:
+            found[gallery] = recalls(vectors, data.galleries[gallery], test.owner)
+    return found, digest.hexdigest()
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())

@@ -1,0 +1,146 @@
+"""Fills one row of the table: scores of every language after every task, kept after each so that a run resumes."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.emoji36.data import Data
+from benchmarks.emoji36.methods import FALLBACK, ROWS, TRAININGS, Row
+from benchmarks.emoji36.run import Scores, Taught, score, teach
+from model import storage
+from model.base import Base
+from model.detection import Detector
+from model.encoder import Encoder
+from model.table import View
+from model.training import LearnSettings
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One seed's run: `folder` holds what was taught and scored so far."""
+
+    base: Base
+    data: Data
+    settings: LearnSettings
+    folder: Path
+    tell: Tell
+
+    def teach(self, encoder: Encoder, training: str) -> list[Taught]:
+        """All languages by a training, taught as far as they are not yet."""
+        done = []
+        for taught in teach(encoder, self.data, training, self.settings, self.folder / "trained" / training):
+            self.tell(f"{training}: {taught.language} taught in {taught.facts['seconds']:.0f} s")
+            done.append(taught)
+        return done
+
+
+class Ledger:
+    """Scores of one row on disk: `triangle[i][j]` of the j-th language after the i-th task."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.content: dict[str, Any] = {"triangle": [], "digests": []}
+        if path.is_file():
+            self.content = json.loads(path.read_text(encoding="utf-8"))
+
+    @property
+    def triangle(self) -> list[list[Scores]]:
+        """The rows so far."""
+        found: list[list[Scores]] = self.content["triangle"]
+        return found
+
+    def add(self, scores: list[Scores], digests: list[str]) -> None:
+        """One more task."""
+        self.triangle.append(scores)
+        self.content["digests"].append(digests)
+        self.save()
+
+    def save(self) -> None:
+        """Write the ledger in one step."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        storage.write_json(self._path, self.content)
+
+
+def fill(bench: Bench, name: str) -> Ledger:
+    """Teach what the row needs, score it, and return its ledger."""
+    row = ROWS[name]
+    ledger = Ledger(bench.folder / "scores" / f"{name}.json")
+    if ledger.content.get("done"):
+        return ledger
+    encoder = Encoder(bench.base)
+    taught = bench.teach(encoder, row.training) if row.training else []
+    if row.training is None or TRAININGS[row.training].onto == "joint":
+        view = taught[0].view if taught else encoder.base_view
+        if not ledger.triangle:
+            results = [score(encoder, bench.data, [view], language) for language in bench.data.languages]
+            ledger.add([scores for scores, _ in results], [digest for _, digest in results])
+    else:
+        {"shared": _shared, "own": _own, "detected": _detected}[row.read](bench, encoder, taught, ledger, row)
+    ledger.content |= _costs(encoder, taught) | {"done": True}
+    ledger.save()
+    return ledger
+
+
+def _shared(bench: Bench, encoder: Encoder, taught: list[Taught], ledger: Ledger, row: Row) -> None:
+    """Every language so far through the newest version."""
+    for i in range(len(ledger.triangle), len(taught)):
+        known = bench.data.languages[: i + 1]
+        results = [score(encoder, bench.data, [taught[i].view], language) for language in known]
+        ledger.add([scores for scores, _ in results], [digest for _, digest in results])
+        bench.tell(f"{row.training}: {i + 1} languages scored through {taught[i].language}")
+
+
+def _own(bench: Bench, encoder: Encoder, taught: list[Taught], ledger: Ledger, row: Row) -> None:
+    """Every language through its own version, scored when it is new and, to the bit, again after the last."""
+    for i in range(len(ledger.triangle), len(taught)):
+        scores, digest = score(encoder, bench.data, [taught[i].view], taught[i].language)
+        before = ledger.triangle[-1] if ledger.triangle else []
+        ledger.add([*before, scores], [digest])
+    again = [score(encoder, bench.data, [each.view], each.language)[1] for each in taught]
+    ledger.content["bitwise_equal"] = [[digest] for digest in again] == ledger.content["digests"]
+    bench.tell(
+        f"{row.training}: all {len(taught)} languages asked again, bitwise equal: {ledger.content['bitwise_equal']}"
+    )
+
+
+def _detected(bench: Bench, encoder: Encoder, taught: list[Taught], ledger: Ledger, row: Row) -> None:
+    """Every text through the version of the language that it seems to be in; `FALLBACK`'s where none is sure."""
+    shared = [each.view for each in bench.teach(encoder, FALLBACK)]
+    detector = Detector()
+    for each in taught:
+        detector = detector.with_counts(each.language, each.learned.ngrams)
+    views = {each.language: each.view for each in taught}
+    for i in range(len(ledger.triangle), len(taught)):
+        known = bench.data.languages[: i + 1]
+        results, confusion = [], dict[str, dict[str, int]]()
+        for language in known:
+            guesses = [detector.guess(text, known).language for text in _texts(bench.data, language)]
+            chosen: list[View] = [shared[i] if guess is None else views[guess] for guess in guesses]
+            results.append(score(encoder, bench.data, chosen, language))
+            confusion[language] = dict(Counter(guess or "unsure" for guess in guesses).most_common())
+        ledger.content["confusion"] = confusion
+        ledger.add([scores for scores, _ in results], [digest for _, digest in results])
+        bench.tell(f"{row.training}: {i + 1} languages detected and scored")
+
+
+def _texts(data: Data, language: str) -> list[str]:
+    return [caption for test in data.tests(language).values() for caption in test.captions]
+
+
+def _costs(encoder: Encoder, taught: list[Taught]) -> dict[str, Any]:
+    total, width = len(encoder.base.table), encoder.base.table.shape[1]
+    totals = []
+    for each in taught:
+        totals.append(max(total, int((each.view.physical >= 0).sum())))
+    return {
+        "train_seconds": [each.facts["seconds"] for each in taught],
+        "rows_trained": [len(each.learned.rows.ids) for each in taught],
+        "rows_total": totals,
+        "bytes_stored": [each.facts["bytes"] for each in taught],
+        "bytes_of_rows": [len(each.learned.rows.ids) * width * 4 for each in taught],
+    }
