@@ -66,7 +66,7 @@ def test_frequency_counts_over_a_chain_of_four_languages(encoder: Encoder, tmp_p
 
 @pytest.mark.parametrize("method", [CLL_CLIP, TEIR_INIT], ids=["cll-clip", "teir-init"])
 def test_a_dense_method_is_adamw_over_the_whole_table(encoder: Encoder, tmp_path: Path, method: Method) -> None:
-    """torch's own AdamW over every row, idle ones with a gradient of zero, against rows gathered and decayed at once."""
+    """Against AdamW of torch over every row, idle ones with a gradient of zero."""
     corpus, view = corpus_for(encoder), encoder.base_view
     learned = learn(encoder, view, corpus, tmp_path, SETTINGS, go_on, method)
 

@@ -1,0 +1,57 @@
+"""Both losses against loops that say in words what the formulas say."""
+
+import math
+
+import pytest
+import torch
+
+from model.objectives import CrossLingual, CrossModal
+
+SHARED = [
+    pytest.param([0, 1, 2, 3, 4], id="each caption has a picture of its own"),
+    pytest.param([0, 0, 1, 2, 2], id="captions share pictures"),
+    pytest.param([3, 3, 3, 3, 3], id="one picture for all"),
+]
+
+
+def features(owner: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(4)
+    student = torch.randn(len(owner), 6, generator=random)
+    gallery = torch.randn(5, 6, generator=random)
+    return student, gallery[owner]
+
+
+def test_the_cross_lingual_loss_is_a_mean_over_captions_and_dimensions_of_what_is_not_normalised() -> None:
+    student, teacher = features([0, 1, 2, 3, 4])
+    total = sum((float(a) - float(b)) ** 2 for a, b in zip(student.flatten(), teacher.flatten(), strict=True))
+    assert float(CrossLingual()(student, teacher)) == pytest.approx(total / student.numel(), rel=1e-5)
+    assert float(CrossLingual()(2 * student, 2 * teacher)) == pytest.approx(4 * total / student.numel(), rel=1e-5)
+
+
+@pytest.mark.parametrize("owner", SHARED)
+def test_the_cross_modal_loss_shares_the_target_mass_among_captions_of_one_picture(owner: list[int]) -> None:
+    student, pictures = features(owner)
+    assert float(CrossModal()(student, pictures, torch.tensor(owner)).detach()) == pytest.approx(
+        (one_way(student, pictures, owner) + one_way(pictures, student, owner)) / 2, rel=1e-5
+    )
+
+
+def one_way(asking: torch.Tensor, asked: torch.Tensor, owner: list[int]) -> float:
+    """For each row: minus the mean log-probability of those that show its picture, cosines over 0.07."""
+    total = 0.0
+    for i, row in enumerate(asking):
+        cosines = [float(row @ other / row.norm() / other.norm()) / 0.07 for other in asked]
+        normaliser = math.log(sum(math.exp(value) for value in cosines))
+        positives = [j for j in range(len(owner)) if owner[j] == owner[i]]
+        total -= sum(cosines[j] - normaliser for j in positives) / len(positives)
+    return total / len(owner)
+
+
+@pytest.mark.parametrize(("set_to", "used"), [(3.0, 0.5), (-1.0, 0.001), (0.2, 0.2)])
+def test_the_temperature_is_held_within_its_bounds_before_each_use(set_to: float, used: float) -> None:
+    loss = CrossModal()
+    assert loss.temperature.item() == pytest.approx(0.07)
+    loss.temperature.data.fill_(set_to)
+    student, pictures = features([0, 1, 2, 3, 4])
+    loss(student, pictures, torch.arange(5))
+    assert loss.temperature.item() == pytest.approx(used)
