@@ -52,6 +52,15 @@ def pattern(words: Iterable[str]) -> str:
     return "|".join(f"{first}(?:{'|'.join(rest)})" for first, rest in sorted(rests.items()))
 
 
+def spaced(texts: Iterable[str]) -> bool:
+    """Whether most letters of `texts` are of scripts that put spaces between words."""
+    letters = unspaced = 0
+    for text in texts:
+        letters += sum(map(str.isalpha, text))
+        unspaced += sum(map(len, _RUN.findall(text)))
+    return 2 * unspaced <= letters
+
+
 def _inside(run: str, candidates: set[str]) -> list[str]:
     """The candidates shorter than `run` that it holds, read from the left, longest first."""
     found: list[str] = []

@@ -1,4 +1,4 @@
-"""Phase `evaluate`: how well the new language is found, and what the new shared table does to each earlier one.
+"""Phase `evaluate`: how well the new language is found, what becomes of the earlier ones, and who is taken for whom.
 
 A caption with a picture is scored against the gallery, as in a search; a dataset without pictures is scored against its
 own English texts, taught ones included: among the few that are held out anything would be found. Validation sets are
@@ -6,7 +6,9 @@ kept beside each expansion, because every later one is measured on them.
 """
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any, Literal
@@ -16,14 +18,19 @@ import torch
 from numpy.typing import NDArray
 
 from model import storage
+from model.detection import Detector, count
 from model.encoder import EncodedTexts
+from model.errors import VersionCorrupt
 from model.evaluation import Recalls, recalls
 from model.table import View
+from model.version import read
+from worker.figures import confusion, fertility, so_far
 from worker.prepare import Classroom, Lesson
 from worker.work import Work
 
 MAX_CAPTIONS = 1_000  # of a validation set: a share of 0.2 is then known to 0.025 (95 %)
 MAX_CANDIDATES = 5_000  # candidates, the size of COCO's test set; a million pictures would only measure the million
+MAX_DETECTED = 250  # captions a language whose language is guessed; each guess asks every served language
 _BATCH = 128
 _FILE = "validation.json"
 
@@ -127,26 +134,27 @@ def evaluate(work: Work, room: Classroom, lesson: Lesson, view: View) -> dict[st
     if path.exists():
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return report
-    validation = held_out(lesson)
+    validation, earlier = held_out(lesson), _earlier(work, lesson)
     if work.expansion.kind == "learn":
         storage.write_json(work.folder / _FILE, asdict(validation))
-    among = candidates(work, room, lesson, validation)
-    own = score(work, room, view, validation, among)
+    own = _measured(work, room, lesson, view, validation)
+    english = _measured(work, room, lesson, room.encoder.base_view, earlier["en"])
     report = {
-        **(own.recalls if own else {"t2i": {}, "i2t": {}, "pairs": 0}),
-        "against": validation.against,
-        "candidates": len(among.places),
-        "truncated": own.truncated if own else 0.0,
+        **own,
         "dataset": lesson.report.as_dict(),
-        "shared": {"parent": room.parent, "languages": _shared(work, room, lesson, view)},
+        "english": english,
+        "shared": {"parent": room.parent, "languages": _shared(work, room, lesson, view, earlier, english)},
+        "detected": _detected(work, room, lesson, view, {lesson.language: validation, **earlier}),
     }
+    chain = [*reversed(work.registry.versions.lineage(room.parent))]
+    report["shared"]["so_far"] = so_far(chain, lesson.language, report)
     storage.write_json(path, report)
     work.saved()
     return report
 
 
-def _shared(work: Work, room: Classroom, lesson: Lesson, view: View) -> dict[str, Any]:
-    """Recall of each earlier language through the shared table as it is and as it would be."""
+def _earlier(work: Work, lesson: Lesson) -> dict[str, Validation]:
+    """The validation sets of English and of each language served but the lesson's, as far as they were kept."""
     sets = {"en": held_out_english(lesson)}
     served = work.registry.releases.serving().languages
     for language, number in sorted(served.items()):
@@ -155,12 +163,68 @@ def _shared(work: Work, room: Classroom, lesson: Lesson, view: View) -> dict[str
             path = work.settings.home / "expansions" / str(version.expansion) / _FILE
             if path.exists():
                 sets[language] = Validation(**json.loads(path.read_text(encoding="utf-8")))
+    return sets
+
+
+def _measured(work: Work, room: Classroom, lesson: Lesson, view: View, validation: Validation) -> dict[str, Any]:
+    """How one view reads a validation set: recall both ways, what is cut, and into how many tokens it falls."""
+    among = candidates(work, room, lesson, validation)
+    found = score(work, room, view, validation, among)
+    return {
+        **(found.recalls if found else {"t2i": {}, "i2t": {}, "pairs": 0}),
+        "against": validation.against,
+        "candidates": len(among.places),
+        "truncated": found.truncated if found else 0.0,
+        "fertility": fertility(view.tokens(validation.captions), validation.captions),
+    }
+
+
+def _shared(
+    work: Work, room: Classroom, lesson: Lesson, view: View, earlier: Mapping[str, Validation], english: dict[str, Any]
+) -> dict[str, Any]:
+    """Recall of each earlier language through the shared table as it is and as it would be, and when it was learned."""
+    served = work.registry.releases.serving().languages
     found: dict[str, Any] = {}
-    for count, (language, validation) in enumerate(sets.items()):
+    for done, (language, validation) in enumerate(earlier.items()):
         work.check()
-        work.step(count, len(sets))
+        work.step(done, len(earlier))
         among = candidates(work, room, lesson, validation)  # the same before and after
         before, after = (score(work, room, table, validation, among) for table in (room.view, view))
         if before and after:
-            found[language] = {"before": before.recalls["t2i"], "after": after.recalls["t2i"]}
+            own = english if language == "en" else work.registry.versions.get(served[language]).report
+            found[language] = {
+                "before": before.recalls["t2i"],
+                "after": after.recalls["t2i"],
+                "learned": own.get("t2i", {}),
+            }
     return found
+
+
+def _detected(
+    work: Work, room: Classroom, lesson: Lesson, view: View, sets: Mapping[str, Validation]
+) -> dict[str, dict[str, int]]:
+    """As which language the service would read held-out captions of each, once it serves the lesson's too."""
+    detector = _detector(work, room).with_counts(lesson.language, view.ngrams)
+    found: dict[str, dict[str, int]] = {}
+    for language, validation in sets.items():
+        work.check()
+        found.update(confusion(detector, {language: validation.captions[:MAX_DETECTED]}))
+    return found
+
+
+def _detector(work: Work, room: Classroom) -> Detector:
+    """What the service tells languages by (`index.detecting`): each version's counts, English by the gallery besides.
+
+    A version that cannot be read is left out: its damage is for its own language to answer.
+    """
+    captioned = room.gallery.captioned("en", ())
+    some = captioned[:: -(-len(captioned) // MAX_CANDIDATES) or 1]
+    texts = [text for found in room.gallery.captions_for(some, ["en"]).values() for text in found["en"]]
+    detector = Detector().with_counts("en", Counter(room.encoder.base_view.ngrams) + count(texts))
+    for language, number in work.registry.releases.serving().languages.items():
+        version = work.registry.versions.get(number)
+        if version.folder is not None:
+            with suppress(VersionCorrupt):
+                learned, _ = read(work.settings.home / version.folder, version.manifest_sha256)
+                detector = detector.with_counts(language, learned.ngrams)
+    return detector

@@ -66,6 +66,44 @@ def test_the_report_holds_recall_truncation_dataset_and_what_the_shared_table_di
     assert set(report["shared"]["languages"]) == {"en"}
 
 
+def test_the_report_holds_fertility_the_bases_english_and_who_is_taken_for_whom(site: Site) -> None:
+    report = teach(site, picture=True).report
+    assert report is not None
+    assert 1.0 <= report["fertility"]["per_word"] < 3.0
+    english, shared = report["english"], report["shared"]
+    assert (english["against"], english["pairs"]) == ("pictures", report["pairs"])
+    assert english["t2i"] == shared["languages"]["en"]["learned"] == shared["languages"]["en"]["before"]
+    assert {tag: sum(row.values()) for tag, row in report["detected"].items()} == {"cy": 10, "en": 10}
+    assert report["detected"]["cy"].get("cy", 0) >= 8
+    assert report["detected"]["en"].get("cy", 0) <= 2
+
+
+def test_the_shared_table_is_averaged_over_all_that_it_has_learned(site: Site) -> None:
+    first, second = teach(site), teach(site, "br")
+    assert first.report is not None and second.report is not None
+    languages, so_far = second.report["shared"]["languages"], second.report["shared"]["so_far"]
+    assert first.report["shared"]["so_far"]["languages"] == ["en", "cy"]
+    assert so_far["languages"] == ["en", "cy", "br"]
+    now = [languages["en"]["after"]["R@1"], languages["cy"]["after"]["R@1"], second.report["t2i"]["R@1"]]
+    assert so_far["AA"] == pytest.approx(sum(now) / 3)
+    assert languages["cy"]["learned"] == first.report["t2i"]
+    assert set(second.report["detected"]) == {"en", "cy", "br"}
+
+
+def test_a_damaged_version_of_another_language_is_left_out_of_the_guessing(site: Site) -> None:
+    first = teach(site)
+    expansion = site.submit(pairs("br"), "br")
+    work = work_on(site, expansion)
+    work.folder.mkdir(exist_ok=True)
+    (work.folder / "plan.json").write_text(json.dumps({"parent": 0}))
+    folder = site.home / str(site.registry.versions.get(first.version or 0).folder)
+    (folder / "ngrams.json.gz").write_bytes(b"")
+    run(work)
+    report = site.registry.expansions.get(expansion).report
+    assert report is not None
+    assert "cy" not in report["detected"]["cy"]
+
+
 def test_a_dataset_without_pictures_is_scored_against_its_english(site: Site) -> None:
     report = teach(site).report
     assert report is not None
