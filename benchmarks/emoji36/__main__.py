@@ -5,14 +5,15 @@ import subprocess
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
 from rich.console import Console
 
-from benchmarks.emoji36 import lexicon, report
-from benchmarks.emoji36.data import emoji36
+from benchmarks.emoji36 import lexicon, papers, report
+from benchmarks.emoji36.data import Data, emoji36
+from benchmarks.emoji36.files import Refused
 from benchmarks.emoji36.methods import MAIN, ROWS
 from benchmarks.emoji36.scenes import Sizes
 from benchmarks.emoji36.table import Bench, fill
@@ -23,6 +24,7 @@ from model.training import LearnSettings
 
 WORK = Path(".cache/emoji36")
 OUT = Path("docs/reports/emoji36.json")
+Kind = Literal["emoji", "coco", "xm3600", "folder"]
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 _CONSOLE = Console()
 
@@ -41,28 +43,48 @@ def run(
     base: Annotated[str, typer.Option(help="As PICTOGLOT_BASE")] = "bundled",
     epochs: Annotated[int, typer.Option(help="Times that a language's captions are seen")] = 2,
     threads: Annotated[int, typer.Option(help="Of torch; two runs with one each are faster than one with two")] = 2,
-    out: Annotated[Path, typer.Option(help="The results so far, merged with what it holds")] = OUT,
+    data: Annotated[Kind, typer.Option(help="What is taught and asked; docs/benchmark.md has the layouts")] = "emoji",
+    root: Annotated[Path | None, typer.Option(help="Where that data lies; none for emoji")] = None,
+    train_root: Annotated[Path | None, typer.Option(help="COCO, to teach what XM3600 asks")] = None,
+    out: Annotated[Path | None, typer.Option(help=f"The results so far, merged with what it holds; {OUT}")] = None,
     work: Path = WORK,
 ) -> None:
     """Teach and score; what an earlier run finished is not done again."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    sizes = Sizes()
     opened = open_base(base)
-    bench_data = emoji36(Encoder(opened), sizes, work, languages)
     settings = LearnSettings(epochs=epochs, seed=seed)
-    key = sha256(json.dumps([opened.text_fingerprint, asdict(sizes), languages, asdict(settings)]).encode()).hexdigest()
-    bench = Bench(opened, bench_data, settings, work / "runs" / key[:12], _CONSOLE.print)
-    for method in methods.split(","):
-        ledger = fill(bench, method)
-        head = {"languages": bench_data.languages, "sizes": bench_data.sizes, "settings": asdict(settings)}
-        _merge(out, head, method, seed, ledger.content)
+    try:
+        bench_data, identity = _open(data, Encoder(opened), root, train_root, work, languages)
+        key = sha256(json.dumps([opened.text_fingerprint, identity, languages, asdict(settings)]).encode()).hexdigest()
+        bench = Bench(opened, bench_data, settings, work / "runs" / key[:12], _CONSOLE.print)
+        for method in methods.split(","):
+            ledger = fill(bench, method)
+            head = {"languages": bench_data.languages, "sizes": bench_data.sizes, "settings": asdict(settings)}
+            _merge(out or (OUT if data == "emoji" else work / f"{data}.json"), head, method, seed, ledger.content)
+    except Refused as refusal:
+        raise SystemExit(str(refusal)) from refusal
 
 
 @app.command("report")
 def report_(out: Annotated[Path, typer.Option(help="The results; text and plots go beside them")] = OUT) -> None:
     """Write the tables and the plots."""
     _CONSOLE.print(report.write(out))
+
+
+def _open(
+    data: Kind, encoder: Encoder, root: Path | None, train_root: Path | None, work: Path, languages: int
+) -> tuple[Data, object]:
+    """The data, and what names it: a run goes on with what was taught from the same."""
+    if data == "emoji":
+        sizes = Sizes()
+        return emoji36(encoder, sizes, work, languages), asdict(sizes)
+    if root is None:
+        raise Refused(f"--root: say where the data of --data {data} lies")
+    found = papers.open_data(
+        data, encoder, root, work / "pictures", _CONSOLE.print, train_root=train_root, languages=languages
+    )
+    return found, found.fingerprint
 
 
 def _merge(out: Path, head: dict[str, Any], method: str, seed: int, ledger: dict[str, Any]) -> None:

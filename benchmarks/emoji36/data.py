@@ -1,17 +1,18 @@
 """The benchmark's data as tensors: a corpus and a test of each language over the same pictures, encoded once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from rich.progress import track
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from benchmarks.emoji36 import lexicon as names
 from benchmarks.emoji36 import scenes
@@ -20,13 +21,15 @@ from benchmarks.emoji36.scenes import Sizes
 from demo.drawings import drawing
 from demo.evaluate_base import noto_drawing
 from demo.gallery import Cut, Outline, draw
+from model import storage
 from model.encoder import Encoder
 from model.text import clean
 from model.training import Corpus
 from worker.prepare import teacher_features
 
 Vectors = NDArray[np.float32]
-_CHUNK = 256  # pictures drawn before they are encoded
+Shown = TypeVar("Shown")
+_CHUNK = 256  # pictures in memory before they are encoded
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class EmojiData:
         }  # fmt: skip
 
         def gallery(shown: Sequence[Outline], name: str, cut: Cut = drawing) -> Vectors:
-            return _encoded(encoder, shown, name, cache_folder, cut)
+            return encoded(encoder, shown, name, cache_folder, _described, lambda scene: draw(scene, cut))
 
         self._pictures = torch.from_numpy(gallery(self._train, "train"))
         self.galleries = {"seen": gallery(self._test, "seen"), "singles": gallery(self._singles, "singles")}
@@ -110,20 +113,33 @@ def emoji36(encoder: Encoder, sizes: Sizes, folder: Path, languages: int = len(L
     return data
 
 
-def _encoded(encoder: Encoder, shown: Sequence[Outline], name: str, folder: Path, cut: Cut) -> Vectors:
-    """Unit vectors (n, dimension) of the drawn scenes; kept, since to draw them takes longest."""
-    described = "\n".join(f"{scene.id} {scene.caption} {scene.drawing_set}" for scene in shown)
-    key = sha256(f"{encoder.image_fingerprint} {name} {described}".encode()).hexdigest()[:16]
+def encoded(
+    encoder: Encoder,
+    shown: Sequence[Shown],
+    name: str,
+    folder: Path,
+    described: Callable[[Shown], str],
+    picture: Callable[[Shown], Image.Image],
+) -> Vectors:
+    """Unit vectors (n, dimension) of what `picture` makes of each; kept, since to make the pictures takes longest.
+
+    They are made anew when the encoder, or what `described` says of any, has changed.
+    """
+    lines = "\n".join(map(described, shown))
+    key = sha256(f"{encoder.image_fingerprint} {name} {lines}".encode()).hexdigest()[:16]
     path = folder / f"{name}-{key}.safetensors"
     if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
         parts = [
-            encoder.pictures([draw(scene, cut) for scene in shown[start : start + _CHUNK]])
-            for start in track(range(0, len(shown), _CHUNK), f"drawing {name}")
+            encoder.pictures([picture(each) for each in shown[start : start + _CHUNK]])
+            for start in track(range(0, len(shown), _CHUNK), f"encoding {name}")
         ]
-        save_file({"vectors": torch.from_numpy(np.concatenate(parts))}, path)
+        storage.write_bytes(path, save({"vectors": torch.from_numpy(np.concatenate(parts))}))
     vectors: Vectors = load_file(path)["vectors"].numpy()
     return vectors
+
+
+def _described(scene: Outline) -> str:
+    return f"{scene.id} {scene.caption} {scene.drawing_set}"
 
 
 def _characters(stem: str) -> str:

@@ -1,0 +1,119 @@
+"""A benchmark from files: pictures in folders and what is said of them. Which files those are is in `papers`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.emoji36.data import Test, Vectors, encoded
+from index.pictures import read_rgb
+from model.encoder import Encoder
+from model.errors import PictoglotError
+from model.training import NONE, Corpus
+from worker.prepare import teacher_features
+
+GALLERY = "seen"  # under this name the report looks for the test that counts
+ENGLISH = "en"
+_BLOCK = 4096  # pictures kept in one file: what a stopped run need not encode again
+
+
+class Refused(Exception):
+    """The files do not hold what is asked of them: one sentence that begins with the file and the place."""
+
+
+class Said(NamedTuple):
+    """One clean caption; `picture` is the name of the picture that it is about."""
+
+    caption: str
+    picture: str | None
+    english: str | None = None
+
+
+@dataclass(frozen=True)
+class Side:
+    """What teaches, or what asks: the pictures' files by name, what a language says of them, and where that stands."""
+
+    pictures: Mapping[str, Path]
+    said: Callable[[str], Sequence[Said]]
+    sources: Sequence[Path]
+
+
+class FileData:
+    """`Data` of two sides. All tests are read at once, so that a faulty one ends the run before anything is taught."""
+
+    def __init__(
+        self, encoder: Encoder, languages: Sequence[str], taught: Side, asked: Side, cache_folder: Path
+    ) -> None:
+        for path in (*taught.pictures.values(), *asked.pictures.values()):
+            if not path.is_file():
+                raise Refused(f"{path}: there is no such picture")
+        self.languages = languages
+        self._encoder, self._taught = encoder, taught
+        self._tests = {language: _test(asked, language) for language in languages}
+        self._rows = {name: row for row, name in enumerate(taught.pictures)}
+        self._pictures = torch.from_numpy(_vectors(encoder, taught, "taught", cache_folder))
+        self.galleries = {GALLERY: _vectors(encoder, asked, "asked", cache_folder)}
+        self.sizes = {"train": len(taught.pictures), "test": len(asked.pictures)}
+        self.fingerprint = _fingerprint(encoder, taught, asked)
+        # The teacher's features of every English text met so far; row 0 stands for captions that have none
+        self._english: dict[str | None, int] = {None: 0}
+        self._features = torch.full((1, encoder.dimension), torch.nan)
+
+    def corpus(self, language: str) -> Corpus:
+        """What teaches in the language; English captions translate themselves, as in the paper."""
+        said = self._taught.said(language)
+        english = [each.caption if language == ENGLISH else each.english for each in said]
+        owner = [NONE if each.picture is None else self._rows[each.picture] for each in said]
+        captions = [each.caption for each in said]
+        return Corpus(language, captions, self._english_features(english), self._pictures, torch.tensor(owner))
+
+    def tests(self, language: str) -> dict[str, Test]:
+        """Every caption of the side that asks."""
+        return {"captions": self._tests[language]}
+
+    def _english_features(self, texts: Sequence[str | None]) -> torch.Tensor:
+        new = [text for text in dict.fromkeys(texts) if text is not None and text not in self._english]
+        if new:
+            self._features = torch.cat([self._features, teacher_features(self._encoder, new, lambda: None)])
+            self._english |= {text: row for row, text in enumerate(new, len(self._english))}
+        return self._features[[self._english[text] for text in texts]]
+
+
+def _test(asked: Side, language: str) -> Test:
+    rows = {name: row for row, name in enumerate(asked.pictures)}
+    pairs = [(each.caption, rows[each.picture]) for each in asked.said(language) if each.picture is not None]
+    owner = np.array([row for _, row in pairs], dtype=np.int64)
+    return Test([caption for caption, _ in pairs], owner, (GALLERY,))
+
+
+def _vectors(encoder: Encoder, side: Side, name: str, folder: Path) -> Vectors:
+    paths = list(side.pictures.values())
+    parts = [np.empty((0, encoder.dimension), dtype=np.float32)]
+    for start in range(0, len(paths), _BLOCK):
+        parts.append(encoded(encoder, paths[start : start + _BLOCK], name, folder, _stamp, _picture))
+    return np.concatenate(parts)
+
+
+def _picture(path: Path) -> Image.Image:
+    """As the service would take it."""
+    try:
+        return read_rgb(path.read_bytes())
+    except PictoglotError as error:
+        raise Refused(f"{path}: {error.detail}") from error
+
+
+def _stamp(path: Path) -> str:
+    """Names a file's content as far as a look at the folder tells; a tree that moves as a whole stays the same."""
+    status = path.stat()
+    return f"{path.parent.name}/{path.name} {status.st_size} {status.st_mtime_ns}"
+
+
+def _fingerprint(encoder: Encoder, *sides: Side) -> str:
+    """Names all that a run reads: what an earlier one taught is gone on with only for the same."""
+    files = [path for side in sides for path in (*side.sources, *side.pictures.values())]
+    return sha256("\n".join([encoder.image_fingerprint, *map(_stamp, files)]).encode()).hexdigest()

@@ -1,0 +1,246 @@
+"""Where the paper's data lies on a disk: COCO with its translations, XM3600, or anyone's folder (docs/benchmark.md).
+
+Captions are read as the service reads datasets; what it would leave out is left out here, and told.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from benchmarks.emoji36.files import ENGLISH, FileData, Refused, Said, Side
+from benchmarks.emoji36.lexicon import LANGUAGES
+from model import dataset
+from model.dataset_formats import RowFault, records
+from model.encoder import Encoder
+from model.errors import InvalidInput, LanguageTagInvalid, PictoglotError
+from model.languages import canonical
+from model.text import clean
+
+Tell = Callable[[str], None]
+Layout = Literal["coco", "xm3600", "folder"]
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+_TAUGHT, _ASKED = ("train", "restval"), ("test",)  # Karpathy's splits; `val` is left alone
+
+
+class _Image(NamedTuple):
+    """One entry of Karpathy's file."""
+
+    number: str  # COCO's own id of the picture
+    path: Path
+    split: str
+    captions: list[str]
+
+
+def open_data(
+    layout: Layout,
+    encoder: Encoder,
+    root: Path,
+    cache_folder: Path,
+    tell: Tell,
+    *,
+    train_root: Path | None = None,
+    languages: int = len(LANGUAGES),
+) -> FileData:
+    """The first `languages` of the data below `root`; raises `Refused` for what is missing or unreadable.
+
+    `train_root` holds COCO and teaches what XM3600 asks.
+    """
+    if train_root is not None and layout != "xm3600":
+        raise Refused("--train-root: only --data xm3600, which is a test alone, is taught from elsewhere")
+    files = _dataset_files(root / "captions") if layout == "folder" else dict.fromkeys(LANGUAGES, root)
+    chosen = dict(list(files.items())[:languages])
+    if layout == "coco":
+        images = _karpathy(root)
+        taught, asked = _coco_taught(images, root, list(chosen), tell), _coco_asked(images, root, list(chosen), tell)
+    elif layout == "folder":
+        taught, asked = _by_split(chosen, root, tell)
+    elif train_root is not None:
+        taught = _coco_taught(_karpathy(train_root), train_root, list(chosen), tell)
+        asked = _xm3600_asked(root, list(chosen), tell)
+    else:
+        tell("without --train-root a part of XM3600's own pictures teaches and the rest asks: no figures of the paper")
+        taught, asked = _by_split(dict.fromkeys(chosen, root / "captions.jsonl"), root, tell)
+    return FileData(encoder, list(chosen), taught, asked, cache_folder)
+
+
+def _karpathy(root: Path) -> list[_Image]:
+    path = root / "dataset_coco.json"
+    try:
+        document = json.loads(_existing(path).read_bytes())
+    except ValueError as error:
+        raise Refused(f"{path}: this is no JSON document") from error
+    images = document.get("images") if isinstance(document, dict) else None
+    if not isinstance(images, list):
+        raise Refused(f"{path}: there is no list `images`")
+    found = []
+    for place, image in enumerate(images):
+        try:
+            captions = [caption for each in image["sentences"] if (caption := _usable(each["raw"])) is not None]
+            file = root / image["filepath"] / image["filename"]
+            found.append(_Image(str(image["cocoid"]), file, image["split"], captions))
+        except KeyError as error:
+            raise Refused(f"{path}, image {place}: there is no `{error.args[0]}`") from error
+        except TypeError as error:
+            raise Refused(f"{path}, image {place}: this is not as Karpathy's files are") from error
+    for splits in (_TAUGHT, _ASKED):
+        if not any(image.split in splits and image.captions for image in found):
+            raise Refused(f"{path}: no image with a caption has the split `{splits[0]}`")
+    return found
+
+
+def _coco_taught(images: Sequence[_Image], root: Path, languages: Sequence[str], tell: Tell) -> Side:
+    """Pairs are found by their English text, in whatever order; they are read when their language is taught."""
+    shown = [image for image in images if image.split in _TAUGHT]
+    folder = root / "corpus" / "multilingual_coco" / "36langs"
+    paths = {tag: _existing(folder / f"coco_en-{tag}.tsv.gz") for tag in languages if tag != ENGLISH}
+    english = [(image.path.stem, caption) for image in shown for caption in image.captions]
+
+    def said(language: str) -> list[Said]:
+        if language == ENGLISH:
+            return [Said(caption, name, caption) for name, caption in english]
+        pairs = _pairs(paths[language])
+        found = [Said(pairs[caption], name, caption) for name, caption in english if caption in pairs]
+        if not found:
+            raise Refused(f"{paths[language]}: no line begins with a training caption of dataset_coco.json")
+        if len(found) < len(english):
+            tell(f"{language}: {len(found):,} of {len(english):,} training captions are translated")
+        return found
+
+    return Side({image.path.stem: image.path for image in shown}, said, [root / "dataset_coco.json", *paths.values()])
+
+
+def _pairs(path: Path) -> dict[str, str]:
+    """The first translation of each English text."""
+    try:
+        read = dataset.read(path)
+    except PictoglotError as error:
+        raise _refused(path, error) from error
+    if read.report.format != "parallel":
+        raise Refused(f"{path}: the lines are not of the form `english<TAB>translation`")
+    return {row.english: row.caption for row in reversed(read.rows) if row.english is not None}
+
+
+def _coco_asked(images: Sequence[_Image], root: Path, languages: Sequence[str], tell: Tell) -> Side:
+    shown = [image for image in images if image.split in _ASKED]
+    folder = root / "annotations" / "coco" / "translated"
+    paths = {tag: folder / tag / "test_gt.json" for tag in languages if tag != ENGLISH}
+    names = {key: image.path.stem for image in shown for key in (image.number, image.path.stem)}
+    said = {tag: _captions(path, "coco", tag, names, tell) for tag, path in paths.items()}
+    said[ENGLISH] = [Said(caption, image.path.stem) for image in shown for caption in image.captions]
+    for tag in paths:
+        if len(said[tag]) != len(said[ENGLISH]):
+            tell(f"{tag}: {len(said[tag]):,} captions ask where English has {len(said[ENGLISH]):,}")
+    pictures = {image.path.stem: image.path for image in shown}
+    return Side(pictures, said.__getitem__, [root / "dataset_coco.json", *paths.values()])
+
+
+def _xm3600_asked(root: Path, languages: Sequence[str], tell: Tell) -> Side:
+    images, path = _pictures(root / "images"), root / "captions.jsonl"
+    said = {tag: _captions(path, "xm3600", tag, {name: name for name in images}, tell) for tag in languages}
+    return Side(_shown(said, images), said.__getitem__, [path])
+
+
+def _captions(path: Path, form: str, language: str, names: Mapping[str, str], tell: Tell) -> list[Said]:
+    """Every caption of a test, repeated ones too; `names` are the pictures by what the file calls them."""
+    found, left_out = [], []
+    try:
+        read, rows = records(_existing(path), locale=language)
+        if read != form:
+            raise Refused(f"{path}: this is not as {form} files are")
+        for row in rows:
+            caption = None if isinstance(row, RowFault) else _usable(row.caption)
+            if caption is None or isinstance(row, RowFault):
+                left_out.append(row.line)
+            elif str(row.picture) in names:
+                found.append(Said(caption, names[str(row.picture)]))
+            else:
+                raise Refused(f"{path}, line {row.line}: the picture {row.picture} is not in the test's pictures")
+    except PictoglotError as error:
+        raise _refused(path, error) from error
+    if not found:
+        raise Refused(f"{path}: there is no caption in {language}")
+    if left_out:
+        tell(f"{path.name}, {language}: {len(left_out)} captions left out, the first at line {left_out[0]}")
+    return found
+
+
+def _by_split(files: Mapping[str, Path], root: Path, tell: Tell) -> tuple[Side, Side]:
+    """Rows of the split `train` teach and those of `val` that have a picture ask."""
+    images = _pictures(root / "images")
+    rows = {tag: _checked(path, tag, images, tell) for tag, path in files.items()}
+
+    def side(split: str) -> Side:
+        said = {
+            tag: [Said(row.caption, row.picture, row.english) for row in rows[tag] if row.split == split]
+            for tag in files
+        }
+        return Side(_shown(said, images), said.__getitem__, [*files.values()])
+
+    asked = side("val")
+    for tag, path in files.items():
+        if all(each.picture is None for each in asked.said(tag)):
+            raise Refused(f"{path}: no row of the split `val` names a picture, so nothing can be asked in {tag}")
+    return side("train"), asked
+
+
+def _checked(path: Path, language: str, images: Mapping[str, Path], tell: Tell) -> Sequence[dataset.Row]:
+    """The rows of a file that the service would take."""
+    try:
+        read = dataset.read(_existing(path), locale=language)
+        report = dataset.validate(read, language, lambda named: set(named) & set(images))
+    except PictoglotError as error:
+        raise _refused(path, error) from error
+    if report.usable < report.rows:
+        tell(f"{path.name}, {language}: {report.rows - report.usable} of {report.rows} rows left out")
+    return read.rows
+
+
+def _dataset_files(folder: Path) -> dict[str, Path]:
+    """One file a language, named by its tag; in the paper's order, then by tag."""
+    found: dict[str, Path] = {}
+    for path in sorted(_existing(folder, "folder").iterdir()):
+        if path.is_file() and not path.name.startswith("."):
+            try:
+                tag = canonical(path.name.partition(".")[0])
+            except LanguageTagInvalid as error:
+                raise Refused(
+                    f"{path}: the file's name does not begin with a language tag, such as `it.jsonl`"
+                ) from error
+            if tag in found:
+                raise Refused(f"{path}: there is another file of this language, {found[tag].name}")
+            found[tag] = path
+    if not found:
+        raise Refused(f"{folder}: there is no dataset file")
+    order = [tag for tag in LANGUAGES if tag in found]
+    return {tag: found[tag] for tag in (*order, *sorted(found.keys() - set(order)))}
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    """Pictures by name without suffix."""
+    files = sorted(_existing(folder, "folder").iterdir())
+    return {path.stem: path for path in files if path.suffix.lower() in _PICTURES}
+
+
+def _shown(said: Mapping[str, Sequence[Said]], images: Mapping[str, Path]) -> dict[str, Path]:
+    """The pictures that are spoken of, in order."""
+    names = {each.picture for captions in said.values() for each in captions}
+    return {name: path for name, path in images.items() if name in names}
+
+
+def _usable(value: object) -> str | None:
+    try:
+        return clean(value) if isinstance(value, str) else None
+    except InvalidInput:
+        return None
+
+
+def _existing(path: Path, kind: str = "file") -> Path:
+    if not (path.is_dir() if kind == "folder" else path.is_file()):
+        raise Refused(f"{path}: there is no such {kind}")
+    return path
+
+
+def _refused(path: Path, error: PictoglotError) -> Refused:
+    place = f", {error.errors[0].location}" if error.errors else ""
+    return Refused(f"{path}{place}: {error.detail}")

@@ -1,0 +1,347 @@
+"""Tiny folders in the formats of the paper's data go the whole way; what is missing in them is named."""
+
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from typer.testing import CliRunner
+
+from benchmarks.emoji36.__main__ import app
+from benchmarks.emoji36.files import FileData, Refused
+from benchmarks.emoji36.papers import Layout, open_data
+from benchmarks.emoji36.table import Bench, fill
+from model.base import Base, open_base
+from model.encoder import Encoder
+from model.training import NONE, LearnSettings
+from tests.tiny import write_tiny_base
+from worker.prepare import teacher_features
+
+WORDS = {
+    "en": (["red", "blue", "green", "black"], ["circle", "square", "line"]),
+    "it": (["rosso", "blu", "verde", "nero"], ["cerchio", "quadrato", "linea"]),
+    "de": (["rot", "blau", "grün", "schwarz"], ["Kreis", "Quadrat", "Linie"]),
+}
+SAID = {
+    "en": ("a {} {}", "one {} {} alone", "look, a {} {}", "{}, a {}", "the {} {} here", "some {} {}"),
+    "it": ("un {1} {0}", "solo un {1} {0}", "ecco, un {1} {0}", "{1}, {0}", "il {1} {0} qui", "qualche {1} {0}"),
+    "de": ("{} und {}", "nur {}: {}", "schau, {}, {}", "{}, {}", "hier {} {}", "etwas {} {}"),
+}
+FIGURES = [(colour, shape) for colour in range(4) for shape in range(3)]
+TESTED = FIGURES[8:]  # of Karpathy's splits
+SPLITS = ["train"] * 5 + ["restval"] * 2 + ["val"] + ["test"] * 4
+
+
+def captions(language: str, figure: tuple[int, int]) -> list[str]:
+    colours, shapes = WORDS[language]
+    return [form.format(colours[figure[0]], shapes[figure[1]]) for form in SAID[language]]
+
+
+def draw(path: Path, figure: tuple[int, int]) -> None:
+    image = Image.new("RGB", (40, 32), "white")
+    pen = ImageDraw.Draw(image)
+    colour = WORDS["en"][0][figure[0]]
+    shape = (pen.ellipse, pen.rectangle, pen.line)[figure[1]]
+    shape((8, 6, 30, 26), fill=colour)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+def write_coco(root: Path) -> None:
+    images = []
+    for number, (figure, split) in enumerate(zip(FIGURES, SPLITS, strict=True)):
+        folder, name = ("val2014", f"COCO_val2014_{number:012}.jpg")
+        draw(root / folder / name, figure)
+        sentences = [{"raw": f"{caption} \n", "imgid": number} for caption in captions("en", figure)]
+        entry = {"filepath": folder, "filename": name, "split": split, "imgid": number, "cocoid": number}
+        images.append({**entry, "sentences": sentences})
+    (root / "dataset_coco.json").write_text(json.dumps({"images": images, "dataset": "coco"}))
+    for language in ("it", "de"):
+        taught = [(e, t) for f in FIGURES[:8] for e, t in zip(captions("en", f), captions(language, f), strict=True)]
+        Random(0).shuffle(taught)  # the order in the file means nothing
+        corpus = root / "corpus" / "multilingual_coco" / "36langs" / f"coco_en-{language}.tsv.gz"
+        corpus.parent.mkdir(parents=True, exist_ok=True)
+        corpus.write_bytes(gzip.compress("".join(f"{e}\t{t}\n" for e, t in taught).encode()))
+        asked = [(8 + n, caption) for n, figure in enumerate(TESTED) for caption in captions(language, figure)]
+        asked[1] = asked[0]  # a translation that says the same again asks again
+        document = {
+            "annotations": [
+                {"image_id": number, "caption": caption, "id": n} for n, (number, caption) in enumerate(asked)
+            ],
+            "images": [{"id": 8 + n} for n in range(len(TESTED))],
+        }
+        translated = root / "annotations" / "coco" / "translated" / language / "test_gt.json"
+        translated.parent.mkdir(parents=True)
+        translated.write_text(json.dumps(document))
+
+
+def write_xm3600(root: Path) -> None:
+    lines = []
+    for number, figure in enumerate(FIGURES):
+        key = f"{number:015x}a"
+        draw(root / "images" / f"{key}.png", figure)
+        said = {tag: {"caption": captions(tag, figure), "caption/tokenized": []} for tag in WORDS}
+        lines.append(json.dumps({"image/key": key, "image/locale": "it", **said}))
+    (root / "captions.jsonl").write_text("\n".join(lines))
+
+
+def write_folder(root: Path) -> None:
+    """JSON lines, CSV and a compressed TSV; German has one row without a picture."""
+    rows: dict[str, list[dict[str, str]]] = {tag: [] for tag in WORDS}
+    for number, figure in enumerate(FIGURES):
+        draw(root / "images" / f"p{number}.png", figure)
+        for tag in WORDS:
+            split = "val" if number >= 8 else "train"
+            for english, caption in zip(captions("en", figure), captions(tag, figure), strict=True):
+                rows[tag].append({"caption": caption, "english": english, "picture": f"p{number}", "split": split})
+    rows["de"].append({"caption": "ohne Bild", "english": "without a picture", "picture": "", "split": "train"})
+    (root / "captions").mkdir()
+    columns = ("caption", "english", "picture", "split")
+    tables = {tag: [columns, *([row[column] for column in columns] for row in rows[tag])] for tag in ("it", "de")}
+    (root / "captions" / "en.jsonl").write_text("\n".join(json.dumps(row) for row in rows["en"]))
+    quoted = "\n".join(",".join(f'"{cell}"' for cell in cells) for cells in tables["it"])
+    (root / "captions" / "it.csv").write_text(quoted)
+    tabbed = "\n".join("\t".join(cells) for cells in tables["de"])
+    (root / "captions" / "de.tsv.gz").write_bytes(gzip.compress(tabbed.encode()))
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {"coco": write_coco, "xm3600": write_xm3600, "folder": write_folder}
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_tiny_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def base(spec: str) -> Base:
+    return open_base(spec, "cpu")
+
+
+@pytest.fixture(scope="module")
+def encoder(base: Base) -> Encoder:
+    return Encoder(base)
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One folder of each layout, not to be changed."""
+    found = {layout: tmp_path_factory.mktemp(layout) for layout in WRITERS}
+    for layout, root in found.items():
+        WRITERS[layout](root)
+    return found
+
+
+def opened(
+    encoder: Encoder, layout: Layout, root: Path, cache: Path, train_root: Path | None = None, languages: int = 3
+) -> tuple[FileData, list[str]]:
+    told: list[str] = []
+    data = open_data(layout, encoder, root, cache, told.append, train_root=train_root, languages=languages)
+    return data, told
+
+
+# What a layout is taught with and asked: pictures that teach, pictures that ask, captions that ask in Italian
+@pytest.mark.parametrize(
+    ("layout", "train", "sizes", "asked"),
+    [
+        ("coco", None, {"train": 7, "test": 4}, 24),
+        ("xm3600", "coco", {"train": 7, "test": 12}, 72),
+        ("xm3600", None, {"train": 10, "test": 2}, 12),
+        ("folder", None, {"train": 8, "test": 4}, 24),
+    ],
+)
+def test_a_chain_and_an_addressed_row_are_filled(
+    base: Base,
+    encoder: Encoder,
+    roots: dict[str, Path],
+    tmp_path: Path,
+    layout: Layout,
+    train: str | None,
+    sizes: dict[str, int],
+    asked: int,
+) -> None:
+    data, told = opened(encoder, layout, roots[layout], tmp_path, train and roots[train])  # type: ignore[arg-type]
+    assert (data.languages, data.sizes) == (["en", "it", "de"], sizes)
+    assert any("--train-root" in line for line in told) == (layout == "xm3600" and train is None)
+    bench = Bench(base, data, LearnSettings(epochs=1, vocabulary=20), tmp_path / "run", lambda _: None)
+    chain, addressed = fill(bench, "teir").content, fill(bench, "addressed").content
+    assert [len(row) for row in chain["triangle"]] == [1, 2, 3]
+    assert chain["triangle"][2][1]["seen"]["pairs"] == asked
+    assert addressed["bitwise_equal"] and addressed["triangle"][1] == addressed["triangle"][2][:2]
+
+
+def test_captions_stay_with_their_pictures_and_translations(
+    encoder: Encoder, roots: dict[str, Path], tmp_path: Path
+) -> None:
+    data, _ = opened(encoder, "coco", roots["coco"], tmp_path)
+    files = [roots["coco"] / "val2014" / f"COCO_val2014_{number:012}.jpg" for number in range(12)]
+    vectors = encoder.pictures([Image.open(file).convert("RGB") for file in files])
+    corpus, test = data.corpus("it"), data.tests("it")["captions"]
+    for caption, english, owner in zip(corpus.captions, corpus.english, corpus.owner, strict=True):
+        number, place = next(
+            (n, captions("it", f).index(caption)) for n, f in enumerate(FIGURES) if caption in captions("it", f)
+        )
+        assert np.allclose(corpus.pictures[owner], vectors[number], atol=1e-5)
+        expected = teacher_features(encoder, [captions("en", FIGURES[number])[place]], lambda: None)[0]
+        assert torch.allclose(english, expected, atol=1e-4)
+    assert len(corpus.captions) == 42
+    assert all(
+        caption in captions("it", TESTED[owner]) for caption, owner in zip(test.captions, test.owner, strict=True)
+    )
+    assert test.captions[0] == test.captions[1]
+    assert np.allclose(data.galleries["seen"], vectors[8:], atol=1e-5)
+
+
+def test_languages_share_their_pictures_and_english_translates_itself(
+    encoder: Encoder, roots: dict[str, Path], tmp_path: Path
+) -> None:
+    data, _ = opened(encoder, "xm3600", roots["xm3600"], tmp_path)
+    english, italian = data.corpus("en"), data.corpus("it")
+    assert english.pictures is italian.pictures and not english.english.isnan().any()
+    assert italian.english.isnan().all()  # XM3600's languages do not translate each other
+    folder, _ = opened(encoder, "folder", roots["folder"], tmp_path)
+    assert (folder.corpus("de").owner == NONE).sum() == 1
+
+
+def test_pictures_are_encoded_once(encoder: Encoder, roots: dict[str, Path], tmp_path: Path) -> None:
+    first, _ = opened(encoder, "folder", roots["folder"], tmp_path)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    again, _ = opened(encoder, "folder", roots["folder"], tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == kept and len(kept) == 2
+    assert np.array_equal(first.galleries["seen"], again.galleries["seen"]) and first.fingerprint == again.fingerprint
+
+
+def test_what_is_left_out_is_told(encoder: Encoder, tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    corpus = tmp_path / "corpus" / "multilingual_coco" / "36langs" / "coco_en-it.tsv.gz"
+    lines = gzip.decompress(corpus.read_bytes()).splitlines(keepends=True)
+    untaught = sum(len(captions("en", figure)) for figure in FIGURES[7:8])  # Karpathy's `val`
+    corpus.write_bytes(gzip.compress(b"".join(lines[:-20])))
+    translated = tmp_path / "annotations" / "coco" / "translated" / "it" / "test_gt.json"
+    change(translated, lambda document: document["annotations"][3].update(caption=" "))
+    data, told = opened(encoder, "coco", tmp_path, tmp_path / "cache", languages=2)
+    assert told == [
+        "test_gt.json, it: 1 captions left out, the first at line 4",
+        "it: 23 captions ask where English has 24",
+    ]
+    taught = len(data.corpus("it").captions)
+    assert 42 - 20 <= taught <= 42 - 20 + untaught and told[2] == f"it: {taught} of 42 training captions are translated"
+
+
+def change(path: Path, edit: Callable[[Any], object]) -> None:
+    document = json.loads(path.read_text())
+    edit(document)
+    path.write_text(json.dumps(document))
+
+
+def karpathy(edit: Callable[[Any], object]) -> Callable[[Path], None]:
+    return lambda root: change(root / "dataset_coco.json", lambda document: edit(document["images"]))
+
+
+def rewritten(name: str, text: str) -> Callable[[Path], None]:
+    return lambda root: void((root / name).write_text(text))
+
+
+def removed(name: str) -> Callable[[Path], None]:
+    return lambda root: (root / name).unlink()
+
+
+def void(_: object) -> None:
+    """For edits that return something."""
+
+
+CORPUS, TRANSLATED = "corpus/multilingual_coco/36langs/coco_en-it.tsv.gz", "annotations/coco/translated/it/test_gt.json"
+PICTURE, KEY = "val2014/COCO_val2014_000000000009.jpg", "000000000000003a"
+REFUSALS = [
+    ("coco", removed("dataset_coco.json"), "dataset_coco.json: there is no such file"),
+    ("coco", rewritten("dataset_coco.json", "{"), "dataset_coco.json: this is no JSON document"),
+    ("coco", rewritten("dataset_coco.json", "[]"), "dataset_coco.json: there is no list `images`"),
+    ("coco", karpathy(lambda images: images[3].pop("cocoid")), "dataset_coco.json, image 3: there is no `cocoid`"),
+    ("coco", karpathy(lambda images: images[2].pop("split")), "dataset_coco.json, image 2: there is no `split`"),
+    ("coco", karpathy(lambda images: images[1].update(sentences=3)), "dataset_coco.json, image 1: this is not as"),
+    ("coco", karpathy(lambda images: images.__delitem__(slice(8, 12))), "dataset_coco.json: no image with a caption"),
+    ("coco", removed(PICTURE), f"{PICTURE}: there is no such picture"),
+    ("coco", rewritten(PICTURE, "no picture"), f"{PICTURE}: a picture must be a JPEG, PNG or WebP file"),
+    ("coco", removed(CORPUS), f"{CORPUS}: there is no such file"),
+    ("coco", rewritten(CORPUS, "none\tof\nthese\tpairs"), f"{CORPUS}: no line begins with a training caption"),
+    ("coco", rewritten(CORPUS, "caption,english\na,b"), f"{CORPUS}: the lines are not of the form"),
+    ("coco", removed(TRANSLATED), f"{TRANSLATED}: there is no such file"),
+    (
+        "coco",
+        rewritten(TRANSLATED, '{"annotations": [{"image_id": 3, "caption": "a"}]}'),
+        f"{TRANSLATED}, line 1: the p",
+    ),
+    ("coco", rewritten(TRANSLATED, '{"annotations": []}'), f"{TRANSLATED}: there is no caption in it"),
+    ("xm3600", removed("captions.jsonl"), "captions.jsonl: there is no such file"),
+    ("xm3600", rewritten("captions.jsonl", '{"caption": "a", "picture": "b"}'), "captions.jsonl"),
+    ("xm3600", removed(f"images/{KEY}.png"), "captions.jsonl, line 4: 1 pictures are not in the gallery"),
+    ("folder", removed("images/p9.png"), "captions/en.jsonl, line 55: 1 pictures are not in the gallery"),
+    ("folder", rewritten("captions/it.csv", "caption,picture\na,p1"), "captions/it.csv: 1 usable rows; at least 64"),
+    ("folder", rewritten("captions/it.csv", "a,b\nc,d"), "captions/it.csv, line 1: the header must name `caption`"),
+    (
+        "folder",
+        rewritten("captions/it.jsonl", "{}"),
+        "captions/it.jsonl: there is another file of this language, it.csv",
+    ),
+    ("folder", rewritten("captions/notes.txt", "a"), "captions/notes.txt: the file's name does not begin with"),
+]
+
+
+@pytest.mark.parametrize(("layout", "spoil", "sentence"), REFUSALS, ids=[sentence for _, _, sentence in REFUSALS])
+def test_what_is_missing_is_named(
+    encoder: Encoder, tmp_path: Path, layout: Layout, spoil: Callable[[Path], None], sentence: str
+) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    WRITERS[layout](root)
+    spoil(root)
+    with pytest.raises(Refused) as refused:
+        data, _ = opened(encoder, layout, root, tmp_path / "cache")
+        data.corpus("it")
+    assert str(refused.value).startswith(f"{root}/{sentence}") and "\n" not in str(refused.value)
+
+
+def test_a_test_of_xm3600_needs_its_form_and_its_pictures(
+    encoder: Encoder, roots: dict[str, Path], tmp_path: Path
+) -> None:
+    write_xm3600(tmp_path)
+    (tmp_path / "images" / f"{KEY}.png").unlink()
+    with pytest.raises(Refused, match=rf"line 4: the picture {KEY} is not in"):
+        opened(encoder, "xm3600", tmp_path, tmp_path / "cache", roots["coco"])
+    (tmp_path / "captions.jsonl").write_text('{"caption": "a", "picture": "b"}')
+    with pytest.raises(Refused, match="this is not as xm3600 files are"):
+        opened(encoder, "xm3600", tmp_path, tmp_path / "cache", roots["coco"])
+    with pytest.raises(Refused, match="--train-root"):
+        opened(encoder, "folder", roots["folder"], tmp_path / "cache", roots["coco"])
+
+
+@pytest.fixture
+def as_before() -> Iterator[None]:
+    """The command sets these for its whole process."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def command(*words: object) -> Any:
+    return CliRunner().invoke(app, ["run", "--methods", "zero-shot", "--threads", "1", *map(str, words)])
+
+
+@pytest.mark.usefixtures("as_before")
+def test_the_command_runs_and_refuses(spec: str, roots: dict[str, Path], tmp_path: Path) -> None:
+    rest = ("--base", spec, "--work", tmp_path, "--languages", 2)
+    done = command("--data", "folder", "--root", roots["folder"], *rest)
+    assert done.exit_code == 0, done.output
+    results = json.loads((tmp_path / "folder.json").read_text())
+    assert results["languages"] == ["en", "it"] and results["sizes"] == {"train": 8, "test": 4}
+    assert 0 <= results["base"]["seen"]["t2i"]["R@1"] <= 1
+    refused = command("--data", "coco", "--root", roots["folder"], *rest)
+    assert refused.exit_code == 1 and "dataset_coco.json: there is no such file" in str(refused.exception)
+    assert "--root" in str(command("--data", "coco", *rest).exception)
