@@ -99,7 +99,7 @@ def _coco_taught(images: Sequence[_Image], root: Path, languages: Sequence[str],
     def said(language: str) -> list[Said]:
         if language == ENGLISH:
             return [Said(caption, name, caption) for name, caption in english]
-        pairs = _pairs(paths[language])
+        pairs = _pairs(paths[language], language)
         found = [Said(pairs[caption], name, caption) for name, caption in english if caption in pairs]
         if not found:
             raise Refused(f"{paths[language]}: no line begins with a training caption of dataset_coco.json")
@@ -110,12 +110,12 @@ def _coco_taught(images: Sequence[_Image], root: Path, languages: Sequence[str],
     return Side({image.path.stem: image.path for image in shown}, said, [root / "dataset_coco.json", *paths.values()])
 
 
-def _pairs(path: Path) -> dict[str, str]:
+def _pairs(path: Path, language: str) -> dict[str, str]:
     """The first translation of each English text."""
     try:
         read = dataset.read(path)
     except PictoglotError as error:
-        raise _refused(path, error) from error
+        raise _refused(path, error, language) from error
     if read.report.format != "parallel":
         raise Refused(f"{path}: the lines are not of the form `english<TAB>translation`")
     return {row.english: row.caption for row in reversed(read.rows) if row.english is not None}
@@ -157,7 +157,7 @@ def _captions(path: Path, form: str, language: str, names: Mapping[str, str], te
             else:
                 raise Refused(f"{path}, line {row.line}: the picture {row.picture} is not in the test's pictures")
     except PictoglotError as error:
-        raise _refused(path, error) from error
+        raise _refused(path, error, language) from error
     if not found:
         raise Refused(f"{path}: there is no caption in {language}")
     if left_out:
@@ -190,7 +190,7 @@ def _checked(path: Path, language: str, images: Mapping[str, Path], tell: Tell) 
         read = dataset.read(_existing(path), locale=language)
         report = dataset.validate(read, language, lambda named: set(named) & set(images))
     except PictoglotError as error:
-        raise _refused(path, error) from error
+        raise _refused(path, error, language) from error
     if report.usable < report.rows:
         tell(f"{path.name}, {language}: {report.rows - report.usable} of {report.rows} rows left out")
     return read.rows
@@ -241,6 +241,6 @@ def _existing(path: Path, kind: str = "file") -> Path:
     return path
 
 
-def _refused(path: Path, error: PictoglotError) -> Refused:
+def _refused(path: Path, error: PictoglotError, language: str) -> Refused:
     place = f", {error.errors[0].location}" if error.errors else ""
-    return Refused(f"{path}{place}: {error.detail}")
+    return Refused(f"{path}{place}: {error.detail} ({language})")

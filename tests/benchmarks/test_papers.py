@@ -252,6 +252,12 @@ def removed(name: str) -> Callable[[Path], None]:
     return lambda root: (root / name).unlink()
 
 
+def without_italian(root: Path) -> None:
+    lines = map(json.loads, (root / "captions.jsonl").read_text().splitlines())
+    kept = [{key: value for key, value in line.items() if key != "it"} for line in lines]
+    (root / "captions.jsonl").write_text("\n".join(map(json.dumps, kept)))
+
+
 def void(_: object) -> None:
     """For edits that return something."""
 
@@ -280,6 +286,7 @@ REFUSALS = [
     ("coco", rewritten(TRANSLATED, '{"annotations": []}'), f"{TRANSLATED}: there is no caption in it"),
     ("xm3600", removed("captions.jsonl"), "captions.jsonl: there is no such file"),
     ("xm3600", rewritten("captions.jsonl", '{"caption": "a", "picture": "b"}'), "captions.jsonl"),
+    ("xm3600", without_italian, "captions.jsonl: the file holds no caption of this language (it)"),
     ("xm3600", removed(f"images/{KEY}.png"), "captions.jsonl, line 4: 1 pictures are not in the gallery"),
     ("folder", removed("images/p9.png"), "captions/en.jsonl, line 55: 1 pictures are not in the gallery"),
     ("folder", rewritten("captions/it.csv", "caption,picture\na,p1"), "captions/it.csv: 1 usable rows; at least 64"),
