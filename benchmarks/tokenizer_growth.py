@@ -14,8 +14,9 @@ from tokenizers import Tokenizer as Engine
 
 from demo.dataset import rows
 from model.base import VOCABULARY
+from model.merges import Merge
 from model.text import clean
-from model.tokenizer import Merge, Tokenizer, train
+from model.tokenizer import Tokenizer, train
 
 SIZE = 10_000
 _WORD = r"\p{L}[\p{L}\p{M}]*|\p{N}|[^\s\p{L}\p{N}]+"

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from threading import Lock
 
 import numpy as np
@@ -90,11 +89,10 @@ class View:
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of cleaned texts without specials; a token without a row is decomposed into parts that have one."""
-        fallback = self._fallback
-        encoded = self.tokenizer.encode(texts)
-        if not fallback:
-            return encoded
-        return [[part for number in ids for part in fallback.get(number, (number,))] for ids in encoded]
+        return [
+            ids if (self.physical[ids] != NO_ROW).all() else [part for number in ids for part in self._trained(number)]
+            for ids in self.tokenizer.encode(texts)
+        ]
 
     def sequence(self, ids: Sequence[int]) -> tuple[NDArray[np.int32], bool]:
         """Physical rows (length,) of a text with begin and end of text, cut to the context; and whether it was cut."""
@@ -116,22 +114,12 @@ class View:
                 counts += np.isin(ids, held)
         return counts
 
-    @cached_property
-    def _fallback(self) -> dict[int, tuple[int, ...]]:
-        """Trained parts of each token that nothing trained; CLIP's rows all count as trained."""
-        parts = self.tokenizer.parts
-        found: dict[int, tuple[int, ...]] = {}
-
-        def trained(number: int) -> tuple[int, ...]:
-            if self.physical[number] != NO_ROW:
-                return (number,)
-            left, right = parts[number]
-            return trained(left) + trained(right)
-
-        for number in np.flatnonzero(self.physical == NO_ROW):
-            if int(number) in parts:
-                found[int(number)] = trained(int(number))
-        return found
+    def _trained(self, number: int) -> tuple[int, ...]:
+        """A token, or the trained parts of one that nothing trained; CLIP's rows all count as trained."""
+        if self.physical[number] != NO_ROW:
+            return (number,)
+        left, right = self.tokenizer.parts(number)
+        return self._trained(left) + self._trained(right)
 
 
 def pad(sequences: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:

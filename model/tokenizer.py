@@ -4,23 +4,19 @@ Ids of older tokens never change and older merges keep their rank; only merges
 that some caption of the language really uses are appended, so that no row is allocated which nothing can reach.
 """
 
-import gzip
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import cached_property
 
-from open_clip.tokenizer import bytes_to_unicode, default_bpe
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
 
 from model.base import VOCABULARY
+from model.merges import SUFFIX, BytePairs, Line, Merge, clip_merges, new_tokens, vocabulary
 from model.segmentation import pattern, standalone_words
 
-Merge = tuple[str, str]
-_SUFFIX = "</w>"  # marks a token that ends a word
 _PRIVATE = 0xF0000  # first of 131,000 characters that no text may hold a meaning in
 _CLITICS = r"'s|'t|'re|'ve|'m|'ll|'d"
 # CLIP's own rule cuts a word at every combining mark: \p{M} is not \p{L}
@@ -35,66 +31,82 @@ class Tokenizer:
     """An immutable tokenizer: CLIP's merges followed by `added`, in rank order.
 
     `words` are cut out of text in scripts without spaces before merges apply. `marks` tells which rule cuts the rest
-    into words: CLIP's own, or the one of learned languages.
+    into words: CLIP's own, or the one of learned languages. Tokenizers of one `line` share its BPE.
     """
 
     added: tuple[Merge, ...] = ()
     words: tuple[str, ...] = ()
     marks: bool = False
+    line: Line = field(default_factory=Line, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "line", self.line.holding(self.added))
 
     def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> "Tokenizer":
         """This tokenizer with further words, and merges ranked last; those it has already are passed over."""
-        known, all_words = self._known, dict.fromkeys((*self.words, *words))
+        known, all_words = {*clip_merges(), *self.added}, dict.fromkeys((*self.words, *words))
         added = self.added + tuple(merge for merge in dict.fromkeys(merges) if merge not in known)
-        return Tokenizer(added, tuple(all_words), marks=True)
+        return Tokenizer(added, tuple(all_words), marks=True, line=self.line)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of cleaned texts, without begin and end of text; nothing in a text is taken for a special token."""
-        return [encoding.ids for encoding in self._engine.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return self._reader.encode(texts)
+
+    def parts(self, number: int) -> tuple[int, int]:
+        """The two ids that one above CLIP's was merged from; the earliest merge of a string decides."""
+        return self.line.pairs(len(self.added)).parts(number)
 
     @cached_property
     def size(self) -> int:
         """One more than the largest id."""
-        return VOCABULARY + len(self._new_ids)
+        return VOCABULARY + len(new_tokens(self.added))
 
     @cached_property
     def sha256(self) -> str:
         """Names merges, in order, words and cutting rule: equal exactly when all texts tokenise identically."""
         return hashlib.sha256(json.dumps([self._rule, self.words, self.added], ensure_ascii=False).encode()).hexdigest()
 
-    @cached_property
-    def parts(self) -> dict[int, tuple[int, int]]:
-        """For each id above CLIP's: the two ids it was merged from."""
-        vocabulary = self._vocabulary
-        return {
-            vocabulary[left + right]: (vocabulary[left], vocabulary[right])
-            for left, right in reversed(self.added)  # the earliest merge of a string decides
-            if left + right in self._new_ids
-        }
-
     @property
     def _rule(self) -> str:
         return _MARKS_RULE if self.marks else _CLIP_RULE
 
-    @cached_property
-    def _known(self) -> frozenset[Merge]:
-        return frozenset(clip_merges()) | frozenset(self.added)
-
-    @cached_property
-    def _new_ids(self) -> dict[str, int]:
-        clip = _clip_vocabulary()
-        new = dict.fromkeys(left + right for left, right in self.added if left + right not in clip)
-        return {token: VOCABULARY + offset for offset, token in enumerate(new)}
-
     @property
     def _vocabulary(self) -> dict[str, int]:
-        return {**_clip_vocabulary(), **self._new_ids}
+        return vocabulary([*new_tokens(self.added)])
 
-    @cached_property
-    def _engine(self) -> Engine:
-        merges = [*clip_merges(), *self.added]
-        model = models.BPE(vocab=self._vocabulary, merges=merges, end_of_word_suffix=_SUFFIX)
-        return _engine(model, self._rule, self.words)
+    @property
+    def _reader(self) -> "_Reader":
+        """What reads with the line's newest BPE."""
+        pairs = self.line.pairs(len(self.added))
+        reader: _Reader | None = self.__dict__.get("_held")
+        if reader is None or reader.pairs is not pairs:
+            reader = self.__dict__["_held"] = _Reader(pairs, len(self.added), self._rule, self.words)
+        return reader
+
+
+class _Reader:
+    """A tokenizer's own rule and words over a BPE that may have more merges than its first `count` appended ones."""
+
+    def __init__(self, pairs: BytePairs, count: int, rule: str, words: Sequence[str]) -> None:
+        self.pairs, self._count = pairs, count
+        self.engine = _engine(pairs.model, rule, words)
+        self._whole = bytearray(pairs.size)  # 1: met already, and a token of this tokenizer too
+        self._cut: dict[int, tuple[int, ...]] = {}
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        encoded = [encoding.ids for encoding in self.engine.encode_batch_fast(list(texts), add_special_tokens=False)]
+        if self.pairs.count == self._count:
+            return encoded
+        whole = self._whole
+        return [[piece for n in ids for piece in ((n,) if whole[n] else self._pieces(n))] for ids in encoded]
+
+    def _pieces(self, number: int) -> tuple[int, ...]:
+        found = self._cut.get(number) or self.pairs.cut(number, self._count)
+        if found == (number,):
+            self._whole[number] = 1
+        else:
+            self._cut[number] = found
+        return found
 
 
 def train(tokenizer: Tokenizer, corpus: Sequence[str], size: int) -> Tokenizer:
@@ -104,9 +116,10 @@ def train(tokenizer: Tokenizer, corpus: Sequence[str], size: int) -> Tokenizer:
     for ever, so many a merge learned from bytes could never be reached. Of what is learned only merges on the way to a
     token that occurs are kept; the corpus tokenises the same without the rest.
     """
-    start = tokenizer.extend([], standalone_words(corpus))
+    words = tokenizer.extend([], standalone_words(corpus)).words
+    start = Tokenizer(tokenizer.added, words, marks=True)  # on a line of its own: most of what is learned is dropped
     names = {number: token for token, number in tokenizer._vocabulary.items()}
-    encodings = start._engine.encode_batch([*corpus], add_special_tokens=False)
+    encodings = start._reader.engine.encode_batch([*corpus], add_special_tokens=False)
     used = sorted({number for encoding in encodings for number in encoding.ids})
     symbol = {number: chr(_PRIVATE + place) for place, number in enumerate(used)}  # one character a piece
     lines = (_words(encoding.ids, encoding.word_ids, symbol) for encoding in encodings)
@@ -120,7 +133,7 @@ def train(tokenizer: Tokenizer, corpus: Sequence[str], size: int) -> Tokenizer:
         for left, right in json.loads(learner.to_str())["model"]["merges"]
     ]
     whole = start.extend(learned)
-    return start.extend(_reached(whole, corpus, whole.added[len(tokenizer.added) :]))
+    return tokenizer.extend(_reached(whole, corpus, whole.added[len(tokenizer.added) :]), words)
 
 
 def _words(ids: Sequence[int], word_ids: Sequence[int | None], symbol: dict[int, str]) -> str:
@@ -143,26 +156,11 @@ def _reached(whole: Tokenizer, corpus: Sequence[str], learned: Sequence[Merge]) 
     return tuple(reversed(kept))
 
 
-@cache
-def clip_merges() -> tuple[Merge, ...]:
-    """CLIP's 48,894 merges in rank order, from the file that open_clip ships."""
-    lines = gzip.decompress(Path(default_bpe()).read_bytes()).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
-    return tuple((left, right) for left, right in (line.split() for line in lines))
-
-
 def english_words() -> list[str]:
     """The 2,000 words that CLIP's merges make first: what English looks like where no caption shows it."""
     words = (left + right for left, right in clip_merges())
-    letters = (word.removesuffix(_SUFFIX) for word in words if word.endswith(_SUFFIX))
+    letters = (word.removesuffix(SUFFIX) for word in words if word.endswith(SUFFIX))
     return [word for word in letters if word.isascii() and word.isalpha()][:2_000]
-
-
-@cache
-def _clip_vocabulary() -> dict[str, int]:
-    """CLIP's tokens and ids without the two specials, which no text may produce."""
-    symbols = list(bytes_to_unicode().values())
-    tokens = [*symbols, *(symbol + _SUFFIX for symbol in symbols), *(a + b for a, b in clip_merges())]
-    return {token: number for number, token in enumerate(tokens)}
 
 
 def _engine(model: models.BPE, rule: str, words: Sequence[str]) -> Engine:

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save
 
 from model import storage
 from model.errors import CorruptFolder, VersionCorrupt
+from model.merges import Merge
 from model.table import TokenRows
-from model.tokenizer import Merge, Tokenizer
+from model.tokenizer import Tokenizer
 
 FORMAT = 1
 ROWS, TOKENIZER, NGRAMS = "rows.safetensors", "tokenizer.json", "ngrams.json.gz"

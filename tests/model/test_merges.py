@@ -1,0 +1,106 @@
+"""One BPE for a line of tokenizers: each still reads as it would alone, and none keeps CLIP's merges for itself."""
+
+import gc
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from model.encoder import Encoder
+from model.merges import Line, Merge, clip_merges
+from model.tokenizer import Tokenizer, train
+from tests.model.test_encoder import HINDI, WELSH, taught
+from tests.model.test_tokenizer import ENGLISH, THAI
+
+LETTERS = "qxzj"
+
+
+def nasty_merges(count: int) -> list[Merge]:
+    """Random joins over few letters: many strings have several merges, and some are CLIP's own tokens."""
+    draw = random.Random(0)
+    pieces, found = [*LETTERS], dict[Merge, None]()
+    while len(found) < count:
+        merge = draw.choice(pieces), draw.choice(pieces)
+        if merge not in found and len(merge[0] + merge[1]) <= 6 and merge not in clip_merges():
+            found[merge] = None
+            pieces.append(merge[0] + merge[1])
+    return [pair for left, right in found for pair in ((left, right), (left, right + "</w>"))]
+
+
+def test_a_tokenizer_on_a_longer_line_reads_as_it_does_alone() -> None:
+    merges = nasty_merges(60)
+    several = [left + right for left, right in merges]
+    assert len(set(several)) < len(several)
+    draw = random.Random(1)
+    texts = ["".join(draw.choices(LETTERS + " ", k=40)) for _ in range(300)]
+    longest = Tokenizer().extend(merges)
+    for count in (0, 20, 60, 100, 120):
+        on_line = Tokenizer(longest.added[:count], marks=True, line=longest.line)
+        assert on_line.line is longest.line
+        assert on_line.encode(texts) == Tokenizer(longest.added[:count], marks=True).encode(texts)
+    assert longest.encode(texts) != Tokenizer(marks=True).encode(texts)
+
+
+def test_older_languages_read_alike_before_and_after_newer_ones() -> None:
+    base = Tokenizer()
+    welsh = train(base, WELSH, 300)
+    texts = WELSH + HINDI + THAI + ENGLISH
+    before = base.encode(texts), welsh.encode(texts)
+    newest = train(train(welsh, HINDI, 300), THAI, 300)
+    newest.encode(texts)
+    assert (base.encode(texts), welsh.encode(texts)) == before
+    assert base._reader.pairs is welsh._reader.pairs is newest._reader.pairs
+
+
+def test_what_training_tried_and_dropped_is_not_on_the_line() -> None:
+    base = Tokenizer()
+    grown = train(base, WELSH, 300)
+    assert grown.line is base.line
+    assert base.line.pairs(0).count == len(grown.added)
+
+
+def test_a_second_child_of_one_parent_has_a_line_of_its_own() -> None:
+    base = Tokenizer()
+    welsh, hindi = train(base, WELSH, 300), train(base, HINDI, 300)
+    assert welsh.line is base.line is not hindi.line
+    assert hindi.encode(HINDI) == Tokenizer(hindi.added, marks=True).encode(HINDI)
+
+
+def test_a_line_is_made_anew_only_for_what_it_lacks() -> None:
+    merges = tuple(nasty_merges(4))
+    line = Line()
+    empty = line.pairs(0)
+    assert line.holding(merges[:2]) is line
+    assert line.pairs(0) is empty
+    assert (longer := line.pairs(1)).count == 2
+    assert line.holding(merges) is line and line.pairs(2) is longer
+    assert line.pairs(len(merges)) is line.pairs(0) is not longer
+
+
+def held_by(thing: object, shared: tuple[object, ...]) -> Iterator[object]:
+    """Everything that can be reached from `thing`, but not through what is shared or through classes and modules."""
+    seen = {id(other) for other in shared}
+    waiting = [thing]
+    while waiting:
+        here = waiting.pop()
+        if id(here) not in seen and not isinstance(here, type | type(gc)):
+            seen.add(id(here))
+            yield here
+            waiting.extend(gc.get_referents(here))
+
+
+@pytest.mark.parametrize("corpus", [WELSH, HINDI])
+def test_an_opened_view_holds_no_copy_of_clips_merges(encoder: Encoder, corpus: list[str]) -> None:
+    view = encoder.extend(encoder.base_view, 1, "xx", taught(encoder, encoder.base_view, corpus, 1))
+    encoder.texts([(view, text) for text in corpus])
+    assert view.tokenizer.line is encoder.base_view.tokenizer.line
+    large = [
+        type(held)
+        for held in held_by(view, (view.tokenizer.line, view.tokenizer._reader.pairs))
+        if isinstance(held, dict | tuple | list | set | frozenset) and len(held) >= len(clip_merges()) // 2
+    ]
+    assert large == []
+
+
+def test_a_copy_would_be_found() -> None:
+    assert any(held == {*clip_merges()} for held in held_by([{"known": {*clip_merges()}}], ()))
