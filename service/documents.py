@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
 
 from service.auth import guard_of
-from service.schemas import Problem
+from service.schemas.common import Problem
 
 VERSION = "1"
 _DESCRIPTION = (

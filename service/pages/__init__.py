@@ -1,4 +1,4 @@
-"""Serves the page: its files from the package, held in memory, under a strict policy. Reads no data of the service."""
+"""Serves the pages: files of the package, held in memory, under a strict policy. Reads no data of the service."""
 
 import hashlib
 from dataclasses import dataclass
@@ -39,17 +39,21 @@ class _File:
 
 
 def mount(app: FastAPI) -> None:
-    """Add `/` and `/static/{name}`; they need no key, for they hold no data."""
+    """Add `/`, `/versions/{number}/report` and `/static/{name}`; they need no key, for they hold no data."""
     kept = {entry.name: _file(entry.name, entry.read_bytes()) for entry in (files(__name__) / "static").iterdir()}
 
     async def page(request: Request) -> Response:
         return _answer(request, kept["index.html"])
+
+    async def report(request: Request) -> Response:
+        return _answer(request, kept["report.html"])
 
     async def static(request: Request) -> Response:
         found = kept.get(request.path_params["name"])
         return problem(request.state.request_id, NotFound("no such path")) if found is None else _answer(request, found)
 
     app.add_route("/", page, include_in_schema=False)
+    app.add_route("/versions/{number:int}/report", report, include_in_schema=False)
     app.add_route("/static/{name}", static, include_in_schema=False)
 
 

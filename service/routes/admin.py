@@ -8,10 +8,11 @@ from starlette.concurrency import run_in_threadpool
 from model.errors import KeyNotFound
 from model.languages import canonical
 from model.registry import Expansion, RollbackPlan
-from service import bodies, queries, schemas, values
+from service import bodies, queries, values
 from service.auth import GuardedRoute, Scope, needs
 from service.context import Asker, Context, Here
 from service.documents import taking
+from service.schemas import admin as schemas
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=GuardedRoute)
 _HIGHEST = (1 << 31) - 1

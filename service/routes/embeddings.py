@@ -6,12 +6,13 @@ from fastapi import APIRouter, Request
 
 from index.engine import Vector
 from model.text import clean
-from service import bodies, schemas
+from service import bodies
 from service.auth import GuardedRoute, Scope, needs
 from service.context import Here, Query
 from service.documents import taking
 from service.language import SHARED, choose
 from service.presence import unless_left
+from service.schemas import search as schemas
 
 router = APIRouter(prefix="/v1/embeddings", tags=["search"], route_class=GuardedRoute)
 

@@ -11,10 +11,11 @@ from starlette.concurrency import run_in_threadpool
 
 from model.errors import ExpansionNotFound, RegistryUnavailable, Unavailable
 from model.registry import Expansion
-from service import queries, schemas, values
+from service import queries, values
 from service.auth import GuardedRoute, Scope, needs
 from service.context import Context, Here
 from service.documents import answering
+from service.schemas import languages as schemas
 
 router = APIRouter(prefix="/v1/expansions", tags=["expansions"], route_class=GuardedRoute)
 _EVERY, _PING = 0.5, 15.0  # seconds between two looks, and between two signs of life

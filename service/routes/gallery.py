@@ -12,12 +12,14 @@ from index.snapshot import Snapshot
 from model import storage
 from model.errors import FieldError, InvalidInput, PictureNotFound
 from model.text import clean
-from service import bodies, queries, schemas, values
+from service import bodies, queries, values
 from service.auth import Body, GuardedRoute, Scope, needs
 from service.context import Context, Here
 from service.documents import answering, taking
 from service.language import served
 from service.presence import unless_left
+from service.schemas import gallery as schemas
+from service.schemas.common import Captions
 from service.uploads import picture_of
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
@@ -107,7 +109,7 @@ async def _put(id: str | None, request: Request, response: Response, context: Co
     return _item(put.picture, context)
 
 
-async def _stored(id: str, content: str, data: bytes, captions: schemas.Captions | None, context: Context) -> Put:
+async def _stored(id: str, content: str, data: bytes, captions: Captions | None, context: Context) -> Put:
     picture = await run_in_threadpool(context.decoder.decode, data)
     storage.require_free(context.settings.home, context.settings.free_bytes)
     (put,) = await context.writes([lambda: context.holder.put_picture(id, content, picture, captions)])
@@ -115,12 +117,12 @@ async def _stored(id: str, content: str, data: bytes, captions: schemas.Captions
     return put
 
 
-def _captions(given: str | None, snapshot: Snapshot) -> schemas.Captions | None:
+def _captions(given: str | None, snapshot: Snapshot) -> Captions | None:
     """The captions of a form: cleaned, each once, by served language."""
     if given is None:
         return None
     by_tag = bodies.validated(schemas.CaptionsOfPicture, {"captions": bodies.parse_json(given.encode())}).captions
-    found: schemas.Captions = {}
+    found: Captions = {}
     for tag, texts in by_tag.items():
         kept = found.setdefault(served(tag, snapshot.release.languages), [])
         kept.extend(text for text in dict.fromkeys(clean(text) for text in texts) if text not in kept)
@@ -160,7 +162,7 @@ async def _file(
         return Response(status_code=304, headers=headers)
     path = context.gallery.thumbnail_path(content) if thumbnail else context.gallery.content_path(content)
     try:
-        data = await run_in_threadpool(path.read_bytes)
+        data = await run_in_threadpool(context.gallery.read, path)
     except FileNotFoundError:  # replaced or deleted since it was looked up
         raise PictureNotFound("there is no picture of this id") from None
     return Response(data, media_type="image/webp", headers=headers)

@@ -2,22 +2,24 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
-from model import dataset, storage
+from model import dataset
 from model.errors import FieldError, InvalidInput
 from model.languages import canonical, names
 from model.registry import Expansion, Version, new_expansion_id
-from service import bodies, schemas
+from service import bodies
 from service.auth import Body, GuardedRoute, Scope, needs
 from service.context import Asker, Context, Here
 from service.documents import taking
-from service.uploads import Upload, dataset_of, keep
+from service.schemas import languages as schemas
+from service.uploads import Upload, dataset_of, drop, keep
 
 router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)
 _EXPANSIONS = "expansions"  # the folder under the data root; the worker knows it too
@@ -43,10 +45,19 @@ async def list_languages(context: Here) -> schemas.Languages:
                 version=number,
                 captions=snapshot.captions[tag].count if tag in snapshot.captions else 0,
                 learned_at=version.created_at,
-                report=schemas.Measured.model_validate(version.report),
+                report=schemas.Measured.model_validate(version.report if number else _english(versions)),
             )
         )
     return schemas.Languages(items=items, shared_version=snapshot.release.shared, release=snapshot.release.number)
+
+
+def _english(versions: Mapping[int, Version]) -> dict[str, Any]:
+    """How the base did with its own English on the held-out pictures of the newest language that has any."""
+    for number in sorted(versions, reverse=True):
+        found: dict[str, Any] = versions[number].report.get("english") or {}
+        if found.get("against") == "pictures" and found.get("pairs"):
+            return found
+    return {}
 
 
 @router.post(
@@ -118,5 +129,5 @@ def _submit(
         )
     finally:
         if not queued:
-            storage.remove(folder)
+            drop(folder)
     return expansion

@@ -11,10 +11,10 @@ from starlette.responses import HTMLResponse, JSONResponse
 
 from model import storage
 from model.errors import PictoglotError, RegistryUnavailable, StorageFull
-from service import schemas
 from service.context import Context, Here
 from service.documents import LATER
 from service.metrics import CONTENT_TYPE
+from service.schemas import operations as schemas
 
 router = APIRouter(tags=["operations"])
 _STYLE = (

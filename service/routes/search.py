@@ -13,12 +13,13 @@ from index.engine import Vector
 from index.snapshot import Snapshot
 from model.errors import FieldError, Gone, InvalidInput
 from model.text import clean
-from service import bodies, schemas
+from service import bodies
 from service.auth import Body, GuardedRoute, Scope, needs
 from service.context import Context, Here
 from service.documents import taking
 from service.language import SHARED, Choice, choose, served
 from service.presence import unless_left
+from service.schemas import search as schemas
 from service.uploads import picture_of
 
 router = APIRouter(prefix="/v1/search", tags=["search"], route_class=GuardedRoute)

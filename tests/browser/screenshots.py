@@ -62,6 +62,7 @@ SHOTS = (
     Shot("languages-narrow", "/#languages", size=NARROW),
     Shot("rollback", "/#languages", roll_back),
     Shot("releases", "/#releases"),
+    Shot("report", "/versions/4/report", size=(1280, 1560)),
     Shot("teach", "/#teach", teach),
 )
 
@@ -76,7 +77,7 @@ def take(browser: Browser, site: Site, shot: Shot) -> None:
     page.goto("/static/icon.svg")
     page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
     page.goto(shot.address)
-    expect(page.locator("main > section:visible h1")).to_be_visible()
+    expect(page.locator("main h1:visible")).to_be_visible()
     expect(page.locator(".waiting")).to_have_count(0)
     shot.act(page, site)
     page.wait_for_timeout(1_000)  # pictures fade in

@@ -27,6 +27,7 @@ def test_every_path_of_the_design_is_there() -> None:
         "/v1/expansions/{id}/cancel": {"post"},
         "/v1/versions": {"get"},
         "/v1/versions/{number}": {"get"},
+        "/v1/versions/{number}/report": {"get"},
         "/v1/admin/languages/{tag}/rollback": {"post"},
         "/v1/admin/releases": {"get"},
         "/v1/admin/releases/{number}/restore": {"post"},

@@ -14,7 +14,7 @@ import pytest
 from httpx_sse import connect_sse
 
 from model import storage
-from service.schemas import TeachingSettings
+from service.schemas.languages import TeachingSettings
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, learn, running
 
 EXPANSIONS = "/v1/expansions"

@@ -1,8 +1,10 @@
 // Small helpers for elements, numbers and times. Asks the server for nothing.
 
+const DRAWN = ["svg", "path", "line", "polyline", "circle", "text"]; // elements of SVG, which are made otherwise
+
 /** An element: `make("p", {class: "x", onclick: f}, "text", other)`; null and false children are left out. */
 export function make(tag, properties = {}, ...children) {
-  const svg = ["svg", "path"].includes(tag);
+  const svg = DRAWN.includes(tag);
   const element = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
     if (value === null || value === undefined || value === false) continue;

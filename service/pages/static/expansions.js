@@ -106,11 +106,11 @@ function outcome(item) {
   const moved = item.report?.shared?.moved;
   const words = [
     typeof reached === "number" ? `text to picture R@1 ${percent(reached)} %` : null,
-    `version ${item.version}`,
+    make("a", { href: `/versions/${item.version}/report` }, `version ${item.version}`),
     `release ${item.release}`,
     moved === false ? "the shared table stayed where it was: it would have cost the other languages too much" : null,
   ];
-  return make("p", { class: "fine" }, words.filter(Boolean).join(" · "));
+  return make("p", { class: "fine" }, words.filter(Boolean).map((word, place) => [place ? " · " : "", word]));
 }
 
 async function cancel(item) {

@@ -51,7 +51,7 @@ function row(version, columns, chain, named, native) {
     make(
       "th",
       { scope: "row" },
-      make("span", { class: "number" }, String(version.number)),
+      make("a", { class: "number", href: version.report_page, title: `The report of version ${version.number}` }, String(version.number)),
       native(version.language),
       chain.has(version.number) ? null : make("span", { class: "tag", title: "Not in the shared table: taken back, or it would have cost the others too much" }, "not shared"),
     ),

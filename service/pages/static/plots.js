@@ -1,0 +1,129 @@
+// The plots of a report, as tables and one drawing: each holds its numbers as text. Asks the server for nothing.
+
+import { make, percent, points } from "/static/dom.js";
+
+const FULL = 0.1; // a change of ten points has the full colour
+const UNSURE = "shared"; // the row of the shared table among languages
+
+/** A row for each earlier language: a scale with its figure before, after and when it was learned, and the change. */
+export function movesTable(languages, named, native) {
+  const row = ([tag, { before, after, learned }]) => {
+    const figures = { before: before["R@1"], after: after["R@1"], learned: learned?.["R@1"] };
+    const change = figures.after - figures.before;
+    return make(
+      "tr",
+      { "data-language": tag },
+      make("th", { scope: "row" }, native(tag)),
+      make("td", { class: "scale-cell" }, scale(figures, named(tag).name)),
+      make("td", {}, make("span", { class: `change ${kind(change)}`, "--heat": heat(change) }, points(change))),
+      make("td", { class: "number" }, percent(figures.before), " → ", percent(figures.after)),
+    );
+  };
+  const ends = make("span", { class: "ends", "aria-hidden": "true" }, ["0", "25", "50", "75", "100"].map((at) => make("span", {}, at)));
+  return scrolled(
+    "What became of the other languages",
+    make(
+      "table",
+      { class: "moves" },
+      make("thead", {}, make("tr", {}, heads("Language"), make("th", { scope: "col" }, make("span", { class: "unseen" }, "On a scale from 0 to 100 per cent"), ends), heads("Points", "R@1"))),
+      make("tbody", {}, Object.entries(languages).map(row)),
+    ),
+    make("p", { class: "legend" }, key("dot before"), "before", key("dot after"), "after", key("tick"), "by its own version"),
+  );
+}
+
+function scale({ before, after, learned }, name) {
+  const has = typeof learned === "number";
+  const said = `${name}: ${percent(before)} before, ${percent(after)} after${has ? `, ${percent(learned)} by its own version` : ""}`;
+  const [low, high] = [Math.min(before, after), Math.max(before, after)];
+  return make(
+    "span",
+    { class: "scale", role: "img", "aria-label": said, title: said },
+    make("span", { class: `path ${kind(after - before)}`, "--at": low, "--long": high - low }),
+    has ? make("span", { class: "tick", "--at": learned }) : null,
+    make("span", { class: "dot before", "--at": before }),
+    make("span", { class: "dot after", "--at": after }),
+  );
+}
+
+/** A row for each language, a column for each that its captions would be read as; the version's own language first. */
+export function confusionTable(rows, language, named, native) {
+  const tags = [language, ...Object.keys(rows).filter((tag) => tag !== language)];
+  const read = new Set(Object.values(rows).flatMap((row) => Object.keys(row)));
+  const others = [...read].filter((tag) => tag !== UNSURE && !tags.includes(tag)); // served, without captions kept
+  const columns = [...tags, ...others, ...(read.has(UNSURE) ? [UNSURE] : [])];
+  const head = (tag) => make("th", { scope: "col", title: tag === UNSURE ? "The language cannot be told" : named(tag).name }, tag === UNSURE ? "not told" : tag);
+  const row = (tag) => {
+    const asked = Object.values(rows[tag]).reduce((sum, count) => sum + count, 0);
+    const name = make("th", { scope: "row" }, native(tag), make("span", { class: "hint" }, tag));
+    return make("tr", {}, name, columns.map((as) => cell(tag, as, rows[tag][as] ?? 0, asked, named)));
+  };
+  return scrolled(
+    "Which language is taken for which",
+    make(
+      "table",
+      { class: "heat confusion" },
+      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Written in ↓ read as →"), columns.map(head))),
+      make("tbody", {}, tags.map(row)),
+    ),
+  );
+}
+
+function cell(tag, as, count, asked, named) {
+  const right = tag === as;
+  const part = asked ? count / asked : 0;
+  const reader = as === UNSURE ? "the shared table" : named(as).name;
+  const title = `${count} of ${asked} captions in ${named(tag).name} read as ${reader}`;
+  const tone = right ? "gain" : count ? (as === UNSURE ? "unsure" : "loss") : "same";
+  return make("td", { class: `${tone}${right ? " own" : ""}`, "--heat": right ? part : Math.min(1, 0.15 + 2 * part), title }, count || right ? rounded(part) : make("span", { "aria-label": "none" }, "·"));
+}
+
+const rounded = (part) => (part > 0 && part < 0.01 ? "<1" : part > 0.99 && part < 1 ? ">99" : String(Math.round(part * 100)));
+
+const VIEW = { width: 640, height: 210, left: 34, right: 14, top: 12, bottom: 24 }; // units of the drawing
+
+/** AA and F after each version, as two lines over the versions; `steps` have at least two. */
+export function chainPlot(steps, named, native) {
+  const { width, height, left, right, top, bottom } = VIEW;
+  const x = (place) => left + (place / (steps.length - 1)) * (width - left - right);
+  const y = (share) => top + (1 - Math.max(0, Math.min(1, share))) * (height - top - bottom);
+  const grid = [0, 0.25, 0.5, 0.75, 1].map((share) => [
+    make("line", { class: "grid", x1: left, x2: width - right, y1: y(share), y2: y(share) }),
+    make("text", { class: "mark-text", x: left - 8, y: y(share) + 4, "text-anchor": "end" }, String(share * 100)),
+  ]);
+  const every = Math.ceil(steps.length / 16); // so that the numbers do not touch
+  const marks = steps.map((step, place) => (place % every ? null : make("text", { class: "mark-text", x: x(place), y: height - 6, "text-anchor": "middle" }, `v${step.version}`)));
+  const line = (figure) => [
+    make("polyline", { class: `line ${figure}`, points: steps.map((step, place) => `${x(place)},${y(step[figure])}`).join(" ") }),
+    steps.map((step, place) => make("circle", { class: `point ${figure}`, cx: x(place), cy: y(step[figure]), r: 4 })),
+  ];
+  return make(
+    "figure",
+    { class: "chain" },
+    make("figcaption", { class: "legend" }, key("dot AA"), "average accuracy", key("dot F"), "forgetting"),
+    scrolled(
+      "The shared table after each version",
+      make("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, grid, marks, line("F"), line("AA")),
+      chainTable(steps, named, native),
+    ),
+  );
+}
+
+function chainTable(steps, named, native) {
+  const row = (name, content) => make("tr", {}, make("th", { scope: "row" }, name), steps.map((step) => make("td", { class: "number" }, content(step))));
+  const version = ({ version: number, language }) => make("th", { scope: "col", title: named(language).name }, make("a", { href: `/versions/${number}/report` }, native(language)), make("span", { class: "fine" }, ` v${number}`));
+  return make(
+    "table",
+    { class: "steps" },
+    make("thead", {}, make("tr", {}, make("td", {}), steps.map(version))),
+    make("tbody", {}, row("AA", (step) => percent(step.AA)), row("F", (step) => percent(step.F).replace("-", "−"))),
+  );
+}
+
+const heads = (...names) => names.map((name) => make("th", { scope: "col" }, name));
+const key = (kinds) => make("span", { class: `key ${kinds}`, "aria-hidden": "true" });
+const kind = (change) => (points(change).startsWith("±") ? "same" : change < 0 ? "loss" : "gain");
+const heat = (change) => Math.min(1, Math.abs(change) / FULL).toFixed(3);
+
+/** What may be wider than the window, scrolled with the keyboard too. */
+const scrolled = (name, ...content) => make("div", { class: "scroll", role: "region", "aria-label": name, tabindex: "0" }, ...content);

@@ -1,0 +1,76 @@
+"""Rollbacks, releases and keys."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from service.schemas.common import Answer, Asked, Report
+from service.values import Expiry, Note
+
+
+class RollbackAsked(Asked):
+    reason: Note = Field("", max_length=1_000)
+    dry_run: bool = False
+    rebuild: bool = False
+
+
+class Rollback(Answer):
+    release: int
+    language: str
+    from_version: int
+    to_version: int | None
+    unchanged: list[str]
+    shared_version: int
+    replay: list[str]
+    rebuild_expansion: str | None
+    dry_run: bool
+
+
+class ReleaseItem(Answer):
+    number: int
+    shared: int
+    languages: dict[str, int]
+    created_at: datetime
+    actor: str
+    reason: str
+    change: Report
+
+
+class ReleasePage(Answer):
+    items: list[ReleaseItem]
+    next_cursor: str | None
+
+
+class RestoreAsked(Asked):
+    expected: int = Field(ge=0, lt=1 << 31)
+    reason: Note = Field("", max_length=1_000)
+
+
+class KeyAsked(Asked):
+    scope: Literal["search", "write", "admin"]
+    label: Note = Field("", max_length=200)
+    expires_at: Expiry | None = Field(None, description="In the future, with a time zone.")
+
+
+class KeyItem(Answer):
+    id: str
+    scope: Literal["search", "write", "admin"]
+    label: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class NewKey(KeyItem):
+    key: str = Field(description="Told this once.")
+
+
+class Keys(Answer):
+    items: list[KeyItem]
+
+
+class Verified(Answer):
+    ok: bool
+    release: int
+    problems: list[str]

@@ -1,0 +1,43 @@
+"""What all schemas share. Strict: unknown fields, other types and numbers that are none are refused."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+Captions = dict[str, list[str]]
+Report = dict[str, Any]
+
+
+class Asked(BaseModel):
+    """A JSON body: exact types, known fields."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class Filled(BaseModel):
+    """The fields of a form, which are all text."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Answer(BaseModel):
+    """What is sent; a number that is none is a fault of ours and fails here."""
+
+    model_config = ConfigDict(allow_inf_nan=False, from_attributes=True)
+
+
+class Place(Answer):
+    location: str
+    code: str
+
+
+class Problem(Answer):
+    """Every refusal and failure (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[Place]

@@ -1,0 +1,34 @@
+"""Pictures and their captions."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from service.schemas.common import Answer, Asked, Captions, Filled
+
+
+class PictureForm(Filled):
+    """Fields beside the file `picture`; `captions` is JSON: `{TAG: [text, ...]}`."""
+
+    captions: str | None = Field(None, description="Absent: those put before stay.")
+
+
+class CaptionsOfPicture(Asked):
+    """The JSON of `captions`."""
+
+    captions: dict[str, Annotated[list[str], Field(max_length=100)]] = Field(max_length=100)
+
+
+class PictureItem(Answer):
+    id: str
+    captions: Captions
+    url: str
+    width: int
+    height: int
+    created_at: datetime
+
+
+class PicturePage(Answer):
+    items: list[PictureItem]
+    next_cursor: str | None

@@ -1,0 +1,164 @@
+"""Languages, expansions and versions."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import ConfigDict, Field, computed_field
+
+from service.schemas.common import Answer, Asked, Filled, Report
+from service.values import Finite
+
+
+class Recall(Answer):
+    """Shares 0..1; null where nothing was measured."""
+
+    model_config = ConfigDict(extra="allow")
+
+    at_1: Finite | None = Field(None, alias="R@1")
+    at_5: Finite | None = Field(None, alias="R@5")
+    at_10: Finite | None = Field(None, alias="R@10")
+
+
+class Measured(Answer):
+    """How well a version retrieves, on `pairs` held-out pairs, and what else its expansion found."""
+
+    model_config = ConfigDict(extra="allow")
+
+    t2i: Recall = Field(default_factory=Recall)
+    i2t: Recall = Field(default_factory=Recall)
+    pairs: int = 0
+
+
+class LanguageItem(Answer):
+    language: str
+    name: str
+    native_name: str
+    direction: Literal["ltr", "rtl"]
+    version: int
+    captions: int
+    learned_at: datetime
+    report: Measured
+
+
+class Languages(Answer):
+    items: list[LanguageItem]
+    shared_version: int
+    release: int
+
+
+class LanguageForm(Filled):
+    """Fields beside the file `dataset`; `settings` is JSON."""
+
+    language: str
+    settings: str = "{}"
+    dry_run: Literal["true", "false"] = "false"
+
+
+class TeachingSettings(Asked):
+    """What may be set of an expansion; what is left out follows the size of the dataset."""
+
+    epochs: int = Field(0, ge=0, le=1_000, description="0: by the size of the dataset.")
+    batch_size: int = Field(128, ge=2, le=4_096)
+    learning_rate: float = Field(3e-3, gt=0, le=1)
+    weight_decay: float = Field(0.05, ge=0, le=1)
+    warmup: float = Field(0.1, ge=0, le=1, description="Share of the steps in which the rate rises.")
+    cooldown: float = Field(0.6, ge=0, le=1, description="Share of the steps in which it falls; 0: not at all.")
+    clip: float = Field(1.0, gt=0, le=1_000, description="Global gradient norm.")
+    vocabulary: int = Field(10_000, ge=0, le=50_000, description="Most tokens of the language's own.")
+    seed: int = Field(0, ge=0, lt=1 << 31)
+    checkpoint_every: int = Field(0, ge=0, le=1_000_000, description="Steps; 0: by the length of the training.")
+
+
+class ExpansionError(Answer):
+    code: str
+    detail: str
+
+
+class ExpansionItem(Answer):
+    id: str
+    kind: Literal["learn", "rebuild"]
+    language: str
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    phase: str | None
+    progress: Finite
+    step: int
+    steps: int
+    eta_seconds: Finite | None
+    attempt: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    version: int | None
+    release: int | None
+    error: ExpansionError | None
+    report: Report | None
+
+
+class Submitted(Answer):
+    expansion: ExpansionItem
+
+
+class DryRun(Answer):
+    dry_run: Literal[True] = True
+    language: str
+    report: Report
+
+
+class ExpansionPage(Answer):
+    items: list[ExpansionItem]
+    next_cursor: str | None
+
+
+class VersionItem(Answer):
+    number: int
+    parent: int | None
+    language: str
+    expansion: str | None
+    manifest_sha256: str | None
+    rows: int
+    bytes: int
+    report: Measured
+    created_at: datetime
+
+    @computed_field(description="Where the report is drawn for a person; as JSON it is below the version.")  # type: ignore[prop-decorator]
+    @property
+    def report_page(self) -> str:
+        return f"/versions/{self.number}/report"
+
+
+class VersionDetail(VersionItem):
+    manifest: Report | None
+    digests: dict[str, str] = Field(description="sha256 by file; of the base, the fingerprints of its towers.")
+    metrics: Measured = Field(description="The same as `report`.")
+
+
+class VersionPage(Answer):
+    items: list[VersionItem]
+    next_cursor: str | None
+
+
+class ChainStep(Answer):
+    """AA and F of the shared table after one version; null where its report does not tell."""
+
+    version: int
+    language: str
+    AA: Finite | None
+    F: Finite | None
+
+
+class VersionReport(Answer):
+    """All that an expansion found about the version it made, and what became of it."""
+
+    version: int
+    parent: int | None
+    language: str
+    name: str
+    native_name: str
+    direction: Literal["ltr", "rtl"]
+    created_at: datetime
+    expansion: str | None
+    state: str | None = Field(description="Of the expansion: `failed` when the gate refused the version.")
+    error: ExpansionError | None
+    moved: bool | None = Field(description="Whether the shared table moved to it; null while that is open.")
+    chain: list[ChainStep] = Field(description="The versions it stands on, oldest first, and itself.")
+    report: Measured

@@ -1,0 +1,103 @@
+"""The page of a version's report: its figures and plots, in both schemes, narrow, and by keyboard."""
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.site import Site
+
+
+def report(site: Site, number: int = 1) -> dict[str, Any]:
+    """The report as JSON."""
+    return dict(site.http.get(f"/v1/versions/{number}/report").json())
+
+
+def opened(page: Page, number: int = 1) -> Page:
+    """The page, drawn."""
+    page.goto(f"/versions/{number}/report")
+    expect(page.locator("h1")).to_be_visible()
+    return page
+
+
+def test_the_list_of_languages_leads_to_the_report(page: Page) -> None:
+    page.goto("/#languages")
+    page.get_by_role("link", name="Report of Arabic, version 1").click()
+    expect(page).to_have_url(re.compile(r"/versions/1/report$"))
+    expect(page.locator("h1 bdi")).to_have_text("العربية")
+    expect(page.locator("h1 bdi")).to_have_attribute("dir", "rtl")
+    expect(page.locator(".verdict")).to_contain_text("It reads Arabic now.")
+
+
+def test_the_heat_map_leads_to_the_report(page: Page) -> None:
+    page.goto("/#languages")
+    page.locator(".heat tbody th a").first.click()
+    expect(page.locator("h1 bdi")).to_have_text("العربية")
+
+
+def test_the_figures_are_those_of_the_json(page: Page, site: Site) -> None:
+    found = report(site)["report"]
+    opened(page)
+    figures = page.locator(".figures .big")
+    expect(figures.nth(0)).to_have_text(f"{found['t2i']['R@1'] * 100:.1f} %")
+    expect(figures.nth(2)).to_have_text(f"{found['fertility']['per_word']:.2f}")
+    expect(figures.nth(4)).to_have_text(f"{found['shared']['so_far']['AA'] * 100:.1f} %")
+    ten = page.locator(".recall tbody tr").last.locator(".number")
+    expect(ten).to_have_text([f"{found[way]['R@10'] * 100:.1f}" for way in ("t2i", "i2t")])
+
+
+def test_each_earlier_language_stands_on_its_scale_where_it_is(page: Page, site: Site) -> None:
+    english = report(site)["report"]["shared"]["languages"]["en"]
+    row = opened(page).locator(".moves tr[data-language=en]")
+    scale = row.locator(".scale")
+    expect(scale).to_have_attribute("aria-label", re.compile(f"{english['before']['R@1'] * 100:.1f} before"))
+    box, dot = scale.bounding_box(), row.locator(".dot.after").bounding_box()
+    assert box and dot
+    assert (dot["x"] + dot["width"] / 2 - box["x"]) / box["width"] == pytest.approx(english["after"]["R@1"], abs=0.02)
+
+
+def test_the_table_of_languages_taken_for_others_adds_up(page: Page, site: Site) -> None:
+    detected = report(site)["report"]["detected"]
+    opened(page)
+    rows = page.locator(".confusion tbody tr")
+    expect(rows).to_have_count(len(detected))
+    share = detected["ar"].get("ar", 0) / sum(detected["ar"].values())
+    expect(rows.first.locator("td.own")).to_have_text(re.compile(rf"^(>99|{share * 100:.0f})$"))
+
+
+def test_after_a_second_language_the_chain_is_drawn(page: Page, site: Site) -> None:
+    version = site.teach("id", epochs=1)["version"]
+    measured = [step for step in report(site, version)["chain"] if step["AA"] is not None]
+    opened(page, version)
+    expect(page.locator(".chain circle.AA")).to_have_count(len(measured))
+    expect(page.locator(".steps td.number").first).to_have_text(f"{measured[0]['AA'] * 100:.1f}")
+    page.locator(".steps a").first.click()
+    expect(page.locator("h1 bdi")).to_have_text("العربية")
+
+
+def test_the_base_and_a_version_that_is_none_say_so(page: Page) -> None:
+    expect(opened(page, 0).locator("#report")).to_contain_text("was not taught here")
+    page.goto("/versions/999/report")
+    expect(page.locator(".sorry")).to_contain_text("version_not_found")
+
+
+def test_what_is_wide_is_scrolled_by_keyboard_and_the_page_is_not_wider_than_a_narrow_window(page: Page) -> None:
+    page.set_viewport_size({"width": 340, "height": 700})
+    opened(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    region = page.get_by_role("region", name="What became of the other languages")
+    region.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.activeElement.scrollLeft > 0")
+
+
+def test_the_report_is_dark_in_the_dark_and_its_lines_stand_out(page: Page) -> None:
+    page.emulate_media(color_scheme="dark")
+    opened(page)
+    ground, dot = page.evaluate(
+        """[getComputedStyle(document.body).backgroundColor,
+            getComputedStyle(document.querySelector(".dot.after")).backgroundColor]"""
+    )
+    dark, light = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (ground, dot))
+    assert dark < 150 < 500 < light

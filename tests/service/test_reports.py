@@ -1,0 +1,117 @@
+"""The report of a version over HTTP, and what the list of languages takes from it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from tests.service.harness import Service, assert_problem, learn, running
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Service]:
+    with running(tmp_path) as service:
+        yield service
+
+
+def recall(first: float) -> dict[str, float]:
+    return {"R@1": first, "R@5": 0.9, "R@10": 1.0}
+
+
+def measured(first: float, **more: Any) -> dict[str, Any]:
+    return {"t2i": recall(first), "i2t": recall(first), "pairs": 8, "against": "pictures", **more}
+
+
+def test_a_report_comes_with_the_version_its_outcome_and_the_chain(fresh: Service) -> None:
+    shared = {"so_far": {"languages": ["en", "cy"], "AA": 0.5, "F": 0.1}}
+    registry = fresh.context.registry
+    version = learn(registry, "cy", report=measured(0.25, fertility={"per_word": 1.5}, shared=shared))
+    found = fresh.admin.get(f"/v1/versions/{version.number}/report").json()
+    assert (found["version"], found["parent"], found["name"], found["native_name"]) == (1, 0, "Welsh", "Cymraeg")
+    assert (found["state"], found["error"], found["moved"]) == ("succeeded", None, None)
+    assert found["chain"] == [
+        {"version": 0, "language": "en", "AA": None, "F": None},
+        {"version": 1, "language": "cy", "AA": 0.5, "F": 0.1},
+    ]
+    assert found["report"]["t2i"] == recall(0.25)
+    assert found["report"]["fertility"] == {"per_word": 1.5}
+
+
+def add(service: Service, kind: Literal["learn", "rebuild"] = "learn") -> tuple[Any, Any]:
+    """A version that was registered, with the lease of its expansion, which has not ended."""
+    registry = service.context.registry
+    expansion, _ = registry.expansions.submit(
+        kind=kind, language="cy", settings={}, dataset_path="", dataset_sha256="", dataset_bytes=0, actor="test"
+    )
+    lease = registry.expansions.lease(expansion.id, "test")
+    assert lease is not None
+    version = registry.versions.add(
+        expansion=expansion.id,
+        parent=0,
+        language="cy",
+        folder="versions/x",
+        manifest_sha256="0" * 64,
+        rows=1,
+        bytes=1,
+        report=measured(0.01),
+        fence=lease.fence,
+    )
+    return version, lease
+
+
+def test_a_version_that_the_gate_refused_says_why(fresh: Service) -> None:
+    version, lease = add(fresh)
+    fresh.context.registry.expansions.fail(lease, "gate_failed", "held-out t2i R@10 is 0.010")
+    found = fresh.admin.get(f"/v1/versions/{version.number}/report").json()
+    assert (found["state"], found["moved"]) == ("failed", None)
+    assert found["error"] == {"code": "gate_failed", "detail": "held-out t2i R@10 is 0.010"}
+
+
+def test_whether_the_shared_table_moved_is_told_by_learning(fresh: Service) -> None:
+    version, lease = add(fresh)
+    fresh.context.registry.expansions.succeed(lease, version.number, 1, {"shared": {"moved": False}})
+    assert fresh.admin.get(f"/v1/versions/{version.number}/report").json()["moved"] is False
+
+
+def test_whether_the_shared_table_moved_is_told_by_a_rebuild_for_each_language(fresh: Service) -> None:
+    version, lease = add(fresh, "rebuild")
+    concluded = {"moved": True, "languages": {"cy": {"shared": {"moved": True}}}}
+    fresh.context.registry.expansions.succeed(lease, version.number, 1, concluded)
+    assert fresh.admin.get(f"/v1/versions/{version.number}/report").json()["moved"] is True
+
+
+def test_the_base_has_a_report_with_nothing_in_it(fresh: Service) -> None:
+    found = fresh.admin.get("/v1/versions/0/report").json()
+    assert (found["language"], found["expansion"], found["state"]) == ("en", None, None)
+    assert found["report"]["pairs"] == 0
+
+
+@pytest.mark.parametrize("number", ["99", "99999999999", "-1"])
+def test_there_is_no_report_without_a_version(fresh: Service, number: str) -> None:
+    assert_problem(fresh.admin.get(f"/v1/versions/{number}/report"), 404, "version_not_found")
+
+
+def test_a_version_names_the_page_of_its_report_which_needs_no_key(fresh: Service) -> None:
+    learn(fresh.context.registry, "cy")
+    path = fresh.admin.get("/v1/versions/1").json()["report_page"]
+    assert path == fresh.admin.get("/v1/versions").json()["items"][0]["report_page"] == "/versions/1/report"
+    answer = fresh.http.get(path)
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("path", ["/versions/x/report", "/versions/1", "/versions/-1/report", "/versions/1/report/"])
+def test_no_other_path_gives_the_page(fresh: Service, path: str) -> None:
+    assert_problem(fresh.http.get(path), 404, "not_found")
+
+
+def test_english_shows_how_the_base_did_beside_the_newest_language_with_pictures(fresh: Service) -> None:
+    registry = fresh.context.registry
+    learn(registry, "cy", report=measured(0.2, english=measured(0.7)))
+    learn(registry, "fr", report=measured(0.3, english=measured(0.8)))
+    learn(registry, "de", report=measured(0.4, english=measured(1.0, against="english")))  # found among itself
+    fresh.context.holder.refresh()
+    listed = {item["language"]: item["report"] for item in fresh.admin.get("/v1/languages").json()["items"]}
+    assert listed["en"]["t2i"] == recall(0.8)
+    assert (listed["en"]["pairs"], listed["de"]["t2i"]) == (8, recall(0.4))
