@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from index import generation
 from index.gallery import FOLDER as PICTURES
 from index.generation import Identity, Written
-from model import storage
+from model import remote, storage
 from model.registry import Registry
 from model.registry.tables import GenerationRow
 
@@ -66,6 +66,7 @@ class Catalogue:
             doomed = [registered.id for registered in _of(session, identity)[keep:]]
             session.execute(delete(GenerationRow).where(GenerationRow.id.in_(doomed)))
         for id in doomed:
+            remote.remove(generation.path(self._root, id))  # first: when the store is away, `sweep` still finds it here
             storage.remove(generation.path(self._root, id))
         return len(doomed)
 
@@ -79,7 +80,10 @@ class Catalogue:
             kept = set(session.scalars(select(GenerationRow.id)))
             generations = [path for path in (self._root / generation.FOLDER).glob("*") if path.name not in kept]
             pictures = (self._root / PICTURES).rglob(f"{storage.TEMPORARY}*")
-            return sum(_swept(path) for path in (*generations, *pictures))
+            swept = [path for path in (*generations, *pictures) if _swept(path)]
+        for path in swept:  # when no transaction waits for the store
+            remote.remove(path)
+        return len(swept)
 
 
 def _of(session: Session, identity: Identity) -> list[Registered]:

@@ -8,6 +8,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,8 +20,8 @@ from index import caption_rows, stored
 from index.caption_rows import Caption, Captions
 from index.engine import Vector
 from index.pictures import Picture
-from model import storage
-from model.errors import CursorInvalid, PictureNotFound
+from model import remote, storage
+from model.errors import CursorInvalid, PictureNotFound, StoreUnavailable
 from model.registry import Registry
 from model.registry.tables import CaptionRow, GalleryChangeRow, PictureRow
 
@@ -81,6 +82,7 @@ class Gallery(stored.StoredVectors):
         `captions` replace those put before (None keeps them); captions of expansions stay. `caption_vectors` are by
         language, text and version. `picture` is written to disk unless the same content is there already.
         """
+        self._publish(content_sha256, picture)  # a store that is away refuses it before anything has changed
         with self._registry.begin() as session:
             change = _feed(session, "picture_put", id)
             facts = {"content_sha256": content_sha256, "width": width, "height": height, "change": change}
@@ -95,8 +97,10 @@ class Gallery(stored.StoredVectors):
             caption_rows.keep_vectors(session, id, caption_vectors or {})
             self._write_files(content_sha256, picture)
             found = _pictures(session, [id])[id]
+        self._publish(content_sha256, picture)  # again: another process may have forgotten the same content meanwhile
         if old is not None and old != content_sha256:
-            self._forget(old)
+            with suppress(StoreUnavailable):  # as in `delete`
+                self._forget(old)
         return Put(found, created=old is None)
 
     def delete(self, id: str) -> None:
@@ -113,7 +117,8 @@ class Gallery(stored.StoredVectors):
             )
             session.execute(delete(PictureRow).where(PictureRow.id == id))
             _feed(session, "picture_deleted", id)
-        self._forget(content)
+        with suppress(StoreUnavailable):  # the picture is gone all the same, and `sweep` finds its files
+            self._forget(content)
 
     def get(self, id: str) -> GalleryPicture:
         """One picture; raises `PictureNotFound`."""
@@ -216,6 +221,11 @@ class Gallery(stored.StoredVectors):
         """Where the thumbnail (WebP, at most 256 pixels a side) lies."""
         return self._root / FOLDER / content_sha256[:2] / f"{content_sha256}.thumb.webp"
 
+    def read(self, path: Path) -> bytes:
+        """What lies at one of these places, brought from the store if need be; raises `FileNotFoundError`."""
+        remote.fetch(path)
+        return path.read_bytes()
+
     def sweep(self) -> int:
         """Remove files whose picture is gone, left by a crash within `delete`; returns how many contents."""
         with self._registry.read() as session:
@@ -231,10 +241,18 @@ class Gallery(stored.StoredVectors):
             storage.write_bytes(self.thumbnail_path(content), picture.thumbnail)
             storage.write_bytes(self.content_path(content), picture.stored)
 
+    def _publish(self, content: str, picture: Picture | None) -> None:
+        if picture is not None and remote.mounted(self._root):
+            self._write_files(content, picture)
+            remote.publish(self.thumbnail_path(content))
+            remote.publish(self.content_path(content))
+
     def _forget(self, content: str) -> None:
         """Drop the vectors and files of a content that no picture shows; nobody can put it meanwhile."""
         with self._registry.begin() as session:
             if session.scalar(select(PictureRow.id).where(PictureRow.content_sha256 == content).limit(1)) is None:
+                remote.remove(self.content_path(content))
+                remote.remove(self.thumbnail_path(content))
                 stored.drop_picture_vectors(session, content)
                 self.content_path(content).unlink(missing_ok=True)
                 self.thumbnail_path(content).unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save
 
 from index.engine import Engine, Matrix
 from index.vectors import Entry, Hit, Segment, scores, segment
-from model import storage
+from model import remote, storage
 from model.errors import CorruptFolder, IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
 
 FORMAT = 1
@@ -57,7 +57,7 @@ def path(root: Path, generation: str) -> Path:
 
 
 def write(root: Path, identity: Identity, entries: Sequence[Entry], vectors: Matrix) -> Written:
-    """Write a generation durably; the same content gives the same files, byte for byte."""
+    """Write a generation durably and publish it; the same content gives the same files, byte for byte."""
     ids = json.dumps(entries, ensure_ascii=False).encode()
     queries = _golden_queries(vectors)
     tensors = save({"golden": queries, "vectors": np.ascontiguousarray(vectors)})
@@ -75,6 +75,7 @@ def write(root: Path, identity: Identity, entries: Sequence[Entry], vectors: Mat
         golden = [scan.top(query, _GOLDEN_HITS, frozenset()) for query in queries]
         facts = {"format": FORMAT, "metric": "inner_product", "count": len(entries), "golden": golden}
         storage.write_manifest(staged, {**asdict(identity), **facts})
+    remote.publish(folder)
     return Written(generation, storage.sha256_file(folder / storage.MANIFEST), len(entries))
 
 
@@ -102,6 +103,7 @@ def read(folder: Path, manifest_sha256: str | None, identity: Identity, engine: 
 
 def _verified(folder: Path, manifest_sha256: str | None) -> dict[str, Any]:
     try:
+        remote.fetch(folder, manifest_sha256)
         return storage.verify(folder, manifest_sha256)
     except CorruptFolder as error:
         raise IndexFileCorrupt(error.detail) from error

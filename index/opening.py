@@ -14,7 +14,14 @@ from index.generation import Identity
 from index.sources import CaptionSource, PictureSource, Source, expansions_of
 from index.vectors import VectorSet
 from model import storage
-from model.errors import CorruptFolder, IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch, VersionCorrupt
+from model.errors import (
+    CorruptFolder,
+    IndexFileCorrupt,
+    IndexInconsistent,
+    IndexVersionMismatch,
+    StoreUnavailable,
+    VersionCorrupt,
+)
 from model.registry import Registry, Release, Version
 
 
@@ -61,7 +68,7 @@ class Opener:
             folder = generation.path(self._root, registered.id)
             try:
                 found = generation.read(folder, registered.manifest_sha256, identity, self._engine)
-            except (IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch) as error:
+            except (IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch, StoreUnavailable) as error:
                 if strict:
                     raise
                 problems.append(f"Generation {registered.id} is unusable ({error.code}); it was made again.")

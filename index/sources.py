@@ -67,7 +67,7 @@ class PictureSource:
 
     def _image(self, content: str) -> Image.Image | None:
         try:
-            return read_rgb(self.gallery.content_path(content).read_bytes())
+            return read_rgb(self.gallery.read(self.gallery.content_path(content)))
         except (FileNotFoundError, PictureCorrupt):  # deleted meanwhile, or damaged
             _log.warning("a stored picture cannot be read and is not searchable")
             return None

@@ -25,7 +25,7 @@ from index.pictures import Picture
 from index.snapshot import Snapshot
 from index.sources import caught_up
 from index.vectors import VectorSet
-from model.errors import Failure, IndexUnavailable, OutOfMemory, PictoglotError
+from model.errors import Failure, IndexUnavailable, OutOfMemory, PictoglotError, StoreUnavailable
 from model.registry import Registry, Release
 from model.storage import fault_point
 
@@ -78,7 +78,7 @@ class SnapshotHolder:
                 continue
             try:
                 snapshot = self.open(release, strict=False)
-            except Failure as error:
+            except (Failure, StoreUnavailable) as error:
                 problems.append(self._refuse(release, error))
                 continue
             if problems:
@@ -226,7 +226,7 @@ class SnapshotHolder:
     def _move_to(self, release: Release) -> None:
         try:
             self.publish(self.open(release))
-        except Failure as error:
+        except (Failure, StoreUnavailable) as error:
             problem = self._refuse(release, error)
             with self._publishing:
                 stays = f"Release {self.current.release.number} goes on serving."
@@ -282,7 +282,7 @@ class SnapshotHolder:
                 if self.current.release.number == current.release.number:
                     self._current = replace(self.current, detector=detector, detected=detected)
 
-    def _refuse(self, release: Release, error: Failure) -> str:
+    def _refuse(self, release: Release, error: PictoglotError) -> str:
         self._refused[release.number] = time.monotonic()
         _log.error("release %d cannot be opened (%s): %s", release.number, error.code, error.detail)
         return f"Release {release.number} cannot be opened ({error.code})."

@@ -375,6 +375,12 @@ class RegistryUnavailable(Unavailable):
     code, title = "registry_unavailable", "Registry unavailable"
 
 
+class StoreUnavailable(Unavailable):
+    """The object store does not answer, or refuses."""
+
+    code, title = "store_unavailable", "Store unavailable"
+
+
 class BaseNotSupported(Failure):
     """A model that pictoglot cannot teach languages."""
 

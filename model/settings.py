@@ -1,6 +1,7 @@
 """Settings that all processes share, from `PICTOGLOT_` variables or a `.env`; refuses unknown ones. Starts nothing."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Self
 
@@ -14,7 +15,7 @@ MISCONFIGURED = 78  # exit status EX_CONFIG of sysexits.h
 
 # Every variable of service, worker and client: each process refuses what none of them knows. A test compares this list
 # with the fields of the classes.
-_COMMON = "HOME DATABASE_URL BROKER_URL BASE INDEX THREADS ENVIRONMENT LOG_LEVEL"
+_COMMON = "HOME STORE DATABASE_URL BROKER_URL BASE INDEX THREADS ENVIRONMENT LOG_LEVEL"
 _SERVICE = (
     "HOST PORT ADMIN_KEY OPEN BATCH_SIZE QUEUE_LIMIT REQUEST_SECONDS CACHE_SIZE RATE_PER_MINUTE JSON_BYTES "
     "PICTURE_BYTES DATASET_BYTES FREE_BYTES BODY_SECONDS DATASET_SECONDS DRAIN_SECONDS WATCH_SECONDS DECODERS"
@@ -34,6 +35,7 @@ class CommonSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=ENV_FILE, extra="ignore", frozen=True)
 
     home: Path = Field(Path("var"), validate_default=True, description="Data root: all that pictoglot writes.")
+    store: str = Field("", pattern=r"^(s3://[^/]+(/.+)?)?$", description="`s3://BUCKET/PREFIX`; empty: HOME alone.")
     database_url: str = Field("", repr=False, description="Registry as an SQLAlchemy URL; empty: SQLite under HOME.")
     broker_url: str = Field("", repr=False, description="Celery broker; empty: a filesystem broker under HOME.")
     base: str = Field("bundled", min_length=1, description="`bundled`, NAME/PRETRAINED or NAME@/path/to/checkpoint.")
@@ -46,6 +48,13 @@ class CommonSettings(BaseSettings):
     @classmethod
     def _absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
+
+    @field_validator("store")
+    @classmethod
+    def _reachable(cls, store: str) -> str:
+        if store and find_spec("obstore") is None:
+            raise ValueError("an object store needs the extra s3")
+        return store.rstrip("/")
 
     @property
     def database(self) -> str:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,17 @@ def fault_point(name: str) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Put `data` at `path`; after a crash the path holds the old content or the new one, never a part."""
+    write_pieces(path, (data,))
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+    """`write_bytes` of all pieces together; when fetching one of them fails, nothing is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY}{uuid4().hex}"
     try:
         with temporary.open("xb") as stream:
             fault_point("storage.temp_open")
-            stream.write(data)
+            stream.writelines(pieces)
             fault_point("storage.written")
             stream.flush()
             os.fsync(stream.fileno())

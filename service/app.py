@@ -15,6 +15,7 @@ from index.encoding import Encoder
 from index.engine.choice import open_engine
 from index.gallery import Gallery
 from index.swap import SnapshotHolder
+from model import remote
 from model.errors import RegistryUnavailable
 from model.registry import Registry, open_registry
 from service import documents, errors, pages, uploads
@@ -65,10 +66,11 @@ def create_app(context: Context | None) -> FastAPI:
 def build(settings: Settings, encoder: Encoder) -> Context:
     """Every part, opened and verified; when no release can be verified, `/readyz` says so.
 
-    Raises `RegistryUnavailable`, `BaseMismatch`.
+    Raises `RegistryUnavailable`, `BaseMismatch`, `StoreUnavailable`.
     """
     metrics = Metrics()
     settings.home.mkdir(parents=True, exist_ok=True)
+    remote.mount(settings.home, settings.store)
     if removed := uploads.sweep(settings.home, settings.dataset_seconds):
         _log.info("removed uploads of an earlier run", extra={"count": removed})
     registry = open_registry(settings.database)

@@ -7,11 +7,13 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from model.errors import CursorInvalid
+from model import remote
+from model.errors import CursorInvalid, StoreUnavailable
 from model.storage import write_bytes
 
 _FILE = "cursor.key"
@@ -26,10 +28,19 @@ class Cursors:
 
     @staticmethod
     def under(home: Path) -> "Cursors":
-        """With the secret of this data root, made on the first use, so that cursors outlive a restart."""
+        """With the secret of this data root and its store, made on the first use, so that cursors outlive a restart."""
         path = home / _FILE
         if not path.exists():
+            with _private():
+                remote.fetch(path)
+        if not path.exists():
             write_private(path, secrets.token_bytes(32))
+            try:
+                with _private():
+                    remote.publish(path)
+            except StoreUnavailable:
+                path.unlink()  # or else the next start would take it for the shared one
+                raise
         return Cursors(path.read_bytes())
 
     def write(self, question: object, place: Mapping[str, object]) -> str:
@@ -59,8 +70,14 @@ class Cursors:
 def write_private(path: Path, data: bytes) -> None:
     """Put a secret at `path`, for this user's eyes only."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    with _private():
+        write_bytes(path, data)
+
+
+@contextmanager
+def _private() -> Iterator[None]:
     before = os.umask(0o077)
     try:
-        write_bytes(path, data)
+        yield
     finally:
         os.umask(before)

@@ -10,7 +10,8 @@ from uuid import uuid4
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from model import storage
+from model import remote, storage
+from model.errors import StoreUnavailable
 from service.bodies import Form, Memory, OnDisk, read_form
 from service.context import Context
 
@@ -54,9 +55,20 @@ async def dataset_of(request: Request, context: Context) -> AsyncIterator[Upload
 
 
 def keep(upload: Upload, folder: Path) -> None:
-    """Move the file durably to `folder`, a new one, under the name `dataset`."""
+    """Move the file durably to `folder`, a new one, under the name `dataset`, and publish it."""
     with storage.stage(folder) as staged:
         upload.path.rename(staged / "dataset")
+    try:
+        remote.publish(folder / "dataset")
+    except StoreUnavailable:
+        storage.remove(folder)
+        raise
+
+
+def drop(folder: Path) -> None:
+    """Undo `keep`."""
+    storage.remove(folder)
+    remote.remove(folder)
 
 
 def sweep(home: Path, older_than: float) -> int:

@@ -2,8 +2,12 @@
 
 import os
 import sys
+from collections.abc import Iterator
 
 import hypothesis
+import pytest
+
+from tests.s3_server import S3Server
 
 for name in [name for name in os.environ if name.startswith("PICTOGLOT_")]:
     if not name.startswith("PICTOGLOT_TEST_"):  # where the tests themselves find a server
@@ -20,3 +24,29 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=5_000, suppress_health_check=SLOW)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
+
+
+@pytest.fixture(scope="session")
+def shared_s3() -> Iterator[S3Server]:
+    """A server for all tests that leave it alive."""
+    server = S3Server()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def store(shared_s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty object store, with what is needed to talk to it in the environment."""
+    for name, value in shared_s3.environment.items():
+        monkeypatch.setenv(name, value)
+    return shared_s3.bucket()
+
+
+@pytest.fixture
+def own_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """A server that the test may kill, named by the environment."""
+    server = S3Server()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    yield server
+    server.kill()

@@ -13,8 +13,8 @@ import sys
 from threading import Event
 from types import FrameType
 
-from model import storage
-from model.errors import LeaseLost, PictoglotError, RegistryUnavailable, StorageFull
+from model import remote, storage
+from model.errors import LeaseLost, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
 from model.registry import Lease, open_registry
 from worker.lease import RESUMABLE
 from worker.phases import run
@@ -22,7 +22,7 @@ from worker.settings import WorkerSettings, configure_logging
 from worker.work import Stopped, Work
 
 _NICE = 10
-_PAUSE = 5.0  # seconds between tries while there is no space or no registry
+_PAUSE = 5.0  # seconds between tries while there is no space, no registry or no store
 _PR_SET_PDEATHSIG = 1
 _log = logging.getLogger("worker.expand")
 
@@ -36,6 +36,7 @@ def main(arguments: list[str]) -> int:
     stop = _stop_on_sigterm()
     configure_logging(settings.log_level)
     registry = open_registry(settings.database, migrate=False)
+    remote.mount(settings.home, settings.store)
     storage.sweep(settings.home / "expansions" / expansion)  # what killed attempts left half-written
     work = Work(settings, registry, Lease(expansion, owner, int(fence)), stop)
     try:
@@ -64,11 +65,11 @@ def _carry(work: Work) -> int:
 
 
 def _patiently(work: Work) -> None:
-    """Run again from the last resumable point as long as only space or the registry is missing."""
+    """Run again from the last resumable point as long as only space, the registry or the store is missing."""
     while True:
         try:
             return run(work)
-        except (StorageFull, RegistryUnavailable) as error:
+        except (StorageFull, RegistryUnavailable, StoreUnavailable) as error:
             missing = error.code
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):

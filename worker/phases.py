@@ -1,11 +1,10 @@
 """An expansion from its first phase to its last, readable top to bottom. Each phase may be repeated after any crash."""
 
-import json
 from dataclasses import replace
 from typing import Any
 
 from index.build import build_captions
-from model import storage
+from model import remote
 from model.errors import GateFailed
 from model.registry import Expansion, Version
 from model.table import View
@@ -14,7 +13,7 @@ from worker.evaluate import evaluate
 from worker.prepare import Classroom, Lesson, open_classroom, prepare
 from worker.promotion import forgotten, keeps_shared, refusal
 from worker.teach import package, train
-from worker.work import Work
+from worker.work import VALIDATION, Work
 
 
 def run(work: Work) -> None:
@@ -81,14 +80,13 @@ def rebuild(work: Work) -> None:
 
 def _replayed(work: Work) -> list[Expansion]:
     """The expansions that made what is served of the languages to replay, in that order; fixed at the first attempt."""
-    plan = work.folder / "replay.json"
-    if not plan.exists():
+
+    def makers() -> list[str | None]:
         served = work.registry.releases.serving().languages
-        versions = [
-            work.registry.versions.get(served[tag]) for tag in work.expansion.settings["replay"] if tag in served
-        ]
-        storage.write_json(plan, [version.expansion for version in versions])
-    return [work.registry.expansions.get(name) for name in json.loads(plan.read_text(encoding="utf-8"))]
+        replayed = [served[tag] for tag in work.expansion.settings["replay"] if tag in served]
+        return [work.registry.versions.get(number).expansion for number in replayed]
+
+    return [work.registry.expansions.get(name) for name in work.decided("replay.json", makers)]
 
 
 def _learn(work: Work, room: Classroom, lesson: Lesson) -> tuple[Learned, Version, dict[str, Any]]:
@@ -96,12 +94,23 @@ def _learn(work: Work, room: Classroom, lesson: Lesson) -> tuple[Learned, Versio
         learned = train(work, room, lesson)
     with work.phase("evaluate"):
         view = room.encoder.extend(room.view, room.parent, lesson.language, learned)
+        _bring_validations(work)
         report = evaluate(work, room, lesson, view)
+        if work.expansion.kind == "learn":
+            remote.publish(work.folder / VALIDATION)
     with work.phase("package"):
         version = package(work, room, lesson, learned, report)
         # what is registered is what serves, and an earlier attempt may have written it: nothing else is used from here
         learned, _ = read(work.settings.home / str(version.folder), version.manifest_sha256)
     return learned, version, report
+
+
+def _bring_validations(work: Work) -> None:
+    """The validation sets that the evaluation will ask for, from the machines that made them."""
+    for number in work.registry.releases.serving().languages.values():
+        expansion = work.registry.versions.get(number).expansion
+        if expansion is not None:
+            remote.fetch(work.settings.home / "expansions" / expansion / VALIDATION)
 
 
 def _encode(work: Work, room: Classroom, lesson: Lesson, view: View) -> None:

@@ -70,10 +70,7 @@ def open_classroom(work: Work) -> Classroom:
     torch.set_num_threads(work.settings.threads)
     torch.use_deterministic_algorithms(encoder.base.device.type == "cpu")  # on a GPU some products have none
     serving = work.registry.initialise(encoder.text_fingerprint, {})  # `BaseMismatch` under another base
-    plan = work.folder / "plan.json"
-    if not plan.exists():
-        storage.write_json(plan, {"parent": serving.shared})
-    parent = int(json.loads(plan.read_text(encoding="utf-8"))["parent"])
+    parent = int(work.decided("plan.json", lambda: {"parent": serving.shared})["parent"])
     view = open_version(work.registry, encoder, work.settings.home, parent)
     return Classroom(encoder, Gallery(work.registry, work.settings.home), parent, view)
 

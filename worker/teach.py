@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from model import version
+from model import remote, version
 from model.registry import Version
 from model.training import NONE, Corpus, Interrupted, LearnSettings, Progress, learn
 from model.version import Learned
@@ -18,7 +19,11 @@ _LOOK = 10  # steps between looks for a new checkpoint
 
 
 def train(work: Work, room: Classroom, lesson: Lesson) -> Learned:
-    """Learn the lesson on top of the parent, going on from the newest checkpoint."""
+    """Learn the lesson on top of the parent, going on from the newest checkpoint, or take what was written already."""
+    written = _folder(work, lesson)
+    remote.fetch(written)
+    if written.exists():  # an attempt that died after its training, here or on another machine
+        return version.read(written)[0]
     checkpoints = work.folder / "checkpoints" / lesson.language
     seen = {path.name for path in checkpoints.glob("step-*")}
 
@@ -53,8 +58,7 @@ def _settings(lesson: Lesson) -> LearnSettings:
 
 def package(work: Work, room: Classroom, lesson: Lesson, learned: Learned, report: Mapping[str, Any]) -> Version:
     """Write the version and register it; the same expansion and language give the same version again."""
-    name = work.expansion.id if work.expansion.kind == "learn" else f"{work.expansion.id}-{lesson.language}"
-    folder = work.settings.home / "versions" / name
+    folder = _folder(work, lesson)
     facts = {
         "expansion": work.expansion.id,
         "language": lesson.language,
@@ -71,10 +75,16 @@ def package(work: Work, room: Classroom, lesson: Lesson, learned: Learned, repor
         expansion=work.expansion.id,
         parent=room.parent,
         language=lesson.language,
-        folder=f"versions/{name}",
+        folder=f"versions/{folder.name}",
         manifest_sha256=manifest_sha256,
         rows=len(learned.rows.ids),
         bytes=sum(file.stat().st_size for file in folder.iterdir()),
         report=dict(report),
         fence=work.lease.fence,
     )
+
+
+def _folder(work: Work, lesson: Lesson) -> Path:
+    """Where the version lies that this expansion makes of the lesson's language."""
+    name = work.expansion.id if work.expansion.kind == "learn" else f"{work.expansion.id}-{lesson.language}"
+    return work.settings.home / "versions" / name

@@ -5,14 +5,15 @@ checkpoint, a version) is told as progress made, which is what the count of atte
 again what an earlier attempt had done is none.
 """
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
 
-from model import storage
+from model import remote, storage
 from model.errors import PictoglotError, RegistryUnavailable, StorageFull
 from model.registry import Expansion, Lease, Registry
 from worker.settings import WorkerSettings
@@ -27,6 +28,9 @@ _SHARES = {
     "encode": (0.93, 0.98),
     "promote": (0.98, 1.0),
 }
+
+
+VALIDATION = "validation.json"  # in an expansion's folder: its held-out captions, for every later expansion
 
 
 class Stopped(Exception):
@@ -48,8 +52,19 @@ class Work:
         self._at: tuple[int, int, float | None] = (0, 0, None)
 
     def dataset(self, expansion: Expansion) -> Path:
-        """Where the dataset of this or of an earlier expansion lies."""
-        return self.settings.home / (expansion.dataset_path or "")
+        """Where the dataset of this or of an earlier expansion lies, brought from the store if need be."""
+        path = self.settings.home / (expansion.dataset_path or "")
+        remote.fetch(path)
+        return path
+
+    def decided(self, name: str, decide: Callable[[], Any]) -> Any:
+        """What the first attempt decided, on whatever machine that was; kept in the expansion's folder as `name`."""
+        path = self.folder / name
+        remote.fetch(path)
+        if not path.exists():
+            storage.write_json(path, decide())
+        remote.publish(path)
+        return json.loads(path.read_text(encoding="utf-8"))
 
     def check(self) -> None:
         """Raise `Stopped` when the attempt shall end here."""

@@ -2,7 +2,7 @@
 
 import typer
 
-from service.cli import admin, demo, doctor, gallery, languages, run, search
+from service.cli import admin, demo, doctor, gallery, languages, run, search, share
 from service.cli.output import quiet_interrupt
 
 app = typer.Typer(
@@ -12,7 +12,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (run, search, languages, admin, gallery, doctor, demo):
+for module in (run, search, languages, admin, gallery, share, doctor, demo):
     module.add(app)
 
 

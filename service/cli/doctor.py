@@ -42,7 +42,7 @@ def add(app: typer.Typer) -> None:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Look at data root, database, broker, base, port and the running service; status 1 when something is wrong."""
+    """Look at data root, store, database, broker, base, port, running service; status 1 when something is wrong."""
     settings = settings_or_stop()
     found = []
     for finding in _findings(settings):
@@ -58,6 +58,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 def _findings(settings: "Settings") -> Iterator[Finding]:
     yield _data_root(settings)
+    yield _store(settings)
     yield _database(settings)
     yield _broker(settings)
     yield _machine(settings)
@@ -81,6 +82,20 @@ def _data_root(settings: "Settings") -> Finding:
     if free < settings.free_bytes:
         return Finding("data root", "bad", f"{sized}: less than PICTOGLOT_FREE_BYTES, writes are refused")
     return Finding("data root", "ok", sized if home.exists() else f"{sized}; made at the first start")
+
+
+def _store(settings: "Settings") -> Finding:
+    from model import remote
+    from model.errors import StoreUnavailable
+
+    if not settings.store:
+        return Finding("store", "ok", "none: the data root alone")
+    remote.mount(settings.home, settings.store)
+    try:
+        remote.probe(settings.home)
+    except StoreUnavailable as error:
+        return Finding("store", "bad", f"{settings.store}: {error.detail}; searches go on, nothing can be changed")
+    return Finding("store", "ok", f"{settings.store} writes, reads and deletes")
 
 
 def _database(settings: "Settings") -> Finding:

@@ -16,6 +16,7 @@ SECRET = re.compile(r"(^|_)(secret|password|plaintext|api_key|admin_key|token_se
 # Tests that wait for another process or thread, or for the clock of the database.
 WAITING = (
     "tests.faults",
+    "tests.s3_server",
     "tests.browser",
     "tests.contract",
     "tests.worker",

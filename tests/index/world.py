@@ -13,7 +13,7 @@ from index.gallery import Gallery, Put
 from index.generation import Written
 from index.pictures import Picture, encode_stored, encode_thumbnail
 from index.swap import SnapshotHolder
-from model import storage
+from model import remote, storage
 from model.errors import CorruptFolder, VersionCorrupt
 from model.registry import Lease, Release, Version, open_registry
 from tests.doubles import WeightlessEncoder, WeightlessTexts, WeightlessView, picture_vector, text_vector
@@ -30,6 +30,7 @@ class VerifyingEncoder(WeightlessEncoder):
     def open(self, folders: Sequence[Any], onto: WeightlessView | None = None) -> WeightlessView:
         for folder in folders:
             try:
+                remote.fetch(folder.path, folder.manifest_sha256)
                 storage.verify(folder.path, folder.manifest_sha256)
             except CorruptFolder as error:
                 raise VersionCorrupt(error.detail) from error
@@ -109,6 +110,7 @@ class World:
         with storage.stage(self.root / folder) as staged:
             (staged / "rows.safetensors").write_bytes(expansion.id.encode() * 20)
             manifest_sha256 = storage.write_manifest(staged, {"language": language})
+        remote.publish(self.root / folder)
         version = self.registry.versions.add(
             expansion=expansion.id,
             parent=self.registry.releases.serving().shared,

@@ -99,7 +99,7 @@ def _adamw(encoder: Encoder, table: nn.Parameter, sequences: list[np.ndarray], c
         loss = lingual(features, corpus.english[chosen])
         loss = loss + 0.01 * modal(features, corpus.pictures[corpus.owner[chosen]], corpus.owner[chosen])
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_([table, modal.temperature], 1.0)
         for group in optimizer.param_groups:
             group["lr"] = SETTINGS.learning_rate * training._rate(step, steps, SETTINGS)

@@ -1,0 +1,86 @@
+"""An object store as six requests; the only module that speaks its protocol. Knows no folders and no manifests.
+
+obstore and not fsspec: the first to write a name must win, for which the store has a conditional request, and fsspec's
+adapter for obstore drops the condition (0.12, read). Credentials come from the environment (`AWS_...`).
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import from_url
+
+from model.errors import CorruptFolder, StoreUnavailable
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
+# A store that hangs is given up after seconds, since deletions wait for it within a transaction of the registry; one
+# that sends is given its time.
+_CLIENT: "ClientConfig" = {"allow_http": True, "connect_timeout": "2s", "read_timeout": "5s", "timeout": "1h"}
+_RETRY: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=5)}
+_log = logging.getLogger(__name__)
+
+
+class Objects:
+    """The objects below one URL (`s3://bucket/prefix`). Thread-safe; every method may raise `StoreUnavailable`."""
+
+    def __init__(self, url: str) -> None:
+        self._store = from_url(url, client_options=_CLIENT, retry_config=_RETRY)
+
+    def get(self, key: str) -> bytes | None:
+        """A small object; None when there is none."""
+        with _asking():
+            try:
+                return obstore.get(self._store, key).bytes().to_bytes()
+            except FileNotFoundError:
+                return None
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """An object piece by piece; raises `CorruptFolder` when there is none, since a manifest names it."""
+        with _asking():
+            try:
+                found = obstore.get(self._store, key)
+            except FileNotFoundError as error:
+                raise CorruptFolder("the store lacks an object that its manifest names") from error
+            for piece in found.stream():
+                yield bytes(piece)
+
+    def put(self, key: str, file: Path) -> None:
+        """A file of any size, over what is there."""
+        with _asking():
+            obstore.put(self._store, key, file)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """A small object, unless there is one; says whether it was made."""
+        with _asking():
+            try:
+                obstore.put(self._store, key, data, mode="create")
+            except AlreadyExistsError:
+                return False
+            return True
+
+    def names(self, prefix: str) -> list[str]:
+        """The keys below `prefix/`."""
+        with _asking():
+            return [found["path"] for part in obstore.list(self._store, prefix) for found in part]
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects; those that are not there are passed over."""
+        with _asking():
+            if keys:
+                obstore.delete(self._store, keys)
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    try:
+        yield
+    except (BaseError, FileNotFoundError) as error:  # not found while writing: there is no such bucket
+        _log.warning("the object store failed: %s", str(error).partition("\n")[0])
+        raise StoreUnavailable("the object store does not answer, or refuses") from error

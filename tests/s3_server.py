@@ -1,0 +1,44 @@
+"""A real server that speaks S3, in a process of its own on a free port, for tests that fill, damage and kill it."""
+
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from uuid import uuid4
+
+import httpx
+
+
+class S3Server:
+    """moto's server; everything in it is gone when it is killed."""
+
+    def __init__(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.environment = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._port}",
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+        }
+        command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(self._port)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(1200):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self._port)):
+                return
+            time.sleep(0.05)
+        raise AssertionError("the server does not answer")
+
+    def bucket(self) -> str:
+        """The URL of a place in a new bucket."""
+        name = f"b{uuid4().hex}"
+        answer = httpx.put(f"{self.environment['AWS_ENDPOINT_URL']}/{name}")
+        assert answer.status_code == 200, answer.text
+        return f"s3://{name}/some/place"
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self._process.wait()
