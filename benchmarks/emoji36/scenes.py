@@ -23,8 +23,8 @@ class Sizes:
     """How many scenes teach, and how many ask; three-object scenes ask, of combinations that nothing was taught on."""
 
     train: int = 9_600
-    test: int = 750
-    singles: int = 500
+    test: int = 600
+    singles: int = 300
 
 
 def shared_emojis(lexicon: Lexicon, drawable: Collection[str] | None = None) -> tuple[Emoji, ...]:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,11 @@ class Bench:
     folder: Path
     tell: Tell
 
-    def teach(self, encoder: Encoder, training: str) -> list[Taught]:
-        """All languages by a training, taught as far as they are not yet."""
-        done = []
+    def teach(self, encoder: Encoder, training: str) -> Iterator[Taught]:
+        """One language after another by a training, taught where it is not yet."""
         for taught in teach(encoder, self.data, training, self.settings, self.folder / "trained" / training):
             self.tell(f"{training}: {taught.language} taught in {taught.facts['seconds']:.0f} s")
-            done.append(taught)
-        return done
+            yield taught
 
 
 class Ledger:
@@ -73,14 +71,15 @@ def fill(bench: Bench, name: str) -> Ledger:
     if ledger.content.get("done"):
         return ledger
     encoder = Encoder(bench.base)
-    taught = bench.teach(encoder, row.training) if row.training else []
+    teaching = bench.teach(encoder, row.training) if row.training else iter(())
+    taught = _own(bench, encoder, teaching, ledger) if row.read == "own" else [*teaching]
     if row.training is None or TRAININGS[row.training].onto == "joint":
         view = taught[0].view if taught else encoder.base_view
         if not ledger.triangle:
             results = [score(encoder, bench.data, [view], language) for language in bench.data.languages]
             ledger.add([scores for scores, _ in results], [digest for _, digest in results])
-    else:
-        {"shared": _shared, "own": _own, "detected": _detected}[row.read](bench, encoder, taught, ledger, row)
+    elif row.read != "own":
+        {"shared": _shared, "detected": _detected}[row.read](bench, encoder, taught, ledger, row)
     ledger.content |= _costs(encoder, taught) | {"done": True}
     ledger.save()
     return ledger
@@ -95,17 +94,18 @@ def _shared(bench: Bench, encoder: Encoder, taught: list[Taught], ledger: Ledger
         bench.tell(f"{row.training}: {i + 1} languages scored through {taught[i].language}")
 
 
-def _own(bench: Bench, encoder: Encoder, taught: list[Taught], ledger: Ledger, row: Row) -> None:
-    """Every language through its own version, scored when it is new and, to the bit, again after the last."""
-    for i in range(len(ledger.triangle), len(taught)):
-        scores, digest = score(encoder, bench.data, [taught[i].view], taught[i].language)
-        before = ledger.triangle[-1] if ledger.triangle else []
-        ledger.add([*before, scores], [digest])
-    again = [score(encoder, bench.data, [each.view], each.language)[1] for each in taught]
-    ledger.content["bitwise_equal"] = [[digest] for digest in again] == ledger.content["digests"]
-    bench.tell(
-        f"{row.training}: all {len(taught)} languages asked again, bitwise equal: {ledger.content['bitwise_equal']}"
-    )
+def _own(bench: Bench, encoder: Encoder, teaching: Iterator[Taught], ledger: Ledger) -> list[Taught]:
+    """Every language through its own version: scored while it is the newest and, to the bit, again after the last."""
+    taught = []
+    for each in teaching:
+        taught.append(each)
+        if len(taught) > len(ledger.triangle):
+            scores, digest = score(encoder, bench.data, [each.view], each.language)
+            ledger.add([*(ledger.triangle[-1] if ledger.triangle else []), scores], [digest])
+    again = [[score(encoder, bench.data, [each.view], each.language)[1]] for each in taught]
+    ledger.content["bitwise_equal"] = again == ledger.content["digests"]
+    bench.tell(f"All {len(taught)} languages asked again, bitwise equal: {ledger.content['bitwise_equal']}")
+    return taught
 
 
 def _detected(bench: Bench, encoder: Encoder, taught: list[Taught], ledger: Ledger, row: Row) -> None:

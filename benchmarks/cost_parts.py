@@ -1,0 +1,217 @@
+"""What `benchmarks.training_cost` measures, each part in a process of its own: `python -m benchmarks.cost_parts PART`.
+
+A part prints one JSON object. Peak memory is the process's own, so no part hides what another took.
+"""
+
+import gc
+import json
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from itertools import cycle, islice, pairwise
+from pathlib import Path
+
+import psutil
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from benchmarks import made_up
+from benchmarks.made_up import Sizes
+from model import training, version
+from model.encoder import Encoder
+from model.objectives import CrossLingual, CrossModal
+from model.table import View, pad
+from model.training import Corpus, LearnSettings
+from model.version import Learned
+
+Result = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of the world and of the measurement. `small` is the tower where the tower itself is not the question."""
+
+    sizes: Sizes = field(default_factory=Sizes)
+    small_layers: int = 2
+    batch: int = 32
+    steps: int = 6
+    rounds: int = 5
+    texts: int = 288
+
+    @property
+    def small(self) -> Sizes:
+        return replace(self.sizes, layers=self.small_layers)
+
+
+def steps(plan: Plan) -> Result:
+    """The step of one and the same corpus as a first language and as the last of all, in turn; and the version."""
+    encoder = Encoder(made_up.base(plan.small))
+    views = made_up.opened(encoder, plan.small, plan.sizes.languages - 1)
+    corpus = made_up.corpus(plan.sizes.languages, plan.small)
+    _step_seconds(encoder, views[0], corpus, plan)  # warm
+    pairs = [
+        (_step_seconds(encoder, views[0], corpus, plan), _step_seconds(encoder, views[-1], corpus, plan))
+        for _ in range(plan.rounds)
+    ]
+    learned = _learned(encoder, views[-1], corpus, replace(LearnSettings(), epochs=1, batch_size=plan.batch))
+    return {
+        "one": statistics.median(one for one, _ in pairs),
+        "many": statistics.median(many for _, many in pairs),
+        "ratio": statistics.median(many / one for one, many in pairs),
+        "rows": len(learned.rows.ids),
+        "bytes": stored_bytes(learned),
+        "row_bytes": learned.rows.rows.nbytes,
+    }
+
+
+def gathered(plan: Plan) -> Result:
+    """The product's own `learn` beside a table of all languages."""
+    return _training(plan, plan.sizes.languages)
+
+
+def gathered_first(plan: Plan) -> Result:
+    """The product's own `learn` beside the base's table alone."""
+    return _training(plan, 0)
+
+
+def _training(plan: Plan, languages: int) -> Result:
+    encoder = Encoder(made_up.base(plan.sizes))
+    parent = made_up.opened(encoder, plan.sizes, languages)[-1]
+    seconds = _step_seconds(encoder, parent, made_up.corpus(plan.sizes.languages, plan.sizes), plan)
+    return {"seconds": seconds, "peak": _peak(), "table": 4 * plan.sizes.width * len(parent.physical)}
+
+
+def dense(plan: Plan) -> Result:
+    """Plain AdamW over the whole table as one parameter: the same captions, losses and clip, nothing gathered."""
+    encoder = Encoder(made_up.base(plan.sizes))
+    view = made_up.opened(encoder, plan.sizes, plan.sizes.languages)[-1]
+    corpus = made_up.corpus(plan.sizes.languages, plan.sizes)
+    sequences = [view.sequence(ids)[0] for ids in view.tokens(corpus.captions)]
+    table = nn.Parameter(encoder.table.rows[: len(view.physical)])  # the same memory, as the table is the parameter
+    lingual, modal = CrossLingual(), CrossModal()
+    parameters = [table, modal.temperature]
+    adam = torch.optim.AdamW(parameters, lr=1e-3, eps=1e-6, weight_decay=0.05)
+    stamps = [time.perf_counter()]
+    for batch in islice(torch.split(torch.randperm(len(sequences)), plan.batch), plan.steps + 1):
+        numbers, last = pad([sequences[place] for place in batch])
+        features = encoder.base.text_features(F.embedding(numbers, table), last)
+        loss = lingual(features, corpus.english[batch])
+        loss = loss + modal.weight * modal(features, corpus.pictures[batch], batch)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        adam.step()
+        adam.zero_grad()
+        stamps.append(time.perf_counter())
+    return {"seconds": _median_gap(stamps[1:]), "peak": _peak(), "table": table.nbytes}
+
+
+def encoding(plan: Plan) -> Result:
+    """Texts a second of batches that mix all views, against as many texts of a single one, in turn."""
+    base = made_up.base(plan.small)
+    worlds = []
+    for languages in (1, plan.sizes.languages):
+        encoder = Encoder(base)
+        worlds.append((encoder, _mixed(made_up.opened(encoder, plan.small, languages)[1:], plan.small)))
+    pairs = []
+    for _ in range(plan.rounds + 1):
+        seconds = []
+        for encoder, texts in worlds:
+            items = list(islice(texts, plan.texts))
+            start = time.perf_counter()
+            encoder.texts(items, batch=64)
+            seconds.append(time.perf_counter() - start)
+        pairs.append((plan.texts / seconds[0], plan.texts / seconds[1]))
+    pairs = pairs[1:]  # the first builds what is built once
+    return {
+        "one": statistics.median(one for one, _ in pairs),
+        "many": statistics.median(many for _, many in pairs),
+        "ratio": statistics.median(many / one for one, many in pairs),
+    }
+
+
+def views(plan: Plan) -> Result:
+    """Memory with all views open and used."""
+    return _memory(plan, plan.sizes.languages)
+
+
+def one_view(plan: Plan) -> Result:
+    """Memory with a single view open and used."""
+    return _memory(plan, 1)
+
+
+def _memory(plan: Plan, languages: int) -> Result:
+    encoder = Encoder(made_up.base(plan.small))
+    opened = made_up.opened(encoder, plan.small, languages)
+    encoder.texts(list(islice(_mixed(opened[1:], plan.small), plan.texts)), batch=64)
+    gc.collect()
+    rows = sum(int(view.physical.max()) + 1 for view in opened[-1:])
+    return {"resident": psutil.Process().memory_info().rss, "rows": 4 * plan.sizes.width * rows}
+
+
+def _mixed(opened: list[View], sizes: Sizes) -> "cycle[tuple[View, str]]":
+    """Captions of the views in turn, each read by its own, without end."""
+    said = [made_up.captions(view.version, sizes.words) for view in opened]
+    return cycle([(view, text) for texts in zip(*said, strict=True) for view, text in zip(opened, texts, strict=True)])
+
+
+def _step_seconds(encoder: Encoder, parent: View, corpus: Corpus, plan: Plan) -> float:
+    """Median time from one step to the next; the way to the first is left out, and the checkpoint after the last."""
+    stamps: list[float] = []
+
+    def on_step(progress: training.Progress) -> bool:
+        stamps.append(time.perf_counter())
+        return progress.step > plan.steps
+
+    settings = LearnSettings(epochs=1_000, batch_size=plan.batch, checkpoint_every=1_000_000)
+    with tempfile.TemporaryDirectory(prefix="pictoglot-bench-") as folder:
+        try:
+            training.learn(encoder, parent, corpus, Path(folder), settings, on_step)
+        except training.Interrupted:
+            return _median_gap(stamps)
+    raise RuntimeError("the corpus has too few captions for so many steps")
+
+
+def _median_gap(stamps: list[float]) -> float:
+    return statistics.median(after - before for before, after in pairwise(stamps))
+
+
+def _learned(encoder: Encoder, parent: View, corpus: Corpus, settings: LearnSettings) -> Learned:
+    with tempfile.TemporaryDirectory(prefix="pictoglot-bench-") as folder:
+        return training.learn(encoder, parent, corpus, Path(folder), settings, lambda _: False)
+
+
+def stored_bytes(learned: Learned) -> int:
+    """What a version takes on disk, all its files together."""
+    with tempfile.TemporaryDirectory(prefix="pictoglot-bench-") as folder:
+        version.write(Path(folder) / "version", learned, {})
+        return sum(file.stat().st_size for file in (Path(folder) / "version").iterdir())
+
+
+def _peak() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+PARTS: dict[str, Callable[[Plan], Result]] = {
+    part.__name__: part for part in (steps, gathered, gathered_first, dense, encoding, views, one_view)
+}
+
+
+def packed(plan: Plan) -> str:
+    """A plan as the argument of a process."""
+    return json.dumps(asdict(plan))
+
+
+def main(name: str, plan: str) -> None:
+    """Measure one part and print it."""
+    found = json.loads(plan)
+    sys.stdout.write(json.dumps(PARTS[name](Plan(**{**found, "sizes": Sizes(**found["sizes"])}))) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

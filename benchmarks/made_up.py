@@ -1,0 +1,106 @@
+"""Made-up languages on a text tower of random weights: as many, and with as many rows, as a measurement asks for.
+
+A word is two of CLIP's tokens that CLIP leaves apart, so each is one merge, one token and one row. The same everywhere.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+
+import numpy as np
+import torch
+from open_clip.transformer import TextTransformer
+
+from model.base import VOCABULARY, Base
+from model.detection import count
+from model.encoder import Encoder
+from model.merges import Merge, clip_vocabulary
+from model.table import TokenRows, View
+from model.tokenizer import Tokenizer
+from model.training import Corpus
+
+_WORDS_A_CAPTION = 10
+_CLIP = Tokenizer()
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large a world is: `rows` of the whole table, and the text tower (by default that of ViT-B/16)."""
+
+    languages: int = 36
+    rows: int = 250_000
+    layers: int = 12
+    width: int = 512
+    heads: int = 8
+
+    @property
+    def words(self) -> int:
+        """Words a language, each of which is a row."""
+        return (self.rows - VOCABULARY) // self.languages
+
+
+def base(sizes: Sizes) -> Base:
+    """A text tower without pictures and without training: what a step costs does not depend on its weights."""
+    torch.manual_seed(0)
+    tower = TextTransformer(
+        vocab_size=1, width=sizes.width, heads=sizes.heads, layers=sizes.layers, output_dim=sizes.width
+    )
+    tower.eval().requires_grad_(False)
+    table = 0.02 * torch.randn(VOCABULARY, sizes.width)
+    return Base("made-up", tower, _no_pictures, table, 77, sizes.width, "", "made-up", torch.device("cpu"))
+
+
+def opened(encoder: Encoder, sizes: Sizes, languages: int) -> list[View]:
+    """The base's view and those of the first `languages`, each on top of the one before, with random rows."""
+    views = [encoder.base_view]
+    for number in range(1, languages + 1):
+        parent = views[-1]
+        tokenizer = parent.tokenizer.extend(_merges(number, sizes.words))
+        ids = np.arange(parent.tokenizer.size, tokenizer.size)
+        rows = 0.02 * torch.randn(len(ids), sizes.width)
+        ngrams = count(captions(number, sizes.words))
+        views.append(parent.extend(number, f"x-{number}", tokenizer, encoder.table, TokenRows(ids, rows), ngrams))
+    return views
+
+
+def captions(number: int, words: int, times: int = 2) -> list[str]:
+    """Captions of a language in which each of its words occurs so many times."""
+    draw = random.Random(number)
+    found: list[str] = []
+    for _ in range(times):
+        said = [(left + right).removesuffix("</w>") for left, right in _merges(number, words)]
+        draw.shuffle(said)
+        found += [" ".join(said[place : place + _WORDS_A_CAPTION]) for place in range(0, len(said), _WORDS_A_CAPTION)]
+    return found
+
+
+def corpus(number: int, sizes: Sizes) -> Corpus:
+    """The captions of a language, each with random features of an English text and of a picture of its own."""
+    said = captions(number, sizes.words)
+    random_features = torch.Generator().manual_seed(number)
+    english, pictures = torch.randn((2, len(said), sizes.width), generator=random_features)
+    return Corpus(f"x-{number}", said, english, pictures, torch.arange(len(said)))
+
+
+@cache
+def _merges(number: int, words: int) -> tuple[Merge, ...]:
+    """The words of one language; languages share one by chance only."""
+    return tuple(islice(_words(random.Random(number)), words))
+
+
+def _words(draw: random.Random) -> Iterator[Merge]:
+    names = {number: token for token, number in clip_vocabulary().items()}
+    stems = [token for token in names.values() if token.isascii() and token.isalpha() and 2 <= len(token) <= 5]
+    clip, seen = _CLIP, set[str]()
+    while True:
+        drawn = [draw.choice(stems) + draw.choice(stems) for _ in range(1_000)]
+        for word, ids in zip(drawn, clip.encode(drawn), strict=True):
+            if len(ids) == 2 and word not in seen:
+                seen.add(word)
+                yield names[ids[0]], names[ids[1]]
+
+
+def _no_pictures(_: object) -> torch.Tensor:
+    raise NotImplementedError("a made-up base sees no pictures")

@@ -1,0 +1,94 @@
+"""`python -m benchmarks.training_cost`: what learning and serving cost at 36 languages, against one, and against AdamW.
+
+Prints a table and writes JSON; asserts nothing. Each part runs in a process of its own (`cost_parts.py`), so its memory
+is its own; parts that are compared in time take turns, several times.
+"""
+
+import json
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.cost_parts import Plan, Result, packed
+from benchmarks.made_up import Sizes
+
+_MB = 1e6
+_VIEW_MB = 15  # a further open view may take this much beside its rows
+_console = Console()
+Line = tuple[str, str, str]  # what, measured, aim
+
+
+def main(
+    languages: Annotated[int, typer.Option(min=2, help="Languages of the large table")] = 36,
+    rows: Annotated[int, typer.Option(help="Rows of the large table")] = 250_000,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each part that is compared with another")] = 2,
+    out: Annotated[Path, typer.Option(help="Where the JSON goes")] = Path("runs/training_cost.json"),
+) -> None:
+    """Measure, print, write."""
+    plan = Plan(Sizes(languages=languages, rows=rows))
+    found = {name: [_measure(name, plan)] for name in ("steps", "encoding")}
+    found |= _in_turn(("gathered", "dense"), plan, repeats)
+    found |= _in_turn(("gathered_first", "one_view", "views"), plan, 1)
+    lines = summary(found, plan)
+    machine = {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({"machine": machine, "plan": json.loads(packed(plan)), "parts": found}, indent=1) + "\n")
+    _show(lines, plan)
+
+
+def summary(found: dict[str, list[Result]], plan: Plan) -> list[Line]:
+    """Each figure beside its aim."""
+    steps, encoding = found["steps"][0], found["encoding"][0]
+    own, dense = (_medians(found[name]) for name in ("gathered", "dense"))
+    first = found["gathered_first"][0]
+    one, many = found["one_view"][0], found["views"][0]
+    beyond = own["peak"] - first["peak"] - (own["table"] - first["table"])
+    a_view = (many["resident"] - one["resident"] - (many["rows"] - one["rows"])) / (plan.sizes.languages - 1)
+    return [
+        ("a step at the last language / at the first", f"{steps['ratio']:.2f}", "≤ 1.1"),
+        ("bytes stored / bytes of the rows touched", f"{steps['bytes'] / steps['row_bytes']:.2f}", "≤ 1.2"),
+        ("a step of plain AdamW / of ours", f"{dense['seconds'] / own['seconds']:.2f}", "≥ 2"),
+        ("peak memory of ours / of plain AdamW", f"{own['peak'] / dense['peak']:.2f}", "< 0.5"),
+        ("memory beside a large table, beyond the table", f"{beyond / _MB:.0f} MB", "about 0"),
+        ("texts a second through all views / through one", f"{encoding['ratio']:.2f}", "≥ 0.9"),
+        ("memory of an open view beside its rows", f"{a_view / _MB:.1f} MB", f"≤ {_VIEW_MB} MB"),
+    ]
+
+
+def _measure(name: str, plan: Plan) -> Result:
+    _console.print(f"Measuring {name}.")
+    command = [sys.executable, "-m", "benchmarks.cost_parts", name, packed(plan)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    result: Result = json.loads(done.stdout)
+    return result
+
+
+def _in_turn(names: tuple[str, ...], plan: Plan, repeats: int) -> dict[str, list[Result]]:
+    found: dict[str, list[Result]] = {name: [] for name in names}
+    for _ in range(repeats):
+        for name in names:
+            found[name].append(_measure(name, plan))
+    return found
+
+
+def _medians(results: list[Result]) -> Result:
+    return {key: statistics.median(result[key] for result in results) for key in results[0]}
+
+
+def _show(lines: list[Line], plan: Plan) -> None:
+    table = Table("figure", "measured", "aim", title=f"{plan.sizes.languages} languages, {plan.sizes.rows:,} rows")
+    for line in lines:
+        table.add_row(*line)
+    _console.print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
