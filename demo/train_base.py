@@ -66,7 +66,7 @@ def phases(steps: tuple[int, int, int]) -> tuple[Phase, ...]:
 
 
 def main(
-    steps: Annotated[tuple[int, int, int], typer.Option(help="Steps of the three phases")] = (900, 1200, 3000),
+    steps: Annotated[tuple[int, int, int], typer.Option(help="Steps of the three phases")] = (900, 1200, 2200),
     seed: int = 0,
     every: Annotated[int, typer.Option(help="Steps between checkpoints")] = 100,
     work: Annotated[Path, typer.Option(help="Sprites and checkpoints")] = Path(".cache/base"),
