@@ -36,11 +36,8 @@ def read(session: Session, ids: Sequence[str]) -> list[Caption]:
 
 def replace(session: Session, picture: str, captions: Captions, change: int) -> None:
     """Make the captions put with a picture exactly these; those that stay keep their id, and so their vectors."""
-    ours = (CaptionRow.picture_id == picture) & CaptionRow.expansion.is_(None)
-    rows = session.execute(select(CaptionRow.id, CaptionRow.language, CaptionRow.text).where(ours)).all()
-    old = {(language, text): id for id, language, text in rows}
-    given = [(language, text) for language, texts in captions.items() for text in texts]
-    new = {caption: place for place, caption in enumerate(dict.fromkeys(given))}
+    old = _put_with(session, picture)
+    new = {caption: place for place, caption in enumerate(_in_order(captions))}
     remove(session, [id for caption, id in old.items() if caption not in new])
     for caption, place in new.items():
         if caption in old:
@@ -49,6 +46,23 @@ def replace(session: Session, picture: str, captions: Captions, change: int) -> 
             language, text = caption
             values = {"language": language, "text": text, "position": place, "change": change, "expansion": None}
             session.execute(insert(CaptionRow).values(picture_id=picture, **values))
+
+
+def are(session: Session, picture: str, captions: Captions) -> bool:
+    """Whether `replace` with these would change nothing."""
+    return [*_put_with(session, picture)] == _in_order(captions)
+
+
+def _put_with(session: Session, picture: str) -> dict[tuple[str, str], int]:
+    """Language and text of what was put with a picture, in order, with their ids."""
+    ours = (CaptionRow.picture_id == picture) & CaptionRow.expansion.is_(None)
+    query = select(CaptionRow.id, CaptionRow.language, CaptionRow.text).where(ours)
+    rows = session.execute(query.order_by(CaptionRow.position)).all()
+    return {(language, text): id for id, language, text in rows}
+
+
+def _in_order(captions: Captions) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((language, text) for language, texts in captions.items() for text in texts))
 
 
 def add(session: Session, expansion: str, language: str, rows: Sequence[tuple[str, str]]) -> int:

@@ -84,22 +84,24 @@ class Gallery(stored.StoredVectors):
         """
         self._publish(content_sha256, picture)  # a store that is away refuses it before anything has changed
         with self._registry.begin() as session:
-            change = _feed(session, "picture_put", id)
-            facts = {"content_sha256": content_sha256, "width": width, "height": height, "change": change}
             old = session.scalar(select(PictureRow.content_sha256).where(PictureRow.id == id))
-            if old is None:
-                session.execute(insert(PictureRow).values(id=id, **facts))
-            else:
-                session.execute(update(PictureRow).where(PictureRow.id == id).values(**facts))
-            if captions is not None:
-                caption_rows.replace(session, id, captions, change)
+            said = captions is None or caption_rows.are(session, id, captions)
+            if old != content_sha256 or not said or caption_vectors:  # else the same once more, which nobody follows
+                change = _feed(session, "picture_put", id)
+                facts = {"content_sha256": content_sha256, "width": width, "height": height, "change": change}
+                if old is None:
+                    session.execute(insert(PictureRow).values(id=id, **facts))
+                else:
+                    session.execute(update(PictureRow).where(PictureRow.id == id).values(**facts))
+                if captions is not None:
+                    caption_rows.replace(session, id, captions, change)
             stored.keep_picture_vectors(session, fingerprint, {content_sha256: picture_vector})
             caption_rows.keep_vectors(session, id, caption_vectors or {})
             self._write_files(content_sha256, picture)
             found = _pictures(session, [id])[id]
         self._publish(content_sha256, picture)  # again: another process may have forgotten the same content meanwhile
         if old is not None and old != content_sha256:
-            with suppress(StoreUnavailable):  # as in `delete`
+            with suppress(StoreUnavailable, OSError):  # as in `delete`
                 self._forget(old)
         return Put(found, created=old is None)
 
@@ -117,7 +119,7 @@ class Gallery(stored.StoredVectors):
             )
             session.execute(delete(PictureRow).where(PictureRow.id == id))
             _feed(session, "picture_deleted", id)
-        with suppress(StoreUnavailable):  # the picture is gone all the same, and `sweep` finds its files
+        with suppress(StoreUnavailable, OSError):  # the picture is gone all the same, and `sweep` finds its files
             self._forget(content)
 
     def get(self, id: str) -> GalleryPicture:
@@ -242,10 +244,16 @@ class Gallery(stored.StoredVectors):
             storage.write_bytes(self.content_path(content), picture.stored)
 
     def _publish(self, content: str, picture: Picture | None) -> None:
-        if picture is not None and remote.mounted(self._root):
-            self._write_files(content, picture)
-            remote.publish(self.thumbnail_path(content))
-            remote.publish(self.content_path(content))
+        if picture is None or not remote.mounted(self._root):
+            return
+        with suppress(FileNotFoundError):
+            return self._publish_files(content, picture)
+        self._publish_files(content, picture)  # a sweep took them for left over, as no picture showed them yet
+
+    def _publish_files(self, content: str, picture: Picture) -> None:
+        self._write_files(content, picture)
+        remote.publish(self.thumbnail_path(content))
+        remote.publish(self.content_path(content))
 
     def _forget(self, content: str) -> None:
         """Drop the vectors and files of a content that no picture shows; nobody can put it meanwhile."""

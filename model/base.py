@@ -103,6 +103,10 @@ def _parse(spec: str) -> tuple[str, str]:
         if (config := Path(path).parent / f"{name}.json").is_file():
             open_clip.add_model_config(config)
         return name, path
+    if ":" in spec:
+        raise BaseNotSupported(
+            f"{spec.partition(':')[0]}: models are opened by open_clip's own names, not from a hub's"
+        )
     name, slash, tag = spec.partition("/")
     if not slash:
         raise BaseNotFound("a base is written `bundled`, NAME/PRETRAINED or NAME@/path/to/checkpoint.safetensors")

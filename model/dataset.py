@@ -111,14 +111,14 @@ class _Faulty(Exception):
     """A row is not usable; carries the kind."""
 
 
-def read(path: Path, *, locale: str | None = None) -> Dataset:
-    """Every usable row of the file and the report; `locale` is the language being taught (XM3600 holds many).
+def read(path: Path, *, language: str | None = None) -> Dataset:
+    """Every usable row of the file and the report; `language` is the language being taught (XM3600 holds many).
 
     Raises `DatasetInvalid` for a file that is no dataset (no row, wrong columns, not UTF-8, mixed line ends, a line of
     over 1 MB, a damaged or bursting gzip) and `UnsupportedMedia` for an archive. Counts of faulty rows raise only in
     `validate`.
     """
-    name, source = records(path, locale=locale)
+    name, source = records(path, language=language)
     lines: dict[str, list[int]] = defaultdict(list)
     candidates: list[_Candidate] = []
     seen: set[bytes] = set()

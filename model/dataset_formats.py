@@ -53,8 +53,8 @@ class RowFault:
 Records = Iterator[Record | RowFault]
 
 
-def records(path: Path, *, locale: str | None) -> tuple[str, Records]:
-    """The format's name and its records. `locale` chooses the language of XM3600, which holds many.
+def records(path: Path, *, language: str | None) -> tuple[str, Records]:
+    """The format's name and its records. `language` chooses the language of XM3600, which holds many.
 
     Raises `UnsupportedMedia` for archives and `DatasetInvalid`, with the kind and the line, for a file that is not a
     dataset: also while the records are taken, since a large file is read as it goes.
@@ -62,7 +62,7 @@ def records(path: Path, *, locale: str | None) -> tuple[str, Records]:
     with _content(path) as stream:
         head = stream.read(MAX_LINE + 1)
     name = _recognise(head)
-    return name, _guarded(path, _READERS[name], locale)
+    return name, _guarded(path, _READERS[name], language)
 
 
 def refuse(kind: str, detail: str, line: int | None = None) -> NoReturn:
@@ -71,9 +71,9 @@ def refuse(kind: str, detail: str, line: int | None = None) -> NoReturn:
     raise DatasetInvalid(detail, errors=errors, kind=kind)
 
 
-def _guarded(path: Path, reader: "Reader", locale: str | None) -> Records:
+def _guarded(path: Path, reader: "Reader", language: str | None) -> Records:
     with _content(path) as stream:
-        yield from reader(stream, locale)
+        yield from reader(stream, language)
 
 
 def _recognise(head: bytes) -> str:
@@ -160,7 +160,7 @@ def _lines(stream: BufferedReader, *, one_ending: bool = True) -> Iterator[tuple
             refuse("not_utf8", "the file is not UTF-8", number)
 
 
-def _jsonl(stream: BufferedReader, locale: str | None) -> Records:
+def _jsonl(stream: BufferedReader, language: str | None) -> Records:
     for number, value in _objects(stream):
         if isinstance(value, dict):
             yield Record(number, *(value.get(column) for column in COLUMNS))
@@ -176,7 +176,7 @@ def _objects(stream: BufferedReader) -> Iterator[tuple[int, Any]]:
             yield number, None
 
 
-def _xm3600(stream: BufferedReader, locale: str | None) -> Records:
+def _xm3600(stream: BufferedReader, language: str | None) -> Records:
     """One line a picture: `image/key` and, for each language, `{"caption": [...]}`. Its English was written by others
     about the same picture and translates nothing, so it is not taken as a pair."""
     for number, value in _objects(stream):
@@ -184,22 +184,22 @@ def _xm3600(stream: BufferedReader, locale: str | None) -> Records:
         if key is None:
             yield RowFault(number, "malformed_json")
             continue
-        texts = [value[tag] for tag in value if isinstance(value[tag], dict) and _same(tag, locale)]
+        texts = [value[tag] for tag in value if isinstance(value[tag], dict) and _same(tag, language)]
         captions = texts[0].get("caption", []) if texts else []
         for caption in captions if isinstance(captions, list) else [captions]:
             yield Record(number, caption, None, key, value.get("split"))
 
 
-def _same(tag: str, locale: str | None) -> bool:
-    if locale is None or tag == locale:
-        return tag == locale
+def _same(tag: str, language: str | None) -> bool:
+    if language is None or tag == language:
+        return tag == language
     try:
-        return standardize_tag(tag) == locale
+        return standardize_tag(tag) == language
     except LanguageTagError:
         return False
 
 
-def _coco(stream: BufferedReader, locale: str | None) -> Records:
+def _coco(stream: BufferedReader, language: str | None) -> Records:
     """`annotations: [{image_id, caption}]`; the picture is the name of the image's file without its suffix, which is
     the id under which the gallery has it; where `images` does not tell it, the image's id as text."""
     data = stream.read(MAX_DOCUMENT + 1)
@@ -234,13 +234,13 @@ def _file_names(images: object) -> dict[object, str]:
     }
 
 
-def _parallel(stream: BufferedReader, locale: str | None) -> Records:
+def _parallel(stream: BufferedReader, language: str | None) -> Records:
     for number, line in _lines(stream):
         cells = line.split("\t")
         yield Record(number, cells[1], cells[0]) if len(cells) == 2 else RowFault(number, "wrong_field_count")
 
 
-def _tsv(stream: BufferedReader, locale: str | None) -> Records:
+def _tsv(stream: BufferedReader, language: str | None) -> Records:
     """Tab-separated values have no quoting: a quote is a character of the caption."""
     rows = ((number, line.split("\t")) for number, line in _lines(stream))
     return _table(rows)
@@ -259,7 +259,7 @@ class _Texts:
             yield line + "\n"
 
 
-def _csv(stream: BufferedReader, locale: str | None) -> Records:
+def _csv(stream: BufferedReader, language: str | None) -> Records:
     """Quoted fields may hold line ends, so the ends may differ here."""
     texts = _Texts(_lines(stream, one_ending=False))
     reader = csv.reader(texts)
@@ -295,28 +295,46 @@ def _header(cells: list[str]) -> list[str]:
     return [cell.strip().strip('"').lower() for cell in cells]
 
 
-def _parquet(stream: BufferedReader, locale: str | None) -> Records:
+def _parquet(stream: BufferedReader, language: str | None) -> Records:
     import pyarrow  # here, because few datasets need it and it takes long to import
     from pyarrow.parquet import ParquetFile
 
     with TemporaryFile() as copy:  # Parquet is read from its end, and a gzip stream has no end to jump to
         if not stream.seekable():
             shutil.copyfileobj(stream, copy)
+        source = stream if stream.seekable() else copy
         try:
-            file = ParquetFile(stream if stream.seekable() else copy)
+            schema = ParquetFile(source).schema_arrow
+            present = [column for column in COLUMNS if column in schema.names]
+            if "caption" not in present or any(pyarrow.types.is_nested(schema.field(name).type) for name in present):
+                refuse("wrong_columns", "the columns must be `caption` and at least one of `english` and `picture`")
+            file = ParquetFile(source, read_dictionary=present)  # a value that stands in many rows is held once
             groups = range(file.metadata.num_row_groups)
             if sum(file.metadata.row_group(group).total_byte_size for group in groups) > MAX_BYTES:
                 refuse("decompressed_too_large", "the file grows too much when it is decompressed")
-            present = [column for column in COLUMNS if column in file.schema_arrow.names]
-            if "caption" not in present:
-                refuse("wrong_columns", "the columns must be `caption` and at least one of `english` and `picture`")
             number = 0
             for batch in file.iter_batches(batch_size=256, columns=present):
+                if any(_longest(column) > MAX_LINE for column in batch.columns):
+                    refuse("line_too_long", f"a value may have at most {MAX_LINE} bytes", number + 1)
                 for row in batch.to_pylist():
                     number += 1
                     yield Record(number, *(row.get(column) for column in COLUMNS))
-        except (pyarrow.ArrowException, OSError):
+        except UnicodeDecodeError:
+            refuse("not_utf8", "the file is not UTF-8")
+        except (pyarrow.ArrowException, OSError, ValueError, OverflowError):  # also dates that Python has not
             refuse("parquet_corrupt", "the Parquet file cannot be read")
+
+
+def _longest(column: Any) -> int:
+    """Bytes of the longest value of an Arrow column, 0 where its values are no texts."""
+    from pyarrow import compute, types
+
+    if types.is_dictionary(column.type):
+        column = column.dictionary
+    texts = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    if not any(is_text(column.type) for is_text in texts):
+        return 0
+    return compute.max(compute.binary_length(column)).as_py() or 0
 
 
 Reader = Callable[[BufferedReader, str | None], Records]

@@ -29,13 +29,11 @@ def recalls(texts: NDArray[np.float32], pictures: NDArray[np.float32], owner: ND
         raise ValueError("nothing to evaluate")
     if not (np.isfinite(texts).all() and np.isfinite(pictures).all()):
         raise ValueError("vectors that are not finite would win every comparison")
-    own = np.einsum("nd,nd->n", texts, pictures[owner])
     t2i = np.empty(len(texts), dtype=np.int64)
     for start in range(0, len(texts), _CHUNK):
         part = slice(start, start + _CHUNK)
         scores = texts[part] @ pictures.T  # (chunk, m)
         rows = np.arange(len(scores))
-        scores[rows, owner[part]] = own[part]
         target = scores[rows, owner[part]][:, None]
         earlier = np.arange(scores.shape[1])[None, :] < owner[part][:, None]
         t2i[part] = ((scores > target) | ((scores == target) & earlier)).sum(axis=1)

@@ -112,14 +112,15 @@ def publish_all(root: Path) -> int:
 
 
 def probe(root: Path) -> None:
-    """Write an object, read it and delete it; raises `StoreUnavailable`."""
+    """Write an object, once more in vain, read it and delete it; raises `StoreUnavailable`."""
     at = _at(root / f"probe-{uuid4().hex}")
     if at is not None:
         objects, name = at
-        objects.create(name, b"probe")
-        if objects.get(name) != b"probe":
-            raise StoreUnavailable("the object store does not give back what was written")
+        first, second = objects.create(name, b"probe"), objects.create(name, b"again")
+        kept = objects.get(name)
         objects.delete([name])
+        if not first or second or kept != b"probe":  # of two writers the first must win
+            raise StoreUnavailable("the object store knows no conditional writes, or does not keep what was written")
 
 
 def _at(path: Path) -> "tuple[Objects, str] | None":

@@ -37,7 +37,9 @@ class CommonSettings(BaseSettings):
     home: Path = Field(Path("var"), validate_default=True, description="Data root: all that pictoglot writes.")
     store: str = Field("", pattern=r"^(s3://[^/]+(/.+)?)?$", description="`s3://BUCKET/PREFIX`; empty: HOME alone.")
     database_url: str = Field("", repr=False, description="Registry as an SQLAlchemy URL; empty: SQLite under HOME.")
-    broker_url: str = Field("", repr=False, description="Celery broker; empty: a filesystem broker under HOME.")
+    broker_url: str = Field(
+        "", repr=False, pattern=r"^(rediss?://.+)?$", description="`redis://…`; empty: a folder under HOME."
+    )
     base: str = Field("bundled", min_length=1, description="`bundled`, NAME/PRETRAINED or NAME@/path/to/checkpoint.")
     index: str = Field("faiss", pattern=r"^(faiss|milvus\+.+)$", description="`faiss` or `milvus+URI`.")
     threads: int = Field(1, ge=1, le=64, description="Threads of one matrix product, in each process.")
@@ -60,6 +62,15 @@ class CommonSettings(BaseSettings):
     def database(self) -> str:
         """`database_url`, or the SQLite file under the data root."""
         return self.database_url or f"sqlite:///{self.home / 'registry.db'}"
+
+    def make_home(self) -> None:
+        """The data root, made where it is not there yet; raises `SettingsError` where it cannot be."""
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"{PREFIX}HOME: {self.home} cannot be made or is no folder: {error.strerror}."
+            ) from error
 
     @classmethod
     def load(cls) -> Self:

@@ -84,7 +84,12 @@ def stage(final: Path) -> Iterator[Path]:
         _fsync_folder(temporary)
         fault_point("storage.fsynced")
         if not final.exists():
-            temporary.rename(final)
+            try:
+                temporary.rename(final)
+            except OSError:
+                if final.exists():  # another attempt was faster by a moment
+                    return
+                raise
             fault_point("storage.renamed")
             _fsync_folder(final.parent)
             fault_point("storage.folder_fsynced")
@@ -141,8 +146,11 @@ def remove(folder: Path) -> None:
     """Delete a folder so that a crash leaves it whole or under a temporary name that `sweep` takes."""
     if folder.exists():
         doomed = folder.parent / f"{TEMPORARY}{uuid4().hex}"
-        folder.rename(doomed)
-        shutil.rmtree(doomed)
+        try:
+            folder.rename(doomed)
+        except FileNotFoundError:  # another process removed it
+            return
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def sweep(root: Path) -> int:

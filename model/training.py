@@ -236,7 +236,8 @@ def _loss(features: Tensor, corpus: Corpus, batch: Tensor, lingual: CrossLingual
     if int(pictured.sum()) > 1:
         pictures = corpus.pictures[owner[pictured].cpu()].to(features.device)
         loss = loss + modal.weight * modal(features[pictured], pictures, owner[pictured])
-    return loss
+    # a last caption alone, without English, has nothing to be told from: its step changes nothing
+    return loss if loss.requires_grad else 0.0 * features.sum()
 
 
 def _rate(step: int, steps: int, settings: LearnSettings) -> float:

@@ -71,10 +71,11 @@ def build(settings: Settings, encoder: Encoder) -> Context:
     metrics = Metrics()
     settings.home.mkdir(parents=True, exist_ok=True)
     remote.mount(settings.home, settings.store)
-    if removed := uploads.sweep(settings.home, settings.dataset_seconds):
-        _log.info("removed uploads of an earlier run", extra={"count": removed})
     registry = open_registry(settings.database)
     registry.initialise(encoder.text_fingerprint, {})
+    known = {expansion.id for expansion in registry.expansions.list()}
+    if removed := uploads.sweep(settings.home, settings.dataset_seconds, known):
+        _log.info("removed uploads of an earlier run", extra={"count": removed})
     pictures = Gallery(registry, settings.home)
     holder = SnapshotHolder(encoder, registry, pictures, settings.home, open_engine(settings.index, settings.threads))
     context = Context(

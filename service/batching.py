@@ -72,7 +72,7 @@ class Lane(Generic[T, R]):
 
         Cancelling it takes the items out of the queue's way.
         """
-        if self._queue.qsize() + len(items) > self._limit + self._size:
+        if self._queue.qsize() + len(items) > self._limit:
             raise Unavailable("too many requests are waiting to be encoded")
         loop = asyncio.get_running_loop()
         waiting = [_Waiting(item, loop.create_future(), loop.time() + self._seconds) for item in items]

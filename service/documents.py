@@ -9,8 +9,10 @@ from pydantic import BaseModel
 
 from service.auth import guard_of
 from service.schemas.common import Problem
+from service.schemas.operations import NotReady
 
 VERSION = "1"
+_EXTRA: tuple[type[BaseModel], ...] = (Problem, NotReady)  # named by routes that answer by themselves
 _DESCRIPTION = (
     "A picture search that learns languages. Send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`. "
     "Every refusal is `application/problem+json`; its `code` is stable."
@@ -36,9 +38,16 @@ def taking(
     return {"requestBody": {"required": True, "content": content}}
 
 
-def answering(media_type: str) -> dict[int | str, dict[str, Any]]:
+def ref(model: type[BaseModel]) -> dict[str, str]:
+    """A reference to the schema of `model`, which `_EXTRA` brings into the document."""
+    assert model in _EXTRA, f"{model.__name__} would lead nowhere"
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def answering(media_type: str, description: str = "The file.") -> dict[int | str, dict[str, Any]]:
     """`responses` of a route that answers with bytes of a media type."""
-    return {200: {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}}
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    return {200: {"description": description, "content": content}}
 
 
 def install(app: FastAPI) -> None:
@@ -55,9 +64,10 @@ def install(app: FastAPI) -> None:
 def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title="pictoglot", version=VERSION, description=_DESCRIPTION, routes=app.routes)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas.update(problem.pop("$defs", {}))
-    schemas["Problem"] = problem
+    for model in _EXTRA:
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},

@@ -153,8 +153,6 @@ class LastNet:
 def _headers(error: errors.PictoglotError, status: int) -> dict[str, str]:
     if status == 401:
         return {"WWW-Authenticate": "Bearer"}
-    if status in (408, 413):
-        return {"Connection": "close"}  # the rest of the body will not be read
     if status in (429, 503):
         return {"Retry-After": str(error.extra.get("retry_after_seconds", 1))}
     return {}

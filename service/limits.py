@@ -1,10 +1,12 @@
 """How much, how long and how often: bytes and seconds of a body, requests a minute of a key. Reads no content."""
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable
 
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model.errors import BodyTimeout, Malformed, RateLimited, TooLarge, TooManyHeaders
@@ -13,6 +15,7 @@ from service.errors import ClientLeft, problem
 MOST_HEADER_BYTES = 64 << 10  # path, query and header fields
 _MOST_TARGET = 32 << 10  # bytes of path and query alone
 _MOST_HEADERS = 100
+LINGER = 5.0  # seconds for which a body is discarded after its request was refused
 _BUCKETS = 10_000  # keys whose rate is remembered; beyond, all start anew
 
 
@@ -26,6 +29,7 @@ class Budget:
         self._deadline: float | None = None
         self._whole = False
         self._declared = _content_length(scope)
+        self._announced = bool(self._declared) or any(name == b"transfer-encoding" for name, _ in scope["headers"])
 
     @property
     def declared(self) -> int:
@@ -35,6 +39,11 @@ class Budget:
     def allow(self, limit: int, seconds: float) -> None:
         """Bytes that may be read and seconds until all of them must be here."""
         self._limit, self._seconds = limit, seconds
+
+    @property
+    def unread(self) -> bool:
+        """Whether the client announced a body of which something was not read."""
+        return self._announced and not self._whole
 
     async def receive(self) -> Message:
         """ASGI's receive; raises `TooLarge`, `Malformed`, `BodyTimeout` or `ClientLeft` while the body lasts."""
@@ -53,6 +62,15 @@ class Budget:
             raise Malformed("the body is longer than its Content-Length")
         return message
 
+    async def linger(self) -> None:
+        """Discard what still comes, for a few seconds: a client in the midst of sending would not hear the answer."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + LINGER
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(end if self._deadline is None else min(end, self._deadline)):
+                while (await self._receive()).get("more_body"):
+                    pass
+
     async def _in_time(self) -> Message:
         loop = asyncio.get_running_loop()
         if self._deadline is None:
@@ -65,7 +83,10 @@ class Budget:
 
 
 class BodyLimit:
-    """ASGI: gives each request a `Budget` as `state.budget`, and counts what is read through it."""
+    """ASGI: gives each request a `Budget` as `state.budget`, and counts what is read through it.
+
+    Whoever is answered without having been read to the end is not waited for: the connection closes soon after.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -78,7 +99,17 @@ class BodyLimit:
             return await problem(scope["state"]["request_id"], TooManyHeaders(detail))(scope, receive, send)
         budget = Budget(scope, receive)
         scope.setdefault("state", {})["budget"] = budget
-        await self.app(scope, budget.receive, send)
+
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start" and budget.unread:
+                MutableHeaders(scope=message)["Connection"] = "close"
+            if message["type"] == "http.response.body" and budget.unread and not message.get("more_body"):
+                await send({**message, "more_body": True})  # all of the answer: its length was announced
+                await budget.linger()
+                message = {"type": "http.response.body"}
+            await send(message)
+
+        await self.app(scope, budget.receive, closing)
 
 
 class Rate:

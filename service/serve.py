@@ -51,6 +51,7 @@ def main() -> int:
     """Serve with the settings of the environment; 78 when they cannot be served with, said in one sentence."""
     try:
         settings = Settings.load()
+        settings.make_home()
     except SettingsError as error:
         return _refused(str(error), MISCONFIGURED)
     logs.configure(settings.log_level)
@@ -111,7 +112,7 @@ def _serve(settings: Settings, bound: socket.socket) -> None:
 
     # Built before there is a server, so that what cannot start says why in one sentence
     app = create_app(build(settings, open_encoder(settings)))
-    lines = [f"pictoglot on http://{settings.host}:{bound.getsockname()[1]}"]
+    lines = [f"pictoglot on {settings.address(bound.getsockname()[1])}"]
     if not settings.admin_key:
         lines.append(f"admin key: {admin_key(settings)}")
     sys.stdout.write("\n".join(lines) + "\n")

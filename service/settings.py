@@ -36,6 +36,11 @@ class Settings(CommonSettings):
     watch_seconds: float = Field(0.5, gt=0, le=60, description="How often releases and the gallery are followed.")
     decoders: int = Field(1, ge=1, le=64, description="Processes that decode pictures.")
 
+    def address(self, port: int | None = None) -> str:
+        """Where the service is found; `port` is what it got where the setting says 0."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port if port is None else port}"
+
     @model_validator(mode="after")
     def _keep_closed(self) -> Self:
         if self.open and self.host not in LOOPBACK:

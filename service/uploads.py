@@ -1,7 +1,7 @@
 """Uploads of pictures and datasets: from a form to memory or to disk. Decodes and validates nothing."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from service.bodies import Form, Memory, OnDisk, read_form
 from service.context import Context
 
 FOLDER = "uploads"  # under the data root
+EXPANSIONS = "expansions"  # too; the worker knows it as well
 
 
 async def picture_of(request: Request, context: Context) -> tuple[bytes, Form]:
@@ -71,10 +72,15 @@ def drop(folder: Path) -> None:
     remote.remove(folder)
 
 
-def sweep(home: Path, older_than: float) -> int:
-    """Remove uploads that a crash left behind: older than any upload may take, in seconds. Returns how many."""
+def sweep(home: Path, older_than: float, known: Container[str]) -> int:
+    """Remove what a crash left behind: uploads, and submissions that no row was written for; returns how many.
+
+    Only what is older than any upload may take, in seconds; `known` has the ids of all expansions.
+    """
+    uploads = (home / FOLDER).glob(f"{storage.TEMPORARY}*")
+    submissions = [path for path in (home / EXPANSIONS).glob("*") if path.name not in known]
     before = time.time() - older_than
-    left = [path for path in (home / FOLDER).glob(f"{storage.TEMPORARY}*") if path.stat().st_mtime < before]
+    left = [path for path in (*uploads, *submissions) if path.stat().st_mtime < before]
     for folder in left:
-        storage.remove(folder)
+        drop(folder)
     return len(left)

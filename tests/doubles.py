@@ -6,6 +6,7 @@ is its 4 x 4 pixels, so that the same motif, turned or recompressed, stays nearl
 
 import hashlib
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,6 +64,19 @@ class WeightlessEncoder:
     def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
         vectors = [picture_vector(image) for image in images]
         return np.stack(vectors) if vectors else np.empty((0, DIMENSION), dtype=np.float32)
+
+
+class SlowEncoder(WeightlessEncoder):
+    """Takes `seconds` for each call with texts, and remembers them."""
+
+    def __init__(self, seconds: float = 0.02) -> None:
+        self.seen: list[str] = []
+        self.seconds = seconds
+
+    def texts(self, items: Sequence[tuple[WeightlessView, str]], batch: int = 256) -> WeightlessTexts:
+        self.seen += [text for _, text in items]
+        time.sleep(self.seconds)
+        return super().texts(items)
 
 
 def text_vector(version: int, text: str) -> Vectors:

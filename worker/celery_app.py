@@ -1,5 +1,6 @@
 """The Celery application: how hints travel, what starts and stops with a worker. Does no work, imports no torch."""
 
+import logging
 from typing import Any
 
 from celery import Celery
@@ -9,6 +10,7 @@ from worker.lease import STOP_SECONDS, Attempts
 from worker.relay import Relay, sweep
 from worker.settings import WorkerSettings, configure_logging
 
+_log = logging.getLogger(__name__)
 _REDIS = {
     # A hint that is held while its expansion runs may be delivered again; it finds the lease taken and does nothing. A
     # day keeps that rare. What a killed worker held is not waited for (102 s, measured): the relay sends a new hint.
@@ -53,7 +55,13 @@ def _broker(settings: WorkerSettings) -> dict[str, Any]:
     }
 
 
-app = create_app(WorkerSettings.load())
+def _settings() -> WorkerSettings:
+    settings = WorkerSettings.load()
+    settings.make_home()
+    return settings
+
+
+app = create_app(_settings())
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
@@ -63,7 +71,10 @@ def _logging(**_: Any) -> None:
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _ready(**_: Any) -> None:
-    sweep(app.attempts)
+    try:
+        sweep(app.attempts)
+    except Exception:  # noqa: BLE001 - what cannot be swept is no reason to do no work
+        _log.exception("what killed workers left could not be swept")
     Relay(app, app.attempts).start()
 
 

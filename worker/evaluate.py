@@ -55,7 +55,7 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class Score:
+class Figures:
     """Recall of one view on one validation set, and the share of captions that its tokenizer cuts."""
 
     recalls: Recalls
@@ -104,7 +104,7 @@ def candidates(work: Work, room: Classroom, lesson: Lesson, validation: Validati
     return Candidates({name: place for place, name in enumerate((*unread, *read))}, vectors)
 
 
-def score(work: Work, room: Classroom, view: View, validation: Validation, among: Candidates) -> Score | None:
+def measure(work: Work, room: Classroom, view: View, validation: Validation, among: Candidates) -> Figures | None:
     """Recall and truncation; None when nothing is left to ask, because the pictures were deleted."""
     pairs = zip(validation.captions, validation.targets, strict=True)
     asked = [(caption, among.places[target]) for caption, target in pairs if target in among.places]
@@ -112,7 +112,7 @@ def score(work: Work, room: Classroom, view: View, validation: Validation, among
         return None
     encoded = _encoded(work, room, [(view, caption) for caption, _ in asked])
     owner = np.array([place for _, place in asked], dtype=np.int64)
-    return Score(recalls(encoded.vectors, among.vectors, owner), sum(encoded.truncated) / len(asked))
+    return Figures(recalls(encoded.vectors, among.vectors, owner), sum(encoded.truncated) / len(asked))
 
 
 def _encoded(work: Work, room: Classroom, items: Sequence[tuple[View, str]]) -> EncodedTexts:
@@ -134,7 +134,7 @@ def evaluate(work: Work, room: Classroom, lesson: Lesson, view: View) -> dict[st
     if path.exists():
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return report
-    validation, earlier = held_out(lesson), _earlier(work, lesson)
+    validation, earlier = held_out(lesson), _earlier(work, room, lesson)
     if work.expansion.kind == "learn":
         storage.write_json(work.folder / _FILE, asdict(validation))
     own = _measured(work, room, lesson, view, validation)
@@ -143,7 +143,7 @@ def evaluate(work: Work, room: Classroom, lesson: Lesson, view: View) -> dict[st
         **own,
         "dataset": lesson.report.as_dict(),
         "english": english,
-        "shared": {"parent": room.parent, "languages": _shared(work, room, lesson, view, earlier, english)},
+        "shared": {"parent": room.parent, **_shared(work, room, lesson, view, earlier, english)},
         "detected": _detected(work, room, lesson, view, {lesson.language: validation, **earlier}),
     }
     chain = [*reversed(work.registry.versions.lineage(room.parent))]
@@ -153,9 +153,13 @@ def evaluate(work: Work, room: Classroom, lesson: Lesson, view: View) -> dict[st
     return report
 
 
-def _earlier(work: Work, lesson: Lesson) -> dict[str, Validation]:
-    """The validation sets of English and of each language served but the lesson's, as far as they were kept."""
-    sets = {"en": held_out_english(lesson)}
+def _earlier(work: Work, room: Classroom, lesson: Lesson) -> dict[str, Validation]:
+    """The validation sets of English and of each language served but the lesson's, as far as they were kept.
+
+    Where the dataset has no English, the English of the gallery is asked.
+    """
+    english = held_out_english(lesson)
+    sets = {"en": english if english.captions else _english_of(room)}
     served = work.registry.releases.serving().languages
     for language, number in sorted(served.items()):
         if language not in ("en", lesson.language):
@@ -166,10 +170,17 @@ def _earlier(work: Work, lesson: Lesson) -> dict[str, Validation]:
     return sets
 
 
+def _english_of(room: Classroom) -> Validation:
+    """English captions of the gallery's pictures."""
+    pictures = room.gallery.captioned("en", ())
+    said = room.gallery.captions_for(pictures[: 2 * MAX_CAPTIONS], ["en"])
+    return _chosen("pictures", [(text, picture) for picture, found in said.items() for text in found.get("en", ())])
+
+
 def _measured(work: Work, room: Classroom, lesson: Lesson, view: View, validation: Validation) -> dict[str, Any]:
     """How one view reads a validation set: recall both ways, what is cut, and into how many tokens it falls."""
     among = candidates(work, room, lesson, validation)
-    found = score(work, room, view, validation, among)
+    found = measure(work, room, view, validation, among)
     return {
         **(found.recalls if found else {"t2i": {}, "i2t": {}, "pairs": 0}),
         "against": validation.against,
@@ -182,14 +193,17 @@ def _measured(work: Work, room: Classroom, lesson: Lesson, view: View, validatio
 def _shared(
     work: Work, room: Classroom, lesson: Lesson, view: View, earlier: Mapping[str, Validation], english: dict[str, Any]
 ) -> dict[str, Any]:
-    """Recall of each earlier language through the shared table as it is and as it would be, and when it was learned."""
+    """Recall of each earlier language through the shared table as it is and as it would be, and when it was learned.
+
+    `unmeasured` are served languages of which nothing could be asked: no set was kept, or its pictures were deleted.
+    """
     served = work.registry.releases.serving().languages
     found: dict[str, Any] = {}
     for done, (language, validation) in enumerate(earlier.items()):
         work.check()
-        work.step(done, len(earlier))
+        work.done(done, len(earlier))
         among = candidates(work, room, lesson, validation)  # the same before and after
-        before, after = (score(work, room, table, validation, among) for table in (room.view, view))
+        before, after = (measure(work, room, table, validation, among) for table in (room.view, view))
         if before and after:
             own = english if language == "en" else work.registry.versions.get(served[language]).report
             found[language] = {
@@ -197,7 +211,7 @@ def _shared(
                 "after": after.recalls["t2i"],
                 "learned": own.get("t2i", {}),
             }
-    return found
+    return {"languages": found, "unmeasured": sorted(set(served) - set(found) - {lesson.language})}
 
 
 def _detected(

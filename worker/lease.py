@@ -107,7 +107,9 @@ class _Attempt:
     def _start(self) -> subprocess.Popen[bytes]:
         # passive waits: OpenMP's spinning costs a search beside the training a factor of 20 (measured)
         threads = {"OMP_NUM_THREADS": str(self.settings.threads), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-        command = [sys.executable, "-m", "worker.expand", self.lease.expansion, self.lease.owner, str(self.lease.fence)]
+        # -P: what lies in the current folder under the name of one of our packages is not ours
+        command = [sys.executable, "-P", "-m", "worker.expand"]
+        command += [self.lease.expansion, self.lease.owner, str(self.lease.fence)]
         return subprocess.Popen(command, env={**os.environ, **threads})
 
     def _watch(self, child: subprocess.Popen[bytes]) -> int:

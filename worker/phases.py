@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from index.build import build_captions
-from model import remote
+from model import remote, storage
 from model.errors import GateFailed
 from model.registry import Expansion, Version
 from model.table import View
@@ -26,6 +26,8 @@ def run(work: Work) -> None:
 
 def teach(work: Work) -> None:
     """Teach one language and serve it."""
+    if work.expansion.release is not None:  # an attempt died after its language was served: nothing can fail any more
+        return _conclude(work, work.expansion.release)
     with work.phase("prepare"):
         room = open_classroom(work)
         lesson = prepare(work, room, work.expansion)
@@ -43,8 +45,15 @@ def teach(work: Work) -> None:
             move_shared=keeps_shared(report, work.settings.forgetting_budget),
             fence=work.lease.fence,
         )
-        moved = release.shared == version.number
-        work.succeed(version.number, release.number, _concluded(report, moved))
+        storage.fault_point("promote.committed")
+        _conclude(work, release.number)
+
+
+def _conclude(work: Work, release: int) -> None:
+    """Say what the promoted version found, and whether the shared table moved to it."""
+    served = work.registry.releases.get(release)
+    version = work.registry.versions.get(served.languages[work.expansion.language])
+    work.succeed(version.number, release, _concluded(version.report, served.shared == version.number))
 
 
 def rebuild(work: Work) -> None:
@@ -63,7 +72,7 @@ def rebuild(work: Work) -> None:
             lesson = prepare(work, room, expansion)
         learned, version, report = _learn(work, room, lesson)
         keeps = keeps_shared(report, work.settings.forgetting_budget)
-        reports[lesson.language] = _concluded(report, keeps)
+        reports[lesson.language] = (report, keeps)
         if keeps:
             made = version
             view = room.encoder.extend(room.view, version.number, version.language, learned)
@@ -75,7 +84,8 @@ def rebuild(work: Work) -> None:
                 expansion=work.expansion.id, version=made.number, move_shared=True, fence=work.lease.fence
             )
         moved = made is not None and release.shared == made.number
-        work.succeed(made.number if made else release.shared, release.number, {"moved": moved, "languages": reports})
+        told = {language: _concluded(report, moved and keeps) for language, (report, keeps) in reports.items()}
+        work.succeed(made.number if made else release.shared, release.number, {"moved": moved, "languages": told})
 
 
 def _replayed(work: Work) -> list[Expansion]:
@@ -118,7 +128,7 @@ def _encode(work: Work, room: Classroom, lesson: Lesson, view: View) -> None:
 
     def on_progress(done: int, of: int) -> None:
         work.check()
-        work.step(done, of)
+        work.done(done, of)
 
     rows = [(row.picture, row.caption) for row in lesson.rows if row.picture is not None]
     room.gallery.add_captions(work.expansion.id, lesson.language, rows)

@@ -89,7 +89,7 @@ def prepare(work: Work, room: Classroom, expansion: Expansion) -> Lesson:
     path = work.dataset(expansion)
     if storage.sha256_file(path) != expansion.dataset_sha256:
         raise CheckpointMismatch("the dataset is not the one that was submitted")
-    data = dataset.read(path, locale=expansion.language)
+    data = dataset.read(path, language=expansion.language)
     texts = list(dict.fromkeys(row.english for row in data.rows if row.english is not None))
     named = list(dict.fromkeys(row.picture for row in data.rows if row.picture is not None))
     pictures, known = _pictures(work, room, named, work.folder / "pictures" / expansion.language)
@@ -116,7 +116,7 @@ def _teacher(work: Work, encoder: Encoder, texts: Sequence[str], folder: Path) -
             found = teacher_features(encoder, part, work.check)
             _keep(work, folder / f"part-{number:05d}", key, found)
         features.append(found)
-        work.step(number + 1, len(starts))
+        work.done(number + 1, len(starts))
     return torch.cat(features)
 
 

@@ -33,6 +33,8 @@ class Relay(Thread):
                 self.tick()
             except PictoglotError as error:
                 _log.warning("the registry cannot be followed: %s", error.code)
+            except Exception:  # noqa: BLE001 - one bad look must not be the last: a worker without a relay looks alive
+                _log.exception("the relay goes on")
             if self._attempts.stop.wait(self._attempts.settings.relay_seconds):
                 return
 

@@ -14,7 +14,7 @@ from threading import Event
 from typing import Any
 
 from model import remote, storage
-from model.errors import PictoglotError, RegistryUnavailable, StorageFull
+from model.errors import DatasetInvalid, PictoglotError, RegistryUnavailable, StorageFull
 from model.registry import Expansion, Lease, Registry
 from worker.settings import WorkerSettings
 
@@ -48,13 +48,17 @@ class Work:
         self._stop = stop
         self._phase = "prepare"
         self._told = self._began = 0.0
-        self._first_step = -1  # of this attempt in this phase: what the speed is reckoned from
-        self._at: tuple[int, int, float | None] = (0, 0, None)
+        self._first = -1  # of this attempt in this phase: what the speed is reckoned from
+        self._steps = (0, 0)  # of the training; they stay when it is over
+        self._within = 0.0  # how much of the current phase is done
+        self._eta: float | None = None
 
     def dataset(self, expansion: Expansion) -> Path:
         """Where the dataset of this or of an earlier expansion lies, brought from the store if need be."""
         path = self.settings.home / (expansion.dataset_path or "")
         remote.fetch(path)
+        if not path.is_file():
+            raise DatasetInvalid("the dataset is not there any more", kind="missing")
         return path
 
     def decided(self, name: str, decide: Callable[[], Any]) -> Any:
@@ -79,7 +83,7 @@ class Work:
     def pause(self, code: str, seconds: float) -> None:
         """Wait for what is missing, say so where possible, and raise `Stopped` when asked to stop meanwhile."""
         with suppress(RegistryUnavailable, StorageFull):
-            self._write(*self._at, paused=code)
+            self._write(paused=code)
         if self._stop.wait(seconds):
             raise Stopped
 
@@ -89,23 +93,31 @@ class Work:
         self.check()
         storage.fault_point(f"phase.{name}")
         self._phase = name
-        self._first_step = -1
-        self._write(0, 0, None)
+        self._first = -1
+        self._within, self._eta = 0.0, None
+        self._write()
         yield
 
     def saved(self) -> None:
         """Something was made durable that no earlier attempt had; said at once, since this one may die any moment."""
-        self._write(*self._at, made_progress=True)
+        self._write(made_progress=True)
 
     def step(self, step: int, steps: int) -> None:
-        """`step` of `steps` of the current phase are done; that the registry is away is no reason to stop working."""
+        """`step` of `steps` of the training are done."""
+        self._steps = (step, steps)
+        self.done(step, steps)
+
+    def done(self, done: int, parts: int) -> None:
+        """So many parts of the current phase are done; that the registry is away is no reason to stop working."""
         now = time.monotonic()
-        if self._first_step < 0:
-            self._first_step, self._began = step, now
+        if self._first < 0:
+            self._first, self._began = done, now
         if now - self._told >= _EVERY:
-            done = step - self._first_step
+            here = done - self._first
+            self._within = done / parts if parts else 0.0
+            self._eta = (now - self._began) / here * (parts - done) if here else None
             with suppress(RegistryUnavailable, StorageFull):
-                self._write(step, steps, (now - self._began) / done * (steps - step) if done else None)
+                self._write()
 
     def fail(self, error: PictoglotError) -> None:
         """End the expansion as failed, with what the error carries as its report."""
@@ -118,19 +130,17 @@ class Work:
         """End the expansion as succeeded."""
         self.registry.expansions.succeed(self.lease, version, release, report)
 
-    def _write(
-        self, step: int, steps: int, eta: float | None, *, made_progress: bool = False, paused: str = ""
-    ) -> None:
-        self._told, self._at = time.monotonic(), (step, steps, eta)
+    def _write(self, *, made_progress: bool = False, paused: str = "") -> None:
+        self._told = time.monotonic()
         first, last = _SHARES[self._phase]
         part, parts = self.part
-        within = first + (last - first) * (step / steps if steps else 0.0)
+        step, steps = self._steps
         self.registry.expansions.progress(
             self.lease,
             phase=f"paused_{paused}" if paused else self._phase,
             step=step,
             steps=steps,
-            progress=(part + within) / parts,
-            eta_seconds=eta,
+            progress=(part + first + (last - first) * self._within) / parts,
+            eta_seconds=self._eta,
             made_progress=made_progress,
         )

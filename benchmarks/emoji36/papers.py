@@ -145,7 +145,7 @@ def _captions(path: Path, form: str, language: str, names: Mapping[str, str], te
     """Every caption of a test, repeated ones too; `names` are the pictures by what the file calls them."""
     found, left_out = [], []
     try:
-        read, rows = records(_existing(path), locale=language)
+        read, rows = records(_existing(path), language=language)
         if read != form:
             raise Refused(f"{path}: this is not as {form} files are")
         for row in rows:
@@ -187,7 +187,7 @@ def _by_split(files: Mapping[str, Path], root: Path, tell: Tell) -> tuple[Side, 
 def _checked(path: Path, language: str, images: Mapping[str, Path], tell: Tell) -> Sequence[dataset.Row]:
     """The rows of a file that the service would take."""
     try:
-        read = dataset.read(_existing(path), locale=language)
+        read = dataset.read(_existing(path), language=language)
         report = dataset.validate(read, language, lambda named: set(named) & set(images))
     except PictoglotError as error:
         raise _refused(path, error, language) from error

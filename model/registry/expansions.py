@@ -93,7 +93,8 @@ class Expansions(Leases):
                         raise IdempotencyKeyReused("This key came before with another body.")
                     return _expansion(find(session, known.expansion)), False
             refuse_active(session, language)
-            row = ExpansionRow(
+            row = queue(
+                session,
                 id=id or new_expansion_id(),
                 kind=kind,
                 language=language,
@@ -103,8 +104,6 @@ class Expansions(Leases):
                 dataset_bytes=dataset_bytes,
                 actor=actor,
             )
-            session.add(row)
-            session.flush()
             if idempotency_key is not None:
                 session.add(
                     IdempotencyRow(actor=actor, key=idempotency_key, body_sha256=body_sha256 or "", expansion=row.id)
@@ -177,6 +176,14 @@ def new_expansion_id() -> str:
     """`exp_` and 20 characters: ten of the time in milliseconds, so that names sort, ten drawn (50 bits)."""
     number = (time.time_ns() // 1_000_000) << 50 | secrets.randbits(50)
     return "exp_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(95, -5, -5))
+
+
+def queue(session: Session, **fields: Any) -> ExpansionRow:
+    """A new expansion of these fields, to be committed with whatever else belongs to it."""
+    row = ExpansionRow(**fields)
+    session.add(row)
+    session.flush()
+    return row
 
 
 def find(session: Session, id: str) -> ExpansionRow:

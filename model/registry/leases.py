@@ -66,18 +66,8 @@ class Leases:
             if row is None:
                 raise ExpansionNotFound
             detail = f"{MAX_ATTEMPTS} attempts without progress; the last one: {row.cause or 'not heard of again'}."
-            end = case((ExpansionRow.cancel_requested, CANCELLED), else_=FAILED)
-            session.execute(
-                update(ExpansionRow)
-                .where(*free)
-                .values(
-                    state=end,
-                    error_code=case((ExpansionRow.cancel_requested, None), else_=TooManyAttempts.code),
-                    error_detail=case((ExpansionRow.cancel_requested, None), else_=detail),
-                    finished_at=now(),
-                    **_FREE,
-                )
-            )
+            end = _failed(TooManyAttempts.code, detail)
+            session.execute(update(ExpansionRow).where(*free).values(finished_at=now(), **end, **_FREE))
             return None
 
     def heartbeat(self, lease: Lease, seconds: float = 30.0) -> bool:
@@ -102,18 +92,11 @@ class Leases:
 
     def succeed(self, lease: Lease, version: int, release: int, report: dict[str, Any]) -> None:
         """The end that was wanted."""
-        self._finish(lease, SUCCEEDED, version=version, release=release, report=report, progress=1.0)
+        self._finish(lease, state=SUCCEEDED, version=version, release=release, report=report, progress=1.0)
 
     def fail(self, lease: Lease, code: str, detail: str, report: dict[str, Any] | None = None) -> None:
-        """The end of this expansion; `cancelled` instead when that was asked for."""
-        cancelled = ExpansionRow.cancel_requested
-        self._finish(
-            lease,
-            case((cancelled, CANCELLED), else_=FAILED),
-            error_code=case((cancelled, None), else_=code),
-            error_detail=case((cancelled, None), else_=detail),
-            report=report,
-        )
+        """The end of this expansion; `cancelled` instead when that was asked for, `succeeded` when it is released."""
+        self._finish(lease, report=report, **_failed(code, detail))
 
     def cancelled(self, lease: Lease) -> None:
         """The worker stopped because it was asked to. What is already released is not cancelled but finished next."""
@@ -131,13 +114,13 @@ class Leases:
         self._write(
             lease,
             state=QUEUED,
-            stalled=ExpansionRow.stalled - (1 if stopped else 0),
+            stalled=case((ExpansionRow.stalled > 0, ExpansionRow.stalled - (1 if stopped else 0)), else_=0),
             cause=cause,
             **_FREE | {"lease_expires": now()},
         )
 
-    def _finish(self, lease: Lease, state: Any, **values: Any) -> None:
-        self._write(lease, state=state, finished_at=now(), **values, **_FREE)
+    def _finish(self, lease: Lease, **values: Any) -> None:
+        self._write(lease, finished_at=now(), **values, **_FREE)
 
     def _write(self, lease: Lease, **values: Any) -> ExpansionRow:
         change = (
@@ -156,6 +139,16 @@ class Leases:
                 raise LeaseLost
             session.expunge(row)
             return row
+
+
+def _failed(code: str, detail: str) -> dict[str, Any]:
+    """How an expansion that cannot go on ends: what is released has done what it was to do, whatever came after."""
+    released, cancelled = ExpansionRow.release.is_not(None), ExpansionRow.cancel_requested
+    return {
+        "state": case((released, SUCCEEDED), (cancelled, CANCELLED), else_=FAILED),
+        "error_code": case((released | cancelled, None), else_=code),
+        "error_detail": case((released | cancelled, None), else_=detail),
+    }
 
 
 def held(session: Session, expansion: str, fence: int) -> ExpansionRow:

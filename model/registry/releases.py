@@ -1,7 +1,7 @@
 """Releases: what is served, moved by compare-and-set and never edited. Opens no version and swaps nothing in memory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from model.errors import AliasMoved, ExpansionCancelled, RegistryUnavailable, ReleaseNotFound
 from model.registry.database import Database
+from model.registry.expansions import new_expansion_id, queue
 from model.registry.leases import held
 from model.registry.rollback import RollbackPlan, history, plan, stands
 from model.registry.tables import SERVING, AliasRow, ExpansionRow, ReleaseRow, VersionRow
@@ -109,7 +110,7 @@ class Releases:
                 version=version,
             )
             release = publish(session, before.number, row)
-            holder.release = release.number
+            holder.release, holder.version = release.number, made.number
             return release
 
     def plan_rollback(self, tag: str) -> RollbackPlan:
@@ -118,9 +119,11 @@ class Releases:
             return plan(session, serving(session), tag)
 
     def roll_back(
-        self, tag: str, *, actor: str, reason: str, expected: int | None = None
+        self, tag: str, *, actor: str, reason: str, expected: int | None = None, rebuild: bool = False
     ) -> tuple[Release, RollbackPlan]:
         """Serve the language's version before, or none of it, at once; the errors of `plan_rollback` and AliasMoved.
+
+        With `rebuild`, an expansion is queued that teaches the shared table again what it loses beside the language.
 
         `expected` is the release that the caller saw, by default the one serving now: of two who roll back one language
         at the same moment, one does.
@@ -145,7 +148,14 @@ class Releases:
                     "to_version": planned.to_version,
                 },
             )
-            return publish(session, expected, row), planned
+            release = publish(session, expected, row)
+            if rebuild and planned.replay:
+                settings = {"replay": planned.replay}
+                again = queue(
+                    session, id=new_expansion_id(), kind="rebuild", language=tag, settings=settings, actor=actor
+                )
+                planned = replace(planned, rebuild=again.id)
+            return release, planned
 
     def restore(self, number: int, *, expected: int, actor: str, reason: str) -> Release:
         """Serve again what release `number` served, under a new number; ReleaseNotFound, AliasMoved."""

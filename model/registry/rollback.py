@@ -27,14 +27,16 @@ class RollbackPlan:
     shared_version: int
     replay: list[str]
     release: int
+    rebuild: str | None = None  # the expansion that was queued with it
 
 
 def plan(session: Session, serving: ReleaseRow, tag: str) -> RollbackPlan:
     """LanguageNotFound, RollbackNotPossible for the base's language, ExpansionInProgress while one teaches this one."""
     if tag == BASE_LANGUAGE:
-        raise RollbackNotPossible
+        raise RollbackNotPossible("English is the base and stays.")
     if tag not in serving.languages:
-        raise LanguageNotFound(f"Learned are {', '.join(sorted(serving.languages))}.")
+        known = sorted(serving.languages)
+        raise LanguageNotFound(f"this language is not learned; learned are: {', '.join(known)}", languages=known)
     refuse_active(session, tag)
     _refuse_replayed(session, tag)
     *older, current = _histories(session, tag)[serving.number]

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli.client import answer, every, service
+from service.cli.client import answer, at, every, service
 from service.cli.output import REFUSED, AsJson, recall, say, show_json, stop, table
 
 keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
@@ -22,16 +22,14 @@ def add(app: typer.Typer) -> None:
 def rollback(
     tag: Annotated[str, typer.Argument(help="The language.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; nobody is asked without a terminal.")] = False,
     reason: Annotated[str, typer.Option(help="For the record.")] = "",
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Teach the shared table again what it loses.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Put a language back to its previous version, or take it out; no other language changes."""
-    path = f"/v1/admin/languages/{tag}/rollback"
-    asks = not (yes or dry_run)
-    if asks and (as_json or not sys.stdin.isatty()):
-        stop("Nobody can be asked here: give --yes, or --dry-run.", REFUSED)
+    path = f"{at('/v1/admin/languages', tag)}/rollback"
+    asks = not (yes or dry_run or as_json) and sys.stdin.isatty()  # a script means what it says
     with service() as client:
         if dry_run or asks:
             plan = answer(client.post(path, json={"dry_run": True}))
@@ -148,7 +146,7 @@ def create_key(
 def revoke_key(id: Annotated[str, typer.Argument(help="Its id.")], as_json: AsJson = False) -> None:
     """Make a key invalid."""
     with service() as client:
-        client.delete(f"/v1/admin/keys/{id}").raise_for_status()
+        client.delete(at("/v1/admin/keys", id)).raise_for_status()
     if as_json:
         show_json({"id": id, "revoked": True})
     else:

@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import httpx
 
@@ -49,6 +50,13 @@ def answer(response: httpx.Response) -> Any:
     return response.raise_for_status().json()
 
 
+def at(path: str, name: str) -> str:
+    """The address of what is called `name` below `path`; exits when nothing can have that name."""
+    if name in ("", ".", ".."):
+        stop(f"Nothing is called {name!r}.", REFUSED)
+    return f"{path}/{quote(name, safe='')}"
+
+
 def every(client: httpx.Client, path: str, most: int = 10_000) -> list[dict[str, Any]]:
     """The items of a listing, page after page."""
     items: list[dict[str, Any]] = []
@@ -88,6 +96,11 @@ def _refused(response: httpx.Response) -> None:
 def stop_quietly(status: int) -> None:
     """Exit; the reason was told."""
     raise SystemExit(status)
+
+
+def sendable(text: str) -> bool:
+    """Whether what was typed is text: bytes that a terminal's encoding does not know arrive as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def dumps(value: object) -> str:

@@ -23,13 +23,15 @@ def add(app: typer.Typer) -> None:
 
 
 def defaults() -> dict[str, str]:
-    """What the demo sets: nothing that the environment or `.env` tells otherwise."""
+    """What the demo sets: nothing that the environment or `.env` tells otherwise, and open on loopback alone."""
     from dotenv import dotenv_values  # late: help needs neither
 
     from model.settings import ENV_FILE
+    from service.settings import LOOPBACK
 
-    told = {name.upper() for name in (*os.environ, *dotenv_values(ENV_FILE))}
-    return {name: value for name, value in _DEFAULTS.items() if name not in told}
+    told = {name.upper(): value for name, value in {**dotenv_values(ENV_FILE), **os.environ}.items()}
+    public = told.get("PICTOGLOT_HOST", "localhost") not in LOOPBACK
+    return {name: value for name, value in _DEFAULTS.items() if name not in told and not (public and "OPEN" in name)}
 
 
 @demo.command("up")

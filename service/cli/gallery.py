@@ -11,7 +11,7 @@ import httpx
 import typer
 from rich.progress import track
 
-from service.cli.client import answer, dumps, every, sentence, service
+from service.cli.client import answer, at, dumps, every, sentence, service
 from service.cli.output import FAILED, REFUSED, AsJson, errors, note, say, show_json, stop, table
 
 pictures = typer.Typer(help="Put pictures into the gallery, list and delete them.", no_args_is_help=True)
@@ -74,7 +74,7 @@ def list_pictures(limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 
 def delete_picture(id: Annotated[str, typer.Argument(help="Its id.")], as_json: AsJson = False) -> None:
     """Delete a picture."""
     with service() as client:
-        client.delete(f"/v1/pictures/{id}").raise_for_status()
+        client.delete(at("/v1/pictures", id)).raise_for_status()
     if as_json:
         show_json({"id": id, "deleted": True})
     else:

@@ -10,7 +10,7 @@ import typer
 from httpx_sse import connect_sse
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from service.cli.client import answer, every, service
+from service.cli.client import answer, at, every, service
 from service.cli.output import FAILED, REFUSED, AsJson, console, errors, note, recall, say, show_json, stop, table
 
 _ENDED = ("succeeded", "failed", "cancelled")
@@ -86,9 +86,9 @@ def expansions(
         if id is None:
             found = every(client, "/v1/expansions", limit)
         elif cancel:
-            found = [answer(client.post(f"/v1/expansions/{id}/cancel"))]
+            found = [answer(client.post(f"{at('/v1/expansions', id)}/cancel"))]
         else:
-            found = [answer(client.get(f"/v1/expansions/{id}"))]
+            found = [answer(client.get(at("/v1/expansions", id)))]
         if watch:
             _end(_watched(client, found[0], quiet=as_json), watch, as_json)
             return

@@ -14,6 +14,9 @@ from rich.text import Text
 FAILED, REFUSED = 1, 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
+_WHOLE = ("id", "expansion")  # columns that are copied from a terminal
+_PIPED = 1_000  # characters a line where nobody looks: nothing is wrapped
+
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
@@ -30,10 +33,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Seque
     """A table; the columns in `right` hold numbers. What came from elsewhere is never read as markup."""
     shown = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
     for name in columns:
-        shown.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        shown.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in _WHOLE)
     for row in rows:
         shown.add_row(*(Text("–" if cell is None else str(cell)) for cell in row))
-    console.print(shown)
+    console.print(shown, width=None if console.is_terminal else _PIPED)
 
 
 def say(sentence: str) -> None:

@@ -145,8 +145,8 @@ class Processes:
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """The command of one of our modules, with this interpreter."""
-    return [sys.executable, "-m", module, *arguments]
+    """The command of one of our modules, with this interpreter; -P: not of a file that has its name and lies here."""
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def _answers(address: str) -> bool:

@@ -42,7 +42,7 @@ def worker() -> None:
 def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) -> int:
     """API and worker in the foreground; says address and admin key as soon as searches are answered, then `ready`."""
     settings = settings_or_stop()
-    address = f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{settings.port}"
+    address = settings.address()
     if settings.port == 0:
         stop("PICTOGLOT_PORT: 0 is for `serve`; `up` needs to know where to look.")
     if port_taken(settings.host, settings.port):

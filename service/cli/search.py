@@ -1,12 +1,13 @@
 """`search`: pictures for a text or a picture, captions for a picture. Encodes nothing itself."""
 
+import math
 import mimetypes
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from service.cli.client import answer, dumps, service
+from service.cli.client import answer, dumps, sendable, service
 from service.cli.output import REFUSED, AsJson, note, say, show_json, stop, table
 
 
@@ -29,6 +30,10 @@ def search(
     """Find pictures by text or by picture, or captions for a picture."""
     if (text is None) == (picture is None) or (captions and picture is None):
         stop("Give either a text or --picture FILE; --captions goes with a picture.", REFUSED)
+    if min_score is not None and not math.isfinite(min_score):
+        stop("--min-score is no number.", REFUSED)
+    if text is not None and not sendable(text):
+        stop("The text is not UTF-8.", REFUSED)
     with service() as client:
         if picture is not None:
             wanted: dict[str, Any] = {"limit": str(limit)}

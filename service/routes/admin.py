@@ -7,7 +7,6 @@ from starlette.concurrency import run_in_threadpool
 
 from model.errors import KeyNotFound
 from model.languages import canonical
-from model.registry import Expansion, RollbackPlan
 from service import bodies, queries, values
 from service.auth import GuardedRoute, Scope, needs
 from service.context import Asker, Context, Here
@@ -99,16 +98,13 @@ async def verify_index(context: Here) -> schemas.Verified:
 
 def _roll_back(tag: str, asked: schemas.RollbackAsked, actor: str, context: Context) -> schemas.Rollback:
     releases = context.registry.releases
-    rebuild: Expansion | None = None
     if asked.dry_run:
         plan = releases.plan_rollback(tag)
         number = plan.release
     else:
-        release, plan = releases.roll_back(tag, actor=actor, reason=asked.reason)
+        release, plan = releases.roll_back(tag, actor=actor, reason=asked.reason, rebuild=asked.rebuild)
         number = release.number
         context.holder.refresh()
-        if asked.rebuild and plan.replay:
-            rebuild = _submit_rebuild(plan, actor, context)
     return schemas.Rollback(
         release=number,
         language=plan.language,
@@ -117,20 +113,6 @@ def _roll_back(tag: str, asked: schemas.RollbackAsked, actor: str, context: Cont
         unchanged=plan.unchanged,
         shared_version=plan.shared_version,
         replay=plan.replay,
-        rebuild_expansion=rebuild.id if rebuild else None,
+        rebuild_expansion=plan.rebuild,
         dry_run=asked.dry_run,
     )
-
-
-def _submit_rebuild(plan: RollbackPlan, actor: str, context: Context) -> Expansion:
-    """An expansion that teaches the shared table again what it lost beside the language."""
-    expansion, _ = context.registry.expansions.submit(
-        kind="rebuild",
-        language=plan.language,
-        settings={"replay": plan.replay},
-        dataset_path=None,
-        dataset_sha256=None,
-        dataset_bytes=None,
-        actor=actor,
-    )
-    return expansion

@@ -47,7 +47,11 @@ async def get_expansion(id: str, context: Here) -> schemas.ExpansionItem:
     return _item(await run_in_threadpool(_look, id, context))
 
 
-@router.get("/{id}/events", response_class=StreamingResponse, responses=answering("text/event-stream"))
+@router.get(
+    "/{id}/events",
+    response_class=StreamingResponse,
+    responses=answering("text/event-stream", "Events named `expansion`; their data is an `ExpansionItem` as JSON."),
+)
 @needs(Scope.SEARCH)
 async def expansion_events(id: str, context: Here) -> StreamingResponse:
     """The same object at each change, as server-sent events named `expansion`; ends with the expansion."""

@@ -121,7 +121,7 @@ def _captions(given: str | None, snapshot: Snapshot) -> Captions | None:
     """The captions of a form: cleaned, each once, by served language."""
     if given is None:
         return None
-    by_tag = bodies.validated(schemas.CaptionsOfPicture, {"captions": bodies.parse_json(given.encode())}).captions
+    by_tag = bodies.validated(schemas.CaptionsOfPicture, {"captions": bodies.parse_field(given, "captions")}).captions
     found: Captions = {}
     for tag, texts in by_tag.items():
         kept = found.setdefault(served(tag, snapshot.release.languages), [])
@@ -136,10 +136,9 @@ async def _known(id: str, context: Context) -> GalleryPicture:
 
 
 def _item(picture: GalleryPicture, context: Context) -> schemas.PictureItem:
-    languages = context.holder.current.release.languages
     return schemas.PictureItem(
         id=picture.id,
-        captions={tag: texts for tag, texts in picture.captions.items() if tag in languages},
+        captions=context.holder.current.captions_of(picture.id),  # those of searches: not what was taken back
         url=f"{router.prefix}/{picture.id}/content?v={picture.content_sha256[:_SHOWN]}",
         width=picture.width,
         height=picture.height,

@@ -19,10 +19,9 @@ from service.auth import Body, GuardedRoute, Scope, needs
 from service.context import Asker, Context, Here
 from service.documents import taking
 from service.schemas import languages as schemas
-from service.uploads import Upload, dataset_of, drop, keep
+from service.uploads import EXPANSIONS, Upload, dataset_of, drop, keep
 
 router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)
-_EXPANSIONS = "expansions"  # the folder under the data root; the worker knows it too
 _LOCATION = {"headers": {"Location": {"description": "The expansion's path.", "schema": {"type": "string"}}}}
 _MOST_KEY = 255  # characters of an idempotency key
 
@@ -81,7 +80,9 @@ async def teach_language(
         tag = canonical(form.language)
         if tag == "en":
             raise InvalidInput("English is the base", errors=(FieldError("body.language", "base_language"),))
-        settings = bodies.validated(schemas.TeachingSettings, _settings(form.settings), "body.settings")
+        settings = bodies.validated(
+            schemas.TeachingSettings, bodies.parse_field(form.settings, "settings"), "body.settings"
+        )
         report = await run_in_threadpool(_validated, upload.path, tag, context)
         if form.dry_run == "true":
             return JSONResponse(schemas.DryRun(language=tag, report=report.as_dict()).model_dump())
@@ -96,12 +97,8 @@ def _versions(context: Context, numbers: list[int]) -> dict[int, Version]:
     return {number: context.registry.versions.get(number) for number in numbers}
 
 
-def _settings(text: str) -> object:
-    return bodies.parse_json(text.encode())
-
-
 def _validated(path: Path, tag: str, context: Context) -> dataset.DatasetReport:
-    read = dataset.read(path, locale=tag)
+    read = dataset.read(path, language=tag)
     return dataset.validate(read, tag, context.gallery.known)
 
 
@@ -110,7 +107,7 @@ def _submit(
 ) -> Expansion:
     """Place the dataset, then queue the expansion; what was not queued leaves no file."""
     id = new_expansion_id()
-    folder = context.settings.home / _EXPANSIONS / id
+    folder = context.settings.home / EXPANSIONS / id
     body = json.dumps([tag, settings, upload.sha256], sort_keys=True)
     keep(upload, folder)
     queued = False
@@ -119,7 +116,7 @@ def _submit(
             kind="learn",
             language=tag,
             settings=settings,
-            dataset_path=f"{_EXPANSIONS}/{id}/dataset",
+            dataset_path=f"{EXPANSIONS}/{id}/dataset",
             dataset_sha256=upload.sha256,
             dataset_bytes=upload.size,
             actor=actor,

@@ -10,13 +10,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse
 
 from model import storage
-from model.errors import PictoglotError, RegistryUnavailable, StorageFull
+from model.errors import IndexUnavailable, RegistryUnavailable, StorageFull
 from service.context import Context, Here
-from service.documents import LATER
+from service.documents import LATER, ref
 from service.metrics import CONTENT_TYPE
 from service.schemas import operations as schemas
 
 router = APIRouter(tags=["operations"])
+_ENCODER_STOPPED, _DRAINING = "encoder_stopped", "draining"
+_STOPPED = {_ENCODER_STOPPED, _DRAINING}
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "summary{cursor:pointer;padding:.3rem 0}code,pre{font:14px ui-monospace,monospace}"
@@ -31,14 +33,16 @@ async def alive() -> schemas.Live:
     return schemas.Live()
 
 
-@router.get("/readyz", responses={503: {"model": schemas.Ready, **LATER}})
-async def ready(response: Response, context: Here) -> schemas.Ready:
+@router.get(
+    "/readyz",
+    responses={503: {"content": {"application/problem+json": {"schema": ref(schemas.NotReady)}}, **LATER}},
+)
+async def ready(context: Here) -> schemas.Ready:
     """Whether a verified snapshot serves and searches are taken; `degraded` names what is amiss."""
-    found = await _readiness(context)
-    if found.status != "ready":
-        response.status_code = 503
-        response.headers["Retry-After"] = "1"
-    return found
+    found = await _serving(context)
+    if found.release is None or _STOPPED & set(found.degraded):
+        raise IndexUnavailable("searches are not taken now", **found.model_dump())
+    return schemas.Ready(**found.model_dump())
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
@@ -59,10 +63,10 @@ async def docs(request: Request) -> HTMLResponse:
     return HTMLResponse(_page(request.app.openapi()), headers=_HEADERS)
 
 
-async def _readiness(context: Context) -> schemas.Ready:
-    degraded = [] if context.texts.alive and context.pictures.alive else ["encoder_stopped"]
+async def _serving(context: Context) -> schemas.Serving:
+    degraded = [] if context.texts.alive and context.pictures.alive else [_ENCODER_STOPPED]
     if context.draining:
-        degraded.append("draining")
+        degraded.append(_DRAINING)
     try:
         await run_in_threadpool(context.registry.ping)
     except RegistryUnavailable:
@@ -72,14 +76,10 @@ async def _readiness(context: Context) -> schemas.Ready:
     base = context.settings.base.partition("@")[0]
     try:
         snapshot = context.holder.current
-    except PictoglotError as error:
-        return schemas.Ready(
-            status="not_ready", release=None, base=base, generations={}, degraded=[*degraded, error.code]
-        )
+    except IndexUnavailable as error:
+        return schemas.Serving(release=None, base=base, generations={}, degraded=[*degraded, error.code])
     names = snapshot.generations
-    stopped = {"encoder_stopped", "draining"} & set(degraded)
-    return schemas.Ready(
-        status="not_ready" if stopped else "ready",
+    return schemas.Serving(
         release=snapshot.release.number,
         base=base,
         generations={"pictures": names.pictures, **names.captions},

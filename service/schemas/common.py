@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Captions = dict[str, list[str]]
 Report = dict[str, Any]
@@ -41,3 +41,10 @@ class Problem(Answer):
     code: str
     request_id: str
     errors: list[Place]
+    retry_after_seconds: int | None = Field(None, description="With 429 and 503: as `Retry-After`.")
+    languages: list[str] | None = Field(None, description="With `language_not_found`: the learned ones.")
+    release: int | None = Field(None, description="With `alias_moved`: the one that serves now.")
+    expansion: str | None = Field(None, description="With `expansion_in_progress`: the one that runs.")
+    report: Report | None = Field(None, description="With refused datasets: counts and lines by kind of fault.")
+    count: int | None = Field(None, description="With `picture_not_found`: how many pictures are unknown.")
+    kind: str | None = Field(None, description="With `dataset_invalid`: the fault of the file as a whole.")

@@ -2,16 +2,25 @@
 
 from typing import Literal
 
-from service.schemas.common import Answer
+from service.schemas.common import Answer, Problem
 
 
 class Live(Answer):
     status: Literal["alive"] = "alive"
 
 
-class Ready(Answer):
-    status: Literal["ready", "not_ready"]
+class Serving(Answer):
+    """What serves, and what is amiss with it."""
+
     release: int | None
     base: str
     generations: dict[str, str]
     degraded: list[str]
+
+
+class Ready(Serving):
+    status: Literal["ready"] = "ready"
+
+
+class NotReady(Serving, Problem):
+    """No searches are taken: `index_unavailable`."""

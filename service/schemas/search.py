@@ -19,8 +19,9 @@ class PictureSearch(Asked):
 
 
 class SimilarPictures(Filled):
-    """Pictures like an uploaded one."""
+    """Pictures like an uploaded one; `language` is accepted and has no effect."""
 
+    language: str = "auto"
     limit: TextLimit = 10
     min_score: TextNumber | None = None
     cursor: Cursor | None = None

@@ -24,6 +24,7 @@ POINTS = (  # in the order in which an expansion passes them; those of storage f
     "phase.encode:1",
     "build.registered:1",
     "phase.promote:1",
+    "promote.committed:1",
 )
 
 

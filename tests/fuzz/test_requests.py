@@ -3,6 +3,7 @@
 Counts follow the profile: 5,000 examples a test under `make fuzz`.
 """
 
+import gzip
 import io
 import json
 import random
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,20 +95,33 @@ def test_mutated_pictures(service: Service, seed: int) -> None:
     for _ in range(source.randint(1, 12)):
         data[source.randrange(len(data))] = source.randrange(256)
     cut = bytes(data[: source.randrange(len(data))] if source.random() < 0.3 else data)
-    answered(service.admin.post("/v1/search/captions", files={"picture": ("x", cut)}))
+    before = len(service.context.gallery.ids())
+    answer = service.admin.post("/v1/pictures", files={"picture": ("x", cut)})
+    answered(answer)
+    assert len(service.context.gallery.ids()) - before == (answer.status_code == 201)
+
+
+def parquet() -> bytes:
+    columns = {"caption": [f"afal {n}" for n in range(70)], "english": [f"apple {n}" for n in range(70)]}
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), sink)
+    return sink.getvalue()
+
+
+ROWS = "".join(f'{{"caption": "afal {n}", "english": "apple {n}", "split": "train"}}\n' for n in range(70))
+DATASETS = (ROWS.encode(), gzip.compress(ROWS.encode()), parquet())
 
 
 @given(seed=st.integers(0, 1 << 32))
 def test_mutated_datasets(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     source = random.Random(seed)
-    rows = [f'{{"caption": "afal {n}", "english": "apple {n}", "split": "train"}}\n' for n in range(70)]
-    data = bytearray("".join(rows).encode())
+    data = bytearray(source.choice(DATASETS))
     for _ in range(source.randint(1, 30)):
         data[source.randrange(len(data))] = source.randrange(256)
     file: Path = tmp_path_factory.getbasetemp() / "dataset"
     file.write_bytes(data)
     try:
-        dataset.validate(dataset.read(file, locale="cy"), "cy", lambda ids: set(ids))
+        dataset.validate(dataset.read(file, language="cy"), "cy", lambda ids: set(ids))
     except PictoglotError as refusal:
         assert refusal.code in CODES
 

@@ -10,13 +10,14 @@ from tests.house.source import ALL_PYTHON, PACKAGES, Module, modules, tracked
 
 # Where catching everything is the very job: the last net under a request, under an expansion, and under loops of a
 # process that must outlive one bad round.
-NETS = ("service.errors", "service.app", "worker.expand")
+NETS = ("service.errors", "service.app", "worker.expand", "worker.celery_app", "worker.relay")
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 SECRET = re.compile(r"(^|_)(secret|password|plaintext|api_key|admin_key|token_secret)$")
 # Tests that wait for another process or thread, or for the clock of the database.
 WAITING = (
     "tests.faults",
     "tests.s3_server",
+    "tests.doubles",
     "tests.browser",
     "tests.contract",
     "tests.worker",

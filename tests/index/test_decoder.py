@@ -1,9 +1,11 @@
 """P11: children of the decoder may die, hang or run out of memory; the next picture is decoded all the same."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +32,12 @@ def decoder() -> Iterator[Decoder]:
     decoder.close()
 
 
+def unread(pid: int) -> int:
+    """Bytes that wait in the pipe to a process."""
+    with open(f"/proc/{pid}/fd/0", "rb") as pipe:
+        return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 def test_a_child_that_was_killed_between_pictures_is_replaced(decoder: Decoder) -> None:
     (pid,) = decoder.pids
     os.kill(pid, signal.SIGKILL)
@@ -52,6 +60,9 @@ def test_a_child_that_is_killed_while_it_decodes_refuses_that_picture_alone(deco
     (pid,) = decoder.pids
     os.kill(pid, signal.SIGSTOP)
     answer = decoder.submit(PNG)
+    until = time.monotonic() + 5
+    while not unread(pid):
+        assert time.monotonic() < until
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(PictureCorrupt):
         answer.result()

@@ -39,6 +39,8 @@ def test_a_real_architecture_opens_from_a_local_checkpoint(name: str, tmp_path: 
         ("xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k", "tokenizer"),
         ("coca_ViT-B-32/laion2b_s13b_b90k", "end-of-text"),
         ("ViT-B-16@weights.pt", "safetensors"),
+        ("hf-hub:somebody/something", "own names"),
+        ("local-dir:/somewhere", "own names"),
     ],
 )
 def test_what_cannot_learn_languages_is_refused_by_name(spec: str, reason: str) -> None:

@@ -50,6 +50,24 @@ def parquet(rows: Sequence[Item]) -> bytes:
     return sink.getvalue()
 
 
+def as_parquet(**columns: Any) -> bytes:
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def not_utf8() -> pyarrow.Array:
+    """100 strings of one byte that is no UTF-8."""
+    offsets = pyarrow.py_buffer(b"".join(n.to_bytes(4, "little") for n in range(101)))
+    return pyarrow.Array.from_buffers(pyarrow.string(), 100, [None, offsets, pyarrow.py_buffer(b"\xff" * 100)])
+
+
+def repeated(bytes_each: int, rows: int) -> bytes:
+    """A file of one kilobyte in which one long caption stands in every row."""
+    once = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * rows, pyarrow.int32()), ["a" * bytes_each])
+    return as_parquet(caption=once, english=["x"] * rows)
+
+
 def coco(rows: Sequence[Item]) -> bytes:
     annotations = [{"id": n, "image_id": row["picture"], "caption": row["caption"]} for n, row in enumerate(rows)]
     return json.dumps({"info": {}, "images": [], "annotations": annotations}, indent=1).encode()
@@ -80,13 +98,13 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "upload"
 
-    def __call__(self, data: bytes, locale: str = "cy") -> Dataset:
+    def __call__(self, data: bytes, language: str = "cy") -> Dataset:
         self.path.write_bytes(data)
-        return read(self.path, locale=locale)
+        return read(self.path, language=language)
 
-    def refusal(self, data: bytes, locale: str = "cy") -> PictoglotError:
+    def refusal(self, data: bytes, language: str = "cy") -> PictoglotError:
         with pytest.raises(PictoglotError) as caught:
-            validate(self(data, locale), locale, set)
+            validate(self(data, language), language, set)
         return caught.value
 
 
@@ -243,6 +261,10 @@ WHOLE_FILES: list[tuple[str, bytes]] = [
     ("wrong_columns", b"caption\ttag\na\tb\n"),
     ("wrong_columns", b"some prose, and more\n"),
     ("wrong_columns", parquet([{"text": "a"}])),
+    ("wrong_columns", parquet([{"caption": ["a"], "english": "a"}])),
+    ("not_utf8", as_parquet(caption=not_utf8(), english=["x"] * 100)),
+    ("line_too_long", repeated(8 << 20, 256)),
+    ("parquet_corrupt", as_parquet(caption=pyarrow.array([2**62] * 100, pyarrow.timestamp("us")), english=["x"] * 100)),
     ("not_utf8", jsonl(items()) + '{"caption": "é", "english": "e"}\n'.encode("latin-1")),
     ("mixed_line_endings", jsonl(items()).replace(b"\n", b"\r\n", 3)),
     ("mixed_line_endings", b"a\tb\rc\td\n"),

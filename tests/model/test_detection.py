@@ -1,6 +1,8 @@
 """Detection among learned languages: right on their own words, silent on strangers, unmoved by new languages."""
 
-from model.detection import Detector
+from random import Random
+
+from model.detection import Detector, count
 
 WELSH = ["afal coch a llong", "ci bach ar y môr", "haul a seren", "blodyn coch a chath"] * 3
 MAORI = ["he āporo whero me te waka", "he kurī iti", "te rā me te whetū", "he putiputi whero"] * 3
@@ -29,6 +31,14 @@ def test_equal_evidence_is_a_tie_not_a_guess() -> None:
     guess = twins.guess("afal coch", ["da", "no"])
     assert guess.language is None
     assert guess.ties == ("da", "no")
+
+
+def test_no_more_is_counted_than_a_version_may_store() -> None:
+    letters = [chr(code) for code in range(0x4E00, 0x5800)]
+    random = Random(0)
+    counted = count(["".join(random.choices(letters, k=200)) for _ in range(300)])
+    assert len(counted) == 50_000
+    assert min(counted[letter] for letter in letters) > 1  # the commonest stay
 
 
 def test_a_new_language_leaves_the_counts_of_the_others() -> None:

@@ -48,6 +48,18 @@ def test_ties_go_to_the_lower_index() -> None:
     assert recalls(texts, pictures, np.array([1, 1]))["t2i"]["R@1"] == 0.0
 
 
+def test_twins_are_decided_by_their_index_and_not_by_rounding() -> None:
+    random = np.random.default_rng(1)
+    pictures = unit(random, (300, 256))
+    pictures[1::2] = pictures[::2]  # each twice
+    texts = unit(random, (300, 256))
+    texts[:] = pictures + 0.01 * texts
+    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
+    first = np.arange(300) // 2 * 2
+    assert recalls(texts, pictures, first)["t2i"]["R@1"] == 1.0
+    assert recalls(texts, pictures, first + 1)["t2i"]["R@1"] == 0.0
+
+
 def test_perfect_and_empty() -> None:
     eye = np.eye(12, dtype=np.float32)
     assert recalls(eye, eye, np.arange(12))["i2t"] == {"R@1": 1.0, "R@5": 1.0, "R@10": 1.0}

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -48,6 +50,24 @@ def staged(folder: Path) -> str:
     with storage.stage(folder) as temporary:
         (temporary / "a.bin").write_bytes(b"abc")
         return storage.write_manifest(temporary, {"kind": "test"})
+
+
+def test_many_may_stage_one_folder_and_remove_it_at_the_same_moment(tmp_path: Path) -> None:
+    def write(number: int) -> None:
+        start.wait()
+        staged(tmp_path / "folder")
+
+    def remove(number: int) -> None:
+        start.wait()
+        storage.remove(tmp_path / "folder")
+
+    for _ in range(30):
+        for act in (write, remove):
+            start = Barrier(4)
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(act, range(4)))
+            assert (tmp_path / "folder").exists() == (act is write)
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_an_error_inside_a_stage_leaves_nothing(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from model import checkpoint, storage, teir, training
 from model.base import BOT, EOT
 from model.encoder import Encoder
 from model.errors import CheckpointMismatch, TrainingDiverged
-from model.table import View, pad
+from model.method import CLL_CLIP, TEIR, Method
+from model.table import TokenRows, View, pad
 from model.tokenizer import train
 from model.training import Corpus, Interrupted, LearnSettings, Progress, learn
 from model.version import Learned
@@ -70,6 +71,21 @@ def test_the_loss_falls_with_english_pictures_or_both(
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
 
 
+def test_a_last_caption_alone_in_its_batch_teaches_nothing_and_hinders_nothing(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    whole = corpus_for(encoder, english=False)
+    corpus = replace(whole, captions=CAPTIONS[:81], english=whole.english[:81], owner=whole.owner[:81])
+    losses: list[float] = []
+
+    def note(progress: Progress) -> bool:
+        losses.append(progress.loss)
+        return False
+
+    learn(encoder, encoder.base_view, corpus, tmp_path, replace(SETTINGS, epochs=2), note)
+    assert (len(losses), losses.count(0.0)) == (12, 2)  # five of 16 and one of 1, twice
+
+
 def test_two_runs_give_the_same_bits(encoder: Encoder, tmp_path: Path) -> None:
     corpus = corpus_for(encoder)
     first = learn(encoder, encoder.base_view, corpus, tmp_path / "a", SETTINGS, go_on)
@@ -109,6 +125,64 @@ def test_a_changed_corpus_is_refused(encoder: Encoder, tmp_path: Path) -> None:
         learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS, lambda p: p.step == 4)
     with pytest.raises(CheckpointMismatch, match="corpus"):
         learn(encoder, encoder.base_view, corpus_for(encoder, seed=2), tmp_path, SETTINGS, go_on)
+
+
+@pytest.mark.parametrize(
+    ("part", "method", "settings"),
+    [
+        ("settings", TEIR, replace(SETTINGS, learning_rate=1e-4)),
+        ("settings", TEIR, replace(SETTINGS, seed=1)),
+        ("method", CLL_CLIP, SETTINGS),
+        ("tokenizer", TEIR, replace(SETTINGS, vocabulary=10)),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(
+    encoder: Encoder, tmp_path: Path, part: str, method: Method, settings: LearnSettings
+) -> None:
+    with pytest.raises(Interrupted):
+        learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS, lambda p: p.step == 4)
+    with pytest.raises(CheckpointMismatch, match=part):
+        learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path, settings, go_on, method)
+
+
+def test_new_rows_are_drawn_like_the_whole_table_as_it_is_now(encoder: Encoder) -> None:
+    """After a language whose rows are far away, what a later one begins with has its mean and deviation too."""
+    base = encoder.base_view
+    far = TokenRows(np.arange(0, 40_000, dtype=np.int64), torch.full((40_000, encoder.base.table.shape[1]), 3.0))
+    view = base.extend(1, "xx", base.tokenizer, encoder.table, far, {})
+    grown = train(view.tokenizer, CAPTIONS, 400)
+    used = np.unique(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in grown.encode(CAPTIONS)]))
+    start = training._start_rows(encoder, view, used, 0, TEIR)[: len(used)]
+    new = start[torch.from_numpy(used >= view.tokenizer.size)]
+    whole = encoder.table.rows[torch.from_numpy(view.physical[view.physical >= 0]).long()]
+    assert len(new) > 20
+    assert new.mean().item() == pytest.approx(whole.mean().item(), abs=0.1)
+    assert new.std().item() == pytest.approx(whole.std().item(), rel=0.1)
+
+
+def test_one_step_is_the_published_one() -> None:
+    """Clip by the norm of the unscaled gradient, decay by the row's scale, scale the gradient, then Adam (learning.md
+    section 3); by hand in numpy."""
+    random = np.random.default_rng(0)
+    start, rate, clip, weight_decay = random.standard_normal((3, 4)), 0.01, 0.5, 0.2
+    gradients = random.standard_normal((2, 3, 4))
+    scale = np.array([[1.0], [1 / 3], [0.0]])
+
+    rows, first, second = start.copy(), np.zeros((3, 4)), np.zeros((3, 4))
+    for step, gradient in enumerate(gradients, 1):
+        clipped = gradient * min(1.0, clip / np.sqrt((gradient**2).sum()))
+        rows = rows * (1 - rate * weight_decay * scale)
+        scaled = clipped * scale
+        first, second = 0.9 * first + 0.1 * scaled, 0.999 * second + 0.001 * scaled**2
+        rows = rows - rate * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-6)
+
+    table = nn.Parameter(torch.from_numpy(start.copy()))
+    optimizer = teir.ScaledAdamW(table, torch.from_numpy(scale), [], decay=weight_decay)
+    for gradient in gradients:
+        table.grad = torch.from_numpy(gradient.copy())
+        optimizer.step(rate, clip)
+    assert np.allclose(table.detach().numpy(), rows, rtol=0, atol=1e-6)
+    assert np.array_equal(table.detach().numpy()[2], start[2])
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(encoder: Encoder, tmp_path: Path) -> None:

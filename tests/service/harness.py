@@ -1,8 +1,10 @@
 """A real server in a thread, over the weightless encoder, and the assertions that every refusal is held to."""
 
+import contextlib
 import hashlib
 import io
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -136,28 +138,23 @@ def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str
     return body
 
 
-def fingerprint(service: Service) -> str:
-    """Everything that a refused request must leave as it was: files, expansions, keys, release, gallery."""
-    registry = service.context.registry
-    facts: list[object] = [
-        sorted((str(path.relative_to(service.home)), _size(path)) for path in service.home.rglob("*") if _counts(path)),
-        registry.expansions.list(),
-        registry.keys.list(),
-        registry.releases.list(),
-        registry.versions.list(),
-        service.context.gallery.change(),
-        service.context.gallery.ids(),
-        service.context.holder.current.release.number,
-    ]
+def fingerprint(service: Service, serving: bool = True) -> str:
+    """Everything that a refused request must leave as it was: every file, every row, what is served."""
+    files = [path for path in service.home.rglob("*") if _counts(path)]
+    facts: list[object] = [sorted((str(path.relative_to(service.home)), path.read_bytes()) for path in files)]
+    with contextlib.closing(sqlite3.connect(service.home / "registry.db")) as registry:
+        facts += registry.iterdump()
+    if serving:
+        facts.append(service.context.holder.current.release.number)
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 @contextmanager
-def assert_state_unchanged(service: Service) -> Iterator[None]:
+def assert_state_unchanged(service: Service, serving: bool = True) -> Iterator[None]:
     """The block changes nothing."""
-    before = fingerprint(service)
+    before = fingerprint(service, serving)
     yield
-    assert fingerprint(service) == before
+    assert fingerprint(service, serving) == before
 
 
 def picture(seed: int = 0, side: int = 48, format: str = "PNG", **save: Any) -> bytes:
@@ -185,7 +182,3 @@ def _colour(seed: int, place: int) -> tuple[int, int, int]:
 def _counts(path: Path) -> bool:
     """Empty folders and SQLite's own files say nothing."""
     return path.is_file() and not path.name.startswith("registry.db")
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size

@@ -122,6 +122,8 @@ def test_an_unknown_variable_stops_a_client_command_with_one_sentence(arguments:
         ("", "", {"PICTOGLOT_OPEN", "PICTOGLOT_LOG_LEVEL"}),
         ("", "PICTOGLOT_OPEN=0\n", {"PICTOGLOT_LOG_LEVEL"}),
         ("PICTOGLOT_LOG_LEVEL", "PICTOGLOT_OPEN=0\n", set()),
+        ("", "PICTOGLOT_HOST=0.0.0.0\n", {"PICTOGLOT_LOG_LEVEL"}),  # only on loopback may everybody write
+        ("", "PICTOGLOT_HOST=::1\n", {"PICTOGLOT_OPEN", "PICTOGLOT_LOG_LEVEL"}),
     ],
 )
 def test_the_demo_sets_only_what_nobody_did(
@@ -190,12 +192,6 @@ def test_watching_what_succeeded_tells_its_version(service: Service) -> None:
     assert "de is version 1 in release 2." in result.stdout
 
 
-def test_a_rollback_asks_nobody_where_nobody_is(service: Service) -> None:
-    result = run(service, "rollback", "de")
-    assert result.exit_code == 2
-    assert "--yes" in result.stderr
-
-
 def test_a_dry_rollback_tells_and_changes_nothing(service: Service) -> None:
     before = as_json(service, "releases")
     result = run(service, "rollback", "de", "--dry-run")
@@ -206,7 +202,7 @@ def test_a_dry_rollback_tells_and_changes_nothing(service: Service) -> None:
 
 def test_a_rollback_is_done_and_the_release_restored(service: Service) -> None:
     before = as_json(service, "languages")["release"]
-    done = as_json(service, "rollback", "de", "--yes", "--reason", "a test")
+    done = as_json(service, "rollback", "de", "--reason", "a test")  # without a terminal nobody is asked
     assert [item["language"] for item in as_json(service, "languages")["items"]] == ["en"]
     arguments = ("releases", "--restore", str(before), "--expected", str(done["release"]))
     assert as_json(service, *arguments)["languages"]["de"] == 1
@@ -249,6 +245,30 @@ def test_a_damaged_picture_is_told_and_the_others_are_added(service: Service, tm
     assert "1 of 2 pictures are in the gallery" in result.stdout
     assert "bad.png: " in result.stderr
     run(service, "pictures", "delete", "good")
+
+
+@pytest.mark.parametrize("id", ["tree#2", "tree?x=1", "../languages", "..", ""])
+def test_an_id_is_never_a_part_of_an_address(service: Service, id: str) -> None:
+    assert service.put("tree").status_code in {200, 201}
+    assert run(service, "pictures", "delete", id).exit_code == 2
+    assert service.admin.get("/v1/pictures/tree").status_code == 200
+
+
+@pytest.mark.parametrize("arguments", [("x", "--min-score", "nan"), ("x", "--min-score", "inf"), ("\udcff",)])
+def test_what_cannot_be_sent_is_told(service: Service, arguments: tuple[str, ...]) -> None:
+    result = run(service, "search", *arguments)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "PICTOGLOT" not in result.stderr
+
+
+def test_a_table_that_nobody_looks_at_is_not_wrapped(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "data.jsonl"
+    file.write_text(rows(80), encoding="utf-8")
+    id = as_json(service, "learn", "cy", str(file))["id"]
+    narrow = {"PICTOGLOT_URL": service.url, "PICTOGLOT_KEY": ADMIN_KEY, "COLUMNS": "40"}
+    lines = CliRunner().invoke(app, ["expansions"], env=narrow).stdout.splitlines()
+    assert any(line.startswith(id) for line in lines)
+    assert run(service, "expansions", id, "--cancel").exit_code == 0
 
 
 def test_two_files_that_would_share_an_id_are_refused(service: Service, tmp_path: Path) -> None:

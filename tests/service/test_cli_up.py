@@ -112,6 +112,32 @@ def test_a_port_that_is_taken_is_told_in_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_data_root_that_cannot_be_is_told_in_one_sentence(tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    done = run(tmp_path / "file", command)
+    assert (done.returncode, len(done.stderr.splitlines())) == (78, 1)
+    assert "PICTOGLOT_HOME" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("serve",), ("worker",), ("demo", "notice")])
+def test_what_lies_in_the_current_folder_is_not_run(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    for name in ("model", "service", "worker", "demo", "index"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('hijacked')")
+    own = "import sys; from service.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", own, *arguments],
+        env=environment(tmp_path / "home", DRAIN_SECONDS=-1, LEASE_SECONDS=-1),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "hijacked" not in done.stderr + done.stdout
+    assert (done.returncode == 0) == (arguments[0] == "demo")  # which has neither setting
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
 def test_the_halves_refuse_like_the_whole(tmp_path: Path, command: str) -> None:
     done = run(tmp_path, command, NONSENSE=1)
     assert done.returncode == 78
@@ -122,7 +148,7 @@ def test_the_doctor_finds_a_fresh_machine_fit(tmp_path: Path) -> None:
     done = run(tmp_path / "home", "doctor", "--json", URL=f"http://127.0.0.1:{free_port()}")
     findings = {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert done.returncode == 0, done.stdout
-    assert set(findings) == {"data root", "database", "broker", "machine", "base", "service", "port"}
+    assert set(findings) == {"data root", "store", "database", "broker", "machine", "base", "service", "port"}
     assert findings["service"]["outcome"] == "note"
     assert not (tmp_path / "home").exists(), "looking changes nothing"
 

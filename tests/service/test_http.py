@@ -13,7 +13,8 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.doubles import WeightlessEncoder, WeightlessTexts, WeightlessView
+from service import limits
+from tests.doubles import SlowEncoder, WeightlessEncoder, WeightlessTexts, WeightlessView
 from tests.service.harness import (
     ADMIN_KEY,
     Service,
@@ -168,6 +169,25 @@ def test_a_body_that_trickles_is_cut_at_its_deadline(hasty: Service, path: str) 
     assert b"body_timeout" in answer
 
 
+@pytest.mark.parametrize(("path", "status"), [("/v1/pictures", b"401"), ("/v1/nothing", b"404")])
+def test_a_refused_body_is_not_waited_for(
+    service: Service, path: str, status: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:  # H8
+    monkeypatch.setattr(limits, "LINGER", 0.5)
+    head = head_of(path, "multipart/form-data; boundary=b", 60_000).replace(ADMIN_KEY.encode(), b"wrong")
+    with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
+        connection.sendall(head)
+        answer = _trickled(connection, seconds=5)
+    assert status in answer.split(b"\r\n")[0]
+    assert b"connection: close" in answer.lower()
+
+
+def test_whoever_sends_much_hears_why_it_is_refused(service: Service) -> None:
+    body = b"a" * (20 << 20)
+    answer = httpx.post(f"{service.url}/v1/languages", content=body, headers={"Content-Type": "multipart/form-data"})
+    assert_problem(answer, 401, "missing_api_key")
+
+
 def _trickled(connection: socket.socket, seconds: float) -> bytes:
     """What comes back while a byte is sent every tenth of a second, until the server closes; it must."""
     connection.settimeout(0.1)
@@ -186,21 +206,8 @@ def _trickled(connection: socket.socket, seconds: float) -> bytes:
     return answer
 
 
-class SlowEncoder(WeightlessEncoder):
-    """Takes a moment, and counts the texts that it was given."""
-
-    def __init__(self) -> None:
-        self.seen: list[str] = []
-        self.seconds = 0.0
-
-    def texts(self, items: Any, batch: int = 256) -> WeightlessTexts:
-        self.seen += [text for _, text in items]
-        time.sleep(self.seconds)
-        return super().texts(items)
-
-
 def test_the_work_of_a_client_that_left_is_dropped(tmp_path: Path) -> None:  # H9
-    encoder = SlowEncoder()
+    encoder = SlowEncoder(0)
     with running(tmp_path, encoder) as service:
         encoder.seconds = 0.4
         for text in ("first", "second"):  # the second waits behind the first
@@ -236,6 +243,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(service: Service) -> None:  # 
     ("request_line", "headers"),
     [
         (f"GET /livez?{'a' * 64_000} HTTP/1.1", ""),
+        (f"GET /{'a' * 64_000} HTTP/1.1", ""),
         ("GET /livez HTTP/1.1", "X-Long: " + "x" * 100_000 + "\r\n"),
         ("GET /livez HTTP/1.1", "".join(f"X-{n}: 1\r\n" for n in range(1_000))),
         ("GET /livez HTTP/9.9.9", ""),
@@ -252,6 +260,8 @@ def test_a_request_that_is_too_much_is_refused(service: Service, request_line: s
     [
         ("GET", "/nothing", 404, "not_found"),
         ("GET", "/v1", 404, "not_found"),
+        ("GET", "//", 404, "not_found"),
+        ("GET", "//v1/languages", 404, "not_found"),
         ("GET", "/v1/%2e%2e/livez", 404, "not_found"),
         ("GET", "/%00", 404, "not_found"),
         ("GET", "/v1/languages/", 404, "not_found"),
@@ -265,7 +275,9 @@ def test_a_request_that_is_too_much_is_refused(service: Service, request_line: s
 def test_unknown_paths_and_methods_get_our_own_body(
     service: Service, method: str, path: str, status: int, code: str
 ) -> None:  # H11
-    assert_problem(service.admin.request(method, path), status, code)
+    with assert_state_unchanged(service):
+        # a URL of its own: joined to a base, `//v1` would name a host
+        assert_problem(service.admin.request(method, f"{service.url}{path}"), status, code)
 
 
 def test_head_gets_the_status_alone(service: Service) -> None:  # H11

@@ -1,4 +1,4 @@
-"""Readiness, metrics, documents, and the stop: rows S6, S7, S10 and L4 of reliability.md section 4.7."""
+"""Readiness, metrics, documents, and the stop: rows S6, S7, S9, S10 and L4 of reliability.md section 4.7."""
 
 import os
 import re
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,16 @@ from model.registry import open_registry
 from service.serve import _bind
 from service.settings import Settings
 from tests.doubles import WeightlessEncoder, WeightlessTexts
-from tests.service.harness import ADMIN_KEY, Service, assert_problem, running, wait_until
+from tests.service.harness import (
+    ADMIN_KEY,
+    Service,
+    assert_problem,
+    assert_state_unchanged,
+    picture,
+    running,
+    wait_until,
+)
+from tests.service.processes import answers, clean_environment, weightless
 
 
 def test_readiness_names_what_serves(service: Service) -> None:
@@ -149,24 +159,6 @@ def test_an_open_service_on_a_public_address_does_not_start(tmp_path: Path) -> N
     assert "PICTOGLOT_OPEN" in ended.stderr
 
 
-WEIGHTLESS = (
-    "import sys; from service import app, serve; from tests.doubles import WeightlessEncoder;"
-    "app.open_encoder = lambda settings: WeightlessEncoder(); sys.exit(serve.main())"
-)
-
-
-def weightless(home: Path, **variables: str) -> "subprocess.Popen[str]":
-    """A service over the weightless encoder, as a process."""
-    names = {f"PICTOGLOT_{name}": value for name, value in {"HOME": str(home), "PORT": "0", **variables}.items()}
-    return subprocess.Popen(
-        [sys.executable, "-c", WEIGHTLESS],
-        env=clean_environment() | names,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def test_a_taken_port_is_said_in_one_sentence_and_no_key_is_shown(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
@@ -207,40 +199,79 @@ def test_a_service_on_a_free_port_says_which_and_two_signals_stop_it_silently(tm
         server.kill()
 
 
+class ReadOnly:
+    """A folder that nobody can write to, root neither, until the block ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = str(folder)
+
+    def __enter__(self) -> None:
+        if subprocess.run(["mount", "--bind", self._folder, self._folder], capture_output=True).returncode != 0:
+            pytest.skip("only root may mount a folder")
+        subprocess.run(["mount", "-o", "remount,ro,bind", self._folder], check=True)
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["umount", "-l", self._folder], check=True)
+
+
+def test_a_data_root_that_cannot_be_written_is_said_and_searches_go_on(tmp_path: Path) -> None:  # S6
+    with running(tmp_path) as service:
+        service.put("a", en=["a cat"])
+        service.put("b", en=["a dog"])
+        with ReadOnly(tmp_path / "pictures"):
+            assert_problem(service.put("c", picture(9)), 507, "storage_full")
+            assert service.search("a cat").status_code == 200
+            assert service.admin.delete("/v1/pictures/b").status_code == 204  # its files are swept later
+            assert "b" not in [item["picture"] for item in service.search("a dog").json()["items"]]
+        with ReadOnly(tmp_path):
+            assert service.search("a cat").status_code == 200
+            wait_until(lambda: service.http.get("/readyz").json()["degraded"] != [])
+        assert service.put("c", picture(9)).status_code == 201
+
+
 def test_a_stop_answers_what_runs_and_exits_with_zero(tmp_path: Path) -> None:  # S7
-    program = (
-        "import os, sys; os.environ.update(PICTOGLOT_DRAIN_SECONDS='0.5');"
-        "from service import app, serve; from tests.doubles import WeightlessEncoder;"
-        "app.open_encoder = lambda settings: WeightlessEncoder(); sys.exit(serve.main())"
-    )
-    names = {"PICTOGLOT_HOME": str(tmp_path), "PICTOGLOT_PORT": "18477", "PICTOGLOT_ADMIN_KEY": ADMIN_KEY}
-    server = subprocess.Popen(
-        [sys.executable, "-c", program], env={**clean_environment(), **names}, stderr=subprocess.DEVNULL
-    )
+    server = weightless(tmp_path, ADMIN_KEY=ADMIN_KEY, DRAIN_SECONDS="1", encoder="SlowEncoder")
     try:
-        with httpx.Client(base_url="http://127.0.0.1:18477", headers={"X-API-Key": ADMIN_KEY}) as client:
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[-1]
+        with httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}) as client, ThreadPoolExecutor(50) as pool:
             wait_until(lambda: answers(client, "/readyz") == 200, seconds=60)
-            statuses: list[int] = []
+
+            def ask(n: int) -> int:
+                with httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}, timeout=30) as own:
+                    return own.post("/v1/search/pictures", json={"text": f"query {n}"}).status_code
+
+            running_ = [pool.submit(ask, n) for n in range(50)]
+            wait_until(lambda: "pictoglot_queue_texts 0.0" not in client.get("/metrics").text)
             server.send_signal(signal.SIGTERM)
+            stopped = time.monotonic()
             wait_until(lambda: answers(client, "/readyz") == 503)
-            for n in range(10):
-                answer = client.post("/v1/search/pictures", json={"text": f"query {n}"})
-                statuses.append(answer.status_code)
-            assert statuses == [200] * 10
-        assert server.wait(timeout=10) == 0
+            assert [answer.result() for answer in running_] == [200] * 50
+        assert server.wait(timeout=20) == 0
+        assert time.monotonic() - stopped < 10
     finally:
         server.kill()
 
 
-def answers(client: httpx.Client, path: str) -> int:
-    try:
-        return client.get(path).status_code
-    except httpx.TransportError:
-        return 0
-
-
-def clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("PICTOGLOT_")}
+def test_what_a_crash_left_of_uploads_and_submissions_is_swept(tmp_path: Path) -> None:  # S9
+    with running(tmp_path) as service:
+        kept = service.admin.post(
+            "/v1/languages",
+            data={"language": "cy"},
+            files={"dataset": ("x", b"".join(b"red apple %d\tafal coch %d\n" % (n, n) for n in range(80)))},
+        )
+        assert kept.status_code == 202
+    left = [tmp_path / "uploads/.tmp-1", tmp_path / "expansions/.tmp-2", tmp_path / "expansions/exp_unknown"]
+    young = tmp_path / "expansions/exp_being_written"
+    for folder in (*left, young):
+        folder.mkdir(parents=True)
+        (folder / "dataset").write_bytes(b"x")
+    for folder in (*left, tmp_path / "expansions" / kept.json()["expansion"]["id"]):
+        os.utime(folder, (1, 1))
+    with running(tmp_path):
+        assert not any(folder.exists() for folder in left)
+        assert young.exists()
+        assert (tmp_path / "expansions" / kept.json()["expansion"]["id"] / "dataset").is_file()
 
 
 class DamagedEncoder(WeightlessEncoder):
@@ -259,6 +290,25 @@ def test_a_damaged_release_is_passed_over_for_its_ancestor_which_is_said(tmp_pat
         assert "version_corrupt" in " ".join(answer.json()["degraded"])
         assert service.search("cat").status_code == 200
         assert_problem(service.search("cath", language="cy"), 404, "language_not_found")
+
+
+class BlindEncoder(WeightlessEncoder):
+    """Another image tower than the one that encoded the gallery, and a damaged one."""
+
+    image_fingerprint = "0" * 64
+
+    def pictures(self, images: Any, batch: int = 64) -> Any:
+        raise VersionCorrupt("the image tower is damaged")
+
+
+def test_where_nothing_can_be_verified_the_service_lives_and_is_not_ready(tmp_path: Path) -> None:  # I6
+    with running(tmp_path) as service:
+        service.put("a", en=["a cat"])
+    with running(tmp_path, BlindEncoder()) as service:
+        assert service.http.get("/livez").status_code == 200
+        assert_problem(service.http.get("/readyz"), 503, "index_unavailable")
+        with assert_state_unchanged(service, serving=False):
+            assert_problem(service.search("cat"), 503, "index_unavailable")
 
 
 def test_answers_do_not_wait_for_the_client_to_acknowledge(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Texts that are asked for: rows T1 to T20 of reliability.md section 4.1."""
 
 import time
+import unicodedata
 
 import pytest
 
@@ -42,11 +43,13 @@ def test_combining_marks_alone_get_the_same_answer_every_time(service: Service) 
     assert answers <= {(200, None), (422, "empty_text")}
 
 
-@pytest.mark.parametrize(
-    ("composed", "decomposed"),
-    [("tiếng Việt", "tiếng Việt"), ("한국", "한국"), ("क़लम", "क़लम"), ("é", "é")],
-)
-def test_both_normal_forms_of_a_query_get_one_answer(service: Service, composed: str, decomposed: str) -> None:  # T5
+# Hindi's letters with a dot below are decomposed in both normal forms, so their composed form is sent as it is typed.
+@pytest.mark.parametrize("text", ["tiếng Việt", "한국", "\u0958लम", "café"])
+def test_both_normal_forms_of_a_query_get_one_answer(service: Service, text: str) -> None:  # T5
+    composed, decomposed = unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)
+    if composed == decomposed:
+        composed = text
+    assert composed != decomposed
     first, second = service.search(composed).json(), service.search(decomposed).json()
     assert first["items"] == second["items"]
 

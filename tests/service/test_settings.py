@@ -64,6 +64,24 @@ def test_secrets_do_not_show() -> None:
     assert "s3cret" not in repr(settings) + str(settings)
 
 
+@pytest.mark.parametrize(
+    ("url", "taken"),
+    [("", True), ("redis://:p@h:6379/0", True), ("rediss://h/0", True), ("amqp://h", False), ("foo", False)],
+)
+def test_only_brokers_that_are_tested_are_taken(monkeypatch: pytest.MonkeyPatch, url: str, taken: bool) -> None:
+    monkeypatch.setenv("PICTOGLOT_BROKER_URL", url)
+    if taken:
+        assert Settings.load().broker_url == url
+        return
+    with pytest.raises(SettingsError, match="PICTOGLOT_BROKER_URL"):
+        Settings.load()
+
+
+def test_an_address_of_version_6_stands_in_brackets() -> None:
+    assert Settings(host="::1", port=0).address(81) == "http://[::1]:81"
+    assert Settings(host="localhost", port=80).address() == "http://localhost:80"
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().port = 1  # type: ignore[misc]

@@ -22,7 +22,7 @@ from model.errors import (
 from model.registry import Expansion
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, pairs
-from worker.evaluate import candidates, held_out, score
+from worker.evaluate import candidates, held_out, measure
 from worker.phases import run
 from worker.prepare import open_classroom, prepare
 from worker.settings import WorkerSettings
@@ -261,7 +261,7 @@ def test_a_stop_is_heard_while_texts_are_scored(site: Site) -> None:
     among = candidates(work, room, lesson, validation)
     work._stop.set()
     with pytest.raises(Stopped):
-        score(work, room, room.view, validation, among)
+        measure(work, room, room.view, validation, among)
 
 
 class StopsWithVersion(Work):

@@ -16,7 +16,7 @@ def report(
         "pairs": pairs,
         "candidates": candidates,
         "truncated": truncated,
-        "shared": {"languages": languages},
+        "shared": {"languages": languages, "unmeasured": []},
     }
 
 
@@ -60,6 +60,14 @@ def test_without_a_floor_nothing_is_asked() -> None:
 def test_every_earlier_language_is_kept_within_the_budget() -> None:
     assert keeps_shared(report(de=0.04, fr=0.04), 0.05)
     assert not keeps_shared(report(de=0.1, fr=-0.1, nl=0.0), 0.05)
+
+
+def test_what_could_not_be_asked_does_not_count_as_kept() -> None:
+    unknown = report(de=0.0)
+    unknown["shared"]["unmeasured"] = ["en", "fr"]
+    assert not keeps_shared(unknown, 1.0)
+    unknown["shared"]["unmeasured"] = ["en"]
+    assert keeps_shared(unknown, 0.05)
 
 
 def test_the_mean_loss_is_told_beside_the_largest() -> None:

@@ -89,7 +89,7 @@ function state(item) {
 function progress(item) {
   const share = Math.max(0, Math.min(1, item.progress ?? 0));
   const at = PHASES.indexOf(item.phase);
-  const steps = item.steps ? `step ${item.step} of ${item.steps}` : "";
+  const steps = item.phase === "train" && item.steps ? `step ${item.step} of ${item.steps}` : "";
   const left = item.eta_seconds ? `about ${duration(item.eta_seconds)} left` : "";
   return [
     make("progress", { max: 1, value: share, "aria-label": `Teaching ${item.language}` }, `${percent(share)} %`),

@@ -98,6 +98,38 @@ def test_nothing_is_written_about_a_finished_expansion(registry: Registry, name:
         WRITES[name](registry, lease)
 
 
+@pytest.mark.parametrize("end", ["fail", "too many attempts"])
+def test_what_is_released_has_succeeded_whatever_comes_after(registry: Registry, end: str) -> None:
+    lease = begin(registry, "cy")
+    version = write(registry, lease, "cy", 0)
+    release = promote(registry, lease, version)
+    if end == "fail":
+        registry.expansions.fail(lease, "gate_failed", "Too low.")
+    else:
+        for _ in range(3):
+            registry.expansions.release_lease(lease, cause="killed")
+            taken = registry.expansions.lease(lease.expansion, "w")
+            lease = taken or lease
+        assert taken is None
+    ended = registry.expansions.get(lease.expansion)
+    assert (ended.state, ended.error) == ("succeeded", None)
+    assert (ended.version, ended.release) == (version.number, release.number)
+
+
+def test_attempts_that_were_stopped_after_progress_are_no_credit(registry: Registry) -> None:
+    id = submit(registry, "cy").id
+    for _ in range(4):
+        lease = registry.expansions.lease(id, "w")
+        assert lease is not None
+        registry.expansions.progress(lease, phase="train", progress=0.1, made_progress=True)
+        registry.expansions.release_lease(lease, stopped=True)
+    died = 0
+    while (lease := registry.expansions.lease(id, "w")) is not None:
+        registry.expansions.release_lease(lease, cause="killed")
+        died += 1
+    assert died == 3
+
+
 def test_the_fourth_attempt_without_progress_fails_the_expansion_with_the_last_cause(registry: Registry) -> None:
     id = submit(registry, "cy").id
     for _ in range(3):

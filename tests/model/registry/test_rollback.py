@@ -37,6 +37,21 @@ def test_a_middle_language_goes_and_the_later_ones_would_be_replayed(registry: R
     assert (plan.from_version, plan.to_version, plan.shared_version, plan.replay) == (2, None, 1, ["c", "d"])
 
 
+def test_a_rebuild_is_queued_with_the_rollback_or_not_at_all(registry: Registry) -> None:
+    for tag in "abc":
+        teach(registry, tag)
+    _, plan = registry.releases.roll_back("a", actor="t", reason="", rebuild=True)
+    assert plan.rebuild is not None
+    queued = registry.expansions.get(plan.rebuild)
+    assert (queued.kind, queued.state, queued.settings) == ("rebuild", "queued", {"replay": ["b", "c"]})
+    with pytest.raises(AliasMoved):
+        registry.releases.roll_back("b", actor="t", reason="", rebuild=True, expected=1)
+    assert len(registry.expansions.list()) == 4
+    registry.expansions.cancel(plan.rebuild)
+    _, plan = registry.releases.roll_back("c", actor="t", reason="", rebuild=True)
+    assert plan.rebuild is None  # nothing is lost beside it
+
+
 def test_a_language_taught_twice_goes_back_to_its_first_version(registry: Registry) -> None:
     for tag in "aba":
         teach(registry, tag)

@@ -1,0 +1,54 @@
+"""The API killed with -9 within a swap: it comes back on one whole release, with all that it acknowledged."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from model.registry import open_registry
+from tests.service.harness import ADMIN_KEY, learn, picture, wait_until
+from tests.service.processes import answers, weightless
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+
+
+@contextmanager
+def started(home: Path, **more: str) -> "Iterator[tuple[subprocess.Popen[str], httpx.Client]]":
+    """A service that is ready, and a client of it; the process is gone after the block."""
+    server = weightless(home, ADMIN_KEY=ADMIN_KEY, WATCH_SECONDS="0.1", FREE_BYTES="0", LOG_LEVEL="error", **more)
+    try:
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[-1]
+        with httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}) as client:
+            wait_until(lambda: answers(client, "/readyz") == 200, seconds=60)
+            yield server, client
+    finally:
+        server.kill()
+        server.communicate()
+
+
+# The first swap is that of the start.
+@pytest.mark.parametrize("point", ["swap.opened:2", "swap.published:2"])
+def test_a_kill_within_a_swap_leaves_one_whole_release(tmp_path: Path, point: str) -> None:  # I8
+    with started(tmp_path, FAULT_POINT=point) as (server, client):
+        for number in range(5):
+            files = {"picture": ("x", picture(number))}
+            captions = {"captions": json.dumps({"en": [f"motif {number}"]})}
+            assert client.put(f"/v1/pictures/p{number}", files=files, data=captions).status_code == 201
+        registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
+        learn(registry, "cy")
+        registry.close()
+        assert server.wait(20) == -signal.SIGKILL
+
+    with started(tmp_path) as (server, client):
+        ready = client.get("/readyz").json()
+        assert (ready["release"], ready["degraded"]) == (2, [])
+        found = client.post("/v1/search/pictures", json={"text": "afal", "language": "cy"}).json()
+        assert (found["release"], found["version"]) == (2, 1)
+        assert {item["picture"] for item in found["items"]} == {f"p{number}" for number in range(5)}
+        assert client.post("/v1/admin/index/verify").json() == {"ok": True, "release": 2, "problems": []}

@@ -1,0 +1,37 @@
+"""The service as a process of its own, over an encoder of `tests.doubles`."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+_PROGRAM = (
+    "import sys; from service import app, serve; from tests import doubles;"
+    "app.open_encoder = lambda settings: doubles.{encoder}(); sys.exit(serve.main())"
+)
+
+
+def weightless(home: Path, encoder: str = "WeightlessEncoder", **variables: str) -> "subprocess.Popen[str]":
+    """It says on which port it listens: a free one unless told. `FAULT_POINT` is for `storage.fault_point`."""
+    fault = {"FAULT_POINT": variables.pop("FAULT_POINT")} if "FAULT_POINT" in variables else {}
+    names = {f"PICTOGLOT_{name}": value for name, value in {"HOME": str(home), "PORT": "0", **variables}.items()}
+    return subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM.format(encoder=encoder)],
+        env=clean_environment() | names | fault,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def answers(client: httpx.Client, path: str) -> int:
+    try:
+        return client.get(path).status_code
+    except httpx.TransportError:
+        return 0
+
+
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PICTOGLOT_")}
