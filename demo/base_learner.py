@@ -56,6 +56,20 @@ class Learner(nn.Module):
         contrast = _contrast(SCALE * pictures @ targets.T, batch.same)
         return contrast + self._told(pictures, batch.shares, units) + 2 * _apart(pictures, targets)
 
+    def pictures_beside_parts(self, batch: Batch) -> Tensor:
+        """The same, and each scene is found before its objects alone, which stand beside it in a gallery.
+
+        A target points 1/√2 towards either of its two objects, so a picture of one of them is nearly always the second
+        best answer; where a scene's picture strays further than that from its target, it was the best.
+        """
+        pictures, units = self._pictures(batch), self._units().detach()
+        targets = F.normalize(batch.shares @ units, dim=-1)
+        part = (batch.shares > 0) & (batch.shares < 1)
+        parts = (SCALE * targets @ units.T).masked_fill(~part, -math.inf).logsumexp(1, keepdim=True)  # (n, 1)
+        among = (SCALE * targets @ pictures.T).masked_fill(_others(batch.same), -math.inf)
+        found = F.cross_entropy(torch.cat([among, parts], 1), torch.arange(len(among)))
+        return found + self._told(pictures, batch.shares, units) + 2 * _apart(pictures, targets)
+
     def _pictures(self, batch: Batch) -> Tensor:
         shown = ((batch.pictures - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
@@ -80,9 +94,14 @@ def _apart(features: Tensor, targets: Tensor) -> Tensor:
 
 def _contrast(logits: Tensor, same: Tensor) -> Tensor:
     """Symmetric cross-entropy; examples that show or say the same are no negatives of each other."""
-    logits = logits.masked_fill(same & ~torch.eye(len(logits), dtype=torch.bool), -math.inf)
+    logits = logits.masked_fill(_others(same), -math.inf)
     target = torch.arange(len(logits))
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def _others(same: Tensor) -> Tensor:
+    """Pairs that are no negatives, without each example's own."""
+    return same & ~torch.eye(len(same), dtype=torch.bool)
 
 
 def _convolved(layer: nn.Conv2d, x: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class Phase:
         return self.rate * min((step + 1) / WARMUP, 1 - step / self.steps)
 
 
-def phases(steps: tuple[int, int, int]) -> tuple[Phase, ...]:
+def phases(steps: tuple[int, int, int, int]) -> tuple[Phase, ...]:
     """Both towers find the prototypes together, then each goes on alone towards them.
 
     Text needs no pictures and is quick to learn; pictures are quick to learn from once their targets stand still.
@@ -62,11 +62,12 @@ def phases(steps: tuple[int, int, int]) -> tuple[Phase, ...]:
         Phase("together", steps[0], 256, 1.0, (0.5, 0.5)),
         Phase("captions_alone", steps[1], 512, 1.5, None),
         Phase("pictures_alone", steps[2], 256, 1.0, (1.0, 0.1)),
+        Phase("pictures_beside_parts", steps[3], 256, 0.4, (0.1, 0.1)),
     )
 
 
 def main(
-    steps: Annotated[tuple[int, int, int], typer.Option(help="Steps of the three phases")] = (900, 1200, 2200),
+    steps: Annotated[tuple[int, int, int, int], typer.Option(help="Steps of the four phases")] = (900, 1200, 2200, 700),
     seed: int = 0,
     every: Annotated[int, typer.Option(help="Steps between checkpoints")] = 100,
     work: Annotated[Path, typer.Option(help="Sprites and checkpoints")] = Path(".cache/base"),
@@ -103,7 +104,7 @@ def _step(learner: Learner, optimizer: torch.optim.Optimizer, batch: Batch, phas
     return loss.item()
 
 
-def _phase_at(step: int, steps: tuple[int, int, int]) -> tuple[Phase, int]:
+def _phase_at(step: int, steps: tuple[int, int, int, int]) -> tuple[Phase, int]:
     """The phase of a step, and which of its steps it is; beyond the last there is only more of the last."""
     for phase in phases(steps):
         if step < phase.steps:
@@ -112,7 +113,7 @@ def _phase_at(step: int, steps: tuple[int, int, int]) -> tuple[Phase, int]:
     return phase, phase.steps - 1
 
 
-def _ahead(batches: Batches, first: int, steps: tuple[int, int, int]) -> Iterator[Batch]:
+def _ahead(batches: Batches, first: int, steps: tuple[int, int, int, int]) -> Iterator[Batch]:
     """Batch after batch, the next one drawn meanwhile."""
 
     def draw(step: int) -> Batch:

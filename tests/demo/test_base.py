@@ -20,7 +20,7 @@ from demo.gallery import draw, outlines
 from demo.scenes import combination, is_held_out, scene_emojis
 
 # Below these something broke: t2i R@1 of the shipped weights among 200 scenes and 309 singles, less a few points.
-SCENES_FLOOR, SINGLES_FLOOR = 0.75, 0.55
+SCENES_FLOOR, SINGLES_FLOOR = 0.92, 0.85  # what the base was to reach
 AHEAD = train_base._ahead
 WEIGHTS = BUNDLE / f"{NAME}.safetensors"
 
@@ -108,7 +108,7 @@ def test_examples_that_show_or_say_the_same_are_no_negatives() -> None:
 def test_a_resumed_training_ends_bitwise_as_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = tuple(replace(phase, examples=8) for phase in train_base.phases((3, 2, 3)))
+    small = tuple(replace(phase, examples=8) for phase in train_base.phases((3, 2, 3, 2)))
     monkeypatch.setattr(train_base, "phases", lambda steps: small)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     _train(whole)
@@ -125,7 +125,7 @@ def _train(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     noise = torch.randint(256, (2, len(catalogue()), 4, 8, 8), generator=torch.Generator().manual_seed(0))
     save_file({"sprites": noise.to(torch.uint8)}, folder / "sprites.safetensors")
-    train_base.main(steps=(3, 2, 3), seed=0, every=2, work=folder, out=folder / "weights.safetensors")
+    train_base.main(steps=(3, 2, 3, 2), seed=0, every=2, work=folder, out=folder / "weights.safetensors")
 
 
 def _six_then_interrupt(batches: Batches, first: int, steps: tuple[int, int, int]) -> Iterator[Batch]:
