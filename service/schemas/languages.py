@@ -59,10 +59,10 @@ class TeachingSettings(Asked):
 
     epochs: int = Field(0, ge=0, le=1_000, description="0: by the size of the dataset.")
     batch_size: int = Field(128, ge=2, le=4_096)
-    learning_rate: float = Field(3e-3, gt=0, le=1)
+    learning_rate: float = Field(4e-3, gt=0, le=1)
     weight_decay: float = Field(0.05, ge=0, le=1)
     warmup: float = Field(0.1, ge=0, le=1, description="Share of the steps in which the rate rises.")
-    cooldown: float = Field(0.6, ge=0, le=1, description="Share of the steps in which it falls; 0: not at all.")
+    cooldown: float = Field(0.9, ge=0, le=1, description="Share of the steps in which it falls; 0: not at all.")
     clip: float = Field(1.0, gt=0, le=1_000, description="Global gradient norm.")
     vocabulary: int = Field(10_000, ge=0, le=50_000, description="Most tokens of the language's own.")
     seed: int = Field(0, ge=0, lt=1 << 31)
