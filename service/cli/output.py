@@ -17,7 +17,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _WHOLE = ("id", "expansion")  # columns that are copied from a terminal
 _PIPED = 1_000  # characters a line where nobody looks: nothing is wrapped
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED)
 errors = Console(stderr=True, highlight=False)
 
 Loaded = TypeVar("Loaded")
@@ -36,7 +36,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Seque
         shown.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in _WHOLE)
     for row in rows:
         shown.add_row(*(Text("–" if cell is None else str(cell)) for cell in row))
-    console.print(shown, width=None if console.is_terminal else _PIPED)
+    console.print(shown)
 
 
 def say(sentence: str) -> None:

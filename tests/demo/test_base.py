@@ -128,7 +128,7 @@ def _train(folder: Path) -> None:
     train_base.main(steps=(3, 2, 3, 2), seed=0, every=2, work=folder, out=folder / "weights.safetensors")
 
 
-def _six_then_interrupt(batches: Batches, first: int, steps: tuple[int, int, int]) -> Iterator[Batch]:
+def _six_then_interrupt(batches: Batches, first: int, steps: tuple[int, int, int, int]) -> Iterator[Batch]:
     yield from islice(AHEAD(batches, first, steps), 6)
     raise KeyboardInterrupt
 
