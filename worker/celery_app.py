@@ -71,6 +71,10 @@ def _logging(**_: Any) -> None:
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _ready(**_: Any) -> None:
+    settings = app.attempts.settings
+    _log.info(
+        "the worker is ready: data root %s, hints by %s", settings.home, "Redis" if settings.broker_url else "a folder"
+    )
     try:
         sweep(app.attempts)
     except Exception:  # noqa: BLE001 - what cannot be swept is no reason to do no work

@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 
@@ -28,11 +28,14 @@ def client_settings() -> "ClientSettings":
 @contextlib.contextmanager
 def service(*, upload: bool = False) -> Iterator[httpx.Client]:
     """A client; whatever goes wrong inside ends the command with one sentence: status 2 when refused, 1 when failed."""
+    from service.settings import LOOPBACK  # late: help needs no pydantic
+
     settings = client_settings()
     headers = {"Authorization": f"Bearer {settings.key}"} if settings.key else {}
     timeout = httpx.Timeout(_UPLOAD_SECONDS if upload else _SECONDS, connect=5.0)
     try:
-        with httpx.Client(base_url=settings.url, headers=headers, timeout=timeout) as client:
+        proxied = urlsplit(settings.url).hostname not in LOOPBACK  # nobody's proxy leads to this machine
+        with httpx.Client(base_url=settings.url, headers=headers, timeout=timeout, trust_env=proxied) as client:
             yield client
     except httpx.HTTPStatusError as error:
         _refused(error.response)

@@ -94,6 +94,11 @@ def test_no_service_is_a_sentence_and_has_status_1() -> None:
     assert "No service answers at http://127.0.0.1:9" in result.stderr
 
 
+def test_no_proxy_stands_between_this_machine_and_itself(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert run(service, "languages").exit_code == 0
+
+
 def test_an_address_that_is_none_is_told() -> None:
     result = CliRunner().invoke(app, ["languages"], env={"PICTOGLOT_URL": "nowhere", "PICTOGLOT_KEY": ""})
     assert result.exit_code == 2
