@@ -12,6 +12,8 @@ def main() -> int:
     """Run until SIGTERM; a training under way then writes a checkpoint and gives its lease back. 78: bad settings."""
     try:
         from worker.celery_app import app  # reads the settings
+
+        app.attempts.settings.make_home()
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return MISCONFIGURED

@@ -55,13 +55,7 @@ def _broker(settings: WorkerSettings) -> dict[str, Any]:
     }
 
 
-def _settings() -> WorkerSettings:
-    settings = WorkerSettings.load()
-    settings.make_home()
-    return settings
-
-
-app = create_app(_settings())
+app = create_app(WorkerSettings.load())
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]

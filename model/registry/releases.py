@@ -111,6 +111,7 @@ class Releases:
             )
             release = publish(session, before.number, row)
             holder.release, holder.version = release.number, made.number
+            holder.stalled, holder.cause = 0, None  # nothing is greater progress
             return release
 
     def plan_rollback(self, tag: str) -> RollbackPlan:

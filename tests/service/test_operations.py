@@ -251,6 +251,7 @@ def test_a_stop_answers_what_runs_and_exits_with_zero(tmp_path: Path) -> None:  
         assert time.monotonic() - stopped < 10
     finally:
         server.kill()
+        server.communicate()
 
 
 def test_what_a_crash_left_of_uploads_and_submissions_is_swept(tmp_path: Path) -> None:  # S9
