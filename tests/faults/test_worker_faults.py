@@ -90,7 +90,7 @@ def test_a_frozen_worker_that_was_overtaken_writes_nothing_more(site: Site, undi
     expansion = site.submit(PICTURED, epochs=4)
     frozen = site.start()
     site.training(expansion)
-    site.kill(frozen, signal.SIGSTOP)
+    site.freeze(frozen)
     site.start()
     assert_once(site, site.finish(expansion))
     before = site.registry.expansions.get(expansion)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from index.gallery import Gallery
 from model import storage
 from model.base import open_base
 from model.encoder import Encoder
+from model.errors import RegistryUnavailable
 from model.registry import Expansion, Registry, new_expansion_id, open_registry
 from model.registry.clock import now
 from model.registry.tables import ExpansionRow
@@ -157,6 +159,14 @@ class Site:
     def kill(self, process: subprocess.Popen[bytes], sent: signal.Signals = signal.SIGKILL) -> None:
         """A signal to the worker's whole group."""
         os.killpg(process.pid, sent)
+
+    def freeze(self, process: subprocess.Popen[bytes]) -> None:
+        """Stop the worker's group, not in the midst of a write: with SQLite that would lock everybody out."""
+        while True:
+            self.kill(process, signal.SIGSTOP)
+            with suppress(RegistryUnavailable), self.registry.begin():
+                return
+            self.kill(process, signal.SIGCONT)
 
     def close(self) -> None:
         """No process of this site is left."""
