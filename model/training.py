@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model import checkpoint, detection, teir, tokenizer
+from model import checkpoint, detection, teir
 from model.base import BOT, EOT
 from model.encoder import Encoder
 from model.errors import TrainingDiverged
@@ -25,6 +25,7 @@ from model.method import TEIR, Method
 from model.objectives import CrossLingual, CrossModal
 from model.table import NO_ROW, TokenRows, View, pad
 from model.tokenizer import Tokenizer
+from model.tokens import Tokens, tokens
 from model.version import Learned
 
 _SAVE_SECONDS = 60.0  # at most this much training is repeated after a kill; when it is saved changes no bit
@@ -100,8 +101,9 @@ def learn(
     `on_step` is called after each step; when it returns True a checkpoint is written and `Interrupted` raised. Raises
     `TrainingDiverged` when the loss is not finite, `CheckpointMismatch` when the inputs changed since the last attempt.
     """
-    grown = tokenizer.train(parent.tokenizer, corpus.captions, settings.vocabulary)
-    used, sequences = _sequences(grown, corpus.captions, parent.context_length)
+    read = tokens(parent.tokenizer, corpus.captions, settings.vocabulary, folder / "tokens")
+    grown = read.tokenizer
+    used, sequences = _sequences(read, parent.context_length)
 
     device = encoder.base.device
     rows = nn.Parameter(_start_rows(encoder, parent, used, settings.seed, method).to(device))  # (used + 2, width)
@@ -146,16 +148,14 @@ def learn(
     )
 
 
-def _sequences(
-    grown: Tokenizer, captions: Sequence[str], context_length: int
-) -> tuple[NDArray[np.int64], list[NDArray[np.int32]]]:
+def _sequences(read: Tokens, context_length: int) -> tuple[NDArray[np.int64], list[NDArray[np.int32]]]:
     """The token ids of the corpus, ascending; and each caption as places among these and the two specials behind."""
-    tokens = [ids[: context_length - 2] for ids in grown.encode(captions)]
-    used = np.unique(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in tokens]))
+    cut = [ids[: context_length - 2] for ids in read.ids]
+    used = np.unique(np.concatenate(cut)).astype(np.int64)
     ids = np.append(used, [BOT, EOT])  # frozen or not, their gradient counts in the clip norm
-    place = np.full(grown.size, NO_ROW, dtype=np.int32)
+    place = np.full(read.tokenizer.size, NO_ROW, dtype=np.int32)
     place[ids] = np.arange(len(ids))
-    return used, [place[[BOT, *line, EOT]] for line in tokens]
+    return used, [place[[BOT, *line, EOT]] for line in cut]
 
 
 def _idle(settings: LearnSettings, steps: int) -> float:

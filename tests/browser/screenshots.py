@@ -1,4 +1,4 @@
-"""`python -m tests.browser.screenshots`: the pictures of the page in docs/screenshots/, taken of a real, small site."""
+"""`python -m tests.browser.screenshots`: pictures of the page in docs/screenshots/, taken of the demo in four languages."""
 
 import sys
 import tempfile
@@ -9,7 +9,8 @@ from typing import Literal
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.browser.site import ADMIN_KEY, CHROMIUM, CHROMIUM_ARGUMENTS, Site, chosen
+from demo.gallery import outlines
+from tests.browser.site import ADMIN_KEY, CHROMIUM, CHROMIUM_ARGUMENTS, Site
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
 LANGUAGES = ("de", "ar", "ja", "fr")
@@ -89,7 +90,7 @@ def main(names: list[str]) -> None:
     """Take all of them, or those that are named."""
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
-        site = Site(Path(home), chosen(singles=260, scenes=120))
+        site = Site(Path(home), outlines())
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
         try:
             site.start()
