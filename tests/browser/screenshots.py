@@ -1,4 +1,4 @@
-"""`python -m tests.browser.screenshots`: pictures of the page in docs/screenshots/, taken of the demo in four languages."""
+"""`python -m tests.browser.screenshots`: pictures of the page for docs/screenshots/, of the demo in four languages."""
 
 import sys
 import tempfile
