@@ -15,7 +15,7 @@ POINTS = (  # in the order in which an expansion passes them; those of storage f
     "phase.prepare:1",
     "phase.train:1",
     "storage.temp_open:1",
-    "storage.written:2",
+    "storage.written:3",  # the corpus's tokens, a checkpoint, and the next one
     "storage.fsynced:2",
     "storage.renamed:2",
     "storage.folder_fsynced:1",
