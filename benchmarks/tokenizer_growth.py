@@ -16,7 +16,7 @@ from demo.dataset import rows
 from model.base import VOCABULARY
 from model.merges import Merge
 from model.text import clean
-from model.tokenizer import Tokenizer, train
+from model.tokenizer import Tokenizer
 
 SIZE = 10_000
 _WORD = r"\p{L}[\p{L}\p{M}]*|\p{N}|[^\s\p{L}\p{N}]+"
@@ -53,7 +53,7 @@ def main(tags: list[str]) -> None:
     for tag in tags:
         corpus = [clean(row["caption"]) for row in rows(tag) if row["split"] == "train"]
         cells = [tag]
-        for tokenizer in (Tokenizer().extend(merges_from_bytes(corpus)), train(Tokenizer(), corpus, SIZE)):
+        for tokenizer in (Tokenizer().extend(merges_from_bytes(corpus)), Tokenizer().grown(corpus, SIZE)):
             tokens, appended, unreached = measure(tokenizer, corpus)
             cells += [f"{tokens:.2f}", f"{appended:,}", f"{unreached:.0%}"]
         table.add_row(*cells)

@@ -12,6 +12,7 @@ from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
+from typing import ClassVar
 
 from open_clip.tokenizer import bytes_to_unicode, default_bpe
 from tokenizers import models
@@ -95,6 +96,8 @@ class Line:
     What a reader holds never changes; a longer BPE takes the place of a shorter one, which goes when nobody reads it.
     """
 
+    made_of: ClassVar[type[BytePairs]] = BytePairs
+
     def __init__(self, added: tuple[Merge, ...] = ()) -> None:
         self._longest = added
         self._pairs: BytePairs | None = None
@@ -105,7 +108,7 @@ class Line:
         with self._lock:
             common = min(len(added), len(self._longest))
             if added[:common] != self._longest[:common]:
-                return Line(added)
+                return type(self)(added)
             if len(added) > common:
                 self._longest = added
             return self
@@ -117,5 +120,5 @@ class Line:
             with self._lock:
                 pairs = self._pairs
                 if pairs is None or pairs.count < count:
-                    pairs = self._pairs = BytePairs(self._longest)
+                    pairs = self._pairs = self.made_of(self._longest)
         return pairs

@@ -7,7 +7,7 @@ that some caption of the language really uses are appended, so that no row is al
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
@@ -20,7 +20,7 @@ from model.segmentation import pattern, standalone_words
 _PRIVATE = 0xF0000  # first of 131,000 characters that no text may hold a meaning in
 _CLITICS = r"'s|'t|'re|'ve|'m|'ll|'d"
 # CLIP's own rule cuts a word at every combining mark: \p{M} is not \p{L}
-_CLIP_RULE = rf"{_CLITICS}|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}]+"
+CLIP_RULE = rf"{_CLITICS}|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}]+"
 # Learned languages keep marks, and joiners between letters, inside the word; text without them is cut as by CLIP
 _WORD = r"\p{L}[\p{L}\p{M}]*"
 _MARKS_RULE = rf"{_CLITICS}|{_WORD}(?:[\u200c\u200d]+{_WORD})*|\p{{N}}|[^\s\p{{L}}\p{{N}}]+"
@@ -46,7 +46,37 @@ class Tokenizer:
         """This tokenizer with further words, and merges ranked last; those it has already are passed over."""
         known, all_words = {*clip_merges(), *self.added}, dict.fromkeys((*self.words, *words))
         added = self.added + tuple(merge for merge in dict.fromkeys(merges) if merge not in known)
-        return Tokenizer(added, tuple(all_words), marks=True, line=self.line)
+        return replace(self, added=added, words=tuple(all_words), marks=True)
+
+    def grown(self, corpus: Sequence[str], size: int) -> "Tokenizer":
+        """This one extended by at most `size` merges that a byte-level BPE learns from `corpus`; deterministic.
+
+        The learner starts from the pieces that this tokenizer itself leaves, not from bytes: older merges are applied
+        first for ever, so many a merge learned from bytes could never be reached. Of what is learned only merges on the
+        way to a token that occurs are kept; the corpus tokenises the same without the rest.
+        """
+        words = self.extend([], standalone_words(corpus)).words
+        # on a line of its own: most of what is learned is dropped
+        start = replace(self, words=words, marks=True, line=type(self.line)())
+        whole = start.extend(start.learned(corpus, size))
+        return self.extend(_reached(whole, corpus, whole.added[len(self.added) :]), words)
+
+    def learned(self, corpus: Sequence[str], size: int) -> list[Merge]:
+        """The merges that a BPE learner makes of the pieces that this tokenizer leaves of `corpus`, in rank order."""
+        names = {number: token for token, number in self._vocabulary.items()}
+        encodings = self._reader.engine.encode_batch([*corpus], add_special_tokens=False)
+        used = sorted({number for encoding in encodings for number in encoding.ids})
+        symbol = {number: chr(_PRIVATE + place) for place, number in enumerate(used)}  # one character a piece
+        lines = (_words(encoding.ids, encoding.word_ids, symbol) for encoding in encodings)
+        learner = Engine(models.BPE())
+        learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        trainer = trainers.BpeTrainer(vocab_size=len(used) + size, min_frequency=2, show_progress=False)
+        learner.train_from_iterator(lines, trainer)
+        piece = {chr(_PRIVATE + place): names[number] for place, number in enumerate(used)}
+        return [
+            ("".join(piece[c] for c in left), "".join(piece[c] for c in right))
+            for left, right in json.loads(learner.to_str())["model"]["merges"]
+        ]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of cleaned texts, without begin and end of text; nothing in a text is taken for a special token."""
@@ -64,11 +94,12 @@ class Tokenizer:
     @cached_property
     def sha256(self) -> str:
         """Names merges, in order, words and cutting rule: equal exactly when all texts tokenise identically."""
-        return hashlib.sha256(json.dumps([self._rule, self.words, self.added], ensure_ascii=False).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([self.rule, self.words, self.added], ensure_ascii=False).encode()).hexdigest()
 
     @property
-    def _rule(self) -> str:
-        return _MARKS_RULE if self.marks else _CLIP_RULE
+    def rule(self) -> str:
+        """The regular expression of a word."""
+        return _MARKS_RULE if self.marks else CLIP_RULE
 
     @property
     def _vocabulary(self) -> dict[str, int]:
@@ -80,7 +111,7 @@ class Tokenizer:
         pairs = self.line.pairs(len(self.added))
         reader: _Reader | None = self.__dict__.get("_held")
         if reader is None or reader.pairs is not pairs:
-            reader = self.__dict__["_held"] = _Reader(pairs, len(self.added), self._rule, self.words)
+            reader = self.__dict__["_held"] = _Reader(pairs, len(self.added), self.rule, self.words)
         return reader
 
 
@@ -107,33 +138,6 @@ class _Reader:
         else:
             self._cut[number] = found
         return found
-
-
-def train(tokenizer: Tokenizer, corpus: Sequence[str], size: int) -> Tokenizer:
-    """`tokenizer` extended by at most `size` merges that a byte-level BPE learns from `corpus`; deterministic.
-
-    The learner starts from the pieces that `tokenizer` itself leaves, not from bytes: older merges are applied first
-    for ever, so many a merge learned from bytes could never be reached. Of what is learned only merges on the way to a
-    token that occurs are kept; the corpus tokenises the same without the rest.
-    """
-    words = tokenizer.extend([], standalone_words(corpus)).words
-    start = Tokenizer(tokenizer.added, words, marks=True)  # on a line of its own: most of what is learned is dropped
-    names = {number: token for token, number in tokenizer._vocabulary.items()}
-    encodings = start._reader.engine.encode_batch([*corpus], add_special_tokens=False)
-    used = sorted({number for encoding in encodings for number in encoding.ids})
-    symbol = {number: chr(_PRIVATE + place) for place, number in enumerate(used)}  # one character a piece
-    lines = (_words(encoding.ids, encoding.word_ids, symbol) for encoding in encodings)
-    learner = Engine(models.BPE())
-    learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trainer = trainers.BpeTrainer(vocab_size=len(used) + size, min_frequency=2, show_progress=False)
-    learner.train_from_iterator(lines, trainer)
-    piece = {chr(_PRIVATE + place): names[number] for place, number in enumerate(used)}
-    learned = [
-        ("".join(piece[c] for c in left), "".join(piece[c] for c in right))
-        for left, right in json.loads(learner.to_str())["model"]["merges"]
-    ]
-    whole = start.extend(learned)
-    return tokenizer.extend(_reached(whole, corpus, whole.added[len(tokenizer.added) :]), words)
 
 
 def _words(ids: Sequence[int], word_ids: Sequence[int | None], symbol: dict[int, str]) -> str:

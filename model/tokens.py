@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save
 
 from model import storage
 from model.errors import CorruptFolder
-from model.tokenizer import Tokenizer, train
+from model.tokenizer import Tokenizer
 
 _IDS, _ADDITIONS = "ids.safetensors", "additions.json"
 
@@ -31,7 +31,7 @@ def tokens(parent: Tokenizer, captions: Sequence[str], vocabulary: int, folder: 
     key = hashlib.sha256(json.dumps([parent.sha256, vocabulary, *captions], ensure_ascii=False).encode()).hexdigest()
     found = _kept(folder, key, parent)
     if found is None:
-        grown = train(parent, captions, vocabulary)
+        grown = parent.grown(captions, vocabulary)
         found = Tokens(grown, [np.asarray(ids, dtype=np.int32) for ids in grown.encode(captions)])
         _keep(folder, key, parent, found)
     return found

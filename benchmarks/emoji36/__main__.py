@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchmarks.emoji36 import lexicon, papers, report
 from benchmarks.emoji36.data import Data, emoji36
-from benchmarks.emoji36.files import Refused
+from benchmarks.emoji36.files import Refused, chosen
 from benchmarks.emoji36.methods import MAIN, ROWS
 from benchmarks.emoji36.scenes import Sizes
 from benchmarks.emoji36.table import Bench, fill
@@ -38,7 +38,7 @@ def data(work: Path = WORK) -> None:
 @app.command()
 def run(
     methods: Annotated[str, typer.Option(help=f"Rows of the table, with commas: {', '.join(ROWS)}")] = ",".join(MAIN),
-    languages: Annotated[int, typer.Option(help="How many, in the paper's order")] = 36,
+    languages: Annotated[str, typer.Option(help="How many, in the paper's order; or tags, with commas")] = "36",
     seed: int = 0,
     base: Annotated[str, typer.Option(help="As PICTOGLOT_BASE")] = "bundled",
     epochs: Annotated[int, typer.Option(help="Times that a language's captions are seen")] = 2,
@@ -56,7 +56,8 @@ def run(
     settings = LearnSettings(epochs=epochs, seed=seed)
     try:
         bench_data, identity = _open(data, Encoder(opened), root, train_root, work, languages)
-        key = sha256(json.dumps([opened.text_fingerprint, identity, languages, asdict(settings)]).encode()).hexdigest()
+        belongs = [opened.text_fingerprint, identity, list(bench_data.languages), asdict(settings)]
+        key = sha256(json.dumps(belongs).encode()).hexdigest()
         bench = Bench(opened, bench_data, settings, work / "runs" / key[:12], _CONSOLE.print)
         for method in methods.split(","):
             ledger = fill(bench, method)
@@ -73,12 +74,12 @@ def report_(out: Annotated[Path, typer.Option(help="The results; text and plots 
 
 
 def _open(
-    data: Kind, encoder: Encoder, root: Path | None, train_root: Path | None, work: Path, languages: int
+    data: Kind, encoder: Encoder, root: Path | None, train_root: Path | None, work: Path, languages: str
 ) -> tuple[Data, object]:
     """The data, and what names it: a run goes on with what was taught from the same."""
     if data == "emoji":
         sizes = Sizes()
-        return emoji36(encoder, sizes, work, languages), asdict(sizes)
+        return emoji36(encoder, sizes, work, chosen(languages, lexicon.LANGUAGES)), asdict(sizes)
     if root is None:
         raise Refused(f"--root: say where the data of --data {data} lies")
     found = papers.open_data(

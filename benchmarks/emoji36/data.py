@@ -105,11 +105,11 @@ class EmojiData:
         return teacher_features(self._encoder, [scene.caption for scene in self._train], lambda: None)
 
 
-def emoji36(encoder: Encoder, sizes: Sizes, folder: Path, languages: int = len(LANGUAGES)) -> EmojiData:
+def emoji36(encoder: Encoder, sizes: Sizes, folder: Path, languages: Sequence[str] = LANGUAGES) -> EmojiData:
     """The benchmark itself, from what `lexicon.fetch` installed below `folder`; always the emoji that all 36 share."""
     everything = names.cldr(folder / "npm")
     data = EmojiData(encoder, everything, sizes, folder / "pictures", names.noto(folder / "npm"))
-    data.languages = LANGUAGES[:languages]
+    data.languages = languages
     return data
 
 

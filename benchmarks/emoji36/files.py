@@ -34,6 +34,17 @@ class Said(NamedTuple):
     english: str | None = None
 
 
+def chosen(languages: str, known: Sequence[str]) -> list[str]:
+    """What `--languages` asks for: the first so many of those `known`, or some by tag, with commas; in their order."""
+    if languages.isdigit():
+        return list(known)[: int(languages)]
+    wanted = languages.split(",")
+    strange = [tag for tag in wanted if tag not in known]
+    if strange:
+        raise Refused(f"--languages: {strange[0]!r} is neither a number nor one of {', '.join(known)}")
+    return [tag for tag in known if tag in wanted]
+
+
 @dataclass(frozen=True)
 class Side:
     """What teaches, or what asks: the pictures' files by name, what a language says of them, and where that stands."""

@@ -1,20 +1,25 @@
 """The table's rows, as data: how a language is taught, on top of what, and through which version it is read."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut
 from model.method import CLL_CLIP, TEIR, TEIR_INIT, TEIR_REG, Method
+from model.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
 class Training:
     """A way to teach all languages; several rows of the table may read the same one.
 
-    `onto`: each language on top of the one before ("chain"), each on the base ("base"), or all at once ("joint").
+    `onto`: each language on top of the one before ("chain"), each on the base ("base"), each on the base's rows with
+    the tokenizer of the one before ("tokens"), or all at once ("joint"). `tokenizer`: the one that languages grow.
     """
 
     method: Method
-    onto: Literal["chain", "base", "joint"]
+    onto: Literal["chain", "base", "tokens", "joint"]
+    tokenizer: Callable[[], Tokenizer] = Tokenizer
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Row:
     read: Literal["shared", "own", "detected"] = "shared"
 
 
+_FREE = Method(scale="none")
 TRAININGS = {
     "cll-clip": Training(CLL_CLIP, "chain"),
     "teir-init": Training(TEIR_INIT, "chain"),
@@ -36,10 +42,14 @@ TRAININGS = {
     "teir": Training(TEIR, "chain"),
     "teir-step": Training(Method(scale="step"), "chain"),
     "joint": Training(CLL_CLIP, "joint"),
-    "free-base": Training(Method(scale="none"), "base"),
+    "free-base": Training(_FREE, "base"),
     "teir-base": Training(TEIR, "base"),
     "step-base": Training(Method(scale="step"), "base"),
-    "free-chain": Training(Method(scale="none"), "chain"),
+    "free-chain": Training(_FREE, "chain"),
+    "free-tokens": Training(_FREE, "tokens"),
+    "bytes-last": Training(_FREE, "base", BytesLast),
+    "bytes-first": Training(_FREE, "base", BytesFirst),
+    "marks-cut": Training(_FREE, "base", MarksCut),
 }
 
 # What `auto` falls back to where no language is sure, and what an untagged text of old was read through.
@@ -59,6 +69,10 @@ ROWS = {
     "addressed-step": Row("step-base", "own"),
     "addressed-chain": Row("teir", "own"),
     "addressed-free-chain": Row("free-chain", "own"),
+    "addressed-free-tokens": Row("free-tokens", "own"),
+    "addressed-bytes-last": Row("bytes-last", "own"),
+    "addressed-bytes-first": Row("bytes-first", "own"),
+    "addressed-marks-cut": Row("marks-cut", "own"),
 }
 
 MAIN = ("zero-shot", "cll-clip", "teir-init", "teir-reg", "teir", "joint", "addressed", "auto")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from benchmarks.emoji36.files import ENGLISH, FileData, Refused, Said, Side
+from benchmarks.emoji36.files import ENGLISH, FileData, Refused, Said, Side, chosen
 from benchmarks.emoji36.lexicon import LANGUAGES
 from model import dataset
 from model.dataset_formats import RowFault, records
@@ -40,28 +40,28 @@ def open_data(
     tell: Tell,
     *,
     train_root: Path | None = None,
-    languages: int = len(LANGUAGES),
+    languages: str = str(len(LANGUAGES)),
 ) -> FileData:
-    """The first `languages` of the data below `root`; raises `Refused` for what is missing or unreadable.
+    """The `languages` of the data below `root`; raises `Refused` for what is missing or unreadable.
 
     `train_root` holds COCO and teaches what XM3600 asks.
     """
     if train_root is not None and layout != "xm3600":
         raise Refused("--train-root: only --data xm3600, which is a test alone, is taught from elsewhere")
     files = _dataset_files(root / "captions") if layout == "folder" else dict.fromkeys(LANGUAGES, root)
-    chosen = dict(list(files.items())[:languages])
+    tags = chosen(languages, list(files))
     if layout == "coco":
         images = _karpathy(root)
-        taught, asked = _coco_taught(images, root, list(chosen), tell), _coco_asked(images, root, list(chosen), tell)
+        taught, asked = _coco_taught(images, root, tags, tell), _coco_asked(images, root, tags, tell)
     elif layout == "folder":
-        taught, asked = _by_split(chosen, root, tell)
+        taught, asked = _by_split({tag: files[tag] for tag in tags}, root, tell)
     elif train_root is not None:
-        taught = _coco_taught(_karpathy(train_root), train_root, list(chosen), tell)
-        asked = _xm3600_asked(root, list(chosen), tell)
+        taught = _coco_taught(_karpathy(train_root), train_root, tags, tell)
+        asked = _xm3600_asked(root, tags, tell)
     else:
         tell("without --train-root a part of XM3600's own pictures teaches and the rest asks: no figures of the paper")
-        taught, asked = _by_split(dict.fromkeys(chosen, root / "captions.jsonl"), root, tell)
-    return FileData(encoder, list(chosen), taught, asked, cache_folder)
+        taught, asked = _by_split(dict.fromkeys(tags, root / "captions.jsonl"), root, tell)
+    return FileData(encoder, tags, taught, asked, cache_folder)
 
 
 def _karpathy(root: Path) -> list[_Image]:

@@ -6,7 +6,7 @@ Each language's version is written as the product writes it, so a run that is st
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from benchmarks.emoji36.methods import TRAININGS, Training
 from model import storage, version
 from model.encoder import Encoder
 from model.evaluation import recalls
-from model.table import View
+from model.table import NO_ROW, View
 from model.training import Corpus, LearnSettings, Progress, learn
 from model.version import Learned
 
@@ -47,15 +47,21 @@ def settings_for(seed: int, epochs: int) -> LearnSettings:
 def teach(encoder: Encoder, data: Data, name: str, settings: LearnSettings, folder: Path) -> Iterator[Taught]:
     """Every language of a training in order, from disk as far as an earlier run came; `joint` is one for all."""
     training = TRAININGS[name]
-    view = encoder.base_view
+    view = base = replace(encoder.base_view, tokenizer=training.tokenizer())
     for number, language in enumerate((JOINT,) if training.onto == "joint" else data.languages, 1):
-        parent = view if training.onto == "chain" else encoder.base_view
+        parent = {"chain": view, "tokens": _rowless(view, base)}.get(training.onto, base)
         place = folder / f"{number:02d}-{language}"
         if not (place / "version").exists():
             _teach_one(encoder, parent, _corpus(data, language), place, training, settings)
         learned, facts = version.read(place / "version")
         view = encoder.extend(parent, number, language, learned)
         yield Taught(language, learned, view, {**facts, "bytes": _size(place / "version")})
+
+
+def _rowless(view: View, base: View) -> View:
+    """The base's rows alone, read with the tokenizer of `view`."""
+    more = view.tokenizer.size - len(base.physical)
+    return replace(base, tokenizer=view.tokenizer, physical=np.pad(base.physical, (0, more), constant_values=NO_ROW))
 
 
 def _teach_one(

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from benchmarks.emoji36.__main__ import app
 from benchmarks.emoji36.files import FileData, Refused
+from benchmarks.emoji36.methods import ROWS
 from benchmarks.emoji36.papers import Layout, open_data
 from benchmarks.emoji36.table import Bench, fill
 from model.base import Base, open_base
@@ -49,7 +50,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def opened(
-    encoder: Encoder, layout: Layout, root: Path, cache: Path, train_root: Path | None = None, languages: int = 3
+    encoder: Encoder, layout: Layout, root: Path, cache: Path, train_root: Path | None = None, languages: str = "3"
 ) -> tuple[FileData, list[str]]:
     told: list[str] = []
     data = open_data(layout, encoder, root, cache, told.append, train_root=train_root, languages=languages)
@@ -135,7 +136,7 @@ def test_what_is_left_out_is_told(encoder: Encoder, tmp_path: Path) -> None:
     corpus.write_bytes(gzip.compress(b"".join(lines[:-20])))
     translated = tmp_path / "annotations" / "coco" / "translated" / "it" / "test_gt.json"
     change(translated, lambda document: document["annotations"][3].update(caption=" "))
-    data, told = opened(encoder, "coco", tmp_path, tmp_path / "cache", languages=2)
+    data, told = opened(encoder, "coco", tmp_path, tmp_path / "cache", languages="2")
     assert told == [
         "test_gt.json, it: 1 captions left out, the first at line 4",
         "it: 23 captions ask where English has 24",
@@ -247,8 +248,8 @@ def as_before() -> Iterator[None]:
     torch.use_deterministic_algorithms(deterministic)
 
 
-def command(*words: object) -> Any:
-    return CliRunner().invoke(app, ["run", "--methods", "zero-shot", "--threads", "1", *map(str, words)])
+def command(*words: object, methods: str = "zero-shot") -> Any:
+    return CliRunner().invoke(app, ["run", "--methods", methods, "--threads", "1", *map(str, words)])
 
 
 @pytest.mark.usefixtures("as_before")
@@ -262,6 +263,21 @@ def test_the_command_runs_and_refuses(spec: str, roots: dict[str, Path], tmp_pat
     refused = command("--data", "coco", "--root", roots["folder"], *rest)
     assert refused.exit_code == 1 and "dataset_coco.json: there is no such file" in str(refused.exception)
     assert "--root" in str(command("--data", "coco", *rest).exception)
+
+
+@pytest.mark.usefixtures("as_before")
+def test_every_choice_of_addressed_runs_and_forgets_nothing(spec: str, roots: dict[str, Path], tmp_path: Path) -> None:
+    choices = [name for name, row in ROWS.items() if row.read == "own"]
+    rest = ("--base", spec, "--work", tmp_path, "--languages", "de,it")
+    done = command("--data", "folder", "--root", roots["folder"], *rest, methods=",".join(choices))
+    assert done.exit_code == 0, done.output
+    results = json.loads((tmp_path / "folder.json").read_text())
+    assert results["languages"] == ["it", "de"]  # the paper's order
+    for choice in choices:
+        assert results["methods"][choice]["F"]["seen"]["t2i"]["mean"] == 0.0
+        assert results["methods"][choice]["seeds"]["0"]["bitwise_equal"] is True
+    refused = command("--data", "folder", "--root", roots["folder"], *rest[:-1], "xx")
+    assert "--languages: 'xx'" in str(refused.exception)
 
 
 @pytest.mark.usefixtures("as_before")

@@ -12,7 +12,6 @@ from model import version
 from model.encoder import Encoder, VersionFolder
 from model.errors import VersionCorrupt
 from model.table import NO_ROW, Table, TokenRows, View
-from model.tokenizer import train
 from model.version import Learned
 
 WELSH = [
@@ -30,7 +29,7 @@ ENGLISH = ["a red apple", "a small dog", "the sea and the sun"]
 
 def taught(encoder: Encoder, parent: View, corpus: list[str], seed: int) -> Learned:
     """What an expansion would leave, with random rows."""
-    tokenizer = train(parent.tokenizer, corpus, 500)
+    tokenizer = parent.tokenizer.grown(corpus, 500)
     ids = np.unique(np.concatenate([np.array(line) for line in tokenizer.encode(corpus)]))
     rows = torch.randn((len(ids), encoder.base.table.shape[1]), generator=torch.Generator().manual_seed(seed))
     merges, words = tokenizer.added[len(parent.tokenizer.added) :], tokenizer.words[len(parent.tokenizer.words) :]
@@ -101,7 +100,7 @@ def test_a_long_text_is_cut_and_says_so(encoder: Encoder) -> None:
 
 
 def test_a_token_that_was_never_trained_is_read_as_its_parts(encoder: Encoder) -> None:
-    tokenizer = train(encoder.base_view.tokenizer, ["blodeuyn", "blodeuog", "blodeuged"] * 3, 500)
+    tokenizer = encoder.base_view.tokenizer.grown(["blodeuyn", "blodeuog", "blodeuged"] * 3, 500)
     (ids,) = tokenizer.encode(["blodeuyn"])
     kept = np.array([n for n in ids if n < 49408] or [320], dtype=np.int64)
     learned = Learned(tokenizer.added, (), TokenRows(kept, torch.zeros(len(kept), 32)), tokenizer.sha256)

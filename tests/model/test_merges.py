@@ -8,7 +8,7 @@ import pytest
 
 from model.encoder import Encoder
 from model.merges import Line, Merge, clip_merges
-from model.tokenizer import Tokenizer, train
+from model.tokenizer import Tokenizer
 from tests.model.test_encoder import HINDI, WELSH, taught
 from tests.model.test_tokenizer import ENGLISH, THAI
 
@@ -43,10 +43,10 @@ def test_a_tokenizer_on_a_longer_line_reads_as_it_does_alone() -> None:
 
 def test_older_languages_read_alike_before_and_after_newer_ones() -> None:
     base = Tokenizer()
-    welsh = train(base, WELSH, 300)
+    welsh = base.grown(WELSH, 300)
     texts = WELSH + HINDI + THAI + ENGLISH
     before = base.encode(texts), welsh.encode(texts)
-    newest = train(train(welsh, HINDI, 300), THAI, 300)
+    newest = welsh.grown(HINDI, 300).grown(THAI, 300)
     newest.encode(texts)
     assert (base.encode(texts), welsh.encode(texts)) == before
     assert base._reader.pairs is welsh._reader.pairs is newest._reader.pairs
@@ -54,14 +54,14 @@ def test_older_languages_read_alike_before_and_after_newer_ones() -> None:
 
 def test_what_training_tried_and_dropped_is_not_on_the_line() -> None:
     base = Tokenizer()
-    grown = train(base, WELSH, 300)
+    grown = base.grown(WELSH, 300)
     assert grown.line is base.line
     assert base.line.pairs(0).count == len(grown.added)
 
 
 def test_a_second_child_of_one_parent_has_a_line_of_its_own() -> None:
     base = Tokenizer()
-    welsh, hindi = train(base, WELSH, 300), train(base, HINDI, 300)
+    welsh, hindi = base.grown(WELSH, 300), base.grown(HINDI, 300)
     assert welsh.line is base.line is not hindi.line
     assert hindi.encode(HINDI) == Tokenizer(hindi.added, marks=True).encode(HINDI)
 

@@ -14,7 +14,6 @@ from model.encoder import Encoder
 from model.method import CLL_CLIP, TEIR, TEIR_INIT, TEIR_REG, Method
 from model.objectives import CrossLingual, CrossModal
 from model.table import pad
-from model.tokenizer import train
 from model.training import learn
 from tests.model.test_training import CAPTIONS, SETTINGS, WORDS, corpus_for, go_on
 
@@ -50,7 +49,7 @@ def test_frequency_counts_over_a_chain_of_four_languages(encoder: Encoder, tmp_p
     corpora = [[f"{a} {b}" for a in WORDS[k : k + 6] for b in WORDS[k : k + 6]] for k in range(4)]
     view, counted = encoder.base_view, dict[int, int]()
     for number, captions in enumerate(corpora):
-        tokens = {i for ids in train(view.tokenizer, captions, 400).encode(captions) for i in ids}
+        tokens = {i for ids in view.tokenizer.grown(captions, 400).encode(captions) for i in ids}
         ids = np.array(sorted(tokens))
         expected = [counted.get(i, 0) + (2 if i < 49_408 else 1) for i in ids]
         assert view.frequency(ids, f"l{number}").tolist() == expected
@@ -70,7 +69,7 @@ def test_a_dense_method_is_adamw_over_the_whole_table(encoder: Encoder, tmp_path
     corpus, view = corpus_for(encoder), encoder.base_view
     learned = learn(encoder, view, corpus, tmp_path, SETTINGS, go_on, method)
 
-    grown = train(view.tokenizer, CAPTIONS, SETTINGS.vocabulary)
+    grown = view.tokenizer.grown(CAPTIONS, SETTINGS.vocabulary)
     tokens = grown.encode(CAPTIONS)
     used = np.unique(np.concatenate([np.array(ids) for ids in tokens]))
     table = torch.zeros(grown.size, encoder.base.table.shape[1])

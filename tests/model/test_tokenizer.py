@@ -3,7 +3,7 @@
 import open_clip
 import pytest
 
-from model.tokenizer import Tokenizer, train
+from model.tokenizer import Tokenizer
 
 ENGLISH = [
     "a red apple and a car",
@@ -29,19 +29,19 @@ def test_special_strings_in_a_text_are_plain_text() -> None:
 
 
 def test_growth_leaves_older_ids_and_ranks_alone() -> None:
-    welsh = train(Tokenizer(), WELSH, 300)
-    hindi = train(welsh, HINDI, 300)
+    welsh = Tokenizer().grown(WELSH, 300)
+    hindi = welsh.grown(HINDI, 300)
     assert hindi.added[: len(welsh.added)] == welsh.added
     assert hindi.encode(WELSH) == welsh.encode(WELSH)
     assert max(number for ids in welsh.encode(WELSH) for number in ids) < welsh.size <= hindi.size
 
 
 def test_english_keeps_its_ids_beside_a_language_in_another_script() -> None:
-    assert train(Tokenizer(), HINDI, 300).encode(ENGLISH) == Tokenizer().encode(ENGLISH)
+    assert Tokenizer().grown(HINDI, 300).encode(ENGLISH) == Tokenizer().encode(ENGLISH)
 
 
 def test_a_reloaded_tokenizer_gives_the_same_ids_and_hash() -> None:
-    grown = train(train(Tokenizer(), WELSH, 300), THAI, 300)
+    grown = Tokenizer().grown(WELSH, 300).grown(THAI, 300)
     reloaded = Tokenizer(tuple(grown.added), tuple(grown.words), marks=True)
     assert reloaded.sha256 == grown.sha256
     assert reloaded.encode(WELSH + THAI + HINDI + ENGLISH) == grown.encode(WELSH + THAI + HINDI + ENGLISH)
@@ -51,7 +51,7 @@ def test_a_reloaded_tokenizer_gives_the_same_ids_and_hash() -> None:
 @pytest.mark.parametrize("corpus", [WELSH, HINDI, THAI])
 def test_dropping_unused_merges_changes_no_token_of_the_corpus(corpus: list[str]) -> None:
     """Against the slow, obvious way: append every learned merge and tokenise."""
-    kept = train(Tokenizer(), corpus, 2_000)
+    kept = Tokenizer().grown(corpus, 2_000)
     strings = {number: token for token, number in kept._vocabulary.items()}
     new_tokens = {strings[n] for ids in kept.encode(corpus) for n in ids if n >= 49408}
     appended = {left + right for left, right in kept.added}
@@ -61,7 +61,7 @@ def test_dropping_unused_merges_changes_no_token_of_the_corpus(corpus: list[str]
 
 
 def test_a_word_with_combining_marks_stays_whole_once_learned() -> None:
-    whole = train(Tokenizer(), HINDI, 2_000)
+    whole = Tokenizer().grown(HINDI, 2_000)
     (ids,) = whole.encode(["सर्फिंग"])
     assert len(ids) == 1
     (cut,) = Tokenizer().encode(["सर्फिंग"])
@@ -69,19 +69,19 @@ def test_a_word_with_combining_marks_stays_whole_once_learned() -> None:
 
 
 def test_composed_and_decomposed_text_read_alike() -> None:
-    grown = train(Tokenizer(), WELSH, 300)
+    grown = Tokenizer().grown(WELSH, 300)
     assert grown.encode(["mo\u0302r"]) == grown.encode(["môr"])
 
 
 def test_training_twice_gives_the_same_tokenizer() -> None:
-    assert train(Tokenizer(), THAI + WELSH, 300).sha256 == train(Tokenizer(), THAI + WELSH, 300).sha256
+    assert Tokenizer().grown(THAI + WELSH, 300).sha256 == Tokenizer().grown(THAI + WELSH, 300).sha256
 
 
 def test_words_of_unspaced_scripts_stay_whole_beside_any_neighbour() -> None:
     """Without the cut, merges join the end of one word to the start of the next."""
     words = ("苹果", "汽车", "香蕉", "问号", "帆船")
     corpus = [*words, *(f"{a}和{b}" for a in words for b in words if a != b)]
-    grown = train(Tokenizer(), corpus, 1_000)
+    grown = Tokenizer().grown(corpus, 1_000)
     alone = dict(zip(words, grown.encode(words), strict=True))
     (joiner,) = grown.encode(["和"])
     (pair,) = grown.encode(["帆船和香蕉"])

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model import tokens as made
-from model.tokenizer import Tokenizer, train
+from model.tokenizer import Tokenizer
 from model.tokens import Tokens, tokens
 
 CAPTIONS = [f"{a} a {b}" for a in ("afal", "môr", "भाषा") for b in ("coch", "haul", "शिशु")]
@@ -22,8 +21,8 @@ def test_what_was_kept_is_what_was_made_and_nothing_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = tokens(Tokenizer(), CAPTIONS, 300, tmp_path / "t")
-    assert [ids.tolist() for ids in first.ids] == train(Tokenizer(), CAPTIONS, 300).encode(CAPTIONS)
-    monkeypatch.setattr(made, "train", None)  # to call it would fail
+    assert [ids.tolist() for ids in first.ids] == Tokenizer().grown(CAPTIONS, 300).encode(CAPTIONS)
+    monkeypatch.setattr(Tokenizer, "grown", None)  # to call it would fail
     again = tokens(Tokenizer(), CAPTIONS, 300, tmp_path / "t")
     assert same(first, again)
     assert again.tokenizer.encode(CAPTIONS) == [ids.tolist() for ids in first.ids]
@@ -32,7 +31,7 @@ def test_what_was_kept_is_what_was_made_and_nothing_is_made_again(
 @pytest.mark.parametrize("other", ["captions", "vocabulary", "parent"])
 def test_of_anything_else_it_is_made_anew(tmp_path: Path, other: str) -> None:
     tokens(Tokenizer(), CAPTIONS, 300, tmp_path / "t")
-    parent = train(Tokenizer(), ["llong fawr"] * 5, 300) if other == "parent" else Tokenizer()
+    parent = Tokenizer().grown(["llong fawr"] * 5, 300) if other == "parent" else Tokenizer()
     captions = [*CAPTIONS, "seren"] if other == "captions" else CAPTIONS
     vocabulary = 2 if other == "vocabulary" else 300
     found = tokens(parent, captions, vocabulary, tmp_path / "t")

@@ -17,7 +17,6 @@ from model.encoder import Encoder
 from model.errors import CheckpointMismatch, TrainingDiverged
 from model.method import CLL_CLIP, TEIR, Method
 from model.table import TokenRows, View, pad
-from model.tokenizer import train
 from model.training import Corpus, Interrupted, LearnSettings, Progress, learn
 from model.version import Learned
 
@@ -150,7 +149,7 @@ def test_new_rows_are_drawn_like_the_whole_table_as_it_is_now(encoder: Encoder) 
     base = encoder.base_view
     far = TokenRows(np.arange(0, 40_000, dtype=np.int64), torch.full((40_000, encoder.base.table.shape[1]), 3.0))
     view = base.extend(1, "xx", base.tokenizer, encoder.table, far, {})
-    grown = train(view.tokenizer, CAPTIONS, 400)
+    grown = view.tokenizer.grown(CAPTIONS, 400)
     used = np.unique(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in grown.encode(CAPTIONS)]))
     start = training._start_rows(encoder, view, used, 0, TEIR)[: len(used)]
     new = start[torch.from_numpy(used >= view.tokenizer.size)]
@@ -244,7 +243,7 @@ def test_a_second_language_scales_rows_by_the_languages_before_it(encoder: Encod
     unseen = np.array([320, 321, view.tokenizer.size + 5])
     assert (view.frequency(unseen[~np.isin(unseen, ids)], "br") == np.array([2, 2, 1])[~np.isin(unseen, ids)]).all()
     assert (view.frequency(ids, "cy") == expected - 1).all()  # taught again, a language is not its own predecessor
-    grown = train(view.tokenizer, CAPTIONS, 400)
+    grown = view.tokenizer.grown(CAPTIONS, 400)
     assert grown.added == view.tokenizer.added  # nothing new to learn from the same corpus
 
 

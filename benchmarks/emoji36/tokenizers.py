@@ -1,0 +1,64 @@
+"""Other ways to grow a tokenizer, which the product's own is measured against (docs/decisions/).
+
+`BytesLast`: merges learned from bytes and ranked behind CLIP's, as published; `BytesFirst`: ranked before them;
+`MarksCut`: words are cut at every combining mark, by CLIP's own rule.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from tokenizers import models
+
+from model.merges import SUFFIX, BytePairs, Line, Merge, clip_merges, clip_vocabulary, new_tokens, vocabulary
+from model.tokenizer import CLIP_RULE, Tokenizer
+
+
+class _Bytes(BytePairs):
+    """No merges at all: what it leaves of a text is its bytes."""
+
+    def __init__(self, added: tuple[Merge, ...]) -> None:
+        super().__init__(added)
+        self.model = models.BPE(vocab=clip_vocabulary(), merges=[], end_of_word_suffix=SUFFIX)
+
+
+class _Before(BytePairs):
+    """The appended merges first, CLIP's behind them."""
+
+    def __init__(self, added: tuple[Merge, ...]) -> None:
+        super().__init__(added)
+        merges = [*dict.fromkeys((*added, *clip_merges()))]
+        self.model = models.BPE(vocab=vocabulary([*new_tokens(added)]), merges=merges, end_of_word_suffix=SUFFIX)
+
+
+class _BytesLine(Line):
+    made_of = _Bytes
+
+
+class _BeforeLine(Line):
+    made_of = _Before
+
+
+class BytesLast(Tokenizer):
+    """Learns from bytes; many a merge can then never be reached behind CLIP's."""
+
+    def learned(self, corpus: Sequence[str], size: int) -> list[Merge]:
+        return Tokenizer(words=self.words, marks=True, line=_BytesLine()).learned(corpus, size)
+
+
+@dataclass(frozen=True)
+class BytesFirst(BytesLast):
+    """Learns from bytes and ranks what it learned first: the language's own tokenizer, CLIP's where it has no merge."""
+
+    line: Line = field(default_factory=_BeforeLine, repr=False, compare=False)
+
+    def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> Tokenizer:
+        added = tuple(dict.fromkeys((*self.added, *merges)))  # merges that CLIP has too change their rank
+        return replace(self, added=added, words=tuple(dict.fromkeys((*self.words, *words))), marks=True)
+
+
+class MarksCut(Tokenizer):
+    """The product's growth, within words as CLIP cuts them."""
+
+    @property
+    def rule(self) -> str:
+        return CLIP_RULE
