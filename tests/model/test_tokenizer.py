@@ -1,9 +1,17 @@
 """The tokenizer: English as CLIP reads it, growth that is append-only, minimal and identical after reload."""
 
+from pathlib import Path
+
+import numpy as np
 import open_clip
 import pytest
+import torch
 
+from demo.emojis import LANGUAGES, catalogue
+from model import version
+from model.table import TokenRows
 from model.tokenizer import Tokenizer
+from model.version import Learned
 
 ENGLISH = [
     "a red apple and a car",
@@ -89,3 +97,22 @@ def test_words_of_unspaced_scripts_stay_whole_beside_any_neighbour() -> None:
     assert pair[: len(alone["帆船"])] == alone["帆船"]
     assert pair[-len(alone["香蕉"]) :] == alone["香蕉"]
     assert len(pair) <= len(alone["帆船"]) + len(alone["香蕉"]) + len(joiner)
+
+
+def test_a_chain_of_all_the_demos_languages_is_read_back_from_disk_to_the_same_ids(tmp_path: Path) -> None:
+    """Every version of it, on the texts of every language: old ones, its own, and those yet to be learned."""
+    names = {tag: [each.names[tag] for each in catalogue()[::5]] for tag in ("en", *LANGUAGES)}
+    texts = [name for those in names.values() for name in those]
+    tokenizer, read = Tokenizer(), list[list[list[int]]]()
+    for number, tag in enumerate(LANGUAGES):
+        grown = tokenizer.grown(names[tag], 400)
+        merges, words = grown.added[len(tokenizer.added) :], grown.words[len(tokenizer.words) :]
+        rows = TokenRows(np.arange(1), torch.zeros(1, 4))
+        version.write(tmp_path / str(number), Learned(merges, words, rows, grown.sha256), {})
+        tokenizer = grown
+        read.append(tokenizer.encode(texts))
+    reloaded = [Tokenizer()]
+    for number in range(len(LANGUAGES)):
+        learned, _ = version.read(tmp_path / str(number))
+        reloaded.append(learned.tokenizer(reloaded[-1]))
+    assert [each.encode(texts) for each in reloaded[1:]] == read
