@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.emoji36 import plots, published
-from benchmarks.emoji36.methods import ordered
+from benchmarks.emoji36 import plots, tables
 from model.evaluation import Triangle, average_accuracy, backward_transfer, english_forgetting, forgetting
 
 GALLERIES, DIRECTIONS, KS = ("seen", "unseen", "singles"), ("t2i", "i2t"), ("R@1", "R@5", "R@10")
@@ -74,78 +73,7 @@ def write(path: Path) -> str:
     conclude(results)
     text = path.with_suffix(".md")
     page = text.read_text(encoding="utf-8") if text.is_file() else _EMPTY
-    tables = "\n".join([_main_table(results), "", _language_table(results), "", _cost_table(results), ""])
-    text.write_text(_MARKS.sub(lambda found: found[1] + tables + found[2], page), encoding="utf-8")
+    written = "\n".join(part + "\n" for part in tables.all_of(results))
+    text.write_text(_MARKS.sub(lambda found: found[1] + written + found[2], page), encoding="utf-8")
     plots.draw(results, path.with_suffix(""))
-    return tables
-
-
-def _main_table(results: dict[str, Any]) -> str:
-    columns = [
-        "method",
-        "seeds",
-        "AA",
-        "F",
-        "F_en",
-        "just learned",
-        "AA i2t",
-        "AA unseen style",
-        "AA singles",
-        "paper: AA, F",
-    ]
-    lines = ["t2i R@1 in per cent on the seen styles after the last language, unless the column says otherwise.", ""]
-    lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    for name in ordered(results):
-        method = results["methods"][name]
-        cells = [f"`{name}`", str(len(method["seeds"]))]
-        cells += [_cell(method, metric, "seen", "t2i") for metric in ("AA", "F", "F_en")]
-        cells.append(_just_learned(method))
-        cells += [
-            _cell(method, "AA", "seen", "i2t"),
-            *(_cell(method, "AA", other, "t2i") for other in ("unseen", "singles")),
-        ]
-        cells.append(published.XM3600.get(name, "–"))
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _cell(method: dict[str, Any], metric: str, gallery: str, way: str) -> str:
-    found = method[metric].get(gallery, {}).get(way)
-    if found is None:
-        return "–"
-    spread = f" ±{found['spread'] / 2:.1f}" if len(method["seeds"]) > 1 else ""
-    return f"{found['mean']:.1f}{spread}"
-
-
-def _just_learned(method: dict[str, Any]) -> str:
-    diagonals = [seed["seen"]["t2i"]["R@1"] for seed in method["seeds"].values()]
-    if any(len(a) != len(a[-1]) for a in diagonals):
-        return "–"
-    return f"{100 * np.mean([a[j][j] for a in diagonals for j in range(len(a))]):.1f}"
-
-
-def _language_table(results: dict[str, Any]) -> str:
-    names = ordered(results)
-    lines = ["t2i R@1 of each language after the last, first seed.", ""]
-    lines += ["| language | " + " | ".join(f"`{name}`" for name in names) + " |", "|---|" + "---|" * len(names)]
-    for j, language in enumerate(results["languages"]):
-        cells = [f"{100 * _first(results, name)['seen']['t2i']['R@1'][-1][j]:.1f}" for name in names]
-        lines.append(f"| {language} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _cost_table(results: dict[str, Any]) -> str:
-    lines = ["What a language costs, first seed, mean over languages.", ""]
-    lines += ["| method | seconds to teach | rows trained | bytes stored / bytes of its rows |", "|---|---|---|---|"]
-    for name in ordered(results):
-        seed = _first(results, name)
-        if seed.get("train_seconds"):
-            share = sum(seed["bytes_stored"]) / sum(seed["bytes_of_rows"])
-            seconds, rows = np.mean(seed["train_seconds"]), np.mean(seed["rows_trained"])
-            lines.append(f"| `{name}` | {seconds:.0f} | {rows:,.0f} | {share:.2f} |")
-    return "\n".join(lines)
-
-
-def _first(results: dict[str, Any], name: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(iter(results["methods"][name]["seeds"].values()))
-    return found
+    return written

@@ -1,4 +1,4 @@
-"""What learning and serving cost: every part measures something on a tiny tower, and the table says what was measured."""
+"""What learning and serving cost: every part measures something on a tiny tower; the table says what was measured."""
 
 import pytest
 

@@ -1,0 +1,152 @@
+"""The report's tables, in Markdown, out of concluded results. Measures nothing."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from benchmarks.emoji36 import published
+from benchmarks.emoji36.methods import ordered
+
+MARKED = ("bn", "hi", "te", "th")  # words with combining marks, which CLIP's rule cuts
+
+
+def all_of(results: dict[str, Any]) -> Iterator[str]:
+    """Every table that these results have something for."""
+    yield from (_main_table(results), _reach_table(results), _language_table(results))
+    yield from (_confusion_table(results), _cost_table(results))
+
+
+def _main_table(results: dict[str, Any]) -> str:
+    columns = [
+        "method",
+        "seeds",
+        "AA",
+        "F",
+        "F_en",
+        "just learned",
+        "AA i2t",
+        "AA unseen style",
+        "AA singles",
+        "paper: AA, F",
+    ]
+    lines = ["t2i R@1 in per cent on the seen styles after the last language, unless the column says otherwise.", ""]
+    lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for name in ordered(results):
+        method = results["methods"][name]
+        cells = [f"`{name}`", str(len(method["seeds"]))]
+        cells += [_cell(method, metric, "seen", "t2i") for metric in ("AA", "F", "F_en")]
+        cells.append(_just_learned(method))
+        cells += [
+            _cell(method, "AA", "seen", "i2t"),
+            *(_cell(method, "AA", other, "t2i") for other in ("unseen", "singles")),
+        ]
+        cells.append(published.XM3600.get(name, "–"))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(method: dict[str, Any], metric: str, gallery: str, way: str) -> str:
+    found = method[metric].get(gallery, {}).get(way)
+    if found is None:
+        return "–"
+    spread = f" ±{found['spread'] / 2:.1f}" if len(method["seeds"]) > 1 else ""
+    return f"{found['mean']:.1f}{spread}"
+
+
+def _just_learned(method: dict[str, Any]) -> str:
+    diagonals = [seed["seen"]["t2i"]["R@1"] for seed in method["seeds"].values()]
+    if any(len(a) != len(a[-1]) for a in diagonals):
+        return "–"
+    return f"{100 * np.mean([a[j][j] for a in diagonals for j in range(len(a))]):.1f}"
+
+
+def _language_table(results: dict[str, Any]) -> str:
+    names = ordered(results)
+    lines = ["t2i R@1 of each language after the last, first seed.", ""]
+    lines += ["| language | " + " | ".join(f"`{name}`" for name in names) + " |", "|---|" + "---|" * len(names)]
+    for j, language in enumerate(results["languages"]):
+        cells = [f"{100 * _first(results, name)['seen']['t2i']['R@1'][-1][j]:.1f}" for name in names]
+        lines.append(f"| {language} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cost_table(results: dict[str, Any]) -> str:
+    lines = ["What a language costs, first seed, mean over languages.", ""]
+    lines += ["| method | seconds to teach | rows trained | bytes stored / bytes of its rows |", "|---|---|---|---|"]
+    for name in ordered(results):
+        seed = _first(results, name)
+        if seed.get("train_seconds"):
+            share = sum(seed["bytes_stored"]) / sum(seed["bytes_of_rows"])
+            seconds, rows = np.mean(seed["train_seconds"]), np.mean(seed["rows_trained"])
+            lines.append(f"| `{name}` | {seconds:.0f} | {rows:,.0f} | {share:.2f} |")
+    return "\n".join(lines)
+
+
+def _first(results: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(iter(results["methods"][name]["seeds"].values()))
+    return found
+
+
+def _reach_table(results: dict[str, Any]) -> str:
+    """What the benchmark sets itself to reach, as far as the rows for it are there."""
+    lines = ["Figures to reach, t2i R@1 on the seen styles, means over seeds.", ""]
+    lines += ["| figure | reach | measured | |", "|---|---|---|---|"]
+    for figure, reach, measured, holds in _reached(results):
+        lines.append(f"| {figure} | {reach} | {measured} | {'yes' if holds else '**no**'} |")
+    return "\n".join(lines)
+
+
+def _reached(results: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
+    methods = results["methods"]
+
+    def value(name: str, metric: str) -> float:
+        found: float = methods[name][metric]["seen"]["t2i"]["mean"]
+        return found
+
+    if {"teir", "cll-clip"} <= methods.keys():
+        more = value("teir", "AA") - value("cll-clip", "AA")
+        less = value("cll-clip", "F") - value("teir", "F")
+        yield "AA of `teir` over `cll-clip`", "≥ +3", f"{more:+.1f}", more >= 3
+        yield "F of `teir` under `cll-clip`", "≥ 3", f"{less:.1f}", less >= 3
+    for part in ("teir-init", "teir-reg"):
+        if {"teir", "cll-clip", part} <= methods.keys():
+            between = value("cll-clip", "AA") <= value(part, "AA") <= value("teir", "AA")
+            yield f"AA of `{part}`", "between these two", f"{value(part, 'AA'):.1f}", between
+    if "addressed" in methods:
+        lost = (value("addressed", "F"), value("addressed", "F_en"))
+        same = all(seed["bitwise_equal"] for seed in methods["addressed"]["seeds"].values())
+        said = f"{lost[0]}, {lost[1]}; vectors after the last language {'equal' if same else 'not equal'} to the bit"
+        yield "F, F_en of `addressed`", "0.0, 0.0", said, same and lost == (0.0, 0.0)
+        yield from _marked(results)
+        for name, reach, far in (("joint", "≥ 0", 0), ("auto", "≤ 2", 2)):
+            if name in methods:
+                over = value("addressed", "AA") - value(name, "AA")
+                holds = over >= far if name == "joint" else over <= far
+                yield f"AA of `addressed` over `{name}`", reach, f"{over:+.1f}", holds
+
+
+def _marked(results: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
+    """Languages that CLIP's rule would cut at every mark, against the median of all."""
+    seeds = results["methods"]["addressed"]["seeds"].values()
+    learned = 100 * np.mean([seed["seen"]["t2i"]["R@1"][-1] for seed in seeds], axis=0)
+    places = [results["languages"].index(tag) for tag in MARKED if tag in results["languages"]]
+    if places:
+        under = {results["languages"][place]: float(np.median(learned) - learned[place]) for place in places}
+        said = ", ".join(f"{tag} {-value:+.1f}" for tag, value in under.items())
+        yield "languages with marks against the median", "≥ −5", said, max(under.values()) <= 5
+
+
+def _confusion_table(results: dict[str, Any]) -> str:
+    """What language the texts of each were taken for, where `auto` was asked."""
+    if "auto" not in results["methods"]:
+        return ""
+    lines = ["`auto`: what each language's test texts were taken for, % of them, first seed.", ""]
+    lines += ["| language | right | unsure | taken for others |", "|---|---|---|---|"]
+    for language, found in _first(results, "auto")["confusion"].items():
+        total = sum(found.values())
+        others = {tag: count for tag, count in found.items() if tag not in (language, "unsure")}
+        said = ", ".join(f"{tag} {100 * count / total:.1f}" for tag, count in others.items()) or "–"
+        right, unsure = (100 * found.get(key, 0) / total for key in (language, "unsure"))
+        lines.append(f"| {language} | {right:.1f} | {unsure:.1f} | {said} |")
+    return "\n".join(lines)
