@@ -1,10 +1,10 @@
 """The table's rows, as data: how a language is taught, on top of what, and through which version it is read."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut
+from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut, Published
 from model.method import CLL_CLIP, TEIR, TEIR_INIT, TEIR_REG, Method
 from model.tokenizer import Tokenizer
 
@@ -15,11 +15,13 @@ class Training:
 
     `onto`: each language on top of the one before ("chain"), each on the base ("base"), each on the base's rows with
     the tokenizer of the one before ("tokens"), or all at once ("joint"). `tokenizer`: the one that languages grow.
+    `settings`: what is set otherwise than in the product.
     """
 
     method: Method
     onto: Literal["chain", "base", "tokens", "joint"]
     tokenizer: Callable[[], Tokenizer] = Tokenizer
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -34,17 +36,27 @@ class Row:
     read: Literal["shared", "own", "detected"] = "shared"
 
 
-_FREE = Method(scale="none")
+_FREE, _STEP = Method(scale="none"), Method(scale="step")
+
+
+def _published(method: Method) -> Training:
+    """The paper's tokenizer, and its learning rate that does not fall."""
+    return Training(method, "chain", Published, {"cooldown": 0.0})
+
+
 TRAININGS = {
-    "cll-clip": Training(CLL_CLIP, "chain"),
-    "teir-init": Training(TEIR_INIT, "chain"),
-    "teir-reg": Training(TEIR_REG, "chain"),
-    "teir": Training(TEIR, "chain"),
-    "teir-step": Training(Method(scale="step"), "chain"),
-    "joint": Training(CLL_CLIP, "joint"),
+    "cll-clip": _published(CLL_CLIP),
+    "teir-init": _published(TEIR_INIT),
+    "teir-reg": _published(TEIR_REG),
+    "teir": _published(TEIR),
+    "teir-step": _published(_STEP),
+    "joint": Training(CLL_CLIP, "joint", settings={"vocabulary": 200_000}),
+    "shared": Training(TEIR, "chain"),
+    "shared-step": Training(_STEP, "chain"),
+    "shared-plain": Training(CLL_CLIP, "chain"),
     "free-base": Training(_FREE, "base"),
     "teir-base": Training(TEIR, "base"),
-    "step-base": Training(Method(scale="step"), "base"),
+    "step-base": Training(_STEP, "base"),
     "free-chain": Training(_FREE, "chain"),
     "free-tokens": Training(_FREE, "tokens"),
     "bytes-last": Training(_FREE, "base", BytesLast),
@@ -53,7 +65,7 @@ TRAININGS = {
 }
 
 # What `auto` falls back to where no language is sure, and what an untagged text of old was read through.
-FALLBACK = "teir"
+FALLBACK = "shared"
 
 ROWS = {
     "zero-shot": Row(None),
@@ -63,11 +75,14 @@ ROWS = {
     "teir": Row("teir"),
     "teir-step": Row("teir-step"),
     "joint": Row("joint"),
+    "shared": Row("shared"),
+    "shared-step": Row("shared-step"),
+    "shared-plain": Row("shared-plain"),
     "addressed": Row("free-base", "own"),
     "auto": Row("free-base", "detected"),
     "addressed-teir": Row("teir-base", "own"),
     "addressed-step": Row("step-base", "own"),
-    "addressed-chain": Row("teir", "own"),
+    "addressed-chain": Row("shared", "own"),
     "addressed-free-chain": Row("free-chain", "own"),
     "addressed-free-tokens": Row("free-tokens", "own"),
     "addressed-bytes-last": Row("bytes-last", "own"),
@@ -75,7 +90,7 @@ ROWS = {
     "addressed-marks-cut": Row("marks-cut", "own"),
 }
 
-MAIN = ("zero-shot", "cll-clip", "teir-init", "teir-reg", "teir", "joint", "addressed", "auto")
+MAIN = ("zero-shot", "cll-clip", "teir-init", "teir-reg", "teir", "joint", "shared", "addressed", "auto")
 
 
 def ordered(results: dict[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ Each language's version is written as the product writes it, so a run that is st
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from benchmarks.emoji36.data import Data, Vectors
 from benchmarks.emoji36.methods import TRAININGS, Training
@@ -26,7 +25,7 @@ from model.version import Learned
 
 JOINT = "joint"
 Scores = dict[str, Any]  # gallery -> {"t2i": {"R@1": ...}, "i2t": ..., "pairs": n}
-_CONSOLE = Console()
+Encode = Callable[[Sequence[tuple[View, str]]], Vectors]  # texts and their views to unit vectors (n, dimension)
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,10 @@ class Taught:
     facts: dict[str, Any]
 
 
-def settings_for(seed: int, epochs: int) -> LearnSettings:
-    """The product's own settings, with as many epochs as the benchmark's time allows."""
-    return LearnSettings(epochs=epochs, seed=seed)
-
-
 def teach(encoder: Encoder, data: Data, name: str, settings: LearnSettings, folder: Path) -> Iterator[Taught]:
     """Every language of a training in order, from disk as far as an earlier run came; `joint` is one for all."""
     training = TRAININGS[name]
+    settings = replace(settings, **training.settings)
     view = base = replace(encoder.base_view, tokenizer=training.tokenizer())
     for number, language in enumerate((JOINT,) if training.onto == "joint" else data.languages, 1):
         parent = {"chain": view, "tokens": _rowless(view, base)}.get(training.onto, base)
@@ -102,7 +97,24 @@ def _corpus(data: Data, language: str) -> Corpus:
     )
 
 
-def score(encoder: Encoder, data: Data, views: list[View], language: str) -> tuple[Scores, str]:
+def plainly(encoder: Encoder) -> Encode:
+    """Each text through its view, whether it was encoded before or not."""
+    return lambda items: encoder.texts(items).vectors
+
+
+def remembering(encoder: Encoder) -> Encode:
+    """Each text through each view once: a view never changes. The views must outlive it."""
+    known: dict[tuple[int, str], Vectors] = {}
+
+    def encode(items: Sequence[tuple[View, str]]) -> Vectors:
+        new = {(id(view), text): (view, text) for view, text in items if (id(view), text) not in known}
+        known.update(zip(new, encoder.texts([*new.values()]).vectors, strict=True))
+        return np.stack([known[id(view), text] for view, text in items])
+
+    return encode
+
+
+def score(encode: Encode, data: Data, views: list[View], language: str) -> tuple[Scores, str]:
     """Recall of one language's tests, each text read through its view; and a digest of the vectors, bit for bit.
 
     `views` holds one view for all texts, or one a text of all tests in order.
@@ -112,7 +124,7 @@ def score(encoder: Encoder, data: Data, views: list[View], language: str) -> tup
     total = sum(len(test.captions) for test in tests.values())
     each = iter(views * total if len(views) == 1 else views)
     for test in tests.values():
-        vectors: Vectors = encoder.texts([(next(each), caption) for caption in test.captions]).vectors
+        vectors = encode([(next(each), caption) for caption in test.captions])
         digest.update(np.ascontiguousarray(vectors).tobytes())
         for gallery in test.galleries:
             found[gallery] = recalls(vectors, data.galleries[gallery], test.owner)

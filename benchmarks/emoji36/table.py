@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.emoji36.data import Data
 from benchmarks.emoji36.methods import FALLBACK, ROWS, TRAININGS, Row
-from benchmarks.emoji36.run import Scores, Taught, score, teach
+from benchmarks.emoji36.run import Scores, Taught, plainly, remembering, score, teach
 from model import storage
 from model.base import Base
 from model.detection import Detector
@@ -76,7 +76,7 @@ def fill(bench: Bench, name: str) -> Ledger:
     if row.training is None or TRAININGS[row.training].onto == "joint":
         view = taught[0].view if taught else encoder.base_view
         if not ledger.triangle:
-            results = [score(encoder, bench.data, [view], language) for language in bench.data.languages]
+            results = [score(plainly(encoder), bench.data, [view], language) for language in bench.data.languages]
             ledger.add([scores for scores, _ in results], [digest for _, digest in results])
     elif row.read != "own":
         {"shared": _shared, "detected": _detected}[row.read](bench, encoder, taught, ledger, row)
@@ -89,7 +89,7 @@ def _shared(bench: Bench, encoder: Encoder, taught: list[Taught], ledger: Ledger
     """Every language so far through the newest version."""
     for i in range(len(ledger.triangle), len(taught)):
         known = bench.data.languages[: i + 1]
-        results = [score(encoder, bench.data, [taught[i].view], language) for language in known]
+        results = [score(plainly(encoder), bench.data, [taught[i].view], language) for language in known]
         ledger.add([scores for scores, _ in results], [digest for _, digest in results])
         bench.tell(f"{row.training}: {i + 1} languages scored through {taught[i].language}")
 
@@ -100,9 +100,9 @@ def _own(bench: Bench, encoder: Encoder, teaching: Iterator[Taught], ledger: Led
     for each in teaching:
         taught.append(each)
         if len(taught) > len(ledger.triangle):
-            scores, digest = score(encoder, bench.data, [each.view], each.language)
+            scores, digest = score(plainly(encoder), bench.data, [each.view], each.language)
             ledger.add([*(ledger.triangle[-1] if ledger.triangle else []), scores], [digest])
-    again = [[score(encoder, bench.data, [each.view], each.language)[1]] for each in taught]
+    again = [[score(plainly(encoder), bench.data, [each.view], each.language)[1]] for each in taught]
     ledger.content["bitwise_equal"] = again == ledger.content["digests"]
     bench.tell(f"All {len(taught)} languages asked again, bitwise equal: {ledger.content['bitwise_equal']}")
     return taught
@@ -111,7 +111,7 @@ def _own(bench: Bench, encoder: Encoder, teaching: Iterator[Taught], ledger: Led
 def _detected(bench: Bench, encoder: Encoder, taught: list[Taught], ledger: Ledger, row: Row) -> None:
     """Every text through the version of the language that it seems to be in; `FALLBACK`'s where none is sure."""
     shared = [each.view for each in bench.teach(encoder, FALLBACK)]
-    detector = Detector()
+    detector, encode = Detector(), remembering(encoder)
     for each in taught:
         detector = detector.with_counts(each.language, each.learned.ngrams)
     views = {each.language: each.view for each in taught}
@@ -121,7 +121,7 @@ def _detected(bench: Bench, encoder: Encoder, taught: list[Taught], ledger: Ledg
         for language in known:
             guesses = [detector.guess(text, known).language for text in _texts(bench.data, language)]
             chosen: list[View] = [shared[i] if guess is None else views[guess] for guess in guesses]
-            results.append(score(encoder, bench.data, chosen, language))
+            results.append(score(encode, bench.data, chosen, language))
             confusion[language] = dict(Counter(guess or "unsure" for guess in guesses).most_common())
         ledger.content["confusion"] = confusion
         ledger.add([scores for scores, _ in results], [digest for _, digest in results])

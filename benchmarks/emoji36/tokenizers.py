@@ -1,7 +1,7 @@
 """Other ways to grow a tokenizer, which the product's own is measured against (docs/decisions/).
 
-`BytesLast`: merges learned from bytes and ranked behind CLIP's, as published; `BytesFirst`: ranked before them;
-`MarksCut`: words are cut at every combining mark, by CLIP's own rule.
+`BytesLast`: merges learned from bytes and ranked behind the older ones; `BytesFirst`: ranked before them; `MarksCut`:
+words are cut at every combining mark, by CLIP's own rule; `Published`: as the paper's, with all its merges kept.
 """
 
 from collections.abc import Iterable, Sequence
@@ -42,7 +42,7 @@ class BytesLast(Tokenizer):
     """Learns from bytes; many a merge can then never be reached behind CLIP's."""
 
     def learned(self, corpus: Sequence[str], size: int) -> list[Merge]:
-        return Tokenizer(words=self.words, marks=True, line=_BytesLine()).learned(corpus, size)
+        return super(BytesLast, replace(self, added=(), line=_BytesLine())).learned(corpus, size)
 
 
 @dataclass(frozen=True)
@@ -62,3 +62,10 @@ class MarksCut(Tokenizer):
     @property
     def rule(self) -> str:
         return CLIP_RULE
+
+
+class Published(MarksCut, BytesLast):
+    """Bytes, older merges first, marks cut, no words of scripts without spaces, and merges that nothing reaches too."""
+
+    def grown(self, corpus: Sequence[str], size: int) -> Tokenizer:
+        return self.extend(self.learned(corpus, size))

@@ -71,7 +71,7 @@ def assert_every_language_is_learned(bench: Bench, name: str) -> None:
 def assert_teir_leaves_the_rest_of_the_table_alone(bench: Bench) -> None:
     """After the last language: specials and every row that no corpus reached keep the base's bits."""
     encoder = Encoder(bench.base)
-    *_, last = bench.teach(encoder, "teir")
+    *_, last = bench.teach(encoder, "shared")
     view = last.view
     reached = np.unique(np.concatenate([*view.taught.values()]))
     idle = np.setdiff1d(np.arange(VOCABULARY), reached)
@@ -83,7 +83,7 @@ def assert_teir_leaves_the_rest_of_the_table_alone(bench: Bench) -> None:
 def assert_rows_move_less_the_more_languages_share_them(bench: Bench) -> None:
     """Of CLIP's rows, those that all four languages use have moved less for the last one than those it has alone."""
     encoder = Encoder(bench.base)
-    *_, previous, last = bench.teach(encoder, "teir-step")
+    *_, previous, last = bench.teach(encoder, "shared-step")
     before = previous.view
     ids = last.learned.rows.ids
     ids = ids[ids < VOCABULARY]
@@ -110,7 +110,7 @@ def assert_old_corpora_read_alike(bench: Bench, data: EmojiData) -> None:
 
 
 def test_every_language_is_learned(bench: Bench) -> None:
-    assert_every_language_is_learned(bench, "teir")
+    assert_every_language_is_learned(bench, "shared")
     assert_every_language_is_learned(bench, "addressed")
 
 
@@ -123,7 +123,7 @@ def test_rows_move_less_the_more_languages_share_them(bench: Bench) -> None:
 
 
 def test_the_shared_table_forgets_and_addressing_does_not(bench: Bench) -> None:
-    shared, own = (triangle(fill(bench, name)) for name in ("teir", "addressed"))
+    shared, own = (triangle(fill(bench, name)) for name in ("shared", "addressed"))
     assert forgetting(shared) > 0
     assert_nothing_addressed_is_forgotten(bench, "addressed")
     assert average_accuracy(own) > average_accuracy(shared)
@@ -146,7 +146,7 @@ def broken(bench: Bench, folder: Path) -> Bench:
 
 
 def test_a_dense_teir_is_caught(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TRAININGS, "teir", replace(TRAININGS["teir"], method=CLL_CLIP))
+    monkeypatch.setitem(TRAININGS, "shared", replace(TRAININGS["shared"], method=CLL_CLIP))
     with pytest.raises(AssertionError):
         assert_teir_leaves_the_rest_of_the_table_alone(broken(bench, tmp_path))
 
@@ -162,7 +162,7 @@ def test_a_teir_that_ignores_frequencies_is_caught(
 def test_reading_old_languages_through_the_newest_version_is_caught(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(ROWS, "addressed", Row("teir", "shared"))
+    monkeypatch.setitem(ROWS, "addressed", Row("shared", "shared"))
     scored = broken(bench, tmp_path)
     (tmp_path / "trained").symlink_to(bench.folder / "trained")
     with pytest.raises(AssertionError):
@@ -216,20 +216,20 @@ def test_a_stopped_run_ends_with_the_bits_of_one_that_was_not(
     with monkeypatch.context() as interrupted:
         interrupted.setattr(table, "teach", stopped)
         with pytest.raises(KeyboardInterrupt):
-            fill(resumed, "teir")
-    whole, parts = fill(bench, "teir"), fill(resumed, "teir")
+            fill(resumed, "shared")
+    whole, parts = fill(bench, "shared"), fill(resumed, "shared")
     assert parts.content["digests"] == whole.content["digests"]
     assert parts.triangle == whole.triangle
 
 
 def test_the_report_has_tables_and_plots(bench: Bench, data: EmojiData, tmp_path: Path) -> None:
     results = {"languages": list(data.languages), "sizes": data.sizes, "methods": {}}
-    for name in ("zero-shot", "teir", "addressed"):
+    for name in ("zero-shot", "shared", "addressed"):
         results["methods"][name] = {"seeds": {"0": report.seed_results(fill(bench, name).content)}}  # type: ignore[index]
     path = tmp_path / "emoji36.json"
     storage.write_json(path, results)
     page = report.write(path)
-    assert all(f"`{name}`" in page and f"| {tag} |" in page for name in ("teir", "addressed") for tag in LANGUAGES)
+    assert all(f"`{name}`" in page and f"| {tag} |" in page for name in ("shared", "addressed") for tag in LANGUAGES)
     assert "0.0" in next(line for line in page.splitlines() if line.startswith("| `addressed`"))
     assert {found.name for found in tmp_path.glob("*.png")} == {
         f"emoji36-{plot}.png" for plot in ("aa", "matrix", "languages")

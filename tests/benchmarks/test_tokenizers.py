@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut
+from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut, Published
 from model.base import VOCABULARY
 from model.table import TokenRows
 from model.tokenizer import Tokenizer
@@ -13,7 +13,7 @@ from model.version import Learned
 WELSH = ["y llong fawr", "llong fach a phont", "pont fawr ar afon", "llong ar afon"] * 4
 HINDI = ["नीली गाड़ी", "बड़ी नीली नाव", "गाड़ी और नाव", "हिन्दी"] * 4
 NOTHING = TokenRows(np.empty(0, dtype=np.int64), torch.empty((0, 1)))
-KINDS = (Tokenizer, BytesLast, BytesFirst, MarksCut)
+KINDS = (Tokenizer, BytesLast, BytesFirst, MarksCut, Published)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -37,6 +37,7 @@ def test_merges_from_bytes_ranked_last_leave_more_pieces_and_ranked_first_none()
 def test_only_words_without_marks_stay_whole_when_marks_cut() -> None:
     assert length(MarksCut, WELSH) == length(Tokenizer, WELSH)
     assert length(MarksCut, HINDI) > length(Tokenizer, HINDI)
+    assert length(Published, HINDI) >= length(MarksCut, HINDI)
 
 
 def test_ranked_first_is_the_languages_own_tokenizer() -> None:
