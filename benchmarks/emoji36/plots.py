@@ -85,8 +85,8 @@ def _over_tasks(results: dict[str, Any]) -> Any:
 
 def _matrices(results: dict[str, Any]) -> Any:
     """a[i][j] as a heat map for what forgets and what does not."""
-    shown = [name for name in ("cll-clip", "teir", "addressed") if name in results["methods"]]
-    figure, row = plt.subplots(1, max(1, len(shown)), figsize=(5.2 * max(1, len(shown)), 5), squeeze=False)
+    shown = [name for name in ("cll-clip", "teir", "shared", "addressed") if name in results["methods"]]
+    figure, row = plt.subplots(1, max(1, len(shown)), figsize=(5 * max(1, len(shown)), 4.6), squeeze=False)
     for axes, method in zip(row[0], shown, strict=False):
         a = _triangle(results, method)
         grid = np.full((len(a), len(a)), np.nan)
@@ -110,7 +110,7 @@ def _label(axes: Axes, languages: list[str]) -> None:
 def _languages(results: dict[str, Any]) -> Any:
     """Final t2i R@1 of each language, a bar a method."""
     languages = results["languages"]
-    shown = [name for name in ("cll-clip", "teir", "joint", "addressed", "auto") if name in results["methods"]]
+    shown = [name for name in ("cll-clip", "teir", "shared", "joint", "addressed") if name in results["methods"]]
     figure, axes = plt.subplots(figsize=(13, 4.5))
     width = 0.8 / max(1, len(shown))
     for place, method in enumerate(shown):
