@@ -23,10 +23,11 @@ from torch.nn import functional as F
 from benchmarks import made_up
 from benchmarks.made_up import Sizes
 from model import training, version
+from model.corpus import Corpus
 from model.encoder import Encoder
 from model.objectives import CrossLingual, CrossModal
 from model.table import View, pad
-from model.training import Corpus, LearnSettings
+from model.training import LearnSettings
 from model.version import Learned
 
 Result = dict[str, float]

@@ -14,12 +14,12 @@ import torch
 from open_clip.transformer import TextTransformer
 
 from model.base import VOCABULARY, Base
+from model.corpus import Corpus
 from model.detection import count
 from model.encoder import Encoder
 from model.merges import Merge, clip_vocabulary
 from model.table import TokenRows, View
 from model.tokenizer import Tokenizer
-from model.training import Corpus
 
 _WORDS_A_CAPTION = 10
 _CLIP = Tokenizer()

@@ -4,7 +4,8 @@ The published methods are points of a small space (CLL-CLIP + TEIR, AAAI 2024, i
 far a row may move that others use, and whether the rest of the table is left alone.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
@@ -13,8 +14,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model import teir
+from model.base import Base
+from model.corpus import Corpus
+from model.objectives import Objective, published
 
 _PLAIN_STD = 0.02  # CLIP's own initialisation of token rows
+
+
+Student = Callable[[Tensor, Tensor], Tensor]  # token rows (n, length, width), ends (n,) -> features (n, dimension)
+
+
+def _frozen(base: Base) -> Student:
+    """The base's own text tower, of which nothing is trained."""
+    return base.text_features
+
+
+def _as_it_is(corpus: Corpus) -> Corpus:
+    return corpus
 
 
 @dataclass(frozen=True)
@@ -24,17 +40,23 @@ class Method:
     `start`: new rows are drawn like the whole table's elements ("table": TEIR) or from N(0, 0.02²) ("normal").
     `scale`: a row's gradient, or its step, is multiplied by 1 / f, f the languages that trained it; or by 1 ("none").
     `dense`: plain AdamW over the whole table, which decays every row, idle ones too, and moves begin and end of text.
+    `objectives`: what the features are asked, as terms of the loss. `student`: what makes features of rows; the
+    parameters of a module are trained beside the rows (adapters), and are the caller's to keep. `lesson`: what is
+    taught from, made of the new language's corpus (with captions of older ones: replay).
     """
 
     start: Literal["table", "normal"] = "table"
     scale: Literal["gradient", "step", "none"] = "gradient"
     dense: bool = False
+    objectives: Callable[[Corpus], Sequence[Objective]] = published
+    student: Callable[[Base], Student] = _frozen
+    lesson: Callable[[Corpus], Corpus] = _as_it_is
 
-    def new_rows(self, count: int, table: Tensor, generator: torch.Generator) -> Tensor:
-        """Rows (count, width) for tokens that have none yet."""
+    def new_rows(self, count: int, table: Iterable[Tensor], generator: torch.Generator) -> Tensor:
+        """Rows (count, width) for tokens that have none yet; `table`: all rows so far, in blocks (n, width)."""
         if self.start == "table":
             return teir.new_rows(count, table, generator)
-        return _PLAIN_STD * torch.randn((count, table.shape[1]), generator=generator)
+        return _PLAIN_STD * torch.randn((count, next(iter(table)).shape[1]), generator=generator)
 
     def row_scale(self, frequency: NDArray[np.int64]) -> Tensor:
         """Factors (n + 2, 1) of the corpus's rows and of the two specials, which TEIR freezes."""
@@ -42,8 +64,12 @@ class Method:
         return torch.cat([own, torch.full((2, 1), float(self.dense))])
 
     def key(self) -> dict[str, object]:
-        """What a checkpoint must agree on."""
-        return asdict(self)
+        """What a checkpoint must agree on; of functions, their names."""
+        return {field.name: _named(getattr(self, field.name)) for field in fields(self)}
+
+
+def _named(value: object) -> object:
+    return f"{value.__module__}.{getattr(value, '__qualname__', value)}" if callable(value) else value
 
 
 CLL_CLIP = Method(start="normal", scale="none", dense=True)

@@ -3,24 +3,43 @@
 Formulas: CLL-CLIP, section "objectives" (yangbang18/CLFM, clfm/losses/CLLoss.py).
 """
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.corpus import NONE, Corpus
+
 MODAL_WEIGHT = 0.01  # beside the cross-lingual loss; alone, the cross-modal loss weighs 1
 
 
-class CrossLingual:
+class Objective(nn.Module):
+    """One term of the loss. Its parameters, if it has any, are trained beside the rows."""
+
+    @abstractmethod
+    def of(self, features: Tensor, corpus: Corpus, batch: Tensor) -> Tensor | None:
+        """The weighted loss of the student's `features` (n, dimension) of the captions `batch` (n,) of `corpus`.
+
+        None where it asks nothing of any of them.
+        """
+
+
+class CrossLingual(Objective):
     """Pulls a caption's feature to the teacher's feature of its English text: mean squared error, un-normalised."""
 
-    weight = 1.0
-
-    def __call__(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean over captions and dimensions; both (n, dimension)."""
         return F.mse_loss(student, teacher)
 
+    def of(self, features: Tensor, corpus: Corpus, batch: Tensor) -> Tensor | None:
+        """Of the captions that have an English text."""
+        english = corpus.english[batch].to(features.device)
+        translated = ~english.isnan().any(dim=1)
+        return self(features[translated], english[translated]) if bool(translated.any()) else None
 
-class CrossModal(nn.Module):
+
+class CrossModal(Objective):
     """Pulls a caption to its picture and away from the batch's other pictures: symmetric contrastive loss.
 
     Captions of one picture share its target mass. `temperature` divides the cosines; it is learned, starts at 0.07 for
@@ -40,3 +59,18 @@ class CrossModal(nn.Module):
         same = (owner[:, None] == owner[None, :]).to(logits.dtype)
         target = same / same.sum(dim=1, keepdim=True)
         return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+    def of(self, features: Tensor, corpus: Corpus, batch: Tensor) -> Tensor | None:
+        """Of the captions that have a picture; one alone has nothing to be told from."""
+        owner = corpus.owner[batch].to(features.device)
+        pictured = owner != NONE
+        if int(pictured.sum()) < 2:
+            return None
+        pictures = corpus.pictures[owner[pictured].cpu()].to(features.device)
+        loss: Tensor = self(features[pictured], pictures, owner[pictured])
+        return self.weight * loss
+
+
+def published(corpus: Corpus) -> list[Objective]:
+    """Both losses, weighed as published; a corpus without any English is taught by its pictures alone."""
+    return [CrossLingual(), CrossModal(1.0 if bool(corpus.english.isnan().all()) else MODAL_WEIGHT)]

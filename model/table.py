@@ -12,6 +12,7 @@ from torch import Tensor
 from model.base import BOT, EOT, VOCABULARY
 from model.tokenizer import Tokenizer
 
+_RESERVED = 1_000_000  # rows
 NO_ROW = -1  # a token that exists for the tokenizer, but that no language ever trained
 
 
@@ -40,12 +41,21 @@ class Table:
         with self._lock:
             first, self._count = self._count, self._count + len(rows)
             if self._count > len(self.rows):
-                room = max(self._count, len(self.rows) + len(self.rows) // 4)
-                grown = self.rows.new_empty((room, self.rows.shape[1]))
+                grown = self._room(max(self._count, len(self.rows) + len(self.rows) // 4))
                 grown[:first] = self.rows[:first]
                 self.rows = grown
             self.rows[first : self._count] = rows
             return np.arange(first, self._count, dtype=np.int32)
+
+    def _room(self, rows: int) -> Tensor:
+        """Room for at least so many rows. In main memory for a million: what is not written yet takes none.
+
+        So a table hardly ever moves to a larger one, for which both would have to be held. NumPy's, since torch fills
+        what it allocates when it is told to be deterministic.
+        """
+        if self.rows.device.type != "cpu":
+            return self.rows.new_empty((rows, self.rows.shape[1]))
+        return torch.from_numpy(np.empty((max(rows, _RESERVED), self.rows.shape[1]), dtype=np.float32))
 
 
 @dataclass(frozen=True)

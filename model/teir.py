@@ -1,16 +1,27 @@
 """TEIR: how new token-embedding rows start, and how much older ones may move (CLL-CLIP + TEIR, AAAI 2024)."""
 
+import math
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
-def new_rows(count: int, existing: Tensor, generator: torch.Generator) -> Tensor:
-    """`count` rows drawn from N(mean, std) of all elements of the `existing` table (rows, width)."""
-    std, mean = torch.std_mean(existing)  # scalars, std unbiased: the published choice
-    drawn = torch.randn((count, existing.shape[1]), generator=generator)
-    return drawn * std.cpu() + mean.cpu()
+def new_rows(count: int, existing: Iterable[Tensor], generator: torch.Generator) -> Tensor:
+    """Rows (count, width) drawn from N(mean, std²) of all elements of the table, which comes in blocks (rows, width).
+
+    Scalars over all elements, std unbiased: the published choice. In blocks, since the table may fill the memory.
+    """
+    elements, total, squares, width = 0, 0.0, 0.0, 0
+    for block in existing:
+        exact, width = block.double(), block.shape[1]
+        elements, total = elements + block.numel(), total + exact.sum().item()
+        squares += exact.square().sum().item()
+    mean = total / elements
+    std = math.sqrt(max(0.0, squares - elements * mean**2) / (elements - 1))
+    return torch.randn((count, width), generator=generator) * std + mean
 
 
 def row_scale(frequency: NDArray[np.int64]) -> Tensor:
@@ -26,7 +37,7 @@ class ScaledAdamW:
     """
 
     def __init__(
-        self, table: nn.Parameter, scale: Tensor, others: list[nn.Parameter], *, decay: float, on_step: bool = False
+        self, table: nn.Parameter, scale: Tensor, others: list[nn.Parameter], decay: float, *, on_step: bool = False
     ) -> None:
         self.table, self.scale, self.decay, self.on_step = table, scale, decay, on_step
         self.adam = torch.optim.Adam([table, *others], lr=0.0, betas=(0.9, 0.999), eps=1e-6, foreach=False)

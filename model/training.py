@@ -4,11 +4,10 @@ Only the gathered rows are in memory as parameters, so the cost does not grow wi
 TEIR that is exactly the step of the full table (rows outside the corpus have scale 0).
 """
 
-import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,17 +18,19 @@ from torch import Tensor, nn
 
 from model import checkpoint, detection, teir
 from model.base import BOT, EOT
+from model.corpus import Corpus
 from model.encoder import Encoder
 from model.errors import TrainingDiverged
 from model.method import TEIR, Method
-from model.objectives import CrossLingual, CrossModal
+from model.objectives import Objective
 from model.table import NO_ROW, TokenRows, View, pad
 from model.tokenizer import Tokenizer
 from model.tokens import Tokens, tokens
 from model.version import Learned
 
+_BLOCK = 8_192  # rows of a large table that are looked at at a time
+_MOMENTS = "adam."  # in a checkpoint, between a parameter's name and those of Adam's own tensors
 _SAVE_SECONDS = 60.0  # at most this much training is repeated after a kill; when it is saved changes no bit
-NONE = -1  # in `Corpus.owner`: this caption has no picture
 
 
 @dataclass(frozen=True)
@@ -50,28 +51,6 @@ class LearnSettings:
     def epochs_for(self, captions: int) -> int:
         """Small datasets are seen more often: about 70,000 captions in all, 3 to 40 times each."""
         return self.epochs or min(40, max(3, math.ceil(70_000 / captions)))
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """What a language is learned from: cleaned captions, features of their English texts and of their pictures.
-
-    `english` (n, dimension), a row of NaN where a caption has none; `pictures` (m, dimension); `owner` (n,) the row in
-    `pictures` of each caption, `NONE` where it has none. All float32, not normalised or normalised alike.
-    """
-
-    language: str
-    captions: Sequence[str]
-    english: Tensor
-    pictures: Tensor
-    owner: Tensor
-
-    def sha256(self) -> str:
-        """Names captions and features; part of what a checkpoint belongs to."""
-        digest = hashlib.sha256(json.dumps(list(self.captions), ensure_ascii=False).encode())
-        for tensor in (self.english, self.pictures, self.owner):
-            digest.update(tensor.contiguous().numpy().tobytes())
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -101,38 +80,38 @@ def learn(
     `on_step` is called after each step; when it returns True a checkpoint is written and `Interrupted` raised. Raises
     `TrainingDiverged` when the loss is not finite, `CheckpointMismatch` when the inputs changed since the last attempt.
     """
-    read = tokens(parent.tokenizer, corpus.captions, settings.vocabulary, folder / "tokens")
+    lesson = method.lesson(corpus)
+    read = tokens(parent.tokenizer, lesson.captions, settings.vocabulary, folder / "tokens")
     grown = read.tokenizer
     used, sequences = _sequences(read, parent.context_length)
 
     device = encoder.base.device
     rows = nn.Parameter(_start_rows(encoder, parent, used, settings.seed, method).to(device))  # (used + 2, width)
     scale = method.row_scale(parent.frequency(used, corpus.language)).to(device)
-    lingual, modal = CrossLingual(), CrossModal()
-    if corpus.english.isnan().all():
-        modal.weight = 1.0
-    others = list(modal.to(device).parameters())
-    optimizer = teir.ScaledAdamW(rows, scale, others, decay=settings.weight_decay, on_step=method.scale == "step")
+    student, objectives = method.student(encoder.base), method.objectives(lesson)
+    beside = _trainable("student", student) | _trainable("loss", nn.ModuleList(objectives).to(device))
+    trained = {"rows": rows, **beside}
+    adamw = teir.ScaledAdamW(rows, scale, [*beside.values()], settings.weight_decay, on_step=method.scale == "step")
 
     steps = math.ceil(len(sequences) / settings.batch_size) * settings.epochs_for(len(sequences))
     every = settings.checkpoint_every or max(20, steps // 10)
-    belongs = _belongs(encoder, corpus, settings, grown, method)
-    first = _restore(folder, belongs, rows, modal, optimizer.adam)
+    belongs = _belongs(encoder, lesson, settings, grown, method)
+    first = _restore(folder, belongs, trained, adamw.adam)
 
     saved = time.monotonic()
     for step, batch in _batches(sequences, settings, first, steps):
         numbers, last = pad([sequences[index] for index in batch])
-        features = encoder.base.text_features(rows[numbers.to(device)], last.to(device))  # (batch, dimension)
-        loss = _loss(features, corpus, torch.from_numpy(batch), lingual, modal)
+        features = student(rows[numbers.to(device)], last.to(device))  # (batch, dimension)
+        loss = _loss(features, lesson, torch.from_numpy(batch), objectives)
         if not bool(torch.isfinite(loss)):
             raise TrainingDiverged(f"the loss is no longer finite at step {step} of {steps}")
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step(settings.learning_rate * _rate(step, steps, settings), settings.clip)
+        adamw.step(settings.learning_rate * _rate(step, steps, settings), settings.clip)
         if step == steps and not bool(torch.isfinite(rows).all()):
             raise TrainingDiverged("the learned rows are not finite")
         stop = on_step(Progress(step, steps, loss.item()))
         if stop or step % every == 0 or step == steps or time.monotonic() - saved > _SAVE_SECONDS:
-            checkpoint.save_step(folder, step, _state(rows, modal, optimizer.adam), belongs)
+            checkpoint.save_step(folder, step, _state(trained, adamw.adam), belongs)
             saved = time.monotonic()
         if stop and step < steps:
             raise Interrupted
@@ -192,8 +171,9 @@ def _belongs(
 def _start_rows(encoder: Encoder, parent: View, used: NDArray[np.int64], seed: int, method: Method) -> Tensor:
     """The parent's rows where it has them, the method's new ones elsewhere, and the two specials; (used + 2, width)."""
     table = encoder.table.rows
-    existing = table[torch.from_numpy(parent.physical[parent.physical != NO_ROW]).long()]
-    start = method.new_rows(len(used) + 2, existing, torch.Generator().manual_seed(seed))
+    existing = torch.split(torch.from_numpy(parent.physical[parent.physical != NO_ROW]).long(), _BLOCK)
+    random = torch.Generator().manual_seed(seed)
+    start = method.new_rows(len(used) + 2, (table[some] for some in existing), random)
     known = np.append(used, [BOT, EOT])
     old = np.flatnonzero(known < len(parent.physical))
     old = old[parent.physical[known[old]] != NO_ROW]
@@ -224,20 +204,10 @@ def _batches(
         yield step + 1, order[position]
 
 
-def _loss(features: Tensor, corpus: Corpus, batch: Tensor, lingual: CrossLingual, modal: CrossModal) -> Tensor:
-    """Both losses over the captions of the batch that have what each needs."""
-    loss = features.new_zeros(())
-    english = corpus.english[batch].to(features.device)
-    translated = ~english.isnan().any(dim=1)
-    if bool(translated.any()):
-        loss = loss + lingual.weight * lingual(features[translated], english[translated])
-    owner = corpus.owner[batch].to(features.device)
-    pictured = owner != NONE
-    if int(pictured.sum()) > 1:
-        pictures = corpus.pictures[owner[pictured].cpu()].to(features.device)
-        loss = loss + modal.weight * modal(features[pictured], pictures, owner[pictured])
-    # a last caption alone, without English, has nothing to be told from: its step changes nothing
-    return loss if loss.requires_grad else 0.0 * features.sum()
+def _loss(features: Tensor, corpus: Corpus, batch: Tensor, objectives: Iterable[Objective]) -> Tensor:
+    """All that is asked of the batch; a last caption alone, without English, is asked nothing and changes nothing."""
+    terms = [term for objective in objectives if (term := objective.of(features, corpus, batch)) is not None]
+    return sum(terms[1:], terms[0]) if terms else 0.0 * features.sum()
 
 
 def _rate(step: int, steps: int, settings: LearnSettings) -> float:
@@ -247,28 +217,31 @@ def _rate(step: int, steps: int, settings: LearnSettings) -> float:
     return min(1.0, risen, left)
 
 
-def _state(rows: nn.Parameter, modal: CrossModal, adam: torch.optim.Adam) -> dict[str, Tensor]:
-    state = {"rows": rows.detach(), "temperature": modal.temperature.detach()}
-    for name, parameter in (("rows", rows), ("temperature", modal.temperature)):
-        for key, value in adam.state.get(parameter, {}).items():
-            state[f"{name}.{key}"] = value
+def _trainable(name: str, part: object) -> dict[str, nn.Parameter]:
+    """Parameters by name, behind that of the part; of a plain function, such as the frozen tower, none."""
+    found = part.named_parameters(name) if isinstance(part, nn.Module) else ()
+    return {name: parameter for name, parameter in found if parameter.requires_grad}
+
+
+def _state(trained: Mapping[str, nn.Parameter], adam: torch.optim.Adam) -> dict[str, Tensor]:
+    state = {name: parameter.detach() for name, parameter in trained.items()}
+    for name, parameter in trained.items():
+        state |= {f"{name}.{_MOMENTS}{key}": value for key, value in adam.state.get(parameter, {}).items()}
     return state
 
 
-def _restore(
-    folder: Path, belongs: dict[str, str], rows: nn.Parameter, modal: CrossModal, adam: torch.optim.Adam
-) -> int:
+def _restore(folder: Path, belongs: dict[str, str], trained: Mapping[str, nn.Parameter], adam: torch.optim.Adam) -> int:
     """Put the newest checkpoint back; returns its step, 0 when there is none."""
     found = checkpoint.load_newest(folder, belongs)
     if found is None:
         return 0
     step, tensors = found
-    with torch.no_grad():
-        rows.copy_(tensors["rows"])
-        modal.temperature.copy_(tensors["temperature"])
-    for name, parameter in (("rows", rows), ("temperature", modal.temperature)):
-        keys = [key for key in tensors if key.startswith(f"{name}.")]
-        if keys:
-            adam.state[parameter] = {key.partition(".")[2]: tensors[key].to(parameter.device) for key in keys}
+    for name, parameter in trained.items():
+        with torch.no_grad():
+            parameter.copy_(tensors[name])
+        start = f"{name}.{_MOMENTS}"
+        moments = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
+        if moments:
+            adam.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
             adam.state[parameter]["step"] = adam.state[parameter]["step"].cpu()
     return step

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from model import remote, version
+from model.corpus import NONE, Corpus
 from model.registry import Version
-from model.training import NONE, Corpus, Interrupted, LearnSettings, Progress, learn
+from model.training import Interrupted, LearnSettings, Progress, learn
 from model.version import Learned
 from worker.prepare import Classroom, Lesson
 from worker.work import Stopped, Work

@@ -22,9 +22,9 @@ from demo.drawings import drawing
 from demo.evaluate_base import noto_drawing
 from demo.gallery import Cut, Outline, draw
 from model import storage
+from model.corpus import Corpus
 from model.encoder import Encoder
 from model.text import clean
-from model.training import Corpus
 from worker.prepare import teacher_features
 
 Vectors = NDArray[np.float32]

@@ -12,9 +12,9 @@ from PIL import Image
 
 from benchmarks.emoji36.data import Test, Vectors, encoded
 from index.pictures import read_rgb
+from model.corpus import NONE, Corpus
 from model.encoder import Encoder
 from model.errors import PictoglotError
-from model.training import NONE, Corpus
 from worker.prepare import teacher_features
 
 GALLERY = "seen"  # under this name the report looks for the test that counts

@@ -17,10 +17,11 @@ import torch
 from benchmarks.emoji36.data import Data, Vectors
 from benchmarks.emoji36.methods import TRAININGS, Training
 from model import storage, version
+from model.corpus import Corpus
 from model.encoder import Encoder
 from model.evaluation import recalls
 from model.table import NO_ROW, View
-from model.training import Corpus, LearnSettings, Progress, learn
+from model.training import LearnSettings, Progress, learn
 from model.version import Learned
 
 JOINT = "joint"

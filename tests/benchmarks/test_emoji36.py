@@ -23,6 +23,7 @@ from model.base import BOT, EOT, VOCABULARY, Base, open_base
 from model.encoder import Encoder
 from model.errors import VersionCorrupt
 from model.evaluation import average_accuracy, forgetting
+from model.merges import BytePairs
 from model.method import CLL_CLIP
 from model.table import Table
 from model.tokenizer import Tokenizer
@@ -102,11 +103,17 @@ def assert_nothing_addressed_is_forgotten(bench: Bench, name: str) -> None:
 
 
 def assert_old_corpora_read_alike(bench: Bench, data: EmojiData) -> None:
-    """Each language's captions give, through its version read back from disk, the ids that they were learned with."""
-    for each in bench.teach(Encoder(bench.base), "free-base"):
+    """Each language's captions give, through its version of a chain, the ids that they were learned with.
+
+    Its version is read back from disk; its tokenizer then reads through the longer one of those that came after.
+    """
+    taught, read = [], []
+    for each in bench.teach(Encoder(bench.base), "shared"):
         captions = data.corpus(each.language).captions
-        ids = {number for line in each.view.tokenizer.encode(captions) for number in line}
-        assert ids == set(each.learned.rows.ids.tolist())
+        taught.append((each, captions))
+        read.append(each.view.tokenizer.encode(captions))
+        assert {number for line in read[-1] for number in line} == set(each.learned.rows.ids.tolist())
+    assert [each.view.tokenizer.encode(captions) for each, captions in taught] == read
 
 
 def test_every_language_is_learned(bench: Bench) -> None:
@@ -154,7 +161,7 @@ def test_a_dense_teir_is_caught(bench: Bench, tmp_path: Path, monkeypatch: pytes
 def test_a_teir_that_ignores_frequencies_is_caught(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.table.View.frequency", lambda self, ids, language: np.full(len(ids), 2))
+    monkeypatch.setattr("model.teir.row_scale", lambda frequency: torch.ones(len(frequency), 1))
     with pytest.raises(AssertionError):
         assert_rows_move_less_the_more_languages_share_them(broken(bench, tmp_path))
 
@@ -195,9 +202,18 @@ def test_a_tokenizer_that_loses_merges_when_read_back_is_caught(
     def forgetful(self: Tokenizer, merges: list[tuple[str, str]], words: tuple[str, ...] = ()) -> Tokenizer:
         return honest(self, list(merges)[:-5], words)
 
-    assert [*bench.teach(Encoder(bench.base), "free-base")]
+    assert [*bench.teach(Encoder(bench.base), "shared")]
     monkeypatch.setattr(Tokenizer, "extend", forgetful)
     with pytest.raises((AssertionError, VersionCorrupt)):
+        assert_old_corpora_read_alike(bench, data)
+
+
+def test_old_text_read_with_younger_merges_is_caught(
+    bench: Bench, data: EmojiData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published merge's own drift: a younger language's merges join what an older one left apart."""
+    monkeypatch.setattr(BytePairs, "cut", lambda self, number, count: (number,))
+    with pytest.raises(AssertionError):
         assert_old_corpora_read_alike(bench, data)
 
 

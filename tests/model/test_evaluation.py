@@ -81,3 +81,17 @@ def test_chain_metrics_on_a_hand_made_triangle() -> None:
     assert english_forgetting(a) == pytest.approx(5.0)
     assert backward_transfer(a) == pytest.approx(((75 - 80) + (40 - 60)) / 2)
     assert forgetting([[80.0]]) == english_forgetting([[80.0]]) == backward_transfer([[80.0]]) == 0.0
+
+
+def test_forgetting_is_from_the_best_past_score_and_transfer_from_the_languages_own() -> None:
+    """A language that a later one helped: its best is not its own turn's; nothing is clamped at zero."""
+    a = [[50.0], [70.0, 60.0], [60.0, 65.0, 50.0]]
+    assert forgetting(a) == pytest.approx(((70 - 60) + (60 - 65)) / 2)
+    assert english_forgetting(a) == pytest.approx(70 - 60)
+    assert backward_transfer(a) == pytest.approx(((60 - 50) + (65 - 60)) / 2)
+
+
+def test_a_picture_whose_best_text_ties_with_a_later_ones_is_found_first() -> None:
+    """Picture to text, ties by index too: both texts are equally near to both pictures."""
+    same = np.array([[1.0, 0.0], [1.0, 0.0]], dtype=np.float32)
+    assert recalls(same, same, np.array([0, 1]))["i2t"]["R@1"] == 0.5

@@ -1,20 +1,23 @@
 """Methods as data, each against a slow and obvious computation of what it stands for."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model import teir, training
-from model.base import BOT, EOT
+from model.base import BOT, EOT, Base
+from model.corpus import NONE, Corpus
 from model.encoder import Encoder
 from model.method import CLL_CLIP, TEIR, TEIR_INIT, TEIR_REG, Method
-from model.objectives import CrossLingual, CrossModal
+from model.objectives import CrossLingual, CrossModal, Objective, published
 from model.table import pad
-from model.training import learn
+from model.training import Interrupted, Progress, learn
 from tests.model.test_training import CAPTIONS, SETTINGS, WORDS, corpus_for, go_on
 
 
@@ -29,7 +32,7 @@ def test_the_published_methods_are_four_corners() -> None:
 def test_new_rows_are_drawn_as_named(method: Method, mean: float, std: float) -> None:
     random = torch.Generator().manual_seed(1)
     table = 0.3 + 0.05 * torch.randn(2_000, 64, generator=random)
-    drawn = method.new_rows(5_000, table, torch.Generator().manual_seed(2))
+    drawn = method.new_rows(5_000, torch.split(table, 300), torch.Generator().manual_seed(2))
     assert drawn.mean().item() == pytest.approx(mean, abs=1e-3)
     assert drawn.std().item() == pytest.approx(std, rel=0.01)
     assert drawn.std(dim=0).max().item() < 1.1 * std  # scalars, not one pair a dimension
@@ -54,8 +57,8 @@ def test_frequency_counts_over_a_chain_of_four_languages(encoder: Encoder, tmp_p
         expected = [counted.get(i, 0) + (2 if i < 49_408 else 1) for i in ids]
         assert view.frequency(ids, f"l{number}").tolist() == expected
         features = torch.randn(len(captions), encoder.dimension, generator=torch.Generator().manual_seed(number))
-        owner = torch.full((len(captions),), training.NONE)
-        corpus = training.Corpus(f"l{number}", captions, features, torch.empty(0, encoder.dimension), owner)
+        owner = torch.full((len(captions),), NONE)
+        corpus = Corpus(f"l{number}", captions, features, torch.empty(0, encoder.dimension), owner)
         learned = learn(encoder, view, corpus, tmp_path / str(number), SETTINGS, go_on)
         assert set(learned.rows.ids.tolist()) == tokens
         view = encoder.extend(view, number + 1, f"l{number}", learned)
@@ -74,7 +77,7 @@ def test_a_dense_method_is_adamw_over_the_whole_table(encoder: Encoder, tmp_path
     used = np.unique(np.concatenate([np.array(ids) for ids in tokens]))
     table = torch.zeros(grown.size, encoder.base.table.shape[1])
     table[: len(encoder.base.table)] = encoder.base.table
-    drawn = method.new_rows(len(used) + 2, encoder.base.table, torch.Generator().manual_seed(SETTINGS.seed))
+    drawn = method.new_rows(len(used) + 2, [encoder.base.table], torch.Generator().manual_seed(SETTINGS.seed))
     new = used >= len(encoder.base.table)
     table[torch.from_numpy(used[new])] = drawn[: len(used)][torch.from_numpy(new)]
     full = _adamw(encoder, nn.Parameter(table), [np.array([BOT, *ids, EOT], dtype=np.int32) for ids in tokens], corpus)
@@ -86,7 +89,7 @@ def test_a_dense_method_is_adamw_over_the_whole_table(encoder: Encoder, tmp_path
     assert not torch.allclose(learned.rows.rows[[BOT, EOT]], encoder.base.table[[BOT, EOT]], atol=1e-4)
 
 
-def _adamw(encoder: Encoder, table: nn.Parameter, sequences: list[np.ndarray], corpus: training.Corpus) -> Tensor:
+def _adamw(encoder: Encoder, table: nn.Parameter, sequences: list[np.ndarray], corpus: Corpus) -> Tensor:
     lingual, modal = CrossLingual(), CrossModal()
     groups = [{"params": [table], "weight_decay": 0.05}, {"params": [modal.temperature], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-6)
@@ -119,3 +122,91 @@ def test_a_scaled_step_is_that_share_of_adams_step_and_a_scaled_gradient_is_not(
         moved[on_step] = table.detach().norm(dim=1)
     assert (moved[True] / moved[True][0]).tolist() == [1.0, pytest.approx(1 / 3), 0.0]
     assert (moved[False] / moved[False][0]).tolist() == [1.0, pytest.approx(1.0, abs=0.01), 0.0]
+
+
+# Methods that are not built in: each is data for `learn`, whose loop knows nothing of them.
+
+
+def test_replay_is_a_lesson_that_holds_captions_of_older_languages(encoder: Encoder, tmp_path: Path) -> None:
+    corpus = corpus_for(encoder)
+    old = Corpus("br", ["kazh du", "ki bras"] * 8, corpus.english[:16], corpus.pictures, torch.arange(16))
+
+    def with_old(new: Corpus) -> Corpus:
+        return Corpus(
+            new.language,
+            [*new.captions, *old.captions],
+            torch.cat([new.english, old.english]),
+            new.pictures,
+            torch.cat([new.owner, old.owner]),
+        )
+
+    plain = learn(encoder, encoder.base_view, corpus, tmp_path / "plain", SETTINGS, go_on)
+    replaying = learn(encoder, encoder.base_view, corpus, tmp_path / "er", SETTINGS, go_on, Method(lesson=with_old))
+    remembered = {n for ids in replaying.tokenizer(encoder.base_view.tokenizer).encode(old.captions) for n in ids}
+    assert remembered <= set(replaying.rows.ids.tolist())
+    assert not remembered <= set(plain.rows.ids.tolist())
+    assert replaying.ngrams == plain.ngrams  # what the language is known by is its own captions alone
+
+
+class Bottleneck(nn.Module):
+    """An adapter behind the frozen tower."""
+
+    def __init__(self, base: Base) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.down, self.up = nn.Linear(base.dimension, 4), nn.Linear(4, base.dimension)
+        nn.init.zeros_(self.up.weight)
+        self.tower = base.text_features
+
+    def forward(self, rows: Tensor, last: Tensor) -> Tensor:
+        features = self.tower(rows, last)
+        return features + self.up(torch.relu(self.down(features)))  # type: ignore[no-any-return]
+
+
+def test_an_adapter_is_a_student_that_is_trained_beside_the_rows_and_resumes(encoder: Encoder, tmp_path: Path) -> None:
+    made: list[Bottleneck] = []
+
+    def adapter(base: Base) -> Bottleneck:
+        made.append(Bottleneck(base))
+        return made[-1]
+
+    def end(folder: str, on_step: Callable[[Progress], bool]) -> Bottleneck:
+        method = Method(student=adapter)
+        learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path / folder, SETTINGS, on_step, method)
+        return made[-1]
+
+    whole = end("whole", go_on)
+    with pytest.raises(Interrupted):
+        end("cut", lambda progress: progress.step == 3)
+    resumed = end("cut", go_on)
+    assert not torch.equal(whole.up.weight, torch.zeros_like(whole.up.weight))
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+class Small(Objective):
+    """Asks for small features."""
+
+    def of(self, features: Tensor, corpus: Corpus, batch: Tensor) -> Tensor:
+        return features.square().mean()
+
+
+def test_a_further_objective_is_one_more_term(encoder: Encoder, tmp_path: Path) -> None:
+    corpus, losses = corpus_for(encoder), dict[str, list[float]]()
+    for name, method in {"both": TEIR, "more": Method(objectives=lambda c: [*published(c), Small()])}.items():
+        noted = losses.setdefault(name, [])
+
+        def note(progress: Progress, noted: list[float] = noted) -> bool:
+            noted.append(progress.loss)
+            return False
+
+        learn(encoder, encoder.base_view, corpus, tmp_path / name, SETTINGS, note, method)
+    assert losses["more"][0] > losses["both"][0]
+
+
+def test_begin_and_end_of_text_keep_their_bits_under_teir(encoder: Encoder, tmp_path: Path) -> None:
+    """They are not stored with a language, so a training that moved them would learn for a table that nobody has."""
+    learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS, go_on)
+    newest = max(tmp_path.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+    rows = load_file(newest / "state.safetensors")["rows"]
+    assert torch.equal(rows[-2:], encoder.base.table[[BOT, EOT]])
+    assert not torch.equal(rows[0], encoder.base.table[BOT])

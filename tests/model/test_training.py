@@ -13,11 +13,12 @@ from torch import nn
 
 from model import checkpoint, storage, teir, training
 from model.base import BOT, EOT
+from model.corpus import NONE, Corpus
 from model.encoder import Encoder
 from model.errors import CheckpointMismatch, TrainingDiverged
 from model.method import CLL_CLIP, TEIR, Method
 from model.table import TokenRows, View, pad
-from model.training import Corpus, Interrupted, LearnSettings, Progress, learn
+from model.training import Interrupted, LearnSettings, Progress, learn
 from model.version import Learned
 
 WORDS = ("afal", "coch", "ci", "tŷ", "môr", "haul", "cath", "llong", "blodyn", "seren")
@@ -47,7 +48,7 @@ def corpus_for(encoder: Encoder, *, english: bool = True, pictures: bool = True,
         CAPTIONS,
         features if english else torch.full_like(features, math.nan),
         torch.randn((30, encoder.dimension), generator=random),
-        torch.arange(count) % 30 if pictures else torch.full((count,), training.NONE),
+        torch.arange(count) % 30 if pictures else torch.full((count,), NONE),
     )
 
 
@@ -265,7 +266,7 @@ def test_rows_that_overflow_in_the_last_step_are_no_version(encoder: Encoder, tm
     newest = tmp_path / f"step-{last - 1}"
     manifest = storage.verify(newest)
     state = load_file(newest / "state.safetensors")
-    state["rows.exp_avg"][:, 0] = math.inf
+    state["rows.adam.exp_avg"][:, 0] = math.inf
     storage.remove(newest)
     checkpoint.save_step(tmp_path, last - 1, state, manifest["belongs"])
     with pytest.raises(TrainingDiverged):
