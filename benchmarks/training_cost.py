@@ -19,6 +19,7 @@ from rich.table import Table
 
 from benchmarks.cost_parts import Plan, Result, packed
 from benchmarks.made_up import Sizes
+from model.training import LearnSettings
 
 _MB = 1e6
 _VIEW_MB = 15  # a further open view may take this much beside its rows
@@ -29,13 +30,14 @@ Line = tuple[str, str, str]  # what, measured, aim
 def main(
     languages: Annotated[int, typer.Option(min=2, help="Languages of the large table")] = 36,
     rows: Annotated[int, typer.Option(help="Rows of the large table")] = 250_000,
+    batch: Annotated[int, typer.Option(min=2, help="Captions a step")] = LearnSettings.batch_size,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each part that is compared with another")] = 2,
     out: Annotated[Path, typer.Option(help="Where the JSON goes")] = Path("runs/training_cost.json"),
 ) -> None:
     """Measure, print, write."""
-    plan = Plan(Sizes(languages=languages, rows=rows))
+    plan = Plan(Sizes(languages=languages, rows=rows), batch=batch)
     found = {name: [_measure(name, plan)] for name in ("steps", "encoding")}
-    found |= _in_turn(("gathered", "dense"), plan, repeats)
+    found |= _in_turn(("gathered", "dense", "dense_fused"), plan, repeats)
     found |= _in_turn(("gathered_first", "one_view", "views"), plan, 1)
     lines = summary(found, plan)
     machine = {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads()}
@@ -47,7 +49,7 @@ def main(
 def summary(found: dict[str, list[Result]], plan: Plan) -> list[Line]:
     """Each figure beside its aim."""
     steps, encoding = found["steps"][0], found["encoding"][0]
-    own, dense = (_medians(found[name]) for name in ("gathered", "dense"))
+    own, dense, fused = (_medians(found[name]) for name in ("gathered", "dense", "dense_fused"))
     first = found["gathered_first"][0]
     one, many = found["one_view"][0], found["views"][0]
     beyond = own["peak"] - first["peak"] - (own["table"] - first["table"])
@@ -56,6 +58,7 @@ def summary(found: dict[str, list[Result]], plan: Plan) -> list[Line]:
         ("a step at the last language / at the first", f"{steps['ratio']:.2f}", "≤ 1.1"),
         ("bytes stored / bytes of the rows touched", f"{steps['bytes'] / steps['row_bytes']:.2f}", "≤ 1.2"),
         ("a step of plain AdamW / of ours", f"{dense['seconds'] / own['seconds']:.2f}", "≥ 2"),
+        ("a step of fused AdamW / of ours", f"{fused['seconds'] / own['seconds']:.2f}", "–"),
         ("peak memory of ours / of plain AdamW", f"{own['peak'] / dense['peak']:.2f}", "< 0.5"),
         ("memory beside a large table, beyond the table", f"{beyond / _MB:.0f} MB", "about 0"),
         ("texts a second through all views / through one", f"{encoding['ratio']:.2f}", "≥ 0.9"),
@@ -83,8 +86,12 @@ def _medians(results: list[Result]) -> Result:
     return {key: statistics.median(result[key] for result in results) for key in results[0]}
 
 
+def _title(plan: Plan) -> str:
+    return f"{plan.sizes.languages} languages, {plan.sizes.rows:,} rows, {plan.batch} captions a step"
+
+
 def _show(lines: list[Line], plan: Plan) -> None:
-    table = Table("figure", "measured", "aim", title=f"{plan.sizes.languages} languages, {plan.sizes.rows:,} rows")
+    table = Table("figure", "measured", "aim", title=_title(plan))
     for line in lines:
         table.add_row(*line)
     _console.print(table)

@@ -1,7 +1,6 @@
 """`python -m benchmarks.emoji36 data | run | report`: the data, the runs, the table with its plots."""
 
 import json
-import subprocess
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +14,7 @@ from benchmarks.emoji36 import lexicon, papers, report
 from benchmarks.emoji36.data import Data, emoji36
 from benchmarks.emoji36.files import Refused, chosen
 from benchmarks.emoji36.methods import MAIN, ROWS
+from benchmarks.emoji36.run import commit
 from benchmarks.emoji36.scenes import Sizes
 from benchmarks.emoji36.table import Bench, fill
 from model import storage
@@ -55,13 +55,13 @@ def run(
     opened = open_base(base)
     settings = LearnSettings(epochs=epochs, seed=seed)
     try:
-        bench_data, identity = _open(data, Encoder(opened), root, train_root, work, languages)
-        belongs = [opened.text_fingerprint, identity, list(bench_data.languages), asdict(settings)]
+        bench_data = _open(data, Encoder(opened), root, train_root, work, languages)
+        belongs = [opened.text_fingerprint, bench_data.fingerprint, list(bench_data.languages), asdict(settings)]
         key = sha256(json.dumps(belongs).encode()).hexdigest()
         bench = Bench(opened, bench_data, settings, work / "runs" / key[:12], _CONSOLE.print)
         for method in methods.split(","):
             ledger = fill(bench, method)
-            head = {"languages": bench_data.languages, "sizes": bench_data.sizes, "settings": asdict(settings)}
+            head = {"languages": list(bench_data.languages), "sizes": bench_data.sizes, "epochs": epochs}
             _merge(out or (OUT if data == "emoji" else work / f"{data}.json"), head, method, seed, ledger.content)
     except Refused as refusal:
         raise SystemExit(str(refusal)) from refusal
@@ -73,19 +73,14 @@ def report_(out: Annotated[Path, typer.Option(help="The results; text and plots 
     _CONSOLE.print(report.write(out))
 
 
-def _open(
-    data: Kind, encoder: Encoder, root: Path | None, train_root: Path | None, work: Path, languages: str
-) -> tuple[Data, object]:
-    """The data, and what names it: a run goes on with what was taught from the same."""
+def _open(data: Kind, encoder: Encoder, root: Path | None, train_root: Path | None, work: Path, languages: str) -> Data:
     if data == "emoji":
-        sizes = Sizes()
-        return emoji36(encoder, sizes, work, chosen(languages, lexicon.LANGUAGES)), asdict(sizes)
+        return emoji36(encoder, Sizes(), work, chosen(languages, lexicon.LANGUAGES))
     if root is None:
         raise Refused(f"--root: say where the data of --data {data} lies")
-    found = papers.open_data(
+    return papers.open_data(
         data, encoder, root, work / "pictures", _CONSOLE.print, train_root=train_root, languages=languages
     )
-    return found, found.fingerprint
 
 
 def _merge(out: Path, head: dict[str, Any], method: str, seed: int, ledger: dict[str, Any]) -> None:
@@ -93,9 +88,12 @@ def _merge(out: Path, head: dict[str, Any], method: str, seed: int, ledger: dict
     results: dict[str, Any] = {"methods": {}}
     if out.is_file():
         results = json.loads(out.read_text(encoding="utf-8"))
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    results |= {**head, "commit": commit}
+        unlike = [name for name in head if results.get(name) != head[name]]
+        if unlike:
+            raise Refused(f"--out: {out} holds results of other {', '.join(unlike)}; name another file")
+    results |= {**head, "commit": commit()}
     results["methods"].setdefault(method, {"seeds": {}})["seeds"][str(seed)] = report.seed_results(ledger)
+    results["seeds"] = sorted({int(key) for found in results["methods"].values() for key in found["seeds"]})
     report.conclude(results)
     out.parent.mkdir(parents=True, exist_ok=True)
     storage.write_json(out, results)

@@ -1,5 +1,6 @@
 """The benchmark's data as tensors: a corpus and a test of each language over the same pictures, encoded once."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -47,6 +48,7 @@ class Data(Protocol):
     languages: Sequence[str]
     galleries: dict[str, Vectors]
     sizes: dict[str, int]
+    fingerprint: str  # names all that is taught and asked
 
     def corpus(self, language: str) -> Corpus:
         """What the language is taught from."""
@@ -85,6 +87,12 @@ class EmojiData:
         if unseen is not None:
             self.galleries["unseen"] = gallery(self._test, "unseen", noto_drawing(unseen))
         self._english = cache(self._english_features)
+        shown = [_described(scene) for scene in (*self._train, *self._test, *self._singles)]
+        known = {
+            language: {key: [word.name, *word.keywords] for key, word in lexicon[language].items()}
+            for language in lexicon
+        }
+        self.fingerprint = sha256(json.dumps([encoder.image_fingerprint, shown, known]).encode()).hexdigest()
 
     def corpus(self, language: str) -> Corpus:
         said = [clean(caption) for caption in scenes.captions(self._train, self._lexicon, language)]

@@ -22,7 +22,11 @@ _PACKAGES = {
     "cldr-annotations-derived-full": "annotationsDerived",
     "emoji-datasource-google": "",
 }
-_VERSIONS = {"cldr-annotations-full": "48", "cldr-annotations-derived-full": "48", "emoji-datasource-google": "16"}
+_VERSIONS = {
+    "cldr-annotations-full": "48.2.0",
+    "cldr-annotations-derived-full": "48.2.0",
+    "emoji-datasource-google": "16.0.0",
+}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The table's rows, as data: how a language is taught, on top of what, and through which version it is read."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,8 +20,13 @@ class Training:
 
     method: Method
     onto: Literal["chain", "base", "tokens", "joint"]
-    tokenizer: Callable[[], Tokenizer] = Tokenizer
+    tokenizer: type[Tokenizer] = Tokenizer
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def described(self) -> dict[str, Any]:
+        """What tells it from other trainings, for a file beside what it taught."""
+        made = {"onto": self.onto, "tokenizer": self.tokenizer.__name__, "settings": dict(self.settings)}
+        return {**made, "method": self.method.key()}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,16 @@ from benchmarks.emoji36 import plots, tables
 from model.evaluation import Triangle, average_accuracy, backward_transfer, english_forgetting, forgetting
 
 GALLERIES, DIRECTIONS, KS = ("seen", "unseen", "singles"), ("t2i", "i2t"), ("R@1", "R@5", "R@10")
-_COSTS = ("train_seconds", "rows_trained", "rows_total", "bytes_stored", "bytes_of_rows", "bitwise_equal", "confusion")
+_COSTS = (
+    "commits",
+    "train_seconds",
+    "rows_trained",
+    "rows_total",
+    "bytes_stored",
+    "bytes_of_rows",
+    "bitwise_equal",
+    "confusion",
+)
 _METRICS: dict[str, Callable[[Triangle], float]] = {
     "AA": average_accuracy,
     "F": forgetting,

@@ -4,6 +4,7 @@ Each language's version is written as the product writes it, so a run that is st
 """
 
 import json
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.emoji36.data import Data, Vectors
+from benchmarks.emoji36.files import Refused
 from benchmarks.emoji36.methods import TRAININGS, Training
 from model import storage, version
 from model.corpus import Corpus
@@ -44,6 +46,7 @@ def teach(encoder: Encoder, data: Data, name: str, settings: LearnSettings, fold
     training = TRAININGS[name]
     settings = replace(settings, **training.settings)
     view = base = replace(encoder.base_view, tokenizer=training.tokenizer())
+    claim(folder / "training.json", training.described())
     for number, language in enumerate((JOINT,) if training.onto == "joint" else data.languages, 1):
         parent = {"chain": view, "tokens": _rowless(view, base)}.get(training.onto, base)
         place = folder / f"{number:02d}-{language}"
@@ -52,6 +55,23 @@ def teach(encoder: Encoder, data: Data, name: str, settings: LearnSettings, fold
         learned, facts = version.read(place / "version")
         view = encoder.extend(parent, number, language, learned)
         yield Taught(language, learned, view, {**facts, "bytes": _size(place / "version")})
+
+
+def claim(path: Path, described: dict[str, Any]) -> None:
+    """Write down how what lies beside `path` is made; raises `Refused` where something else was made before."""
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found != described:
+            raise Refused(f"{path}: what lies here was made otherwise; move it away")
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        storage.write_json(path, described)
+
+
+def commit() -> str:
+    """What was checked out, as far as git tells."""
+    asked = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _rowless(view: View, base: View) -> View:
@@ -79,6 +99,7 @@ def _teach_one(
         "text_fingerprint": encoder.text_fingerprint,
         "seconds": round(before + time.monotonic() - started, 1),
         "settings": asdict(settings),
+        "commit": commit(),
     }
     version.write(place / "version", learned, facts)
     storage.remove(place / "checkpoints")

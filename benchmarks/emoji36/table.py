@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.emoji36.data import Data
 from benchmarks.emoji36.methods import FALLBACK, ROWS, TRAININGS, Row
-from benchmarks.emoji36.run import Scores, Taught, plainly, remembering, score, teach
+from benchmarks.emoji36.run import Scores, Taught, claim, plainly, remembering, score, teach
 from model import storage
 from model.base import Base
 from model.detection import Detector
@@ -67,6 +67,8 @@ class Ledger:
 def fill(bench: Bench, name: str) -> Ledger:
     """Teach what the row needs, score it, and return its ledger."""
     row = ROWS[name]
+    training = TRAININGS[row.training].described() if row.training else None
+    claim(bench.folder / "scores" / f"{name}.row.json", {"read": row.read, "training": training})
     ledger = Ledger(bench.folder / "scores" / f"{name}.json")
     if ledger.content.get("done"):
         return ledger
@@ -137,6 +139,7 @@ def _costs(encoder: Encoder, taught: list[Taught]) -> dict[str, Any]:
     total, width = len(encoder.base.table), encoder.base.table.shape[1]
     totals = [total + sum(len(each.learned.rows.ids) for each in taught[: n + 1]) for n in range(len(taught))]
     return {
+        "commits": sorted({each.facts.get("commit", "unknown") for each in taught}),
         "train_seconds": [each.facts["seconds"] for each in taught],
         "rows_trained": [len(each.learned.rows.ids) for each in taught],
         "rows_total": totals,

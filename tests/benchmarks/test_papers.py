@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from benchmarks.emoji36.__main__ import app
 from benchmarks.emoji36.files import FileData, Refused
-from benchmarks.emoji36.methods import ROWS
+from benchmarks.emoji36.methods import ROWS, TRAININGS
 from benchmarks.emoji36.papers import Layout, open_data
 from benchmarks.emoji36.table import Bench, fill
 from model.base import Base, open_base
@@ -277,8 +278,20 @@ def test_every_choice_of_addressed_runs_and_forgets_nothing(spec: str, roots: di
     for choice in choices:
         assert results["methods"][choice]["F"]["seen"]["t2i"]["mean"] == 0.0
         assert results["methods"][choice]["seeds"]["0"]["bitwise_equal"] is True
-    refused = command("--data", "folder", "--root", roots["folder"], *rest[:-1], "xx")
-    assert "--languages: 'xx'" in str(refused.exception)
+    assert results["seeds"] == [0] and results["methods"]["addressed"]["seeds"]["0"]["commits"] != []
+
+
+@pytest.mark.usefixtures("as_before")
+def test_a_run_refuses_what_does_not_go_together(
+    spec: str, roots: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest = ("--data", "folder", "--root", roots["folder"], "--base", spec, "--work", tmp_path)
+    assert "--languages: 'xx'" in str(command(*rest, "--languages", "xx").exception)
+    assert command(*rest, "--languages", "it", methods="shared").exit_code == 0
+    assert "other languages; name another file" in str(command(*rest, "--languages", "de").exception)
+    monkeypatch.setitem(TRAININGS, "shared", replace(TRAININGS["shared"], settings={"cooldown": 0.0}))
+    again = command(*rest, "--languages", "it", methods="shared")
+    assert "was made otherwise; move it away" in str(again.exception)
 
 
 @pytest.mark.usefixtures("as_before")
