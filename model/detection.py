@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 
 _LONGEST = 4  # characters an n-gram; words count too, as the best evidence in short texts
-_OVERLAP = 3.0  # an n-gram shares its characters with this many others: evidence is divided by it
+_OVERLAP = 8.0  # n-grams share characters: evidence is divided by it, so that a guess is as often right as it says
 _SMOOTHING = 0.05  # added to every count, of as many n-grams as a language has: a small corpus is no better a guess
 _NGRAMS = 50_000
 _TEXTS = 2_000  # captions a language that are counted: 0.15 s
