@@ -18,9 +18,6 @@ from model.base import Base
 from model.corpus import Corpus
 from model.objectives import Objective, published
 
-_PLAIN_STD = 0.02  # CLIP's own initialisation of token rows
-
-
 Student = Callable[[Tensor, Tensor], Tensor]  # token rows (n, length, width), ends (n,) -> features (n, dimension)
 
 
@@ -37,7 +34,7 @@ def _as_it_is(corpus: Corpus) -> Corpus:
 class Method:
     """How the table is taught.
 
-    `start`: new rows are drawn like the whole table's elements ("table": TEIR) or from N(0, 0.02²) ("normal").
+    `start`: new rows are drawn like the whole table's elements ("table": TEIR) or from N(0, `spread`²) ("normal").
     `scale`: a row's gradient, or its step, is multiplied by 1 / f, f the languages that trained it; or by 1 ("none").
     `dense`: plain AdamW over the whole table, which decays every row, idle ones too, and moves begin and end of text.
     `objectives`: what the features are asked, as terms of the loss. `student`: what makes features of rows; the
@@ -46,6 +43,7 @@ class Method:
     """
 
     start: Literal["table", "normal"] = "table"
+    spread: float = 0.02  # CLIP's own initialisation of token rows
     scale: Literal["gradient", "step", "none"] = "gradient"
     dense: bool = False
     objectives: Callable[[Corpus], Sequence[Objective]] = published
@@ -56,7 +54,7 @@ class Method:
         """Rows (count, width) for tokens that have none yet; `table`: all rows so far, in blocks (n, width)."""
         if self.start == "table":
             return teir.new_rows(count, table, generator)
-        return _PLAIN_STD * torch.randn((count, next(iter(table)).shape[1]), generator=generator)
+        return self.spread * torch.randn((count, next(iter(table)).shape[1]), generator=generator)
 
     def row_scale(self, frequency: NDArray[np.int64]) -> Tensor:
         """Factors (n + 2, 1) of the corpus's rows and of the two specials, which TEIR freezes."""

@@ -14,6 +14,7 @@ from model.evaluation import Triangle, average_accuracy, backward_transfer, engl
 GALLERIES, DIRECTIONS, KS = ("seen", "unseen", "singles"), ("t2i", "i2t"), ("R@1", "R@5", "R@10")
 _COSTS = (
     "commits",
+    "table_std",
     "train_seconds",
     "rows_trained",
     "rows_total",

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.emoji36.data import Data
 from benchmarks.emoji36.methods import FALLBACK, ROWS, TRAININGS, Row
 from benchmarks.emoji36.run import Scores, Taught, claim, plainly, remembering, score, teach
@@ -14,7 +16,7 @@ from model import storage
 from model.base import Base
 from model.detection import Detector
 from model.encoder import Encoder
-from model.table import View
+from model.table import NO_ROW, View
 from model.training import LearnSettings
 
 Tell = Callable[[str], None]
@@ -135,10 +137,17 @@ def _texts(data: Data, language: str) -> list[str]:
     return [caption for test in data.tests(language).values() for caption in test.captions]
 
 
+def _deviation(encoder: Encoder, view: View) -> float:
+    """Of all elements of the rows that the view reads: what TEIR's new rows are drawn with."""
+    rows = encoder.table.rows[torch.from_numpy(view.physical[view.physical != NO_ROW]).long()]
+    return round(float(rows.std()), 5)
+
+
 def _costs(encoder: Encoder, taught: list[Taught]) -> dict[str, Any]:
     total, width = len(encoder.base.table), encoder.base.table.shape[1]
     totals = [total + sum(len(each.learned.rows.ids) for each in taught[: n + 1]) for n in range(len(taught))]
     return {
+        "table_std": [_deviation(encoder, each.view) for each in taught],
         "commits": sorted({each.facts.get("commit", "unknown") for each in taught}),
         "train_seconds": [each.facts["seconds"] for each in taught],
         "rows_trained": [len(each.learned.rows.ids) for each in taught],
