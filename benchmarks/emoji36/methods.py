@@ -84,6 +84,7 @@ ROWS = {
     "joint": Row("joint"),
     "shared": Row("shared"),
     "shared-step": Row("shared-step"),
+    "shared-free": Row("free-chain"),
     "shared-plain": Row("shared-plain"),
     "addressed": Row("free-base", "own"),
     "auto": Row("free-base", "detected"),
