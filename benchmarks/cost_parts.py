@@ -52,7 +52,7 @@ class Plan:
 def steps(plan: Plan) -> Result:
     """The step of one and the same corpus as a first language and as the last of all, in turn; and the version."""
     alone, crowded = (Encoder(made_up.base(plan.small)) for _ in range(2))
-    last = made_up.opened(crowded, plan.small, plan.sizes.languages - 1)[-1]
+    last = made_up.newest(crowded, plan.small, plan.sizes.languages - 1)
     corpus = made_up.corpus(plan.sizes.languages, plan.small)
     _step_seconds(alone, alone.base_view, corpus, plan)  # warm
     pairs = [
@@ -76,13 +76,13 @@ def gathered(plan: Plan) -> Result:
 
 
 def gathered_first(plan: Plan) -> Result:
-    """The product's own `learn` beside the base's table alone."""
-    return _training(plan, 0)
+    """The product's own `learn` beside a table of one language."""
+    return _training(plan, 1)
 
 
 def _training(plan: Plan, languages: int) -> Result:
     encoder = Encoder(made_up.base(plan.sizes))
-    parent = made_up.opened(encoder, plan.sizes, languages)[-1]
+    parent = made_up.newest(encoder, plan.sizes, languages)
     seconds = _step_seconds(encoder, parent, made_up.corpus(plan.sizes.languages, plan.sizes), plan)
     return {"seconds": seconds, "peak": _peak(), "table": 4 * plan.sizes.width * len(parent.physical)}
 
@@ -99,7 +99,7 @@ def dense_fused(plan: Plan) -> Result:
 
 def _dense(plan: Plan, *, fused: bool) -> Result:
     encoder = Encoder(made_up.base(plan.sizes))
-    view = made_up.opened(encoder, plan.sizes, plan.sizes.languages)[-1]
+    view = made_up.newest(encoder, plan.sizes, plan.sizes.languages)
     corpus = made_up.corpus(plan.sizes.languages, plan.sizes)
     sequences = [view.sequence(ids)[0] for ids in view.tokens(corpus.captions)]
     table = nn.Parameter(encoder.table.rows[: len(view.physical)])  # the same memory, as the table is the parameter
@@ -121,27 +121,35 @@ def _dense(plan: Plan, *, fused: bool) -> Result:
 
 
 def encoding(plan: Plan) -> Result:
-    """Texts a second of batches that mix all views, against as many texts of a single one, in turn."""
+    """Texts a second of batches that mix all views, against as many texts of a single one, in turn.
+
+    First with words that no view has met, then with words that each has.
+    """
     base = made_up.base(plan.small)
     worlds = []
     for languages in (1, plan.sizes.languages):
         encoder = Encoder(base)
-        worlds.append((encoder, _mixed(made_up.opened(encoder, plan.small, languages)[1:], plan.small)))
-    pairs = []
-    for _ in range(plan.rounds + 1):
-        seconds = []
-        for encoder, texts in worlds:
+        views = made_up.opened(encoder, plan.small, languages)[1:]
+        worlds.append((encoder, views, _mixed(views, plan.small)))
+    _in_turn(worlds, plan)  # builds what is built once
+    new = _in_turn(worlds, plan)
+    for _, views, _ in worlds:
+        for view in views:
+            view.tokens(made_up.captions(view.version, plan.sizes.words))
+    met = _in_turn(worlds, plan)
+    return {"one": met[0], "many": met[1], "ratio": met[1] / met[0], "ratio_new": new[1] / new[0]}
+
+
+def _in_turn(worlds: list[tuple[Encoder, list[View], "cycle[tuple[View, str]]"]], plan: Plan) -> tuple[float, float]:
+    """Texts a second of both, median over the rounds."""
+    found: list[list[float]] = [[], []]
+    for _ in range(plan.rounds):
+        for rates, (encoder, _, texts) in zip(found, worlds, strict=True):
             items = list(islice(texts, plan.texts))
             start = time.perf_counter()
             encoder.texts(items, batch=64)
-            seconds.append(time.perf_counter() - start)
-        pairs.append((plan.texts / seconds[0], plan.texts / seconds[1]))
-    pairs = pairs[1:]  # the first builds what is built once
-    return {
-        "one": statistics.median(one for one, _ in pairs),
-        "many": statistics.median(many for _, many in pairs),
-        "ratio": statistics.median(many / one for one, many in pairs),
-    }
+            rates.append(plan.texts / (time.perf_counter() - start))
+    return statistics.median(found[0]), statistics.median(found[1])
 
 
 def views(plan: Plan) -> Result:

@@ -4,6 +4,7 @@ A word is two of CLIP's tokens that CLIP leaves apart, so each is one merge, one
 """
 
 import random
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -54,15 +55,23 @@ def base(sizes: Sizes) -> Base:
 
 def opened(encoder: Encoder, sizes: Sizes, languages: int) -> list[View]:
     """The base's view and those of the first `languages`, each on top of the one before, with random rows."""
-    views = [encoder.base_view]
+    return [encoder.base_view, *_chain(encoder, sizes, languages)]
+
+
+def newest(encoder: Encoder, sizes: Sizes, languages: int) -> View:
+    """The last of them alone, as a worker opens the version that it goes on from."""
+    return deque(_chain(encoder, sizes, languages), maxlen=1).pop()
+
+
+def _chain(encoder: Encoder, sizes: Sizes, languages: int) -> Iterator[View]:
+    view = encoder.base_view
     for number in range(1, languages + 1):
-        parent = views[-1]
-        tokenizer = parent.tokenizer.extend(_merges(number, sizes.words))
-        ids = np.arange(parent.tokenizer.size, tokenizer.size)
+        tokenizer = view.tokenizer.extend(_merges(number, sizes.words))
+        ids = np.arange(view.tokenizer.size, tokenizer.size)
         rows = 0.02 * torch.randn(len(ids), sizes.width)
         ngrams = count(captions(number, sizes.words))
-        views.append(parent.extend(number, f"x-{number}", tokenizer, encoder.table, TokenRows(ids, rows), ngrams))
-    return views
+        view = view.extend(number, f"x-{number}", tokenizer, encoder.table, TokenRows(ids, rows), ngrams)
+        yield view
 
 
 def captions(number: int, words: int, times: int = 2) -> list[str]:

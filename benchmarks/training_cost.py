@@ -60,8 +60,9 @@ def summary(found: dict[str, list[Result]], plan: Plan) -> list[Line]:
         ("a step of plain AdamW / of ours", f"{dense['seconds'] / own['seconds']:.2f}", "≥ 2"),
         ("a step of fused AdamW / of ours", f"{fused['seconds'] / own['seconds']:.2f}", "–"),
         ("peak memory of ours / of plain AdamW", f"{own['peak'] / dense['peak']:.2f}", "< 0.5"),
-        ("memory beside a large table, beyond the table", f"{beyond / _MB:.0f} MB", "about 0"),
+        ("memory beside a large table, beyond the table", f"{beyond / _MB:+.0f} MB", "about 0"),
         ("texts a second through all views / through one", f"{encoding['ratio']:.2f}", "≥ 0.9"),
+        ("the same, of words that no view has met", f"{encoding['ratio_new']:.2f}", "–"),
         ("memory of an open view beside its rows", f"{a_view / _MB:.1f} MB", f"≤ {_VIEW_MB} MB"),
     ]
 

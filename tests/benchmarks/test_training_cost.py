@@ -28,7 +28,7 @@ def test_a_step_of_the_large_table_is_that_of_the_small_one() -> None:
 
 def test_the_large_table_has_the_rows_that_were_asked_for() -> None:
     first, last = PARTS["gathered_first"](TINY), PARTS["gathered"](TINY)
-    assert first["table"] == 4 * TINY.sizes.width * VOCABULARY
+    assert first["table"] == 4 * TINY.sizes.width * (VOCABULARY + TINY.sizes.words)
     assert last["table"] == pytest.approx(4 * TINY.sizes.width * TINY.sizes.rows, rel=0.01)
     assert PARTS["dense"](TINY)["table"] == last["table"]
 
@@ -37,7 +37,7 @@ def test_the_table_reads_what_was_measured() -> None:
     """By hand: 3 languages, so two views more than one."""
     found = {
         "steps": [{"ratio": 1.04, "bytes": 110.0, "row_bytes": 100.0}],
-        "encoding": [{"ratio": 0.97}],
+        "encoding": [{"ratio": 0.97, "ratio_new": 0.8}],
         "gathered": [{"seconds": s, "peak": 500e6, "table": 300e6} for s in (0.5, 1.0, 9.0)],
         "dense": [{"seconds": s, "peak": 2_000e6, "table": 300e6} for s in (1.0, 3.0, 4.0)],
         "dense_fused": [{"seconds": 2.0, "peak": 2_000e6, "table": 300e6}],
@@ -46,7 +46,7 @@ def test_the_table_reads_what_was_measured() -> None:
         "views": [{"resident": 540e6, "rows": 220e6}],
     }
     assert [measured for _, measured, _ in summary(found, TINY)] == [
-        "1.04", "1.10", "3.00", "2.00", "0.25", "20 MB", "0.97", "10.0 MB"
+        "1.04", "1.10", "3.00", "2.00", "0.25", "+20 MB", "0.97", "0.80", "10.0 MB"
     ]  # fmt: skip
 
 
