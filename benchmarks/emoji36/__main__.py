@@ -96,7 +96,7 @@ def _merge(out: Path, head: dict[str, Any], method: str, seed: int, ledger: dict
     results["seeds"] = sorted({int(key) for found in results["methods"].values() for key in found["seeds"]})
     report.conclude(results)
     out.parent.mkdir(parents=True, exist_ok=True)
-    storage.write_json(out, results)
+    storage.write_bytes(out, json.dumps(results).encode() + b"\n")  # a matrix has thousands of lines otherwise
 
 
 if __name__ == "__main__":

@@ -11,18 +11,17 @@ from benchmarks.emoji36.methods import ordered
 from model.evaluation import average_accuracy
 
 _INK, _GRID = "#1d2433", "#e3e6ec"
-_COLOURS = (
-    "#8a93a6",
-    "#c8553d",
-    "#e09f3e",
-    "#7a9e7e",
-    "#2a9d8f",
-    "#5e548e",
-    "#1d3557",
-    "#4895ef",
-    "#b5838d",
-    "#6d6875",
-)
+_COLOURS = {
+    "zero-shot": "#8a93a6",
+    "cll-clip": "#c8553d",
+    "teir-init": "#e09f3e",
+    "teir-reg": "#a7c957",
+    "teir": "#5a9367",
+    "joint": "#8d5fa8",
+    "shared": "#4895ef",
+    "addressed": "#1d3557",
+    "auto": "#e76fa2",
+}
 _STYLE: Any = {
     "font.family": "sans-serif",
     "text.color": _INK,
@@ -60,19 +59,18 @@ def _triangle(results: dict[str, Any], method: str) -> list[list[float]]:
     return found
 
 
-def _colour(results: dict[str, Any], method: str) -> str:
-    return _COLOURS[ordered(results).index(method) % len(_COLOURS)]
-
-
 def _over_tasks(results: dict[str, Any]) -> Any:
     """AA after each task, a line a method; what is taught at once is a dashed level."""
     languages = results["languages"]
     figure, axes = plt.subplots(figsize=(11, 5))
     for method in ordered(results):
-        a, colour = _triangle(results, method), _colour(results, method)
+        if method not in _COLOURS:
+            continue
+        a, colour = _triangle(results, method), _COLOURS[method]
         if len(a) == len(a[-1]):
             values = [100 * average_accuracy(a[: i + 1]) for i in range(len(a))]
-            axes.plot(range(len(a)), values, color=colour, linewidth=2, label=method)
+            style = (0, (1, 2)) if method == "auto" else "solid"  # it lies on `addressed`
+            axes.plot(range(len(a)), values, color=colour, linewidth=2, linestyle=style, label=method)
         else:
             axes.axhline(100 * average_accuracy(a), color=colour, linewidth=1.4, linestyle="--", label=method)
     axes.set_xticks(range(len(languages)), languages, fontsize=8)
@@ -86,25 +84,29 @@ def _over_tasks(results: dict[str, Any]) -> Any:
 def _matrices(results: dict[str, Any]) -> Any:
     """a[i][j] as a heat map for what forgets and what does not."""
     shown = [name for name in ("cll-clip", "teir", "shared", "addressed") if name in results["methods"]]
-    figure, row = plt.subplots(1, max(1, len(shown)), figsize=(5 * max(1, len(shown)), 4.6), squeeze=False)
-    for axes, method in zip(row[0], shown, strict=False):
+    wide = max(1, len(shown))
+    figure, row = plt.subplots(1, wide, figsize=(4.2 * wide + 0.6, 4.4), squeeze=False, layout="constrained")
+    picture = None
+    for place, (axes, method) in enumerate(zip(row[0], shown, strict=False)):
         a = _triangle(results, method)
         grid = np.full((len(a), len(a)), np.nan)
         for i, scores in enumerate(a):
             grid[i, : len(scores)] = 100 * np.array(scores)
         picture = axes.imshow(grid, vmin=0, vmax=100, cmap="magma")
         axes.set_title(method)
-        _label(axes, results["languages"])
-        figure.colorbar(picture, ax=axes, fraction=0.046, label="t2i R@1, %")
+        _label(axes, results["languages"], first=place == 0)
+    if picture is not None:
+        figure.colorbar(picture, ax=row[0].tolist(), fraction=0.03, pad=0.01, label="t2i R@1, %")
     return figure
 
 
-def _label(axes: Axes, languages: list[str]) -> None:
+def _label(axes: Axes, languages: list[str], *, first: bool) -> None:
     axes.grid(visible=False)
     axes.set_xticks(range(len(languages)), languages, fontsize=6, rotation=90)
     axes.set_yticks(range(len(languages)), languages, fontsize=6)
     axes.set_xlabel("language asked")
-    axes.set_ylabel("after this language")
+    if first:
+        axes.set_ylabel("after this language")
 
 
 def _languages(results: dict[str, Any]) -> Any:
@@ -116,7 +118,7 @@ def _languages(results: dict[str, Any]) -> Any:
     for place, method in enumerate(shown):
         values = 100 * np.array(_triangle(results, method)[-1])
         offsets = np.arange(len(values)) + (place - (len(shown) - 1) / 2) * width
-        axes.bar(offsets, values, width, color=_colour(results, method), label=method)
+        axes.bar(offsets, values, width, color=_COLOURS[method], label=method)
     axes.set_xticks(range(len(languages)), languages, fontsize=8)
     axes.set_ylim(0, 100)
     axes.set_ylabel("t2i R@1 after the last language, %")

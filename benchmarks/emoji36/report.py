@@ -18,6 +18,7 @@ _COSTS = (
     "train_seconds",
     "rows_trained",
     "rows_total",
+    "rows_held",
     "bytes_stored",
     "bytes_of_rows",
     "bitwise_equal",

@@ -145,13 +145,15 @@ def _deviation(encoder: Encoder, view: View) -> float:
 
 def _costs(encoder: Encoder, taught: list[Taught]) -> dict[str, Any]:
     total, width = len(encoder.base.table), encoder.base.table.shape[1]
-    totals = [total + sum(len(each.learned.rows.ids) for each in taught[: n + 1]) for n in range(len(taught))]
+    held = [total + sum(len(each.learned.rows.ids) for each in taught[: n + 1]) for n in range(len(taught))]
+    live = [int((each.view.physical != NO_ROW).sum()) for each in taught]
     return {
         "table_std": [_deviation(encoder, each.view) for each in taught],
         "commits": sorted({each.facts.get("commit", "unknown") for each in taught}),
         "train_seconds": [each.facts["seconds"] for each in taught],
         "rows_trained": [len(each.learned.rows.ids) for each in taught],
-        "rows_total": totals,
+        "rows_total": live,  # that the newest version reads
+        "rows_held": held,  # of all versions together, each written once
         "bytes_stored": [each.facts["bytes"] for each in taught],
         "bytes_of_rows": [len(each.learned.rows.ids) * width * 4 for each in taught],
     }

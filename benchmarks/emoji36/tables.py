@@ -30,7 +30,11 @@ def _main_table(results: dict[str, Any]) -> str:
         "AA singles",
         "paper: AA, F",
     ]
-    lines = ["t2i R@1 in per cent on the seen styles after the last language, unless the column says otherwise.", ""]
+    lines = [
+        "t2i R@1 in per cent on the seen styles after the last language, unless the column says otherwise;",
+        "± is half of what lies between the seeds.",
+        "",
+    ]
     lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for name in ordered(results):
         method = results["methods"][name]
@@ -112,7 +116,8 @@ def _reached(results: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
     for part in ("teir-init", "teir-reg"):
         if {"teir", "cll-clip", part} <= methods.keys():
             between = value("cll-clip", "AA") <= value(part, "AA") <= value("teir", "AA")
-            yield f"AA of `{part}`", "between these two", f"{value(part, 'AA'):.1f}", between
+            between = between and value("teir", "F") <= value(part, "F") <= value("cll-clip", "F")
+            yield f"AA, F of `{part}`", "between", f"{value(part, 'AA'):.1f}, {value(part, 'F'):.1f}", between
     if "addressed" in methods:
         lost = (value("addressed", "F"), value("addressed", "F_en"))
         same = all(seed["bitwise_equal"] for seed in methods["addressed"]["seeds"].values())
@@ -143,7 +148,8 @@ def _confusion_table(results: dict[str, Any]) -> str:
         return ""
     lines = ["`auto`: what each language's test texts were taken for, % of them, first seed.", ""]
     lines += ["| language | right | unsure | taken for others |", "|---|---|---|---|"]
-    for language, found in _first(results, "auto")["confusion"].items():
+    confusion = _first(results, "auto")["confusion"]
+    for language, found in ((tag, confusion[tag]) for tag in results["languages"]):
         total = sum(found.values())
         others = {tag: count for tag, count in found.items() if tag not in (language, "unsure")}
         said = ", ".join(f"{tag} {100 * count / total:.1f}" for tag, count in others.items()) or "–"
