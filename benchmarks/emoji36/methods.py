@@ -91,6 +91,7 @@ ROWS = {
     "addressed-teir": Row("teir-base", "own"),
     "addressed-step": Row("step-base", "own"),
     "addressed-chain": Row("shared", "own"),
+    "auto-chain": Row("shared", "detected"),
     "addressed-free-chain": Row("free-chain", "own"),
     "addressed-free-tokens": Row("free-tokens", "own"),
     "addressed-bytes-last": Row("bytes-last", "own"),
@@ -98,7 +99,19 @@ ROWS = {
     "addressed-marks-cut": Row("marks-cut", "own"),
 }
 
-MAIN = ("zero-shot", "cll-clip", "teir-init", "teir-reg", "teir", "joint", "shared", "addressed", "auto")
+MAIN = (
+    "zero-shot",
+    "cll-clip",
+    "teir-init",
+    "teir-reg",
+    "teir",
+    "joint",
+    "shared",
+    "addressed",
+    "auto",
+    "addressed-chain",
+    "auto-chain",
+)
 
 
 def ordered(results: dict[str, Any]) -> list[str]:
