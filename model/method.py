@@ -37,6 +37,7 @@ class Method:
     `start`: new rows are drawn like the whole table's elements ("table": TEIR) or from N(0, `spread`²) ("normal").
     `scale`: a row's gradient, or its step, is multiplied by 1 / f, f the languages that trained it; or by 1 ("none").
     `dense`: plain AdamW over the whole table, which decays every row, idle ones too, and moves begin and end of text.
+    `ends`: begin and end of text are taught too, and kept with the language; otherwise only a dense method moves them.
     `objectives`: what the features are asked, as terms of the loss. `student`: what makes features of rows; the
     parameters of a module are trained beside the rows (adapters), and are the caller's to keep. `lesson`: what is
     taught from, made of the new language's corpus (with captions of older ones: replay).
@@ -46,6 +47,7 @@ class Method:
     spread: float = 0.02  # CLIP's own initialisation of token rows
     scale: Literal["gradient", "step", "none"] = "gradient"
     dense: bool = False
+    ends: bool = False
     objectives: Callable[[Corpus], Sequence[Objective]] = published
     student: Callable[[Base], Student] = _frozen
     lesson: Callable[[Corpus], Corpus] = _as_it_is
@@ -59,7 +61,7 @@ class Method:
     def row_scale(self, frequency: NDArray[np.int64]) -> Tensor:
         """Factors (n + 2, 1) of the corpus's rows and of the two specials, which TEIR freezes."""
         own = torch.ones(len(frequency), 1) if self.scale == "none" else teir.row_scale(frequency)
-        return torch.cat([own, torch.full((2, 1), float(self.dense))])
+        return torch.cat([own, torch.full((2, 1), float(self.dense or self.ends))])
 
     def key(self) -> dict[str, object]:
         """What a checkpoint must agree on; of functions, their names."""

@@ -118,6 +118,8 @@ def learn(
     taught = TokenRows(used, rows.detach()[: len(used)].cpu().clone())
     if method.dense:
         taught = _whole_table(encoder, parent, taught, rows.detach()[len(used) :].cpu(), _idle(settings, steps))
+    elif method.ends:
+        taught = _with_ends(taught, rows.detach()[len(used) :].cpu())
     return Learned(
         grown.added[len(parent.tokenizer.added) :],
         grown.words[len(parent.tokenizer.words) :],
@@ -153,6 +155,12 @@ def _whole_table(encoder: Encoder, parent: View, taught: TokenRows, specials: Te
     rows[torch.from_numpy(np.searchsorted(ids, taught.ids))] = taught.rows
     rows[torch.from_numpy(np.searchsorted(ids, [BOT, EOT]))] = specials
     return TokenRows(ids, rows)
+
+
+def _with_ends(taught: TokenRows, specials: Tensor) -> TokenRows:
+    ids = np.append(taught.ids, [BOT, EOT])
+    order = np.argsort(ids)
+    return TokenRows(ids[order], torch.cat([taught.rows, specials])[torch.from_numpy(order)])
 
 
 def _belongs(

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut, Published
 from model.method import CLL_CLIP, TEIR, TEIR_INIT, TEIR_REG, Method
+from model.objectives import more_modal
 from model.tokenizer import Tokenizer
 
 
@@ -67,6 +68,9 @@ TRAININGS = {
     "free-tokens": Training(_FREE, "tokens"),
     "bytes-last": Training(_FREE, "base", BytesLast),
     "bytes-first": Training(_FREE, "base", BytesFirst),
+    "ends-base": Training(Method(scale="none", ends=True), "base"),
+    "modal-base": Training(Method(scale="none", objectives=more_modal), "base"),
+    "fast-base": Training(_FREE, "base", settings={"learning_rate": 8e-3}),
     "marks-cut": Training(_FREE, "base", MarksCut),
 }
 
@@ -97,6 +101,9 @@ ROWS = {
     "addressed-bytes-last": Row("bytes-last", "own"),
     "addressed-bytes-first": Row("bytes-first", "own"),
     "addressed-marks-cut": Row("marks-cut", "own"),
+    "addressed-ends": Row("ends-base", "own"),
+    "addressed-modal": Row("modal-base", "own"),
+    "addressed-fast": Row("fast-base", "own"),
 }
 
 MAIN = (

@@ -210,3 +210,15 @@ def test_begin_and_end_of_text_keep_their_bits_under_teir(encoder: Encoder, tmp_
     rows = load_file(newest / "state.safetensors")["rows"]
     assert torch.equal(rows[-2:], encoder.base.table[[BOT, EOT]])
     assert not torch.equal(rows[0], encoder.base.table[BOT])
+
+
+def test_ends_of_its_own_are_kept_with_the_language_and_leave_the_bases(encoder: Encoder, tmp_path: Path) -> None:
+    before = encoder.texts([(encoder.base_view, "a red apple")]).vectors
+    learned = learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS, go_on, Method(ends=True))
+    assert {BOT, EOT} <= set(learned.rows.ids.tolist()) and (np.diff(learned.rows.ids) > 0).all()
+    view = encoder.extend(encoder.base_view, 1, "cy", learned)
+    (numbers, _) = view.sequence([])
+    moved = encoder.table.rows[torch.from_numpy(numbers).long()]
+    assert torch.equal(moved, learned.rows.rows[np.searchsorted(learned.rows.ids, [BOT, EOT])])
+    assert not torch.equal(moved, encoder.base.table[[BOT, EOT]])
+    assert np.array_equal(encoder.texts([(encoder.base_view, "a red apple")]).vectors, before)
