@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from model.errors import BaseNotFound, BaseNotSupported
+from model.tower import text_features
 
 BUNDLED = "pictoglot-emoji"
 BOT, EOT = 49406, 49407  # begin and end of text; every row from EOT + 1 on belongs to a learned language
@@ -55,17 +56,7 @@ class Base:
         `last` is where each text's end-of-text token stands: CLIP's own search for the largest id would be wrong once
         learned ids lie above it. Differentiable in `embedded`; whatever stands after `last` has no influence.
         """
-        tower: Any = getattr(self.model, "text", self.model)
-        length = embedded.shape[1]
-        hidden = embedded + tower.positional_embedding[:length]  # (n, length, width)
-        hidden = tower.ln_final(tower.transformer(hidden, attn_mask=tower.attn_mask[:length, :length]))
-        pooled: Tensor = hidden[torch.arange(len(last), device=hidden.device), last]  # (n, width)
-        projection = tower.text_projection
-        if isinstance(projection, nn.Linear):
-            pooled = projection(pooled)
-        elif projection is not None:
-            pooled = pooled @ projection
-        return pooled
+        return text_features(getattr(self.model, "text", self.model), embedded, last)
 
 
 def open_base(spec: str, device: str | None = None) -> Base:

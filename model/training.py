@@ -115,15 +115,11 @@ def learn(
             saved = time.monotonic()
         if stop and step < steps:
             raise Interrupted
-    taught = TokenRows(used, rows.detach()[: len(used)].cpu().clone())
-    if method.dense:
-        taught = _whole_table(encoder, parent, taught, rows.detach()[len(used) :].cpu(), _idle(settings, steps))
-    elif method.ends:
-        taught = _with_ends(taught, rows.detach()[len(used) :].cpu())
+    kept = _kept(encoder, parent, used, rows.detach().cpu(), method, _idle(settings, steps))
     return Learned(
         grown.added[len(parent.tokenizer.added) :],
         grown.words[len(parent.tokenizer.words) :],
-        taught,
+        kept,
         grown.sha256,
         detection.count(corpus.captions),
     )
@@ -145,6 +141,20 @@ def _idle(settings: LearnSettings, steps: int) -> float:
     return math.prod(1 - rate * settings.weight_decay for rate in rates)
 
 
+def _kept(
+    encoder: Encoder, parent: View, used: NDArray[np.int64], rows: Tensor, method: Method, idle: float
+) -> TokenRows:
+    """What a version stores of `rows` (used + 2, width): the corpus's; for some methods the specials' too, or all."""
+    own, specials = TokenRows(used, rows[: len(used)].clone()), rows[len(used) :]
+    if method.dense:
+        return _whole_table(encoder, parent, own, specials, idle)
+    if not method.ends:
+        return own
+    ids = np.append(used, [BOT, EOT])
+    order = np.argsort(ids)
+    return TokenRows(ids[order], rows[torch.from_numpy(order)])
+
+
 def _whole_table(encoder: Encoder, parent: View, taught: TokenRows, specials: Tensor, left: float) -> TokenRows:
     """All rows after plain AdamW over the whole table: the corpus's, the specials', and idle ones decayed to `left`."""
     ids = np.union1d(np.flatnonzero(parent.physical != NO_ROW), taught.ids).astype(np.int64)
@@ -155,12 +165,6 @@ def _whole_table(encoder: Encoder, parent: View, taught: TokenRows, specials: Te
     rows[torch.from_numpy(np.searchsorted(ids, taught.ids))] = taught.rows
     rows[torch.from_numpy(np.searchsorted(ids, [BOT, EOT]))] = specials
     return TokenRows(ids, rows)
-
-
-def _with_ends(taught: TokenRows, specials: Tensor) -> TokenRows:
-    ids = np.append(taught.ids, [BOT, EOT])
-    order = np.argsort(ids)
-    return TokenRows(ids[order], torch.cat([taught.rows, specials])[torch.from_numpy(order)])
 
 
 def _belongs(
