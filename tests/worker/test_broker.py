@@ -64,10 +64,11 @@ def test_many_readers_and_a_writer_lose_and_double_nothing(tmp_path: Path) -> No
     def read() -> None:
         with queue(tmp_path) as simple:
             while True:
+                last = done.is_set()  # before the look: what is put after it is looked for once more
                 try:
                     message = simple.get(block=False)
                 except Empty:
-                    if done.is_set():
+                    if last:
                         return
                     continue
                 message.ack()
