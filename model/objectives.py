@@ -74,8 +74,3 @@ class CrossModal(Objective):
 def published(corpus: Corpus, modal: float = MODAL_WEIGHT) -> list[Objective]:
     """Both losses, weighed as published; a corpus without any English is taught by its pictures alone."""
     return [CrossLingual(), CrossModal(1.0 if bool(corpus.english.isnan().all()) else modal)]
-
-
-def more_modal(corpus: Corpus) -> list[Objective]:
-    """Both losses, with ten times the published weight on pictures."""
-    return published(corpus, 10 * MODAL_WEIGHT)
