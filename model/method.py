@@ -16,7 +16,7 @@ from torch import Tensor
 from model import teir
 from model.base import Base
 from model.corpus import Corpus
-from model.objectives import Objective, published
+from model.objectives import Objective, balanced, published
 
 Student = Callable[[Tensor, Tensor], Tensor]  # token rows (n, length, width), ends (n,) -> features (n, dimension)
 
@@ -76,3 +76,4 @@ CLL_CLIP = Method(start="normal", scale="none", dense=True)
 TEIR_INIT = Method(start="table", scale="none", dense=True)
 TEIR_REG = Method(start="normal", scale="gradient")
 TEIR = Method()
+DEFAULT = Method(objectives=balanced)  # what an expansion teaches with

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from model.corpus import NONE, Corpus
 
 MODAL_WEIGHT = 0.01  # beside the cross-lingual loss; alone, the cross-modal loss weighs 1
+SHARE = 0.1  # the same, as a share of the mean square of the teacher's features (docs/decisions/0020)
 
 
 class Objective(nn.Module):
@@ -71,6 +72,18 @@ class CrossModal(Objective):
         return self.weight * loss
 
 
-def published(corpus: Corpus, modal: float = MODAL_WEIGHT) -> list[Objective]:
+def published(corpus: Corpus) -> list[Objective]:
     """Both losses, weighed as published; a corpus without any English is taught by its pictures alone."""
+    return _both(corpus, MODAL_WEIGHT)
+
+
+def balanced(corpus: Corpus) -> list[Objective]:
+    """Both losses, so weighed that the size of the teacher's features does not matter; without English as published.
+
+    The cross-lingual loss grows with that size squared, the cross-modal one does not.
+    """
+    return _both(corpus, SHARE * float(corpus.english.square().nanmean()))
+
+
+def _both(corpus: Corpus, modal: float) -> list[Objective]:
     return [CrossLingual(), CrossModal(1.0 if bool(corpus.english.isnan().all()) else modal)]

@@ -1,5 +1,6 @@
 """From token rows to text features through a frozen text tower of open_clip. Knows no tokens and trains nothing."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -30,6 +31,16 @@ def text_features(tower: Any, embedded: Tensor, last: Tensor) -> Tensor:
     elif projection is not None:
         pooled = pooled @ projection
     return pooled
+
+
+def halves(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 in hardware: then a training step is faster in it, elsewhere far slower."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    told: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch do not tell
+    return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
 
 
 def _at(hidden: Tensor, last: Tensor) -> Tensor:

@@ -21,11 +21,12 @@ from model.base import BOT, EOT
 from model.corpus import Corpus
 from model.encoder import Encoder
 from model.errors import TrainingDiverged
-from model.method import TEIR, Method
+from model.method import DEFAULT, Method
 from model.objectives import Objective
 from model.table import NO_ROW, TokenRows, View, pad
 from model.tokenizer import Tokenizer
 from model.tokens import Tokens, tokens
+from model.tower import halves
 from model.version import Learned
 
 _BLOCK = 8_192  # rows of a large table that are looked at at a time
@@ -46,6 +47,7 @@ class LearnSettings:
     clip: float = 1.0  # global gradient norm
     vocabulary: int = 10_000  # most tokens of the language's own BPE
     seed: int = 0
+    mixed_precision: bool = True  # the frozen tower in bfloat16 where the processor has it; rows and Adam in float32
     checkpoint_every: int = 0  # steps
 
     def epochs_for(self, captions: int) -> int:
@@ -73,7 +75,7 @@ def learn(
     folder: Path,
     settings: LearnSettings,
     on_step: Callable[[Progress], bool],
-    method: Method = TEIR,
+    method: Method = DEFAULT,
 ) -> Learned:
     """Teach one language; resumes from the newest checkpoint under `folder`, bit for bit as if never interrupted.
 
@@ -93,6 +95,7 @@ def learn(
     trained = {"rows": rows, **beside}
     adamw = teir.ScaledAdamW(rows, scale, [*beside.values()], settings.weight_decay, on_step=method.scale == "step")
 
+    halved = settings.mixed_precision and halves(device)
     steps = math.ceil(len(sequences) / settings.batch_size) * settings.epochs_for(len(sequences))
     every = settings.checkpoint_every or max(20, steps // 10)
     belongs = _belongs(encoder, lesson, settings, grown, method)
@@ -101,7 +104,8 @@ def learn(
     saved = time.monotonic()
     for step, batch in _batches(sequences, settings, first, steps):
         numbers, last = pad([sequences[index] for index in batch])
-        features = student(rows[numbers.to(device)], last.to(device))  # (batch, dimension)
+        with torch.autocast(device.type, torch.bfloat16, enabled=halved):
+            features = student(rows[numbers.to(device)], last.to(device)).float()  # (batch, dimension)
         loss = _loss(features, lesson, torch.from_numpy(batch), objectives)
         if not bool(torch.isfinite(loss)):
             raise TrainingDiverged(f"the loss is no longer finite at step {step} of {steps}")

@@ -1,7 +1,6 @@
 """`python -m benchmarks.emoji36 data | run | report`: the data, the runs, the table with its plots."""
 
 import json
-from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -56,7 +55,7 @@ def run(
     settings = LearnSettings(epochs=epochs, seed=seed)
     try:
         bench_data = _open(data, Encoder(opened), root, train_root, work, languages)
-        belongs = [opened.text_fingerprint, bench_data.fingerprint, list(bench_data.languages), asdict(settings)]
+        belongs = [opened.text_fingerprint, bench_data.fingerprint, list(bench_data.languages), epochs, seed]
         key = sha256(json.dumps(belongs).encode()).hexdigest()
         bench = Bench(opened, bench_data, settings, work / "runs" / key[:12], _CONSOLE.print)
         for method in methods.split(","):

@@ -44,14 +44,13 @@ class Taught:
 def teach(encoder: Encoder, data: Data, name: str, settings: LearnSettings, folder: Path) -> Iterator[Taught]:
     """Every language of a training in order, from disk as far as an earlier run came; `joint` is one for all."""
     training = TRAININGS[name]
-    settings = replace(settings, **training.settings)
     view = base = replace(encoder.base_view, tokenizer=training.tokenizer())
-    claim(folder / "training.json", training.described())
+    claim(folder / "training.json", training.described(settings))
     for number, language in enumerate((JOINT,) if training.onto == "joint" else data.languages, 1):
         parent = {"chain": view, "tokens": _rowless(view, base)}.get(training.onto, base)
         place = folder / f"{number:02d}-{language}"
         if not (place / "version").exists():
-            _teach_one(encoder, parent, _corpus(data, language), place, training, settings)
+            _teach_one(encoder, parent, _corpus(data, language), place, training, training.settled(settings))
         learned, facts = version.read(place / "version")
         view = encoder.extend(parent, number, language, learned)
         yield Taught(language, learned, view, {**facts, "bytes": _size(place / "version")})

@@ -69,7 +69,7 @@ class Ledger:
 def fill(bench: Bench, name: str) -> Ledger:
     """Teach what the row needs, score it, and return its ledger."""
     row = ROWS[name]
-    training = TRAININGS[row.training].described() if row.training else None
+    training = TRAININGS[row.training].described(bench.settings) if row.training else None
     claim(bench.folder / "scores" / f"{name}.row.json", {"read": row.read, "training": training})
     ledger = Ledger(bench.folder / "scores" / f"{name}.json")
     if ledger.content.get("done"):

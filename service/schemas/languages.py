@@ -66,6 +66,9 @@ class TeachingSettings(Asked):
     clip: float = Field(1.0, gt=0, le=1_000, description="Global gradient norm.")
     vocabulary: int = Field(10_000, ge=0, le=50_000, description="Most tokens of the language's own.")
     seed: int = Field(0, ge=0, lt=1 << 31)
+    mixed_precision: bool = Field(
+        default=True, description="The frozen tower in bfloat16 where the processor has it; false: float32."
+    )
     checkpoint_every: int = Field(0, ge=0, le=1_000_000, description="Steps; 0: by the length of the training.")
 
 

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from model.objectives import CrossLingual, CrossModal
+from model.corpus import Corpus
+from model.objectives import CrossLingual, CrossModal, Objective, balanced, published
 
 SHARED = [
     pytest.param([0, 1, 2, 3, 4], id="each caption has a picture of its own"),
@@ -55,3 +56,27 @@ def test_the_temperature_is_held_within_its_bounds_before_each_use(set_to: float
     student, pictures = features([0, 1, 2, 3, 4])
     loss(student, pictures, torch.arange(5))
     assert loss.temperature.item() == pytest.approx(used)
+
+
+def total(objectives: list[Objective], features: torch.Tensor, corpus: Corpus) -> float:
+    terms = [each.of(features, corpus, torch.arange(len(features))) for each in objectives]
+    return sum(float(term.detach()) for term in terms if term is not None)
+
+
+def test_balanced_losses_keep_their_shares_whatever_size_the_teachers_features_have() -> None:
+    student, pictures = features([0, 1, 2, 3, 4])
+    english = torch.randn(5, 6, generator=torch.Generator().manual_seed(5))
+    english[3] = math.nan  # one caption has no translation
+    losses = []
+    for size in (1.0, 7.0):
+        corpus = Corpus("cy", [*"abcde"], size * english, pictures, torch.arange(5))
+        losses.append(total(balanced(corpus), size * student, corpus) / size**2)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    weights = [each.weight for each in balanced(corpus) if isinstance(each, CrossModal)]
+    assert weights == [pytest.approx(0.1 * 49 * float(english[[0, 1, 2, 4]].square().mean()), rel=1e-5)]
+
+
+def test_without_english_both_ways_of_weighing_ask_the_pictures_alone() -> None:
+    _, pictures = features([0, 1, 2, 3, 4])
+    corpus = Corpus("cy", [*"abcde"], torch.full((5, 6), math.nan), pictures, torch.arange(5))
+    assert [[each.weight for each in made(corpus)[1:]] for made in (balanced, published)] == [[1.0], [1.0]]

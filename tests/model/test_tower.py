@@ -6,7 +6,7 @@ import open_clip
 import pytest
 import torch
 
-from model.tower import text_features
+from model.tower import halves, text_features
 
 
 def tower(**config: Any) -> Any:
@@ -45,6 +45,19 @@ def test_a_tower_of_other_blocks_goes_its_own_way() -> None:
     model.transformer.resblocks[-1] = Doubled()
     embedded, last = torch.ones((2, 4, 64)), torch.tensor([3, 1])
     torch.testing.assert_close(text_features(model, embedded, last), whole(model, embedded, last))
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"), [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_f": True}, False)]
+)
+def test_a_processor_that_has_bfloat16_is_asked_for_it(
+    told: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    assert halves(torch.device("cpu")) is expected
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert halves(torch.device("cpu")) is False
+    assert halves(torch.device("meta")) is False
 
 
 class Doubled(torch.nn.Module):

@@ -16,7 +16,7 @@ from model.base import BOT, EOT
 from model.corpus import NONE, Corpus
 from model.encoder import Encoder
 from model.errors import CheckpointMismatch, TrainingDiverged
-from model.method import CLL_CLIP, TEIR, Method
+from model.method import CLL_CLIP, DEFAULT, TEIR, Method
 from model.table import TokenRows, View, pad
 from model.training import Interrupted, LearnSettings, Progress, learn
 from model.version import Learned
@@ -103,6 +103,31 @@ def test_an_interrupted_run_ends_on_the_same_bits(encoder: Encoder, tmp_path: Pa
     resumed = learn(encoder, encoder.base_view, corpus, tmp_path / "cut", SETTINGS, noting(seen))
     assert seen[0] == stop_at + 1
     assert same(whole, resumed)
+
+
+def test_half_precision_teaches_what_full_precision_does_but_for_rounding(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On any machine: bfloat16 without hardware for it is slow, not wrong."""
+    corpus, seen = corpus_for(encoder), set[torch.dtype]()
+    plain = encoder.base.text_features
+
+    def looking(embedded: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+        features = plain(embedded, last)
+        seen.add(features.dtype)
+        return features
+
+    monkeypatch.setattr(type(encoder.base), "text_features", lambda _, embedded, last: looking(embedded, last))
+    monkeypatch.setattr(training, "halves", lambda _: True)
+    full, mixed = (
+        learn(encoder, encoder.base_view, corpus, tmp_path / str(on), replace(SETTINGS, mixed_precision=on), go_on)
+        for on in (False, True)
+    )
+    assert seen == {torch.float32, torch.bfloat16}
+    assert full.rows.rows.dtype == mixed.rows.rows.dtype == torch.float32
+    start = training._start_rows(encoder, encoder.base_view, full.rows.ids, SETTINGS.seed, DEFAULT)[:-2]
+    one, other = ((learned.rows.rows - start).flatten() for learned in (full, mixed))
+    assert 0.9 < float(torch.cosine_similarity(one, other, dim=0)) < 1.0
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_older_one(encoder: Encoder, tmp_path: Path) -> None:
