@@ -27,6 +27,7 @@ from model.corpus import Corpus
 from model.encoder import Encoder
 from model.objectives import CrossLingual, CrossModal
 from model.table import View, pad
+from model.tower import halves
 from model.training import LearnSettings
 from model.version import Learned
 
@@ -88,16 +89,21 @@ def _training(plan: Plan, languages: int) -> Result:
 
 
 def dense(plan: Plan) -> Result:
-    """Plain AdamW over the whole table as one parameter: the same captions, losses and clip, nothing gathered."""
+    """Plain AdamW over the whole table as one parameter: captions, losses, clip and tower are the same."""
     return _dense(plan, fused=False)
 
 
+def dense_float32(plan: Plan) -> Result:
+    """The same without bfloat16 in the tower."""
+    return _dense(plan, fused=False, mixed=False)
+
+
 def dense_fused(plan: Plan) -> Result:
-    """The same with torch's fastest AdamW."""
+    """`dense` with torch's fastest AdamW."""
     return _dense(plan, fused=True)
 
 
-def _dense(plan: Plan, *, fused: bool) -> Result:
+def _dense(plan: Plan, *, fused: bool, mixed: bool = True) -> Result:
     encoder = Encoder(made_up.base(plan.sizes))
     view = made_up.newest(encoder, plan.sizes, plan.sizes.languages)
     corpus = made_up.corpus(plan.sizes.languages, plan.sizes)
@@ -109,7 +115,8 @@ def _dense(plan: Plan, *, fused: bool) -> Result:
     stamps = [time.perf_counter()]
     for batch in islice(torch.split(torch.randperm(len(sequences)), plan.batch), plan.steps + 1):
         numbers, last = pad([sequences[place] for place in batch])
-        features = encoder.base.text_features(F.embedding(numbers, table), last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed and halves(torch.device("cpu"))):
+            features = encoder.base.text_features(F.embedding(numbers, table), last).float()
         loss = lingual(features, corpus.english[batch])
         loss = loss + modal.weight * modal(features, corpus.pictures[batch], batch)
         loss.backward()
@@ -216,7 +223,8 @@ def _peak() -> int:
 
 
 PARTS: dict[str, Callable[[Plan], Result]] = {
-    part.__name__: part for part in (steps, gathered, gathered_first, dense, dense_fused, encoding, views, one_view)
+    part.__name__: part
+    for part in (steps, gathered, gathered_first, dense, dense_float32, dense_fused, encoding, views, one_view)
 }
 
 

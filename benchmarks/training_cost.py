@@ -22,6 +22,7 @@ from benchmarks.made_up import Sizes
 from model.training import LearnSettings
 
 _MB = 1e6
+_TRAINING = ("gathered", "dense", "dense_float32", "dense_fused")
 _VIEW_MB = 15  # a further open view may take this much beside its rows
 _console = Console()
 Line = tuple[str, str, str]  # what, measured, aim
@@ -37,7 +38,7 @@ def main(
     """Measure, print, write."""
     plan = Plan(Sizes(languages=languages, rows=rows), batch=batch)
     found = {name: [_measure(name, plan)] for name in ("steps", "encoding")}
-    found |= _in_turn(("gathered", "dense", "dense_fused"), plan, repeats)
+    found |= _in_turn(_TRAINING, plan, repeats)
     found |= _in_turn(("gathered_first", "one_view", "views"), plan, 1)
     lines = summary(found, plan)
     machine = {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads()}
@@ -49,7 +50,7 @@ def main(
 def summary(found: dict[str, list[Result]], plan: Plan) -> list[Line]:
     """Each figure beside its aim."""
     steps, encoding = found["steps"][0], found["encoding"][0]
-    own, dense, fused = (_medians(found[name]) for name in ("gathered", "dense", "dense_fused"))
+    own, dense, full, fused = (_medians(found[name]) for name in _TRAINING)
     first = found["gathered_first"][0]
     one, many = found["one_view"][0], found["views"][0]
     beyond = own["peak"] - first["peak"] - (own["table"] - first["table"])
@@ -58,6 +59,7 @@ def summary(found: dict[str, list[Result]], plan: Plan) -> list[Line]:
         ("a step at the last language / at the first", f"{steps['ratio']:.2f}", "≤ 1.1"),
         ("bytes stored / bytes of the rows touched", f"{steps['bytes'] / steps['row_bytes']:.2f}", "≤ 1.2"),
         ("a step of plain AdamW / of ours", f"{dense['seconds'] / own['seconds']:.2f}", "≥ 2"),
+        ("the same without bfloat16 / of ours", f"{full['seconds'] / own['seconds']:.2f}", "–"),
         ("a step of fused AdamW / of ours", f"{fused['seconds'] / own['seconds']:.2f}", "–"),
         ("peak memory of ours / of plain AdamW", f"{own['peak'] / dense['peak']:.2f}", "< 0.5"),
         ("memory beside a large table, beyond the table", f"{beyond / _MB:+.0f} MB", "about 0"),

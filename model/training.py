@@ -39,7 +39,7 @@ class LearnSettings:
     """What a user may set; `epochs` and `checkpoint_every` 0 mean: by the size of the dataset."""
 
     epochs: int = 0
-    batch_size: int = 128
+    batch_size: int = 64
     learning_rate: float = 4e-3
     weight_decay: float = 0.05
     warmup: float = 0.1  # share of the steps in which the rate rises

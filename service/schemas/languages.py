@@ -58,7 +58,7 @@ class TeachingSettings(Asked):
     """What may be set of an expansion; what is left out follows the size of the dataset."""
 
     epochs: int = Field(0, ge=0, le=1_000, description="0: by the size of the dataset.")
-    batch_size: int = Field(128, ge=2, le=4_096)
+    batch_size: int = Field(64, ge=2, le=4_096)
     learning_rate: float = Field(4e-3, gt=0, le=1)
     weight_decay: float = Field(0.05, ge=0, le=1)
     warmup: float = Field(0.1, ge=0, le=1, description="Share of the steps in which the rate rises.")
