@@ -5,15 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.emoji36 import published
+from benchmarks.emoji36 import published, reach
 from benchmarks.emoji36.methods import ordered
-
-MARKED = ("bn", "hi", "te", "th")  # words with combining marks, which CLIP's rule cuts
 
 
 def all_of(results: dict[str, Any]) -> Iterator[str]:
     """Every table that these results have something for."""
-    yield from (_main_table(results), _reach_table(results), _language_table(results))
+    yield from (_main_table(results), reach.table(results), _language_table(results))
     yield from (_confusion_table(results), _cost_table(results))
 
 
@@ -90,56 +88,6 @@ def _cost_table(results: dict[str, Any]) -> str:
 def _first(results: dict[str, Any], name: str) -> dict[str, Any]:
     found: dict[str, Any] = next(iter(results["methods"][name]["seeds"].values()))
     return found
-
-
-def _reach_table(results: dict[str, Any]) -> str:
-    """What the benchmark sets itself to reach, as far as the rows for it are there."""
-    lines = ["Figures to reach, t2i R@1 on the seen styles, means over seeds.", ""]
-    lines += ["| figure | reach | measured | |", "|---|---|---|---|"]
-    for figure, reach, measured, holds in _reached(results):
-        lines.append(f"| {figure} | {reach} | {measured} | {'yes' if holds else '**no**'} |")
-    return "\n".join(lines)
-
-
-def _reached(results: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
-    methods = results["methods"]
-
-    def value(name: str, metric: str) -> float:
-        found: float = methods[name][metric]["seen"]["t2i"]["mean"]
-        return found
-
-    if {"teir", "cll-clip"} <= methods.keys():
-        more = value("teir", "AA") - value("cll-clip", "AA")
-        less = value("cll-clip", "F") - value("teir", "F")
-        yield "AA of `teir` over `cll-clip`", "≥ +3", f"{more:+.1f}", more >= 3
-        yield "F of `teir` under `cll-clip`", "≥ 3", f"{less:.1f}", less >= 3
-    for part in ("teir-init", "teir-reg"):
-        if {"teir", "cll-clip", part} <= methods.keys():
-            between = value("cll-clip", "AA") <= value(part, "AA") <= value("teir", "AA")
-            between = between and value("teir", "F") <= value(part, "F") <= value("cll-clip", "F")
-            yield f"AA, F of `{part}`", "between", f"{value(part, 'AA'):.1f}, {value(part, 'F'):.1f}", between
-    if "addressed" in methods:
-        lost = (value("addressed", "F"), value("addressed", "F_en"))
-        same = all(seed["bitwise_equal"] for seed in methods["addressed"]["seeds"].values())
-        said = f"{lost[0]}, {lost[1]}; vectors after the last language {'equal' if same else 'not equal'} to the bit"
-        yield "F, F_en of `addressed`", "0.0, 0.0", said, same and lost == (0.0, 0.0)
-        yield from _marked(results)
-        for name, reach, far in (("joint", "≥ 0", 0), ("auto", "≤ 2", 2)):
-            if name in methods:
-                over = value("addressed", "AA") - value(name, "AA")
-                holds = over >= far if name == "joint" else over <= far
-                yield f"AA of `addressed` over `{name}`", reach, f"{over:+.1f}", holds
-
-
-def _marked(results: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
-    """Languages that CLIP's rule would cut at every mark, against the median of all."""
-    seeds = results["methods"]["addressed"]["seeds"].values()
-    learned = 100 * np.mean([seed["seen"]["t2i"]["R@1"][-1] for seed in seeds], axis=0)
-    places = [results["languages"].index(tag) for tag in MARKED if tag in results["languages"]]
-    if places:
-        under = {results["languages"][place]: float(np.median(learned) - learned[place]) for place in places}
-        said = ", ".join(f"{tag} {-value:+.1f}" for tag, value in under.items())
-        yield "languages with marks against the median", "≥ −5", said, max(under.values()) <= 5
 
 
 def _confusion_table(results: dict[str, Any]) -> str:
