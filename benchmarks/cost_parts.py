@@ -25,9 +25,8 @@ from benchmarks.made_up import Sizes
 from model import training, version
 from model.corpus import Corpus
 from model.encoder import Encoder
-from model.objectives import CrossLingual, CrossModal
+from model.method import DEFAULT
 from model.table import View, pad
-from model.tower import halves
 from model.training import LearnSettings
 from model.version import Learned
 
@@ -109,17 +108,16 @@ def _dense(plan: Plan, *, fused: bool, mixed: bool = True) -> Result:
     corpus = made_up.corpus(plan.sizes.languages, plan.sizes)
     sequences = [view.sequence(ids)[0] for ids in view.tokens(corpus.captions)]
     table = nn.Parameter(encoder.table.rows[: len(view.physical)])  # the same memory, as the table is the parameter
-    lingual, modal = CrossLingual(), CrossModal()
-    parameters = [table, modal.temperature]
+    objectives = DEFAULT.objectives(corpus)
+    parameters = [table, *(one for each in objectives for one in each.parameters())]
     adam = torch.optim.AdamW(parameters, lr=1e-3, eps=1e-6, weight_decay=0.05, fused=fused)
     stamps = [time.perf_counter()]
     for batch in islice(torch.split(torch.randperm(len(sequences)), plan.batch), plan.steps + 1):
         numbers, last = pad([sequences[place] for place in batch])
-        with torch.autocast("cpu", torch.bfloat16, enabled=mixed and halves(torch.device("cpu"))):
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed and LearnSettings().halved(table.device)):
             features = encoder.base.text_features(F.embedding(numbers, table), last).float()
-        loss = lingual(features, corpus.english[batch])
-        loss = loss + modal.weight * modal(features, corpus.pictures[batch], batch)
-        loss.backward()
+        loss = training.loss_of(features, corpus, batch, objectives)
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         adam.step()
         adam.zero_grad()

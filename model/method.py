@@ -6,6 +6,7 @@ far a row may move that others use, and whether the rest of the table is left al
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -64,11 +65,13 @@ class Method:
         return torch.cat([own, torch.full((2, 1), float(self.dense or self.ends))])
 
     def key(self) -> dict[str, object]:
-        """What a checkpoint must agree on; of functions, their names."""
+        """What a checkpoint must agree on; of functions, their names and what is bound to them."""
         return {field.name: _named(getattr(self, field.name)) for field in fields(self)}
 
 
 def _named(value: object) -> object:
+    if isinstance(value, partial):
+        return [_named(value.func), *value.args, value.keywords]
     return f"{value.__module__}.{getattr(value, '__qualname__', value)}" if callable(value) else value
 
 
@@ -76,4 +79,4 @@ CLL_CLIP = Method(start="normal", scale="none", dense=True)
 TEIR_INIT = Method(start="table", scale="none", dense=True)
 TEIR_REG = Method(start="normal", scale="gradient")
 TEIR = Method()
-DEFAULT = Method(objectives=balanced)  # what an expansion teaches with
+DEFAULT = Method(objectives=partial(balanced, share=0.1))  # what an expansion teaches with (docs/decisions/0020)

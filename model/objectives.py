@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from model.corpus import NONE, Corpus
 
 MODAL_WEIGHT = 0.01  # beside the cross-lingual loss; alone, the cross-modal loss weighs 1
-SHARE = 0.1  # the same, as a share of the mean square of the teacher's features (docs/decisions/0020)
+_BLOCK = 8_192  # captions whose features are looked at at a time
 
 
 class Objective(nn.Module):
@@ -77,12 +77,14 @@ def published(corpus: Corpus) -> list[Objective]:
     return _both(corpus, MODAL_WEIGHT)
 
 
-def balanced(corpus: Corpus) -> list[Objective]:
-    """Both losses, so weighed that the size of the teacher's features does not matter; without English as published.
+def balanced(corpus: Corpus, share: float) -> list[Objective]:
+    """Both losses; the cross-modal one weighs `share` of the mean square of the teacher's English features.
 
-    The cross-lingual loss grows with that size squared, the cross-modal one does not.
+    The cross-lingual loss grows with that square, the cross-modal one does not: so weighed, how they stand to each
+    other does not depend on how large a base's features are. A corpus without any English is taught as published.
     """
-    return _both(corpus, SHARE * float(corpus.english.square().nanmean()))
+    squares = [block.square().mean(dim=1) for block in torch.split(corpus.english, _BLOCK)]
+    return _both(corpus, share * float(torch.cat(squares).nanmean()))
 
 
 def _both(corpus: Corpus, modal: float) -> list[Objective]:

@@ -54,6 +54,10 @@ class LearnSettings:
         """Small datasets are seen more often: about 70,000 captions in all, 3 to 40 times each."""
         return self.epochs or min(40, max(3, math.ceil(70_000 / captions)))
 
+    def halved(self, device: torch.device) -> bool:
+        """Whether the frozen tower is to compute in bfloat16 on `device`."""
+        return self.mixed_precision and halves(device)
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -79,8 +83,9 @@ def learn(
 ) -> Learned:
     """Teach one language; resumes from the newest checkpoint under `folder`, bit for bit as if never interrupted.
 
-    `on_step` is called after each step; when it returns True a checkpoint is written and `Interrupted` raised. Raises
-    `TrainingDiverged` when the loss is not finite, `CheckpointMismatch` when the inputs changed since the last attempt.
+    On another kind of processor the bits may be others. `on_step` is called after each step; when it returns True a
+    checkpoint is written and `Interrupted` raised. Raises `TrainingDiverged` when the loss is not finite,
+    `CheckpointMismatch` when the inputs changed since the last attempt.
     """
     lesson = method.lesson(corpus)
     read = tokens(parent.tokenizer, lesson.captions, settings.vocabulary, folder / "tokens")
@@ -95,7 +100,6 @@ def learn(
     trained = {"rows": rows, **beside}
     adamw = teir.ScaledAdamW(rows, scale, [*beside.values()], settings.weight_decay, on_step=method.scale == "step")
 
-    halved = settings.mixed_precision and halves(device)
     steps = math.ceil(len(sequences) / settings.batch_size) * settings.epochs_for(len(sequences))
     every = settings.checkpoint_every or max(20, steps // 10)
     belongs = _belongs(encoder, lesson, settings, grown, method)
@@ -104,9 +108,9 @@ def learn(
     saved = time.monotonic()
     for step, batch in _batches(sequences, settings, first, steps):
         numbers, last = pad([sequences[index] for index in batch])
-        with torch.autocast(device.type, torch.bfloat16, enabled=halved):
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.halved(device)):
             features = student(rows[numbers.to(device)], last.to(device)).float()  # (batch, dimension)
-        loss = _loss(features, lesson, torch.from_numpy(batch), objectives)
+        loss = loss_of(features, lesson, torch.from_numpy(batch), objectives)
         if not bool(torch.isfinite(loss)):
             raise TrainingDiverged(f"the loss is no longer finite at step {step} of {steps}")
         loss.backward()  # type: ignore[no-untyped-call]
@@ -220,7 +224,7 @@ def _batches(
         yield step + 1, order[position]
 
 
-def _loss(features: Tensor, corpus: Corpus, batch: Tensor, objectives: Iterable[Objective]) -> Tensor:
+def loss_of(features: Tensor, corpus: Corpus, batch: Tensor, objectives: Iterable[Objective]) -> Tensor:
     """All that is asked of the batch; a last caption alone, without English, is asked nothing and changes nothing."""
     terms = [term for objective in objectives if (term := objective.of(features, corpus, batch)) is not None]
     return sum(terms[1:], terms[0]) if terms else 0.0 * features.sum()

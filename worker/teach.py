@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def _settings(lesson: Lesson) -> LearnSettings:
 
 def package(work: Work, room: Classroom, lesson: Lesson, learned: Learned, report: Mapping[str, Any]) -> Version:
     """Write the version and register it; the same expansion and language give the same version again."""
-    folder = _folder(work, lesson)
+    folder, settings = _folder(work, lesson), _settings(lesson)
     facts = {
         "expansion": work.expansion.id,
         "language": lesson.language,
@@ -67,6 +67,8 @@ def package(work: Work, room: Classroom, lesson: Lesson, learned: Learned, repor
         "text_fingerprint": room.encoder.text_fingerprint,
         "dataset_sha256": lesson.expansion.dataset_sha256,
         "tokenizer_sha256": learned.tokenizer_sha256,
+        "settings": asdict(settings),
+        "bfloat16": settings.halved(room.encoder.base.device),
     }
     written_before = folder.exists()
     manifest_sha256 = version.write(folder, learned, facts)

@@ -91,11 +91,21 @@ def _merge(out: Path, head: dict[str, Any], method: str, seed: int, ledger: dict
         if unlike:
             raise Refused(f"--out: {out} holds results of other {', '.join(unlike)}; name another file")
     results |= {**head, "commit": commit()}
-    results["methods"].setdefault(method, {"seeds": {}})["seeds"][str(seed)] = report.seed_results(ledger)
+    seeds = results["methods"].setdefault(method, {"seeds": {}})["seeds"]
+    seeds[str(seed)] = report.seed_results(ledger)
+    if len({json.dumps(_seedless(found.get("made"))) for found in seeds.values()}) > 1:
+        raise Refused(f"--out: {out} holds {method} of another seed, made otherwise; name another file")
     results["seeds"] = sorted({int(key) for found in results["methods"].values() for key in found["seeds"]})
     report.conclude(results)
     out.parent.mkdir(parents=True, exist_ok=True)
     storage.write_bytes(out, json.dumps(results).encode() + b"\n")  # a matrix has thousands of lines otherwise
+
+
+def _seedless(made: Any) -> Any:
+    """What a row was made by, but for the seed."""
+    if isinstance(made, dict):
+        return {key: _seedless(value) for key, value in made.items() if key != "seed"}
+    return [_seedless(value) for value in made] if isinstance(made, list) else made
 
 
 if __name__ == "__main__":

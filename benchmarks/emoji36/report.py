@@ -13,6 +13,7 @@ from model.evaluation import Triangle, average_accuracy, backward_transfer, engl
 
 GALLERIES, DIRECTIONS, KS = ("seen", "unseen", "singles"), ("t2i", "i2t"), ("R@1", "R@5", "R@10")
 _COSTS = (
+    "made",
     "commits",
     "table_std",
     "train_seconds",

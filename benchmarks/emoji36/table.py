@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.emoji36.data import Data
-from benchmarks.emoji36.methods import FALLBACK, ROWS, TRAININGS, Row
+from benchmarks.emoji36.methods import FALLBACK, ROWS, TRAININGS, Row, described
 from benchmarks.emoji36.run import Scores, Taught, claim, plainly, remembering, score, teach
 from model import storage
 from model.base import Base
@@ -69,9 +69,10 @@ class Ledger:
 def fill(bench: Bench, name: str) -> Ledger:
     """Teach what the row needs, score it, and return its ledger."""
     row = ROWS[name]
-    training = TRAININGS[row.training].described(bench.settings) if row.training else None
-    claim(bench.folder / "scores" / f"{name}.row.json", {"read": row.read, "training": training})
+    made = described(name, bench.settings)
+    claim(bench.folder / "scores" / f"{name}.row.json", made)
     ledger = Ledger(bench.folder / "scores" / f"{name}.json")
+    ledger.content["made"] = made
     if ledger.content.get("done"):
         return ledger
     encoder = Encoder(bench.base)

@@ -4,6 +4,7 @@ import gzip
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,22 @@ def test_a_run_refuses_what_does_not_go_together(
     monkeypatch.setitem(TRAININGS, "shared", replace(TRAININGS["shared"], settings={"cooldown": 0.0}))
     again = command(*rest, "--languages", "it", methods="shared")
     assert "was made otherwise; move it away" in str(again.exception)
+    other = command(*rest, "--languages", "it", "--seed", "1", methods="shared")
+    assert "holds shared of another seed, made otherwise" in str(other.exception)
+
+
+@pytest.mark.usefixtures("as_before")
+def test_what_was_taught_with_other_defaults_is_not_taken_for_todays(
+    spec: str, roots: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest = ("--data", "folder", "--root", roots["folder"], "--base", spec, "--work", tmp_path, "--languages", "it")
+    assert command(*rest, methods="shared").exit_code == 0
+    assert command(*rest, "--seed", "1", methods="shared").exit_code == 0
+    seeds = json.loads((tmp_path / "folder.json").read_text())["methods"]["shared"]["seeds"]
+    made = [seed["made"] for seed in seeds.values()]
+    assert [each["taught"][0]["settings"]["seed"] for each in made] == [0, 1]
+    monkeypatch.setattr("benchmarks.emoji36.__main__.LearnSettings", partial(LearnSettings, batch_size=32))
+    assert "was made otherwise; move it away" in str(command(*rest, methods="shared").exception)
 
 
 @pytest.mark.usefixtures("as_before")

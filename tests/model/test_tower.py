@@ -1,5 +1,6 @@
 """Reading off one place of the last block gives what the whole forward pass gives, and the same gradient."""
 
+from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -7,6 +8,8 @@ import pytest
 import torch
 
 from model.tower import halves, text_features
+
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def tower(**config: Any) -> Any:
@@ -58,6 +61,12 @@ def test_a_processor_that_has_bfloat16_is_asked_for_it(
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert halves(torch.device("cpu")) is False
     assert halves(torch.device("meta")) is False
+
+
+@pytest.mark.skipif(not CPUINFO.exists() or not hasattr(torch.cpu, "get_capabilities"), reason="nobody else to ask")
+def test_this_processor_is_told_rightly() -> None:
+    """Under whatever names torch's release has for them."""
+    assert halves(torch.device("cpu")) is bool({"avx512_bf16", "amx_bf16"} & set(CPUINFO.read_text().split()))
 
 
 class Doubled(torch.nn.Module):

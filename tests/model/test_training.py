@@ -17,6 +17,7 @@ from model.corpus import NONE, Corpus
 from model.encoder import Encoder
 from model.errors import CheckpointMismatch, TrainingDiverged
 from model.method import CLL_CLIP, DEFAULT, TEIR, Method
+from model.objectives import CrossModal
 from model.table import TokenRows, View, pad
 from model.training import Interrupted, LearnSettings, Progress, learn
 from model.version import Learned
@@ -93,8 +94,11 @@ def test_two_runs_give_the_same_bits(encoder: Encoder, tmp_path: Path) -> None:
     assert same(first, second)
 
 
-@pytest.mark.parametrize("stop_at", [1, 4, 6, 13])
-def test_an_interrupted_run_ends_on_the_same_bits(encoder: Encoder, tmp_path: Path, stop_at: int) -> None:
+@pytest.mark.parametrize(("stop_at", "half"), [(1, False), (4, False), (6, False), (13, False), (4, True), (6, True)])
+def test_an_interrupted_run_ends_on_the_same_bits(
+    encoder: Encoder, tmp_path: Path, stop_at: int, half: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "halves", lambda _: half)
     corpus = corpus_for(encoder)
     whole = learn(encoder, encoder.base_view, corpus, tmp_path / "whole", SETTINGS, go_on)
     with pytest.raises(Interrupted):
@@ -128,6 +132,24 @@ def test_half_precision_teaches_what_full_precision_does_but_for_rounding(
     start = training._start_rows(encoder, encoder.base_view, full.rows.ids, SETTINGS.seed, DEFAULT)[:-2]
     one, other = ((learned.rows.rows - start).flatten() for learned in (full, mixed))
     assert 0.9 < float(torch.cosine_similarity(one, other, dim=0)) < 1.0
+    monkeypatch.setattr(training, "halves", lambda _: False)
+    assert same(full, learn(encoder, encoder.base_view, corpus, tmp_path / "without", SETTINGS, go_on))
+
+
+def test_unless_told_otherwise_pictures_weigh_a_tenth_of_the_features_mean_square(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = []
+
+    class Weighed(CrossModal):
+        def __init__(self, weight: float) -> None:
+            super().__init__(weight)
+            weights.append(weight)
+
+    monkeypatch.setattr("model.objectives.CrossModal", Weighed)
+    corpus = corpus_for(encoder)
+    learn(encoder, encoder.base_view, corpus, tmp_path, replace(SETTINGS, epochs=1), go_on)
+    assert weights == [pytest.approx(0.1 * float(corpus.english.square().mean()), rel=1e-5)]
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_older_one(encoder: Encoder, tmp_path: Path) -> None:
