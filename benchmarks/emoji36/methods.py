@@ -53,13 +53,14 @@ _PLAIN = replace(CLL_CLIP, objectives=DEFAULT.objectives)  # dense AdamW, with t
 _PAPER: Mapping[str, Any] = {"batch_size": 128, "learning_rate": 4e-3, "mixed_precision": False}
 
 
-def _published(method: Method) -> Training:
-    """The paper's tokenizer, its batch, and its learning rate that does not fall."""
-    return Training(method, "chain", Published, {**_PAPER, "cooldown": 0.0})
+def _published(method: Method, rate: float = _PAPER["learning_rate"]) -> Training:
+    """The paper's tokenizer, its batch, and a learning rate that does not fall."""
+    return Training(method, "chain", Published, {**_PAPER, "cooldown": 0.0, "learning_rate": rate})
 
 
 # As much wider than the rows of the bundled base as N(0, 0.02²) is than CLIP's.
 _WIDE = 0.031
+_SLOW = 1e-3
 
 TRAININGS = {
     "cll-clip": _published(CLL_CLIP),
@@ -68,6 +69,11 @@ TRAININGS = {
     "teir-reg": _published(TEIR_REG),
     "teir-reg-wide": _published(replace(TEIR_REG, spread=_WIDE)),
     "teir": _published(TEIR),
+    "cll-clip-slow": _published(CLL_CLIP, _SLOW),
+    "cll-clip-wide-slow": _published(replace(CLL_CLIP, spread=_WIDE), _SLOW),
+    "teir-init-slow": _published(TEIR_INIT, _SLOW),
+    "teir-reg-wide-slow": _published(replace(TEIR_REG, spread=_WIDE), _SLOW),
+    "teir-slow": _published(TEIR, _SLOW),
     "teir-step": _published(Method(scale="step")),
     "joint": Training(CLL_CLIP, "joint", settings={**_PAPER, "vocabulary": 200_000}),
     "joint-alike": Training(_PLAIN, "joint", settings={"vocabulary": 200_000}),
@@ -100,6 +106,11 @@ ROWS = {
     "teir-reg": Row("teir-reg"),
     "teir-reg-wide": Row("teir-reg-wide"),
     "teir": Row("teir"),
+    "cll-clip-slow": Row("cll-clip-slow"),
+    "cll-clip-wide-slow": Row("cll-clip-wide-slow"),
+    "teir-init-slow": Row("teir-init-slow"),
+    "teir-reg-wide-slow": Row("teir-reg-wide-slow"),
+    "teir-slow": Row("teir-slow"),
     "teir-step": Row("teir-step"),
     "joint": Row("joint"),
     "joint-alike": Row("joint-alike"),
