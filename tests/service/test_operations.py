@@ -234,7 +234,8 @@ def test_a_stop_answers_what_runs_and_exits_with_zero(tmp_path: Path) -> None:  
     try:
         assert server.stdout is not None
         address = server.stdout.readline().split()[-1]
-        with httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}) as client, ThreadPoolExecutor(50) as pool:
+        asker = httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}, timeout=30)
+        with asker as client, ThreadPoolExecutor(50) as pool:
             wait_until(lambda: answers(client, "/readyz") == 200, seconds=60)
 
             def ask(n: int) -> int:
