@@ -9,14 +9,18 @@ import httpx
 
 _PROGRAM = (
     "import sys; from service import app, serve; from tests import doubles;"
-    "app.open_encoder = lambda settings: doubles.{encoder}(); sys.exit(serve.main())"
+    "app.open_encoder = lambda settings: doubles.{encoder}; sys.exit(serve.main())"
 )
 
 
-def weightless(home: Path, encoder: str = "WeightlessEncoder", **variables: str) -> "subprocess.Popen[str]":
-    """It says on which port it listens: a free one unless told. `FAULT_POINT` is for `storage.fault_point`."""
+def weightless(home: Path, encoder: str = "WeightlessEncoder()", **variables: str) -> "subprocess.Popen[str]":
+    """It says on which port it listens: a free one unless told. `FAULT_POINT` is for `storage.fault_point`.
+
+    Nobody reads its standard error while it runs, and a full pipe would stop it: it tells errors alone unless told.
+    """
     fault = {"FAULT_POINT": variables.pop("FAULT_POINT")} if "FAULT_POINT" in variables else {}
-    names = {f"PICTOGLOT_{name}": value for name, value in {"HOME": str(home), "PORT": "0", **variables}.items()}
+    quiet = {"HOME": str(home), "PORT": "0", "LOG_LEVEL": "error"}
+    names = {f"PICTOGLOT_{name}": value for name, value in {**quiet, **variables}.items()}
     return subprocess.Popen(
         [sys.executable, "-c", _PROGRAM.format(encoder=encoder)],
         env=clean_environment() | names | fault,

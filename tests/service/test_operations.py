@@ -230,7 +230,8 @@ def test_a_data_root_that_cannot_be_written_is_said_and_searches_go_on(tmp_path:
 
 
 def test_a_stop_answers_what_runs_and_exits_with_zero(tmp_path: Path) -> None:  # S7
-    server = weightless(tmp_path, ADMIN_KEY=ADMIN_KEY, DRAIN_SECONDS="1", encoder="SlowEncoder")
+    more = {"ADMIN_KEY": ADMIN_KEY, "DRAIN_SECONDS": "1", "BATCH_SIZE": "1", "REQUEST_SECONDS": "20"}
+    server = weightless(tmp_path, encoder="SlowEncoder(0.05)", **more)  # one by one: all take 2.5 s at least
     try:
         assert server.stdout is not None
         address = server.stdout.readline().split()[-1]
