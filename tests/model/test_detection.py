@@ -1,5 +1,6 @@
 """Detection among learned languages: right on their own words, silent on strangers, unmoved by new languages."""
 
+import time
 from random import Random
 
 from model.detection import Detector, count
@@ -46,3 +47,24 @@ def test_a_new_language_leaves_the_counts_of_the_others() -> None:
     after = before.with_language("mi", MAORI)
     assert after.counts["cy"] is before.counts["cy"]
     assert before.guess("cath ar y llong", ["en", "cy"]) == after.guess("cath ar y llong", ["en", "cy"])
+
+
+def test_thirty_six_languages_are_told_apart_within_a_millisecond_however_long_the_text() -> None:
+    random = Random(0)
+    words = [["".join(random.choices(f"abcdefghij{chr(0x430 + n)}", k=6)) for _ in range(300)] for n in range(36)]
+    captions = {f"l{n}": [" ".join(random.choices(own, k=6)) for _ in range(600)] for n, own in enumerate(words)}
+    detector = Detector.of(captions)
+    for length in (1, 5, 20, 140):
+        text, took = " ".join(random.choices(words[7], k=length))[:1_000], []
+        for _ in range(50):
+            started = time.perf_counter()
+            guess = detector.guess(text, captions)
+            took.append(time.perf_counter() - started)
+        assert guess.language == "l7"
+        assert min(took) < 0.001, f"{length} words: {1000 * min(took):.2f} ms"  # the least: others run beside
+
+
+def test_a_long_text_is_told_by_words_from_all_of_it() -> None:
+    for sentence, language in (("afal coch a llong ar y môr", "cy"), ("a red apple and a ship on the sea", "en")):
+        guess = ALL.guess("he kurī iti " * 9 + f"{sentence} " * 6, ["cy", "en", "mi"])
+        assert guess.language == language
