@@ -7,7 +7,7 @@ detector package knows. Says so when it is unsure.
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 
@@ -53,21 +53,26 @@ class Detector:
         """This detector with a language's counts made anew from `texts`; every other language's stay untouched."""
         return self.with_counts(language, count(texts))
 
-    def with_counts(self, language: str, counts: Mapping[str, int]) -> "Detector":
-        """This detector with counts that a version stored."""
+    def with_counts(self, language: str, counts: Mapping[str, int], asked: Collection[str] | None = None) -> "Detector":
+        """This detector with counts that a version stored; of the n-grams that are `asked` alone, if that is told.
+
+        Texts of no other n-grams are guessed the same either way.
+        """
         totals = {**self.totals, language: sum(counts.values())}
+        if asked is not None:
+            counts = {gram: times for gram, times in counts.items() if gram in asked}
         return Detector({**self.counts, language: counts}, totals)
 
     def guess(self, text: str, among: Iterable[str]) -> Guess:
         """The likeliest of `among` for a cleaned text; None as language when the evidence is weak."""
         asked = [language for language in among if self.totals.get(language)]
-        found = _spread(list(ngrams(text[:_READ])))
+        found = evidence(text)
         if not asked or not found:
             return Guess(None, 0.0)
-        evidence = {language: self._log_likelihood(language, found) / _OVERLAP for language in asked}
-        best = max(evidence.values())
-        leaders = tuple(sorted(language for language in asked if best - evidence[language] < 1e-9))
-        confidence = 1.0 / sum(math.exp(value - best) for value in evidence.values())
+        weights = {language: self._log_likelihood(language, found) / _OVERLAP for language in asked}
+        best = max(weights.values())
+        leaders = tuple(sorted(language for language in asked if best - weights[language] < 1e-9))
+        confidence = 1.0 / sum(math.exp(value - best) for value in weights.values())
         known = sum(gram in self.counts[leaders[0]] for gram in found) / len(found)
         sure = len(leaders) == 1 and confidence >= _SURE and known >= _LEAST_KNOWN
         return Guess(leaders[0] if sure else None, confidence, leaders if len(leaders) > 1 else (), known)
@@ -76,11 +81,6 @@ class Detector:
         counts, floor = self.counts[language], self.totals[language] + _SMOOTHING * _NGRAMS
         # inner loops of C: at 36 languages this is the longest part of an untold query's reading
         return sum(map(_LOGS.__getitem__, map(counts.get, found, repeat(0)))) - len(found) * math.log(floor)
-
-
-def _spread(found: Sequence[str]) -> Sequence[str]:
-    """At most 96 of them, evenly: a long text takes no longer to tell than a short one, and is told as well."""
-    return [found[place * len(found) // _ASKED] for place in range(_ASKED)] if len(found) > _ASKED else found
 
 
 class _Logs(dict[int, float]):
@@ -101,6 +101,15 @@ def count(texts: Sequence[str]) -> Counter[str]:
     if len(counted) <= _NGRAMS:
         return counted
     return Counter(dict(sorted(counted.items(), key=lambda found: (-found[1], found[0]))[:_NGRAMS]))
+
+
+def evidence(text: str) -> list[str]:
+    """The n-grams that a guess rests on: at most 96, evenly spread over the first 256 characters.
+
+    A long text takes no longer to tell than a short one, and is told as well.
+    """
+    found = list(ngrams(text[:_READ]))
+    return [found[place * len(found) // _ASKED] for place in range(_ASKED)] if len(found) > _ASKED else found
 
 
 def ngrams(text: str) -> Iterator[str]:

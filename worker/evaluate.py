@@ -7,7 +7,7 @@ kept beside each expansion, because every later one is measured on them.
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from model import storage
-from model.detection import Detector, count
+from model.detection import Detector, count, evidence
 from model.encoder import EncodedTexts
 from model.errors import VersionCorrupt
 from model.evaluation import Recalls, recalls
@@ -218,27 +218,31 @@ def _detected(
     work: Work, room: Classroom, lesson: Lesson, view: View, sets: Mapping[str, Validation]
 ) -> dict[str, dict[str, int]]:
     """As which language the service would read held-out captions of each, once it serves the lesson's too."""
-    detector = _detector(work, room).with_counts(lesson.language, view.ngrams)
+    captions = {language: validation.captions[:MAX_DETECTED] for language, validation in sets.items()}
+    asked = {gram for texts in captions.values() for text in texts for gram in evidence(text)}
+    detector = _detector(work, room, asked).with_counts(lesson.language, view.ngrams, asked)
     found: dict[str, dict[str, int]] = {}
-    for language, validation in sets.items():
+    for language, texts in captions.items():
         work.check()
-        found.update(confusion(detector, {language: validation.captions[:MAX_DETECTED]}))
+        found.update(confusion(detector, {language: texts}))
     return found
 
 
-def _detector(work: Work, room: Classroom) -> Detector:
+def _detector(work: Work, room: Classroom, asked: Collection[str]) -> Detector:
     """What the service tells languages by (`index.detecting`): each version's counts, English by the gallery besides.
+
+    Of the n-grams that are asked alone, so that a worker does not hold those of every language.
 
     A version that cannot be read is left out: its damage is for its own language to answer.
     """
     captioned = room.gallery.captioned("en", ())
     some = captioned[:: -(-len(captioned) // MAX_CANDIDATES) or 1]
     texts = [text for found in room.gallery.captions_for(some, ["en"]).values() for text in found["en"]]
-    detector = Detector().with_counts("en", Counter(room.encoder.base_view.ngrams) + count(texts))
+    detector = Detector().with_counts("en", Counter(room.encoder.base_view.ngrams) + count(texts), asked)
     for language, number in work.registry.releases.serving().languages.items():
         version = work.registry.versions.get(number)
         if version.folder is not None:
             with suppress(VersionCorrupt):
                 learned, _ = read(work.settings.home / version.folder, version.manifest_sha256)
-                detector = detector.with_counts(language, learned.ngrams)
+                detector = detector.with_counts(language, learned.ngrams, asked)
     return detector

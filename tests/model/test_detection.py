@@ -3,7 +3,7 @@
 import time
 from random import Random
 
-from model.detection import Detector, count
+from model.detection import Detector, count, evidence
 
 WELSH = ["afal coch a llong", "ci bach ar y môr", "haul a seren", "blodyn coch a chath"] * 3
 MAORI = ["he āporo whero me te waka", "he kurī iti", "te rā me te whetū", "he putiputi whero"] * 3
@@ -68,3 +68,14 @@ def test_a_long_text_is_told_by_words_from_all_of_it() -> None:
     for sentence, language in (("afal coch a llong ar y môr", "cy"), ("a red apple and a ship on the sea", "en")):
         guess = ALL.guess("he kurī iti " * 9 + f"{sentence} " * 6, ["cy", "en", "mi"])
         assert guess.language == language
+
+
+def test_counts_of_what_is_asked_alone_guess_as_all_of_them_do() -> None:
+    texts = ["cath ar y llong", "he kurī whero", "afal", "ჩემი სახლი", "a dog on the sea " * 40]
+    asked = {gram for text in texts for gram in evidence(text)}
+    small = Detector()
+    for language, counts in ALL.counts.items():
+        small = small.with_counts(language, counts, asked)
+        assert set(small.counts[language]) == set(counts) & asked
+    for text in texts:
+        assert small.guess(text, ALL.counts) == ALL.guess(text, ALL.counts)
