@@ -18,10 +18,13 @@ _COLOURS = {
     "teir-reg": "#a7c957",
     "teir": "#5a9367",
     "joint": "#8d5fa8",
+    "joint-alike": "#c9a6e0",
     "shared": "#4895ef",
     "addressed": "#1d3557",
     "auto": "#e76fa2",
+    "addressed-chain": "#2a9d8f",
 }
+_BARS = ("cll-clip", "teir", "shared", "joint", "addressed", "addressed-chain")
 _STYLE: Any = {
     "font.family": "sans-serif",
     "text.color": _INK,
@@ -76,7 +79,7 @@ def _over_tasks(results: dict[str, Any]) -> Any:
     axes.set_xticks(range(len(languages)), languages, fontsize=8)
     axes.set_ylim(0, 100)
     axes.set_ylabel("AA: mean t2i R@1 of the languages so far, %")
-    axes.set_xlabel("language just taught")
+    axes.set_xlabel("language just taught (first seed)")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
@@ -112,7 +115,7 @@ def _label(axes: Axes, languages: list[str], *, first: bool) -> None:
 def _languages(results: dict[str, Any]) -> Any:
     """Final t2i R@1 of each language, a bar a method."""
     languages = results["languages"]
-    shown = [name for name in ("cll-clip", "teir", "shared", "joint", "addressed") if name in results["methods"]]
+    shown = [name for name in _BARS if name in results["methods"]]
     figure, axes = plt.subplots(figsize=(13, 4.5))
     width = 0.8 / max(1, len(shown))
     for place, method in enumerate(shown):
