@@ -9,16 +9,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
 
-from model import checkpoint, storage, teir, training
+from model import checkpoint, storage, training
 from model.base import BOT, EOT
 from model.corpus import NONE, Corpus
 from model.encoder import Encoder
 from model.errors import CheckpointMismatch, TrainingDiverged
 from model.method import CLL_CLIP, DEFAULT, TEIR, Method
 from model.objectives import CrossModal
-from model.table import TokenRows, View, pad
 from model.training import Interrupted, LearnSettings, Progress, learn
 from model.version import Learned
 
@@ -192,46 +190,6 @@ def test_a_checkpoint_of_another_training_is_refused(
         learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path, settings, go_on, method)
 
 
-def test_new_rows_are_drawn_like_the_whole_table_as_it_is_now(encoder: Encoder) -> None:
-    """After a language whose rows are far away, what a later one begins with has its mean and deviation too."""
-    base = encoder.base_view
-    far = TokenRows(np.arange(0, 40_000, dtype=np.int64), torch.full((40_000, encoder.base.table.shape[1]), 3.0))
-    view = base.extend(1, "xx", base.tokenizer, encoder.table, far, {})
-    grown = view.tokenizer.grown(CAPTIONS, 400)
-    used = np.unique(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in grown.encode(CAPTIONS)]))
-    start = training._start_rows(encoder, view, used, 0, TEIR)[: len(used)]
-    new = start[torch.from_numpy(used >= view.tokenizer.size)]
-    whole = encoder.table.rows[torch.from_numpy(view.physical[view.physical >= 0]).long()]
-    assert len(new) > 5
-    assert new.mean().item() == pytest.approx(whole.mean().item(), abs=0.4)  # the base's own mean is 0
-    assert new.std().item() == pytest.approx(whole.std().item(), rel=0.2)
-
-
-def test_one_step_is_the_published_one() -> None:
-    """Clip by the norm of the unscaled gradient, decay by the row's scale, scale the gradient, then Adam (learning.md
-    section 3); by hand in numpy."""
-    random = np.random.default_rng(0)
-    start, rate, clip, weight_decay = random.standard_normal((3, 4)), 0.01, 0.5, 0.2
-    gradients = random.standard_normal((2, 3, 4))
-    scale = np.array([[1.0], [1 / 3], [0.0]])
-
-    rows, first, second = start.copy(), np.zeros((3, 4)), np.zeros((3, 4))
-    for step, gradient in enumerate(gradients, 1):
-        clipped = gradient * min(1.0, clip / np.sqrt((gradient**2).sum()))
-        rows = rows * (1 - rate * weight_decay * scale)
-        scaled = clipped * scale
-        first, second = 0.9 * first + 0.1 * scaled, 0.999 * second + 0.001 * scaled**2
-        rows = rows - rate * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-6)
-
-    table = nn.Parameter(torch.from_numpy(start.copy()))
-    optimizer = teir.ScaledAdamW(table, torch.from_numpy(scale), [], decay=weight_decay)
-    for gradient in gradients:
-        table.grad = torch.from_numpy(gradient.copy())
-        optimizer.step(rate, clip)
-    assert np.allclose(table.detach().numpy(), rows, rtol=0, atol=1e-6)
-    assert np.array_equal(table.detach().numpy()[2], start[2])
-
-
 def test_a_loss_that_is_not_finite_ends_the_training(encoder: Encoder, tmp_path: Path) -> None:
     corpus = corpus_for(encoder)
     corpus.english[5, 3] = math.inf
@@ -245,54 +203,6 @@ def test_only_the_corpus_tokens_are_stored(encoder: Encoder, tmp_path: Path) -> 
     used = {number for ids in tokenizer.encode(CAPTIONS) for number in ids}
     assert set(learned.rows.ids.tolist()) == used
     assert not {BOT, EOT} & used
-
-
-def test_a_gathered_step_is_the_full_tables_step(encoder: Encoder) -> None:
-    """One optimizer step over the whole table, with scale 0 outside the corpus, against the same over the used rows."""
-    view = encoder.base_view
-    sequences = [view.sequence(ids)[0].astype(np.int64) for ids in view.tokens(CAPTIONS[:8])]
-    used = np.unique(np.concatenate(sequences))
-    target = torch.randn((8, encoder.dimension), generator=torch.Generator().manual_seed(3))
-    frozen = np.isin(used, [BOT, EOT])
-    scale = teir.row_scale(view.frequency(used, "cy"))
-    scale[torch.from_numpy(frozen)] = 0
-
-    full = nn.Parameter(encoder.base.table.clone())
-    full_scale = torch.zeros(len(full), 1)
-    full_scale[torch.from_numpy(used)] = scale
-    one_step(encoder, full, full_scale, sequences, target)
-
-    gathered = nn.Parameter(encoder.base.table[torch.from_numpy(used)].clone())
-    local = [np.searchsorted(used, sequence) for sequence in sequences]
-    one_step(encoder, gathered, scale, local, target)
-
-    assert torch.equal(full[torch.from_numpy(used)], gathered)
-    untouched = np.setdiff1d(np.arange(len(full)), used[~frozen])
-    assert torch.equal(full[torch.from_numpy(untouched)], encoder.base.table[torch.from_numpy(untouched)])
-    assert not torch.equal(full, encoder.base.table)
-
-
-def one_step(
-    encoder: Encoder, table: nn.Parameter, scale: torch.Tensor, sequences: list[np.ndarray], target: torch.Tensor
-) -> None:
-    optimizer = teir.ScaledAdamW(table, scale, [], decay=0.05)
-    numbers, last = pad([sequence.astype(np.int32) for sequence in sequences])
-    loss = nn.functional.mse_loss(encoder.base.text_features(table[numbers], last), target)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step(1e-2, clip=0.1)
-
-
-def test_a_second_language_scales_rows_by_the_languages_before_it(encoder: Encoder, tmp_path: Path) -> None:
-    first = learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path / "1", SETTINGS, go_on)
-    view: View = encoder.extend(encoder.base_view, 1, "cy", first)
-    ids = first.rows.ids
-    expected = np.where(ids < 49408, 3, 2)
-    assert (view.frequency(ids, "br") == expected).all()
-    unseen = np.array([320, 321, view.tokenizer.size + 5])
-    assert (view.frequency(unseen[~np.isin(unseen, ids)], "br") == np.array([2, 2, 1])[~np.isin(unseen, ids)]).all()
-    assert (view.frequency(ids, "cy") == expected - 1).all()  # taught again, a language is not its own predecessor
-    grown = view.tokenizer.grown(CAPTIONS, 400)
-    assert grown.added == view.tokenizer.added  # nothing new to learn from the same corpus
 
 
 def test_the_rate_rises_stays_and_falls_or_stays_as_published() -> None:

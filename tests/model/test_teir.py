@@ -1,0 +1,163 @@
+"""TEIR against slow, obvious computations: where rows start, how often one counts as used, and how far it moves."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from model import teir, training
+from model.base import BOT, EOT, VOCABULARY
+from model.corpus import NONE, Corpus
+from model.encoder import Encoder
+from model.method import TEIR
+from model.table import TokenRows, View, pad
+from model.training import learn
+from tests.model.test_training import CAPTIONS, SETTINGS, WORDS, corpus_for, go_on
+
+# So small a norm of the gradient that Adam's eps counts: much above it, a factor on the gradient is divided out again.
+FAINT = 1e-5
+Sequences = list[NDArray[np.int64]]
+
+
+def test_new_rows_are_drawn_like_the_whole_table_as_it_is_now(encoder: Encoder) -> None:
+    """After a language whose rows are far away, what a later one begins with has its mean and deviation too."""
+    base = encoder.base_view
+    far = TokenRows(np.arange(0, 40_000, dtype=np.int64), torch.full((40_000, encoder.base.table.shape[1]), 3.0))
+    view = base.extend(1, "xx", base.tokenizer, encoder.table, far, {})
+    grown = view.tokenizer.grown(CAPTIONS, 400)
+    used = np.unique(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in grown.encode(CAPTIONS)]))
+    start = training._start_rows(encoder, view, used, 0, TEIR)[: len(used)]
+    new = start[torch.from_numpy(used >= view.tokenizer.size)]
+    whole = encoder.table.rows[torch.from_numpy(view.physical[view.physical >= 0]).long()]
+    assert len(new) > 5
+    assert new.mean().item() == pytest.approx(whole.mean().item(), abs=0.4)  # the base's own mean is 0
+    assert new.std().item() == pytest.approx(whole.std().item(), rel=0.2)
+
+
+@pytest.mark.parametrize("on_step", [False, True], ids=["gradient", "step"])
+@pytest.mark.parametrize("size", [1.0, 1e-6, 1e-7, 1e-8])
+def test_one_step_is_the_published_one(size: float, on_step: bool) -> None:
+    """Clip by the norm of the unscaled gradient, decay by the row's scale, scale the gradient, then Adam; in numpy.
+
+    Or scale what Adam would do. Only gradients about as small as Adam's eps tell the one from no scale at all.
+    """
+    random = np.random.default_rng(0)
+    start, rate, clip, weight_decay = random.standard_normal((3, 4)), 0.01, 0.5, 0.2
+    gradients = size * random.standard_normal((2, 3, 4))
+    scale = np.array([[1.0], [1 / 3], [0.0]])
+    before, after = (np.ones((3, 1)), scale) if on_step else (scale, np.ones((3, 1)))
+
+    rows, first, second = start.copy(), np.zeros((3, 4)), np.zeros((3, 4))
+    for step, gradient in enumerate(gradients, 1):
+        scaled = before * gradient * min(1.0, clip / np.sqrt((gradient**2).sum()))
+        first, second = 0.9 * first + 0.1 * scaled, 0.999 * second + 0.001 * scaled**2
+        move = (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-6)
+        rows = rows * (1 - rate * weight_decay * scale) - rate * after * move
+
+    table = nn.Parameter(torch.from_numpy(start.copy()))
+    optimizer = teir.ScaledAdamW(table, torch.from_numpy(scale), [], decay=weight_decay, on_step=on_step)
+    for gradient in gradients:
+        table.grad = torch.from_numpy(gradient.copy())
+        optimizer.step(rate, clip)
+    moved = table.detach().numpy() - start
+    assert np.allclose(moved[:2], (rows - start)[:2], rtol=1e-5, atol=0)
+    assert np.array_equal(table.detach().numpy()[2], start[2])
+
+
+@pytest.mark.parametrize("clip", [0.1, FAINT])
+def test_a_gathered_step_is_the_full_tables_step(encoder: Encoder, clip: float) -> None:
+    """One optimizer step over the whole table, with scale 0 outside the corpus, against the same over the used rows."""
+    view = encoder.base_view
+    sequences = [view.sequence(ids)[0].astype(np.int64) for ids in view.tokens(CAPTIONS[:8])]
+    used = np.unique(np.concatenate(sequences))
+    target = torch.randn((8, encoder.dimension), generator=torch.Generator().manual_seed(3))
+    frozen = np.isin(used, [BOT, EOT])
+    scale = teir.row_scale(view.frequency(used, "cy"))
+    scale[torch.from_numpy(frozen)] = 0
+
+    full = nn.Parameter(encoder.base.table.clone())
+    full_scale = torch.zeros(len(full), 1)
+    full_scale[torch.from_numpy(used)] = scale
+    gradient = one_step(encoder, full, full_scale, sequences, target, clip)
+
+    gathered = nn.Parameter(encoder.base.table[torch.from_numpy(used)].clone())
+    local = [np.searchsorted(used, sequence) for sequence in sequences]
+    one_step(encoder, gathered, scale, local, target, clip)
+
+    assert torch.equal(full[torch.from_numpy(used)], gathered)
+    untouched = np.setdiff1d(np.arange(len(full)), used[~frozen])
+    assert torch.equal(full[torch.from_numpy(untouched)], encoder.base.table[torch.from_numpy(untouched)])
+    assert gradient.norm() > clip
+    assert_published(full.detach(), encoder.base.table, gradient, full_scale, clip)
+
+
+def one_step(
+    encoder: Encoder, table: nn.Parameter, scale: Tensor, sequences: Sequences, target: Tensor, clip: float
+) -> Tensor:
+    """Moves the table, and returns what the gradient was."""
+    optimizer = teir.ScaledAdamW(table, scale, [], decay=SETTINGS.weight_decay)
+    gradient = gradient_of(encoder, table, sequences, target)
+    optimizer.step(SETTINGS.learning_rate, clip)
+    return gradient
+
+
+def gradient_of(encoder: Encoder, table: nn.Parameter, sequences: Sequences, target: Tensor) -> Tensor:
+    numbers, last = pad([sequence.astype(np.int32) for sequence in sequences])
+    loss = nn.functional.mse_loss(encoder.base.text_features(table[numbers], last), target)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert table.grad is not None
+    return table.grad.clone()
+
+
+def assert_published(after: Tensor, before: Tensor, gradient: Tensor, scale: Tensor, clip: float) -> None:
+    """Adam's first step is g / (|g| + eps): the moments' own factors are 1 once their bias is taken out."""
+    start, scale = before.double(), scale.double()
+    scaled = scale * gradient.double() * clip / gradient.double().norm()
+    rate = SETTINGS.learning_rate
+    expected = start * (1 - rate * SETTINGS.weight_decay * scale) - rate * scaled / (scaled.abs() + 1e-6)
+    torch.testing.assert_close(after.double() - start, expected - start, rtol=5e-3, atol=1e-8)
+
+
+def test_a_row_counts_one_more_for_every_other_language_that_trained_it(encoder: Encoder, tmp_path: Path) -> None:
+    first = learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path / "1", SETTINGS, go_on)
+    view: View = encoder.extend(encoder.base_view, 1, "cy", first)
+    ids = first.rows.ids
+    expected = np.where(ids < VOCABULARY, 3, 2)
+    assert (view.frequency(ids, "br") == expected).all()
+    unseen = np.array([320, 321, view.tokenizer.size + 5])
+    assert (view.frequency(unseen[~np.isin(unseen, ids)], "br") == np.array([2, 2, 1])[~np.isin(unseen, ids)]).all()
+    assert (view.frequency(ids, "cy") == expected - 1).all()  # taught again, a language is not its own predecessor
+    grown = view.tokenizer.grown(CAPTIONS, 400)
+    assert grown.added == view.tokenizer.added  # nothing new to learn from the same corpus
+
+
+def test_a_second_languages_step_is_scaled_by_the_languages_before_it(encoder: Encoder, tmp_path: Path) -> None:
+    """All of `learn` in one step: that of the full table, with f counted here, begin and end of text in the norm."""
+    welsh = corpus_for(encoder)
+    first = learn(encoder, encoder.base_view, welsh, tmp_path, SETTINGS, go_on)
+    view = encoder.extend(encoder.base_view, 1, "cy", first)
+    held = {number for ids in view.tokenizer.encode(CAPTIONS) for number in ids}
+    captions = [f"{a} {b}" for a in WORDS[:4] for b in ("kazh", "bleunioù", "mor", "an heol")] * 2
+    features = torch.randn((len(captions), encoder.dimension), generator=torch.Generator().manual_seed(2))
+    breton = Corpus("br", captions, features, welsh.pictures, torch.full((len(captions),), NONE))
+    settings = replace(SETTINGS, epochs=1, batch_size=len(captions), warmup=0.0, cooldown=0.0, clip=FAINT)
+    settings = replace(settings, mixed_precision=False)
+    learned = learn(encoder, view, breton, tmp_path / "br", settings, go_on, TEIR)
+
+    tokens = learned.tokenizer(view.tokenizer).encode(captions)
+    used = np.array(sorted({number for ids in tokens for number in ids}))
+    languages = [1 + (number < VOCABULARY) + (number in held) for number in used.tolist()]
+    assert {*languages} == {1, 2, 3}
+    scale = torch.tensor([*(1 / f for f in languages), 0.0, 0.0])[:, None]
+    start = training._start_rows(encoder, view, used, settings.seed, TEIR)
+    place = {number: at for at, number in enumerate([*used.tolist(), BOT, EOT])}
+    local = [np.array([place[number] for number in (BOT, *ids, EOT)]) for ids in tokens]
+    gradient = gradient_of(encoder, nn.Parameter(start.clone()), local, features)
+    assert gradient[-2:].norm() > gradient[:-2].norm() > FAINT  # left out of the norm, they would be missed
+    assert learned.rows.ids.tolist() == used.tolist()
+    after = torch.cat([learned.rows.rows, start[-2:]])
+    assert_published(after, start, gradient, scale, FAINT)
