@@ -1,14 +1,18 @@
 """The tokenizer: English as CLIP reads it, growth that is append-only, minimal and identical after reload."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from babel import Locale
 
-from demo.emojis import LANGUAGES, catalogue
+from benchmarks.emoji36.lexicon import LANGUAGES, locale
 from model import version
+from model.merges import Merge
+from model.segmentation import standalone_words
 from model.table import TokenRows
 from model.tokenizer import Tokenizer
 from model.version import Learned
@@ -56,16 +60,34 @@ def test_a_reloaded_tokenizer_gives_the_same_ids_and_hash() -> None:
     assert Tokenizer(grown.added[:-1], grown.words, marks=True).sha256 != grown.sha256
 
 
-@pytest.mark.parametrize("corpus", [WELSH, HINDI, THAI])
-def test_dropping_unused_merges_changes_no_token_of_the_corpus(corpus: list[str]) -> None:
+class Wasteful(Tokenizer):
+    """Learns of other texts too, whose merges its own corpus may have no use for."""
+
+    def learned(self, corpus: Sequence[str], size: int) -> list[Merge]:
+        return super().learned([*corpus, *WELSH, *HINDI, *THAI], size)
+
+
+def pieces(tokenizer: Tokenizer, texts: list[str]) -> list[list[str]]:
+    """The tokens themselves: their ids differ where fewer merges were appended."""
+    names = {number: token for token, number in tokenizer._vocabulary.items()}
+    return [[names[number] for number in ids] for ids in tokenizer.encode(texts)]
+
+
+@pytest.mark.parametrize("kind", [Tokenizer, Wasteful])
+@pytest.mark.parametrize("corpus", [WELSH, HINDI, THAI], ids=["cy", "hi", "th"])
+def test_dropping_unused_merges_changes_no_token_of_the_corpus(kind: type[Tokenizer], corpus: list[str]) -> None:
     """Against the slow, obvious way: append every learned merge and tokenise."""
-    kept = Tokenizer().grown(corpus, 2_000)
-    strings = {number: token for token, number in kept._vocabulary.items()}
-    new_tokens = {strings[n] for ids in kept.encode(corpus) for n in ids if n >= 49408}
-    appended = {left + right for left, right in kept.added}
-    parts = {part for merge in kept.added for part in merge}
-    assert new_tokens <= appended
-    assert appended <= new_tokens | parts  # nothing that neither occurs nor leads to what occurs
+    kept = kind().grown(corpus, 2_000)
+    start = kind().extend([], standalone_words(corpus))
+    whole = start.extend(start.learned(corpus, 2_000))
+    read = pieces(whole, corpus)
+    assert pieces(kept, corpus) == read != pieces(start, corpus)
+
+    needed = {token for line in read for token in line}
+    for left, right in whole.added[::-1] * 3:  # what leads to a token is needed as well
+        needed.update((left, right) if left + right in needed else ())
+    assert kept.added == tuple((left, right) for left, right in whole.added if left + right in needed)
+    assert (kept.added == whole.added) == (kind is Tokenizer)
 
 
 def test_a_word_with_combining_marks_stays_whole_once_learned() -> None:
@@ -99,20 +121,34 @@ def test_words_of_unspaced_scripts_stay_whole_beside_any_neighbour() -> None:
     assert len(pair) <= len(alone["帆船"]) + len(alone["香蕉"]) + len(joiner)
 
 
-def test_a_chain_of_all_the_demos_languages_is_read_back_from_disk_to_the_same_ids(tmp_path: Path) -> None:
-    """Every version of it, on the texts of every language: old ones, its own, and those yet to be learned."""
-    names = {tag: [each.names[tag] for each in catalogue()[::5]] for tag in ("en", *LANGUAGES)}
+def names_in(tag: str) -> list[str]:
+    """What the language calls some countries and languages; Babel knows all 36."""
+    known = Locale.parse(locale(tag))
+    return [*[*known.territories.values()][::5], *[*known.languages.values()][::10]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("onto", ["chain", "base"])
+def test_the_tokenizers_of_all_36_languages_are_read_back_from_disk_to_the_same_ids(onto: str, tmp_path: Path) -> None:
+    """Each version, on the texts of every language: old ones, its own, and those yet to be learned.
+
+    Asked when it is learned, once all are learned, and read back; the younger ones grew from it, or beside it.
+    """
+    names = {tag: names_in(tag) for tag in LANGUAGES}
     texts = [name for those in names.values() for name in those]
-    tokenizer, read = Tokenizer(), list[list[list[int]]]()
-    for number, tag in enumerate(LANGUAGES):
-        grown = tokenizer.grown(names[tag], 400)
-        merges, words = grown.added[len(tokenizer.added) :], grown.words[len(tokenizer.words) :]
+    base, tokenizers, read = Tokenizer(), list[Tokenizer](), list[list[list[int]]]()
+    for tag in LANGUAGES:
+        parent = tokenizers[-1] if onto == "chain" and tokenizers else base
+        grown = parent.grown(names[tag], 400)
+        merges, words = grown.added[len(parent.added) :], grown.words[len(parent.words) :]
+        assert merges
         rows = TokenRows(np.arange(1), torch.zeros(1, 4))
-        version.write(tmp_path / str(number), Learned(merges, words, rows, grown.sha256), {})
-        tokenizer = grown
-        read.append(tokenizer.encode(texts))
-    reloaded = [Tokenizer()]
-    for number in range(len(LANGUAGES)):
-        learned, _ = version.read(tmp_path / str(number))
-        reloaded.append(learned.tokenizer(reloaded[-1]))
-    assert [each.encode(texts) for each in reloaded[1:]] == read
+        version.write(tmp_path / tag, Learned(merges, words, rows, grown.sha256), {})
+        tokenizers.append(grown)
+        read.append(grown.encode(texts))
+    assert [each.encode(texts) for each in tokenizers] == read
+    base, reloaded = Tokenizer(), list[Tokenizer]()
+    for tag in LANGUAGES:
+        learned, _ = version.read(tmp_path / tag)
+        reloaded.append(learned.tokenizer(reloaded[-1] if onto == "chain" and reloaded else base))
+    assert [each.encode(texts) for each in reloaded] == read
