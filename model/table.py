@@ -109,13 +109,6 @@ class View:
         room = self.context_length - 2
         return self.physical[[BOT, *ids[:room], EOT]], len(ids) > room
 
-    def known_share(self, text: str) -> float:
-        """Share of the text's tokens that some learned language trained, 0..1; of the base's own text always 1."""
-        (ids,) = self.tokens([text])
-        if self.version == 0 or not ids:
-            return 1.0
-        return float(np.isin(ids, np.concatenate(list(self.taught.values()))).mean())
-
     def frequency(self, ids: NDArray[np.int64], language: str) -> NDArray[np.int64]:
         """TEIR's f of each id: 2 for CLIP's rows, 1 for others, plus one for each earlier language that trained it."""
         counts = np.where(ids < VOCABULARY, 2, 1)

@@ -23,14 +23,11 @@ _BYTES_A_TOKEN = 2
 
 @dataclass(frozen=True)
 class WeightlessView:
-    """A version that was opened; knows the share of a text's characters that its language's folders name: none."""
+    """A version that was opened, without rows or tokenizer."""
 
     version: int
     language: str | None = "en"
     ngrams: Mapping[str, int] = field(default_factory=dict)
-
-    def known_share(self, text: str) -> float:
-        return 1.0 if self.version == 0 or text.isascii() else 0.0
 
 
 @dataclass(frozen=True)
