@@ -1,6 +1,8 @@
 """`python -m benchmarks.emoji36 data | run | report`: the data, the runs, the table with its plots."""
 
 import json
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,9 +13,10 @@ from rich.console import Console
 
 from benchmarks.emoji36 import lexicon, papers, report
 from benchmarks.emoji36.data import Data, emoji36
-from benchmarks.emoji36.files import Refused, chosen
-from benchmarks.emoji36.methods import MAIN, ROWS
-from benchmarks.emoji36.run import commit
+from benchmarks.emoji36.errors import Refused
+from benchmarks.emoji36.files import chosen
+from benchmarks.emoji36.methods import MAIN, ROWS, described
+from benchmarks.emoji36.run import claim, commit
 from benchmarks.emoji36.scenes import Sizes
 from benchmarks.emoji36.table import Bench, fill
 from model import storage
@@ -51,17 +54,22 @@ def run(
     """Teach and score; what an earlier run finished is not done again."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    opened = open_base(base)
     settings = LearnSettings(epochs=epochs, seed=seed)
+    target = out or (OUT if data == "emoji" else work / f"{data}.json")
     try:
+        rows = {name: described(name, settings) for name in _rows(methods)}
+        opened = open_base(base)
         bench_data = _open(data, Encoder(opened), root, train_root, work, languages)
         belongs = [opened.text_fingerprint, bench_data.fingerprint, list(bench_data.languages), epochs, seed]
         key = sha256(json.dumps(belongs).encode()).hexdigest()
         bench = Bench(opened, bench_data, settings, work / "runs" / key[:12], _CONSOLE.print)
-        for method in methods.split(","):
-            ledger = fill(bench, method)
-            head = {"languages": list(bench_data.languages), "sizes": bench_data.sizes, "epochs": epochs}
-            _merge(out or (OUT if data == "emoji" else work / f"{data}.json"), head, method, seed, ledger.content)
+        said = bench_data.digests()
+        head = {"languages": list(bench_data.languages), "sizes": bench_data.sizes, "epochs": epochs}
+        head["captions"] = sha256(json.dumps(said).encode()).hexdigest()
+        _held(target, head, rows, seed)
+        claim(bench.folder / "captions.json", said)  # folders that were begun without it go on with today's
+        for method in rows:
+            _merge(target, head, method, seed, fill(bench, method).content)
     except Refused as refusal:
         raise SystemExit(str(refusal)) from refusal
 
@@ -82,30 +90,48 @@ def _open(data: Kind, encoder: Encoder, root: Path | None, train_root: Path | No
     )
 
 
+def _rows(methods: str) -> Sequence[str]:
+    """The rows that `--methods` names."""
+    wanted = [name.strip() for name in methods.split(",")]
+    strange = [name for name in wanted if name not in ROWS]
+    if strange:
+        near = dict.fromkeys(match for name in strange for match in get_close_matches(name, ROWS, 1))
+        meant = f"; did you mean {', '.join(near)}?" if near else ""
+        raise Refused(f"--methods: there is no {', '.join(map(repr, strange))} among {', '.join(ROWS)}{meant}")
+    return wanted
+
+
+def _held(out: Path, head: dict[str, Any], rows: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """The results so far; raises `Refused` where those of `head`, and rows made so, cannot stand among them."""
+    if not out.is_file():
+        return {"methods": {}}
+    results: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+    results.setdefault("captions", head["captions"])  # older files do not say
+    unlike = next((name for name in head if results.get(name) != head[name]), None)
+    if unlike:
+        raise Refused(f"--out: {out} holds results of other {unlike}; name another file")
+    for name, made in rows.items():
+        seeds = results["methods"].get(name, {"seeds": {}})["seeds"]
+        if {_seedless(found.get("made")) for key, found in seeds.items() if key != str(seed)} - {_seedless(made)}:
+            raise Refused(f"--out: {out} holds {name} of another seed, made otherwise; name another file")
+    return results
+
+
 def _merge(out: Path, head: dict[str, Any], method: str, seed: int, ledger: dict[str, Any]) -> None:
     """Put one row's results into the file, beside those of other rows and seeds."""
-    results: dict[str, Any] = {"methods": {}}
-    if out.is_file():
-        results = json.loads(out.read_text(encoding="utf-8"))
-        unlike = [name for name in head if results.get(name) != head[name]]
-        if unlike:
-            raise Refused(f"--out: {out} holds results of other {', '.join(unlike)}; name another file")
-    results |= {**head, "commit": commit()}
+    results = _held(out, head, {method: ledger["made"]}, seed) | {**head, "commit": commit()}
     seeds = results["methods"].setdefault(method, {"seeds": {}})["seeds"]
     seeds[str(seed)] = report.seed_results(ledger)
-    if len({json.dumps(_seedless(found.get("made"))) for found in seeds.values()}) > 1:
-        raise Refused(f"--out: {out} holds {method} of another seed, made otherwise; name another file")
     results["seeds"] = sorted({int(key) for found in results["methods"].values() for key in found["seeds"]})
     report.conclude(results)
     out.parent.mkdir(parents=True, exist_ok=True)
     storage.write_bytes(out, json.dumps(results).encode() + b"\n")  # a matrix has thousands of lines otherwise
 
 
-def _seedless(made: Any) -> Any:
+def _seedless(made: Any) -> str:
     """What a row was made by, but for the seed."""
-    if isinstance(made, dict):
-        return {key: _seedless(value) for key, value in made.items() if key != "seed"}
-    return [_seedless(value) for value in made] if isinstance(made, list) else made
+    alike = json.loads(json.dumps(made), object_hook=lambda found: {**found, "seed": None})
+    return json.dumps(alike, sort_keys=True)
 
 
 if __name__ == "__main__":

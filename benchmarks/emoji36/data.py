@@ -1,7 +1,7 @@
 """The benchmark's data as tensors: a corpus and a test of each language over the same pictures, encoded once."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -48,13 +48,16 @@ class Data(Protocol):
     languages: Sequence[str]
     galleries: dict[str, Vectors]
     sizes: dict[str, int]
-    fingerprint: str  # names all that is taught and asked
+    fingerprint: str  # names the pictures, and what captions are made of
 
     def corpus(self, language: str) -> Corpus:
         """What the language is taught from."""
 
     def tests(self, language: str) -> dict[str, Test]:
         """What is asked in the language."""
+
+    def digests(self) -> dict[str, str]:
+        """Of every language's captions, as they were made of it."""
 
 
 class EmojiData:
@@ -95,11 +98,11 @@ class EmojiData:
         self.fingerprint = sha256(json.dumps([encoder.image_fingerprint, shown, known]).encode()).hexdigest()
 
     def corpus(self, language: str) -> Corpus:
-        said = [clean(caption) for caption in scenes.captions(self._train, self._lexicon, language)]
+        said = self._said(self._train, language)
         return Corpus(language, said, self._english(), self._pictures, torch.arange(len(said)))
 
     def tests(self, language: str) -> dict[str, Test]:
-        said = [clean(caption) for caption in scenes.captions(self._test, self._lexicon, language)]
+        said = self._said(self._test, language)
         both = tuple(name for name in ("seen", "unseen") if name in self.galleries)
         found = {"scenes": Test(said, np.arange(len(said)), both)}
         called = list(scenes.by_keyword(self._singles, self._lexicon, language))
@@ -107,6 +110,12 @@ class EmojiData:
             places = np.array([place for place, _ in called], dtype=np.int64)
             found["keywords"] = Test([clean(keyword) for _, keyword in called], places, ("singles",))
         return found
+
+    def digests(self) -> dict[str, str]:
+        return {tag: digest(self._said(self._train, tag), self.tests(tag)) for tag in self.languages}
+
+    def _said(self, shown: Sequence[Outline], language: str) -> list[str]:
+        return [clean(caption) for caption in scenes.captions(shown, self._lexicon, language)]
 
     def _english_features(self) -> torch.Tensor:
         """The teacher's features of the names in English, whatever the caption says."""
@@ -119,6 +128,12 @@ def emoji36(encoder: Encoder, sizes: Sizes, folder: Path, languages: Sequence[st
     data = EmojiData(encoder, everything, sizes, folder / "pictures", names.noto(folder / "npm"))
     data.languages = languages
     return data
+
+
+def digest(taught: Sequence[str], asked: Mapping[str, Test]) -> str:
+    """Of a language's captions, and of which picture each of those that ask is about."""
+    tests = {name: [test.captions, test.owner.tolist()] for name, test in asked.items()}
+    return sha256(json.dumps([taught, tests]).encode()).hexdigest()
 
 
 def encoded(

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.emoji36.data import Test, Vectors, encoded
+from benchmarks.emoji36.data import Test, Vectors, digest, encoded
+from benchmarks.emoji36.errors import Refused
 from index.pictures import read_rgb
 from model.corpus import NONE, Corpus
 from model.encoder import Encoder
@@ -20,10 +21,6 @@ from worker.prepare import teacher_features
 GALLERY = "seen"  # under this name the report looks for the test that counts
 ENGLISH = "en"
 _BLOCK = 4096  # pictures kept in one file: what a stopped run need not encode again
-
-
-class Refused(Exception):
-    """The files do not hold what is asked of them: one sentence that begins with the file and the place."""
 
 
 class Said(NamedTuple):
@@ -86,6 +83,10 @@ class FileData:
     def tests(self, language: str) -> dict[str, Test]:
         """Every caption of the side that asks."""
         return {"captions": self._tests[language]}
+
+    def digests(self) -> dict[str, str]:
+        """Of what asks alone: what teaches is read when its turn comes, and `fingerprint` names its files."""
+        return {language: digest([], self.tests(language)) for language in self.languages}
 
     def _english_features(self, texts: Sequence[str | None]) -> torch.Tensor:
         new = [text for text in dict.fromkeys(texts) if text is not None and text not in self._english]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.emoji36.errors import Refused
 from demo.emojis import catalogue
 
 # The paper's order ("order222").
@@ -27,6 +28,7 @@ _VERSIONS = {
     "cldr-annotations-derived-full": "48.2.0",
     "emoji-datasource-google": "16.0.0",
 }
+_FETCH = "`python -m benchmarks.emoji36 data`, with the same --work, fetches them"
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,20 @@ def fetch(folder: Path) -> None:
 
 
 def noto(folder: Path) -> Path:
-    """Where `fetch` put the drawings of the unseen style."""
-    return folder / "node_modules" / "emoji-datasource-google" / "img" / "google" / "64"
+    """Where `fetch` put the drawings of the unseen style; raises `Refused` where it did not."""
+    found = folder / "node_modules" / "emoji-datasource-google" / "img" / "google" / "64"
+    if not found.is_dir():
+        raise Refused(f"{found}: there are no drawings; {_FETCH}")
+    return found
 
 
 def cldr(folder: Path, languages: Sequence[str] = LANGUAGES) -> Lexicon:
-    """Names and keywords out of what `fetch` installed."""
-    return {language: _language(folder / "node_modules", _CLDR_TAG.get(language, language)) for language in languages}
+    """Names and keywords out of what `fetch` installed; raises `Refused` for a language that has none."""
+    found = {language: _language(folder / "node_modules", locale(language)) for language in languages}
+    for language, words in found.items():
+        if not words:
+            raise Refused(f"{folder}: there are no names in {language}; {_FETCH}")
+    return found
 
 
 def demo_names(languages: Sequence[str]) -> Lexicon:

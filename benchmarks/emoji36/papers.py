@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from benchmarks.emoji36.files import ENGLISH, FileData, Refused, Said, Side, chosen
+from benchmarks.emoji36.errors import Refused
+from benchmarks.emoji36.files import ENGLISH, FileData, Said, Side, chosen
 from benchmarks.emoji36.lexicon import LANGUAGES
 from model import dataset
 from model.dataset_formats import RowFault, records

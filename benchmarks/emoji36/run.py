@@ -6,7 +6,7 @@ Each language's version is written as the product writes it, so a run that is st
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.emoji36.data import Data, Vectors
-from benchmarks.emoji36.files import Refused
+from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.methods import TRAININGS, Training
 from model import storage, version
 from model.corpus import Corpus
@@ -27,6 +27,7 @@ from model.training import LearnSettings, Progress, learn
 from model.version import Learned
 
 JOINT = "joint"
+CODE = ("benchmarks", "model", "index", "service", "demo", "worker")  # what results depend on
 Scores = dict[str, Any]  # gallery -> {"t2i": {"R@1": ...}, "i2t": ..., "pairs": n}
 Encode = Callable[[Sequence[tuple[View, str]]], Vectors]  # texts and their views to unit vectors (n, dimension)
 
@@ -45,7 +46,7 @@ def teach(encoder: Encoder, data: Data, name: str, settings: LearnSettings, fold
     """Every language of a training in order, from disk as far as an earlier run came; `joint` is one for all."""
     training = TRAININGS[name]
     view = base = replace(encoder.base_view, tokenizer=training.tokenizer())
-    claim(folder / "training.json", training.described(settings))
+    claim(folder / "training.json", training.described(settings), folder.glob("*/version"))
     for number, language in enumerate((JOINT,) if training.onto == "joint" else data.languages, 1):
         parent = {"chain": view, "tokens": _rowless(view, base)}.get(training.onto, base)
         place = folder / f"{number:02d}-{language}"
@@ -56,21 +57,27 @@ def teach(encoder: Encoder, data: Data, name: str, settings: LearnSettings, fold
         yield Taught(language, learned, view, {**facts, "bytes": _size(place / "version")})
 
 
-def claim(path: Path, described: dict[str, Any]) -> None:
-    """Write down how what lies beside `path` is made; raises `Refused` where something else was made before."""
+def claim(path: Path, described: dict[str, Any], made: Iterable[Path] = ()) -> None:
+    """Write at `path` how what will lie beside it is made; raises `Refused` where something was made otherwise.
+
+    What was `made` before nobody knows how, if `path` does not say.
+    """
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found != described:
+        if json.loads(path.read_text(encoding="utf-8")) != described:
             raise Refused(f"{path}: what lies here was made otherwise; move it away")
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        storage.write_json(path, described)
+        return
+    unknown = next((each for each in made if each.exists()), None)
+    if unknown is not None:
+        raise Refused(f"{path}: this is missing, so nobody knows how {unknown} was made; move that away")
+    storage.write_json(path, described)
 
 
 def commit() -> str:
-    """What was checked out, as far as git tells."""
-    asked = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    """What was checked out, as far as git tells; `-dirty` where the code differs from it, whatever else does."""
+    asked = ["git", "describe", "--always", "--abbrev=40", "--exclude=*"]
+    found = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    differs = ["git", "diff", "--quiet", "HEAD", "--", *(f":/{folder}" for folder in CODE)]
+    return f"{found}-dirty" if subprocess.run(differs, capture_output=True, check=False).returncode == 1 else found
 
 
 def _rowless(view: View, base: View) -> View:

@@ -70,8 +70,9 @@ def fill(bench: Bench, name: str) -> Ledger:
     """Teach what the row needs, score it, and return its ledger."""
     row = ROWS[name]
     made = described(name, bench.settings)
-    claim(bench.folder / "scores" / f"{name}.row.json", made)
-    ledger = Ledger(bench.folder / "scores" / f"{name}.json")
+    scores = bench.folder / "scores" / f"{name}.json"
+    claim(scores.with_suffix(".row.json"), made, [scores])
+    ledger = Ledger(scores)
     ledger.content["made"] = made
     if ledger.content.get("done"):
         return ledger

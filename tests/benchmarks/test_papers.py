@@ -15,7 +15,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from benchmarks.emoji36.__main__ import app
-from benchmarks.emoji36.files import FileData, Refused
+from benchmarks.emoji36.errors import Refused
+from benchmarks.emoji36.files import FileData
 from benchmarks.emoji36.methods import ROWS, TRAININGS
 from benchmarks.emoji36.papers import Layout, open_data
 from benchmarks.emoji36.table import Bench, fill
@@ -308,7 +309,8 @@ def test_what_was_taught_with_other_defaults_is_not_taken_for_todays(
     made = [seed["made"] for seed in seeds.values()]
     assert [each["taught"][0]["settings"]["seed"] for each in made] == [0, 1]
     monkeypatch.setattr("benchmarks.emoji36.__main__.LearnSettings", partial(LearnSettings, batch_size=32))
-    assert "was made otherwise; move it away" in str(command(*rest, methods="shared").exception)
+    again = command(*rest, "--out", tmp_path / "other.json", methods="shared")
+    assert "was made otherwise; move it away" in str(again.exception)
 
 
 @pytest.mark.usefixtures("as_before")
