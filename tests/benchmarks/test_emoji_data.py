@@ -1,0 +1,117 @@
+"""Emoji-36 from made-up packages: what is shown in which style, what is asked, and what names its captions."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.emoji36 import scenes
+from benchmarks.emoji36.data import EmojiData, Vectors, emoji36
+from benchmarks.emoji36.lexicon import LANGUAGES
+from benchmarks.emoji36.scenes import Sizes
+from model.base import Base, open_base
+from model.encoder import Encoder
+from tests.benchmarks.emoji_folder import EMOJIS, PINK, SHARED, name, own_keyword, write_npm
+from tests.tiny import write_tiny_base
+
+SIZES = Sizes(train=60, test=12, singles=37)
+GROUND = 186  # every channel of every ground is at least so light
+
+
+class Looking(Encoder):
+    """Makes of a picture the shares of its pixels that are the third style's, the ground's, and of something else."""
+
+    def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
+        found = []
+        for image in images:
+            pixels = np.asarray(image)
+            third, ground = (pixels == PINK).all(axis=2), (pixels >= GROUND).all(axis=2)
+            found.append([third.mean(), ground.mean(), 1 - (third | ground).mean()])
+        return np.array(found, dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    return open_base(write_tiny_base(tmp_path_factory.mktemp("base")), "cpu")
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    write_npm(folder / "npm")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(base: Base, work: Path) -> EmojiData:
+    return emoji36(Looking(base), SIZES, work)
+
+
+def test_the_emoji_are_those_that_all_36_share_however_few_languages_are_asked(
+    base: Base, work: Path, data: EmojiData
+) -> None:
+    assert data.languages == LANGUAGES and data.sizes["emoji"] == len(SHARED) == len(EMOJIS) - 2
+    few = emoji36(Looking(base), SIZES, work, ["en", "tr"])
+    assert few.languages == ["en", "tr"] and [*few.digests()] == ["en", "tr"]
+    assert few.sizes == data.sizes and few.fingerprint == data.fingerprint
+
+
+def test_only_the_gallery_of_unseen_style_shows_it_and_shows_nothing_else(data: EmojiData) -> None:
+    third, _, other = data.galleries["unseen"].T
+    assert len(third) == SIZES.test and (third > 0.05).all() and (other == 0).all()
+    taught = data.corpus("en").pictures.numpy()
+    for shown in (data.galleries["seen"], data.galleries["singles"], taught):
+        third, _, other = shown.T
+        assert (third == 0).all() and (other > 0.005).all()
+    assert [len(data.galleries[each]) for each in ("seen", "singles")] == [SIZES.test, SIZES.singles]
+
+
+def test_scenes_are_asked_in_both_styles_and_singles_by_keyword(data: EmojiData) -> None:
+    for language in ("en", "quz", "mi"):
+        tests = data.tests(language)
+        assert {key: test.galleries for key, test in tests.items()} == {
+            "scenes": ("seen", "unseen"),
+            "keywords": ("singles",),
+        }
+        asked = tests["keywords"]
+        assert asked.captions == [own_keyword(language, SHARED[place]) for place in asked.owner]
+        assert len(asked.captions) == sum(EMOJIS.index(each) % 5 > 0 for each in SHARED)
+        assert [*tests["scenes"].owner] == [*range(SIZES.test)]
+
+
+def test_captions_tell_of_the_picture_in_their_place(data: EmojiData) -> None:
+    """The first pictures that teach are of one emoji each."""
+    corpus = data.corpus("fi")
+    assert [*corpus.owner] == [*range(SIZES.train)]
+    named = [caption == name("fi", each) for caption, each in zip(corpus.captions, SHARED, strict=False)]
+    assert 0.5 < np.mean(named) < 1.0
+
+
+def test_the_same_folder_gives_the_same_data_to_the_bit(
+    base: Base, work: Path, data: EmojiData, tmp_path: Path
+) -> None:
+    (tmp_path / "npm").symlink_to(work / "npm")  # without the vectors that the first kept
+    again = emoji36(Looking(base), SIZES, tmp_path)
+    assert again.fingerprint == data.fingerprint and again.digests() == data.digests()
+    assert all(np.array_equal(again.galleries[each], vectors) for each, vectors in data.galleries.items())
+    assert again.corpus("ja").captions == data.corpus("ja").captions
+
+
+CHANGES: list[tuple[str, object]] = [
+    ("KEYWORD_SHARE", 0.3),
+    ("format_list", lambda names, locale: " & ".join(names)),
+    ("_keyword", lambda word, seed: word.keywords[0] if word.keywords else word.name),
+    ("by_keyword", lambda *_: iter(())),
+]
+
+
+@pytest.mark.parametrize(("what", "change"), CHANGES, ids=[what for what, _ in CHANGES])
+def test_captions_made_otherwise_have_another_digest(
+    data: EmojiData, monkeypatch: pytest.MonkeyPatch, what: str, change: Callable[..., object]
+) -> None:
+    before = data.digests()
+    assert data.digests() == before and len(set(before.values())) == len(LANGUAGES)
+    monkeypatch.setattr(scenes, what, change)
+    assert all(before[tag] != found for tag, found in data.digests().items())

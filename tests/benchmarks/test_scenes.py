@@ -1,0 +1,174 @@
+"""Which scenes are shown and what is said of them: alike everywhere, and never asked as it was taught."""
+
+import json
+import os
+import subprocess
+import sys
+from hashlib import sha256
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from benchmarks.emoji36 import lexicon, scenes
+from benchmarks.emoji36.lexicon import Lexicon, Word, plain
+from demo.gallery import Outline
+from demo.scenes import combination, is_held_out
+from tests.benchmarks.emoji_folder import EMOJIS, SHARED, UNDRAWN, name, own_keyword, write_npm
+
+TAUGHT, ASKED = 3_000, 60
+TOLD = ("en", "de", "quz", "zh")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_npm(tmp_path_factory.mktemp("npm"))
+
+
+@pytest.fixture(scope="module")
+def words(folder: Path) -> Lexicon:
+    return lexicon.cldr(folder)
+
+
+@pytest.fixture(scope="module")
+def taught() -> list[Outline]:
+    return scenes.training_scenes(SHARED, TAUGHT)
+
+
+def word(words: Lexicon, language: str, scene: Outline, place: int = 0) -> Word:
+    return words[language][plain(scene.objects[place].characters)]
+
+
+def test_only_emoji_that_all_languages_name_and_that_are_drawn_are_shown(words: Lexicon) -> None:
+    drawn = {plain(each.characters) for each in EMOJIS if each != UNDRAWN}
+    assert scenes.shared_emojis(words, drawn) == SHARED
+    assert UNDRAWN in scenes.shared_emojis(words)
+
+
+def test_no_combination_that_is_asked_was_taught(taught: list[Outline]) -> None:
+    asked = scenes.test_scenes(SHARED, ASKED)
+    shown = {combination(scene.objects) for scene in asked}
+    assert len(shown) == ASKED and all(len({each.code for each in scene.objects}) == 3 for scene in asked)
+    assert not shown & {combination(scene.objects) for scene in taught}
+    assert not any(is_held_out(scene.objects) for scene in taught if len(scene.objects) > 1)
+    # Not by chance: so many scenes of three show a good part of all that are not held out.
+    triples = {combination(scene.objects) for scene in taught if len(scene.objects) == 3}
+    assert len(triples) > 0.1 * len([*combinations(SHARED, 3)])
+
+
+def test_every_emoji_is_taught_and_every_kind_of_scene_in_both_styles(taught: list[Outline]) -> None:
+    assert [scene.objects for scene in taught[: len(SHARED)]] == [(each,) for each in SHARED]
+    kinds = {(len(scene.objects), scene.drawing_set) for scene in taught}
+    assert kinds == {(count, style) for count in (1, 2, 3) for style in ("twemoji", "openmoji")}
+
+
+def test_names_are_joined_as_each_language_joins_them(words: Lexicon, taught: list[Outline]) -> None:
+    """A scene without a keyword, of three objects; Unicode has no word for the last "and" of Quechua."""
+    said = {tag: scenes.captions(taught, words, tag) for tag in TOLD}
+    joined = {"en": "{}, {}, and {}", "de": "{}, {} und {}", "quz": "{}, {}, {}", "zh": "{}、{}和{}"}
+    places = [
+        place
+        for place, scene in enumerate(taught)
+        if len(scene.objects) == 3 and "alone" not in said["en"][place] and "kind" not in said["en"][place]
+        if "any" not in said["en"][place]
+    ]
+    assert len(places) > 500
+    for tag, form in joined.items():
+        for place in places:
+            assert said[tag][place] == form.format(*(name(tag, each) for each in taught[place].objects))
+
+
+def called(words: Lexicon, language: str, scene: Outline, caption: str) -> list[int]:
+    """The places of a scene whose object the caption does not call by its name; the rest must be named in order."""
+    parts = caption.replace(", and ", ", ").replace(" and ", ", ").split(", ")
+    assert len(parts) == len(scene.objects)
+    found = []
+    for place, part in enumerate(parts):
+        asked = word(words, language, scene, place)
+        assert part == asked.name or part in asked.keywords
+        found += [place] if part != asked.name else []
+    return found
+
+
+def test_one_caption_in_four_calls_one_object_by_a_keyword(words: Lexicon, taught: list[Outline]) -> None:
+    places = {
+        tag: [
+            called(words, tag, scene, said)
+            for scene, said in zip(taught, scenes.captions(taught, words, tag), strict=True)
+        ]
+        for tag in ("en", "quz")  # that join with commas
+    }
+    assert max(map(len, places["en"])) == 1
+    share = sum(map(bool, places["en"])) / TAUGHT
+    assert share == pytest.approx(scenes.KEYWORD_SHARE, abs=0.03) and scenes.KEYWORD_SHARE == 0.25
+    assert places["en"] == places["quz"]  # every language calls the same object otherwise
+    assert {place for found in places["en"] for place in found} == {0, 1, 2}
+
+
+def test_languages_choose_their_keywords_each_for_itself(words: Lexicon, taught: list[Outline]) -> None:
+    english, german = ([*scenes.captions(taught, words, tag)] for tag in ("en", "de"))
+    alone = [("alone" in one, "alone" in other) for one, other in zip(english, german, strict=True)]
+    assert (True, False) in alone and (False, True) in alone and (True, True) in alone
+
+
+def test_only_the_six_rarest_keywords_are_said(taught: list[Outline]) -> None:
+    many = tuple(f"rank {letter}" for letter in "abcdefgh")
+    lone = {"en": {plain(each.characters): Word("named", many) for each in SHARED}}
+    said = " ".join(scenes.captions(taught, lone, "en"))
+    assert [keyword in said for keyword in many] == [True] * 6 + [False] * 2
+
+
+def test_an_emoji_without_keywords_is_always_named(taught: list[Outline]) -> None:
+    bare = {"en": {plain(each.characters): Word(name("en", each)) for each in SHARED}}
+    assert all(
+        called(bare, "en", *pair) == [] for pair in zip(taught, scenes.captions(taught, bare, "en"), strict=True)
+    )
+
+
+def test_singles_ask_by_a_keyword_that_no_other_emoji_bears(words: Lexicon) -> None:
+    singles = scenes.single_scenes(SHARED, len(SHARED))
+    assert [scene.objects for scene in singles] == [(each,) for each in SHARED]
+    asked = dict(scenes.by_keyword(singles, words, "en"))
+    alone = {place: scene.objects[0] for place, scene in enumerate(singles) if EMOJIS.index(scene.objects[0]) % 5}
+    assert asked == {place: own_keyword("en", each) for place, each in alone.items()} and len(asked) < len(singles)
+
+
+def test_a_keyword_that_is_anothers_name_or_that_an_emoji_not_shown_bears_asks_nothing() -> None:
+    first, second, hidden = (plain(each.characters) for each in SHARED[:3])
+    shown = scenes.single_scenes(SHARED[:2], 2)
+    words = {first: Word("cat", ("dog", "pet")), second: Word("dog", ("bark", "pet")), hidden: Word("bird")}
+    assert [*scenes.by_keyword(shown, {"en": words}, "en")] == [(1, "bark")]
+    words[hidden] = Word("tree", ("bark",))
+    assert [*scenes.by_keyword(shown, {"en": words}, "en")] == []
+    own = {"en": words, "de": words | {hidden: Word("Baum")}}  # another language's keywords count for nothing
+    assert [*scenes.by_keyword(shown, own, "de")] == [(1, "bark")]
+
+
+def test_singles_are_spread_over_all_emoji() -> None:
+    chosen = [SHARED.index(scene.objects[0]) for scene in scenes.single_scenes(SHARED, 12)]
+    assert chosen == [*range(0, 36, 3)]
+
+
+def told(folder: Path) -> str:
+    """A digest of all scenes and of what is said of them."""
+    words = lexicon.cldr(folder)
+    shown = [scenes.training_scenes(SHARED, 600), scenes.test_scenes(SHARED, ASKED), scenes.single_scenes(SHARED, 12)]
+    outlines = [(scene.id, scene.drawing_set, combination(scene.objects)) for part in shown for scene in part]
+    said = [scenes.captions(part, words, tag) for part in shown for tag in TOLD]
+    asked = [[*scenes.by_keyword(shown[2], words, tag)] for tag in TOLD]
+    return sha256(json.dumps([outlines, said, asked]).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+def test_another_process_shows_and_says_the_same_to_the_bit(folder: Path, seed: str) -> None:
+    """Whatever order its sets have."""
+    lines = (
+        "import sys",
+        "from pathlib import Path",
+        f"from {__name__} import told",
+        "sys.exit(told(Path(sys.argv[1])))",
+    )
+    asked = [sys.executable, "-c", "; ".join(lines), str(folder)]
+    environment, root = {**os.environ, "PYTHONHASHSEED": seed}, Path(__file__).parents[2]
+    found = subprocess.run(asked, capture_output=True, text=True, check=False, env=environment, cwd=root)
+    assert found.stderr.strip() == told(folder)
