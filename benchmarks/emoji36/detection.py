@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.emoji36 import lexicon, scenes
+from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.lexicon import LANGUAGES, Lexicon, plain
 from benchmarks.emoji36.scenes import Sizes
 from demo.gallery import Outline
@@ -86,7 +87,10 @@ def ask(tell: Tell, texts: dict[str, list[str]]) -> list[Answer]:
 
 def main() -> None:
     """Print a row a detector and kind of text, how often ours is right when so sure, and what it mistakes most."""
-    words = lexicon.cldr(WORK / "npm")
+    try:
+        words = lexicon.cldr(WORK / "npm")
+    except Refused as refusal:
+        raise SystemExit(str(refusal)) from refusal
     singles = scenes.single_scenes(scenes.shared_emojis(words), _ASKED)
     asked = questions(words, singles)
     table = Table("detector", "texts", "right", "unsure", "wrong", "ms: median", "95 %", "longest")
