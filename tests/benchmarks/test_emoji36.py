@@ -1,9 +1,9 @@
 """A four-language miniature of Emoji-36: it must show what the whole shows, and fail when it is broken on purpose.
 
-Each check has a precondition test: the same check over the same run with one thing broken, which has to be caught.
+Each check of `miniature` has precondition tests: the same check with one thing broken, which it has to catch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,27 +12,41 @@ import pytest
 import torch
 
 from benchmarks.emoji36 import methods, report, table
-from benchmarks.emoji36.data import EmojiData
+from benchmarks.emoji36.data import Data, EmojiData
 from benchmarks.emoji36.lexicon import demo_names
-from benchmarks.emoji36.methods import ROWS, TRAININGS, Row
-from benchmarks.emoji36.run import teach
+from benchmarks.emoji36.methods import ROWS, TRAININGS
+from benchmarks.emoji36.run import Encode, Scores, score, teach
 from benchmarks.emoji36.scenes import Sizes
-from benchmarks.emoji36.table import Bench, Ledger, fill
+from benchmarks.emoji36.table import Bench, fill
 from model import storage
-from model.base import BOT, EOT, VOCABULARY, Base, open_base
+from model.base import VOCABULARY, Base, open_base
 from model.encoder import Encoder
 from model.errors import VersionCorrupt
 from model.evaluation import average_accuracy, forgetting
-from model.merges import BytePairs
-from model.method import CLL_CLIP
-from model.table import Table
+from model.merges import BytePairs, Line, Merge
+from model.method import CLL_CLIP, Method
+from model.table import Table, View
+from model.teir import new_rows
 from model.tokenizer import Tokenizer
 from model.training import LearnSettings
+from tests.benchmarks.miniature import (
+    FAINT,
+    assert_every_language_is_learned,
+    assert_idle_rows_keep_their_bits,
+    assert_new_rows_start_like_the_whole_table,
+    assert_nothing_addressed_is_forgotten,
+    assert_old_corpora_read_alike,
+    assert_rows_move_less_the_more_languages_share_them,
+    triangle,
+)
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first test waits for everything to be taught
 LANGUAGES = ("en", "de", "fr", "tr")
 SETTINGS = LearnSettings(epochs=4)
 SIZES = Sizes(train=1_600, test=120, singles=40)
+ADDRESSED = str(ROWS["addressed"].training)
+SCALES = pytest.mark.parametrize(("name", "clip"), [("shared", FAINT), ("shared-step", SETTINGS.clip)])
+TOKENIZERS = pytest.mark.parametrize("training", ["shared", ADDRESSED])
 
 
 @pytest.fixture(scope="module")
@@ -51,69 +65,12 @@ def bench(base: Base, data: EmojiData, tmp_path_factory: pytest.TempPathFactory)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     torch.use_deterministic_algorithms(True)  # as `python -m benchmarks.emoji36 run` sets it
-    yield Bench(base, data, SETTINGS, tmp_path_factory.mktemp("run"), lambda _: None)
+    honest = Bench(base, data, SETTINGS, tmp_path_factory.mktemp("run"), lambda _: None)
+    for training in ("shared", ADDRESSED):
+        assert [*honest.teach(Encoder(base), training)]
+    yield honest
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(threads)
-
-
-def triangle(ledger: Ledger) -> list[list[float]]:
-    return [[scores["seen"]["t2i"]["R@1"] for scores in row] for row in ledger.triangle]
-
-
-# What holds of an honest run. Each is used below on a broken one as well, where it must not hold.
-
-
-def assert_every_language_is_learned(bench: Bench, name: str) -> None:
-    learned = [row[-1] for row in triangle(fill(bench, name))]
-    floor = triangle(fill(bench, "zero-shot"))[-1]
-    assert all(now > before + 0.2 for now, before in zip(learned[1:], floor[1:], strict=True)), (learned, floor)
-
-
-def assert_teir_leaves_the_rest_of_the_table_alone(bench: Bench) -> None:
-    """After the last language: specials and every row that no corpus reached keep the base's bits."""
-    encoder = Encoder(bench.base)
-    *_, last = bench.teach(encoder, "shared")
-    view = last.view
-    reached = np.unique(np.concatenate([*view.taught.values()]))
-    idle = np.setdiff1d(np.arange(VOCABULARY), reached)
-    assert {BOT, EOT} <= set(idle.tolist())
-    rows = encoder.table.rows[torch.from_numpy(view.physical[idle]).long()]
-    assert torch.equal(rows, bench.base.table[torch.from_numpy(idle)])
-
-
-def assert_rows_move_less_the_more_languages_share_them(bench: Bench) -> None:
-    """Of CLIP's rows, those that all four languages use have moved less for the last one than those it has alone."""
-    encoder = Encoder(bench.base)
-    *_, previous, last = bench.teach(encoder, "shared-step")
-    before = previous.view
-    ids = last.learned.rows.ids
-    ids = ids[ids < VOCABULARY]
-    moved = (
-        last.learned.rows.rows[: len(ids)] - encoder.table.rows[torch.from_numpy(before.physical[ids]).long()]
-    ).norm(dim=1)
-    shared = before.frequency(ids, last.language)
-    assert moved[torch.from_numpy(shared == shared.max())].mean() < 0.75 * moved[torch.from_numpy(shared == 2)].mean()
-
-
-def assert_nothing_addressed_is_forgotten(bench: Bench, name: str) -> None:
-    ledger = fill(bench, name)
-    a = triangle(ledger)
-    assert forgetting(a) == 0.0
-    assert ledger.content.get("bitwise_equal") is True
-
-
-def assert_old_corpora_read_alike(bench: Bench, data: EmojiData) -> None:
-    """Each language's captions give, through its version of a chain, the ids that they were learned with.
-
-    Its version is read back from disk; its tokenizer then reads through the longer one of those that came after.
-    """
-    taught, read = [], []
-    for each in bench.teach(Encoder(bench.base), "shared"):
-        captions = data.corpus(each.language).captions
-        taught.append((each, captions))
-        read.append(each.view.tokenizer.encode(captions))
-        assert {number for line in read[-1] for number in line} == set(each.learned.rows.ids.tolist())
-    assert [each.view.tokenizer.encode(captions) for each, captions in taught] == read
 
 
 def test_every_language_is_learned(bench: Bench) -> None:
@@ -121,12 +78,17 @@ def test_every_language_is_learned(bench: Bench) -> None:
     assert_every_language_is_learned(bench, "addressed")
 
 
-def test_teir_leaves_the_rest_of_the_table_alone(bench: Bench) -> None:
-    assert_teir_leaves_the_rest_of_the_table_alone(bench)
+def test_idle_rows_keep_their_bits(bench: Bench) -> None:
+    assert_idle_rows_keep_their_bits(bench)
 
 
-def test_rows_move_less_the_more_languages_share_them(bench: Bench) -> None:
-    assert_rows_move_less_the_more_languages_share_them(bench)
+def test_new_rows_start_like_the_whole_table(bench: Bench, tmp_path: Path) -> None:
+    assert_new_rows_start_like_the_whole_table(bench, tmp_path)
+
+
+@SCALES
+def test_rows_move_less_the_more_languages_share_them(bench: Bench, tmp_path: Path, name: str, clip: float) -> None:
+    assert_rows_move_less_the_more_languages_share_them(bench, tmp_path, name, clip)
 
 
 def test_the_shared_table_forgets_and_addressing_does_not(bench: Bench) -> None:
@@ -141,39 +103,99 @@ def test_detected_languages_are_within_two_points_of_told_ones(bench: Bench) -> 
     assert average_accuracy(detected) >= average_accuracy(told) - 0.02
 
 
-def test_old_corpora_read_alike(bench: Bench, data: EmojiData) -> None:
-    assert_old_corpora_read_alike(bench, data)
+@TOKENIZERS
+def test_old_corpora_read_alike(bench: Bench, training: str) -> None:
+    assert_old_corpora_read_alike(bench, training)
 
 
 # Broken on purpose: each must be caught by the check above that it is named after.
 
 
 def broken(bench: Bench, folder: Path) -> Bench:
+    """A run of its own, with nothing taught yet."""
     return replace(bench, folder=folder)
 
 
-def test_a_dense_teir_is_caught(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def scored_anew(bench: Bench, folder: Path) -> Bench:
+    """What was taught honestly, with nothing scored yet."""
+    (folder / "trained").symlink_to(bench.folder / "trained")
+    return broken(bench, folder)
+
+
+def test_a_teir_that_decays_idle_rows_is_caught(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TRAININGS, "shared", replace(TRAININGS["shared"], method=CLL_CLIP))
-    with pytest.raises(AssertionError):
-        assert_teir_leaves_the_rest_of_the_table_alone(broken(bench, tmp_path))
+    dense = replace(broken(bench, tmp_path), settings=replace(SETTINGS, epochs=1))
+    with pytest.raises(AssertionError, match="idle rows have other bits"):
+        assert_idle_rows_keep_their_bits(dense)
 
 
+def drawn_as_usual(count: int, existing: Iterable[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
+    """CLL-CLIP's start, whatever the table is like."""
+    return 0.02 * torch.randn((count, next(iter(existing)).shape[1]), generator=generator)
+
+
+def drawn_once_and_for_all(count: int, _: Iterable[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
+    """Like CLIP's own rows, not like those of later languages."""
+    return new_rows(count, [open_base("bundled").table], generator)
+
+
+def drawn_elsewhere(count: int, existing: Iterable[torch.Tensor], generator: torch.Generator) -> torch.Tensor:
+    return new_rows(count, existing, generator) + 0.001
+
+
+@pytest.mark.parametrize(
+    ("drawn", "seen"),
+    [(drawn_as_usual, "deviation"), (drawn_once_and_for_all, "deviation"), (drawn_elsewhere, "mean")],
+)
+def test_another_start_is_caught(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn: Callable[..., torch.Tensor], seen: str
+) -> None:
+    monkeypatch.setattr("model.teir.new_rows", drawn)
+    with pytest.raises(AssertionError, match=f"new rows have another {seen}"):
+        assert_new_rows_start_like_the_whole_table(bench, tmp_path)
+
+
+@SCALES
+@pytest.mark.parametrize(
+    ("broken_thing", "by"),
+    [
+        ("model.teir.row_scale", lambda frequency: torch.ones(len(frequency), 1)),
+        ("model.table.View.frequency", lambda _, ids, __: np.where(ids < VOCABULARY, 2, 1)),
+    ],
+    ids=["no-scale", "no-earlier-language"],
+)
 def test_a_teir_that_ignores_frequencies_is_caught(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, clip: float, broken_thing: str, by: object
+) -> None:
+    monkeypatch.setattr(broken_thing, by)
+    with pytest.raises(AssertionError, match="rows move by another share"):
+        assert_rows_move_less_the_more_languages_share_them(bench, tmp_path, name, clip)
+
+
+def test_a_teir_that_teaches_begin_and_end_of_text_is_caught(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.teir.row_scale", lambda frequency: torch.ones(len(frequency), 1))
-    with pytest.raises(AssertionError):
-        assert_rows_move_less_the_more_languages_share_them(broken(bench, tmp_path))
+    monkeypatch.setattr(Method, "row_scale", lambda _, frequency: torch.ones(len(frequency) + 2, 1))
+    with pytest.raises(AssertionError, match="begin and end of text have moved"):
+        assert_rows_move_less_the_more_languages_share_them(bench, tmp_path, "shared", FAINT)
 
 
 def test_reading_old_languages_through_the_newest_version_is_caught(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(ROWS, "addressed", Row("shared", "shared"))
-    scored = broken(bench, tmp_path)
-    (tmp_path / "trained").symlink_to(bench.folder / "trained")
-    with pytest.raises(AssertionError):
+    """An addressed row that is read as a shared one: through whatever version was opened last."""
+    opened = list[View]()
+
+    def through_the_newest(encode: Encode, data: Data, views: list[View], language: str) -> tuple[Scores, str]:
+        opened.extend(views)
+        newest = max(opened, key=lambda view: view.version)
+        return score(encode, data, [newest], language)
+
+    monkeypatch.setattr(table, "score", through_the_newest)
+    scored = scored_anew(bench, tmp_path)
+    with pytest.raises(AssertionError, match="asked again, other bits"):
         assert_nothing_addressed_is_forgotten(scored, "addressed")
+    assert forgetting(triangle(fill(scored, "addressed"))) > 0
 
 
 def test_rows_written_over_those_of_older_versions_are_caught(
@@ -188,13 +210,13 @@ def test_rows_written_over_those_of_older_versions_are_caught(
         return np.arange(len(rows), dtype=np.int32)
 
     monkeypatch.setattr(Table, "append", write_over)
-    (tmp_path / "trained").symlink_to(bench.folder / "trained")
-    with pytest.raises(AssertionError):
-        assert_nothing_addressed_is_forgotten(replace(broken(bench, tmp_path), base=own), "addressed")
+    with pytest.raises(AssertionError, match="asked again, other bits"):
+        assert_nothing_addressed_is_forgotten(replace(scored_anew(bench, tmp_path), base=own), "addressed")
 
 
+@TOKENIZERS
 def test_a_tokenizer_that_loses_merges_when_read_back_is_caught(
-    bench: Bench, data: EmojiData, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, training: str
 ) -> None:
     """The reference's own defect: from the second task on its merges are cut back to CLIP's."""
     honest = Tokenizer.extend
@@ -202,19 +224,28 @@ def test_a_tokenizer_that_loses_merges_when_read_back_is_caught(
     def forgetful(self: Tokenizer, merges: list[tuple[str, str]], words: tuple[str, ...] = ()) -> Tokenizer:
         return honest(self, list(merges)[:-5], words)
 
-    assert [*bench.teach(Encoder(bench.base), "shared")]
     monkeypatch.setattr(Tokenizer, "extend", forgetful)
-    with pytest.raises((AssertionError, VersionCorrupt)):
-        assert_old_corpora_read_alike(bench, data)
+    with pytest.raises(VersionCorrupt, match="the tokenizer is not the one"):
+        assert_old_corpora_read_alike(bench, training)
 
 
-def test_old_text_read_with_younger_merges_is_caught(
-    bench: Bench, data: EmojiData, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_text_read_with_younger_merges_is_caught(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The published merge's own drift: a younger language's merges join what an older one left apart."""
     monkeypatch.setattr(BytePairs, "cut", lambda self, number, count: (number,))
-    with pytest.raises(AssertionError):
-        assert_old_corpora_read_alike(bench, data)
+    with pytest.raises(AssertionError, match="reads otherwise than it was learned"):
+        assert_old_corpora_read_alike(bench, "shared")
+
+
+def test_a_language_read_with_its_neighbours_merges_is_caught(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the base each language goes on from CLIP's merges; here the last one's BPE serves all."""
+
+    def one_for_all(self: Line, added: tuple[Merge, ...]) -> Line:
+        self._longest, self._pairs = added, None
+        return self
+
+    monkeypatch.setattr(Line, "holding", one_for_all)
+    with pytest.raises(AssertionError, match="reads otherwise than it was learned"):
+        assert_old_corpora_read_alike(bench, ADDRESSED)
 
 
 def test_a_stopped_run_ends_with_the_bits_of_one_that_was_not(
