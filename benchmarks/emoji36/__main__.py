@@ -65,6 +65,7 @@ def run(
         bench = Bench(opened, bench_data, settings, work / "runs" / key[:12], _CONSOLE.print)
         said = bench_data.digests()
         head = {"languages": list(bench_data.languages), "sizes": bench_data.sizes, "epochs": epochs}
+        head["text_fingerprint"] = opened.text_fingerprint
         head["captions"] = sha256(json.dumps(said).encode()).hexdigest()
         _held(target, head, rows, seed)
         claim(bench.folder / "captions.json", said)  # folders that were begun without it go on with today's
@@ -106,7 +107,7 @@ def _held(out: Path, head: dict[str, Any], rows: Mapping[str, Any], seed: int) -
     if not out.is_file():
         return {"methods": {}}
     results: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
-    results.setdefault("captions", head["captions"])  # older files do not say
+    results = {name: head[name] for name in ("text_fingerprint", "captions")} | results  # older files do not say
     unlike = next((name for name in head if results.get(name) != head[name]), None)
     if unlike:
         raise Refused(f"--out: {out} holds results of other {unlike}; name another file")

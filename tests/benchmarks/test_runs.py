@@ -120,6 +120,14 @@ def test_results_that_do_not_go_together_are_refused_before_anything_is_taught(r
     assert "holds shared of another seed, made otherwise; name another file" in sentence
 
 
+def test_rows_of_another_base_do_not_go_among_those_of_the_first(run: Command, tmp_path_factory: Any) -> None:
+    run.done("--methods", "zero-shot")
+    other = write_tiny_base(tmp_path_factory.mktemp("other"), seed=1)
+    assert "holds results of other text_fingerprint; name another file" in run.refused(
+        "--methods", "zero-shot", "--base", other
+    )
+
+
 def test_a_seed_changes_nothing_that_is_shown_and_said(emoji: Command) -> None:
     emoji.done("--seed", "0")
     results = emoji.done("--seed", "1")
@@ -151,13 +159,15 @@ def test_captions_made_otherwise_are_not_taken_for_those_of_before(
     emoji.done()
 
 
-def test_folders_and_results_that_say_nothing_of_captions_go_on_and_say_it_from_then_on(run: Command) -> None:
+def test_folders_and_results_that_say_nothing_of_captions_or_base_go_on_and_say_it_from_then_on(run: Command) -> None:
     results = run.done("--methods", "shared")
     (said,) = run.work.glob("runs/*/captions.json")
     written, kept = said.read_bytes(), [path for path in run.kept() if path != run.out]
     before = {path: path.stat().st_mtime_ns for path in kept}
     said.unlink()
-    run.out.write_text(json.dumps({key: value for key, value in results.items() if key != "captions"}))
+    run.out.write_text(
+        json.dumps({key: value for key, value in results.items() if key not in ("captions", "text_fingerprint")})
+    )
     assert run.done("--methods", "shared") == results
     assert said.read_bytes() == written and {path: path.stat().st_mtime_ns for path in kept} == before
 
