@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 import typer
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from benchmarks.emoji36 import lexicon, papers, report
@@ -48,23 +50,34 @@ def run(
     data: Annotated[Kind, typer.Option(help="What is taught and asked; docs/benchmark.md has the layouts")] = "emoji",
     root: Annotated[Path | None, typer.Option(help="Where that data lies; none for emoji")] = None,
     train_root: Annotated[Path | None, typer.Option(help="COCO, to teach what XM3600 asks")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE: a setting of learning, for every row that is taught")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help=f"The results so far, merged with what it holds; {OUT}")] = None,
     work: Path = WORK,
 ) -> None:
     """Teach and score; what an earlier run finished is not done again."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    settings = LearnSettings(epochs=epochs, seed=seed)
+    learning = LearnSettings(epochs=epochs, seed=seed)
     target = out or (OUT if data == "emoji" else work / f"{data}.json")
     try:
-        rows = {name: described(name, settings) for name in _rows(methods)}
+        told = _told(settings or [])
+        rows = {name: described(name, learning, told) for name in _rows(methods)}
         opened = open_base(base)
         bench_data = _open(data, Encoder(opened), root, train_root, work, languages)
-        belongs = [opened.text_fingerprint, bench_data.fingerprint, list(bench_data.languages), epochs, seed]
+        belongs = [
+            opened.text_fingerprint,
+            bench_data.fingerprint,
+            list(bench_data.languages),
+            epochs,
+            seed,
+            *([told] if told else []),
+        ]
         key = sha256(json.dumps(belongs).encode()).hexdigest()
-        bench = Bench(opened, bench_data, settings, work / "runs" / key[:12], _CONSOLE.print)
+        bench = Bench(opened, bench_data, learning, work / "runs" / key[:12], _CONSOLE.print, told)
         said = bench_data.digests()
-        head = {"languages": list(bench_data.languages), "sizes": bench_data.sizes, "epochs": epochs}
+        head = {"languages": list(bench_data.languages), "sizes": bench_data.sizes, "epochs": epochs, "set": told}
         head["text_fingerprint"] = opened.text_fingerprint
         head["captions"] = sha256(json.dumps(said).encode()).hexdigest()
         _held(target, head, rows, seed)
@@ -91,6 +104,19 @@ def _open(data: Kind, encoder: Encoder, root: Path | None, train_root: Path | No
     )
 
 
+def _told(settings: Sequence[str]) -> dict[str, Any]:
+    """What `--set` says, each value as its setting's type."""
+    told = dict(each.partition("=")[::2] for each in settings)
+    free = [field.name for field in fields(LearnSettings) if field.name not in ("epochs", "seed")]
+    if strange := next((name for name in told if name not in free), None):
+        raise Refused(f"--set: {strange!r} is not one of {', '.join(free)}")
+    try:
+        found = TypeAdapter(LearnSettings).validate_python(asdict(LearnSettings()) | told)
+    except ValidationError as error:
+        raise Refused(f"--set: {error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
+    return {name: getattr(found, name) for name in sorted(told)}
+
+
 def _rows(methods: str) -> Sequence[str]:
     """The rows that `--methods` names."""
     wanted = [name.strip() for name in methods.split(",")]
@@ -107,7 +133,8 @@ def _held(out: Path, head: dict[str, Any], rows: Mapping[str, Any], seed: int) -
     if not out.is_file():
         return {"methods": {}}
     results: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
-    results = {name: head[name] for name in ("text_fingerprint", "captions")} | results  # older files do not say
+    unsaid = {"text_fingerprint": head["text_fingerprint"], "captions": head["captions"], "set": {}}
+    results = unsaid | results  # older files do not say
     unlike = next((name for name in head if results.get(name) != head[name]), None)
     if unlike:
         raise Refused(f"--out: {out} holds results of other {unlike}; name another file")

@@ -10,6 +10,9 @@ from model.objectives import published
 from model.tokenizer import Tokenizer
 from model.training import LearnSettings
 
+Told = Mapping[str, Any]  # names of `LearnSettings` to values
+NOTHING: Told = {}
+
 
 @dataclass(frozen=True)
 class Training:
@@ -25,14 +28,14 @@ class Training:
     tokenizer: type[Tokenizer] = Tokenizer
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def settled(self, settings: LearnSettings) -> LearnSettings:
-        """What it teaches with in a run of `settings`."""
-        return replace(settings, **self.settings)
+    def settled(self, settings: LearnSettings, told: Told = NOTHING) -> LearnSettings:
+        """What it teaches with in a run of `settings`; what the run was `told` stands before the training's own."""
+        return replace(settings, **{**self.settings, **told})
 
-    def described(self, settings: LearnSettings) -> dict[str, Any]:
+    def described(self, settings: LearnSettings, told: Told = NOTHING) -> dict[str, Any]:
         """What tells it from other trainings, for a file beside what it taught."""
         made = {"onto": self.onto, "tokenizer": self.tokenizer.__name__, "method": self.method.key()}
-        return {**made, "settings": asdict(self.settled(settings))}
+        return {**made, "settings": asdict(self.settled(settings, told))}
 
 
 @dataclass(frozen=True)
@@ -150,11 +153,11 @@ MAIN = (
 )
 
 
-def described(name: str, settings: LearnSettings) -> dict[str, Any]:
+def described(name: str, settings: LearnSettings, told: Told = NOTHING) -> dict[str, Any]:
     """All that a row's scores depend on beside the data, for a file beside them."""
     row = ROWS[name]
     read = [row.training, FALLBACK] if row.read == "detected" else [row.training]
-    return {"read": row.read, "taught": [TRAININGS[each].described(settings) for each in read if each]}
+    return {"read": row.read, "taught": [TRAININGS[each].described(settings, told) for each in read if each]}
 
 
 def ordered(results: dict[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.emoji36.data import Data, Vectors
 from benchmarks.emoji36.errors import Refused
-from benchmarks.emoji36.methods import TRAININGS, Training
+from benchmarks.emoji36.methods import NOTHING, TRAININGS, Told, Training
 from model import storage, version
 from model.corpus import Corpus
 from model.encoder import Encoder
@@ -42,16 +42,18 @@ class Taught:
     facts: dict[str, Any]
 
 
-def teach(encoder: Encoder, data: Data, name: str, settings: LearnSettings, folder: Path) -> Iterator[Taught]:
+def teach(
+    encoder: Encoder, data: Data, name: str, settings: LearnSettings, folder: Path, told: Told = NOTHING
+) -> Iterator[Taught]:
     """Every language of a training in order, from disk as far as an earlier run came; `joint` is one for all."""
     training = TRAININGS[name]
     view = base = replace(encoder.base_view, tokenizer=training.tokenizer())
-    claim(folder / "training.json", training.described(settings), folder.glob("*/version"))
+    claim(folder / "training.json", training.described(settings, told), folder.glob("*/version"))
     for number, language in enumerate((JOINT,) if training.onto == "joint" else data.languages, 1):
         parent = {"chain": view, "tokens": _rowless(view, base)}.get(training.onto, base)
         place = folder / f"{number:02d}-{language}"
         if not (place / "version").exists():
-            _teach_one(encoder, parent, _corpus(data, language), place, training, training.settled(settings))
+            _teach_one(encoder, parent, _corpus(data, language), place, training, training.settled(settings, told))
         learned, facts = version.read(place / "version")
         view = encoder.extend(parent, number, language, learned)
         yield Taught(language, learned, view, {**facts, "bytes": _size(place / "version")})

@@ -3,14 +3,14 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.emoji36.data import Data
-from benchmarks.emoji36.methods import FALLBACK, ROWS, TRAININGS, Row, described
+from benchmarks.emoji36.methods import FALLBACK, ROWS, TRAININGS, Row, Told, described
 from benchmarks.emoji36.run import Scores, Taught, claim, plainly, remembering, score, teach
 from model import storage
 from model.base import Base
@@ -31,10 +31,11 @@ class Bench:
     settings: LearnSettings
     folder: Path
     tell: Tell
+    told: Told = field(default_factory=dict)
 
     def teach(self, encoder: Encoder, training: str) -> Iterator[Taught]:
         """One language after another by a training, taught where it is not yet."""
-        for taught in teach(encoder, self.data, training, self.settings, self.folder / "trained" / training):
+        for taught in teach(encoder, self.data, training, self.settings, self.folder / "trained" / training, self.told):
             self.tell(f"{training}: {taught.language} taught in {taught.facts['seconds']:.0f} s")
             yield taught
 
@@ -69,7 +70,7 @@ class Ledger:
 def fill(bench: Bench, name: str) -> Ledger:
     """Teach what the row needs, score it, and return its ledger."""
     row = ROWS[name]
-    made = described(name, bench.settings)
+    made = described(name, bench.settings, bench.told)
     scores = bench.folder / "scores" / f"{name}.json"
     claim(scores.with_suffix(".row.json"), made, [scores])
     ledger = Ledger(scores)

@@ -120,6 +120,33 @@ def test_results_that_do_not_go_together_are_refused_before_anything_is_taught(r
     assert "holds shared of another seed, made otherwise; name another file" in sentence
 
 
+def test_a_setting_that_is_told_stands_before_the_rows_own_and_apart_from_other_runs(run: Command) -> None:
+    run.done("--methods", "teir")
+    assert "holds results of other set; name another file" in run.refused("--methods", "teir", "--set", "clip=0.5")
+    other = run.work / "other.json"
+    assert run("--methods", "teir", "--set", "learning_rate=5e-5", "--set", "clip=0.5", "--out", other).exit_code == 0
+    (first,), (second,) = (
+        json.loads(path.read_text())["methods"]["teir"]["seeds"]["0"]["made"]["taught"] for path in (run.out, other)
+    )
+    changed = {"learning_rate": 5e-5, "clip": 0.5}
+    assert second == {**first, "settings": {**first["settings"], **changed}} and second != first
+    assert json.loads(other.read_text())["set"] == changed and len([*(run.work / "runs").iterdir()]) == 2
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("rate=3", "--set: 'rate' is not one of batch_size, learning_rate,"),
+        ("epochs=3", "--set: 'epochs' is not one of batch_size, learning_rate,"),
+        ("learning_rate", "--set: learning_rate: Input should be a valid number"),
+        ("batch_size=many", "--set: batch_size: Input should be a valid integer"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(run: Command, word: str, sentence: str) -> None:
+    assert run.refused("--methods", "teir", "--set", word).startswith(sentence)
+    assert not (run.work / "runs").exists()
+
+
 def test_rows_of_another_base_do_not_go_among_those_of_the_first(run: Command, tmp_path_factory: Any) -> None:
     run.done("--methods", "zero-shot")
     other = write_tiny_base(tmp_path_factory.mktemp("other"), seed=1)
