@@ -62,15 +62,12 @@ def data(base: Base, tmp_path_factory: pytest.TempPathFactory) -> EmojiData:
 @pytest.fixture(scope="module")
 def bench(base: Base, data: EmojiData, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """A run that nothing breaks; what it taught is shared by the tests of this file."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
     torch.use_deterministic_algorithms(True)  # as `python -m benchmarks.emoji36 run` sets it
     honest = Bench(base, data, SETTINGS, tmp_path_factory.mktemp("run"), lambda _: None)
     for training in ("shared", ADDRESSED):
         assert [*honest.teach(Encoder(base), training)]
     yield honest
     torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(threads)
 
 
 def test_every_language_is_learned(bench: Bench) -> None:
