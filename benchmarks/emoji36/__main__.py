@@ -62,7 +62,7 @@ def run(
     learning = LearnSettings(epochs=epochs, seed=seed)
     target = out or (OUT if data == "emoji" else work / f"{data}.json")
     try:
-        told = _told(settings or [])
+        told = _told(settings or [], learning)
         rows = {name: described(name, learning, told) for name in _rows(methods)}
         opened = open_base(base)
         bench_data = _open(data, Encoder(opened), root, train_root, work, languages)
@@ -104,14 +104,14 @@ def _open(data: Kind, encoder: Encoder, root: Path | None, train_root: Path | No
     )
 
 
-def _told(settings: Sequence[str]) -> dict[str, Any]:
+def _told(settings: Sequence[str], learning: LearnSettings) -> dict[str, Any]:
     """What `--set` says, each value as its setting's type."""
     told = dict(each.partition("=")[::2] for each in settings)
-    free = [field.name for field in fields(LearnSettings) if field.name not in ("epochs", "seed")]
+    free = [field.name for field in fields(learning) if field.name not in ("epochs", "seed")]
     if strange := next((name for name in told if name not in free), None):
         raise Refused(f"--set: {strange!r} is not one of {', '.join(free)}")
     try:
-        found = TypeAdapter(LearnSettings).validate_python(asdict(LearnSettings()) | told)
+        found = TypeAdapter(type(learning)).validate_python(asdict(learning) | told)
     except ValidationError as error:
         raise Refused(f"--set: {error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
     return {name: getattr(found, name) for name in sorted(told)}

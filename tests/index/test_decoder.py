@@ -59,8 +59,10 @@ def test_a_child_that_hangs_is_killed_in_time_and_replaced(decoder: Decoder) -> 
 def test_a_child_that_is_killed_while_it_decodes_refuses_that_picture_alone(decoder: Decoder) -> None:
     (pid,) = decoder.pids
     os.kill(pid, signal.SIGSTOP)
-    answer = decoder.submit(PNG)
     until = time.monotonic() + 5
+    while psutil.Process(pid).status() != psutil.STATUS_STOPPED:  # until then it may still read what comes
+        assert time.monotonic() < until
+    answer = decoder.submit(PNG)
     while not unread(pid):
         assert time.monotonic() < until
     os.kill(pid, signal.SIGKILL)
