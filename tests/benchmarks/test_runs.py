@@ -97,6 +97,18 @@ def test_a_run_before_the_data_names_the_command_that_fetches_it(spec: str, tmp_
     assert not (tmp_path / "runs").exists() and not (tmp_path / "pictures").exists()
 
 
+def test_data_without_npm_or_with_one_that_fails_says_so_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    missing = CliRunner().invoke(app, ["data", "--work", str(tmp_path / "work")])
+    assert missing.exit_code == 1 and str(missing.exception).startswith("npm: there is none on the path")
+    (tmp_path / "npm").write_text("#!/bin/sh\nexit 7\n")
+    (tmp_path / "npm").chmod(0o755)
+    failed = CliRunner().invoke(app, ["data", "--work", str(tmp_path / "work")])
+    assert failed.exit_code == 1 and str(failed.exception).startswith("npm: it ended with 7")
+
+
 def test_a_row_that_there_is_not_is_refused_before_the_ones_before_it_are_taught(run: Command) -> None:
     sentence = run.refused("--methods", "shared,teir,adressed")
     assert sentence.startswith("--methods: there is no 'adressed' among zero-shot, ")
