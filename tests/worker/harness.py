@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ from model.errors import RegistryUnavailable
 from model.registry import Expansion, Registry, new_expansion_id, open_registry
 from model.registry.clock import now
 from model.registry.tables import ExpansionRow
+from worker.phases import run
+from worker.settings import WorkerSettings
+from worker.work import Work
 
 ENGLISH = ("apple", "dog", "house", "sea", "sun", "cat", "ship", "flower", "star", "bread")
 COLOURS = ("red", "green", "blue", "old", "big", "small", "white", "black", "new", "cold")
@@ -175,6 +179,21 @@ class Site:
                 self.kill(process)
             process.wait()
         self.registry.close()
+
+
+def work_on(site: Site, expansion: str, **settings: Any) -> Work:
+    """The expansion under a lease of this process, with every language served and shared whatever it reads."""
+    lease = site.registry.expansions.lease(expansion, "test:1", 600)
+    assert lease is not None
+    own = {"home": site.home, "base": site.base, "min_recall": 0.0, "forgetting_budget": 1.0, **settings}
+    return Work(WorkerSettings(**own), site.registry, lease, Event())
+
+
+def teach(site: Site, language: str = "cy", *, picture: bool = False, **settings: Any) -> Expansion:
+    """A toy language taught in this process, from its submission to its end."""
+    expansion = site.submit(pairs(language, picture=picture), language)
+    run(work_on(site, expansion, **settings))
+    return site.registry.expansions.get(expansion)
 
 
 def assert_once(site: Site, expansion: Expansion) -> None:

@@ -19,29 +19,15 @@ from model.errors import (
     TrainingDiverged,
     VersionCorrupt,
 )
-from model.registry import Expansion
 from tests.tiny import write_tiny_base
-from tests.worker.harness import Site, pairs
-from worker.evaluate import candidates, held_out, measure
+from tests.worker.harness import Site, pairs, teach, work_on
+from worker.evaluate import measure
 from worker.phases import run
 from worker.prepare import open_classroom, prepare
-from worker.settings import WorkerSettings
+from worker.validation import candidates, held_out
 from worker.work import Stopped, Work
 
 NewSite = Callable[..., Site]
-
-
-def work_on(site: Site, expansion: str, **settings: Any) -> Work:
-    lease = site.registry.expansions.lease(expansion, "test:1", 600)
-    assert lease is not None
-    own = {"home": site.home, "base": site.base, "min_recall": 0.0, "forgetting_budget": 1.0, **settings}
-    return Work(WorkerSettings(**own), site.registry, lease, Event())
-
-
-def teach(site: Site, language: str = "cy", *, picture: bool = False, **settings: Any) -> Expansion:
-    expansion = site.submit(pairs(language, picture=picture), language)
-    run(work_on(site, expansion, **settings))
-    return site.registry.expansions.get(expansion)
 
 
 def rows_of(site: Site, version: int) -> str | None:
@@ -257,7 +243,7 @@ def test_a_stop_is_heard_while_texts_are_scored(site: Site) -> None:
     work = work_on(site, site.submit(pairs("cy", picture=True)))
     room = open_classroom(work)
     lesson = prepare(work, room, work.expansion)
-    validation = held_out(lesson)
+    validation = held_out(work, room, lesson)
     among = candidates(work, room, lesson, validation)
     work._stop.set()
     with pytest.raises(Stopped):
