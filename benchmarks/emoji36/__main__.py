@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 import typer
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from rich.console import Console
 
 from benchmarks.emoji36 import lexicon, papers, report
@@ -24,7 +23,9 @@ from benchmarks.emoji36.table import Bench, fill
 from model import storage
 from model.base import open_base
 from model.encoder import Encoder
+from model.errors import PictoglotError
 from model.training import LearnSettings
+from service.schemas.languages import TeachingSettings
 
 WORK = Path(".cache/emoji36")
 OUT = Path("docs/reports/emoji36.json")
@@ -46,10 +47,14 @@ def data(work: Path = WORK) -> None:
 def run(
     methods: Annotated[str, typer.Option(help=f"Rows of the table, with commas: {', '.join(ROWS)}")] = ",".join(MAIN),
     languages: Annotated[str, typer.Option(help="How many, in the paper's order; or tags, with commas")] = "36",
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     base: Annotated[str, typer.Option(help="As PICTOGLOT_BASE")] = "bundled",
-    epochs: Annotated[int, typer.Option(help="Times that a language's captions are seen")] = 2,
-    threads: Annotated[int, typer.Option(help="Of torch; two runs with one each are faster than one with two")] = 2,
+    epochs: Annotated[
+        int, typer.Option(min=0, help="Times that a language's captions are seen; 0: by their number")
+    ] = 2,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Of torch; two runs with one each are faster than one with two")
+    ] = 2,
     data: Annotated[Kind, typer.Option(help="What is taught and asked; docs/benchmark.md has the layouts")] = "emoji",
     root: Annotated[Path | None, typer.Option(help="Where that data lies; none for emoji")] = None,
     train_root: Annotated[Path | None, typer.Option(help="COCO, to teach what XM3600 asks")] = None,
@@ -62,10 +67,9 @@ def run(
     """Teach and score; what an earlier run finished is not done again."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    learning = LearnSettings(epochs=epochs, seed=seed)
     target = out or (OUT if data == "emoji" else work / f"{data}.json")
     try:
-        told = _told(settings or [], learning)
+        learning, told = _told(settings or [], epochs, seed)
         rows = {name: described(name, learning, told) for name in _rows(methods)}
         opened = open_base(base)
         bench_data = _open(data, Encoder(opened), root, train_root, work, languages)
@@ -89,10 +93,14 @@ def run(
             _merge(target, head, method, seed, fill(bench, method).content)
     except Refused as refusal:
         raise SystemExit(str(refusal)) from refusal
+    except PictoglotError as error:
+        raise SystemExit(error.detail) from error
 
 
 @app.command("report")
-def report_(out: Annotated[Path, typer.Option(help="The results; text and plots go beside them")] = OUT) -> None:
+def report_(
+    out: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="The results; text and plots go beside")] = OUT,
+) -> None:
     """Write the tables and the plots."""
     _CONSOLE.print(report.write(out))
 
@@ -107,17 +115,19 @@ def _open(data: Kind, encoder: Encoder, root: Path | None, train_root: Path | No
     )
 
 
-def _told(settings: Sequence[str], learning: LearnSettings) -> dict[str, Any]:
-    """What `--set` says, each value as its setting's type."""
-    told = dict(each.partition("=")[::2] for each in settings)
-    free = [field.name for field in fields(learning) if field.name not in ("epochs", "seed")]
-    if strange := next((name for name in told if name not in free), None):
+def _told(settings: Sequence[str], epochs: int, seed: int) -> tuple[LearnSettings, dict[str, Any]]:
+    """How a run learns, and which of it `--set` says; the service's own bounds hold here too."""
+    words = dict(each.partition("=")[::2] for each in settings)
+    free = [name for name in TeachingSettings.model_fields if name not in ("epochs", "seed")]
+    if strange := next((name for name in words if name not in free), None):
         raise Refused(f"--set: {strange!r} is not one of {', '.join(free)}")
     try:
-        found = TypeAdapter(type(learning)).validate_python(asdict(learning) | told)
+        found = TeachingSettings.model_validate_strings({**words, "epochs": str(epochs), "seed": str(seed)})
     except ValidationError as error:
-        raise Refused(f"--set: {error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
-    return {name: getattr(found, name) for name in sorted(told)}
+        name, why = str(error.errors()[0]["loc"][0]), error.errors()[0]["msg"]
+        raise Refused(f"{'--set: ' if name in words else '--'}{name}: {why}") from error
+    told = {name: getattr(found, name) for name in sorted(words)}
+    return LearnSettings(epochs=epochs, seed=seed), told
 
 
 def _rows(methods: str) -> Sequence[str]:

@@ -34,6 +34,8 @@ class Said(NamedTuple):
 def chosen(languages: str, known: Sequence[str]) -> list[str]:
     """What `--languages` asks for: the first so many of those `known`, or some by tag, with commas; in their order."""
     if languages.isdigit():
+        if not 1 <= int(languages) <= len(known):
+            raise Refused(f"--languages: {languages} is not a number from 1 to {len(known)}")
         return list(known)[: int(languages)]
     wanted = languages.split(",")
     strange = [tag for tag in wanted if tag not in known]

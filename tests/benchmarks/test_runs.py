@@ -152,11 +152,39 @@ def test_a_setting_that_is_told_stands_before_the_rows_own_and_apart_from_other_
         ("epochs=3", "--set: 'epochs' is not one of batch_size, learning_rate,"),
         ("learning_rate", "--set: learning_rate: Input should be a valid number"),
         ("batch_size=many", "--set: batch_size: Input should be a valid integer"),
+        ("batch_size=-3", "--set: batch_size: Input should be greater than or equal to 2"),
+        ("vocabulary=-5", "--set: vocabulary: Input should be greater than or equal to 0"),
+        ("learning_rate=nan", "--set: learning_rate: Input should be a finite number"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(run: Command, word: str, sentence: str) -> None:
     assert run.refused("--methods", "teir", "--set", word).startswith(sentence)
     assert not (run.work / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--languages", "0"), "--languages: 0 is not a number from 1 to "),
+        (("--languages", "99"), "--languages: 99 is not a number from 1 to "),
+        (("--epochs", "2000"), "--epochs: Input should be less than or equal to 1000"),
+        (("--base", "nope"), "a base is written `bundled`, "),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(run: Command, words: tuple[str, str], sentence: str) -> None:
+    assert run.refused("--methods", "zero-shot,teir", *words).startswith(sentence)
+    assert not (run.work / "runs").exists()
+
+
+@pytest.mark.parametrize("words", [("--epochs", "-1"), ("--threads", "0"), ("--seed", "-1")])
+def test_a_number_out_of_its_range_is_refused_by_the_option(run: Command, words: tuple[str, str]) -> None:
+    found = run("--methods", "zero-shot,teir", *words)
+    assert found.exit_code == 2 and words[0] in found.output and not run.kept()
+
+
+def test_a_report_of_results_that_there_are_not_is_refused(tmp_path: Path) -> None:
+    found = CliRunner().invoke(app, ["report", "--out", str(tmp_path / "missing.json")])
+    assert found.exit_code == 2 and "--out" in found.output and not [*tmp_path.iterdir()]
 
 
 def test_rows_of_another_base_do_not_go_among_those_of_the_first(run: Command, tmp_path_factory: Any) -> None:
