@@ -37,8 +37,9 @@ class Method:
 
     `start`: new rows are drawn like the whole table's elements ("table": TEIR) or from N(0, `spread`²) ("normal").
     `scale`: a row's gradient, or its step, is multiplied by 1 / f, f the languages that trained it; or by 1 ("none").
-    `dense`: plain AdamW over the whole table, which decays every row, idle ones too, and moves begin and end of text.
-    `ends`: begin and end of text are taught too, and kept with the language; otherwise only a dense method moves them.
+    `dense`: plain AdamW over the whole table, which decays every row, idle ones too, and moves begin and end of text;
+    it goes with `scale` "none" alone, ValueError otherwise. `ends`: begin and end of text are taught too, and kept with
+    the language, as a dense method does anyhow.
     `objectives`: what the features are asked, as terms of the loss. `student`: what makes features of rows; the
     parameters of a module are trained beside the rows (adapters), and are the caller's to keep. `lesson`: what is
     taught from, made of the new language's corpus (with captions of older ones: replay).
@@ -52,6 +53,10 @@ class Method:
     objectives: Callable[[Corpus], Sequence[Objective]] = published
     student: Callable[[Base], Student] = _frozen
     lesson: Callable[[Corpus], Corpus] = _as_it_is
+
+    def __post_init__(self) -> None:
+        if self.dense and self.scale != "none":
+            raise ValueError("plain AdamW over the whole table scales no row")
 
     def new_rows(self, count: int, table: Iterable[Tensor], generator: torch.Generator) -> Tensor:
         """Rows (count, width) for tokens that have none yet; `table`: all rows so far, in blocks (n, width)."""

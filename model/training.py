@@ -4,6 +4,7 @@ Only the gathered rows are in memory as parameters, so the cost does not grow wi
 TEIR that is exactly the step of the full table (rows outside the corpus have scale 0).
 """
 
+import hashlib
 import json
 import math
 import time
@@ -102,7 +103,7 @@ def learn(
 
     steps = math.ceil(len(sequences) / settings.batch_size) * settings.epochs_for(len(sequences))
     every = settings.checkpoint_every or max(20, steps // 10)
-    belongs = _belongs(encoder, lesson, settings, grown, method)
+    belongs = _belongs(encoder, lesson, settings, grown, method) | {"parent": _digest(rows.detach(), scale)}
     first = _restore(folder, belongs, trained, adamw.adam)
 
     saved = time.monotonic()
@@ -186,6 +187,14 @@ def _belongs(
         "tokenizer": grown.sha256,
         "base": encoder.text_fingerprint,
     }
+
+
+def _digest(*tensors: Tensor) -> str:
+    """Hex sha256 of their bytes: where the rows start and their scale are all that a training takes of its parent."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _start_rows(encoder: Encoder, parent: View, used: NDArray[np.int64], seed: int, method: Method) -> Tensor:

@@ -31,6 +31,11 @@ def test_the_published_methods_are_four_corners() -> None:
     assert (TEIR.start, TEIR.scale, TEIR.dense) == ("table", "gradient", False)
 
 
+def test_plain_adamw_over_the_whole_table_scales_no_row() -> None:
+    with pytest.raises(ValueError, match="scales no row"):
+        Method(dense=True)
+
+
 @pytest.mark.parametrize("method", [CLL_CLIP, TEIR], ids=["normal", "table"])
 def test_new_rows_are_drawn_as_named(method: Method) -> None:
     """With the scalar mean and unbiased deviation of all elements, though each dimension has its own, or with 0.02."""

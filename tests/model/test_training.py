@@ -17,6 +17,7 @@ from model.encoder import Encoder
 from model.errors import CheckpointMismatch, TrainingDiverged
 from model.method import CLL_CLIP, DEFAULT, TEIR, Method
 from model.objectives import CrossModal
+from model.table import TokenRows
 from model.training import Interrupted, LearnSettings, Progress, learn
 from model.version import Learned
 
@@ -188,6 +189,18 @@ def test_a_checkpoint_of_another_training_is_refused(
         learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS, lambda p: p.step == 4)
     with pytest.raises(CheckpointMismatch, match=part):
         learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path, settings, go_on, method)
+
+
+def test_a_checkpoint_on_a_parent_of_other_rows_is_refused(encoder: Encoder, tmp_path: Path) -> None:
+    corpus = corpus_for(encoder)
+    learned = learn(encoder, encoder.base_view, corpus, tmp_path / "parent", SETTINGS, go_on)
+    others = replace(learned, rows=TokenRows(learned.rows.ids, 2 * learned.rows.rows))
+    one, other = (encoder.extend(encoder.base_view, n, "br", each) for n, each in enumerate((learned, others), 1))
+    with pytest.raises(Interrupted):
+        learn(encoder, one, corpus, tmp_path / "cut", SETTINGS, lambda p: p.step == 4)
+    with pytest.raises(CheckpointMismatch, match="parent"):
+        learn(encoder, other, corpus, tmp_path / "cut", SETTINGS, go_on)
+    learn(encoder, one, corpus, tmp_path / "cut", SETTINGS, go_on)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(encoder: Encoder, tmp_path: Path) -> None:
