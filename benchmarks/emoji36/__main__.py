@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 import typer
+from filelock import FileLock
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -90,7 +91,9 @@ def run(
         _held(target, head, rows, seed)
         claim(bench.folder / "captions.json", said)  # folders that were begun without it go on with today's
         for method in rows:
-            _merge(target, head, method, seed, fill(bench, method).content)
+            ledger = fill(bench, method)
+            with FileLock(work / f"{target.name}.lock"):  # runs of other rows and seeds come to it, too
+                _merge(target, head, method, seed, ledger.content)
     except Refused as refusal:
         raise SystemExit(str(refusal)) from refusal
     except PictoglotError as error:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from benchmarks.emoji36.data import Data, Vectors
 from benchmarks.emoji36.errors import Refused
@@ -52,8 +53,9 @@ def teach(
     for number, language in enumerate((JOINT,) if training.onto == "joint" else data.languages, 1):
         parent = {"chain": view, "tokens": _rowless(view, base)}.get(training.onto, base)
         place = folder / f"{number:02d}-{language}"
-        if not (place / "version").exists():
-            _teach_one(encoder, parent, _corpus(data, language), place, training, training.settled(settings, told))
+        with FileLock(f"{place}.lock"):  # two rows read the same training, and two runs may come to it at once
+            if not (place / "version").exists():
+                _teach_one(encoder, parent, _corpus(data, language), place, training, training.settled(settings, told))
         learned, facts = version.read(place / "version")
         view = encoder.extend(parent, number, language, learned)
         yield Taught(language, learned, view, {**facts, "bytes": _size(place / "version")})

@@ -25,13 +25,7 @@ from model.corpus import NONE
 from model.encoder import Encoder
 from model.training import LearnSettings
 from tests.benchmarks.paper_folders import FIGURES, TESTED, WRITERS, captions, write_coco, write_folder, write_xm3600
-from tests.tiny import write_tiny_base
 from worker.prepare import teacher_features
-
-
-@pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_tiny_base(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")

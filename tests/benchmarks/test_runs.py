@@ -1,120 +1,20 @@
-"""The command: what it refuses before anything is taught, and what it goes on with."""
+"""The command: what goes on with what, and what does not go together."""
 
 import json
 import subprocess
-from collections.abc import Iterator
-from functools import partial
+import time
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
-import torch
-from typer.testing import CliRunner
+from filelock import FileLock
 
 from benchmarks.emoji36 import scenes
-from benchmarks.emoji36.__main__ import app
 from benchmarks.emoji36.errors import Refused
-from benchmarks.emoji36.methods import ROWS
 from benchmarks.emoji36.run import claim, commit
-from benchmarks.emoji36.scenes import Sizes
-from tests.benchmarks.emoji_folder import write_npm
-from tests.benchmarks.paper_folders import write_folder
+from tests.benchmarks.command import Command
 from tests.tiny import write_tiny_base
-
-
-@pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_tiny_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("folder")
-    write_folder(root)
-    return root
-
-
-@pytest.fixture(autouse=True)
-def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The command sets these for its whole process; few scenes are enough here."""
-    monkeypatch.setattr("benchmarks.emoji36.__main__.Sizes", partial(Sizes, train=40, test=8, singles=10))
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
-
-
-class Command:
-    """`run` on one folder of data, with everything kept in one place."""
-
-    def __init__(self, spec: str, work: Path, *words: object) -> None:
-        self.work, self.out = work, work / "results.json"
-        self._words = ("run", "--base", spec, "--threads", "1", "--work", work, "--out", self.out, *words)
-
-    def __call__(self, *words: object) -> Any:
-        return CliRunner().invoke(app, [*map(str, (*self._words, *words))])
-
-    def done(self, *words: object) -> dict[str, Any]:
-        """What the results file holds after a run that succeeds."""
-        found = self(*words)
-        assert found.exit_code == 0, found.output
-        results: dict[str, Any] = json.loads(self.out.read_text())
-        return results
-
-    def refused(self, *words: object) -> str:
-        """One sentence, and nothing taught or scored for it."""
-        before = self.kept()
-        found = self(*words)
-        assert found.exit_code == 1 and isinstance(found.exception, SystemExit), found.exception
-        assert "\n" not in str(found.exception) and self.kept() == before
-        return str(found.exception)
-
-    def kept(self) -> dict[Path, int]:
-        """Versions and scores, by when they were written."""
-        files = [*self.work.glob("runs/*/trained/*/*/version"), *self.work.glob("runs/*/scores/*.json")]
-        return {path: path.stat().st_mtime_ns for path in (*files, self.out) if path.exists()}
-
-    def folder(self) -> Path:
-        (found,) = (self.work / "runs").iterdir()
-        return found
-
-
-@pytest.fixture
-def run(spec: str, pictures: Path, tmp_path: Path) -> Command:
-    """On twelve pictures, which teach in a moment."""
-    return Command(spec, tmp_path, "--data", "folder", "--root", pictures, "--languages", "it")
-
-
-@pytest.fixture
-def emoji(spec: str, tmp_path: Path) -> Command:
-    write_npm(tmp_path / "npm")
-    return Command(spec, tmp_path, "--languages", "3", "--methods", "zero-shot")
-
-
-def test_a_run_before_the_data_names_the_command_that_fetches_it(spec: str, tmp_path: Path) -> None:
-    sentence = Command(spec, tmp_path).refused()
-    assert "no names in en" in sentence and "`python -m benchmarks.emoji36 data`" in sentence
-    assert not (tmp_path / "runs").exists() and not (tmp_path / "pictures").exists()
-
-
-def test_data_without_npm_or_with_one_that_fails_says_so_in_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    missing = CliRunner().invoke(app, ["data", "--work", str(tmp_path / "work")])
-    assert missing.exit_code == 1 and str(missing.exception).startswith("npm: there is none on the path")
-    (tmp_path / "npm").write_text("#!/bin/sh\nexit 7\n")
-    (tmp_path / "npm").chmod(0o755)
-    failed = CliRunner().invoke(app, ["data", "--work", str(tmp_path / "work")])
-    assert failed.exit_code == 1 and str(failed.exception).startswith("npm: it ended with 7")
-
-
-def test_a_row_that_there_is_not_is_refused_before_the_ones_before_it_are_taught(run: Command) -> None:
-    sentence = run.refused("--methods", "shared,teir,adressed")
-    assert sentence.startswith("--methods: there is no 'adressed' among zero-shot, ")
-    assert all(name in sentence for name in ROWS) and sentence.endswith("; did you mean addressed?")
-    assert "there is no 'qqq', '' among" in run.refused("--methods", "qqq,")
-    assert not (run.work / "runs").exists()
 
 
 def test_blanks_between_rows_do_no_harm(run: Command) -> None:
@@ -132,6 +32,21 @@ def test_results_that_do_not_go_together_are_refused_before_anything_is_taught(r
     assert "holds shared of another seed, made otherwise; name another file" in sentence
 
 
+def test_two_runs_come_to_one_file_of_results_one_after_the_other(run: Command) -> None:
+    held = run.done("--methods", "zero-shot")
+    with FileLock(run.work / f"{run.out.name}.lock"):  # as another run does while it merges
+        (second := Thread(target=run, args=("--methods", "shared"))).start()
+        scored = run.folder() / "scores" / "shared.json"
+        while not (scored.is_file() and json.loads(scored.read_text()).get("done")):
+            assert second.is_alive()
+            time.sleep(0.05)
+        second.join(1)
+        assert json.loads(run.out.read_text()) == held
+        run.out.write_text(json.dumps({**held, "methods": held["methods"] | {"teir": held["methods"]["zero-shot"]}}))
+    second.join()
+    assert {*json.loads(run.out.read_text())["methods"]} == {"zero-shot", "teir", "shared"}
+
+
 def test_a_setting_that_is_told_stands_before_the_rows_own_and_apart_from_other_runs(run: Command) -> None:
     run.done("--methods", "teir")
     assert "holds results of other set; name another file" in run.refused("--methods", "teir", "--set", "clip=0.5")
@@ -143,48 +58,6 @@ def test_a_setting_that_is_told_stands_before_the_rows_own_and_apart_from_other_
     changed = {"learning_rate": 5e-5, "clip": 0.5}
     assert second == {**first, "settings": {**first["settings"], **changed}} and second != first
     assert json.loads(other.read_text())["set"] == changed and len([*(run.work / "runs").iterdir()]) == 2
-
-
-@pytest.mark.parametrize(
-    ("word", "sentence"),
-    [
-        ("rate=3", "--set: 'rate' is not one of batch_size, learning_rate,"),
-        ("epochs=3", "--set: 'epochs' is not one of batch_size, learning_rate,"),
-        ("learning_rate", "--set: learning_rate: Input should be a valid number"),
-        ("batch_size=many", "--set: batch_size: Input should be a valid integer"),
-        ("batch_size=-3", "--set: batch_size: Input should be greater than or equal to 2"),
-        ("vocabulary=-5", "--set: vocabulary: Input should be greater than or equal to 0"),
-        ("learning_rate=nan", "--set: learning_rate: Input should be a finite number"),
-    ],
-)
-def test_a_setting_that_cannot_be_is_refused(run: Command, word: str, sentence: str) -> None:
-    assert run.refused("--methods", "teir", "--set", word).startswith(sentence)
-    assert not (run.work / "runs").exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (("--languages", "0"), "--languages: 0 is not a number from 1 to "),
-        (("--languages", "99"), "--languages: 99 is not a number from 1 to "),
-        (("--epochs", "2000"), "--epochs: Input should be less than or equal to 1000"),
-        (("--base", "nope"), "a base is written `bundled`, "),
-    ],
-)
-def test_an_option_that_cannot_be_is_refused(run: Command, words: tuple[str, str], sentence: str) -> None:
-    assert run.refused("--methods", "zero-shot,teir", *words).startswith(sentence)
-    assert not (run.work / "runs").exists()
-
-
-@pytest.mark.parametrize("words", [("--epochs", "-1"), ("--threads", "0"), ("--seed", "-1")])
-def test_a_number_out_of_its_range_is_refused_by_the_option(run: Command, words: tuple[str, str]) -> None:
-    found = run("--methods", "zero-shot,teir", *words)
-    assert found.exit_code == 2 and words[0] in found.output and not run.kept()
-
-
-def test_a_report_of_results_that_there_are_not_is_refused(tmp_path: Path) -> None:
-    found = CliRunner().invoke(app, ["report", "--out", str(tmp_path / "missing.json")])
-    assert found.exit_code == 2 and "--out" in found.output and not [*tmp_path.iterdir()]
 
 
 def test_rows_of_another_base_do_not_go_among_those_of_the_first(run: Command, tmp_path_factory: Any) -> None:
