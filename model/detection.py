@@ -36,27 +36,15 @@ class Guess:
 
 @dataclass(frozen=True)
 class Detector:
-    """N-gram counts of some languages. Immutable: `with_language` returns another."""
+    """N-gram counts of some languages. Immutable: `with_counts` returns another."""
 
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     totals: Mapping[str, int] = field(default_factory=dict)
 
-    @staticmethod
-    def of(captions: Mapping[str, Sequence[str]]) -> "Detector":
-        """A detector of each language's captions."""
-        detector = Detector()
-        for language, texts in captions.items():
-            detector = detector.with_language(language, texts)
-        return detector
-
-    def with_language(self, language: str, texts: Sequence[str]) -> "Detector":
-        """This detector with a language's counts made anew from `texts`; every other language's stay untouched."""
-        return self.with_counts(language, count(texts))
-
     def with_counts(self, language: str, counts: Mapping[str, int], asked: Collection[str] | None = None) -> "Detector":
-        """This detector with counts that a version stored; of the n-grams that are `asked` alone, if that is told.
+        """This detector with a language's counts in place of any before; every other language's stay untouched.
 
-        Texts of no other n-grams are guessed the same either way.
+        Of the n-grams that are `asked` alone, if that is told: texts of no others are guessed the same either way.
         """
         totals = {**self.totals, language: sum(counts.values())}
         if asked is not None:

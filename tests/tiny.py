@@ -1,11 +1,14 @@
-"""A real open_clip model small enough for tests: two-layer towers, random weights from a seed, CLIP's tokenizer."""
+"""Real parts small enough for tests: an open_clip model of two-layer towers with weights from a seed; a detector."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import open_clip
 import torch
 from safetensors.torch import save_file
+
+from model.detection import Detector, count
 
 NAME = "pictoglot-tiny"
 CONFIG = {
@@ -24,3 +27,11 @@ def write_tiny_base(folder: Path, seed: int = 0) -> str:
     model = open_clip.create_model(NAME)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, weights)
     return f"{NAME}@{weights}"
+
+
+def counted(captions: Mapping[str, Sequence[str]]) -> Detector:
+    """A detector of each language's captions."""
+    detector = Detector()
+    for language, texts in captions.items():
+        detector = detector.with_counts(language, count(texts))
+    return detector

@@ -68,7 +68,7 @@ def noto(folder: Path) -> Path:
 
 def cldr(folder: Path, languages: Sequence[str] = LANGUAGES) -> Lexicon:
     """Names and keywords out of what `fetch` installed; raises `Refused` for a language that has none."""
-    found = {language: _language(folder / "node_modules", locale(language)) for language in languages}
+    found = {language: _language(folder / "node_modules", cldr_tag(language)) for language in languages}
     for language, words in found.items():
         if not words:
             raise Refused(f"{folder}: there are no names in {language}; {_FETCH}")
@@ -85,7 +85,7 @@ def plain(characters: str) -> str:
     return characters.replace("\ufe0f", "")
 
 
-def locale(language: str) -> str:
+def cldr_tag(language: str) -> str:
     """CLDR's tag of a language of the benchmark."""
     return _CLDR_TAG.get(language, language)
 

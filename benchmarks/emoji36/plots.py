@@ -46,7 +46,7 @@ _STYLE: Any = {
 def draw(results: dict[str, Any], stem: Path) -> list[Path]:
     """STEM-aa.png, STEM-matrix.png and STEM-languages.png."""
     with plt.rc_context(_STYLE):
-        figures = {"aa": _over_tasks(results), "matrix": _matrices(results), "languages": _languages(results)}
+        figures = {"aa": _over_languages(results), "matrix": _matrices(results), "languages": _languages(results)}
         paths = []
         for name, figure in figures.items():
             path = stem.with_name(f"{stem.name}-{name}.png")
@@ -62,8 +62,8 @@ def _triangle(results: dict[str, Any], method: str) -> list[list[float]]:
     return found
 
 
-def _over_tasks(results: dict[str, Any]) -> Any:
-    """AA after each task, a line a method; what is taught at once is a dashed level."""
+def _over_languages(results: dict[str, Any]) -> Any:
+    """AA after each language, a line a method; what is taught at once is a dashed level."""
     languages = results["languages"]
     figure, axes = plt.subplots(figsize=(11, 5))
     for method in ordered(results):

@@ -50,7 +50,10 @@ def seed_results(ledger: dict[str, Any]) -> dict[str, Any]:
 
 
 def conclude(results: dict[str, Any]) -> None:
-    """Add each method's metrics at R@1, in per cent: mean over its seeds, and the spread from least to most."""
+    """Add each method's metrics at R@1, in per cent: mean over its seeds, and the spread from least to most.
+
+    And what the base reads of English: on the styles that are taught, and beside that in the other galleries.
+    """
     for method in results["methods"].values():
         seeds = list(method["seeds"].values())
         for metric, measure in _METRICS.items():
@@ -62,11 +65,12 @@ def conclude(results: dict[str, Any]) -> None:
     base = results["methods"].get("zero-shot")
     if base:
         seed = next(iter(base["seeds"].values()))
-        results["base"] = {
+        read = {
             name: {way: {k: seed[name][way][k][0][0] for k in KS} for way in DIRECTIONS}
             for name in GALLERIES
             if name in seed
         }
+        results["base"] = read.pop("seen") | read
 
 
 def _mean(
@@ -76,7 +80,7 @@ def _mean(
     if metric != "AA" and any(len(a) != len(a[-1]) for a in triangles):
         return None  # taught all at once: nothing could be forgotten
     values = [100 * measure(a) for a in triangles]
-    return {"mean": round(float(np.mean(values)), 2), "spread": round(max(values) - min(values), 2)}
+    return {"mean": round(float(np.mean(values)), 5), "spread": round(max(values) - min(values), 5)}
 
 
 def write(path: Path) -> str:

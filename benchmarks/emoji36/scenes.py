@@ -6,7 +6,7 @@ from random import Random
 
 from babel.lists import format_list
 
-from benchmarks.emoji36.lexicon import Lexicon, Word, locale, plain
+from benchmarks.emoji36.lexicon import Lexicon, Word, cldr_tag, plain
 from demo.emojis import Emoji
 from demo.gallery import Outline
 from demo.scenes import combination, hashed, is_held_out, scene_emojis
@@ -97,7 +97,7 @@ def _caption(scene: Outline, lexicon: Lexicon, language: str) -> str:
     if called % 1000 < 1000 * KEYWORD_SHARE:
         place = called // 1000 % len(words)
         words[place] = Word(_keyword(words[place], f"{scene.id} {language}"))
-    return format_list([word.name for word in words], locale=locale(language))
+    return format_list([word.name for word in words], locale=cldr_tag(language))
 
 
 def _keyword(word: Word, seed: str) -> str:

@@ -1,4 +1,4 @@
-"""Fills one row of the table: scores of every language after every task, kept after each so that a run resumes."""
+"""Fills one row of the table: scores of every language after each one taught, kept after each so that a run resumes."""
 
 import json
 from collections import Counter
@@ -41,7 +41,7 @@ class Bench:
 
 
 class Ledger:
-    """Scores of one row on disk: `triangle[i][j]` of the j-th language after the i-th task."""
+    """Scores of one row on disk: `triangle[i][j]` of the j-th language after the i-th was taught."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -56,7 +56,7 @@ class Ledger:
         return found
 
     def add(self, scores: list[Scores], digests: list[str]) -> None:
-        """One more task."""
+        """One more language."""
         self.triangle.append(scores)
         self.content["digests"].append(digests)
         self.save()

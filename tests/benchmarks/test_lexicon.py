@@ -46,7 +46,7 @@ def test_keywords_are_words_beside_the_name_the_rarest_first(folder: Path) -> No
 def test_the_papers_quechua_is_read_under_unicodes_tag(tmp_path: Path) -> None:
     write_annotations(tmp_path, "qu", {SUN: {"tts": ["inti"]}}, {})
     assert lexicon.cldr(tmp_path, ["quz"]) == {"quz": {SUN: Word("inti")}}
-    assert lexicon.locale("quz") == "qu" and lexicon.locale("mi") == "mi"
+    assert lexicon.cldr_tag("quz") == "qu" and lexicon.cldr_tag("mi") == "mi"
 
 
 def test_all_languages_are_read_in_the_papers_order(tmp_path: Path) -> None:

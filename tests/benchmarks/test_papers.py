@@ -257,7 +257,7 @@ def test_the_command_runs_and_refuses(spec: str, roots: dict[str, Path], tmp_pat
     assert done.exit_code == 0, done.output
     results = json.loads((tmp_path / "folder.json").read_text())
     assert results["languages"] == ["en", "it"] and results["sizes"] == {"train": 8, "test": 4}
-    assert 0 <= results["base"]["seen"]["t2i"]["R@1"] <= 1
+    assert 0 <= results["base"]["t2i"]["R@1"] <= 1
     refused = command("--data", "coco", "--root", roots["folder"], *rest)
     assert refused.exit_code == 1 and "dataset_coco.json: there is no such file" in str(refused.exception)
     assert "--root" in str(command("--data", "coco", *rest).exception)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from babel import Locale
 
-from benchmarks.emoji36.lexicon import LANGUAGES, locale
+from benchmarks.emoji36.lexicon import LANGUAGES, cldr_tag
 from model import version
 from model.merges import Merge
 from model.segmentation import standalone_words
@@ -123,7 +123,7 @@ def test_words_of_unspaced_scripts_stay_whole_beside_any_neighbour() -> None:
 
 def names_in(tag: str) -> list[str]:
     """What the language calls some countries and languages; Babel knows all 36."""
-    known = Locale.parse(locale(tag))
+    known = Locale.parse(cldr_tag(tag))
     return [*[*known.territories.values()][::5], *[*known.languages.values()][::10]]
 
 

@@ -5,12 +5,13 @@ import pytest
 from model.detection import Detector
 from model.errors import LanguageNotFound, LanguageTagInvalid
 from service.language import choose, served
+from tests.tiny import counted
 
 CAPTIONS = {
     "en": ["a red apple on the table", "two dogs are playing in the snow", "the bus drives through the city"],
     "cy": ["afal coch ar y bwrdd", "mae dau gi yn chwarae yn yr eira", "mae'r bws yn gyrru drwy'r ddinas"],
 }
-DETECTOR = Detector.of(CAPTIONS)
+DETECTOR = counted(CAPTIONS)
 
 
 def test_a_told_tag_is_made_canonical_and_must_be_served() -> None:
@@ -41,7 +42,7 @@ def test_where_no_language_is_claimed_there_is_no_confidence_in_one(text: str) -
 
 
 def test_a_tie_is_said() -> None:
-    twins = Detector.of({"en": CAPTIONS["en"], "sco": CAPTIONS["en"]})
+    twins = counted({"en": CAPTIONS["en"], "sco": CAPTIONS["en"]})
     assert choose("auto", "the dogs", ["en", "sco"], twins).warnings == ("detection_tie",)
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from model.detection import Detector
 from model.registry import Version
+from tests.tiny import counted
 from worker.figures import confusion, fertility, so_far
 
 ENGLISH = ["a red apple", "a small dog", "the sea and the sun", "the big house"]
@@ -34,13 +34,13 @@ def test_without_captions_there_is_no_fertility() -> None:
 
 
 def test_confusion_says_as_what_each_languages_captions_would_be_read() -> None:
-    detector = Detector.of({"en": ENGLISH, "cy": WELSH})
+    detector = counted({"en": ENGLISH, "cy": WELSH})
     found = confusion(detector, {"cy": ["ci coch", "afal mawr", "the red dog"], "en": ["xyzzy", "12"], "fr": []})
     assert found == {"cy": {"cy": 2, "en": 1}, "en": {"shared": 2}, "fr": {}}
 
 
 def test_a_language_that_nobody_counted_is_never_guessed() -> None:
-    assert confusion(Detector.of({"en": ENGLISH}), {"cy": ["afal coch"]}) == {"cy": {"shared": 1}}
+    assert confusion(counted({"en": ENGLISH}), {"cy": ["afal coch"]}) == {"cy": {"shared": 1}}
 
 
 def version(number: int, language: str, own: float | None = None, **after: float) -> Version:
