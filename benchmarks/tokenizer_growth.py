@@ -4,37 +4,18 @@
 how many of the appended tokens no caption ever reaches.
 """
 
-import json
 import sys
 
 from rich.console import Console
 from rich.table import Table
-from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
-from tokenizers import Tokenizer as Engine
 
+from benchmarks.emoji36.tokenizers import BytesLast
 from demo.dataset import rows
 from model.base import VOCABULARY
-from model.merges import Merge
 from model.text import clean
 from model.tokenizer import Tokenizer
 
 SIZE = 10_000
-_WORD = r"\p{L}[\p{L}\p{M}]*|\p{N}|[^\s\p{L}\p{N}]+"
-
-
-def merges_from_bytes(corpus: list[str]) -> list[Merge]:
-    """Byte-level BPE of its own, as the paper's reference trains it."""
-    learner = Engine(models.BPE(end_of_word_suffix="</w>"))
-    learner.normalizer = normalizers.Lowercase()
-    learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_WORD), behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    trainer = trainers.BpeTrainer(vocab_size=SIZE, end_of_word_suffix="</w>", min_frequency=2, show_progress=False)
-    learner.train_from_iterator(iter(corpus), trainer)
-    return [(left, right) for left, right in json.loads(learner.to_str())["model"]["merges"]]
 
 
 def measure(tokenizer: Tokenizer, corpus: list[str]) -> tuple[float, int, float]:
@@ -53,7 +34,7 @@ def main(tags: list[str]) -> None:
     for tag in tags:
         corpus = [clean(row["caption"]) for row in rows(tag) if row["split"] == "train"]
         cells = [tag]
-        for tokenizer in (Tokenizer().extend(merges_from_bytes(corpus)), Tokenizer().grown(corpus, SIZE)):
+        for tokenizer in (Tokenizer().extend(BytesLast().learned(corpus, SIZE)), Tokenizer().grown(corpus, SIZE)):
             tokens, appended, unreached = measure(tokenizer, corpus)
             cells += [f"{tokens:.2f}", f"{appended:,}", f"{unreached:.0%}"]
         table.add_row(*cells)

@@ -1,13 +1,19 @@
 """What learning and serving cost: every part measures something on a tiny tower; the table says what was measured."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+from benchmarks import made_up
 from benchmarks.cost_parts import PARTS, Plan
 from benchmarks.made_up import Sizes, base, captions, opened
 from benchmarks.training_cost import summary
 from model.base import VOCABULARY
 from model.encoder import Encoder
+from model.teir import ScaledAdamW
 from model.tokenizer import Tokenizer
+from model.training import LearnSettings, learn
 
 TINY = Plan(
     Sizes(languages=3, rows=VOCABULARY + 1_200, layers=1, width=32, heads=2), 1, batch=8, steps=2, rounds=1, texts=12
@@ -20,10 +26,35 @@ def test_every_part_measures(part: str) -> None:
     assert found and all(value > 0 for value in found.values()), found
 
 
-def test_a_step_of_the_large_table_is_that_of_the_small_one() -> None:
-    found = PARTS["steps"](TINY)
-    assert found["rows"] >= TINY.sizes.words  # a row for each word of the corpus
-    assert found["bytes"] > found["row_bytes"] == found["rows"] * TINY.sizes.width * 4
+def test_a_version_stores_hardly_more_than_its_rows() -> None:
+    """At the width of a ViT-B/16: tokenizer, n-grams and the rest take at most a fifth of what the rows take."""
+    found = PARTS["steps"](replace(TINY, sizes=replace(TINY.sizes, rows=VOCABULARY + 6_000, width=512)))
+    assert found["row_bytes"] == found["rows"] * 512 * 4 and found["rows"] >= 2_000  # a row for each of its words
+    assert found["row_bytes"] < found["bytes"] <= 1.2 * found["row_bytes"]
+
+
+def test_a_step_beside_many_languages_computes_with_as_many_numbers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Parameters, gradients and Adam's moments; what that saves of time and memory `training_cost` measures."""
+    held: list[list[int]] = []
+
+    class Noted(ScaledAdamW):
+        def step(self, learning_rate: float, clip: float) -> None:
+            (group,) = self.adam.param_groups
+            gradients = [each.grad.numel() for each in group["params"] if each.grad is not None]
+            super().step(learning_rate, clip)
+            moments = [state.numel() for each in self.adam.state.values() for state in each.values()]
+            held.append([self.table.numel(), sum(gradients), sum(moments)])
+
+    monkeypatch.setattr("model.teir.ScaledAdamW", Noted)
+    corpus = made_up.corpus(TINY.sizes.languages, TINY.sizes)
+    for languages in (1, TINY.sizes.languages - 1):
+        encoder = Encoder(base(TINY.sizes))
+        parent = made_up.newest(encoder, TINY.sizes, languages)
+        learn(encoder, parent, corpus, tmp_path / str(languages), LearnSettings(epochs=1), lambda _: False)
+    first, *rest = held
+    assert first[0] < 3 * TINY.sizes.words * TINY.sizes.width and all(each == first for each in rest), held
 
 
 def test_the_large_table_has_the_rows_that_were_asked_for() -> None:
