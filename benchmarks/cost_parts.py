@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from benchmarks import made_up
 from benchmarks.made_up import Sizes
 from model import training, version
+from model.base import Base
 from model.corpus import Corpus
 from model.encoder import Encoder
 from model.method import DEFAULT
@@ -128,24 +129,32 @@ def _dense(plan: Plan, *, fused: bool, mixed: bool = True) -> Result:
 def encoding(plan: Plan) -> Result:
     """Texts a second of batches that mix all views, against as many texts of a single one, in turn.
 
-    First with words that no view has met, then with words that each has.
+    First with words that no view has met, of as many words in one language as in all; then with words that each has.
     """
     base = made_up.base(plan.small)
-    worlds = []
-    for languages in (1, plan.sizes.languages):
-        encoder = Encoder(base)
-        views = made_up.opened(encoder, plan.small, languages)[1:]
-        worlds.append((encoder, views, _mixed(views, plan.small)))
-    _in_turn(worlds, plan)  # builds what is built once
-    new = _in_turn(worlds, plan)
+    many = _world(base, plan.small, plan.sizes.languages)
+    unmet = _world(base, replace(plan.small, languages=1), 1), many
+    _in_turn(unmet, plan)  # builds what is built once
+    new = _in_turn(unmet, plan)
+    worlds = _world(base, plan.small, 1), many
     for _, views, _ in worlds:
         for view in views:
             view.tokens(made_up.captions(view.version, plan.sizes.words))
+    _in_turn(worlds, plan)
     met = _in_turn(worlds, plan)
-    return {"one": met[0], "many": met[1], "ratio": met[1] / met[0], "ratio_new": new[1] / new[0]}
+    return {"one": met[0], "many": met[1], "ratio": met[1] / met[0], "one_new": new[0], "ratio_new": new[1] / new[0]}
 
 
-def _in_turn(worlds: list[tuple[Encoder, list[View], "cycle[tuple[View, str]]"]], plan: Plan) -> tuple[float, float]:
+World = tuple[Encoder, list[View], "cycle[tuple[View, str]]"]  # with texts of all its views, without end
+
+
+def _world(base: Base, sizes: Sizes, languages: int) -> World:
+    encoder = Encoder(base)
+    views = made_up.opened(encoder, sizes, languages)[1:]
+    return encoder, views, _mixed(views, sizes)
+
+
+def _in_turn(worlds: tuple[World, World], plan: Plan) -> tuple[float, float]:
     """Texts a second of both, median over the rounds."""
     found: list[list[float]] = [[], []]
     for _ in range(plan.rounds):

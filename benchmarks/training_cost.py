@@ -64,6 +64,7 @@ def summary(found: dict[str, list[Result]], plan: Plan) -> list[Line]:
         ("a step of plain AdamW in float32 / of ours", f"{full['seconds'] / own['seconds']:.2f}", "–"),
         ("a step of fused AdamW / of ours", f"{fused['seconds'] / own['seconds']:.2f}", "–"),
         ("peak memory of ours / of plain AdamW", f"{own['peak'] / dense['peak']:.2f}", "< 0.5"),
+        ("the same / of fused AdamW", f"{own['peak'] / fused['peak']:.2f}", "–"),
         ("memory beside a large table, beyond the table", f"{beyond / _MB:+.0f} MB", "about 0"),
         ("texts a second through all views / through one", f"{encoding['ratio']:.2f}", "≥ 0.9"),
         ("the same, of words that no view has met", f"{encoding['ratio_new']:.2f}", "–"),
