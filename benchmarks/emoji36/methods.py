@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut, Published
+from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut, Published, RunsWhole
 from model.method import CLL_CLIP, DEFAULT, TEIR, TEIR_INIT, TEIR_REG, Method
 from model.objectives import published
 from model.tokenizer import Tokenizer
@@ -90,6 +90,7 @@ TRAININGS = {
     "bytes-last": Training(_FREE, "base", BytesLast),
     "bytes-first": Training(_FREE, "base", BytesFirst),
     "marks-cut": Training(_FREE, "base", MarksCut),
+    "runs-whole": Training(_FREE, "base", RunsWhole),
     "paper-base": Training(Method(scale="none"), "base", settings=_PAPER),
     "light-base": Training(replace(_FREE, objectives=published), "base"),
     "large-base": Training(_FREE, "base", settings={"batch_size": 128}),
@@ -130,6 +131,7 @@ ROWS = {
     "addressed-bytes-last": Row("bytes-last", "own"),
     "addressed-bytes-first": Row("bytes-first", "own"),
     "addressed-marks-cut": Row("marks-cut", "own"),
+    "addressed-runs-whole": Row("runs-whole", "own"),
     "addressed-paper": Row("paper-base", "own"),
     "addressed-light": Row("light-base", "own"),
     "addressed-large": Row("large-base", "own"),

@@ -1,7 +1,8 @@
 """Other ways to grow a tokenizer, which the product's own is measured against (docs/decisions/).
 
 `BytesLast`: merges learned from bytes and ranked behind the older ones; `BytesFirst`: ranked before them; `MarksCut`:
-words are cut at every combining mark, by CLIP's own rule; `Published`: as the paper's, with all its merges kept.
+words are cut at every combining mark, by CLIP's own rule; `RunsWhole`: a sentence without spaces is one word;
+`Published`: as the paper's, with all its merges kept.
 """
 
 from collections.abc import Iterable, Sequence
@@ -62,6 +63,13 @@ class MarksCut(Tokenizer):
     @property
     def rule(self) -> str:
         return CLIP_RULE
+
+
+class RunsWhole(Tokenizer):
+    """No words of scripts without spaces: a run of letters is one word, however long."""
+
+    def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> Tokenizer:
+        return super().extend(merges)
 
 
 class Published(MarksCut, BytesLast):

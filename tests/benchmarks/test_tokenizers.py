@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut, Published
+from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut, Published, RunsWhole
 from model.base import VOCABULARY
 from model.table import TokenRows
 from model.tokenizer import Tokenizer
@@ -13,11 +13,12 @@ from model.version import Learned
 WELSH = ["y llong fawr", "llong fach a phont", "pont fawr ar afon", "llong ar afon"] * 4
 HINDI = ["नीली गाड़ी", "बड़ी नीली नाव", "गाड़ी और नाव", "हिन्दी"] * 4
 NOTHING = TokenRows(np.empty(0, dtype=np.int64), torch.empty((0, 1)))
-KINDS = (Tokenizer, BytesLast, BytesFirst, MarksCut, Published)
+KINDS = (Tokenizer, BytesLast, BytesFirst, MarksCut, RunsWhole, Published)
+CHINESE = ["红苹果和小狗", "红苹果", "小狗", "小狗和海"] * 4
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("corpus", [WELSH, HINDI], ids=["cy", "hi"])
+@pytest.mark.parametrize("corpus", [WELSH, HINDI, CHINESE], ids=["cy", "hi", "zh"])
 def test_what_is_read_back_reads_alike_and_loses_nothing(kind: type[Tokenizer], corpus: list[str]) -> None:
     grown = kind().grown(corpus, 500)
     learned = Learned(grown.added, grown.words, NOTHING, grown.sha256)
@@ -38,6 +39,11 @@ def test_only_words_without_marks_stay_whole_when_marks_cut() -> None:
     assert length(MarksCut, WELSH) == length(Tokenizer, WELSH)
     assert length(MarksCut, HINDI) > length(Tokenizer, HINDI)
     assert length(Published, HINDI) >= length(MarksCut, HINDI)
+
+
+def test_a_run_of_letters_is_cut_into_words_or_stays_whole() -> None:
+    assert Tokenizer().grown(CHINESE, 500).words and RunsWhole().grown(CHINESE, 500).words == ()
+    assert RunsWhole().grown(WELSH, 500).encode(WELSH) == Tokenizer().grown(WELSH, 500).encode(WELSH)
 
 
 def test_ranked_first_is_the_languages_own_tokenizer() -> None:
