@@ -67,7 +67,7 @@ def kept(work: Work, expansion: str | None) -> Validation | None:
 
 
 def english(room: Classroom, lesson: Lesson) -> Validation:
-    """English texts, which the base must go on finding: those beside the validation set, without any the gallery's."""
+    """English texts, which the base must go on finding: those beside the validation set or, if none, the gallery's."""
     rows = [row for row in lesson.rows if row.split == "val" and row.english is not None]
     pictured = [(row.english or "", row.picture) for row in rows if row.picture is not None]
     if not rows:
