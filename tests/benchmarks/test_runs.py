@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -39,7 +38,7 @@ def test_two_runs_come_to_one_file_of_results_one_after_the_other(run: Command) 
         scored = run.folder() / "scores" / "shared.json"
         while not (scored.is_file() and json.loads(scored.read_text()).get("done")):
             assert second.is_alive()
-            time.sleep(0.05)
+            second.join(0.05)
         second.join(1)
         assert json.loads(run.out.read_text()) == held
         run.out.write_text(json.dumps({**held, "methods": held["methods"] | {"teir": held["methods"]["zero-shot"]}}))
