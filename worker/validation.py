@@ -6,7 +6,7 @@ own English texts, taught ones included: among the few that are held out anythin
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -39,7 +39,7 @@ class Validation:
     against: Against
     captions: list[str]
     targets: list[str]
-    others: list[str]
+    others: list[str] = field(default_factory=list)  # the first sets kept none
 
 
 @dataclass(frozen=True)
