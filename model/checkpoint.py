@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 def save_step(folder: Path, step: int, tensors: dict[str, Tensor], belongs: dict[str, str]) -> None:
-    """Write `step-N` durably and drop all but the newest two; `belongs` names corpus, settings, tokenizer and base."""
+    """Write `step-N` durably and drop all but the newest two; `belongs` names what it was made from."""
     with storage.stage(folder / f"step-{step}") as staged:
         (staged / _TENSORS).write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
         storage.write_manifest(staged, {"step": step, "belongs": belongs})
@@ -32,7 +32,7 @@ def save_step(folder: Path, step: int, tensors: dict[str, Tensor], belongs: dict
 def load_newest(folder: Path, belongs: dict[str, str]) -> tuple[int, dict[str, Tensor]] | None:
     """The newest checkpoint that verifies, or None; a damaged one is passed over with a line in the log.
 
-    Raises `CheckpointMismatch` when it was made from another corpus, other settings, another tokenizer or base.
+    Raises `CheckpointMismatch` when anything it was made from is another now.
     """
     for step, path in _steps(folder):
         try:

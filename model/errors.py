@@ -316,7 +316,7 @@ class ExpansionCancelled(Failure):
 
 
 class CheckpointMismatch(Failure):
-    """Corpus, settings or base changed between attempts."""
+    """Corpus, settings, method, tokenizer, parent or base changed between attempts."""
 
     code, title = "checkpoint_mismatch", "Checkpoint mismatch"
 

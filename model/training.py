@@ -103,7 +103,8 @@ def learn(
 
     steps = math.ceil(len(sequences) / settings.batch_size) * settings.epochs_for(len(sequences))
     every = settings.checkpoint_every or max(20, steps // 10)
-    belongs = _belongs(encoder, lesson, settings, grown, method) | {"parent": _digest(rows.detach(), scale)}
+    inherited = rows.detach()[torch.from_numpy(_held(parent, used))]
+    belongs = _belongs(encoder, lesson, settings, grown, method) | {"parent": _digest(inherited, scale)}
     first = _restore(folder, belongs, trained, adamw.adam)
 
     saved = time.monotonic()
@@ -190,7 +191,7 @@ def _belongs(
 
 
 def _digest(*tensors: Tensor) -> str:
-    """Hex sha256 of their bytes: where the rows start and their scale are all that a training takes of its parent."""
+    """Hex sha256 of their bytes. Of new rows it would not be the same on another kind of processor."""
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
@@ -203,11 +204,17 @@ def _start_rows(encoder: Encoder, parent: View, used: NDArray[np.int64], seed: i
     existing = torch.split(torch.from_numpy(parent.physical[parent.physical != NO_ROW]).long(), _BLOCK)
     random = torch.Generator().manual_seed(seed)
     start = method.new_rows(len(used) + 2, (table[some] for some in existing), random)
-    known = np.append(used, [BOT, EOT])
-    old = np.flatnonzero(known < len(parent.physical))
-    old = old[parent.physical[known[old]] != NO_ROW]
-    start[old] = table[torch.from_numpy(parent.physical[known[old]]).long()].cpu()
+    old = _held(parent, used)
+    start[old] = table[torch.from_numpy(parent.physical[np.append(used, [BOT, EOT])[old]]).long()].cpu()
     return start
+
+
+def _held(parent: View, used: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places among `used` and the two specials of tokens that have a row in the parent."""
+    known = np.append(used, [BOT, EOT])
+    rows = np.full(len(known), NO_ROW, dtype=np.int32)
+    rows[known < len(parent.physical)] = parent.physical[known[known < len(parent.physical)]]
+    return np.flatnonzero(rows != NO_ROW)
 
 
 def _batches(

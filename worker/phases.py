@@ -106,8 +106,6 @@ def _learn(work: Work, room: Classroom, lesson: Lesson) -> tuple[Learned, Versio
         view = room.encoder.extend(room.view, room.parent, lesson.language, learned)
         _bring_validations(work)
         report = evaluate(work, room, lesson, view)
-        if work.expansion.kind == "learn":
-            remote.publish(work.folder / VALIDATION)
     with work.phase("package"):
         version = package(work, room, lesson, learned, report)
         # what is registered is what serves, and an earlier attempt may have written it: nothing else is used from here

@@ -8,14 +8,12 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model import storage
 from model.encoder import EncodedTexts
 from model.table import View
 from worker.prepare import Classroom, Lesson
@@ -51,18 +49,18 @@ class Candidates:
 
 
 def held_out(work: Work, room: Classroom, lesson: Lesson) -> Validation:
-    """The lesson's validation set, kept at the first attempt: on pictures where half of its captions have one."""
-    expansion = lesson.expansion.id
-    found = kept(work, expansion)
-    if found is None:
-        found = _held_out(room, lesson)
-        storage.write_json(_path(work, expansion), asdict(found))
-    return found
+    """The lesson's validation set, on pictures where half of its captions have one.
+
+    The first attempt of the expansion that teaches it decides; a rebuild asks the same, if it was kept.
+    """
+    if work.expansion.kind == "learn":
+        return Validation(**work.decided(VALIDATION, lambda: asdict(_held_out(room, lesson))))
+    return kept(work, lesson.expansion.id) or _held_out(room, lesson)
 
 
 def kept(work: Work, expansion: str | None) -> Validation | None:
     """The validation set of an expansion, if it was kept."""
-    path = _path(work, str(expansion))
+    path = work.settings.home / "expansions" / str(expansion) / VALIDATION
     return Validation(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
@@ -122,10 +120,6 @@ def encoded(work: Work, room: Classroom, items: Sequence[tuple[View, str]]) -> E
         [cut for part in parts for cut in part.truncated],
         [count for part in parts for count in part.tokens],
     )
-
-
-def _path(work: Work, expansion: str) -> Path:
-    return work.settings.home / "expansions" / expansion / VALIDATION
 
 
 def _hash(name: str) -> bytes:

@@ -47,7 +47,9 @@ def data(work: Path = WORK) -> None:
 @app.command()
 def run(
     methods: Annotated[str, typer.Option(help=f"Rows of the table, with commas: {', '.join(ROWS)}")] = ",".join(MAIN),
-    languages: Annotated[str, typer.Option(help="How many, in the paper's order; or tags, with commas")] = "36",
+    languages: Annotated[
+        str | None, typer.Option(help="How many, in the paper's order; or tags, with commas; otherwise all")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     base: Annotated[str, typer.Option(help="As PICTOGLOT_BASE")] = "bundled",
     epochs: Annotated[
@@ -92,7 +94,7 @@ def run(
         claim(bench.folder / "captions.json", said)  # folders that were begun without it go on with today's
         for method in rows:
             ledger = fill(bench, method)
-            with FileLock(work / f"{target.name}.lock"):  # runs of other rows and seeds come to it, too
+            with FileLock(target.resolve().with_name(f".{target.name}.lock")):  # other runs come to it, too
                 _merge(target, head, method, seed, ledger.content)
     except Refused as refusal:
         raise SystemExit(str(refusal)) from refusal
@@ -108,7 +110,9 @@ def report_(
     _CONSOLE.print(report.write(out))
 
 
-def _open(data: Kind, encoder: Encoder, root: Path | None, train_root: Path | None, work: Path, languages: str) -> Data:
+def _open(
+    data: Kind, encoder: Encoder, root: Path | None, train_root: Path | None, work: Path, languages: str | None
+) -> Data:
     if data == "emoji":
         return emoji36(encoder, Sizes(), work, chosen(languages, lexicon.LANGUAGES))
     if root is None:

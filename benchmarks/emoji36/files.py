@@ -31,9 +31,11 @@ class Said(NamedTuple):
     english: str | None = None
 
 
-def chosen(languages: str, known: Sequence[str]) -> list[str]:
-    """What `--languages` asks for: the first so many of those `known`, or some by tag, with commas; in their order."""
-    if languages.isdigit():
+def chosen(languages: str | None, known: Sequence[str]) -> list[str]:
+    """What `--languages` asks for of those `known`: so many, some by tag with commas, or all; in their order."""
+    if languages is None:
+        return list(known)
+    if languages.isdecimal():
         if not 1 <= int(languages) <= len(known):
             raise Refused(f"--languages: {languages} is not a number from 1 to {len(known)}")
         return list(known)[: int(languages)]

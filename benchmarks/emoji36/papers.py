@@ -41,7 +41,7 @@ def open_data(
     tell: Tell,
     *,
     train_root: Path | None = None,
-    languages: str = str(len(LANGUAGES)),
+    languages: str | None = None,
 ) -> FileData:
     """The `languages` of the data below `root`; raises `Refused` for what is missing or unreadable.
 

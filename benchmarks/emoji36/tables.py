@@ -74,7 +74,7 @@ def _language_table(results: dict[str, Any]) -> str:
 
 
 def _cost_table(results: dict[str, Any]) -> str:
-    """Without seconds, which say more of what else ran, and without rows that read what others taught."""
+    """Without seconds, which say more of what else ran, and without detected rows, which read what others taught."""
     lines = ["What a language leaves, first seed, mean over languages.", ""]
     lines += ["| method | rows trained | bytes stored / bytes of its rows |", "|---|---|---|"]
     for name in ordered(results):

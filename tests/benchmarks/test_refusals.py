@@ -6,6 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.emoji36.__main__ import app
+from benchmarks.emoji36.errors import Refused
+from benchmarks.emoji36.files import chosen
 from benchmarks.emoji36.methods import ROWS
 from tests.benchmarks.command import Command
 
@@ -66,6 +68,15 @@ def test_a_setting_that_cannot_be_is_refused(run: Command, word: str, sentence: 
 def test_an_option_that_cannot_be_is_refused(run: Command, words: tuple[str, str], sentence: str) -> None:
     assert run.refused("--methods", "zero-shot,teir", *words).startswith(sentence)
     assert not (run.work / "runs").exists()
+
+
+def test_languages_are_all_so_many_or_those_named_in_the_papers_order() -> None:
+    known = ["en", "it", "de"]
+    assert (
+        chosen(None, known) == known and chosen("2", known) == ["en", "it"] and chosen("de,en", known) == ["en", "de"]
+    )
+    with pytest.raises(Refused, match="neither a number nor one of"):
+        chosen("²", known)
 
 
 @pytest.mark.parametrize("words", [("--epochs", "-1"), ("--threads", "0"), ("--seed", "-1")])

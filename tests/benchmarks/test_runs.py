@@ -33,7 +33,7 @@ def test_results_that_do_not_go_together_are_refused_before_anything_is_taught(r
 
 def test_two_runs_come_to_one_file_of_results_one_after_the_other(run: Command) -> None:
     held = run.done("--methods", "zero-shot")
-    with FileLock(run.work / f"{run.out.name}.lock"):  # as another run does while it merges
+    with FileLock(run.out.with_name(f".{run.out.name}.lock")):  # as another run does while it merges
         (second := Thread(target=run, args=("--methods", "shared"))).start()
         scored = run.folder() / "scores" / "shared.json"
         while not (scored.is_file() and json.loads(scored.read_text()).get("done")):
