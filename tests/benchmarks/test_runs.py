@@ -46,6 +46,21 @@ def test_two_runs_come_to_one_file_of_results_one_after_the_other(run: Command) 
     assert {*json.loads(run.out.read_text())["methods"]} == {"zero-shot", "teir", "shared"}
 
 
+def test_two_runs_that_need_the_same_training_do_not_both_teach_it(run: Command) -> None:
+    run.done("--methods", "zero-shot")
+    folder = run.folder() / "trained" / "shared"
+    folder.mkdir(parents=True)
+    with FileLock(folder / "01-it.lock"):  # as another run does while it teaches
+        (second := Thread(target=run, args=("--methods", "shared"))).start()
+        while not (folder / "training.json").is_file():
+            assert second.is_alive()
+            second.join(0.05)
+        second.join(2)
+        assert not [*folder.glob("01-it/*")]
+    second.join()
+    assert (folder / "01-it" / "version").is_dir()
+
+
 def test_a_setting_that_is_told_stands_before_the_rows_own_and_apart_from_other_runs(run: Command) -> None:
     run.done("--methods", "teir")
     assert "holds results of other set; name another file" in run.refused("--methods", "teir", "--set", "clip=0.5")

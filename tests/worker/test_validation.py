@@ -1,11 +1,15 @@
 """What a language is asked stays what it was asked at first."""
 
+import json
+
 import numpy as np
 import pytest
 
 from model.base import open_base
 from tests.worker.harness import Site, pairs, teach, work_on
 from worker.phases import run
+from worker.prepare import open_classroom, prepare
+from worker.validation import candidates, kept
 
 
 @pytest.mark.parametrize("picture", [False, True])
@@ -19,8 +23,23 @@ def test_a_table_that_did_not_change_reads_as_on_the_day_it_was_learned(site: Si
         site.gallery.put(f"later{number}", f"{number + 10**6:064x}", 64, 64, {}, vector, image)
     other = [{**row, "english": row["english"].replace("o", "ou")} for row in pairs("br", picture=picture, count=90)]
     work = work_on(site, site.submit(other, "br"))
+    room = open_classroom(work)
+    asked = kept(work, first.id)
+    assert asked is not None
+    among = candidates(work, room, prepare(work, room, work.expansion), asked)
+    assert len(among.places) == first.report["candidates"] and {*among.places} == {*asked.targets, *asked.others}
     run(work)
     report = site.registry.expansions.get(work.expansion.id).report
     assert report is not None
     welsh = report["shared"]["languages"]["cy"]
     assert welsh["before"] == welsh["learned"] == first.report["t2i"]
+
+
+def test_a_set_that_kept_no_candidates_is_still_asked(site: Site) -> None:
+    """As the first ones did: its language is ranked among its own targets, and no later expansion fails for it."""
+    first = teach(site)
+    path = site.home / "expansions" / first.id / "validation.json"
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in found.items() if name != "others"}))
+    report = teach(site, "br").report
+    assert report is not None and "cy" in report["shared"]["languages"]
