@@ -174,6 +174,16 @@ def validate(
     return report
 
 
+def without(dataset: Dataset, pictures: Collection[str]) -> Dataset:
+    """The dataset without these pictures: a row that has an English text besides stands on that, others are left out."""
+    rows = tuple(
+        replace(row, picture=None) if row.picture in pictures else row
+        for row in dataset.rows
+        if row.english is not None or row.picture not in pictures
+    )
+    return Dataset(rows, replace(dataset.report, **_usable_counts(rows)))
+
+
 def _usable(record: Record | RowFault) -> _Candidate:
     if isinstance(record, RowFault):
         raise _Faulty(record.kind)
@@ -242,25 +252,31 @@ def _hash(group: str) -> int:
 def _report(
     name: str, total: int, duplicates: Sequence[int], rows: Sequence[Row], lines: dict[str, list[int]]
 ) -> DatasetReport:
+    return DatasetReport(
+        format=name,
+        rows=total,
+        duplicates=len(duplicates),
+        first_duplicates=tuple(duplicates[:_FIRST_LINES]),
+        faults={kind: FaultCount(len(at), tuple(at[:_FIRST_LINES])) for kind, at in sorted(lines.items())},
+        **_usable_counts(rows),
+    )
+
+
+def _usable_counts(rows: Sequence[Row]) -> dict[str, Any]:
     pictures = Counter(row.picture for row in rows if row.picture is not None)
     with_english = sum(row.english is not None for row in rows)
     train = sum(row.split == "train" for row in rows)
     losses = [loss for loss, there in (("cross_lingual", with_english), ("cross_modal", pictures.total())) if there]
-    return DatasetReport(
-        format=name,
-        rows=total,
-        usable=len(rows),
-        duplicates=len(duplicates),
-        first_duplicates=tuple(duplicates[:_FIRST_LINES]),
-        faults={kind: FaultCount(len(at), tuple(at[:_FIRST_LINES])) for kind, at in sorted(lines.items())},
-        with_english=with_english,
-        with_picture=pictures.total(),
-        pictures=len(pictures),
-        captions_per_picture=pictures.total() / len(pictures) if pictures else 0.0,
-        train=train,
-        val=len(rows) - train,
-        losses=tuple(losses),
-    )
+    return {
+        "usable": len(rows),
+        "with_english": with_english,
+        "with_picture": pictures.total(),
+        "pictures": len(pictures),
+        "captions_per_picture": pictures.total() / len(pictures) if pictures else 0.0,
+        "train": train,
+        "val": len(rows) - train,
+        "losses": tuple(losses),
+    }
 
 
 def _summary(report: DatasetReport) -> str:
@@ -285,9 +301,7 @@ def _check_pictures(rows: Sequence[Row], known_pictures: Callable[[Sequence[str]
         if row.picture is not None:
             first_line.setdefault(row.picture, row.line)
     named = list(first_line)
-    known: set[str] = set()
-    for start in range(0, len(named), 500):  # SQLite takes some hundred parameters a statement
-        known.update(known_pictures(named[start : start + 500]))
+    known = set(known_pictures(named))
     unknown = [picture for picture in named if picture not in known]
     if unknown:
         raise DatasetPictureNotFound(

@@ -5,7 +5,7 @@ from typing import Any
 
 from index.build import build_captions
 from model import remote, storage
-from model.errors import GateFailed
+from model.errors import GateFailed, InvalidInput
 from model.registry import Expansion, Version
 from model.table import View
 from model.version import Learned, read
@@ -60,16 +60,23 @@ def rebuild(work: Work) -> None:
     """Teach the shared table again, one after another, the languages that a rollback took from it.
 
     Each is taught from the dataset of the version that serves it, and goes on being served by that; only `shared`
-    moves. One that would cost the others more than the forgetting budget is left out.
+    moves. Left out is one that would cost the others more than the forgetting budget, or of whose dataset the pictures
+    deleted since leave too little.
     """
     with work.phase("prepare"):
         room = open_classroom(work)
         expansions = _replayed(work)
-    made, reports = None, {}
+    made, reports, refused = None, {}, {}
     for round_, expansion in enumerate(expansions):
         work.part = (round_, len(expansions))
         with work.phase("prepare"):
-            lesson = prepare(work, room, expansion)
+            try:
+                lesson = prepare(work, room, expansion)
+            except InvalidInput as error:
+                if "report" not in error.extra:  # not for what its rows are: there is no file
+                    raise
+                refused[expansion.language] = {"left_out": error.code, "detail": error.detail}
+                continue
         learned, version, report = _learn(work, room, lesson)
         keeps = keeps_shared(report, work.settings.forgetting_budget)
         reports[lesson.language] = (report, keeps)
@@ -85,6 +92,7 @@ def rebuild(work: Work) -> None:
             )
         moved = made is not None and release.shared == made.number
         told = {language: _concluded(report, moved and keeps) for language, (report, keeps) in reports.items()}
+        told |= refused
         work.succeed(made.number if made else release.shared, release.number, {"moved": moved, "languages": told})
 
 

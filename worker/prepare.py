@@ -84,12 +84,16 @@ def open_version(registry: Registry, encoder: Encoder, home: Path, number: int) 
 def prepare(work: Work, room: Classroom, expansion: Expansion) -> Lesson:
     """Read and validate the expansion's dataset and gather its features; `CheckpointMismatch` when the file changed.
 
-    What the gallery held at the first attempt is kept: a picture deleted or replaced later changes nothing here.
+    What the gallery held at the first attempt is kept: a picture deleted or replaced later changes nothing here. A
+    rebuild goes without the pictures that were deleted since the language was taught.
     """
     path = work.dataset(expansion)
     if storage.sha256_file(path) != expansion.dataset_sha256:
         raise CheckpointMismatch("the dataset is not the one that was submitted")
     data = dataset.read(path, language=expansion.language)
+    if work.expansion.kind == "rebuild":
+        gone = work.decided(f"gone-{expansion.language}.json", lambda: _gone(room, data))
+        data = dataset.without(data, frozenset(gone))
     texts = list(dict.fromkeys(row.english for row in data.rows if row.english is not None))
     named = list(dict.fromkeys(row.picture for row in data.rows if row.picture is not None))
     pictures, known = _pictures(work, room, named, work.folder / "pictures" / expansion.language)
@@ -103,6 +107,11 @@ def prepare(work: Work, room: Classroom, expansion: Expansion) -> Lesson:
         picture_ids={picture: place for place, picture in enumerate(named)},
         pictures=pictures,
     )
+
+
+def _gone(room: Classroom, data: dataset.Dataset) -> list[str]:
+    named = {row.picture for row in data.rows if row.picture is not None}
+    return sorted(named - room.gallery.known(sorted(named)))
 
 
 def _teacher(work: Work, encoder: Encoder, texts: Sequence[str], folder: Path) -> Tensor:

@@ -19,6 +19,7 @@ from model.errors import (
     TrainingDiverged,
     VersionCorrupt,
 )
+from model.registry import Expansion
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, pairs, teach, work_on
 from worker.evaluate import measure
@@ -149,14 +150,13 @@ def test_beyond_the_forgetting_budget_the_language_is_served_and_shared_stays(si
     assert (serving.shared, serving.languages) == (1, {"en": 0, "cy": 1, "br": 2})
 
 
-def test_a_rebuild_teaches_the_shared_table_again_and_leaves_what_is_served(site: Site) -> None:
-    for language in ("cy", "br"):
-        teach(site, language)
-    release, plan = site.registry.releases.roll_back("cy", actor="test", reason="")
-    assert (release.shared, plan.replay) == (0, ["br"])
+def rebuild_without(site: Site, language: str) -> Expansion:
+    """Take a language back, and teach the shared table the later ones anew."""
+    release, plan = site.registry.releases.roll_back(language, actor="test", reason="")
+    assert release.shared == 0
     expansion, _ = site.registry.expansions.submit(
         kind="rebuild",
-        language="cy",
+        language=language,
         settings={"replay": plan.replay},
         dataset_path=None,
         dataset_sha256=None,
@@ -164,13 +164,47 @@ def test_a_rebuild_teaches_the_shared_table_again_and_leaves_what_is_served(site
         actor="test",
     )
     run(work_on(site, expansion.id))
+    return site.registry.expansions.get(expansion.id)
+
+
+def test_a_rebuild_teaches_the_shared_table_again_and_leaves_what_is_served(site: Site) -> None:
+    for language in ("cy", "br"):
+        teach(site, language)
+    done = rebuild_without(site, "cy")
     serving = site.registry.releases.serving()
     assert (serving.shared, serving.languages) == (3, {"en": 0, "br": 2})
     rebuilt = site.registry.versions.get(3)
     assert (rebuilt.parent, rebuilt.language) == (0, "br")
-    report = site.registry.expansions.get(expansion.id).report
-    assert report is not None
-    assert report["moved"] is True
+    assert done.report is not None
+    assert done.report["moved"] is True
+
+
+def test_a_rebuild_goes_without_pictures_that_were_deleted_since(site: Site) -> None:
+    for language in ("cy", "br"):
+        teach(site, language, picture=True)
+    site.gallery.delete("p7")
+    done = rebuild_without(site, "cy")
+    assert site.registry.releases.serving().shared == 3
+    assert done.report is not None
+    dataset = done.report["languages"]["br"]["dataset"]
+    assert (dataset["usable"], dataset["with_english"], dataset["pictures"]) == (100, 100, 99)
+
+
+def test_a_rebuild_leaves_out_a_language_of_which_too_little_is_left(site: Site) -> None:
+    teach(site, "cy")
+    for row in (rows := pairs("br", picture=True)):
+        del row["english"]
+    run(work_on(site, site.submit(rows, "br")))
+    for number in range(40):
+        site.gallery.delete(f"p{number}")
+    done = rebuild_without(site, "cy")
+    assert (done.state, site.registry.releases.serving().shared) == ("succeeded", 0)
+    assert done.report == {
+        "moved": False,
+        "languages": {
+            "br": {"left_out": "dataset_too_small", "detail": "60 usable rows; at least 64 are needed"},
+        },
+    }
 
 
 def test_a_rollback_of_the_parent_meanwhile_keeps_shared_where_it_was_put(site: Site) -> None:
