@@ -6,7 +6,7 @@ every change of the gallery, so that a picture deleted during a swap is in neith
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -78,16 +78,16 @@ class SnapshotHolder:
                 continue
             try:
                 snapshot = self.open(release, strict=False)
-            except (Failure, StoreUnavailable) as error:
+            except (Failure, StoreUnavailable, IndexUnavailable) as error:
                 problems.append(self._refuse(release, error))
                 continue
             if problems:
                 problems.append(f"Release {release.number} serves instead.")
             self.publish(replace(snapshot, degraded=(*problems, *snapshot.degraded)))
             if snapshot.degraded:
-                self._compactor.submit(self._compact_quietly, at=0)  # so that the next start finds whole generations
-            self._compactor.submit(self._gallery.sweep)
-            self._compactor.submit(self._opener.catalogue.sweep)
+                self._in_background("mending", self._mend, snapshot.degraded)
+            self._in_background("sweeping pictures", self._gallery.sweep)
+            self._in_background("sweeping generations", self._opener.catalogue.sweep)
             return True
         return False
 
@@ -182,14 +182,24 @@ class SnapshotHolder:
     def _compact_when_due(self) -> None:
         largest = max(found.overlay_size for found in self._sets(self.current).values())
         if largest > COMPACT_AT and time.monotonic() > self._compact_after and not self._compacting.locked():
-            self._compactor.submit(self._compact_quietly)
+            self._in_background("compaction", self.compact)
 
-    def _compact_quietly(self, at: int = COMPACT_AT) -> None:
-        try:
-            self.compact(at)
-        except (PictoglotError, OSError) as error:
-            self._compact_after = time.monotonic() + _RETRY_SECONDS
-            _log.warning("compaction failed (%s); the overlay goes on serving", type(error).__name__)
+    def _in_background(self, what: str, job: Callable[..., object], *arguments: object) -> None:
+        def quietly() -> None:
+            try:
+                job(*arguments)
+            except (PictoglotError, OSError) as error:
+                self._compact_after = time.monotonic() + _RETRY_SECONDS
+                _log.warning("%s failed (%s); what serves goes on", what, type(error).__name__)
+
+        self._compactor.submit(quietly)
+
+    def _mend(self, problems: tuple[str, ...]) -> None:
+        """Write the sets of damaged generations anew, for the next start; then nothing is wrong any more."""
+        self.compact(at=0)
+        with self._publishing:
+            left = tuple(problem for problem in self.current.degraded if problem not in problems)
+            self._current = replace(self.current, degraded=left)
 
     def _fold(self, identity: Identity) -> None:
         found = self._sets(self.current).get(identity)
@@ -226,7 +236,7 @@ class SnapshotHolder:
     def _move_to(self, release: Release) -> None:
         try:
             self.publish(self.open(release))
-        except (Failure, StoreUnavailable) as error:
+        except (Failure, StoreUnavailable, IndexUnavailable) as error:
             problem = self._refuse(release, error)
             with self._publishing:
                 stays = f"Release {self.current.release.number} goes on serving."

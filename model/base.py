@@ -62,6 +62,7 @@ class Base:
 def open_base(spec: str, device: str | None = None) -> Base:
     """Open a base by name; raises `BaseNotSupported` or `BaseNotFound` with one sentence that says why."""
     name, pretrained = _parse(spec)
+    where = _device(device)
     config = open_clip.get_model_config(name)
     if config is None:
         raise BaseNotFound(f"open_clip knows no model named {name}")
@@ -76,7 +77,7 @@ def open_base(spec: str, device: str | None = None) -> Base:
         raise BaseNotFound(f"the weights of {spec.partition('@')[0]} cannot be loaded") from error
     model = model.float().eval().requires_grad_(False)
     architecture = json.dumps({**config, "quick_gelu": quick_gelu or config.get("quick_gelu", False)}, sort_keys=True)
-    return _describe(name, architecture, model, torch.device(device or _best_device()))
+    return _describe(name, architecture, model, where)
 
 
 def _parse(spec: str) -> tuple[str, str]:
@@ -92,6 +93,10 @@ def _parse(spec: str) -> tuple[str, str]:
         if not Path(path).is_file():
             raise BaseNotFound("the checkpoint file does not exist")
         if (config := Path(path).parent / f"{name}.json").is_file():
+            try:
+                json.loads(config.read_bytes())  # open_clip would keep a broken one among its own
+            except (OSError, ValueError) as error:
+                raise BaseNotFound(f"{config.name} beside the checkpoint cannot be read") from error
             open_clip.add_model_config(config)
         return name, path
     if ":" in spec:
@@ -119,8 +124,13 @@ def _require_clip_text(name: str, config: dict[str, Any]) -> None:
         raise BaseNotSupported(f"the text tower of {name} is not causal")
 
 
-def _best_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # each build of torch has its own
+        raise BaseNotSupported(f"torch has no device {name} here") from error
+    return device
 
 
 def _describe(name: str, architecture: str, model: nn.Module, device: torch.device) -> Base:

@@ -30,7 +30,7 @@ def save_step(folder: Path, step: int, tensors: dict[str, Tensor], belongs: dict
 
 
 def load_newest(folder: Path, belongs: dict[str, str]) -> tuple[int, dict[str, Tensor]] | None:
-    """The newest checkpoint that verifies, or None; a damaged one is passed over with a line in the log.
+    """The newest checkpoint that verifies, or None; a damaged one is removed, with a line in the log.
 
     Raises `CheckpointMismatch` when anything it was made from is another now.
     """
@@ -40,6 +40,7 @@ def load_newest(folder: Path, belongs: dict[str, str]) -> tuple[int, dict[str, T
             tensors = load_file(path / _TENSORS)
         except (CorruptFolder, OSError, SafetensorError):
             _log.warning("checkpoint of step %d is damaged, taking an older one", step)
+            storage.remove(path)  # the step will be saved again, and damaged ones are not to push out whole ones
             continue
         if manifest["belongs"] != belongs:
             changed = [name for name in belongs if manifest["belongs"].get(name) != belongs[name]]

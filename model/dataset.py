@@ -175,7 +175,7 @@ def validate(
 
 
 def without(dataset: Dataset, pictures: Collection[str]) -> Dataset:
-    """The dataset without these pictures: a row that has an English text besides stands on that, others are left out."""
+    """The dataset without these pictures: rows with an English text stand on that, others are left out."""
     rows = tuple(
         replace(row, picture=None) if row.picture in pictures else row
         for row in dataset.rows

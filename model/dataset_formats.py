@@ -260,9 +260,9 @@ class _Texts:
 
 
 def _csv(stream: BufferedReader, language: str | None) -> Records:
-    """Quoted fields may hold line ends, so the ends may differ here."""
+    """Quoted fields may hold line ends, so the ends may differ here; a stray quote must not swallow the rows below."""
     texts = _Texts(_lines(stream, one_ending=False))
-    reader = csv.reader(texts)
+    reader = csv.reader(texts, strict=True)
 
     def rows() -> Iterator[tuple[int, list[str] | None]]:
         while True:
@@ -270,7 +270,7 @@ def _csv(stream: BufferedReader, language: str | None) -> Records:
                 cells = next(reader)
             except StopIteration:
                 return
-            except csv.Error:  # an unclosed quote that swallowed 128 KiB
+            except csv.Error:  # text behind a closing quote, a quote that is never closed, or 128 KiB in one
                 yield texts.number, None
                 continue
             yield texts.number, cells
@@ -281,7 +281,8 @@ def _csv(stream: BufferedReader, language: str | None) -> Records:
 def _table(rows: Iterable[tuple[int, list[str] | None]]) -> Records:
     rows = iter(rows)
     names = _header(next(rows, (0, None))[1] or [])
-    if "caption" not in names or not {"english", "picture"} & set(names):
+    once = all(names.count(column) <= 1 for column in COLUMNS)
+    if not once or "caption" not in names or not {"english", "picture"} & set(names):
         refuse("wrong_columns", "the header must name `caption` and at least one of `english` and `picture`", 1)
     for number, cells in rows:
         if cells is None or len(cells) != len(names):
@@ -298,6 +299,7 @@ def _header(cells: list[str]) -> list[str]:
 def _parquet(stream: BufferedReader, language: str | None) -> Records:
     import pyarrow  # here, because few datasets need it and it takes long to import
     from pyarrow.parquet import ParquetFile
+    from pyarrow.types import is_nested
 
     with TemporaryFile() as copy:  # Parquet is read from its end, and a gzip stream has no end to jump to
         if not stream.seekable():
@@ -306,7 +308,8 @@ def _parquet(stream: BufferedReader, language: str | None) -> Records:
         try:
             schema = ParquetFile(source).schema_arrow
             present = [column for column in COLUMNS if column in schema.names]
-            if "caption" not in present or any(pyarrow.types.is_nested(schema.field(name).type) for name in present):
+            once = all(schema.names.count(name) == 1 for name in present)
+            if not once or "caption" not in present or any(is_nested(schema.field(name).type) for name in present):
                 refuse("wrong_columns", "the columns must be `caption` and at least one of `english` and `picture`")
             file = ParquetFile(source, read_dictionary=present)  # a value that stands in many rows is held once
             groups = range(file.metadata.num_row_groups)

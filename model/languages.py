@@ -2,7 +2,7 @@
 
 import unicodedata
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 import langcodes
@@ -33,7 +33,7 @@ class LanguageNames:
     direction: Literal["ltr", "rtl"]
 
 
-@cache
+@lru_cache(maxsize=4_096)  # clients name as many as they like
 def canonical(tag: str) -> str:
     """The canonical form of a BCP 47 tag (`iw` -> `he`, `eng` -> `en`); raises `LanguageTagInvalid`."""
     refusal = LanguageTagInvalid("not a BCP 47 tag of a registered language, such as `cy`, `pt-BR` or `zh-Hant`")

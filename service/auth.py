@@ -128,7 +128,7 @@ class Keyring:
 
     def forget(self) -> None:
         """Ask the registry anew about every key: one was made or revoked here."""
-        self._seen.clear()
+        self._seen = {}  # a new one: what is being asked right now is answered into the old one, and forgotten with it
 
     def _plain(self, given: list[str], bearer: bool) -> str:
         refusal = Unauthorized("this key is not valid")
@@ -155,8 +155,8 @@ class Keyring:
 
     async def _known(self, plain: str, digest: bytes) -> KnownKey | None:
         """The registry's word, a few seconds old at most, or older while it does not answer: search must go on."""
-        now = time.monotonic()
-        asked, key = self._seen.get(digest, (-_STALE, None))
+        now, seen = time.monotonic(), self._seen
+        asked, key = seen.get(digest, (-_STALE, None))
         if now - asked < _FRESH:
             return key
         try:
@@ -165,9 +165,9 @@ class Keyring:
             if key is not None and now - asked < _STALE:
                 return key
             raise
-        if len(self._seen) >= _REMEMBERED:
-            self._seen.clear()
-        self._seen[digest] = (now, found)
+        if len(seen) >= _REMEMBERED:
+            seen.clear()
+        seen[digest] = (now, found)
         return found
 
 

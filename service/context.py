@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from PIL import Image
 
@@ -53,6 +54,7 @@ class Context:
     texts: Lane[tuple[Any, str], Query]
     pictures: Lane[Image.Image, Vector]
     writes: Lane[Callable[[], object], object]
+    following: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))  # who waits for a release to open
     draining: bool = False
     body_limits: dict[Body, tuple[int, float]] = field(init=False)
 

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 
+from anyio import to_thread
 from starlette.concurrency import run_in_threadpool
 
-from model.errors import PictoglotError
+from model.errors import IndexUnavailable, PictoglotError, Unavailable
 from service.context import Context
 
 _log = logging.getLogger("pictoglot.watch")
@@ -24,6 +25,30 @@ async def follow(context: Context) -> None:
                 _log.warning("cannot follow", extra={"code": error.code, "reason": error.detail})
             failing = error.code
         note(context)
+
+
+async def catch_up(context: Context, release: int) -> None:
+    """Serve this release here, or a younger one, before anybody is told of it; what fails, `follow` tries again.
+
+    One thread for all who wait: opening a release may take long, and searches need the others.
+    """
+    if _behind(context, release):
+        await to_thread.run_sync(_catch_up, context, release, limiter=context.following)
+
+
+def _catch_up(context: Context, release: int) -> None:
+    try:
+        if _behind(context, release):
+            context.holder.refresh()
+    except Unavailable as error:
+        _log.warning("cannot follow", extra={"release": release, "code": error.code})
+
+
+def _behind(context: Context, release: int) -> bool:
+    try:
+        return context.holder.current.release.number < release
+    except IndexUnavailable:
+        return True
 
 
 def note(context: Context) -> None:

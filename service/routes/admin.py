@@ -7,11 +7,13 @@ from starlette.concurrency import run_in_threadpool
 
 from model.errors import KeyNotFound
 from model.languages import canonical
+from model.registry import Release
 from service import bodies, queries, values
 from service.auth import GuardedRoute, Scope, needs
 from service.context import Asker, Context, Here
 from service.documents import taking
 from service.schemas import admin as schemas
+from service.watch import catch_up
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=GuardedRoute)
 _HIGHEST = (1 << 31) - 1
@@ -22,7 +24,10 @@ _HIGHEST = (1 << 31) - 1
 async def roll_back(tag: str, request: Request, context: Here, asker: Asker) -> schemas.Rollback:
     """Take a language back to its version before, or out; every other language keeps its own, bit for bit."""
     asked = await bodies.read_json(request, schemas.RollbackAsked)
-    return await run_in_threadpool(_roll_back, canonical(tag), asked, asker.id, context)
+    told = await run_in_threadpool(_roll_back, canonical(tag), asked, asker.id, context)
+    if not asked.dry_run:
+        await catch_up(context, told.release)
+    return told
 
 
 @router.get("/releases")
@@ -50,14 +55,12 @@ async def restore(
     """Serve again what an earlier release served, if `expected` serves now."""
     asked = await bodies.read_json(request, schemas.RestoreAsked)
 
-    def publish() -> schemas.ReleaseItem:
-        release = context.registry.releases.restore(
-            number, expected=asked.expected, actor=asker.id, reason=asked.reason
-        )
-        context.holder.refresh()
-        return schemas.ReleaseItem.model_validate(release)
+    def publish() -> Release:
+        return context.registry.releases.restore(number, expected=asked.expected, actor=asker.id, reason=asked.reason)
 
-    return await run_in_threadpool(publish)
+    release = await run_in_threadpool(publish)
+    await catch_up(context, release.number)
+    return schemas.ReleaseItem.model_validate(release)
 
 
 @router.post("/keys", status_code=201, openapi_extra=taking(json=schemas.KeyAsked))
@@ -104,7 +107,6 @@ def _roll_back(tag: str, asked: schemas.RollbackAsked, actor: str, context: Cont
     else:
         release, plan = releases.roll_back(tag, actor=actor, reason=asked.reason, rebuild=asked.rebuild)
         number = release.number
-        context.holder.refresh()
     return schemas.Rollback(
         release=number,
         language=plan.language,

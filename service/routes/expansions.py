@@ -1,7 +1,6 @@
 """Expansions: how they stand, their events as they happen, and cancelling them. Does none of the teaching."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter
@@ -9,17 +8,17 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from starlette.concurrency import run_in_threadpool
 
-from model.errors import ExpansionNotFound, RegistryUnavailable, Unavailable
+from model.errors import ExpansionNotFound, RegistryUnavailable
 from model.registry import Expansion
 from service import queries, values
 from service.auth import GuardedRoute, Scope, needs
 from service.context import Context, Here
 from service.documents import answering
 from service.schemas import languages as schemas
+from service.watch import catch_up
 
 router = APIRouter(prefix="/v1/expansions", tags=["expansions"], route_class=GuardedRoute)
 _EVERY, _PING = 0.5, 15.0  # seconds between two looks, and between two signs of life
-_log = logging.getLogger("pictoglot.expansions")
 _ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -44,7 +43,7 @@ async def list_expansions(
 @needs(Scope.SEARCH)
 async def get_expansion(id: str, context: Here) -> schemas.ExpansionItem:
     """One expansion as it stands."""
-    return _item(await run_in_threadpool(_look, id, context))
+    return _item(await _look(id, context))
 
 
 @router.get(
@@ -55,7 +54,7 @@ async def get_expansion(id: str, context: Here) -> schemas.ExpansionItem:
 @needs(Scope.SEARCH)
 async def expansion_events(id: str, context: Here) -> StreamingResponse:
     """The same object at each change, as server-sent events named `expansion`; ends with the expansion."""
-    first = await run_in_threadpool(_look, id, context)
+    first = await _look(id, context)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(_events(first, context), media_type="text/event-stream", headers=headers)
 
@@ -84,20 +83,17 @@ async def _events(expansion: Expansion, context: Context) -> AsyncIterator[bytes
         await asyncio.sleep(_EVERY)
         quiet += _EVERY
         try:
-            expansion = await run_in_threadpool(_look, expansion.id, context)
+            expansion = await _look(expansion.id, context)
         except RegistryUnavailable:
             continue  # it comes back; the client keeps its stream
 
 
-def _look(id: str, context: Context) -> Expansion:
+async def _look(id: str, context: Context) -> Expansion:
     """The expansion; when it tells of a release, that is served here before anybody hears of it."""
     _require_id(id)
-    expansion = context.registry.expansions.get(id)
-    try:
-        if expansion.release is not None and expansion.release > context.holder.current.release.number:
-            context.holder.refresh()
-    except Unavailable:
-        _log.warning("cannot follow", extra={"release": expansion.release})
+    expansion = await run_in_threadpool(context.registry.expansions.get, id)
+    if expansion.release is not None:
+        await catch_up(context, expansion.release)
     return expansion
 
 

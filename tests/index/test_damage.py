@@ -2,12 +2,11 @@
 
 import pytest
 
-from model.errors import (
-    IndexFileCorrupt,
-    IndexUnavailable,
-    OutOfMemory,
-    VersionCorrupt,
-)
+from index.engine import Index, Matrix
+from index.engine.faiss_engine import FaissEngine
+from index.swap import SnapshotHolder
+from model import storage
+from model.errors import IndexFileCorrupt, IndexUnavailable, OutOfMemory, StorageFull, VersionCorrupt
 from tests.index.world import World, captions, content, drawn, flip, found
 
 
@@ -59,9 +58,55 @@ def test_a_start_makes_a_damaged_generation_again_from_the_registry(world: World
     encoded = world.encoder.texts_encoded
     holder = world.started()
     assert holder.current.release == release and captions(holder, "cy", 1, "ci") == [("ci", "a")]
-    assert "index_file_corrupt" in holder.current.degraded[0] and world.encoder.texts_encoded == encoded
+    assert world.encoder.texts_encoded == encoded
     holder.close()
+    assert holder.current.degraded == () and holder.verify() == []  # it told of the damage until that was mended
     assert world.started().current.degraded == ()
+
+
+def test_damage_that_cannot_be_mended_yet_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.put("a", 1)
+    world.teach("cy", {"a": "ci"})
+    (folder,) = (world.root / "generations").glob("captions-*")
+    (folder / "vectors.safetensors").write_bytes(b"")
+
+    def full(*_: object) -> None:
+        raise StorageFull
+
+    monkeypatch.setattr(storage, "require_free", full)
+    holder = world.started()
+    holder.close()
+    assert "index_file_corrupt" in holder.current.degraded[0]
+
+
+class Away(FaissEngine):
+    """An engine whose server may be away."""
+
+    away = False
+
+    def build(self, vectors: Matrix) -> Index:
+        if self.away:
+            raise IndexUnavailable("the server does not answer")
+        return super().build(vectors)
+
+
+def test_an_engine_that_is_away_is_told_and_not_asked_twice_a_second(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put("a", 1)
+    engine = Away()
+    holder = SnapshotHolder(world.encoder, world.registry, world.gallery, world.root, engine)
+    assert holder.start()
+    old, new = holder.current.release, world.teach("cy", {"a": "ci"})
+    engine.away = True
+    holder.refresh()
+    assert holder.current.release == old and "index_unavailable" in holder.current.degraded[0]
+    engine.away = False
+    holder.refresh()
+    assert holder.current.release == old
+    monkeypatch.setattr("index.swap._RETRY_SECONDS", 0.0)
+    assert holder.refresh() and holder.current.release == new
+    holder.close()
 
 
 def test_nothing_serves_when_no_release_can_be_verified(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,21 @@ def test_what_does_not_exist_is_said_so(spec: str) -> None:
         open_base(spec)
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "abacus"])
+def test_a_device_that_is_not_there_is_said_so(device: str, tmp_path: Path) -> None:
+    with pytest.raises(BaseNotSupported, match=f"no device {device}"):
+        open_base(write_tiny_base(tmp_path), device)
+
+
+def test_an_architecture_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
+    spec = write_tiny_base(tmp_path)
+    config = tmp_path / f"{NAME}.json"
+    config.write_text("{")
+    with pytest.raises(BaseNotFound, match=f"{NAME}.json beside the checkpoint"):
+        open_base(spec)
+    config.write_text(json.dumps(CONFIG))  # which open_clip goes on reading, since the tiny base was made of it
+
+
 def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     write_tiny_base(tmp_path)
     with pytest.raises(BaseNotFound, match="cannot be loaded"):

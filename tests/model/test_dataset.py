@@ -50,6 +50,12 @@ def parquet(rows: Sequence[Item]) -> bytes:
     return sink.getvalue()
 
 
+def twice_named() -> bytes:
+    table = pyarrow.table([["a"], ["b"], ["c"]], names=["caption", "caption", "english"])
+    pyarrow.parquet.write_table(table, sink := io.BytesIO())
+    return sink.getvalue()
+
+
 def as_parquet(**columns: Any) -> bytes:
     sink = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.table(columns), sink, compression="zstd")
@@ -182,6 +188,15 @@ def test_a_quoted_csv_field_may_hold_commas_and_line_ends(reader: Reader) -> Non
     assert [(row.line, row.caption) for row in rows] == [(3, "afal, coch iawn"), (4, "glas")]
 
 
+def test_a_stray_quote_in_csv_is_a_fault_and_merges_no_rows(reader: Reader) -> None:
+    good = b"".join(b"afal %d,apple %d\n" % (n, n) for n in range(9))
+    dataset = reader(b"caption,english\n" + good + b'"ci,dog\n"cath,cat\nglas,blue\n')
+    assert [row.caption for row in dataset.rows] == [*(f"afal {n}" for n in range(9)), "glas"]
+    assert {kind: fault.first_lines for kind, fault in dataset.report.faults.items()} == {"wrong_field_count": (12,)}
+    unclosed = reader(b"caption,english\n" + good + b'"ci,dog\ncath,cat\n').report
+    assert (unclosed.usable, unclosed.faults["wrong_field_count"].count) == (9, 1)
+
+
 def test_a_published_language_code_matches_its_canonical_tag(reader: Reader) -> None:
     assert reader(xm3600(items(3)), "he").rows[0].caption == "תפוח אדום"
 
@@ -260,7 +275,9 @@ WHOLE_FILES: list[tuple[str, bytes]] = [
     ("wrong_columns", b"text,english\na,b\n"),
     ("wrong_columns", b"caption\ttag\na\tb\n"),
     ("wrong_columns", b"some prose, and more\n"),
+    ("wrong_columns", b"caption,english,caption\na,b,c\n"),
     ("wrong_columns", parquet([{"text": "a"}])),
+    ("wrong_columns", twice_named()),
     ("wrong_columns", parquet([{"caption": ["a"], "english": "a"}])),
     ("not_utf8", as_parquet(caption=not_utf8(), english=["x"] * 100)),
     ("line_too_long", repeated(8 << 20, 256)),

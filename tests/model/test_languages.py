@@ -40,3 +40,9 @@ def test_scripts_and_majority() -> None:
     assert in_script("a red apple", "hi") is False
     assert in_script("りんご と 車", "ja") is True
     assert in_script("123", "hi") is None
+
+
+def test_what_clients_name_is_not_remembered_without_end() -> None:
+    for number in range(5_000):
+        canonical(f"en-x-a{number}")
+    assert canonical.cache_info().currsize < 5_000

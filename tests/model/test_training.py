@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from model import checkpoint, storage, training
 from model.base import BOT, EOT
+from model.checkpoint import load_newest, save_step
 from model.corpus import NONE, Corpus
 from model.encoder import Encoder
 from model.errors import CheckpointMismatch, TrainingDiverged
@@ -164,6 +165,20 @@ def test_a_damaged_checkpoint_gives_way_to_the_older_one(encoder: Encoder, tmp_p
     resumed = learn(encoder, encoder.base_view, corpus, tmp_path / "cut", SETTINGS, noting(seen))
     assert seen[0] == 9
     assert same(whole, resumed)
+
+
+def test_a_damaged_checkpoint_is_saved_again_and_pushes_out_no_whole_one(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save_step(tmp_path, step, {"rows": torch.full((2,), step)}, {})
+    (tmp_path / "step-2" / "state.safetensors").write_bytes(b"")
+    found = load_newest(tmp_path, {})
+    assert found is not None
+    assert found[0] == 1
+    save_step(tmp_path, 2, {"rows": torch.full((2,), 2)}, {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-1", "step-2"]
+    found = load_newest(tmp_path, {})
+    assert found is not None
+    assert (found[0], found[1]["rows"].tolist()) == (2, [2, 2])
 
 
 def test_a_changed_corpus_is_refused(encoder: Encoder, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Keys and limits: rows A4 to A8 of reliability.md section 4.4; the routes one by one are in tests/contract."""
 
+import asyncio
 import logging
 import os
 import subprocess
@@ -8,8 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.datastructures import Headers
 
+from model.errors import Unauthorized
+from model.registry import open_registry
+from model.registry.keys import Key
 from service.app import ADMIN_KEY_FILE
+from service.auth import Keyring, Scope
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, assert_state_unchanged, picture, running
 
 PLACEHOLDERS = ["", "changeme", "too-short"]
@@ -174,3 +180,22 @@ def test_a_local_service_makes_its_admin_key_once_and_for_its_owner_alone(tmp_pa
         assert service.http.get("/v1/admin/keys", headers={"X-API-Key": key}).status_code == 200
     with running(tmp_path, admin_key=""):
         assert path.read_text() == key
+
+
+def test_a_key_revoked_while_it_is_looked_up_is_not_remembered(tmp_path: Path) -> None:
+    registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
+    key, plain = registry.keys.create("search", "test", None)
+
+    def check(plain: str) -> Key | None:
+        found = registry.keys.check(plain)
+        if found is not None:  # the answer is on its way, and somebody revokes the key
+            registry.keys.revoke(found.id)
+            keyring.forget()
+        return found
+
+    keyring = Keyring("", False, check)
+    headers = Headers({"x-api-key": plain})
+    assert asyncio.run(keyring.identify(headers, Scope.SEARCH)).id == key.id
+    with pytest.raises(Unauthorized):
+        asyncio.run(keyring.identify(headers, Scope.SEARCH))
+    registry.close()

@@ -106,6 +106,32 @@ def test_the_same_language_again_is_a_conflict_until_it_is_done(fresh: Service) 
     assert body["expansion"] == id
 
 
+def test_who_waits_for_a_release_to_open_keeps_no_search_waiting(
+    fresh: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening, go_on = threading.Event(), threading.Event()
+    open_release = fresh.context.holder.open
+
+    def slow(*given: Any, **more: Any) -> Any:
+        opening.set()
+        assert go_on.wait(60)
+        return open_release(*given, **more)
+
+    monkeypatch.setattr(fresh.context.holder, "open", slow)
+    learn(fresh.context.registry, "cy")
+    (expansion,) = fresh.context.registry.expansions.list()
+    with ThreadPoolExecutor(60) as clients:  # more than the pool has threads
+        asked = [clients.submit(fresh.admin.get, f"{EXPANSIONS}/{expansion.id}") for _ in range(60)]
+        try:
+            assert opening.wait(60)
+            assert fresh.search("red apple").status_code == 200
+            assert not any(answer.done() for answer in asked)
+        finally:
+            go_on.set()
+        assert {answer.result().json()["release"] for answer in asked} == {2}
+    assert fresh.search("afal", language="cy").status_code == 200
+
+
 def test_another_language_is_queued_beside_it(fresh: Service) -> None:  # E5
     assert [teach(fresh, tag=tag).status_code for tag in ("cy", "fr")] == [202, 202]
     assert len(fresh.admin.get(EXPANSIONS).json()["items"]) == 2
