@@ -60,7 +60,7 @@ def _until_ready(url: str, process: "subprocess.Popen[bytes]", output: Path) -> 
     until = time.monotonic() + _READY_WITHIN
     while time.monotonic() < until and process.poll() is None:
         try:
-            if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
+            if httpx.get(f"{url}/readyz", timeout=5, trust_env=False).status_code == 200:
                 return
         except httpx.TransportError:
             pass  # not listening yet

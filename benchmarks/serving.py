@@ -87,7 +87,7 @@ def merged(blocks: list[Timings]) -> Timings:
 
 def while_learning(url: str, bodies: list[bytes], seconds: float) -> Timings:
     """A block with a single client beside the training of a language, which is cancelled at the end."""
-    with httpx.Client(base_url=url, timeout=60) as client:
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
         expansion = submit(client)
         until_training(client, expansion)
         found = closed_loop(url, bodies, clients=1, seconds=seconds)

@@ -8,6 +8,7 @@ import httpx
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from demo.gallery import DemoPicture, outlines, pictures
+from service.cli.client import proxied
 
 IN_FLIGHT = 8  # requests
 _PAGE = 100  # pictures a request when asking what is there
@@ -19,7 +20,9 @@ _LONGEST_PAUSE = 30.0  # seconds
 async def fill(url: str, key: str, transport: httpx.AsyncBaseTransport | None = None) -> int:
     """Put every missing picture of the gallery; returns how many that were. Raises `httpx.HTTPError` when refused."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=_TIMEOUT, transport=transport) as client:
+    async with httpx.AsyncClient(
+        base_url=url, headers=headers, timeout=_TIMEOUT, transport=transport, trust_env=proxied(url)
+    ) as client:
         there = {id_ async for id_ in _ids(client)}
         missing = pictures(without=there)
         total = sum(outline.id not in there for outline in outlines())

@@ -28,6 +28,7 @@ SHARED = (
     "expansions/*/validation.json",
     "expansions/*/plan.json",
     "expansions/*/replay.json",
+    "expansions/*/gone-*.json",
     "cursor.key",
 )
 _roots: dict[Path, "Objects"] = {}

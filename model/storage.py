@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,12 @@ def write_bytes(path: Path, data: bytes) -> None:
     write_pieces(path, (data,))
 
 
-def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
+def write_once(path: Path, data: bytes) -> None:
+    """`write_bytes` unless something is at `path`: of two writers the first one stands."""
+    write_pieces(path, (data,), place=_link)
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes], place: Callable[[Path, Path], object] = os.replace) -> None:
     """`write_bytes` of all pieces together; when fetching one of them fails, nothing is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY}{uuid4().hex}"
@@ -52,7 +57,7 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         fault_point("storage.fsynced")
-        temporary.replace(path)
+        place(temporary, path)
         fault_point("storage.renamed")
         _fsync_folder(path.parent)
         fault_point("storage.folder_fsynced")
@@ -169,6 +174,16 @@ def require_free(path: Path, need: int) -> None:
     existing = next(folder for folder in (path, *path.parents) if folder.exists())
     if shutil.disk_usage(existing).free < need:
         raise StorageFull("not enough free space under the data root")
+
+
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links: then the last one stands
+        temporary.replace(path)
+    temporary.unlink(missing_ok=True)
 
 
 def _json(value: Any) -> bytes:

@@ -17,7 +17,7 @@ from index.gallery import Gallery
 from index.swap import SnapshotHolder
 from model import remote
 from model.errors import RegistryUnavailable
-from model.registry import Registry, open_registry
+from model.registry import open_registry
 from service import documents, errors, pages, uploads
 from service.auth import Keyring
 from service.batching import Cache
@@ -31,7 +31,6 @@ from service.settings import Settings
 from service.watch import follow, note
 
 ADMIN_KEY_FILE = "admin.key"  # under the data root
-_LISTED = 1_000  # expansions counted by state in the metrics
 _log = logging.getLogger("pictoglot.app")
 
 
@@ -73,8 +72,7 @@ def build(settings: Settings, encoder: Encoder) -> Context:
     remote.mount(settings.home, settings.store)
     registry = open_registry(settings.database)
     registry.initialise(encoder.text_fingerprint, {})
-    known = {expansion.id for expansion in registry.expansions.list()}
-    if removed := uploads.sweep(settings.home, settings.dataset_seconds, known):
+    if removed := uploads.sweep(settings.home, settings.dataset_seconds, registry.expansions.ids()):
         _log.info("removed uploads of an earlier run", extra={"count": removed})
     pictures = Gallery(registry, settings.home)
     holder = SnapshotHolder(encoder, registry, pictures, settings.home, open_engine(settings.index, settings.threads))
@@ -144,12 +142,8 @@ def _measured(context: Context) -> Iterable[GaugeMetricFamily]:
     yield gauge("cache_hits", "Query vectors found in the cache.", context.cache.hits)
     yield gauge("cache_misses", "Query vectors not found in the cache.", context.cache.misses)
     try:
-        states = [expansion.state for expansion in context.registry.expansions.list(_LISTED)]
-        yield counted("expansions", f"The last {_LISTED} expansions by state.", "state", states)
-        yield gauge("longest_wait_seconds", "How long an expansion has had no worker.", _wait(context.registry))
+        expansions = context.registry.expansions
+        yield counted("expansions", "Expansions by state.", "state", expansions.counts())
+        yield gauge("longest_wait_seconds", "How long an expansion has had no worker.", expansions.longest_wait())
     except RegistryUnavailable:
         yield gauge("registry_unavailable", "1 while the registry does not answer.", 1)
-
-
-def _wait(registry: Registry) -> float:
-    return registry.expansions.longest_wait()

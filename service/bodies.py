@@ -14,6 +14,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
+from model import storage
 from model.errors import (
     FieldError,
     InvalidEncoding,
@@ -115,15 +116,17 @@ class Memory:
 
 
 class OnDisk:
-    """A large file at `path`, with its size and sha256."""
+    """A large file at `path`, with its size and sha256, or `StorageFull` when it would leave less than `free` bytes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, free: int) -> None:
         self.path = path
+        self._free = free
         self._stream: IO[bytes] = path.open("xb")
         self._digest = hashlib.sha256()
         self.size = 0
 
     def write(self, data: bytes) -> None:
+        storage.require_free(self.path.parent, len(data) + self._free)
         self._stream.write(data)
         self._digest.update(data)
         self.size += len(data)

@@ -14,7 +14,7 @@ from typing import Any
 
 from model import remote
 from model.errors import CursorInvalid, StoreUnavailable
-from model.storage import write_bytes
+from model.storage import write_once
 
 _FILE = "cursor.key"
 _SIGNATURE = 16  # bytes of the HMAC that are kept
@@ -68,10 +68,10 @@ class Cursors:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Put a secret at `path`, for this user's eyes only."""
+    """Put a secret at `path`, for this user's eyes only, unless another process was first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _private():
-        write_bytes(path, data)
+        write_once(path, data)
 
 
 @contextmanager

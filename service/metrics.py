@@ -1,7 +1,6 @@
 """What Prometheus may read: requests, batches, queues, cache, languages, release, expansions. One set an app."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 from prometheus_client import Counter as Count
@@ -71,9 +70,9 @@ def gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"pictoglot_{name}", help_text, value=value)
 
 
-def counted(name: str, help_text: str, label: str, values: Iterable[str]) -> GaugeMetricFamily:
-    """How often each value occurs."""
+def counted(name: str, help_text: str, label: str, counts: Mapping[str, int]) -> GaugeMetricFamily:
+    """How often each value of a label occurs."""
     family = GaugeMetricFamily(f"pictoglot_{name}", help_text, labels=[label])
-    for value, count in sorted(Counter(values).items()):
+    for value, count in sorted(counts.items()):
         family.add_metric([value], count)
     return family

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Container
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -45,7 +45,7 @@ async def dataset_of(request: Request, context: Context) -> AsyncIterator[Upload
     folder = settings.home / FOLDER / f"{storage.TEMPORARY}{uuid4().hex}"
     await run_in_threadpool(folder.mkdir, parents=True)
     try:
-        sink = OnDisk(folder / "dataset")
+        sink = OnDisk(folder / "dataset", settings.free_bytes)
         try:
             form = await read_form(request, "dataset", sink, settings.dataset_bytes)
         finally:
@@ -67,20 +67,32 @@ def keep(upload: Upload, folder: Path) -> None:
 
 
 def drop(folder: Path) -> None:
-    """Undo `keep`."""
-    storage.remove(folder)
+    """Undo `keep`; first in the store, so that while it is away a trace stays here for `sweep`. `StoreUnavailable`."""
     remote.remove(folder)
+    storage.remove(folder)
 
 
 def sweep(home: Path, older_than: float, known: Container[str]) -> int:
     """Remove what a crash left behind: uploads, and submissions that no row was written for; returns how many.
 
-    Only what is older than any upload may take, in seconds; `known` has the ids of all expansions.
+    Only what is older than any upload may take, in seconds; `known` has the ids of all expansions. What the store keeps
+    while it is away is left for the next time.
     """
-    uploads = (home / FOLDER).glob(f"{storage.TEMPORARY}*")
-    submissions = [path for path in (home / EXPANSIONS).glob("*") if path.name not in known]
     before = time.time() - older_than
-    left = [path for path in (*uploads, *submissions) if path.stat().st_mtime < before]
-    for folder in left:
-        drop(folder)
-    return len(left)
+    uploads = [path for path in (home / FOLDER).glob(f"{storage.TEMPORARY}*") if _older(path, before)]
+    for folder in uploads:
+        storage.remove(folder)
+    removed = len(uploads)
+    for folder in (home / EXPANSIONS).glob("*"):
+        if folder.name not in known and _older(folder, before):
+            with suppress(StoreUnavailable):
+                drop(folder)
+                removed += 1
+    return removed
+
+
+def _older(path: Path, before: float) -> bool:
+    try:
+        return path.stat().st_mtime < before
+    except FileNotFoundError:  # another process sweeps, too
+        return False

@@ -35,14 +35,26 @@ def main(arguments: list[str]) -> int:
     os.nice(_NICE)  # serving beside training comes first
     stop = _stop_on_sigterm()
     configure_logging(settings.log_level)
-    registry = open_registry(settings.database, migrate=False)
     remote.mount(settings.home, settings.store)
     storage.sweep(settings.home / "expansions" / expansion)  # what killed attempts left half-written
-    work = Work(settings, registry, Lease(expansion, owner, int(fence)), stop)
+    work = _opened(settings, Lease(expansion, owner, int(fence)), stop)
+    if work is None:
+        return RESUMABLE
     try:
         return _carry(work)
     finally:
-        registry.close()
+        work.registry.close()
+
+
+def _opened(settings: WorkerSettings, lease: Lease, stop: Event) -> Work | None:
+    """The attempt, as soon as the registry answers; None when it was asked to stop before."""
+    while not stop.is_set():
+        try:
+            return Work(settings, open_registry(settings.database, migrate=False), lease, stop)
+        except RegistryUnavailable:
+            _log.warning("waiting for the registry")
+            stop.wait(_PAUSE)
+    return None
 
 
 def _carry(work: Work) -> int:

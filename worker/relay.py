@@ -49,7 +49,6 @@ class Relay(Thread):
                 _log.warning("the broker does not take hints: %s", type(error).__name__)
                 runnable = []
                 break
-            expansions.hinted(expansion)
         self._mistrust(bool(runnable))
 
     def _mistrust(self, sent: bool) -> None:
@@ -69,12 +68,12 @@ def sweep(attempts: Attempts) -> None:
     """Remove what killed workers left: working files of finished expansions; half-written versions when none runs."""
     home = attempts.settings.home
     try:
-        expansions = attempts.registry.expansions.list()
+        finished = attempts.registry.expansions.ids("succeeded", "failed", "cancelled")
+        running = attempts.registry.expansions.ids("running")
     except PictoglotError as error:
         _log.warning("nothing swept: %s", error.code)
         return
-    for expansion in expansions:
-        if expansion.finished_at is not None:
-            discard_working_files(home, expansion.id)
-    if not any(expansion.state == "running" for expansion in expansions):
+    for expansion in finished:
+        discard_working_files(home, expansion)
+    if not running:
         storage.sweep(home / "versions")

@@ -129,11 +129,17 @@ class Expansions(Leases):
                 query = query.where(or_(ExpansionRow.created_at < last, earlier))
             return [_expansion(row) for row in session.scalars(query)]
 
-    def active(self, language: str) -> Expansion | None:
-        """The queued or running expansion of the language."""
+    def counts(self) -> dict[str, int]:
+        """How many expansions there are in each state; those of which there is none are left out."""
+        query = select(ExpansionRow.state, func.count()).group_by(ExpansionRow.state)
         with self._database.read() as session:
-            row = _active(session, language)
-            return None if row is None else _expansion(row)
+            return {row.state: row[1] for row in session.execute(query)}
+
+    def ids(self, *states: State) -> set[str]:
+        """Ids of the expansions in these states; of all, when none is named."""
+        query = select(ExpansionRow.id)
+        with self._database.read() as session:
+            return set(session.scalars(query.where(ExpansionRow.state.in_(states)) if states else query))
 
     def cancel(self, id: str) -> Expansion:
         """Cancelled at once when nobody works on it, else asked for; ExpansionNotFound, ExpansionFinished.
@@ -165,11 +171,6 @@ class Expansions(Leases):
         with self._database.read() as session:
             seconds = session.scalar(select(type_coerce(now() - since, Double())).where(UNLEASED))
             return max(0.0, seconds or 0.0)
-
-    def hinted(self, id: str) -> None:
-        """Note that a message about it was sent."""
-        with self._database.begin() as session:
-            session.execute(update(ExpansionRow).where(ExpansionRow.id == id).values(hinted_at=now()))
 
 
 def new_expansion_id() -> str:

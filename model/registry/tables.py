@@ -121,7 +121,6 @@ class ExpansionRow(Base):
     fence: Mapped[int] = mapped_column(default=0)
     lease_owner: Mapped[str | None]
     lease_expires: Mapped[datetime | None]  # of a queued one: when its last lease was given back
-    hinted_at: Mapped[datetime | None]
 
 
 class IdempotencyRow(Base):

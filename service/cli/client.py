@@ -28,14 +28,12 @@ def client_settings() -> "ClientSettings":
 @contextlib.contextmanager
 def service(*, upload: bool = False) -> Iterator[httpx.Client]:
     """A client; whatever goes wrong inside ends the command with one sentence: status 2 when refused, 1 when failed."""
-    from service.settings import LOOPBACK  # late: help needs no pydantic
-
     settings = client_settings()
     headers = {"Authorization": f"Bearer {settings.key}"} if settings.key else {}
     timeout = httpx.Timeout(_UPLOAD_SECONDS if upload else _SECONDS, connect=5.0)
     try:
-        proxied = urlsplit(settings.url).hostname not in LOOPBACK  # nobody's proxy leads to this machine
-        with httpx.Client(base_url=settings.url, headers=headers, timeout=timeout, trust_env=proxied) as client:
+        by_proxy = proxied(settings.url)
+        with httpx.Client(base_url=settings.url, headers=headers, timeout=timeout, trust_env=by_proxy) as client:
             yield client
     except httpx.HTTPStatusError as error:
         _refused(error.response)
@@ -45,6 +43,13 @@ def service(*, upload: bool = False) -> Iterator[httpx.Client]:
         stop(f"The service at {settings.url} does not answer in time.")
     except httpx.TransportError:
         stop(f"No service answers at {settings.url}. Start one with `pictoglot up`, or set PICTOGLOT_URL.")
+
+
+def proxied(url: str) -> bool:
+    """Whether the proxy of the environment is to be asked: nobody's leads to this machine."""
+    from service.settings import LOOPBACK  # late: help needs no pydantic
+
+    return urlsplit(url).hostname not in LOOPBACK
 
 
 def answer(response: httpx.Response) -> Any:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import typer
 
-from service.cli.client import client_settings
+from service.cli.client import client_settings, proxied
 from service.cli.output import FAILED, AsJson, console, show_json
 from service.cli.run import port_taken, settings_or_stop
 
@@ -24,7 +24,7 @@ Outcome = Literal["ok", "note", "bad"]
 _STYLE: dict[Outcome, str] = {"ok": "green", "note": "yellow", "bad": "bold red"}
 _SECONDS = 3.0  # for a broker or a service to answer
 _MEMORY = 1 << 30  # bytes that a ViT-B base with its gallery needs at least
-_PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672}
+_REDIS_PORT = 6379
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,12 @@ def _broker(settings: "Settings") -> Finding:
     if not settings.broker_url:
         return Finding("broker", "ok", "folder under the data root; needs no server")
     parts = urlsplit(settings.broker_url)
-    if parts.hostname is None:
-        return Finding("broker", "ok", f"{parts.scheme}; needs no server")
     try:
-        socket.create_connection((parts.hostname, parts.port or _PORTS.get(parts.scheme, 0)), _SECONDS).close()
+        socket.create_connection((parts.hostname or "localhost", parts.port or _REDIS_PORT), _SECONDS).close()
+    except ValueError:
+        return Finding(
+            "broker", "bad", "PICTOGLOT_BROKER_URL names no port; a `/` or `#` in a password is written %2F, %23"
+        )
     except OSError:
         return Finding("broker", "bad", f"{parts.scheme} does not answer; expansions wait until it does")
     return Finding("broker", "ok", f"{parts.scheme} answers")
@@ -156,7 +158,7 @@ def _base(settings: "Settings") -> Finding:
 
 def _service(address: str) -> Finding:
     try:
-        response = httpx.get(f"{address}/readyz", timeout=_SECONDS)
+        response = httpx.get(f"{address}/readyz", timeout=_SECONDS, trust_env=proxied(address))
         body = response.json()
     except (httpx.HTTPError, httpx.InvalidURL):
         return Finding("service", "note", f"none answers at {address}")

@@ -1,8 +1,8 @@
 """`languages`, `learn`, `expansions`: what is learned, teaching one more, watching it. Trains nothing itself."""
 
 import json
-import time
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Annotated, Any
 
 import httpx
@@ -130,7 +130,7 @@ def _shown(value: object) -> str:
 
 def _watched(client: httpx.Client, expansion: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """The expansion when it has ended; a stream that breaks is opened again, a server that stays away ends it."""
-    heard = time.monotonic()
+    heard = monotonic()
     with _bar(quiet) as progress:
         task = progress.add_task(expansion["language"], total=1.0, phase=expansion["state"])
         _draw(progress, task, expansion)
@@ -140,12 +140,13 @@ def _watched(client: httpx.Client, expansion: dict[str, Any], *, quiet: bool) ->
                     if events.response.is_error:
                         answer(events.response)
                     for event in events.iter_sse():
-                        expansion, heard = json.loads(event.data), time.monotonic()
+                        expansion, heard = json.loads(event.data), monotonic()
                         _draw(progress, task, expansion)
             except httpx.TransportError:
-                if time.monotonic() - heard > _PATIENCE:
+                if monotonic() - heard > _PATIENCE:
                     raise
-                time.sleep(_PAUSE)
+            if expansion["state"] not in _ENDED:  # the server is away, or stops
+                sleep(_PAUSE)
     return expansion
 
 

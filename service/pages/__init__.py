@@ -1,6 +1,7 @@
 """Serves the pages: files of the package, held in memory, under a strict policy. Reads no data of the service."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -11,6 +12,7 @@ from starlette.responses import Response
 from model.errors import NotFound
 from service.errors import problem
 
+_NUMBER = re.compile(r"[0-9]{1,10}")
 _TYPES = {
     "css": "text/css; charset=utf-8",
     "html": "text/html; charset=utf-8",
@@ -46,19 +48,24 @@ def mount(app: FastAPI) -> None:
         return _answer(request, kept["index.html"])
 
     async def report(request: Request) -> Response:
-        return _answer(request, kept["report.html"])
+        known = _NUMBER.fullmatch(request.path_params["number"])  # the page asks for it, and says what came
+        return _answer(request, kept["report.html"]) if known else _nothing(request)
 
     async def static(request: Request) -> Response:
         found = kept.get(request.path_params["name"])
-        return problem(request.state.request_id, NotFound("no such path")) if found is None else _answer(request, found)
+        return _nothing(request) if found is None else _answer(request, found)
 
     app.add_route("/", page, include_in_schema=False)
-    app.add_route("/versions/{number:int}/report", report, include_in_schema=False)
+    app.add_route("/versions/{number}/report", report, include_in_schema=False)
     app.add_route("/static/{name}", static, include_in_schema=False)
 
 
 def _file(name: str, content: bytes) -> _File:
     return _File(content, _TYPES[name.rpartition(".")[2]], f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+
+
+def _nothing(request: Request) -> Response:
+    return problem(request.state.request_id, NotFound("no such path"))
 
 
 def _answer(request: Request, file: _File) -> Response:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from service.cli import app
+from service.cli import app, doctor, languages
+from service.cli.client import proxied
 from service.cli.demo import defaults
 from tests.service.harness import ADMIN_KEY, Service, picture, running
 
@@ -195,6 +196,37 @@ def test_watching_what_succeeded_tells_its_version(service: Service) -> None:
     result = run(service, "expansions", done["id"], "--watch")
     assert result.exit_code == 0
     assert "de is version 1 in release 2." in result.stdout
+
+
+def test_watching_does_not_hammer_a_server_that_stops(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "gd.jsonl"
+    file.write_text(rows(80))
+    sent = as_json(service, "learn", "gd", str(file))
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            service.context.draining = False
+            as_json(service, "expansions", sent["id"], "--cancel")
+
+    service.context.draining = True  # its streams end at once
+    monkeypatch.setattr(languages, "sleep", pause)
+    assert run(service, "expansions", sent["id"], "--watch").exit_code == 1
+    assert len(pauses) == 3
+    assert min(pauses) >= 0.5
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
+def test_nobodys_proxy_is_asked_for_this_machine(
+    service: Service, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody answers there
+    assert as_json(service, "languages")["release"] >= 2
+    assert "serves release" in doctor._service(service.url).detail
+    assert proxied("http://pictures.example:8321")
 
 
 def test_a_dry_rollback_tells_and_changes_nothing(service: Service) -> None:

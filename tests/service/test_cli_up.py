@@ -15,6 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from service.cli.doctor import Finding, _broker
+from service.settings import Settings
+
 COMMAND = (sys.executable, "-c", "from service.cli import main; main()")
 
 
@@ -159,3 +162,17 @@ def test_the_doctor_names_what_is_wrong(tmp_path: Path) -> None:
     bad = {finding["what"] for finding in json.loads(done.stdout)["findings"] if finding["outcome"] == "bad"}
     assert done.returncode == 1
     assert bad == {"broker", "database", "base"}
+
+
+def test_the_doctor_looks_for_a_broker_where_celery_would() -> None:
+    def found(url: str) -> Finding:
+        return _broker(Settings(broker_url=url))
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        assert found(f"redis://localhost:{port}/0").outcome == "ok"
+        assert found(f"redis://:{port}/0").outcome == "ok"  # no host is this one
+    assert found(f"redis://:{port}/0").outcome == "bad"
+    assert "%2F" in found("redis://:a/b@redis:6379/0").detail

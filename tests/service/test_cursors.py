@@ -1,5 +1,7 @@
 """Cursors cannot be made, changed or used elsewhere."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,19 @@ def test_every_change_of_a_character_is_found() -> None:
 def test_nothing_made_up_is_a_cursor(text: str) -> None:
     with pytest.raises(CursorInvalid):
         CURSORS.read("question", text)
+
+
+def test_of_two_first_starts_both_take_the_first_ones_secret(tmp_path: Path) -> None:
+    both = threading.Barrier(2)
+
+    def start(number: int) -> str:
+        both.wait()
+        return Cursors.under(tmp_path / str(number)).write("question", {"offset": 1})
+
+    with ThreadPoolExecutor(2) as starts:
+        for number in range(50):
+            first, second = starts.map(start, (number, number))
+            assert first == second
 
 
 def test_the_secret_outlives_a_restart_and_is_for_its_owner_alone(tmp_path: Path) -> None:

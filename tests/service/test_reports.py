@@ -115,3 +115,8 @@ def test_english_shows_how_the_base_did_beside_the_newest_language_with_pictures
     listed = {item["language"]: item["report"] for item in fresh.admin.get("/v1/languages").json()["items"]}
     assert listed["en"]["t2i"] == recall(0.8)
     assert (listed["en"]["pairs"], listed["de"]["t2i"]) == (8, recall(0.4))
+
+
+@pytest.mark.parametrize(("number", "status"), [("1", 200), ("7", 200), ("9" * 5_000, 404), ("x", 404), ("-1", 404)])
+def test_the_page_of_a_report_is_there_for_whatever_may_be_a_number(fresh: Service, number: str, status: int) -> None:
+    assert fresh.http.get(f"/versions/{number}/report").status_code == status

@@ -1,14 +1,16 @@
 """The worker process itself: small, strict about its settings, deaf to anything but JSON hints, tidy at its start."""
 
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from kombu import serialization
 
-from tests.worker.harness import PATIENCE, Site, pairs
+from tests.worker.harness import PATIENCE, Site, assert_once, pairs
 from worker.celery_app import create_app
 from worker.lease import Attempts
 from worker.relay import sweep
@@ -100,3 +102,21 @@ def test_the_start_leaves_versions_alone_while_one_may_be_written(site: Site) ->
     half.mkdir(parents=True)
     sweep(Attempts(WorkerSettings(home=site.home, base=site.base)))
     assert half.exists()
+
+
+def test_a_child_that_starts_while_the_database_is_away_waits_for_it(site: Site) -> None:
+    expansion = site.submit(pairs("cy"))
+    lease = site.registry.expansions.lease(expansion, f"test:{os.getpid()}", 600)
+    assert lease is not None
+    site.registry.close()
+    (site.home / "registry.db").rename(site.home / "registry.away")
+    (site.home / "registry.db").mkdir()
+    child = site._run("worker.expand", expansion, lease.owner, str(lease.fence))
+    deadline = time.monotonic() + PATIENCE
+    while "waiting for the registry" not in site.log():
+        assert child.poll() is None and time.monotonic() < deadline, site.log()
+        time.sleep(0.05)
+    (site.home / "registry.db").rmdir()
+    (site.home / "registry.away").rename(site.home / "registry.db")
+    assert child.wait(PATIENCE) == 0, site.log()
+    assert_once(site, site.registry.expansions.get(expansion))

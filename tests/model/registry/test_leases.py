@@ -139,7 +139,7 @@ def test_the_fourth_attempt_without_progress_fails_the_expansion_with_the_last_c
     failed = registry.expansions.get(id)
     assert failed.state == "failed" and failed.error is not None
     assert failed.error.code == "too_many_attempts" and "killed for its memory" in failed.error.detail
-    assert registry.expansions.active("cy") is None
+    assert not registry.expansions.runnable()
 
 
 def test_attempts_that_vanish_count_too(registry: Registry) -> None:
@@ -231,7 +231,6 @@ def test_the_longest_wait_is_that_of_the_oldest_runnable_one(registry: Registry)
     with registry.begin() as session:
         session.execute(text("UPDATE expansions SET created_at = created_at - 60"))
     assert 60 <= registry.expansions.longest_wait() < 70
-    registry.expansions.hinted(id)
     lease = registry.expansions.lease(id, "w")
     assert lease is not None and registry.expansions.longest_wait() == 0.0
     registry.expansions.release_lease(lease)

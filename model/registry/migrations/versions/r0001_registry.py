@@ -59,7 +59,6 @@ def _keys_and_expansions() -> None:
         sa.Column("fence", sa.Integer(), nullable=False),
         sa.Column("lease_owner", sa.String(), nullable=True),
         sa.Column("lease_expires", sa.Double(), nullable=True),
-        sa.Column("hinted_at", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_expansions"),
     )
     op.create_index("ix_expansions_created_at_id", "expansions", ["created_at", "id"], unique=False)
