@@ -18,7 +18,7 @@ class View(Protocol):
 
     @property
     def ngrams(self) -> Mapping[str, int]:
-        """Counts of its captions' n-grams; none for the base."""
+        """Counts of its captions' n-grams; the base's are of English words."""
         ...
 
 

@@ -4,9 +4,6 @@ A write is one transaction of the registry's only writer, and leaves a row in th
 with a later number, so a follower cannot miss it. Files are written and removed inside such a transaction too.
 """
 
-import base64
-import binascii
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,12 +18,13 @@ from index.caption_rows import Caption, Captions
 from index.engine import Vector
 from index.pictures import Picture
 from model import remote, storage
-from model.errors import CursorInvalid, PictureNotFound, StoreUnavailable
+from model.errors import PictureNotFound, StoreUnavailable
 from model.registry import Registry
 from model.registry.tables import CaptionRow, GalleryChangeRow, PictureRow
 
 FOLDER = "pictures"  # under the data root
 _BATCH = 500  # names in one SQL statement
+Place = tuple[float, str]  # when a picture was added, and its id
 
 
 @dataclass(frozen=True)
@@ -51,10 +49,10 @@ class Put:
 
 @dataclass(frozen=True)
 class Page:
-    """Some pictures, oldest first, and where the next page starts; None after the last."""
+    """Some pictures, oldest first, and the place of the last one; None where none follows."""
 
     items: list[GalleryPicture]
-    next_cursor: str | None
+    last: Place | None
 
 
 class Gallery(stored.StoredVectors):
@@ -130,20 +128,19 @@ class Gallery(stored.StoredVectors):
             raise PictureNotFound("there is no picture of this id")
         return found[id]
 
-    def page(self, limit: int, cursor: str | None = None) -> Page:
-        """At most `limit` pictures in the order in which they were added; raises `CursorInvalid`."""
+    def page(self, limit: int, after: Place | None = None) -> Page:
+        """At most `limit` pictures in the order in which they were added, those behind `after`."""
         created = type_coerce(PictureRow.created_at, Double)
         place = tuple_(created, PictureRow.id)
         query = select(PictureRow.id, created).order_by(created, PictureRow.id).limit(limit + 1)
-        if cursor is not None:
-            query = query.where(place > tuple_(*_read_cursor(cursor)))
+        if after is not None:
+            query = query.where(place > tuple_(*after))
         with self._registry.read() as session:
             rows = session.execute(query).all()
             found = _pictures(session, [row[0] for row in rows[:limit]])
         more = len(rows) > limit
-        return Page(
-            [found[row[0]] for row in rows[:limit]], _cursor(rows[limit - 1][1], rows[limit - 1][0]) if more else None
-        )
+        last = (rows[limit - 1][1], rows[limit - 1][0]) if more else None
+        return Page([found[row[0]] for row in rows[:limit]], last)
 
     def ids(self) -> list[str]:
         """The ids of all pictures, sorted."""
@@ -213,7 +210,7 @@ class Gallery(stored.StoredVectors):
         query = select(GalleryChangeRow.picture_id, last).where(GalleryChangeRow.change > change)
         with self._registry.read() as session:
             rows = session.execute(query.group_by(GalleryChangeRow.picture_id).order_by(last)).all()
-        return {picture: number for picture, number in rows if picture is not None}
+        return {row[0]: row[1] for row in rows}
 
     def content_path(self, content_sha256: str) -> Path:
         """Where the stored picture (WebP, at most 1,024 pixels a side) lies."""
@@ -280,15 +277,3 @@ def _pictures(session: Session, ids: Sequence[str]) -> dict[str, GalleryPicture]
         row.id: GalleryPicture(row.id, row.content_sha256, row.width, row.height, captions[row.id], row.created_at)
         for row in rows
     }
-
-
-def _cursor(created: float, id: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([created, id]).encode()).decode().rstrip("=")
-
-
-def _read_cursor(cursor: str) -> tuple[float, str]:
-    try:
-        created, id = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
-        return float(created), str(id)
-    except (ValueError, TypeError, binascii.Error) as error:
-        raise CursorInvalid("this is not a cursor that this server gave") from error

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from index.engine import Vector
-from index.vectors import VectorSet
+from index.vectors import Hit, VectorSet
 from model.detection import Detector
 from model.errors import LanguageNotFound, PictureNotFound
 from model.registry import Release
+
+_SAME = 1e-5  # a score is summed in another order among other vectors
 
 
 @dataclass(frozen=True)
@@ -75,11 +77,21 @@ class Snapshot:
         return self.views[tag]
 
     def search_pictures(
-        self, vector: Vector, limit: int, offset: int = 0, min_score: float | None = None
+        self, vector: Vector, limit: int, after: PictureHit | None = None, min_score: float | None = None
     ) -> list[PictureHit]:
-        """The pictures nearest to a unit vector, ranks `offset` + 1 to `offset` + `limit`, ties by id."""
-        found = self.pictures.search(vector, offset + limit)[offset:]
-        ranked = [PictureHit(hit.entry.picture, hit.score, rank) for rank, hit in enumerate(found, offset + 1)]
+        """The pictures nearest to a unit vector, ties by id: the first `limit`, or those behind `after`.
+
+        What was put or deleted since `after` was found makes no other picture come twice or be left out.
+        """
+        start = after.rank if after else 0
+        while True:
+            found = self.pictures.search(vector, start + limit)
+            now = _place_behind(found, after) if after else 0
+            if now <= start:
+                break
+            start = now  # so many were put before it
+        page = enumerate(found[now : now + limit], now + 1)
+        ranked = [PictureHit(hit.entry.picture, hit.score, rank) for rank, hit in page]
         return [hit for hit in ranked if min_score is None or hit.score >= min_score]
 
     def search_captions(self, vector: Vector, tags: Sequence[str], limit: int) -> list[CaptionHit]:
@@ -109,3 +121,11 @@ class Snapshot:
             if tag in self.captions
         }
         return {tag: texts for tag, texts in found.items() if texts}
+
+
+def _place_behind(found: Sequence[Hit], after: PictureHit) -> int:
+    """How many of a ranking stand before what follows `after`, by its place or, if it is gone, by its score."""
+    for place, hit in enumerate(found, 1):
+        if hit.entry.picture == after.picture and abs(hit.score - after.score) < _SAME:
+            return place
+    return sum((-hit.score, hit.entry.picture) < (-after.score, after.picture) for hit in found)

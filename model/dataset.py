@@ -30,7 +30,7 @@ MAX_DUPLICATES = 0.5
 MAX_WRONG_SCRIPT = 0.5
 HELD_OUT = 10  # one picture (or English text) in ten validates
 _FIRST_LINES = 5  # line numbers told per kind of fault, and of duplicates
-_PICTURE_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+PICTURE_ID = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
 
 Split = Literal["train", "val"]
 
@@ -198,7 +198,7 @@ def _usable(record: Record | RowFault) -> _Candidate:
 
 def _picture_id(value: object) -> str:
     text = str(value) if type(value) is int else value  # COCO's ids, and what tables make of digits
-    if not isinstance(text, str) or not _PICTURE_ID.fullmatch(text):
+    if not isinstance(text, str) or not re.fullmatch(PICTURE_ID, text):
         raise _Faulty("picture_id_invalid")
     return text
 

@@ -52,12 +52,13 @@ def canonical(tag: str) -> str:
 def names(tag: str) -> LanguageNames:
     """English and native name and text direction of a canonical tag."""
     language = langcodes.Language.get(tag)
-    native = language.autonym()
-    script = language.maximize().script
+    native, whole = language.autonym(), language.maximize()
+    if in_script(native, tag) is False:  # CLDR knows some only with their script: zh-Hant-TW, but not zh-TW
+        native = whole.autonym()
     return LanguageNames(
         name=language.display_name("en"),
         native_name=native if native else tag,
-        direction="rtl" if script in _RIGHT_TO_LEFT else "ltr",
+        direction="rtl" if whole.script in _RIGHT_TO_LEFT else "ltr",
     )
 
 

@@ -58,6 +58,13 @@ class CommonSettings(BaseSettings):
             raise ValueError("an object store needs the extra s3")
         return store.rstrip("/")
 
+    @field_validator("index")
+    @classmethod
+    def _installed(cls, index: str) -> str:
+        if index != "faiss" and find_spec("pymilvus") is None:
+            raise ValueError("Milvus needs the extra milvus")
+        return index
+
     @property
     def database(self) -> str:
         """`database_url`, or the SQLite file under the data root."""

@@ -1,4 +1,4 @@
-"""Durable files: written whole or not at all, verified before use. The only module that writes under the data root.
+"""Durable files: written whole or not at all, verified before use. What is to outlive a crash is written here alone.
 
 The recipe is PostgreSQL's durable rename: temporary name in the same folder, fsync, rename, fsync of the folder. A
 failed fsync is never retried; the temporary is dropped and the error goes up.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request
 from fastapi.routing import APIRoute
@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from model.errors import Forbidden, MissingApiKey, RegistryUnavailable, Unauthorized
+from model.registry import Key
 from service import queries
 
 _LONGEST = 256  # bytes of a key header; longer ones are refused unread
@@ -49,17 +50,6 @@ class Principal:
 
     id: str
     scope: Scope
-
-
-class KnownKey(Protocol):
-    """What of a registry key is looked at here."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def scope(self) -> str: ...
-    @property
-    def expires_at(self) -> datetime | None: ...
 
 
 @dataclass(frozen=True)
@@ -108,11 +98,11 @@ class GuardedRoute(APIRoute):
 class Keyring:
     """Recognises keys. `check` asks the registry for a key's record by its plain text, or None."""
 
-    def __init__(self, admin_key: str, is_open: bool, check: Callable[[str], KnownKey | None]) -> None:
+    def __init__(self, admin_key: str, is_open: bool, check: Callable[[str], Key | None]) -> None:
         self._admin = hashlib.sha256(admin_key.encode()).digest() if admin_key else None
         self._open = is_open
         self._check = check
-        self._seen: dict[bytes, tuple[float, KnownKey | None]] = {}  # digest -> (when asked, the answer)
+        self._seen: dict[bytes, tuple[float, Key | None]] = {}  # digest -> (when asked, the answer)
 
     async def identify(self, headers: Headers, needed: Scope) -> Principal:
         """Who holds the key in these headers; raises `MissingApiKey`, `Unauthorized` or `Forbidden`."""
@@ -153,7 +143,7 @@ class Keyring:
             raise Unauthorized("this key is not valid")
         return Principal(key.id, Scope[key.scope.upper()])
 
-    async def _known(self, plain: str, digest: bytes) -> KnownKey | None:
+    async def _known(self, plain: str, digest: bytes) -> Key | None:
         """The registry's word, a few seconds old at most, or older while it does not answer: search must go on."""
         now, seen = time.monotonic(), self._seen
         asked, key = seen.get(digest, (-_STALE, None))

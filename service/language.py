@@ -1,34 +1,14 @@
 """Which language's version reads a query: told, detected or shared. Encodes nothing and opens no view."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
+from model.detection import Detector, Guess
 from model.errors import LanguageNotFound
 from model.languages import canonical, in_script
 
 AUTO, SHARED = "auto", "shared"
-
-
-class Guess(Protocol):
-    """What a detector says."""
-
-    @property
-    def language(self) -> str | None: ...
-    @property
-    def confidence(self) -> float: ...
-    @property
-    def ties(self) -> tuple[str, ...]: ...
-    @property
-    def known(self) -> float: ...
-
-
-class Detector(Protocol):
-    """Guesses the language of a cleaned text."""
-
-    @property
-    def totals(self) -> Mapping[str, int]: ...
-    def guess(self, text: str, among: Iterable[str]) -> Guess: ...
 
 
 @dataclass(frozen=True)

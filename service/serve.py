@@ -1,4 +1,4 @@
-"""Runs the application under uvicorn: exit statuses, the admin key on the terminal, a stop that loses no request."""
+"""Runs the application under uvicorn: exit statuses, the admin key on the terminal, a stop that lets requests end."""
 
 import asyncio
 import logging

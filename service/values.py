@@ -7,7 +7,9 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, StringConstraints
 from pydantic_core import PydanticCustomError
 
-PICTURE_ID = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$"
+from model import dataset
+
+PICTURE_ID = f"^{dataset.PICTURE_ID}$"
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}.*")
 _DIGITS = re.compile(r"[0-9]{1,3}")

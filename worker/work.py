@@ -112,10 +112,10 @@ class Work:
         now = time.monotonic()
         if self._first < 0:
             self._first, self._began = done, now
+        here = done - self._first
+        self._within = done / parts if parts else 0.0
+        self._eta = (now - self._began) / here * (parts - done) if here else None
         if now - self._told >= _EVERY:
-            here = done - self._first
-            self._within = done / parts if parts else 0.0
-            self._eta = (now - self._began) / here * (parts - done) if here else None
             with suppress(RegistryUnavailable, StorageFull):
                 self._write()
 

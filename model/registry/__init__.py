@@ -1,7 +1,7 @@
 """The database that is the truth and the queue: versions, releases, expansions, leases, keys. No torch, no HTTP."""
 
 from model.registry.expansions import Cause, Expansion, new_expansion_id
-from model.registry.keys import SCOPES, Key
+from model.registry.keys import Key
 from model.registry.leases import Lease
 from model.registry.registry import Registry, open_registry
 from model.registry.releases import Release
@@ -9,7 +9,6 @@ from model.registry.rollback import RollbackPlan
 from model.registry.versions import Version
 
 __all__ = [
-    "SCOPES",
     "Cause",
     "Expansion",
     "Key",

@@ -16,7 +16,7 @@ from model.registry.database import Database
 from model.registry.tables import KeyRow
 
 Scope = Literal["search", "write", "admin"]
-SCOPES: tuple[Scope, ...] = ("search", "write", "admin")  # each holds the ones before it
+SCOPES: tuple[Scope, ...] = ("search", "write", "admin")
 _LONGEST = 256  # bytes of a key worth looking at
 
 
@@ -30,10 +30,6 @@ class Key:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
-
-    def allows(self, scope: Scope) -> bool:
-        """Whether this key's scope holds `scope`."""
-        return SCOPES.index(self.scope) >= SCOPES.index(scope)
 
 
 class Keys:

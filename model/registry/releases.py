@@ -72,12 +72,10 @@ class Releases:
             row = ReleaseRow(shared=shared, languages=languages, actor=actor, reason=reason, change=change)
             return publish(session, expected, row)
 
-    def promote(
-        self, *, expansion: str, version: int, move_shared: bool, fence: int, route: bool | None = None
-    ) -> Release:
+    def promote(self, *, expansion: str, version: int, move_shared: bool, fence: int) -> Release:
         """Serve a version that the expansion made; again gives the same release. LeaseLost, ExpansionCancelled.
 
-        With `route`, by default unless it is a rebuild, its language moves to it. With `move_shared`, `shared` moves to
+        Its language moves to it, unless it is a rebuild's. With `move_shared`, `shared` moves to
         it if it continues the shared chain as that is now: not when its parent was withdrawn meanwhile, nor when
         anything that a rebuild replayed was.
         """
@@ -90,7 +88,7 @@ class Releases:
                 return _release(done)
             if holder.cancel_requested:
                 raise ExpansionCancelled
-            route = holder.kind == "learn" if route is None else route
+            route = holder.kind == "learn"
             made, before = find(session, version), serving(session)
             languages = before.languages | ({made.language: made.number} if route else {})
             moves = move_shared and _continues(session, made, before, holder)

@@ -1,11 +1,9 @@
 """Admin: rolling languages back, releases, keys, verification. What a rollback means is the registry's to say."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from model.errors import KeyNotFound
+from model.errors import KeyNotFound, ReleaseNotFound
 from model.languages import canonical
 from model.registry import Release
 from service import bodies, queries, values
@@ -16,7 +14,7 @@ from service.schemas import admin as schemas
 from service.watch import catch_up
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=GuardedRoute)
-_HIGHEST = (1 << 31) - 1
+_HIGHEST = (1 << 31) - 1  # what an INTEGER column holds
 
 
 @router.post("/languages/{tag}/rollback", openapi_extra=taking(json=schemas.RollbackAsked))
@@ -49,11 +47,12 @@ async def list_releases(
 
 @router.post("/releases/{number}/restore", openapi_extra=taking(json=schemas.RestoreAsked))
 @needs(Scope.ADMIN)
-async def restore(
-    number: Annotated[int, Path(ge=1, le=_HIGHEST)], request: Request, context: Here, asker: Asker
-) -> schemas.ReleaseItem:
+async def restore(number: int, request: Request, context: Here, asker: Asker) -> schemas.ReleaseItem:
     """Serve again what an earlier release served, if `expected` serves now."""
     asked = await bodies.read_json(request, schemas.RestoreAsked)
+
+    if not 1 <= number <= _HIGHEST:
+        raise ReleaseNotFound("there is no such release")
 
     def publish() -> Release:
         return context.registry.releases.restore(number, expected=asked.expected, actor=asker.id, reason=asked.reason)

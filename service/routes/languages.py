@@ -42,7 +42,7 @@ async def list_languages(context: Here) -> schemas.Languages:
                 native_name=known.native_name,
                 direction=known.direction,
                 version=number,
-                captions=snapshot.captions[tag].count if tag in snapshot.captions else 0,
+                captions=snapshot.captions[tag].count,
                 learned_at=version.created_at,
                 report=schemas.Measured.model_validate(version.report if number else _english(versions)),
             )

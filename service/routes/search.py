@@ -10,14 +10,14 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
 from index.engine import Vector
-from index.snapshot import Snapshot
+from index.snapshot import PictureHit, Snapshot
 from model.errors import FieldError, Gone, InvalidInput
 from model.text import clean
 from service import bodies
 from service.auth import Body, GuardedRoute, Scope, needs
 from service.context import Context, Here
 from service.documents import taking
-from service.language import SHARED, Choice, choose, served
+from service.language import AUTO, SHARED, Choice, choose, served
 from service.presence import unless_left
 from service.schemas import search as schemas
 from service.uploads import picture_of
@@ -48,13 +48,13 @@ async def search_pictures(request: Request, context: Here) -> schemas.PictureHit
     started = time.perf_counter()
     snapshot = context.holder.current
     if bodies.media_type(request) == bodies.MULTIPART:
-        asked = await _by_picture(request, context)
+        asked = await _by_picture(request, context, snapshot)
     else:
         request.state.budget.allow(*context.body_limits[Body.JSON])
         asked = await _by_text(request, context, snapshot)
-    offset = _offset(context, snapshot, asked)
+    after = _after(context, snapshot, asked)
     wanted = asked.limit + 1  # one more tells whether there is a next page
-    hits = await run_in_threadpool(snapshot.search_pictures, asked.vector, wanted, offset, asked.min_score)
+    hits = await run_in_threadpool(snapshot.search_pictures, asked.vector, wanted, after, asked.min_score)
     items = [
         schemas.PictureHit(
             picture=hit.picture,
@@ -76,7 +76,7 @@ async def search_pictures(request: Request, context: Here) -> schemas.PictureHit
         generation=snapshot.pictures.generation,
         truncated=asked.truncated,
         warnings=list(choice.warnings) if choice else [],
-        next_cursor=_next(context, snapshot, asked, offset + asked.limit) if len(hits) > asked.limit else None,
+        next_cursor=_next(context, snapshot, asked, hits[asked.limit - 1]) if len(hits) > asked.limit else None,
         timing_ms=_since(started),
     )
 
@@ -121,9 +121,11 @@ async def _by_text(request: Request, context: Context, snapshot: Snapshot) -> _A
     )
 
 
-async def _by_picture(request: Request, context: Context) -> _Asked:
+async def _by_picture(request: Request, context: Context, snapshot: Snapshot) -> _Asked:
     data, form = await picture_of(request, context)
     body = form.one(schemas.SimilarPictures)
+    if body.language not in (AUTO, SHARED):
+        served(body.language, snapshot.release.languages)  # a picture is read alike for all, but who names one means it
     vector = await unless_left(request, _encoded(context, data))
     question = _question(["picture", hashlib.sha256(data).hexdigest(), body.min_score])
     return _Asked(vector, None, None, False, question, body.limit, body.min_score, body.cursor)
@@ -139,18 +141,19 @@ def _question(parts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _offset(context: Context, snapshot: Snapshot, asked: _Asked) -> int:
-    """Where the page starts; a cursor of another release or generation has expired: ranks may have moved."""
+def _after(context: Context, snapshot: Snapshot, asked: _Asked) -> PictureHit | None:
+    """What the page before ended with; a cursor of another release or generation has expired: scores may differ."""
     if asked.cursor is None:
-        return 0
+        return None
     place = context.cursors.read(asked.question, asked.cursor)
     if (place["release"], place["generation"]) != (snapshot.release.number, snapshot.pictures.generation):
         raise Gone("another release or generation serves now: search again")
-    return int(place["offset"])
+    return PictureHit(*place["after"])
 
 
-def _next(context: Context, snapshot: Snapshot, asked: _Asked, offset: int) -> str:
-    place = {"release": snapshot.release.number, "generation": snapshot.pictures.generation, "offset": offset}
+def _next(context: Context, snapshot: Snapshot, asked: _Asked, last: PictureHit) -> str:
+    generation, after = snapshot.pictures.generation, [last.picture, last.score, last.rank]
+    place = {"release": snapshot.release.number, "generation": generation, "after": after}
     return context.cursors.write(asked.question, place)
 
 

@@ -19,7 +19,7 @@ class PictureSearch(Asked):
 
 
 class SimilarPictures(Filled):
-    """Pictures like an uploaded one; `language` is accepted and has no effect."""
+    """Pictures like an uploaded one; a `language` has to be served, and has no effect."""
 
     language: str = "auto"
     limit: TextLimit = 10

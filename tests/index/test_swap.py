@@ -54,8 +54,29 @@ def test_pages_and_least_scores_cut_one_ranking(world: World) -> None:
     vector = picture_vector(drawn(3).rgb)
     whole = holder.current.search_pictures(vector, 12)
     assert [hit.rank for hit in whole] == list(range(1, 13))
-    assert holder.current.search_pictures(vector, 5, offset=4) == whole[4:9]
+    assert holder.current.search_pictures(vector, 5, whole[3]) == whole[4:9]
     assert holder.current.search_pictures(vector, 12, min_score=whole[4].score) == whole[:5]
+
+
+def test_a_page_goes_on_behind_the_last_one_whatever_was_put_or_deleted(world: World) -> None:
+    holder = world.started()
+    for seed in range(12):
+        holder.put_picture(f"p{seed}", content(seed), drawn(seed))
+    vector = picture_vector(drawn(3).rgb)
+    names = [hit.picture for hit in holder.current.search_pictures(vector, 12)]
+    last = holder.current.search_pictures(vector, 4)[-1]
+
+    def behind() -> list[tuple[str, int]]:
+        return [(hit.picture, hit.rank) for hit in holder.current.search_pictures(vector, 3, last)]
+
+    assert behind() == [(names[4], 5), (names[5], 6), (names[6], 7)]
+    holder.delete_picture(names[1])
+    assert behind() == [(names[4], 4), (names[5], 5), (names[6], 6)]
+    holder.delete_picture(names[3])  # the last one itself
+    assert behind() == [(names[4], 3), (names[5], 4), (names[6], 5)]
+    for twin in range(6):  # as near as can be: all come before
+        holder.put_picture(f"twin{twin}", content(3), drawn(3))
+    assert behind() == [(names[4], 9), (names[5], 10), (names[6], 11)]
 
 
 def test_no_picture_and_no_caption_is_encoded_twice(world: World) -> None:

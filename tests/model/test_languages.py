@@ -30,6 +30,8 @@ def test_what_is_no_tag_is_refused(tag: str) -> None:
 
 def test_names_in_their_own_script_and_direction() -> None:
     assert names("cy").native_name == "Cymraeg"
+    assert names("zh-TW").native_name == "中文（繁體, 台灣）"
+    assert names("pa-PK").native_name.startswith("پنجابی")
     assert (names("ar").direction, names("te").direction) == ("rtl", "ltr")
     assert names("he").name == "Hebrew"
 

@@ -122,7 +122,13 @@ def test_a_whole_release_is_restored_by_compare_and_set(learned: Service) -> Non
 
 @pytest.mark.parametrize(
     ("path", "status", "code"),
-    [("99", 404, "release_not_found"), ("0", 422, "invalid_request"), ("x", 422, "invalid_request")],
+    [
+        ("99", 404, "release_not_found"),
+        ("0", 404, "release_not_found"),
+        ("-1", 404, "release_not_found"),
+        ("9" * 12, 404, "release_not_found"),
+        ("x", 422, "invalid_request"),
+    ],
 )
 def test_restoring_what_is_no_release_is_refused(learned: Service, path: str, status: int, code: str) -> None:  # R3
     answer = learned.admin.post(f"/v1/admin/releases/{path}/restore", json={"expected": 4})

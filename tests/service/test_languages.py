@@ -14,8 +14,6 @@ import pytest
 from httpx_sse import connect_sse
 
 from model import storage
-from model.errors import StorageFull
-from service.bodies import OnDisk
 from service.schemas.languages import TeachingSettings
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, learn, running
 
@@ -108,32 +106,6 @@ def test_the_same_language_again_is_a_conflict_until_it_is_done(fresh: Service) 
     assert body["expansion"] == id
 
 
-def test_who_waits_for_a_release_to_open_keeps_no_search_waiting(
-    fresh: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opening, go_on = threading.Event(), threading.Event()
-    open_release = fresh.context.holder.open
-
-    def slow(*given: Any, **more: Any) -> Any:
-        opening.set()
-        assert go_on.wait(60)
-        return open_release(*given, **more)
-
-    monkeypatch.setattr(fresh.context.holder, "open", slow)
-    learn(fresh.context.registry, "cy")
-    (expansion,) = fresh.context.registry.expansions.list()
-    with ThreadPoolExecutor(60) as clients:  # more than the pool has threads
-        asked = [clients.submit(fresh.admin.get, f"{EXPANSIONS}/{expansion.id}") for _ in range(60)]
-        try:
-            assert opening.wait(60)
-            assert fresh.search("red apple").status_code == 200
-            assert not any(answer.done() for answer in asked)
-        finally:
-            go_on.set()
-        assert {answer.result().json()["release"] for answer in asked} == {2}
-    assert fresh.search("afal", language="cy").status_code == 200
-
-
 def test_another_language_is_queued_beside_it(fresh: Service) -> None:  # E5
     assert [teach(fresh, tag=tag).status_code for tag in ("cy", "fr")] == [202, 202]
     assert len(fresh.admin.get(EXPANSIONS).json()["items"]) == 2
@@ -194,36 +166,6 @@ def test_without_the_registry_searches_go_on_and_writes_say_so(tmp_path: Path) -
 def test_without_free_space_nothing_is_taken(tmp_path: Path) -> None:  # E11
     with running(tmp_path, free_bytes=1 << 60) as service, assert_state_unchanged(service):
         assert_problem(teach(service), 507, "storage_full")
-
-
-def test_an_upload_of_unknown_length_stops_before_the_space_that_is_to_stay_free(
-    fresh: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    room = [8 << 20]  # bytes beyond what is to stay free; the disk is this test's, all else is real
-
-    def require_free(_: Path, need: int) -> None:
-        if need > room[0]:
-            raise StorageFull("not enough free space under the data root")
-
-    write = OnDisk.write
-
-    def counting(self: OnDisk, data: bytes) -> None:
-        write(self, data)
-        room[0] -= len(data)
-
-    monkeypatch.setattr(storage, "require_free", require_free)
-    monkeypatch.setattr(OnDisk, "write", counting)
-
-    def body() -> Iterator[bytes]:
-        yield b'--b\r\nContent-Disposition: form-data; name="dataset"; filename="x"\r\n\r\n'
-        for _ in range(64):
-            yield bytes(1 << 20)
-
-    headers = {"Content-Type": "multipart/form-data; boundary=b"}
-    with assert_state_unchanged(fresh):
-        answer = fresh.admin.post("/v1/languages", content=body(), headers=headers)
-        assert_problem(answer, 507, "storage_full")
-    assert 0 <= room[0] < 2 << 20
 
 
 def test_cancelling(fresh: Service) -> None:  # E12

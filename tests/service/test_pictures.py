@@ -286,6 +286,21 @@ def test_a_picture_finds_itself_first(service: Service) -> None:
     assert answer.json()["language"] is None
 
 
+@pytest.mark.parametrize(
+    ("language", "status", "code"),
+    [("xx-", 422, "language_tag_invalid"), ("cy", 404, "language_not_found"), ("de", 200, None), ("shared", 200, None)],
+)
+def test_a_language_named_beside_a_picture_has_to_be_served(
+    service: Service, language: str, status: int, code: str | None
+) -> None:
+    files = {"picture": ("x", picture())}
+    answer = service.admin.post("/v1/search/pictures", files=files, data={"language": language})
+    if code is None:
+        assert answer.status_code == status
+    else:
+        assert_problem(answer, status, code)
+
+
 def test_captions_of_an_upload_come_limit_by_language(service: Service) -> None:
     answer = service.admin.post(
         "/v1/search/captions",

@@ -245,6 +245,25 @@ def test_a_stop_ends_it_at_the_next_step_with_a_checkpoint(site: Site) -> None:
     assert [path.name for path in site.checkpoints(expansion)] == [f"step-{seen[-1]}"]
 
 
+class Told(Work):
+    """Remembers the progress that was told in the training."""
+
+    def _write(self, **more: Any) -> None:
+        super()._write(**more)
+        now = self.registry.expansions.get(self.expansion.id)
+        if now.phase == "train":
+            self.__dict__.setdefault("seen", []).append((now.step, now.progress))
+
+
+def test_progress_goes_on_where_checkpoints_come_fast(site: Site) -> None:
+    work = work_on(site, site.submit(pairs("cy"), epochs=20))
+    told = Told(work.settings, site.registry, work.lease, Event())
+    run(told)
+    steps = {step: progress for step, progress in told.__dict__["seen"] if step}
+    assert len(steps) > 5
+    assert len(set(steps.values())) == len(steps), steps
+
+
 class Fickle(Work):
     """Tells every step, and its registry is away whenever it does."""
 

@@ -8,7 +8,7 @@ from sqlalchemy import insert, text
 from sqlalchemy.exc import StatementError
 
 from model.errors import KeyNotFound
-from model.registry import SCOPES, Registry
+from model.registry import Registry
 from model.registry.tables import KeyRow
 
 
@@ -85,14 +85,3 @@ def test_a_time_without_a_zone_is_refused(registry: Registry) -> None:
 def test_revoking_an_unknown_key_is_refused(registry: Registry) -> None:
     with pytest.raises(KeyNotFound):
         registry.keys.revoke("unknown")
-
-
-def test_each_scope_holds_the_lower_ones(registry: Registry) -> None:
-    allowed = {
-        scope: [wanted for wanted in SCOPES if registry.keys.create(scope, "")[0].allows(wanted)] for scope in SCOPES
-    }
-    assert allowed == {
-        "search": ["search"],
-        "write": ["search", "write"],
-        "admin": ["search", "write", "admin"],
-    }
