@@ -65,7 +65,7 @@ def write(root: Path, identity: Identity, entries: Sequence[Entry], vectors: Mat
     digest.update(hashlib.sha256(tensors).digest() + hashlib.sha256(ids).digest())
     generation = f"{identity.kind}-{digest.hexdigest()[:16]}"
     folder = path(root, generation)
-    if folder.exists() and not _intact(folder):
+    if folder.exists() and not storage.intact(folder):
         storage.remove(folder)  # the same content again, over a damaged copy of it
     storage.require_free(folder, 2 * (len(tensors) + len(ids)))
     with storage.stage(folder) as staged:
@@ -107,14 +107,6 @@ def _verified(folder: Path, manifest_sha256: str | None) -> dict[str, Any]:
         return storage.verify(folder, manifest_sha256)
     except CorruptFolder as error:
         raise IndexFileCorrupt(error.detail) from error
-
-
-def _intact(folder: Path) -> bool:
-    try:
-        storage.verify(folder)
-    except CorruptFolder:
-        return False
-    return True
 
 
 def _require_fitting(vectors: Matrix, entries: Sequence[Entry], count: object, dimension: int) -> None:

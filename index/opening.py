@@ -15,7 +15,6 @@ from index.sources import CaptionSource, PictureSource, Source, expansions_of
 from index.vectors import VectorSet
 from model import storage
 from model.errors import (
-    CorruptFolder,
     IndexFileCorrupt,
     IndexInconsistent,
     IndexVersionMismatch,
@@ -84,12 +83,12 @@ class Opener:
         problems = [
             f"Version {number} differs from what was registered."
             for number, version in sorted(lineages.items())
-            if version.folder is not None and not _intact(self._root / version.folder, version.manifest_sha256)
+            if version.folder is not None and not storage.intact(self._root / version.folder, version.manifest_sha256)
         ]
         for identity in list(self.sources):
             for registered in self.catalogue.of(identity):
                 folder = generation.path(self._root, registered.id)
-                if registered.id in generations and not _intact(folder, registered.manifest_sha256):
+                if registered.id in generations and not storage.intact(folder, registered.manifest_sha256):
                     problems.append(f"Generation {registered.id} differs from what was registered.")
         return problems
 
@@ -105,11 +104,3 @@ class Opener:
             manifest_sha256=version.manifest_sha256,
         )
         return self._encoder.open([folder], onto=self._views[version.parent])
-
-
-def _intact(folder: Path, manifest_sha256: str | None) -> bool:
-    try:
-        storage.verify(folder, manifest_sha256)
-    except CorruptFolder:
-        return False
-    return True

@@ -138,6 +138,15 @@ def verify(folder: Path, manifest_sha256: str | None = None) -> dict[str, Any]:
     return manifest
 
 
+def intact(folder: Path, manifest_sha256: str | None = None) -> bool:
+    """Whether `verify` has nothing against the folder."""
+    try:
+        verify(folder, manifest_sha256)
+    except CorruptFolder:
+        return False
+    return True
+
+
 def sha256_file(path: Path) -> str:
     """Hex sha256 of a file's bytes, read in pieces."""
     digest = hashlib.sha256()

@@ -30,7 +30,6 @@ from service.routes import admin, embeddings, expansions, gallery, languages, op
 from service.settings import Settings
 from service.watch import follow, note
 
-ADMIN_KEY_FILE = "admin.key"  # under the data root
 _log = logging.getLogger("pictoglot.app")
 
 
@@ -104,7 +103,7 @@ def admin_key(settings: Settings) -> str:
     """The key of the settings; in `local` without one, a key made once and kept under the data root."""
     if settings.admin_key:
         return settings.admin_key
-    path = settings.home / ADMIN_KEY_FILE
+    path = settings.key_file
     if not path.exists():
         write_private(path, secrets.token_urlsafe(32).encode())
     return path.read_text().strip()

@@ -1,5 +1,6 @@
 """Settings of the HTTP process, on top of the common ones; every field has a unit and a bound. Reads no file."""
 
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -35,6 +36,11 @@ class Settings(CommonSettings):
     drain_seconds: float = Field(0.5, ge=0, le=600, description="From readiness 503 to the closed socket, at a stop.")
     watch_seconds: float = Field(0.5, gt=0, le=60, description="How often releases and the gallery are followed.")
     decoders: int = Field(1, ge=1, le=64, description="Processes that decode pictures.")
+
+    @property
+    def key_file(self) -> Path:
+        """Where the admin key is kept that is made in `local` when none is set."""
+        return self.home / "admin.key"
 
     def address(self, port: int | None = None) -> str:
         """Where the service is found; `port` is what it got where the setting says 0."""

@@ -14,8 +14,6 @@ from service.cli.processes import Processes, python
 if TYPE_CHECKING:
     from service.settings import Settings
 
-ADMIN_KEY_FILE = "admin.key"  # under the data root; `service.app` makes it
-
 
 def add(app: typer.Typer) -> None:
     """Register the commands of this module."""
@@ -69,7 +67,7 @@ def settings_or_stop() -> "Settings":
 
 def admin_key(settings: "Settings") -> str:
     """The key of the settings, or the one that the service made at its first start."""
-    return settings.admin_key or (settings.home / ADMIN_KEY_FILE).read_text().strip()
+    return settings.admin_key or settings.key_file.read_text().strip()
 
 
 def port_taken(host: str, port: int) -> bool:

@@ -14,7 +14,6 @@ from starlette.datastructures import Headers
 from model.errors import Unauthorized
 from model.registry import open_registry
 from model.registry.keys import Key
-from service.app import ADMIN_KEY_FILE
 from service.auth import Keyring, Scope
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, assert_state_unchanged, picture, running
 
@@ -173,7 +172,7 @@ def test_without_a_real_admin_key_production_does_not_start(tmp_path: Path, key:
 
 def test_a_local_service_makes_its_admin_key_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     with running(tmp_path, admin_key="") as service:
-        path = tmp_path / ADMIN_KEY_FILE
+        path = tmp_path / "admin.key"
         assert path.stat().st_mode & 0o777 == 0o600
         key = path.read_text()
         assert len(key) >= 40
