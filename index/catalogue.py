@@ -76,14 +76,21 @@ class Catalogue:
         These are generations that were never registered, or retired but not deleted, and whatever has a temporary name
         beside them or among the pictures.
         """
-        with self._registry.begin() as session:  # nobody registers one meanwhile
+        with self._registry.read() as session:
             kept = set(session.scalars(select(GenerationRow.id)))
-            generations = [path for path in (self._root / generation.FOLDER).glob("*") if path.name not in kept]
-            pictures = (self._root / PICTURES).rglob(f"{storage.TEMPORARY}*")
-            swept = [path for path in (*generations, *pictures) if _swept(path)]
-        for path in swept:  # when no transaction waits for the store
-            remote.remove(path)
-        return len(swept)
+        swept = sum(_swept(path) for path in (self._root / PICTURES).rglob(f"{storage.TEMPORARY}*"))
+        for path in (self._root / generation.FOLDER).glob("*"):
+            if path.name not in kept and _old(path):
+                remote.remove(path)  # first: while the store is away a trace stays here for the next time
+                swept += self._removed(path)
+        return swept
+
+    def _removed(self, path: Path) -> bool:
+        with self._registry.begin() as session:  # nobody registers one meanwhile
+            if session.get(GenerationRow, path.name) is None:
+                return _swept(path)
+        remote.publish(path)  # the same content again, registered since we looked
+        return False
 
 
 def _of(session: Session, identity: Identity) -> list[Registered]:
@@ -97,12 +104,16 @@ def _of(session: Session, identity: Identity) -> list[Registered]:
     return [Registered(*row) for row in session.execute(newest)]
 
 
-def _swept(path: Path) -> bool:
+def _old(path: Path) -> bool:
     with suppress(FileNotFoundError):  # its writer has just finished, or another process sweeps as well
-        if time.time() - path.stat().st_mtime > _LEFT_OVER:
-            if path.is_dir():
-                storage.remove(path)
-            else:
-                path.unlink()
-            return True
+        return time.time() - path.stat().st_mtime > _LEFT_OVER
     return False
+
+
+def _swept(path: Path) -> bool:
+    old = _old(path)
+    if old and path.is_dir():
+        storage.remove(path)
+    elif old:
+        path.unlink(missing_ok=True)
+    return old

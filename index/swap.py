@@ -25,12 +25,13 @@ from index.pictures import Picture
 from index.snapshot import Snapshot
 from index.sources import caught_up
 from index.vectors import VectorSet
-from model.errors import Failure, IndexUnavailable, OutOfMemory, PictoglotError, StoreUnavailable
+from model.errors import Failure, IndexUnavailable, OutOfMemory, PictoglotError, StorageFull, StoreUnavailable
 from model.registry import Registry, Release
 from model.storage import fault_point
 
 COMPACT_AT = 1_024  # changed entries of a set beyond which its overlay is folded into a new generation
 _RETRY_SECONDS = 60.0  # before a release that could not be opened, or a compaction that failed, is tried again
+_UNOPENABLE = (Failure, StoreUnavailable, StorageFull, IndexUnavailable)  # a release, with what is here now
 _log = logging.getLogger(__name__)
 
 Sets = dict[Identity, VectorSet]
@@ -52,6 +53,7 @@ class SnapshotHolder:
         self._opening = RLock()  # one release is opened at a time; takes long, blocks no change of the gallery
         self._publishing = RLock()
         self._refused: dict[int, float] = {}  # when a release could not be opened
+        self._damaged: set[Identity] = set()  # sets whose generation could not be read and is to be written anew
         self._compactor = ThreadPoolExecutor(1, thread_name_prefix="compactor")
         self._compacting = Lock()
         self._compact_after = 0.0
@@ -78,14 +80,12 @@ class SnapshotHolder:
                 continue
             try:
                 snapshot = self.open(release, strict=False)
-            except (Failure, StoreUnavailable, IndexUnavailable) as error:
+            except _UNOPENABLE as error:
                 problems.append(self._refuse(release, error))
                 continue
             if problems:
                 problems.append(f"Release {release.number} serves instead.")
             self.publish(replace(snapshot, degraded=(*problems, *snapshot.degraded)))
-            if snapshot.degraded:
-                self._in_background("mending", self._mend, snapshot.degraded)
             self._in_background("sweeping pictures", self._gallery.sweep)
             self._in_background("sweeping generations", self._opener.catalogue.sweep)
             return True
@@ -168,11 +168,14 @@ class SnapshotHolder:
     # --- compaction ---------------------------------------------------------------------------------------------------
 
     def compact(self, at: int = COMPACT_AT) -> int:
-        """Fold every overlay of more than `at` entries into a new generation; returns how many. Blocks nobody else."""
+        """Fold every overlay of more than `at` entries into a new generation, and write anew every set whose generation
+        was damaged; returns how many. Blocks nobody else."""
         with self._compacting:
-            due = [identity for identity, found in self._sets(self.current).items() if found.overlay_size > at]
+            sets = self._sets(self.current)
+            due = [id for id, found in sets.items() if found.overlay_size > at or id in self._damaged]
             for identity in due:
                 self._fold(identity)
+                self._damaged.discard(identity)
             return len(due)
 
     def close(self) -> None:
@@ -180,8 +183,9 @@ class SnapshotHolder:
         self._compactor.shutdown()
 
     def _compact_when_due(self) -> None:
-        largest = max(found.overlay_size for found in self._sets(self.current).values())
-        if largest > COMPACT_AT and time.monotonic() > self._compact_after and not self._compacting.locked():
+        sets = self._sets(self.current)
+        due = max(found.overlay_size for found in sets.values()) > COMPACT_AT or self._damaged & sets.keys()
+        if due and time.monotonic() > self._compact_after and not self._compacting.locked():
             self._in_background("compaction", self.compact)
 
     def _in_background(self, what: str, job: Callable[..., object], *arguments: object) -> None:
@@ -193,13 +197,6 @@ class SnapshotHolder:
                 _log.warning("%s failed (%s); what serves goes on", what, type(error).__name__)
 
         self._compactor.submit(quietly)
-
-    def _mend(self, problems: tuple[str, ...]) -> None:
-        """Write the sets of damaged generations anew, for the next start; then nothing is wrong any more."""
-        self.compact(at=0)
-        with self._publishing:
-            left = tuple(problem for problem in self.current.degraded if problem not in problems)
-            self._current = replace(self.current, degraded=left)
 
     def _fold(self, identity: Identity) -> None:
         found = self._sets(self.current).get(identity)
@@ -227,6 +224,8 @@ class SnapshotHolder:
             found, problems = (have[identity], []) if identity in have else self._opener.stored(identity, strict=strict)
             sets[identity] = found
             degraded += problems
+            if problems:
+                self._damaged.add(identity)
         sets = caught_up(sets, self._opener.sources, self._gallery)
         captions = {tag: sets[identity] for tag, identity in identities.items()}
         pictures = sets[self._opener.pictures.identity]
@@ -236,7 +235,7 @@ class SnapshotHolder:
     def _move_to(self, release: Release) -> None:
         try:
             self.publish(self.open(release))
-        except (Failure, StoreUnavailable, IndexUnavailable) as error:
+        except _UNOPENABLE as error:
             problem = self._refuse(release, error)
             with self._publishing:
                 stays = f"Release {self.current.release.number} goes on serving."

@@ -21,16 +21,20 @@ _log = logging.getLogger(__name__)
 
 
 def save_step(folder: Path, step: int, tensors: dict[str, Tensor], belongs: dict[str, str]) -> None:
-    """Write `step-N` durably and drop all but the newest two; `belongs` names what it was made from."""
+    """Write `step-N` durably and drop all but the newest two whole ones; `belongs` names what it was made from."""
+    if not storage.intact(folder / f"step-{step}"):
+        storage.remove(folder / f"step-{step}")
     with storage.stage(folder / f"step-{step}") as staged:
         (staged / _TENSORS).write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
         storage.write_manifest(staged, {"step": step, "belongs": belongs})
-    for _, older in _steps(folder)[_KEPT:]:
-        storage.remove(older)
+    whole = [path for _, path in _steps(folder) if storage.intact(path)][:_KEPT]
+    for _, path in _steps(folder):
+        if path not in whole:
+            storage.remove(path)
 
 
 def load_newest(folder: Path, belongs: dict[str, str]) -> tuple[int, dict[str, Tensor]] | None:
-    """The newest checkpoint that verifies, or None; a damaged one is removed, with a line in the log.
+    """The newest checkpoint that verifies, or None; a damaged one is passed over with a line in the log.
 
     Raises `CheckpointMismatch` when anything it was made from is another now.
     """
@@ -40,7 +44,6 @@ def load_newest(folder: Path, belongs: dict[str, str]) -> tuple[int, dict[str, T
             tensors = load_file(path / _TENSORS)
         except (CorruptFolder, OSError, SafetensorError):
             _log.warning("checkpoint of step %d is damaged, taking an older one", step)
-            storage.remove(path)  # the step will be saved again, and damaged ones are not to push out whole ones
             continue
         if manifest["belongs"] != belongs:
             changed = [name for name in belongs if manifest["belongs"].get(name) != belongs[name]]

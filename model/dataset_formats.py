@@ -242,8 +242,7 @@ def _parallel(stream: BufferedReader, language: str | None) -> Records:
 
 def _tsv(stream: BufferedReader, language: str | None) -> Records:
     """Tab-separated values have no quoting: a quote is a character of the caption."""
-    rows = ((number, line.split("\t")) for number, line in _lines(stream))
-    return _table(rows)
+    return _table((number, number, line.split("\t")) for number, line in _lines(stream))
 
 
 class _Texts:
@@ -251,45 +250,47 @@ class _Texts:
 
     def __init__(self, lines: Iterator[tuple[int, str]]) -> None:
         self._lines = lines
-        self.number = 0
+        self.number, self.line = 0, ""
 
     def __iter__(self) -> Iterator[str]:
         for number, line in self._lines:
-            self.number = number
-            yield line + "\n"
+            self.number, self.line = number, line + "\n"
+            yield self.line
 
 
 def _csv(stream: BufferedReader, language: str | None) -> Records:
-    """Quoted fields may hold line ends, so the ends may differ here; a stray quote must not swallow the rows below."""
+    """Quoted fields may hold line ends, so the ends may differ here; a stray quote may spoil lines, and hides none."""
     texts = _Texts(_lines(stream, one_ending=False))
     reader = csv.reader(texts, strict=True)
 
-    def rows() -> Iterator[tuple[int, list[str] | None]]:
+    def rows() -> Iterator[tuple[int, int, list[str]]]:
         while True:
+            first = texts.number + 1
             try:
                 cells = next(reader)
             except StopIteration:
                 return
             except csv.Error:  # text behind a closing quote, a quote that is never closed, or 128 KiB in one
-                yield texts.number, None
-                continue
-            yield texts.number, cells
+                alone = texts.number == first and len(texts.line) < csv.field_size_limit()
+                cells = next(csv.reader([texts.line])) if alone else []
+            yield first, texts.number, cells
 
     return _table(rows())
 
 
-def _table(rows: Iterable[tuple[int, list[str] | None]]) -> Records:
+def _table(rows: Iterable[tuple[int, int, list[str]]]) -> Records:
+    """Records of rows that stand on the lines from the first to the second number."""
     rows = iter(rows)
-    names = _header(next(rows, (0, None))[1] or [])
+    names = _header(next(rows, (0, 0, []))[2])
     once = all(names.count(column) <= 1 for column in COLUMNS)
     if not once or "caption" not in names or not {"english", "picture"} & set(names):
         refuse("wrong_columns", "the header must name `caption` and at least one of `english` and `picture`", 1)
-    for number, cells in rows:
-        if cells is None or len(cells) != len(names):
-            yield RowFault(number, "wrong_field_count")
+    for first, last, cells in rows:
+        if len(cells) != len(names):
+            yield from (RowFault(line, "wrong_field_count") for line in range(first, last + 1))
         else:
             row = dict(zip(names, cells, strict=True))
-            yield Record(number, *(row.get(column) or None for column in COLUMNS))
+            yield Record(last, *(row.get(column) or None for column in COLUMNS))
 
 
 def _header(cells: list[str]) -> list[str]:

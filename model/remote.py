@@ -28,7 +28,6 @@ SHARED = (
     "expansions/*/validation.json",
     "expansions/*/plan.json",
     "expansions/*/replay.json",
-    "expansions/*/gone-*.json",
     "cursor.key",
 )
 _roots: dict[Path, "Objects"] = {}

@@ -39,7 +39,7 @@ class Cursors:
                 with _private():
                     remote.publish(path)
             except StoreUnavailable:
-                path.unlink()  # or else the next start would take it for the shared one
+                path.unlink(missing_ok=True)  # or else the next start would take it for the shared one
                 raise
         return Cursors(path.read_bytes())
 

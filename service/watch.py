@@ -6,7 +6,7 @@ import logging
 from anyio import to_thread
 from starlette.concurrency import run_in_threadpool
 
-from model.errors import IndexUnavailable, PictoglotError, Unavailable
+from model.errors import IndexUnavailable, PictoglotError, StorageFull, Unavailable
 from service.context import Context
 
 _log = logging.getLogger("pictoglot.watch")
@@ -40,7 +40,7 @@ def _catch_up(context: Context, release: int) -> None:
     try:
         if _behind(context, release):
             context.holder.refresh()
-    except Unavailable as error:
+    except (Unavailable, StorageFull) as error:
         _log.warning("cannot follow", extra={"release": release, "code": error.code})
 
 

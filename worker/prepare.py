@@ -7,7 +7,7 @@ its vector.
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,12 +91,11 @@ def prepare(work: Work, room: Classroom, expansion: Expansion) -> Lesson:
     if storage.sha256_file(path) != expansion.dataset_sha256:
         raise CheckpointMismatch("the dataset is not the one that was submitted")
     data = dataset.read(path, language=expansion.language)
-    if work.expansion.kind == "rebuild":
-        gone = work.decided(f"gone-{expansion.language}.json", lambda: _gone(room, data))
-        data = dataset.without(data, frozenset(gone))
     texts = list(dict.fromkeys(row.english for row in data.rows if row.english is not None))
     named = list(dict.fromkeys(row.picture for row in data.rows if row.picture is not None))
     pictures, known = _pictures(work, room, named, work.folder / "pictures" / expansion.language)
+    if work.expansion.kind == "rebuild":
+        data = dataset.without(data, frozenset(named).difference(known))
     report = dataset.validate(data, expansion.language, lambda ids: known)
     return Lesson(
         expansion=expansion,
@@ -104,14 +103,9 @@ def prepare(work: Work, room: Classroom, expansion: Expansion) -> Lesson:
         report=report,
         english_texts={text: place for place, text in enumerate(texts)},
         english=_teacher(work, room.encoder, texts, work.folder / "teacher" / expansion.language),
-        picture_ids={picture: place for place, picture in enumerate(named)},
+        picture_ids={picture: place for place, picture in enumerate(known)},
         pictures=pictures,
     )
-
-
-def _gone(room: Classroom, data: dataset.Dataset) -> list[str]:
-    named = {row.picture for row in data.rows if row.picture is not None}
-    return sorted(named - room.gallery.known(sorted(named)))
 
 
 def _teacher(work: Work, encoder: Encoder, texts: Sequence[str], folder: Path) -> Tensor:
@@ -122,41 +116,42 @@ def _teacher(work: Work, encoder: Encoder, texts: Sequence[str], folder: Path) -
         part, key = texts[start : start + _PART], [encoder.text_fingerprint, texts[start : start + _PART]]
         found = _kept(folder / f"part-{number:05d}", key)
         if found is None:
-            found = teacher_features(encoder, part, work.check)
-            _keep(work, folder / f"part-{number:05d}", key, found)
-        features.append(found)
+            found = teacher_features(encoder, part, work.check), []
+            _keep(work, folder / f"part-{number:05d}", key, found[0])
+        features.append(found[0])
         work.done(number + 1, len(starts))
     return torch.cat(features)
 
 
-def _pictures(work: Work, room: Classroom, named: Sequence[str], folder: Path) -> tuple[Tensor, Collection[str]]:
-    """The gallery's vectors of the named pictures, (count, dimension), and which pictures there are."""
-    fingerprint = room.encoder.image_fingerprint
-    kept = _kept(folder, [fingerprint, named])
+def _pictures(work: Work, room: Classroom, named: Sequence[str], folder: Path) -> tuple[Tensor, Sequence[str]]:
+    """The gallery's vectors of those of the named pictures that it has, (count, dimension), and which these are."""
+    key = [room.encoder.image_fingerprint, named]
+    kept = _kept(folder, key)
     if kept is not None:
-        return kept, named
-    found = room.gallery.picture_vectors(named, fingerprint)
+        return kept[0], kept[1] or named
+    found = room.gallery.picture_vectors(named, room.encoder.image_fingerprint)
     vectors = torch.from_numpy(np.stack([*found.values()])) if found else torch.empty((0, room.encoder.dimension))
-    if len(found) == len(named):  # otherwise the dataset is refused
-        _keep(work, folder, [fingerprint, named], vectors)
-    return vectors, found
+    if len(found) == len(named) or work.expansion.kind == "rebuild":  # otherwise the dataset is refused
+        _keep(work, folder, key, vectors, list(found))
+    return vectors, list(found)
 
 
-def _kept(folder: Path, key: object) -> Tensor | None:
-    """Features that an earlier attempt kept for the same inputs, if they are whole."""
+def _kept(folder: Path, key: object) -> tuple[Tensor, list[str]] | None:
+    """Features that an earlier attempt kept for the same inputs, and what they are of, if they are whole."""
     try:
-        if storage.verify(folder)["key"] == _digest(key):
-            return load_file(folder / _FEATURES)["features"]
+        manifest = storage.verify(folder)
+        if manifest["key"] == _digest(key):
+            return load_file(folder / _FEATURES)["features"], manifest.get("names", [])
     except CorruptFolder:
         pass
     return None
 
 
-def _keep(work: Work, folder: Path, key: object, features: Tensor) -> None:
+def _keep(work: Work, folder: Path, key: object, features: Tensor, names: Sequence[str] = ()) -> None:
     storage.remove(folder)
     with storage.stage(folder) as staged:
         (staged / _FEATURES).write_bytes(save({"features": features.contiguous()}))
-        storage.write_manifest(staged, {"key": _digest(key)})
+        storage.write_manifest(staged, {"key": _digest(key), "names": [*names]})
     work.saved()
 
 

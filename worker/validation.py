@@ -51,11 +51,15 @@ class Candidates:
 def held_out(work: Work, room: Classroom, lesson: Lesson) -> Validation:
     """The lesson's validation set, on pictures where half of its captions have one.
 
-    The first attempt of the expansion that teaches it decides; a rebuild asks the same, if it was kept.
+    The first attempt of the expansion that teaches it decides; a rebuild asks the same, if it was kept and any of its
+    pictures is left.
     """
     if work.expansion.kind == "learn":
         return Validation(**work.decided(VALIDATION, lambda: asdict(_held_out(room, lesson))))
-    return kept(work, lesson.expansion.id) or _held_out(room, lesson)
+    earlier = kept(work, lesson.expansion.id)
+    if earlier is None or (earlier.against == "pictures" and not room.gallery.known(earlier.targets)):
+        return _held_out(room, lesson)
+    return earlier
 
 
 def kept(work: Work, expansion: str | None) -> Validation | None:

@@ -9,7 +9,7 @@ _MILVUS = "milvus+"
 def open_engine(spec: str, threads: int = 1) -> Engine:
     """The engine of `faiss` or `milvus+URI`; `threads` are for building.
 
-    Raises `ValueError` for anything else, and `IndexUnavailable` when Milvus is not installed or does not answer.
+    Raises `ValueError` for anything else, and `IndexUnavailable` when the package of Milvus is not installed.
     """
     if spec == "faiss":
         return FaissEngine(threads=threads)

@@ -7,6 +7,7 @@ The matrix stays in this process too, because scores are computed here: Milvus t
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,19 +22,24 @@ _MAX_LIMIT = 16_384  # the most that Milvus answers
 
 
 class MilvusEngine(Engine):
-    """Builds collections at a Milvus address, or in a file of milvus-lite; raises `IndexUnavailable` when it cannot."""
+    """Builds collections at a Milvus address, or in a file of milvus-lite; raises `IndexUnavailable` when it cannot.
+
+    It connects when it first builds, so that a start with Milvus away is one that nothing can be served from yet.
+    """
 
     def __init__(self, uri: str) -> None:
         try:
-            from pymilvus import MilvusClient
             from pymilvus.exceptions import MilvusException
         except ImportError as error:
             raise IndexUnavailable("INDEX=milvus needs the package: pip install pictoglot[milvus]") from error
+        self._uri = uri
         self._failure: type[Exception] = MilvusException
-        try:
-            self._client: Any = MilvusClient(uri)
-        except MilvusException as error:
-            raise IndexUnavailable("Milvus does not answer") from error
+
+    @cached_property
+    def _client(self) -> Any:
+        from pymilvus import MilvusClient
+
+        return MilvusClient(self._uri)
 
     def build(self, vectors: Matrix) -> Index:
         """As `Engine.build`; a collection of the same content that is complete is used again."""
@@ -47,10 +53,6 @@ class MilvusEngine(Engine):
         except self._failure as error:
             raise IndexUnavailable("Milvus cannot take the vectors") from error
         return MilvusIndex(self._client, name, len(vectors), self._failure)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._client.close()
 
     def _complete(self, name: str, count: int) -> bool:
         if not self._client.has_collection(name):

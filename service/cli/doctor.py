@@ -118,8 +118,8 @@ def _database(settings: "Settings") -> Finding:
 def _broker(settings: "Settings") -> Finding:
     if not settings.broker_url:
         return Finding("broker", "ok", "folder under the data root; needs no server")
-    parts = urlsplit(settings.broker_url)
     try:
+        parts = urlsplit(settings.broker_url)
         socket.create_connection((parts.hostname or "localhost", parts.port or _REDIS_PORT), _SECONDS).close()
     except ValueError:
         return Finding(
@@ -159,9 +159,10 @@ def _base(settings: "Settings") -> Finding:
 def _service(address: str) -> Finding:
     try:
         response = httpx.get(f"{address}/readyz", timeout=_SECONDS, trust_env=proxied(address))
-        body = response.json()
-    except (httpx.HTTPError, httpx.InvalidURL):
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
         return Finding("service", "note", f"none answers at {address}")
+    try:
+        body = response.json()
     except ValueError:
         return Finding("service", "bad", f"what answers at {address} is not pictoglot")
     amiss = ", ".join(body.get("degraded", [])).replace("_", " ")

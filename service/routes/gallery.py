@@ -62,9 +62,9 @@ async def list_pictures(
     cursor: queries.Cursor = None,
 ) -> schemas.PicturePage:
     """Pictures in the order in which they were added."""
-    after = None if cursor is None else context.cursors.read("pictures", cursor)["after"]
+    after = None if cursor is None else context.cursors.read("pictures by place", cursor)["after"]
     page = await run_in_threadpool(context.gallery.page, limit, after)
-    following = None if page.last is None else context.cursors.write("pictures", {"after": page.last})
+    following = None if page.last is None else context.cursors.write("pictures by place", {"after": page.last})
     return schemas.PicturePage(items=[_item(picture, context) for picture in page.items], next_cursor=following)
 
 

@@ -115,7 +115,7 @@ async def _by_text(request: Request, context: Context, snapshot: Snapshot) -> _A
     choice = choose(body.language, text, snapshot.release.languages, snapshot.detector)
     view = snapshot.shared_view if choice.used == SHARED else snapshot.views[choice.used]
     (query,) = await unless_left(request, context.encode(view, [text]))
-    question = _question(["text", text, body.language, body.min_score])
+    question = _question(["behind, text", text, body.language, body.min_score])
     return _Asked(
         query.vector, choice, view.version, query.truncated, question, body.limit, body.min_score, body.cursor
     )
@@ -127,7 +127,7 @@ async def _by_picture(request: Request, context: Context, snapshot: Snapshot) ->
     if body.language not in (AUTO, SHARED):
         served(body.language, snapshot.release.languages)  # a picture is read alike for all, but who names one means it
     vector = await unless_left(request, _encoded(context, data))
-    question = _question(["picture", hashlib.sha256(data).hexdigest(), body.min_score])
+    question = _question(["behind, picture", hashlib.sha256(data).hexdigest(), body.min_score])
     return _Asked(vector, None, None, False, question, body.limit, body.min_score, body.cursor)
 
 

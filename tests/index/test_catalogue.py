@@ -10,9 +10,10 @@ from index import generation
 from index.catalogue import Catalogue
 from index.generation import Identity
 from index.vectors import Entry
-from model import storage
+from model import remote, storage
 from tests.doubles import text_vector
 from tests.index.world import World
+from tests.s3_server import S3Server
 
 HOUR = 3_600
 
@@ -94,3 +95,13 @@ def test_the_folder_of_a_retirement_that_was_killed_goes_at_a_later_start(
     aged(folder, 1.1 * HOUR)
     swept(world)
     assert not folder.exists()
+
+
+def test_while_the_store_is_away_nothing_loses_its_trace(world: World, own_s3: S3Server) -> None:
+    remote.mount(world.root, own_s3.bucket())
+    old = left_over(world, "old")
+    aged(old, 1.1 * HOUR)
+    own_s3.kill()
+    with pytest.raises(StoreUnavailable):
+        Catalogue(world.registry, world.root).sweep()
+    assert old.exists()

@@ -1,12 +1,15 @@
 """I1 to I6 and I12 at the holder: what cannot be verified is never served, and an older whole thing is."""
 
+from collections.abc import Callable
+from time import monotonic
+
 import pytest
 
 from index.engine import Index, Matrix
 from index.engine.faiss_engine import FaissEngine
 from index.swap import SnapshotHolder
 from model import storage
-from model.errors import IndexFileCorrupt, IndexUnavailable, OutOfMemory, StorageFull, VersionCorrupt
+from model.errors import IndexFileCorrupt, IndexUnavailable, OutOfMemory, PictoglotError, StorageFull, VersionCorrupt
 from tests.index.world import World, captions, content, drawn, flip, found
 
 
@@ -60,11 +63,21 @@ def test_a_start_makes_a_damaged_generation_again_from_the_registry(world: World
     assert holder.current.release == release and captions(holder, "cy", 1, "ci") == [("ci", "a")]
     assert world.encoder.texts_encoded == encoded
     holder.close()
-    assert holder.current.degraded == () and holder.verify() == []  # it told of the damage until that was mended
+    assert "index_file_corrupt" in holder.current.degraded[0] and holder.verify() == []
     assert world.started().current.degraded == ()
 
 
-def test_damage_that_cannot_be_mended_yet_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_generation_of_nothing_is_made_again_too(world: World) -> None:
+    world.teach("cy")
+    (folder,) = (world.root / "generations").glob("captions-*")
+    (folder / "vectors.safetensors").write_bytes(b"")
+    holder = world.started()
+    assert "index_file_corrupt" in holder.current.degraded[0]
+    holder.close()
+    assert world.started().current.degraded == ()
+
+
+def test_damage_that_cannot_be_mended_yet_is_mended_later(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.put("a", 1)
     world.teach("cy", {"a": "ci"})
     (folder,) = (world.root / "generations").glob("captions-*")
@@ -73,37 +86,68 @@ def test_damage_that_cannot_be_mended_yet_is_told(world: World, monkeypatch: pyt
     def full(*_: object) -> None:
         raise StorageFull
 
-    monkeypatch.setattr(storage, "require_free", full)
-    holder = world.started()
-    holder.close()
-    assert "index_file_corrupt" in holder.current.degraded[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "require_free", full)
+        holder = world.started()
+        waited(lambda: holder._compact_after)
+    assert not storage.intact(folder)
+    holder._compact_after = 0.0
+    holder.refresh()
+    waited(lambda: storage.intact(folder))
+
+
+def waited(reached: Callable[[], object]) -> None:
+    """Until what goes on in the background is done."""
+    until = monotonic() + 60
+    while not reached():
+        assert monotonic() < until
 
 
 class Away(FaissEngine):
-    """An engine whose server may be away."""
+    """An engine that raises what it is told to, if anything."""
 
-    away = False
+    error: Exception | None = None
 
     def build(self, vectors: Matrix) -> Index:
-        if self.away:
-            raise IndexUnavailable("the server does not answer")
+        if self.error is not None:
+            raise self.error
         return super().build(vectors)
 
 
-def test_an_engine_that_is_away_is_told_and_not_asked_twice_a_second(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [IndexUnavailable("the server does not answer"), StorageFull()])
+def test_what_is_away_is_told_and_not_asked_twice_a_second(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: PictoglotError
 ) -> None:
     world.put("a", 1)
     engine = Away()
     holder = SnapshotHolder(world.encoder, world.registry, world.gallery, world.root, engine)
     assert holder.start()
     old, new = holder.current.release, world.teach("cy", {"a": "ci"})
-    engine.away = True
+    engine.error = error
     holder.refresh()
-    assert holder.current.release == old and "index_unavailable" in holder.current.degraded[0]
-    engine.away = False
+    assert holder.current.release == old and error.code in holder.current.degraded[0]
+    engine.error = None
     holder.refresh()
     assert holder.current.release == old
+    monkeypatch.setattr("index.swap._RETRY_SECONDS", 0.0)
+    assert holder.refresh() and holder.current.release == new
+    holder.close()
+
+
+@pytest.mark.parametrize("error", [IndexUnavailable("the server does not answer"), StorageFull()])
+def test_a_start_with_something_away_serves_as_soon_as_it_is_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: PictoglotError
+) -> None:
+    world.put("a", 1)
+    world.started().compact(at=0)
+    new = world.teach("cy", {"a": "ci"})
+    engine = Away()
+    engine.error = error
+    holder = SnapshotHolder(world.encoder, world.registry, world.gallery, world.root, engine)
+    assert not holder.start()
+    with pytest.raises(IndexUnavailable):
+        _ = holder.current
+    engine.error = None
     monkeypatch.setattr("index.swap._RETRY_SECONDS", 0.0)
     assert holder.refresh() and holder.current.release == new
     holder.close()

@@ -188,13 +188,30 @@ def test_a_quoted_csv_field_may_hold_commas_and_line_ends(reader: Reader) -> Non
     assert [(row.line, row.caption) for row in rows] == [(3, "afal, coch iawn"), (4, "glas")]
 
 
-def test_a_stray_quote_in_csv_is_a_fault_and_merges_no_rows(reader: Reader) -> None:
-    good = b"".join(b"afal %d,apple %d\n" % (n, n) for n in range(9))
-    dataset = reader(b"caption,english\n" + good + b'"ci,dog\n"cath,cat\nglas,blue\n')
-    assert [row.caption for row in dataset.rows] == [*(f"afal {n}" for n in range(9)), "glas"]
-    assert {kind: fault.first_lines for kind, fault in dataset.report.faults.items()} == {"wrong_field_count": (12,)}
-    unclosed = reader(b"caption,english\n" + good + b'"ci,dog\ncath,cat\n').report
-    assert (unclosed.usable, unclosed.faults["wrong_field_count"].count) == (9, 1)
+AFAL = b"".join(b"afal %d,apple %d\n" % (n, n) for n in range(1_000))
+
+
+@pytest.mark.parametrize(
+    ("below", "usable", "lines"),
+    [
+        (b'"ci,dog\n"cath",cat\nglas,blue\n', 1_001, 2),
+        (b'"ci,dog\n' + AFAL.replace(b"afal", b"pren") + b'"cath",cat\nglas,blue\n', 1_001, 1_002),
+        (b'"ci,dog\n' + AFAL.replace(b"afal", b"pren"), 1_000, 1_001),  # never closed
+        (b'ci,"dog\n' + AFAL.replace(b"afal", b"pren") + b'cath"\nglas,blue\n', 1_001, 1),  # nobody can tell
+    ],
+)
+def test_a_stray_quote_in_csv_spoils_lines_and_hides_none(
+    reader: Reader, below: bytes, usable: int, lines: int
+) -> None:
+    report = reader(b"caption,english\n" + AFAL + below).report
+    assert (report.usable, sum(fault.count for fault in report.faults.values())) == (usable, lines)
+    assert next(iter(report.faults.values())).first_lines[0] in (1_002, 2_003)
+
+
+@pytest.mark.parametrize("line", [b'"afal coch" , "red apple"\n', b'"afal" coch,"red apple"\n'])
+def test_a_quote_that_ends_early_is_read_within_its_line(reader: Reader, line: bytes) -> None:
+    (row,) = reader(b"caption,english\n" + line).rows
+    assert (row.line, row.caption.split()[0], row.english and row.english.strip('" ')) == (2, "afal", "red apple")
 
 
 def test_a_published_language_code_matches_its_canonical_tag(reader: Reader) -> None:

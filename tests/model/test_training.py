@@ -168,17 +168,24 @@ def test_a_damaged_checkpoint_gives_way_to_the_older_one(encoder: Encoder, tmp_p
 
 
 def test_a_damaged_checkpoint_is_saved_again_and_pushes_out_no_whole_one(tmp_path: Path) -> None:
-    for step in (1, 2):
+    def kept() -> tuple[list[str], int]:
+        found = load_newest(tmp_path, {})
+        assert found is not None
+        assert found[1]["rows"].tolist() == [found[0]] * 2
+        return sorted(path.name for path in tmp_path.iterdir()), found[0]
+
+    def save(step: int) -> None:
         save_step(tmp_path, step, {"rows": torch.full((2,), step)}, {})
+
+    save(1)
+    save(2)
     (tmp_path / "step-2" / "state.safetensors").write_bytes(b"")
-    found = load_newest(tmp_path, {})
-    assert found is not None
-    assert found[0] == 1
-    save_step(tmp_path, 2, {"rows": torch.full((2,), 2)}, {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-1", "step-2"]
-    found = load_newest(tmp_path, {})
-    assert found is not None
-    assert (found[0], found[1]["rows"].tolist()) == (2, [2, 2])
+    assert kept() == (["step-1", "step-2"], 1)
+    save(2)
+    assert kept() == (["step-1", "step-2"], 2)
+    (tmp_path / "step-2" / "state.safetensors").write_bytes(b"")
+    save(3)
+    assert kept() == (["step-1", "step-3"], 3)
 
 
 def test_a_changed_corpus_is_refused(encoder: Encoder, tmp_path: Path) -> None:

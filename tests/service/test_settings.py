@@ -95,3 +95,14 @@ def test_every_field_has_a_sentence() -> None:
 def test_the_registry_lies_under_the_data_root_unless_told() -> None:
     assert Settings(home=Path("/data")).database == "sqlite:////data/registry.db"
     assert Settings(database_url="postgresql://h/d").database == "postgresql://h/d"
+
+
+@pytest.mark.parametrize(("name", "value"), [("INDEX", "milvus+http://milvus:19530"), ("STORE", "s3://bucket/here")])
+def test_what_needs_an_extra_that_is_not_installed_is_refused_by_name(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"PICTOGLOT_{name}", value)
+    Settings.load()  # here it is
+    monkeypatch.setattr("model.settings.find_spec", lambda _: None)
+    with pytest.raises(SettingsError, match=f"PICTOGLOT_{name}.*extra"):
+        Settings.load()

@@ -9,6 +9,7 @@ import pytest
 
 from index.catalogue import Catalogue
 from index.generation import Identity
+from model import storage
 from model.errors import (
     BaseMismatch,
     DatasetPictureNotFound,
@@ -150,8 +151,8 @@ def test_beyond_the_forgetting_budget_the_language_is_served_and_shared_stays(si
     assert (serving.shared, serving.languages) == (1, {"en": 0, "cy": 1, "br": 2})
 
 
-def rebuild_without(site: Site, language: str) -> Expansion:
-    """Take a language back, and teach the shared table the later ones anew."""
+def rebuild_of(site: Site, language: str) -> Work:
+    """A language is taken back, and the shared table is to be taught the later ones anew."""
     release, plan = site.registry.releases.roll_back(language, actor="test", reason="")
     assert release.shared == 0
     expansion, _ = site.registry.expansions.submit(
@@ -163,8 +164,13 @@ def rebuild_without(site: Site, language: str) -> Expansion:
         dataset_bytes=None,
         actor="test",
     )
-    run(work_on(site, expansion.id))
-    return site.registry.expansions.get(expansion.id)
+    return work_on(site, expansion.id)
+
+
+def rebuild_without(site: Site, language: str) -> Expansion:
+    """Take a language back, and teach the shared table the later ones anew."""
+    run(work := rebuild_of(site, language))
+    return site.registry.expansions.get(work.expansion.id)
 
 
 def test_a_rebuild_teaches_the_shared_table_again_and_leaves_what_is_served(site: Site) -> None:
@@ -188,6 +194,50 @@ def test_a_rebuild_goes_without_pictures_that_were_deleted_since(site: Site) -> 
     assert done.report is not None
     dataset = done.report["languages"]["br"]["dataset"]
     assert (dataset["usable"], dataset["with_english"], dataset["pictures"]) == (100, 100, 99)
+
+
+class StopsInTraining(Work):
+    """Asked to stop at the first step."""
+
+    def step(self, step: int, steps: int) -> None:
+        super().step(step, steps)
+        self._stop.set()
+
+
+@pytest.mark.parametrize(("elsewhere", "pictures"), [(False, 99), (True, 98)])
+def test_a_picture_deleted_while_a_rebuild_runs_does_not_end_it(site: Site, *, elsewhere: bool, pictures: int) -> None:
+    for language in ("cy", "br"):
+        teach(site, language, picture=True)
+    site.gallery.delete("p7")
+    first = rebuild_of(site, "cy")
+    stopping = StopsInTraining(first.settings, site.registry, first.lease, Event())
+    with pytest.raises(Stopped):
+        run(stopping)
+    site.registry.expansions.release_lease(first.lease)
+    site.gallery.delete("p8")
+    if elsewhere:  # on a machine that has nothing of the first attempt
+        for folder in ("pictures", "checkpoints", "teacher"):
+            storage.remove(first.folder / folder)
+    run(work_on(site, first.expansion.id))
+    report = site.registry.expansions.get(first.expansion.id).report
+    assert report is not None
+    assert report["moved"] is True
+    assert report["languages"]["br"]["dataset"]["pictures"] == pictures
+
+
+def test_a_rebuild_asks_the_english_texts_when_the_pictures_it_asked_are_gone(site: Site) -> None:
+    teach(site, "cy", picture=True)
+    taught = teach(site, "br", picture=True)
+    kept = json.loads((site.home / "expansions" / taught.id / "validation.json").read_text())
+    for picture in kept["targets"]:
+        site.gallery.delete(picture)
+    report = rebuild_without(site, "cy").report
+    assert report is not None
+    assert (report["languages"]["br"]["against"], report["languages"]["br"]["pairs"]) == (
+        "english",
+        len(kept["targets"]),
+    )
+    assert report["moved"] is True
 
 
 def test_a_rebuild_leaves_out_a_language_of_which_too_little_is_left(site: Site) -> None:

@@ -22,7 +22,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusEngine]:
     engine = open_engine(f"milvus+{tmp_path_factory.mktemp('milvus') / 'lite.db'}")
     assert isinstance(engine, MilvusEngine)
     yield engine
-    engine.close()
+    engine._client.close()
 
 
 def test_answers_are_those_of_the_scan(engine: MilvusEngine) -> None:
