@@ -11,6 +11,7 @@ from index.catalogue import Catalogue
 from index.generation import Identity
 from index.vectors import Entry
 from model import remote, storage
+from model.errors import StoreUnavailable
 from tests.doubles import text_vector
 from tests.index.world import World
 from tests.s3_server import S3Server

@@ -233,10 +233,8 @@ def test_a_rebuild_asks_the_english_texts_when_the_pictures_it_asked_are_gone(si
         site.gallery.delete(picture)
     report = rebuild_without(site, "cy").report
     assert report is not None
-    assert (report["languages"]["br"]["against"], report["languages"]["br"]["pairs"]) == (
-        "english",
-        len(kept["targets"]),
-    )
+    asked = report["languages"]["br"]
+    assert (asked["against"], asked["pairs"]) == ("english", len(kept["targets"]))
     assert report["moved"] is True
 
 
