@@ -173,6 +173,8 @@ def _end(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
     """Tell how it stands; a watched one that did not succeed is a failure."""
     if as_json:
         show_json(expansion)
+    elif expansion["state"] == "succeeded" and expansion["kind"] == "rebuild":
+        _rebuilt(expansion)
     elif expansion["state"] == "succeeded":
         _learned(expansion)
     elif not watched:
@@ -195,3 +197,17 @@ def _learned(expansion: dict[str, Any]) -> None:
         table(("per cent", "R@1", "R@5", "R@10"), rows, right=("R@1", "R@5", "R@10"))
     if (report.get("shared") or {}).get("moved") is False:
         console.print("The shared table stayed where it was: it would have cost the others too much.", markup=False)
+
+
+def _rebuilt(expansion: dict[str, Any]) -> None:
+    """What a rebuild did to the shared table; what each language is served by is as it was."""
+    report = expansion["report"] or {}
+    if report.get("moved"):
+        say(f"The shared table is version {expansion['version']} in release {expansion['release']}.")
+    else:
+        say("The shared table stayed where it was.")
+    for tag, found in (report.get("languages") or {}).items():
+        if "left_out" in found:
+            say(f"{tag} is left out: {found['detail']}.")
+        elif not found["shared"]["moved"]:
+            say(f"{tag} is left out: it would have cost the others too much.")

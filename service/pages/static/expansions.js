@@ -103,12 +103,14 @@ function outcome(item) {
   if (item.state === "cancelled") return make("p", { class: "fine" }, "Nothing was changed.");
   if (item.state !== "succeeded") return null;
   const reached = item.report?.t2i?.["R@1"];
-  const moved = item.report?.shared?.moved;
+  const rebuilt = item.kind === "rebuild";
+  const moved = rebuilt ? item.report?.moved : item.report?.shared?.moved;
   const words = [
     typeof reached === "number" ? `text to picture R@1 ${percent(reached)} %` : null,
     make("a", { href: `/versions/${item.version}/report` }, `version ${item.version}`),
     `release ${item.release}`,
-    moved === false ? "the shared table stayed where it was: it would have cost the other languages too much" : null,
+    rebuilt && moved ? "the shared table moved to it" : null,
+    moved === false ? `the shared table stayed where it was${rebuilt ? "" : ": it would have cost the other languages too much"}` : null,
   ];
   return make("p", { class: "fine" }, words.filter(Boolean).map((word, place) => [place ? " · " : "", word]));
 }
