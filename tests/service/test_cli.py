@@ -200,8 +200,15 @@ def test_watching_what_succeeded_tells_its_version(service: Service) -> None:
 
 def test_a_rebuild_tells_of_the_shared_table_and_who_is_left_out(service: Service) -> None:
     registry = service.context.registry
-    fields = {"settings": {}, "dataset_path": None, "dataset_sha256": None, "dataset_bytes": None, "actor": "test"}
-    expansion, _ = registry.expansions.submit(kind="rebuild", language="xh", **fields)
+    expansion, _ = registry.expansions.submit(
+        kind="rebuild",
+        language="xh",
+        settings={},
+        dataset_path=None,
+        dataset_sha256=None,
+        dataset_bytes=None,
+        actor="test",
+    )
     lease = registry.expansions.lease(expansion.id, "test")
     assert lease is not None
     languages = {
@@ -210,7 +217,7 @@ def test_a_rebuild_tells_of_the_shared_table_and_who_is_left_out(service: Servic
         "st": {"left_out": "dataset_too_small", "detail": "60 usable rows; at least 64 are needed"},
     }
     registry.expansions.succeed(lease, 1, 2, {"moved": True, "languages": languages})
-    said = run(service, "expansions", expansion.id).stdout.splitlines()
+    said = run(service, "expansions", expansion.id, "--watch").stdout.splitlines()
     assert said == [
         "The shared table is version 1 in release 2.",
         "zu is left out: it would have cost the others too much.",
