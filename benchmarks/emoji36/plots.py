@@ -17,6 +17,7 @@ _COLOURS = {
     "teir-init": "#e09f3e",
     "teir-reg": "#a7c957",
     "teir": "#5a9367",
+    "teir-pieces": "#9c6644",
     "joint": "#8d5fa8",
     "joint-alike": "#c9a6e0",
     "shared": "#4895ef",
