@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.cli.doctor import Finding, _broker
+from service.cli.doctor import Finding, _broker, _service
 from service.settings import Settings
 
 COMMAND = (sys.executable, "-c", "from service.cli import main; main()")
@@ -176,3 +176,8 @@ def test_the_doctor_looks_for_a_broker_where_celery_would() -> None:
         assert found(f"redis://:{port}/0").outcome == "ok"  # no host is this one
     assert found(f"redis://:{port}/0").outcome == "bad"
     assert "%2F" in found("redis://:a/b@redis:6379/0").detail
+    assert found("redis://[::1").outcome == "bad"
+
+
+def test_the_doctor_finds_nobody_at_what_is_no_address() -> None:
+    assert _service("http://[::1:8321").detail == "none answers at http://[::1:8321"
