@@ -78,7 +78,7 @@ def rebuild(work: Work) -> None:
                 refused[expansion.language] = {"left_out": error.code, "detail": error.detail}
                 continue
         learned, version, report = _learn(work, room, lesson)
-        keeps = report["pairs"] > 0 and keeps_shared(report, work.settings.forgetting_budget)
+        keeps = keeps_shared(report, work.settings.forgetting_budget)
         reports[lesson.language] = (report, keeps)
         if keeps:
             made = version

@@ -114,11 +114,12 @@ def _teacher(work: Work, encoder: Encoder, texts: Sequence[str], folder: Path) -
     features = [torch.empty((0, encoder.dimension))]
     for number, start in enumerate(starts):
         part, key = texts[start : start + _PART], [encoder.text_fingerprint, texts[start : start + _PART]]
-        found = _kept(folder / f"part-{number:05d}", key)
-        if found is None:
-            found = teacher_features(encoder, part, work.check), []
-            _keep(work, folder / f"part-{number:05d}", key, found[0])
-        features.append(found[0])
+        kept = _kept(folder / f"part-{number:05d}", key)
+        if kept is not None:
+            features.append(kept[0])
+        else:
+            features.append(teacher_features(encoder, part, work.check))
+            _keep(work, folder / f"part-{number:05d}", key, features[-1])
         work.done(number + 1, len(starts))
     return torch.cat(features)
 
@@ -128,7 +129,7 @@ def _pictures(work: Work, room: Classroom, named: Sequence[str], folder: Path) -
     key = [room.encoder.image_fingerprint, named]
     kept = _kept(folder, key)
     if kept is not None:
-        return kept[0], kept[1] or named
+        return kept[0], named if kept[1] is None else kept[1]
     found = room.gallery.picture_vectors(named, room.encoder.image_fingerprint)
     vectors = torch.from_numpy(np.stack([*found.values()])) if found else torch.empty((0, room.encoder.dimension))
     if len(found) == len(named) or work.expansion.kind == "rebuild":  # otherwise the dataset is refused
@@ -136,22 +137,22 @@ def _pictures(work: Work, room: Classroom, named: Sequence[str], folder: Path) -
     return vectors, list(found)
 
 
-def _kept(folder: Path, key: object) -> tuple[Tensor, list[str]] | None:
-    """Features that an earlier attempt kept for the same inputs, and what they are of, if they are whole."""
+def _kept(folder: Path, key: object) -> tuple[Tensor, list[str] | None] | None:
+    """Features that an earlier attempt kept for the same inputs, and of what, where it said so; if they are whole."""
     try:
         manifest = storage.verify(folder)
         if manifest["key"] == _digest(key):
-            return load_file(folder / _FEATURES)["features"], manifest.get("names", [])
+            return load_file(folder / _FEATURES)["features"], manifest.get("names")
     except CorruptFolder:
         pass
     return None
 
 
-def _keep(work: Work, folder: Path, key: object, features: Tensor, names: Sequence[str] = ()) -> None:
+def _keep(work: Work, folder: Path, key: object, features: Tensor, names: Sequence[str] | None = None) -> None:
     storage.remove(folder)
     with storage.stage(folder) as staged:
         (staged / _FEATURES).write_bytes(save({"features": features.contiguous()}))
-        storage.write_manifest(staged, {"key": _digest(key), "names": [*names]})
+        storage.write_manifest(staged, {"key": _digest(key), "names": names})
     work.saved()
 
 

@@ -225,6 +225,21 @@ def test_a_picture_deleted_while_a_rebuild_runs_does_not_end_it(site: Site, *, e
     assert report["languages"]["br"]["dataset"]["pictures"] == pictures
 
 
+def test_a_rebuild_that_has_no_picture_left_goes_on_after_a_stop(site: Site) -> None:
+    for language in ("cy", "br"):
+        teach(site, language, picture=True)
+    for number in range(100):
+        site.gallery.delete(f"p{number}")
+    first = rebuild_of(site, "cy")
+    with pytest.raises(Stopped):
+        run(StopsInTraining(first.settings, site.registry, first.lease, Event()))
+    site.registry.expansions.release_lease(first.lease)
+    run(work_on(site, first.expansion.id))
+    report = site.registry.expansions.get(first.expansion.id).report
+    assert report is not None
+    assert report["languages"]["br"]["dataset"]["pictures"] == 0
+
+
 def test_a_rebuild_asks_the_english_texts_when_the_pictures_it_asked_are_gone(site: Site) -> None:
     teach(site, "cy", picture=True)
     taught = teach(site, "br", picture=True)
