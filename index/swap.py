@@ -53,7 +53,9 @@ class SnapshotHolder:
         self._opening = RLock()  # one release is opened at a time; takes long, blocks no change of the gallery
         self._publishing = RLock()
         self._refused: dict[int, float] = {}  # when a release could not be opened
-        self._damaged: set[Identity] = set()  # sets whose generation could not be read and is to be written anew
+        self._damaged: frozenset[Identity] = (
+            frozenset()
+        )  # sets whose generation could not be read and is to be written anew
         self._compactor = ThreadPoolExecutor(1, thread_name_prefix="compactor")
         self._compacting = Lock()
         self._compact_after = 0.0
@@ -175,7 +177,7 @@ class SnapshotHolder:
             due = [id for id, found in sets.items() if found.overlay_size > at or id in self._damaged]
             for identity in due:
                 self._fold(identity)
-                self._damaged.discard(identity)
+                self._damaged -= {identity}
             return len(due)
 
     def close(self) -> None:
@@ -188,10 +190,10 @@ class SnapshotHolder:
         if due and time.monotonic() > self._compact_after and not self._compacting.locked():
             self._in_background("compaction", self.compact)
 
-    def _in_background(self, what: str, job: Callable[..., object], *arguments: object) -> None:
+    def _in_background(self, what: str, job: Callable[[], object]) -> None:
         def quietly() -> None:
             try:
-                job(*arguments)
+                job()
             except (PictoglotError, OSError) as error:
                 self._compact_after = time.monotonic() + _RETRY_SECONDS
                 _log.warning("%s failed (%s); what serves goes on", what, type(error).__name__)
@@ -225,7 +227,7 @@ class SnapshotHolder:
             sets[identity] = found
             degraded += problems
             if problems:
-                self._damaged.add(identity)
+                self._damaged |= {identity}
         sets = caught_up(sets, self._opener.sources, self._gallery)
         captions = {tag: sets[identity] for tag, identity in identities.items()}
         pictures = sets[self._opener.pictures.identity]

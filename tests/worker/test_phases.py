@@ -9,7 +9,6 @@ import pytest
 
 from index.catalogue import Catalogue
 from index.generation import Identity
-from model import storage
 from model.errors import (
     BaseMismatch,
     DatasetPictureNotFound,
@@ -20,7 +19,6 @@ from model.errors import (
     TrainingDiverged,
     VersionCorrupt,
 )
-from model.registry import Expansion
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, pairs, teach, work_on
 from worker.evaluate import measure
@@ -149,125 +147,6 @@ def test_beyond_the_forgetting_budget_the_language_is_served_and_shared_stays(si
     assert done.report["shared"]["moved"] is False
     serving = site.registry.releases.serving()
     assert (serving.shared, serving.languages) == (1, {"en": 0, "cy": 1, "br": 2})
-
-
-def rebuild_of(site: Site, language: str) -> Work:
-    """A language is taken back, and the shared table is to be taught the later ones anew."""
-    release, plan = site.registry.releases.roll_back(language, actor="test", reason="")
-    assert release.shared == 0
-    expansion, _ = site.registry.expansions.submit(
-        kind="rebuild",
-        language=language,
-        settings={"replay": plan.replay},
-        dataset_path=None,
-        dataset_sha256=None,
-        dataset_bytes=None,
-        actor="test",
-    )
-    return work_on(site, expansion.id)
-
-
-def rebuild_without(site: Site, language: str) -> Expansion:
-    """Take a language back, and teach the shared table the later ones anew."""
-    run(work := rebuild_of(site, language))
-    return site.registry.expansions.get(work.expansion.id)
-
-
-def test_a_rebuild_teaches_the_shared_table_again_and_leaves_what_is_served(site: Site) -> None:
-    for language in ("cy", "br"):
-        teach(site, language)
-    done = rebuild_without(site, "cy")
-    serving = site.registry.releases.serving()
-    assert (serving.shared, serving.languages) == (3, {"en": 0, "br": 2})
-    rebuilt = site.registry.versions.get(3)
-    assert (rebuilt.parent, rebuilt.language) == (0, "br")
-    assert done.report is not None
-    assert done.report["moved"] is True
-
-
-def test_a_rebuild_goes_without_pictures_that_were_deleted_since(site: Site) -> None:
-    for language in ("cy", "br"):
-        teach(site, language, picture=True)
-    site.gallery.delete("p7")
-    done = rebuild_without(site, "cy")
-    assert site.registry.releases.serving().shared == 3
-    assert done.report is not None
-    dataset = done.report["languages"]["br"]["dataset"]
-    assert (dataset["usable"], dataset["with_english"], dataset["pictures"]) == (100, 100, 99)
-
-
-class StopsInTraining(Work):
-    """Asked to stop at the first step."""
-
-    def step(self, step: int, steps: int) -> None:
-        super().step(step, steps)
-        self._stop.set()
-
-
-@pytest.mark.parametrize(("elsewhere", "pictures"), [(False, 99), (True, 98)])
-def test_a_picture_deleted_while_a_rebuild_runs_does_not_end_it(site: Site, *, elsewhere: bool, pictures: int) -> None:
-    for language in ("cy", "br"):
-        teach(site, language, picture=True)
-    site.gallery.delete("p7")
-    first = rebuild_of(site, "cy")
-    stopping = StopsInTraining(first.settings, site.registry, first.lease, Event())
-    with pytest.raises(Stopped):
-        run(stopping)
-    site.registry.expansions.release_lease(first.lease)
-    site.gallery.delete("p8")
-    if elsewhere:  # on a machine that has nothing of the first attempt
-        for folder in ("pictures", "checkpoints", "teacher"):
-            storage.remove(first.folder / folder)
-    run(work_on(site, first.expansion.id))
-    report = site.registry.expansions.get(first.expansion.id).report
-    assert report is not None
-    assert report["moved"] is True
-    assert report["languages"]["br"]["dataset"]["pictures"] == pictures
-
-
-def test_a_rebuild_that_has_no_picture_left_goes_on_after_a_stop(site: Site) -> None:
-    for language in ("cy", "br"):
-        teach(site, language, picture=True)
-    for number in range(100):
-        site.gallery.delete(f"p{number}")
-    first = rebuild_of(site, "cy")
-    with pytest.raises(Stopped):
-        run(StopsInTraining(first.settings, site.registry, first.lease, Event()))
-    site.registry.expansions.release_lease(first.lease)
-    run(work_on(site, first.expansion.id))
-    report = site.registry.expansions.get(first.expansion.id).report
-    assert report is not None
-    assert report["languages"]["br"]["dataset"]["pictures"] == 0
-
-
-def test_a_rebuild_asks_the_english_texts_when_the_pictures_it_asked_are_gone(site: Site) -> None:
-    teach(site, "cy", picture=True)
-    taught = teach(site, "br", picture=True)
-    kept = json.loads((site.home / "expansions" / taught.id / "validation.json").read_text())
-    for picture in kept["targets"]:
-        site.gallery.delete(picture)
-    report = rebuild_without(site, "cy").report
-    assert report is not None
-    asked = report["languages"]["br"]
-    assert (asked["against"], asked["pairs"]) == ("english", len(kept["targets"]))
-    assert report["moved"] is True
-
-
-def test_a_rebuild_leaves_out_a_language_of_which_too_little_is_left(site: Site) -> None:
-    teach(site, "cy")
-    for row in (rows := pairs("br", picture=True)):
-        del row["english"]
-    run(work_on(site, site.submit(rows, "br")))
-    for number in range(40):
-        site.gallery.delete(f"p{number}")
-    done = rebuild_without(site, "cy")
-    assert (done.state, site.registry.releases.serving().shared) == ("succeeded", 0)
-    assert done.report == {
-        "moved": False,
-        "languages": {
-            "br": {"left_out": "dataset_too_small", "detail": "60 usable rows; at least 64 are needed"},
-        },
-    }
 
 
 def test_a_rollback_of_the_parent_meanwhile_keeps_shared_where_it_was_put(site: Site) -> None:
