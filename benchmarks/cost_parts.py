@@ -115,7 +115,7 @@ def _dense(plan: Plan, *, fused: bool, mixed: bool = True) -> Result:
     stamps = [time.perf_counter()]
     for batch in islice(torch.split(torch.randperm(len(sequences)), plan.batch), plan.steps + 1):
         numbers, last = pad([sequences[place] for place in batch])
-        with torch.autocast("cpu", torch.bfloat16, enabled=mixed and LearnSettings().halved(table.device)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed and LearnSettings().uses_bfloat16(table.device)):
             features = encoder.base.text_features(F.embedding(numbers, table), last).float()
         loss = training.loss_of(features, corpus, batch, objectives)
         loss.backward()  # type: ignore[no-untyped-call]

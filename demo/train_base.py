@@ -190,7 +190,7 @@ def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> i
 
 
 def export(model: nn.Module, out: Path) -> None:
-    """The weights as open_clip loads them, halved to fp16."""
+    """The weights as open_clip loads them, uses_bfloat16 to fp16."""
     weights = {key: v.half() if v.is_floating_point() else v for key, v in model.state_dict().items()}
     _replace(weights, out, {"format": "pt"})
 

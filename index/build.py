@@ -13,8 +13,8 @@ from index.catalogue import Catalogue
 from index.encoding import Encoder
 from index.gallery import Gallery
 from index.generation import Written
-from index.sources import CaptionSource, Source, expansions_of
 from index.stored import batches
+from index.sync import CaptionSource, Source, expansions_of
 from index.vectors import Block, VectorSet
 from model.registry import Registry
 from model.storage import fault_point

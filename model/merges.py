@@ -90,7 +90,7 @@ class BytePairs:
         return {merge: rank for rank, merge in enumerate((*clip_merges(), *self._added))}
 
 
-class Line:
+class SharedBPE:
     """The merges of the longest tokenizer of a line, and a BPE made of them when first asked for. Thread-safe.
 
     What a reader holds never changes; a longer BPE takes the place of a shorter one, which goes when nobody reads it.
@@ -103,8 +103,8 @@ class Line:
         self._pairs: BytePairs | None = None
         self._lock = Lock()
 
-    def holding(self, added: tuple[Merge, ...]) -> "Line":
-        """This line, continued by `added` where that goes on from its end; a new one where `added` branches off."""
+    def holding(self, added: tuple[Merge, ...]) -> "SharedBPE":
+        """This one, continued by `added` where that goes on from its end; a new one where `added` branches off."""
         with self._lock:
             common = min(len(added), len(self._longest))
             if added[:common] != self._longest[:common]:

@@ -14,7 +14,7 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
 
 from model.base import VOCABULARY
-from model.merges import SUFFIX, BytePairs, Line, Merge, clip_merges, new_tokens, vocabulary
+from model.merges import SUFFIX, BytePairs, Merge, SharedBPE, clip_merges, new_tokens, vocabulary
 from model.segmentation import pattern, standalone_words
 
 _PRIVATE = 0xF0000  # first of 131,000 characters that no text may hold a meaning in
@@ -37,7 +37,7 @@ class Tokenizer:
     added: tuple[Merge, ...] = ()
     words: tuple[str, ...] = ()
     marks: bool = False
-    line: Line = field(default_factory=Line, repr=False, compare=False)
+    line: SharedBPE = field(default_factory=SharedBPE, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "line", self.line.holding(self.added))

@@ -33,7 +33,7 @@ def text_features(tower: Any, embedded: Tensor, last: Tensor) -> Tensor:
     return pooled
 
 
-def halves(device: torch.device) -> bool:
+def supports_bfloat16(device: torch.device) -> bool:
     """Whether `device` multiplies bfloat16 in hardware: then a training step is faster in it, elsewhere far slower."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -27,7 +27,7 @@ from model.objectives import Objective
 from model.table import NO_ROW, TokenRows, View, pad
 from model.tokenizer import Tokenizer
 from model.tokens import Tokens, tokens
-from model.tower import halves
+from model.tower import supports_bfloat16
 from model.version import Learned
 
 _BLOCK = 8_192  # rows of a large table that are looked at at a time
@@ -55,9 +55,9 @@ class LearnSettings:
         """Small datasets are seen more often: about 70,000 captions in all, 3 to 40 times each."""
         return self.epochs or min(40, max(3, math.ceil(70_000 / captions)))
 
-    def halved(self, device: torch.device) -> bool:
+    def uses_bfloat16(self, device: torch.device) -> bool:
         """Whether the frozen tower is to compute in bfloat16 on `device`."""
-        return self.mixed_precision and halves(device)
+        return self.mixed_precision and supports_bfloat16(device)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def learn(
     saved = time.monotonic()
     for step, batch in _batches(sequences, settings, first, steps):
         numbers, last = pad([sequences[index] for index in batch])
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.halved(device)):
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.uses_bfloat16(device)):
             features = student(rows[numbers.to(device)], last.to(device)).float()  # (batch, dimension)
         loss = loss_of(features, lesson, torch.from_numpy(batch), objectives)
         if not bool(torch.isfinite(loss)):

@@ -14,16 +14,16 @@ from index.decoder import Decoder
 from index.encoding import Encoder
 from index.engine.choice import open_engine
 from index.gallery import Gallery
-from index.swap import SnapshotHolder
+from index.live import LiveIndex
 from model import remote
 from model.errors import RegistryUnavailable
 from model.registry import open_registry
 from service import documents, errors, pages, uploads
+from service.access_log import AccessLog
 from service.auth import Keyring
 from service.batching import Cache
-from service.context import Context, picture_lane, text_lane, write_lane
+from service.context import Context, picture_queue, text_queue, write_queue
 from service.cursors import Cursors, write_private
-from service.envelope import Envelope
 from service.limits import BodyLimit, Rate
 from service.metrics import Metrics, counted, gauge
 from service.routes import admin, embeddings, expansions, gallery, languages, operations, search, versions
@@ -57,7 +57,7 @@ def create_app(context: Context | None) -> FastAPI:
     errors.install(app)
     app.add_middleware(BodyLimit)
     app.add_middleware(errors.LastNet)
-    app.add_middleware(Envelope)  # added last: outermost
+    app.add_middleware(AccessLog)  # added last: outermost
     return app
 
 
@@ -74,7 +74,7 @@ def build(settings: Settings, encoder: Encoder) -> Context:
     if removed := uploads.sweep(settings.home, settings.dataset_seconds, registry.expansions.ids()):
         _log.info("removed uploads of an earlier run", extra={"count": removed})
     pictures = Gallery(registry, settings.home)
-    holder = SnapshotHolder(encoder, registry, pictures, settings.home, open_engine(settings.index, settings.threads))
+    holder = LiveIndex(encoder, registry, pictures, settings.home, open_engine(settings.index, settings.threads))
     context = Context(
         settings=settings,
         registry=registry,
@@ -87,9 +87,9 @@ def build(settings: Settings, encoder: Encoder) -> Context:
         cursors=Cursors.under(settings.home),
         metrics=metrics,
         cache=Cache(settings.cache_size),
-        texts=text_lane(encoder, settings, metrics),
-        pictures=picture_lane(encoder, settings, metrics),
-        writes=write_lane(settings),
+        texts=text_queue(encoder, settings, metrics),
+        pictures=picture_queue(encoder, settings, metrics),
+        writes=write_queue(settings),
     )
     encoder.texts([(encoder.base_view, "the first call allocates, and takes a hundred times as long")])
     metrics.watch(lambda: _measured(context))

@@ -89,7 +89,7 @@ class GuardedRoute(APIRoute):
             context.rate.take(principal.id)
             request.state.principal = principal
             queries.check(request, names)
-            request.state.budget.allow(*context.body_limits[guard.body])
+            request.state.body.allow(*context.body_limits[guard.body])
             return await handler(request)
 
         return guarded

@@ -24,7 +24,7 @@ class _Waiting(Generic[T, R]):
     deadline: float
 
 
-class Lane(Generic[T, R]):
+class BatchQueue(Generic[T, R]):
     """Turns items into results, `size` at most in one call of `run`, in order, on a thread of its own.
 
     What waits while a call runs forms the next batch: under light load an item is alone, under heavy load batches grow,

@@ -13,11 +13,11 @@ from index.decoder import Decoder
 from index.encoding import Encoder
 from index.engine import Vector
 from index.gallery import Gallery
-from index.swap import SnapshotHolder
+from index.live import LiveIndex
 from model.errors import PictoglotError
 from model.registry import Registry
 from service.auth import Body, Keyring, Principal
-from service.batching import Cache, Lane
+from service.batching import BatchQueue, Cache
 from service.cursors import Cursors
 from service.limits import Rate
 from service.metrics import Metrics
@@ -44,16 +44,16 @@ class Context:
     registry: Registry
     encoder: Encoder
     gallery: Gallery
-    holder: SnapshotHolder
+    holder: LiveIndex
     decoder: Decoder
     keyring: Keyring
     rate: Rate
     cursors: Cursors
     metrics: Metrics
     cache: Cache[tuple[int, str], Query]
-    texts: Lane[tuple[Any, str], Query]
-    pictures: Lane[Image.Image, Vector]
-    writes: Lane[Callable[[], object], object]
+    texts: BatchQueue[tuple[Any, str], Query]
+    pictures: BatchQueue[Image.Image, Vector]
+    writes: BatchQueue[Callable[[], object], object]
     following: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))  # who waits for a release to open
     draining: bool = False
     body_limits: dict[Body, tuple[int, float]] = field(init=False)
@@ -77,7 +77,7 @@ class Context:
         return [found[text] for text in texts]
 
 
-def text_lane(encoder: Encoder, settings: Settings, metrics: Metrics) -> Lane[tuple[Any, str], Query]:
+def text_queue(encoder: Encoder, settings: Settings, metrics: Metrics) -> BatchQueue[tuple[Any, str], Query]:
     """The lane in which texts are encoded."""
 
     def run(items: Sequence[tuple[Any, str]]) -> list[Query]:
@@ -89,7 +89,7 @@ def text_lane(encoder: Encoder, settings: Settings, metrics: Metrics) -> Lane[tu
     return _lane(run, settings, lambda size: metrics.batch("text", size))
 
 
-def picture_lane(encoder: Encoder, settings: Settings, metrics: Metrics) -> Lane[Image.Image, Vector]:
+def picture_queue(encoder: Encoder, settings: Settings, metrics: Metrics) -> BatchQueue[Image.Image, Vector]:
     """The lane in which pictures are encoded."""
 
     def run(images: Sequence[Image.Image]) -> list[Vector]:
@@ -100,14 +100,14 @@ def picture_lane(encoder: Encoder, settings: Settings, metrics: Metrics) -> Lane
     return _lane(run, settings, lambda size: metrics.batch("picture", size))
 
 
-def write_lane(settings: Settings) -> Lane[Callable[[], object], object]:
+def write_queue(settings: Settings) -> BatchQueue[Callable[[], object], object]:
     """The lane in which the gallery is written: one after the other, as the registry wants it; others wait here."""
     limit, seconds = settings.queue_limit, settings.body_seconds
-    return Lane(lambda jobs: [job() for job in jobs], size=1, limit=limit, seconds=seconds)
+    return BatchQueue(lambda jobs: [job() for job in jobs], size=1, limit=limit, seconds=seconds)
 
 
-def _lane(run: Any, settings: Settings, observe: Any) -> Lane[Any, Any]:
-    return Lane(
+def _lane(run: Any, settings: Settings, observe: Any) -> BatchQueue[Any, Any]:
+    return BatchQueue(
         run, size=settings.batch_size, limit=settings.queue_limit, seconds=settings.request_seconds, observe=observe
     )
 

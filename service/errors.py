@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model import errors
-from service.envelope import answers_head
+from service.access_log import answers_head
 
 STATUSES: dict[type[errors.PictoglotError], int] = {
     errors.Malformed: 400,

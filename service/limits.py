@@ -19,7 +19,7 @@ LINGER = 5.0  # seconds for which a body is discarded after its request was refu
 _BUCKETS = 10_000  # keys whose rate is remembered; beyond, all start anew
 
 
-class Budget:
+class BodyReader:
     """What one request's body may still cost; a route that takes more says so with `allow`, before it reads."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -83,7 +83,7 @@ class Budget:
 
 
 class BodyLimit:
-    """ASGI: gives each request a `Budget` as `state.budget`, and counts what is read through it.
+    """ASGI: gives each request a `BodyReader` as `state.body`, and counts what is read through it.
 
     Whoever is answered without having been read to the end is not waited for: the connection closes soon after.
     """
@@ -97,19 +97,19 @@ class BodyLimit:
         if _too_large(scope):
             detail = f"at most {_MOST_HEADERS} header fields and {MOST_HEADER_BYTES} bytes before the body"
             return await problem(scope["state"]["request_id"], TooManyHeaders(detail))(scope, receive, send)
-        budget = Budget(scope, receive)
-        scope.setdefault("state", {})["budget"] = budget
+        body = BodyReader(scope, receive)
+        scope.setdefault("state", {})["body"] = body
 
         async def closing(message: Message) -> None:
-            if message["type"] == "http.response.start" and budget.unread:
+            if message["type"] == "http.response.start" and body.unread:
                 MutableHeaders(scope=message)["Connection"] = "close"
-            if message["type"] == "http.response.body" and budget.unread and not message.get("more_body"):
+            if message["type"] == "http.response.body" and body.unread and not message.get("more_body"):
                 await send({**message, "more_body": True})  # all of the answer: its length was announced
-                await budget.linger()
+                await body.linger()
                 message = {"type": "http.response.body"}
             await send(message)
 
-        await self.app(scope, budget.receive, closing)
+        await self.app(scope, body.receive, closing)
 
 
 class Rate:

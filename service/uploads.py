@@ -40,7 +40,7 @@ class Upload:
 async def dataset_of(request: Request, context: Context) -> AsyncIterator[Upload]:
     """The file `dataset` of a form, in a folder of its own that is gone after the block."""
     settings = context.settings
-    declared = request.state.budget.declared
+    declared = request.state.body.declared
     storage.require_free(settings.home, declared + declared // 2 + settings.free_bytes)
     folder = settings.home / FOLDER / f"{storage.TEMPORARY}{uuid4().hex}"
     await run_in_threadpool(folder.mkdir, parents=True)

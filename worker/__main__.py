@@ -13,7 +13,7 @@ def main() -> int:
     try:
         from worker.celery_app import app  # reads the settings
 
-        app.attempts.settings.make_home()
+        app.supervisor.settings.make_home()
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return MISCONFIGURED

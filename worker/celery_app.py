@@ -6,7 +6,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
-from worker.lease import STOP_SECONDS, Attempts
+from worker.lease import STOP_SECONDS, Supervisor
 from worker.relay import Relay, sweep
 from worker.settings import WorkerSettings, configure_logging
 
@@ -41,7 +41,7 @@ def create_app(settings: WorkerSettings) -> Celery:
         worker_enable_remote_control=False,
         worker_soft_shutdown_timeout=STOP_SECONDS + 1,
     )
-    app.attempts = Attempts(settings)
+    app.supervisor = Supervisor(settings)
     return app
 
 
@@ -60,22 +60,22 @@ app = create_app(WorkerSettings.load())
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def _logging(**_: Any) -> None:
-    configure_logging(app.attempts.settings.log_level)
+    configure_logging(app.supervisor.settings.log_level)
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _ready(**_: Any) -> None:
-    settings = app.attempts.settings
+    settings = app.supervisor.settings
     _log.info(
         "the worker is ready: data root %s, hints by %s", settings.home, "Redis" if settings.broker_url else "a folder"
     )
     try:
-        sweep(app.attempts)
+        sweep(app.supervisor)
     except Exception:  # noqa: BLE001 - what cannot be swept is no reason to do no work
         _log.exception("what killed workers left could not be swept")
-    Relay(app, app.attempts).start()
+    Relay(app, app.supervisor).start()
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _shutting_down(**_: Any) -> None:
-    app.attempts.stop.set()
+    app.supervisor.stop.set()

@@ -18,10 +18,10 @@ from model.errors import VersionCorrupt
 from model.evaluation import Recalls, recalls
 from model.table import View
 from model.version import read
+from worker.attempt import Attempt
 from worker.figures import confusion, fertility, so_far
-from worker.prepare import Classroom, Lesson
+from worker.prepare import TrainingContext, TrainingData
 from worker.validation import MAX_CANDIDATES, Candidates, Validation, candidates, encoded, english, held_out, kept
-from worker.work import Work
 
 MAX_DETECTED = 250  # captions a language whose language is guessed; each guess asks every served language
 
@@ -34,56 +34,60 @@ class Figures:
     truncated: float
 
 
-def measure(work: Work, room: Classroom, view: View, validation: Validation, among: Candidates) -> Figures | None:
+def measure(
+    attempt: Attempt, context: TrainingContext, view: View, validation: Validation, among: Candidates
+) -> Figures | None:
     """Recall and truncation; None when nothing is left to ask, because the pictures were deleted."""
     pairs = zip(validation.captions, validation.targets, strict=True)
     asked = [(caption, among.places[target]) for caption, target in pairs if target in among.places]
     if not asked:
         return None
-    texts = encoded(work, room, [(view, caption) for caption, _ in asked])
+    texts = encoded(attempt, context, [(view, caption) for caption, _ in asked])
     owner = np.array([place for _, place in asked], dtype=np.int64)
     return Figures(recalls(texts.vectors, among.vectors, owner), sum(texts.truncated) / len(asked))
 
 
-def evaluate(work: Work, room: Classroom, lesson: Lesson, view: View) -> dict[str, Any]:
+def evaluate(attempt: Attempt, context: TrainingContext, data: TrainingData, view: View) -> dict[str, Any]:
     """The report of a lesson learned as `view`; computed once, then read from its folder."""
-    path = work.folder / "evaluation" / f"{lesson.language}.json"
+    path = attempt.folder / "evaluation" / f"{data.language}.json"
     if path.exists():
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return report
-    validation, earlier = held_out(work, room, lesson), _earlier(work, room, lesson)
-    own = _measured(work, room, lesson, view, validation)
-    base = _measured(work, room, lesson, room.encoder.base_view, earlier["en"])
+    validation, earlier = held_out(attempt, context, data), _earlier(attempt, context, data)
+    own = _measured(attempt, context, data, view, validation)
+    base = _measured(attempt, context, data, context.encoder.base_view, earlier["en"])
     report = {
         **own,
-        "dataset": lesson.report.as_dict(),
+        "dataset": data.report.as_dict(),
         "english": base,
-        "shared": {"parent": room.parent, **_shared(work, room, lesson, view, earlier, base)},
-        "detected": _detected(work, room, lesson, view, {lesson.language: validation, **earlier}),
+        "shared": {"parent": context.parent, **_shared(attempt, context, data, view, earlier, base)},
+        "detected": _detected(attempt, context, data, view, {data.language: validation, **earlier}),
     }
-    chain = [*reversed(work.registry.versions.lineage(room.parent))]
-    report["shared"]["so_far"] = so_far(chain, lesson.language, report)
+    chain = [*reversed(attempt.registry.versions.lineage(context.parent))]
+    report["shared"]["so_far"] = so_far(chain, data.language, report)
     storage.write_json(path, report)
-    work.saved()
+    attempt.saved()
     return report
 
 
-def _earlier(work: Work, room: Classroom, lesson: Lesson) -> dict[str, Validation]:
+def _earlier(attempt: Attempt, context: TrainingContext, data: TrainingData) -> dict[str, Validation]:
     """The validation sets of English and of each language served but the lesson's, as far as they were kept."""
-    sets = {"en": english(room, lesson)}
-    served = work.registry.releases.serving().languages
+    sets = {"en": english(context, data)}
+    served = attempt.registry.releases.serving().languages
     for language, number in sorted(served.items()):
-        if language not in ("en", lesson.language):
-            found = kept(work, work.registry.versions.get(number).expansion)
+        if language not in ("en", data.language):
+            found = kept(attempt, attempt.registry.versions.get(number).expansion)
             if found is not None:
                 sets[language] = found
     return sets
 
 
-def _measured(work: Work, room: Classroom, lesson: Lesson, view: View, validation: Validation) -> dict[str, Any]:
+def _measured(
+    attempt: Attempt, context: TrainingContext, data: TrainingData, view: View, validation: Validation
+) -> dict[str, Any]:
     """How one view reads a validation set: recall both ways, what is cut, and into how many tokens it falls."""
-    among = candidates(work, room, lesson, validation)
-    found = measure(work, room, view, validation, among)
+    among = candidates(attempt, context, data, validation)
+    found = measure(attempt, context, view, validation, among)
     return {
         **(found.recalls if found else {"t2i": {}, "i2t": {}, "pairs": 0}),
         "against": validation.against,
@@ -94,58 +98,63 @@ def _measured(work: Work, room: Classroom, lesson: Lesson, view: View, validatio
 
 
 def _shared(
-    work: Work, room: Classroom, lesson: Lesson, view: View, earlier: Mapping[str, Validation], base: dict[str, Any]
+    attempt: Attempt,
+    context: TrainingContext,
+    data: TrainingData,
+    view: View,
+    earlier: Mapping[str, Validation],
+    base: dict[str, Any],
 ) -> dict[str, Any]:
     """Recall of each earlier language through the shared table as it is and as it would be, and when it was learned.
 
     `unmeasured` are served languages of which nothing could be asked: no set was kept, or its pictures were deleted.
     """
-    served = work.registry.releases.serving().languages
+    served = attempt.registry.releases.serving().languages
     found: dict[str, Any] = {}
     for done, (language, validation) in enumerate(earlier.items()):
-        work.check()
-        work.done(done, len(earlier))
-        among = candidates(work, room, lesson, validation)  # the same before and after
-        before, after = (measure(work, room, table, validation, among) for table in (room.view, view))
+        attempt.check()
+        attempt.done(done, len(earlier))
+        among = candidates(attempt, context, data, validation)  # the same before and after
+        before, after = (measure(attempt, context, table, validation, among) for table in (context.view, view))
         if before and after:
-            own = base if language == "en" else work.registry.versions.get(served[language]).report
+            own = base if language == "en" else attempt.registry.versions.get(served[language]).report
             found[language] = {
                 "before": before.recalls["t2i"],
                 "after": after.recalls["t2i"],
                 "learned": own.get("t2i", {}),
             }
-    return {"languages": found, "unmeasured": sorted(set(served) - set(found) - {lesson.language})}
+    return {"languages": found, "unmeasured": sorted(set(served) - set(found) - {data.language})}
 
 
 def _detected(
-    work: Work, room: Classroom, lesson: Lesson, view: View, sets: Mapping[str, Validation]
+    attempt: Attempt, context: TrainingContext, data: TrainingData, view: View, sets: Mapping[str, Validation]
 ) -> dict[str, dict[str, int]]:
     """As which language the service would read held-out captions of each, once it serves the lesson's too."""
     captions = {language: validation.captions[:MAX_DETECTED] for language, validation in sets.items()}
     asked = {gram for texts in captions.values() for text in texts for gram in evidence(text)}
-    detector = _detector(work, room, asked).with_counts(lesson.language, view.ngrams, asked)
+    detector = _detector(attempt, context, asked).with_counts(data.language, view.ngrams, asked)
     found: dict[str, dict[str, int]] = {}
     for language, texts in captions.items():
-        work.check()
+        attempt.check()
         found.update(confusion(detector, {language: texts}))
     return found
 
 
-def _detector(work: Work, room: Classroom, asked: Collection[str]) -> Detector:
+def _detector(attempt: Attempt, context: TrainingContext, asked: Collection[str]) -> Detector:
     """What the service tells languages by (`index.detecting`): each version's counts, English by the gallery besides.
 
     Of the n-grams that are asked alone, so that a worker does not hold those of every language.
 
     A version that cannot be read is left out: its damage is for its own language to answer.
     """
-    captioned = room.gallery.captioned("en", ())
+    captioned = context.gallery.captioned("en", ())
     some = captioned[:: -(-len(captioned) // MAX_CANDIDATES) or 1]
-    texts = [text for found in room.gallery.captions_for(some, ["en"]).values() for text in found["en"]]
-    detector = Detector().with_counts("en", Counter(room.encoder.base_view.ngrams) + count(texts), asked)
-    for language, number in work.registry.releases.serving().languages.items():
-        version = work.registry.versions.get(number)
+    texts = [text for found in context.gallery.captions_for(some, ["en"]).values() for text in found["en"]]
+    detector = Detector().with_counts("en", Counter(context.encoder.base_view.ngrams) + count(texts), asked)
+    for language, number in attempt.registry.releases.serving().languages.items():
+        version = attempt.registry.versions.get(number)
         if version.folder is not None:
             with suppress(VersionCorrupt):
-                learned, _ = read(work.settings.home / version.folder, version.manifest_sha256)
+                learned, _ = read(attempt.settings.home / version.folder, version.manifest_sha256)
                 detector = detector.with_counts(language, learned.ngrams, asked)
     return detector

@@ -32,7 +32,7 @@ CANCEL_SECONDS = 4
 _EXIT_SECONDS = 30  # for a child that has said its last word
 
 
-class Attempts:
+class Supervisor:
     """The attempts of one worker process, one at a time; `stop` ends the running one with a checkpoint."""
 
     def __init__(self, settings: WorkerSettings) -> None:
@@ -54,7 +54,7 @@ class Attempts:
         return self._busy.locked()
 
     def run(self, expansion: str) -> None:
-        """Work on the expansion until it is finished or the worker stops; returns at once without a lease."""
+        """Attempt on the expansion until it is finished or the worker stops; returns at once without a lease."""
         self.heard = time.monotonic()
         with self._busy:
             if self.stop.is_set():
@@ -66,11 +66,11 @@ class Attempts:
                 return
             if lease is not None:
                 _log.info("expansion %s: attempt with fence %d", expansion, lease.fence)
-                _Attempt(self, lease).run()
+                _ChildRun(self, lease).run()
 
 
-class _Attempt:
-    def __init__(self, attempts: Attempts, lease: Lease) -> None:
+class _ChildRun:
+    def __init__(self, attempts: Supervisor, lease: Lease) -> None:
         self.settings, self.stop = attempts.settings, attempts.stop
         self.expansions = attempts.registry.expansions
         self.lease = lease
@@ -108,7 +108,7 @@ class _Attempt:
         # passive waits: OpenMP's spinning costs a search beside the training a factor of 20 (measured)
         threads = {"OMP_NUM_THREADS": str(self.settings.threads), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
         # -P: what lies in the current folder under the name of one of our packages is not ours
-        command = [sys.executable, "-P", "-m", "worker.expand"]
+        command = [sys.executable, "-P", "-m", "worker.child"]
         command += [self.lease.expansion, self.lease.owner, str(self.lease.fence)]
         return subprocess.Popen(command, env={**os.environ, **threads})
 

@@ -9,137 +9,145 @@ from model.errors import GateFailed, InvalidInput
 from model.registry import Expansion, Version
 from model.table import View
 from model.version import Learned, read
+from worker.attempt import VALIDATION, Attempt
 from worker.evaluate import evaluate
-from worker.prepare import Classroom, Lesson, open_classroom, prepare
+from worker.prepare import TrainingContext, TrainingData, open_context, prepare
 from worker.promotion import forgotten, keeps_shared, refusal
-from worker.teach import package, train
-from worker.work import VALIDATION, Work
+from worker.train import package, train
 
 
-def run(work: Work) -> None:
+def run(attempt: Attempt) -> None:
     """Carry the expansion on from wherever earlier attempts left it; raises what ends it."""
-    if work.expansion.kind == "rebuild":
-        rebuild(work)
+    if attempt.expansion.kind == "rebuild":
+        rebuild(attempt)
     else:
-        teach(work)
+        teach(attempt)
 
 
-def teach(work: Work) -> None:
+def teach(attempt: Attempt) -> None:
     """Teach one language and serve it."""
-    if work.expansion.release is not None:  # an attempt died after its language was served: nothing can fail any more
-        return _conclude(work, work.expansion.release)
-    with work.phase("prepare"):
-        room = open_classroom(work)
-        lesson = prepare(work, room, work.expansion)
-    learned, version, report = _learn(work, room, lesson)
-    reason = refusal(report, work.settings.min_recall)
+    # an attempt died after its language was served: nothing can fail any more
+    if attempt.expansion.release is not None:
+        return _conclude(attempt, attempt.expansion.release)
+    with attempt.phase("prepare"):
+        context = open_context(attempt)
+        data = prepare(attempt, context, attempt.expansion)
+    learned, version, report = _learn(attempt, context, data)
+    reason = refusal(report, attempt.settings.min_recall)
     if reason is not None:
         raise GateFailed(reason, report=report)
-    with work.phase("encode"):
-        view = room.encoder.extend(room.view, version.number, lesson.language, learned)
-        _encode(work, room, lesson, view)
-    with work.phase("promote"):
-        release = work.registry.releases.promote(
-            expansion=work.expansion.id,
+    with attempt.phase("encode"):
+        view = context.encoder.extend(context.view, version.number, data.language, learned)
+        _encode(attempt, context, data, view)
+    with attempt.phase("promote"):
+        release = attempt.registry.releases.promote(
+            expansion=attempt.expansion.id,
             version=version.number,
-            move_shared=keeps_shared(report, work.settings.forgetting_budget),
-            fence=work.lease.fence,
+            move_shared=keeps_shared(report, attempt.settings.forgetting_budget),
+            fence=attempt.lease.fence,
         )
         storage.fault_point("promote.committed")
-        _conclude(work, release.number)
+        _conclude(attempt, release.number)
 
 
-def _conclude(work: Work, release: int) -> None:
+def _conclude(attempt: Attempt, release: int) -> None:
     """Say what the promoted version found, and whether the shared table moved to it."""
-    served = work.registry.releases.get(release)
-    version = work.registry.versions.get(served.languages[work.expansion.language])
-    work.succeed(version.number, release, _concluded(version.report, served.shared == version.number))
+    served = attempt.registry.releases.get(release)
+    version = attempt.registry.versions.get(served.languages[attempt.expansion.language])
+    attempt.succeed(version.number, release, _concluded(version.report, served.shared == version.number))
 
 
-def rebuild(work: Work) -> None:
+def rebuild(attempt: Attempt) -> None:
     """Teach the shared table again, one after another, the languages that a rollback took from it.
 
     Each is taught from the dataset of the version that serves it, and goes on being served by that; only `shared`
     moves. Left out is one that would cost the others more than the forgetting budget, or of whose dataset the pictures
     deleted since leave too little.
     """
-    with work.phase("prepare"):
-        room = open_classroom(work)
-        expansions = _replayed(work)
+    with attempt.phase("prepare"):
+        context = open_context(attempt)
+        expansions = _replayed(attempt)
     made, reports, refused = None, {}, {}
     for round_, expansion in enumerate(expansions):
-        work.part = (round_, len(expansions))
-        with work.phase("prepare"):
+        attempt.part = (round_, len(expansions))
+        with attempt.phase("prepare"):
             try:
-                lesson = prepare(work, room, expansion)
+                data = prepare(attempt, context, expansion)
             except InvalidInput as error:
                 if "report" not in error.extra:  # not for what its rows are: there is no file
                     raise
                 refused[expansion.language] = {"left_out": error.code, "detail": error.detail}
                 continue
-        learned, version, report = _learn(work, room, lesson)
-        keeps = keeps_shared(report, work.settings.forgetting_budget)
-        reports[lesson.language] = (report, keeps)
+        learned, version, report = _learn(attempt, context, data)
+        keeps = keeps_shared(report, attempt.settings.forgetting_budget)
+        reports[data.language] = (report, keeps)
         if keeps:
             made = version
-            view = room.encoder.extend(room.view, version.number, version.language, learned)
-            room = replace(room, parent=version.number, view=view)
-    with work.phase("promote"):
-        release = work.registry.releases.serving()
+            view = context.encoder.extend(context.view, version.number, version.language, learned)
+            context = replace(context, parent=version.number, view=view)
+    with attempt.phase("promote"):
+        release = attempt.registry.releases.serving()
         if made is not None:
-            release = work.registry.releases.promote(
-                expansion=work.expansion.id, version=made.number, move_shared=True, fence=work.lease.fence
+            release = attempt.registry.releases.promote(
+                expansion=attempt.expansion.id, version=made.number, move_shared=True, fence=attempt.lease.fence
             )
         moved = made is not None and release.shared == made.number
         told = {language: _concluded(report, moved and keeps) for language, (report, keeps) in reports.items()}
         told |= refused
-        work.succeed(made.number if made else release.shared, release.number, {"moved": moved, "languages": told})
+        attempt.succeed(made.number if made else release.shared, release.number, {"moved": moved, "languages": told})
 
 
-def _replayed(work: Work) -> list[Expansion]:
+def _replayed(attempt: Attempt) -> list[Expansion]:
     """The expansions that made what is served of the languages to replay, in that order; fixed at the first attempt."""
 
     def makers() -> list[str | None]:
-        served = work.registry.releases.serving().languages
-        replayed = [served[tag] for tag in work.expansion.settings["replay"] if tag in served]
-        return [work.registry.versions.get(number).expansion for number in replayed]
+        served = attempt.registry.releases.serving().languages
+        replayed = [served[tag] for tag in attempt.expansion.settings["replay"] if tag in served]
+        return [attempt.registry.versions.get(number).expansion for number in replayed]
 
-    return [work.registry.expansions.get(name) for name in work.decided("replay.json", makers)]
+    return [attempt.registry.expansions.get(name) for name in attempt.decided("replay.json", makers)]
 
 
-def _learn(work: Work, room: Classroom, lesson: Lesson) -> tuple[Learned, Version, dict[str, Any]]:
-    with work.phase("train"):
-        learned = train(work, room, lesson)
-    with work.phase("evaluate"):
-        view = room.encoder.extend(room.view, room.parent, lesson.language, learned)
-        _bring_validations(work)
-        report = evaluate(work, room, lesson, view)
-    with work.phase("package"):
-        version = package(work, room, lesson, learned, report)
+def _learn(attempt: Attempt, context: TrainingContext, data: TrainingData) -> tuple[Learned, Version, dict[str, Any]]:
+    with attempt.phase("train"):
+        learned = train(attempt, context, data)
+    with attempt.phase("evaluate"):
+        view = context.encoder.extend(context.view, context.parent, data.language, learned)
+        _bring_validations(attempt)
+        report = evaluate(attempt, context, data, view)
+    with attempt.phase("package"):
+        version = package(attempt, context, data, learned, report)
         # what is registered is what serves, and an earlier attempt may have written it: nothing else is used from here
-        learned, _ = read(work.settings.home / str(version.folder), version.manifest_sha256)
+        learned, _ = read(attempt.settings.home / str(version.folder), version.manifest_sha256)
     return learned, version, report
 
 
-def _bring_validations(work: Work) -> None:
+def _bring_validations(attempt: Attempt) -> None:
     """The validation sets that the evaluation will ask for, from the machines that made them."""
-    for number in work.registry.releases.serving().languages.values():
-        expansion = work.registry.versions.get(number).expansion
+    for number in attempt.registry.releases.serving().languages.values():
+        expansion = attempt.registry.versions.get(number).expansion
         if expansion is not None:
-            remote.fetch(work.settings.home / "expansions" / expansion / VALIDATION)
+            remote.fetch(attempt.settings.home / "expansions" / expansion / VALIDATION)
 
 
-def _encode(work: Work, room: Classroom, lesson: Lesson, view: View) -> None:
+def _encode(attempt: Attempt, context: TrainingContext, data: TrainingData, view: View) -> None:
     """The captions of the language as its new version reads them, as one generation beside those of older versions."""
 
     def on_progress(done: int, of: int) -> None:
-        work.check()
-        work.done(done, of)
+        attempt.check()
+        attempt.done(done, of)
 
-    rows = [(row.picture, row.caption) for row in lesson.rows if row.picture is not None]
-    room.gallery.add_captions(work.expansion.id, lesson.language, rows)
+    rows = [(row.picture, row.caption) for row in data.rows if row.picture is not None]
+    context.gallery.add_captions(attempt.expansion.id, data.language, rows)
     build_captions(
-        room.encoder, view, room.gallery, work.registry, lesson.language, view.version, work.settings.home, on_progress
+        context.encoder,
+        view,
+        context.gallery,
+        attempt.registry,
+        data.language,
+        view.version,
+        attempt.settings.home,
+        on_progress,
     )
 
 

@@ -25,7 +25,7 @@ from model.encoder import Encoder, VersionFolder
 from model.errors import CheckpointMismatch, CorruptFolder
 from model.registry import Expansion, Registry
 from model.table import View, pad
-from worker.work import Work
+from worker.attempt import Attempt
 
 _PART = 2048  # English texts a part; some seconds of one core with a large tower
 _BATCH = 128
@@ -33,7 +33,7 @@ _FEATURES = "features.safetensors"
 
 
 @dataclass(frozen=True)
-class Classroom:
+class TrainingContext:
     """What all phases share: the opened base, the gallery, and the shared version that is taught further."""
 
     encoder: Encoder
@@ -43,7 +43,7 @@ class Classroom:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingData:
     """One language's dataset with everything that is known about it before training.
 
     `english` holds the teacher's features (count, dimension), not normalised, in the order of `english_texts`;
@@ -64,15 +64,15 @@ class Lesson:
         return self.expansion.language
 
 
-def open_classroom(work: Work) -> Classroom:
+def open_context(attempt: Attempt) -> TrainingContext:
     """Base, gallery and parent: the shared version at the first attempt, and the same in every later one."""
-    encoder = Encoder(open_base(work.settings.base, work.settings.device or None))
-    torch.set_num_threads(work.settings.threads)
+    encoder = Encoder(open_base(attempt.settings.base, attempt.settings.device or None))
+    torch.set_num_threads(attempt.settings.threads)
     torch.use_deterministic_algorithms(encoder.base.device.type == "cpu")  # on a GPU some products have none
-    serving = work.registry.initialise(encoder.text_fingerprint, {})  # `BaseMismatch` under another base
-    parent = int(work.decided("plan.json", lambda: {"parent": serving.shared})["parent"])
-    view = open_version(work.registry, encoder, work.settings.home, parent)
-    return Classroom(encoder, Gallery(work.registry, work.settings.home), parent, view)
+    serving = attempt.registry.initialise(encoder.text_fingerprint, {})  # `BaseMismatch` under another base
+    parent = int(attempt.decided("plan.json", lambda: {"parent": serving.shared})["parent"])
+    view = open_version(attempt.registry, encoder, attempt.settings.home, parent)
+    return TrainingContext(encoder, Gallery(attempt.registry, attempt.settings.home), parent, view)
 
 
 def open_version(registry: Registry, encoder: Encoder, home: Path, number: int) -> View:
@@ -81,34 +81,34 @@ def open_version(registry: Registry, encoder: Encoder, home: Path, number: int) 
     return encoder.open([VersionFolder(v.number, v.language, home / str(v.folder), v.manifest_sha256) for v in lineage])
 
 
-def prepare(work: Work, room: Classroom, expansion: Expansion) -> Lesson:
+def prepare(attempt: Attempt, context: TrainingContext, expansion: Expansion) -> TrainingData:
     """Read and validate the expansion's dataset and gather its features; `CheckpointMismatch` when the file changed.
 
     What the gallery held at the first attempt is kept: a picture deleted or replaced later changes nothing here. A
     rebuild goes without the pictures that were deleted since the language was taught.
     """
-    path = work.dataset(expansion)
+    path = attempt.dataset(expansion)
     if storage.sha256_file(path) != expansion.dataset_sha256:
         raise CheckpointMismatch("the dataset is not the one that was submitted")
     data = dataset.read(path, language=expansion.language)
     texts = list(dict.fromkeys(row.english for row in data.rows if row.english is not None))
     named = list(dict.fromkeys(row.picture for row in data.rows if row.picture is not None))
-    pictures, known = _pictures(work, room, named, work.folder / "pictures" / expansion.language)
-    if work.expansion.kind == "rebuild":
+    pictures, known = _pictures(attempt, context, named, attempt.folder / "pictures" / expansion.language)
+    if attempt.expansion.kind == "rebuild":
         data = dataset.without(data, frozenset(named).difference(known))
     report = dataset.validate(data, expansion.language, lambda ids: known)
-    return Lesson(
+    return TrainingData(
         expansion=expansion,
         rows=data.rows,
         report=report,
         english_texts={text: place for place, text in enumerate(texts)},
-        english=_teacher(work, room.encoder, texts, work.folder / "teacher" / expansion.language),
+        english=_teacher(attempt, context.encoder, texts, attempt.folder / "teacher" / expansion.language),
         picture_ids={picture: place for place, picture in enumerate(known)},
         pictures=pictures,
     )
 
 
-def _teacher(work: Work, encoder: Encoder, texts: Sequence[str], folder: Path) -> Tensor:
+def _teacher(attempt: Attempt, encoder: Encoder, texts: Sequence[str], folder: Path) -> Tensor:
     """The base's features of the English texts, (count, dimension), from the parts on disk as far as they go."""
     starts = range(0, len(texts), _PART)
     features = [torch.empty((0, encoder.dimension))]
@@ -118,22 +118,24 @@ def _teacher(work: Work, encoder: Encoder, texts: Sequence[str], folder: Path) -
         if kept is not None:
             features.append(kept[0])
         else:
-            features.append(teacher_features(encoder, part, work.check))
-            _keep(work, folder / f"part-{number:05d}", key, features[-1])
-        work.done(number + 1, len(starts))
+            features.append(teacher_features(encoder, part, attempt.check))
+            _keep(attempt, folder / f"part-{number:05d}", key, features[-1])
+        attempt.done(number + 1, len(starts))
     return torch.cat(features)
 
 
-def _pictures(work: Work, room: Classroom, named: Sequence[str], folder: Path) -> tuple[Tensor, Sequence[str]]:
+def _pictures(
+    attempt: Attempt, context: TrainingContext, named: Sequence[str], folder: Path
+) -> tuple[Tensor, Sequence[str]]:
     """The gallery's vectors of those of the named pictures that it has, (count, dimension), and which these are."""
-    key = [room.encoder.image_fingerprint, named]
+    key = [context.encoder.image_fingerprint, named]
     kept = _kept(folder, key)
     if kept is not None:
         return kept[0], named if kept[1] is None else kept[1]
-    found = room.gallery.picture_vectors(named, room.encoder.image_fingerprint)
-    vectors = torch.from_numpy(np.stack([*found.values()])) if found else torch.empty((0, room.encoder.dimension))
-    if len(found) == len(named) or work.expansion.kind == "rebuild":  # otherwise the dataset is refused
-        _keep(work, folder, key, vectors, list(found))
+    found = context.gallery.picture_vectors(named, context.encoder.image_fingerprint)
+    vectors = torch.from_numpy(np.stack([*found.values()])) if found else torch.empty((0, context.encoder.dimension))
+    if len(found) == len(named) or attempt.expansion.kind == "rebuild":  # otherwise the dataset is refused
+        _keep(attempt, folder, key, vectors, list(found))
     return vectors, list(found)
 
 
@@ -148,12 +150,12 @@ def _kept(folder: Path, key: object) -> tuple[Tensor, list[str] | None] | None:
     return None
 
 
-def _keep(work: Work, folder: Path, key: object, features: Tensor, names: Sequence[str] | None = None) -> None:
+def _keep(attempt: Attempt, folder: Path, key: object, features: Tensor, names: Sequence[str] | None = None) -> None:
     storage.remove(folder)
     with storage.stage(folder) as staged:
         (staged / _FEATURES).write_bytes(save({"features": features.contiguous()}))
         storage.write_manifest(staged, {"key": _digest(key), "names": names})
-    work.saved()
+    attempt.saved()
 
 
 def _digest(key: object) -> str:

@@ -11,7 +11,7 @@ from kombu.exceptions import KombuError
 
 from model import storage
 from model.errors import PictoglotError
-from worker.lease import Attempts, discard_working_files
+from worker.lease import Supervisor, discard_working_files
 from worker.tasks import HINT
 
 _DEAF_SECONDS = 60  # idle, with hints sent and none received
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 class Relay(Thread):
     """Looks into the registry every few seconds; silent while its own worker is busy: nobody here could follow."""
 
-    def __init__(self, app: Celery, attempts: Attempts) -> None:
+    def __init__(self, app: Celery, attempts: Supervisor) -> None:
         super().__init__(name="relay", daemon=True)
         self._app, self._attempts = app, attempts
         self._unheard: float | None = None  # when the first hint was sent that nothing came back for
@@ -64,7 +64,7 @@ class Relay(Thread):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def sweep(attempts: Attempts) -> None:
+def sweep(attempts: Supervisor) -> None:
     """Remove what killed workers left: working files of finished expansions; half-written versions when none runs."""
     home = attempts.settings.home
     try:

@@ -8,4 +8,4 @@ HINT = "pictoglot.expand"
 @shared_task(name=HINT, bind=True)  # type: ignore[untyped-decorator]
 def expand(self: Task, expansion: str) -> None:
     """Carry the expansion on if nobody else does; returns in milliseconds otherwise."""
-    self.app.attempts.run(expansion)
+    self.app.supervisor.run(expansion)

@@ -109,7 +109,7 @@ def _teach_one(
         "text_fingerprint": encoder.text_fingerprint,
         "seconds": round(before + time.monotonic() - started, 1),
         "settings": asdict(settings),
-        "bfloat16": settings.halved(encoder.base.device),
+        "bfloat16": settings.uses_bfloat16(encoder.base.device),
         "commit": commit(),
     }
     version.write(place / "version", learned, facts)

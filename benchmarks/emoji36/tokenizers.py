@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from tokenizers import models
 
-from model.merges import SUFFIX, BytePairs, Line, Merge, clip_merges, clip_vocabulary, new_tokens, vocabulary
+from model.merges import SUFFIX, BytePairs, Merge, SharedBPE, clip_merges, clip_vocabulary, new_tokens, vocabulary
 from model.tokenizer import CLIP_RULE, Tokenizer
 
 
@@ -31,11 +31,11 @@ class _Before(BytePairs):
         self.model = models.BPE(vocab=vocabulary([*new_tokens(added)]), merges=merges, end_of_word_suffix=SUFFIX)
 
 
-class _BytesLine(Line):
+class _BytesLine(SharedBPE):
     made_of = _Bytes
 
 
-class _BeforeLine(Line):
+class _BeforeLine(SharedBPE):
     made_of = _Before
 
 
@@ -50,7 +50,7 @@ class BytesLast(Tokenizer):
 class BytesFirst(BytesLast):
     """Learns from bytes and ranks what it learned first: the language's own tokenizer, CLIP's where it has no merge."""
 
-    line: Line = field(default_factory=_BeforeLine, repr=False, compare=False)
+    line: SharedBPE = field(default_factory=_BeforeLine, repr=False, compare=False)
 
     def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> Tokenizer:
         added = tuple(dict.fromkeys((*self.added, *merges)))  # merges that CLIP has too change their rank

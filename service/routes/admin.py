@@ -17,11 +17,11 @@ router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=GuardedRoute)
 _HIGHEST = (1 << 31) - 1  # what an INTEGER column holds
 
 
-@router.post("/languages/{tag}/rollback", openapi_extra=taking(json=schemas.RollbackAsked))
+@router.post("/languages/{tag}/rollback", openapi_extra=taking(json=schemas.RollbackRequest))
 @needs(Scope.ADMIN)
 async def roll_back(tag: str, request: Request, context: Here, asker: Asker) -> schemas.Rollback:
     """Take a language back to its version before, or out; every other language keeps its own, bit for bit."""
-    asked = await bodies.read_json(request, schemas.RollbackAsked)
+    asked = await bodies.read_json(request, schemas.RollbackRequest)
     told = await run_in_threadpool(_roll_back, canonical(tag), asked, asker.id, context)
     if not asked.dry_run:
         await catch_up(context, told.release)
@@ -45,11 +45,11 @@ async def list_releases(
     )
 
 
-@router.post("/releases/{number}/restore", openapi_extra=taking(json=schemas.RestoreAsked))
+@router.post("/releases/{number}/restore", openapi_extra=taking(json=schemas.RestoreRequest))
 @needs(Scope.ADMIN)
 async def restore(number: int, request: Request, context: Here, asker: Asker) -> schemas.ReleaseItem:
     """Serve again what an earlier release served, if `expected` serves now."""
-    asked = await bodies.read_json(request, schemas.RestoreAsked)
+    asked = await bodies.read_json(request, schemas.RestoreRequest)
 
     if not 1 <= number <= _HIGHEST:
         raise ReleaseNotFound("there is no such release")
@@ -62,11 +62,11 @@ async def restore(number: int, request: Request, context: Here, asker: Asker) ->
     return schemas.ReleaseItem.model_validate(release)
 
 
-@router.post("/keys", status_code=201, openapi_extra=taking(json=schemas.KeyAsked))
+@router.post("/keys", status_code=201, openapi_extra=taking(json=schemas.KeyRequest))
 @needs(Scope.ADMIN)
 async def create_key(request: Request, context: Here) -> schemas.NewKey:
     """Make a key; its text is told this once."""
-    asked = await bodies.read_json(request, schemas.KeyAsked)
+    asked = await bodies.read_json(request, schemas.KeyRequest)
     key, plain = await run_in_threadpool(context.registry.keys.create, asked.scope, asked.label, asked.expires_at)
     context.keyring.forget()
     return schemas.NewKey(**schemas.KeyItem.model_validate(key).model_dump(), key=plain)
@@ -98,7 +98,7 @@ async def verify_index(context: Here) -> schemas.Verified:
     return schemas.Verified(ok=not problems, release=context.holder.current.release.number, problems=problems)
 
 
-def _roll_back(tag: str, asked: schemas.RollbackAsked, actor: str, context: Context) -> schemas.Rollback:
+def _roll_back(tag: str, asked: schemas.RollbackRequest, actor: str, context: Context) -> schemas.Rollback:
     releases = context.registry.releases
     if asked.dry_run:
         plan = releases.plan_rollback(tag)

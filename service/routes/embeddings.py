@@ -17,11 +17,11 @@ from service.schemas import search as schemas
 router = APIRouter(prefix="/v1/embeddings", tags=["search"], route_class=GuardedRoute)
 
 
-@router.post("", openapi_extra=taking(json=schemas.EmbeddingsAsked))
+@router.post("", openapi_extra=taking(json=schemas.EmbeddingsRequest))
 @needs(Scope.SEARCH)
 async def embed(request: Request, context: Here) -> schemas.Embeddings:
     """Unit vectors of texts, each read by its own language's version when `language` is `auto`."""
-    asked = await bodies.read_json(request, schemas.EmbeddingsAsked)
+    asked = await bodies.read_json(request, schemas.EmbeddingsRequest)
     snapshot = context.holder.current
     texts = [clean(text) for text in ([asked.input] if isinstance(asked.input, str) else asked.input)]
     items = []

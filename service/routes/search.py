@@ -50,7 +50,7 @@ async def search_pictures(request: Request, context: Here) -> schemas.PictureHit
     if bodies.media_type(request) == bodies.MULTIPART:
         asked = await _by_picture(request, context, snapshot)
     else:
-        request.state.budget.allow(*context.body_limits[Body.JSON])
+        request.state.body.allow(*context.body_limits[Body.JSON])
         asked = await _by_text(request, context, snapshot)
     after = _after(context, snapshot, asked)
     wanted = asked.limit + 1  # one more tells whether there is a next page
@@ -96,7 +96,7 @@ async def search_captions(request: Request, context: Here) -> schemas.CaptionHit
         tags = _tags(_listed(asked.languages), snapshot)
         picture = await unless_left(request, _encoded(context, data))
     else:
-        request.state.budget.allow(*context.body_limits[Body.JSON])
+        request.state.body.allow(*context.body_limits[Body.JSON])
         asked = await bodies.read_json(request, schemas.CaptionSearch)
         tags = _tags(asked.languages, snapshot)
         picture = snapshot.picture_vector(asked.picture)

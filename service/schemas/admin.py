@@ -5,17 +5,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from service.schemas.common import Answer, Asked, Report
+from service.schemas.common import Report, RequestBody, Response
 from service.values import Expiry, Note
 
 
-class RollbackAsked(Asked):
+class RollbackRequest(RequestBody):
     reason: Note = Field("", max_length=1_000)
     dry_run: bool = False
     rebuild: bool = False
 
 
-class Rollback(Answer):
+class Rollback(Response):
     release: int
     language: str
     from_version: int
@@ -27,7 +27,7 @@ class Rollback(Answer):
     dry_run: bool
 
 
-class ReleaseItem(Answer):
+class ReleaseItem(Response):
     number: int
     shared: int
     languages: dict[str, int]
@@ -37,23 +37,23 @@ class ReleaseItem(Answer):
     change: Report
 
 
-class ReleasePage(Answer):
+class ReleasePage(Response):
     items: list[ReleaseItem]
     next_cursor: str | None
 
 
-class RestoreAsked(Asked):
+class RestoreRequest(RequestBody):
     expected: int = Field(ge=0, lt=1 << 31)
     reason: Note = Field("", max_length=1_000)
 
 
-class KeyAsked(Asked):
+class KeyRequest(RequestBody):
     scope: Literal["search", "write", "admin"]
     label: Note = Field("", max_length=200)
     expires_at: Expiry | None = Field(None, description="In the future, with a time zone.")
 
 
-class KeyItem(Answer):
+class KeyItem(Response):
     id: str
     scope: Literal["search", "write", "admin"]
     label: str
@@ -66,11 +66,11 @@ class NewKey(KeyItem):
     key: str = Field(description="Told this once.")
 
 
-class Keys(Answer):
+class Keys(Response):
     items: list[KeyItem]
 
 
-class Verified(Answer):
+class Verified(Response):
     ok: bool
     release: int
     problems: list[str]

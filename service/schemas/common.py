@@ -8,30 +8,30 @@ Captions = dict[str, list[str]]
 Report = dict[str, Any]
 
 
-class Asked(BaseModel):
+class RequestBody(BaseModel):
     """A JSON body: exact types, known fields."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
-class Filled(BaseModel):
+class FormFields(BaseModel):
     """The fields of a form, which are all text."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class Answer(BaseModel):
+class Response(BaseModel):
     """What is sent; a number that is none is a fault of ours and fails here."""
 
     model_config = ConfigDict(allow_inf_nan=False, from_attributes=True)
 
 
-class Place(Answer):
+class Place(Response):
     location: str
     code: str
 
 
-class Problem(Answer):
+class Problem(Response):
     """Every refusal and failure (RFC 9457)."""
 
     type: str

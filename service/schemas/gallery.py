@@ -5,22 +5,22 @@ from typing import Annotated
 
 from pydantic import Field
 
-from service.schemas.common import Answer, Asked, Captions, Filled
+from service.schemas.common import Captions, FormFields, RequestBody, Response
 
 
-class PictureForm(Filled):
+class PictureForm(FormFields):
     """Fields beside the file `picture`; `captions` is JSON: `{TAG: [text, ...]}`."""
 
     captions: str | None = Field(None, description="Absent: those put before stay.")
 
 
-class CaptionsOfPicture(Asked):
+class CaptionsOfPicture(RequestBody):
     """The JSON of `captions`."""
 
     captions: dict[str, Annotated[list[str], Field(max_length=100)]] = Field(max_length=100)
 
 
-class PictureItem(Answer):
+class PictureItem(Response):
     id: str
     captions: Captions
     url: str
@@ -29,6 +29,6 @@ class PictureItem(Answer):
     created_at: datetime
 
 
-class PicturePage(Answer):
+class PicturePage(Response):
     items: list[PictureItem]
     next_cursor: str | None

@@ -5,11 +5,11 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, computed_field
 
-from service.schemas.common import Answer, Asked, Filled, Report
+from service.schemas.common import FormFields, Report, RequestBody, Response
 from service.values import Finite
 
 
-class Recall(Answer):
+class Recall(Response):
     """Shares 0..1; null where nothing was measured."""
 
     model_config = ConfigDict(extra="allow")
@@ -19,7 +19,7 @@ class Recall(Answer):
     at_10: Finite | None = Field(None, alias="R@10")
 
 
-class Measured(Answer):
+class Measured(Response):
     """How well a version retrieves, on `pairs` held-out pairs, and what else its expansion found."""
 
     model_config = ConfigDict(extra="allow")
@@ -29,7 +29,7 @@ class Measured(Answer):
     pairs: int = 0
 
 
-class LanguageItem(Answer):
+class LanguageItem(Response):
     language: str
     name: str
     native_name: str
@@ -40,13 +40,13 @@ class LanguageItem(Answer):
     report: Measured
 
 
-class Languages(Answer):
+class Languages(Response):
     items: list[LanguageItem]
     shared_version: int
     release: int
 
 
-class LanguageForm(Filled):
+class LanguageForm(FormFields):
     """Fields beside the file `dataset`; `settings` is JSON."""
 
     language: str
@@ -54,7 +54,7 @@ class LanguageForm(Filled):
     dry_run: Literal["true", "false"] = "false"
 
 
-class TeachingSettings(Asked):
+class TeachingSettings(RequestBody):
     """What may be set of an expansion; what is left out follows the size of the dataset."""
 
     epochs: int = Field(0, ge=0, le=1_000, description="0: by the size of the dataset.")
@@ -72,12 +72,12 @@ class TeachingSettings(Asked):
     checkpoint_every: int = Field(0, ge=0, le=1_000_000, description="Steps; 0: by the length of the training.")
 
 
-class ExpansionError(Answer):
+class ExpansionError(Response):
     code: str
     detail: str
 
 
-class ExpansionItem(Answer):
+class ExpansionItem(Response):
     id: str
     kind: Literal["learn", "rebuild"]
     language: str
@@ -97,22 +97,22 @@ class ExpansionItem(Answer):
     report: Report | None
 
 
-class Submitted(Answer):
+class Submitted(Response):
     expansion: ExpansionItem
 
 
-class DryRun(Answer):
+class DryRun(Response):
     dry_run: Literal[True] = True
     language: str
     report: Report
 
 
-class ExpansionPage(Answer):
+class ExpansionPage(Response):
     items: list[ExpansionItem]
     next_cursor: str | None
 
 
-class VersionItem(Answer):
+class VersionItem(Response):
     number: int
     parent: int | None
     language: str
@@ -135,12 +135,12 @@ class VersionDetail(VersionItem):
     metrics: Measured = Field(description="The same as `report`.")
 
 
-class VersionPage(Answer):
+class VersionPage(Response):
     items: list[VersionItem]
     next_cursor: str | None
 
 
-class ChainStep(Answer):
+class ChainStep(Response):
     """AA and F of the shared table after one version; null where its report does not tell."""
 
     version: int
@@ -149,7 +149,7 @@ class ChainStep(Answer):
     F: Finite | None
 
 
-class VersionReport(Answer):
+class VersionReport(Response):
     """All that an expansion found about the version it made, and what became of it."""
 
     version: int

@@ -2,14 +2,14 @@
 
 from typing import Literal
 
-from service.schemas.common import Answer, Problem
+from service.schemas.common import Problem, Response
 
 
-class Live(Answer):
+class Live(Response):
     status: Literal["alive"] = "alive"
 
 
-class Serving(Answer):
+class Serving(Response):
     """What serves, and what is amiss with it."""
 
     release: int | None

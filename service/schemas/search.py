@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.schemas.common import Answer, Asked, Captions, Filled
+from service.schemas.common import Captions, FormFields, RequestBody, Response
 from service.values import Cursor, Finite, Limit, PictureId, Tags, TextLimit, TextNumber
 
 
-class PictureSearch(Asked):
+class PictureSearch(RequestBody):
     """Pictures for a text."""
 
     text: str
@@ -18,7 +18,7 @@ class PictureSearch(Asked):
     cursor: Cursor | None = None
 
 
-class SimilarPictures(Filled):
+class SimilarPictures(FormFields):
     """Pictures like an uploaded one; a `language` has to be served, and has no effect."""
 
     language: str = "auto"
@@ -27,7 +27,7 @@ class SimilarPictures(Filled):
     cursor: Cursor | None = None
 
 
-class CaptionSearch(Asked):
+class CaptionSearch(RequestBody):
     """Captions for a picture of the gallery."""
 
     picture: PictureId
@@ -35,21 +35,21 @@ class CaptionSearch(Asked):
     limit: Limit = 10
 
 
-class CaptionsOfUpload(Filled):
+class CaptionsOfUpload(FormFields):
     """Captions for an uploaded picture; `languages` repeated, as a JSON list or separated by commas."""
 
     languages: Tags | None = None
     limit: TextLimit = 10
 
 
-class LanguageUsed(Answer):
+class LanguageUsed(Response):
     requested: str
     used: str
     source: Literal["told", "detected", "shared"]
     confidence: Finite | None
 
 
-class PictureHit(Answer):
+class PictureHit(Response):
     picture: str
     score: Finite
     rank: int
@@ -57,7 +57,7 @@ class PictureHit(Answer):
     captions: Captions
 
 
-class PictureHits(Answer):
+class PictureHits(Response):
     items: list[PictureHit]
     language: LanguageUsed | None = Field(description="None when a picture was asked with.")
     version: int | None
@@ -69,7 +69,7 @@ class PictureHits(Answer):
     timing_ms: Finite
 
 
-class CaptionHit(Answer):
+class CaptionHit(Response):
     caption: str
     language: str
     score: Finite
@@ -77,14 +77,14 @@ class CaptionHit(Answer):
     picture: str
 
 
-class CaptionHits(Answer):
+class CaptionHits(Response):
     items: list[CaptionHit]
     release: int
     generations: dict[str, str]
     timing_ms: Finite
 
 
-class EmbeddingsAsked(Asked):
+class EmbeddingsRequest(RequestBody):
     """OpenAI's shape; `model` and `user` are accepted and have no effect."""
 
     input: str | Annotated[list[str], Field(min_length=1, max_length=256)]
@@ -94,18 +94,18 @@ class EmbeddingsAsked(Asked):
     user: str | None = None
 
 
-class Embedding(Answer):
+class Embedding(Response):
     object: Literal["embedding"] = "embedding"
     index: int
     embedding: list[Finite] | str
 
 
-class Usage(Answer):
+class Usage(Response):
     prompt_tokens: int
     total_tokens: int
 
 
-class Embeddings(Answer):
+class Embeddings(Response):
     object: Literal["list"] = "list"
     data: list[Embedding]
     model: str

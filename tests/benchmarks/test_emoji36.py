@@ -25,7 +25,7 @@ from model.detection import Detector, Guess
 from model.encoder import Encoder
 from model.errors import VersionCorrupt
 from model.evaluation import average_accuracy, forgetting
-from model.merges import BytePairs, Line, Merge
+from model.merges import BytePairs, Merge, SharedBPE
 from model.method import CLL_CLIP, Method
 from model.table import Table, View
 from model.teir import ScaledAdamW, new_rows
@@ -274,11 +274,11 @@ def test_old_text_read_with_younger_merges_is_caught(bench: Bench, monkeypatch: 
 def test_a_language_read_with_its_neighbours_merges_is_caught(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the base each language goes on from CLIP's merges; here the last one's BPE serves all."""
 
-    def one_for_all(self: Line, added: tuple[Merge, ...]) -> Line:
+    def one_for_all(self: SharedBPE, added: tuple[Merge, ...]) -> SharedBPE:
         self._longest, self._pairs = added, None
         return self
 
-    monkeypatch.setattr(Line, "holding", one_for_all)
+    monkeypatch.setattr(SharedBPE, "holding", one_for_all)
     with pytest.raises(AssertionError, match="reads otherwise than it was learned"):
         assert_old_corpora_read_alike(bench, ADDRESSED)
 

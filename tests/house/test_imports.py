@@ -42,12 +42,12 @@ def test_every_import_points_down() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("service.routes.search", "from worker.expand import main"),
+        ("service.routes.search", "from worker.child import main"),
         ("service.app", "def f():\n    import model.training"),
         ("service.app", "from model import training"),
         ("worker.tasks", "import fastapi"),
-        ("worker.expand", "from service.settings import Settings"),
-        ("index.swap", "from service import errors"),
+        ("worker.child", "from service.settings import Settings"),
+        ("index.live", "from service import errors"),
         ("model.text", "import faiss"),
         ("model.registry.versions", "import torch.nn as nn"),
         ("model.errors", "from index import pictures"),
@@ -63,9 +63,7 @@ def test_a_relative_import_counts_by_its_full_name() -> None:
 
 
 def test_a_right_arrow_is_left_alone() -> None:
-    assert (
-        wrong_arrows(Module("service.app", "from index.swap import SnapshotHolder\nimport model.trainingwheels")) == []
-    )
+    assert wrong_arrows(Module("service.app", "from index.live import LiveIndex\nimport model.trainingwheels")) == []
 
 
 # What the syntax tree cannot see: modules that come along with others. (module, what it must not bring)
@@ -76,7 +74,7 @@ LIGHT = [
     ("service.app", ("model.training", "celery")),
     ("service.cli", ("torch", "faiss")),
     ("worker.celery_app", HTTP),
-    ("worker.expand", HTTP),
+    ("worker.child", HTTP),
 ]
 
 

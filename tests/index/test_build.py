@@ -13,7 +13,7 @@ from index.build import build_captions
 from index.catalogue import Catalogue
 from index.engine.faiss_engine import FaissEngine
 from index.generation import Identity
-from index.sources import expansions_of
+from index.sync import expansions_of
 from index.vectors import Entry
 from tests.doubles import WeightlessView, text_vector
 from tests.index.world import World

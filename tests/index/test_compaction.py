@@ -45,7 +45,7 @@ def test_compaction_keeps_two_generations_and_what_was_put_meanwhile(world: Worl
 
 
 def test_an_overlay_that_grew_is_folded_in_the_background(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("index.swap.COMPACT_AT", 8)
+    monkeypatch.setattr("index.live.COMPACT_AT", 8)
     holder = world.started()
     for seed in range(20):
         holder.put_picture(f"p{seed}", content(seed), drawn(seed))
@@ -55,7 +55,7 @@ def test_an_overlay_that_grew_is_folded_in_the_background(world: World, monkeypa
 
 
 def test_a_compaction_that_fails_leaves_the_overlay_serving(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("index.swap.COMPACT_AT", 4)
+    monkeypatch.setattr("index.live.COMPACT_AT", 4)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

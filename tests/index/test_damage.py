@@ -7,7 +7,7 @@ import pytest
 
 from index.engine import Index, Matrix
 from index.engine.faiss_engine import FaissEngine
-from index.swap import SnapshotHolder
+from index.live import LiveIndex
 from model import storage
 from model.errors import IndexFileCorrupt, IndexUnavailable, OutOfMemory, PictoglotError, StorageFull, VersionCorrupt
 from tests.index.world import World, captions, content, drawn, flip, found
@@ -120,7 +120,7 @@ def test_what_is_away_is_told_and_not_asked_twice_a_second(
 ) -> None:
     world.put("a", 1)
     engine = Away()
-    holder = SnapshotHolder(world.encoder, world.registry, world.gallery, world.root, engine)
+    holder = LiveIndex(world.encoder, world.registry, world.gallery, world.root, engine)
     assert holder.start()
     old, new = holder.current.release, world.teach("cy", {"a": "ci"})
     engine.error = error
@@ -129,7 +129,7 @@ def test_what_is_away_is_told_and_not_asked_twice_a_second(
     engine.error = None
     holder.refresh()
     assert holder.current.release == old
-    monkeypatch.setattr("index.swap._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("index.live._RETRY_SECONDS", 0.0)
     assert holder.refresh() and holder.current.release == new
     holder.close()
 
@@ -143,12 +143,12 @@ def test_a_start_with_something_away_serves_as_soon_as_it_is_back(
     new = world.teach("cy", {"a": "ci"})
     engine = Away()
     engine.error = error
-    holder = SnapshotHolder(world.encoder, world.registry, world.gallery, world.root, engine)
+    holder = LiveIndex(world.encoder, world.registry, world.gallery, world.root, engine)
     assert not holder.start()
     with pytest.raises(IndexUnavailable):
         _ = holder.current
     engine.error = None
-    monkeypatch.setattr("index.swap._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("index.live._RETRY_SECONDS", 0.0)
     assert holder.refresh() and holder.current.release == new
     holder.close()
 
@@ -175,7 +175,7 @@ def test_a_damaged_release_is_served_once_it_is_repaired(world: World, monkeypat
     file.write_bytes(good)
     holder.refresh()
     assert holder.current.release != new  # not verified again and again
-    monkeypatch.setattr("index.swap._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("index.live._RETRY_SECONDS", 0.0)
     assert holder.refresh() and holder.current.release == new and holder.current.degraded == ()
 
 

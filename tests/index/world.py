@@ -11,8 +11,8 @@ from PIL import Image
 from index.build import build_captions
 from index.gallery import Gallery, Put
 from index.generation import Written
+from index.live import LiveIndex
 from index.pictures import Picture, encode_stored, encode_thumbnail
-from index.swap import SnapshotHolder
 from model import remote, storage
 from model.errors import CorruptFolder, VersionCorrupt
 from model.registry import Lease, Release, Version, open_registry
@@ -67,15 +67,15 @@ class World:
         self.registry = open_registry(url or f"sqlite:///{root / 'registry.db'}")
         self.registry.initialise(self.encoder.text_fingerprint, {})
         self.gallery = Gallery(self.registry, root)
-        self._holders: list[SnapshotHolder] = []
+        self._holders: list[LiveIndex] = []
 
-    def holder(self) -> SnapshotHolder:
+    def holder(self) -> LiveIndex:
         """Another process's holder, not yet started."""
-        holder = SnapshotHolder(self.encoder, self.registry, self.gallery, self.root)
+        holder = LiveIndex(self.encoder, self.registry, self.gallery, self.root)
         self._holders.append(holder)
         return holder
 
-    def started(self) -> SnapshotHolder:
+    def started(self) -> LiveIndex:
         """A holder that serves."""
         holder = self.holder()
         assert holder.start()
@@ -156,12 +156,12 @@ def flip(file: Path) -> None:
     file.write_bytes(data)
 
 
-def found(holder: SnapshotHolder, seed: int, limit: int = 10) -> list[str]:
+def found(holder: LiveIndex, seed: int, limit: int = 10) -> list[str]:
     """The pictures nearest to a drawing."""
     return [hit.picture for hit in holder.current.search_pictures(picture_vector(drawn(seed).rgb), limit)]
 
 
-def captions(holder: SnapshotHolder, tag: str, version: int, text: str, limit: int = 1) -> list[tuple[str, str]]:
+def captions(holder: LiveIndex, tag: str, version: int, text: str, limit: int = 1) -> list[tuple[str, str]]:
     """The captions nearest to a text as a version reads it, with their pictures."""
     hits = holder.current.search_captions(text_vector(version, text), [tag], limit)
     return [(hit.caption, hit.picture) for hit in hits]

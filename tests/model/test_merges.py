@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from model.encoder import Encoder
-from model.merges import Line, Merge, clip_merges
+from model.merges import Merge, SharedBPE, clip_merges
 from model.tokenizer import Tokenizer
 from tests.model.test_encoder import HINDI, WELSH, taught
 from tests.model.test_tokenizer import ENGLISH, THAI
@@ -68,7 +68,7 @@ def test_a_second_child_of_one_parent_has_a_line_of_its_own() -> None:
 
 def test_a_line_is_made_anew_only_for_what_it_lacks() -> None:
     merges = tuple(nasty_merges(4))
-    line = Line()
+    line = SharedBPE()
     empty = line.pairs(0)
     assert line.holding(merges[:2]) is line
     assert line.pairs(0) is empty

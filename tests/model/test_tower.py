@@ -7,7 +7,7 @@ import open_clip
 import pytest
 import torch
 
-from model.tower import halves, text_features
+from model.tower import supports_bfloat16, text_features
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -57,16 +57,18 @@ def test_a_processor_that_has_bfloat16_is_asked_for_it(
     told: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
-    assert halves(torch.device("cpu")) is expected
+    assert supports_bfloat16(torch.device("cpu")) is expected
     monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert halves(torch.device("cpu")) is False
-    assert halves(torch.device("meta")) is False
+    assert supports_bfloat16(torch.device("cpu")) is False
+    assert supports_bfloat16(torch.device("meta")) is False
 
 
 @pytest.mark.skipif(not CPUINFO.exists() or not hasattr(torch.cpu, "get_capabilities"), reason="nobody else to ask")
 def test_this_processor_is_told_rightly() -> None:
     """Under whatever names torch's release has for them."""
-    assert halves(torch.device("cpu")) is bool({"avx512_bf16", "amx_bf16"} & set(CPUINFO.read_text().split()))
+    assert supports_bfloat16(torch.device("cpu")) is bool(
+        {"avx512_bf16", "amx_bf16"} & set(CPUINFO.read_text().split())
+    )
 
 
 class Doubled(torch.nn.Module):

@@ -98,7 +98,7 @@ def test_two_runs_give_the_same_bits(encoder: Encoder, tmp_path: Path) -> None:
 def test_an_interrupted_run_ends_on_the_same_bits(
     encoder: Encoder, tmp_path: Path, stop_at: int, half: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "halves", lambda _: half)
+    monkeypatch.setattr(training, "supports_bfloat16", lambda _: half)
     corpus = corpus_for(encoder)
     whole = learn(encoder, encoder.base_view, corpus, tmp_path / "whole", SETTINGS, go_on)
     with pytest.raises(Interrupted):
@@ -122,7 +122,7 @@ def test_half_precision_teaches_what_full_precision_does_but_for_rounding(
         return features
 
     monkeypatch.setattr(type(encoder.base), "text_features", lambda _, embedded, last: looking(embedded, last))
-    monkeypatch.setattr(training, "halves", lambda _: True)
+    monkeypatch.setattr(training, "supports_bfloat16", lambda _: True)
     full, mixed = (
         learn(encoder, encoder.base_view, corpus, tmp_path / str(on), replace(SETTINGS, mixed_precision=on), go_on)
         for on in (False, True)
@@ -132,7 +132,7 @@ def test_half_precision_teaches_what_full_precision_does_but_for_rounding(
     start = training._start_rows(encoder, encoder.base_view, full.rows.ids, SETTINGS.seed, DEFAULT)[:-2]
     one, other = ((learned.rows.rows - start).flatten() for learned in (full, mixed))
     assert 0.9 < float(torch.cosine_similarity(one, other, dim=0)) < 1.0
-    monkeypatch.setattr(training, "halves", lambda _: False)
+    monkeypatch.setattr(training, "supports_bfloat16", lambda _: False)
     assert same(full, learn(encoder, encoder.base_view, corpus, tmp_path / "without", SETTINGS, go_on))
 
 

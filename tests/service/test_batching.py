@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from model.errors import Unavailable
-from service.batching import Cache, Lane
+from service.batching import BatchQueue, Cache
 
 
 class Doubling:
@@ -28,8 +28,8 @@ class Doubling:
         return [2 * item for item in items]
 
 
-def lane(run: Any, **more: Any) -> Lane[int, int]:
-    return Lane(run, **{"size": 4, "limit": 8, "seconds": 5.0, **more})
+def lane(run: Any, **more: Any) -> BatchQueue[int, int]:
+    return BatchQueue(run, **{"size": 4, "limit": 8, "seconds": 5.0, **more})
 
 
 async def begun(run: Doubling, count: int = 1) -> None:

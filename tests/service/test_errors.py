@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from model import errors
-from service.envelope import Envelope
+from service.access_log import AccessLog
 from service.errors import LastNet, install, problem, status_of
 from tests.service.harness import assert_problem
 
@@ -51,7 +51,7 @@ def app(error: Exception) -> FastAPI:
 
     install(found)
     found.add_middleware(LastNet)
-    found.add_middleware(Envelope)
+    found.add_middleware(AccessLog)
     found.state.context = Measured()
     return found
 

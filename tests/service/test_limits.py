@@ -8,7 +8,7 @@ import pytest
 
 from model.errors import BodyTimeout, Malformed, RateLimited, TooLarge
 from service.errors import ClientLeft
-from service.limits import Budget, Rate
+from service.limits import BodyReader, Rate
 from service.settings import Settings
 
 
@@ -61,11 +61,11 @@ def read(parts: Sequence[dict[str, Any]], limit: int = 100, declared: int | None
 
     async def all_of_it() -> int:
         headers = [] if declared is None else [(b"content-length", str(declared).encode())]
-        budget = Budget({"headers": headers}, receive)
-        budget.allow(limit, 0.05)
+        body = BodyReader({"headers": headers}, receive)
+        body.allow(limit, 0.05)
         size = 0
         while True:
-            message = await budget.receive()
+            message = await body.receive()
             size += len(message["body"])
             if not message["more_body"]:
                 return size
@@ -105,7 +105,7 @@ def test_without_an_allowance_nothing_may_be_read() -> None:
         async def receive() -> dict[str, Any]:
             return part(1, more=False)
 
-        await Budget({"headers": []}, receive).receive()
+        await BodyReader({"headers": []}, receive).receive()
 
     with pytest.raises((TooLarge, BodyTimeout)):
         asyncio.run(unallowed())

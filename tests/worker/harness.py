@@ -25,9 +25,9 @@ from model.errors import RegistryUnavailable
 from model.registry import Expansion, Registry, new_expansion_id, open_registry
 from model.registry.clock import now
 from model.registry.tables import ExpansionRow
+from worker.attempt import Attempt
 from worker.phases import run
 from worker.settings import WorkerSettings
-from worker.work import Work
 
 ENGLISH = ("apple", "dog", "house", "sea", "sun", "cat", "ship", "flower", "star", "bread")
 COLOURS = ("red", "green", "blue", "old", "big", "small", "white", "black", "new", "cold")
@@ -138,7 +138,7 @@ class Site:
         """A child process under a lease of this process, as a worker would start it."""
         lease = self.registry.expansions.lease(expansion, f"test:{os.getpid()}", 600)
         assert lease is not None
-        return self._run("worker.expand", expansion, lease.owner, str(lease.fence), **more)
+        return self._run("worker.child", expansion, lease.owner, str(lease.fence), **more)
 
     def abandon(self, expansion: str) -> None:
         """What is left when a worker dies: a lease that runs out."""
@@ -147,7 +147,7 @@ class Site:
 
     def child(self, worker: subprocess.Popen[bytes]) -> psutil.Process:
         """The process that trains for this worker."""
-        (child,) = (c for c in psutil.Process(worker.pid).children() if "worker.expand" in c.cmdline())
+        (child,) = (c for c in psutil.Process(worker.pid).children() if "worker.child" in c.cmdline())
         return child
 
     def weights(self, expansion: str) -> dict[str, str]:
@@ -181,12 +181,12 @@ class Site:
         self.registry.close()
 
 
-def work_on(site: Site, expansion: str, **settings: Any) -> Work:
+def work_on(site: Site, expansion: str, **settings: Any) -> Attempt:
     """The expansion under a lease of this process, with every language served and shared whatever it reads."""
     lease = site.registry.expansions.lease(expansion, "test:1", 600)
     assert lease is not None
     own = {"home": site.home, "base": site.base, "min_recall": 0.0, "forgetting_budget": 1.0, **settings}
-    return Work(WorkerSettings(**own), site.registry, lease, Event())
+    return Attempt(WorkerSettings(**own), site.registry, lease, Event())
 
 
 def teach(site: Site, language: str = "cy", *, picture: bool = False, **settings: Any) -> Expansion:

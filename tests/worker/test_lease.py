@@ -11,7 +11,7 @@ import pytest
 
 from model.registry import Lease
 from tests.worker.harness import Site, pairs
-from worker.lease import CANCEL_SECONDS, STOP_SECONDS, Attempts, _Attempt
+from worker.lease import CANCEL_SECONDS, STOP_SECONDS, Supervisor, _ChildRun
 from worker.settings import WorkerSettings
 
 DEAF = (
@@ -28,9 +28,9 @@ def lease(site: Site) -> Lease:
 
 
 @pytest.fixture
-def attempt(site: Site, lease: Lease) -> Iterator[_Attempt]:
-    attempts = Attempts(WorkerSettings(home=site.home, base=site.base, heartbeat_seconds=0.1))
-    yield _Attempt(attempts, lease)
+def attempt(site: Site, lease: Lease) -> Iterator[_ChildRun]:
+    attempts = Supervisor(WorkerSettings(home=site.home, base=site.base, heartbeat_seconds=0.1))
+    yield _ChildRun(attempts, lease)
     attempts.registry.close()
 
 
@@ -45,21 +45,21 @@ def child(tmp_path: Path, seconds: float) -> subprocess.Popen[bytes]:
 
 
 def test_a_child_that_has_finished_exits_by_itself(
-    site: Site, attempt: _Attempt, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    site: Site, attempt: _ChildRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.registry.expansions.succeed(attempt.lease, 1, 2, {})
     assert attempt._watch(child(tmp_path, 1)) == 0
     assert caplog.records == []
 
 
-def test_a_child_that_was_overtaken_is_ended(site: Site, attempt: _Attempt, tmp_path: Path) -> None:
+def test_a_child_that_was_overtaken_is_ended(site: Site, attempt: _ChildRun, tmp_path: Path) -> None:
     site.abandon(attempt.lease.expansion)
     assert site.registry.expansions.lease(attempt.lease.expansion, "test:2", 600) is not None
     assert attempt._watch(child(tmp_path, 20)) == -signal.SIGKILL
 
 
 def test_a_cancelled_child_that_does_not_listen_is_ended_within_ten_seconds(
-    site: Site, attempt: _Attempt, tmp_path: Path
+    site: Site, attempt: _ChildRun, tmp_path: Path
 ) -> None:
     deaf = child(tmp_path, 600)
     site.registry.expansions.cancel(attempt.lease.expansion)

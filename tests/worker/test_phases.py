@@ -21,11 +21,11 @@ from model.errors import (
 )
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, pairs, teach, work_on
+from worker.attempt import Attempt, Stopped
 from worker.evaluate import measure
 from worker.phases import run
-from worker.prepare import open_classroom, prepare
+from worker.prepare import open_context, prepare
 from worker.validation import candidates, held_out
-from worker.work import Stopped, Work
 
 NewSite = Callable[..., Site]
 
@@ -79,12 +79,12 @@ def test_the_shared_table_is_averaged_over_all_that_it_has_learned(site: Site) -
 def test_a_damaged_version_of_another_language_is_left_out_of_the_guessing(site: Site) -> None:
     first = teach(site)
     expansion = site.submit(pairs("br"), "br")
-    work = work_on(site, expansion)
-    work.folder.mkdir(exist_ok=True)
-    (work.folder / "plan.json").write_text(json.dumps({"parent": 0}))
+    attempt = work_on(site, expansion)
+    attempt.folder.mkdir(exist_ok=True)
+    (attempt.folder / "plan.json").write_text(json.dumps({"parent": 0}))
     folder = site.home / str(site.registry.versions.get(first.version or 0).folder)
     (folder / "ngrams.json.gz").write_bytes(b"")
-    run(work)
+    run(attempt)
     report = site.registry.expansions.get(expansion).report
     assert report is not None
     assert "cy" not in report["detected"]["cy"]
@@ -124,11 +124,11 @@ def test_a_language_taught_again_gets_its_next_version(site: Site) -> None:
 
 
 def test_below_the_floor_nothing_is_served_and_the_version_is_kept(site: Site) -> None:
-    work = work_on(site, site.submit(pairs("cy", picture=True)), min_recall=1.0)
+    attempt = work_on(site, site.submit(pairs("cy", picture=True)), min_recall=1.0)
     with pytest.raises(GateFailed, match=r"R@10 is 0\.\d+, at least 1\.000 is needed among 120 candidates") as caught:
-        run(work)
-    work.fail(caught.value)
-    failed = site.registry.expansions.get(work.expansion.id)
+        run(attempt)
+    attempt.fail(caught.value)
+    failed = site.registry.expansions.get(attempt.expansion.id)
     assert failed.error is not None
     assert failed.error.code == "gate_failed"
     assert failed.report is not None
@@ -152,11 +152,11 @@ def test_beyond_the_forgetting_budget_the_language_is_served_and_shared_stays(si
 def test_a_rollback_of_the_parent_meanwhile_keeps_shared_where_it_was_put(site: Site) -> None:
     teach(site)
     expansion = site.submit(pairs("br"), "br")
-    work = work_on(site, expansion)
-    work.folder.mkdir(exist_ok=True)
-    (work.folder / "plan.json").write_text(json.dumps({"parent": 1}))
+    attempt = work_on(site, expansion)
+    attempt.folder.mkdir(exist_ok=True)
+    (attempt.folder / "plan.json").write_text(json.dumps({"parent": 1}))
     site.registry.releases.roll_back("cy", actor="test", reason="")
-    run(work)
+    run(attempt)
     serving = site.registry.releases.serving()
     assert (serving.shared, serving.languages) == (0, {"en": 0, "br": 2})
 
@@ -170,24 +170,24 @@ def test_a_picture_deleted_before_the_start_is_named(site: Site) -> None:
 
 def test_a_stop_ends_it_at_the_next_step_with_a_checkpoint(site: Site) -> None:
     expansion = site.submit(pairs("cy"), epochs=1000, checkpoint_every=100_000)
-    work = work_on(site, expansion)
+    attempt = work_on(site, expansion)
     seen: list[int] = []
-    tell = work.step
+    tell = attempt.step
 
-    class Watched(Work):
+    class Watched(Attempt):
         def step(self, step: int, steps: int) -> None:
             tell(step, steps)
             seen.append(step)
             if len(seen) == 8:
                 self._stop.set()
 
-    watched = Watched(work.settings, site.registry, work.lease, Event())
+    watched = Watched(attempt.settings, site.registry, attempt.lease, Event())
     with pytest.raises(Stopped):
         run(watched)
     assert [path.name for path in site.checkpoints(expansion)] == [f"step-{seen[-1]}"]
 
 
-class Told(Work):
+class Told(Attempt):
     """Remembers the progress that was told in the training."""
 
     def _write(self, **more: Any) -> None:
@@ -198,15 +198,15 @@ class Told(Work):
 
 
 def test_progress_goes_on_where_checkpoints_come_fast(site: Site) -> None:
-    work = work_on(site, site.submit(pairs("cy"), epochs=20))
-    told = Told(work.settings, site.registry, work.lease, Event())
+    attempt = work_on(site, site.submit(pairs("cy"), epochs=20))
+    told = Told(attempt.settings, site.registry, attempt.lease, Event())
     run(told)
     steps = {step: progress for step, progress in told.__dict__["seen"] if step}
     assert len(steps) > 5
     assert len(set(steps.values())) == len(steps), steps
 
 
-class Fickle(Work):
+class Fickle(Attempt):
     """Tells every step, and its registry is away whenever it does."""
 
     error: PictoglotError
@@ -226,26 +226,26 @@ class Fickle(Work):
 
 @pytest.mark.parametrize("error", [RegistryUnavailable(), StorageFull()])
 def test_a_registry_away_while_progress_is_told_stops_nothing(site: Site, error: PictoglotError) -> None:
-    work = work_on(site, site.submit(pairs("cy")))
-    fickle = Fickle(work.settings, site.registry, work.lease, Event())
+    attempt = work_on(site, site.submit(pairs("cy")))
+    fickle = Fickle(attempt.settings, site.registry, attempt.lease, Event())
     fickle.error = error
     run(fickle)
     assert fickle.missed > 10
-    assert site.registry.expansions.get(work.expansion.id).state == "succeeded"
+    assert site.registry.expansions.get(attempt.expansion.id).state == "succeeded"
 
 
 def test_a_stop_is_heard_while_texts_are_scored(site: Site) -> None:
-    work = work_on(site, site.submit(pairs("cy", picture=True)))
-    room = open_classroom(work)
-    lesson = prepare(work, room, work.expansion)
-    validation = held_out(work, room, lesson)
-    among = candidates(work, room, lesson, validation)
-    work._stop.set()
+    attempt = work_on(site, site.submit(pairs("cy", picture=True)))
+    context = open_context(attempt)
+    data = prepare(attempt, context, attempt.expansion)
+    validation = held_out(attempt, context, data)
+    among = candidates(attempt, context, data, validation)
+    attempt._stop.set()
     with pytest.raises(Stopped):
-        measure(work, room, room.view, validation, among)
+        measure(attempt, context, context.view, validation, among)
 
 
-class StopsWithVersion(Work):
+class StopsWithVersion(Attempt):
     """Asked to stop as soon as its version is on disk."""
 
     def saved(self) -> None:
@@ -256,9 +256,9 @@ class StopsWithVersion(Work):
 
 def test_a_version_damaged_between_attempts_is_not_served(site: Site) -> None:
     expansion = site.submit(pairs("cy", picture=True))
-    work = work_on(site, expansion)
+    attempt = work_on(site, expansion)
     with pytest.raises(Stopped):
-        run(StopsWithVersion(work.settings, site.registry, work.lease, Event()))
+        run(StopsWithVersion(attempt.settings, site.registry, attempt.lease, Event()))
     site.abandon(expansion)
     rows = site.home / "versions" / expansion / "rows.safetensors"
     data = bytearray(rows.read_bytes())

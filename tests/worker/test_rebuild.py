@@ -8,11 +8,11 @@ import pytest
 from model import storage
 from model.registry import Expansion
 from tests.worker.harness import Site, pairs, teach, work_on
+from worker.attempt import Attempt, Stopped
 from worker.phases import run
-from worker.work import Stopped, Work
 
 
-def rebuild_of(site: Site, language: str) -> Work:
+def rebuild_of(site: Site, language: str) -> Attempt:
     """A language is taken back, and the shared table is to be taught the later ones anew."""
     release, plan = site.registry.releases.roll_back(language, actor="test", reason="")
     assert release.shared == 0
@@ -30,8 +30,8 @@ def rebuild_of(site: Site, language: str) -> Work:
 
 def rebuild_without(site: Site, language: str) -> Expansion:
     """Take a language back, and teach the shared table the later ones anew."""
-    run(work := rebuild_of(site, language))
-    return site.registry.expansions.get(work.expansion.id)
+    run(attempt := rebuild_of(site, language))
+    return site.registry.expansions.get(attempt.expansion.id)
 
 
 def test_a_rebuild_teaches_the_shared_table_again_and_leaves_what_is_served(site: Site) -> None:
@@ -57,7 +57,7 @@ def test_a_rebuild_goes_without_pictures_that_were_deleted_since(site: Site) -> 
     assert (dataset["usable"], dataset["with_english"], dataset["pictures"]) == (100, 100, 99)
 
 
-class StopsInTraining(Work):
+class StopsInTraining(Attempt):
     """Asked to stop at the first step."""
 
     def step(self, step: int, steps: int) -> None:

@@ -8,7 +8,7 @@ import pytest
 from model.base import open_base
 from tests.worker.harness import Site, pairs, teach, work_on
 from worker.phases import run
-from worker.prepare import open_classroom, prepare
+from worker.prepare import open_context, prepare
 from worker.validation import candidates, kept
 
 
@@ -22,14 +22,14 @@ def test_a_table_that_did_not_change_reads_as_on_the_day_it_was_learned(site: Si
         image = open_base(site.base).image_fingerprint
         site.gallery.put(f"later{number}", f"{number + 10**6:064x}", 64, 64, {}, vector, image)
     other = [{**row, "english": row["english"].replace("o", "ou")} for row in pairs("br", picture=picture, count=90)]
-    work = work_on(site, site.submit(other, "br"))
-    room = open_classroom(work)
-    asked = kept(work, first.id)
+    attempt = work_on(site, site.submit(other, "br"))
+    context = open_context(attempt)
+    asked = kept(attempt, first.id)
     assert asked is not None
-    among = candidates(work, room, prepare(work, room, work.expansion), asked)
+    among = candidates(attempt, context, prepare(attempt, context, attempt.expansion), asked)
     assert len(among.places) == first.report["candidates"] and {*among.places} == {*asked.targets, *asked.others}
-    run(work)
-    report = site.registry.expansions.get(work.expansion.id).report
+    run(attempt)
+    report = site.registry.expansions.get(attempt.expansion.id).report
     assert report is not None
     welsh = report["shared"]["languages"]["cy"]
     assert welsh["before"] == welsh["learned"] == first.report["t2i"]

@@ -12,7 +12,7 @@ from kombu import serialization
 
 from tests.worker.harness import PATIENCE, Site, assert_once, pairs
 from worker.celery_app import create_app
-from worker.lease import Attempts
+from worker.lease import Supervisor
 from worker.relay import sweep
 from worker.settings import WorkerSettings
 from worker.tasks import HINT
@@ -52,7 +52,7 @@ def test_importing_the_application_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_an_unknown_expansion_and_a_finished_one_are_no_work(site: Site) -> None:
-    attempts = Attempts(WorkerSettings(home=site.home, base=site.base))
+    attempts = Supervisor(WorkerSettings(home=site.home, base=site.base))
     expansion = site.submit(pairs("cy"))
     site.registry.expansions.cancel(expansion)
     for hint in ("exp_unknown", expansion):
@@ -89,7 +89,7 @@ def test_the_start_sweeps_what_killed_workers_left(site: Site) -> None:
         (site.home / "expansions" / expansion / "checkpoints" / "step-5").mkdir(parents=True)
     half = site.home / "versions" / ".tmp-1"
     half.mkdir(parents=True)
-    sweep(Attempts(WorkerSettings(home=site.home, base=site.base)))
+    sweep(Supervisor(WorkerSettings(home=site.home, base=site.base)))
     assert site.checkpoints(finished) == []
     assert (site.home / "expansions" / waiting / "checkpoints" / "step-5").exists()
     assert (site.home / "expansions" / finished / "dataset").exists()
@@ -100,7 +100,7 @@ def test_the_start_leaves_versions_alone_while_one_may_be_written(site: Site) ->
     site.registry.expansions.lease(site.submit(pairs("cy")), "elsewhere:1", 600)
     half = site.home / "versions" / ".tmp-1"
     half.mkdir(parents=True)
-    sweep(Attempts(WorkerSettings(home=site.home, base=site.base)))
+    sweep(Supervisor(WorkerSettings(home=site.home, base=site.base)))
     assert half.exists()
 
 
@@ -111,7 +111,7 @@ def test_a_child_that_starts_while_the_database_is_away_waits_for_it(site: Site)
     site.registry.close()
     (site.home / "registry.db").rename(site.home / "registry.away")
     (site.home / "registry.db").mkdir()
-    child = site._run("worker.expand", expansion, lease.owner, str(lease.fence))
+    child = site._run("worker.child", expansion, lease.owner, str(lease.fence))
     deadline = time.monotonic() + PATIENCE
     while "waiting for the registry" not in site.log():
         assert child.poll() is None and time.monotonic() < deadline, site.log()

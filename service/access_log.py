@@ -14,7 +14,7 @@ _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"
 _log = logging.getLogger("pictoglot.access")
 
 
-class Envelope:
+class AccessLog:
     """Outermost; reads no body."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -20,10 +20,10 @@ from index.engine import Engine, Vector
 from index.engine.faiss_engine import FaissEngine
 from index.gallery import Gallery, Put
 from index.generation import Identity
-from index.opening import Opener
+from index.loader import ReleaseLoader
 from index.pictures import Picture
 from index.snapshot import Snapshot
-from index.sources import caught_up
+from index.sync import caught_up
 from index.vectors import VectorSet
 from model.errors import Failure, IndexUnavailable, OutOfMemory, PictoglotError, StorageFull, StoreUnavailable
 from model.registry import Registry, Release
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 Sets = dict[Identity, VectorSet]
 
 
-class SnapshotHolder:
+class LiveIndex:
     """Holds the snapshot that serves, and replaces it. Safe from several threads; `current` never waits for any."""
 
     def __init__(
@@ -47,7 +47,7 @@ class SnapshotHolder:
         self._registry = registry
         self._gallery = gallery
         self._root = root
-        self._opener = Opener(encoder, registry, gallery, root, engine or FaissEngine())
+        self._loader = ReleaseLoader(encoder, registry, gallery, root, engine or FaissEngine())
         self._current: Snapshot | None = None
         self._before: Sets = {}  # of the release served before, so that going back opens nothing
         self._opening = RLock()  # one release is opened at a time; takes long, blocks no change of the gallery
@@ -89,7 +89,7 @@ class SnapshotHolder:
                 problems.append(f"Release {release.number} serves instead.")
             self.publish(replace(snapshot, degraded=(*problems, *snapshot.degraded)))
             self._in_background("sweeping pictures", self._gallery.sweep)
-            self._in_background("sweeping generations", self._opener.catalogue.sweep)
+            self._in_background("sweeping generations", self._loader.catalogue.sweep)
             return True
         return False
 
@@ -138,7 +138,7 @@ class SnapshotHolder:
     def verify(self) -> list[str]:
         """Hash again every file that the served snapshot stands on; one sentence for each that differs."""
         generations = self.current.generations
-        return self._opener.verify(self.current.release, {generations.pictures, *generations.captions.values()})
+        return self._loader.verify(self.current.release, {generations.pictures, *generations.captions.values()})
 
     # --- pictures -----------------------------------------------------------------------------------------------------
 
@@ -204,33 +204,33 @@ class SnapshotHolder:
         found = self._sets(self.current).get(identity)
         if found is None:
             return
-        build.write(found, self._opener.sources[identity], self._registry, self._root)
-        folded, _ = self._opener.stored(identity, strict=True)
+        build.write(found, self._loader.sources[identity], self._registry, self._root)
+        folded, _ = self._loader.stored(identity, strict=True)
         with self._publishing:
             sets = self._sets(self.current)
             if identity in sets:
                 self._current = self._caught_up(self._with(self.current, {**sets, identity: folded}))
-        self._opener.catalogue.retire(identity)
+        self._loader.catalogue.retire(identity)
 
     # --- below the surface --------------------------------------------------------------------------------------------
 
     def _open(self, release: Release, strict: bool) -> Snapshot:
-        views = {tag: self._opener.view(number) for tag, number in release.languages.items()}
-        shared_view = self._opener.view(release.shared)
-        identities = {tag: self._opener.captions(tag, number) for tag, number in release.languages.items()}
+        views = {tag: self._loader.view(number) for tag, number in release.languages.items()}
+        shared_view = self._loader.view(release.shared)
+        identities = {tag: self._loader.captions(tag, number) for tag, number in release.languages.items()}
         current = self._current
         have = {**self._before, **(self._sets(current) if current else {})}
         sets: Sets = {}
         degraded: list[str] = []
-        for identity in (self._opener.pictures.identity, *identities.values()):
-            found, problems = (have[identity], []) if identity in have else self._opener.stored(identity, strict=strict)
+        for identity in (self._loader.pictures.identity, *identities.values()):
+            found, problems = (have[identity], []) if identity in have else self._loader.stored(identity, strict=strict)
             sets[identity] = found
             degraded += problems
             if problems:
                 self._damaged |= {identity}
-        sets = caught_up(sets, self._opener.sources, self._gallery)
+        sets = caught_up(sets, self._loader.sources, self._gallery)
         captions = {tag: sets[identity] for tag, identity in identities.items()}
-        pictures = sets[self._opener.pictures.identity]
+        pictures = sets[self._loader.pictures.identity]
         detector, detected = detect(current, release, views, captions)
         return Snapshot(release, views, shared_view, pictures, captions, detector, tuple(degraded), detected)
 
@@ -252,20 +252,20 @@ class SnapshotHolder:
 
     def _caught_up(self, snapshot: Snapshot) -> Snapshot:
         sets = self._sets(snapshot)
-        now = caught_up(sets, self._opener.sources, self._gallery)
+        now = caught_up(sets, self._loader.sources, self._gallery)
         same = all(now[identity] is found for identity, found in sets.items())
         return snapshot if same else self._with(snapshot, now)
 
     def _sets(self, snapshot: Snapshot) -> Sets:
-        sets = {self._opener.pictures.identity: snapshot.pictures}
+        sets = {self._loader.pictures.identity: snapshot.pictures}
         for tag, found in snapshot.captions.items():
-            sets[self._opener.captions(tag, snapshot.release.languages[tag])] = found
+            sets[self._loader.captions(tag, snapshot.release.languages[tag])] = found
         return sets
 
     def _with(self, snapshot: Snapshot, sets: Mapping[Identity, VectorSet]) -> Snapshot:
         languages = snapshot.release.languages
-        captions = {tag: sets[self._opener.captions(tag, languages[tag])] for tag in snapshot.captions}
-        return replace(snapshot, pictures=sets[self._opener.pictures.identity], captions=captions)
+        captions = {tag: sets[self._loader.captions(tag, languages[tag])] for tag in snapshot.captions}
+        return replace(snapshot, pictures=sets[self._loader.pictures.identity], captions=captions)
 
     def _encode_captions(self, id: str, captions: Captions) -> dict[tuple[str, str, int], Vector]:
         """Vectors of a picture's captions in the languages served, except those that it has already."""

@@ -1,4 +1,4 @@
-"""The child that carries one expansion through its phases: `python -m worker.expand ID OWNER FENCE`.
+"""The child that carries one expansion through its phases: `python -m worker.child ID OWNER FENCE`.
 
 It owns no lease, its parent does; but every write carries the fence, so that a child that was overtaken writes nothing.
 Exit status: 0 the expansion is finished (or another worker's), 75 asked to stop and resumable, 1 crashed.
@@ -16,15 +16,15 @@ from types import FrameType
 from model import remote, storage
 from model.errors import LeaseLost, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
 from model.registry import Lease, open_registry
+from worker.attempt import Attempt, Stopped
 from worker.lease import RESUMABLE
 from worker.phases import run
 from worker.settings import WorkerSettings, configure_logging
-from worker.work import Stopped, Work
 
 _NICE = 10
 _PAUSE = 5.0  # seconds between tries while there is no space, no registry or no store
 _PR_SET_PDEATHSIG = 1
-_log = logging.getLogger("worker.expand")
+_log = logging.getLogger("worker.child")
 
 
 def main(arguments: list[str]) -> int:
@@ -37,29 +37,29 @@ def main(arguments: list[str]) -> int:
     configure_logging(settings.log_level)
     remote.mount(settings.home, settings.store)
     storage.sweep(settings.home / "expansions" / expansion)  # what killed attempts left half-written
-    work = _opened(settings, Lease(expansion, owner, int(fence)), stop)
-    if work is None:
+    attempt = _opened(settings, Lease(expansion, owner, int(fence)), stop)
+    if attempt is None:
         return RESUMABLE
     try:
-        return _carry(work)
+        return _carry(attempt)
     finally:
-        work.registry.close()
+        attempt.registry.close()
 
 
-def _opened(settings: WorkerSettings, lease: Lease, stop: Event) -> Work | None:
+def _opened(settings: WorkerSettings, lease: Lease, stop: Event) -> Attempt | None:
     """The attempt, as soon as the registry answers; None when it was asked to stop before."""
     while not stop.is_set():
         try:
-            return Work(settings, open_registry(settings.database, migrate=False), lease, stop)
+            return Attempt(settings, open_registry(settings.database, migrate=False), lease, stop)
         except RegistryUnavailable:
             _log.warning("waiting for the registry")
             stop.wait(_PAUSE)
     return None
 
 
-def _carry(work: Work) -> int:
+def _carry(attempt: Attempt) -> int:
     try:
-        _patiently(work)
+        _patiently(attempt)
         return 0
     except Stopped:
         _log.info("stopped; another attempt goes on from here")
@@ -69,18 +69,18 @@ def _carry(work: Work) -> int:
         return 0
     except PictoglotError as error:
         _log.warning("failed: %s", error.code)
-        work.fail(error)
+        attempt.fail(error)
         return 0
     except Exception:  # noqa: BLE001 - whatever it is, the next attempt may be luckier; three without progress are the end
         _log.exception("crashed")
         return 1
 
 
-def _patiently(work: Work) -> None:
+def _patiently(attempt: Attempt) -> None:
     """Run again from the last resumable point as long as only space, the registry or the store is missing."""
     while True:
         try:
-            return run(work)
+            return run(attempt)
         except (StorageFull, RegistryUnavailable, StoreUnavailable) as error:
             missing = error.code
         except OSError as error:
@@ -88,7 +88,7 @@ def _patiently(work: Work) -> None:
                 raise
             missing = StorageFull.code
         _log.warning("paused: %s", missing)
-        work.pause(missing, _PAUSE)
+        attempt.pause(missing, _PAUSE)
 
 
 def _die_with_parent(parent: int) -> None:

@@ -11,7 +11,7 @@ from index.encoding import Encoder
 from index.engine import Engine
 from index.gallery import Gallery
 from index.generation import Identity
-from index.sources import CaptionSource, PictureSource, Source, expansions_of
+from index.sync import CaptionSource, PictureSource, Source, expansions_of
 from index.vectors import VectorSet
 from model import storage
 from model.errors import (
@@ -24,7 +24,7 @@ from model.errors import (
 from model.registry import Registry, Release, Version
 
 
-class Opener:
+class ReleaseLoader:
     """Views and sources opened so far stay open: a version's rows are in the encoder's table once and for good."""
 
     def __init__(self, encoder: Encoder, registry: Registry, gallery: Gallery, root: Path, engine: Engine) -> None:

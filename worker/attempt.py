@@ -37,7 +37,7 @@ class Stopped(Exception):
     """The attempt was asked to stop; all that is needed to go on is on disk."""
 
 
-class Work:
+class Attempt:
     """One attempt at one expansion, seen from the child that does it."""
 
     def __init__(self, settings: WorkerSettings, registry: Registry, lease: Lease, stop: Event) -> None:

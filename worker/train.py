@@ -1,0 +1,95 @@
+"""Phases `train` and `package`: from a lesson to a version on disk and in the registry. Decides nothing on serving."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model import remote, version
+from model.corpus import NONE, Corpus
+from model.registry import Version
+from model.training import Interrupted, LearnSettings, Progress, learn
+from model.version import Learned
+from worker.attempt import Attempt, Stopped
+from worker.prepare import TrainingContext, TrainingData
+
+_LOOK = 10  # steps between looks for a new checkpoint
+
+
+def train(attempt: Attempt, context: TrainingContext, data: TrainingData) -> Learned:
+    """Learn the lesson on top of the parent, going on from the newest checkpoint, or take what was written already."""
+    written = _folder(attempt, data)
+    remote.fetch(written)
+    if written.exists():  # an attempt that died after its training, here or on another machine
+        return version.read(written)[0]
+    checkpoints = attempt.folder / "checkpoints" / data.language
+    seen = {path.name for path in checkpoints.glob("step-*")}
+
+    def on_step(progress: Progress) -> bool:
+        if progress.step % _LOOK == 0 and (new := {path.name for path in checkpoints.glob("step-*")} - seen):
+            seen.update(new)
+            attempt.saved()
+        attempt.step(progress.step, progress.steps)
+        return attempt.stopping
+
+    try:
+        return learn(context.encoder, context.view, corpus(data), checkpoints, _settings(data), on_step)
+    except Interrupted as error:
+        raise Stopped from error
+
+
+def corpus(data: TrainingData) -> Corpus:
+    """The lesson's training rows as tensors."""
+    rows = [row for row in data.rows if row.split == "train"]
+    none = torch.full((1, data.pictures.shape[1]), math.nan)
+    english = torch.cat([data.english, none])  # -1 picks the row of NaN
+    places = [-1 if row.english is None else data.english_texts[row.english] for row in rows]
+    owner = [NONE if row.picture is None else data.picture_ids[row.picture] for row in rows]
+    captions = [row.caption for row in rows]
+    return Corpus(data.language, captions, english[torch.tensor(places)], data.pictures, torch.tensor(owner))
+
+
+def _settings(data: TrainingData) -> LearnSettings:
+    known = {field.name for field in fields(LearnSettings)}
+    return LearnSettings(**{name: value for name, value in data.expansion.settings.items() if name in known})
+
+
+def package(
+    attempt: Attempt, context: TrainingContext, data: TrainingData, learned: Learned, report: Mapping[str, Any]
+) -> Version:
+    """Write the version and register it; the same expansion and language give the same version again."""
+    folder, settings = _folder(attempt, data), _settings(data)
+    facts = {
+        "expansion": attempt.expansion.id,
+        "language": data.language,
+        "parent": context.parent,
+        "text_fingerprint": context.encoder.text_fingerprint,
+        "dataset_sha256": data.expansion.dataset_sha256,
+        "tokenizer_sha256": learned.tokenizer_sha256,
+        "settings": asdict(settings),
+        "bfloat16": settings.uses_bfloat16(context.encoder.base.device),
+    }
+    written_before = folder.exists()
+    manifest_sha256 = version.write(folder, learned, facts)
+    if not written_before:
+        attempt.saved()
+    return attempt.registry.versions.add(
+        expansion=attempt.expansion.id,
+        parent=context.parent,
+        language=data.language,
+        folder=f"versions/{folder.name}",
+        manifest_sha256=manifest_sha256,
+        rows=len(learned.rows.ids),
+        bytes=sum(file.stat().st_size for file in folder.iterdir()),
+        report=dict(report),
+        fence=attempt.lease.fence,
+    )
+
+
+def _folder(attempt: Attempt, data: TrainingData) -> Path:
+    """Where the version lies that this expansion makes of the lesson's language."""
+    name = attempt.expansion.id if attempt.expansion.kind == "learn" else f"{attempt.expansion.id}-{data.language}"
+    return attempt.settings.home / "versions" / name
