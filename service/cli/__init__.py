@@ -1,19 +1,37 @@
 """The command line: `pictoglot`. Puts the commands together; imports nothing heavy, so that help comes at once."""
 
+from importlib import metadata
+from typing import Annotated
+
 import typer
 
 from service.cli import admin, demo, doctor, gallery, languages, run, search, share
-from service.cli.output import quiet_interrupt
+from service.cli.output import quiet_interrupt, say
 
 app = typer.Typer(
     help="A picture search that learns languages. Commands that ask a running service talk to PICTOGLOT_URL "
     "with PICTOGLOT_KEY. Exit status: 0 done, 1 failed, 2 refused, 78 misconfigured.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for module in (run, search, languages, admin, gallery, share, doctor, demo):
     module.add(app)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the installed version and exit, before any command is read."""
+    if wanted:
+        say(f"pictoglot {metadata.version('pictoglot')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
 
 
 def main() -> None:

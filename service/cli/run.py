@@ -4,8 +4,9 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
+import httpx
 import typer
 
 from service.cli.output import acceptable, say, stop
@@ -13,6 +14,13 @@ from service.cli.processes import Processes, python
 
 if TYPE_CHECKING:
     from service.settings import Settings
+
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # addresses to listen on that nobody can be asked at
+_PATIENCE = 5.0  # seconds for one answer; the health check of docker-compose.yml waits a little longer
+
+Check = Annotated[
+    bool, typer.Option("--check", help="Start nothing; exit with 0 when the running one is well, else 1.")
+]
 
 
 def add(app: typer.Typer) -> None:
@@ -27,14 +35,16 @@ def up() -> None:
     raise typer.Exit(keep_up(os.environ, lambda processes: None))
 
 
-def serve() -> None:
+def serve(check: Check = False) -> None:
     """Run the API alone."""
+    if check:
+        raise typer.Exit(_look_at_the_service())
     _become("service")
 
 
-def worker() -> None:
+def worker(check: Check = False) -> None:
     """Run the worker alone."""
-    _become("worker")
+    _become("worker", *(["--check"] if check else []))
 
 
 def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) -> int:
@@ -82,7 +92,24 @@ def port_taken(host: str, port: int) -> bool:
     return False
 
 
-def _become(module: str) -> NoReturn:
+def _look_at_the_service() -> int:
+    """0 when the service that these settings name says that it is ready."""
+    settings = settings_or_stop()
+    if settings.port == 0:
+        stop("PICTOGLOT_PORT: with 0 nobody knows where to look.")
+    host = _EVERYWHERE.get(settings.host, settings.host)
+    address = settings.model_copy(update={"host": host}).address()
+    try:
+        answer = httpx.get(f"{address}/readyz", timeout=_PATIENCE, trust_env=False)
+    except httpx.HTTPError as error:
+        stop(f"The service at {address} does not answer: {type(error).__name__}.")
+    if not answer.is_success:
+        stop(f"The service at {address} is not ready: status {answer.status_code}.")
+    say(f"The service at {address} is ready.")
+    return 0
+
+
+def _become(module: str, *arguments: str) -> NoReturn:
     """This process becomes the other one: signals, status and terminal are its own."""
     sys.stdout.flush()
-    os.execv(sys.executable, python(module))
+    os.execv(sys.executable, python(module, *arguments))
