@@ -5,17 +5,19 @@ appears whole or not at all, and running again writes the same files.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from index import generation
 from index.catalogue import Catalogue
 from index.encoding import Encoder
+from index.engine import Engine
+from index.engine.faiss_engine import SCAN
 from index.gallery import Gallery
-from index.generation import Written
+from index.generation import Written, name_of
 from index.stored import batches
 from index.sync import CaptionSource, Source, expansions_of
-from index.vectors import Block, VectorSet
+from index.vectors import Block, Segment, VectorSet
+from model.data_root import DataRoot
 from model.registry import Registry
 from model.storage import fault_point
 
@@ -30,7 +32,7 @@ def build_captions(
     registry: Registry,
     language: str,
     version: int,
-    root: Path,
+    root: DataRoot,
     on_progress: Progress | None = None,
     shard: int = SHARD,
 ) -> Written:
@@ -44,18 +46,25 @@ def build_captions(
     pictures = gallery.captioned(language, source.expansions)
     blocks: dict[str, Block] = {}
     for part in batches(pictures, shard):
-        blocks |= source.blocks(part, gallery.captions(part))
+        blocks |= source.blocks(part, gallery.captions(part, language))
         fault_point("build.shard")
         if on_progress is not None:
             on_progress(len(blocks), len(pictures))
     found = VectorSet.empty("", encoder.dimension).changed(blocks, change)
-    return write(found, source, registry, root)
+    written, _ = write(found, source, registry, root, SCAN)
+    return written
 
 
-def write(found: VectorSet, source: Source, registry: Registry, root: Path) -> Written:
-    """Fold a set into one new generation and register it; the overlay of that is empty as of the set's change."""
+def write(
+    found: VectorSet, source: Source, registry: Registry, root: DataRoot, engine: Engine
+) -> tuple[Written, Segment]:
+    """Fold a set into one new generation, open it, and only then register it; the opened one comes back with it.
+
+    The overlay of the new generation is empty as of the set's last change.
+    """
     written = generation.write(root, source.identity, *found.live())
     fault_point("build.written")
+    opened = generation.read(root.path(name_of(written.id)), written.manifest_sha256, source.identity, engine)
     Catalogue(registry, root).register(source.identity, written, found.change)
     fault_point("build.registered")
-    return written
+    return written, opened

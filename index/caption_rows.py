@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from index import stored
 from index.engine import Vector
-from model.registry.tables import CaptionRow, GalleryChangeRow, PictureRow
+from index.tables import CaptionRow, GalleryChangeRow, PictureRow
 
 _BATCH = 500  # names in one SQL statement
 
@@ -26,11 +26,13 @@ class Caption:
     expansion: str | None
 
 
-def read(session: Session, ids: Sequence[str]) -> list[Caption]:
-    """All captions of these pictures, in the order in which they were given."""
+def read(session: Session, ids: Sequence[str], language: str | None = None) -> list[Caption]:
+    """The captions of these pictures, in the order in which they were given: of one language, or of all."""
     columns = (CaptionRow.id, CaptionRow.picture_id, CaptionRow.language, CaptionRow.text, CaptionRow.expansion)
     order = (CaptionRow.picture_id, CaptionRow.language, CaptionRow.expansion.is_not(None), CaptionRow.position)
     query = select(*columns).where(CaptionRow.picture_id.in_(ids)).order_by(*order, CaptionRow.id)
+    if language is not None:
+        query = query.where(CaptionRow.language == language)
     return [Caption(*row) for row in session.execute(query)]
 
 

@@ -1,21 +1,14 @@
-"""Which generations exist, as rows of the registry: registered, found, retired, swept. Opens and writes no vectors."""
+"""Which generations exist, as rows of the registry: registered, looked up, retired. Opens and writes no vectors."""
 
-import time
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
-from index import generation
-from index.gallery import FOLDER as PICTURES
-from index.generation import Identity, Written
-from model import remote, storage
+from index.generation import Identity, Written, name_of
+from index.tables import GenerationRow
+from model.data_root import DataRoot
 from model.registry import Registry
-from model.registry.tables import GenerationRow
-
-_LEFT_OVER = 3_600.0  # seconds after which no process is still at work on what has no final name or no row
 
 
 @dataclass(frozen=True)
@@ -30,7 +23,7 @@ class Registered:
 class Catalogue:
     """The generations of one registry and their folders under `root`."""
 
-    def __init__(self, registry: Registry, root: Path) -> None:
+    def __init__(self, registry: Registry, root: DataRoot) -> None:
         self._registry = registry
         self._root = root
 
@@ -45,7 +38,7 @@ class Catalogue:
                     language=identity.language,
                     version=identity.version,
                     fingerprint=identity.fingerprint,
-                    folder=f"{generation.FOLDER}/{written.id}",
+                    folder=name_of(written.id),
                     manifest_sha256=written.manifest_sha256,
                     count=written.count,
                     upto_change=upto_change,
@@ -66,31 +59,8 @@ class Catalogue:
             doomed = [registered.id for registered in _of(session, identity)[keep:]]
             session.execute(delete(GenerationRow).where(GenerationRow.id.in_(doomed)))
         for id in doomed:
-            remote.remove(generation.path(self._root, id))  # first: when the store is away, `sweep` still finds it here
-            storage.remove(generation.path(self._root, id))
+            self._root.remove(name_of(id))
         return len(doomed)
-
-    def sweep(self) -> int:
-        """Remove what crashes left behind for an hour; returns how many files and folders.
-
-        These are generations that were never registered, or retired but not deleted, and whatever has a temporary name
-        beside them or among the pictures.
-        """
-        with self._registry.read() as session:
-            kept = set(session.scalars(select(GenerationRow.id)))
-        swept = sum(_swept(path) for path in (self._root / PICTURES).rglob(f"{storage.TEMPORARY}*"))
-        for path in (self._root / generation.FOLDER).glob("*"):
-            if path.name not in kept and _old(path):
-                remote.remove(path)  # first: while the store is away a trace stays here for the next time
-                swept += self._removed(path)
-        return swept
-
-    def _removed(self, path: Path) -> bool:
-        with self._registry.begin() as session:  # nobody registers one meanwhile
-            if session.get(GenerationRow, path.name) is None:
-                return _swept(path)
-        remote.publish(path)  # the same content again, registered since we looked
-        return False
 
 
 def _of(session: Session, identity: Identity) -> list[Registered]:
@@ -102,18 +72,3 @@ def _of(session: Session, identity: Identity) -> list[Registered]:
     )
     newest = query.order_by(GenerationRow.upto_change.desc(), GenerationRow.created_at.desc(), GenerationRow.id)
     return [Registered(*row) for row in session.execute(newest)]
-
-
-def _old(path: Path) -> bool:
-    with suppress(FileNotFoundError):  # its writer has just finished, or another process sweeps as well
-        return time.time() - path.stat().st_mtime > _LEFT_OVER
-    return False
-
-
-def _swept(path: Path) -> bool:
-    old = _old(path)
-    if old and path.is_dir():
-        storage.remove(path)
-    elif old:
-        path.unlink(missing_ok=True)
-    return old

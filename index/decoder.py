@@ -18,16 +18,15 @@ from typing import IO
 
 from PIL import Image
 
-from index.pictures import Picture, decode
-from model.errors import (
-    PictoglotError,
+from index.errors import (
     PictureAnimated,
     PictureBadDimensions,
     PictureCorrupt,
     PictureTooManyPixels,
-    Unavailable,
     UnsupportedPictureFormat,
 )
+from index.pictures import Picture, decode
+from model.errors import PictoglotError, Unavailable
 
 _START_SECONDS = 60.0  # for a child to import Pillow beside a trainer that holds every core
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h

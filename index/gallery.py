@@ -1,11 +1,11 @@
 """Which pictures and captions exist, and the change feed that every process follows. Encodes and searches nothing.
 
 A write is one transaction of the registry's only writer, and leaves a row in the feed: no change is committed after one
-with a later number, so a follower cannot miss it. Files are written and removed inside such a transaction too.
+with a later number, so a follower cannot miss it. Files are written before their row, outside of the transaction.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,20 +16,26 @@ from sqlalchemy.orm import Session
 from index import caption_rows, stored
 from index.caption_rows import Caption, Captions
 from index.engine import Vector
+from index.errors import PictureNotFound
 from index.pictures import Picture
-from model import remote, storage
-from model.errors import PictureNotFound, StoreUnavailable
+from index.tables import CaptionRow, GalleryChangeRow, PictureRow
+from model import storage
+from model.data_root import DataRoot
+from model.errors import PictoglotError, StoreUnavailable
 from model.registry import Registry
-from model.registry.tables import CaptionRow, GalleryChangeRow, PictureRow
 
 FOLDER = "pictures"  # under the data root
 _BATCH = 500  # names in one SQL statement
 Place = tuple[float, str]  # when a picture was added, and its id
+_CREATED = type_coerce(PictureRow.created_at, Double)  # in Python a time loses the digits after the microsecond
 
 
 @dataclass(frozen=True)
 class GalleryPicture:
-    """A picture and all its captions, by language; width and height in pixels, as stored."""
+    """A picture and all its captions, by language; width and height in pixels, as stored.
+
+    `place` is where it stands in a listing.
+    """
 
     id: str
     content_sha256: str
@@ -37,6 +43,7 @@ class GalleryPicture:
     height: int
     captions: dict[str, list[str]]
     created_at: datetime
+    place: Place
 
 
 @dataclass(frozen=True)
@@ -47,18 +54,10 @@ class Put:
     created: bool
 
 
-@dataclass(frozen=True)
-class Page:
-    """Some pictures, oldest first, and the place of the last one; None where none follows."""
-
-    items: list[GalleryPicture]
-    last: Place | None
-
-
 class Gallery(stored.StoredVectors):
     """The pictures and captions of one registry, with stored pictures under `root`. Safe from threads and processes."""
 
-    def __init__(self, registry: Registry, root: Path) -> None:
+    def __init__(self, registry: Registry, root: DataRoot) -> None:
         super().__init__(registry)
         self._root = root
 
@@ -80,8 +79,7 @@ class Gallery(stored.StoredVectors):
         `captions` replace those put before (None keeps them); captions of expansions stay. `caption_vectors` are by
         language, text and version. `picture` is written to disk unless the same content is there already.
         """
-        self._publish(content_sha256, picture)  # a store that is away refuses it before anything has changed
-        with self._registry.begin() as session:
+        with self._files(content_sha256, picture), self._registry.begin() as session:
             old = session.scalar(select(PictureRow.content_sha256).where(PictureRow.id == id))
             said = captions is None or caption_rows.are(session, id, captions)
             if old != content_sha256 or not said or caption_vectors:  # else the same once more, which nobody follows
@@ -95,13 +93,13 @@ class Gallery(stored.StoredVectors):
                     caption_rows.replace(session, id, captions, change)
             stored.keep_picture_vectors(session, fingerprint, {content_sha256: picture_vector})
             caption_rows.keep_vectors(session, id, caption_vectors or {})
-            self._write_files(content_sha256, picture)
-            found = _pictures(session, [id])[id]
-        self._publish(content_sha256, picture)  # again: another process may have forgotten the same content meanwhile
+            put = _pictures(session, [id])[id]
+            if not self._has_files(content_sha256):  # another process forgot the same content a moment ago
+                self._write_locally(content_sha256, picture)
         if old is not None and old != content_sha256:
             with suppress(StoreUnavailable, OSError):  # as in `delete`
-                self._forget(old)
-        return Put(found, created=old is None)
+                self.forget(old)
+        return Put(put, created=old is None)
 
     def delete(self, id: str) -> None:
         """Remove a picture, its captions and, when no other picture shows the same, what is kept of its content.
@@ -118,7 +116,7 @@ class Gallery(stored.StoredVectors):
             session.execute(delete(PictureRow).where(PictureRow.id == id))
             _feed(session, "picture_deleted", id)
         with suppress(StoreUnavailable, OSError):  # the picture is gone all the same, and `sweep` finds its files
-            self._forget(content)
+            self.forget(content)
 
     def get(self, id: str) -> GalleryPicture:
         """One picture; raises `PictureNotFound`."""
@@ -128,19 +126,15 @@ class Gallery(stored.StoredVectors):
             raise PictureNotFound("there is no picture of this id")
         return found[id]
 
-    def page(self, limit: int, after: Place | None = None) -> Page:
+    def page(self, limit: int, after: Place | None = None) -> Sequence[GalleryPicture]:
         """At most `limit` pictures in the order in which they were added, those behind `after`."""
-        created = type_coerce(PictureRow.created_at, Double)
-        place = tuple_(created, PictureRow.id)
-        query = select(PictureRow.id, created).order_by(created, PictureRow.id).limit(limit + 1)
+        query = select(PictureRow.id).order_by(PictureRow.created_at, PictureRow.id).limit(limit)
         if after is not None:
-            query = query.where(place > tuple_(*after))
+            query = query.where(tuple_(_CREATED, PictureRow.id) > tuple_(*after))
         with self._registry.read() as session:
-            rows = session.execute(query).all()
-            found = _pictures(session, [row[0] for row in rows[:limit]])
-        more = len(rows) > limit
-        last = (rows[limit - 1][1], rows[limit - 1][0]) if more else None
-        return Page([found[row[0]] for row in rows[:limit]], last)
+            ids = session.scalars(query).all()
+            pictures = _pictures(session, ids)
+        return [pictures[id] for id in ids]
 
     def ids(self) -> list[str]:
         """The ids of all pictures, sorted."""
@@ -175,10 +169,14 @@ class Gallery(stored.StoredVectors):
                 found[caption.picture].setdefault(caption.language, []).append(caption.text)
         return found
 
-    def captions(self, ids: Sequence[str]) -> list[Caption]:
-        """All captions of these pictures, in the order in which they were given."""
+    def captions(self, ids: Sequence[str], language: str | None = None) -> list[Caption]:
+        """The captions of these pictures, in the order in which they were given: of one language, or of all."""
         with self._registry.read() as session:
-            return [caption for batch in stored.batches(ids, _BATCH) for caption in caption_rows.read(session, batch)]
+            return [
+                caption
+                for batch in stored.batches(ids, _BATCH)
+                for caption in caption_rows.read(session, batch, language)
+            ]
 
     def captioned(self, language: str, expansions: Iterable[str]) -> list[str]:
         """The pictures that have a caption in this language, put with them or by one of these expansions; sorted."""
@@ -213,57 +211,104 @@ class Gallery(stored.StoredVectors):
         return {row[0]: row[1] for row in rows}
 
     def content_path(self, content_sha256: str) -> Path:
-        """Where the stored picture (WebP, at most 1,024 pixels a side) lies."""
-        return self._root / FOLDER / content_sha256[:2] / f"{content_sha256}.webp"
+        """Where the stored picture (WebP, at most 1,024 pixels a side) is."""
+        return self._root.path(_content(content_sha256))
 
     def thumbnail_path(self, content_sha256: str) -> Path:
-        """Where the thumbnail (WebP, at most 256 pixels a side) lies."""
-        return self._root / FOLDER / content_sha256[:2] / f"{content_sha256}.thumb.webp"
+        """Where the thumbnail (WebP, at most 256 pixels a side) is."""
+        return self._root.path(_thumbnail(content_sha256))
 
-    def read(self, path: Path) -> bytes:
-        """What lies at one of these places, brought from the store if need be; raises `FileNotFoundError`."""
-        remote.fetch(path)
-        return path.read_bytes()
+    def read(self, content_sha256: str, *, thumbnail: bool = False) -> bytes:
+        """The stored picture or its thumbnail, copied from the store if need be; raises `FileNotFoundError`."""
+        name = _thumbnail(content_sha256) if thumbnail else _content(content_sha256)
+        return self._root.open(name).read_bytes()
 
-    def sweep(self) -> int:
-        """Remove files whose picture is gone, left by a crash within `delete`; returns how many contents."""
+    def contents_kept(self) -> set[str]:
+        """The content of every picture."""
         with self._registry.read() as session:
-            kept = set(session.scalars(select(PictureRow.content_sha256)))
-        left = {file.name.partition(".")[0] for file in (self._root / FOLDER).glob("*/*.webp")} - kept
-        for content in left:
-            self._forget(content)
-        return len(left)
+            return set(session.scalars(select(PictureRow.content_sha256)))
 
-    def _write_files(self, content: str, picture: Picture | None) -> None:
-        if picture is not None and not self.content_path(content).exists():
-            storage.require_free(self._root, 2 * (len(picture.stored) + len(picture.thumbnail)))
+    def forget(self, content: str) -> None:
+        """Drop the vectors and files of a content, unless a picture shows it.
+
+        The store is asked outside of every transaction, and what was put meanwhile goes back into it: for that, this
+        machine needs the files.
+        """
+        names = (_content(content), _thumbnail(content))
+        if self._root.shared and not self._is_shown(content):
+            for name in names:
+                self._root.open(name)
+                self._root.forget(name)
+        with self._registry.begin() as session:
+            if forgotten := not _shown(session, content):
+                stored.drop_picture_vectors(session, content)
+                for name in names:
+                    self._root.path(name).unlink(missing_ok=True)
+        if not forgotten:
+            for name in names:
+                if self._root.path(name).exists():
+                    self._root.commit(name)
+
+    def _is_shown(self, content: str) -> bool:
+        with self._registry.read() as session:
+            return _shown(session, content)
+
+    def _has_files(self, content: str) -> bool:
+        return self.content_path(content).exists() and self.thumbnail_path(content).exists()
+
+    def _write_locally(self, content: str, picture: Picture | None) -> None:
+        if picture is not None and not self._has_files(content):
+            storage.require_free(self._root.home, 2 * (len(picture.stored) + len(picture.thumbnail)))
             storage.write_bytes(self.thumbnail_path(content), picture.thumbnail)
             storage.write_bytes(self.content_path(content), picture.stored)
 
-    def _publish(self, content: str, picture: Picture | None) -> None:
-        if picture is None or not remote.mounted(self._root):
-            return
-        with suppress(FileNotFoundError):
-            return self._publish_files(content, picture)
-        self._publish_files(content, picture)  # a sweep took them for left over, as no picture showed them yet
+    @contextmanager
+    def _files(self, content: str, picture: Picture | None) -> Iterator[None]:
+        """The files of a picture around the transaction that writes its row.
 
-    def _publish_files(self, content: str, picture: Picture) -> None:
+        Before it, so that a full disk or a store that is away refuses the picture before anything changed; and again
+        after it, since another process may have removed them from the store meanwhile as left over.
+        """
         self._write_files(content, picture)
-        remote.publish(self.thumbnail_path(content))
-        remote.publish(self.content_path(content))
+        try:
+            yield
+        except BaseException:
+            with suppress(PictoglotError, OSError):  # otherwise the sweeper takes them
+                self.forget(content)
+            raise
+        self._write_files(content, picture)
 
-    def _forget(self, content: str) -> None:
-        """Drop the vectors and files of a content that no picture shows; nobody can put it meanwhile."""
-        with self._registry.begin() as session:
-            if session.scalar(select(PictureRow.id).where(PictureRow.content_sha256 == content).limit(1)) is None:
-                remote.remove(self.content_path(content))
-                remote.remove(self.thumbnail_path(content))
-                stored.drop_picture_vectors(session, content)
-                self.content_path(content).unlink(missing_ok=True)
-                self.thumbnail_path(content).unlink(missing_ok=True)
+    def _write_files(self, content: str, picture: Picture | None) -> None:
+        """Here and, when there is a store, there; again when another process removed them as left over meanwhile."""
+        if picture is None:
+            return
+        self._write_locally(content, picture)
+        with suppress(FileNotFoundError):
+            return self._commit_files(content)
+        self._write_locally(content, picture)
+        self._commit_files(content)
+
+    def _commit_files(self, content: str) -> None:
+        if self._root.shared:
+            self._root.commit(_thumbnail(content))
+            self._root.commit(_content(content))
+
+
+def _content(content_sha256: str) -> str:
+    return f"{FOLDER}/{content_sha256[:2]}/{content_sha256}.webp"
+
+
+def _thumbnail(content_sha256: str) -> str:
+    return f"{FOLDER}/{content_sha256[:2]}/{content_sha256}.thumb.webp"
+
+
+def _shown(session: Session, content: str) -> bool:
+    return session.scalar(select(PictureRow.id).where(PictureRow.content_sha256 == content).limit(1)) is not None
 
 
 def _feed(session: Session, kind: str, picture: str) -> int:
+    """Note a change, and drop the older ones of the same picture: a follower asks for the last one alone."""
+    session.execute(delete(GalleryChangeRow).where(GalleryChangeRow.picture_id == picture))
     row = insert(GalleryChangeRow).values(kind=kind, picture_id=picture).returning(GalleryChangeRow.change)
     return session.execute(row).scalar_one()
 
@@ -272,8 +317,20 @@ def _pictures(session: Session, ids: Sequence[str]) -> dict[str, GalleryPicture]
     captions: dict[str, dict[str, list[str]]] = {id: {} for id in ids}
     for caption in caption_rows.read(session, ids):
         captions[caption.picture].setdefault(caption.language, []).append(caption.text)
-    rows = session.scalars(select(PictureRow).where(PictureRow.id.in_(ids)).execution_options(populate_existing=True))
+    query = (
+        select(PictureRow, _CREATED.label("place"))
+        .where(PictureRow.id.in_(ids))
+        .execution_options(populate_existing=True)
+    )
     return {
-        row.id: GalleryPicture(row.id, row.content_sha256, row.width, row.height, captions[row.id], row.created_at)
-        for row in rows
+        row.id: GalleryPicture(
+            id=row.id,
+            content_sha256=row.content_sha256,
+            width=row.width,
+            height=row.height,
+            captions=captions[row.id],
+            created_at=row.created_at,
+            place=(created, row.id),
+        )
+        for row, created in session.execute(query)
     }

@@ -5,26 +5,29 @@ Holds no FAISS file: an index is built from the verified vectors (see `index.eng
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from index.engine import Engine, Matrix
+from index.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
 from index.vectors import Entry, Hit, Segment, scores, segment
-from model import remote, storage
-from model.errors import CorruptFolder, IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
+from model import storage
+from model.data_root import DataRoot
+from model.errors import CorruptFolder
 
 FORMAT = 1
 FOLDER = "generations"  # under the data root
 _VECTORS, _IDS = "vectors.safetensors", "ids.json"
 _GOLDEN_QUERIES, _GOLDEN_HITS = 16, 5
 _TOLERANCE = 1e-5  # of a golden score: another processor may sum in another order
-_LEAST_RECALL = 0.8  # of golden hits, for an engine that quantises
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,41 +54,43 @@ class Written:
     count: int
 
 
-def path(root: Path, generation: str) -> Path:
-    """Where a generation lies under the data root."""
-    return root / FOLDER / generation
+def name_of(generation: str) -> str:
+    """The name of a generation's folder in the data root."""
+    return f"{FOLDER}/{generation}"
 
 
-def write(root: Path, identity: Identity, entries: Sequence[Entry], vectors: Matrix) -> Written:
-    """Write a generation durably and publish it; the same content gives the same files, byte for byte."""
+def write(root: DataRoot, identity: Identity, entries: Sequence[Entry], vectors: Matrix) -> Written:
+    """Write a generation durably and commit it; the same content gives the same files, byte for byte."""
     ids = json.dumps(entries, ensure_ascii=False).encode()
     queries = _golden_queries(vectors)
     tensors = save({"golden": queries, "vectors": np.ascontiguousarray(vectors)})
     digest = hashlib.sha256(json.dumps(asdict(identity), sort_keys=True).encode())
     digest.update(hashlib.sha256(tensors).digest() + hashlib.sha256(ids).digest())
     generation = f"{identity.kind}-{digest.hexdigest()[:16]}"
-    folder = path(root, generation)
+    folder = root.path(name_of(generation))
     if folder.exists() and not storage.intact(folder):
         storage.remove(folder)  # the same content again, over a damaged copy of it
     storage.require_free(folder, 2 * (len(tensors) + len(ids)))
-    with storage.stage(folder) as staged:
+    with root.stage(name_of(generation)) as staged:
         (staged / _VECTORS).write_bytes(tensors)
         (staged / _IDS).write_bytes(ids)
         scan = segment(vectors, entries)
         golden = [scan.top(query, _GOLDEN_HITS, frozenset()) for query in queries]
         facts = {"format": FORMAT, "metric": "inner_product", "count": len(entries), "golden": golden}
         storage.write_manifest(staged, {**asdict(identity), **facts})
-    remote.publish(folder)
     return Written(generation, storage.sha256_file(folder / storage.MANIFEST), len(entries))
 
 
 def read(folder: Path, manifest_sha256: str | None, identity: Identity, engine: Engine) -> Segment:
-    """The verified vectors of a generation with an index over them.
+    """The verified vectors of a generation with an index over them; what an approximate index misses is logged.
 
     Raises `IndexFileCorrupt` (files differ from the manifest, or it from what was registered), `IndexVersionMismatch`
     (of another model, language, version or format), `IndexInconsistent` (vectors, ids and stored answers do not fit).
     """
-    manifest = _verified(folder, manifest_sha256)
+    try:
+        manifest = storage.verify(folder, manifest_sha256)
+    except CorruptFolder as error:
+        raise IndexFileCorrupt(error.detail) from error
     if manifest.get("format") != FORMAT or any(manifest.get(key) != value for key, value in asdict(identity).items()):
         raise IndexVersionMismatch("the generation was made by another model or has another format")
     try:
@@ -101,14 +106,6 @@ def read(folder: Path, manifest_sha256: str | None, identity: Identity, engine: 
     return found
 
 
-def _verified(folder: Path, manifest_sha256: str | None) -> dict[str, Any]:
-    try:
-        remote.fetch(folder, manifest_sha256)
-        return storage.verify(folder, manifest_sha256)
-    except CorruptFolder as error:
-        raise IndexFileCorrupt(error.detail) from error
-
-
 def _require_fitting(vectors: Matrix, entries: Sequence[Entry], count: object, dimension: int) -> None:
     if vectors.dtype != np.float32 or vectors.shape != (count, dimension):
         raise IndexInconsistent("the vectors are not as many or as long as the manifest says")
@@ -120,7 +117,11 @@ def _require_fitting(vectors: Matrix, entries: Sequence[Entry], count: object, d
 
 
 def _require_golden(checked: Segment, queries: Matrix, golden: Sequence[Sequence[Hit]]) -> None:
-    """Answer the stored queries anew: ids that belong to other vectors and an index that finds too little show here."""
+    """Answer the stored queries again: ids that belong to other vectors show here, and an exact index that misses any.
+
+    What an approximate index misses is no damage: its recall on these queries, the hardest there are (halfway between
+    two unrelated vectors), is only told.
+    """
     rows = {entry: row for row, entry in enumerate(checked.entries)}
     good = wanted = 0
     for query, hits in zip(queries, golden, strict=False):
@@ -131,8 +132,10 @@ def _require_golden(checked: Segment, queries: Matrix, golden: Sequence[Sequence
         found = [hit.score for hit in checked.top(query, len(hits), frozenset())]
         good += sum(score >= expected[-1] - _TOLERANCE for score in found)
         wanted += len(hits)
-    if len(golden) != len(queries) or good < wanted * (1.0 if checked.index.exact else _LEAST_RECALL):
+    if len(golden) != len(queries) or (checked.index.exact and good < wanted):
         raise IndexInconsistent("the index does not find what it found when it was written")
+    if good < wanted:
+        _log.info("an approximate index of %d vectors finds %d of %d golden hits", len(rows), good, wanted)
 
 
 def _golden_queries(vectors: Matrix) -> Matrix:

@@ -1,7 +1,6 @@
 """Opens what a release names, verified: views of versions and sets of vectors, each once. Publishes nothing."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -9,30 +8,26 @@ from index import generation
 from index.catalogue import Catalogue
 from index.encoding import Encoder
 from index.engine import Engine
+from index.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
 from index.gallery import Gallery
-from index.generation import Identity
+from index.generation import Identity, name_of
 from index.sync import CaptionSource, PictureSource, Source, expansions_of
 from index.vectors import VectorSet
 from model import storage
-from model.errors import (
-    IndexFileCorrupt,
-    IndexInconsistent,
-    IndexVersionMismatch,
-    StoreUnavailable,
-    VersionCorrupt,
-)
+from model.data_root import DataRoot
+from model.errors import StoreUnavailable
 from model.registry import Registry, Release, Version
 
 
 class ReleaseLoader:
     """Views and sources opened so far stay open: a version's rows are in the encoder's table once and for good."""
 
-    def __init__(self, encoder: Encoder, registry: Registry, gallery: Gallery, root: Path, engine: Engine) -> None:
+    def __init__(self, encoder: Encoder, registry: Registry, gallery: Gallery, root: DataRoot, engine: Engine) -> None:
         self._encoder = encoder
         self._registry = registry
         self._gallery = gallery
         self._root = root
-        self._engine = engine
+        self.engine = engine
         self._views: dict[int, Any] = {0: encoder.base_view}
         self._views_lock = Lock()
         self.catalogue = Catalogue(registry, root)
@@ -64,13 +59,13 @@ class ReleaseLoader:
         """
         problems = []
         for registered in self.catalogue.of(identity):
-            folder = generation.path(self._root, registered.id)
             try:
-                found = generation.read(folder, registered.manifest_sha256, identity, self._engine)
+                folder = self._root.open(name_of(registered.id), registered.manifest_sha256, IndexFileCorrupt)
+                found = generation.read(folder, registered.manifest_sha256, identity, self.engine)
             except (IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch, StoreUnavailable) as error:
                 if strict:
                     raise
-                problems.append(f"Generation {registered.id} is unusable ({error.code}); it was made again.")
+                problems.append(f"Generation {registered.id} is unusable ({error.code}); it is made again.")
             else:
                 return VectorSet.over(registered.id, registered.upto_change, found), problems
         return VectorSet.empty(f"{identity.kind}-none", identity.dimension), problems
@@ -83,11 +78,12 @@ class ReleaseLoader:
         problems = [
             f"Version {number} differs from what was registered."
             for number, version in sorted(lineages.items())
-            if version.folder is not None and not storage.intact(self._root / version.folder, version.manifest_sha256)
+            if version.folder is not None
+            and not storage.intact(self._root.path(version.folder), version.manifest_sha256)
         ]
         for identity in list(self.sources):
             for registered in self.catalogue.of(identity):
-                folder = generation.path(self._root, registered.id)
+                folder = self._root.path(name_of(registered.id))
                 if registered.id in generations and not storage.intact(folder, registered.manifest_sha256):
                     problems.append(f"Generation {registered.id} differs from what was registered.")
         return problems
@@ -95,12 +91,5 @@ class ReleaseLoader:
     def _opened(self, version: Version) -> Any:
         from model.encoder import VersionFolder  # late: torch takes seconds, and other encoders need none
 
-        if version.folder is None or version.parent is None:
-            raise VersionCorrupt(f"version {version.number} has no folder")
-        folder = VersionFolder(
-            number=version.number,
-            language=version.language,
-            path=self._root / version.folder,
-            manifest_sha256=version.manifest_sha256,
-        )
-        return self._encoder.open([folder], onto=self._views[version.parent])
+        folder = VersionFolder.of(version, self._root)
+        return self._encoder.open([folder], onto=self._views[version.parent or 0])

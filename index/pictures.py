@@ -10,7 +10,7 @@ from io import BytesIO
 
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from model.errors import (
+from index.errors import (
     PictureAnimated,
     PictureBadDimensions,
     PictureCorrupt,

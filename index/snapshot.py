@@ -5,15 +5,32 @@ A request takes the reference to it once. Nothing here reads a file or the regis
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from index.engine import Vector
+from index.errors import PictureNotFound
 from index.vectors import Hit, VectorSet
-from model.detection import Detector
-from model.errors import LanguageNotFound, PictureNotFound
+from model.detection import Detector, Guess
+from model.errors import LanguageNotFound
+from model.languages import canonical, in_script
 from model.registry import Release
 
+AUTO, SHARED = "auto", "shared"  # instead of a tag: detect the language; read with the shared version
 _SAME = 1e-5  # a score is summed in another order among other vectors
+
+Source = Literal["told", "detected", "shared"]
+
+
+@dataclass(frozen=True)
+class Route:
+    """Which version reads a text, and how that was decided; `used` is a served tag or `shared`."""
+
+    requested: str
+    used: str
+    source: Source
+    confidence: float | None
+    view: Any
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,11 +87,35 @@ class Snapshot:
         """Which generations the sets stand on."""
         return Generations(self.pictures.generation, {tag: found.generation for tag, found in self.captions.items()})
 
-    def view(self, tag: str) -> Any:
-        """The view of a language; raises `LanguageNotFound`, with the learned tags."""
+    def served(self, tag: str) -> str:
+        """The canonical form of a tag that is served; raises `LanguageTagInvalid` or `LanguageNotFound`."""
+        tag = canonical(tag)
         if tag not in self.views:
-            raise LanguageNotFound(f"learned are {', '.join(sorted(self.views))}")
-        return self.views[tag]
+            raise LanguageNotFound(languages=sorted(self.views))
+        return tag
+
+    def route(self, requested: str, text: str) -> Route:
+        """How a cleaned text is to be read: as the language that was told, or detected, or by the shared version.
+
+        `requested` is a tag, `auto` or `shared`; raises `LanguageTagInvalid` or `LanguageNotFound` for a tag.
+        """
+        if requested == SHARED:
+            return Route(requested, SHARED, "shared", None, self.shared_view)
+        if requested != AUTO:
+            tag = self.served(requested)
+            return Route(requested, tag, "told", None, self.views[tag])
+        known = sorted(self.views)
+        guess = self.detector.guess(text, known)
+        if guess.language is not None:
+            return Route(requested, guess.language, "detected", guess.confidence, self.views[guess.language])
+        return Route(requested, SHARED, "shared", 0.0, self.shared_view, tuple(self._doubts(text, known, guess)))
+
+    def _doubts(self, text: str, known: Sequence[str], guess: Guess) -> Iterable[str]:
+        unseen = any(self.detector.totals.values()) and guess.known == 0 and any(c.isalpha() for c in text)
+        if unseen or all(in_script(text, tag) is False for tag in known):
+            yield "language_not_supported"
+        elif guess.ties:
+            yield "detection_tie"
 
     def search_pictures(
         self, vector: Vector, limit: int, after: PictureHit | None = None, min_score: float | None = None
@@ -100,8 +141,7 @@ class Snapshot:
         Raises `LanguageNotFound`.
         """
         hits = []
-        for tag in tags:
-            self.view(tag)
+        for tag in map(self.served, tags):
             for rank, hit in enumerate(self.captions[tag].search(vector, limit), 1):
                 hits.append(CaptionHit(hit.entry.text, tag, hit.score, rank, hit.entry.picture))
         return hits
@@ -115,12 +155,12 @@ class Snapshot:
 
     def captions_of(self, picture: str, tags: Iterable[str] | None = None) -> dict[str, list[str]]:
         """The captions of a picture in the learned languages, or those of `tags`; only languages that have one."""
-        found = {
+        texts = {
             tag: [entry.text for entry in self.captions[tag].of(picture)]
             for tag in (self.captions if tags is None else tags)
             if tag in self.captions
         }
-        return {tag: texts for tag, texts in found.items() if texts}
+        return {tag: said for tag, said in texts.items() if said}
 
 
 def _place_behind(found: Sequence[Hit], after: PictureHit) -> int:

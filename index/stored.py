@@ -11,8 +11,8 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from index.engine import Vector
+from index.tables import CaptionRow, CaptionVectorRow, PictureRow, PictureVectorRow
 from model.registry import Registry
-from model.registry.tables import CaptionRow, CaptionVectorRow, PictureRow, PictureVectorRow
 
 _BATCH = 500  # names in one SQL statement
 T = TypeVar("T")

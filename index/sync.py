@@ -14,16 +14,17 @@ from PIL import Image
 from index.caption_rows import Caption
 from index.encoding import Encoder
 from index.engine import Matrix, Vector
+from index.errors import PictureCorrupt
 from index.gallery import Gallery
 from index.generation import Identity
 from index.pictures import read_rgb
 from index.stored import batches
 from index.vectors import Block, Entry, VectorSet
-from model.errors import PictureCorrupt
 from model.registry import Registry
 
 _log = logging.getLogger(__name__)
 _BATCH = 500  # pictures read from the tables at a time
+_DECODED = 16  # pictures held in memory at a time, 3 MB each
 
 
 class Source(Protocol):
@@ -56,18 +57,19 @@ class PictureSource:
         contents = self.gallery.contents(pictures)
         wanted = sorted(set(contents.values()))
         vectors = self.gallery.content_vectors(wanted, self.encoder.image_fingerprint)
-        images = {content: image for content in wanted if content not in vectors and (image := self._image(content))}
-        if images:
-            computed = self.encoder.pictures(list(images.values()))
-            self.gallery.put_picture_vectors(self.encoder.image_fingerprint, dict(zip(images, computed, strict=True)))
-            vectors |= self.gallery.content_vectors(list(images), self.encoder.image_fingerprint)
+        for some in batches([content for content in wanted if content not in vectors], _DECODED):
+            images = {content: image for content in some if (image := self._image(content))}
+            if images:
+                new = dict(zip(images, self.encoder.pictures(list(images.values())), strict=True))
+                self.gallery.put_picture_vectors(self.encoder.image_fingerprint, new)
+                vectors |= self.gallery.content_vectors(list(images), self.encoder.image_fingerprint)
         found = {picture: vectors.get(content) for picture, content in contents.items()}
         dimension = self.encoder.dimension
         return {picture: _block({Entry(picture): found.get(picture)}, dimension) for picture in pictures}
 
     def _image(self, content: str) -> Image.Image | None:
         try:
-            return read_rgb(self.gallery.read(self.gallery.content_path(content)))
+            return read_rgb(self.gallery.read(content))
         except (FileNotFoundError, PictureCorrupt):  # deleted meanwhile, or damaged
             _log.warning("a stored picture cannot be read and is not searchable")
             return None

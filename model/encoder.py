@@ -11,8 +11,10 @@ from PIL import Image
 
 from model import version
 from model.base import Base
+from model.data_root import DataRoot
 from model.detection import count
-from model.errors import VersionCorrupt
+from model.errors import PictoglotError, VersionCorrupt
+from model.registry import Version
 from model.table import Table, View, pad
 from model.tokenizer import Tokenizer, english_words
 
@@ -27,6 +29,14 @@ class VersionFolder:
     language: str
     path: Path
     manifest_sha256: str | None
+
+    @staticmethod
+    def of(version: Version, root: DataRoot) -> "VersionFolder":
+        """Of a registered version, copied from the store if need be; raises `VersionCorrupt`."""
+        if version.folder is None:
+            raise VersionCorrupt(f"version {version.number} has no folder")
+        path = root.open(version.folder, version.manifest_sha256, VersionCorrupt)
+        return VersionFolder(version.number, version.language, path, version.manifest_sha256)
 
 
 @dataclass(frozen=True)
@@ -92,13 +102,16 @@ class Encoder:
     @torch.inference_mode()
     def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
         """Unit vectors (n, dimension) of RGB pictures."""
-        found = [
+        parts = [
             _unit(self.base.picture_features(list(images[start : start + batch])))
             for start in range(0, len(images), batch)
         ]
-        return np.concatenate(found) if found else np.empty((0, self.dimension), dtype=np.float32)
+        return np.concatenate(parts) if parts else np.empty((0, self.dimension), dtype=np.float32)
 
 
 def _unit(features: torch.Tensor) -> Vectors:
+    """Of unit length; one vector that is not finite would keep every later generation from being written."""
     unit: Vectors = torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
+    if not np.isfinite(unit).all():
+        raise PictoglotError("the encoder gave a vector that is not finite")
     return unit

@@ -1,9 +1,11 @@
-"""Every refusal and failure of pictoglot as data: a class, a stable code, safe details. Knows no HTTP; imports nothing.
+"""Every refusal and failure that `model` raises, as data: a class, a stable code, safe details. Imports nothing.
 
-A class belongs to one group (the direct subclasses of `PictoglotError`); the service maps groups to statuses. `detail`
-is written for the person who reads it and never holds their input, a path, SQL or the text of another exception.
+The root of the tree and its groups (the direct subclasses of `PictoglotError`) are here; index, service and worker add
+their own in an `errors.py` each. The service maps groups to statuses. `detail` is written for the person who reads it
+and never holds their input, a path, SQL or the text of another exception.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -35,24 +37,6 @@ class InvalidInput(PictoglotError):
     code, title = "invalid_request", "Invalid request"
 
 
-class Malformed(PictoglotError):
-    """Cannot even be read."""
-
-    code, title = "malformed_json", "Malformed JSON"
-
-
-class Unauthorized(PictoglotError):
-    """No valid key."""
-
-    code, title = "invalid_api_key", "Invalid API key"
-
-
-class Forbidden(PictoglotError):
-    """A valid key that may not do this."""
-
-    code, title = "insufficient_scope", "Insufficient scope"
-
-
 class NotFound(PictoglotError):
     """Nothing of that name."""
 
@@ -65,28 +49,10 @@ class Conflict(PictoglotError):
     code, title = "conflict", "Conflict"
 
 
-class Gone(PictoglotError):
-    """Was there, is no longer."""
-
-    code, title = "cursor_expired", "Cursor expired"
-
-
-class TooLarge(PictoglotError):
-    """More bytes than this route takes."""
-
-    code, title = "body_too_large", "Body too large"
-
-
 class UnsupportedMedia(PictoglotError):
     """A format this route does not read."""
 
     code, title = "unsupported_media_type", "Unsupported media type"
-
-
-class RateLimited(PictoglotError):
-    """This key asks too often."""
-
-    code, title = "rate_limited", "Rate limited"
 
 
 class Unavailable(PictoglotError):
@@ -103,42 +69,6 @@ class StorageFull(PictoglotError):
 
 class Failure(PictoglotError):
     """An expansion or a file failed; never the fault of one request."""
-
-
-class InvalidEncoding(Malformed):
-    """A body that is not UTF-8."""
-
-    code, title = "invalid_encoding", "Invalid encoding"
-
-
-class MalformedMultipart(Malformed):
-    """A multipart body that is cut short, or none."""
-
-    code, title = "malformed_multipart", "Malformed multipart body"
-
-
-class MissingApiKey(Unauthorized):
-    """No key at all."""
-
-    code, title = "missing_api_key", "Missing API key"
-
-
-class MethodNotAllowed(PictoglotError):
-    """The path exists, the method on it does not."""
-
-    code, title = "method_not_allowed", "Method not allowed"
-
-
-class BodyTimeout(PictoglotError):
-    """A body that does not arrive in time."""
-
-    code, title = "body_timeout", "Body timeout"
-
-
-class TooManyHeaders(PictoglotError):
-    """More header fields than any client needs."""
-
-    code, title = "too_many_headers", "Too many headers"
 
 
 class EmptyText(InvalidInput):
@@ -166,45 +96,13 @@ class LanguageTagInvalid(InvalidInput):
 
 
 class LanguageNotFound(NotFound):
-    """A tag that is not served."""
+    """A tag that is not served; `languages` are those that are."""
 
     code, title = "language_not_found", "Language not found"
 
-
-class UnsupportedPictureFormat(UnsupportedMedia):
-    """Not a JPEG, PNG or WebP."""
-
-    code, title = "unsupported_picture_format", "Unsupported picture format"
-
-
-class PictureCorrupt(InvalidInput):
-    """Starts like a picture, cannot be decoded."""
-
-    code, title = "picture_corrupt", "Corrupt picture"
-
-
-class PictureTooManyPixels(InvalidInput):
-    """More than 20 million pixels."""
-
-    code, title = "picture_too_many_pixels", "Too many pixels"
-
-
-class PictureBadDimensions(InvalidInput):
-    """A side or the ratio of sides is out of bounds."""
-
-    code, title = "picture_bad_dimensions", "Bad picture dimensions"
-
-
-class PictureAnimated(InvalidInput):
-    """More than one frame."""
-
-    code, title = "picture_animated", "Animated picture"
-
-
-class PictureNotFound(NotFound):
-    """No picture of that id."""
-
-    code, title = "picture_not_found", "Picture not found"
+    def __init__(self, *, languages: Sequence[str] = ()) -> None:
+        available = ", ".join(languages)
+        super().__init__(f"language not available; available: {available}", languages=list(languages))
 
 
 class DatasetInvalid(InvalidInput):
@@ -249,12 +147,6 @@ class ReleaseNotFound(NotFound):
     code, title = "release_not_found", "Release not found"
 
 
-class KeyNotFound(NotFound):
-    """No key of that id."""
-
-    code, title = "key_not_found", "Key not found"
-
-
 class ExpansionInProgress(Conflict):
     """This language is queued or being learned."""
 
@@ -285,22 +177,10 @@ class IdempotencyKeyReused(InvalidInput):
     code, title = "idempotency_key_reused", "Idempotency key reused"
 
 
-class CursorInvalid(InvalidInput):
-    """Not a cursor that this server gave."""
-
-    code, title = "invalid_cursor", "Invalid cursor"
-
-
 class TrainingDiverged(Failure):
     """The loss is no longer finite."""
 
     code, title = "training_diverged", "Training diverged"
-
-
-class GateFailed(Failure):
-    """The new language is not good enough to serve."""
-
-    code, title = "gate_failed", "Promotion gate failed"
 
 
 class TooManyAttempts(Failure):
@@ -337,36 +217,6 @@ class VersionCorrupt(CorruptFolder):
     """A version's files differ from what was registered."""
 
     code, title = "version_corrupt", "Version corrupt"
-
-
-class IndexFileCorrupt(CorruptFolder):
-    """A generation's files differ from what was registered."""
-
-    code, title = "index_file_corrupt", "Index file corrupt"
-
-
-class IndexInconsistent(Failure):
-    """Vectors and ids of a generation do not fit each other."""
-
-    code, title = "index_inconsistent", "Index inconsistent"
-
-
-class IndexVersionMismatch(Failure):
-    """A generation made by another model."""
-
-    code, title = "index_version_mismatch", "Index of another model"
-
-
-class IndexUnavailable(Unavailable):
-    """No verified snapshot serves yet."""
-
-    code, title = "index_unavailable", "Index unavailable"
-
-
-class OutOfMemory(Failure):
-    """No room for a second snapshot; the old one goes on serving."""
-
-    code, title = "out_of_memory", "Out of memory"
 
 
 class RegistryUnavailable(Unavailable):

@@ -1,6 +1,13 @@
-"""Settings that all processes share, from `PICTOGLOT_` variables or a `.env`; refuses unknown ones. Starts nothing."""
+"""Settings that all processes share, from `PICTOGLOT_` variables or a `.env`; refuses unknown ones. Starts nothing.
+
+Service, worker and client add their own in a subclass each. Which subclasses there are, the entry points
+`pictoglot.settings` of the installed package say, so that each process knows the names of all and no package imports
+another for them.
+"""
 
 import os
+from functools import cache
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Self
@@ -13,16 +20,7 @@ PREFIX = "PICTOGLOT_"
 ENV_FILE = ".env"
 MISCONFIGURED = 78  # exit status EX_CONFIG of sysexits.h
 
-# Every variable of service, worker and client: each process refuses what none of them knows. A test compares this list
-# with the fields of the classes.
-_COMMON = "HOME STORE DATABASE_URL BROKER_URL BASE INDEX THREADS ENVIRONMENT LOG_LEVEL"
-_SERVICE = (
-    "HOST PORT ADMIN_KEY OPEN BATCH_SIZE QUEUE_LIMIT REQUEST_SECONDS CACHE_SIZE RATE_PER_MINUTE JSON_BYTES "
-    "PICTURE_BYTES DATASET_BYTES FREE_BYTES BODY_SECONDS DATASET_SECONDS DRAIN_SECONDS WATCH_SECONDS DECODERS"
-)
-_WORKER = "DEVICE MIN_RECALL FORGETTING_BUDGET LEASE_SECONDS HEARTBEAT_SECONDS RELAY_SECONDS"
-_CLIENT = "URL KEY"
-NAMES = frozenset(" ".join((_COMMON, _SERVICE, _WORKER, _CLIENT)).split())
+_GROUP = "pictoglot.settings"  # entry points in pyproject.toml
 
 
 class SettingsError(Exception):
@@ -83,7 +81,8 @@ class CommonSettings(BaseSettings):
     def load(cls) -> Self:
         """The settings of this environment; raises `SettingsError` with one sentence."""
         set_here = {**dotenv_values(ENV_FILE), **os.environ}
-        unknown = sorted(name for name in set_here if name.startswith(PREFIX) and name[len(PREFIX) :] not in NAMES)
+        known = names() | {field.upper() for field in cls.model_fields}
+        unknown = sorted(name for name in set_here if name.startswith(PREFIX) and name[len(PREFIX) :] not in known)
         if unknown:
             raise SettingsError(f"{unknown[0]} is not a setting of pictoglot.")
         try:
@@ -92,3 +91,10 @@ class CommonSettings(BaseSettings):
             first = error.errors(include_input=False, include_url=False)[0]
             name = f"{PREFIX}{first['loc'][0]}".upper() if first["loc"] else "The settings"
             raise SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}.") from error
+
+
+@cache
+def names() -> frozenset[str]:
+    """The names, without the prefix, of all settings of all processes."""
+    classes: list[type[BaseSettings]] = [entry.load() for entry in entry_points(group=_GROUP)]
+    return frozenset(field.upper() for settings in classes for field in settings.model_fields)

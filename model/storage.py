@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,7 +69,7 @@ def write_pieces(path: Path, pieces: Iterable[bytes], place: Callable[[Path, Pat
 
 def write_json(path: Path, value: Any) -> None:
     """`write_bytes` of `value` as indented, sorted JSON."""
-    write_bytes(path, _json(value))
+    write_bytes(path, to_json(value))
 
 
 @contextmanager
@@ -110,7 +111,7 @@ def write_manifest(folder: Path, fields: dict[str, Any]) -> str:
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file.name != MANIFEST
     }
-    data = _json({**fields, "files": files})
+    data = to_json({**fields, "files": files})
     (folder / MANIFEST).write_bytes(data)
     return hashlib.sha256(data).hexdigest()
 
@@ -156,26 +157,51 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def remove(folder: Path) -> None:
-    """Delete a folder so that a crash leaves it whole or under a temporary name that `sweep` takes."""
-    if folder.exists():
-        doomed = folder.parent / f"{TEMPORARY}{uuid4().hex}"
+def remove(path: Path) -> None:
+    """Delete a file, or a folder so that a crash leaves it whole or under a temporary name that `sweep` takes."""
+    if path.is_file():
+        path.unlink(missing_ok=True)
+    elif path.exists():
+        doomed = path.parent / f"{TEMPORARY}{uuid4().hex}"
         try:
-            folder.rename(doomed)
+            path.rename(doomed)
         except FileNotFoundError:  # another process removed it
             return
         shutil.rmtree(doomed, ignore_errors=True)
 
 
-def sweep(root: Path) -> int:
-    """Remove what crashed writers left under `root`; only for a start, when nobody writes. Returns how many."""
-    leftovers = list(root.rglob(f"{TEMPORARY}*")) if root.exists() else []
+@contextmanager
+def private() -> Iterator[None]:
+    """Files written in the block are for this user's eyes only."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def sweep(folder: Path, seconds: float = 0.0) -> int:
+    """Remove what crashed writers left below `folder` and is older than `seconds`; returns how many.
+
+    With 0 only where nobody writes.
+    """
+    leftovers = [path for path in folder.rglob(f"{TEMPORARY}*") if is_older(path, seconds)] if folder.exists() else []
     for path in leftovers:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
     return len(leftovers)
+
+
+def is_older(path: Path, seconds: float) -> bool:
+    """Whether `path` and all that is in it did not change for so many seconds; false when it is gone."""
+    try:
+        inside = path.rglob("*") if path.is_dir() else ()
+        newest: float = max(each.stat().st_mtime for each in (path, *inside))
+        return time.time() - newest >= seconds
+    except FileNotFoundError:
+        return False
 
 
 def require_free(path: Path, need: int) -> None:
@@ -195,7 +221,8 @@ def _link(temporary: Path, path: Path) -> None:
     temporary.unlink(missing_ok=True)
 
 
-def _json(value: Any) -> bytes:
+def to_json(value: Any) -> bytes:
+    """Indented, sorted JSON; the same value gives the same bytes."""
     return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 

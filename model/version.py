@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from model import remote, storage
+from model import storage
 from model.errors import CorruptFolder, VersionCorrupt
 from model.merges import Merge
 from model.table import TokenRows
@@ -41,9 +41,9 @@ class Learned:
 
 
 def write(folder: Path, learned: Learned, facts: dict[str, Any]) -> str:
-    """Write a version durably at `folder`, `facts` into its manifest, and publish it; returns the manifest's sha256.
+    """Write a version durably at `folder`, `facts` into its manifest; returns the manifest's sha256.
 
-    A version already there, or in the store, is left as it is: the same expansion wrote it.
+    A version that is there already is left as it is: the same expansion wrote it.
     """
     if not folder.exists():
         with storage.stage(folder) as staged:
@@ -54,14 +54,12 @@ def write(folder: Path, learned: Learned, facts: dict[str, Any]) -> str:
             (staged / NGRAMS).write_bytes(gzip.compress(json.dumps(learned.ngrams).encode(), mtime=0))
             described = {**facts, "format": FORMAT, "rows": len(learned.rows.ids)}
             storage.write_manifest(staged, described)
-    remote.publish(folder)
     return storage.sha256_file(folder / storage.MANIFEST)
 
 
 def read(folder: Path, manifest_sha256: str | None = None) -> tuple[Learned, dict[str, Any]]:
     """A verified version and its manifest; raises `VersionCorrupt` naming what is wrong."""
     try:
-        remote.fetch(folder, manifest_sha256)
         manifest = storage.verify(folder, manifest_sha256)
         if manifest.get("format") != FORMAT:
             raise VersionCorrupt("the version has a format this program does not read")

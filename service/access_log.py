@@ -1,4 +1,7 @@
-"""ASGI around everything: a request id, one log line, one measurement, and headers that every answer carries."""
+"""ASGI around everything: a request id, one log line, one measurement, headers of every answer, and status 500.
+
+Whatever escapes from below becomes `internal_error` without a word of the exception, which goes to the log.
+"""
 
 import logging
 import re
@@ -8,6 +11,7 @@ import uuid
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import Metrics
+from service.problems import answers_head, problem, unexpected
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})  # others would be endless labels
@@ -44,6 +48,11 @@ class AccessLog:
 
         try:
             await self.app(scope, receive, stamped)
+        except Exception:
+            _log.exception("unexpected", extra={"request_id": request_id})
+            if status:  # the answer has begun
+                raise
+            await problem(request_id, unexpected())(scope, receive, stamped)
         finally:
             self._note(scope, method, request_id, status, time.perf_counter() - started)
 
@@ -62,11 +71,6 @@ class AccessLog:
             "key": principal.id if principal else None,
         }
         _log.info("request", extra=fields)
-
-
-def answers_head(scope: Scope) -> bool:
-    """Whether HEAD is asked like GET: everywhere but for streams, which would never end."""
-    return not scope["path"].endswith("/events")
 
 
 def _request_id(scope: Scope) -> str:

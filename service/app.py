@@ -15,18 +15,21 @@ from index.encoding import Encoder
 from index.engine.choice import open_engine
 from index.gallery import Gallery
 from index.live import LiveIndex
-from model import remote
+from model import storage
+from model.data_root import DataRoot
 from model.errors import RegistryUnavailable
 from model.registry import open_registry
-from service import documents, errors, pages, uploads
+from service import openapi, pages, problems
 from service.access_log import AccessLog
-from service.auth import Keyring
-from service.batching import Cache
-from service.context import Context, picture_queue, text_queue, write_queue
-from service.cursors import Cursors, write_private
+from service.auth import STRANGERS, Keyring
+from service.batching import PictureQueue, TextQueue, WriteQueue
+from service.context import Context
+from service.cursors import Cursors
+from service.keys import Keys
 from service.limits import BodyLimit, Rate
 from service.metrics import Metrics, counted, gauge
-from service.routes import admin, embeddings, expansions, gallery, languages, operations, search, versions
+from service.routes import admin, embeddings, expansions, languages, operations, search, versions
+from service.routes import gallery as pictures
 from service.settings import Settings
 from service.watch import follow, note
 
@@ -49,14 +52,13 @@ def create_app(context: Context | None) -> FastAPI:
         await run_in_threadpool(_close, context)
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    for module in (search, embeddings, gallery, languages, expansions, versions, admin, operations):
+    for module in (search, embeddings, pictures, languages, expansions, versions, admin, operations):
         app.include_router(module.router)
     pages.mount(app)
     app.state.context = context
-    documents.install(app)
-    errors.install(app)
+    openapi.install(app)
+    problems.install(app)
     app.add_middleware(BodyLimit)
-    app.add_middleware(errors.LastNet)
     app.add_middleware(AccessLog)  # added last: outermost
     return app
 
@@ -67,46 +69,45 @@ def build(settings: Settings, encoder: Encoder) -> Context:
     Raises `RegistryUnavailable`, `BaseMismatch`, `StoreUnavailable`.
     """
     metrics = Metrics()
+    root = DataRoot(settings.home, settings.store)
     settings.home.mkdir(parents=True, exist_ok=True)
-    remote.mount(settings.home, settings.store)
     registry = open_registry(settings.database)
     registry.initialise(encoder.text_fingerprint, {})
-    if removed := uploads.sweep(settings.home, settings.dataset_seconds, registry.expansions.ids()):
-        _log.info("removed uploads of an earlier run", extra={"count": removed})
-    pictures = Gallery(registry, settings.home)
-    holder = LiveIndex(encoder, registry, pictures, settings.home, open_engine(settings.index, settings.threads))
+    gallery = Gallery(registry, root)
+    live = LiveIndex(encoder, registry, gallery, root, open_engine(settings.index, settings.threads))
+    decoder, keys, rate = Decoder(processes=settings.decoders), Keys(registry), Rate(settings.rate_per_minute)
     context = Context(
         settings=settings,
+        root=root,
         registry=registry,
         encoder=encoder,
-        gallery=pictures,
-        holder=holder,
-        decoder=Decoder(processes=settings.decoders),
-        keyring=Keyring(admin_key(settings), settings.open, registry.keys.check),
-        rate=Rate(settings.rate_per_minute),
-        cursors=Cursors.under(settings.home),
+        gallery=gallery,
+        live=live,
+        decoder=decoder,
+        keys=keys,
+        keyring=Keyring(admin_key(settings), settings.open, keys.check, lambda: rate.take(STRANGERS)),
+        rate=rate,
+        cursors=Cursors.under(root),
         metrics=metrics,
-        cache=Cache(settings.cache_size),
-        texts=text_queue(encoder, settings, metrics),
-        pictures=picture_queue(encoder, settings, metrics),
-        writes=write_queue(settings),
+        texts=TextQueue(encoder, settings, metrics),
+        pictures=PictureQueue(encoder, decoder, settings, metrics),
+        writes=WriteQueue(settings),
     )
     encoder.texts([(encoder.base_view, "the first call allocates, and takes a hundred times as long")])
     metrics.watch(lambda: _measured(context))
-    if not holder.start():
+    if not live.start():
         _log.error("no release can be verified; /readyz says why, and it is tried again")
     note(context)
     return context
 
 
 def admin_key(settings: Settings) -> str:
-    """The key of the settings; in `local` without one, a key made once and kept under the data root."""
+    """The key of the settings; in `local` without one, a key made once and kept under the data root of this machine."""
     if settings.admin_key:
         return settings.admin_key
-    path = settings.key_file
-    if not path.exists():
-        write_private(path, secrets.token_urlsafe(32).encode())
-    return path.read_text().strip()
+    with storage.private():
+        storage.write_once(settings.key_file, secrets.token_urlsafe(32).encode())
+    return settings.key_file.read_text().strip()
 
 
 def open_encoder(settings: Settings) -> Encoder:
@@ -126,20 +127,20 @@ async def _keep_following(context: Context) -> None:
         try:
             await follow(context)
         except Exception:  # noqa: BLE001 - one bad round must not be the last
-            _log.exception("following failed and begins anew")
+            _log.exception("following failed and begins again")
 
 
 def _close(context: Context) -> None:
     context.decoder.close()
-    context.holder.close()
+    context.live.close()
     context.registry.close()
 
 
 def _measured(context: Context) -> Iterable[GaugeMetricFamily]:
     yield gauge("queue_texts", "Texts waiting to be encoded.", context.texts.depth)
     yield gauge("queue_pictures", "Pictures waiting to be encoded.", context.pictures.depth)
-    yield gauge("cache_hits", "Query vectors found in the cache.", context.cache.hits)
-    yield gauge("cache_misses", "Query vectors not found in the cache.", context.cache.misses)
+    yield gauge("cache_hits", "Query vectors found in the cache.", context.texts.cache.hits)
+    yield gauge("cache_misses", "Query vectors not found in the cache.", context.texts.cache.misses)
     try:
         expansions = context.registry.expansions
         yield counted("expansions", "Expansions by state.", "state", expansions.counts())

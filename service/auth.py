@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import IntEnum
+from enum import Enum
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -16,10 +16,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
-from model.errors import Forbidden, MissingApiKey, RegistryUnavailable, Unauthorized
-from model.registry import Key
-from service import queries
+from model.errors import FieldError, InvalidInput, RegistryUnavailable
+from service.errors import Forbidden, MissingApiKey, Unauthorized
+from service.keys import SCOPES, Key, Scope
 
+STRANGERS = "strangers"  # whose rate counts every request without a valid key; no key has this id
 _LONGEST = 256  # bytes of a key header; longer ones are refused unread
 _REMEMBERED = 1_024  # keys
 _FRESH, _STALE = 5.0, 3_600.0  # seconds a registry's word counts; the same while the registry does not answer
@@ -28,16 +29,8 @@ _LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IG
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Scope(IntEnum):
-    """What a route asks for; each holds the ones before it."""
-
-    SEARCH = 1
-    WRITE = 2
-    ADMIN = 3
-
-
-class Body(IntEnum):
-    """Which limit of size and time a route's body has."""
+class Body(Enum):
+    """Which limits of size and time the form has that a route takes; a JSON body always has those of `JSON`."""
 
     JSON = 1
     PICTURE = 2
@@ -54,29 +47,34 @@ class Principal:
 
 @dataclass(frozen=True)
 class Guard:
-    """What an endpoint declares with `needs`."""
+    """What an endpoint declares with `needs`; `allowed` are the scopes that include the declared one."""
 
     scope: Scope
     body: Body
+    allowed: tuple[Scope, ...]
 
 
 def needs(scope: Scope, body: Body = Body.JSON) -> Callable[[F], F]:
     """Declare the scope of an endpoint and the kind of body it takes."""
 
     def declare(endpoint: F) -> F:
-        endpoint.__guard__ = Guard(scope, body)  # type: ignore[attr-defined]
+        endpoint.__guard__ = _guard(scope, body)  # type: ignore[attr-defined]
         return endpoint
 
     return declare
 
 
 def guard_of(endpoint: Callable[..., Any]) -> Guard:
-    """The declaration; an endpoint without one is for admins: default deny."""
-    return getattr(endpoint, "__guard__", Guard(Scope.ADMIN, Body.JSON))
+    """The declaration; an endpoint without one is for admins alone: default deny."""
+    return getattr(endpoint, "__guard__", _guard("admin", Body.JSON))
+
+
+def _guard(scope: Scope, body: Body) -> Guard:
+    return Guard(scope, body, SCOPES[SCOPES.index(scope) :])
 
 
 class GuardedRoute(APIRoute):
-    """A route that asks for key, scope and rate first, and only then lets its limits of the body apply."""
+    """A route that checks key, scope, rate and query first, and only then lets the body be read, within its limits."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler behind the guard."""
@@ -85,80 +83,110 @@ class GuardedRoute(APIRoute):
 
         async def guarded(request: Request) -> Response:
             context = request.app.state.context
-            principal = await context.keyring.identify(request.headers, guard.scope)
+            principal = await context.keyring.identify(request.headers, guard)
             context.rate.take(principal.id)
             request.state.principal = principal
-            queries.check(request, names)
-            request.state.body.allow(*context.body_limits[guard.body])
+            _check_query(request, names)
+            is_json = request.headers.get("content-type", "").lower().startswith("application/json")
+            request.state.body.allow(*context.body_limits[Body.JSON if is_json else guard.body])
             return await handler(request)
 
         return guarded
 
 
-class Keyring:
-    """Recognises keys. `check` asks the registry for a key's record by its plain text, or None."""
+def _check_query(request: Request, known: frozenset[str]) -> None:
+    """Raises `InvalidInput` for a parameter outside of `known` (never said back) and for one given more than once."""
+    seen: set[str] = set()
+    for name, _ in request.query_params.multi_items():
+        if name not in known:
+            raise InvalidInput("unknown query parameter", errors=(FieldError("query", "extra_forbidden"),))
+        if name in seen:
+            place = FieldError(f"query.{name}", "duplicate_key")
+            raise InvalidInput(f"parameter `{name}` given more than once", errors=(place,))
+        seen.add(name)
 
-    def __init__(self, admin_key: str, is_open: bool, check: Callable[[str], Key | None]) -> None:
+
+class Keyring:
+    """Recognises keys. `check` asks the registry for a key's record by its plain text, or None.
+
+    `stranger` is called for every request without a valid key, before the registry is asked; it raises `RateLimited`
+    when there are too many of them. One rate for all strangers: guessing keys costs the registry next to nothing.
+    """
+
+    def __init__(
+        self,
+        admin_key: str,
+        is_open: bool,
+        check: Callable[[str], Key | None],
+        stranger: Callable[[], None] = lambda: None,
+    ) -> None:
         self._admin = hashlib.sha256(admin_key.encode()).digest() if admin_key else None
         self._open = is_open
-        self._check = check
-        self._seen: dict[bytes, tuple[float, Key | None]] = {}  # digest -> (when asked, the answer)
+        self._check, self._stranger = check, stranger
+        self._seen: dict[bytes, tuple[float, Key | None]] = {}  # digest -> (when checked, the record)
 
-    async def identify(self, headers: Headers, needed: Scope) -> Principal:
-        """Who holds the key in these headers; raises `MissingApiKey`, `Unauthorized` or `Forbidden`."""
+    async def identify(self, headers: Headers, guard: Guard) -> Principal:
+        """Who holds the key in these headers; `MissingApiKey`, `Unauthorized`, `Forbidden` or `RateLimited`."""
         given = headers.getlist("authorization") + headers.getlist("x-api-key")
         if not given:
-            if self._open and needed < Scope.ADMIN and _from_here(headers):
-                return Principal("anonymous", Scope.WRITE)
+            if self._open and "write" in guard.allowed and _from_here(headers):
+                return Principal("anonymous", "write")
+            self._stranger()
             raise MissingApiKey("send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
-        principal = await self._holder(self._plain(given, "authorization" in headers))
-        if principal.scope < needed:
-            raise Forbidden(f"this needs a key of scope {needed.name.lower()}")
+        plain = _plain(given, "authorization" in headers)
+        if plain is None:
+            self._stranger()
+        principal = None if plain is None else await self._holder(plain)
+        if principal is None:
+            raise Unauthorized("this key is not valid")
+        if principal.scope not in guard.allowed:
+            raise Forbidden(f"this needs a key of scope {guard.scope}")
         return principal
 
     def forget(self) -> None:
         """Ask the registry anew about every key: one was made or revoked here."""
         self._seen = {}  # a new one: what is being asked right now is answered into the old one, and forgotten with it
 
-    def _plain(self, given: list[str], bearer: bool) -> str:
-        refusal = Unauthorized("this key is not valid")
-        if len(given) > 1 or len(given[0]) > _LONGEST:
-            raise refusal
-        value = given[0].strip()
-        if bearer:
-            scheme, _, value = value.partition(" ")
-            if scheme.lower() != "bearer":
-                raise refusal
-        value = value.strip()
-        if not value or not value.isascii():
-            raise refusal
-        return value
-
-    async def _holder(self, plain: str) -> Principal:
+    async def _holder(self, plain: str) -> Principal | None:
         digest = hashlib.sha256(plain.encode()).digest()
         if self._admin is not None and hmac.compare_digest(digest, self._admin):
-            return Principal("admin", Scope.ADMIN)
-        key = await self._known(plain, digest) if plain.startswith("pk_") else None
+            return Principal("admin", "admin")
+        key = await self._known(plain, digest)
         if key is None or (key.expires_at is not None and key.expires_at <= datetime.now(UTC)):
-            raise Unauthorized("this key is not valid")
-        return Principal(key.id, Scope[key.scope.upper()])
+            return None
+        return Principal(key.id, key.scope)
 
     async def _known(self, plain: str, digest: bytes) -> Key | None:
         """The registry's word, a few seconds old at most, or older while it does not answer: search must go on."""
         now, seen = time.monotonic(), self._seen
-        asked, key = seen.get(digest, (-_STALE, None))
-        if now - asked < _FRESH:
+        checked, key = seen.get(digest, (-_STALE, None))
+        if key is None:
+            self._stranger()
+        if now - checked < _FRESH or not plain.startswith("pk_"):
             return key
         try:
-            found = await run_in_threadpool(self._check, plain)
+            record = await run_in_threadpool(self._check, plain)
         except RegistryUnavailable:
-            if key is not None and now - asked < _STALE:
+            if key is not None and now - checked < _STALE:
                 return key
             raise
         if len(seen) >= _REMEMBERED:
             seen.clear()
-        seen[digest] = (now, found)
-        return found
+        seen[digest] = (now, record)
+        return record
+
+
+def _plain(given: list[str], bearer: bool) -> str | None:
+    """The key as text; None when what was sent cannot be one."""
+    if len(given) > 1 or len(given[0]) > _LONGEST:
+        return None
+    value = given[0].strip()
+    if bearer:
+        scheme, _, value = value.partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+    value = value.strip()
+    return value if value and value.isascii() else None
 
 
 def _from_here(headers: Headers) -> bool:

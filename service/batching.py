@@ -1,13 +1,21 @@
-"""Encoding in small batches on one thread: a bounded queue, deadlines, a memory of query vectors. Knows no model."""
+"""Encoding in small batches on one thread: bounded queues, deadlines, a cache of query vectors. Opens no model."""
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
+from PIL import Image
+
+from index.decoder import Decoder
+from index.encoding import Encoder
+from index.engine import Vector
+from index.pictures import Picture
 from model.errors import Unavailable
+from service.metrics import Metrics
+from service.settings import Settings
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -73,7 +81,7 @@ class BatchQueue(Generic[T, R]):
         Cancelling it takes the items out of the queue's way.
         """
         if self._queue.qsize() + len(items) > self._limit:
-            raise Unavailable("too many requests are waiting to be encoded")
+            raise Unavailable("too many requests are waiting")
         loop = asyncio.get_running_loop()
         waiting = [_Waiting(item, loop.create_future(), loop.time() + self._seconds) for item in items]
         for one in waiting:
@@ -96,7 +104,7 @@ class BatchQueue(Generic[T, R]):
         if one.done.done():
             return False
         if asyncio.get_running_loop().time() > one.deadline:
-            one.done.set_exception(Unavailable("the request waited too long to be encoded"))
+            one.done.set_exception(Unavailable("the request waited too long"))
             return False
         return True
 
@@ -105,7 +113,7 @@ class BatchQueue(Generic[T, R]):
             return
         self._observe(len(batch))
         call = asyncio.get_running_loop().run_in_executor(self._thread, self._run, [one.item for one in batch])
-        # A failing encoder fails its batch, not the lane: the exception goes to those who asked
+        # A failing encoder fails its batch, not the queue: the exception goes to those who wait for it
         (outcome,) = await asyncio.gather(call, return_exceptions=True)
         for place, one in enumerate(batch):
             if one.done.done():
@@ -139,3 +147,84 @@ class Cache(Generic[K, V]):
             self._kept[key] = value
             if len(self._kept) > self._size:
                 self._kept.popitem(last=False)
+
+
+@dataclass(frozen=True)
+class Query:
+    """A text as a vector (dimension,); whether it was cut to the encoder's context, and its tokens."""
+
+    vector: Vector
+    truncated: bool
+    tokens: int
+
+
+class TextQueue(BatchQueue[tuple[Any, str], Query]):
+    """Texts to vectors, each read through the view of a version; vectors of recent texts come from a cache."""
+
+    def __init__(self, encoder: Encoder, settings: Settings, metrics: Metrics) -> None:
+        def run(items: Sequence[tuple[Any, str]]) -> list[Query]:
+            # one text in a forward pass, so that its vector depends on no other query (decision 8)
+            encoded: Any = encoder.texts(items, batch=1)
+            return [Query(*one) for one in zip(encoded.vectors, encoded.truncated, encoded.tokens, strict=True)]
+
+        limit, seconds, observe = settings.queue_limit, settings.request_seconds, metrics.batches("text")
+        super().__init__(run, size=settings.batch_size, limit=limit, seconds=seconds, observe=observe)
+        self.cache: Cache[tuple[int, str], Query] = Cache(settings.cache_size)
+
+    async def encode(self, view: Any, texts: Sequence[str]) -> list[Query]:
+        """Cleaned texts as `view` reads them, in the order given; raises as a call of the queue."""
+        cached = {text: self.cache.get((view.version, text)) for text in dict.fromkeys(texts)}
+        queries = {text: query for text, query in cached.items() if query is not None}
+        missing = [text for text in cached if text not in queries]
+        for text, query in zip(missing, await self([(view, text) for text in missing]), strict=True):
+            self.cache.put((view.version, text), query)
+            queries[text] = query
+        return [queries[text] for text in texts]
+
+
+class PictureQueue(BatchQueue[Image.Image, Vector]):
+    """Pictures to vectors; and, before that, untrusted bytes to pictures, in the guarded processes of a decoder.
+
+    No thread waits for the decoder, so that uploads take none from searches.
+    """
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, settings: Settings, metrics: Metrics) -> None:
+        limit, seconds, observe = settings.queue_limit, settings.request_seconds, metrics.batches("picture")
+        super().__init__(
+            lambda images: list(encoder.pictures(images)),
+            size=settings.batch_size, limit=limit, seconds=seconds, observe=observe,
+        )  # fmt: skip
+        self._decoder = decoder
+        self._decoding = 0
+
+    async def decode(self, data: bytes, seconds: float) -> Picture:
+        """A decoded picture; raises `Unavailable` when too many wait or `seconds` are over, and as `Decoder.decode`."""
+        if self._decoding >= self._limit:
+            raise Unavailable("too many pictures are waiting to be decoded")
+        self._decoding += 1
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.wrap_future(self._decoder.submit(data))
+        except TimeoutError as error:
+            raise Unavailable("the picture waited too long to be decoded") from error
+        finally:
+            self._decoding -= 1
+
+    async def encode(self, data: bytes) -> Vector:
+        """The vector of an uploaded picture; raises as `decode` and as a call of the queue."""
+        picture = await self.decode(data, self._seconds)
+        (vector,) = await self([picture.rgb])
+        return vector
+
+
+class WriteQueue(BatchQueue[Callable[[], object], object]):
+    """Writes to the gallery, one after the other, as the registry wants it; the others wait here."""
+
+    def __init__(self, settings: Settings) -> None:
+        limit, seconds = settings.queue_limit, settings.body_seconds
+        super().__init__(lambda jobs: [job() for job in jobs], size=1, limit=limit, seconds=seconds)
+
+    async def write(self, job: Callable[[], R]) -> R:
+        """The result of one write; raises as a call of the queue, and what the write raises."""
+        (result,) = await self([job])
+        return result  # type: ignore[return-value]

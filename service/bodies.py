@@ -15,16 +15,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
 from model import storage
-from model.errors import (
-    FieldError,
-    InvalidEncoding,
-    InvalidInput,
-    Malformed,
-    MalformedMultipart,
-    TooLarge,
-    UnsupportedMedia,
-)
-from service.errors import faults, invalid_request
+from model.errors import FieldError, InvalidInput, UnsupportedMedia
+from service.errors import InvalidEncoding, Malformed, MalformedMultipart, TooLarge
+from service.problems import faults_of, invalid_request
 
 M = TypeVar("M", bound=BaseModel)
 JSON, MULTIPART = "application/json", "multipart/form-data"
@@ -54,7 +47,7 @@ def validated(model: type[M], value: object, inside: str = "body") -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise invalid_request(faults(error), inside) from None
+        raise invalid_request(faults_of(error), inside) from None
 
 
 def parse_field(text: str, name: str) -> Any:
@@ -88,10 +81,10 @@ def _integer(digits: str) -> int | float:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise InvalidInput("a key stands twice in one object", errors=(FieldError("body", "duplicate_key"),))
-    return found
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
+        raise InvalidInput("duplicate key in a JSON object", errors=(FieldError("body", "duplicate_key"),))
+    return unique
 
 
 class Sink(Protocol):
@@ -148,9 +141,8 @@ class Form:
         """The fields as `model`; only those in `lists` may stand more than once."""
         for name, values in self.fields.items():
             if len(values) > 1 and name not in lists:
-                raise InvalidInput(
-                    f"{_shown(name)} stands twice", errors=(FieldError(f"body.{_shown(name)}", "duplicate_key"),)
-                )
+                place = FieldError(f"body.{_shown(name)}", "duplicate_key")
+                raise InvalidInput(f"field `{_shown(name)}` given more than once", errors=(place,))
         flat = {name: values if name in lists else values[0] for name, values in self.fields.items()}
         return validated(model, flat)
 

@@ -1,47 +1,64 @@
-"""Opaque, signed cursors: a client cannot make one, and cannot use one for another question. Keeps no state."""
+"""Pages of a listing, and opaque, signed cursors between them. Keeps no state.
+
+A client cannot make a cursor, and cannot use one for another question.
+"""
 
 import base64
 import binascii
 import hashlib
 import hmac
 import json
-import os
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from model import remote
-from model.errors import CursorInvalid, StoreUnavailable
-from model.storage import write_once
+from anyio import CapacityLimiter, to_thread
+
+from model.data_root import DataRoot
+from service.errors import CursorInvalid, Gone
 
 _FILE = "cursor.key"
 _SIGNATURE = 16  # bytes of the HMAC that are kept
 
+T = TypeVar("T")
+
 
 class Cursors:
-    """Signs and reads cursors with one secret."""
+    """Pages, and the cursors that lead from one to the next, signed with one secret."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
     @staticmethod
-    def under(home: Path) -> "Cursors":
+    def under(root: DataRoot) -> "Cursors":
         """With the secret of this data root and its store, made on the first use, so that cursors outlive a restart."""
-        path = home / _FILE
-        if not path.exists():
-            with _private():
-                remote.fetch(path)
-        if not path.exists():
-            write_private(path, secrets.token_bytes(32))
-            try:
-                with _private():
-                    remote.publish(path)
-            except StoreUnavailable:
-                path.unlink(missing_ok=True)  # or else the next start would take it for the shared one
-                raise
-        return Cursors(path.read_bytes())
+        return Cursors(root.first(_FILE, lambda: secrets.token_bytes(32), private=True))
+
+    async def page(
+        self,
+        question: object,
+        limit: int,
+        cursor: str | None,
+        fetch: Callable[[int, Any], Sequence[T]],
+        place_of: Callable[[T], Any],
+        state: object = None,
+        threads: CapacityLimiter | None = None,
+    ) -> tuple[Sequence[T], str | None]:
+        """At most `limit` items of the answer to `question`, and the cursor of the next page if there is one.
+
+        `fetch(count, place)` gives items in order: the first ones, or those behind the place (plain JSON) that
+        `place_of` gives of an item. Cursors hold for one `state`; raises `CursorInvalid`, and `Gone` in another state.
+        """
+        after = None
+        if cursor is not None:
+            content = self.read(question, cursor)
+            if content["state"] != state:
+                raise Gone("another release or generation serves now: search again")
+            after = content["after"]
+        items = await to_thread.run_sync(fetch, limit + 1, after, limiter=threads)  # one more tells of a next page
+        if len(items) <= limit:
+            return items, None
+        return items[:limit], self.write(question, {"state": state, "after": place_of(items[limit - 1])})
 
     def write(self, question: object, place: Mapping[str, object]) -> str:
         """A cursor to `place` (plain JSON values) within the answer to `question`."""
@@ -50,7 +67,7 @@ class Cursors:
 
     def read(self, question: object, cursor: str) -> dict[str, Any]:
         """The place; raises `CursorInvalid` when we did not write this cursor for this question."""
-        refusal = CursorInvalid("not a cursor of this server for this question")
+        refusal = CursorInvalid("not a cursor of this server for this request")
         try:
             data = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, UnicodeEncodeError):
@@ -62,22 +79,5 @@ class Cursors:
         return place
 
     def _sign(self, question: object, payload: bytes) -> bytes:
-        asked = json.dumps(question, sort_keys=True).encode()
-        digest = hashlib.sha256(asked).digest() + payload
+        digest = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).digest() + payload
         return hmac.digest(self._secret, digest, "sha256")[:_SIGNATURE]
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Put a secret at `path`, for this user's eyes only, unless another process was first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _private():
-        write_once(path, data)
-
-
-@contextmanager
-def _private() -> Iterator[None]:
-    before = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(before)

@@ -1,174 +1,87 @@
-"""From error classes to HTTP: statuses, problem documents, and the last net under every request. Raises none."""
+"""What only HTTP can refuse: bodies, headers, keys, cursors, rates. The tree's root is `model.errors`."""
 
-import errno
-import logging
-import re
-from collections.abc import Sequence
-from typing import Any
-
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute, iter_route_contexts
-from pydantic import ValidationError
-from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from model import errors
-from service.access_log import answers_head
-
-STATUSES: dict[type[errors.PictoglotError], int] = {
-    errors.Malformed: 400,
-    errors.Unauthorized: 401,
-    errors.Forbidden: 403,
-    errors.NotFound: 404,
-    errors.MethodNotAllowed: 405,
-    errors.BodyTimeout: 408,
-    errors.Conflict: 409,
-    errors.Gone: 410,
-    errors.TooLarge: 413,
-    errors.UnsupportedMedia: 415,
-    errors.InvalidInput: 422,
-    errors.RateLimited: 429,
-    errors.TooManyHeaders: 431,
-    errors.Failure: 500,
-    errors.Unavailable: 503,
-    errors.StorageFull: 507,
-}
-CLIENT_LEFT = 499  # nginx's number; nobody reads the answer, the log and the metric do
-_MOST_PLACES = 20  # faulty places told in one answer
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # full, or may not be written
-_SAFE_LOCATION = re.compile(r"[A-Za-z0-9_.\[\]@-]{1,64}")
-_log = logging.getLogger("pictoglot.errors")
+from model.errors import InvalidInput, NotFound, PictoglotError
 
 
-class ClientLeft(Exception):
-    """The client closed the connection; its work is dropped."""
+class Malformed(PictoglotError):
+    """Cannot even be read."""
+
+    code, title = "malformed_json", "Malformed JSON"
 
 
-def status_of(error: errors.PictoglotError) -> int:
-    """The status of the nearest class in `STATUSES`."""
-    return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 500)
+class Unauthorized(PictoglotError):
+    """No valid key."""
+
+    code, title = "invalid_api_key", "Invalid API key"
 
 
-def problem(request_id: str, error: errors.PictoglotError) -> Response:
-    """The answer for an error (RFC 9457). A `Failure` tells nothing: it is about our files, not the request."""
-    status = status_of(error)
-    if status == 500:
-        _log.error("failure", extra={"request_id": request_id, "code": error.code}, exc_info=error)
-        error = errors.PictoglotError("the request could not be answered; the log knows why under this request id")
-    headers = _headers(error, status)
-    body: dict[str, Any] = {
-        "type": f"urn:pictoglot:error:{error.code}",
-        "title": error.title,
-        "status": status,
-        "detail": error.detail,
-        "code": error.code,
-        "request_id": request_id,
-        "errors": [{"location": place.location, "code": place.code} for place in error.errors[:_MOST_PLACES]],
-        **error.extra,
-    }
-    if "Retry-After" in headers:
-        body["retry_after_seconds"] = int(headers["Retry-After"])
-    return JSONResponse(body, status, headers, media_type="application/problem+json")
+class Forbidden(PictoglotError):
+    """A valid key that may not do this."""
+
+    code, title = "insufficient_scope", "Insufficient scope"
 
 
-def invalid_request(found: Sequence[Any], inside: str = "") -> errors.PictoglotError:
-    """The refusal for what pydantic reports; tells places and kinds of fault, never the input."""
-    places = tuple(errors.FieldError(_location(inside, fault["loc"]), str(fault["type"])) for fault in found)
-    if any(fault["type"] == "string_unicode" for fault in found):
-        return errors.TextInvalidUnicode("the text holds surrogates", errors=places)
-    first = f"{places[0].location}: {found[0]['msg']}" if places else ""
-    return errors.InvalidInput(first, errors=places)
+class Gone(PictoglotError):
+    """Was there, is no longer."""
+
+    code, title = "cursor_expired", "Cursor expired"
 
 
-def faults(error: ValidationError) -> Sequence[Any]:
-    """What pydantic found, without input, context and links."""
-    return error.errors(include_url=False, include_context=False, include_input=False)
+class TooLarge(PictoglotError):
+    """More bytes than this route takes."""
+
+    code, title = "body_too_large", "Body too large"
 
 
-def install(app: FastAPI) -> None:
-    """Make every refusal on every path a problem document."""
+class RateLimited(PictoglotError):
+    """This key asks too often."""
 
-    async def known(request: Request, error: Exception) -> Response:
-        assert isinstance(error, errors.PictoglotError)
-        return problem(request.state.request_id, error)
-
-    async def invalid(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        return problem(request.state.request_id, invalid_request(error.errors()))
-
-    async def routing(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        by_status: dict[int, errors.PictoglotError] = {
-            404: errors.NotFound("no such path"),
-            405: errors.MethodNotAllowed("this path does not know this method"),
-        }
-        answer = problem(request.state.request_id, by_status.get(error.status_code) or errors.PictoglotError())
-        answer.headers.update(error.headers or {})
-        if error.status_code == 405 and (allowed := _allowed(request)):
-            answer.headers["Allow"] = ", ".join(sorted(allowed))
-        return answer
-
-    async def files(request: Request, error: Exception) -> Response:
-        if getattr(error, "errno", None) not in _NO_ROOM:
-            raise error
-        return problem(request.state.request_id, errors.StorageFull("the data root cannot be written now"))
-
-    async def left(request: Request, error: Exception) -> Response:
-        return Response(status_code=CLIENT_LEFT)
-
-    app.add_exception_handler(errors.PictoglotError, known)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, routing)
-    app.add_exception_handler(ClientLeft, left)
-    app.add_exception_handler(OSError, files)
+    code, title = "rate_limited", "Rate limited"
 
 
-class LastNet:
-    """ASGI: whatever escapes becomes 500 `internal_error` without a word of the exception, which goes to the log."""
+class InvalidEncoding(Malformed):
+    """A body that is not UTF-8."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
-            await self.app(scope, receive, watched)
-        except Exception:
-            request_id = scope.get("state", {}).get("request_id", "")
-            _log.exception("unexpected", extra={"request_id": request_id})
-            if scope["type"] != "http" or started:
-                raise
-            error = errors.PictoglotError("the request could not be answered; the log knows why under this request id")
-            await problem(request_id, error)(scope, receive, send)
+    code, title = "invalid_encoding", "Invalid encoding"
 
 
-def _headers(error: errors.PictoglotError, status: int) -> dict[str, str]:
-    if status == 401:
-        return {"WWW-Authenticate": "Bearer"}
-    if status in (429, 503):
-        return {"Retry-After": str(error.extra.get("retry_after_seconds", 1))}
-    return {}
+class MalformedMultipart(Malformed):
+    """A multipart body that is cut short, or none."""
+
+    code, title = "malformed_multipart", "Malformed multipart body"
 
 
-def _allowed(request: Request) -> set[str]:
-    """The methods of every route of this path: routing itself names those of the first one alone."""
-    contexts = iter_route_contexts(request.app.routes)
-    routes = [route for route in (context.route for context in contexts) if isinstance(route, APIRoute)]
-    found = {
-        method for route in routes if route.path_regex.match(request.scope["path"]) for method in route.methods or ()
-    }
-    return found | {"HEAD"} if "GET" in found and answers_head(request.scope) else found
+class MissingApiKey(Unauthorized):
+    """No key at all."""
+
+    code, title = "missing_api_key", "Missing API key"
 
 
-def _location(inside: str, loc: Sequence[object]) -> str:
-    """Where, for a person; a part that could be the client's own text is told only when it looks like a name."""
-    parts = ([inside] if inside else []) + [str(part) for part in loc]
-    return ".".join(part if _SAFE_LOCATION.fullmatch(part) else "?" for part in parts)[:200] or "body"
+class MethodNotAllowed(PictoglotError):
+    """The path exists, the method on it does not."""
+
+    code, title = "method_not_allowed", "Method not allowed"
+
+
+class BodyTimeout(PictoglotError):
+    """A body that does not arrive in time."""
+
+    code, title = "body_timeout", "Body timeout"
+
+
+class TooManyHeaders(PictoglotError):
+    """More header fields than any client needs."""
+
+    code, title = "too_many_headers", "Too many headers"
+
+
+class KeyNotFound(NotFound):
+    """No key of that id."""
+
+    code, title = "key_not_found", "Key not found"
+
+
+class CursorInvalid(InvalidInput):
+    """Not a cursor that this server gave."""
+
+    code, title = "invalid_cursor", "Invalid cursor"

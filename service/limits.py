@@ -1,26 +1,33 @@
-"""How much, how long and how often: bytes and seconds of a body, requests a minute of a key. Reads no content."""
+"""How much, how long and how often: bytes and seconds of a body, requests a minute of a key, clients that left.
+
+Reads no content.
+"""
 
 import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
+from fastapi import Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from model.errors import BodyTimeout, Malformed, RateLimited, TooLarge, TooManyHeaders
-from service.errors import ClientLeft, problem
+from service.errors import BodyTimeout, Malformed, RateLimited, TooLarge, TooManyHeaders
+from service.problems import ClientLeft, problem
 
 MOST_HEADER_BYTES = 64 << 10  # path, query and header fields
 _MOST_TARGET = 32 << 10  # bytes of path and query alone
 _MOST_HEADERS = 100
 LINGER = 5.0  # seconds for which a body is discarded after its request was refused
-_BUCKETS = 10_000  # keys whose rate is remembered; beyond, all start anew
+_BUCKETS = 10_000  # keys whose rate is remembered; beyond, all start again
+
+R = TypeVar("R")
 
 
 class BodyReader:
-    """What one request's body may still cost; a route that takes more says so with `allow`, before it reads."""
+    """Reads the body of one request, while it is neither larger nor slower than `allow` said; nothing before that."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
@@ -79,13 +86,14 @@ class BodyReader:
             async with asyncio.timeout_at(self._deadline):
                 return await self._receive()
         except TimeoutError as error:
-            raise BodyTimeout(f"the body was not here after {self._seconds:g} seconds") from error
+            raise BodyTimeout(f"the body did not arrive within {self._seconds:g} seconds") from error
 
 
 class BodyLimit:
     """ASGI: gives each request a `BodyReader` as `state.body`, and counts what is read through it.
 
-    Whoever is answered without having been read to the end is not waited for: the connection closes soon after.
+    When the answer comes before the whole body was read, the rest is drained for a few seconds, then the connection is
+    closed.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -129,10 +137,32 @@ class Rate:
         if tokens < 1:
             self._buckets[key] = (tokens, now)
             wait = math.ceil((1 - tokens) / self._per_second)
-            raise RateLimited("this key asks too often", retry_after_seconds=wait)
+            raise RateLimited("too many requests", retry_after_seconds=wait)
         if len(self._buckets) >= _BUCKETS:
             self._buckets.clear()
         self._buckets[key] = (tokens - 1, now)
+
+
+async def unless_left(request: Request, work: Coroutine[Any, Any, R]) -> R:
+    """The result of `work`, which is cancelled when the client closes the connection first: `ClientLeft`.
+
+    Only for when the body was read: from then on the server has nothing to say but that the client went.
+    """
+    doing, watching = asyncio.ensure_future(work), asyncio.ensure_future(_until_left(request))
+    try:
+        await asyncio.wait({doing, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise ClientLeft
+        return doing.result()
+    finally:
+        for task in (doing, watching):
+            task.cancel()
+        await asyncio.gather(doing, watching, return_exceptions=True)
+
+
+async def _until_left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _too_large(scope: Scope) -> bool:

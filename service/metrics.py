@@ -32,9 +32,9 @@ class Metrics:
         """One answered request; `route` is the template, never the path."""
         self._requests.labels(method, route, str(status)).observe(seconds)
 
-    def batch(self, kind: str, size: int) -> None:
-        """One call of the encoder."""
-        self._batches.labels(kind).observe(size)
+    def batches(self, kind: str) -> Callable[[int], None]:
+        """To be called with the size of each batch of a kind."""
+        return self._batches.labels(kind).observe
 
     def search(self, language: str, source: str) -> None:
         """One search; `language` is a served tag or `shared`."""
@@ -47,14 +47,14 @@ class Metrics:
 
     def watch(self, read: Callable[[], Iterable[GaugeMetricFamily]]) -> None:
         """Ask `read` for more at each scrape."""
-        self._registry.register(_Asked(read))
+        self._registry.register(_Watched(read))
 
     def text(self) -> bytes:
         """Everything, in Prometheus' own format."""
         return generate_latest(self._registry)
 
 
-class _Asked(Collector):
+class _Watched(Collector):
     def __init__(self, read: Callable[[], Iterable[GaugeMetricFamily]]) -> None:
         self._read = read
 

@@ -1,18 +1,118 @@
-"""`python -m service.openapi` writes the contract to docs/openapi.json, which a test compares. Serves nothing."""
+"""The OpenAPI document: what it says about bodies, errors and keys, which the routes read by themselves.
+
+`python -m service.openapi` writes it to docs/openapi.json, which a test compares. Reads no request.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from service.app import create_app
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic import BaseModel
 
+from service.auth import guard_of
+from service.schemas.common import Problem
+from service.schemas.operations import NotReady
+
+VERSION = "1"
 PATH = Path(__file__).parent.parent / "docs" / "openapi.json"
+_EXTRA: tuple[type[BaseModel], ...] = (Problem, NotReady)  # named by routes that answer by themselves
+_DESCRIPTION = (
+    "A picture search that learns languages. Send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`. "
+    "Every refusal is `application/problem+json`; its `code` is stable."
+)
+_PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
+_REFUSED = {"description": "Refused or failed", "content": {"application/problem+json": _PROBLEM}}
+LATER = {"headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}}
+_RETRIED = {"429": "Too many requests", "503": "Too busy, or not ready"}
 
 
-def document() -> dict[str, Any]:
-    """The OpenAPI document; the same whatever the settings."""
+def taking(
+    json: type[BaseModel] | None = None, form: type[BaseModel] | None = None, file: str | None = None
+) -> dict[str, Any]:
+    """`openapi_extra` of a route whose body is JSON, or a form with one file, or either."""
+    content: dict[str, Any] = {}
+    if json is not None:
+        content["application/json"] = {"schema": _inline(json)}
+    if form is not None:
+        schema = _inline(form)
+        schema["properties"] = {file: {"type": "string", "format": "binary"}, **schema.get("properties", {})}
+        schema["required"] = [file, *schema.get("required", [])]
+        content["multipart/form-data"] = {"schema": schema}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def ref(model: type[BaseModel]) -> dict[str, str]:
+    """A reference to the schema of `model`, which `_EXTRA` brings into the document."""
+    assert model in _EXTRA, f"{model.__name__} would lead nowhere"
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def answering(media_type: str, description: str = "The file.") -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route that answers with bytes of a media type."""
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    return {200: {"description": description, "content": content}}
+
+
+def install(app: FastAPI) -> None:
+    """Serve this project's own OpenAPI document."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(title="pictoglot", version=VERSION, description=_DESCRIPTION, routes=app.routes)
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for model in _EXTRA:
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    routes = [(method.lower(), route) for route in routes_of(app) for method in route.methods or ()]
+    guards = {(method, route.path): guard_of(route.endpoint) for method, route in routes}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = _REFUSED
+            scope = guards[method, path].scope if (method, path) in guards else None
+            if scope and path.startswith("/v1"):
+                operation["security"] = [{"bearer": []}, {"header": []}]
+                operation["x-scope"] = scope
+                for status, description in _RETRIED.items():
+                    operation["responses"][status] = {**_REFUSED, **LATER, "description": description}
+    return document
+
+
+def contract() -> dict[str, Any]:
+    """The document as plain JSON; the same whatever the settings."""
+    from service.app import create_app  # late: it imports this module
+
     return json.loads(json.dumps(create_app(None).openapi()))  # type: ignore[no-any-return]
 
 
+def routes_of(app: FastAPI) -> list[APIRoute]:
+    """Every API route of the application."""
+    routes = [context.route for context in iter_route_contexts(app.routes)]
+    return [route for route in routes if isinstance(route, APIRoute)]
+
+
+def _inline(model: type[BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema()
+    assert "$defs" not in schema, "bodies are flat: a reference would lead nowhere here"
+    return schema
+
+
 if __name__ == "__main__":
-    PATH.write_text(json.dumps(document(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    PATH.write_text(json.dumps(contract(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

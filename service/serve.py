@@ -10,9 +10,9 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from model import logs
 from model.errors import BaseNotFound, BaseNotSupported, PictoglotError
 from model.settings import MISCONFIGURED, SettingsError
-from service import logs
 from service.limits import MOST_HEADER_BYTES
 from service.settings import Settings
 

@@ -1,8 +1,7 @@
 """Uploads of pictures and datasets: from a form to memory or to disk. Decodes and validates nothing."""
 
-import time
-from collections.abc import AsyncIterator, Container
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -10,7 +9,8 @@ from uuid import uuid4
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from model import remote, storage
+from model import storage
+from model.data_root import DataRoot
 from model.errors import StoreUnavailable
 from service.bodies import Form, Memory, OnDisk, read_form
 from service.context import Context
@@ -55,44 +55,12 @@ async def dataset_of(request: Request, context: Context) -> AsyncIterator[Upload
         await run_in_threadpool(storage.remove, folder)
 
 
-def keep(upload: Upload, folder: Path) -> None:
-    """Move the file durably to `folder`, a new one, under the name `dataset`, and publish it."""
-    with storage.stage(folder) as staged:
+def keep(upload: Upload, root: DataRoot, name: str) -> None:
+    """Move the file durably to the new folder `name` of the data root, as `dataset`, and commit it."""
+    with storage.stage(root.path(name)) as staged:
         upload.path.rename(staged / "dataset")
     try:
-        remote.publish(folder / "dataset")
+        root.commit(f"{name}/dataset")
     except StoreUnavailable:
-        storage.remove(folder)
+        storage.remove(root.path(name))
         raise
-
-
-def drop(folder: Path) -> None:
-    """Undo `keep`; first in the store, so that while it is away a trace stays here for `sweep`. `StoreUnavailable`."""
-    remote.remove(folder)
-    storage.remove(folder)
-
-
-def sweep(home: Path, older_than: float, known: Container[str]) -> int:
-    """Remove what a crash left behind: uploads, and submissions that no row was written for; returns how many.
-
-    Only what is older than any upload may take, in seconds; `known` has the ids of all expansions. What the store keeps
-    while it is away is left for the next time.
-    """
-    before = time.time() - older_than
-    uploads = [path for path in (home / FOLDER).glob(f"{storage.TEMPORARY}*") if _older(path, before)]
-    for folder in uploads:
-        storage.remove(folder)
-    removed = len(uploads)
-    for folder in (home / EXPANSIONS).glob("*"):
-        if folder.name not in known and _older(folder, before):
-            with suppress(StoreUnavailable):
-                drop(folder)
-                removed += 1
-    return removed
-
-
-def _older(path: Path, before: float) -> bool:
-    try:
-        return path.stat().st_mtime < before
-    except FileNotFoundError:  # another process sweeps, too
-        return False

@@ -1,9 +1,11 @@
 """The kinds of values that requests hold, each with its bounds. Knows no request and no answer."""
 
+import json
 import re
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
+from fastapi import Header, Query
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, StringConstraints
 from pydantic_core import PydanticCustomError
 
@@ -24,30 +26,46 @@ def is_id(text: str) -> bool:
 def _digits(value: object) -> object:
     """A text of digits alone, or what is no text: int() would take signs, blanks and fractions too."""
     if isinstance(value, str) and not _DIGITS.fullmatch(value):
-        raise PydanticCustomError("int_parsing", "a number of one to three digits is expected")
+        raise PydanticCustomError("int_parsing", "must be a number of one to three digits")
     return value
 
 
 def _number(value: object) -> object:
     """The same for a text of a decimal number."""
     if isinstance(value, str) and not _NUMBER.fullmatch(value):
-        raise PydanticCustomError("float_parsing", "a decimal number is expected")
+        raise PydanticCustomError("float_parsing", "must be a decimal number")
     return value
 
 
 def _written(value: object) -> object:
     if not isinstance(value, str) or not _TIME.fullmatch(value):  # pydantic takes numbers as seconds since 1970
-        raise PydanticCustomError("datetime_type", "a date and a time are expected, as in RFC 3339")
+        raise PydanticCustomError("datetime_type", "must be a date and time as in RFC 3339")
     return value
 
 
 def _in_future(value: datetime) -> datetime:
     try:
         if value.tzinfo is None or value.astimezone(UTC) <= datetime.now(UTC):
-            raise ValueError("a time zone, and a time to come, are needed")
+            raise ValueError("must be in the future, with a time zone")
     except OverflowError:
-        raise ValueError("this is after the year 9999") from None
+        raise ValueError("must be before the year 10000") from None
     return value
+
+
+def _listed(values: object) -> object:
+    """The tags of a form: repeated, separated by commas, or one JSON list."""
+    if not isinstance(values, list):
+        return values
+    if len(values) == 1 and str(values[0]).startswith("["):
+        try:
+            return json.loads(values[0])
+        except ValueError:
+            raise PydanticCustomError("list_type", "must be a list of language tags") from None
+    return [tag.strip() for value in values for tag in str(value).split(",")]
+
+
+def _all_or_none(values: object) -> object:
+    return values[0] if isinstance(values, list) and values in (["all"], ["none"]) else _listed(values)
 
 
 PictureId = Annotated[str, StringConstraints(pattern=PICTURE_ID)]
@@ -57,5 +75,10 @@ TextLimit = Annotated[Limit, BeforeValidator(_digits)]
 TextNumber = Annotated[Finite, BeforeValidator(_number)]
 Note = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$")]  # no controls
 Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2_048)]
+IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
+QueryLimit = Annotated[TextLimit, Query()]
+QueryCursor = Annotated[Cursor | None, Query()]
 Tags = Annotated[list[str], Field(min_length=1, max_length=200)]
+TextTags = Annotated[Tags, BeforeValidator(_listed)]
+CaptionsForm = Annotated[Tags | Literal["all", "none"], BeforeValidator(_all_or_none)]
 Expiry = Annotated[datetime, Strict(False), BeforeValidator(_written), AfterValidator(_in_future)]

@@ -6,7 +6,8 @@ import logging
 from anyio import to_thread
 from starlette.concurrency import run_in_threadpool
 
-from model.errors import IndexUnavailable, PictoglotError, StorageFull, Unavailable
+from index.errors import IndexUnavailable
+from model.errors import PictoglotError, StorageFull, Unavailable
 from service.context import Context
 
 _log = logging.getLogger("pictoglot.watch")
@@ -18,7 +19,7 @@ async def follow(context: Context) -> None:
     while True:
         await asyncio.sleep(context.settings.watch_seconds)
         try:
-            await run_in_threadpool(context.holder.refresh)
+            await run_in_threadpool(context.live.refresh)
             failing = ""
         except PictoglotError as error:
             if error.code != failing:  # once, not twice a second
@@ -39,14 +40,14 @@ async def catch_up(context: Context, release: int) -> None:
 def _catch_up(context: Context, release: int) -> None:
     try:
         if _behind(context, release):
-            context.holder.refresh()
+            context.live.refresh()
     except (Unavailable, StorageFull) as error:
         _log.warning("cannot follow", extra={"release": release, "code": error.code})
 
 
 def _behind(context: Context, release: int) -> bool:
     try:
-        return context.holder.current.release.number < release
+        return context.live.current.release.number < release
     except IndexUnavailable:
         return True
 
@@ -54,7 +55,7 @@ def _behind(context: Context, release: int) -> bool:
 def note(context: Context) -> None:
     """Tell the metrics what serves."""
     try:
-        release = context.holder.current.release
+        release = context.live.current.release
     except PictoglotError:
         return
     context.metrics.served(release.number, release.shared)

@@ -13,7 +13,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from model import remote, storage
+from model import storage
+from model.data_root import DataRoot
 from model.errors import DatasetInvalid, PictoglotError, RegistryUnavailable, StorageFull
 from model.registry import Expansion, Lease, Registry
 from worker.settings import WorkerSettings
@@ -29,7 +30,7 @@ _SHARES = {
     "promote": (0.98, 1.0),
 }
 
-
+EXPANSIONS = "expansions"  # under the data root
 VALIDATION = "validation.json"  # in an expansion's folder: its held-out captions, for every later expansion
 
 
@@ -42,8 +43,9 @@ class Attempt:
 
     def __init__(self, settings: WorkerSettings, registry: Registry, lease: Lease, stop: Event) -> None:
         self.settings, self.registry, self.lease = settings, registry, lease
+        self.root = DataRoot(settings.home, settings.store)
         self.expansion: Expansion = registry.expansions.get(lease.expansion)
-        self.folder = settings.home / "expansions" / lease.expansion
+        self.folder = self.root.path(f"{EXPANSIONS}/{lease.expansion}")
         self.part = (0, 1)  # which of how many rounds of the same phases
         self._stop = stop
         self._phase = "prepare"
@@ -54,21 +56,16 @@ class Attempt:
         self._eta: float | None = None
 
     def dataset(self, expansion: Expansion) -> Path:
-        """Where the dataset of this or of an earlier expansion lies, brought from the store if need be."""
-        path = self.settings.home / (expansion.dataset_path or "")
-        remote.fetch(path)
+        """Where the dataset of this or of an earlier expansion is, copied from the store if need be."""
+        path = self.root.open(expansion.dataset_path or "")
         if not path.is_file():
             raise DatasetInvalid("the dataset is not there any more", kind="missing")
         return path
 
     def decided(self, name: str, decide: Callable[[], Any]) -> Any:
         """What the first attempt decided, on whatever machine that was; kept in the expansion's folder as `name`."""
-        path = self.folder / name
-        remote.fetch(path)
-        if not path.exists():
-            storage.write_json(path, decide())
-        remote.publish(path)
-        return json.loads(path.read_text(encoding="utf-8"))
+        decided = self.root.first(f"{EXPANSIONS}/{self.lease.expansion}/{name}", lambda: storage.to_json(decide()))
+        return json.loads(decided)
 
     def check(self) -> None:
         """Raise `Stopped` when the attempt shall end here."""

@@ -6,9 +6,10 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
+from model import logs
 from worker.lease import STOP_SECONDS, Supervisor
-from worker.relay import Relay, sweep
-from worker.settings import WorkerSettings, configure_logging
+from worker.relay import Relay, sweep_left_over
+from worker.settings import WorkerSettings
 
 _log = logging.getLogger(__name__)
 _REDIS = {
@@ -60,7 +61,7 @@ app = create_app(WorkerSettings.load())
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def _logging(**_: Any) -> None:
-    configure_logging(app.supervisor.settings.log_level)
+    logs.configure(app.supervisor.settings.log_level)
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
@@ -70,7 +71,7 @@ def _ready(**_: Any) -> None:
         "the worker is ready: data root %s, hints by %s", settings.home, "Redis" if settings.broker_url else "a folder"
     )
     try:
-        sweep(app.supervisor)
+        sweep_left_over(app.supervisor)
     except Exception:  # noqa: BLE001 - what cannot be swept is no reason to do no work
         _log.exception("what killed workers left could not be swept")
     Relay(app, app.supervisor).start()

@@ -13,13 +13,13 @@ import sys
 from threading import Event
 from types import FrameType
 
-from model import remote, storage
+from model import logs, storage
 from model.errors import LeaseLost, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
 from model.registry import Lease, open_registry
 from worker.attempt import Attempt, Stopped
 from worker.lease import RESUMABLE
 from worker.phases import run
-from worker.settings import WorkerSettings, configure_logging
+from worker.settings import WorkerSettings
 
 _NICE = 10
 _PAUSE = 5.0  # seconds between tries while there is no space, no registry or no store
@@ -34,8 +34,7 @@ def main(arguments: list[str]) -> int:
     _die_with_parent(int(owner.rpartition(":")[2]))
     os.nice(_NICE)  # serving beside training comes first
     stop = _stop_on_sigterm()
-    configure_logging(settings.log_level)
-    remote.mount(settings.home, settings.store)
+    logs.configure(settings.log_level)
     storage.sweep(settings.home / "expansions" / expansion)  # what killed attempts left half-written
     attempt = _opened(settings, Lease(expansion, owner, int(fence)), stop)
     if attempt is None:

@@ -155,6 +155,7 @@ def _detector(attempt: Attempt, context: TrainingContext, asked: Collection[str]
         version = attempt.registry.versions.get(number)
         if version.folder is not None:
             with suppress(VersionCorrupt):
-                learned, _ = read(attempt.settings.home / version.folder, version.manifest_sha256)
+                path = attempt.root.open(version.folder, version.manifest_sha256, VersionCorrupt)
+                learned, _ = read(path, version.manifest_sha256)
                 detector = detector.with_counts(language, learned.ngrams, asked)
     return detector

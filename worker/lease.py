@@ -14,10 +14,10 @@ import sys
 import time
 from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 from threading import Event, Lock
 
-from model import storage
+from index.sweep import discard_working_files
+from model.data_root import DataRoot
 from model.errors import LeaseLost, PictoglotError
 from model.registry import Lease, Registry, open_registry
 from worker.settings import WorkerSettings
@@ -89,7 +89,7 @@ class _ChildRun:
         try:
             self._conclude(code)
             if self.expansions.get(self.lease.expansion).finished_at is not None:
-                discard_working_files(self.settings.home, self.lease.expansion)
+                discard_working_files(DataRoot(self.settings.home), self.lease.expansion)
         except PictoglotError as error:
             _log.warning("expansion %s: the lease runs out by itself: %s", self.lease.expansion, error.code)
 
@@ -150,9 +150,3 @@ class _ChildRun:
 
 def _cause(code: int) -> str:
     return f"ended by signal {-code}" if code < 0 else f"ended with status {code}"
-
-
-def discard_working_files(home: Path, expansion: str) -> None:
-    """Remove what a finished expansion only needed to go on; dataset, validation set and report stay."""
-    for name in ("checkpoints", "teacher", "pictures"):
-        storage.remove(home / "expansions" / expansion / name)

@@ -4,12 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 from index.build import build_captions
-from model import remote, storage
-from model.errors import GateFailed, InvalidInput
+from model import storage
+from model.errors import InvalidInput
 from model.registry import Expansion, Version
 from model.table import View
 from model.version import Learned, read
-from worker.attempt import VALIDATION, Attempt
+from worker.attempt import EXPANSIONS, VALIDATION, Attempt
+from worker.errors import GateFailed
 from worker.evaluate import evaluate
 from worker.prepare import TrainingContext, TrainingData, open_context, prepare
 from worker.promotion import forgotten, keeps_shared, refusal
@@ -118,7 +119,7 @@ def _learn(attempt: Attempt, context: TrainingContext, data: TrainingData) -> tu
     with attempt.phase("package"):
         version = package(attempt, context, data, learned, report)
         # what is registered is what serves, and an earlier attempt may have written it: nothing else is used from here
-        learned, _ = read(attempt.settings.home / str(version.folder), version.manifest_sha256)
+        learned, _ = read(attempt.root.path(str(version.folder)), version.manifest_sha256)
     return learned, version, report
 
 
@@ -127,7 +128,7 @@ def _bring_validations(attempt: Attempt) -> None:
     for number in attempt.registry.releases.serving().languages.values():
         expansion = attempt.registry.versions.get(number).expansion
         if expansion is not None:
-            remote.fetch(attempt.settings.home / "expansions" / expansion / VALIDATION)
+            attempt.root.open(f"{EXPANSIONS}/{expansion}/{VALIDATION}")
 
 
 def _encode(attempt: Attempt, context: TrainingContext, data: TrainingData, view: View) -> None:
@@ -146,7 +147,7 @@ def _encode(attempt: Attempt, context: TrainingContext, data: TrainingData, view
         attempt.registry,
         data.language,
         view.version,
-        attempt.settings.home,
+        attempt.root,
         on_progress,
     )
 

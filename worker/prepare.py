@@ -20,6 +20,7 @@ from torch import Tensor
 from index.gallery import Gallery
 from model import dataset, storage
 from model.base import open_base
+from model.data_root import DataRoot
 from model.dataset import DatasetReport, Row
 from model.encoder import Encoder, VersionFolder
 from model.errors import CheckpointMismatch, CorruptFolder
@@ -71,14 +72,14 @@ def open_context(attempt: Attempt) -> TrainingContext:
     torch.use_deterministic_algorithms(encoder.base.device.type == "cpu")  # on a GPU some products have none
     serving = attempt.registry.initialise(encoder.text_fingerprint, {})  # `BaseMismatch` under another base
     parent = int(attempt.decided("plan.json", lambda: {"parent": serving.shared})["parent"])
-    view = open_version(attempt.registry, encoder, attempt.settings.home, parent)
-    return TrainingContext(encoder, Gallery(attempt.registry, attempt.settings.home), parent, view)
+    view = open_version(attempt.registry, encoder, attempt.root, parent)
+    return TrainingContext(encoder, Gallery(attempt.registry, attempt.root), parent, view)
 
 
-def open_version(registry: Registry, encoder: Encoder, home: Path, number: int) -> View:
+def open_version(registry: Registry, encoder: Encoder, root: DataRoot, number: int) -> View:
     """The view of a registered version."""
     lineage = [version for version in reversed(registry.versions.lineage(number)) if version.number]
-    return encoder.open([VersionFolder(v.number, v.language, home / str(v.folder), v.manifest_sha256) for v in lineage])
+    return encoder.open([VersionFolder.of(version, root) for version in lineage])
 
 
 def prepare(attempt: Attempt, context: TrainingContext, expansion: Expansion) -> TrainingData:

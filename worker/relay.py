@@ -9,9 +9,11 @@ from threading import Thread
 from celery import Celery
 from kombu.exceptions import KombuError
 
-from model import storage
+from index.gallery import Gallery
+from index.sweep import sweep
+from model.data_root import DataRoot
 from model.errors import PictoglotError
-from worker.lease import Supervisor, discard_working_files
+from worker.lease import Supervisor
 from worker.tasks import HINT
 
 _DEAF_SECONDS = 60  # idle, with hints sent and none received
@@ -64,16 +66,8 @@ class Relay(Thread):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def sweep(attempts: Supervisor) -> None:
-    """Remove what killed workers left: working files of finished expansions; half-written versions when none runs."""
-    home = attempts.settings.home
-    try:
-        finished = attempts.registry.expansions.ids("succeeded", "failed", "cancelled")
-        running = attempts.registry.expansions.ids("running")
-    except PictoglotError as error:
-        _log.warning("nothing swept: %s", error.code)
-        return
-    for expansion in finished:
-        discard_working_files(home, expansion)
-    if not running:
-        storage.sweep(home / "versions")
+def sweep_left_over(supervisor: Supervisor) -> None:
+    """Remove what crashes left under the data root; what cannot be removed now is left for the next start."""
+    settings, registry = supervisor.settings, supervisor.registry
+    root = DataRoot(settings.home, settings.store)
+    sweep(root, registry, Gallery(registry, root))

@@ -1,7 +1,5 @@
 """Settings of the worker, beside those it shares with the service. Reads the environment; starts nothing."""
 
-import logging
-import sys
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -32,11 +30,3 @@ class WorkerSettings(CommonSettings):
         if self.heartbeat_seconds * 2 > self.lease_seconds:
             raise ValueError("a lease must outlast two heartbeats")
         return self
-
-
-def configure_logging(level: str) -> None:
-    """One line an event to stderr: what we say from `level` on, what libraries say from warnings on."""
-    layout = "%(asctime)s %(levelname)s %(name)s %(message)s"
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format=layout)
-    for package in ("worker", "index", "model"):
-        logging.getLogger(package).setLevel(level.upper())

@@ -3,12 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from model import remote, version
+from model import storage, version
 from model.corpus import NONE, Corpus
 from model.registry import Version
 from model.training import Interrupted, LearnSettings, Progress, learn
@@ -21,8 +20,7 @@ _LOOK = 10  # steps between looks for a new checkpoint
 
 def train(attempt: Attempt, context: TrainingContext, data: TrainingData) -> Learned:
     """Learn the lesson on top of the parent, going on from the newest checkpoint, or take what was written already."""
-    written = _folder(attempt, data)
-    remote.fetch(written)
+    written = attempt.root.open(_folder(attempt, data))
     if written.exists():  # an attempt that died after its training, here or on another machine
         return version.read(written)[0]
     checkpoints = attempt.folder / "checkpoints" / data.language
@@ -61,7 +59,8 @@ def package(
     attempt: Attempt, context: TrainingContext, data: TrainingData, learned: Learned, report: Mapping[str, Any]
 ) -> Version:
     """Write the version and register it; the same expansion and language give the same version again."""
-    folder, settings = _folder(attempt, data), _settings(data)
+    name, settings = _folder(attempt, data), _settings(data)
+    folder = attempt.root.path(name)
     facts = {
         "expansion": attempt.expansion.id,
         "language": data.language,
@@ -73,15 +72,16 @@ def package(
         "bfloat16": settings.uses_bfloat16(context.encoder.base.device),
     }
     written_before = folder.exists()
-    manifest_sha256 = version.write(folder, learned, facts)
+    version.write(folder, learned, facts)
+    attempt.root.commit(name)  # another machine may have been first: then its version is ours
     if not written_before:
         attempt.saved()
     return attempt.registry.versions.add(
         expansion=attempt.expansion.id,
         parent=context.parent,
         language=data.language,
-        folder=f"versions/{folder.name}",
-        manifest_sha256=manifest_sha256,
+        folder=name,
+        manifest_sha256=storage.sha256_file(folder / storage.MANIFEST),
         rows=len(learned.rows.ids),
         bytes=sum(file.stat().st_size for file in folder.iterdir()),
         report=dict(report),
@@ -89,7 +89,7 @@ def package(
     )
 
 
-def _folder(attempt: Attempt, data: TrainingData) -> Path:
-    """Where the version lies that this expansion makes of the lesson's language."""
+def _folder(attempt: Attempt, data: TrainingData) -> str:
+    """The folder of the version that this expansion makes of the dataset's language."""
     name = attempt.expansion.id if attempt.expansion.kind == "learn" else f"{attempt.expansion.id}-{data.language}"
-    return attempt.settings.home / "versions" / name
+    return f"versions/{name}"

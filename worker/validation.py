@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from model.encoder import EncodedTexts
 from model.table import View
-from worker.attempt import VALIDATION, Attempt
+from worker.attempt import EXPANSIONS, VALIDATION, Attempt
 from worker.prepare import TrainingContext, TrainingData
 
 MAX_CAPTIONS = 1_000  # a share of 0.2 is then known to 0.025 (95 %)
@@ -64,7 +64,7 @@ def held_out(attempt: Attempt, context: TrainingContext, data: TrainingData) -> 
 
 def kept(attempt: Attempt, expansion: str | None) -> Validation | None:
     """The validation set of an expansion, if it was kept."""
-    path = attempt.settings.home / "expansions" / str(expansion) / VALIDATION
+    path = attempt.root.path(f"{EXPANSIONS}/{expansion}/{VALIDATION}")
     return Validation(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from index.engine import Candidates, Engine, Index, Matrix, Vector
 from index.engine.faiss_engine import FlatIndex
-from model.errors import IndexUnavailable
+from index.errors import IndexUnavailable
 
 _PREFIX = "pictoglot_"
 _INSERT_ROWS = 1_000  # in one request

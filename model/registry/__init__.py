@@ -1,7 +1,7 @@
-"""The database that is the truth and the queue: versions, releases, expansions, leases, keys. No torch, no HTTP."""
+"""The database that is the truth and the queue: versions, releases, expansions, leases. No torch, no HTTP."""
 
 from model.registry.expansions import Cause, Expansion, new_expansion_id
-from model.registry.keys import Key
+from model.registry.idempotency import Once
 from model.registry.leases import Lease
 from model.registry.registry import Registry, open_registry
 from model.registry.releases import Release
@@ -11,8 +11,8 @@ from model.registry.versions import Version
 __all__ = [
     "Cause",
     "Expansion",
-    "Key",
     "Lease",
+    "Once",
     "Registry",
     "Release",
     "RollbackPlan",

@@ -10,16 +10,11 @@ from typing import Any, Literal
 from sqlalchemy import Double, and_, func, or_, select, type_coerce, update
 from sqlalchemy.orm import Session
 
-from model.errors import (
-    CursorInvalid,
-    ExpansionFinished,
-    ExpansionInProgress,
-    ExpansionNotFound,
-    IdempotencyKeyReused,
-)
+from model.errors import ExpansionFinished, ExpansionInProgress, ExpansionNotFound
 from model.registry.clock import now
+from model.registry.idempotency import Once, done, remember
 from model.registry.leases import UNLEASED, Leases
-from model.registry.tables import CANCELLED, QUEUED, RUNNING, ExpansionRow, IdempotencyRow
+from model.registry.tables import CANCELLED, QUEUED, RUNNING, ExpansionRow
 
 Kind = Literal["learn", "rebuild"]
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -76,22 +71,17 @@ class Expansions(Leases):
         dataset_sha256: str | None,
         dataset_bytes: int | None,
         actor: str,
-        idempotency_key: str | None = None,
-        body_sha256: str | None = None,
+        once: Once | None = None,
         id: str | None = None,
     ) -> tuple[Expansion, bool]:
-        """Queue an expansion; False with the one that this idempotency key of this actor made before.
+        """Queue an expansion; False with the one that was queued under the same idempotency key before.
 
         `id` is one of `new_expansion_id`, for callers that place the dataset first. ExpansionInProgress,
         IdempotencyKeyReused.
         """
         with self._database.begin() as session:
-            if idempotency_key is not None:
-                known = session.get(IdempotencyRow, (actor, idempotency_key))
-                if known is not None:
-                    if known.body_sha256 != (body_sha256 or ""):
-                        raise IdempotencyKeyReused("This key came before with another body.")
-                    return _expansion(find(session, known.expansion)), False
+            if (known := done(session, once)) is not None:
+                return _expansion(find(session, str(known.expansion))), False
             refuse_active(session, language)
             row = queue(
                 session,
@@ -104,11 +94,16 @@ class Expansions(Leases):
                 dataset_bytes=dataset_bytes,
                 actor=actor,
             )
-            if idempotency_key is not None:
-                session.add(
-                    IdempotencyRow(actor=actor, key=idempotency_key, body_sha256=body_sha256 or "", expansion=row.id)
-                )
+            remember(session, once, expansion=row.id)
             return _expansion(row), True
+
+    def submitted(self, once: Once | None) -> Expansion | None:
+        """The expansion that was queued under this idempotency key before, if any; IdempotencyKeyReused."""
+        if once is None:
+            return None
+        with self._database.begin() as session:
+            known = done(session, once)
+            return None if known is None else _expansion(find(session, str(known.expansion)))
 
     def get(self, id: str) -> Expansion:
         """ExpansionNotFound."""
@@ -116,13 +111,12 @@ class Expansions(Leases):
             return _expansion(find(session, id))
 
     def list(self, limit: int | None = None, before: str | None = None) -> Sequence[Expansion]:
-        """Newest first; `before` is the last id of the page before. CursorInvalid."""
+        """Newest first; `before` is the last id of the page before. ExpansionNotFound."""
         order = (ExpansionRow.created_at.desc(), ExpansionRow.id.desc())
         query = select(ExpansionRow).order_by(*order).limit(limit)
         with self._database.read() as session:
             if before is not None:
-                if session.get(ExpansionRow, before) is None:
-                    raise CursorInvalid
+                find(session, before)
                 # looked up again by the database: in Python a time has lost the digits after the microsecond
                 last = select(ExpansionRow.created_at).where(ExpansionRow.id == before).scalar_subquery()
                 earlier = and_(ExpansionRow.created_at == last, ExpansionRow.id < before)

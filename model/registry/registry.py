@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session
 from model.errors import BaseMismatch
 from model.registry.database import Database
 from model.registry.expansions import Expansions
-from model.registry.keys import Keys
 from model.registry.migrations import upgrade
 from model.registry.releases import Release, Releases
 from model.registry.tables import SERVING, AliasRow, ReleaseRow, VersionRow
@@ -24,7 +23,6 @@ class Registry:
         self.versions = Versions(database)
         self.releases = Releases(database)
         self.expansions = Expansions(database)
-        self.keys = Keys(database)
 
     @property
     def engine(self) -> Engine:

@@ -1,7 +1,7 @@
 """Releases: what is served, moved by compare-and-set and never edited. Opens no version and swaps nothing in memory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from model.errors import AliasMoved, ExpansionCancelled, RegistryUnavailable, ReleaseNotFound
 from model.registry.database import Database
 from model.registry.expansions import new_expansion_id, queue
+from model.registry.idempotency import Once, done, remember
 from model.registry.leases import held
 from model.registry.rollback import RollbackPlan, history, plan, stands
 from model.registry.tables import SERVING, AliasRow, ExpansionRow, ReleaseRow, VersionRow
@@ -112,23 +113,34 @@ class Releases:
             holder.stalled, holder.cause = 0, None  # nothing is greater progress
             return release
 
-    def plan_rollback(self, tag: str) -> RollbackPlan:
-        """What rolling back would do now; LanguageNotFound, RollbackNotPossible, ExpansionInProgress."""
+    def plan_rollback(self, tag: str, *, expected: int | None = None) -> RollbackPlan:
+        """What rolling back would do now; LanguageNotFound, RollbackNotPossible, ExpansionInProgress, AliasMoved."""
         with self._database.read() as session:
-            return plan(session, serving(session), tag)
+            before = serving(session)
+            _expect(before.number, expected)
+            return plan(session, before, tag)
 
     def roll_back(
-        self, tag: str, *, actor: str, reason: str, expected: int | None = None, rebuild: bool = False
-    ) -> tuple[Release, RollbackPlan]:
-        """Serve the language's version before, or none of it, at once; the errors of `plan_rollback` and AliasMoved.
+        self,
+        tag: str,
+        *,
+        actor: str,
+        reason: str,
+        expected: int | None = None,
+        rebuild: bool = False,
+        once: Once | None = None,
+    ) -> RollbackPlan:
+        """Serve the language's version before, or none of it, at once; what was done, with the new release.
 
         With `rebuild`, an expansion is queued that teaches the shared table again what it loses beside the language.
 
         `expected` is the release that the caller saw, by default the one serving now: of two who roll back one language
-        at the same moment, one does.
+        at the same moment, one does. Raises as `plan_rollback`, and IdempotencyKeyReused.
         """
         expected = self.serving().number if expected is None else expected
         with self._database.begin() as session:
+            if (known := done(session, once)) is not None:
+                return RollbackPlan(**(known.answer or {}))
             before = serving(session)
             _expect(before.number, expected)
             planned = plan(session, before, tag)
@@ -154,7 +166,9 @@ class Releases:
                     session, id=new_expansion_id(), kind="rebuild", language=tag, settings=settings, actor=actor
                 )
                 planned = replace(planned, rebuild=again.id)
-            return release, planned
+            planned = replace(planned, release=release.number)
+            remember(session, once, answer=asdict(planned))
+            return planned
 
     def restore(self, number: int, *, expected: int, actor: str, reason: str) -> Release:
         """Serve again what release `number` served, under a new number; ReleaseNotFound, AliasMoved."""
@@ -197,8 +211,8 @@ def serving(session: Session) -> ReleaseRow:
     return row
 
 
-def _expect(number: int, expected: int) -> None:
-    if number != expected:
+def _expect(number: int, expected: int | None) -> None:
+    if expected is not None and number != expected:
         raise AliasMoved(f"Release {number} is serving, not {expected}.", release=number)
 
 

@@ -17,7 +17,8 @@ class RollbackPlan:
     """The language goes `from_version` `to_version` (None: is served no longer); `unchanged` are all other languages.
 
     `shared_version` is the shared table afterwards. `replay` are the languages, in the order of their learning, that it
-    loses beside the one rolled back and that a rebuild would teach it again. `release` is the one planned upon.
+    loses beside the one rolled back and that a rebuild would teach it again. `release` is the one planned upon; of a
+    rollback that was done, the new one.
     """
 
     language: str
@@ -33,10 +34,9 @@ class RollbackPlan:
 def plan(session: Session, serving: ReleaseRow, tag: str) -> RollbackPlan:
     """LanguageNotFound, RollbackNotPossible for the base's language, ExpansionInProgress while one teaches this one."""
     if tag == BASE_LANGUAGE:
-        raise RollbackNotPossible("English is the base and stays.")
+        raise RollbackNotPossible("English is built in and cannot be rolled back.")
     if tag not in serving.languages:
-        known = sorted(serving.languages)
-        raise LanguageNotFound(f"this language is not learned; learned are: {', '.join(known)}", languages=known)
+        raise LanguageNotFound(languages=sorted(serving.languages))
     refuse_active(session, tag)
     _refuse_replayed(session, tag)
     *older, current = _histories(session, tag)[serving.number]

@@ -1,11 +1,12 @@
-"""The tables of the registry and of the gallery, as SQLAlchemy sees them. Changes here need a migration beside them."""
+"""The registry's tables, as SQLAlchemy sees them. Changes here need a migration (`migrations/versions`).
 
-import hashlib
+The gallery's tables are in `index.tables`, that of API keys in `service.keys`: one database, one chain of migrations.
+"""
+
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, LargeBinary, MetaData, UniqueConstraint, text
-from sqlalchemy.engine.default import DefaultExecutionContext
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from model.registry.clock import Instant, now
@@ -15,7 +16,7 @@ QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded"
 _ACTIVE = text("state IN ('queued', 'running')")
 
 
-class Base(DeclarativeBase):
+class RegistryRow(DeclarativeBase):
     """Common metadata; names of constraints are fixed so that a migration can name them."""
 
     metadata = MetaData(
@@ -32,7 +33,7 @@ class Base(DeclarativeBase):
 # --- versions and releases --------------------------------------------------------------------------------------------
 
 
-class VersionRow(Base):
+class VersionRow(RegistryRow):
     """One immutable step of the model. The base is version 0; its `manifest_sha256` is its text tower's fingerprint."""
 
     __tablename__ = "versions"
@@ -50,7 +51,7 @@ class VersionRow(Base):
     created_at: Mapped[datetime] = mapped_column(default=now())
 
 
-class ReleaseRow(Base):
+class ReleaseRow(RegistryRow):
     """One immutable routing table; `expansion` and `version` say which promotion made it."""
 
     __tablename__ = "releases"
@@ -67,7 +68,7 @@ class ReleaseRow(Base):
     version: Mapped[int | None]
 
 
-class AliasRow(Base):
+class AliasRow(RegistryRow):
     """The one name that moves: `serving`."""
 
     __tablename__ = "aliases"
@@ -79,7 +80,7 @@ class AliasRow(Base):
 # --- expansions -------------------------------------------------------------------------------------------------------
 
 
-class ExpansionRow(Base):
+class ExpansionRow(RegistryRow):
     """One act of teaching: the durable record and, until it is finished, the place in the queue."""
 
     __tablename__ = "expansions"
@@ -123,120 +124,14 @@ class ExpansionRow(Base):
     lease_expires: Mapped[datetime | None]  # of a queued one: when its last lease was given back
 
 
-class IdempotencyRow(Base):
-    """Which expansion answered an actor's `Idempotency-Key`, and for which body."""
+class IdempotencyRow(RegistryRow):
+    """What an actor's `Idempotency-Key` was answered with, and for which body: an expansion, or an answer as JSON."""
 
     __tablename__ = "idempotency_keys"
 
     actor: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     body_sha256: Mapped[str]
-    expansion: Mapped[str] = mapped_column(ForeignKey("expansions.id"))
-    created_at: Mapped[datetime] = mapped_column(default=now())
-
-
-class KeyRow(Base):
-    """An API key: the public id, and the SHA-256 of the secret."""
-
-    __tablename__ = "api_keys"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    secret_sha256: Mapped[bytes] = mapped_column(LargeBinary(32))
-    scope: Mapped[str]
-    label: Mapped[str]
-    created_at: Mapped[datetime] = mapped_column(default=now())
-    expires_at: Mapped[datetime | None]
-    revoked_at: Mapped[datetime | None]
-
-
-# --- gallery: written by index/gallery.py -----------------------------------------------------------------------------
-
-
-def _caption_digest(context: DefaultExecutionContext) -> str:
-    values: dict[str, Any] = context.get_current_parameters()  # type: ignore[no-untyped-call]
-    return hashlib.sha256(f"{values.get('expansion') or ''}\0{values['text']}".encode()).hexdigest()
-
-
-class PictureRow(Base):
-    """A picture that exists; `change` is the newest entry of the feed about it."""
-
-    __tablename__ = "pictures"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    content_sha256: Mapped[str] = mapped_column(index=True)
-    width: Mapped[int]
-    height: Mapped[int]
-    created_at: Mapped[datetime] = mapped_column(default=now())
-    change: Mapped[int]
-
-
-class CaptionRow(Base):
-    """A caption of a picture; `expansion` is the one that brought it, NULL when it came with the picture.
-
-    `digest` (filled by itself from expansion and text) makes it unique within picture and language: a long text is too
-    long for an index of PostgreSQL, and NULL equals nothing. Ids are never used again.
-    """
-
-    __tablename__ = "captions"
-    __table_args__ = (
-        UniqueConstraint("picture_id", "language", "digest"),
-        Index("ix_captions_language_expansion", "language", "expansion"),
-        {"sqlite_autoincrement": True},
-    )
-
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
-    picture_id: Mapped[str] = mapped_column(ForeignKey("pictures.id", ondelete="CASCADE"))
-    language: Mapped[str]
-    text: Mapped[str]
-    expansion: Mapped[str | None]
-    position: Mapped[int]
-    change: Mapped[int] = mapped_column(index=True)
-    digest: Mapped[str] = mapped_column(default=_caption_digest)
-
-
-class PictureVectorRow(Base):
-    """The vector of a picture's content under one image tower."""
-
-    __tablename__ = "picture_vectors"
-
-    content_sha256: Mapped[str] = mapped_column(primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(primary_key=True)
-    vector: Mapped[bytes]
-
-
-class CaptionVectorRow(Base):
-    """The vector of a caption under one version."""
-
-    __tablename__ = "caption_vectors"
-
-    caption_id: Mapped[int] = mapped_column(ForeignKey("captions.id", ondelete="CASCADE"), primary_key=True)
-    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    vector: Mapped[bytes]
-
-
-class GalleryChangeRow(Base):
-    """The feed that other processes follow; numbers rise in the order of the commits, since writers take turns."""
-
-    __tablename__ = "gallery_changes"
-    __table_args__ = ({"sqlite_autoincrement": True},)
-
-    change: Mapped[int] = mapped_column(Integer, primary_key=True)
-    kind: Mapped[str]
-    picture_id: Mapped[str]
-
-
-class GenerationRow(Base):
-    """An immutable index on disk: of pictures, or of the captions of one language under one version."""
-
-    __tablename__ = "generations"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    kind: Mapped[str]
-    language: Mapped[str | None]
-    version: Mapped[int | None]
-    fingerprint: Mapped[str]
-    folder: Mapped[str]
-    manifest_sha256: Mapped[str]
-    count: Mapped[int]
-    upto_change: Mapped[int]
+    expansion: Mapped[str | None] = mapped_column(ForeignKey("expansions.id"))
+    answer: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime] = mapped_column(default=now())

@@ -1,4 +1,4 @@
-"""`doctor`: what this machine and the running service are like, one line each. Repairs nothing."""
+"""`doctor`: checks this machine, the settings and the running service, one line each. Repairs nothing."""
 
 import os
 import shutil
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 Outcome = Literal["ok", "note", "bad"]
 _STYLE: dict[Outcome, str] = {"ok": "green", "note": "yellow", "bad": "bold red"}
-_SECONDS = 3.0  # for a broker or a service to answer
-_MEMORY = 1 << 30  # bytes that a ViT-B base with its gallery needs at least
+_SECONDS = 3.0  # to wait for a broker or a service
+_MEMORY = 1 << 30  # bytes: the least for a ViT-B base with its gallery
 _REDIS_PORT = 6379
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: `note` is worth knowing, `bad` keeps pictoglot from working."""
+    """The result of one check: `note` is worth knowing, `bad` keeps pictoglot from working."""
 
     what: str
     outcome: Outcome
@@ -42,17 +42,17 @@ def add(app: typer.Typer) -> None:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Look at data root, store, database, broker, base, port, running service; status 1 when something is wrong."""
+    """Check data root, store, database, broker, machine, base, service and port; exit status 1 for anything bad."""
     settings = settings_or_stop()
-    found = []
+    findings = []
     for finding in _findings(settings):
-        found.append(finding)
+        findings.append(finding)
         if not as_json:
             console.print(f"{finding.outcome:<5}", style=_STYLE[finding.outcome], end="")
             console.print(f"{finding.what:<11}{finding.detail}", markup=False, soft_wrap=True)
     if as_json:
-        show_json({"findings": [asdict(finding) for finding in found]})
-    if any(finding.outcome == "bad" for finding in found):
+        show_json({"findings": [asdict(finding) for finding in findings]})
+    if any(finding.outcome == "bad" for finding in findings):
         raise typer.Exit(FAILED)
 
 
@@ -81,21 +81,20 @@ def _data_root(settings: "Settings") -> Finding:
     sized = f"{home}, {free / 1e9:.1f} GB free"
     if free < settings.free_bytes:
         return Finding("data root", "bad", f"{sized}: less than PICTOGLOT_FREE_BYTES, writes are refused")
-    return Finding("data root", "ok", sized if home.exists() else f"{sized}; made at the first start")
+    return Finding("data root", "ok", sized if home.exists() else f"{sized}; created at the first start")
 
 
 def _store(settings: "Settings") -> Finding:
-    from model import remote
+    from model.data_root import DataRoot
     from model.errors import StoreUnavailable
 
     if not settings.store:
-        return Finding("store", "ok", "none: the data root alone")
-    remote.mount(settings.home, settings.store)
+        return Finding("store", "ok", "none: only the data root is used")
     try:
-        remote.probe(settings.home)
+        DataRoot(settings.home, settings.store).probe()
     except StoreUnavailable as error:
-        return Finding("store", "bad", f"{settings.store}: {error.detail}; searches go on, nothing can be changed")
-    return Finding("store", "ok", f"{settings.store} writes, reads and deletes")
+        return Finding("store", "bad", f"{settings.store}: {error.detail}; searches work, changes do not")
+    return Finding("store", "ok", f"{settings.store}: writing, reading and deleting work")
 
 
 def _database(settings: "Settings") -> Finding:
@@ -104,8 +103,8 @@ def _database(settings: "Settings") -> Finding:
 
     kind = settings.database.split(":", 1)[0]
     file = settings.database.partition(":///")[2]
-    if kind.startswith("sqlite") and not Path(file).exists():  # opening would make it, and looking changes nothing
-        return Finding("database", "ok", f"{kind}; made at the first start")
+    if kind.startswith("sqlite") and not Path(file).exists():  # opening would create it, and a check changes nothing
+        return Finding("database", "ok", f"{kind}; created at the first start")
     try:
         registry = open_registry(settings.database, migrate=False)
         registry.ping()
@@ -117,16 +116,16 @@ def _database(settings: "Settings") -> Finding:
 
 def _broker(settings: "Settings") -> Finding:
     if not settings.broker_url:
-        return Finding("broker", "ok", "folder under the data root; needs no server")
+        return Finding("broker", "ok", "a folder under the data root; no server needed")
     try:
         parts = urlsplit(settings.broker_url)
         socket.create_connection((parts.hostname or "localhost", parts.port or _REDIS_PORT), _SECONDS).close()
     except ValueError:
         return Finding(
-            "broker", "bad", "PICTOGLOT_BROKER_URL names no port; a `/` or `#` in a password is written %2F, %23"
+            "broker", "bad", "PICTOGLOT_BROKER_URL has no valid port; write `/` and `#` in a password as %2F and %23"
         )
     except OSError:
-        return Finding("broker", "bad", f"{parts.scheme} does not answer; expansions wait until it does")
+        return Finding("broker", "bad", f"{parts.scheme} does not answer; expansions wait for it")
     return Finding("broker", "ok", f"{parts.scheme} answers")
 
 
@@ -135,11 +134,11 @@ def _machine(settings: "Settings") -> Finding:
 
     cores, memory = len(psutil.Process().cpu_affinity() or []) or os.cpu_count() or 1, psutil.virtual_memory()
     detail = f"{cores} cores, {memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB memory free"
-    threads = f"{settings.threads} thread{'s' if settings.threads > 1 else ''} a process"
+    threads = f"{settings.threads} thread{'s' if settings.threads > 1 else ''} per process"
     if memory.available < _MEMORY:
-        return Finding("machine", "note", f"{detail}: little for a base")
+        return Finding("machine", "note", f"{detail}: this may be too little for a base")
     if 2 * settings.threads > cores + 1:
-        return Finding("machine", "note", f"{detail}; with {threads}, a training slows searches down")
+        return Finding("machine", "note", f"{detail}; with {threads}, training slows searches down")
     return Finding("machine", "ok", f"{detail}; {threads}")
 
 
@@ -160,19 +159,23 @@ def _service(address: str) -> Finding:
     try:
         response = httpx.get(f"{address}/readyz", timeout=_SECONDS, trust_env=proxied(address))
     except (httpx.HTTPError, httpx.InvalidURL, ValueError):
-        return Finding("service", "note", f"none answers at {address}")
+        return Finding("service", "note", f"no service answers at {address}")
     try:
         body = response.json()
     except ValueError:
-        return Finding("service", "bad", f"what answers at {address} is not pictoglot")
-    amiss = ", ".join(body.get("degraded", [])).replace("_", " ")
+        return Finding("service", "bad", f"the server at {address} is not pictoglot")
+    problems = ", ".join(body.get("degraded", [])).replace("_", " ")
     if not response.is_success:
-        return Finding("service", "bad", f"{address} is not ready: {amiss or 'it starts'}")
+        return Finding("service", "bad", f"{address} is not ready: {problems or 'it is starting'}")
     serving = f"{address} serves release {body.get('release')}"
-    return Finding("service", "note", f"{serving}, degraded: {amiss}") if amiss else Finding("service", "ok", serving)
+    return (
+        Finding("service", "note", f"{serving}, degraded: {problems}")
+        if problems
+        else Finding("service", "ok", serving)
+    )
 
 
 def _port(settings: "Settings") -> Finding:
     if settings.port and port_taken(settings.host, settings.port):
-        return Finding("port", "bad", f"{settings.port} is taken by something else")
+        return Finding("port", "bad", f"{settings.port} is used by another program")
     return Finding("port", "ok", f"{settings.port} is free")

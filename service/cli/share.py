@@ -1,4 +1,4 @@
-"""`share`: what a data root held before it had a store, put into the store. Asks no service."""
+"""`share`: copy an existing data root into its object store. Needs no running service."""
 
 import typer
 
@@ -12,16 +12,15 @@ def add(app: typer.Typer) -> None:
 
 
 def share() -> None:
-    """Put everything that other machines need from this data root into the store; what is there already stays."""
-    from model import remote
+    """Copy everything that other machines need from this data root into the store; existing objects stay."""
+    from model.data_root import DataRoot
     from model.errors import PictoglotError
 
     settings = settings_or_stop()
     if not settings.store:
-        stop("PICTOGLOT_STORE is not set: there is nowhere to share to.")
-    remote.mount(settings.home, settings.store)
+        stop("PICTOGLOT_STORE is not set: there is no store to copy to.")
     try:
-        count = remote.publish_all(settings.home)
+        count = DataRoot(settings.home, settings.store).commit_all()
     except PictoglotError as error:
-        stop(f"{error.title}: {error.detail}. What was shared so far stays; try again.")
+        stop(f"{error.title}: {error.detail}. What was copied so far stays; try again.")
     say(f"{count} files and folders are in {settings.store}.")

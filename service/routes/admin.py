@@ -1,15 +1,18 @@
 """Admin: rolling languages back, releases, keys, verification. What a rollback means is the registry's to say."""
 
+from dataclasses import asdict
+
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from model.errors import KeyNotFound, ReleaseNotFound
+from model.errors import ReleaseNotFound
 from model.languages import canonical
-from model.registry import Release
-from service import bodies, queries, values
-from service.auth import GuardedRoute, Scope, needs
-from service.context import Asker, Context, Here
-from service.documents import taking
+from model.registry import Once, Release, RollbackPlan
+from service import bodies, values
+from service.auth import GuardedRoute, needs
+from service.context import Caller, Context, Here
+from service.errors import KeyNotFound
+from service.openapi import taking
 from service.schemas import admin as schemas
 from service.watch import catch_up
 
@@ -18,44 +21,47 @@ _HIGHEST = (1 << 31) - 1  # what an INTEGER column holds
 
 
 @router.post("/languages/{tag}/rollback", openapi_extra=taking(json=schemas.RollbackRequest))
-@needs(Scope.ADMIN)
-async def roll_back(tag: str, request: Request, context: Here, asker: Asker) -> schemas.Rollback:
-    """Take a language back to its version before, or out; every other language keeps its own, bit for bit."""
-    asked = await bodies.read_json(request, schemas.RollbackRequest)
-    told = await run_in_threadpool(_roll_back, canonical(tag), asked, asker.id, context)
-    if not asked.dry_run:
-        await catch_up(context, told.release)
-    return told
+@needs("admin")
+async def roll_back(
+    tag: str, request: Request, context: Here, caller: Caller, idempotency_key: values.IdempotencyKey = None
+) -> schemas.Rollback:
+    """Put a language back to its version before, or take it out; every other language keeps its own, bit for bit.
+
+    Safe to repeat with `expected`, the release that was seen: when another one serves by now, 409 `alias_moved`. With
+    an `Idempotency-Key`, the first answer comes again.
+    """
+    body = await bodies.read_json(request, schemas.RollbackRequest)
+    tag = canonical(tag)
+    once = Once.of(caller.id, idempotency_key, ["rollback", tag, body.model_dump()])
+    plan = await run_in_threadpool(_roll_back, tag, body, caller.id, once, context)
+    if not body.dry_run:
+        await catch_up(context, plan.release)
+    return schemas.Rollback(**asdict(plan), rebuild_expansion=plan.rebuild, dry_run=body.dry_run)
 
 
 @router.get("/releases")
-@needs(Scope.ADMIN)
+@needs("admin")
 async def list_releases(
     context: Here,
-    limit: queries.Limit = 20,
-    cursor: queries.Cursor = None,
+    limit: values.QueryLimit = 20,
+    cursor: values.QueryCursor = None,
 ) -> schemas.ReleasePage:
     """Newest first: who, when, why, what changed."""
-    before = None if cursor is None else context.cursors.read("releases", cursor)["before"]
-    found = await run_in_threadpool(context.registry.releases.list, limit + 1, before)
-    more = len(found) > limit
-    return schemas.ReleasePage(
-        items=[schemas.ReleaseItem.model_validate(release) for release in found[:limit]],
-        next_cursor=context.cursors.write("releases", {"before": found[limit - 1].number}) if more else None,
-    )
+    fetch = context.registry.releases.list
+    page, following = await context.cursors.page("releases", limit, cursor, fetch, lambda release: release.number)
+    return schemas.ReleasePage(items=[schemas.ReleaseItem.model_validate(one) for one in page], next_cursor=following)
 
 
 @router.post("/releases/{number}/restore", openapi_extra=taking(json=schemas.RestoreRequest))
-@needs(Scope.ADMIN)
-async def restore(number: int, request: Request, context: Here, asker: Asker) -> schemas.ReleaseItem:
+@needs("admin")
+async def restore(number: int, request: Request, context: Here, caller: Caller) -> schemas.ReleaseItem:
     """Serve again what an earlier release served, if `expected` serves now."""
-    asked = await bodies.read_json(request, schemas.RestoreRequest)
-
+    body = await bodies.read_json(request, schemas.RestoreRequest)
     if not 1 <= number <= _HIGHEST:
         raise ReleaseNotFound("there is no such release")
 
     def publish() -> Release:
-        return context.registry.releases.restore(number, expected=asked.expected, actor=asker.id, reason=asked.reason)
+        return context.registry.releases.restore(number, expected=body.expected, actor=caller.id, reason=body.reason)
 
     release = await run_in_threadpool(publish)
     await catch_up(context, release.number)
@@ -63,57 +69,47 @@ async def restore(number: int, request: Request, context: Here, asker: Asker) ->
 
 
 @router.post("/keys", status_code=201, openapi_extra=taking(json=schemas.KeyRequest))
-@needs(Scope.ADMIN)
+@needs("admin")
 async def create_key(request: Request, context: Here) -> schemas.NewKey:
-    """Make a key; its text is told this once."""
-    asked = await bodies.read_json(request, schemas.KeyRequest)
-    key, plain = await run_in_threadpool(context.registry.keys.create, asked.scope, asked.label, asked.expires_at)
+    """Make a key; its text is shown only in this response."""
+    body = await bodies.read_json(request, schemas.KeyRequest)
+    key, plain = await run_in_threadpool(context.keys.create, body.scope, body.label, body.expires_at)
     context.keyring.forget()
     return schemas.NewKey(**schemas.KeyItem.model_validate(key).model_dump(), key=plain)
 
 
 @router.get("/keys")
-@needs(Scope.ADMIN)
+@needs("admin")
 async def list_keys(context: Here) -> schemas.Keys:
     """All keys without their secrets, newest first."""
-    found = await run_in_threadpool(context.registry.keys.list)
-    return schemas.Keys(items=[schemas.KeyItem.model_validate(key) for key in found])
+    keys = await run_in_threadpool(context.keys.list)
+    return schemas.Keys(items=[schemas.KeyItem.model_validate(key) for key in keys])
 
 
 @router.delete("/keys/{id}", status_code=204, response_class=Response)
-@needs(Scope.ADMIN)
+@needs("admin")
 async def revoke_key(id: str, context: Here) -> None:
     """Not valid any more: here at once, in other processes within five seconds."""
     if not values.is_id(id):
         raise KeyNotFound("there is no key of this id")
-    await run_in_threadpool(context.registry.keys.revoke, id)
+    await run_in_threadpool(context.keys.revoke, id)
     context.keyring.forget()
 
 
 @router.post("/index/verify")
-@needs(Scope.ADMIN)
+@needs("admin")
 async def verify_index(context: Here) -> schemas.Verified:
     """Hash again every file that the served release stands on, and compare with what was registered."""
-    problems = await run_in_threadpool(context.holder.verify)
-    return schemas.Verified(ok=not problems, release=context.holder.current.release.number, problems=problems)
+    problems = await run_in_threadpool(context.live.verify)
+    return schemas.Verified(ok=not problems, release=context.live.current.release.number, problems=problems)
 
 
-def _roll_back(tag: str, asked: schemas.RollbackRequest, actor: str, context: Context) -> schemas.Rollback:
+def _roll_back(
+    tag: str, body: schemas.RollbackRequest, actor: str, once: Once | None, context: Context
+) -> RollbackPlan:
     releases = context.registry.releases
-    if asked.dry_run:
-        plan = releases.plan_rollback(tag)
-        number = plan.release
-    else:
-        release, plan = releases.roll_back(tag, actor=actor, reason=asked.reason, rebuild=asked.rebuild)
-        number = release.number
-    return schemas.Rollback(
-        release=number,
-        language=plan.language,
-        from_version=plan.from_version,
-        to_version=plan.to_version,
-        unchanged=plan.unchanged,
-        shared_version=plan.shared_version,
-        replay=plan.replay,
-        rebuild_expansion=plan.rebuild,
-        dry_run=asked.dry_run,
+    if body.dry_run:
+        return releases.plan_rollback(tag, expected=body.expected)
+    return releases.roll_back(
+        tag, actor=actor, reason=body.reason, expected=body.expected, rebuild=body.rebuild, once=once
     )

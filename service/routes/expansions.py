@@ -10,10 +10,10 @@ from starlette.concurrency import run_in_threadpool
 
 from model.errors import ExpansionNotFound, RegistryUnavailable
 from model.registry import Expansion
-from service import queries, values
-from service.auth import GuardedRoute, Scope, needs
+from service import values
+from service.auth import GuardedRoute, needs
 from service.context import Context, Here
-from service.documents import answering
+from service.openapi import answering
 from service.schemas import languages as schemas
 from service.watch import catch_up
 
@@ -23,24 +23,20 @@ _ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
 @router.get("")
-@needs(Scope.SEARCH)
+@needs("search")
 async def list_expansions(
     context: Here,
-    limit: queries.Limit = 20,
-    cursor: queries.Cursor = None,
+    limit: values.QueryLimit = 20,
+    cursor: values.QueryCursor = None,
 ) -> schemas.ExpansionPage:
     """Newest first."""
-    before = None if cursor is None else str(context.cursors.read("expansions", cursor)["before"])
-    found = await run_in_threadpool(context.registry.expansions.list, limit + 1, before)
-    more = len(found) > limit
-    return schemas.ExpansionPage(
-        items=[_item(expansion) for expansion in found[:limit]],
-        next_cursor=context.cursors.write("expansions", {"before": found[limit - 1].id}) if more else None,
-    )
+    fetch = context.registry.expansions.list
+    page, following = await context.cursors.page("expansions", limit, cursor, fetch, lambda expansion: expansion.id)
+    return schemas.ExpansionPage(items=[_item(expansion) for expansion in page], next_cursor=following)
 
 
 @router.get("/{id}")
-@needs(Scope.SEARCH)
+@needs("search")
 async def get_expansion(id: str, context: Here) -> schemas.ExpansionItem:
     """One expansion as it stands."""
     return _item(await _look(id, context))
@@ -51,7 +47,7 @@ async def get_expansion(id: str, context: Here) -> schemas.ExpansionItem:
     response_class=StreamingResponse,
     responses=answering("text/event-stream", "Events named `expansion`; their data is an `ExpansionItem` as JSON."),
 )
-@needs(Scope.SEARCH)
+@needs("search")
 async def expansion_events(id: str, context: Here) -> StreamingResponse:
     """The same object at each change, as server-sent events named `expansion`; ends with the expansion."""
     first = await _look(id, context)
@@ -60,7 +56,7 @@ async def expansion_events(id: str, context: Here) -> StreamingResponse:
 
 
 @router.post("/{id}/cancel", status_code=202)
-@needs(Scope.WRITE)
+@needs("write")
 async def cancel_expansion(id: str, context: Here) -> schemas.ExpansionItem:
     """Stop an expansion: at once when it is queued, within seconds when it runs."""
     _require_id(id)

@@ -7,17 +7,17 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from index.errors import PictureNotFound
 from index.gallery import GalleryPicture, Put
 from index.snapshot import Snapshot
 from model import storage
-from model.errors import FieldError, InvalidInput, PictureNotFound
+from model.errors import FieldError, InvalidInput
 from model.text import clean
-from service import bodies, queries, values
-from service.auth import Body, GuardedRoute, Scope, needs
+from service import bodies, values
+from service.auth import Body, GuardedRoute, needs
 from service.context import Context, Here
-from service.documents import answering, taking
-from service.language import served
-from service.presence import unless_left
+from service.limits import unless_left
+from service.openapi import answering, taking
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
 from service.uploads import picture_of
@@ -37,7 +37,7 @@ _Shown = Annotated[
     responses={201: {"model": schemas.PictureItem}},
     openapi_extra=taking(form=schemas.PictureForm, file="picture"),
 )
-@needs(Scope.WRITE, Body.PICTURE)
+@needs("write", Body.PICTURE)
 async def put_picture(id: str, request: Request, response: Response, context: Here) -> schemas.PictureItem:
     """Add a picture or replace it; 201 when the id is new. Searchable when the answer arrives."""
     if not _ID.fullmatch(id):
@@ -48,43 +48,42 @@ async def put_picture(id: str, request: Request, response: Response, context: He
 @router.post(
     "", responses={201: {"model": schemas.PictureItem}}, openapi_extra=taking(form=schemas.PictureForm, file="picture")
 )
-@needs(Scope.WRITE, Body.PICTURE)
+@needs("write", Body.PICTURE)
 async def post_picture(request: Request, response: Response, context: Here) -> schemas.PictureItem:
     """Add a picture under the sha256 of its bytes; the same bytes give the same id."""
     return await _put(None, request, response, context)
 
 
 @router.get("")
-@needs(Scope.SEARCH)
+@needs("search")
 async def list_pictures(
     context: Here,
-    limit: queries.Limit = 20,
-    cursor: queries.Cursor = None,
+    limit: values.QueryLimit = 20,
+    cursor: values.QueryCursor = None,
 ) -> schemas.PicturePage:
     """Pictures in the order in which they were added."""
-    after = None if cursor is None else context.cursors.read("pictures by place", cursor)["after"]
-    page = await run_in_threadpool(context.gallery.page, limit, after)
-    following = None if page.last is None else context.cursors.write("pictures by place", {"after": page.last})
-    return schemas.PicturePage(items=[_item(picture, context) for picture in page.items], next_cursor=following)
+    fetch = context.gallery.page
+    page, following = await context.cursors.page("pictures", limit, cursor, fetch, lambda picture: picture.place)
+    return schemas.PicturePage(items=[_item(picture, context) for picture in page], next_cursor=following)
 
 
 @router.get("/{id}")
-@needs(Scope.SEARCH)
+@needs("search")
 async def get_picture(id: str, context: Here) -> schemas.PictureItem:
     """One picture and its captions in the languages that are served."""
     return _item(await _known(id, context), context)
 
 
 @router.delete("/{id}", status_code=204, response_class=Response)
-@needs(Scope.WRITE)
+@needs("write")
 async def delete_picture(id: str, context: Here) -> None:
     """Delete a picture; it is in no answer any more when this one arrives."""
     picture = await _known(id, context)
-    await context.writes([lambda: context.holder.delete_picture(picture.id)])
+    await context.writes.write(lambda: context.live.delete_picture(picture.id))
 
 
 @router.get("/{id}/content", response_class=Response, responses=_WEBP)
-@needs(Scope.SEARCH)
+@needs("search")
 async def picture_content(id: str, request: Request, context: Here, v: _Shown = None) -> Response:
     """The stored picture: WebP, at most 1,024 pixels a side."""
     picture = await _known(id, context)
@@ -92,7 +91,7 @@ async def picture_content(id: str, request: Request, context: Here, v: _Shown = 
 
 
 @router.get("/{id}/thumbnail", response_class=Response, responses=_WEBP)
-@needs(Scope.SEARCH)
+@needs("search")
 async def picture_thumbnail(id: str, request: Request, context: Here, v: _Shown = None) -> Response:
     """A small copy: WebP, at most 256 pixels a side."""
     picture = await _known(id, context)
@@ -101,7 +100,7 @@ async def picture_thumbnail(id: str, request: Request, context: Here, v: _Shown 
 
 async def _put(id: str | None, request: Request, response: Response, context: Context) -> schemas.PictureItem:
     data, form = await picture_of(request, context)
-    snapshot = context.holder.current
+    snapshot = context.live.current
     captions = _captions(form.one(schemas.PictureForm).captions, snapshot)
     content = hashlib.sha256(data).hexdigest()
     put = await unless_left(request, _stored(id or content, content, data, captions, context))
@@ -110,11 +109,9 @@ async def _put(id: str | None, request: Request, response: Response, context: Co
 
 
 async def _stored(id: str, content: str, data: bytes, captions: Captions | None, context: Context) -> Put:
-    picture = await run_in_threadpool(context.decoder.decode, data)
+    picture = await context.pictures.decode(data, context.settings.body_seconds)
     storage.require_free(context.settings.home, context.settings.free_bytes)
-    (put,) = await context.writes([lambda: context.holder.put_picture(id, content, picture, captions)])
-    assert isinstance(put, Put)
-    return put
+    return await context.writes.write(lambda: context.live.put_picture(id, content, picture, captions))
 
 
 def _captions(given: str | None, snapshot: Snapshot) -> Captions | None:
@@ -122,11 +119,11 @@ def _captions(given: str | None, snapshot: Snapshot) -> Captions | None:
     if given is None:
         return None
     by_tag = bodies.validated(schemas.CaptionsOfPicture, {"captions": bodies.parse_field(given, "captions")}).captions
-    found: Captions = {}
+    captions: Captions = {}
     for tag, texts in by_tag.items():
-        kept = found.setdefault(served(tag, snapshot.release.languages), [])
+        kept = captions.setdefault(snapshot.served(tag), [])
         kept.extend(text for text in dict.fromkeys(clean(text) for text in texts) if text not in kept)
-    return found
+    return captions
 
 
 async def _known(id: str, context: Context) -> GalleryPicture:
@@ -138,7 +135,7 @@ async def _known(id: str, context: Context) -> GalleryPicture:
 def _item(picture: GalleryPicture, context: Context) -> schemas.PictureItem:
     return schemas.PictureItem(
         id=picture.id,
-        captions=context.holder.current.captions_of(picture.id),  # those of searches: not what was taken back
+        captions=context.live.current.captions_of(picture.id),  # those of searches: not what was taken back
         url=f"{router.prefix}/{picture.id}/content?v={picture.content_sha256[:_SHOWN]}",
         width=picture.width,
         height=picture.height,
@@ -159,9 +156,8 @@ async def _file(
     }
     if tag in [one.strip() for one in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers=headers)
-    path = context.gallery.thumbnail_path(content) if thumbnail else context.gallery.content_path(content)
     try:
-        data = await run_in_threadpool(context.gallery.read, path)
+        data = await run_in_threadpool(lambda: context.gallery.read(content, thumbnail=thumbnail))
     except FileNotFoundError:  # replaced or deleted since it was looked up
         raise PictureNotFound("there is no picture of this id") from None
     return Response(data, media_type="image/webp", headers=headers)

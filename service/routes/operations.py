@@ -9,11 +9,12 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse
 
+from index.errors import IndexUnavailable
 from model import storage
-from model.errors import IndexUnavailable, RegistryUnavailable, StorageFull
+from model.errors import RegistryUnavailable, StorageFull
 from service.context import Context, Here
-from service.documents import LATER, ref
 from service.metrics import CONTENT_TYPE
+from service.openapi import LATER, ref
 from service.schemas import operations as schemas
 
 router = APIRouter(tags=["operations"])
@@ -39,10 +40,10 @@ async def alive() -> schemas.Live:
 )
 async def ready(context: Here) -> schemas.Ready:
     """Whether a verified snapshot serves and searches are taken; `degraded` names what is amiss."""
-    found = await _serving(context)
-    if found.release is None or _STOPPED & set(found.degraded):
-        raise IndexUnavailable("searches are not taken now", **found.model_dump())
-    return schemas.Ready(**found.model_dump())
+    serving = await _serving(context)
+    if serving.release is None or _STOPPED & set(serving.degraded):
+        raise IndexUnavailable("searches are not accepted now", **serving.model_dump())
+    return schemas.Ready(**serving.model_dump())
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
@@ -75,7 +76,7 @@ async def _serving(context: Context) -> schemas.Serving:
         degraded.append(StorageFull.code)
     base = context.settings.base.partition("@")[0]
     try:
-        snapshot = context.holder.current
+        snapshot = context.live.current
     except IndexUnavailable as error:
         return schemas.Serving(release=None, base=base, generations={}, degraded=[*degraded, error.code])
     names = snapshot.generations

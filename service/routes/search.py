@@ -1,178 +1,177 @@
-"""Search: pictures for a text or a picture, captions for a picture. Encodes in the context's lanes."""
+"""Search: pictures for a text or a picture, captions for a picture. Encodes in the context's queues."""
 
 import hashlib
-import json
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
-from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
+from anyio import to_thread
+from fastapi import APIRouter, Request, Response
 
 from index.engine import Vector
-from index.snapshot import PictureHit, Snapshot
-from model.errors import FieldError, Gone, InvalidInput
+from index.snapshot import AUTO, SHARED, PictureHit, Route, Snapshot
 from model.text import clean
 from service import bodies
-from service.auth import Body, GuardedRoute, Scope, needs
+from service.auth import Body, GuardedRoute, needs
 from service.context import Context, Here
-from service.documents import taking
-from service.language import AUTO, SHARED, Choice, choose, served
-from service.presence import unless_left
+from service.limits import unless_left
+from service.openapi import taking
 from service.schemas import search as schemas
 from service.uploads import picture_of
 
 router = APIRouter(prefix="/v1/search", tags=["search"], route_class=GuardedRoute)
+_ENGLISH = "en"
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What the search for pictures is for, however it was asked."""
+class _Search:
+    """A search for pictures, by text or by picture."""
 
     vector: Vector
-    choice: Choice | None
-    version: int | None
+    route: Route | None
     truncated: bool
-    question: str  # names text or picture, language and min_score: what a cursor belongs to
-    limit: int
-    min_score: float | None
-    cursor: str | None
+    question: Sequence[object]  # names text or picture, language and min_score: what a cursor belongs to
+    request: schemas.PictureSearch | schemas.SimilarPictures
+    captions: list[str]  # the languages whose captions come with each picture
 
 
 @router.post(
-    "/pictures", openapi_extra=taking(json=schemas.PictureSearch, form=schemas.SimilarPictures, file="picture")
+    "/pictures",
+    response_model=schemas.PictureHits,
+    openapi_extra=taking(json=schemas.PictureSearch, form=schemas.SimilarPictures, file="picture"),
 )
-@needs(Scope.SEARCH, Body.PICTURE)
-async def search_pictures(request: Request, context: Here) -> schemas.PictureHits:
+@needs("search", Body.PICTURE)
+async def search_pictures(request: Request, context: Here) -> Response:
     """Pictures for a text, or, with a form, pictures like an uploaded one."""
     started = time.perf_counter()
-    snapshot = context.holder.current
+    snapshot = context.live.current
+    by_picture = bodies.media_type(request) == bodies.MULTIPART
+    search = await (_by_picture if by_picture else _by_text)(request, context, snapshot)
+    hits, next_cursor = await context.cursors.page(
+        search.question,
+        search.request.limit,
+        search.request.cursor,
+        _fetch(snapshot, search),
+        lambda hit: [hit.picture, hit.score, hit.rank],
+        state=[snapshot.release.number, snapshot.pictures.generation],
+        threads=context.searching,
+    )
+    if search.route is not None:
+        context.metrics.search(search.route.used, search.route.source)
+    answer = partial(_answer, snapshot, search, hits, next_cursor, started)
+    return await to_thread.run_sync(answer, limiter=context.searching)  # many captions take long to write
+
+
+@router.post(
+    "/captions",
+    response_model=schemas.CaptionHits,
+    openapi_extra=taking(json=schemas.CaptionSearch, form=schemas.CaptionsOfUpload, file="picture"),
+)
+@needs("search", Body.PICTURE)
+async def search_captions(request: Request, context: Here) -> Response:
+    """Captions for an uploaded picture or one of the gallery, `limit` in each language."""
+    started = time.perf_counter()
+    snapshot = context.live.current
+    body: schemas.CaptionSearch | schemas.CaptionsOfUpload
     if bodies.media_type(request) == bodies.MULTIPART:
-        asked = await _by_picture(request, context, snapshot)
+        data, form = await picture_of(request, context)
+        body = form.one(schemas.CaptionsOfUpload, lists=("languages",))
+        tags = _tags(body.languages, snapshot)
+        vector = await unless_left(request, context.pictures.encode(data))
     else:
-        request.state.body.allow(*context.body_limits[Body.JSON])
-        asked = await _by_text(request, context, snapshot)
-    after = _after(context, snapshot, asked)
-    wanted = asked.limit + 1  # one more tells whether there is a next page
-    hits = await run_in_threadpool(snapshot.search_pictures, asked.vector, wanted, after, asked.min_score)
+        body = await bodies.read_json(request, schemas.CaptionSearch)
+        tags = _tags(body.languages, snapshot)
+        vector = snapshot.picture_vector(body.picture)
+
+    def answer() -> Response:
+        captions = snapshot.search_captions(vector, tags, body.limit)
+        return _json(
+            schemas.CaptionHits(
+                items=[schemas.CaptionHit.model_validate(caption) for caption in captions],
+                release=snapshot.release.number,
+                generations={tag: snapshot.captions[tag].generation for tag in tags},
+                timing_ms=_since(started),
+            )
+        )
+
+    return await to_thread.run_sync(answer, limiter=context.searching)
+
+
+async def _by_text(request: Request, context: Context, snapshot: Snapshot) -> _Search:
+    body = await bodies.read_json(request, schemas.PictureSearch)
+    text = clean(body.text)
+    route = snapshot.route(body.language, text)
+    captions = _captions(body.captions, route.used, snapshot)
+    (query,) = await unless_left(request, context.texts.encode(route.view, [text]))
+    question = ["behind, text", text, body.language, body.min_score]
+    return _Search(query.vector, route, query.truncated, question, body, captions)
+
+
+async def _by_picture(request: Request, context: Context, snapshot: Snapshot) -> _Search:
+    data, form = await picture_of(request, context)
+    body = form.one(schemas.SimilarPictures, lists=("captions",))
+    # a picture is read alike for all languages, but who names one means it, and gets captions in it
+    told = body.language if body.language in (AUTO, SHARED) else snapshot.served(body.language)
+    captions = _captions(body.captions, told, snapshot)
+    vector = await unless_left(request, context.pictures.encode(data))
+    question = ["behind, picture", hashlib.sha256(data).hexdigest(), body.min_score]
+    return _Search(vector, None, False, question, body, captions)
+
+
+def _fetch(snapshot: Snapshot, search: _Search) -> Callable[[int, tuple[str, float, int] | None], Sequence[PictureHit]]:
+    def fetch(count: int, place: tuple[str, float, int] | None) -> Sequence[PictureHit]:
+        after = None if place is None else PictureHit(*place)
+        return snapshot.search_pictures(search.vector, count, after, search.request.min_score)
+
+    return fetch
+
+
+def _answer(
+    snapshot: Snapshot, search: _Search, hits: Sequence[PictureHit], next_cursor: str | None, started: float
+) -> Response:
+    route = search.route
     items = [
         schemas.PictureHit(
             picture=hit.picture,
             score=hit.score,
             rank=hit.rank,
             url=f"/v1/pictures/{hit.picture}/content",
-            captions=snapshot.captions_of(hit.picture),
+            captions=snapshot.captions_of(hit.picture, search.captions),
         )
-        for hit in hits[: asked.limit]
+        for hit in hits
     ]
-    choice = asked.choice
-    if choice is not None:
-        context.metrics.search(choice.used, choice.source)
-    return schemas.PictureHits(
-        items=items,
-        language=schemas.LanguageUsed.model_validate(choice) if choice else None,
-        version=asked.version,
-        release=snapshot.release.number,
-        generation=snapshot.pictures.generation,
-        truncated=asked.truncated,
-        warnings=list(choice.warnings) if choice else [],
-        next_cursor=_next(context, snapshot, asked, hits[asked.limit - 1]) if len(hits) > asked.limit else None,
-        timing_ms=_since(started),
+    return _json(
+        schemas.PictureHits(
+            items=items,
+            language=schemas.LanguageUsed.model_validate(route) if route else None,
+            version=route.view.version if route else None,
+            release=snapshot.release.number,
+            generation=snapshot.pictures.generation,
+            truncated=search.truncated,
+            warnings=list(route.warnings) if route else [],
+            next_cursor=next_cursor,
+            timing_ms=_since(started),
+        )
     )
 
 
-@router.post(
-    "/captions", openapi_extra=taking(json=schemas.CaptionSearch, form=schemas.CaptionsOfUpload, file="picture")
-)
-@needs(Scope.SEARCH, Body.PICTURE)
-async def search_captions(request: Request, context: Here) -> schemas.CaptionHits:
-    """Captions for an uploaded picture or one of the gallery, `limit` in each language."""
-    started = time.perf_counter()
-    snapshot = context.holder.current
-    asked: schemas.CaptionSearch | schemas.CaptionsOfUpload
-    if bodies.media_type(request) == bodies.MULTIPART:
-        data, form = await picture_of(request, context)
-        asked = form.one(schemas.CaptionsOfUpload, lists=("languages",))
-        tags = _tags(_listed(asked.languages), snapshot)
-        picture = await unless_left(request, _encoded(context, data))
-    else:
-        request.state.body.allow(*context.body_limits[Body.JSON])
-        asked = await bodies.read_json(request, schemas.CaptionSearch)
-        tags = _tags(asked.languages, snapshot)
-        picture = snapshot.picture_vector(asked.picture)
-    found = await run_in_threadpool(snapshot.search_captions, picture, tags, asked.limit)
-    return schemas.CaptionHits(
-        items=[schemas.CaptionHit.model_validate(hit) for hit in found],
-        release=snapshot.release.number,
-        generations={tag: snapshot.captions[tag].generation for tag in tags},
-        timing_ms=_since(started),
-    )
+def _captions(wanted: list[str] | str | None, used: str, snapshot: Snapshot) -> list[str]:
+    """The languages of the captions to send: those named, or else the one that was used, and English."""
+    if wanted is None:
+        return [tag for tag in dict.fromkeys((used, _ENGLISH)) if tag in snapshot.captions]
+    if wanted == "none":
+        return []
+    return _tags(None if isinstance(wanted, str) else wanted, snapshot)
 
 
-async def _by_text(request: Request, context: Context, snapshot: Snapshot) -> _Asked:
-    body = await bodies.read_json(request, schemas.PictureSearch)
-    text = clean(body.text)
-    choice = choose(body.language, text, snapshot.release.languages, snapshot.detector)
-    view = snapshot.shared_view if choice.used == SHARED else snapshot.views[choice.used]
-    (query,) = await unless_left(request, context.encode(view, [text]))
-    question = _question(["behind, text", text, body.language, body.min_score])
-    return _Asked(
-        query.vector, choice, view.version, query.truncated, question, body.limit, body.min_score, body.cursor
-    )
+def _tags(wanted: list[str] | None, snapshot: Snapshot) -> list[str]:
+    """The languages named, each once, in canonical form; by default every one that is served."""
+    return sorted(snapshot.views) if wanted is None else list(dict.fromkeys(map(snapshot.served, wanted)))
 
 
-async def _by_picture(request: Request, context: Context, snapshot: Snapshot) -> _Asked:
-    data, form = await picture_of(request, context)
-    body = form.one(schemas.SimilarPictures)
-    if body.language not in (AUTO, SHARED):
-        served(body.language, snapshot.release.languages)  # a picture is read alike for all, but who names one means it
-    vector = await unless_left(request, _encoded(context, data))
-    question = _question(["behind, picture", hashlib.sha256(data).hexdigest(), body.min_score])
-    return _Asked(vector, None, None, False, question, body.limit, body.min_score, body.cursor)
-
-
-async def _encoded(context: Context, data: bytes) -> Vector:
-    picture = await run_in_threadpool(context.decoder.decode, data)
-    (vector,) = await context.pictures([picture.rgb])
-    return vector
-
-
-def _question(parts: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _after(context: Context, snapshot: Snapshot, asked: _Asked) -> PictureHit | None:
-    """What the page before ended with; a cursor of another release or generation has expired: scores may differ."""
-    if asked.cursor is None:
-        return None
-    place = context.cursors.read(asked.question, asked.cursor)
-    if (place["release"], place["generation"]) != (snapshot.release.number, snapshot.pictures.generation):
-        raise Gone("another release or generation serves now: search again")
-    return PictureHit(*place["after"])
-
-
-def _next(context: Context, snapshot: Snapshot, asked: _Asked, last: PictureHit) -> str:
-    generation, after = snapshot.pictures.generation, [last.picture, last.score, last.rank]
-    place = {"release": snapshot.release.number, "generation": generation, "after": after}
-    return context.cursors.write(asked.question, place)
-
-
-def _tags(asked: list[str] | None, snapshot: Snapshot) -> list[str]:
-    """The languages asked for, each once, in canonical form; by default every learned one."""
-    known = sorted(snapshot.release.languages)
-    return known if asked is None else list(dict.fromkeys(served(tag, known) for tag in asked))
-
-
-def _listed(values: list[str] | None) -> list[str] | None:
-    """Tags of a form: repeated, separated by commas, or one JSON list."""
-    if values is None:
-        return None
-    if len(values) == 1 and values[0].startswith("["):
-        found = bodies.parse_json(values[0].encode())
-        if not isinstance(found, list) or not all(isinstance(tag, str) for tag in found) or not found:
-            raise InvalidInput("`languages` is a list of tags", errors=(FieldError("body.languages", "list_type"),))
-        return found
-    return [tag.strip() for value in values for tag in value.split(",")]
+def _json(answer: schemas.PictureHits | schemas.CaptionHits) -> Response:
+    return Response(answer.model_dump_json(), media_type=bodies.JSON)
 
 
 def _since(started: float) -> float:

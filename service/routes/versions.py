@@ -12,8 +12,8 @@ from model import storage
 from model.errors import VersionNotFound
 from model.languages import names
 from model.registry import Expansion, Version
-from service import queries
-from service.auth import GuardedRoute, Scope, needs
+from service import values
+from service.auth import GuardedRoute, needs
 from service.context import Context, Here
 from service.schemas import languages as schemas
 
@@ -22,31 +22,28 @@ _HIGHEST = (1 << 31) - 1  # what an INTEGER column holds
 
 
 @router.get("")
-@needs(Scope.SEARCH)
+@needs("search")
 async def list_versions(
     context: Here,
-    limit: queries.Limit = 20,
-    cursor: queries.Cursor = None,
+    limit: values.QueryLimit = 20,
+    cursor: values.QueryCursor = None,
 ) -> schemas.VersionPage:
     """Newest first."""
-    before = None if cursor is None else context.cursors.read("versions", cursor)["before"]
-    found = await run_in_threadpool(context.registry.versions.list, limit + 1, before)
-    more = len(found) > limit
-    return schemas.VersionPage(
-        items=[schemas.VersionItem.model_validate(version) for version in found[:limit]],
-        next_cursor=context.cursors.write("versions", {"before": found[limit - 1].number}) if more else None,
-    )
+    fetch = context.registry.versions.list
+    page, following = await context.cursors.page("versions", limit, cursor, fetch, lambda version: version.number)
+    items = [schemas.VersionItem.model_validate(version) for version in page]
+    return schemas.VersionPage(items=items, next_cursor=following)
 
 
 @router.get("/{number}")
-@needs(Scope.SEARCH)
+@needs("search")
 async def get_version(number: int, context: Here) -> schemas.VersionDetail:
     """One version with its manifest, and the digests of its files; the base has the fingerprints of its towers."""
     return await run_in_threadpool(_detail, number, context)
 
 
 @router.get("/{number}/report")
-@needs(Scope.SEARCH)
+@needs("search")
 async def get_report(number: int, context: Here) -> schemas.VersionReport:
     """What was measured before the version was promoted, or was not; `/versions/{number}/report` draws it."""
     return await run_in_threadpool(_report, number, context)
@@ -99,8 +96,8 @@ def _moved(version: Version, expansion: Expansion | None) -> bool | None:
 
 
 def _step(version: Version) -> schemas.ChainStep:
-    found = version.report.get("shared", {}).get("so_far", {})
-    return schemas.ChainStep(version=version.number, language=version.language, AA=found.get("AA"), F=found.get("F"))
+    so_far = version.report.get("shared", {}).get("so_far", {})
+    return schemas.ChainStep(version=version.number, language=version.language, AA=so_far.get("AA"), F=so_far.get("F"))
 
 
 def _digests(version: Version, manifest: dict[str, Any] | None, encoder: Encoder) -> dict[str, str]:

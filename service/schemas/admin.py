@@ -1,16 +1,17 @@
 """Rollbacks, releases and keys."""
 
 from datetime import datetime
-from typing import Literal
 
 from pydantic import Field
 
+from service.keys import Scope
 from service.schemas.common import Report, RequestBody, Response
 from service.values import Expiry, Note
 
 
 class RollbackRequest(RequestBody):
     reason: Note = Field("", max_length=1_000)
+    expected: int | None = Field(None, ge=0, lt=1 << 31, description="The release that was seen; another one: 409.")
     dry_run: bool = False
     rebuild: bool = False
 
@@ -48,14 +49,14 @@ class RestoreRequest(RequestBody):
 
 
 class KeyRequest(RequestBody):
-    scope: Literal["search", "write", "admin"]
+    scope: Scope
     label: Note = Field("", max_length=200)
     expires_at: Expiry | None = Field(None, description="In the future, with a time zone.")
 
 
 class KeyItem(Response):
     id: str
-    scope: Literal["search", "write", "admin"]
+    scope: Scope
     label: str
     created_at: datetime
     expires_at: datetime | None
@@ -63,7 +64,7 @@ class KeyItem(Response):
 
 
 class NewKey(KeyItem):
-    key: str = Field(description="Told this once.")
+    key: str = Field(description="Shown only in this response.")
 
 
 class Keys(Response):

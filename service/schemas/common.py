@@ -1,4 +1,4 @@
-"""What all schemas share. Strict: unknown fields, other types and numbers that are none are refused."""
+"""What all schemas share. Strict: unknown fields, other types, NaN and infinity are refused."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ class FormFields(BaseModel):
 
 
 class Response(BaseModel):
-    """What is sent; a number that is none is a fault of ours and fails here."""
+    """What is sent; NaN in a response is a bug of ours and fails here."""
 
     model_config = ConfigDict(allow_inf_nan=False, from_attributes=True)
 
@@ -42,7 +42,7 @@ class Problem(Response):
     request_id: str
     errors: list[Place]
     retry_after_seconds: int | None = Field(None, description="With 429 and 503: as `Retry-After`.")
-    languages: list[str] | None = Field(None, description="With `language_not_found`: the learned ones.")
+    languages: list[str] | None = Field(None, description="With `language_not_found`: the available ones.")
     release: int | None = Field(None, description="With `alias_moved`: the one that serves now.")
     expansion: str | None = Field(None, description="With `expansion_in_progress`: the one that runs.")
     report: Report | None = Field(None, description="With refused datasets: counts and lines by kind of fault.")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from service.schemas.common import Captions, FormFields, RequestBody, Response
-from service.values import Cursor, Finite, Limit, PictureId, Tags, TextLimit, TextNumber
+from service.values import CaptionsForm, Cursor, Finite, Limit, PictureId, Tags, TextLimit, TextNumber, TextTags
 
 
 class PictureSearch(RequestBody):
@@ -16,15 +16,22 @@ class PictureSearch(RequestBody):
     limit: Limit = 10
     min_score: Finite | None = None
     cursor: Cursor | None = None
+    captions: Tags | Literal["all", "none"] | None = Field(
+        None, description="Languages of the captions in the answer; left out: the language used, and English."
+    )
 
 
 class SimilarPictures(FormFields):
-    """Pictures like an uploaded one; a `language` has to be served, and has no effect."""
+    """Pictures like an uploaded one; `language` has to be served, and only says in which language captions come.
+
+    `captions` as in a search by text: repeated, as a JSON list or separated by commas.
+    """
 
     language: str = "auto"
     limit: TextLimit = 10
     min_score: TextNumber | None = None
     cursor: Cursor | None = None
+    captions: CaptionsForm | None = None
 
 
 class CaptionSearch(RequestBody):
@@ -38,7 +45,7 @@ class CaptionSearch(RequestBody):
 class CaptionsOfUpload(FormFields):
     """Captions for an uploaded picture; `languages` repeated, as a JSON list or separated by commas."""
 
-    languages: Tags | None = None
+    languages: TextTags | None = None
     limit: TextLimit = 10
 
 

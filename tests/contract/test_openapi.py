@@ -3,15 +3,15 @@
 import json
 from pathlib import Path
 
-from service.openapi import PATH, document
+from service.openapi import PATH, contract
 
 
 def test_the_committed_document_is_the_served_one() -> None:
-    assert json.loads(PATH.read_text(encoding="utf-8")) == document(), "run `python -m service.openapi`"
+    assert json.loads(PATH.read_text(encoding="utf-8")) == contract(), "run `python -m service.openapi`"
 
 
 def test_every_path_of_the_design_is_there() -> None:
-    paths = document()["paths"]
+    paths = contract()["paths"]
     wanted = {
         "/v1/search/pictures": {"post"},
         "/v1/search/captions": {"post"},
@@ -42,17 +42,17 @@ def test_every_path_of_the_design_is_there() -> None:
 
 
 def test_every_reference_leads_somewhere() -> None:
-    text = json.dumps(document())
-    named = set(document()["components"]["schemas"])
+    text = json.dumps(contract())
+    named = set(contract()["components"]["schemas"])
     assert {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]} <= named
 
 
 def test_the_document_holds_no_path_of_this_machine() -> None:
-    assert str(Path.cwd()) not in json.dumps(document())
+    assert str(Path.cwd()) not in json.dumps(contract())
 
 
 def test_the_document_tells_of_headers_and_of_answers_without_a_body() -> None:
-    paths = document()["paths"]
+    paths = contract()["paths"]
     teach = paths["/v1/languages"]["post"]
     assert "Location" in teach["responses"]["202"]["headers"]
     assert [(one["in"], one["name"]) for one in teach["parameters"]] == [("header", "Idempotency-Key")]

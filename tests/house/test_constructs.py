@@ -10,7 +10,7 @@ from tests.house.source import ALL_PYTHON, PACKAGES, Module, modules, tracked
 
 # Where catching everything is the very job: the last net under a request, under an expansion, and under loops of a
 # process that must outlive one bad round.
-NETS = ("service.errors", "service.app", "worker.child", "worker.celery_app", "worker.relay")
+NETS = ("service.access_log", "service.app", "worker.child", "worker.celery_app", "worker.relay", "index.live")
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 SECRET = re.compile(r"(^|_)(secret|password|plaintext|api_key|admin_key|token_secret)$")
 # Tests that wait for another process or thread, or for the clock of the database.

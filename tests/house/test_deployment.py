@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
+from dotenv import dotenv_values
 
-from model.settings import NAMES, PREFIX
+from model.settings import PREFIX, names
 from tests.house.source import PACKAGES, ROOT, tracked
+from tests.house.test_docs import missing_paths, settings, strangers
 
 COMPOSE = ROOT / "docker-compose.yml"
+EXAMPLE = ROOT / ".env.example"
 PASSWORDS = {"POSTGRES_PASSWORD": "a", "REDIS_PASSWORD": "b", "PICTOGLOT_ADMIN_KEY": "c" * 32}
 
 
@@ -29,7 +32,8 @@ def config(**environment: str) -> subprocess.CompletedProcess[str]:
     if program is None:
         pytest.skip("docker-compose is not installed")
     clean = {name: value for name, value in os.environ.items() if name not in PASSWORDS} | environment
-    command = [program, "-f", str(COMPOSE), "config"]
+    own = ["--env-file", os.devnull]  # not the `.env` of the person who runs the tests
+    command = [program, *own, "-f", str(COMPOSE), "config"]
     return subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -52,7 +56,7 @@ def test_every_setting_in_the_compose_file_exists(services: dict[str, Any]) -> N
     named = {
         name for service in services.values() for name in service.get("environment", {}) if name.startswith(PREFIX)
     }
-    assert named and {name.removeprefix(PREFIX) for name in named} <= NAMES
+    assert named and {name.removeprefix(PREFIX) for name in named} <= names()
 
 
 def test_redis_keeps_what_it_was_given(services: dict[str, Any]) -> None:
@@ -64,12 +68,58 @@ def test_every_service_has_a_healthcheck(services: dict[str, Any]) -> None:
     assert [name for name, service in services.items() if "healthcheck" not in service] == []
 
 
+def test_health_is_asked_by_commands_of_ours(services: dict[str, Any]) -> None:
+    for name, command in (("api", "serve"), ("worker", "worker")):
+        assert services[name]["healthcheck"]["test"] == ["CMD", "pictoglot", command, "--check"]
+
+
+def test_the_index_of_torch_reaches_the_image() -> None:
+    services = yaml.safe_load(config(**PASSWORDS, TORCH_INDEX="https://example.org/cpu").stdout)["services"]
+    for name in ("api", "worker"):
+        assert services[name]["build"]["args"] == {"TORCH_INDEX": "https://example.org/cpu"}
+
+
+def example_names() -> set[str]:
+    """What `.env.example` names, commented out or not."""
+    return set(re.findall(r"^#?([A-Z_]+)=", EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def test_the_example_of_settings_names_only_real_ones() -> None:
+    named = {name for name in example_names() if name.startswith(PREFIX)}
+    assert named and named <= settings()
+
+
+def test_the_example_of_settings_has_all_that_compose_reads() -> None:
+    read = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE.read_text(encoding="utf-8")))
+    assert set(PASSWORDS) <= read <= example_names()
+
+
+def test_an_unchanged_copy_of_the_example_sets_nothing() -> None:
+    assert dotenv_values(EXAMPLE) == {}
+
+
 def test_the_image_runs_without_root_and_with_what_it_copies() -> None:
     lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
     assert any(re.match(r"USER (?!root|0\b)", line) for line in lines)
     copied = [word for line in lines if re.match(r"COPY (?!--from)", line) for word in line.split()[1:-1]]
     sources = [word for word in copied if not word.startswith("--")]
     assert sources and [name for name in sources if not (ROOT / name).exists()] == []
+    sent = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
+    assert {f"!{name.removeprefix('./')}" for name in sources} <= set(sent)
+
+
+def test_one_version_everywhere(services: dict[str, Any]) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    label = re.search(r'image\.version="([^"]+)"', (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"]
+    images = {services[name]["image"] for name in ("api", "worker")}
+    assert (label and label[1], cited, images) == (version, version, {f"pictoglot:{version}"})
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md"])
+def test_what_a_newcomer_reads_names_only_what_exists(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert (missing_paths(text, ROOT), strangers(text)) == ([], [])
 
 
 def test_the_console_script_leads_somewhere() -> None:

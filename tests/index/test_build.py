@@ -109,7 +109,7 @@ def test_killed_builds_end_in_the_same_files_as_one_that_was_not(
 ) -> None:
     filled(world)
     environment = {**os.environ, "FAULT_POINT": point}
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(world.root)], cwd=ROOT, env=environment, check=False)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(world.home)], cwd=ROOT, env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert files(world) == whole
 

@@ -40,34 +40,35 @@ def test_compaction_keeps_two_generations_and_what_was_put_meanwhile(world: Worl
     for round in range(4):
         holder.put_picture(f"p{round}", content(round), drawn(round))
         holder.compact(at=0)
-    assert len(list((world.root / "generations").glob("pictures-*"))) == 2
+    assert len(list((world.home / "generations").glob("pictures-*"))) == 2
     assert world.started().current.pictures.count == 4
 
 
-def test_an_overlay_that_grew_is_folded_in_the_background(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("index.live.COMPACT_AT", 8)
-    holder = world.started()
+def test_an_overlay_that_grew_is_folded_in_the_background(world: World) -> None:
+    holder = world.started(compact_at=8)
     for seed in range(20):
         holder.put_picture(f"p{seed}", content(seed), drawn(seed))
     holder.close()
-    assert holder.current.pictures.generation.startswith("pictures-") and holder.current.pictures.count == 20
+    assert holder.current.pictures.count == 20 and holder.current.pictures.overlay_size < 20
+    assert world.generation_folder(holder.current.pictures.generation).is_dir()
     assert world.started().current.pictures.count == 20
 
 
-def test_a_compaction_that_fails_leaves_the_overlay_serving(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("index.live.COMPACT_AT", 4)
-
+def test_a_compaction_that_fails_leaves_the_overlay_serving(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(storage, "require_free", full)
-    holder, fingerprint = world.started(), world.encoder.image_fingerprint
+    holder, fingerprint = world.started(compact_at=4), world.encoder.image_fingerprint
     for seed in range(8):
         world.gallery.put(f"p{seed}", content(seed), 32, 32, None, picture_vector(drawn(seed).rgb), fingerprint)
     holder.refresh()
     holder.close()
     assert holder.current.pictures.count == holder.current.pictures.overlay_size == 8
-    assert not list((world.root / "generations").glob("*"))
+    assert "compaction failed" in caplog.text
+    assert not list((world.home / "generations").glob("*"))
 
 
 KILLED = """
@@ -84,8 +85,10 @@ def test_a_picture_whose_put_was_killed_is_there_whole_or_not_at_all(world: Worl
     """I9: before and after the commit."""
     world.put("a", 1)
     environment = {**os.environ, "FAULT_POINT": point}
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(world.root)], cwd=ROOT, env=environment, check=False)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(world.home)], cwd=ROOT, env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
+    for path in world.home.rglob("*"):
+        os.utime(path, (1, 1))  # an hour later
     holder = world.started()
     holder.close()  # the sweep is done
     assert found(holder, 2) == (["b", "a"] if kept else ["a"])

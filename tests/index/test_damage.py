@@ -7,9 +7,9 @@ import pytest
 
 from index.engine import Index, Matrix
 from index.engine.faiss_engine import FaissEngine
-from index.live import LiveIndex
+from index.errors import IndexFileCorrupt, IndexUnavailable, OutOfMemory
 from model import storage
-from model.errors import IndexFileCorrupt, IndexUnavailable, OutOfMemory, PictoglotError, StorageFull, VersionCorrupt
+from model.errors import PictoglotError, StorageFull, VersionCorrupt
 from tests.index.world import World, captions, content, drawn, flip, found
 
 
@@ -34,7 +34,7 @@ def test_a_damaged_generation_is_not_swapped_in(world: World, file: str) -> None
     holder.put_picture("a", content(1), drawn(1))
     old = holder.current.release
     new = world.teach("cy", {"a": "ci"})
-    (folder,) = (world.root / "generations").glob("captions-*")
+    (folder,) = (world.home / "generations").glob("captions-*")
     flip(folder / file)
     with pytest.raises(IndexFileCorrupt):
         holder.open(new)
@@ -56,7 +56,7 @@ def test_a_start_falls_back_to_the_newest_release_that_can_be_verified(world: Wo
 def test_a_start_makes_a_damaged_generation_again_from_the_registry(world: World) -> None:
     world.put("a", 1)
     release = world.teach("cy", {"a": "ci"})
-    (folder,) = (world.root / "generations").glob("captions-*")
+    (folder,) = (world.home / "generations").glob("captions-*")
     (folder / "vectors.safetensors").write_bytes(b"")
     encoded = world.encoder.texts_encoded
     holder = world.started()
@@ -69,7 +69,7 @@ def test_a_start_makes_a_damaged_generation_again_from_the_registry(world: World
 
 def test_a_damaged_generation_of_nothing_is_made_again_too(world: World) -> None:
     world.teach("cy")
-    (folder,) = (world.root / "generations").glob("captions-*")
+    (folder,) = (world.home / "generations").glob("captions-*")
     (folder / "vectors.safetensors").write_bytes(b"")
     holder = world.started()
     assert "index_file_corrupt" in holder.current.degraded[0]
@@ -77,10 +77,12 @@ def test_a_damaged_generation_of_nothing_is_made_again_too(world: World) -> None
     assert world.started().current.degraded == ()
 
 
-def test_damage_that_cannot_be_mended_yet_is_mended_later(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damage_that_cannot_be_mended_yet_is_mended_later(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     world.put("a", 1)
     world.teach("cy", {"a": "ci"})
-    (folder,) = (world.root / "generations").glob("captions-*")
+    (folder,) = (world.home / "generations").glob("captions-*")
     (folder / "vectors.safetensors").write_bytes(b"")
 
     def full(*_: object) -> None:
@@ -88,10 +90,13 @@ def test_damage_that_cannot_be_mended_yet_is_mended_later(world: World, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(storage, "require_free", full)
-        holder = world.started()
-        waited(lambda: holder._compact_after)
+        clock = Clock()
+        holder = world.started(clock=clock)
+        waited(lambda: "compaction failed" in caplog.text)
     assert not storage.intact(folder)
-    holder._compact_after = 0.0
+    holder.refresh()
+    assert caplog.text.count("compaction failed") == 1  # not twice a second
+    clock.now += 61
     holder.refresh()
     waited(lambda: storage.intact(folder))
 
@@ -101,6 +106,15 @@ def waited(reached: Callable[[], object]) -> None:
     until = monotonic() + 60
     while not reached():
         assert monotonic() < until
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 class Away(FaissEngine):
@@ -115,12 +129,11 @@ class Away(FaissEngine):
 
 
 @pytest.mark.parametrize("error", [IndexUnavailable("the server does not answer"), StorageFull()])
-def test_what_is_away_is_told_and_not_asked_twice_a_second(
-    world: World, monkeypatch: pytest.MonkeyPatch, error: PictoglotError
-) -> None:
+def test_what_is_away_is_told_and_not_asked_twice_a_second(world: World, error: PictoglotError) -> None:
     world.put("a", 1)
+    clock = Clock()
     engine = Away()
-    holder = LiveIndex(world.encoder, world.registry, world.gallery, world.root, engine)
+    holder = world.holder(engine=engine, clock=clock)
     assert holder.start()
     old, new = holder.current.release, world.teach("cy", {"a": "ci"})
     engine.error = error
@@ -129,26 +142,25 @@ def test_what_is_away_is_told_and_not_asked_twice_a_second(
     engine.error = None
     holder.refresh()
     assert holder.current.release == old
-    monkeypatch.setattr("index.live._RETRY_SECONDS", 0.0)
+    clock.now += 61
     assert holder.refresh() and holder.current.release == new
     holder.close()
 
 
 @pytest.mark.parametrize("error", [IndexUnavailable("the server does not answer"), StorageFull()])
-def test_a_start_with_something_away_serves_as_soon_as_it_is_back(
-    world: World, monkeypatch: pytest.MonkeyPatch, error: PictoglotError
-) -> None:
+def test_a_start_with_something_away_serves_as_soon_as_it_is_back(world: World, error: PictoglotError) -> None:
     world.put("a", 1)
+    clock = Clock()
     world.started().compact(at=0)
     new = world.teach("cy", {"a": "ci"})
     engine = Away()
     engine.error = error
-    holder = LiveIndex(world.encoder, world.registry, world.gallery, world.root, engine)
+    holder = world.holder(engine=engine, clock=clock)
     assert not holder.start()
     with pytest.raises(IndexUnavailable):
         _ = holder.current
     engine.error = None
-    monkeypatch.setattr("index.live._RETRY_SECONDS", 0.0)
+    clock.now += 61
     assert holder.refresh() and holder.current.release == new
     holder.close()
 
@@ -165,8 +177,9 @@ def test_nothing_serves_when_no_release_can_be_verified(world: World, monkeypatc
         _ = holder.current
 
 
-def test_a_damaged_release_is_served_once_it_is_repaired(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    holder = world.started()
+def test_a_damaged_release_is_served_once_it_is_repaired(world: World) -> None:
+    clock = Clock()
+    holder = world.started(clock=clock)
     new = world.teach("cy")
     file = world.version_folder(1) / "rows.safetensors"
     good = file.read_bytes()
@@ -175,7 +188,7 @@ def test_a_damaged_release_is_served_once_it_is_repaired(world: World, monkeypat
     file.write_bytes(good)
     holder.refresh()
     assert holder.current.release != new  # not verified again and again
-    monkeypatch.setattr("index.live._RETRY_SECONDS", 0.0)
+    clock.now += 61
     assert holder.refresh() and holder.current.release == new and holder.current.degraded == ()
 
 
@@ -200,6 +213,6 @@ def test_verify_names_what_differs(world: World) -> None:
     holder = world.started()
     assert holder.verify() == []
     flip(world.version_folder(1) / "rows.safetensors")
-    (folder,) = (world.root / "generations").glob("captions-*")
+    (folder,) = (world.home / "generations").glob("captions-*")
     flip(folder / "ids.json")
     assert [problem.split()[0] for problem in holder.verify()] == ["Version", "Generation"]

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from index.decoder import Decoder
-from model.errors import PictureCorrupt
+from index.errors import PictureCorrupt
 from tests.index.test_pictures import drawing, saved
 
 ROOT = Path(__file__).parents[2]

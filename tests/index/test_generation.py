@@ -11,10 +11,11 @@ from safetensors.numpy import load_file, save_file
 
 from index import generation
 from index.engine.faiss_engine import FaissEngine
-from index.generation import Identity, Written
+from index.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
+from index.generation import Identity, Written, name_of
 from index.vectors import Entry
 from model import storage
-from model.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
+from model.data_root import DataRoot
 from tests.index.conftest import DIMENSION, brute_force, names, unit
 
 PICTURES = Identity("pictures", "f" * 64, DIMENSION)
@@ -24,19 +25,19 @@ ENGINE = FaissEngine()
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Written]:
     root = tmp_path_factory.mktemp("root")
-    return root, generation.write(root, PICTURES, names(120), unit(120))
+    return root, generation.write(DataRoot(root), PICTURES, names(120), unit(120))
 
 
 @pytest.fixture
 def folder(written: tuple[Path, Written], tmp_path: Path) -> Path:
     """A copy that a test may damage."""
     root, record = written
-    return Path(shutil.copytree(generation.path(root, record.id), tmp_path / "copy"))
+    return Path(shutil.copytree((root / name_of(record.id)), tmp_path / "copy"))
 
 
 def test_what_was_written_is_read(written: tuple[Path, Written]) -> None:
     root, record = written
-    found = generation.read(generation.path(root, record.id), record.manifest_sha256, PICTURES, ENGINE)
+    found = generation.read((root / name_of(record.id)), record.manifest_sha256, PICTURES, ENGINE)
     assert found.entries == names(120) and found.vectors.tobytes() == unit(120).tobytes()
     query = unit(1, seed=3)[0]
     assert found.top(query, 9, frozenset()) == brute_force(query, unit(120), names(120), 9)
@@ -44,21 +45,21 @@ def test_what_was_written_is_read(written: tuple[Path, Written]) -> None:
 
 def test_writing_the_same_again_gives_the_same_files(written: tuple[Path, Written], tmp_path: Path) -> None:
     _, record = written
-    assert generation.write(tmp_path, PICTURES, names(120), unit(120)) == record
+    assert generation.write(DataRoot(tmp_path), PICTURES, names(120), unit(120)) == record
 
 
 def test_writing_over_a_damaged_copy_repairs_it(written: tuple[Path, Written], tmp_path: Path) -> None:
     root, record = written
-    damaged = Path(shutil.copytree(generation.path(root, record.id), generation.path(tmp_path, record.id)))
+    damaged = Path(shutil.copytree((root / name_of(record.id)), (tmp_path / name_of(record.id))))
     (damaged / "ids.json").write_bytes(b"")
-    generation.write(tmp_path, PICTURES, names(120), unit(120))
+    generation.write(DataRoot(tmp_path), PICTURES, names(120), unit(120))
     assert generation.read(damaged, record.manifest_sha256, PICTURES, ENGINE).entries == names(120)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 15])
 def test_small_generations_are_read(count: int, tmp_path: Path) -> None:
-    record = generation.write(tmp_path, PICTURES, names(count), unit(count))
-    found = generation.read(generation.path(tmp_path, record.id), record.manifest_sha256, PICTURES, ENGINE)
+    record = generation.write(DataRoot(tmp_path), PICTURES, names(count), unit(count))
+    found = generation.read((tmp_path / name_of(record.id)), record.manifest_sha256, PICTURES, ENGINE)
     assert found.entries == names(count)
 
 
@@ -184,6 +185,6 @@ def test_a_future_format_is_refused(folder: Path) -> None:
 def test_captions_keep_picture_and_text(tmp_path: Path) -> None:
     identity = Identity("captions", "f" * 64, DIMENSION, "cy", 3)
     entries = [Entry("a", "ci"), Entry("a", "ci bach"), Entry("b", "cath \u200d\U0001f408")]
-    record = generation.write(tmp_path, identity, entries, unit(3))
-    found = generation.read(generation.path(tmp_path, record.id), record.manifest_sha256, identity, ENGINE)
+    record = generation.write(DataRoot(tmp_path), identity, entries, unit(3))
+    found = generation.read((tmp_path / name_of(record.id)), record.manifest_sha256, identity, ENGINE)
     assert found.entries == entries

@@ -6,11 +6,8 @@ from threading import Event, Thread
 import numpy as np
 import pytest
 
-from model.errors import (
-    IndexUnavailable,
-    LanguageNotFound,
-    PictureNotFound,
-)
+from index.errors import IndexUnavailable, PictureNotFound
+from model.errors import LanguageNotFound
 from tests.doubles import picture_vector, text_vector
 from tests.index.world import World, captions, content, drawn, found
 
@@ -106,7 +103,7 @@ def test_a_promotion_is_followed_and_encodes_what_is_missing(world: World) -> No
     assert holder.refresh() and holder.current.release == release
     assert captions(holder, "cy", 1, "ci bach") == [("ci bach", "a")]
     assert holder.current.captions_of("a") == {"en": ["dog"], "cy": ["ci", "ci bach"]}
-    assert holder.current.view("cy").version == holder.current.shared_view.version == 1
+    assert holder.current.views["cy"].version == holder.current.shared_view.version == 1
     assert holder.current.generations.captions["cy"].startswith("captions-")
 
 
@@ -199,7 +196,7 @@ def test_no_answer_mixes_two_releases(world: World) -> None:
         nonlocal mixed
         while not stop.is_set():
             snapshot = holder.current
-            view = snapshot.view("cy")
+            view = snapshot.views["cy"]
             vector = world.encoder.texts([(view, "llun 7")]).vectors[0]
             (hit,) = snapshot.search_captions(vector, ["cy"], 1)
             right = hit.score > 0.999 and view.version == snapshot.release.languages["cy"]

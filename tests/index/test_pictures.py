@@ -13,15 +13,15 @@ import pytest
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from index.decoder import Decoder
-from index.pictures import decode
-from model.errors import (
-    PictoglotError,
+from index.errors import (
     PictureAnimated,
     PictureBadDimensions,
     PictureCorrupt,
     PictureTooManyPixels,
     UnsupportedPictureFormat,
 )
+from index.pictures import decode
+from model.errors import PictoglotError
 
 
 @pytest.fixture(scope="module")

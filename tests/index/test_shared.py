@@ -8,7 +8,6 @@ import pytest
 
 from index.catalogue import Catalogue
 from index.generation import Identity
-from model import remote
 from model.errors import StoreUnavailable, VersionCorrupt
 from model.objects import Objects
 from tests.index.world import World, captions, content, found
@@ -23,12 +22,11 @@ class Machines:
     def __init__(self, folder: Path, url: str) -> None:
         database = f"sqlite:///{folder / 'registry.db'}"
         self.url = url
-        self.here, self.there = (World(self._root(folder / name), database) for name in ("a", "b"))
+        self.here, self.there = (World(self._home(folder / name), database, url) for name in ("a", "b"))
 
-    def _root(self, root: Path) -> Path:
-        root.mkdir()
-        remote.mount(root, self.url)
-        return root
+    def _home(self, home: Path) -> Path:
+        home.mkdir()
+        return home
 
     def kinds(self) -> set[str]:
         """The folders that have something in the store."""
@@ -61,10 +59,7 @@ def test_what_one_machine_learned_the_other_serves(machines: Machines) -> None:
     assert found(holder, 1)[0] == "p1"
     assert holder.current.degraded == ()
     assert machines.there.encoder.texts_encoded == 0  # the generation came, and was not made again
-    path = machines.there.gallery.content_path(content(1))
-    assert machines.there.gallery.read(path) == machines.here.gallery.read(
-        machines.here.gallery.content_path(content(1))
-    )
+    assert machines.there.gallery.read(content(1)) == machines.here.gallery.read(content(1))
 
 
 def test_a_deleted_picture_is_gone_from_the_store(machines: Machines) -> None:
@@ -74,8 +69,8 @@ def test_a_deleted_picture_is_gone_from_the_store(machines: Machines) -> None:
     machines.here.gallery.delete("p1")
     machines.here.gallery.delete("p2")
     with pytest.raises(FileNotFoundError):
-        machines.there.gallery.read(machines.there.gallery.thumbnail_path(content(1)))
-    assert machines.there.gallery.read(machines.there.gallery.thumbnail_path(content(2)))
+        machines.there.gallery.read(content(1), thumbnail=True)
+    assert machines.there.gallery.read(content(2), thumbnail=True)
     machines.here.put("twin", 3)
     assert {name.split("/")[2][:64] for name in Objects(machines.url).names("pictures")} == {content(3)}
 
@@ -139,7 +134,7 @@ def test_a_release_that_cannot_be_fetched_leaves_the_old_one_serving(own_s3: S3S
 def test_a_machine_that_lost_its_disk_starts_from_the_store(machines: Machines) -> None:
     world = taught(machines)
     for name in ("versions", "generations", "pictures"):
-        shutil.rmtree(world.root / name)
+        shutil.rmtree(world.home / name)
     holder = world.started()
     assert captions(holder, "cy", 1, "ci") == [("ci", "p2")]
     assert machines.kinds() == {"versions", "generations", "pictures"}

@@ -13,7 +13,8 @@ from index.gallery import Gallery, Put
 from index.generation import Written
 from index.live import LiveIndex
 from index.pictures import Picture, encode_stored, encode_thumbnail
-from model import remote, storage
+from model import storage
+from model.data_root import DataRoot
 from model.errors import CorruptFolder, VersionCorrupt
 from model.registry import Lease, Release, Version, open_registry
 from tests.doubles import WeightlessEncoder, WeightlessTexts, WeightlessView, picture_vector, text_vector
@@ -30,7 +31,6 @@ class VerifyingEncoder(WeightlessEncoder):
     def open(self, folders: Sequence[Any], onto: WeightlessView | None = None) -> WeightlessView:
         for folder in folders:
             try:
-                remote.fetch(folder.path, folder.manifest_sha256)
                 storage.verify(folder.path, folder.manifest_sha256)
             except CorruptFolder as error:
                 raise VersionCorrupt(error.detail) from error
@@ -61,23 +61,24 @@ def content(seed: int) -> str:
 class World:
     """Everything a holder needs, and the acts of the worker in one call each."""
 
-    def __init__(self, root: Path, url: str | None = None) -> None:
-        self.root = root
+    def __init__(self, home: Path, url: str | None = None, store: str = "") -> None:
+        self.home = home
+        self.root = DataRoot(home, store)
         self.encoder = VerifyingEncoder()
-        self.registry = open_registry(url or f"sqlite:///{root / 'registry.db'}")
+        self.registry = open_registry(url or f"sqlite:///{home / 'registry.db'}")
         self.registry.initialise(self.encoder.text_fingerprint, {})
-        self.gallery = Gallery(self.registry, root)
+        self.gallery = Gallery(self.registry, self.root)
         self._holders: list[LiveIndex] = []
 
-    def holder(self) -> LiveIndex:
-        """Another process's holder, not yet started."""
-        holder = LiveIndex(self.encoder, self.registry, self.gallery, self.root)
+    def holder(self, **options: Any) -> LiveIndex:
+        """Another process's live index, not yet started."""
+        holder = LiveIndex(self.encoder, self.registry, self.gallery, self.root, **options)
         self._holders.append(holder)
         return holder
 
-    def started(self) -> LiveIndex:
-        """A holder that serves."""
-        holder = self.holder()
+    def started(self, **options: Any) -> LiveIndex:
+        """A live index that serves."""
+        holder = self.holder(**options)
         assert holder.start()
         return holder
 
@@ -107,10 +108,9 @@ class World:
         lease = self.registry.expansions.lease(expansion.id, "worker")
         assert lease is not None
         folder = f"versions/{expansion.id}"
-        with storage.stage(self.root / folder) as staged:
+        with self.root.stage(folder) as staged:
             (staged / "rows.safetensors").write_bytes(expansion.id.encode() * 20)
             manifest_sha256 = storage.write_manifest(staged, {"language": language})
-        remote.publish(self.root / folder)
         version = self.registry.versions.add(
             expansion=expansion.id,
             parent=self.registry.releases.serving().shared,
@@ -143,10 +143,10 @@ class World:
     def version_folder(self, number: int) -> Path:
         folder = self.registry.versions.get(number).folder
         assert folder is not None
-        return self.root / folder
+        return self.root.path(folder)
 
     def generation_folder(self, identity: str) -> Path:
-        return self.root / "generations" / identity
+        return self.home / "generations" / identity
 
 
 def flip(file: Path) -> None:

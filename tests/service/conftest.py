@@ -15,5 +15,5 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         for number, (english, german) in enumerate([("a red apple", "ein roter Apfel"), ("a dog", "ein Hund")]):
             assert service.put(f"p{number}", en=[english], de=[german]).status_code == 201
         assert service.put("p9", en=["a blue car on the road"]).status_code == 201
-        service.context.holder.refresh()
+        service.context.live.refresh()
         yield service

@@ -65,7 +65,7 @@ class Service:
     def learn(self, tag: str) -> Version:
         """What a worker would leave behind: a version of the language, promoted and followed by this service."""
         version = learn(self.context.registry, tag)
-        self.context.holder.refresh()
+        self.context.live.refresh()
         return version
 
 
@@ -145,7 +145,7 @@ def fingerprint(service: Service, serving: bool = True) -> str:
     with contextlib.closing(sqlite3.connect(service.home / "registry.db")) as registry:
         facts += registry.iterdump()
     if serving:
-        facts.append(service.context.holder.current.release.number)
+        facts.append(service.context.live.current.release.number)
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 

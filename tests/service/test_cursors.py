@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.errors import CursorInvalid
+from model.data_root import DataRoot
 from service.cursors import Cursors
+from service.errors import CursorInvalid
 
 CURSORS = Cursors(b"k" * 32)
 
@@ -49,7 +50,7 @@ def test_of_two_first_starts_both_take_the_first_ones_secret(tmp_path: Path) -> 
 
     def start(number: int) -> str:
         both.wait()
-        return Cursors.under(tmp_path / str(number)).write("question", {"offset": 1})
+        return Cursors.under(DataRoot(tmp_path / str(number))).write("question", {"offset": 1})
 
     with ThreadPoolExecutor(2) as starts:
         for number in range(50):
@@ -58,6 +59,6 @@ def test_of_two_first_starts_both_take_the_first_ones_secret(tmp_path: Path) -> 
 
 
 def test_the_secret_outlives_a_restart_and_is_for_its_owner_alone(tmp_path: Path) -> None:
-    cursor = Cursors.under(tmp_path).write("question", {"offset": 1})
-    assert Cursors.under(tmp_path).read("question", cursor) == {"offset": 1}
+    cursor = Cursors.under(DataRoot(tmp_path)).write("question", {"offset": 1})
+    assert Cursors.under(DataRoot(tmp_path)).read("question", cursor) == {"offset": 1}
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())

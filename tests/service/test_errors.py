@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from model import errors
 from service.access_log import AccessLog
-from service.errors import LastNet, install, problem, status_of
+from service.problems import install, problem, status_of
 from tests.service.harness import assert_problem
 
 
@@ -50,14 +50,13 @@ def app(error: Exception) -> FastAPI:
         raise error
 
     install(found)
-    found.add_middleware(LastNet)
     found.add_middleware(AccessLog)
     found.state.context = Measured()
     return found
 
 
 class Measured:
-    """As much of a context as the envelope needs."""
+    """As much of a context as the access log needs."""
 
     @property
     def metrics(self) -> "Measured":
@@ -74,7 +73,7 @@ class Measured:
         (PermissionError(errno.EACCES, "Permission denied", "/data/x"), 507, "storage_full"),
         (OSError(errno.EIO, "Input/output error", "/data/x"), 500, "internal_error"),
         (ZeroDivisionError("secret"), 500, "internal_error"),
-        (errors.LanguageNotFound("learned are en"), 404, "language_not_found"),
+        (errors.LanguageNotFound(languages=["en"]), 404, "language_not_found"),
     ],
 )
 def test_what_a_route_raises_becomes_a_problem(error: Exception, status: int, code: str) -> None:

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from starlette.datastructures import Headers
 
-from model.errors import Unauthorized
 from model.registry import open_registry
-from model.registry.keys import Key
-from service.auth import Keyring, Scope
+from service.auth import Keyring, guard_of, needs
+from service.errors import Unauthorized
+from service.keys import Key, Keys
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, assert_state_unchanged, picture, running
 
+SEARCHING = guard_of(needs("search")(lambda: None))
 PLACEHOLDERS = ["", "changeme", "too-short"]
 
 
@@ -183,18 +184,19 @@ def test_a_local_service_makes_its_admin_key_once_and_for_its_owner_alone(tmp_pa
 
 def test_a_key_revoked_while_it_is_looked_up_is_not_remembered(tmp_path: Path) -> None:
     registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
-    key, plain = registry.keys.create("search", "test", None)
+    keys = Keys(registry)
+    key, plain = keys.create("search", "test", None)
 
     def check(plain: str) -> Key | None:
-        found = registry.keys.check(plain)
+        found = keys.check(plain)
         if found is not None:  # the answer is on its way, and somebody revokes the key
-            registry.keys.revoke(found.id)
+            keys.revoke(found.id)
             keyring.forget()
         return found
 
     keyring = Keyring("", False, check)
     headers = Headers({"x-api-key": plain})
-    assert asyncio.run(keyring.identify(headers, Scope.SEARCH)).id == key.id
+    assert asyncio.run(keyring.identify(headers, SEARCHING)).id == key.id
     with pytest.raises(Unauthorized):
-        asyncio.run(keyring.identify(headers, Scope.SEARCH))
+        asyncio.run(keyring.identify(headers, SEARCHING))
     registry.close()

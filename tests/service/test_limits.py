@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from model.errors import BodyTimeout, Malformed, RateLimited, TooLarge
-from service.errors import ClientLeft
+from service.errors import BodyTimeout, Malformed, RateLimited, TooLarge
 from service.limits import BodyReader, Rate
+from service.problems import ClientLeft
 from service.settings import Settings
 
 

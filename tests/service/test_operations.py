@@ -16,14 +16,11 @@ from typing import Any
 import httpx
 import pytest
 
-from model import remote
 from model.errors import VersionCorrupt
 from model.registry import open_registry
-from service import uploads
 from service.serve import _bind
 from service.settings import Settings
 from tests.doubles import WeightlessEncoder, WeightlessTexts
-from tests.s3_server import S3Server
 from tests.service.harness import (
     ADMIN_KEY,
     Service,
@@ -68,11 +65,11 @@ def test_metrics_count_by_route_and_not_by_path(service: Service) -> None:
 
 
 def test_a_repeated_query_comes_from_the_cache(service: Service) -> None:
-    before = service.context.cache.hits
+    before = service.context.texts.cache.hits
     service.search("asked twice", language="en")
     service.search("asked twice", language="en")
     service.search("asked twice", language="de")  # another version
-    assert service.context.cache.hits == before + 1
+    assert service.context.texts.cache.hits == before + 1
 
 
 def test_the_document_for_people_loads_nothing_from_elsewhere(service: Service) -> None:
@@ -279,19 +276,6 @@ def test_what_a_crash_left_of_uploads_and_submissions_is_swept(tmp_path: Path) -
         assert not any(folder.exists() for folder in left)
         assert young.exists()
         assert (tmp_path / "expansions" / kept.json()["expansion"]["id"] / "dataset").is_file()
-
-
-def test_what_a_crash_left_is_swept_while_the_store_is_away(own_s3: S3Server, tmp_path: Path) -> None:
-    remote.mount(tmp_path, own_s3.bucket())
-    upload, submission = tmp_path / "uploads/.tmp-1", tmp_path / "expansions/exp_unknown"
-    for folder in (upload, submission):
-        folder.mkdir(parents=True)
-        (folder / "dataset").write_bytes(b"x")
-        os.utime(folder, (1, 1))
-    own_s3.kill()
-    assert uploads.sweep(tmp_path, 60, ()) == 1
-    assert not upload.exists()
-    assert submission.exists()  # with it would go the last trace of what the store holds
 
 
 class DamagedEncoder(WeightlessEncoder):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from model.settings import NAMES, SettingsError
+from model.settings import SettingsError, names
 from service.settings import Settings
 from worker.settings import WorkerSettings
 
@@ -19,7 +19,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_setting_of_every_process_is_a_known_name() -> None:
     fields = {name.upper() for settings in (Settings, WorkerSettings) for name in settings.model_fields}
-    assert fields | CLIENT == NAMES
+    assert fields | CLIENT == names()
 
 
 def test_each_process_bears_the_settings_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy import update
 from index.gallery import Gallery
 from model import storage
 from model.base import open_base
+from model.data_root import DataRoot
 from model.encoder import Encoder
 from model.errors import RegistryUnavailable
 from model.registry import Expansion, Registry, new_expansion_id, open_registry
@@ -67,7 +68,7 @@ class Site:
         self.registry: Registry = open_registry(f"sqlite:///{self.home / 'registry.db'}")
         encoder = Encoder(open_base(self.base))
         self.registry.initialise(encoder.text_fingerprint, {})
-        self.gallery = Gallery(self.registry, self.home)
+        self.gallery = Gallery(self.registry, DataRoot(self.home))
         vectors = np.random.default_rng(0).standard_normal((PICTURES, encoder.dimension), dtype=np.float32)
         for number, vector in enumerate(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)):
             self.gallery.put(f"p{number}", f"{number:064x}", 64, 64, {}, vector, encoder.image_fingerprint)

@@ -9,10 +9,10 @@ import pytest
 
 from index.catalogue import Catalogue
 from index.generation import Identity
+from model.data_root import DataRoot
 from model.errors import (
     BaseMismatch,
     DatasetPictureNotFound,
-    GateFailed,
     PictoglotError,
     RegistryUnavailable,
     StorageFull,
@@ -22,6 +22,7 @@ from model.errors import (
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, pairs, teach, work_on
 from worker.attempt import Attempt, Stopped
+from worker.errors import GateFailed
 from worker.evaluate import measure
 from worker.phases import run
 from worker.prepare import open_context, prepare
@@ -102,7 +103,7 @@ def test_its_captions_become_searchable_under_its_version(site: Site) -> None:
     teach(site, picture=True)
     base = site.registry.versions.get(0)
     identity = Identity("captions", str(base.manifest_sha256), 32, "cy", 1)
-    assert len(Catalogue(site.registry, site.home).of(identity)) == 1
+    assert len(Catalogue(site.registry, DataRoot(site.home)).of(identity)) == 1
     assert site.gallery.captions_for(["p0"])["p0"] == {"cy": ["afal der"]}
 
 

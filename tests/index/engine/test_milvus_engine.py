@@ -12,6 +12,7 @@ from index.engine.choice import open_engine
 from index.engine.milvus_engine import MilvusEngine
 from index.generation import Identity
 from index.vectors import Block, Segment, VectorSet
+from model.data_root import DataRoot
 from tests.index.conftest import DIMENSION, brute_force, names, unit
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning")  # of grpc and pandas, on which we have no influence
@@ -41,8 +42,8 @@ def test_the_same_content_is_the_same_collection(engine: MilvusEngine) -> None:
 
 def test_a_generation_opens_on_it(engine: MilvusEngine, tmp_path: Path) -> None:
     identity = Identity("pictures", "f" * 64, DIMENSION)
-    written = generation.write(tmp_path, identity, names(200), unit(200))
-    found = generation.read(generation.path(tmp_path, written.id), written.manifest_sha256, identity, engine)
+    written = generation.write(DataRoot(tmp_path), identity, names(200), unit(200))
+    found = generation.read(tmp_path / generation.name_of(written.id), written.manifest_sha256, identity, engine)
     assert not found.index.exact and len(found.entries) == 200
 
 

@@ -6,7 +6,7 @@ from threading import Barrier
 from typing import TypeVar
 
 from model.errors import PictoglotError
-from model.registry import Expansion, Lease, Registry, Release, Version
+from model.registry import Expansion, Lease, Once, Registry, Release, Version
 
 T = TypeVar("T")
 
@@ -29,8 +29,7 @@ def submit(
         dataset_sha256="d" * 64,
         dataset_bytes=10,
         actor="tester",
-        idempotency_key=key,
-        body_sha256=None if key is None else body,
+        once=Once.of("tester", key, body),
     )
     return expansion
 

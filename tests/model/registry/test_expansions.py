@@ -8,13 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from model.errors import (
-    CursorInvalid,
-    ExpansionFinished,
-    ExpansionInProgress,
-    ExpansionNotFound,
-    IdempotencyKeyReused,
-)
+from model.errors import ExpansionFinished, ExpansionInProgress, ExpansionNotFound, IdempotencyKeyReused
 from model.registry import Expansion, Registry, new_expansion_id
 from tests.model.registry.steps import begin, promote, race, submit, teach, write
 
@@ -108,7 +102,7 @@ def test_pages_are_newest_first_and_leave_nothing_out(registry: Registry) -> Non
         pages += [expansion.id for expansion in page]
         before = pages[-1]
     assert sorted(pages) == sorted(made)
-    with pytest.raises(CursorInvalid):
+    with pytest.raises(ExpansionNotFound):
         registry.expansions.list(before="exp_unknown")
 
 

@@ -110,7 +110,7 @@ def rebuilding(registry: Registry) -> tuple[Lease, Version]:
     """A rebuild that has replayed `b` (version 3, an older one is 2) after `a` was rolled back."""
     for tag, shared in (("a", True), ("b", False), ("b", True)):
         teach(registry, tag, shared=shared)  # b: releases 3 and 4
-    plan = registry.releases.roll_back("a", actor="t", reason="")[1]  # release 5
+    plan = registry.releases.roll_back("a", actor="t", reason="")  # release 5
     assert (plan.shared_version, plan.replay) == (0, ["b"])
     lease = begin(registry, "a", kind="rebuild", replay=plan.replay)
     return lease, write(registry, lease, "b", 0)

@@ -6,18 +6,33 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import LargeBinary, func, or_, select, update
+from sqlalchemy.orm import Mapped, mapped_column
 
-from model.errors import KeyNotFound
+from model.registry import Registry
 from model.registry.clock import now
-from model.registry.database import Database
-from model.registry.tables import KeyRow
+from model.registry.tables import RegistryRow
+from service.errors import KeyNotFound
 
-Scope = Literal["search", "write", "admin"]
-SCOPES: tuple[Scope, ...] = ("search", "write", "admin")
+Scope = Literal["search", "write", "admin"]  # each includes the ones before it
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 _LONGEST = 256  # bytes of a key worth looking at
+
+
+class KeyRow(RegistryRow):
+    """An API key: the public id, and the SHA-256 of the secret."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    secret_sha256: Mapped[bytes] = mapped_column(LargeBinary(32))
+    scope: Mapped[str]
+    label: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
 
 
 @dataclass(frozen=True)
@@ -33,15 +48,15 @@ class Key:
 
 
 class Keys:
-    """The keys of this registry."""
+    """The keys in a registry's database."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
 
     def create(self, scope: Scope, label: str, expires_at: datetime | None = None) -> tuple[Key, str]:
         """A new key and its text `pk_{id}_{secret}`, which is told this once and can never be told again."""
         id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-        with self._database.begin() as session:
+        with self._registry.begin() as session:
             row = KeyRow(id=id, secret_sha256=_digest(secret), scope=scope, label=label, expires_at=expires_at)
             session.add(row)
             session.flush()
@@ -53,7 +68,7 @@ class Keys:
         if len(plaintext) > _LONGEST or not plaintext.isascii() or len(parts) != 3 or parts[0] != "pk":
             return None
         valid = KeyRow.revoked_at.is_(None) & or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > now())
-        with self._database.read() as session:
+        with self._registry.read() as session:
             row = session.scalar(select(KeyRow).where(KeyRow.id == parts[1], valid))
             if row is None or not hmac.compare_digest(row.secret_sha256, _digest(parts[2])):
                 return None
@@ -61,15 +76,20 @@ class Keys:
 
     def list(self) -> Sequence[Key]:
         """All of them, newest first, revoked and expired ones too."""
-        with self._database.read() as session:
+        with self._registry.read() as session:
             return [_key(row) for row in session.scalars(select(KeyRow).order_by(KeyRow.created_at.desc(), KeyRow.id))]
 
     def revoke(self, id: str) -> None:
         """Not valid from now on; a second time changes nothing. KeyNotFound."""
         revoke = update(KeyRow).where(KeyRow.id == id).values(revoked_at=func.coalesce(KeyRow.revoked_at, now()))
-        with self._database.begin() as session:
+        with self._registry.begin() as session:
             if session.scalar(revoke.returning(KeyRow.id)) is None:
                 raise KeyNotFound
+
+
+def includes(scope: Scope, needed: Scope) -> bool:
+    """Whether a key of `scope` may do what needs `needed`."""
+    return SCOPES.index(scope) >= SCOPES.index(needed)
 
 
 def _digest(secret: str) -> bytes:

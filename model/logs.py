@@ -1,4 +1,4 @@
-"""Structured log lines: one JSON object each, without keys, queries, captions or paths of clients. Decides no level."""
+"""Log lines of every process: one JSON object each, without keys, queries, captions or paths of clients."""
 
 import json
 import logging
@@ -32,6 +32,6 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)  # of others; open_clip, for one, tells paths at INFO
-    for ours in ("pictoglot", "service", "index", "model"):
+    for ours in ("pictoglot", "service", "worker", "index", "model"):
         logging.getLogger(ours).setLevel(level.upper())
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a line for each malformed body

@@ -1,0 +1,109 @@
+"""The gallery's tables in the registry's database, as SQLAlchemy sees them. Changes here need a migration.
+
+The migrations are in `model/registry/migrations/versions`, one chain for the whole database.
+"""
+
+import hashlib
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, Integer, UniqueConstraint
+from sqlalchemy.engine.default import DefaultExecutionContext
+from sqlalchemy.orm import Mapped, mapped_column
+
+from model.registry.clock import now
+from model.registry.tables import RegistryRow
+
+
+def _caption_digest(context: DefaultExecutionContext) -> str:
+    values: dict[str, Any] = context.get_current_parameters()  # type: ignore[no-untyped-call]
+    return hashlib.sha256(f"{values.get('expansion') or ''}\0{values['text']}".encode()).hexdigest()
+
+
+class PictureRow(RegistryRow):
+    """A picture that exists; `change` is the newest entry of the feed about it."""
+
+    __tablename__ = "pictures"
+    __table_args__ = (Index("ix_pictures_created_at_id", "created_at", "id"),)  # for listing in this order
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    content_sha256: Mapped[str] = mapped_column(index=True)
+    width: Mapped[int]
+    height: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    change: Mapped[int]
+
+
+class CaptionRow(RegistryRow):
+    """A caption of a picture; `expansion` is the one that brought it, NULL when it came with the picture.
+
+    `digest` (filled by itself from expansion and text) makes it unique within picture and language: a long text is too
+    long for an index of PostgreSQL, and NULL equals nothing. Ids are never used again.
+    """
+
+    __tablename__ = "captions"
+    __table_args__ = (
+        UniqueConstraint("picture_id", "language", "digest"),
+        Index("ix_captions_language_expansion", "language", "expansion"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    picture_id: Mapped[str] = mapped_column(ForeignKey("pictures.id", ondelete="CASCADE"))
+    language: Mapped[str]
+    text: Mapped[str]
+    expansion: Mapped[str | None]
+    position: Mapped[int]
+    change: Mapped[int] = mapped_column(index=True)
+    digest: Mapped[str] = mapped_column(default=_caption_digest)
+
+
+class PictureVectorRow(RegistryRow):
+    """The vector of a picture's content under one image tower."""
+
+    __tablename__ = "picture_vectors"
+
+    content_sha256: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(primary_key=True)
+    vector: Mapped[bytes]
+
+
+class CaptionVectorRow(RegistryRow):
+    """The vector of a caption under one version."""
+
+    __tablename__ = "caption_vectors"
+
+    caption_id: Mapped[int] = mapped_column(ForeignKey("captions.id", ondelete="CASCADE"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    vector: Mapped[bytes]
+
+
+class GalleryChangeRow(RegistryRow):
+    """The feed that other processes follow: the last change of each picture, whether it is still there or not.
+
+    Numbers rise in the order of the commits, since writers take turns.
+    """
+
+    __tablename__ = "gallery_changes"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    change: Mapped[int] = mapped_column(Integer, primary_key=True)
+    kind: Mapped[str]
+    picture_id: Mapped[str] = mapped_column(index=True)
+
+
+class GenerationRow(RegistryRow):
+    """An immutable index on disk: of pictures, or of the captions of one language under one version."""
+
+    __tablename__ = "generations"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    language: Mapped[str | None]
+    version: Mapped[int | None]
+    fingerprint: Mapped[str]
+    folder: Mapped[str]
+    manifest_sha256: Mapped[str]
+    count: Mapped[int]
+    upto_change: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=now())

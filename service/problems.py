@@ -1,0 +1,169 @@
+"""Maps errors to problem documents (RFC 9457); anything else becomes status 500."""
+
+import errno
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
+
+from model import errors
+from service.errors import (
+    BodyTimeout,
+    Forbidden,
+    Gone,
+    Malformed,
+    MethodNotAllowed,
+    RateLimited,
+    TooLarge,
+    TooManyHeaders,
+    Unauthorized,
+)
+
+STATUSES: dict[type[errors.PictoglotError], int] = {
+    Malformed: 400,
+    Unauthorized: 401,
+    Forbidden: 403,
+    errors.NotFound: 404,
+    MethodNotAllowed: 405,
+    BodyTimeout: 408,
+    errors.Conflict: 409,
+    Gone: 410,
+    TooLarge: 413,
+    errors.UnsupportedMedia: 415,
+    errors.InvalidInput: 422,
+    RateLimited: 429,
+    TooManyHeaders: 431,
+    errors.Failure: 500,
+    errors.Unavailable: 503,
+    errors.StorageFull: 507,
+}
+CLIENT_LEFT = 499  # nginx's number; nobody reads the answer, the log and the metric do
+_MOST_PLACES = 20  # faulty places told in one answer
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # full, or may not be written
+_SAFE_LOCATION = re.compile(r"[A-Za-z0-9_.\[\]@-]{1,64}")
+_log = logging.getLogger("pictoglot.errors")
+
+
+class ClientLeft(Exception):
+    """The client closed the connection; its work is dropped."""
+
+
+def status_of(error: errors.PictoglotError) -> int:
+    """The status of the nearest class in `STATUSES`."""
+    return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 500)
+
+
+def problem(request_id: str, error: errors.PictoglotError) -> Response:
+    """The answer for an error (RFC 9457). A `Failure` tells nothing: it is about our files, not the request."""
+    status = status_of(error)
+    if status == 500:
+        _log.error("failure", extra={"request_id": request_id, "code": error.code}, exc_info=error)
+        error = unexpected()
+    headers = _headers(error, status)
+    body: dict[str, Any] = {
+        "type": f"urn:pictoglot:error:{error.code}",
+        "title": error.title,
+        "status": status,
+        "detail": error.detail,
+        "code": error.code,
+        "request_id": request_id,
+        "errors": [{"location": place.location, "code": place.code} for place in error.errors[:_MOST_PLACES]],
+        **error.extra,
+    }
+    if "Retry-After" in headers:
+        body["retry_after_seconds"] = int(headers["Retry-After"])
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+def unexpected() -> errors.PictoglotError:
+    """What a client is told of a fault of ours."""
+    return errors.PictoglotError("the request could not be answered; the log says why under this request id")
+
+
+def answers_head(scope: Scope) -> bool:
+    """Whether HEAD is answered like GET: everywhere but for streams, which would never end."""
+    return not scope["path"].endswith("/events")
+
+
+def invalid_request(faults: Sequence[Any], inside: str = "") -> errors.PictoglotError:
+    """The refusal for what pydantic reports; tells places and kinds of fault, never the input."""
+    places = tuple(errors.FieldError(_location(inside, fault["loc"]), str(fault["type"])) for fault in faults)
+    if any(fault["type"] == "string_unicode" for fault in faults):
+        return errors.TextInvalidUnicode("the text holds surrogates", errors=places)
+    first = f"{places[0].location}: {faults[0]['msg']}" if places else ""
+    return errors.InvalidInput(first, errors=places)
+
+
+def faults_of(error: ValidationError) -> Sequence[Any]:
+    """What pydantic reports, without input, context and links."""
+    return error.errors(include_url=False, include_context=False, include_input=False)
+
+
+def install(app: FastAPI) -> None:
+    """Make every refusal on every path a problem document."""
+
+    async def known(request: Request, error: Exception) -> Response:
+        assert isinstance(error, errors.PictoglotError)
+        return problem(request.state.request_id, error)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return problem(request.state.request_id, invalid_request(error.errors()))
+
+    async def routing(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        by_status: dict[int, errors.PictoglotError] = {
+            404: errors.NotFound("no such path"),
+            405: MethodNotAllowed("this path does not allow this method"),
+        }
+        answer = problem(request.state.request_id, by_status.get(error.status_code) or errors.PictoglotError())
+        answer.headers.update(error.headers or {})
+        if error.status_code == 405 and (allowed := _allowed(request)):
+            answer.headers["Allow"] = ", ".join(sorted(allowed))
+        return answer
+
+    async def files(request: Request, error: Exception) -> Response:
+        if getattr(error, "errno", None) not in _NO_ROOM:
+            raise error
+        return problem(request.state.request_id, errors.StorageFull("the data root cannot be written now"))
+
+    async def left(request: Request, error: Exception) -> Response:
+        return Response(status_code=CLIENT_LEFT)
+
+    app.add_exception_handler(errors.PictoglotError, known)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, routing)
+    app.add_exception_handler(ClientLeft, left)
+    app.add_exception_handler(OSError, files)
+
+
+def _headers(error: errors.PictoglotError, status: int) -> dict[str, str]:
+    if status == 401:
+        return {"WWW-Authenticate": "Bearer"}
+    if status in (429, 503):
+        return {"Retry-After": str(error.extra.get("retry_after_seconds", 1))}
+    return {}
+
+
+def _allowed(request: Request) -> set[str]:
+    """The methods of every route of this path: routing itself names those of the first one alone."""
+    contexts = iter_route_contexts(request.app.routes)
+    routes = [route for route in (context.route for context in contexts) if isinstance(route, APIRoute)]
+    methods = {
+        method for route in routes if route.path_regex.match(request.scope["path"]) for method in route.methods or ()
+    }
+    return methods | {"HEAD"} if "GET" in methods and answers_head(request.scope) else methods
+
+
+def _location(inside: str, loc: Sequence[object]) -> str:
+    """Where, for a person; a part that could be the client's own text is told only when it looks like a name."""
+    parts = ([inside] if inside else []) + [str(part) for part in loc]
+    return ".".join(part if _SAFE_LOCATION.fullmatch(part) else "?" for part in parts)[:200] or "body"

@@ -1,0 +1,165 @@
+"""The sweeper removes what crashes left behind, and nothing that is in use or may still be."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from index import generation
+from index.catalogue import Catalogue
+from index.generation import Identity
+from index.sweep import sweep
+from index.vectors import Entry
+from model import storage
+from tests.doubles import text_vector
+from tests.index.world import World, content
+from tests.s3_server import S3Server
+
+HOUR = 3_600
+STORED = f"pictures/ab/{'ab' * 32}.webp"
+
+
+def aged(path: Path, seconds: float) -> Path:
+    """The path, with its last change moved into the past."""
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+    return path
+
+
+def identity(world: World) -> Identity:
+    return Identity("pictures", world.encoder.image_fingerprint, world.encoder.dimension)
+
+
+def left_over(world: World, text: str) -> Path:
+    """A generation that was written and never registered, as by a writer that was killed in between."""
+    written = generation.write(world.root, identity(world), [Entry(text)], text_vector(0, text)[None])
+    return world.generation_folder(written.id)
+
+
+def temporaries(world: World, name: str) -> list[Path]:
+    """A staged generation and a picture half-written, as killed writers leave them."""
+    folder, file = world.home / "generations" / name, world.home / "pictures" / "ab" / name
+    folder.mkdir(parents=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for path in (folder / "vectors.safetensors", file):
+        path.write_bytes(b"half")
+    return [folder, file]
+
+
+def swept(world: World) -> None:
+    """A start, until its sweep is done."""
+    holder = world.started()
+    holder.close()
+
+
+def test_a_start_removes_old_temporaries_and_leaves_fresh_ones(world: World) -> None:
+    old, fresh = temporaries(world, ".tmp-old"), temporaries(world, ".tmp-fresh")
+    for paths, hours in ((old, 1.1), (fresh, 0.9)):
+        for path in paths:
+            for inside in (*path.rglob("*"), path):
+                aged(inside, hours * HOUR)
+    swept(world)
+    assert not any(path.exists() for path in old) and all(path.exists() for path in fresh)
+
+
+def test_a_start_removes_generations_that_were_never_registered_unless_they_may_still_be(world: World) -> None:
+    old, fresh = left_over(world, "old"), left_over(world, "fresh")
+    for path in (*old.iterdir(), old):
+        aged(path, 1.1 * HOUR)
+    swept(world)
+    assert not old.exists() and fresh.exists()
+
+
+def test_a_registered_generation_stays_however_old(world: World) -> None:
+    world.put("a", 1, {"cy": ["ci"]})
+    world.teach("cy")
+    (folder,) = (world.home / "generations").iterdir()
+    aged(folder, 1000 * HOUR)
+    swept(world)
+    assert folder.exists() and world.started().current.degraded == ()
+
+
+def test_the_folder_of_a_retirement_that_was_killed_goes_at_a_later_start(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = Catalogue(world.registry, world.root)
+    written = generation.write(world.root, identity(world), [Entry("a")], text_vector(0, "a")[None])
+    catalogue.register(identity(world), written, 0)
+    folder = world.generation_folder(written.id)
+
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(storage, "remove", killed)
+        catalogue.retire(identity(world), keep=0)
+    assert folder.exists()
+    for path in (*folder.iterdir(), folder):
+        aged(path, 1.1 * HOUR)
+    swept(world)
+    assert not folder.exists()
+
+
+def test_while_the_store_is_away_nothing_loses_its_trace(tmp_path: Path, own_s3: S3Server) -> None:
+    world = World(tmp_path, store=own_s3.bucket())
+    old, submission, picture = left_over(world, "old"), world.home / "expansions/exp_unknown", world.home / STORED
+    for path in (submission / "dataset", picture):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    half = world.home / "uploads/.tmp-1"
+    half.mkdir(parents=True)
+    for path in (*old.iterdir(), old, submission / "dataset", submission, picture, half):
+        aged(path, 1.1 * HOUR)
+    own_s3.kill()
+    assert sweep(world.root, world.registry, world.gallery) == 1
+    assert not half.exists()
+    assert old.exists() and submission.exists() and picture.exists()
+    world.close()
+
+
+def test_submissions_that_no_expansion_was_made_of_go_and_others_stay(world: World) -> None:
+    lease, _ = world.lesson("cy")
+    mine, unknown = (world.home / "expansions" / name / "dataset" for name in (lease.expansion, "exp_unknown"))
+    for path in (mine, unknown):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"x")
+        aged(path, 1.1 * HOUR)
+        aged(path.parent, 1.1 * HOUR)
+    assert sweep(world.root, world.registry, world.gallery) == 1
+    assert mine.exists() and not unknown.parent.exists()
+
+
+def test_working_files_of_a_finished_expansion_go_and_those_of_a_waiting_one_stay(world: World) -> None:
+    world.teach("cy")
+    finished = world.registry.versions.get(1).expansion
+    waiting, _ = world.lesson("br")
+    kept, gone = (
+        world.home / "expansions" / str(name) / "checkpoints/cy/step-5" for name in (waiting.expansion, finished)
+    )
+    for path in (kept, gone):
+        path.mkdir(parents=True)
+    sweep(world.root, world.registry, world.gallery)
+    assert kept.exists() and not gone.exists()
+
+
+def test_what_is_still_written_to_is_not_taken_for_left_over(world: World) -> None:
+    """An upload may take longer than an hour: its folder is old, its file is not."""
+    folder = world.home / "uploads/.tmp-slow"
+    folder.mkdir(parents=True)
+    (folder / "dataset").write_bytes(b"half")
+    aged(folder, 2 * HOUR)
+    assert sweep(world.root, world.registry, world.gallery) == 0
+    assert folder.exists()
+
+
+def test_files_of_a_picture_that_is_gone_go_when_they_are_old(world: World) -> None:
+    world.put("a", 1)
+    left, fresh = world.home / STORED, world.home / STORED.replace("ab", "cd")
+    for path in (left, fresh):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    aged(left, 1.1 * HOUR)
+    aged(world.gallery.content_path(content(1)), 1000 * HOUR)
+    assert sweep(world.root, world.registry, world.gallery) == 1
+    assert not left.exists() and fresh.exists() and world.gallery.read(content(1))

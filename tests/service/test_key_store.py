@@ -1,0 +1,101 @@
+"""Tests for API keys: shown once, compared in constant time, revoked, expired, refused in any odd form."""
+
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, text
+from sqlalchemy.exc import StatementError
+
+from model.registry import Registry, open_registry
+from service.errors import KeyNotFound
+from service.keys import KeyRow, Keys
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
+    yield registry
+    registry.close()
+
+
+@pytest.fixture
+def keys(registry: Registry) -> Keys:
+    return Keys(registry)
+
+
+def test_a_key_is_known_by_its_text(keys: Keys) -> None:
+    key, plaintext = keys.create("write", "build server")
+    assert plaintext.startswith(f"pk_{key.id}_") and len(plaintext) == 3 + len(key.id) + 1 + 43
+    assert keys.check(plaintext) == key
+    assert keys.list() == [key]
+
+
+def test_only_a_digest_is_stored(registry: Registry, keys: Keys) -> None:
+    key, plaintext = keys.create("write", "build server")
+    secret = plaintext.removeprefix(f"pk_{key.id}_")
+    with registry.read() as session:
+        row = session.execute(text("SELECT * FROM api_keys")).one()
+    assert bytes(row.secret_sha256) == hashlib.sha256(secret.encode()).digest()
+    assert secret not in str(row)
+
+
+ODD = [
+    *("", "pk", "pk__", "pk_x_y", "_" * 9, "pk_{id}_", "pk_{id}_wrong", "xx_{id}_{secret}"),
+    *("pk_{id}_{secret}x", "pk_{id}_{secret} ", "pk_{id}_ä", "\ud800", "ключ", "pk_' OR 1=1 --_x"),
+    "pk_{id}_" + "x" * 10_000,
+]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_anything_else_is_not_a_key(registry: Registry, keys: Keys, odd: str) -> None:
+    key, plaintext = keys.create("admin", "")
+    secret = plaintext.removeprefix(f"pk_{key.id}_")
+    assert keys.check(odd.replace("{id}", key.id).replace("{secret}", secret)) is None
+
+
+def test_a_key_of_256_bytes_is_looked_at_and_a_longer_one_is_not(registry: Registry, keys: Keys) -> None:
+    with registry.begin() as session:
+        for length in (256, 257):
+            secret = "x" * (length - 5)
+            session.execute(
+                insert(KeyRow),
+                {
+                    "id": str(length % 10),
+                    "secret_sha256": hashlib.sha256(secret.encode()).digest(),
+                    "scope": "search",
+                    "label": "",
+                },
+            )
+    assert keys.check("pk_6_" + "x" * 251) is not None
+    assert keys.check("pk_7_" + "x" * 252) is None
+
+
+def test_a_revoked_key_is_no_key(keys: Keys) -> None:
+    key, plaintext = keys.create("write", "")
+    keys.revoke(key.id)
+    first = keys.list()[0].revoked_at
+    keys.revoke(key.id)
+    assert keys.check(plaintext) is None
+    assert first is not None and keys.list()[0].revoked_at == first
+
+
+def test_an_expired_key_is_no_key(keys: Keys) -> None:
+    now = datetime.now(UTC)
+    _, past = keys.create("write", "", now - timedelta(seconds=1))
+    key, future = keys.create("write", "", now + timedelta(hours=1))
+    assert keys.check(past) is None
+    assert keys.check(future) == key
+    assert key.expires_at == now + timedelta(hours=1)
+
+
+def test_a_time_without_a_zone_is_refused(keys: Keys) -> None:
+    with pytest.raises(StatementError, match="without a zone"):
+        keys.create("write", "", datetime(2030, 1, 1))  # noqa: DTZ001
+
+
+def test_revoking_an_unknown_key_is_refused(keys: Keys) -> None:
+    with pytest.raises(KeyNotFound):
+        keys.revoke("unknown")
