@@ -12,7 +12,7 @@ import pytest
 import yaml
 from dotenv import dotenv_values
 
-from model.settings import NAMES, PREFIX
+from model.settings import PREFIX, names
 from tests.house.source import PACKAGES, ROOT, tracked
 from tests.house.test_docs import missing_paths, settings, strangers
 
@@ -56,7 +56,7 @@ def test_every_setting_in_the_compose_file_exists(services: dict[str, Any]) -> N
     named = {
         name for service in services.values() for name in service.get("environment", {}) if name.startswith(PREFIX)
     }
-    assert named and {name.removeprefix(PREFIX) for name in named} <= NAMES
+    assert named and {name.removeprefix(PREFIX) for name in named} <= names()
 
 
 def test_redis_keeps_what_it_was_given(services: dict[str, Any]) -> None:
