@@ -1,4 +1,4 @@
-"""The demo's commands: `python -m demo dataset|fill|notice|digest`."""
+"""The demo's commands: `python -m demo dataset|fill|notice|digest|screenshots`."""
 
 import asyncio
 from pathlib import Path
@@ -8,6 +8,7 @@ import httpx
 import typer
 
 from demo import dataset as datasets
+from demo import screenshots as pages
 from demo.fill import fill as fill_gallery
 from demo.gallery import digest as digest_of
 from demo.gallery import outlines
@@ -18,9 +19,9 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 @app.command()
 def dataset(
     tag: Annotated[str, typer.Argument(help="ar de es fa fr id it ja ko pt ru tr zh")],
-    out: Annotated[Path | None, typer.Option(help="A file to write; without it, standard output")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; without it, standard output")] = None,
 ) -> None:
-    """Write the learning dataset of a language for the demo gallery as JSON lines."""
+    """Write the dataset of a language for the demo gallery as JSON lines."""
     try:
         lines = datasets.lines(tag)
     except ValueError as error:
@@ -33,28 +34,42 @@ def dataset(
 
 @app.command()
 def fill(
-    url: Annotated[str, typer.Option(envvar="PICTOGLOT_URL", help="The service")] = "http://127.0.0.1:8321",
-    key: Annotated[str, typer.Option(envvar="PICTOGLOT_KEY", help="A key that may write")] = "",
+    url: Annotated[str, typer.Option(envvar="PICTOGLOT_URL", help="Address of the service")] = "http://127.0.0.1:8321",
+    key: Annotated[str, typer.Option(envvar="PICTOGLOT_KEY", help="Key with the scope write")] = "",
+    home: Annotated[Path | None, typer.Option(envvar="PICTOGLOT_HOME", help="Data root, for the progress file")] = None,
 ) -> None:
-    """Put the pictures that the service lacks into its gallery."""
+    """Put the pictures that are missing into the gallery of a service."""
     try:
-        put = asyncio.run(fill_gallery(url, key))
+        put = asyncio.run(fill_gallery(url, key, home=home if home and home.is_dir() else None))
     except* httpx.HTTPError as errors:
         typer.echo(f"The gallery could not be filled: {errors.exceptions[0]}", err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"{put} pictures put, {len(outlines()) - put} were there.")
+    typer.echo(f"{put} pictures were added, {len(outlines()) - put} were there already.")
 
 
 @app.command()
 def notice() -> None:
-    """Print whose drawings and names these are, and under which licences."""
+    """Print the authors and licences of the drawings and names."""
     typer.echo((Path(__file__).parent / "NOTICE.md").read_text(encoding="utf-8"), nl=False)
 
 
 @app.command()
 def digest() -> None:
-    """Print the sha256 over ids, captions and pixels of the whole gallery: the same on every machine."""
+    """Print the SHA-256 over ids, captions and pixels of the whole gallery: the same on every machine."""
     typer.echo(digest_of(outlines()))
+
+
+@app.command()
+def screenshots(
+    names: Annotated[list[str] | None, typer.Argument(help="Some of them by name; without, all")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write")] = pages.FOLDER,
+) -> None:
+    """Start a demo of its own, teach it four languages, take the pictures of docs/screenshots/, and stop it again."""
+    try:
+        pages.take_all(out, names or [])
+    except pages.NotPossible as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
 
 
 if __name__ == "__main__":

@@ -1,24 +1,31 @@
-"""Puts the demo gallery into a running service over HTTP, several pictures at a time; what is there already stays."""
+"""Puts the demo gallery into a running service over HTTP, several pictures at a time; pictures already there stay."""
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import httpx
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from demo.gallery import DemoPicture, outlines, pictures
 from service.cli.client import proxied
+from service.cli.demo import FILLING, write_filling
 
 IN_FLIGHT = 8  # requests
-_PAGE = 100  # pictures a request when asking what is there
+_PAGE = 100  # pictures per request when listing the gallery
 _TIMEOUT = 60.0  # seconds
-_ATTEMPTS = 5  # a service that is busy (429, 503) is asked again this often
+_ATTEMPTS = 5  # requests for one picture while the service is busy (429, 503)
 _LONGEST_PAUSE = 30.0  # seconds
+_BEAT = 1.0  # seconds between two writes of the progress file
 
 
-async def fill(url: str, key: str, transport: httpx.AsyncBaseTransport | None = None) -> int:
-    """Put every missing picture of the gallery; returns how many that were. Raises `httpx.HTTPError` when refused."""
+async def fill(url: str, key: str, transport: httpx.AsyncBaseTransport | None = None, home: Path | None = None) -> int:
+    """Put every missing picture of the gallery; returns their number. Raises `httpx.HTTPError` when refused.
+
+    While it runs, a file under `home`, the data root, says how far it is: `pictoglot learn` waits for it.
+    """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with httpx.AsyncClient(
         base_url=url, headers=headers, timeout=_TIMEOUT, transport=transport, trust_env=proxied(url)
@@ -26,6 +33,7 @@ async def fill(url: str, key: str, transport: httpx.AsyncBaseTransport | None = 
         there = {id_ async for id_ in _ids(client)}
         missing = pictures(without=there)
         total = sum(outline.id not in there for outline in outlines())
+        present = len(outlines()) - total
         with _progress() as progress:
             bar = progress.add_task("Pictures", total=total)
             drawing = asyncio.Lock()
@@ -35,14 +43,35 @@ async def fill(url: str, key: str, transport: httpx.AsyncBaseTransport | None = 
                     await _put(client, picture)
                     progress.advance(bar)
 
-            async with asyncio.TaskGroup() as group:
+            async with _told(home, lambda: present + int(progress.tasks[0].completed)), asyncio.TaskGroup() as group:
                 for _ in range(IN_FLIGHT):
                     group.create_task(work())
     return total
 
 
+@contextlib.asynccontextmanager
+async def _told(home: Path | None, done: Callable[[], int]) -> AsyncIterator[None]:
+    """Write the progress file every second, also while the service is busy; remove it at the end."""
+    if home is None:
+        yield
+        return
+
+    async def beat() -> None:
+        while True:
+            with contextlib.suppress(OSError):  # a full disk is no reason to stop filling
+                write_filling(home, done(), len(outlines()))
+            await asyncio.sleep(_BEAT)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        (home / FILLING).unlink(missing_ok=True)
+
+
 async def _ids(client: httpx.AsyncClient) -> AsyncIterator[str]:
-    """Ids of every picture in the service, page after page."""
+    """Ids of all pictures in the service, page after page."""
     query: dict[str, str | int] = {"limit": _PAGE}
     while True:
         response = await client.get("/v1/pictures", params=query)
@@ -55,7 +84,7 @@ async def _ids(client: httpx.AsyncClient) -> AsyncIterator[str]:
 
 
 async def _next(missing: Iterator[DemoPicture], drawing: asyncio.Lock) -> DemoPicture | None:
-    """The next picture, drawn beside the event loop; a generator can only be asked by one at a time."""
+    """The next picture, drawn in a thread; the lock is there because a generator has one caller at a time."""
     async with drawing:
         return await asyncio.to_thread(next, missing, None)
 
@@ -72,9 +101,9 @@ async def _put(client: httpx.AsyncClient, picture: DemoPicture) -> None:
 
 
 def _pause(response: httpx.Response, attempt: int) -> float:
-    """Seconds: what the service asks for, or twice as long each time."""
-    asked = response.headers.get("Retry-After", "")
-    return min(float(asked) if asked.isdecimal() else 0.25 * 2**attempt, _LONGEST_PAUSE)
+    """Seconds to wait: what the service says, or twice as long each time."""
+    retry_after = response.headers.get("Retry-After", "")
+    return min(float(retry_after) if retry_after.isdecimal() else 0.25 * 2**attempt, _LONGEST_PAUSE)
 
 
 def _progress() -> Progress:

@@ -1,14 +1,14 @@
-"""`rollback`, `versions`, `releases`, `keys`: what an operator asks of a running service. Decides nothing itself."""
+"""`rollback`, `versions`, `releases`, `keys`: operating a running service. All decisions are the service's."""
 
 import sys
 from typing import Annotated, Any
 
 import typer
 
-from service.cli.client import answer, at, every, service
+from service.cli.client import answer, at, every, fresh_key, service
 from service.cli.output import REFUSED, AsJson, recall, say, show_json, stop, table
 
-keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 
 
 def add(app: typer.Typer) -> None:
@@ -20,31 +20,38 @@ def add(app: typer.Typer) -> None:
 
 
 def rollback(
-    tag: Annotated[str, typer.Argument(help="The language.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; nobody is asked without a terminal.")] = False,
-    reason: Annotated[str, typer.Option(help="For the record.")] = "",
+    tag: Annotated[str, typer.Argument(help="Tag of the language.")],
+    expected: Annotated[
+        int | None, typer.Option(min=1, help="The release that serves now; refused when another one serves by then.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal, nothing is asked.")] = False,
+    reason: Annotated[str, typer.Option(help="A note for the list of releases.")] = "",
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Teach the shared table again what it loses.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put a language back to its previous version, or take it out; no other language changes."""
+    """Put a language back to its previous version, or remove its only one; no other language changes."""
     path = f"{at('/v1/admin/languages', tag)}/rollback"
-    asks = not (yes or dry_run or as_json) and sys.stdin.isatty()  # a script means what it says
+    seen: dict[str, Any] = {} if expected is None else {"expected": expected}
+    asks = not (yes or dry_run or as_json) and sys.stdin.isatty()
     with service() as client:
         if dry_run or asks:
-            plan = answer(client.post(path, json={"dry_run": True}))
+            plan = answer(client.post(path, json={"dry_run": True, **seen}))
             if dry_run and as_json:
                 show_json(plan)
                 return
-            _tell(plan)
+            _show_plan(plan)
+            say(f"based on: release {plan['release']}, which serves now")
             if dry_run or not typer.confirm("Roll back?"):
                 return
-        done = answer(client.post(path, json={"reason": reason, "rebuild": rebuild}))
+            seen = {"expected": plan["release"]}  # what was confirmed is what happens
+        body = {"reason": reason, "rebuild": rebuild, **seen}
+        done = answer(client.post(path, json=body, headers=fresh_key()))
     if as_json:
         show_json(done)
         return
     if not asks:
-        _tell(done)
+        _show_plan(done)
     say(f"Release {done['release']} serves.")
     if done["rebuild_expansion"]:
         say(f"The shared table is taught again: `pictoglot expansions {done['rebuild_expansion']} --watch`.")
@@ -56,9 +63,9 @@ def versions(
 ) -> None:
     """List versions, newest first."""
     with service() as client:
-        found = every(client, "/v1/versions", limit)
+        items = every(client, "/v1/versions", limit)
     if as_json:
-        show_json({"items": found})
+        show_json({"items": items})
         return
     rows = [
         (
@@ -71,9 +78,9 @@ def versions(
             recall(item["report"], "i2t"),
             item["created_at"][:16].replace("T", " "),
         )
-        for item in found
+        for item in items
     ]
-    columns = ("version", "parent", "language", "rows", "size", "t2i R@1", "i2t R@1", "made (UTC)")
+    columns = ("version", "parent", "language", "rows", "size", "t2i R@1", "i2t R@1", "created (UTC)")
     table(columns, rows, right=("version", "parent", "rows", "size", "t2i R@1", "i2t R@1"))
 
 
@@ -81,20 +88,20 @@ def releases(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)] = 20,
     restore: Annotated[int | None, typer.Option(help="Serve this earlier release again.")] = None,
     expected: Annotated[int | None, typer.Option(help="With --restore: the release that serves now.")] = None,
-    reason: Annotated[str, typer.Option(help="With --restore: for the record.")] = "",
+    reason: Annotated[str, typer.Option(help="With --restore: a note for the list of releases.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """List releases, newest first: who, when, why, what changed."""
+    """List releases, newest first: who, when, why, what changed; or restore an earlier one."""
     if (restore is None) != (expected is None):
-        stop("--restore NUMBER goes with --expected NUMBER, the release that serves now.", REFUSED)
+        stop("--restore NUMBER needs --expected NUMBER, the release that serves now.", REFUSED)
     with service() as client:
         if restore is not None:
             body = {"expected": expected, "reason": reason}
-            found = [answer(client.post(f"/v1/admin/releases/{restore}/restore", json=body))]
+            items = [answer(client.post(f"/v1/admin/releases/{restore}/restore", json=body))]
         else:
-            found = every(client, "/v1/admin/releases", limit)
+            items = every(client, "/v1/admin/releases", limit)
     if as_json:
-        show_json({"items": found} if restore is None else found[0])
+        show_json({"items": items} if restore is None else items[0])
         return
     rows = [
         (
@@ -106,45 +113,47 @@ def releases(
             " ".join(f"{tag}:{version}" for tag, version in sorted(item["languages"].items())),
             item["shared"],
         )
-        for item in found
+        for item in items
     ]
-    columns = ("release", "when (UTC)", "change", "by", "why", "language:version", "shared")
+    columns = ("release", "when (UTC)", "change", "by", "reason", "language:version", "shared")
     table(columns, rows, right=("release", "shared"))
 
 
 @keys.command("list")
 def list_keys(as_json: AsJson = False) -> None:
-    """List keys, without their secrets."""
+    """List the keys, without their secrets."""
     with service() as client:
-        found = answer(client.get("/v1/admin/keys"))
+        listing = answer(client.get("/v1/admin/keys"))
     if as_json:
-        show_json(found)
+        show_json(listing)
         return
     columns = ("id", "scope", "label", "created", "expires", "revoked")
-    rows = [[item[name] for name in ("id", "scope", "label", *_DATES)] for item in found["items"]]
+    rows = [[item[name] for name in ("id", "scope", "label", *_DATES)] for item in listing["items"]]
     table(columns, rows)
 
 
 @keys.command("create")
 def create_key(
-    scope: Annotated[str, typer.Argument(help="search, write or admin; each holds the ones before it.")],
-    label: Annotated[str, typer.Option(help="What it is for.")] = "",
-    expires_at: Annotated[str | None, typer.Option(help="ISO time with its zone.")] = None,
+    scope: Annotated[str, typer.Argument(help="search, write or admin; each includes the ones before it.")],
+    label: Annotated[str, typer.Option(help="What the key is for.")] = "",
+    expires_at: Annotated[
+        str | None, typer.Option(help="ISO 8601, with a time zone, such as 2030-01-31T12:00:00Z.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key; its text is told this once."""
+    """Create a key; it is shown only this once."""
     with service() as client:
         body = {"scope": scope, "label": label, "expires_at": expires_at}
-        made = answer(client.post("/v1/admin/keys", json=body))
+        created = answer(client.post("/v1/admin/keys", json=body))
     if as_json:
-        show_json(made)
+        show_json(created)
     else:
-        say(made["key"])
+        say(created["key"])
 
 
 @keys.command("revoke")
-def revoke_key(id: Annotated[str, typer.Argument(help="Its id.")], as_json: AsJson = False) -> None:
-    """Make a key invalid."""
+def revoke_key(id: Annotated[str, typer.Argument(help="Id of the key.")], as_json: AsJson = False) -> None:
+    """Revoke a key; requests with it are refused from then on."""
     with service() as client:
         client.delete(at("/v1/admin/keys", id)).raise_for_status()
     if as_json:
@@ -156,13 +165,13 @@ def revoke_key(id: Annotated[str, typer.Argument(help="Its id.")], as_json: AsJs
 _DATES = ("created_at", "expires_at", "revoked_at")
 
 
-def _tell(plan: dict[str, Any]) -> None:
+def _show_plan(plan: dict[str, Any]) -> None:
     """What changes and what stays."""
     tag, old, new = plan["language"], plan["from_version"], plan["to_version"]
     say(f"{tag}: version {old} → {'not served' if new is None else f'version {new}'}")
     say(f"shared table: version {plan['shared_version']}")
     if plan.get("replay"):
-        say(f"leaving the shared table until taught again: {', '.join(plan['replay'])}")
+        say(f"removed from the shared table until taught again: {', '.join(plan['replay'])}")
     say(f"unchanged, bit for bit: {', '.join(plan['unchanged']) or 'no other language is served'}")
 
 

@@ -1,7 +1,8 @@
-"""Talks to a running service: address and key from the settings, refusals as sentences. Shows no answer."""
+"""Talks to a running service: address and key from the settings, refusals as sentences. Prints no results."""
 
 import contextlib
 import json
+import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -13,13 +14,24 @@ from service.cli.output import FAILED, REFUSED, acceptable, note, stop
 if TYPE_CHECKING:
     from service.cli.settings import ClientSettings
 
-_SECONDS = 60.0  # an answer; uploads get longer
+_SECONDS = 60.0  # to wait for a response; uploads get longer
 _UPLOAD_SECONDS = 900.0
 _PAGE = 100
+_MOST_PLACES = 3  # shown per kind of fault
+
+_KEY = "Set PICTOGLOT_KEY to a key with the needed scope; the admin key is printed where the service was started."
+# What to do next, by status and error code.
+_ADVICE = {
+    (401, "missing_api_key"): _KEY,
+    (401, "invalid_api_key"): _KEY,
+    (403, "insufficient_scope"): _KEY,
+    (409, "alias_moved"): "Nothing was changed: release {release} serves now. Look again before you decide.",
+    (422, "picture_not_found"): "Put the missing pictures into the gallery first, with `pictoglot pictures add`.",
+}
 
 
 def client_settings() -> "ClientSettings":
-    """Where the service is asked, and with which key; exits when a setting is not acceptable."""
+    """Address and key of the service; exits when a setting is not valid."""
     from service.cli.settings import ClientSettings  # late: help needs no pydantic
 
     return acceptable(ClientSettings.load)
@@ -27,7 +39,7 @@ def client_settings() -> "ClientSettings":
 
 @contextlib.contextmanager
 def service(*, upload: bool = False) -> Iterator[httpx.Client]:
-    """A client; whatever goes wrong inside ends the command with one sentence: status 2 when refused, 1 when failed."""
+    """An HTTP client; any error inside ends the command with one sentence: status 2 when refused, 1 when failed."""
     settings = client_settings()
     headers = {"Authorization": f"Bearer {settings.key}"} if settings.key else {}
     timeout = httpx.Timeout(_UPLOAD_SECONDS if upload else _SECONDS, connect=5.0)
@@ -38,30 +50,35 @@ def service(*, upload: bool = False) -> Iterator[httpx.Client]:
     except httpx.HTTPStatusError as error:
         _refused(error.response)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeEncodeError):
-        stop("PICTOGLOT_URL or PICTOGLOT_KEY cannot be used: is it a whole http address, and a plain key?", REFUSED)
+        stop("PICTOGLOT_URL must be a complete address (http://HOST:PORT), and PICTOGLOT_KEY plain ASCII.", REFUSED)
     except httpx.TimeoutException:
-        stop(f"The service at {settings.url} does not answer in time.")
+        stop(f"The service at {settings.url} did not answer in time.")
     except httpx.TransportError:
         stop(f"No service answers at {settings.url}. Start one with `pictoglot up`, or set PICTOGLOT_URL.")
 
 
 def proxied(url: str) -> bool:
-    """Whether the proxy of the environment is to be asked: nobody's leads to this machine."""
+    """Whether to use the proxy of the environment: never for this machine itself."""
     from service.settings import LOOPBACK  # late: help needs no pydantic
 
     return urlsplit(url).hostname not in LOOPBACK
 
 
 def answer(response: httpx.Response) -> Any:
-    """The JSON of an answer; a refusal is raised for `service` to tell."""
+    """The JSON of a response; raises for an error status, which `service` reports."""
     response.read()
     return response.raise_for_status().json()
 
 
+def fresh_key() -> dict[str, str]:
+    """The header that makes one request safe to repeat: the same key gives the first response again."""
+    return {"Idempotency-Key": str(uuid.uuid4())}
+
+
 def at(path: str, name: str) -> str:
-    """The address of what is called `name` below `path`; exits when nothing can have that name."""
+    """The path of the item `name` below `path`; exits when no item can have that name."""
     if name in ("", ".", ".."):
-        stop(f"Nothing is called {name!r}.", REFUSED)
+        stop(f"{name!r} is not a valid name.", REFUSED)
     return f"{path}/{quote(name, safe='')}"
 
 
@@ -78,36 +95,65 @@ def every(client: httpx.Client, path: str, most: int = 10_000) -> list[dict[str,
 
 
 def sentence(response: httpx.Response) -> str:
-    """What a problem document says, for a person."""
+    """The message of a problem document."""
     try:
         problem = response.json()
     except (ValueError, UnicodeDecodeError):
         return f"The service answered with status {response.status_code}."
     title, detail = problem.get("title") or f"Status {response.status_code}", problem.get("detail")
-    said = f"{title}: {detail}" if detail and detail != title else title
-    return said if said.endswith((".", "!", "?")) else said + "."
+    message = f"{title}: {detail}" if detail and detail != title else title
+    return message if message.endswith((".", "!", "?")) else message + "."
+
+
+def places(problem: dict[str, Any]) -> list[str]:
+    """Where the faults are: one line for each kind, with the first places and how many more there are."""
+    by_code: dict[str, list[str]] = {}
+    for error in problem.get("errors", []):
+        by_code.setdefault(error["code"], []).append(error["location"])
+    return [f"{code}: {_listed(locations, _count(problem, code))}" for code, locations in by_code.items()]
+
+
+def _count(problem: dict[str, Any], code: str) -> int:
+    """How many faults of one kind there are in all, where the service says so: it lists only the first ones."""
+    report = problem.get("report") or {}
+    if code in (report.get("faults") or {}):
+        return int(report["faults"][code]["count"])
+    total = report.get("duplicates") if code == "duplicate" else problem.get("count")
+    return int(total or 0) if code in ("duplicate", "picture_not_found") else 0
+
+
+def _listed(locations: list[str], count: int) -> str:
+    """`line 7`, `lines 2, 3, 4 and 1,306 more`, `body.limit`."""
+    shown = locations[:_MOST_PLACES]
+    if all(location.startswith("line ") for location in shown):
+        numbers = ", ".join(location.removeprefix("line ") for location in shown)
+        text = f"{'lines' if len(shown) > 1 else 'line'} {numbers}"
+    else:
+        text = ", ".join(shown)
+    more = max(count, len(locations)) - len(shown)
+    return f"{text} and {more:,} more" if more else text
 
 
 def _refused(response: httpx.Response) -> None:
     note(sentence(response))
-    with contextlib.suppress(ValueError, AttributeError, KeyError):
+    with contextlib.suppress(ValueError, AttributeError, KeyError, TypeError):
         problem = response.json()
-        for place in problem.get("errors", []):
-            note(f"  {place['location']}: {place['code']}")
-        if response.status_code in (401, 403):
-            note("Set PICTOGLOT_KEY to a key that may do this; the admin key is printed where the service was started.")
+        for line in places(problem):
+            note(f"  {line}")
+        if advice := _ADVICE.get((response.status_code, problem["code"])):
+            note(advice.format(release=problem.get("release") or "another"))
         note(f"  {problem['code']} · request {problem['request_id']}")
     failed = response.status_code >= 500 or response.status_code in (408, 429)
     stop_quietly(FAILED if failed else REFUSED)
 
 
 def stop_quietly(status: int) -> None:
-    """Exit; the reason was told."""
+    """Exit without a message: it was printed already."""
     raise SystemExit(status)
 
 
 def sendable(text: str) -> bool:
-    """Whether what was typed is text: bytes that a terminal's encoding does not know arrive as surrogates."""
+    """Whether an argument is valid text: bytes outside the terminal's encoding arrive as surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 

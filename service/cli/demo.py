@@ -1,18 +1,25 @@
-"""`demo`: pictoglot with the emoji gallery. The gallery itself is made by `python -m demo`, which is not imported."""
+"""`demo`: pictoglot with the emoji gallery. The gallery itself is made by `python -m demo`, in a process of its own."""
 
+import json
 import os
 import subprocess
+from pathlib import Path
+from time import sleep, time
 from typing import Annotated
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from service.cli.client import client_settings
-from service.cli.output import note, say
+from service.cli.client import client_settings, proxied
+from service.cli.output import errors, note, say
 from service.cli.processes import Processes, python
 from service.cli.run import admin_key, keep_up, settings_or_stop
 
 demo = typer.Typer(help="The emoji gallery, to try everything with.", no_args_is_help=True)
-_FILLED = "demo.filled"  # under the data root, once the gallery is whole: what is deleted later stays deleted
+_FILLED = "demo.filled"  # under the data root, once the gallery is complete: pictures deleted later stay deleted
+FILLING = "demo.filling"  # under the data root while the gallery is being filled: how far it is, written every second
+_STALE = 15.0  # seconds after which a file that is no longer written belongs to a fill that died
+_PAUSE = 0.5  # seconds between two looks at it
 _DEFAULTS = {"PICTOGLOT_OPEN": "1", "PICTOGLOT_LOG_LEVEL": "warning"}
 _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
@@ -23,42 +30,83 @@ def add(app: typer.Typer) -> None:
 
 
 def defaults() -> dict[str, str]:
-    """What the demo sets: nothing that the environment or `.env` tells otherwise, and open on loopback alone."""
+    """What the demo sets where neither the environment nor `.env` does; `OPEN` on loopback only."""
     from dotenv import dotenv_values  # late: help needs neither
 
     from model.settings import ENV_FILE
     from service.settings import LOOPBACK
 
-    told = {name.upper(): value for name, value in {**dotenv_values(ENV_FILE), **os.environ}.items()}
-    public = told.get("PICTOGLOT_HOST", "localhost") not in LOOPBACK
-    return {name: value for name, value in _DEFAULTS.items() if name not in told and not (public and "OPEN" in name)}
+    given = {name.upper(): value for name, value in {**dotenv_values(ENV_FILE), **os.environ}.items()}
+    public = given.get("PICTOGLOT_HOST", "localhost") not in LOOPBACK
+    return {name: value for name, value in _DEFAULTS.items() if name not in given and not (public and "OPEN" in name)}
 
 
 @demo.command("up")
 def up() -> None:
-    """Run pictoglot with the emoji gallery, which is filled on the first start; search and write need no key."""
+    """Run pictoglot with the emoji gallery, which is filled at the first start; search and write need no key."""
     os.environ.update(defaults())
     settings = settings_or_stop()
-    marker = settings.home / _FILLED
+    marker, filling = settings.home / _FILLED, settings.home / FILLING
 
     def filled(status: int) -> None:
+        filling.unlink(missing_ok=True)
         if status:
-            note("The gallery could not be filled; the next start goes on.")
+            note("The gallery could not be filled; the next start continues.")
             return
         from model.storage import write_bytes  # late: help does not need it
 
         write_bytes(marker, b"")
-        say("Now teach it a language:")
+        say("The gallery is complete. Teach it a language:")
         say("  pictoglot demo dataset de --out de.jsonl")
         say("  pictoglot learn de de.jsonl --watch")
 
     def ready(processes: Processes) -> None:
         if not marker.exists():
-            say("The gallery is being filled; searches work meanwhile.")
+            say("The gallery is being filled; searches already work.")
+            write_filling(settings.home, 0, 0)  # at once: the process that fills needs a moment to start
             own = {"PICTOGLOT_URL": processes.address, "PICTOGLOT_KEY": admin_key(settings)}
-            processes.once("demo", "fill", done=filled, **own)
+            processes.once("demo", "fill", done=filled, **own, PICTOGLOT_HOME=str(settings.home))
 
-    raise typer.Exit(keep_up(os.environ, ready))
+    try:
+        status = keep_up(os.environ, ready)
+    finally:
+        filling.unlink(missing_ok=True)
+    raise typer.Exit(status)
+
+
+def write_filling(home: Path, done: int, of: int) -> None:
+    """Write how many pictures of how many are in the gallery; replaces the file in one step."""
+    new = home / f"{FILLING}.new"
+    new.write_text(json.dumps({"done": done, "of": of}))
+    new.replace(home / FILLING)
+
+
+def wait_until_filled(*, quiet: bool) -> None:
+    """Wait while the demo on this machine is filling its gallery, with a progress bar unless `quiet`."""
+    settings = client_settings()
+    if proxied(settings.url) or (state := _filling(settings.home)) is None:
+        return
+    note("The demo gallery is still being filled; the lesson starts when it is complete.")
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=40), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal) as progress:
+        task = progress.add_task("Pictures", total=None)
+        while state is not None:
+            done, of = state
+            progress.update(task, completed=done, total=of or None)
+            sleep(_PAUSE)
+            state = _filling(settings.home)
+
+
+def _filling(home: Path) -> tuple[int, int] | None:
+    """How far the fill is that runs now; None when none does."""
+    file = home / FILLING
+    try:
+        if time() - file.stat().st_mtime > _STALE:
+            return None
+        state = json.loads(file.read_text())
+        return int(state["done"]), int(state["of"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _hand_over(command: str) -> None:
@@ -67,13 +115,13 @@ def _hand_over(command: str) -> None:
         arguments: Annotated[list[str] | None, typer.Argument(help=f"As for `python -m demo {command}`.")] = None,
     ) -> None:
         settings = client_settings()
-        told = {**os.environ, "PICTOGLOT_URL": settings.url, "PICTOGLOT_KEY": settings.key}
-        done = subprocess.run(python("demo", command, *(arguments or []), *context.args), env=told, check=False)
+        given = {**os.environ, "PICTOGLOT_URL": settings.url, "PICTOGLOT_KEY": settings.key}
+        done = subprocess.run(python("demo", command, *(arguments or []), *context.args), env=given, check=False)
         raise typer.Exit(done.returncode)
 
-    about = f"As `python -m demo {command}`."
+    about = f"The same as `python -m demo {command}`."
     demo.command(command, context_settings=_PASSED_ON, add_help_option=False, help=about)(passed_on)
 
 
-for _command in ("dataset", "fill", "notice", "digest"):
+for _command in ("dataset", "fill", "notice", "digest", "screenshots"):
     _hand_over(_command)

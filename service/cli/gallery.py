@@ -1,4 +1,4 @@
-"""`pictures`: putting pictures into the gallery, listing and deleting them. Decodes nothing itself."""
+"""`pictures`: put pictures into the gallery, list and delete them. The service decodes, not this process."""
 
 import hashlib
 import json
@@ -32,18 +32,18 @@ def add_pictures(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put pictures into the gallery under the names of their files; what cannot be read is told and left out."""
-    given = _captions(captions)
-    found = list(_files(paths))
-    if not found:
-        stop("There is no JPEG, PNG or WebP here.", REFUSED)
-    if len({_id(file) for file in found}) < len(found):
+    """Put pictures into the gallery; the file name becomes the id. Unreadable files are reported and skipped."""
+    given_captions = _captions(captions)
+    files = list(_files(paths))
+    if not files:
+        stop("There is no JPEG, PNG or WebP file here.", REFUSED)
+    if len({_id(file) for file in files}) < len(files):
         stop("Two of these files have the same name, which becomes the id: one would replace the other.", REFUSED)
     added: list[dict[str, Any]] = []
     refused: list[dict[str, str]] = []
     with service(upload=True) as client:
-        for file in track(found, "Pictures", console=errors, disable=as_json or not errors.is_terminal):
-            response = _put(client, file, given)
+        for file in track(files, "Pictures", console=errors, disable=as_json or not errors.is_terminal):
+            response = _put(client, file, given_captions)
             if response.status_code in (413, 415, 422):
                 refused.append({"file": str(file), "reason": sentence(response)})
             else:
@@ -53,25 +53,25 @@ def add_pictures(
     else:
         for each in refused:
             note(f"{each['file']}: {each['reason']}")
-        say(f"{len(added)} of {len(found)} pictures are in the gallery.")
+        say(f"{len(added)} of {len(files)} pictures are in the gallery.")
     if refused:
         raise typer.Exit(FAILED)
 
 
 @pictures.command("list")
 def list_pictures(limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20, as_json: AsJson = False) -> None:
-    """List pictures in the order in which they were added."""
+    """List pictures, oldest first."""
     with service() as client:
-        found = every(client, "/v1/pictures", limit)
+        items = every(client, "/v1/pictures", limit)
     if as_json:
-        show_json({"items": found})
+        show_json({"items": items})
         return
-    rows = [(item["id"], f"{item['width']}×{item['height']}", ", ".join(sorted(item["captions"]))) for item in found]
+    rows = [(item["id"], f"{item['width']}×{item['height']}", ", ".join(sorted(item["captions"]))) for item in items]
     table(("picture", "size", "captions in"), rows)
 
 
 @pictures.command("delete")
-def delete_picture(id: Annotated[str, typer.Argument(help="Its id.")], as_json: AsJson = False) -> None:
+def delete_picture(id: Annotated[str, typer.Argument(help="Id of the picture.")], as_json: AsJson = False) -> None:
     """Delete a picture."""
     with service() as client:
         client.delete(at("/v1/pictures", id)).raise_for_status()
@@ -91,18 +91,18 @@ def _captions(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
     try:
-        read = json.loads(file.read_text(encoding="utf-8"))
+        captions = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError):
-        read = None
-    if not isinstance(read, dict):
+        captions = None
+    if not isinstance(captions, dict):
         stop("The file of captions is not a JSON object.", REFUSED)
-    return dict(read)
+    return dict(captions)
 
 
 def _put(client: httpx.Client, file: Path, captions: dict[str, Any]) -> httpx.Response:
-    """PUT under the file's name, made an id."""
+    """PUT one file; its id comes from its name."""
     id = _id(file)
-    form = {"captions": dumps(said)} if (said := captions.get(file.name) or captions.get(id)) else {}
+    form = {"captions": dumps(own)} if (own := captions.get(file.name) or captions.get(id)) else {}
     with file.open("rb") as stream:
         return client.put(
             f"/v1/pictures/{id}", data=form, files={"picture": (file.name, stream, _SUFFIXES[file.suffix.lower()])}
@@ -110,7 +110,7 @@ def _put(client: httpx.Client, file: Path, captions: dict[str, Any]) -> httpx.Re
 
 
 def _id(file: Path) -> str:
-    """The name without its suffix; where that is no id, or a long one, with a digest of the name."""
+    """The name without its suffix; where that is no valid id, the valid characters and a hash of the name."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", file.stem).lstrip(".")[:100]
     if plain == file.stem:
         return plain

@@ -1,4 +1,4 @@
-"""`languages`, `learn`, `expansions`: what is learned, teaching one more, watching it. Trains nothing itself."""
+"""`languages`, `learn`, `expansions`: list languages, teach one, watch it. The worker trains, not this process."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,15 @@ import typer
 from httpx_sse import connect_sse
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from service.cli.client import answer, at, every, service
-from service.cli.output import FAILED, REFUSED, AsJson, console, errors, note, recall, say, show_json, stop, table
+from service.cli.client import answer, at, every, fresh_key, service
+from service.cli.demo import wait_until_filled
+from service.cli.output import FAILED, REFUSED, AsJson, errors, note, recall, say, show_json, stop, table
 
 _ENDED = ("succeeded", "failed", "cancelled")
 _PAUSE = 1.0  # seconds until a broken stream of events is opened again
-_PATIENCE = 60.0  # seconds without an answer until watching ends
+_PATIENCE = 60.0  # seconds without an event until watching ends
+_FOLLOW = 30.0  # seconds for the service to open a new release
+_LOOK = 0.2  # seconds between two looks at it
 
 
 def add(app: typer.Typer) -> None:
@@ -28,9 +31,9 @@ def add(app: typer.Typer) -> None:
 def languages(as_json: AsJson = False) -> None:
     """List the learned languages with their versions and R@1."""
     with service() as client:
-        found = answer(client.get("/v1/languages"))
+        listing = answer(client.get("/v1/languages"))
     if as_json:
-        show_json(found)
+        show_json(listing)
         return
     rows = [
         (
@@ -42,58 +45,65 @@ def languages(as_json: AsJson = False) -> None:
             recall(item["report"], "t2i"),
             recall(item["report"], "i2t"),
         )
-        for item in found["items"]
+        for item in listing["items"]
     ]
     columns = ("tag", "name", "native name", "version", "captions", "t2i R@1", "i2t R@1")
     table(columns, rows, right=columns[3:])
-    note(f"Release {found['release']} serves; the shared table is version {found['shared_version']}.")
+    note(f"Release {listing['release']} serves; the shared table is version {listing['shared_version']}.")
 
 
 def learn(
     tag: Annotated[str, typer.Argument(help="BCP 47 tag, such as cy or pt-BR.")],
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="The dataset.")],
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Stay until it has ended.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file; teach nothing.")] = False,
-    settings: Annotated[str, typer.Option(help='JSON, such as {"epochs": 5}.')] = "",
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, readable=True, help="Dataset: JSON lines, CSV, TSV or Parquet."),
+    ],
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the progress until it ends.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file.")] = False,
+    settings: Annotated[str, typer.Option(help='Training settings as JSON, such as {"epochs": 5}.')] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Teach a language from a dataset."""
+    """Teach a language from a dataset. While the demo gallery is being filled, wait for it first."""
+    wait_until_filled(quiet=as_json)
     form = {"language": tag, "dry_run": "true" if dry_run else "false"}
     form |= {"settings": settings} if settings else {}
     with service(upload=True) as client:
         with file.open("rb") as stream:
-            sent = answer(client.post("/v1/languages", data=form, files={"dataset": (file.name, stream)}))
+            files = {"dataset": (file.name, stream)}
+            accepted = answer(
+                client.post("/v1/languages", data=form, files=files, headers={} if dry_run else fresh_key())
+            )
         if dry_run:
-            _dry_run(sent, as_json)
+            _dry_run(accepted, as_json)
             return
-        expansion: dict[str, Any] = sent["expansion"]
+        expansion: dict[str, Any] = accepted["expansion"]
         if watch:
             expansion = _watched(client, expansion, quiet=as_json)
     _end(expansion, watch, as_json)
 
 
 def expansions(
-    id: Annotated[str | None, typer.Argument(help="One expansion; without it, the newest.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Stay until it has ended.")] = False,
-    cancel: Annotated[bool, typer.Option("--cancel", help="Stop it.")] = False,
+    id: Annotated[str | None, typer.Argument(help="Id of one expansion; without it, the newest ones.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show its progress until it ends.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Cancel it.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List expansions; watch or cancel one."""
+    """List expansions (the jobs that teach a language); watch or cancel one."""
     if id is None and (watch or cancel):
-        stop("Say which expansion to watch or cancel.", REFUSED)
+        stop("Give the id of the expansion to watch or cancel.", REFUSED)
     with service() as client:
         if id is None:
-            found = every(client, "/v1/expansions", limit)
+            items = every(client, "/v1/expansions", limit)
         elif cancel:
-            found = [answer(client.post(f"{at('/v1/expansions', id)}/cancel"))]
+            items = [answer(client.post(f"{at('/v1/expansions', id)}/cancel"))]
         else:
-            found = [answer(client.get(at("/v1/expansions", id)))]
+            items = [answer(client.get(at("/v1/expansions", id)))]
         if watch:
-            _end(_watched(client, found[0], quiet=as_json), watch, as_json)
+            _end(_watched(client, items[0], quiet=as_json), watch, as_json)
             return
     if as_json:
-        show_json({"items": found} if id is None else found[0])
+        show_json({"items": items} if id is None else items[0])
         return
     rows = [
         (
@@ -106,22 +116,23 @@ def expansions(
             item["version"],
             (item["error"] or {}).get("code"),
         )
-        for item in found
+        for item in items
     ]
     table(("id", "kind", "language", "state", "phase", "progress", "version", "error"), rows, right=("progress",))
 
 
-def _dry_run(sent: dict[str, Any], as_json: bool) -> None:
+def _dry_run(checked: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        show_json(sent)
+        show_json(checked)
         return
-    report = sent["report"]
+    report = checked["report"]
     faults = report.get("faults") or {}
     plain = [(name.replace("_", " "), _shown(value)) for name, value in report.items() if name != "faults"]
     table(("", ""), plain)
     for kind, fault in faults.items():
         lines = ", ".join(str(line) for line in fault["first_lines"])
-        say(f"{fault['count']} rows left out: {kind.replace('_', ' ')} (line {lines})")
+        more = ", …" if fault["count"] > len(fault["first_lines"]) else ""
+        say(f"{fault['count']} rows left out: {kind.replace('_', ' ')} (line {lines}{more})")
 
 
 def _shown(value: object) -> str:
@@ -129,8 +140,8 @@ def _shown(value: object) -> str:
 
 
 def _watched(client: httpx.Client, expansion: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
-    """The expansion when it has ended; a stream that breaks is opened again, a server that stays away ends it."""
-    heard = monotonic()
+    """The expansion when it has ended and is served. A broken stream is opened again, for a minute without events."""
+    last_event = monotonic()
     with _bar(quiet) as progress:
         task = progress.add_task(expansion["language"], total=1.0, phase=expansion["state"])
         _draw(progress, task, expansion)
@@ -140,18 +151,27 @@ def _watched(client: httpx.Client, expansion: dict[str, Any], *, quiet: bool) ->
                     if events.response.is_error:
                         answer(events.response)
                     for event in events.iter_sse():
-                        expansion, heard = json.loads(event.data), monotonic()
+                        expansion, last_event = json.loads(event.data), monotonic()
                         _draw(progress, task, expansion)
             except httpx.TransportError:
-                if monotonic() - heard > _PATIENCE:
+                if monotonic() - last_event > _PATIENCE:
                     raise
-            if expansion["state"] not in _ENDED:  # the server is away, or stops
+            if expansion["state"] not in _ENDED:  # the service is away, or stops
                 sleep(_PAUSE)
+    if expansion["state"] == "succeeded":
+        _until_served(client, expansion["release"])
     return expansion
 
 
+def _until_served(client: httpx.Client, release: int | None) -> None:
+    """Wait until the service has opened a release, a moment after it was published: the next command may rely on it."""
+    deadline = monotonic() + _FOLLOW
+    while release and monotonic() < deadline and answer(client.get("/v1/languages"))["release"] < release:
+        sleep(_LOOK)
+
+
 def _bar(quiet: bool) -> Progress:
-    """A bar on a terminal; silent for programs."""
+    """A progress bar on a terminal; nothing for programs."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=40),
@@ -170,7 +190,7 @@ def _draw(progress: Progress, task: TaskID, expansion: dict[str, Any]) -> None:
 
 
 def _end(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
-    """Tell how it stands; a watched one that did not succeed is a failure."""
+    """Print the state; a watched expansion that did not succeed is a failure."""
     if as_json:
         show_json(expansion)
     elif expansion["state"] == "succeeded" and expansion["kind"] == "rebuild":
@@ -178,7 +198,7 @@ def _end(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
     elif expansion["state"] == "succeeded":
         _learned(expansion)
     elif not watched:
-        say(f"Expansion {expansion['id']} is {expansion['state']}; `pictoglot expansions {expansion['id']} --watch`.")
+        say(f"Expansion {expansion['id']} is {expansion['state']}. `pictoglot expansions {expansion['id']} --watch`")
     else:
         error = expansion["error"] or {}
         note(f"{expansion['language']} {expansion['state']}. {error.get('detail', '')}".strip())
@@ -187,27 +207,27 @@ def _end(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
 
 
 def _learned(expansion: dict[str, Any]) -> None:
-    say(f"{expansion['language']} is version {expansion['version']} in release {expansion['release']}.")
+    say(f"{expansion['language']} is learned: version {expansion['version']}, release {expansion['release']}.")
     report = expansion["report"] or {}
     if report.get("t2i"):
         rows = [
             (name, *(recall(report, direction, at) for at in (1, 5, 10)))
             for name, direction in (("text to picture", "t2i"), ("picture to text", "i2t"))
         ]
-        table(("per cent", "R@1", "R@5", "R@10"), rows, right=("R@1", "R@5", "R@10"))
+        table(("percent", "R@1", "R@5", "R@10"), rows, right=("R@1", "R@5", "R@10"))
     if (report.get("shared") or {}).get("moved") is False:
-        console.print("The shared table stayed where it was: it would have cost the others too much.", markup=False)
+        say("The shared table was not changed: the other languages would have lost too much.")
 
 
 def _rebuilt(expansion: dict[str, Any]) -> None:
-    """What a rebuild did to the shared table; what each language is served by is as it was."""
+    """What a rebuild did to the shared table; the version that serves each language did not change."""
     report = expansion["report"] or {}
     if report.get("moved"):
         say(f"The shared table is version {expansion['version']} in release {expansion['release']}.")
     else:
-        say("The shared table stayed where it was.")
-    for tag, found in (report.get("languages") or {}).items():
-        if "left_out" in found:
-            say(f"{tag} is left out: {found['detail']}.")
-        elif not found["shared"]["moved"]:
-            say(f"{tag} is left out: it would have cost the others too much.")
+        say("The shared table was not changed.")
+    for tag, outcome in (report.get("languages") or {}).items():
+        if "left_out" in outcome:
+            say(f"{tag} is left out: {outcome['detail']}.")
+        elif not outcome["shared"]["moved"]:
+            say(f"{tag} is left out: the other languages would have lost too much.")

@@ -1,4 +1,4 @@
-"""What every command shows alike: tables or JSON, refusals as sentences, exit statuses. Asks no server."""
+"""Output that all commands share: tables or JSON, error sentences, exit statuses. Sends no request."""
 
 import contextlib
 import json
@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 FAILED, REFUSED = 1, 2
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
-_WHOLE = ("id", "expansion")  # columns that are copied from a terminal
-_PIPED = 1_000  # characters a line where nobody looks: nothing is wrapped
+_WHOLE = ("id", "expansion")  # columns that people copy: never wrapped
+_PIPED = 1_000  # width when the output is not a terminal: nothing is wrapped
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED)
 errors = Console(stderr=True, highlight=False)
@@ -30,7 +30,7 @@ def show_json(value: object) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
-    """A table; the columns in `right` hold numbers. What came from elsewhere is never read as markup."""
+    """A table; the columns in `right` hold numbers. Cells are plain text, never markup."""
     shown = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
     for name in columns:
         shown.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in _WHOLE)
@@ -40,23 +40,23 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Seque
 
 
 def say(sentence: str) -> None:
-    """A line on standard output, as it stands."""
+    """A line on standard output, without markup."""
     console.print(sentence, markup=False, soft_wrap=True)
 
 
 def note(sentence: str) -> None:
-    """A line on standard error, as it stands."""
+    """A line on standard error, without markup."""
     errors.print(sentence, markup=False, soft_wrap=True)
 
 
 def stop(sentence: str, status: int = FAILED) -> NoReturn:
-    """Say why on standard error and exit."""
+    """Print the reason on standard error and exit."""
     note(sentence)
     raise typer.Exit(status)
 
 
 def acceptable(load: Callable[[], Loaded]) -> Loaded:
-    """What `load` reads from the environment; exits with its sentence and status when that is not acceptable."""
+    """The settings that `load` reads; exits with one sentence and status 78 when they are not valid."""
     from model.settings import MISCONFIGURED, SettingsError  # late: help needs no pydantic
 
     try:
@@ -66,7 +66,7 @@ def acceptable(load: Callable[[], Loaded]) -> Loaded:
 
 
 def percent(share: Any) -> str:
-    """A share 0..1 in per cent with one decimal; a dash when it was not measured."""
+    """A fraction 0..1 in percent with one decimal; a dash when it was not measured."""
     return f"{share * 100:.1f}" if isinstance(share, int | float) else "–"
 
 
@@ -77,7 +77,7 @@ def recall(report: Mapping[str, Any], direction: str, at: int = 1) -> str:
 
 @contextlib.contextmanager
 def quiet_interrupt() -> Iterator[None]:
-    """Ctrl-C ends a command without a stack."""
+    """Ctrl-C ends a command without a traceback."""
     try:
         yield
     except KeyboardInterrupt:

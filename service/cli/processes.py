@@ -1,4 +1,4 @@
-"""Runs API and worker as child processes: starts, restarts with back-off, stops. Knows their modules by name only."""
+"""Runs API and worker as child processes: starts them, restarts them with back-off, stops them. Imports neither."""
 
 import contextlib
 import os
@@ -14,35 +14,35 @@ import httpx
 
 from service.cli.output import FAILED, note
 
-_LOOK = 0.2  # seconds between two looks at the children
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds until a child that died is started again: doubled each time
-_STEADY = 30.0  # seconds a child must live for its next death to count as a first one
-_DEATHS = 6  # in a row, never steady: starting it again is no use
-_GRACE = 20.0  # seconds from SIGTERM to SIGKILL: a training writes its checkpoint meanwhile
+_LOOK = 0.2  # seconds between two checks of the children
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds until a dead child is restarted: doubled each time
+_STEADY = 30.0  # a child that lived so many seconds starts again with the first pause
+_DEATHS = 6  # in a row before we give up
+_GRACE = 20.0  # seconds from SIGTERM to SIGKILL: training writes its checkpoint in this time
 
 
 @dataclass
 class Child:
-    """One process that has to run, in a process group of its own so that Ctrl-C reaches it through us alone."""
+    """One child process, in a process group of its own so that Ctrl-C reaches it only through us."""
 
     name: str
     command: list[str]
-    once: Callable[[int], None] | None = None  # for one that runs once: called with its status
-    more: Mapping[str, str] = field(default_factory=dict)  # of its environment
+    once: Callable[[int], None] | None = None  # for a process that runs once: called with its exit status
+    more: Mapping[str, str] = field(default_factory=dict)  # further environment variables
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     deaths: int = 0
-    due: float = 0.0  # when to start it (monotonic)
+    due: float = 0.0  # when to start it (monotonic clock)
 
     def start(self, environment: Mapping[str, str]) -> None:
-        """Start it; its standard output is not for the terminal, its log is."""
+        """Start it. Its log (standard error) goes to the terminal; standard output only of one that runs once."""
         output = None if self.once else subprocess.DEVNULL
         given = {**environment, **self.more}
         self.process = subprocess.Popen(self.command, env=given, stdout=output, start_new_session=True)
         self.started = time.monotonic()
 
     def signal(self, sent: signal.Signals, *, group: bool = False) -> None:
-        """Send a signal to the process, or to all that it started."""
+        """Send a signal to the process, or to its whole group."""
         if self.process is None or (self.process.poll() is not None and not group):
             return
         with contextlib.suppress(ProcessLookupError):
@@ -51,7 +51,7 @@ class Child:
 
 @dataclass
 class Processes:
-    """API and worker for as long as nobody stops them; `ready` is called once when `/readyz` first says yes."""
+    """API and worker, until a signal stops them; `ready` is called once, when `/readyz` first answers 200."""
 
     address: str
     environment: Mapping[str, str]
@@ -61,7 +61,7 @@ class Processes:
     _is_ready: bool = False
 
     def run(self) -> int:
-        """0 after a stop by signal; 78 when a child refused its settings; 1 when one cannot be kept alive."""
+        """Exit status: 0 after a signal, 78 when a child refused its settings, 1 when a child keeps dying."""
         self.children = [Child(name, python(name)) for name in ("service", "worker")]
         before = {sent: signal.signal(sent, self._stop) for sent in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -72,7 +72,7 @@ class Processes:
                 signal.signal(sent, handler)
 
     def once(self, module: str, *arguments: str, done: Callable[[int], None], **more: str) -> None:
-        """Run `python -m module` beside the others, once, with `more` in its environment."""
+        """Run `python -m module` once, beside the others, with `more` in its environment."""
         self.children.append(Child(module, python(module, *arguments), once=done, more=more))
 
     def _watch(self) -> int:
@@ -88,7 +88,7 @@ class Processes:
         return 0
 
     def _look(self, child: Child) -> int | None:
-        """Start or restart a child; a status when all must end."""
+        """Start or restart a child; returns an exit status when everything must end."""
         if child.process is None:
             if time.monotonic() >= child.due:
                 child.start(self.environment)
@@ -110,16 +110,16 @@ class Processes:
         lived = time.monotonic() - child.started
         child.deaths = 1 if lived >= _STEADY else child.deaths + 1
         if child.deaths >= _DEATHS:
-            note(f"The {child.name} died {child.deaths} times in a row; its log above says why.")
+            note(f"The {child.name} died {child.deaths} times in a row; see its log above.")
             return FAILED
         pause = min(_FIRST_PAUSE * 2 ** (child.deaths - 1), _LONGEST_PAUSE)
-        note(f"The {child.name} ended with status {status}; it starts again in {pause:.0f} s.")
-        child.signal(signal.SIGKILL, group=True)  # what it may have left
+        note(f"The {child.name} ended with status {status}; it is restarted in {pause:.0f} s.")
+        child.signal(signal.SIGKILL, group=True)  # processes that it may have left
         child.process, child.due = None, time.monotonic() + pause
         return None
 
     def _stop(self, sent: int, frame: FrameType | None) -> None:
-        """The first signal stops, a second one kills."""
+        """The first signal stops the children, a second one kills them."""
         self._stops += 1
         for child in self.children:
             if self._stops == 1:
@@ -128,8 +128,8 @@ class Processes:
                 child.signal(signal.SIGKILL, group=True)
 
     def _end(self) -> None:
-        """Nothing that we started is left."""
-        if not self._stops:  # a second signal would cut what the first one lets finish
+        """Stop all children and wait for them; kill those that do not stop in time."""
+        if not self._stops:  # otherwise they have their signal, and a second one would kill
             for child in self.children:
                 child.signal(signal.SIGTERM)
         deadline = time.monotonic() + _GRACE
@@ -139,13 +139,13 @@ class Processes:
             try:
                 child.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                note(f"The {child.name} did not stop in {_GRACE:.0f} s and is killed.")
+                note(f"The {child.name} did not stop within {_GRACE:.0f} s and is killed.")
             child.signal(signal.SIGKILL, group=True)
             child.process.wait()
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """The command of one of our modules, with this interpreter; -P: not of a file that has its name and lies here."""
+    """Command that runs one of our modules; -P: never a file of that name in the current folder."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 

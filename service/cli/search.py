@@ -1,14 +1,17 @@
-"""`search`: pictures for a text or a picture, captions for a picture. Encodes nothing itself."""
+"""`search`: pictures for a text or a picture, captions for a picture. The service encodes, not this process."""
 
 import math
 import mimetypes
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx
 import typer
 
 from service.cli.client import answer, dumps, sendable, service
 from service.cli.output import REFUSED, AsJson, note, say, show_json, stop, table
+
+_AUTO, _SHARED = "auto", "shared"  # no tags: detect the language; read with the shared table
 
 
 def add(app: typer.Typer) -> None:
@@ -17,64 +20,77 @@ def add(app: typer.Typer) -> None:
 
 
 def search(
-    text: Annotated[str | None, typer.Argument(help="What the picture shall show.")] = None,
-    language: Annotated[str, typer.Option("--language", "-l", help="auto, shared or the tag of a language.")] = "auto",
+    text: Annotated[str | None, typer.Argument(help="What the picture should show.")] = None,
+    language: Annotated[
+        str, typer.Option("--language", "-l", help="Language of text and captions: auto, shared or a tag.")
+    ] = _AUTO,
     picture: Annotated[
         Path | None, typer.Option("--picture", "-p", exists=True, dir_okay=False, help="Search with this picture.")
     ] = None,
     captions: Annotated[bool, typer.Option("--captions", help="With --picture: captions instead of pictures.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100)] = 10,
-    min_score: Annotated[float | None, typer.Option(help="Least score of a picture.")] = None,
+    min_score: Annotated[float | None, typer.Option(help="Lowest score of a result.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Find pictures by text or by picture, or captions for a picture."""
     if (text is None) == (picture is None) or (captions and picture is None):
-        stop("Give either a text or --picture FILE; --captions goes with a picture.", REFUSED)
+        stop("Give either a text or --picture FILE; --captions needs --picture.", REFUSED)
     if min_score is not None and not math.isfinite(min_score):
-        stop("--min-score is no number.", REFUSED)
+        stop("--min-score must be a finite number.", REFUSED)
     if text is not None and not sendable(text):
-        stop("The text is not UTF-8.", REFUSED)
+        stop("The text is not valid UTF-8.", REFUSED)
     with service() as client:
         if picture is not None:
-            wanted: dict[str, Any] = {"limit": str(limit)}
-            if captions and language not in ("auto", "shared"):
-                wanted["languages"] = dumps([language])
-            if not captions and min_score is not None:
-                wanted["min_score"] = str(min_score)
-            kind = mimetypes.guess_type(picture.name)[0] or "application/octet-stream"
-            files = {"picture": (picture.name, picture.read_bytes(), kind)}
-            path = "/v1/search/captions" if captions else "/v1/search/pictures"
-            found = answer(client.post(path, data=wanted, files=files))
+            response = _by_picture(client, picture, language, captions, limit, min_score)
         else:
             body: dict[str, Any] = {"text": text, "language": language, "limit": limit}
             body |= {} if min_score is None else {"min_score": min_score}
-            found = answer(client.post("/v1/search/pictures", json=body))
+            response = client.post("/v1/search/pictures", json=body)
+        result = answer(response)
     if as_json:
-        show_json(found)
+        show_json(result)
     elif captions:
-        rows = [(hit["rank"], f"{hit['score']:.3f}", hit["language"], hit["caption"]) for hit in found["items"]]
+        rows = [(hit["rank"], f"{hit['score']:.3f}", hit["language"], hit["caption"]) for hit in result["items"]]
         table(("rank", "score", "language", "caption"), rows, right=("rank", "score"))
     else:
-        _pictures(found)
+        _show_pictures(result, language)
 
 
-def _pictures(found: dict[str, Any]) -> None:
-    used = (found["language"] or {}).get("used", "en")
+def _by_picture(
+    client: httpx.Client, picture: Path, language: str, captions: bool, limit: int, min_score: float | None
+) -> httpx.Response:
+    """Pictures like an uploaded one, with captions in the language and in English; or captions for it."""
+    form: dict[str, Any] = {"limit": str(limit)}
+    named = language not in (_AUTO, _SHARED)
+    if captions:
+        form |= {"languages": dumps([language])} if named else {}
+    else:
+        form |= {"language": language} if named else {}
+        form |= {} if min_score is None else {"min_score": str(min_score)}
+    kind = mimetypes.guess_type(picture.name)[0] or "application/octet-stream"
+    files = {"picture": (picture.name, picture.read_bytes(), kind)}
+    return client.post(f"/v1/search/{'captions' if captions else 'pictures'}", data=form, files=files)
+
+
+def _show_pictures(result: dict[str, Any], language: str) -> None:
+    reading = result["language"]
+    shown = reading["used"] if reading else language
     rows = [
-        (hit["rank"], f"{hit['score']:.3f}", hit["picture"], _caption(hit["captions"], used)) for hit in found["items"]
+        (hit["rank"], f"{hit['score']:.3f}", hit["picture"], _caption(hit["captions"], shown))
+        for hit in result["items"]
     ]
     if rows:
         table(("rank", "score", "picture", "caption"), rows, right=("rank", "score"))
     else:
-        say("No picture.")
-    if found["language"]:
-        how = found["language"]
-        sure = "" if how["confidence"] is None else f", {how['confidence']:.0%} sure"
-        note(f"Read as {used} ({how['source']}{sure}) by version {found['version']}, release {found['release']}.")
-    for warning in found["warnings"]:
+        say("No picture was found.")
+    if reading:
+        sure = "" if reading["confidence"] is None else f", {reading['confidence']:.0%} sure"
+        how = f"{reading['source']}{sure}"
+        note(f"Read as {shown} ({how}) by version {result['version']}, release {result['release']}.")
+    for warning in result["warnings"]:
         note(f"Note: {warning.replace('_', ' ')}.")
 
 
-def _caption(captions: dict[str, list[str]], used: str) -> str:
-    texts = captions.get(used) or captions.get("en") or next(iter(captions.values()), [])
+def _caption(captions: dict[str, list[str]], language: str) -> str:
+    texts = captions.get(language) or captions.get("en") or next(iter(captions.values()), [])
     return texts[0] if texts else ""

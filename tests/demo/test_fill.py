@@ -4,12 +4,14 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
 
 from demo.fill import fill
 from demo.gallery import outlines
+from service.cli.demo import FILLING
 
 KEY = "secret"
 
@@ -52,8 +54,8 @@ def _parts(request: httpx.Request) -> tuple[bytes, bytes]:
     return parts[b"captions"], parts[b"picture"]
 
 
-def _fill(service: Callable[[httpx.Request], httpx.Response], key: str = KEY) -> int:
-    return asyncio.run(fill("http://service", key, httpx.MockTransport(service)))
+def _fill(service: Callable[[httpx.Request], httpx.Response], key: str = KEY, home: Path | None = None) -> int:
+    return asyncio.run(fill("http://service", key, httpx.MockTransport(service), home))
 
 
 @pytest.fixture
@@ -76,10 +78,33 @@ def test_only_missing_pictures_are_put_with_caption_and_content(there: list[str]
         assert content.startswith(b"\x89PNG")
 
 
-def test_a_busy_service_is_asked_again(there: list[str], missing: list[str]) -> None:
+def test_a_busy_service_gets_the_request_again(there: list[str], missing: list[str]) -> None:
     service = Service(there, busy=2)
     assert _fill(service) == len(missing)
     assert len(service.put) == len(missing)
+
+
+def test_a_file_says_how_far_it_is_until_it_ends(there: list[str], missing: list[str], tmp_path: Path) -> None:
+    service, states = Service(there), list[dict[str, int]]()
+
+    def watched(request: httpx.Request) -> httpx.Response:
+        if request.method == "PUT":
+            states.append(json.loads((tmp_path / FILLING).read_text()))
+        return service(request)
+
+    _fill(watched, home=tmp_path)
+    assert len(states) == len(missing)
+    assert all(state == {"done": len(there), "of": len(outlines())} for state in states), "written once a second"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_of_the_file_when_the_service_refuses(there: list[str], tmp_path: Path) -> None:
+    def refuses(request: httpx.Request) -> httpx.Response:
+        return Service(there)(request) if request.method == "GET" else httpx.Response(507)
+
+    with pytest.raises(ExceptionGroup):
+        _fill(refuses, home=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_gallery_is_left_alone() -> None:

@@ -1,4 +1,4 @@
-"""`up`, `serve`, `doctor`: real processes with the bundled base; they start, are kept alive, and leave nothing."""
+"""`up`, `serve`, `doctor`: real processes with the bundled base; they start, are restarted, and all end."""
 
 import json
 import os
@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from demo.gallery import outlines
+from service.cli.demo import FILLING
 from service.cli.doctor import Finding, _broker, _service
 from service.settings import Settings
 
@@ -38,13 +40,13 @@ def run(home: Path, *arguments: str, **settings: object) -> subprocess.Completed
 
 
 class Up:
-    """A running `pictoglot up`."""
+    """A running `pictoglot up`, or `demo up`."""
 
-    def __init__(self, home: Path, **settings: object) -> None:
+    def __init__(self, home: Path, *command: str, **settings: object) -> None:
         self.output = home / "output.txt"
         given = environment(home, **settings)
         with self.output.open("wb") as output:
-            self.process = subprocess.Popen([*COMMAND, "up"], env=given, stdout=output, stderr=output)
+            self.process = subprocess.Popen([*COMMAND, *(command or ("up",))], env=given, stdout=output, stderr=output)
 
     def said(self, wanted: str, seconds: float = 90) -> str:
         """What stands behind `wanted` on its line, as soon as it was said."""
@@ -60,13 +62,13 @@ class Up:
 def wait_until(reached: Callable[[], object], seconds: float = 60) -> None:
     until = time.monotonic() + seconds
     while not reached():
-        assert time.monotonic() < until, "waited in vain"
+        assert time.monotonic() < until, "not reached in time"
         time.sleep(0.05)
 
 
 @contextmanager
-def up(home: Path, **settings: object) -> Iterator[Up]:
-    running = Up(home, **settings)
+def up(home: Path, *command: str, **settings: object) -> Iterator[Up]:
+    running = Up(home, *command, **settings)
     try:
         yield running
     finally:
@@ -89,6 +91,16 @@ def test_up_tells_address_and_key_and_stops_on_ctrl_c_with_nothing_left(tmp_path
         assert "Traceback" not in running.output.read_text()
 
 
+def test_the_demo_says_at_once_that_its_gallery_is_being_filled(tmp_path: Path) -> None:
+    file = tmp_path / FILLING
+    with up(tmp_path, "demo", "up") as running:
+        running.said("The gallery is being filled")
+        wait_until(file.exists, 5)
+        wait_until(lambda: json.loads(file.read_text())["done"] > 0)
+        assert json.loads(file.read_text())["of"] == len(outlines())
+    assert not file.exists()
+
+
 def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
     with up(tmp_path) as running:
         running.said("Address")
@@ -96,7 +108,7 @@ def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
         assert worker is not None
         worker.kill()
         running.said("The worker ended")
-        wait_until(lambda: (found := running.child("worker")) is not None and found.pid != worker.pid)
+        wait_until(lambda: (child := running.child("worker")) is not None and child.pid != worker.pid)
 
 
 def test_a_setting_that_does_not_exist_stops_the_start_with_one_sentence(tmp_path: Path) -> None:
@@ -165,19 +177,19 @@ def test_the_doctor_names_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_the_doctor_looks_for_a_broker_where_celery_would() -> None:
-    def found(url: str) -> Finding:
+    def check(url: str) -> Finding:
         return _broker(Settings(broker_url=url))
 
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
         port = server.getsockname()[1]
-        assert found(f"redis://localhost:{port}/0").outcome == "ok"
-        assert found(f"redis://:{port}/0").outcome == "ok"  # no host is this one
-    assert found(f"redis://:{port}/0").outcome == "bad"
-    assert "%2F" in found("redis://:a/b@redis:6379/0").detail
-    assert found("redis://[::1").outcome == "bad"
+        assert check(f"redis://localhost:{port}/0").outcome == "ok"
+        assert check(f"redis://:{port}/0").outcome == "ok"  # no host is this one
+    assert check(f"redis://:{port}/0").outcome == "bad"
+    assert "%2F" in check("redis://:a/b@redis:6379/0").detail
+    assert check("redis://[::1").outcome == "bad"
 
 
 def test_the_doctor_finds_nobody_at_what_is_no_address() -> None:
-    assert _service("http://[::1:8321").detail == "none answers at http://[::1:8321"
+    assert _service("http://[::1:8321").detail == "no service answers at http://[::1:8321"

@@ -1,0 +1,203 @@
+"""`learn` and `expansions` against a real server: progress, refusals, and the demo's gallery that is still filled."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from demo import fill as demo_fill
+from demo.gallery import DemoPicture, outlines
+from service.cli import demo, languages
+from service.cli.client import places
+from service.cli.demo import FILLING, write_filling
+from tests.service.harness import ADMIN_KEY, Service, learn, picture, running, wait_until
+from tests.service.test_cli import as_json, rows, run
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """English and German."""
+    with running(tmp_path_factory.mktemp("home")) as service:
+        service.learn("de")
+        yield service
+
+
+def test_a_dry_run_reports_and_teaches_nothing(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "cy.jsonl"
+    file.write_text(rows(80))
+    before = as_json(service, "expansions")
+    assert as_json(service, "learn", "cy", str(file), "--dry-run")["report"]["usable"] == 80
+    assert as_json(service, "expansions") == before
+
+
+def test_a_dataset_that_is_too_small_has_status_2(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "cy.jsonl"
+    file.write_text(rows(3))
+    result = run(service, "learn", "cy", str(file))
+    assert result.exit_code == 2
+    assert "dataset_too_small" in result.stderr
+
+
+def test_learning_is_queued_and_can_be_cancelled(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "cy.jsonl"
+    file.write_text(rows(80))
+    sent = as_json(service, "learn", "cy", str(file))
+    assert sent["state"] == "queued"
+    assert as_json(service, "expansions", sent["id"])["id"] == sent["id"]
+    assert as_json(service, "expansions", sent["id"], "--cancel")["state"] == "cancelled"
+
+
+def test_watching_what_was_cancelled_has_status_1(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "br.jsonl"
+    file.write_text(rows(80))
+    sent = as_json(service, "learn", "br", str(file))
+    as_json(service, "expansions", sent["id"], "--cancel")
+    result = run(service, "expansions", sent["id"], "--watch")
+    assert result.exit_code == 1
+    assert "cancelled" in result.stderr
+
+
+def test_watching_what_succeeded_tells_its_version(service: Service) -> None:
+    (done,) = (e for e in as_json(service, "expansions")["items"] if e["language"] == "de")
+    result = run(service, "expansions", done["id"], "--watch")
+    assert result.exit_code == 0
+    assert "de is learned: version 1, release 2." in result.stdout
+
+
+def test_a_rebuild_tells_of_the_shared_table_and_who_is_left_out(service: Service) -> None:
+    registry = service.context.registry
+    expansion, _ = registry.expansions.submit(
+        kind="rebuild",
+        language="xh",
+        settings={},
+        dataset_path=None,
+        dataset_sha256=None,
+        dataset_bytes=None,
+        actor="test",
+    )
+    lease = registry.expansions.lease(expansion.id, "test")
+    assert lease is not None
+    languages = {
+        "de": {"shared": {"moved": True}},
+        "zu": {"shared": {"moved": False}},
+        "st": {"left_out": "dataset_too_small", "detail": "60 usable rows; at least 64 are needed"},
+    }
+    registry.expansions.succeed(lease, 1, 2, {"moved": True, "languages": languages})
+    said = run(service, "expansions", expansion.id, "--watch").stdout.splitlines()
+    assert said == [
+        "The shared table is version 1 in release 2.",
+        "zu is left out: the other languages would have lost too much.",
+        "st is left out: 60 usable rows; at least 64 are needed.",
+    ]
+
+
+def test_watching_does_not_hammer_a_server_that_stops(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "gd.jsonl"
+    file.write_text(rows(80))
+    sent = as_json(service, "learn", "gd", str(file))
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            service.context.draining = False
+            as_json(service, "expansions", sent["id"], "--cancel")
+
+    service.context.draining = True  # its streams end at once
+    monkeypatch.setattr(languages, "sleep", pause)
+    assert run(service, "expansions", sent["id"], "--watch").exit_code == 1
+    assert len(pauses) == 3
+    assert min(pauses) >= 0.5
+
+
+def test_after_watching_the_new_release_serves(tmp_path: Path) -> None:
+    with running(tmp_path / "home", watch_seconds=1.5) as service:
+        version = learn(service.context.registry, "de")
+        (expansion,) = service.context.registry.expansions.list(1)
+        result = run(service, "expansions", expansion.id, "--watch")
+        assert f"de is learned: version {version.number}" in result.stdout
+        assert "de" in [item["language"] for item in as_json(service, "languages")["items"]]
+
+
+def test_a_refused_dataset_names_three_lines_of_each_kind_and_a_count(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "cy.jsonl"
+    file.write_text("".join(json.dumps({"caption": f"afal {n}", "picture": f"none-{n}"}) + "\n" for n in range(80)))
+    result = run(service, "learn", "cy", str(file))
+    assert result.exit_code == 2
+    assert "  picture_not_found: lines 1, 2, 3 and 77 more\n" in result.stderr
+    assert "pictoglot pictures add" in result.stderr
+    file.write_text(rows(80) + '{"english": "no caption"}\n' * 40)
+    assert "  missing_caption: lines 81, 82, 83 and 37 more\n" in run(service, "learn", "cy", str(file)).stderr
+
+
+def test_places_that_are_not_lines_are_listed_as_they_are() -> None:
+    errors = [{"location": f"body.{name}", "code": "missing"} for name in "abcd"] + [
+        {"location": "line 7", "code": "x"}
+    ]
+    assert places({"errors": errors}) == ["missing: body.a, body.b, body.c and 1 more", "x: line 7"]
+    assert places({}) == []
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data root of the command line."""
+    monkeypatch.setenv("PICTOGLOT_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_a_lesson_waits_while_the_demo_is_being_filled(
+    service: Service, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [outline.id for outline in outlines()[:70]]
+
+    def slowly(without: set[str]) -> Iterator[DemoPicture]:
+        for number, id in enumerate(ids):
+            time.sleep(0.02)
+            yield DemoPicture(id, picture(number), {"en": [f"thing {number}"]}, (), "")
+
+    monkeypatch.setattr(demo_fill, "pictures", slowly)
+    filling = Thread(target=lambda: asyncio.run(demo_fill.fill(service.url, ADMIN_KEY, home=home)))
+    filling.start()
+    wait_until((home / FILLING).exists)
+    file = home / "cy.jsonl"
+    file.write_text("".join(json.dumps({"caption": f"peth {n}", "picture": id}) + "\n" for n, id in enumerate(ids)))
+    result = run(service, "learn", "cy", str(file))
+    filling.join()
+    assert result.exit_code == 0, result.stderr
+    assert "The demo gallery is still being filled; the lesson starts when it is complete." in result.stderr
+    assert not (home / FILLING).exists()
+    run(service, "expansions", as_json(service, "expansions")["items"][0]["id"], "--cancel")
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_waiting_ends_with_the_file(home: Path, monkeypatch: pytest.MonkeyPatch, quiet: bool) -> None:
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        write_filling(home, len(pauses), 3)
+        if len(pauses) == 3:
+            (home / FILLING).unlink()
+
+    write_filling(home, 0, 0)
+    monkeypatch.setattr(demo, "sleep", pause)
+    demo.wait_until_filled(quiet=quiet)
+    assert len(pauses) == 3
+
+
+@pytest.mark.parametrize(("url", "age"), [("http://127.0.0.1:9", 20), ("http://pictures.example:8321", 0)])
+def test_nothing_waits_for_a_fill_that_died_or_for_another_machine(
+    home: Path, monkeypatch: pytest.MonkeyPatch, url: str, age: float
+) -> None:
+    write_filling(home, 1, 3)
+    os.utime(home / FILLING, (time.time() - age,) * 2)
+    monkeypatch.setenv("PICTOGLOT_URL", url)
+    monkeypatch.setattr(demo, "sleep", lambda seconds: pytest.fail("it waits"))
+    demo.wait_until_filled(quiet=False)
