@@ -1,11 +1,12 @@
-"""One site and one Chromium for all browser tests; every page is held to its server and to its policy."""
+"""One site and one Chromium for all browser tests; no page may use another server or break its policy."""
 
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.browser.site import CHROMIUM, CHROMIUM_ARGUMENTS, Site, chosen
+from demo.screenshots import CHROMIUM, CHROMIUM_ARGUMENTS
+from tests.browser.site import Site, chosen
 
 expect.set_options(timeout=15_000)
 
@@ -39,16 +40,16 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def context(chromium: Browser, site: Site) -> Iterator[BrowserContext]:
-    """A fresh session of the browser; fails the test when something was asked of another server, or broke."""
+    """A fresh browser session; fails the test when the page used another server, or had an error."""
     context = chromium.new_context(base_url=site.url, viewport={"width": 1280, "height": 860})
-    asked: list[str] = []
+    requested: list[str] = []
     broken: list[str] = []
-    context.on("request", lambda request: asked.append(request.url))
+    context.on("request", lambda request: requested.append(request.url))
     context.on("weberror", lambda error: broken.append(str(error.error)))
     context.on("console", lambda said: broken.append(said.text) if "Content Security Policy" in said.text else None)
     yield context
     context.close()
-    assert [url for url in asked if not url.startswith((site.url, f"blob:{site.url}"))] == []
+    assert [url for url in requested if not url.startswith((site.url, f"blob:{site.url}"))] == []
     assert broken == []
 
 

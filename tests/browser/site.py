@@ -1,8 +1,7 @@
-"""A real service and worker on a data root of their own, with a small part of the demo gallery. Drives no browser."""
+"""A real service and worker on a temporary data root, with a small part of the demo gallery. Drives no browser."""
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,21 +18,10 @@ from demo.gallery import Outline, outlines, pictures
 
 ADMIN_KEY = "admin-key-of-the-browser-tests"
 ENDED = ("succeeded", "failed", "cancelled")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-CHROMIUM_ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def chosen(singles: int, scenes: int) -> list[Outline]:
-    """So many drawings of one thing, from all over the catalogue with the red apple among them, and so many scenes."""
+    """Some single drawings from all over the catalogue, with the red apple among them, and some scenes."""
     drawn = [outline for outline in outlines() if outline.id.startswith("emoji-")]
     kept = drawn[:: max(1, len(drawn) // singles)][:singles]
     apple = [outline for outline in drawn if outline.id == "emoji-1f34e" and outline not in kept]
@@ -112,14 +100,14 @@ class Site:
     def until_ended(self, expansion: str, seconds: float = 240) -> dict[str, Any]:
         """The expansion when it has succeeded; fails with the worker's log otherwise."""
         deadline = time.monotonic() + seconds
-        while (found := self.http.get(f"/v1/expansions/{expansion}").json())["state"] not in ENDED:
+        while (item := self.http.get(f"/v1/expansions/{expansion}").json())["state"] not in ENDED:
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.3)
-        assert found["state"] == "succeeded", (found, self.log())
-        while found["language"] not in self.languages():
+        assert item["state"] == "succeeded", (item, self.log())
+        while item["language"] not in self.languages():
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        return dict(found)
+        return dict(item)
 
     def languages(self) -> list[str]:
         """The tags that are served."""

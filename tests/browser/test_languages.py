@@ -1,6 +1,6 @@
 """Teaching, cancelling, rolling back and restoring on the page, and what it shows of languages, versions, releases."""
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.site import ADMIN_KEY, Site
 
@@ -30,7 +30,7 @@ def test_a_file_is_checked_without_teaching_anything(page: Page, site: Site) -> 
     page.click("text=Check the file")
     rows = len(content.splitlines())
     expect(page.locator("#teach-report")).to_contain_text(f"{rows} of {rows + 1} usable")
-    expect(page.locator("#teach-report")).to_contain_text(f"(line {rows + 1})")
+    expect(page.locator("#teach-report")).to_contain_text(f"neither English nor a picture (line {rows + 1})")
     assert "fr" not in site.languages()
 
 
@@ -110,20 +110,56 @@ def test_a_language_is_rolled_back_behind_a_dialog_that_says_what_changes_and_wh
     page.goto("/#languages")
     page.get_by_role("button", name="Roll back Turkish").click()
     give_key(page)
-    expect(page.locator("dialog .changes")).to_contain_text("Türkçe is no longer served")
+    expect(page.locator("dialog .changes")).to_contain_text("Türkçe is no longer available")
     expect(page.locator("dialog .stays")).to_contain_text("English")
     expect(page.locator("dialog .stays")).to_contain_text("bit for bit the same")
     assert "tr" in site.languages(), "showing what would change changes nothing"
     page.fill("#reason", "a test")
     page.locator("dialog button[type=submit]").click()
-    expect(page.locator("dialog")).to_contain_text("Turkish is no longer served")
+    expect(page.locator("dialog")).to_contain_text("Turkish is no longer available")
     page.get_by_role("button", name="Close").last.click()
     expect(page.locator("tr[data-language=tr]")).to_have_count(0)
     assert "tr" not in site.languages()
     assert site.http.get("/v1/admin/releases").json()["items"][0]["reason"] == "a test"
 
 
-def test_a_rollback_can_be_thought_better_of(page: Page, site: Site) -> None:
+def test_a_rollback_shows_the_new_plan_when_another_release_was_published_meanwhile(page: Page, site: Site) -> None:
+    before = site.http.get("/v1/languages").json()["release"]
+    page.goto("/#languages")
+    page.get_by_role("button", name="Roll back Arabic").click()
+    give_key(page)
+    expect(page.locator("dialog .fine").first).to_contain_text(f"Based on release {before},")
+    page.fill("#reason", "kept")
+    restored = site.http.post(f"/v1/admin/releases/{before}/restore", json={"expected": before})
+    assert restored.is_success, restored.text
+    page.locator("dialog button[type=submit]").click()
+    expect(page.locator("dialog .moved")).to_contain_text("Something changed in the meantime")
+    expect(page.locator("dialog .fine").first).to_contain_text(f"Based on release {before + 1},")
+    assert page.input_value("#reason") == "kept"
+    assert "ar" in site.languages()
+    page.get_by_role("button", name="Keep it").click()
+    expect(page.locator("dialog")).to_have_count(0)
+
+
+def test_a_rollback_that_arrives_twice_happens_once(page: Page, site: Site) -> None:
+    before = site.http.get("/v1/languages").json()["release"]
+
+    def twice(route: Route) -> None:
+        if "expected" in (route.request.post_data_json or {}):
+            route.fetch()
+        route.continue_()
+
+    page.route("**/rollback", twice)
+    page.goto("/#languages")
+    page.get_by_role("button", name="Roll back Arabic").click()
+    give_key(page)
+    page.locator("dialog button[type=submit]").click()
+    expect(page.locator("dialog")).to_contain_text(f"Arabic is no longer available. Release {before + 1} serves.")
+    restored = site.http.post(f"/v1/admin/releases/{before}/restore", json={"expected": before + 1})
+    assert restored.is_success, restored.text
+
+
+def test_a_rollback_can_be_cancelled(page: Page, site: Site) -> None:
     page.goto("/#languages")
     page.get_by_role("button", name="Roll back Arabic").click()
     give_key(page)
@@ -137,7 +173,7 @@ def test_a_wrong_key_is_told_and_the_right_one_kept_for_this_tab_alone(page: Pag
     page.fill("#key", "pk_wrong_key")
     page.click("text=Use this key")
     expect(page.locator("#releases-body")).to_contain_text("This key is not valid")
-    page.click("text=Give a key")
+    page.click("text=Enter a key")
     give_key(page)
     expect(page.locator("li[data-release='1']")).to_be_attached()
     assert page.evaluate("sessionStorage.length") == 1

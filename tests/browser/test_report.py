@@ -27,7 +27,7 @@ def test_the_list_of_languages_leads_to_the_report(page: Page) -> None:
     expect(page).to_have_url(re.compile(r"/versions/1/report$"))
     expect(page.locator("h1 bdi")).to_have_text("العربية")
     expect(page.locator("h1 bdi")).to_have_attribute("dir", "rtl")
-    expect(page.locator(".verdict")).to_contain_text("It reads Arabic now.")
+    expect(page.locator(".verdict")).to_contain_text("This version reads Arabic now.")
 
 
 def test_the_heat_map_leads_to_the_report(page: Page) -> None:
@@ -37,14 +37,14 @@ def test_the_heat_map_leads_to_the_report(page: Page) -> None:
 
 
 def test_the_figures_are_those_of_the_json(page: Page, site: Site) -> None:
-    found = report(site)["report"]
+    measured = report(site)["report"]
     opened(page)
     figures = page.locator(".figures .big")
-    expect(figures.nth(0)).to_have_text(f"{found['t2i']['R@1'] * 100:.1f} %")
-    expect(figures.nth(2)).to_have_text(f"{found['fertility']['per_word']:.2f}")
-    expect(figures.nth(4)).to_have_text(f"{found['shared']['so_far']['AA'] * 100:.1f} %")
+    expect(figures.nth(0)).to_have_text(f"{measured['t2i']['R@1'] * 100:.1f} %")
+    expect(figures.nth(2)).to_have_text(f"{measured['fertility']['per_word']:.2f}")
+    expect(figures.nth(4)).to_have_text(f"{measured['shared']['so_far']['AA'] * 100:.1f} %")
     ten = page.locator(".recall tbody tr").last.locator(".number")
-    expect(ten).to_have_text([f"{found[way]['R@10'] * 100:.1f}" for way in ("t2i", "i2t")])
+    expect(ten).to_have_text([f"{measured[way]['R@10'] * 100:.1f}" for way in ("t2i", "i2t")])
 
 
 def test_each_earlier_language_stands_on_its_scale_where_it_is(page: Page, site: Site) -> None:
@@ -86,7 +86,7 @@ def test_what_is_wide_is_scrolled_by_keyboard_and_the_page_is_not_wider_than_a_n
     page.set_viewport_size({"width": 340, "height": 700})
     opened(page)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    region = page.get_by_role("region", name="What became of the other languages")
+    region = page.get_by_role("region", name="Effect on the other languages")
     region.focus()
     page.keyboard.press("ArrowRight")
     # a keyboard scrolls smoothly, so not at once; page.wait_for_function needs eval, which the page's policy forbids

@@ -82,7 +82,7 @@ def test_the_picker_names_languages_in_their_own_script(page: Page) -> None:
 def test_a_score_too_high_for_all_leaves_a_sentence(page: Page) -> None:
     page.locator("#min-score").evaluate("input => { input.value = '0.95'; input.dispatchEvent(new Event('input')) }")
     search(page, "zzz qqq", "en")
-    expect(page.locator("#results")).to_contain_text("Nothing scores that high")
+    expect(page.locator("#results")).to_contain_text("No picture has such a high score")
 
 
 def test_a_dropped_picture_gets_captions_in_every_language_and_pictures_like_it(page: Page, site: Site) -> None:
@@ -107,7 +107,23 @@ def test_a_dropped_picture_gets_captions_in_every_language_and_pictures_like_it(
 
 def test_a_chosen_file_that_is_no_picture_is_refused_in_a_sentence(page: Page) -> None:
     page.set_input_files("#picture", {"name": "x.png", "mimeType": "image/png", "buffer": b"not a picture at all"})
-    expect(page.locator("#trouble")).to_contain_text("no picture that can be read here")
+    expect(page.locator("#trouble")).to_contain_text("not a picture in a supported format")
+
+
+def test_similar_pictures_have_captions_in_the_chosen_language(page: Page, site: Site) -> None:
+    content = site.http.get("/v1/pictures/emoji-1f34e/content").content
+    page.select_option("#language", "ar")
+    page.set_input_files("#picture", {"name": "a.webp", "mimeType": "image/webp", "buffer": content})
+    expect(page.locator("#results-title")).to_have_text("Similar pictures")
+    expect(page.locator("#results figure p[lang=ar]").first).to_be_visible()
+    expect(page.locator("#results figure p[lang=en]").first).to_be_visible()
+
+
+def test_a_large_picture_has_captions_in_all_languages(page: Page) -> None:
+    search(page, "red apple", "en")
+    page.locator("#results a.frame").first.click()
+    expect(page.locator("dialog dd[lang=en]").first).to_be_visible()
+    expect(page.locator("dialog dd[lang=ar]").first).to_be_visible()
 
 
 def test_captions_of_one_language_are_asked_for_more(page: Page, site: Site) -> None:
@@ -151,6 +167,6 @@ def test_focus_is_visible(page: Page) -> None:
 def test_a_large_picture_leads_to_pictures_like_it(page: Page) -> None:
     search(page, "red apple", "en")
     page.locator("#results a.frame").first.click()
-    page.get_by_role("link", name="Pictures like it").click()
-    expect(page.locator("#results-title")).to_have_text("Pictures like it")
+    page.get_by_role("link", name="Find similar pictures").click()
+    expect(page.locator("#results-title")).to_have_text("Similar pictures")
     expect(page.locator("#captions section").first).to_be_visible()

@@ -1,60 +1,82 @@
-// Talks to this server: requests, the key, problems as sentences, events. Draws nothing.
+// Talks to this server: requests, the key, errors as sentences, events. Draws nothing.
 
 const KEY = "pictoglot.key"; // in sessionStorage: gone with the tab
+const MOST_PLACES = 3; // shown per kind of fault
 
 export const key = {
   get: () => sessionStorage.getItem(KEY) ?? "",
   set: (value) => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY)),
 };
 
-// What a person can do about it. Other codes say the server's own sentence.
+// What a person can do about an error. For other codes, the server's own sentence is shown.
 const SENTENCES = {
-  empty_text: "Write something to look for first.",
+  empty_text: "Type what to search for first.",
   text_too_long: "This text is too long: at most 1,000 characters are read.",
-  text_invalid_unicode: "This text holds characters that are no text.",
-  unsupported_picture_format: "This file is no picture that can be read here: JPEG, PNG or WebP.",
+  text_invalid_unicode: "This text contains invalid characters.",
+  unsupported_picture_format: "This file is not a picture in a supported format: JPEG, PNG or WebP.",
   picture_corrupt: "This picture is damaged and cannot be read.",
-  picture_animated: "Animated pictures cannot be searched with.",
-  picture_too_many_pixels: "This picture has too many pixels: at most 20 million.",
+  picture_animated: "Animated pictures are not supported.",
+  picture_too_many_pixels: "This picture is too large: at most 20 million pixels.",
   body_too_large: "This file is too large.",
-  language_tag_invalid: "This is not the tag of a language. Tags look like “cy”, “pt-BR” or “zh-Hant”.",
-  missing_api_key: "This needs a key.",
+  language_tag_invalid: "This is not a valid language tag. Tags look like “cy”, “pt-BR” or “zh-Hant”.",
+  missing_api_key: "This needs an API key.",
   invalid_api_key: "This key is not valid.",
-  insufficient_scope: "This key may not do this.",
-  rate_limited: "Too many requests with this key; wait a moment.",
-  overloaded: "The server is busy; try again in a moment.",
-  index_unavailable: "The server is still opening its index; try again in a moment.",
-  registry_unavailable: "The server's database does not answer. Searches go on; nothing can be changed for now.",
+  insufficient_scope: "This key does not have the needed scope.",
+  rate_limited: "Too many requests with this key. Wait a moment, then try again.",
+  overloaded: "The server is busy. Try again in a moment.",
+  index_unavailable: "The server is still loading its index. Try again in a moment.",
+  registry_unavailable: "The server's database does not answer. Searches still work; nothing can be changed now.",
   storage_full: "The server's disk is full.",
-  cursor_expired: "Another release serves now: search again.",
-  alias_moved: "Another release was published meanwhile. Look again before you decide.",
-  expansion_in_progress: "This language is being taught right now. Wait for it, or cancel it first.",
-  rollback_not_possible: "English is the base: it cannot be rolled back.",
+  cursor_expired: "A new release was published. Search again.",
+  alias_moved: "A new release was published in the meantime, so nothing was changed. Look again before you decide.",
+  expansion_in_progress: "This language is being taught now. Wait until it ends, or cancel it first.",
+  rollback_not_possible: "English is built in and cannot be rolled back.",
   unreachable: "The server cannot be reached.",
 };
 
-/** What a request was refused with; `message` is a sentence for a person. */
+/** An error response; `message` is a sentence for a person. */
 export class Problem extends Error {
   constructor(problem) {
     super(SENTENCES[problem.code] ?? sentence(problem));
     Object.assign(this, { code: problem.code, status: problem.status, request: problem.request_id, problem });
   }
 
-  /** Where in a form or a file, as the server told. */
+  /** Where in a form or a file the faults are: one line for each kind, with the first places and how many more. */
   get places() {
-    return (this.problem.errors ?? []).map((place) => `${place.location}: ${place.code.replaceAll("_", " ")}`);
+    const byCode = new Map();
+    for (const { location, code } of this.problem.errors ?? []) byCode.set(code, [...(byCode.get(code) ?? []), location]);
+    return [...byCode].map(([code, locations]) => `${code.replaceAll("_", " ")}: ${listed(locations, this.count(code))}`);
+  }
+
+  /** How many faults of one kind there are in all, where the server says so: it lists only the first ones. */
+  count(code) {
+    const { report, count } = this.problem;
+    if (code === "picture_not_found") return count ?? 0;
+    return report?.faults?.[code]?.count ?? (code === "duplicate" ? (report?.duplicates ?? 0) : 0);
   }
 }
 
-function sentence({ title, detail }) {
-  const said = detail && detail !== title ? `${title}: ${detail}` : title || "Something went wrong";
-  return /[.!?…]$/.test(said) ? said : `${said}.`;
+/** `line 7`, `lines 2, 3, 4 and 1,306 more`, `body.limit`. */
+export function listed(locations, count = 0) {
+  const shown = locations.slice(0, MOST_PLACES);
+  const lines = shown.every((location) => location.startsWith("line "));
+  const text = shown.map((location) => (lines ? location.slice(5) : location)).join(", ");
+  const more = Math.max(count, locations.length) - shown.length;
+  return `${lines ? (shown.length > 1 ? "lines " : "line ") : ""}${text}${more ? ` and ${new Intl.NumberFormat("en").format(more)} more` : ""}`;
 }
+
+function sentence({ title, detail }) {
+  const message = detail && detail !== title ? `${title}: ${detail}` : title || "Something went wrong";
+  return /[.!?…]$/.test(message) ? message : `${message}.`;
+}
+
+/** The header that makes one request safe to repeat: the same key gives the first answer again. */
+export const freshKey = () => ({ "Idempotency-Key": crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` });
 
 let askForKey = null; // the page's dialog, set by `main`
 export const onKeyNeeded = (ask) => (askForKey = ask);
 
-/** The answer, or a `Problem`; a missing or invalid key is asked for once. */
+/** The response, or a `Problem`; when a key is missing or invalid, the person is asked for one, once. */
 export async function send(path, { method, body, json, headers = {}, signal, asked = false } = {}) {
   const sent = { ...headers };
   if (key.get()) sent.Authorization = `Bearer ${key.get()}`;
@@ -85,7 +107,7 @@ async function read(response) {
 
 export const ask = async (path, options) => (await send(path, options)).json();
 
-/** Every item of a listing, page after page, up to `most`. */
+/** The items of a listing, page after page, up to `most`. */
 export async function all(path, most = 500) {
   const items = [];
   let cursor = null;
@@ -98,7 +120,7 @@ export async function all(path, most = 500) {
   return items;
 }
 
-/** Call `tell` with the data of each server-sent event until the stream ends. EventSource could send no key. */
+/** Call `tell` with the data of each server-sent event until the stream ends. EventSource cannot send a key. */
 export async function events(path, tell, signal) {
   const response = await send(path, { headers: { Accept: "text/event-stream" }, signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -115,7 +137,7 @@ export async function events(path, tell, signal) {
   }
 }
 
-/** Show a picture of the gallery; where a key is needed, it is fetched with it. */
+/** Show a picture of the gallery; where a key is needed, fetch it with the key. */
 export function show(image, url) {
   image.addEventListener("error", () => fetched(image, url), { once: true });
   image.src = url;

@@ -1,6 +1,6 @@
-// Small helpers for elements, numbers and times. Asks the server for nothing.
+// Small helpers for elements, numbers and times. Sends no request.
 
-const DRAWN = ["svg", "path", "line", "polyline", "circle", "text"]; // elements of SVG, which are made otherwise
+const DRAWN = ["svg", "path", "line", "polyline", "circle", "text"]; // SVG elements have a namespace of their own
 
 /** An element: `make("p", {class: "x", onclick: f}, "text", other)`; null and false children are left out. */
 export function make(tag, properties = {}, ...children) {
@@ -18,7 +18,7 @@ export function make(tag, properties = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** Show these children in place of what was there; hide the element when there are none. */
+/** Replace the children of an element; hide it when there are none. */
 export function fill(element, ...children) {
   const kept = children.flat(Infinity).filter(Boolean);
   element.replaceChildren(...kept);
@@ -29,7 +29,7 @@ export const whole = (number) => new Intl.NumberFormat("en").format(number);
 export const percent = (share) => (share * 100).toFixed(1);
 export const plural = (count, one, many = `${one}s`) => `${whole(count)} ${count === 1 ? one : many}`;
 
-/** Signed points with a true minus. */
+/** A difference in percentage points, with its sign. */
 export function points(difference) {
   const shown = (difference * 100).toFixed(1);
   if (Number(shown) === 0) return "±0.0";
@@ -55,7 +55,7 @@ export function bytes(count) {
   return `${(count / 1e6).toFixed(1)} MB`;
 }
 
-/** A bar of a share 0..1 with its number beside it; a dash where nothing was measured. */
+/** A bar for a fraction 0..1 with its number; a dash when it was not measured. */
 export function bar(share, label) {
   if (typeof share !== "number") return make("span", { class: "none" }, "–");
   return make(

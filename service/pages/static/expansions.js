@@ -1,4 +1,4 @@
-// Expansions: how each goes, followed by events while it runs, and cancelling it.
+// Expansions: their progress, followed by events while they run, and cancelling them.
 
 import { ask, events } from "/static/api.js";
 import { byId, duration, fill, make, percent, time } from "/static/dom.js";
@@ -8,16 +8,16 @@ import { dialog, nothing, sorry, waiting } from "/static/parts.js";
 const PHASES = ["prepare", "train", "evaluate", "package", "encode", "promote"];
 const ENDED = ["succeeded", "failed", "cancelled"];
 const PAUSE = 1500; // ms until a broken stream is opened again
-const PATIENCE = 40; // how often a new release is asked for
+const PATIENCE = 40; // requests for a new release before giving up
 const followed = new Map(); // id -> AbortController
 
-/** Draw the newest expansions; `focus` names the one to bring into view. Those that run are followed. */
+/** Draw the newest expansions and follow those that run; `focus` is the id of the one to scroll to. */
 export async function drawExpansions(focus = null) {
   const body = byId("expansions-body");
-  if (!body.childElementCount) fill(body, waiting("Asking for the expansions"));
+  if (!body.childElementCount) fill(body, waiting("Loading the expansions"));
   try {
     const { items } = await ask("/v1/expansions?limit=20");
-    fill(body, items.length ? make("ol", { class: "expansions" }, items.map(entry)) : nothing("Nothing has been taught yet.", "Check a file above; teaching it starts an expansion, which shows here."));
+    fill(body, items.length ? make("ol", { class: "expansions" }, items.map(entry)) : nothing("No language has been taught yet.", "Choose a file above. Each language that is taught appears here as an expansion."));
     for (const item of items) if (!ENDED.includes(item.state)) follow(item.id);
     if (focus) body.querySelector(`[data-expansion="${focus}"]`)?.scrollIntoView({ block: "nearest" });
   } catch (problem) {
@@ -25,7 +25,7 @@ export async function drawExpansions(focus = null) {
   }
 }
 
-/** Follow one expansion until it ends; a stream that breaks is opened again. */
+/** Follow one expansion until it ends; a broken stream is opened again. */
 async function follow(id) {
   if (followed.has(id)) return;
   const controller = new AbortController();
@@ -46,7 +46,7 @@ async function follow(id) {
   followed.delete(id);
 }
 
-/** The server follows a new release a moment after it was published: ask until it does. */
+/** The server opens a new release a moment after it was published: ask until it has. */
 async function catchUp(release) {
   for (let times = 0; times < PATIENCE && (learned.release ?? 0) < release; times += 1) {
     await refresh().catch(() => {});
@@ -81,7 +81,7 @@ function entry(item) {
 }
 
 function state(item) {
-  if (item.state === "queued") return "waits for a worker";
+  if (item.state === "queued") return "waiting for a worker";
   if (item.state === "running") return item.attempt > 1 ? `running, attempt ${item.attempt}` : "running";
   return [`${item.state} `, time(item.finished_at)];
 }
@@ -99,18 +99,18 @@ function progress(item) {
 }
 
 function outcome(item) {
-  if (item.state === "failed") return make("p", { class: "failed" }, item.error?.detail || item.error?.code || "It failed.");
+  if (item.state === "failed") return make("p", { class: "failed" }, item.error?.detail || item.error?.code || "The expansion failed.");
   if (item.state === "cancelled") return make("p", { class: "fine" }, "Nothing was changed.");
   if (item.state !== "succeeded") return null;
-  const reached = item.report?.t2i?.["R@1"];
+  const recall = item.report?.t2i?.["R@1"];
   const rebuilt = item.kind === "rebuild";
   const moved = rebuilt ? item.report?.moved : item.report?.shared?.moved;
   const words = [
-    typeof reached === "number" ? `text to picture R@1 ${percent(reached)} %` : null,
+    typeof recall === "number" ? `text to picture R@1 ${percent(recall)} %` : null,
     make("a", { href: `/versions/${item.version}/report` }, `version ${item.version}`),
     `release ${item.release}`,
-    rebuilt && moved ? "the shared table moved to it" : null,
-    moved === false ? `the shared table stayed where it was${rebuilt ? "" : ": it would have cost the other languages too much"}` : null,
+    rebuilt && moved ? "now the shared table" : null,
+    moved === false ? `the shared table was not changed${rebuilt ? "" : ": the other languages would have lost too much"}` : null,
   ];
   return make("p", { class: "fine" }, words.filter(Boolean).map((word, place) => [place ? " · " : "", word]));
 }
@@ -120,12 +120,12 @@ async function cancel(item) {
     make(
       "div",
       {},
-      make("p", {}, "What was learned in it so far is dropped. Languages that serve are not touched."),
+      make("p", {}, "What it has learned so far is lost. Languages in use do not change."),
       make(
         "div",
         { class: "actions" },
         make("button", { type: "button", class: "main danger", onclick: () => close(true) }, "Cancel it"),
-        make("button", { type: "button", autofocus: true, onclick: () => close(false) }, "Let it go on"),
+        make("button", { type: "button", autofocus: true, onclick: () => close(false) }, "Continue"),
       ),
     ),
   );
@@ -133,6 +133,6 @@ async function cancel(item) {
   try {
     redraw(await ask(`/v1/expansions/${item.id}/cancel`, { method: "POST" }));
   } catch (problem) {
-    await dialog("Cancel", () => sorry(problem));
+    await dialog("Not cancelled", () => sorry(problem));
   }
 }

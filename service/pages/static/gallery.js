@@ -1,6 +1,6 @@
-// Pictures and captions as they are shown: the grid, one picture large, captions by language.
+// How pictures and captions are shown: the grid, one large picture, captions by language.
 
-import { show, thumbnail } from "/static/api.js";
+import { ask, show, thumbnail } from "/static/api.js";
 import { byId, make } from "/static/dom.js";
 import { learned, named, native } from "/static/languages.js";
 import { dialog, sorry, waiting } from "/static/parts.js";
@@ -40,7 +40,7 @@ function bestCaption(captions, language) {
   return null;
 }
 
-/** Arrow keys walk through the grid. */
+/** Arrow keys move through the grid. */
 function walk(event) {
   const links = [...byId("results").querySelectorAll("a.frame")];
   const at = links.indexOf(event.currentTarget);
@@ -52,8 +52,10 @@ function walk(event) {
   links[at + step].focus();
 }
 
-/** One picture with all of its captions. */
+/** One picture with its captions in all languages: an answer brings only those that the grid shows. */
 async function large(item) {
+  const captions = make("div", {}, captionList(item.captions));
+  ask(`/v1/pictures/${encodeURIComponent(item.picture)}`).then((picture) => captions.replaceChildren(captionList(picture.captions)), () => {});
   const image = make("img", { alt: bestCaption(item.captions, "en")?.text ?? item.picture });
   show(image, item.url);
   await dialog(
@@ -66,8 +68,8 @@ async function large(item) {
         make(
           "div",
           {},
-          captionList(item.captions),
-          make("div", { class: "actions" }, make("a", { class: "button main", href: `#search?${new URLSearchParams({ picture: item.picture })}`, onclick: () => close(true) }, "Pictures like it, captions for it")),
+          captions,
+          make("div", { class: "actions" }, make("a", { class: "button main", href: `#search?${new URLSearchParams({ picture: item.picture })}`, onclick: () => close(true) }, "Find similar pictures")),
         ),
       ),
     "wide",
@@ -80,8 +82,8 @@ function captionList(captions) {
   return make("dl", { class: "said" }, tags.map((tag) => [make("dt", { dir: named(tag).direction }, native(tag)), captions[tag].map((text) => make("dd", { lang: tag, dir: named(tag).direction }, text))]));
 }
 
-/** Captions found for a picture, by language; `deeper(tag)` asks for more of one. */
-export function captionsOf(items, deeper) {
+/** Captions for a picture, by language; `askMore(tag)` returns more of one language. */
+export function captionsOf(items, askMore) {
   const by = new Map();
   for (const item of items) by.set(item.language, [...(by.get(item.language) ?? []), item]);
   const order = learned.items.map((item) => item.language).filter((tag) => by.has(tag));
@@ -93,18 +95,18 @@ export function captionsOf(items, deeper) {
       onchange: async () => {
         const tag = pick.value;
         if (!tag) return lists.replaceChildren(...order.map((one) => block(one, by.get(one))));
-        lists.replaceChildren(waiting("Asking for more"));
+        lists.replaceChildren(waiting("Loading more"));
         try {
-          lists.replaceChildren(block(tag, await deeper(tag)));
+          lists.replaceChildren(block(tag, await askMore(tag)));
         } catch (problem) {
           lists.replaceChildren(sorry(problem));
         }
       },
     },
-    make("option", { value: "" }, "every language"),
+    make("option", { value: "" }, "all languages"),
     order.map((tag) => make("option", { value: tag, lang: tag }, named(tag).native)),
   );
-  return [make("div", { class: "heading" }, make("h2", { class: "small-title" }, "Captions for it"), pick), order.length ? lists : make("p", { class: "fine" }, "No language has captions yet.")];
+  return [make("div", { class: "heading" }, make("h2", { class: "small-title" }, "Matching captions"), pick), order.length ? lists : make("p", { class: "fine" }, "No language has captions yet.")];
 }
 
 function block(tag, items) {

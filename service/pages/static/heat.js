@@ -1,14 +1,14 @@
-// The heat map: a row for each version, a column for each language. Shows what the reports hold, computes no score.
+// The heat map: a row for each version, a column for each language. Shows figures of the reports, computes none.
 
 import { make, percent, points } from "/static/dom.js";
 import { nothing } from "/static/parts.js";
 
-const FULL = 0.1; // a change of ten points has the full colour
+const FULL = 0.1; // a change of ten percentage points has the full colour
 
-/** The map of all versions (GET /v1/versions), oldest first; `shared` is the serving one, `native` draws a language's name. */
+/** The map of all versions, oldest first; `shared` is the version of the shared table, `native` draws a language name. */
 export function heatMap(versions, shared, named, native) {
   const taught = versions.filter((version) => version.number > 0).sort((a, b) => a.number - b.number);
-  if (!taught.length) return nothing("No language has been taught yet.", "Once one is, its effect on the others stands here.");
+  if (!taught.length) return nothing("No language has been taught yet.", "The effect of each new language on the others will appear here.");
   const columns = languages(taught);
   const chain = lineage(versions, shared);
   return make(
@@ -26,20 +26,20 @@ export function heatMap(versions, shared, named, native) {
 
 /** English first, then the others in the order in which they were taught. */
 function languages(taught) {
-  const found = new Set(["en"]);
+  const tags = new Set(["en"]);
   for (const version of taught) {
-    Object.keys(measured(version)).forEach((tag) => found.add(tag));
-    found.add(version.language);
+    Object.keys(measured(version)).forEach((tag) => tags.add(tag));
+    tags.add(version.language);
   }
-  return [...found];
+  return [...tags];
 }
 
-/** The numbers of the versions that a version stands on, with its own. */
+/** The number of a version and of those it builds on. */
 function lineage(versions, number) {
   const parents = new Map(versions.map((version) => [version.number, version.parent]));
-  const found = new Set();
-  for (let next = number; next != null && !found.has(next); next = parents.get(next)) found.add(next);
-  return found;
+  const numbers = new Set();
+  for (let next = number; next != null && !numbers.has(next); next = parents.get(next)) numbers.add(next);
+  return numbers;
 }
 
 const measured = (version) => version.report?.shared?.languages ?? {};
@@ -51,9 +51,9 @@ function row(version, columns, chain, named, native) {
     make(
       "th",
       { scope: "row" },
-      make("a", { class: "number", href: version.report_page, title: `The report of version ${version.number}` }, String(version.number)),
+      make("a", { class: "number", href: version.report_page, title: `Report of version ${version.number}` }, String(version.number)),
       native(version.language),
-      chain.has(version.number) ? null : make("span", { class: "tag", title: "Not in the shared table: taken back, or it would have cost the others too much" }, "not shared"),
+      chain.has(version.number) ? null : make("span", { class: "tag", title: "Not in the shared table: rolled back, or the other languages would have lost too much" }, "not shared"),
     ),
     columns.map((tag) => cell(version, tag, named)),
   );
@@ -61,17 +61,17 @@ function row(version, columns, chain, named, native) {
 
 function cell(version, tag, named) {
   if (tag === version.language) return own(version, named(tag).name);
-  const found = measured(version)[tag];
-  if (!found) return make("td", { class: "unmeasured" }, make("span", { "aria-label": "not measured" }, "·"));
-  const before = found.before["R@1"];
-  const after = found.after["R@1"];
+  const recall = measured(version)[tag];
+  if (!recall) return make("td", { class: "unmeasured" }, make("span", { "aria-label": "not measured" }, "·"));
+  const before = recall.before["R@1"];
+  const after = recall.after["R@1"];
   const change = after - before;
   return make(
     "td",
     {
       class: points(change).startsWith("±") ? "same" : change < 0 ? "loss" : "gain",
       "--heat": Math.min(1, Math.abs(change) / FULL).toFixed(3),
-      title: `${named(tag).name} through the shared table: ${percent(before)} before, ${percent(after)} with version ${version.number}`,
+      title: `${named(tag).name} with the shared table: ${percent(before)} before, ${percent(after)} with version ${version.number}`,
     },
     make("span", { class: "value" }, percent(after)),
     make("span", { class: "change" }, points(change)),
@@ -79,11 +79,11 @@ function cell(version, tag, named) {
 }
 
 function own(version, name) {
-  const reached = version.report?.t2i?.["R@1"];
+  const recall = version.report?.t2i?.["R@1"];
   return make(
     "td",
     { class: "own", title: `${name} was learned by version ${version.number}` },
-    make("span", { class: "value" }, typeof reached === "number" ? percent(reached) : "–"),
+    make("span", { class: "value" }, typeof recall === "number" ? percent(recall) : "–"),
     make("span", { class: "change" }, "learned"),
   );
 }
@@ -93,10 +93,10 @@ function legend() {
     "p",
     { class: "legend" },
     make("span", { class: "swatch own" }),
-    "learned by this version",
+    "the language that this version learned",
     make("span", { class: "swatch loss", "--heat": 1 }),
-    "ten points lost",
+    "10 points lost",
     make("span", { class: "swatch gain", "--heat": 1 }),
-    "ten points gained",
+    "10 points gained",
   );
 }

@@ -1,4 +1,4 @@
-// The learned languages: asked once and kept, their picker, and their table with R@1 and roll back.
+// The learned languages: their list, the picker, and the table with R@1 and roll back.
 
 import { all, ask } from "/static/api.js";
 import { bar, byId, fill, make, time, whole } from "/static/dom.js";
@@ -10,7 +10,7 @@ export const learned = { items: [], shared: null, release: null };
 const watchers = [];
 export const onLanguages = (watcher) => watchers.push(watcher);
 
-/** Ask which languages are learned, and tell everybody who shows them. */
+/** Load the learned languages, and notify all parts that show them. */
 export async function refresh() {
   const answer = await ask("/v1/languages");
   const items = [...answer.items].sort((a, b) => a.version - b.version || a.language.localeCompare(b.language));
@@ -20,7 +20,7 @@ export async function refresh() {
 
 const known = (tag) => learned.items.find((item) => item.language === tag);
 
-/** Name and direction of any tag: as the server told for learned ones, as the browser knows for others. */
+/** Name and direction of any tag: from the server for learned languages, from the browser for others. */
 export function named(tag) {
   const item = known(tag);
   if (item) return { name: item.name, native: item.native_name, direction: item.direction };
@@ -39,7 +39,7 @@ function browserName(inLanguage, tag) {
 export const native = (tag, more = {}) =>
   make("bdi", { lang: tag, dir: named(tag).direction, ...more }, named(tag).native);
 
-/** The picker beside the search field; keeps what was chosen. */
+/** Fill the picker beside the search field; the choice stays. */
 export function fillPicker(select) {
   const chosen = select.value || "auto";
   const option = ({ language, name, native_name: own, direction }) =>
@@ -48,7 +48,7 @@ export function fillPicker(select) {
     select,
     make("option", { value: "auto" }, "Detect the language"),
     make("optgroup", { label: "Learned" }, learned.items.map(option)),
-    make("option", { value: "shared" }, "Shared table (any)"),
+    make("option", { value: "shared" }, "Any language (shared table)"),
   );
   select.value = chosen;
   if (!select.value) select.value = "auto";
@@ -58,7 +58,7 @@ export function fillPicker(select) {
 export async function drawLanguages() {
   const body = byId("languages-body");
   const heat = byId("heat-body");
-  if (!learned.items.length) fill(body, waiting("Asking for the languages"));
+  if (!learned.items.length) fill(body, waiting("Loading the languages"));
   try {
     await refresh();
     fill(body, table());
@@ -94,7 +94,7 @@ function row(item) {
   const { language, name, version, captions, report } = item;
   const base = version === 0;
   const cell = (label, ...content) => make("td", { "data-label": label }, ...content);
-  const shared = learned.shared === version ? make("span", { class: "tag", title: "Text of unknown language is read by this version" }, "shared") : null;
+  const shared = learned.shared === version ? make("span", { class: "tag", title: "Text in an unknown language is read by this version" }, "shared") : null;
   return make(
     "tr",
     { "data-language": language },
@@ -103,7 +103,7 @@ function row(item) {
     cell("Captions", whole(captions)),
     cell("Text → picture", bar(report?.t2i?.["R@1"], recallLabel(report, "t2i"))),
     cell("Picture → text", bar(report?.i2t?.["R@1"], recallLabel(report, "i2t"))),
-    cell("Learned", base ? "from the start" : time(item.learned_at)),
+    cell("Learned", base ? "built in" : time(item.learned_at)),
     make(
       "td",
       { class: "act" },
@@ -113,8 +113,8 @@ function row(item) {
 }
 
 function recallLabel(report, direction) {
-  const found = report?.[direction];
-  if (!found || typeof found["R@1"] !== "number") return "not measured";
-  const parts = Object.entries(found).filter(([, value]) => typeof value === "number");
+  const recall = report?.[direction];
+  if (!recall || typeof recall["R@1"] !== "number") return "not measured";
+  const parts = Object.entries(recall).filter(([, value]) => typeof value === "number");
   return `${parts.map(([name, value]) => `${name} ${(value * 100).toFixed(1)}`).join(", ")} of ${whole(report.pairs ?? 0)} pairs`;
 }

@@ -1,4 +1,4 @@
-// Starts the page: which part the address names, what every part shares. Draws no part itself.
+// Starts the page and shows the part that the address names. Draws no part itself.
 
 import { byId } from "/static/dom.js";
 import { drawExpansions } from "/static/expansions.js";
@@ -12,7 +12,7 @@ const PARTS = { search: search.follow, languages: drawLanguages, teach: () => dr
 const RETRY = 2000; // ms until a server that is not ready is asked again
 let shown = null;
 
-/** Show the part that the address names; the keyboard goes along when the part changed. */
+/** Show the part that the address names, and move the focus when the part changed. */
 function route() {
   const [name, query = ""] = location.hash.slice(1).split("?");
   const part = name in PARTS ? name : "search";
@@ -27,19 +27,19 @@ function route() {
     if (part === "search") byId("text").focus();
     else byId("main").focus();
   }
-  if (shown !== null && part !== "languages") refresh().catch(() => {}); // that part asks by itself
+  if (shown !== null && part !== "languages") refresh().catch(() => {}); // that part refreshes by itself
   shown = part;
   PARTS[part](new URLSearchParams(query));
 }
 
-/** Wait until a snapshot serves; say so meanwhile, and say what is amiss. */
+/** Wait until the server is ready, and show its state. */
 async function ready() {
   const banner = byId("banner");
   for (;;) {
-    const found = await readiness();
-    banner.hidden = found.ok && !found.degraded.length;
-    banner.textContent = found.ok ? `The server is degraded: ${found.degraded.join(", ").replaceAll("_", " ")}.` : found.sentence;
-    if (found.ok) return;
+    const state = await readiness();
+    banner.hidden = state.ok && !state.degraded.length;
+    banner.textContent = state.ok ? `The server has problems: ${state.degraded.join(", ").replaceAll("_", " ")}.` : state.sentence;
+    if (state.ok) return;
     await new Promise((resolve) => setTimeout(resolve, RETRY));
   }
 }
@@ -48,13 +48,13 @@ async function readiness() {
   try {
     const response = await fetch("/readyz");
     const body = await response.json().catch(() => ({}));
-    return { ok: response.ok, degraded: body.degraded ?? [], sentence: "The server is starting: it opens its base and its index …" };
+    return { ok: response.ok, degraded: body.degraded ?? [], sentence: "The server is starting: it loads its model and its index …" };
   } catch {
     return { ok: false, degraded: [], sentence: "The server cannot be reached. Trying again …" };
   }
 }
 
-/** A picture dropped or pasted anywhere is searched with. */
+/** Search with a picture that is dropped or pasted anywhere. */
 function takePictures() {
   const over = byId("drop");
   const holds = (event) => [...(event.dataTransfer?.items ?? [])].some((item) => item.kind === "file");

@@ -1,4 +1,4 @@
-// What every part of the page shows alike: waiting, trouble, emptiness, dialogs. Asks the server for nothing.
+// What all parts of the page share: waiting, errors, empty states, dialogs. Sends no request.
 
 import { make } from "/static/dom.js";
 import { key, onKeyNeeded } from "/static/api.js";
@@ -8,7 +8,7 @@ export const waiting = (what) => make("p", { class: "waiting", role: "status" },
 export const nothing = (title, ...hints) =>
   make("div", { class: "nothing" }, make("p", { class: "big" }, title), hints.filter(Boolean).map((hint) => make("p", {}, hint)));
 
-/** A refusal as a sentence, with its places, and the request's id for who reads the log. */
+/** An error as a sentence, with its places and the request id that is in the server's log. */
 export function sorry(problem) {
   const places = problem.places ?? [];
   return make(
@@ -20,7 +20,7 @@ export function sorry(problem) {
   );
 }
 
-/** Show `content(close)` as a modal dialog; resolves to what `close` was called with, false when dismissed. */
+/** Show `content(close)` as a modal dialog; resolves to the argument of `close`, or false when dismissed. */
 export function dialog(title, content, kind = "") {
   return new Promise((resolve) => {
     let result = false;
@@ -41,12 +41,12 @@ export function dialog(title, content, kind = "") {
   });
 }
 
-/** Ask for a key; true when one was given. It is kept for this tab alone. */
+/** Ask for a key; true when one was given. It is kept for this tab only. */
 export function askKey(problem) {
   const why = problem
     ? problem.message
-    : key.get() ? "A key is kept for this tab. Give another, or an empty one to forget it." : "No key is kept in this tab.";
-  return dialog("Key", (close) => {
+    : key.get() ? "This tab has a key. Enter another one, or leave the field empty to remove it." : "This tab has no key.";
+  return dialog("API key", (close) => {
     const field = make("input", { type: "password", id: "key", autocomplete: "off", spellcheck: "false", "aria-describedby": "key-why" });
     const keep = (event) => {
       event.preventDefault();
@@ -58,7 +58,7 @@ export function askKey(problem) {
       { class: "key", onsubmit: keep },
       make("p", { id: "key-why" }, why),
       make("label", { class: "entry" }, "API key", field),
-      make("p", { class: "hint" }, "The admin key is printed where the server was started. It stays in this tab and is forgotten with it."),
+      make("p", { class: "hint" }, "The admin key is printed in the terminal where the server was started. The key is kept until this tab is closed."),
       make("div", { class: "actions" }, make("button", { type: "submit", class: "main" }, "Use this key")),
     );
   });

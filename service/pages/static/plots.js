@@ -1,11 +1,11 @@
-// The plots of a report, as tables and one drawing: each holds its numbers as text. Asks the server for nothing.
+// The plots of a report, as tables and one drawing: each has its numbers as text. Sends no request.
 
 import { make, percent, points } from "/static/dom.js";
 
-const FULL = 0.1; // a change of ten points has the full colour
+const FULL = 0.1; // a change of ten percentage points has the full colour
 const UNSURE = "shared"; // the row of the shared table among languages
 
-/** A row for each earlier language: a scale with its figure before, after and when it was learned, and the change. */
+/** A row for each earlier language: a scale with R@1 before, after and when it was learned, and the change. */
 export function movesTable(languages, named, native) {
   const row = ([tag, { before, after, learned }]) => {
     const figures = { before: before["R@1"], after: after["R@1"], learned: learned?.["R@1"] };
@@ -21,11 +21,11 @@ export function movesTable(languages, named, native) {
   };
   const ends = make("span", { class: "ends", "aria-hidden": "true" }, ["0", "25", "50", "75", "100"].map((at) => make("span", {}, at)));
   return scrolled(
-    "What became of the other languages",
+    "Effect on the other languages",
     make(
       "table",
       { class: "moves" },
-      make("thead", {}, make("tr", {}, heads("Language"), make("th", { scope: "col" }, make("span", { class: "unseen" }, "On a scale from 0 to 100 per cent"), ends), heads("Points", "R@1"))),
+      make("thead", {}, make("tr", {}, heads("Language"), make("th", { scope: "col" }, make("span", { class: "unseen" }, "On a scale from 0 to 100 percent"), ends), heads("Points", "R@1"))),
       make("tbody", {}, Object.entries(languages).map(row)),
     ),
     make("p", { class: "legend" }, key("dot before"), "before", key("dot after"), "after", key("tick"), "by its own version"),
@@ -34,11 +34,11 @@ export function movesTable(languages, named, native) {
 
 function scale({ before, after, learned }, name) {
   const has = typeof learned === "number";
-  const said = `${name}: ${percent(before)} before, ${percent(after)} after${has ? `, ${percent(learned)} by its own version` : ""}`;
+  const label = `${name}: ${percent(before)} before, ${percent(after)} after${has ? `, ${percent(learned)} by its own version` : ""}`;
   const [low, high] = [Math.min(before, after), Math.max(before, after)];
   return make(
     "span",
-    { class: "scale", role: "img", "aria-label": said, title: said },
+    { class: "scale", role: "img", "aria-label": label, title: label },
     make("span", { class: `path ${kind(after - before)}`, "--at": low, "--long": high - low }),
     has ? make("span", { class: "tick", "--at": learned }) : null,
     make("span", { class: "dot before", "--at": before }),
@@ -46,34 +46,34 @@ function scale({ before, after, learned }, name) {
   );
 }
 
-/** A row for each language, a column for each that its captions would be read as; the version's own language first. */
+/** Confusion matrix: a row for each language, a column for each detected one; the language of the version first. */
 export function confusionTable(rows, language, named, native) {
   const tags = [language, ...Object.keys(rows).filter((tag) => tag !== language)];
   const read = new Set(Object.values(rows).flatMap((row) => Object.keys(row)));
-  const others = [...read].filter((tag) => tag !== UNSURE && !tags.includes(tag)); // served, without captions kept
+  const others = [...read].filter((tag) => tag !== UNSURE && !tags.includes(tag)); // learned, but without held-out captions
   const columns = [...tags, ...others, ...(read.has(UNSURE) ? [UNSURE] : [])];
-  const head = (tag) => make("th", { scope: "col", title: tag === UNSURE ? "The language cannot be told" : named(tag).name }, tag === UNSURE ? "not told" : tag);
+  const head = (tag) => make("th", { scope: "col", title: tag === UNSURE ? "Not certain: read with the shared table" : named(tag).name }, tag === UNSURE ? "not certain" : tag);
   const row = (tag) => {
-    const asked = Object.values(rows[tag]).reduce((sum, count) => sum + count, 0);
+    const total = Object.values(rows[tag]).reduce((sum, count) => sum + count, 0);
     const name = make("th", { scope: "row" }, native(tag), make("span", { class: "hint" }, tag));
-    return make("tr", {}, name, columns.map((as) => cell(tag, as, rows[tag][as] ?? 0, asked, named)));
+    return make("tr", {}, name, columns.map((as) => cell(tag, as, rows[tag][as] ?? 0, total, named)));
   };
   return scrolled(
-    "Which language is taken for which",
+    "Language detection",
     make(
       "table",
       { class: "heat confusion" },
-      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Written in ↓ read as →"), columns.map(head))),
+      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Written in ↓ detected as →"), columns.map(head))),
       make("tbody", {}, tags.map(row)),
     ),
   );
 }
 
-function cell(tag, as, count, asked, named) {
+function cell(tag, as, count, total, named) {
   const right = tag === as;
-  const part = asked ? count / asked : 0;
+  const part = total ? count / total : 0;
   const reader = as === UNSURE ? "the shared table" : named(as).name;
-  const title = `${count} of ${asked} captions in ${named(tag).name} read as ${reader}`;
+  const title = `${count} of ${total} captions in ${named(tag).name} read by ${reader}`;
   const tone = right ? "gain" : count ? (as === UNSURE ? "unsure" : "loss") : "same";
   return make("td", { class: `${tone}${right ? " own" : ""}`, "--heat": right ? part : Math.min(1, 0.15 + 2 * part), title }, count || right ? rounded(part) : make("span", { "aria-label": "none" }, "·"));
 }
@@ -102,7 +102,7 @@ export function chainPlot(steps, named, native) {
     { class: "chain" },
     make("figcaption", { class: "legend" }, key("dot AA"), "average accuracy", key("dot F"), "forgetting"),
     scrolled(
-      "The shared table after each version",
+      "The shared table over time",
       make("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, grid, marks, line("F"), line("AA")),
       chainTable(steps, named, native),
     ),
@@ -125,5 +125,5 @@ const key = (kinds) => make("span", { class: `key ${kinds}`, "aria-hidden": "tru
 const kind = (change) => (points(change).startsWith("±") ? "same" : change < 0 ? "loss" : "gain");
 const heat = (change) => Math.min(1, Math.abs(change) / FULL).toFixed(3);
 
-/** What may be wider than the window, scrolled with the keyboard too. */
+/** Content that may be wider than the window; it can be scrolled with the keyboard. */
 const scrolled = (name, ...content) => make("div", { class: "scroll", role: "region", "aria-label": name, tabindex: "0" }, ...content);

@@ -1,4 +1,4 @@
-// The history of releases: what served when, who changed it and why; restoring one.
+// The history of releases: what changed, when, by whom and why; restoring one.
 
 import { all } from "/static/api.js";
 import { byId, fill, make, time } from "/static/dom.js";
@@ -6,10 +6,10 @@ import { native, refresh } from "/static/languages.js";
 import { nothing, sorry, waiting } from "/static/parts.js";
 import { restore } from "/static/rollback.js";
 
-/** Ask for the releases (this needs an admin key) and draw them, newest first. */
+/** Load the releases (this needs an admin key) and draw them, newest first. */
 export async function drawReleases() {
   const body = byId("releases-body");
-  if (!body.childElementCount) fill(body, waiting("Asking for the releases"));
+  if (!body.childElementCount) fill(body, waiting("Loading the releases"));
   try {
     const releases = await all("/v1/admin/releases", 200);
     const again = async () => {
@@ -18,7 +18,7 @@ export async function drawReleases() {
     };
     fill(body, releases.length ? make("ol", { class: "releases" }, releases.map((one) => entry(one, releases[0], again))) : nothing("No release yet."));
   } catch (problem) {
-    const retry = make("p", {}, make("button", { type: "button", onclick: drawReleases }, "Give a key"));
+    const retry = make("p", {}, make("button", { type: "button", onclick: drawReleases }, "Enter a key"));
     fill(body, sorry(problem), [401, 403].includes(problem.status) ? retry : null);
   }
 }
@@ -43,11 +43,11 @@ function entry(release, current, again) {
 function what({ change = {}, number }) {
   const language = change.language ? native(change.language) : "a language";
   const to = change.to_version ?? null;
-  if (change.kind === "promote") return [language, ` learned: version ${to}`];
+  if (change.kind === "promote") return [language, ` learned as version ${to}`];
   if (change.kind === "rebuild") return ["Shared table taught again"];
-  if (change.kind === "rollback") return [language, to === null ? " taken back" : ` rolled back to version ${to}`];
+  if (change.kind === "rollback") return [language, to === null ? " removed" : ` rolled back to version ${to}`];
   if (change.kind === "restore") return [`Release ${change.restored} restored`];
-  return [number <= 1 ? "The base: English" : "Published"];
+  return [number <= 1 ? "English, built in" : "Published"];
 }
 
 function routes(release) {

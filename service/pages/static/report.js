@@ -1,4 +1,4 @@
-// The report of one version: asks for it, and lays out what the plots draw. Computes no score.
+// The report of one version: loads it and lays out figures and plots. Computes no score.
 
 import { ask } from "/static/api.js";
 import { bar, byId, fill, make, percent, plural, time, whole } from "/static/dom.js";
@@ -11,23 +11,23 @@ const source = `/v1/versions/${number}/report`;
 
 async function draw() {
   const body = byId("report");
-  fill(body, waiting("Asking for the report"));
+  fill(body, waiting("Loading the report"));
   try {
-    const [found] = await Promise.all([ask(source), refresh()]);
-    document.title = `${found.name}, version ${number} – pictoglot`;
-    fill(body, heading(found), number === 0 ? base() : parts(found));
+    const [answer] = await Promise.all([ask(source), refresh()]);
+    document.title = `${answer.name}, version ${number} – pictoglot`;
+    fill(body, heading(answer), number === 0 ? base() : parts(answer));
   } catch (problem) {
     fill(body, sorry(problem));
   }
 }
 
-const parts = (found) => [verdict(found), figures(found), recall(found.report), moves(found), chain(found), detected(found), dataset(found.report)];
+const parts = (answer) => [verdict(answer), figures(answer), recall(answer.report), moves(answer), chain(answer), detected(answer), dataset(answer.report)];
 
-const base = () => make("p", { class: "lead" }, "The base itself: it was not taught here, and every version stands on it.");
+const base = () => make("p", { class: "lead" }, "This is the base model. It was not taught here; every version builds on it.");
 
 function heading({ version, parent, language, name, created_at: at }) {
   const link = (other) => make("a", { href: `/versions/${other}/report` }, `version ${other}`);
-  const taught = version === 0 ? null : [`version ${version}, taught on top of `, parent === 0 ? "the base" : link(parent), " · ", time(at)];
+  const taught = version === 0 ? null : [`version ${version}, built on `, parent === 0 ? "the base" : link(parent), " · ", time(at)];
   return make(
     "header",
     {},
@@ -36,15 +36,15 @@ function heading({ version, parent, language, name, created_at: at }) {
   );
 }
 
-/** What became of the version, in sentences. */
+/** Whether the version serves, in sentences. */
 function verdict({ version, language, name, state, error, moved }) {
   const now = learned.items.find((item) => item.language === language)?.version;
   const words = [];
-  if (state === "failed" || state === "cancelled") words.push(`It was not served: ${error?.detail ?? state}.`);
-  else if (now === version) words.push(`It reads ${name} now.`);
-  else words.push(now === undefined ? `${name} is not served now.` : `${name} is read by version ${now} now.`);
-  if (moved === true) words.push("The shared table moved on to it.");
-  if (moved === false) words.push("The shared table stayed where it was.");
+  if (state === "failed" || state === "cancelled") words.push(`This version never served: ${error?.detail ?? state}.`);
+  else if (now === version) words.push(`This version reads ${name} now.`);
+  else words.push(now === undefined ? `${name} is not available now.` : `${name} is read by version ${now} now.`);
+  if (moved === true) words.push("It became the shared table.");
+  if (moved === false) words.push("The shared table was not changed.");
   return make("p", { class: "verdict", "data-state": state }, words.join(" "));
 }
 
@@ -57,12 +57,12 @@ function figures({ report }) {
   return make(
     "dl",
     { class: "figures" },
-    figure("Text → picture R@1", share(report.t2i["R@1"]), asked(report)),
+    figure("Text → picture R@1", share(report.t2i["R@1"]), candidates(report)),
     figure("Picture → text R@1", share(report.i2t["R@1"]), ""),
-    figure(`Tokens a ${unit}`, decimal(tokens), typeof theirs === "number" ? `English ${decimal(theirs)}` : ""),
-    figure("Captions cut", share(report.truncated), "too long for the model"),
+    figure(`Tokens per ${unit}`, decimal(tokens), typeof theirs === "number" ? `English ${decimal(theirs)}` : ""),
+    figure("Truncated captions", share(report.truncated), "too long for the model"),
     figure("Average accuracy", share(AA), `shared table, ${plural(languages.length, "language")}`),
-    figure("Forgetting", typeof F === "number" ? decimal(F * 100, 1) : "–", "points since each one's best"),
+    figure("Forgetting", typeof F === "number" ? decimal(F * 100, 1) : "–", "points below the best of each"),
   );
 }
 
@@ -70,17 +70,17 @@ const figure = (name, value, hint) => make("div", {}, make("dt", {}, name), make
 const share = (value) => (typeof value === "number" ? `${percent(value)} %` : "–");
 const decimal = (value, digits = 2) => (typeof value === "number" ? value.toFixed(digits).replace("-", "−") : "–");
 
-function asked({ pairs, candidates, against }) {
-  if (!pairs) return "nothing could be asked";
-  return `${plural(pairs, "caption")}, ${whole(candidates ?? 0)} ${against === "english" ? "English texts" : "pictures"}`;
+function candidates({ pairs, candidates: count, against }) {
+  if (!pairs) return "not measured";
+  return `${plural(pairs, "caption")}, ${whole(count ?? 0)} ${against === "english" ? "English texts" : "pictures"}`;
 }
 
 function recall(report) {
   const row = (k) => make("tr", {}, make("th", { scope: "row" }, k), make("td", {}, bar(report.t2i[k], k)), make("td", {}, bar(report.i2t[k], k)));
   const target = report.against === "english" ? "English text" : "picture";
   return section(
-    "How well it is found",
-    `Held-out captions through the version's own rows: the share whose ${target} was among the first 1, 5 and 10, and of ${target}s whose caption was.`,
+    "Retrieval quality",
+    `Held-out captions, read by this version: the share whose ${target} was among the first 1, 5 and 10 results, and the share of ${target}s whose caption was.`,
     make(
       "table",
       { class: "recall" },
@@ -94,8 +94,8 @@ function moves({ name, report }) {
   const languages = report.shared?.languages ?? {};
   if (!Object.keys(languages).length) return null;
   return section(
-    "What became of the others",
-    `Text to picture R@1 of each earlier language through the shared table, before and after ${name}. The mark is its own version, which goes on reading told searches and is not touched by any of this.`,
+    "Effect on the other languages",
+    `Text to picture R@1 of each earlier language with the shared table, before and after ${name}. The blue mark is the own version of the language: searches that name the language use it, and it never changes.`,
     movesTable(languages, named, native),
   );
 }
@@ -104,8 +104,8 @@ function chain({ chain: steps }) {
   const measured = steps.filter((step) => typeof step.AA === "number");
   if (measured.length < 2) return null;
   return section(
-    "The shared table so far",
-    "Average accuracy over all its languages, and forgetting since each one's best figure, after each version it stands on. R@1 in per cent.",
+    "The shared table over time",
+    "Average accuracy over all its languages, and forgetting (how far they are below their best), after each version. Text to picture R@1 in percent.",
     chainPlot(measured, named, native),
   );
 }
@@ -116,11 +116,11 @@ function detected({ language, name, report }) {
   const total = (row) => Object.values(row ?? {}).reduce((sum, count) => sum + count, 0);
   const others = Object.entries(rows).filter(([tag]) => tag !== language);
   const taken = others.reduce((sum, [, row]) => sum + (row[language] ?? 0), 0);
-  const asked = others.reduce((sum, [, row]) => sum + total(row), 0);
+  const foreign = others.reduce((sum, [, row]) => sum + total(row), 0);
   const own = rows[language]?.[language] ?? 0;
   return section(
-    "Which language is taken for which",
-    `When nobody tells the language: of ${plural(total(rows[language]), "caption")} in ${name}, ${whole(own)} would be read as ${name}; of ${whole(asked)} in the other languages, ${whole(taken)} would be taken for it. What cannot be told is read by the shared table. In per cent of each row.`,
+    "Language detection",
+    `Searches that do not name their language: of ${plural(total(rows[language]), "caption")} in ${name}, ${whole(own)} are detected as ${name}; of ${whole(foreign)} in other languages, ${whole(taken)} are mistaken for it. What is not certain is read with the shared table. In percent of each row.`,
     confusionTable(rows, language, named, native),
   );
 }

@@ -1,35 +1,39 @@
 // Rolling a language back and restoring a release, each behind a dialog that says what changes and what stays.
 
-import { ask } from "/static/api.js";
+import { ask, freshKey } from "/static/api.js";
 import { fill, make } from "/static/dom.js";
 import { named, native } from "/static/languages.js";
 import { dialog, sorry } from "/static/parts.js";
 
 const path = (tag) => `/v1/admin/languages/${encodeURIComponent(tag)}/rollback`;
 
-/** Ask the server what would change, show it, and do it when the person agrees; then call `done`. */
+/** Show what a rollback would change, and do exactly that when the person agrees; then call `done`. */
 export async function rollBack(item, done) {
-  let plan;
-  try {
-    plan = await ask(path(item.language), { json: { dry_run: true } });
-  } catch (problem) {
-    await refused("Roll back", problem);
-    return;
-  }
-  const answer = await dialog(`Roll back ${item.name}?`, (close) => question(plan, item, close), "rollback");
-  if (!answer) return;
-  try {
-    const result = await ask(path(item.language), { json: { reason: answer.reason, rebuild: answer.rebuild } });
-    await done();
-    await dialog("Rolled back", (close) => told(result, item, close));
-  } catch (problem) {
-    await refused("Roll back", problem);
+  let answer = { reason: "", rebuild: false };
+  let moved = false; // another release was published while the dialog was open
+  for (;;) {
+    try {
+      const plan = await ask(path(item.language), { json: { dry_run: true } });
+      answer = await dialog(`Roll back ${item.name}?`, (close) => question(plan, item, answer, moved, close), "rollback");
+      if (!answer) return;
+      const json = { ...answer, expected: plan.release };
+      const result = await ask(path(item.language), { json, headers: freshKey() });
+      await done();
+      await dialog("Rolled back", (close) => told(result, item, close));
+      return;
+    } catch (problem) {
+      moved = problem.code === "alias_moved";
+      if (moved) continue;
+      await refused("Not rolled back", problem);
+      await done();
+      return;
+    }
   }
 }
 
-function question(plan, item, close) {
-  const reason = make("input", { type: "text", maxlength: "1000", id: "reason" });
-  const rebuild = make("input", { type: "checkbox", id: "rebuild" });
+function question(plan, item, given, moved, close) {
+  const reason = make("input", { type: "text", maxlength: "1000", id: "reason", value: given.reason });
+  const rebuild = make("input", { type: "checkbox", id: "rebuild", checked: given.rebuild });
   const agree = (event) => {
     event.preventDefault();
     close({ reason: reason.value.trim(), rebuild: rebuild.checked });
@@ -38,12 +42,13 @@ function question(plan, item, close) {
   return make(
     "form",
     { onsubmit: agree },
+    moved ? make("p", { class: "sorry moved", role: "alert" }, "Something changed in the meantime, so nothing was rolled back. This is the new plan.") : null,
     make("h3", {}, "What changes"),
     make("ul", {}, make("li", { class: "changes" }, changes(plan, item)), make("li", {}, shared(plan, lost))),
     make("h3", {}, "What stays"),
     make("p", { class: "stays" }, stays(plan)),
-    make("p", { class: "fine" }, "Nothing is deleted. Every earlier release can be restored."),
-    make("label", { class: "entry" }, "Reason, for the record", reason),
+    make("p", { class: "fine" }, `Based on release ${plan.release}, which serves now. Nothing is deleted: every earlier release can be restored.`),
+    make("label", { class: "entry" }, "Reason, shown in the list of releases", reason),
     lost.length ? make("label", { class: "check" }, rebuild, `Teach the shared table ${names(lost)} again afterwards`) : null,
     make(
       "div",
@@ -56,25 +61,25 @@ function question(plan, item, close) {
 
 function changes(plan, item) {
   const own = native(item.language);
-  if (plan.to_version === null) return [own, ` is no longer served: version ${plan.from_version} is taken back, and there was none before it.`];
+  if (plan.to_version === null) return [own, ` is no longer available: it has no version before version ${plan.from_version}.`];
   return [own, ` goes from version ${plan.from_version} back to version ${plan.to_version}.`];
 }
 
 function shared(plan, lost) {
-  const without = lost.length ? ` It knows ${names(lost)} no more until it is taught again; told searches in them stay as they are.` : "";
-  return `Text of unknown language is read by version ${plan.shared_version}.${without}`;
+  const without = lost.length ? ` It no longer knows ${names(lost)} until it is taught again; searches that name their language do not change.` : "";
+  return `Text in an unknown language is read by version ${plan.shared_version}.${without}`;
 }
 
 function stays(plan) {
-  if (!plan.unchanged.length) return "No other language is served.";
+  if (!plan.unchanged.length) return "There is no other language.";
   const list = plan.unchanged.map((tag, place) => [place ? ", " : "", native(tag)]);
-  return [list, ": their versions, and so every answer in them, stay bit for bit the same. No picture is touched."];
+  return [list, ": their versions, and so all their results, stay bit for bit the same. No picture changes."];
 }
 
 const names = (tags) => new Intl.ListFormat("en").format(tags.map((tag) => named(tag).name));
 
 function told(result, item, close) {
-  const now = result.to_version === null ? `${item.name} is no longer served.` : `${item.name} is read by version ${result.to_version} again.`;
+  const now = result.to_version === null ? `${item.name} is no longer available.` : `${item.name} is read by version ${result.to_version} again.`;
   return make(
     "div",
     {},
@@ -92,31 +97,31 @@ export async function restore(release, current, done) {
       {},
       make("p", {}, "Every language goes back to the version it had then:"),
       make("ul", {}, differences(release, current)),
-      make("p", { class: "fine" }, "This takes back all that happened since. For one language, roll it back instead."),
+      make("p", { class: "fine" }, "This undoes everything that happened since. To change only one language, roll it back instead."),
       make(
         "div",
         { class: "actions" },
         make("button", { type: "button", class: "main danger", onclick: () => close(true) }, "Restore"),
-        make("button", { type: "button", autofocus: true, onclick: () => close(false) }, "Leave it"),
+        make("button", { type: "button", autofocus: true, onclick: () => close(false) }, "Keep the current one"),
       ),
     ),
   );
   if (!agreed) return;
   try {
     await ask(`/v1/admin/releases/${release.number}/restore`, { json: { expected: current.number } });
-    await done();
   } catch (problem) {
-    await refused("Restore", problem);
+    await refused("Not restored", problem);
   }
+  await done();
 }
 
 function differences(release, current) {
   const tags = [...new Set([...Object.keys(current.languages), ...Object.keys(release.languages)])];
   const changed = tags.filter((tag) => current.languages[tag] !== release.languages[tag]);
-  const words = (number) => (number === undefined ? "not served" : `version ${number}`);
+  const words = (number) => (number === undefined ? "not available" : `version ${number}`);
   const lines = changed.map((tag) => make("li", {}, native(tag), `: ${words(current.languages[tag])} → ${words(release.languages[tag])}`));
   if (current.shared !== release.shared) lines.push(make("li", {}, `Shared table: version ${current.shared} → version ${release.shared}`));
-  return lines.length ? lines : [make("li", {}, "Nothing: the two are alike.")];
+  return lines.length ? lines : [make("li", {}, "Nothing changes: both releases are the same.")];
 }
 
 async function refused(title, problem) {

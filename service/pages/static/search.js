@@ -1,4 +1,4 @@
-// The search: a text or a picture goes out, pictures and captions come back. The address keeps what was asked.
+// The search: a text or a picture is sent, pictures and captions come back. The address keeps the query.
 
 import { ask, show, send, thumbnail } from "/static/api.js";
 import { byId, fill, make, plural } from "/static/dom.js";
@@ -7,11 +7,11 @@ import { fillPicker, learned, named, native, refresh } from "/static/languages.j
 import { nothing, sorry, waiting } from "/static/parts.js";
 
 const PAGE = 24;
-const EMPTY_LOOK = 3000; // ms until an empty gallery is looked at again
-let running = null; // the search under way; a newer one stops it
-let again = null; // asks for the next page of what is shown
+const EMPTY_LOOK = 3000; // ms until an empty gallery is loaded again
+let running = null; // the current search; a newer one aborts it
+let again = null; // loads the next page
 
-/** Take what the address says (`q`, `language`) and show it, or the gallery when it says nothing. */
+/** Search for what the address says (`q`, `language`, `picture`); without any, show the gallery. */
 export function follow(query) {
   const text = query.get("q") ?? "";
   byId("text").value = text;
@@ -22,7 +22,7 @@ export function follow(query) {
   else browse();
 }
 
-/** Wire the form up; called once. */
+/** Connect the form; called once. */
 export function prepare() {
   byId("search-form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -43,7 +43,7 @@ export function prepare() {
   byId("more").addEventListener("click", () => again?.());
 }
 
-/** The languages changed: picker, title. */
+/** Update picker and title when the languages change. */
 export function tellLanguages() {
   fillPicker(byId("language"));
   const wanted = new URLSearchParams(location.hash.split("?")[1] ?? "").get("language");
@@ -62,21 +62,26 @@ function go() {
   else location.hash = address;
 }
 
-/** The field runs in the direction of the language that is told. */
+/** The text field follows the direction of the chosen language. */
 function turn() {
-  const chosen = byId("language").value;
-  const told = !["", "auto", "shared"].includes(chosen);
-  byId("text").dir = told ? named(chosen).direction : "auto";
-  byId("text").lang = told ? chosen : "";
+  const tag = chosenTag();
+  byId("text").dir = tag ? named(tag).direction : "auto";
+  byId("text").lang = tag ?? "";
+}
+
+/** The tag in the picker; null when the language is detected or the shared table reads. */
+function chosenTag() {
+  const value = byId("language").value;
+  return ["", "auto", "shared"].includes(value) ? null : value;
 }
 
 const score = () => Number(byId("min-score").value);
 
 function tellScore() {
-  byId("min-score-shown").textContent = score() > 0 ? score().toFixed(2) : "any score";
+  byId("min-score-shown").textContent = score() > 0 ? score().toFixed(2) : "none";
 }
 
-/** Stop what runs, clear what is shown, and return the new search's signal. */
+/** Abort the current search, clear the results, and return the signal of the new one. */
 function begin(what) {
   running?.abort();
   running = new AbortController();
@@ -89,7 +94,7 @@ function begin(what) {
   return running.signal;
 }
 
-/** Run one search; a refusal is shown as a sentence, a newer search silences it. */
+/** Run one search; an error is shown as a sentence, unless a newer search has started. */
 async function searching(what, work) {
   const signal = begin(what);
   try {
@@ -108,10 +113,10 @@ const byText = (text) =>
     const json = { text, language: byId("language").value || "auto", limit: PAGE, ...(score() > 0 ? { min_score: score() } : {}) };
     const answer = await ask("/v1/search/pictures", { json, signal });
     byId("reading").replaceChildren(...reading(answer));
-    const first = answer.language.used;
-    if (answer.release !== learned.release) refresh().catch(() => {}); // a language came or went
-    hits(answer, first, score() > 0 ? "Nothing scores that high." : "The gallery is empty.", async () => {
-      more(await ask("/v1/search/pictures", { json: { ...json, cursor: answer.next_cursor }, signal }), first, json);
+    const { used } = answer.language; // the answer brings captions in this language and in English, which are those shown
+    if (answer.release !== learned.release) refresh().catch(() => {}); // a language was added or removed
+    hits(answer, used, score() > 0 ? "No picture has such a high score." : "The gallery is empty.", async () => {
+      more(await ask("/v1/search/pictures", { json: { ...json, cursor: answer.next_cursor }, signal }), used, json);
     });
   });
 
@@ -119,7 +124,7 @@ const byText = (text) =>
 function hits(answer, language, none, next) {
   const results = byId("results");
   if (answer.items.length) results.replaceChildren(...grid(answer.items, language));
-  else results.replaceChildren(nothing(none, score() > 0 ? "Ask for something else, or lower the least score." : null));
+  else results.replaceChildren(nothing(none, score() > 0 ? "Search for something else, or lower the minimum score." : null));
   following(answer.next_cursor, next);
 }
 
@@ -144,56 +149,57 @@ function following(cursor, next) {
   };
 }
 
-/** Which language and version read the text, and how sure that is. */
+/** Which language and version read the text, and how certain that is. */
 function reading({ language, version, release, truncated, warnings, timing_ms: took }) {
   const { used, source, confidence } = language;
   const sure = typeof confidence === "number" ? ` (${Math.round(confidence * 100)} % sure)` : "";
   const how = {
     told: ["Read as ", native(used)],
     detected: ["Detected ", native(used), sure],
-    shared: [language.requested === "shared" ? "Read through the shared table" : "Unsure which language: read through the shared table"],
+    shared: [language.requested === "shared" ? "Read with the shared table" : "Language not certain: read with the shared table"],
   }[source];
   const notes = [
-    ...warnings.map((code) => ({ language_not_supported: "None of the learned languages looks like this one.", detection_tie: "Several languages write it like this; pick one to be exact." })[code] ?? code.replaceAll("_", " ")),
-    ...(truncated ? ["The text was longer than the encoder reads; its end was left out."] : []),
+    ...warnings.map((code) => ({ language_not_supported: "This does not look like any of the learned languages.", detection_tie: "Several languages are possible; choose one in the list." })[code] ?? code.replaceAll("_", " ")),
+    ...(truncated ? ["The text is longer than the model can read; its end was ignored."] : []),
   ];
   const line = make("span", {}, how);
   const fine = make("span", { class: "fine" }, ` · version ${version} · release ${release} · ${took.toFixed(took < 10 ? 1 : 0)} ms`);
   return [line, fine, ...notes.map((note) => make("span", { class: "note" }, note))];
 }
 
-/** A picture from outside: captions in every language, and pictures like it. */
+/** An uploaded picture: captions in every language, and similar pictures. */
 export function byFile(file) {
   if (location.hash !== "#search") history.pushState(null, "", "#search");
   byId("text").value = "";
-  return searching("Looking at the picture", async (signal) => {
+  return searching("Searching with the picture", async (signal) => {
     const image = make("img", { alt: "" });
     image.src = URL.createObjectURL(file);
     image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
-    asked(image, file.name);
+    showQuery(image, file.name);
     await pictureAnswers((fields) => ({ body: form(file, fields) }), file, signal);
   });
 }
 
-/** A picture of the gallery, the same way. */
+/** The same with a picture of the gallery. */
 const byPictureId = (id) =>
-  searching("Looking at the picture", async (signal) => {
+  searching("Searching with the picture", async (signal) => {
     const item = await ask(`/v1/pictures/${encodeURIComponent(id)}`, { signal });
-    asked(show(make("img", { alt: "" }), thumbnail(item.url)), id);
+    showQuery(show(make("img", { alt: "" }), thumbnail(item.url)), id);
     const file = await (await send(item.url, { signal })).blob();
     await pictureAnswers((fields) => ({ json: { picture: id, ...fields } }), file, signal, id);
   });
 
-/** Captions for what `captions(fields)` asks with, and pictures like `file`; without the picture itself. */
-async function pictureAnswers(captions, file, signal, own = null) {
-  const [said, alike] = await Promise.all([
-    ask("/v1/search/captions", { ...captions({ limit: 3 }), signal }),
-    ask("/v1/search/pictures", { body: form(file, { limit: PAGE }), signal }),
+/** Captions (`request(fields)` makes that request), and pictures similar to `file` without the picture `own` itself. */
+async function pictureAnswers(request, file, signal, own = null) {
+  const language = chosenTag(); // similar pictures come with captions in it and in English
+  const [captions, similar] = await Promise.all([
+    ask("/v1/search/captions", { ...request({ limit: 3 }), signal }),
+    ask("/v1/search/pictures", { body: form(file, { limit: PAGE, ...(language ? { language } : {}) }), signal }),
   ]);
-  fill(byId("captions"), captionsOf(said.items, async (language) => (await ask("/v1/search/captions", captions({ limit: 12, languages: [language] }))).items));
-  const items = alike.items.filter((item) => item.picture !== own);
-  fill(byId("results-title"), items.length ? "Pictures like it" : null);
-  hits({ ...alike, items, next_cursor: null }, "en", "No picture is like it.");
+  fill(byId("captions"), captionsOf(captions.items, async (tag) => (await ask("/v1/search/captions", request({ limit: 12, languages: [tag] }))).items));
+  const items = similar.items.filter((item) => item.picture !== own);
+  fill(byId("results-title"), items.length ? "Similar pictures" : null);
+  hits({ ...similar, items, next_cursor: null }, language ?? "en", "There is no similar picture.");
 }
 
 function form(file, fields) {
@@ -203,14 +209,15 @@ function form(file, fields) {
   return body;
 }
 
-function asked(image, name) {
+/** Show the picture that is searched with. */
+function showQuery(image, name) {
   const shut = make("button", { type: "button", class: "shut", "aria-label": "Search without this picture", onclick: () => (byId("text").focus(), (location.hash === "#search" ? browse() : (location.hash = "#search"))) }, "×");
   fill(byId("asked"), make("figure", {}, image, make("figcaption", {}, name)), shut);
 }
 
-/** The gallery as it stands, when nothing is asked. */
+/** The gallery, when there is no query. */
 const browse = () =>
-  searching("Opening the gallery", async (signal) => {
+  searching("Loading the gallery", async (signal) => {
     const page = await ask(`/v1/pictures?limit=${PAGE}`, { signal });
     if (!page.items.length) {
       empty(signal);
@@ -231,9 +238,9 @@ function shown(page, add = false) {
 
 function empty(signal) {
   const command = make("code", {}, "pictoglot pictures add FOLDER");
-  byId("results").replaceChildren(nothing("The gallery is empty.", make("span", {}, "Put pictures into it with ", command, ". They show here as they arrive.")));
+  byId("results").replaceChildren(nothing("The gallery is empty.", make("span", {}, "Add pictures with ", command, ". They appear here one by one.")));
   setTimeout(() => !signal.aborted && !byId("search").hidden && browse(), EMPTY_LOOK);
 }
 
-/** How many languages can be searched in: for the footer. */
+/** What serves now: for the footer. */
 export const summary = () => (learned.release === null ? "" : `release ${learned.release} · ${plural(learned.items.length, "language")} · shared version ${learned.shared}`);

@@ -1,14 +1,14 @@
-// Teaching a language: the file is checked first, then taught; how its expansion goes stands below.
+// Teaching a language: the file is checked first, then taught; its progress is shown below the form.
 
-import { ask } from "/static/api.js";
+import { ask, freshKey, listed } from "/static/api.js";
 import { byId, fill, make, percent, plural, whole } from "/static/dom.js";
 import { drawExpansions } from "/static/expansions.js";
 import { named } from "/static/languages.js";
 import { sorry, waiting } from "/static/parts.js";
 
-const FAULTS = { empty_caption: "no caption", no_source: "neither English nor a picture" };
+const FAULTS = { empty_caption: "empty caption", missing_caption: "no caption", missing_english_and_picture: "neither English nor a picture" };
 
-/** Wire the form up; called once. */
+/** Connect the form; called once. */
 export function prepare() {
   byId("teach-form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -19,7 +19,7 @@ export function prepare() {
   for (const id of ["teach-tag", "teach-file"]) byId(id).addEventListener("input", forget);
 }
 
-/** A tag says which language it means while it is typed. */
+/** Show the name of the language while its tag is typed. */
 function tellName() {
   const tag = byId("teach-tag").value.trim();
   const { name, native } = tag ? named(tag) : { name: "", native: "" };
@@ -37,7 +37,7 @@ function complete() {
     const missing = !input.value.trim();
     input.toggleAttribute("aria-invalid", missing);
     if (missing) {
-      const what = id === "teach-tag" ? "Say which language it is." : "Choose the file with its captions.";
+      const what = id === "teach-tag" ? "Enter the tag of the language." : "Choose the file with its captions.";
       fill(byId("teach-trouble"), make("div", { class: "sorry" }, make("p", {}, what)));
       input.focus();
       return false;
@@ -56,8 +56,7 @@ async function submit(dry) {
   fill(byId("teach-report"), waiting(dry ? "Checking the file" : "Sending the file"));
   busy(true);
   try {
-    const headers = dry ? {} : { "Idempotency-Key": crypto.randomUUID?.() ?? String(Date.now() + Math.random()) };
-    const answer = await ask("/v1/languages", { body, headers });
+    const answer = await ask("/v1/languages", { body, headers: dry ? {} : freshKey() });
     if (dry) fill(byId("teach-report"), report(answer));
     else {
       fill(byId("teach-report"));
@@ -76,25 +75,25 @@ function busy(is) {
   for (const button of byId("teach-form").querySelectorAll("button")) button.disabled = is;
 }
 
-/** The report of a dry run: how much is usable, what is not and where. */
-function report({ language, report: found }) {
-  const faults = Object.entries(found.faults ?? {});
+/** The report of a check: how many rows are usable, and which are not. */
+function report({ language, report: counts }) {
+  const faults = Object.entries(counts.faults ?? {});
   const facts = [
-    ["Rows", `${whole(found.usable)} of ${whole(found.rows)} usable`],
-    ["Split", `${whole(found.train)} to learn from, ${whole(found.val)} held out`],
-    ["With English", whole(found.with_english)],
-    ["With a picture", `${whole(found.with_picture)}${found.pictures ? `, of ${plural(found.pictures, "picture")}` : ""}`],
-    ["Duplicates", whole(found.duplicates)],
-    typeof found.in_script === "number" ? ["In the language's script", `${percent(found.in_script)} %`] : null,
-    found.losses?.length ? ["Learns by", found.losses.map((loss) => loss.replaceAll("_", "-")).join(" and ")] : null,
+    ["Rows", `${whole(counts.usable)} of ${whole(counts.rows)} usable`],
+    ["Split", `${whole(counts.train)} to learn from, ${whole(counts.val)} held out`],
+    ["With English", whole(counts.with_english)],
+    ["With a picture", `${whole(counts.with_picture)}${counts.pictures ? `, of ${plural(counts.pictures, "picture")}` : ""}`],
+    ["Duplicates", whole(counts.duplicates)],
+    typeof counts.in_script === "number" ? ["In the language's script", `${percent(counts.in_script)} %`] : null,
+    counts.losses?.length ? ["Training losses", counts.losses.map((loss) => loss.replaceAll("_", "-")).join(" and ")] : null,
   ].filter(Boolean);
   return make(
     "div",
     { class: "report" },
-    make("h2", { class: "small-title" }, language ? `This file can teach ${named(language).name}` : "What the file holds"),
+    make("h2", { class: "small-title" }, language ? `This file can teach ${named(language).name}` : "Contents of the file"),
     make("dl", {}, facts.map(([term, value]) => [make("dt", {}, term), make("dd", {}, value)])),
     faults.length
-      ? [make("h3", {}, "Rows that are left out"), make("ul", {}, faults.map(([kind, fault]) => make("li", {}, `${plural(fault.count, "row")}: ${FAULTS[kind] ?? kind.replaceAll("_", " ")} (line ${fault.first_lines.join(", ")}${fault.count > fault.first_lines.length ? ", …" : ""})`)))]
+      ? [make("h3", {}, "Rows that are left out"), make("ul", {}, faults.map(([kind, fault]) => make("li", {}, `${plural(fault.count, "row")}: ${FAULTS[kind] ?? kind.replaceAll("_", " ")} (${listed(fault.first_lines.map((line) => `line ${line}`), fault.count)})`)))]
       : null,
   );
 }
