@@ -1,4 +1,4 @@
-"""Draws the training examples of one step: which objects, where, in which drawings, under which caption."""
+"""Draws the training examples of one step: which objects, where, in which drawings, with which caption."""
 
 from dataclasses import dataclass
 from random import Random
@@ -10,18 +10,18 @@ from demo.emojis import Emoji
 from demo.scenes import combination, is_held_out, joined, places
 from demo.synthesis import CANVAS, Layout, compose
 
-_COUNTS, _COUNT_WEIGHTS = (1, 2, 3), (40, 38, 22)  # objects a picture
+_COUNTS, _COUNT_WEIGHTS = (1, 2, 3), (40, 38, 22)  # objects per picture
 _KEYWORD_SHARE = 0.25  # captions that call one object by a keyword
-_RARE = 12  # a keyword of more emoji than this says too little
+_RARE = 12  # a keyword of more emoji than this is too general
 _BLENDED_SHARE = 0.12  # sprites mixed of both sets
-_RUNS, _RUN_LENGTH = 16, 8  # of the catalogue's order: look-alikes meet in one step
+_RUNS, _RUN_LENGTH = 16, 8  # neighbours in the catalogue: similar emoji meet in one step
 _STRAYS = 128
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures (n, 3, 64, 64) in 0..1, what they show and say, `same` (n, n): pairs that are no negatives,
-    and `shares` (n, emojis): what part of a picture each emoji is, 1/2 for one of two."""
+    """Pictures (n, 3, 64, 64) in 0..1, their objects and captions; `same` (n, n): pairs that are not negatives;
+    `shares` (n, emojis): the part of each emoji in a picture, 1/2 for one of two."""
 
     pictures: Tensor
     objects: list[tuple[Emoji, ...]]
@@ -31,7 +31,7 @@ class Batch:
 
 
 class Batches:
-    """Batch number `step` depends on the seed and `step` alone, so that a resumed training sees what it would have."""
+    """Batch number `step` depends only on the seed and `step`, so that a resumed training sees the same batches."""
 
     def __init__(self, emojis: tuple[Emoji, ...], sprites: Tensor, seed: int) -> None:
         """`sprites` (sets, emojis, 4, s, s) uint8, premultiplied."""
@@ -43,9 +43,9 @@ class Batches:
         self._keywords = [[k for k in each.keywords if uses[k] <= _RARE] for each in emojis]
 
     def draw(self, step: int, size: int, wildness: float | None = 1.0) -> Batch:
-        """The examples of one step, no scene a held-out combination.
+        """The examples of one step; no scene is a held-out combination.
 
-        `wildness` is as `synthesis.compose` has it; None leaves the pictures out.
+        `wildness` as in `synthesis.compose`; None draws no pictures.
         """
         random = Random(f"{self._seed} {step}")
         scenes = [self._objects(pool, random) for pool in [self._pool(random)] for _ in range(size)]
@@ -109,7 +109,7 @@ class Batches:
 
 
 def _same(combinations: list[str], captions: list[str]) -> Tensor:
-    """True where two examples show the same objects or bear the same caption."""
+    """True where two examples show the same objects or have the same caption."""
 
     def equal(texts: list[str]) -> Tensor:
         numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}

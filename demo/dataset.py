@@ -1,4 +1,4 @@
-"""The learning dataset of a language for the demo gallery: its names joined by its list pattern. Draws nothing."""
+"""The dataset of a language for the demo gallery: emoji names, joined by the list pattern. Draws nothing."""
 
 import json
 
@@ -10,12 +10,12 @@ _HELD_OUT_OF = 5  # one scene in five is held out as `val`
 
 
 def rows(tag: str) -> list[dict[str, str]]:
-    """One row a picture: `caption` in the language, `english`, `picture`, `split`; all single drawings are `train`.
+    """One row per picture: `caption` in the language, `english`, `picture`, `split`; all single drawings are `train`.
 
-    Raises `ValueError` for a language whose names the `emoji` package lacks.
+    Raises `ValueError` for a language without names in the `emoji` package.
     """
     if tag not in LANGUAGES:
-        raise ValueError(f"the emoji package has no names in {tag!r}; it has them in {', '.join(LANGUAGES)}")
+        raise ValueError(f"the emoji package has no names in {tag!r}; available: {', '.join(LANGUAGES)}")
     return [
         {
             "caption": joined([each.names[tag] for each in outline.objects], tag),
@@ -28,7 +28,7 @@ def rows(tag: str) -> list[dict[str, str]]:
 
 
 def lines(tag: str) -> str:
-    """`rows` as UTF-8 JSON lines, one row a line, as `POST /v1/languages` takes them."""
+    """`rows` as UTF-8 JSON lines, as `POST /v1/languages` accepts them."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows(tag))
 
 

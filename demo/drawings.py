@@ -9,11 +9,11 @@ import resvg_py
 from PIL import Image
 
 SETS = ("twemoji", "openmoji")
-_FINER = 1.25  # rendered so much larger than asked: margins are cut off, and what stays is scaled to the asked size
+_FINER = 1.25  # rendered larger by this factor: margins are cut off, then the rest is scaled to the wanted size
 
 
 def drawing_path(characters: str, drawing_set: str) -> Path | None:
-    """The SVG of an emoji in a set, or None where the set lacks it."""
+    """The SVG of an emoji in a set, or None when the set does not have it."""
     with_selector = "-".join(f"{ord(character):x}" for character in characters)
     for code in (with_selector, with_selector.replace("-fe0f", "")):
         path = _folder(drawing_set) / f"{code if drawing_set == 'twemoji' else code.upper()}.svg"
@@ -23,7 +23,7 @@ def drawing_path(characters: str, drawing_set: str) -> Path | None:
 
 
 def drawing(characters: str, drawing_set: str, side: int) -> Image.Image:
-    """The drawing without margins, RGBA, its longer side `side` pixels; raises `KeyError` where the set lacks it."""
+    """The drawing without margins, RGBA, its longer side `side` pixels; `KeyError` when the set does not have it."""
     path = drawing_path(characters, drawing_set)
     if path is None:
         raise KeyError(f"{drawing_set} has no drawing of {characters}")

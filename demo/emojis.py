@@ -10,8 +10,8 @@ from demo.drawings import drawing_path
 
 LANGUAGES = ("ar", "de", "es", "fa", "fr", "id", "it", "ja", "ko", "pt", "ru", "tr", "zh")  # beside English
 
-# The `emoji` package writes CLDR's names without colons and quotes. Where CLDR has some, the name cannot be told from
-# the package: flags, keycaps, families, hair, directions, Japanese buttons. Those emoji are left out.
+# The `emoji` package writes the names of CLDR without colons and quotes. Where CLDR has some, the package does not give
+# the full name: flags, keycaps, families, hair, directions, Japanese buttons. These emoji are left out.
 _NAMES_LEFT_OUT = re.compile(
     r"family.*|keycap .*|Japanese .*|.* facing right|(kiss|couple with heart) (man|woman) .*"
     r"|(man|woman|person) (bald|beard|(blond|curly|red|white) hair)"
@@ -41,9 +41,9 @@ class Emoji:
 
 @cache
 def catalogue() -> tuple[Emoji, ...]:
-    """Every emoji of the demo, ordered by code points, so that look-alikes (clock faces, runners) stand together."""
+    """All emoji of the demo, ordered by code points, so that similar ones (clock faces, runners) are neighbours."""
     emoji.config.load_language(list(LANGUAGES))
-    found = []
+    emojis = []
     for characters, data in sorted(emoji.EMOJI_DATA.items()):
         if data["status"] != _FULLY_QUALIFIED or _CHARACTERS_LEFT_OUT.search(characters):
             continue
@@ -52,8 +52,8 @@ def catalogue() -> tuple[Emoji, ...]:
         names = {language: _plain(data[language]) for language in ("en", *LANGUAGES)}
         if _NAMES_LEFT_OUT.fullmatch(names["en"]) or not _is_drawn(characters):
             continue
-        found.append(Emoji(characters, names, _keywords(names["en"], data.get("alias", []))))
-    return tuple(found)
+        emojis.append(Emoji(characters, names, _keywords(names["en"], data.get("alias", []))))
+    return tuple(emojis)
 
 
 def _plain(shortcode: str) -> str:
@@ -65,7 +65,7 @@ def _is_drawn(characters: str) -> bool:
 
 
 def _keywords(name: str, aliases: list[str]) -> tuple[str, ...]:
-    """Other names and the name's own content words, without the name itself."""
+    """Other names and the content words of the name, without the name itself."""
     others = {re.sub(r"[\s_-]*\d+$", "", _plain(other)).replace("-", " ") for other in aliases}
     words = {word for word in re.findall(r"[^\W\d_]{3,}", name.lower()) if word not in _NO_KEYWORD}
     return tuple(sorted((others | words) - {name, name.lower(), ""}))

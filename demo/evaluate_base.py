@@ -1,4 +1,4 @@
-"""Measures the bundled base: `python -m demo.evaluate_base [--noto DIR]` prints its model card's figures."""
+"""Measures the bundled base: `python -m demo.evaluate_base [--noto DIR]` prints the figures of its model card."""
 
 import json
 from collections import Counter
@@ -54,31 +54,31 @@ class Encoder:
 
 
 def unseen_scenes(count: int, emojis: Sequence[Emoji], seed: str = "evaluation") -> list[Outline]:
-    """Distinct two-object scenes of combinations that neither training nor the gallery has, in the seen styles."""
-    random, found = Random(seed), list[Outline]()
+    """Distinct two-object scenes that are neither in the training data nor in the gallery, in the seen styles."""
+    random, scenes = Random(seed), list[Outline]()
     known = {combination(outline.objects) for outline in outlines()}
-    while len(found) < count:
+    while len(scenes) < count:
         pair = tuple(random.sample(emojis, 2))
         if is_held_out(pair) and combination(pair) not in known:
             known.add(combination(pair))
-            number = len(found)
-            found.append(Outline(f"{seed}-{number}", pair, ("twemoji", "openmoji")[number % 2]))
-    return found
+            number = len(scenes)
+            scenes.append(Outline(f"{seed}-{number}", pair, ("twemoji", "openmoji")[number % 2]))
+    return scenes
 
 
 def singles() -> list[Outline]:
-    """The gallery's single drawings."""
+    """The pictures of the gallery that show a single drawing."""
     return [outline for outline in outlines() if len(outline.objects) == 1]
 
 
 def by_caption(encoder: Encoder, shown: Sequence[Outline], pictures: Sequence[Image.Image]) -> Recalls:
-    """Each picture asked for by its own caption among all of `pictures`."""
+    """Retrieval of each picture by its own caption, among all of `pictures`."""
     texts = encoder.texts([outline.caption for outline in shown])
     return recalls(texts, encoder.pictures(pictures), np.arange(len(shown)))
 
 
 def by_keyword(encoder: Encoder, shown: Sequence[Outline], pictures: Sequence[Image.Image]) -> Recalls:
-    """Each keyword that belongs to one emoji alone, asked among all of `pictures`."""
+    """Retrieval by each keyword that belongs to only one emoji, among all of `pictures`."""
     uses = Counter(keyword for outline in shown for keyword in outline.objects[0].keywords)
     names = {outline.caption.lower() for outline in shown}
     pairs = [
@@ -96,7 +96,7 @@ def main(
     noto: Annotated[Path | None, typer.Option(help="A folder of Noto PNGs, the unseen style: 1f34e.png …")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Figures as JSON")] = False,
 ) -> None:
-    """Print R@1/5/10 both ways on unseen scenes, on singles by name and by keyword, and on a style never trained on."""
+    """Print R@1/5/10 in both directions: unseen scenes, singles by name and by keyword, and an unseen style."""
     encoder = Encoder(weights)
     scenes, ones = unseen_scenes(1000, scene_emojis()), singles()
     drawn = [draw(outline) for outline in ones]
@@ -114,7 +114,7 @@ def main(
 
 
 def _unseen_style(encoder: Encoder, folder: Path) -> dict[str, Recalls]:
-    """The same questions in Noto's drawings, of the emoji that Noto has."""
+    """The same with the drawings of Noto, for the emoji that Noto has."""
     drawable = {each.characters for each in catalogue() if _noto_file(folder, each.characters) is not None}
     ones = [outline for outline in singles() if outline.objects[0].characters in drawable]
     scenes = unseen_scenes(1000, [each for each in scene_emojis() if each.characters in drawable], "unseen style")
@@ -126,7 +126,7 @@ def _unseen_style(encoder: Encoder, folder: Path) -> dict[str, Recalls]:
 
 
 def noto_drawing(folder: Path) -> Callable[[str, str, int], Image.Image]:
-    """Cuts out Noto's drawings, whatever set is asked for, from a folder of PNGs named by code points."""
+    """A `Cut` that takes Noto's drawings for every set, from a folder of PNGs named by code points."""
 
     def cut(characters: str, _: str, side: int) -> Image.Image:
         path = _noto_file(folder, characters)
@@ -145,7 +145,7 @@ def _noto_file(folder: Path, characters: str) -> Path | None:
 
 
 def _table(figures: dict[str, Recalls]) -> Table:
-    table = Table("asked", "pairs", "t2i R@1", "R@5", "R@10", "i2t R@1", "R@5", "R@10")
+    table = Table("queries", "pairs", "t2i R@1", "R@5", "R@10", "i2t R@1", "R@5", "R@10")
     for title, figure in figures.items():
         shares = (*figure["t2i"].values(), *figure["i2t"].values())
         table.add_row(title, str(figure["pairs"]), *(f"{100 * share:.1f}" for share in shares))

@@ -17,7 +17,7 @@ Cut = Callable[[str, str, int], Image.Image]  # characters, set, side: as `demo.
 
 SIDE = 256  # pixels a side of a picture
 SCENES = 2450
-_PAIRS_IN_FIVE = 3  # of five scenes, so many show two objects and the others three
+_PAIRS_IN_FIVE = 3  # of five scenes show two objects, the others three
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class DemoPicture:
 
 
 def pictures(without: Container[str] = frozenset()) -> Iterator[DemoPicture]:
-    """Every picture of the gallery but those whose ids are in `without`, singles first, drawn one at a time."""
+    """All pictures of the gallery except the ids in `without`, singles first, drawn one at a time."""
     for outline in outlines():
         if outline.id not in without:
             content = io.BytesIO()
@@ -57,13 +57,13 @@ def pictures(without: Container[str] = frozenset()) -> Iterator[DemoPicture]:
 
 @cache
 def outlines() -> tuple[Outline, ...]:
-    """The gallery's table of contents, singles first; costs no drawing."""
+    """What is in the gallery, singles first; draws nothing."""
     singles = [Outline(f"emoji-{each.code}", (each,), _set_of(each.code)) for each in catalogue()]
     return (*singles, *_scenes())
 
 
 def draw(outline: Outline, cut: Cut = drawing) -> Image.Image:
-    """The picture, RGB, the same pixels on every machine; `cut` may bring the drawings of another set."""
+    """The picture in RGB, the same pixels on every machine; `cut` may supply drawings of another set."""
     random = Random(outline.id)
     picture = _ground(random)
     for each, place in zip(outline.objects, places(len(outline.objects), random), strict=True):
@@ -83,15 +83,15 @@ def digest(chosen: Iterable[Outline]) -> str:
 
 
 def _scenes() -> list[Outline]:
-    emojis, seen, found = scene_emojis(), set[str](), list[Outline]()
+    emojis, seen, scenes = scene_emojis(), set[str](), list[Outline]()
     random = Random("scenes")
-    while len(found) < SCENES:
-        objects = tuple(random.sample(emojis, 2 if len(found) % 5 < _PAIRS_IN_FIVE else 3))
+    while len(scenes) < SCENES:
+        objects = tuple(random.sample(emojis, 2 if len(scenes) % 5 < _PAIRS_IN_FIVE else 3))
         if is_held_out(objects) and combination(objects) not in seen:
             seen.add(combination(objects))
-            id_ = f"scene-{len(found) + 1:04}"
-            found.append(Outline(id_, objects, _set_of(id_)))
-    return found
+            id_ = f"scene-{len(scenes) + 1:04}"
+            scenes.append(Outline(id_, objects, _set_of(id_)))
+    return scenes
 
 
 def _set_of(text: str) -> str:
@@ -99,7 +99,7 @@ def _set_of(text: str) -> str:
 
 
 def _ground(random: Random) -> Image.Image:
-    """A plain, graded or clouded ground in two light colours, from whole-number arithmetic alone."""
+    """A plain, graded or clouded background in two light colours, from integer arithmetic only."""
     first, second = (Image.new("RGB", (SIDE, SIDE), _light(random)) for _ in range(2))
     kind = random.randrange(4)
     if kind == 0:

@@ -1,4 +1,4 @@
-"""The rules of a scene that gallery and training share: names, places, and which combinations stay unseen."""
+"""Rules for scenes that gallery and training share: names, places, and which combinations are held out."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from demo.emojis import Emoji, catalogue
 
 _HELD_OUT_OF = 5  # one combination in five is never trained on
 _SIDES = {1: (0.62, 0.92), 2: (0.34, 0.56), 3: (0.28, 0.44)}  # of the canvas, by how many objects share it
-_MARGIN = 0.05  # of the canvas, both edges together: nothing touches the frame
-_OVERLAP = 0.82  # centres stand at least this share of the mean side apart, along one axis
+_MARGIN = 0.05  # of the canvas, both edges together: nothing touches the border
+_OVERLAP = 0.82  # least distance of two centres along one axis, as a fraction of the mean side
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an object stands: centre and longer side, as shares of the canvas."""
+    """Where an object is: centre and longer side, as fractions of the canvas."""
 
     x: float
     y: float
@@ -25,7 +25,7 @@ class Place:
 
 
 def places(count: int, random: Random) -> list[Place]:
-    """Places of varied size for 1 to 3 objects, inside the canvas, none hiding another."""
+    """Places of different sizes for 1 to 3 objects, inside the canvas, without hiding each other."""
     while True:
         sides = [random.uniform(*_SIDES[count]) for _ in range(count)]
         spots = [Place(_inside(side, random), _inside(side, random), side) for side in sides]
@@ -53,15 +53,15 @@ def combination(objects: Sequence[Emoji]) -> str:
 
 
 def is_held_out(objects: Sequence[Emoji]) -> bool:
-    """Whether base training never sees this combination: scenes of the gallery and of the evaluation are of these."""
+    """Whether this combination is kept out of base training; gallery and evaluation use only such scenes."""
     return hashed(combination(objects)) % _HELD_OUT_OF == 0
 
 
 def hashed(text: str) -> int:
-    """A whole number that depends on the text alone, the same on every machine."""
+    """An integer that depends only on the text, the same on every machine."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 def scene_emojis() -> tuple[Emoji, ...]:
-    """Emoji whose names can be told apart in a joined caption: none holds a comma or " and "."""
+    """Emoji whose names can be separated again in a joined caption: no comma and no " and "."""
     return tuple(each for each in catalogue() if "," not in each.name and " and " not in each.name)

@@ -1,6 +1,6 @@
-"""Composes batches of training pictures from cut-out drawings, all at once in torch, in styles as varied as can be.
+"""Composes batches of training pictures from cut-out drawings in torch, with strong style augmentation.
 
-A *sprite* is a drawing as premultiplied RGBA in 0..1. No flips and no large turns: arrows and "facing left" would lie.
+A *sprite* is a drawing as premultiplied RGBA in 0..1. No flips and no large rotations: "facing left" would be wrong.
 """
 
 import math
@@ -19,7 +19,7 @@ _LUMINANCE = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
 
 @dataclass(frozen=True)
 class Layout:
-    """Where sprites stand: `centre` (n, 2) and `side` (n,) in canvas units -1..1 and 0..1, `canvas` (n,) which."""
+    """Where sprites are: `centre` (n, 2) in -1..1, `side` (n,) in 0..1, and `canvas` (n,): the index of the picture."""
 
     centre: Tensor
     side: Tensor
@@ -27,13 +27,13 @@ class Layout:
 
 
 def compose(sprites: Tensor, layout: Layout, pictures: int, wildness: float, random: torch.Generator) -> Tensor:
-    """Pictures (pictures, 3, 64, 64) in 0..1: sprites (n, 4, s, s) on random grounds, changed by `wildness` 0..1."""
+    """Pictures (pictures, 3, 64, 64) in 0..1: sprites (n, 4, s, s) on random backgrounds; `wildness` 0..1."""
     painted = torch.empty(len(sprites), 4, CANVAS, CANVAS)
     small = layout.side < 0.5
     for halve, rows in ((True, torch.nonzero(small)), (False, torch.nonzero(~small))):
         rows = rows.squeeze(1)
         if len(rows):
-            # Half the size for small ones: less to compute, and no stair-steps when they shrink.
+            # Half the size for small ones: less to compute, and no aliasing.
             styled = restyle(F.avg_pool2d(sprites[rows], 2) if halve else sprites[rows], wildness, random)
             painted[rows] = _place(styled, layout.centre[rows], layout.side[rows], wildness, random)
     canvas = grounds(pictures, random)
@@ -45,7 +45,7 @@ def compose(sprites: Tensor, layout: Layout, pictures: int, wildness: float, ran
 
 
 def restyle(sprites: Tensor, wildness: float, random: torch.Generator) -> Tensor:
-    """Sprites in other hands' styles: colour, shading, outlines, line art; about a fifth stay as they are."""
+    """Sprites in other styles: colour, shading, outlines, line art; about a fifth stay as they are."""
     straight = torch.cat([sprites[:, :3] / sprites[:, 3:].clamp(min=1e-3), sprites[:, 3:]], 1)
     for share, change in (
         (0.15, _without_outlines),
@@ -61,7 +61,7 @@ def restyle(sprites: Tensor, wildness: float, random: torch.Generator) -> Tensor
 
 
 def grounds(pictures: int, random: torch.Generator) -> Tensor:
-    """Plain, graded, clouded and grainy grounds, mostly light, some dark: (pictures, 3, 64, 64)."""
+    """Plain, graded, clouded and noisy backgrounds, mostly light, some dark: (pictures, 3, 64, 64)."""
     first, second = (_ground_colour(pictures, random) for _ in range(2))
     ramp = _ramp(pictures, random)
     clouds = F.interpolate(torch.rand(pictures, 1, 6, 6, generator=random), CANVAS, mode="bicubic").clamp(0, 1)
@@ -72,7 +72,7 @@ def grounds(pictures: int, random: torch.Generator) -> Tensor:
 
 
 def _place(sprites: Tensor, centre: Tensor, side: Tensor, wildness: float, random: torch.Generator) -> Tensor:
-    """Each sprite (n, 4, s, s) on a clear canvas of its own, slightly turned, sheared and bent: (n, 4, 64, 64)."""
+    """Each sprite (n, 4, s, s) on a transparent canvas, slightly rotated, sheared and warped: (n, 4, 64, 64)."""
     n = len(sprites)
     angle = _uniform(n, -0.14, 0.14, random) * wildness
     shear = _uniform(n, -0.12, 0.12, random) * wildness
@@ -93,7 +93,7 @@ def _place(sprites: Tensor, centre: Tensor, side: Tensor, wildness: float, rando
 
 
 def _photographed(pictures: Tensor, wildness: float, random: torch.Generator) -> Tensor:
-    """Whole-picture changes: softness, sharpness, contrast, grey, grain."""
+    """Changes of the whole picture: blur, sharpening, contrast, grey, noise."""
     for share, change in ((0.5, _refocused), (0.05, _greyed), (0.3, _contrasted), (0.15, _grainy)):
         pictures = _some(pictures, share * wildness, change, random)
     return pictures.clamp(0, 1)
@@ -116,11 +116,11 @@ def _grainy(pictures: Tensor, random: torch.Generator) -> Tensor:
     return pictures + torch.randn(pictures.shape, generator=random) * 0.04
 
 
-# The changes below take and give sprites with straight alpha (n, 4, s, s).
+# The functions below take and return sprites with straight alpha (n, 4, s, s).
 
 
 def _recoloured(sprites: Tensor, random: torch.Generator) -> Tensor:
-    """Hue turned, saturation, brightness and gamma changed, channels mixed a little."""
+    """Change hue, saturation, brightness and gamma, and mix the channels a little."""
     n = len(sprites)
     turn = _uniform(n, -0.6, 0.6, random) * (torch.rand(n, generator=random) < 0.6)
     saturation = _uniform(n, 0.4, 1.6, random)
@@ -141,20 +141,20 @@ def _hue_rotation(turn: Tensor) -> Tensor:
 
 
 def _shaded(sprites: Tensor, random: torch.Generator) -> Tensor:
-    """A smooth change of light across each sprite, as painted sets have."""
+    """A smooth change of brightness across each sprite, as in painted sets."""
     light = torch.rand(len(sprites), 1, 3, 3, generator=random) * 0.9 + 0.5
     light = F.interpolate(light, sprites.shape[-1], mode="bilinear", align_corners=True)
     return torch.cat([sprites[:, :3] * light, sprites[:, 3:]], 1)
 
 
 def _without_outlines(sprites: Tensor, _: torch.Generator) -> Tensor:
-    """Thin dark lines filled with the lighter colour beside them."""
+    """Replace thin dark lines by the lighter colour beside them."""
     inside = sprites[:, :3] * (sprites[:, 3:] > 0.5)
     return torch.cat([F.max_pool2d(inside, 3, 1, 1), sprites[:, 3:]], 1)
 
 
 def _bolder(sprites: Tensor, _: torch.Generator) -> Tensor:
-    """Dark lines drawn wider."""
+    """Make dark lines wider."""
     return torch.cat([-F.max_pool2d(-sprites[:, :3], 3, 1, 1), sprites[:, 3:]], 1)
 
 
@@ -170,7 +170,7 @@ def _line_art(sprites: Tensor, _: torch.Generator) -> Tensor:
 
 
 def _outlined(sprites: Tensor, random: torch.Generator) -> Tensor:
-    """A dark or light rim around each sprite."""
+    """Add a dark or light outline around each sprite."""
     colour, alpha = sprites[:, :3], sprites[:, 3:]
     wide = F.max_pool2d(alpha, 3, 1, 1)
     rim = (torch.rand(len(sprites), 1, 1, 1, generator=random) > 0.6).float() * 0.9 + 0.05
@@ -179,7 +179,7 @@ def _outlined(sprites: Tensor, random: torch.Generator) -> Tensor:
 
 
 def _ground_colour(pictures: int, random: torch.Generator) -> Tensor:
-    """Light pastel four times in five, else anything: (pictures, 3, 1, 1)."""
+    """A light pastel in four of five cases, otherwise any colour: (pictures, 3, 1, 1)."""
     anything = torch.rand(pictures, 3, 1, 1, generator=random)
     pastel = 0.72 + 0.28 * anything
     return torch.where(torch.rand(pictures, 1, 1, 1, generator=random) < 0.2, anything, pastel)
@@ -193,13 +193,13 @@ def _ramp(pictures: int, random: torch.Generator) -> Tensor:
 
 
 def _nth_of_each(canvas: Tensor, order: int) -> Tensor:
-    """Indices of the `order`-th sprite of each picture that has one; sprites of a picture stand together."""
+    """Indices of the `order`-th sprite of each picture that has one; sprites of one picture are neighbours."""
     start = torch.cumsum(torch.bincount(canvas), 0) - torch.bincount(canvas)
     return torch.nonzero(torch.arange(len(canvas)) - start[canvas] == order).squeeze(1)
 
 
 def _some(all_: Tensor, share: float, change: Change, random: torch.Generator) -> Tensor:
-    """A random share of the first dimension changed; the rest costs nothing."""
+    """Change a random part of the first dimension; the rest is not computed."""
     chosen = torch.nonzero(torch.rand(len(all_), generator=random) < share).squeeze(1)
     if not len(chosen):
         return all_

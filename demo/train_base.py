@@ -1,4 +1,4 @@
-"""Trains the bundled base on the drawings of both sets; stopped at any moment, it goes on where it was.
+"""Trains the bundled base on the drawings of both sets; after an interruption it resumes from its checkpoint.
 
 `python -m demo.train_base` writes `model/bundled/pictoglot-emoji.safetensors` every few hundred steps and at the end.
 """
@@ -37,26 +37,26 @@ _CONSOLE = Console()
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of steps under one loss, a method of `Learner`; rates rise, then fall in a line to 0 at its end.
+    """Steps with one loss, a method of `Learner`; the learning rate warms up, then falls linearly to 0.
 
-    `wild`: how far pictures stray from the sets' own styles at its first and at its last step; None draws none.
+    `wild`: strength of the style augmentation at the first and at the last step; None draws no pictures.
     """
 
     loss: str
     steps: int
     examples: int  # a step
-    rate: float  # times the rates above
+    rate: float  # factor for the learning rates above
     wild: tuple[float, float] | None
 
     def share(self, step: int) -> float:
-        """Of the peak rate, at a step of this phase."""
+        """Learning rate at a step of this phase, as a fraction of the peak."""
         return self.rate * min((step + 1) / WARMUP, 1 - step / self.steps)
 
 
 def phases(steps: tuple[int, int, int, int]) -> tuple[Phase, ...]:
-    """Both towers find the prototypes together, then each goes on alone towards them.
+    """First both towers learn the prototypes together, then each tower is trained alone towards them.
 
-    Text needs no pictures and is quick to learn; pictures are quick to learn from once their targets stand still.
+    Text needs no pictures and trains fast; pictures train fast once their targets no longer move.
     """
     return (
         Phase("together", steps[0], 256, 1.0, (0.5, 0.5)),
@@ -73,7 +73,7 @@ def main(
     work: Annotated[Path, typer.Option(help="Sprites and checkpoints")] = Path(".cache/base"),
     out: Annotated[Path, typer.Option(help="The weights, fp16")] = BUNDLE / f"{NAME}.safetensors",
 ) -> None:
-    """Train the bundled base, or go on training it."""
+    """Train the bundled base, or resume its training."""
     work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     learner, total = Learner(), sum(steps)
@@ -105,7 +105,7 @@ def _step(learner: Learner, optimizer: torch.optim.Optimizer, batch: Batch, phas
 
 
 def _phase_at(step: int, steps: tuple[int, int, int, int]) -> tuple[Phase, int]:
-    """The phase of a step, and which of its steps it is; beyond the last there is only more of the last."""
+    """The phase of a step and the number of the step within it; past the end, the last step of the last phase."""
     for phase in phases(steps):
         if step < phase.steps:
             return phase, step
@@ -114,7 +114,7 @@ def _phase_at(step: int, steps: tuple[int, int, int, int]) -> tuple[Phase, int]:
 
 
 def _ahead(batches: Batches, first: int, steps: tuple[int, int, int, int]) -> Iterator[Batch]:
-    """Batch after batch, the next one drawn meanwhile."""
+    """Batch after batch; the next one is drawn in a thread meanwhile."""
 
     def draw(step: int) -> Batch:
         phase, within = _phase_at(step, steps)
@@ -152,7 +152,7 @@ def _optimizer(learner: Learner) -> torch.optim.AdamW:
     rows, plain, decayed = list[nn.Parameter](), list[nn.Parameter](), list[nn.Parameter]()
     for name, parameter in learner.clip.named_parameters():
         if name == "token_embedding.weight":
-            rows.append(parameter)  # no decay: it would shrink the rows of tokens that no caption holds
+            rows.append(parameter)  # no decay: it would shrink the rows of tokens that no caption has
         else:
             (decayed if parameter.ndim > 1 else plain).append(parameter)
     groups = [
@@ -165,7 +165,7 @@ def _optimizer(learner: Learner) -> torch.optim.AdamW:
 
 
 def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-    """All that a resume needs in one file, replaced in one step; randomness needs nothing: it hangs on the step."""
+    """Everything that a resume needs, in one file, replaced atomically; random numbers depend only on the step."""
     tensors = {f"model/{key}": value for key, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": value for key, value in state.items()}
@@ -173,7 +173,7 @@ def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: 
 
 
 def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Load model and optimizer; the number of steps already done."""
+    """Load model and optimizer; returns the number of steps done."""
     tensors = load_file(path)
     model.load_state_dict({key[6:]: value for key, value in tensors.items() if key.startswith("model/")})
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -181,7 +181,7 @@ def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> i
     for key, value in tensors.items():
         if key.startswith("optimizer/"):
             _, index, name = key.split("/")
-            # The fused step walks memory, so moments must lie as their parameters do (channels last), or they mix.
+            # The fused step needs moments in the memory format of their parameters (channels last).
             like = torch.empty_like(parameters[int(index)]) if value.ndim else value
             state.setdefault(int(index), {})[name] = like.copy_(value)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -190,7 +190,7 @@ def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> i
 
 
 def export(model: nn.Module, out: Path) -> None:
-    """The weights as open_clip loads them, uses_bfloat16 to fp16."""
+    """Write the weights as open_clip loads them, converted to fp16."""
     weights = {key: v.half() if v.is_floating_point() else v for key, v in model.state_dict().items()}
     _replace(weights, out, {"format": "pt"})
 
