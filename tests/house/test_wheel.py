@@ -1,0 +1,123 @@
+"""The wheel: what it holds, and that it works in an empty environment, far from the repository."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from zipfile import ZipFile
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.house.source import PACKAGES, ROOT, tracked
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+TORCH = [line for line in PROJECT["dependencies"] if line.startswith("torch")]
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+QUICKLY = ["--quiet", "--no-compile", "--no-warn-script-location"]
+# nothing of the person who runs the tests, and nothing that leads back to the repository
+OWN = {
+    name: value for name, value in os.environ.items() if not name.startswith(("PICTOGLOT_", "PYTHON", "VIRTUAL_ENV"))
+}
+
+
+def call(*command: object, **environment: str) -> str:
+    """What a program prints; it must end with 0."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, env=OWN | environment, cwd="/", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from the tracked files alone, so that nothing which only lies about gets in."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for file in tracked():
+        inside = file.relative_to(ROOT)
+        if inside.parts[0] in PACKAGES or len(inside.parts) == 1:
+            (source / inside).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, source / inside)
+    call(*PIP, "wheel", "--quiet", "--no-deps", "--wheel-dir", out, source)
+    return next(out.glob("pictoglot-*.whl"))
+
+
+@pytest.fixture(scope="module")
+def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The `bin` of an environment with torch, the locked dependencies and the wheel; 1.5 GB, removed at the end."""
+    home = tmp_path_factory.mktemp("environment")
+    call(sys.executable, "-m", "venv", "--without-pip", home)
+    into = [*PIP, "--python", home / "bin" / "python"]
+    call(*into, "install", *QUICKLY, *TORCH)
+    call(*into, "install", *QUICKLY, "--no-deps", "--require-hashes", "-r", ROOT / "requirements.lock")
+    call(*into, "install", *QUICKLY, "--no-deps", wheel)
+    call(*into, "check")
+    yield home / "bin"
+    shutil.rmtree(home)
+
+
+def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: Path) -> None:
+    inside = [file.relative_to(ROOT) for file in tracked()]
+    expected = {str(file) for file in inside if file.parts[0] in PACKAGES}
+    held = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert held == expected
+
+
+def test_the_wheel_holds_what_is_no_code(wheel: Path) -> None:
+    held = set(ZipFile(wheel).namelist())
+    wanted = {f"{package}/py.typed" for package in PACKAGES}
+    wanted |= {"model/bundled/pictoglot-emoji.safetensors", "model/bundled/pictoglot-emoji.json"}
+    wanted |= {"model/registry/migrations/env.py", "service/pages/static/index.html"}
+    information = f"pictoglot-{PROJECT['version']}.dist-info"
+    wanted |= {f"{information}/licenses/LICENSE", f"{information}/licenses/NOTICE"}
+    assert wanted - held == set()
+
+
+def test_the_installed_command_tells_its_version(programs: Path) -> None:
+    assert call(programs / "pictoglot", "--version") == f"pictoglot {PROJECT['version']}\n"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_ready(address: str, up: "subprocess.Popen[bytes]") -> None:
+    until = time.monotonic() + 180
+    while True:
+        try:
+            if httpx.get(f"{address}/readyz", timeout=5, trust_env=False).is_success:
+                return
+        except httpx.HTTPError:
+            pass
+        assert up.poll() is None and time.monotonic() < until, f"not ready; status {up.poll()}"
+        time.sleep(0.2)
+
+
+def test_what_was_installed_serves_a_picture_and_stops_on_sigterm(programs: Path, tmp_path: Path) -> None:
+    picture, captions = tmp_path / "apple.png", tmp_path / "captions.json"
+    Image.new("RGB", (96, 64), "firebrick").save(picture)
+    captions.write_text(json.dumps({"apple": {"en": ["a red apple"]}}))
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    settings = {"PICTOGLOT_HOME": str(tmp_path / "home"), "PICTOGLOT_PORT": str(port), "PICTOGLOT_FREE_BYTES": "0"}
+    up = subprocess.Popen([programs / "pictoglot", "up"], env=OWN | settings, cwd=tmp_path)
+    try:
+        wait_until_ready(address, up)
+        client = {"PICTOGLOT_URL": address, "PICTOGLOT_KEY": (tmp_path / "home" / "admin.key").read_text().strip()}
+        call(programs / "pictoglot", "pictures", "add", picture, "--captions", captions, **client)
+        answer = json.loads(call(programs / "pictoglot", "search", "a red apple", "--json", **client))
+        assert [item["picture"] for item in answer["items"]] == ["apple"]
+    finally:
+        up.send_signal(signal.SIGTERM)
+    assert up.wait(60) == 0
