@@ -199,19 +199,24 @@ class LiveIndex:
     def _compact_when_due(self) -> None:
         sets = self._sets(self.current)
         due = max(found.overlay_size for found in sets.values()) > self._compact_at or self._damaged & sets.keys()
-        if due and self._clock() >= self._compact_after and not self._compacting.locked():
-            self._in_background("compaction", self.compact)
+        if due and self._clock() >= self._compact_after:
+            self._compact_after = math.inf  # while one is queued or at work
+            self._in_background("compaction", self._compact_now)
+
+    def _compact_now(self) -> None:
+        after = self._clock() + _RETRY_SECONDS
+        try:
+            self.compact()
+            after = -math.inf
+        finally:
+            self._compact_after = after
 
     def _in_background(self, what: str, job: Callable[[], object]) -> None:
         def quietly() -> None:
             try:
                 job()
             except Exception as error:  # noqa: BLE001 - nobody reads the future: what is not said here is never said
-                self._compact_after = self._clock() + _RETRY_SECONDS
-                _log.warning(
-                    "%s failed (%s); the service continues with what it has, and tries again in %d s",
-                    what, type(error).__name__, _RETRY_SECONDS,
-                )  # fmt: skip
+                _log.warning("%s failed (%s); what serves is not affected", what, type(error).__name__)
 
         self._compactor.submit(quietly)
 

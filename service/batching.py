@@ -195,20 +195,20 @@ class PictureQueue(BatchQueue[Image.Image, Vector]):
             size=settings.batch_size, limit=limit, seconds=seconds, observe=observe,
         )  # fmt: skip
         self._decoder = decoder
-        self._decoding = 0
+        self.decoding = 0  # pictures that wait for the decoder or are in it
 
     async def decode(self, data: bytes, seconds: float) -> Picture:
         """A decoded picture; raises `Unavailable` when too many wait or `seconds` are over, and as `Decoder.decode`."""
-        if self._decoding >= self._limit:
+        if self.decoding >= self._limit:
             raise Unavailable("too many pictures are waiting to be decoded")
-        self._decoding += 1
+        self.decoding += 1
         try:
             async with asyncio.timeout(seconds):
                 return await asyncio.wrap_future(self._decoder.submit(data))
         except TimeoutError as error:
             raise Unavailable("the picture waited too long to be decoded") from error
         finally:
-            self._decoding -= 1
+            self.decoding -= 1
 
     async def encode(self, data: bytes) -> Vector:
         """The vector of an uploaded picture; raises as `decode` and as a call of the queue."""

@@ -5,16 +5,20 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from index import generation
-from index.build import build_captions
+from index.build import build_captions, write
 from index.catalogue import Catalogue
+from index.engine import Index, Matrix
 from index.engine.faiss_engine import FaissEngine
+from index.errors import IndexUnavailable
 from index.generation import Identity
-from index.sync import expansions_of
-from index.vectors import Entry
+from index.sync import CaptionSource, expansions_of
+from index.vectors import Entry, VectorSet
 from tests.doubles import WeightlessView, text_vector
 from tests.index.world import World
 
@@ -201,3 +205,36 @@ def test_build_captions_is_the_name_the_worker_calls(world: World) -> None:
     world.put("a", 1, {"cy": ["ci"]})
     view = WeightlessView(0)
     assert build_captions(world.encoder, view, world.gallery, world.registry, "cy", 0, world.root).count == 1
+
+
+def test_building_one_languages_captions_reads_no_others(world: World) -> None:
+    """Or else the 36th language would cost 36 times as much as the first."""
+    filled(world)
+    read: list[tuple[str, Any]] = []
+
+    def note(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
+        if "captions.text" in statement:
+            read.append((statement, parameters))
+
+    event.listen(world.registry.engine, "before_cursor_execute", note)
+    world.encode("cy", 1)
+    assert read and all("captions.language = " in text and "cy" in values for text, values in read)
+
+
+def test_a_generation_that_cannot_be_opened_is_not_registered(world: World) -> None:
+    filled(world)
+    live = world.started()
+    view = WeightlessView(1, "cy")
+    source = CaptionSource(world.encoder, world.gallery, view, "cy", 1, expansions_of(world.registry, "cy", 1))
+    vectors = VectorSet.empty("none", world.encoder.dimension)
+    with pytest.raises(IndexUnavailable):
+        write(vectors, source, world.registry, world.root, Away())
+    assert Catalogue(world.registry, world.root).of(identity(world)) == []
+    live.close()
+
+
+class Away(FaissEngine):
+    """An engine that cannot be reached."""
+
+    def build(self, vectors: Matrix) -> Index:
+        raise IndexUnavailable("the server does not answer")

@@ -5,6 +5,7 @@ from time import monotonic
 
 import pytest
 
+from index import generation
 from index.engine import Index, Matrix
 from index.engine.faiss_engine import FaissEngine
 from index.errors import IndexFileCorrupt, IndexUnavailable, OutOfMemory
@@ -216,3 +217,47 @@ def test_verify_names_what_differs(world: World) -> None:
     (folder,) = (world.home / "generations").glob("captions-*")
     flip(folder / "ids.json")
     assert [problem.split()[0] for problem in holder.verify()] == ["Version", "Generation"]
+
+
+def test_whatever_fails_in_the_background_is_said_once_and_tried_again_later(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, attempts = Clock(), []
+    live = world.started(clock=clock, compact_at=0)
+
+    def full(*_: object) -> None:
+        attempts.append(clock.now)
+        raise MemoryError
+
+    monkeypatch.setattr(generation, "write", full)
+    world.put("a", 1)
+    for _ in range(10):
+        live.refresh()
+        waited(lambda: caplog.text.count("compaction failed") == len(attempts))
+    assert len(attempts) == 1 and "MemoryError" in caplog.text
+    clock.now += 61
+    live.refresh()
+    waited(lambda: len(attempts) == 2)
+    live.close()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("a bug of a library"), KeyError("x")])
+def test_a_release_that_cannot_be_opened_is_not_tried_twice_a_second_whatever_the_reason(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    clock, attempts = Clock(), []
+    live = world.started(clock=clock)
+    old, new = live.current.release, world.teach("cy")
+
+    def fail(*_: object, **__: object) -> None:
+        attempts.append(clock.now)
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.encoder, "open", fail)
+        for _ in range(10):
+            live.refresh()
+    assert len(attempts) == 1 and caplog.text.count("cannot be opened") == 1
+    assert live.current.release == old and live.current.degraded != ()
+    clock.now += 61
+    assert live.refresh() and live.current.release == new

@@ -2,6 +2,7 @@
 
 import time
 from threading import Event, Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -241,3 +242,20 @@ def test_puts_of_many_threads_are_all_found(world: World) -> None:
     assert holder.current.pictures.count == holder.current.captions["en"].count == 24
     matrix = np.array([holder.current.pictures.vector(id) for id in world.gallery.ids()])
     assert matrix.shape == (24, world.encoder.dimension)
+
+
+def test_a_gallery_is_encoded_again_a_few_pictures_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With another image tower. 500 decoded pictures at once would be 1.5 GB."""
+    for seed in range(40):
+        world.put(f"p{seed}", seed)
+    sizes: list[int] = []
+    pictures = world.encoder.pictures
+
+    def noted(images: Any, batch: int = 64) -> Any:
+        sizes.append(len(images))
+        return pictures(images, batch)
+
+    monkeypatch.setattr(world.encoder, "pictures", noted)
+    monkeypatch.setattr(world.encoder, "image_fingerprint", "another tower")
+    assert world.started().current.pictures.count == 40
+    assert sum(sizes) == 40 and max(sizes) <= 16

@@ -1,6 +1,8 @@
 """Versions, views and encoding: nothing of an older version changes, damage is found, batches may mix languages."""
 
+import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from PIL import Image
 
 from model import version
 from model.encoder import Encoder, VersionFolder
-from model.errors import VersionCorrupt
+from model.errors import PictoglotError, VersionCorrupt
 from model.table import NO_ROW, Table, TokenRows, View
 from model.version import Learned
 
@@ -172,3 +174,11 @@ def test_a_version_brings_what_detection_knows_its_language_by(encoder: Encoder,
     known = Learned(learned.merges, learned.words, learned.rows, learned.tokenizer_sha256, {" afal ": 3})
     sha = version.write(tmp_path / "1", known, {"text_fingerprint": encoder.text_fingerprint})
     assert encoder.open([VersionFolder(1, "cy", tmp_path / "1", sha)]).ngrams == {" afal ": 3}
+
+
+def test_vectors_that_are_not_finite_are_never_given(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was kept would keep every later generation from being written."""
+    base = dataclasses.replace(encoder.base, preprocess=lambda image: torch.full((3, 32, 32), math.nan))
+    monkeypatch.setattr(encoder, "base", base)
+    with pytest.raises(PictoglotError, match="not finite"):
+        encoder.pictures([Image.new("RGB", (50, 40))])

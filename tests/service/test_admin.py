@@ -40,7 +40,7 @@ def test_a_language_goes_back_to_its_version_before_and_others_stay_as_they_are(
     body = roll_back(learned, "cy", reason="worse").json()
     assert (body["from_version"], body["to_version"], body["dry_run"]) == (3, 1, False)
     assert body["unchanged"] == ["en", "fr"]
-    assert body["release"] == learned.context.holder.current.release.number
+    assert body["release"] == learned.context.live.current.release.number
     assert serving(learned) == {"en": 0, "cy": 1, "fr": 2}
     assert answers(learned, "en", "fr") == before
 
@@ -177,3 +177,39 @@ def test_an_id_that_can_be_none_is_not_found_without_asking_the_registry(tmp_pat
             ("DELETE", f"/v1/admin/keys/{id}", "key_not_found"),
         ):
             assert_problem(service.admin.request(method, path), 404, code)
+
+
+def test_a_rollback_sent_twice_with_what_was_seen_happens_once(learned: Service) -> None:
+    """Without `expected`, the second one takes the language back once more."""
+    seen = learned.context.live.current.release.number
+    assert roll_back(learned, "cy", expected=seen).json()["to_version"] == 1
+    with assert_state_unchanged(learned):
+        body = assert_problem(roll_back(learned, "cy", expected=seen), 409, "alias_moved")
+    assert body["release"] == seen + 1
+    assert roll_back(learned, "cy").json()["to_version"] is None
+
+
+def test_a_dry_run_of_what_was_seen_says_that_it_is_no_more(learned: Service) -> None:
+    seen = learned.context.live.current.release.number
+    assert roll_back(learned, "cy", expected=seen, dry_run=True).json()["release"] == seen
+    roll_back(learned, "fr")
+    assert_problem(roll_back(learned, "cy", expected=seen, dry_run=True), 409, "alias_moved")
+
+
+def test_an_idempotency_key_gives_the_first_answer_again(learned: Service) -> None:
+    headers = {"Idempotency-Key": "a1"}
+    path = "/v1/admin/languages/cy/rollback"
+    first = learned.admin.post(path, json={"reason": "worse"}, headers=headers)
+    with assert_state_unchanged(learned):
+        again = learned.admin.post(path, json={"reason": "worse"}, headers=headers)
+        assert again.json() == first.json() and first.json()["to_version"] == 1
+        other = learned.admin.post(path, json={"reason": "another"}, headers=headers)
+        assert_problem(other, 422, "idempotency_key_reused")
+        elsewhere = learned.admin.post("/v1/admin/languages/fr/rollback", json={"reason": "worse"}, headers=headers)
+        assert_problem(elsewhere, 422, "idempotency_key_reused")
+
+
+@pytest.mark.parametrize("expected", [-1, "2", 1.5, True, 1 << 31])
+def test_an_expected_release_of_another_shape_is_refused(learned: Service, expected: object) -> None:
+    with assert_state_unchanged(learned):
+        assert_problem(roll_back(learned, "cy", expected=expected), 422, "invalid_request")

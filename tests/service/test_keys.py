@@ -200,3 +200,23 @@ def test_a_key_revoked_while_it_is_looked_up_is_not_remembered(tmp_path: Path) -
     with pytest.raises(Unauthorized):
         asyncio.run(keyring.identify(headers, SEARCHING))
     registry.close()
+
+
+def test_strangers_share_one_rate_and_cost_the_registry_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(tmp_path, rate_per_minute=60) as service:  # ten at once
+        known = {"X-API-Key": service.key("search")}
+        assert service.http.get("/v1/languages", headers=known).status_code == 200
+        lookups: list[str] = []
+        check = service.context.keyring._check
+
+        def counted(key: str) -> Key | None:
+            lookups.append(key)
+            return check(key)
+
+        monkeypatch.setattr(service.context.keyring, "_check", counted)
+        guesses = [{"X-API-Key": f"pk_{number:012x}_{'x' * 43}"} for number in range(60)]
+        statuses = [service.http.get("/v1/languages", headers=guess).status_code for guess in guesses]
+        assert set(statuses) == {401, 429} and len(lookups) < 20
+        assert service.http.get("/v1/languages").status_code == 429  # without any key, too
+        assert service.http.get("/v1/languages", headers=known).status_code == 200  # who is known is not held up
+        assert service.admin.get("/v1/languages").status_code == 200

@@ -7,6 +7,7 @@ import random
 import signal
 import struct
 import zlib
+from typing import Any
 
 import httpx
 import numpy as np
@@ -115,7 +116,7 @@ def test_all_rotations_of_a_picture_give_one_vector(service: Service) -> None:  
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=95, exif=exif)
         assert service.put(f"turn-{orientation}", buffer.getvalue()).status_code == 201
-        vector = service.context.holder.current.picture_vector(f"turn-{orientation}")
+        vector = service.context.live.current.picture_vector(f"turn-{orientation}")
         assert float(np.dot(vector, picture_vector(upright))) > 0.99
 
 
@@ -350,3 +351,30 @@ def test_what_is_deleted_has_no_content_and_no_type(service: Service) -> None:
     answer = service.admin.delete("/v1/pictures/brief")
     assert (answer.status_code, answer.content) == (204, b"")
     assert "content-type" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("fields", "languages"),
+    [
+        ({}, {"en"}),
+        ({"language": "de"}, {"de", "en"}),
+        ({"captions": "all"}, {"de", "en"}),
+        ({"captions": "none"}, set()),
+        ({"captions": ["de", "en"]}, {"de", "en"}),
+        ({"captions": "de,en"}, {"de", "en"}),
+        ({"captions": '["de"]'}, {"de"}),
+    ],
+)
+def test_captions_of_similar_pictures_come_as_requested(
+    service: Service, fields: dict[str, Any], languages: set[str]
+) -> None:
+    files = {"picture": ("x", picture(sum(b"p0")))}
+    items = service.admin.post("/v1/search/pictures", files=files, data=fields).json()["items"]
+    assert {tag for item in items for tag in item["captions"]} == languages
+
+
+@pytest.mark.parametrize("captions", ['["de", 1]', "[", ""])
+def test_captions_of_a_form_in_another_shape_are_refused(service: Service, captions: str) -> None:
+    files = {"picture": ("x", picture())}
+    answer = service.admin.post("/v1/search/pictures", files=files, data={"captions": captions})
+    assert answer.status_code == 422

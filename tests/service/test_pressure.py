@@ -1,17 +1,28 @@
 """What one kind of request may cost the others: threads of those who search, and the space that is to stay free."""
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from model import storage
+from model import dataset, storage
 from model.errors import StorageFull
 from service.bodies import OnDisk
-from tests.service.harness import Service, assert_problem, assert_state_unchanged, learn, running
+from tests.service.harness import (
+    Service,
+    assert_problem,
+    assert_state_unchanged,
+    learn,
+    picture,
+    running,
+    wait_until,
+)
 
 
 @pytest.fixture
@@ -24,14 +35,14 @@ def test_who_waits_for_a_release_to_open_keeps_no_search_waiting(
     fresh: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opening, go_on = threading.Event(), threading.Event()
-    open_release = fresh.context.holder.open
+    open_release = fresh.context.live.open
 
     def slow(*given: Any, **more: Any) -> Any:
         opening.set()
         assert go_on.wait(60)
         return open_release(*given, **more)
 
-    monkeypatch.setattr(fresh.context.holder, "open", slow)
+    monkeypatch.setattr(fresh.context.live, "open", slow)
     learn(fresh.context.registry, "cy")
     (expansion,) = fresh.context.registry.expansions.list()
     with ThreadPoolExecutor(60) as clients:  # more than the pool has threads
@@ -74,3 +85,82 @@ def test_an_upload_of_unknown_length_stops_before_the_space_that_is_to_stay_free
         answer = fresh.admin.post("/v1/languages", content=body(), headers=headers)
         assert_problem(answer, 507, "storage_full")
     assert 0 <= room[0] < 2 << 20
+
+
+@contextmanager
+def stopped_decoder(service: Service) -> Iterator[None]:
+    """Its process stands still, as on a machine that has no time for it."""
+    service.put("first")  # so that there is one
+    (pid,) = service.context.decoder.pids
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_uploads_under_way_take_no_thread_from_searches(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, body_seconds=60) as service,
+        stopped_decoder(service),
+        ThreadPoolExecutor(60) as clients,  # more than the pool has threads
+    ):
+        uploads = [clients.submit(service.put, f"p{number}") for number in range(60)]
+        wait_until(lambda: service.context.pictures.decoding == 60)
+        for number in range(5):
+            assert service.search(f"red apple {number}").status_code == 200
+            assert service.admin.get("/v1/pictures/first").status_code == 200
+        assert not any(upload.done() for upload in uploads)
+        (pid,) = service.context.decoder.pids
+        os.kill(pid, signal.SIGCONT)
+        assert {upload.result().status_code for upload in uploads} == {201}
+
+
+def test_more_pictures_than_may_wait_are_refused_at_once(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, queue_limit=4, body_seconds=60) as service,
+        stopped_decoder(service),
+        ThreadPoolExecutor(4) as clients,
+    ):
+        uploads = [clients.submit(service.put, f"p{number}") for number in range(4)]
+        wait_until(lambda: service.context.pictures.decoding == 4)
+        with assert_state_unchanged(service):
+            assert_problem(service.put("one-more"), 503, "overloaded")
+        (pid,) = service.context.decoder.pids
+        os.kill(pid, signal.SIGCONT)
+        assert {upload.result().status_code for upload in uploads} == {201}
+
+
+def test_a_search_by_picture_that_waits_too_long_is_told_so(tmp_path: Path) -> None:
+    with running(tmp_path, request_seconds=0.2) as service, stopped_decoder(service):
+        answer = service.admin.post("/v1/search/pictures", files={"picture": ("x", picture())})
+        assert_problem(answer, 503, "overloaded")
+
+
+def test_datasets_under_validation_take_no_thread_from_searches(
+    fresh: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, go_on = threading.Semaphore(0), threading.Event()
+    read = dataset.read
+
+    def slow(*given: Any, **more: Any) -> Any:
+        reading.release()
+        assert go_on.wait(60)
+        return read(*given, **more)
+
+    monkeypatch.setattr(dataset, "read", slow)
+    rows = b"".join(b'{"caption": "afal %d", "english": "apple %d"}\n' % (n, n) for n in range(80))
+
+    def teach(number: int) -> int:
+        files, form = {"dataset": ("x.jsonl", rows)}, {"language": "cy", "dry_run": "true"}
+        return fresh.admin.post("/v1/languages", data=form, files=files).status_code
+
+    with ThreadPoolExecutor(60) as clients:
+        answers = [clients.submit(teach, number) for number in range(60)]
+        try:
+            assert reading.acquire(timeout=60)
+            assert fresh.search("red apple").status_code == 200
+            assert fresh.put("a").status_code == 201
+        finally:
+            go_on.set()
+        assert {answer.result() for answer in answers} == {200}

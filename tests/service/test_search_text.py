@@ -157,7 +157,7 @@ def test_shared_is_read_by_the_newest_shared_version(service: Service) -> None:
 
 
 def test_hits_carry_their_captions_by_language(service: Service) -> None:
-    items = {item["picture"]: item for item in service.search("cat").json()["items"]}
+    items = {item["picture"]: item for item in service.search("cat", captions="all").json()["items"]}
     assert items["p0"]["captions"] == {"en": ["a red apple"], "de": ["ein roter Apfel"]}
     assert items["p9"]["captions"] == {"en": ["a blue car on the road"]}
 
@@ -187,3 +187,38 @@ def test_a_cursor_expires_with_its_release(tmp_path_factory: pytest.TempPathFact
         cursor = other.search("cat", language="en", limit=1).json()["next_cursor"]
         other.learn("cy")
         assert_problem(other.search("cat", language="en", limit=1, cursor=cursor), 410, "cursor_expired")
+
+
+@pytest.mark.parametrize(
+    ("body", "languages"),
+    [
+        ({"language": "de"}, {"de", "en"}),
+        ({"language": "en"}, {"en"}),
+        ({"language": "shared"}, {"en"}),
+        ({"captions": "all"}, {"de", "en"}),
+        ({"captions": "none"}, set()),
+        ({"captions": ["de"]}, {"de"}),
+        ({"captions": ["DE", "de"], "language": "en"}, {"de"}),
+    ],
+)
+def test_captions_come_in_the_language_used_and_english_or_as_requested(
+    service: Service, body: dict[str, object], languages: set[str]
+) -> None:
+    items = service.search("roter Apfel", **body).json()["items"]
+    assert {tag for item in items for tag in item["captions"]} == languages
+
+
+def test_a_detected_language_brings_its_captions(service: Service) -> None:
+    answer = service.search("der rote Apfel ist ein Apfel").json()
+    assert answer["language"]["used"] == "de"
+    assert {tag for item in answer["items"] for tag in item["captions"]} == {"de", "en"}
+
+
+@pytest.mark.parametrize("captions", ["some", [], ["de", 1], 7, "de"])
+def test_captions_of_another_shape_are_refused(service: Service, captions: object) -> None:
+    assert_problem(service.search("cat", captions=captions), 422, "invalid_request")
+
+
+def test_captions_in_a_language_that_is_not_served_are_refused(service: Service) -> None:
+    body = assert_problem(service.search("cat", captions=["cy"]), 404, "language_not_found")
+    assert body["languages"] == ["de", "en"] and "de, en" in body["detail"]
