@@ -26,7 +26,7 @@ from model import training, version
 from model.base import Base
 from model.corpus import Corpus
 from model.encoder import Encoder
-from model.method import DEFAULT
+from model.objectives import balanced
 from model.table import View, pad
 from model.training import LearnSettings
 from model.version import Learned
@@ -109,7 +109,7 @@ def _dense(plan: Plan, *, fused: bool, mixed: bool = True) -> Result:
     corpus = made_up.corpus(plan.sizes.languages, plan.sizes)
     sequences = [view.sequence(ids)[0] for ids in view.tokens(corpus.captions)]
     table = nn.Parameter(encoder.table.rows[: len(view.physical)])  # the same memory, as the table is the parameter
-    objectives = DEFAULT.objectives(corpus)
+    objectives = balanced(corpus)
     parameters = [table, *(one for each in objectives for one in each.parameters())]
     adam = torch.optim.AdamW(parameters, lr=1e-3, eps=1e-6, weight_decay=0.05, fused=fused)
     stamps = [time.perf_counter()]
@@ -202,7 +202,7 @@ def _step_seconds(encoder: Encoder, parent: View, corpus: Corpus, plan: Plan) ->
     settings = LearnSettings(epochs=1_000, batch_size=plan.batch, checkpoint_every=1_000_000)
     with tempfile.TemporaryDirectory(prefix="pictoglot-bench-") as folder:
         try:
-            training.learn(encoder, parent, corpus, Path(folder), settings, on_step)
+            training.Trainer(encoder, parent, corpus, Path(folder), settings).learn(on_step)
         except training.Interrupted:
             return _median_gap(stamps)
     raise RuntimeError("the corpus has too few captions for so many steps")
@@ -214,7 +214,7 @@ def _median_gap(stamps: list[float]) -> float:
 
 def _learned(encoder: Encoder, parent: View, corpus: Corpus, settings: LearnSettings) -> Learned:
     with tempfile.TemporaryDirectory(prefix="pictoglot-bench-") as folder:
-        return training.learn(encoder, parent, corpus, Path(folder), settings, lambda _: False)
+        return training.Trainer(encoder, parent, corpus, Path(folder), settings).learn(lambda _: False)
 
 
 def stored_bytes(learned: Learned) -> int:

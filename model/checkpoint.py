@@ -1,12 +1,17 @@
-"""Everything that makes a resume exact: table, moments, temperature and step, with hashes of what they belong to.
+"""What a later attempt goes on from: checkpoints of a training, and results that need not be computed again.
 
-There is no random state to save: the order of an epoch follows from the seed and the epoch's number.
+All of it is verified before it is used. A checkpoint makes a resume exact: rows, Adam's moments, temperature and step,
+with hashes of what they belong to. There is no random state to save: the order of an epoch follows from the seed and
+the epoch's number.
 """
 
+import hashlib
+import json
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -15,8 +20,8 @@ from torch import Tensor
 from model import storage
 from model.errors import CheckpointMismatch, CorruptFolder
 
-_TENSORS = "state.safetensors"
-_KEPT = 2
+_STATE, _KEPT = "state.safetensors", "kept.safetensors"
+_NEWEST = 2  # checkpoints that are left
 _log = logging.getLogger(__name__)
 
 
@@ -24,10 +29,8 @@ def save_step(folder: Path, step: int, tensors: dict[str, Tensor], belongs: dict
     """Write `step-N` durably and drop all but the newest two whole ones; `belongs` names what it was made from."""
     if not storage.intact(folder / f"step-{step}"):
         storage.remove(folder / f"step-{step}")
-    with storage.stage(folder / f"step-{step}") as staged:
-        (staged / _TENSORS).write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
-        storage.write_manifest(staged, {"step": step, "belongs": belongs})
-    whole = [path for _, path in _steps(folder) if storage.intact(path)][:_KEPT]
+    _write(folder / f"step-{step}", _STATE, tensors, {"step": step, "belongs": belongs})
+    whole = [path for _, path in _steps(folder) if storage.intact(path)][:_NEWEST]
     for _, path in _steps(folder):
         if path not in whole:
             storage.remove(path)
@@ -36,12 +39,12 @@ def save_step(folder: Path, step: int, tensors: dict[str, Tensor], belongs: dict
 def load_newest(folder: Path, belongs: dict[str, str]) -> tuple[int, dict[str, Tensor]] | None:
     """The newest checkpoint that verifies, or None; a damaged one is passed over with a line in the log.
 
-    Raises `CheckpointMismatch` when anything it was made from is another now.
+    Raises `CheckpointMismatch` when it was made from something else.
     """
     for step, path in _steps(folder):
         try:
             manifest: dict[str, Any] = storage.verify(path)
-            tensors = load_file(path / _TENSORS)
+            tensors = load_file(path / _STATE)
         except (CorruptFolder, OSError, SafetensorError):
             _log.warning("checkpoint of step %d is damaged, taking an older one", step)
             continue
@@ -50,6 +53,38 @@ def load_newest(folder: Path, belongs: dict[str, str]) -> tuple[int, dict[str, T
             raise CheckpointMismatch(f"changed since the last attempt: {', '.join(changed)}")
         return step, tensors
     return None
+
+
+class Kept(NamedTuple):
+    """A result: tensors by name, and facts that JSON can hold."""
+
+    tensors: Mapping[str, Tensor]
+    facts: Any = None
+
+
+def keep(folder: Path, key: object, result: Kept) -> None:
+    """Write a result durably at `folder`, in place of any other; `key` is all that it was computed from, as JSON."""
+    storage.remove(folder)
+    _write(folder, _KEPT, result.tensors, {"key": _digest(key), "facts": result.facts})
+
+
+def kept(folder: Path, key: object) -> Kept | None:
+    """What was kept at `folder` for the same key, if it is whole."""
+    try:
+        manifest = storage.verify(folder)
+        return Kept(load_file(folder / _KEPT), manifest["facts"]) if manifest["key"] == _digest(key) else None
+    except (CorruptFolder, KeyError, OSError, SafetensorError):
+        return None
+
+
+def _write(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
+    with storage.stage(folder) as staged:
+        (staged / name).write_bytes(save({key: tensor.contiguous() for key, tensor in tensors.items()}))
+        storage.write_manifest(staged, facts)
+
+
+def _digest(key: object) -> str:
+    return hashlib.sha256(json.dumps(key, ensure_ascii=False).encode()).hexdigest()
 
 
 def _steps(folder: Path) -> list[tuple[int, Path]]:

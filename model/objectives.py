@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from model.corpus import NONE, Corpus
 
-MODAL_WEIGHT = 0.01  # beside the cross-lingual loss; alone, the cross-modal loss weighs 1
+_SHARE = 0.1  # of the features' mean square that the cross-modal loss weighs (docs/decisions/0020)
 _BLOCK = 8_192  # captions whose features are looked at at a time
 
 
@@ -47,7 +47,7 @@ class CrossModal(Objective):
     every language and is held within 0.001..0.5 before each use.
     """
 
-    def __init__(self, weight: float = MODAL_WEIGHT) -> None:
+    def __init__(self, weight: float = 1.0) -> None:
         super().__init__()
         self.weight = weight
         self.temperature = nn.Parameter(torch.tensor(0.07))
@@ -72,20 +72,12 @@ class CrossModal(Objective):
         return self.weight * loss
 
 
-def published(corpus: Corpus) -> list[Objective]:
-    """Both losses, weighed as published; a corpus without any English is taught by its pictures alone."""
-    return _both(corpus, MODAL_WEIGHT)
+def balanced(corpus: Corpus) -> list[Objective]:
+    """Both losses; the cross-modal one weighs a tenth of the mean square of the teacher's English features.
 
-
-def balanced(corpus: Corpus, share: float) -> list[Objective]:
-    """Both losses; the cross-modal one weighs `share` of the mean square of the teacher's English features.
-
-    The cross-lingual loss grows with that square, the cross-modal one does not: so weighed, how they stand to each
-    other does not depend on how large a base's features are. A corpus without any English is taught as published.
+    The cross-lingual loss grows with that square, the cross-modal one does not: weighed like this, their proportion
+    does not depend on how large the features of a base are. For a corpus without any English the weight is 1.
     """
     squares = [block.square().mean(dim=1) for block in torch.split(corpus.english, _BLOCK)]
-    return _both(corpus, share * float(torch.cat(squares).nanmean()))
-
-
-def _both(corpus: Corpus, modal: float) -> list[Objective]:
-    return [CrossLingual(), CrossModal(1.0 if bool(corpus.english.isnan().all()) else modal)]
+    weight = _SHARE * float(torch.cat(squares).nanmean())
+    return [CrossLingual(), CrossModal(1.0 if bool(corpus.english.isnan().all()) else weight)]

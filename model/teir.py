@@ -30,29 +30,28 @@ def row_scale(frequency: NDArray[np.int64]) -> Tensor:
 
 
 class ScaledAdamW:
-    """AdamW over a table whose gradient and decay are scaled per row, and over the loss's temperature without either.
+    """AdamW over a table whose gradient and decay are scaled per row, and over `others` without scale and decay.
 
-    Order of one step as published: decay W *= 1 - lr * decay * scale, then gradient *= scale, then Adam. With
-    `on_step` not the gradient but Adam's step is scaled, which Adam cannot cancel. A row of scale 0 keeps every bit.
+    Order of one step as published: decay W *= 1 - lr * decay * scale, then gradient *= scale, then Adam. A row of scale
+    0 keeps every bit.
     """
 
-    def __init__(
-        self, table: nn.Parameter, scale: Tensor, others: list[nn.Parameter], decay: float, *, on_step: bool = False
-    ) -> None:
-        self.table, self.scale, self.decay, self.on_step = table, scale, decay, on_step
+    def __init__(self, table: nn.Parameter, scale: Tensor, others: list[nn.Parameter], decay: float) -> None:
+        self.table, self.scale, self.decay = table, scale, decay
         self.adam = torch.optim.Adam([table, *others], lr=0.0, betas=(0.9, 0.999), eps=1e-6, foreach=False)
 
     @torch.no_grad()
     def step(self, learning_rate: float, clip: float) -> None:
         """Clip the global gradient norm (before scaling), then move; gradients are cleared."""
         (group,) = self.adam.param_groups
+        group["lr"] = learning_rate
         torch.nn.utils.clip_grad_norm_(group["params"], clip)
         self.table.mul_(1 - learning_rate * self.decay * self.scale)
-        if self.table.grad is not None and not self.on_step:
-            self.table.grad.mul_(self.scale)
-        before = self.table.clone() if self.on_step else None
-        group["lr"] = learning_rate
-        self.adam.step()
-        if before is not None:
-            self.table.copy_(before + self.scale * (self.table - before))
+        self.move()
         self.adam.zero_grad(set_to_none=True)
+
+    def move(self) -> None:
+        """Adam's step, on scaled gradients."""
+        if self.table.grad is not None:
+            self.table.grad.mul_(self.scale)
+        self.adam.step()

@@ -1,7 +1,7 @@
-"""One expansion's training, readable top to bottom: the rows of the corpus's own tokens are taught, all else is frozen.
+"""The training of one language, readable from top to bottom: only rows of the corpus's own tokens are trained.
 
-Only the gathered rows are in memory as parameters, so the cost does not grow with the languages learned before; under
-TEIR that is exactly the step of the full table (rows outside the corpus have scale 0).
+Only these rows are parameters, so the cost does not grow with the languages learned before. Under TEIR this is exactly
+the step of the full table: rows outside the corpus have scale 0.
 """
 
 import hashlib
@@ -19,20 +19,17 @@ from torch import Tensor, nn
 
 from model import checkpoint, detection, teir
 from model.base import BOT, EOT
-from model.corpus import Corpus
+from model.corpus import Corpus, Tokens, tokenized
 from model.encoder import Encoder
 from model.errors import TrainingDiverged
-from model.method import DEFAULT, Method
-from model.objectives import Objective
+from model.objectives import Objective, balanced
 from model.table import NO_ROW, TokenRows, View, pad
-from model.tokenizer import Tokenizer
-from model.tokens import Tokens, tokens
 from model.tower import supports_bfloat16
 from model.version import Learned
 
-_BLOCK = 8_192  # rows of a large table that are looked at at a time
+_BLOCK = 8_192  # rows of a large table that are read at a time
 _MOMENTS = "adam."  # in a checkpoint, between a parameter's name and those of Adam's own tensors
-_SAVE_SECONDS = 60.0  # at most this much training is repeated after a kill; when it is saved changes no bit
+_SAVE_SECONDS = 60.0  # at most this much training is repeated after a kill; the time of a save changes no bit
 
 
 @dataclass(frozen=True)
@@ -55,6 +52,12 @@ class LearnSettings:
         """Small datasets are seen more often: about 70,000 captions in all, 3 to 40 times each."""
         return self.epochs or min(40, max(3, math.ceil(70_000 / captions)))
 
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of `step`, counted from 1: a linear rise, a plateau, a linear fall."""
+        risen = step / max(1.0, self.warmup * steps)
+        left = (steps + 1 - step) / max(1.0, self.cooldown * steps)
+        return self.learning_rate * min(1.0, risen, left)
+
     def uses_bfloat16(self, device: torch.device) -> bool:
         """Whether the frozen tower is to compute in bfloat16 on `device`."""
         return self.mixed_precision and supports_bfloat16(device)
@@ -73,121 +76,165 @@ class Interrupted(Exception):
     """Training stopped because it was asked to, with a checkpoint of its last step."""
 
 
-def learn(
-    encoder: Encoder,
-    parent: View,
-    corpus: Corpus,
-    folder: Path,
-    settings: LearnSettings,
-    on_step: Callable[[Progress], bool],
-    method: Method = DEFAULT,
-) -> Learned:
-    """Teach one language; resumes from the newest checkpoint under `folder`, bit for bit as if never interrupted.
+class Trainer:
+    """Teaches one language as an expansion does: by TEIR, with both losses balanced.
 
-    On another kind of processor the bits may be others. `on_step` is called after each step; when it returns True a
-    checkpoint is written and `Interrupted` raised. Raises `TrainingDiverged` when the loss is not finite,
-    `CheckpointMismatch` when the inputs changed since the last attempt.
+    `used` (n,) are the token ids of the corpus, ascending; `ids` (n + 2,) these and begin and end of text. `rows`
+    (n + 2, width) are trained, each scaled by `scale` (n + 2, 1); `sequences` are the captions as places among them.
+    Benchmarks override single steps to compare other methods; `learn` itself knows none of them.
     """
-    lesson = method.lesson(corpus)
-    read = tokens(parent.tokenizer, lesson.captions, settings.vocabulary, folder / "tokens")
-    grown = read.tokenizer
-    used, sequences = _sequences(read, parent.context_length)
 
-    device = encoder.base.device
-    rows = nn.Parameter(_start_rows(encoder, parent, used, settings.seed, method).to(device))  # (used + 2, width)
-    scale = method.row_scale(parent.frequency(used, corpus.language)).to(device)
-    student, objectives = method.student(encoder.base), method.objectives(lesson)
-    beside = _trainable("student", student) | _trainable("loss", nn.ModuleList(objectives).to(device))
-    trained = {"rows": rows, **beside}
-    adamw = teir.ScaledAdamW(rows, scale, [*beside.values()], settings.weight_decay, on_step=method.scale == "step")
+    def __init__(self, encoder: Encoder, parent: View, corpus: Corpus, folder: Path, settings: LearnSettings) -> None:
+        self.encoder, self.parent, self.corpus = encoder, parent, corpus
+        self.folder, self.settings, self.device = folder, settings, encoder.base.device
+        tokens = self.read()
+        self.tokenizer = tokens.tokenizer
+        cut = [ids[: parent.context_length - 2] for ids in tokens.ids]
+        self.used = np.unique(np.concatenate(cut)).astype(np.int64)
+        self.ids = np.append(self.used, [BOT, EOT])  # frozen or not, their gradient counts in the clip norm
+        place = np.full(self.tokenizer.size, NO_ROW, dtype=np.int32)
+        place[self.ids] = np.arange(len(self.ids))
+        self.sequences = [place[[BOT, *line, EOT]] for line in cut]
+        self.steps = math.ceil(len(cut) / settings.batch_size) * settings.epochs_for(len(cut))
+        self.rows = nn.Parameter(self.start_rows().to(self.device))
+        self.scale = self.row_scale(parent.frequency(self.used, corpus.language)).to(self.device)
+        self.objectives = [objective.to(self.device) for objective in self.losses()]
 
-    steps = math.ceil(len(sequences) / settings.batch_size) * settings.epochs_for(len(sequences))
-    every = settings.checkpoint_every or max(20, steps // 10)
-    inherited = rows.detach()[torch.from_numpy(_held(parent, used))]
-    belongs = _belongs(encoder, lesson, settings, grown, method) | {"parent": _digest(inherited, scale)}
-    first = _restore(folder, belongs, trained, adamw.adam)
+    def learn(self, on_step: Callable[[Progress], bool]) -> Learned:
+        """Train; resumes from the newest checkpoint in the folder, bit for bit as if never interrupted.
 
-    saved = time.monotonic()
-    for step, batch in _batches(sequences, settings, first, steps):
-        numbers, last = pad([sequences[index] for index in batch])
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.uses_bfloat16(device)):
-            features = student(rows[numbers.to(device)], last.to(device)).float()  # (batch, dimension)
-        loss = loss_of(features, lesson, torch.from_numpy(batch), objectives)
-        if not bool(torch.isfinite(loss)):
-            raise TrainingDiverged(f"the loss is no longer finite at step {step} of {steps}")
-        loss.backward()  # type: ignore[no-untyped-call]
-        adamw.step(settings.learning_rate * _rate(step, steps, settings), settings.clip)
-        if step == steps and not bool(torch.isfinite(rows).all()):
-            raise TrainingDiverged("the learned rows are not finite")
-        stop = on_step(Progress(step, steps, loss.item()))
-        if stop or step % every == 0 or step == steps or time.monotonic() - saved > _SAVE_SECONDS:
-            checkpoint.save_step(folder, step, _state(trained, adamw.adam), belongs)
-            saved = time.monotonic()
-        if stop and step < steps:
-            raise Interrupted
-    kept = _kept(encoder, parent, used, rows.detach().cpu(), method, _idle(settings, steps))
-    return Learned(
-        grown.added[len(parent.tokenizer.added) :],
-        grown.words[len(parent.tokenizer.words) :],
-        kept,
-        grown.sha256,
-        detection.count(corpus.captions),
-    )
+        On another kind of processor the bits may be others. `on_step` is called after each step; when it returns True a
+        checkpoint is written and `Interrupted` raised. Raises `TrainingDiverged` when the loss is not finite,
+        `CheckpointMismatch` when the inputs changed since the last attempt.
+        """
+        steps, settings = self.steps, self.settings
+        trained = {"rows": self.rows, **self.beside()}
+        adamw = self.optimizer()
+        belongs = self.belongs()
+        first = _restore(self.folder, belongs, trained, adamw.adam)
+        every = settings.checkpoint_every or max(20, steps // 10)
+        saved = time.monotonic()
+        for step, batch in self.batches(first):
+            loss = self.loss(batch)
+            if not bool(torch.isfinite(loss)):
+                raise TrainingDiverged(f"the loss is no longer finite at step {step} of {steps}")
+            loss.backward()  # type: ignore[no-untyped-call]
+            adamw.step(settings.rate(step, steps), settings.clip)
+            if step == steps and not bool(torch.isfinite(self.rows).all()):
+                raise TrainingDiverged("the learned rows are not finite")
+            stop = on_step(Progress(step, steps, loss.item()))
+            if stop or step % every == 0 or step == steps or time.monotonic() - saved > _SAVE_SECONDS:
+                checkpoint.save_step(self.folder, step, _state(trained, adamw.adam), belongs)
+                saved = time.monotonic()
+            if stop and step < steps:
+                raise Interrupted
+        return self.learned()
+
+    # The steps that make the method, in the order in which they are needed.
+
+    def read(self) -> Tokens:
+        """The tokenizer grown on the corpus, and the corpus's token ids."""
+        return tokenized(self.parent.tokenizer, self.corpus.captions, self.settings.vocabulary, self.folder / "tokens")
+
+    def start_rows(self) -> Tensor:
+        """The parent's rows where it has them, new ones elsewhere; (n + 2, width)."""
+        table, physical = self.encoder.table.rows, self.parent.physical
+        blocks = torch.split(torch.from_numpy(physical[physical != NO_ROW]).long(), _BLOCK)
+        random = torch.Generator().manual_seed(self.settings.seed)
+        start = self.new_rows(len(self.ids), (table[block] for block in blocks), random)
+        inherited = self.inherited()
+        start[inherited] = table[torch.from_numpy(physical[self.ids[inherited]]).long()].cpu()
+        return start
+
+    def inherited(self) -> NDArray[np.int64]:
+        """The places among `ids` of tokens that have a row in the parent."""
+        known = np.flatnonzero(self.ids < len(self.parent.physical))
+        held: NDArray[np.int64] = known[self.parent.physical[self.ids[known]] != NO_ROW]
+        return held
+
+    def new_rows(self, count: int, table: Iterable[Tensor], generator: torch.Generator) -> Tensor:
+        """Rows (count, width) for tokens that have none yet; `table`: all rows so far, in blocks (m, width)."""
+        return teir.new_rows(count, table, generator)
+
+    def row_scale(self, frequency: NDArray[np.int64]) -> Tensor:
+        """The scale (n + 2, 1) of rows that so many languages trained; TEIR freezes begin and end of text."""
+        return torch.cat([teir.row_scale(frequency), torch.zeros(2, 1)])
+
+    def losses(self) -> Sequence[Objective]:
+        """The terms of the loss."""
+        return balanced(self.corpus)
+
+    def beside(self) -> dict[str, nn.Parameter]:
+        """What is trained beside the rows, by its name in a checkpoint: the temperature of the cross-modal loss."""
+        return dict(nn.ModuleList(self.objectives).named_parameters("loss"))
+
+    def optimizer(self) -> teir.ScaledAdamW:
+        """What moves the rows and what is trained beside them."""
+        return teir.ScaledAdamW(self.rows, self.scale, [*self.beside().values()], self.settings.weight_decay)
+
+    def batches(self, first: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Steps first + 1 to the last with the captions of each: shuffled, then sorted so that lengths are alike."""
+        size, lengths = self.settings.batch_size, np.array([len(sequence) for sequence in self.sequences])
+        order: list[NDArray[np.int64]] = []
+        for step in range(first, self.steps):
+            epoch, position = divmod(step, math.ceil(len(lengths) / size))
+            if not order or position == 0:
+                random = np.random.default_rng((self.settings.seed, epoch))
+                shuffled = random.permutation(len(lengths))
+                buckets = np.split(shuffled, range(16 * size, len(shuffled), 16 * size))
+                by_length = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in buckets])
+                order = np.split(by_length, range(size, len(by_length), size))
+                random.shuffle(order)
+            yield step + 1, order[position]
+
+    def features(self, numbers: Tensor, last: Tensor) -> Tensor:
+        """Features (b, dimension) of texts whose rows are `numbers` (b, length), read off at `last` (b,)."""
+        return self.encoder.base.text_features(self.rows[numbers], last)
+
+    def loss(self, batch: NDArray[np.int64]) -> Tensor:
+        """The loss of the captions `batch` (b,)."""
+        numbers, last = pad([self.sequences[index] for index in batch])
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.uses_bfloat16(self.device)):
+            features = self.features(numbers.to(self.device), last.to(self.device)).float()
+        return loss_of(features, self.corpus, torch.from_numpy(batch), self.objectives)
+
+    def kept(self) -> TokenRows:
+        """The rows that the version stores: those of the corpus's tokens."""
+        return TokenRows(self.used, self.rows.detach().cpu()[: len(self.used)].clone())
+
+    def learned(self) -> Learned:
+        """All that the version stores."""
+        return Learned(
+            self.tokenizer.added[len(self.parent.tokenizer.added) :],
+            self.tokenizer.words[len(self.parent.tokenizer.words) :],
+            self.kept(),
+            self.tokenizer.sha256,
+            detection.count(self.corpus.captions),
+        )
+
+    def key(self) -> dict[str, object]:
+        """Names the method, in the words of release 0.2.0, so that its checkpoints can be resumed."""
+        rows = {"start": "table", "spread": 0.02, "scale": "gradient", "dense": False, "ends": False}
+        parts = {"student": "model.method._frozen", "lesson": "model.method._as_it_is"}
+        return {**rows, "objectives": ["model.objectives.balanced", {"share": 0.1}], **parts}
+
+    def belongs(self) -> dict[str, str]:
+        """What a checkpoint of this training must have been made from; to be asked before the first step."""
+        inherited = self.rows.detach()[torch.from_numpy(self.inherited())]
+        return {
+            "corpus": self.corpus.sha256(),
+            "settings": json.dumps(asdict(self.settings), sort_keys=True),
+            "method": json.dumps(self.key(), sort_keys=True),
+            "tokenizer": self.tokenizer.sha256,
+            "base": self.encoder.text_fingerprint,
+            "parent": _digest(inherited, self.scale),
+        }
 
 
-def _sequences(read: Tokens, context_length: int) -> tuple[NDArray[np.int64], list[NDArray[np.int32]]]:
-    """The token ids of the corpus, ascending; and each caption as places among these and the two specials behind."""
-    cut = [ids[: context_length - 2] for ids in read.ids]
-    used = np.unique(np.concatenate(cut)).astype(np.int64)
-    ids = np.append(used, [BOT, EOT])  # frozen or not, their gradient counts in the clip norm
-    place = np.full(read.tokenizer.size, NO_ROW, dtype=np.int32)
-    place[ids] = np.arange(len(ids))
-    return used, [place[[BOT, *line, EOT]] for line in cut]
-
-
-def _idle(settings: LearnSettings, steps: int) -> float:
-    """What is left of a row without a gradient after all steps of plain AdamW: the product of its decays."""
-    rates = (settings.learning_rate * _rate(step, steps, settings) for step in range(1, steps + 1))
-    return math.prod(1 - rate * settings.weight_decay for rate in rates)
-
-
-def _kept(
-    encoder: Encoder, parent: View, used: NDArray[np.int64], rows: Tensor, method: Method, idle: float
-) -> TokenRows:
-    """What a version stores of `rows` (used + 2, width): the corpus's; for some methods the specials' too, or all."""
-    own, specials = TokenRows(used, rows[: len(used)].clone()), rows[len(used) :]
-    if method.dense:
-        return _whole_table(encoder, parent, own, specials, idle)
-    if not method.ends:
-        return own
-    ids = np.append(used, [BOT, EOT])
-    order = np.argsort(ids)
-    return TokenRows(ids[order], rows[torch.from_numpy(order)])
-
-
-def _whole_table(encoder: Encoder, parent: View, taught: TokenRows, specials: Tensor, left: float) -> TokenRows:
-    """All rows after plain AdamW over the whole table: the corpus's, the specials', and idle ones decayed to `left`."""
-    ids = np.union1d(np.flatnonzero(parent.physical != NO_ROW), taught.ids).astype(np.int64)
-    held = ids < len(parent.physical)
-    held[held] = parent.physical[ids[held]] != NO_ROW
-    rows = torch.empty((len(ids), taught.rows.shape[1]))
-    rows[torch.from_numpy(held)] = left * encoder.table.rows[torch.from_numpy(parent.physical[ids[held]]).long()].cpu()
-    rows[torch.from_numpy(np.searchsorted(ids, taught.ids))] = taught.rows
-    rows[torch.from_numpy(np.searchsorted(ids, [BOT, EOT]))] = specials
-    return TokenRows(ids, rows)
-
-
-def _belongs(
-    encoder: Encoder, corpus: Corpus, settings: LearnSettings, grown: Tokenizer, method: Method
-) -> dict[str, str]:
-    """What a checkpoint of this training must have been made from."""
-    return {
-        "corpus": corpus.sha256(),
-        "settings": json.dumps(asdict(settings), sort_keys=True),
-        "method": json.dumps(method.key(), sort_keys=True),
-        "tokenizer": grown.sha256,
-        "base": encoder.text_fingerprint,
-    }
+def loss_of(features: Tensor, corpus: Corpus, batch: Tensor, objectives: Iterable[Objective]) -> Tensor:
+    """The sum of all terms. A last caption alone in its batch, without English, has no term and changes nothing."""
+    terms = [term for objective in objectives if (term := objective.of(features, corpus, batch)) is not None]
+    return sum(terms[1:], terms[0]) if terms else 0.0 * features.sum()
 
 
 def _digest(*tensors: Tensor) -> str:
@@ -196,67 +243,6 @@ def _digest(*tensors: Tensor) -> str:
     for tensor in tensors:
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _start_rows(encoder: Encoder, parent: View, used: NDArray[np.int64], seed: int, method: Method) -> Tensor:
-    """The parent's rows where it has them, the method's new ones elsewhere, and the two specials; (used + 2, width)."""
-    table = encoder.table.rows
-    existing = torch.split(torch.from_numpy(parent.physical[parent.physical != NO_ROW]).long(), _BLOCK)
-    random = torch.Generator().manual_seed(seed)
-    start = method.new_rows(len(used) + 2, (table[some] for some in existing), random)
-    old = _held(parent, used)
-    start[old] = table[torch.from_numpy(parent.physical[np.append(used, [BOT, EOT])[old]]).long()].cpu()
-    return start
-
-
-def _held(parent: View, used: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Places among `used` and the two specials of tokens that have a row in the parent."""
-    known = np.append(used, [BOT, EOT])
-    rows = np.full(len(known), NO_ROW, dtype=np.int32)
-    rows[known < len(parent.physical)] = parent.physical[known[known < len(parent.physical)]]
-    return np.flatnonzero(rows != NO_ROW)
-
-
-def _batches(
-    sequences: Sequence[NDArray[np.int32]], settings: LearnSettings, first: int, steps: int
-) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Steps first + 1 .. steps with the captions of each: shuffled, then bucketed so that a batch has like lengths."""
-    lengths = np.array([len(sequence) for sequence in sequences])
-    per_epoch = math.ceil(len(sequences) / settings.batch_size)
-    order: list[NDArray[np.int64]] = []
-    for step in range(first, steps):
-        epoch, position = divmod(step, per_epoch)
-        if not order or position == 0:
-            random = np.random.default_rng((settings.seed, epoch))
-            shuffled = random.permutation(len(sequences))
-            bucket = settings.batch_size * 16
-            sorted_within = [
-                part[np.argsort(lengths[part], kind="stable")]
-                for part in np.split(shuffled, range(bucket, len(shuffled), bucket))
-            ]
-            cut = range(settings.batch_size, len(shuffled), settings.batch_size)
-            order = np.split(np.concatenate(sorted_within), cut)
-            random.shuffle(order)
-        yield step + 1, order[position]
-
-
-def loss_of(features: Tensor, corpus: Corpus, batch: Tensor, objectives: Iterable[Objective]) -> Tensor:
-    """All that is asked of the batch; a last caption alone, without English, is asked nothing and changes nothing."""
-    terms = [term for objective in objectives if (term := objective.of(features, corpus, batch)) is not None]
-    return sum(terms[1:], terms[0]) if terms else 0.0 * features.sum()
-
-
-def _rate(step: int, steps: int, settings: LearnSettings) -> float:
-    """Factor 0..1 on the learning rate of `step`, counted from 1: a linear rise, a plateau, a linear fall."""
-    risen = step / max(1.0, settings.warmup * steps)
-    left = (steps + 1 - step) / max(1.0, settings.cooldown * steps)
-    return min(1.0, risen, left)
-
-
-def _trainable(name: str, part: object) -> dict[str, nn.Parameter]:
-    """Parameters by name, behind that of the part; of a plain function, such as the frozen tower, none."""
-    found = part.named_parameters(name) if isinstance(part, nn.Module) else ()
-    return {name: parameter for name, parameter in found if parameter.requires_grad}
 
 
 def _state(trained: Mapping[str, nn.Parameter], adam: torch.optim.Adam) -> dict[str, Tensor]:
@@ -268,10 +254,10 @@ def _state(trained: Mapping[str, nn.Parameter], adam: torch.optim.Adam) -> dict[
 
 def _restore(folder: Path, belongs: dict[str, str], trained: Mapping[str, nn.Parameter], adam: torch.optim.Adam) -> int:
     """Put the newest checkpoint back; returns its step, 0 when there is none."""
-    found = checkpoint.load_newest(folder, belongs)
-    if found is None:
+    newest = checkpoint.load_newest(folder, belongs)
+    if newest is None:
         return 0
-    step, tensors = found
+    step, tensors = newest
     for name, parameter in trained.items():
         with torch.no_grad():
             parameter.copy_(tensors[name])

@@ -10,7 +10,7 @@ import torch
 from model import storage, version
 from model.corpus import NONE, Corpus
 from model.registry import Version
-from model.training import Interrupted, LearnSettings, Progress, learn
+from model.training import Interrupted, LearnSettings, Progress, Trainer
 from model.version import Learned
 from worker.attempt import Attempt, Stopped
 from worker.prepare import TrainingContext, TrainingData
@@ -34,7 +34,7 @@ def train(attempt: Attempt, context: TrainingContext, data: TrainingData) -> Lea
         return attempt.stopping
 
     try:
-        return learn(context.encoder, context.view, corpus(data), checkpoints, _settings(data), on_step)
+        return Trainer(context.encoder, context.view, corpus(data), checkpoints, _settings(data)).learn(on_step)
     except Interrupted as error:
         raise Stopped from error
 

@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut, Published, RunsWhole
-from model.method import CLL_CLIP, DEFAULT, TEIR, TEIR_INIT, TEIR_REG, Method
-from model.objectives import published
+from benchmarks.emoji36.trainer import CLL_CLIP, PRODUCT, TEIR, TEIR_INIT, TEIR_REG, Method
 from model.tokenizer import Tokenizer
 from model.training import LearnSettings
 
@@ -50,8 +49,8 @@ class Row:
     read: Literal["shared", "own", "detected"] = "shared"
 
 
-_FREE, _STEP = replace(DEFAULT, scale="none"), replace(DEFAULT, scale="step")
-_PLAIN = replace(CLL_CLIP, objectives=DEFAULT.objectives)  # dense AdamW, with the product's losses
+_FREE, _STEP = replace(PRODUCT, scale="none"), replace(PRODUCT, scale="step")
+_PLAIN = replace(CLL_CLIP, losses="balanced")  # dense AdamW, with the product's losses
 # The paper's batch, and for all seeds alike float32 and this rate, whatever the product's defaults become.
 _FAST = 4e-3
 _PAPER: Mapping[str, Any] = {"batch_size": 128, "learning_rate": _FAST, "mixed_precision": False}
@@ -79,11 +78,11 @@ TRAININGS = {
     "teir-pieces": replace(_published(TEIR), tokenizer=Tokenizer),
     "joint": Training(CLL_CLIP, "joint", settings={**_PAPER, "vocabulary": 200_000}),
     "joint-alike": Training(_PLAIN, "joint", settings={"vocabulary": 200_000}),
-    "shared": Training(DEFAULT, "chain"),
+    "shared": Training(PRODUCT, "chain"),
     "shared-step": Training(_STEP, "chain"),
     "shared-plain": Training(_PLAIN, "chain"),
     "free-base": Training(_FREE, "base"),
-    "teir-base": Training(DEFAULT, "base"),
+    "teir-base": Training(PRODUCT, "base"),
     "step-base": Training(_STEP, "base"),
     "free-chain": Training(_FREE, "chain"),
     "free-tokens": Training(_FREE, "tokens"),
@@ -92,7 +91,7 @@ TRAININGS = {
     "marks-cut": Training(_FREE, "base", MarksCut),
     "runs-whole": Training(_FREE, "base", RunsWhole),
     "paper-base": Training(Method(scale="none"), "base", settings=_PAPER),
-    "light-base": Training(replace(_FREE, objectives=published), "base"),
+    "light-base": Training(replace(_FREE, losses="published"), "base"),
     "large-base": Training(_FREE, "base", settings={"batch_size": 128}),
     "exact-base": Training(_FREE, "base", settings={"mixed_precision": False}),
     "ends-base": Training(replace(_FREE, ends=True), "base"),

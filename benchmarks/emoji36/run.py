@@ -24,7 +24,7 @@ from model.corpus import Corpus
 from model.encoder import Encoder
 from model.evaluation import recalls
 from model.table import NO_ROW, View
-from model.training import LearnSettings, Progress, learn
+from model.training import LearnSettings, Progress
 from model.version import Learned
 
 JOINT = "joint"
@@ -103,7 +103,7 @@ def _teach_one(
             storage.write_json(spent, {"seconds": before + time.monotonic() - started})
         return False
 
-    learned = learn(encoder, parent, corpus, place / "checkpoints", settings, on_step, training.method)
+    learned = training.method.trainer(encoder, parent, corpus, place / "checkpoints", settings).learn(on_step)
     facts = {
         "language": corpus.language,
         "text_fingerprint": encoder.text_fingerprint,

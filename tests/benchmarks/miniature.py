@@ -14,12 +14,11 @@ from torch import Tensor
 from benchmarks.emoji36.methods import TRAININGS
 from benchmarks.emoji36.run import Taught
 from benchmarks.emoji36.table import Bench, Ledger, fill
+from benchmarks.emoji36.trainer import Method
 from model.base import BOT, EOT, VOCABULARY
 from model.encoder import Encoder
 from model.evaluation import average_accuracy, forgetting
-from model.method import Method
 from model.table import NO_ROW, View
-from model.training import learn
 
 FAINT = 1e-6  # a norm of all gradients, so small that Adam's eps is far larger than any of them
 
@@ -144,5 +143,6 @@ def taught_again(
     """Ids and rows after one epoch of a language as the training `name` teaches it, but for what is `changed`."""
     settings = replace(TRAININGS[name].settled(bench.settings), epochs=1, **changed)
     corpus = bench.data.corpus(language)
-    learned = learn(encoder, parent, corpus, folder, settings, lambda _: False, method or TRAININGS[name].method)
+    trainer = (method or TRAININGS[name].method).trainer(encoder, parent, corpus, folder, settings)
+    learned = trainer.learn(lambda _: False)
     return learned.rows.ids, learned.rows.rows

@@ -19,6 +19,7 @@ from benchmarks.emoji36.methods import ROWS, TRAININGS
 from benchmarks.emoji36.run import Encode, Scores, score, teach
 from benchmarks.emoji36.scenes import Sizes
 from benchmarks.emoji36.table import Bench, fill
+from benchmarks.emoji36.trainer import CLL_CLIP, MethodTrainer
 from model import storage
 from model.base import VOCABULARY, Base, open_base
 from model.detection import Detector, Guess
@@ -26,7 +27,6 @@ from model.encoder import Encoder
 from model.errors import VersionCorrupt
 from model.evaluation import average_accuracy, forgetting
 from model.merges import BytePairs, Merge, SharedBPE
-from model.method import CLL_CLIP, Method
 from model.table import Table, View
 from model.teir import ScaledAdamW, new_rows
 from model.tokenizer import Tokenizer
@@ -210,7 +210,7 @@ def test_a_teir_that_ignores_frequencies_is_caught(
 def test_a_teir_that_teaches_begin_and_end_of_text_is_caught(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Method, "row_scale", lambda _, frequency: torch.ones(len(frequency) + 2, 1))
+    monkeypatch.setattr(MethodTrainer, "row_scale", lambda _, frequency: torch.ones(len(frequency) + 2, 1))
     with pytest.raises(AssertionError, match="begin and end of text have moved"):
         assert_rows_move_less_the_more_languages_share_them(bench, tmp_path, "shared", FAINT)
 

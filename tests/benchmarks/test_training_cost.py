@@ -13,7 +13,7 @@ from model.base import VOCABULARY
 from model.encoder import Encoder
 from model.teir import ScaledAdamW
 from model.tokenizer import Tokenizer
-from model.training import LearnSettings, learn
+from model.training import LearnSettings, Trainer
 
 TINY = Plan(
     Sizes(languages=3, rows=VOCABULARY + 1_200, layers=1, width=32, heads=2), 1, batch=8, steps=2, rounds=1, texts=12
@@ -52,7 +52,7 @@ def test_a_step_beside_many_languages_computes_with_as_many_numbers(
     for languages in (1, TINY.sizes.languages - 1):
         encoder = Encoder(base(TINY.sizes))
         parent = made_up.newest(encoder, TINY.sizes, languages)
-        learn(encoder, parent, corpus, tmp_path / str(languages), LearnSettings(epochs=1), lambda _: False)
+        Trainer(encoder, parent, corpus, tmp_path / str(languages), LearnSettings(epochs=1)).learn(lambda _: False)
     first, *rest = held
     assert first[0] < 3 * TINY.sizes.words * TINY.sizes.width and all(each == first for each in rest), held
 

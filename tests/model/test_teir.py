@@ -7,40 +7,39 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from model import teir, training
+from benchmarks.emoji36.trainer import StepScaledAdamW
+from model import teir
 from model.base import BOT, EOT, VOCABULARY
 from model.corpus import NONE, Corpus
 from model.encoder import Encoder
-from model.method import TEIR
 from model.table import TokenRows, View, pad
-from model.training import learn
-from tests.model.test_training import CAPTIONS, SETTINGS, WORDS, corpus_for, go_on
+from model.training import Trainer
+from tests.model.toy import CAPTIONS, SETTINGS, WORDS, corpus_for, go_on, learn
 
 # So small a norm of the gradient that Adam's eps counts: much above it, a factor on the gradient is divided out again.
 FAINT = 1e-5
 Sequences = list[NDArray[np.int64]]
 
 
-def test_new_rows_are_drawn_like_the_whole_table_as_it_is_now(encoder: Encoder) -> None:
+def test_new_rows_are_drawn_like_the_whole_table_as_it_is_now(encoder: Encoder, tmp_path: Path) -> None:
     """After a language whose rows are far away, what a later one begins with has its mean and deviation too."""
     base = encoder.base_view
     far = TokenRows(np.arange(0, 40_000, dtype=np.int64), torch.full((40_000, encoder.base.table.shape[1]), 3.0))
     view = base.extend(1, "xx", base.tokenizer, encoder.table, far, {})
-    grown = view.tokenizer.grown(CAPTIONS, 400)
-    used = np.unique(np.concatenate([np.asarray(ids, dtype=np.int64) for ids in grown.encode(CAPTIONS)]))
-    start = training._start_rows(encoder, view, used, 0, TEIR)[: len(used)]
-    new = start[torch.from_numpy(used >= view.tokenizer.size)]
+    trainer = Trainer(encoder, view, corpus_for(encoder), tmp_path, SETTINGS)
+    new = trainer.rows.detach()[torch.from_numpy(trainer.ids >= view.tokenizer.size)]
     whole = encoder.table.rows[torch.from_numpy(view.physical[view.physical >= 0]).long()]
     assert len(new) > 5
     assert new.mean().item() == pytest.approx(whole.mean().item(), abs=0.4)  # the base's own mean is 0
     assert new.std().item() == pytest.approx(whole.std().item(), rel=0.2)
 
 
-@pytest.mark.parametrize("on_step", [False, True], ids=["gradient", "step"])
+@pytest.mark.parametrize("kind", [teir.ScaledAdamW, StepScaledAdamW], ids=["gradient", "step"])
 @pytest.mark.parametrize("size", [1.0, 1e-6, 1e-7, 1e-8])
-def test_one_step_is_the_published_one(size: float, on_step: bool) -> None:
+def test_one_step_is_the_published_one(size: float, kind: type[teir.ScaledAdamW]) -> None:
     """Clip by the norm of the unscaled gradient, decay by the row's scale, scale the gradient, then Adam; in numpy.
 
     Or scale what Adam would do. Only gradients about as small as Adam's eps tell the one from no scale at all.
@@ -49,7 +48,7 @@ def test_one_step_is_the_published_one(size: float, on_step: bool) -> None:
     start, rate, clip, weight_decay = random.standard_normal((3, 4)), 0.01, 0.5, 0.2
     gradients = size * random.standard_normal((2, 3, 4))
     scale = np.array([[1.0], [1 / 3], [0.0]])
-    before, after = (np.ones((3, 1)), scale) if on_step else (scale, np.ones((3, 1)))
+    before, after = (np.ones((3, 1)), scale) if kind is StepScaledAdamW else (scale, np.ones((3, 1)))
 
     rows, first, second = start.copy(), np.zeros((3, 4)), np.zeros((3, 4))
     for step, gradient in enumerate(gradients, 1):
@@ -59,7 +58,7 @@ def test_one_step_is_the_published_one(size: float, on_step: bool) -> None:
         rows = rows * (1 - rate * weight_decay * scale) - rate * after * move
 
     table = nn.Parameter(torch.from_numpy(start.copy()))
-    optimizer = teir.ScaledAdamW(table, torch.from_numpy(scale), [], decay=weight_decay, on_step=on_step)
+    optimizer = kind(table, torch.from_numpy(scale), [], decay=weight_decay)
     for gradient in gradients:
         table.grad = torch.from_numpy(gradient.copy())
         optimizer.step(rate, clip)
@@ -146,14 +145,15 @@ def test_a_second_languages_step_is_scaled_by_the_languages_before_it(encoder: E
     breton = Corpus("br", captions, features, welsh.pictures, torch.full((len(captions),), NONE))
     settings = replace(SETTINGS, epochs=1, batch_size=len(captions), warmup=0.0, cooldown=0.0, clip=FAINT)
     settings = replace(settings, mixed_precision=False)
-    learned = learn(encoder, view, breton, tmp_path / "br", settings, go_on, TEIR)
+    trainer = Trainer(encoder, view, breton, tmp_path / "br", settings)
+    start = trainer.rows.detach().clone()
+    learned = trainer.learn(go_on)
 
     tokens = learned.tokenizer(view.tokenizer).encode(captions)
     used = np.array(sorted({number for ids in tokens for number in ids}))
     languages = [1 + (number < VOCABULARY) + (number in held) for number in used.tolist()]
     assert {*languages} == {1, 2, 3}
     scale = torch.tensor([*(1 / f for f in languages), 0.0, 0.0])[:, None]
-    start = training._start_rows(encoder, view, used, settings.seed, TEIR)
     place = {number: at for at, number in enumerate([*used.tolist(), BOT, EOT])}
     local = [np.array([place[number] for number in (BOT, *ids, EOT)]) for ids in tokens]
     gradient = gradient_of(encoder, nn.Parameter(start.clone()), local, features)
@@ -161,3 +161,31 @@ def test_a_second_languages_step_is_scaled_by_the_languages_before_it(encoder: E
     assert learned.rows.ids.tolist() == used.tolist()
     after = torch.cat([learned.rows.rows, start[-2:]])
     assert_published(after, start, gradient, scale, FAINT)
+
+
+def test_frequency_counts_over_a_chain_of_four_languages(encoder: Encoder, tmp_path: Path) -> None:
+    """CLIP's rows start at 2, others at 1; each language adds 1 to the rows of its corpus, however often they occur."""
+    corpora = [[f"{a} {b}" for a in WORDS[k : k + 6] for b in WORDS[k : k + 6]] for k in range(4)]
+    view, counted = encoder.base_view, dict[int, int]()
+    for number, captions in enumerate(corpora):
+        tokens = {i for ids in view.tokenizer.grown(captions, 400).encode(captions) for i in ids}
+        ids = np.array(sorted(tokens))
+        expected = [counted.get(i, 0) + (2 if i < 49_408 else 1) for i in ids]
+        assert view.frequency(ids, f"l{number}").tolist() == expected
+        features = torch.randn(len(captions), encoder.dimension, generator=torch.Generator().manual_seed(number))
+        owner = torch.full((len(captions),), NONE)
+        corpus = Corpus(f"l{number}", captions, features, torch.empty(0, encoder.dimension), owner)
+        learned = learn(encoder, view, corpus, tmp_path / str(number), SETTINGS, go_on)
+        assert set(learned.rows.ids.tolist()) == tokens
+        view = encoder.extend(view, number + 1, f"l{number}", learned)
+        for i in tokens:
+            counted[i] = counted.get(i, 0) + 1
+
+
+def test_begin_and_end_of_text_keep_their_bits_under_teir(encoder: Encoder, tmp_path: Path) -> None:
+    """They are not stored with a language, so a training that moved them would learn for a table that nobody has."""
+    learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS, go_on)
+    newest = max(tmp_path.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+    rows = load_file(newest / "state.safetensors")["rows"]
+    assert torch.equal(rows[-2:], encoder.base.table[[BOT, EOT]])
+    assert not torch.equal(rows[0], encoder.base.table[BOT])

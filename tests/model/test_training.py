@@ -1,7 +1,6 @@
 """Training: exact under TEIR, resumable to the last bit, honest about divergence."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,48 +12,12 @@ from safetensors.torch import load_file
 from model import checkpoint, storage, training
 from model.base import BOT, EOT
 from model.checkpoint import load_newest, save_step
-from model.corpus import NONE, Corpus
 from model.encoder import Encoder
 from model.errors import CheckpointMismatch, TrainingDiverged
-from model.method import CLL_CLIP, DEFAULT, TEIR, Method
 from model.objectives import CrossModal
 from model.table import TokenRows
-from model.training import Interrupted, LearnSettings, Progress, learn
-from model.version import Learned
-
-WORDS = ("afal", "coch", "ci", "tŷ", "môr", "haul", "cath", "llong", "blodyn", "seren")
-CAPTIONS = [f"{a} a {b}" for a in WORDS for b in WORDS if a != b]
-SETTINGS = LearnSettings(epochs=3, batch_size=16, vocabulary=400, checkpoint_every=4)
-
-
-def go_on(_: Progress) -> bool:
-    return False
-
-
-def noting(seen: list[int]) -> Callable[[Progress], bool]:
-    def note(progress: Progress) -> bool:
-        seen.append(progress.step)
-        return False
-
-    return note
-
-
-def corpus_for(encoder: Encoder, *, english: bool = True, pictures: bool = True, seed: int = 1) -> Corpus:
-    """Random teacher features: what is learned does not matter here, only that the steps are right."""
-    random = torch.Generator().manual_seed(seed)
-    count = len(CAPTIONS)
-    features = torch.randn((count, encoder.dimension), generator=random)
-    return Corpus(
-        "cy",
-        CAPTIONS,
-        features if english else torch.full_like(features, math.nan),
-        torch.randn((30, encoder.dimension), generator=random),
-        torch.arange(count) % 30 if pictures else torch.full((count,), NONE),
-    )
-
-
-def same(one: Learned, other: Learned) -> bool:
-    return one.merges == other.merges and torch.equal(one.rows.rows, other.rows.rows)
+from model.training import Interrupted, LearnSettings, Progress, Trainer
+from tests.model.toy import CAPTIONS, SETTINGS, corpus_for, go_on, learn, noting, same
 
 
 @pytest.mark.parametrize(("english", "pictures"), [(True, True), (True, False), (False, True)])
@@ -129,7 +92,7 @@ def test_half_precision_teaches_what_full_precision_does_but_for_rounding(
     )
     assert seen == {torch.float32, torch.bfloat16}
     assert full.rows.rows.dtype == mixed.rows.rows.dtype == torch.float32
-    start = training._start_rows(encoder, encoder.base_view, full.rows.ids, SETTINGS.seed, DEFAULT)[:-2]
+    start = Trainer(encoder, encoder.base_view, corpus, tmp_path / "start", SETTINGS).rows.detach()[:-2]
     one, other = ((learned.rows.rows - start).flatten() for learned in (full, mixed))
     assert 0.9 < float(torch.cosine_similarity(one, other, dim=0)) < 1.0
     monkeypatch.setattr(training, "supports_bfloat16", lambda _: False)
@@ -195,22 +158,29 @@ def test_a_changed_corpus_is_refused(encoder: Encoder, tmp_path: Path) -> None:
         learn(encoder, encoder.base_view, corpus_for(encoder, seed=2), tmp_path, SETTINGS, go_on)
 
 
+class Otherwise(Trainer):
+    """Another method."""
+
+    def key(self) -> dict[str, object]:
+        return {"start": "elsewhere"}
+
+
 @pytest.mark.parametrize(
-    ("part", "method", "settings"),
+    ("part", "trainer", "settings"),
     [
-        ("settings", TEIR, replace(SETTINGS, learning_rate=1e-4)),
-        ("settings", TEIR, replace(SETTINGS, seed=1)),
-        ("method", CLL_CLIP, SETTINGS),
-        ("settings", TEIR, replace(SETTINGS, vocabulary=10)),
+        ("settings", Trainer, replace(SETTINGS, learning_rate=1e-4)),
+        ("settings", Trainer, replace(SETTINGS, seed=1)),
+        ("method", Otherwise, SETTINGS),
+        ("settings", Trainer, replace(SETTINGS, vocabulary=10)),
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused(
-    encoder: Encoder, tmp_path: Path, part: str, method: Method, settings: LearnSettings
+    encoder: Encoder, tmp_path: Path, part: str, trainer: type[Trainer], settings: LearnSettings
 ) -> None:
     with pytest.raises(Interrupted):
         learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS, lambda p: p.step == 4)
     with pytest.raises(CheckpointMismatch, match=part):
-        learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path, settings, go_on, method)
+        trainer(encoder, encoder.base_view, corpus_for(encoder), tmp_path, settings).learn(go_on)
 
 
 def test_a_checkpoint_on_a_parent_of_other_rows_is_refused(encoder: Encoder, tmp_path: Path) -> None:
@@ -241,12 +211,12 @@ def test_only_the_corpus_tokens_are_stored(encoder: Encoder, tmp_path: Path) -> 
 
 
 def test_the_rate_rises_stays_and_falls_or_stays_as_published() -> None:
-    falls = LearnSettings(warmup=0.1, cooldown=0.5)
-    assert [round(training._rate(step, 100, falls), 2) for step in (1, 5, 10, 50, 51, 76, 100)] == [
+    falls = LearnSettings(learning_rate=1.0, warmup=0.1, cooldown=0.5)
+    assert [round(falls.rate(step, 100), 2) for step in (1, 5, 10, 50, 51, 76, 100)] == [
         0.1, 0.5, 1.0, 1.0, 1.0, 0.5, 0.02,
     ]  # fmt: skip
-    constant = LearnSettings(warmup=0.1, cooldown=0.0)
-    assert {training._rate(step, 100, constant) for step in range(10, 101)} == {1.0}
+    constant = LearnSettings(learning_rate=0.2, warmup=0.1, cooldown=0.0)
+    assert {constant.rate(step, 100) for step in range(10, 101)} == {0.2}
 
 
 def test_rows_that_overflow_in_the_last_step_are_no_version(encoder: Encoder, tmp_path: Path) -> None:

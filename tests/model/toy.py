@@ -1,0 +1,59 @@
+"""A toy corpus and how it is taught: what the tests of training, of TEIR and of the benchmark's methods share."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from model.corpus import NONE, Corpus
+from model.encoder import Encoder
+from model.table import View
+from model.training import LearnSettings, Progress, Trainer
+from model.version import Learned
+
+WORDS = ("afal", "coch", "ci", "tŷ", "môr", "haul", "cath", "llong", "blodyn", "seren")
+CAPTIONS = [f"{a} a {b}" for a in WORDS for b in WORDS if a != b]
+SETTINGS = LearnSettings(epochs=3, batch_size=16, vocabulary=400, checkpoint_every=4)
+
+
+def go_on(_: Progress) -> bool:
+    return False
+
+
+def noting(seen: list[int]) -> Callable[[Progress], bool]:
+    def note(progress: Progress) -> bool:
+        seen.append(progress.step)
+        return False
+
+    return note
+
+
+def corpus_for(encoder: Encoder, *, english: bool = True, pictures: bool = True, seed: int = 1) -> Corpus:
+    """Random teacher features: what is learned does not matter here, only that the steps are right."""
+    random = torch.Generator().manual_seed(seed)
+    count = len(CAPTIONS)
+    features = torch.randn((count, encoder.dimension), generator=random)
+    return Corpus(
+        "cy",
+        CAPTIONS,
+        features if english else torch.full_like(features, math.nan),
+        torch.randn((30, encoder.dimension), generator=random),
+        torch.arange(count) % 30 if pictures else torch.full((count,), NONE),
+    )
+
+
+def same(one: Learned, other: Learned) -> bool:
+    return one.merges == other.merges and torch.equal(one.rows.rows, other.rows.rows)
+
+
+def learn(
+    encoder: Encoder,
+    parent: View,
+    corpus: Corpus,
+    folder: Path,
+    settings: LearnSettings,
+    on_step: Callable[[Progress], bool],
+) -> Learned:
+    """By the product's trainer."""
+    return Trainer(encoder, parent, corpus, folder, settings).learn(on_step)
