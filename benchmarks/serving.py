@@ -1,4 +1,4 @@
-"""`python -m benchmarks.serving`: latency and throughput of searches, idle and while a language is being learned.
+"""`python -m benchmarks.serving`: searches idle, while pictures are uploaded, and while a language is being learned.
 
 Starts the real service with the demo gallery and no query cache. Prints a table and writes JSON; asserts nothing. The
 client runs on the same cores as the service, so the figures are what one machine does in all.
@@ -23,6 +23,7 @@ from rich.table import Table
 
 from benchmarks.load import Timings, closed_loop, search_body
 from benchmarks.process import running
+from benchmarks.uploads import uploading
 from demo import dataset as datasets
 from demo.fill import fill
 from demo.gallery import outlines
@@ -31,6 +32,7 @@ Blocks = dict[str, Timings]
 
 _console = Console()
 _LEARNED = "de"
+_UPLOADS = 60  # under way at a time
 _STARTS_WITHIN = 600.0  # seconds from the submission to the first training step
 _TRAINING = {"epochs": 200}  # longer than the block; cancelled afterwards
 
@@ -52,6 +54,7 @@ def main(
         blocks: Blocks = {
             "idle, 1 client": merged([one for one, _ in idle]),
             "idle, 8 clients": merged([eight for _, eight in idle]),
+            "60 uploads, 1 client": while_uploading(url, key, bodies, seconds * rounds),
             "learning, 1 client": while_learning(url, bodies, seconds * rounds),
         }
         report = as_json(blocks, load, gallery=len(outlines()), distinct=len(bodies))
@@ -83,6 +86,15 @@ def merged(blocks: list[Timings]) -> Timings:
         sum(block.failed for block in blocks),
         sum(block.duration for block in blocks),
     )
+
+
+def while_uploading(url: str, key: str, bodies: list[bytes], seconds: float) -> Timings:
+    """A block with a single client beside uploads that never end, so many at a time."""
+    with uploading(url, key, _UPLOADS) as uploads:
+        time.sleep(2)  # until all of them are under way
+        timings = closed_loop(url, bodies, clients=1, seconds=seconds)
+    _console.print(f"Meanwhile {uploads.taken} pictures were taken, and {uploads.refused} told to come again.")
+    return timings
 
 
 def while_learning(url: str, bodies: list[bytes], seconds: float) -> Timings:
@@ -122,7 +134,7 @@ def until_training(client: httpx.Client, expansion: str) -> None:
 
 def as_json(blocks: Blocks, load: float, *, gallery: int, distinct: int) -> dict[str, Any]:
     """Everything needed to read the figures later."""
-    one, eight, learning = blocks.values()
+    one, eight, uploads, learning = blocks.values()
     return {
         "machine": {"cores": os.cpu_count(), "processor": processor(), "load_before": round(load, 2)},
         "software": {"python": platform.python_version(), "torch": torch.__version__, "commit": commit()},
@@ -132,6 +144,7 @@ def as_json(blocks: Blocks, load: float, *, gallery: int, distinct: int) -> dict
         "blocks": {name: timings.summary() for name, timings in blocks.items()},
         "ratios": {
             "throughput of 8 clients over 1": round(eight.rate / one.rate, 2),
+            "p95 beside 60 uploads over idle": round(uploads.percentile(95) / one.percentile(95), 2),
             "p50 while learning over idle": round(learning.percentile(50) / one.percentile(50), 2),
             "p95 while learning over idle": round(learning.percentile(95) / one.percentile(95), 2),
         },

@@ -14,7 +14,7 @@ from index.engine import Engine
 from index.engine.faiss_engine import SCAN
 from index.gallery import Gallery
 from index.generation import Written, name_of
-from index.stored import batches
+from index.rows import batches
 from index.sync import CaptionSource, Source, expansions_of
 from index.vectors import Block, Segment, VectorSet
 from model.data_root import DataRoot

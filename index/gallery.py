@@ -13,11 +13,11 @@ from pathlib import Path
 from sqlalchemy import Double, delete, func, insert, select, tuple_, type_coerce, update
 from sqlalchemy.orm import Session
 
-from index import caption_rows, stored
-from index.caption_rows import Caption, Captions
+from index import rows
 from index.engine import Vector
 from index.errors import PictureNotFound
 from index.pictures import Picture
+from index.rows import Caption, Captions
 from index.tables import CaptionRow, GalleryChangeRow, PictureRow
 from model import storage
 from model.data_root import DataRoot
@@ -32,7 +32,7 @@ _CREATED = type_coerce(PictureRow.created_at, Double)  # in Python a time loses 
 
 @dataclass(frozen=True)
 class GalleryPicture:
-    """A picture and all its captions, by language; width and height in pixels, as stored.
+    """A picture and all its captions, by language; width and height in pixels, as rows.
 
     `place` is where it stands in a listing.
     """
@@ -54,7 +54,7 @@ class Put:
     created: bool
 
 
-class Gallery(stored.StoredVectors):
+class Gallery(rows.StoredVectors):
     """The pictures and captions of one registry, with stored pictures under `root`. Safe from threads and processes."""
 
     def __init__(self, registry: Registry, root: DataRoot) -> None:
@@ -81,7 +81,7 @@ class Gallery(stored.StoredVectors):
         """
         with self._files(content_sha256, picture), self._registry.begin() as session:
             old = session.scalar(select(PictureRow.content_sha256).where(PictureRow.id == id))
-            said = captions is None or caption_rows.are(session, id, captions)
+            said = captions is None or rows.captions_are(session, id, captions)
             if old != content_sha256 or not said or caption_vectors:  # else the same once more, which nobody follows
                 change = _feed(session, "picture_put", id)
                 facts = {"content_sha256": content_sha256, "width": width, "height": height, "change": change}
@@ -90,9 +90,9 @@ class Gallery(stored.StoredVectors):
                 else:
                     session.execute(update(PictureRow).where(PictureRow.id == id).values(**facts))
                 if captions is not None:
-                    caption_rows.replace(session, id, captions, change)
-            stored.keep_picture_vectors(session, fingerprint, {content_sha256: picture_vector})
-            caption_rows.keep_vectors(session, id, caption_vectors or {})
+                    rows.replace_captions(session, id, captions, change)
+            rows.keep_picture_vectors(session, fingerprint, {content_sha256: picture_vector})
+            rows.keep_vectors_of(session, id, caption_vectors or {})
             put = _pictures(session, [id])[id]
             if not self._has_files(content_sha256):  # another process forgot the same content a moment ago
                 self._write_locally(content_sha256, picture)
@@ -110,7 +110,7 @@ class Gallery(stored.StoredVectors):
             content = session.scalar(select(PictureRow.content_sha256).where(PictureRow.id == id))
             if content is None:
                 raise PictureNotFound("there is no picture of this id")
-            caption_rows.remove(
+            rows.remove_captions(
                 session, session.scalars(select(CaptionRow.id).where(CaptionRow.picture_id == id)).all()
             )
             session.execute(delete(PictureRow).where(PictureRow.id == id))
@@ -146,7 +146,7 @@ class Gallery(stored.StoredVectors):
         with self._registry.read() as session:
             return {
                 id
-                for batch in stored.batches(sorted(set(ids)), _BATCH)
+                for batch in rows.batches(sorted(set(ids)), _BATCH)
                 for id in session.scalars(select(PictureRow.id).where(PictureRow.id.in_(batch)))
             }
 
@@ -156,7 +156,7 @@ class Gallery(stored.StoredVectors):
         with self._registry.read() as session:
             return {
                 id: content
-                for batch in stored.batches(ids, _BATCH)
+                for batch in rows.batches(ids, _BATCH)
                 for id, content in session.execute(columns.where(PictureRow.id.in_(batch)))
             }
 
@@ -173,9 +173,7 @@ class Gallery(stored.StoredVectors):
         """The captions of these pictures, in the order in which they were given: of one language, or of all."""
         with self._registry.read() as session:
             return [
-                caption
-                for batch in stored.batches(ids, _BATCH)
-                for caption in caption_rows.read(session, batch, language)
+                caption for batch in rows.batches(ids, _BATCH) for caption in rows.captions_of(session, batch, language)
             ]
 
     def captioned(self, language: str, expansions: Iterable[str]) -> list[str]:
@@ -185,16 +183,16 @@ class Gallery(stored.StoredVectors):
             query = select(CaptionRow.picture_id).where(CaptionRow.language == language, ours).distinct()
             return sorted(session.scalars(query))
 
-    def add_captions(self, expansion: str, language: str, rows: Iterable[tuple[str, str]]) -> int:
+    def add_captions(self, expansion: str, language: str, captions: Iterable[tuple[str, str]]) -> int:
         """Add an expansion's captions (picture, text), except what is there already; returns how many were new.
 
         Pictures that the gallery does not have (any more) are passed over. They are not in the feed: they show from the
         version on that the expansion makes, whose caption vectors are built after this.
         """
         added = 0
-        for batch in stored.batches(list(dict.fromkeys(rows)), _BATCH):
+        for batch in rows.batches(list(dict.fromkeys(captions)), _BATCH):
             with self._registry.begin() as session:
-                added += caption_rows.add(session, expansion, language, batch)
+                added += rows.add_captions(session, expansion, language, batch)
         return added
 
     def change(self) -> int:
@@ -207,8 +205,8 @@ class Gallery(stored.StoredVectors):
         last = func.max(GalleryChangeRow.change)
         query = select(GalleryChangeRow.picture_id, last).where(GalleryChangeRow.change > change)
         with self._registry.read() as session:
-            rows = session.execute(query.group_by(GalleryChangeRow.picture_id).order_by(last)).all()
-        return {row[0]: row[1] for row in rows}
+            changes = session.execute(query.group_by(GalleryChangeRow.picture_id).order_by(last)).all()
+        return {row[0]: row[1] for row in changes}
 
     def content_path(self, content_sha256: str) -> Path:
         """Where the stored picture (WebP, at most 1,024 pixels a side) is."""
@@ -241,7 +239,7 @@ class Gallery(stored.StoredVectors):
                 self._root.forget(name)
         with self._registry.begin() as session:
             if forgotten := not _shown(session, content):
-                stored.drop_picture_vectors(session, content)
+                rows.drop_picture_vectors(session, content)
                 for name in names:
                     self._root.path(name).unlink(missing_ok=True)
         if not forgotten:
@@ -315,7 +313,7 @@ def _feed(session: Session, kind: str, picture: str) -> int:
 
 def _pictures(session: Session, ids: Sequence[str]) -> dict[str, GalleryPicture]:
     captions: dict[str, dict[str, list[str]]] = {id: {} for id in ids}
-    for caption in caption_rows.read(session, ids):
+    for caption in rows.captions_of(session, ids):
         captions[caption.picture].setdefault(caption.language, []).append(caption.text)
     query = (
         select(PictureRow, _CREATED.label("place"))

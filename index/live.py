@@ -13,7 +13,6 @@ from dataclasses import replace
 from threading import Lock, RLock
 
 from index import build
-from index.caption_rows import Captions
 from index.detecting import detect
 from index.encoding import Encoder
 from index.engine import Engine, Vector
@@ -23,6 +22,7 @@ from index.gallery import Gallery, Put
 from index.generation import Identity
 from index.loader import ReleaseLoader
 from index.pictures import Picture
+from index.rows import Captions
 from index.snapshot import Snapshot
 from index.sweep import sweep
 from index.sync import caught_up
@@ -253,7 +253,9 @@ class LiveIndex:
         captions = {tag: sets[identity] for tag, identity in identities.items()}
         pictures = sets[self._loader.pictures.identity]
         detector, detected = detect(current, release, views, captions)
-        return Snapshot(release, views, shared_view, pictures, captions, detector, tuple(degraded), detected)
+        return Snapshot(
+            release, views, shared_view, pictures, captions, detector, tuple(degraded), detected, identities
+        )
 
     def _move_to(self, release: Release) -> None:
         try:
@@ -280,14 +282,11 @@ class LiveIndex:
         return snapshot if same else self._with(snapshot, now)
 
     def _sets(self, snapshot: Snapshot) -> Sets:
-        sets = {self._loader.pictures.identity: snapshot.pictures}
-        for tag, found in snapshot.captions.items():
-            sets[self._loader.captions(tag, snapshot.release.languages[tag])] = found
-        return sets
+        captions = {identity: snapshot.captions[tag] for tag, identity in snapshot.identities.items()}
+        return {self._loader.pictures.identity: snapshot.pictures, **captions}
 
     def _with(self, snapshot: Snapshot, sets: Mapping[Identity, VectorSet]) -> Snapshot:
-        languages = snapshot.release.languages
-        captions = {tag: sets[self._loader.captions(tag, languages[tag])] for tag in snapshot.captions}
+        captions = {tag: sets[identity] for tag, identity in snapshot.identities.items()}
         return replace(snapshot, pictures=sets[self._loader.pictures.identity], captions=captions)
 
     def _encode_captions(self, id: str, captions: Captions) -> dict[tuple[str, str, int], Vector]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from index.engine import Vector
 from index.errors import PictureNotFound
+from index.generation import Identity
 from index.vectors import Hit, VectorSet
 from model.detection import Detector, Guess
 from model.errors import LanguageNotFound
@@ -76,6 +77,7 @@ class Snapshot:
     detector: Detector
     degraded: tuple[str, ...] = ()
     detected: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    identities: Mapping[str, Identity] = field(default_factory=dict)  # of the captions, by language
 
     @property
     def change(self) -> int:

@@ -11,14 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from index.caption_rows import Caption
 from index.encoding import Encoder
 from index.engine import Matrix, Vector
 from index.errors import PictureCorrupt
 from index.gallery import Gallery
 from index.generation import Identity
 from index.pictures import read_rgb
-from index.stored import batches
+from index.rows import Caption, batches
 from index.vectors import Block, Entry, VectorSet
 from model.registry import Registry
 

@@ -60,7 +60,7 @@ class AccessLog:
         route = getattr(scope.get("route"), "path", "unknown")
         method = method if method in _METHODS else "OTHER"
         metrics: Metrics = scope["app"].state.context.metrics
-        metrics.request(method, route, status, seconds)
+        metrics.requests.labels(method, route, str(status)).observe(seconds)
         principal = scope["state"].get("principal")
         fields = {
             "request_id": request_id,

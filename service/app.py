@@ -21,12 +21,12 @@ from model.errors import RegistryUnavailable
 from model.registry import open_registry
 from service import openapi, pages, problems
 from service.access_log import AccessLog
-from service.auth import STRANGERS, Keyring
+from service.auth import STRANGERS, Keyring, Rate
 from service.batching import PictureQueue, TextQueue, WriteQueue
+from service.bodies import BodyLimit
 from service.context import Context
 from service.cursors import Cursors
 from service.keys import Keys
-from service.limits import BodyLimit, Rate
 from service.metrics import Metrics, counted, gauge
 from service.routes import admin, embeddings, expansions, languages, operations, search, versions
 from service.routes import gallery as pictures

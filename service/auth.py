@@ -1,7 +1,8 @@
-"""Who asks, and what they may: keys, scopes, and the route class that checks both before a byte of the body is read."""
+"""Who sends a request, what they may do and how often; and the route class that checks it before the body is read."""
 
 import hashlib
 import hmac
+import math
 import re
 import time
 from collections.abc import Callable, Coroutine
@@ -17,13 +18,14 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from model.errors import FieldError, InvalidInput, RegistryUnavailable
-from service.errors import Forbidden, MissingApiKey, Unauthorized
+from service.errors import Forbidden, MissingApiKey, RateLimited, Unauthorized
 from service.keys import SCOPES, Key, Scope
 
 STRANGERS = "strangers"  # whose rate counts every request without a valid key; no key has this id
 _LONGEST = 256  # bytes of a key header; longer ones are refused unread
 _REMEMBERED = 1_024  # keys
 _FRESH, _STALE = 5.0, 3_600.0  # seconds a registry's word counts; the same while the registry does not answer
+_BUCKETS = 10_000  # keys whose rate is remembered; beyond, all start again
 _LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -174,6 +176,29 @@ class Keyring:
             seen.clear()
         seen[digest] = (now, record)
         return record
+
+
+class Rate:
+    """A token bucket a key: `per_minute` requests, a sixth of them at once."""
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_minute / 60
+        self._burst = max(1.0, per_minute / 6)
+        self._clock = clock
+        self._buckets: dict[str, tuple[float, float]] = {}  # key id -> (tokens, when counted)
+
+    def take(self, key: str) -> None:
+        """One request of `key`; raises `RateLimited` when there were too many."""
+        now = self._clock()
+        tokens, counted = self._buckets.get(key, (self._burst, now))
+        tokens = min(self._burst, tokens + (now - counted) * self._per_second)
+        if tokens < 1:
+            self._buckets[key] = (tokens, now)
+            wait = math.ceil((1 - tokens) / self._per_second)
+            raise RateLimited("too many requests", retry_after_seconds=wait)
+        if len(self._buckets) >= _BUCKETS:
+            self._buckets.clear()
+        self._buckets[key] = (tokens - 1, now)
 
 
 def _plain(given: list[str], bearer: bool) -> str | None:

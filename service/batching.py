@@ -167,7 +167,7 @@ class TextQueue(BatchQueue[tuple[Any, str], Query]):
             encoded: Any = encoder.texts(items, batch=1)
             return [Query(*one) for one in zip(encoded.vectors, encoded.truncated, encoded.tokens, strict=True)]
 
-        limit, seconds, observe = settings.queue_limit, settings.request_seconds, metrics.batches("text")
+        limit, seconds, observe = settings.queue_limit, settings.request_seconds, metrics.batches.labels("text").observe
         super().__init__(run, size=settings.batch_size, limit=limit, seconds=seconds, observe=observe)
         self.cache: Cache[tuple[int, str], Query] = Cache(settings.cache_size)
 
@@ -189,7 +189,8 @@ class PictureQueue(BatchQueue[Image.Image, Vector]):
     """
 
     def __init__(self, encoder: Encoder, decoder: Decoder, settings: Settings, metrics: Metrics) -> None:
-        limit, seconds, observe = settings.queue_limit, settings.request_seconds, metrics.batches("picture")
+        limit, seconds = settings.queue_limit, settings.request_seconds
+        observe = metrics.batches.labels("picture").observe
         super().__init__(
             lambda images: list(encoder.pictures(images)),
             size=settings.batch_size, limit=limit, seconds=seconds, observe=observe,

@@ -1,31 +1,149 @@
-"""Reads bodies strictly: JSON, and multipart with one file. Knows no route and judges no content."""
+"""Reads bodies strictly: how many bytes and how long, whether the client is still there, and JSON. Judges no content.
 
-import hashlib
+Multipart forms are read in `service.forms`.
+"""
+
+import asyncio
+import contextlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from email.message import Message
-from pathlib import Path
-from typing import IO, Any, Protocol, TypeVar
+from collections.abc import Coroutine
+from email.message import Message as Headers
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from model import storage
 from model.errors import FieldError, InvalidInput, UnsupportedMedia
-from service.errors import InvalidEncoding, Malformed, MalformedMultipart, TooLarge
-from service.problems import faults_of, invalid_request
+from service.errors import BodyTimeout, InvalidEncoding, Malformed, TooLarge, TooManyHeaders
+from service.problems import ClientLeft, faults_of, invalid_request, problem
+
+JSON, MULTIPART = "application/json", "multipart/form-data"
+MOST_HEADER_BYTES = 64 << 10  # path, query and header fields
+LINGER = 5.0  # seconds for which a body is discarded after its request was refused
+_MOST_TARGET = 32 << 10  # bytes of path and query alone
+_MOST_HEADERS = 100
+_LONGEST_INTEGER = 40  # digits; beyond, no schema takes it, and int() would be slow
 
 M = TypeVar("M", bound=BaseModel)
-JSON, MULTIPART = "application/json", "multipart/form-data"
-MAX_FIELDS = 8
-MAX_PART_HEADER = 16 << 10  # bytes of one header of a part: file names may be long
-MAX_FIELD_BYTES = 64 << 10  # all fields of a form together
-_LONGEST_INTEGER = 40  # digits; beyond, no schema takes it, and int() would be slow
-_FLUSH = 1 << 20  # bytes of a file collected before they are written
+R = TypeVar("R")
+
+
+class BodyReader:
+    """Reads the body of one request, while it is neither larger nor slower than `allow` said; nothing before that."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._receive = receive
+        self._limit, self._seconds = 0, 0.0
+        self._read = 0
+        self._deadline: float | None = None
+        self._whole = False
+        self._declared = _content_length(scope)
+        self._announced = bool(self._declared) or any(name == b"transfer-encoding" for name, _ in scope["headers"])
+
+    @property
+    def declared(self) -> int:
+        """Bytes that the client announced; 0 when it sends in chunks."""
+        return self._declared or 0
+
+    def allow(self, limit: int, seconds: float) -> None:
+        """Bytes that may be read and seconds until all of them must be here."""
+        self._limit, self._seconds = limit, seconds
+
+    @property
+    def unread(self) -> bool:
+        """Whether the client announced a body of which something was not read."""
+        return self._announced and not self._whole
+
+    async def receive(self) -> Message:
+        """ASGI's receive; raises `TooLarge`, `Malformed`, `BodyTimeout` or `ClientLeft` while the body lasts."""
+        if self._whole:
+            return await self._receive()
+        if self._declared is not None and self._declared > self._limit:
+            raise TooLarge(f"a body here may have at most {self._limit} bytes")
+        message = await self._in_time()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        self._read += len(message.get("body", b""))
+        self._whole = not message.get("more_body", False)
+        if self._read > self._limit:
+            raise TooLarge(f"a body here may have at most {self._limit} bytes")
+        if self._declared is not None and self._read > self._declared:
+            raise Malformed("the body is longer than its Content-Length")
+        return message
+
+    async def linger(self) -> None:
+        """Discard what still comes, for a few seconds: a client in the midst of sending would not hear the answer."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + LINGER
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(end if self._deadline is None else min(end, self._deadline)):
+                while (await self._receive()).get("more_body"):
+                    pass
+
+    async def _in_time(self) -> Message:
+        loop = asyncio.get_running_loop()
+        if self._deadline is None:
+            self._deadline = loop.time() + self._seconds
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                return await self._receive()
+        except TimeoutError as error:
+            raise BodyTimeout(f"the body did not arrive within {self._seconds:g} seconds") from error
+
+
+class BodyLimit:
+    """ASGI: gives each request a `BodyReader` as `state.body`, and counts what is read through it.
+
+    When the answer comes before the whole body was read, the rest is drained for a few seconds, then the connection is
+    closed.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        if _too_large(scope):
+            detail = f"at most {_MOST_HEADERS} header fields and {MOST_HEADER_BYTES} bytes before the body"
+            return await problem(scope["state"]["request_id"], TooManyHeaders(detail))(scope, receive, send)
+        body = BodyReader(scope, receive)
+        scope.setdefault("state", {})["body"] = body
+
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start" and body.unread:
+                MutableHeaders(scope=message)["Connection"] = "close"
+            if message["type"] == "http.response.body" and body.unread and not message.get("more_body"):
+                await send({**message, "more_body": True})  # all of the answer: its length was announced
+                await body.linger()
+                message = {"type": "http.response.body"}
+            await send(message)
+
+        await self.app(scope, body.receive, closing)
+
+
+async def unless_left(request: Request, work: Coroutine[Any, Any, R]) -> R:
+    """The result of `work`, which is cancelled when the client closes the connection first: `ClientLeft`.
+
+    Only for when the body was read: from then on the server has nothing to say but that the client went.
+    """
+    doing, watching = asyncio.ensure_future(work), asyncio.ensure_future(_until_left(request))
+    try:
+        await asyncio.wait({doing, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise ClientLeft
+        return doing.result()
+    finally:
+        for task in (doing, watching):
+            task.cancel()
+        await asyncio.gather(doing, watching, return_exceptions=True)
+
+
+async def _until_left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def media_type(request: Request) -> str:
@@ -87,194 +205,22 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return unique
 
 
-class Sink(Protocol):
-    """Where the bytes of a file go."""
-
-    def write(self, data: bytes) -> None: ...
-
-
-class Memory:
-    """A small file."""
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-
-    def write(self, data: bytes) -> None:
-        self._data += data
-
-    @property
-    def data(self) -> bytes:
-        """All of it."""
-        return bytes(self._data)
+def _too_large(scope: Scope) -> bool:
+    """A parser's own limit is for what is incomplete: what arrives at once passes it."""
+    fields = scope["headers"]
+    size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+    whole = size + sum(len(name) + len(value) for name, value in fields)
+    return len(fields) > _MOST_HEADERS or size > _MOST_TARGET or whole > MOST_HEADER_BYTES
 
 
-class OnDisk:
-    """A large file at `path`, with its size and sha256, or `StorageFull` when it would leave less than `free` bytes."""
-
-    def __init__(self, path: Path, free: int) -> None:
-        self.path = path
-        self._free = free
-        self._stream: IO[bytes] = path.open("xb")
-        self._digest = hashlib.sha256()
-        self.size = 0
-
-    def write(self, data: bytes) -> None:
-        storage.require_free(self.path.parent, len(data) + self._free)
-        self._stream.write(data)
-        self._digest.update(data)
-        self.size += len(data)
-
-    def close(self) -> str:
-        """Write what is buffered; returns the hex sha256."""
-        self._stream.close()
-        return self._digest.hexdigest()
+def _content_length(scope: Scope) -> int | None:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else None
+    return None
 
 
-@dataclass
-class Form:
-    """The fields of a multipart body, each with its values in order, and whether the file was there."""
-
-    fields: dict[str, list[str]] = field(default_factory=dict)
-    has_file: bool = False
-
-    def one(self, model: type[M], lists: Iterable[str] = ()) -> M:
-        """The fields as `model`; only those in `lists` may stand more than once."""
-        for name, values in self.fields.items():
-            if len(values) > 1 and name not in lists:
-                place = FieldError(f"body.{_shown(name)}", "duplicate_key")
-                raise InvalidInput(f"field `{_shown(name)}` given more than once", errors=(place,))
-        flat = {name: values if name in lists else values[0] for name, values in self.fields.items()}
-        return validated(model, flat)
-
-
-async def read_form(request: Request, file: str, sink: Sink, limit: int) -> Form:
-    """Read a multipart body: the file of the field `file` into `sink`, at most `limit` bytes; the rest as fields.
-
-    File names are never looked at. Raises `UnsupportedMedia`, `MalformedMultipart`, `InvalidInput` (two files, a file
-    in another field, too many fields), `InvalidEncoding` or `TooLarge`.
-    """
-    if media_type(request) != MULTIPART:
-        raise UnsupportedMedia(f"send {MULTIPART}")
-    _, options = parse_options_header(request.headers["content-type"])
-    if not options.get(b"boundary"):
-        raise MalformedMultipart("the Content-Type names no boundary")
-    parts = _Parts(file, limit)
-    try:
-        parser = MultipartParser(options[b"boundary"], parts.callbacks(), max_header_size=MAX_PART_HEADER)  # type: ignore[arg-type]
-        async for chunk in request.stream():
-            parser.write(chunk)
-            if parts.pending_bytes >= _FLUSH:
-                await run_in_threadpool(sink.write, parts.take())
-    except FormParserError:
-        raise MalformedMultipart("the body is not multipart/form-data as its Content-Type says") from None
-    if not parts.ended:
-        raise MalformedMultipart("the body ends before its closing boundary")
-    await run_in_threadpool(sink.write, parts.take())
-    if not parts.form.has_file:
-        raise InvalidInput(f"the file `{file}` is missing", errors=(FieldError(f"body.{file}", "missing"),))
-    return parts.form
-
-
-class _Parts:
-    """What the parser calls: sorts the bytes of parts into fields and the one file."""
-
-    def __init__(self, file: str, limit: int) -> None:
-        self.form = Form()
-        self.ended = False
-        self.pending_bytes = 0
-        self._file, self._limit = file, limit
-        self._pending: list[bytes] = []
-        self._file_bytes = self._field_bytes = self._fields = 0
-        self._header = b""
-        self._value = b""
-        self._disposition = b""
-        self._name = ""
-        self._in_file = False
-        self._data = bytearray()
-
-    def callbacks(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in dir(self) if name.startswith("on_")}
-
-    def take(self) -> bytes:
-        """The bytes of the file that came since the last call."""
-        data = b"".join(self._pending)
-        self._pending.clear()
-        self.pending_bytes = 0
-        return data
-
-    def on_part_begin(self) -> None:
-        self._disposition = b""
-        self._data.clear()
-
-    def on_header_begin(self) -> None:
-        self._header = self._value = b""
-
-    def on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end]
-
-    def on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def on_header_end(self) -> None:
-        if self._header.lower() == b"content-disposition":
-            self._disposition = self._value
-
-    def on_headers_finished(self) -> None:
-        kind, options = parse_options_header(self._disposition)
-        if kind != b"form-data" or b"name" not in options:
-            raise MalformedMultipart("a part has no name")
-        self._name = _text(options[b"name"])
-        self._in_file = b"filename" in options
-        if not self._in_file:
-            if self._name == self._file:
-                _refuse_part(f"body.{self._file}", "filename_missing", "send it as a file, with a file name")
-            self._fields += 1
-            if self._fields > MAX_FIELDS:
-                _refuse_part("body", "too_many_fields", f"at most {MAX_FIELDS} fields")
-        elif self._name != self._file:
-            _refuse_part(f"body.{_shown(self._name)}", "extra_forbidden", f"the only file here is `{self._file}`")
-        elif self.form.has_file:
-            _refuse_part(f"body.{self._file}", "too_many_files", "one file at a time")
-        else:
-            self.form.has_file = True
-
-    def on_part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._in_file:
-            self._file_bytes += end - start
-            if self._file_bytes > self._limit:
-                raise TooLarge(f"a file here may have at most {self._limit} bytes")
-            self._pending.append(data[start:end])
-            self.pending_bytes += end - start
-        else:
-            self._field_bytes += end - start
-            if self._field_bytes > MAX_FIELD_BYTES:
-                raise TooLarge(f"the fields of a form may have at most {MAX_FIELD_BYTES} bytes")
-            self._data += data[start:end]
-
-    def on_part_end(self) -> None:
-        if not self._in_file:
-            self.form.fields.setdefault(self._name, []).append(_text(bytes(self._data)))
-
-    def on_end(self) -> None:
-        self.ended = True
-
-
-def _refuse_part(location: str, code: str, detail: str) -> None:
-    raise InvalidInput(detail, errors=(FieldError(location, code),))
-
-
-def _text(data: bytes) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise InvalidEncoding("a field is not UTF-8") from None
-
-
-def _shown(name: str) -> str:
-    return name if name.isascii() and name.isidentifier() and len(name) <= 64 else "?"
-
-
-def _content_type(request: Request) -> Message:
-    header = Message()
+def _content_type(request: Request) -> Headers:
+    header = Headers()
     header["content-type"] = request.headers.get("content-type", "")
     return header

@@ -12,11 +12,10 @@ from index.gallery import Gallery
 from index.live import LiveIndex
 from model.data_root import DataRoot
 from model.registry import Registry
-from service.auth import Body, Keyring, Principal
+from service.auth import Body, Keyring, Principal, Rate
 from service.batching import PictureQueue, TextQueue, WriteQueue
 from service.cursors import Cursors
 from service.keys import Keys
-from service.limits import Rate
 from service.metrics import Metrics
 from service.settings import Settings
 

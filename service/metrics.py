@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
-from prometheus_client import Counter as Count
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -13,40 +12,25 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """The numbers of one application; nothing global, so that two may live in one process."""
+    """The numbers of one application; nothing global, so that two may live in one process.
+
+    `requests` by method, route (the template, never the path) and status, in seconds; `batches` by kind, in items;
+    `searches` by language (a served tag or `shared`) and source; `release` and `shared`: the numbers that serve.
+    """
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
+        self._registry = registry = CollectorRegistry()
         labels = ["method", "route", "status"]
-        self._requests = Histogram(
-            "pictoglot_request_seconds", "Requests.", labels, buckets=_SECONDS, registry=self._registry
+        self.requests = Histogram("pictoglot_request_seconds", "Requests.", labels, buckets=_SECONDS, registry=registry)
+        self.batches = Histogram(
+            "pictoglot_batch_size", "Items encoded at once.", ["kind"], buckets=_SIZES, registry=registry
         )
-        self._batches = Histogram(
-            "pictoglot_batch_size", "Items encoded at once.", ["kind"], buckets=_SIZES, registry=self._registry
-        )
-        self._searches = Count("pictoglot_searches", "Searches.", ["language", "source"], registry=self._registry)
-        self._release = Gauge("pictoglot_release", "Number of the release that is served.", registry=self._registry)
-        self._shared = Gauge("pictoglot_shared_version", "Number of the shared version.", registry=self._registry)
-
-    def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """One answered request; `route` is the template, never the path."""
-        self._requests.labels(method, route, str(status)).observe(seconds)
-
-    def batches(self, kind: str) -> Callable[[int], None]:
-        """To be called with the size of each batch of a kind."""
-        return self._batches.labels(kind).observe
-
-    def search(self, language: str, source: str) -> None:
-        """One search; `language` is a served tag or `shared`."""
-        self._searches.labels(language, source).inc()
-
-    def served(self, release: int, shared: int) -> None:
-        """What a new snapshot serves."""
-        self._release.set(release)
-        self._shared.set(shared)
+        self.searches = Counter("pictoglot_searches", "Searches.", ["language", "source"], registry=registry)
+        self.release = Gauge("pictoglot_release", "Number of the release that is served.", registry=registry)
+        self.shared = Gauge("pictoglot_shared_version", "Number of the shared version.", registry=registry)
 
     def watch(self, read: Callable[[], Iterable[GaugeMetricFamily]]) -> None:
-        """Ask `read` for more at each scrape."""
+        """Call `read` for more at each scrape."""
         self._registry.register(_Watched(read))
 
     def text(self) -> bytes:

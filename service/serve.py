@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from model import logs
 from model.errors import BaseNotFound, BaseNotSupported, PictoglotError
 from model.settings import MISCONFIGURED, SettingsError
-from service.limits import MOST_HEADER_BYTES
+from service.bodies import MOST_HEADER_BYTES
 from service.settings import Settings
 
 _FAILED = 1

@@ -58,4 +58,5 @@ def note(context: Context) -> None:
         release = context.live.current.release
     except PictoglotError:
         return
-    context.metrics.served(release.number, release.shared)
+    context.metrics.release.set(release.number)
+    context.metrics.shared.set(release.shared)

@@ -1,6 +1,5 @@
 """The registry as one object: opened, migrated, initialised for one base, and asked for its parts."""
 
-from contextlib import AbstractContextManager
 from typing import Any
 
 from sqlalchemy import Engine, text
@@ -16,9 +15,13 @@ from model.registry.versions import BASE, BASE_LANGUAGE, Versions
 
 
 class Registry:
-    """The truth about what exists and what is served; safe in many threads and beside other processes."""
+    """The truth about what exists and what is served; safe in many threads and beside other processes.
+
+    `begin` and `read` are the database's transactions, for the tables that other packages keep in it.
+    """
 
     def __init__(self, database: Database) -> None:
+        self.begin, self.read = database.begin, database.read
         self._database = database
         self.versions = Versions(database)
         self.releases = Releases(database)
@@ -28,14 +31,6 @@ class Registry:
     def engine(self) -> Engine:
         """Only reads; whoever writes takes `begin`."""
         return self._database.engine
-
-    def begin(self) -> AbstractContextManager[Session]:
-        """A transaction of the only writer; commits at the end of the block. RegistryUnavailable, StorageFull."""
-        return self._database.begin()
-
-    def read(self) -> AbstractContextManager[Session]:
-        """A transaction that sees one state throughout. RegistryUnavailable."""
-        return self._database.read()
 
     def ping(self) -> None:
         """RegistryUnavailable when the database does not answer."""

@@ -9,8 +9,8 @@ from model.text import clean
 from service import bodies
 from service.auth import GuardedRoute, needs
 from service.batching import Query
+from service.bodies import unless_left
 from service.context import Here
-from service.limits import unless_left
 from service.openapi import taking
 from service.schemas import search as schemas
 

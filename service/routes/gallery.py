@@ -15,12 +15,12 @@ from model.errors import FieldError, InvalidInput
 from model.text import clean
 from service import bodies, values
 from service.auth import Body, GuardedRoute, needs
+from service.bodies import unless_left
 from service.context import Context, Here
-from service.limits import unless_left
+from service.forms import picture_of
 from service.openapi import answering, taking
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
-from service.uploads import picture_of
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
 _ID = re.compile(values.PICTURE_ID)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
+from index.sweep import EXPANSIONS
 from model import dataset
 from model.errors import FieldError, InvalidInput
 from model.languages import canonical, names
@@ -16,9 +17,9 @@ from model.registry import Expansion, Once, Version, new_expansion_id
 from service import bodies, values
 from service.auth import Body, GuardedRoute, needs
 from service.context import Caller, Context, Here
+from service.forms import Upload, dataset_of, keep
 from service.openapi import taking
 from service.schemas import languages as schemas
-from service.uploads import EXPANSIONS, Upload, dataset_of, keep
 
 router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)
 _LOCATION = {"headers": {"Location": {"description": "The expansion's path.", "schema": {"type": "string"}}}}

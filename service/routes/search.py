@@ -14,11 +14,11 @@ from index.snapshot import AUTO, SHARED, PictureHit, Route, Snapshot
 from model.text import clean
 from service import bodies
 from service.auth import Body, GuardedRoute, needs
+from service.bodies import unless_left
 from service.context import Context, Here
-from service.limits import unless_left
+from service.forms import picture_of
 from service.openapi import taking
 from service.schemas import search as schemas
-from service.uploads import picture_of
 
 router = APIRouter(prefix="/v1/search", tags=["search"], route_class=GuardedRoute)
 _ENGLISH = "en"
@@ -58,7 +58,7 @@ async def search_pictures(request: Request, context: Here) -> Response:
         threads=context.searching,
     )
     if search.route is not None:
-        context.metrics.search(search.route.used, search.route.source)
+        context.metrics.searches.labels(search.route.used, search.route.source).inc()
     answer = partial(_answer, snapshot, search, hits, next_cursor, started)
     return await to_thread.run_sync(answer, limiter=context.searching)  # many captions take long to write
 

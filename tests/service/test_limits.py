@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from service.auth import Rate
+from service.bodies import BodyReader
 from service.errors import BodyTimeout, Malformed, RateLimited, TooLarge
-from service.limits import BodyReader, Rate
 from service.problems import ClientLeft
 from service.settings import Settings
 

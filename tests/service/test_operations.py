@@ -271,9 +271,10 @@ def test_what_a_crash_left_of_uploads_and_submissions_is_swept(tmp_path: Path) -
         folder.mkdir(parents=True)
         (folder / "dataset").write_bytes(b"x")
     for folder in (*left, tmp_path / "expansions" / kept.json()["expansion"]["id"]):
-        os.utime(folder, (1, 1))
+        for path in (*folder.iterdir(), folder):
+            os.utime(path, (1, 1))
     with running(tmp_path):
-        assert not any(folder.exists() for folder in left)
+        wait_until(lambda: not any(folder.exists() for folder in left))
         assert young.exists()
         assert (tmp_path / "expansions" / kept.json()["expansion"]["id"] / "dataset").is_file()
 

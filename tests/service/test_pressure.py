@@ -13,7 +13,7 @@ import pytest
 
 from model import dataset, storage
 from model.errors import StorageFull
-from service.bodies import OnDisk
+from service.forms import OnDisk
 from tests.service.harness import (
     Service,
     assert_problem,

@@ -1,0 +1,261 @@
+"""Reads multipart forms with one file: a picture into memory, a dataset to disk. Decodes and validates no content."""
+
+import hashlib
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Protocol
+from uuid import uuid4
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
+
+from model import storage
+from model.data_root import DataRoot
+from model.errors import FieldError, InvalidInput, StoreUnavailable, UnsupportedMedia
+from service.bodies import MULTIPART, M, media_type, validated
+from service.context import Context
+from service.errors import InvalidEncoding, MalformedMultipart, TooLarge
+
+FOLDER = "uploads"  # under the data root
+MAX_FIELDS = 8
+MAX_PART_HEADER = 16 << 10  # bytes of one header of a part: file names may be long
+MAX_FIELD_BYTES = 64 << 10  # all fields of a form together
+_FLUSH = 1 << 20  # bytes of a file collected before they are written
+
+
+class Sink(Protocol):
+    """Where the bytes of a file go."""
+
+    def write(self, data: bytes) -> None: ...
+
+
+class Memory:
+    """A small file."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self._data += data
+
+    @property
+    def data(self) -> bytes:
+        """All of it."""
+        return bytes(self._data)
+
+
+class OnDisk:
+    """A large file at `path`, with its size and sha256, or `StorageFull` when it would leave less than `free` bytes."""
+
+    def __init__(self, path: Path, free: int) -> None:
+        self.path = path
+        self._free = free
+        self._stream: IO[bytes] = path.open("xb")
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        storage.require_free(self.path.parent, len(data) + self._free)
+        self._stream.write(data)
+        self._digest.update(data)
+        self.size += len(data)
+
+    def close(self) -> str:
+        """Write what is buffered; returns the hex sha256."""
+        self._stream.close()
+        return self._digest.hexdigest()
+
+
+@dataclass
+class Form:
+    """The fields of a multipart body, each with its values in order, and whether the file was there."""
+
+    fields: dict[str, list[str]] = field(default_factory=dict)
+    has_file: bool = False
+
+    def one(self, model: type[M], lists: Iterable[str] = ()) -> M:
+        """The fields as `model`; only those in `lists` may stand more than once."""
+        for name, values in self.fields.items():
+            if len(values) > 1 and name not in lists:
+                place = FieldError(f"body.{_shown(name)}", "duplicate_key")
+                raise InvalidInput(f"field `{_shown(name)}` given more than once", errors=(place,))
+        flat = {name: values if name in lists else values[0] for name, values in self.fields.items()}
+        return validated(model, flat)
+
+
+async def read_form(request: Request, file: str, sink: Sink, limit: int) -> Form:
+    """Read a multipart body: the file of the field `file` into `sink`, at most `limit` bytes; the rest as fields.
+
+    File names are never looked at. Raises `UnsupportedMedia`, `MalformedMultipart`, `InvalidInput` (two files, a file
+    in another field, too many fields), `InvalidEncoding` or `TooLarge`.
+    """
+    if media_type(request) != MULTIPART:
+        raise UnsupportedMedia(f"send {MULTIPART}")
+    _, options = parse_options_header(request.headers["content-type"])
+    if not options.get(b"boundary"):
+        raise MalformedMultipart("the Content-Type names no boundary")
+    parts = _Parts(file, limit)
+    try:
+        parser = MultipartParser(options[b"boundary"], parts.callbacks(), max_header_size=MAX_PART_HEADER)  # type: ignore[arg-type]
+        async for chunk in request.stream():
+            parser.write(chunk)
+            if parts.pending_bytes >= _FLUSH:
+                await run_in_threadpool(sink.write, parts.take())
+    except FormParserError:
+        raise MalformedMultipart("the body is not multipart/form-data as its Content-Type says") from None
+    if not parts.ended:
+        raise MalformedMultipart("the body ends before its closing boundary")
+    await run_in_threadpool(sink.write, parts.take())
+    if not parts.form.has_file:
+        raise InvalidInput(f"the file `{file}` is missing", errors=(FieldError(f"body.{file}", "missing"),))
+    return parts.form
+
+
+async def picture_of(request: Request, context: Context) -> tuple[bytes, Form]:
+    """The bytes of the file `picture` of a form, and its fields."""
+    memory = Memory()
+    form = await read_form(request, "picture", memory, context.settings.picture_bytes)
+    return memory.data, form
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A dataset as it came: its file, size in bytes and sha256, and the fields beside it."""
+
+    path: Path
+    size: int
+    sha256: str
+    form: Form
+
+
+@asynccontextmanager
+async def dataset_of(request: Request, context: Context) -> AsyncIterator[Upload]:
+    """The file `dataset` of a form, in a folder of its own that is gone after the block."""
+    settings = context.settings
+    declared = request.state.body.declared
+    storage.require_free(settings.home, declared + declared // 2 + settings.free_bytes)
+    folder = settings.home / FOLDER / f"{storage.TEMPORARY}{uuid4().hex}"
+    await run_in_threadpool(folder.mkdir, parents=True)
+    try:
+        sink = OnDisk(folder / "dataset", settings.free_bytes)
+        try:
+            form = await read_form(request, "dataset", sink, settings.dataset_bytes)
+        finally:
+            sha256 = await run_in_threadpool(sink.close)
+        yield Upload(sink.path, sink.size, sha256, form)
+    finally:
+        await run_in_threadpool(storage.remove, folder)
+
+
+def keep(upload: Upload, root: DataRoot, name: str) -> None:
+    """Move the file durably to the new folder `name` of the data root, as `dataset`, and commit it."""
+    with storage.stage(root.path(name)) as staged:
+        upload.path.rename(staged / "dataset")
+    try:
+        root.commit(f"{name}/dataset")
+    except StoreUnavailable:
+        storage.remove(root.path(name))
+        raise
+
+
+class _Parts:
+    """What the parser calls: sorts the bytes of parts into fields and the one file."""
+
+    def __init__(self, file: str, limit: int) -> None:
+        self.form = Form()
+        self.ended = False
+        self.pending_bytes = 0
+        self._file, self._limit = file, limit
+        self._pending: list[bytes] = []
+        self._file_bytes = self._field_bytes = self._fields = 0
+        self._header = b""
+        self._value = b""
+        self._disposition = b""
+        self._name = ""
+        self._in_file = False
+        self._data = bytearray()
+
+    def callbacks(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in dir(self) if name.startswith("on_")}
+
+    def take(self) -> bytes:
+        """The bytes of the file that came since the last call."""
+        data = b"".join(self._pending)
+        self._pending.clear()
+        self.pending_bytes = 0
+        return data
+
+    def on_part_begin(self) -> None:
+        self._disposition = b""
+        self._data.clear()
+
+    def on_header_begin(self) -> None:
+        self._header = self._value = b""
+
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def on_header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value
+
+    def on_headers_finished(self) -> None:
+        kind, options = parse_options_header(self._disposition)
+        if kind != b"form-data" or b"name" not in options:
+            raise MalformedMultipart("a part has no name")
+        self._name = _text(options[b"name"])
+        self._in_file = b"filename" in options
+        if not self._in_file:
+            if self._name == self._file:
+                _refuse_part(f"body.{self._file}", "filename_missing", "send it as a file, with a file name")
+            self._fields += 1
+            if self._fields > MAX_FIELDS:
+                _refuse_part("body", "too_many_fields", f"at most {MAX_FIELDS} fields")
+        elif self._name != self._file:
+            _refuse_part(f"body.{_shown(self._name)}", "extra_forbidden", f"the only file here is `{self._file}`")
+        elif self.form.has_file:
+            _refuse_part(f"body.{self._file}", "too_many_files", "one file at a time")
+        else:
+            self.form.has_file = True
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._in_file:
+            self._file_bytes += end - start
+            if self._file_bytes > self._limit:
+                raise TooLarge(f"a file here may have at most {self._limit} bytes")
+            self._pending.append(data[start:end])
+            self.pending_bytes += end - start
+        else:
+            self._field_bytes += end - start
+            if self._field_bytes > MAX_FIELD_BYTES:
+                raise TooLarge(f"the fields of a form may have at most {MAX_FIELD_BYTES} bytes")
+            self._data += data[start:end]
+
+    def on_part_end(self) -> None:
+        if not self._in_file:
+            self.form.fields.setdefault(self._name, []).append(_text(bytes(self._data)))
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
+def _refuse_part(location: str, code: str, detail: str) -> None:
+    raise InvalidInput(detail, errors=(FieldError(location, code),))
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidEncoding("a field is not UTF-8") from None
+
+
+def _shown(name: str) -> str:
+    return name if name.isascii() and name.isidentifier() and len(name) <= 64 else "?"
