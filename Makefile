@@ -8,10 +8,12 @@ LOCK ?= 1
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TORCH := "torch >= 2.10, < 2.14" "torchvision >= 0.25, < 0.29"
+# Empty (`make test COVERAGE=`) measures none. What is measured, and where, stands in pyproject.toml and tests/uncovered.py.
+COVERAGE ?= -p tests.uncovered --cov --cov-report=term
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench faults fuzz lock browser
+.PHONY: help demo test check style bench faults fuzz lock browser
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -19,14 +21,16 @@ help: ## show this list
 demo: $(VENV)/.run ## the service with the emoji gallery on http://127.0.0.1:8321; Ctrl-C stops it
 	@exec $(BIN)/pictoglot demo up
 
-test: $(VENV)/.dev browser ## everything but fuzzing
-	$(BIN)/python -m pytest -m "not fuzz" $(ARGS)
+test: $(VENV)/.dev browser style ## the checks, then everything but fuzzing, with the lines that no test reached
+	$(BIN)/python -m pytest -m "not fuzz" $(COVERAGE) $(ARGS)
 
-check: $(VENV)/.dev ## format, types, lint, import arrows, names in the docs
+check: style ## format, lint, types, import arrows, names in the docs
+	$(BIN)/python -m pytest -q -m "not slow" tests/house
+
+style: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/house
 
 faults: $(VENV)/.dev ## processes killed, disks filled, servers stopped
 	$(BIN)/python -m pytest -m faults $(ARGS)

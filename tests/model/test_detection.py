@@ -4,6 +4,8 @@ import time
 from random import Random
 from statistics import median
 
+import pytest
+
 from model.detection import Detector, count, evidence
 from tests.tiny import counted
 
@@ -51,6 +53,7 @@ def test_a_new_language_leaves_the_counts_of_the_others() -> None:
     assert before.guess("cath ar y llong", ["en", "cy"]) == after.guess("cath ar y llong", ["en", "cy"])
 
 
+@pytest.mark.timing
 def test_thirty_six_languages_are_told_apart_within_a_millisecond_however_long_the_text() -> None:
     random = Random(0)
     words = [["".join(random.choices(f"abcdefghij{chr(0x430 + n)}", k=6)) for _ in range(300)] for n in range(36)]
