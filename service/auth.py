@@ -75,6 +75,9 @@ def _guard(scope: Scope, body: Body) -> Guard:
     return Guard(scope, body, SCOPES[SCOPES.index(scope) :])
 
 
+ANY_KEY = _guard("search", Body.JSON)
+
+
 class GuardedRoute(APIRoute):
     """A route that checks key, scope, rate and query first, and only then lets the body be read, within its limits."""
 

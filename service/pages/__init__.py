@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from model.errors import NotFound
-from service.errors import problem
+from service.problems import problem
 
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _TYPES = {
@@ -27,7 +27,7 @@ _POLICY = (
 )
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
-    "Cross-Origin-ReleaseLoader-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",  # asked again each time, answered 304: a new release shows at once
 }

@@ -1,4 +1,4 @@
-"""What operators ask: alive, ready, numbers, and the contract to read. Open to everybody, outside of every limit."""
+"""For operators: alive, ready, numbers, and the contract to read. Without limits, and open but for `/metrics`."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, JSONResponse
 from index.errors import IndexUnavailable
 from model import storage
 from model.errors import RegistryUnavailable, StorageFull
+from service.auth import ANY_KEY
 from service.context import Context, Here
 from service.metrics import CONTENT_TYPE
 from service.openapi import LATER, ref
@@ -47,8 +48,10 @@ async def ready(context: Here) -> schemas.Ready:
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics(context: Here) -> Response:
-    """Prometheus' text format."""
+async def metrics(request: Request, context: Here) -> Response:
+    """Prometheus' text format. Needs a key outside of `PICTOGLOT_ENVIRONMENT=local`: it names languages and routes."""
+    if context.settings.environment != "local":
+        await context.keyring.identify(request.headers, ANY_KEY)
     return Response(await run_in_threadpool(context.metrics.text), media_type=CONTENT_TYPE)
 
 

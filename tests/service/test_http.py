@@ -357,3 +357,9 @@ def test_a_request_id_is_taken_over_when_it_is_harmless(service: Service) -> Non
     assert taken == "abc-1"
     other = service.http.get("/livez", headers={"X-Request-ID": "a b\t{}"}).headers["x-request-id"]
     assert len(other) == 32
+
+
+def test_the_page_shares_nothing_with_other_sites(service: Service) -> None:
+    headers = service.http.get("/").headers
+    assert headers["cross-origin-opener-policy"] == "same-origin" and headers["referrer-policy"] == "no-referrer"
+    assert "default-src 'none'" in headers["content-security-policy"]

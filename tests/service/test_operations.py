@@ -324,3 +324,13 @@ def test_answers_do_not_wait_for_the_client_to_acknowledge(tmp_path: Path) -> No
             accepted, _ = bound.accept()
             with closing(accepted):
                 assert accepted.proto == socket.IPPROTO_TCP
+
+
+def test_outside_of_local_the_numbers_need_a_key(tmp_path: Path) -> None:
+    with running(tmp_path, environment="production") as service:
+        assert_problem(service.http.get("/metrics"), 401, "missing_api_key")
+        assert_problem(service.http.get("/metrics", headers={"X-API-Key": "wrong"}), 401, "invalid_api_key")
+        key = service.key("search")
+        assert "pictoglot_release" in service.http.get("/metrics", headers={"Authorization": f"Bearer {key}"}).text
+        for path in ("/livez", "/readyz"):  # a load balancer has none
+            assert service.http.get(path).status_code == 200
