@@ -109,7 +109,7 @@ def _filling(home: Path) -> tuple[int, int] | None:
         return None
 
 
-def _hand_over(command: str) -> None:
+def _hand_over(command: str, about: str) -> None:
     def passed_on(
         context: typer.Context,
         arguments: Annotated[list[str] | None, typer.Argument(help=f"As for `python -m demo {command}`.")] = None,
@@ -119,9 +119,11 @@ def _hand_over(command: str) -> None:
         done = subprocess.run(python("demo", command, *(arguments or []), *context.args), env=given, check=False)
         raise typer.Exit(done.returncode)
 
-    about = f"The same as `python -m demo {command}`."
     demo.command(command, context_settings=_PASSED_ON, add_help_option=False, help=about)(passed_on)
 
 
-for _command in ("dataset", "fill", "notice", "digest", "screenshots"):
-    _hand_over(_command)
+_hand_over("dataset", "Write the dataset of a language for the demo gallery, as JSON lines.")
+_hand_over("fill", "Put the pictures that are missing into the gallery of a service.")
+_hand_over("notice", "Print the authors and licences of the drawings and names.")
+_hand_over("digest", "Print the SHA-256 of the whole demo gallery.")
+_hand_over("screenshots", "Take the pictures of the page for the documentation, from a demo of its own.")

@@ -17,8 +17,6 @@ from service.cli.output import FAILED, REFUSED, AsJson, errors, note, recall, sa
 _ENDED = ("succeeded", "failed", "cancelled")
 _PAUSE = 1.0  # seconds until a broken stream of events is opened again
 _PATIENCE = 60.0  # seconds without an event until watching ends
-_FOLLOW = 30.0  # seconds for the service to open a new release
-_LOOK = 0.2  # seconds between two looks at it
 
 
 def add(app: typer.Typer) -> None:
@@ -140,7 +138,7 @@ def _shown(value: object) -> str:
 
 
 def _watched(client: httpx.Client, expansion: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
-    """The expansion when it has ended and is served. A broken stream is opened again, for a minute without events."""
+    """The expansion when it has ended. A broken stream is opened again, for at most a minute without events."""
     last_event = monotonic()
     with _bar(quiet) as progress:
         task = progress.add_task(expansion["language"], total=1.0, phase=expansion["state"])
@@ -158,16 +156,7 @@ def _watched(client: httpx.Client, expansion: dict[str, Any], *, quiet: bool) ->
                     raise
             if expansion["state"] not in _ENDED:  # the service is away, or stops
                 sleep(_PAUSE)
-    if expansion["state"] == "succeeded":
-        _until_served(client, expansion["release"])
     return expansion
-
-
-def _until_served(client: httpx.Client, release: int | None) -> None:
-    """Wait until the service has opened a release, a moment after it was published: the next command may rely on it."""
-    deadline = monotonic() + _FOLLOW
-    while release and monotonic() < deadline and answer(client.get("/v1/languages"))["release"] < release:
-        sleep(_LOOK)
 
 
 def _bar(quiet: bool) -> Progress:

@@ -85,7 +85,7 @@ class Site:
         self.http.close()
 
     def dataset(self, tag: str) -> bytes:
-        """The demo's dataset of a language, as far as this gallery goes."""
+        """The rows of the demo's dataset whose pictures are in this gallery."""
         ids = {outline.id for outline in self.gallery}
         rows = [row for row in dataset.rows(tag) if row["picture"] in ids]
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
@@ -98,7 +98,7 @@ class Site:
         return self.until_ended(answer.json()["expansion"]["id"], seconds)
 
     def until_ended(self, expansion: str, seconds: float = 240) -> dict[str, Any]:
-        """The expansion when it has succeeded; fails with the worker's log otherwise."""
+        """Wait until the expansion has succeeded; otherwise fail with the log of the worker."""
         deadline = time.monotonic() + seconds
         while (item := self.http.get(f"/v1/expansions/{expansion}").json())["state"] not in ENDED:
             assert time.monotonic() < deadline, self.log()
@@ -110,11 +110,11 @@ class Site:
         return dict(item)
 
     def languages(self) -> list[str]:
-        """The tags that are served."""
+        """Tags of the available languages."""
         return [item["language"] for item in self.http.get("/v1/languages").json()["items"]]
 
     def log(self) -> str:
-        """The end of what the processes said."""
+        """The end of the logs."""
         return "\n".join(file.read_text(errors="replace")[-4_000:] for file in sorted(self.home.glob("*.log")))
 
     def _until_ready(self) -> None:

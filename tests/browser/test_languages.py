@@ -1,4 +1,4 @@
-"""Teaching, cancelling, rolling back and restoring on the page, and what it shows of languages, versions, releases."""
+"""Teaching, cancelling, rolling back and restoring on the page; the lists of languages, versions and releases."""
 
 from playwright.sync_api import Page, Route, expect
 
@@ -18,7 +18,7 @@ def fill_form(page: Page, tag: str, content: bytes) -> None:
     page.set_input_files("#teach-file", {"name": f"{tag}.jsonl", "mimeType": "text/plain", "buffer": content})
 
 
-def test_a_tag_says_which_language_it_means(page: Page) -> None:
+def test_the_name_of_a_tag_is_shown(page: Page) -> None:
     page.goto("/#teach")
     page.fill("#teach-tag", "tr")
     expect(page.locator("#teach-name")).to_have_text("Türkçe · Turkish")
@@ -34,13 +34,13 @@ def test_a_file_is_checked_without_teaching_anything(page: Page, site: Site) -> 
     assert "fr" not in site.languages()
 
 
-def test_a_file_that_is_too_small_is_refused_in_a_sentence(page: Page, site: Site) -> None:
+def test_a_file_that_is_too_small_is_refused_with_a_sentence(page: Page, site: Site) -> None:
     fill_form(page, "fr", b"\n".join(site.dataset("fr").splitlines()[:5]))
     page.click("text=Check the file")
     expect(page.locator("#teach-trouble")).to_contain_text("Dataset too small")
 
 
-def test_a_language_is_taught_with_a_bar_and_can_then_be_searched_in(page: Page, site: Site) -> None:
+def test_teaching_shows_a_progress_bar_and_then_the_language_can_be_chosen(page: Page, site: Site) -> None:
     fill_form(page, "de", site.dataset("de"))
     page.click("#teach-start")
     entry = page.locator("#expansions-body li[data-expansion]").first
@@ -71,7 +71,7 @@ def test_teaching_can_be_cancelled(page: Page, site: Site) -> None:
     assert "ko" not in site.languages()
 
 
-def test_the_table_shows_recall_both_ways(page: Page) -> None:
+def test_the_table_shows_recall_in_both_directions(page: Page) -> None:
     page.goto("/#languages")
     row = page.locator("tr[data-language=ar]")
     expect(row.locator(".native")).to_have_text("العربية")
@@ -168,7 +168,7 @@ def test_a_rollback_can_be_cancelled(page: Page, site: Site) -> None:
     assert "ar" in site.languages()
 
 
-def test_a_wrong_key_is_told_and_the_right_one_kept_for_this_tab_alone(page: Page) -> None:
+def test_a_wrong_key_is_reported_and_the_right_one_is_kept_for_this_tab_only(page: Page) -> None:
     page.goto("/#releases")
     page.fill("#key", "pk_wrong_key")
     page.click("text=Use this key")

@@ -1,4 +1,4 @@
-"""The page of a version's report: its figures and plots, in both schemes, narrow, and by keyboard."""
+"""The report page of a version: figures and plots, in both colour schemes, narrow, and with the keyboard."""
 
 import re
 from typing import Any
@@ -47,7 +47,7 @@ def test_the_figures_are_those_of_the_json(page: Page, site: Site) -> None:
     expect(ten).to_have_text([f"{measured[way]['R@10'] * 100:.1f}" for way in ("t2i", "i2t")])
 
 
-def test_each_earlier_language_stands_on_its_scale_where_it_is(page: Page, site: Site) -> None:
+def test_each_earlier_language_has_its_place_on_the_scale(page: Page, site: Site) -> None:
     english = report(site)["report"]["shared"]["languages"]["en"]
     row = opened(page).locator(".moves tr[data-language=en]")
     scale = row.locator(".scale")
@@ -57,7 +57,7 @@ def test_each_earlier_language_stands_on_its_scale_where_it_is(page: Page, site:
     assert (dot["x"] + dot["width"] / 2 - box["x"]) / box["width"] == pytest.approx(english["after"]["R@1"], abs=0.02)
 
 
-def test_the_table_of_languages_taken_for_others_adds_up(page: Page, site: Site) -> None:
+def test_the_confusion_matrix_has_the_figures_of_the_report(page: Page, site: Site) -> None:
     detected = report(site)["report"]["detected"]
     opened(page)
     rows = page.locator(".confusion tbody tr")
@@ -76,13 +76,13 @@ def test_after_a_second_language_the_chain_is_drawn(page: Page, site: Site) -> N
     expect(page.locator("h1 bdi")).to_have_text("العربية")
 
 
-def test_the_base_and_a_version_that_is_none_say_so(page: Page) -> None:
+def test_the_base_and_an_unknown_version_say_so(page: Page) -> None:
     expect(opened(page, 0).locator("#report")).to_contain_text("was not taught here")
     page.goto("/versions/999/report")
     expect(page.locator(".sorry")).to_contain_text("version_not_found")
 
 
-def test_what_is_wide_is_scrolled_by_keyboard_and_the_page_is_not_wider_than_a_narrow_window(page: Page) -> None:
+def test_wide_tables_scroll_with_the_keyboard_and_the_page_fits_a_narrow_window(page: Page) -> None:
     page.set_viewport_size({"width": 340, "height": 700})
     opened(page)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
@@ -100,7 +100,7 @@ def test_what_is_wide_is_scrolled_by_keyboard_and_the_page_is_not_wider_than_a_n
     assert scrolled > 0
 
 
-def test_the_report_is_dark_in_the_dark_and_its_lines_stand_out(page: Page) -> None:
+def test_the_report_has_a_dark_scheme_with_visible_lines(page: Page) -> None:
     page.emulate_media(color_scheme="dark")
     opened(page)
     ground, dot = page.evaluate(

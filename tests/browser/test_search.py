@@ -1,4 +1,4 @@
-"""Searching on the page: by text, in a language written from right to left, by picture, with the keyboard alone."""
+"""Searching on the page: by text, in a right-to-left language, by picture, with the keyboard only."""
 
 import base64
 import re
@@ -11,7 +11,7 @@ ANSWERED = re.compile("version")
 
 
 def search(page: Page, text: str, language: str = "auto") -> None:
-    """Ask for a text and wait for the answer."""
+    """Search for a text and wait for the results."""
     page.select_option("#language", language)
     page.fill("#text", text)
     page.keyboard.press("Enter")
@@ -19,13 +19,13 @@ def search(page: Page, text: str, language: str = "auto") -> None:
     expect(page.locator("#results")).not_to_have_attribute("aria-busy", "true")
 
 
-def found(page: Page, count: int = 5) -> list[str | None]:
-    """The first pictures shown."""
+def first_ids(page: Page, count: int = 5) -> list[str | None]:
+    """Ids of the first pictures shown."""
     figures = page.locator("#results figure").all()[:count]
     return [figure.get_attribute("data-picture") for figure in figures]
 
 
-def test_the_gallery_is_shown_before_anything_is_asked(page: Page) -> None:
+def test_the_gallery_is_shown_without_a_query(page: Page) -> None:
     expect(page.locator("#results-title")).to_have_text("From the gallery")
     page.locator("#results img").first.evaluate("image => image.decode()")
     assert page.locator("#results img").first.evaluate("image => image.naturalWidth") > 0
@@ -33,7 +33,7 @@ def test_the_gallery_is_shown_before_anything_is_asked(page: Page) -> None:
 
 def test_a_text_finds_its_picture(page: Page) -> None:
     search(page, "red apple", "en")
-    assert "emoji-1f34e" in found(page)
+    assert "emoji-1f34e" in first_ids(page)
 
 
 def test_the_answer_says_how_the_text_was_read(page: Page, site: Site) -> None:
@@ -45,12 +45,12 @@ def test_the_answer_says_how_the_text_was_read(page: Page, site: Site) -> None:
 
 def test_the_address_keeps_the_search(page: Page) -> None:
     search(page, "red apple", "en")
-    before = found(page)
+    before = first_ids(page)
     page.reload()
     expect(page.locator("#reading")).to_have_text(ANSWERED)
     assert page.input_value("#text") == "red apple"
     assert page.input_value("#language") == "en"
-    assert found(page) == before
+    assert first_ids(page) == before
 
 
 def test_more_pictures_come_on_demand(page: Page) -> None:
@@ -58,11 +58,11 @@ def test_more_pictures_come_on_demand(page: Page) -> None:
     shown = page.locator("#results figure").count()
     page.click("#more")
     expect(page.locator("#results figure").nth(shown)).to_be_visible()
-    ids = found(page, 1_000)
+    ids = first_ids(page, 1_000)
     assert len(ids) == len(set(ids))
 
 
-def test_a_language_written_from_right_to_left_turns_the_field_and_the_captions(page: Page) -> None:
+def test_a_right_to_left_language_changes_the_direction_of_field_and_captions(page: Page) -> None:
     page.select_option("#language", "ar")
     assert page.locator("#text").evaluate("field => getComputedStyle(field).direction") == "rtl"
     search(page, "تفاحة حمراء", "ar")
@@ -79,13 +79,13 @@ def test_the_picker_names_languages_in_their_own_script(page: Page) -> None:
     expect(option).to_have_attribute("lang", "ar")
 
 
-def test_a_score_too_high_for_all_leaves_a_sentence(page: Page) -> None:
+def test_a_minimum_score_above_all_results_gives_a_sentence(page: Page) -> None:
     page.locator("#min-score").evaluate("input => { input.value = '0.95'; input.dispatchEvent(new Event('input')) }")
     search(page, "zzz qqq", "en")
     expect(page.locator("#results")).to_contain_text("No picture has such a high score")
 
 
-def test_a_dropped_picture_gets_captions_in_every_language_and_pictures_like_it(page: Page, site: Site) -> None:
+def test_a_dropped_picture_gets_captions_in_every_language_and_similar_pictures(page: Page, site: Site) -> None:
     content = base64.b64encode(site.http.get("/v1/pictures/emoji-1f34e/content").content).decode()
     transfer = page.evaluate_handle(
         """content => {
@@ -105,7 +105,7 @@ def test_a_dropped_picture_gets_captions_in_every_language_and_pictures_like_it(
     expect(page.locator("#results figure").first).to_have_attribute("data-picture", "emoji-1f34e")
 
 
-def test_a_chosen_file_that_is_no_picture_is_refused_in_a_sentence(page: Page) -> None:
+def test_a_file_that_is_no_picture_is_refused_with_a_sentence(page: Page) -> None:
     page.set_input_files("#picture", {"name": "x.png", "mimeType": "image/png", "buffer": b"not a picture at all"})
     expect(page.locator("#trouble")).to_contain_text("not a picture in a supported format")
 
@@ -126,7 +126,7 @@ def test_a_large_picture_has_captions_in_all_languages(page: Page) -> None:
     expect(page.locator("dialog dd[lang=ar]").first).to_be_visible()
 
 
-def test_captions_of_one_language_are_asked_for_more(page: Page, site: Site) -> None:
+def test_more_captions_are_shown_for_one_language(page: Page, site: Site) -> None:
     content = site.http.get("/v1/pictures/emoji-1f34e/content").content
     page.set_input_files("#picture", {"name": "a.webp", "mimeType": "image/webp", "buffer": content})
     expect(page.locator("#captions section")).to_have_count(len(site.languages()))
@@ -135,7 +135,7 @@ def test_captions_of_one_language_are_asked_for_more(page: Page, site: Site) -> 
     expect(page.locator("#captions li").nth(4)).to_be_visible()
 
 
-def test_everything_goes_by_keyboard(page: Page) -> None:
+def test_everything_works_with_the_keyboard(page: Page) -> None:
     page.locator("body").press("/")
     expect(page.locator("#text")).to_be_focused()
     page.keyboard.type("red apple")
@@ -164,7 +164,7 @@ def test_focus_is_visible(page: Page) -> None:
     assert page.evaluate("parseFloat(getComputedStyle(document.activeElement).outlineWidth)") >= 2
 
 
-def test_a_large_picture_leads_to_pictures_like_it(page: Page) -> None:
+def test_a_large_picture_leads_to_similar_pictures(page: Page) -> None:
     search(page, "red apple", "en")
     page.locator("#results a.frame").first.click()
     page.get_by_role("link", name="Find similar pictures").click()

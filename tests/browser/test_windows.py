@@ -1,4 +1,4 @@
-"""The page in narrow windows, in the dark, and what the server sends with it."""
+"""The page in narrow windows and in the dark scheme; the headers that the server sends with it."""
 
 import httpx
 import pytest
@@ -23,14 +23,14 @@ def test_a_narrow_window_shows_two_pictures_side_by_side(page: Page) -> None:
     assert tops[0] == tops[1] < tops[2]
 
 
-def test_the_dark_is_dark(page: Page) -> None:
+def test_the_dark_scheme_is_dark(page: Page) -> None:
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.emulate_media(color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(page: Page, scheme: str) -> None:
+def test_text_has_enough_contrast(page: Page, scheme: str) -> None:
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     for name in ("--ink", "--quiet", "--accent", "--loss"):
         assert page.evaluate(_CONTRAST, [name, "--paper"]) >= 4.5, name
@@ -45,7 +45,7 @@ def test_every_control_has_a_name(page: Page) -> None:
             assert control.evaluate(_NAME), control.evaluate("element => element.outerHTML")
 
 
-def test_a_server_that_is_gone_is_told(page: Page, context: BrowserContext) -> None:
+def test_an_unreachable_server_is_reported(page: Page, context: BrowserContext) -> None:
     context.set_offline(True)
     page.fill("#text", "anything")
     page.keyboard.press("Enter")
@@ -60,7 +60,7 @@ def test_the_page_comes_with_a_strict_policy(site: Site) -> None:
     assert "http" not in policy
 
 
-def test_a_file_is_not_sent_twice(site: Site) -> None:
+def test_an_unchanged_file_is_not_sent_again(site: Site) -> None:
     first = httpx.get(f"{site.url}/static/main.js")
     again = httpx.get(f"{site.url}/static/main.js", headers={"If-None-Match": first.headers["ETag"]})
     assert (first.status_code, again.status_code, again.content) == (200, 304, b"")

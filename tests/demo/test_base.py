@@ -1,4 +1,4 @@
-"""Tests for the bundled base: its files, that open_clip loads it, what it finds, and what it was trained on."""
+"""Tests for the bundled base: its files, loading with open_clip, retrieval, and training data."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -35,7 +35,7 @@ def test_all_files_together_are_at_most_40_mib() -> None:
     assert sum(path.stat().st_size for path in BUNDLE.iterdir()) <= 40 * 2**20
 
 
-def test_the_weights_are_halves() -> None:
+def test_the_weights_are_fp16() -> None:
     with safe_open(WEIGHTS, "pt") as file:
         kinds = {file.get_tensor(key).dtype for key in file.keys() if "num_batches_tracked" not in key}  # noqa: SIM118
     assert kinds == {torch.float16}
@@ -47,8 +47,8 @@ def test_open_clip_reads_text_with_its_own_bpe_and_pictures_at_64_pixels(encoder
     assert encoder.model.token_embedding.weight.shape[0] == 49408
 
 
-def test_rows_never_trained_keep_their_first_scale_beside_trained_ones(encoder: Encoder) -> None:
-    """New languages start from rows drawn at 0.02; the transformer must be used to rows of that order."""
+def test_untrained_rows_keep_their_initial_scale(encoder: Encoder) -> None:
+    """New languages start from rows drawn with deviation 0.02; the transformer must know rows of that size."""
     table = encoder.model.token_embedding.weight.detach()
     used = torch.unique(open_clip.get_tokenizer(NAME)([each.name for each in catalogue()]))
     untouched = torch.ones(len(table), dtype=torch.bool)
@@ -59,9 +59,9 @@ def test_rows_never_trained_keep_their_first_scale_beside_trained_ones(encoder: 
 
 def test_unseen_scenes_are_found_by_their_captions(encoder: Encoder) -> None:
     scenes = unseen_scenes(200, scene_emojis(), seed="test")
-    found = by_caption(encoder, scenes, [draw(scene) for scene in scenes])
-    assert found["t2i"]["R@1"] >= SCENES_FLOOR
-    assert found["i2t"]["R@1"] >= SCENES_FLOOR
+    figures = by_caption(encoder, scenes, [draw(scene) for scene in scenes])
+    assert figures["t2i"]["R@1"] >= SCENES_FLOOR
+    assert figures["i2t"]["R@1"] >= SCENES_FLOOR
 
 
 def test_singles_are_found_by_name(encoder: Encoder) -> None:
@@ -82,7 +82,7 @@ def _batches(seed: int) -> Batches:
     return Batches(catalogue(), blank, seed)
 
 
-def test_a_batch_depends_on_seed_and_step_alone() -> None:
+def test_a_batch_depends_only_on_seed_and_step() -> None:
     first, again = _batches(1), _batches(1)
     first.draw(1, 8)
     a, b = first.draw(2, 8), again.draw(2, 8)
@@ -97,7 +97,7 @@ def test_training_never_shows_a_held_out_combination() -> None:
     assert not any(is_held_out(shown) for shown in scenes)
 
 
-def test_examples_that_show_or_say_the_same_are_no_negatives() -> None:
+def test_examples_with_the_same_objects_or_caption_are_not_negatives() -> None:
     batch = _batches(0).draw(0, 128)
     assert torch.equal(batch.same, batch.same.T) and bool(batch.same.diagonal().all())
     first: dict[str, int] = {}
@@ -105,7 +105,7 @@ def test_examples_that_show_or_say_the_same_are_no_negatives() -> None:
         assert batch.same[row, first.setdefault(caption, row)]
 
 
-def test_a_resumed_training_ends_bitwise_as_an_uninterrupted_one(
+def test_a_resumed_training_is_bitwise_equal_to_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = tuple(replace(phase, examples=8) for phase in train_base.phases((3, 2, 3, 2)))

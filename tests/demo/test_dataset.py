@@ -1,4 +1,4 @@
-"""Tests for the demo's learning datasets: columns, split, list patterns, and that the service's reader takes them."""
+"""Tests for the datasets of the demo: columns, split, list patterns, and that the service can read them."""
 
 from collections import Counter
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_a_language_without_names_is_refused_with_those_that_have_them() -> None
     assert refused.exit_code == 2
 
 
-def test_the_services_reader_takes_a_dataset_as_it_is_written(tmp_path: Path) -> None:
+def test_the_service_can_read_the_dataset_as_written(tmp_path: Path) -> None:
     path = tmp_path / "tr.jsonl"
     assert CliRunner().invoke(app, ["dataset", "tr", "--out", str(path)]).exit_code == 0
     assert path.read_text(encoding="utf-8") == lines("tr")

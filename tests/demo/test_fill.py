@@ -107,12 +107,12 @@ def test_nothing_is_left_of_the_file_when_the_service_refuses(there: list[str], 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_gallery_is_left_alone() -> None:
+def test_a_complete_gallery_gets_nothing() -> None:
     service = Service([outline.id for outline in outlines()])
     assert _fill(service) == 0
     assert not service.put
 
 
-def test_a_refused_key_ends_the_filling() -> None:
+def test_a_wrong_key_ends_the_fill() -> None:
     with pytest.raises(httpx.HTTPStatusError):
         _fill(Service([]), key="wrong")

@@ -64,10 +64,10 @@ def test_the_order_of_objects_does_not_change_whether_a_combination_is_held_out(
 
 def test_pictures_carry_what_their_outlines_say() -> None:
     wanted = {"emoji-1f34e", "scene-0001", "scene-2450"}
-    found = list(pictures(without={outline.id for outline in outlines()} - wanted))
-    assert {picture.id for picture in found} == wanted
+    drawn = list(pictures(without={outline.id for outline in outlines()} - wanted))
+    assert {picture.id for picture in drawn} == wanted
     by_id = {outline.id: outline for outline in outlines()}
-    for picture in found:
+    for picture in drawn:
         outline = by_id[picture.id]
         assert picture.captions == {"en": [outline.caption]}
         assert picture.objects == tuple(each.characters for each in outline.objects)

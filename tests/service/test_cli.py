@@ -1,4 +1,4 @@
-"""The client commands against a real server: what they say, what they print for programs, how they exit."""
+"""The client commands against a real server: messages, JSON output, exit statuses."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def run(service: Service | None, *arguments: str, key: str = ADMIN_KEY, **more: Any) -> Result:
-    """The command's result; without a service, one that nobody answers for."""
+    """Result of a command; without a service, at an address where no server is."""
     url = service.url if service else "http://127.0.0.1:9"
     return CliRunner().invoke(
         app, arguments, env={"PICTOGLOT_URL": url, "PICTOGLOT_KEY": key, "COLUMNS": "200"}, **more
@@ -36,7 +36,7 @@ def run(service: Service | None, *arguments: str, key: str = ADMIN_KEY, **more: 
 
 
 def as_json(service: Service, *arguments: str) -> Any:
-    """What a command prints for programs."""
+    """JSON output of a command."""
     result = run(service, *arguments, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
@@ -104,18 +104,20 @@ def test_no_service_is_a_sentence_and_has_status_1() -> None:
     assert "No service answers at http://127.0.0.1:9" in result.stderr
 
 
-def test_no_proxy_stands_between_this_machine_and_itself(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_proxy_is_not_used_for_this_machine(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     assert run(service, "languages").exit_code == 0
 
 
-def test_an_address_that_is_none_is_told() -> None:
+def test_an_invalid_address_is_reported() -> None:
     result = CliRunner().invoke(app, ["languages"], env={"PICTOGLOT_URL": "nowhere", "PICTOGLOT_KEY": ""})
     assert result.exit_code == 2
     assert "PICTOGLOT_URL" in result.stderr
 
 
-def test_address_and_key_may_stand_in_a_file(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_and_key_can_be_in_an_env_file(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / ".env").write_text(f"PICTOGLOT_URL={service.url}/\nPICTOGLOT_KEY={ADMIN_KEY}\n")
     monkeypatch.chdir(tmp_path)
     for name in ("URL", "KEY"):
@@ -141,7 +143,7 @@ def test_an_unknown_variable_stops_a_client_command_with_one_sentence(arguments:
         ("", "PICTOGLOT_HOST=::1\n", {"PICTOGLOT_OPEN", "PICTOGLOT_LOG_LEVEL"}),
     ],
 )
-def test_the_demo_sets_only_what_nobody_did(
+def test_the_demo_sets_only_what_is_not_set_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, file: str, missing: set[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -166,7 +168,7 @@ def test_languages_are_listed_with_their_native_names(service: Service) -> None:
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
-def test_nobodys_proxy_is_asked_for_this_machine(
+def test_no_kind_of_proxy_is_used_for_this_machine(
     service: Service, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody answers there
@@ -189,7 +191,7 @@ def test_pictures_are_added_listed_and_deleted(service: Service, tmp_path: Path)
         assert run(service, "pictures", "delete", item["id"]).exit_code == 0
 
 
-def test_a_damaged_picture_is_told_and_the_others_are_added(service: Service, tmp_path: Path) -> None:
+def test_a_damaged_picture_is_reported_and_the_others_are_added(service: Service, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(picture(7)[:60])
     (tmp_path / "good.png").write_bytes(picture(8))
     result = run(service, "pictures", "add", str(tmp_path))
@@ -207,13 +209,13 @@ def test_an_id_is_never_a_part_of_an_address(service: Service, id: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("x", "--min-score", "nan"), ("x", "--min-score", "inf"), ("\udcff",)])
-def test_what_cannot_be_sent_is_told(service: Service, arguments: tuple[str, ...]) -> None:
+def test_what_cannot_be_sent_is_one_sentence(service: Service, arguments: tuple[str, ...]) -> None:
     result = run(service, "search", *arguments)
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
     assert "PICTOGLOT" not in result.stderr
 
 
-def test_a_table_that_nobody_looks_at_is_not_wrapped(service: Service, tmp_path: Path) -> None:
+def test_a_table_is_not_wrapped_when_the_output_is_no_terminal(service: Service, tmp_path: Path) -> None:
     file = tmp_path / "data.jsonl"
     file.write_text(rows(80), encoding="utf-8")
     id = as_json(service, "learn", "cy", str(file))["id"]

@@ -31,7 +31,7 @@ def served(service: Service) -> dict[str, int]:
     return {item["language"]: item["version"] for item in as_json(service, "languages")["items"]}
 
 
-def test_a_dry_rollback_tells_and_changes_nothing(service: Service) -> None:
+def test_a_dry_run_of_a_rollback_changes_nothing(service: Service) -> None:
     before = as_json(service, "releases")
     result = run(service, "rollback", "de", "--dry-run")
     assert "de: version 1 → not served" in result.stdout
@@ -41,7 +41,7 @@ def test_a_dry_rollback_tells_and_changes_nothing(service: Service) -> None:
 
 def test_a_rollback_is_done_and_the_release_restored(service: Service) -> None:
     before = as_json(service, "languages")["release"]
-    done = as_json(service, "rollback", "de", "--reason", "a test")  # without a terminal nobody is asked
+    done = as_json(service, "rollback", "de", "--reason", "a test")  # without a terminal there is no question
     assert [item["language"] for item in as_json(service, "languages")["items"]] == ["en"]
     arguments = ("releases", "--restore", str(before), "--expected", str(done["release"]))
     assert as_json(service, *arguments)["languages"]["de"] == 1

@@ -15,7 +15,7 @@ from demo.gallery import DemoPicture, outlines
 from service.cli import demo, languages
 from service.cli.client import places
 from service.cli.demo import FILLING, write_filling
-from tests.service.harness import ADMIN_KEY, Service, learn, picture, running, wait_until
+from tests.service.harness import ADMIN_KEY, Service, picture, running, wait_until
 from tests.service.test_cli import as_json, rows, run
 
 
@@ -52,7 +52,7 @@ def test_learning_is_queued_and_can_be_cancelled(service: Service, tmp_path: Pat
     assert as_json(service, "expansions", sent["id"], "--cancel")["state"] == "cancelled"
 
 
-def test_watching_what_was_cancelled_has_status_1(service: Service, tmp_path: Path) -> None:
+def test_watching_a_cancelled_expansion_has_status_1(service: Service, tmp_path: Path) -> None:
     file = tmp_path / "br.jsonl"
     file.write_text(rows(80))
     sent = as_json(service, "learn", "br", str(file))
@@ -62,14 +62,14 @@ def test_watching_what_was_cancelled_has_status_1(service: Service, tmp_path: Pa
     assert "cancelled" in result.stderr
 
 
-def test_watching_what_succeeded_tells_its_version(service: Service) -> None:
+def test_watching_a_finished_expansion_shows_its_version(service: Service) -> None:
     (done,) = (e for e in as_json(service, "expansions")["items"] if e["language"] == "de")
     result = run(service, "expansions", done["id"], "--watch")
     assert result.exit_code == 0
     assert "de is learned: version 1, release 2." in result.stdout
 
 
-def test_a_rebuild_tells_of_the_shared_table_and_who_is_left_out(service: Service) -> None:
+def test_a_rebuild_reports_the_shared_table_and_what_is_left_out(service: Service) -> None:
     registry = service.context.registry
     expansion, _ = registry.expansions.submit(
         kind="rebuild",
@@ -96,7 +96,7 @@ def test_a_rebuild_tells_of_the_shared_table_and_who_is_left_out(service: Servic
     ]
 
 
-def test_watching_does_not_hammer_a_server_that_stops(
+def test_watching_waits_between_requests_to_a_stopping_server(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "gd.jsonl"
@@ -115,15 +115,6 @@ def test_watching_does_not_hammer_a_server_that_stops(
     assert run(service, "expansions", sent["id"], "--watch").exit_code == 1
     assert len(pauses) == 3
     assert min(pauses) >= 0.5
-
-
-def test_after_watching_the_new_release_serves(tmp_path: Path) -> None:
-    with running(tmp_path / "home", watch_seconds=1.5) as service:
-        version = learn(service.context.registry, "de")
-        (expansion,) = service.context.registry.expansions.list(1)
-        result = run(service, "expansions", expansion.id, "--watch")
-        assert f"de is learned: version {version.number}" in result.stdout
-        assert "de" in [item["language"] for item in as_json(service, "languages")["items"]]
 
 
 def test_a_refused_dataset_names_three_lines_of_each_kind_and_a_count(service: Service, tmp_path: Path) -> None:
@@ -193,7 +184,7 @@ def test_waiting_ends_with_the_file(home: Path, monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize(("url", "age"), [("http://127.0.0.1:9", 20), ("http://pictures.example:8321", 0)])
-def test_nothing_waits_for_a_fill_that_died_or_for_another_machine(
+def test_there_is_no_waiting_for_a_dead_fill_or_for_another_machine(
     home: Path, monkeypatch: pytest.MonkeyPatch, url: str, age: float
 ) -> None:
     write_filling(home, 1, 3)

@@ -49,7 +49,7 @@ class Up:
             self.process = subprocess.Popen([*COMMAND, *(command or ("up",))], env=given, stdout=output, stderr=output)
 
     def said(self, wanted: str, seconds: float = 90) -> str:
-        """What stands behind `wanted` on its line, as soon as it was said."""
+        """The rest of the line after `wanted`, as soon as it was printed."""
         wait_until(lambda: wanted in self.output.read_text() or self.process.poll() is not None, seconds)
         assert wanted in self.output.read_text(), self.output.read_text()
         return self.output.read_text().split(wanted, 1)[1].splitlines()[0].strip()
@@ -77,7 +77,7 @@ def up(home: Path, *command: str, **settings: object) -> Iterator[Up]:
         running.process.wait(60)
 
 
-def test_up_tells_address_and_key_and_stops_on_ctrl_c_with_nothing_left(tmp_path: Path) -> None:
+def test_up_prints_address_and_key_and_ctrl_c_stops_all_processes(tmp_path: Path) -> None:
     with up(tmp_path) as running:
         address, key = running.said("Address"), running.said("Admin key")
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", address)
@@ -95,13 +95,13 @@ def test_the_demo_says_at_once_that_its_gallery_is_being_filled(tmp_path: Path) 
     file = tmp_path / FILLING
     with up(tmp_path, "demo", "up") as running:
         running.said("The gallery is being filled")
-        wait_until(file.exists, 5)
+        wait_until(file.exists, 0.5)  # before the process that fills has started
         wait_until(lambda: json.loads(file.read_text())["done"] > 0)
         assert json.loads(file.read_text())["of"] == len(outlines())
     assert not file.exists()
 
 
-def test_a_child_that_dies_is_started_again(tmp_path: Path) -> None:
+def test_a_child_that_dies_is_restarted(tmp_path: Path) -> None:
     with up(tmp_path) as running:
         running.said("Address")
         worker = running.child("worker")
@@ -117,7 +117,7 @@ def test_a_setting_that_does_not_exist_stops_the_start_with_one_sentence(tmp_pat
     assert done.stderr == "PICTOGLOT_NONSENSE is not a setting of pictoglot.\n"
 
 
-def test_a_port_that_is_taken_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -127,7 +127,7 @@ def test_a_port_that_is_taken_is_told_in_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
-def test_a_data_root_that_cannot_be_is_told_in_one_sentence(tmp_path: Path, command: str) -> None:
+def test_an_impossible_data_root_is_reported_in_one_sentence(tmp_path: Path, command: str) -> None:
     (tmp_path / "file").write_text("not a folder")
     done = run(tmp_path / "file", command)
     assert (done.returncode, len(done.stderr.splitlines())) == (78, 1)
@@ -135,7 +135,7 @@ def test_a_data_root_that_cannot_be_is_told_in_one_sentence(tmp_path: Path, comm
 
 
 @pytest.mark.parametrize("arguments", [("serve",), ("worker",), ("demo", "notice")])
-def test_what_lies_in_the_current_folder_is_not_run(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_modules_in_the_current_folder_are_not_run(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     for name in ("model", "service", "worker", "demo", "index"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('hijacked')")
     own = "import sys; from service.cli import main; main()"
@@ -153,13 +153,13 @@ def test_what_lies_in_the_current_folder_is_not_run(tmp_path: Path, arguments: t
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
-def test_the_halves_refuse_like_the_whole(tmp_path: Path, command: str) -> None:
+def test_serve_and_worker_refuse_like_up(tmp_path: Path, command: str) -> None:
     done = run(tmp_path, command, NONSENSE=1)
     assert done.returncode == 78
     assert "PICTOGLOT_NONSENSE is not a setting of pictoglot." in done.stderr
 
 
-def test_the_doctor_finds_a_fresh_machine_fit(tmp_path: Path) -> None:
+def test_the_doctor_finds_nothing_bad_on_a_fresh_machine(tmp_path: Path) -> None:
     done = run(tmp_path / "home", "doctor", "--json", URL=f"http://127.0.0.1:{free_port()}")
     findings = {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert done.returncode == 0, done.stdout
@@ -176,7 +176,7 @@ def test_the_doctor_names_what_is_wrong(tmp_path: Path) -> None:
     assert bad == {"broker", "database", "base"}
 
 
-def test_the_doctor_looks_for_a_broker_where_celery_would() -> None:
+def test_the_doctor_looks_for_the_broker_where_celery_does() -> None:
     def check(url: str) -> Finding:
         return _broker(Settings(broker_url=url))
 
@@ -191,5 +191,5 @@ def test_the_doctor_looks_for_a_broker_where_celery_would() -> None:
     assert check("redis://[::1").outcome == "bad"
 
 
-def test_the_doctor_finds_nobody_at_what_is_no_address() -> None:
+def test_the_doctor_finds_no_service_at_an_invalid_address() -> None:
     assert _service("http://[::1:8321").detail == "no service answers at http://[::1:8321"

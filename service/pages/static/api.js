@@ -77,7 +77,7 @@ let askForKey = null; // the page's dialog, set by `main`
 export const onKeyNeeded = (ask) => (askForKey = ask);
 
 /** The response, or a `Problem`; when a key is missing or invalid, the person is asked for one, once. */
-export async function send(path, { method, body, json, headers = {}, signal, asked = false } = {}) {
+export async function send(path, { method, body, json, headers = {}, signal, retried = false } = {}) {
   const sent = { ...headers };
   if (key.get()) sent.Authorization = `Bearer ${key.get()}`;
   if (json !== undefined) sent["Content-Type"] = "application/json";
@@ -91,8 +91,8 @@ export async function send(path, { method, body, json, headers = {}, signal, ask
   }
   if (response.ok) return response;
   const problem = new Problem(await read(response));
-  if ([401, 403].includes(problem.status) && askForKey && !asked && (await askForKey(problem))) {
-    return send(path, { method, body, json, headers, signal, asked: true });
+  if ([401, 403].includes(problem.status) && askForKey && !retried && (await askForKey(problem))) {
+    return send(path, { method, body, json, headers, signal, retried: true });
   }
   throw problem;
 }

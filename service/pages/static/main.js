@@ -9,7 +9,7 @@ import * as search from "/static/search.js";
 import * as teach from "/static/teach.js";
 
 const PARTS = { search: search.follow, languages: drawLanguages, teach: () => drawExpansions(), releases: drawReleases };
-const RETRY = 2000; // ms until a server that is not ready is asked again
+const RETRY = 2000; // ms until a server that is not ready is checked again
 let shown = null;
 
 /** Show the part that the address names, and move the focus when the part changed. */

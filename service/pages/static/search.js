@@ -86,7 +86,7 @@ function begin(what) {
   running?.abort();
   running = new AbortController();
   again = null;
-  for (const id of ["captions", "asked", "trouble", "results-title"]) fill(byId(id));
+  for (const id of ["captions", "query", "trouble", "results-title"]) fill(byId(id));
   byId("reading").replaceChildren();
   byId("more").hidden = true;
   byId("results").replaceChildren(waiting(what));
@@ -212,7 +212,7 @@ function form(file, fields) {
 /** Show the picture that is searched with. */
 function showQuery(image, name) {
   const shut = make("button", { type: "button", class: "shut", "aria-label": "Search without this picture", onclick: () => (byId("text").focus(), (location.hash === "#search" ? browse() : (location.hash = "#search"))) }, "×");
-  fill(byId("asked"), make("figure", {}, image, make("figcaption", {}, name)), shut);
+  fill(byId("query"), make("figure", {}, image, make("figcaption", {}, name)), shut);
 }
 
 /** The gallery, when there is no query. */
