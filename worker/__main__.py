@@ -1,4 +1,4 @@
-"""`python -m worker`: a worker with our options, on the broker that the settings name. `--check` only looks."""
+"""`python -m worker`: a worker on the broker of the settings; with `--check`, only a check of the registry."""
 
 import sys
 import warnings
@@ -11,7 +11,7 @@ FAILED = 1
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """With `--check`, `check()`; otherwise `run()`. 78: bad settings, said in one sentence."""
+    """With `--check`, `check()`; otherwise `run()`. Exit status 78 and one sentence for bad settings."""
     try:
         return check() if "--check" in arguments else run()
     except SettingsError as error:
@@ -20,8 +20,8 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 
 def run() -> int:
-    """Run until SIGTERM; a training under way then writes a checkpoint and gives its lease back."""
-    from celery.platforms import SecurityWarning  # late: a check needs no Celery
+    """Run until SIGTERM; a running training then writes a checkpoint and releases its lease."""
+    from celery.platforms import SecurityWarning  # imported here: a check needs no Celery
 
     from worker.celery_app import app  # reads the settings
 
@@ -33,7 +33,7 @@ def run() -> int:
 
 
 def check() -> int:
-    """0 when the registry can be read, without which a worker can do nothing; otherwise 1. Changes nothing there."""
+    """0 when the registry can be read, which a worker needs for everything; otherwise 1. Changes nothing."""
     from model.errors import PictoglotError
     from model.registry import open_registry
     from worker.settings import WorkerSettings

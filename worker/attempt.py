@@ -1,8 +1,8 @@
-"""What every phase of an expansion has at hand: folders, registry, progress, and the wish to stop. Imports no torch.
+"""One attempt at one expansion: its folder, its progress, and whether it shall stop. Imports no torch.
 
-Progress goes to the registry at most once a second. What is newly durable (a part of the teacher's features, a
-checkpoint, a version) is told as progress made, which is what the count of attempts without progress looks at; doing
-again what an earlier attempt had done is none.
+Progress is written to the registry at most once a second. Anything newly durable (a part of the teacher's features, a
+checkpoint, a version) is reported as progress made, which the count of attempts without progress looks at; repeating
+what an earlier attempt had done is not progress.
 """
 
 import json
@@ -19,7 +19,7 @@ from model.errors import DatasetInvalid, PictoglotError, RegistryUnavailable, St
 from model.registry import Expansion, Lease, Registry
 from worker.settings import WorkerSettings
 
-_EVERY = 1.0  # seconds between progress writes
+PROGRESS_SECONDS = 1.0  # between two writes of progress
 # where each phase stands in the whole, from measured expansions: training is most of it
 _SHARES = {
     "prepare": (0.0, 0.15),
@@ -31,7 +31,6 @@ _SHARES = {
 }
 
 EXPANSIONS = "expansions"  # under the data root
-VALIDATION = "validation.json"  # in an expansion's folder: its held-out captions, for every later expansion
 
 
 class Stopped(Exception):
@@ -39,54 +38,48 @@ class Stopped(Exception):
 
 
 class Attempt:
-    """One attempt at one expansion, seen from the child that does it."""
+    """One attempt at one expansion, as the child process sees it; it ends soon after `stop` is set."""
 
     def __init__(self, settings: WorkerSettings, registry: Registry, lease: Lease, stop: Event) -> None:
-        self.settings, self.registry, self.lease = settings, registry, lease
+        self.settings, self.registry, self.lease, self.stop = settings, registry, lease, stop
         self.root = DataRoot(settings.home, settings.store)
         self.expansion: Expansion = registry.expansions.get(lease.expansion)
         self.folder = self.root.path(f"{EXPANSIONS}/{lease.expansion}")
-        self.part = (0, 1)  # which of how many rounds of the same phases
-        self._stop = stop
+        self.part = (0, 1)  # this round of the phases, of so many: a rebuild has one for each language
         self._phase = "prepare"
-        self._told = self._began = 0.0
-        self._first = -1  # of this attempt in this phase: what the speed is reckoned from
+        self._written = 0.0  # when progress was written last
+        self._first, self._began = -1, 0.0  # the parts done when this attempt began the phase, and when that was
         self._steps = (0, 0)  # of the training; they stay when it is over
-        self._within = 0.0  # how much of the current phase is done
+        self._within = 0.0  # share of the current phase that is done
         self._eta: float | None = None
 
     def dataset(self, expansion: Expansion) -> Path:
-        """Where the dataset of this or of an earlier expansion is, copied from the store if need be."""
+        """The dataset of this or of an earlier expansion, copied from the store if need be."""
         path = self.root.open(expansion.dataset_path or "")
         if not path.is_file():
             raise DatasetInvalid("the dataset is not there any more", kind="missing")
         return path
 
     def decided(self, name: str, decide: Callable[[], Any]) -> Any:
-        """What the first attempt decided, on whatever machine that was; kept in the expansion's folder as `name`."""
+        """What the first attempt decided, on whatever machine it ran; kept in the expansion's folder as `name`."""
         decided = self.root.first(f"{EXPANSIONS}/{self.lease.expansion}/{name}", lambda: storage.to_json(decide()))
         return json.loads(decided)
 
     def check(self) -> None:
         """Raise `Stopped` when the attempt shall end here."""
-        if self._stop.is_set():
+        if self.stop.is_set():
             raise Stopped
 
-    @property
-    def stopping(self) -> bool:
-        """Whether the attempt shall end soon."""
-        return self._stop.is_set()
-
     def pause(self, code: str, seconds: float) -> None:
-        """Wait for what is missing, say so where possible, and raise `Stopped` when asked to stop meanwhile."""
+        """Wait for what is missing and report it where possible; raises `Stopped` when asked to stop meanwhile."""
         with suppress(RegistryUnavailable, StorageFull):
             self._write(paused=code)
-        if self._stop.wait(seconds):
+        if self.stop.wait(seconds):
             raise Stopped
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """A phase, from its border on."""
+        """Begin a phase; raises `Stopped` before it when asked to stop."""
         self.check()
         storage.fault_point(f"phase.{name}")
         self._phase = name
@@ -96,7 +89,7 @@ class Attempt:
         yield
 
     def saved(self) -> None:
-        """Something was made durable that no earlier attempt had; said at once, since this one may die any moment."""
+        """Something is durable that no earlier attempt had; written at once, since this attempt may die any moment."""
         self._write(made_progress=True)
 
     def step(self, step: int, steps: int) -> None:
@@ -109,15 +102,15 @@ class Attempt:
         now = time.monotonic()
         if self._first < 0:
             self._first, self._began = done, now
-        here = done - self._first
+        done_here = done - self._first
         self._within = done / parts if parts else 0.0
-        self._eta = (now - self._began) / here * (parts - done) if here else None
-        if now - self._told >= _EVERY:
+        self._eta = (now - self._began) / done_here * (parts - done) if done_here else None
+        if now - self._written >= PROGRESS_SECONDS:
             with suppress(RegistryUnavailable, StorageFull):
                 self._write()
 
     def fail(self, error: PictoglotError) -> None:
-        """End the expansion as failed, with what the error carries as its report."""
+        """End the expansion as failed, with the report that the error may carry."""
         report = error.extra.get("report")
         self.registry.expansions.fail(
             self.lease, error.code, error.detail, report=report if isinstance(report, dict) else None
@@ -128,8 +121,8 @@ class Attempt:
         self.registry.expansions.succeed(self.lease, version, release, report)
 
     def _write(self, *, made_progress: bool = False, paused: str = "") -> None:
-        self._told = time.monotonic()
-        first, last = _SHARES[self._phase]
+        self._written = time.monotonic()
+        start, end = _SHARES[self._phase]
         part, parts = self.part
         step, steps = self._steps
         self.registry.expansions.progress(
@@ -137,7 +130,7 @@ class Attempt:
             phase=f"paused_{paused}" if paused else self._phase,
             step=step,
             steps=steps,
-            progress=(part + first + (last - first) * self._within) / parts,
+            progress=(part + start + (end - start) * self._within) / parts,
             eta_seconds=self._eta,
             made_progress=made_progress,
         )

@@ -1,10 +1,10 @@
-"""The broker of one machine: a folder with one file a message. Carries hints only, so it may lose one.
+"""The broker of one machine: a folder with one file for each message. It carries hints only, so it may lose one.
 
-kombu has such a transport, `filesystem://`, but it writes messages in place and reads whatever it finds: an empty or
-torn file (a writer killed, or not done yet) ends the whole Celery worker with a JSONDecodeError and exit status 0
-(kombu 5.7.0, measured), and a torn exchange file would do so at every start. Here a message appears by rename, is taken
-by rename, one that cannot be read is dropped (the relay sends its hint again), and bindings live in memory, since every
-process declares its own.
+kombu has such a transport, `filesystem://`, but it writes messages in place and reads any file: an empty or partial
+file (its writer was killed, or has not finished) ends the whole Celery worker with a JSONDecodeError and exit status 0
+(kombu 5.7.0, measured), and a partial exchange file does so at every start. Here a message appears by rename and is
+taken by rename; one that cannot be read is dropped (the relay sends its hint again); and bindings live in memory, since
+every process declares its own.
 """
 
 import json
@@ -77,5 +77,5 @@ class Transport(virtual.Transport):
     polling_interval = 0.25  # seconds between looks
 
     def driver_version(self) -> str:
-        """There is nothing outside this file that could have another version."""
+        """The transport needs no other program that would have a version."""
         return "1"

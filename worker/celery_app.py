@@ -1,4 +1,4 @@
-"""The Celery application: how hints travel, what starts and stops with a worker. Does no work, imports no torch."""
+"""The Celery application: how hints travel, and what starts and stops with a worker. Imports no torch."""
 
 import logging
 from typing import Any
@@ -13,8 +13,8 @@ from worker.settings import WorkerSettings
 
 _log = logging.getLogger(__name__)
 _REDIS = {
-    # A hint that is held while its expansion runs may be delivered again; it finds the lease taken and does nothing. A
-    # day keeps that rare. What a killed worker held is not waited for (102 s, measured): the relay sends a new hint.
+    # A hint is held while its expansion runs, and may be delivered again after this time: it finds the lease taken and
+    # does nothing. A day keeps that rare. Nothing waits for the hint of a killed worker: the relay sends a new one.
     "visibility_timeout": 86_400,
     "socket_connect_timeout": 2,
     "socket_timeout": 10,  # a stalled Redis must not hold the relay for ever
@@ -24,7 +24,7 @@ _REDIS = {
 
 
 def create_app(settings: WorkerSettings) -> Celery:
-    """An application on the broker that the settings name; without one, on a folder under the data root."""
+    """An application on the broker of the settings; without one, on a folder under the data root."""
     app = Celery("pictoglot", include=["worker.tasks"], set_as_current=True)
     app.conf.update(
         **_broker(settings),
@@ -37,7 +37,7 @@ def create_app(settings: WorkerSettings) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         worker_prefetch_multiplier=1,
-        worker_pool="threads",  # a child process does the work; fork would bring nothing
+        worker_pool="threads",  # a child process does the work
         worker_concurrency=1,  # one training at a time uses all cores it may
         worker_enable_remote_control=False,
         worker_soft_shutdown_timeout=STOP_SECONDS + 1,
@@ -72,8 +72,8 @@ def _ready(**_: Any) -> None:
     )
     try:
         sweep_left_over(app.supervisor)
-    except Exception:  # noqa: BLE001 - what cannot be swept is no reason to do no work
-        _log.exception("what killed workers left could not be swept")
+    except Exception:  # noqa: BLE001 - a failed sweep is no reason not to work
+        _log.exception("what killed workers left could not be removed")
     Relay(app, app.supervisor).start()
 
 

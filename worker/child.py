@@ -1,7 +1,7 @@
-"""The child that carries one expansion through its phases: `python -m worker.child ID OWNER FENCE`.
+"""The child process that carries one expansion through its phases: `python -m worker.child ID OWNER FENCE`.
 
-It owns no lease, its parent does; but every write carries the fence, so that a child that was overtaken writes nothing.
-Exit status: 0 the expansion is finished (or another worker's), 75 asked to stop and resumable, 1 crashed.
+Its parent owns the lease, but every write carries the fence, so that a child that was overtaken writes nothing.
+Exit status: 0 the expansion is finished (or another worker's), 75 stopped on request and resumable, 1 crashed.
 """
 
 import ctypes
@@ -36,17 +36,17 @@ def main(arguments: list[str]) -> int:
     stop = _stop_on_sigterm()
     logs.configure(settings.log_level)
     storage.sweep(settings.home / "expansions" / expansion)  # what killed attempts left half-written
-    attempt = _opened(settings, Lease(expansion, owner, int(fence)), stop)
+    attempt = _open_attempt(settings, Lease(expansion, owner, int(fence)), stop)
     if attempt is None:
         return RESUMABLE
     try:
-        return _carry(attempt)
+        return _exit_status(attempt)
     finally:
         attempt.registry.close()
 
 
-def _opened(settings: WorkerSettings, lease: Lease, stop: Event) -> Attempt | None:
-    """The attempt, as soon as the registry answers; None when it was asked to stop before."""
+def _open_attempt(settings: WorkerSettings, lease: Lease, stop: Event) -> Attempt | None:
+    """The attempt, as soon as the registry answers; None when asked to stop before that."""
     while not stop.is_set():
         try:
             return Attempt(settings, open_registry(settings.database, migrate=False), lease, stop)
@@ -56,26 +56,27 @@ def _opened(settings: WorkerSettings, lease: Lease, stop: Event) -> Attempt | No
     return None
 
 
-def _carry(attempt: Attempt) -> int:
+def _exit_status(attempt: Attempt) -> int:
+    """Run the attempt, and turn what ends it into the exit status."""
     try:
-        _patiently(attempt)
+        _run_patiently(attempt)
         return 0
     except Stopped:
-        _log.info("stopped; another attempt goes on from here")
+        _log.info("stopped on request; a later attempt goes on from here")
         return RESUMABLE
     except LeaseLost:
-        _log.warning("overtaken: a later attempt holds the lease, nothing more is written")
+        _log.warning("a later attempt holds the lease; this one writes nothing more")
         return 0
     except PictoglotError as error:
         _log.warning("failed: %s", error.code)
         attempt.fail(error)
         return 0
-    except Exception:  # noqa: BLE001 - whatever it is, the next attempt may be luckier; three without progress are the end
+    except Exception:  # noqa: BLE001 - the next attempt may succeed; after three without progress the expansion fails
         _log.exception("crashed")
         return 1
 
 
-def _patiently(attempt: Attempt) -> None:
+def _run_patiently(attempt: Attempt) -> None:
     """Run again from the last resumable point as long as only space, the registry or the store is missing."""
     while True:
         try:
@@ -94,17 +95,17 @@ def _die_with_parent(parent: int) -> None:
     """Ask Linux to kill this process when its parent dies; elsewhere the lost lease ends it at its next write."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before we asked
+        if os.getppid() != parent:  # it had died before the call
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _stop_on_sigterm() -> Event:
     stop = Event()
 
-    def ask(_: int, __: FrameType | None) -> None:
+    def on_signal(_: int, __: FrameType | None) -> None:
         stop.set()
 
-    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on as SIGTERM
     return stop
 

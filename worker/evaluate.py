@@ -1,11 +1,11 @@
-"""Phase `evaluate`: how well the new language is found, what becomes of the earlier ones, and who is taken for whom.
+"""Phase `evaluate`: recall of the new language, what the new shared table costs earlier ones, language-ID confusion.
 
-What is asked, and among what, is `worker.validation`.
+The held-out sets, and the candidates that they are ranked among, are those of `worker.validation`.
 """
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +18,11 @@ from model.errors import VersionCorrupt
 from model.evaluation import Recalls, recalls
 from model.table import View
 from model.version import read
-from worker.attempt import Attempt
 from worker.figures import confusion, fertility, so_far
 from worker.prepare import TrainingContext, TrainingData
 from worker.validation import MAX_CANDIDATES, Candidates, Validation, candidates, encoded, english, held_out, kept
 
-MAX_DETECTED = 250  # captions a language whose language is guessed; each guess asks every served language
+MAX_DETECTED = 250  # captions a language in the confusion matrix; each is scored for every served language
 
 
 @dataclass(frozen=True)
@@ -34,128 +33,127 @@ class Figures:
     truncated: float
 
 
-def measure(
-    attempt: Attempt, context: TrainingContext, view: View, validation: Validation, among: Candidates
-) -> Figures | None:
-    """Recall and truncation; None when nothing is left to ask, because the pictures were deleted."""
-    pairs = zip(validation.captions, validation.targets, strict=True)
-    asked = [(caption, among.places[target]) for caption, target in pairs if target in among.places]
-    if not asked:
-        return None
-    texts = encoded(attempt, context, [(view, caption) for caption, _ in asked])
-    owner = np.array([place for _, place in asked], dtype=np.int64)
-    return Figures(recalls(texts.vectors, among.vectors, owner), sum(texts.truncated) / len(asked))
-
-
-def evaluate(attempt: Attempt, context: TrainingContext, data: TrainingData, view: View) -> dict[str, Any]:
-    """The report of a lesson learned as `view`; computed once, then read from its folder."""
-    path = attempt.folder / "evaluation" / f"{data.language}.json"
+def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[str, Any]:
+    """The report of what was learned as `view`; computed once, then read from the expansion's folder."""
+    path = context.attempt.folder / "evaluation" / f"{data.language}.json"
     if path.exists():
         report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return report
-    validation, earlier = held_out(attempt, context, data), _earlier(attempt, context, data)
-    own = _measured(attempt, context, data, view, validation)
-    base = _measured(attempt, context, data, context.encoder.base_view, earlier["en"])
-    report = {
-        **own,
-        "dataset": data.report.as_dict(),
-        "english": base,
-        "shared": {"parent": context.parent, **_shared(attempt, context, data, view, earlier, base)},
-        "detected": _detected(attempt, context, data, view, {data.language: validation, **earlier}),
-    }
-    chain = [*reversed(attempt.registry.versions.lineage(context.parent))]
-    report["shared"]["so_far"] = so_far(chain, data.language, report)
+    report = _Evaluation(context, data, view).report()
     storage.write_json(path, report)
-    attempt.saved()
+    context.attempt.saved()
     return report
 
 
-def _earlier(attempt: Attempt, context: TrainingContext, data: TrainingData) -> dict[str, Validation]:
-    """The validation sets of English and of each language served but the lesson's, as far as they were kept."""
-    sets = {"en": english(context, data)}
-    served = attempt.registry.releases.serving().languages
-    for language, number in sorted(served.items()):
-        if language not in ("en", data.language):
-            found = kept(attempt, attempt.registry.versions.get(number).expansion)
-            if found is not None:
-                sets[language] = found
-    return sets
+def measure(context: TrainingContext, view: View, validation: Validation, among: Candidates) -> Figures | None:
+    """Recall and truncation; None when no target is left, because the pictures were deleted."""
+    pairs = zip(validation.captions, validation.targets, strict=True)
+    queries = [(caption, among.places[target]) for caption, target in pairs if target in among.places]
+    if not queries:
+        return None
+    texts = encoded(context, [(view, caption) for caption, _ in queries])
+    owner = np.array([place for _, place in queries], dtype=np.int64)
+    return Figures(recalls(texts.vectors, among.vectors, owner), sum(texts.truncated) / len(queries))
 
 
-def _measured(
-    attempt: Attempt, context: TrainingContext, data: TrainingData, view: View, validation: Validation
-) -> dict[str, Any]:
-    """How one view reads a validation set: recall both ways, what is cut, and into how many tokens it falls."""
-    among = candidates(attempt, context, data, validation)
-    found = measure(attempt, context, view, validation, among)
-    return {
-        **(found.recalls if found else {"t2i": {}, "i2t": {}, "pairs": 0}),
-        "against": validation.against,
-        "candidates": len(among.places),
-        "truncated": found.truncated if found else 0.0,
-        "fertility": fertility(view.tokens(validation.captions), validation.captions),
-    }
+class _Evaluation:
+    """One language learned as `view`, beside the languages of one release.
 
-
-def _shared(
-    attempt: Attempt,
-    context: TrainingContext,
-    data: TrainingData,
-    view: View,
-    earlier: Mapping[str, Validation],
-    base: dict[str, Any],
-) -> dict[str, Any]:
-    """Recall of each earlier language through the shared table as it is and as it would be, and when it was learned.
-
-    `unmeasured` are served languages of which nothing could be asked: no set was kept, or its pictures were deleted.
+    The release is read once: a language may be rolled back while the others are measured.
     """
-    served = attempt.registry.releases.serving().languages
-    found: dict[str, Any] = {}
-    for done, (language, validation) in enumerate(earlier.items()):
-        attempt.check()
-        attempt.done(done, len(earlier))
-        among = candidates(attempt, context, data, validation)  # the same before and after
-        before, after = (measure(attempt, context, table, validation, among) for table in (context.view, view))
-        if before and after:
-            own = base if language == "en" else attempt.registry.versions.get(served[language]).report
-            found[language] = {
-                "before": before.recalls["t2i"],
-                "after": after.recalls["t2i"],
-                "learned": own.get("t2i", {}),
-            }
-    return {"languages": found, "unmeasured": sorted(set(served) - set(found) - {data.language})}
 
+    def __init__(self, context: TrainingContext, data: TrainingData, view: View) -> None:
+        self.context, self.data, self.view = context, data, view
+        self.attempt, self.versions = context.attempt, context.attempt.registry.versions
+        self.served = context.attempt.registry.releases.serving().languages
+        self.validation = held_out(context, data)
+        self.earlier = self._earlier()
 
-def _detected(
-    attempt: Attempt, context: TrainingContext, data: TrainingData, view: View, sets: Mapping[str, Validation]
-) -> dict[str, dict[str, int]]:
-    """As which language the service would read held-out captions of each, once it serves the lesson's too."""
-    captions = {language: validation.captions[:MAX_DETECTED] for language, validation in sets.items()}
-    asked = {gram for texts in captions.values() for text in texts for gram in evidence(text)}
-    detector = _detector(attempt, context, asked).with_counts(data.language, view.ngrams, asked)
-    found: dict[str, dict[str, int]] = {}
-    for language, texts in captions.items():
-        attempt.check()
-        found.update(confusion(detector, {language: texts}))
-    return found
+    def report(self) -> dict[str, Any]:
+        own = self._measured(self.view, self.validation)
+        base = self._measured(self.context.encoder.base_view, self.earlier["en"])
+        report = {
+            **own,
+            "dataset": self.data.report.as_dict(),
+            "english": base,
+            "shared": {"parent": self.context.parent, **self._shared(base)},
+            "detected": self._detected(),
+        }
+        chain = [*reversed(self.versions.lineage(self.context.parent))]
+        report["shared"]["so_far"] = so_far(chain, self.data.language, report)
+        return report
 
+    def _earlier(self) -> dict[str, Validation]:
+        """The validation sets of English and of each other language that is served, as far as they were kept."""
+        sets = {"en": english(self.context, self.data)}
+        for language, number in sorted(self.served.items()):
+            if language not in ("en", self.data.language):
+                validation = kept(self.attempt, self.versions.get(number).expansion)
+                if validation is not None:
+                    sets[language] = validation
+        return sets
 
-def _detector(attempt: Attempt, context: TrainingContext, asked: Collection[str]) -> Detector:
-    """What the service tells languages by (`index.detecting`): each version's counts, English by the gallery besides.
+    def _measured(self, view: View, validation: Validation) -> dict[str, Any]:
+        """One view on one validation set: recall both ways, truncation, and fertility."""
+        among = candidates(self.context, self.data, validation)
+        figures = measure(self.context, view, validation, among)
+        return {
+            **(figures.recalls if figures else {"t2i": {}, "i2t": {}, "pairs": 0}),
+            "against": validation.against,
+            "candidates": len(among.places),
+            "truncated": figures.truncated if figures else 0.0,
+            "fertility": fertility(view.tokens(validation.captions), validation.captions),
+        }
 
-    Of the n-grams that are asked alone, so that a worker does not hold those of every language.
+    def _shared(self, base: dict[str, Any]) -> dict[str, Any]:
+        """Recall of each earlier language by the shared table as it is and as it would be, and when it was learned.
 
-    A version that cannot be read is left out: its damage is for its own language to answer.
-    """
-    captioned = context.gallery.captioned("en", ())
-    some = captioned[:: -(-len(captioned) // MAX_CANDIDATES) or 1]
-    texts = [text for found in context.gallery.captions_for(some, ["en"]).values() for text in found["en"]]
-    detector = Detector().with_counts("en", Counter(context.encoder.base_view.ngrams) + count(texts), asked)
-    for language, number in attempt.registry.releases.serving().languages.items():
-        version = attempt.registry.versions.get(number)
-        if version.folder is not None:
-            with suppress(VersionCorrupt):
-                path = attempt.root.open(version.folder, version.manifest_sha256, VersionCorrupt)
-                learned, _ = read(path, version.manifest_sha256)
-                detector = detector.with_counts(language, learned.ngrams, asked)
-    return detector
+        `unmeasured` are served languages without any figure: no set was kept, or its pictures were deleted.
+        """
+        measured: dict[str, Any] = {}
+        for done, (language, validation) in enumerate(self.earlier.items()):
+            self.attempt.check()
+            self.attempt.done(done, len(self.earlier))
+            among = candidates(self.context, self.data, validation)  # the same before and after
+            tables = self.context.view, self.view
+            before, after = (measure(self.context, table, validation, among) for table in tables)
+            if before and after:
+                own = base if language == "en" else self.versions.get(self.served[language]).report
+                measured[language] = {
+                    "before": before.recalls["t2i"],
+                    "after": after.recalls["t2i"],
+                    "learned": own.get("t2i", {}),
+                }
+        return {"languages": measured, "unmeasured": sorted(set(self.served) - set(measured) - {self.data.language})}
+
+    def _detected(self) -> dict[str, dict[str, int]]:
+        """The language-ID confusion matrix of held-out captions, once the new language is served too."""
+        sets = {self.data.language: self.validation, **self.earlier}
+        captions = {language: validation.captions[:MAX_DETECTED] for language, validation in sets.items()}
+        grams = {gram for texts in captions.values() for text in texts for gram in evidence(text)}
+        detector = self._detector(grams).with_counts(self.data.language, self.view.ngrams, grams)
+        matrix: dict[str, dict[str, int]] = {}
+        for language, texts in captions.items():
+            self.attempt.check()
+            matrix |= confusion(detector, {language: texts})
+        return matrix
+
+    def _detector(self, grams: Collection[str]) -> Detector:
+        """The service's own detector (`index.detecting`): each version's counts; English by the gallery besides.
+
+        It counts only `grams`, so that a worker does not hold the n-grams of every language. A version that cannot be
+        read is left out: its damage concerns its own language.
+        """
+        gallery, encoder = self.context.gallery, self.context.encoder
+        captioned = gallery.captioned("en", ())
+        sample = captioned[:: -(-len(captioned) // MAX_CANDIDATES) or 1]
+        texts = [text for by_tag in gallery.captions_for(sample, ["en"]).values() for text in by_tag["en"]]
+        detector = Detector().with_counts("en", Counter(encoder.base_view.ngrams) + count(texts), grams)
+        for language, number in self.served.items():
+            version = self.versions.get(number)
+            if version.folder is not None:
+                with suppress(VersionCorrupt):
+                    path = self.attempt.root.open(version.folder, version.manifest_sha256, VersionCorrupt)
+                    learned, _ = read(path, version.manifest_sha256)
+                    detector = detector.with_counts(language, learned.ngrams, grams)
+        return detector

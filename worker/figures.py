@@ -1,4 +1,4 @@
-"""What a report says beside recall: tokens a word, languages taken for one another, the shared table so far.
+"""What a report says beside recall: fertility, the language-ID confusion matrix, AA and F of the shared table so far.
 
 Pure functions of captions, token ids and earlier reports; encodes nothing and decides nothing.
 """
@@ -12,7 +12,7 @@ from model.evaluation import average_accuracy, forgetting
 from model.registry import Version
 from model.segmentation import spaced
 
-UNSURE = "shared"  # what reads a text whose language cannot be told
+UNSURE = "shared"  # the table that reads a text whose language is not sure
 _FIGURE = "R@1"
 
 
@@ -28,23 +28,23 @@ def fertility(tokens: Sequence[Sequence[int]], captions: Sequence[str]) -> dict[
 
 
 def confusion(detector: Detector, captions: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
-    """How many captions of each language would be read as which, when nobody tells the language; the likeliest first.
+    """The language-ID confusion matrix: for each language, how many of its captions are taken for which one.
 
-    The languages of `detector` are those to choose from, as in a search.
+    One row a language, the most frequent first. The detector chooses among all its languages, as in a search.
     """
-    found: dict[str, dict[str, int]] = {}
+    matrix: dict[str, dict[str, int]] = {}
     for language, texts in captions.items():
         guesses = (detector.guess(text, detector.counts).language for text in texts)
-        found[language] = dict(Counter(guess or UNSURE for guess in guesses).most_common())
-    return found
+        matrix[language] = dict(Counter(guess or UNSURE for guess in guesses).most_common())
+    return matrix
 
 
 def so_far(chain: Sequence[Version], language: str, report: Mapping[str, Any]) -> dict[str, Any]:
     """AA and F of t2i R@1 over the shared table's `chain` (oldest first) and the language that `report` adds to it.
 
-    Counted are the languages that the chain has learned and that could be measured now. A past figure is what the
-    report of that step says. English is asked anew with every dataset, so of it only figures of this report compare: of
-    the base, of the table before, of the table after.
+    It counts the languages that the chain has learned and that could be measured now. A past figure is the one in the
+    report of that step. English is measured on other texts with every dataset, so its past figures are those of this
+    report alone: of the base, of the table before, of the table after.
     """
     now = report["shared"]["languages"]
     turns = {version.language: version for version in chain if version.language != language}  # the newest turn counts
@@ -62,14 +62,14 @@ def so_far(chain: Sequence[Version], language: str, report: Mapping[str, Any]) -
 
 
 def _learned(step: Version, now: Mapping[str, Any]) -> Mapping[str, float]:
-    """Recall of a language right after its own turn; of the base, which has no report, as measured now."""
-    found: Mapping[str, float] = step.report.get("t2i") or now.get(step.language, {}).get("learned") or {}
-    return found
+    """Recall of a language right after its own turn; version 0 has no report, so of English as measured now."""
+    recall: Mapping[str, float] = step.report.get("t2i") or now.get(step.language, {}).get("learned") or {}
+    return recall
 
 
 def _past(step: Version, other: Version, now: Mapping[str, Any], before: float, last: bool) -> float:
-    """The figure of `other` after an earlier `step`; where there is none that compares, the one before stands."""
+    """The figure of `other` after an earlier `step`; where no comparable one was measured, the one before."""
     if other.number == 0:
         return float(now[other.language]["before"][_FIGURE]) if last else before
-    found = step.report.get("shared", {}).get("languages", {}).get(other.language)
-    return float(found["after"][_FIGURE]) if found else before
+    measured = step.report.get("shared", {}).get("languages", {}).get(other.language)
+    return float(measured["after"][_FIGURE]) if measured else before

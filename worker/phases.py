@@ -9,7 +9,7 @@ from model.errors import InvalidInput
 from model.registry import Expansion, Version
 from model.table import View
 from model.version import Learned, read
-from worker.attempt import EXPANSIONS, VALIDATION, Attempt
+from worker.attempt import Attempt
 from worker.errors import GateFailed
 from worker.evaluate import evaluate
 from worker.prepare import TrainingContext, TrainingData, open_context, prepare
@@ -22,24 +22,23 @@ def run(attempt: Attempt) -> None:
     if attempt.expansion.kind == "rebuild":
         rebuild(attempt)
     else:
-        teach(attempt)
+        learn(attempt)
 
 
-def teach(attempt: Attempt) -> None:
-    """Teach one language and serve it."""
+def learn(attempt: Attempt) -> None:
+    """Learn one language and serve it."""
     # an attempt died after its language was served: nothing can fail any more
     if attempt.expansion.release is not None:
         return _conclude(attempt, attempt.expansion.release)
     with attempt.phase("prepare"):
         context = open_context(attempt)
-        data = prepare(attempt, context, attempt.expansion)
-    learned, version, report = _learn(attempt, context, data)
+        data = prepare(context, attempt.expansion)
+    learned, version, report = _make_version(context, data)
     reason = refusal(report, attempt.settings.min_recall)
     if reason is not None:
         raise GateFailed(reason, report=report)
     with attempt.phase("encode"):
-        view = context.encoder.extend(context.view, version.number, data.language, learned)
-        _encode(attempt, context, data, view)
+        _encode(context, data, context.encoder.extend(context.view, version.number, data.language, learned))
     with attempt.phase("promote"):
         release = attempt.registry.releases.promote(
             expansion=attempt.expansion.id,
@@ -52,34 +51,34 @@ def teach(attempt: Attempt) -> None:
 
 
 def _conclude(attempt: Attempt, release: int) -> None:
-    """Say what the promoted version found, and whether the shared table moved to it."""
+    """End with the report of the promoted version, and whether the shared table moved to it."""
     served = attempt.registry.releases.get(release)
     version = attempt.registry.versions.get(served.languages[attempt.expansion.language])
     attempt.succeed(version.number, release, _concluded(version.report, served.shared == version.number))
 
 
 def rebuild(attempt: Attempt) -> None:
-    """Teach the shared table again, one after another, the languages that a rollback took from it.
+    """Train the shared table again, one after another, on the languages that a rollback took from it.
 
-    Each is taught from the dataset of the version that serves it, and goes on being served by that; only `shared`
-    moves. Left out is one that would cost the others more than the forgetting budget, or of whose dataset the pictures
-    deleted since leave too little.
+    Each is learned from the dataset of the version that serves it, and goes on being served by that version; only
+    `shared` moves. A language is left out that would cost the others more than the forgetting budget, or whose dataset
+    has too few rows without the pictures deleted since.
     """
     with attempt.phase("prepare"):
         context = open_context(attempt)
         expansions = _replayed(attempt)
     made, reports, refused = None, {}, {}
-    for round_, expansion in enumerate(expansions):
-        attempt.part = (round_, len(expansions))
+    for number, expansion in enumerate(expansions):
+        attempt.part = (number, len(expansions))
         with attempt.phase("prepare"):
             try:
-                data = prepare(attempt, context, expansion)
+                data = prepare(context, expansion)
             except InvalidInput as error:
-                if "report" not in error.extra:  # not for what its rows are: there is no file
+                if "report" not in error.extra:  # the file itself is missing, which ends the rebuild
                     raise
                 refused[expansion.language] = {"left_out": error.code, "detail": error.detail}
                 continue
-        learned, version, report = _learn(attempt, context, data)
+        learned, version, report = _make_version(context, data)
         keeps = keeps_shared(report, attempt.settings.forgetting_budget)
         reports[data.language] = (report, keeps)
         if keeps:
@@ -93,50 +92,44 @@ def rebuild(attempt: Attempt) -> None:
                 expansion=attempt.expansion.id, version=made.number, move_shared=True, fence=attempt.lease.fence
             )
         moved = made is not None and release.shared == made.number
-        told = {language: _concluded(report, moved and keeps) for language, (report, keeps) in reports.items()}
-        told |= refused
-        attempt.succeed(made.number if made else release.shared, release.number, {"moved": moved, "languages": told})
+        languages = {language: _concluded(report, moved and keeps) for language, (report, keeps) in reports.items()}
+        final = {"moved": moved, "languages": languages | refused}
+        attempt.succeed(made.number if made else release.shared, release.number, final)
 
 
 def _replayed(attempt: Attempt) -> list[Expansion]:
-    """The expansions that made what is served of the languages to replay, in that order; fixed at the first attempt."""
+    """The expansions of the versions that serve the languages to replay, in order; fixed at the first attempt."""
 
-    def makers() -> list[str | None]:
+    def decide() -> list[str | None]:
         served = attempt.registry.releases.serving().languages
-        replayed = [served[tag] for tag in attempt.expansion.settings["replay"] if tag in served]
-        return [attempt.registry.versions.get(number).expansion for number in replayed]
+        versions = [served[tag] for tag in attempt.expansion.settings["replay"] if tag in served]
+        return [attempt.registry.versions.get(number).expansion for number in versions]
 
-    return [attempt.registry.expansions.get(name) for name in attempt.decided("replay.json", makers)]
+    return [attempt.registry.expansions.get(name) for name in attempt.decided("replay.json", decide)]
 
 
-def _learn(attempt: Attempt, context: TrainingContext, data: TrainingData) -> tuple[Learned, Version, dict[str, Any]]:
+def _make_version(context: TrainingContext, data: TrainingData) -> tuple[Learned, Version, dict[str, Any]]:
+    """Train, evaluate and package: what was learned, the registered version, and its report."""
+    attempt = context.attempt
     with attempt.phase("train"):
-        learned = train(attempt, context, data)
+        learned = train(context, data)
     with attempt.phase("evaluate"):
         view = context.encoder.extend(context.view, context.parent, data.language, learned)
-        _bring_validations(attempt)
-        report = evaluate(attempt, context, data, view)
+        report = evaluate(context, data, view)
     with attempt.phase("package"):
-        version = package(attempt, context, data, learned, report)
-        # what is registered is what serves, and an earlier attempt may have written it: nothing else is used from here
+        version = package(context, data, learned, report)
+        # what is registered is what serves, and an earlier attempt may have written it: from here on only that is used
         learned, _ = read(attempt.root.path(str(version.folder)), version.manifest_sha256)
     return learned, version, report
 
 
-def _bring_validations(attempt: Attempt) -> None:
-    """The validation sets that the evaluation will ask for, from the machines that made them."""
-    for number in attempt.registry.releases.serving().languages.values():
-        expansion = attempt.registry.versions.get(number).expansion
-        if expansion is not None:
-            attempt.root.open(f"{EXPANSIONS}/{expansion}/{VALIDATION}")
+def _encode(context: TrainingContext, data: TrainingData, view: View) -> None:
+    """The captions of the language as its new version reads them, as one vector set beside those of older versions."""
+    attempt = context.attempt
 
-
-def _encode(attempt: Attempt, context: TrainingContext, data: TrainingData, view: View) -> None:
-    """The captions of the language as its new version reads them, as one generation beside those of older versions."""
-
-    def on_progress(done: int, of: int) -> None:
+    def on_progress(done: int, captions: int) -> None:
         attempt.check()
-        attempt.done(done, of)
+        attempt.done(done, captions)
 
     rows = [(row.picture, row.caption) for row in data.rows if row.picture is not None]
     context.gallery.add_captions(attempt.expansion.id, data.language, rows)

@@ -1,12 +1,9 @@
 """Phase `prepare`: what an expansion learns from, fixed once: parent version, rows, teacher features, picture vectors.
 
-The teacher is the base's own text tower. Its features are kept in parts under the expansion's folder, each verified
-before it is used again, so that an attempt goes on where the last one died. No picture is encoded here: the gallery has
-its vector.
+The teacher is the base's own text tower. Its features are kept in parts under the expansion's folder, so that an
+attempt goes on where the last one died. No picture is encoded here: the gallery has its vector.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,29 +11,31 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from index.gallery import Gallery
 from model import dataset, storage
 from model.base import open_base
-from model.data_root import DataRoot
+from model.checkpoint import Kept, keep, kept
 from model.dataset import DatasetReport, Row
 from model.encoder import Encoder, VersionFolder
-from model.errors import CheckpointMismatch, CorruptFolder
-from model.registry import Expansion, Registry
+from model.errors import CheckpointMismatch
+from model.registry import Expansion
 from model.table import View, pad
 from worker.attempt import Attempt
 
 _PART = 2048  # English texts a part; some seconds of one core with a large tower
 _BATCH = 128
-_FEATURES = "features.safetensors"
 
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What all phases share: the opened base, the gallery, and the shared version that is taught further."""
+    """What all phases need: the attempt, the opened base, the gallery, and the shared version that is trained further.
 
+    `view` reads version `parent`.
+    """
+
+    attempt: Attempt
     encoder: Encoder
     gallery: Gallery
     parent: int
@@ -45,7 +44,7 @@ class TrainingContext:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """One language's dataset with everything that is known about it before training.
+    """One language's dataset, with features of its English texts and vectors of its pictures.
 
     `english` holds the teacher's features (count, dimension), not normalised, in the order of `english_texts`;
     `pictures` the gallery's unit vectors (count, dimension) in the order of `picture_ids`.
@@ -61,40 +60,37 @@ class TrainingData:
 
     @property
     def language(self) -> str:
-        """The language being taught."""
+        """The language that is learned."""
         return self.expansion.language
 
 
 def open_context(attempt: Attempt) -> TrainingContext:
     """Base, gallery and parent: the shared version at the first attempt, and the same in every later one."""
-    encoder = Encoder(open_base(attempt.settings.base, attempt.settings.device or None))
-    torch.set_num_threads(attempt.settings.threads)
+    settings, registry = attempt.settings, attempt.registry
+    encoder = Encoder(open_base(settings.base, settings.device or None))
+    torch.set_num_threads(settings.threads)
     torch.use_deterministic_algorithms(encoder.base.device.type == "cpu")  # on a GPU some products have none
-    serving = attempt.registry.initialise(encoder.text_fingerprint, {})  # `BaseMismatch` under another base
+    serving = registry.initialise(encoder.text_fingerprint, {})  # `BaseMismatch` under another base
     parent = int(attempt.decided("plan.json", lambda: {"parent": serving.shared})["parent"])
-    view = open_version(attempt.registry, encoder, attempt.root, parent)
-    return TrainingContext(encoder, Gallery(attempt.registry, attempt.root), parent, view)
+    lineage = [version for version in reversed(registry.versions.lineage(parent)) if version.number]
+    view = encoder.open([VersionFolder.of(version, attempt.root) for version in lineage])
+    return TrainingContext(attempt, encoder, Gallery(registry, attempt.root), parent, view)
 
 
-def open_version(registry: Registry, encoder: Encoder, root: DataRoot, number: int) -> View:
-    """The view of a registered version."""
-    lineage = [version for version in reversed(registry.versions.lineage(number)) if version.number]
-    return encoder.open([VersionFolder.of(version, root) for version in lineage])
-
-
-def prepare(attempt: Attempt, context: TrainingContext, expansion: Expansion) -> TrainingData:
+def prepare(context: TrainingContext, expansion: Expansion) -> TrainingData:
     """Read and validate the expansion's dataset and gather its features; `CheckpointMismatch` when the file changed.
 
     What the gallery held at the first attempt is kept: a picture deleted or replaced later changes nothing here. A
-    rebuild goes without the pictures that were deleted since the language was taught.
+    rebuild goes without the pictures that were deleted since the language was learned.
     """
+    attempt = context.attempt
     path = attempt.dataset(expansion)
     if storage.sha256_file(path) != expansion.dataset_sha256:
         raise CheckpointMismatch("the dataset is not the one that was submitted")
     data = dataset.read(path, language=expansion.language)
     texts = list(dict.fromkeys(row.english for row in data.rows if row.english is not None))
     named = list(dict.fromkeys(row.picture for row in data.rows if row.picture is not None))
-    pictures, known = _pictures(attempt, context, named, attempt.folder / "pictures" / expansion.language)
+    pictures, known = _pictures(context, named, attempt.folder / "pictures" / expansion.language)
     if attempt.expansion.kind == "rebuild":
         data = dataset.without(data, frozenset(named).difference(known))
     report = dataset.validate(data, expansion.language, lambda ids: known)
@@ -103,64 +99,45 @@ def prepare(attempt: Attempt, context: TrainingContext, expansion: Expansion) ->
         rows=data.rows,
         report=report,
         english_texts={text: place for place, text in enumerate(texts)},
-        english=_teacher(attempt, context.encoder, texts, attempt.folder / "teacher" / expansion.language),
+        english=_teacher(context, texts, attempt.folder / "teacher" / expansion.language),
         picture_ids={picture: place for place, picture in enumerate(known)},
         pictures=pictures,
     )
 
 
-def _teacher(attempt: Attempt, encoder: Encoder, texts: Sequence[str], folder: Path) -> Tensor:
+def _teacher(context: TrainingContext, texts: Sequence[str], folder: Path) -> Tensor:
     """The base's features of the English texts, (count, dimension), from the parts on disk as far as they go."""
+    attempt, encoder = context.attempt, context.encoder
     starts = range(0, len(texts), _PART)
     features = [torch.empty((0, encoder.dimension))]
     for number, start in enumerate(starts):
-        part, key = texts[start : start + _PART], [encoder.text_fingerprint, texts[start : start + _PART]]
-        kept = _kept(folder / f"part-{number:05d}", key)
-        if kept is not None:
-            features.append(kept[0])
-        else:
-            features.append(teacher_features(encoder, part, attempt.check))
-            _keep(attempt, folder / f"part-{number:05d}", key, features[-1])
+        part, place = texts[start : start + _PART], folder / f"part-{number:05d}"
+        key = [encoder.text_fingerprint, part]
+        earlier = kept(place, key)
+        if earlier is None:
+            earlier = Kept({"features": teacher_features(encoder, part, attempt.check)})
+            keep(place, key, earlier)
+            attempt.saved()
+        features.append(earlier.tensors["features"])
         attempt.done(number + 1, len(starts))
     return torch.cat(features)
 
 
-def _pictures(
-    attempt: Attempt, context: TrainingContext, named: Sequence[str], folder: Path
-) -> tuple[Tensor, Sequence[str]]:
-    """The gallery's vectors of those of the named pictures that it has, (count, dimension), and which these are."""
-    key = [context.encoder.image_fingerprint, named]
-    kept = _kept(folder, key)
-    if kept is not None:
-        return kept[0], named if kept[1] is None else kept[1]
-    found = context.gallery.picture_vectors(named, context.encoder.image_fingerprint)
-    vectors = torch.from_numpy(np.stack([*found.values()])) if found else torch.empty((0, context.encoder.dimension))
-    if len(found) == len(named) or attempt.expansion.kind == "rebuild":  # otherwise the dataset is refused
-        _keep(attempt, folder, key, vectors, list(found))
-    return vectors, list(found)
-
-
-def _kept(folder: Path, key: object) -> tuple[Tensor, list[str] | None] | None:
-    """Features that an earlier attempt kept for the same inputs, and of what, where it said so; if they are whole."""
-    try:
-        manifest = storage.verify(folder)
-        if manifest["key"] == _digest(key):
-            return load_file(folder / _FEATURES)["features"], manifest.get("names")
-    except CorruptFolder:
-        pass
-    return None
-
-
-def _keep(attempt: Attempt, folder: Path, key: object, features: Tensor, names: Sequence[str] | None = None) -> None:
-    storage.remove(folder)
-    with storage.stage(folder) as staged:
-        (staged / _FEATURES).write_bytes(save({"features": features.contiguous()}))
-        storage.write_manifest(staged, {"key": _digest(key), "names": names})
-    attempt.saved()
-
-
-def _digest(key: object) -> str:
-    return hashlib.sha256(json.dumps(key, ensure_ascii=False).encode()).hexdigest()
+def _pictures(context: TrainingContext, named: Sequence[str], folder: Path) -> tuple[Tensor, Sequence[str]]:
+    """The gallery's vectors (count, dimension) of those of the named pictures that it has, and which these are."""
+    attempt, fingerprint = context.attempt, context.encoder.image_fingerprint
+    key = [fingerprint, named]
+    earlier = kept(folder, key)
+    if earlier is not None:
+        return earlier.tensors["vectors"], earlier.facts
+    vectors = context.gallery.picture_vectors(named, fingerprint)
+    stacked = (
+        torch.from_numpy(np.stack([*vectors.values()])) if vectors else torch.empty((0, context.encoder.dimension))
+    )
+    if len(vectors) == len(named) or attempt.expansion.kind == "rebuild":  # otherwise the dataset is refused
+        keep(folder, key, Kept({"vectors": stacked}, list(vectors)))
+        attempt.saved()
+    return stacked, list(vectors)
 
 
 @torch.inference_mode()
@@ -174,6 +151,6 @@ def teacher_features(encoder: Encoder, texts: Sequence[str], check: Callable[[],
         check()
         chosen = by_length[start : start + _BATCH]
         numbers, last = pad([sequences[place] for place in chosen])
-        found = encoder.base.text_features(rows[numbers.to(rows.device)], last.to(rows.device))
-        features[chosen] = found.float().cpu()
+        batch = encoder.base.text_features(rows[numbers.to(rows.device)], last.to(rows.device))
+        features[chosen] = batch.float().cpu()
     return features

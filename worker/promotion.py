@@ -1,16 +1,16 @@
-"""The gate: may this language be served, may the shared table move on to it. Pure decisions on a report's figures."""
+"""The gate: whether a language may be served, and the shared table move to it. Pure functions of a report."""
 
 from collections.abc import Mapping
 from typing import Any
 
 MAX_TRUNCATED = 0.05  # share of validation captions that the tokenizer may cut
-FEW = 50  # candidates, of which ten are a fifth: below, only the first hit tells anything
+FEW = 50  # candidates; below this, ten of them are more than a fifth, and only R@1 says anything
 
 
 def floor(min_recall: float, candidates: int) -> tuple[str, float]:
-    """The figure that is asked and what it must reach: `min_recall` of the way from chance to 1; 0.0 asks nothing.
+    """The figure that decides and its minimum: `min_recall` of the way from chance to 1; with 0.0, none.
 
-    Without the correction any garbage passes a small set: of ten candidates, R@10 finds all.
+    Without this correction anything passes on a small set: among ten candidates R@10 is always 1.
     """
     k = 1 if candidates < FEW else 10
     chance = k / candidates
@@ -20,14 +20,15 @@ def floor(min_recall: float, candidates: int) -> tuple[str, float]:
 def refusal(report: Mapping[str, Any], min_recall: float) -> str | None:
     """Why the language may not be served, in one sentence with the figures; None when it may."""
     if report["pairs"] == 0:
-        return "no held-out caption could be asked"
+        return "no held-out caption could be measured"
     candidates = report["candidates"]
     figure, needed = floor(min_recall, candidates)
     reached = report["t2i"][figure]
     if reached < needed:
         return f"held-out t2i {figure} is {reached:.3f}, at least {needed:.3f} is needed among {candidates} candidates"
     if report["truncated"] > MAX_TRUNCATED:
-        return f"{report['truncated']:.1%} of the held-out captions are cut, at most {MAX_TRUNCATED:.0%} may be"
+        cut = f"{report['truncated']:.1%} of the held-out captions are too long for the model"
+        return f"{cut}, at most {MAX_TRUNCATED:.0%} may be"
     return None
 
 
@@ -39,9 +40,9 @@ def forgotten(report: Mapping[str, Any]) -> dict[str, float]:
 
 
 def keeps_shared(report: Mapping[str, Any], budget: float) -> bool:
-    """Whether the new shared table keeps every earlier language within the forgetting budget, as far as anybody knows.
+    """Whether the new shared table keeps every earlier language within the forgetting budget.
 
-    Of English alone it may be unknown (nothing here is in English): the base goes on reading it.
+    English alone may be unmeasured, where nothing is in English: version 0 goes on reading it.
     """
     unknown = set(report["shared"]["unmeasured"]) - {"en"}
     return not unknown and forgotten(report)["max_loss"] <= budget

@@ -1,4 +1,4 @@
-"""Sends a hint for every expansion that could run and does not, again and again, so that a lost one only delays."""
+"""Sends a hint for every expansion that could run and does not, again and again: a lost hint only causes a delay."""
 
 import logging
 import os
@@ -9,8 +9,6 @@ from threading import Thread
 from celery import Celery
 from kombu.exceptions import KombuError
 
-from index.gallery import Gallery
-from index.sweep import sweep
 from model.data_root import DataRoot
 from model.errors import PictoglotError
 from worker.lease import Supervisor
@@ -21,12 +19,12 @@ _log = logging.getLogger(__name__)
 
 
 class Relay(Thread):
-    """Looks into the registry every few seconds; silent while its own worker is busy: nobody here could follow."""
+    """Reads the registry every few seconds; silent while its own worker is busy and could not follow a hint."""
 
-    def __init__(self, app: Celery, attempts: Supervisor) -> None:
+    def __init__(self, app: Celery, supervisor: Supervisor) -> None:
         super().__init__(name="relay", daemon=True)
-        self._app, self._attempts = app, attempts
-        self._unheard: float | None = None  # when the first hint was sent that nothing came back for
+        self._app, self._supervisor = app, supervisor
+        self._unheard: float | None = None  # when the first hint was sent that did not arrive here
 
     def run(self) -> None:
         """Until the worker stops."""
@@ -34,40 +32,45 @@ class Relay(Thread):
             try:
                 self.tick()
             except PictoglotError as error:
-                _log.warning("the registry cannot be followed: %s", error.code)
-            except Exception:  # noqa: BLE001 - one bad look must not be the last: a worker without a relay looks alive
-                _log.exception("the relay goes on")
-            if self._attempts.stop.wait(self._attempts.settings.relay_seconds):
+                _log.warning("the registry cannot be read: %s", error.code)
+            except Exception:  # noqa: BLE001 - a worker whose relay has ended looks alive
+                _log.exception("unexpected error in the relay; it goes on")
+            if self._supervisor.stop.wait(self._supervisor.settings.relay_seconds):
                 return
 
     def tick(self) -> None:
-        """One look: a hint for each runnable expansion without a lease."""
-        expansions = self._attempts.registry.expansions
-        runnable = [] if self._attempts.busy else expansions.runnable()
+        """Send a hint for each runnable expansion without a lease."""
+        expansions = self._supervisor.registry.expansions
+        runnable = [] if self._supervisor.busy else expansions.runnable()
         for expansion in runnable:
             try:
                 self._app.send_task(HINT, [expansion], retry=False)
             except (KombuError, OSError) as error:
-                _log.warning("the broker does not take hints: %s", type(error).__name__)
+                _log.warning("the broker does not accept hints: %s", type(error).__name__)
                 runnable = []
                 break
-        self._mistrust(bool(runnable))
+        self._end_if_deaf(bool(runnable))
 
-    def _mistrust(self, sent: bool) -> None:
-        """End a worker that sends hints and gets none back, as Celery's came to do three times (celery #8030, #10205,
-        #10302); whoever started it starts it again."""
+    def _end_if_deaf(self, sent: bool) -> None:
+        """End a worker that sends hints and receives none, a known fault of Celery (celery #8030, #10205, #10302).
+
+        Whatever started the worker starts it again.
+        """
         now = time.monotonic()
         if not sent:
             self._unheard = None
-        elif self._unheard is None or self._attempts.heard > self._unheard:
+        elif self._unheard is None or self._supervisor.heard > self._unheard:
             self._unheard = now
         elif now - self._unheard > _DEAF_SECONDS:
-            _log.critical("idle, and no hint arrived for %d s: ending", _DEAF_SECONDS)
+            _log.critical("no hint arrived for %d s although hints were sent; the worker ends", _DEAF_SECONDS)
             os.kill(os.getpid(), signal.SIGTERM)
 
 
 def sweep_left_over(supervisor: Supervisor) -> None:
-    """Remove what crashes left under the data root; what cannot be removed now is left for the next start."""
+    """Remove what crashes left under the data root; what cannot be removed now is left to the next start."""
+    from index.gallery import Gallery
+    from index.sweep import sweep
+
     settings, registry = supervisor.settings, supervisor.registry
     root = DataRoot(settings.home, settings.store)
     sweep(root, registry, Gallery(registry, root))

@@ -8,7 +8,7 @@ from model.settings import CommonSettings
 
 
 class WorkerSettings(CommonSettings):
-    """What the worker and its child process need to know."""
+    """Settings of the worker and its child process."""
 
     device: str = Field(
         "", pattern=r"^(cpu|cuda(:\d+)?)?$", description="`cpu` or `cuda`; empty: a GPU if there is one."
@@ -16,8 +16,8 @@ class WorkerSettings(CommonSettings):
     min_recall: float = Field(
         0.2, ge=0, le=1, description="Share of the way from chance to 1 that held-out t2i R@10 must reach; 0: any."
     )
-    # 0.05: of 1,000 captions asked before and after, where a tenth come out differently, it is five standard errors,
-    # so that chance does not hold the table even as the worst of 35; of 100, it is one and a half
+    # 0.05 is five standard errors where 1,000 captions are measured before and after and a tenth of them change, so
+    # that chance does not hold the table back even as the worst of 35 languages; with 100 captions it is 1.5
     forgetting_budget: float = Field(
         0.05, ge=0, le=1, description="Most t2i R@1 that a new shared table may cost any earlier language (fraction)."
     )

@@ -1,4 +1,4 @@
-"""The one Celery task. A message says "look at this expansion", no more; the registry decides whether there is work."""
+"""The one Celery task. A message only says "look at this expansion"; the registry decides whether there is work."""
 
 from celery import Task, shared_task
 
@@ -7,5 +7,5 @@ HINT = "pictoglot.expand"
 
 @shared_task(name=HINT, bind=True)  # type: ignore[untyped-decorator]
 def expand(self: Task, expansion: str) -> None:
-    """Carry the expansion on if nobody else does; returns in milliseconds otherwise."""
+    """Work on the expansion if no other worker does; otherwise returns in milliseconds."""
     self.app.supervisor.run(expansion)

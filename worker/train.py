@@ -1,4 +1,4 @@
-"""Phases `train` and `package`: from a lesson to a version on disk and in the registry. Decides nothing on serving."""
+"""Phases `train` and `package`: from a dataset to a version on disk and in the registry. Decides nothing on serving."""
 
 import math
 from collections.abc import Mapping
@@ -12,15 +12,16 @@ from model.corpus import NONE, Corpus
 from model.registry import Version
 from model.training import Interrupted, LearnSettings, Progress, Trainer
 from model.version import Learned
-from worker.attempt import Attempt, Stopped
+from worker.attempt import Stopped
 from worker.prepare import TrainingContext, TrainingData
 
 _LOOK = 10  # steps between looks for a new checkpoint
 
 
-def train(attempt: Attempt, context: TrainingContext, data: TrainingData) -> Learned:
-    """Learn the lesson on top of the parent, going on from the newest checkpoint, or take what was written already."""
-    written = attempt.root.open(_folder(attempt, data))
+def train(context: TrainingContext, data: TrainingData) -> Learned:
+    """Learn the language on top of the parent, from the newest checkpoint on, or read what was written already."""
+    attempt = context.attempt
+    written = attempt.root.open(_folder(context, data))
     if written.exists():  # an attempt that died after its training, here or on another machine
         return version.read(written)[0]
     checkpoints = attempt.folder / "checkpoints" / data.language
@@ -31,7 +32,7 @@ def train(attempt: Attempt, context: TrainingContext, data: TrainingData) -> Lea
             seen.update(new)
             attempt.saved()
         attempt.step(progress.step, progress.steps)
-        return attempt.stopping
+        return attempt.stop.is_set()
 
     try:
         return Trainer(context.encoder, context.view, corpus(data), checkpoints, _settings(data)).learn(on_step)
@@ -40,26 +41,19 @@ def train(attempt: Attempt, context: TrainingContext, data: TrainingData) -> Lea
 
 
 def corpus(data: TrainingData) -> Corpus:
-    """The lesson's training rows as tensors."""
+    """The training rows as tensors."""
     rows = [row for row in data.rows if row.split == "train"]
-    none = torch.full((1, data.pictures.shape[1]), math.nan)
-    english = torch.cat([data.english, none])  # -1 picks the row of NaN
-    places = [-1 if row.english is None else data.english_texts[row.english] for row in rows]
+    english = torch.cat([data.english, torch.full((1, data.pictures.shape[1]), math.nan)])
+    places = [-1 if row.english is None else data.english_texts[row.english] for row in rows]  # -1: the row of NaN
     owner = [NONE if row.picture is None else data.picture_ids[row.picture] for row in rows]
     captions = [row.caption for row in rows]
     return Corpus(data.language, captions, english[torch.tensor(places)], data.pictures, torch.tensor(owner))
 
 
-def _settings(data: TrainingData) -> LearnSettings:
-    known = {field.name for field in fields(LearnSettings)}
-    return LearnSettings(**{name: value for name, value in data.expansion.settings.items() if name in known})
-
-
-def package(
-    attempt: Attempt, context: TrainingContext, data: TrainingData, learned: Learned, report: Mapping[str, Any]
-) -> Version:
+def package(context: TrainingContext, data: TrainingData, learned: Learned, report: Mapping[str, Any]) -> Version:
     """Write the version and register it; the same expansion and language give the same version again."""
-    name, settings = _folder(attempt, data), _settings(data)
+    attempt, settings = context.attempt, _settings(data)
+    name = _folder(context, data)
     folder = attempt.root.path(name)
     facts = {
         "expansion": attempt.expansion.id,
@@ -89,7 +83,13 @@ def package(
     )
 
 
-def _folder(attempt: Attempt, data: TrainingData) -> str:
-    """The folder of the version that this expansion makes of the dataset's language."""
-    name = attempt.expansion.id if attempt.expansion.kind == "learn" else f"{attempt.expansion.id}-{data.language}"
+def _settings(data: TrainingData) -> LearnSettings:
+    known = {field.name for field in fields(LearnSettings)}
+    return LearnSettings(**{name: value for name, value in data.expansion.settings.items() if name in known})
+
+
+def _folder(context: TrainingContext, data: TrainingData) -> str:
+    """The folder of the version that this expansion makes of the language."""
+    expansion = context.attempt.expansion
+    name = expansion.id if expansion.kind == "learn" else f"{expansion.id}-{data.language}"
     return f"versions/{name}"

@@ -75,9 +75,10 @@ class Site:
 
     def start(self, **more: str) -> subprocess.Popen[bytes]:
         """A worker process in a group of its own."""
-        return self._run("worker", **more)
+        return self.process("worker", **more)
 
-    def _run(self, module: str, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
+    def process(self, module: str, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
+        """A process of one of our modules, under this site's settings."""
         own = {
             "HOME": str(self.home),
             "BASE": self.base,
@@ -115,12 +116,12 @@ class Site:
         return expansion.id
 
     def wait(self, expansion: str, until: Callable[[Expansion], bool], seconds: float = PATIENCE) -> Expansion:
-        """The expansion as soon as it is as wanted; fails with the workers' log when it does not become so."""
+        """The expansion as soon as `until` holds; fails with the workers' log when it never does."""
         deadline = time.monotonic() + seconds
-        while not until(found := self.registry.expansions.get(expansion)):
-            assert time.monotonic() < deadline, f"{found}\n{self.log()[-6000:]}"
+        while not until(current := self.registry.expansions.get(expansion)):
+            assert time.monotonic() < deadline, f"{current}\n{self.log()[-6000:]}"
             time.sleep(0.05)
-        return found
+        return current
 
     def finish(self, expansion: str, seconds: float = PATIENCE) -> Expansion:
         """The expansion when it has ended, however."""
@@ -132,14 +133,14 @@ class Site:
 
     def checkpoints(self, expansion: str) -> list[Path]:
         """Its checkpoints, newest last."""
-        found = (self.home / "expansions" / expansion / "checkpoints").glob("*/step-*")
-        return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+        folders = (self.home / "expansions" / expansion / "checkpoints").glob("*/step-*")
+        return sorted(folders, key=lambda path: int(path.name.partition("-")[2]))
 
     def attempt(self, expansion: str, **more: str) -> subprocess.Popen[bytes]:
         """A child process under a lease of this process, as a worker would start it."""
         lease = self.registry.expansions.lease(expansion, f"test:{os.getpid()}", 600)
         assert lease is not None
-        return self._run("worker.child", expansion, lease.owner, str(lease.fence), **more)
+        return self.process("worker.child", expansion, lease.owner, str(lease.fence), **more)
 
     def abandon(self, expansion: str) -> None:
         """What is left when a worker dies: a lease that runs out."""
@@ -182,18 +183,20 @@ class Site:
         self.registry.close()
 
 
-def work_on(site: Site, expansion: str, **settings: Any) -> Attempt:
-    """The expansion under a lease of this process, with every language served and shared whatever it reads."""
+def attempt_at(
+    site: Site, expansion: str, *, kind: type[Attempt] = Attempt, stop: Event | None = None, **settings: Any
+) -> Attempt:
+    """The expansion under a lease of this process, with a gate that every language passes."""
     lease = site.registry.expansions.lease(expansion, "test:1", 600)
     assert lease is not None
     own = {"home": site.home, "base": site.base, "min_recall": 0.0, "forgetting_budget": 1.0, **settings}
-    return Attempt(WorkerSettings(**own), site.registry, lease, Event())
+    return kind(WorkerSettings(**own), site.registry, lease, stop or Event())
 
 
 def teach(site: Site, language: str = "cy", *, picture: bool = False, **settings: Any) -> Expansion:
     """A toy language taught in this process, from its submission to its end."""
     expansion = site.submit(pairs(language, picture=picture), language)
-    run(work_on(site, expansion, **settings))
+    run(attempt_at(site, expansion, **settings))
     return site.registry.expansions.get(expansion)
 
 

@@ -1,71 +1,100 @@
-"""A parent and its child: who is waited for, who is asked, who is ended, and how soon."""
+"""A parent and its child: which child may end by itself, which one is asked to stop, which one is killed, and when."""
 
-import signal
-import subprocess
+import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from model.registry import Lease
 from tests.worker.harness import Site, pairs
-from worker.lease import CANCEL_SECONDS, STOP_SECONDS, Supervisor, _ChildRun
+from worker.lease import CANCEL_SECONDS, STOP_SECONDS, Supervisor
 from worker.settings import WorkerSettings
 
 DEAF = (
     "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
-    "pathlib.Path(sys.argv[1]).touch(); time.sleep(float(sys.argv[2]))"
+    "pathlib.Path(sys.argv[1]).write_text(sys.argv[5]); time.sleep(float(sys.argv[2]))"
 )
 
 
-@pytest.fixture
-def lease(site: Site) -> Lease:
-    lease = site.registry.expansions.lease(site.submit(pairs("cy")), "test:1", 600)
-    assert lease is not None
-    return lease
+@dataclass
+class Running:
+    """A child that does not listen to SIGTERM, under its parent's lease."""
+
+    lease: Lease
+    parent: Thread
+
+    def wait(self) -> float:
+        """Seconds until the parent is done with it."""
+        began = time.monotonic()
+        self.parent.join(60)
+        assert not self.parent.is_alive()
+        return time.monotonic() - began
 
 
 @pytest.fixture
-def attempt(site: Site, lease: Lease) -> Iterator[_ChildRun]:
-    attempts = Supervisor(WorkerSettings(home=site.home, base=site.base, heartbeat_seconds=0.1))
-    yield _ChildRun(attempts, lease)
-    attempts.registry.close()
+def start(site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[float], Running]]:
+    """A child that exits with 0 after so many seconds, if it is left alone."""
+    caplog.set_level(logging.INFO, "worker.lease")
+    supervisors: list[Supervisor] = []
+
+    def begin(seconds: float) -> Running:
+        settings = WorkerSettings(home=site.home, base=site.base, heartbeat_seconds=0.1)
+        fence = tmp_path / "fence"
+        supervisors.append(Supervisor(settings, (sys.executable, "-c", DEAF, str(fence), str(seconds))))
+        expansion = site.submit(pairs("cy"))
+        parent = Thread(target=supervisors[-1].run, args=[expansion])
+        parent.start()
+        while not (fence.exists() and fence.read_text()):
+            assert parent.is_alive()
+            time.sleep(0.01)
+        return Running(Lease(expansion, supervisors[-1].owner, int(fence.read_text())), parent)
+
+    yield begin
+    for supervisor in supervisors:
+        supervisor.registry.close()
 
 
-def child(tmp_path: Path, seconds: float) -> subprocess.Popen[bytes]:
-    """A process that does not listen and exits with 0 after `seconds`."""
-    ready = tmp_path / "ready"
-    process = subprocess.Popen([sys.executable, "-c", DEAF, str(ready), str(seconds)])
-    while not ready.exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    return process
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage().partition(": ")[2] for record in caplog.records]
 
 
 def test_a_child_that_has_finished_exits_by_itself(
-    site: Site, attempt: _ChildRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    site: Site, start: Callable[[float], Running], caplog: pytest.LogCaptureFixture
 ) -> None:
-    site.registry.expansions.succeed(attempt.lease, 1, 2, {})
-    assert attempt._watch(child(tmp_path, 1)) == 0
-    assert caplog.records == []
+    running = start(1)
+    site.registry.expansions.succeed(running.lease, 1, 2, {})
+    running.wait()
+    assert said(caplog)[1:] == ["the child ended with status 0"]
 
 
-def test_a_child_that_was_overtaken_is_ended(site: Site, attempt: _ChildRun, tmp_path: Path) -> None:
-    site.abandon(attempt.lease.expansion)
-    assert site.registry.expansions.lease(attempt.lease.expansion, "test:2", 600) is not None
-    assert attempt._watch(child(tmp_path, 20)) == -signal.SIGKILL
-
-
-def test_a_cancelled_child_that_does_not_listen_is_ended_within_ten_seconds(
-    site: Site, attempt: _ChildRun, tmp_path: Path
+def test_a_child_that_was_overtaken_is_killed(
+    site: Site, start: Callable[[float], Running], caplog: pytest.LogCaptureFixture
 ) -> None:
-    deaf = child(tmp_path, 600)
-    site.registry.expansions.cancel(attempt.lease.expansion)
-    began = time.monotonic()
-    assert attempt._watch(deaf) == -signal.SIGKILL
-    assert time.monotonic() - began < 10
+    running = start(20)
+    while (
+        site.registry.expansions.lease(running.lease.expansion, "test:2", 600) is None
+    ):  # renewed?
+        site.abandon(running.lease.expansion)
+    running.wait()
+    assert said(caplog)[1:] == [
+        "another worker took the lease; the child is killed",
+        "the child ended with status -9",
+    ]
+
+
+def test_a_cancelled_child_that_does_not_listen_is_killed_within_ten_seconds(
+    site: Site, start: Callable[[float], Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    running = start(600)
+    site.registry.expansions.cancel(running.lease.expansion)
+    assert running.wait() < 10
+    assert said(caplog)[1:] == ["the child ended with status -9"]
+    assert site.registry.expansions.get(running.lease.expansion).state == "cancelled"
 
 
 def test_the_patience_with_a_child_fits_into_ten_seconds() -> None:

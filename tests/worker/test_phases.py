@@ -1,7 +1,8 @@
 """What an expansion does from its first phase to its last, in this process: reports, gate, shared table, rebuild."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Event
 from typing import Any
 
@@ -19,8 +20,9 @@ from model.errors import (
     TrainingDiverged,
     VersionCorrupt,
 )
+from model.registry import Lease
 from tests.tiny import write_tiny_base
-from tests.worker.harness import Site, pairs, teach, work_on
+from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.attempt import Attempt, Stopped
 from worker.errors import GateFailed
 from worker.evaluate import measure
@@ -80,7 +82,7 @@ def test_the_shared_table_is_averaged_over_all_that_it_has_learned(site: Site) -
 def test_a_damaged_version_of_another_language_is_left_out_of_the_guessing(site: Site) -> None:
     first = teach(site)
     expansion = site.submit(pairs("br"), "br")
-    attempt = work_on(site, expansion)
+    attempt = attempt_at(site, expansion)
     attempt.folder.mkdir(exist_ok=True)
     (attempt.folder / "plan.json").write_text(json.dumps({"parent": 0}))
     folder = site.home / str(site.registry.versions.get(first.version or 0).folder)
@@ -125,7 +127,7 @@ def test_a_language_taught_again_gets_its_next_version(site: Site) -> None:
 
 
 def test_below_the_floor_nothing_is_served_and_the_version_is_kept(site: Site) -> None:
-    attempt = work_on(site, site.submit(pairs("cy", picture=True)), min_recall=1.0)
+    attempt = attempt_at(site, site.submit(pairs("cy", picture=True)), min_recall=1.0)
     with pytest.raises(GateFailed, match=r"R@10 is 0\.\d+, at least 1\.000 is needed among 120 candidates") as caught:
         run(attempt)
     attempt.fail(caught.value)
@@ -141,7 +143,7 @@ def test_below_the_floor_nothing_is_served_and_the_version_is_kept(site: Site) -
 def test_beyond_the_forgetting_budget_the_language_is_served_and_shared_stays(site: Site) -> None:
     teach(site)
     expansion = site.submit(pairs("br"), "br", learning_rate=0.3)  # tramples on what the two languages share
-    run(work_on(site, expansion, forgetting_budget=0.0))
+    run(attempt_at(site, expansion, forgetting_budget=0.0))
     done = site.registry.expansions.get(expansion)
     assert done.report is not None
     assert done.report["shared"]["max_loss"] > 0
@@ -153,7 +155,7 @@ def test_beyond_the_forgetting_budget_the_language_is_served_and_shared_stays(si
 def test_a_rollback_of_the_parent_meanwhile_keeps_shared_where_it_was_put(site: Site) -> None:
     teach(site)
     expansion = site.submit(pairs("br"), "br")
-    attempt = work_on(site, expansion)
+    attempt = attempt_at(site, expansion)
     attempt.folder.mkdir(exist_ok=True)
     (attempt.folder / "plan.json").write_text(json.dumps({"parent": 1}))
     site.registry.releases.roll_back("cy", actor="test", reason="")
@@ -166,84 +168,105 @@ def test_a_picture_deleted_before_the_start_is_named(site: Site) -> None:
     expansion = site.submit(pairs("cy", picture=True))
     site.gallery.delete("p7")
     with pytest.raises(DatasetPictureNotFound, match="p7"):
-        run(work_on(site, expansion))
+        run(attempt_at(site, expansion))
+
+
+class StopsAtStepEight(Attempt):
+    """Asked to stop at the eighth step."""
+
+    def step(self, step: int, steps: int) -> None:
+        super().step(step, steps)
+        if step == 8:
+            self.stop.set()
 
 
 def test_a_stop_ends_it_at_the_next_step_with_a_checkpoint(site: Site) -> None:
     expansion = site.submit(pairs("cy"), epochs=1000, checkpoint_every=100_000)
-    attempt = work_on(site, expansion)
-    seen: list[int] = []
-    tell = attempt.step
-
-    class Watched(Attempt):
-        def step(self, step: int, steps: int) -> None:
-            tell(step, steps)
-            seen.append(step)
-            if len(seen) == 8:
-                self._stop.set()
-
-    watched = Watched(attempt.settings, site.registry, attempt.lease, Event())
     with pytest.raises(Stopped):
-        run(watched)
-    assert [path.name for path in site.checkpoints(expansion)] == [f"step-{seen[-1]}"]
+        run(attempt_at(site, expansion, kind=StopsAtStepEight))
+    assert [path.name for path in site.checkpoints(expansion)] == ["step-8"]
 
 
-class Told(Attempt):
-    """Remembers the progress that was told in the training."""
+def test_progress_goes_on_where_checkpoints_come_fast(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint is written to the registry at once, a step only when it is time."""
+    written: dict[int, float] = {}
+    honest = site.registry.expansions.progress
 
-    def _write(self, **more: Any) -> None:
-        super()._write(**more)
-        now = self.registry.expansions.get(self.expansion.id)
-        if now.phase == "train":
-            self.__dict__.setdefault("seen", []).append((now.step, now.progress))
+    def progress(lease: Lease, **now: Any) -> None:
+        honest(lease, **now)
+        if now["phase"] == "train" and now["step"]:
+            written[now["step"]] = now["progress"]
 
-
-def test_progress_goes_on_where_checkpoints_come_fast(site: Site) -> None:
-    attempt = work_on(site, site.submit(pairs("cy"), epochs=20))
-    told = Told(attempt.settings, site.registry, attempt.lease, Event())
-    run(told)
-    steps = {step: progress for step, progress in told.__dict__["seen"] if step}
-    assert len(steps) > 5
-    assert len(set(steps.values())) == len(steps), steps
-
-
-class Fickle(Attempt):
-    """Tells every step, and its registry is away whenever it does."""
-
-    error: PictoglotError
-    stepping, missed = False, 0
-
-    def step(self, step: int, steps: int) -> None:
-        self._told, self.stepping = 0.0, True
-        super().step(step, steps)
-        self.stepping = False
-
-    def _write(self, *at: Any, **more: Any) -> None:
-        if self.stepping:
-            self.missed += 1
-            raise self.error
-        super()._write(*at, **more)
+    monkeypatch.setattr(site.registry.expansions, "progress", progress)
+    run(attempt_at(site, site.submit(pairs("cy"), epochs=20)))
+    assert len(written) > 5
+    assert len(set(written.values())) == len(written), written
 
 
 @pytest.mark.parametrize("error", [RegistryUnavailable(), StorageFull()])
-def test_a_registry_away_while_progress_is_told_stops_nothing(site: Site, error: PictoglotError) -> None:
-    attempt = work_on(site, site.submit(pairs("cy")))
-    fickle = Fickle(attempt.settings, site.registry, attempt.lease, Event())
-    fickle.error = error
-    run(fickle)
-    assert fickle.missed > 10
+def test_a_registry_away_while_progress_is_written_stops_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch, error: PictoglotError
+) -> None:
+    """It is away whenever a step is written, and here every step is."""
+    missed: list[int] = []
+    honest = site.registry.expansions.progress
+
+    def progress(lease: Lease, **now: Any) -> None:
+        if now["phase"] == "train" and now["step"] and not now["made_progress"]:
+            missed.append(now["step"])
+            raise error
+        honest(lease, **now)
+
+    monkeypatch.setattr(site.registry.expansions, "progress", progress)
+    monkeypatch.setattr("worker.attempt.PROGRESS_SECONDS", 0.0)
+    attempt = attempt_at(site, site.submit(pairs("cy")))
+    run(attempt)
+    assert len(missed) > 10
     assert site.registry.expansions.get(attempt.expansion.id).state == "succeeded"
 
 
 def test_a_stop_is_heard_while_texts_are_scored(site: Site) -> None:
-    attempt = work_on(site, site.submit(pairs("cy", picture=True)))
+    stop = Event()
+    attempt = attempt_at(site, site.submit(pairs("cy", picture=True)), stop=stop)
     context = open_context(attempt)
-    data = prepare(attempt, context, attempt.expansion)
-    validation = held_out(attempt, context, data)
-    among = candidates(attempt, context, data, validation)
-    attempt._stop.set()
+    data = prepare(context, attempt.expansion)
+    validation = held_out(context, data)
+    among = candidates(context, data, validation)
+    stop.set()
     with pytest.raises(Stopped):
-        measure(attempt, context, context.view, validation, among)
+        measure(context, context.view, validation, among)
+
+
+class RollsBack(Attempt):
+    """In the midst of the evaluation, Welsh is rolled back; the service may do so at any time."""
+
+    evaluating = rolled_back = False
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        with super().phase(name):
+            self.evaluating = name == "evaluate"
+            yield
+
+    def check(self) -> None:
+        super().check()
+        if self.evaluating and not self.rolled_back:
+            self.rolled_back = True
+            self.registry.releases.roll_back("cy", actor="test", reason="")
+
+
+def test_a_language_rolled_back_while_another_is_evaluated_is_measured_all_the_same(site: Site) -> None:
+    """One evaluation is of one release: the one that it began with."""
+    teach(site)
+    expansion = site.submit(pairs("br"), "br")
+    attempt = attempt_at(site, expansion, kind=RollsBack)
+    run(attempt)
+    report = site.registry.expansions.get(expansion).report
+    assert report is not None
+    assert isinstance(attempt, RollsBack) and attempt.rolled_back
+    assert {*report["shared"]["languages"]} == {*report["detected"]} - {"br"} == {"en", "cy"}
+    assert report["shared"]["unmeasured"] == []
+    assert site.registry.releases.serving().languages == {"en": 0, "br": 2}
 
 
 class StopsWithVersion(Attempt):
@@ -252,32 +275,31 @@ class StopsWithVersion(Attempt):
     def saved(self) -> None:
         super().saved()
         if (self.settings.home / "versions" / self.expansion.id).exists():
-            self._stop.set()
+            self.stop.set()
 
 
 def test_a_version_damaged_between_attempts_is_not_served(site: Site) -> None:
     expansion = site.submit(pairs("cy", picture=True))
-    attempt = work_on(site, expansion)
     with pytest.raises(Stopped):
-        run(StopsWithVersion(attempt.settings, site.registry, attempt.lease, Event()))
+        run(attempt_at(site, expansion, kind=StopsWithVersion))
     site.abandon(expansion)
     rows = site.home / "versions" / expansion / "rows.safetensors"
     data = bytearray(rows.read_bytes())
     data[-1] ^= 1
     rows.write_bytes(data)
     with pytest.raises(VersionCorrupt, match=r"rows\.safetensors"):
-        run(work_on(site, expansion))
+        run(attempt_at(site, expansion))
     assert site.registry.releases.serving().number == 1
 
 
 def test_a_diverging_loss_is_told(site: Site) -> None:
     expansion = site.submit(pairs("cy"), learning_rate=1e30)
     with pytest.raises(TrainingDiverged):
-        run(work_on(site, expansion))
+        run(attempt_at(site, expansion))
 
 
 def test_another_base_is_refused(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
     other = write_tiny_base(tmp_path_factory.mktemp("other"), seed=1)
     expansion = site.submit(pairs("cy"))
     with pytest.raises(BaseMismatch):
-        run(work_on(site, expansion, base=other))
+        run(attempt_at(site, expansion, base=other))

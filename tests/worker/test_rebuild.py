@@ -1,18 +1,17 @@
 """Teaching the shared table again after a rollback: from what is left of the datasets, whatever was deleted."""
 
 import json
-from threading import Event
 
 import pytest
 
 from model import storage
 from model.registry import Expansion
-from tests.worker.harness import Site, pairs, teach, work_on
+from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.attempt import Attempt, Stopped
 from worker.phases import run
 
 
-def rebuild_of(site: Site, language: str) -> Attempt:
+def rebuild_of(site: Site, language: str, kind: type[Attempt] = Attempt) -> Attempt:
     """A language is taken back, and the shared table is to be taught the later ones anew."""
     plan = site.registry.releases.roll_back(language, actor="test", reason="")
     assert plan.shared_version == 0
@@ -25,7 +24,7 @@ def rebuild_of(site: Site, language: str) -> Attempt:
         dataset_bytes=None,
         actor="test",
     )
-    return work_on(site, expansion.id)
+    return attempt_at(site, expansion.id, kind=kind)
 
 
 def rebuild_without(site: Site, language: str) -> Expansion:
@@ -62,7 +61,7 @@ class StopsInTraining(Attempt):
 
     def step(self, step: int, steps: int) -> None:
         super().step(step, steps)
-        self._stop.set()
+        self.stop.set()
 
 
 @pytest.mark.parametrize(("elsewhere", "pictures"), [(False, 99), (True, 98)])
@@ -70,16 +69,15 @@ def test_a_picture_deleted_while_a_rebuild_runs_does_not_end_it(site: Site, *, e
     for language in ("cy", "br"):
         teach(site, language, picture=True)
     site.gallery.delete("p7")
-    first = rebuild_of(site, "cy")
-    stopping = StopsInTraining(first.settings, site.registry, first.lease, Event())
+    first = rebuild_of(site, "cy", StopsInTraining)
     with pytest.raises(Stopped):
-        run(stopping)
+        run(first)
     site.registry.expansions.release_lease(first.lease)
     site.gallery.delete("p8")
     if elsewhere:  # on a machine that has nothing of the first attempt
         for folder in ("pictures", "checkpoints", "teacher"):
             storage.remove(first.folder / folder)
-    run(work_on(site, first.expansion.id))
+    run(attempt_at(site, first.expansion.id))
     report = site.registry.expansions.get(first.expansion.id).report
     assert report is not None
     assert report["moved"] is True
@@ -91,17 +89,17 @@ def test_a_rebuild_that_has_no_picture_left_goes_on_after_a_stop(site: Site) -> 
         teach(site, language, picture=True)
     for number in range(100):
         site.gallery.delete(f"p{number}")
-    first = rebuild_of(site, "cy")
+    first = rebuild_of(site, "cy", StopsInTraining)
     with pytest.raises(Stopped):
-        run(StopsInTraining(first.settings, site.registry, first.lease, Event()))
+        run(first)
     site.registry.expansions.release_lease(first.lease)
-    run(work_on(site, first.expansion.id))
+    run(attempt_at(site, first.expansion.id))
     report = site.registry.expansions.get(first.expansion.id).report
     assert report is not None
     assert report["languages"]["br"]["dataset"]["pictures"] == 0
 
 
-def test_a_rebuild_asks_the_english_texts_when_the_pictures_it_asked_are_gone(site: Site) -> None:
+def test_a_rebuild_ranks_english_texts_when_the_pictures_are_gone(site: Site) -> None:
     teach(site, "cy", picture=True)
     taught = teach(site, "br", picture=True)
     kept = json.loads((site.home / "expansions" / taught.id / "validation.json").read_text())
@@ -109,8 +107,8 @@ def test_a_rebuild_asks_the_english_texts_when_the_pictures_it_asked_are_gone(si
         site.gallery.delete(picture)
     report = rebuild_without(site, "cy").report
     assert report is not None
-    asked = report["languages"]["br"]
-    assert (asked["against"], asked["pairs"]) == ("english", len(kept["targets"]))
+    breton = report["languages"]["br"]
+    assert (breton["against"], breton["pairs"]) == ("english", len(kept["targets"]))
     assert report["moved"] is True
 
 
@@ -118,7 +116,7 @@ def test_a_rebuild_leaves_out_a_language_of_which_too_little_is_left(site: Site)
     teach(site, "cy")
     for row in (rows := pairs("br", picture=True)):
         del row["english"]
-    run(work_on(site, site.submit(rows, "br")))
+    run(attempt_at(site, site.submit(rows, "br")))
     for number in range(40):
         site.gallery.delete(f"p{number}")
     done = rebuild_without(site, "cy")

@@ -1,4 +1,4 @@
-"""What a language is asked stays what it was asked at first."""
+"""Held-out sets and candidates stay what they were at first."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model.base import open_base
-from tests.worker.harness import Site, pairs, teach, work_on
+from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.phases import run
 from worker.prepare import open_context, prepare
 from worker.validation import candidates, kept
@@ -14,7 +14,7 @@ from worker.validation import candidates, kept
 
 @pytest.mark.parametrize("picture", [False, True])
 def test_a_table_that_did_not_change_reads_as_on_the_day_it_was_learned(site: Site, picture: bool) -> None:
-    """Though the second dataset brings other English, and the gallery other pictures: what is asked among stays."""
+    """The second dataset brings other English, and the gallery other pictures: the candidates stay the same."""
     first = teach(site, picture=picture)
     assert first.report is not None
     vectors = np.random.default_rng(1).standard_normal((300, 32), dtype=np.float32)
@@ -22,12 +22,13 @@ def test_a_table_that_did_not_change_reads_as_on_the_day_it_was_learned(site: Si
         image = open_base(site.base).image_fingerprint
         site.gallery.put(f"later{number}", f"{number + 10**6:064x}", 64, 64, {}, vector, image)
     other = [{**row, "english": row["english"].replace("o", "ou")} for row in pairs("br", picture=picture, count=90)]
-    attempt = work_on(site, site.submit(other, "br"))
+    attempt = attempt_at(site, site.submit(other, "br"))
     context = open_context(attempt)
-    asked = kept(attempt, first.id)
-    assert asked is not None
-    among = candidates(attempt, context, prepare(attempt, context, attempt.expansion), asked)
-    assert len(among.places) == first.report["candidates"] and {*among.places} == {*asked.targets, *asked.others}
+    validation = kept(attempt, first.id)
+    assert validation is not None
+    among = candidates(context, prepare(context, attempt.expansion), validation)
+    assert len(among.places) == first.report["candidates"]
+    assert {*among.places} == {*validation.targets, *validation.others}
     run(attempt)
     report = site.registry.expansions.get(attempt.expansion.id).report
     assert report is not None
@@ -35,11 +36,11 @@ def test_a_table_that_did_not_change_reads_as_on_the_day_it_was_learned(site: Si
     assert welsh["before"] == welsh["learned"] == first.report["t2i"]
 
 
-def test_a_set_that_kept_no_candidates_is_still_asked(site: Site) -> None:
-    """As the first ones did: its language is ranked among its own targets, and no later expansion fails for it."""
+def test_a_set_that_was_kept_without_candidates_is_still_measured(site: Site) -> None:
+    """The first ones were: their language is ranked among its own targets, and no later expansion fails for it."""
     first = teach(site)
     path = site.home / "expansions" / first.id / "validation.json"
-    found = json.loads(path.read_text())
-    path.write_text(json.dumps({name: value for name, value in found.items() if name != "others"}))
+    validation = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in validation.items() if name != "others"}))
     report = teach(site, "br").report
     assert report is not None and "cy" in report["shared"]["languages"]

@@ -52,11 +52,11 @@ def test_importing_the_application_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_an_unknown_expansion_and_a_finished_one_are_no_work(site: Site) -> None:
-    attempts = Supervisor(WorkerSettings(home=site.home, base=site.base))
+    supervisor = Supervisor(WorkerSettings(home=site.home, base=site.base))
     expansion = site.submit(pairs("cy"))
     site.registry.expansions.cancel(expansion)
     for hint in ("exp_unknown", expansion):
-        attempts.run(hint)
+        supervisor.run(hint)
     assert site.registry.expansions.get(expansion).attempt == 0
 
 
@@ -98,7 +98,7 @@ def test_a_child_that_starts_while_the_database_is_away_waits_for_it(site: Site)
     site.registry.close()
     (site.home / "registry.db").rename(site.home / "registry.away")
     (site.home / "registry.db").mkdir()
-    child = site._run("worker.child", expansion, lease.owner, str(lease.fence))
+    child = site.process("worker.child", expansion, lease.owner, str(lease.fence))
     deadline = time.monotonic() + PATIENCE
     while "waiting for the registry" not in site.log():
         assert child.poll() is None and time.monotonic() < deadline, site.log()
