@@ -170,7 +170,8 @@ def test_the_doctor_finds_nothing_bad_on_a_fresh_machine(tmp_path: Path) -> None
 
 def test_the_doctor_names_what_is_wrong(tmp_path: Path) -> None:
     broker, database = f"redis://127.0.0.1:{free_port()}/0", f"postgresql+psycopg://127.0.0.1:{free_port()}/none"
-    done = run(tmp_path, "doctor", "--json", BROKER_URL=broker, DATABASE_URL=database, BASE="ViT-B-32/nobody")
+    nobody = {"URL": f"http://127.0.0.1:{free_port()}", "BASE": "ViT-B-32/nobody"}
+    done = run(tmp_path, "doctor", "--json", BROKER_URL=broker, DATABASE_URL=database, **nobody)
     bad = {finding["what"] for finding in json.loads(done.stdout)["findings"] if finding["outcome"] == "bad"}
     assert done.returncode == 1
     assert bad == {"broker", "database", "base"}
