@@ -134,7 +134,7 @@ SHOTS = (
     Shot("languages-dark", "/#languages", size=_TALL, scheme="dark"),
     Shot("languages-narrow", "/#languages", size=_NARROW),
     Shot("rollback", "/#languages", _roll_back),
-    Shot("report", f"/versions/{len(LANGUAGES)}/report", size=(1280, 2290)),
+    Shot("report", f"/versions/{len(LANGUAGES)}/report", size=(1280, 2230)),
     Shot("releases", "/#releases", _change_history, size=(1280, 1080)),
     Shot("teach", "/#teach", _teach),  # last: the demo is busy from then on
 )

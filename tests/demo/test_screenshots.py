@@ -1,0 +1,44 @@
+"""Tests for the command that takes the pictures of docs/screenshots/, without taking them."""
+
+import sys
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from demo.__main__ import app
+from demo.screenshots import FOLDER, LANGUAGES, SHOTS, Shot
+
+
+def test_each_picture_in_the_docs_is_one_that_the_command_takes() -> None:
+    assert {file.name for file in FOLDER.iterdir()} == {f"{shot.name}.png" for shot in SHOTS}
+
+
+@pytest.mark.parametrize("shot", SHOTS, ids=lambda shot: shot.name)
+def test_a_picture_has_the_size_of_its_window_and_at_most_400_kb(shot: Shot) -> None:
+    file = FOLDER / f"{shot.name}.png"
+    with Image.open(file) as picture:
+        assert picture.size == shot.size
+    assert file.stat().st_size <= 400_000
+
+
+def test_the_report_is_that_of_the_last_language() -> None:
+    (report,) = (shot for shot in SHOTS if shot.name == "report")
+    assert report.address == f"/versions/{len(LANGUAGES)}/report"
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "sentence"),
+    [
+        ("playwright.sync_api", (), "This needs Playwright: install it with `pip install playwright`.\n"),
+        ("", ("nothing",), "There is no picture nothing; there are search, "),
+    ],
+)
+def test_what_is_missing_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, module: str, arguments: tuple[str, ...], sentence: str
+) -> None:
+    if module:
+        monkeypatch.setitem(sys.modules, module, None)
+    result = CliRunner().invoke(app, ["screenshots", *arguments])
+    assert result.exit_code == 1
+    assert result.stderr.startswith(sentence)
