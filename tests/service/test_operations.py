@@ -138,7 +138,7 @@ def test_what_waits_too_long_is_told_so(tmp_path: Path) -> None:
 
 def start(home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """A service that is expected to end at once."""
-    names = {f"PICTOGLOT_{name}": value for name, value in {"HOME": str(home), **variables}.items()}
+    names = {f"PICTOGLOT_{name}": value for name, value in {"HOME": str(home), "PORT": "0", **variables}.items()}
     return subprocess.run(
         [sys.executable, "-m", "service"], env=clean_environment() | names, capture_output=True, text=True, timeout=90
     )
