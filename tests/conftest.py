@@ -1,8 +1,10 @@
 """What holds for every test: settings of the person who runs them stay outside, and results do not depend on cores."""
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
+from contextlib import closing, suppress
 
 import hypothesis
 import pytest
@@ -50,3 +52,14 @@ def own_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
         monkeypatch.setenv(name, value)
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def taken_default_port() -> Iterator[None]:
+    """In CI the service's default port is taken while the tests run, as by a demo: no test may need it."""
+    with closing(socket.socket()) as listening:
+        if os.environ.get("CI"):
+            with suppress(OSError):  # something else has it
+                listening.bind(("127.0.0.1", 8321))
+                listening.listen()
+        yield
