@@ -8,7 +8,7 @@ LOCK ?= 1
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 TORCH := "torch >= 2.10, < 2.14" "torchvision >= 0.25, < 0.29"
-# Empty (`make test COVERAGE=`) measures none. What is measured, and where, stands in pyproject.toml and tests/uncovered.py.
+# `make test COVERAGE=` measures none. What is measured is in pyproject.toml and tests/uncovered.py.
 COVERAGE ?= -p tests.uncovered --cov --cov-report=term
 export PYTHONNOUSERSITE := 1
 
@@ -74,7 +74,7 @@ browser:
 			>/dev/null || echo "Chromium could not be installed; browser tests will be skipped."; \
 	fi
 
-lock: ## write the lock files anew from pyproject.toml
+lock: ## write the lock files again from pyproject.toml
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip --disable-pip-version-check install --quiet --upgrade pip pip-tools
 	sh scripts/lock.sh $(VENV)-lock/bin/pip-compile
