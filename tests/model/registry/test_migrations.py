@@ -1,0 +1,54 @@
+"""A registry made by an earlier release opens, and loses nothing that counts."""
+
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import text
+
+from index.gallery import Gallery
+from model.data_root import DataRoot
+from model.registry import migrations, open_registry
+from model.registry.database import Database
+
+
+@pytest.fixture
+def first_release(url: str) -> str:
+    """A registry as release 0.1.0 left it: a feed with every change, and an idempotency key."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    database = Database(url)
+    with database.begin() as session:
+        config.attributes["connection"] = session.connection()
+        command.upgrade(config, "0001")
+        for picture in ("a", "b", "a", "a", "gone", "gone"):
+            session.execute(
+                text("INSERT INTO gallery_changes (kind, picture_id) VALUES ('picture_put', :id)"), {"id": picture}
+            )
+        session.execute(
+            text(
+                "INSERT INTO expansions (id, kind, language, state, settings, actor, created_at, progress, step, steps,"
+                " cancel_requested, attempt, stalled, fence)"
+                " VALUES ('exp_1', 'learn', 'cy', 'queued', '{}', 'ci', 1, 0, 0, 0, false, 0, 0, 0)"
+            )
+        )
+        session.execute(text("INSERT INTO idempotency_keys VALUES ('ci', 'once', 'hash', 'exp_1', 1)"))
+    database.close()
+    return url
+
+
+def test_a_feed_of_every_change_becomes_one_of_last_changes(first_release: str, tmp_path: Path) -> None:
+    registry = open_registry(first_release)
+    gallery = Gallery(registry, DataRoot(tmp_path))
+    assert gallery.changes_since(0) == {"b": 2, "a": 4, "gone": 6}
+    assert gallery.changes_since(4) == {"gone": 6} and gallery.change() == 6
+    registry.close()
+
+
+def test_keys_and_expansions_stay(first_release: str) -> None:
+    registry = open_registry(first_release)
+    with registry.read() as session:
+        assert session.execute(text("SELECT expansion, answer FROM idempotency_keys")).one() == ("exp_1", None)
+    assert registry.expansions.get("exp_1").language == "cy"
+    registry.close()
