@@ -1,1 +1,1 @@
-"""Vectors and pictures: what is searched, kept on disk and swapped in memory. Knows no HTTP and trains nothing."""
+"""Stores pictures, captions and their vectors, and searches them. Knows nothing of HTTP and does not train models."""

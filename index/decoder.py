@@ -1,6 +1,6 @@
-"""A pool of guarded child processes that decode uploads: a native crash is a refusal and not a dead service.
+"""Decodes uploads in guarded child processes: a native crash refuses one picture and does not stop the service.
 
-Only the process and its limits; what a picture may be is in `index.pictures`. Run as a program, it is one child.
+Manages processes and limits only: `index.pictures` decides what is accepted. Run as a program, it is one child.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ from index.errors import (
 from index.pictures import Picture, decode
 from model.errors import PictoglotError, Unavailable
 
-_START_SECONDS = 60.0  # for a child to import Pillow beside a trainer that holds every core
+_START_SECONDS = 60.0  # for a child to import Pillow while a training uses every core
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _REFUSALS: dict[str, type[PictoglotError]] = {
     refusal.code: refusal
@@ -39,9 +39,9 @@ _REFUSALS: dict[str, type[PictoglotError]] = {
 
 
 class Decoder:
-    """`processes` children, each limited in address space (`memory`, bytes) and time (`timeout`, seconds a picture).
+    """A pool of `processes` children, each limited to `memory` bytes of address space and `timeout` seconds a picture.
 
-    A child dies with its parent, and is replaced when it dies. Starts on the first picture.
+    A child ends with its parent and is replaced when it dies. It is started by the first picture.
     """
 
     def __init__(self, processes: int = 1, timeout: float = 5.0, memory: int = 1 << 30) -> None:
@@ -53,20 +53,20 @@ class Decoder:
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="decoder")
 
     def decode(self, data: bytes) -> Picture:
-        """As `pictures.decode`; also `PictureCorrupt` when the child is killed or too slow. Safe from threads."""
+        """As `pictures.decode`; also `PictureCorrupt` when the child is killed or too slow. Thread-safe."""
         return self.submit(data).result()
 
     def submit(self, data: bytes) -> "Future[Picture]":
-        """`decode` as a future, for callers that must not block."""
+        """As `decode`, but returns a future, for callers that must not block."""
         return self._threads.submit(self._decode, data)
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the children that run now."""
+        """Process ids of the running children."""
         return sorted(child.process.pid for child in list(self._children))
 
     def close(self) -> None:
-        """End every child; waits for pictures in work."""
+        """Stop every child, after the pictures that are being decoded."""
         self._threads.shutdown(cancel_futures=True)
         for child in list(self._children):
             self._drop(child)
@@ -80,10 +80,10 @@ class Decoder:
             self._children.add(child)
         try:
             return child.decode(data, self._timeout)
-        except (OSError, EOFError, ValueError) as error:  # the pipe broke: killed by us, the kernel or a bug in a codec
+        except (OSError, EOFError, ValueError) as error:  # broken pipe: killed by us, the kernel or a codec bug
             self._drop(child)
             self._local.child = None
-            raise PictureCorrupt("the picture cannot be decoded within its limits of time and memory") from error
+            raise PictureCorrupt("the picture cannot be decoded within the limits on time and memory") from error
 
     def _drop(self, child: "_Child") -> None:
         self._children.discard(child)
@@ -91,28 +91,28 @@ class Decoder:
 
 
 class _Child:
-    """One child process, spoken to in frames: eight bytes of length, then that many bytes."""
+    """One child process. Requests and answers are frames: eight bytes of length, then that many bytes."""
 
     def __init__(self, memory: int) -> None:
-        passed = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+        environment = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "index.decoder", str(memory), str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=Path(__file__).parent.parent,
-            env=passed,  # no secret of the service's environment goes near untrusted bytes
+            env=environment,  # no secrets: this process reads untrusted bytes
         )
         assert self.process.stdin is not None and self.process.stdout is not None
         self._stdin, self._stdout = self.process.stdin, self.process.stdout
         try:
-            self._within(_START_SECONDS, b"")
+            self._request(b"", _START_SECONDS)
         except (OSError, EOFError) as error:
             self.end()
-            raise Unavailable("the picture decoder does not start") from error
+            raise Unavailable("the picture decoder could not be started") from error
 
     def decode(self, data: bytes, seconds: float) -> Picture:
-        answer = self._within(seconds, data)
+        answer = self._request(data, seconds)
         head_length = int.from_bytes(answer[:8], "big")
         head = json.loads(answer[8 : 8 + head_length])
         if "code" in head:
@@ -128,11 +128,11 @@ class _Child:
         for pipe in (self._stdin, self._stdout):
             try:
                 pipe.close()
-            except OSError:  # what was buffered for a dead child cannot be flushed
+            except OSError:  # data buffered for a dead child cannot be flushed
                 continue
 
-    def _within(self, seconds: float, data: bytes) -> bytes:
-        """Send a frame and read the answer; the child is killed when it takes longer."""
+    def _request(self, data: bytes, seconds: float) -> bytes:
+        """Send a frame and read the answer; kill the child if that takes longer than `seconds`."""
         timer = threading.Timer(seconds, self.process.kill)
         timer.start()
         try:
@@ -155,20 +155,20 @@ def _read_frame(pipe: IO[bytes]) -> bytes:
 
 def _exactly(data: bytes, length: int) -> bytes:
     if len(data) != length:
-        raise EOFError("the other side is gone")
+        raise EOFError("the other process closed the pipe")
     return data
 
 
 def _child(memory: int, parent: int) -> None:
     """Serve a `Decoder` until its pipe closes."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
+    if os.getppid() != parent:  # the parent died before the line above
         return
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # nothing a library writes to standard output may reach the answers
-    _write_frame(answers, _read_frame(requests))  # the start: an empty frame both ways
+    os.dup2(2, 1)  # so that output of a library cannot get into the answers
+    _write_frame(answers, _read_frame(requests))  # started: an empty frame in both directions
     while head := requests.read(8):
         _write_frame(answers, _answer(requests.read(int.from_bytes(head, "big"))))
 
@@ -177,14 +177,14 @@ def _answer(data: bytes) -> bytes:
     try:
         picture = decode(data)
     except PictoglotError as error:
-        return _headed({"code": error.code, "detail": error.detail})
-    facts = {"width": picture.width, "height": picture.height, "stored": len(picture.stored)}
-    return _headed(facts) + picture.rgb.tobytes() + picture.stored + picture.thumbnail
+        return _with_length({"code": error.code, "detail": error.detail})
+    head = {"width": picture.width, "height": picture.height, "stored": len(picture.stored)}
+    return _with_length(head) + picture.rgb.tobytes() + picture.stored + picture.thumbnail
 
 
-def _headed(facts: Mapping[str, object]) -> bytes:
-    head = json.dumps(dict(facts)).encode()
-    return len(head).to_bytes(8, "big") + head
+def _with_length(head: Mapping[str, object]) -> bytes:
+    data = json.dumps(dict(head)).encode()
+    return len(data).to_bytes(8, "big") + data
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the index asks of an encoder and a detector: protocols that `model.encoder` and test doubles both fulfil."""
+"""Protocols of the encoders and views that `index` uses. Implements none: see `model.encoder` and test doubles."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -13,17 +13,17 @@ class View(Protocol):
 
     @property
     def version(self) -> int:
-        """Its number; 0 is the base."""
+        """Its number; 0 is the CLIP model before any expansion."""
         ...
 
     @property
     def ngrams(self) -> Mapping[str, int]:
-        """Counts of its captions' n-grams; the base's are of English words."""
+        """Counts of its captions' n-grams; those of version 0 are of English words."""
         ...
 
 
 class Encoded(Protocol):
-    """Vectors of texts, in the order given."""
+    """Vectors of texts, in the order of the texts."""
 
     @property
     def vectors(self) -> Matrix:
@@ -32,11 +32,11 @@ class Encoded(Protocol):
 
 
 class Encoder(Protocol):
-    """Texts and pictures to unit vectors; safe from several threads."""
+    """Encodes texts and pictures as unit vectors; thread-safe."""
 
     @property
     def dimension(self) -> int:
-        """Length of every vector."""
+        """The dimension of every vector."""
         ...
 
     @property
@@ -59,7 +59,7 @@ class Encoder(Protocol):
         ...
 
     def texts(self, items: Sequence[tuple[Any, str]], batch: int = 256) -> Encoded:
-        """Vectors of cleaned texts, each read through its own view, `batch` in one forward pass."""
+        """Vectors of cleaned texts, each encoded with its own view, `batch` texts in one forward pass."""
         ...
 
     def pictures(self, images: Sequence[Image.Image]) -> Matrix:

@@ -1,16 +1,16 @@
-"""What `index` refuses or fails with: pictures, generations, snapshots. The tree's root is `model.errors`."""
+"""The errors that `index` raises about pictures, generations and snapshots; their parent classes are in `model`."""
 
 from model.errors import CorruptFolder, Failure, InvalidInput, NotFound, Unavailable, UnsupportedMedia
 
 
 class UnsupportedPictureFormat(UnsupportedMedia):
-    """Not a JPEG, PNG or WebP."""
+    """The file is not a JPEG, PNG or WebP."""
 
     code, title = "unsupported_picture_format", "Unsupported picture format"
 
 
 class PictureCorrupt(InvalidInput):
-    """Starts like a picture, cannot be decoded."""
+    """The file begins like a picture but cannot be decoded."""
 
     code, title = "picture_corrupt", "Corrupt picture"
 
@@ -22,7 +22,7 @@ class PictureTooManyPixels(InvalidInput):
 
 
 class PictureBadDimensions(InvalidInput):
-    """A side or the ratio of sides is out of bounds."""
+    """A side, or the aspect ratio, is out of bounds."""
 
     code, title = "picture_bad_dimensions", "Bad picture dimensions"
 
@@ -34,36 +34,36 @@ class PictureAnimated(InvalidInput):
 
 
 class PictureNotFound(NotFound):
-    """No picture of that id."""
+    """There is no picture with this id."""
 
     code, title = "picture_not_found", "Picture not found"
 
 
 class IndexFileCorrupt(CorruptFolder):
-    """A generation's files differ from what was registered."""
+    """The files of a generation differ from what was registered."""
 
     code, title = "index_file_corrupt", "Index file corrupt"
 
 
 class IndexInconsistent(Failure):
-    """Vectors and ids of a generation do not fit each other."""
+    """The vectors and ids of a generation do not match."""
 
     code, title = "index_inconsistent", "Index inconsistent"
 
 
 class IndexVersionMismatch(Failure):
-    """A generation made by another model."""
+    """The generation was made by another model."""
 
     code, title = "index_version_mismatch", "Index of another model"
 
 
 class IndexUnavailable(Unavailable):
-    """No verified snapshot serves yet."""
+    """No verified snapshot is being served yet."""
 
     code, title = "index_unavailable", "Index unavailable"
 
 
 class OutOfMemory(Failure):
-    """No room for a second snapshot; the old one goes on serving."""
+    """Not enough memory for a second snapshot; the old one is still served."""
 
     code, title = "out_of_memory", "Out of memory"

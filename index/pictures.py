@@ -1,6 +1,6 @@
-"""Untrusted bytes to verified RGB, or a refusal: the only module that decodes pictures. Keeps nothing.
+"""Decodes untrusted bytes to verified RGB, or refuses them: the only module that does so. Stores nothing.
 
-Imports Pillow and nothing heavier, because the children of `index.decoder` start with it.
+Imports nothing heavier than Pillow, because the child processes of `index.decoder` import it when they start.
 """
 
 import struct
@@ -20,7 +20,7 @@ from index.errors import (
 
 MAX_PIXELS = 20_000_000
 MIN_SIDE, MAX_SIDE = 16, 8_192
-MAX_RATIO = 20  # long side to short side
+MAX_RATIO = 20  # of the long side to the short side
 STORED_SIDE, THUMBNAIL_SIDE = 1_024, 256
 _QUALITY = {STORED_SIDE: 90, THUMBNAIL_SIDE: 80}
 _EXIF_ORIENTATION = 0x0112
@@ -33,20 +33,20 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What Pillow was seen to raise on damaged files, and its neighbours: one handler for one type is not enough
+# The exceptions that Pillow raised on damaged files in our tests, and related ones: no single type covers them
 _DAMAGED = (
     OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, EOFError, AttributeError, AssertionError,
     RuntimeError, MemoryError, struct.error, zlib.error,
 )  # fmt: skip
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own check, made before any plugin allocates, follows ours
-_PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)  # imported, so that Pillow need not load all the others
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow checks it before any plugin allocates memory
+_PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)  # imported here so that Pillow does not load all others
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A verified picture: upright RGB over white, at most 1,024 pixels a side, with its two encoded forms (WebP)."""
+    """A verified picture: upright RGB on white, at most 1,024 pixels a side, with its two encoded forms (WebP)."""
 
     rgb: Image.Image
     stored: bytes
@@ -54,17 +54,17 @@ class Picture:
 
     @property
     def width(self) -> int:
-        """Pixels, as stored."""
+        """Of the stored picture, in pixels."""
         return self.rgb.width
 
     @property
     def height(self) -> int:
-        """Pixels, as stored."""
+        """Of the stored picture, in pixels."""
         return self.rgb.height
 
 
 def decode(data: bytes) -> Picture:
-    """Decode in this process. `index.decoder.Decoder` does the same in a child that may die: uploads go through that.
+    """Decode in this process. Uploads go through `index.decoder.Decoder`, which does this in a child process.
 
     Raises `UnsupportedPictureFormat`, `PictureCorrupt`, `PictureTooManyPixels`, `PictureBadDimensions` or
     `PictureAnimated`.
@@ -74,11 +74,11 @@ def decode(data: bytes) -> Picture:
 
 
 def read_rgb(data: bytes) -> Image.Image:
-    """The picture alone, upright RGB over white, at most 1,024 pixels a side; raises as `decode`."""
+    """The picture as upright RGB on white, at most 1,024 pixels a side, not encoded; raises as `decode`."""
     kind = _format(data)
     try:
         with Image.open(BytesIO(data), formats=(kind,)) as image:
-            _require_sane(image, kind)
+            _require_allowed(image, kind)
             return _upright_rgb(image)
     except _BOMB as error:
         raise PictureTooManyPixels(f"a picture may have at most {MAX_PIXELS:,} pixels") from error
@@ -87,7 +87,7 @@ def read_rgb(data: bytes) -> Image.Image:
 
 
 def encode_stored(rgb: Image.Image) -> bytes:
-    """WebP of at most 1,024 pixels a side, without metadata: what is kept of an upload."""
+    """WebP of at most 1,024 pixels a side, without metadata: the stored form of an upload."""
     return _webp(rgb, STORED_SIDE)
 
 
@@ -97,7 +97,7 @@ def encode_thumbnail(rgb: Image.Image) -> bytes:
 
 
 def _format(data: bytes) -> str:
-    """Pillow's name of the format, told from the content alone."""
+    """Pillow's name of the format, from the first bytes alone."""
     if not data:
         raise PictureCorrupt("the picture is empty")
     if data.startswith(b"\xff\xd8\xff"):
@@ -109,40 +109,40 @@ def _format(data: bytes) -> str:
     raise UnsupportedPictureFormat("a picture must be a JPEG, PNG or WebP file")
 
 
-def _require_sane(image: Image.Image, kind: str) -> None:
-    """Refuse by header alone, before a pixel is decoded."""
+def _require_allowed(image: Image.Image, kind: str) -> None:
+    """Check the header, before any pixel is decoded."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise PictureTooManyPixels(f"a picture may have at most {MAX_PIXELS:,} pixels")
     short, long = sorted((width, height))
     if short < MIN_SIDE or long > MAX_SIDE or long > MAX_RATIO * short:
         raise PictureBadDimensions(
-            f"a side must have {MIN_SIDE} to {MAX_SIDE:,} pixels, and be at most {MAX_RATIO} times the other"
+            f"each side must have {MIN_SIDE} to {MAX_SIDE:,} pixels, the longer at most {MAX_RATIO} times the shorter"
         )
-    # A JPEG with several pictures in it (MPO, gain maps) is a still from a phone, not an animation
+    # A JPEG with several images inside (MPO, gain maps) is a photograph from a phone, not an animation
     if kind != "JPEG" and getattr(image, "n_frames", 1) > 1:
-        raise PictureAnimated("animated pictures are not taken; send one frame")
+        raise PictureAnimated("animated pictures are not accepted; send a single frame")
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
     turn = _TURNS.get(_orientation(image))
     image.draft("RGB", (STORED_SIDE, STORED_SIDE))  # JPEG only: decodes at 1/2, 1/4 or 1/8, never below this size
-    rgb = _over_white(image)
+    rgb = _on_white(image)
     rgb.thumbnail((STORED_SIDE, STORED_SIDE), Image.Resampling.LANCZOS)
     return rgb.transpose(turn) if turn is not None else rgb
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's; 1 (upright) when the metadata is damaged, which does not make the picture unreadable."""
+    """The EXIF orientation; 1 (upright) when the metadata is damaged, because the picture is still readable."""
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except _DAMAGED:
         return 1
 
 
-def _over_white(image: Image.Image) -> Image.Image:
-    """8-bit RGB, with transparency laid over white; colour profiles are dropped, not applied."""
-    if image.mode.startswith("I"):  # 16 bits a pixel, grey: Pillow would clip, not scale
+def _on_white(image: Image.Image) -> Image.Image:
+    """8-bit RGB with transparency on white; colour profiles are dropped, not applied."""
+    if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip the values instead of scaling them
         return image.convert("I").point(lambda level: level * (1 / 257) + 0.5).convert("L").convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")

@@ -1,4 +1,4 @@
-"""The gallery's tables in the registry's database, as SQLAlchemy sees them. Changes here need a migration.
+"""SQLAlchemy classes of the gallery's tables in the registry's database. Creates no tables: a change needs a migration.
 
 The migrations are in `model/registry/migrations/versions`, one chain for the whole database.
 """
@@ -21,10 +21,10 @@ def _caption_digest(context: DefaultExecutionContext) -> str:
 
 
 class PictureRow(RegistryRow):
-    """A picture that exists; `change` is the newest entry of the feed about it."""
+    """A picture of the gallery; `change` is its newest entry in the change feed."""
 
     __tablename__ = "pictures"
-    __table_args__ = (Index("ix_pictures_created_at_id", "created_at", "id"),)  # for listing in this order
+    __table_args__ = (Index("ix_pictures_created_at_id", "created_at", "id"),)  # pages of the gallery are in this order
 
     id: Mapped[str] = mapped_column(primary_key=True)
     content_sha256: Mapped[str] = mapped_column(index=True)
@@ -35,10 +35,10 @@ class PictureRow(RegistryRow):
 
 
 class CaptionRow(RegistryRow):
-    """A caption of a picture; `expansion` is the one that brought it, NULL when it came with the picture.
+    """A caption of a picture; `expansion` is the expansion that added it, NULL when it was added with the picture.
 
-    `digest` (filled by itself from expansion and text) makes it unique within picture and language: a long text is too
-    long for an index of PostgreSQL, and NULL equals nothing. Ids are never used again.
+    `digest` (computed from expansion and text) makes a caption unique within picture and language. The columns
+    themselves cannot: a text may be too long for a PostgreSQL index, and NULL is not equal to NULL. Ids are not reused.
     """
 
     __tablename__ = "captions"
@@ -59,7 +59,7 @@ class CaptionRow(RegistryRow):
 
 
 class PictureVectorRow(RegistryRow):
-    """The vector of a picture's content under one image tower."""
+    """The vector of a picture's content, encoded by one image tower."""
 
     __tablename__ = "picture_vectors"
 
@@ -69,7 +69,7 @@ class PictureVectorRow(RegistryRow):
 
 
 class CaptionVectorRow(RegistryRow):
-    """The vector of a caption under one version."""
+    """The vector of a caption, encoded by one version."""
 
     __tablename__ = "caption_vectors"
 
@@ -79,9 +79,9 @@ class CaptionVectorRow(RegistryRow):
 
 
 class GalleryChangeRow(RegistryRow):
-    """The feed that other processes follow: the last change of each picture, whether it is still there or not.
+    """The change feed that other processes follow: the last change of each picture, also of deleted ones.
 
-    Numbers rise in the order of the commits, since writers take turns.
+    Numbers increase in the order of the commits, because writers take turns.
     """
 
     __tablename__ = "gallery_changes"
@@ -93,7 +93,7 @@ class GalleryChangeRow(RegistryRow):
 
 
 class GenerationRow(RegistryRow):
-    """An immutable index on disk: of pictures, or of the captions of one language under one version."""
+    """An immutable set of vectors on disk: of pictures, or of the captions of one language encoded by one version."""
 
     __tablename__ = "generations"
 

@@ -1,4 +1,4 @@
-"""What finds the nearest vectors: one small protocol and its implementations. Scores and ids are the caller's."""
+"""The protocol of engines that find the nearest vectors. Ids and final scores are the task of the caller."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,28 +14,28 @@ Scores = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Candidates:
-    """Row numbers (c,) and the engine's own scores (c,), best first; c may be smaller than what was asked for."""
+    """Row numbers (c,) and the engine's own scores (c,), best first; c may be smaller than the requested `k`."""
 
     rows: Rows
     scores: Scores
 
 
 class Index(Protocol):
-    """An immutable index over the rows of one matrix. Safe to search from several threads at once."""
+    """An immutable index over the rows of one matrix. Searches are thread-safe."""
 
     @property
     def exact(self) -> bool:
-        """Whether scores are inner products to float32 rounding, so that no better row is left out."""
+        """Whether scores are inner products up to float32 rounding, so that no better row is missing."""
         ...
 
     def search(self, query: Vector, k: int, excluded: frozenset[int]) -> Candidates:
-        """At most `k` rows of highest inner product with `query`, none of them in `excluded`, no row twice."""
+        """At most `k` rows with the highest inner product with `query`, each once and none in `excluded`."""
         ...
 
 
 class Engine(Protocol):
-    """Makes indexes. Building is deterministic: the same matrix answers the same."""
+    """Builds indexes, deterministically: equal matrices give equal answers."""
 
     def build(self, vectors: Matrix) -> Index:
-        """An index over `vectors`, which must not change afterwards."""
+        """An index over `vectors`, which the caller must not change afterwards."""
         ...

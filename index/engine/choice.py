@@ -1,4 +1,4 @@
-"""Which engine the setting `INDEX` names. Builds nothing."""
+"""Opens the engine that the setting `INDEX` names. Builds no index."""
 
 from index.engine import Engine
 from index.engine.faiss_engine import FaissEngine
@@ -7,7 +7,7 @@ _MILVUS = "milvus+"
 
 
 def open_engine(spec: str, threads: int = 1) -> Engine:
-    """The engine of `faiss` or `milvus+URI`; `threads` are for building.
+    """The engine for `faiss` or `milvus+URI`; `threads` are used to build an index.
 
     Raises `ValueError` for anything else, and `IndexUnavailable` when the package of Milvus is not installed.
     """
@@ -17,4 +17,4 @@ def open_engine(spec: str, threads: int = 1) -> Engine:
         from index.engine.milvus_engine import MilvusEngine  # optional
 
         return MilvusEngine(spec.removeprefix(_MILVUS))
-    raise ValueError("INDEX is `faiss` or `milvus+URI`")
+    raise ValueError("INDEX must be `faiss` or `milvus+URI`")

@@ -1,7 +1,7 @@
 """FAISS: an exact scan up to 100,000 vectors, IVF with 8-bit scalar quantisation above. Reads and writes no FAISS file.
 
-FAISS files carry no checksum and a flipped bit can change answers in silence, so an index is always built in memory
-from verified vectors. That costs nothing for the scan, and for IVF 5 s per 100,000 vectors of 512 dimensions.
+FAISS files have no checksum and a flipped bit can change answers without an error, so an index is always built in
+memory from verified vectors. That takes no time for the scan, and 5 s per 100,000 vectors of 512 dimensions for IVF.
 """
 
 import sys
@@ -14,14 +14,14 @@ import numpy as np
 
 from index.engine import Candidates, Engine, Index, Matrix, Rows, Scores, Vector
 
-FLAT_LIMIT = 100_000  # up to here the text tower, not the scan (9 ms on one thread), decides how long a search takes
-_PROBES = 16  # lists searched at least; recall@10 0.98 before exact scoring at 100,000 x 512
-_PROBED = 4  # rows in the lists searched for each one asked, so that deep pages are filled
-_TRAINING_ROWS = 64  # per list, of the 39 to 256 that FAISS wants
+FLAT_LIMIT = 100_000  # up to this size the scan (9 ms on one thread) takes less time than the text tower
+_MIN_PROBES = 16  # lists to search at least; recall@10 is 0.98 before exact scoring at 100,000 x 512
+_ROWS_PER_HIT = 4  # rows in the searched lists for each requested one, so that deep pages are full
+_TRAINING_ROWS = 64  # per list; FAISS recommends 39 to 256
 
 
 class FaissEngine(Engine):
-    """`flat_limit` is the largest matrix that is scanned; `threads` is for building: a search uses its caller's."""
+    """Scans matrices of up to `flat_limit` rows. `threads` are used to build; a search runs in the calling thread."""
 
     def __init__(self, flat_limit: int = FLAT_LIMIT, threads: int = 1) -> None:
         self._flat_limit = flat_limit
@@ -47,22 +47,22 @@ class FlatIndex(Index):
         count, dimension = self.vectors.shape
         k = min(k, count - len(excluded))
         if k <= 0:
-            return _NONE
-        _stay_in_this_thread()
+            return _NO_CANDIDATES
+        _use_one_thread()
         query = np.ascontiguousarray(query, dtype=np.float32)
         rows, scores = np.empty(k, dtype=np.int64), np.empty(k, dtype=np.float32)
-        selector, kept = _selector(excluded)
+        selector, referenced = _selector(excluded)
         faiss.knn_inner_product(
             faiss.swig_ptr(query), faiss.swig_ptr(self.vectors), dimension, 1, count, k,
             faiss.swig_ptr(scores), faiss.swig_ptr(rows), selector,
         )  # fmt: skip
-        del kept
-        return _found(rows, scores)
+        del referenced
+        return _valid(rows, scores)
 
 
 @dataclass(frozen=True)
 class IvfIndex(Index):
-    """Approximate: candidates are right but for quantisation, and the best may lie in a list that was not searched."""
+    """Approximate: scores are quantised, and the best row may be in a list that is not searched."""
 
     index: Any
     exact: bool = False
@@ -71,21 +71,23 @@ class IvfIndex(Index):
         """As `Index.search`."""
         k = min(k, self.index.ntotal - len(excluded))
         if k <= 0:
-            return _NONE
-        selector, kept = _selector(excluded)
-        # Parameters of this search alone: as fields of the index they would race between threads (faiss #2204)
+            return _NO_CANDIDATES
+        selector, referenced = _selector(excluded)
+        # Parameters for this search only: set on the index, they would race between threads (faiss #2204)
         parameters: Any = faiss.SearchParametersIVF()
         parameters.sel = selector
-        parameters.nprobe = min(self.index.nlist, max(_PROBES, _PROBED * k * self.index.nlist // self.index.ntotal))
-        _stay_in_this_thread()
+        parameters.nprobe = min(
+            self.index.nlist, max(_MIN_PROBES, _ROWS_PER_HIT * k * self.index.nlist // self.index.ntotal)
+        )
+        _use_one_thread()
         query = np.ascontiguousarray(query, dtype=np.float32)
         scores, rows = self.index.search(query[None], k, params=parameters)
-        del kept
-        return _found(rows[0], scores[0])
+        del referenced
+        return _valid(rows[0], scores[0])
 
 
-SCAN: Engine = FaissEngine(flat_limit=sys.maxsize)  # always exact: to check what was written
-_NONE = Candidates(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+SCAN: Engine = FaissEngine(flat_limit=sys.maxsize)  # always exact: to check a generation that was just written
+_NO_CANDIDATES = Candidates(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
 
 
 def _train(vectors: Matrix) -> Any:
@@ -95,28 +97,28 @@ def _train(vectors: Matrix) -> Any:
     index = faiss.IndexIVFScalarQuantizer(
         quantiser, dimension, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
     )
-    index.cp.max_points_per_centroid = _TRAINING_ROWS  # the sample is drawn by FAISS from a fixed seed
+    index.cp.max_points_per_centroid = _TRAINING_ROWS  # FAISS draws the sample with a fixed seed
     index.train(vectors)
     index.add(vectors)
     return index
 
 
-def _stay_in_this_thread() -> None:
-    """Search on one thread: OpenMP's spinning ones made a scan 4 times slower beside a trainer (measured).
+def _use_one_thread() -> None:
+    """Search on one thread: OpenMP's spinning threads made a scan 4 times slower during a training (measured).
 
-    OpenMP keeps the number per calling thread, so it is set at every search; that takes a microsecond.
+    OpenMP has this setting per calling thread, so it is set for every search; that takes a microsecond.
     """
     faiss.omp_set_num_threads(1)
 
 
 def _selector(excluded: frozenset[int]) -> tuple[Any, Any]:
-    """A selector of every other row, and what must stay alive while it is used."""
+    """A selector of all rows but these, and the object it references, which must not be freed while it is used."""
     if not excluded:
         return None, None
     batch = faiss.IDSelectorBatch(np.fromiter(excluded, dtype=np.int64, count=len(excluded)))
     return faiss.IDSelectorNot(batch), batch
 
 
-def _found(rows: Rows, scores: Scores) -> Candidates:
-    real = rows >= 0  # FAISS fills up with -1 where it finds fewer than asked
-    return Candidates(rows[real], scores[real])
+def _valid(rows: Rows, scores: Scores) -> Candidates:
+    valid = rows >= 0  # FAISS pads with -1 when it finds fewer rows than requested
+    return Candidates(rows[valid], scores[valid])

@@ -1,8 +1,8 @@
-"""Milvus, for galleries that one machine's memory or cores have outgrown: proposes candidates, scores nothing finally.
+"""Milvus, for galleries that are too large for the cores of one machine. Proposes candidates; computes no final scores.
 
-Optional (`pip install pictoglot[milvus]`). A collection is named by the content of its matrix, so that the processes of
-a deployment share it and a restart finds it again; one that no generation needs any more is dropped by the operator.
-The matrix stays in this process too, because scores are computed here: Milvus takes over the search, not the memory.
+Optional (`pip install pictoglot[milvus]`). A collection is named after the hash of its matrix, so that the processes of
+a deployment share it and a restart finds it again. The operator drops collections that no generation needs any more.
+The matrix is also kept in this process, because scores are computed here: Milvus saves search time, not memory.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from index.errors import IndexUnavailable
 
 _PREFIX = "pictoglot_"
 _INSERT_ROWS = 1_000  # in one request
-_MAX_LIMIT = 16_384  # the most that Milvus answers
+_MAX_LIMIT = 16_384  # the most hits that Milvus returns
 
 
 class MilvusEngine(Engine):
     """Builds collections at a Milvus address, or in a file of milvus-lite; raises `IndexUnavailable` when it cannot.
 
-    It connects when it first builds, so that a start with Milvus away is one that nothing can be served from yet.
+    It connects when it first builds, so that the process can start while Milvus is unavailable and serve later.
     """
 
     def __init__(self, uri: str) -> None:
@@ -42,7 +42,7 @@ class MilvusEngine(Engine):
         return MilvusClient(self._uri)
 
     def build(self, vectors: Matrix) -> Index:
-        """As `Engine.build`; a collection of the same content that is complete is used again."""
+        """As `Engine.build`; reuses a complete collection with the same content."""
         if not len(vectors):
             return FlatIndex(vectors)
         name = _PREFIX + hashlib.sha256(np.ascontiguousarray(vectors).tobytes()).hexdigest()[:32]
@@ -51,7 +51,7 @@ class MilvusEngine(Engine):
                 self._fill(name, vectors)
             self._client.load_collection(name)
         except self._failure as error:
-            raise IndexUnavailable("Milvus cannot take the vectors") from error
+            raise IndexUnavailable("Milvus cannot store the vectors") from error
         return MilvusIndex(self._client, name, len(vectors), self._failure)
 
     def _complete(self, name: str, count: int) -> bool:
@@ -63,7 +63,7 @@ class MilvusEngine(Engine):
         from pymilvus import DataType
 
         if self._client.has_collection(name):
-            self._client.drop_collection(name)  # cut off while it was filled
+            self._client.drop_collection(name)  # incomplete: its process was killed while filling it
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
         schema.add_field("row", DataType.INT64, is_primary=True)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=vectors.shape[1])
@@ -71,14 +71,15 @@ class MilvusEngine(Engine):
         parameters.add_index("vector", index_type="AUTOINDEX", metric_type="IP")
         self._client.create_collection(name, schema=schema, index_params=parameters, consistency_level="Strong")
         for start in range(0, len(vectors), _INSERT_ROWS):
-            part = vectors[start : start + _INSERT_ROWS]
-            self._client.insert(name, [{"row": start + row, "vector": part[row].tolist()} for row in range(len(part))])
+            batch = vectors[start : start + _INSERT_ROWS]
+            rows = [{"row": row, "vector": vector.tolist()} for row, vector in enumerate(batch, start)]
+            self._client.insert(name, rows)
         self._client.flush(name)
 
 
 @dataclass(frozen=True)
 class MilvusIndex(Index):
-    """One collection. Approximate, whatever index Milvus chose for it."""
+    """One collection. Treated as approximate, because Milvus chooses the type of index."""
 
     client: Any
     name: str
@@ -88,11 +89,11 @@ class MilvusIndex(Index):
 
     def search(self, query: Vector, k: int, excluded: frozenset[int]) -> Candidates:
         """As `Index.search`; raises `IndexUnavailable` when Milvus does not answer."""
-        others = f"row not in {sorted(excluded)}" if excluded else ""
+        condition = f"row not in {sorted(excluded)}" if excluded else ""
         limit = min(k, self.count, _MAX_LIMIT)
         try:
             (hits,) = self.client.search(
-                self.name, [query.tolist()], limit=limit, filter=others, output_fields=["row"], anns_field="vector"
+                self.name, [query.tolist()], limit=limit, filter=condition, output_fields=["row"], anns_field="vector"
             )
         except self.failure as error:
             raise IndexUnavailable("Milvus does not answer") from error

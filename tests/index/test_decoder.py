@@ -1,4 +1,4 @@
-"""P11: children of the decoder may die, hang or run out of memory; the next picture is decoded all the same."""
+"""P11: a child of the decoder may die, hang or run out of memory; the next picture is still decoded."""
 
 import fcntl
 import os
@@ -33,7 +33,7 @@ def decoder() -> Iterator[Decoder]:
 
 
 def unread(pid: int) -> int:
-    """Bytes that wait in the pipe to a process."""
+    """The number of unread bytes in the pipe to a process."""
     with open(f"/proc/{pid}/fd/0", "rb") as pipe:
         return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
@@ -59,12 +59,12 @@ def test_a_child_that_hangs_is_killed_in_time_and_replaced(decoder: Decoder) -> 
 def test_a_child_that_is_killed_while_it_decodes_refuses_that_picture_alone(decoder: Decoder) -> None:
     (pid,) = decoder.pids
     os.kill(pid, signal.SIGSTOP)
-    until = time.monotonic() + 5
-    while psutil.Process(pid).status() != psutil.STATUS_STOPPED:  # until then it may still read what comes
-        assert time.monotonic() < until
+    deadline = time.monotonic() + 5
+    while psutil.Process(pid).status() != psutil.STATUS_STOPPED:  # until then it may still read its pipe
+        assert time.monotonic() < deadline
     answer = decoder.submit(PNG)
     while not unread(pid):
-        assert time.monotonic() < until
+        assert time.monotonic() < deadline
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(PictureCorrupt):
         answer.result()
@@ -109,7 +109,7 @@ def test_children_die_with_a_parent_that_is_killed() -> None:
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=ROOT)
     assert parent.stdout is not None
     child = psutil.Process(int(parent.stdout.readline()))
-    child.suspend()  # it cannot notice that its pipe closes
+    child.suspend()  # so that it cannot see its pipe close
     parent.kill()
     parent.wait()
     parent.stdout.close()

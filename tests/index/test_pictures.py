@@ -1,4 +1,4 @@
-"""P rows: what a picture may be, told with the code of each refusal, in this process and in a guarded child."""
+"""P rows: which pictures are accepted, and the code of each refusal, in this process and in a guarded child."""
 
 import struct
 import zipfile
@@ -47,7 +47,7 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def png(width: int, height: int, *, extra: bytes = b"", rows: int = 0) -> bytes:
-    """A PNG that claims a size, with chunks of choice and as little data as possible."""
+    """A PNG whose header claims a size, with extra chunks and as little data as possible."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -121,7 +121,7 @@ def test_refused_in_this_process_by_the_same_rules(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["13,300 square", "30,000 square", "2**31 square", "zTXt bomb"])
-def test_a_bomb_is_refused_without_unpacking_it(name: str, decoder: Decoder) -> None:
+def test_a_bomb_is_refused_without_decompressing_it(name: str, decoder: Decoder) -> None:
     decoder.decode(saved(drawing(), "PNG"))
     before = peak_memory(decoder.pids[0])
     with pytest.raises(PictoglotError):
@@ -130,13 +130,13 @@ def test_a_bomb_is_refused_without_unpacking_it(name: str, decoder: Decoder) -> 
 
 
 def peak_memory(pid: int) -> int:
-    """The largest resident size a process ever had, in bytes."""
+    """The largest resident size of a process so far, in bytes."""
     (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
     return int(line.split()[1]) << 10
 
 
 def test_stock_pillow_would_open_a_bomb() -> None:
-    """The precondition: the file is whole, and nothing but our limit on pixels refuses it."""
+    """The precondition: the file is valid, and only our limit on pixels refuses it."""
     data = REFUSED["13,300 square"][0]
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
@@ -146,7 +146,7 @@ def test_stock_pillow_would_open_a_bomb() -> None:
 
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 320), (8_192, 410), (5_000, 4_000)])
-def test_pictures_on_the_inner_side_of_each_limit_are_taken(size: tuple[int, int]) -> None:
+def test_pictures_just_within_each_limit_are_accepted(size: tuple[int, int]) -> None:
     picture = decode(saved(Image.new("RGB", size, "red"), "PNG"))
     assert max(picture.width, picture.height) <= 1_024
 
@@ -199,7 +199,7 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "P"])
-def test_transparency_is_laid_over_white(mode: str) -> None:
+def test_transparency_is_shown_on_white(mode: str) -> None:
     clear = Image.new("RGBA", (32, 32), (255, 0, 0, 0))
     image = clear if mode == "RGBA" else clear.convert("P")
     data = saved(image, "PNG") if mode == "RGBA" else saved(image, "PNG", transparency=image.getpixel((0, 0)))

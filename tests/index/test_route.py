@@ -1,4 +1,4 @@
-"""How the version that reads a query is chosen."""
+"""How the version that encodes a query is chosen."""
 
 from collections.abc import Collection
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ DETECTOR = counted(CAPTIONS)
 
 
 def snapshot(languages: Collection[str], detector: Detector = DETECTOR) -> Snapshot:
-    """A release of these languages in which nothing can be found."""
+    """A release of these languages with no pictures or captions."""
     views = {tag: WeightlessView(version, tag) for version, tag in enumerate(languages)}
     release = Release(1, 0, {tag: view.version for tag, view in views.items()}, datetime.now(UTC), "", "", {})
     return Snapshot(release, views, WeightlessView(9), VectorSet.empty("none", 4), {}, detector)
@@ -31,7 +31,7 @@ def route(requested: str, text: str, languages: Collection[str], detector: Detec
     return snapshot(languages, detector).route(requested, text)
 
 
-def test_a_told_tag_is_made_canonical_and_must_be_served() -> None:
+def test_a_given_tag_is_made_canonical_and_must_be_served() -> None:
     assert snapshot(["en", "cy"]).served("EN") == "en"
     assert snapshot(["en", "cy"]).served("eng") == "en"
     with pytest.raises(LanguageNotFound):
@@ -58,17 +58,17 @@ def test_where_no_language_is_claimed_there_is_no_confidence_in_one(text: str) -
     assert (choice.source, choice.confidence) == ("shared", 0.0)
 
 
-def test_a_tie_is_said() -> None:
+def test_a_tie_gives_a_warning() -> None:
     twins = counted({"en": CAPTIONS["en"], "sco": CAPTIONS["en"]})
     assert route("auto", "the dogs", ["en", "sco"], twins).warnings == ("detection_tie",)
 
 
-def test_a_script_nobody_learned_is_said() -> None:
+def test_a_script_of_no_served_language_gives_a_warning() -> None:
     assert route("auto", "తెలుగు", CAPTIONS).warnings == ("language_not_supported",)
     assert route("auto", "తెలుగు", [*CAPTIONS, "te"]).warnings == ("language_not_supported",)
 
 
-def test_before_any_caption_is_known_nothing_is_said() -> None:
+def test_before_any_caption_is_counted_there_is_no_warning() -> None:
     choice = route("auto", "anything", ["en"], Detector())
     assert (choice.used, choice.warnings) == ("shared", ())
 
