@@ -1,7 +1,7 @@
-"""New generations: a language's captions for a new version, and the folding of an overlay. Swaps and serves nothing.
+"""Builds new generations: of a language's captions for a new version, or of a set with its tail. Serves nothing.
 
-Killed anywhere, nothing is wrong and little is lost: vectors are kept shard by shard in the registry, a generation
-appears whole or not at all, and running again writes the same files.
+It can be killed at any point and run again: vectors are stored shard by shard in the registry, a generation is written
+completely or not at all, and a second run writes the same files.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from index.encoding import Encoder
 from index.engine import Engine
 from index.engine.faiss_engine import SCAN
 from index.gallery import Gallery
-from index.generation import Written, name_of
+from index.generation import WrittenGeneration, folder_name
 from index.rows import batches
 from index.sync import CaptionSource, Source, expansions_of
 from index.vectors import Block, Segment, VectorSet
@@ -21,8 +21,8 @@ from model.data_root import DataRoot
 from model.registry import Registry
 from model.storage import fault_point
 
-SHARD = 512  # pictures whose captions are encoded, and then durable, at a time
-Progress = Callable[[int, int], None]  # pictures done, pictures in all
+SHARD = 512  # pictures whose captions are encoded and stored at a time
+Progress = Callable[[int, int], None]  # pictures done, pictures in total
 
 
 def build_captions(
@@ -35,36 +35,36 @@ def build_captions(
     root: DataRoot,
     on_progress: Progress | None = None,
     shard: int = SHARD,
-) -> Written:
-    """Encode what is missing of a language's captions as `version` reads them, and write and register one generation.
+) -> WrittenGeneration:
+    """Encode a language's captions with `version`, except those already encoded, and write and register a generation.
 
     `version` must be in the registry, and its expansion's captions in the gallery. `on_progress` is called after each
-    shard; what it raises ends the build, which the next call resumes.
+    shard; an exception that it raises ends the build, and the next call resumes it.
     """
     source = CaptionSource(encoder, gallery, view, language, version, expansions_of(registry, language, version))
-    change = gallery.change()  # before the captions are read: what comes between is read twice, not missed
+    change = gallery.change()  # before reading captions: a change in between is read twice, not missed
     pictures = gallery.captioned(language, source.expansions)
     blocks: dict[str, Block] = {}
-    for part in batches(pictures, shard):
-        blocks |= source.blocks(part, gallery.captions(part, language))
+    for batch in batches(pictures, shard):
+        blocks |= source.blocks(batch, gallery.captions(batch, language))
         fault_point("build.shard")
         if on_progress is not None:
             on_progress(len(blocks), len(pictures))
-    found = VectorSet.empty("", encoder.dimension).changed(blocks, change)
-    written, _ = write(found, source, registry, root, SCAN)
+    vector_set = VectorSet.empty("", encoder.dimension).changed(blocks, change)
+    written, _ = write(vector_set, source, registry, root, SCAN)
     return written
 
 
 def write(
-    found: VectorSet, source: Source, registry: Registry, root: DataRoot, engine: Engine
-) -> tuple[Written, Segment]:
-    """Fold a set into one new generation, open it, and only then register it; the opened one comes back with it.
+    vector_set: VectorSet, source: Source, registry: Registry, root: DataRoot, engine: Engine
+) -> tuple[WrittenGeneration, Segment]:
+    """Write a set, tail included, as one new generation, open it, and only then register it; returns both.
 
-    The overlay of the new generation is empty as of the set's last change.
+    The generation has every change of the gallery up to the set's last one.
     """
-    written = generation.write(root, source.identity, *found.live())
+    written = generation.write(root, source.identity, *vector_set.merged())
     fault_point("build.written")
-    opened = generation.read(root.path(name_of(written.id)), written.manifest_sha256, source.identity, engine)
-    Catalogue(registry, root).register(source.identity, written, found.change)
+    opened = generation.read(root.path(folder_name(written.id)), written.manifest_sha256, source.identity, engine)
+    Catalogue(registry, root).register(source.identity, written, vector_set.change)
     fault_point("build.registered")
     return written, opened

@@ -1,7 +1,7 @@
-"""Keeping the detector in step with the languages served. How a language is told is `model.detection`.
+"""Updates the language detector to the served languages. Detection itself is in `model.detection`.
 
-A version brings counts of its own: of the captions it learned from, or, the base, of English words. English is known by
-the gallery's captions besides.
+Each version has n-gram counts: of the captions it was trained on or, for version 0, of English words. For English, and
+for versions without counts, the captions of the gallery are counted too.
 """
 
 from collections import Counter
@@ -13,24 +13,24 @@ from index.vectors import VectorSet
 from model.detection import Detector, count
 from model.registry import Release
 
-_GROWTH = 1.25  # counted anew when a language has so many times more captions, or fewer
+_GROWTH = 1.25  # captions are counted again when their number grew or shrank by more than this factor
 
 
 def detect(
-    before: Snapshot | None, release: Release, views: Mapping[str, View], captions: Mapping[str, VectorSet]
+    previous: Snapshot | None, release: Release, views: Mapping[str, View], captions: Mapping[str, VectorSet]
 ) -> tuple[Detector, dict[str, tuple[int, int]]]:
-    """A detector of these languages, and what it knows each of them from; nothing is counted twice."""
-    detector = Detector() if before is None else before.detector
-    detected = {} if before is None else {tag: seen for tag, seen in before.detected.items() if tag in captions}
-    for tag, found in captions.items():
-        version, seen = detected.get(tag, (-1, 0))
-        own, served = views[tag].ngrams, release.languages[tag]
-        small, large = sorted((seen, found.count))
-        by_captions = served == 0 or not own
-        if version != served or (by_captions and large > _GROWTH * small):
-            counts = Counter(own)
-            if by_captions:
-                counts.update(count(found.texts()))
+    """A detector of these languages, and the version and number of captions counted for each; reuses earlier counts."""
+    detector = Detector() if previous is None else previous.detector
+    counted = {} if previous is None else {tag: record for tag, record in previous.counted.items() if tag in captions}
+    for tag, vector_set in captions.items():
+        counted_version, counted_captions = counted.get(tag, (-1, 0))
+        ngrams, version = views[tag].ngrams, release.languages[tag]
+        fewer, more = sorted((counted_captions, vector_set.count))
+        count_captions = version == 0 or not ngrams
+        if counted_version != version or (count_captions and more > _GROWTH * fewer):
+            counts = Counter(ngrams)
+            if count_captions:
+                counts.update(count(vector_set.texts()))
             detector = detector.with_counts(tag, counts)
-            detected[tag] = (served, found.count)
-    return detector, detected
+            counted[tag] = (version, vector_set.count)
+    return detector, counted

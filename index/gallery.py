@@ -1,7 +1,8 @@
-"""Which pictures and captions exist, and the change feed that every process follows. Encodes and searches nothing.
+"""Stores pictures and captions, and the change feed that every process follows. Encodes and searches nothing.
 
-A write is one transaction of the registry's only writer, and leaves a row in the feed: no change is committed after one
-with a later number, so a follower cannot miss it. Files are written before their row, outside of the transaction.
+The registry has one writer at a time. Each write is one transaction and adds a row to the feed, so changes are
+committed in the order of their numbers and a follower misses none. Files are written before their row, outside the
+transaction.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,16 +26,16 @@ from model.errors import PictoglotError, StoreUnavailable
 from model.registry import Registry
 
 FOLDER = "pictures"  # under the data root
-_BATCH = 500  # names in one SQL statement
+_BATCH = 500  # values in one SQL statement
 Place = tuple[float, str]  # when a picture was added, and its id
-_CREATED = type_coerce(PictureRow.created_at, Double)  # in Python a time loses the digits after the microsecond
+_CREATED = type_coerce(PictureRow.created_at, Double)  # as a Python datetime it would be cut to microseconds
 
 
 @dataclass(frozen=True)
 class GalleryPicture:
-    """A picture and all its captions, by language; width and height in pixels, as rows.
+    """A row of the gallery: a picture with all its captions by language; width and height are in pixels.
 
-    `place` is where it stands in a listing.
+    `place` is its position in a listing.
     """
 
     id: str
@@ -48,14 +49,14 @@ class GalleryPicture:
 
 @dataclass(frozen=True)
 class Put:
-    """The picture as it is now, and whether its id is new."""
+    """The picture as it is now, and whether its id was new."""
 
     picture: GalleryPicture
     created: bool
 
 
 class Gallery(rows.StoredVectors):
-    """The pictures and captions of one registry, with stored pictures under `root`. Safe from threads and processes."""
+    """The pictures and captions of one registry, with picture files under `root`. Safe for threads and processes."""
 
     def __init__(self, registry: Registry, root: DataRoot) -> None:
         super().__init__(registry)
@@ -74,60 +75,60 @@ class Gallery(rows.StoredVectors):
         *,
         picture: Picture | None = None,
     ) -> Put:
-        """Add a picture or replace what `id` holds, with everything that belongs to it, or nothing at all.
+        """Add a picture, or replace the one with this `id`, together with its captions and vectors: all or nothing.
 
-        `captions` replace those put before (None keeps them); captions of expansions stay. `caption_vectors` are by
-        language, text and version. `picture` is written to disk unless the same content is there already.
+        `captions` replace those added before with the picture (None keeps them); captions of expansions stay.
+        `caption_vectors` are by language, text and version. `picture` is written to disk unless its files exist.
         """
         with self._files(content_sha256, picture), self._registry.begin() as session:
             old = session.scalar(select(PictureRow.content_sha256).where(PictureRow.id == id))
-            said = captions is None or rows.captions_are(session, id, captions)
-            if old != content_sha256 or not said or caption_vectors:  # else the same once more, which nobody follows
-                change = _feed(session, "picture_put", id)
-                facts = {"content_sha256": content_sha256, "width": width, "height": height, "change": change}
+            same_captions = captions is None or rows.captions_equal(session, id, captions)
+            if old != content_sha256 or not same_captions or caption_vectors:  # otherwise nothing changed
+                change = _add_change(session, "picture_put", id)
+                columns = {"content_sha256": content_sha256, "width": width, "height": height, "change": change}
                 if old is None:
-                    session.execute(insert(PictureRow).values(id=id, **facts))
+                    session.execute(insert(PictureRow).values(id=id, **columns))
                 else:
-                    session.execute(update(PictureRow).where(PictureRow.id == id).values(**facts))
+                    session.execute(update(PictureRow).where(PictureRow.id == id).values(**columns))
                 if captions is not None:
                     rows.replace_captions(session, id, captions, change)
-            rows.keep_picture_vectors(session, fingerprint, {content_sha256: picture_vector})
-            rows.keep_vectors_of(session, id, caption_vectors or {})
-            put = _pictures(session, [id])[id]
-            if not self._has_files(content_sha256):  # another process forgot the same content a moment ago
+            rows.store_picture_vectors(session, fingerprint, {content_sha256: picture_vector})
+            rows.store_vectors_of(session, id, caption_vectors or {})
+            stored = _pictures(session, [id])[id]
+            if not self._has_files(content_sha256):  # another process has just deleted this content as unused
                 self._write_locally(content_sha256, picture)
         if old is not None and old != content_sha256:
             with suppress(StoreUnavailable, OSError):  # as in `delete`
-                self.forget(old)
-        return Put(put, created=old is None)
+                self.delete_unused_content(old)
+        return Put(stored, created=old is None)
 
     def delete(self, id: str) -> None:
-        """Remove a picture, its captions and, when no other picture shows the same, what is kept of its content.
+        """Delete a picture and its captions, and its vectors and files unless another picture has the same content.
 
         Raises `PictureNotFound`.
         """
         with self._registry.begin() as session:
             content = session.scalar(select(PictureRow.content_sha256).where(PictureRow.id == id))
             if content is None:
-                raise PictureNotFound("there is no picture of this id")
+                raise PictureNotFound("there is no picture with this id")
             rows.remove_captions(
                 session, session.scalars(select(CaptionRow.id).where(CaptionRow.picture_id == id)).all()
             )
             session.execute(delete(PictureRow).where(PictureRow.id == id))
-            _feed(session, "picture_deleted", id)
-        with suppress(StoreUnavailable, OSError):  # the picture is gone all the same, and `sweep` finds its files
-            self.forget(content)
+            _add_change(session, "picture_deleted", id)
+        with suppress(StoreUnavailable, OSError):  # the picture is deleted; `sweep` removes its files later
+            self.delete_unused_content(content)
 
     def get(self, id: str) -> GalleryPicture:
         """One picture; raises `PictureNotFound`."""
         with self._registry.read() as session:
-            found = _pictures(session, [id])
-        if id not in found:
-            raise PictureNotFound("there is no picture of this id")
-        return found[id]
+            pictures = _pictures(session, [id])
+        if id not in pictures:
+            raise PictureNotFound("there is no picture with this id")
+        return pictures[id]
 
     def page(self, limit: int, after: Place | None = None) -> Sequence[GalleryPicture]:
-        """At most `limit` pictures in the order in which they were added, those behind `after`."""
+        """At most `limit` pictures in the order in which they were added, starting after `after`."""
         query = select(PictureRow.id).order_by(PictureRow.created_at, PictureRow.id).limit(limit)
         if after is not None:
             query = query.where(tuple_(_CREATED, PictureRow.id) > tuple_(*after))
@@ -142,7 +143,7 @@ class Gallery(rows.StoredVectors):
             return sorted(session.scalars(select(PictureRow.id)))
 
     def known(self, ids: Iterable[str]) -> set[str]:
-        """Those of `ids` that the gallery has."""
+        """The ids among `ids` that exist in the gallery."""
         with self._registry.read() as session:
             return {
                 id
@@ -151,7 +152,7 @@ class Gallery(rows.StoredVectors):
             }
 
     def contents(self, ids: Sequence[str]) -> dict[str, str]:
-        """The content hash of each picture that the gallery has."""
+        """The content hash of each of these pictures that exists."""
         columns = select(PictureRow.id, PictureRow.content_sha256)
         with self._registry.read() as session:
             return {
@@ -161,33 +162,33 @@ class Gallery(rows.StoredVectors):
             }
 
     def captions_for(self, ids: Sequence[str], tags: Iterable[str] | None = None) -> dict[str, dict[str, list[str]]]:
-        """The captions of each of these pictures by language, of all languages or those of `tags`."""
-        found: dict[str, dict[str, list[str]]] = {id: {} for id in ids}
-        wanted = None if tags is None else set(tags)
+        """The captions of each of these pictures by language: in the languages of `tags`, or in all."""
+        texts: dict[str, dict[str, list[str]]] = {id: {} for id in ids}
+        languages = None if tags is None else set(tags)
         for caption in self.captions(ids):
-            if wanted is None or caption.language in wanted:
-                found[caption.picture].setdefault(caption.language, []).append(caption.text)
-        return found
+            if languages is None or caption.language in languages:
+                texts[caption.picture].setdefault(caption.language, []).append(caption.text)
+        return texts
 
     def captions(self, ids: Sequence[str], language: str | None = None) -> list[Caption]:
-        """The captions of these pictures, in the order in which they were given: of one language, or of all."""
+        """The captions of these pictures in one language, or in all, in the order in which they were added."""
         with self._registry.read() as session:
             return [
                 caption for batch in rows.batches(ids, _BATCH) for caption in rows.captions_of(session, batch, language)
             ]
 
     def captioned(self, language: str, expansions: Iterable[str]) -> list[str]:
-        """The pictures that have a caption in this language, put with them or by one of these expansions; sorted."""
-        ours = CaptionRow.expansion.is_(None) | CaptionRow.expansion.in_(list(expansions))
+        """The sorted ids of pictures with a caption in this language, added with them or by one of these expansions."""
+        visible = CaptionRow.expansion.is_(None) | CaptionRow.expansion.in_(list(expansions))
         with self._registry.read() as session:
-            query = select(CaptionRow.picture_id).where(CaptionRow.language == language, ours).distinct()
+            query = select(CaptionRow.picture_id).where(CaptionRow.language == language, visible).distinct()
             return sorted(session.scalars(query))
 
     def add_captions(self, expansion: str, language: str, captions: Iterable[tuple[str, str]]) -> int:
-        """Add an expansion's captions (picture, text), except what is there already; returns how many were new.
+        """Add an expansion's captions (picture, text), except existing ones; returns how many were new.
 
-        Pictures that the gallery does not have (any more) are passed over. They are not in the feed: they show from the
-        version on that the expansion makes, whose caption vectors are built after this.
+        Captions of pictures that do not exist (any more) are skipped. Nothing is added to the change feed: these
+        captions are visible from the expansion's version on, whose caption vectors are built after this.
         """
         added = 0
         for batch in rows.batches(list(dict.fromkeys(captions)), _BATCH):
@@ -196,12 +197,12 @@ class Gallery(rows.StoredVectors):
         return added
 
     def change(self) -> int:
-        """The number of the last change; 0 before the first."""
+        """The number of the last change; 0 when there is none."""
         with self._registry.read() as session:
             return session.scalar(select(func.max(GalleryChangeRow.change))) or 0
 
     def changes_since(self, change: int) -> dict[str, int]:
-        """The pictures that changed or went after `change`, each with its last change."""
+        """The pictures that were changed or deleted after `change`, each with its last change."""
         last = func.max(GalleryChangeRow.change)
         query = select(GalleryChangeRow.picture_id, last).where(GalleryChangeRow.change > change)
         with self._registry.read() as session:
@@ -209,47 +210,47 @@ class Gallery(rows.StoredVectors):
         return {row[0]: row[1] for row in changes}
 
     def content_path(self, content_sha256: str) -> Path:
-        """Where the stored picture (WebP, at most 1,024 pixels a side) is."""
+        """The path of the stored picture (WebP, at most 1,024 pixels a side)."""
         return self._root.path(_content(content_sha256))
 
     def thumbnail_path(self, content_sha256: str) -> Path:
-        """Where the thumbnail (WebP, at most 256 pixels a side) is."""
+        """The path of the thumbnail (WebP, at most 256 pixels a side)."""
         return self._root.path(_thumbnail(content_sha256))
 
     def read(self, content_sha256: str, *, thumbnail: bool = False) -> bytes:
-        """The stored picture or its thumbnail, copied from the store if need be; raises `FileNotFoundError`."""
+        """The stored picture or its thumbnail, fetched from the store if needed; raises `FileNotFoundError`."""
         name = _thumbnail(content_sha256) if thumbnail else _content(content_sha256)
         return self._root.open(name).read_bytes()
 
-    def contents_kept(self) -> set[str]:
-        """The content of every picture."""
+    def contents_in_use(self) -> set[str]:
+        """The content hashes of all pictures."""
         with self._registry.read() as session:
             return set(session.scalars(select(PictureRow.content_sha256)))
 
-    def forget(self, content: str) -> None:
-        """Drop the vectors and files of a content, unless a picture shows it.
+    def delete_unused_content(self, content: str) -> None:
+        """Delete the vectors and files of a content, unless a picture has this content.
 
-        The store is asked outside of every transaction, and what was put meanwhile goes back into it: for that, this
-        machine needs the files.
+        The files are first removed from the store, outside any transaction. If a picture with this content is added
+        meanwhile, they are uploaded again: that is why local copies are fetched first.
         """
         names = (_content(content), _thumbnail(content))
-        if self._root.shared and not self._is_shown(content):
+        if self._root.shared and not self._is_used(content):
             for name in names:
                 self._root.open(name)
                 self._root.forget(name)
         with self._registry.begin() as session:
-            if forgotten := not _shown(session, content):
+            if unused := not _used(session, content):
                 rows.drop_picture_vectors(session, content)
                 for name in names:
                     self._root.path(name).unlink(missing_ok=True)
-        if not forgotten:
+        if not unused:
             for name in names:
                 if self._root.path(name).exists():
                     self._root.commit(name)
 
-    def _is_shown(self, content: str) -> bool:
+    def _is_used(self, content: str) -> bool:
         with self._registry.read() as session:
-            return _shown(session, content)
+            return _used(session, content)
 
     def _has_files(self, content: str) -> bool:
         return self.content_path(content).exists() and self.thumbnail_path(content).exists()
@@ -262,22 +263,22 @@ class Gallery(rows.StoredVectors):
 
     @contextmanager
     def _files(self, content: str, picture: Picture | None) -> Iterator[None]:
-        """The files of a picture around the transaction that writes its row.
+        """Write the files of a picture before and after the transaction that writes its row.
 
-        Before it, so that a full disk or a store that is away refuses the picture before anything changed; and again
-        after it, since another process may have removed them from the store meanwhile as left over.
+        Before it, so that a full disk or an unavailable store refuses the picture while nothing has changed. Again
+        after it, because another process may meanwhile have removed the files from the store as left over.
         """
         self._write_files(content, picture)
         try:
             yield
         except BaseException:
-            with suppress(PictoglotError, OSError):  # otherwise the sweeper takes them
-                self.forget(content)
+            with suppress(PictoglotError, OSError):  # if this fails, the sweeper removes them later
+                self.delete_unused_content(content)
             raise
         self._write_files(content, picture)
 
     def _write_files(self, content: str, picture: Picture | None) -> None:
-        """Here and, when there is a store, there; again when another process removed them as left over meanwhile."""
+        """Write the files locally and to the store, if any; once more if another process removed them meanwhile."""
         if picture is None:
             return
         self._write_locally(content, picture)
@@ -300,12 +301,12 @@ def _thumbnail(content_sha256: str) -> str:
     return f"{FOLDER}/{content_sha256[:2]}/{content_sha256}.thumb.webp"
 
 
-def _shown(session: Session, content: str) -> bool:
+def _used(session: Session, content: str) -> bool:
     return session.scalar(select(PictureRow.id).where(PictureRow.content_sha256 == content).limit(1)) is not None
 
 
-def _feed(session: Session, kind: str, picture: str) -> int:
-    """Note a change, and drop the older ones of the same picture: a follower asks for the last one alone."""
+def _add_change(session: Session, kind: str, picture: str) -> int:
+    """Add a change and delete older ones of the same picture: a follower only needs the last one."""
     session.execute(delete(GalleryChangeRow).where(GalleryChangeRow.picture_id == picture))
     row = insert(GalleryChangeRow).values(kind=kind, picture_id=picture).returning(GalleryChangeRow.change)
     return session.execute(row).scalar_one()

@@ -1,6 +1,6 @@
-"""One immutable generation on disk: vectors, what they stand for, a manifest. Written once, verified before every use.
+"""Writes, verifies and reads one immutable generation on disk: vectors, their entries, a manifest. Registers nothing.
 
-Holds no FAISS file: an index is built from the verified vectors (see `index.engine.faiss_engine`).
+It has no FAISS file: an index is built from the verified vectors (see `index.engine.faiss_engine`).
 """
 
 import hashlib
@@ -26,16 +26,16 @@ FORMAT = 1
 FOLDER = "generations"  # under the data root
 _VECTORS, _IDS = "vectors.safetensors", "ids.json"
 _GOLDEN_QUERIES, _GOLDEN_HITS = 16, 5
-_TOLERANCE = 1e-5  # of a golden score: another processor may sum in another order
+_TOLERANCE = 1e-5  # of a golden score: another processor may sum in a different order
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What a generation is a generation of.
+    """Identifies a vector set: what its vectors are of, and which model computed them.
 
     `fingerprint` is the image tower's for pictures, the text tower's for captions. Caption vectors belong to one
-    (language, version); picture vectors serve every version, since the image tower is frozen.
+    (language, version). Picture vectors are the same for every version, because the image tower is frozen.
     """
 
     kind: Literal["pictures", "captions"]
@@ -46,53 +46,54 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Written:
-    """A generation on disk; `id` is derived from its content, so that writing the same again gives the same."""
+class WrittenGeneration:
+    """A generation on disk; `id` is derived from its content, so the same content has the same id."""
 
     id: str
     manifest_sha256: str
     count: int
 
 
-def name_of(generation: str) -> str:
-    """The name of a generation's folder in the data root."""
+def folder_name(generation: str) -> str:
+    """The name of a generation's folder, relative to the data root."""
     return f"{FOLDER}/{generation}"
 
 
-def write(root: DataRoot, identity: Identity, entries: Sequence[Entry], vectors: Matrix) -> Written:
-    """Write a generation durably and commit it; the same content gives the same files, byte for byte."""
+def write(root: DataRoot, identity: Identity, entries: Sequence[Entry], vectors: Matrix) -> WrittenGeneration:
+    """Write a generation durably, and to the store if any; the same content gives the same files, byte for byte."""
     ids = json.dumps(entries, ensure_ascii=False).encode()
     queries = _golden_queries(vectors)
     tensors = save({"golden": queries, "vectors": np.ascontiguousarray(vectors)})
     digest = hashlib.sha256(json.dumps(asdict(identity), sort_keys=True).encode())
     digest.update(hashlib.sha256(tensors).digest() + hashlib.sha256(ids).digest())
     generation = f"{identity.kind}-{digest.hexdigest()[:16]}"
-    folder = root.path(name_of(generation))
+    folder = root.path(folder_name(generation))
     if folder.exists() and not storage.intact(folder):
-        storage.remove(folder)  # the same content again, over a damaged copy of it
+        storage.remove(folder)  # a damaged copy of the same content
     storage.require_free(folder, 2 * (len(tensors) + len(ids)))
-    with root.stage(name_of(generation)) as staged:
+    with root.stage(folder_name(generation)) as staged:
         (staged / _VECTORS).write_bytes(tensors)
         (staged / _IDS).write_bytes(ids)
         scan = segment(vectors, entries)
         golden = [scan.top(query, _GOLDEN_HITS, frozenset()) for query in queries]
-        facts = {"format": FORMAT, "metric": "inner_product", "count": len(entries), "golden": golden}
-        storage.write_manifest(staged, {**asdict(identity), **facts})
-    return Written(generation, storage.sha256_file(folder / storage.MANIFEST), len(entries))
+        fields = {"format": FORMAT, "metric": "inner_product", "count": len(entries), "golden": golden}
+        storage.write_manifest(staged, {**asdict(identity), **fields})
+    return WrittenGeneration(generation, storage.sha256_file(folder / storage.MANIFEST), len(entries))
 
 
 def read(folder: Path, manifest_sha256: str | None, identity: Identity, engine: Engine) -> Segment:
-    """The verified vectors of a generation with an index over them; what an approximate index misses is logged.
+    """The verified vectors of a generation, with an index built over them; logs what an approximate index misses.
 
-    Raises `IndexFileCorrupt` (files differ from the manifest, or it from what was registered), `IndexVersionMismatch`
-    (of another model, language, version or format), `IndexInconsistent` (vectors, ids and stored answers do not fit).
+    Raises `IndexFileCorrupt` (the files differ from the manifest, or the manifest from the registered hash),
+    `IndexVersionMismatch` (another model, language, version or format) or `IndexInconsistent` (vectors, ids and golden
+    hits do not match).
     """
     try:
         manifest = storage.verify(folder, manifest_sha256)
     except CorruptFolder as error:
         raise IndexFileCorrupt(error.detail) from error
     if manifest.get("format") != FORMAT or any(manifest.get(key) != value for key, value in asdict(identity).items()):
-        raise IndexVersionMismatch("the generation was made by another model or has another format")
+        raise IndexVersionMismatch("the generation was made by another model, or has another format")
     try:
         tensors = load_file(folder / _VECTORS)
         vectors, queries = tensors["vectors"], tensors["golden"]
@@ -100,46 +101,46 @@ def read(folder: Path, manifest_sha256: str | None, identity: Identity, engine: 
         golden = [[Hit(Entry(*entry), float(score)) for entry, score in hits] for hits in manifest["golden"]]
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise IndexInconsistent("the generation's files cannot be read") from error
-    _require_fitting(vectors, entries, manifest["count"], identity.dimension)
-    found = Segment(vectors, entries, engine.build(vectors))
-    _require_golden(found, queries, golden)
-    return found
+    _require_consistent(vectors, entries, manifest["count"], identity.dimension)
+    opened = Segment(vectors, entries, engine.build(vectors))
+    _require_golden(opened, queries, golden)
+    return opened
 
 
-def _require_fitting(vectors: Matrix, entries: Sequence[Entry], count: object, dimension: int) -> None:
+def _require_consistent(vectors: Matrix, entries: Sequence[Entry], count: object, dimension: int) -> None:
     if vectors.dtype != np.float32 or vectors.shape != (count, dimension):
-        raise IndexInconsistent("the vectors are not as many or as long as the manifest says")
+        raise IndexInconsistent("the number or dimension of the vectors differs from the manifest")
     if len(entries) != count or len(set(entries)) != count:
-        raise IndexInconsistent("there is not exactly one id for each vector")
+        raise IndexInconsistent("there is not exactly one unique id for each vector")
     lengths = np.einsum("nd,nd->n", vectors, vectors)
-    if not np.allclose(lengths, 1.0, atol=1e-3):  # also false for what is not finite
+    if not np.allclose(lengths, 1.0, atol=1e-3):  # also false for NaN and infinity
         raise IndexInconsistent("the vectors are not of unit length")
 
 
-def _require_golden(checked: Segment, queries: Matrix, golden: Sequence[Sequence[Hit]]) -> None:
-    """Answer the stored queries again: ids that belong to other vectors show here, and an exact index that misses any.
+def _require_golden(opened: Segment, queries: Matrix, golden: Sequence[Sequence[Hit]]) -> None:
+    """Answer the golden queries again, to detect ids that belong to other vectors and an exact index that misses a hit.
 
-    What an approximate index misses is no damage: its recall on these queries, the hardest there are (halfway between
-    two unrelated vectors), is only told.
+    An approximate index may miss hits without being damaged: its recall on these queries, which are the hardest ones
+    (halfway between two unrelated vectors), is only logged.
     """
-    rows = {entry: row for row, entry in enumerate(checked.entries)}
-    good = wanted = 0
+    rows = {entry: row for row, entry in enumerate(opened.entries)}
+    recalled = total = 0
     for query, hits in zip(queries, golden, strict=False):
         expected = np.array([hit.score for hit in hits], dtype=np.float32)
         stored = [rows.get(hit.entry, -1) for hit in hits]
-        if -1 in stored or not np.allclose(scores(query, checked.vectors[stored]), expected, atol=_TOLERANCE):
+        if -1 in stored or not np.allclose(scores(query, opened.vectors[stored]), expected, atol=_TOLERANCE):
             raise IndexInconsistent("the ids belong to other vectors")
-        found = [hit.score for hit in checked.top(query, len(hits), frozenset())]
-        good += sum(score >= expected[-1] - _TOLERANCE for score in found)
-        wanted += len(hits)
-    if len(golden) != len(queries) or (checked.index.exact and good < wanted):
-        raise IndexInconsistent("the index does not find what it found when it was written")
-    if good < wanted:
-        _log.info("an approximate index of %d vectors finds %d of %d golden hits", len(rows), good, wanted)
+        answers = opened.top(query, len(hits), frozenset())
+        recalled += sum(hit.score >= expected[-1] - _TOLERANCE for hit in answers)
+        total += len(hits)
+    if len(golden) != len(queries) or (opened.index.exact and recalled < total):
+        raise IndexInconsistent("the index does not find the golden hits that were stored with it")
+    if recalled < total:
+        _log.info("an approximate index of %d vectors finds %d of %d golden hits", len(rows), recalled, total)
 
 
 def _golden_queries(vectors: Matrix) -> Matrix:
-    """Directions halfway between two stored vectors, (at most 16, dimension)."""
+    """Unit vectors halfway between two stored vectors, (at most 16, dimension)."""
     count = len(vectors)
     first = np.unique(np.linspace(0, max(count - 1, 0), _GOLDEN_QUERIES).astype(np.int64)) if count else np.arange(0)
     mixed = vectors[first] + vectors[(first + count // 2) % max(count, 1)]

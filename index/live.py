@@ -1,7 +1,7 @@
-"""Who serves which snapshot: opening, publishing, following releases and the gallery, compacting. Answers no search.
+"""Opens, publishes and compacts the served snapshot as releases and the gallery change. Answers no search itself.
 
-One reference names what is served; a reader takes it once. Whatever changes it does so under one lock, after taking in
-every change of the gallery, so that a picture deleted during a swap is in neither the old snapshot nor the new one.
+One reference points to the served snapshot; a reader takes it once. It is replaced only under one lock and with every
+change of the gallery applied, so a picture deleted during a swap is in neither the old snapshot nor the new one.
 """
 
 import logging
@@ -32,15 +32,15 @@ from model.errors import PictoglotError, RegistryUnavailable
 from model.registry import Registry, Release
 from model.storage import fault_point
 
-COMPACT_AT = 1_024  # changed entries of a set beyond which its overlay is folded into a new generation
-_RETRY_SECONDS = 60.0  # before a release that could not be opened, or a compaction that failed, is tried again
+COMPACT_AT = 1_024  # a set with more changed entries is written as a new generation
+_RETRY_SECONDS = 60.0  # after a release could not be opened, or a compaction failed
 _log = logging.getLogger(__name__)
 
 Sets = dict[Identity, VectorSet]
 
 
 class LiveIndex:
-    """Holds the snapshot that serves, and replaces it. Safe from several threads; `current` never waits for any."""
+    """Holds the served snapshot and replaces it. Thread-safe; `current` never waits for another thread."""
 
     def __init__(
         self,
@@ -59,121 +59,129 @@ class LiveIndex:
         self._compact_at, self._clock = compact_at, clock
         self._loader = ReleaseLoader(encoder, registry, gallery, root, engine or FaissEngine())
         self._current: Snapshot | None = None
-        self._before: Sets = {}  # of the release served before, so that going back opens nothing
-        self._opening = RLock()  # one release is opened at a time; takes long, blocks no change of the gallery
+        self._previous: Sets = {}  # of the release served before, so that a rollback need not open them again
+        self._opening = RLock()  # opens one release at a time; may be held for long, but blocks no gallery change
         self._publishing = RLock()
-        self._refused: dict[int, float] = {}  # when a release could not be opened
-        self._damaged: frozenset[Identity] = (
-            frozenset()
-        )  # sets whose generation could not be read and is to be written anew
-        self._compactor = ThreadPoolExecutor(1, thread_name_prefix="compactor")
+        self._failed_at: dict[int, float] = {}  # by release: when it could not be opened
+        self._damaged: frozenset[Identity] = frozenset()  # sets whose generation must be written again
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="compactor")
         self._compacting = Lock()
         self._compact_after = -math.inf
 
     @property
     def current(self) -> Snapshot:
-        """What serves now; raises `IndexUnavailable` before anything does."""
+        """The snapshot that is served now; raises `IndexUnavailable` when there is none yet."""
         snapshot = self._current
         if snapshot is None:
-            raise IndexUnavailable("no verified snapshot serves yet")
+            raise IndexUnavailable("no verified snapshot is being served yet")
         return snapshot
 
     # --- releases -----------------------------------------------------------------------------------------------------
 
     def start(self) -> bool:
-        """Serve the release that the alias names, or else its newest ancestor that can be verified.
+        """Serve the release that the alias `serving` names, or else the newest earlier one that can be verified.
 
-        False when none can: then nothing is served, and `refresh` goes on trying. Raises `RegistryUnavailable`.
+        Returns False when there is none: nothing is served then, and `refresh` tries again. Raises
+        `RegistryUnavailable`.
         """
         serving = self._registry.releases.serving()
         problems: list[str] = []
         for release in [serving, *self._registry.releases.list(before=serving.number)]:
-            if self._lately_refused(release):
+            if self._failed_recently(release):
                 continue
             try:
                 snapshot = self.open(release, strict=False)
             except RegistryUnavailable:
                 raise
-            except Exception as error:  # noqa: BLE001 - an older release may open, whatever is wrong with this one
-                problems.append(self._refuse(release, error))
+            except Exception as error:  # noqa: BLE001 - whatever the error, an older release may open
+                problems.append(self._record_failure(release, error))
                 continue
             if problems:
                 problems.append(f"Release {release.number} serves instead.")
             self.publish(replace(snapshot, degraded=(*problems, *snapshot.degraded)))
-            self._in_background("sweeping", lambda: sweep(self._root, self._registry, self._gallery))
+            self._in_background("sweep", lambda: sweep(self._root, self._registry, self._gallery))
             return True
         return False
 
     def open(self, release: Release, *, strict: bool = True) -> Snapshot:
-        """A snapshot of a release, verified and with every caption encoded; what is open already is used again.
+        """A snapshot of a release, verified and with every caption encoded; reuses open views and sets.
 
         Raises `VersionCorrupt`, `OutOfMemory` and, when `strict`, `IndexFileCorrupt`, `IndexInconsistent` or
-        `IndexVersionMismatch`; otherwise sets of damaged generations are made again from the registry's vectors.
+        `IndexVersionMismatch`; otherwise sets of damaged generations are built again from the registry's vectors.
         """
         with self._opening:
             try:
                 return self._open(release, strict)
             except MemoryError as error:
-                raise OutOfMemory("there is no room for another snapshot") from error
+                raise OutOfMemory("there is not enough memory for another snapshot") from error
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Serve a snapshot from now on, with every change of the gallery until now."""
+        """Serve a snapshot from now on, with every change of the gallery up to now."""
         fault_point("swap.opened")
         with self._publishing:
-            before = self._current
+            previous = self._current
             snapshot = self._caught_up(snapshot)
-            if before is not None and before.release.number != snapshot.release.number:
-                self._before = self._sets(before)
+            if previous is not None and previous.release.number != snapshot.release.number:
+                self._previous = self._sets(previous)
             self._current = snapshot
         fault_point("swap.published")
-        _log.info("release %d serves, gallery at change %d", snapshot.release.number, snapshot.change)
+        _log.info("release %d is now served; gallery at change %d", snapshot.release.number, snapshot.change)
         self._compact_when_due()
 
     def refresh(self) -> bool:
-        """Follow the alias and the gallery; says whether something new serves. Raises `RegistryUnavailable`.
+        """Follow the alias and the gallery; returns whether the snapshot changed. Raises `RegistryUnavailable`.
 
-        A release that cannot be opened is not served: the old one goes on, `degraded`, and it is tried again later.
+        If a release cannot be opened, the current one is still served, with the problem in `degraded`, until a later
+        try succeeds.
         """
         with self._opening:
-            before = self._current
-            if before is None:
+            previous = self._current
+            if previous is None:
                 return self.start()
             serving = self._registry.releases.serving()
-            if serving.number != before.release.number and not self._lately_refused(serving):
+            if serving.number != previous.release.number and not self._failed_recently(serving):
                 self._move_to(serving)
             else:
                 self._follow()
-            self._detect_again()
-            return self._current is not before
+            self._update_detector()
+            return self._current is not previous
 
     def verify(self) -> list[str]:
-        """Hash again every file that the served snapshot stands on; one sentence for each that differs."""
+        """Hash every file of the served snapshot again; returns one sentence for each difference."""
         generations = self.current.generations
         return self._loader.verify(self.current.release, {generations.pictures, *generations.captions.values()})
 
     # --- pictures -----------------------------------------------------------------------------------------------------
 
     def put_picture(self, id: str, content_sha256: str, picture: Picture, captions: Captions | None = None) -> Put:
-        """Add a picture or replace what `id` holds; it is durable, and found by searches, when this returns.
+        """Add a picture or replace the one with this `id`; when this returns it is durable and searches find it.
 
-        `captions` (cleaned texts by canonical tag) replace those put before; None keeps them. Encodes only what was
-        never encoded. Raises `IndexUnavailable`, `StorageFull`, `RegistryUnavailable`.
+        `captions` (cleaned texts by canonical tag) replace those added before; None keeps them. Encodes only what has
+        no vector yet. Raises `IndexUnavailable`, `StorageFull`, `RegistryUnavailable`.
         """
         fingerprint = self._encoder.image_fingerprint
         vector = self._gallery.picture_vector(content_sha256, fingerprint)
         if vector is None:
             vector = self._encoder.pictures([picture.rgb])[0]
-        texts = self._encode_captions(id, captions or {})
+        caption_vectors = self._encode_captions(id, captions or {})
         with self._publishing:
             put = self._gallery.put(
-                id, content_sha256, picture.width, picture.height, captions, vector, fingerprint, texts, picture=picture
+                id,
+                content_sha256,
+                picture.width,
+                picture.height,
+                captions,
+                vector,
+                fingerprint,
+                caption_vectors,
+                picture=picture,
             )
             fault_point("picture.committed")
             self._follow()
         return put
 
     def delete_picture(self, id: str) -> None:
-        """Remove a picture; no search finds it when this returns. Raises `PictureNotFound`."""
+        """Delete a picture; when this returns, no search finds it. Raises `PictureNotFound`."""
         with self._publishing:
             self._gallery.delete(id)
             self._follow()
@@ -181,29 +189,32 @@ class LiveIndex:
     # --- compaction ---------------------------------------------------------------------------------------------------
 
     def compact(self, at: int | None = None) -> int:
-        """Fold every overlay of more than `at` entries into a new generation, and write anew every set whose generation
-        was damaged; returns how many. Blocks nobody else."""
+        """Write a new generation of each set with more than `at` changed entries or a damaged generation.
+
+        Returns how many were written. Blocks neither searches nor changes of the gallery.
+        """
         at = self._compact_at if at is None else at
         with self._compacting:
             sets = self._sets(self.current)
-            due = [id for id, found in sets.items() if found.overlay_size > at or id in self._damaged]
+            due = [id for id, vector_set in sets.items() if vector_set.tail_size > at or id in self._damaged]
             for identity in due:
-                self._fold(identity)
+                self._compact_set(identity)
                 self._damaged -= {identity}
             return len(due)
 
     def close(self) -> None:
-        """Wait for a compaction at work, and start no other."""
-        self._compactor.shutdown()
+        """Wait for background work in progress and start no more."""
+        self._background.shutdown()
 
     def _compact_when_due(self) -> None:
         sets = self._sets(self.current)
-        due = max(found.overlay_size for found in sets.values()) > self._compact_at or self._damaged & sets.keys()
+        largest = max(vector_set.tail_size for vector_set in sets.values())
+        due = largest > self._compact_at or self._damaged & sets.keys()
         if due and self._clock() >= self._compact_after:
-            self._compact_after = math.inf  # while one is queued or at work
-            self._in_background("compaction", self._compact_now)
+            self._compact_after = math.inf  # while a compaction is queued or running
+            self._in_background("compaction", self._compact_and_schedule)
 
-    def _compact_now(self) -> None:
+    def _compact_and_schedule(self) -> None:
         after = self._clock() + _RETRY_SECONDS
         try:
             self.compact()
@@ -211,65 +222,65 @@ class LiveIndex:
         finally:
             self._compact_after = after
 
-    def _in_background(self, what: str, job: Callable[[], object]) -> None:
-        def quietly() -> None:
+    def _in_background(self, task: str, work: Callable[[], object]) -> None:
+        def logged() -> None:
             try:
-                job()
-            except Exception as error:  # noqa: BLE001 - nobody reads the future: what is not said here is never said
-                _log.warning("%s failed (%s); what serves is not affected", what, type(error).__name__)
+                work()
+            except Exception as error:  # noqa: BLE001 - nobody reads the future: an error must be logged here
+                _log.warning("%s failed (%s); searches are not affected", task, type(error).__name__)
 
-        self._compactor.submit(quietly)
+        self._background.submit(logged)
 
-    def _fold(self, identity: Identity) -> None:
-        found = self._sets(self.current).get(identity)
-        if found is None:
+    def _compact_set(self, identity: Identity) -> None:
+        vector_set = self._sets(self.current).get(identity)
+        if vector_set is None:
             return
         source, engine = self._loader.sources[identity], self._loader.engine
-        written, opened = build.write(found, source, self._registry, self._root, engine)
-        folded = VectorSet.over(written.id, found.change, opened)
+        written, opened = build.write(vector_set, source, self._registry, self._root, engine)
+        compacted = VectorSet.from_generation(written.id, vector_set.change, opened)
         with self._publishing:
             sets = self._sets(self.current)
             if identity in sets:
-                self._current = self._caught_up(self._with(self.current, {**sets, identity: folded}))
+                self._current = self._caught_up(self._with(self.current, {**sets, identity: compacted}))
         self._loader.catalogue.retire(identity)
 
-    # --- below the surface --------------------------------------------------------------------------------------------
+    # --- internals ----------------------------------------------------------------------------------------------------
 
     def _open(self, release: Release, strict: bool) -> Snapshot:
         views = {tag: self._loader.view(number) for tag, number in release.languages.items()}
         shared_view = self._loader.view(release.shared)
         identities = {tag: self._loader.captions(tag, number) for tag, number in release.languages.items()}
         current = self._current
-        have = {**self._before, **(self._sets(current) if current else {})}
+        opened = {**self._previous, **(self._sets(current) if current else {})}
         sets: Sets = {}
         degraded: list[str] = []
         for identity in (self._loader.pictures.identity, *identities.values()):
-            found, problems = (have[identity], []) if identity in have else self._loader.stored(identity, strict=strict)
-            sets[identity] = found
+            if identity in opened:
+                sets[identity] = opened[identity]
+                continue
+            sets[identity], problems = self._loader.stored(identity, strict=strict)
             degraded += problems
             if problems:
                 self._damaged |= {identity}
         sets = caught_up(sets, self._loader.sources, self._gallery)
         captions = {tag: sets[identity] for tag, identity in identities.items()}
         pictures = sets[self._loader.pictures.identity]
-        detector, detected = detect(current, release, views, captions)
-        return Snapshot(
-            release, views, shared_view, pictures, captions, detector, tuple(degraded), detected, identities
-        )
+        detector, counted = detect(current, release, views, captions)
+        return Snapshot(release, views, shared_view, pictures, captions, detector, tuple(degraded), counted, identities)
 
     def _move_to(self, release: Release) -> None:
         try:
             self.publish(self.open(release))
         except RegistryUnavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - tried again later, and not twice a second, whatever it is
-            problem = self._refuse(release, error)
+        except Exception as error:  # noqa: BLE001 - whatever the error, try again later, not at once
+            problem = self._record_failure(release, error)
             with self._publishing:
-                stays = f"Release {self.current.release.number} goes on serving."
-                self._current = replace(self.current, degraded=(problem, stays))
+                consequence = f"Release {self.current.release.number} is still served."
+                self._current = replace(self.current, degraded=(problem, consequence))
 
     def _follow(self) -> None:
-        """Take in what changed in the gallery."""
+        """Apply the latest changes of the gallery to the served snapshot."""
         with self._publishing:
             if self._current is not None:
                 self._current = self._caught_up(self._current)
@@ -277,9 +288,9 @@ class LiveIndex:
 
     def _caught_up(self, snapshot: Snapshot) -> Snapshot:
         sets = self._sets(snapshot)
-        now = caught_up(sets, self._loader.sources, self._gallery)
-        same = all(now[identity] is found for identity, found in sets.items())
-        return snapshot if same else self._with(snapshot, now)
+        latest = caught_up(sets, self._loader.sources, self._gallery)
+        unchanged = all(latest[identity] is vector_set for identity, vector_set in sets.items())
+        return snapshot if unchanged else self._with(snapshot, latest)
 
     def _sets(self, snapshot: Snapshot) -> Sets:
         captions = {identity: snapshot.captions[tag] for tag, identity in snapshot.identities.items()}
@@ -290,15 +301,15 @@ class LiveIndex:
         return replace(snapshot, pictures=sets[self._loader.pictures.identity], captions=captions)
 
     def _encode_captions(self, id: str, captions: Captions) -> dict[tuple[str, str, int], Vector]:
-        """Vectors of a picture's captions in the languages served, except those that it has already."""
+        """Vectors of a picture's captions in the served languages, except captions that it already has."""
         current = self.current
-        there = self._gallery.captions_for([id], captions)[id]
+        existing = self._gallery.captions_for([id], captions)[id]
         new = [
             (tag, text)
             for tag, texts in captions.items()
             if tag in current.views
             for text in dict.fromkeys(texts)
-            if text not in there.get(tag, ())
+            if text not in existing.get(tag, ())
         ]
         if not new:
             return {}
@@ -306,20 +317,20 @@ class LiveIndex:
         languages = current.release.languages
         return {(tag, text, languages[tag]): vector for (tag, text), vector in zip(new, vectors, strict=True)}
 
-    def _detect_again(self) -> None:
-        """Count a language's n-grams anew when it has many more captions by now, or fewer."""
+    def _update_detector(self) -> None:
+        """Count a language's n-grams again if it now has many more or many fewer captions."""
         current = self.current
-        detector, detected = detect(current, current.release, current.views, current.captions)
+        detector, counted = detect(current, current.release, current.views, current.captions)
         if detector is not current.detector:
             with self._publishing:
                 if self.current.release.number == current.release.number:
-                    self._current = replace(self.current, detector=detector, detected=detected)
+                    self._current = replace(self.current, detector=detector, counted=counted)
 
-    def _refuse(self, release: Release, error: Exception) -> str:
-        """Not to be tried again for a while; says so in the log, and returns a sentence for `degraded`."""
-        self._refused[release.number] = self._clock()
+    def _record_failure(self, release: Release, error: Exception) -> str:
+        """Note when a release could not be opened, log it, and return a sentence for `degraded`."""
+        self._failed_at[release.number] = self._clock()
         if isinstance(error, MemoryError):
-            error = OutOfMemory("there is no room for another snapshot")
+            error = OutOfMemory("there is not enough memory for another snapshot")
         if isinstance(error, PictoglotError):
             code, detail = error.code, error.detail
         else:
@@ -330,5 +341,5 @@ class LiveIndex:
         )
         return f"Release {release.number} cannot be opened ({code})."
 
-    def _lately_refused(self, release: Release) -> bool:
-        return self._clock() - self._refused.get(release.number, -math.inf) < _RETRY_SECONDS
+    def _failed_recently(self, release: Release) -> bool:
+        return self._clock() - self._failed_at.get(release.number, -math.inf) < _RETRY_SECONDS

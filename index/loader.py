@@ -1,4 +1,4 @@
-"""Opens what a release names, verified: views of versions and sets of vectors, each once. Publishes nothing."""
+"""Opens and verifies the views and vector sets that a release names, each once. Does not publish them."""
 
 from collections.abc import Iterable
 from threading import Lock
@@ -10,7 +10,7 @@ from index.encoding import Encoder
 from index.engine import Engine
 from index.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
 from index.gallery import Gallery
-from index.generation import Identity, name_of
+from index.generation import Identity, folder_name
 from index.sync import CaptionSource, PictureSource, Source, expansions_of
 from index.vectors import VectorSet
 from model import storage
@@ -20,7 +20,7 @@ from model.registry import Registry, Release, Version
 
 
 class ReleaseLoader:
-    """Views and sources opened so far stay open: a version's rows are in the encoder's table once and for good."""
+    """Keeps opened views and sources open: a version's rows are added to the encoder's table once and never removed."""
 
     def __init__(self, encoder: Encoder, registry: Registry, gallery: Gallery, root: DataRoot, engine: Engine) -> None:
         self._encoder = encoder
@@ -35,16 +35,16 @@ class ReleaseLoader:
         self.sources: dict[Identity, Source] = {self.pictures.identity: self.pictures}
 
     def view(self, number: int) -> Any:
-        """The view of a version, verified with all its ancestors; raises `VersionCorrupt`, `VersionNotFound`."""
+        """The view of a version, verified with all its ancestors; raises `VersionCorrupt` or `VersionNotFound`."""
         with self._views_lock:
             if number not in self._views:
-                for version in reversed(self._registry.versions.lineage(number)):  # the base first
+                for version in reversed(self._registry.versions.lineage(number)):  # version 0 first
                     if version.number not in self._views:
-                        self._views[version.number] = self._opened(version)
+                        self._views[version.number] = self._open_version(version)
             return self._views[number]
 
     def captions(self, tag: str, version: int) -> Identity:
-        """The identity of a language's captions as a version encodes them; its source is open afterwards."""
+        """The identity of a language's captions as a version encodes them; also opens its source."""
         identity = Identity("captions", self._encoder.text_fingerprint, self._encoder.dimension, tag, version)
         if identity not in self.sources:
             expansions = expansions_of(self._registry, tag, version)
@@ -53,25 +53,26 @@ class ReleaseLoader:
         return identity
 
     def stored(self, identity: Identity, *, strict: bool) -> tuple[VectorSet, list[str]]:
-        """The newest verified generation, as it was written; without one, an empty set for the tables to fill.
+        """The newest verified generation as a vector set, or an empty set, to be filled from the tables.
 
-        A damaged one is an error when `strict`; otherwise an older one, or none, takes its place, and sentences say so.
+        A damaged generation is an error when `strict`. Otherwise an older one or an empty set is used instead, and one
+        sentence describes each damaged generation.
         """
         problems = []
         for registered in self.catalogue.of(identity):
             try:
-                folder = self._root.open(name_of(registered.id), registered.manifest_sha256, IndexFileCorrupt)
-                found = generation.read(folder, registered.manifest_sha256, identity, self.engine)
+                folder = self._root.open(folder_name(registered.id), registered.manifest_sha256, IndexFileCorrupt)
+                opened = generation.read(folder, registered.manifest_sha256, identity, self.engine)
             except (IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch, StoreUnavailable) as error:
                 if strict:
                     raise
-                problems.append(f"Generation {registered.id} is unusable ({error.code}); it is made again.")
+                problems.append(f"Generation {registered.id} is unusable ({error.code}) and is built again.")
             else:
-                return VectorSet.over(registered.id, registered.upto_change, found), problems
+                return VectorSet.from_generation(registered.id, registered.upto_change, opened), problems
         return VectorSet.empty(f"{identity.kind}-none", identity.dimension), problems
 
     def verify(self, release: Release, generations: Iterable[str]) -> list[str]:
-        """Hash again every file that a release stands on; sentences about those that differ."""
+        """Hash every file of a release again; returns one sentence for each version or generation that differs."""
         numbers = {release.shared, *release.languages.values()}
         lineage = self._registry.versions.lineage
         lineages = {version.number: version for number in numbers for version in lineage(number)}
@@ -83,13 +84,13 @@ class ReleaseLoader:
         ]
         for identity in list(self.sources):
             for registered in self.catalogue.of(identity):
-                folder = self._root.path(name_of(registered.id))
+                folder = self._root.path(folder_name(registered.id))
                 if registered.id in generations and not storage.intact(folder, registered.manifest_sha256):
                     problems.append(f"Generation {registered.id} differs from what was registered.")
         return problems
 
-    def _opened(self, version: Version) -> Any:
-        from model.encoder import VersionFolder  # late: torch takes seconds, and other encoders need none
+    def _open_version(self, version: Version) -> Any:
+        from model.encoder import VersionFolder  # imported late: torch takes seconds, and test encoders do not need it
 
         folder = VersionFolder.of(version, self._root)
         return self._encoder.open([folder], onto=self._views[version.parent or 0])

@@ -1,7 +1,7 @@
-"""Captions and vectors as rows: read, kept and removed, some within a transaction of the gallery. Encodes nothing.
+"""Reads and writes the rows of captions and vectors, some within a transaction of the gallery. Encodes nothing.
 
-Vectors are kept so that nothing is encoded twice: those of pictures by content, those of captions by version. Every
-generation can be built from them again. Searches never come here.
+Vectors are stored so that nothing is encoded twice: of pictures by content, of captions by version. Every generation
+can be built again from them. Searches never read these tables.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from index.engine import Vector
 from index.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureVectorRow
 from model.registry import Registry
 
-_BATCH = 500  # names in one SQL statement
+_BATCH = 500  # values in one SQL statement
 T = TypeVar("T")
 
 Captions = Mapping[str, Sequence[str]]  # texts by language
@@ -24,7 +24,7 @@ Captions = Mapping[str, Sequence[str]]  # texts by language
 
 @dataclass(frozen=True)
 class Caption:
-    """One caption; `expansion` is None when it was put with its picture."""
+    """One caption; `expansion` is None when it was added with its picture."""
 
     id: int
     picture: str
@@ -34,7 +34,7 @@ class Caption:
 
 
 def captions_of(session: Session, ids: Sequence[str], language: str | None = None) -> list[Caption]:
-    """The captions of these pictures, in the order in which they were given: of one language, or of all."""
+    """The captions of these pictures in one language, or in all, in the order in which they were added."""
     columns = (CaptionRow.id, CaptionRow.picture_id, CaptionRow.language, CaptionRow.text, CaptionRow.expansion)
     order = (CaptionRow.picture_id, CaptionRow.language, CaptionRow.expansion.is_not(None), CaptionRow.position)
     query = select(*columns).where(CaptionRow.picture_id.in_(ids)).order_by(*order, CaptionRow.id)
@@ -44,28 +44,28 @@ def captions_of(session: Session, ids: Sequence[str], language: str | None = Non
 
 
 def replace_captions(session: Session, picture: str, captions: Captions, change: int) -> None:
-    """Make the captions put with a picture exactly these; those that stay keep their id, and so their vectors."""
-    old = _put_with(session, picture)
-    new = {caption: place for place, caption in enumerate(_in_order(captions))}
+    """Replace the captions added with a picture; unchanged ones keep their ids, and so their vectors."""
+    old = _added_with(session, picture)
+    new = {caption: position for position, caption in enumerate(_in_order(captions))}
     remove_captions(session, [id for caption, id in old.items() if caption not in new])
-    for caption, place in new.items():
+    for caption, position in new.items():
         if caption in old:
-            session.execute(update(CaptionRow).where(CaptionRow.id == old[caption]).values(position=place))
+            session.execute(update(CaptionRow).where(CaptionRow.id == old[caption]).values(position=position))
         else:
             language, text = caption
-            values = {"language": language, "text": text, "position": place, "change": change, "expansion": None}
+            values = {"language": language, "text": text, "position": position, "change": change, "expansion": None}
             session.execute(insert(CaptionRow).values(picture_id=picture, **values))
 
 
-def captions_are(session: Session, picture: str, captions: Captions) -> bool:
-    """Whether `replace_captions` with these would change nothing."""
-    return [*_put_with(session, picture)] == _in_order(captions)
+def captions_equal(session: Session, picture: str, captions: Captions) -> bool:
+    """Returns whether `replace_captions` with these captions would change nothing."""
+    return [*_added_with(session, picture)] == _in_order(captions)
 
 
-def _put_with(session: Session, picture: str) -> dict[tuple[str, str], int]:
-    """Language and text of what was put with a picture, in order, with their ids."""
-    ours = (CaptionRow.picture_id == picture) & CaptionRow.expansion.is_(None)
-    query = select(CaptionRow.id, CaptionRow.language, CaptionRow.text).where(ours)
+def _added_with(session: Session, picture: str) -> dict[tuple[str, str], int]:
+    """Language and text of the captions added with a picture, in order, with their ids."""
+    added_with = (CaptionRow.picture_id == picture) & CaptionRow.expansion.is_(None)
+    query = select(CaptionRow.id, CaptionRow.language, CaptionRow.text).where(added_with)
     rows = session.execute(query.order_by(CaptionRow.position)).all()
     return {(language, text): id for id, language, text in rows}
 
@@ -75,17 +75,17 @@ def _in_order(captions: Captions) -> list[tuple[str, str]]:
 
 
 def add_captions(session: Session, expansion: str, language: str, rows: Sequence[tuple[str, str]]) -> int:
-    """Add an expansion's captions (picture, text) that are new and whose picture exists; returns how many."""
+    """Add an expansion's captions (picture, text) that are new and whose picture exists; returns their number."""
     pictures = sorted({picture for picture, _ in rows})
     known = set(session.scalars(select(PictureRow.id).where(PictureRow.id.in_(pictures))))
-    ours = (CaptionRow.expansion == expansion) & (CaptionRow.language == language)
-    query = select(CaptionRow.picture_id, CaptionRow.text).where(CaptionRow.picture_id.in_(pictures), ours)
-    there = {(picture, text) for picture, text in session.execute(query)}
-    new = [row for row in rows if row not in there and row[0] in known]
+    same_source = (CaptionRow.expansion == expansion) & (CaptionRow.language == language)
+    query = select(CaptionRow.picture_id, CaptionRow.text).where(CaptionRow.picture_id.in_(pictures), same_source)
+    existing = {(picture, text) for picture, text in session.execute(query)}
+    new = [row for row in rows if row not in existing and row[0] in known]
     change = session.scalar(select(func.max(GalleryChangeRow.change))) or 0
-    shared = {"language": language, "expansion": expansion, "position": 0, "change": change}
+    columns = {"language": language, "expansion": expansion, "position": 0, "change": change}
     if new:
-        session.execute(insert(CaptionRow), [{"picture_id": picture, "text": text, **shared} for picture, text in new])
+        session.execute(insert(CaptionRow), [{"picture_id": picture, "text": text, **columns} for picture, text in new])
     return len(new)
 
 
@@ -96,111 +96,109 @@ def remove_captions(session: Session, ids: Sequence[int]) -> None:
         session.execute(delete(CaptionRow).where(CaptionRow.id.in_(batch)))
 
 
-def keep_vectors_of(session: Session, picture: str, vectors: Mapping[tuple[str, str, int], Vector]) -> None:
-    """Keep vectors, given by language, text and version, of a picture's captions."""
+def store_vectors_of(session: Session, picture: str, vectors: Mapping[tuple[str, str, int], Vector]) -> None:
+    """Store vectors of a picture's captions, given by language, text and version."""
     ids: dict[tuple[str, str], list[int]] = {}
     for caption in captions_of(session, [picture]):
         ids.setdefault((caption.language, caption.text), []).append(caption.id)
     for (language, text, version), vector in vectors.items():
-        keep_caption_vectors(session, version, dict.fromkeys(ids.get((language, text), ()), vector))
+        store_caption_vectors(session, version, dict.fromkeys(ids.get((language, text), ()), vector))
 
 
 class StoredVectors:
-    """The vectors computed so far for one registry's pictures and captions."""
+    """The vectors of one registry's pictures and captions that are already computed."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
     def picture_vector(self, content_sha256: str, fingerprint: str) -> Vector | None:
-        """The vector of this content by the image tower of this fingerprint; None when it must be computed."""
+        """The vector of this content by the image tower with this fingerprint; None when it must be computed."""
         return self.content_vectors([content_sha256], fingerprint).get(content_sha256)
 
     def content_vectors(self, contents: Sequence[str], fingerprint: str) -> dict[str, Vector]:
-        """Vectors by content hash, of those that were computed."""
+        """Stored vectors by content hash; contents without one are left out."""
         columns = select(PictureVectorRow.content_sha256, PictureVectorRow.vector)
-        ours = columns.where(PictureVectorRow.fingerprint == fingerprint)
+        query = columns.where(PictureVectorRow.fingerprint == fingerprint)
         with self._registry.read() as session:
             return {
                 content: _vector(data)
                 for batch in batches(contents, _BATCH)
-                for content, data in session.execute(ours.where(PictureVectorRow.content_sha256.in_(batch)))
+                for content, data in session.execute(query.where(PictureVectorRow.content_sha256.in_(batch)))
             }
 
     def picture_vectors(self, ids: Sequence[str], fingerprint: str) -> dict[str, Vector]:
-        """Vectors by picture id, in the order of `ids`; unknown pictures and uncomputed vectors are left out."""
+        """Stored vectors by picture id, in the order of `ids`; unknown pictures and those without one are left out."""
         columns = select(PictureRow.id, PictureVectorRow.vector).join(
             PictureVectorRow, PictureVectorRow.content_sha256 == PictureRow.content_sha256
         )
-        ours = columns.where(PictureVectorRow.fingerprint == fingerprint)
+        query = columns.where(PictureVectorRow.fingerprint == fingerprint)
         with self._registry.read() as session:
-            found = {
+            vectors = {
                 id: _vector(data)
                 for batch in batches(ids, _BATCH)
-                for id, data in session.execute(ours.where(PictureRow.id.in_(batch)))
+                for id, data in session.execute(query.where(PictureRow.id.in_(batch)))
             }
-        return {id: found[id] for id in ids if id in found}
+        return {id: vectors[id] for id in ids if id in vectors}
 
     def put_picture_vectors(self, fingerprint: str, vectors: Mapping[str, Vector]) -> None:
-        """Keep vectors by content hash; durable when it returns."""
+        """Store vectors by content hash; durable when it returns."""
         with self._registry.begin() as session:
-            keep_picture_vectors(session, fingerprint, vectors)
+            store_picture_vectors(session, fingerprint, vectors)
 
     def caption_vectors(self, ids: Sequence[int], version: int) -> dict[int, Vector]:
-        """Vectors by caption id as this version encodes them, of those that were computed."""
+        """Stored vectors by caption id, as this version encodes them; captions without one are left out."""
         columns = select(CaptionVectorRow.caption_id, CaptionVectorRow.vector)
-        ours = columns.where(CaptionVectorRow.version == version)
+        query = columns.where(CaptionVectorRow.version == version)
         with self._registry.read() as session:
             return {
                 id: _vector(data)
                 for batch in batches(ids, _BATCH)
-                for id, data in session.execute(ours.where(CaptionVectorRow.caption_id.in_(batch)))
+                for id, data in session.execute(query.where(CaptionVectorRow.caption_id.in_(batch)))
             }
 
     def put_caption_vectors(self, version: int, vectors: Mapping[int, Vector]) -> None:
-        """Keep vectors by caption id; durable when it returns. Captions that were deleted meanwhile are passed over."""
+        """Store vectors by caption id; durable when it returns. Skips captions that were deleted meanwhile."""
         with self._registry.begin() as session:
-            keep_caption_vectors(session, version, vectors)
+            store_caption_vectors(session, version, vectors)
 
 
-def keep_picture_vectors(session: Session, fingerprint: str, vectors: Mapping[str, Vector]) -> None:
-    """Add vectors by content hash where there is none yet: the first one computed stays."""
+def store_picture_vectors(session: Session, fingerprint: str, vectors: Mapping[str, Vector]) -> None:
+    """Store vectors by content hash; an existing vector is never replaced."""
     for batch in batches(list(vectors), _BATCH):
-        ours = PictureVectorRow.content_sha256.in_(batch) & (PictureVectorRow.fingerprint == fingerprint)
-        there = set(session.scalars(select(PictureVectorRow.content_sha256).where(ours)))
+        stored = PictureVectorRow.content_sha256.in_(batch) & (PictureVectorRow.fingerprint == fingerprint)
+        existing = set(session.scalars(select(PictureVectorRow.content_sha256).where(stored)))
         rows = [
             {"content_sha256": content, "fingerprint": fingerprint, "vector": _bytes(vectors[content])}
             for content in batch
-            if content not in there
+            if content not in existing
         ]
         if rows:
             session.execute(insert(PictureVectorRow), rows)
 
 
-def keep_caption_vectors(session: Session, version: int, vectors: Mapping[int, Vector]) -> None:
-    """Add vectors by caption id where the caption exists and has none yet."""
+def store_caption_vectors(session: Session, version: int, vectors: Mapping[int, Vector]) -> None:
+    """Store vectors by caption id, where the caption exists and has no vector yet."""
     for batch in batches(list(vectors), _BATCH):
         known = set(session.scalars(select(CaptionRow.id).where(CaptionRow.id.in_(batch))))
-        ours = CaptionVectorRow.caption_id.in_(batch) & (CaptionVectorRow.version == version)
-        there = set(session.scalars(select(CaptionVectorRow.caption_id).where(ours)))
-        rows = [
-            {"caption_id": id, "version": version, "vector": _bytes(vectors[id])} for id in batch if id in known - there
-        ]
+        stored = CaptionVectorRow.caption_id.in_(batch) & (CaptionVectorRow.version == version)
+        missing = known - set(session.scalars(select(CaptionVectorRow.caption_id).where(stored)))
+        rows = [{"caption_id": id, "version": version, "vector": _bytes(vectors[id])} for id in batch if id in missing]
         if rows:
             session.execute(insert(CaptionVectorRow), rows)
 
 
 def drop_picture_vectors(session: Session, content_sha256: str) -> None:
-    """Forget every vector of this content."""
+    """Delete every vector of this content."""
     session.execute(delete(PictureVectorRow).where(PictureVectorRow.content_sha256 == content_sha256))
 
 
 def drop_caption_vectors(session: Session, ids: Sequence[int]) -> None:
-    """Forget every vector of these captions."""
+    """Delete every vector of these captions."""
     session.execute(delete(CaptionVectorRow).where(CaptionVectorRow.caption_id.in_(ids)))
 
 
 def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """`items` in pieces of at most `size`."""
+    """`items` in batches of at most `size`."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 

@@ -1,6 +1,6 @@
-"""What one request is answered from: release, views, vector sets, detector as one immutable object. Builds nothing.
+"""The snapshot that answers a request: release, views, vector sets and detector in one immutable object. Opens nothing.
 
-A request takes the reference to it once. Nothing here reads a file or the registry: searches go on without them.
+A request takes the reference to it once. Nothing here reads a file or the registry, so searches work without them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,15 +16,15 @@ from model.errors import LanguageNotFound
 from model.languages import canonical, in_script
 from model.registry import Release
 
-AUTO, SHARED = "auto", "shared"  # instead of a tag: detect the language; read with the shared version
-_SAME = 1e-5  # a score is summed in another order among other vectors
+AUTO, SHARED = "auto", "shared"  # instead of a tag: detect the language; use the shared version
+_SAME_SCORE = 1e-5  # scores closer than this are taken as equal
 
 Source = Literal["told", "detected", "shared"]
 
 
 @dataclass(frozen=True)
 class Route:
-    """Which version reads a text, and how that was decided; `used` is a served tag or `shared`."""
+    """Which version encodes a text, and how it was chosen; `used` is a served tag or `shared`."""
 
     requested: str
     used: str
@@ -36,7 +36,7 @@ class Route:
 
 @dataclass(frozen=True)
 class PictureHit:
-    """A picture that was found; `rank` counts from 1 over all pages."""
+    """A picture in a search result; `rank` counts from 1 over all pages."""
 
     picture: str
     score: float
@@ -45,7 +45,7 @@ class PictureHit:
 
 @dataclass(frozen=True)
 class CaptionHit:
-    """A caption that was found, and the picture it describes; `rank` counts from 1 within its language."""
+    """A caption in a search result, with the picture it describes; `rank` counts from 1 within its language."""
 
     caption: str
     language: str
@@ -56,7 +56,7 @@ class CaptionHit:
 
 @dataclass(frozen=True)
 class Generations:
-    """The names of the generations an answer comes from; `captions` by language."""
+    """The names of the generations that a snapshot uses; `captions` by language."""
 
     pictures: str
     captions: dict[str, str]
@@ -64,9 +64,9 @@ class Generations:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A release, opened. `views` and `captions` have exactly the release's languages; `degraded` says what is amiss.
+    """An opened release. `views` and `captions` have exactly its languages; `degraded` has a sentence for each problem.
 
-    `detected` says from which version and how many captions the detector knows each language.
+    `counted` has the version and the number of captions from which the detector's counts of each language come.
     """
 
     release: Release
@@ -76,18 +76,19 @@ class Snapshot:
     captions: Mapping[str, VectorSet]
     detector: Detector
     degraded: tuple[str, ...] = ()
-    detected: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    counted: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     identities: Mapping[str, Identity] = field(default_factory=dict)  # of the captions, by language
 
     @property
     def change(self) -> int:
-        """The last change of the gallery that every set has taken in."""
-        return min([self.pictures.change, *(found.change for found in self.captions.values())])
+        """The last change of the gallery that is in every set."""
+        return min([self.pictures.change, *(vector_set.change for vector_set in self.captions.values())])
 
     @property
     def generations(self) -> Generations:
-        """Which generations the sets stand on."""
-        return Generations(self.pictures.generation, {tag: found.generation for tag, found in self.captions.items()})
+        """The generations of the vector sets."""
+        captions = {tag: vector_set.generation for tag, vector_set in self.captions.items()}
+        return Generations(self.pictures.generation, captions)
 
     def served(self, tag: str) -> str:
         """The canonical form of a tag that is served; raises `LanguageTagInvalid` or `LanguageNotFound`."""
@@ -97,7 +98,7 @@ class Snapshot:
         return tag
 
     def route(self, requested: str, text: str) -> Route:
-        """How a cleaned text is to be read: as the language that was told, or detected, or by the shared version.
+        """Choose the version that encodes a cleaned text: of the given or detected language, or the shared one.
 
         `requested` is a tag, `auto` or `shared`; raises `LanguageTagInvalid` or `LanguageNotFound` for a tag.
         """
@@ -106,15 +107,15 @@ class Snapshot:
         if requested != AUTO:
             tag = self.served(requested)
             return Route(requested, tag, "told", None, self.views[tag])
-        known = sorted(self.views)
-        guess = self.detector.guess(text, known)
+        languages = sorted(self.views)
+        guess = self.detector.guess(text, languages)
         if guess.language is not None:
             return Route(requested, guess.language, "detected", guess.confidence, self.views[guess.language])
-        return Route(requested, SHARED, "shared", 0.0, self.shared_view, tuple(self._doubts(text, known, guess)))
+        return Route(requested, SHARED, "shared", 0.0, self.shared_view, tuple(self._warnings(text, languages, guess)))
 
-    def _doubts(self, text: str, known: Sequence[str], guess: Guess) -> Iterable[str]:
-        unseen = any(self.detector.totals.values()) and guess.known == 0 and any(c.isalpha() for c in text)
-        if unseen or all(in_script(text, tag) is False for tag in known):
+    def _warnings(self, text: str, languages: Sequence[str], guess: Guess) -> Iterable[str]:
+        unknown = any(self.detector.totals.values()) and guess.known == 0 and any(c.isalpha() for c in text)
+        if unknown or all(in_script(text, tag) is False for tag in languages):
             yield "language_not_supported"
         elif guess.ties:
             yield "detection_tie"
@@ -122,18 +123,18 @@ class Snapshot:
     def search_pictures(
         self, vector: Vector, limit: int, after: PictureHit | None = None, min_score: float | None = None
     ) -> list[PictureHit]:
-        """The pictures nearest to a unit vector, ties by id: the first `limit`, or those behind `after`.
+        """The `limit` pictures nearest to a unit vector, ties by id: the first ones, or those that follow `after`.
 
-        What was put or deleted since `after` was found makes no other picture come twice or be left out.
+        Pictures added or deleted since the page of `after` cause no other picture to be repeated or skipped.
         """
-        start = after.rank if after else 0
+        offset = after.rank if after else 0
         while True:
-            found = self.pictures.search(vector, start + limit)
-            now = _place_behind(found, after) if after else 0
-            if now <= start:
+            hits = self.pictures.search(vector, offset + limit)
+            skipped = _count_until(hits, after) if after else 0
+            if skipped <= offset:
                 break
-            start = now  # so many were put before it
-        page = enumerate(found[now : now + limit], now + 1)
+            offset = skipped  # pictures were added before `after`: search again, deeper
+        page = enumerate(hits[skipped : skipped + limit], skipped + 1)
         ranked = [PictureHit(hit.entry.picture, hit.score, rank) for rank, hit in page]
         return [hit for hit in ranked if min_score is None or hit.score >= min_score]
 
@@ -152,22 +153,22 @@ class Snapshot:
         """The vector of a picture in the gallery; raises `PictureNotFound`."""
         vector = self.pictures.vector(picture)
         if vector is None:
-            raise PictureNotFound("there is no picture of this id")
+            raise PictureNotFound("there is no picture with this id")
         return vector
 
     def captions_of(self, picture: str, tags: Iterable[str] | None = None) -> dict[str, list[str]]:
-        """The captions of a picture in the learned languages, or those of `tags`; only languages that have one."""
-        texts = {
-            tag: [entry.text for entry in self.captions[tag].of(picture)]
+        """The captions of a picture by language, in all served languages or those of `tags`; without empty ones."""
+        captions = {
+            tag: [entry.text for entry in self.captions[tag].entries_of(picture)]
             for tag in (self.captions if tags is None else tags)
             if tag in self.captions
         }
-        return {tag: said for tag, said in texts.items() if said}
+        return {tag: texts for tag, texts in captions.items() if texts}
 
 
-def _place_behind(found: Sequence[Hit], after: PictureHit) -> int:
-    """How many of a ranking stand before what follows `after`, by its place or, if it is gone, by its score."""
-    for place, hit in enumerate(found, 1):
-        if hit.entry.picture == after.picture and abs(hit.score - after.score) < _SAME:
-            return place
-    return sum((-hit.score, hit.entry.picture) < (-after.score, after.picture) for hit in found)
+def _count_until(hits: Sequence[Hit], after: PictureHit) -> int:
+    """How many hits of a ranking come up to and including `after`, or before its score if it was deleted."""
+    for rank, hit in enumerate(hits, 1):
+        if hit.entry.picture == after.picture and abs(hit.score - after.score) < _SAME_SCORE:
+            return rank
+    return sum((-hit.score, hit.entry.picture) < (-after.score, after.picture) for hit in hits)

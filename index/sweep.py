@@ -1,7 +1,7 @@
-"""The sweeper: removes what crashes left in the data root, and nothing that a row names or that may still be written.
+"""Removes files that crashes left in the data root. Keeps what a row refers to and what may still be being written.
 
-One look for everything, at the start of each API and worker process. What the store keeps while it is away is left for
-the next time.
+It runs once at the start of each API and worker process. Files that cannot be removed because the store is unavailable
+are left for the next run.
 """
 
 import logging
@@ -21,16 +21,16 @@ from model.errors import StoreUnavailable
 from model.registry import Registry
 
 EXPANSIONS = "expansions"
-_LEFT_OVER = 3_600.0  # seconds without a change after which no process is at work on a file any more
-_WORKING = ("checkpoints", "teacher", "pictures")  # in an expansion's folder, only needed to go on
+_LEFT_OVER = 3_600.0  # seconds: no process is still writing a file that has not changed for so long
+_WORKING = ("checkpoints", "teacher", "pictures")  # in an expansion's folder, only needed to resume it
 _log = logging.getLogger(__name__)
 
 
 def sweep(root: DataRoot, registry: Registry, gallery: Gallery, seconds: float = _LEFT_OVER) -> int:
-    """Remove left-over files and folders that did not change for `seconds`; returns how many.
+    """Remove left-over files and folders that have not changed for `seconds`; returns how many.
 
-    These are temporary names of killed writers, submissions without an expansion, working files of finished expansions,
-    generations without a row, and stored pictures that no picture shows.
+    These are temporary files of killed writers, submissions without an expansion, working files of finished expansions,
+    generations without a row, and stored pictures whose content no picture has.
     """
     removed = storage.sweep(root.home, seconds)
     finished = registry.expansions.ids("succeeded", "failed", "cancelled")
@@ -44,19 +44,19 @@ def sweep(root: DataRoot, registry: Registry, gallery: Gallery, seconds: float =
                 removed += 1
     for path in _old(root.home / GENERATIONS, "*", seconds):
         with suppress(StoreUnavailable):
-            removed += _without_row(root, registry, f"{GENERATIONS}/{path.name}")
+            removed += _remove_unregistered(root, registry, f"{GENERATIONS}/{path.name}")
     contents = {path.name.partition(".")[0] for path in _old(root.home / PICTURES, "*/*.webp", seconds)}
-    for content in contents - gallery.contents_kept():
+    for content in contents - gallery.contents_in_use():
         with suppress(StoreUnavailable):
-            gallery.forget(content)
+            gallery.delete_unused_content(content)
             removed += 1
     if removed:
-        _log.info("removed files and folders that crashes left behind", extra={"count": removed})
+        _log.info("removed files and folders left by crashed processes", extra={"count": removed})
     return removed
 
 
 def discard_working_files(root: DataRoot, expansion: str) -> None:
-    """Remove what a finished expansion only needed to go on; dataset, validation set and report stay."""
+    """Remove the files that a finished expansion needed only to resume; keeps dataset, validation set and report."""
     for name in _WORKING:
         storage.remove(root.path(f"{EXPANSIONS}/{expansion}/{name}"))
 
@@ -65,14 +65,14 @@ def _old(folder: Path, pattern: str, seconds: float) -> Iterator[Path]:
     return (path for path in folder.glob(pattern) if storage.is_older(path, seconds))
 
 
-def _without_row(root: DataRoot, registry: Registry, name: str) -> bool:
-    """Remove a generation unless it is registered; what is registered while the store is asked goes back into it."""
+def _remove_unregistered(root: DataRoot, registry: Registry, name: str) -> bool:
+    """Remove a generation unless it is registered; one registered meanwhile is uploaded to the store again."""
     query = select(GenerationRow.id).where(GenerationRow.folder == name)
     with registry.read() as session:
         if session.scalar(query) is not None:
             return False
     root.forget(name)
-    with registry.begin() as session:  # nobody registers one meanwhile
+    with registry.begin() as session:  # the only writer: nothing is registered meanwhile
         registered = session.scalar(query) is not None
         if not registered:
             storage.remove(root.path(name))

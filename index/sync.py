@@ -1,6 +1,6 @@
-"""What a set of vectors should hold for any picture, from the registry's tables, and bringing a set up to date with it.
+"""Brings vector sets up to date with the gallery's tables. Reads no generation.
 
-Vectors that were never computed are encoded here and kept, so that none is encoded twice. Reads no generation.
+Vectors that are not in the tables yet are computed here and stored, so that nothing is encoded twice.
 """
 
 import logging
@@ -23,25 +23,25 @@ from model.registry import Registry
 
 _log = logging.getLogger(__name__)
 _BATCH = 500  # pictures read from the tables at a time
-_DECODED = 16  # pictures held in memory at a time, 3 MB each
+_DECODED = 16  # decoded pictures in memory at a time, 3 MB each
 
 
 class Source(Protocol):
-    """Where the vectors of one set come from."""
+    """Where the vectors of one set come from: pictures, or captions of one (language, version)."""
 
     @property
     def identity(self) -> Identity:
-        """What the set is a set of."""
+        """The identity of the set."""
         ...
 
     def blocks(self, pictures: Sequence[str], captions: Sequence[Caption]) -> dict[str, Block]:
-        """What each of `pictures` has in this set now; `captions` are all of theirs, in every language."""
+        """What each of `pictures` should have in this set now; `captions` are all their captions, in every language."""
         ...
 
 
 @dataclass(frozen=True)
 class PictureSource:
-    """Picture vectors: one a picture, by the image tower that all versions share."""
+    """Picture vectors: one for each picture, from the image tower, which all versions share."""
 
     encoder: Encoder
     gallery: Gallery
@@ -52,25 +52,25 @@ class PictureSource:
         return Identity("pictures", self.encoder.image_fingerprint, self.encoder.dimension)
 
     def blocks(self, pictures: Sequence[str], captions: Sequence[Caption]) -> dict[str, Block]:
-        """As `Source.blocks`; a picture without a vector (the base was exchanged) is encoded from its stored file."""
+        """As `Source.blocks`; encodes stored pictures that have no vector (after a change of the image tower)."""
         contents = self.gallery.contents(pictures)
-        wanted = sorted(set(contents.values()))
-        vectors = self.gallery.content_vectors(wanted, self.encoder.image_fingerprint)
-        for some in batches([content for content in wanted if content not in vectors], _DECODED):
-            images = {content: image for content in some if (image := self._image(content))}
+        needed = sorted(set(contents.values()))
+        vectors = self.gallery.content_vectors(needed, self.encoder.image_fingerprint)
+        for batch in batches([content for content in needed if content not in vectors], _DECODED):
+            images = {content: image for content in batch if (image := self._image(content))}
             if images:
                 new = dict(zip(images, self.encoder.pictures(list(images.values())), strict=True))
                 self.gallery.put_picture_vectors(self.encoder.image_fingerprint, new)
                 vectors |= self.gallery.content_vectors(list(images), self.encoder.image_fingerprint)
-        found = {picture: vectors.get(content) for picture, content in contents.items()}
+        by_picture = {picture: vectors.get(content) for picture, content in contents.items()}
         dimension = self.encoder.dimension
-        return {picture: _block({Entry(picture): found.get(picture)}, dimension) for picture in pictures}
+        return {picture: _block({Entry(picture): by_picture.get(picture)}, dimension) for picture in pictures}
 
     def _image(self, content: str) -> Image.Image | None:
         try:
             return read_rgb(self.gallery.read(content))
         except (FileNotFoundError, PictureCorrupt):  # deleted meanwhile, or damaged
-            _log.warning("a stored picture cannot be read and is not searchable")
+            _log.warning("a stored picture cannot be read; searches will not find it")
             return None
 
 
@@ -78,7 +78,7 @@ class PictureSource:
 class CaptionSource:
     """Caption vectors of one language as one version encodes them.
 
-    Captions put with a picture belong to every version, those of `expansions` to this one: see `expansions_of`.
+    Captions added with a picture belong to every version, those of `expansions` to this one: see `expansions_of`.
     """
 
     encoder: Encoder
@@ -95,23 +95,23 @@ class CaptionSource:
         return Identity("captions", fingerprint, dimension, self.language, self.version)
 
     def blocks(self, pictures: Sequence[str], captions: Sequence[Caption]) -> dict[str, Block]:
-        """As `Source.blocks`; captions that this version has not encoded yet are encoded, all in one call."""
-        wanted = set(pictures)
+        """As `Source.blocks`; encodes the captions that this version has not encoded yet, all in one call."""
+        requested = set(pictures)
         ids: dict[Entry, int] = {}
         texts: dict[int, str] = {}
         for caption in captions:
-            if caption.picture in wanted and self._holds(caption):
-                id = ids.setdefault(Entry(caption.picture, caption.text), caption.id)  # once, whoever brought it
+            if caption.picture in requested and self._includes(caption):
+                id = ids.setdefault(Entry(caption.picture, caption.text), caption.id)  # once, even when added twice
                 texts[id] = caption.text
         vectors = self._vectors(texts)
-        found: dict[str, dict[Entry, Vector | None]] = {picture: {} for picture in pictures}
+        by_picture: dict[str, dict[Entry, Vector | None]] = {picture: {} for picture in pictures}
         for entry, id in ids.items():
-            found[entry.picture][entry] = vectors.get(id)
-        return {picture: _block(entries, self.encoder.dimension) for picture, entries in found.items()}
+            by_picture[entry.picture][entry] = vectors.get(id)
+        return {picture: _block(entries, self.encoder.dimension) for picture, entries in by_picture.items()}
 
-    def _holds(self, caption: Caption) -> bool:
-        ours = caption.expansion is None or caption.expansion in self.expansions
-        return ours and caption.language == self.language
+    def _includes(self, caption: Caption) -> bool:
+        visible = caption.expansion is None or caption.expansion in self.expansions
+        return visible and caption.language == self.language
 
     def _vectors(self, texts: Mapping[int, str]) -> dict[int, Vector]:
         vectors = self.gallery.caption_vectors(list(texts), self.version)
@@ -124,37 +124,37 @@ class CaptionSource:
 
 
 def expansions_of(registry: Registry, language: str, version: int) -> frozenset[str]:
-    """The expansions whose captions a version of a language shows.
+    """The expansions whose captions belong to a version of a language.
 
-    Its own, and those of the language's earlier versions that were served and not taken back when this one was first
-    served: neither captions that were taken back nor those of a cancelled lesson come with the next one.
+    These are its own expansion and those of the language's earlier versions that were served, and not rolled back, when
+    this one was first served. Captions that were rolled back, or of a cancelled expansion, are not in later versions.
     """
-    shown = registry.releases.history(language, version)
-    made = [made.expansion for made in registry.versions.of(language) if made.number in shown]
-    return frozenset(expansion for expansion in made if expansion is not None)
+    visible = registry.releases.history(language, version)
+    expansions = [other.expansion for other in registry.versions.of(language) if other.number in visible]
+    return frozenset(expansion for expansion in expansions if expansion is not None)
 
 
 def caught_up(
     sets: Mapping[Identity, VectorSet], sources: Mapping[Identity, Source], gallery: Gallery
 ) -> dict[Identity, VectorSet]:
-    """The sets with every change of the gallery up to now taken in; each starts from its own last change."""
+    """The sets with every change of the gallery up to now applied; each starts from its own last change."""
     upto = gallery.change()
-    since = min(found.change for found in sets.values())
+    since = min(vector_set.change for vector_set in sets.values())
     if since >= upto:
         return dict(sets)
     changes = gallery.changes_since(since)
     blocks: dict[Identity, dict[str, Block]] = {identity: {} for identity in sets}
     for batch in batches(list(changes), _BATCH):
         captions = gallery.captions(batch)
-        for identity, found in sets.items():
-            behind = [picture for picture in batch if changes[picture] > found.change]
-            if behind:
-                blocks[identity] |= sources[identity].blocks(behind, captions)
-    return {identity: found.changed(blocks[identity], upto) for identity, found in sets.items()}
+        for identity, vector_set in sets.items():
+            outdated = [picture for picture in batch if changes[picture] > vector_set.change]
+            if outdated:
+                blocks[identity] |= sources[identity].blocks(outdated, captions)
+    return {identity: vector_set.changed(blocks[identity], upto) for identity, vector_set in sets.items()}
 
 
 def _block(entries: Mapping[Entry, Vector | None], dimension: int) -> Block:
-    """The entries that have a vector."""
+    """A block of the entries that have a vector."""
     rows = [vector for vector in entries.values() if vector is not None]
     matrix: Matrix = np.stack(rows) if rows else np.empty((0, dimension), dtype=np.float32)
     return Block(tuple(entry for entry, vector in entries.items() if vector is not None), matrix)

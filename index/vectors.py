@@ -1,7 +1,7 @@
-"""Immutable sets of vectors that are searched: a generation plus what changed since. Knows no files and no database.
+"""Immutable vector sets that are searched: a generation plus its tail of later changes. Reads no files and no database.
 
-A score depends on the two vectors alone: engines only propose candidates, and every one of them is scored here again in
-double precision. So neither the engine, nor compaction, nor a neighbour in the index can change a score or an order.
+A score depends only on the two vectors: engines propose candidates, and each candidate is scored here again in double
+precision. So neither the engine, nor compaction, nor other vectors in the index can change a score or the order.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ import numpy as np
 from index.engine import Index, Matrix, Rows, Vector
 from index.engine.faiss_engine import FlatIndex
 
-_MARGIN = 16  # candidates beyond what is asked for, so that one round nearly always proves the answer
-_APPROXIMATE_FACTOR = 4  # the same for an engine that quantises
+_MARGIN = 16  # more candidates than hits, so that one search nearly always proves that the hits are the best
+_APPROXIMATE_FACTOR = 4  # candidates for each hit, for an approximate index
 
 
 class Entry(NamedTuple):
-    """What one vector stands for: a picture (text is empty) or one of its captions."""
+    """What one vector represents: a picture (`text` is empty) or one of its captions."""
 
     picture: str
     text: str = ""
@@ -34,7 +34,7 @@ class Hit(NamedTuple):
 
 @dataclass(frozen=True)
 class Block:
-    """Everything one picture has in a set: entries and their vectors (n, dimension). Empty: nothing (any more)."""
+    """All entries of one picture in a set, and their vectors (n, dimension); empty when it has none (any more)."""
 
     entries: tuple[Entry, ...]
     vectors: Matrix
@@ -42,7 +42,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Segment:
-    """Vectors (n, dimension), what they stand for, and an index over them."""
+    """Vectors (n, dimension), their entries, and an index over them."""
 
     vectors: Matrix
     entries: Sequence[Entry]
@@ -51,25 +51,25 @@ class Segment:
     @cached_property
     def rows(self) -> dict[str, list[int]]:
         """The rows of each picture."""
-        found: dict[str, list[int]] = {}
+        by_picture: dict[str, list[int]] = {}
         for row, entry in enumerate(self.entries):
-            found.setdefault(entry.picture, []).append(row)
-        return found
+            by_picture.setdefault(entry.picture, []).append(row)
+        return by_picture
 
     def top(self, query: Vector, k: int, excluded: frozenset[int]) -> list[Hit]:
-        """The best `k` by score, ties by entry. Exactly those of a full scan when the index is exact."""
+        """The `k` entries with the highest scores, ties by entry; the same as a full scan when the index is exact."""
         available = len(self.entries) - len(excluded)
         k = min(k, available)
-        asked = k + _MARGIN if self.index.exact else _APPROXIMATE_FACTOR * k + _MARGIN
+        limit = k + _MARGIN if self.index.exact else _APPROXIMATE_FACTOR * k + _MARGIN
         while k > 0:
-            candidates = self.index.search(query, min(asked, available), excluded)
+            candidates = self.index.search(query, min(limit, available), excluded)
             hits = self._scored(query, candidates.rows)[:k]
-            if not self.index.exact or asked >= available or not len(candidates.rows):
+            if not self.index.exact or limit >= available or not len(candidates.rows):
                 return hits
-            # What the engine left out scored no better than its last candidate, but for rounding
+            # Except for rounding, no row outside the candidates scores higher than the last candidate
             if hits[-1].score > float(candidates.scores[-1]) + self._rounding:
                 return hits
-            asked *= 2
+            limit *= 2
         return []
 
     @property
@@ -84,51 +84,51 @@ class Segment:
 
 
 def scores(query: Vector, vectors: Matrix) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """Inner products (n,) that depend on nothing but the two vectors: double precision, row by row, rounded once."""
+    """Inner products (n,), each computed from its two vectors alone: in double precision, rounded once to float32."""
     products = vectors.astype(np.float64) * query.astype(np.float64)  # (n, dimension)
-    found: np.ndarray[tuple[int], np.dtype[np.float32]] = products.sum(axis=1).astype(np.float32)
-    return found
+    rounded: np.ndarray[tuple[int], np.dtype[np.float32]] = products.sum(axis=1).astype(np.float32)
+    return rounded
 
 
 @dataclass(frozen=True)
 class VectorSet:
-    """A generation without its overwritten rows, plus the overlay: pictures that changed since. All immutable.
+    """A sealed generation without its removed rows, plus a tail of pictures that changed since. All immutable.
 
-    `generation` names the generation; `change` is the last change of the gallery that this set has taken in.
+    `generation` is the id of the generation; `change` is the last change of the gallery that is in this set.
     """
 
     generation: str
     change: int
-    base: Segment
-    overlay: Segment
-    removed: frozenset[int] = field(default_factory=frozenset)  # rows of `base`
+    sealed: Segment
+    tail: Segment
+    removed: frozenset[int] = field(default_factory=frozenset)  # rows of `sealed`
 
     @staticmethod
-    def over(generation: str, change: int, base: Segment) -> "VectorSet":
-        """A generation as it was written, with nothing changed since."""
-        return VectorSet(generation, change, base, segment(base.vectors[:0], ()))
+    def from_generation(generation: str, change: int, sealed: Segment) -> "VectorSet":
+        """A generation as it was written, with an empty tail."""
+        return VectorSet(generation, change, sealed, segment(sealed.vectors[:0], ()))
 
     @staticmethod
     def empty(name: str, dimension: int) -> "VectorSet":
-        """A set that no generation stands for yet, before the first change."""
-        return VectorSet.over(name, 0, segment(np.empty((0, dimension), dtype=np.float32), ()))
+        """An empty set without a generation on disk, before the first change."""
+        return VectorSet.from_generation(name, 0, segment(np.empty((0, dimension), dtype=np.float32), ()))
 
     @property
     def count(self) -> int:
-        """How many entries can be found."""
-        return len(self.base.entries) - len(self.removed) + len(self.overlay.entries)
+        """How many entries the set has."""
+        return len(self.sealed.entries) - len(self.removed) + len(self.tail.entries)
 
     @property
-    def overlay_size(self) -> int:
-        """How much a compaction would fold: changed and removed entries."""
-        return len(self.removed) + len(self.overlay.entries)
+    def tail_size(self) -> int:
+        """How many added and removed entries a compaction would merge into a new generation."""
+        return len(self.removed) + len(self.tail.entries)
 
     def search(self, query: Vector, k: int) -> list[Hit]:
-        """The `k` entries of highest score, ties by entry."""
-        hits = self.base.top(query, k, self.removed) + self.overlay.top(query, k, frozenset())
+        """The `k` entries with the highest scores, ties by entry."""
+        hits = self.sealed.top(query, k, self.removed) + self.tail.top(query, k, frozenset())
         return sorted(hits, key=lambda hit: (-hit.score, hit.entry))[:k]
 
-    def of(self, picture: str) -> list[Entry]:
+    def entries_of(self, picture: str) -> list[Entry]:
         """The entries of one picture."""
         return [entry for entry, _ in self._rows(picture)]
 
@@ -140,39 +140,39 @@ class VectorSet:
 
     def texts(self) -> list[str]:
         """The texts of all entries."""
-        kept = [entry.text for row, entry in enumerate(self.base.entries) if row not in self.removed]
-        return kept + [entry.text for entry in self.overlay.entries]
+        kept = [entry.text for row, entry in enumerate(self.sealed.entries) if row not in self.removed]
+        return kept + [entry.text for entry in self.tail.entries]
 
-    def live(self) -> tuple[list[Entry], Matrix]:
-        """All entries that can be found, sorted, and their vectors: what a compaction writes."""
-        kept = np.array([row for row in range(len(self.base.entries)) if row not in self.removed], dtype=np.int64)
-        entries = [self.base.entries[row] for row in kept] + list(self.overlay.entries)
-        vectors = np.concatenate([self.base.vectors[kept], self.overlay.vectors])
+    def merged(self) -> tuple[list[Entry], Matrix]:
+        """All entries, sorted, and their vectors: what a compaction writes."""
+        kept = np.array([row for row in range(len(self.sealed.entries)) if row not in self.removed], dtype=np.int64)
+        entries = [self.sealed.entries[row] for row in kept] + list(self.tail.entries)
+        vectors = np.concatenate([self.sealed.vectors[kept], self.tail.vectors])
         order = sorted(range(len(entries)), key=entries.__getitem__)
-        return [entries[place] for place in order], vectors[order]
+        return [entries[row] for row in order], vectors[order]
 
     def changed(self, blocks: Mapping[str, Block], change: int) -> "VectorSet":
-        """Another set in which each picture of `blocks` has exactly its block, as of `change`."""
+        """A new set in which each picture of `blocks` has exactly its block; its last change is `change`."""
         blocks = {picture: block for picture, block in blocks.items() if block.entries or self._rows(picture)}
         if not blocks:
             return replace(self, change=change)
-        replaced = {row for picture in blocks for row in self.base.rows.get(picture, ())}
-        kept = [row for row, entry in enumerate(self.overlay.entries) if entry.picture not in blocks]
+        replaced = {row for picture in blocks for row in self.sealed.rows.get(picture, ())}
+        kept = [row for row, entry in enumerate(self.tail.entries) if entry.picture not in blocks]
         added = [block for block in blocks.values() if block.entries]
-        entries = [self.overlay.entries[row] for row in kept]
+        entries = [self.tail.entries[row] for row in kept]
         entries += [entry for block in added for entry in block.entries]
-        vectors = np.concatenate([self.overlay.vectors[kept], *(block.vectors for block in added)])
-        overlay = segment(vectors, entries)
-        return VectorSet(self.generation, change, self.base, overlay, self.removed | replaced)
+        vectors = np.concatenate([self.tail.vectors[kept], *(block.vectors for block in added)])
+        tail = segment(vectors, entries)
+        return VectorSet(self.generation, change, self.sealed, tail, self.removed | replaced)
 
     def _rows(self, picture: str) -> list[tuple[Entry, Vector]]:
-        rows = [row for row in self.base.rows.get(picture, ()) if row not in self.removed]
-        found = [(self.base.entries[row], self.base.vectors[row]) for row in rows]
-        changed = self.overlay.rows.get(picture, ())
-        return found + [(self.overlay.entries[row], self.overlay.vectors[row]) for row in changed]
+        rows = [row for row in self.sealed.rows.get(picture, ()) if row not in self.removed]
+        sealed = [(self.sealed.entries[row], self.sealed.vectors[row]) for row in rows]
+        tail_rows = self.tail.rows.get(picture, ())
+        return sealed + [(self.tail.entries[row], self.tail.vectors[row]) for row in tail_rows]
 
 
 def segment(vectors: Matrix, entries: Sequence[Entry]) -> Segment:
-    """A segment that is scanned, which takes no time to make."""
+    """A segment that is searched by an exact scan, so that no index need be built."""
     vectors = np.ascontiguousarray(vectors)
     return Segment(vectors, entries, FlatIndex(vectors))

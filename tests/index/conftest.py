@@ -1,4 +1,4 @@
-"""Vectors, pictures and stand-ins for the tests of the index: real numbers from a seed, no model."""
+"""Vectors, entries and fixtures for the tests of the index: numbers from a seed, no model."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,17 +15,17 @@ DIMENSION = 32
 
 def unit(rows: int, seed: int = 0, dimension: int = DIMENSION) -> Matrix:
     """Random unit vectors (rows, dimension)."""
-    found = np.random.default_rng(seed).standard_normal((rows, dimension)).astype(np.float32)
-    return np.ascontiguousarray(found / np.linalg.norm(found, axis=1, keepdims=True), dtype=np.float32)
+    vectors = np.random.default_rng(seed).standard_normal((rows, dimension)).astype(np.float32)
+    return np.ascontiguousarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
 def names(rows: int) -> list[Entry]:
-    """Entries of as many pictures, in sorted order."""
+    """Entries of `rows` pictures, in sorted order."""
     return [Entry(f"p{row:05d}") for row in range(rows)]
 
 
 def brute_force(query: Matrix, vectors: Matrix, entries: Sequence[Entry], k: int) -> list[tuple[Entry, float]]:
-    """The slow, obvious search: every score by itself, in plain Python order."""
+    """The slow, obvious search: computes every score and sorts them in plain Python."""
     scored = [
         (entry, float(np.float32((vector.astype(np.float64) * query.astype(np.float64)).sum())))
         for entry, vector in zip(entries, vectors, strict=True)

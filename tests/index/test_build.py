@@ -1,4 +1,4 @@
-"""I10: building a language's captions resumes by shard, and ends in the same files however often it was killed."""
+"""I10: building a language's captions resumes by shard, and writes the same files however often it was killed."""
 
 import os
 import signal
@@ -27,10 +27,10 @@ PICTURES = 40
 
 
 def filled(world: World) -> World:
-    """Forty pictures, and a language taught but not yet encoded."""
+    """Forty pictures, and a trained version whose captions are not encoded yet."""
     for seed in range(PICTURES):
         world.put(f"p{seed:02d}", seed, {"cy": [f"llun {seed}"], "en": [f"picture {seed}"]})
-    world.lesson("cy", {f"p{seed:02d}": f"disgrifiad {seed}" for seed in range(0, PICTURES, 2)})
+    world.trained_version("cy", {f"p{seed:02d}": f"disgrifiad {seed}" for seed in range(0, PICTURES, 2)})
     return world
 
 
@@ -42,14 +42,14 @@ def identity(world: World, version: int = 1) -> Identity:
 def test_a_generation_holds_the_captions_of_the_language_as_the_version_reads_them(world: World) -> None:
     filled(world)
     written = world.encode("cy", 1)
-    found = generation.read(
+    opened = generation.read(
         world.generation_folder(written.id), written.manifest_sha256, identity(world), FaissEngine()
     )
-    assert found.entries == sorted(
+    assert opened.entries == sorted(
         [Entry(f"p{seed:02d}", f"llun {seed}") for seed in range(PICTURES)]
         + [Entry(f"p{seed:02d}", f"disgrifiad {seed}") for seed in range(0, PICTURES, 2)]
     )
-    for entry, vector in zip(found.entries, found.vectors, strict=True):
+    for entry, vector in zip(opened.entries, opened.vectors, strict=True):
         assert vector.tobytes() == text_vector(1, entry.text).tobytes()
 
 
@@ -91,7 +91,7 @@ World(Path(sys.argv[1])).encode("cy", 1, shard=5)
 
 
 def files(world: World) -> dict[str, bytes]:
-    """What a finished build of shards of five leaves in the newest generation, and that it is the only one."""
+    """The files that a build in shards of five writes; also checks that there is only one generation."""
     written = world.encode("cy", 1, shard=5)
     assert [registered.id for registered in Catalogue(world.registry, world.root).of(identity(world))] == [written.id]
     return {file.name: file.read_bytes() for file in world.generation_folder(written.id).iterdir()}
@@ -101,9 +101,9 @@ def files(world: World) -> dict[str, bytes]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of a build that nothing interrupted."""
     world = filled(World(tmp_path_factory.mktemp("whole")))
-    found = files(world)
+    expected = files(world)
     world.close()
-    return found
+    return expected
 
 
 @pytest.mark.faults
@@ -127,14 +127,14 @@ def test_a_picture_put_while_building_is_taken_in_from_the_feed(world: World) ->
             world.gallery.delete("p04")
             world.put("new", 99, {"cy": ["newydd"]})
 
-    lease = world.registry.expansions.list()[0]
+    expansion = world.registry.expansions.list()[0]
     world.encode("cy", 1, on_progress=put, shard=10)
     world.registry.releases.publish(
         expected=1, shared=0, languages={"en": 0, "cy": 1}, actor="test", reason="", change={"kind": "test"}
     )
     captions = world.started().current.captions["cy"]
-    assert lease.language == "cy"
-    assert [captions.of(picture) for picture in ("p03", "p04", "new")] == [
+    assert expansion.language == "cy"
+    assert [captions.entries_of(picture) for picture in ("p03", "p04", "new")] == [
         [Entry("p03", "wedi newid")],
         [],
         [Entry("new", "newydd")],
@@ -143,7 +143,7 @@ def test_a_picture_put_while_building_is_taken_in_from_the_feed(world: World) ->
 
 def test_a_caption_from_two_sources_is_found_once(world: World) -> None:
     world.put("a", 1, {"cy": ["ci"]})
-    world.lesson("cy", {"a": "ci"})
+    world.trained_version("cy", {"a": "ci"})
     assert world.encode("cy", 1).count == 1
 
 
@@ -153,20 +153,20 @@ def test_a_version_shows_its_languages_captions_up_to_it_without_those_taken_bac
         world.teach("cy", {"a": text})
     world.registry.releases.roll_back("cy", actor="test", reason="")
     world.teach("cy", {"a": "tri"})
-    made = {version.number: version.expansion for version in world.registry.versions.of("cy")}
-    assert expansions_of(world.registry, "cy", 1) == {made[1]}
-    assert expansions_of(world.registry, "cy", 2) == {made[1], made[2]}
-    assert expansions_of(world.registry, "cy", 3) == {made[1], made[3]}
+    expansions = {version.number: version.expansion for version in world.registry.versions.of("cy")}
+    assert expansions_of(world.registry, "cy", 1) == {expansions[1]}
+    assert expansions_of(world.registry, "cy", 2) == {expansions[1], expansions[2]}
+    assert expansions_of(world.registry, "cy", 3) == {expansions[1], expansions[3]}
 
 
-def test_captions_that_a_restored_release_took_back_do_not_come_with_the_next_lesson(world: World) -> None:
+def test_captions_that_a_restored_release_took_back_are_not_in_the_next_version(world: World) -> None:
     world.put("a", 1)
     world.teach("cy", {"a": "un"})
     world.registry.releases.restore(1, expected=2, actor="test", reason="")
-    holder = world.started()
+    live = world.started()
     world.teach("cy", {"a": "dau"})
-    holder.refresh()
-    assert holder.current.captions_of("a") == {"cy": ["dau"]}
+    live.refresh()
+    assert live.current.captions_of("a") == {"cy": ["dau"]}
 
 
 def test_captions_that_a_restored_release_brought_back_stay_in_the_next_version(world: World) -> None:
@@ -174,15 +174,15 @@ def test_captions_that_a_restored_release_brought_back_stay_in_the_next_version(
     world.teach("cy", {"a": "un"})
     world.registry.releases.roll_back("cy", actor="test", reason="")
     world.registry.releases.restore(2, expected=3, actor="test", reason="")
-    holder = world.started()
+    live = world.started()
     world.teach("cy", {"a": "dau"})
-    holder.refresh()
-    assert holder.current.captions_of("a") == {"cy": ["dau", "un"]}
+    live.refresh()
+    assert live.current.captions_of("a") == {"cy": ["dau", "un"]}
 
 
 def test_captions_of_an_expansion_that_was_cancelled_before_it_served_are_never_shown(world: World) -> None:
     world.put("a", 1)
-    lease, _ = world.lesson("cy", {"a": "un"})
+    lease, _ = world.trained_version("cy", {"a": "un"})
     world.registry.expansions.cancelled(lease)
     world.teach("cy", {"a": "dau"})
     assert world.started().current.captions_of("a") == {"cy": ["dau"]}
@@ -190,15 +190,15 @@ def test_captions_of_an_expansion_that_was_cancelled_before_it_served_are_never_
 
 def test_before_and_after_its_promotion_a_version_shows_the_same_captions(world: World) -> None:
     world.teach("cy")
-    _, version = world.lesson("cy")
-    made = {made.expansion for made in world.registry.versions.of("cy")}
-    assert expansions_of(world.registry, "cy", version.number) == made
+    _, version = world.trained_version("cy")
+    expansions = {other.expansion for other in world.registry.versions.of("cy")}
+    assert expansions_of(world.registry, "cy", version.number) == expansions
     routed = {"cy": version.number}
     for expected, languages in ((2, routed), (3, {}), (4, routed)):  # only the first time it serves counts
         world.registry.releases.publish(
             expected=expected, shared=1, languages=languages, actor="test", reason="", change={"kind": "test"}
         )
-        assert expansions_of(world.registry, "cy", version.number) == made
+        assert expansions_of(world.registry, "cy", version.number) == expansions
 
 
 def test_build_captions_is_the_name_the_worker_calls(world: World) -> None:
@@ -208,7 +208,7 @@ def test_build_captions_is_the_name_the_worker_calls(world: World) -> None:
 
 
 def test_building_one_languages_captions_reads_no_others(world: World) -> None:
-    """Or else the 36th language would cost 36 times as much as the first."""
+    """Otherwise the 36th language would take 36 times as long as the first."""
     filled(world)
     read: list[tuple[str, Any]] = []
 

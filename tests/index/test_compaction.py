@@ -1,4 +1,4 @@
-"""Compaction changes no answer, and kills leave a picture whole or absent."""
+"""Compaction changes no answer, and a kill leaves a picture complete or absent."""
 
 import os
 import signal
@@ -10,63 +10,63 @@ import pytest
 
 from model import storage
 from tests.doubles import picture_vector, text_vector
-from tests.index.world import World, content, drawn, found
+from tests.index.world import World, content, drawn, nearest_pictures
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_compaction_changes_no_answer(world: World) -> None:
-    holder = world.started()
+    live = world.started()
     for seed in range(40):
-        holder.put_picture(f"p{seed}", content(seed), drawn(seed), {"en": [f"picture {seed}", f"drawing {seed}"]})
-    assert holder.compact(at=10) == 2
+        live.put_picture(f"p{seed}", content(seed), drawn(seed), {"en": [f"picture {seed}", f"drawing {seed}"]})
+    assert live.compact(at=10) == 2
     for seed in range(0, 40, 3):
-        holder.delete_picture(f"p{seed}")
-    holder.put_picture("p1", content(77), drawn(77))
+        live.delete_picture(f"p{seed}")
+    live.put_picture("p1", content(77), drawn(77))
     vectors = [picture_vector(drawn(seed).rgb) for seed in range(10)]
-    before = [holder.current.search_pictures(vector, 40) for vector in vectors]
-    texts = holder.current.search_captions(text_vector(0, "picture 5"), ["en"], 99)
-    assert holder.compact(at=0) == 2
-    assert holder.current.pictures.overlay_size == 0
-    assert [holder.current.search_pictures(vector, 40) for vector in vectors] == before
-    assert holder.current.search_captions(text_vector(0, "picture 5"), ["en"], 99) == texts
+    before = [live.current.search_pictures(vector, 40) for vector in vectors]
+    texts = live.current.search_captions(text_vector(0, "picture 5"), ["en"], 99)
+    assert live.compact(at=0) == 2
+    assert live.current.pictures.tail_size == 0
+    assert [live.current.search_pictures(vector, 40) for vector in vectors] == before
+    assert live.current.search_captions(text_vector(0, "picture 5"), ["en"], 99) == texts
     again = world.started()
     assert [again.current.search_pictures(vector, 40) for vector in vectors] == before
-    assert again.current.generations == holder.current.generations
+    assert again.current.generations == live.current.generations
 
 
 def test_compaction_keeps_two_generations_and_what_was_put_meanwhile(world: World) -> None:
-    holder = world.started()
+    live = world.started()
     for round in range(4):
-        holder.put_picture(f"p{round}", content(round), drawn(round))
-        holder.compact(at=0)
+        live.put_picture(f"p{round}", content(round), drawn(round))
+        live.compact(at=0)
     assert len(list((world.home / "generations").glob("pictures-*"))) == 2
     assert world.started().current.pictures.count == 4
 
 
-def test_an_overlay_that_grew_is_folded_in_the_background(world: World) -> None:
-    holder = world.started(compact_at=8)
+def test_a_tail_that_grew_is_compacted_in_the_background(world: World) -> None:
+    live = world.started(compact_at=8)
     for seed in range(20):
-        holder.put_picture(f"p{seed}", content(seed), drawn(seed))
-    holder.close()
-    assert holder.current.pictures.count == 20 and holder.current.pictures.overlay_size < 20
-    assert world.generation_folder(holder.current.pictures.generation).is_dir()
+        live.put_picture(f"p{seed}", content(seed), drawn(seed))
+    live.close()
+    assert live.current.pictures.count == 20 and live.current.pictures.tail_size < 20
+    assert world.generation_folder(live.current.pictures.generation).is_dir()
     assert world.started().current.pictures.count == 20
 
 
-def test_a_compaction_that_fails_leaves_the_overlay_serving(
+def test_a_compaction_that_fails_leaves_the_tail_serving(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(storage, "require_free", full)
-    holder, fingerprint = world.started(compact_at=4), world.encoder.image_fingerprint
+    live, fingerprint = world.started(compact_at=4), world.encoder.image_fingerprint
     for seed in range(8):
         world.gallery.put(f"p{seed}", content(seed), 32, 32, None, picture_vector(drawn(seed).rgb), fingerprint)
-    holder.refresh()
-    holder.close()
-    assert holder.current.pictures.count == holder.current.pictures.overlay_size == 8
+    live.refresh()
+    live.close()
+    assert live.current.pictures.count == live.current.pictures.tail_size == 8
     assert "compaction failed" in caplog.text
     assert not list((world.home / "generations").glob("*"))
 
@@ -89,8 +89,8 @@ def test_a_picture_whose_put_was_killed_is_there_whole_or_not_at_all(world: Worl
     assert killed.returncode == -signal.SIGKILL
     for path in world.home.rglob("*"):
         os.utime(path, (1, 1))  # an hour later
-    holder = world.started()
-    holder.close()  # the sweep is done
-    assert found(holder, 2) == (["b", "a"] if kept else ["a"])
-    assert holder.current.captions_of("b") == ({"en": ["two"]} if kept else {})
+    live = world.started()
+    live.close()  # the sweep is done
+    assert nearest_pictures(live, 2) == (["b", "a"] if kept else ["a"])
+    assert live.current.captions_of("b") == ({"en": ["two"]} if kept else {})
     assert world.gallery.content_path(content(2)).exists() == kept

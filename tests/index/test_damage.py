@@ -1,4 +1,4 @@
-"""I1 to I6 and I12 at the holder: what cannot be verified is never served, and an older whole thing is."""
+"""I1 to I6 and I12: a live index never serves what it cannot verify, but an older, intact release."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -11,36 +11,36 @@ from index.engine.faiss_engine import FaissEngine
 from index.errors import IndexFileCorrupt, IndexUnavailable, OutOfMemory
 from model import storage
 from model.errors import PictoglotError, StorageFull, VersionCorrupt
-from tests.index.world import World, captions, content, drawn, flip, found
+from tests.index.world import World, content, drawn, flip, nearest_captions, nearest_pictures
 
 
 def test_a_damaged_version_is_not_swapped_in_and_the_old_release_goes_on(world: World) -> None:
-    holder = world.started()
-    holder.put_picture("a", content(1), drawn(1))
-    old = holder.current.release
+    live = world.started()
+    live.put_picture("a", content(1), drawn(1))
+    old = live.current.release
     new = world.teach("cy", {"a": "ci"})
     flip(world.version_folder(1) / "rows.safetensors")
     with pytest.raises(VersionCorrupt):
-        holder.open(new)
-    holder.refresh()
-    assert holder.current.release == old and "version_corrupt" in holder.current.degraded[0]
-    assert world.registry.releases.serving() == new  # the alias is nobody's here to move
-    holder.put_picture("b", content(2), drawn(2))
-    assert found(holder, 2)[0] == "b"
+        live.open(new)
+    live.refresh()
+    assert live.current.release == old and "version_corrupt" in live.current.degraded[0]
+    assert world.registry.releases.serving() == new  # a live index does not move the alias
+    live.put_picture("b", content(2), drawn(2))
+    assert nearest_pictures(live, 2)[0] == "b"
 
 
 @pytest.mark.parametrize("file", ["vectors.safetensors", "ids.json", "manifest.json"])
 def test_a_damaged_generation_is_not_swapped_in(world: World, file: str) -> None:
-    holder = world.started()
-    holder.put_picture("a", content(1), drawn(1))
-    old = holder.current.release
+    live = world.started()
+    live.put_picture("a", content(1), drawn(1))
+    old = live.current.release
     new = world.teach("cy", {"a": "ci"})
     (folder,) = (world.home / "generations").glob("captions-*")
     flip(folder / file)
     with pytest.raises(IndexFileCorrupt):
-        holder.open(new)
-    holder.refresh()
-    assert holder.current.release == old and "index_file_corrupt" in holder.current.degraded[0]
+        live.open(new)
+    live.refresh()
+    assert live.current.release == old and "index_file_corrupt" in live.current.degraded[0]
 
 
 def test_a_start_falls_back_to_the_newest_release_that_can_be_verified(world: World) -> None:
@@ -48,10 +48,10 @@ def test_a_start_falls_back_to_the_newest_release_that_can_be_verified(world: Wo
     good = world.teach("cy", {"a": "ci"})
     world.teach("de", {"a": "Hund"})
     world.teach("fr", {"a": "chien"})
-    flip(world.version_folder(2) / "rows.safetensors")  # de, which the shared table of fr descends from
-    holder = world.started()
-    assert holder.current.release == good and set(holder.current.views) == {"en", "cy"}
-    assert len(holder.current.degraded) == 3 and f"Release {good.number} serves" in holder.current.degraded[2]
+    flip(world.version_folder(2) / "rows.safetensors")  # de, whose rows are in the shared table of fr
+    live = world.started()
+    assert live.current.release == good and set(live.current.views) == {"en", "cy"}
+    assert len(live.current.degraded) == 3 and f"Release {good.number} serves" in live.current.degraded[2]
 
 
 def test_a_start_makes_a_damaged_generation_again_from_the_registry(world: World) -> None:
@@ -60,11 +60,11 @@ def test_a_start_makes_a_damaged_generation_again_from_the_registry(world: World
     (folder,) = (world.home / "generations").glob("captions-*")
     (folder / "vectors.safetensors").write_bytes(b"")
     encoded = world.encoder.texts_encoded
-    holder = world.started()
-    assert holder.current.release == release and captions(holder, "cy", 1, "ci") == [("ci", "a")]
+    live = world.started()
+    assert live.current.release == release and nearest_captions(live, "cy", 1, "ci") == [("ci", "a")]
     assert world.encoder.texts_encoded == encoded
-    holder.close()
-    assert "index_file_corrupt" in holder.current.degraded[0] and holder.verify() == []
+    live.close()
+    assert "index_file_corrupt" in live.current.degraded[0] and live.verify() == []
     assert world.started().current.degraded == ()
 
 
@@ -72,13 +72,13 @@ def test_a_damaged_generation_of_nothing_is_made_again_too(world: World) -> None
     world.teach("cy")
     (folder,) = (world.home / "generations").glob("captions-*")
     (folder / "vectors.safetensors").write_bytes(b"")
-    holder = world.started()
-    assert "index_file_corrupt" in holder.current.degraded[0]
-    holder.close()
+    live = world.started()
+    assert "index_file_corrupt" in live.current.degraded[0]
+    live.close()
     assert world.started().current.degraded == ()
 
 
-def test_damage_that_cannot_be_mended_yet_is_mended_later(
+def test_damage_that_cannot_be_repaired_yet_is_repaired_later(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.put("a", 1)
@@ -92,25 +92,25 @@ def test_damage_that_cannot_be_mended_yet_is_mended_later(
     with monkeypatch.context() as patch:
         patch.setattr(storage, "require_free", full)
         clock = Clock()
-        holder = world.started(clock=clock)
-        waited(lambda: "compaction failed" in caplog.text)
+        live = world.started(clock=clock)
+        wait_until(lambda: "compaction failed" in caplog.text)
     assert not storage.intact(folder)
-    holder.refresh()
-    assert caplog.text.count("compaction failed") == 1  # not twice a second
+    live.refresh()
+    assert caplog.text.count("compaction failed") == 1  # not tried again at once
     clock.now += 61
-    holder.refresh()
-    waited(lambda: storage.intact(folder))
+    live.refresh()
+    wait_until(lambda: storage.intact(folder))
 
 
-def waited(reached: Callable[[], object]) -> None:
-    """Until what goes on in the background is done."""
-    until = monotonic() + 60
-    while not reached():
-        assert monotonic() < until
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait, at most a minute, for work in the background."""
+    deadline = monotonic() + 60
+    while not condition():
+        assert monotonic() < deadline
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """A clock that only the test moves."""
 
     now = 0.0
 
@@ -119,7 +119,7 @@ class Clock:
 
 
 class Away(FaissEngine):
-    """An engine that raises what it is told to, if anything."""
+    """An engine that raises `error`, if it is set."""
 
     error: Exception | None = None
 
@@ -130,40 +130,42 @@ class Away(FaissEngine):
 
 
 @pytest.mark.parametrize("error", [IndexUnavailable("the server does not answer"), StorageFull()])
-def test_what_is_away_is_told_and_not_asked_twice_a_second(world: World, error: PictoglotError) -> None:
+def test_an_unavailable_service_is_reported_and_not_tried_twice_a_second(world: World, error: PictoglotError) -> None:
     world.put("a", 1)
     clock = Clock()
     engine = Away()
-    holder = world.holder(engine=engine, clock=clock)
-    assert holder.start()
-    old, new = holder.current.release, world.teach("cy", {"a": "ci"})
+    live = world.live_index(engine=engine, clock=clock)
+    assert live.start()
+    old, new = live.current.release, world.teach("cy", {"a": "ci"})
     engine.error = error
-    holder.refresh()
-    assert holder.current.release == old and error.code in holder.current.degraded[0]
+    live.refresh()
+    assert live.current.release == old and error.code in live.current.degraded[0]
     engine.error = None
-    holder.refresh()
-    assert holder.current.release == old
+    live.refresh()
+    assert live.current.release == old
     clock.now += 61
-    assert holder.refresh() and holder.current.release == new
-    holder.close()
+    assert live.refresh() and live.current.release == new
+    live.close()
 
 
 @pytest.mark.parametrize("error", [IndexUnavailable("the server does not answer"), StorageFull()])
-def test_a_start_with_something_away_serves_as_soon_as_it_is_back(world: World, error: PictoglotError) -> None:
+def test_a_start_while_a_service_is_unavailable_serves_as_soon_as_it_is_back(
+    world: World, error: PictoglotError
+) -> None:
     world.put("a", 1)
     clock = Clock()
     world.started().compact(at=0)
     new = world.teach("cy", {"a": "ci"})
     engine = Away()
     engine.error = error
-    holder = world.holder(engine=engine, clock=clock)
-    assert not holder.start()
+    live = world.live_index(engine=engine, clock=clock)
+    assert not live.start()
     with pytest.raises(IndexUnavailable):
-        _ = holder.current
+        _ = live.current
     engine.error = None
     clock.now += 61
-    assert holder.refresh() and holder.current.release == new
-    holder.close()
+    assert live.refresh() and live.current.release == new
+    live.close()
 
 
 def test_nothing_serves_when_no_release_can_be_verified(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,30 +174,30 @@ def test_nothing_serves_when_no_release_can_be_verified(world: World, monkeypatc
     world.registry.releases.publish(expected=2, shared=1, languages=languages, actor="t", reason="", change={})
     flip(world.version_folder(1) / "rows.safetensors")
     monkeypatch.setattr(world.registry.releases, "list", lambda **_: [])  # no ancestor is left
-    holder = world.holder()
-    assert not holder.start()
+    live = world.live_index()
+    assert not live.start()
     with pytest.raises(IndexUnavailable):
-        _ = holder.current
+        _ = live.current
 
 
 def test_a_damaged_release_is_served_once_it_is_repaired(world: World) -> None:
     clock = Clock()
-    holder = world.started(clock=clock)
+    live = world.started(clock=clock)
     new = world.teach("cy")
     file = world.version_folder(1) / "rows.safetensors"
     good = file.read_bytes()
     flip(file)
-    holder.refresh()
+    live.refresh()
     file.write_bytes(good)
-    holder.refresh()
-    assert holder.current.release != new  # not verified again and again
+    live.refresh()
+    assert live.current.release != new  # not verified again and again
     clock.now += 61
-    assert holder.refresh() and holder.current.release == new and holder.current.degraded == ()
+    assert live.refresh() and live.current.release == new and live.current.degraded == ()
 
 
 def test_no_room_for_a_second_snapshot_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    holder = world.started()
-    old = holder.current.release
+    live = world.started()
+    old = live.current.release
     new = world.teach("cy")
 
     def full(*_: object, **__: object) -> None:
@@ -203,23 +205,23 @@ def test_no_room_for_a_second_snapshot_is_refused(world: World, monkeypatch: pyt
 
     monkeypatch.setattr(world.encoder, "open", full)
     with pytest.raises(OutOfMemory):
-        holder.open(new)
-    holder.refresh()
-    assert holder.current.release == old and "out_of_memory" in holder.current.degraded[0]
+        live.open(new)
+    live.refresh()
+    assert live.current.release == old and "out_of_memory" in live.current.degraded[0]
 
 
 def test_verify_names_what_differs(world: World) -> None:
     world.put("a", 1)
     world.teach("cy", {"a": "ci"})
-    holder = world.started()
-    assert holder.verify() == []
+    live = world.started()
+    assert live.verify() == []
     flip(world.version_folder(1) / "rows.safetensors")
     (folder,) = (world.home / "generations").glob("captions-*")
     flip(folder / "ids.json")
-    assert [problem.split()[0] for problem in holder.verify()] == ["Version", "Generation"]
+    assert [problem.split()[0] for problem in live.verify()] == ["Version", "Generation"]
 
 
-def test_whatever_fails_in_the_background_is_said_once_and_tried_again_later(
+def test_whatever_fails_in_the_background_is_logged_once_and_tried_again_later(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock, attempts = Clock(), []
@@ -233,11 +235,11 @@ def test_whatever_fails_in_the_background_is_said_once_and_tried_again_later(
     world.put("a", 1)
     for _ in range(10):
         live.refresh()
-        waited(lambda: caplog.text.count("compaction failed") == len(attempts))
+        wait_until(lambda: caplog.text.count("compaction failed") == len(attempts))
     assert len(attempts) == 1 and "MemoryError" in caplog.text
     clock.now += 61
     live.refresh()
-    waited(lambda: len(attempts) == 2)
+    wait_until(lambda: len(attempts) == 2)
     live.close()
 
 

@@ -1,4 +1,4 @@
-"""The detector follows the languages served: by a version's own counts, or by the gallery's captions."""
+"""The detector is updated to the served languages, from a version's own counts or the gallery's captions."""
 
 from datetime import UTC, datetime
 
@@ -21,7 +21,7 @@ def release(**languages: int) -> Release:
 
 def captioned(texts: list[str]) -> VectorSet:
     entries = [Entry(f"p{place}", text) for place, text in enumerate(texts)]
-    return VectorSet.over("g", 1, segment(np.eye(len(texts), 8, dtype=np.float32), entries))
+    return VectorSet.from_generation("g", 1, segment(np.eye(len(texts), 8, dtype=np.float32), entries))
 
 
 def test_a_language_taught_without_pictures_is_known_by_its_version() -> None:
@@ -34,9 +34,9 @@ def test_a_language_taught_without_pictures_is_known_by_its_version() -> None:
 
 
 def test_english_is_known_by_the_gallerys_captions() -> None:
-    detector, known_from = detect(None, release(), {"en": WeightlessView(0)}, {"en": captioned(ENGLISH)})
+    detector, counted = detect(None, release(), {"en": WeightlessView(0)}, {"en": captioned(ENGLISH)})
     assert detector.guess("the small apple", ["en"]).language == "en"
-    assert known_from == {"en": (0, 3)}
+    assert counted == {"en": (0, 3)}
 
 
 def test_english_is_known_without_a_single_english_caption() -> None:

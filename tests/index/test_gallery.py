@@ -1,4 +1,4 @@
-"""The gallery: puts and deletes are whole and leave a feed, ids of unchanged captions stay, pages are stable."""
+"""The gallery: puts and deletes are atomic and in the feed, unchanged captions keep their ids, pages are stable."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +49,7 @@ def test_a_caption_that_stays_keeps_its_id_and_vector(world: World) -> None:
     assert world.gallery.caption_vectors([old.id], 0)[old.id].tobytes() == unit(1)[0].tobytes()
 
 
-def test_the_same_content_may_stand_under_two_ids(world: World) -> None:
+def test_the_same_content_may_have_two_ids(world: World) -> None:
     world.put("a", 1)
     assert world.put("b", 1).created
     world.gallery.delete("a")
@@ -159,11 +159,11 @@ def test_a_vector_once_kept_is_never_replaced(world: World) -> None:
     assert first is not None and again is not None and np.array_equal(first, again)
 
 
-def test_picture_vectors_come_in_the_order_asked(world: World) -> None:
+def test_picture_vectors_are_in_the_order_of_the_ids(world: World) -> None:
     for seed, name in enumerate("cab"):
         world.put(name, seed)
-    found = world.gallery.picture_vectors(["b", "nowhere", "a", "c"], world.encoder.image_fingerprint)
-    assert list(found) == ["b", "a", "c"]
+    vectors = world.gallery.picture_vectors(["b", "nowhere", "a", "c"], world.encoder.image_fingerprint)
+    assert list(vectors) == ["b", "a", "c"]
     assert world.gallery.picture_vectors(["a"], "another fingerprint") == {}
 
 
@@ -196,7 +196,7 @@ def test_the_feed_holds_one_row_a_picture_however_often_it_changed(world: World)
 
 
 def test_no_writer_waits_for_the_files_of_a_picture(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are written and synced before the transaction, so that no other writer gives up meanwhile."""
+    """Files are written and synced before the transaction, so that no other writer times out meanwhile."""
     other = open_registry(f"sqlite:///{world.home / 'registry.db'}")
     written: list[Path] = []
     write_bytes = storage.write_bytes
@@ -237,8 +237,10 @@ def test_no_writer_waits_for_the_store(tmp_path: Path, store: str, monkeypatch: 
     world.close()
 
 
-def test_a_content_put_while_it_is_forgotten_keeps_its_files(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the files and the row of a put, another process finds that no picture shows the content."""
+def test_a_content_put_while_it_is_deleted_as_unused_keeps_its_files(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the files and the row of a put, another process sees that no picture has the content."""
     world.put("a", 1)
     world.gallery.delete("a")
     write_bytes = storage.write_bytes
@@ -247,7 +249,7 @@ def test_a_content_put_while_it_is_forgotten_keeps_its_files(world: World, monke
         write_bytes(path, data)
         if path == world.gallery.content_path(content(1)) and world.gallery.ids() == []:
             monkeypatch.setattr(storage, "write_bytes", write_bytes)
-            world.gallery.forget(content(1))
+            world.gallery.delete_unused_content(content(1))
 
     monkeypatch.setattr(storage, "write_bytes", overtaken)
     world.put("b", 1)

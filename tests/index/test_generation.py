@@ -1,4 +1,4 @@
-"""I1 to I5: a generation that was damaged, mixed up or made by another model is refused before anything is served."""
+"""I1 to I5: a generation that is damaged, mixed up or made by another model is refused before it is served."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from index import generation
 from index.engine import Index, Matrix
 from index.engine.faiss_engine import FaissEngine, FlatIndex
 from index.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
-from index.generation import Identity, Written, name_of
+from index.generation import Identity, WrittenGeneration, folder_name
 from index.vectors import Entry
 from model import storage
 from model.data_root import DataRoot
@@ -26,34 +26,34 @@ ENGINE = FaissEngine()
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Written]:
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, WrittenGeneration]:
     root = tmp_path_factory.mktemp("root")
     return root, generation.write(DataRoot(root), PICTURES, names(120), unit(120))
 
 
 @pytest.fixture
-def folder(written: tuple[Path, Written], tmp_path: Path) -> Path:
+def folder(written: tuple[Path, WrittenGeneration], tmp_path: Path) -> Path:
     """A copy that a test may damage."""
     root, record = written
-    return Path(shutil.copytree((root / name_of(record.id)), tmp_path / "copy"))
+    return Path(shutil.copytree((root / folder_name(record.id)), tmp_path / "copy"))
 
 
-def test_what_was_written_is_read(written: tuple[Path, Written]) -> None:
+def test_what_was_written_is_read(written: tuple[Path, WrittenGeneration]) -> None:
     root, record = written
-    found = generation.read((root / name_of(record.id)), record.manifest_sha256, PICTURES, ENGINE)
-    assert found.entries == names(120) and found.vectors.tobytes() == unit(120).tobytes()
+    opened = generation.read((root / folder_name(record.id)), record.manifest_sha256, PICTURES, ENGINE)
+    assert opened.entries == names(120) and opened.vectors.tobytes() == unit(120).tobytes()
     query = unit(1, seed=3)[0]
-    assert found.top(query, 9, frozenset()) == brute_force(query, unit(120), names(120), 9)
+    assert opened.top(query, 9, frozenset()) == brute_force(query, unit(120), names(120), 9)
 
 
-def test_writing_the_same_again_gives_the_same_files(written: tuple[Path, Written], tmp_path: Path) -> None:
+def test_writing_the_same_again_gives_the_same_files(written: tuple[Path, WrittenGeneration], tmp_path: Path) -> None:
     _, record = written
     assert generation.write(DataRoot(tmp_path), PICTURES, names(120), unit(120)) == record
 
 
-def test_writing_over_a_damaged_copy_repairs_it(written: tuple[Path, Written], tmp_path: Path) -> None:
+def test_writing_over_a_damaged_copy_repairs_it(written: tuple[Path, WrittenGeneration], tmp_path: Path) -> None:
     root, record = written
-    damaged = Path(shutil.copytree((root / name_of(record.id)), (tmp_path / name_of(record.id))))
+    damaged = Path(shutil.copytree((root / folder_name(record.id)), (tmp_path / folder_name(record.id))))
     (damaged / "ids.json").write_bytes(b"")
     generation.write(DataRoot(tmp_path), PICTURES, names(120), unit(120))
     assert generation.read(damaged, record.manifest_sha256, PICTURES, ENGINE).entries == names(120)
@@ -62,13 +62,15 @@ def test_writing_over_a_damaged_copy_repairs_it(written: tuple[Path, Written], t
 @pytest.mark.parametrize("count", [0, 1, 2, 15])
 def test_small_generations_are_read(count: int, tmp_path: Path) -> None:
     record = generation.write(DataRoot(tmp_path), PICTURES, names(count), unit(count))
-    found = generation.read((tmp_path / name_of(record.id)), record.manifest_sha256, PICTURES, ENGINE)
-    assert found.entries == names(count)
+    opened = generation.read((tmp_path / folder_name(record.id)), record.manifest_sha256, PICTURES, ENGINE)
+    assert opened.entries == names(count)
 
 
 @pytest.mark.parametrize("tenths", range(11))
 @pytest.mark.parametrize("file", ["vectors.safetensors", "ids.json", "manifest.json"])
-def test_truncated_files_are_refused(folder: Path, written: tuple[Path, Written], file: str, tenths: int) -> None:
+def test_truncated_files_are_refused(
+    folder: Path, written: tuple[Path, WrittenGeneration], file: str, tenths: int
+) -> None:
     data = (folder / file).read_bytes()
     (folder / file).write_bytes(data[: min(len(data) * tenths // 10, len(data) - 1)])
     with pytest.raises(IndexFileCorrupt):
@@ -76,14 +78,14 @@ def test_truncated_files_are_refused(folder: Path, written: tuple[Path, Written]
 
 
 @pytest.mark.parametrize("file", ["vectors.safetensors", "ids.json", "manifest.json"])
-def test_bytes_added_at_the_end_are_refused(folder: Path, written: tuple[Path, Written], file: str) -> None:
+def test_bytes_added_at_the_end_are_refused(folder: Path, written: tuple[Path, WrittenGeneration], file: str) -> None:
     with (folder / file).open("ab") as stream:
         stream.write(b" " * 100)
     with pytest.raises(IndexFileCorrupt):
         generation.read(folder, written[1].manifest_sha256, PICTURES, ENGINE)
 
 
-def test_flipped_bits_are_refused(folder: Path, written: tuple[Path, Written]) -> None:
+def test_flipped_bits_are_refused(folder: Path, written: tuple[Path, WrittenGeneration]) -> None:
     """500 of them, over all files (I2)."""
     chance, files = np.random.default_rng(0), sorted(folder.iterdir())
     for trial in range(500):
@@ -98,8 +100,8 @@ def test_flipped_bits_are_refused(folder: Path, written: tuple[Path, Written]) -
     assert generation.read(folder, written[1].manifest_sha256, PICTURES, ENGINE)
 
 
-def test_without_hashes_a_flipped_bit_would_load_in_silence(folder: Path) -> None:
-    """The precondition of the test above: the file format itself notices nothing."""
+def test_without_hashes_a_flipped_bit_would_load_without_error(folder: Path) -> None:
+    """The precondition of the test above: the file format itself does not detect the damage."""
     file = folder / "vectors.safetensors"
     data = bytearray(file.read_bytes())
     data[-5] ^= 1
@@ -119,10 +121,10 @@ def test_a_manifest_that_was_not_registered_is_refused(folder: Path) -> None:
 
 
 def rehash(folder: Path, **changes: object) -> str:
-    """Give a changed folder a manifest that fits its files, as a writer with a fault would."""
-    facts = json.loads((folder / "manifest.json").read_text())
-    facts.pop("files")
-    return storage.write_manifest(folder, {**facts, **changes})
+    """Write a manifest that matches the changed files of a folder, as a faulty writer would."""
+    fields = json.loads((folder / "manifest.json").read_text())
+    fields.pop("files")
+    return storage.write_manifest(folder, {**fields, **changes})
 
 
 def edit_ids(folder: Path, edit: Callable[[list[list[str]]], list[list[str]]]) -> None:
@@ -190,35 +192,35 @@ def test_captions_keep_picture_and_text(tmp_path: Path) -> None:
     identity = Identity("captions", "f" * 64, DIMENSION, "cy", 3)
     entries = [Entry("a", "ci"), Entry("a", "ci bach"), Entry("b", "cath \u200d\U0001f408")]
     record = generation.write(DataRoot(tmp_path), identity, entries, unit(3))
-    found = generation.read((tmp_path / name_of(record.id)), record.manifest_sha256, identity, ENGINE)
-    assert found.entries == entries
+    opened = generation.read((tmp_path / folder_name(record.id)), record.manifest_sha256, identity, ENGINE)
+    assert opened.entries == entries
 
 
 def scattered(rows: int) -> Matrix:
-    """Nothing stands near anything."""
+    """No vector is near another."""
     return unit(rows, seed=5, dimension=128)
 
 
 def crowded(rows: int) -> Matrix:
-    """A few wide clouds that run into each other, as photographs of a real gallery do."""
+    """A few wide, overlapping clusters, like the photographs of a real gallery."""
     centres, noise = unit(7, seed=6, dimension=128), unit(rows, seed=7, dimension=128)
     mixed = centres[np.arange(rows) % 7] + 3 * noise
     return np.ascontiguousarray(mixed / np.linalg.norm(mixed, axis=1, keepdims=True), dtype=np.float32)
 
 
 @pytest.mark.parametrize("make", [scattered, crowded])
-def test_a_large_set_opens_whatever_its_index_misses_and_says_how_much(
+def test_a_large_set_opens_whatever_its_index_misses_and_logs_how_much(
     make: Callable[[int], Matrix], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Queries halfway between unrelated vectors are the hardest for lists: no reason to refuse a gallery for good."""
+    """Queries halfway between unrelated vectors are the hardest for IVF lists: no reason to refuse a gallery."""
     vectors, engine = make(6_000), FaissEngine(flat_limit=1_000)
     identity = Identity("pictures", "f" * 64, 128)
     record = generation.write(DataRoot(tmp_path), identity, names(6_000), vectors)
     with caplog.at_level(logging.INFO):
-        opened = generation.read(tmp_path / name_of(record.id), record.manifest_sha256, identity, engine)
+        opened = generation.read(tmp_path / folder_name(record.id), record.manifest_sha256, identity, engine)
     assert not opened.index.exact and len(opened.entries) == 6_000
-    told = re.search(r"finds (\d+) of (\d+) golden hits", caplog.text)
-    assert told and int(told[1]) < 0.8 * int(told[2]), "this set asks nothing of the index"
+    logged = re.search(r"finds (\d+) of (\d+) golden hits", caplog.text)
+    assert logged and int(logged[1]) < 0.8 * int(logged[2]), "this set is too easy for the index"
 
 
 def test_an_exact_index_that_misses_a_golden_hit_is_refused(tmp_path: Path) -> None:
@@ -229,4 +231,4 @@ def test_an_exact_index_that_misses_a_golden_hit_is_refused(tmp_path: Path) -> N
             return FlatIndex(vectors[:60])
 
     with pytest.raises(IndexInconsistent):
-        generation.read(tmp_path / name_of(record.id), record.manifest_sha256, PICTURES, Forgetful())
+        generation.read(tmp_path / folder_name(record.id), record.manifest_sha256, PICTURES, Forgetful())

@@ -1,4 +1,4 @@
-"""Snapshots: what is served changes at once and as a whole, and never goes back on a put or a delete."""
+"""Snapshots: what is served changes at once and as a whole, and no put or delete is lost."""
 
 import time
 from threading import Event, Thread
@@ -10,77 +10,77 @@ import pytest
 from index.errors import IndexUnavailable, PictureNotFound
 from model.errors import LanguageNotFound
 from tests.doubles import picture_vector, text_vector
-from tests.index.world import World, captions, content, drawn, found
+from tests.index.world import World, content, drawn, nearest_captions, nearest_pictures
 
 
 def test_nothing_serves_before_the_start(world: World) -> None:
     with pytest.raises(IndexUnavailable):
-        _ = world.holder().current
+        _ = world.live_index().current
 
 
 def test_an_empty_gallery_serves_and_finds_nothing(world: World) -> None:
-    holder = world.started()
-    assert found(holder, 1) == [] and holder.current.search_captions(text_vector(0, "a"), ["en"], 3) == []
-    assert holder.current.degraded == () and holder.current.generations.captions.keys() == {"en"}
+    live = world.started()
+    assert nearest_pictures(live, 1) == [] and live.current.search_captions(text_vector(0, "a"), ["en"], 3) == []
+    assert live.current.degraded == () and live.current.generations.captions.keys() == {"en"}
 
 
 def test_a_put_picture_is_found_when_the_call_returns_and_gone_when_delete_returns(world: World) -> None:
-    holder = world.started()
-    put = holder.put_picture("a", content(1), drawn(1), {"en": ["a red ball"], "xx": ["not served"]})
-    assert put.created and found(holder, 1) == ["a"]
-    assert captions(holder, "en", 0, "a red ball") == [("a red ball", "a")]
-    assert holder.current.captions_of("a") == {"en": ["a red ball"]}
-    holder.delete_picture("a")
-    assert found(holder, 1) == [] and captions(holder, "en", 0, "a red ball") == []
+    live = world.started()
+    put = live.put_picture("a", content(1), drawn(1), {"en": ["a red ball"], "xx": ["not served"]})
+    assert put.created and nearest_pictures(live, 1) == ["a"]
+    assert nearest_captions(live, "en", 0, "a red ball") == [("a red ball", "a")]
+    assert live.current.captions_of("a") == {"en": ["a red ball"]}
+    live.delete_picture("a")
+    assert nearest_pictures(live, 1) == [] and nearest_captions(live, "en", 0, "a red ball") == []
     with pytest.raises(PictureNotFound):
-        holder.delete_picture("a")
+        live.delete_picture("a")
 
 
 def test_the_score_of_a_picture_with_itself_is_one(world: World) -> None:
-    holder = world.started()
-    holder.put_picture("a", content(1), drawn(1))
-    (hit,) = holder.current.search_pictures(holder.current.picture_vector("a"), 1)
+    live = world.started()
+    live.put_picture("a", content(1), drawn(1))
+    (hit,) = live.current.search_pictures(live.current.picture_vector("a"), 1)
     assert hit.score == pytest.approx(1.0, abs=1e-6) and hit.rank == 1
     with pytest.raises(PictureNotFound):
-        holder.current.picture_vector("b")
+        live.current.picture_vector("b")
 
 
 def test_pages_and_least_scores_cut_one_ranking(world: World) -> None:
-    holder = world.started()
+    live = world.started()
     for seed in range(12):
-        holder.put_picture(f"p{seed}", content(seed), drawn(seed))
+        live.put_picture(f"p{seed}", content(seed), drawn(seed))
     vector = picture_vector(drawn(3).rgb)
-    whole = holder.current.search_pictures(vector, 12)
+    whole = live.current.search_pictures(vector, 12)
     assert [hit.rank for hit in whole] == list(range(1, 13))
-    assert holder.current.search_pictures(vector, 5, whole[3]) == whole[4:9]
-    assert holder.current.search_pictures(vector, 12, min_score=whole[4].score) == whole[:5]
+    assert live.current.search_pictures(vector, 5, whole[3]) == whole[4:9]
+    assert live.current.search_pictures(vector, 12, min_score=whole[4].score) == whole[:5]
 
 
 def test_a_page_goes_on_behind_the_last_one_whatever_was_put_or_deleted(world: World) -> None:
-    holder = world.started()
+    live = world.started()
     for seed in range(12):
-        holder.put_picture(f"p{seed}", content(seed), drawn(seed))
+        live.put_picture(f"p{seed}", content(seed), drawn(seed))
     vector = picture_vector(drawn(3).rgb)
-    names = [hit.picture for hit in holder.current.search_pictures(vector, 12)]
-    last = holder.current.search_pictures(vector, 4)[-1]
+    names = [hit.picture for hit in live.current.search_pictures(vector, 12)]
+    last = live.current.search_pictures(vector, 4)[-1]
 
     def behind() -> list[tuple[str, int]]:
-        return [(hit.picture, hit.rank) for hit in holder.current.search_pictures(vector, 3, last)]
+        return [(hit.picture, hit.rank) for hit in live.current.search_pictures(vector, 3, last)]
 
     assert behind() == [(names[4], 5), (names[5], 6), (names[6], 7)]
-    holder.delete_picture(names[1])
+    live.delete_picture(names[1])
     assert behind() == [(names[4], 4), (names[5], 5), (names[6], 6)]
-    holder.delete_picture(names[3])  # the last one itself
+    live.delete_picture(names[3])  # the last one itself
     assert behind() == [(names[4], 3), (names[5], 4), (names[6], 5)]
-    for twin in range(6):  # as near as can be: all come before
-        holder.put_picture(f"twin{twin}", content(3), drawn(3))
+    for twin in range(6):  # identical to the query: all rank first
+        live.put_picture(f"twin{twin}", content(3), drawn(3))
     assert behind() == [(names[4], 9), (names[5], 10), (names[6], 11)]
 
 
 def test_no_picture_and_no_caption_is_encoded_twice(world: World) -> None:
-    holder = world.started()
+    live = world.started()
     for id in ("a", "b", "a"):
-        holder.put_picture(id, content(1), drawn(1), {"en": ["one", "two"]})
+        live.put_picture(id, content(1), drawn(1), {"en": ["one", "two"]})
     assert (world.encoder.pictures_encoded, world.encoder.texts_encoded) == (1, 4)
     world.started()
     assert (world.encoder.pictures_encoded, world.encoder.texts_encoded) == (1, 4)
@@ -89,127 +89,128 @@ def test_no_picture_and_no_caption_is_encoded_twice(world: World) -> None:
 def test_another_process_follows_puts_and_deletes(world: World) -> None:
     ours, theirs = world.started(), world.started()
     ours.put_picture("a", content(1), drawn(1), {"en": ["one"]})
-    assert found(theirs, 1) == [] and theirs.refresh() and found(theirs, 1) == ["a"]
+    assert nearest_pictures(theirs, 1) == [] and theirs.refresh() and nearest_pictures(theirs, 1) == ["a"]
     ours.delete_picture("a")
-    assert theirs.refresh() and found(theirs, 1) == []
+    assert theirs.refresh() and nearest_pictures(theirs, 1) == []
     assert not theirs.refresh()
 
 
 def test_a_promotion_is_followed_and_encodes_what_is_missing(world: World) -> None:
-    holder = world.started()
-    holder.put_picture("a", content(1), drawn(1), {"en": ["dog"], "cy": ["ci"]})
+    live = world.started()
+    live.put_picture("a", content(1), drawn(1), {"en": ["dog"], "cy": ["ci"]})
     with pytest.raises(LanguageNotFound):
-        holder.current.search_captions(text_vector(0, "ci"), ["cy"], 1)
+        live.current.search_captions(text_vector(0, "ci"), ["cy"], 1)
     release = world.teach("cy", {"a": "ci bach"})
-    assert holder.refresh() and holder.current.release == release
-    assert captions(holder, "cy", 1, "ci bach") == [("ci bach", "a")]
-    assert holder.current.captions_of("a") == {"en": ["dog"], "cy": ["ci", "ci bach"]}
-    assert holder.current.views["cy"].version == holder.current.shared_view.version == 1
-    assert holder.current.generations.captions["cy"].startswith("captions-")
+    assert live.refresh() and live.current.release == release
+    assert nearest_captions(live, "cy", 1, "ci bach") == [("ci bach", "a")]
+    assert live.current.captions_of("a") == {"en": ["dog"], "cy": ["ci", "ci bach"]}
+    assert live.current.views["cy"].version == live.current.shared_view.version == 1
+    assert live.current.generations.captions["cy"].startswith("captions-")
 
 
 def test_captions_are_encoded_at_opening_when_the_generation_was_never_built(world: World) -> None:
     world.put("a", 1, {"cy": ["ci"]})
-    _, version = world.lesson("cy", {"a": "ci bach"})
+    _, version = world.trained_version("cy", {"a": "ci bach"})
     world.registry.releases.publish(
         expected=1, shared=0, languages={"cy": version.number}, actor="test", reason="", change={}
     )
-    holder = world.started()
-    assert captions(holder, "cy", 1, "ci bach") == [("ci bach", "a")]
+    live = world.started()
+    assert nearest_captions(live, "cy", 1, "ci bach") == [("ci bach", "a")]
 
 
 def test_a_rollback_opens_nothing_and_leaves_every_other_answer_bit_for_bit(world: World) -> None:
     for seed in range(30):
         world.put(f"p{seed}", seed, {"en": [f"picture {seed}"]})
     world.teach("cy", {f"p{seed}": f"llun {seed}" for seed in range(30)})
-    holder = world.started()
-    before = holder.current
+    live = world.started()
+    before = live.current
     world.teach("de", {f"p{seed}": f"Bild {seed}" for seed in range(30)})
-    holder.refresh()
+    live.refresh()
     world.registry.releases.roll_back("de", actor="test", reason="")
     opened = list(world.encoder.opened)
     start = time.monotonic()
-    assert holder.refresh() and time.monotonic() - start < 1.0
-    assert world.encoder.opened == opened and set(holder.current.views) == {"en", "cy"}
+    assert live.refresh() and time.monotonic() - start < 1.0
+    assert world.encoder.opened == opened and set(live.current.views) == {"en", "cy"}
     vector = text_vector(1, "llun 7")
-    assert holder.current.search_captions(vector, ["cy", "en"], 30) == before.search_captions(vector, ["cy", "en"], 30)
-    assert holder.current.search_pictures(vector, 30) == before.search_pictures(vector, 30)
-    assert holder.current.views["cy"] is before.views["cy"]
+    assert live.current.search_captions(vector, ["cy", "en"], 30) == before.search_captions(vector, ["cy", "en"], 30)
+    assert live.current.search_pictures(vector, 30) == before.search_pictures(vector, 30)
+    assert live.current.views["cy"] is before.views["cy"]
 
 
 def test_a_language_taught_twice_goes_back_to_its_first_captions(world: World) -> None:
     world.put("a", 1)
     world.teach("cy", {"a": "un"})
-    holder = world.started()
+    live = world.started()
     world.teach("cy", {"a": "dau"})
-    holder.refresh()
-    assert holder.current.captions_of("a") == {"cy": ["dau", "un"]}
+    live.refresh()
+    assert live.current.captions_of("a") == {"cy": ["dau", "un"]}
     world.registry.releases.roll_back("cy", actor="test", reason="")
-    holder.refresh()
-    assert holder.current.captions_of("a") == {"cy": ["un"]}
+    live.refresh()
+    assert live.current.captions_of("a") == {"cy": ["un"]}
 
 
 def test_the_detector_knows_each_language_from_its_captions(world: World) -> None:
     for seed in range(30):
         world.put(f"p{seed}", seed, {"en": [f"the little dog with number {seed}"]})
     world.teach("cy", {f"p{seed}": f"y ci bach gyda rhif {seed}" for seed in range(30)})
-    holder = world.started()
-    guess = holder.current.detector.guess
+    live = world.started()
+    guess = live.current.detector.guess
     assert guess("ci bach", ["en", "cy"]).language == "cy" and guess("little dog", ["en", "cy"]).language == "en"
 
 
 def test_the_detector_learns_captions_that_come_later(world: World) -> None:
     world.put("a", 1)
     world.teach("cy", {"a": "y ci bach gwyn"})
-    holder = world.started()
+    live = world.started()
     for seed in range(2, 12):
-        holder.put_picture(f"p{seed}", content(seed), drawn(seed), {"en": [f"the little white dog {seed}"]})
-    holder.refresh()
-    assert holder.current.detector.guess("little white dog", ["en", "cy"]).language == "en"
+        live.put_picture(f"p{seed}", content(seed), drawn(seed), {"en": [f"the little white dog {seed}"]})
+    live.refresh()
+    assert live.current.detector.guess("little white dog", ["en", "cy"]).language == "en"
 
 
 def test_a_picture_deleted_during_a_swap_is_in_neither_snapshot(world: World) -> None:
     """I11: between opening the new snapshot and publishing it."""
-    holder = world.started()
+    live = world.started()
     for seed in range(5):
-        holder.put_picture(f"p{seed}", content(seed), drawn(seed), {"cy": [f"llun {seed}"]})
-    candidate = holder.open(world.teach("cy", {"p1": "gair"}))
-    holder.delete_picture("p1")
-    holder.put_picture("new", content(9), drawn(9), {"en": ["new"]})
-    assert "p1" in [hit.picture for hit in candidate.search_pictures(picture_vector(drawn(1).rgb), 9)]  # the danger
-    assert "p1" not in found(holder, 1)
-    holder.publish(candidate)
-    assert "p1" not in found(holder, 1) and found(holder, 9)[0] == "new"
-    assert holder.current.captions_of("p1") == {} and ("gair", "p1") not in captions(holder, "cy", 1, "gair", 99)
+        live.put_picture(f"p{seed}", content(seed), drawn(seed), {"cy": [f"llun {seed}"]})
+    candidate = live.open(world.teach("cy", {"p1": "gair"}))
+    live.delete_picture("p1")
+    live.put_picture("new", content(9), drawn(9), {"en": ["new"]})
+    stale = candidate.search_pictures(picture_vector(drawn(1).rgb), 9)
+    assert "p1" in [hit.picture for hit in stale]  # so that it could come back
+    assert "p1" not in nearest_pictures(live, 1)
+    live.publish(candidate)
+    assert "p1" not in nearest_pictures(live, 1) and nearest_pictures(live, 9)[0] == "new"
+    assert live.current.captions_of("p1") == {} and ("gair", "p1") not in nearest_captions(live, "cy", 1, "gair", 99)
 
 
 def test_no_answer_mixes_two_releases(world: World) -> None:
-    """I7, short: a text's vector names the version that read it, a caption's vector the version that encoded it."""
+    """I7, short: a vector depends on the version that encoded it, so a mix of two releases has a low score."""
     for seed in range(20):
         world.put(f"p{seed}", seed, {"cy": [f"llun {seed}"]})
     for _ in range(2):
         world.teach("cy")
-    holder = world.started()
+    live = world.started()
     releases = [world.registry.releases.get(number) for number in (2, 3)]
     stop, mixed, searches = Event(), 0, [0] * 4
 
-    def search(place: int) -> None:
+    def search(thread: int) -> None:
         nonlocal mixed
         while not stop.is_set():
-            snapshot = holder.current
+            snapshot = live.current
             view = snapshot.views["cy"]
             vector = world.encoder.texts([(view, "llun 7")]).vectors[0]
             (hit,) = snapshot.search_captions(vector, ["cy"], 1)
             right = hit.score > 0.999 and view.version == snapshot.release.languages["cy"]
             mixed += not right
-            searches[place] += 1
+            searches[thread] += 1
 
-    threads = [Thread(target=search, args=(place,)) for place in range(4)]
+    threads = [Thread(target=search, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     try:
         for swap in range(30):
-            holder.publish(holder.open(releases[swap % 2]))
+            live.publish(live.open(releases[swap % 2]))
             time.sleep(0.02)
     finally:
         stop.set()
@@ -219,7 +220,7 @@ def test_no_answer_mixes_two_releases(world: World) -> None:
 
 
 def test_taking_view_and_captions_from_two_snapshots_would_mix(world: World) -> None:
-    """The precondition of the test above: another version's vector of the same text is far away."""
+    """The precondition of the test above: another version's vector of the same text has a low score."""
     world.put("a", 1, {"cy": ["ci"]})
     world.teach("cy")
     world.teach("cy")
@@ -228,24 +229,24 @@ def test_taking_view_and_captions_from_two_snapshots_would_mix(world: World) -> 
 
 
 def test_puts_of_many_threads_are_all_found(world: World) -> None:
-    holder = world.started()
+    live = world.started()
 
     def put(start: int) -> None:
         for seed in range(start, start + 8):
-            holder.put_picture(f"p{seed}", content(seed), drawn(seed), {"en": [f"text {seed}"]})
+            live.put_picture(f"p{seed}", content(seed), drawn(seed), {"en": [f"text {seed}"]})
 
     threads = [Thread(target=put, args=(start,)) for start in (0, 100, 200)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert holder.current.pictures.count == holder.current.captions["en"].count == 24
-    matrix = np.array([holder.current.pictures.vector(id) for id in world.gallery.ids()])
+    assert live.current.pictures.count == live.current.captions["en"].count == 24
+    matrix = np.array([live.current.pictures.vector(id) for id in world.gallery.ids()])
     assert matrix.shape == (24, world.encoder.dimension)
 
 
 def test_a_gallery_is_encoded_again_a_few_pictures_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With another image tower. 500 decoded pictures at once would be 1.5 GB."""
+    """After a change of the image tower. 500 decoded pictures at once would take 1.5 GB."""
     for seed in range(40):
         world.put(f"p{seed}", seed)
     sizes: list[int] = []

@@ -1,4 +1,4 @@
-"""Two machines with a data root each, one registry and one object store: what one makes, the other serves."""
+"""Two machines, each with a data root, one registry and one object store: what one writes, the other serves."""
 
 import shutil
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ from index.catalogue import Catalogue
 from index.generation import Identity
 from model.errors import StoreUnavailable, VersionCorrupt
 from model.objects import Objects
-from tests.index.world import World, captions, content, found
+from tests.index.world import World, content, nearest_captions, nearest_pictures
 from tests.s3_server import S3Server
 
 CAPTIONS = {"p1": "afal", "p2": "ci"}
 
 
 class Machines:
-    """A world here and a world there."""
+    """One world on this machine, one on another."""
 
     def __init__(self, folder: Path, url: str) -> None:
         database = f"sqlite:///{folder / 'registry.db'}"
@@ -29,7 +29,7 @@ class Machines:
         return home
 
     def kinds(self) -> set[str]:
-        """The folders that have something in the store."""
+        """The top-level folders in the store."""
         return {name.split("/")[0] for name in Objects(self.url).names("")}
 
     def close(self) -> None:
@@ -45,7 +45,7 @@ def machines(tmp_path: Path, store: str) -> Iterator[Machines]:
 
 
 def taught(machines: Machines) -> World:
-    """The world here with two pictures and a language."""
+    """The world of this machine, with two pictures and a learned language."""
     for seed in (1, 2):
         machines.here.put(f"p{seed}", seed)
     machines.here.teach("cy", CAPTIONS)
@@ -54,11 +54,11 @@ def taught(machines: Machines) -> World:
 
 def test_what_one_machine_learned_the_other_serves(machines: Machines) -> None:
     taught(machines)
-    holder = machines.there.started()
-    assert captions(holder, "cy", 1, "afal") == [("afal", "p1")]
-    assert found(holder, 1)[0] == "p1"
-    assert holder.current.degraded == ()
-    assert machines.there.encoder.texts_encoded == 0  # the generation came, and was not made again
+    live = machines.there.started()
+    assert nearest_captions(live, "cy", 1, "afal") == [("afal", "p1")]
+    assert nearest_pictures(live, 1)[0] == "p1"
+    assert live.current.degraded == ()
+    assert machines.there.encoder.texts_encoded == 0  # the generation was fetched, not built again
     assert machines.there.gallery.read(content(1)) == machines.here.gallery.read(content(1))
 
 
@@ -76,16 +76,16 @@ def test_a_deleted_picture_is_gone_from_the_store(machines: Machines) -> None:
 
 
 def test_a_retired_generation_is_gone_from_the_store(machines: Machines) -> None:
-    holder = taught(machines).started()
+    live = taught(machines).started()
     for seed in range(3, 7):
         machines.here.put(f"p{seed}", seed)
-        holder.refresh()
-        holder.compact(at=0)
+        live.refresh()
+        live.compact(at=0)
     fingerprint, dimension = machines.here.encoder.image_fingerprint, machines.here.encoder.dimension
-    kept = Identity("pictures", fingerprint, dimension)
+    pictures = Identity("pictures", fingerprint, dimension)
     names = {name.split("/")[1] for name in Objects(machines.url).names("generations")}
-    registered = {one.id for one in Catalogue(machines.here.registry, machines.here.root).of(kept)}
-    assert {name for name in names if name.startswith("pictures")} == registered
+    kept = {registered.id for registered in Catalogue(machines.here.registry, machines.here.root).of(pictures)}
+    assert {name for name in names if name.startswith("pictures")} == kept
 
 
 def test_a_version_that_is_damaged_in_the_store_is_not_served(machines: Machines) -> None:
@@ -95,39 +95,39 @@ def test_a_version_that_is_damaged_in_the_store_is_not_served(machines: Machines
         if not name.endswith("manifest.json"):
             objects.delete([name])
             objects.create(name, b"damaged")
-    holder = machines.there.started()
-    assert holder.current.release.number == 1
-    assert any(VersionCorrupt.code in sentence for sentence in holder.current.degraded)
+    live = machines.there.started()
+    assert live.current.release.number == 1
+    assert any(VersionCorrupt.code in sentence for sentence in live.current.degraded)
 
 
 def test_while_the_store_is_away_searches_go_on_and_writes_are_refused(own_s3: S3Server, tmp_path: Path) -> None:
     machines = Machines(tmp_path, own_s3.bucket())
     world = taught(machines)
-    holder = world.started()
+    live = world.started()
     machines.there.put("p9", 9)
     own_s3.kill()
-    holder.refresh()
-    assert found(holder, 9)[0] == "p9"
-    assert captions(holder, "cy", 1, "afal") == [("afal", "p1")]
+    live.refresh()
+    assert nearest_pictures(live, 9)[0] == "p9"
+    assert nearest_captions(live, "cy", 1, "afal") == [("afal", "p1")]
     before = world.gallery.change()
     with pytest.raises(StoreUnavailable):
         world.put("p3", 3)
     assert (world.gallery.change(), world.gallery.ids()) == (before, ["p1", "p2", "p9"])
-    world.gallery.delete("p1")  # is gone from every answer; its files are for the next sweep
-    holder.refresh()
-    assert "p1" not in found(holder, 1)
-    assert world.started().current.release.number == 2  # all that a start needs is here
+    world.gallery.delete("p1")  # is in no answer any more; the next sweep removes its files
+    live.refresh()
+    assert "p1" not in nearest_pictures(live, 1)
+    assert world.started().current.release.number == 2  # everything that a start needs is on this machine
     machines.close()
 
 
 def test_a_release_that_cannot_be_fetched_leaves_the_old_one_serving(own_s3: S3Server, tmp_path: Path) -> None:
     machines = Machines(tmp_path, own_s3.bucket())
-    holder = machines.there.started()
+    live = machines.there.started()
     taught(machines)
     own_s3.kill()
-    holder.refresh()
-    assert holder.current.release.number == 1
-    assert any(StoreUnavailable.code in sentence for sentence in holder.current.degraded)
+    live.refresh()
+    assert live.current.release.number == 1
+    assert any(StoreUnavailable.code in sentence for sentence in live.current.degraded)
     machines.close()
 
 
@@ -135,6 +135,6 @@ def test_a_machine_that_lost_its_disk_starts_from_the_store(machines: Machines) 
     world = taught(machines)
     for name in ("versions", "generations", "pictures"):
         shutil.rmtree(world.home / name)
-    holder = world.started()
-    assert captions(holder, "cy", 1, "ci") == [("ci", "p2")]
+    live = world.started()
+    assert nearest_captions(live, "cy", 1, "ci") == [("ci", "p2")]
     assert machines.kinds() == {"versions", "generations", "pictures"}

@@ -1,4 +1,4 @@
-"""The sweeper removes what crashes left behind, and nothing that is in use or may still be."""
+"""The sweeper removes what crashes left behind, and nothing that is or may still be in use."""
 
 import os
 import time
@@ -32,13 +32,13 @@ def identity(world: World) -> Identity:
 
 
 def left_over(world: World, text: str) -> Path:
-    """A generation that was written and never registered, as by a writer that was killed in between."""
+    """A generation that was written but not registered, as when a writer is killed in between."""
     written = generation.write(world.root, identity(world), [Entry(text)], text_vector(0, text)[None])
     return world.generation_folder(written.id)
 
 
 def temporaries(world: World, name: str) -> list[Path]:
-    """A staged generation and a picture half-written, as killed writers leave them."""
+    """A partly written generation and picture, as killed writers leave them."""
     folder, file = world.home / "generations" / name, world.home / "pictures" / "ab" / name
     folder.mkdir(parents=True)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -47,10 +47,10 @@ def temporaries(world: World, name: str) -> list[Path]:
     return [folder, file]
 
 
-def swept(world: World) -> None:
-    """A start, until its sweep is done."""
-    holder = world.started()
-    holder.close()
+def start_and_sweep(world: World) -> None:
+    """Start a live index and wait until its sweep is done."""
+    live = world.started()
+    live.close()
 
 
 def test_a_start_removes_old_temporaries_and_leaves_fresh_ones(world: World) -> None:
@@ -59,7 +59,7 @@ def test_a_start_removes_old_temporaries_and_leaves_fresh_ones(world: World) -> 
         for path in paths:
             for inside in (*path.rglob("*"), path):
                 aged(inside, hours * HOUR)
-    swept(world)
+    start_and_sweep(world)
     assert not any(path.exists() for path in old) and all(path.exists() for path in fresh)
 
 
@@ -67,7 +67,7 @@ def test_a_start_removes_generations_that_were_never_registered_unless_they_may_
     old, fresh = left_over(world, "old"), left_over(world, "fresh")
     for path in (*old.iterdir(), old):
         aged(path, 1.1 * HOUR)
-    swept(world)
+    start_and_sweep(world)
     assert not old.exists() and fresh.exists()
 
 
@@ -76,7 +76,7 @@ def test_a_registered_generation_stays_however_old(world: World) -> None:
     world.teach("cy")
     (folder,) = (world.home / "generations").iterdir()
     aged(folder, 1000 * HOUR)
-    swept(world)
+    start_and_sweep(world)
     assert folder.exists() and world.started().current.degraded == ()
 
 
@@ -97,11 +97,11 @@ def test_the_folder_of_a_retirement_that_was_killed_goes_at_a_later_start(
     assert folder.exists()
     for path in (*folder.iterdir(), folder):
         aged(path, 1.1 * HOUR)
-    swept(world)
+    start_and_sweep(world)
     assert not folder.exists()
 
 
-def test_while_the_store_is_away_nothing_loses_its_trace(tmp_path: Path, own_s3: S3Server) -> None:
+def test_while_the_store_is_unavailable_its_files_are_kept_for_the_next_sweep(tmp_path: Path, own_s3: S3Server) -> None:
     world = World(tmp_path, store=own_s3.bucket())
     old, submission, picture = left_over(world, "old"), world.home / "expansions/exp_unknown", world.home / STORED
     for path in (submission / "dataset", picture):
@@ -118,8 +118,8 @@ def test_while_the_store_is_away_nothing_loses_its_trace(tmp_path: Path, own_s3:
     world.close()
 
 
-def test_submissions_that_no_expansion_was_made_of_go_and_others_stay(world: World) -> None:
-    lease, _ = world.lesson("cy")
+def test_submissions_without_an_expansion_are_removed_and_others_stay(world: World) -> None:
+    lease, _ = world.trained_version("cy")
     mine, unknown = (world.home / "expansions" / name / "dataset" for name in (lease.expansion, "exp_unknown"))
     for path in (mine, unknown):
         path.parent.mkdir(parents=True)
@@ -133,7 +133,7 @@ def test_submissions_that_no_expansion_was_made_of_go_and_others_stay(world: Wor
 def test_working_files_of_a_finished_expansion_go_and_those_of_a_waiting_one_stay(world: World) -> None:
     world.teach("cy")
     finished = world.registry.versions.get(1).expansion
-    waiting, _ = world.lesson("br")
+    waiting, _ = world.trained_version("br")
     kept, gone = (
         world.home / "expansions" / str(name) / "checkpoints/cy/step-5" for name in (waiting.expansion, finished)
     )

@@ -1,4 +1,4 @@
-"""Vector sets: exact answers, scores that depend on two vectors alone, overlays that hide what they replace."""
+"""Vector sets: exact answers, scores that depend on two vectors alone, tails that replace sealed entries."""
 
 import numpy as np
 import pytest
@@ -10,30 +10,31 @@ from tests.index.conftest import DIMENSION, brute_force, names, unit
 
 
 def block(picture: str, vectors: Matrix) -> Block:
-    return Block(tuple(Entry(picture, str(place)) for place in range(len(vectors))), vectors)
+    return Block(tuple(Entry(picture, str(number)) for number in range(len(vectors))), vectors)
 
 
-def over(vectors: Matrix, entries: list[Entry]) -> VectorSet:
-    return VectorSet.over("g", 0, segment(vectors, entries))
+def sealed(vectors: Matrix, entries: list[Entry]) -> VectorSet:
+    """A set as it was written, with an empty tail."""
+    return VectorSet.from_generation("g", 0, segment(vectors, entries))
 
 
 @pytest.mark.parametrize("k", [1, 3, 10, 100, 1_000])
 def test_scan_finds_exactly_what_brute_force_finds(k: int) -> None:
     vectors, entries = unit(700, seed=1), names(700)
     for query in unit(5, seed=2):
-        assert over(vectors, entries).search(query, k) == brute_force(query, vectors, entries, k)
+        assert sealed(vectors, entries).search(query, k) == brute_force(query, vectors, entries, k)
 
 
 def test_equal_vectors_are_ordered_by_entry_and_none_is_lost() -> None:
     vectors, entries = np.repeat(unit(3, seed=3), 200, axis=0), names(600)
     query = unit(3, seed=3)[1]
     shuffled = np.random.default_rng(0).permutation(600)
-    found = over(np.ascontiguousarray(vectors[shuffled]), [entries[row] for row in shuffled]).search(query, 250)
-    assert found == brute_force(query, vectors, entries, 250)
+    hits = sealed(np.ascontiguousarray(vectors[shuffled]), [entries[row] for row in shuffled]).search(query, 250)
+    assert hits == brute_force(query, vectors, entries, 250)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 64, 1_000])
-def test_a_score_is_the_same_bits_whatever_stands_beside_it(rows: int, query: Vector) -> None:
+def test_a_score_has_the_same_bits_whatever_else_is_in_the_matrix(rows: int, query: Vector) -> None:
     vectors = unit(rows, seed=4, dimension=512)
     query = unit(1, seed=5, dimension=512)[0]
     together = scores(query, vectors)
@@ -42,7 +43,7 @@ def test_a_score_is_the_same_bits_whatever_stands_beside_it(rows: int, query: Ve
 
 
 def test_float32_products_would_differ_between_batches() -> None:
-    """The precondition of the test above: a matrix product does not keep its bits."""
+    """The precondition of the test above: the bits of a matrix product depend on its shape."""
     vectors, query = unit(1_000, seed=4, dimension=512), unit(1, seed=5, dimension=512)[0]
     alone = np.array([np.einsum("d,d->", vector, query) for vector in vectors])
     assert (vectors @ query).tobytes() != alone.tobytes()
@@ -54,16 +55,16 @@ def test_changed_set_equals_brute_force_over_what_is_left(query: Vector) -> None
     blocks = {entry.picture: Block((), vectors[:0]) for entry in entries[:30]}
     blocks |= {entries[place].picture: Block((entries[place],), fresh[place : place + 1]) for place in range(30, 40)}
     blocks |= {"new": block("new", fresh[:5])}
-    changed = over(vectors, entries).changed(blocks, change=7)
+    changed = sealed(vectors, entries).changed(blocks, change=7)
     left = [*entries[30:40], *entries[40:], *blocks["new"].entries]
     rows = np.concatenate([fresh[30:40], vectors[40:], fresh[:5]])
     assert changed.search(query, 50) == brute_force(query, rows, left, 50)
-    assert (changed.change, changed.count, changed.overlay_size) == (7, len(left), 40 + 15)
+    assert (changed.change, changed.count, changed.tail_size) == (7, len(left), 40 + 15)
 
 
 def test_changing_leaves_the_old_set_as_it_was(query: Vector) -> None:
     vectors, entries = unit(50, seed=8), names(50)
-    old = over(vectors, entries)
+    old = sealed(vectors, entries)
     before = old.search(query, 50)
     old.changed({before[0].entry.picture: Block((), vectors[:0])}, change=1)
     assert old.search(query, 50) == before
@@ -72,7 +73,7 @@ def test_changing_leaves_the_old_set_as_it_was(query: Vector) -> None:
 def test_a_picture_changed_twice_is_found_once(query: Vector) -> None:
     fresh = unit(2, seed=9)
     changed = (
-        over(unit(10), names(10)).changed({"a": block("a", fresh[:1])}, 1).changed({"a": block("a", fresh[1:])}, 2)
+        sealed(unit(10), names(10)).changed({"a": block("a", fresh[:1])}, 1).changed({"a": block("a", fresh[1:])}, 2)
     )
     assert [hit for hit in changed.search(query, 20) if hit.entry.picture == "a"] == [
         (Entry("a", "0"), float(scores(query, fresh[1:])[0]))
@@ -81,12 +82,12 @@ def test_a_picture_changed_twice_is_found_once(query: Vector) -> None:
     assert vector is not None and vector.tobytes() == fresh[1].tobytes()
 
 
-def test_live_folds_the_overlay_and_keeps_every_answer(query: Vector) -> None:
+def test_merging_the_tail_changes_no_answer(query: Vector) -> None:
     vectors, entries = unit(100, seed=10), names(100)
-    changed = over(vectors, entries).changed({"p00003": Block((), vectors[:0]), "x": block("x", unit(4, seed=11))}, 1)
-    folded, rows = changed.live()
-    assert folded == sorted(folded)
-    assert over(rows, folded).search(query, 200) == changed.search(query, 200)
+    changed = sealed(vectors, entries).changed({"p00003": Block((), vectors[:0]), "x": block("x", unit(4, seed=11))}, 1)
+    merged, rows = changed.merged()
+    assert merged == sorted(merged)
+    assert sealed(rows, merged).search(query, 200) == changed.search(query, 200)
 
 
 def test_an_empty_set_finds_nothing(query: Vector) -> None:
@@ -95,23 +96,23 @@ def test_an_empty_set_finds_nothing(query: Vector) -> None:
 
 def test_removing_everything_leaves_nothing(query: Vector) -> None:
     vectors, entries = unit(20), names(20)
-    emptied = over(vectors, entries).changed({entry.picture: Block((), vectors[:0]) for entry in entries}, 1)
-    assert emptied.search(query, 10) == [] and emptied.live()[0] == []
+    emptied = sealed(vectors, entries).changed({entry.picture: Block((), vectors[:0]) for entry in entries}, 1)
+    assert emptied.search(query, 10) == [] and emptied.merged()[0] == []
 
 
 class Rounding(FlatIndex):
-    """A scan whose own scores are off by as much as float32 may be, so that its order is wrong."""
+    """A scan whose own scores have the error that float32 allows, so that its order is wrong."""
 
     def search(self, query: Vector, k: int, excluded: frozenset[int]) -> Candidates:
-        found = super().search(query, len(self.vectors), excluded)
-        noise = np.random.default_rng(0).uniform(-1e-6, 1e-6, len(found.rows)).astype(np.float32)
-        order = np.argsort(-(found.scores + noise))[:k]
-        return Candidates(found.rows[order], (found.scores + noise)[order])
+        exact = super().search(query, len(self.vectors), excluded)
+        noise = np.random.default_rng(0).uniform(-1e-6, 1e-6, len(exact.rows)).astype(np.float32)
+        order = np.argsort(-(exact.scores + noise))[:k]
+        return Candidates(exact.rows[order], (exact.scores + noise)[order])
 
 
 @pytest.mark.parametrize("index", [FlatIndex, Rounding])
 def test_candidates_in_a_slightly_wrong_order_lose_no_hit(index: type[FlatIndex]) -> None:
-    """Many vectors whose scores differ by less than float32 rounding: one round of candidates would not do."""
+    """Many vectors whose scores differ by less than float32 rounding: one round of candidates is not enough."""
     query = unit(1, seed=12)[0]
     near = query + np.random.default_rng(1).standard_normal((500, DIMENSION)).astype(np.float32) * 1e-4
     vectors = np.ascontiguousarray(near / np.linalg.norm(near, axis=1, keepdims=True), dtype=np.float32)
@@ -131,15 +132,15 @@ def ivf() -> tuple[Index, Matrix]:
 
 def test_quantised_index_recalls_nine_of_ten_and_scores_exactly(ivf: tuple[Index, Matrix]) -> None:
     index, vectors = ivf
-    entries, found, right = names(6_000), 0, 0
+    entries, recalled, total = names(6_000), 0, 0
     for query in vectors[::200]:
         hits = Segment(vectors, entries, index).top(query, 10, frozenset())
         truth = dict(brute_force(query, vectors, entries, 6_000))
         assert all(hit.score == truth[hit.entry] for hit in hits)
         best = brute_force(query, vectors, entries, 10)
-        found += len({hit.entry for hit in hits} & {entry for entry, _ in best})
-        right += 10
-    assert not index.exact and found >= 0.9 * right
+        recalled += len({hit.entry for hit in hits} & {entry for entry, _ in best})
+        total += 10
+    assert not index.exact and recalled >= 0.9 * total
 
 
 def test_quantised_index_never_proposes_an_excluded_row(ivf: tuple[Index, Matrix]) -> None:

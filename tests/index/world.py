@@ -1,4 +1,4 @@
-"""A registry, a gallery and taught languages in a temporary folder, as the worker and the service would make them."""
+"""A registry, a gallery and learned languages in a temporary folder, as the worker and the service would make them."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from PIL import Image
 
 from index.build import build_captions
 from index.gallery import Gallery, Put
-from index.generation import Written
+from index.generation import WrittenGeneration
 from index.live import LiveIndex
 from index.pictures import Picture, encode_stored, encode_thumbnail
 from model import storage
@@ -21,7 +21,7 @@ from tests.doubles import WeightlessEncoder, WeightlessTexts, WeightlessView, pi
 
 
 class VerifyingEncoder(WeightlessEncoder):
-    """The weightless encoder, which verifies version folders as the real one does, and counts what it encodes."""
+    """A weightless encoder that verifies version folders as the real one does, and counts what it encodes."""
 
     def __init__(self) -> None:
         self.texts_encoded = 0
@@ -47,19 +47,19 @@ class VerifyingEncoder(WeightlessEncoder):
 
 
 def drawn(seed: int) -> Picture:
-    """A small picture that no other seed draws."""
+    """A small picture, different for every seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     rgb = Image.fromarray(pixels).resize((32, 32), Image.Resampling.NEAREST)
     return Picture(rgb, encode_stored(rgb), encode_thumbnail(rgb))
 
 
 def content(seed: int) -> str:
-    """The content hash that goes with `drawn(seed)`."""
+    """The content hash of `drawn(seed)`."""
     return hashlib.sha256(str(seed).encode()).hexdigest()
 
 
 class World:
-    """Everything a holder needs, and the acts of the worker in one call each."""
+    """Everything that a live index needs, and each task of the worker as one call."""
 
     def __init__(self, home: Path, url: str | None = None, store: str = "") -> None:
         self.home = home
@@ -68,34 +68,34 @@ class World:
         self.registry = open_registry(url or f"sqlite:///{home / 'registry.db'}")
         self.registry.initialise(self.encoder.text_fingerprint, {})
         self.gallery = Gallery(self.registry, self.root)
-        self._holders: list[LiveIndex] = []
+        self._indexes: list[LiveIndex] = []
 
-    def holder(self, **options: Any) -> LiveIndex:
-        """Another process's live index, not yet started."""
-        holder = LiveIndex(self.encoder, self.registry, self.gallery, self.root, **options)
-        self._holders.append(holder)
-        return holder
+    def live_index(self, **options: Any) -> LiveIndex:
+        """A new live index, as in another process, not yet started."""
+        live = LiveIndex(self.encoder, self.registry, self.gallery, self.root, **options)
+        self._indexes.append(live)
+        return live
 
     def started(self, **options: Any) -> LiveIndex:
-        """A live index that serves."""
-        holder = self.holder(**options)
-        assert holder.start()
-        return holder
+        """A new live index that serves a snapshot."""
+        live = self.live_index(**options)
+        assert live.start()
+        return live
 
     def close(self) -> None:
-        for holder in self._holders:
-            holder.close()
+        for live in self._indexes:
+            live.close()
         self.registry.close()
 
     def put(self, id: str, seed: int, captions: Mapping[str, Sequence[str]] | None = None) -> Put:
-        """Add a picture behind every holder's back, as another process would."""
+        """Add a picture without telling any live index, as another process would."""
         picture = drawn(seed)
         vector = self.encoder.pictures([picture.rgb])[0]
         fingerprint = self.encoder.image_fingerprint
         return self.gallery.put(id, content(seed), 32, 32, captions, vector, fingerprint, picture=picture)
 
-    def lesson(self, language: str, captions: Mapping[str, str] | None = None) -> tuple[Lease, Version]:
-        """An expansion up to its version on disk, with its captions (by picture) in the gallery."""
+    def trained_version(self, language: str, captions: Mapping[str, str] | None = None) -> tuple[Lease, Version]:
+        """A running expansion whose version is on disk and whose captions (by picture) are in the gallery."""
         expansion, _ = self.registry.expansions.submit(
             kind="learn",
             language=language,
@@ -125,14 +125,14 @@ class World:
         self.gallery.add_captions(expansion.id, language, list((captions or {}).items()))
         return lease, version
 
-    def encode(self, language: str, version: int, **options: Any) -> Written:
-        """The captions of a version as one generation."""
+    def encode(self, language: str, version: int, **options: Any) -> WrittenGeneration:
+        """Build the generation of a version's captions."""
         view = WeightlessView(version, language)
         return build_captions(self.encoder, view, self.gallery, self.registry, language, version, self.root, **options)
 
     def teach(self, language: str, captions: Mapping[str, str] | None = None, *, shared: bool = True) -> Release:
-        """A whole expansion."""
-        lease, version = self.lesson(language, captions)
+        """A complete expansion, promoted."""
+        lease, version = self.trained_version(language, captions)
         self.encode(language, version.number)
         release = self.registry.releases.promote(
             expansion=lease.expansion, version=version.number, move_shared=shared, fence=lease.fence
@@ -156,12 +156,12 @@ def flip(file: Path) -> None:
     file.write_bytes(data)
 
 
-def found(holder: LiveIndex, seed: int, limit: int = 10) -> list[str]:
-    """The pictures nearest to a drawing."""
-    return [hit.picture for hit in holder.current.search_pictures(picture_vector(drawn(seed).rgb), limit)]
+def nearest_pictures(live: LiveIndex, seed: int, limit: int = 10) -> list[str]:
+    """The ids of the pictures nearest to `drawn(seed)`."""
+    return [hit.picture for hit in live.current.search_pictures(picture_vector(drawn(seed).rgb), limit)]
 
 
-def captions(holder: LiveIndex, tag: str, version: int, text: str, limit: int = 1) -> list[tuple[str, str]]:
-    """The captions nearest to a text as a version reads it, with their pictures."""
-    hits = holder.current.search_captions(text_vector(version, text), [tag], limit)
+def nearest_captions(live: LiveIndex, tag: str, version: int, text: str, limit: int = 1) -> list[tuple[str, str]]:
+    """The captions nearest to a text as a version encodes it, with their pictures."""
+    hits = live.current.search_captions(text_vector(version, text), [tag], limit)
     return [(hit.caption, hit.picture) for hit in hits]

@@ -15,7 +15,7 @@ from index.vectors import Block, Segment, VectorSet
 from model.data_root import DataRoot
 from tests.index.conftest import DIMENSION, brute_force, names, unit
 
-pytestmark = pytest.mark.filterwarnings("ignore::Warning")  # of grpc and pandas, on which we have no influence
+pytestmark = pytest.mark.filterwarnings("ignore::Warning")  # of grpc and pandas, which we cannot change
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +28,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusEngine]:
 
 def test_answers_are_those_of_the_scan(engine: MilvusEngine) -> None:
     vectors, entries = unit(1_500, seed=1), names(1_500)
-    found = VectorSet.over("g", 0, Segment(vectors, entries, engine.build(vectors)))
-    changed = found.changed({entry.picture: Block((), vectors[:0]) for entry in entries[::2]}, 1)
+    vector_set = VectorSet.from_generation("g", 0, Segment(vectors, entries, engine.build(vectors)))
+    changed = vector_set.changed({entry.picture: Block((), vectors[:0]) for entry in entries[::2]}, 1)
     for query in unit(5, seed=2):
-        assert found.search(query, 10) == brute_force(query, vectors, entries, 10)
+        assert vector_set.search(query, 10) == brute_force(query, vectors, entries, 10)
         assert changed.search(query, 10) == brute_force(query, vectors[1::2], entries[1::2], 10)
 
 
@@ -43,8 +43,8 @@ def test_the_same_content_is_the_same_collection(engine: MilvusEngine) -> None:
 def test_a_generation_opens_on_it(engine: MilvusEngine, tmp_path: Path) -> None:
     identity = Identity("pictures", "f" * 64, DIMENSION)
     written = generation.write(DataRoot(tmp_path), identity, names(200), unit(200))
-    found = generation.read(tmp_path / generation.name_of(written.id), written.manifest_sha256, identity, engine)
-    assert not found.index.exact and len(found.entries) == 200
+    opened = generation.read(tmp_path / generation.folder_name(written.id), written.manifest_sha256, identity, engine)
+    assert not opened.index.exact and len(opened.entries) == 200
 
 
 def test_an_empty_matrix_needs_no_collection(engine: MilvusEngine) -> None:
