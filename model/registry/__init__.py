@@ -1,4 +1,4 @@
-"""The database that is the truth and the queue: versions, releases, expansions, leases. No torch, no HTTP."""
+"""The database: versions, releases, leases, and expansions, whose table is also the queue. No torch, no HTTP."""
 
 from model.registry.expansions import Cause, Expansion, new_expansion_id
 from model.registry.idempotency import Once

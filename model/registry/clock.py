@@ -1,4 +1,4 @@
-"""Time as the database tells it: one clock for all processes, so that a wrong clock on one machine harms nobody."""
+"""The database's clock: one for all processes, so that a wrong clock on one machine does no harm."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -17,9 +17,9 @@ class Instant(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> float | None:
-        """A naive datetime would be read in the zone of this machine, so it is refused."""
+        """Refuses a naive datetime: it would be read in the time zone of this machine."""
         if value is not None and value.tzinfo is None:
-            raise ValueError("a time without a zone")
+            raise ValueError("a datetime needs a time zone")
         return None if value is None else value.timestamp()
 
     def process_result_value(self, value: float | None, dialect: Dialect) -> datetime | None:
@@ -46,5 +46,5 @@ def _now_sqlite(element: now, compiler: SQLCompiler, **_: Any) -> str:
 
 @compiles(now, "postgresql")
 def _now_postgresql(element: now, compiler: SQLCompiler, **_: Any) -> str:
-    # the moment of the statement: now() would be the moment when the transaction began, perhaps before a wait
+    # the time of the statement: now() is the time when the transaction began, perhaps before a wait
     return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"

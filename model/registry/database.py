@@ -1,7 +1,7 @@
-"""One database, SQLite or PostgreSQL, behind the same two verbs: `read` a consistent state, `begin` to write it alone.
+"""One database, SQLite or PostgreSQL: `read` sees one consistent state, `begin` makes the caller the only writer.
 
-Writers take turns on both: `BEGIN IMMEDIATE` in SQLite, one advisory lock in PostgreSQL. Writes are short and few, so a
-number that is `max + 1`, and a feed that others follow, are right without a retry anywhere.
+Writers take turns on both: `BEGIN IMMEDIATE` in SQLite, one advisory lock in PostgreSQL. Writes are short and few, so
+numbering rows by `max + 1`, and a feed that others follow, are correct without retries.
 """
 
 import sqlite3
@@ -20,26 +20,31 @@ _DISK_FULL = "53100"  # SQLSTATE
 
 
 class Database:
-    """Connections to one registry; safe to use from many threads, and beside other processes."""
+    """Connections to one registry; safe with many threads and with other processes."""
 
     def __init__(self, url: str) -> None:
         self.engine, self._writer = engines(url)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """One state of the database, whoever writes meanwhile; RegistryUnavailable."""
-        with _border(), Session(self.engine) as session, session.begin():
+        """One state of the database, whoever writes meanwhile. Raises RegistryUnavailable."""
+        with _translated_errors(), Session(self.engine) as session, session.begin():
             yield session
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
-        """The only writer until the block ends: it commits or, on an error, leaves nothing.
+        """The only writer until the block ends, which commits or, on an error, rolls back.
 
-        Do nothing slow in the block, and do not begin a second one in it. RegistryUnavailable, StorageFull.
+        Do nothing slow in the block, and do not begin a second one in it. Raises RegistryUnavailable, StorageFull.
         """
         until = time.monotonic() + WAIT
-        with _border(), self._writer.connect() as connection, Session(connection) as session, session.begin():
-            # takes the turn here, not at the first statement of the block
+        with (
+            _translated_errors(),
+            self._writer.connect() as connection,
+            Session(connection) as session,
+            session.begin(),
+        ):
+            # waits for its turn here, not at the first statement of the block
             session.connection(execution_options={"until": until})
             yield session
 
@@ -50,8 +55,8 @@ class Database:
 
 
 @contextmanager
-def _border() -> Iterator[None]:
-    """Nothing of the driver or of SQL leaves the registry when the database is away, busy or full."""
+def _translated_errors() -> Iterator[None]:
+    """Errors of the driver, translated when the database is unreachable, busy or full: no SQL leaves the registry."""
     try:
         yield
     except PoolTimeout as error:
@@ -60,8 +65,8 @@ def _border() -> Iterator[None]:
         if _is_full(error.orig):
             raise StorageFull("The registry's disk is full.") from error
         # exactly DatabaseError: SQLite's "malformed" and "not a database"
-        away = isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError
-        if away or error.connection_invalidated:
+        unreachable = isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError
+        if unreachable or error.connection_invalidated:
             raise RegistryUnavailable("The registry does not answer.") from error
         raise
 

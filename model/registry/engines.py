@@ -1,4 +1,4 @@
-"""SQLAlchemy's engines, two a registry: one only reads, the other's transactions take turns. Knows no table."""
+"""SQLAlchemy's engines, two per registry: one only reads, the other's transactions take turns. Knows no table."""
 
 import json
 import math
@@ -13,25 +13,25 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
 from model.errors import RegistryUnavailable
 
-WAIT = 1.5  # seconds that a writer waits for his turn, so that a refusal comes within two
-_POLL = 0.05  # seconds after which SQLite's own waiting, which looks ever more seldom, begins afresh
+WAIT = 1.5  # seconds that a writer waits for its turn, so that it is refused within two
+_POLL = 0.05  # seconds that SQLite itself waits before we try again: on its own it would poll ever more rarely
 _CONNECT = 2  # seconds; libpq takes whole ones and none below two
-_IDLE = 10  # seconds after which PostgreSQL ends the transaction of a client that stands still
+_IDLE = 10  # seconds after which PostgreSQL ends an idle transaction
 _WRITER = 0x7069_6374  # the advisory lock's number: "pict"
 
 
 def engines(url: str) -> tuple[Engine, Engine]:
-    """The reader and the writer of a registry; RegistryUnavailable when there can be none. Connects to nothing yet."""
+    """The reader and the writer of a registry; does not connect yet. Raises RegistryUnavailable for an unusable URL."""
     try:
         address = make_url(url)
         backend = address.get_backend_name()
     except (ArgumentError, NoSuchModuleError):
-        raise RegistryUnavailable("The registry's URL cannot be read.") from None
+        raise RegistryUnavailable("The registry's URL is malformed.") from None
     if backend == "sqlite" and address.database:
         return _sqlite(address, Path(address.database))
     if backend == "postgresql":
         return _postgresql(address)
-    raise RegistryUnavailable("The registry's URL names neither a file of SQLite nor PostgreSQL.")
+    raise RegistryUnavailable("The registry's URL is neither a SQLite file nor PostgreSQL.")
 
 
 # --- SQLite -----------------------------------------------------------------------------------------------------------
@@ -41,18 +41,18 @@ def _sqlite(address: URL, file: Path) -> tuple[Engine, Engine]:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RegistryUnavailable("The registry's folder cannot be made.") from error
+        raise RegistryUnavailable("The registry's folder cannot be created.") from error
     common: dict[str, Any] = {"json_serializer": to_json, "hide_parameters": True}
-    # a connection is an open file: readers never wait for one
+    # a connection is only an open file, so readers never wait for one
     reader = create_engine(address, max_overflow=-1, connect_args={"timeout": WAIT}, **common)
-    # the pool of one lets the threads of this process queue in order; SQLite itself lets luck decide
+    # with a pool of one, the threads of this process queue in order; SQLite itself keeps no order
     writer = create_engine(
         address, pool_size=1, max_overflow=0, pool_timeout=WAIT, connect_args={"timeout": _POLL}, **common
     )
 
     @event.listens_for(reader, "connect")
     def only_read(connection: sqlite3.Connection, _: object) -> None:
-        connection.isolation_level = None  # the driver itself would begin a transaction late or not at all
+        connection.isolation_level = None  # otherwise the driver begins a transaction late or not at all
         connection.execute("PRAGMA query_only = ON")
 
     @event.listens_for(reader, "begin")
@@ -62,20 +62,20 @@ def _sqlite(address: URL, file: Path) -> tuple[Engine, Engine]:
     @event.listens_for(writer, "connect")
     def write_durably(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None
-        _until_free(lambda: connection.execute("PRAGMA journal_mode = WAL"), time.monotonic() + WAIT)
+        _retry_while_busy(lambda: connection.execute("PRAGMA journal_mode = WAL"), time.monotonic() + WAIT)
         connection.execute("PRAGMA synchronous = FULL")  # in WAL mode NORMAL may lose the last commits with the power
         connection.execute("PRAGMA foreign_keys = ON")
 
     @event.listens_for(writer, "begin")
     def take_turn(connection: Connection) -> None:
         until = connection.get_execution_options()["until"]
-        _until_free(lambda: connection.exec_driver_sql("BEGIN IMMEDIATE"), until)
+        _retry_while_busy(lambda: connection.exec_driver_sql("BEGIN IMMEDIATE"), until)
 
     return reader, writer
 
 
-def _until_free(act: Callable[[], object], until: float) -> None:
-    """Again and again while another process writes: to take turns, and to switch to WAL, where SQLite does not wait."""
+def _retry_while_busy(act: Callable[[], object], until: float) -> None:
+    """Repeat `act` while another process writes: to take turns, and to switch to WAL, where SQLite does not wait."""
     while True:
         try:
             act()
@@ -99,7 +99,7 @@ def _postgresql(address: URL) -> tuple[Engine, Engine]:
         "connect_args": {
             "application_name": "pictoglot",
             "connect_timeout": _CONNECT,
-            # a server that vanished without a word is noticed by the kernel
+            # lets the kernel notice a server that vanished without closing the connection
             "keepalives_idle": 5,
             "keepalives_interval": 1,
             "keepalives_count": 2,
@@ -114,14 +114,14 @@ def _postgresql(address: URL) -> tuple[Engine, Engine]:
         raise RegistryUnavailable("PostgreSQL needs one more package: pip install 'pictoglot[postgres]'.") from None
 
     @event.listens_for(writer, "connect")
-    def do_not_stand_still(connection: Any, _: object) -> None:
+    def limit_idle_time(connection: Any, _: object) -> None:
         connection.execute(f"SET idle_in_transaction_session_timeout = {_IDLE * 1000}")
         connection.commit()
 
     @event.listens_for(writer, "begin")
     def take_turn(connection: Connection) -> None:
-        left = max(1, round(1000 * (connection.get_execution_options()["until"] - time.monotonic())))
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {left}")
+        milliseconds = max(1, round(1000 * (connection.get_execution_options()["until"] - time.monotonic())))
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_WRITER,))
 
     return reader.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True), writer
@@ -131,7 +131,7 @@ def _postgresql(address: URL) -> tuple[Engine, Engine]:
 
 
 def to_json(value: object) -> str:
-    """JSON as PostgreSQL takes it: a number that is not finite (a diverged loss in a report) becomes null."""
+    """JSON that PostgreSQL accepts: a number that is not finite (a diverged loss in a report) becomes null."""
     try:
         return json.dumps(value, allow_nan=False)
     except ValueError:

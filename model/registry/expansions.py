@@ -1,4 +1,4 @@
-"""Expansions: the durable records of teaching a language, which are also the queue. Does none of the teaching."""
+"""Expansions: the durable records of teaching a language, which are also the queue. Trains nothing."""
 
 import secrets
 import time
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from model.errors import ExpansionFinished, ExpansionInProgress, ExpansionNotFound
 from model.registry.clock import now
-from model.registry.idempotency import Once, done, remember
+from model.registry.idempotency import Once, recorded, remember
 from model.registry.leases import UNLEASED, Leases
 from model.registry.tables import CANCELLED, QUEUED, RUNNING, ExpansionRow
 
@@ -31,7 +31,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class Expansion:
-    """One expansion as it stands; `version` and `release` are there as soon as they are made, `report` at the end."""
+    """The state of one expansion; `version` and `release` are set as soon as they exist, `report` at the end."""
 
     id: str
     kind: Kind
@@ -59,7 +59,7 @@ class Expansion:
 
 
 class Expansions(Leases):
-    """Submitting, looking, cancelling; taking leases and reporting is in `Leases`."""
+    """Submitting, reading and cancelling; leases and progress are in `Leases`."""
 
     def submit(
         self,
@@ -76,12 +76,12 @@ class Expansions(Leases):
     ) -> tuple[Expansion, bool]:
         """Queue an expansion; False with the one that was queued under the same idempotency key before.
 
-        `id` is one of `new_expansion_id`, for callers that place the dataset first. ExpansionInProgress,
+        `id` comes from `new_expansion_id`, for callers that store the dataset first. Raises ExpansionInProgress,
         IdempotencyKeyReused.
         """
         with self._database.begin() as session:
-            if (known := done(session, once)) is not None:
-                return _expansion(find(session, str(known.expansion))), False
+            if (earlier := recorded(session, once)) is not None:
+                return _expansion(find(session, str(earlier.expansion))), False
             refuse_active(session, language)
             row = queue(
                 session,
@@ -98,47 +98,48 @@ class Expansions(Leases):
             return _expansion(row), True
 
     def submitted(self, once: Once | None) -> Expansion | None:
-        """The expansion that was queued under this idempotency key before, if any; IdempotencyKeyReused."""
+        """The expansion that was queued under this idempotency key before, if any. Raises IdempotencyKeyReused."""
         if once is None:
             return None
         with self._database.begin() as session:
-            known = done(session, once)
-            return None if known is None else _expansion(find(session, str(known.expansion)))
+            earlier = recorded(session, once)
+            return None if earlier is None else _expansion(find(session, str(earlier.expansion)))
 
     def get(self, id: str) -> Expansion:
-        """ExpansionNotFound."""
+        """Raises ExpansionNotFound."""
         with self._database.read() as session:
             return _expansion(find(session, id))
 
     def list(self, limit: int | None = None, before: str | None = None) -> Sequence[Expansion]:
-        """Newest first; `before` is the last id of the page before. ExpansionNotFound."""
+        """Newest first; `before` is the last id of the previous page. Raises ExpansionNotFound."""
         order = (ExpansionRow.created_at.desc(), ExpansionRow.id.desc())
         query = select(ExpansionRow).order_by(*order).limit(limit)
         with self._database.read() as session:
             if before is not None:
                 find(session, before)
-                # looked up again by the database: in Python a time has lost the digits after the microsecond
+                # the database compares its own value: in Python the digits after the microsecond are lost
                 last = select(ExpansionRow.created_at).where(ExpansionRow.id == before).scalar_subquery()
                 earlier = and_(ExpansionRow.created_at == last, ExpansionRow.id < before)
                 query = query.where(or_(ExpansionRow.created_at < last, earlier))
             return [_expansion(row) for row in session.scalars(query)]
 
     def counts(self) -> dict[str, int]:
-        """How many expansions there are in each state; those of which there is none are left out."""
+        """The number of expansions in each state; states without any are left out."""
         query = select(ExpansionRow.state, func.count()).group_by(ExpansionRow.state)
         with self._database.read() as session:
             return {row.state: row[1] for row in session.execute(query)}
 
     def ids(self, *states: State) -> set[str]:
-        """Ids of the expansions in these states; of all, when none is named."""
+        """Ids of the expansions in these states; of all expansions when no state is given."""
         query = select(ExpansionRow.id)
         with self._database.read() as session:
             return set(session.scalars(query.where(ExpansionRow.state.in_(states)) if states else query))
 
     def cancel(self, id: str) -> Expansion:
-        """Cancelled at once when nobody works on it, else asked for; ExpansionNotFound, ExpansionFinished.
+        """Cancel at once when no worker holds it, otherwise ask its worker to stop.
 
-        What is already released is finished, whatever is left to write down; a rollback takes it back.
+        An expansion whose version is already released counts as finished; only a rollback takes it back. Raises
+        ExpansionNotFound, ExpansionFinished.
         """
         with self._database.begin() as session:
             row = find(session, id)
@@ -154,13 +155,13 @@ class Expansions(Leases):
             return _expansion(row)
 
     def runnable(self) -> Sequence[str]:
-        """Ids of what a worker should look at, oldest first: queued, or running with a lease that ran out."""
+        """Ids of the expansions that a worker should take, oldest first: queued, or running with an expired lease."""
         query = select(ExpansionRow.id).where(UNLEASED).order_by(ExpansionRow.created_at, ExpansionRow.id)
         with self._database.read() as session:
             return session.scalars(query).all()
 
     def longest_wait(self) -> float:
-        """Seconds for which the runnable one that waits longest has had no lease; 0 when none is runnable."""
+        """Longest time, in seconds, that a runnable expansion has had no lease; 0 when none is runnable."""
         since = func.min(func.coalesce(ExpansionRow.lease_expires, ExpansionRow.created_at))
         with self._database.read() as session:
             seconds = session.scalar(select(type_coerce(now() - since, Double())).where(UNLEASED))
@@ -168,13 +169,13 @@ class Expansions(Leases):
 
 
 def new_expansion_id() -> str:
-    """`exp_` and 20 characters: ten of the time in milliseconds, so that names sort, ten drawn (50 bits)."""
+    """`exp_` and 20 characters: ten for the time in milliseconds, so that ids sort, ten random ones (50 bits)."""
     number = (time.time_ns() // 1_000_000) << 50 | secrets.randbits(50)
     return "exp_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(95, -5, -5))
 
 
 def queue(session: Session, **fields: Any) -> ExpansionRow:
-    """A new expansion of these fields, to be committed with whatever else belongs to it."""
+    """A new expansion with these fields, in the transaction of `session`."""
     row = ExpansionRow(**fields)
     session.add(row)
     session.flush()
@@ -182,7 +183,7 @@ def queue(session: Session, **fields: Any) -> ExpansionRow:
 
 
 def find(session: Session, id: str) -> ExpansionRow:
-    """ExpansionNotFound."""
+    """Raises ExpansionNotFound."""
     row = session.get(ExpansionRow, id)
     if row is None:
         raise ExpansionNotFound
@@ -190,19 +191,14 @@ def find(session: Session, id: str) -> ExpansionRow:
 
 
 def refuse_active(session: Session, language: str) -> None:
-    """ExpansionInProgress, with its id, when the language has a queued or running expansion."""
-    row = _active(session, language)
+    """Raises ExpansionInProgress, with its id, when the language has a queued or running expansion."""
+    active = ExpansionRow.state.in_((QUEUED, RUNNING))
+    row = session.scalar(select(ExpansionRow).where(ExpansionRow.language == language, active))
     if row is not None:
         raise ExpansionInProgress(f"Expansion {row.id} of this language is {row.state}.", expansion=row.id)
 
 
-def _active(session: Session, language: str) -> ExpansionRow | None:
-    return session.scalar(
-        select(ExpansionRow).where(ExpansionRow.language == language, ExpansionRow.state.in_((QUEUED, RUNNING)))
-    )
-
-
 def _expansion(row: ExpansionRow) -> Expansion:
-    shared = {name: getattr(row, name) for name in Expansion.__dataclass_fields__ if name != "error"}
+    fields = {name: getattr(row, name) for name in Expansion.__dataclass_fields__ if name != "error"}
     error = None if row.error_code is None else Cause(row.error_code, row.error_detail or "")
-    return Expansion(**shared, error=error)
+    return Expansion(**fields, error=error)

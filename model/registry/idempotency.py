@@ -1,4 +1,4 @@
-"""Idempotency keys: an act that a client repeats under one key happens once, and is answered alike each time."""
+"""Idempotency keys: a request that a client repeats with the same key acts once and gets the same answer each time."""
 
 import hashlib
 import json
@@ -12,12 +12,12 @@ from model.errors import IdempotencyKeyReused
 from model.registry.clock import now
 from model.registry.tables import IdempotencyRow
 
-KEPT_SECONDS = 7 * 86_400.0  # for which a key is remembered
+KEPT_SECONDS = 7 * 86_400.0  # how long a key is remembered
 
 
 @dataclass(frozen=True)
 class Once:
-    """The right of `actor` to do what `body_sha256` names once under `key`."""
+    """The idempotency key of one request: what `body_sha256` names is done once for `actor` and `key`."""
 
     actor: str
     key: str
@@ -25,14 +25,14 @@ class Once:
 
     @staticmethod
     def of(actor: str, key: str | None, body: object) -> "Once | None":
-        """For a request with this body (plain JSON); None when it came without a key."""
+        """For a request with this body (plain JSON); None when it has no key."""
         if key is None:
             return None
         return Once(actor, key, hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest())
 
 
-def done(session: Session, once: Once | None) -> IdempotencyRow | None:
-    """What was done under the key before; None when nothing was. IdempotencyKeyReused for another body."""
+def recorded(session: Session, once: Once | None) -> IdempotencyRow | None:
+    """What was done before with this key, if anything. Raises IdempotencyKeyReused when the body was another one."""
     if once is None:
         return None
     row = session.get(IdempotencyRow, (once.actor, once.key))
@@ -44,7 +44,7 @@ def done(session: Session, once: Once | None) -> IdempotencyRow | None:
 def remember(
     session: Session, once: Once | None, *, expansion: str | None = None, answer: dict[str, Any] | None = None
 ) -> None:
-    """Keep what was done under the key: the expansion that it queued, or an answer. Forgets keys that are too old."""
+    """Store what was done with the key: the expansion that was queued, or an answer. Deletes keys that are too old."""
     if once is not None:
         session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < now() - KEPT_SECONDS))
         row = IdempotencyRow(

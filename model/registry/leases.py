@@ -1,4 +1,4 @@
-"""Leases: who may work on an expansion. One conditional UPDATE takes it, a fence refuses whoever was overtaken.
+"""Leases: which worker may work on an expansion. Taken by one conditional UPDATE; a fencing token refuses late writers.
 
 Only the database's clock is read. Does no work and sends no message.
 """
@@ -16,7 +16,7 @@ from model.registry.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED,
 
 MAX_ATTEMPTS = 3  # without progress
 _FREE = {"lease_owner": None, "lease_expires": None, "eta_seconds": None}
-# Nobody holds it: never leased, given back, or its holder has not been heard of for a whole lease.
+# No worker holds it: never leased, given back, or the lease expired without a heartbeat.
 UNLEASED = or_(
     ExpansionRow.state == QUEUED,
     and_(ExpansionRow.state == RUNNING, ExpansionRow.lease_expires < now()),
@@ -25,7 +25,7 @@ UNLEASED = or_(
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to write about an expansion as long as nobody took a later one; `fence` rises with each."""
+    """The right to write to an expansion until another worker takes a lease; `fence`, the token, rises with each."""
 
     expansion: str
     owner: str
@@ -33,20 +33,20 @@ class Lease:
 
 
 class Leases:
-    """The part of the expansions that workers use; every write asks for the fence and raises LeaseLost."""
+    """What workers do with expansions. Every write checks the fence and raises LeaseLost for an old one."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def lease(self, expansion: str, owner: str, seconds: float = 30.0) -> Lease | None:
-        """Begin an attempt; None when somebody holds it or it is finished. ExpansionNotFound.
+        """Begin an attempt; None when another worker holds it or it is finished. Raises ExpansionNotFound.
 
-        An expansion nobody holds that was cancelled, or had three attempts without progress, is finished here instead.
+        An unleased expansion that was cancelled, or had three attempts without progress, is finished here instead.
         """
-        free = (ExpansionRow.id == expansion, UNLEASED)
+        unleased = (ExpansionRow.id == expansion, UNLEASED)
         take = (
             update(ExpansionRow)
-            .where(*free, ~ExpansionRow.cancel_requested, ExpansionRow.stalled < MAX_ATTEMPTS)
+            .where(*unleased, ~ExpansionRow.cancel_requested, ExpansionRow.stalled < MAX_ATTEMPTS)
             .values(
                 state=RUNNING,
                 lease_owner=owner,
@@ -65,13 +65,13 @@ class Leases:
             row = session.get(ExpansionRow, expansion)
             if row is None:
                 raise ExpansionNotFound
-            detail = f"{MAX_ATTEMPTS} attempts without progress; the last one: {row.cause or 'not heard of again'}."
-            end = _failed(TooManyAttempts.code, detail)
-            session.execute(update(ExpansionRow).where(*free).values(finished_at=now(), **end, **_FREE))
+            cause = row.cause or "the worker stopped responding"
+            end = _failed(TooManyAttempts.code, f"{MAX_ATTEMPTS} attempts without progress; the last one: {cause}.")
+            session.execute(update(ExpansionRow).where(*unleased).values(finished_at=now(), **end, **_FREE))
             return None
 
     def heartbeat(self, lease: Lease, seconds: float = 30.0) -> bool:
-        """Hold on for `seconds` from now; whether the expansion is to be cancelled."""
+        """Extend the lease to `seconds` from now; returns whether the expansion is to be cancelled."""
         return self._write(lease, lease_expires=now() + seconds).cancel_requested
 
     def progress(
@@ -85,21 +85,21 @@ class Leases:
         eta_seconds: float | None = None,
         made_progress: bool = False,
     ) -> None:
-        """Say how far it is; `made_progress` (something durable was reached) gives it three new attempts."""
+        """Record the progress; `made_progress` (something durable was written) allows three new attempts."""
         values: dict[str, Any] = {"stalled": 0, "cause": None} if made_progress else {}
         values |= {"phase": phase, "progress": progress, "step": step, "steps": steps, "eta_seconds": eta_seconds}
         self._write(lease, **values)
 
     def succeed(self, lease: Lease, version: int, release: int, report: dict[str, Any]) -> None:
-        """The end that was wanted."""
+        """End the expansion as succeeded."""
         self._finish(lease, state=SUCCEEDED, version=version, release=release, report=report, progress=1.0)
 
     def fail(self, lease: Lease, code: str, detail: str, report: dict[str, Any] | None = None) -> None:
-        """The end of this expansion; `cancelled` instead when that was asked for, `succeeded` when it is released."""
+        """End the expansion as failed; as cancelled if that was requested, as succeeded if its version is released."""
         self._finish(lease, report=report, **_failed(code, detail))
 
     def cancelled(self, lease: Lease) -> None:
-        """The worker stopped because it was asked to. What is already released is not cancelled but finished next."""
+        """End the expansion as cancelled. If its version is already released, the next attempt finishes it instead."""
         released = ExpansionRow.release.is_not(None)
         self._write(
             lease,
@@ -110,7 +110,7 @@ class Leases:
         )
 
     def release_lease(self, lease: Lease, *, cause: str | None = None, stopped: bool = False) -> None:
-        """Give it back for the next attempt: after a crash with its `cause`, or `stopped` on request: not a failure."""
+        """Give the lease back for the next attempt: after a crash, with its `cause`, or `stopped` on request."""
         self._write(
             lease,
             state=QUEUED,
@@ -142,7 +142,7 @@ class Leases:
 
 
 def _failed(code: str, detail: str) -> dict[str, Any]:
-    """How an expansion that cannot go on ends: what is released has done what it was to do, whatever came after."""
+    """How an expansion that cannot go on ends: with a released version it has succeeded, whatever failed after that."""
     released, cancelled = ExpansionRow.release.is_not(None), ExpansionRow.cancel_requested
     return {
         "state": case((released, SUCCEEDED), (cancelled, CANCELLED), else_=FAILED),
@@ -152,7 +152,7 @@ def _failed(code: str, detail: str) -> dict[str, Any]:
 
 
 def held(session: Session, expansion: str, fence: int) -> ExpansionRow:
-    """The running expansion of the lease with this fence; LeaseLost. Call it in the transaction that then writes."""
+    """The running expansion leased with this fence. Call it in the transaction that then writes. Raises LeaseLost."""
     row = session.scalar(
         select(ExpansionRow).where(
             ExpansionRow.id == expansion, ExpansionRow.state == RUNNING, ExpansionRow.fence == fence

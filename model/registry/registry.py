@@ -1,4 +1,4 @@
-"""The registry as one object: opened, migrated, initialised for one base, and asked for its parts."""
+"""The registry as one object: opens the database, migrates it and initialises it for one base."""
 
 from typing import Any
 
@@ -11,11 +11,11 @@ from model.registry.expansions import Expansions
 from model.registry.migrations import upgrade
 from model.registry.releases import Release, Releases
 from model.registry.tables import SERVING, AliasRow, ReleaseRow, VersionRow
-from model.registry.versions import BASE, BASE_LANGUAGE, Versions
+from model.registry.versions import BUILT_IN_LANGUAGE, FIRST, Versions
 
 
 class Registry:
-    """The truth about what exists and what is served; safe in many threads and beside other processes.
+    """What exists and what is served; safe with many threads and with other processes.
 
     `begin` and `read` are the database's transactions, for the tables that other packages keep in it.
     """
@@ -29,11 +29,11 @@ class Registry:
 
     @property
     def engine(self) -> Engine:
-        """Only reads; whoever writes takes `begin`."""
+        """For reading only; writers use `begin`."""
         return self._database.engine
 
     def ping(self) -> None:
-        """RegistryUnavailable when the database does not answer."""
+        """Raises RegistryUnavailable when the database does not answer."""
         with self.read() as session:
             session.execute(text("SELECT 1"))
 
@@ -42,23 +42,23 @@ class Registry:
         self._database.close()
 
     def initialise(self, base_fingerprint: str, report: dict[str, Any]) -> Release:
-        """Make version 0 and release 1 where they are not yet; the serving release. BaseMismatch.
+        """Create version 0 and release 1 if they do not exist; returns the serving release. Raises BaseMismatch.
 
-        A version's rows fit one text tower only: a registry belongs to the base with this `base_fingerprint`.
+        A version's rows fit only one text tower: a registry belongs to the base with this `base_fingerprint`.
         """
         with self.begin() as session:
-            base = session.get(VersionRow, BASE)
-            if base is None:
+            first = session.get(VersionRow, FIRST)
+            if first is None:
                 _initialise(session, base_fingerprint, report)
-            elif base.manifest_sha256 != base_fingerprint:
+            elif first.manifest_sha256 != base_fingerprint:
                 raise BaseMismatch(
-                    "This registry was made for another base: set PICTOGLOT_BASE back or take another HOME."
+                    "This registry was created for another base model: restore PICTOGLOT_BASE or use another HOME."
                 )
         return self.releases.serving()
 
 
 def open_registry(url: str, *, migrate: bool = True) -> Registry:
-    """Connect to `url` (SQLite or PostgreSQL) and, with `migrate`, bring its tables up to date; RegistryUnavailable."""
+    """Connect to `url` (SQLite or PostgreSQL) and, with `migrate`, update its tables. Raises RegistryUnavailable."""
     database = Database(url)
     registry = Registry(database)
     try:
@@ -75,12 +75,12 @@ def open_registry(url: str, *, migrate: bool = True) -> Registry:
 
 def _initialise(session: Session, fingerprint: str, report: dict[str, Any]) -> None:
     version = VersionRow(
-        number=BASE, language=BASE_LANGUAGE, manifest_sha256=fingerprint, rows=0, bytes=0, report=report
+        number=FIRST, language=BUILT_IN_LANGUAGE, manifest_sha256=fingerprint, rows=0, bytes=0, report=report
     )
     release = ReleaseRow(
         number=1,
-        shared=BASE,
-        languages={BASE_LANGUAGE: BASE},
+        shared=FIRST,
+        languages={BUILT_IN_LANGUAGE: FIRST},
         actor="system",
         reason="",
         change={"kind": "initial"},

@@ -1,4 +1,4 @@
-"""Releases: what is served, moved by compare-and-set and never edited. Opens no version and swaps nothing in memory."""
+"""Releases: what is served, changed by compare-and-set and never edited. Opens no version, swaps nothing in memory."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,16 +11,16 @@ from sqlalchemy.orm import Session
 from model.errors import AliasMoved, ExpansionCancelled, RegistryUnavailable, ReleaseNotFound
 from model.registry.database import Database
 from model.registry.expansions import new_expansion_id, queue
-from model.registry.idempotency import Once, done, remember
+from model.registry.idempotency import Once, recorded, remember
 from model.registry.leases import held
-from model.registry.rollback import RollbackPlan, history, plan, stands
+from model.registry.rollback import RollbackPlan, history, nothing_withdrawn, plan
 from model.registry.tables import SERVING, AliasRow, ExpansionRow, ReleaseRow, VersionRow
-from model.registry.versions import BASE, BASE_LANGUAGE, find, lineage
+from model.registry.versions import BUILT_IN_LANGUAGE, FIRST, find, lineage
 
 
 @dataclass(frozen=True)
 class Release:
-    """One routing table: text of a language is encoded by `languages[tag]`, other text by `shared`."""
+    """One routing table: text in a language is encoded by version `languages[tag]`, other text by `shared`."""
 
     number: int
     shared: int
@@ -38,17 +38,17 @@ class Releases:
         self._database = database
 
     def serving(self) -> Release:
-        """The release that the alias names; RegistryUnavailable before the registry was initialised."""
+        """The release that the alias names. Raises RegistryUnavailable before the registry is initialised."""
         with self._database.read() as session:
             return _release(serving(session))
 
     def get(self, number: int) -> Release:
-        """ReleaseNotFound."""
+        """Raises ReleaseNotFound."""
         with self._database.read() as session:
             return _release(_find(session, number))
 
     def list(self, limit: int | None = None, before: int | None = None) -> Sequence[Release]:
-        """Newest first; `before` is the last number of the page before."""
+        """Newest first; `before` is the last number of the previous page."""
         query = select(ReleaseRow).order_by(ReleaseRow.number.desc()).limit(limit)
         if before is not None:
             query = query.where(ReleaseRow.number < before)
@@ -56,17 +56,14 @@ class Releases:
             return [_release(row) for row in session.scalars(query)]
 
     def history(self, language: str, version: int) -> tuple[int, ...]:
-        """The language's versions served and not taken back when `version` was first served, oldest first, it last.
-
-        Of a version that was never served: those that stand now, and itself.
-        """
+        """The versions of the language that `version` builds upon, oldest first, and itself; see `rollback.history`."""
         with self._database.read() as session:
             return history(session, serving(session), language, version)
 
     def publish(
         self, *, expected: int, shared: int, languages: dict[str, int], actor: str, reason: str, change: dict[str, Any]
     ) -> Release:
-        """Serve this from now on, if `expected` still serves; AliasMoved, VersionNotFound."""
+        """Serve this from now on, if `expected` still serves. Raises AliasMoved, VersionNotFound."""
         with self._database.begin() as session:
             for number in {shared, *languages.values()}:
                 find(session, number)
@@ -74,47 +71,47 @@ class Releases:
             return publish(session, expected, row)
 
     def promote(self, *, expansion: str, version: int, move_shared: bool, fence: int) -> Release:
-        """Serve a version that the expansion made; again gives the same release. LeaseLost, ExpansionCancelled.
+        """Serve a version that the expansion made; a repeated call returns the same release.
 
-        Its language moves to it, unless it is a rebuild's. With `move_shared`, `shared` moves to
-        it if it continues the shared chain as that is now: not when its parent was withdrawn meanwhile, nor when
-        anything that a rebuild replayed was.
+        Its language is routed to it, unless the expansion is a rebuild. With `move_shared`, `shared` moves to it if it
+        continues the shared chain as that is now: not when its parent was withdrawn meanwhile, nor when anything that a
+        rebuild replayed was. Raises LeaseLost, ExpansionCancelled.
         """
         with self._database.begin() as session:
-            holder = held(session, expansion, fence)
-            done = session.scalar(
+            maker = held(session, expansion, fence)
+            earlier = session.scalar(
                 select(ReleaseRow).where(ReleaseRow.expansion == expansion, ReleaseRow.version == version)
             )
-            if done is not None:
-                return _release(done)
-            if holder.cancel_requested:
+            if earlier is not None:
+                return _release(earlier)
+            if maker.cancel_requested:
                 raise ExpansionCancelled
-            route = holder.kind == "learn"
-            made, before = find(session, version), serving(session)
-            languages = before.languages | ({made.language: made.number} if route else {})
-            moves = move_shared and _continues(session, made, before, holder)
+            learns = maker.kind == "learn"
+            promoted, before = find(session, version), serving(session)
+            languages = before.languages | ({promoted.language: promoted.number} if learns else {})
+            moves = move_shared and _continues(session, promoted, before, maker)
             row = ReleaseRow(
-                shared=made.number if moves else before.shared,
+                shared=promoted.number if moves else before.shared,
                 languages=languages,
-                actor=holder.actor,
+                actor=maker.actor,
                 reason="",
                 change={
-                    "kind": "promote" if route else "rebuild",
+                    "kind": "promote" if learns else "rebuild",
                     "expansion": expansion,
-                    "language": made.language,
-                    "from_version": before.languages.get(made.language),
-                    "to_version": languages.get(made.language),
+                    "language": promoted.language,
+                    "from_version": before.languages.get(promoted.language),
+                    "to_version": languages.get(promoted.language),
                 },
                 expansion=expansion,
                 version=version,
             )
             release = publish(session, before.number, row)
-            holder.release, holder.version = release.number, made.number
-            holder.stalled, holder.cause = 0, None  # nothing is greater progress
+            maker.release, maker.version = release.number, promoted.number
+            maker.stalled, maker.cause = 0, None  # a release is progress
             return release
 
     def plan_rollback(self, tag: str, *, expected: int | None = None) -> RollbackPlan:
-        """What rolling back would do now; LanguageNotFound, RollbackNotPossible, ExpansionInProgress, AliasMoved."""
+        """What a rollback would do; raises LanguageNotFound, RollbackNotPossible, ExpansionInProgress, AliasMoved."""
         with self._database.read() as session:
             before = serving(session)
             _expect(before.number, expected)
@@ -130,17 +127,16 @@ class Releases:
         rebuild: bool = False,
         once: Once | None = None,
     ) -> RollbackPlan:
-        """Serve the language's version before, or none of it, at once; what was done, with the new release.
+        """Serve the language's previous version, or none, at once; returns what was done, with the new release.
 
-        With `rebuild`, an expansion is queued that teaches the shared table again what it loses beside the language.
-
-        `expected` is the release that the caller saw, by default the one serving now: of two who roll back one language
-        at the same moment, one does. Raises as `plan_rollback`, and IdempotencyKeyReused.
+        With `rebuild`, an expansion is queued that teaches the shared table the other languages that it loses by this.
+        `expected` is the release that the caller saw, by default the one serving now: of two simultaneous rollbacks of
+        one language, one succeeds. Raises as `plan_rollback`, and IdempotencyKeyReused.
         """
         expected = self.serving().number if expected is None else expected
         with self._database.begin() as session:
-            if (known := done(session, once)) is not None:
-                return RollbackPlan(**(known.answer or {}))
+            if (earlier := recorded(session, once)) is not None:
+                return RollbackPlan(**(earlier.answer or {}))
             before = serving(session)
             _expect(before.number, expected)
             planned = plan(session, before, tag)
@@ -162,16 +158,16 @@ class Releases:
             release = publish(session, expected, row)
             if rebuild and planned.replay:
                 settings = {"replay": planned.replay}
-                again = queue(
+                queued = queue(
                     session, id=new_expansion_id(), kind="rebuild", language=tag, settings=settings, actor=actor
                 )
-                planned = replace(planned, rebuild=again.id)
+                planned = replace(planned, rebuild=queued.id)
             planned = replace(planned, release=release.number)
             remember(session, once, answer=asdict(planned))
             return planned
 
     def restore(self, number: int, *, expected: int, actor: str, reason: str) -> Release:
-        """Serve again what release `number` served, under a new number; ReleaseNotFound, AliasMoved."""
+        """Serve again what release `number` served, under a new number. Raises ReleaseNotFound, AliasMoved."""
         with self._database.begin() as session:
             old = _find(session, number)
             row = ReleaseRow(
@@ -185,9 +181,9 @@ class Releases:
 
 
 def publish(session: Session, expected: int, row: ReleaseRow) -> Release:
-    """Number the row, store it and move the alias from `expected` to it, all or nothing; AliasMoved."""
+    """Number the row, store it and move the alias from `expected` to it, all or nothing. Raises AliasMoved."""
     row.number = (session.scalar(select(func.max(ReleaseRow.number))) or 0) + 1
-    row.languages = row.languages | {BASE_LANGUAGE: BASE}
+    row.languages = row.languages | {BUILT_IN_LANGUAGE: FIRST}
     session.add(row)
     session.flush()
     moved = session.scalar(
@@ -202,7 +198,7 @@ def publish(session: Session, expected: int, row: ReleaseRow) -> Release:
 
 
 def serving(session: Session) -> ReleaseRow:
-    """RegistryUnavailable before the registry was initialised."""
+    """The release that the alias names. Raises RegistryUnavailable before the registry is initialised."""
     row = session.scalar(
         select(ReleaseRow).join(AliasRow, AliasRow.release == ReleaseRow.number).where(AliasRow.name == SERVING)
     )
@@ -217,11 +213,13 @@ def _expect(number: int, expected: int | None) -> None:
 
 
 def _continues(session: Session, version: VersionRow, before: ReleaseRow, maker: ExpansionRow) -> bool:
-    """Whether all between the version and the shared one was made by its expansion, from what was not taken back."""
+    """Whether the version's chain leads to the serving shared version through versions of `maker` alone, and nothing
+    that these replayed was withdrawn.
+    """
     chain = lineage(session, version.number)
     older = (row.number for row in chain if row.expansion != maker.id)
     replayed = {row.language for row in chain if row.expansion == maker.id} if maker.kind == "rebuild" else set()
-    return next(older, None) == before.shared and stands(session, before, maker.language, replayed)
+    return next(older, None) == before.shared and nothing_withdrawn(session, before, maker.language, replayed)
 
 
 def _find(session: Session, number: int) -> ReleaseRow:

@@ -1,4 +1,4 @@
-"""What rolling back a language means, told by the history of releases and the lineage of versions. Writes nothing."""
+"""What rolling back a language does, from the history of releases and the lineage of versions. Writes nothing."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from sqlalchemy.orm import Session
 from model.errors import ExpansionInProgress, LanguageNotFound, RollbackNotPossible
 from model.registry.expansions import refuse_active
 from model.registry.tables import QUEUED, RUNNING, ExpansionRow, ReleaseRow
-from model.registry.versions import BASE_LANGUAGE, lineage
+from model.registry.versions import BUILT_IN_LANGUAGE, lineage
 
 
 @dataclass(frozen=True)
 class RollbackPlan:
-    """The language goes `from_version` `to_version` (None: is served no longer); `unchanged` are all other languages.
+    """The language moves from `from_version` to `to_version` (None: no longer served); `unchanged` lists all others.
 
-    `shared_version` is the shared table afterwards. `replay` are the languages, in the order of their learning, that it
-    loses beside the one rolled back and that a rebuild would teach it again. `release` is the one planned upon; of a
-    rollback that was done, the new one.
+    `shared_version` is the shared table afterwards. `replay` are the other languages, in the order of learning, that it
+    loses and that a rebuild would teach it again. `release` is the release that the plan is based on or, after the
+    rollback, the new one.
     """
 
     language: str
@@ -28,12 +28,14 @@ class RollbackPlan:
     shared_version: int
     replay: list[str]
     release: int
-    rebuild: str | None = None  # the expansion that was queued with it
+    rebuild: str | None = None  # the expansion that was queued for it
 
 
 def plan(session: Session, serving: ReleaseRow, tag: str) -> RollbackPlan:
-    """LanguageNotFound, RollbackNotPossible for the base's language, ExpansionInProgress while one teaches this one."""
-    if tag == BASE_LANGUAGE:
+    """The plan for `tag`. Raises LanguageNotFound, RollbackNotPossible for English, and ExpansionInProgress while an
+    expansion teaches this language.
+    """
+    if tag == BUILT_IN_LANGUAGE:
         raise RollbackNotPossible("English is built in and cannot be rolled back.")
     if tag not in serving.languages:
         raise LanguageNotFound(languages=sorted(serving.languages))
@@ -43,10 +45,10 @@ def plan(session: Session, serving: ReleaseRow, tag: str) -> RollbackPlan:
     previous = older[-1] if older else None
     others = sorted(set(serving.languages) - {tag})
 
-    chain = list(reversed(lineage(session, serving.shared)))  # the base first
-    # Back to an older version of itself, the table keeps what that one taught; out altogether, it keeps nothing of it.
-    first = current if previous is not None else 0
-    withdrawn = [at for at, version in enumerate(chain) if version.language == tag and version.number >= first]
+    chain = list(reversed(lineage(session, serving.shared)))  # version 0 first
+    # With a previous version, the shared table keeps what that one taught; without, it keeps nothing of the language.
+    oldest = current if previous is not None else 0
+    withdrawn = [place for place, version in enumerate(chain) if version.language == tag and version.number >= oldest]
     kept = withdrawn[0] if withdrawn else len(chain)
     lost = dict.fromkeys(version.language for version in chain[kept:])
     return RollbackPlan(
@@ -63,17 +65,17 @@ def plan(session: Session, serving: ReleaseRow, tag: str) -> RollbackPlan:
 def history(session: Session, serving: ReleaseRow, tag: str, version: int) -> tuple[int, ...]:
     """The language's versions that `version` builds upon, oldest first, and itself at the end.
 
-    They had been served, and not taken back, when it was first served; of one never served, as things stand now.
+    They had been served, and not withdrawn, when it was first served; if it never was, those that count now.
     """
-    at = _histories(session, tag)
-    served = (versions for versions in at.values() if versions[-1:] == (version,))
-    return next(served, _followed(at[serving.number], version))
+    histories = _histories(session, tag)
+    served = (versions for versions in histories.values() if versions[-1:] == (version,))
+    return next(served, _extended(histories[serving.number], version))
 
 
-def stands(session: Session, serving: ReleaseRow, rolled_back: str, replayed: Iterable[str]) -> bool:
-    """Whether nothing that the rebuild after a rollback may have replayed was taken back since that rollback.
+def nothing_withdrawn(session: Session, serving: ReleaseRow, rolled_back: str, replayed: Iterable[str]) -> bool:
+    """Whether nothing that the rebuild after a rollback may have replayed was withdrawn since that rollback.
 
-    A rebuild takes for each language the version that serves when it begins, so none that served since may be gone.
+    A rebuild replays the version of each language that serves when it begins, so none that served since may be gone.
     """
     columns = select(ReleaseRow.languages, ReleaseRow.change).order_by(ReleaseRow.number.desc())
     since: list[dict[str, int]] = []
@@ -87,7 +89,7 @@ def stands(session: Session, serving: ReleaseRow, rolled_back: str, replayed: It
 
 
 def _refuse_replayed(session: Session, tag: str) -> None:
-    """ExpansionInProgress, with its id, when a queued or running rebuild teaches the language to the shared table."""
+    """Raises ExpansionInProgress, with its id, when a queued or running rebuild replays the language."""
     active = ExpansionRow.state.in_((QUEUED, RUNNING))
     for row in session.scalars(select(ExpansionRow).where(ExpansionRow.kind == "rebuild", active)):
         if tag in row.settings.get("replay", ()):
@@ -95,22 +97,22 @@ def _refuse_replayed(session: Session, tag: str) -> None:
 
 
 def _histories(session: Session, tag: str) -> dict[int, tuple[int, ...]]:
-    """At each release, the first one first, the language's versions served and not taken back since; the last serves.
+    """By release, oldest first: the language's versions served and not withdrawn up to then; the last one serves.
 
-    A release that names an older version takes back the newer ones. Restoring a release restores its history with it.
+    A release that names an older version withdraws the newer ones. Restoring a release restores its history with it.
     """
     columns = (ReleaseRow.number, ReleaseRow.languages, ReleaseRow.change)
-    at: dict[int, tuple[int, ...]] = {}
+    histories: dict[int, tuple[int, ...]] = {}
     versions: tuple[int, ...] = ()
     for number, languages, change in session.execute(select(*columns).order_by(ReleaseRow.number)):
         version = languages.get(tag)
-        if change.get("restored") in at:
-            versions = at[change["restored"]]
+        if change.get("restored") in histories:
+            versions = histories[change["restored"]]
         else:
-            versions = () if version is None else _followed(versions, version)
-        at[number] = versions
-    return at
+            versions = () if version is None else _extended(versions, version)
+        histories[number] = versions
+    return histories
 
 
-def _followed(versions: tuple[int, ...], version: int) -> tuple[int, ...]:
+def _extended(versions: tuple[int, ...], version: int) -> tuple[int, ...]:
     return (*(old for old in versions if old < version), version)

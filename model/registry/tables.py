@@ -1,4 +1,4 @@
-"""The registry's tables, as SQLAlchemy sees them. Changes here need a migration (`migrations/versions`).
+"""The registry's tables, declared for SQLAlchemy. A change here needs a migration (`migrations/versions`).
 
 The gallery's tables are in `index.tables`, that of API keys in `service.keys`: one database, one chain of migrations.
 """
@@ -17,7 +17,7 @@ _ACTIVE = text("state IN ('queued', 'running')")
 
 
 class RegistryRow(DeclarativeBase):
-    """Common metadata; names of constraints are fixed so that a migration can name them."""
+    """SQLAlchemy's declarative base; names of constraints are fixed so that a migration can refer to them."""
 
     metadata = MetaData(
         naming_convention={
@@ -34,7 +34,7 @@ class RegistryRow(DeclarativeBase):
 
 
 class VersionRow(RegistryRow):
-    """One immutable step of the model. The base is version 0; its `manifest_sha256` is its text tower's fingerprint."""
+    """One immutable step of the model; `manifest_sha256` of version 0 is the fingerprint of the base's text tower."""
 
     __tablename__ = "versions"
     __table_args__ = (UniqueConstraint("expansion", "language"),)
@@ -52,7 +52,7 @@ class VersionRow(RegistryRow):
 
 
 class ReleaseRow(RegistryRow):
-    """One immutable routing table; `expansion` and `version` say which promotion made it."""
+    """One immutable routing table; `expansion` and `version` identify the promotion that made it, if one did."""
 
     __tablename__ = "releases"
     __table_args__ = (UniqueConstraint("expansion", "version"),)
@@ -69,7 +69,7 @@ class ReleaseRow(RegistryRow):
 
 
 class AliasRow(RegistryRow):
-    """The one name that moves: `serving`."""
+    """The one name that is updated: `serving`."""
 
     __tablename__ = "aliases"
 
@@ -81,11 +81,11 @@ class AliasRow(RegistryRow):
 
 
 class ExpansionRow(RegistryRow):
-    """One act of teaching: the durable record and, until it is finished, the place in the queue."""
+    """One expansion: the durable record and, until it is finished, its entry in the queue."""
 
     __tablename__ = "expansions"
     __table_args__ = (
-        # at most one queued or running expansion a language, whoever races
+        # at most one queued or running expansion per language, also when submissions race
         Index("uq_expansions_active", "language", unique=True, sqlite_where=_ACTIVE, postgresql_where=_ACTIVE),
         Index("ix_expansions_created_at_id", "created_at", "id"),
     )
@@ -102,20 +102,20 @@ class ExpansionRow(RegistryRow):
     created_at: Mapped[datetime] = mapped_column(default=now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
-    # how far it is
+    # progress
     phase: Mapped[str | None]
     progress: Mapped[float] = mapped_column(default=0.0)
     step: Mapped[int] = mapped_column(default=0)
     steps: Mapped[int] = mapped_column(default=0)
     eta_seconds: Mapped[float | None]
-    # what came of it
+    # outcome
     version: Mapped[int | None]
     release: Mapped[int | None]
     report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     error_code: Mapped[str | None]
     error_detail: Mapped[str | None]
     cancel_requested: Mapped[bool] = mapped_column(default=False)
-    # who works on it
+    # attempts and the lease
     attempt: Mapped[int] = mapped_column(default=0)
     stalled: Mapped[int] = mapped_column(default=0)  # attempts since the last progress
     cause: Mapped[str | None]  # why the last attempt ended
@@ -125,7 +125,7 @@ class ExpansionRow(RegistryRow):
 
 
 class IdempotencyRow(RegistryRow):
-    """What an actor's `Idempotency-Key` was answered with, and for which body: an expansion, or an answer as JSON."""
+    """What an actor's `Idempotency-Key` was answered with (an expansion, or an answer as JSON), and for which body."""
 
     __tablename__ = "idempotency_keys"
 

@@ -1,4 +1,4 @@
-"""Versions: immutable, numbered steps of the model, and who descends from whom. Writes no files and opens none."""
+"""Versions: immutable, numbered steps of the model, and their lineage. Reads and writes no files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from model.registry.database import Database
 from model.registry.leases import held
 from model.registry.tables import VersionRow
 
-BASE = 0  # the version that is the base itself
-BASE_LANGUAGE = "en"
+FIRST = 0  # the number of the version that is the base itself
+BUILT_IN_LANGUAGE = "en"
 
 
 @dataclass(frozen=True)
 class Version:
-    """One version; of the base `parent`, `expansion` and `folder` are None and `manifest_sha256` is its fingerprint."""
+    """One version; number 0 has no parent, expansion or folder, and its `manifest_sha256` is the base's fingerprint."""
 
     number: int
     parent: int | None
@@ -34,18 +34,18 @@ class Version:
 
 
 class Versions:
-    """Every version ever made; none is changed, and a rollback removes none."""
+    """Every version ever made; none is ever changed, and a rollback deletes none."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def get(self, number: int) -> Version:
-        """VersionNotFound."""
+        """Raises VersionNotFound."""
         with self._database.read() as session:
             return _version(find(session, number))
 
     def list(self, limit: int | None = None, before: int | None = None) -> Sequence[Version]:
-        """Newest first; `before` is the last number of the page before."""
+        """Newest first; `before` is the last number of the previous page."""
         query = select(VersionRow).order_by(VersionRow.number.desc()).limit(limit)
         if before is not None:
             query = query.where(VersionRow.number < before)
@@ -59,7 +59,7 @@ class Versions:
             return [_version(row) for row in session.scalars(query)]
 
     def lineage(self, number: int) -> Sequence[Version]:
-        """The version, its parent, and so on to the base; VersionNotFound."""
+        """The version, its parent, and so on down to version 0. Raises VersionNotFound."""
         with self._database.read() as session:
             return [_version(row) for row in lineage(session, number)]
 
@@ -76,14 +76,17 @@ class Versions:
         report: dict[str, Any],
         fence: int,
     ) -> Version:
-        """Register what `expansion` wrote for `language`; again gives the same version. LeaseLost, VersionNotFound."""
+        """Register what `expansion` wrote for `language`; a repeated call returns the same version.
+
+        Raises LeaseLost, VersionNotFound.
+        """
         with self._database.begin() as session:
-            holder = held(session, expansion, fence)
-            known = session.scalar(
+            maker = held(session, expansion, fence)
+            earlier = session.scalar(
                 select(VersionRow).where(VersionRow.expansion == expansion, VersionRow.language == language)
             )
-            if known is not None:
-                return _version(known)
+            if earlier is not None:
+                return _version(earlier)
             row = VersionRow(
                 number=(session.scalar(select(func.max(VersionRow.number))) or 0) + 1,
                 parent=find(session, parent).number,
@@ -96,14 +99,14 @@ class Versions:
                 report=report,
             )
             session.add(row)
-            holder.version = row.number
+            maker.version = row.number
             session.flush()
-            session.refresh(row)  # as the database took it: a report's NaN is null there
+            session.refresh(row)  # as the database stored it: a NaN in the report is null there
             return _version(row)
 
 
 def find(session: Session, number: int) -> VersionRow:
-    """VersionNotFound."""
+    """Raises VersionNotFound."""
     row = session.get(VersionRow, number)
     if row is None:
         raise VersionNotFound(f"There is no version {number}.")
@@ -111,7 +114,7 @@ def find(session: Session, number: int) -> VersionRow:
 
 
 def lineage(session: Session, number: int) -> Sequence[VersionRow]:
-    """The rows from `number` down to the base: a parent's number is always the smaller one. VersionNotFound."""
+    """The rows from `number` down to version 0: a parent always has a smaller number. Raises VersionNotFound."""
     chain = select(VersionRow.number, VersionRow.parent).where(VersionRow.number == number).cte("chain", recursive=True)
     parents = aliased(VersionRow)
     chain = chain.union_all(select(parents.number, parents.parent).where(parents.number == chain.c.parent))
@@ -121,15 +124,4 @@ def lineage(session: Session, number: int) -> Sequence[VersionRow]:
 
 
 def _version(row: VersionRow) -> Version:
-    return Version(
-        number=row.number,
-        parent=row.parent,
-        language=row.language,
-        expansion=row.expansion,
-        folder=row.folder,
-        manifest_sha256=row.manifest_sha256,
-        rows=row.rows,
-        bytes=row.bytes,
-        report=row.report,
-        created_at=row.created_at,
-    )
+    return Version(**{name: getattr(row, name) for name in Version.__dataclass_fields__})

@@ -1,4 +1,4 @@
-"""Brings the tables of a registry up to date, wherever it is started from; the steps lie in `versions/`."""
+"""Brings the tables of a registry up to date, from any working directory; the steps are in `versions/`."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from model.errors import RegistryUnavailable
 
 
 def upgrade(connection: Connection) -> None:
-    """Apply what is missing in the connection's transaction; RegistryUnavailable for tables of a newer release."""
+    """Apply the missing steps in the connection's transaction; raises RegistryUnavailable when its tables are newer."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     config.attributes["connection"] = connection
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        raise RegistryUnavailable("The registry was made by a newer release of pictoglot.") from error
+        raise RegistryUnavailable("The registry was created by a newer release of pictoglot.") from error

@@ -1,4 +1,4 @@
-"""A fresh registry a test: SQLite always, PostgreSQL beside it when PICTOGLOT_TEST_DATABASE_URL names a server."""
+"""A fresh registry per test: in SQLite, and in PostgreSQL too when PICTOGLOT_TEST_DATABASE_URL names a server."""
 
 import os
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ DATABASES = ["sqlite", *(["postgresql"] if _SERVER else [])]
 
 @pytest.fixture(params=DATABASES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Where a registry of this test's own can be made."""
+    """The URL for a registry of this test's own."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'registry.db'}"
         return
@@ -34,7 +34,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def empty(url: str) -> Iterator[Registry]:
-    """A registry with tables and nothing in them."""
+    """A registry with empty tables."""
     registry = open_registry(url)
     yield registry
     registry.close()

@@ -1,4 +1,4 @@
-"""What the registry's tests do over and over: teach a language in one call, and race."""
+"""Steps that the registry's tests share: teach a language in one call, and race."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -64,7 +64,7 @@ def promote(registry: Registry, lease: Lease, version: Version, *, shared: bool 
 
 
 def teach(registry: Registry, language: str, *, shared: bool = True) -> int:
-    """A whole expansion, from the shared version that serves; the new version's number."""
+    """A whole expansion, on top of the serving shared version; returns the new version's number."""
     lease = begin(registry, language)
     version = write(registry, lease, language, registry.releases.serving().shared)
     release = promote(registry, lease, version, shared=shared)
@@ -73,7 +73,7 @@ def teach(registry: Registry, language: str, *, shared: bool = True) -> int:
 
 
 def race(*acts: Callable[[], T]) -> Sequence[T | PictoglotError]:
-    """All at the same moment, each in a thread; what each returned, or the refusal it got."""
+    """Call all at the same moment, each in a thread; returns what each returned, or the error it raised."""
     start = Barrier(len(acts))
 
     def run(act: Callable[[], T]) -> T | PictoglotError:

@@ -107,9 +107,9 @@ def test_pages_are_newest_first_and_leave_nothing_out(registry: Registry) -> Non
 
 
 def test_an_unknown_expansion_is_not_found(registry: Registry) -> None:
-    for ask in (registry.expansions.get, registry.expansions.cancel, partial(registry.expansions.lease, owner="w")):
+    for call in (registry.expansions.get, registry.expansions.cancel, partial(registry.expansions.lease, owner="w")):
         with pytest.raises(ExpansionNotFound):
-            ask("exp_unknown")
+            call("exp_unknown")
 
 
 def test_a_queued_expansion_is_cancelled_at_once(registry: Registry) -> None:
@@ -121,14 +121,14 @@ def test_a_queued_expansion_is_cancelled_at_once(registry: Registry) -> None:
 def test_a_running_expansion_is_asked_to_stop(registry: Registry) -> None:
     lease = begin(registry, "cy")
     assert registry.expansions.heartbeat(lease) is False
-    asked = registry.expansions.cancel(lease.expansion)
-    assert (asked.state, asked.cancel_requested) == ("running", True)
+    cancelled = registry.expansions.cancel(lease.expansion)
+    assert (cancelled.state, cancelled.cancel_requested) == ("running", True)
     assert registry.expansions.heartbeat(lease) is True
     registry.expansions.cancelled(lease)
     assert registry.expansions.get(lease.expansion).state == "cancelled"
 
 
-def test_a_running_expansion_that_nobody_holds_any_more_is_cancelled_at_once(registry: Registry) -> None:
+def test_a_running_expansion_whose_lease_expired_is_cancelled_at_once(registry: Registry) -> None:
     lease = registry.expansions.lease(submit(registry, "cy").id, "w", seconds=-1)
     assert lease is not None
     assert registry.expansions.cancel(lease.expansion).state == "cancelled"

@@ -26,7 +26,7 @@ WRITES: dict[str, Write] = {
 
 
 def expire(registry: Registry, lease: Lease) -> None:
-    """As if the holder had not been heard of for a whole lease."""
+    """As if the holder had sent no heartbeat for a whole lease."""
     registry.expansions.heartbeat(lease, seconds=-1)
 
 
@@ -115,7 +115,7 @@ def test_what_is_released_has_succeeded_whatever_comes_after(registry: Registry,
     assert (ended.version, ended.release) == (version.number, release.number)
 
 
-def test_attempts_that_were_stopped_after_progress_are_no_credit(registry: Registry) -> None:
+def test_attempts_that_were_stopped_after_progress_allow_no_further_ones(registry: Registry) -> None:
     id = submit(registry, "cy").id
     for _ in range(4):
         lease = registry.expansions.lease(id, "w")
@@ -164,7 +164,7 @@ def test_progress_that_reached_nothing_durable_gives_none(registry: Registry) ->
     assert registry.expansions.lease(lease.expansion, "w") is None
 
 
-def test_stopping_on_request_is_not_held_against_it(registry: Registry) -> None:
+def test_stopping_on_request_does_not_count_as_an_attempt_without_progress(registry: Registry) -> None:
     id = submit(registry, "cy").id
     for _ in range(5):
         lease = registry.expansions.lease(id, "w")
@@ -180,7 +180,7 @@ def test_progress_can_be_read(registry: Registry) -> None:
     assert (seen.phase, seen.step, seen.steps, seen.progress, seen.eta_seconds) == ("train", 4, 10, 0.4, 6.0)
 
 
-def test_success_and_failure_are_told(registry: Registry) -> None:
+def test_success_and_failure_are_recorded(registry: Registry) -> None:
     lease = begin(registry, "cy")
     registry.expansions.succeed(lease, 1, 2, {"t2i": {"R@1": 0.5}})
     done = registry.expansions.get(lease.expansion)
@@ -204,7 +204,7 @@ def test_an_attempt_that_fails_after_the_cancellation_is_cancelled(registry: Reg
     assert (ended.state, ended.error) == ("cancelled", None)
 
 
-def test_what_is_released_is_finished_by_the_next_attempt_although_its_worker_says_cancelled(
+def test_what_is_released_is_finished_by_the_next_attempt_even_when_its_worker_reports_cancelled(
     registry: Registry,
 ) -> None:
     lease = begin(registry, "cy")

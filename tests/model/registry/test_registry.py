@@ -1,4 +1,4 @@
-"""Tests for opening a registry: migrations, initialising, and a database that is away, busy, full or broken."""
+"""Tests for opening a registry: migrations, initialising, and a database that is unreachable, busy, full or broken."""
 
 import multiprocessing
 import socket
@@ -123,7 +123,7 @@ def test_an_error_in_a_block_leaves_nothing(registry: Registry) -> None:
     assert registry.releases.serving().number == 1
 
 
-def test_an_error_of_ours_is_not_taken_for_an_absent_database(registry: Registry) -> None:
+def test_a_bug_of_ours_is_not_reported_as_an_unreachable_database(registry: Registry) -> None:
     with pytest.raises(IntegrityError), registry.begin() as session:
         session.execute(text("INSERT INTO aliases VALUES ('serving', 1)"))
 
@@ -173,7 +173,7 @@ def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
         open_registry(f"sqlite:///{tmp_path}/file/registry.db")
 
 
-def test_a_full_disk_is_storage_full_and_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_full_disk_is_storage_full_and_keeps_existing_rows(tmp_path: Path) -> None:
     registry = open_registry(f"sqlite:///{tmp_path}/registry.db")
     registry.initialise("f", {})
     with registry.begin() as session:  # the same connection comes out of the pool again
@@ -200,7 +200,7 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
 
 
 @pytest.mark.parametrize("url", ["", "registry.db", "mysql://x/y", "nothing://x", "sqlite://"])
-def test_a_url_of_nothing_we_know_is_unavailable(url: str) -> None:
+def test_an_unknown_url_is_unavailable(url: str) -> None:
     with refused_within(2.0):
         open_registry(url)
 

@@ -14,12 +14,12 @@ def publish(registry: Registry, expected: int, actor: str = "t") -> Release:
     return registry.releases.publish(expected=expected, shared=0, languages={}, actor=actor, reason="r", change={})
 
 
-def test_the_first_release_serves_the_base(registry: Registry) -> None:
+def test_the_first_release_serves_version_0(registry: Registry) -> None:
     first = registry.releases.serving()
     assert (first.number, first.shared, first.languages) == (1, 0, {"en": 0})
 
 
-def test_a_published_release_serves_and_always_has_the_base_language(registry: Registry) -> None:
+def test_a_published_release_serves_and_always_has_the_built_in_language(registry: Registry) -> None:
     teach(registry, "cy")
     made = registry.releases.publish(
         expected=2, shared=1, languages={"cy": 1, "en": 1}, actor="ann", reason="why", change={"kind": "by hand"}
@@ -74,7 +74,7 @@ def test_promotion_beside_the_shared_chain_leaves_shared(registry: Registry) -> 
 def test_shared_moves_along_one_chain_only(registry: Registry) -> None:
     slow, quick = begin(registry, "a"), begin(registry, "b")
     for lease, tag in ((quick, "b"), (slow, "a")):
-        version = write(registry, lease, tag, 0)  # both from the base
+        version = write(registry, lease, tag, 0)  # both on top of version 0
         release = promote(registry, lease, version)
     assert (release.shared, release.languages) == (1, {"en": 0, "b": 1, "a": 2})
 

@@ -1,4 +1,4 @@
-"""Tests for rolling a language back: its version then, what shared becomes, what a rebuild would replay (R2 to R4)."""
+"""Tests for rolling a language back: its new version, the shared version, what a rebuild would replay (R2 to R4)."""
 
 from dataclasses import replace
 from functools import partial
@@ -11,7 +11,7 @@ from tests.model.registry.steps import begin, promote, race, teach, write
 
 
 def back(registry: Registry, tag: str) -> RollbackPlan:
-    """Roll back; the plan beforehand says what then is served."""
+    """Roll back, and check that the plan made before is what is served after."""
     planned = registry.releases.plan_rollback(tag)
     before = registry.releases.serving()
     done = registry.releases.roll_back(tag, actor="t", reason="worse")
@@ -128,13 +128,13 @@ def test_restoring_an_older_release_takes_back_what_came_later(registry: Registr
     assert (back(registry, "a").from_version) == 1
 
 
-def test_the_base_cannot_be_rolled_back(registry: Registry) -> None:
-    for ask in (registry.releases.plan_rollback, partial(registry.releases.roll_back, actor="t", reason="")):
+def test_the_built_in_language_cannot_be_rolled_back(registry: Registry) -> None:
+    for call in (registry.releases.plan_rollback, partial(registry.releases.roll_back, actor="t", reason="")):
         with pytest.raises(RollbackNotPossible):
-            ask("en")
+            call("en")
 
 
-def test_a_language_that_is_not_served_is_not_found_and_the_learned_ones_are_told(registry: Registry) -> None:
+def test_a_language_that_is_not_served_is_not_found_and_the_available_ones_are_listed(registry: Registry) -> None:
     teach(registry, "cy")
     with pytest.raises(LanguageNotFound) as refusal:
         registry.releases.roll_back("de", actor="t", reason="")
@@ -146,9 +146,9 @@ def test_a_language_in_its_own_expansion_is_not_rolled_back_but_others_are(regis
     teach(registry, "a")
     teach(registry, "b")
     lease = begin(registry, "a")
-    for ask in (registry.releases.plan_rollback, partial(registry.releases.roll_back, actor="t", reason="")):
+    for call in (registry.releases.plan_rollback, partial(registry.releases.roll_back, actor="t", reason="")):
         with pytest.raises(ExpansionInProgress) as refusal:
-            ask("a")
+            call("a")
         assert refusal.value.extra == {"expansion": lease.expansion}
     assert back(registry, "b").from_version == 2
 
@@ -158,9 +158,9 @@ def test_a_language_that_a_rebuild_replays_is_not_rolled_back_until_that_ends(re
         teach(registry, tag)
     replay = back(registry, "a").replay
     lease = begin(registry, "a", kind="rebuild", replay=replay)
-    for ask in (registry.releases.plan_rollback, partial(registry.releases.roll_back, actor="t", reason="")):
+    for call in (registry.releases.plan_rollback, partial(registry.releases.roll_back, actor="t", reason="")):
         with pytest.raises(ExpansionInProgress) as refusal:
-            ask("b")
+            call("b")
         assert refusal.value.extra == {"expansion": lease.expansion}
     registry.expansions.cancelled(lease)
     assert back(registry, "b").to_version is None

@@ -1,4 +1,4 @@
-"""Tests for versions: numbered, immutable, by lineage."""
+"""Tests for versions: numbers, immutability, lineage."""
 
 import pytest
 
@@ -7,10 +7,10 @@ from model.registry import Registry
 from tests.model.registry.steps import begin, race, teach, write
 
 
-def test_the_base_is_version_0(registry: Registry) -> None:
-    base = registry.versions.get(0)
-    assert (base.language, base.parent, base.folder, base.manifest_sha256) == ("en", None, None, "base-fingerprint")
-    assert base.report == {"t2i": {"R@1": 0.9}}
+def test_version_0_is_the_base(registry: Registry) -> None:
+    first = registry.versions.get(0)
+    assert (first.language, first.parent, first.folder, first.manifest_sha256) == ("en", None, None, "base-fingerprint")
+    assert first.report == {"t2i": {"R@1": 0.9}}
 
 
 def test_a_version_is_read_as_it_was_added(registry: Registry) -> None:
@@ -48,7 +48,7 @@ def test_a_version_needs_a_lease_and_a_parent(registry: Registry) -> None:
         write(registry, lease, "cy", 0)
 
 
-def test_the_lineage_goes_down_to_the_base(registry: Registry) -> None:
+def test_the_lineage_goes_down_to_version_0(registry: Registry) -> None:
     teach(registry, "a")
     teach(registry, "b", shared=False)  # beside the shared chain
     teach(registry, "c")
@@ -72,6 +72,6 @@ def test_pages_are_newest_first(registry: Registry) -> None:
 
 
 def test_an_unknown_version_is_not_found(registry: Registry) -> None:
-    for ask in (registry.versions.get, registry.versions.lineage):
+    for call in (registry.versions.get, registry.versions.lineage):
         with pytest.raises(VersionNotFound):
-            ask(7)
+            call(7)

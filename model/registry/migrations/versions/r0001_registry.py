@@ -9,7 +9,7 @@ _ACTIVE = sa.text("state IN ('queued', 'running')")
 
 
 def upgrade() -> None:
-    """Forward only: what went before is in a backup."""
+    """Forward only: restore a backup to go back."""
     _keys_and_expansions()
     _pictures()
     _captions_and_versions()

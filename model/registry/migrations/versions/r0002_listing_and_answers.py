@@ -1,4 +1,4 @@
-"""An index for listing pictures, a feed with one row a picture, and answers kept under an idempotency key."""
+"""An index for listing pictures, a feed with one row per picture, and answers kept under an idempotency key."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,9 +8,9 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Forward only: what went before is in a backup."""
+    """Forward only: restore a backup to go back."""
     op.create_index("ix_pictures_created_at_id", "pictures", ["created_at", "id"])
-    # of each picture only the last change is asked for
+    # only the last change of each picture is needed
     op.execute(
         "DELETE FROM gallery_changes WHERE change NOT IN (SELECT max(change) FROM gallery_changes GROUP BY picture_id)"
     )
