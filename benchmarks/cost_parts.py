@@ -156,14 +156,14 @@ def _world(base: Base, sizes: Sizes, languages: int) -> World:
 
 def _in_turn(worlds: tuple[World, World], plan: Plan) -> tuple[float, float]:
     """Texts a second of both, median over the rounds."""
-    found: list[list[float]] = [[], []]
+    both: list[list[float]] = [[], []]
     for _ in range(plan.rounds):
-        for rates, (encoder, _, texts) in zip(found, worlds, strict=True):
+        for rates, (encoder, _, texts) in zip(both, worlds, strict=True):
             items = list(islice(texts, plan.texts))
             start = time.perf_counter()
             encoder.texts(items, batch=64)
             rates.append(plan.texts / (time.perf_counter() - start))
-    return statistics.median(found[0]), statistics.median(found[1])
+    return statistics.median(both[0]), statistics.median(both[1])
 
 
 def views(plan: Plan) -> Result:
@@ -242,8 +242,8 @@ def packed(plan: Plan) -> str:
 
 def main(name: str, plan: str) -> None:
     """Measure one part and print it."""
-    found = json.loads(plan)
-    sys.stdout.write(json.dumps(PARTS[name](Plan(**{**found, "sizes": Sizes(**found["sizes"])}))) + "\n")
+    fields = json.loads(plan)
+    sys.stdout.write(json.dumps(PARTS[name](Plan(**{**fields, "sizes": Sizes(**fields["sizes"])}))) + "\n")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class Timings:
 
 def closed_loop(url: str, bodies: Sequence[bytes], *, clients: int, seconds: float) -> Timings:
     """Each client sends its next search when the last one is answered, for so many seconds; no text follows itself."""
-    found = Timings()
+    timings = Timings()
     lock = threading.Lock()
     began = time.perf_counter()
     until = began + seconds
@@ -51,8 +51,8 @@ def closed_loop(url: str, bodies: Sequence[bytes], *, clients: int, seconds: flo
     def run(first: int) -> None:
         mine, failed = _one_client(url, itertools.cycle([*bodies[first:], *bodies[:first]]), until)
         with lock:
-            found.seconds += mine
-            found.failed += failed
+            timings.seconds += mine
+            timings.failed += failed
 
     starts = [client * len(bodies) // clients for client in range(clients)]
     threads = [threading.Thread(target=run, args=(start,)) for start in starts]
@@ -60,8 +60,8 @@ def closed_loop(url: str, bodies: Sequence[bytes], *, clients: int, seconds: flo
         thread.start()
     for thread in threads:
         thread.join()
-    found.duration = time.perf_counter() - began
-    return found
+    timings.duration = time.perf_counter() - began
+    return timings
 
 
 def _one_client(url: str, bodies: "itertools.cycle[bytes]", until: float) -> tuple[list[float], int]:

@@ -77,12 +77,13 @@ def _chain(encoder: Encoder, sizes: Sizes, languages: int) -> Iterator[View]:
 def captions(number: int, words: int, times: int = 2) -> list[str]:
     """Captions of a language in which each of its words occurs so many times."""
     draw = random.Random(number)
-    found: list[str] = []
+    written: list[str] = []
     for _ in range(times):
-        said = [(left + right).removesuffix("</w>") for left, right in _merges(number, words)]
-        draw.shuffle(said)
-        found += [" ".join(said[place : place + _WORDS_A_CAPTION]) for place in range(0, len(said), _WORDS_A_CAPTION)]
-    return found
+        spoken = [(left + right).removesuffix("</w>") for left, right in _merges(number, words)]
+        draw.shuffle(spoken)
+        starts = range(0, len(spoken), _WORDS_A_CAPTION)
+        written += [" ".join(spoken[start : start + _WORDS_A_CAPTION]) for start in starts]
+    return written
 
 
 def corpus(number: int, sizes: Sizes) -> Corpus:

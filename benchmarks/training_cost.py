@@ -38,23 +38,24 @@ def main(
 ) -> None:
     """Measure, print, write."""
     plan = Plan(Sizes(languages=languages, rows=rows), batch=batch)
-    found = {name: [_measure(name, plan)] for name in ("steps", "encoding")}
-    found |= _in_turn(_TRAINING, plan, repeats)
-    found |= _in_turn(("gathered_first", "one_view", "views"), plan, 1)
-    lines = summary(found, plan)
+    measured = {name: [_measure(name, plan)] for name in ("steps", "encoding")}
+    measured |= _in_turn(_TRAINING, plan, repeats)
+    measured |= _in_turn(("gathered_first", "one_view", "views"), plan, 1)
+    lines = summary(measured, plan)
     machine = {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads()}
     machine["bfloat16"] = supports_bfloat16(torch.device("cpu"))
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"machine": machine, "plan": json.loads(packed(plan)), "parts": found}, indent=1) + "\n")
+    written = {"machine": machine, "plan": json.loads(packed(plan)), "parts": measured}
+    out.write_text(json.dumps(written, indent=1) + "\n")
     _show(lines, plan)
 
 
-def summary(found: dict[str, list[Result]], plan: Plan) -> list[Line]:
+def summary(measured: dict[str, list[Result]], plan: Plan) -> list[Line]:
     """Each figure beside its aim."""
-    steps, encoding = found["steps"][0], found["encoding"][0]
-    own, dense, full, fused = (_medians(found[name]) for name in _TRAINING)
-    first = found["gathered_first"][0]
-    one, many = found["one_view"][0], found["views"][0]
+    steps, encoding = measured["steps"][0], measured["encoding"][0]
+    own, dense, full, fused = (_medians(measured[name]) for name in _TRAINING)
+    first = measured["gathered_first"][0]
+    one, many = measured["one_view"][0], measured["views"][0]
     beyond = own["peak"] - first["peak"] - (own["table"] - first["table"])
     a_view = (many["resident"] - one["resident"] - (many["rows"] - one["rows"])) / (plan.sizes.languages - 1)
     return [
@@ -81,11 +82,11 @@ def _measure(name: str, plan: Plan) -> Result:
 
 
 def _in_turn(names: tuple[str, ...], plan: Plan, repeats: int) -> dict[str, list[Result]]:
-    found: dict[str, list[Result]] = {name: [] for name in names}
+    measured: dict[str, list[Result]] = {name: [] for name in names}
     for _ in range(repeats):
         for name in names:
-            found[name].append(_measure(name, plan))
-    return found
+            measured[name].append(_measure(name, plan))
+    return measured
 
 
 def _medians(results: list[Result]) -> Result:

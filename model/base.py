@@ -1,6 +1,6 @@
-"""Opens a base: any open_clip model with CLIP's BPE tokenizer, or the bundled one. Frozen from here on; trains nothing.
+"""Opens a base: any open_clip model with CLIP's BPE tokenizer, or the bundled one. It is frozen; nothing here trains.
 
-A base is asked for as `bundled`, `NAME/PRETRAINED` (open_clip's own list, fetched from the model hub) or
+A base is named `bundled`, `NAME/PRETRAINED` (from open_clip's own list, downloaded) or
 `NAME@/path/to/checkpoint.safetensors`; an architecture that open_clip does not know is read from `NAME.json` beside it.
 """
 
@@ -60,12 +60,12 @@ class Base:
 
 
 def open_base(spec: str, device: str | None = None) -> Base:
-    """Open a base by name; raises `BaseNotSupported` or `BaseNotFound` with one sentence that says why."""
+    """Open a base by name; raises `BaseNotSupported` or `BaseNotFound` with a reason."""
     name, pretrained = _parse(spec)
     where = _device(device)
     config = open_clip.get_model_config(name)
     if config is None:
-        raise BaseNotFound(f"open_clip knows no model named {name}")
+        raise BaseNotFound(f"open_clip has no model named {name}")
     _require_clip_text(name, config)
     # OpenAI's weights were trained with QuickGELU; open_clip only warns when the plain name is opened with them
     quick_gelu = bool((open_clip.get_pretrained_cfg(name, pretrained) or {}).get("quick_gelu", False))
@@ -101,7 +101,7 @@ def _parse(spec: str) -> tuple[str, str]:
         return name, path
     if ":" in spec:
         raise BaseNotSupported(
-            f"{spec.partition(':')[0]}: models are opened by open_clip's own names, not from a hub's"
+            f"{spec.partition(':')[0]}: a model is named as in open_clip; names of a model hub are not supported"
         )
     name, slash, tag = spec.partition("/")
     if not slash:
@@ -115,11 +115,11 @@ def _require_clip_text(name: str, config: dict[str, Any]) -> None:
     text = config["text_cfg"]
     foreign = text.get("hf_tokenizer_name") or text.get("hf_model_name")
     if foreign:
-        raise BaseNotSupported(f"{name} reads text with the tokenizer {foreign}, not with CLIP's BPE")
+        raise BaseNotSupported(f"{name} uses the tokenizer {foreign} instead of CLIP's BPE")
     if text.get("tokenizer_kwargs") or text.get("vocab_size", VOCABULARY) != VOCABULARY:
         raise BaseNotSupported(f"{name} changes CLIP's BPE tokenizer")
     if "multimodal_cfg" in config or text.get("embed_cls") or text.get("pool_type", "argmax") != "argmax":
-        raise BaseNotSupported(f"the text tower of {name} does not read its features off the end-of-text token")
+        raise BaseNotSupported(f"the text tower of {name} does not take its features from the end-of-text token")
     if text.get("no_causal_mask"):
         raise BaseNotSupported(f"the text tower of {name} is not causal")
 
@@ -128,8 +128,8 @@ def _device(name: str | None) -> torch.device:
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # each build of torch has its own
-        raise BaseNotSupported(f"torch has no device {name} here") from error
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # builds of torch differ
+        raise BaseNotSupported(f"torch has no device {name} on this machine") from error
     return device
 
 

@@ -1,4 +1,4 @@
-"""What a dataset of one language is: usable rows, their split, a report of every fault. Reads no format itself.
+"""A dataset of one language: usable rows, their split, and a report of every fault. Reads no format itself.
 
 Nothing is dropped silently: each refused row is counted under a kind, with the first lines where it happened.
 """
@@ -29,7 +29,7 @@ MAX_FAULTY = 0.2  # share of rows
 MAX_DUPLICATES = 0.5
 MAX_WRONG_SCRIPT = 0.5
 HELD_OUT = 10  # one picture (or English text) in ten validates
-_FIRST_LINES = 5  # line numbers told per kind of fault, and of duplicates
+_FIRST_LINES = 5  # line numbers in the report for each kind of fault, and for duplicates
 PICTURE_ID = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
 
 Split = Literal["train", "val"]
@@ -56,7 +56,7 @@ class FaultCount:
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """What a person wants to know before training; `as_dict` is its JSON form. Shares are fractions 0..1."""
+    """What to know before a training; `as_dict` is its JSON form. Shares are fractions 0..1."""
 
     format: str
     rows: int
@@ -71,7 +71,7 @@ class DatasetReport:
     train: int
     val: int
     losses: tuple[str, ...]
-    in_script: float | None = None  # share of captions in the language's script; told by `validate`
+    in_script: float | None = None  # share of captions in the language's script; set by `validate`
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -103,20 +103,20 @@ class _Candidate:
 
     @property
     def group(self) -> str:
-        """What must not stand on both sides of the split."""
+        """What must not be on both sides of the split."""
         return f"picture {self.picture}" if self.picture is not None else f"english {self.english}"
 
 
 class _Faulty(Exception):
-    """A row is not usable; carries the kind."""
+    """A row is not usable; the argument is the kind of fault."""
 
 
 def read(path: Path, *, language: str | None = None) -> Dataset:
-    """Every usable row of the file and the report; `language` is the language being taught (XM3600 holds many).
+    """Every usable row of the file and the report; `language` selects the rows of a file of many languages (XM3600).
 
     Raises `DatasetInvalid` for a file that is no dataset (no row, wrong columns, not UTF-8, mixed line ends, a line of
-    over 1 MB, a damaged or bursting gzip) and `UnsupportedMedia` for an archive. Counts of faulty rows raise only in
-    `validate`.
+    over 1 MB, a gzip stream that is damaged or grows too much) and `UnsupportedMedia` for an archive. Faulty rows raise
+    only in `validate`.
     """
     name, source = records(path, language=language)
     lines: dict[str, list[int]] = defaultdict(list)
@@ -148,8 +148,9 @@ def read(path: Path, *, language: str | None = None) -> Dataset:
 def validate(
     dataset: Dataset, language: str, known_pictures: Callable[[Sequence[str]], Collection[str]]
 ) -> DatasetReport:
-    """The report with the script's share, when the dataset may be trained on; `known_pictures` tells which of some ids
-    the gallery has.
+    """The report with the share of the script, when the dataset may be used for training.
+
+    `known_pictures` returns those of some ids that the gallery has.
 
     Raises, in this order, `DatasetInvalid`, `DatasetTooSmall`, `DatasetLanguageMismatch` (these carry the report) and
     `DatasetPictureNotFound`.
@@ -175,7 +176,7 @@ def validate(
 
 
 def without(dataset: Dataset, pictures: Collection[str]) -> Dataset:
-    """The dataset without these pictures: rows with an English text stand on that, others are left out."""
+    """The dataset without these pictures: rows with an English text are kept for that, others are left out."""
     rows = tuple(
         replace(row, picture=None) if row.picture in pictures else row
         for row in dataset.rows
@@ -227,16 +228,16 @@ def _digest(row: _Candidate) -> bytes:
 
 
 def _split(candidates: list[_Candidate], lines: dict[str, list[int]]) -> tuple[Row, ...]:
-    """Rows with their side; a group follows the first side that the file names for it, otherwise its hash."""
-    told: dict[str, Split] = {}
+    """Rows with their side of the split: the first one that the file names for a group, otherwise one by its hash."""
+    named: dict[str, Split] = {}
     kept = []
     for row in candidates:
-        if row.split is not None and told.setdefault(row.group, row.split) != row.split:
+        if row.split is not None and named.setdefault(row.group, row.split) != row.split:
             lines["split_conflict"].append(row.line)
         else:
             kept.append(row)
-    free = {row.group for row in kept} - set(told)
-    held_out = {group for group, side in told.items() if side == "val"} | {g for g in free if _hash(g) % HELD_OUT == 0}
+    free = {row.group for row in kept} - set(named)
+    held_out = {group for group, side in named.items() if side == "val"} | {g for g in free if _hash(g) % HELD_OUT == 0}
     if not held_out and len(free) > 1:  # so few that none fell into the tenth
         held_out = {min(free, key=_hash)}
     return tuple(

@@ -1,7 +1,7 @@
 """The published file formats of caption datasets, as one stream of raw records. Does not clean or judge them.
 
-The format is told from the content; a file name is never looked at. Memory is bounded by one line (by the document for
-COCO, which is parsed as a whole).
+The format is recognised by the content, never by a file name. Memory is bounded by one line (by the document for COCO,
+which is parsed as a whole).
 """
 
 import csv
@@ -33,7 +33,7 @@ _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row as it stands in the file; `line` counts from 1 (rows for Parquet, annotations for COCO)."""
+    """One row as it is in the file; `line` counts from 1 (rows for Parquet, annotations for COCO)."""
 
     line: int
     caption: object
@@ -44,7 +44,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class RowFault:
-    """One row that cannot even be taken apart."""
+    """One row that cannot be parsed."""
 
     line: int
     kind: str
@@ -57,7 +57,7 @@ def records(path: Path, *, language: str | None) -> tuple[str, Records]:
     """The format's name and its records. `language` chooses the language of XM3600, which holds many.
 
     Raises `UnsupportedMedia` for archives and `DatasetInvalid`, with the kind and the line, for a file that is not a
-    dataset: also while the records are taken, since a large file is read as it goes.
+    dataset: also while records are taken, since a large file is read piece by piece.
     """
     with _content(path) as stream:
         head = stream.read(MAX_LINE + 1)
@@ -102,7 +102,7 @@ def _recognise_json(first: bytes, head: bytes) -> str:
 
 
 class _Inflated(RawIOBase):
-    """A gzip file's content, refused as soon as it is larger than any honest dataset."""
+    """A gzip file's content, refused as soon as it is larger than a real dataset can be."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._inner = gzip.GzipFile(fileobj=file)
@@ -201,7 +201,7 @@ def _same(tag: str, language: str | None) -> bool:
 
 def _coco(stream: BufferedReader, language: str | None) -> Records:
     """`annotations: [{image_id, caption}]`; the picture is the name of the image's file without its suffix, which is
-    the id under which the gallery has it; where `images` does not tell it, the image's id as text."""
+    the id under which the gallery has it; otherwise the image's id as text."""
     data = stream.read(MAX_DOCUMENT + 1)
     if len(data) > MAX_DOCUMENT:
         refuse("document_too_large", "a COCO document of this size is not read; send JSON lines")
@@ -246,7 +246,7 @@ def _tsv(stream: BufferedReader, language: str | None) -> Records:
 
 
 class _Texts:
-    """Lines for the CSV reader, which itself cannot tell where it stands."""
+    """Lines for the CSV reader, which does not count physical lines itself."""
 
     def __init__(self, lines: Iterator[tuple[int, str]]) -> None:
         self._lines = lines
@@ -298,7 +298,7 @@ def _header(cells: list[str]) -> list[str]:
 
 
 def _parquet(stream: BufferedReader, language: str | None) -> Records:
-    import pyarrow  # here, because few datasets need it and it takes long to import
+    import pyarrow  # here, because few datasets need it and its import is slow
     from pyarrow.parquet import ParquetFile
     from pyarrow.types import is_nested
 
@@ -312,7 +312,7 @@ def _parquet(stream: BufferedReader, language: str | None) -> Records:
             once = all(schema.names.count(name) == 1 for name in present)
             if not once or "caption" not in present or any(is_nested(schema.field(name).type) for name in present):
                 refuse("wrong_columns", "the columns must be `caption` and at least one of `english` and `picture`")
-            file = ParquetFile(source, read_dictionary=present)  # a value that stands in many rows is held once
+            file = ParquetFile(source, read_dictionary=present)  # a value of many rows is in memory once
             groups = range(file.metadata.num_row_groups)
             if sum(file.metadata.row_group(group).total_byte_size for group in groups) > MAX_BYTES:
                 refuse("decompressed_too_large", "the file grows too much when it is decompressed")
@@ -325,7 +325,7 @@ def _parquet(stream: BufferedReader, language: str | None) -> Records:
                     yield Record(number, *(row.get(column) for column in COLUMNS))
         except UnicodeDecodeError:
             refuse("not_utf8", "the file is not UTF-8")
-        except (pyarrow.ArrowException, OSError, ValueError, OverflowError):  # also dates that Python has not
+        except (pyarrow.ArrowException, OSError, ValueError, OverflowError):  # also dates that Python cannot represent
             refuse("parquet_corrupt", "the Parquet file cannot be read")
 
 

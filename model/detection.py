@@ -1,7 +1,7 @@
-"""Which of the learned languages a text is in, by character n-grams of each language's own captions.
+"""Language identification among the learned languages, by character n-grams of each language's own captions.
 
-Counts are additive and kept per language, so adding one changes nothing of another's; it works for languages that no
-detector package knows. Says so when it is unsure.
+Counts are additive and kept per language, so adding one language changes nothing of another; it works for languages
+that no package for language identification knows. It says so when it is unsure.
 """
 
 import math
@@ -12,18 +12,18 @@ from dataclasses import dataclass, field
 from itertools import repeat
 
 _LONGEST = 4  # characters an n-gram; words count too, as the best evidence in short texts
-_OVERLAP = 8.0  # n-grams share characters: evidence is divided by it, so that a guess is as often right as it says
-_SMOOTHING = 0.05  # added to every count, of as many n-grams as a language has: a small corpus is no better a guess
+_OVERLAP = 8.0  # n-grams share characters: evidence is divided by this, which calibrates the probability
+_SMOOTHING = 0.05  # added to every count, as for _NGRAMS different n-grams: a small corpus gets no advantage
 _NGRAMS = 50_000
-_READ, _ASKED = 256, 96  # characters of a text, and n-grams of these, that a guess rests on: more say nothing new
+_READ, _SAMPLED = 256, 96  # characters of a text, and n-grams of these, that a guess uses: more add nothing
 _TEXTS = 2_000  # captions a language that are counted: 0.15 s
-_SURE = 0.65  # share of the probability below which nothing is claimed
+_SURE = 0.65  # probability below which no language is named
 _LEAST_KNOWN = 0.35  # share of a text's n-grams that the best language must have seen
 
 
 @dataclass(frozen=True)
 class Guess:
-    """The likeliest language, or None when unsure; its probability among those asked; others exactly as likely.
+    """The likeliest language, or None when unsure; its probability among the choices; others exactly as likely.
 
     `known` is the share of the text's n-grams that the likeliest language has ever seen.
     """
@@ -41,34 +41,34 @@ class Detector:
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     totals: Mapping[str, int] = field(default_factory=dict)
 
-    def with_counts(self, language: str, counts: Mapping[str, int], asked: Collection[str] | None = None) -> "Detector":
+    def with_counts(self, language: str, counts: Mapping[str, int], only: Collection[str] | None = None) -> "Detector":
         """This detector with a language's counts in place of any before; every other language's stay untouched.
 
-        Of the n-grams that are `asked` alone, if that is told: texts of no others are guessed the same either way.
+        With `only`, just these n-grams are kept: texts that have no others are guessed the same either way.
         """
         totals = {**self.totals, language: sum(counts.values())}
-        if asked is not None:
-            counts = {gram: times for gram, times in counts.items() if gram in asked}
+        if only is not None:
+            counts = {gram: times for gram, times in counts.items() if gram in only}
         return Detector({**self.counts, language: counts}, totals)
 
     def guess(self, text: str, among: Iterable[str]) -> Guess:
         """The likeliest of `among` for a cleaned text; None as language when the evidence is weak."""
-        asked = [language for language in among if self.totals.get(language)]
-        found = evidence(text)
-        if not asked or not found:
+        choices = [language for language in among if self.totals.get(language)]
+        grams = evidence(text)
+        if not choices or not grams:
             return Guess(None, 0.0)
-        weights = {language: self._log_likelihood(language, found) / _OVERLAP for language in asked}
+        weights = {language: self._log_likelihood(language, grams) / _OVERLAP for language in choices}
         best = max(weights.values())
-        leaders = tuple(sorted(language for language in asked if best - weights[language] < 1e-9))
+        leaders = tuple(sorted(language for language in choices if best - weights[language] < 1e-9))
         confidence = 1.0 / sum(math.exp(value - best) for value in weights.values())
-        known = sum(gram in self.counts[leaders[0]] for gram in found) / len(found)
+        known = sum(gram in self.counts[leaders[0]] for gram in grams) / len(grams)
         sure = len(leaders) == 1 and confidence >= _SURE and known >= _LEAST_KNOWN
         return Guess(leaders[0] if sure else None, confidence, leaders if len(leaders) > 1 else (), known)
 
-    def _log_likelihood(self, language: str, found: Sequence[str]) -> float:
+    def _log_likelihood(self, language: str, grams: Sequence[str]) -> float:
         counts, floor = self.counts[language], self.totals[language] + _SMOOTHING * _NGRAMS
-        # inner loops of C: at 36 languages this is the longest part of an untold query's reading
-        return sum(map(_LOGS.__getitem__, map(counts.get, found, repeat(0)))) - len(found) * math.log(floor)
+        # loops in C: with 36 languages this is the longest part of reading a query whose language is not given
+        return sum(map(_LOGS.__getitem__, map(counts.get, grams, repeat(0)))) - len(grams) * math.log(floor)
 
 
 class _Logs(dict[int, float]):
@@ -88,20 +88,20 @@ def count(texts: Sequence[str]) -> Counter[str]:
         counted.update(ngrams(text))
     if len(counted) <= _NGRAMS:
         return counted
-    return Counter(dict(sorted(counted.items(), key=lambda found: (-found[1], found[0]))[:_NGRAMS]))
+    return Counter(dict(sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:_NGRAMS]))
 
 
 def evidence(text: str) -> list[str]:
-    """The n-grams that a guess rests on: at most 96, evenly spread over the first 256 characters.
+    """The n-grams that a guess uses: at most 96, evenly spread over the first 256 characters.
 
-    A long text takes no longer to tell than a short one, and is told as well.
+    A long text takes no longer to identify than a short one.
     """
-    found = list(ngrams(text[:_READ]))
-    return [found[place * len(found) // _ASKED] for place in range(_ASKED)] if len(found) > _ASKED else found
+    grams = list(ngrams(text[:_READ]))
+    return [grams[place * len(grams) // _SAMPLED] for place in range(_SAMPLED)] if len(grams) > _SAMPLED else grams
 
 
 def ngrams(text: str) -> Iterator[str]:
-    """Character 1- to 4-grams of each word with its borders, and the word itself; digits and punctuation are silent."""
+    """Character 1- to 4-grams of each word with its borders, and the word; digits and punctuation are ignored."""
     for word in _words(text.lower()):
         bordered = f" {word} "
         for length in range(1, _LONGEST + 1):

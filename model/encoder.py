@@ -23,7 +23,7 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class VersionFolder:
-    """Where a version lies and what the registry says its manifest's hash is."""
+    """The folder of a version, and the hash that the registry has of its manifest."""
 
     number: int
     language: str
@@ -68,7 +68,7 @@ class Encoder:
         for folder in folders:
             learned, manifest = version.read(folder.path, folder.manifest_sha256)
             if manifest.get("text_fingerprint") != self.text_fingerprint:
-                raise VersionCorrupt(f"version {folder.number} was made for another base")
+                raise VersionCorrupt(f"version {folder.number} was made for another base model")
             view = self.extend(view, folder.number, folder.language, learned)
         return view
 
@@ -90,7 +90,7 @@ class Encoder:
             truncated.append(cut)
             tokens.append(len(ids))
         vectors = np.empty((len(items), self.dimension), dtype=np.float32)
-        by_length = sorted(range(len(items)), key=lambda place: len(sequences[place]))  # little padding
+        by_length = sorted(range(len(items)), key=lambda place: len(sequences[place]))  # little padding in a batch
         rows = self.table.rows
         for start in range(0, len(by_length), batch):
             chosen = by_length[start : start + batch]
@@ -110,8 +110,8 @@ class Encoder:
 
 
 def _unit(features: torch.Tensor) -> Vectors:
-    """Of unit length; one vector that is not finite would keep every later generation from being written."""
+    """Of unit length and finite."""
     unit: Vectors = torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
     if not np.isfinite(unit).all():
-        raise PictoglotError("the encoder gave a vector that is not finite")
+        raise PictoglotError("the encoder returned a vector that is not finite")
     return unit

@@ -12,7 +12,7 @@ Recall = dict[str, float]  # "R@1", "R@5", "R@10" as fractions 0..1
 
 
 class Recalls(TypedDict):
-    """Text-to-picture and picture-to-text recall and how many caption-picture pairs were asked."""
+    """Text-to-picture and picture-to-text recall and the number of caption-picture pairs."""
 
     t2i: Recall
     i2t: Recall
@@ -28,7 +28,7 @@ def recalls(texts: NDArray[np.float32], pictures: NDArray[np.float32], owner: ND
     if len(texts) == 0:
         raise ValueError("nothing to evaluate")
     if not (np.isfinite(texts).all() and np.isfinite(pictures).all()):
-        raise ValueError("vectors that are not finite would win every comparison")
+        raise ValueError("the vectors must be finite")
     t2i = np.empty(len(texts), dtype=np.int64)
     for start in range(0, len(texts), _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -44,10 +44,10 @@ def _picture_ranks(
     texts: NDArray[np.float32], pictures: NDArray[np.float32], owner: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Rank of the best own text, for each picture that has one."""
-    asked = np.unique(owner)
-    ranks = np.empty(len(asked), dtype=np.int64)
-    for start in range(0, len(asked), _CHUNK):
-        chosen = asked[start : start + _CHUNK]
+    queries = np.unique(owner)
+    ranks = np.empty(len(queries), dtype=np.int64)
+    for start in range(0, len(queries), _CHUNK):
+        chosen = queries[start : start + _CHUNK]
         scores = pictures[chosen] @ texts.T  # (chunk, n)
         own = owner[None, :] == chosen[:, None]
         best = np.where(own, scores, -np.inf).argmax(axis=1)  # the first of equals: ties by index

@@ -11,7 +11,7 @@ from langcodes.tag_parser import LanguageTagError
 
 from model.errors import LanguageTagInvalid
 
-_MAX_LENGTH = 35  # RFC 5646, section 4.4.1: room for every sensible tag
+_MAX_LENGTH = 35  # RFC 5646, section 4.4.1: enough for every sensible tag
 _SHAPE = regex.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 # ISO 15924 codes that name several Unicode scripts
 _COMPOSED = {
@@ -33,7 +33,7 @@ class LanguageNames:
     direction: Literal["ltr", "rtl"]
 
 
-@lru_cache(maxsize=4_096)  # clients name as many as they like
+@lru_cache(maxsize=4_096)  # clients may send any number of tags
 def canonical(tag: str) -> str:
     """The canonical form of a BCP 47 tag (`iw` -> `he`, `eng` -> `en`); raises `LanguageTagInvalid`."""
     refusal = LanguageTagInvalid("not a BCP 47 tag of a registered language, such as `cy`, `pt-BR` or `zh-Hant`")
@@ -53,7 +53,7 @@ def names(tag: str) -> LanguageNames:
     """English and native name and text direction of a canonical tag."""
     language = langcodes.Language.get(tag)
     native, whole = language.autonym(), language.maximize()
-    if in_script(native, tag) is False:  # CLDR knows some only with their script: zh-Hant-TW, but not zh-TW
+    if in_script(native, tag) is False:  # CLDR has some only with their script: zh-Hant-TW, but not zh-TW
         native = whole.autonym()
     return LanguageNames(
         name=language.display_name("en"),
@@ -64,7 +64,7 @@ def names(tag: str) -> LanguageNames:
 
 @cache
 def scripts(tag: str) -> frozenset[str]:
-    """ISO 15924 codes of the Unicode scripts the language is written in; empty when nobody recorded it."""
+    """ISO 15924 codes of the Unicode scripts the language is written in; empty when CLDR does not know."""
     script = langcodes.Language.get(tag).maximize().script
     if script is None or script in {"Zyyy", "Zzzz"}:
         return frozenset()
@@ -72,9 +72,9 @@ def scripts(tag: str) -> frozenset[str]:
 
 
 def in_script(text: str, tag: str) -> bool | None:
-    """Whether most letters of `text` are in the language's script; None when the script or the letters are unknown.
+    """Whether most letters of `text` are in the language's script; None without a known script or any letter.
 
-    Latin letters among others (brand names, units) are what the majority rule is for.
+    The majority rule allows for brand names and units in Latin letters.
     """
     expected = scripts(tag)
     letters = [character for character in text if unicodedata.category(character)[0] == "L"]

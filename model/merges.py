@@ -1,8 +1,8 @@
-"""Byte-pair merges: CLIP's own and those that languages append. One BPE in memory serves a whole line of tokenizers.
+"""Byte-pair merges: CLIP's own and those that languages append. One BPE in memory serves a whole line of versions.
 
-On a line each tokenizer has the merges of the one before it and some more, of later rank. Merges apply in the order of
-their rank, so what the longest makes of a text is what a shorter one makes of it, with some pieces joined further. A
-token of the longest, read by itself with the shorter one's merges, therefore falls into just the shorter one's pieces.
+Along such a line each tokenizer has the merges of the one before it and some more, of later rank. Merges apply in the
+order of their rank, so the longest makes of a text what a shorter one makes of it, with some pieces joined further. A
+token of the longest, read by itself with the merges of the shorter, therefore gives exactly the shorter one's pieces.
 """
 
 import gzip
@@ -39,13 +39,13 @@ def clip_vocabulary() -> dict[str, int]:
 
 
 def new_tokens(added: Sequence[Merge]) -> dict[str, Merge]:
-    """The tokens that `added` brings beyond CLIP's, in the order of their ids, with the merge that made each first."""
-    clip, found = clip_vocabulary(), dict[str, Merge]()
+    """The tokens that `added` has beyond CLIP's, in the order of their ids, with the first merge that made each."""
+    clip, made_by = clip_vocabulary(), dict[str, Merge]()
     for merge in added:
         token = merge[0] + merge[1]
         if token not in clip:
-            found.setdefault(token, merge)
-    return found
+            made_by.setdefault(token, merge)
+    return made_by
 
 
 def vocabulary(tokens: Sequence[str]) -> dict[str, int]:
@@ -69,7 +69,7 @@ class BytePairs:
         return self._id(left), self._id(right)
 
     def cut(self, number: int, count: int) -> tuple[int, ...]:
-        """A token of this BPE as one with only the first `count` appended merges reads it; BPE by the book."""
+        """A token of this BPE read with only the first `count` appended merges, by plain BPE."""
         token = self.model.id_to_token(number) or ""
         pieces = [*token.removesuffix(SUFFIX)]
         pieces[-1] += SUFFIX if token.endswith(SUFFIX) else ""
@@ -91,9 +91,9 @@ class BytePairs:
 
 
 class SharedBPE:
-    """The merges of the longest tokenizer of a line, and a BPE made of them when first asked for. Thread-safe.
+    """The merges of the longest tokenizer of a line, and a BPE that is built of them at its first use. Thread-safe.
 
-    What a reader holds never changes; a longer BPE takes the place of a shorter one, which goes when nobody reads it.
+    A BPE never changes; a longer one replaces it, and the shorter one is freed when no reader uses it.
     """
 
     made_of: ClassVar[type[BytePairs]] = BytePairs
@@ -104,7 +104,7 @@ class SharedBPE:
         self._lock = Lock()
 
     def holding(self, added: tuple[Merge, ...]) -> "SharedBPE":
-        """This one, continued by `added` where that goes on from its end; a new one where `added` branches off."""
+        """This one, extended by `added` where that continues it; a new one where `added` branches off."""
         with self._lock:
             common = min(len(added), len(self._longest))
             if added[:common] != self._longest[:common]:
@@ -114,7 +114,7 @@ class SharedBPE:
             return self
 
     def pairs(self, count: int) -> BytePairs:
-        """The newest BPE; made anew from the whole line when it lacks some of the first `count` appended merges."""
+        """The newest BPE; built again when it lacks some of the first `count` appended merges."""
         pairs = self._pairs
         if pairs is None or pairs.count < count:
             with self._lock:

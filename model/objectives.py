@@ -1,4 +1,4 @@
-"""What a language is taught by: one small class each for the cross-lingual and the cross-modal loss.
+"""The losses of a training: one small class each for the cross-lingual and the cross-modal loss.
 
 Formulas: CLL-CLIP, section "objectives" (yangbang18/CLFM, clfm/losses/CLLoss.py).
 """
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from model.corpus import NONE, Corpus
 
 _SHARE = 0.1  # of the features' mean square that the cross-modal loss weighs (docs/decisions/0020)
-_BLOCK = 8_192  # captions whose features are looked at at a time
+_BLOCK = 8_192  # captions whose features are read at a time
 
 
 class Objective(nn.Module):
@@ -22,7 +22,7 @@ class Objective(nn.Module):
     def of(self, features: Tensor, corpus: Corpus, batch: Tensor) -> Tensor | None:
         """The weighted loss of the student's `features` (n, dimension) of the captions `batch` (n,) of `corpus`.
 
-        None where it asks nothing of any of them.
+        None where it does not apply to any of them.
         """
 
 
@@ -62,7 +62,7 @@ class CrossModal(Objective):
         return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
     def of(self, features: Tensor, corpus: Corpus, batch: Tensor) -> Tensor | None:
-        """Of the captions that have a picture; one alone has nothing to be told from."""
+        """Of the captions that have a picture; a single one has no other to be contrasted with."""
         owner = corpus.owner[batch].to(features.device)
         pictured = owner != NONE
         if int(pictured.sum()) < 2:

@@ -1,8 +1,8 @@
-"""Words of scripts that are written without spaces: found in a corpus, by what stands alone in it. No tokens.
+"""Words of scripts that are written without spaces, learned from what stands alone in a corpus. Makes no tokens.
 
-Merges learned from such text would join the end of one word to the start of the next, and a new sentence would fall
+Merges learned from such text would join the end of one word to the start of the next, and a new sentence would be cut
 into pieces that were never trained. A run of letters that stands alone somewhere (a short caption, or between spaces
-and punctuation) is taken for a word wherever it occurs in longer runs.
+and punctuation) is treated as a word wherever it occurs in longer runs.
 """
 
 import re
@@ -17,14 +17,14 @@ _SYLLABIC = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\p{Tai_Tham}\p{New_T
 _RUN = regex.compile(rf"[{_LOGOGRAPHIC}{_SYLLABIC}](?:[{_LOGOGRAPHIC}{_SYLLABIC}\p{{M}}\u30fc\u3005\u200c\u200d])*")
 _SHORT = regex.compile(rf"[{_LOGOGRAPHIC}\u30fc\u3005]{{2,3}}")  # two of these can be a word; elsewhere it takes four
 _LEAST, _LONGEST = 4, 24  # characters; what is longer is a sentence
-_PHRASE = 12  # characters up to which a run that never occurs in a longer one is taken for a word all the same
+_PHRASE = 12  # characters up to which a run that never occurs in a longer one counts as a word as well
 _MOST = 4_000  # words a language: a text of 30 characters is cut in well under a millisecond
 
 
 def standalone_words(corpus: Iterable[str]) -> tuple[str, ...]:
-    """Runs of unspaced scripts that stand alone in `corpus`: short ones, and longer ones that longer runs hold too.
+    """Runs of unspaced scripts that stand alone in `corpus`: short ones, and longer ones that longer runs contain too.
 
-    Those held most often come first.
+    The most frequent come first.
     Compounds of shorter words are left out: runs of which at least half is covered by shorter ones, read from the left,
     longest first. Deterministic; at most 4,000.
     """
@@ -63,12 +63,12 @@ def spaced(texts: Iterable[str]) -> bool:
 
 def _inside(run: str, candidates: set[str]) -> list[str]:
     """The candidates shorter than `run` that it holds, read from the left, longest first."""
-    found: list[str] = []
+    words: list[str] = []
     place = 0
     while place < len(run):
         lengths = range(min(_LONGEST, len(run) - place, len(run) - 1), 1, -1)
         word = next((run[place : place + n] for n in lengths if run[place : place + n] in candidates), "")
         if word:
-            found.append(word)
+            words.append(word)
         place += len(word) or 1
-    return found
+    return words

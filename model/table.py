@@ -13,7 +13,7 @@ from model.base import BOT, EOT, VOCABULARY
 from model.tokenizer import Tokenizer
 
 _RESERVED = 1_000_000  # rows
-NO_ROW = -1  # a token that exists for the tokenizer, but that no language ever trained
+NO_ROW = -1  # of a token that the tokenizer has, but no language ever trained
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class TokenRows:
 class Table:
     """All rows of all opened versions, (count, width) float32, append-only: a row once written never changes.
 
-    Readers take `rows` once and index it; an append either writes behind what they can name or moves to a larger
-    tensor, so neither ever disturbs the other.
+    Readers take `rows` once and index it; an append either writes behind the rows they know or moves to a larger
+    tensor, so neither disturbs the other.
     """
 
     def __init__(self, rows: Tensor) -> None:
@@ -41,17 +41,17 @@ class Table:
         with self._lock:
             first, self._count = self._count, self._count + len(rows)
             if self._count > len(self.rows):
-                grown = self._room(max(self._count, len(self.rows) + len(self.rows) // 4))
+                grown = self._larger(max(self._count, len(self.rows) + len(self.rows) // 4))
                 grown[:first] = self.rows[:first]
                 self.rows = grown
             self.rows[first : self._count] = rows
             return np.arange(first, self._count, dtype=np.int32)
 
-    def _room(self, rows: int) -> Tensor:
-        """Room for at least so many rows. In main memory for a million: what is not written yet takes none.
+    def _larger(self, rows: int) -> Tensor:
+        """A tensor of at least so many rows. In main memory of a million, since unwritten pages take no memory.
 
-        So a table hardly ever moves to a larger one, for which both would have to be held. NumPy's, since torch fills
-        what it allocates when it is told to be deterministic.
+        So a table hardly ever moves to a larger one, when both would be in memory. NumPy allocates it, since torch
+        fills new tensors in its deterministic mode.
         """
         if self.rows.device.type != "cpu":
             return self.rows.new_empty((rows, self.rows.shape[1]))
@@ -62,8 +62,8 @@ class Table:
 class View:
     """A version opened for encoding: its tokenizer and, for each token id, the physical row it reads.
 
-    `physical` (size,) int32, `NO_ROW` where nothing was trained. `taught` has, for each language on the way from the
-    base to this version, the ids (n,) that its corpora held.
+    `physical` (size,) int32, `NO_ROW` where nothing was trained. `trained` has, for each language between version 0 and
+    this version, the token ids (n,) of its corpora.
     """
 
     version: int
@@ -71,8 +71,8 @@ class View:
     tokenizer: Tokenizer
     context_length: int
     physical: NDArray[np.int32] = field(repr=False)
-    taught: Mapping[str, NDArray[np.int64]] = field(repr=False)
-    ngrams: Mapping[str, int] = field(default_factory=dict, repr=False)  # what detection knows the language by
+    trained: Mapping[str, NDArray[np.int64]] = field(repr=False)
+    ngrams: Mapping[str, int] = field(default_factory=dict, repr=False)  # for language identification
 
     @staticmethod
     def of_base(tokenizer: Tokenizer, context_length: int, ngrams: Mapping[str, int]) -> "View":
@@ -89,13 +89,13 @@ class View:
         added: TokenRows,
         ngrams: Mapping[str, int],
     ) -> "View":
-        """The view of a version made on top of this one: its rows replace or join this one's, which stays as it is."""
+        """The view of a version on top of this one, which stays as it is; rows of the same token are replaced."""
         physical = np.full(tokenizer.size, NO_ROW, dtype=np.int32)
         physical[: len(self.physical)] = self.physical
         physical[added.ids] = table.append(added.rows)
-        own = np.union1d(self.taught.get(language, added.ids[:0]), added.ids)
-        taught = {**self.taught, language: own}
-        return View(version, language, tokenizer, self.context_length, physical, taught, ngrams)
+        own = np.union1d(self.trained.get(language, added.ids[:0]), added.ids)
+        trained = {**self.trained, language: own}
+        return View(version, language, tokenizer, self.context_length, physical, trained, ngrams)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of cleaned texts without specials; a token without a row is decomposed into parts that have one."""
@@ -106,13 +106,13 @@ class View:
 
     def sequence(self, ids: Sequence[int]) -> tuple[NDArray[np.int32], bool]:
         """Physical rows (length,) of a text with begin and end of text, cut to the context; and whether it was cut."""
-        room = self.context_length - 2
-        return self.physical[[BOT, *ids[:room], EOT]], len(ids) > room
+        most = self.context_length - 2
+        return self.physical[[BOT, *ids[:most], EOT]], len(ids) > most
 
     def frequency(self, ids: NDArray[np.int64], language: str) -> NDArray[np.int64]:
         """TEIR's f of each id: 2 for CLIP's rows, 1 for others, plus one for each earlier language that trained it."""
         counts = np.where(ids < VOCABULARY, 2, 1)
-        for other, held in self.taught.items():
+        for other, held in self.trained.items():
             if other != language:
                 counts += np.isin(ids, held)
         return counts
@@ -126,7 +126,7 @@ class View:
 
 
 def pad(sequences: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
-    """Stack row numbers to (n, longest) int64, filled up with each text's last one, and where it stands (n,)."""
+    """Stack row numbers to (n, longest) int64, filled up with each text's last one, and the place of that (n,)."""
     last = torch.tensor([len(sequence) - 1 for sequence in sequences])
     stacked = np.empty((len(sequences), int(last.max()) + 1), dtype=np.int64)
     for line, sequence in zip(stacked, sequences, strict=True):

@@ -1,4 +1,4 @@
-"""What a text may be: cleaning of queries and captions before any tokenizer sees them. Does not tokenise.
+"""Cleaning of queries and captions, and which texts are refused. Does not tokenise.
 
 Zero-width joiners and variation selectors stay: they carry meaning in Persian, Hindi and emoji.
 """
@@ -9,7 +9,7 @@ import unicodedata
 from model.errors import EmptyText, TextInvalidUnicode, TextTooLong
 
 MAX_CODE_POINTS = 1_000  # after cleaning; CLIP reads 77 tokens, so this is generous in every script
-_DROPPED = re.compile("[\ufeff\u202a-\u202e\u2066-\u2069]")  # byte order mark, bidi controls: invisible, order only
+_DROPPED = re.compile("[\ufeff\u202a-\u202e\u2066-\u2069]")  # byte order mark, bidi controls: invisible
 _WHITE_SPACE = re.compile(r"\s+")
 # Controls that are no white space, surrogates, and the code points that Unicode will never give a character
 _FORBIDDEN = re.compile(
@@ -29,10 +29,10 @@ def clean(text: str) -> str:
     if len(text) > 4 * MAX_CODE_POINTS:  # refuse before any work that grows with the input
         raise TextTooLong(f"a text may have at most {MAX_CODE_POINTS} code points")
     if _FORBIDDEN.search(text):
-        raise TextInvalidUnicode("the text holds surrogates, control characters or non-characters")
+        raise TextInvalidUnicode("the text contains surrogates, control characters or non-characters")
     cleaned = _WHITE_SPACE.sub(" ", _DROPPED.sub("", unicodedata.normalize("NFC", text))).strip()
     if len(cleaned) > MAX_CODE_POINTS:
         raise TextTooLong(f"a text may have at most {MAX_CODE_POINTS} code points")
     if not any(unicodedata.category(character)[0] in _MEANINGFUL for character in cleaned):
-        raise EmptyText("the text holds no letter, number or symbol")
+        raise EmptyText("the text contains no letter, number or symbol")
     return cleaned

@@ -1,7 +1,7 @@
-"""CLIP's byte-level BPE and its growth: train merges on a language, append them, serialise, prove identical. No rows.
+"""CLIP's byte-level BPE and its growth: merges are trained on a language and appended. Knows no rows.
 
-Ids of older tokens never change and older merges keep their rank; only merges
-that some caption of the language really uses are appended, so that no row is allocated which nothing can reach.
+Ids of older tokens never change and older merges keep their rank; only merges that some caption of the language really
+uses are appended, so that every row can be reached.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from model.base import VOCABULARY
 from model.merges import SUFFIX, BytePairs, Merge, SharedBPE, clip_merges, new_tokens, vocabulary
 from model.segmentation import pattern, standalone_words
 
-_PRIVATE = 0xF0000  # first of 131,000 characters that no text may hold a meaning in
+_PRIVATE = 0xF0000  # first of 131,000 private-use characters
 _CLITICS = r"'s|'t|'re|'ve|'m|'ll|'d"
 # CLIP's own rule cuts a word at every combining mark: \p{M} is not \p{L}
 CLIP_RULE = rf"{_CLITICS}|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}]+"
@@ -30,20 +30,20 @@ _MARKS_RULE = rf"{_CLITICS}|{_WORD}(?:[\u200c\u200d]+{_WORD})*|\p{{N}}|[^\s\p{{L
 class Tokenizer:
     """An immutable tokenizer: CLIP's merges followed by `added`, in rank order.
 
-    `words` are cut out of text in scripts without spaces before merges apply. `marks` tells which rule cuts the rest
-    into words: CLIP's own, or the one of learned languages. Tokenizers of one `line` share its BPE.
+    `words` are cut out of text in scripts without spaces before merges apply. `marks` says which rule cuts the rest
+    into words: CLIP's own, or the one of learned languages. Tokenizers of one line of versions share one `bpe`.
     """
 
     added: tuple[Merge, ...] = ()
     words: tuple[str, ...] = ()
     marks: bool = False
-    line: SharedBPE = field(default_factory=SharedBPE, repr=False, compare=False)
+    bpe: SharedBPE = field(default_factory=SharedBPE, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "line", self.line.holding(self.added))
+        object.__setattr__(self, "bpe", self.bpe.holding(self.added))
 
     def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> "Tokenizer":
-        """This tokenizer with further words, and merges ranked last; those it has already are passed over."""
+        """This tokenizer with further words, and merges ranked last; those it has already are skipped."""
         known, all_words = {*clip_merges(), *self.added}, dict.fromkeys((*self.words, *words))
         added = self.added + tuple(merge for merge in dict.fromkeys(merges) if merge not in known)
         return replace(self, added=added, words=tuple(all_words), marks=True)
@@ -51,19 +51,19 @@ class Tokenizer:
     def grown(self, corpus: Sequence[str], size: int) -> "Tokenizer":
         """This one extended by at most `size` merges that a byte-level BPE learns from `corpus`; deterministic.
 
-        The learner starts from the pieces that this tokenizer itself leaves, not from bytes: older merges are applied
-        first for ever, so many a merge learned from bytes could never be reached. Of what is learned only merges on the
-        way to a token that occurs are kept; the corpus tokenises the same without the rest.
+        The learner starts from the pieces that this tokenizer leaves, not from bytes: older merges are always applied
+        first, so many merges learned from bytes could never be reached. Only merges on the way to a token that occurs
+        are kept; the corpus is tokenised the same without the others.
         """
         words = self.extend([], standalone_words(corpus)).words
-        # on a line of its own: most of what is learned is dropped
-        start = replace(self, words=words, marks=True, line=type(self.line)())
+        # with a BPE of its own: most of what is learned is dropped
+        start = replace(self, words=words, marks=True, bpe=type(self.bpe)())
         whole = start.extend(start.learned(corpus, size))
         return self.extend(_reached(whole, corpus, whole.added[len(self.added) :]), words)
 
     def learned(self, corpus: Sequence[str], size: int) -> list[Merge]:
         """The merges that a BPE learner makes of the pieces that this tokenizer leaves of `corpus`, in rank order."""
-        names = {number: token for token, number in self._vocabulary.items()}
+        names = {number: token for token, number in self.vocabulary.items()}
         encodings = self._reader.engine.encode_batch([*corpus], add_special_tokens=False)
         used = sorted({number for encoding in encodings for number in encoding.ids})
         symbol = {number: chr(_PRIVATE + place) for place, number in enumerate(used)}  # one character a piece
@@ -79,12 +79,12 @@ class Tokenizer:
         ]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of cleaned texts, without begin and end of text; nothing in a text is taken for a special token."""
+        """Token ids of cleaned texts, without begin and end of text; no part of a text becomes a special token."""
         return self._reader.encode(texts)
 
     def parts(self, number: int) -> tuple[int, int]:
         """The two ids that one above CLIP's was merged from; the earliest merge of a string decides."""
-        return self.line.pairs(len(self.added)).parts(number)
+        return self.bpe.pairs(len(self.added)).parts(number)
 
     @cached_property
     def size(self) -> int:
@@ -93,7 +93,7 @@ class Tokenizer:
 
     @cached_property
     def sha256(self) -> str:
-        """Names merges, in order, words and cutting rule: equal exactly when all texts tokenise identically."""
+        """Of merges, in order, words and cutting rule: equal if and only if all texts are tokenised identically."""
         return hashlib.sha256(json.dumps([self.rule, self.words, self.added], ensure_ascii=False).encode()).hexdigest()
 
     @property
@@ -102,13 +102,14 @@ class Tokenizer:
         return _MARKS_RULE if self.marks else CLIP_RULE
 
     @property
-    def _vocabulary(self) -> dict[str, int]:
+    def vocabulary(self) -> dict[str, int]:
+        """Every token with its id."""
         return vocabulary([*new_tokens(self.added)])
 
     @property
     def _reader(self) -> "_Reader":
-        """What reads with the line's newest BPE."""
-        pairs = self.line.pairs(len(self.added))
+        """A reader with the newest shared BPE."""
+        pairs = self.bpe.pairs(len(self.added))
         reader: _Reader | None = self.__dict__.get("_held")
         if reader is None or reader.pairs is not pairs:
             reader = self.__dict__["_held"] = _Reader(pairs, len(self.added), self.rule, self.words)
@@ -121,7 +122,7 @@ class _Reader:
     def __init__(self, pairs: BytePairs, count: int, rule: str, words: Sequence[str]) -> None:
         self.pairs, self._count = pairs, count
         self.engine = _engine(pairs.model, rule, words)
-        self._whole = bytearray(pairs.size)  # 1: met already, and a token of this tokenizer too
+        self._whole = bytearray(pairs.size)  # 1: seen already, and a token of this tokenizer too
         self._cut: dict[int, tuple[int, ...]] = {}
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -132,12 +133,12 @@ class _Reader:
         return [[piece for n in ids for piece in ((n,) if whole[n] else self._pieces(n))] for ids in encoded]
 
     def _pieces(self, number: int) -> tuple[int, ...]:
-        found = self._cut.get(number) or self.pairs.cut(number, self._count)
-        if found == (number,):
+        pieces = self._cut.get(number) or self.pairs.cut(number, self._count)
+        if pieces == (number,):
             self._whole[number] = 1
         else:
-            self._cut[number] = found
-        return found
+            self._cut[number] = pieces
+        return pieces
 
 
 def _words(ids: Sequence[int], word_ids: Sequence[int | None], symbol: dict[int, str]) -> str:
@@ -150,7 +151,7 @@ def _words(ids: Sequence[int], word_ids: Sequence[int | None], symbol: dict[int,
 
 def _reached(whole: Tokenizer, corpus: Sequence[str], learned: Sequence[Merge]) -> tuple[Merge, ...]:
     """The part of `learned` that lies on the way to some token of `corpus`."""
-    names = {number: token for token, number in whole._vocabulary.items()}
+    names = {number: token for token, number in whole.vocabulary.items()}
     needed = {names[number] for ids in whole.encode(corpus) for number in ids}
     kept: list[Merge] = []
     for left, right in reversed(learned):  # a token's parts were merged before it
@@ -161,7 +162,7 @@ def _reached(whole: Tokenizer, corpus: Sequence[str], learned: Sequence[Merge]) 
 
 
 def english_words() -> list[str]:
-    """The 2,000 words that CLIP's merges make first: what English looks like where no caption shows it."""
+    """The 2,000 words that CLIP's merges make first: English for language identification without captions."""
     words = (left + right for left, right in clip_merges())
     letters = (word.removesuffix(SUFFIX) for word in words if word.endswith(SUFFIX))
     return [word for word in letters if word.isascii() and word.isalpha()][:2_000]

@@ -213,7 +213,7 @@ class Trainer:
         )
 
     def key(self) -> dict[str, object]:
-        """Names the method, in the words of release 0.2.0, so that its checkpoints can be resumed."""
+        """Names the method, in the words of earlier releases, so that their checkpoints can be resumed."""
         rows = {"start": "table", "spread": 0.02, "scale": "gradient", "dense": False, "ends": False}
         parts = {"student": "model.method._frozen", "lesson": "model.method._as_it_is"}
         return {**rows, "objectives": ["model.objectives.balanced", {"share": 0.1}], **parts}

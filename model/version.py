@@ -1,4 +1,4 @@
-"""One version on disk: the rows it trained and the merges it added, written once and verified before every use."""
+"""One version on disk: its rows and its tokenizer's additions, written once and verified before every use."""
 
 import gzip
 import json
@@ -24,13 +24,13 @@ ROWS, TOKENIZER, NGRAMS = "rows.safetensors", "tokenizer.json", "ngrams.json.gz"
 
 @dataclass(frozen=True)
 class Learned:
-    """What one expansion learned: what it appended to its parent's tokenizer, and rows for its corpus's tokens."""
+    """What one expansion learned: additions to the parent's tokenizer, and rows for the tokens of its corpus."""
 
     merges: tuple[Merge, ...]
     words: tuple[str, ...]
     rows: TokenRows
     tokenizer_sha256: str
-    ngrams: Mapping[str, int] = field(default_factory=dict, repr=False)  # of its captions: what detection knows it by
+    ngrams: Mapping[str, int] = field(default_factory=dict, repr=False)  # of its captions, for language identification
 
     def tokenizer(self, parent: Tokenizer) -> Tokenizer:
         """The parent's tokenizer, extended; `VersionCorrupt` unless it is the one the rows were trained with."""
@@ -43,7 +43,7 @@ class Learned:
 def write(folder: Path, learned: Learned, facts: dict[str, Any]) -> str:
     """Write a version durably at `folder`, `facts` into its manifest; returns the manifest's sha256.
 
-    A version that is there already is left as it is: the same expansion wrote it.
+    An existing version stays as it is: the same expansion wrote it.
     """
     if not folder.exists():
         with storage.stage(folder) as staged:
@@ -58,11 +58,11 @@ def write(folder: Path, learned: Learned, facts: dict[str, Any]) -> str:
 
 
 def read(folder: Path, manifest_sha256: str | None = None) -> tuple[Learned, dict[str, Any]]:
-    """A verified version and its manifest; raises `VersionCorrupt` naming what is wrong."""
+    """A verified version and its manifest; raises `VersionCorrupt` with a reason."""
     try:
         manifest = storage.verify(folder, manifest_sha256)
         if manifest.get("format") != FORMAT:
-            raise VersionCorrupt("the version has a format this program does not read")
+            raise VersionCorrupt("the version's format is not supported by this release")
         tensors = load_file(folder / ROWS)
         tokenizer = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
         merges = tuple((left, right) for left, right in tokenizer["merges"])

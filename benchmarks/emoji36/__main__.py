@@ -53,21 +53,21 @@ def run(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     base: Annotated[str, typer.Option(help="As PICTOGLOT_BASE")] = "bundled",
     epochs: Annotated[
-        int, typer.Option(min=0, help="Times that a language's captions are seen; 0: by their number")
+        int, typer.Option(min=0, help="How often a language's captions are seen; 0: by their number")
     ] = 2,
     threads: Annotated[
         int, typer.Option(min=1, help="Of torch; two runs with one each are faster than one with two")
     ] = 2,
-    data: Annotated[Kind, typer.Option(help="What is taught and asked; docs/benchmark.md has the layouts")] = "emoji",
-    root: Annotated[Path | None, typer.Option(help="Where that data lies; none for emoji")] = None,
-    train_root: Annotated[Path | None, typer.Option(help="COCO, to teach what XM3600 asks")] = None,
+    data: Annotated[Kind, typer.Option(help="Training and test data; docs/benchmark.md has the layouts")] = "emoji",
+    root: Annotated[Path | None, typer.Option(help="The folder of that data; none for emoji")] = None,
+    train_root: Annotated[Path | None, typer.Option(help="COCO, as training data for the test XM3600")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE: a setting of learning, for every row that is taught")
+        list[str] | None, typer.Option("--set", help="NAME=VALUE: a setting of training, for every row that trains")
     ] = None,
     out: Annotated[Path | None, typer.Option(help=f"The results so far, merged with what it holds; {OUT}")] = None,
     work: Path = WORK,
 ) -> None:
-    """Teach and score; what an earlier run finished is not done again."""
+    """Train and score; what an earlier run finished is not done again."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     target = out or (OUT if data == "emoji" else work / f"{data}.json")
@@ -91,10 +91,10 @@ def run(
         head["text_fingerprint"] = opened.text_fingerprint
         head["captions"] = sha256(json.dumps(said).encode()).hexdigest()
         _held(target, head, rows, seed)
-        claim(bench.folder / "captions.json", said)  # folders that were begun without it go on with today's
+        claim(bench.folder / "captions.json", said)  # folders without this file continue with today's captions
         for method in rows:
             ledger = fill(bench, method)
-            with FileLock(target.resolve().with_name(f".{target.name}.lock")):  # other runs come to it, too
+            with FileLock(target.resolve().with_name(f".{target.name}.lock")):  # other runs may write it, too
                 _merge(target, head, method, seed, ledger.content)
     except Refused as refusal:
         raise SystemExit(str(refusal)) from refusal
@@ -116,52 +116,52 @@ def _open(
     if data == "emoji":
         return emoji36(encoder, Sizes(), work, chosen(languages, lexicon.LANGUAGES))
     if root is None:
-        raise Refused(f"--root: say where the data of --data {data} lies")
+        raise Refused(f"--root: needed for --data {data}: the folder of its data")
     return papers.open_data(
         data, encoder, root, work / "pictures", _CONSOLE.print, train_root=train_root, languages=languages
     )
 
 
 def _told(settings: Sequence[str], epochs: int, seed: int) -> tuple[LearnSettings, dict[str, Any]]:
-    """How a run learns, and which of it `--set` says; the service's own bounds hold here too."""
+    """The settings of a run, and those that `--set` names; the service's own bounds apply."""
     words = dict(each.partition("=")[::2] for each in settings)
     free = [name for name in TeachingSettings.model_fields if name not in ("epochs", "seed")]
     if strange := next((name for name in words if name not in free), None):
         raise Refused(f"--set: {strange!r} is not one of {', '.join(free)}")
     try:
-        found = TeachingSettings.model_validate_strings({**words, "epochs": str(epochs), "seed": str(seed)})
+        learning = TeachingSettings.model_validate_strings({**words, "epochs": str(epochs), "seed": str(seed)})
     except ValidationError as error:
         name, why = str(error.errors()[0]["loc"][0]), error.errors()[0]["msg"]
         raise Refused(f"{'--set: ' if name in words else '--'}{name}: {why}") from error
-    told = {name: getattr(found, name) for name in sorted(words)}
+    told = {name: getattr(learning, name) for name in sorted(words)}
     return LearnSettings(epochs=epochs, seed=seed), told
 
 
 def _rows(methods: str) -> Sequence[str]:
     """The rows that `--methods` names."""
-    wanted = [name.strip() for name in methods.split(",")]
-    strange = [name for name in wanted if name not in ROWS]
+    names = [name.strip() for name in methods.split(",")]
+    strange = [name for name in names if name not in ROWS]
     if strange:
         near = dict.fromkeys(match for name in strange for match in get_close_matches(name, ROWS, 1))
         meant = f"; did you mean {', '.join(near)}?" if near else ""
         raise Refused(f"--methods: there is no {', '.join(map(repr, strange))} among {', '.join(ROWS)}{meant}")
-    return wanted
+    return names
 
 
 def _held(out: Path, head: dict[str, Any], rows: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """The results so far; raises `Refused` where those of `head`, and rows made so, cannot stand among them."""
+    """The results so far; raises `Refused` where results of `head`, or rows made like this, do not fit them."""
     if not out.is_file():
         return {"methods": {}}
     results: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
     unsaid = {"text_fingerprint": head["text_fingerprint"], "captions": head["captions"], "set": {}}
-    results = unsaid | results  # older files do not say
+    results = unsaid | results  # older files lack them
     unlike = next((name for name in head if results.get(name) != head[name]), None)
     if unlike:
         raise Refused(f"--out: {out} holds results of other {unlike}; name another file")
     for name, made in rows.items():
         seeds = results["methods"].get(name, {"seeds": {}})["seeds"]
-        if {_seedless(found.get("made")) for key, found in seeds.items() if key != str(seed)} - {_seedless(made)}:
-            raise Refused(f"--out: {out} holds {name} of another seed, made otherwise; name another file")
+        if {_seedless(held.get("made")) for key, held in seeds.items() if key != str(seed)} - {_seedless(made)}:
+            raise Refused(f"--out: {out} holds {name} of another seed, made in another way; name another file")
     return results
 
 
@@ -170,15 +170,15 @@ def _merge(out: Path, head: dict[str, Any], method: str, seed: int, ledger: dict
     results = _held(out, head, {method: ledger["made"]}, seed) | {**head, "commit": commit()}
     seeds = results["methods"].setdefault(method, {"seeds": {}})["seeds"]
     seeds[str(seed)] = report.seed_results(ledger)
-    results["seeds"] = sorted({int(key) for found in results["methods"].values() for key in found["seeds"]})
+    results["seeds"] = sorted({int(key) for held in results["methods"].values() for key in held["seeds"]})
     report.conclude(results)
     out.parent.mkdir(parents=True, exist_ok=True)
     storage.write_bytes(out, json.dumps(results).encode() + b"\n")  # a matrix has thousands of lines otherwise
 
 
 def _seedless(made: Any) -> str:
-    """What a row was made by, but for the seed."""
-    alike = json.loads(json.dumps(made), object_hook=lambda found: {**found, "seed": None})
+    """How a row was made, without the seed."""
+    alike = json.loads(json.dumps(made), object_hook=lambda pairs: {**pairs, "seed": None})
     return json.dumps(alike, sort_keys=True)
 
 

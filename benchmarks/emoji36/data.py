@@ -1,4 +1,4 @@
-"""The benchmark's data as tensors: a corpus and a test of each language over the same pictures, encoded once."""
+"""The benchmark's data as tensors: a corpus and a test for each language, on the same pictures, encoded once."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -43,25 +43,25 @@ class Test:
 
 
 class Data(Protocol):
-    """What a run needs. `galleries` by name: unit vectors of the pictures that are asked for."""
+    """What a run needs. `galleries` by name: unit vectors of the test pictures."""
 
     languages: Sequence[str]
     galleries: dict[str, Vectors]
     sizes: dict[str, int]
-    fingerprint: str  # names the pictures, and what captions are made of
+    fingerprint: str  # names the pictures and the words of the captions
 
     def corpus(self, language: str) -> Corpus:
-        """What the language is taught from."""
+        """The training data of the language."""
 
     def tests(self, language: str) -> dict[str, Test]:
-        """What is asked in the language."""
+        """The tests of the language, by name."""
 
     def digests(self) -> dict[str, str]:
-        """Of every language's captions, as they were made of it."""
+        """A digest of every language's captions."""
 
 
 class EmojiData:
-    """Scenes of emoji; every language tells of the same ones."""
+    """Scenes of emoji, the same in every language."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class EmojiData:
         cache_folder: Path,
         unseen: Path | None = None,
     ) -> None:
-        """`unseen` is a folder of Noto's drawings, the style that the base never saw; without one it is not asked."""
+        """`unseen` is a folder of Noto's drawings, a style new to the base; without it there is no such test."""
         self.languages: Sequence[str] = tuple(lexicon)
         self._lexicon, self._encoder = lexicon, encoder
         drawable = None if unseen is None else {_characters(path.stem) for path in unseen.glob("*.png")}
@@ -104,12 +104,12 @@ class EmojiData:
     def tests(self, language: str) -> dict[str, Test]:
         said = self._said(self._test, language)
         both = tuple(name for name in ("seen", "unseen") if name in self.galleries)
-        found = {"scenes": Test(said, np.arange(len(said)), both)}
+        tests = {"scenes": Test(said, np.arange(len(said)), both)}
         called = list(scenes.by_keyword(self._singles, self._lexicon, language))
         if called:
             places = np.array([place for place, _ in called], dtype=np.int64)
-            found["keywords"] = Test([clean(keyword) for _, keyword in called], places, ("singles",))
-        return found
+            tests["keywords"] = Test([clean(keyword) for _, keyword in called], places, ("singles",))
+        return tests
 
     def digests(self) -> dict[str, str]:
         return {tag: digest(self._said(self._train, tag), self.tests(tag)) for tag in self.languages}
@@ -118,22 +118,22 @@ class EmojiData:
         return [clean(caption) for caption in scenes.captions(shown, self._lexicon, language)]
 
     def _english_features(self) -> torch.Tensor:
-        """The teacher's features of the names in English, whatever the caption says."""
+        """The teacher's features of the names in English, also where the caption has a keyword."""
         return teacher_features(self._encoder, [scene.caption for scene in self._train], lambda: None)
 
 
 def emoji36(encoder: Encoder, sizes: Sizes, folder: Path, languages: Sequence[str] = LANGUAGES) -> EmojiData:
-    """The benchmark itself, from what `lexicon.fetch` installed below `folder`; always the emoji that all 36 share."""
+    """The benchmark itself, from the packages below `folder`; always of the emoji that all 36 languages name."""
     everything = names.cldr(folder / "npm")
     data = EmojiData(encoder, everything, sizes, folder / "pictures", names.noto(folder / "npm"))
     data.languages = languages
     return data
 
 
-def digest(taught: Sequence[str], asked: Mapping[str, Test]) -> str:
-    """Of a language's captions, and of which picture each of those that ask is about."""
-    tests = {name: [test.captions, test.owner.tolist()] for name, test in asked.items()}
-    return sha256(json.dumps([taught, tests]).encode()).hexdigest()
+def digest(training: Sequence[str], tests: Mapping[str, Test]) -> str:
+    """Of a language's captions, and of the picture of each test caption."""
+    described = {name: [test.captions, test.owner.tolist()] for name, test in tests.items()}
+    return sha256(json.dumps([training, described]).encode()).hexdigest()
 
 
 def encoded(
@@ -144,9 +144,9 @@ def encoded(
     described: Callable[[Shown], str],
     picture: Callable[[Shown], Image.Image],
 ) -> Vectors:
-    """Unit vectors (n, dimension) of what `picture` makes of each; kept, since to make the pictures takes longest.
+    """Unit vectors (n, dimension) of what `picture` makes of each; cached, since the pictures take longest.
 
-    They are made anew when the encoder, or what `described` says of any, has changed.
+    They are computed again when the encoder, or the description of any, has changed.
     """
     lines = "\n".join(map(described, shown))
     key = sha256(f"{encoder.image_fingerprint} {name} {lines}".encode()).hexdigest()[:16]
@@ -166,5 +166,5 @@ def _described(scene: Outline) -> str:
 
 
 def _characters(stem: str) -> str:
-    """What a drawing's file name stands for: 1f34e, 1f3c3-200d-2642-fe0f."""
+    """The emoji of a drawing's file name, such as 1f34e or 1f3c3-200d-2642-fe0f."""
     return plain("".join(chr(int(code, 16)) for code in stem.split("-")))

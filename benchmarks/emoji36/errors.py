@@ -2,4 +2,4 @@
 
 
 class Refused(Exception):
-    """What is asked cannot be done with what is there: one sentence that begins with the file or option."""
+    """The command cannot be carried out; one sentence, which begins with the file or option."""

@@ -1,4 +1,4 @@
-"""A benchmark from files: pictures in folders and what is said of them. Which files those are is in `papers`."""
+"""A benchmark from files: pictures in folders and their captions. Which files those are is in `papers`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from model.encoder import Encoder
 from model.errors import PictoglotError
 from worker.prepare import teacher_features
 
-GALLERY = "seen"  # under this name the report looks for the test that counts
+GALLERY = "seen"  # the report takes the figures of this gallery
 ENGLISH = "en"
 _BLOCK = 4096  # pictures kept in one file: what a stopped run need not encode again
 
@@ -32,23 +32,23 @@ class Said(NamedTuple):
 
 
 def chosen(languages: str | None, known: Sequence[str]) -> list[str]:
-    """What `--languages` asks for of those `known`: so many, some by tag with commas, or all; in their order."""
+    """The languages that `--languages` selects: a number, tags with commas, or all; in the order of `known`."""
     if languages is None:
         return list(known)
     if languages.isdecimal():
         if not 1 <= int(languages) <= len(known):
             raise Refused(f"--languages: {languages} is not a number from 1 to {len(known)}")
         return list(known)[: int(languages)]
-    wanted = languages.split(",")
-    strange = [tag for tag in wanted if tag not in known]
+    tags = languages.split(",")
+    strange = [tag for tag in tags if tag not in known]
     if strange:
         raise Refused(f"--languages: {strange[0]!r} is neither a number nor one of {', '.join(known)}")
-    return [tag for tag in known if tag in wanted]
+    return [tag for tag in known if tag in tags]
 
 
 @dataclass(frozen=True)
 class Side:
-    """What teaches, or what asks: the pictures' files by name, what a language says of them, and where that stands."""
+    """One side, training or test: picture files by name, the captions of a language, and the files of these."""
 
     pictures: Mapping[str, Path]
     said: Callable[[str], Sequence[Said]]
@@ -56,40 +56,40 @@ class Side:
 
 
 class FileData:
-    """`Data` of two sides. All tests are read at once, so that a faulty one ends the run before anything is taught."""
+    """`Data` of two sides. All tests are read at once, so that a faulty one ends the run before any training."""
 
     def __init__(
-        self, encoder: Encoder, languages: Sequence[str], taught: Side, asked: Side, cache_folder: Path
+        self, encoder: Encoder, languages: Sequence[str], training: Side, test: Side, cache_folder: Path
     ) -> None:
-        for path in (*taught.pictures.values(), *asked.pictures.values()):
+        for path in (*training.pictures.values(), *test.pictures.values()):
             if not path.is_file():
-                raise Refused(f"{path}: there is no such picture")
+                raise Refused(f"{path}: no such picture")
         self.languages = languages
-        self._encoder, self._taught = encoder, taught
-        self._tests = {language: _test(asked, language) for language in languages}
-        self._rows = {name: row for row, name in enumerate(taught.pictures)}
-        self._pictures = torch.from_numpy(_vectors(encoder, taught, "taught", cache_folder))
-        self.galleries = {GALLERY: _vectors(encoder, asked, "asked", cache_folder)}
-        self.sizes = {"train": len(taught.pictures), "test": len(asked.pictures)}
-        self.fingerprint = _fingerprint(encoder, taught, asked)
+        self._encoder, self._training = encoder, training
+        self._tests = {language: _test(test, language) for language in languages}
+        self._rows = {name: row for row, name in enumerate(training.pictures)}
+        self._pictures = torch.from_numpy(_vectors(encoder, training, "taught", cache_folder))
+        self.galleries = {GALLERY: _vectors(encoder, test, "asked", cache_folder)}
+        self.sizes = {"train": len(training.pictures), "test": len(test.pictures)}
+        self.fingerprint = _fingerprint(encoder, training, test)
         # The teacher's features of every English text met so far; row 0 stands for captions that have none
         self._english: dict[str | None, int] = {None: 0}
         self._features = torch.full((1, encoder.dimension), torch.nan)
 
     def corpus(self, language: str) -> Corpus:
-        """What teaches in the language; English captions translate themselves, as in the paper."""
-        said = self._taught.said(language)
+        """The training side of the language; English captions are their own translation, as in the paper."""
+        said = self._training.said(language)
         english = [each.caption if language == ENGLISH else each.english for each in said]
         owner = [NONE if each.picture is None else self._rows[each.picture] for each in said]
         captions = [each.caption for each in said]
         return Corpus(language, captions, self._english_features(english), self._pictures, torch.tensor(owner))
 
     def tests(self, language: str) -> dict[str, Test]:
-        """Every caption of the side that asks."""
+        """Every caption of the test side."""
         return {"captions": self._tests[language]}
 
     def digests(self) -> dict[str, str]:
-        """Of what asks alone: what teaches is read when its turn comes, and `fingerprint` names its files."""
+        """Of the test side alone: the training side is read later, and `fingerprint` names its files."""
         return {language: digest([], self.tests(language)) for language in self.languages}
 
     def _english_features(self, texts: Sequence[str | None]) -> torch.Tensor:
@@ -100,9 +100,9 @@ class FileData:
         return self._features[[self._english[text] for text in texts]]
 
 
-def _test(asked: Side, language: str) -> Test:
-    rows = {name: row for row, name in enumerate(asked.pictures)}
-    pairs = [(each.caption, rows[each.picture]) for each in asked.said(language) if each.picture is not None]
+def _test(side: Side, language: str) -> Test:
+    rows = {name: row for row, name in enumerate(side.pictures)}
+    pairs = [(each.caption, rows[each.picture]) for each in side.said(language) if each.picture is not None]
     owner = np.array([row for _, row in pairs], dtype=np.int64)
     return Test([caption for caption, _ in pairs], owner, (GALLERY,))
 
@@ -116,7 +116,7 @@ def _vectors(encoder: Encoder, side: Side, name: str, folder: Path) -> Vectors:
 
 
 def _picture(path: Path) -> Image.Image:
-    """As the service would take it."""
+    """As the service would decode it."""
     try:
         return read_rgb(path.read_bytes())
     except PictoglotError as error:
@@ -124,12 +124,12 @@ def _picture(path: Path) -> Image.Image:
 
 
 def _stamp(path: Path) -> str:
-    """Names a file's content as far as a look at the folder tells; a tree that moves as a whole stays the same."""
+    """Names a file's content by size and time; stays the same when the whole tree moves."""
     status = path.stat()
     return f"{path.parent.name}/{path.name} {status.st_size} {status.st_mtime_ns}"
 
 
 def _fingerprint(encoder: Encoder, *sides: Side) -> str:
-    """Names all that a run reads: what an earlier one taught is gone on with only for the same."""
+    """Names all that a run reads: an earlier run is continued only if this is the same."""
     files = [path for side in sides for path in (*side.sources, *side.pictures.values())]
     return sha256("\n".join([encoder.image_fingerprint, *map(_stamp, files)]).encode()).hexdigest()

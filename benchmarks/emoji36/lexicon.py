@@ -1,4 +1,4 @@
-"""What emoji are called in each language: names and keywords from Unicode's CLDR, or names alone from `emoji`."""
+"""Words for emoji in each language: names and keywords from Unicode's CLDR, or names alone from `emoji`."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ _FETCH = "`python -m benchmarks.emoji36 data`, with the same --work, fetches the
 
 @dataclass(frozen=True)
 class Word:
-    """One emoji in one language: its name, and what else people call it, the rarest first."""
+    """One emoji in one language: its name, and its keywords, the rarest first."""
 
     name: str
     keywords: tuple[str, ...] = ()
@@ -45,38 +45,38 @@ Lexicon = Mapping[str, Mapping[str, Word]]  # by language, then by emoji without
 def fetch(folder: Path) -> None:
     """Install the three npm packages below `folder`; Unicode License V3 (CLDR) and Apache-2.0 (Noto's drawings).
 
-    Raises `Refused` where npm is missing or fails; what it says of why is already on the terminal.
+    Raises `Refused` where npm is missing or fails; its own messages are on the terminal.
     """
-    wanted = [f"{name}@{_VERSIONS[name]}" for name in _PACKAGES]
+    packages = [f"{name}@{_VERSIONS[name]}" for name in _PACKAGES]
     folder.mkdir(parents=True, exist_ok=True)
-    command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder), *wanted]
+    command = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder), *packages]
     try:
         subprocess.run(command, check=True)
     except FileNotFoundError as error:
-        raise Refused("npm: there is none on the path; it comes with Node.js") from error
+        raise Refused("npm: not found on the path; it comes with Node.js") from error
     except subprocess.CalledProcessError as error:
-        raise Refused(f"npm: it ended with {error.returncode}; its own words stand above") from error
+        raise Refused(f"npm: ended with status {error.returncode}; its own messages are above") from error
 
 
 def noto(folder: Path) -> Path:
-    """Where `fetch` put the drawings of the unseen style; raises `Refused` where it did not."""
-    found = folder / "node_modules" / "emoji-datasource-google" / "img" / "google" / "64"
-    if not found.is_dir():
-        raise Refused(f"{found}: there are no drawings; {_FETCH}")
-    return found
+    """The folder with the drawings of the unseen style; raises `Refused` without `fetch`."""
+    drawings = folder / "node_modules" / "emoji-datasource-google" / "img" / "google" / "64"
+    if not drawings.is_dir():
+        raise Refused(f"{drawings}: no drawings here; {_FETCH}")
+    return drawings
 
 
 def cldr(folder: Path, languages: Sequence[str] = LANGUAGES) -> Lexicon:
-    """Names and keywords out of what `fetch` installed; raises `Refused` for a language that has none."""
-    found = {language: _language(folder / "node_modules", cldr_tag(language)) for language in languages}
-    for language, words in found.items():
+    """Names and keywords of what `fetch` installed; raises `Refused` for a language without any."""
+    lexicon = {language: _language(folder / "node_modules", cldr_tag(language)) for language in languages}
+    for language, words in lexicon.items():
         if not words:
-            raise Refused(f"{folder}: there are no names in {language}; {_FETCH}")
-    return found
+            raise Refused(f"{folder}: no names in {language} here; {_FETCH}")
+    return lexicon
 
 
 def demo_names(languages: Sequence[str]) -> Lexicon:
-    """Names alone, of the languages that the `emoji` package knows."""
+    """Names alone, of languages in the `emoji` package."""
     return {tag: {plain(each.characters): Word(each.names[tag]) for each in catalogue()} for tag in languages}
 
 
@@ -91,16 +91,16 @@ def cldr_tag(language: str) -> str:
 
 
 def _language(modules: Path, tag: str) -> dict[str, Word]:
-    found: dict[str, dict[str, list[str]]] = {}
+    annotations: dict[str, dict[str, list[str]]] = {}
     for package, key in _PACKAGES.items():
         path = modules / package / key / tag / "annotations.json"
         if key and path.is_file():
-            found |= json.loads(path.read_text(encoding="utf-8"))[key]["annotations"]
-    uses = Counter(keyword for entry in found.values() for keyword in entry.get("default", []))
+            annotations |= json.loads(path.read_text(encoding="utf-8"))[key]["annotations"]
+    uses = Counter(keyword for entry in annotations.values() for keyword in entry.get("default", []))
     words = {}
-    for characters, entry in found.items():
+    for characters, entry in annotations.items():
         if entry.get("tts"):
-            name = entry["tts"][0].split(",")[0].strip()  # some names hold alternatives after a comma
+            name = entry["tts"][0].split(",")[0].strip()  # some names have alternatives after a comma
             spoken = {keyword for keyword in entry.get("default", []) if any(map(str.isalpha, keyword))} - {name}
             keywords = sorted(spoken, key=lambda keyword: (uses[keyword], keyword))
             words[plain(characters)] = Word(name, tuple(keywords))

@@ -1,4 +1,4 @@
-"""The table's rows, as data: how a language is taught, on top of what, and through which version it is read."""
+"""The table's rows, as data: how a language is trained, on top of what, and which version reads it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -15,11 +15,11 @@ NOTHING: Told = {}
 
 @dataclass(frozen=True)
 class Training:
-    """A way to teach all languages; several rows of the table may read the same one.
+    """A way to train all languages; several rows of the table may read the same one.
 
     `onto`: each language on top of the one before ("chain"), each on the base ("base"), each on the base's rows with
     the tokenizer of the one before ("tokens"), or all at once ("joint"). `tokenizer`: the one that languages grow.
-    `settings`: what is set otherwise than in the product, or held where it is.
+    `settings`: what differs from the product, or must stay as it is.
     """
 
     method: Method
@@ -28,21 +28,21 @@ class Training:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def settled(self, settings: LearnSettings, told: Told = NOTHING) -> LearnSettings:
-        """What it teaches with in a run of `settings`; what the run was `told` stands before the training's own."""
+        """The settings in a run of `settings`; what `--set` of the run `told` overrides the training's own."""
         return replace(settings, **{**self.settings, **told})
 
     def described(self, settings: LearnSettings, told: Told = NOTHING) -> dict[str, Any]:
-        """What tells it from other trainings, for a file beside what it taught."""
+        """What distinguishes it from other trainings, for a file beside its results."""
         made = {"onto": self.onto, "tokenizer": self.tokenizer.__name__, "method": self.method.key()}
         return {**made, "settings": asdict(self.settled(settings, told))}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: a training, and the version that a text is read through.
+    """One row of the table: a training, and the version that reads a text.
 
-    `read`: the newest ("shared"), the one that learned the text's language ("own"), or that of the language which
-    the text seems to be in ("detected"). Without a training the base reads everything.
+    `read`: the newest ("shared"), the one that learned the text's language ("own"), or that of the detected
+    language ("detected"). Without a training the base reads everything.
     """
 
     training: str | None
@@ -97,7 +97,7 @@ TRAININGS = {
     "ends-base": Training(replace(_FREE, ends=True), "base"),
 }
 
-# What `auto` falls back to where no language is sure, and what an untagged text of old was read through.
+# What `auto` falls back to where detection is unsure.
 FALLBACK = "shared"
 
 ROWS = {
@@ -155,7 +155,7 @@ MAIN = (
 
 
 def described(name: str, settings: LearnSettings, told: Told = NOTHING) -> dict[str, Any]:
-    """All that a row's scores depend on beside the data, for a file beside them."""
+    """All that a row's scores depend on except the data, for a file beside them."""
     row = ROWS[name]
     read = [row.training, FALLBACK] if row.read == "detected" else [row.training]
     return {"read": row.read, "taught": [TRAININGS[each].described(settings, told) for each in read if each]}

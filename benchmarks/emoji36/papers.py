@@ -1,6 +1,6 @@
-"""Where the paper's data lies on a disk: COCO with its translations, XM3600, or anyone's folder (docs/benchmark.md).
+"""The paper's data on a disk: COCO with its translations, XM3600, or a folder of the user (docs/benchmark.md).
 
-Captions are read as the service reads datasets; what it would leave out is left out here, and told.
+Captions are read as the service reads datasets; rows that it would leave out are left out here, with a message.
 """
 
 import json
@@ -21,7 +21,7 @@ from model.text import clean
 Tell = Callable[[str], None]
 Layout = Literal["coco", "xm3600", "folder"]
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
-_TAUGHT, _ASKED = ("train", "restval"), ("test",)  # Karpathy's splits; `val` is left alone
+_TRAINING, _TEST = ("train", "restval"), ("test",)  # Karpathy's splits; `val` is not used
 
 
 class _Image(NamedTuple):
@@ -45,24 +45,24 @@ def open_data(
 ) -> FileData:
     """The `languages` of the data below `root`; raises `Refused` for what is missing or unreadable.
 
-    `train_root` holds COCO and teaches what XM3600 asks.
+    `train_root` holds COCO, the training data for the test XM3600.
     """
     if train_root is not None and layout != "xm3600":
-        raise Refused("--train-root: only --data xm3600, which is a test alone, is taught from elsewhere")
+        raise Refused("--train-root: only for --data xm3600, which has no training data of its own")
     files = _dataset_files(root / "captions") if layout == "folder" else dict.fromkeys(LANGUAGES, root)
     tags = chosen(languages, list(files))
     if layout == "coco":
         images = _karpathy(root)
-        taught, asked = _coco_taught(images, root, tags, tell), _coco_asked(images, root, tags, tell)
+        training, test = _coco_training(images, root, tags, tell), _coco_test(images, root, tags, tell)
     elif layout == "folder":
-        taught, asked = _by_split({tag: files[tag] for tag in tags}, root, tell)
+        training, test = _by_split({tag: files[tag] for tag in tags}, root, tell)
     elif train_root is not None:
-        taught = _coco_taught(_karpathy(train_root), train_root, tags, tell)
-        asked = _xm3600_asked(root, tags, tell)
+        training = _coco_training(_karpathy(train_root), train_root, tags, tell)
+        test = _xm3600_test(root, tags, tell)
     else:
-        tell("without --train-root a part of XM3600's own pictures teaches and the rest asks: no figures of the paper")
-        taught, asked = _by_split(dict.fromkeys(tags, root / "captions.jsonl"), root, tell)
-    return FileData(encoder, tags, taught, asked, cache_folder)
+        tell("without --train-root, XM3600 is split into training and test: not comparable with the paper")
+        training, test = _by_split(dict.fromkeys(tags, root / "captions.jsonl"), root, tell)
+    return FileData(encoder, tags, training, test, cache_folder)
 
 
 def _karpathy(root: Path) -> list[_Image]:
@@ -74,25 +74,25 @@ def _karpathy(root: Path) -> list[_Image]:
     images = document.get("images") if isinstance(document, dict) else None
     if not isinstance(images, list):
         raise Refused(f"{path}: there is no list `images`")
-    found = []
+    entries = []
     for place, image in enumerate(images):
         try:
             captions = [caption for each in image["sentences"] if (caption := _usable(each["raw"])) is not None]
             file = root / image["filepath"] / image["filename"]
-            found.append(_Image(str(image["cocoid"]), file, image["split"], captions))
+            entries.append(_Image(str(image["cocoid"]), file, image["split"], captions))
         except KeyError as error:
             raise Refused(f"{path}, image {place}: there is no `{error.args[0]}`") from error
         except TypeError as error:
-            raise Refused(f"{path}, image {place}: this is not as Karpathy's files are") from error
-    for splits in (_TAUGHT, _ASKED):
-        if not any(image.split in splits and image.captions for image in found):
+            raise Refused(f"{path}, image {place}: this is not the format of Karpathy's file") from error
+    for splits in (_TRAINING, _TEST):
+        if not any(image.split in splits and image.captions for image in entries):
             raise Refused(f"{path}: no image with a caption has the split `{splits[0]}`")
-    return found
+    return entries
 
 
-def _coco_taught(images: Sequence[_Image], root: Path, languages: Sequence[str], tell: Tell) -> Side:
-    """Pairs are found by their English text, in whatever order; they are read when their language is taught."""
-    shown = [image for image in images if image.split in _TAUGHT]
+def _coco_training(images: Sequence[_Image], root: Path, languages: Sequence[str], tell: Tell) -> Side:
+    """Pairs are matched by their English text, in any order; they are read when their language is trained."""
+    shown = [image for image in images if image.split in _TRAINING]
     folder = root / "corpus" / "multilingual_coco" / "36langs"
     paths = {tag: _existing(folder / f"coco_en-{tag}.tsv.gz") for tag in languages if tag != ENGLISH}
     english = [(image.path.stem, caption) for image in shown for caption in image.captions]
@@ -101,12 +101,12 @@ def _coco_taught(images: Sequence[_Image], root: Path, languages: Sequence[str],
         if language == ENGLISH:
             return [Said(caption, name, caption) for name, caption in english]
         pairs = _pairs(paths[language], language)
-        found = [Said(pairs[caption], name, caption) for name, caption in english if caption in pairs]
-        if not found:
+        translated = [Said(pairs[caption], name, caption) for name, caption in english if caption in pairs]
+        if not translated:
             raise Refused(f"{paths[language]}: no line begins with a training caption of dataset_coco.json")
-        if len(found) < len(english):
-            tell(f"{language}: {len(found):,} of {len(english):,} training captions are translated")
-        return found
+        if len(translated) < len(english):
+            tell(f"{language}: {len(translated):,} of {len(english):,} training captions are translated")
+        return translated
 
     return Side({image.path.stem: image.path for image in shown}, said, [root / "dataset_coco.json", *paths.values()])
 
@@ -122,8 +122,8 @@ def _pairs(path: Path, language: str) -> dict[str, str]:
     return {row.english: row.caption for row in reversed(read.rows) if row.english is not None}
 
 
-def _coco_asked(images: Sequence[_Image], root: Path, languages: Sequence[str], tell: Tell) -> Side:
-    shown = [image for image in images if image.split in _ASKED]
+def _coco_test(images: Sequence[_Image], root: Path, languages: Sequence[str], tell: Tell) -> Side:
+    shown = [image for image in images if image.split in _TEST]
     folder = root / "annotations" / "coco" / "translated"
     paths = {tag: folder / tag / "test_gt.json" for tag in languages if tag != ENGLISH}
     names = {key: image.path.stem for image in shown for key in (image.number, image.path.stem)}
@@ -131,43 +131,43 @@ def _coco_asked(images: Sequence[_Image], root: Path, languages: Sequence[str], 
     said[ENGLISH] = [Said(caption, image.path.stem) for image in shown for caption in image.captions]
     for tag in paths:
         if len(said[tag]) != len(said[ENGLISH]):
-            tell(f"{tag}: {len(said[tag]):,} captions ask where English has {len(said[ENGLISH]):,}")
+            tell(f"{tag}: {len(said[tag]):,} test captions where English has {len(said[ENGLISH]):,}")
     pictures = {image.path.stem: image.path for image in shown}
     return Side(pictures, said.__getitem__, [root / "dataset_coco.json", *paths.values()])
 
 
-def _xm3600_asked(root: Path, languages: Sequence[str], tell: Tell) -> Side:
+def _xm3600_test(root: Path, languages: Sequence[str], tell: Tell) -> Side:
     images, path = _pictures(root / "images"), root / "captions.jsonl"
     said = {tag: _captions(path, "xm3600", tag, {name: name for name in images}, tell) for tag in languages}
     return Side(_shown(said, images), said.__getitem__, [path])
 
 
 def _captions(path: Path, form: str, language: str, names: Mapping[str, str], tell: Tell) -> list[Said]:
-    """Every caption of a test, repeated ones too; `names` are the pictures by what the file calls them."""
-    found, left_out = [], []
+    """Every caption of a test, repeated ones too; `names` maps the names in the file to the pictures."""
+    captions, left_out = [], []
     try:
         read, rows = records(_existing(path), language=language)
         if read != form:
-            raise Refused(f"{path}: this is not as {form} files are")
+            raise Refused(f"{path}: this is not in the {form} format")
         for row in rows:
             caption = None if isinstance(row, RowFault) else _usable(row.caption)
             if caption is None or isinstance(row, RowFault):
                 left_out.append(row.line)
             elif str(row.picture) in names:
-                found.append(Said(caption, names[str(row.picture)]))
+                captions.append(Said(caption, names[str(row.picture)]))
             else:
                 raise Refused(f"{path}, line {row.line}: the picture {row.picture} is not in the test's pictures")
     except PictoglotError as error:
         raise _refused(path, error, language) from error
-    if not found:
+    if not captions:
         raise Refused(f"{path}: there is no caption in {language}")
     if left_out:
         tell(f"{path.name}, {language}: {len(left_out)} captions left out, the first at line {left_out[0]}")
-    return found
+    return captions
 
 
 def _by_split(files: Mapping[str, Path], root: Path, tell: Tell) -> tuple[Side, Side]:
-    """Rows of the split `train` teach and those of `val` that have a picture ask."""
+    """Rows of the split `train` are for training, those of `val` that have a picture for the test."""
     images = _pictures(root / "images")
     rows = {tag: _checked(path, tag, images, tell) for tag, path in files.items()}
 
@@ -178,15 +178,15 @@ def _by_split(files: Mapping[str, Path], root: Path, tell: Tell) -> tuple[Side, 
         }
         return Side(_shown(said, images), said.__getitem__, [*files.values()])
 
-    asked = side("val")
+    test = side("val")
     for tag, path in files.items():
-        if all(each.picture is None for each in asked.said(tag)):
-            raise Refused(f"{path}: no row of the split `val` names a picture, so nothing can be asked in {tag}")
-    return side("train"), asked
+        if all(each.picture is None for each in test.said(tag)):
+            raise Refused(f"{path}: no row of the split `val` names a picture, so there is no test in {tag}")
+    return side("train"), test
 
 
 def _checked(path: Path, language: str, images: Mapping[str, Path], tell: Tell) -> Sequence[dataset.Row]:
-    """The rows of a file that the service would take."""
+    """The rows of a file that the service would accept."""
     try:
         read = dataset.read(_existing(path), language=language)
         report = dataset.validate(read, language, lambda named: set(named) & set(images))
@@ -199,7 +199,7 @@ def _checked(path: Path, language: str, images: Mapping[str, Path], tell: Tell) 
 
 def _dataset_files(folder: Path) -> dict[str, Path]:
     """One file a language, named by its tag; in the paper's order, then by tag."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(_existing(folder, "folder").iterdir()):
         if path.is_file() and not path.name.startswith("."):
             try:
@@ -208,13 +208,13 @@ def _dataset_files(folder: Path) -> dict[str, Path]:
                 raise Refused(
                     f"{path}: the file's name does not begin with a language tag, such as `it.jsonl`"
                 ) from error
-            if tag in found:
-                raise Refused(f"{path}: there is another file of this language, {found[tag].name}")
-            found[tag] = path
-    if not found:
+            if tag in files:
+                raise Refused(f"{path}: there is another file of this language, {files[tag].name}")
+            files[tag] = path
+    if not files:
         raise Refused(f"{folder}: there is no dataset file")
-    order = [tag for tag in LANGUAGES if tag in found]
-    return {tag: found[tag] for tag in (*order, *sorted(found.keys() - set(order)))}
+    order = [tag for tag in LANGUAGES if tag in files]
+    return {tag: files[tag] for tag in (*order, *sorted(files.keys() - set(order)))}
 
 
 def _pictures(folder: Path) -> dict[str, Path]:
@@ -224,7 +224,7 @@ def _pictures(folder: Path) -> dict[str, Path]:
 
 
 def _shown(said: Mapping[str, Sequence[Said]], images: Mapping[str, Path]) -> dict[str, Path]:
-    """The pictures that are spoken of, in order."""
+    """The pictures that have captions, in order."""
     names = {each.picture for captions in said.values() for each in captions}
     return {name: path for name, path in images.items() if name in names}
 
@@ -238,7 +238,7 @@ def _usable(value: object) -> str | None:
 
 def _existing(path: Path, kind: str = "file") -> Path:
     if not (path.is_dir() if kind == "folder" else path.is_file()):
-        raise Refused(f"{path}: there is no such {kind}")
+        raise Refused(f"{path}: no such {kind}")
     return path
 
 

@@ -1,4 +1,4 @@
-"""The report's three pictures. Computes nothing."""
+"""The report's three plots. Computes nothing."""
 
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,12 @@ def draw(results: dict[str, Any], stem: Path) -> list[Path]:
 
 def _triangle(results: dict[str, Any], method: str) -> list[list[float]]:
     seeds = results["methods"][method]["seeds"].values()
-    found: list[list[float]] = next(iter(seeds))["seen"]["t2i"]["R@1"]
-    return found
+    triangle: list[list[float]] = next(iter(seeds))["seen"]["t2i"]["R@1"]
+    return triangle
 
 
 def _over_languages(results: dict[str, Any]) -> Any:
-    """AA after each language, a line a method; what is taught at once is a dashed level."""
+    """AA after each language, a line for each method; joint training is a dashed level."""
     languages = results["languages"]
     figure, axes = plt.subplots(figsize=(11, 5))
     for method in ordered(results):
@@ -80,7 +80,7 @@ def _over_languages(results: dict[str, Any]) -> Any:
     axes.set_xticks(range(len(languages)), languages, fontsize=8)
     axes.set_ylim(0, 100)
     axes.set_ylabel("AA: mean t2i R@1 of the languages so far, %")
-    axes.set_xlabel("language just taught (first seed)")
+    axes.set_xlabel("language just learned (first seed)")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
@@ -108,7 +108,7 @@ def _label(axes: Axes, languages: list[str], *, first: bool) -> None:
     axes.grid(visible=False)
     axes.set_xticks(range(len(languages)), languages, fontsize=6, rotation=90)
     axes.set_yticks(range(len(languages)), languages, fontsize=6)
-    axes.set_xlabel("language asked")
+    axes.set_xlabel("tested language")
     if first:
         axes.set_ylabel("after this language")
 

@@ -1,4 +1,4 @@
-"""What the benchmark sets itself to reach, and whether it did. Rows are compared on the seeds that both have."""
+"""The benchmark's targets, and whether they are reached. Rows are compared on the seeds that both have."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,15 +9,15 @@ from model.evaluation import Triangle, average_accuracy, english_forgetting, for
 
 MARKED = ("bn", "hi", "te", "th")  # words with combining marks, which CLIP's rule cuts
 SERVED = "addressed-chain"  # the row that reads as the service does
-Figure = tuple[str, str, str, bool]  # what, how much is asked, what was measured, whether it holds
+Figure = tuple[str, str, str, bool]  # what, the target, the measurement, whether it is reached
 
 
 def table(results: dict[str, Any]) -> str:
     """In Markdown; figures whose rows were not run are left out."""
     lines = ["Figures to reach, t2i R@1 on the seen styles, means over the seeds that all rows named have.", ""]
     lines += ["| figure | reach | measured | |", "|---|---|---|---|"]
-    for figure, asked, measured, holds in reached(results):
-        lines.append(f"| {figure} | {asked} | {measured} | {'yes' if holds else '**no**'} |")
+    for figure, aim, measured, holds in reached(results):
+        lines.append(f"| {figure} | {aim} | {measured} | {'yes' if holds else '**no**'} |")
     return "\n".join(lines)
 
 
@@ -42,8 +42,8 @@ def reached(results: dict[str, Any]) -> Iterator[Figure]:
 def _teir(methods: dict[str, Any], base: str, best: str) -> Iterator[Figure]:
     more = _difference(methods, best, base, average_accuracy)
     less = _difference(methods, base, best, forgetting)
-    yield f"AA of `{best}` over `{base}`", "≥ +3", _said(more), float(np.mean(more)) >= 3
-    yield f"F of `{best}` under `{base}`", "≥ 3", _said(less), float(np.mean(less)) >= 3
+    yield f"AA of `{best}` over `{base}`", "≥ +3", _written(more), float(np.mean(more)) >= 3
+    yield f"F of `{best}` under `{base}`", "≥ 3", _written(less), float(np.mean(less)) >= 3
 
 
 def _between(methods: dict[str, Any], base: str, part: str) -> Figure:
@@ -54,13 +54,11 @@ def _between(methods: dict[str, Any], base: str, part: str) -> Figure:
     return f"AA, F of `{part}`", f"between `{base}` and `teir`", said, holds
 
 
-def _over(
-    methods: dict[str, Any], name: str, other: str, asked: str, holds: Callable[[float], bool]
-) -> Iterator[Figure]:
+def _over(methods: dict[str, Any], name: str, other: str, aim: str, holds: Callable[[float], bool]) -> Iterator[Figure]:
     """By how much one row ends above another, if both were run."""
     if _common(methods, name, other):
         more = _difference(methods, name, other, average_accuracy)
-        yield f"AA of `{name}` over `{other}`", asked, _said(more), holds(float(np.mean(more)))
+        yield f"AA of `{name}` over `{other}`", aim, _written(more), holds(float(np.mean(more)))
 
 
 def _kept(methods: dict[str, Any]) -> Figure:
@@ -102,11 +100,11 @@ def _difference(methods: dict[str, Any], one: str, other: str, metric: Callable[
     return [100 * (metric(_triangle(seeds[key])) - metric(_triangle(others[key]))) for key in common]
 
 
-def _said(differences: Sequence[float]) -> str:
+def _written(differences: Sequence[float]) -> str:
     each = f" ({', '.join(f'{value:+.1f}' for value in differences)})" if len(differences) > 1 else ""
     return f"{np.mean(differences):+.1f}{each}"
 
 
 def _triangle(seed: dict[str, Any]) -> Triangle:
-    found: Triangle = seed["seen"]["t2i"]["R@1"]
-    return found
+    triangle: Triangle = seed["seen"]["t2i"]["R@1"]
+    return triangle

@@ -39,14 +39,14 @@ def seed_results(ledger: dict[str, Any]) -> dict[str, Any]:
     """One row of one seed: a triangle a[i][j] for each gallery, direction and k, and what it cost."""
     rows = ledger["triangle"]
     galleries = [name for name in GALLERIES if rows and all(name in scores for scores in rows[-1])]
-    found: dict[str, Any] = {
+    triangles: dict[str, Any] = {
         name: {
             way: {k: [[round(scores[name][way][k], 5) for scores in row] for row in rows] for k in KS}
             for way in DIRECTIONS
         }
         for name in galleries
     }
-    return found | {key: ledger[key] for key in _COSTS if key in ledger}
+    return triangles | {key: ledger[key] for key in _COSTS if key in ledger}
 
 
 def conclude(results: dict[str, Any]) -> None:
@@ -90,6 +90,6 @@ def write(path: Path) -> str:
     text = path.with_suffix(".md")
     page = text.read_text(encoding="utf-8") if text.is_file() else _EMPTY
     written = "\n".join(part + "\n" for part in tables.all_of(results))
-    text.write_text(_MARKS.sub(lambda found: found[1] + written + found[2], page), encoding="utf-8")
+    text.write_text(_MARKS.sub(lambda marks: marks[1] + written + marks[2], page), encoding="utf-8")
     plots.draw(results, path.with_suffix(""))
     return written

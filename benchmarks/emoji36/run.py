@@ -1,6 +1,6 @@
-"""Teaches all languages by one training and scores every row that reads it; goes on where it was stopped.
+"""Trains all languages by one training and scores every row that reads it; resumes where it was stopped.
 
-Each language's version is written as the product writes it, so a run that is stopped, by -9 too, resumes within it.
+Each language's version is written as the product writes it, so a run that is stopped, or killed, resumes within it.
 """
 
 import json
@@ -35,7 +35,7 @@ Encode = Callable[[Sequence[tuple[View, str]]], Vectors]  # texts and their view
 
 @dataclass(frozen=True)
 class Taught:
-    """One language taught: what was learned, the view that reads it, and what it cost."""
+    """One language: what was learned, the view that reads it, and what it cost."""
 
     language: str
     learned: Learned
@@ -53,7 +53,7 @@ def teach(
     for number, language in enumerate((JOINT,) if training.onto == "joint" else data.languages, 1):
         parent = {"chain": view, "tokens": _rowless(view, base)}.get(training.onto, base)
         place = folder / f"{number:02d}-{language}"
-        with FileLock(f"{place}.lock"):  # two rows read the same training, and two runs may come to it at once
+        with FileLock(f"{place}.lock"):  # two rows may read one training, and two runs reach it at once
             if not (place / "version").exists():
                 _teach_one(encoder, parent, _corpus(data, language), place, training, training.settled(settings, told))
         learned, facts = version.read(place / "version")
@@ -62,26 +62,26 @@ def teach(
 
 
 def claim(path: Path, described: dict[str, Any], made: Iterable[Path] = ()) -> None:
-    """Write at `path` how what will lie beside it is made; raises `Refused` where something was made otherwise.
+    """Record at `path` how the results beside it are made; raises `Refused` where they were made in another way.
 
-    What was `made` before nobody knows how, if `path` does not say.
+    Also where results are `made` already, and `path` is missing.
     """
     if path.is_file():
         if json.loads(path.read_text(encoding="utf-8")) != described:
-            raise Refused(f"{path}: what lies here was made otherwise; move it away")
+            raise Refused(f"{path}: the results here were made in another way; move them away")
         return
     unknown = next((each for each in made if each.exists()), None)
     if unknown is not None:
-        raise Refused(f"{path}: this is missing, so nobody knows how {unknown} was made; move that away")
+        raise Refused(f"{path}: missing, so it is unknown how {unknown} was made; move that away")
     storage.write_json(path, described)
 
 
 def commit() -> str:
-    """What was checked out, as far as git tells; `-dirty` where the code differs from it, whatever else does."""
-    asked = ["git", "describe", "--always", "--abbrev=40", "--exclude=*"]
-    found = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    """The commit that is checked out, if git knows; `-dirty` where the code differs from it."""
+    describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*"]
+    head = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
     differs = ["git", "diff", "--quiet", "HEAD", "--", *(f":/{folder}" for folder in CODE)]
-    return f"{found}-dirty" if subprocess.run(differs, capture_output=True, check=False).returncode == 1 else found
+    return f"{head}-dirty" if subprocess.run(differs, capture_output=True, check=False).returncode == 1 else head
 
 
 def _rowless(view: View, base: View) -> View:
@@ -117,7 +117,7 @@ def _teach_one(
 
 
 def _corpus(data: Data, language: str) -> Corpus:
-    """One language's corpus, or that of all of them, one behind the other."""
+    """The corpus of one language, or of all of them, one behind the other."""
     if language != JOINT:
         return data.corpus(language)
     parts = [data.corpus(tag) for tag in data.languages]
@@ -131,12 +131,12 @@ def _corpus(data: Data, language: str) -> Corpus:
 
 
 def plainly(encoder: Encoder) -> Encode:
-    """Each text through its view, whether it was encoded before or not."""
+    """Encodes each text by its view, every time."""
     return lambda items: encoder.texts(items).vectors
 
 
 def remembering(encoder: Encoder) -> Encode:
-    """Each text through each view once: a view never changes. The views must outlive it."""
+    """Encodes each text by each view once: a view never changes. The views must outlive the function."""
     known: dict[tuple[int, str], Vectors] = {}
 
     def encode(items: Sequence[tuple[View, str]]) -> Vectors:
@@ -148,11 +148,11 @@ def remembering(encoder: Encoder) -> Encode:
 
 
 def score(encode: Encode, data: Data, views: list[View], language: str) -> tuple[Scores, str]:
-    """Recall of one language's tests, each text read through its view; and a digest of the vectors, bit for bit.
+    """Recall on one language's tests, each text read by its view; and a digest of the vectors, bit for bit.
 
-    `views` holds one view for all texts, or one a text of all tests in order.
+    `views` holds one view for all texts, or one for each text of all tests in order.
     """
-    found, digest = Scores(), sha256()
+    scores, digest = Scores(), sha256()
     tests = data.tests(language)
     total = sum(len(test.captions) for test in tests.values())
     each = iter(views * total if len(views) == 1 else views)
@@ -160,8 +160,8 @@ def score(encode: Encode, data: Data, views: list[View], language: str) -> tuple
         vectors = encode([(next(each), caption) for caption in test.captions])
         digest.update(np.ascontiguousarray(vectors).tobytes())
         for gallery in test.galleries:
-            found[gallery] = recalls(vectors, data.galleries[gallery], test.owner)
-    return found, digest.hexdigest()
+            scores[gallery] = recalls(vectors, data.galleries[gallery], test.owner)
+    return scores, digest.hexdigest()
 
 
 def _size(folder: Path) -> int:

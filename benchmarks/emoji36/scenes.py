@@ -1,4 +1,4 @@
-"""Which scenes there are, and what is said of each in a language. A scene is one to three drawings on a ground."""
+"""The scenes, and their captions in each language. A scene is one to three drawings on a ground."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from demo.scenes import combination, hashed, is_held_out, scene_emojis
 
 _STYLES = ("twemoji", "openmoji")
 _COUNTS, _WEIGHTS = (1, 2, 3), (25, 40, 35)  # objects of a training scene
-KEYWORD_SHARE = 0.25  # scenes whose caption calls one object by a keyword
-_FAMILY, _NEAR = 3, 12  # scenes of a family; how far its third objects stand apart
+KEYWORD_SHARE = 0.25  # share of scenes whose caption names one object by a keyword
+_FAMILY, _NEAR = 3, 12  # scenes with the same two objects; how far its third objects stand apart
 _COMMON = 6  # its rarest keywords, of which one is taken
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many scenes teach, and how many ask; three-object scenes ask, of combinations that nothing was taught on."""
+    """Numbers of scenes for training and for the tests, which show three objects in combinations not trained on."""
 
     train: int = 9_600
     test: int = 600
@@ -49,22 +49,22 @@ def training_scenes(emojis: Sequence[Emoji], count: int) -> list[Outline]:
 
 
 def test_scenes(emojis: Sequence[Emoji], count: int) -> list[Outline]:
-    """Distinct scenes of three objects, in combinations never taught, in families: two objects stay, the third varies.
+    """Distinct scenes of three objects, in combinations not trained on: two objects stay, the third varies.
 
     The third is one of a few that stand near each other in the catalogue, often look-alikes, so that a scene is found
-    only by all of its names; with scenes of three objects at random the base finds nearly every one.
+    only by all of its names; with random objects the base would find nearly every scene.
     """
-    random, known, found = Random("emoji36 test"), set[str](), list[Outline]()
-    while len(found) < count:
+    random, known, scenes = Random("emoji36 test"), set[str](), list[Outline]()
+    while len(scenes) < count:
         centre = random.randrange(len(emojis))
         near = emojis[max(0, centre - _NEAR) : centre + _NEAR]
         pair = random.sample([each for each in emojis if each not in near], 2)
         family = [(*pair, third) for third in near if is_held_out((*pair, third))][:_FAMILY]
         for objects in family:
-            if combination(objects) not in known and len(found) < count:
+            if combination(objects) not in known and len(scenes) < count:
                 known.add(combination(objects))
-                found.append(Outline(f"emoji36-test-{len(found)}", objects, _STYLES[len(found) % 2]))
-    return found
+                scenes.append(Outline(f"emoji36-test-{len(scenes)}", objects, _STYLES[len(scenes) % 2]))
+    return scenes
 
 
 def single_scenes(emojis: Sequence[Emoji], count: int) -> list[Outline]:
@@ -74,12 +74,12 @@ def single_scenes(emojis: Sequence[Emoji], count: int) -> list[Outline]:
 
 
 def captions(scenes: Sequence[Outline], lexicon: Lexicon, language: str) -> list[str]:
-    """One caption a scene: its names joined as the language joins a list, at times one called by a keyword."""
+    """One caption a scene: its names joined as the language joins a list, sometimes with a keyword for one."""
     return [_caption(scene, lexicon, language) for scene in scenes]
 
 
 def by_keyword(scenes: Sequence[Outline], lexicon: Lexicon, language: str) -> Iterator[tuple[int, str]]:
-    """Of single drawings, those with a keyword that no other emoji of the language bears: place and keyword."""
+    """Of single drawings, those with a keyword that no other emoji has in the language: place and keyword."""
     uses: dict[str, int] = {}
     for word in lexicon[language].values():
         for keyword in (word.name, *word.keywords):

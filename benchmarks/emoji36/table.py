@@ -1,4 +1,4 @@
-"""Fills one row of the table: scores of every language after each one taught, kept after each so that a run resumes."""
+"""Fills one row of the table: scores of every language after each one, saved after each so that a run can resume."""
 
 import json
 from collections import Counter
@@ -34,14 +34,14 @@ class Bench:
     told: Told = field(default_factory=dict)
 
     def teach(self, encoder: Encoder, training: str) -> Iterator[Taught]:
-        """One language after another by a training, taught where it is not yet."""
+        """The languages of a training one after another; what is on disk is not trained again."""
         for taught in teach(encoder, self.data, training, self.settings, self.folder / "trained" / training, self.told):
-            self.tell(f"{training}: {taught.language} taught in {taught.facts['seconds']:.0f} s")
+            self.tell(f"{training}: {taught.language} trained in {taught.facts['seconds']:.0f} s")
             yield taught
 
 
 class Ledger:
-    """Scores of one row on disk: `triangle[i][j]` of the j-th language after the i-th was taught."""
+    """Scores of one row on disk: `triangle[i][j]` of the j-th language after the i-th was learned."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -52,8 +52,8 @@ class Ledger:
     @property
     def triangle(self) -> list[list[Scores]]:
         """The rows so far."""
-        found: list[list[Scores]] = self.content["triangle"]
-        return found
+        rows: list[list[Scores]] = self.content["triangle"]
+        return rows
 
     def add(self, scores: list[Scores], digests: list[str]) -> None:
         """One more language."""
@@ -68,7 +68,7 @@ class Ledger:
 
 
 def fill(bench: Bench, name: str) -> Ledger:
-    """Teach what the row needs, score it, and return its ledger."""
+    """Train what the row needs, score it, and return its ledger."""
     row = ROWS[name]
     made = described(name, bench.settings, bench.told)
     scores = bench.folder / "scores" / f"{name}.json"
@@ -110,14 +110,14 @@ def _own(bench: Bench, encoder: Encoder, teaching: Iterator[Taught], ledger: Led
             scores, digest = score(plainly(encoder), bench.data, [each.view], each.language)
             ledger.add([*(ledger.triangle[-1] if ledger.triangle else []), scores], [digest])
     again = [score(plainly(encoder), bench.data, [each.view], each.language) for each in taught]
-    ledger.triangle[-1] = [scores for scores, _ in again]  # measured anew, as F wants it
+    ledger.triangle[-1] = [scores for scores, _ in again]  # measured again, for F
     ledger.content["bitwise_equal"] = [[digest] for _, digest in again] == ledger.content["digests"]
-    bench.tell(f"All {len(taught)} languages asked again, bitwise equal: {ledger.content['bitwise_equal']}")
+    bench.tell(f"All {len(taught)} languages scored again, bitwise equal: {ledger.content['bitwise_equal']}")
     return taught
 
 
 def _detected(bench: Bench, encoder: Encoder, taught: list[Taught], ledger: Ledger, row: Row) -> None:
-    """Every text through the version of the language that it seems to be in; `FALLBACK`'s where none is sure."""
+    """Every text through the version of its detected language; `FALLBACK`'s where detection is unsure."""
     shared = [each.view for each in bench.teach(encoder, FALLBACK)]
     detector, encode = Detector(), remembering(encoder)
     for each in taught:
@@ -141,7 +141,7 @@ def _texts(data: Data, language: str) -> list[str]:
 
 
 def _deviation(encoder: Encoder, view: View) -> float:
-    """Of all elements of the rows that the view reads: what TEIR's new rows are drawn with."""
+    """The standard deviation of all elements that the view reads, with which TEIR draws new rows."""
     rows = encoder.table.rows[torch.from_numpy(view.physical[view.physical != NO_ROW]).long()]
     return round(float(rows.std()), 5)
 

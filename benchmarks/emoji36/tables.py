@@ -49,11 +49,11 @@ def _main_table(results: dict[str, Any]) -> str:
 
 
 def _cell(method: dict[str, Any], metric: str, gallery: str, way: str) -> str:
-    found = method[metric].get(gallery, {}).get(way)
-    if found is None:
+    value = method[metric].get(gallery, {}).get(way)
+    if value is None:
         return "–"
-    spread = f" ±{found['spread'] / 2:.1f}" if len(method["seeds"]) > 1 else ""
-    return f"{found['mean']:.1f}{spread}"
+    spread = f" ±{value['spread'] / 2:.1f}" if len(method["seeds"]) > 1 else ""
+    return f"{value['mean']:.1f}{spread}"
 
 
 def _just_learned(method: dict[str, Any]) -> str:
@@ -74,7 +74,7 @@ def _language_table(results: dict[str, Any]) -> str:
 
 
 def _cost_table(results: dict[str, Any]) -> str:
-    """Without seconds, which say more of what else ran, and without detected rows, which read what others taught."""
+    """Without seconds, which depend on what else ran, and without detected rows, which train nothing of their own."""
     lines = ["What a language leaves, first seed, mean over languages.", ""]
     lines += ["| method | rows trained | bytes stored / bytes of its rows |", "|---|---|---|"]
     for name in ordered(results):
@@ -86,21 +86,21 @@ def _cost_table(results: dict[str, Any]) -> str:
 
 
 def _first(results: dict[str, Any], name: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(iter(results["methods"][name]["seeds"].values()))
-    return found
+    seed: dict[str, Any] = next(iter(results["methods"][name]["seeds"].values()))
+    return seed
 
 
 def _confusion_table(results: dict[str, Any]) -> str:
-    """What language the texts of each were taken for, where `auto` was asked."""
+    """The language-ID confusion matrix of `auto`."""
     if "auto" not in results["methods"]:
         return ""
     lines = ["`auto`: what each language's test texts were taken for, % of them, first seed.", ""]
     lines += ["| language | right | unsure | taken for others |", "|---|---|---|---|"]
     confusion = _first(results, "auto")["confusion"]
-    for language, found in ((tag, confusion[tag]) for tag in results["languages"]):
-        total = sum(found.values())
-        others = {tag: count for tag, count in found.items() if tag not in (language, "unsure")}
+    for language, guesses in ((tag, confusion[tag]) for tag in results["languages"]):
+        total = sum(guesses.values())
+        others = {tag: count for tag, count in guesses.items() if tag not in (language, "unsure")}
         said = ", ".join(f"{tag} {100 * count / total:.1f}" for tag, count in others.items()) or "–"
-        right, unsure = (100 * found.get(key, 0) / total for key in (language, "unsure"))
+        right, unsure = (100 * guesses.get(key, 0) / total for key in (language, "unsure"))
         lines.append(f"| {language} | {right:.1f} | {unsure:.1f} | {said} |")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Other ways to grow a tokenizer, which the product's own is measured against (docs/decisions/).
+"""Other ways to grow a tokenizer, for comparison with the product's own (docs/decisions/).
 
 `BytesLast`: merges learned from bytes and ranked behind the older ones; `BytesFirst`: ranked before them; `MarksCut`:
 words are cut at every combining mark, by CLIP's own rule; `RunsWhole`: a sentence without spaces is one word;
@@ -31,11 +31,11 @@ class _Before(BytePairs):
         self.model = models.BPE(vocab=vocabulary([*new_tokens(added)]), merges=merges, end_of_word_suffix=SUFFIX)
 
 
-class _BytesLine(SharedBPE):
+class _BytesShared(SharedBPE):
     made_of = _Bytes
 
 
-class _BeforeLine(SharedBPE):
+class _BeforeShared(SharedBPE):
     made_of = _Before
 
 
@@ -43,14 +43,14 @@ class BytesLast(Tokenizer):
     """Learns from bytes; many a merge can then never be reached behind CLIP's."""
 
     def learned(self, corpus: Sequence[str], size: int) -> list[Merge]:
-        return super(BytesLast, replace(self, added=(), line=_BytesLine())).learned(corpus, size)
+        return super(BytesLast, replace(self, added=(), bpe=_BytesShared())).learned(corpus, size)
 
 
 @dataclass(frozen=True)
 class BytesFirst(BytesLast):
     """Learns from bytes and ranks what it learned first: the language's own tokenizer, CLIP's where it has no merge."""
 
-    line: SharedBPE = field(default_factory=_BeforeLine, repr=False, compare=False)
+    bpe: SharedBPE = field(default_factory=_BeforeShared, repr=False, compare=False)
 
     def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> Tokenizer:
         added = tuple(dict.fromkeys((*self.added, *merges)))  # merges that CLIP has too change their rank
@@ -73,7 +73,7 @@ class RunsWhole(Tokenizer):
 
 
 class Published(MarksCut, BytesLast):
-    """Bytes, older merges first, marks cut, no words of scripts without spaces, and merges that nothing reaches too."""
+    """Bytes, older merges first, marks cut, no words of scripts without spaces, all merges kept."""
 
     def grown(self, corpus: Sequence[str], size: int) -> Tokenizer:
         return self.extend(self.learned(corpus, size))

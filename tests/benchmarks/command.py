@@ -21,18 +21,18 @@ class Command:
 
     def done(self, *words: object) -> dict[str, Any]:
         """What the results file holds after a run that succeeds."""
-        found = self(*words)
-        assert found.exit_code == 0, found.output
+        ended = self(*words)
+        assert ended.exit_code == 0, ended.output
         results: dict[str, Any] = json.loads(self.out.read_text())
         return results
 
     def refused(self, *words: object) -> str:
         """One sentence, and nothing taught or scored for it."""
         before = self.kept()
-        found = self(*words)
-        assert found.exit_code == 1 and isinstance(found.exception, SystemExit), found.exception
-        assert "\n" not in str(found.exception) and self.kept() == before
-        return str(found.exception)
+        ended = self(*words)
+        assert ended.exit_code == 1 and isinstance(ended.exception, SystemExit), ended.exception
+        assert "\n" not in str(ended.exception) and self.kept() == before
+        return str(ended.exception)
 
     def kept(self) -> dict[Path, int]:
         """Versions and scores, by when they were written."""
@@ -40,5 +40,5 @@ class Command:
         return {path: path.stat().st_mtime_ns for path in (*files, self.out) if path.exists()}
 
     def folder(self) -> Path:
-        (found,) = (self.work / "runs").iterdir()
-        return found
+        (ended,) = (self.work / "runs").iterdir()
+        return ended

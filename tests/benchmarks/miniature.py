@@ -97,7 +97,7 @@ def assert_nothing_addressed_is_forgotten(bench: Bench, name: str) -> None:
 def assert_languages_are_detected(bench: Bench, name: str, told: str) -> None:
     """Texts that name no language are read within two points of told ones, and most through their own language."""
     ledger = fill(bench, name)
-    right = [found.get(tag, 0) / sum(found.values()) for tag, found in ledger.content["confusion"].items()]
+    right = [guesses.get(tag, 0) / sum(guesses.values()) for tag, guesses in ledger.content["confusion"].items()]
     assert min(right) > 0.75, f"too few are read through their own language: {right}"
     lost = average_accuracy(triangle(fill(bench, told))) - average_accuracy(triangle(ledger))
     assert lost <= 0.02, f"they are read worse than told ones by {lost}"

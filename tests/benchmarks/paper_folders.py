@@ -53,11 +53,11 @@ def write_coco(root: Path) -> None:
         corpus = root / "corpus" / "multilingual_coco" / "36langs" / f"coco_en-{language}.tsv.gz"
         corpus.parent.mkdir(parents=True, exist_ok=True)
         corpus.write_bytes(gzip.compress("".join(f"{e}\t{t}\n" for e, t in taught).encode()))
-        asked = [(8 + n, caption) for n, figure in enumerate(TESTED) for caption in captions(language, figure)]
-        asked[1] = asked[0]  # a translation that says the same again asks again
+        annotations = [(8 + n, caption) for n, figure in enumerate(TESTED) for caption in captions(language, figure)]
+        annotations[1] = annotations[0]  # a translation that says the same again asks again
         document = {
             "annotations": [
-                {"image_id": number, "caption": caption, "id": n} for n, (number, caption) in enumerate(asked)
+                {"image_id": number, "caption": caption, "id": n} for n, (number, caption) in enumerate(annotations)
             ],
             "images": [{"id": 8 + n} for n in range(len(TESTED))],
         }

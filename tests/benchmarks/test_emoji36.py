@@ -275,7 +275,7 @@ def test_a_language_read_with_its_neighbours_merges_is_caught(bench: Bench, monk
     """On the base each language goes on from CLIP's merges; here the last one's BPE serves all."""
 
     def one_for_all(self: SharedBPE, added: tuple[Merge, ...]) -> SharedBPE:
-        self._longest, self._pairs = added, None
+        SharedBPE.__init__(self, added)
         return self
 
     monkeypatch.setattr(SharedBPE, "holding", one_for_all)
@@ -313,7 +313,7 @@ def test_the_report_has_tables_and_plots(bench: Bench, data: EmojiData, tmp_path
     page = report.write(path)
     assert all(f"`{name}`" in page and f"| {tag} |" in page for name in ("shared", "addressed") for tag in LANGUAGES)
     assert "0.0" in next(line for line in page.splitlines() if line.startswith("| `addressed`"))
-    assert {found.name for found in tmp_path.glob("*.png")} == {
+    assert {plot_file.name for plot_file in tmp_path.glob("*.png")} == {
         f"emoji36-{plot}.png" for plot in ("aa", "matrix", "languages")
     }
     text = path.with_suffix(".md")

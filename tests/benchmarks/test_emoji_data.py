@@ -24,12 +24,12 @@ class Looking(Encoder):
     """Makes of a picture the shares of its pixels that are the third style's, the ground's, and of something else."""
 
     def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
-        found = []
+        colours = []
         for image in images:
             pixels = np.asarray(image)
             third, ground = (pixels == PINK).all(axis=2), (pixels >= GROUND).all(axis=2)
-            found.append([third.mean(), ground.mean(), 1 - (third | ground).mean()])
-        return np.array(found, dtype=np.float32)
+            colours.append([third.mean(), ground.mean(), 1 - (third | ground).mean()])
+        return np.array(colours, dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +75,9 @@ def test_scenes_are_asked_in_both_styles_and_singles_by_keyword(data: EmojiData)
             "scenes": ("seen", "unseen"),
             "keywords": ("singles",),
         }
-        asked = tests["keywords"]
-        assert asked.captions == [own_keyword(language, SHARED[place]) for place in asked.owner]
-        assert len(asked.captions) == sum(EMOJIS.index(each) % 5 > 0 for each in SHARED)
+        keywords = tests["keywords"]
+        assert keywords.captions == [own_keyword(language, SHARED[place]) for place in keywords.owner]
+        assert len(keywords.captions) == sum(EMOJIS.index(each) % 5 > 0 for each in SHARED)
         assert [*tests["scenes"].owner] == [*range(SIZES.test)]
 
 
@@ -114,4 +114,4 @@ def test_captions_made_otherwise_have_another_digest(
     before = data.digests()
     assert data.digests() == before and len(set(before.values())) == len(LANGUAGES)
     monkeypatch.setattr(scenes, what, change)
-    assert all(before[tag] != found for tag, found in data.digests().items())
+    assert all(before[tag] != digest for tag, digest in data.digests().items())

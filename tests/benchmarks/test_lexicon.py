@@ -52,7 +52,7 @@ def test_the_papers_quechua_is_read_under_unicodes_tag(tmp_path: Path) -> None:
 def test_all_languages_are_read_in_the_papers_order(tmp_path: Path) -> None:
     words = lexicon.cldr(write_npm(tmp_path))
     assert tuple(words) == LANGUAGES and len(words) == 36
-    assert {tag: len(found) for tag, found in words.items() if len(found) < len(EMOJIS)} == {"mi": len(EMOJIS) - 1}
+    assert {tag: len(names) for tag, names in words.items() if len(names) < len(EMOJIS)} == {"mi": len(EMOJIS) - 1}
     assert words["quz"][lexicon.plain(UNNAMED.characters)].name == name("quz", UNNAMED)
 
 

@@ -41,10 +41,10 @@ def encoder(base: Base) -> Encoder:
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One folder of each layout, not to be changed."""
-    found = {layout: tmp_path_factory.mktemp(layout) for layout in WRITERS}
-    for layout, root in found.items():
+    roots = {layout: tmp_path_factory.mktemp(layout) for layout in WRITERS}
+    for layout, root in roots.items():
         WRITERS[layout](root)
-    return found
+    return roots
 
 
 def opened(
@@ -55,9 +55,9 @@ def opened(
     return data, told
 
 
-# What a layout is taught with and asked: pictures that teach, pictures that ask, captions that ask in Italian
+# By layout: pictures of the training side and of the test side, and Italian test captions
 @pytest.mark.parametrize(
-    ("layout", "train", "sizes", "asked"),
+    ("layout", "train", "sizes", "queries"),
     [
         ("coco", None, {"train": 7, "test": 4}, 24),
         ("xm3600", "coco", {"train": 7, "test": 12}, 72),
@@ -73,7 +73,7 @@ def test_a_chain_and_an_addressed_row_are_filled(
     layout: Layout,
     train: str | None,
     sizes: dict[str, int],
-    asked: int,
+    queries: int,
 ) -> None:
     data, told = opened(encoder, layout, roots[layout], tmp_path, train and roots[train])  # type: ignore[arg-type]
     assert (data.languages, data.sizes) == (["en", "it", "de"], sizes)
@@ -81,7 +81,7 @@ def test_a_chain_and_an_addressed_row_are_filled(
     bench = Bench(base, data, LearnSettings(epochs=1, vocabulary=20), tmp_path / "run", lambda _: None)
     chain, addressed = fill(bench, "teir").content, fill(bench, "addressed").content
     assert [len(row) for row in chain["triangle"]] == [1, 2, 3]
-    assert chain["triangle"][2][1]["seen"]["pairs"] == asked
+    assert chain["triangle"][2][1]["seen"]["pairs"] == queries
     assert addressed["bitwise_equal"] and addressed["triangle"][1] == addressed["triangle"][2][:2]
 
 
@@ -137,7 +137,7 @@ def test_what_is_left_out_is_told(encoder: Encoder, tmp_path: Path) -> None:
     data, told = opened(encoder, "coco", tmp_path, tmp_path / "cache", languages="2")
     assert told == [
         "test_gt.json, it: 1 captions left out, the first at line 4",
-        "it: 23 captions ask where English has 24",
+        "it: 23 test captions where English has 24",
     ]
     taught = len(data.corpus("it").captions)
     assert 42 - 20 <= taught <= 42 - 20 + untaught and told[2] == f"it: {taught} of 42 training captions are translated"
@@ -174,26 +174,30 @@ def void(_: object) -> None:
 CORPUS, TRANSLATED = "corpus/multilingual_coco/36langs/coco_en-it.tsv.gz", "annotations/coco/translated/it/test_gt.json"
 PICTURE, KEY = "val2014/COCO_val2014_000000000009.jpg", "000000000000003a"
 REFUSALS = [
-    ("coco", removed("dataset_coco.json"), "dataset_coco.json: there is no such file"),
+    ("coco", removed("dataset_coco.json"), "dataset_coco.json: no such file"),
     ("coco", rewritten("dataset_coco.json", "{"), "dataset_coco.json: this is no JSON document"),
     ("coco", rewritten("dataset_coco.json", "[]"), "dataset_coco.json: there is no list `images`"),
     ("coco", karpathy(lambda images: images[3].pop("cocoid")), "dataset_coco.json, image 3: there is no `cocoid`"),
     ("coco", karpathy(lambda images: images[2].pop("split")), "dataset_coco.json, image 2: there is no `split`"),
-    ("coco", karpathy(lambda images: images[1].update(sentences=3)), "dataset_coco.json, image 1: this is not as"),
+    (
+        "coco",
+        karpathy(lambda images: images[1].update(sentences=3)),
+        "dataset_coco.json, image 1: this is not the format",
+    ),
     ("coco", karpathy(lambda images: images.__delitem__(slice(8, 12))), "dataset_coco.json: no image with a caption"),
-    ("coco", removed(PICTURE), f"{PICTURE}: there is no such picture"),
+    ("coco", removed(PICTURE), f"{PICTURE}: no such picture"),
     ("coco", rewritten(PICTURE, "no picture"), f"{PICTURE}: a picture must be a JPEG, PNG or WebP file"),
-    ("coco", removed(CORPUS), f"{CORPUS}: there is no such file"),
+    ("coco", removed(CORPUS), f"{CORPUS}: no such file"),
     ("coco", rewritten(CORPUS, "none\tof\nthese\tpairs"), f"{CORPUS}: no line begins with a training caption"),
     ("coco", rewritten(CORPUS, "caption,english\na,b"), f"{CORPUS}: the lines are not of the form"),
-    ("coco", removed(TRANSLATED), f"{TRANSLATED}: there is no such file"),
+    ("coco", removed(TRANSLATED), f"{TRANSLATED}: no such file"),
     (
         "coco",
         rewritten(TRANSLATED, '{"annotations": [{"image_id": 3, "caption": "a"}]}'),
         f"{TRANSLATED}, line 1: the p",
     ),
     ("coco", rewritten(TRANSLATED, '{"annotations": []}'), f"{TRANSLATED}: there is no caption in it"),
-    ("xm3600", removed("captions.jsonl"), "captions.jsonl: there is no such file"),
+    ("xm3600", removed("captions.jsonl"), "captions.jsonl: no such file"),
     ("xm3600", rewritten("captions.jsonl", '{"caption": "a", "picture": "b"}'), "captions.jsonl"),
     ("xm3600", without_italian, "captions.jsonl: the file holds no caption of this language (it)"),
     ("xm3600", removed(f"images/{KEY}.png"), "captions.jsonl, line 4: 1 pictures are not in the gallery"),
@@ -231,7 +235,7 @@ def test_a_test_of_xm3600_needs_its_form_and_its_pictures(
     with pytest.raises(Refused, match=rf"line 4: the picture {KEY} is not in"):
         opened(encoder, "xm3600", tmp_path, tmp_path / "cache", roots["coco"])
     (tmp_path / "captions.jsonl").write_text('{"caption": "a", "picture": "b"}')
-    with pytest.raises(Refused, match="this is not as xm3600 files are"):
+    with pytest.raises(Refused, match="this is not in the xm3600 format"):
         opened(encoder, "xm3600", tmp_path, tmp_path / "cache", roots["coco"])
     with pytest.raises(Refused, match="--train-root"):
         opened(encoder, "folder", roots["folder"], tmp_path / "cache", roots["coco"])
@@ -259,7 +263,7 @@ def test_the_command_runs_and_refuses(spec: str, roots: dict[str, Path], tmp_pat
     assert results["languages"] == ["en", "it"] and results["sizes"] == {"train": 8, "test": 4}
     assert 0 <= results["base"]["t2i"]["R@1"] <= 1
     refused = command("--data", "coco", "--root", roots["folder"], *rest)
-    assert refused.exit_code == 1 and "dataset_coco.json: there is no such file" in str(refused.exception)
+    assert refused.exit_code == 1 and "dataset_coco.json: no such file" in str(refused.exception)
     assert "--root" in str(command("--data", "coco", *rest).exception)
 
 
@@ -287,9 +291,9 @@ def test_a_run_refuses_what_does_not_go_together(
     assert "other languages; name another file" in str(command(*rest, "--languages", "de").exception)
     monkeypatch.setitem(TRAININGS, "shared", replace(TRAININGS["shared"], settings={"cooldown": 0.0}))
     again = command(*rest, "--languages", "it", methods="shared")
-    assert "was made otherwise; move it away" in str(again.exception)
+    assert "were made in another way; move them away" in str(again.exception)
     other = command(*rest, "--languages", "it", "--seed", "1", methods="shared")
-    assert "holds shared of another seed, made otherwise" in str(other.exception)
+    assert "holds shared of another seed, made in another way" in str(other.exception)
 
 
 @pytest.mark.usefixtures("as_before")
@@ -304,7 +308,7 @@ def test_what_was_taught_with_other_defaults_is_not_taken_for_todays(
     assert [each["taught"][0]["settings"]["seed"] for each in made] == [0, 1]
     monkeypatch.setattr("benchmarks.emoji36.__main__.LearnSettings", partial(LearnSettings, batch_size=32))
     again = command(*rest, "--out", tmp_path / "other.json", methods="shared")
-    assert "was made otherwise; move it away" in str(again.exception)
+    assert "were made in another way; move them away" in str(again.exception)
 
 
 @pytest.mark.usefixtures("as_before")
@@ -312,12 +316,12 @@ def test_a_run_goes_on_only_with_the_same_files(spec: str, tmp_path: Path) -> No
     root, work = tmp_path / "data", tmp_path / "work"
     root.mkdir()
     write_folder(root)
-    found = []
+    folders = []
     for _ in range(3):
         done = command("--data", "folder", "--root", root, "--base", spec, "--work", work, "--languages", 1)
         assert done.exit_code == 0, done.output
-        found.append(len(list((work / "runs").iterdir())))
-        if len(found) == 2:
+        folders.append(len(list((work / "runs").iterdir())))
+        if len(folders) == 2:
             with (root / "captions" / "en.jsonl").open("a") as file:
                 file.write("\n" + json.dumps({"caption": "one more", "picture": "p1", "split": "train"}))
-    assert found == [1, 1, 2]
+    assert folders == [1, 1, 2]

@@ -24,11 +24,11 @@ def test_data_without_npm_or_with_one_that_fails_says_so_in_a_sentence(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     missing = CliRunner().invoke(app, ["data", "--work", str(tmp_path / "work")])
-    assert missing.exit_code == 1 and str(missing.exception).startswith("npm: there is none on the path")
+    assert missing.exit_code == 1 and str(missing.exception).startswith("npm: not found on the path")
     (tmp_path / "npm").write_text("#!/bin/sh\nexit 7\n")
     (tmp_path / "npm").chmod(0o755)
     failed = CliRunner().invoke(app, ["data", "--work", str(tmp_path / "work")])
-    assert failed.exit_code == 1 and str(failed.exception).startswith("npm: it ended with 7")
+    assert failed.exit_code == 1 and str(failed.exception).startswith("npm: ended with status 7")
 
 
 def test_a_row_that_there_is_not_is_refused_before_the_ones_before_it_are_taught(run: Command) -> None:
@@ -81,10 +81,10 @@ def test_languages_are_all_so_many_or_those_named_in_the_papers_order() -> None:
 
 @pytest.mark.parametrize("words", [("--epochs", "-1"), ("--threads", "0"), ("--seed", "-1")])
 def test_a_number_out_of_its_range_is_refused_by_the_option(run: Command, words: tuple[str, str]) -> None:
-    found = run("--methods", "zero-shot,teir", *words)
-    assert found.exit_code == 2 and words[0] in found.output and not run.kept()
+    ended = run("--methods", "zero-shot,teir", *words)
+    assert ended.exit_code == 2 and words[0] in ended.output and not run.kept()
 
 
 def test_a_report_of_results_that_there_are_not_is_refused(tmp_path: Path) -> None:
-    found = CliRunner().invoke(app, ["report", "--out", str(tmp_path / "missing.json")])
-    assert found.exit_code == 2 and "--out" in found.output and not [*tmp_path.iterdir()]
+    ended = CliRunner().invoke(app, ["report", "--out", str(tmp_path / "missing.json")])
+    assert ended.exit_code == 2 and "--out" in ended.output and not [*tmp_path.iterdir()]

@@ -28,7 +28,7 @@ def test_results_that_do_not_go_together_are_refused_before_anything_is_taught(r
     made = {"read": "shared", "taught": [{"onto": "chain", "settings": {"seed": 0}}]}
     run.out.write_text(json.dumps(held | {"methods": held["methods"] | {"shared": {"seeds": {"7": {"made": made}}}}}))
     sentence = run.refused("--methods", "zero-shot,shared")
-    assert "holds shared of another seed, made otherwise; name another file" in sentence
+    assert "holds shared of another seed, made in another way; name another file" in sentence
 
 
 def test_two_runs_come_to_one_file_of_results_one_after_the_other(run: Command) -> None:
@@ -109,7 +109,9 @@ def test_captions_made_otherwise_are_not_taken_for_those_of_before(
         changed.setattr(scenes, "KEYWORD_SHARE", 0.9)
         assert "holds results of other captions; name another file" in emoji.refused()
         sentence = emoji.refused("--out", emoji.work / "other.json")
-        assert sentence == f"{emoji.folder() / 'captions.json'}: what lies here was made otherwise; move it away"
+        assert (
+            sentence == f"{emoji.folder() / 'captions.json'}: the results here were made in another way; move them away"
+        )
     emoji.done()
 
 
@@ -135,7 +137,7 @@ def test_what_does_not_say_how_it_was_made_is_not_taken_for_todays(run: Command,
     if path.name == "training.json":
         (run.folder() / "scores" / "shared.json").unlink()  # versions are not read where all scores are done
     sentence = run.refused("--methods", "shared")
-    assert sentence.startswith(f"{path}: this is missing, so nobody knows how {run.folder()}")
+    assert sentence.startswith(f"{path}: missing, so it is unknown how {run.folder()}")
     assert not path.exists()
     path.write_text(described)
     run.done("--methods", "shared")
@@ -146,10 +148,10 @@ def test_a_claim_stands_where_nothing_was_made(tmp_path: Path) -> None:
     claim(path, {"a": 1}, [version])
     version.mkdir(parents=True)
     claim(path, {"a": 1}, [version])
-    with pytest.raises(Refused, match="made otherwise"):
+    with pytest.raises(Refused, match="made in another way"):
         claim(path, {"a": 2}, [version])
     path.unlink()
-    with pytest.raises(Refused, match="nobody knows"):
+    with pytest.raises(Refused, match="it is unknown"):
         claim(path, {"a": 1}, [version])
 
 

@@ -46,9 +46,9 @@ def test_only_emoji_that_all_languages_name_and_that_are_drawn_are_shown(words: 
 
 
 def test_no_combination_that_is_asked_was_taught(taught: list[Outline]) -> None:
-    asked = scenes.test_scenes(SHARED, ASKED)
-    shown = {combination(scene.objects) for scene in asked}
-    assert len(shown) == ASKED and all(len({each.code for each in scene.objects}) == 3 for scene in asked)
+    scenes_shown = scenes.test_scenes(SHARED, ASKED)
+    shown = {combination(scene.objects) for scene in scenes_shown}
+    assert len(shown) == ASKED and all(len({each.code for each in scene.objects}) == 3 for scene in scenes_shown)
     assert not shown & {combination(scene.objects) for scene in taught}
     assert not any(is_held_out(scene.objects) for scene in taught if len(scene.objects) > 1)
     # Not by chance: so many scenes of three show a good part of all that are not held out.
@@ -82,12 +82,12 @@ def called(words: Lexicon, language: str, scene: Outline, caption: str) -> list[
     """The places of a scene whose object the caption does not call by its name; the rest must be named in order."""
     parts = caption.replace(", and ", ", ").replace(" and ", ", ").split(", ")
     assert len(parts) == len(scene.objects)
-    found = []
+    changed = []
     for place, part in enumerate(parts):
-        asked = word(words, language, scene, place)
-        assert part == asked.name or part in asked.keywords
-        found += [place] if part != asked.name else []
-    return found
+        spoken = word(words, language, scene, place)
+        assert part == spoken.name or part in spoken.keywords
+        changed += [place] if part != spoken.name else []
+    return changed
 
 
 def test_one_caption_in_four_calls_one_object_by_a_keyword(words: Lexicon, taught: list[Outline]) -> None:
@@ -102,7 +102,7 @@ def test_one_caption_in_four_calls_one_object_by_a_keyword(words: Lexicon, taugh
     share = sum(map(bool, places["en"])) / TAUGHT
     assert share == pytest.approx(scenes.KEYWORD_SHARE, abs=0.03) and scenes.KEYWORD_SHARE == 0.25
     assert places["en"] == places["quz"]  # every language calls the same object otherwise
-    assert {place for found in places["en"] for place in found} == {0, 1, 2}
+    assert {place for of_scene in places["en"] for place in of_scene} == {0, 1, 2}
 
 
 def test_languages_choose_their_keywords_each_for_itself(words: Lexicon, taught: list[Outline]) -> None:
@@ -128,9 +128,11 @@ def test_an_emoji_without_keywords_is_always_named(taught: list[Outline]) -> Non
 def test_singles_ask_by_a_keyword_that_no_other_emoji_bears(words: Lexicon) -> None:
     singles = scenes.single_scenes(SHARED, len(SHARED))
     assert [scene.objects for scene in singles] == [(each,) for each in SHARED]
-    asked = dict(scenes.by_keyword(singles, words, "en"))
+    by_place = dict(scenes.by_keyword(singles, words, "en"))
     alone = {place: scene.objects[0] for place, scene in enumerate(singles) if EMOJIS.index(scene.objects[0]) % 5}
-    assert asked == {place: own_keyword("en", each) for place, each in alone.items()} and len(asked) < len(singles)
+    assert by_place == {place: own_keyword("en", each) for place, each in alone.items()} and len(by_place) < len(
+        singles
+    )
 
 
 def test_a_keyword_that_is_anothers_name_or_that_an_emoji_not_shown_bears_asks_nothing() -> None:
@@ -155,8 +157,8 @@ def told(folder: Path) -> str:
     shown = [scenes.training_scenes(SHARED, 600), scenes.test_scenes(SHARED, ASKED), scenes.single_scenes(SHARED, 12)]
     outlines = [(scene.id, scene.drawing_set, combination(scene.objects)) for part in shown for scene in part]
     said = [scenes.captions(part, words, tag) for part in shown for tag in TOLD]
-    asked = [[*scenes.by_keyword(shown[2], words, tag)] for tag in TOLD]
-    return sha256(json.dumps([outlines, said, asked]).encode()).hexdigest()
+    keywords = [[*scenes.by_keyword(shown[2], words, tag)] for tag in TOLD]
+    return sha256(json.dumps([outlines, said, keywords]).encode()).hexdigest()
 
 
 @pytest.mark.parametrize("seed", ["1", "2"])
@@ -168,7 +170,7 @@ def test_another_process_shows_and_says_the_same_to_the_bit(folder: Path, seed: 
         f"from {__name__} import told",
         "sys.exit(told(Path(sys.argv[1])))",
     )
-    asked = [sys.executable, "-c", "; ".join(lines), str(folder)]
+    command = [sys.executable, "-c", "; ".join(lines), str(folder)]
     environment, root = {**os.environ, "PYTHONHASHSEED": seed}, Path(__file__).parents[2]
-    found = subprocess.run(asked, capture_output=True, text=True, check=False, env=environment, cwd=root)
-    assert found.stderr.strip() == told(folder)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=root)
+    assert done.stderr.strip() == told(folder)

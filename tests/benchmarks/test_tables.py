@@ -13,7 +13,7 @@ def seed(triangle: list[list[float]], **more: Any) -> dict[str, Any]:
 
 
 def results() -> dict[str, Any]:
-    found: dict[str, Any] = {
+    held: dict[str, Any] = {
         "languages": ["en", "bn", "it"],
         "methods": {
             "cll-clip": seed([[0.80], [0.60, 0.70], [0.40, 0.50, 0.70]]),  # AA 53.3, F 30
@@ -27,12 +27,12 @@ def results() -> dict[str, Any]:
             ),
         },
     }
-    report.conclude(found)
-    return found
+    report.conclude(held)
+    return held
 
 
-def reached(found: dict[str, Any]) -> dict[str, tuple[str, bool]]:
-    return {figure: (measured, holds) for figure, _, measured, holds in reach.reached(found)}
+def reached(held: dict[str, Any]) -> dict[str, tuple[str, bool]]:
+    return {figure: (measured, holds) for figure, _, measured, holds in reach.reached(held)}
 
 
 def test_what_is_to_be_reached_is_reckoned_from_the_runs() -> None:
@@ -48,18 +48,18 @@ def test_what_is_to_be_reached_is_reckoned_from_the_runs() -> None:
 
 
 def test_rows_are_compared_on_the_seeds_that_both_have() -> None:
-    found = results()
+    held = results()
     better = [[0.80], [0.70, 0.70], [0.69, 0.60, 0.70]]  # AA 66.3
-    found["methods"]["teir"]["seeds"]["1"] = seed(better)["seeds"]["0"]
-    assert reached(found)["AA of `teir` over `cll-clip`"] == ("+10.0", True)
-    found["methods"]["cll-clip"]["seeds"]["1"] = found["methods"]["cll-clip"]["seeds"]["0"]
-    assert reached(found)["AA of `teir` over `cll-clip`"] == ("+11.5 (+10.0, +13.0)", True)
+    held["methods"]["teir"]["seeds"]["1"] = seed(better)["seeds"]["0"]
+    assert reached(held)["AA of `teir` over `cll-clip`"] == ("+10.0", True)
+    held["methods"]["cll-clip"]["seeds"]["1"] = held["methods"]["cll-clip"]["seeds"]["0"]
+    assert reached(held)["AA of `teir` over `cll-clip`"] == ("+11.5 (+10.0, +13.0)", True)
 
 
 def test_vectors_that_changed_do_not_count_as_nothing_forgotten() -> None:
-    found = results()
-    found["methods"]["addressed"]["seeds"]["0"]["bitwise_equal"] = False
-    assert reached(found)["F, F_en of `addressed`"][1] is False
+    held = results()
+    held["methods"]["addressed"]["seeds"]["0"]["bitwise_equal"] = False
+    assert reached(held)["F, F_en of `addressed`"][1] is False
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_what_languages_were_taken_for_is_told(line: str) -> None:
 
 
 def test_rows_that_were_not_run_are_left_out() -> None:
-    found = results()
-    found["methods"] = {"cll-clip": found["methods"]["cll-clip"]}
-    written = [*tables.all_of(found)]
-    assert reached(found) == {} and all("auto" not in table for table in written)
+    held = results()
+    held["methods"] = {"cll-clip": held["methods"]["cll-clip"]}
+    written = [*tables.all_of(held)]
+    assert reached(held) == {} and all("auto" not in table for table in written)

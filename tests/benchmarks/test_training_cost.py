@@ -22,15 +22,15 @@ TINY = Plan(
 
 @pytest.mark.parametrize("part", PARTS)
 def test_every_part_measures(part: str) -> None:
-    found = PARTS[part](TINY)
-    assert found and all(value > 0 for value in found.values()), found
+    figures = PARTS[part](TINY)
+    assert figures and all(value > 0 for value in figures.values()), figures
 
 
 def test_a_version_stores_hardly_more_than_its_rows() -> None:
     """At the width of a ViT-B/16: tokenizer, n-grams and the rest take at most a fifth of what the rows take."""
-    found = PARTS["steps"](replace(TINY, sizes=replace(TINY.sizes, rows=VOCABULARY + 6_000, width=512)))
-    assert found["row_bytes"] == found["rows"] * 512 * 4 and found["rows"] >= 2_000  # a row for each of its words
-    assert found["row_bytes"] < found["bytes"] <= 1.2 * found["row_bytes"]
+    figures = PARTS["steps"](replace(TINY, sizes=replace(TINY.sizes, rows=VOCABULARY + 6_000, width=512)))
+    assert figures["row_bytes"] == figures["rows"] * 512 * 4 and figures["rows"] >= 2_000  # a row for each of its words
+    assert figures["row_bytes"] < figures["bytes"] <= 1.2 * figures["row_bytes"]
 
 
 def test_a_step_beside_many_languages_computes_with_as_many_numbers(
@@ -66,7 +66,7 @@ def test_the_large_table_has_the_rows_that_were_asked_for() -> None:
 
 def test_the_table_reads_what_was_measured() -> None:
     """By hand: 3 languages, so two views more than one."""
-    found = {
+    measured_parts = {
         "steps": [{"ratio": 1.04, "bytes": 110.0, "row_bytes": 100.0}],
         "encoding": [{"ratio": 0.97, "ratio_new": 0.8}],
         "gathered": [{"seconds": s, "peak": 500e6, "table": 300e6} for s in (0.5, 1.0, 9.0)],
@@ -77,7 +77,7 @@ def test_the_table_reads_what_was_measured() -> None:
         "one_view": [{"resident": 400e6, "rows": 100e6}],
         "views": [{"resident": 540e6, "rows": 220e6}],
     }
-    assert [measured for _, measured, _ in summary(found, TINY)] == [
+    assert [measured for _, measured, _ in summary(measured_parts, TINY)] == [
         "1.04", "1.10", "3.00", "5.00", "2.00", "0.25", "0.50", "+20 MB", "0.97", "0.80", "10.0 MB"
     ]  # fmt: skip
 

@@ -77,10 +77,10 @@ def test_a_long_text_is_told_by_words_from_all_of_it() -> None:
 
 def test_counts_of_what_is_asked_alone_guess_as_all_of_them_do() -> None:
     texts = ["cath ar y llong", "he kurī whero", "afal", "ჩემი სახლი", "a dog on the sea " * 40]
-    asked = {gram for text in texts for gram in evidence(text)}
+    grams = {gram for text in texts for gram in evidence(text)}
     small = Detector()
     for language, counts in ALL.counts.items():
-        small = small.with_counts(language, counts, asked)
-        assert set(small.counts[language]) == set(counts) & asked
+        small = small.with_counts(language, counts, grams)
+        assert set(small.counts[language]) == set(counts) & grams
     for text in texts:
         assert small.guess(text, ALL.counts) == ALL.guess(text, ALL.counts)

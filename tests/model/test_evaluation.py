@@ -20,13 +20,13 @@ def unit(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 def slow(texts: np.ndarray, pictures: np.ndarray, owner: np.ndarray, k: int) -> tuple[float, float]:
     scores = texts @ pictures.T
-    found = [owner[i] in sorted(range(len(pictures)), key=lambda p: (-scores[i, p], p))[:k] for i in range(len(texts))]
-    asked = sorted(set(owner.tolist()))
+    hits = [owner[i] in sorted(range(len(pictures)), key=lambda p: (-scores[i, p], p))[:k] for i in range(len(texts))]
+    pictured = sorted(set(owner.tolist()))
     hit = []
-    for p in asked:
+    for p in pictured:
         top = sorted(range(len(texts)), key=lambda t: (-scores[t, p], t))[:k]
         hit.append(any(owner[t] == p for t in top))
-    return float(np.mean(found)), float(np.mean(hit))
+    return float(np.mean(hits)), float(np.mean(hit))
 
 
 def test_recall_equals_sorting_everything() -> None:

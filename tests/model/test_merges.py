@@ -18,13 +18,13 @@ LETTERS = "qxzj"
 def nasty_merges(count: int) -> list[Merge]:
     """Random joins over few letters: many strings have several merges, and some are CLIP's own tokens."""
     draw = random.Random(0)
-    pieces, found = [*LETTERS], dict[Merge, None]()
-    while len(found) < count:
+    pieces, merges = [*LETTERS], dict[Merge, None]()
+    while len(merges) < count:
         merge = draw.choice(pieces), draw.choice(pieces)
-        if merge not in found and len(merge[0] + merge[1]) <= 6 and merge not in clip_merges():
-            found[merge] = None
+        if merge not in merges and len(merge[0] + merge[1]) <= 6 and merge not in clip_merges():
+            merges[merge] = None
             pieces.append(merge[0] + merge[1])
-    return [pair for left, right in found for pair in ((left, right), (left, right + "</w>"))]
+    return [pair for left, right in merges for pair in ((left, right), (left, right + "</w>"))]
 
 
 def test_a_tokenizer_on_a_longer_line_reads_as_it_does_alone() -> None:
@@ -35,8 +35,8 @@ def test_a_tokenizer_on_a_longer_line_reads_as_it_does_alone() -> None:
     texts = ["".join(draw.choices(LETTERS + " ", k=40)) for _ in range(300)]
     longest = Tokenizer().extend(merges)
     for count in (0, 20, 60, 100, 120):
-        on_line = Tokenizer(longest.added[:count], marks=True, line=longest.line)
-        assert on_line.line is longest.line
+        on_line = Tokenizer(longest.added[:count], marks=True, bpe=longest.bpe)
+        assert on_line.bpe is longest.bpe
         assert on_line.encode(texts) == Tokenizer(longest.added[:count], marks=True).encode(texts)
     assert longest.encode(texts) != Tokenizer(marks=True).encode(texts)
 
@@ -49,20 +49,21 @@ def test_older_languages_read_alike_before_and_after_newer_ones() -> None:
     newest = welsh.grown(HINDI, 300).grown(THAI, 300)
     newest.encode(texts)
     assert (base.encode(texts), welsh.encode(texts)) == before
-    assert base._reader.pairs is welsh._reader.pairs is newest._reader.pairs
+    first, second, last = (each.bpe.pairs(len(each.added)) for each in (base, welsh, newest))
+    assert first is second is last
 
 
 def test_what_training_tried_and_dropped_is_not_on_the_line() -> None:
     base = Tokenizer()
     grown = base.grown(WELSH, 300)
-    assert grown.line is base.line
-    assert base.line.pairs(0).count == len(grown.added)
+    assert grown.bpe is base.bpe
+    assert base.bpe.pairs(0).count == len(grown.added)
 
 
 def test_a_second_child_of_one_parent_has_a_line_of_its_own() -> None:
     base = Tokenizer()
     welsh, hindi = base.grown(WELSH, 300), base.grown(HINDI, 300)
-    assert welsh.line is base.line is not hindi.line
+    assert welsh.bpe is base.bpe is not hindi.bpe
     assert hindi.encode(HINDI) == Tokenizer(hindi.added, marks=True).encode(HINDI)
 
 
@@ -93,10 +94,10 @@ def held_by(thing: object, shared: tuple[object, ...]) -> Iterator[object]:
 def test_an_opened_view_holds_no_copy_of_clips_merges(encoder: Encoder, corpus: list[str]) -> None:
     view = encoder.extend(encoder.base_view, 1, "xx", taught(encoder, encoder.base_view, corpus, 1))
     encoder.texts([(view, text) for text in corpus])
-    assert view.tokenizer.line is encoder.base_view.tokenizer.line
+    assert view.tokenizer.bpe is encoder.base_view.tokenizer.bpe
     large = [
         type(held)
-        for held in held_by(view, (view.tokenizer.line, view.tokenizer._reader.pairs))
+        for held in held_by(view, (view.tokenizer.bpe, view.tokenizer.bpe.pairs(len(view.tokenizer.added))))
         if isinstance(held, dict | tuple | list | set | frozenset) and len(held) >= len(clip_merges()) // 2
     ]
     assert large == []

@@ -69,7 +69,7 @@ class Wasteful(Tokenizer):
 
 def pieces(tokenizer: Tokenizer, texts: list[str]) -> list[list[str]]:
     """The tokens themselves: their ids differ where fewer merges were appended."""
-    names = {number: token for token, number in tokenizer._vocabulary.items()}
+    names = {number: token for token, number in tokenizer.vocabulary.items()}
     return [[names[number] for number in ids] for ids in tokenizer.encode(texts)]
 
 

@@ -25,8 +25,8 @@ def whole(model: Any, embedded: torch.Tensor, last: torch.Tensor) -> torch.Tenso
     length = embedded.shape[1]
     hidden = embedded + model.positional_embedding[:length]
     hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask[:length, :length]))
-    found: torch.Tensor = hidden[torch.arange(len(last)), last] @ model.text_projection
-    return found
+    features: torch.Tensor = hidden[torch.arange(len(last)), last] @ model.text_projection
+    return features
 
 
 @pytest.mark.parametrize("config", [{}, {"layers": 1}, {"ls_init_value": 0.1}], ids=["plain", "one block", "scaled"])
@@ -36,9 +36,9 @@ def test_one_place_of_the_last_block_is_the_whole_forward_pass_there(config: dic
     last = torch.tensor([8, 0, 3, 5, 8])
     ours, plain = text_features(model, embedded, last), whole(model, embedded, last)
     torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
-    asked = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2))
-    (gradient,) = torch.autograd.grad((ours * asked).sum(), embedded)
-    (expected,) = torch.autograd.grad((plain * asked).sum(), embedded)
+    weights = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2))
+    (gradient,) = torch.autograd.grad((ours * weights).sum(), embedded)
+    (expected,) = torch.autograd.grad((plain * weights).sum(), embedded)
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
     assert not gradient[2, 4:].any()  # what stands after the place that is read has no influence
 

@@ -132,10 +132,10 @@ def test_a_damaged_checkpoint_gives_way_to_the_older_one(encoder: Encoder, tmp_p
 
 def test_a_damaged_checkpoint_is_saved_again_and_pushes_out_no_whole_one(tmp_path: Path) -> None:
     def kept() -> tuple[list[str], int]:
-        found = load_newest(tmp_path, {})
-        assert found is not None
-        assert found[1]["rows"].tolist() == [found[0]] * 2
-        return sorted(path.name for path in tmp_path.iterdir()), found[0]
+        newest = load_newest(tmp_path, {})
+        assert newest is not None
+        assert newest[1]["rows"].tolist() == [newest[0]] * 2
+        return sorted(path.name for path in tmp_path.iterdir()), newest[0]
 
     def save(step: int) -> None:
         save_step(tmp_path, step, {"rows": torch.full((2,), step)}, {})

@@ -58,7 +58,7 @@ def test_kombus_own_transport_fails_on_a_torn_message(tmp_path: Path) -> None:
 
 
 def test_many_readers_and_a_writer_lose_and_double_nothing(tmp_path: Path) -> None:
-    found: list[int] = []
+    received: list[int] = []
     done = threading.Event()
 
     def read() -> None:
@@ -72,7 +72,7 @@ def test_many_readers_and_a_writer_lose_and_double_nothing(tmp_path: Path) -> No
                         return
                     continue
                 message.ack()
-                found.append(message.payload)
+                received.append(message.payload)
 
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
@@ -83,4 +83,4 @@ def test_many_readers_and_a_writer_lose_and_double_nothing(tmp_path: Path) -> No
     done.set()
     for reader in readers:
         reader.join()
-    assert sorted(found) == list(range(200))
+    assert sorted(received) == list(range(200))

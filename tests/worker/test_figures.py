@@ -14,14 +14,14 @@ WELSH = ["afal coch", "ci bach", "y môr a'r haul", "tŷ mawr"]
 
 
 def test_fertility_counts_tokens_a_word_and_a_character() -> None:
-    found = fertility([[1, 2, 3], [4, 5, 6]], ["afal  coch", "môr"])
-    assert found == {"per_word": pytest.approx(6 / 3), "per_character": pytest.approx(6 / 11)}
+    tokens = fertility([[1, 2, 3], [4, 5, 6]], ["afal  coch", "môr"])
+    assert tokens == {"per_word": pytest.approx(6 / 3), "per_character": pytest.approx(6 / 11)}
 
 
 @pytest.mark.parametrize("caption", ["赤いリンゴと犬", "แอปเปิ้ลสีแดง"])
 def test_a_script_without_spaces_has_tokens_a_character_alone(caption: str) -> None:
-    found = fertility([[1, 2]], [caption])
-    assert found == {"per_word": None, "per_character": pytest.approx(2 / len(caption))}
+    tokens = fertility([[1, 2]], [caption])
+    assert tokens == {"per_word": None, "per_character": pytest.approx(2 / len(caption))}
 
 
 def test_korean_has_words_and_a_foreign_name_changes_nothing() -> None:
@@ -35,8 +35,8 @@ def test_without_captions_there_is_no_fertility() -> None:
 
 def test_confusion_says_as_what_each_languages_captions_would_be_read() -> None:
     detector = counted({"en": ENGLISH, "cy": WELSH})
-    found = confusion(detector, {"cy": ["ci coch", "afal mawr", "the red dog"], "en": ["xyzzy", "12"], "fr": []})
-    assert found == {"cy": {"cy": 2, "en": 1}, "en": {"shared": 2}, "fr": {}}
+    matrix = confusion(detector, {"cy": ["ci coch", "afal mawr", "the red dog"], "en": ["xyzzy", "12"], "fr": []})
+    assert matrix == {"cy": {"cy": 2, "en": 1}, "en": {"shared": 2}, "fr": {}}
 
 
 def test_a_language_that_nobody_counted_is_never_guessed() -> None:
@@ -61,34 +61,34 @@ BASE = version(0, "en")
 
 
 def test_the_first_language_averages_with_english_which_may_have_lost() -> None:
-    found = so_far([BASE], "de", report(0.5, learned=0.9, en=(0.9, 0.7)))
-    assert found == {"languages": ["en", "de"], "AA": pytest.approx(0.6), "F": pytest.approx(0.2)}
+    figures = so_far([BASE], "de", report(0.5, learned=0.9, en=(0.9, 0.7)))
+    assert figures == {"languages": ["en", "de"], "AA": pytest.approx(0.6), "F": pytest.approx(0.2)}
 
 
 def test_forgetting_is_from_the_best_past_figure_of_each_earlier_language() -> None:
     chain = [BASE, version(1, "de", 0.6, en=0.1), version(2, "fr", 0.5, de=0.7, en=0.2)]
-    found = so_far(chain, "cy", report(0.4, learned=0.9, en=(0.8, 0.8), de=(0.7, 0.5), fr=(0.5, 0.6)))
-    assert found["languages"] == ["en", "de", "fr", "cy"]
-    assert found["AA"] == pytest.approx((0.8 + 0.5 + 0.6 + 0.4) / 4)
+    figures = so_far(chain, "cy", report(0.4, learned=0.9, en=(0.8, 0.8), de=(0.7, 0.5), fr=(0.5, 0.6)))
+    assert figures["languages"] == ["en", "de", "fr", "cy"]
+    assert figures["AA"] == pytest.approx((0.8 + 0.5 + 0.6 + 0.4) / 4)
     # English 0.9 as the base, though other datasets asked it worse; German 0.7 after French; French gained
-    assert found["F"] == pytest.approx(((0.9 - 0.8) + (0.7 - 0.5) + (0.5 - 0.6)) / 3)
+    assert figures["F"] == pytest.approx(((0.9 - 0.8) + (0.7 - 0.5) + (0.5 - 0.6)) / 3)
 
 
 def test_english_may_have_been_at_its_best_in_the_table_before() -> None:
     chain = [BASE, version(1, "de", 0.6, en=0.1)]
-    found = so_far(chain, "cy", report(0.4, learned=0.8, en=(0.9, 0.7), de=(0.6, 0.6)))
-    assert found["F"] == pytest.approx((0.2 + 0.0) / 2)
+    figures = so_far(chain, "cy", report(0.4, learned=0.8, en=(0.9, 0.7), de=(0.6, 0.6)))
+    assert figures["F"] == pytest.approx((0.2 + 0.0) / 2)
 
 
 def test_a_language_outside_the_chain_counts_for_nothing() -> None:
-    found = so_far([BASE], "cy", report(0.5, en=(0.9, 0.9), de=(0.3, 0.1)))
-    assert found == {"languages": ["en", "cy"], "AA": pytest.approx(0.7), "F": pytest.approx(0.0)}
+    figures = so_far([BASE], "cy", report(0.5, en=(0.9, 0.9), de=(0.3, 0.1)))
+    assert figures == {"languages": ["en", "cy"], "AA": pytest.approx(0.7), "F": pytest.approx(0.0)}
 
 
 def test_of_a_language_taught_twice_the_newer_turn_counts() -> None:
     chain = [BASE, version(1, "de", 0.9), version(2, "fr", 0.5, de=0.9), version(3, "de", 0.6, fr=0.4)]
-    found = so_far(chain, "cy", report(0.4, de=(0.6, 0.6), fr=(0.4, 0.4)))
-    assert found == {
+    figures = so_far(chain, "cy", report(0.4, de=(0.6, 0.6), fr=(0.4, 0.4)))
+    assert figures == {
         "languages": ["fr", "de", "cy"],
         "AA": pytest.approx((0.4 + 0.6 + 0.4) / 3),
         "F": pytest.approx((0.1 + 0.0) / 2),
@@ -96,14 +96,14 @@ def test_of_a_language_taught_twice_the_newer_turn_counts() -> None:
 
 
 def test_taught_again_itself_a_language_has_its_turn_now() -> None:
-    found = so_far([BASE, version(1, "de", 0.9)], "de", report(0.5, en=(0.9, 0.9)))
-    assert found == {"languages": ["en", "de"], "AA": pytest.approx(0.7), "F": pytest.approx(0.0)}
+    figures = so_far([BASE, version(1, "de", 0.9)], "de", report(0.5, en=(0.9, 0.9)))
+    assert figures == {"languages": ["en", "de"], "AA": pytest.approx(0.7), "F": pytest.approx(0.0)}
 
 
 def test_where_a_step_measured_nothing_the_figure_before_stands() -> None:
     chain = [BASE, version(1, "de", 0.6), version(2, "fr", 0.5)]
-    found = so_far(chain, "cy", report(0.4, de=(0.6, 0.5), fr=(0.5, 0.5)))
-    assert found["F"] == pytest.approx((0.1 + 0.0) / 2)
+    figures = so_far(chain, "cy", report(0.4, de=(0.6, 0.5), fr=(0.5, 0.5)))
+    assert figures["F"] == pytest.approx((0.1 + 0.0) / 2)
 
 
 def test_without_a_figure_of_its_own_there_is_no_average() -> None:

@@ -76,9 +76,7 @@ def test_a_child_that_was_overtaken_is_killed(
     site: Site, start: Callable[[float], Running], caplog: pytest.LogCaptureFixture
 ) -> None:
     running = start(20)
-    while (
-        site.registry.expansions.lease(running.lease.expansion, "test:2", 600) is None
-    ):  # renewed?
+    while site.registry.expansions.lease(running.lease.expansion, "test:2", 600) is None:  # renewed?
         site.abandon(running.lease.expansion)
     running.wait()
     assert said(caplog)[1:] == [
