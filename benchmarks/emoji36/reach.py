@@ -24,9 +24,9 @@ def table(results: dict[str, Any]) -> str:
 def reached(results: dict[str, Any]) -> Iterator[Figure]:
     """Every figure that these results have the rows for."""
     methods = results["methods"]
-    for base, best in (("cll-clip", "teir"), ("cll-clip-narrow", "teir"), ("cll-clip-narrow-fast", "teir-fast")):
-        if _common(methods, base, best):
-            yield from _teir(methods, base, best)
+    for baseline, best in (("cll-clip", "teir"), ("cll-clip-narrow", "teir"), ("cll-clip-narrow-fast", "teir-fast")):
+        if _common(methods, baseline, best):
+            yield from _teir(methods, baseline, best)
     for part in ("teir-init", "teir-reg"):
         if _common(methods, "cll-clip", part, "teir"):
             yield _between(methods, "cll-clip", part)
@@ -39,19 +39,19 @@ def reached(results: dict[str, Any]) -> Iterator[Figure]:
         yield from _over(methods, name, other, "≤ 2", lambda mean: mean <= 2)
 
 
-def _teir(methods: dict[str, Any], base: str, best: str) -> Iterator[Figure]:
-    more = _difference(methods, best, base, average_accuracy)
-    less = _difference(methods, base, best, forgetting)
-    yield f"AA of `{best}` over `{base}`", "≥ +3", _written(more), float(np.mean(more)) >= 3
-    yield f"F of `{best}` under `{base}`", "≥ 3", _written(less), float(np.mean(less)) >= 3
+def _teir(methods: dict[str, Any], baseline: str, best: str) -> Iterator[Figure]:
+    more = _difference(methods, best, baseline, average_accuracy)
+    less = _difference(methods, baseline, best, forgetting)
+    yield f"AA of `{best}` over `{baseline}`", "≥ +3", _written(more), float(np.mean(more)) >= 3
+    yield f"F of `{best}` under `{baseline}`", "≥ 3", _written(less), float(np.mean(less)) >= 3
 
 
-def _between(methods: dict[str, Any], base: str, part: str) -> Figure:
-    names = (base, part, "teir")
+def _between(methods: dict[str, Any], baseline: str, part: str) -> Figure:
+    names = (baseline, part, "teir")
     accuracy, lost = (_means(methods, names, metric) for metric in (average_accuracy, forgetting))
     said = f"{accuracy[1]:.1f}, {lost[1]:.1f}"
     holds = accuracy[0] <= accuracy[1] <= accuracy[2] and lost[2] <= lost[1] <= lost[0]
-    return f"AA, F of `{part}`", f"between `{base}` and `teir`", said, holds
+    return f"AA, F of `{part}`", f"between `{baseline}` and `teir`", said, holds
 
 
 def _over(methods: dict[str, Any], name: str, other: str, aim: str, holds: Callable[[float], bool]) -> Iterator[Figure]:

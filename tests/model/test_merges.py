@@ -42,28 +42,28 @@ def test_a_tokenizer_on_a_longer_line_reads_as_it_does_alone() -> None:
 
 
 def test_older_languages_read_alike_before_and_after_newer_ones() -> None:
-    base = Tokenizer()
-    welsh = base.grown(WELSH, 300)
+    clip = Tokenizer()
+    welsh = clip.grown(WELSH, 300)
     texts = WELSH + HINDI + THAI + ENGLISH
-    before = base.encode(texts), welsh.encode(texts)
+    before = clip.encode(texts), welsh.encode(texts)
     newest = welsh.grown(HINDI, 300).grown(THAI, 300)
     newest.encode(texts)
-    assert (base.encode(texts), welsh.encode(texts)) == before
-    first, second, last = (each.bpe.pairs(len(each.added)) for each in (base, welsh, newest))
+    assert (clip.encode(texts), welsh.encode(texts)) == before
+    first, second, last = (each.bpe.pairs(len(each.added)) for each in (clip, welsh, newest))
     assert first is second is last
 
 
 def test_what_training_tried_and_dropped_is_not_on_the_line() -> None:
-    base = Tokenizer()
-    grown = base.grown(WELSH, 300)
-    assert grown.bpe is base.bpe
-    assert base.bpe.pairs(0).count == len(grown.added)
+    clip = Tokenizer()
+    grown = clip.grown(WELSH, 300)
+    assert grown.bpe is clip.bpe
+    assert clip.bpe.pairs(0).count == len(grown.added)
 
 
 def test_a_second_child_of_one_parent_has_a_line_of_its_own() -> None:
-    base = Tokenizer()
-    welsh, hindi = base.grown(WELSH, 300), base.grown(HINDI, 300)
-    assert welsh.bpe is base.bpe is not hindi.bpe
+    clip = Tokenizer()
+    welsh, hindi = clip.grown(WELSH, 300), clip.grown(HINDI, 300)
+    assert welsh.bpe is clip.bpe is not hindi.bpe
     assert hindi.encode(HINDI) == Tokenizer(hindi.added, marks=True).encode(HINDI)
 
 

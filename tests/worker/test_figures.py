@@ -57,36 +57,36 @@ def report(own: float | None, learned: float = 0.9, **moves: tuple[float, float]
     return {"t2i": {} if own is None else {"R@1": own}, "shared": {"languages": languages}}
 
 
-BASE = version(0, "en")
+VERSION_0 = version(0, "en")
 
 
 def test_the_first_language_averages_with_english_which_may_have_lost() -> None:
-    figures = so_far([BASE], "de", report(0.5, learned=0.9, en=(0.9, 0.7)))
+    figures = so_far([VERSION_0], "de", report(0.5, learned=0.9, en=(0.9, 0.7)))
     assert figures == {"languages": ["en", "de"], "AA": pytest.approx(0.6), "F": pytest.approx(0.2)}
 
 
 def test_forgetting_is_from_the_best_past_figure_of_each_earlier_language() -> None:
-    chain = [BASE, version(1, "de", 0.6, en=0.1), version(2, "fr", 0.5, de=0.7, en=0.2)]
+    chain = [VERSION_0, version(1, "de", 0.6, en=0.1), version(2, "fr", 0.5, de=0.7, en=0.2)]
     figures = so_far(chain, "cy", report(0.4, learned=0.9, en=(0.8, 0.8), de=(0.7, 0.5), fr=(0.5, 0.6)))
     assert figures["languages"] == ["en", "de", "fr", "cy"]
     assert figures["AA"] == pytest.approx((0.8 + 0.5 + 0.6 + 0.4) / 4)
-    # English 0.9 as the base, though other datasets asked it worse; German 0.7 after French; French gained
+    # English 0.9 as by version 0, though other datasets measured less; German 0.7 after French; French gained
     assert figures["F"] == pytest.approx(((0.9 - 0.8) + (0.7 - 0.5) + (0.5 - 0.6)) / 3)
 
 
 def test_english_may_have_been_at_its_best_in_the_table_before() -> None:
-    chain = [BASE, version(1, "de", 0.6, en=0.1)]
+    chain = [VERSION_0, version(1, "de", 0.6, en=0.1)]
     figures = so_far(chain, "cy", report(0.4, learned=0.8, en=(0.9, 0.7), de=(0.6, 0.6)))
     assert figures["F"] == pytest.approx((0.2 + 0.0) / 2)
 
 
 def test_a_language_outside_the_chain_counts_for_nothing() -> None:
-    figures = so_far([BASE], "cy", report(0.5, en=(0.9, 0.9), de=(0.3, 0.1)))
+    figures = so_far([VERSION_0], "cy", report(0.5, en=(0.9, 0.9), de=(0.3, 0.1)))
     assert figures == {"languages": ["en", "cy"], "AA": pytest.approx(0.7), "F": pytest.approx(0.0)}
 
 
 def test_of_a_language_taught_twice_the_newer_turn_counts() -> None:
-    chain = [BASE, version(1, "de", 0.9), version(2, "fr", 0.5, de=0.9), version(3, "de", 0.6, fr=0.4)]
+    chain = [VERSION_0, version(1, "de", 0.9), version(2, "fr", 0.5, de=0.9), version(3, "de", 0.6, fr=0.4)]
     figures = so_far(chain, "cy", report(0.4, de=(0.6, 0.6), fr=(0.4, 0.4)))
     assert figures == {
         "languages": ["fr", "de", "cy"],
@@ -96,15 +96,15 @@ def test_of_a_language_taught_twice_the_newer_turn_counts() -> None:
 
 
 def test_taught_again_itself_a_language_has_its_turn_now() -> None:
-    figures = so_far([BASE, version(1, "de", 0.9)], "de", report(0.5, en=(0.9, 0.9)))
+    figures = so_far([VERSION_0, version(1, "de", 0.9)], "de", report(0.5, en=(0.9, 0.9)))
     assert figures == {"languages": ["en", "de"], "AA": pytest.approx(0.7), "F": pytest.approx(0.0)}
 
 
 def test_where_a_step_measured_nothing_the_figure_before_stands() -> None:
-    chain = [BASE, version(1, "de", 0.6), version(2, "fr", 0.5)]
+    chain = [VERSION_0, version(1, "de", 0.6), version(2, "fr", 0.5)]
     figures = so_far(chain, "cy", report(0.4, de=(0.6, 0.5), fr=(0.5, 0.5)))
     assert figures["F"] == pytest.approx((0.1 + 0.0) / 2)
 
 
 def test_without_a_figure_of_its_own_there_is_no_average() -> None:
-    assert so_far([BASE], "cy", report(None, en=(0.9, 0.9))) == {"languages": [], "AA": None, "F": None}
+    assert so_far([VERSION_0], "cy", report(None, en=(0.9, 0.9))) == {"languages": [], "AA": None, "F": None}
