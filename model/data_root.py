@@ -1,9 +1,9 @@
-"""The data root: one folder for all that pictoglot writes, with a copy in an object store where there is one.
+"""The data root: one folder for all that pictoglot writes, with a copy in an object store if one is configured.
 
-A name is a path below the root, such as `versions/exp_1`. Without a store, `open`, `commit` and `remove` are about the
-folder alone. In the store a folder or file is a manifest under its name, and beside it one object for each content,
-named by its sha256. So nothing is ever overwritten by something else: two writers cannot mix, half an upload has no
-manifest and does not exist, and of two manifests the first one stays.
+A name is a path below the root, such as `versions/exp_1`. Without a store, `open`, `commit` and `remove` only concern
+the folder. In the store, a folder or file is a manifest under its name, with one object for each content beside it,
+named by its sha256. So no object is ever overwritten with other content: two writers cannot mix, an incomplete upload
+has no manifest and does not exist, and of two manifests the first one stays.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from model.storage import MANIFEST, TEMPORARY
 if TYPE_CHECKING:
     from model.objects import Objects
 
-# Everything that another machine may have to read; what is not here is scratch, and stays on its machine.
+# Everything that another machine may have to read; all other files are scratch and stay on their machine.
 SHARED = (
     "versions/*",
     "generations/*",
@@ -37,7 +37,7 @@ SHARED = (
 class DataRoot:
     """The folder `home`, shared with other machines through the store at the URL `store` if there is one.
 
-    Safe from threads and beside other processes. What asks the store may raise `StoreUnavailable`.
+    Safe with threads and with other processes. Every method that uses the store may raise `StoreUnavailable`.
     """
 
     def __init__(self, home: Path, store: str = "") -> None:
@@ -50,14 +50,14 @@ class DataRoot:
         return self._objects is not None
 
     def path(self, name: str) -> Path:
-        """Where it is on this machine, or would be."""
+        """Its path on this machine, whether it exists or not."""
         return self.home / name
 
     def open(self, name: str, manifest_sha256: str | None = None, corrupt: type[CorruptFolder] = CorruptFolder) -> Path:
-        """The local path of a folder or file, which is copied from the store first when this machine lacks it.
+        """The local path of a folder or file, which is copied from the store first if this machine lacks it.
 
-        The copy is verified, and whole or not there. The path does not exist when neither has it. Raises `corrupt` when
-        the copy in the store differs from its manifest, or the manifest from the given hash.
+        The copy is verified and complete. If the store lacks it too, the path does not exist. Raises `corrupt` when the
+        copy in the store differs from its manifest, or the manifest from the given hash.
         """
         path = self.path(name)
         if self._objects is None or path.exists():
@@ -73,19 +73,19 @@ class DataRoot:
         return path
 
     def commit(self, name: str) -> None:
-        """Put a finished folder (with its manifest) or file into the store; nothing when the store has it already.
+        """Put a finished folder (with its manifest) or file into the store, unless the store has it already.
 
-        When another machine was first with other content, that replaces ours. Raises `CorruptFolder` when the folder
-        differs from its own manifest.
+        If another machine was first with other content, its content replaces ours. Raises `CorruptFolder` when the
+        folder differs from its own manifest.
         """
         objects, path = self._objects, self.path(name)
         if objects is None:
             return
         manifest = (path / MANIFEST).read_bytes() if path.is_dir() else _manifest_of(path)
-        there = set(objects.names(name))
-        theirs = objects.get(f"{name}/{MANIFEST}") if f"{name}/{MANIFEST}" in there else None
+        stored = set(objects.names(name))
+        theirs = objects.get(f"{name}/{MANIFEST}") if f"{name}/{MANIFEST}" in stored else None
         if theirs is None or theirs == manifest:
-            _upload(objects, name, path, manifest, there)
+            _upload(objects, name, path, manifest, stored)
             if theirs is not None or objects.create(f"{name}/{MANIFEST}", manifest):
                 return
             theirs = objects.get(f"{name}/{MANIFEST}")  # another machine was faster
@@ -104,7 +104,7 @@ class DataRoot:
     def first(self, name: str, make: Callable[[], bytes], *, private: bool = False) -> bytes:
         """The content of a file that is written once: of several writers, on whatever machine, the first one decides.
 
-        `private`: for this user's eyes only.
+        With `private`, only this user can read the file.
         """
         with storage.private() if private else nullcontext():
             path = self.open(name)
@@ -116,20 +116,20 @@ class DataRoot:
             try:
                 self.commit(name)
             except StoreUnavailable:
-                path.unlink(missing_ok=True)  # or the next start would take it for the shared one
+                path.unlink(missing_ok=True)  # otherwise the next start would take it for the shared one
                 raise
             return path.read_bytes()
 
     def remove(self, name: str) -> None:
         """Remove a folder or file, here and in the store.
 
-        The store comes first, so that while it is away a trace stays here for the sweeper.
+        The store comes first: if it is unavailable, the local copy stays, and the sweeper tries again.
         """
         self.forget(name)
         storage.remove(self.path(name))
 
     def forget(self, name: str) -> None:
-        """Remove a folder or file from the store alone; manifests first, so that none of them lacks a file."""
+        """Remove a folder or file from the store only; manifests first, so that no manifest names a missing file."""
         if self._objects is not None:
             keys = self._objects.names(name)
             manifests = [key for key in keys if PurePosixPath(key).name == MANIFEST]
@@ -137,17 +137,17 @@ class DataRoot:
             self._objects.delete([key for key in keys if key not in manifests])
 
     def commit_all(self) -> int:
-        """Commit what was there before there was a store, as far as other machines may read it; returns how many."""
+        """Commit all existing folders and files that other machines may read; returns how many. For a new store."""
         candidates = [
             path for pattern in SHARED for path in sorted(self.home.glob(pattern)) if TEMPORARY not in path.name
         ]
-        whole = [path for path in candidates if path.is_file() or (path / MANIFEST).is_file()]
-        for path in whole:
+        complete = [path for path in candidates if path.is_file() or (path / MANIFEST).is_file()]
+        for path in complete:
             self.commit(path.relative_to(self.home).as_posix())
-        return len(whole)
+        return len(complete)
 
     def probe(self) -> None:
-        """Write an object, write it again in vain, read it and delete it; raises `StoreUnavailable`."""
+        """Test the store: a second write of one object must be refused. Raises `StoreUnavailable`."""
         if self._objects is not None:
             name = f"probe-{uuid4().hex}"
             first, second = self._objects.create(name, b"probe"), self._objects.create(name, b"again")
@@ -160,7 +160,7 @@ class DataRoot:
 
 
 def _store_at(url: str) -> "Objects":
-    from model.objects import Objects  # late: an extra, and most deployments have no store
+    from model.objects import Objects  # imported late: it needs an extra, and most deployments have no store
 
     return Objects(url)
 
@@ -174,24 +174,21 @@ def _manifest_of(file: Path) -> bytes:
 def _files(manifest: bytes) -> dict[str, dict[str, Any]]:
     """The files that a manifest names, with their facts; raises `CorruptFolder`."""
     try:
-        found = {str(name): {"sha256": str(f["sha256"]), "size": int(f["size"])} for name, f in _read(manifest).items()}
+        named = json.loads(manifest)["files"].items()
+        files = {str(name): {"sha256": str(facts["sha256"]), "size": int(facts["size"])} for name, facts in named}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptFolder("the manifest in the store cannot be read") from error
-    parts = [PurePosixPath(name) for name in found]
-    if any(part.is_absolute() or ".." in part.parts for part in parts):  # would be written outside of its folder
+    paths = [PurePosixPath(name) for name in files]
+    if any(path.is_absolute() or ".." in path.parts for path in paths):  # would be written outside of its folder
         raise CorruptFolder("the manifest in the store names a file outside of its folder")
-    return found
+    return files
 
 
-def _read(manifest: bytes) -> Any:
-    return json.loads(manifest)["files"]
-
-
-def _upload(objects: "Objects", name: str, path: Path, manifest: bytes, there: set[str]) -> None:
-    """Put what the store lacks: all, what an upload that was killed left out, or what was lost."""
+def _upload(objects: "Objects", name: str, path: Path, manifest: bytes, stored: set[str]) -> None:
+    """Put the objects that the store lacks: all, those that a killed upload left out, or lost ones."""
     for file, facts in _files(manifest).items():
         key = f"{name}/{facts['sha256']}"
-        if key not in there:
+        if key not in stored:
             if storage.sha256_file(path / file) != facts["sha256"]:
                 raise CorruptFolder(f"{file} differs from its manifest")
             objects.put(key, path / file)
@@ -211,7 +208,7 @@ def _download(objects: "Objects", name: str, path: Path, manifest: bytes) -> Non
 
 
 def _verified(objects: "Objects", name: str, facts: dict[str, Any]) -> Iterator[bytes]:
-    """An object's bytes; raises `CorruptFolder` at their end unless they are those of the manifest."""
+    """An object's bytes; raises `CorruptFolder` at the end if they differ from the manifest."""
     digest, size = hashlib.sha256(), 0
     for piece in objects.stream(f"{name}/{facts['sha256']}"):
         digest.update(piece)

@@ -1,8 +1,8 @@
-"""Every refusal and failure that `model` raises, as data: a class, a stable code, safe details. Imports nothing.
+"""Every error that `model` raises, as data: a class, a stable code, a safe detail. Imports nothing.
 
-The root of the tree and its groups (the direct subclasses of `PictoglotError`) are here; index, service and worker add
-their own in an `errors.py` each. The service maps groups to statuses. `detail` is written for the person who reads it
-and never holds their input, a path, SQL or the text of another exception.
+The root of the tree and its groups (the direct subclasses of `PictoglotError`) are here; index, service and worker each
+add their own in an `errors.py`. The service maps groups to statuses. `detail` is a sentence for people; it never
+contains their input, a path, SQL or the text of another exception.
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class FieldError:
-    """One faulty place: where (`body.limit`, `line 7`) and what kind of fault."""
+    """One error in the input: its location (`body.limit`, `line 7`) and its kind."""
 
     location: str
     code: str
 
 
 class PictoglotError(Exception):
-    """Base of all errors; `code` is stable (docs/errors.md), `extra` are further safe members of an answer."""
+    """Root of all errors; `code` is stable (docs/errors.md), `extra` are further fields that are safe to send."""
 
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"
@@ -38,13 +38,13 @@ class InvalidInput(PictoglotError):
 
 
 class NotFound(PictoglotError):
-    """Nothing of that name."""
+    """Nothing has this name."""
 
     code, title = "not_found", "Not found"
 
 
 class Conflict(PictoglotError):
-    """The state of things does not allow it now."""
+    """The current state does not allow it."""
 
     code, title = "conflict", "Conflict"
 
@@ -56,7 +56,7 @@ class UnsupportedMedia(PictoglotError):
 
 
 class Unavailable(PictoglotError):
-    """Cannot be answered now; worth a retry."""
+    """Cannot be answered now; a retry may succeed."""
 
     code, title = "overloaded", "Overloaded"
 
@@ -96,7 +96,7 @@ class LanguageTagInvalid(InvalidInput):
 
 
 class LanguageNotFound(NotFound):
-    """A tag that is not served; `languages` are those that are."""
+    """A language that is not available; `languages` are the available ones."""
 
     code, title = "language_not_found", "Language not found"
 
@@ -130,19 +130,19 @@ class DatasetPictureNotFound(InvalidInput):
 
 
 class ExpansionNotFound(NotFound):
-    """No expansion of that id."""
+    """No expansion has this id."""
 
     code, title = "expansion_not_found", "Expansion not found"
 
 
 class VersionNotFound(NotFound):
-    """No version of that number."""
+    """No version has this number."""
 
     code, title = "version_not_found", "Version not found"
 
 
 class ReleaseNotFound(NotFound):
-    """No release of that number."""
+    """No release has this number."""
 
     code, title = "release_not_found", "Release not found"
 
@@ -166,7 +166,7 @@ class AliasMoved(Conflict):
 
 
 class RollbackNotPossible(Conflict):
-    """The base cannot be rolled back."""
+    """English is built in and cannot be rolled back."""
 
     code, title = "rollback_not_possible", "Rollback not possible"
 
@@ -196,7 +196,7 @@ class ExpansionCancelled(Failure):
 
 
 class CheckpointMismatch(Failure):
-    """Corpus, settings, method, tokenizer, parent or base changed between attempts."""
+    """The dataset, settings, method, tokenizer, parent or base changed between attempts."""
 
     code, title = "checkpoint_mismatch", "Checkpoint mismatch"
 
@@ -226,7 +226,7 @@ class RegistryUnavailable(Unavailable):
 
 
 class StoreUnavailable(Unavailable):
-    """The object store does not answer, or refuses."""
+    """The object store does not answer, or refuses a request."""
 
     code, title = "store_unavailable", "Store unavailable"
 
@@ -244,6 +244,6 @@ class BaseNotFound(Failure):
 
 
 class BaseMismatch(Failure):
-    """A registry that was made for another base."""
+    """The registry was created for another base."""
 
     code, title = "base_mismatch", "Registry of another base"

@@ -31,7 +31,7 @@ def configure(level: str) -> None:
     handler.setFormatter(JsonLines())
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.WARNING)  # of others; open_clip, for one, tells paths at INFO
-    for ours in ("pictoglot", "service", "worker", "index", "model"):
-        logging.getLogger(ours).setLevel(level.upper())
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a line for each malformed body
+    root.setLevel(logging.WARNING)  # for other packages: open_clip, for example, logs paths at INFO
+    for name in ("pictoglot", "service", "worker", "index", "model"):
+        logging.getLogger(name).setLevel(level.upper())
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of each malformed body

@@ -1,6 +1,6 @@
 """An object store as six requests; the only module that speaks its protocol. Knows no folders and no manifests.
 
-obstore and not fsspec: the first to write a name must win, for which the store has a conditional request, and fsspec's
+obstore and not fsspec: the first writer of a name must win. Stores have a conditional request for that, but fsspec's
 adapter for obstore drops the condition (0.12, read). Credentials come from the environment (`AWS_...`).
 """
 
@@ -20,8 +20,8 @@ from model.errors import CorruptFolder, StoreUnavailable
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
-# A store that hangs is given up after seconds, since deletions wait for it within a transaction of the registry; one
-# that sends is given its time.
+# Seconds until we give up on a store that hangs, since deletions wait for it inside a transaction of the registry; a
+# transfer that makes progress may take an hour.
 _CLIENT: "ClientConfig" = {"allow_http": True, "connect_timeout": "2s", "read_timeout": "5s", "timeout": "1h"}
 _RETRY: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=5)}
 _log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Objects:
 
     def get(self, key: str) -> bytes | None:
         """A small object; None when there is none."""
-        with _asking():
+        with _translated_errors():
             try:
                 return obstore.get(self._store, key).bytes().to_bytes()
             except FileNotFoundError:
@@ -43,22 +43,22 @@ class Objects:
 
     def stream(self, key: str) -> Iterator[bytes]:
         """An object piece by piece; raises `CorruptFolder` when there is none, since a manifest names it."""
-        with _asking():
+        with _translated_errors():
             try:
-                found = obstore.get(self._store, key)
+                response = obstore.get(self._store, key)
             except FileNotFoundError as error:
-                raise CorruptFolder("the store lacks an object that its manifest names") from error
-            for piece in found.stream():
+                raise CorruptFolder("the store lacks an object that a manifest names") from error
+            for piece in response.stream():
                 yield bytes(piece)
 
     def put(self, key: str, file: Path) -> None:
-        """A file of any size, over what is there."""
-        with _asking():
+        """Store a file of any size, replacing an existing object."""
+        with _translated_errors():
             obstore.put(self._store, key, file)
 
     def create(self, key: str, data: bytes) -> bool:
-        """A small object, unless there is one; says whether it was made."""
-        with _asking():
+        """Store a small object unless one exists; returns whether it was stored."""
+        with _translated_errors():
             try:
                 obstore.put(self._store, key, data, mode="create")
             except AlreadyExistsError:
@@ -67,20 +67,20 @@ class Objects:
 
     def names(self, prefix: str) -> list[str]:
         """The keys below `prefix/`."""
-        with _asking():
-            return [found["path"] for part in obstore.list(self._store, prefix) for found in part]
+        with _translated_errors():
+            return [entry["path"] for page in obstore.list(self._store, prefix) for entry in page]
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Remove objects; those that are not there are passed over."""
-        with _asking():
+        """Remove objects; missing ones are ignored."""
+        with _translated_errors():
             if keys:
                 obstore.delete(self._store, keys)
 
 
 @contextmanager
-def _asking() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     try:
         yield
-    except (BaseError, FileNotFoundError) as error:  # not found while writing: there is no such bucket
+    except (BaseError, FileNotFoundError) as error:  # not found while writing: the bucket does not exist
         _log.warning("the object store failed: %s", str(error).partition("\n")[0])
-        raise StoreUnavailable("the object store does not answer, or refuses") from error
+        raise StoreUnavailable("the object store does not answer, or refuses the request") from error

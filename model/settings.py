@@ -1,8 +1,7 @@
 """Settings that all processes share, from `PICTOGLOT_` variables or a `.env`; refuses unknown ones. Starts nothing.
 
-Service, worker and client add their own in a subclass each. Which subclasses there are, the entry points
-`pictoglot.settings` of the installed package say, so that each process knows the names of all and no package imports
-another for them.
+Service, worker and client add their own, each in a subclass. The entry points `pictoglot.settings` of the installed
+package list these subclasses, so that each process knows the names of all settings without importing other packages.
 """
 
 import os
@@ -24,7 +23,7 @@ _GROUP = "pictoglot.settings"  # entry points in pyproject.toml
 
 
 class SettingsError(Exception):
-    """One sentence that names the setting; a process that meets it exits with `MISCONFIGURED`."""
+    """One sentence that names the invalid setting; the process then exits with `MISCONFIGURED`."""
 
 
 class CommonSettings(BaseSettings):
@@ -32,9 +31,9 @@ class CommonSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=ENV_FILE, extra="ignore", frozen=True)
 
-    home: Path = Field(Path("var"), validate_default=True, description="Data root: all that pictoglot writes.")
-    store: str = Field("", pattern=r"^(s3://[^/]+(/.+)?)?$", description="`s3://BUCKET/PREFIX`; empty: HOME alone.")
-    database_url: str = Field("", repr=False, description="Registry as an SQLAlchemy URL; empty: SQLite under HOME.")
+    home: Path = Field(Path("var"), validate_default=True, description="Data root: every file that pictoglot writes.")
+    store: str = Field("", pattern=r"^(s3://[^/]+(/.+)?)?$", description="`s3://BUCKET/PREFIX`; empty: only HOME.")
+    database_url: str = Field("", repr=False, description="Registry as a SQLAlchemy URL; empty: SQLite under HOME.")
     broker_url: str = Field(
         "", repr=False, pattern=r"^(rediss?://.+)?$", description="`redis://…`; empty: a folder under HOME."
     )
@@ -42,7 +41,7 @@ class CommonSettings(BaseSettings):
     index: str = Field("faiss", pattern=r"^(faiss|milvus\+.+)$", description="`faiss` or `milvus+URI`.")
     threads: int = Field(1, ge=1, le=64, description="Threads of one matrix product, in each process.")
     environment: Literal["local", "production"] = Field("local", description="Outside `local`, ADMIN_KEY must be set.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
     @field_validator("home")
     @classmethod
@@ -69,20 +68,20 @@ class CommonSettings(BaseSettings):
         return self.database_url or f"sqlite:///{self.home / 'registry.db'}"
 
     def make_home(self) -> None:
-        """The data root, made where it is not there yet; raises `SettingsError` where it cannot be."""
+        """Create the data root if it does not exist; raises `SettingsError` if that fails."""
         try:
             self.home.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SettingsError(
-                f"{PREFIX}HOME: {self.home} cannot be made or is no folder: {error.strerror}."
+                f"{PREFIX}HOME: {self.home} is not a folder, or cannot be created: {error.strerror}."
             ) from error
 
     @classmethod
     def load(cls) -> Self:
         """The settings of this environment; raises `SettingsError` with one sentence."""
-        set_here = {**dotenv_values(ENV_FILE), **os.environ}
+        variables = {**dotenv_values(ENV_FILE), **os.environ}
         known = names() | {field.upper() for field in cls.model_fields}
-        unknown = sorted(name for name in set_here if name.startswith(PREFIX) and name[len(PREFIX) :] not in known)
+        unknown = sorted(name for name in variables if name.startswith(PREFIX) and name[len(PREFIX) :] not in known)
         if unknown:
             raise SettingsError(f"{unknown[0]} is not a setting of pictoglot.")
         try:

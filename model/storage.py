@@ -1,7 +1,7 @@
-"""Durable files: written whole or not at all, verified before use. What is to outlive a crash is written here alone.
+"""Durable files: written whole or not at all, verified before use. Files that must survive a crash are written here.
 
 The recipe is PostgreSQL's durable rename: temporary name in the same folder, fsync, rename, fsync of the folder. A
-failed fsync is never retried; the temporary is dropped and the error goes up.
+failed fsync is never retried; the temporary file is removed and the error is raised.
 """
 
 import hashlib
@@ -26,10 +26,7 @@ _passed: dict[str, int] = {}
 
 def fault_point(name: str) -> None:
     """Die by SIGKILL here when the environment says `FAULT_POINT=name:nth`; otherwise do nothing."""
-    wanted = os.environ.get("FAULT_POINT")
-    if wanted is None:
-        return
-    target, _, nth = wanted.partition(":")
+    target, _, nth = os.environ.get("FAULT_POINT", "").partition(":")
     if target == name:
         _passed[name] = _passed.get(name, 0) + 1
         if _passed[name] == int(nth or 1):
@@ -42,12 +39,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_once(path: Path, data: bytes) -> None:
-    """`write_bytes` unless something is at `path`: of two writers the first one stands."""
+    """`write_bytes` unless `path` exists: of two writers, the first one wins."""
     write_pieces(path, (data,), place=_link)
 
 
 def write_pieces(path: Path, pieces: Iterable[bytes], place: Callable[[Path, Path], object] = os.replace) -> None:
-    """`write_bytes` of all pieces together; when fetching one of them fails, nothing is written."""
+    """`write_bytes` of all pieces together; if producing one of them fails, nothing is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f"{TEMPORARY}{uuid4().hex}"
     try:
@@ -93,7 +90,7 @@ def stage(final: Path) -> Iterator[Path]:
             try:
                 temporary.rename(final)
             except OSError:
-                if final.exists():  # another attempt was faster by a moment
+                if final.exists():  # another attempt was faster
                     return
                 raise
             fault_point("storage.renamed")
@@ -117,7 +114,7 @@ def write_manifest(folder: Path, fields: dict[str, Any]) -> str:
 
 
 def verify(folder: Path, manifest_sha256: str | None = None) -> dict[str, Any]:
-    """The manifest of `folder`, after every file's size and hash (and the manifest's own, when given) proved right.
+    """The manifest of `folder`, after checking every file's size and hash, and the manifest's own hash if given.
 
     Raises `CorruptFolder`. Parses nothing but the manifest.
     """
@@ -129,7 +126,7 @@ def verify(folder: Path, manifest_sha256: str | None = None) -> dict[str, Any]:
         expected: dict[str, dict[str, Any]] = manifest["files"]
         present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
         if present != set(expected):
-            raise CorruptFolder("files are missing or unknown files stand beside the manifest")
+            raise CorruptFolder("files are missing, or there are files that the manifest does not name")
         for name, facts in expected.items():
             file = folder / name
             if file.stat().st_size != facts["size"] or sha256_file(file) != facts["sha256"]:
@@ -140,7 +137,7 @@ def verify(folder: Path, manifest_sha256: str | None = None) -> dict[str, Any]:
 
 
 def intact(folder: Path, manifest_sha256: str | None = None) -> bool:
-    """Whether `verify` has nothing against the folder."""
+    """Whether `verify` accepts the folder."""
     try:
         verify(folder, manifest_sha256)
     except CorruptFolder:
@@ -158,7 +155,7 @@ def sha256_file(path: Path) -> str:
 
 
 def remove(path: Path) -> None:
-    """Delete a file, or a folder so that a crash leaves it whole or under a temporary name that `sweep` takes."""
+    """Delete a file or folder; a crash leaves a folder whole, or under a temporary name that `sweep` removes."""
     if path.is_file():
         path.unlink(missing_ok=True)
     elif path.exists():
@@ -172,7 +169,7 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def private() -> Iterator[None]:
-    """Files written in the block are for this user's eyes only."""
+    """Files written in the block can be read by this user only."""
     before = os.umask(0o077)
     try:
         yield
@@ -181,9 +178,9 @@ def private() -> Iterator[None]:
 
 
 def sweep(folder: Path, seconds: float = 0.0) -> int:
-    """Remove what crashed writers left below `folder` and is older than `seconds`; returns how many.
+    """Remove what crashed writers left below `folder` and is older than `seconds`; returns how many entries.
 
-    With 0 only where nobody writes.
+    Use 0 only where no other process writes.
     """
     leftovers = [path for path in folder.rglob(f"{TEMPORARY}*") if is_older(path, seconds)] if folder.exists() else []
     for path in leftovers:
@@ -195,10 +192,10 @@ def sweep(folder: Path, seconds: float = 0.0) -> int:
 
 
 def is_older(path: Path, seconds: float) -> bool:
-    """Whether `path` and all that is in it did not change for so many seconds; false when it is gone."""
+    """Whether `path` and its content did not change for that many seconds; false when it does not exist."""
     try:
-        inside = path.rglob("*") if path.is_dir() else ()
-        newest: float = max(each.stat().st_mtime for each in (path, *inside))
+        content = path.rglob("*") if path.is_dir() else ()
+        newest: float = max(entry.stat().st_mtime for entry in (path, *content))
         return time.time() - newest >= seconds
     except FileNotFoundError:
         return False
@@ -216,7 +213,7 @@ def _link(temporary: Path, path: Path) -> None:
         os.link(temporary, path)
     except FileExistsError:
         pass
-    except OSError:  # a file system without links: then the last one stands
+    except OSError:  # a file system without hard links: there the last writer wins
         temporary.replace(path)
     temporary.unlink(missing_ok=True)
 
