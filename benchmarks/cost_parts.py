@@ -1,6 +1,6 @@
-"""What `benchmarks.training_cost` measures, each part in a process of its own: `python -m benchmarks.cost_parts PART`.
+"""The parts of `benchmarks.training_cost`, each in a process of its own: `python -m benchmarks.cost_parts PART`.
 
-A part prints one JSON object. Peak memory is the process's own, so no part hides what another took.
+A part prints one JSON object. Peak memory is that of the process, so no part hides the memory of another.
 """
 
 import gc
@@ -36,7 +36,7 @@ Result = dict[str, float]
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes of the world and of the measurement. `small` is the tower where the tower itself is not the question."""
+    """Sizes of the world and of the measurement. `small` is a smaller tower, for what does not depend on it."""
 
     sizes: Sizes = field(default_factory=Sizes)
     small_layers: int = 2
@@ -51,7 +51,7 @@ class Plan:
 
 
 def steps(plan: Plan) -> Result:
-    """The step of one and the same corpus as a first language and as the last of all, in turn; and the version."""
+    """The step of the same corpus as a first language and as the last one, in turn; and the size of the version."""
     alone, crowded = (Encoder(made_up.base(plan.small)) for _ in range(2))
     last = made_up.newest(crowded, plan.small, plan.sizes.languages - 1)
     corpus = made_up.corpus(plan.sizes.languages, plan.small)
@@ -72,12 +72,12 @@ def steps(plan: Plan) -> Result:
 
 
 def gathered(plan: Plan) -> Result:
-    """The product's own `learn` beside a table of all languages."""
+    """The product's own training beside a table of all languages."""
     return _training(plan, plan.sizes.languages)
 
 
 def gathered_first(plan: Plan) -> Result:
-    """The product's own `learn` beside a table of one language."""
+    """The product's own training beside a table of one language."""
     return _training(plan, 1)
 
 
@@ -129,7 +129,7 @@ def _dense(plan: Plan, *, fused: bool, mixed: bool = True) -> Result:
 def encoding(plan: Plan) -> Result:
     """Texts a second of batches that mix all views, against as many texts of a single one, in turn.
 
-    First with words that no view has met, of as many words in one language as in all; then with words that each has.
+    First with words that are new to every view, as many in one language as in all; then with words that each has read.
     """
     base = made_up.base(plan.small)
     many = _world(base, plan.small, plan.sizes.languages)
@@ -192,7 +192,7 @@ def _mixed(opened: list[View], sizes: Sizes) -> "cycle[tuple[View, str]]":
 
 
 def _step_seconds(encoder: Encoder, parent: View, corpus: Corpus, plan: Plan) -> float:
-    """Median time from one step to the next; the way to the first is left out, and the checkpoint after the last."""
+    """Median time from one step to the next, without the time before the first and the checkpoint after the last."""
     stamps: list[float] = []
 
     def on_step(progress: training.Progress) -> bool:
@@ -218,7 +218,7 @@ def _learned(encoder: Encoder, parent: View, corpus: Corpus, settings: LearnSett
 
 
 def stored_bytes(learned: Learned) -> int:
-    """What a version takes on disk, all its files together."""
+    """The size of a version on disk, all its files together."""
     with tempfile.TemporaryDirectory(prefix="pictoglot-bench-") as folder:
         version.write(Path(folder) / "version", learned, {})
         return sum(file.stat().st_size for file in (Path(folder) / "version").iterdir())

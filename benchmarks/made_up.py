@@ -1,6 +1,6 @@
-"""Made-up languages on a text tower of random weights: as many, and with as many rows, as a measurement asks for.
+"""Made-up languages on a text tower of random weights: any number, with any number of rows.
 
-A word is two of CLIP's tokens that CLIP leaves apart, so each is one merge, one token and one row. The same everywhere.
+A word is two of CLIP's tokens that CLIP does not merge, so each is one merge, one token and one row. Deterministic.
 """
 
 import random
@@ -43,7 +43,7 @@ class Sizes:
 
 
 def base(sizes: Sizes) -> Base:
-    """A text tower without pictures and without training: what a step costs does not depend on its weights."""
+    """A text tower without pictures and without training: the cost of a step does not depend on the weights."""
     torch.manual_seed(0)
     tower = TextTransformer(
         vocab_size=1, width=sizes.width, heads=sizes.heads, layers=sizes.layers, output_dim=sizes.width
@@ -59,7 +59,7 @@ def opened(encoder: Encoder, sizes: Sizes, languages: int) -> list[View]:
 
 
 def newest(encoder: Encoder, sizes: Sizes, languages: int) -> View:
-    """The last of them alone, as a worker opens the version that it goes on from."""
+    """The last of them alone, as a worker opens its parent version."""
     return deque(_chain(encoder, sizes, languages), maxlen=1).pop()
 
 
@@ -75,7 +75,7 @@ def _chain(encoder: Encoder, sizes: Sizes, languages: int) -> Iterator[View]:
 
 
 def captions(number: int, words: int, times: int = 2) -> list[str]:
-    """Captions of a language in which each of its words occurs so many times."""
+    """Captions of a language in which each of its words occurs `times` times."""
     draw = random.Random(number)
     written: list[str] = []
     for _ in range(times):
@@ -96,7 +96,7 @@ def corpus(number: int, sizes: Sizes) -> Corpus:
 
 @cache
 def _merges(number: int, words: int) -> tuple[Merge, ...]:
-    """The words of one language; languages share one by chance only."""
+    """The words of one language; two languages share a word only by chance."""
     return tuple(islice(_words(random.Random(number)), words))
 
 
@@ -113,4 +113,4 @@ def _words(draw: random.Random) -> Iterator[Merge]:
 
 
 def _no_pictures(_: object) -> torch.Tensor:
-    raise NotImplementedError("a made-up base sees no pictures")
+    raise NotImplementedError("a made-up base has no image tower")

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.training_cost`: what learning and serving cost at 36 languages, against one, and against AdamW.
+"""`python -m benchmarks.training_cost`: the cost of learning and serving with 36 languages, with one, and of AdamW.
 
 Prints a table and writes JSON; asserts nothing. Each part runs in a process of its own (`cost_parts.py`), so its memory
-is its own; parts that are compared in time take turns, several times.
+is its own; parts whose times are compared take turns, several times.
 """
 
 import json
@@ -24,7 +24,7 @@ from model.training import LearnSettings
 
 _MB = 1e6
 _TRAINING = ("gathered", "dense", "dense_float32", "dense_fused")
-_VIEW_MB = 15  # a further open view may take this much beside its rows
+_VIEW_MB = 15  # most memory of a further open view beside its rows
 _console = Console()
 Line = tuple[str, str, str]  # what, measured, aim
 

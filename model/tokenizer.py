@@ -150,7 +150,7 @@ def _words(ids: Sequence[int], word_ids: Sequence[int | None], symbol: dict[int,
 
 
 def _reached(whole: Tokenizer, corpus: Sequence[str], learned: Sequence[Merge]) -> tuple[Merge, ...]:
-    """The part of `learned` that lies on the way to some token of `corpus`."""
+    """The merges of `learned` that some token of `corpus` needs."""
     names = {number: token for token, number in whole.vocabulary.items()}
     needed = {names[number] for ids in whole.encode(corpus) for number in ids}
     kept: list[Merge] = []

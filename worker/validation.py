@@ -117,7 +117,7 @@ def candidates(context: TrainingContext, data: TrainingData, validation: Validat
 
 
 def encoded(context: TrainingContext, items: Sequence[tuple[View, str]]) -> EncodedTexts:
-    """All of them; asks before each batch whether to stop, since a large tower takes a second for one."""
+    """All of them; checks before each batch whether to stop, since a large tower takes a second for one."""
     parts = []
     for start in range(0, max(1, len(items)), _BATCH):
         context.attempt.check()

@@ -72,8 +72,8 @@ def run(
     torch.use_deterministic_algorithms(True)
     target = out or (OUT if data == "emoji" else work / f"{data}.json")
     try:
-        learning, told = _told(settings or [], epochs, seed)
-        rows = {name: described(name, learning, told) for name in _rows(methods)}
+        learning, overrides = _learning(settings or [], epochs, seed)
+        rows = {name: described(name, learning, overrides) for name in _rows(methods)}
         opened = open_base(base)
         bench_data = _open(data, Encoder(opened), root, train_root, work, languages)
         belongs = [
@@ -82,12 +82,12 @@ def run(
             list(bench_data.languages),
             epochs,
             seed,
-            *([told] if told else []),
+            *([overrides] if overrides else []),
         ]
         key = sha256(json.dumps(belongs).encode()).hexdigest()
-        bench = Bench(opened, bench_data, learning, work / "runs" / key[:12], _CONSOLE.print, told)
+        bench = Bench(opened, bench_data, learning, work / "runs" / key[:12], _CONSOLE.print, overrides)
         said = bench_data.digests()
-        head = {"languages": list(bench_data.languages), "sizes": bench_data.sizes, "epochs": epochs, "set": told}
+        head = {"languages": list(bench_data.languages), "sizes": bench_data.sizes, "epochs": epochs, "set": overrides}
         head["text_fingerprint"] = opened.text_fingerprint
         head["captions"] = sha256(json.dumps(said).encode()).hexdigest()
         _held(target, head, rows, seed)
@@ -122,7 +122,7 @@ def _open(
     )
 
 
-def _told(settings: Sequence[str], epochs: int, seed: int) -> tuple[LearnSettings, dict[str, Any]]:
+def _learning(settings: Sequence[str], epochs: int, seed: int) -> tuple[LearnSettings, dict[str, Any]]:
     """The settings of a run, and those that `--set` names; the service's own bounds apply."""
     words = dict(each.partition("=")[::2] for each in settings)
     free = [name for name in TeachingSettings.model_fields if name not in ("epochs", "seed")]
@@ -133,8 +133,8 @@ def _told(settings: Sequence[str], epochs: int, seed: int) -> tuple[LearnSetting
     except ValidationError as error:
         name, why = str(error.errors()[0]["loc"][0]), error.errors()[0]["msg"]
         raise Refused(f"{'--set: ' if name in words else '--'}{name}: {why}") from error
-    told = {name: getattr(learning, name) for name in sorted(words)}
-    return LearnSettings(epochs=epochs, seed=seed), told
+    overrides = {name: getattr(learning, name) for name in sorted(words)}
+    return LearnSettings(epochs=epochs, seed=seed), overrides
 
 
 def _rows(methods: str) -> Sequence[str]:

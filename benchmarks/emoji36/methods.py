@@ -9,8 +9,8 @@ from benchmarks.emoji36.trainer import CLL_CLIP, PRODUCT, TEIR, TEIR_INIT, TEIR_
 from model.tokenizer import Tokenizer
 from model.training import LearnSettings
 
-Told = Mapping[str, Any]  # names of `LearnSettings` to values
-NOTHING: Told = {}
+Overrides = Mapping[str, Any]  # names of `LearnSettings` to values, as `--set` gives them
+NOTHING: Overrides = {}
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Training:
     tokenizer: type[Tokenizer] = Tokenizer
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def settled(self, settings: LearnSettings, told: Told = NOTHING) -> LearnSettings:
-        """The settings in a run of `settings`; what `--set` of the run `told` overrides the training's own."""
-        return replace(settings, **{**self.settings, **told})
+    def settled(self, settings: LearnSettings, overrides: Overrides = NOTHING) -> LearnSettings:
+        """The settings in a run of `settings`; `overrides`, from `--set`, come before the training's own."""
+        return replace(settings, **{**self.settings, **overrides})
 
-    def described(self, settings: LearnSettings, told: Told = NOTHING) -> dict[str, Any]:
+    def described(self, settings: LearnSettings, overrides: Overrides = NOTHING) -> dict[str, Any]:
         """What distinguishes it from other trainings, for a file beside its results."""
         made = {"onto": self.onto, "tokenizer": self.tokenizer.__name__, "method": self.method.key()}
-        return {**made, "settings": asdict(self.settled(settings, told))}
+        return {**made, "settings": asdict(self.settled(settings, overrides))}
 
 
 @dataclass(frozen=True)
@@ -154,11 +154,11 @@ MAIN = (
 )
 
 
-def described(name: str, settings: LearnSettings, told: Told = NOTHING) -> dict[str, Any]:
+def described(name: str, settings: LearnSettings, overrides: Overrides = NOTHING) -> dict[str, Any]:
     """All that a row's scores depend on except the data, for a file beside them."""
     row = ROWS[name]
     read = [row.training, FALLBACK] if row.read == "detected" else [row.training]
-    return {"read": row.read, "taught": [TRAININGS[each].described(settings, told) for each in read if each]}
+    return {"read": row.read, "taught": [TRAININGS[each].described(settings, overrides) for each in read if each]}
 
 
 def ordered(results: dict[str, Any]) -> list[str]:

@@ -73,7 +73,7 @@ def _over_languages(results: dict[str, Any]) -> Any:
         a, colour = _triangle(results, method), _COLOURS[method]
         if len(a) == len(a[-1]):
             values = [100 * average_accuracy(a[: i + 1]) for i in range(len(a))]
-            style = (0, (1, 2)) if method == "auto" else "solid"  # it lies on `addressed`
+            style = (0, (1, 2)) if method == "auto" else "solid"  # it coincides with `addressed`
             axes.plot(range(len(a)), values, color=colour, linewidth=2, linestyle=style, label=method)
         else:
             axes.axhline(100 * average_accuracy(a), color=colour, linewidth=1.4, linestyle="--", label=method)

@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from benchmarks.emoji36.data import Data, Vectors
 from benchmarks.emoji36.errors import Refused
-from benchmarks.emoji36.methods import NOTHING, TRAININGS, Told, Training
+from benchmarks.emoji36.methods import NOTHING, TRAININGS, Overrides, Training
 from model import storage, version
 from model.corpus import Corpus
 from model.encoder import Encoder
@@ -44,18 +44,20 @@ class Taught:
 
 
 def teach(
-    encoder: Encoder, data: Data, name: str, settings: LearnSettings, folder: Path, told: Told = NOTHING
+    encoder: Encoder, data: Data, name: str, settings: LearnSettings, folder: Path, overrides: Overrides = NOTHING
 ) -> Iterator[Taught]:
     """Every language of a training in order, from disk as far as an earlier run came; `joint` is one for all."""
     training = TRAININGS[name]
     view = base = replace(encoder.base_view, tokenizer=training.tokenizer())
-    claim(folder / "training.json", training.described(settings, told), folder.glob("*/version"))
+    claim(folder / "training.json", training.described(settings, overrides), folder.glob("*/version"))
     for number, language in enumerate((JOINT,) if training.onto == "joint" else data.languages, 1):
         parent = {"chain": view, "tokens": _rowless(view, base)}.get(training.onto, base)
         place = folder / f"{number:02d}-{language}"
         with FileLock(f"{place}.lock"):  # two rows may read one training, and two runs reach it at once
             if not (place / "version").exists():
-                _teach_one(encoder, parent, _corpus(data, language), place, training, training.settled(settings, told))
+                _teach_one(
+                    encoder, parent, _corpus(data, language), place, training, training.settled(settings, overrides)
+                )
         learned, facts = version.read(place / "version")
         view = encoder.extend(parent, number, language, learned)
         yield Taught(language, learned, view, {**facts, "bytes": _size(place / "version")})

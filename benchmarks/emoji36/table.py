@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.emoji36.data import Data
-from benchmarks.emoji36.methods import FALLBACK, ROWS, TRAININGS, Row, Told, described
+from benchmarks.emoji36.methods import FALLBACK, ROWS, TRAININGS, Overrides, Row, described
 from benchmarks.emoji36.run import Scores, Taught, claim, plainly, remembering, score, teach
 from model import storage
 from model.base import Base
@@ -31,11 +31,13 @@ class Bench:
     settings: LearnSettings
     folder: Path
     tell: Tell
-    told: Told = field(default_factory=dict)
+    overrides: Overrides = field(default_factory=dict)
 
     def teach(self, encoder: Encoder, training: str) -> Iterator[Taught]:
         """The languages of a training one after another; what is on disk is not trained again."""
-        for taught in teach(encoder, self.data, training, self.settings, self.folder / "trained" / training, self.told):
+        for taught in teach(
+            encoder, self.data, training, self.settings, self.folder / "trained" / training, self.overrides
+        ):
             self.tell(f"{training}: {taught.language} trained in {taught.facts['seconds']:.0f} s")
             yield taught
 
@@ -70,7 +72,7 @@ class Ledger:
 def fill(bench: Bench, name: str) -> Ledger:
     """Train what the row needs, score it, and return its ledger."""
     row = ROWS[name]
-    made = described(name, bench.settings, bench.told)
+    made = described(name, bench.settings, bench.overrides)
     scores = bench.folder / "scores" / f"{name}.json"
     claim(scores.with_suffix(".row.json"), made, [scores])
     ledger = Ledger(scores)
