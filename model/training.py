@@ -77,7 +77,7 @@ class Interrupted(Exception):
 
 
 class Trainer:
-    """Teaches one language as an expansion does: by TEIR, with both losses balanced.
+    """Trains one language as an expansion does: by TEIR, with both losses balanced.
 
     `used` (n,) are the token ids of the corpus, ascending; `ids` (n + 2,) these and begin and end of text. `rows`
     (n + 2, width) are trained, each scaled by `scale` (n + 2, 1); `sequences` are the captions as places among them.

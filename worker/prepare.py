@@ -130,14 +130,13 @@ def _pictures(context: TrainingContext, named: Sequence[str], folder: Path) -> t
     earlier = kept(folder, key)
     if earlier is not None:
         return earlier.tensors["vectors"], earlier.facts
-    vectors = context.gallery.picture_vectors(named, fingerprint)
-    stacked = (
-        torch.from_numpy(np.stack([*vectors.values()])) if vectors else torch.empty((0, context.encoder.dimension))
-    )
-    if len(vectors) == len(named) or attempt.expansion.kind == "rebuild":  # otherwise the dataset is refused
-        keep(folder, key, Kept({"vectors": stacked}, list(vectors)))
+    by_id = context.gallery.picture_vectors(named, fingerprint)
+    vectors = np.stack([*by_id.values()]) if by_id else np.empty((0, context.encoder.dimension), dtype=np.float32)
+    known = Kept({"vectors": torch.from_numpy(vectors)}, list(by_id))
+    if len(by_id) == len(named) or attempt.expansion.kind == "rebuild":  # otherwise the dataset is refused
+        keep(folder, key, known)
         attempt.saved()
-    return stacked, list(vectors)
+    return known.tensors["vectors"], known.facts
 
 
 @torch.inference_mode()

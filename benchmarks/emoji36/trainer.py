@@ -23,7 +23,7 @@ from model.teir import ScaledAdamW
 from model.training import LearnSettings, Trainer
 
 _MODAL_WEIGHT = 0.01  # of the cross-modal loss beside the cross-lingual one, as published; alone it weighs 1
-# By these names results and checkpoints know the losses, whatever has become of the functions.
+# The names of the losses in results and checkpoints, which stay although the functions have moved
 _LOSSES = {"published": "model.objectives.published", "balanced": ["model.objectives.balanced", {"share": 0.1}]}
 
 
@@ -37,7 +37,7 @@ class StepScaledAdamW(ScaledAdamW):
 
 
 class MethodTrainer(Trainer):
-    """Teaches one language by a `Method`."""
+    """Trains one language by a `Method`."""
 
     def __init__(
         self, method: "Method", encoder: Encoder, parent: View, corpus: Corpus, folder: Path, settings: LearnSettings
@@ -96,7 +96,7 @@ class MethodTrainer(Trainer):
 
 @dataclass(frozen=True)
 class Method:
-    """How a language is taught.
+    """How a language is trained.
 
     `start`: new rows are drawn like all elements of the table ("table": TEIR) or from N(0, `spread`²) ("normal").
     `scale`: the gradient of a row, or its step, is multiplied by 1 / f, where f languages trained it; or by 1 ("none").
@@ -120,7 +120,7 @@ class Method:
     def trainer(
         self, encoder: Encoder, parent: View, corpus: Corpus, folder: Path, settings: LearnSettings
     ) -> MethodTrainer:
-        """What teaches one language on top of `parent`."""
+        """The trainer of one language on top of `parent`."""
         return self.kind(self, encoder, parent, corpus, folder, settings)
 
     def key(self) -> dict[str, object]:

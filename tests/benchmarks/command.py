@@ -27,7 +27,7 @@ class Command:
         return results
 
     def refused(self, *words: object) -> str:
-        """One sentence, and nothing taught or scored for it."""
+        """The one sentence of a refusal; nothing was trained or scored."""
         before = self.kept()
         ended = self(*words)
         assert ended.exit_code == 1 and isinstance(ended.exception, SystemExit), ended.exception

@@ -24,7 +24,7 @@ FAINT = 1e-6  # a norm of all gradients, so small that Adam's eps is far larger 
 
 
 def triangle(ledger: Ledger) -> list[list[float]]:
-    """R@1 of each language after each one taught."""
+    """R@1 of each language after each one learned."""
     return [[scores["seen"]["t2i"]["R@1"] for scores in row] for row in ledger.triangle]
 
 
@@ -95,7 +95,7 @@ def assert_nothing_addressed_is_forgotten(bench: Bench, name: str) -> None:
 
 
 def assert_languages_are_detected(bench: Bench, name: str, told: str) -> None:
-    """Texts that name no language are read within two points of told ones, and most through their own language."""
+    """Recall without a given language is within two points of that with it, and most texts are detected rightly."""
     ledger = fill(bench, name)
     right = [guesses.get(tag, 0) / sum(guesses.values()) for tag, guesses in ledger.content["confusion"].items()]
     assert min(right) > 0.75, f"too few are read through their own language: {right}"

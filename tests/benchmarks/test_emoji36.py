@@ -64,7 +64,7 @@ def data(base: Base, tmp_path_factory: pytest.TempPathFactory) -> EmojiData:
 
 @pytest.fixture(scope="module")
 def bench(base: Base, data: EmojiData, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """A run that nothing breaks; what it taught is shared by the tests of this file."""
+    """A run without any fault; its trainings are shared by the tests of this file."""
     torch.use_deterministic_algorithms(True)  # as `python -m benchmarks.emoji36 run` sets it
     honest = Bench(base, data, SETTINGS, tmp_path_factory.mktemp("run"), lambda _: None)
     for training in ("shared", ADDRESSED):
@@ -111,12 +111,12 @@ def test_old_corpora_read_alike(bench: Bench, training: str) -> None:
 
 
 def broken(bench: Bench, folder: Path) -> Bench:
-    """A run of its own, with nothing taught yet."""
+    """A run of its own, with nothing trained yet."""
     return replace(bench, folder=folder)
 
 
 def scored_anew(bench: Bench, folder: Path) -> Bench:
-    """What was taught honestly, with nothing scored yet."""
+    """The faultless trainings, with nothing scored yet."""
     (folder / "trained").symlink_to(bench.folder / "trained")
     return broken(bench, folder)
 

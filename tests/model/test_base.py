@@ -78,7 +78,7 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_activation_follows_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenAI's weights want QuickGELU under the plain name too; asked of open_clip itself, without the download."""
+    """OpenAI's weights need QuickGELU under the plain name too; open_clip itself is called, without the download."""
     passed: dict[str, object] = {}
 
     def refuse(name: str, **given: object) -> None:

@@ -69,7 +69,7 @@ def not_utf8() -> pyarrow.Array:
 
 
 def repeated(bytes_each: int, rows: int) -> bytes:
-    """A file of one kilobyte in which one long caption stands in every row."""
+    """A file of one kilobyte with the same long caption in every row."""
     once = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * rows, pyarrow.int32()), ["a" * bytes_each])
     return as_parquet(caption=once, english=["x"] * rows)
 

@@ -1,4 +1,4 @@
-"""A toy corpus and how it is taught: what the tests of training, of TEIR and of the benchmark's methods share."""
+"""A toy corpus and its training, shared by the tests of training, of TEIR and of the benchmark's methods."""
 
 import math
 from collections.abc import Callable

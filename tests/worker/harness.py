@@ -43,7 +43,7 @@ FINISHED = ("succeeded", "failed", "cancelled")
 
 
 def pairs(language: str, *, picture: bool = False, count: int = 100) -> list[dict[str, str]]:
-    """`count` captions of a toy language with their English and, when asked, one picture each."""
+    """`count` captions of a toy language with their English and, with `picture`, one picture each."""
     words = TOY[language]
     rows = [
         {"caption": f"{word} {colour[::-1]}", "english": f"{colour} {english}"}
@@ -194,7 +194,7 @@ def attempt_at(
 
 
 def teach(site: Site, language: str = "cy", *, picture: bool = False, **settings: Any) -> Expansion:
-    """A toy language taught in this process, from its submission to its end."""
+    """A toy language learned in this process, from its submission to its end."""
     expansion = site.submit(pairs(language, picture=picture), language)
     run(attempt_at(site, expansion, **settings))
     return site.registry.expansions.get(expansion)

@@ -12,7 +12,7 @@ from worker.phases import run
 
 
 def rebuild_of(site: Site, language: str, kind: type[Attempt] = Attempt) -> Attempt:
-    """A language is taken back, and the shared table is to be taught the later ones anew."""
+    """A language is rolled back, and the shared table is to be trained again on the later ones."""
     plan = site.registry.releases.roll_back(language, actor="test", reason="")
     assert plan.shared_version == 0
     expansion, _ = site.registry.expansions.submit(
@@ -28,7 +28,7 @@ def rebuild_of(site: Site, language: str, kind: type[Attempt] = Attempt) -> Atte
 
 
 def rebuild_without(site: Site, language: str) -> Expansion:
-    """Take a language back, and teach the shared table the later ones anew."""
+    """Roll a language back, and train the shared table again on the later ones."""
     run(attempt := rebuild_of(site, language))
     return site.registry.expansions.get(attempt.expansion.id)
 
