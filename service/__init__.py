@@ -1,1 +1,1 @@
-"""HTTP: what clients may ask of the gallery, the languages and the expansions. Trains nothing."""
+"""The HTTP API over the gallery, languages and expansions, the web page and the command line. Trains nothing."""

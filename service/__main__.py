@@ -1,4 +1,4 @@
-"""`python -m service` serves; its exit status says how that ended."""
+"""`python -m service` runs the HTTP server; `service.serve` defines its exit statuses."""
 
 from service.serve import main
 

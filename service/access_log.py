@@ -1,6 +1,6 @@
-"""ASGI around everything: a request id, one log line, one measurement, headers of every answer, and status 500.
+"""The outermost ASGI middleware: request id, one log line and one metric per request, common headers, status 500.
 
-Whatever escapes from below becomes `internal_error` without a word of the exception, which goes to the log.
+An unexpected exception is logged and answered with `internal_error`; its text is never sent.
 """
 
 import logging
@@ -14,12 +14,12 @@ from service.metrics import Metrics
 from service.problems import answers_head, problem, unexpected
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})  # others would be endless labels
+_METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})  # all others share one label
 _log = logging.getLogger("pictoglot.access")
 
 
 class AccessLog:
-    """Outermost; reads no body."""
+    """Reads no body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -29,13 +29,13 @@ class AccessLog:
             return await self.app(scope, receive, send)
         method = scope["method"]
         if method == "HEAD" and answers_head(scope):
-            scope = {**scope, "method": "GET"}  # the server, which keeps the first scope, sends the headers alone
+            scope = {**scope, "method": "GET"}  # the server keeps the original scope and sends only the headers
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         started = time.perf_counter()
         status = 0
 
-        async def stamped(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -47,16 +47,16 @@ class AccessLog:
             await send(message)
 
         try:
-            await self.app(scope, receive, stamped)
+            await self.app(scope, receive, send_with_headers)
         except Exception:
-            _log.exception("unexpected", extra={"request_id": request_id})
-            if status:  # the answer has begun
+            _log.exception("unexpected error", extra={"request_id": request_id})
+            if status:  # the response has started
                 raise
-            await problem(request_id, unexpected())(scope, receive, stamped)
+            await problem(request_id, unexpected())(scope, receive, send_with_headers)
         finally:
-            self._note(scope, method, request_id, status, time.perf_counter() - started)
+            self._record(scope, method, request_id, status, time.perf_counter() - started)
 
-    def _note(self, scope: Scope, method: str, request_id: str, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, method: str, request_id: str, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
         method = method if method in _METHODS else "OTHER"
         metrics: Metrics = scope["app"].state.context.metrics
@@ -74,7 +74,7 @@ class AccessLog:
 
 
 def _request_id(scope: Scope) -> str:
-    """The client's own id when it is harmless, otherwise a new one."""
+    """The client's own id if it is safe to log, otherwise a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
             return str(value.decode())

@@ -1,4 +1,4 @@
-"""Builds the application from its settings: parts, middleware, routes, start and stop. Nothing happens at import."""
+"""Builds the application from its settings: components, middleware, routes, startup, shutdown. No effect at import."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from model.errors import RegistryUnavailable
 from model.registry import open_registry
 from service import openapi, pages, problems
 from service.access_log import AccessLog
-from service.auth import STRANGERS, Keyring, Rate
+from service.auth import UNAUTHENTICATED, Keyring, Rate
 from service.batching import PictureQueue, TextQueue, WriteQueue
 from service.bodies import BodyLimit
 from service.context import Context
@@ -31,20 +31,20 @@ from service.metrics import Metrics, counted, gauge
 from service.routes import admin, embeddings, expansions, languages, operations, search, versions
 from service.routes import gallery as pictures
 from service.settings import Settings
-from service.watch import follow, note
+from service.watch import follow, update_metrics
 
 _log = logging.getLogger("pictoglot.app")
 
 
 def create_app(context: Context | None) -> FastAPI:
-    """The application over the parts of `build`; without them it can be described, and not started."""
+    """The application with the components from `build`; with None it can only describe itself, not start."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         assert context is not None
         async with context.texts, context.pictures, context.writes:
-            watching = asyncio.create_task(_keep_following(context))
-            with contextlib.suppress(asyncio.CancelledError):  # a second signal cuts requests, not the closing of files
+            watching = asyncio.create_task(_follow_forever(context))
+            with contextlib.suppress(asyncio.CancelledError):  # a second signal ends requests; files are still closed
                 yield
             context.draining = True
             watching.cancel()
@@ -64,7 +64,7 @@ def create_app(context: Context | None) -> FastAPI:
 
 
 def build(settings: Settings, encoder: Encoder) -> Context:
-    """Every part, opened and verified; when no release can be verified, `/readyz` says so.
+    """Open and verify every component; if no release can be verified, the service starts and `/readyz` answers 503.
 
     Raises `RegistryUnavailable`, `BaseMismatch`, `StoreUnavailable`.
     """
@@ -85,7 +85,7 @@ def build(settings: Settings, encoder: Encoder) -> Context:
         live=live,
         decoder=decoder,
         keys=keys,
-        keyring=Keyring(admin_key(settings), settings.open, keys.check, lambda: rate.take(STRANGERS)),
+        keyring=Keyring(admin_key(settings), settings.open, keys.check, lambda: rate.take(UNAUTHENTICATED)),
         rate=rate,
         cursors=Cursors.under(root),
         metrics=metrics,
@@ -93,16 +93,16 @@ def build(settings: Settings, encoder: Encoder) -> Context:
         pictures=PictureQueue(encoder, decoder, settings, metrics),
         writes=WriteQueue(settings),
     )
-    encoder.texts([(encoder.base_view, "the first call allocates, and takes a hundred times as long")])
-    metrics.watch(lambda: _measured(context))
+    encoder.texts([(encoder.base_view, "warm-up")])  # the first call allocates, and takes a hundred times as long
+    metrics.watch(lambda: _current_metrics(context))
     if not live.start():
-        _log.error("no release can be verified; /readyz says why, and it is tried again")
-    note(context)
+        _log.error("no release can be verified; /readyz has the reason; trying again")
+    update_metrics(context)
     return context
 
 
 def admin_key(settings: Settings) -> str:
-    """The key of the settings; in `local` without one, a key made once and kept under the data root of this machine."""
+    """The key from the settings; without one, in `local`, a key generated once and kept under the data root."""
     if settings.admin_key:
         return settings.admin_key
     with storage.private():
@@ -112,7 +112,7 @@ def admin_key(settings: Settings) -> str:
 
 def open_encoder(settings: Settings) -> Encoder:
     """The encoder of the base that the settings name; raises `BaseNotFound`, `BaseNotSupported`."""
-    import torch  # late: a test with another encoder needs none
+    import torch  # imported late: tests with another encoder need no torch
 
     from model.base import open_base
     from model.encoder import Encoder as OpenClipEncoder
@@ -121,13 +121,13 @@ def open_encoder(settings: Settings) -> Encoder:
     return OpenClipEncoder(open_base(settings.base))
 
 
-async def _keep_following(context: Context) -> None:
-    """Follow for as long as this process lives, whatever one round meets: a service that stands still looks healthy."""
+async def _follow_forever(context: Context) -> None:
+    """Follow the registry, whatever error one round raises: a service that stopped following would look healthy."""
     while True:
         try:
             await follow(context)
         except Exception:  # noqa: BLE001 - one bad round must not be the last
-            _log.exception("following failed and begins again")
+            _log.exception("following the registry failed; trying again")
 
 
 def _close(context: Context) -> None:
@@ -136,14 +136,14 @@ def _close(context: Context) -> None:
     context.registry.close()
 
 
-def _measured(context: Context) -> Iterable[GaugeMetricFamily]:
+def _current_metrics(context: Context) -> Iterable[GaugeMetricFamily]:
     yield gauge("queue_texts", "Texts waiting to be encoded.", context.texts.depth)
     yield gauge("queue_pictures", "Pictures waiting to be encoded.", context.pictures.depth)
-    yield gauge("cache_hits", "Query vectors found in the cache.", context.texts.cache.hits)
-    yield gauge("cache_misses", "Query vectors not found in the cache.", context.texts.cache.misses)
+    yield gauge("cache_hits", "Query vectors taken from the cache.", context.texts.cache.hits)
+    yield gauge("cache_misses", "Query vectors that were not in the cache.", context.texts.cache.misses)
     try:
         expansions = context.registry.expansions
         yield counted("expansions", "Expansions by state.", "state", expansions.counts())
-        yield gauge("longest_wait_seconds", "How long an expansion has had no worker.", expansions.longest_wait())
+        yield gauge("longest_wait_seconds", "Longest wait of an expansion for a worker.", expansions.longest_wait())
     except RegistryUnavailable:
         yield gauge("registry_unavailable", "1 while the registry does not answer.", 1)

@@ -1,4 +1,4 @@
-"""Who sends a request, what they may do and how often; and the route class that checks it before the body is read."""
+"""Authentication, scopes and rate limits, and the route class that checks them before the body is read."""
 
 import hashlib
 import hmac
@@ -21,18 +21,19 @@ from model.errors import FieldError, InvalidInput, RegistryUnavailable
 from service.errors import Forbidden, MissingApiKey, RateLimited, Unauthorized
 from service.keys import SCOPES, Key, Scope
 
-STRANGERS = "strangers"  # whose rate counts every request without a valid key; no key has this id
-_LONGEST = 256  # bytes of a key header; longer ones are refused unread
-_REMEMBERED = 1_024  # keys
-_FRESH, _STALE = 5.0, 3_600.0  # seconds a registry's word counts; the same while the registry does not answer
-_BUCKETS = 10_000  # keys whose rate is remembered; beyond, all start again
+UNAUTHENTICATED = "unauthenticated"  # the rate of all requests without a valid key together; no key has this id
+_MAX_KEY_HEADER = 256  # bytes of a key header; longer ones are refused without a look-up
+_MAX_CACHED = 1_024  # keys
+_FRESH_SECONDS = 5.0  # how long a cached key is used without asking the registry
+_STALE_SECONDS = 3_600.0  # the same while the registry does not answer
+_MAX_BUCKETS = 10_000  # keys whose rate is counted; with more, all counts start again
 _LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Body(Enum):
-    """Which limits of size and time the form has that a route takes; a JSON body always has those of `JSON`."""
+    """Which limits of size and time a route's form has; a JSON body always has those of `JSON`."""
 
     JSON = 1
     PICTURE = 2
@@ -41,7 +42,7 @@ class Body(Enum):
 
 @dataclass(frozen=True)
 class Principal:
-    """Who asks: the id of a key, `admin` for the one of the settings, `anonymous` on an open loopback."""
+    """Who sends a request: the id of a key, `admin` for the key of the settings, `anonymous` on an open loopback."""
 
     id: str
     scope: Scope
@@ -67,7 +68,7 @@ def needs(scope: Scope, body: Body = Body.JSON) -> Callable[[F], F]:
 
 
 def guard_of(endpoint: Callable[..., Any]) -> Guard:
-    """The declaration; an endpoint without one is for admins alone: default deny."""
+    """The endpoint's declaration; without one, only admins may use it (default deny)."""
     return getattr(endpoint, "__guard__", _guard("admin", Body.JSON))
 
 
@@ -79,7 +80,7 @@ ANY_KEY = _guard("search", Body.JSON)
 
 
 class GuardedRoute(APIRoute):
-    """A route that checks key, scope, rate and query first, and only then lets the body be read, within its limits."""
+    """A route that checks key, scope, rate and query before the body may be read, within its limits."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler behind the guard."""
@@ -100,7 +101,7 @@ class GuardedRoute(APIRoute):
 
 
 def _check_query(request: Request, known: frozenset[str]) -> None:
-    """Raises `InvalidInput` for a parameter outside of `known` (never said back) and for one given more than once."""
+    """Raises `InvalidInput` for a parameter not in `known` (without repeating its name) and for a duplicate one."""
     seen: set[str] = set()
     for name, _ in request.query_params.multi_items():
         if name not in known:
@@ -112,10 +113,10 @@ def _check_query(request: Request, known: frozenset[str]) -> None:
 
 
 class Keyring:
-    """Recognises keys. `check` asks the registry for a key's record by its plain text, or None.
+    """Identifies keys. `check` reads a key's record from the registry by its plain text; None for an invalid key.
 
-    `stranger` is called for every request without a valid key, before the registry is asked; it raises `RateLimited`
-    when there are too many of them. One rate for all strangers: guessing keys costs the registry next to nothing.
+    `count_invalid` is called for every request without a key that is known to be valid, before the registry is read,
+    and raises `RateLimited` when there are too many. They all share one rate: guessing keys hardly loads the registry.
     """
 
     def __init__(
@@ -123,66 +124,66 @@ class Keyring:
         admin_key: str,
         is_open: bool,
         check: Callable[[str], Key | None],
-        stranger: Callable[[], None] = lambda: None,
+        count_invalid: Callable[[], None] = lambda: None,
     ) -> None:
         self._admin = hashlib.sha256(admin_key.encode()).digest() if admin_key else None
         self._open = is_open
-        self._check, self._stranger = check, stranger
-        self._seen: dict[bytes, tuple[float, Key | None]] = {}  # digest -> (when checked, the record)
+        self._check, self._count_invalid = check, count_invalid
+        self._cache: dict[bytes, tuple[float, Key | None]] = {}  # digest -> (when checked, the record)
 
     async def identify(self, headers: Headers, guard: Guard) -> Principal:
         """Who holds the key in these headers; `MissingApiKey`, `Unauthorized`, `Forbidden` or `RateLimited`."""
-        given = headers.getlist("authorization") + headers.getlist("x-api-key")
-        if not given:
-            if self._open and "write" in guard.allowed and _from_here(headers):
+        values = headers.getlist("authorization") + headers.getlist("x-api-key")
+        if not values:
+            if self._open and "write" in guard.allowed and _is_local(headers):
                 return Principal("anonymous", "write")
-            self._stranger()
+            self._count_invalid()
             raise MissingApiKey("send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
-        plain = _plain(given, "authorization" in headers)
+        plain = _plain_key(values, "authorization" in headers)
         if plain is None:
-            self._stranger()
-        principal = None if plain is None else await self._holder(plain)
+            self._count_invalid()
+        principal = None if plain is None else await self._principal(plain)
         if principal is None:
             raise Unauthorized("this key is not valid")
         if principal.scope not in guard.allowed:
-            raise Forbidden(f"this needs a key of scope {guard.scope}")
+            raise Forbidden(f"this request needs a key of scope {guard.scope}")
         return principal
 
     def forget(self) -> None:
-        """Ask the registry anew about every key: one was made or revoked here."""
-        self._seen = {}  # a new one: what is being asked right now is answered into the old one, and forgotten with it
+        """Read every key from the registry again: one was created or revoked here."""
+        self._cache = {}  # a new dict: reads in progress write their result into the old one, which is dropped
 
-    async def _holder(self, plain: str) -> Principal | None:
+    async def _principal(self, plain: str) -> Principal | None:
         digest = hashlib.sha256(plain.encode()).digest()
         if self._admin is not None and hmac.compare_digest(digest, self._admin):
             return Principal("admin", "admin")
-        key = await self._known(plain, digest)
+        key = await self._record(plain, digest)
         if key is None or (key.expires_at is not None and key.expires_at <= datetime.now(UTC)):
             return None
         return Principal(key.id, key.scope)
 
-    async def _known(self, plain: str, digest: bytes) -> Key | None:
-        """The registry's word, a few seconds old at most, or older while it does not answer: search must go on."""
-        now, seen = time.monotonic(), self._seen
-        checked, key = seen.get(digest, (-_STALE, None))
+    async def _record(self, plain: str, digest: bytes) -> Key | None:
+        """The key's record, a few seconds old at most, or older while the registry does not answer: searches go on."""
+        now, cache = time.monotonic(), self._cache
+        checked, key = cache.get(digest, (-_STALE_SECONDS, None))
         if key is None:
-            self._stranger()
-        if now - checked < _FRESH or not plain.startswith("pk_"):
+            self._count_invalid()
+        if now - checked < _FRESH_SECONDS or not plain.startswith("pk_"):
             return key
         try:
             record = await run_in_threadpool(self._check, plain)
         except RegistryUnavailable:
-            if key is not None and now - checked < _STALE:
+            if key is not None and now - checked < _STALE_SECONDS:
                 return key
             raise
-        if len(seen) >= _REMEMBERED:
-            seen.clear()
-        seen[digest] = (now, record)
+        if len(cache) >= _MAX_CACHED:
+            cache.clear()
+        cache[digest] = (now, record)
         return record
 
 
 class Rate:
-    """A token bucket a key: `per_minute` requests, a sixth of them at once."""
+    """A token bucket per key: `per_minute` requests, at most a sixth of them in one burst."""
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_minute / 60
@@ -191,7 +192,7 @@ class Rate:
         self._buckets: dict[str, tuple[float, float]] = {}  # key id -> (tokens, when counted)
 
     def take(self, key: str) -> None:
-        """One request of `key`; raises `RateLimited` when there were too many."""
+        """Count one request of `key`; raises `RateLimited` when there were too many."""
         now = self._clock()
         tokens, counted = self._buckets.get(key, (self._burst, now))
         tokens = min(self._burst, tokens + (now - counted) * self._per_second)
@@ -199,16 +200,16 @@ class Rate:
             self._buckets[key] = (tokens, now)
             wait = math.ceil((1 - tokens) / self._per_second)
             raise RateLimited("too many requests", retry_after_seconds=wait)
-        if len(self._buckets) >= _BUCKETS:
+        if len(self._buckets) >= _MAX_BUCKETS:
             self._buckets.clear()
         self._buckets[key] = (tokens - 1, now)
 
 
-def _plain(given: list[str], bearer: bool) -> str | None:
-    """The key as text; None when what was sent cannot be one."""
-    if len(given) > 1 or len(given[0]) > _LONGEST:
+def _plain_key(values: list[str], bearer: bool) -> str | None:
+    """The key as text; None when the headers cannot hold a valid one."""
+    if len(values) > 1 or len(values[0]) > _MAX_KEY_HEADER:
         return None
-    value = given[0].strip()
+    value = values[0].strip()
     if bearer:
         scheme, _, value = value.partition(" ")
         if scheme.lower() != "bearer":
@@ -217,6 +218,6 @@ def _plain(given: list[str], bearer: bool) -> str | None:
     return value if value and value.isascii() else None
 
 
-def _from_here(headers: Headers) -> bool:
-    """Not asked by a page of another site, nor under a name that somebody else made lead to this loopback."""
+def _is_local(headers: Headers) -> bool:
+    """False for a request from another site's page, or under a foreign host name that resolves to this loopback."""
     return headers.get("sec-fetch-site") != "cross-site" and bool(_LOOPBACK_HOST.fullmatch(headers.get("host", "")))

@@ -25,18 +25,18 @@ V = TypeVar("V")
 
 @dataclass
 class _Waiting(Generic[T, R]):
-    """One item in the queue; its future is done early when the request is gone."""
+    """One item in the queue; its future is cancelled when the request is gone."""
 
     item: T
-    done: "asyncio.Future[R]"
+    result: "asyncio.Future[R]"
     deadline: float
 
 
 class BatchQueue(Generic[T, R]):
-    """Turns items into results, `size` at most in one call of `run`, in order, on a thread of its own.
+    """Turns items into results, in order, at most `size` in one call of `run`, on a thread of its own.
 
-    What waits while a call runs forms the next batch: under light load an item is alone, under heavy load batches grow,
-    and nothing ever waits for company.
+    Items that arrive while a call runs form the next batch: under light load an item is alone, under heavy load batches
+    grow, and no item waits for others to fill a batch.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class BatchQueue(Generic[T, R]):
 
     @property
     def alive(self) -> bool:
-        """Whether somebody takes from the queue."""
+        """Whether the task that empties the queue is running."""
         return self._task is not None and not self._task.done()
 
     @property
@@ -76,35 +76,35 @@ class BatchQueue(Generic[T, R]):
         return self._queue.qsize()
 
     async def __call__(self, items: Sequence[T]) -> list[R]:
-        """The results of `items`; raises `Unavailable` at once when too many wait, or when their time is over.
+        """The results of `items`; raises `Unavailable` at once when too many wait, or later when they waited too long.
 
-        Cancelling it takes the items out of the queue's way.
+        When the call is cancelled, its items are skipped.
         """
         if self._queue.qsize() + len(items) > self._limit:
             raise Unavailable("too many requests are waiting")
         loop = asyncio.get_running_loop()
-        waiting = [_Waiting(item, loop.create_future(), loop.time() + self._seconds) for item in items]
-        for one in waiting:
-            self._queue.put_nowait(one)
+        entries = [_Waiting(item, loop.create_future(), loop.time() + self._seconds) for item in items]
+        for entry in entries:
+            self._queue.put_nowait(entry)
         try:
-            return [await one.done for one in waiting]
+            return [await entry.result for entry in entries]
         finally:
-            for one in waiting:
-                if not one.done.cancel() and not one.done.cancelled():
-                    one.done.exception()  # seen: of several that failed together, one is raised
+            for entry in entries:
+                if not entry.result.cancel() and not entry.result.cancelled():
+                    entry.result.exception()  # marks it as retrieved: if several failed, only one is raised
 
     async def _serve(self) -> None:
         while True:
             batch = [await self._queue.get()]
             while len(batch) < self._size and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
-            await self._answer([one for one in batch if self._wanted(one)])
+            await self._answer([entry for entry in batch if self._still_waiting(entry)])
 
-    def _wanted(self, one: _Waiting[T, R]) -> bool:
-        if one.done.done():
+    def _still_waiting(self, entry: _Waiting[T, R]) -> bool:
+        if entry.result.done():
             return False
-        if asyncio.get_running_loop().time() > one.deadline:
-            one.done.set_exception(Unavailable("the request waited too long"))
+        if asyncio.get_running_loop().time() > entry.deadline:
+            entry.result.set_exception(Unavailable("the request waited too long"))
             return False
         return True
 
@@ -112,46 +112,46 @@ class BatchQueue(Generic[T, R]):
         if not batch:
             return
         self._observe(len(batch))
-        call = asyncio.get_running_loop().run_in_executor(self._thread, self._run, [one.item for one in batch])
-        # A failing encoder fails its batch, not the queue: the exception goes to those who wait for it
+        call = asyncio.get_running_loop().run_in_executor(self._thread, self._run, [entry.item for entry in batch])
+        # An error fails this batch, not the queue: the exception goes to the callers
         (outcome,) = await asyncio.gather(call, return_exceptions=True)
-        for place, one in enumerate(batch):
-            if one.done.done():
+        for place, entry in enumerate(batch):
+            if entry.result.done():
                 continue
             if isinstance(outcome, BaseException):
-                one.done.set_exception(outcome)
+                entry.result.set_exception(outcome)
             else:
-                one.done.set_result(outcome[place])
+                entry.result.set_result(outcome[place])
 
 
 class Cache(Generic[K, V]):
-    """The last `size` values by key; 0 keeps none. For one thread."""
+    """The `size` most recently used values by key; 0 keeps none. Not thread-safe."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._kept: OrderedDict[K, V] = OrderedDict()
+        self._values: OrderedDict[K, V] = OrderedDict()
         self.hits = self.misses = 0
 
     def get(self, key: K) -> V | None:
-        """The value, which becomes the youngest."""
-        if (value := self._kept.get(key)) is None:
+        """The value, which becomes the most recently used one."""
+        if (value := self._values.get(key)) is None:
             self.misses += 1
             return None
         self.hits += 1
-        self._kept.move_to_end(key)
+        self._values.move_to_end(key)
         return value
 
     def put(self, key: K, value: V) -> None:
-        """Keep a value; the one unused for longest goes when there is no room."""
+        """Keep a value; the least recently used one is dropped when the cache is full."""
         if self._size:
-            self._kept[key] = value
-            if len(self._kept) > self._size:
-                self._kept.popitem(last=False)
+            self._values[key] = value
+            if len(self._values) > self._size:
+                self._values.popitem(last=False)
 
 
 @dataclass(frozen=True)
 class Query:
-    """A text as a vector (dimension,); whether it was cut to the encoder's context, and its tokens."""
+    """A text as a vector (dimension,), whether it was truncated to the encoder's context, and its number of tokens."""
 
     vector: Vector
     truncated: bool
@@ -165,14 +165,14 @@ class TextQueue(BatchQueue[tuple[Any, str], Query]):
         def run(items: Sequence[tuple[Any, str]]) -> list[Query]:
             # one text in a forward pass, so that its vector depends on no other query (decision 8)
             encoded: Any = encoder.texts(items, batch=1)
-            return [Query(*one) for one in zip(encoded.vectors, encoded.truncated, encoded.tokens, strict=True)]
+            return [Query(*fields) for fields in zip(encoded.vectors, encoded.truncated, encoded.tokens, strict=True)]
 
         limit, seconds, observe = settings.queue_limit, settings.request_seconds, metrics.batches.labels("text").observe
         super().__init__(run, size=settings.batch_size, limit=limit, seconds=seconds, observe=observe)
         self.cache: Cache[tuple[int, str], Query] = Cache(settings.cache_size)
 
     async def encode(self, view: Any, texts: Sequence[str]) -> list[Query]:
-        """Cleaned texts as `view` reads them, in the order given; raises as a call of the queue."""
+        """Cleaned texts as `view` encodes them, in the same order; raises as a call of the queue does."""
         cached = {text: self.cache.get((view.version, text)) for text in dict.fromkeys(texts)}
         queries = {text: query for text, query in cached.items() if query is not None}
         missing = [text for text in cached if text not in queries]
@@ -183,9 +183,9 @@ class TextQueue(BatchQueue[tuple[Any, str], Query]):
 
 
 class PictureQueue(BatchQueue[Image.Image, Vector]):
-    """Pictures to vectors; and, before that, untrusted bytes to pictures, in the guarded processes of a decoder.
+    """Pictures to vectors and, before that, untrusted bytes to pictures, in the guarded processes of a decoder.
 
-    No thread waits for the decoder, so that uploads take none from searches.
+    No thread waits for the decoder, so uploads take no threads from searches.
     """
 
     def __init__(self, encoder: Encoder, decoder: Decoder, settings: Settings, metrics: Metrics) -> None:
@@ -196,10 +196,10 @@ class PictureQueue(BatchQueue[Image.Image, Vector]):
             size=settings.batch_size, limit=limit, seconds=seconds, observe=observe,
         )  # fmt: skip
         self._decoder = decoder
-        self.decoding = 0  # pictures that wait for the decoder or are in it
+        self.decoding = 0  # pictures that are being decoded or wait for it
 
     async def decode(self, data: bytes, seconds: float) -> Picture:
-        """A decoded picture; raises `Unavailable` when too many wait or `seconds` are over, and as `Decoder.decode`."""
+        """A decoded picture; raises `Unavailable` when too many wait or after `seconds`, and as the decoder does."""
         if self.decoding >= self._limit:
             raise Unavailable("too many pictures are waiting to be decoded")
         self.decoding += 1
@@ -212,20 +212,20 @@ class PictureQueue(BatchQueue[Image.Image, Vector]):
             self.decoding -= 1
 
     async def encode(self, data: bytes) -> Vector:
-        """The vector of an uploaded picture; raises as `decode` and as a call of the queue."""
+        """The vector of an uploaded picture; raises as `decode` and a call of the queue do."""
         picture = await self.decode(data, self._seconds)
         (vector,) = await self([picture.rgb])
         return vector
 
 
 class WriteQueue(BatchQueue[Callable[[], object], object]):
-    """Writes to the gallery, one after the other, as the registry wants it; the others wait here."""
+    """Writes to the gallery, one at a time, as the registry requires; the others wait here."""
 
     def __init__(self, settings: Settings) -> None:
         limit, seconds = settings.queue_limit, settings.body_seconds
         super().__init__(lambda jobs: [job() for job in jobs], size=1, limit=limit, seconds=seconds)
 
     async def write(self, job: Callable[[], R]) -> R:
-        """The result of one write; raises as a call of the queue, and what the write raises."""
+        """The result of one write; raises as a call of the queue does, and what the write raises."""
         (result,) = await self([job])
         return result  # type: ignore[return-value]

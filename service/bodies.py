@@ -1,4 +1,4 @@
-"""Reads bodies strictly: how many bytes and how long, whether the client is still there, and JSON. Judges no content.
+"""Reads request bodies within limits of size and time, notices clients that leave, and parses JSON strictly.
 
 Multipart forms are read in `service.forms`.
 """
@@ -17,21 +17,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model.errors import FieldError, InvalidInput, UnsupportedMedia
 from service.errors import BodyTimeout, InvalidEncoding, Malformed, TooLarge, TooManyHeaders
-from service.problems import ClientLeft, faults_of, invalid_request, problem
+from service.problems import ClientLeft, invalid_request, problem
 
 JSON, MULTIPART = "application/json", "multipart/form-data"
-MOST_HEADER_BYTES = 64 << 10  # path, query and header fields
-LINGER = 5.0  # seconds for which a body is discarded after its request was refused
-_MOST_TARGET = 32 << 10  # bytes of path and query alone
-_MOST_HEADERS = 100
-_LONGEST_INTEGER = 40  # digits; beyond, no schema takes it, and int() would be slow
+MAX_HEADER_BYTES = 64 << 10  # path, query and header fields
+LINGER = 5.0  # seconds for which the rest of a body is discarded after its request was refused
+_MAX_TARGET_BYTES = 32 << 10  # bytes of path and query alone
+_MAX_HEADERS = 100
+_MAX_DIGITS = 40  # of an integer; no schema accepts a longer one, and int() would be slow
 
 M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R")
 
 
 class BodyReader:
-    """Reads the body of one request, while it is neither larger nor slower than `allow` said; nothing before that."""
+    """Reads the body of one request within the limits that `allow` set; before that, nothing may be read."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
@@ -44,16 +44,16 @@ class BodyReader:
 
     @property
     def declared(self) -> int:
-        """Bytes that the client announced; 0 when it sends in chunks."""
+        """The Content-Length in bytes; 0 when the body is sent in chunks."""
         return self._declared or 0
 
     def allow(self, limit: int, seconds: float) -> None:
-        """Bytes that may be read and seconds until all of them must be here."""
+        """Allow `limit` bytes, which must arrive within `seconds`."""
         self._limit, self._seconds = limit, seconds
 
     @property
     def unread(self) -> bool:
-        """Whether the client announced a body of which something was not read."""
+        """Whether the client announced a body that was not read to its end."""
         return self._announced and not self._whole
 
     async def receive(self) -> Message:
@@ -62,7 +62,7 @@ class BodyReader:
             return await self._receive()
         if self._declared is not None and self._declared > self._limit:
             raise TooLarge(f"a body here may have at most {self._limit} bytes")
-        message = await self._in_time()
+        message = await self._receive_in_time()
         if message["type"] == "http.disconnect":
             raise ClientLeft
         self._read += len(message.get("body", b""))
@@ -74,7 +74,7 @@ class BodyReader:
         return message
 
     async def linger(self) -> None:
-        """Discard what still comes, for a few seconds: a client in the midst of sending would not hear the answer."""
+        """Discard the rest of the body, for a few seconds: a client that is still sending does not read the answer."""
         loop = asyncio.get_running_loop()
         end = loop.time() + LINGER
         with contextlib.suppress(TimeoutError):
@@ -82,7 +82,7 @@ class BodyReader:
                 while (await self._receive()).get("more_body"):
                     pass
 
-    async def _in_time(self) -> Message:
+    async def _receive_in_time(self) -> Message:
         loop = asyncio.get_running_loop()
         if self._deadline is None:
             self._deadline = loop.time() + self._seconds
@@ -106,8 +106,8 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        if _too_large(scope):
-            detail = f"at most {_MOST_HEADERS} header fields and {MOST_HEADER_BYTES} bytes before the body"
+        if _head_too_large(scope):
+            detail = f"at most {_MAX_HEADERS} header fields, {MAX_HEADER_BYTES} bytes with path and query"
             return await problem(scope["state"]["request_id"], TooManyHeaders(detail))(scope, receive, send)
         body = BodyReader(scope, receive)
         scope.setdefault("state", {})["body"] = body
@@ -116,7 +116,7 @@ class BodyLimit:
             if message["type"] == "http.response.start" and body.unread:
                 MutableHeaders(scope=message)["Connection"] = "close"
             if message["type"] == "http.response.body" and body.unread and not message.get("more_body"):
-                await send({**message, "more_body": True})  # all of the answer: its length was announced
+                await send({**message, "more_body": True})  # the whole answer; the end is sent after draining
                 await body.linger()
                 message = {"type": "http.response.body"}
             await send(message)
@@ -124,12 +124,12 @@ class BodyLimit:
         await self.app(scope, body.receive, closing)
 
 
-async def unless_left(request: Request, work: Coroutine[Any, Any, R]) -> R:
-    """The result of `work`, which is cancelled when the client closes the connection first: `ClientLeft`.
+async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, R]) -> R:
+    """The result of `work`; if the client closes the connection first, `work` is cancelled and `ClientLeft` raised.
 
-    Only for when the body was read: from then on the server has nothing to say but that the client went.
+    Call it only after the whole body was read: from then on `receive` reports nothing but the disconnect.
     """
-    doing, watching = asyncio.ensure_future(work), asyncio.ensure_future(_until_left(request))
+    doing, watching = asyncio.ensure_future(work), asyncio.ensure_future(_until_client_leaves(request))
     try:
         await asyncio.wait({doing, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not doing.done():
@@ -141,13 +141,13 @@ async def unless_left(request: Request, work: Coroutine[Any, Any, R]) -> R:
         await asyncio.gather(doing, watching, return_exceptions=True)
 
 
-async def _until_left(request: Request) -> None:
+async def _until_client_leaves(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 def media_type(request: Request) -> str:
-    """The lower-case media type, empty when none or an unreadable one is given."""
+    """The media type in lower case; empty if it is missing or malformed."""
     return _content_type(request).get_content_type() if "content-type" in request.headers else ""
 
 
@@ -160,16 +160,17 @@ async def read_json(request: Request, model: type[M]) -> M:
     return validated(model, parse_json(await request.body()))
 
 
-def validated(model: type[M], value: object, inside: str = "body") -> M:
-    """`value` as `model`; raises `InvalidInput` with places."""
+def validated(model: type[M], value: object, prefix: str = "body") -> M:
+    """`value` as `model`; raises `InvalidInput` with locations that begin with `prefix`."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise invalid_request(faults_of(error), inside) from None
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        raise invalid_request(faults, prefix) from None
 
 
 def parse_field(text: str, name: str) -> Any:
-    """The JSON that a form's field holds, as `parse_json`; a refusal names the field."""
+    """`parse_json` of a form field; the error names the field."""
     try:
         return parse_json(text.encode())
     except Malformed:
@@ -177,7 +178,7 @@ def parse_field(text: str, name: str) -> Any:
 
 
 def parse_json(data: bytes) -> Any:
-    """One JSON document (RFC 8259): UTF-8, no NaN or Infinity, no key twice in one object."""
+    """One JSON document (RFC 8259): UTF-8, no NaN or Infinity, no duplicate keys."""
     if b"\0" in data:  # never in UTF-8 JSON, always in UTF-16
         raise InvalidEncoding("the body is not UTF-8")
     try:
@@ -185,17 +186,17 @@ def parse_json(data: bytes) -> Any:
     except UnicodeDecodeError:
         raise InvalidEncoding("the body is not UTF-8") from None
     try:
-        return json.loads(text, parse_constant=_refuse, parse_int=_integer, object_pairs_hook=_object)
-    except (ValueError, RecursionError):  # RecursionError: thousands of brackets
+        return json.loads(text, parse_constant=_refuse_constant, parse_int=_integer, object_pairs_hook=_object)
+    except (ValueError, RecursionError):  # RecursionError: thousands of nested brackets
         raise Malformed("the body is not JSON") from None
 
 
-def _refuse(literal: str) -> None:
+def _refuse_constant(literal: str) -> None:
     raise ValueError(literal)
 
 
 def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _LONGEST_INTEGER else float("inf")
+    return int(digits) if len(digits) <= _MAX_DIGITS else float("inf")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -205,12 +206,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return unique
 
 
-def _too_large(scope: Scope) -> bool:
-    """A parser's own limit is for what is incomplete: what arrives at once passes it."""
+def _head_too_large(scope: Scope) -> bool:
+    """Needed beside the parser's limit, which a head that arrives all at once is not checked against."""
     fields = scope["headers"]
     size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
     whole = size + sum(len(name) + len(value) for name, value in fields)
-    return len(fields) > _MOST_HEADERS or size > _MOST_TARGET or whole > MOST_HEADER_BYTES
+    return len(fields) > _MAX_HEADERS or size > _MAX_TARGET_BYTES or whole > MAX_HEADER_BYTES
 
 
 def _content_length(scope: Scope) -> int | None:

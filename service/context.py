@@ -1,4 +1,4 @@
-"""Everything one running service holds, built once in `app` and handed to every route. Answers no request itself."""
+"""The components of one running service, built once in `service.app` and passed to every route."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -19,14 +19,14 @@ from service.keys import Keys
 from service.metrics import Metrics
 from service.settings import Settings
 
-_OVERHEAD = 128 << 10  # bytes of a form beside its file: boundaries, headers, fields
+_OVERHEAD = 128 << 10  # bytes of a form without its file: boundaries, headers, fields
 
 
 @dataclass
 class Context:
-    """The parts. `draining` is set once, at the stop, and never unset.
+    """The components. `draining` becomes true at shutdown and stays so.
 
-    What may take long has threads of its own: none of it can take the threads that searches need.
+    Slow work has limiters of its own, so that it cannot take the threads that searches need.
     """
 
     settings: Settings
@@ -46,7 +46,7 @@ class Context:
     writes: WriteQueue
     searching: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
     validating: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))  # datasets
-    following: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))  # who waits for a release to open
+    following: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))  # opening a new release
     draining: bool = False
     body_limits: dict[Body, tuple[int, float]] = field(init=False)
 
@@ -60,16 +60,16 @@ class Context:
 
 
 def context_of(request: Request) -> Context:
-    """The context of the application that answers."""
+    """The context of the application that handles `request`."""
     context: Context = request.app.state.context
     return context
 
 
 def principal_of(request: Request) -> Principal:
-    """Who sent the request, as the guard established."""
+    """Who sent the request, as the route's guard identified them."""
     principal: Principal = request.state.principal
     return principal
 
 
-Here = Annotated[Context, Depends(context_of)]
+AppContext = Annotated[Context, Depends(context_of)]
 Caller = Annotated[Principal, Depends(principal_of)]

@@ -1,6 +1,6 @@
-"""Pages of a listing, and opaque, signed cursors between them. Keeps no state.
+"""Pages of a listing, with opaque, signed cursors. Keeps no state.
 
-A client cannot make a cursor, and cannot use one for another question.
+A client can neither forge a cursor nor use one for another query.
 """
 
 import base64
@@ -18,25 +18,25 @@ from model.data_root import DataRoot
 from service.errors import CursorInvalid, Gone
 
 _FILE = "cursor.key"
-_SIGNATURE = 16  # bytes of the HMAC that are kept
+_SIGNATURE_BYTES = 16  # of the HMAC
 
 T = TypeVar("T")
 
 
 class Cursors:
-    """Pages, and the cursors that lead from one to the next, signed with one secret."""
+    """Makes and checks cursors, signed with one secret."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
     @staticmethod
     def under(root: DataRoot) -> "Cursors":
-        """With the secret of this data root and its store, made on the first use, so that cursors outlive a restart."""
+        """With the data root's secret, created at the first start, so that cursors stay valid after a restart."""
         return Cursors(root.first(_FILE, lambda: secrets.token_bytes(32), private=True))
 
     async def page(
         self,
-        question: object,
+        query: object,
         limit: int,
         cursor: str | None,
         fetch: Callable[[int, Any], Sequence[T]],
@@ -44,40 +44,40 @@ class Cursors:
         state: object = None,
         threads: CapacityLimiter | None = None,
     ) -> tuple[Sequence[T], str | None]:
-        """At most `limit` items of the answer to `question`, and the cursor of the next page if there is one.
+        """At most `limit` items of the answer to `query`, and the cursor of the next page if there is one.
 
-        `fetch(count, place)` gives items in order: the first ones, or those behind the place (plain JSON) that
-        `place_of` gives of an item. Cursors hold for one `state`; raises `CursorInvalid`, and `Gone` in another state.
+        `fetch(count, place)` returns items in order: the first ones, or those after `place`, the plain JSON that
+        `place_of` returns for an item. A cursor is valid for one `state`: raises `Gone` in another, or `CursorInvalid`.
         """
         after = None
         if cursor is not None:
-            content = self.read(question, cursor)
+            content = self.read(query, cursor)
             if content["state"] != state:
-                raise Gone("another release or generation serves now: search again")
+                raise Gone("the release or the gallery has changed: search again without a cursor")
             after = content["after"]
-        items = await to_thread.run_sync(fetch, limit + 1, after, limiter=threads)  # one more tells of a next page
+        items = await to_thread.run_sync(fetch, limit + 1, after, limiter=threads)  # one more: is there a next page?
         if len(items) <= limit:
             return items, None
-        return items[:limit], self.write(question, {"state": state, "after": place_of(items[limit - 1])})
+        return items[:limit], self.write(query, {"state": state, "after": place_of(items[limit - 1])})
 
-    def write(self, question: object, place: Mapping[str, object]) -> str:
-        """A cursor to `place` (plain JSON values) within the answer to `question`."""
+    def write(self, query: object, place: Mapping[str, object]) -> str:
+        """A cursor to `place` (plain JSON values) within the answer to `query`."""
         payload = json.dumps(dict(place), separators=(",", ":")).encode()
-        return base64.urlsafe_b64encode(self._sign(question, payload) + payload).decode().rstrip("=")
+        return base64.urlsafe_b64encode(self._sign(query, payload) + payload).decode().rstrip("=")
 
-    def read(self, question: object, cursor: str) -> dict[str, Any]:
-        """The place; raises `CursorInvalid` when we did not write this cursor for this question."""
-        refusal = CursorInvalid("not a cursor of this server for this request")
+    def read(self, query: object, cursor: str) -> dict[str, Any]:
+        """The place; raises `CursorInvalid` when this server did not write this cursor for this query."""
+        refusal = CursorInvalid("this server did not give out this cursor for this query")
         try:
             data = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, UnicodeEncodeError):
             raise refusal from None
-        payload = data[_SIGNATURE:]
-        if not hmac.compare_digest(data[:_SIGNATURE], self._sign(question, payload)):
+        payload = data[_SIGNATURE_BYTES:]
+        if not hmac.compare_digest(data[:_SIGNATURE_BYTES], self._sign(query, payload)):
             raise refusal
         place: dict[str, Any] = json.loads(payload)
         return place
 
-    def _sign(self, question: object, payload: bytes) -> bytes:
-        digest = hashlib.sha256(json.dumps(question, sort_keys=True).encode()).digest() + payload
-        return hmac.digest(self._secret, digest, "sha256")[:_SIGNATURE]
+    def _sign(self, query: object, payload: bytes) -> bytes:
+        digest = hashlib.sha256(json.dumps(query, sort_keys=True).encode()).digest() + payload
+        return hmac.digest(self._secret, digest, "sha256")[:_SIGNATURE_BYTES]

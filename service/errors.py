@@ -1,10 +1,10 @@
-"""What only HTTP can refuse: bodies, headers, keys, cursors, rates. The tree's root is `model.errors`."""
+"""Errors of the HTTP layer: bodies, headers, keys, cursors, rates. The root of the tree is in `model.errors`."""
 
 from model.errors import InvalidInput, NotFound, PictoglotError
 
 
 class Malformed(PictoglotError):
-    """Cannot even be read."""
+    """The body cannot be parsed."""
 
     code, title = "malformed_json", "Malformed JSON"
 
@@ -22,19 +22,19 @@ class Forbidden(PictoglotError):
 
 
 class Gone(PictoglotError):
-    """Was there, is no longer."""
+    """A cursor of an earlier release or gallery."""
 
     code, title = "cursor_expired", "Cursor expired"
 
 
 class TooLarge(PictoglotError):
-    """More bytes than this route takes."""
+    """More bytes than this route accepts."""
 
     code, title = "body_too_large", "Body too large"
 
 
 class RateLimited(PictoglotError):
-    """This key asks too often."""
+    """Too many requests with this key."""
 
     code, title = "rate_limited", "Rate limited"
 
@@ -46,7 +46,7 @@ class InvalidEncoding(Malformed):
 
 
 class MalformedMultipart(Malformed):
-    """A multipart body that is cut short, or none."""
+    """A multipart body that is truncated, or not multipart at all."""
 
     code, title = "malformed_multipart", "Malformed multipart body"
 
@@ -76,12 +76,12 @@ class TooManyHeaders(PictoglotError):
 
 
 class KeyNotFound(NotFound):
-    """No key of that id."""
+    """No key has this id."""
 
     code, title = "key_not_found", "Key not found"
 
 
 class CursorInvalid(InvalidInput):
-    """Not a cursor that this server gave."""
+    """Not a cursor of this server for this query."""
 
     code, title = "invalid_cursor", "Invalid cursor"

@@ -1,6 +1,7 @@
-"""Reads multipart forms with one file: a picture into memory, a dataset to disk. Decodes and validates no content."""
+"""Reads multipart forms with one file: a picture into memory, a dataset to disk. Does not look into the file."""
 
 import hashlib
+import io
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,26 +31,11 @@ _FLUSH = 1 << 20  # bytes of a file collected before they are written
 class Sink(Protocol):
     """Where the bytes of a file go."""
 
-    def write(self, data: bytes) -> None: ...
-
-
-class Memory:
-    """A small file."""
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-
-    def write(self, data: bytes) -> None:
-        self._data += data
-
-    @property
-    def data(self) -> bytes:
-        """All of it."""
-        return bytes(self._data)
+    def write(self, data: bytes, /) -> object: ...
 
 
 class OnDisk:
-    """A large file at `path`, with its size and sha256, or `StorageFull` when it would leave less than `free` bytes."""
+    """A large file at `path`, with its size and sha256; `StorageFull` when less than `free` bytes would stay free."""
 
     def __init__(self, path: Path, free: int) -> None:
         self.path = path
@@ -72,17 +58,17 @@ class OnDisk:
 
 @dataclass
 class Form:
-    """The fields of a multipart body, each with its values in order, and whether the file was there."""
+    """The fields of a multipart body, each with its values in order, and whether it has a file."""
 
     fields: dict[str, list[str]] = field(default_factory=dict)
     has_file: bool = False
 
-    def one(self, model: type[M], lists: Iterable[str] = ()) -> M:
-        """The fields as `model`; only those in `lists` may stand more than once."""
+    def parse(self, model: type[M], lists: Iterable[str] = ()) -> M:
+        """The fields as `model`; only those in `lists` may be given more than once."""
         for name, values in self.fields.items():
             if len(values) > 1 and name not in lists:
-                place = FieldError(f"body.{_shown(name)}", "duplicate_key")
-                raise InvalidInput(f"field `{_shown(name)}` given more than once", errors=(place,))
+                place = FieldError(f"body.{_safe_name(name)}", "duplicate_key")
+                raise InvalidInput(f"field `{_safe_name(name)}` given more than once", errors=(place,))
         flat = {name: values if name in lists else values[0] for name, values in self.fields.items()}
         return validated(model, flat)
 
@@ -90,14 +76,14 @@ class Form:
 async def read_form(request: Request, file: str, sink: Sink, limit: int) -> Form:
     """Read a multipart body: the file of the field `file` into `sink`, at most `limit` bytes; the rest as fields.
 
-    File names are never looked at. Raises `UnsupportedMedia`, `MalformedMultipart`, `InvalidInput` (two files, a file
-    in another field, too many fields), `InvalidEncoding` or `TooLarge`.
+    File names are ignored. Raises `UnsupportedMedia`, `MalformedMultipart`, `InvalidInput` (two files, a file in
+    another field, too many fields), `InvalidEncoding` or `TooLarge`.
     """
     if media_type(request) != MULTIPART:
         raise UnsupportedMedia(f"send {MULTIPART}")
     _, options = parse_options_header(request.headers["content-type"])
     if not options.get(b"boundary"):
-        raise MalformedMultipart("the Content-Type names no boundary")
+        raise MalformedMultipart("the Content-Type has no boundary")
     parts = _Parts(file, limit)
     try:
         parser = MultipartParser(options[b"boundary"], parts.callbacks(), max_header_size=MAX_PART_HEADER)  # type: ignore[arg-type]
@@ -106,7 +92,7 @@ async def read_form(request: Request, file: str, sink: Sink, limit: int) -> Form
             if parts.pending_bytes >= _FLUSH:
                 await run_in_threadpool(sink.write, parts.take())
     except FormParserError:
-        raise MalformedMultipart("the body is not multipart/form-data as its Content-Type says") from None
+        raise MalformedMultipart("the body is not valid multipart/form-data") from None
     if not parts.ended:
         raise MalformedMultipart("the body ends before its closing boundary")
     await run_in_threadpool(sink.write, parts.take())
@@ -117,14 +103,14 @@ async def read_form(request: Request, file: str, sink: Sink, limit: int) -> Form
 
 async def picture_of(request: Request, context: Context) -> tuple[bytes, Form]:
     """The bytes of the file `picture` of a form, and its fields."""
-    memory = Memory()
+    memory = io.BytesIO()
     form = await read_form(request, "picture", memory, context.settings.picture_bytes)
-    return memory.data, form
+    return memory.getvalue(), form
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A dataset as it came: its file, size in bytes and sha256, and the fields beside it."""
+    """An uploaded dataset: its file, size in bytes and sha256, and the other fields of the form."""
 
     path: Path
     size: int
@@ -134,7 +120,7 @@ class Upload:
 
 @asynccontextmanager
 async def dataset_of(request: Request, context: Context) -> AsyncIterator[Upload]:
-    """The file `dataset` of a form, in a folder of its own that is gone after the block."""
+    """The file `dataset` of a form, in a temporary folder that is removed after the block."""
     settings = context.settings
     declared = request.state.body.declared
     storage.require_free(settings.home, declared + declared // 2 + settings.free_bytes)
@@ -163,7 +149,7 @@ def keep(upload: Upload, root: DataRoot, name: str) -> None:
 
 
 class _Parts:
-    """What the parser calls: sorts the bytes of parts into fields and the one file."""
+    """The parser's callbacks: collect the fields and the bytes of the file."""
 
     def __init__(self, file: str, limit: int) -> None:
         self.form = Form()
@@ -183,7 +169,7 @@ class _Parts:
         return {name: getattr(self, name) for name in dir(self) if name.startswith("on_")}
 
     def take(self) -> bytes:
-        """The bytes of the file that came since the last call."""
+        """The bytes of the file that arrived since the last call."""
         data = b"".join(self._pending)
         self._pending.clear()
         self.pending_bytes = 0
@@ -219,9 +205,9 @@ class _Parts:
             if self._fields > MAX_FIELDS:
                 _refuse_part("body", "too_many_fields", f"at most {MAX_FIELDS} fields")
         elif self._name != self._file:
-            _refuse_part(f"body.{_shown(self._name)}", "extra_forbidden", f"the only file here is `{self._file}`")
+            _refuse_part(f"body.{_safe_name(self._name)}", "extra_forbidden", f"send only the file `{self._file}`")
         elif self.form.has_file:
-            _refuse_part(f"body.{self._file}", "too_many_files", "one file at a time")
+            _refuse_part(f"body.{self._file}", "too_many_files", "send only one file")
         else:
             self.form.has_file = True
 
@@ -257,5 +243,5 @@ def _text(data: bytes) -> str:
         raise InvalidEncoding("a field is not UTF-8") from None
 
 
-def _shown(name: str) -> str:
+def _safe_name(name: str) -> str:
     return name if name.isascii() and name.isidentifier() and len(name) <= 64 else "?"

@@ -1,4 +1,4 @@
-"""API keys: made, checked, revoked. Only the SHA-256 of a secret is kept. Knows no header and no route."""
+"""API keys: created, checked, revoked. Only the SHA-256 of a secret is stored. Knows no header and no route."""
 
 import hashlib
 import hmac
@@ -18,7 +18,7 @@ from service.errors import KeyNotFound
 
 Scope = Literal["search", "write", "admin"]  # each includes the ones before it
 SCOPES: tuple[Scope, ...] = get_args(Scope)
-_LONGEST = 256  # bytes of a key worth looking at
+_MAX_LENGTH = 256  # characters; a longer text is not a key
 
 
 class KeyRow(RegistryRow):
@@ -54,7 +54,7 @@ class Keys:
         self._registry = registry
 
     def create(self, scope: Scope, label: str, expires_at: datetime | None = None) -> tuple[Key, str]:
-        """A new key and its text `pk_{id}_{secret}`, which is told this once and can never be told again."""
+        """A new key and its text `pk_{id}_{secret}`, which cannot be recovered later."""
         id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         with self._registry.begin() as session:
             row = KeyRow(id=id, secret_sha256=_digest(secret), scope=scope, label=label, expires_at=expires_at)
@@ -63,9 +63,9 @@ class Keys:
             return _key(row), f"pk_{id}_{secret}"
 
     def check(self, plaintext: str) -> Key | None:
-        """The key with this text; None when there is none, or it is revoked, expired or not a key at all."""
+        """The key with this text; None if it is unknown, revoked, expired or malformed."""
         parts = plaintext.split("_", 2)  # the secret may hold underscores, the id has none
-        if len(plaintext) > _LONGEST or not plaintext.isascii() or len(parts) != 3 or parts[0] != "pk":
+        if len(plaintext) > _MAX_LENGTH or not plaintext.isascii() or len(parts) != 3 or parts[0] != "pk":
             return None
         valid = KeyRow.revoked_at.is_(None) & or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > now())
         with self._registry.read() as session:
@@ -75,21 +75,16 @@ class Keys:
             return _key(row)
 
     def list(self) -> Sequence[Key]:
-        """All of them, newest first, revoked and expired ones too."""
+        """All keys, newest first, including revoked and expired ones."""
         with self._registry.read() as session:
             return [_key(row) for row in session.scalars(select(KeyRow).order_by(KeyRow.created_at.desc(), KeyRow.id))]
 
     def revoke(self, id: str) -> None:
-        """Not valid from now on; a second time changes nothing. KeyNotFound."""
+        """Make a key invalid from now on; revoking it again changes nothing. Raises KeyNotFound."""
         revoke = update(KeyRow).where(KeyRow.id == id).values(revoked_at=func.coalesce(KeyRow.revoked_at, now()))
         with self._registry.begin() as session:
             if session.scalar(revoke.returning(KeyRow.id)) is None:
                 raise KeyNotFound
-
-
-def includes(scope: Scope, needed: Scope) -> bool:
-    """Whether a key of `scope` may do what needs `needed`."""
-    return SCOPES.index(scope) >= SCOPES.index(needed)
 
 
 def _digest(secret: str) -> bytes:

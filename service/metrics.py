@@ -1,4 +1,4 @@
-"""What Prometheus may read: requests, batches, queues, cache, languages, release, expansions. One set an app."""
+"""Metrics for Prometheus: requests, batches, queues, cache, languages, release, expansions. One set per application."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -12,10 +12,10 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """The numbers of one application; nothing global, so that two may live in one process.
+    """The metrics of one application; nothing is global, so that one process can hold two applications.
 
     `requests` by method, route (the template, never the path) and status, in seconds; `batches` by kind, in items;
-    `searches` by language (a served tag or `shared`) and source; `release` and `shared`: the numbers that serve.
+    `searches` by language (a served tag or `shared`) and source; `release` and `shared`: the served numbers.
     """
 
     def __init__(self) -> None:
@@ -26,15 +26,15 @@ class Metrics:
             "pictoglot_batch_size", "Items encoded at once.", ["kind"], buckets=_SIZES, registry=registry
         )
         self.searches = Counter("pictoglot_searches", "Searches.", ["language", "source"], registry=registry)
-        self.release = Gauge("pictoglot_release", "Number of the release that is served.", registry=registry)
+        self.release = Gauge("pictoglot_release", "Number of the served release.", registry=registry)
         self.shared = Gauge("pictoglot_shared_version", "Number of the shared version.", registry=registry)
 
     def watch(self, read: Callable[[], Iterable[GaugeMetricFamily]]) -> None:
-        """Call `read` for more at each scrape."""
+        """Call `read` for more metrics at each scrape."""
         self._registry.register(_Watched(read))
 
     def text(self) -> bytes:
-        """Everything, in Prometheus' own format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
@@ -50,12 +50,12 @@ class _Watched(Collector):
 
 
 def gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:
-    """One number."""
+    """A metric with one value."""
     return GaugeMetricFamily(f"pictoglot_{name}", help_text, value=value)
 
 
 def counted(name: str, help_text: str, label: str, counts: Mapping[str, int]) -> GaugeMetricFamily:
-    """How often each value of a label occurs."""
+    """A metric with a count for each value of a label."""
     family = GaugeMetricFamily(f"pictoglot_{name}", help_text, labels=[label])
     for value, count in sorted(counts.items()):
         family.add_metric([value], count)

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what it says about bodies, errors and keys, which the routes read by themselves.
+"""Builds the OpenAPI document; adds bodies, errors and keys, which the routes read without FastAPI's help.
 
 `python -m service.openapi` writes it to docs/openapi.json, which a test compares. Reads no request.
 """
@@ -18,13 +18,13 @@ from service.schemas.operations import NotReady
 
 VERSION = "1"
 PATH = Path(__file__).parent.parent / "docs" / "openapi.json"
-_EXTRA: tuple[type[BaseModel], ...] = (Problem, NotReady)  # named by routes that answer by themselves
+_EXTRA: tuple[type[BaseModel], ...] = (Problem, NotReady)  # schemas that FastAPI does not see
 _DESCRIPTION = (
     "A picture search that learns languages. Send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`. "
-    "Every refusal is `application/problem+json`; its `code` is stable."
+    "Every error is `application/problem+json`; its `code` is stable."
 )
 _PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
-_REFUSED = {"description": "Refused or failed", "content": {"application/problem+json": _PROBLEM}}
+_REFUSED = {"description": "Error", "content": {"application/problem+json": _PROBLEM}}
 LATER = {"headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}}
 _RETRIED = {"429": "Too many requests", "503": "Too busy, or not ready"}
 
@@ -32,7 +32,7 @@ _RETRIED = {"429": "Too many requests", "503": "Too busy, or not ready"}
 def taking(
     json: type[BaseModel] | None = None, form: type[BaseModel] | None = None, file: str | None = None
 ) -> dict[str, Any]:
-    """`openapi_extra` of a route whose body is JSON, or a form with one file, or either."""
+    """`openapi_extra` of a route that accepts JSON, a form with one file, or both."""
     content: dict[str, Any] = {}
     if json is not None:
         content["application/json"] = {"schema": _inline(json)}
@@ -45,19 +45,19 @@ def taking(
 
 
 def ref(model: type[BaseModel]) -> dict[str, str]:
-    """A reference to the schema of `model`, which `_EXTRA` brings into the document."""
-    assert model in _EXTRA, f"{model.__name__} would lead nowhere"
+    """A reference to the schema of `model`, which `_EXTRA` adds to the document."""
+    assert model in _EXTRA, f"the document has no schema {model.__name__}"
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
 def answering(media_type: str, description: str = "The file.") -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route that answers with bytes of a media type."""
+    """`responses` of a route that answers with bytes of this media type."""
     content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
     return {200: {"description": description, "content": content}}
 
 
 def install(app: FastAPI) -> None:
-    """Serve this project's own OpenAPI document."""
+    """Make the application serve this document instead of FastAPI's."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -96,8 +96,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 
 def contract() -> dict[str, Any]:
-    """The document as plain JSON; the same whatever the settings."""
-    from service.app import create_app  # late: it imports this module
+    """The document as plain JSON; it does not depend on settings."""
+    from service.app import create_app  # imported late: it imports this module
 
     return json.loads(json.dumps(create_app(None).openapi()))  # type: ignore[no-any-return]
 
@@ -110,7 +110,7 @@ def routes_of(app: FastAPI) -> list[APIRoute]:
 
 def _inline(model: type[BaseModel]) -> dict[str, Any]:
     schema = model.model_json_schema()
-    assert "$defs" not in schema, "bodies are flat: a reference would lead nowhere here"
+    assert "$defs" not in schema, "bodies must be flat: the document has no place for their references"
     return schema
 
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute, iter_route_contexts
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
@@ -26,6 +24,7 @@ from service.errors import (
     TooManyHeaders,
     Unauthorized,
 )
+from service.openapi import routes_of
 
 STATUSES: dict[type[errors.PictoglotError], int] = {
     Malformed: 400,
@@ -45,15 +44,15 @@ STATUSES: dict[type[errors.PictoglotError], int] = {
     errors.Unavailable: 503,
     errors.StorageFull: 507,
 }
-CLIENT_LEFT = 499  # nginx's number; nobody reads the answer, the log and the metric do
-_MOST_PLACES = 20  # faulty places told in one answer
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # full, or may not be written
+CLIENT_LEFT = 499  # as in nginx; nobody reads this answer, but it appears in the log and the metrics
+_MAX_LOCATIONS = 20  # listed in one answer
+_NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # full, or may not be written
 _SAFE_LOCATION = re.compile(r"[A-Za-z0-9_.\[\]@-]{1,64}")
 _log = logging.getLogger("pictoglot.errors")
 
 
 class ClientLeft(Exception):
-    """The client closed the connection; its work is dropped."""
+    """The client closed the connection; its request is dropped."""
 
 
 def status_of(error: errors.PictoglotError) -> int:
@@ -62,7 +61,7 @@ def status_of(error: errors.PictoglotError) -> int:
 
 
 def problem(request_id: str, error: errors.PictoglotError) -> Response:
-    """The answer for an error (RFC 9457). A `Failure` tells nothing: it is about our files, not the request."""
+    """The answer to an error (RFC 9457). The details of a `Failure` are not sent: they are about our files."""
     status = status_of(error)
     if status == 500:
         _log.error("failure", extra={"request_id": request_id, "code": error.code}, exc_info=error)
@@ -75,7 +74,7 @@ def problem(request_id: str, error: errors.PictoglotError) -> Response:
         "detail": error.detail,
         "code": error.code,
         "request_id": request_id,
-        "errors": [{"location": place.location, "code": place.code} for place in error.errors[:_MOST_PLACES]],
+        "errors": [{"location": place.location, "code": place.code} for place in error.errors[:_MAX_LOCATIONS]],
         **error.extra,
     }
     if "Retry-After" in headers:
@@ -84,31 +83,26 @@ def problem(request_id: str, error: errors.PictoglotError) -> Response:
 
 
 def unexpected() -> errors.PictoglotError:
-    """What a client is told of a fault of ours."""
-    return errors.PictoglotError("the request could not be answered; the log says why under this request id")
+    """The error that a client sees for a bug of ours."""
+    return errors.PictoglotError("internal error; the server's log has the reason under this request id")
 
 
 def answers_head(scope: Scope) -> bool:
-    """Whether HEAD is answered like GET: everywhere but for streams, which would never end."""
+    """Whether HEAD is answered like GET: everywhere except on streams, which would never end."""
     return not scope["path"].endswith("/events")
 
 
-def invalid_request(faults: Sequence[Any], inside: str = "") -> errors.PictoglotError:
-    """The refusal for what pydantic reports; tells places and kinds of fault, never the input."""
-    places = tuple(errors.FieldError(_location(inside, fault["loc"]), str(fault["type"])) for fault in faults)
+def invalid_request(faults: Sequence[Any], prefix: str = "") -> errors.PictoglotError:
+    """The error for what pydantic reports; names locations and kinds of faults, never the input."""
+    places = tuple(errors.FieldError(_location(prefix, fault["loc"]), str(fault["type"])) for fault in faults)
     if any(fault["type"] == "string_unicode" for fault in faults):
-        return errors.TextInvalidUnicode("the text holds surrogates", errors=places)
+        return errors.TextInvalidUnicode("the text contains surrogates", errors=places)
     first = f"{places[0].location}: {faults[0]['msg']}" if places else ""
     return errors.InvalidInput(first, errors=places)
 
 
-def faults_of(error: ValidationError) -> Sequence[Any]:
-    """What pydantic reports, without input, context and links."""
-    return error.errors(include_url=False, include_context=False, include_input=False)
-
-
 def install(app: FastAPI) -> None:
-    """Make every refusal on every path a problem document."""
+    """Answer every error on every path with a problem document."""
 
     async def known(request: Request, error: Exception) -> Response:
         assert isinstance(error, errors.PictoglotError)
@@ -131,9 +125,9 @@ def install(app: FastAPI) -> None:
         return answer
 
     async def files(request: Request, error: Exception) -> Response:
-        if getattr(error, "errno", None) not in _NO_ROOM:
+        if getattr(error, "errno", None) not in _NOT_WRITABLE:
             raise error
-        return problem(request.state.request_id, errors.StorageFull("the data root cannot be written now"))
+        return problem(request.state.request_id, errors.StorageFull("the data root cannot be written to now"))
 
     async def left(request: Request, error: Exception) -> Response:
         return Response(status_code=CLIENT_LEFT)
@@ -154,16 +148,13 @@ def _headers(error: errors.PictoglotError, status: int) -> dict[str, str]:
 
 
 def _allowed(request: Request) -> set[str]:
-    """The methods of every route of this path: routing itself names those of the first one alone."""
-    contexts = iter_route_contexts(request.app.routes)
-    routes = [route for route in (context.route for context in contexts) if isinstance(route, APIRoute)]
-    methods = {
-        method for route in routes if route.path_regex.match(request.scope["path"]) for method in route.methods or ()
-    }
+    """The methods of all routes of this path: Starlette names only those of the first one."""
+    routes = [route for route in routes_of(request.app) if route.path_regex.match(request.scope["path"])]
+    methods = {method for route in routes for method in route.methods or ()}
     return methods | {"HEAD"} if "GET" in methods and answers_head(request.scope) else methods
 
 
-def _location(inside: str, loc: Sequence[object]) -> str:
-    """Where, for a person; a part that could be the client's own text is told only when it looks like a name."""
-    parts = ([inside] if inside else []) + [str(part) for part in loc]
+def _location(prefix: str, loc: Sequence[object]) -> str:
+    """A readable location; a part that may be the client's own text is shown only if it looks like a name."""
+    parts = ([prefix] if prefix else []) + [str(part) for part in loc]
     return ".".join(part if _SAFE_LOCATION.fullmatch(part) else "?" for part in parts)[:200] or "body"

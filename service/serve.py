@@ -1,4 +1,4 @@
-"""Runs the application under uvicorn: exit statuses, the admin key on the terminal, a stop that lets requests end."""
+"""Runs the application under uvicorn: exit statuses, the admin key on the terminal, a graceful shutdown."""
 
 import asyncio
 import logging
@@ -13,16 +13,16 @@ from fastapi import FastAPI
 from model import logs
 from model.errors import BaseNotFound, BaseNotSupported, PictoglotError
 from model.settings import MISCONFIGURED, SettingsError
-from service.bodies import MOST_HEADER_BYTES
+from service.bodies import MAX_HEADER_BYTES
 from service.settings import Settings
 
 _FAILED = 1
-_GRACE = 5.0  # seconds beyond a request's own deadline until a stop cuts it
+_GRACE = 5.0  # seconds beyond a request's own deadline until a shutdown ends it
 _log = logging.getLogger("pictoglot.serve")
 
 
 class Server(uvicorn.Server):
-    """Uvicorn that says 503 on `/readyz` for a moment before it closes the door, and then exits with status 0."""
+    """Uvicorn that answers 503 on `/readyz` for `drain_seconds`, then closes the socket and exits with status 0."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float) -> None:
         super().__init__(config)
@@ -30,12 +30,12 @@ class Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Until a signal."""
+        """Serve until a signal."""
         self._loop = asyncio.get_running_loop()
         await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal drains, a second one cuts."""
+        """The first signal starts a graceful shutdown, a second one ends it at once."""
         context = getattr(self._app.state, "context", None)
         if context is None or context.draining or self._loop is None:
             self.should_exit = self.force_exit = True
@@ -48,55 +48,55 @@ class Server(uvicorn.Server):
 
 
 def main() -> int:
-    """Serve with the settings of the environment; 78 when they cannot be served with, said in one sentence."""
+    """Serve with the settings of the environment; returns 78, after one sentence, if they are invalid, 1 on failure."""
     try:
         settings = Settings.load()
         settings.make_home()
     except SettingsError as error:
-        return _refused(str(error), MISCONFIGURED)
+        return _fail(str(error), MISCONFIGURED)
     logs.configure(settings.log_level)
-    # OpenMP's default costs a factor of 20 in latency beside a trainer (measured); read once, when torch and faiss load
+    # OpenMP's default makes searches 20 times slower beside a training (measured); read once, by torch and faiss
     os.environ.update(OMP_NUM_THREADS=str(settings.threads), OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="0")
     try:
         bound = _bind(settings)
     except OSError as error:
-        where = f"PICTOGLOT_HOST and PICTOGLOT_PORT: {settings.host}:{settings.port}"
-        return _refused(f"{where} cannot be listened on: {error.strerror}.", _FAILED)
+        address = f"{settings.host}:{settings.port}"
+        return _fail(f"PICTOGLOT_HOST, PICTOGLOT_PORT: cannot listen on {address}: {error.strerror}.", _FAILED)
     try:
         with bound:
             _serve(settings, bound)
     except (BaseNotFound, BaseNotSupported) as error:
-        return _refused(f"PICTOGLOT_BASE: {error.detail}.", MISCONFIGURED)
+        return _fail(f"PICTOGLOT_BASE: {error.detail}.", MISCONFIGURED)
     except PictoglotError as error:
-        return _refused(f"{error.title}: {error.detail.removesuffix('.')}.", _FAILED)
+        return _fail(f"{error.title}: {error.detail.removesuffix('.')}.", _FAILED)
     except KeyboardInterrupt:
         return 0
     return 0
 
 
 def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """How the server reads HTTP and ends."""
-    logging.getLogger("uvicorn.access").disabled = True  # its lines hold URLs; ours hold routes
+    """How the server reads HTTP and shuts down."""
+    logging.getLogger("uvicorn.access").disabled = True  # its lines contain URLs; ours contain routes
     return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        http="h11",  # httptools reads headers without an end
-        h11_max_incomplete_event_size=MOST_HEADER_BYTES,
+        http="h11",  # httptools reads headers of any size
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
-        proxy_headers=False,  # nobody's word about where a request comes from
+        proxy_headers=False,  # clients can forge them
         server_header=False,
         timeout_graceful_shutdown=int(settings.request_seconds + _GRACE),
     )
 
 
 def _bind(settings: Settings) -> socket.socket:
-    """A socket with the address, not listening yet: nobody is to wait for an answer while the base is read."""
+    """A socket bound to the address, not listening yet: clients are refused, not kept waiting, while the base loads."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # The protocol is named because asyncio sets TCP_NODELAY only where it is: without, every answer waits 40 ms
+    # asyncio sets TCP_NODELAY only on a socket that names the protocol; without it, every answer takes 40 ms longer
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -108,9 +108,9 @@ def _bind(settings: Settings) -> socket.socket:
 
 
 def _serve(settings: Settings, bound: socket.socket) -> None:
-    from service.app import admin_key, build, create_app, open_encoder  # late: imports torch
+    from service.app import admin_key, build, create_app, open_encoder  # imported late: imports torch
 
-    # Built before there is a server, so that what cannot start says why in one sentence
+    # Built before the server exists, so that a failed start ends with one sentence
     app = create_app(build(settings, open_encoder(settings)))
     lines = [f"pictoglot on {settings.address(bound.getsockname()[1])}"]
     if not settings.admin_key:
@@ -120,6 +120,6 @@ def _serve(settings: Settings, bound: socket.socket) -> None:
     asyncio.run(Server(uvicorn_config(app, settings), app, settings.drain_seconds).serve([bound]))
 
 
-def _refused(sentence: str, status: int) -> int:
+def _fail(sentence: str, status: int) -> int:
     sys.stderr.write(sentence + "\n")
     return status

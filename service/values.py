@@ -1,4 +1,4 @@
-"""The kinds of values that requests hold, each with its bounds. Knows no request and no answer."""
+"""The types of values in requests, each with its bounds. Knows no request and no answer."""
 
 import json
 import re
@@ -16,6 +16,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}.*")
 _DIGITS = re.compile(r"[0-9]{1,3}")
 _NUMBER = re.compile(r"-?[0-9]{1,3}(\.[0-9]{1,20})?([eE]-?[0-9]{1,3})?")
+MAX_INTEGER = (1 << 31) - 1  # of an INTEGER column
 
 
 def is_id(text: str) -> bool:
@@ -23,21 +24,21 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def _digits(value: object) -> object:
-    """A text of digits alone, or what is no text: int() would take signs, blanks and fractions too."""
+def _require_digits(value: object) -> object:
+    """Refuses text that is not only digits: int() would accept signs, blanks and underscores too."""
     if isinstance(value, str) and not _DIGITS.fullmatch(value):
         raise PydanticCustomError("int_parsing", "must be a number of one to three digits")
     return value
 
 
-def _number(value: object) -> object:
-    """The same for a text of a decimal number."""
+def _require_decimal(value: object) -> object:
+    """Refuses text that is not a decimal number."""
     if isinstance(value, str) and not _NUMBER.fullmatch(value):
         raise PydanticCustomError("float_parsing", "must be a decimal number")
     return value
 
 
-def _written(value: object) -> object:
+def _require_time(value: object) -> object:
     if not isinstance(value, str) or not _TIME.fullmatch(value):  # pydantic takes numbers as seconds since 1970
         raise PydanticCustomError("datetime_type", "must be a date and time as in RFC 3339")
     return value
@@ -52,8 +53,8 @@ def _in_future(value: datetime) -> datetime:
     return value
 
 
-def _listed(values: object) -> object:
-    """The tags of a form: repeated, separated by commas, or one JSON list."""
+def _as_list(values: object) -> object:
+    """The tags in a form: a repeated field, separated by commas, or one JSON list."""
     if not isinstance(values, list):
         return values
     if len(values) == 1 and str(values[0]).startswith("["):
@@ -65,20 +66,20 @@ def _listed(values: object) -> object:
 
 
 def _all_or_none(values: object) -> object:
-    return values[0] if isinstance(values, list) and values in (["all"], ["none"]) else _listed(values)
+    return values[0] if isinstance(values, list) and values in (["all"], ["none"]) else _as_list(values)
 
 
 PictureId = Annotated[str, StringConstraints(pattern=PICTURE_ID)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Limit = Annotated[int, Field(ge=1, le=100)]
-TextLimit = Annotated[Limit, BeforeValidator(_digits)]
-TextNumber = Annotated[Finite, BeforeValidator(_number)]
+TextLimit = Annotated[Limit, BeforeValidator(_require_digits)]
+TextNumber = Annotated[Finite, BeforeValidator(_require_decimal)]
 Note = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$")]  # no controls
 Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2_048)]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 QueryLimit = Annotated[TextLimit, Query()]
 QueryCursor = Annotated[Cursor | None, Query()]
 Tags = Annotated[list[str], Field(min_length=1, max_length=200)]
-TextTags = Annotated[Tags, BeforeValidator(_listed)]
+TextTags = Annotated[Tags, BeforeValidator(_as_list)]
 CaptionsForm = Annotated[Tags | Literal["all", "none"], BeforeValidator(_all_or_none)]
-Expiry = Annotated[datetime, Strict(False), BeforeValidator(_written), AfterValidator(_in_future)]
+Expiry = Annotated[datetime, Strict(False), BeforeValidator(_require_time), AfterValidator(_in_future)]

@@ -1,4 +1,4 @@
-"""Follows the registry: new releases and changes of the gallery that other processes made. Makes none itself."""
+"""Follows the registry: new releases and gallery changes that other processes made. Changes nothing there."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ _log = logging.getLogger("pictoglot.watch")
 
 
 async def follow(context: Context) -> None:
-    """Bring the snapshot up to date every `watch_seconds`, for ever; what fails leaves the old one serving."""
+    """Refresh the snapshot every `watch_seconds`, forever; if that fails, the old one keeps serving."""
     failing = ""
     while True:
         await asyncio.sleep(context.settings.watch_seconds)
@@ -22,16 +22,16 @@ async def follow(context: Context) -> None:
             await run_in_threadpool(context.live.refresh)
             failing = ""
         except PictoglotError as error:
-            if error.code != failing:  # once, not twice a second
-                _log.warning("cannot follow", extra={"code": error.code, "reason": error.detail})
+            if error.code != failing:  # logged once, not twice a second
+                _log.warning("cannot follow the registry", extra={"code": error.code, "reason": error.detail})
             failing = error.code
-        note(context)
+        update_metrics(context)
 
 
 async def catch_up(context: Context, release: int) -> None:
-    """Serve this release here, or a younger one, before anybody is told of it; what fails, `follow` tries again.
+    """Serve this release or a newer one here before a client reads about it; if that fails, `follow` tries again.
 
-    One thread for all who wait: opening a release may take long, and searches need the others.
+    All waiting requests share one thread: opening a release may take long, and searches need the others.
     """
     if _behind(context, release):
         await to_thread.run_sync(_catch_up, context, release, limiter=context.following)
@@ -42,7 +42,7 @@ def _catch_up(context: Context, release: int) -> None:
         if _behind(context, release):
             context.live.refresh()
     except (Unavailable, StorageFull) as error:
-        _log.warning("cannot follow", extra={"release": release, "code": error.code})
+        _log.warning("cannot open the release yet", extra={"release": release, "code": error.code})
 
 
 def _behind(context: Context, release: int) -> bool:
@@ -52,8 +52,8 @@ def _behind(context: Context, release: int) -> bool:
         return True
 
 
-def note(context: Context) -> None:
-    """Tell the metrics what serves."""
+def update_metrics(context: Context) -> None:
+    """Set the metrics of the served release."""
     try:
         release = context.live.current.release
     except PictoglotError:

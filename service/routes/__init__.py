@@ -1,1 +1,1 @@
-"""One module of routes for each part of the contract; each route declares its scope."""
+"""The routes of the HTTP API, one module for each part of it; each route declares its scope."""

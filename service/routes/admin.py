@@ -1,4 +1,4 @@
-"""Admin: rolling languages back, releases, keys, verification. What a rollback means is the registry's to say."""
+"""Admin: rollbacks, releases, keys, verification. What a rollback does is decided in `model.registry.rollback`."""
 
 from dataclasses import asdict
 
@@ -10,25 +10,24 @@ from model.languages import canonical
 from model.registry import Once, Release, RollbackPlan
 from service import bodies, values
 from service.auth import GuardedRoute, needs
-from service.context import Caller, Context, Here
+from service.context import AppContext, Caller, Context
 from service.errors import KeyNotFound
 from service.openapi import taking
 from service.schemas import admin as schemas
 from service.watch import catch_up
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=GuardedRoute)
-_HIGHEST = (1 << 31) - 1  # what an INTEGER column holds
 
 
 @router.post("/languages/{tag}/rollback", openapi_extra=taking(json=schemas.RollbackRequest))
 @needs("admin")
 async def roll_back(
-    tag: str, request: Request, context: Here, caller: Caller, idempotency_key: values.IdempotencyKey = None
+    tag: str, request: Request, context: AppContext, caller: Caller, idempotency_key: values.IdempotencyKey = None
 ) -> schemas.Rollback:
-    """Put a language back to its version before, or take it out; every other language keeps its own, bit for bit.
+    """Roll a language back to its previous version, or remove it if it has none; other languages keep their versions.
 
-    Safe to repeat with `expected`, the release that was seen: when another one serves by now, 409 `alias_moved`. With
-    an `Idempotency-Key`, the first answer comes again.
+    To make a retry safe, send `expected`, the release you have seen: if another one serves by now, the answer is 409
+    `alias_moved`. Or send an `Idempotency-Key`: a repeated request gets the first answer again.
     """
     body = await bodies.read_json(request, schemas.RollbackRequest)
     tag = canonical(tag)
@@ -42,22 +41,23 @@ async def roll_back(
 @router.get("/releases")
 @needs("admin")
 async def list_releases(
-    context: Here,
+    context: AppContext,
     limit: values.QueryLimit = 20,
     cursor: values.QueryCursor = None,
 ) -> schemas.ReleasePage:
-    """Newest first: who, when, why, what changed."""
+    """Releases, newest first: who made them, when and why, and what changed."""
     fetch = context.registry.releases.list
     page, following = await context.cursors.page("releases", limit, cursor, fetch, lambda release: release.number)
-    return schemas.ReleasePage(items=[schemas.ReleaseItem.model_validate(one) for one in page], next_cursor=following)
+    items = [schemas.ReleaseItem.model_validate(release) for release in page]
+    return schemas.ReleasePage(items=items, next_cursor=following)
 
 
 @router.post("/releases/{number}/restore", openapi_extra=taking(json=schemas.RestoreRequest))
 @needs("admin")
-async def restore(number: int, request: Request, context: Here, caller: Caller) -> schemas.ReleaseItem:
-    """Serve again what an earlier release served, if `expected` serves now."""
+async def restore(number: int, request: Request, context: AppContext, caller: Caller) -> schemas.ReleaseItem:
+    """Serve again what an earlier release served, if `expected` is the release that serves now."""
     body = await bodies.read_json(request, schemas.RestoreRequest)
-    if not 1 <= number <= _HIGHEST:
+    if not 1 <= number <= values.MAX_INTEGER:
         raise ReleaseNotFound("there is no such release")
 
     def publish() -> Release:
@@ -70,8 +70,8 @@ async def restore(number: int, request: Request, context: Here, caller: Caller) 
 
 @router.post("/keys", status_code=201, openapi_extra=taking(json=schemas.KeyRequest))
 @needs("admin")
-async def create_key(request: Request, context: Here) -> schemas.NewKey:
-    """Make a key; its text is shown only in this response."""
+async def create_key(request: Request, context: AppContext) -> schemas.NewKey:
+    """Create a key; its text is shown only in this response."""
     body = await bodies.read_json(request, schemas.KeyRequest)
     key, plain = await run_in_threadpool(context.keys.create, body.scope, body.label, body.expires_at)
     context.keyring.forget()
@@ -80,7 +80,7 @@ async def create_key(request: Request, context: Here) -> schemas.NewKey:
 
 @router.get("/keys")
 @needs("admin")
-async def list_keys(context: Here) -> schemas.Keys:
+async def list_keys(context: AppContext) -> schemas.Keys:
     """All keys without their secrets, newest first."""
     keys = await run_in_threadpool(context.keys.list)
     return schemas.Keys(items=[schemas.KeyItem.model_validate(key) for key in keys])
@@ -88,18 +88,18 @@ async def list_keys(context: Here) -> schemas.Keys:
 
 @router.delete("/keys/{id}", status_code=204, response_class=Response)
 @needs("admin")
-async def revoke_key(id: str, context: Here) -> None:
-    """Not valid any more: here at once, in other processes within five seconds."""
+async def revoke_key(id: str, context: AppContext) -> None:
+    """Revoke a key: in this process at once, in other processes within five seconds."""
     if not values.is_id(id):
-        raise KeyNotFound("there is no key of this id")
+        raise KeyNotFound("there is no key with this id")
     await run_in_threadpool(context.keys.revoke, id)
     context.keyring.forget()
 
 
 @router.post("/index/verify")
 @needs("admin")
-async def verify_index(context: Here) -> schemas.Verified:
-    """Hash again every file that the served release stands on, and compare with what was registered."""
+async def verify_index(context: AppContext) -> schemas.Verified:
+    """Hash every file of the served release again and compare with the registered hashes."""
     problems = await run_in_threadpool(context.live.verify)
     return schemas.Verified(ok=not problems, release=context.live.current.release.number, problems=problems)
 

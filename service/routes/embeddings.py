@@ -1,4 +1,4 @@
-"""Embeddings in OpenAI's shape, for clients that know no other. Searches nothing."""
+"""Embeddings in OpenAI's format, for clients that know no other. Searches nothing."""
 
 import base64
 
@@ -9,8 +9,8 @@ from model.text import clean
 from service import bodies
 from service.auth import GuardedRoute, needs
 from service.batching import Query
-from service.bodies import unless_left
-from service.context import Here
+from service.bodies import unless_client_leaves
+from service.context import AppContext
 from service.openapi import taking
 from service.schemas import search as schemas
 
@@ -19,29 +19,29 @@ router = APIRouter(prefix="/v1/embeddings", tags=["search"], route_class=Guarded
 
 @router.post("", openapi_extra=taking(json=schemas.EmbeddingsRequest))
 @needs("search")
-async def embed(request: Request, context: Here) -> schemas.Embeddings:
-    """Unit vectors of texts, each read by its own language's version when `language` is `auto`."""
+async def embed(request: Request, context: AppContext) -> schemas.Embeddings:
+    """Unit vectors of texts; with `language` `auto`, each text is encoded by the version of its own language."""
     body = await bodies.read_json(request, schemas.EmbeddingsRequest)
     snapshot = context.live.current
     texts = [clean(text) for text in ([body.input] if isinstance(body.input, str) else body.input)]
     items = [(snapshot.route(body.language, text).view, text) for text in texts]
 
-    async def encoded() -> list[Query]:
+    async def encode() -> list[Query]:
         return [query for view, text in items for query in await context.texts.encode(view, [text])]
 
-    queries = await unless_left(request, encoded())
+    queries = await unless_client_leaves(request, encode())
     tokens = sum(query.tokens for query in queries)
     return schemas.Embeddings(
         data=[
-            schemas.Embedding(index=place, embedding=_written(query.vector, body.encoding_format))
-            for place, query in enumerate(queries)
+            schemas.Embedding(index=index, embedding=_encoded(query.vector, body.encoding_format))
+            for index, query in enumerate(queries)
         ],
         model=f"pictoglot/{context.settings.base.partition('@')[0]}",
         usage=schemas.Usage(prompt_tokens=tokens, total_tokens=tokens),
     )
 
 
-def _written(vector: Vector, encoding: str) -> list[float] | str:
-    if encoding == "base64":
+def _encoded(vector: Vector, encoding_format: str) -> list[float] | str:
+    if encoding_format == "base64":
         return base64.b64encode(vector.astype("<f4").tobytes()).decode()
     return [float(value) for value in vector]

@@ -1,4 +1,4 @@
-"""Expansions: how they stand, their events as they happen, and cancelling them. Does none of the teaching."""
+"""Expansions: their state, their events as they happen, and cancelling them. Trains nothing."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,24 +12,24 @@ from model.errors import ExpansionNotFound, RegistryUnavailable
 from model.registry import Expansion
 from service import values
 from service.auth import GuardedRoute, needs
-from service.context import Context, Here
+from service.context import AppContext, Context
 from service.openapi import answering
 from service.schemas import languages as schemas
 from service.watch import catch_up
 
 router = APIRouter(prefix="/v1/expansions", tags=["expansions"], route_class=GuardedRoute)
-_EVERY, _PING = 0.5, 15.0  # seconds between two looks, and between two signs of life
+_POLL_SECONDS, _PING_SECONDS = 0.5, 15.0  # between two reads of the registry, and between two keep-alive comments
 _ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
 @router.get("")
 @needs("search")
 async def list_expansions(
-    context: Here,
+    context: AppContext,
     limit: values.QueryLimit = 20,
     cursor: values.QueryCursor = None,
 ) -> schemas.ExpansionPage:
-    """Newest first."""
+    """Expansions, newest first."""
     fetch = context.registry.expansions.list
     page, following = await context.cursors.page("expansions", limit, cursor, fetch, lambda expansion: expansion.id)
     return schemas.ExpansionPage(items=[_item(expansion) for expansion in page], next_cursor=following)
@@ -37,9 +37,9 @@ async def list_expansions(
 
 @router.get("/{id}")
 @needs("search")
-async def get_expansion(id: str, context: Here) -> schemas.ExpansionItem:
-    """One expansion as it stands."""
-    return _item(await _look(id, context))
+async def get_expansion(id: str, context: AppContext) -> schemas.ExpansionItem:
+    """The current state of one expansion."""
+    return _item(await _read(id, context))
 
 
 @router.get(
@@ -48,16 +48,16 @@ async def get_expansion(id: str, context: Here) -> schemas.ExpansionItem:
     responses=answering("text/event-stream", "Events named `expansion`; their data is an `ExpansionItem` as JSON."),
 )
 @needs("search")
-async def expansion_events(id: str, context: Here) -> StreamingResponse:
-    """The same object at each change, as server-sent events named `expansion`; ends with the expansion."""
-    first = await _look(id, context)
+async def expansion_events(id: str, context: AppContext) -> StreamingResponse:
+    """The same object after each change, as server-sent events named `expansion`; ends when the expansion does."""
+    first = await _read(id, context)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(_events(first, context), media_type="text/event-stream", headers=headers)
 
 
 @router.post("/{id}/cancel", status_code=202)
 @needs("write")
-async def cancel_expansion(id: str, context: Here) -> schemas.ExpansionItem:
+async def cancel_expansion(id: str, context: AppContext) -> schemas.ExpansionItem:
     """Stop an expansion: at once when it is queued, within seconds when it runs."""
     _require_id(id)
     return _item(await run_in_threadpool(context.registry.expansions.cancel, id))
@@ -65,27 +65,27 @@ async def cancel_expansion(id: str, context: Here) -> schemas.ExpansionItem:
 
 async def _events(expansion: Expansion, context: Context) -> AsyncIterator[bytes]:
     """One event now and one at each change, until the end of the expansion or of this process."""
-    told, quiet = "", 0.0
+    sent, quiet = "", 0.0
     while not context.draining:
         data = _item(expansion).model_dump_json()
-        if data != told:
-            told, quiet = data, 0.0
+        if data != sent:
+            sent, quiet = data, 0.0
             yield format_sse_event(data_str=data, event="expansion")
-        elif quiet >= _PING:
+        elif quiet >= _PING_SECONDS:
             quiet = 0.0
             yield format_sse_event(comment="still here")
         if expansion.state in _ENDED:
             return
-        await asyncio.sleep(_EVERY)
-        quiet += _EVERY
+        await asyncio.sleep(_POLL_SECONDS)
+        quiet += _POLL_SECONDS
         try:
-            expansion = await _look(expansion.id, context)
+            expansion = await _read(expansion.id, context)
         except RegistryUnavailable:
-            continue  # it comes back; the client keeps its stream
+            continue  # tried again; the client keeps its stream
 
 
-async def _look(id: str, context: Context) -> Expansion:
-    """The expansion; when it tells of a release, that is served here before anybody hears of it."""
+async def _read(id: str, context: Context) -> Expansion:
+    """The expansion; if it names a release, this process serves that release before the client reads about it."""
     _require_id(id)
     expansion = await run_in_threadpool(context.registry.expansions.get, id)
     if expansion.release is not None:
@@ -94,9 +94,9 @@ async def _look(id: str, context: Context) -> Expansion:
 
 
 def _require_id(id: str) -> None:
-    """Some databases fail on a text that others just do not find."""
+    """Some databases raise an error for a text that others only do not find."""
     if not values.is_id(id):
-        raise ExpansionNotFound("there is no expansion of this id")
+        raise ExpansionNotFound("there is no expansion with this id")
 
 
 def _item(expansion: Expansion) -> schemas.ExpansionItem:

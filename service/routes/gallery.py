@@ -1,4 +1,4 @@
-"""The gallery: pictures put, listed, shown and deleted. Decodes in the guarded processes, encodes in the lanes."""
+"""The gallery: adding, listing, reading and deleting pictures. Decodes and encodes in the context's queues."""
 
 import hashlib
 import re
@@ -15,8 +15,8 @@ from model.errors import FieldError, InvalidInput
 from model.text import clean
 from service import bodies, values
 from service.auth import Body, GuardedRoute, needs
-from service.bodies import unless_left
-from service.context import Context, Here
+from service.bodies import unless_client_leaves
+from service.context import AppContext, Context
 from service.forms import picture_of
 from service.openapi import answering, taking
 from service.schemas import gallery as schemas
@@ -24,11 +24,11 @@ from service.schemas.common import Captions
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
 _ID = re.compile(values.PICTURE_ID)
-_FOREVER, _ASK = "private, max-age=31536000, immutable", "private, no-cache"
-_SHOWN = 16  # characters of the content's hash in a URL
+_CACHED, _REVALIDATED = "private, max-age=31536000, immutable", "private, no-cache"
+_HASH_LENGTH = 16  # characters of the content's hash that a URL contains
 _WEBP = answering("image/webp")
-_Shown = Annotated[
-    str | None, Query(max_length=64, description="The content's hash, as in `url`: may be kept for ever.")
+_ContentHash = Annotated[
+    str | None, Query(max_length=64, description="The content's hash, as in `url`: may be cached forever.")
 ]
 
 
@@ -38,10 +38,11 @@ _Shown = Annotated[
     openapi_extra=taking(form=schemas.PictureForm, file="picture"),
 )
 @needs("write", Body.PICTURE)
-async def put_picture(id: str, request: Request, response: Response, context: Here) -> schemas.PictureItem:
-    """Add a picture or replace it; 201 when the id is new. Searchable when the answer arrives."""
+async def put_picture(id: str, request: Request, response: Response, context: AppContext) -> schemas.PictureItem:
+    """Add or replace a picture; 201 when the id is new. The picture can be searched when the answer arrives."""
     if not _ID.fullmatch(id):
-        raise InvalidInput("an id is 1 to 128 of `A-Z a-z 0-9 . _ -`", errors=(FieldError("path.id", "pattern"),))
+        place = FieldError("path.id", "pattern")
+        raise InvalidInput("an id has 1 to 128 characters of `A-Z a-z 0-9 . _ -`, no dot first", errors=(place,))
     return await _put(id, request, response, context)
 
 
@@ -49,7 +50,7 @@ async def put_picture(id: str, request: Request, response: Response, context: He
     "", responses={201: {"model": schemas.PictureItem}}, openapi_extra=taking(form=schemas.PictureForm, file="picture")
 )
 @needs("write", Body.PICTURE)
-async def post_picture(request: Request, response: Response, context: Here) -> schemas.PictureItem:
+async def post_picture(request: Request, response: Response, context: AppContext) -> schemas.PictureItem:
     """Add a picture under the sha256 of its bytes; the same bytes give the same id."""
     return await _put(None, request, response, context)
 
@@ -57,7 +58,7 @@ async def post_picture(request: Request, response: Response, context: Here) -> s
 @router.get("")
 @needs("search")
 async def list_pictures(
-    context: Here,
+    context: AppContext,
     limit: values.QueryLimit = 20,
     cursor: values.QueryCursor = None,
 ) -> schemas.PicturePage:
@@ -69,41 +70,41 @@ async def list_pictures(
 
 @router.get("/{id}")
 @needs("search")
-async def get_picture(id: str, context: Here) -> schemas.PictureItem:
+async def get_picture(id: str, context: AppContext) -> schemas.PictureItem:
     """One picture and its captions in the languages that are served."""
-    return _item(await _known(id, context), context)
+    return _item(await _existing(id, context), context)
 
 
 @router.delete("/{id}", status_code=204, response_class=Response)
 @needs("write")
-async def delete_picture(id: str, context: Here) -> None:
-    """Delete a picture; it is in no answer any more when this one arrives."""
-    picture = await _known(id, context)
+async def delete_picture(id: str, context: AppContext) -> None:
+    """Delete a picture; when the answer arrives, no search returns it any more."""
+    picture = await _existing(id, context)
     await context.writes.write(lambda: context.live.delete_picture(picture.id))
 
 
 @router.get("/{id}/content", response_class=Response, responses=_WEBP)
 @needs("search")
-async def picture_content(id: str, request: Request, context: Here, v: _Shown = None) -> Response:
+async def picture_content(id: str, request: Request, context: AppContext, v: _ContentHash = None) -> Response:
     """The stored picture: WebP, at most 1,024 pixels a side."""
-    picture = await _known(id, context)
+    picture = await _existing(id, context)
     return await _file(request, picture, context, named=v, thumbnail=False)
 
 
 @router.get("/{id}/thumbnail", response_class=Response, responses=_WEBP)
 @needs("search")
-async def picture_thumbnail(id: str, request: Request, context: Here, v: _Shown = None) -> Response:
+async def picture_thumbnail(id: str, request: Request, context: AppContext, v: _ContentHash = None) -> Response:
     """A small copy: WebP, at most 256 pixels a side."""
-    picture = await _known(id, context)
+    picture = await _existing(id, context)
     return await _file(request, picture, context, named=v, thumbnail=True)
 
 
 async def _put(id: str | None, request: Request, response: Response, context: Context) -> schemas.PictureItem:
     data, form = await picture_of(request, context)
     snapshot = context.live.current
-    captions = _captions(form.one(schemas.PictureForm).captions, snapshot)
+    captions = _captions(form.parse(schemas.PictureForm).captions, snapshot)
     content = hashlib.sha256(data).hexdigest()
-    put = await unless_left(request, _stored(id or content, content, data, captions, context))
+    put = await unless_client_leaves(request, _stored(id or content, content, data, captions, context))
     response.status_code = 201 if put.created else 200
     return _item(put.picture, context)
 
@@ -115,7 +116,7 @@ async def _stored(id: str, content: str, data: bytes, captions: Captions | None,
 
 
 def _captions(given: str | None, snapshot: Snapshot) -> Captions | None:
-    """The captions of a form: cleaned, each once, by served language."""
+    """The captions of a form by language: cleaned, without duplicates."""
     if given is None:
         return None
     by_tag = bodies.validated(schemas.CaptionsOfPicture, {"captions": bodies.parse_field(given, "captions")}).captions
@@ -126,17 +127,17 @@ def _captions(given: str | None, snapshot: Snapshot) -> Captions | None:
     return captions
 
 
-async def _known(id: str, context: Context) -> GalleryPicture:
+async def _existing(id: str, context: Context) -> GalleryPicture:
     if not _ID.fullmatch(id):
-        raise PictureNotFound("there is no picture of this id")
+        raise PictureNotFound("there is no picture with this id")
     return await run_in_threadpool(context.gallery.get, id)
 
 
 def _item(picture: GalleryPicture, context: Context) -> schemas.PictureItem:
     return schemas.PictureItem(
         id=picture.id,
-        captions=context.live.current.captions_of(picture.id),  # those of searches: not what was taken back
-        url=f"{router.prefix}/{picture.id}/content?v={picture.content_sha256[:_SHOWN]}",
+        captions=context.live.current.captions_of(picture.id),  # as in searches: without rolled-back languages
+        url=f"{router.prefix}/{picture.id}/content?v={picture.content_sha256[:_HASH_LENGTH]}",
         width=picture.width,
         height=picture.height,
         created_at=picture.created_at,
@@ -146,18 +147,18 @@ def _item(picture: GalleryPicture, context: Context) -> schemas.PictureItem:
 async def _file(
     request: Request, picture: GalleryPicture, context: Context, *, named: str | None, thumbnail: bool
 ) -> Response:
-    """A stored file; it may be kept for ever under the URL that names its content."""
+    """A stored file; clients may cache it forever under the URL that contains its hash."""
     content = picture.content_sha256
     tag = f'"{content}{".thumb" if thumbnail else ""}"'
     headers = {
         "ETag": tag,
-        "Cache-Control": _FOREVER if named == content[:_SHOWN] else _ASK,
+        "Cache-Control": _CACHED if named == content[:_HASH_LENGTH] else _REVALIDATED,
         "Content-Security-Policy": "default-src 'none'; sandbox",
     }
-    if tag in [one.strip() for one in request.headers.get("if-none-match", "").split(",")]:
+    if tag in [known.strip() for known in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers=headers)
     try:
         data = await run_in_threadpool(lambda: context.gallery.read(content, thumbnail=thumbnail))
     except FileNotFoundError:  # replaced or deleted since it was looked up
-        raise PictureNotFound("there is no picture of this id") from None
+        raise PictureNotFound("there is no picture with this id") from None
     return Response(data, media_type="image/webp", headers=headers)

@@ -1,4 +1,4 @@
-"""For operators: alive, ready, numbers, and the contract to read. Without limits, and open but for `/metrics`."""
+"""For operators: liveness, readiness, metrics, API documentation. No rate limits; only `/metrics` may need a key."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from index.errors import IndexUnavailable
 from model import storage
 from model.errors import RegistryUnavailable, StorageFull
 from service.auth import ANY_KEY
-from service.context import Context, Here
+from service.context import AppContext, Context
 from service.metrics import CONTENT_TYPE
 from service.openapi import LATER, ref
 from service.schemas import operations as schemas
@@ -31,7 +31,7 @@ _HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-in
 
 @router.get("/livez")
 async def alive() -> schemas.Live:
-    """The process answers."""
+    """Whether the process answers."""
     return schemas.Live()
 
 
@@ -39,8 +39,8 @@ async def alive() -> schemas.Live:
     "/readyz",
     responses={503: {"content": {"application/problem+json": {"schema": ref(schemas.NotReady)}}, **LATER}},
 )
-async def ready(context: Here) -> schemas.Ready:
-    """Whether a verified snapshot serves and searches are taken; `degraded` names what is amiss."""
+async def ready(context: AppContext) -> schemas.Ready:
+    """Whether a verified snapshot serves and searches are accepted; `degraded` lists what is wrong."""
     serving = await _serving(context)
     if serving.release is None or _STOPPED & set(serving.degraded):
         raise IndexUnavailable("searches are not accepted now", **serving.model_dump())
@@ -48,8 +48,8 @@ async def ready(context: Here) -> schemas.Ready:
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics(request: Request, context: Here) -> Response:
-    """Prometheus' text format. Needs a key outside of `PICTOGLOT_ENVIRONMENT=local`: it names languages and routes."""
+async def metrics(request: Request, context: AppContext) -> Response:
+    """Metrics for Prometheus. Needs a key unless `PICTOGLOT_ENVIRONMENT=local`: it names languages and routes."""
     if context.settings.environment != "local":
         await context.keyring.identify(request.headers, ANY_KEY)
     return Response(await run_in_threadpool(context.metrics.text), media_type=CONTENT_TYPE)
@@ -57,13 +57,13 @@ async def metrics(request: Request, context: Here) -> Response:
 
 @router.get("/openapi.json", include_in_schema=False)
 async def openapi(request: Request) -> JSONResponse:
-    """The contract, for programs."""
+    """The OpenAPI document."""
     return JSONResponse(request.app.openapi())
 
 
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> HTMLResponse:
-    """The contract, for people; needs no network and no script."""
+    """The OpenAPI document as a page, without scripts or other hosts."""
     return HTMLResponse(_page(request.app.openapi()), headers=_HEADERS)
 
 
@@ -75,7 +75,7 @@ async def _serving(context: Context) -> schemas.Serving:
         await run_in_threadpool(context.registry.ping)
     except RegistryUnavailable:
         degraded.append(RegistryUnavailable.code)
-    if not await run_in_threadpool(_room, context):
+    if not await run_in_threadpool(_writable, context):
         degraded.append(StorageFull.code)
     base = context.settings.base.partition("@")[0]
     try:
@@ -91,8 +91,8 @@ async def _serving(context: Context) -> schemas.Serving:
     )
 
 
-def _room(context: Context) -> bool:
-    """Whether the data root takes writes."""
+def _writable(context: Context) -> bool:
+    """Whether files can be written to the data root."""
     try:
         storage.require_free(context.settings.home, context.settings.free_bytes)
     except StorageFull:
@@ -107,24 +107,24 @@ def _page(document: dict[str, Any]) -> str:
         for path, by_method in document["paths"].items()
         for method, operation in by_method.items()
     ]
-    shapes = [
+    components = [
         f"<details id='{escape(name)}'><summary>{escape(name)}</summary>{_json(schema)}</details>"
         for name, schema in sorted(document["components"]["schemas"].items())
     ]
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(info['title'])}: HTTP</title>"
         f"<meta name=viewport content='width=device-width'><style>{_STYLE}</style><h1>{escape(info['title'])}</h1>"
-        f"<p>{escape(info['description'])} The same for programs: <a href=/openapi.json>openapi.json</a></p>"
-        f"{''.join(operations)}<h2>Shapes</h2>{''.join(shapes)}"
+        f"<p>{escape(info['description'])} For programs: <a href=/openapi.json>openapi.json</a></p>"
+        f"{''.join(operations)}<h2>Schemas</h2>{''.join(components)}"
     )
 
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     scope = operation.get("x-scope", "no key")
-    kept = {name: operation[name] for name in ("parameters", "requestBody", "responses") if name in operation}
+    details = {name: operation[name] for name in ("parameters", "requestBody", "responses") if name in operation}
     return (
         f"<details><summary><b>{method.upper()}</b> <code>{escape(path)}</code> <i>{scope}</i></summary>"
-        f"<p>{escape(operation.get('description', ''))}</p>{_json(kept)}</details>"
+        f"<p>{escape(operation.get('description', ''))}</p>{_json(details)}</details>"
     )
 
 

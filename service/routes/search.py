@@ -1,4 +1,4 @@
-"""Search: pictures for a text or a picture, captions for a picture. Encodes in the context's queues."""
+"""Search: pictures for a text or picture, captions for a picture. Encodes in the context's queues."""
 
 import hashlib
 import time
@@ -14,8 +14,8 @@ from index.snapshot import AUTO, SHARED, PictureHit, Route, Snapshot
 from model.text import clean
 from service import bodies
 from service.auth import Body, GuardedRoute, needs
-from service.bodies import unless_left
-from service.context import Context, Here
+from service.bodies import unless_client_leaves
+from service.context import AppContext, Context
 from service.forms import picture_of
 from service.openapi import taking
 from service.schemas import search as schemas
@@ -31,7 +31,7 @@ class _Search:
     vector: Vector
     route: Route | None
     truncated: bool
-    question: Sequence[object]  # names text or picture, language and min_score: what a cursor belongs to
+    query_id: Sequence[object]  # text or picture, language, min_score: a cursor is valid for these only
     request: schemas.PictureSearch | schemas.SimilarPictures
     captions: list[str]  # the languages whose captions come with each picture
 
@@ -42,14 +42,14 @@ class _Search:
     openapi_extra=taking(json=schemas.PictureSearch, form=schemas.SimilarPictures, file="picture"),
 )
 @needs("search", Body.PICTURE)
-async def search_pictures(request: Request, context: Here) -> Response:
+async def search_pictures(request: Request, context: AppContext) -> Response:
     """Pictures for a text, or, with a form, pictures like an uploaded one."""
     started = time.perf_counter()
     snapshot = context.live.current
     by_picture = bodies.media_type(request) == bodies.MULTIPART
     search = await (_by_picture if by_picture else _by_text)(request, context, snapshot)
     hits, next_cursor = await context.cursors.page(
-        search.question,
+        search.query_id,
         search.request.limit,
         search.request.cursor,
         _fetch(snapshot, search),
@@ -60,7 +60,7 @@ async def search_pictures(request: Request, context: Here) -> Response:
     if search.route is not None:
         context.metrics.searches.labels(search.route.used, search.route.source).inc()
     answer = partial(_answer, snapshot, search, hits, next_cursor, started)
-    return await to_thread.run_sync(answer, limiter=context.searching)  # many captions take long to write
+    return await to_thread.run_sync(answer, limiter=context.searching)  # serialising many captions takes long
 
 
 @router.post(
@@ -69,16 +69,16 @@ async def search_pictures(request: Request, context: Here) -> Response:
     openapi_extra=taking(json=schemas.CaptionSearch, form=schemas.CaptionsOfUpload, file="picture"),
 )
 @needs("search", Body.PICTURE)
-async def search_captions(request: Request, context: Here) -> Response:
-    """Captions for an uploaded picture or one of the gallery, `limit` in each language."""
+async def search_captions(request: Request, context: AppContext) -> Response:
+    """Captions for an uploaded picture or one in the gallery, `limit` in each language."""
     started = time.perf_counter()
     snapshot = context.live.current
     body: schemas.CaptionSearch | schemas.CaptionsOfUpload
     if bodies.media_type(request) == bodies.MULTIPART:
         data, form = await picture_of(request, context)
-        body = form.one(schemas.CaptionsOfUpload, lists=("languages",))
+        body = form.parse(schemas.CaptionsOfUpload, lists=("languages",))
         tags = _tags(body.languages, snapshot)
-        vector = await unless_left(request, context.pictures.encode(data))
+        vector = await unless_client_leaves(request, context.pictures.encode(data))
     else:
         body = await bodies.read_json(request, schemas.CaptionSearch)
         tags = _tags(body.languages, snapshot)
@@ -103,20 +103,20 @@ async def _by_text(request: Request, context: Context, snapshot: Snapshot) -> _S
     text = clean(body.text)
     route = snapshot.route(body.language, text)
     captions = _captions(body.captions, route.used, snapshot)
-    (query,) = await unless_left(request, context.texts.encode(route.view, [text]))
-    question = ["behind, text", text, body.language, body.min_score]
-    return _Search(query.vector, route, query.truncated, question, body, captions)
+    (query,) = await unless_client_leaves(request, context.texts.encode(route.view, [text]))
+    query_id = ["behind, text", text, body.language, body.min_score]
+    return _Search(query.vector, route, query.truncated, query_id, body, captions)
 
 
 async def _by_picture(request: Request, context: Context, snapshot: Snapshot) -> _Search:
     data, form = await picture_of(request, context)
-    body = form.one(schemas.SimilarPictures, lists=("captions",))
-    # a picture is read alike for all languages, but who names one means it, and gets captions in it
-    told = body.language if body.language in (AUTO, SHARED) else snapshot.served(body.language)
-    captions = _captions(body.captions, told, snapshot)
-    vector = await unless_left(request, context.pictures.encode(data))
-    question = ["behind, picture", hashlib.sha256(data).hexdigest(), body.min_score]
-    return _Search(vector, None, False, question, body, captions)
+    body = form.parse(schemas.SimilarPictures, lists=("captions",))
+    # the vector of a picture does not depend on a language: it only selects the captions
+    language = body.language if body.language in (AUTO, SHARED) else snapshot.served(body.language)
+    captions = _captions(body.captions, language, snapshot)
+    vector = await unless_client_leaves(request, context.pictures.encode(data))
+    query_id = ["behind, picture", hashlib.sha256(data).hexdigest(), body.min_score]
+    return _Search(vector, None, False, query_id, body, captions)
 
 
 def _fetch(snapshot: Snapshot, search: _Search) -> Callable[[int, tuple[str, float, int] | None], Sequence[PictureHit]]:
@@ -156,18 +156,18 @@ def _answer(
     )
 
 
-def _captions(wanted: list[str] | str | None, used: str, snapshot: Snapshot) -> list[str]:
-    """The languages of the captions to send: those named, or else the one that was used, and English."""
-    if wanted is None:
+def _captions(requested: list[str] | str | None, used: str, snapshot: Snapshot) -> list[str]:
+    """The languages of the captions to send: the requested ones, by default the language used, and English."""
+    if requested is None:
         return [tag for tag in dict.fromkeys((used, _ENGLISH)) if tag in snapshot.captions]
-    if wanted == "none":
+    if requested == "none":
         return []
-    return _tags(None if isinstance(wanted, str) else wanted, snapshot)
+    return _tags(None if isinstance(requested, str) else requested, snapshot)
 
 
-def _tags(wanted: list[str] | None, snapshot: Snapshot) -> list[str]:
-    """The languages named, each once, in canonical form; by default every one that is served."""
-    return sorted(snapshot.views) if wanted is None else list(dict.fromkeys(map(snapshot.served, wanted)))
+def _tags(requested: list[str] | None, snapshot: Snapshot) -> list[str]:
+    """The requested languages in canonical form, without duplicates; by default all available ones."""
+    return sorted(snapshot.views) if requested is None else list(dict.fromkeys(map(snapshot.served, requested)))
 
 
 def _json(answer: schemas.PictureHits | schemas.CaptionHits) -> Response:

@@ -14,21 +14,20 @@ from model.languages import names
 from model.registry import Expansion, Version
 from service import values
 from service.auth import GuardedRoute, needs
-from service.context import Context, Here
+from service.context import AppContext, Context
 from service.schemas import languages as schemas
 
 router = APIRouter(prefix="/v1/versions", tags=["versions"], route_class=GuardedRoute)
-_HIGHEST = (1 << 31) - 1  # what an INTEGER column holds
 
 
 @router.get("")
 @needs("search")
 async def list_versions(
-    context: Here,
+    context: AppContext,
     limit: values.QueryLimit = 20,
     cursor: values.QueryCursor = None,
 ) -> schemas.VersionPage:
-    """Newest first."""
+    """Versions, newest first."""
     fetch = context.registry.versions.list
     page, following = await context.cursors.page("versions", limit, cursor, fetch, lambda version: version.number)
     items = [schemas.VersionItem.model_validate(version) for version in page]
@@ -37,20 +36,20 @@ async def list_versions(
 
 @router.get("/{number}")
 @needs("search")
-async def get_version(number: int, context: Here) -> schemas.VersionDetail:
-    """One version with its manifest, and the digests of its files; the base has the fingerprints of its towers."""
+async def get_version(number: int, context: AppContext) -> schemas.VersionDetail:
+    """One version with its manifest and hashes of its files; version 0 has the fingerprints of the base's towers."""
     return await run_in_threadpool(_detail, number, context)
 
 
 @router.get("/{number}/report")
 @needs("search")
-async def get_report(number: int, context: Here) -> schemas.VersionReport:
-    """What was measured before the version was promoted, or was not; `/versions/{number}/report` draws it."""
+async def get_report(number: int, context: AppContext) -> schemas.VersionReport:
+    """The evaluation of a version, promoted or not; `/versions/{number}/report` shows it as a page."""
     return await run_in_threadpool(_report, number, context)
 
 
 def _find(number: int, context: Context) -> Version:
-    if not 0 <= number <= _HIGHEST:
+    if not 0 <= number <= values.MAX_INTEGER:
         raise VersionNotFound("there is no such version")
     return context.registry.versions.get(number)
 
@@ -68,15 +67,15 @@ def _detail(number: int, context: Context) -> schemas.VersionDetail:
 
 def _report(number: int, context: Context) -> schemas.VersionReport:
     version = _find(number, context)
-    known = names(version.language)
+    language = names(version.language)
     expansion = None if version.expansion is None else context.registry.expansions.get(version.expansion)
     return schemas.VersionReport(
         version=version.number,
         parent=version.parent,
         language=version.language,
-        name=known.name,
-        native_name=known.native_name,
-        direction=known.direction,
+        name=language.name,
+        native_name=language.native_name,
+        direction=language.direction,
         created_at=version.created_at,
         expansion=version.expansion,
         state=expansion and expansion.state,
@@ -88,10 +87,10 @@ def _report(number: int, context: Context) -> schemas.VersionReport:
 
 
 def _moved(version: Version, expansion: Expansion | None) -> bool | None:
-    """As the expansion concluded; a rebuild concludes for each language."""
-    concluded = (expansion and expansion.report) or {}
-    concluded = concluded.get("languages", {}).get(version.language, concluded)
-    moved: bool | None = concluded.get("shared", {}).get("moved")
+    """Whether the shared table moved, from the expansion's report; a rebuild reports this for each language."""
+    report = (expansion and expansion.report) or {}
+    report = report.get("languages", {}).get(version.language, report)
+    moved: bool | None = report.get("shared", {}).get("moved")
     return moved
 
 
@@ -107,7 +106,7 @@ def _digests(version: Version, manifest: dict[str, Any] | None, encoder: Encoder
 
 
 def _manifest(version: Version, home: Path) -> dict[str, Any] | None:
-    """As it stands on disk; None when there is none, or it cannot be read: verifying is another request's matter."""
+    """The manifest on disk; None if it is missing or cannot be read, which `/v1/admin/index/verify` reports."""
     if version.folder is None:
         return None
     try:

@@ -1,1 +1,1 @@
-"""What requests and answers look like, one module a group of routes."""
+"""The schemas of requests and responses, one module for each group of routes."""

@@ -11,7 +11,9 @@ from service.values import Expiry, Note
 
 class RollbackRequest(RequestBody):
     reason: Note = Field("", max_length=1_000)
-    expected: int | None = Field(None, ge=0, lt=1 << 31, description="The release that was seen; another one: 409.")
+    expected: int | None = Field(
+        None, ge=0, lt=1 << 31, description="The release you have seen; 409 if another serves."
+    )
     dry_run: bool = False
     rebuild: bool = False
 

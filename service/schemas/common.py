@@ -1,4 +1,4 @@
-"""What all schemas share. Strict: unknown fields, other types, NaN and infinity are refused."""
+"""What all schemas share. Strict: unknown fields, wrong types, NaN and infinity are refused."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ class FormFields(BaseModel):
 
 
 class Response(BaseModel):
-    """What is sent; NaN in a response is a bug of ours and fails here."""
+    """The body of a response; NaN in it is a bug of ours and fails here."""
 
     model_config = ConfigDict(allow_inf_nan=False, from_attributes=True)
 
@@ -32,7 +32,7 @@ class Place(Response):
 
 
 class Problem(Response):
-    """Every refusal and failure (RFC 9457)."""
+    """The body of every error (RFC 9457)."""
 
     type: str
     title: str
@@ -43,8 +43,8 @@ class Problem(Response):
     errors: list[Place]
     retry_after_seconds: int | None = Field(None, description="With 429 and 503: as `Retry-After`.")
     languages: list[str] | None = Field(None, description="With `language_not_found`: the available ones.")
-    release: int | None = Field(None, description="With `alias_moved`: the one that serves now.")
-    expansion: str | None = Field(None, description="With `expansion_in_progress`: the one that runs.")
+    release: int | None = Field(None, description="With `alias_moved`: the release that serves now.")
+    expansion: str | None = Field(None, description="With `expansion_in_progress`: the id of that expansion.")
     report: Report | None = Field(None, description="With refused datasets: counts and lines by kind of fault.")
     count: int | None = Field(None, description="With `picture_not_found`: how many pictures are unknown.")
-    kind: str | None = Field(None, description="With `dataset_invalid`: the fault of the file as a whole.")
+    kind: str | None = Field(None, description="With `dataset_invalid`: what is wrong with the file as a whole.")

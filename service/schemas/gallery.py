@@ -9,9 +9,9 @@ from service.schemas.common import Captions, FormFields, RequestBody, Response
 
 
 class PictureForm(FormFields):
-    """Fields beside the file `picture`; `captions` is JSON: `{TAG: [text, ...]}`."""
+    """Fields sent with the file `picture`; `captions` is JSON: `{TAG: [text, ...]}`."""
 
-    captions: str | None = Field(None, description="Absent: those put before stay.")
+    captions: str | None = Field(None, description="If left out, existing captions stay.")
 
 
 class CaptionsOfPicture(RequestBody):

@@ -10,7 +10,7 @@ from service.values import Finite
 
 
 class Recall(Response):
-    """Shares 0..1; null where nothing was measured."""
+    """Fractions from 0 to 1; null where nothing was measured."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -20,7 +20,7 @@ class Recall(Response):
 
 
 class Measured(Response):
-    """How well a version retrieves, on `pairs` held-out pairs, and what else its expansion found."""
+    """The retrieval of a version on `pairs` held-out pairs, and the other results of its evaluation."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -47,7 +47,7 @@ class Languages(Response):
 
 
 class LanguageForm(FormFields):
-    """Fields beside the file `dataset`; `settings` is JSON."""
+    """Fields sent with the file `dataset`; `settings` is JSON."""
 
     language: str
     settings: str = "{}"
@@ -55,21 +55,21 @@ class LanguageForm(FormFields):
 
 
 class TeachingSettings(RequestBody):
-    """What may be set of an expansion; what is left out follows the size of the dataset."""
+    """The settings of one expansion; each has a default."""
 
-    epochs: int = Field(0, ge=0, le=1_000, description="0: by the size of the dataset.")
+    epochs: int = Field(0, ge=0, le=1_000, description="0: chosen by the size of the dataset.")
     batch_size: int = Field(64, ge=2, le=4_096)
     learning_rate: float = Field(4e-3, gt=0, le=1)
     weight_decay: float = Field(0.05, ge=0, le=1)
-    warmup: float = Field(0.1, ge=0, le=1, description="Share of the steps in which the rate rises.")
-    cooldown: float = Field(0.9, ge=0, le=1, description="Share of the steps in which it falls; 0: not at all.")
-    clip: float = Field(1.0, gt=0, le=1_000, description="Global gradient norm.")
-    vocabulary: int = Field(10_000, ge=0, le=50_000, description="Most tokens of the language's own.")
+    warmup: float = Field(0.1, ge=0, le=1, description="Fraction of the steps in which the learning rate rises.")
+    cooldown: float = Field(0.9, ge=0, le=1, description="Fraction of the steps in which it falls; 0: never.")
+    clip: float = Field(1.0, gt=0, le=1_000, description="Maximum of the global gradient norm.")
+    vocabulary: int = Field(10_000, ge=0, le=50_000, description="Maximum number of tokens added for the language.")
     seed: int = Field(0, ge=0, lt=1 << 31)
     mixed_precision: bool = Field(
-        default=True, description="The frozen tower in bfloat16 where the processor has it; false: float32."
+        default=True, description="Run the frozen tower in bfloat16 where the processor supports it; false: float32."
     )
-    checkpoint_every: int = Field(0, ge=0, le=1_000_000, description="Steps; 0: by the length of the training.")
+    checkpoint_every: int = Field(0, ge=0, le=1_000_000, description="In steps; 0: by the length of the training.")
 
 
 class ExpansionError(Response):
@@ -123,7 +123,7 @@ class VersionItem(Response):
     report: Measured
     created_at: datetime
 
-    @computed_field(description="Where the report is drawn for a person; as JSON it is below the version.")  # type: ignore[prop-decorator]
+    @computed_field(description="The page of the report; as JSON it is at `/v1/versions/{number}/report`.")  # type: ignore[prop-decorator]
     @property
     def report_page(self) -> str:
         return f"/versions/{self.number}/report"
@@ -131,7 +131,7 @@ class VersionItem(Response):
 
 class VersionDetail(VersionItem):
     manifest: Report | None
-    digests: dict[str, str] = Field(description="sha256 by file; of the base, the fingerprints of its towers.")
+    digests: dict[str, str] = Field(description="sha256 by file; of version 0, the fingerprints of the base's towers.")
     metrics: Measured = Field(description="The same as `report`.")
 
 
@@ -141,7 +141,7 @@ class VersionPage(Response):
 
 
 class ChainStep(Response):
-    """AA and F of the shared table after one version; null where its report does not tell."""
+    """AA and F of the shared table after one version; null where its report does not contain them."""
 
     version: int
     language: str
@@ -150,7 +150,7 @@ class ChainStep(Response):
 
 
 class VersionReport(Response):
-    """All that an expansion found about the version it made, and what became of it."""
+    """The full evaluation of a version, and what became of it."""
 
     version: int
     parent: int | None
@@ -162,6 +162,6 @@ class VersionReport(Response):
     expansion: str | None
     state: str | None = Field(description="Of the expansion: `failed` when the gate refused the version.")
     error: ExpansionError | None
-    moved: bool | None = Field(description="Whether the shared table moved to it; null while that is open.")
-    chain: list[ChainStep] = Field(description="The versions it stands on, oldest first, and itself.")
+    moved: bool | None = Field(description="Whether the shared table moved to it; null while this is undecided.")
+    chain: list[ChainStep] = Field(description="The versions it builds upon, oldest first, and itself.")
     report: Measured

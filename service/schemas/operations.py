@@ -10,7 +10,7 @@ class Live(Response):
 
 
 class Serving(Response):
-    """What serves, and what is amiss with it."""
+    """What is served, and what is wrong with it."""
 
     release: int | None
     base: str
@@ -23,4 +23,4 @@ class Ready(Serving):
 
 
 class NotReady(Serving, Problem):
-    """No searches are taken: `index_unavailable`."""
+    """No searches are accepted: `index_unavailable`."""

@@ -17,12 +17,12 @@ class PictureSearch(RequestBody):
     min_score: Finite | None = None
     cursor: Cursor | None = None
     captions: Tags | Literal["all", "none"] | None = Field(
-        None, description="Languages of the captions in the answer; left out: the language used, and English."
+        None, description="Languages of the captions in the answer; default: the language used, and English."
     )
 
 
 class SimilarPictures(FormFields):
-    """Pictures like an uploaded one; `language` has to be served, and only says in which language captions come.
+    """Pictures like an uploaded one; `language` must be available, and only selects the language of the captions.
 
     `captions` as in a search by text: repeated, as a JSON list or separated by commas.
     """
@@ -35,7 +35,7 @@ class SimilarPictures(FormFields):
 
 
 class CaptionSearch(RequestBody):
-    """Captions for a picture of the gallery."""
+    """Captions for a picture in the gallery."""
 
     picture: PictureId
     languages: Tags | None = None
@@ -66,7 +66,7 @@ class PictureHit(Response):
 
 class PictureHits(Response):
     items: list[PictureHit]
-    language: LanguageUsed | None = Field(description="None when a picture was asked with.")
+    language: LanguageUsed | None = Field(description="null in a search by picture.")
     version: int | None
     release: int
     generation: str
@@ -92,7 +92,7 @@ class CaptionHits(Response):
 
 
 class EmbeddingsRequest(RequestBody):
-    """OpenAI's shape; `model` and `user` are accepted and have no effect."""
+    """OpenAI's format; `model` and `user` are accepted and have no effect."""
 
     input: str | Annotated[list[str], Field(min_length=1, max_length=256)]
     model: str | None = None

@@ -166,10 +166,7 @@ def test_a_taken_port_is_said_in_one_sentence_and_no_key_is_shown(tmp_path: Path
         ended = weightless(tmp_path, PORT=str(port))
         output, errors = ended.communicate(timeout=60)
     assert (ended.returncode, output) == (1, "")
-    assert (
-        errors
-        == f"PICTOGLOT_HOST and PICTOGLOT_PORT: 127.0.0.1:{port} cannot be listened on: Address already in use.\n"
-    )
+    assert errors == f"PICTOGLOT_HOST, PICTOGLOT_PORT: cannot listen on 127.0.0.1:{port}: Address already in use.\n"
 
 
 def test_a_registry_of_another_base_is_said_in_one_sentence(tmp_path: Path) -> None:
