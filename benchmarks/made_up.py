@@ -7,7 +7,7 @@ import random
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 
 import numpy as np
@@ -21,6 +21,7 @@ from model.encoder import Encoder
 from model.merges import Merge, clip_vocabulary
 from model.table import TokenRows, View
 from model.tokenizer import Tokenizer
+from model.tower import text_features
 
 _WORDS_A_CAPTION = 10
 _CLIP = Tokenizer()
@@ -50,7 +51,8 @@ def base(sizes: Sizes) -> Base:
     )
     tower.eval().requires_grad_(False)
     table = 0.02 * torch.randn(VOCABULARY, sizes.width)
-    return Base("made-up", tower, _no_pictures, table, 77, sizes.width, "", "made-up", torch.device("cpu"))
+    read, device = partial(text_features, tower), torch.device("cpu")
+    return Base("made-up", tower, _no_pictures, table, 77, sizes.width, "", "made-up", device, read)
 
 
 def opened(encoder: Encoder, sizes: Sizes, languages: int) -> list[View]:

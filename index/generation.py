@@ -17,13 +17,13 @@ from safetensors.numpy import load_file, save
 
 from index.engine import Engine, Matrix
 from index.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
+from index.tables import GENERATIONS
 from index.vectors import Entry, Hit, Segment, scores, segment
 from model import storage
 from model.data_root import DataRoot
 from model.errors import CorruptFolder
 
 FORMAT = 1
-FOLDER = "generations"  # under the data root
 _VECTORS, _IDS = "vectors.safetensors", "ids.json"
 _GOLDEN_QUERIES, _GOLDEN_HITS = 16, 5
 _TOLERANCE = 1e-5  # of a golden score: another processor may sum in a different order
@@ -56,7 +56,7 @@ class WrittenGeneration:
 
 def folder_name(generation: str) -> str:
     """The name of a generation's folder, relative to the data root."""
-    return f"{FOLDER}/{generation}"
+    return f"{GENERATIONS}/{generation}"
 
 
 def write(root: DataRoot, identity: Identity, entries: Sequence[Entry], vectors: Matrix) -> WrittenGeneration:

@@ -13,8 +13,7 @@ from sqlalchemy import select
 
 from index.gallery import FOLDER as PICTURES
 from index.gallery import Gallery
-from index.generation import FOLDER as GENERATIONS
-from index.tables import GenerationRow
+from index.tables import GENERATIONS, GenerationRow
 from model import storage
 from model.data_root import DataRoot
 from model.errors import StoreUnavailable

@@ -14,6 +14,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from model.registry.clock import now
 from model.registry.tables import RegistryRow
 
+GENERATIONS = "generations"  # their folder in the data root
+
 
 def _caption_digest(context: DefaultExecutionContext) -> str:
     values: dict[str, Any] = context.get_current_parameters()  # type: ignore[no-untyped-call]

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ _BUNDLE = Path(__file__).parent / "bundled"
 class Base:
     """A frozen CLIP: an image tower, a text tower without its table, and the table (49408, width) of English rows.
 
+    `text_features(embedded, last)` is `model.tower.text_features` of the text tower: `last` is where each text's
+    end-of-text token is, since CLIP's own search for the largest id would be wrong once learned ids lie above it.
     `image_fingerprint` and `text_fingerprint` are hex sha256 over configuration and weights of each half.
     """
 
@@ -43,20 +46,13 @@ class Base:
     image_fingerprint: str
     text_fingerprint: str
     device: torch.device
+    text_features: Callable[[Tensor, Tensor], Tensor]
 
     def picture_features(self, images: list[Image.Image]) -> Tensor:
         """Features (n, dimension) of RGB pictures, not normalised."""
         pixels = torch.stack([self.preprocess(image) for image in images]).to(self.device)  # (n, 3, side, side)
         encode: Callable[[Tensor], Tensor] = self.model.encode_image  # type: ignore[assignment]
         return encode(pixels)
-
-    def text_features(self, embedded: Tensor, last: Tensor) -> Tensor:
-        """Features (n, dimension), not normalised, of token rows `embedded` (n, length, width) read off at `last` (n,).
-
-        `last` is where each text's end-of-text token stands: CLIP's own search for the largest id would be wrong once
-        learned ids lie above it. Differentiable in `embedded`; whatever stands after `last` has no influence.
-        """
-        return text_features(getattr(self.model, "text", self.model), embedded, last)
 
 
 def open_base(spec: str, device: str | None = None) -> Base:
@@ -157,6 +153,7 @@ def _describe(name: str, architecture: str, model: nn.Module, device: torch.devi
         ),
         text_fingerprint=_fingerprint(text_part, architecture),
         device=device,
+        text_features=partial(text_features, tower),
     )
 
 

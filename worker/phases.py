@@ -10,10 +10,9 @@ from model.registry import Expansion, Version
 from model.table import View
 from model.version import Learned, read
 from worker.attempt import Attempt
-from worker.errors import GateFailed
 from worker.evaluate import evaluate
 from worker.prepare import TrainingContext, TrainingData, open_context, prepare
-from worker.promotion import forgotten, keeps_shared, refusal
+from worker.promotion import GateFailed, forgotten, keeps_shared, refusal
 from worker.train import package, train
 
 

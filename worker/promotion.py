@@ -3,8 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from model.errors import Failure
+
 MAX_TRUNCATED = 0.05  # share of validation captions that the tokenizer may cut
 FEW = 50  # candidates; below this, ten of them are more than a fifth, and only R@1 says anything
+
+
+class GateFailed(Failure):
+    """The new language is not good enough to serve."""
+
+    code, title = "gate_failed", "Promotion gate failed"
 
 
 def floor(min_recall: float, candidates: int) -> tuple[str, float]:

@@ -84,7 +84,7 @@ def test_half_precision_teaches_what_full_precision_does_but_for_rounding(
         seen.add(features.dtype)
         return features
 
-    monkeypatch.setattr(type(encoder.base), "text_features", lambda _, embedded, last: looking(embedded, last))
+    monkeypatch.setattr(encoder, "base", replace(encoder.base, text_features=looking))
     monkeypatch.setattr(training, "supports_bfloat16", lambda _: True)
     full, mixed = (
         learn(encoder, encoder.base_view, corpus, tmp_path / str(on), replace(SETTINGS, mixed_precision=on), go_on)

@@ -24,10 +24,10 @@ from model.registry import Lease
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.attempt import Attempt, Stopped
-from worker.errors import GateFailed
 from worker.evaluate import measure
 from worker.phases import run
 from worker.prepare import open_context, prepare
+from worker.promotion import GateFailed
 from worker.validation import candidates, held_out
 
 NewSite = Callable[..., Site]
