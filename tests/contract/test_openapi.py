@@ -1,4 +1,4 @@
-"""The contract is what the committed document says; `python -m service.openapi` writes it anew."""
+"""The API is what the committed document describes; `python -m service.openapi` writes it again."""
 
 import json
 from pathlib import Path
@@ -10,9 +10,9 @@ def test_the_committed_document_is_the_served_one() -> None:
     assert json.loads(PATH.read_text(encoding="utf-8")) == contract(), "run `python -m service.openapi`"
 
 
-def test_every_path_of_the_design_is_there() -> None:
+def test_every_path_of_the_design_exists() -> None:
     paths = contract()["paths"]
-    wanted = {
+    expected = {
         "/v1/search/pictures": {"post"},
         "/v1/search/captions": {"post"},
         "/v1/embeddings": {"post"},
@@ -38,10 +38,10 @@ def test_every_path_of_the_design_is_there() -> None:
         "/readyz": {"get"},
         "/metrics": {"get"},
     }
-    assert {path: set(operations) for path, operations in paths.items()} == wanted
+    assert {path: set(operations) for path, operations in paths.items()} == expected
 
 
-def test_every_reference_leads_somewhere() -> None:
+def test_every_reference_has_a_target() -> None:
     text = json.dumps(contract())
     named = set(contract()["components"]["schemas"])
     assert {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]} <= named
@@ -51,16 +51,17 @@ def test_the_document_holds_no_path_of_this_machine() -> None:
     assert str(Path.cwd()) not in json.dumps(contract())
 
 
-def test_the_document_tells_of_headers_and_of_answers_without_a_body() -> None:
+def test_the_document_describes_headers_and_answers_without_a_body() -> None:
     paths = contract()["paths"]
     teach = paths["/v1/languages"]["post"]
     assert "Location" in teach["responses"]["202"]["headers"]
-    assert [(one["in"], one["name"]) for one in teach["parameters"]] == [("header", "Idempotency-Key")]
+    parameters = [(parameter["in"], parameter["name"]) for parameter in teach["parameters"]]
+    assert parameters == [("header", "Idempotency-Key")]
     for path, operations in paths.items():
         for method, operation in operations.items():
-            found = operation["responses"]
+            responses = operation["responses"]
             if path.startswith("/v1"):
-                assert all("Retry-After" in found[status]["headers"] for status in ("429", "503")), path
-            assert ("204" in found) == (method == "delete")
-            assert "content" not in found.get("204", {})
+                assert all("Retry-After" in responses[status]["headers"] for status in ("429", "503")), path
+            assert ("204" in responses) == (method == "delete")
+            assert "content" not in responses.get("204", {})
     assert "Retry-After" in paths["/readyz"]["get"]["responses"]["503"]["headers"]

@@ -34,7 +34,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def refused_keys(service: Service) -> dict[str, dict[str, str]]:
-    """Headers with keys that are none (any more)."""
+    """Headers with keys that are invalid, or not valid any more."""
     revoked = service.key("admin")
     (id,) = [key["id"] for key in service.admin.get("/v1/admin/keys").json()["items"] if key["id"] in revoked]
     assert service.admin.delete(f"/v1/admin/keys/{id}").status_code == 204
@@ -60,7 +60,7 @@ def refused_keys(service: Service) -> dict[str, dict[str, str]]:
     return headers
 
 
-def ask(service: Service, method: str, route: APIRoute, headers: dict[str, str]) -> httpx.Response:
+def send(service: Service, method: str, route: APIRoute, headers: dict[str, str]) -> httpx.Response:
     path = route.path.replace("{id}", "x").replace("{number}", "1").replace("{tag}", "cy")
     return service.http.request(method, path, headers=headers)
 
@@ -78,15 +78,15 @@ def test_an_endpoint_that_declares_nothing_is_for_admins() -> None:
 
 @every_route
 def test_without_a_key_a_route_says_so(service: Service, method: str, route: APIRoute) -> None:  # A1
-    assert_problem(ask(service, method, route, {}), 401, "missing_api_key")
+    assert_problem(send(service, method, route, {}), 401, "missing_api_key")
 
 
 @every_route
-def test_a_key_that_is_none_opens_no_route(
+def test_an_invalid_key_opens_no_route(
     service: Service, refused_keys: dict[str, dict[str, str]], method: str, route: APIRoute
 ) -> None:  # A2
     for headers in refused_keys.values():
-        answer = ask(service, method, route, headers)
+        answer = send(service, method, route, headers)
         assert_problem(answer, 401, "invalid_api_key")
         assert answer.headers["www-authenticate"] == "Bearer"
 
@@ -95,7 +95,7 @@ def test_a_key_that_is_none_opens_no_route(
 def test_a_key_of_a_lower_scope_opens_no_route(service: Service, method: str, route: APIRoute) -> None:  # A3
     needed = guard_of(route.endpoint).scope
     for scope in SCOPES:
-        answer = ask(service, method, route, {"X-API-Key": scoped(service, scope)})
+        answer = send(service, method, route, {"X-API-Key": scoped(service, scope)})
         if SCOPES.index(scope) < SCOPES.index(needed):
             assert_problem(answer, 403, "insufficient_scope")
         else:
@@ -119,7 +119,7 @@ _KEYS: dict[tuple[int, Scope], str] = {}
 
 
 def scoped(service: Service, scope: Scope) -> str:
-    """A valid key of the scope, made once."""
+    """A valid key of the scope, created once."""
     place = (service.port, scope)
     if place not in _KEYS:
         _KEYS[place] = service.key(scope)

@@ -1,4 +1,4 @@
-"""The same sites as the worker's tests, a Redis, and the weights of an expansion that nothing disturbed."""
+"""The same sites as in the worker's tests, a Redis, and the weights of an expansion without faults."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ __all__ = ["new_site", "site", "tiny_base"]
 
 @pytest.fixture(scope="session")
 def undisturbed(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Hashes of what `pairs("cy", picture=True)` teaches when nobody interferes."""
+    """Hashes of the weights that `pairs("cy", picture=True)` gives when nothing fails."""
     site = Site(tmp_path_factory.mktemp("undisturbed") / "home", tiny_base)
     try:
         expansion = site.submit(pairs("cy", picture=True))

@@ -11,7 +11,7 @@ import redis
 
 
 class RedisServer:
-    """A real server that writes each message to disk, as the compose file asks of it."""
+    """A real server that writes each message to disk, as in the compose file."""
 
     def __init__(self, folder: Path) -> None:
         program = shutil.which("redis-server") or _from_wheel()
@@ -23,7 +23,7 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Until it answers."""
+        """Start it and wait until it answers."""
         command = [*self._command, "--port", str(self._port)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(1200):

@@ -1,4 +1,4 @@
-"""The API killed with -9 within a swap: it comes back on one whole release, with all that it acknowledged."""
+"""The API killed with -9 during a swap: it comes back with one whole release and everything it acknowledged."""
 
 import json
 import signal
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 @contextmanager
 def started(home: Path, **more: str) -> "Iterator[tuple[subprocess.Popen[str], httpx.Client]]":
-    """A service that is ready, and a client of it; the process is gone after the block."""
+    """A ready service and a client of it; the process is killed after the block."""
     server = weightless(home, ADMIN_KEY=ADMIN_KEY, WATCH_SECONDS="0.1", FREE_BYTES="0", **more)
     try:
         assert server.stdout is not None
@@ -32,7 +32,7 @@ def started(home: Path, **more: str) -> "Iterator[tuple[subprocess.Popen[str], h
         server.communicate()
 
 
-# The first swap is that of the start.
+# The first swap is at the start.
 @pytest.mark.parametrize("point", ["swap.opened:2", "swap.published:2"])
 def test_a_kill_within_a_swap_leaves_one_whole_release(tmp_path: Path, point: str) -> None:  # I8
     with started(tmp_path, FAULT_POINT=point) as (server, client):
@@ -48,6 +48,6 @@ def test_a_kill_within_a_swap_leaves_one_whole_release(tmp_path: Path, point: st
     with started(tmp_path) as (server, client):
         ready = client.get("/readyz").json()
         assert (ready["release"], ready["degraded"]) == (2, [])
-        found = client.post("/v1/search/pictures", json={"text": "afal", "language": "cy"}).json()
-        assert (found["release"], found["version"]) == (2, 1)
-        assert {item["picture"] for item in found["items"]} == {f"p{number}" for number in range(5)}
+        body = client.post("/v1/search/pictures", json={"text": "afal", "language": "cy"}).json()
+        assert (body["release"], body["version"]) == (2, 1)
+        assert {item["picture"] for item in body["items"]} == {f"p{number}" for number in range(5)}

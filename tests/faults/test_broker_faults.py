@@ -1,4 +1,4 @@
-"""Brokers that are away, killed or emptied: hints are late, nothing is lost and nothing is done twice."""
+"""Brokers that are unreachable, killed or emptied: hints are late, nothing is lost and nothing is done twice."""
 
 import time
 from collections.abc import Callable

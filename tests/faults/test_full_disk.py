@@ -1,4 +1,4 @@
-"""A data root without space: the expansion waits, nothing dies, and it goes on by itself when there is space again."""
+"""A data root without free space: the expansion waits, nothing crashes, and it continues when there is space again."""
 
 import subprocess
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Workers that are killed, stopped, frozen, cancelled or doubled: every expansion ends once and as it should."""
+"""Workers that are killed, stopped, frozen, cancelled or doubled: every expansion ends once, with the right result."""
 
 import signal
 import time
@@ -133,7 +133,7 @@ def test_a_diverging_loss_fails_the_expansion_and_serves_nothing(site: Site) -> 
     assert site.registry.releases.serving().number == 1
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(site: Site, undisturbed: dict[str, str]) -> None:
+def test_a_damaged_checkpoint_is_skipped_for_an_older_one(site: Site, undisturbed: dict[str, str]) -> None:
     expansion = site.submit(PICTURED)
     site.attempt(expansion, FAULT_POINT="phase.evaluate:1").wait(PATIENCE)
     site.abandon(expansion)

@@ -1,1 +1,1 @@
-"""Generated inputs by the thousand; `make fuzz`. Each is answered, or refused with a documented code."""
+"""Thousands of generated inputs; `make fuzz`. Each is answered, or refused with a documented code."""

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is a success or a documented refusal: never a 5xx, never the input back.
+"""Whatever is sent, the answer is a success or a documented error: never a 5xx, and it never repeats the input.
 
 Counts follow the profile: 5,000 examples a test under `make fuzz`.
 """
@@ -55,7 +55,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def answered(response: httpx.Response) -> None:
-    """A success, or a problem document with a code that the documents know and a status that is the client's."""
+    """Assert a success, or a problem document with a documented code and a status below 500."""
     if response.is_success:
         return
     body = response.json()
@@ -133,7 +133,7 @@ def test_an_answer_that_should_not_be_is_noticed() -> None:
         answered(httpx.Response(422, json={"status": 422, "code": "made_up"}))
 
 
-def test_the_mutated_pictures_begin_as_whole_ones() -> None:
+def test_the_pictures_are_valid_before_they_are_mutated() -> None:
     assert {Image.open(io.BytesIO(data)).format for data in ORIGINALS} == {"PNG", "JPEG", "WEBP"}
 
 

@@ -1,1 +1,1 @@
-"""Tests of the house: rules that the whole tree keeps. Each guard here is also shown to find what it forbids."""
+"""Rules for the whole source tree. Each check is also tested on an example that it must reject."""

@@ -1,4 +1,4 @@
-"""The tree as the house tests see it: which files there are, parsed once. Judges nothing."""
+"""The source tree for the tests in this folder: its files, each parsed once."""
 
 import ast
 import subprocess
@@ -51,9 +51,9 @@ def _parse(text: str) -> ast.Module:
 
 @cache
 def modules(*packages: str) -> tuple[Module, ...]:
-    """The modules of these top-level packages, in order of their names."""
-    found = [file for package in packages for file in (ROOT / package).rglob("*.py")]
-    return tuple(Module(_dotted(file), file.read_text(encoding="utf-8")) for file in sorted(found))
+    """The modules of these top-level packages, ordered by name."""
+    files = [file for package in packages for file in (ROOT / package).rglob("*.py")]
+    return tuple(Module(_dotted(file), file.read_text(encoding="utf-8")) for file in sorted(files))
 
 
 def _dotted(file: Path) -> str:
@@ -63,11 +63,11 @@ def _dotted(file: Path) -> str:
 
 @cache
 def tracked() -> tuple[Path, ...]:
-    """Files under version control, or all that look like it where this is no checkout."""
-    found = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
-    if found.returncode == 0 and found.stdout:
-        named = (ROOT / name for name in found.stdout.decode().split("\0") if name)
-        return tuple(file for file in named if file.is_file())
+    """Files under version control, or all that look like it if this is not a checkout."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode == 0 and listed.stdout:
+        files = (ROOT / name for name in listed.stdout.decode().split("\0") if name)
+        return tuple(file for file in files if file.is_file())
     hidden = {".git", ".venv", "var", "runs"}
     return tuple(f for f in ROOT.rglob("*") if f.is_file() and not hidden & set(f.relative_to(ROOT).parts))
 

@@ -1,4 +1,4 @@
-"""Constructs that the house does without, each for a reason that cost somebody a bad day."""
+"""Constructs that this project forbids, each because it has caused trouble."""
 
 import ast
 import re
@@ -8,8 +8,7 @@ import pytest
 
 from tests.house.source import ALL_PYTHON, PACKAGES, Module, modules, tracked
 
-# Where catching everything is the very job: the last net under a request, under an expansion, and under loops of a
-# process that must outlive one bad round.
+# Modules that may catch every exception: for a request, for an expansion, and in loops that must survive an error.
 NETS = ("service.access_log", "service.app", "worker.child", "worker.celery_app", "worker.relay", "index.live")
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 SECRET = re.compile(r"(^|_)(secret|password|plaintext|api_key|admin_key|token_secret)$")
@@ -29,8 +28,8 @@ WAITING = (
 
 def forbidden(module: Module) -> list[str]:
     """Each forbidden construct of a module, with its line."""
-    found = {*_in_tree(module), *_in_lines(module)}
-    return [f"{module.name}:{line}: {what}" for line, what in sorted(found)]
+    violations = {*_in_tree(module), *_in_lines(module)}
+    return [f"{module.name}:{line}: {what}" for line, what in sorted(violations)]
 
 
 def _in_tree(module: Module) -> Iterator[tuple[int, str]]:
@@ -65,7 +64,7 @@ def _calls(node: ast.Call, module: Module) -> Iterator[str]:
 
 def _nets(node: ast.ExceptHandler) -> Iterator[str]:
     if isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None:
-        return  # tidies up and lets the exception go on
+        return  # cleans up and raises the exception again
     kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
     for kind in kinds:
         if kind is None or (isinstance(kind, ast.Name) and kind.id in ("Exception", "BaseException")):
@@ -84,11 +83,11 @@ def _secrets(node: ast.Compare) -> Iterator[str]:
 def _in_lines(module: Module) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(module.text.splitlines(), 1):
         if re.search(r"#.*\b(" + "TO" + "DO|FIX" + "ME|XXX)\\b", line):
-            yield number, "a promise without a date: do it, or open an issue"
+            yield number, "an open task in a comment: do it, or open an issue"
 
 
 def test_nothing_forbidden_in_the_tree() -> None:
-    own = __name__  # its examples below are text, but its words are not
+    own = __name__  # contains the examples below
     assert [what for module in modules(*ALL_PYTHON) if module.name != own for what in forbidden(module)] == []
 
 
@@ -114,14 +113,14 @@ def test_a_forbidden_construct_is_found(name: str, text: str) -> None:
     assert len(forbidden(Module(name, text))) == 1
 
 
-def test_what_only_looks_forbidden_is_left_alone() -> None:
+def test_similar_but_allowed_constructs_are_accepted() -> None:
     text = "admin_key == ''\nasync_result.delayed()\nprinter(1)\ntry:\n    f()\nexcept ValueError:\n    pass"
     assert forbidden(Module("service.auth", text)) == []
     tidy = "try:\n    f()\nexcept BaseException:\n    g()\n    raise"
     assert forbidden(Module("model.storage", tidy)) == []
 
 
-# Folders of one machine, and places that packages are fetched from: neither belongs into a repository.
+# Folders of one machine, and hosts of package registries: neither belongs in a repository.
 ELSEWHERE = re.compile(
     "|".join(
         (
@@ -144,11 +143,12 @@ def elsewhere(text: str) -> list[str]:
 
 
 def test_no_machine_path_and_no_registry_host() -> None:
-    found: list[str] = []
+    violations: list[str] = []
     for file in tracked():
         if file.suffix in (".py", ".md", ".toml", ".yml", ".yaml", ".lock", ".sh", ".js", ".html", ".css", ".json", ""):
-            found += [f"{file.name}:{hit}" for hit in elsewhere(file.read_text(encoding="utf-8", errors="replace"))]
-    assert found == []
+            text = file.read_text(encoding="utf-8", errors="replace")
+            violations += [f"{file.name}:{line}" for line in elsewhere(text)]
+    assert violations == []
 
 
 def test_a_machine_path_is_found() -> None:

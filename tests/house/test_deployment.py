@@ -1,4 +1,4 @@
-"""The compose file, the image and the project file fit the code they start."""
+"""The compose file, the image and the project file match the code."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from dotenv import dotenv_values
 
 from model.settings import PREFIX, names
 from tests.house.source import PACKAGES, ROOT, tracked
-from tests.house.test_docs import missing_paths, settings, strangers
+from tests.house.test_docs import missing_paths, settings, unknown_names
 
 COMPOSE = ROOT / "docker-compose.yml"
 EXAMPLE = ROOT / ".env.example"
@@ -23,8 +23,8 @@ PASSWORDS = {"POSTGRES_PASSWORD": "a", "REDIS_PASSWORD": "b", "PICTOGLOT_ADMIN_K
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["services"]
-    return found
+    content: dict[str, Any] = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))
+    return dict(content["services"])
 
 
 def config(**environment: str) -> subprocess.CompletedProcess[str]:
@@ -59,7 +59,7 @@ def test_every_setting_in_the_compose_file_exists(services: dict[str, Any]) -> N
     assert named and {name.removeprefix(PREFIX) for name in named} <= names()
 
 
-def test_redis_keeps_what_it_was_given(services: dict[str, Any]) -> None:
+def test_redis_keeps_its_messages(services: dict[str, Any]) -> None:
     command = " ".join(services["redis"]["command"])
     assert "--appendonly yes" in command and "--maxmemory-policy noeviction" in command
 
@@ -68,7 +68,7 @@ def test_every_service_has_a_healthcheck(services: dict[str, Any]) -> None:
     assert [name for name, service in services.items() if "healthcheck" not in service] == []
 
 
-def test_health_is_asked_by_commands_of_ours(services: dict[str, Any]) -> None:
+def test_health_checks_use_our_own_commands(services: dict[str, Any]) -> None:
     for name, command in (("api", "serve"), ("worker", "worker")):
         assert services[name]["healthcheck"]["test"] == ["CMD", "pictoglot", command, "--check"]
 
@@ -98,7 +98,7 @@ def test_an_unchanged_copy_of_the_example_sets_nothing() -> None:
     assert dotenv_values(EXAMPLE) == {}
 
 
-def test_the_image_runs_without_root_and_with_what_it_copies() -> None:
+def test_the_image_runs_without_root_and_copies_existing_files() -> None:
     lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
     assert any(re.match(r"USER (?!root|0\b)", line) for line in lines)
     copied = [word for line in lines if re.match(r"COPY (?!--from)", line) for word in line.split()[1:-1]]
@@ -117,12 +117,12 @@ def test_one_version_everywhere(services: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md"])
-def test_what_a_newcomer_reads_names_only_what_exists(name: str) -> None:
+def test_documents_for_contributors_name_only_what_exists(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
-    assert (missing_paths(text, ROOT), strangers(text)) == ([], [])
+    assert (missing_paths(text, ROOT), unknown_names(text)) == ([], [])
 
 
-def test_the_console_script_leads_somewhere() -> None:
+def test_the_console_script_exists() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from service.cli import main; assert callable(main)"], cwd=ROOT, check=False, timeout=60
     )

@@ -1,4 +1,4 @@
-"""The documents name what is there: settings, error codes, files, the version."""
+"""The documents name what exists: settings, error codes, files, the version."""
 
 import re
 import tomllib
@@ -31,7 +31,7 @@ def documented(file: Path, pattern: str) -> list[str]:
 
 
 def settings() -> set[str]:
-    """Every variable that some process reads."""
+    """Every variable that a process reads."""
     return {PREFIX + name.upper() for kind in SETTINGS for name in kind.model_fields}
 
 
@@ -83,17 +83,17 @@ def test_the_documented_status_is_the_one_sent() -> None:
 
 def test_errors_are_defined_in_one_file_a_package() -> None:
     defining = [m.name for m in modules(*PACKAGES) if re.search(r"^    code(, title)? = ", m.text, re.MULTILINE)]
-    assert sorted(defining) == ["index.errors", "model.errors", "service.errors", "worker.errors"]
+    assert sorted(defining) == ["index.errors", "model.errors", "service.errors", "worker.promotion"]
 
 
 def missing_paths(text: str, folder: Path) -> list[str]:
-    """Paths and relative links of a document that lead nowhere."""
-    found = []
+    """Paths and relative links of a document that do not exist."""
+    missing = []
     for quoted, linked in PATH.findall(text):
-        there = (ROOT / quoted) if quoted else (folder / linked)
-        if not there.exists() and not there.with_suffix(".py").exists():
-            found.append(quoted or linked)
-    return found
+        path = (ROOT / quoted) if quoted else (folder / linked)
+        if not path.exists() and not path.with_suffix(".py").exists():
+            missing.append(quoted or linked)
+    return missing
 
 
 @pytest.mark.parametrize("file", PROSE, ids=lambda file: str(file.relative_to(ROOT)))
@@ -109,30 +109,30 @@ def test_a_missing_path_is_found() -> None:
     assert missing_paths("see `model/text.py`, `model/` and [settings](settings.md)", DOCS) == []
 
 
-def strangers(text: str) -> list[str]:
-    """Variables and commands in a document that nothing knows."""
+def unknown_names(text: str) -> list[str]:
+    """Variables and commands in a document that do not exist."""
     variables = set(re.findall(rf"{PREFIX}[A-Z_]+[A-Z]", text)) - settings()
     called = re.findall(r"(?:`|/|^)pictoglot ([a-z]+)(?: ([a-z]+))?", text, re.MULTILINE)
     root = typer.main.get_command(app)
     assert isinstance(root, typer.core.TyperGroup)
-    found = sorted(variables)
+    unknown = sorted(variables)
     for name, inner in called:
         command = root.commands.get(name)
         if command is None:
-            found.append(name)
+            unknown.append(name)
         elif isinstance(command, typer.core.TyperGroup) and inner not in command.commands:
-            found.append(f"{name} {inner}")
-    return found
+            unknown.append(f"{name} {inner}")
+    return unknown
 
 
 @pytest.mark.parametrize("file", PROSE, ids=lambda file: str(file.relative_to(ROOT)))
 def test_documents_name_only_variables_and_commands_that_exist(file: Path) -> None:
-    assert strangers(file.read_text(encoding="utf-8")) == []
+    assert unknown_names(file.read_text(encoding="utf-8")) == []
 
 
-def test_a_stranger_is_found() -> None:
+def test_an_unknown_variable_or_command_is_found() -> None:
     text = "`PICTOGLOT_COLOUR`, `PICTOGLOT_HOME`, `pictoglot paint`, `pictoglot demo paint`, `pictoglot learn cy f`"
-    assert strangers(text) == ["PICTOGLOT_COLOUR", "paint", "demo paint"]
+    assert unknown_names(text) == ["PICTOGLOT_COLOUR", "paint", "demo paint"]
 
 
 def test_the_changelog_begins_with_this_version() -> None:

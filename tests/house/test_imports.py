@@ -1,4 +1,4 @@
-"""Imports point one way: service and worker on index on model, and the heavy libraries stay where they belong."""
+"""Imports go one way: service and worker import index, index imports model; heavy libraries stay where they belong."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ TRAINING = ("torch", "torchvision", "open_clip", "timm")
 ENGINES = ("faiss", "pymilvus", "milvus_lite")
 QUEUES = ("celery", "kombu", "redis")
 
-# Who may not import what; `demo` stands on top of everything and nothing but the command line may know it.
+# Who may not import what; `demo` may import everything, and only the command line may import `demo`.
 FORBIDDEN: dict[str, tuple[str, ...]] = {
     "model": ("index", "service", "worker", "demo", *HTTP, *QUEUES, *ENGINES),
     "model.registry": TRAINING,
@@ -22,8 +22,8 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
 }
 
 
-def wrong_arrows(module: Module) -> list[str]:
-    """The imports of a module that architecture.md's drawing does not have."""
+def wrong_imports(module: Module) -> list[str]:
+    """The imports of a module that the layout does not allow."""
     forbidden = [name for owner, names in FORBIDDEN.items() if under(module.name, owner) for name in names]
     forbidden += ["tests", "benchmarks"] if module.package in PACKAGES else []
     return sorted(
@@ -36,7 +36,7 @@ def wrong_arrows(module: Module) -> list[str]:
 
 
 def test_every_import_points_down() -> None:
-    assert [arrow for module in modules(*PACKAGES) for arrow in wrong_arrows(module)] == []
+    assert [wrong for module in modules(*PACKAGES) for wrong in wrong_imports(module)] == []
 
 
 @pytest.mark.parametrize(
@@ -54,19 +54,19 @@ def test_every_import_points_down() -> None:
         ("index.build", "from tests.doubles import Encoder"),
     ],
 )
-def test_a_wrong_arrow_is_found(name: str, text: str) -> None:
-    assert wrong_arrows(Module(name, text))
+def test_a_wrong_import_is_found(name: str, text: str) -> None:
+    assert wrong_imports(Module(name, text))
 
 
 def test_a_relative_import_counts_by_its_full_name() -> None:
-    assert wrong_arrows(Module("service.routes.search", "from ...worker import tasks"))
+    assert wrong_imports(Module("service.routes.search", "from ...worker import tasks"))
 
 
-def test_a_right_arrow_is_left_alone() -> None:
-    assert wrong_arrows(Module("service.app", "from index.live import LiveIndex\nimport model.trainingwheels")) == []
+def test_a_right_import_is_accepted() -> None:
+    assert wrong_imports(Module("service.app", "from index.live import LiveIndex\nimport model.trainingwheels")) == []
 
 
-# What the syntax tree cannot see: modules that come along with others. (module, what it must not bring)
+# Indirect imports, which the syntax tree does not show: (module, what importing it must not load)
 LIGHT = [
     ("model.errors", ("torch", "numpy", "sqlalchemy")),
     ("model.registry", TRAINING),
@@ -80,15 +80,15 @@ LIGHT = [
 
 @pytest.mark.parametrize(("module", "heavy"), LIGHT, ids=[module for module, _ in LIGHT])
 def test_importing_brings_nothing_heavy(module: str, heavy: tuple[str, ...]) -> None:
-    assert brought(module, heavy) == []
+    assert imported_heavy(module, heavy) == []
 
 
-def test_what_comes_along_is_found() -> None:
-    assert brought("model.base", ("torch",)) == ["torch"]
+def test_an_indirect_import_is_found() -> None:
+    assert imported_heavy("model.base", ("torch",)) == ["torch"]
 
 
-def brought(module: str, heavy: tuple[str, ...]) -> list[str]:
-    """Which of the heavy modules a fresh interpreter holds after importing one module."""
+def imported_heavy(module: str, heavy: tuple[str, ...]) -> list[str]:
+    """Which of the heavy modules a fresh interpreter has loaded after importing one module."""
     code = f"import sys, {module}; sys.stdout.write(' '.join(n for n in {heavy!r} if n in sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120

@@ -1,6 +1,6 @@
-"""Through how many of our files a request passes: a newcomer has to read these, so there must not be more and more.
+"""How many of our files a request runs through: a newcomer has to read them, so their number must not grow.
 
-Counted with the real encoder, between the arrival of a request and its answer; a file counts when a function of it runs.
+Counted with the real encoder, from the arrival of a request to its answer; a file counts when a function of it runs.
 """
 
 import sys
@@ -19,11 +19,11 @@ from tests.house.source import PACKAGES, ROOT
 from tests.service.harness import Service, running
 from tests.tiny import write_tiny_base
 
-SEARCH, UPLOAD = 18, 27  # what they are today; issues that replace `index/` bring the upload's down
+SEARCH, UPLOAD = 18, 27  # the numbers today; a change of `index/` that lowers the second is welcome
 
 
-class Rooms:
-    """Notes the files of every function that is called while it is open, in all threads begun after it was made."""
+class CalledFiles:
+    """Records the file of every function called during a request, in all threads started after `setprofile`."""
 
     def __init__(self) -> None:
         self.files: set[str] = set()
@@ -46,22 +46,22 @@ class Rooms:
 
 
 @contextmanager
-def watched() -> Iterator[Rooms]:
-    rooms, before = Rooms(), sys.getprofile()
-    threading.setprofile(rooms)
+def profiled() -> Iterator[CalledFiles]:
+    called, before = CalledFiles(), sys.getprofile()
+    threading.setprofile(called)
     try:
-        yield rooms
+        yield called
     finally:
         threading.setprofile(before)
 
 
 @pytest.fixture(scope="module")
 def passed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    home = tmp_path_factory.mktemp("rooms")
+    home = tmp_path_factory.mktemp("called")
     encoder = Encoder(open_base(write_tiny_base(home)))
-    with watched() as rooms, running(home / "home", encoder, watch_seconds=60) as service:
+    with profiled() as called, running(home / "home", encoder, watch_seconds=60) as service:
         for once in range(2):  # what happens only at the first request does not count
-            passed = {name: rooms.of(request) for name, request in requests(service, once).items()}
+            passed = {name: called.of(request) for name, request in requests(service, once).items()}
     return passed
 
 
@@ -78,4 +78,4 @@ def test_a_request_passes_through_no_more_files_than_today(
 ) -> None:
     files = passed[request_]
     assert len(files) <= most, "\n".join(files)
-    assert f"service/routes/{'search' if request_ == 'search' else 'gallery'}.py" in files  # it counts at all
+    assert f"service/routes/{'search' if request_ == 'search' else 'gallery'}.py" in files  # the count works

@@ -1,4 +1,4 @@
-"""The wheel: what it holds, and that it works in an empty environment, far from the repository."""
+"""The wheel: its content, and that it works in an empty environment outside the repository."""
 
 import json
 import os
@@ -26,14 +26,14 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 TORCH = [line for line in PROJECT["dependencies"] if line.startswith("torch")]
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 QUICKLY = ["--quiet", "--no-compile", "--no-warn-script-location"]
-# nothing of the person who runs the tests, and nothing that leads back to the repository
+# without settings of the person who runs the tests, and without paths into the repository
 OWN = {
     name: value for name, value in os.environ.items() if not name.startswith(("PICTOGLOT_", "PYTHON", "VIRTUAL_ENV"))
 }
 
 
 def call(*command: object, **environment: str) -> str:
-    """What a program prints; it must end with 0."""
+    """The standard output of a program, which must end with status 0."""
     words = [str(word) for word in command]
     done = subprocess.run(words, env=OWN | environment, cwd="/", capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
@@ -42,7 +42,7 @@ def call(*command: object, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from the tracked files alone, so that nothing which only lies about gets in."""
+    """Built from the tracked files only, so that no other file gets in."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for file in tracked():
         inside = file.relative_to(ROOT)
@@ -70,18 +70,18 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: Path) -> None:
     inside = [file.relative_to(ROOT) for file in tracked()]
     expected = {str(file) for file in inside if file.parts[0] in PACKAGES}
-    held = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert held == expected
+    content = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert content == expected
 
 
 def test_the_wheel_holds_what_is_no_code(wheel: Path) -> None:
-    held = set(ZipFile(wheel).namelist())
-    wanted = {f"{package}/py.typed" for package in PACKAGES}
-    wanted |= {"model/bundled/pictoglot-emoji.safetensors", "model/bundled/pictoglot-emoji.json"}
-    wanted |= {"model/registry/migrations/env.py", "service/pages/static/index.html"}
+    content = set(ZipFile(wheel).namelist())
+    expected = {f"{package}/py.typed" for package in PACKAGES}
+    expected |= {"model/bundled/pictoglot-emoji.safetensors", "model/bundled/pictoglot-emoji.json"}
+    expected |= {"model/registry/migrations/env.py", "service/pages/static/index.html"}
     information = f"pictoglot-{PROJECT['version']}.dist-info"
-    wanted |= {f"{information}/licenses/LICENSE", f"{information}/licenses/NOTICE"}
-    assert wanted - held == set()
+    expected |= {f"{information}/licenses/LICENSE", f"{information}/licenses/NOTICE"}
+    assert expected - content == set()
 
 
 def test_the_installed_command_tells_its_version(programs: Path) -> None:

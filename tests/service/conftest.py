@@ -1,4 +1,4 @@
-"""One service for a whole module: most tests only ask."""
+"""One service for a whole module: most tests change nothing."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from tests.service.harness import Service, running
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """With three pictures that have captions in English and in German, which was learned."""
+    """With three pictures that have captions in English and in German, a learned language."""
     with running(tmp_path_factory.mktemp("home")) as service:
         service.learn("de")
         for number, (english, german) in enumerate([("a red apple", "ein roter Apfel"), ("a dog", "ein Hund")]):

@@ -1,4 +1,4 @@
-"""A real server in a thread, over the weightless encoder, and the assertions that every refusal is held to."""
+"""A real server in a thread, with the weightless encoder, and the assertions for every error answer."""
 
 import contextlib
 import hashlib
@@ -29,7 +29,7 @@ MAX_REFUSAL = 1_024  # bytes of a problem document
 
 
 class Service:
-    """A running service: `http` asks without a key, `admin` with the admin key."""
+    """A running service: `http` sends no key, `admin` sends the admin key."""
 
     def __init__(self, app: FastAPI, port: int) -> None:
         self.app, self.port = app, port
@@ -63,7 +63,7 @@ class Service:
         return str(answer.json()["key"])
 
     def learn(self, tag: str) -> Version:
-        """What a worker would leave behind: a version of the language, promoted and followed by this service."""
+        """The result of a worker: a version of the language, promoted and followed by this service."""
         version = learn(self.context.registry, tag)
         self.context.live.refresh()
         return version
@@ -119,12 +119,12 @@ def wait_until(reached: Any, seconds: float = 20.0) -> None:
     """Poll until `reached()` is true."""
     until = time.monotonic() + seconds
     while not reached():
-        assert time.monotonic() < until, "waited in vain"
+        assert time.monotonic() < until, f"not reached within {seconds} seconds"
         time.sleep(0.01)
 
 
 def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The one shape of every refusal: reliability.md section 3."""
+    """The one format of every error: reliability.md section 3."""
     assert response.status_code == status, response.text[:500]
     assert response.headers["content-type"] == "application/problem+json"
     assert len(response.content) <= MAX_REFUSAL or code == "dataset_invalid", len(response.content)
@@ -139,7 +139,7 @@ def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str
 
 
 def fingerprint(service: Service, serving: bool = True) -> str:
-    """Everything that a refused request must leave as it was: every file, every row, what is served."""
+    """A hash of all that a refused request must not change: every file, every row, what is served."""
     files = [path for path in service.home.rglob("*") if _counts(path)]
     facts: list[object] = [sorted((str(path.relative_to(service.home)), path.read_bytes()) for path in files)]
     with contextlib.closing(sqlite3.connect(service.home / "registry.db")) as registry:
@@ -180,5 +180,5 @@ def _colour(seed: int, place: int) -> tuple[int, int, int]:
 
 
 def _counts(path: Path) -> bool:
-    """Empty folders and SQLite's own files say nothing."""
+    """Empty folders and SQLite's own files do not count."""
     return path.is_file() and not path.name.startswith("registry.db")

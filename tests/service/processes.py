@@ -1,4 +1,4 @@
-"""The service as a process of its own, over an encoder of `tests.doubles`."""
+"""The service as a process of its own, with an encoder from `tests.doubles`."""
 
 import os
 import subprocess
@@ -14,9 +14,9 @@ _PROGRAM = (
 
 
 def weightless(home: Path, encoder: str = "WeightlessEncoder()", **variables: str) -> "subprocess.Popen[str]":
-    """It says on which port it listens: a free one unless told. `FAULT_POINT` is for `storage.fault_point`.
+    """It prints the address it listens on, with a free port by default. `FAULT_POINT` is for `storage.fault_point`.
 
-    Nobody reads its standard error while it runs, and a full pipe would stop it: it tells errors alone unless told.
+    Nobody reads its standard error while it runs, and a full pipe would stop it: by default it logs only errors.
     """
     fault = {"FAULT_POINT": variables.pop("FAULT_POINT")} if "FAULT_POINT" in variables else {}
     quiet = {"HOME": str(home), "PORT": "0", "LOG_LEVEL": "error"}

@@ -31,11 +31,11 @@ def serving(service: Service) -> dict[str, int]:
 
 def answers(service: Service, *tags: str) -> list[object]:
     """Versions, pictures and scores of searches in these languages."""
-    found = [service.search(f"query {n}", language=tag).json() for n in range(5) for tag in tags]
-    return [(body["version"], [(item["picture"], item["score"]) for item in body["items"]]) for body in found]
+    bodies = [service.search(f"query {n}", language=tag).json() for n in range(5) for tag in tags]
+    return [(body["version"], [(item["picture"], item["score"]) for item in body["items"]]) for body in bodies]
 
 
-def test_a_language_goes_back_to_its_version_before_and_others_stay_as_they_are(learned: Service) -> None:  # R2
+def test_a_language_goes_back_to_its_previous_version_and_others_stay(learned: Service) -> None:  # R2
     before = answers(learned, "en", "fr")
     body = roll_back(learned, "cy", reason="worse").json()
     assert (body["from_version"], body["to_version"], body["dry_run"]) == (3, 1, False)
@@ -45,7 +45,7 @@ def test_a_language_goes_back_to_its_version_before_and_others_stay_as_they_are(
     assert answers(learned, "en", "fr") == before
 
 
-def test_a_language_without_a_version_before_is_not_served_any_more(learned: Service) -> None:  # R2
+def test_a_language_without_a_previous_version_is_not_served_any_more(learned: Service) -> None:  # R2
     before = answers(learned, "en", "cy")
     body = roll_back(learned, "fr").json()
     assert (body["to_version"], body["shared_version"]) == (None, 1)
@@ -63,11 +63,11 @@ def test_vectors_after_a_rollback_are_bitwise_what_they_were(learned: Service) -
     assert np.array(before, dtype="<f4").tobytes() == np.array(after, dtype="<f4").tobytes()
 
 
-def test_a_dry_run_tells_the_same_and_does_nothing(learned: Service) -> None:
+def test_a_dry_run_answers_the_same_and_changes_nothing(learned: Service) -> None:
     with assert_state_unchanged(learned):
-        told = roll_back(learned, "cy", dry_run=True).json()
+        planned = roll_back(learned, "cy", dry_run=True).json()
     done = roll_back(learned, "cy").json()
-    assert {**told, "release": done["release"], "dry_run": False} == done
+    assert {**planned, "release": done["release"], "dry_run": False} == done
 
 
 def test_a_rebuild_is_queued_when_the_shared_table_lost_a_language(learned: Service) -> None:
@@ -130,13 +130,13 @@ def test_a_whole_release_is_restored_by_compare_and_set(learned: Service) -> Non
         ("x", 422, "invalid_request"),
     ],
 )
-def test_restoring_what_is_no_release_is_refused(learned: Service, path: str, status: int, code: str) -> None:  # R3
+def test_restoring_an_unknown_release_is_refused(learned: Service, path: str, status: int, code: str) -> None:  # R3
     answer = learned.admin.post(f"/v1/admin/releases/{path}/restore", json={"expected": 4})
     assert_problem(answer, status, code)
 
 
 @pytest.mark.parametrize("body", [{}, {"expected": "4"}, {"expected": True}, {"expected": -1}, {"expected": 4, "x": 1}])
-def test_restoring_needs_to_be_told_what_serves(learned: Service, body: dict[str, object]) -> None:
+def test_restoring_needs_the_expected_release(learned: Service, body: dict[str, object]) -> None:
     assert_problem(learned.admin.post("/v1/admin/releases/1/restore", json=body), 422, "invalid_request")
 
 
@@ -148,7 +148,7 @@ def test_releases_are_listed_page_by_page(learned: Service) -> None:
     assert_problem(foreign, 422, "invalid_cursor")
 
 
-def test_verification_finds_what_serves_and_says_what_differs(learned: Service) -> None:
+def test_verification_checks_what_serves_and_lists_problems(learned: Service) -> None:
     body = learned.admin.post("/v1/admin/index/verify").json()
     assert body["release"] == 4
     assert not body["ok"]  # the versions of this test have no files
@@ -159,13 +159,13 @@ def test_verification_finds_what_serves_and_says_what_differs(learned: Service) 
 def test_a_reason_with_controls_is_refused(learned: Service, reason: str) -> None:
     with assert_state_unchanged(learned):
         assert_problem(roll_back(learned, "cy", reason=reason), 422, "invalid_request")
-        asked = {"expected": 4, "reason": reason}
-        assert_problem(learned.admin.post("/v1/admin/releases/1/restore", json=asked), 422, "invalid_request")
+        body = {"expected": 4, "reason": reason}
+        assert_problem(learned.admin.post("/v1/admin/releases/1/restore", json=body), 422, "invalid_request")
     assert roll_back(learned, "cy", reason="two\nlines").status_code == 200
 
 
 @pytest.mark.parametrize("id", ["%00", "a%00", "a%20b", "%E2%82%AC", "a" * 65])
-def test_an_id_that_can_be_none_is_not_found_without_asking_the_registry(tmp_path: Path, id: str) -> None:
+def test_a_malformed_id_is_not_found_without_reading_the_registry(tmp_path: Path, id: str) -> None:
     with running(tmp_path) as service:
         (tmp_path / "registry.db").rename(tmp_path / "registry.away")
         (tmp_path / "registry.db").mkdir()
@@ -179,7 +179,7 @@ def test_an_id_that_can_be_none_is_not_found_without_asking_the_registry(tmp_pat
             assert_problem(service.admin.request(method, path), 404, code)
 
 
-def test_a_rollback_sent_twice_with_what_was_seen_happens_once(learned: Service) -> None:
+def test_a_rollback_sent_twice_with_the_expected_release_happens_once(learned: Service) -> None:
     """Without `expected`, the second one takes the language back once more."""
     seen = learned.context.live.current.release.number
     assert roll_back(learned, "cy", expected=seen).json()["to_version"] == 1
@@ -189,7 +189,7 @@ def test_a_rollback_sent_twice_with_what_was_seen_happens_once(learned: Service)
     assert roll_back(learned, "cy").json()["to_version"] is None
 
 
-def test_a_dry_run_of_what_was_seen_says_that_it_is_no_more(learned: Service) -> None:
+def test_a_dry_run_with_an_old_expected_release_is_refused(learned: Service) -> None:
     seen = learned.context.live.current.release.number
     assert roll_back(learned, "cy", expected=seen, dry_run=True).json()["release"] == seen
     roll_back(learned, "fr")

@@ -1,4 +1,4 @@
-"""Lanes: order, batches, bounds, deadlines, clients that leave; and the cache."""
+"""Queues: order, batches, bounds, deadlines, clients that leave; and the cache."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ from service.batching import BatchQueue, Cache
 
 
 class Doubling:
-    """Doubles numbers, notes the batches, and can be held."""
+    """Doubles numbers, records the batches, and can be blocked."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -28,7 +28,7 @@ class Doubling:
         return [2 * item for item in items]
 
 
-def lane(run: Any, **more: Any) -> BatchQueue[int, int]:
+def queue(run: Any, **more: Any) -> BatchQueue[int, int]:
     return BatchQueue(run, **{"size": 4, "limit": 8, "seconds": 5.0, **more})
 
 
@@ -39,22 +39,22 @@ async def begun(run: Doubling, count: int = 1) -> None:
 
 def test_each_result_belongs_to_its_item() -> None:
     async def check() -> None:
-        async with lane(Doubling(), limit=1_000) as double:
+        async with queue(Doubling(), limit=1_000) as double:
             results = await asyncio.gather(*(double([n, n + 100]) for n in range(100)))
             assert results == [[2 * n, 2 * n + 200] for n in range(100)]
 
     asyncio.run(check())
 
 
-def test_what_waits_becomes_one_batch_of_bounded_size() -> None:
+def test_waiting_items_become_one_batch_of_bounded_size() -> None:
     async def check() -> None:
         run = Doubling()
         run.free.clear()
-        async with lane(run) as double:
-            asks = [asyncio.create_task(double([n])) for n in range(7)]
+        async with queue(run) as double:
+            calls = [asyncio.create_task(double([n])) for n in range(7)]
             await begun(run)
             run.free.set()
-            await asyncio.gather(*asks)
+            await asyncio.gather(*calls)
         assert max(len(batch) for batch in run.batches) <= 4
         assert [item for batch in run.batches for item in batch] == list(range(7))
 
@@ -65,26 +65,26 @@ def test_beyond_the_limit_it_refuses_at_once() -> None:
     async def check() -> None:
         run = Doubling()
         run.free.clear()
-        async with lane(run, size=1, limit=2) as double:
-            asks = [asyncio.create_task(double([0]))]
+        async with queue(run, size=1, limit=2) as double:
+            calls = [asyncio.create_task(double([0]))]
             await begun(run)
-            asks += [asyncio.create_task(double([n])) for n in (1, 2)]
+            calls += [asyncio.create_task(double([n])) for n in (1, 2)]
             await asyncio.sleep(0)
             started = time.perf_counter()
             with pytest.raises(Unavailable):
                 await double([3, 4])
             assert time.perf_counter() - started < 0.05
             run.free.set()
-            assert await asyncio.gather(*asks) == [[0], [2], [4]]
+            assert await asyncio.gather(*calls) == [[0], [2], [4]]
 
     asyncio.run(check())
 
 
-def test_what_waited_too_long_is_not_worked_on() -> None:
+def test_an_item_that_waited_too_long_is_not_encoded() -> None:
     async def check() -> None:
         run = Doubling()
         run.free.clear()
-        async with lane(run, size=1, seconds=0.05) as double:
+        async with queue(run, size=1, seconds=0.05) as double:
             first = asyncio.create_task(double([1]))
             await begun(run)
             second = asyncio.create_task(double([2]))
@@ -98,11 +98,11 @@ def test_what_waited_too_long_is_not_worked_on() -> None:
     asyncio.run(check())
 
 
-def test_what_nobody_waits_for_is_not_worked_on() -> None:
+def test_an_item_whose_client_left_is_not_encoded() -> None:
     async def check() -> None:
         run = Doubling()
         run.free.clear()
-        async with lane(run, size=1) as double:
+        async with queue(run, size=1) as double:
             first = asyncio.create_task(double([1]))
             await begun(run)
             left = asyncio.create_task(double([2]))
@@ -116,9 +116,9 @@ def test_what_nobody_waits_for_is_not_worked_on() -> None:
     asyncio.run(check())
 
 
-def test_a_failure_reaches_those_who_asked_and_the_lane_goes_on() -> None:
+def test_an_error_reaches_the_callers_and_the_queue_goes_on() -> None:
     async def check() -> None:
-        async with lane(Doubling(), size=1) as double:
+        async with queue(Doubling(), size=1) as double:
             with pytest.raises(ValueError, match="minus one"):
                 await double([-1, -1])
             assert double.alive
@@ -127,10 +127,10 @@ def test_a_failure_reaches_those_who_asked_and_the_lane_goes_on() -> None:
     asyncio.run(check())
 
 
-def test_nothing_is_not_asked_for() -> None:
+def test_no_items_make_no_batch() -> None:
     async def check() -> None:
         run = Doubling()
-        async with lane(run) as double:
+        async with queue(run) as double:
             assert await double([]) == []
         assert run.batches == []
 

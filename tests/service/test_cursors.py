@@ -1,4 +1,4 @@
-"""Cursors cannot be made, changed or used elsewhere."""
+"""Cursors cannot be forged, changed or used for another query."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ def test_a_cursor_leads_back_to_its_place() -> None:
     assert CURSORS.read("question", cursor) == {"offset": 20}
 
 
-def test_a_cursor_is_for_one_question_and_one_secret() -> None:
+def test_a_cursor_is_for_one_query_and_one_secret() -> None:
     cursor = CURSORS.write("question", {"offset": 20})
     with pytest.raises(CursorInvalid):
         CURSORS.read("another", cursor)
@@ -40,7 +40,7 @@ def test_every_change_of_a_character_is_found() -> None:
 
 
 @given(st.text(max_size=200))
-def test_nothing_made_up_is_a_cursor(text: str) -> None:
+def test_no_other_text_is_a_cursor(text: str) -> None:
     with pytest.raises(CursorInvalid):
         CURSORS.read("question", text)
 
@@ -58,7 +58,7 @@ def test_of_two_first_starts_both_take_the_first_ones_secret(tmp_path: Path) -> 
             assert first == second
 
 
-def test_the_secret_outlives_a_restart_and_is_for_its_owner_alone(tmp_path: Path) -> None:
+def test_the_secret_outlives_a_restart_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
     cursor = Cursors.under(DataRoot(tmp_path)).write("question", {"offset": 1})
     assert Cursors.under(DataRoot(tmp_path)).read("question", cursor) == {"offset": 1}
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())

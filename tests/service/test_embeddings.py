@@ -1,4 +1,4 @@
-"""Embeddings in OpenAI's shape."""
+"""Embeddings in OpenAI's format."""
 
 import base64
 
@@ -18,7 +18,7 @@ def test_each_text_gets_its_own_vector(service: Service) -> None:
         assert np.array_equal(np.array(item["embedding"], dtype=np.float32), text_vector(0, text))
 
 
-def test_one_string_is_one_text_and_a_told_language_is_read_by_its_version(service: Service) -> None:
+def test_one_string_is_one_text_and_a_requested_language_is_encoded_by_its_version(service: Service) -> None:
     answer = service.admin.post("/v1/embeddings", json={"input": "ein Hund", "language": "de", "model": "any"}).json()
     assert np.array_equal(np.array(answer["data"][0]["embedding"], dtype=np.float32), text_vector(1, "ein Hund"))
 
@@ -39,5 +39,5 @@ def test_base64_holds_the_same_numbers(service: Service) -> None:
         ({"input": ["a"] * 257}, "invalid_request"),
     ],
 )
-def test_another_shape_is_refused(service: Service, body: dict[str, object], code: str) -> None:
+def test_a_malformed_body_is_refused(service: Service, body: dict[str, object], code: str) -> None:
     assert_problem(service.admin.post("/v1/embeddings", json=body), 422, code)

@@ -33,13 +33,13 @@ def test_every_class_has_one_answer(kind: type[errors.PictoglotError]) -> None:
     assert 400 <= status < 600
 
 
-def test_a_failure_of_ours_tells_nothing_of_itself() -> None:
+def test_the_details_of_an_internal_failure_are_not_sent() -> None:
     answer = problem("abc", errors.VersionCorrupt("rows.safetensors differs", path="/home/x"))
     assert b"safetensors" not in bytes(answer.body)
     assert b"/home" not in bytes(answer.body)
 
 
-def test_many_faulty_places_are_cut_short() -> None:
+def test_a_long_list_of_locations_is_truncated() -> None:
     places = tuple(errors.FieldError(f"line {n}", "empty_text") for n in range(1_000))
     assert len(json.loads(bytes(problem("abc", errors.InvalidInput(errors=places)).body))["errors"]) == 20
 

@@ -39,7 +39,7 @@ def head_of(path: str, kind: str, length: int) -> bytes:
 
 
 def raw(service: Service, request: bytes, seconds: float = 5.0) -> bytes:
-    """What the server says to these very bytes, until it closes or says no more."""
+    """What the server answers to exactly these bytes, until it closes or sends no more."""
     with socket.create_connection(("127.0.0.1", service.port), timeout=seconds) as connection:
         connection.sendall(request)
         answer = b""
@@ -68,11 +68,11 @@ def test_what_is_not_json_is_malformed(service: Service, body: bytes) -> None:  
 @pytest.mark.parametrize(
     "body", [b'{"text":"a","text":"b"}', b'{"text":"a","colour":1}', b"[]", b'"text"', b"{}", b"null"]
 )
-def test_json_of_another_shape_is_refused(service: Service, body: bytes) -> None:  # H4
+def test_json_with_another_schema_is_refused(service: Service, body: bytes) -> None:  # H4
     assert_problem(post(service, body), 422, "invalid_request")
 
 
-def test_a_refusal_never_says_the_input_back(service: Service) -> None:
+def test_an_error_never_repeats_the_input(service: Service) -> None:
     secret = "s3cr3t-" + "x" * 2_000
     answer = post(service, json.dumps({"text": "a", secret: secret, "limit": secret}).encode())
     assert_problem(answer, 422, "invalid_request")
@@ -126,7 +126,7 @@ def test_a_mangled_form_is_refused_quickly(service: Service, case: str) -> None:
     assert answer.json()["code"] in {"malformed_multipart", "invalid_request", "invalid_encoding"}
 
 
-def test_the_form_that_was_mangled_is_fine(service: Service) -> None:
+def test_the_same_form_is_accepted_when_it_is_not_mangled(service: Service) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     answer = service.admin.put("/v1/pictures/fine", content=FIELD + FILE + b"--b--\r\n", headers=headers)
     assert answer.status_code == 201
@@ -181,7 +181,7 @@ def test_a_refused_body_is_not_waited_for(
     assert b"connection: close" in answer.lower()
 
 
-def test_whoever_sends_much_hears_why_it_is_refused(service: Service) -> None:
+def test_a_client_that_sends_much_still_gets_the_reason(service: Service) -> None:
     body = b"a" * (20 << 20)
     answer = httpx.post(f"{service.url}/v1/languages", content=body, headers={"Content-Type": "multipart/form-data"})
     assert_problem(answer, 401, "missing_api_key")
@@ -228,7 +228,7 @@ def test_the_work_of_a_client_that_left_is_dropped(tmp_path: Path) -> None:  # H
         assert "second" not in encoder.seen
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(service: Service) -> None:  # H9
+def test_an_interrupted_upload_leaves_nothing(service: Service) -> None:  # H9
     head = head_of("/v1/languages", "multipart/form-data; boundary=b", 5_000_000)
     part = b'--b\r\nContent-Disposition: form-data; name="dataset"; filename="x"\r\n\r\n' + bytes(3_000_000)
     with assert_state_unchanged(service):
@@ -249,7 +249,9 @@ def test_an_upload_that_breaks_off_leaves_nothing(service: Service) -> None:  # 
         ("NONSENSE", ""),
     ],
 )
-def test_a_request_that_is_too_much_is_refused(service: Service, request_line: str, headers: str) -> None:  # H10
+def test_a_head_that_is_too_large_or_malformed_is_refused(
+    service: Service, request_line: str, headers: str
+) -> None:  # H10
     answer = raw(service, f"{request_line}\r\nHost: x\r\n{headers}\r\n".encode(), seconds=2)
     assert answer.split(b" ")[1] in {b"400", b"414", b"431"}, answer[:200]
 
@@ -299,7 +301,7 @@ def test_head_gets_the_status_alone(service: Service) -> None:  # H11
         ("/v1/embeddings", "POST"),
     ],
 )
-def test_a_method_that_is_not_allowed_hears_of_all_that_are(service: Service, path: str, allowed: str) -> None:  # H11
+def test_a_refused_method_gets_a_list_of_the_allowed_ones(service: Service, path: str, allowed: str) -> None:  # H11
     assert service.admin.patch(path).headers["allow"] == allowed
 
 
@@ -324,7 +326,7 @@ def test_a_query_that_is_lax_is_refused(service: Service, query: str, location: 
     assert_problem(service.admin.get("/v1/languages?foo=1"), 422, "invalid_request")
 
 
-def test_what_a_client_says_about_itself_changes_no_link(service: Service) -> None:  # H12
+def test_forged_host_headers_change_no_link(service: Service) -> None:  # H12
     headers = {"Host": "evil.example", "X-Forwarded-For": "1.2.3.4", "X-Forwarded-Host": "evil.example"}
     answer = service.admin.get("/v1/pictures", headers=headers)
     assert answer.status_code == 200
@@ -340,7 +342,7 @@ class BrokenEncoder(WeightlessEncoder):
         return super().texts(items)
 
 
-def test_an_unforeseen_failure_is_500_and_tells_nothing(
+def test_an_unexpected_error_is_500_and_its_text_is_not_sent(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:  # H14, H15
     with running(tmp_path, BrokenEncoder()) as service, caplog.at_level(logging.ERROR):
@@ -352,7 +354,7 @@ def test_an_unforeseen_failure_is_500_and_tells_nothing(
         assert service.search("fine").status_code == 200
 
 
-def test_a_request_id_is_taken_over_when_it_is_harmless(service: Service) -> None:
+def test_a_request_id_of_the_client_is_kept_when_it_is_safe(service: Service) -> None:
     taken = service.http.get("/livez", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"]
     assert taken == "abc-1"
     other = service.http.get("/livez", headers={"X-Request-ID": "a b\t{}"}).headers["x-request-id"]

@@ -1,4 +1,4 @@
-"""Tests for API keys: shown once, compared in constant time, revoked, expired, refused in any odd form."""
+"""Tests for API keys: shown once, compared in constant time, revoked, expired, refused in any malformed form."""
 
 import hashlib
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def keys(registry: Registry) -> Keys:
     return Keys(registry)
 
 
-def test_a_key_is_known_by_its_text(keys: Keys) -> None:
+def test_a_key_is_identified_by_its_text(keys: Keys) -> None:
     key, plaintext = keys.create("write", "build server")
     assert plaintext.startswith(f"pk_{key.id}_") and len(plaintext) == 3 + len(key.id) + 1 + 43
     assert keys.check(plaintext) == key
@@ -42,21 +42,21 @@ def test_only_a_digest_is_stored(registry: Registry, keys: Keys) -> None:
     assert secret not in str(row)
 
 
-ODD = [
+MALFORMED = [
     *("", "pk", "pk__", "pk_x_y", "_" * 9, "pk_{id}_", "pk_{id}_wrong", "xx_{id}_{secret}"),
     *("pk_{id}_{secret}x", "pk_{id}_{secret} ", "pk_{id}_ä", "\ud800", "ключ", "pk_' OR 1=1 --_x"),
     "pk_{id}_" + "x" * 10_000,
 ]
 
 
-@pytest.mark.parametrize("odd", ODD)
-def test_anything_else_is_not_a_key(registry: Registry, keys: Keys, odd: str) -> None:
+@pytest.mark.parametrize("malformed", MALFORMED)
+def test_anything_else_is_not_a_key(registry: Registry, keys: Keys, malformed: str) -> None:
     key, plaintext = keys.create("admin", "")
     secret = plaintext.removeprefix(f"pk_{key.id}_")
-    assert keys.check(odd.replace("{id}", key.id).replace("{secret}", secret)) is None
+    assert keys.check(malformed.replace("{id}", key.id).replace("{secret}", secret)) is None
 
 
-def test_a_key_of_256_bytes_is_looked_at_and_a_longer_one_is_not(registry: Registry, keys: Keys) -> None:
+def test_a_key_of_256_bytes_is_checked_and_a_longer_one_is_refused(registry: Registry, keys: Keys) -> None:
     with registry.begin() as session:
         for length in (256, 257):
             secret = "x" * (length - 5)

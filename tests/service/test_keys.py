@@ -49,7 +49,9 @@ def test_the_same_upload_with_a_good_key_is_written(service: Service) -> None:  
     assert any(seen)
 
 
-def test_a_key_in_the_query_is_none_and_not_logged(service: Service, caplog: pytest.LogCaptureFixture) -> None:  # A5
+def test_a_key_in_the_query_is_not_accepted_and_not_logged(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:  # A5
     with caplog.at_level(logging.DEBUG):
         answer = service.http.get("/v1/languages", params={"key": ADMIN_KEY, "api_key": ADMIN_KEY})
         assert_problem(answer, 401, "missing_api_key")
@@ -77,7 +79,7 @@ def test_both_headers_take_a_key(service: Service, header: str) -> None:
         assert service.http.get("/v1/admin/keys", headers={header: scheme + ADMIN_KEY}).status_code == 200
 
 
-def test_keys_are_told_once_and_kept_as_digests(service: Service) -> None:
+def test_keys_are_shown_once_and_stored_as_digests(service: Service) -> None:
     key = service.key("search", label="for a robot")
     listed = service.admin.get("/v1/admin/keys").text
     assert "for a robot" in listed
@@ -87,7 +89,7 @@ def test_keys_are_told_once_and_kept_as_digests(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "body",
     [
         {"scope": "root"},
         {},
@@ -106,15 +108,15 @@ def test_keys_are_told_once_and_kept_as_digests(service: Service) -> None:
         {"scope": "search", "key": "mine"},
     ],
 )
-def test_a_key_of_another_shape_is_refused(service: Service, asked: dict[str, object]) -> None:
+def test_a_malformed_request_for_a_key_is_refused(service: Service, body: dict[str, object]) -> None:
     with assert_state_unchanged(service):
-        assert_problem(service.admin.post("/v1/admin/keys", json=asked), 422, "invalid_request")
+        assert_problem(service.admin.post("/v1/admin/keys", json=body), 422, "invalid_request")
 
 
-def test_a_key_may_end_at_a_time_to_come(service: Service) -> None:
+def test_a_key_may_expire_in_the_future(service: Service) -> None:
     for end in ("2999-01-01T00:00:00Z", "2999-01-01T00:00:00.5+02:00"):
-        asked = {"scope": "search", "label": "schlüssel 日本", "expires_at": end}
-        assert service.admin.post("/v1/admin/keys", json=asked).json()["expires_at"].startswith("299")
+        body = {"scope": "search", "label": "schlüssel 日本", "expires_at": end}
+        assert service.admin.post("/v1/admin/keys", json=body).json()["expires_at"].startswith("299")
 
 
 def test_revoking_an_unknown_key_is_not_found(service: Service) -> None:
@@ -127,7 +129,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-def test_an_open_loopback_asks_no_key_but_of_admins(opened: Service) -> None:
+def test_an_open_loopback_needs_a_key_only_for_admin(opened: Service) -> None:
     put = opened.http.put("/v1/pictures/a", files={"picture": ("x", picture())})
     assert put.status_code == 201
     assert opened.http.post("/v1/search/pictures", json={"text": "cat"}).status_code == 200
@@ -145,7 +147,7 @@ def test_a_page_of_another_site_may_not_use_an_open_loopback(opened: Service) ->
     "host", ["evil.example", "evil.example:8321", "127.0.0.1.evil.example", "", "[::2]", "localhost@x"]
 )
 def test_an_open_loopback_needs_a_loopback_name_or_a_key(opened: Service, host: str) -> None:
-    """A page under a name that was made to lead to 127.0.0.1 is of the same origin."""
+    """A page under a foreign name that resolves to 127.0.0.1 has the same origin."""
     assert_problem(opened.http.get("/v1/languages", headers={"Host": host}), 401, "missing_api_key")
     assert opened.admin.get("/v1/languages", headers={"Host": host}).status_code == 200
 
@@ -171,7 +173,7 @@ def test_without_a_real_admin_key_production_does_not_start(tmp_path: Path, key:
     assert len(ended.stderr.splitlines()) == 1
 
 
-def test_a_local_service_makes_its_admin_key_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+def test_a_local_service_creates_its_admin_key_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
     with running(tmp_path, admin_key="") as service:
         path = tmp_path / "admin.key"
         assert path.stat().st_mode & 0o777 == 0o600
@@ -188,11 +190,11 @@ def test_a_key_revoked_while_it_is_looked_up_is_not_remembered(tmp_path: Path) -
     key, plain = keys.create("search", "test", None)
 
     def check(plain: str) -> Key | None:
-        found = keys.check(plain)
-        if found is not None:  # the answer is on its way, and somebody revokes the key
-            keys.revoke(found.id)
+        record = keys.check(plain)
+        if record is not None:  # the key is revoked before its record arrives
+            keys.revoke(record.id)
             keyring.forget()
-        return found
+        return record
 
     keyring = Keyring("", False, check)
     headers = Headers({"x-api-key": plain})
@@ -202,7 +204,9 @@ def test_a_key_revoked_while_it_is_looked_up_is_not_remembered(tmp_path: Path) -
     registry.close()
 
 
-def test_strangers_share_one_rate_and_cost_the_registry_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_without_a_valid_key_share_one_rate_and_hardly_load_the_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with running(tmp_path, rate_per_minute=60) as service:  # ten at once
         known = {"X-API-Key": service.key("search")}
         assert service.http.get("/v1/languages", headers=known).status_code == 200
@@ -218,5 +222,5 @@ def test_strangers_share_one_rate_and_cost_the_registry_little(tmp_path: Path, m
         statuses = [service.http.get("/v1/languages", headers=guess).status_code for guess in guesses]
         assert set(statuses) == {401, 429} and len(lookups) < 20
         assert service.http.get("/v1/languages").status_code == 429  # without any key, too
-        assert service.http.get("/v1/languages", headers=known).status_code == 200  # who is known is not held up
+        assert service.http.get("/v1/languages", headers=known).status_code == 200  # a known key is not affected
         assert service.admin.get("/v1/languages").status_code == 200

@@ -1,4 +1,4 @@
-"""Teaching languages over HTTP: rows E1 to E16 of reliability.md section 4.5, as far as no worker is needed."""
+"""Teaching languages over HTTP: rows E1 to E16 of reliability.md section 4.5 that need no worker."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ EXPANSIONS = "/v1/expansions"
 
 
 def dataset(count: int = 80, **columns: str) -> bytes:
-    """A good dataset of Welsh; `columns` are further ones, numbered."""
+    """A valid Welsh dataset; `columns` adds further columns, with numbered values."""
     columns = {"caption": "afal coch ", "english": "red apple ", **columns}
     rows = [{name: f"{value}{n}" for name, value in columns.items()} for n in range(count)]
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -78,7 +78,7 @@ def test_unknown_pictures_are_refused_with_the_first_of_them(service: Service) -
     assert "unknown10" not in body["detail"]
 
 
-def test_teaching_is_accepted_and_can_be_looked_at(fresh: Service) -> None:
+def test_teaching_is_accepted_and_its_expansion_can_be_read(fresh: Service) -> None:
     answer = teach(fresh, tag="CY", settings='{"epochs": 3, "seed": 7}')
     assert answer.status_code == 202
     expansion = answer.json()["expansion"]
@@ -190,7 +190,7 @@ def test_cancelling(fresh: Service) -> None:  # E12
         ("/v1/versions/-1", "version_not_found"),
     ],
 )
-def test_what_is_not_there_is_not_found(service: Service, path: str, code: str) -> None:  # E15
+def test_what_does_not_exist_is_not_found(service: Service, path: str, code: str) -> None:  # E15
     assert_problem(service.admin.get(path), 404, code)
 
 
@@ -198,7 +198,7 @@ def test_what_is_not_there_is_not_found(service: Service, path: str, code: str) 
     ("head", "status", "code"),
     [(b"PK\x03\x04", 415, "unsupported_media_type"), (b"\x1f\x8b\x08" + b"\0" * 20, 422, "dataset_invalid")],
 )
-def test_archives_are_not_taken(  # E16; each kind: tests/model
+def test_archives_are_refused(  # E16; each kind: tests/model
     service: Service, head: bytes, status: int, code: str
 ) -> None:
     with assert_state_unchanged(service):
@@ -221,7 +221,7 @@ def test_archives_are_not_taken(  # E16; each kind: tests/model
         {"headers": {"Idempotency-Key": "x" * 256}},
     ],
 )
-def test_fields_of_another_shape_are_refused(service: Service, more: dict[str, Any]) -> None:
+def test_malformed_fields_are_refused(service: Service, more: dict[str, Any]) -> None:
     with assert_state_unchanged(service):
         answer = teach(service, **more)
     assert answer.status_code in {400, 422}
@@ -235,7 +235,7 @@ def test_english_is_built_in_and_is_not_taught(service: Service, tag: str) -> No
     assert body["detail"] == "English is built in and cannot be taught"
 
 
-def test_a_faulty_setting_is_told_where(service: Service) -> None:
+def test_an_invalid_setting_is_named(service: Service) -> None:
     body = assert_problem(teach(service, settings='{"epochs": -1}'), 422, "invalid_request")
     assert [place["location"] for place in body["errors"]] == ["body.settings.epochs"]
 
@@ -255,8 +255,8 @@ def test_a_dataset_above_the_limit_is_refused(tmp_path: Path) -> None:
 def test_the_settings_that_may_be_set_are_those_of_the_training() -> None:
     from model.training import LearnSettings
 
-    asked = {name: field.default for name, field in TeachingSettings.model_fields.items()}
-    assert asked == {name: getattr(LearnSettings(), name) for name in LearnSettings.__dataclass_fields__}
+    defaults = {name: field.default for name, field in TeachingSettings.model_fields.items()}
+    assert defaults == {name: getattr(LearnSettings(), name) for name in LearnSettings.__dataclass_fields__}
 
 
 def test_the_languages_are_listed_with_names_and_versions(service: Service) -> None:
@@ -285,9 +285,9 @@ def test_every_language_has_the_whole_report_measured_or_not(service: Service) -
     assert german["report"] == {"t2i": unknown, "i2t": unknown, "pairs": 1}
 
 
-def test_a_version_tells_what_was_measured_and_the_digests_of_its_files(fresh: Service) -> None:
-    found = {"R@1": 0.25, "R@5": 0.5, "R@10": 1.0}
-    report = {"t2i": found, "i2t": found, "pairs": 8, "shared": {"moved": True}}
+def test_a_version_has_its_evaluation_and_the_digests_of_its_files(fresh: Service) -> None:
+    recall = {"R@1": 0.25, "R@5": 0.5, "R@10": 1.0}
+    report = {"t2i": recall, "i2t": recall, "pairs": 8, "shared": {"moved": True}}
     version = learn(fresh.context.registry, "cy", report=report)
     folder = fresh.home / str(version.folder)
     folder.mkdir(parents=True)
@@ -298,7 +298,7 @@ def test_a_version_tells_what_was_measured_and_the_digests_of_its_files(fresh: S
     assert detail["digests"] == {"rows.safetensors": hashlib.sha256(b"rows").hexdigest()}
 
 
-def test_the_base_tells_the_fingerprints_of_its_towers(service: Service) -> None:
+def test_version_0_has_the_fingerprints_of_the_base_s_towers(service: Service) -> None:
     encoder = service.context.encoder
     digests = service.admin.get("/v1/versions/0").json()["digests"]
     assert digests == {"image": encoder.image_fingerprint, "text": encoder.text_fingerprint}
@@ -333,7 +333,7 @@ def test_the_events_of_an_expansion_follow_it_to_its_end(fresh: Service) -> None
     assert last == fresh.admin.get(f"{EXPANSIONS}/{id}").json()
 
 
-def test_who_hears_of_a_release_can_search_in_it(tmp_path: Path) -> None:
+def test_a_client_that_reads_about_a_release_can_search_in_it(tmp_path: Path) -> None:
     with running(tmp_path, watch_seconds=60) as service:
         version = learn(service.context.registry, "cy")
         (expansion,) = service.admin.get(EXPANSIONS).json()["items"]
@@ -356,15 +356,15 @@ def assert_code(response: httpx.Response, status: int, code: str) -> dict[str, A
     return body
 
 
-def test_a_key_that_was_answered_is_answered_alike_whatever_the_gallery_has_become(fresh: Service) -> None:
-    """The lines would be refused by now; the client only asks what became of its first request."""
+def test_a_repeated_idempotency_key_gets_the_same_answer_after_the_gallery_changed(fresh: Service) -> None:
+    """The dataset would be refused by now; the client only repeats its first request."""
     headers = {"Idempotency-Key": "once"}
     for number in range(80):
         assert fresh.put(f"p{number}").status_code == 201
-    lesson = dataset(picture="p")
-    first = teach(fresh, data=lesson, headers=headers)
+    data = dataset(picture="p")
+    first = teach(fresh, data=data, headers=headers)
     assert first.status_code == 202
     fresh.admin.delete("/v1/pictures/p7")
-    again = teach(fresh, data=lesson, headers=headers)
+    again = teach(fresh, data=data, headers=headers)
     assert (again.status_code, again.json()["expansion"]["id"]) == (202, first.json()["expansion"]["id"])
-    assert_code(teach(fresh, data=lesson), 422, "picture_not_found")
+    assert_code(teach(fresh, data=data), 422, "picture_not_found")

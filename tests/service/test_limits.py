@@ -1,4 +1,4 @@
-"""The rate of a key, and what a request's body may cost, without a server."""
+"""The rate of a key and the limits of a body, without a server."""
 
 import asyncio
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def test_a_rest_gives_no_more_than_one_burst() -> None:
         rate.take("a")
 
 
-def test_clients_in_a_closed_loop_never_meet_the_shipped_rate() -> None:
+def test_clients_in_a_closed_loop_never_reach_the_default_rate() -> None:
     now = 0.0
     rate = Rate(Settings().rate_per_minute, clock=lambda: now)
     for _ in range(60_000):  # a minute of a thousand a second, more than one process answers

@@ -1,4 +1,4 @@
-"""Readiness, metrics, documents, and the stop: rows S6, S7, S9, S10 and L4 of reliability.md section 4.7."""
+"""Readiness, metrics, documents and shutdown: rows S6, S7, S9, S10 and L4 of reliability.md section 4.7."""
 
 import os
 import re
@@ -66,13 +66,13 @@ def test_metrics_count_by_route_and_not_by_path(service: Service) -> None:
 
 def test_a_repeated_query_comes_from_the_cache(service: Service) -> None:
     before = service.context.texts.cache.hits
-    service.search("asked twice", language="en")
-    service.search("asked twice", language="en")
-    service.search("asked twice", language="de")  # another version
+    service.search("sent twice", language="en")
+    service.search("sent twice", language="en")
+    service.search("sent twice", language="de")  # another version
     assert service.context.texts.cache.hits == before + 1
 
 
-def test_the_document_for_people_loads_nothing_from_elsewhere(service: Service) -> None:
+def test_the_documentation_page_loads_nothing_from_other_hosts(service: Service) -> None:
     page = service.http.get("/docs")
     assert page.status_code == 200
     assert "/v1/search/pictures" in page.text
@@ -80,7 +80,7 @@ def test_the_document_for_people_loads_nothing_from_elsewhere(service: Service) 
 
 
 class StalledEncoder(WeightlessEncoder):
-    """Waits for its cue."""
+    """Waits until `cue` is set."""
 
     def __init__(self) -> None:
         self.cue, self.entered = threading.Event(), threading.Event()
@@ -117,7 +117,7 @@ def test_a_full_queue_is_refused_at_once_and_health_is_not_affected(tmp_path: Pa
         assert answers.count(200) >= 3
 
 
-def test_what_waits_too_long_is_told_so(tmp_path: Path) -> None:
+def test_a_search_that_waits_too_long_is_refused(tmp_path: Path) -> None:
     encoder = StalledEncoder()
     with running(tmp_path, encoder, batch_size=1, request_seconds=0.1) as service:
         encoder.cue.clear()
@@ -147,7 +147,7 @@ def start(home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("name", "value"), [("PORT", "70000"), ("THREADS", "0"), ("COLOUR", "red"), ("OPEN", "maybe"), ("BASE", "nonsense")]
 )
-def test_a_setting_that_cannot_be_is_named_and_ends_the_start(tmp_path: Path, name: str, value: str) -> None:  # S10
+def test_an_invalid_setting_is_named_and_ends_the_start(tmp_path: Path, name: str, value: str) -> None:  # S10
     ended = start(tmp_path, **{name: value})
     assert ended.returncode == 78
     assert f"PICTOGLOT_{name}" in ended.stderr
@@ -160,7 +160,7 @@ def test_an_open_service_on_a_public_address_does_not_start(tmp_path: Path) -> N
     assert "PICTOGLOT_OPEN" in ended.stderr
 
 
-def test_a_taken_port_is_said_in_one_sentence_and_no_key_is_shown(tmp_path: Path) -> None:
+def test_a_port_in_use_gives_one_sentence_and_no_key(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         ended = weightless(tmp_path, PORT=str(port))
@@ -169,7 +169,7 @@ def test_a_taken_port_is_said_in_one_sentence_and_no_key_is_shown(tmp_path: Path
     assert errors == f"PICTOGLOT_HOST, PICTOGLOT_PORT: cannot listen on 127.0.0.1:{port}: Address already in use.\n"
 
 
-def test_a_registry_of_another_base_is_said_in_one_sentence(tmp_path: Path) -> None:
+def test_a_registry_of_another_base_gives_one_sentence(tmp_path: Path) -> None:
     registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
     registry.initialise("another base", {})
     registry.close()
@@ -181,14 +181,14 @@ def test_a_registry_of_another_base_is_said_in_one_sentence(tmp_path: Path) -> N
     assert not errors.endswith("..\n")
 
 
-def test_a_service_on_a_free_port_says_which_and_two_signals_stop_it_silently(tmp_path: Path) -> None:
+def test_a_service_on_a_free_port_prints_it_and_two_signals_stop_it_silently(tmp_path: Path) -> None:
     server = weightless(tmp_path, LOG_LEVEL="warning")
     try:
         assert server.stdout is not None
         address = server.stdout.readline().split()[-1]
         with httpx.Client(base_url=address) as client:
             wait_until(lambda: answers(client, "/readyz") == 200, seconds=60)
-        for sent in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, and what the parent says to its children then
+        for sent in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, and what the parent then sends to its children
             server.send_signal(sent)
             time.sleep(0.1)
         _, errors = server.communicate(timeout=20)
@@ -198,7 +198,7 @@ def test_a_service_on_a_free_port_says_which_and_two_signals_stop_it_silently(tm
 
 
 class ReadOnly:
-    """A folder that nobody can write to, root neither, until the block ends."""
+    """A folder that nobody, not even root, can write to until the block ends."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
@@ -212,7 +212,7 @@ class ReadOnly:
         subprocess.run(["umount", "-l", self._folder], check=True)
 
 
-def test_a_data_root_that_cannot_be_written_is_said_and_searches_go_on(tmp_path: Path) -> None:  # S6
+def test_a_read_only_data_root_is_reported_and_searches_go_on(tmp_path: Path) -> None:  # S6
     with running(tmp_path) as service:
         service.put("a", en=["a cat"])
         service.put("b", en=["a dog"])
@@ -227,21 +227,21 @@ def test_a_data_root_that_cannot_be_written_is_said_and_searches_go_on(tmp_path:
         assert service.put("c", picture(9)).status_code == 201
 
 
-def test_a_stop_answers_what_runs_and_exits_with_zero(tmp_path: Path) -> None:  # S7
+def test_a_shutdown_answers_running_requests_and_exits_with_zero(tmp_path: Path) -> None:  # S7
     more = {"ADMIN_KEY": ADMIN_KEY, "DRAIN_SECONDS": "1", "BATCH_SIZE": "1", "REQUEST_SECONDS": "20"}
     server = weightless(tmp_path, encoder="SlowEncoder(0.05)", **more)  # one by one: all take 2.5 s at least
     try:
         assert server.stdout is not None
         address = server.stdout.readline().split()[-1]
-        asker = httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}, timeout=30)
-        with asker as client, ThreadPoolExecutor(50) as pool:
+        http = httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}, timeout=30)
+        with http as client, ThreadPoolExecutor(50) as pool:
             wait_until(lambda: answers(client, "/readyz") == 200, seconds=60)
 
-            def ask(n: int) -> int:
+            def search(n: int) -> int:
                 with httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}, timeout=30) as own:
                     return own.post("/v1/search/pictures", json={"text": f"query {n}"}).status_code
 
-            running_ = [pool.submit(ask, n) for n in range(50)]
+            running_ = [pool.submit(search, n) for n in range(50)]
             wait_until(lambda: "pictoglot_queue_texts 0.0" not in client.get("/metrics").text)
             server.send_signal(signal.SIGTERM)
             stopped = time.monotonic()
@@ -277,13 +277,13 @@ def test_what_a_crash_left_of_uploads_and_submissions_is_swept(tmp_path: Path) -
 
 
 class DamagedEncoder(WeightlessEncoder):
-    """Finds every version but the base damaged."""
+    """Finds every version except version 0 damaged."""
 
     def open(self, folders: Any, onto: Any = None) -> Any:
         raise VersionCorrupt("rows.safetensors differs from its manifest")
 
 
-def test_a_damaged_release_is_passed_over_for_its_ancestor_which_is_said(tmp_path: Path) -> None:  # I5
+def test_a_damaged_release_is_skipped_for_an_older_one_and_reported(tmp_path: Path) -> None:  # I5
     with running(tmp_path) as service:
         service.learn("cy")
     with running(tmp_path, DamagedEncoder()) as service:
@@ -303,7 +303,7 @@ class BlindEncoder(WeightlessEncoder):
         raise VersionCorrupt("the image tower is damaged")
 
 
-def test_where_nothing_can_be_verified_the_service_lives_and_is_not_ready(tmp_path: Path) -> None:  # I6
+def test_when_no_release_can_be_verified_the_service_is_alive_and_not_ready(tmp_path: Path) -> None:  # I6
     with running(tmp_path) as service:
         service.put("a", en=["a cat"])
     with running(tmp_path, BlindEncoder()) as service:
@@ -323,7 +323,7 @@ def test_answers_do_not_wait_for_the_client_to_acknowledge(tmp_path: Path) -> No
                 assert accepted.proto == socket.IPPROTO_TCP
 
 
-def test_outside_of_local_the_numbers_need_a_key(tmp_path: Path) -> None:
+def test_outside_of_local_the_metrics_need_a_key(tmp_path: Path) -> None:
     with running(tmp_path, environment="production") as service:
         assert_problem(service.http.get("/metrics"), 401, "missing_api_key")
         assert_problem(service.http.get("/metrics", headers={"X-API-Key": "wrong"}), 401, "invalid_api_key")

@@ -1,4 +1,4 @@
-"""Pictures that are uploaded: rows P1 to P14 of reliability.md section 4.2, and what becomes of the good ones."""
+"""Uploaded pictures: rows P1 to P14 of reliability.md section 4.2, and what happens with the valid ones."""
 
 import io
 import json
@@ -120,7 +120,7 @@ def test_all_rotations_of_a_picture_give_one_vector(service: Service) -> None:  
         assert float(np.dot(vector, picture_vector(upright))) > 0.99
 
 
-def test_the_stored_picture_has_nothing_of_the_upload_but_its_pixels(service: Service) -> None:  # P8
+def test_the_stored_picture_keeps_only_the_pixels_of_the_upload(service: Service) -> None:  # P8
     exif = Image.Exif()
     exif[0x010E] = "described secretly"
     data = picture(8, format="JPEG", exif=exif) + b"<script>alert(1)</script>"
@@ -171,7 +171,7 @@ def test_a_killed_decoder_costs_one_picture_and_the_next_is_fine(service: Servic
     assert service.put("after", picture(51)).status_code in {200, 201}
 
 
-def test_mutated_pictures_are_taken_or_refused_but_never_fail(service: Service) -> None:  # P12; 10 000: tests/fuzz
+def test_mutated_pictures_are_accepted_or_refused_but_never_fail(service: Service) -> None:  # P12; 10 000: tests/fuzz
     random_source = random.Random(1)
     originals = [picture(60, format=format) for format in ("PNG", "JPEG", "WEBP")]
     for _ in range(150):
@@ -205,7 +205,7 @@ def test_an_id_outside_of_the_alphabet_is_refused(service: Service, id: str) -> 
         assert answer.json()["code"] in {"invalid_request", "not_found"}
 
 
-def test_captions_that_are_no_json_are_named(service: Service) -> None:
+def test_an_error_in_the_json_of_captions_names_the_field(service: Service) -> None:
     with assert_state_unchanged(service):
         body = assert_problem(post(service, picture(81), captions="a red car"), 400, "malformed_json")
     assert body["errors"] == [{"location": "body.captions", "code": "json"}]
@@ -221,7 +221,7 @@ def test_a_caption_in_a_language_that_is_not_served_is_refused(service: Service,
 
 
 @pytest.mark.parametrize("captions", ["[]", '{"en": "a"}', '{"en": [1]}', "{", '{"en": ["a"], "en": ["b"]}', "null"])
-def test_captions_of_another_shape_are_refused(service: Service, captions: str) -> None:
+def test_malformed_captions_are_refused(service: Service, captions: str) -> None:
     with assert_state_unchanged(service):
         answer = post(service, picture(81), captions=captions)
         assert answer.json()["code"] in {"invalid_request", "malformed_json"}
@@ -229,16 +229,16 @@ def test_captions_of_another_shape_are_refused(service: Service, captions: str) 
 
 def test_a_picture_is_found_when_the_answer_arrives_and_gone_when_it_was_deleted(service: Service) -> None:
     assert service.put("fleeting", picture(90), en=["a fleeting thing"]).status_code == 201
-    assert "fleeting" in found(service)
+    assert "fleeting" in searchable(service)
     captions = service.admin.post("/v1/search/captions", json={"picture": "fleeting", "languages": ["en"]}).json()
     assert "a fleeting thing" in [item["caption"] for item in captions["items"]]
     assert service.admin.delete("/v1/pictures/fleeting").status_code == 204
-    assert "fleeting" not in found(service)
+    assert "fleeting" not in searchable(service)
     assert_problem(service.admin.get("/v1/pictures/fleeting"), 404, "picture_not_found")
     assert_problem(service.admin.delete("/v1/pictures/fleeting"), 404, "picture_not_found")
 
 
-def test_putting_without_captions_keeps_them_and_an_empty_object_takes_them(service: Service) -> None:
+def test_putting_without_captions_keeps_them_and_an_empty_object_removes_them(service: Service) -> None:
     service.put("kept", picture(91), en=["kept words"])
     file = {"picture": ("x", picture(92))}
     assert service.admin.put("/v1/pictures/kept", files=file).json()["captions"] == {"en": ["kept words"]}
@@ -246,7 +246,7 @@ def test_putting_without_captions_keeps_them_and_an_empty_object_takes_them(serv
     assert answer.json()["captions"] == {}
 
 
-def test_captions_are_cleaned_and_said_once(service: Service) -> None:
+def test_captions_are_cleaned_and_stored_once(service: Service) -> None:
     answer = service.put("tidy", picture(93), en=["a  café", "a café", "a café"])
     assert answer.json()["captions"] == {"en": ["a café"]}
 
@@ -318,11 +318,11 @@ def test_captions_of_an_upload_come_limit_by_language(service: Service) -> None:
 
 def test_captions_for_an_unknown_picture_or_language_are_not_found(service: Service) -> None:
     assert_problem(service.admin.post("/v1/search/captions", json={"picture": "nope"}), 404, "picture_not_found")
-    asked = {"picture": "p0", "languages": ["cy"]}
-    assert_problem(service.admin.post("/v1/search/captions", json=asked), 404, "language_not_found")
+    body = {"picture": "p0", "languages": ["cy"]}
+    assert_problem(service.admin.post("/v1/search/captions", json=body), 404, "language_not_found")
 
 
-def found(service: Service) -> list[str]:
+def searchable(service: Service) -> list[str]:
     return [item["picture"] for item in service.search("anything", language="en", limit=100).json()["items"]]
 
 
@@ -340,13 +340,13 @@ def test_the_least_score_of_a_form_is_a_number(service: Service, score: str, sta
     assert answer.status_code == status
 
 
-def test_a_field_of_a_form_that_stands_twice_is_told_where(service: Service) -> None:
+def test_a_duplicate_field_of_a_form_is_named(service: Service) -> None:
     data = {"limit": ["1", "2"]}
     answer = service.admin.post("/v1/search/pictures", files={"picture": ("x", picture())}, data=data)
     assert assert_problem(answer, 422, "invalid_request")["errors"][0]["location"] == "body.limit"
 
 
-def test_what_is_deleted_has_no_content_and_no_type(service: Service) -> None:
+def test_the_answer_to_a_deletion_has_no_content_and_no_type(service: Service) -> None:
     service.put("brief", picture(95))
     answer = service.admin.delete("/v1/pictures/brief")
     assert (answer.status_code, answer.content) == (204, b"")
@@ -374,7 +374,7 @@ def test_captions_of_similar_pictures_come_as_requested(
 
 
 @pytest.mark.parametrize("captions", ['["de", 1]', "[", ""])
-def test_captions_of_a_form_in_another_shape_are_refused(service: Service, captions: str) -> None:
+def test_malformed_caption_languages_of_a_form_are_refused(service: Service, captions: str) -> None:
     files = {"picture": ("x", picture())}
     answer = service.admin.post("/v1/search/pictures", files=files, data={"captions": captions})
     assert answer.status_code == 422

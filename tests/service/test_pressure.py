@@ -1,4 +1,4 @@
-"""What one kind of request may cost the others: threads of those who search, and the space that is to stay free."""
+"""Slow requests do not take threads from searches, nor the disk space that must stay free."""
 
 import os
 import signal
@@ -31,9 +31,7 @@ def fresh(tmp_path: Path) -> Iterator[Service]:
         yield service
 
 
-def test_who_waits_for_a_release_to_open_keeps_no_search_waiting(
-    fresh: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_requests_that_wait_for_a_release_delay_no_search(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     opening, go_on = threading.Event(), threading.Event()
     open_release = fresh.context.live.open
 
@@ -46,21 +44,21 @@ def test_who_waits_for_a_release_to_open_keeps_no_search_waiting(
     learn(fresh.context.registry, "cy")
     (expansion,) = fresh.context.registry.expansions.list()
     with ThreadPoolExecutor(60) as clients:  # more than the pool has threads
-        asked = [clients.submit(fresh.admin.get, f"/v1/expansions/{expansion.id}") for _ in range(60)]
+        answers = [clients.submit(fresh.admin.get, f"/v1/expansions/{expansion.id}") for _ in range(60)]
         try:
             assert opening.wait(60)
             assert fresh.search("red apple").status_code == 200
-            assert not any(answer.done() for answer in asked)
+            assert not any(answer.done() for answer in answers)
         finally:
             go_on.set()
-        assert {answer.result().json()["release"] for answer in asked} == {2}
+        assert {answer.result().json()["release"] for answer in answers} == {2}
     assert fresh.search("afal", language="cy").status_code == 200
 
 
-def test_an_upload_of_unknown_length_stops_before_the_space_that_is_to_stay_free(
+def test_an_upload_of_unknown_length_leaves_the_space_that_must_stay_free(
     fresh: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    room = [8 << 20]  # bytes beyond what is to stay free; the disk is this test's, all else is real
+    room = [8 << 20]  # bytes beyond those that must stay free; only the disk is simulated
 
     def require_free(_: Path, need: int) -> None:
         if need > room[0]:
@@ -89,7 +87,7 @@ def test_an_upload_of_unknown_length_stops_before_the_space_that_is_to_stay_free
 
 @contextmanager
 def stopped_decoder(service: Service) -> Iterator[None]:
-    """Its process stands still, as on a machine that has no time for it."""
+    """Its process is stopped, as on an overloaded machine."""
     service.put("first")  # so that there is one
     (pid,) = service.context.decoder.pids
     os.kill(pid, signal.SIGSTOP)
@@ -131,7 +129,7 @@ def test_more_pictures_than_may_wait_are_refused_at_once(tmp_path: Path) -> None
         assert {upload.result().status_code for upload in uploads} == {201}
 
 
-def test_a_search_by_picture_that_waits_too_long_is_told_so(tmp_path: Path) -> None:
+def test_a_search_by_picture_that_waits_too_long_is_refused(tmp_path: Path) -> None:
     with running(tmp_path, request_seconds=0.2) as service, stopped_decoder(service):
         answer = service.admin.post("/v1/search/pictures", files={"picture": ("x", picture())})
         assert_problem(answer, 503, "overloaded")

@@ -27,15 +27,15 @@ def test_a_report_comes_with_the_version_its_outcome_and_the_chain(fresh: Servic
     shared = {"so_far": {"languages": ["en", "cy"], "AA": 0.5, "F": 0.1}}
     registry = fresh.context.registry
     version = learn(registry, "cy", report=measured(0.25, fertility={"per_word": 1.5}, shared=shared))
-    found = fresh.admin.get(f"/v1/versions/{version.number}/report").json()
-    assert (found["version"], found["parent"], found["name"], found["native_name"]) == (1, 0, "Welsh", "Cymraeg")
-    assert (found["state"], found["error"], found["moved"]) == ("succeeded", None, None)
-    assert found["chain"] == [
+    body = fresh.admin.get(f"/v1/versions/{version.number}/report").json()
+    assert (body["version"], body["parent"], body["name"], body["native_name"]) == (1, 0, "Welsh", "Cymraeg")
+    assert (body["state"], body["error"], body["moved"]) == ("succeeded", None, None)
+    assert body["chain"] == [
         {"version": 0, "language": "en", "AA": None, "F": None},
         {"version": 1, "language": "cy", "AA": 0.5, "F": 0.1},
     ]
-    assert found["report"]["t2i"] == recall(0.25)
-    assert found["report"]["fertility"] == {"per_word": 1.5}
+    assert body["report"]["t2i"] == recall(0.25)
+    assert body["report"]["fertility"] == {"per_word": 1.5}
 
 
 def add(service: Service, kind: Literal["learn", "rebuild"] = "learn") -> tuple[Any, Any]:
@@ -60,31 +60,31 @@ def add(service: Service, kind: Literal["learn", "rebuild"] = "learn") -> tuple[
     return version, lease
 
 
-def test_a_version_that_the_gate_refused_says_why(fresh: Service) -> None:
+def test_the_report_of_a_version_that_the_gate_refused_has_the_reason(fresh: Service) -> None:
     version, lease = add(fresh)
     fresh.context.registry.expansions.fail(lease, "gate_failed", "held-out t2i R@10 is 0.010")
-    found = fresh.admin.get(f"/v1/versions/{version.number}/report").json()
-    assert (found["state"], found["moved"]) == ("failed", None)
-    assert found["error"] == {"code": "gate_failed", "detail": "held-out t2i R@10 is 0.010"}
+    body = fresh.admin.get(f"/v1/versions/{version.number}/report").json()
+    assert (body["state"], body["moved"]) == ("failed", None)
+    assert body["error"] == {"code": "gate_failed", "detail": "held-out t2i R@10 is 0.010"}
 
 
-def test_whether_the_shared_table_moved_is_told_by_learning(fresh: Service) -> None:
+def test_an_expansion_reports_whether_the_shared_table_moved(fresh: Service) -> None:
     version, lease = add(fresh)
     fresh.context.registry.expansions.succeed(lease, version.number, 1, {"shared": {"moved": False}})
     assert fresh.admin.get(f"/v1/versions/{version.number}/report").json()["moved"] is False
 
 
-def test_whether_the_shared_table_moved_is_told_by_a_rebuild_for_each_language(fresh: Service) -> None:
+def test_a_rebuild_reports_whether_the_shared_table_moved_for_each_language(fresh: Service) -> None:
     version, lease = add(fresh, "rebuild")
     concluded = {"moved": True, "languages": {"cy": {"shared": {"moved": True}}}}
     fresh.context.registry.expansions.succeed(lease, version.number, 1, concluded)
     assert fresh.admin.get(f"/v1/versions/{version.number}/report").json()["moved"] is True
 
 
-def test_the_base_has_a_report_with_nothing_in_it(fresh: Service) -> None:
-    found = fresh.admin.get("/v1/versions/0/report").json()
-    assert (found["language"], found["expansion"], found["state"]) == ("en", None, None)
-    assert found["report"]["pairs"] == 0
+def test_version_0_has_an_empty_report(fresh: Service) -> None:
+    body = fresh.admin.get("/v1/versions/0/report").json()
+    assert (body["language"], body["expansion"], body["state"]) == ("en", None, None)
+    assert body["report"]["pairs"] == 0
 
 
 @pytest.mark.parametrize("number", ["99", "99999999999", "-1"])
@@ -106,12 +106,12 @@ def test_no_other_path_gives_the_page(fresh: Service, path: str) -> None:
     assert_problem(fresh.http.get(path), 404, "not_found")
 
 
-def test_english_shows_how_the_base_did_beside_the_newest_language_with_pictures(fresh: Service) -> None:
+def test_english_shows_the_evaluation_with_the_newest_language_with_pictures(fresh: Service) -> None:
     registry = fresh.context.registry
     learn(registry, "cy", report=measured(0.2, english=measured(0.7)))
     learn(registry, "fr", report=measured(0.3, english=measured(0.8)))
-    learn(registry, "de", report=measured(0.4, english=measured(1.0, against="english")))  # found among itself
-    fresh.context.holder.refresh()
+    learn(registry, "de", report=measured(0.4, english=measured(1.0, against="english")))  # not among pictures
+    fresh.context.live.refresh()
     listed = {item["language"]: item["report"] for item in fresh.admin.get("/v1/languages").json()["items"]}
     assert listed["en"]["t2i"] == recall(0.8)
     assert (listed["en"]["pairs"], listed["de"]["t2i"]) == (8, recall(0.4))

@@ -1,4 +1,4 @@
-"""Texts that are asked for: rows T1 to T20 of reliability.md section 4.1."""
+"""Texts of searches: rows T1 to T20 of reliability.md section 4.1."""
 
 import time
 import unicodedata
@@ -72,7 +72,7 @@ def test_a_script_that_was_never_learned_is_answered_with_a_warning(service: Ser
     assert answer.json()["language"]["used"] == "shared"
 
 
-def test_a_language_that_is_not_served_is_not_found_and_the_learned_ones_are_told(service: Service) -> None:  # T9
+def test_a_language_that_is_not_served_is_not_found_and_available_ones_are_listed(service: Service) -> None:  # T9
     body = assert_problem(service.search("cath", language="cy"), 404, "language_not_found")
     assert "de, en" in body["detail"]
 
@@ -86,7 +86,7 @@ def test_a_query_of_a_thousand_accents_is_answered(service: Service) -> None:  #
     assert service.search(ZALGO).status_code == 200
 
 
-def test_a_query_that_is_cut_says_so(service: Service) -> None:  # T15
+def test_a_truncated_query_is_reported(service: Service) -> None:  # T15
     assert service.search("မ" * 60).json()["truncated"] is True
     assert service.search("a red apple").json()["truncated"] is False
 
@@ -103,14 +103,14 @@ def test_hostile_looking_text_is_only_text(service: Service, text: str) -> None:
 
 
 @pytest.mark.parametrize("literal", ["0", "-1", "101", "2147483648", "5.0", '"5"', "true", "null", "1e999", "9" * 999])
-def test_a_limit_that_is_none_is_refused(service: Service, literal: str) -> None:  # T18
+def test_an_invalid_limit_is_refused(service: Service, literal: str) -> None:  # T18
     body = f'{{"text": "cat", "limit": {literal}}}'
     headers = {"Content-Type": "application/json"}
     assert_problem(service.admin.post("/v1/search/pictures", content=body, headers=headers), 422, "invalid_request")
 
 
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity"])
-def test_numbers_that_json_has_not_are_malformed(service: Service, literal: str) -> None:  # T18, H3
+def test_numbers_outside_of_json_are_malformed(service: Service, literal: str) -> None:  # T18, H3
     body = f'{{"text": "cat", "min_score": {literal}}}'
     headers = {"Content-Type": "application/json"}
     assert_problem(service.admin.post("/v1/search/pictures", content=body, headers=headers), 400, "malformed_json")
@@ -137,20 +137,20 @@ def test_the_best_score_comes_first_and_min_score_cuts(service: Service) -> None
     assert cut == items[:2]
 
 
-def test_a_told_language_is_read_by_its_own_version(service: Service) -> None:
+def test_a_requested_language_is_encoded_by_its_own_version(service: Service) -> None:
     answer = service.search("Apfel", language="de").json()
     assert answer["language"] == {"requested": "de", "used": "de", "source": "told", "confidence": None}
     assert answer["version"] == 1
 
 
-def test_a_detected_language_is_read_by_its_own_version(service: Service) -> None:
+def test_a_detected_language_is_encoded_by_its_own_version(service: Service) -> None:
     answer = service.search("ein roter Apfel").json()
     assert answer["language"]["used"] == "de"
     assert answer["language"]["source"] == "detected"
     assert answer["language"]["confidence"] > 0.5
 
 
-def test_shared_is_read_by_the_newest_shared_version(service: Service) -> None:
+def test_shared_is_encoded_by_the_newest_shared_version(service: Service) -> None:
     answer = service.search("ein roter Apfel", language="shared").json()
     assert answer["language"] == {"requested": "shared", "used": "shared", "source": "shared", "confidence": None}
     assert answer["version"] == 1
@@ -173,7 +173,7 @@ def test_pages_join_to_the_whole_answer(service: Service) -> None:
     assert cursor is None
 
 
-def test_a_cursor_serves_no_other_question(service: Service) -> None:
+def test_a_cursor_is_refused_for_another_query(service: Service) -> None:
     cursor = service.search("cat", limit=1).json()["next_cursor"]
     assert_problem(service.search("dog", limit=1, cursor=cursor), 422, "invalid_cursor")
     assert_problem(service.search("cat", limit=1, cursor="forged"), 422, "invalid_cursor")
@@ -215,7 +215,7 @@ def test_a_detected_language_brings_its_captions(service: Service) -> None:
 
 
 @pytest.mark.parametrize("captions", ["some", [], ["de", 1], 7, "de"])
-def test_captions_of_another_shape_are_refused(service: Service, captions: object) -> None:
+def test_malformed_caption_languages_are_refused(service: Service, captions: object) -> None:
     assert_problem(service.search("cat", captions=captions), 422, "invalid_request")
 
 

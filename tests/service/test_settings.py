@@ -1,4 +1,4 @@
-"""Settings: bounds, unknown names, secrets that do not show."""
+"""Settings: bounds, unknown names, secrets that are not shown."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def test_every_setting_of_every_process_is_a_known_name() -> None:
     assert fields | CLIENT == names()
 
 
-def test_each_process_bears_the_settings_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_accepts_the_settings_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PICTOGLOT_LEASE_SECONDS", "20")
     monkeypatch.setenv("PICTOGLOT_PORT", "1234")
     monkeypatch.setenv("PICTOGLOT_KEY", "pk_x")
@@ -57,7 +57,7 @@ def test_the_sentence_names_the_setting_and_not_its_value(monkeypatch: pytest.Mo
     assert "s3cret" not in str(refusal.value)
 
 
-def test_secrets_do_not_show() -> None:
+def test_secrets_are_not_shown() -> None:
     settings = Settings(
         admin_key="s3cret-admin-key", database_url="postgresql://u:s3cret@h/d", broker_url="redis://:s3cret@h"
     )
@@ -77,7 +77,7 @@ def test_only_brokers_that_are_tested_are_taken(monkeypatch: pytest.MonkeyPatch,
         Settings.load()
 
 
-def test_an_address_of_version_6_stands_in_brackets() -> None:
+def test_an_ipv6_address_is_put_in_brackets() -> None:
     assert Settings(host="::1", port=0).address(81) == "http://[::1]:81"
     assert Settings(host="localhost", port=80).address() == "http://localhost:80"
 
@@ -87,12 +87,12 @@ def test_settings_do_not_change() -> None:
         Settings().port = 1  # type: ignore[misc]
 
 
-def test_every_field_has_a_sentence() -> None:
+def test_every_field_has_a_description() -> None:
     for settings in (Settings, WorkerSettings):
         assert [name for name, field in settings.model_fields.items() if not field.description] == []
 
 
-def test_the_registry_lies_under_the_data_root_unless_told() -> None:
+def test_the_registry_is_under_the_data_root_by_default() -> None:
     assert Settings(home=Path("/data")).database == "sqlite:////data/registry.db"
     assert Settings(database_url="postgresql://h/d").database == "postgresql://h/d"
 
