@@ -102,7 +102,7 @@ def stage(final: Path) -> Iterator[Path]:
 
 
 def write_manifest(folder: Path, fields: dict[str, Any]) -> str:
-    """Describe the folder's files (`files: {name: {sha256, size}}`) beside `fields`; returns the manifest's sha256."""
+    """Write a manifest: `fields`, and the folder's files as `files: {name: {sha256, size}}`; returns its sha256."""
     files = {
         file.relative_to(folder).as_posix(): {"sha256": sha256_file(file), "size": file.stat().st_size}
         for file in sorted(folder.rglob("*"))

@@ -207,7 +207,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _head_too_large(scope: Scope) -> bool:
-    """Needed beside the parser's limit, which a head that arrives all at once is not checked against."""
+    """The parser's own limit does not apply to a head that arrives all at once."""
     fields = scope["headers"]
     size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
     whole = size + sum(len(name) + len(value) for name, value in fields)

@@ -55,7 +55,7 @@ def main() -> int:
     except SettingsError as error:
         return _fail(str(error), MISCONFIGURED)
     logs.configure(settings.log_level)
-    # OpenMP's default makes searches 20 times slower beside a training (measured); read once, by torch and faiss
+    # OpenMP's default makes searches 20 times slower while a worker trains (measured); read once, by torch and faiss
     os.environ.update(OMP_NUM_THREADS=str(settings.threads), OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="0")
     try:
         bound = _bind(settings)

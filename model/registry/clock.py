@@ -27,7 +27,7 @@ class Instant(TypeDecorator[datetime]):
         return None if value is None else datetime.fromtimestamp(value, UTC)
 
     def coerce_compared_value(self, op: Any, value: object) -> Any:
-        """Plain numbers beside an instant are seconds."""
+        """Plain numbers added to or compared with an instant are seconds."""
         return Double() if isinstance(value, int | float) else self
 
 

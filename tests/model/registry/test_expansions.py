@@ -48,7 +48,7 @@ def test_a_language_has_one_active_expansion(registry: Registry) -> None:
     with pytest.raises(ExpansionInProgress) as refusal:
         submit(registry, "cy")
     assert refusal.value.extra == {"expansion": first.id}
-    submit(registry, "de")  # another language queues beside it
+    submit(registry, "de")  # another language may be queued too
 
 
 def test_the_database_itself_refuses_a_second_active_expansion(registry: Registry) -> None:

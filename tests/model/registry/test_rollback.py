@@ -50,7 +50,7 @@ def test_a_rebuild_is_queued_with_the_rollback_or_not_at_all(registry: Registry)
     assert len(registry.expansions.list()) == 4
     registry.expansions.cancel(plan.rebuild)
     plan = registry.releases.roll_back("c", actor="t", reason="", rebuild=True)
-    assert plan.rebuild is None  # nothing is lost beside it
+    assert plan.rebuild is None  # no other language is lost
 
 
 def test_a_language_taught_twice_goes_back_to_its_first_version(registry: Registry) -> None:
