@@ -90,11 +90,9 @@ def merged(blocks: list[Timings]) -> Timings:
 
 def while_uploading(url: str, key: str, bodies: list[bytes], seconds: float) -> Timings:
     """A block with a single client beside uploads that never end, so many at a time."""
-    with uploading(url, key, _UPLOADS) as uploads:
+    with uploading(url, key, _UPLOADS):
         time.sleep(2)  # until all of them are under way
-        timings = closed_loop(url, bodies, clients=1, seconds=seconds)
-    _console.print(f"Meanwhile {uploads.taken} pictures were taken, and {uploads.refused} told to come again.")
-    return timings
+        return closed_loop(url, bodies, clients=1, seconds=seconds)
 
 
 def while_learning(url: str, bodies: list[bytes], seconds: float) -> Timings:

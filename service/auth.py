@@ -129,7 +129,7 @@ class Keyring:
         self._admin = hashlib.sha256(admin_key.encode()).digest() if admin_key else None
         self._open = is_open
         self._check, self._count_invalid = check, count_invalid
-        self._cache: dict[bytes, tuple[float, Key | None]] = {}  # digest -> (when checked, the record)
+        self._cache: dict[bytes, tuple[float, Key]] = {}  # digest of a valid key -> (when checked, the record)
 
     async def identify(self, headers: Headers, guard: Guard) -> Principal:
         """Who holds the key in these headers; `MissingApiKey`, `Unauthorized`, `Forbidden` or `RateLimited`."""
@@ -165,10 +165,12 @@ class Keyring:
     async def _record(self, plain: str, digest: bytes) -> Key | None:
         """The key's record, a few seconds old at most, or older while the registry does not answer: searches go on."""
         now, cache = time.monotonic(), self._cache
-        checked, key = cache.get(digest, (-_STALE_SECONDS, None))
+        checked, key = cache.get(digest) or (-_STALE_SECONDS, None)
         if key is None:
             self._count_invalid()
-        if now - checked < _FRESH_SECONDS or not plain.startswith("pk_"):
+            if not plain.startswith("pk_"):
+                return None
+        elif now - checked < _FRESH_SECONDS:
             return key
         try:
             record = await run_in_threadpool(self._check, plain)
@@ -176,6 +178,9 @@ class Keyring:
             if key is not None and now - checked < _STALE_SECONDS:
                 return key
             raise
+        if record is None:  # not kept: guesses must not push out the keys that are valid
+            cache.pop(digest, None)
+            return None
         if len(cache) >= _MAX_CACHED:
             cache.clear()
         cache[digest] = (now, record)

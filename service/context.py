@@ -59,13 +59,13 @@ class Context:
         }
 
 
-def context_of(request: Request) -> Context:
-    """The context of the application that handles `request`."""
+async def context_of(request: Request) -> Context:
+    """The context of the application that handles `request`; async, or FastAPI would take a thread for it."""
     context: Context = request.app.state.context
     return context
 
 
-def principal_of(request: Request) -> Principal:
+async def principal_of(request: Request) -> Principal:
     """Who sent the request, as the route's guard identified them."""
     principal: Principal = request.state.principal
     return principal

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from starlette.datastructures import Headers
 
+from model.errors import RegistryUnavailable
 from model.registry import open_registry
 from service.auth import Keyring, guard_of, needs
 from service.errors import Unauthorized
@@ -224,3 +225,18 @@ def test_requests_without_a_valid_key_share_one_rate_and_hardly_load_the_registr
         assert service.http.get("/v1/languages").status_code == 429  # without any key, too
         assert service.http.get("/v1/languages", headers=known).status_code == 200  # a known key is not affected
         assert service.admin.get("/v1/languages").status_code == 200
+
+
+def test_guesses_do_not_push_valid_keys_out_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(tmp_path) as service:
+        valid = {"X-API-Key": service.key("search")}
+        assert service.http.get("/v1/languages", headers=valid).status_code == 200
+        for number in range(1_100):  # more than are remembered
+            service.http.get("/v1/languages", headers={"X-API-Key": f"pk_{number:012x}_{'x' * 43}"})
+
+        def away(key: str) -> Key | None:
+            raise RegistryUnavailable
+
+        monkeypatch.setattr(service.context.keyring, "_check", away)
+        body = {"text": "cat"}
+        assert service.http.post("/v1/search/pictures", headers=valid, json=body).status_code == 200

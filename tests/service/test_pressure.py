@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from index.errors import PictureNotFound
 from model import dataset, storage
 from model.errors import StorageFull
 from service.forms import OnDisk
@@ -162,3 +163,25 @@ def test_datasets_under_validation_take_no_thread_from_searches(
         finally:
             go_on.set()
         assert {answer.result() for answer in answers} == {200}
+
+
+def test_a_search_needs_no_thread_of_the_pool_that_all_others_share(
+    fresh: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, go_on = threading.Semaphore(0), threading.Event()
+
+    def slow(id: str) -> None:
+        reading.release()
+        assert go_on.wait(60)
+        raise PictureNotFound
+
+    monkeypatch.setattr(fresh.context.gallery, "get", slow)
+    with ThreadPoolExecutor(60) as clients:  # more than the pool has threads
+        answers = [clients.submit(fresh.admin.get, "/v1/pictures/a") for _ in range(60)]
+        try:
+            for _ in range(40):
+                assert reading.acquire(timeout=60)
+            assert fresh.search("red apple").status_code == 200
+        finally:
+            go_on.set()
+        assert {answer.result().status_code for answer in answers} == {404}
