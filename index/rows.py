@@ -4,6 +4,7 @@ Vectors are stored so that nothing is encoded twice: of pictures by content, of 
 can be built again from them. Searches never read these tables.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -54,7 +55,7 @@ def replace_captions(session: Session, picture: str, captions: Captions, change:
         else:
             language, text = caption
             values = {"language": language, "text": text, "position": position, "change": change, "expansion": None}
-            session.execute(insert(CaptionRow).values(picture_id=picture, **values))
+            session.execute(insert(CaptionRow).values(picture_id=picture, digest=_digest("", text), **values))
 
 
 def captions_equal(session: Session, picture: str, captions: Captions) -> bool:
@@ -85,8 +86,13 @@ def add_captions(session: Session, expansion: str, language: str, rows: Sequence
     change = session.scalar(select(func.max(GalleryChangeRow.change))) or 0
     columns = {"language": language, "expansion": expansion, "position": 0, "change": change}
     if new:
-        session.execute(insert(CaptionRow), [{"picture_id": picture, "text": text, **columns} for picture, text in new])
+        texts = [{"picture_id": picture, "text": text, "digest": _digest(expansion, text)} for picture, text in new]
+        session.execute(insert(CaptionRow), [{**caption, **columns} for caption in texts])
     return len(new)
+
+
+def _digest(expansion: str, text: str) -> str:
+    return hashlib.sha256(f"{expansion}\0{text}".encode()).hexdigest()
 
 
 def remove_captions(session: Session, ids: Sequence[int]) -> None:

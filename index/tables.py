@@ -3,23 +3,15 @@
 The migrations are in `model/registry/migrations/versions`, one chain for the whole database.
 """
 
-import hashlib
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ForeignKey, Index, Integer, UniqueConstraint
-from sqlalchemy.engine.default import DefaultExecutionContext
 from sqlalchemy.orm import Mapped, mapped_column
 
 from model.registry.clock import now
 from model.registry.tables import RegistryRow
 
 GENERATIONS = "generations"  # their folder in the data root
-
-
-def _caption_digest(context: DefaultExecutionContext) -> str:
-    values: dict[str, Any] = context.get_current_parameters()  # type: ignore[no-untyped-call]
-    return hashlib.sha256(f"{values.get('expansion') or ''}\0{values['text']}".encode()).hexdigest()
 
 
 class PictureRow(RegistryRow):
@@ -39,7 +31,7 @@ class PictureRow(RegistryRow):
 class CaptionRow(RegistryRow):
     """A caption of a picture; `expansion` is the expansion that added it, NULL when it was added with the picture.
 
-    `digest` (computed from expansion and text) makes a caption unique within picture and language. The columns
+    `digest` (of expansion and text: see `index.rows`) makes a caption unique within picture and language. The columns
     themselves cannot: a text may be too long for a PostgreSQL index, and NULL is not equal to NULL. Ids are not reused.
     """
 
@@ -57,7 +49,7 @@ class CaptionRow(RegistryRow):
     expansion: Mapped[str | None]
     position: Mapped[int]
     change: Mapped[int] = mapped_column(index=True)
-    digest: Mapped[str] = mapped_column(default=_caption_digest)
+    digest: Mapped[str]
 
 
 class PictureVectorRow(RegistryRow):
