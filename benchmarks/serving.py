@@ -54,8 +54,10 @@ def main(
         blocks: Blocks = {
             "idle, 1 client": merged([one for one, _ in idle]),
             "idle, 8 clients": merged([eight for _, eight in idle]),
-            "60 uploads, 1 client": while_uploading(url, key, bodies, seconds * rounds),
             "learning, 1 client": while_learning(url, bodies, seconds * rounds),
+            "60 uploads, 1 client": while_uploading(
+                url, key, bodies, seconds * rounds
+            ),  # last: they stay in the gallery
         }
         report = as_json(blocks, load, gallery=len(outlines()), distinct=len(bodies))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +134,7 @@ def until_training(client: httpx.Client, expansion: str) -> None:
 
 def as_json(blocks: Blocks, load: float, *, gallery: int, distinct: int) -> dict[str, Any]:
     """Everything needed to read the figures later."""
-    one, eight, uploads, learning = blocks.values()
+    one, eight, learning, uploads = blocks.values()
     return {
         "machine": {"cores": os.cpu_count(), "processor": processor(), "load_before": round(load, 2)},
         "software": {"python": platform.python_version(), "torch": torch.__version__, "commit": commit()},

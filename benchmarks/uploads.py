@@ -29,7 +29,8 @@ def uploading(url: str, key: str, clients: int) -> Iterator[None]:
     command = [sys.executable, "-m", "benchmarks.uploads", url, key, str(clients)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None and process.stdout is not None
-    process.stdout.readline()  # all clients are at work
+    if process.stdout.readline() != b"started\n":
+        raise RuntimeError("the uploads did not start")
     try:
         yield
     finally:
@@ -50,7 +51,10 @@ def main(url: str, key: str, clients: int, until_closed: IO[bytes]) -> None:
                 turn += 1
                 id = f"bench-{mine}-{turn}"
                 files = {"picture": ("photo.jpg", jpegs[turn % _PICTURES] + id.encode(), "image/jpeg")}
-                status = client.put(f"/v1/pictures/{id}", files=files).status_code
+                try:
+                    status = client.put(f"/v1/pictures/{id}", files=files).status_code
+                except httpx.HTTPError:
+                    status = 0  # no answer
                 with lock:
                     counts[status] = counts.get(status, 0) + 1
                 if status == 503:

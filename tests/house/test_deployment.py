@@ -27,13 +27,20 @@ def services() -> dict[str, Any]:
     return dict(content["services"])
 
 
+def compose() -> list[str] | None:
+    """Compose as a plugin of docker (v2), or as a program of its own."""
+    if shutil.which("docker") and subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0:
+        return ["docker", "compose"]
+    return ["docker-compose"] if shutil.which("docker-compose") else None
+
+
 def config(**environment: str) -> subprocess.CompletedProcess[str]:
-    program = shutil.which("docker-compose")
+    program = compose()
     if program is None:
-        pytest.skip("docker-compose is not installed")
+        pytest.skip("neither docker compose nor docker-compose is installed")
     clean = {name: value for name, value in os.environ.items() if name not in PASSWORDS} | environment
     own = ["--env-file", os.devnull]  # not the `.env` of the person who runs the tests
-    command = [program, *own, "-f", str(COMPOSE), "config"]
+    command = [*program, *own, "-f", str(COMPOSE), "config"]
     return subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -44,6 +51,13 @@ def test_compose_accepts_the_file() -> None:
 
 def test_compose_refuses_to_start_without_passwords() -> None:
     assert config().returncode != 0
+
+
+def test_the_index_of_torch_reaches_the_image(services: dict[str, Any]) -> None:
+    for name in ("api", "worker"):
+        assert services[name]["build"]["args"] == {"TORCH_INDEX": "${TORCH_INDEX:-}"}
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert "ARG TORCH_INDEX" in dockerfile and '--extra-index-url "$TORCH_INDEX"' in dockerfile
 
 
 def test_only_the_api_is_published_and_on_loopback(services: dict[str, Any]) -> None:
