@@ -53,7 +53,7 @@ def test_compose_refuses_to_start_without_passwords() -> None:
     assert config().returncode != 0
 
 
-def test_the_index_of_torch_reaches_the_image(services: dict[str, Any]) -> None:
+def test_the_files_pass_the_index_of_torch_on(services: dict[str, Any]) -> None:
     for name in ("api", "worker"):
         assert services[name]["build"]["args"] == {"TORCH_INDEX": "${TORCH_INDEX:-}"}
     dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
