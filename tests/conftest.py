@@ -5,6 +5,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -63,3 +64,13 @@ def taken_default_port() -> Iterator[None]:
                 listening.bind(("127.0.0.1", 8321))
                 listening.listen()
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests, and processes that they start, do not work in the repository, where somebody may have a `.env`."""
+    before = Path.cwd()
+    os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    yield
+    os.chdir(before)
