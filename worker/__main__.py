@@ -1,19 +1,29 @@
 """`python -m worker`: a worker on the broker of the settings; with `--check`, only a check of the registry."""
 
+import argparse
 import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from model.settings import MISCONFIGURED, SettingsError
 
+if TYPE_CHECKING:
+    from model.registry import Registry
+
 FAILED = 1
+_NO_TABLES = "The registry has no tables yet: it is made at the first start."
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """With `--check`, `check()`; otherwise `run()`. Exit status 78 and one sentence for bad settings."""
+    """With `--check`, `check()`; otherwise `run()`. Exit status 2 for a wrong option, 78 and a sentence for settings."""
+    parser = argparse.ArgumentParser(prog="python -m worker", description="Run a worker.", allow_abbrev=False)
+    parser.add_argument("--check", action="store_true", help="start nothing; exit with 0 if the registry can be read")
+    options = parser.parse_args(arguments)
     try:
-        return check() if "--check" in arguments else run()
+        return check() if options.check else run()
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return MISCONFIGURED
@@ -34,18 +44,41 @@ def run() -> int:
 
 def check() -> int:
     """0 when the registry can be read, which a worker needs for everything; otherwise 1. Changes nothing."""
-    from model.errors import PictoglotError
-    from model.registry import open_registry
     from worker.settings import WorkerSettings
 
-    try:
-        with closing(open_registry(WorkerSettings.load().database, migrate=False)) as registry:
-            registry.expansions.counts()
-    except PictoglotError as error:
-        sys.stderr.write(f"{error}\n")
+    problem = _problem(WorkerSettings.load().database)
+    if problem:
+        sys.stderr.write(f"{problem}\n")
         return FAILED
     sys.stdout.write("The registry answers.\n")
     return 0
+
+
+def _problem(database: str) -> str:
+    """Why the registry at this URL cannot be read; empty when it can."""
+    from model.errors import PictoglotError
+    from model.registry import open_registry
+
+    kind, _, file = database.partition(":///")
+    if kind.startswith("sqlite") and not Path(file.partition("?")[0]).exists():  # opening it would create it
+        return _NO_TABLES
+    try:
+        with closing(open_registry(database, migrate=False)) as registry:
+            if not _has_tables(registry):
+                return _NO_TABLES
+            registry.expansions.counts()
+    except PictoglotError as error:
+        return str(error)
+    return ""
+
+
+def _has_tables(registry: "Registry") -> bool:
+    from sqlalchemy import inspect
+
+    from model.registry.tables import ExpansionRow
+
+    with registry.read() as session:
+        return inspect(session.connection()).has_table(ExpansionRow.__tablename__)
 
 
 if __name__ == "__main__":

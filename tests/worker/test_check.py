@@ -1,0 +1,105 @@
+"""`python -m worker` with options: a check that changes nothing and says in a sentence what is missing."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from model.registry import open_registry
+from worker.__main__ import main
+
+SERVER = os.environ.get("PICTOGLOT_TEST_DATABASE_URL")
+NO_TABLES = "The registry has no tables yet: it is made at the first start.\n"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data root of the settings that does not exist, in an empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PICTOGLOT_HOME", str(tmp_path / "var"))
+    return tmp_path / "var"
+
+
+@pytest.fixture
+def empty_postgresql(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The settings name a PostgreSQL database without tables."""
+    if SERVER is None:
+        pytest.skip("PICTOGLOT_TEST_DATABASE_URL names no server")
+    server = make_url(SERVER).set(drivername="postgresql+psycopg")
+    schema = f"test_{uuid4().hex}"
+    admin = create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE SCHEMA {schema}"))
+        own = server.update_query_dict({"options": f"-csearch_path={schema}"})
+        monkeypatch.setenv("PICTOGLOT_DATABASE_URL", own.render_as_string(hide_password=False))
+        yield
+        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
+    admin.dispose()
+
+
+@pytest.mark.usefixtures("home")
+def test_a_check_in_an_empty_folder_creates_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check"]) == 1
+    assert capsys.readouterr() == ("", NO_TABLES)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("query", ["", "?timeout=5"])
+def test_a_check_of_another_file_that_does_not_exist_creates_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], query: str
+) -> None:
+    monkeypatch.setenv("PICTOGLOT_DATABASE_URL", f"sqlite:///{home / 'other.db'}{query}")
+    assert main(["--check"]) == 1
+    assert capsys.readouterr().err == NO_TABLES
+    assert not home.exists()
+
+
+def test_a_check_of_a_file_without_tables_says_so(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home.mkdir()
+    (home / "registry.db").touch()
+    assert main(["--check"]) == 1
+    assert capsys.readouterr().err == NO_TABLES
+    assert [(path.name, path.stat().st_size) for path in home.iterdir()] == [("registry.db", 0)]
+
+
+def test_a_check_of_other_tables_says_so_too(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home.mkdir()
+    with sqlite3.connect(home / "registry.db") as connection:
+        connection.execute("CREATE TABLE other (id INTEGER)")
+    connection.close()
+    assert main(["--check"]) == 1
+    assert capsys.readouterr().err == NO_TABLES
+
+
+@pytest.mark.usefixtures("home", "empty_postgresql")
+def test_a_check_of_postgresql_without_tables_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check"]) == 1
+    assert capsys.readouterr() == ("", NO_TABLES)
+
+
+def test_a_check_of_what_is_no_database_is_a_sentence(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home.mkdir()
+    (home / "registry.db").write_bytes(b"no database" * 1000)
+    assert main(["--check"]) == 1
+    assert capsys.readouterr().err == "The registry does not answer.\n"
+
+
+def test_a_check_of_a_registry_is_well(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    open_registry(f"sqlite:///{home / 'registry.db'}").close()
+    assert main(["--check"]) == 0
+    assert capsys.readouterr() == ("The registry answers.\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["--chek"], ["--chec"], ["check"], ["--check", "more"]])
+def test_a_wrong_option_starts_no_worker(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    monkeypatch.setattr("worker.__main__.run", lambda: pytest.fail("a worker was started"))
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert arguments[-1] in capsys.readouterr().err
