@@ -104,13 +104,14 @@ class DataRoot:
     def first(self, name: str, make: Callable[[], bytes], *, private: bool = False) -> bytes:
         """The content of a file that is written once: of several writers, on whatever machine, the first one decides.
 
-        With `private`, only this user can read the file.
+        With `private`, only this user can read the file, and an existing one is also read while the store is away, so
+        that a process can start. Of other files a copy may not be the shared one yet: they raise `StoreUnavailable`.
         """
         with storage.private() if private else nullcontext():
             path = self.open(name)
             if path.exists():
-                with suppress(StoreUnavailable):  # it may have been written before there was a store
-                    self.commit(name)
+                with suppress(StoreUnavailable) if private else nullcontext():
+                    self.commit(name)  # written before there was a store, or by a process that was killed before this
                 return path.read_bytes()
             storage.write_once(path, make())
             try:

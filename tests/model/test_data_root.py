@@ -229,6 +229,65 @@ def test_a_store_that_is_away_is_a_refusal_and_what_is_here_stays(own_s3: S3Serv
     assert storage.verify(root.open(NAME))  # is here: the store is not asked
 
 
+def test_of_two_machines_the_first_writer_of_a_file_decides(new_home: NewHome) -> None:
+    here, there = new_home("a"), new_home("b")
+    assert here.first("plan.json", lambda: b"first") == b"first"
+    assert there.first("plan.json", lambda: b"second") == b"first"
+    assert files(there) == files(here) == {"plan.json": b"first"}
+
+
+def test_of_two_machines_that_write_at_the_same_time_the_first_in_the_store_decides(new_home: NewHome) -> None:
+    here, there = new_home("a"), new_home("b")
+
+    def slow() -> bytes:
+        there.first("plan.json", lambda: b"first")
+        return b"second"
+
+    assert here.first("plan.json", slow) == b"first"
+    assert files(here) == files(there)
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_file_that_was_written_and_not_shared_is_shared_by_the_next_reader(new_home: NewHome, private: bool) -> None:
+    """Written before there was a store, or by a process that was killed between writing and sharing."""
+    here, there, third = new_home("a"), new_home("b"), new_home("c")
+    storage.write_bytes(here.path("plan.json"), b"killed")
+    assert here.first("plan.json", lambda: b"never", private=private) == b"killed"
+    storage.write_bytes(there.path("plan.json"), b"second")
+    assert there.first("plan.json", lambda: b"never", private=private) == b"killed"
+    assert third.open("plan.json").read_bytes() == b"killed"
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_new_file_that_cannot_be_shared_is_not_kept(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private: bool
+) -> None:
+    """The next start would take it for the shared one."""
+    root = DataRoot(tmp_path, store)
+
+    def away(*_: object) -> None:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch, pytest.raises(StoreUnavailable):
+        patch.setattr(Objects, "put", away)
+        root.first("plan.json", lambda: b"first", private=private)
+    assert files(root) == {}
+
+
+def test_while_the_store_is_away_an_existing_decision_is_refused_and_a_secret_is_read(
+    own_s3: S3Server, tmp_path: Path
+) -> None:
+    """The decision may be another one's in the store; without its secret the process could not start."""
+    root = DataRoot(tmp_path, own_s3.bucket())
+    storage.write_bytes(root.path("plan.json"), b"mine")
+    storage.write_bytes(root.path("cursor.key"), b"secret")
+    own_s3.kill()
+    with pytest.raises(StoreUnavailable):
+        root.first("plan.json", lambda: b"other")
+    assert root.first("cursor.key", lambda: b"other", private=True) == b"secret"
+    assert files(root) == {"plan.json": b"mine", "cursor.key": b"secret"}
+
+
 def test_a_bucket_that_does_not_exist_is_a_refusal(store: str, tmp_path: Path) -> None:
     root = DataRoot(tmp_path, "s3://no-such-bucket")
     write(root.path(NAME))
