@@ -8,7 +8,7 @@ from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
 from model import logs
 from worker.lease import STOP_SECONDS, Supervisor
-from worker.relay import Relay, sweep_left_over
+from worker.relay import Relay
 from worker.settings import WorkerSettings
 
 _log = logging.getLogger(__name__)
@@ -67,13 +67,7 @@ def _logging(**_: Any) -> None:
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _ready(**_: Any) -> None:
     settings = app.supervisor.settings
-    _log.info(
-        "the worker is ready: data root %s, hints by %s", settings.home, "Redis" if settings.broker_url else "a folder"
-    )
-    try:
-        sweep_left_over(app.supervisor)
-    except Exception:  # noqa: BLE001 - a failed sweep is no reason not to work
-        _log.exception("what killed workers left could not be removed")
+    _log.info("the worker is ready: hints by %s", "Redis" if settings.broker_url else "a folder")
     Relay(app, app.supervisor).start()
 
 

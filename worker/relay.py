@@ -1,4 +1,8 @@
-"""Sends a hint for every expansion that could run and does not, again and again: a lost hint only causes a delay."""
+"""Sends a hint for every expansion that could run and does not, again and again: a lost hint only causes a delay.
+
+Its thread also removes the files left by crashed workers, once, after the first hints: the sweep walks the whole data
+root.
+"""
 
 import logging
 import os
@@ -25,12 +29,14 @@ class Relay(Thread):
         super().__init__(name="relay", daemon=True)
         self._app, self._supervisor = app, supervisor
         self._unheard: float | None = None  # when the first hint was sent that did not arrive here
+        self._swept = False
 
     def run(self) -> None:
         """Until the worker stops."""
         while True:
             try:
                 self.tick()
+                self._sweep_once()
             except PictoglotError as error:
                 _log.warning("the registry cannot be read: %s", error.code)
             except Exception:  # noqa: BLE001 - a worker whose relay has ended looks alive
@@ -50,6 +56,19 @@ class Relay(Thread):
                 runnable = []
                 break
         self._end_if_deaf(bool(runnable))
+
+    def _sweep_once(self) -> None:
+        """Sweep unless that is done; while the registry is away, each round tries again."""
+        if self._swept:
+            return
+        self._swept = True
+        try:
+            sweep_left_over(self._supervisor)
+        except PictoglotError as error:
+            _log.warning("files left by crashed workers could not be removed: %s", error.code)
+            self._swept = False
+        except OSError as error:  # left to the next start: it would fail in each round
+            _log.warning("files left by crashed workers could not be removed: %s", type(error).__name__)
 
     def _end_if_deaf(self, sent: bool) -> None:
         """End a worker that sends hints and receives none, a known fault of Celery (celery #8030, #10205, #10302).

@@ -4,16 +4,18 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from kombu import serialization
 
+from model.errors import RegistryUnavailable
 from tests.worker.harness import PATIENCE, Site, assert_once, pairs
 from worker.celery_app import create_app
 from worker.lease import Supervisor
-from worker.relay import sweep_left_over
+from worker.relay import Relay, sweep_left_over
 from worker.settings import WorkerSettings
 from worker.tasks import HINT
 
@@ -89,6 +91,83 @@ def test_a_start_sweeps_what_killed_workers_left(site: Site) -> None:
     sweep_left_over(Supervisor(WorkerSettings(home=site.home, base=site.base)))
     assert site.checkpoints(finished) == []
     assert (site.home / "expansions" / finished / "dataset").exists()
+
+
+def test_a_worker_whose_registry_is_away_at_its_start_sweeps_when_it_is_back(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    finished = site.submit(pairs("cy"))
+    site.registry.expansions.cancel(finished)
+    (site.home / "expansions" / finished / "checkpoints" / "cy" / "step-5").mkdir(parents=True)
+    site.registry.close()
+    (site.home / "registry.db").rename(site.home / "registry.away")
+    (site.home / "registry.db").mkdir()
+    with relay(site) as started:
+        wait_until(lambda: "the registry cannot be read: registry_unavailable" in caplog.text)
+        (site.home / "registry.db").rmdir()
+        (site.home / "registry.away").rename(site.home / "registry.db")
+        wait_until(lambda: site.checkpoints(finished) == [])
+        assert started.is_alive()
+    assert [record.exc_info for record in caplog.records if record.exc_info] == []
+
+
+@pytest.mark.parametrize(
+    ("failed", "sweeps", "said"),
+    [
+        (RegistryUnavailable(), 2, "could not be removed: registry_unavailable"),
+        (PermissionError(13, "denied", "/secret/path"), 1, "could not be removed: PermissionError"),
+        (ValueError("unexpected"), 1, "unexpected error in the relay"),
+    ],
+    ids=["registry", "file", "unexpected"],
+)
+def test_a_failed_sweep_is_one_line_and_hints_go_first_and_on(
+    site: Site,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    failed: Exception,
+    sweeps: int,
+    said: str,
+) -> None:
+    site.submit(pairs("cy"))
+    done: list[str] = []
+
+    def sweep(_: Supervisor) -> None:
+        done.append("sweep")
+        if done.count("sweep") == 1:
+            raise failed
+
+    monkeypatch.setattr("worker.relay.sweep_left_over", sweep)
+    monkeypatch.setattr("celery.Celery.send_task", lambda *_, **__: done.append("hint"))
+    with relay(site):
+        wait_until(lambda: done.count("hint") > 3)
+    assert done[0] == "hint"
+    assert done.count("sweep") == sweeps
+    (record,) = caplog.records
+    assert said in record.getMessage()
+    assert "/secret" not in caplog.text
+    assert (record.exc_info is None) == (sweeps == 2 or isinstance(failed, OSError))
+
+
+@contextmanager
+def relay(site: Site) -> Iterator[Relay]:
+    """A relay that looks often, in this process."""
+    settings = WorkerSettings(home=site.home, base=site.base, relay_seconds=0.05)
+    supervisor = Supervisor(settings)
+    thread = Relay(create_app(settings), supervisor)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        supervisor.stop.set()
+        thread.join(PATIENCE)
+        supervisor.registry.close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_child_that_starts_while_the_database_is_away_waits_for_it(site: Site) -> None:
