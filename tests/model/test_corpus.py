@@ -1,10 +1,14 @@
 """A corpus's tokens are made once; what was kept is used only for the very corpus and parent it was made of."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from model import storage
 from model.corpus import Tokens, tokenized
 from model.tokenizer import Tokenizer
 
@@ -43,3 +47,32 @@ def test_what_is_damaged_is_made_anew(tmp_path: Path) -> None:
     file = tmp_path / "t" / "kept.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\1")
     assert same(first, tokenized(Tokenizer(), CAPTIONS, 300, tmp_path / "t"))
+
+
+def renamed(folder: Path, facts: dict[str, Any]) -> None:
+    """The tensors under another name."""
+    (folder / "kept.safetensors").rename(folder / "tokens.safetensors")
+
+
+def without_a_key(folder: Path, facts: dict[str, Any]) -> None:
+    """A manifest of other facts."""
+    del facts["key"]
+
+
+def of_another_format(folder: Path, facts: dict[str, Any]) -> None:
+    """The tensors in another format."""
+    (folder / "kept.safetensors").write_bytes(b"another format")
+
+
+@pytest.mark.parametrize("changed", [renamed, without_a_key, of_another_format])
+def test_what_another_release_kept_is_made_anew(
+    tmp_path: Path, changed: Callable[[Path, dict[str, Any]], None]
+) -> None:
+    """Its folder is whole, and its manifest fits its files, but they are not those of this release."""
+    folder = tmp_path / "t"
+    first = tokenized(Tokenizer(), CAPTIONS, 300, folder)
+    facts = json.loads((folder / storage.MANIFEST).read_text(encoding="utf-8"))
+    changed(folder, facts)
+    storage.write_manifest(folder, facts)
+    assert storage.intact(folder)
+    assert same(first, tokenized(Tokenizer(), CAPTIONS, 300, folder))

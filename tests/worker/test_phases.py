@@ -266,6 +266,7 @@ def test_a_language_rolled_back_while_another_is_evaluated_is_measured_all_the_s
     assert isinstance(attempt, RollsBack) and attempt.rolled_back
     assert {*report["shared"]["languages"]} == {*report["detected"]} - {"br"} == {"en", "cy"}
     assert report["shared"]["unmeasured"] == []
+    assert report["detected"]["cy"].get("cy", 0) > 0  # the language rolled back is still among the detector's choices
     assert site.registry.releases.serving().languages == {"en": 0, "br": 2}
 
 
