@@ -1,8 +1,8 @@
 """Every error that `model` raises, as data: a class, a stable code, a safe detail. Imports nothing.
 
-The root of the tree and its groups (the direct subclasses of `PictoglotError`) are here; index, service and worker each
-add their own in an `errors.py`. The service maps groups to statuses. `detail` is a sentence for people; it never
-contains their input, a path, SQL or the text of another exception.
+The root of the tree and its groups (the direct subclasses of `PictoglotError`) are here. Index and service add their
+own in an `errors.py`, the worker its only one in `worker/promotion.py`. The service maps groups to statuses. `detail`
+is a sentence for people; it never contains their input, a path, SQL or the text of another exception.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ class Conflict(PictoglotError):
 
 
 class UnsupportedMedia(PictoglotError):
-    """A format this route does not read."""
+    """A format that is not read here."""
 
     code, title = "unsupported_media_type", "Unsupported media type"
 

@@ -1,4 +1,4 @@
-"""Log lines of every process: one JSON object each, without keys, queries, captions or paths of clients."""
+"""Log lines of every process: one JSON object each, without keys, queries, captions or file paths."""
 
 import json
 import logging

@@ -20,8 +20,7 @@ from model.errors import CorruptFolder, StoreUnavailable
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
-# Seconds until we give up on a store that hangs, since deletions wait for it inside a transaction of the registry; a
-# transfer that makes progress may take an hour.
+# Seconds until we give up on a store that hangs; a transfer that makes progress may take an hour.
 _CLIENT: "ClientConfig" = {"allow_http": True, "connect_timeout": "2s", "read_timeout": "5s", "timeout": "1h"}
 _RETRY: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=5)}
 _log = logging.getLogger(__name__)

@@ -40,8 +40,8 @@ class Learned:
         return extended
 
 
-def write(folder: Path, learned: Learned, facts: dict[str, Any]) -> str:
-    """Write a version durably at `folder`, `facts` into its manifest; returns the manifest's sha256.
+def write(folder: Path, learned: Learned, facts: dict[str, Any]) -> None:
+    """Write a version durably at `folder`, `facts` into its manifest.
 
     An existing version stays as it is: the same expansion wrote it.
     """
@@ -54,7 +54,6 @@ def write(folder: Path, learned: Learned, facts: dict[str, Any]) -> str:
             (staged / NGRAMS).write_bytes(gzip.compress(json.dumps(learned.ngrams).encode(), mtime=0))
             described = {**facts, "format": FORMAT, "rows": len(learned.rows.ids)}
             storage.write_manifest(staged, described)
-    return storage.sha256_file(folder / storage.MANIFEST)
 
 
 def read(folder: Path, manifest_sha256: str | None = None) -> tuple[Learned, dict[str, Any]]:

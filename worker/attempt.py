@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from index.sweep import EXPANSIONS
 from model import storage
 from model.data_root import DataRoot
 from model.errors import DatasetInvalid, PictoglotError, RegistryUnavailable, StorageFull
@@ -29,8 +30,6 @@ _SHARES = {
     "encode": (0.93, 0.98),
     "promote": (0.98, 1.0),
 }
-
-EXPANSIONS = "expansions"  # under the data root
 
 
 class Stopped(Exception):
@@ -57,7 +56,7 @@ class Attempt:
         """The dataset of this or of an earlier expansion, copied from the store if need be."""
         path = self.root.open(expansion.dataset_path or "")
         if not path.is_file():
-            raise DatasetInvalid("the dataset is not there any more", kind="missing")
+            raise DatasetInvalid("the dataset file no longer exists", kind="missing")
         return path
 
     def decided(self, name: str, decide: Callable[[], Any]) -> Any:

@@ -13,6 +13,7 @@ import sys
 from threading import Event
 from types import FrameType
 
+from index.sweep import EXPANSIONS
 from model import logs, storage
 from model.errors import LeaseLost, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
 from model.registry import Lease, open_registry
@@ -35,7 +36,9 @@ def main(arguments: list[str]) -> int:
     os.nice(_NICE)  # serving beside training comes first
     stop = _stop_on_sigterm()
     logs.configure(settings.log_level)
-    storage.sweep(settings.home / "expansions" / expansion)  # what killed attempts left half-written
+    # Not the sweeper's job: it leaves everything alone for an hour. The lease is ours, so nobody else writes in this
+    # expansion's folder, and what killed attempts left half-written can go at once.
+    storage.sweep(settings.home / EXPANSIONS / expansion)
     attempt = _open_attempt(settings, Lease(expansion, owner, int(fence)), stop)
     if attempt is None:
         return RESUMABLE

@@ -96,11 +96,15 @@ class _ChildRun:
         try:
             self._conclude(code)
             if self.expansions.get(self.lease.expansion).finished_at is not None:
-                from index.sweep import discard_working_files  # brings faiss, which an idle worker need not hold
+                from index.sweep import discard_working_files  # brings numpy, which an idle worker need not hold
 
                 discard_working_files(DataRoot(self.settings.home), self.lease.expansion)
         except PictoglotError as error:
-            _log.warning("expansion %s: the lease is left to run out: %s", self.lease.expansion, error.code)
+            _log.warning(
+                "expansion %s: the result could not be recorded; the lease will expire: %s",
+                self.lease.expansion,
+                error.code,
+            )
 
     def _conclude(self, code: int) -> None:
         """Record what the child could not record itself; when it ends with 0, it has finished the expansion."""
@@ -114,7 +118,7 @@ class _ChildRun:
             pass
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # passive waits: OpenMP's spinning makes a search beside the training 20 times slower (measured)
+        # OpenMP must not spin: otherwise a search during training takes 20 times as long
         threads = {"OMP_NUM_THREADS": str(self.settings.threads), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
         arguments = (self.lease.expansion, self.lease.owner, str(self.lease.fence))
         return subprocess.Popen([*self.command, *arguments], env={**os.environ, **threads})

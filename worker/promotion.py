@@ -6,7 +6,7 @@ from typing import Any
 from model.errors import Failure
 
 MAX_TRUNCATED = 0.05  # share of validation captions that the tokenizer may cut
-FEW = 50  # candidates; below this, ten of them are more than a fifth, and only R@1 says anything
+FEW = 50  # candidates; below this, ten of them are more than a fifth, and only R@1 is informative
 
 
 class GateFailed(Failure):

@@ -67,7 +67,7 @@ def package(context: TrainingContext, data: TrainingData, learned: Learned, repo
     }
     written_before = folder.exists()
     version.write(folder, learned, facts)
-    attempt.root.commit(name)  # another machine may have been first: then its version is ours
+    attempt.root.commit(name)  # if another machine committed first, its version is used
     if not written_before:
         attempt.saved()
     return attempt.registry.versions.add(

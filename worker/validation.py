@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from index.sweep import EXPANSIONS
 from model.encoder import EncodedTexts
 from model.table import View
-from worker.attempt import EXPANSIONS, Attempt
+from worker.attempt import Attempt
 from worker.prepare import TrainingContext, TrainingData
 
 VALIDATION = "validation.json"  # in an expansion's folder
 MAX_CAPTIONS = 1_000  # a share of 0.2 is then known to 0.025 (95 %)
-MAX_CANDIDATES = 5_000  # the size of COCO's test set; a million pictures would only measure the million
+MAX_CANDIDATES = 5_000  # the size of COCO's test set; more candidates would only measure the size of the gallery
 _BATCH = 128
 
 Against = Literal["pictures", "english"]
@@ -38,7 +39,7 @@ class Validation:
     against: Against
     captions: list[str]
     targets: list[str]
-    others: list[str] = field(default_factory=list)  # the first sets were kept without
+    others: list[str] = field(default_factory=list)  # older files lack this field
 
 
 @dataclass(frozen=True)

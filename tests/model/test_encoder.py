@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from model import version
+from model import storage, version
 from model.encoder import Encoder, VersionFolder
 from model.errors import PictoglotError, VersionCorrupt
 from model.table import NO_ROW, Table, TokenRows, View
@@ -42,8 +42,16 @@ def stored(
     encoder: Encoder, folder: Path, parent: View, number: int, language: str, corpus: list[str]
 ) -> VersionFolder:
     learned = taught(encoder, parent, corpus, number)
-    sha = version.write(folder / str(number), learned, {"text_fingerprint": encoder.text_fingerprint})
-    return VersionFolder(number, language, folder / str(number), sha)
+    return written(folder, learned, encoder.text_fingerprint, number, language)
+
+
+def written(
+    folder: Path, learned: Learned, text_fingerprint: str, number: int = 1, language: str = "cy"
+) -> VersionFolder:
+    """The version on disk, as the registry would name it."""
+    path = folder / str(number)
+    version.write(path, learned, {"text_fingerprint": text_fingerprint})
+    return VersionFolder(number, language, path, storage.sha256_file(path / storage.MANIFEST))
 
 
 def test_a_later_version_changes_no_bit_of_an_earlier_ones_vectors(encoder: Encoder, tmp_path: Path) -> None:
@@ -126,16 +134,16 @@ def test_a_flipped_bit_is_found_before_use(encoder: Encoder, tmp_path: Path, nam
 def test_rows_that_are_not_finite_are_refused(encoder: Encoder, tmp_path: Path) -> None:
     learned = taught(encoder, encoder.base_view, WELSH, 1)
     learned.rows.rows[2, 3] = float("nan")
-    sha = version.write(tmp_path / "1", learned, {"text_fingerprint": encoder.text_fingerprint})
+    folder = written(tmp_path, learned, encoder.text_fingerprint)
     with pytest.raises(VersionCorrupt, match="finite"):
-        encoder.open([VersionFolder(1, "cy", tmp_path / "1", sha)])
+        encoder.open([folder])
 
 
 def test_a_version_of_another_base_is_refused(encoder: Encoder, tmp_path: Path) -> None:
     learned = taught(encoder, encoder.base_view, WELSH, 1)
-    sha = version.write(tmp_path / "1", learned, {"text_fingerprint": "0" * 64})
+    folder = written(tmp_path, learned, "0" * 64)
     with pytest.raises(VersionCorrupt, match="another base"):
-        encoder.open([VersionFolder(1, "cy", tmp_path / "1", sha)])
+        encoder.open([folder])
 
 
 def test_a_version_on_the_wrong_parent_is_refused(encoder: Encoder, tmp_path: Path) -> None:
@@ -147,8 +155,7 @@ def test_a_version_on_the_wrong_parent_is_refused(encoder: Encoder, tmp_path: Pa
 
 def test_writing_a_version_again_changes_nothing(encoder: Encoder, tmp_path: Path) -> None:
     first = stored(encoder, tmp_path, encoder.base_view, 1, "cy", WELSH)
-    again = version.write(tmp_path / "1", taught(encoder, encoder.base_view, HINDI, 9), {})
-    assert again == first.manifest_sha256
+    assert written(tmp_path, taught(encoder, encoder.base_view, HINDI, 9), "") == first
     assert json.loads((tmp_path / "1" / "manifest.json").read_text())["text_fingerprint"] == encoder.text_fingerprint
 
 
@@ -172,8 +179,7 @@ def test_pictures_become_unit_vectors(encoder: Encoder) -> None:
 def test_a_version_brings_what_detection_knows_its_language_by(encoder: Encoder, tmp_path: Path) -> None:
     learned = taught(encoder, encoder.base_view, WELSH, 1)
     known = Learned(learned.merges, learned.words, learned.rows, learned.tokenizer_sha256, {" afal ": 3})
-    sha = version.write(tmp_path / "1", known, {"text_fingerprint": encoder.text_fingerprint})
-    assert encoder.open([VersionFolder(1, "cy", tmp_path / "1", sha)]).ngrams == {" afal ": 3}
+    assert encoder.open([written(tmp_path, known, encoder.text_fingerprint)]).ngrams == {" afal ": 3}
 
 
 def test_vectors_that_are_not_finite_are_never_given(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
