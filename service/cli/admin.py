@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli.client import answer, at, every, fresh_key, service
+from service.cli.client import Unanswered, answer, at, change, every, service
 from service.cli.output import REFUSED, AsJson, recall, say, show_json, stop, table
 
 keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
@@ -22,12 +22,15 @@ def add(app: typer.Typer) -> None:
 def rollback(
     tag: Annotated[str, typer.Argument(help="Tag of the language.")],
     expected: Annotated[
-        int | None, typer.Option(min=1, help="The release that serves now; refused when another one serves by then.")
+        int | None, typer.Option(min=1, help="The release that serves now; refused if another release is serving.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal, nothing is asked.")] = False,
     reason: Annotated[str, typer.Option(help="A note for the list of releases.")] = "",
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Teach the shared table again what it loses.")] = False,
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="Afterwards, train the shared table again on the languages that it loses."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Put a language back to its previous version, or remove its only one; no other language changes."""
@@ -35,18 +38,24 @@ def rollback(
     seen: dict[str, Any] = {} if expected is None else {"expected": expected}
     asks = not (yes or dry_run or as_json) and sys.stdin.isatty()
     with service() as client:
-        if dry_run or asks:
+        if dry_run or asks or expected is None:
             plan = answer(client.post(path, json={"dry_run": True, **seen}))
             if dry_run and as_json:
                 show_json(plan)
                 return
-            _show_plan(plan)
-            say(f"based on: release {plan['release']}, which serves now")
-            if dry_run or not typer.confirm("Roll back?"):
+            if dry_run or asks:
+                _show_plan(plan)
+                say(f"based on: release {plan['release']}, which serves now")
+            if dry_run or (asks and not typer.confirm("Roll back?")):
                 return
-            seen = {"expected": plan["release"]}  # what was confirmed is what happens
-        body = {"reason": reason, "rebuild": rebuild, **seen}
-        done = answer(client.post(path, json=body, headers=fresh_key()))
+            seen = {"expected": plan["release"]}  # what was planned is what happens
+        try:
+            done = change(client, path, {"reason": reason, "rebuild": rebuild, **seen})
+        except Unanswered:
+            stop(
+                f"It is not known whether {tag} was rolled back. Look with `pictoglot releases`, "
+                f"and run again with `--expected {seen['expected']}`."
+            )
     if as_json:
         show_json(done)
         return
@@ -171,7 +180,7 @@ def _show_plan(plan: dict[str, Any]) -> None:
     say(f"{tag}: version {old} → {'not served' if new is None else f'version {new}'}")
     say(f"shared table: version {plan['shared_version']}")
     if plan.get("replay"):
-        say(f"removed from the shared table until taught again: {', '.join(plan['replay'])}")
+        say(f"not in the shared table until it is trained again: {', '.join(plan['replay'])}")
     say(f"unchanged, bit for bit: {', '.join(plan['unchanged']) or 'no other language is served'}")
 
 

@@ -19,6 +19,10 @@ _UPLOAD_SECONDS = 900.0
 _PAGE = 100
 _MOST_PLACES = 3  # shown per kind of fault
 
+DEMO_IDS = ("emoji-", "scene-")  # how the ids of the demo gallery start
+# Raised before anything of a request is sent.
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+
 _KEY = "Set PICTOGLOT_KEY to a key with the needed scope; the admin key is printed where the service was started."
 # What to do next, by status and error code.
 _ADVICE = {
@@ -28,6 +32,14 @@ _ADVICE = {
     (409, "alias_moved"): "Nothing was changed: release {release} serves now. Look again before you decide.",
     (422, "picture_not_found"): "Put the missing pictures into the gallery first, with `pictoglot pictures add`.",
 }
+_DEMO_ADVICE = (
+    "These are pictures of the demo gallery: wait until `pictoglot demo up` has filled it, "
+    "or run `pictoglot demo fill`."
+)
+
+
+class Unanswered(Exception):
+    """A change was sent, and no answer came: it is not known whether it was made."""
 
 
 def client_settings() -> "ClientSettings":
@@ -68,6 +80,28 @@ def answer(response: httpx.Response) -> Any:
     """The JSON of a response; raises for an error status, which `service` reports."""
     response.read()
     return response.raise_for_status().json()
+
+
+def change(client: httpx.Client, path: str, body: dict[str, Any]) -> Any:
+    """The answer to a change that is made once. When no answer comes, it is sent once more with the same key.
+
+    Raises `Unanswered` when no answer comes then either, or only that the service is not well.
+    """
+    key = fresh_key()
+    try:
+        return answer(client.post(path, json=body, headers=key))
+    except httpx.TransportError as error:
+        first = error
+    try:
+        return answer(client.post(path, json=body, headers=key))
+    except httpx.TransportError as second:
+        if isinstance(first, _NOT_SENT) and isinstance(second, _NOT_SENT):
+            raise
+        raise Unanswered from second
+    except httpx.HTTPStatusError as error:
+        if isinstance(first, _NOT_SENT) or not _failed(error.response):
+            raise
+        raise Unanswered from error
 
 
 def fresh_key() -> dict[str, str]:
@@ -140,11 +174,24 @@ def _refused(response: httpx.Response) -> None:
         problem = response.json()
         for line in places(problem):
             note(f"  {line}")
-        if advice := _ADVICE.get((response.status_code, problem["code"])):
-            note(advice.format(release=problem.get("release") or "another"))
+        if advice := _advice(response.status_code, problem):
+            note(advice)
         note(f"  {problem['code']} · request {problem['request_id']}")
-    failed = response.status_code >= 500 or response.status_code in (408, 429)
-    stop_quietly(FAILED if failed else REFUSED)
+    stop_quietly(FAILED if _failed(response) else REFUSED)
+
+
+def _failed(response: httpx.Response) -> bool:
+    """Whether the service could not do it now; otherwise it did it, or refused it."""
+    return response.status_code >= 500 or response.status_code in (408, 429)
+
+
+def _advice(status: int, problem: dict[str, Any]) -> str | None:
+    """What to do next."""
+    unknown = str(problem.get("detail")).partition("first: ")[2].split(", ")  # ids, with picture_not_found
+    if problem["code"] == "picture_not_found" and all(id.startswith(DEMO_IDS) for id in unknown):
+        return _DEMO_ADVICE
+    advice = _ADVICE.get((status, problem["code"]))
+    return advice and advice.format(release=problem.get("release") or "another")
 
 
 def stop_quietly(status: int) -> None:

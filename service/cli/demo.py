@@ -1,5 +1,6 @@
 """`demo`: pictoglot with the emoji gallery. The gallery itself is made by `python -m demo`, in a process of its own."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -47,6 +48,7 @@ def up() -> None:
     os.environ.update(defaults())
     settings = settings_or_stop()
     marker, filling = settings.home / _FILLED, settings.home / FILLING
+    fills = False  # the file may belong to another demo on the same data root
 
     def filled(status: int) -> None:
         filling.unlink(missing_ok=True)
@@ -61,16 +63,20 @@ def up() -> None:
         say("  pictoglot learn de de.jsonl --watch")
 
     def ready(processes: Processes) -> None:
+        nonlocal fills
         if not marker.exists():
             say("The gallery is being filled; searches already work.")
-            write_filling(settings.home, 0, 0)  # at once: the process that fills needs a moment to start
+            fills = True
+            with contextlib.suppress(OSError):  # a full disk ends neither API nor worker
+                write_filling(settings.home, 0, 0)  # at once: the process that fills needs a moment to start
             own = {"PICTOGLOT_URL": processes.address, "PICTOGLOT_KEY": admin_key(settings)}
             processes.once("demo", "fill", done=filled, **own, PICTOGLOT_HOME=str(settings.home))
 
     try:
         status = keep_up(os.environ, ready)
     finally:
-        filling.unlink(missing_ok=True)
+        if fills:
+            filling.unlink(missing_ok=True)
     raise typer.Exit(status)
 
 
@@ -86,7 +92,7 @@ def wait_until_filled(*, quiet: bool) -> None:
     settings = client_settings()
     if proxied(settings.url) or (state := _filling(settings.home)) is None:
         return
-    note("The demo gallery is still being filled; the lesson starts when it is complete.")
+    note("The demo gallery is still being filled; teaching starts when it is complete.")
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=40), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal) as progress:
         task = progress.add_task("Pictures", total=None)
@@ -101,7 +107,7 @@ def _filling(home: Path) -> tuple[int, int] | None:
     """How far the fill is that runs now; None when none does."""
     file = home / FILLING
     try:
-        if time() - file.stat().st_mtime > _STALE:
+        if abs(time() - file.stat().st_mtime) > _STALE:
             return None
         state = json.loads(file.read_text())
         return int(state["done"]), int(state["of"])
@@ -116,7 +122,12 @@ def _hand_over(command: str, about: str) -> None:
     ) -> None:
         settings = client_settings()
         given = {**os.environ, "PICTOGLOT_URL": settings.url, "PICTOGLOT_KEY": settings.key}
-        done = subprocess.run(python("demo", command, *(arguments or []), *context.args), env=given, check=False)
+        given.pop("PICTOGLOT_HOME", None)
+        words = [*(arguments or []), *context.args]
+        elsewhere = proxied(settings.url) or any(word.startswith("--url") for word in words)
+        if not elsewhere:  # the progress file is about the demo on this machine
+            given["PICTOGLOT_HOME"] = str(settings.home)
+        done = subprocess.run(python("demo", command, *words), env=given, check=False)
         raise typer.Exit(done.returncode)
 
     demo.command(command, context_settings=_PASSED_ON, add_help_option=False, help=about)(passed_on)

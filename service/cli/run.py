@@ -15,11 +15,11 @@ from service.cli.processes import Processes, python
 if TYPE_CHECKING:
     from service.settings import Settings
 
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # addresses to listen on that nobody can be asked at
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # listen addresses that are not connect addresses
 _PATIENCE = 5.0  # seconds for one answer; the health check of docker-compose.yml waits a little longer
 
 Check = Annotated[
-    bool, typer.Option("--check", help="Start nothing; exit with 0 when the running one is well, else 1.")
+    bool, typer.Option("--check", help="Start nothing; exit with 0 if the running process is healthy, else 1.")
 ]
 
 
@@ -52,17 +52,17 @@ def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) 
     settings = settings_or_stop()
     address = settings.address()
     if settings.port == 0:
-        stop("PICTOGLOT_PORT: 0 is for `serve`; `up` needs to know where to look.")
+        stop("PICTOGLOT_PORT: 0 is for `serve`; `up` needs a fixed port.")
     if port_taken(settings.host, settings.port):
-        stop(f"Port {settings.port} is taken: something answers at {address}. Set PICTOGLOT_PORT to another.")
+        stop(f"Port {settings.port} is used by another program. Set PICTOGLOT_PORT to another.")
     say(f"pictoglot starts on {address} …")
 
-    def told(processes: Processes) -> None:
+    def announce(processes: Processes) -> None:
         shown = "as set in PICTOGLOT_ADMIN_KEY" if settings.admin_key else admin_key(settings)
         say(f"\n  Address    {address}\n  Admin key  {shown}\n\nCtrl-C stops it.\n")
         ready(processes)
 
-    status = Processes(address, environment, told).run()
+    status = Processes(address, environment, announce).run()
     if status == 0:
         say("Stopped.")
     return status
@@ -96,7 +96,7 @@ def _look_at_the_service() -> int:
     """0 when the service that these settings name says that it is ready."""
     settings = settings_or_stop()
     if settings.port == 0:
-        stop("PICTOGLOT_PORT: with 0 nobody knows where to look.")
+        stop("PICTOGLOT_PORT: with port 0 the service cannot be found.")
     host = _EVERYWHERE.get(settings.host, settings.host)
     address = settings.model_copy(update={"host": host}).address()
     try:

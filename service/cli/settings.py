@@ -1,4 +1,4 @@
-"""What the client commands are told: address and key of a service. Brings pydantic, so it is imported late."""
+"""Settings of the client commands: address and key of a service. Brings pydantic, so it is imported late."""
 
 from pydantic import Field, field_validator
 

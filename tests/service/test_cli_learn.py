@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import pytest
+from typer.testing import CliRunner
 
 from demo import fill as demo_fill
 from demo.gallery import DemoPicture, outlines
-from service.cli import demo, languages
+from service.cli import app, client, demo, languages
 from service.cli.client import places
 from service.cli.demo import FILLING, write_filling
 from tests.service.harness import ADMIN_KEY, Service, picture, running, wait_until
@@ -128,6 +130,25 @@ def test_a_refused_dataset_names_three_lines_of_each_kind_and_a_count(service: S
     assert "  missing_caption: lines 81, 82, 83 and 37 more\n" in run(service, "learn", "cy", str(file)).stderr
 
 
+@pytest.mark.parametrize(("ids", "is_demo"), [(("emoji-1f34e", "scene-0001"), True), (("emoji-1f34e", "p1"), False)])
+def test_pictures_of_the_demo_are_not_to_be_added_by_hand(
+    service: Service, tmp_path: Path, ids: tuple[str, str], is_demo: bool
+) -> None:
+    file = tmp_path / "cy.jsonl"
+    file.write_text("".join(json.dumps({"caption": f"afal {n}", "picture": ids[n % 2]}) + "\n" for n in range(80)))
+    said = run(service, "learn", "cy", str(file)).stderr
+    advice = (
+        "These are pictures of the demo gallery: wait until `pictoglot demo up` has filled it, "
+        "or run `pictoglot demo fill`.\n"
+    )
+    assert (advice in said) == is_demo
+    assert ("pictoglot pictures add" in said) == (not is_demo)
+
+
+def test_the_ids_of_the_demo_gallery_are_known_by_how_they_start() -> None:
+    assert all(outline.id.startswith(client.DEMO_IDS) for outline in outlines())
+
+
 def test_places_that_are_not_lines_are_listed_as_they_are() -> None:
     errors = [{"location": f"body.{name}", "code": "missing"} for name in "abcd"] + [
         {"location": "line 7", "code": "x"}
@@ -162,7 +183,7 @@ def test_a_lesson_waits_while_the_demo_is_being_filled(
     result = run(service, "learn", "cy", str(file))
     filling.join()
     assert result.exit_code == 0, result.stderr
-    assert "The demo gallery is still being filled; the lesson starts when it is complete." in result.stderr
+    assert "The demo gallery is still being filled; teaching starts when it is complete." in result.stderr
     assert not (home / FILLING).exists()
     run(service, "expansions", as_json(service, "expansions")["items"][0]["id"], "--cancel")
 
@@ -183,7 +204,9 @@ def test_waiting_ends_with_the_file(home: Path, monkeypatch: pytest.MonkeyPatch,
     assert len(pauses) == 3
 
 
-@pytest.mark.parametrize(("url", "age"), [("http://127.0.0.1:9", 20), ("http://pictures.example:8321", 0)])
+@pytest.mark.parametrize(
+    ("url", "age"), [("http://127.0.0.1:9", 20), ("http://127.0.0.1:9", -20), ("http://pictures.example:8321", 0)]
+)
 def test_there_is_no_waiting_for_a_dead_fill_or_for_another_machine(
     home: Path, monkeypatch: pytest.MonkeyPatch, url: str, age: float
 ) -> None:
@@ -192,3 +215,43 @@ def test_there_is_no_waiting_for_a_dead_fill_or_for_another_machine(
     monkeypatch.setenv("PICTOGLOT_URL", url)
     monkeypatch.setattr(demo, "sleep", lambda seconds: pytest.fail("it waits"))
     demo.wait_until_filled(quiet=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "arguments", "passed"),
+    [
+        ("http://127.0.0.1:9", [], True),
+        ("http://localhost:9", [], True),
+        ("http://pictures.example:8321", [], False),
+        ("http://127.0.0.1:9", ["--url", "http://pictures.example:8321"], False),
+    ],
+)
+def test_only_a_fill_of_this_machine_is_told_the_data_root(
+    home: Path, monkeypatch: pytest.MonkeyPatch, url: str, arguments: list[str], passed: bool
+) -> None:
+    given: list[dict[str, str]] = []
+
+    def run(command: list[str], *, env: dict[str, str], check: bool) -> SimpleNamespace:
+        given.append(env)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(demo, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.setenv("PICTOGLOT_URL", url)
+    assert CliRunner().invoke(app, ["demo", "fill", *arguments]).exit_code == 0
+    assert [environment.get("PICTOGLOT_HOME") for environment in given] == [str(home) if passed else None]
+
+
+def test_a_fill_is_told_the_data_root_of_an_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str | None] = []
+
+    def run(command: list[str], *, env: dict[str, str], check: bool) -> SimpleNamespace:
+        given.append(env.get("PICTOGLOT_HOME"))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(demo, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOME", "URL"):
+        monkeypatch.delenv(f"PICTOGLOT_{name}", raising=False)
+    (tmp_path / ".env").write_text("PICTOGLOT_HOME=here\n")
+    assert CliRunner().invoke(app, ["demo", "fill"]).exit_code == 0
+    assert given == [str(tmp_path / "here")]

@@ -1,5 +1,6 @@
 """`up`, `serve`, `doctor`: real processes with the bundled base; they start, are restarted, and all end."""
 
+import errno
 import json
 import os
 import re
@@ -11,12 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 from demo.gallery import outlines
-from service.cli.demo import FILLING
+from service.cli import app, demo
+from service.cli.demo import FILLING, write_filling
 from service.cli.doctor import Finding, _broker, _service
 from service.settings import Settings
 
@@ -101,6 +106,52 @@ def test_the_demo_says_at_once_that_its_gallery_is_being_filled(tmp_path: Path) 
     assert not file.exists()
 
 
+def test_a_fill_that_is_killed_is_said_and_the_next_start_fills(tmp_path: Path) -> None:
+    file, marker = tmp_path / FILLING, tmp_path / "demo.filled"
+    for start in ("first", "next"):
+        with up(tmp_path, "demo", "up") as running:
+            running.said("The gallery is being filled")
+            wait_until(lambda: file.exists() and json.loads(file.read_text())["done"] > 0)
+            if start == "first":
+                fill = running.child("fill")
+                assert fill is not None
+                fill.kill()
+                running.said("The gallery could not be filled; the next start continues.")
+                assert not file.exists()
+        assert not file.exists() and not marker.exists()
+
+
+def test_a_demo_that_does_not_start_leaves_the_file_of_another_one(tmp_path: Path) -> None:
+    write_filling(tmp_path, 1, 3)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        done = run(tmp_path, "demo", "up", PORT=other.getsockname()[1])
+    assert done.returncode == 1
+    assert json.loads((tmp_path / FILLING).read_text()) == {"done": 1, "of": 3}
+
+
+def test_a_full_disk_ends_no_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[str, ...]] = []
+
+    def full(home: Path, done: int, of: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def once(*command: str, **more: object) -> None:
+        started.append(command)
+
+    def keep_up(environment: object, ready: Callable[[Any], None]) -> int:
+        ready(SimpleNamespace(address="http://127.0.0.1:9", once=once))
+        return 0
+
+    monkeypatch.setattr(demo, "write_filling", full)
+    monkeypatch.setattr(demo, "keep_up", keep_up)
+    own = {"HOME": str(tmp_path), "ADMIN_KEY": "a-key-that-is-long-enough", "OPEN": "1", "LOG_LEVEL": "warning"}
+    result = CliRunner().invoke(app, ["demo", "up"], env={f"PICTOGLOT_{name}": value for name, value in own.items()})
+    assert result.exit_code == 0, result.output
+    assert started == [("demo", "fill")]
+
+
 def test_a_child_that_dies_is_restarted(tmp_path: Path) -> None:
     with up(tmp_path) as running:
         running.said("Address")
@@ -123,7 +174,7 @@ def test_a_port_in_use_is_reported_in_one_sentence(tmp_path: Path) -> None:
         other.listen()
         done = run(tmp_path, "up", PORT=other.getsockname()[1])
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-    assert "is taken" in done.stderr
+    assert "is used by another program" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
