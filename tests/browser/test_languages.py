@@ -18,6 +18,29 @@ def fill_form(page: Page, tag: str, content: bytes) -> None:
     page.set_input_files("#teach-file", {"name": f"{tag}.jsonl", "mimeType": "text/plain", "buffer": content})
 
 
+def roll_back_arabic(page: Page, lost: int) -> list[str]:
+    """Roll Arabic back while the first `lost` answers do not arrive; the idempotency keys that were sent."""
+    keys: list[str] = []
+
+    def lose(route: Route) -> None:
+        if "expected" not in (route.request.post_data_json or {}):
+            route.continue_()
+            return
+        keys.append(route.request.headers["idempotency-key"])
+        answer = route.fetch()
+        if len(keys) <= lost:
+            route.abort("connectionreset")
+        else:
+            route.fulfill(response=answer)
+
+    page.route("**/rollback", lose)
+    page.goto("/#languages")
+    page.get_by_role("button", name="Roll back Arabic").click()
+    give_key(page)
+    page.locator("dialog button[type=submit]").click()
+    return keys
+
+
 def test_the_name_of_a_tag_is_shown(page: Page) -> None:
     page.goto("/#teach")
     page.fill("#teach-tag", "tr")
@@ -155,6 +178,28 @@ def test_a_rollback_that_arrives_twice_happens_once(page: Page, site: Site) -> N
     give_key(page)
     page.locator("dialog button[type=submit]").click()
     expect(page.locator("dialog")).to_contain_text(f"Arabic is no longer available. Release {before + 1} serves.")
+    restored = site.http.post(f"/v1/admin/releases/{before}/restore", json={"expected": before + 1})
+    assert restored.is_success, restored.text
+
+
+def test_a_rollback_whose_answer_is_lost_is_sent_again_and_happens_once(page: Page, site: Site) -> None:
+    before = site.http.get("/v1/languages").json()["release"]
+    keys = roll_back_arabic(page, lost=1)
+    expect(page.locator("dialog")).to_contain_text(f"Arabic is no longer available. Release {before + 1} serves.")
+    assert len(keys) == 2 and len(set(keys)) == 1
+    restored = site.http.post(f"/v1/admin/releases/{before}/restore", json={"expected": before + 1})
+    assert restored.is_success, restored.text
+
+
+def test_a_rollback_without_any_answer_is_not_called_undone(page: Page, site: Site) -> None:
+    before = site.http.get("/v1/languages").json()["release"]
+    keys = roll_back_arabic(page, lost=9)
+    expect(page.locator("dialog h2")).to_have_text("It is not known whether Arabic was rolled back.")
+    expect(page.locator("tr[data-language=ar]")).to_have_count(1)
+    page.get_by_role("button", name="Look again").click()
+    expect(page.locator("dialog")).to_have_count(0)
+    expect(page.locator("tr[data-language=ar]")).to_have_count(0)
+    assert len(keys) == 2
     restored = site.http.post(f"/v1/admin/releases/{before}/restore", json={"expected": before + 1})
     assert restored.is_success, restored.text
 

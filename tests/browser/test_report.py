@@ -27,7 +27,7 @@ def test_the_list_of_languages_leads_to_the_report(page: Page) -> None:
     expect(page).to_have_url(re.compile(r"/versions/1/report$"))
     expect(page.locator("h1 bdi")).to_have_text("العربية")
     expect(page.locator("h1 bdi")).to_have_attribute("dir", "rtl")
-    expect(page.locator(".verdict")).to_contain_text("This version reads Arabic now.")
+    expect(page.locator(".verdict")).to_contain_text("This version is used for Arabic now.")
 
 
 def test_the_heat_map_leads_to_the_report(page: Page) -> None:
@@ -77,7 +77,7 @@ def test_after_a_second_language_the_chain_is_drawn(page: Page, site: Site) -> N
 
 
 def test_the_base_and_an_unknown_version_say_so(page: Page) -> None:
-    expect(opened(page, 0).locator("#report")).to_contain_text("was not taught here")
+    expect(opened(page, 0).locator("#report")).to_contain_text("was not trained here")
     page.goto("/versions/999/report")
     expect(page.locator(".sorry")).to_contain_text("version_not_found")
 

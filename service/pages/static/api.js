@@ -32,6 +32,7 @@ const SENTENCES = {
   expansion_in_progress: "This language is being taught now. Wait until it ends, or cancel it first.",
   rollback_not_possible: "English is built in and cannot be rolled back.",
   unreachable: "The server cannot be reached.",
+  outcome_unknown: "The connection was lost, and no answer came.",
 };
 
 /** An error response; `message` is a sentence for a person. */
@@ -105,7 +106,31 @@ async function read(response) {
   }
 }
 
-export const ask = async (path, options) => (await send(path, options)).json();
+export async function ask(path, options) {
+  const response = await send(path, options);
+  try {
+    return await response.json();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem({ code: "unreachable", status: 0 }); // the connection was lost within the answer
+  }
+}
+
+/** The answer to a change that is made once: when no answer comes, it is sent once more with the same key. */
+export async function askOnce(path, json) {
+  const headers = freshKey();
+  try {
+    return await ask(path, { json, headers });
+  } catch (problem) {
+    if (problem.code !== "unreachable") throw problem;
+  }
+  try {
+    return await ask(path, { json, headers });
+  } catch (problem) {
+    const failed = problem.code === "unreachable" || problem.status >= 500 || [408, 429].includes(problem.status);
+    throw failed ? new Problem({ code: "outcome_unknown", status: 0 }) : problem;
+  }
+}
 
 /** The items of a listing, page after page, up to `most`. */
 export async function all(path, most = 500) {

@@ -99,7 +99,7 @@ function row(item) {
     "tr",
     { "data-language": language },
     make("th", { scope: "row" }, native(language, { class: "native" }), make("span", { class: "gloss" }, `${name} · ${language}`)),
-    cell("Version", base ? whole(version) : make("a", { href: `/versions/${version}/report`, "aria-label": `Report of ${name}, version ${version}` }, whole(version)), base ? make("span", { class: "tag" }, "base") : null, shared),
+    cell("Version", base ? whole(version) : make("a", { href: `/versions/${version}/report`, "aria-label": `Report of ${name}, version ${version}` }, whole(version)), base ? make("span", { class: "tag" }, "built in") : null, shared),
     cell("Captions", whole(captions)),
     cell("Text → picture", bar(report?.t2i?.["R@1"], recallLabel(report, "t2i"))),
     cell("Picture → text", bar(report?.i2t?.["R@1"], recallLabel(report, "i2t"))),

@@ -63,7 +63,7 @@ export function confusionTable(rows, language, named, native) {
     make(
       "table",
       { class: "heat confusion" },
-      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Written in ↓ detected as →"), columns.map(head))),
+      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Actual language ↓ / detected language →"), columns.map(head))),
       make("tbody", {}, tags.map(row)),
     ),
   );

@@ -23,7 +23,7 @@ async function draw() {
 
 const parts = (answer) => [verdict(answer), figures(answer), recall(answer.report), moves(answer), chain(answer), detected(answer), dataset(answer.report)];
 
-const base = () => make("p", { class: "lead" }, "This is the base model. It was not taught here; every version builds on it.");
+const base = () => make("p", { class: "lead" }, "This is the base model. It was not trained here; every version builds on it.");
 
 function heading({ version, parent, language, name, created_at: at }) {
   const link = (other) => make("a", { href: `/versions/${other}/report` }, `version ${other}`);
@@ -41,7 +41,7 @@ function verdict({ version, language, name, state, error, moved }) {
   const now = learned.items.find((item) => item.language === language)?.version;
   const words = [];
   if (state === "failed" || state === "cancelled") words.push(`This version never served: ${error?.detail ?? state}.`);
-  else if (now === version) words.push(`This version reads ${name} now.`);
+  else if (now === version) words.push(`This version is used for ${name} now.`);
   else words.push(now === undefined ? `${name} is not available now.` : `${name} is read by version ${now} now.`);
   if (moved === true) words.push("It became the shared table.");
   if (moved === false) words.push("The shared table was not changed.");

@@ -1,6 +1,6 @@
 // Rolling a language back and restoring a release, each behind a dialog that says what changes and what stays.
 
-import { ask, freshKey } from "/static/api.js";
+import { ask, askOnce } from "/static/api.js";
 import { fill, make } from "/static/dom.js";
 import { named, native } from "/static/languages.js";
 import { dialog, sorry } from "/static/parts.js";
@@ -17,13 +17,17 @@ export async function rollBack(item, done) {
       answer = await dialog(`Roll back ${item.name}?`, (close) => question(plan, item, answer, moved, close), "rollback");
       if (!answer) return;
       const json = { ...answer, expected: plan.release };
-      const result = await ask(path(item.language), { json, headers: freshKey() });
+      const result = await askOnce(path(item.language), json);
       await done();
-      await dialog("Rolled back", (close) => told(result, item, close));
+      await dialog("Rolled back", (close) => resultDialog(result, item, close));
       return;
     } catch (problem) {
       moved = problem.code === "alias_moved";
       if (moved) continue;
+      if (problem.code === "outcome_unknown") {
+        if (await dialog(`It is not known whether ${item.name} was rolled back.`, (close) => unknown(problem, close))) await done();
+        return;
+      }
       await refused("Not rolled back", problem);
       await done();
       return;
@@ -49,7 +53,7 @@ function question(plan, item, given, moved, close) {
     make("p", { class: "stays" }, stays(plan)),
     make("p", { class: "fine" }, `Based on release ${plan.release}, which serves now. Nothing is deleted: every earlier release can be restored.`),
     make("label", { class: "entry" }, "Reason, shown in the list of releases", reason),
-    lost.length ? make("label", { class: "check" }, rebuild, `Teach the shared table ${names(lost)} again afterwards`) : null,
+    lost.length ? make("label", { class: "check" }, rebuild, `Afterwards, train the shared table again on ${names(lost)}`) : null,
     make(
       "div",
       { class: "actions" },
@@ -78,14 +82,28 @@ function stays(plan) {
 
 const names = (tags) => new Intl.ListFormat("en").format(tags.map((tag) => named(tag).name));
 
-function told(result, item, close) {
-  const now = result.to_version === null ? `${item.name} is no longer available.` : `${item.name} is read by version ${result.to_version} again.`;
+function resultDialog(result, item, close) {
+  const now = result.to_version === null ? `${item.name} is no longer available.` : `${item.name} uses version ${result.to_version} again.`;
   return make(
     "div",
     {},
     make("p", {}, `${now} Release ${result.release} serves.`),
     result.rebuild_expansion ? make("p", {}, "The shared table is being taught again: see ", make("a", { href: "#teach", onclick: () => close(true) }, "its progress"), ".") : null,
     make("div", { class: "actions" }, make("button", { type: "button", class: "main", onclick: () => close(true) }, "Close")),
+  );
+}
+
+function unknown(problem, close) {
+  return make(
+    "div",
+    {},
+    make("p", {}, `${problem.message} The table of languages shows which version is used now.`),
+    make(
+      "div",
+      { class: "actions" },
+      make("button", { type: "button", class: "main", onclick: () => close(true) }, "Look again"),
+      make("button", { type: "button", onclick: () => close(false) }, "Close"),
+    ),
   );
 }
 
