@@ -62,7 +62,7 @@ def digest() -> None:
 @app.command()
 def screenshots(
     names: Annotated[list[str] | None, typer.Argument(help="Some of them by name; without, all")] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write")] = pages.FOLDER,
+    out: Annotated[Path | None, typer.Option(help="Folder to write; in a checkout, docs/screenshots/")] = None,
 ) -> None:
     """Start a demo of its own, teach it four languages, take the pictures of docs/screenshots/, and stop it again."""
     try:

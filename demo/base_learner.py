@@ -48,8 +48,7 @@ class Learner(nn.Module):
         """The same for pictures, which must also classify the emoji, and find their own target among all of the step.
 
         Contrasting pictures with captions that were still far from their targets taught them little more than to find
-        the caption of a scene: after 2,900 such steps, 300 steps of this loss raised unseen scenes from 84 % to 95 %
-        and singles from 80 % to 89 %, with the targets as queries.
+        the caption of a scene. A few hundred steps of this loss after them improved unseen scenes and singles clearly.
         """
         pictures, units = self._pictures(batch), self._units().detach()
         targets = F.normalize(batch.shares @ units, dim=-1)

@@ -140,8 +140,11 @@ SHOTS = (
 )
 
 
-def take_all(folder: Path, names: Sequence[str]) -> None:
-    """Take all pictures, or the named ones. Raises `NotPossible`."""
+def take_all(folder: Path | None, names: Sequence[str]) -> None:
+    """Take all pictures, or the named ones; without `folder`, into that of the checkout. Raises `NotPossible`."""
+    if folder is None and not FOLDER.is_dir():
+        raise NotPossible("Outside of a checkout, name the folder to write with `--out`.")
+    folder = folder or FOLDER
     unknown = set(names) - {shot.name for shot in SHOTS}
     if unknown:
         raise NotPossible(f"There is no picture {', '.join(sorted(unknown))}; there are {_names()}.")

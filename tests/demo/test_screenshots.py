@@ -1,11 +1,13 @@
 """Tests for the command that takes the pictures of docs/screenshots/, without taking them."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from demo import screenshots
 from demo.__main__ import app
 from demo.screenshots import FOLDER, LANGUAGES, SHOTS, Shot
 
@@ -25,6 +27,15 @@ def test_a_picture_has_the_size_of_its_window_and_at_most_400_kb(shot: Shot) -> 
 def test_the_report_is_that_of_the_last_language() -> None:
     (report,) = (shot for shot in SHOTS if shot.name == "report")
     assert report.address == f"/versions/{len(LANGUAGES)}/report"
+
+
+def test_outside_of_a_checkout_the_folder_must_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screenshots, "FOLDER", tmp_path / "docs" / "screenshots")
+    result = CliRunner().invoke(app, ["screenshots", "nothing"])
+    assert result.exit_code == 1
+    assert result.stderr == "Outside of a checkout, name the folder to write with `--out`.\n"
+    assert "no picture nothing" in CliRunner().invoke(app, ["screenshots", "nothing", "--out", str(tmp_path)]).stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
