@@ -18,7 +18,7 @@ _NO_TABLES = "The registry has no tables yet: it is made at the first start."
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """With `--check`, `check()`; otherwise `run()`. Exit status 2 for a wrong option, 78 and a sentence for settings."""
+    """With `--check`, `check()`; otherwise `run()`. Exit status 2 for a wrong option, 78 and one line for settings."""
     parser = argparse.ArgumentParser(prog="python -m worker", description="Run a worker.", allow_abbrev=False)
     parser.add_argument("--check", action="store_true", help="start nothing; exit with 0 if the registry can be read")
     options = parser.parse_args(arguments)
