@@ -232,7 +232,7 @@ def test_a_store_that_is_away_is_a_refusal_and_what_is_here_stays(own_s3: S3Serv
 def test_of_two_machines_the_first_writer_of_a_file_decides(new_home: NewHome) -> None:
     here, there = new_home("a"), new_home("b")
     assert here.first("plan.json", lambda: b"first") == b"first"
-    assert there.first("plan.json", lambda: b"second") == b"first"
+    assert there.first("plan.json", lambda: pytest.fail("it was decided already")) == b"first"
     assert files(there) == files(here) == {"plan.json": b"first"}
 
 

@@ -88,8 +88,13 @@ def test_a_check_of_what_is_no_database_is_a_sentence(home: Path, capsys: pytest
     assert capsys.readouterr().err == "The registry does not answer.\n"
 
 
-def test_a_check_of_a_registry_is_well(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("query", ["", "?timeout=5"])
+def test_a_check_of_a_registry_is_well(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], query: str
+) -> None:
     open_registry(f"sqlite:///{home / 'registry.db'}").close()
+    if query:
+        monkeypatch.setenv("PICTOGLOT_DATABASE_URL", f"sqlite:///{home / 'registry.db'}{query}")
     assert main(["--check"]) == 0
     assert capsys.readouterr() == ("The registry answers.\n", "")
 
