@@ -22,7 +22,7 @@ from index.rows import Caption, Captions
 from index.tables import CaptionRow, GalleryChangeRow, PictureRow
 from model import storage
 from model.data_root import DataRoot
-from model.errors import PictoglotError, StoreUnavailable
+from model.errors import CorruptFolder, PictoglotError, StoreUnavailable
 from model.registry import Registry
 
 FOLDER = "pictures"  # under the data root
@@ -98,7 +98,7 @@ class Gallery(rows.StoredVectors):
             if not self._has_files(content_sha256):  # another process has just deleted this content as unused
                 self._write_locally(content_sha256, picture)
         if old is not None and old != content_sha256:
-            with suppress(StoreUnavailable, OSError):  # as in `delete`
+            with suppress(PictoglotError, OSError):  # as in `delete`
                 self.delete_unused_content(old)
         return Put(stored, created=old is None)
 
@@ -116,7 +116,7 @@ class Gallery(rows.StoredVectors):
             )
             session.execute(delete(PictureRow).where(PictureRow.id == id))
             _add_change(session, "picture_deleted", id)
-        with suppress(StoreUnavailable, OSError):  # the picture is deleted; `sweep` removes its files later
+        with suppress(PictoglotError, OSError):  # the picture is deleted; `sweep` removes its files later
             self.delete_unused_content(content)
 
     def get(self, id: str) -> GalleryPicture:
@@ -236,7 +236,8 @@ class Gallery(rows.StoredVectors):
         names = (_content(content), _thumbnail(content))
         if self._root.shared and not self._is_used(content):
             for name in names:
-                self._root.open(name)
+                with suppress(CorruptFolder):  # then there is nothing that could be uploaded again
+                    self._root.open(name)
                 self._root.forget(name)
         with self._registry.begin() as session:
             if unused := not _used(session, content):
@@ -275,7 +276,8 @@ class Gallery(rows.StoredVectors):
             with suppress(PictoglotError, OSError):  # if this fails, the sweeper removes them later
                 self.delete_unused_content(content)
             raise
-        self._write_files(content, picture)
+        with suppress(StoreUnavailable):  # the row is committed, and the store took the files before
+            self._write_files(content, picture)
 
     def _write_files(self, content: str, picture: Picture | None) -> None:
         """Write the files locally and to the store, if any; once more if another process removed them meanwhile."""

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from threading import Lock, RLock
 
@@ -28,7 +29,7 @@ from index.sweep import sweep
 from index.sync import caught_up
 from index.vectors import VectorSet
 from model.data_root import DataRoot
-from model.errors import PictoglotError, RegistryUnavailable
+from model.errors import PictoglotError, RegistryUnavailable, StoreUnavailable
 from model.registry import Registry, Release
 from model.storage import fault_point
 
@@ -64,7 +65,7 @@ class LiveIndex:
         self._publishing = RLock()
         self._failed_at: dict[int, float] = {}  # by release: when it could not be opened
         self._damaged: frozenset[Identity] = frozenset()  # sets whose generation must be written again
-        self._background = ThreadPoolExecutor(1, thread_name_prefix="compactor")
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="background")
         self._compacting = Lock()
         self._compact_after = -math.inf
 
@@ -164,27 +165,25 @@ class LiveIndex:
         if vector is None:
             vector = self._encoder.pictures([picture.rgb])[0]
         caption_vectors = self._encode_captions(id, captions or {})
-        with self._publishing:
-            put = self._gallery.put(
-                id,
-                content_sha256,
-                picture.width,
-                picture.height,
-                captions,
-                vector,
-                fingerprint,
-                caption_vectors,
-                picture=picture,
-            )
-            fault_point("picture.committed")
-            self._follow()
+        put = self._gallery.put(
+            id,
+            content_sha256,
+            picture.width,
+            picture.height,
+            captions,
+            vector,
+            fingerprint,
+            caption_vectors,
+            picture=picture,
+        )
+        fault_point("picture.committed")
+        self._follow()
         return put
 
     def delete_picture(self, id: str) -> None:
         """Delete a picture; when this returns, no search finds it. Raises `PictureNotFound`."""
-        with self._publishing:
-            self._gallery.delete(id)
-            self._follow()
+        self._gallery.delete(id)
+        self._follow()
 
     # --- compaction ---------------------------------------------------------------------------------------------------
 
@@ -242,7 +241,8 @@ class LiveIndex:
             sets = self._sets(self.current)
             if identity in sets:
                 self._current = self._caught_up(self._with(self.current, {**sets, identity: compacted}))
-        self._loader.catalogue.retire(identity)
+        with suppress(StoreUnavailable):  # the sweeper removes what is left
+            self._loader.catalogue.retire(identity)
 
     # --- internals ----------------------------------------------------------------------------------------------------
 

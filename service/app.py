@@ -33,6 +33,7 @@ from service.routes import gallery as pictures
 from service.settings import Settings
 from service.watch import follow, update_metrics
 
+_INVALID_PER_MINUTE = 6_000  # requests without a valid key, all callers together
 _log = logging.getLogger("pictoglot.app")
 
 
@@ -76,6 +77,7 @@ def build(settings: Settings, encoder: Encoder) -> Context:
     gallery = Gallery(registry, root)
     live = LiveIndex(encoder, registry, gallery, root, open_engine(settings.index, settings.threads))
     decoder, keys, rate = Decoder(processes=settings.decoders), Keys(registry), Rate(settings.rate_per_minute)
+    invalid = Rate(min(_INVALID_PER_MINUTE, settings.rate_per_minute))
     context = Context(
         settings=settings,
         root=root,
@@ -85,7 +87,7 @@ def build(settings: Settings, encoder: Encoder) -> Context:
         live=live,
         decoder=decoder,
         keys=keys,
-        keyring=Keyring(admin_key(settings), settings.open, keys.check, lambda: rate.take(UNAUTHENTICATED)),
+        keyring=Keyring(admin_key(settings), settings.open, keys.check, lambda: invalid.take(UNAUTHENTICATED)),
         rate=rate,
         cursors=Cursors.under(root),
         metrics=metrics,
@@ -131,7 +133,7 @@ async def _follow_forever(context: Context) -> None:
 
 
 def _close(context: Context) -> None:
-    context.decoder.close()
+    context.pictures.close()
     context.live.close()
     context.registry.close()
 

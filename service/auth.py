@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 from fastapi.routing import APIRoute
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
@@ -129,6 +129,7 @@ class Keyring:
         self._admin = hashlib.sha256(admin_key.encode()).digest() if admin_key else None
         self._open = is_open
         self._check, self._count_invalid = check, count_invalid
+        self._threads = CapacityLimiter(2)  # of its own: no key waits for what other requests do
         self._cache: dict[bytes, tuple[float, Key]] = {}  # digest of a valid key -> (when checked, the record)
 
     async def identify(self, headers: Headers, guard: Guard) -> Principal:
@@ -173,7 +174,7 @@ class Keyring:
         elif now - checked < _FRESH_SECONDS:
             return key
         try:
-            record = await run_in_threadpool(self._check, plain)
+            record = await to_thread.run_sync(self._check, plain, limiter=self._threads)
         except RegistryUnavailable:
             if key is not None and now - checked < _STALE_SECONDS:
                 return key

@@ -189,33 +189,51 @@ class PictureQueue(BatchQueue[Image.Image, Vector]):
     """
 
     def __init__(self, encoder: Encoder, decoder: Decoder, settings: Settings, metrics: Metrics) -> None:
+        """`decoder` is for uploads; searches have a process of their own and never wait for an upload."""
         limit, seconds = settings.queue_limit, settings.request_seconds
         observe = metrics.batches.labels("picture").observe
         super().__init__(
             lambda images: list(encoder.pictures(images)),
             size=settings.batch_size, limit=limit, seconds=seconds, observe=observe,
         )  # fmt: skip
-        self._decoder = decoder
-        self.decoding = 0  # pictures that are being decoded or wait for it
+        self._decoder, self.search_decoder = decoder, Decoder()
+        self.decoding = 0  # uploads that are being decoded or wait for it
+        self._searching = 0
 
     async def decode(self, data: bytes, seconds: float) -> Picture:
-        """A decoded picture; raises `Unavailable` when too many wait or after `seconds`, and as the decoder does."""
+        """A decoded upload; raises `Unavailable` when too many wait or after `seconds`, and as the decoder does."""
         if self.decoding >= self._limit:
             raise Unavailable("too many pictures are waiting to be decoded")
         self.decoding += 1
         try:
-            async with asyncio.timeout(seconds):
-                return await asyncio.wrap_future(self._decoder.submit(data))
-        except TimeoutError as error:
-            raise Unavailable("the picture waited too long to be decoded") from error
+            return await _decoded(self._decoder, data, seconds)
         finally:
             self.decoding -= 1
 
     async def encode(self, data: bytes) -> Vector:
-        """The vector of an uploaded picture; raises as `decode` and a call of the queue do."""
-        picture = await self.decode(data, self._seconds)
+        """The vector of a picture to search with; raises as `decode` and a call of the queue do."""
+        if self._searching >= self._limit:
+            raise Unavailable("too many pictures are waiting to be decoded")
+        self._searching += 1
+        try:
+            picture = await _decoded(self.search_decoder, data, self._seconds)
+        finally:
+            self._searching -= 1
         (vector,) = await self([picture.rgb])
         return vector
+
+    def close(self) -> None:
+        """End the processes of both decoders."""
+        self._decoder.close()
+        self.search_decoder.close()
+
+
+async def _decoded(decoder: Decoder, data: bytes, seconds: float) -> Picture:
+    try:
+        async with asyncio.timeout(seconds):
+            return await asyncio.wrap_future(decoder.submit(data))
+    except TimeoutError as error:
+        raise Unavailable("the picture waited too long to be decoded") from error
 
 
 class WriteQueue(BatchQueue[Callable[[], object], object]):

@@ -90,15 +90,23 @@ async def read_form(request: Request, file: str, sink: Sink, limit: int) -> Form
         async for chunk in request.stream():
             parser.write(chunk)
             if parts.pending_bytes >= _FLUSH:
-                await run_in_threadpool(sink.write, parts.take())
+                await _write(sink, parts.take())
     except FormParserError:
         raise MalformedMultipart("the body is not valid multipart/form-data") from None
     if not parts.ended:
         raise MalformedMultipart("the body ends before its closing boundary")
-    await run_in_threadpool(sink.write, parts.take())
+    await _write(sink, parts.take())
     if not parts.form.has_file:
         raise InvalidInput(f"the file `{file}` is missing", errors=(FieldError(f"body.{file}", "missing"),))
     return parts.form
+
+
+async def _write(sink: Sink, data: bytes) -> None:
+    """Only what goes to disk takes a thread."""
+    if isinstance(sink, OnDisk):
+        await run_in_threadpool(sink.write, data)
+    else:
+        sink.write(data)
 
 
 async def picture_of(request: Request, context: Context) -> tuple[bytes, Form]:

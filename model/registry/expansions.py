@@ -101,7 +101,7 @@ class Expansions(Leases):
         """The expansion that was queued under this idempotency key before, if any. Raises IdempotencyKeyReused."""
         if once is None:
             return None
-        with self._database.begin() as session:
+        with self._database.read() as session:
             earlier = recorded(session, once)
             return None if earlier is None else _expansion(find(session, str(earlier.expansion)))
 

@@ -68,7 +68,9 @@ async def docs(request: Request) -> HTMLResponse:
 
 
 async def _serving(context: Context) -> schemas.Serving:
-    degraded = [] if context.texts.alive and context.pictures.alive else [_ENCODER_STOPPED]
+    degraded = (
+        [] if all(queue.alive for queue in (context.texts, context.pictures, context.writes)) else [_ENCODER_STOPPED]
+    )
     if context.draining:
         degraded.append(_DRAINING)
     try:

@@ -1,7 +1,6 @@
 """Versions: immutable steps of the model, served or not. Opens none."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
@@ -9,7 +8,8 @@ from starlette.concurrency import run_in_threadpool
 
 from index.encoding import Encoder
 from model import storage
-from model.errors import VersionNotFound
+from model.data_root import DataRoot
+from model.errors import CorruptFolder, StoreUnavailable, VersionNotFound
 from model.languages import names
 from model.registry import Expansion, Version
 from service import values
@@ -56,7 +56,7 @@ def _find(number: int, context: Context) -> Version:
 
 def _detail(number: int, context: Context) -> schemas.VersionDetail:
     version = _find(number, context)
-    manifest = _manifest(version, context.settings.home)
+    manifest = _manifest(version, context.root)
     return schemas.VersionDetail(
         **schemas.VersionItem.model_validate(version).model_dump(by_alias=True),
         manifest=manifest,
@@ -105,12 +105,14 @@ def _digests(version: Version, manifest: dict[str, Any] | None, encoder: Encoder
     return {name: file["sha256"] for name, file in (manifest or {}).get("files", {}).items()}
 
 
-def _manifest(version: Version, home: Path) -> dict[str, Any] | None:
+def _manifest(version: Version, root: DataRoot) -> dict[str, Any] | None:
     """The manifest on disk; None if it is missing or cannot be read, which `/v1/admin/index/verify` reports."""
     if version.folder is None:
         return None
     try:
-        manifest: dict[str, Any] = json.loads((home / version.folder / storage.MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        manifest: dict[str, Any] = json.loads(
+            (root.open(version.folder) / storage.MANIFEST).read_text(encoding="utf-8")
+        )
+    except (OSError, ValueError, CorruptFolder, StoreUnavailable):
         return None
     return manifest

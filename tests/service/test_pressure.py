@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from index.errors import PictureNotFound
@@ -130,10 +131,29 @@ def test_more_pictures_than_may_wait_are_refused_at_once(tmp_path: Path) -> None
         assert {upload.result().status_code for upload in uploads} == {201}
 
 
+def by_picture(service: Service) -> httpx.Response:
+    return service.admin.post("/v1/search/pictures", files={"picture": ("x", picture())})
+
+
+def test_a_search_by_picture_does_not_wait_for_uploads(tmp_path: Path) -> None:
+    with running(tmp_path, request_seconds=20) as service, stopped_decoder(service), ThreadPoolExecutor(8) as clients:
+        uploads = [clients.submit(service.put, f"p{number}") for number in range(8)]
+        wait_until(lambda: service.context.pictures.decoding == 8)
+        assert by_picture(service).status_code == 200
+        assert not any(upload.done() for upload in uploads)
+        os.kill(service.context.decoder.pids[0], signal.SIGCONT)
+        assert {upload.result().status_code for upload in uploads} == {201}
+
+
 def test_a_search_by_picture_that_waits_too_long_is_refused(tmp_path: Path) -> None:
-    with running(tmp_path, request_seconds=0.2) as service, stopped_decoder(service):
-        answer = service.admin.post("/v1/search/pictures", files={"picture": ("x", picture())})
-        assert_problem(answer, 503, "overloaded")
+    with running(tmp_path, request_seconds=2) as service:
+        assert by_picture(service).status_code == 200
+        (pid,) = service.context.pictures.search_decoder.pids
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            assert_problem(by_picture(service), 503, "overloaded")
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
 
 def test_datasets_under_validation_take_no_thread_from_searches(
@@ -169,6 +189,7 @@ def test_a_search_needs_no_thread_of_the_pool_that_all_others_share(
     fresh: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, go_on = threading.Semaphore(0), threading.Event()
+    key = {"X-API-Key": fresh.key("search")}
 
     def slow(id: str) -> None:
         reading.release()
@@ -182,6 +203,9 @@ def test_a_search_needs_no_thread_of_the_pool_that_all_others_share(
             for _ in range(40):
                 assert reading.acquire(timeout=60)
             assert fresh.search("red apple").status_code == 200
+            assert by_picture(fresh).status_code == 200
+            body = {"text": "with a key that has to be looked up"}
+            assert fresh.http.post("/v1/search/pictures", json=body, headers=key).status_code == 200
         finally:
             go_on.set()
         assert {answer.result().status_code for answer in answers} == {404}
