@@ -14,6 +14,7 @@ from index.errors import PictureNotFound
 from index.gallery import Gallery, Place
 from index.tables import GalleryChangeRow
 from model import storage
+from model.errors import RegistryUnavailable, StoreUnavailable
 from model.objects import Objects
 from model.registry import open_registry
 from tests.index.conftest import unit
@@ -254,3 +255,33 @@ def test_a_content_put_while_it_is_deleted_as_unused_keeps_its_files(
     monkeypatch.setattr(storage, "write_bytes", overtaken)
     world.put("b", 1)
     assert world.gallery.read(content(1)) and world.gallery.read(content(1), thumbnail=True)
+
+
+def test_a_deleted_picture_is_deleted_though_its_files_cannot_be_removed_now(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put("a", 1)
+
+    def busy(_: str) -> None:
+        raise RegistryUnavailable
+
+    monkeypatch.setattr(world.gallery, "delete_unused_content", busy)
+    world.gallery.delete("a")
+    assert world.gallery.ids() == []
+
+
+def test_a_put_that_was_committed_does_not_fail_when_the_store_goes_away(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, store=store)
+    commit = world.root.commit
+
+    def gone_after_the_row(name: str) -> None:
+        if world.gallery.ids():
+            raise StoreUnavailable
+        commit(name)
+
+    monkeypatch.setattr(world.root, "commit", gone_after_the_row)
+    world.put("a", 1)
+    assert world.gallery.ids() == ["a"]
+    world.close()

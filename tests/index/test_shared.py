@@ -138,3 +138,11 @@ def test_a_machine_that_lost_its_disk_starts_from_the_store(machines: Machines) 
     live = world.started()
     assert nearest_captions(live, "cy", 1, "ci") == [("ci", "p2")]
     assert machines.kinds() == {"versions", "generations", "pictures"}
+
+
+def test_a_picture_whose_object_is_lost_can_be_deleted_on_another_machine(machines: Machines) -> None:
+    machines.here.put("p1", 1)
+    objects = Objects(machines.url)
+    objects.delete([name for name in objects.names("pictures") if not name.endswith("manifest.json")])
+    machines.there.gallery.delete("p1")
+    assert machines.there.gallery.ids() == [] and objects.names("pictures") == []
