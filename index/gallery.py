@@ -33,7 +33,7 @@ _CREATED = type_coerce(PictureRow.created_at, Double)  # as a Python datetime it
 
 @dataclass(frozen=True)
 class GalleryPicture:
-    """A row of the gallery: a picture with all its captions by language; width and height are in pixels.
+    """A row of the gallery: a picture without its captions; width and height are in pixels.
 
     `place` is its position in a listing.
     """
@@ -42,7 +42,6 @@ class GalleryPicture:
     content_sha256: str
     width: int
     height: int
-    captions: dict[str, list[str]]
     created_at: datetime
     place: Place
 
@@ -329,7 +328,6 @@ def _pictures(session: Session, ids: Sequence[str]) -> dict[str, GalleryPicture]
             content_sha256=row.content_sha256,
             width=row.width,
             height=row.height,
-            captions=captions[row.id],
             created_at=row.created_at,
             place=(created, row.id),
         )
