@@ -314,9 +314,6 @@ def _add_change(session: Session, kind: str, picture: str) -> int:
 
 
 def _pictures(session: Session, ids: Sequence[str]) -> dict[str, GalleryPicture]:
-    captions: dict[str, dict[str, list[str]]] = {id: {} for id in ids}
-    for caption in rows.captions_of(session, ids):
-        captions[caption.picture].setdefault(caption.language, []).append(caption.text)
     query = (
         select(PictureRow, _CREATED.label("place"))
         .where(PictureRow.id.in_(ids))
