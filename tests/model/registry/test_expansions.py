@@ -5,11 +5,14 @@ from datetime import UTC
 from functools import partial
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 from sqlalchemy.exc import IntegrityError
 
 from model.errors import ExpansionFinished, ExpansionInProgress, ExpansionNotFound, IdempotencyKeyReused
-from model.registry import Expansion, Registry, new_expansion_id
+from model.registry import Expansion, Once, Registry, new_expansion_id
+from model.registry.clock import now
+from model.registry.idempotency import KEPT_SECONDS
+from model.registry.tables import IdempotencyRow
 from tests.model.registry.steps import begin, promote, race, submit, teach, write
 
 
@@ -155,3 +158,33 @@ def test_a_released_expansion_is_not_cancelled_but_finished(registry: Registry) 
     promote(registry, lease, version)
     with pytest.raises(ExpansionFinished):
         registry.expansions.cancel(lease.expansion)
+
+
+def test_a_key_belongs_to_its_actor(registry: Registry) -> None:
+    first, second = (
+        submit_once(registry, Once.of(actor, "k", "body"), tag) for actor, tag in (("a", "cy"), ("b", "br"))
+    )
+    assert first != second
+
+
+def test_a_key_is_forgotten_after_a_week(registry: Registry) -> None:
+    first = submit_once(registry, Once.of("a", "k", "body"), "cy")
+    with registry.begin() as session:
+        session.execute(update(IdempotencyRow).values(created_at=now() - KEPT_SECONDS - 1))
+    submit_once(registry, Once.of("a", "other", "body"), "br")  # whoever uses a key sweeps the old ones
+    registry.expansions.cancel(first)
+    assert submit_once(registry, Once.of("a", "k", "body"), "cy") != first
+
+
+def submit_once(registry: Registry, once: Once | None, language: str) -> str:
+    expansion, _ = registry.expansions.submit(
+        kind="learn",
+        language=language,
+        settings={},
+        dataset_path="d",
+        dataset_sha256="d",
+        dataset_bytes=1,
+        actor="t",
+        once=once,
+    )
+    return expansion.id
