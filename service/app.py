@@ -87,7 +87,7 @@ def build(settings: Settings, encoder: Encoder) -> Context:
         live=live,
         decoder=decoder,
         keys=keys,
-        keyring=Keyring(admin_key(settings), settings.open, keys.check, lambda: invalid.take(UNAUTHENTICATED)),
+        keyring=Keyring(admin_key(settings), settings.open, keys.list, lambda: invalid.take(UNAUTHENTICATED)),
         rate=rate,
         cursors=Cursors.under(root),
         metrics=metrics,

@@ -1,13 +1,14 @@
 """Authentication, scopes and rate limits, and the route class that checks them before the body is read."""
 
+import asyncio
+import contextlib
 import hashlib
 import hmac
 import math
 import re
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -19,13 +20,12 @@ from starlette.responses import Response
 
 from model.errors import FieldError, InvalidInput, RegistryUnavailable
 from service.errors import Forbidden, MissingApiKey, RateLimited, Unauthorized
-from service.keys import SCOPES, Key, Scope
+from service.keys import SCOPES, Key, Scope, id_of
 
 UNAUTHENTICATED = "unauthenticated"  # the rate of all requests without a valid key together; no key has this id
-_MAX_KEY_HEADER = 256  # bytes of a key header; longer ones are refused without a look-up
-_MAX_CACHED = 1_024  # keys
-_FRESH_SECONDS = 5.0  # how long a cached key is used without asking the registry
+_FRESH_SECONDS = 5.0  # how long the copy of the keys is used without asking the registry
 _STALE_SECONDS = 3_600.0  # the same while the registry does not answer
+_PAUSE_SECONDS = 0.1  # between two readings of the keys
 _MAX_BUCKETS = 10_000  # keys whose rate is counted; with more, all counts start again
 _LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 
@@ -113,24 +113,27 @@ def _check_query(request: Request, known: frozenset[str]) -> None:
 
 
 class Keyring:
-    """Identifies keys. `check` reads a key's record from the registry by its plain text; None for an invalid key.
+    """Identifies keys by a copy of all keys, which `read` reads from the registry and which is seconds old at most.
 
-    `count_invalid` is called for every request without a key that is known to be valid, before the registry is read,
-    and raises `RateLimited` when there are too many. They all share one rate: guessing keys hardly loads the registry.
+    An id that the copy does not have waits for the next reading, which all such requests share: guesses cause ten
+    readings a second at most, however many they are, and no valid key is refused because of them. `count_invalid` is
+    called for each request without a valid key, and raises `RateLimited` when there are too many.
     """
 
     def __init__(
         self,
         admin_key: str,
         is_open: bool,
-        check: Callable[[str], Key | None],
+        read: Callable[[], Sequence[Key]],
         count_invalid: Callable[[], None] = lambda: None,
     ) -> None:
         self._admin = hashlib.sha256(admin_key.encode()).digest() if admin_key else None
-        self._open = is_open
-        self._check, self._count_invalid = check, count_invalid
-        self._threads = CapacityLimiter(2)  # of its own: no key waits for what other requests do
-        self._cache: dict[bytes, tuple[float, Key]] = {}  # digest of a valid key -> (when checked, the record)
+        self._open, self._read, self._count_invalid = is_open, read, count_invalid
+        self._thread = CapacityLimiter(1)  # of its own: no key waits for what other requests do
+        self._keys: dict[str, Key] = {}  # by id; those that are not valid too: they cause no reading
+        self._revoked: set[str] = set()  # ids revoked here, whatever a reading says that began before
+        self._read_at = self._tried_at = -math.inf  # when the last reading began that ended well, and the last of all
+        self._reading: asyncio.Task[None] | None = None
 
     async def identify(self, headers: Headers, guard: Guard) -> Principal:
         """Who holds the key in these headers; `MissingApiKey`, `Unauthorized`, `Forbidden` or `RateLimited`."""
@@ -140,52 +143,53 @@ class Keyring:
                 return Principal("anonymous", "write")
             self._count_invalid()
             raise MissingApiKey("send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
-        plain = _plain_key(values, "authorization" in headers)
-        if plain is None:
-            self._count_invalid()
-        principal = None if plain is None else await self._principal(plain)
+        principal = await self._principal(_plain_key(values, "authorization" in headers))
         if principal is None:
+            self._count_invalid()
             raise Unauthorized("this key is not valid")
         if principal.scope not in guard.allowed:
             raise Forbidden(f"this request needs a key of scope {guard.scope}")
         return principal
 
-    def forget(self) -> None:
-        """Read every key from the registry again: one was created or revoked here."""
-        self._cache = {}  # a new dict: reads in progress write their result into the old one, which is dropped
+    def revoke(self, id: str) -> None:
+        """Refuse the key with this id from now on."""
+        self._revoked.add(id)
 
     async def _principal(self, plain: str) -> Principal | None:
-        digest = hashlib.sha256(plain.encode()).digest()
-        if self._admin is not None and hmac.compare_digest(digest, self._admin):
+        if self._admin is not None and hmac.compare_digest(hashlib.sha256(plain.encode()).digest(), self._admin):
             return Principal("admin", "admin")
-        key = await self._record(plain, digest)
-        if key is None or (key.expires_at is not None and key.expires_at <= datetime.now(UTC)):
+        id = id_of(plain)
+        key = None if id is None else await self._key(id)
+        if key is None or key.id in self._revoked or not key.opens(plain):
             return None
         return Principal(key.id, key.scope)
 
-    async def _record(self, plain: str, digest: bytes) -> Key | None:
-        """The key's record, a few seconds old at most, or older while the registry does not answer: searches go on."""
-        now, cache = time.monotonic(), self._cache
-        checked, key = cache.get(digest) or (-_STALE_SECONDS, None)
-        if key is None:
-            self._count_invalid()
-            if not plain.startswith("pk_"):
-                return None
-        elif now - checked < _FRESH_SECONDS:
-            return key
+    async def _key(self, id: str) -> Key | None:
+        """The key with this id; while the registry does not answer, an older copy serves: searches go on."""
+        now = time.monotonic()
+        if id not in self._keys:
+            await self._read_after(now)
+        elif now - self._tried_at >= _FRESH_SECONDS:
+            with contextlib.suppress(RegistryUnavailable):
+                await self._read_after(now)
+        if now - self._read_at >= _STALE_SECONDS:
+            raise RegistryUnavailable
+        return self._keys.get(id)
+
+    async def _read_after(self, now: float) -> None:
+        """Wait for a reading that begins now or later; when a client leaves, the others wait on."""
+        while self._read_at < now:
+            self._reading = self._reading or asyncio.create_task(self._read_once())
+            await asyncio.shield(self._reading)
+
+    async def _read_once(self) -> None:
         try:
-            record = await to_thread.run_sync(self._check, plain, limiter=self._threads)
-        except RegistryUnavailable:
-            if key is not None and now - checked < _STALE_SECONDS:
-                return key
-            raise
-        if record is None:  # not kept: guesses must not push out the keys that are valid
-            cache.pop(digest, None)
-            return None
-        if len(cache) >= _MAX_CACHED:
-            cache.clear()
-        cache[digest] = (now, record)
-        return record
+            await asyncio.sleep(self._tried_at + _PAUSE_SECONDS - time.monotonic())
+            began = self._tried_at = time.monotonic()
+            keys = await to_thread.run_sync(self._read, limiter=self._thread)
+            self._keys, self._read_at = {key.id: key for key in keys}, began
+        finally:
+            self._reading = None
 
 
 class Rate:
@@ -211,17 +215,10 @@ class Rate:
         self._buckets[key] = (tokens - 1, now)
 
 
-def _plain_key(values: list[str], bearer: bool) -> str | None:
-    """The key as text; None when the headers cannot hold a valid one."""
-    if len(values) > 1 or len(values[0]) > _MAX_KEY_HEADER:
-        return None
-    value = values[0].strip()
-    if bearer:
-        scheme, _, value = value.partition(" ")
-        if scheme.lower() != "bearer":
-            return None
-    value = value.strip()
-    return value if value and value.isascii() else None
+def _plain_key(values: list[str], bearer: bool) -> str:
+    """The key as text; empty when the headers hold none, or two."""
+    scheme, _, value = values[0].strip().partition(" ") if bearer else ("bearer", "", values[0])
+    return value.strip() if len(values) == 1 and scheme.lower() == "bearer" else ""
 
 
 def _is_local(headers: Headers) -> bool:

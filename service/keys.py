@@ -4,11 +4,11 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Literal, get_args
 
-from sqlalchemy import LargeBinary, func, or_, select, update
+from sqlalchemy import LargeBinary, func, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from model.registry import Registry
@@ -37,7 +37,7 @@ class KeyRow(RegistryRow):
 
 @dataclass(frozen=True)
 class Key:
-    """A key without its secret."""
+    """A key; of its secret only the SHA-256."""
 
     id: str
     scope: Scope
@@ -45,6 +45,21 @@ class Key:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    secret_sha256: bytes = field(repr=False)
+
+    def opens(self, plaintext: str) -> bool:
+        """Whether this is the text of the key, and the key is neither revoked nor expired."""
+        is_over = self.revoked_at is not None or (self.expires_at is not None and self.expires_at <= datetime.now(UTC))
+        secret = plaintext.removeprefix(f"pk_{self.id}_")
+        return not is_over and hmac.compare_digest(self.secret_sha256, _digest(secret))
+
+
+def id_of(plaintext: str) -> str | None:
+    """The id in the text of a key; None when it has not the form of one."""
+    parts = plaintext.split("_", 2)  # the secret may hold underscores, the id has none
+    if len(plaintext) > _MAX_LENGTH or not plaintext.isascii() or len(parts) != 3 or parts[0] != "pk":
+        return None
+    return parts[1]
 
 
 class Keys:
@@ -61,18 +76,6 @@ class Keys:
             session.add(row)
             session.flush()
             return _key(row), f"pk_{id}_{secret}"
-
-    def check(self, plaintext: str) -> Key | None:
-        """The key with this text; None if it is unknown, revoked, expired or malformed."""
-        parts = plaintext.split("_", 2)  # the secret may hold underscores, the id has none
-        if len(plaintext) > _MAX_LENGTH or not plaintext.isascii() or len(parts) != 3 or parts[0] != "pk":
-            return None
-        valid = KeyRow.revoked_at.is_(None) & or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > now())
-        with self._registry.read() as session:
-            row = session.scalar(select(KeyRow).where(KeyRow.id == parts[1], valid))
-            if row is None or not hmac.compare_digest(row.secret_sha256, _digest(parts[2])):
-                return None
-            return _key(row)
 
     def list(self) -> Sequence[Key]:
         """All keys, newest first, including revoked and expired ones."""
@@ -93,4 +96,4 @@ def _digest(secret: str) -> bytes:
 
 def _key(row: KeyRow) -> Key:
     scope = next(scope for scope in SCOPES if scope == row.scope)
-    return Key(row.id, scope, row.label, row.created_at, row.expires_at, row.revoked_at)
+    return Key(row.id, scope, row.label, row.created_at, row.expires_at, row.revoked_at, row.secret_sha256)

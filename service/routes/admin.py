@@ -74,7 +74,6 @@ async def create_key(request: Request, context: AppContext) -> schemas.NewKey:
     """Create a key; its text is shown only in this response."""
     body = await bodies.read_json(request, schemas.KeyRequest)
     key, plain = await run_in_threadpool(context.keys.create, body.scope, body.label, body.expires_at)
-    context.keyring.forget()
     return schemas.NewKey(**schemas.KeyItem.model_validate(key).model_dump(), key=plain)
 
 
@@ -93,7 +92,7 @@ async def revoke_key(id: str, context: AppContext) -> None:
     if not values.is_id(id):
         raise KeyNotFound("there is no key with this id")
     await run_in_threadpool(context.keys.revoke, id)
-    context.keyring.forget()
+    context.keyring.revoke(id)
 
 
 @router.post("/index/verify")

@@ -1,0 +1,202 @@
+"""The copy of the keys that requests are checked against: its age, its readings, and a registry that is away."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from starlette.datastructures import Headers
+
+from model.errors import RegistryUnavailable
+from model.registry import Registry, open_registry
+from service.auth import Keyring, guard_of, needs
+from service.errors import RateLimited, Unauthorized
+from service.keys import Key, Keys
+
+SEARCHING = guard_of(needs("search")(lambda: None))
+
+
+class Source:
+    """Real keys of a registry; counts the readings, and can be away."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.keys = Keys(registry)
+        self.readings = 0
+        self.away = False
+
+    def __call__(self) -> Sequence[Key]:
+        self.readings += 1
+        if self.away:
+            raise RegistryUnavailable
+        return self.keys.list()
+
+    def new(self, expires_at: datetime | None = None) -> str:
+        return self.keys.create("search", "test", expires_at)[1]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[Source]:
+    registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
+    yield Source(registry)
+    registry.close()
+
+
+async def identify(keyring: Keyring, plain: str) -> str:
+    return (await keyring.identify(Headers({"x-api-key": plain}), SEARCHING)).id
+
+
+def guess(number: int) -> str:
+    return f"pk_{number:012x}_{'x' * 43}"
+
+
+class Clock:
+    """Moves the clock of the keyring."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ahead = 0.0
+        monotonic = time.monotonic
+        monkeypatch.setattr("service.auth.time.monotonic", lambda: monotonic() + self.ahead)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def test_all_guesses_at_once_share_few_readings_and_a_new_key_is_found_beside_them(source: Source) -> None:
+    async def check() -> None:
+        keyring = Keyring("", False, source)
+        calls = [identify(keyring, guess(number)) for number in range(500)]
+        outcomes = await asyncio.gather(*calls, identify(keyring, source.new()), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [Unauthorized] * 500 + [str]
+        assert source.readings <= 3
+
+    asyncio.run(check())
+
+
+def test_guesses_one_after_another_wait_for_their_reading(source: Source) -> None:
+    async def check() -> None:
+        keyring = Keyring("", False, source)
+        started = time.monotonic()
+        for number in range(4):
+            with pytest.raises(Unauthorized):
+                await identify(keyring, guess(number))
+        assert source.readings == 4
+        assert time.monotonic() - started >= 0.3
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("text", ["wrong", "xx_{id}_{secret}", "pk_{id}", "pk_{id}_é", "pk_new_" + "x" * 300])
+def test_what_has_not_the_form_of_a_key_causes_no_reading(source: Source, text: str) -> None:
+    _, id, secret = source.new().split("_", 2)
+    with pytest.raises(Unauthorized):
+        asyncio.run(identify(Keyring("", False, source), text.format(id=id, secret=secret)))
+    assert source.readings == 0
+
+
+def test_keys_that_are_not_valid_any_more_cause_no_reading_each(source: Source) -> None:
+    expired, revoked = source.new(datetime.now(UTC) - timedelta(seconds=1)), source.new()
+    source.keys.revoke(revoked.split("_")[1])
+
+    async def check() -> None:
+        keyring = Keyring("", False, source)
+        for plain in (expired, revoked, revoked + "x") * 20:
+            with pytest.raises(Unauthorized):
+                await identify(keyring, plain)
+        assert source.readings == 1
+
+    asyncio.run(check())
+
+
+def test_a_valid_key_is_read_again_after_five_seconds_only(source: Source, clock: Clock) -> None:
+    async def check() -> None:
+        keyring, plain = Keyring("", False, source), source.new()
+        for _ in range(20):
+            await identify(keyring, plain)
+        assert source.readings == 1
+        source.keys.revoke(plain.split("_")[1])  # by another process
+        clock.ahead = 6
+        with pytest.raises(Unauthorized):
+            await identify(keyring, plain)
+
+    asyncio.run(check())
+
+
+def test_a_key_that_was_read_expires_without_another_reading(source: Source) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=0.5)
+
+    async def check() -> None:
+        keyring, plain = Keyring("", False, source), source.new(soon)
+        assert await identify(keyring, plain)
+        await asyncio.sleep(0.6)
+        with pytest.raises(Unauthorized):
+            await identify(keyring, plain)
+        assert source.readings == 1
+
+    asyncio.run(check())
+
+
+def test_a_key_revoked_here_while_it_is_read_is_refused(source: Source) -> None:
+    plain = source.new()
+    id = plain.split("_")[1]
+
+    def read() -> Sequence[Key]:
+        keys = source()
+        source.keys.revoke(id)  # before its record arrives
+        keyring.revoke(id)
+        return keys
+
+    keyring = Keyring("", False, read)
+    with pytest.raises(Unauthorized):
+        asyncio.run(identify(keyring, plain))
+
+
+def test_while_the_registry_is_away_known_keys_are_good_for_an_hour(source: Source, clock: Clock) -> None:
+    async def check() -> None:
+        keyring, plain = Keyring("", False, source), source.new()
+        id = await identify(keyring, plain)
+        source.away = True
+        clock.ahead = 3_500
+        for _ in range(20):
+            assert await identify(keyring, plain) == id
+        assert source.readings == 2  # an absent registry is not asked for each request
+        with pytest.raises(RegistryUnavailable):
+            await identify(keyring, guess(1))
+        clock.ahead = 3_700
+        with pytest.raises(RegistryUnavailable):
+            await identify(keyring, plain)
+        source.away = False
+        clock.ahead = 3_710
+        assert await identify(keyring, plain) == id
+
+    asyncio.run(check())
+
+
+def test_a_client_that_leaves_stops_no_reading_for_others(source: Source) -> None:
+    async def check() -> None:
+        keyring, plain = Keyring("", False, source), source.new()
+        leaving = asyncio.create_task(identify(keyring, guess(1)))
+        staying = asyncio.create_task(identify(keyring, plain))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        assert await staying == plain.split("_")[1]
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": "Basic x"}, {"authorization": "Bearer"}, {"authorization": "x"}, {"x-api-key": ""},
+        {"authorization": "Bearer x", "x-api-key": "x"}, {"x-api-key": guess(1)}, {},
+    ],
+)  # fmt: skip
+def test_each_request_without_a_valid_key_is_counted(source: Source, headers: dict[str, str]) -> None:
+    def too_many() -> None:
+        raise RateLimited("too many")
+
+    with pytest.raises(RateLimited):
+        asyncio.run(Keyring("", False, source, too_many).identify(Headers(headers), SEARCHING))
