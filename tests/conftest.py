@@ -2,14 +2,18 @@
 
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from uuid import uuid4
 
 import hypothesis
 import pytest
+from sqlalchemy import create_engine, make_url, text
 
+from tests.postgresql_server import PostgreSQLServer
 from tests.s3_server import S3Server
 
 for name in [name for name in os.environ if name.startswith("PICTOGLOT_")]:
@@ -53,6 +57,43 @@ def own_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
         monkeypatch.setenv(name, value)
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def shared_postgresql() -> Iterator[str]:
+    """The URL of a server for all tests: the one that PICTOGLOT_TEST_DATABASE_URL names, otherwise one of their own."""
+    if named := os.environ.get("PICTOGLOT_TEST_DATABASE_URL"):
+        yield named
+        return
+    try:
+        server = PostgreSQLServer()
+    except (OSError, subprocess.SubprocessError) as error:
+        pytest.skip(f"PostgreSQL cannot start here: {error}")
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture
+def postgresql_url(shared_postgresql: str) -> Iterator[str]:
+    """The URL of an empty PostgreSQL schema of this test's own."""
+    server = make_url(shared_postgresql).set(drivername="postgresql+psycopg")
+    schema = f"test_{uuid4().hex}"
+    admin = create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE SCHEMA {schema}"))
+        own = server.update_query_dict({"options": f"-csearch_path={schema}"})
+        yield own.render_as_string(hide_password=False)
+        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
+    admin.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL for a registry of this test's own, in each database in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'registry.db'}"
+    url: str = request.getfixturevalue("postgresql_url")
+    return url
 
 
 @pytest.fixture(scope="session", autouse=True)

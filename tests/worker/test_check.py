@@ -2,17 +2,13 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
 
 from model.registry import open_registry
 from worker.__main__ import main
 
-SERVER = os.environ.get("PICTOGLOT_TEST_DATABASE_URL")
 NO_TABLES = "The registry has no tables yet: it is made at the first start.\n"
 
 
@@ -24,23 +20,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)  # for the tests only; no setting of the worker
     monkeypatch.setenv("PICTOGLOT_HOME", str(tmp_path / "var"))
     return tmp_path / "var"
-
-
-@pytest.fixture
-def empty_postgresql(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The settings name a PostgreSQL database without tables."""
-    if SERVER is None:
-        pytest.skip("PICTOGLOT_TEST_DATABASE_URL names no server")
-    server = make_url(SERVER).set(drivername="postgresql+psycopg")
-    schema = f"test_{uuid4().hex}"
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE SCHEMA {schema}"))
-        own = server.update_query_dict({"options": f"-csearch_path={schema}"})
-        monkeypatch.setenv("PICTOGLOT_DATABASE_URL", own.render_as_string(hide_password=False))
-        yield
-        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
-    admin.dispose()
 
 
 @pytest.mark.usefixtures("home")
@@ -77,8 +56,11 @@ def test_a_check_of_other_tables_says_so_too(home: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().err == NO_TABLES
 
 
-@pytest.mark.usefixtures("home", "empty_postgresql")
-def test_a_check_of_postgresql_without_tables_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("home")
+def test_a_check_of_postgresql_without_tables_says_so(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PICTOGLOT_DATABASE_URL", postgresql_url)
     assert main(["--check"]) == 1
     assert capsys.readouterr() == ("", NO_TABLES)
 

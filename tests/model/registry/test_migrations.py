@@ -14,11 +14,11 @@ from model.registry.database import Database
 
 
 @pytest.fixture
-def first_release(url: str) -> str:
+def first_release(database_url: str) -> str:
     """A registry as release 0.1.0 left it: a feed with every change, and an idempotency key."""
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    database = Database(url)
+    database = Database(database_url)
     with database.begin() as session:
         config.attributes["connection"] = session.connection()
         command.upgrade(config, "0001")
@@ -35,7 +35,7 @@ def first_release(url: str) -> str:
         )
         session.execute(text("INSERT INTO idempotency_keys VALUES ('ci', 'once', 'hash', 'exp_1', 1)"))
     database.close()
-    return url
+    return database_url
 
 
 def test_a_feed_of_every_change_becomes_one_of_last_changes(first_release: str, tmp_path: Path) -> None:

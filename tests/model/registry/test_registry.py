@@ -48,12 +48,12 @@ def test_a_missing_index_would_be_noticed(empty: Registry) -> None:
 
 
 def test_opening_again_from_another_folder_keeps_everything(
-    url: str, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database_url: str, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = submit(registry, "cy")
     monkeypatch.chdir(tmp_path)
     for migrate in (True, False):
-        other = open_registry(url, migrate=migrate)
+        other = open_registry(database_url, migrate=migrate)
         assert other.expansions.get(made.id) == made
         other.close()
 
@@ -75,16 +75,16 @@ def test_before_it_is_initialised_nothing_serves(empty: Registry) -> None:
         empty.releases.serving()
 
 
-def test_tables_of_a_newer_release_are_refused(url: str, empty: Registry) -> None:
+def test_tables_of_a_newer_release_are_refused(database_url: str, empty: Registry) -> None:
     with empty.begin() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(RegistryUnavailable, match="newer"):
-        open_registry(url)
+        open_registry(database_url)
 
 
-def _open_and_lease(url: str, start: "multiprocessing.synchronize.Barrier", id: str) -> bool:
+def _open_and_lease(database_url: str, start: "multiprocessing.synchronize.Barrier", id: str) -> bool:
     start.wait()
-    registry = open_registry(url)
+    registry = open_registry(database_url)
     registry.initialise("base-fingerprint", {})
     lease = registry.expansions.lease(id, "process") if id else None
     registry.close()
@@ -92,22 +92,22 @@ def _open_and_lease(url: str, start: "multiprocessing.synchronize.Barrier", id: 
 
 
 @pytest.mark.parametrize("submitted", [False, True])
-def test_processes_that_start_at_once_make_the_tables_once_and_lease_once(url: str, submitted: bool) -> None:
+def test_processes_that_start_at_once_make_the_tables_once_and_lease_once(database_url: str, submitted: bool) -> None:
     id = ""
     if submitted:
-        registry = open_registry(url)
+        registry = open_registry(database_url)
         registry.initialise("base-fingerprint", {})
         id = submit(registry, "cy").id
         registry.close()
     spawn = multiprocessing.get_context("spawn")
     with spawn.Manager() as manager, spawn.Pool(4) as pool:
         start = manager.Barrier(4)
-        leased = pool.starmap(_open_and_lease, [(url, start, id)] * 4, chunksize=1)
+        leased = pool.starmap(_open_and_lease, [(database_url, start, id)] * 4, chunksize=1)
     assert sum(leased) == submitted
 
 
-def test_a_writer_that_never_ends_is_a_refusal_within_two_seconds(url: str, registry: Registry) -> None:
-    other = open_registry(url)
+def test_a_writer_that_never_ends_is_a_refusal_within_two_seconds(database_url: str, registry: Registry) -> None:
+    other = open_registry(database_url)
     with other.begin():
         registry.releases.serving()  # reading goes on
         with refused_within(2.0):
@@ -205,11 +205,10 @@ def test_an_unknown_url_is_unavailable(url: str) -> None:
         open_registry(url)
 
 
-def test_connections_that_the_server_closed_are_replaced(url: str, registry: Registry) -> None:
-    if not url.startswith("postgresql"):
-        pytest.skip("PostgreSQL only")
-    registry.ping()
-    admin = create_engine(url)
+def test_connections_that_the_server_closed_are_replaced(postgresql_url: str) -> None:
+    registry = open_registry(postgresql_url)
+    registry.initialise("base-fingerprint", {})
+    admin = create_engine(postgresql_url)
     with admin.connect() as connection:
         connection.execute(
             text(
@@ -220,3 +219,4 @@ def test_connections_that_the_server_closed_are_replaced(url: str, registry: Reg
     admin.dispose()
     registry.ping()
     assert registry.releases.serving().number == 1
+    registry.close()

