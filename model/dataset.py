@@ -3,6 +3,7 @@
 Nothing is dropped silently: each refused row is counted under a kind, with the first lines where it happened.
 """
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
@@ -11,7 +12,8 @@ from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from model.dataset_formats import Record, RowFault, records, refuse
+from model.dataset_file import refuse
+from model.dataset_formats import Record, RowFault, records
 from model.errors import (
     DatasetInvalid,
     DatasetLanguageMismatch,
@@ -75,14 +77,8 @@ class DatasetReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        fields = asdict(self)
-        faults = {kind: {"count": f.count, "first_lines": list(f.first_lines)} for kind, f in self.faults.items()}
-        return {
-            **fields,
-            "faults": faults,
-            "first_duplicates": list(self.first_duplicates),
-            "losses": list(self.losses),
-        }
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
 
 
 @dataclass(frozen=True)
@@ -124,8 +120,7 @@ def read(path: Path, *, language: str | None = None) -> Dataset:
     seen: set[bytes] = set()
     duplicates: list[int] = []
     total = 0
-    for record in source:
-        total += 1
+    for total, record in enumerate(source, 1):
         if total > MAX_ROWS:
             refuse("too_many_rows", f"a dataset may have at most {MAX_ROWS} rows", record.line)
         try:
@@ -142,7 +137,15 @@ def read(path: Path, *, language: str | None = None) -> Dataset:
     if total == 0:
         refuse("no_rows", "the file holds no row" if name != "xm3600" else "the file holds no caption of this language")
     rows = _split(candidates, lines)
-    return Dataset(rows, _report(name, total, duplicates, rows, lines))
+    report = DatasetReport(
+        format=name,
+        rows=total,
+        duplicates=len(duplicates),
+        first_duplicates=tuple(duplicates[:_FIRST_LINES]),
+        faults={kind: FaultCount(len(at), tuple(at[:_FIRST_LINES])) for kind, at in sorted(lines.items())},
+        **_usable_counts(rows),
+    )
+    return Dataset(rows, report)
 
 
 def validate(
@@ -158,7 +161,8 @@ def validate(
     report = dataset.report
     faulty = sum(fault.count for fault in report.faults.values())
     if faulty > MAX_FAULTY * report.rows:
-        _refuse_counts(report, f"{faulty} of {report.rows} rows are faulty: " + _summary(report))
+        kinds = ", ".join(f"{fault.count} {kind}" for kind, fault in report.faults.items())
+        _refuse_counts(report, f"{faulty} of {report.rows} rows are faulty: {kinds}")
     if report.duplicates > MAX_DUPLICATES * report.rows:
         repeated = tuple(FieldError(f"line {line}", "duplicate") for line in report.first_duplicates)
         _refuse_counts(report, f"{report.duplicates} of {report.rows} rows repeat another one", repeated)
@@ -250,19 +254,6 @@ def _hash(group: str) -> int:
     return int.from_bytes(sha256(group.encode()).digest()[:8])
 
 
-def _report(
-    name: str, total: int, duplicates: Sequence[int], rows: Sequence[Row], lines: dict[str, list[int]]
-) -> DatasetReport:
-    return DatasetReport(
-        format=name,
-        rows=total,
-        duplicates=len(duplicates),
-        first_duplicates=tuple(duplicates[:_FIRST_LINES]),
-        faults={kind: FaultCount(len(at), tuple(at[:_FIRST_LINES])) for kind, at in sorted(lines.items())},
-        **_usable_counts(rows),
-    )
-
-
 def _usable_counts(rows: Sequence[Row]) -> dict[str, Any]:
     pictures = Counter(row.picture for row in rows if row.picture is not None)
     with_english = sum(row.english is not None for row in rows)
@@ -278,10 +269,6 @@ def _usable_counts(rows: Sequence[Row]) -> dict[str, Any]:
         "val": len(rows) - train,
         "losses": tuple(losses),
     }
-
-
-def _summary(report: DatasetReport) -> str:
-    return ", ".join(f"{fault.count} {kind}" for kind, fault in report.faults.items())
 
 
 def _refuse_counts(report: DatasetReport, detail: str, more: tuple[FieldError, ...] = ()) -> None:
@@ -301,9 +288,8 @@ def _check_pictures(rows: Sequence[Row], known_pictures: Callable[[Sequence[str]
     for row in rows:
         if row.picture is not None:
             first_line.setdefault(row.picture, row.line)
-    named = list(first_line)
-    known = set(known_pictures(named))
-    unknown = [picture for picture in named if picture not in known]
+    known = set(known_pictures(list(first_line)))
+    unknown = [picture for picture in first_line if picture not in known]
     if unknown:
         raise DatasetPictureNotFound(
             f"{len(unknown)} pictures are not in the gallery, first: {', '.join(unknown[:10])}",

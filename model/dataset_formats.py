@@ -5,30 +5,25 @@ which is parsed as a whole).
 """
 
 import csv
-import gzip
 import json
 import shutil
-import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedReader, RawIOBase
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
-from typing import IO, Any, NoReturn
+from typing import Any
 
 from langcodes import standardize_tag
 from langcodes.tag_parser import LanguageTagError
 
-from model.errors import DatasetInvalid, FieldError, UnsupportedMedia
+from model.dataset_file import BYTE_ORDER_MARK, GZIP, MAX_BYTES, MAX_LINE, content, lines, refuse
+from model.errors import UnsupportedMedia
 
-MAX_LINE = 1_000_000  # bytes; the longest caption is 1,000 code points, the longest published line (XM3600) about 40 kB
-MAX_BYTES = 1 << 30  # of a file after decompression
-MAX_RATIO = 100  # decompressed / compressed; text compresses 3 to 20 times
 MAX_DOCUMENT = 1 << 28  # bytes of a COCO document, which is parsed as a whole (the published ones have 91 MB)
 COLUMNS = ("caption", "english", "picture", "split")
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!")
-_GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
+_PARQUET = b"PAR1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,32 +54,26 @@ def records(path: Path, *, language: str | None) -> tuple[str, Records]:
     Raises `UnsupportedMedia` for archives and `DatasetInvalid`, with the kind and the line, for a file that is not a
     dataset: also while records are taken, since a large file is read piece by piece.
     """
-    with _content(path) as stream:
+    with content(path) as stream:
         head = stream.read(MAX_LINE + 1)
     name = _recognise(head)
     return name, _guarded(path, _READERS[name], language)
 
 
-def refuse(kind: str, detail: str, line: int | None = None) -> NoReturn:
-    """Raise `DatasetInvalid` for a fault of the whole file."""
-    errors = () if line is None else (FieldError(f"line {line}", kind),)
-    raise DatasetInvalid(detail, errors=errors, kind=kind)
-
-
 def _guarded(path: Path, reader: "Reader", language: str | None) -> Records:
-    with _content(path) as stream:
+    with content(path) as stream:
         yield from reader(stream, language)
 
 
 def _recognise(head: bytes) -> str:
-    if head.startswith(_ARCHIVES) or head[257:262] == b"ustar" or head.startswith(_GZIP):
+    if head.startswith(_ARCHIVES) or head[257:262] == b"ustar" or head.startswith(GZIP):
         raise UnsupportedMedia("archives are not read; send the file itself, optionally with gzip")
     if head.startswith(_PARQUET):
         return "parquet"
-    lines = [line for line in head.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()]
-    if not lines:
+    first = next((line for line in head.removeprefix(BYTE_ORDER_MARK).splitlines() if line.strip()), None)
+    if first is None:
         refuse("no_rows", "the file holds no row")
-    first = lines[0].strip(b" ")
+    first = first.strip(b" ")
     if first.startswith(b"{"):
         return _recognise_json(first, head)
     cells = _header(first.decode("utf-8", "replace").split("\t"))
@@ -101,65 +90,6 @@ def _recognise_json(first: bytes, head: bytes) -> str:
     return "coco" if "annotations" in keys else "xm3600" if "image/key" in keys else "jsonl"
 
 
-class _Inflated(RawIOBase):
-    """A gzip file's content, refused as soon as it is larger than a real dataset can be."""
-
-    def __init__(self, file: IO[bytes], size: int) -> None:
-        self._inner = gzip.GzipFile(fileobj=file)
-        self._left = min(MAX_BYTES, MAX_RATIO * size + MAX_LINE)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._inner.read(min(len(buffer), 1 << 16))
-        self._left -= len(data)
-        if self._left < 0:
-            refuse("decompressed_too_large", "the file grows too much when it is decompressed")
-        buffer[: len(data)] = data
-        return len(data)
-
-
-@contextmanager
-def _content(path: Path) -> Iterator[BufferedReader]:
-    """The file's bytes, decompressed."""
-    with path.open("rb") as file:
-        compressed = file.read(2) == _GZIP
-        file.seek(0)
-        if not compressed:
-            yield file
-            return
-        try:
-            yield BufferedReader(_Inflated(file, path.stat().st_size), 1 << 16)
-        except (gzip.BadGzipFile, EOFError, zlib.error):
-            refuse("gzip_corrupt", "the file is not whole: its gzip stream is damaged")
-
-
-def _lines(stream: BufferedReader, *, one_ending: bool = True) -> Iterator[tuple[int, str]]:
-    """Numbered lines that are not blank, decoded, without their end."""
-    ending = None
-    number = 0
-    while line := stream.readline(MAX_LINE + 1):
-        number += 1
-        if len(line) > MAX_LINE:
-            refuse("line_too_long", f"a line may have at most {MAX_LINE} bytes", number)
-        if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        body = line.removesuffix(b"\n")
-        carriage_return = body.endswith(b"\r")
-        body = body.removesuffix(b"\r")
-        if one_ending and line.endswith(b"\n"):
-            if b"\r" in body or ending not in (None, carriage_return):
-                refuse("mixed_line_endings", "the lines end in different ways (CR and LF)", number)
-            ending = carriage_return
-        if not body.strip():
-            continue
-        try:
-            yield number, body.decode("utf-8")
-        except UnicodeDecodeError:
-            refuse("not_utf8", "the file is not UTF-8", number)
-
-
 def _jsonl(stream: BufferedReader, language: str | None) -> Records:
     for number, value in _objects(stream):
         if isinstance(value, dict):
@@ -169,7 +99,7 @@ def _jsonl(stream: BufferedReader, language: str | None) -> Records:
 
 
 def _objects(stream: BufferedReader) -> Iterator[tuple[int, Any]]:
-    for number, line in _lines(stream):
+    for number, line in lines(stream):
         try:
             yield number, json.loads(line)
         except (ValueError, RecursionError):
@@ -235,14 +165,14 @@ def _file_names(images: object) -> dict[object, str]:
 
 
 def _parallel(stream: BufferedReader, language: str | None) -> Records:
-    for number, line in _lines(stream):
+    for number, line in lines(stream):
         cells = line.split("\t")
         yield Record(number, cells[1], cells[0]) if len(cells) == 2 else RowFault(number, "wrong_field_count")
 
 
 def _tsv(stream: BufferedReader, language: str | None) -> Records:
     """Tab-separated values have no quoting: a quote is a character of the caption."""
-    return _table((number, number, line.split("\t")) for number, line in _lines(stream))
+    return _table((number, number, line.split("\t")) for number, line in lines(stream))
 
 
 class _Texts:
@@ -260,7 +190,7 @@ class _Texts:
 
 def _csv(stream: BufferedReader, language: str | None) -> Records:
     """Quoted fields may hold line ends, so the ends may differ here; a stray quote may spoil lines, and hides none."""
-    texts = _Texts(_lines(stream, one_ending=False))
+    texts = _Texts(lines(stream, one_ending=False))
     reader = csv.reader(texts, strict=True)
 
     def rows() -> Iterator[tuple[int, int, list[str]]]:
