@@ -12,6 +12,7 @@ from index.catalogue import Catalogue
 from index.encoding import Encoder
 from index.engine import Engine
 from index.engine.faiss_engine import SCAN
+from index.errors import IndexFileCorrupt
 from index.gallery import Gallery
 from index.generation import WrittenGeneration, folder_name
 from index.rows import batches
@@ -22,6 +23,7 @@ from model.registry import Registry
 from model.storage import fault_point
 
 SHARD = 512  # pictures whose captions are encoded and stored at a time
+_ATTEMPTS = 3  # to write a generation
 Progress = Callable[[int, int], None]  # pictures done, pictures in total
 
 
@@ -60,11 +62,14 @@ def write(
 ) -> tuple[WrittenGeneration, Segment]:
     """Write a set, tail included, as one new generation, open it, and only then register it; returns both.
 
-    The generation has every change of the gallery up to the set's last one.
+    The generation has every change of the gallery up to the set's last one. It is written again when another process
+    removed it, as left over or as replaced, before it was registered; `IndexFileCorrupt` is raised the third time.
     """
-    written = generation.write(root, source.identity, *vector_set.merged())
-    fault_point("build.written")
-    opened = generation.read(root.path(folder_name(written.id)), written.manifest_sha256, source.identity, engine)
-    Catalogue(registry, root).register(source.identity, written, vector_set.change)
-    fault_point("build.registered")
-    return written, opened
+    for _ in range(_ATTEMPTS):
+        written = generation.write(root, source.identity, *vector_set.merged())
+        fault_point("build.written")
+        opened = generation.read(root.path(folder_name(written.id)), written.manifest_sha256, source.identity, engine)
+        if Catalogue(registry, root).register(source.identity, written, vector_set.change):
+            fault_point("build.registered")
+            return written, opened
+    raise IndexFileCorrupt("another process removes the files of each new generation")

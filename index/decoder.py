@@ -180,7 +180,7 @@ def _answer(data: bytes) -> bytes:
         picture = decode(data)
     except PictoglotError as error:
         return _with_length({"code": error.code, "detail": error.detail})
-    head = {"width": picture.width, "height": picture.height, "stored": len(picture.stored)}
+    head = {"width": picture.rgb.width, "height": picture.rgb.height, "stored": len(picture.stored)}
     return _with_length(head) + picture.rgb.tobytes() + picture.stored + picture.thumbnail
 
 

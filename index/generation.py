@@ -6,7 +6,9 @@ It has no FAISS file: an index is built from the verified vectors (see `index.en
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -68,6 +70,8 @@ def write(root: DataRoot, identity: Identity, entries: Sequence[Entry], vectors:
     digest.update(hashlib.sha256(tensors).digest() + hashlib.sha256(ids).digest())
     generation = f"{identity.kind}-{digest.hexdigest()[:16]}"
     folder = root.path(folder_name(generation))
+    with suppress(FileNotFoundError):
+        os.utime(folder)  # an old copy becomes young: no sweeper may remove it before it is registered
     if folder.exists() and not storage.intact(folder):
         storage.remove(folder)  # a damaged copy of the same content
     storage.require_free(folder, 2 * (len(tensors) + len(ids)))

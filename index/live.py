@@ -14,9 +14,8 @@ from dataclasses import replace
 from threading import Lock, RLock
 
 from index import build
-from index.detecting import detect
 from index.encoding import Encoder
-from index.engine import Engine, Vector
+from index.engine import Engine
 from index.engine.faiss_engine import FaissEngine
 from index.errors import IndexUnavailable, OutOfMemory
 from index.gallery import Gallery, Put
@@ -26,7 +25,7 @@ from index.pictures import Picture
 from index.rows import Captions
 from index.snapshot import Snapshot
 from index.sweep import sweep
-from index.sync import caught_up
+from index.sync import caught_up, encode_captions
 from index.vectors import VectorSet
 from model.data_root import DataRoot
 from model.errors import PictoglotError, RegistryUnavailable, StoreUnavailable
@@ -36,8 +35,6 @@ from model.storage import fault_point
 COMPACT_AT = 1_024  # a set with more changed entries is written as a new generation
 _RETRY_SECONDS = 60.0  # after a release could not be opened, or a compaction failed
 _log = logging.getLogger(__name__)
-
-Sets = dict[Identity, VectorSet]
 
 
 class LiveIndex:
@@ -60,11 +57,12 @@ class LiveIndex:
         self._compact_at, self._clock = compact_at, clock
         self._loader = ReleaseLoader(encoder, registry, gallery, root, engine or FaissEngine())
         self._current: Snapshot | None = None
-        self._previous: Sets = {}  # of the release served before, so that a rollback need not open them again
+        self._previous: Mapping[
+            Identity, VectorSet
+        ] = {}  # of the release served before, so that a rollback need not open them again
         self._opening = RLock()  # opens one release at a time; may be held for long, but blocks no gallery change
         self._publishing = RLock()
         self._failed_at: dict[int, float] = {}  # by release: when it could not be opened
-        self._damaged: frozenset[Identity] = frozenset()  # sets whose generation must be written again
         self._background = ThreadPoolExecutor(1, thread_name_prefix="background")
         self._compacting = Lock()
         self._compact_after = -math.inf
@@ -123,7 +121,7 @@ class LiveIndex:
             previous = self._current
             snapshot = self._caught_up(snapshot)
             if previous is not None and previous.release.number != snapshot.release.number:
-                self._previous = self._sets(previous)
+                self._previous = previous.sets
             self._current = snapshot
         fault_point("swap.published")
         _log.info("release %d is now served; gallery at change %d", snapshot.release.number, snapshot.change)
@@ -164,17 +162,10 @@ class LiveIndex:
         vector = self._gallery.picture_vector(content_sha256, fingerprint)
         if vector is None:
             vector = self._encoder.pictures([picture.rgb])[0]
-        caption_vectors = self._encode_captions(id, captions or {})
+        caption_vectors = encode_captions(self._encoder, self._gallery, self.current, id, captions or {})
+        width, height = picture.rgb.size
         put = self._gallery.put(
-            id,
-            content_sha256,
-            picture.width,
-            picture.height,
-            captions,
-            vector,
-            fingerprint,
-            caption_vectors,
-            picture=picture,
+            id, content_sha256, width, height, captions, vector, fingerprint, caption_vectors, picture=picture
         )
         fault_point("picture.committed")
         self._follow()
@@ -194,11 +185,9 @@ class LiveIndex:
         """
         at = self._compact_at if at is None else at
         with self._compacting:
-            sets = self._sets(self.current)
-            due = [id for id, vector_set in sets.items() if vector_set.tail_size > at or id in self._damaged]
+            due = [identity for identity, vector_set in self.current.sets.items() if _is_due(vector_set, at)]
             for identity in due:
                 self._compact_set(identity)
-                self._damaged -= {identity}
             return len(due)
 
     def close(self) -> None:
@@ -206,9 +195,7 @@ class LiveIndex:
         self._background.shutdown()
 
     def _compact_when_due(self) -> None:
-        sets = self._sets(self.current)
-        largest = max(vector_set.tail_size for vector_set in sets.values())
-        due = largest > self._compact_at or self._damaged & sets.keys()
+        due = any(_is_due(vector_set, self._compact_at) for vector_set in self.current.sets.values())
         if due and self._clock() >= self._compact_after:
             self._compact_after = math.inf  # while a compaction is queued or running
             self._in_background("compaction", self._compact_and_schedule)
@@ -231,16 +218,16 @@ class LiveIndex:
         self._background.submit(logged)
 
     def _compact_set(self, identity: Identity) -> None:
-        vector_set = self._sets(self.current).get(identity)
+        vector_set = self.current.sets.get(identity)
         if vector_set is None:
             return
         source, engine = self._loader.sources[identity], self._loader.engine
         written, opened = build.write(vector_set, source, self._registry, self._root, engine)
         compacted = VectorSet.from_generation(written.id, vector_set.change, opened)
         with self._publishing:
-            sets = self._sets(self.current)
+            sets = self.current.sets
             if identity in sets:
-                self._current = self._caught_up(self._with(self.current, {**sets, identity: compacted}))
+                self._current = self._caught_up(replace(self.current, sets={**sets, identity: compacted}))
         with suppress(StoreUnavailable):  # the sweeper removes what is left
             self._loader.catalogue.retire(identity)
 
@@ -249,24 +236,19 @@ class LiveIndex:
     def _open(self, release: Release, strict: bool) -> Snapshot:
         views = {tag: self._loader.view(number) for tag, number in release.languages.items()}
         shared_view = self._loader.view(release.shared)
-        identities = {tag: self._loader.captions(tag, number) for tag, number in release.languages.items()}
+        captions = [self._loader.captions(tag, number) for tag, number in release.languages.items()]
         current = self._current
-        opened = {**self._previous, **(self._sets(current) if current else {})}
-        sets: Sets = {}
+        opened = {**self._previous, **(current.sets if current else {})}
+        sets: dict[Identity, VectorSet] = {}
         degraded: list[str] = []
-        for identity in (self._loader.pictures.identity, *identities.values()):
+        for identity in (self._loader.pictures.identity, *captions):
             if identity in opened:
                 sets[identity] = opened[identity]
-                continue
-            sets[identity], problems = self._loader.stored(identity, strict=strict)
-            degraded += problems
-            if problems:
-                self._damaged |= {identity}
-        sets = caught_up(sets, self._loader.sources, self._gallery)
-        captions = {tag: sets[identity] for tag, identity in identities.items()}
-        pictures = sets[self._loader.pictures.identity]
-        detector, counted = detect(current, release, views, captions)
-        return Snapshot(release, views, shared_view, pictures, captions, detector, tuple(degraded), counted, identities)
+            else:
+                sets[identity], problems = self._loader.stored(identity, strict=strict)
+                degraded += problems
+        latest = caught_up(sets, self._loader.sources, self._gallery)
+        return Snapshot(release, views, shared_view, latest, degraded=tuple(degraded)).with_detector(current)
 
     def _move_to(self, release: Release) -> None:
         try:
@@ -287,59 +269,31 @@ class LiveIndex:
                 self._compact_when_due()
 
     def _caught_up(self, snapshot: Snapshot) -> Snapshot:
-        sets = self._sets(snapshot)
-        latest = caught_up(sets, self._loader.sources, self._gallery)
-        unchanged = all(latest[identity] is vector_set for identity, vector_set in sets.items())
-        return snapshot if unchanged else self._with(snapshot, latest)
-
-    def _sets(self, snapshot: Snapshot) -> Sets:
-        captions = {identity: snapshot.captions[tag] for tag, identity in snapshot.identities.items()}
-        return {self._loader.pictures.identity: snapshot.pictures, **captions}
-
-    def _with(self, snapshot: Snapshot, sets: Mapping[Identity, VectorSet]) -> Snapshot:
-        captions = {tag: sets[identity] for tag, identity in snapshot.identities.items()}
-        return replace(snapshot, pictures=sets[self._loader.pictures.identity], captions=captions)
-
-    def _encode_captions(self, id: str, captions: Captions) -> dict[tuple[str, str, int], Vector]:
-        """Vectors of a picture's captions in the served languages, except captions that it already has."""
-        current = self.current
-        existing = self._gallery.captions_for([id], captions)[id]
-        new = [
-            (tag, text)
-            for tag, texts in captions.items()
-            if tag in current.views
-            for text in dict.fromkeys(texts)
-            if text not in existing.get(tag, ())
-        ]
-        if not new:
-            return {}
-        vectors = self._encoder.texts([(current.views[tag], text) for tag, text in new]).vectors
-        languages = current.release.languages
-        return {(tag, text, languages[tag]): vector for (tag, text), vector in zip(new, vectors, strict=True)}
+        latest = caught_up(snapshot.sets, self._loader.sources, self._gallery)
+        return snapshot if latest is snapshot.sets else replace(snapshot, sets=latest)
 
     def _update_detector(self) -> None:
         """Count a language's n-grams again if it now has many more or many fewer captions."""
         current = self.current
-        detector, counted = detect(current, current.release, current.views, current.captions)
-        if detector is not current.detector:
+        updated = current.with_detector(current)
+        if updated.detector is not current.detector:
             with self._publishing:
                 if self.current.release.number == current.release.number:
-                    self._current = replace(self.current, detector=detector, counted=counted)
+                    self._current = replace(self.current, detector=updated.detector, counted=updated.counted)
 
     def _record_failure(self, release: Release, error: Exception) -> str:
         """Note when a release could not be opened, log it, and return a sentence for `degraded`."""
         self._failed_at[release.number] = self._clock()
-        if isinstance(error, MemoryError):
-            error = OutOfMemory("there is not enough memory for another snapshot")
+        code, detail = PictoglotError.code, type(error).__name__
+        trace: Exception | None = error  # a bug, or an error of a library
         if isinstance(error, PictoglotError):
-            code, detail = error.code, error.detail
-        else:
-            code, detail = PictoglotError.code, type(error).__name__
-        known = isinstance(error, PictoglotError)
-        _log.error(
-            "release %d cannot be opened (%s): %s", release.number, code, detail, exc_info=None if known else error
-        )
+            code, detail, trace = error.code, error.detail, None
+        _log.error("release %d cannot be opened (%s): %s", release.number, code, detail, exc_info=trace)
         return f"Release {release.number} cannot be opened ({code})."
 
     def _failed_recently(self, release: Release) -> bool:
         return self._clock() - self._failed_at.get(release.number, -math.inf) < _RETRY_SECONDS
+
+
+def _is_due(vector_set: VectorSet, at: int) -> bool:
+    return vector_set.damaged or vector_set.tail_size > at

@@ -1,6 +1,7 @@
 """Opens and verifies the views and vector sets that a release names, each once. Does not publish them."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from threading import Lock
 from typing import Any
 
@@ -68,8 +69,11 @@ class ReleaseLoader:
                     raise
                 problems.append(f"Generation {registered.id} is unusable ({error.code}) and is built again.")
             else:
-                return VectorSet.from_generation(registered.id, registered.upto_change, opened), problems
-        return VectorSet.empty(f"{identity.kind}-none", identity.dimension), problems
+                vector_set = VectorSet.from_generation(registered.id, registered.upto_change, opened)
+                break
+        else:
+            vector_set = VectorSet.empty(f"{identity.kind}-none", identity.dimension)
+        return replace(vector_set, damaged=bool(problems)), problems
 
     def verify(self, release: Release, generations: Iterable[str]) -> list[str]:
         """Hash every file of a release again; returns one sentence for each version or generation that differs."""

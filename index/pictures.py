@@ -52,16 +52,6 @@ class Picture:
     stored: bytes
     thumbnail: bytes
 
-    @property
-    def width(self) -> int:
-        """Of the stored picture, in pixels."""
-        return self.rgb.width
-
-    @property
-    def height(self) -> int:
-        """Of the stored picture, in pixels."""
-        return self.rgb.height
-
 
 def decode(data: bytes) -> Picture:
     """Decode in this process. Uploads go through `index.decoder.Decoder`, which does this in a child process.

@@ -3,21 +3,24 @@
 A request takes the reference to it once. Nothing here reads a file or the registry, so searches work without them.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from index.engine import Vector
 from index.errors import PictureNotFound
 from index.generation import Identity
 from index.vectors import Hit, VectorSet
-from model.detection import Detector, Guess
+from model.detection import Detector, Guess, count
 from model.errors import LanguageNotFound
 from model.languages import canonical, in_script
 from model.registry import Release
 
 AUTO, SHARED = "auto", "shared"  # instead of a tag: detect the language; use the shared version
 _SAME_SCORE = 1e-5  # scores closer than this are taken as equal
+_GROWTH = 1.25  # captions are counted again when their number grew or shrank by more than this factor
 
 Source = Literal["told", "detected", "shared"]
 
@@ -72,23 +75,52 @@ class Snapshot:
     release: Release
     views: Mapping[str, Any]
     shared_view: Any
-    pictures: VectorSet
-    captions: Mapping[str, VectorSet]
-    detector: Detector
+    sets: Mapping[Identity, VectorSet]
+    detector: Detector = field(default_factory=Detector)
     degraded: tuple[str, ...] = ()
     counted: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    identities: Mapping[str, Identity] = field(default_factory=dict)  # of the captions, by language
+
+    @cached_property
+    def pictures(self) -> VectorSet:
+        """The set of all pictures."""
+        return next(vector_set for identity, vector_set in self.sets.items() if identity.kind == "pictures")
+
+    @cached_property
+    def captions(self) -> Mapping[str, VectorSet]:
+        """The set of each language's captions."""
+        return {identity.language: vector_set for identity, vector_set in self.sets.items() if identity.language}
 
     @property
     def change(self) -> int:
         """The last change of the gallery that is in every set."""
-        return min([self.pictures.change, *(vector_set.change for vector_set in self.captions.values())])
+        return min(vector_set.change for vector_set in self.sets.values())
 
     @property
     def generations(self) -> Generations:
         """The generations of the vector sets."""
         captions = {tag: vector_set.generation for tag, vector_set in self.captions.items()}
         return Generations(self.pictures.generation, captions)
+
+    def with_detector(self, previous: "Snapshot | None") -> "Snapshot":
+        """This snapshot with a detector of its languages; counts of `previous` that are still right are used again.
+
+        Each version has n-gram counts: of the captions it was trained on or, for version 0, of English words. For
+        English, and for versions without counts, the captions of the gallery are counted too.
+        """
+        detector = Detector() if previous is None else previous.detector
+        counted = {} if previous is None else {tag: of for tag, of in previous.counted.items() if tag in self.captions}
+        for tag, vector_set in self.captions.items():
+            counted_version, counted_captions = counted.get(tag, (-1, 0))
+            ngrams, version = self.views[tag].ngrams, self.release.languages[tag]
+            fewer, more = sorted((counted_captions, vector_set.count))
+            count_captions = version == 0 or not ngrams
+            if counted_version != version or (count_captions and more > _GROWTH * fewer):
+                counts = Counter(ngrams)
+                if count_captions:
+                    counts.update(count(vector_set.texts()))
+                detector = detector.with_counts(tag, counts)
+                counted[tag] = (version, vector_set.count)
+        return replace(self, detector=detector, counted=counted)
 
     def served(self, tag: str) -> str:
         """The canonical form of a tag that is served; raises `LanguageTagInvalid` or `LanguageNotFound`."""

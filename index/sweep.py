@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from sqlalchemy import select
-
+from index.catalogue import Catalogue
 from index.gallery import FOLDER as PICTURES
 from index.gallery import Gallery
-from index.tables import GENERATIONS, GenerationRow
+from index.tables import GENERATIONS
 from model import storage
 from model.data_root import DataRoot
 from model.errors import StoreUnavailable
@@ -43,7 +42,7 @@ def sweep(root: DataRoot, registry: Registry, gallery: Gallery, seconds: float =
                 removed += 1
     for path in _old(root.home / GENERATIONS, "*", seconds):
         with suppress(StoreUnavailable):
-            removed += _remove_unregistered(root, registry, f"{GENERATIONS}/{path.name}")
+            removed += Catalogue(registry, root).remove_unregistered(path.name)
     contents = {path.name.partition(".")[0] for path in _old(root.home / PICTURES, "*/*.webp", seconds)}
     for content in contents - gallery.contents_in_use():
         with suppress(StoreUnavailable):
@@ -62,19 +61,3 @@ def discard_working_files(root: DataRoot, expansion: str) -> None:
 
 def _old(folder: Path, pattern: str, seconds: float) -> Iterator[Path]:
     return (path for path in folder.glob(pattern) if storage.is_older(path, seconds))
-
-
-def _remove_unregistered(root: DataRoot, registry: Registry, name: str) -> bool:
-    """Remove a generation unless it is registered; one registered meanwhile is uploaded to the store again."""
-    query = select(GenerationRow.id).where(GenerationRow.folder == name)
-    with registry.read() as session:
-        if session.scalar(query) is not None:
-            return False
-    root.forget(name)
-    with registry.begin() as session:  # the only writer: nothing is registered meanwhile
-        registered = session.scalar(query) is not None
-        if not registered:
-            storage.remove(root.path(name))
-    if registered:
-        root.commit(name)
-    return not registered

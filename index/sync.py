@@ -17,7 +17,8 @@ from index.errors import PictureCorrupt
 from index.gallery import Gallery
 from index.generation import Identity
 from index.pictures import read_rgb
-from index.rows import Caption, batches
+from index.rows import Caption, Captions, batches
+from index.snapshot import Snapshot
 from index.vectors import Block, Entry, VectorSet
 from model.registry import Registry
 
@@ -134,14 +135,36 @@ def expansions_of(registry: Registry, language: str, version: int) -> frozenset[
     return frozenset(expansion for expansion in expansions if expansion is not None)
 
 
+def encode_captions(
+    encoder: Encoder, gallery: Gallery, snapshot: Snapshot, picture: str, captions: Captions
+) -> dict[tuple[str, str, int], Vector]:
+    """Vectors of a picture's captions in the served languages, except captions that it already has.
+
+    They are by language, text and version.
+    """
+    existing = gallery.captions_for([picture], captions)[picture]
+    new = [
+        (tag, text)
+        for tag, texts in captions.items()
+        if tag in snapshot.views
+        for text in dict.fromkeys(texts)
+        if text not in existing.get(tag, ())
+    ]
+    if not new:
+        return {}
+    vectors = encoder.texts([(snapshot.views[tag], text) for tag, text in new]).vectors
+    versions = snapshot.release.languages
+    return {(tag, text, versions[tag]): vector for (tag, text), vector in zip(new, vectors, strict=True)}
+
+
 def caught_up(
     sets: Mapping[Identity, VectorSet], sources: Mapping[Identity, Source], gallery: Gallery
-) -> dict[Identity, VectorSet]:
-    """The sets with every change of the gallery up to now applied; each starts from its own last change."""
+) -> Mapping[Identity, VectorSet]:
+    """The sets with every change of the gallery up to now applied; `sets` itself when there is none."""
     upto = gallery.change()
     since = min(vector_set.change for vector_set in sets.values())
     if since >= upto:
-        return dict(sets)
+        return sets
     changes = gallery.changes_since(since)
     blocks: dict[Identity, dict[str, Block]] = {identity: {} for identity in sets}
     for batch in batches(list(changes), _BATCH):

@@ -94,7 +94,8 @@ def scores(query: Vector, vectors: Matrix) -> np.ndarray[tuple[int], np.dtype[np
 class VectorSet:
     """A sealed generation without its removed rows, plus a tail of pictures that changed since. All immutable.
 
-    `generation` is the id of the generation; `change` is the last change of the gallery that is in this set.
+    `generation` is the id of the generation; `change` is the last change of the gallery that is in this set. `damaged`
+    when a newer generation could not be read: a new one must be written.
     """
 
     generation: str
@@ -102,6 +103,7 @@ class VectorSet:
     sealed: Segment
     tail: Segment
     removed: frozenset[int] = field(default_factory=frozenset)  # rows of `sealed`
+    damaged: bool = False
 
     @staticmethod
     def from_generation(generation: str, change: int, sealed: Segment) -> "VectorSet":
@@ -163,7 +165,7 @@ class VectorSet:
         entries += [entry for block in added for entry in block.entries]
         vectors = np.concatenate([self.tail.vectors[kept], *(block.vectors for block in added)])
         tail = segment(vectors, entries)
-        return VectorSet(self.generation, change, self.sealed, tail, self.removed | replaced)
+        return replace(self, change=change, tail=tail, removed=self.removed | replaced)
 
     def _rows(self, picture: str) -> list[tuple[Entry, Vector]]:
         rows = [row for row in self.sealed.rows.get(picture, ()) if row not in self.removed]

@@ -42,7 +42,7 @@ def test_a_child_that_was_killed_between_pictures_is_replaced(decoder: Decoder) 
     (pid,) = decoder.pids
     os.kill(pid, signal.SIGKILL)
     psutil.wait_procs([psutil.Process(pid)], timeout=5) if psutil.pid_exists(pid) else None
-    assert decoder.decode(PNG).width == 96
+    assert decoder.decode(PNG).rgb.width == 96
     assert decoder.pids != [pid]
 
 
@@ -53,7 +53,7 @@ def test_a_child_that_hangs_is_killed_in_time_and_replaced(decoder: Decoder) -> 
     with pytest.raises(PictureCorrupt):
         decoder.decode(PNG)
     assert 1.5 < time.monotonic() - start < 4 and not psutil.pid_exists(pid)
-    assert decoder.decode(PNG).width == 96
+    assert decoder.decode(PNG).rgb.width == 96
 
 
 def test_a_child_that_is_killed_while_it_decodes_refuses_that_picture_alone(decoder: Decoder) -> None:
@@ -68,7 +68,7 @@ def test_a_child_that_is_killed_while_it_decodes_refuses_that_picture_alone(deco
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(PictureCorrupt):
         answer.result()
-    assert decoder.decode(PNG).width == 96
+    assert decoder.decode(PNG).rgb.width == 96
 
 
 @pytest.mark.parametrize(("memory", "refused"), [(64 << 20, True), (1 << 30, False)])
@@ -87,7 +87,7 @@ def test_many_threads_share_the_children() -> None:
     decoder = Decoder(processes=2)
     with ThreadPoolExecutor(8) as threads:
         pictures = list(threads.map(decoder.decode, [saved(drawing(40 + side, 40), "PNG") for side in range(40)]))
-    assert [picture.width for picture in pictures] == [40 + side for side in range(40)]
+    assert [picture.rgb.width for picture in pictures] == [40 + side for side in range(40)]
     assert 1 <= len(decoder.pids) <= 2
     decoder.close()
 

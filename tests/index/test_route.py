@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 import pytest
 
 from index.snapshot import Route, Snapshot
-from index.vectors import VectorSet
 from model.detection import Detector
 from model.errors import LanguageNotFound, LanguageTagInvalid
 from model.registry import Release
@@ -24,7 +23,7 @@ def snapshot(languages: Collection[str], detector: Detector = DETECTOR) -> Snaps
     """A release of these languages with no pictures or captions."""
     views = {tag: WeightlessView(version, tag) for version, tag in enumerate(languages)}
     release = Release(1, 0, {tag: view.version for tag, view in views.items()}, datetime.now(UTC), "", "", {})
-    return Snapshot(release, views, WeightlessView(9), VectorSet.empty("none", 4), {}, detector)
+    return Snapshot(release, views, WeightlessView(9), {}, detector)
 
 
 def route(requested: str, text: str, languages: Collection[str], detector: Detector = DETECTOR) -> Route:

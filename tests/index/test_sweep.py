@@ -2,18 +2,23 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from index import generation
 from index.catalogue import Catalogue
-from index.generation import Identity
+from index.engine import Index, Matrix
+from index.engine.faiss_engine import FaissEngine
+from index.errors import IndexFileCorrupt
+from index.generation import Identity, folder_name
 from index.sweep import sweep
 from index.vectors import Entry
 from model import storage
+from model.data_root import DataRoot
 from tests.doubles import text_vector
-from tests.index.world import World, content
+from tests.index.world import World, content, drawn
 from tests.s3_server import S3Server
 
 HOUR = 3_600
@@ -163,3 +168,100 @@ def test_files_of_a_picture_that_is_gone_go_when_they_are_old(world: World) -> N
     aged(world.gallery.content_path(content(1)), 1000 * HOUR)
     assert sweep(world.root, world.registry, world.gallery) == 1
     assert not left.exists() and fresh.exists() and world.gallery.read(content(1))
+
+
+class Interrupted(FaissEngine):
+    """An engine that runs `act` once, at its first build: after a generation is written, before it is registered."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        super().__init__()
+        self._acts = [act]
+
+    def build(self, vectors: Matrix) -> Index:
+        while self._acts:
+            self._acts.pop()()
+        return super().build(vectors)
+
+
+def test_an_old_copy_of_what_is_written_again_is_not_taken_for_left_over(world: World) -> None:
+    old = left_over(world, "same")
+    for path in (*old.iterdir(), old):
+        aged(path, 1.1 * HOUR)
+    assert left_over(world, "same") == old
+    assert sweep(world.root, world.registry, world.gallery) == 0 and old.exists()
+
+
+def test_a_generation_that_is_removed_before_it_is_registered_is_written_again(world: World) -> None:
+    """By a sweeper that looked at its age before it was written."""
+    removed: list[int] = []
+    engine = Interrupted(lambda: removed.append(sweep(world.root, world.registry, world.gallery, seconds=0)))
+    live = world.started(engine=engine)
+    live.put_picture("a", content(1), drawn(1))
+    assert live.compact(at=0) == 1
+    assert removed == [1] and live.verify() == []
+    assert world.started().current.degraded == ()
+
+
+def test_a_writer_whose_files_are_always_removed_gives_up_and_registers_nothing(world: World) -> None:
+    class Removed(FaissEngine):
+        def build(self, vectors: Matrix) -> Index:
+            sweep(world.root, world.registry, world.gallery, seconds=0)
+            return super().build(vectors)
+
+    live = world.started(engine=Removed())
+    live.put_picture("a", content(1), drawn(1))
+    with pytest.raises(IndexFileCorrupt):
+        live.compact(at=0)
+    assert Catalogue(world.registry, world.root).of(identity(world)) == []
+
+
+def test_a_generation_that_is_registered_while_it_is_swept_stays_here_and_in_the_store(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, store=store)
+    written = generation.write(world.root, identity(world), [Entry("a")], text_vector(0, "a")[None])
+    forget = world.root.forget
+
+    def overtaken(name: str) -> None:
+        forget(name)
+        Catalogue(world.registry, DataRoot(world.home)).register(identity(world), written, 0)  # puts nothing there
+
+    monkeypatch.setattr(world.root, "forget", overtaken)
+    assert sweep(world.root, world.registry, world.gallery, seconds=0) == 0
+    assert world.generation_folder(written.id).exists()
+    assert DataRoot(tmp_path / "other", store).open(folder_name(written.id), written.manifest_sha256).exists()
+    world.close()
+
+
+def test_a_replaced_generation_that_is_registered_again_while_it_is_removed_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture was deleted and added again: the new generation is the same as one that was replaced."""
+    catalogue = Catalogue(world.registry, world.root)
+    written = generation.write(world.root, identity(world), [Entry("a")], text_vector(0, "a")[None])
+    catalogue.register(identity(world), written, 0)
+    monkeypatch.setattr(world.root, "forget", lambda _: catalogue.register(identity(world), written, 9))
+    catalogue.retire(identity(world), keep=0)
+    assert world.generation_folder(written.id).exists()
+    assert [registered.upto_change for registered in catalogue.of(identity(world))] == [9]
+
+
+def test_a_generation_that_another_machine_removed_from_the_store_is_put_there_again(
+    tmp_path: Path, store: str
+) -> None:
+    world = World(tmp_path, store=store)
+
+    def forget_all() -> None:
+        for path in generations(world):
+            world.root.forget(folder_name(path.name))
+
+    live = world.started(engine=Interrupted(forget_all))
+    live.put_picture("a", content(1), drawn(1))
+    live.compact(at=0)
+    (name,) = [folder_name(path.name) for path in generations(world)]
+    assert DataRoot(tmp_path / "other", store).open(name).exists()
+    world.close()
+
+
+def generations(world: World) -> list[Path]:
+    return sorted((world.home / "generations").iterdir())
