@@ -18,7 +18,7 @@ from index import rows
 from index.engine import Vector
 from index.errors import PictureNotFound
 from index.pictures import Picture
-from index.rows import Caption, Captions
+from index.rows import Captions
 from index.tables import CaptionRow, GalleryChangeRow, PictureRow
 from model import storage
 from model.data_root import DataRoot
@@ -54,7 +54,7 @@ class Put:
     created: bool
 
 
-class Gallery(rows.StoredVectors):
+class Gallery(rows.CaptionsAndVectors):
     """The pictures and captions of one registry, with picture files under `root`. Safe for threads and processes."""
 
     def __init__(self, registry: Registry, root: DataRoot) -> None:
@@ -159,41 +159,6 @@ class Gallery(rows.StoredVectors):
                 for batch in rows.batches(ids, _BATCH)
                 for id, content in session.execute(columns.where(PictureRow.id.in_(batch)))
             }
-
-    def captions_for(self, ids: Sequence[str], tags: Iterable[str] | None = None) -> dict[str, dict[str, list[str]]]:
-        """The captions of each of these pictures by language: in the languages of `tags`, or in all."""
-        texts: dict[str, dict[str, list[str]]] = {id: {} for id in ids}
-        languages = None if tags is None else set(tags)
-        for caption in self.captions(ids):
-            if languages is None or caption.language in languages:
-                texts[caption.picture].setdefault(caption.language, []).append(caption.text)
-        return texts
-
-    def captions(self, ids: Sequence[str], language: str | None = None) -> list[Caption]:
-        """The captions of these pictures in one language, or in all, in the order in which they were added."""
-        with self._registry.read() as session:
-            return [
-                caption for batch in rows.batches(ids, _BATCH) for caption in rows.captions_of(session, batch, language)
-            ]
-
-    def captioned(self, language: str, expansions: Iterable[str]) -> list[str]:
-        """The sorted ids of pictures with a caption in this language, added with them or by one of these expansions."""
-        visible = CaptionRow.expansion.is_(None) | CaptionRow.expansion.in_(list(expansions))
-        with self._registry.read() as session:
-            query = select(CaptionRow.picture_id).where(CaptionRow.language == language, visible).distinct()
-            return sorted(session.scalars(query))
-
-    def add_captions(self, expansion: str, language: str, captions: Iterable[tuple[str, str]]) -> int:
-        """Add an expansion's captions (picture, text), except existing ones; returns how many were new.
-
-        Captions of pictures that do not exist (any more) are skipped. Nothing is added to the change feed: these
-        captions are visible from the expansion's version on, whose caption vectors are built after this.
-        """
-        added = 0
-        for batch in rows.batches(list(dict.fromkeys(captions)), _BATCH):
-            with self._registry.begin() as session:
-                added += rows.add_captions(session, expansion, language, batch)
-        return added
 
     def change(self) -> int:
         """The number of the last change; 0 when there is none."""

@@ -5,12 +5,12 @@ can be built again from them. Searches never read these tables.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Select, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from index.engine import Vector
@@ -75,7 +75,7 @@ def _in_order(captions: Captions) -> list[tuple[str, str]]:
     return list(dict.fromkeys((language, text) for language, texts in captions.items() for text in texts))
 
 
-def add_captions(session: Session, expansion: str, language: str, rows: Sequence[tuple[str, str]]) -> int:
+def _add_captions(session: Session, expansion: str, language: str, rows: Sequence[tuple[str, str]]) -> int:
     """Add an expansion's captions (picture, text) that are new and whose picture exists; returns their number."""
     pictures = sorted({picture for picture, _ in rows})
     known = set(session.scalars(select(PictureRow.id).where(PictureRow.id.in_(pictures))))
@@ -111,11 +111,44 @@ def store_vectors_of(session: Session, picture: str, vectors: Mapping[tuple[str,
         store_caption_vectors(session, version, dict.fromkeys(ids.get((language, text), ()), vector))
 
 
-class StoredVectors:
-    """The vectors of one registry's pictures and captions that are already computed."""
+class CaptionsAndVectors:
+    """The captions of one registry, and the vectors of its pictures and captions that are already computed."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+
+    def captions_for(self, ids: Sequence[str], tags: Iterable[str] | None = None) -> dict[str, dict[str, list[str]]]:
+        """The captions of each of these pictures by language: in the languages of `tags`, or in all."""
+        texts: dict[str, dict[str, list[str]]] = {id: {} for id in ids}
+        languages = None if tags is None else set(tags)
+        for caption in self.captions(ids):
+            if languages is None or caption.language in languages:
+                texts[caption.picture].setdefault(caption.language, []).append(caption.text)
+        return texts
+
+    def captions(self, ids: Sequence[str], language: str | None = None) -> list[Caption]:
+        """The captions of these pictures in one language, or in all, in the order in which they were added."""
+        with self._registry.read() as session:
+            return [caption for batch in batches(ids, _BATCH) for caption in captions_of(session, batch, language)]
+
+    def captioned(self, language: str, expansions: Iterable[str]) -> list[str]:
+        """The sorted ids of pictures with a caption in this language, added with them or by one of these expansions."""
+        visible = CaptionRow.expansion.is_(None) | CaptionRow.expansion.in_(list(expansions))
+        with self._registry.read() as session:
+            query = select(CaptionRow.picture_id).where(CaptionRow.language == language, visible).distinct()
+            return sorted(session.scalars(query))
+
+    def add_captions(self, expansion: str, language: str, captions: Iterable[tuple[str, str]]) -> int:
+        """Add an expansion's captions (picture, text), except existing ones; returns how many were new.
+
+        Captions of pictures that do not exist (any more) are skipped. Nothing is added to the change feed: these
+        captions are visible from the expansion's version on, whose caption vectors are built after this.
+        """
+        added = 0
+        for batch in batches(list(dict.fromkeys(captions)), _BATCH):
+            with self._registry.begin() as session:
+                added += _add_captions(session, expansion, language, batch)
+        return added
 
     def picture_vector(self, content_sha256: str, fingerprint: str) -> Vector | None:
         """The vector of this content by the image tower with this fingerprint; None when it must be computed."""
@@ -123,27 +156,14 @@ class StoredVectors:
 
     def content_vectors(self, contents: Sequence[str], fingerprint: str) -> dict[str, Vector]:
         """Stored vectors by content hash; contents without one are left out."""
-        columns = select(PictureVectorRow.content_sha256, PictureVectorRow.vector)
-        query = columns.where(PictureVectorRow.fingerprint == fingerprint)
-        with self._registry.read() as session:
-            return {
-                content: _vector(data)
-                for batch in batches(contents, _BATCH)
-                for content, data in session.execute(query.where(PictureVectorRow.content_sha256.in_(batch)))
-            }
+        query = select(PictureVectorRow.content_sha256, PictureVectorRow.vector)
+        return self._vectors(query.where(PictureVectorRow.fingerprint == fingerprint), contents)
 
     def picture_vectors(self, ids: Sequence[str], fingerprint: str) -> dict[str, Vector]:
         """Stored vectors by picture id, in the order of `ids`; unknown pictures and those without one are left out."""
-        columns = select(PictureRow.id, PictureVectorRow.vector).join(
-            PictureVectorRow, PictureVectorRow.content_sha256 == PictureRow.content_sha256
-        )
-        query = columns.where(PictureVectorRow.fingerprint == fingerprint)
-        with self._registry.read() as session:
-            vectors = {
-                id: _vector(data)
-                for batch in batches(ids, _BATCH)
-                for id, data in session.execute(query.where(PictureRow.id.in_(batch)))
-            }
+        same_content = PictureVectorRow.content_sha256 == PictureRow.content_sha256
+        query = select(PictureRow.id, PictureVectorRow.vector).join(PictureVectorRow, same_content)
+        vectors = self._vectors(query.where(PictureVectorRow.fingerprint == fingerprint), ids)
         return {id: vectors[id] for id in ids if id in vectors}
 
     def put_picture_vectors(self, fingerprint: str, vectors: Mapping[str, Vector]) -> None:
@@ -153,19 +173,23 @@ class StoredVectors:
 
     def caption_vectors(self, ids: Sequence[int], version: int) -> dict[int, Vector]:
         """Stored vectors by caption id, as this version encodes them; captions without one are left out."""
-        columns = select(CaptionVectorRow.caption_id, CaptionVectorRow.vector)
-        query = columns.where(CaptionVectorRow.version == version)
-        with self._registry.read() as session:
-            return {
-                id: _vector(data)
-                for batch in batches(ids, _BATCH)
-                for id, data in session.execute(query.where(CaptionVectorRow.caption_id.in_(batch)))
-            }
+        query = select(CaptionVectorRow.caption_id, CaptionVectorRow.vector)
+        return self._vectors(query.where(CaptionVectorRow.version == version), ids)
 
     def put_caption_vectors(self, version: int, vectors: Mapping[int, Vector]) -> None:
         """Store vectors by caption id; durable when it returns. Skips captions that were deleted meanwhile."""
         with self._registry.begin() as session:
             store_caption_vectors(session, version, vectors)
+
+    def _vectors(self, query: Select[T, bytes], keys: Sequence[T]) -> dict[T, Vector]:
+        """The vectors that a query finds for these values of its first column."""
+        column = query.selected_columns[0]
+        with self._registry.read() as session:
+            return {
+                key: _vector(data)
+                for batch in batches(keys, _BATCH)
+                for key, data in session.execute(query.where(column.in_(batch)))
+            }
 
 
 def store_picture_vectors(session: Session, fingerprint: str, vectors: Mapping[str, Vector]) -> None:
