@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from prometheus_client.core import GaugeMetricFamily
 from starlette.concurrency import run_in_threadpool
 
-from index.decoder import Decoder
 from index.encoding import Encoder
 from index.engine.choice import open_engine
 from index.gallery import Gallery
@@ -44,7 +43,7 @@ def create_app(context: Context | None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         assert context is not None
         async with context.texts, context.pictures, context.writes:
-            watching = asyncio.create_task(_follow_forever(context))
+            watching = asyncio.create_task(follow(context))
             with contextlib.suppress(asyncio.CancelledError):  # a second signal ends requests; files are still closed
                 yield
             context.draining = True
@@ -76,7 +75,7 @@ def build(settings: Settings, encoder: Encoder) -> Context:
     registry.initialise(encoder.text_fingerprint, {})
     gallery = Gallery(registry, root)
     live = LiveIndex(encoder, registry, gallery, root, open_engine(settings.index, settings.threads))
-    decoder, keys, rate = Decoder(processes=settings.decoders), Keys(registry), Rate(settings.rate_per_minute)
+    keys, rate = Keys(registry), Rate(settings.rate_per_minute)
     invalid = Rate(min(_INVALID_PER_MINUTE, settings.rate_per_minute))
     context = Context(
         settings=settings,
@@ -85,14 +84,13 @@ def build(settings: Settings, encoder: Encoder) -> Context:
         encoder=encoder,
         gallery=gallery,
         live=live,
-        decoder=decoder,
         keys=keys,
         keyring=Keyring(admin_key(settings), settings.open, keys.list, lambda: invalid.take(UNAUTHENTICATED)),
         rate=rate,
         cursors=Cursors.under(root),
         metrics=metrics,
         texts=TextQueue(encoder, settings, metrics),
-        pictures=PictureQueue(encoder, decoder, settings, metrics),
+        pictures=PictureQueue(encoder, settings, metrics),
         writes=WriteQueue(settings),
     )
     encoder.texts([(encoder.base_view, "warm-up")])  # the first call allocates, and takes a hundred times as long
@@ -121,15 +119,6 @@ def open_encoder(settings: Settings) -> Encoder:
 
     torch.set_num_threads(settings.threads)
     return OpenClipEncoder(open_base(settings.base))
-
-
-async def _follow_forever(context: Context) -> None:
-    """Follow the registry, whatever error one round raises: a service that stopped following would look healthy."""
-    while True:
-        try:
-            await follow(context)
-        except Exception:  # noqa: BLE001 - one bad round must not be the last
-            _log.exception("following the registry failed; trying again")
 
 
 def _close(context: Context) -> None:

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar
 
@@ -21,15 +22,16 @@ T = TypeVar("T")
 R = TypeVar("R")
 K = TypeVar("K")
 V = TypeVar("V")
+_TEXTS_AT_ONCE = 8  # of one request in the queue: a search waits for a few texts of others, not for hundreds
 
 
 @dataclass
 class _Waiting(Generic[T, R]):
-    """One item in the queue; its future is cancelled when the request is gone."""
+    """One item in the queue; its future is done when nobody waits any more. The timer ends the wait in the queue."""
 
     item: T
     result: "asyncio.Future[R]"
-    deadline: float
+    timer: asyncio.TimerHandle
 
 
 class BatchQueue(Generic[T, R]):
@@ -76,37 +78,36 @@ class BatchQueue(Generic[T, R]):
         return self._queue.qsize()
 
     async def __call__(self, items: Sequence[T]) -> list[R]:
-        """The results of `items`; raises `Unavailable` at once when too many wait, or later when they waited too long.
+        """The results of `items`; raises `Unavailable` at once when too many wait, or when one waited too long.
 
-        When the call is cancelled, its items are skipped.
+        When the call is cancelled, its items are skipped. What has begun is never answered as too late.
         """
         if self._queue.qsize() + len(items) > self._limit:
             raise Unavailable("too many requests are waiting")
-        loop = asyncio.get_running_loop()
-        entries = [_Waiting(item, loop.create_future(), loop.time() + self._seconds) for item in items]
-        for entry in entries:
-            self._queue.put_nowait(entry)
+        entries = [self._enqueued(item) for item in items]
         try:
             return [await entry.result for entry in entries]
         finally:
             for entry in entries:
+                entry.timer.cancel()
                 if not entry.result.cancel() and not entry.result.cancelled():
                     entry.result.exception()  # marks it as retrieved: if several failed, only one is raised
+
+    def _enqueued(self, item: T) -> _Waiting[T, R]:
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[R] = loop.create_future()
+        entry = _Waiting(item, result, loop.call_later(self._seconds, _expire, result))
+        self._queue.put_nowait(entry)
+        return entry
 
     async def _serve(self) -> None:
         while True:
             batch = [await self._queue.get()]
             while len(batch) < self._size and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
-            await self._answer([entry for entry in batch if self._still_waiting(entry)])
-
-    def _still_waiting(self, entry: _Waiting[T, R]) -> bool:
-        if entry.result.done():
-            return False
-        if asyncio.get_running_loop().time() > entry.deadline:
-            entry.result.set_exception(Unavailable("the request waited too long"))
-            return False
-        return True
+            for entry in batch:
+                entry.timer.cancel()
+            await self._answer([entry for entry in batch if not entry.result.done()])
 
     async def _answer(self, batch: list[_Waiting[T, R]]) -> None:
         if not batch:
@@ -122,6 +123,11 @@ class BatchQueue(Generic[T, R]):
                 entry.result.set_exception(outcome)
             else:
                 entry.result.set_result(outcome[place])
+
+
+def _expire(result: "asyncio.Future[Any]") -> None:
+    if not result.done():
+        result.set_exception(Unavailable("the request waited too long"))
 
 
 class Cache(Generic[K, V]):
@@ -176,64 +182,74 @@ class TextQueue(BatchQueue[tuple[Any, str], Query]):
         cached = {text: self.cache.get((view.version, text)) for text in dict.fromkeys(texts)}
         queries = {text: query for text, query in cached.items() if query is not None}
         missing = [text for text in cached if text not in queries]
-        for text, query in zip(missing, await self([(view, text) for text in missing]), strict=True):
-            self.cache.put((view.version, text), query)
-            queries[text] = query
+        for start in range(0, len(missing), _TEXTS_AT_ONCE):
+            some = missing[start : start + _TEXTS_AT_ONCE]
+            for text, query in zip(some, await self([(view, text) for text in some]), strict=True):
+                self.cache.put((view.version, text), query)
+                queries[text] = query
         return [queries[text] for text in texts]
 
 
-class PictureQueue(BatchQueue[Image.Image, Vector]):
-    """Pictures to vectors and, before that, untrusted bytes to pictures, in the guarded processes of a decoder.
+class DecodeQueue:
+    """Untrusted bytes to pictures, in the guarded processes of a decoder, for at most `limit` requests at once.
 
-    No thread waits for the decoder, so uploads take no threads from searches.
+    The decoder gets only as many pictures as it has processes. The others wait here: no thread waits for them, and when
+    a client leaves, its bytes are dropped.
     """
 
-    def __init__(self, encoder: Encoder, decoder: Decoder, settings: Settings, metrics: Metrics) -> None:
-        """`decoder` is for uploads; searches have a process of their own and never wait for an upload."""
+    def __init__(self, processes: int, limit: int) -> None:
+        self.decoder = Decoder(processes)
+        self.requests = 0
+        self._limit = limit
+        self._idle = asyncio.Semaphore(processes)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Count one request; taken before its body is read. Raises `Unavailable` when there are too many."""
+        if self.requests >= self._limit:
+            raise Unavailable("too many pictures are waiting to be decoded")
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1
+
+    async def __call__(self, data: bytes, seconds: float) -> Picture:
+        """A decoded picture; raises `Unavailable` after `seconds`, and as the decoder does."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.acquire()
+                decoding = self.decoder.submit(data)
+                # when the process is done, which may be after the client left
+                decoding.add_done_callback(lambda _: loop.call_soon_threadsafe(self._idle.release))
+                return await asyncio.wrap_future(decoding)
+        except TimeoutError as error:
+            raise Unavailable("the picture waited too long to be decoded") from error
+
+
+class PictureQueue(BatchQueue[Image.Image, Vector]):
+    """Pictures to vectors; before that, bytes to pictures. Searches have a decoder of their own: uploads delay none."""
+
+    def __init__(self, encoder: Encoder, settings: Settings, metrics: Metrics) -> None:
         limit, seconds = settings.queue_limit, settings.request_seconds
         observe = metrics.batches.labels("picture").observe
         super().__init__(
             lambda images: list(encoder.pictures(images)),
             size=settings.batch_size, limit=limit, seconds=seconds, observe=observe,
         )  # fmt: skip
-        self._decoder, self.search_decoder = decoder, Decoder()
-        self.decoding = 0  # uploads that are being decoded or wait for it
-        self._searching = 0
-
-    async def decode(self, data: bytes, seconds: float) -> Picture:
-        """A decoded upload; raises `Unavailable` when too many wait or after `seconds`, and as the decoder does."""
-        if self.decoding >= self._limit:
-            raise Unavailable("too many pictures are waiting to be decoded")
-        self.decoding += 1
-        try:
-            return await _decoded(self._decoder, data, seconds)
-        finally:
-            self.decoding -= 1
+        self.uploads, self.searches = DecodeQueue(settings.decoders, limit), DecodeQueue(1, limit)
 
     async def encode(self, data: bytes) -> Vector:
-        """The vector of a picture to search with; raises as `decode` and a call of the queue do."""
-        if self._searching >= self._limit:
-            raise Unavailable("too many pictures are waiting to be decoded")
-        self._searching += 1
-        try:
-            picture = await _decoded(self.search_decoder, data, self._seconds)
-        finally:
-            self._searching -= 1
+        """The vector of a picture to search with; raises as the decoding and a call of the queue do."""
+        picture = await self.searches(data, self._seconds)
         (vector,) = await self([picture.rgb])
         return vector
 
     def close(self) -> None:
         """End the processes of both decoders."""
-        self._decoder.close()
-        self.search_decoder.close()
-
-
-async def _decoded(decoder: Decoder, data: bytes, seconds: float) -> Picture:
-    try:
-        async with asyncio.timeout(seconds):
-            return await asyncio.wrap_future(decoder.submit(data))
-    except TimeoutError as error:
-        raise Unavailable("the picture waited too long to be decoded") from error
+        self.uploads.decoder.close()
+        self.searches.decoder.close()
 
 
 class WriteQueue(BatchQueue[Callable[[], object], object]):

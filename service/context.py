@@ -1,12 +1,13 @@
 """The components of one running service, built once in `service.app` and passed to every route."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from anyio import CapacityLimiter
-from fastapi import Depends, Request
+from anyio import CapacityLimiter, to_thread
+from fastapi import Depends, Request, Response
+from pydantic import BaseModel
 
-from index.decoder import Decoder
 from index.encoding import Encoder
 from index.gallery import Gallery
 from index.live import LiveIndex
@@ -14,6 +15,7 @@ from model.data_root import DataRoot
 from model.registry import Registry
 from service.auth import Body, Keyring, Principal, Rate
 from service.batching import PictureQueue, TextQueue, WriteQueue
+from service.bodies import JSON
 from service.cursors import Cursors
 from service.keys import Keys
 from service.metrics import Metrics
@@ -35,7 +37,6 @@ class Context:
     encoder: Encoder
     gallery: Gallery
     live: LiveIndex
-    decoder: Decoder
     keys: Keys
     keyring: Keyring
     rate: Rate
@@ -57,6 +58,11 @@ class Context:
             Body.PICTURE: (settings.picture_bytes + _OVERHEAD, settings.body_seconds),
             Body.DATASET: (settings.dataset_bytes + _OVERHEAD, settings.dataset_seconds),
         }
+
+    async def answer(self, build: Callable[[], BaseModel]) -> Response:
+        """The JSON of what `build` returns, made in the threads of searches: a large answer stops the loop for long."""
+        make = lambda: Response(build().model_dump_json(), media_type=JSON)  # noqa: E731
+        return await to_thread.run_sync(make, limiter=self.searching)
 
 
 async def context_of(request: Request) -> Context:

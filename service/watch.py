@@ -10,21 +10,30 @@ from index.errors import IndexUnavailable
 from model.errors import PictoglotError, StorageFull, Unavailable
 from service.context import Context
 
+_LONGEST_PAUSE = 60.0  # seconds, as between two attempts to open a release that could not be opened
 _log = logging.getLogger("pictoglot.watch")
 
 
 async def follow(context: Context) -> None:
-    """Refresh the snapshot every `watch_seconds`, forever; if that fails, the old one keeps serving."""
-    failing = ""
+    """Refresh the snapshot every `watch_seconds`, forever; whatever fails, the old one keeps serving.
+
+    Errors that repeat are logged once. After an unexpected one, the next try comes later and later.
+    """
+    failing, pause = "", context.settings.watch_seconds
     while True:
-        await asyncio.sleep(context.settings.watch_seconds)
+        await asyncio.sleep(pause)
+        pause, after, failed = context.settings.watch_seconds, pause, ""
         try:
             await run_in_threadpool(context.live.refresh)
-            failing = ""
         except PictoglotError as error:
-            if error.code != failing:  # logged once, not twice a second
+            failed = error.code
+            if failed != failing:
                 _log.warning("cannot follow the registry", extra={"code": error.code, "reason": error.detail})
-            failing = error.code
+        except Exception as error:  # noqa: BLE001 - a service that stopped following would look healthy
+            failed, pause = repr(error), min(2 * after, _LONGEST_PAUSE)
+            if failed != failing:
+                _log.exception("following the registry failed; trying again")
+        failing = failed
         update_metrics(context)
 
 

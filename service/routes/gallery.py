@@ -55,17 +55,19 @@ async def post_picture(request: Request, response: Response, context: AppContext
     return await _put(None, request, response, context)
 
 
-@router.get("")
+@router.get("", response_model=schemas.PicturePage)
 @needs("search")
 async def list_pictures(
-    context: AppContext,
-    limit: values.QueryLimit = 20,
-    cursor: values.QueryCursor = None,
-) -> schemas.PicturePage:
+    context: AppContext, limit: values.QueryLimit = 20, cursor: values.QueryCursor = None
+) -> Response:
     """Pictures in the order in which they were added."""
     fetch = context.gallery.page
     page, following = await context.cursors.page("pictures", limit, cursor, fetch, lambda picture: picture.place)
-    return schemas.PicturePage(items=[_item(picture, context) for picture in page], next_cursor=following)
+
+    def answer() -> schemas.PicturePage:
+        return schemas.PicturePage(items=[_item(picture, context) for picture in page], next_cursor=following)
+
+    return await context.answer(answer)
 
 
 @router.get("/{id}")
@@ -100,17 +102,18 @@ async def picture_thumbnail(id: str, request: Request, context: AppContext, v: _
 
 
 async def _put(id: str | None, request: Request, response: Response, context: Context) -> schemas.PictureItem:
-    data, form = await picture_of(request, context)
-    snapshot = context.live.current
-    captions = _captions(form.parse(schemas.PictureForm).captions, snapshot)
-    content = hashlib.sha256(data).hexdigest()
-    put = await unless_client_leaves(request, _stored(id or content, content, data, captions, context))
+    with context.pictures.uploads.place():
+        data, form = await picture_of(request, context)
+        snapshot = context.live.current
+        captions = _captions(form.parse(schemas.PictureForm).captions, snapshot)
+        content = hashlib.sha256(data).hexdigest()
+        put = await unless_client_leaves(request, _stored(id or content, content, data, captions, context))
     response.status_code = 201 if put.created else 200
     return _item(put.picture, context)
 
 
 async def _stored(id: str, content: str, data: bytes, captions: Captions | None, context: Context) -> Put:
-    picture = await context.pictures.decode(data, context.settings.body_seconds)
+    picture = await context.pictures.uploads(data, context.settings.body_seconds)
     storage.require_free(context.settings.home, context.settings.free_bytes)
     return await context.writes.write(lambda: context.live.put_picture(id, content, picture, captions))
 

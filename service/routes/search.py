@@ -4,9 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from index.engine import Vector
@@ -59,8 +57,7 @@ async def search_pictures(request: Request, context: AppContext) -> Response:
     )
     if search.route is not None:
         context.metrics.searches.labels(search.route.used, search.route.source).inc()
-    answer = partial(_answer, snapshot, search, hits, next_cursor, started)
-    return await to_thread.run_sync(answer, limiter=context.searching)  # serialising many captions takes long
+    return await context.answer(lambda: _answer(snapshot, search, hits, next_cursor, started))
 
 
 @router.post(
@@ -75,27 +72,26 @@ async def search_captions(request: Request, context: AppContext) -> Response:
     snapshot = context.live.current
     body: schemas.CaptionSearch | schemas.CaptionsOfUpload
     if bodies.media_type(request) == bodies.MULTIPART:
-        data, form = await picture_of(request, context)
-        body = form.parse(schemas.CaptionsOfUpload, lists=("languages",))
-        tags = _tags(body.languages, snapshot)
-        vector = await unless_client_leaves(request, context.pictures.encode(data))
+        with context.pictures.searches.place():
+            data, form = await picture_of(request, context)
+            body = form.parse(schemas.CaptionsOfUpload, lists=("languages",))
+            tags = _tags(body.languages, snapshot)
+            vector = await unless_client_leaves(request, context.pictures.encode(data))
     else:
         body = await bodies.read_json(request, schemas.CaptionSearch)
         tags = _tags(body.languages, snapshot)
         vector = snapshot.picture_vector(body.picture)
 
-    def answer() -> Response:
+    def answer() -> schemas.CaptionHits:
         captions = snapshot.search_captions(vector, tags, body.limit)
-        return _json(
-            schemas.CaptionHits(
-                items=[schemas.CaptionHit.model_validate(caption) for caption in captions],
-                release=snapshot.release.number,
-                generations={tag: snapshot.captions[tag].generation for tag in tags},
-                timing_ms=_since(started),
-            )
+        return schemas.CaptionHits(
+            items=[schemas.CaptionHit.model_validate(caption) for caption in captions],
+            release=snapshot.release.number,
+            generations={tag: snapshot.captions[tag].generation for tag in tags},
+            timing_ms=_since(started),
         )
 
-    return await to_thread.run_sync(answer, limiter=context.searching)
+    return await context.answer(answer)
 
 
 async def _by_text(request: Request, context: Context, snapshot: Snapshot) -> _Search:
@@ -109,12 +105,13 @@ async def _by_text(request: Request, context: Context, snapshot: Snapshot) -> _S
 
 
 async def _by_picture(request: Request, context: Context, snapshot: Snapshot) -> _Search:
-    data, form = await picture_of(request, context)
-    body = form.parse(schemas.SimilarPictures, lists=("captions",))
-    # the vector of a picture does not depend on a language: it only selects the captions
-    language = body.language if body.language in (AUTO, SHARED) else snapshot.served(body.language)
-    captions = _captions(body.captions, language, snapshot)
-    vector = await unless_client_leaves(request, context.pictures.encode(data))
+    with context.pictures.searches.place():
+        data, form = await picture_of(request, context)
+        body = form.parse(schemas.SimilarPictures, lists=("captions",))
+        # the vector of a picture does not depend on a language: it only selects the captions
+        language = body.language if body.language in (AUTO, SHARED) else snapshot.served(body.language)
+        captions = _captions(body.captions, language, snapshot)
+        vector = await unless_client_leaves(request, context.pictures.encode(data))
     query_id = ["behind, picture", hashlib.sha256(data).hexdigest(), body.min_score]
     return _Search(vector, None, False, query_id, body, captions)
 
@@ -129,7 +126,7 @@ def _fetch(snapshot: Snapshot, search: _Search) -> Callable[[int, tuple[str, flo
 
 def _answer(
     snapshot: Snapshot, search: _Search, hits: Sequence[PictureHit], next_cursor: str | None, started: float
-) -> Response:
+) -> schemas.PictureHits:
     route = search.route
     items = [
         schemas.PictureHit(
@@ -141,18 +138,16 @@ def _answer(
         )
         for hit in hits
     ]
-    return _json(
-        schemas.PictureHits(
-            items=items,
-            language=schemas.LanguageUsed.model_validate(route) if route else None,
-            version=route.view.version if route else None,
-            release=snapshot.release.number,
-            generation=snapshot.pictures.generation,
-            truncated=search.truncated,
-            warnings=list(route.warnings) if route else [],
-            next_cursor=next_cursor,
-            timing_ms=_since(started),
-        )
+    return schemas.PictureHits(
+        items=items,
+        language=schemas.LanguageUsed.model_validate(route) if route else None,
+        version=route.view.version if route else None,
+        release=snapshot.release.number,
+        generation=snapshot.pictures.generation,
+        truncated=search.truncated,
+        warnings=list(route.warnings) if route else [],
+        next_cursor=next_cursor,
+        timing_ms=_since(started),
     )
 
 
@@ -168,10 +163,6 @@ def _captions(requested: list[str] | str | None, used: str, snapshot: Snapshot) 
 def _tags(requested: list[str] | None, snapshot: Snapshot) -> list[str]:
     """The requested languages in canonical form, without duplicates; by default all available ones."""
     return sorted(snapshot.views) if requested is None else list(dict.fromkeys(map(snapshot.served, requested)))
-
-
-def _json(answer: schemas.PictureHits | schemas.CaptionHits) -> Response:
-    return Response(answer.model_dump_json(), media_type=bodies.JSON)
 
 
 def _since(started: float) -> float:

@@ -9,7 +9,7 @@ import pytest
 from tests.house.source import ALL_PYTHON, PACKAGES, Module, modules, tracked
 
 # Modules that may catch every exception: for a request, for an expansion, and in loops that must survive an error.
-NETS = ("service.access_log", "service.app", "worker.child", "worker.celery_app", "worker.relay", "index.live")
+NETS = ("service.access_log", "service.watch", "worker.child", "worker.celery_app", "worker.relay", "index.live")
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 SECRET = re.compile(r"(^|_)(secret|password|plaintext|api_key|admin_key|token_secret)$")
 # Tests that wait for another process or thread, or for the clock of the database.

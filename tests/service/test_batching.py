@@ -1,15 +1,22 @@
 """Queues: order, batches, bounds, deadlines, clients that leave; and the cache."""
 
 import asyncio
+import gc
+import os
+import signal
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from model.errors import Unavailable
-from service.batching import BatchQueue, Cache
+from service.batching import BatchQueue, Cache, DecodeQueue, TextQueue, WriteQueue
+from service.metrics import Metrics
+from service.settings import Settings
+from tests.doubles import SlowEncoder
+from tests.service.harness import picture
 
 
 class Doubling:
@@ -87,12 +94,11 @@ def test_an_item_that_waited_too_long_is_not_encoded() -> None:
         async with queue(run, size=1, seconds=0.05) as double:
             first = asyncio.create_task(double([1]))
             await begun(run)
-            second = asyncio.create_task(double([2]))
-            await asyncio.sleep(0.1)
+            with pytest.raises(Unavailable):
+                await double([2])  # answered in time, although the first one still runs
+            assert not first.done()  # what has begun is not answered as too late
             run.free.set()
             assert await first == [2]
-            with pytest.raises(Unavailable):
-                await second
         assert run.batches == [[1]]
 
     asyncio.run(check())
@@ -133,6 +139,70 @@ def test_no_items_make_no_batch() -> None:
         async with queue(run) as double:
             assert await double([]) == []
         assert run.batches == []
+
+    asyncio.run(check())
+
+
+def test_more_writes_than_may_wait_are_refused() -> None:
+    async def check() -> None:
+        go_on = threading.Event()
+        async with WriteQueue(Settings(queue_limit=2)) as writes:
+            running = [asyncio.create_task(writes.write(go_on.wait))]
+            await asyncio.sleep(0.05)
+            running += [asyncio.create_task(writes.write(lambda: True)) for _ in range(2)]
+            await asyncio.sleep(0)
+            with pytest.raises(Unavailable):
+                await writes.write(lambda: True)
+            go_on.set()
+            assert await asyncio.gather(*running) == [True] * 3
+
+    asyncio.run(check())
+
+
+def test_hundreds_of_texts_are_encoded_a_few_at_a_time() -> None:
+    async def check() -> None:
+        encoder, metrics = SlowEncoder(0.01), Metrics()
+        async with TextQueue(encoder, Settings(queue_limit=16), metrics) as texts:
+            many = asyncio.create_task(texts.encode(encoder.base_view, [f"text {n}" for n in range(200)]))
+            await asyncio.sleep(0.05)
+            (query,) = await texts.encode(encoder.base_view, ["a search"])
+            assert query.tokens == 4
+            assert not many.done() and len(encoder.seen) < 50
+            assert len(await many) == 200
+        assert 'pictoglot_batch_size_count{kind="text"} 2' in metrics.text().decode()  # 25 and more, not 200
+
+    asyncio.run(check())
+
+
+class Watched(bytes):
+    """Notes when it is dropped."""
+
+    dropped: ClassVar[list[bytes]] = []
+
+    def __del__(self) -> None:
+        self.dropped.append(bytes(self))
+
+
+def test_the_bytes_of_a_client_that_left_are_dropped() -> None:
+    async def check() -> None:
+        decode = DecodeQueue(processes=1, limit=8)
+        try:
+            await decode(picture(), 60)
+            (pid,) = decode.decoder.pids
+            os.kill(pid, signal.SIGSTOP)
+            calls = [asyncio.create_task(decode(Watched(picture(seed)), 60)) for seed in range(4)]
+            await asyncio.sleep(0.05)
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+            del calls, call
+            await asyncio.sleep(0)  # the loop itself still holds the last result
+            gc.collect()
+            assert sorted(Watched.dropped) == sorted(picture(seed) for seed in range(1, 4))
+            os.kill(pid, signal.SIGCONT)
+            assert (await decode(picture(9), 60)).rgb.size == (48, 48)
+        finally:
+            decode.decoder.close()
 
     asyncio.run(check())
 

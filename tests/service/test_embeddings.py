@@ -23,6 +23,15 @@ def test_one_string_is_one_text_and_a_requested_language_is_encoded_by_its_versi
     assert np.array_equal(np.array(answer["data"][0]["embedding"], dtype=np.float32), text_vector(1, "ein Hund"))
 
 
+def test_texts_of_several_languages_stay_in_order(service: Service) -> None:
+    texts = ["ein Hund auf der Straße", "a dog on the road", "ein roter Apfel", "a dog on the road", "a red apple"] * 30
+    answer = service.admin.post("/v1/embeddings", json={"input": texts}).json()
+    versions = {"e": 1, "a": 0}
+    for item, text in zip(answer["data"], texts, strict=True):
+        assert np.array_equal(np.array(item["embedding"], dtype=np.float32), text_vector(versions[text[0]], text))
+    assert answer["usage"]["total_tokens"] == sum(-(-len(text.encode()) // 2) for text in texts)
+
+
 def test_base64_holds_the_same_numbers(service: Service) -> None:
     body = {"input": "a dog", "language": "en", "encoding_format": "base64"}
     (item,) = service.admin.post("/v1/embeddings", json=body).json()["data"]

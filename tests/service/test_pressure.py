@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from model import dataset, storage
 from model.errors import StorageFull
 from service.forms import OnDisk
 from tests.service.harness import (
+    ADMIN_KEY,
     Service,
     assert_problem,
     assert_state_unchanged,
@@ -50,6 +52,7 @@ def test_requests_that_wait_for_a_release_delay_no_search(fresh: Service, monkey
         try:
             assert opening.wait(60)
             assert fresh.search("red apple").status_code == 200
+            assert fresh.admin.get("/v1/versions", timeout=20).status_code == 200  # needs a thread of the shared pool
             assert not any(answer.done() for answer in answers)
         finally:
             go_on.set()
@@ -91,7 +94,7 @@ def test_an_upload_of_unknown_length_leaves_the_space_that_must_stay_free(
 def stopped_decoder(service: Service) -> Iterator[None]:
     """Its process is stopped, as on an overloaded machine."""
     service.put("first")  # so that there is one
-    (pid,) = service.context.decoder.pids
+    (pid,) = service.context.pictures.uploads.decoder.pids
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -106,12 +109,12 @@ def test_uploads_under_way_take_no_thread_from_searches(tmp_path: Path) -> None:
         ThreadPoolExecutor(60) as clients,  # more than the pool has threads
     ):
         uploads = [clients.submit(service.put, f"p{number}") for number in range(60)]
-        wait_until(lambda: service.context.pictures.decoding == 60)
+        wait_until(lambda: service.context.pictures.uploads.requests == 60)
         for number in range(5):
             assert service.search(f"red apple {number}").status_code == 200
             assert service.admin.get("/v1/pictures/first").status_code == 200
         assert not any(upload.done() for upload in uploads)
-        (pid,) = service.context.decoder.pids
+        (pid,) = service.context.pictures.uploads.decoder.pids
         os.kill(pid, signal.SIGCONT)
         assert {upload.result().status_code for upload in uploads} == {201}
 
@@ -123,12 +126,56 @@ def test_more_pictures_than_may_wait_are_refused_at_once(tmp_path: Path) -> None
         ThreadPoolExecutor(4) as clients,
     ):
         uploads = [clients.submit(service.put, f"p{number}") for number in range(4)]
-        wait_until(lambda: service.context.pictures.decoding == 4)
+        wait_until(lambda: service.context.pictures.uploads.requests == 4)
         with assert_state_unchanged(service):
             assert_problem(service.put("one-more"), 503, "overloaded")
-        (pid,) = service.context.decoder.pids
+        (pid,) = service.context.pictures.uploads.decoder.pids
         os.kill(pid, signal.SIGCONT)
         assert {upload.result().status_code for upload in uploads} == {201}
+
+
+def begin(service: Service, path: str, body: bytes, declared: int | None = None) -> socket.socket:
+    """A connection on which a client has sent the head of a POST and `body`; it waits for the answer."""
+    length = len(body) if declared is None else declared
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {ADMIN_KEY}\r\nContent-Length: {length}\r\n"
+    connection = socket.create_connection(("127.0.0.1", service.port), timeout=20)
+    connection.sendall(f"{head}Content-Type: multipart/form-data; boundary=b\r\n\r\n".encode() + body)
+    return connection
+
+
+def form_with(file: bytes) -> bytes:
+    return b'--b\r\nContent-Disposition: form-data; name="picture"; filename="x"\r\n\r\n' + file + b"\r\n--b--\r\n"
+
+
+@pytest.mark.parametrize(("path", "queue"), [("/v1/pictures", "uploads"), ("/v1/search/pictures", "searches")])
+def test_a_full_queue_refuses_before_the_body_is_read(tmp_path: Path, path: str, queue: str) -> None:
+    with running(tmp_path, queue_limit=1, body_seconds=60) as service:
+        places = getattr(service.context.pictures, queue)
+        with begin(service, path, b"--b", declared=10_000):  # the rest does not come
+            wait_until(lambda: places.requests == 1)
+            with begin(service, path, b"", declared=10_000) as second:
+                assert second.recv(100).startswith(b"HTTP/1.1 503 ")
+        wait_until(lambda: places.requests == 0)  # the first client has left
+        assert by_picture(service).status_code == 200
+        assert service.put("a").status_code == 201
+
+
+def test_an_upload_whose_client_leaves_is_dropped(tmp_path: Path) -> None:
+    with running(tmp_path, body_seconds=60) as service, stopped_decoder(service):
+        for seed in range(1, 4):
+            with begin(service, "/v1/pictures", form_with(picture(seed))):
+                wait_until(lambda: service.context.pictures.uploads.requests == 1)
+            wait_until(lambda: service.context.pictures.uploads.requests == 0)
+        assert 'route="/v1/pictures",status="499"} 3.0' in service.http.get("/metrics").text
+        os.kill(service.context.pictures.uploads.decoder.pids[0], signal.SIGCONT)
+        assert service.put("last").status_code == 201
+        listed = service.admin.get("/v1/pictures").json()["items"]
+        assert [item["id"] for item in listed] == ["first", "last"]
+
+
+def test_an_upload_leaves_the_space_that_must_stay_free(tmp_path: Path) -> None:
+    with running(tmp_path, free_bytes=1 << 60) as service, assert_state_unchanged(service):
+        assert_problem(service.put("a"), 507, "storage_full")
 
 
 def by_picture(service: Service) -> httpx.Response:
@@ -138,17 +185,17 @@ def by_picture(service: Service) -> httpx.Response:
 def test_a_search_by_picture_does_not_wait_for_uploads(tmp_path: Path) -> None:
     with running(tmp_path, request_seconds=20) as service, stopped_decoder(service), ThreadPoolExecutor(8) as clients:
         uploads = [clients.submit(service.put, f"p{number}") for number in range(8)]
-        wait_until(lambda: service.context.pictures.decoding == 8)
+        wait_until(lambda: service.context.pictures.uploads.requests == 8)
         assert by_picture(service).status_code == 200
         assert not any(upload.done() for upload in uploads)
-        os.kill(service.context.decoder.pids[0], signal.SIGCONT)
+        os.kill(service.context.pictures.uploads.decoder.pids[0], signal.SIGCONT)
         assert {upload.result().status_code for upload in uploads} == {201}
 
 
 def test_a_search_by_picture_that_waits_too_long_is_refused(tmp_path: Path) -> None:
     with running(tmp_path, request_seconds=2) as service:
         assert by_picture(service).status_code == 200
-        (pid,) = service.context.pictures.search_decoder.pids
+        (pid,) = service.context.pictures.searches.decoder.pids
         os.kill(pid, signal.SIGSTOP)
         try:
             assert_problem(by_picture(service), 503, "overloaded")
