@@ -1,8 +1,6 @@
 """The gallery: puts and deletes are atomic and in the feed, unchanged captions keep their ids, pages are stable."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +11,6 @@ from sqlalchemy.exc import IntegrityError
 from index.errors import PictureNotFound
 from index.gallery import Gallery, Place
 from index.tables import GalleryChangeRow
-from model import storage
-from model.errors import RegistryUnavailable, StoreUnavailable
-from model.objects import Objects
-from model.registry import open_registry
 from tests.index.conftest import unit
 from tests.index.world import World, content, drawn
 
@@ -202,94 +196,3 @@ def test_the_feed_holds_one_row_a_picture_however_often_it_changed(world: World)
         rows = session.execute(select(GalleryChangeRow.picture_id, GalleryChangeRow.change)).all()
     assert sorted(tuple(row) for row in rows) == [("a", 20), ("b", 22)]
     assert world.gallery.changes_since(19) == {"a": 20, "b": 22}
-
-
-def test_no_writer_waits_for_the_files_of_a_picture(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are written and synced before the transaction, so that no other writer times out meanwhile."""
-    other = open_registry(f"sqlite:///{world.home / 'registry.db'}")
-    written: list[Path] = []
-    write_bytes = storage.write_bytes
-
-    def slow(path: Path, data: bytes) -> None:
-        with other.begin():  # would be refused after 1.5 s
-            written.append(path)
-        write_bytes(path, data)
-
-    monkeypatch.setattr(storage, "write_bytes", slow)
-    world.put("a", 1)
-    assert len(written) == 2
-    other.close()
-
-
-def test_no_writer_waits_for_the_store(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(tmp_path, store=store)
-    other = open_registry(f"sqlite:///{world.home / 'registry.db'}")
-    calls: list[str] = []
-
-    def free(name: str) -> Callable[..., Any]:
-        method = getattr(Objects, name)
-
-        def call(self: Objects, *given: Any) -> Any:
-            with other.begin():
-                calls.append(name)
-            return method(self, *given)
-
-        return call
-
-    for name in ("put", "create", "delete", "names", "get"):
-        monkeypatch.setattr(Objects, name, free(name))
-    world.put("a", 1)
-    world.put("a", 2)
-    world.gallery.delete("a")
-    assert {"put", "create", "delete"} <= set(calls)
-    other.close()
-    world.close()
-
-
-def test_a_content_put_while_it_is_deleted_as_unused_keeps_its_files(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between the files and the row of a put, another process sees that no picture has the content."""
-    world.put("a", 1)
-    world.gallery.delete("a")
-    write_bytes = storage.write_bytes
-
-    def overtaken(path: Path, data: bytes) -> None:
-        write_bytes(path, data)
-        if path == world.gallery.content_path(content(1)) and world.gallery.ids() == []:
-            monkeypatch.setattr(storage, "write_bytes", write_bytes)
-            world.gallery.delete_unused_content(content(1))
-
-    monkeypatch.setattr(storage, "write_bytes", overtaken)
-    world.put("b", 1)
-    assert world.gallery.read(content(1)) and world.gallery.read(content(1), thumbnail=True)
-
-
-def test_a_deleted_picture_is_deleted_though_its_files_cannot_be_removed_now(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.put("a", 1)
-
-    def busy(_: str) -> None:
-        raise RegistryUnavailable
-
-    monkeypatch.setattr(world.gallery, "delete_unused_content", busy)
-    world.gallery.delete("a")
-    assert world.gallery.ids() == []
-
-
-def test_a_put_that_was_committed_does_not_fail_when_the_store_goes_away(
-    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = World(tmp_path, store=store)
-    commit = world.root.commit
-
-    def gone_after_the_row(name: str) -> None:
-        if world.gallery.ids():
-            raise StoreUnavailable
-        commit(name)
-
-    monkeypatch.setattr(world.root, "commit", gone_after_the_row)
-    world.put("a", 1)
-    assert world.gallery.ids() == ["a"]
-    world.close()

@@ -1,0 +1,202 @@
+"""Files of pictures are written before their rows, here and in the store, whatever another process does meanwhile."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from sqlalchemy.orm import Session
+
+from index.gallery import Gallery
+from model import storage
+from model.data_root import DataRoot
+from model.errors import RegistryUnavailable, StorageFull, StoreUnavailable
+from model.objects import Objects
+from model.registry import open_registry
+from tests.index.world import World, content
+
+
+def test_no_writer_waits_for_the_files_of_a_picture(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are written and synced before the transaction, so that no other writer times out meanwhile."""
+    other = open_registry(f"sqlite:///{world.home / 'registry.db'}")
+    written: list[Path] = []
+    write_bytes = storage.write_bytes
+
+    def slow(path: Path, data: bytes) -> None:
+        with other.begin():  # would be refused after 1.5 s
+            written.append(path)
+        write_bytes(path, data)
+
+    monkeypatch.setattr(storage, "write_bytes", slow)
+    world.put("a", 1)
+    assert len(written) == 2
+    other.close()
+
+
+def test_no_writer_waits_for_the_store(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, store=store)
+    other = open_registry(f"sqlite:///{world.home / 'registry.db'}")
+    calls: list[str] = []
+
+    def free(name: str) -> Callable[..., Any]:
+        method = getattr(Objects, name)
+
+        def call(self: Objects, *given: Any) -> Any:
+            with other.begin():
+                calls.append(name)
+            return method(self, *given)
+
+        return call
+
+    for name in ("put", "create", "delete", "names", "get"):
+        monkeypatch.setattr(Objects, name, free(name))
+    world.put("a", 1)
+    world.put("a", 2)
+    world.gallery.delete("a")
+    assert {"put", "create", "delete"} <= set(calls)
+    other.close()
+    world.close()
+
+
+def test_a_content_put_while_it_is_deleted_as_unused_keeps_its_files(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the files and the row of a put, another process sees that no picture has the content."""
+    world.put("a", 1)
+    world.gallery.delete("a")
+    write_bytes = storage.write_bytes
+
+    def overtaken(path: Path, data: bytes) -> None:
+        write_bytes(path, data)
+        if path == world.gallery.content_path(content(1)) and world.gallery.ids() == []:
+            monkeypatch.setattr(storage, "write_bytes", write_bytes)
+            world.gallery.delete_unused_content(content(1))
+
+    monkeypatch.setattr(storage, "write_bytes", overtaken)
+    world.put("b", 1)
+    assert world.gallery.read(content(1)) and world.gallery.read(content(1), thumbnail=True)
+
+
+def test_a_deleted_picture_is_deleted_though_its_files_cannot_be_removed_now(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put("a", 1)
+
+    def busy(_: str) -> None:
+        raise RegistryUnavailable
+
+    monkeypatch.setattr(world.gallery, "delete_unused_content", busy)
+    world.gallery.delete("a")
+    assert world.gallery.ids() == []
+
+
+def test_a_put_that_was_committed_does_not_fail_when_the_store_goes_away(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, store=store)
+    commit = world.root.commit
+
+    def gone_after_the_row(name: str) -> None:
+        if world.gallery.ids():
+            raise StoreUnavailable
+        commit(name)
+
+    monkeypatch.setattr(world.root, "commit", gone_after_the_row)
+    world.put("a", 1)
+    assert world.gallery.ids() == ["a"]
+    world.close()
+
+
+class Full(NamedTuple):
+    """As `shutil.disk_usage` answers for a full disk."""
+
+    total: int = 1 << 40
+    used: int = 1 << 40
+    free: int = 0
+
+
+def test_a_full_disk_refuses_a_picture_before_anything_has_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Full())
+    with pytest.raises(StorageFull):
+        world.put("a", 1)
+    assert world.gallery.ids() == [] and not world.gallery.content_path(content(1)).exists()
+
+
+@pytest.fixture
+def shared(tmp_path: Path, store: str) -> Iterator[World]:
+    """A world with an object store."""
+    world = World(tmp_path / "here", store=store)
+    yield world
+    world.close()
+
+
+def elsewhere(world: World, name: str, store: str) -> Gallery:
+    """The gallery of the same registry on another machine, which has no file yet."""
+    return Gallery(world.registry, DataRoot(world.home.parent / name, store))
+
+
+def once_before(root: DataRoot, method: str, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run `act` before the first call of a method of `root`, as another process might."""
+    real, acts = getattr(root, method), [act]
+
+    def overtaken(name: str) -> None:
+        while acts:
+            acts.pop()()
+        real(name)
+
+    monkeypatch.setattr(root, method, overtaken)
+
+
+def left_over(world: World) -> None:
+    """The files of `drawn(1)` are here and in the store, and no picture has this content."""
+    world.put("a", 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.gallery, "delete_unused_content", lambda _: None)  # as if killed before it
+        world.gallery.delete("a")
+
+
+def test_a_content_that_is_deleted_as_unused_between_its_files_and_its_row_is_put_into_the_store_again(
+    shared: World, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Gallery(shared.registry, DataRoot(shared.home, store))
+    begin, complete = shared.registry.begin, []
+
+    @contextmanager
+    def overtaken() -> Iterator[Session]:
+        monkeypatch.setattr(shared.registry, "begin", begin)
+        other.delete_unused_content(content(1))
+        with begin() as session:
+            yield session
+        complete.append(shared.gallery.content_path(content(1)).exists())
+
+    monkeypatch.setattr(shared.registry, "begin", overtaken)
+    shared.put("a", 1)
+    assert complete == [True], "a crash now would leave a row without its file"
+    third = elsewhere(shared, "third", store)
+    assert third.read(content(1)) and third.read(content(1), thumbnail=True)
+
+
+def test_a_file_that_is_removed_before_it_reaches_the_store_is_written_again(
+    shared: World, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Gallery(shared.registry, DataRoot(shared.home, store))
+    once_before(shared.root, "commit", lambda: other.delete_unused_content(content(1)), monkeypatch)
+    shared.put("a", 1)
+    assert shared.gallery.read(content(1)) and elsewhere(shared, "third", store).read(content(1))
+
+
+@pytest.mark.parametrize("machine", ["here", "there"], ids=["with its files", "without its files"])
+def test_a_content_that_is_put_while_another_machine_deletes_it_as_unused_stays_in_the_store(
+    shared: World, store: str, monkeypatch: pytest.MonkeyPatch, machine: str
+) -> None:
+    left_over(shared)
+    root = DataRoot(shared.home.parent / machine, store)
+    other = Gallery(shared.registry, root)
+    once_before(root, "forget", lambda: shared.put("b", 1), monkeypatch)
+    other.delete_unused_content(content(1))
+    third = elsewhere(shared, "third", store)
+    assert third.read(content(1)) and third.read(content(1), thumbnail=True)
