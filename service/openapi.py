@@ -25,6 +25,7 @@ _DESCRIPTION = (
 )
 _PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
 _REFUSED = {"description": "Error", "content": {"application/problem+json": _PROBLEM}}
+_KEYS: list[dict[str, list[str]]] = [{"bearer": []}, {"header": []}]
 LATER = {"headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}}
 _RETRIED = {"429": "Too many requests", "503": "Too busy, or not ready"}
 
@@ -86,10 +87,11 @@ def _document(app: FastAPI) -> dict[str, Any]:
         for method, operation in operations.items():
             operation["responses"].pop("422", None)
             operation["responses"]["default"] = _REFUSED
-            scope = guards[method, path].scope if (method, path) in guards else None
-            if scope and path.startswith("/v1"):
-                operation["security"] = [{"bearer": []}, {"header": []}]
-                operation["x-scope"] = scope
+            if path == "/metrics":
+                operation["security"] = [{}, *_KEYS]  # in `local` without a key
+            if path.startswith("/v1"):
+                operation["security"] = _KEYS
+                operation["x-scope"] = guards[method, path].scope
                 for status, description in _RETRIED.items():
                     operation["responses"][status] = {**_REFUSED, **LATER, "description": description}
     return document

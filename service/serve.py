@@ -58,7 +58,7 @@ def main() -> int:
     # OpenMP's default makes searches 20 times slower while a worker trains (measured); read once, by torch and faiss
     os.environ.update(OMP_NUM_THREADS=str(settings.threads), OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="0")
     try:
-        bound = _bind(settings)
+        bound = bind(settings)
     except OSError as error:
         address = f"{settings.host}:{settings.port}"
         return _fail(f"PICTOGLOT_HOST, PICTOGLOT_PORT: cannot listen on {address}: {error.strerror}.", _FAILED)
@@ -93,7 +93,7 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     )
 
 
-def _bind(settings: Settings) -> socket.socket:
+def bind(settings: Settings) -> socket.socket:
     """A socket bound to the address, not listening yet: clients are refused, not kept waiting, while the base loads."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # asyncio sets TCP_NODELAY only on a socket that names the protocol; without it, every answer takes 40 ms longer

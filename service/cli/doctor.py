@@ -60,10 +60,10 @@ def _findings(settings: "Settings") -> Iterator[Finding]:
     yield _data_root(settings)
     yield _store(settings)
     yield _database(settings)
-    yield _broker(settings)
+    yield broker_of(settings)
     yield _machine(settings)
     yield _base(settings)
-    service = _service(client_settings().url)
+    service = service_at(client_settings().url)
     yield service
     if service.outcome != "ok":
         yield _port(settings)
@@ -114,7 +114,8 @@ def _database(settings: "Settings") -> Finding:
     return Finding("database", "ok", f"{kind} answers")
 
 
-def _broker(settings: "Settings") -> Finding:
+def broker_of(settings: "Settings") -> Finding:
+    """Whether something answers where Celery will look for the broker."""
     if not settings.broker_url:
         return Finding("broker", "ok", "a folder under the data root; no server needed")
     try:
@@ -155,7 +156,8 @@ def _base(settings: "Settings") -> Finding:
     return Finding("base", "ok", f"{name}, {encoder.dimension} dimensions")
 
 
-def _service(address: str) -> Finding:
+def service_at(address: str) -> Finding:
+    """Whether pictoglot answers at this URL, and how well."""
     try:
         response = httpx.get(f"{address}/readyz", timeout=_SECONDS, trust_env=proxied(address))
     except (httpx.HTTPError, httpx.InvalidURL, ValueError):

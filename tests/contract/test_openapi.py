@@ -65,3 +65,10 @@ def test_the_document_describes_headers_and_answers_without_a_body() -> None:
             assert ("204" in responses) == (method == "delete")
             assert "content" not in responses.get("204", {})
     assert "Retry-After" in paths["/readyz"]["get"]["responses"]["503"]["headers"]
+
+
+def test_the_document_says_where_a_key_is_needed() -> None:
+    keys: list[dict[str, list[str]]] = [{"bearer": []}, {"header": []}]
+    for path, operations in contract()["paths"].items():
+        needed = keys if path.startswith("/v1") else [{}, *keys] if path == "/metrics" else None
+        assert all(operation.get("security") == needed for operation in operations.values()), path

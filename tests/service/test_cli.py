@@ -173,7 +173,7 @@ def test_no_kind_of_proxy_is_used_for_this_machine(
 ) -> None:
     monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody answers there
     assert as_json(service, "languages")["release"] >= 2
-    assert "serves release" in doctor._service(service.url).detail
+    assert "serves release" in doctor.service_at(service.url).detail
     assert proxied("http://pictures.example:8321")
 
 

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from demo.gallery import outlines
 from service.cli import app, demo
 from service.cli.demo import FILLING, write_filling
-from service.cli.doctor import Finding, _broker, _service
+from service.cli.doctor import Finding, broker_of, service_at
 from service.settings import Settings
 
 COMMAND = (sys.executable, "-c", "from service.cli import main; main()")
@@ -230,7 +230,7 @@ def test_the_doctor_names_what_is_wrong(tmp_path: Path) -> None:
 
 def test_the_doctor_looks_for_the_broker_where_celery_does() -> None:
     def check(url: str) -> Finding:
-        return _broker(Settings(broker_url=url))
+        return broker_of(Settings(broker_url=url))
 
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -244,4 +244,4 @@ def test_the_doctor_looks_for_the_broker_where_celery_does() -> None:
 
 
 def test_the_doctor_finds_no_service_at_an_invalid_address() -> None:
-    assert _service("http://[::1:8321").detail == "no service answers at http://[::1:8321"
+    assert service_at("http://[::1:8321").detail == "no service answers at http://[::1:8321"

@@ -15,6 +15,7 @@ from httpx_sse import connect_sse
 
 from model import storage
 from service.schemas.languages import TeachingSettings
+from tests.s3_server import S3Server
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, learn, running
 
 EXPANSIONS = "/v1/expansions"
@@ -368,3 +369,12 @@ def test_a_repeated_idempotency_key_gets_the_same_answer_after_the_gallery_chang
     again = teach(fresh, data=data, headers=headers)
     assert (again.status_code, again.json()["expansion"]["id"]) == (202, first.json()["expansion"]["id"])
     assert_code(teach(fresh, data=data), 422, "picture_not_found")
+
+
+def test_a_dataset_that_the_store_does_not_take_is_removed(tmp_path: Path, own_s3: S3Server) -> None:
+    with running(tmp_path, store=own_s3.bucket()) as service:
+        own_s3.kill()
+        assert_problem(teach(service), 503, "store_unavailable")
+        assert list((tmp_path / "expansions").iterdir()) == []
+        assert list((tmp_path / "uploads").iterdir()) == []
+        assert service.admin.get("/v1/expansions").json()["items"] == []

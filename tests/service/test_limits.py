@@ -39,6 +39,16 @@ def test_a_rest_gives_no_more_than_one_burst() -> None:
         rate.take("a")
 
 
+def test_the_counts_of_ten_thousand_keys_are_kept_and_no_more() -> None:
+    rate = Rate(6, clock=lambda: 0.0)  # one at once
+    for number in range(10_000):
+        rate.take(f"key {number}")
+    with pytest.raises(RateLimited):
+        rate.take("key 0")
+    rate.take("one more")
+    rate.take("key 0")
+
+
 def test_clients_in_a_closed_loop_never_reach_the_default_rate() -> None:
     now = 0.0
     rate = Rate(Settings().rate_per_minute, clock=lambda: now)

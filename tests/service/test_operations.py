@@ -1,5 +1,6 @@
 """Readiness, metrics, documents and shutdown: rows S6, S7, S9, S10 and L4 of reliability.md section 4.7."""
 
+import asyncio
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import pytest
 
 from model.errors import VersionCorrupt
 from model.registry import open_registry
-from service.serve import _bind
+from service.app import build, create_app
+from service.serve import bind
 from service.settings import Settings
 from tests.doubles import WeightlessEncoder, WeightlessTexts
 from tests.service.harness import (
@@ -48,6 +50,28 @@ def test_a_service_that_drains_is_not_ready_but_answers(tmp_path: Path) -> None:
         answer = service.http.get("/readyz")
         assert (answer.status_code, answer.json()["degraded"]) == (503, ["draining"])
         assert service.search("cat").status_code == 200
+
+
+@pytest.mark.parametrize("stopped", ["texts", "pictures", "writes"])
+def test_a_service_with_a_stopped_queue_is_not_ready(tmp_path: Path, stopped: str) -> None:
+    async def check() -> None:
+        context = build(Settings(home=tmp_path, free_bytes=0, admin_key=ADMIN_KEY), WeightlessEncoder())
+        transport = httpx.ASGITransport(create_app(context))  # starts no queue
+        async with (
+            httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+            AsyncExitStack() as on,
+        ):
+            for name in {"texts", "pictures", "writes"} - {stopped}:
+                await on.enter_async_context(getattr(context, name))
+            answer = await client.get("/readyz")
+            assert (answer.status_code, answer.json()["degraded"]) == (503, ["encoder_stopped"])
+            async with getattr(context, stopped):
+                assert (await client.get("/readyz")).status_code == 200
+        context.pictures.close()
+        context.live.close()
+        context.registry.close()
+
+    asyncio.run(check())
 
 
 def test_metrics_count_by_route_and_not_by_path(service: Service) -> None:
@@ -315,7 +339,7 @@ def test_when_no_release_can_be_verified_the_service_is_alive_and_not_ready(tmp_
 
 def test_answers_do_not_wait_for_the_client_to_acknowledge(tmp_path: Path) -> None:
     """asyncio sets TCP_NODELAY on accepted sockets only when they name the protocol; else each answer takes 40 ms."""
-    with closing(_bind(Settings(home=tmp_path, port=0))) as bound:
+    with closing(bind(Settings(home=tmp_path, port=0))) as bound:
         bound.listen()
         with closing(socket.create_connection(bound.getsockname())):
             accepted, _ = bound.accept()

@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +14,11 @@ import httpx
 import pytest
 
 from index.errors import PictureNotFound
+from index.snapshot import Snapshot
 from model import dataset, storage
 from model.errors import StorageFull
 from service.forms import OnDisk
+from service.schemas.common import Response
 from tests.service.harness import (
     ADMIN_KEY,
     Service,
@@ -256,3 +258,32 @@ def test_a_search_needs_no_thread_of_the_pool_that_all_others_share(
         finally:
             go_on.set()
         assert {answer.result().status_code for answer in answers} == {404}
+
+
+def test_large_answers_are_built_in_the_threads_of_searches(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fresh.put("a", en=["a cat"]).status_code == 201
+    threads: list[tuple[str, str]] = []
+
+    def noting(of: type, name: str) -> None:
+        original = getattr(of, name)
+
+        def noted(self: Any, *given: Any, **more: Any) -> Any:
+            threads.append((name, threading.current_thread().name))
+            return original(self, *given, **more)
+
+        monkeypatch.setattr(of, name, noted)
+
+    noting(Snapshot, "captions_of")
+    noting(Response, "model_dump_json")
+    noting(Snapshot, "route")
+    requests: list[tuple[set[str], Callable[[], httpx.Response]]] = [
+        ({"captions_of", "model_dump_json"}, lambda: fresh.admin.get("/v1/pictures")),
+        ({"captions_of", "model_dump_json"}, lambda: by_picture(fresh)),
+        ({"model_dump_json"}, lambda: fresh.admin.post("/v1/search/captions", json={"picture": "a"})),
+        ({"route", "model_dump_json"}, lambda: fresh.admin.post("/v1/embeddings", json={"input": ["a cat"]})),
+    ]
+    for steps, request in requests:
+        threads.clear()
+        assert request().status_code == 200
+        assert {name for name, _ in threads} == steps
+        assert all(thread.startswith("AnyIO worker thread") for _, thread in threads), threads
