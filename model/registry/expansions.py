@@ -19,6 +19,7 @@ from model.registry.tables import CANCELLED, QUEUED, RUNNING, ExpansionRow
 Kind = Literal["learn", "rebuild"]
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
+ACTIVE = ExpansionRow.state.in_((QUEUED, RUNNING))
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Expansions(Leases):
             refuse_active(session, language)
             row = queue(
                 session,
-                id=id or new_expansion_id(),
+                id=id,
                 kind=kind,
                 language=language,
                 settings=settings,
@@ -99,8 +100,6 @@ class Expansions(Leases):
 
     def submitted(self, once: Once | None) -> Expansion | None:
         """The expansion that was queued under this idempotency key before, if any. Raises IdempotencyKeyReused."""
-        if once is None:
-            return None
         with self._database.read() as session:
             earlier = recorded(session, once)
             return None if earlier is None else _expansion(find(session, str(earlier.expansion)))
@@ -174,9 +173,9 @@ def new_expansion_id() -> str:
     return "exp_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(95, -5, -5))
 
 
-def queue(session: Session, **fields: Any) -> ExpansionRow:
+def queue(session: Session, *, id: str | None = None, **fields: Any) -> ExpansionRow:
     """A new expansion with these fields, in the transaction of `session`."""
-    row = ExpansionRow(**fields)
+    row = ExpansionRow(id=id or new_expansion_id(), **fields)
     session.add(row)
     session.flush()
     return row
@@ -192,8 +191,7 @@ def find(session: Session, id: str) -> ExpansionRow:
 
 def refuse_active(session: Session, language: str) -> None:
     """Raises ExpansionInProgress, with its id, when the language has a queued or running expansion."""
-    active = ExpansionRow.state.in_((QUEUED, RUNNING))
-    row = session.scalar(select(ExpansionRow).where(ExpansionRow.language == language, active))
+    row = session.scalar(select(ExpansionRow).where(ExpansionRow.language == language, ACTIVE))
     if row is not None:
         raise ExpansionInProgress(f"Expansion {row.id} of this language is {row.state}.", expansion=row.id)
 

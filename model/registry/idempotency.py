@@ -47,8 +47,5 @@ def remember(
     """Store what was done with the key: the expansion that was queued, or an answer. Deletes keys that are too old."""
     if once is not None:
         session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < now() - KEPT_SECONDS))
-        row = IdempotencyRow(
-            actor=once.actor, key=once.key, body_sha256=once.body_sha256, expansion=expansion, answer=answer
-        )
-        session.add(row)
+        session.add(IdempotencyRow(**vars(once), expansion=expansion, answer=answer))
         session.flush()

@@ -6,7 +6,7 @@ Only the database's clock is read. Does no work and sends no message.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, case, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from model.errors import ExpansionNotFound, LeaseLost, TooManyAttempts
@@ -123,18 +123,9 @@ class Leases:
         self._write(lease, finished_at=now(), **values, **_FREE)
 
     def _write(self, lease: Lease, **values: Any) -> ExpansionRow:
-        change = (
-            update(ExpansionRow)
-            .where(
-                ExpansionRow.id == lease.expansion,
-                ExpansionRow.state == RUNNING,
-                ExpansionRow.fence == lease.fence,
-            )
-            .values(**values)
-            .returning(ExpansionRow)
-        )
+        change = update(ExpansionRow).where(_holder(lease.expansion, lease.fence)).values(**values)
         with self._database.begin() as session:
-            row = session.scalar(change)
+            row: ExpansionRow | None = session.scalar(change.returning(ExpansionRow))
             if row is None:
                 raise LeaseLost
             session.expunge(row)
@@ -153,11 +144,11 @@ def _failed(code: str, detail: str) -> dict[str, Any]:
 
 def held(session: Session, expansion: str, fence: int) -> ExpansionRow:
     """The running expansion leased with this fence. Call it in the transaction that then writes. Raises LeaseLost."""
-    row = session.scalar(
-        select(ExpansionRow).where(
-            ExpansionRow.id == expansion, ExpansionRow.state == RUNNING, ExpansionRow.fence == fence
-        )
-    )
+    row = session.scalar(select(ExpansionRow).where(_holder(expansion, fence)))
     if row is None:
         raise LeaseLost
     return row
+
+
+def _holder(expansion: str, fence: int) -> ColumnElement[bool]:
+    return and_(ExpansionRow.id == expansion, ExpansionRow.state == RUNNING, ExpansionRow.fence == fence)

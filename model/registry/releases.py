@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from model.errors import AliasMoved, ExpansionCancelled, RegistryUnavailable, ReleaseNotFound
 from model.registry.database import Database
-from model.registry.expansions import new_expansion_id, queue
+from model.registry.expansions import queue
 from model.registry.idempotency import Once, recorded, remember
 from model.registry.leases import held
 from model.registry.rollback import RollbackPlan, history, nothing_withdrawn, plan
@@ -156,13 +156,11 @@ class Releases:
                 },
             )
             release = publish(session, expected, row)
+            planned = replace(planned, release=release.number)
             if rebuild and planned.replay:
                 settings = {"replay": planned.replay}
-                queued = queue(
-                    session, id=new_expansion_id(), kind="rebuild", language=tag, settings=settings, actor=actor
-                )
+                queued = queue(session, kind="rebuild", language=tag, settings=settings, actor=actor)
                 planned = replace(planned, rebuild=queued.id)
-            planned = replace(planned, release=release.number)
             remember(session, once, answer=asdict(planned))
             return planned
 

@@ -7,8 +7,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from model.errors import ExpansionInProgress, LanguageNotFound, RollbackNotPossible
-from model.registry.expansions import refuse_active
-from model.registry.tables import QUEUED, RUNNING, ExpansionRow, ReleaseRow
+from model.registry.expansions import ACTIVE, refuse_active
+from model.registry.tables import ExpansionRow, ReleaseRow
 from model.registry.versions import BUILT_IN_LANGUAGE, lineage
 
 
@@ -90,8 +90,7 @@ def nothing_withdrawn(session: Session, serving: ReleaseRow, rolled_back: str, r
 
 def _refuse_replayed(session: Session, tag: str) -> None:
     """Raises ExpansionInProgress, with its id, when a queued or running rebuild replays the language."""
-    active = ExpansionRow.state.in_((QUEUED, RUNNING))
-    for row in session.scalars(select(ExpansionRow).where(ExpansionRow.kind == "rebuild", active)):
+    for row in session.scalars(select(ExpansionRow).where(ExpansionRow.kind == "rebuild", ACTIVE)):
         if tag in row.settings.get("replay", ()):
             raise ExpansionInProgress(f"Expansion {row.id} replays this language and is {row.state}.", expansion=row.id)
 

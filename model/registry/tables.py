@@ -30,9 +30,6 @@ class RegistryRow(DeclarativeBase):
     type_annotation_map = {datetime: Instant, dict[str, Any]: JSON, dict[str, int]: JSON}  # noqa: RUF012
 
 
-# --- versions and releases --------------------------------------------------------------------------------------------
-
-
 class VersionRow(RegistryRow):
     """One immutable step of the model; `manifest_sha256` of version 0 is the fingerprint of the base's text tower."""
 
@@ -77,7 +74,16 @@ class AliasRow(RegistryRow):
     release: Mapped[int] = mapped_column(ForeignKey("releases.number"))
 
 
-# --- expansions -------------------------------------------------------------------------------------------------------
+class EncodingRow(RegistryRow):
+    """What computes the vectors of this data root from here on; `reason` says why not what was wanted, if so."""
+
+    __tablename__ = "encodings"
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    backend: Mapped[str]
+    precision: Mapped[str]
+    reason: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now())
 
 
 class ExpansionRow(RegistryRow):

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from model.errors import BaseMismatch, RegistryUnavailable, StorageFull
 from model.registry import Registry, open_registry
-from model.registry.engines import to_json
+from model.registry.database import to_json
 from model.registry.tables import RegistryRow
 from tests.model.registry.steps import submit
 
