@@ -4,13 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from index import generation
 from model import storage
 from tests.doubles import picture_vector, text_vector
-from tests.index.world import World, content, drawn, nearest_pictures
+from tests.index.world import World, content, drawn, flip, nearest_pictures
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,6 +73,37 @@ def test_a_compaction_that_fails_leaves_the_tail_serving(
     assert live.current.pictures.count == live.current.pictures.tail_size == 8
     assert "compaction failed" in caplog.text
     assert not list((world.home / "generations").glob("*"))
+
+
+def test_of_two_compactions_at_once_one_writes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = world.started()
+    live.put_picture("a", content(1), drawn(1))
+    write, others = generation.write, list[Future[int]]()
+
+    def overtaken(*given: Any) -> generation.WrittenGeneration:
+        if not others:
+            others.append(pool.submit(live.compact, 0))
+            with suppress(TimeoutError):
+                others[0].result(0.5)  # long enough to write the same set too
+        return write(*given)
+
+    monkeypatch.setattr(generation, "write", overtaken)
+    with ThreadPoolExecutor(1) as pool:
+        assert live.compact(at=0) == 1
+    assert others[0].result() == 0
+
+
+def test_a_damaged_generation_is_written_again_once(world: World) -> None:
+    world.put("a", 1)
+    world.teach("cy", {"a": "ci"})
+    (folder,) = (world.home / "generations").glob("captions-*")
+    flip(folder / "vectors.safetensors")
+    live = world.live_index()
+    assert live.start()
+    live.close()
+    assert storage.intact(folder)
+    live.put_picture("b", content(2), drawn(2))
+    assert live.compact() == 0
 
 
 KILLED = """

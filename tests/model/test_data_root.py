@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -190,6 +190,26 @@ def test_removing_takes_everything_below_and_nothing_beside(new_home: NewHome, s
     here.remove(NAME)
     assert {name.split("/")[1] for name in Objects(store).names("")} == {"exp_12"}
     here.remove(NAME)  # again, and of what never was
+
+
+def test_a_folder_that_is_only_partly_removed_from_the_store_is_not_there_for_others(
+    new_home: NewHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = new_home("a"), new_home("b")
+    write(here.path(NAME))
+    here.commit(NAME)
+    delete, calls = Objects.delete, []
+
+    def away_after_the_first(self: Objects, keys: Sequence[str]) -> None:
+        calls.append(keys)
+        if len(calls) > 1:
+            raise StoreUnavailable
+        delete(self, keys)
+
+    monkeypatch.setattr(Objects, "delete", away_after_the_first)
+    with pytest.raises(StoreUnavailable):
+        here.forget(NAME)
+    assert not there.open(NAME).exists()  # a manifest that names missing files would be taken for damage
 
 
 def test_what_was_there_before_the_store_is_shared_and_scratch_is_not(new_home: NewHome) -> None:
