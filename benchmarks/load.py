@@ -41,7 +41,9 @@ class Timings:
         }
 
 
-def closed_loop(url: str, bodies: Sequence[bytes], *, clients: int, seconds: float) -> Timings:
+def closed_loop(
+    url: str, bodies: Sequence[bytes], *, clients: int, seconds: float, path: str = "/v1/search/pictures"
+) -> Timings:
     """Each client sends its next search when the last one is answered, for so many seconds; no text follows itself."""
     timings = Timings()
     lock = threading.Lock()
@@ -49,7 +51,7 @@ def closed_loop(url: str, bodies: Sequence[bytes], *, clients: int, seconds: flo
     until = began + seconds
 
     def run(first: int) -> None:
-        mine, failed = _one_client(url, itertools.cycle([*bodies[first:], *bodies[:first]]), until)
+        mine, failed = _one_client(url + path, itertools.cycle([*bodies[first:], *bodies[:first]]), until)
         with lock:
             timings.seconds += mine
             timings.failed += failed
@@ -70,7 +72,7 @@ def _one_client(url: str, bodies: "itertools.cycle[bytes]", until: float) -> tup
     timed: list[float] = []
     failed = 0
     while (now := time.perf_counter()) < until:
-        connection.request("POST", "/v1/search/pictures", next(bodies), {"Content-Type": "application/json"})
+        connection.request("POST", where.path, next(bodies), {"Content-Type": "application/json"})
         answer = connection.getresponse()
         answer.read()
         if answer.status == 200:

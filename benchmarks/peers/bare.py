@@ -1,0 +1,53 @@
+"""Pictures a second without a service: `python -m benchmarks.peers.bare WHAT HOME ARGUMENT`, in a process of its own.
+
+`ours SECONDS` and `open_clip SECONDS` encode decoded pictures in batches of 32; `loop FOLDER` is the script that one
+would write with open_clip and Pillow for a folder of JPEGs. Prints one line of JSON.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from benchmarks.peers.home import Home
+from benchmarks.peers.material import BATCH, Reference, Vectors, squares
+from benchmarks.peers.proof import least_cosine
+from model.base import open_base
+from model.encoder import Encoder
+
+
+def main(what: str, home: Home, argument: str) -> dict[str, Any]:
+    """Pictures, seconds, and for `ours` the least cosine to open_clip's vectors; loading the model is not timed."""
+    if what == "open_clip":
+        return _rate(Reference(home).pictures, float(argument))
+    if what == "loop":
+        return _loop(Reference(home), Path(argument))
+    encode = Encoder(open_base(home.base)).pictures
+    measured, images = _rate(encode, float(argument)), squares(BATCH)
+    return measured | {"cosine": least_cosine(Reference(home).pictures(images), encode(images))}
+
+
+def _rate(encode: Callable[[Sequence[Image.Image]], Vectors], seconds: float) -> dict[str, Any]:
+    images = squares(BATCH)
+    encode(images)  # warm
+    began, pictures = time.perf_counter(), 0
+    while (passed := time.perf_counter() - began) < seconds:
+        encode(images)
+        pictures += len(images)
+    return {"pictures": pictures, "seconds": passed}
+
+
+def _loop(reference: Reference, folder: Path) -> dict[str, Any]:
+    reference.pictures(squares(BATCH))  # warm
+    began = time.perf_counter()
+    pictures = len(reference.folder(folder))
+    return {"pictures": pictures, "seconds": time.perf_counter() - began}
+
+
+if __name__ == "__main__":
+    _, what, folder, argument = sys.argv
+    sys.stdout.write(json.dumps(main(what, Home(Path(folder)), argument)) + "\n")

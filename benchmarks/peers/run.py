@@ -1,0 +1,108 @@
+"""One whole measurement: starts the systems, takes turns block by block, and gives the report."""
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from benchmarks.peers import proof
+from benchmarks.peers.home import Home
+from benchmarks.peers.imports import OPEN_CLIP, add, bare, imported, per_second
+from benchmarks.peers.machine import cpu
+from benchmarks.peers.material import Reference, texts
+from benchmarks.peers.report import as_json, text_kind
+from benchmarks.peers.servers import CLIP_RETRIEVAL, Server, clip_retrieval, infinity, ours
+from benchmarks.peers.turns import OURS, Rounds, order, rounded
+
+PARTS = ("text", "memory", "import", "encode")
+_WARM = 2.0  # seconds
+_REST = 5.0  # seconds before memory is read
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    home: Home
+    parts: Sequence[str]
+    clients: Sequence[int]
+    seconds: float
+    rounds: int
+    threads: int
+    say: Callable[[str], None]
+
+
+def measure(plan: Plan) -> dict[str, Any]:
+    """The report; raises `SystemExit` with one sentence before anything is started when `make` has not run."""
+    made = plan.home.made()
+    rates, latencies = Rounds(), Rounds()
+    report: dict[str, Any] = {"cpu": cpu(), "versions": made["versions"], "same_vectors": made["same_vectors"]}
+    with ExitStack() as running:
+        plan.say("Starting our service and filling its gallery.")
+        mine = running.enter_context(ours(plan.home, plan.threads))
+        add(mine, plan.home.pictures)
+        report["backend"] = backend(mine)
+        if {"text", "memory"} & {*plan.parts}:
+            report |= _beside_peers(plan, mine, rates, latencies)
+        if "import" in plan.parts:
+            _imports(plan, mine, rates)
+    if "encode" in plan.parts:
+        for kind, system in order(["encode"], [OURS, OPEN_CLIP], plan.rounds):
+            _tell(plan, rates, kind, system, per_second(bare(system, plan.home, plan.seconds, plan.threads)))
+    return report | as_json(rates, latencies)
+
+
+def _beside_peers(plan: Plan, mine: Server, rates: Rounds, latencies: Rounds) -> dict[str, Any]:
+    with ExitStack() as running:
+        plan.say("Starting the peers.")
+        peers = [running.enter_context(start(plan.home, plan.threads)) for start in (infinity, clip_retrieval)]
+        servers = {each.name: each for each in (mine, *peers)}
+        same = proof.compare(Reference(plan.home), [*servers.values()], pictures=False)
+        proof.require_same(same)
+        found: dict[str, Any] = {"same_vectors": plan.home.made()["same_vectors"] | same}
+        for server in servers.values():
+            server.ask(texts(), clients=1, seconds=_WARM)
+        if "text" in plan.parts:
+            _texts(plan, servers, rates, latencies)
+        if "memory" in plan.parts:
+            time.sleep(_REST)
+            found["memory_mb"] = memory({name: server.memory() for name, server in servers.items()})
+    return found
+
+
+def _texts(plan: Plan, servers: dict[str, Server], rates: Rounds, latencies: Rounds) -> None:
+    clients = {text_kind(number): number for number in plan.clients}
+    for kind, system in order([*clients], [*servers], plan.rounds):
+        timings = servers[system].ask(texts(), clients=clients[kind], seconds=plan.seconds)
+        if timings.failed:
+            plan.say(f"{system} refused {timings.failed} of {timings.failed + len(timings.seconds)} queries.")
+        latencies.add(kind, system, timings.percentile(50))
+        _tell(plan, rates, kind, system, timings.rate)
+
+
+def _imports(plan: Plan, mine: Server, rates: Rounds) -> None:
+    for kind, system in order(["import"], [OURS, CLIP_RETRIEVAL, OPEN_CLIP], plan.rounds):
+        rate = imported(system, plan.home, mine, plan.threads, secrets.token_hex(4))
+        _tell(plan, rates, kind, system, rate)
+
+
+def _tell(plan: Plan, rates: Rounds, kind: str, system: str, rate: float) -> None:
+    rates.add(kind, system, rate)
+    plan.say(f"{kind}, {system}: {rate:.3g}/s")
+
+
+def memory(measured: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """MB of each system with shared pages counted once, ours over each peer's, and `rss` beside it."""
+    found: dict[str, Any] = {name: each["pss"] for name, each in measured.items()}
+    ratios = {f"ratio_{peer}": rounded(found[OURS] / value) for peer, value in found.items() if peer != OURS}
+    return found | ratios | {"rss": {name: each["rss"] for name, each in measured.items()}}
+
+
+def backend(server: Server) -> str:
+    """What encodes in our service, as `/readyz` says; a service that says nothing knows only torch."""
+    answer = httpx.get(f"{server.url}/readyz", timeout=10, trust_env=False).raise_for_status().json()
+    return str(answer.get("backend") or "torch")
