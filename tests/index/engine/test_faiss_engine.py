@@ -5,8 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from index.engine import Index, Matrix
-from index.engine.choice import open_engine
+from index.engine import Index, Matrix, open_engine
 from index.engine.faiss_engine import FaissEngine
 from tests.index.conftest import unit
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("milvus_lite")
 
 from index import generation
-from index.engine.choice import open_engine
+from index.engine import open_engine
 from index.engine.milvus_engine import MilvusEngine
 from index.generation import Identity
 from index.vectors import Block, Segment, VectorSet
