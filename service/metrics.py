@@ -45,9 +45,6 @@ class _Watched(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         return self._read()
 
-    def describe(self) -> Iterable[GaugeMetricFamily]:
-        return []
-
 
 def gauge(name: str, help_text: str, value: float) -> GaugeMetricFamily:
     """A metric with one value."""

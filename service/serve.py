@@ -27,21 +27,15 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float) -> None:
         super().__init__(config)
         self._app, self._drain_seconds = app, drain_seconds
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until a signal."""
-        self._loop = asyncio.get_running_loop()
-        await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal starts a graceful shutdown, a second one ends it at once."""
-        context = getattr(self._app.state, "context", None)
-        if context is None or context.draining or self._loop is None:
+        context, loop = self._app.state.context, asyncio.get_running_loop()
+        if context.draining:
             self.should_exit = self.force_exit = True
             return
         context.draining = True
-        self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_seconds, self._close)
+        loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, self._close)
 
     def _close(self) -> None:
         self.should_exit = True

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import admin, demo, doctor, gallery, languages, run, search, share
+from service.cli import admin, demo, doctor, gallery, languages, run, search
 from service.cli.output import quiet_interrupt, say
 
 app = typer.Typer(
@@ -14,8 +14,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for module in (run, search, languages, admin, gallery, share, doctor, demo):
-    module.add(app)
+for command in (
+    run.up, run.serve, run.worker, run.share, search.search, languages.languages, languages.learn, languages.expansions,
+    admin.rollback, admin.versions, admin.releases, doctor.doctor,
+):  # fmt: skip
+    app.command()(command)
+for name, group in {"keys": admin.keys, "pictures": gallery.pictures, "demo": demo.demo}.items():
+    app.add_typer(group, name=name)
 
 
 def show_version(wanted: bool) -> None:

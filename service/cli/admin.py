@@ -6,17 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from service.cli.client import Unanswered, answer, at, change, every, service
-from service.cli.output import REFUSED, AsJson, recall, say, show_json, stop, table
+from service.cli.output import REFUSED, AsJson, Limit, recall, say, show, show_json, stop, tell
 
 keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
-
-
-def add(app: typer.Typer) -> None:
-    """Register the commands of this module."""
-    app.command("rollback")(rollback)
-    app.command("versions")(versions)
-    app.command("releases")(releases)
-    app.add_typer(keys, name="keys")
 
 
 def rollback(
@@ -66,35 +58,25 @@ def rollback(
         say(f"The shared table is taught again: `pictoglot expansions {done['rebuild_expansion']} --watch`.")
 
 
-def versions(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)] = 20,
-    as_json: AsJson = False,
-) -> None:
+def versions(limit: Limit = 20, as_json: AsJson = False) -> None:
     """List versions, newest first."""
     with service() as client:
         items = every(client, "/v1/versions", limit)
-    if as_json:
-        show_json({"items": items})
-        return
     rows = [
         (
-            item["number"],
-            item["parent"],
-            item["language"],
-            item["rows"],
-            _size(item["bytes"]),
-            recall(item["report"], "t2i"),
-            recall(item["report"], "i2t"),
-            item["created_at"][:16].replace("T", " "),
+            *(item[name] for name in ("number", "parent", "language", "rows")),
+            f"{item['bytes'] / 1e6:.1f} MB",
+            *(recall(item["report"], direction) for direction in ("t2i", "i2t")),
+            _minute(item),
         )
         for item in items
     ]
     columns = ("version", "parent", "language", "rows", "size", "t2i R@1", "i2t R@1", "created (UTC)")
-    table(columns, rows, right=("version", "parent", "rows", "size", "t2i R@1", "i2t R@1"))
+    show({"items": items}, as_json, columns, rows, ("version", "parent", "rows", "size", "t2i R@1", "i2t R@1"))
 
 
 def releases(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)] = 20,
+    limit: Limit = 20,
     restore: Annotated[int | None, typer.Option(help="Serve this earlier release again.")] = None,
     expected: Annotated[int | None, typer.Option(help="With --restore: the release that serves now.")] = None,
     reason: Annotated[str, typer.Option(help="With --restore: a note for the list of releases.")] = "",
@@ -109,13 +91,10 @@ def releases(
             items = [answer(client.post(f"/v1/admin/releases/{restore}/restore", json=body))]
         else:
             items = every(client, "/v1/admin/releases", limit)
-    if as_json:
-        show_json({"items": items} if restore is None else items[0])
-        return
     rows = [
         (
             item["number"],
-            item["created_at"][:16].replace("T", " "),
+            _minute(item),
             _change(item["change"]),
             item["actor"],
             item["reason"],
@@ -125,7 +104,7 @@ def releases(
         for item in items
     ]
     columns = ("release", "when (UTC)", "change", "by", "reason", "language:version", "shared")
-    table(columns, rows, right=("release", "shared"))
+    show({"items": items} if restore is None else items[0], as_json, columns, rows, ("release", "shared"))
 
 
 @keys.command("list")
@@ -133,12 +112,9 @@ def list_keys(as_json: AsJson = False) -> None:
     """List the keys, without their secrets."""
     with service() as client:
         listing = answer(client.get("/v1/admin/keys"))
-    if as_json:
-        show_json(listing)
-        return
-    columns = ("id", "scope", "label", "created", "expires", "revoked")
-    rows = [[item[name] for name in ("id", "scope", "label", *_DATES)] for item in listing["items"]]
-    table(columns, rows)
+    names = ("id", "scope", "label", "created_at", "expires_at", "revoked_at")
+    rows = [[item[name] for name in names] for item in listing["items"]]
+    show(listing, as_json, [name.removesuffix("_at") for name in names], rows)
 
 
 @keys.command("create")
@@ -154,10 +130,7 @@ def create_key(
     with service() as client:
         body = {"scope": scope, "label": label, "expires_at": expires_at}
         created = answer(client.post("/v1/admin/keys", json=body))
-    if as_json:
-        show_json(created)
-    else:
-        say(created["key"])
+    tell(created, as_json, created["key"])
 
 
 @keys.command("revoke")
@@ -165,13 +138,7 @@ def revoke_key(id: Annotated[str, typer.Argument(help="Id of the key.")], as_jso
     """Revoke a key; requests with it are refused from then on."""
     with service() as client:
         client.delete(at("/v1/admin/keys", id)).raise_for_status()
-    if as_json:
-        show_json({"id": id, "revoked": True})
-    else:
-        say(f"Key {id} is revoked.")
-
-
-_DATES = ("created_at", "expires_at", "revoked_at")
+    tell({"id": id, "revoked": True}, as_json, f"Key {id} is revoked.")
 
 
 def _show_plan(plan: dict[str, Any]) -> None:
@@ -189,5 +156,5 @@ def _change(change: dict[str, Any]) -> str:
     return " ".join(part for part in parts if part) or "first"
 
 
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"
+def _minute(item: dict[str, Any]) -> str:
+    return str(item["created_at"][:16].replace("T", " "))

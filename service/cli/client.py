@@ -1,10 +1,9 @@
 """Talks to a running service: address and key from the settings, refusals as sentences. Prints no results."""
 
 import contextlib
-import json
 import uuid
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -168,7 +167,7 @@ def _listed(locations: list[str], count: int) -> str:
     return f"{text} and {more:,} more" if more else text
 
 
-def _refused(response: httpx.Response) -> None:
+def _refused(response: httpx.Response) -> NoReturn:
     note(sentence(response))
     with contextlib.suppress(ValueError, AttributeError, KeyError, TypeError):
         problem = response.json()
@@ -177,7 +176,7 @@ def _refused(response: httpx.Response) -> None:
         if advice := _advice(response.status_code, problem):
             note(advice)
         note(f"  {problem['code']} · request {problem['request_id']}")
-    stop_quietly(FAILED if _failed(response) else REFUSED)
+    raise SystemExit(FAILED if _failed(response) else REFUSED)
 
 
 def _failed(response: httpx.Response) -> bool:
@@ -192,18 +191,3 @@ def _advice(status: int, problem: dict[str, Any]) -> str | None:
         return _DEMO_ADVICE
     advice = _ADVICE.get((status, problem["code"]))
     return advice and advice.format(release=problem.get("release") or "another")
-
-
-def stop_quietly(status: int) -> None:
-    """Exit without a message: it was printed already."""
-    raise SystemExit(status)
-
-
-def sendable(text: str) -> bool:
-    """Whether an argument is valid text: bytes outside the terminal's encoding arrive as surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def dumps(value: object) -> str:
-    """JSON for a form field."""
-    return json.dumps(value, ensure_ascii=False)

@@ -25,11 +25,6 @@ _DEFAULTS = {"PICTOGLOT_OPEN": "1", "PICTOGLOT_LOG_LEVEL": "warning"}
 _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
-def add(app: typer.Typer) -> None:
-    """Register the commands of this module."""
-    app.add_typer(demo, name="demo")
-
-
 def defaults() -> dict[str, str]:
     """What the demo sets where neither the environment nor `.env` does; `OPEN` on loopback only."""
     from dotenv import dotenv_values  # late: help needs neither

@@ -36,11 +36,6 @@ class Finding:
     detail: str
 
 
-def add(app: typer.Typer) -> None:
-    """Register the commands of this module."""
-    app.command("doctor")(doctor)
-
-
 def doctor(as_json: AsJson = False) -> None:
     """Check data root, store, database, broker, machine, base, service and port; exit status 1 for anything bad."""
     settings = settings_or_stop()

@@ -11,16 +11,11 @@ import httpx
 import typer
 from rich.progress import track
 
-from service.cli.client import answer, at, dumps, every, sentence, service
-from service.cli.output import FAILED, REFUSED, AsJson, errors, note, say, show_json, stop, table
+from service.cli.client import answer, at, every, sentence, service
+from service.cli.output import FAILED, REFUSED, AsJson, errors, note, show, stop, tell
 
 pictures = typer.Typer(help="Put pictures into the gallery, list and delete them.", no_args_is_help=True)
 _SUFFIXES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
-
-
-def add(app: typer.Typer) -> None:
-    """Register the commands of this module."""
-    app.add_typer(pictures, name="pictures")
 
 
 @pictures.command("add")
@@ -48,12 +43,10 @@ def add_pictures(
                 refused.append({"file": str(file), "reason": sentence(response)})
             else:
                 added.append(answer(response))
-    if as_json:
-        show_json({"added": added, "refused": refused})
-    else:
-        for each in refused:
-            note(f"{each['file']}: {each['reason']}")
-        say(f"{len(added)} of {len(files)} pictures are in the gallery.")
+    for each in [] if as_json else refused:
+        note(f"{each['file']}: {each['reason']}")
+    done = f"{len(added)} of {len(files)} pictures are in the gallery."
+    tell({"added": added, "refused": refused}, as_json, done)
     if refused:
         raise typer.Exit(FAILED)
 
@@ -63,11 +56,8 @@ def list_pictures(limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 
     """List pictures, oldest first."""
     with service() as client:
         items = every(client, "/v1/pictures", limit)
-    if as_json:
-        show_json({"items": items})
-        return
     rows = [(item["id"], f"{item['width']}×{item['height']}", ", ".join(sorted(item["captions"]))) for item in items]
-    table(("picture", "size", "captions in"), rows)
+    show({"items": items}, as_json, ("picture", "size", "captions in"), rows)
 
 
 @pictures.command("delete")
@@ -75,10 +65,7 @@ def delete_picture(id: Annotated[str, typer.Argument(help="Id of the picture.")]
     """Delete a picture."""
     with service() as client:
         client.delete(at("/v1/pictures", id)).raise_for_status()
-    if as_json:
-        show_json({"id": id, "deleted": True})
-    else:
-        say(f"{id} is deleted.")
+    tell({"id": id, "deleted": True}, as_json, f"{id} is deleted.")
 
 
 def _files(paths: list[Path]) -> Iterator[Path]:
@@ -102,7 +89,7 @@ def _captions(file: Path | None) -> dict[str, Any]:
 def _put(client: httpx.Client, file: Path, captions: dict[str, Any]) -> httpx.Response:
     """PUT one file; its id comes from its name."""
     id = _id(file)
-    form = {"captions": dumps(own)} if (own := captions.get(file.name) or captions.get(id)) else {}
+    form = {"captions": json.dumps(own)} if (own := captions.get(file.name) or captions.get(id)) else {}
     with file.open("rb") as stream:
         return client.put(
             f"/v1/pictures/{id}", data=form, files={"picture": (file.name, stream, _SUFFIXES[file.suffix.lower()])}

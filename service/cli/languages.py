@@ -12,42 +12,28 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from service.cli.client import answer, at, every, fresh_key, service
 from service.cli.demo import wait_until_filled
-from service.cli.output import FAILED, REFUSED, AsJson, errors, note, recall, say, show_json, stop, table
+from service.cli.output import FAILED, REFUSED, AsJson, Limit, errors, note, recall, say, show, show_json, stop, table
 
 _ENDED = ("succeeded", "failed", "cancelled")
 _PAUSE = 1.0  # seconds until a broken stream of events is opened again
 _PATIENCE = 60.0  # seconds without an event until watching ends
 
 
-def add(app: typer.Typer) -> None:
-    """Register the commands of this module."""
-    app.command("languages")(languages)
-    app.command("learn")(learn)
-    app.command("expansions")(expansions)
-
-
 def languages(as_json: AsJson = False) -> None:
     """List the learned languages with their versions and R@1."""
     with service() as client:
         listing = answer(client.get("/v1/languages"))
-    if as_json:
-        show_json(listing)
-        return
     rows = [
         (
-            item["language"],
-            item["name"],
-            item["native_name"],
-            item["version"],
-            item["captions"],
-            recall(item["report"], "t2i"),
-            recall(item["report"], "i2t"),
+            *(item[name] for name in ("language", "name", "native_name", "version", "captions")),
+            *(recall(item["report"], direction) for direction in ("t2i", "i2t")),
         )
         for item in listing["items"]
     ]
     columns = ("tag", "name", "native name", "version", "captions", "t2i R@1", "i2t R@1")
-    table(columns, rows, right=columns[3:])
-    note(f"Release {listing['release']} serves; the shared table is version {listing['shared_version']}.")
+    show(listing, as_json, columns, rows, columns[3:])
+    if not as_json:
+        note(f"Release {listing['release']} serves; the shared table is version {listing['shared_version']}.")
 
 
 def learn(
@@ -84,7 +70,7 @@ def expansions(
     id: Annotated[str | None, typer.Argument(help="Id of one expansion; without it, the newest ones.")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show its progress until it ends.")] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="Cancel it.")] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)] = 20,
+    limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
     """List expansions (the jobs that teach a language); watch or cancel one."""
@@ -100,23 +86,12 @@ def expansions(
         if watch:
             _end(_watched(client, items[0], quiet=as_json), watch, as_json)
             return
-    if as_json:
-        show_json({"items": items} if id is None else items[0])
-        return
-    rows = [
-        (
-            item["id"],
-            item["kind"],
-            item["language"],
-            item["state"],
-            item["phase"],
-            f"{item['progress']:.0%}",
-            item["version"],
-            (item["error"] or {}).get("code"),
-        )
-        for item in items
-    ]
-    table(("id", "kind", "language", "state", "phase", "progress", "version", "error"), rows, right=("progress",))
+    columns = ("id", "kind", "language", "state", "phase", "progress", "version", "error")
+    cells = (
+        {**item, "progress": f"{item['progress']:.0%}", "error": (item["error"] or {}).get("code")} for item in items
+    )
+    rows = [[cell[name] for name in columns] for cell in cells]
+    show({"items": items} if id is None else items[0], as_json, columns, rows, ("progress",))
 
 
 def _dry_run(checked: dict[str, Any], as_json: bool) -> None:

@@ -21,6 +21,7 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED
 errors = Console(stderr=True, highlight=False)
 
 Loaded = TypeVar("Loaded")
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -37,6 +38,22 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Seque
     for row in rows:
         shown.add_row(*(Text("–" if cell is None else str(cell)) for cell in row))
     console.print(shown)
+
+
+def show(value: object, as_json: bool, *listing: Sequence[Any]) -> None:
+    """The value as JSON, or as a `table` of these columns, rows and columns of numbers."""
+    if as_json:
+        show_json(value)
+    else:
+        table(*listing)
+
+
+def tell(value: object, as_json: bool, sentence: str) -> None:
+    """The value as JSON, or a sentence about it."""
+    if as_json:
+        show_json(value)
+    else:
+        say(sentence)
 
 
 def say(sentence: str) -> None:

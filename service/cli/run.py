@@ -1,4 +1,4 @@
-"""`up`, `serve`, `worker`: running pictoglot on this machine. The work is done by other processes."""
+"""`up`, `serve`, `worker`, `share`: what needs no running service. The first three start other processes."""
 
 import os
 import socket
@@ -23,13 +23,6 @@ Check = Annotated[
 ]
 
 
-def add(app: typer.Typer) -> None:
-    """Register the commands of this module."""
-    app.command("up")(up)
-    app.command("serve")(serve)
-    app.command("worker")(worker)
-
-
 def up() -> None:
     """Run API and worker, with a broker that needs no server, until Ctrl-C."""
     raise typer.Exit(keep_up(os.environ, lambda processes: None))
@@ -45,6 +38,21 @@ def serve(check: Check = False) -> None:
 def worker(check: Check = False) -> None:
     """Run the worker alone."""
     _become("worker", *(["--check"] if check else []))
+
+
+def share() -> None:
+    """Copy everything that other machines need from this data root into the store; existing objects stay."""
+    from model.data_root import DataRoot
+    from model.errors import PictoglotError
+
+    settings = settings_or_stop()
+    if not settings.store:
+        stop("PICTOGLOT_STORE is not set: there is no store to copy to.")
+    try:
+        count = DataRoot(settings.home, settings.store).commit_all()
+    except PictoglotError as error:
+        stop(f"{error.title}: {error.detail}. What was copied so far stays; try again.")
+    say(f"{count} files and folders are in {settings.store}.")
 
 
 def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) -> int:

@@ -1,5 +1,6 @@
 """`search`: pictures for a text or a picture, captions for a picture. The service encodes, not this process."""
 
+import json
 import math
 import mimetypes
 from pathlib import Path
@@ -8,15 +9,10 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from service.cli.client import answer, dumps, sendable, service
+from service.cli.client import answer, service
 from service.cli.output import REFUSED, AsJson, note, say, show_json, stop, table
 
 _AUTO, _SHARED = "auto", "shared"  # no tags: detect the language; read with the shared table
-
-
-def add(app: typer.Typer) -> None:
-    """Register the commands of this module."""
-    app.command("search")(search)
 
 
 def search(
@@ -37,7 +33,7 @@ def search(
         stop("Give either a text or --picture FILE; --captions needs --picture.", REFUSED)
     if min_score is not None and not math.isfinite(min_score):
         stop("--min-score must be a finite number.", REFUSED)
-    if text is not None and not sendable(text):
+    if any("\ud800" <= character <= "\udfff" for character in text or ""):  # bytes of another encoding
         stop("The text is not valid UTF-8.", REFUSED)
     with service() as client:
         if picture is not None:
@@ -63,7 +59,7 @@ def _by_picture(
     form: dict[str, Any] = {"limit": str(limit)}
     named = language not in (_AUTO, _SHARED)
     if captions:
-        form |= {"languages": dumps([language])} if named else {}
+        form |= {"languages": json.dumps([language])} if named else {}
     else:
         form |= {"language": language} if named else {}
         form |= {} if min_score is None else {"min_score": str(min_score)}

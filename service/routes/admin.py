@@ -41,9 +41,7 @@ async def roll_back(
 @router.get("/releases")
 @needs("admin")
 async def list_releases(
-    context: AppContext,
-    limit: values.QueryLimit = 20,
-    cursor: values.QueryCursor = None,
+    context: AppContext, limit: values.QueryLimit = 20, cursor: values.QueryCursor = None
 ) -> schemas.ReleasePage:
     """Releases, newest first: who made them, when and why, and what changed."""
     fetch = context.registry.releases.list

@@ -25,9 +25,7 @@ _ENDED = frozenset({"succeeded", "failed", "cancelled"})
 @router.get("")
 @needs("search")
 async def list_expansions(
-    context: AppContext,
-    limit: values.QueryLimit = 20,
-    cursor: values.QueryCursor = None,
+    context: AppContext, limit: values.QueryLimit = 20, cursor: values.QueryCursor = None
 ) -> schemas.ExpansionPage:
     """Expansions, newest first."""
     fetch = context.registry.expansions.list

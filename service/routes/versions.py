@@ -23,9 +23,7 @@ router = APIRouter(prefix="/v1/versions", tags=["versions"], route_class=Guarded
 @router.get("")
 @needs("search")
 async def list_versions(
-    context: AppContext,
-    limit: values.QueryLimit = 20,
-    cursor: values.QueryCursor = None,
+    context: AppContext, limit: values.QueryLimit = 20, cursor: values.QueryCursor = None
 ) -> schemas.VersionPage:
     """Versions, newest first."""
     fetch = context.registry.versions.list
