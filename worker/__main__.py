@@ -6,14 +6,9 @@ import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from model.settings import MISCONFIGURED, SettingsError
 
-if TYPE_CHECKING:
-    from model.registry import Registry
-
-FAILED = 1
 _NO_TABLES = "The registry has no tables yet: it is made at the first start."
 
 
@@ -49,36 +44,31 @@ def check() -> int:
     problem = _problem(WorkerSettings.load().database)
     if problem:
         sys.stderr.write(f"{problem}\n")
-        return FAILED
+        return 1
     sys.stdout.write("The registry answers.\n")
     return 0
 
 
 def _problem(database: str) -> str:
     """Why the registry at this URL cannot be read; empty when it can."""
+    from sqlalchemy import inspect
+
     from model.errors import PictoglotError
     from model.registry import open_registry
+    from model.registry.tables import ExpansionRow
 
     kind, _, file = database.partition(":///")
     if kind.startswith("sqlite") and not Path(file.partition("?")[0]).exists():  # opening it would create it
         return _NO_TABLES
     try:
         with closing(open_registry(database, migrate=False)) as registry:
-            if not _has_tables(registry):
-                return _NO_TABLES
+            with registry.read() as session:
+                if not inspect(session.connection()).has_table(ExpansionRow.__tablename__):
+                    return _NO_TABLES
             registry.expansions.counts()
     except PictoglotError as error:
         return str(error)
     return ""
-
-
-def _has_tables(registry: "Registry") -> bool:
-    from sqlalchemy import inspect
-
-    from model.registry.tables import ExpansionRow
-
-    with registry.read() as session:
-        return inspect(session.connection()).has_table(ExpansionRow.__tablename__)
 
 
 if __name__ == "__main__":

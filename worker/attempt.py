@@ -61,8 +61,8 @@ class Attempt:
 
     def decided(self, name: str, decide: Callable[[], Any]) -> Any:
         """What the first attempt decided, on whatever machine it ran; kept in the expansion's folder as `name`."""
-        decided = self.root.first(f"{EXPANSIONS}/{self.lease.expansion}/{name}", lambda: storage.to_json(decide()))
-        return json.loads(decided)
+        path = f"{EXPANSIONS}/{self.lease.expansion}/{name}"
+        return json.loads(self.root.first(path, lambda: storage.to_json(decide())))
 
     def check(self) -> None:
         """Raise `Stopped` when the attempt shall end here."""
@@ -81,9 +81,7 @@ class Attempt:
         """Begin a phase; raises `Stopped` before it when asked to stop."""
         self.check()
         storage.fault_point(f"phase.{name}")
-        self._phase = name
-        self._first = -1
-        self._within, self._eta = 0.0, None
+        self._phase, self._first, self._within, self._eta = name, -1, 0.0, None
         self._write()
         yield
 
@@ -110,20 +108,12 @@ class Attempt:
 
     def fail(self, error: PictoglotError) -> None:
         """End the expansion as failed, with the report that the error may carry."""
-        report = error.extra.get("report")
-        self.registry.expansions.fail(
-            self.lease, error.code, error.detail, report=report if isinstance(report, dict) else None
-        )
-
-    def succeed(self, version: int, release: int, report: dict[str, Any]) -> None:
-        """End the expansion as succeeded."""
-        self.registry.expansions.succeed(self.lease, version, release, report)
+        report: Any = error.extra.get("report")
+        self.registry.expansions.fail(self.lease, error.code, error.detail, report)
 
     def _write(self, *, made_progress: bool = False, paused: str = "") -> None:
         self._written = time.monotonic()
-        start, end = _SHARES[self._phase]
-        part, parts = self.part
-        step, steps = self._steps
+        (start, end), (part, parts), (step, steps) = _SHARES[self._phase], self.part, self._steps
         self.registry.expansions.progress(
             self.lease,
             phase=f"paused_{paused}" if paused else self._phase,

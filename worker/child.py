@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from threading import Event
-from types import FrameType
 
 from index.sweep import EXPANSIONS
 from model import logs, storage
@@ -34,7 +33,9 @@ def main(arguments: list[str]) -> int:
     settings = WorkerSettings.load()
     _die_with_parent(int(owner.rpartition(":")[2]))
     os.nice(_NICE)  # serving beside training comes first
-    stop = _stop_on_sigterm()
+    stop = Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on as SIGTERM
     logs.configure(settings.log_level)
     # Not the sweeper's job: it leaves everything alone for an hour. The lease is ours, so nobody else writes in this
     # expansion's folder, and what killed attempts left half-written can go at once.
@@ -100,17 +101,6 @@ def _die_with_parent(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it had died before the call
             os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _stop_on_sigterm() -> Event:
-    stop = Event()
-
-    def on_signal(_: int, __: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on as SIGTERM
-    return stop
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import json
 from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from model import storage
 from model.detection import Detector, count, evidence
 from model.errors import VersionCorrupt
-from model.evaluation import Recalls, recalls
+from model.evaluation import recalls
 from model.table import View
 from model.version import read
 from worker.figures import confusion, fertility, so_far
@@ -23,14 +22,6 @@ from worker.prepare import TrainingContext, TrainingData
 from worker.validation import MAX_CANDIDATES, Candidates, Validation, candidates, encoded, english, held_out, kept
 
 MAX_DETECTED = 250  # captions a language in the confusion matrix; each is scored for every served language
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Recall of one view on one validation set, and the share of captions that its tokenizer cuts."""
-
-    recalls: Recalls
-    truncated: float
 
 
 def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[str, Any]:
@@ -45,15 +36,15 @@ def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[s
     return report
 
 
-def measure(context: TrainingContext, view: View, validation: Validation, among: Candidates) -> Figures | None:
-    """Recall and truncation; None when no target is left, because the pictures were deleted."""
+def measure(context: TrainingContext, view: View, validation: Validation, among: Candidates) -> dict[str, Any] | None:
+    """Recall and truncation, as in the report; None when no target is left, because the pictures were deleted."""
     pairs = zip(validation.captions, validation.targets, strict=True)
     queries = [(caption, among.places[target]) for caption, target in pairs if target in among.places]
     if not queries:
         return None
     texts = encoded(context, [(view, caption) for caption, _ in queries])
     owner = np.array([place for _, place in queries], dtype=np.int64)
-    return Figures(recalls(texts.vectors, among.vectors, owner), sum(texts.truncated) / len(queries))
+    return {**recalls(texts.vectors, among.vectors, owner), "truncated": sum(texts.truncated) / len(queries)}
 
 
 class _Evaluation:
@@ -87,10 +78,9 @@ class _Evaluation:
         """The validation sets of English and of each other language that is served, as far as they were kept."""
         sets = {"en": english(self.context, self.data)}
         for language, number in sorted(self.served.items()):
-            if language not in ("en", self.data.language):
-                validation = kept(self.attempt, self.versions.get(number).expansion)
-                if validation is not None:
-                    sets[language] = validation
+            earlier = language not in ("en", self.data.language)
+            if earlier and (validation := kept(self.attempt, self.versions.get(number).expansion)):
+                sets[language] = validation
         return sets
 
     def _measured(self, view: View, validation: Validation) -> dict[str, Any]:
@@ -98,10 +88,9 @@ class _Evaluation:
         among = candidates(self.context, self.data, validation)
         figures = measure(self.context, view, validation, among)
         return {
-            **(figures.recalls if figures else {"t2i": {}, "i2t": {}, "pairs": 0}),
+            **(figures or {"t2i": {}, "i2t": {}, "pairs": 0, "truncated": 0.0}),
             "against": validation.against,
             "candidates": len(among.places),
-            "truncated": figures.truncated if figures else 0.0,
             "fertility": fertility(view.tokens(validation.captions), validation.captions),
         }
 
@@ -119,11 +108,8 @@ class _Evaluation:
             before, after = (measure(self.context, table, validation, among) for table in tables)
             if before and after:
                 own = base if language == "en" else self.versions.get(self.served[language]).report
-                measured[language] = {
-                    "before": before.recalls["t2i"],
-                    "after": after.recalls["t2i"],
-                    "learned": own.get("t2i", {}),
-                }
+                learned = own.get("t2i", {})
+                measured[language] = {"before": before["t2i"], "after": after["t2i"], "learned": learned}
         return {"languages": measured, "unmeasured": sorted(set(self.served) - set(measured) - {self.data.language})}
 
     def _detected(self) -> dict[str, dict[str, int]]:

@@ -100,11 +100,8 @@ class _ChildRun:
 
                 discard_working_files(DataRoot(self.settings.home), self.lease.expansion)
         except PictoglotError as error:
-            _log.warning(
-                "expansion %s: the result could not be recorded; the lease will expire: %s",
-                self.lease.expansion,
-                error.code,
-            )
+            text = "expansion %s: the result could not be recorded; the lease will expire: %s"
+            _log.warning(text, self.lease.expansion, error.code)
 
     def _conclude(self, code: int) -> None:
         """Record what the child could not record itself; when it ends with 0, it has finished the expansion."""
@@ -113,7 +110,8 @@ class _ChildRun:
                 self.expansions.cancelled(self.lease)
             elif code != 0:
                 stopped = self.asked_to_stop or code in (RESUMABLE, -signal.SIGTERM)
-                self.expansions.release_lease(self.lease, cause=None if stopped else _cause(code), stopped=stopped)
+                cause = f"ended by signal {-code}" if code < 0 else f"ended with status {code}"
+                self.expansions.release_lease(self.lease, cause=None if stopped else cause, stopped=stopped)
         except LeaseLost:  # finished just before it was asked to stop, or overtaken
             pass
 
@@ -157,7 +155,3 @@ class _ChildRun:
             else:  # another attempt works on the same checkpoints
                 _log.warning("expansion %s: another worker took the lease; the child is killed", self.lease.expansion)
                 child.kill()
-
-
-def _cause(code: int) -> str:
-    return f"ended by signal {-code}" if code < 0 else f"ended with status {code}"

@@ -53,7 +53,8 @@ def _conclude(attempt: Attempt, release: int) -> None:
     """End with the report of the promoted version, and whether the shared table moved to it."""
     served = attempt.registry.releases.get(release)
     version = attempt.registry.versions.get(served.languages[attempt.expansion.language])
-    attempt.succeed(version.number, release, _concluded(version.report, served.shared == version.number))
+    report = _concluded(version.report, served.shared == version.number)
+    attempt.registry.expansions.succeed(attempt.lease, version.number, release, report)
 
 
 def rebuild(attempt: Attempt) -> None:
@@ -93,7 +94,8 @@ def rebuild(attempt: Attempt) -> None:
         moved = made is not None and release.shared == made.number
         languages = {language: _concluded(report, moved and keeps) for language, (report, keeps) in reports.items()}
         final = {"moved": moved, "languages": languages | refused}
-        attempt.succeed(made.number if made else release.shared, release.number, final)
+        version_number = made.number if made else release.shared
+        attempt.registry.expansions.succeed(attempt.lease, version_number, release.number, final)
 
 
 def _replayed(attempt: Attempt) -> list[Expansion]:
@@ -132,16 +134,8 @@ def _encode(context: TrainingContext, data: TrainingData, view: View) -> None:
 
     rows = [(row.picture, row.caption) for row in data.rows if row.picture is not None]
     context.gallery.add_captions(attempt.expansion.id, data.language, rows)
-    build_captions(
-        context.encoder,
-        view,
-        context.gallery,
-        attempt.registry,
-        data.language,
-        view.version,
-        attempt.root,
-        on_progress,
-    )
+    registry, gallery, root = attempt.registry, context.gallery, attempt.root
+    build_captions(context.encoder, view, gallery, registry, data.language, view.version, root, on_progress)
 
 
 def _concluded(report: dict[str, Any], moved: bool) -> dict[str, Any]:

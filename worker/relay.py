@@ -48,13 +48,12 @@ class Relay(Thread):
         """Send a hint for each runnable expansion without a lease."""
         expansions = self._supervisor.registry.expansions
         runnable = [] if self._supervisor.busy else expansions.runnable()
-        for expansion in runnable:
-            try:
+        try:
+            for expansion in runnable:
                 self._app.send_task(HINT, [expansion], retry=False)
-            except (KombuError, OSError) as error:
-                _log.warning("the broker does not accept hints: %s", type(error).__name__)
-                runnable = []
-                break
+        except (KombuError, OSError) as error:
+            _log.warning("the broker does not accept hints: %s", type(error).__name__)
+            runnable = []
         self._end_if_deaf(bool(runnable))
 
     def _sweep_once(self) -> None:
@@ -64,11 +63,10 @@ class Relay(Thread):
         self._swept = True
         try:
             sweep_left_over(self._supervisor)
-        except PictoglotError as error:
-            _log.warning("files left by crashed workers could not be removed: %s", error.code)
-            self._swept = False
-        except OSError as error:  # left to the next start: it would fail in each round
-            _log.warning("files left by crashed workers could not be removed: %s", type(error).__name__)
+        except (PictoglotError, OSError) as error:
+            reason = error.code if isinstance(error, PictoglotError) else type(error).__name__
+            _log.warning("files left by crashed workers could not be removed: %s", reason)
+            self._swept = isinstance(error, OSError)  # left to the next start: it would fail in each round
 
     def _end_if_deaf(self, sent: bool) -> None:
         """End a worker that sends hints and receives none, a known fault of Celery (celery #8030, #10205, #10302).
