@@ -7,12 +7,12 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Coroutine
-from email.message import Message as Headers
+from email.message import Message as EmailMessage
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model.errors import FieldError, InvalidInput, UnsupportedMedia
@@ -215,13 +215,11 @@ def _head_too_large(scope: Scope) -> bool:
 
 
 def _content_length(scope: Scope) -> int | None:
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            return int(value) if value.isdigit() else None
-    return None
+    value = Headers(scope=scope).get("content-length", "")
+    return int(value) if value.isdecimal() else None
 
 
-def _content_type(request: Request) -> Headers:
-    header = Headers()
+def _content_type(request: Request) -> EmailMessage:
+    header = EmailMessage()
     header["content-type"] = request.headers.get("content-type", "")
     return header

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 from uuid import uuid4
 
 from fastapi import Request
@@ -26,12 +26,6 @@ MAX_FIELDS = 8
 MAX_PART_HEADER = 16 << 10  # bytes of one header of a part: file names may be long
 MAX_FIELD_BYTES = 64 << 10  # all fields of a form together
 _FLUSH = 1 << 20  # bytes of a file collected before they are written
-
-
-class Sink(Protocol):
-    """Where the bytes of a file go."""
-
-    def write(self, data: bytes, /) -> object: ...
 
 
 class OnDisk:
@@ -73,7 +67,7 @@ class Form:
         return validated(model, flat)
 
 
-async def read_form(request: Request, file: str, sink: Sink, limit: int) -> Form:
+async def read_form(request: Request, file: str, sink: OnDisk | io.BytesIO, limit: int) -> Form:
     """Read a multipart body: the file of the field `file` into `sink`, at most `limit` bytes; the rest as fields.
 
     File names are ignored. Raises `UnsupportedMedia`, `MalformedMultipart`, `InvalidInput` (two files, a file in
@@ -101,7 +95,7 @@ async def read_form(request: Request, file: str, sink: Sink, limit: int) -> Form
     return parts.form
 
 
-async def _write(sink: Sink, data: bytes) -> None:
+async def _write(sink: OnDisk | io.BytesIO, data: bytes) -> None:
     """Only what goes to disk takes a thread."""
     if isinstance(sink, OnDisk):
         await run_in_threadpool(sink.write, data)

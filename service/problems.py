@@ -44,6 +44,10 @@ STATUSES: dict[type[errors.PictoglotError], int] = {
     errors.Unavailable: 503,
     errors.StorageFull: 507,
 }
+_ROUTING = {  # what Starlette finds by itself
+    404: errors.NotFound("no such path"),
+    405: MethodNotAllowed("this path does not allow this method"),
+}
 CLIENT_LEFT = 499  # as in nginx; nobody reads this answer, but it appears in the log and the metrics
 _MAX_LOCATIONS = 20  # listed in one answer
 _NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # full, or may not be written
@@ -104,39 +108,27 @@ def invalid_request(faults: Sequence[Any], prefix: str = "") -> errors.Pictoglot
 def install(app: FastAPI) -> None:
     """Answer every error on every path with a problem document."""
 
-    async def known(request: Request, error: Exception) -> Response:
-        assert isinstance(error, errors.PictoglotError)
-        return problem(request.state.request_id, error)
-
-    async def invalid(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        return problem(request.state.request_id, invalid_request(error.errors()))
-
-    async def routing(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        by_status: dict[int, errors.PictoglotError] = {
-            404: errors.NotFound("no such path"),
-            405: MethodNotAllowed("this path does not allow this method"),
-        }
-        answer = problem(request.state.request_id, by_status.get(error.status_code) or errors.PictoglotError())
-        answer.headers.update(error.headers or {})
-        if error.status_code == 405 and (allowed := _allowed(request)):
-            answer.headers["Allow"] = ", ".join(sorted(allowed))
+    async def answered(request: Request, error: Exception) -> Response:
+        headers: dict[str, str] = {}
+        if isinstance(error, ClientLeft):
+            return Response(status_code=CLIENT_LEFT)
+        if isinstance(error, RequestValidationError):
+            error = invalid_request(error.errors())
+        elif isinstance(error, HTTPException):
+            headers.update(error.headers or {})
+            if error.status_code == 405 and (allowed := _allowed(request)):
+                headers["Allow"] = ", ".join(sorted(allowed))
+            error = _ROUTING.get(error.status_code) or errors.PictoglotError()
+        elif isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
+            error = errors.StorageFull("the data root cannot be written to now")
+        if not isinstance(error, errors.PictoglotError):
+            raise error
+        answer = problem(request.state.request_id, error)
+        answer.headers.update(headers)
         return answer
 
-    async def files(request: Request, error: Exception) -> Response:
-        if getattr(error, "errno", None) not in _NOT_WRITABLE:
-            raise error
-        return problem(request.state.request_id, errors.StorageFull("the data root cannot be written to now"))
-
-    async def left(request: Request, error: Exception) -> Response:
-        return Response(status_code=CLIENT_LEFT)
-
-    app.add_exception_handler(errors.PictoglotError, known)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, routing)
-    app.add_exception_handler(ClientLeft, left)
-    app.add_exception_handler(OSError, files)
+    for kind in (errors.PictoglotError, RequestValidationError, HTTPException, ClientLeft, OSError):
+        app.add_exception_handler(kind, answered)
 
 
 def _headers(error: errors.PictoglotError, status: int) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import json
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, LiteralString
 
 from fastapi import Header, Query
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, StringConstraints
@@ -24,18 +24,15 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None
 
 
-def _require_digits(value: object) -> object:
-    """Refuses text that is not only digits: int() would accept signs, blanks and underscores too."""
-    if isinstance(value, str) and not _DIGITS.fullmatch(value):
-        raise PydanticCustomError("int_parsing", "must be a number of one to three digits")
-    return value
+def _like(pattern: re.Pattern[str], code: LiteralString, message: LiteralString) -> BeforeValidator:
+    """Refuses other text: int() and float() would accept blanks and underscores too."""
 
+    def refuse(value: object) -> object:
+        if isinstance(value, str) and not pattern.fullmatch(value):
+            raise PydanticCustomError(code, message)
+        return value
 
-def _require_decimal(value: object) -> object:
-    """Refuses text that is not a decimal number."""
-    if isinstance(value, str) and not _NUMBER.fullmatch(value):
-        raise PydanticCustomError("float_parsing", "must be a decimal number")
-    return value
+    return BeforeValidator(refuse)
 
 
 def _require_time(value: object) -> object:
@@ -72,8 +69,8 @@ def _all_or_none(values: object) -> object:
 PictureId = Annotated[str, StringConstraints(pattern=PICTURE_ID)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Limit = Annotated[int, Field(ge=1, le=100)]
-TextLimit = Annotated[Limit, BeforeValidator(_require_digits)]
-TextNumber = Annotated[Finite, BeforeValidator(_require_decimal)]
+TextLimit = Annotated[Limit, _like(_DIGITS, "int_parsing", "must be a number of one to three digits")]
+TextNumber = Annotated[Finite, _like(_NUMBER, "float_parsing", "must be a decimal number")]
 Note = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$")]  # no controls
 Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2_048)]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
