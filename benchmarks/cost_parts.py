@@ -161,7 +161,7 @@ def _in_turn(worlds: tuple[World, World], plan: Plan) -> tuple[float, float]:
         for rates, (encoder, _, texts) in zip(both, worlds, strict=True):
             items = list(islice(texts, plan.texts))
             start = time.perf_counter()
-            encoder.texts(items, batch=64)
+            encoder.texts(items)
             rates.append(plan.texts / (time.perf_counter() - start))
     return statistics.median(both[0]), statistics.median(both[1])
 
@@ -179,7 +179,7 @@ def one_view(plan: Plan) -> Result:
 def _memory(plan: Plan, languages: int) -> Result:
     encoder = Encoder(made_up.base(plan.small))
     opened = made_up.opened(encoder, plan.small, languages)
-    encoder.texts(list(islice(_mixed(opened[1:], plan.small), plan.texts)), batch=64)
+    encoder.texts(list(islice(_mixed(opened[1:], plan.small), plan.texts)))
     gc.collect()
     rows = sum(int(view.physical.max()) + 1 for view in opened[-1:])
     return {"resident": psutil.Process().memory_info().rss, "rows": 4 * plan.sizes.width * rows}

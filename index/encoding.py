@@ -58,8 +58,11 @@ class Encoder(Protocol):
         """The view of a lineage of `model.encoder.VersionFolder`s, oldest first, verified; raises `VersionCorrupt`."""
         ...
 
-    def texts(self, items: Sequence[tuple[Any, str]], batch: int = 256) -> Encoded:
-        """Vectors of cleaned texts, each encoded with its own view, `batch` texts in one forward pass."""
+    def texts(self, items: Sequence[tuple[Any, str]], *, alone: bool = False) -> Encoded:
+        """Vectors of cleaned texts, each encoded with its own view.
+
+        With `alone`, a vector has the same bits whatever else is encoded with it (decision 8).
+        """
         ...
 
     def pictures(self, images: Sequence[Image.Image]) -> Matrix:

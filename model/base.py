@@ -6,8 +6,8 @@ A base is named `bundled`, `NAME/PRETRAINED` (from open_clip's own list, downloa
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from model.errors import BaseNotFound, BaseNotSupported
+from model.errors import BackendNotAvailable, BaseNotFound, BaseNotSupported
 from model.tower import text_features
 
 BUNDLED = "pictoglot-emoji"
@@ -47,16 +47,23 @@ class Base:
     text_fingerprint: str
     device: torch.device
     text_features: Callable[[Tensor, Tensor], Tensor]
+    picture_size: tuple[int, int] = (224, 224)  # height and width in pixels that the image tower takes
 
-    def picture_features(self, images: list[Image.Image]) -> Tensor:
-        """Features (n, dimension) of RGB pictures, not normalised."""
-        pixels = torch.stack([self.preprocess(image) for image in images]).to(self.device)  # (n, 3, side, side)
-        encode: Callable[[Tensor], Tensor] = self.model.encode_image  # type: ignore[assignment]
-        return encode(pixels)
+    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
+        """RGB pictures as the image tower takes them, (n, 3, height, width)."""
+        return torch.stack([self.preprocess(image) for image in images])
+
+    def without_towers(self) -> "Base":
+        """This base without its modules, whose memory is freed: for a process that computes with compiled towers."""
+        return replace(self, model=nn.Module(), text_features=_no_tower)
+
+
+def _no_tower(embedded: Tensor, last: Tensor) -> Tensor:
+    raise RuntimeError("this base was opened for encoding with compiled towers only")
 
 
 def open_base(spec: str, device: str | None = None) -> Base:
-    """Open a base by name; raises `BaseNotSupported` or `BaseNotFound` with a reason."""
+    """Open a base by name; raises `BaseNotSupported`, `BaseNotFound` or `BackendNotAvailable`."""
     name, pretrained = _parse(spec)
     where = _device(device)
     config = open_clip.get_model_config(name)
@@ -125,7 +132,7 @@ def _device(name: str | None) -> torch.device:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # builds of torch differ
-        raise BaseNotSupported(f"torch has no device {name} on this machine") from error
+        raise BackendNotAvailable(f"torch has no device {name} on this machine", setting="DEVICE") from error
     return device
 
 
@@ -154,7 +161,13 @@ def _describe(name: str, architecture: str, model: nn.Module, device: torch.devi
         text_fingerprint=_fingerprint(text_part, architecture),
         device=device,
         text_features=partial(text_features, tower),
+        picture_size=_height_and_width(visual.image_size),
     )
+
+
+def _height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
 
 
 def _dimension(tower: Any) -> int:

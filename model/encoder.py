@@ -1,6 +1,6 @@
 """The only inference surface: texts of any mix of languages, and pictures, to unit vectors. Trains nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model import version
+from model.backends import Encoding, Towers
 from model.base import Base
 from model.data_root import DataRoot
 from model.detection import count
@@ -17,8 +18,10 @@ from model.errors import PictoglotError, VersionCorrupt
 from model.registry import Version
 from model.table import Table, View, pad
 from model.tokenizer import Tokenizer, english_words
+from model.tower import TorchTowers
 
 Vectors = NDArray[np.float32]
+_BATCH = 256  # texts in one forward pass
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,20 @@ class EncodedTexts:
 class Encoder:
     """One base and the rows of every version opened so far; its views stay valid for its life. Thread-safe."""
 
-    def __init__(self, base: Base) -> None:
+    def __init__(self, base: Base, towers: Towers | None = None) -> None:
+        """`towers` compute what is encoded; without them torch does, in float32."""
         self.base = base
+        self.towers = towers or TorchTowers(base)
         self.table = Table(base.table.to(base.device))
         self.base_view = View.of_base(Tokenizer(), base.context_length, count(english_words()))
         self.dimension = base.dimension
-        self.image_fingerprint = base.image_fingerprint
-        self.text_fingerprint = base.text_fingerprint
+        self.image_fingerprint = self.encoding.fingerprint(base.image_fingerprint)
+        self.text_fingerprint = self.encoding.fingerprint(base.text_fingerprint)
+
+    @property
+    def encoding(self) -> Encoding:
+        """What computes the vectors; part of both fingerprints."""
+        return self.towers.encoding
 
     def open(self, folders: Sequence[VersionFolder], onto: View | None = None) -> View:
         """The view of a version given its lineage, oldest first without the base; `onto` is an ancestor already open.
@@ -67,7 +77,7 @@ class Encoder:
         view = onto or self.base_view
         for folder in folders:
             learned, manifest = version.read(folder.path, folder.manifest_sha256)
-            if manifest.get("text_fingerprint") != self.text_fingerprint:
+            if manifest.get("text_fingerprint") != self.base.text_fingerprint:
                 raise VersionCorrupt(f"version {folder.number} was made for another base model")
             view = self.extend(view, folder.number, folder.language, learned)
         return view
@@ -79,9 +89,12 @@ class Encoder:
         tokenizer = learned.tokenizer(view.tokenizer)
         return view.extend(number, language, tokenizer, self.table, learned.rows, learned.ngrams)
 
-    @torch.inference_mode()
-    def texts(self, items: Sequence[tuple[View, str]], batch: int = 256) -> EncodedTexts:
-        """Unit vectors of cleaned texts, each read through its own view, in the order given."""
+    def texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
+        """Unit vectors of cleaned texts, each read through its own view, in the order given.
+
+        With `alone`, a text's vector has the same bits whatever else is encoded with it. Otherwise the last bits may
+        depend on that, where this is faster.
+        """
         sequences, truncated, tokens = [], [], []
         for view, text in items:
             (ids,) = view.tokens([text])
@@ -89,29 +102,34 @@ class Encoder:
             sequences.append(sequence)
             truncated.append(cut)
             tokens.append(len(ids))
-        vectors = np.empty((len(items), self.dimension), dtype=np.float32)
-        by_length = sorted(range(len(items)), key=lambda place: len(sequences[place]))  # little padding in a batch
-        rows = self.table.rows
-        for start in range(0, len(by_length), batch):
-            chosen = by_length[start : start + batch]
-            numbers, last = pad([sequences[place] for place in chosen])
-            features = self.base.text_features(rows[numbers.to(rows.device)], last.to(rows.device))
-            vectors[chosen] = _unit(features)
-        return EncodedTexts(vectors, truncated, tokens)
+        most = 1 if alone and not self.towers.independent else _BATCH
+        features = self.text_features(sequences, most)
+        return EncodedTexts(_unit(features), truncated, tokens)
 
-    @torch.inference_mode()
+    def text_features(
+        self, sequences: Sequence[NDArray[np.int32]], most: int, check: Callable[[], None] = lambda: None
+    ) -> Vectors:
+        """Features (n, dimension), not normalised, of texts given as physical rows; `check` runs before each batch."""
+        features = np.empty((len(sequences), self.dimension), dtype=np.float32)
+        rows = self.table.rows
+        for places, length in self.towers.batches([len(sequence) for sequence in sequences], most):
+            check()
+            numbers, last = pad([sequences[place] for place in places], length)
+            features[places] = self.towers.texts(rows[numbers.to(rows.device)], last)
+        return features
+
     def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
         """Unit vectors (n, dimension) of RGB pictures."""
         parts = [
-            _unit(self.base.picture_features(list(images[start : start + batch])))
+            _unit(self.towers.pictures(self.base.pixels(images[start : start + batch])))
             for start in range(0, len(images), batch)
         ]
         return np.concatenate(parts) if parts else np.empty((0, self.dimension), dtype=np.float32)
 
 
-def _unit(features: torch.Tensor) -> Vectors:
+def _unit(features: Vectors) -> Vectors:
     """Of unit length and finite."""
-    unit: Vectors = torch.nn.functional.normalize(features.float(), dim=-1).cpu().numpy()
+    unit: Vectors = torch.nn.functional.normalize(torch.from_numpy(features), dim=-1).numpy()
     if not np.isfinite(unit).all():
         raise PictoglotError("the encoder returned a vector that is not finite")
     return unit

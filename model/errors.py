@@ -247,3 +247,25 @@ class BaseMismatch(Failure):
     """The registry was created for another base."""
 
     code, title = "base_mismatch", "Registry of another base"
+
+
+class BackendNotAvailable(Failure):
+    """A backend, precision or device that this machine lacks; `setting` is the one that asks for it."""
+
+    code, title = "backend_not_available", "Backend not available"
+
+    def __init__(self, detail: str = "", *, setting: str = "BACKEND") -> None:
+        super().__init__(detail)
+        self.setting = setting
+
+
+class BackendFailed(Failure):
+    """OpenVINO cannot compile the towers of this base."""
+
+    code, title = "backend_failed", "Backend failed"
+
+
+class EncodingMismatch(Failure):
+    """The vectors of this data root were made by another backend, or in another precision."""
+
+    code, title = "encoding_mismatch", "Vectors of another encoding"

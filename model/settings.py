@@ -39,6 +39,13 @@ class CommonSettings(BaseSettings):
     )
     base: str = Field("bundled", min_length=1, description="`bundled`, NAME/PRETRAINED or NAME@/path/to/checkpoint.")
     index: str = Field("faiss", pattern=r"^(faiss|milvus\+.+)$", description="`faiss` or `milvus+URI`.")
+    backend: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="What computes vectors; `auto`: what made those of the data root, in a new one the fastest."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="In which precision; as BACKEND.")
+    device: str = Field(
+        "", pattern=r"^(cpu|cuda(:\d+)?)?$", description="`cpu` or `cuda` for torch; empty: a GPU if there is one."
+    )
     threads: int = Field(1, ge=1, le=64, description="Threads of one matrix product, in each process.")
     environment: Literal["local", "production"] = Field("local", description="Outside `local`, ADMIN_KEY must be set.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")

@@ -125,10 +125,13 @@ class View:
         return self._trained(left) + self._trained(right)
 
 
-def pad(sequences: Sequence[NDArray[np.int32]]) -> tuple[Tensor, Tensor]:
-    """Stack row numbers to (n, longest) int64, filled up with each text's last one, and the place of that (n,)."""
+def pad(sequences: Sequence[NDArray[np.int32]], length: int | None = None) -> tuple[Tensor, Tensor]:
+    """Stack row numbers to (n, length) int64, filled up with each text's last one, and the place of that (n,).
+
+    `length` is that of the longest, unless given.
+    """
     last = torch.tensor([len(sequence) - 1 for sequence in sequences])
-    stacked = np.empty((len(sequences), int(last.max()) + 1), dtype=np.int64)
+    stacked = np.empty((len(sequences), length or int(last.max()) + 1), dtype=np.int64)
     for line, sequence in zip(stacked, sequences, strict=True):
         line[: len(sequence)] = sequence
         line[len(sequence) :] = sequence[-1]

@@ -1,11 +1,17 @@
-"""From token rows to text features through a frozen text tower of open_clip. Knows no tokens and trains nothing."""
+"""The frozen towers of open_clip as torch computes them: from token rows and pixels to features. Trains nothing."""
 
-from collections.abc import Mapping
-from typing import Any
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
+
+from model.backends import FLOAT32, TORCH, Encoding, Features
+
+if TYPE_CHECKING:
+    from model.base import Base
 
 
 def text_features(tower: Any, embedded: Tensor, last: Tensor) -> Tensor:
@@ -33,25 +39,64 @@ def text_features(tower: Any, embedded: Tensor, last: Tensor) -> Tensor:
     return pooled
 
 
+class TorchTowers:
+    """A base in float32, or a copy of it in bfloat16."""
+
+    independent = False  # a matrix product may round differently in a larger batch (decision 8)
+
+    def __init__(self, base: "Base", precision: str = FLOAT32) -> None:
+        self.encoding = Encoding(TORCH, precision)
+        self._dtype = getattr(torch, precision)
+        self._device = base.device
+        self._model = base.model if precision == FLOAT32 else copy.deepcopy(base.model).to(self._dtype)
+
+    def batches(self, lengths: Sequence[int], most: int) -> Iterator[tuple[list[int], int]]:
+        """As `Towers.batches`: texts of like length together, so that little is filled up."""
+        by_length = sorted(range(len(lengths)), key=lambda place: lengths[place])
+        for start in range(0, len(by_length), most):
+            places = by_length[start : start + most]
+            yield places, lengths[places[-1]]
+
+    @torch.inference_mode()
+    def texts(self, rows: Tensor, last: Tensor) -> Features:
+        """As `Towers.texts`."""
+        tower = getattr(self._model, "text", self._model)
+        features = text_features(tower, rows.to(self._device, self._dtype), last.to(self._device))
+        return features.float().cpu().numpy()
+
+    @torch.inference_mode()
+    def pictures(self, pixels: Tensor) -> Features:
+        """As `Towers.pictures`."""
+        encode = self._model.encode_image
+        return encode(pixels.to(self._device, self._dtype)).float().cpu().numpy()  # type: ignore[operator, no-any-return]
+
+
 def supports_bfloat16(device: torch.device) -> bool:
     """Whether `device` multiplies bfloat16 in hardware: then a training step is faster in it, elsewhere far slower."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
+    return cpu_has("avx512_bf16") or cpu_has("amx_bf16")
+
+
+def cpu_has(instructions: str) -> bool:
+    """Whether this processor has them, by torch's name."""
     capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch lack it
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return bool(capabilities.get(instructions))
 
 
 def _at(hidden: Tensor, last: Tensor) -> Tensor:
-    return hidden[torch.arange(len(last), device=hidden.device), last]  # (n, width)
+    places = torch.arange(last.shape[0], device=hidden.device)  # `shape`, not `len`: a compiler must see the size
+    return hidden[places, last]  # (n, width)
 
 
 def _output_at(block: ResidualAttentionBlock, hidden: Tensor, last: Tensor) -> Tensor:
     """A block's output for `hidden` (n, length, width) at `last` (n,), where it attends to nothing later."""
     places = torch.arange(hidden.shape[1], device=hidden.device)
-    later = hidden.new_zeros((len(last), 1, len(places)))
-    later.masked_fill_(places > last[:, None, None], -torch.inf)
+    later = torch.zeros_like(last, dtype=hidden.dtype)[:, None, None].masked_fill(
+        places > last[:, None, None], -torch.inf
+    )
     unseen = later.repeat_interleave(block.attn.num_heads, dim=0)  # (n * heads, 1, length)
     normed = block.ln_1(hidden)
     attended = block.attention(_at(normed, last)[:, None], normed, normed, attn_mask=unseen)  # (n, 1, width)

@@ -169,8 +169,7 @@ class TextQueue(BatchQueue[tuple[Any, str], Query]):
 
     def __init__(self, encoder: Encoder, settings: Settings, metrics: Metrics) -> None:
         def run(items: Sequence[tuple[Any, str]]) -> list[Query]:
-            # one text in a forward pass, so that its vector depends on no other query (decision 8)
-            encoded: Any = encoder.texts(items, batch=1)
+            encoded: Any = encoder.texts(items, alone=True)  # a vector depends on no other query (decision 8)
             return [Query(*fields) for fields in zip(encoded.vectors, encoded.truncated, encoded.tokens, strict=True)]
 
         limit, seconds, observe = settings.queue_limit, settings.request_seconds, metrics.batches.labels("text").observe

@@ -52,7 +52,7 @@ class WeightlessEncoder:
             return onto or self.base_view
         return WeightlessView(folders[-1].number, folders[-1].language)
 
-    def texts(self, items: Sequence[tuple[WeightlessView, str]], batch: int = 256) -> WeightlessTexts:
+    def texts(self, items: Sequence[tuple[WeightlessView, str]], *, alone: bool = False) -> WeightlessTexts:
         tokens = [math.ceil(len(text.encode()) / _BYTES_A_TOKEN) for _, text in items]
         vectors = [text_vector(view.version, text) for view, text in items]
         stacked = np.stack(vectors) if vectors else np.empty((0, DIMENSION), dtype=np.float32)
@@ -70,7 +70,7 @@ class SlowEncoder(WeightlessEncoder):
         self.seen: list[str] = []
         self.seconds = seconds
 
-    def texts(self, items: Sequence[tuple[WeightlessView, str]], batch: int = 256) -> WeightlessTexts:
+    def texts(self, items: Sequence[tuple[WeightlessView, str]], *, alone: bool = False) -> WeightlessTexts:
         self.seen += [text for _, text in items]
         time.sleep(self.seconds)
         return super().texts(items)

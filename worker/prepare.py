@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from index.gallery import Gallery
@@ -21,7 +20,7 @@ from model.dataset import DatasetReport, Row
 from model.encoder import Encoder, VersionFolder
 from model.errors import CheckpointMismatch
 from model.registry import Expansion
-from model.table import View, pad
+from model.table import View
 from worker.attempt import Attempt
 
 _PART = 2048  # English texts a part; some seconds of one core with a large tower
@@ -139,17 +138,8 @@ def _pictures(context: TrainingContext, named: Sequence[str], folder: Path) -> t
     return known.tensors["vectors"], known.facts
 
 
-@torch.inference_mode()
 def teacher_features(encoder: Encoder, texts: Sequence[str], check: Callable[[], None]) -> Tensor:
     """Features (count, dimension) of texts by the untouched base, not normalised; `check` runs between batches."""
-    view, rows = encoder.base_view, encoder.table.rows
-    sequences: list[NDArray[np.int32]] = [view.sequence(ids)[0] for ids in view.tokens(texts)]
-    by_length = sorted(range(len(texts)), key=lambda place: len(sequences[place]))
-    features = torch.empty((len(texts), encoder.dimension))
-    for start in range(0, len(texts), _BATCH):
-        check()
-        chosen = by_length[start : start + _BATCH]
-        numbers, last = pad([sequences[place] for place in chosen])
-        batch = encoder.base.text_features(rows[numbers.to(rows.device)], last.to(rows.device))
-        features[chosen] = batch.float().cpu()
-    return features
+    view = encoder.base_view
+    sequences = [view.sequence(ids)[0] for ids in view.tokens(texts)]
+    return torch.from_numpy(encoder.text_features(sequences, _BATCH, check))

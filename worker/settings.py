@@ -10,9 +10,6 @@ from model.settings import CommonSettings
 class WorkerSettings(CommonSettings):
     """Settings of the worker and its child process."""
 
-    device: str = Field(
-        "", pattern=r"^(cpu|cuda(:\d+)?)?$", description="`cpu` or `cuda`; empty: a GPU if there is one."
-    )
     min_recall: float = Field(
         0.2, ge=0, le=1, description="Share of the way from chance to 1 that held-out t2i R@10 must reach; 0: any."
     )

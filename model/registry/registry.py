@@ -6,6 +6,7 @@ from sqlalchemy import text
 
 from model.errors import BaseMismatch
 from model.registry.database import Database
+from model.registry.encodings import Encodings
 from model.registry.expansions import Expansions
 from model.registry.migrations import upgrade
 from model.registry.releases import Release, Releases
@@ -21,6 +22,7 @@ class Registry(Database):
         self.versions = Versions(self)
         self.releases = Releases(self)
         self.expansions = Expansions(self)
+        self.encodings = Encodings(self)
 
     def ping(self) -> None:
         """Raises RegistryUnavailable when the database does not answer."""

@@ -74,6 +74,18 @@ class AliasRow(RegistryRow):
     release: Mapped[int] = mapped_column(ForeignKey("releases.number"))
 
 
+class EncodingRow(RegistryRow):
+    """What computes the vectors of this data root from here on; `reason` says why not what was wanted, if so."""
+
+    __tablename__ = "encodings"
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    backend: Mapped[str]
+    precision: Mapped[str]
+    reason: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+
 class ExpansionRow(RegistryRow):
     """One expansion: the durable record and, until it is finished, its entry in the queue."""
 

@@ -37,9 +37,9 @@ class VerifyingEncoder(WeightlessEncoder):
             self.opened.append(folder.number)
         return super().open(folders, onto)
 
-    def texts(self, items: Sequence[tuple[WeightlessView, str]], batch: int = 256) -> WeightlessTexts:
+    def texts(self, items: Sequence[tuple[WeightlessView, str]], *, alone: bool = False) -> WeightlessTexts:
         self.texts_encoded += len(items)
-        return super().texts(items, batch)
+        return super().texts(items, alone=alone)
 
     def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Any:
         self.pictures_encoded += len(images)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from model.base import Base, open_base
 from model.encoder import Encoder
-from model.errors import BaseNotFound, BaseNotSupported
+from model.errors import BackendNotAvailable, BaseNotFound, BaseNotSupported
 from tests.tiny import CONFIG, NAME, write_tiny_base
 
 
@@ -58,7 +58,7 @@ def test_what_does_not_exist_is_said_so(spec: str) -> None:
 
 @pytest.mark.parametrize("device", ["cuda:99", "abacus"])
 def test_a_device_that_is_not_there_is_said_so(device: str, tmp_path: Path) -> None:
-    with pytest.raises(BaseNotSupported, match=f"no device {device}"):
+    with pytest.raises(BackendNotAvailable, match=f"no device {device}"):
         open_base(write_tiny_base(tmp_path), device)
 
 

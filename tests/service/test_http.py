@@ -336,7 +336,7 @@ def test_forged_host_headers_change_no_link(service: Service) -> None:  # H12
 class BrokenEncoder(WeightlessEncoder):
     """Fails on one text."""
 
-    def texts(self, items: Any, batch: int = 256) -> WeightlessTexts:
+    def texts(self, items: Any, *, alone: bool = False) -> WeightlessTexts:
         if any(text == "fail" for _, text in items):
             raise RuntimeError("with a secret of /etc")
         return super().texts(items)

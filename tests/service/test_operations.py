@@ -110,7 +110,7 @@ class StalledEncoder(WeightlessEncoder):
         self.cue, self.entered = threading.Event(), threading.Event()
         self.cue.set()
 
-    def texts(self, items: Any, batch: int = 256) -> WeightlessTexts:
+    def texts(self, items: Any, *, alone: bool = False) -> WeightlessTexts:
         self.entered.set()
         assert self.cue.wait(20)
         return super().texts(items)

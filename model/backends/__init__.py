@@ -1,0 +1,70 @@
+"""How the two frozen towers are computed: by which library and in which precision. Imports neither library.
+
+A vector belongs to its encoding as it belongs to its weights, so both are in its fingerprint: vectors of two encodings
+are never compared with each other. torch's towers are in `model/tower.py`, OpenVINO's in `openvino_backend`;
+`choice` says which a data root has.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TORCH, OPENVINO = "torch", "openvino"
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What computes vectors, besides the weights: `torch` or `openvino`, in `float32` or `bfloat16`."""
+
+    backend: str
+    precision: str
+
+    def fingerprint(self, weights: str) -> str:
+        """The hex hash of vectors that a tower with the fingerprint `weights` gives; of torch in float32, its own.
+
+        So a data root from before there were encodings keeps its vectors.
+        """
+        if self == FIRST:
+            return weights
+        return hashlib.sha256(f"{weights} {self.backend} {self.precision}".encode()).hexdigest()
+
+    def __str__(self) -> str:
+        return f"{self.backend} in {self.precision}"
+
+
+FIRST = Encoding(TORCH, FLOAT32)
+
+
+class Towers(Protocol):
+    """Both towers of a base, ready to compute; thread-safe."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """What computes them."""
+        ...
+
+    @property
+    def independent(self) -> bool:
+        """Whether a text has the same bits in every batch that `batches` makes, as it has alone."""
+        ...
+
+    def batches(self, lengths: Sequence[int], most: int) -> Iterator[tuple[list[int], int]]:
+        """Texts of these lengths as batches of at most `most`: their places, and the length to fill them up to."""
+        ...
+
+    def texts(self, rows: "Tensor", last: "Tensor") -> Features:
+        """Features (n, dimension), not normalised, of token rows (n, length, width) read off at `last` (n,)."""
+        ...
+
+    def pictures(self, pixels: "Tensor") -> Features:
+        """Features (n, dimension), not normalised, of pixels (n, 3, side, side)."""
+        ...

@@ -1,0 +1,168 @@
+"""The towers compiled by OpenVINO for this processor: several times faster than torch on a CPU. Needs the extra.
+
+A tower is traced once and kept under the data root, with its weights; every later start only compiles that. Rows of the
+token table are looked up by us and go in as they are, so one compiled text tower reads every language.
+"""
+
+import logging
+import os
+import sys
+import warnings
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model import storage
+from model.backends import BFLOAT16, FLOAT32, OPENVINO, Encoding, Features
+from model.base import Base
+from model.errors import BackendFailed, StorageFull
+from model.tower import cpu_has, supports_bfloat16, text_features
+
+# OpenVINO reports every import to its makers if this package is there. We report nothing to anybody.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
+import openvino  # noqa: E402
+from openvino.tools.ovc.error import Error  # noqa: E402
+
+_LENGTHS = (8, 16, 24, 32, 48, 64)  # a text is filled up to the next of these, or to the context
+_MOST = 32  # texts or pictures of one call: larger batches are no faster
+_HINTS = {FLOAT32: "f32", BFLOAT16: "bf16"}
+_log = logging.getLogger(__name__)
+
+
+class OpenVinoTowers:
+    """Both towers of a base, compiled. Keeps nothing of the base's own modules."""
+
+    def __init__(self, base: Base, precision: str, cache: Path, threads: int) -> None:
+        """`cache` is the folder for traced towers. Raises `BackendFailed` when OpenVINO cannot trace or compile one."""
+        self.encoding = Encoding(OPENVINO, precision)
+        self._lengths = (*(length for length in _LENGTHS if length < base.context_length), base.context_length)
+        text, image = _traced(_TextTower(base), cache), _traced(_ImageTower(base), cache)
+        self._text, self._image = (_Compiled(tower, precision, threads) for tower in (text, image))
+        self.independent = self._measure_independence(base.table)
+
+    def batches(self, lengths: Sequence[int], most: int) -> Iterator[tuple[list[int], int]]:
+        """As `Towers.batches`: only texts of one shape together, since filling up further changes the last bits."""
+        by_shape: dict[int, list[int]] = {}
+        for place, length in enumerate(lengths):
+            by_shape.setdefault(self._lengths[bisect_left(self._lengths, length)], []).append(place)
+        size = min(most, _MOST)
+        for shape, places in sorted(by_shape.items()):
+            for start in range(0, len(places), size):
+                yield places[start : start + size], shape
+
+    def texts(self, rows: Tensor, last: Tensor) -> Features:
+        """As `Towers.texts`."""
+        return self._text(rows, last)
+
+    def pictures(self, pixels: Tensor) -> Features:
+        """As `Towers.pictures`."""
+        return np.concatenate([self._image(part) for part in torch.split(pixels, _MOST)])
+
+    def _measure_independence(self, table: Tensor) -> bool:
+        """Whether this machine's kernels give a text the same bits alone and in batches: tried, not assumed."""
+        length = self._lengths[0]
+        rows = table[torch.arange(_MOST * length) % len(table)].view(_MOST, length, -1)
+        last = torch.full((_MOST,), length - 1)
+        alone = np.concatenate([self.texts(rows[place : place + 1], last[:1]) for place in range(_MOST)])
+        return all(np.array_equal(self.texts(rows[:size], last[:size]), alone[:size]) for size in (2, 3, 8, _MOST))
+
+
+class _Compiled:
+    """One tower, compiled for this processor; thread-safe, one batch at a time."""
+
+    def __init__(self, traced: openvino.Model, precision: str, threads: int) -> None:
+        hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        try:
+            self._request = openvino.Core().compile_model(traced, "CPU", hints).create_infer_request()
+        except RuntimeError as error:
+            raise BackendFailed("OpenVINO cannot compile the towers of this base") from error
+        self._lock = Lock()
+
+    def __call__(self, *inputs: Tensor) -> Features:
+        with self._lock:
+            found = self._request.infer([each.cpu().contiguous().numpy() for each in inputs])
+            features: Features = found[0].copy()  # the request's own memory is used again by the next call
+        return features
+
+
+class _TextTower(nn.Module):
+    """From token rows and the places to read off to features, as OpenVINO traces it."""
+
+    def __init__(self, base: Base) -> None:
+        super().__init__()
+        self.fingerprint = base.text_fingerprint
+        width = base.table.shape[1]
+        self.example = (torch.zeros(2, 9, width), torch.tensor([3, 8]))
+        self.shapes = ([-1, -1, width], [-1])
+        self._tower = getattr(base.model, "text", base.model)
+
+    def forward(self, rows: Tensor, last: Tensor) -> Tensor:
+        return text_features(self._tower, rows, last)
+
+
+class _ImageTower(nn.Module):
+    """From pixels to features, as OpenVINO traces it."""
+
+    def __init__(self, base: Base) -> None:
+        super().__init__()
+        self.fingerprint = base.image_fingerprint
+        self.example = (torch.zeros(2, 3, *base.picture_size),)
+        self.shapes = ([-1, 3, *base.picture_size],)
+        self._tower: Any = base.model.visual
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        features: Tensor = self._tower(pixels)
+        return features
+
+
+def _traced(tower: _TextTower | _ImageTower, cache: Path) -> openvino.Model:
+    """The tower as OpenVINO's own model: from `cache` if an earlier start left it there whole, otherwise traced."""
+    folder = cache / f"{tower.fingerprint[:16]}-{openvino.__version__.split('-')[0]}"
+    if not storage.intact(folder):
+        storage.remove(folder)
+        model = _trace(tower)
+        try:
+            with storage.stage(folder) as staged:
+                openvino.save_model(model, staged / "tower.xml", compress_to_fp16=False)
+                storage.write_manifest(staged, {"tower": tower.fingerprint})
+        except (OSError, RuntimeError, StorageFull):
+            _log.warning("a compiled tower cannot be kept; the next start makes it again")
+            return model
+    return openvino.Core().read_model(folder / "tower.xml")
+
+
+def _trace(tower: _TextTower | _ImageTower) -> openvino.Model:
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # its fused attention is an operation of torch's own
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of what it cannot see while tracing
+            shapes = [openvino.PartialShape(shape) for shape in tower.shapes]
+            return openvino.convert_model(tower.eval(), example_input=tower.example, input=shapes)
+    except (AttributeError, RuntimeError, TypeError, ValueError, Error) as error:
+        raise BackendFailed("OpenVINO cannot trace the towers of this base") from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions for bfloat16; without them OpenVINO emulates it, thirty times slower."""
+    return supports_bfloat16(torch.device("cpu")) and _allowed("BF16", "FP16", "AMX", "AVX10")
+
+
+def multiplies_bfloat16_fast() -> bool:
+    """Whether they make it faster than float32: those of AMX do (three times), those of AVX-512 alone do not."""
+    return cpu_has("amx_bf16") and _allowed("AMX")
+
+
+def _allowed(*instructions: str) -> bool:
+    """Whether oneDNN, which OpenVINO calls, may use one of these: its own variable can rule them out."""
+    most = os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT").upper()
+    return most in ("DEFAULT", "ALL") or any(name in most for name in instructions)

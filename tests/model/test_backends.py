@@ -1,0 +1,284 @@
+"""The towers on each backend: equal to torch, equal bits in any company, kept between starts, refused with a reason."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model.backends import BFLOAT16, FIRST, FLOAT32, OPENVINO, TORCH, Encoding, Towers, choice
+from model.backends.choice import open_encoder
+from model.base import Base, open_base
+from model.encoder import Encoder
+from model.errors import BackendFailed, BackendNotAvailable, EncodingMismatch
+from model.registry import Registry, open_registry
+from model.settings import CommonSettings
+from model.tower import TorchTowers
+from tests.tiny import write_tiny_base
+
+openvino_backend = pytest.importorskip("model.backends.openvino_backend", reason="openvino is not installed")
+
+TEXTS = [
+    "a red apple",
+    "apple",
+    "two small boats on a quiet lake at night",
+    "sun",
+    "a",
+    "dog and cat and bird and fish and horse and cow and hen, " * 3,
+    "a green apple",
+    "rain over the sea",
+]
+ENCODINGS = [Encoding(TORCH, FLOAT32), Encoding(OPENVINO, FLOAT32), Encoding(OPENVINO, BFLOAT16)]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    return open_base(write_tiny_base(tmp_path_factory.mktemp("base")), "cpu")
+
+
+@pytest.fixture(scope="module", params=ENCODINGS, ids=str)
+def encoder(request: pytest.FixtureRequest, base: Base, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    encoding: Encoding = request.param
+    return Encoder(base, towers(base, encoding, tmp_path_factory.mktemp("compiled")))
+
+
+def towers(base: Base, encoding: Encoding, cache: Path) -> Towers:
+    if encoding.backend == TORCH:
+        return TorchTowers(base, encoding.precision)
+    if encoding.precision == BFLOAT16 and not openvino_backend.multiplies_bfloat16():
+        pytest.skip("this processor does not multiply bfloat16")
+    made: Towers = openvino_backend.OpenVinoTowers(base, encoding.precision, cache, threads=1)
+    return made
+
+
+def pictures() -> list[Image.Image]:
+    random = np.random.default_rng(0)
+    return [Image.fromarray(random.integers(0, 255, (40, 50, 3), dtype=np.uint8)) for _ in range(5)]
+
+
+# --- what is computed -------------------------------------------------------------------------------------------------
+
+
+def test_every_backend_computes_the_vectors_of_torch(encoder: Encoder, base: Base) -> None:
+    plain = Encoder(base)
+    tolerance = 1e-5 if encoder.encoding.precision == FLOAT32 else 0.02
+    ours = encoder.texts([(encoder.base_view, text) for text in TEXTS]).vectors
+    theirs = plain.texts([(plain.base_view, text) for text in TEXTS]).vectors
+    np.testing.assert_allclose(ours, theirs, atol=tolerance)
+    np.testing.assert_allclose(encoder.pictures(pictures()), plain.pictures(pictures()), atol=tolerance)
+
+
+def test_equal_text_has_equal_bits_in_every_company(encoder: Encoder) -> None:
+    """The promise of a search: whoever else is searching, the vector is the same (decision 8)."""
+    view = encoder.base_view
+
+    def encode(texts: list[str]) -> dict[str, bytes]:
+        vectors = encoder.texts([(view, text) for text in texts], alone=True).vectors
+        return {text: vector.tobytes() for text, vector in zip(texts, vectors, strict=True)}
+
+    alone = {text: encode([text])[text] for text in TEXTS}
+    for size in (2, 3, 5, len(TEXTS)):
+        for start in range(len(TEXTS)):
+            company = [TEXTS[(start + step) % len(TEXTS)] for step in range(size)]
+            assert encode(company) == {text: alone[text] for text in company}
+    crowd = [f"{text} {number}" for number in range(12) for text in TEXTS] + TEXTS
+    assert {text: bits for text, bits in encode(crowd).items() if text in alone} == alone
+
+
+def test_texts_of_one_batch_are_of_one_shape(base: Base, tmp_path: Path) -> None:
+    compiled = towers(base, Encoding(OPENVINO, FLOAT32), tmp_path)
+    batches = list(compiled.batches([2, 8, 9, 77, 3, *[5] * 40], most=256))
+    assert sorted(place for places, _ in batches for place in places) == list(range(45))
+    assert [(length, len(places)) for places, length in batches] == [(8, 32), (8, 11), (16, 1), (77, 1)]
+    assert [len(places) for places, _ in compiled.batches([2, 3, 4], most=1)] == [1, 1, 1]
+
+
+def test_kernels_that_depend_on_the_batch_encode_searches_one_by_one(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a processor whose kernels round differently in a larger batch."""
+    compiled = openvino_backend.OpenVinoTowers
+
+    def differing(self: Towers, rows: torch.Tensor, last: torch.Tensor) -> np.ndarray:
+        return np.asarray(plain(self, rows, last) + np.float32(1e-6) * len(rows))
+
+    plain = compiled.texts
+    monkeypatch.setattr(compiled, "texts", differing)
+    encoder = Encoder(base, compiled(base, FLOAT32, tmp_path, 1))
+    items = [(encoder.base_view, text) for text in TEXTS[:2]]
+    together = encoder.texts(items, alone=True).vectors
+    assert np.array_equal(together[0], encoder.texts(items[:1], alone=True).vectors[0])
+
+
+def test_a_fingerprint_names_the_encoding_and_that_of_torch_in_float32_is_the_weights_own(base: Base) -> None:
+    prints = {encoding.fingerprint(base.image_fingerprint) for encoding in ENCODINGS}
+    assert len(prints) == len(ENCODINGS) and FIRST.fingerprint(base.image_fingerprint) == base.image_fingerprint
+
+
+def test_a_base_without_its_towers_still_encodes_with_compiled_ones(base: Base, tmp_path: Path) -> None:
+    compiled = towers(base, Encoding(OPENVINO, FLOAT32), tmp_path)
+    with_towers, without = Encoder(base, compiled), Encoder(base.without_towers(), compiled)
+    assert np.array_equal(with_towers.pictures(pictures()), without.pictures(pictures()))
+    with pytest.raises(RuntimeError):
+        without.base.text_features(base.table[None, :3], torch.tensor([2]))
+
+
+# --- what is kept -----------------------------------------------------------------------------------------------------
+
+
+def test_a_tower_is_traced_once_and_a_damaged_trace_is_made_again(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traced: list[object] = []
+    convert = openvino_backend.openvino.convert_model
+
+    def counted(*arguments: Any, **more: Any) -> Any:
+        traced.append(0)
+        return convert(*arguments, **more)
+
+    monkeypatch.setattr(openvino_backend.openvino, "convert_model", counted)
+    for starts in (2, 2, 3):
+        if starts == 3:
+            weights = next(tmp_path.glob("*/tower.bin"))
+            weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+        compiled = towers(base, Encoding(OPENVINO, FLOAT32), tmp_path)
+        assert len(traced) == starts
+        np.testing.assert_allclose(
+            Encoder(base, compiled).pictures(pictures()), Encoder(base).pictures(pictures()), atol=1e-5
+        )
+
+
+def test_without_space_a_tower_is_compiled_and_not_kept(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("no space left on device")
+
+    monkeypatch.setattr(openvino_backend.openvino, "save_model", full)
+    assert towers(base, Encoding(OPENVINO, FLOAT32), tmp_path).independent
+    assert "cannot be kept" in caplog.text and not list(tmp_path.glob("*"))
+
+
+def test_nothing_is_reported_to_anybody() -> None:
+    program = (
+        "import sys, model.backends.openvino_backend; "
+        "sys.exit(any(name.startswith('openvino_telemetry.') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+# --- which encoding ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    opened = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
+    yield opened
+    opened.close()
+
+
+def settings(tmp_path: Path, **more: str) -> CommonSettings:
+    return CommonSettings(home=tmp_path, base=write_tiny_base(tmp_path), **more)  # type: ignore[arg-type]
+
+
+def test_a_new_data_root_records_its_encoding_and_auto_keeps_it(tmp_path: Path, registry: Registry) -> None:
+    made = open_encoder(settings(tmp_path), registry).encoding
+    assert made.backend == OPENVINO
+    recorded = registry.encodings.current()
+    assert recorded is not None and Encoding(recorded.backend, recorded.precision) == made and recorded.reason == ""
+    assert open_encoder(settings(tmp_path), registry).encoding == made
+
+
+def test_an_old_data_root_stays_with_torch_under_auto(tmp_path: Path, registry: Registry) -> None:
+    registry.encodings.first(TORCH, FLOAT32)
+    assert open_encoder(settings(tmp_path), registry).encoding == FIRST
+
+
+@pytest.mark.parametrize(("setting", "value"), [("backend", TORCH), ("precision", BFLOAT16)])
+def test_another_encoding_than_the_data_roots_is_refused(
+    tmp_path: Path, registry: Registry, setting: str, value: str
+) -> None:
+    registry.encodings.first(OPENVINO, FLOAT32)
+    with pytest.raises(EncodingMismatch, match=f"PICTOGLOT_{setting.upper()}.*pictoglot reencode"):
+        open_encoder(settings(tmp_path, **{setting: value}), registry)
+
+
+def test_a_compile_that_fails_falls_back_to_torch_and_is_not_tried_again(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[object] = []
+
+    def fail(*_: object, **__: object) -> None:
+        tried.append(0)
+        raise RuntimeError("an operation that is not supported")
+
+    monkeypatch.setattr(openvino_backend.openvino, "convert_model", fail)
+    for _ in range(2):
+        assert open_encoder(settings(tmp_path), registry).encoding == FIRST
+    recorded = registry.encodings.current()
+    assert len(tried) == 1 and recorded is not None and "OpenVINO" in recorded.reason
+
+
+def test_a_compile_that_was_asked_for_and_fails_is_refused(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_backend.openvino, "save_model", lambda *_, **__: 1)
+    monkeypatch.setattr(openvino_backend, "text_features", lambda tower, rows, last: rows.no_such_operation())
+    with pytest.raises(BackendFailed):
+        open_encoder(settings(tmp_path, backend=OPENVINO), registry)
+    assert registry.encodings.current() is None
+
+
+def test_a_precision_that_the_processor_lacks_is_refused(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    with pytest.raises(BackendNotAvailable) as refused:
+        open_encoder(settings(tmp_path, backend=OPENVINO, precision=BFLOAT16), registry)
+    assert refused.value.setting == "PRECISION" and registry.encodings.current() is None
+
+
+def test_bfloat16_is_for_processors_that_multiply_it_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast, slow = openvino_backend.multiplies_bfloat16_fast, openvino_backend.multiplies_bfloat16
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    for flags, expected in (
+        ({"amx_bf16": True, "avx512_bf16": True}, (True, True)),
+        ({"avx512_bf16": True}, (False, True)),
+        ({}, (False, False)),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flags=flags: flags)
+        assert (fast(), slow()) == expected
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True, "avx512_bf16": True})
+    for limit, expected in (
+        ("AVX512_CORE", (False, False)),
+        ("AVX512_CORE_BF16", (False, True)),
+        ("ALL", (True, True)),
+    ):
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+        assert (fast(), slow()) == expected
+
+
+def test_without_openvino_a_new_data_root_is_torchs_and_asking_for_it_is_refused(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "find_spec", lambda name: None)
+    with pytest.raises(BackendNotAvailable, match="not installed"):
+        open_encoder(settings(tmp_path, backend=OPENVINO), registry)
+    assert open_encoder(settings(tmp_path), registry).encoding == FIRST
+
+
+def test_of_two_first_starts_both_take_what_was_recorded_first(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overtaken(*arguments: Any) -> Towers:
+        registry.encodings.first(TORCH, FLOAT32)  # another process, while this one compiles
+        return opened(*arguments)
+
+    opened = choice.open_towers
+    monkeypatch.setattr(choice, "open_towers", overtaken)
+    assert open_encoder(settings(tmp_path), registry).encoding == FIRST
