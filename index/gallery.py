@@ -70,14 +70,14 @@ class Gallery(rows.CaptionsAndVectors):
         captions: Captions | None,
         picture_vector: Vector,
         fingerprint: str,
-        caption_vectors: Mapping[tuple[str, str, int], Vector] | None = None,
+        caption_vectors: Mapping[tuple[str, str, rows.ReadBy], Vector] | None = None,
         *,
         picture: Picture | None = None,
     ) -> Put:
         """Add a picture, or replace the one with this `id`, together with its captions and vectors: all or nothing.
 
         `captions` replace those added before with the picture (None keeps them); captions of expansions stay.
-        `caption_vectors` are by language, text and version. `picture` is written to disk unless its files exist.
+        `caption_vectors` are by language, text and what read them. `picture` is written to disk unless its files exist.
         """
         with self._files(content_sha256, picture), self._registry.begin() as session:
             old = session.scalar(select(PictureRow.content_sha256).where(PictureRow.id == id))

@@ -1,16 +1,17 @@
 """Reads and writes the rows of captions and vectors, some within a transaction of the gallery. Encodes nothing.
 
-Vectors are stored so that nothing is encoded twice: of pictures by content, of captions by version. Every generation
+Vectors are stored so that nothing is encoded twice: of pictures by content, of captions by version, of both by the
+fingerprint of the tower. Every generation
 can be built again from them. Searches never read these tables.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from index.engine import Vector
@@ -21,6 +22,13 @@ _BATCH = 500  # values in one SQL statement
 T = TypeVar("T")
 
 Captions = Mapping[str, Sequence[str]]  # texts by language
+
+
+class ReadBy(NamedTuple):
+    """What made a caption's vector: a version's rows, and the text tower with this fingerprint."""
+
+    version: int
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -102,13 +110,13 @@ def remove_captions(session: Session, ids: Sequence[int]) -> None:
         session.execute(delete(CaptionRow).where(CaptionRow.id.in_(batch)))
 
 
-def store_vectors_of(session: Session, picture: str, vectors: Mapping[tuple[str, str, int], Vector]) -> None:
-    """Store vectors of a picture's captions, given by language, text and version."""
+def store_vectors_of(session: Session, picture: str, vectors: Mapping[tuple[str, str, ReadBy], Vector]) -> None:
+    """Store vectors of a picture's captions, given by language, text and what read them."""
     ids: dict[tuple[str, str], list[int]] = {}
     for caption in captions_of(session, [picture]):
         ids.setdefault((caption.language, caption.text), []).append(caption.id)
-    for (language, text, version), vector in vectors.items():
-        store_caption_vectors(session, version, dict.fromkeys(ids.get((language, text), ()), vector))
+    for (language, text, by), vector in vectors.items():
+        store_caption_vectors(session, by, dict.fromkeys(ids.get((language, text), ()), vector))
 
 
 class CaptionsAndVectors:
@@ -171,15 +179,15 @@ class CaptionsAndVectors:
         with self._registry.begin() as session:
             store_picture_vectors(session, fingerprint, vectors)
 
-    def caption_vectors(self, ids: Sequence[int], version: int) -> dict[int, Vector]:
+    def caption_vectors(self, ids: Sequence[int], by: ReadBy) -> dict[int, Vector]:
         """Stored vectors by caption id, as this version encodes them; captions without one are left out."""
         query = select(CaptionVectorRow.caption_id, CaptionVectorRow.vector)
-        return self._vectors(query.where(CaptionVectorRow.version == version), ids)
+        return self._vectors(query.where(_read(by)), ids)
 
-    def put_caption_vectors(self, version: int, vectors: Mapping[int, Vector]) -> None:
+    def put_caption_vectors(self, by: ReadBy, vectors: Mapping[int, Vector]) -> None:
         """Store vectors by caption id; durable when it returns. Skips captions that were deleted meanwhile."""
         with self._registry.begin() as session:
-            store_caption_vectors(session, version, vectors)
+            store_caption_vectors(session, by, vectors)
 
     def _vectors(self, query: Select[T, bytes], keys: Sequence[T]) -> dict[T, Vector]:
         """The vectors that a query finds for these values of its first column."""
@@ -206,15 +214,19 @@ def store_picture_vectors(session: Session, fingerprint: str, vectors: Mapping[s
             session.execute(insert(PictureVectorRow), rows)
 
 
-def store_caption_vectors(session: Session, version: int, vectors: Mapping[int, Vector]) -> None:
+def store_caption_vectors(session: Session, by: ReadBy, vectors: Mapping[int, Vector]) -> None:
     """Store vectors by caption id, where the caption exists and has no vector yet."""
     for batch in batches(list(vectors), _BATCH):
         known = set(session.scalars(select(CaptionRow.id).where(CaptionRow.id.in_(batch))))
-        stored = CaptionVectorRow.caption_id.in_(batch) & (CaptionVectorRow.version == version)
+        stored = CaptionVectorRow.caption_id.in_(batch) & _read(by)
         missing = known - set(session.scalars(select(CaptionVectorRow.caption_id).where(stored)))
-        rows = [{"caption_id": id, "version": version, "vector": _bytes(vectors[id])} for id in batch if id in missing]
+        rows = [{"caption_id": id, **by._asdict(), "vector": _bytes(vectors[id])} for id in batch if id in missing]
         if rows:
             session.execute(insert(CaptionVectorRow), rows)
+
+
+def _read(by: ReadBy) -> ColumnElement[bool]:
+    return (CaptionVectorRow.version == by.version) & (CaptionVectorRow.fingerprint == by.fingerprint)
 
 
 def drop_picture_vectors(session: Session, content_sha256: str) -> None:

@@ -17,7 +17,7 @@ from index.errors import PictureCorrupt
 from index.gallery import Gallery
 from index.generation import Identity
 from index.pictures import read_rgb
-from index.rows import Caption, Captions, batches
+from index.rows import Caption, Captions, ReadBy, batches
 from index.snapshot import Snapshot
 from index.vectors import Block, Entry, VectorSet
 from model.registry import Registry
@@ -115,12 +115,13 @@ class CaptionSource:
         return visible and caption.language == self.language
 
     def _vectors(self, texts: Mapping[int, str]) -> dict[int, Vector]:
-        vectors = self.gallery.caption_vectors(list(texts), self.version)
+        by = ReadBy(self.version, self.encoder.text_fingerprint)
+        vectors = self.gallery.caption_vectors(list(texts), by)
         missing = [id for id in texts if id not in vectors]
         if missing:
             computed = self.encoder.texts([(self.view, texts[id]) for id in missing]).vectors
-            self.gallery.put_caption_vectors(self.version, dict(zip(missing, computed, strict=True)))
-            vectors |= self.gallery.caption_vectors(missing, self.version)  # another process may have been first
+            self.gallery.put_caption_vectors(by, dict(zip(missing, computed, strict=True)))
+            vectors |= self.gallery.caption_vectors(missing, by)  # another process may have been first
         return vectors
 
 
@@ -137,10 +138,10 @@ def expansions_of(registry: Registry, language: str, version: int) -> frozenset[
 
 def encode_captions(
     encoder: Encoder, gallery: Gallery, snapshot: Snapshot, picture: str, captions: Captions
-) -> dict[tuple[str, str, int], Vector]:
+) -> dict[tuple[str, str, ReadBy], Vector]:
     """Vectors of a picture's captions in the served languages, except captions that it already has.
 
-    They are by language, text and version.
+    They are by language, text and what read them.
     """
     existing = gallery.captions_for([picture], captions)[picture]
     new = [
@@ -153,8 +154,8 @@ def encode_captions(
     if not new:
         return {}
     vectors = encoder.texts([(snapshot.views[tag], text) for tag, text in new]).vectors
-    versions = snapshot.release.languages
-    return {(tag, text, versions[tag]): vector for (tag, text), vector in zip(new, vectors, strict=True)}
+    by = {tag: ReadBy(version, encoder.text_fingerprint) for tag, version in snapshot.release.languages.items()}
+    return {(tag, text, by[tag]): vector for (tag, text), vector in zip(new, vectors, strict=True)}
 
 
 def caught_up(

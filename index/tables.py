@@ -63,12 +63,13 @@ class PictureVectorRow(RegistryRow):
 
 
 class CaptionVectorRow(RegistryRow):
-    """The vector of a caption, encoded by one version."""
+    """The vector of a caption, read through one version by the text tower with this fingerprint."""
 
     __tablename__ = "caption_vectors"
 
     caption_id: Mapped[int] = mapped_column(ForeignKey("captions.id", ondelete="CASCADE"), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    fingerprint: Mapped[str] = mapped_column(primary_key=True)
     vector: Mapped[bytes]
 
 

@@ -12,9 +12,12 @@ from sqlalchemy.exc import IntegrityError
 
 from index.errors import PictureNotFound
 from index.gallery import Gallery, Place
+from index.rows import ReadBy
 from index.tables import GalleryChangeRow
 from tests.index.conftest import unit
 from tests.index.world import World, content, drawn
+
+FIRST = ReadBy(0, "tower")
 
 
 @pytest.fixture
@@ -55,10 +58,10 @@ def test_given_captions_replace_and_absent_ones_stay(world: World) -> None:
 def test_a_caption_that_stays_keeps_its_id_and_vector(world: World) -> None:
     world.put("a", 1, {"en": ["red", "round"]})
     (old,) = [caption for caption in world.gallery.captions(["a"]) if caption.text == "round"]
-    world.gallery.put_caption_vectors(0, {old.id: unit(1)[0]})
+    world.gallery.put_caption_vectors(FIRST, {old.id: unit(1)[0]})
     world.put("a", 1, {"en": ["round"]})
     assert world.gallery.captions(["a"]) == [old]
-    assert world.gallery.caption_vectors([old.id], 0)[old.id].tobytes() == unit(1)[0].tobytes()
+    assert world.gallery.caption_vectors([old.id], FIRST)[old.id].tobytes() == unit(1)[0].tobytes()
 
 
 def test_the_same_content_may_have_two_ids(world: World) -> None:
@@ -72,10 +75,20 @@ def test_the_same_content_may_have_two_ids(world: World) -> None:
 def test_deleting_the_last_of_a_content_leaves_neither_rows_nor_files(world: World) -> None:
     world.put("a", 1, {"en": ["red"]})
     ids = [caption.id for caption in world.gallery.captions(["a"])]
-    world.gallery.put_caption_vectors(0, {ids[0]: unit(1)[0]})
+    world.gallery.put_caption_vectors(FIRST, {ids[0]: unit(1)[0]})
     world.gallery.delete("a")
     assert world.gallery.ids() == [] and world.gallery.captions(["a"]) == []
-    assert world.gallery.caption_vectors(ids, 0) == {}
+    assert world.gallery.caption_vectors(ids, FIRST) == {}
+
+
+def test_a_caption_has_a_vector_of_each_version_and_each_tower(world: World) -> None:
+    world.put("a", 1, {"en": ["red"]})
+    (red,) = world.gallery.captions(["a"], "en")
+    readers = [FIRST, ReadBy(1, "tower"), ReadBy(0, "another tower")]
+    for number, by in enumerate(readers):
+        world.gallery.put_caption_vectors(by, {red.id: unit(3)[number]})
+    for number, by in enumerate(readers):
+        assert world.gallery.caption_vectors([red.id], by)[red.id].tobytes() == unit(3)[number].tobytes()
     assert world.gallery.picture_vector(content(1), world.encoder.image_fingerprint) is None
     assert not world.gallery.content_path(content(1)).exists()
     assert not world.gallery.thumbnail_path(content(1)).exists()

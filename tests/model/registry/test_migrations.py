@@ -8,9 +8,19 @@ from alembic.config import Config
 from sqlalchemy import text
 
 from index.gallery import Gallery
+from model.backends import Encoding
 from model.data_root import DataRoot
 from model.registry import migrations, open_registry
 from model.registry.database import Database
+
+VECTORS = (
+    "INSERT INTO versions (number, language, manifest_sha256, rows, bytes, report, created_at)"
+    " VALUES (0, 'en', 'tower', 0, 0, '{}', 1)",
+    "INSERT INTO pictures VALUES ('a', 'content', 32, 32, 1, 4)",
+    "INSERT INTO captions (id, picture_id, language, text, position, change, digest)"
+    " VALUES (7, 'a', 'en', 'red', 0, 4, 'digest')",
+    "INSERT INTO caption_vectors VALUES (7, 0, '\\x0000803f')",
+)
 
 
 @pytest.fixture
@@ -34,6 +44,8 @@ def first_release(database_url: str) -> str:
             )
         )
         session.execute(text("INSERT INTO idempotency_keys VALUES ('ci', 'once', 'hash', 'exp_1', 1)"))
+        for statement in VECTORS:
+            session.execute(text(statement))
     database.close()
     return database_url
 
@@ -51,4 +63,15 @@ def test_keys_and_expansions_stay(first_release: str) -> None:
     with registry.read() as session:
         assert session.execute(text("SELECT expansion, answer FROM idempotency_keys")).one() == ("exp_1", None)
     assert registry.expansions.get("exp_1").language == "cy"
+    registry.close()
+
+
+def test_vectors_stay_those_of_torch_in_float32(first_release: str, tmp_path: Path) -> None:
+    """They have the fingerprint that the tower alone has: nothing is encoded again."""
+    registry = open_registry(first_release)
+    recorded = registry.encodings.current()
+    assert recorded is not None and (recorded.backend, recorded.precision) == ("torch", "float32")
+    with registry.read() as session:
+        row = session.execute(text("SELECT caption_id, version, fingerprint FROM caption_vectors")).one()
+    assert row == (7, 0, Encoding(recorded.backend, recorded.precision).fingerprint("tower"))
     registry.close()

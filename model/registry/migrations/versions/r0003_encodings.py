@@ -22,3 +22,13 @@ def upgrade() -> None:
         "INSERT INTO encodings (number, backend, precision, reason, created_at) "
         "SELECT 1, 'torch', 'float32', '', created_at FROM versions WHERE number = 0"
     )
+    with op.batch_alter_table("caption_vectors") as table:
+        table.add_column(sa.Column("fingerprint", sa.String(), nullable=False, server_default=""))
+    op.execute(
+        "UPDATE caption_vectors SET fingerprint = "
+        "coalesce((SELECT manifest_sha256 FROM versions WHERE number = 0), '')"
+    )
+    with op.batch_alter_table("caption_vectors") as table:
+        table.alter_column("fingerprint", existing_type=sa.String(), existing_nullable=False, server_default=None)
+        table.drop_constraint("pk_caption_vectors", type_="primary")
+        table.create_primary_key("pk_caption_vectors", ["caption_id", "version", "fingerprint"])
