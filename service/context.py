@@ -60,8 +60,11 @@ class Context:
         }
 
     async def answer(self, build: Callable[[], BaseModel]) -> Response:
-        """The JSON of what `build` returns, made in the threads of searches: a large answer stops the loop for long."""
-        make = lambda: Response(build().model_dump_json(), media_type=JSON)  # noqa: E731
+        """The JSON of what `build` returns, made in the threads of searches: a large one would block the event loop."""
+
+        def make() -> Response:
+            return Response(build().model_dump_json(), media_type=JSON)
+
         return await to_thread.run_sync(make, limiter=self.searching)
 
 

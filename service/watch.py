@@ -25,6 +25,7 @@ async def follow(context: Context) -> None:
         pause, after, failed = context.settings.watch_seconds, pause, ""
         try:
             await run_in_threadpool(context.live.refresh)
+            update_metrics(context)
         except PictoglotError as error:
             failed = error.code
             if failed != failing:
@@ -34,7 +35,6 @@ async def follow(context: Context) -> None:
             if failed != failing:
                 _log.exception("following the registry failed; trying again")
         failing = failed
-        update_metrics(context)
 
 
 async def catch_up(context: Context, release: int) -> None:
