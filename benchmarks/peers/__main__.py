@@ -29,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Our service beside infinity and clip-retrieval.",
 )
-_console = Console(soft_wrap=True)
+_console = Console(soft_wrap=True, highlight=False)
 AtHome = Annotated[Path, typer.Option(help="Folder of the peers; made once, a few gigabytes.")]
 Threads = Annotated[int, typer.Option(min=1, max=64, help="Threads of one matrix product, in every system.")]
 
@@ -75,7 +75,7 @@ def run(
     if as_json:
         as_json.parent.mkdir(parents=True, exist_ok=True)
         as_json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    _console.print(table(report))
+    Console(width=max(_console.width, 100)).print(table(report))  # a row on one line, in a file too
     machine = report["cpu"]
     _console.print(
         f"{machine['name']}, {machine['cores']} cores, {' '.join(machine['flags'])};"

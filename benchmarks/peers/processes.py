@@ -26,9 +26,12 @@ def chosen() -> dict[str, str]:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """This process's variables, ONEDNN_MAX_CPU_ISA among them, with so many threads for one matrix product."""
+    """This process's variables, ONEDNN_MAX_CPU_ISA among them, with so many threads for one matrix product.
+
+    Of the variables of pictoglot only those that a measurement may choose: a caller's own data root stays untouched.
+    """
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PICTOGLOT_")}
-    ours = {f"PICTOGLOT_{name}": value for name, value in chosen().items()}
+    ours = {f"PICTOGLOT_{name}": value for name, value in (chosen() | {"THREADS": str(threads)}).items()}
     # without these, idle threads of OpenMP keep a core busy: ten times the time of a query beside another process
     quiet = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "OMP_NUM_THREADS": str(threads)}
     offline = {"HF_HUB_OFFLINE": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0", "WANDB_MODE": "disabled"}

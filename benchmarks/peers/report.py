@@ -27,26 +27,17 @@ def as_json(rates: Rounds, latencies: Rounds) -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> Table:
-    """One row a figure: what each system did, and ours over each peer as median (least to largest of the rounds)."""
-    shown = {f"text queries/s, {clients} clients": row for clients, row in report["text"].items()}
-    shown |= {f"pictures/s, {kind}": row for kind, row in report["pictures"].items()}
-    if memory := report.get("memory_mb"):
-        shown["memory at rest, MB"] = memory
-    peers = [name.removeprefix("ratio_") for row in shown.values() for name in row if name.startswith("ratio_")]
-    columns = list(dict.fromkeys(peers))
-    found = Table("", OURS, *columns, *(f"{OURS} / {peer}" for peer in columns))
-    for name, row in shown.items():
-        found.add_row(name, *(_number(row.get(each)) for each in (OURS, *columns)), *(_ratio(row, p) for p in columns))
-    return found
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:g}"
+    """A row for each figure and peer: both, and ours over the peer's as median (least to largest of the rounds)."""
+    figures = {f"text queries/s, clients: {clients}": row for clients, row in report["text"].items()}
+    figures |= {f"pictures/s, {kind}": row for kind, row in report["pictures"].items()}
+    figures |= {"memory at rest, MB": report["memory_mb"]} if "memory_mb" in report else {}
+    shown = Table("", OURS, "peer", "its", f"{OURS} / peer", box=None)
+    for figure, row in figures.items():
+        for peer in (name.removeprefix("ratio_") for name in row if name.startswith("ratio_")):
+            shown.add_row(figure, f"{row[OURS]:g}", peer, f"{row[peer]:g}", _ratio(row, peer))
+    return shown
 
 
 def _ratio(row: dict[str, Any], peer: str) -> str:
-    if f"ratio_{peer}" not in row:
-        return "–"
-    spread = row.get(f"spread_{peer}")
-    between = f" ({spread[0]:g} to {spread[1]:g})" if spread else ""
-    return f"{row[f'ratio_{peer}']:g}{between}"
+    least, largest = row.get(f"spread_{peer}", (None, None))
+    return f"{row[f'ratio_{peer}']:g}" + (f" ({least:g} to {largest:g})" if largest else "")
