@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from PIL import Image
@@ -16,8 +17,8 @@ from PIL import Image
 from benchmarks.peers.home import Home
 from benchmarks.peers.material import BATCH, Reference, Vectors, squares
 from benchmarks.peers.proof import least_cosine
-from model.base import open_base
-from model.encoder import Encoder
+from service.app import open_encoder
+from service.settings import Settings
 
 
 def main(what: str, home: Home, argument: str) -> dict[str, Any]:
@@ -26,9 +27,11 @@ def main(what: str, home: Home, argument: str) -> dict[str, Any]:
         return _rate(Reference(home).pictures, float(argument))
     if what == "loop":
         return _loop(Reference(home), Path(argument))
-    encode = Encoder(open_base(home.base)).pictures
-    measured, images = _rate(encode, float(argument)), squares(BATCH)
-    return measured | {"cosine": least_cosine(Reference(home).pictures(images), encode(images))}
+    with TemporaryDirectory(prefix="pictoglot-peers-") as place:
+        # a data root of its own, and no `.env`: the caller's registry is not touched
+        encode = open_encoder(Settings(home=Path(place), base=home.base, _env_file=None)).pictures
+        measured, images = _rate(encode, float(argument)), squares(BATCH)
+        return measured | {"cosine": least_cosine(Reference(home).pictures(images), encode(images))}
 
 
 def _rate(encode: Callable[[Sequence[Image.Image]], Vectors], seconds: float) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def add(ours: Server, folder: Path) -> float:
     """Seconds that `pictoglot pictures add` needs; every picture must have been taken."""
     command = [Path(sys.executable).parent / "pictoglot", "pictures", "add", folder, "--json"]
     variables = environment(1) | {"PICTOGLOT_URL": ours.url, "PICTOGLOT_KEY": ours.key}
-    said, seconds = finished(command, variables, within=_WITHIN)
+    said, seconds = finished(command, variables, within=_WITHIN, folder=folder)
     if len(json.loads(said)["added"]) < len(list(folder.iterdir())):
         raise RuntimeError(f"`pictoglot pictures add` did not take every picture: {said[-2_000:]}")
     return seconds

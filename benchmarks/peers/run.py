@@ -103,6 +103,6 @@ def memory(measured: dict[str, dict[str, float]]) -> dict[str, Any]:
 
 
 def backend(server: Server) -> str:
-    """What encodes in our service, as `/readyz` says; a service that says nothing knows only torch."""
+    """What computes the vectors of our service, as `/readyz` says, for example `openvino in bfloat16`."""
     answer = httpx.get(f"{server.url}/readyz", timeout=10, trust_env=False).raise_for_status().json()
-    return str(answer.get("backend") or "torch")
+    return str(answer.get("encoding", "torch in float32"))  # said by no release before backends

@@ -2,12 +2,6 @@
 
 import json
 import re
-import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +14,12 @@ from rich.console import Console
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from benchmarks.load import search_body
 from benchmarks.peers import proof, weights
 from benchmarks.peers.__main__ import app
 from benchmarks.peers.home import Home
-from benchmarks.peers.machine import cpu
 from benchmarks.peers.material import copies, photograph, texts
-from benchmarks.peers.processes import environment, finished, free_port, started
 from benchmarks.peers.report import as_json, table, text_kind
 from benchmarks.peers.run import memory
-from benchmarks.peers.servers import Server
 from benchmarks.peers.turns import Rounds, order
 from model.base import open_base
 from model.encoder import Encoder
@@ -189,96 +179,3 @@ def test_other_vectors_are_refused(changed: dict[str, dict[str, float]]) -> None
         proof.require_same(same | changed)
     with pytest.raises(SystemExit, match="too alike"):
         proof.require_same(same | {"unlike_texts": 0.999})
-
-
-@contextmanager
-def listening(status: int) -> Iterator[tuple[str, list[int]]]:
-    """A server that needs 10 ms for an answer, and the numbers of requests that were under way at once."""
-    at_once: list[int] = []
-    under_way, lock = [0], threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            with lock:
-                under_way[0] += 1
-                at_once.append(under_way[0])
-            time.sleep(0.01)
-            with lock:
-                under_way[0] -= 1
-            self.send_response(status if self.path == "/ask" else 404)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", at_once
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def test_so_many_clients_ask_for_so_long_and_no_more() -> None:
-    with listening(200) as (url, at_once):
-        server = Server("ours", url, "/ask", lambda text: search_body(text, "en"), [])
-        began = time.monotonic()
-        timings = server.ask(texts(), clients=3, seconds=0.3)
-        assert 0.3 <= time.monotonic() - began < 2
-    assert max(at_once) == 3 and len(timings.seconds) == len(at_once) and timings.failed == 0
-
-
-def test_a_server_that_only_refuses_is_no_result() -> None:
-    with listening(503) as (url, _), pytest.raises(RuntimeError, match="infinity answered none of"):
-        Server("infinity", url, "/ask", lambda text: b"{}", []).ask(texts(), clients=1, seconds=0.05)
-
-
-SERVER = """
-import http.server, subprocess, sys
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), http.server.SimpleHTTPRequestHandler).serve_forever()
-"""
-
-
-def test_a_server_and_its_children_end_with_the_block_even_after_an_error() -> None:
-    port = free_port()
-    command = [sys.executable, "-c", SERVER, port]
-    with (
-        pytest.raises(KeyboardInterrupt),
-        started(command, environment(1), f"http://127.0.0.1:{port}/") as process,
-    ):
-        own = psutil.Process(process.pid)
-        running = [own, *own.children()]
-        assert len(running) == 2
-        assert Server("ours", "", "", bytes, [own]).memory()["rss"] > 10  # type: ignore[arg-type]
-        raise KeyboardInterrupt
-    _, alive = psutil.wait_procs(running, timeout=5)
-    assert not alive
-
-
-def test_a_server_that_ends_at_once_is_told_with_its_own_words() -> None:
-    command = [sys.executable, "-c", "raise SystemExit('no such model')"]
-    with pytest.raises(RuntimeError, match="no such model"), started(command, environment(1), "http://127.0.0.1:1/"):
-        pass
-
-
-def test_programs_get_the_threads_the_instruction_set_and_our_chosen_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
-    monkeypatch.setenv("PICTOGLOT_BACKEND", "torch")
-    monkeypatch.setenv("PICTOGLOT_HOME", "elsewhere")
-    script = "import os, json; print(json.dumps(dict(os.environ)))"
-    said, seconds = finished([sys.executable, "-c", script], environment(2), within=30)
-    told = json.loads(said)
-    assert (told["OMP_NUM_THREADS"], told["PICTOGLOT_THREADS"], told["HF_HUB_OFFLINE"]) == ("2", "2", "1")
-    assert told["ONEDNN_MAX_CPU_ISA"] == "AVX512_CORE"
-    assert told["PICTOGLOT_BACKEND"] == "torch" and "PICTOGLOT_HOME" not in told and 0 < seconds < 30
-    assert cpu()["onednn_max_cpu_isa"] == "AVX512_CORE"
-
-
-def test_a_program_that_fails_is_told_with_its_own_words() -> None:
-    with pytest.raises(RuntimeError, match=r"python\S* failed: no room"):
-        finished([sys.executable, "-c", "raise SystemExit('no room')"], environment(1), within=30)
