@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from index.engine import Matrix
+from model.backends import Encoding
 
 
 class View(Protocol):
@@ -40,13 +41,23 @@ class Encoder(Protocol):
         ...
 
     @property
+    def base_fingerprint(self) -> str:
+        """Hex hash of the weights of the text tower, which versions are made for."""
+        ...
+
+    @property
     def image_fingerprint(self) -> str:
-        """Hex hash of the image tower."""
+        """Hex hash of the image tower and of what computes it: that of every picture vector."""
         ...
 
     @property
     def text_fingerprint(self) -> str:
-        """Hex hash of the text tower."""
+        """The same of the text tower."""
+        ...
+
+    @property
+    def encoding(self) -> Encoding:
+        """What computes the vectors."""
         ...
 
     @property

@@ -61,6 +61,7 @@ class Encoder:
         self.table = Table(base.table.to(base.device))
         self.base_view = View.of_base(Tokenizer(), base.context_length, count(english_words()))
         self.dimension = base.dimension
+        self.base_fingerprint = base.text_fingerprint
         self.image_fingerprint = self.encoding.fingerprint(base.image_fingerprint)
         self.text_fingerprint = self.encoding.fingerprint(base.text_fingerprint)
 
@@ -77,7 +78,7 @@ class Encoder:
         view = onto or self.base_view
         for folder in folders:
             learned, manifest = version.read(folder.path, folder.manifest_sha256)
-            if manifest.get("text_fingerprint") != self.base.text_fingerprint:
+            if manifest.get("text_fingerprint") != self.base_fingerprint:
                 raise VersionCorrupt(f"version {folder.number} was made for another base model")
             view = self.extend(view, folder.number, folder.language, learned)
         return view

@@ -1,6 +1,7 @@
 """The frozen towers of open_clip as torch computes them: from token rows and pixels to features. Trains nothing."""
 
 import copy
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,12 @@ def cpu_has(instructions: str) -> bool:
     """Whether this processor has them, by torch's name."""
     capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch lack it
     return bool(capabilities.get(instructions))
+
+
+def allowed(*instructions: str) -> bool:
+    """Whether oneDNN, which torch and OpenVINO call, may use one of these: its own variable can rule them out."""
+    most = os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT").upper()
+    return most in ("DEFAULT", "ALL") or any(name in most for name in instructions)
 
 
 def _at(hidden: Tensor, last: Tensor) -> Tensor:

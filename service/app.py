@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from starlette.concurrency import run_in_threadpool
 
 from index.encoding import Encoder
-from index.engine.choice import open_engine
+from index.engine import open_engine
 from index.gallery import Gallery
 from index.live import LiveIndex
 from model import storage
@@ -72,7 +72,7 @@ def build(settings: Settings, encoder: Encoder) -> Context:
     root = DataRoot(settings.home, settings.store)
     settings.home.mkdir(parents=True, exist_ok=True)
     registry = open_registry(settings.database)
-    registry.initialise(encoder.text_fingerprint, {})
+    registry.initialise(encoder.base_fingerprint, {})
     gallery = Gallery(registry, root)
     live = LiveIndex(encoder, registry, gallery, root, open_engine(settings.index, settings.threads))
     keys, rate = Keys(registry), Rate(settings.rate_per_minute)
@@ -111,14 +111,14 @@ def admin_key(settings: Settings) -> str:
 
 
 def open_encoder(settings: Settings) -> Encoder:
-    """The encoder of the base that the settings name; raises `BaseNotFound`, `BaseNotSupported`."""
+    """The encoder of this data root; raises as `model.backends.choice.open_encoder` and `RegistryUnavailable`."""
     import torch  # imported late: tests with another encoder need no torch
 
-    from model.base import open_base
-    from model.encoder import Encoder as OpenClipEncoder
+    from model.backends import choice
 
     torch.set_num_threads(settings.threads)
-    return OpenClipEncoder(open_base(settings.base))
+    with contextlib.closing(open_registry(settings.database)) as registry:
+        return choice.open_encoder(settings, registry)
 
 
 def _close(context: Context) -> None:

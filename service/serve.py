@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from model import logs
-from model.errors import BaseNotFound, BaseNotSupported, PictoglotError
+from model.errors import BackendNotAvailable, BaseNotFound, BaseNotSupported, EncodingMismatch, PictoglotError
 from model.settings import MISCONFIGURED, SettingsError
 from service.bodies import MAX_HEADER_BYTES
 from service.settings import Settings
@@ -61,6 +61,10 @@ def main() -> int:
             _serve(settings, bound)
     except (BaseNotFound, BaseNotSupported) as error:
         return _fail(f"PICTOGLOT_BASE: {error.detail}.", MISCONFIGURED)
+    except BackendNotAvailable as error:
+        return _fail(f"PICTOGLOT_{error.setting}: {error.detail}.", MISCONFIGURED)
+    except EncodingMismatch as error:
+        return _fail(f"{error.detail}.", MISCONFIGURED)
     except PictoglotError as error:
         return _fail(f"{error.title}: {error.detail.removesuffix('.')}.", _FAILED)
     except KeyboardInterrupt:

@@ -19,6 +19,8 @@ from tests.s3_server import S3Server
 for name in [name for name in os.environ if name.startswith("PICTOGLOT_")]:
     if not name.startswith("PICTOGLOT_TEST_"):  # where the tests themselves find a server
         del os.environ[name]
+if backend := os.environ.get("PICTOGLOT_TEST_BACKEND"):  # otherwise `auto`
+    os.environ["PICTOGLOT_BACKEND"] = backend
 
 # Sums depend on the number of threads, and cores are shared with servers and workers. To be set before torch comes.
 assert "torch" not in sys.modules

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from model.backends import FIRST
+
 Vectors = NDArray[np.float32]
 DIMENSION = 64
 _CONTEXT = 75  # tokens of a text beside begin and end
@@ -44,7 +46,8 @@ class WeightlessEncoder:
 
     dimension = DIMENSION
     image_fingerprint = hashlib.sha256(b"weightless pictures").hexdigest()
-    text_fingerprint = hashlib.sha256(b"weightless texts").hexdigest()
+    text_fingerprint = base_fingerprint = hashlib.sha256(b"weightless texts").hexdigest()
+    encoding = FIRST
     base_view = WeightlessView(0)
 
     def open(self, folders: Sequence[Any], onto: WeightlessView | None = None) -> WeightlessView:

@@ -125,7 +125,7 @@ class _Evaluation:
         return matrix
 
     def _detector(self, grams: Collection[str]) -> Detector:
-        """The service's own detector (`index.detecting`): each version's counts; English by the gallery besides.
+        """The service's own detector (`index.snapshot`): each version's counts; English by the gallery besides.
 
         It counts only `grams`, so that a worker does not hold the n-grams of every language. A version that cannot be
         read is left out: its damage concerns its own language.

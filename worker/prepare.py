@@ -14,7 +14,7 @@ from torch import Tensor
 
 from index.gallery import Gallery
 from model import dataset, storage
-from model.base import open_base
+from model.backends.choice import open_encoder
 from model.checkpoint import Kept, keep, kept
 from model.dataset import DatasetReport, Row
 from model.encoder import Encoder, VersionFolder
@@ -66,11 +66,10 @@ class TrainingData:
 def open_context(attempt: Attempt) -> TrainingContext:
     """Base, gallery and parent: the shared version at the first attempt, and the same in every later one."""
     settings, registry = attempt.settings, attempt.registry
-    encoder = Encoder(open_base(settings.base, settings.device or None))
     torch.set_num_threads(settings.threads)
+    encoder = open_encoder(settings, registry, training=True)
     torch.use_deterministic_algorithms(encoder.base.device.type == "cpu")  # on a GPU some products have none
-    serving = registry.initialise(encoder.text_fingerprint, {})  # `BaseMismatch` under another base
-    parent = int(attempt.decided("plan.json", lambda: {"parent": serving.shared})["parent"])
+    parent = int(attempt.decided("plan.json", lambda: {"parent": registry.releases.serving().shared})["parent"])
     lineage = [version for version in reversed(registry.versions.lineage(parent)) if version.number]
     view = encoder.open([VersionFolder.of(version, attempt.root) for version in lineage])
     return TrainingContext(attempt, encoder, Gallery(registry, attempt.root), parent, view)

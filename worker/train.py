@@ -59,7 +59,7 @@ def package(context: TrainingContext, data: TrainingData, learned: Learned, repo
         "expansion": attempt.expansion.id,
         "language": data.language,
         "parent": context.parent,
-        "text_fingerprint": context.encoder.text_fingerprint,
+        "text_fingerprint": context.encoder.base_fingerprint,
         "dataset_sha256": data.expansion.dataset_sha256,
         "tokenizer_sha256": learned.tokenizer_sha256,
         "settings": asdict(settings),

@@ -5,10 +5,9 @@ on a new root, the fastest that this machine has. Another is refused until `pict
 """
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.backends import BFLOAT16, FLOAT32, OPENVINO, TORCH, Encoding, Towers
+from model.backends import BFLOAT16, FIRST, FLOAT32, OPENVINO, TORCH, Encoding, Towers
 from model.errors import BackendFailed, BackendNotAvailable, EncodingMismatch
 
 if TYPE_CHECKING:
@@ -21,32 +20,53 @@ AUTO = "auto"
 _CACHE = "compiled"  # folder under the data root; every machine has its own
 
 
-def open_encoder(settings: "CommonSettings", registry: "Registry") -> "Encoder":
+def open_encoder(settings: "CommonSettings", registry: "Registry", *, training: bool = False) -> "Encoder":
     """The base of the settings with towers in the encoding of this data root, which is recorded if it is new.
 
-    Raises what `open_base` raises, `BaseMismatch`, `EncodingMismatch`, `BackendNotAvailable`, `BackendFailed`.
+    Unless it is for training, the base's own modules are dropped. Raises what `open_base` raises, `BaseMismatch`,
+    `EncodingMismatch`, `BackendNotAvailable`, `BackendFailed`.
     """
     from model.base import open_base
     from model.encoder import Encoder
 
     base = open_base(settings.base, settings.device or None)
     registry.initialise(base.text_fingerprint, {})
-    recorded = registry.encodings.current()
-    if recorded is not None:
-        encoding = agreed(settings, Encoding(recorded.backend, recorded.precision))
-        return Encoder(base, open_towers(base, encoding, settings))
-    encoding, reason = fastest(settings, base), ""
+    encoding, reason = wanted(settings, base, recorded(registry)), ""
     try:
         towers = open_towers(base, encoding, settings)
     except BackendFailed as error:
-        if settings.backend != AUTO:
+        if recorded(registry) is not None or settings.backend != AUTO:
             raise
-        encoding, reason = Encoding(TORCH, FLOAT32), error.detail
+        encoding, reason = FIRST, error.detail
         towers = open_towers(base, encoding, settings)
     first = registry.encodings.first(encoding.backend, encoding.precision, reason)
-    if Encoding(first.backend, first.precision) != encoding:  # another process was first
-        return open_encoder(settings, registry)
-    return Encoder(base, towers)
+    if (first.backend, first.precision) != (encoding.backend, encoding.precision):  # another process was first
+        return open_encoder(settings, registry, training=training)
+    return Encoder(base if training else base.without_towers(), towers)
+
+
+def recorded(registry: "Registry") -> Encoding | None:
+    """The encoding of the vectors that a registry has; None of a new one."""
+    current = registry.encodings.current()
+    return None if current is None else Encoding(current.backend, current.precision)
+
+
+def wanted(settings: "CommonSettings", base: "Base", recorded: Encoding | None) -> Encoding:
+    """The encoding to open a data root with; raises `EncodingMismatch` or `BackendNotAvailable`."""
+    encoding = fastest(settings, base) if recorded is None else agreed(settings, recorded)
+    if encoding.backend == OPENVINO and not find_spec(OPENVINO):
+        raise BackendNotAvailable(
+            "OpenVINO is needed, for the setting or the vectors of this data root, but is not installed: "
+            "pip install 'pictoglot[openvino]'",
+            setting="BACKEND",
+        )
+    if encoding.precision == BFLOAT16 and not multiplies_bfloat16(encoding.backend, base):
+        raise BackendNotAvailable(
+            "bfloat16 is needed, for the setting or the vectors of this data root, but this machine does not multiply "
+            "it in hardware",
+            setting="PRECISION",
+        )
+    return encoding
 
 
 def agreed(settings: "CommonSettings", recorded: Encoding) -> Encoding:
@@ -57,8 +77,8 @@ def agreed(settings: "CommonSettings", recorded: Encoding) -> Encoding:
     ):
         if asked not in (AUTO, have):
             raise EncodingMismatch(
-                f"PICTOGLOT_{setting}: the vectors of this data root were made with {recorded}; set `auto`, or "
-                f"have new ones made with `pictoglot reencode`"
+                f"PICTOGLOT_{setting}: the vectors of this data root were made with {recorded}: set `auto`, or have "
+                f"other ones made with `pictoglot reencode`"
             )
     return recorded
 
@@ -70,43 +90,36 @@ def fastest(settings: "CommonSettings", base: "Base") -> Encoding:
         backend = OPENVINO if base.device.type == "cpu" and find_spec(OPENVINO) else TORCH
     precision: str = settings.precision
     if precision == AUTO:
-        precision = BFLOAT16 if bfloat16_is_fast(backend, base) else FLOAT32
+        precision = BFLOAT16 if gains_by_bfloat16(backend, base) else FLOAT32
     return Encoding(backend, precision)
 
 
-def bfloat16_is_fast(backend: str, base: "Base") -> bool:
-    """Whether this machine gains by bfloat16: with OpenVINO where the processor multiplies it, with torch on a GPU."""
+def gains_by_bfloat16(backend: str, base: "Base") -> bool:
+    """Whether bfloat16 is clearly faster: with OpenVINO where the processor has AMX, with torch on a GPU."""
+    from model.tower import allowed, cpu_has, supports_bfloat16
+
     if backend == OPENVINO:
-        _require_openvino()
-        from model.backends.openvino_backend import multiplies_bfloat16_fast
-
-        return multiplies_bfloat16_fast()
-    from model.tower import supports_bfloat16
-
+        return cpu_has("amx_bf16") and allowed("AMX")
     return base.device.type != "cpu" and supports_bfloat16(base.device)
 
 
+def multiplies_bfloat16(backend: str, base: "Base") -> bool:
+    """Whether there are instructions for bfloat16; without them it is emulated, thirty times slower."""
+    import torch
+
+    from model.tower import allowed, supports_bfloat16
+
+    if backend == OPENVINO:
+        return supports_bfloat16(torch.device("cpu")) and allowed("BF16", "FP16", "AMX", "AVX10")
+    return supports_bfloat16(base.device)
+
+
 def open_towers(base: "Base", encoding: Encoding, settings: "CommonSettings") -> Towers:
-    """The towers of a base in an encoding; raises `BackendNotAvailable` or `BackendFailed`."""
+    """The towers of a base in an encoding that this machine has; raises `BackendFailed`."""
     if encoding.backend == TORCH:
-        from model.tower import TorchTowers, supports_bfloat16
+        from model.tower import TorchTowers
 
-        if encoding.precision == BFLOAT16 and not supports_bfloat16(base.device):
-            raise BackendNotAvailable(_NO_BFLOAT16, setting="PRECISION")
         return TorchTowers(base, encoding.precision)
-    _require_openvino()
-    from model.backends.openvino_backend import OpenVinoTowers, multiplies_bfloat16
+    from model.backends.openvino_backend import OpenVinoTowers
 
-    if encoding.precision == BFLOAT16 and not multiplies_bfloat16():
-        raise BackendNotAvailable(_NO_BFLOAT16, setting="PRECISION")
-    return OpenVinoTowers(base, encoding.precision, Path(settings.home) / _CACHE, settings.threads)
-
-
-_NO_BFLOAT16 = "bfloat16 is asked for, but this machine does not multiply it in hardware"
-
-
-def _require_openvino() -> None:
-    if find_spec(OPENVINO) is None:
-        raise BackendNotAvailable(
-            "openvino is asked for, but not installed: pip install 'pictoglot[openvino]'", setting="BACKEND"
-        )
+    return OpenVinoTowers(base, encoding.precision, settings.home / _CACHE, settings.threads)

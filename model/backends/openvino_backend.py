@@ -5,7 +5,6 @@ token table are looked up by us and go in as they are, so one compiled text towe
 """
 
 import logging
-import os
 import sys
 import warnings
 from bisect import bisect_left
@@ -22,7 +21,7 @@ from model import storage
 from model.backends import BFLOAT16, FLOAT32, OPENVINO, Encoding, Features
 from model.base import Base
 from model.errors import BackendFailed, StorageFull
-from model.tower import cpu_has, supports_bfloat16, text_features
+from model.tower import text_features
 
 # OpenVINO reports every import to its makers if this package is there. We report nothing to anybody.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -150,19 +149,3 @@ def _trace(tower: _TextTower | _ImageTower) -> openvino.Model:
         raise BackendFailed("OpenVINO cannot trace the towers of this base") from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-
-
-def multiplies_bfloat16() -> bool:
-    """Whether this processor has instructions for bfloat16; without them OpenVINO emulates it, thirty times slower."""
-    return supports_bfloat16(torch.device("cpu")) and _allowed("BF16", "FP16", "AMX", "AVX10")
-
-
-def multiplies_bfloat16_fast() -> bool:
-    """Whether they make it faster than float32: those of AMX do (three times), those of AVX-512 alone do not."""
-    return cpu_has("amx_bf16") and _allowed("AMX")
-
-
-def _allowed(*instructions: str) -> bool:
-    """Whether oneDNN, which OpenVINO calls, may use one of these: its own variable can rule them out."""
-    most = os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT").upper()
-    return most in ("DEFAULT", "ALL") or any(name in most for name in instructions)

@@ -1,5 +1,6 @@
 """The database: versions, releases, leases, and expansions, whose table is also the queue. No torch, no HTTP."""
 
+from model.registry.encodings import RecordedEncoding
 from model.registry.expansions import Cause, Expansion, new_expansion_id
 from model.registry.idempotency import Once
 from model.registry.leases import Lease
@@ -13,6 +14,7 @@ __all__ = [
     "Expansion",
     "Lease",
     "Once",
+    "RecordedEncoding",
     "Registry",
     "Release",
     "RollbackPlan",

@@ -5,7 +5,9 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -18,6 +20,8 @@ from service.cli.output import FAILED, AsJson, console, show_json
 from service.cli.run import port_taken, settings_or_stop
 
 if TYPE_CHECKING:
+    from model.backends import Encoding
+    from model.base import Base
     from service.settings import Settings
 
 Outcome = Literal["ok", "note", "bad"]
@@ -57,7 +61,7 @@ def _findings(settings: "Settings") -> Iterator[Finding]:
     yield _database(settings)
     yield broker_of(settings)
     yield _machine(settings)
-    yield _base(settings)
+    yield from _base(settings)
     service = service_at(client_settings().url)
     yield service
     if service.outcome != "ok":
@@ -138,17 +142,48 @@ def _machine(settings: "Settings") -> Finding:
     return Finding("machine", "ok", f"{detail}; {threads}")
 
 
-def _base(settings: "Settings") -> Finding:
+def _base(settings: "Settings") -> Iterator[Finding]:
     from model.base import open_base  # brings torch
-    from model.encoder import Encoder
     from model.errors import PictoglotError
 
     name = settings.base.partition("@")[0]
     try:
-        encoder = Encoder(open_base(settings.base))
+        base = open_base(settings.base, settings.device or None)
     except PictoglotError as error:
-        return Finding("base", "bad", f"{name}: {error.detail}")
-    return Finding("base", "ok", f"{name}, {encoder.dimension} dimensions")
+        yield Finding("base", "bad", f"{name}: {error.detail}")
+        return
+    yield Finding("base", "ok", f"{name}, {base.dimension} dimensions")
+    yield _encoding(settings, base)
+
+
+def _encoding(settings: "Settings", base: "Base") -> Finding:
+    from model.backends import OPENVINO
+    from model.backends.choice import wanted
+    from model.errors import PictoglotError
+
+    try:
+        encoding = wanted(settings, base, _recorded(settings))
+    except PictoglotError as error:
+        return Finding("vectors", "bad", error.detail)
+    if encoding.backend != OPENVINO and not find_spec(OPENVINO) and base.device.type == "cpu":
+        return Finding("vectors", "note", f"{encoding}; the extra `openvino` is several times faster on a CPU")
+    return Finding("vectors", "ok", f"made with {encoding}")
+
+
+def _recorded(settings: "Settings") -> "Encoding | None":
+    """What made the vectors of the data root; None as long as it cannot be read, which `_database` tells."""
+    from model.backends.choice import recorded
+    from model.errors import RegistryUnavailable
+    from model.registry import open_registry
+
+    file = settings.database.partition(":///")[2]
+    if settings.database.startswith("sqlite") and not Path(file).exists():
+        return None
+    try:
+        with closing(open_registry(settings.database, migrate=False)) as registry:
+            return recorded(registry)
+    except RegistryUnavailable:
+        return None
 
 
 def service_at(address: str) -> Finding:

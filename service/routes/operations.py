@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from html import escape
 from typing import Any
 
@@ -11,7 +12,9 @@ from starlette.responses import HTMLResponse, JSONResponse
 
 from index.errors import IndexUnavailable
 from model import storage
+from model.backends import Encoding
 from model.errors import RegistryUnavailable, StorageFull
+from model.registry import RecordedEncoding
 from service.auth import ANY_KEY
 from service.context import AppContext, Context
 from service.metrics import CONTENT_TYPE
@@ -74,23 +77,38 @@ async def _serving(context: Context) -> schemas.Serving:
     if context.draining:
         degraded.append(_DRAINING)
     try:
-        await run_in_threadpool(context.registry.ping)
+        recorded = await run_in_threadpool(context.registry.encodings.current)
     except RegistryUnavailable:
         degraded.append(RegistryUnavailable.code)
+    else:
+        degraded += _about_vectors(context.encoder.encoding, recorded)
     if not await run_in_threadpool(_writable, context):
         degraded.append(StorageFull.code)
-    base = context.settings.base.partition("@")[0]
+    base, encoding = context.settings.base.partition("@")[0], str(context.encoder.encoding)
     try:
         snapshot = context.live.current
     except IndexUnavailable as error:
-        return schemas.Serving(release=None, base=base, generations={}, degraded=[*degraded, error.code])
+        degraded.append(error.code)
+        return schemas.Serving(release=None, base=base, encoding=encoding, generations={}, degraded=degraded)
     names = snapshot.generations
     return schemas.Serving(
         release=snapshot.release.number,
         base=base,
+        encoding=encoding,
         generations={"pictures": names.pictures, **names.captions},
         degraded=[*degraded, *snapshot.degraded],
     )
+
+
+def _about_vectors(encoding: Encoding, recorded: RecordedEncoding | None) -> Iterator[str]:
+    """What an operator should know of the vectors: that the fastest way failed, or that new ones wait for a restart."""
+    if recorded is None:
+        return
+    if recorded.reason:
+        yield f"{recorded.reason}; torch computes the vectors instead."
+    newest = Encoding(recorded.backend, recorded.precision)
+    if newest != encoding:
+        yield f"Vectors made with {newest} are complete: a restart serves them instead of those of {encoding}."
 
 
 def _writable(context: Context) -> bool:

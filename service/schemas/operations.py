@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from service.schemas.common import Problem, Response
 
 
@@ -14,6 +16,7 @@ class Serving(Response):
 
     release: int | None
     base: str
+    encoding: str = Field(description="What computes the vectors, for example `openvino in bfloat16`.")
     generations: dict[str, str]
     degraded: list[str]
 

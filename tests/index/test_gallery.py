@@ -80,20 +80,21 @@ def test_deleting_the_last_of_a_content_leaves_neither_rows_nor_files(world: Wor
     assert world.gallery.ids() == [] and world.gallery.captions(["a"]) == []
     assert world.gallery.caption_vectors(ids, FIRST) == {}
 
-
-def test_a_caption_has_a_vector_of_each_version_and_each_tower(world: World) -> None:
-    world.put("a", 1, {"en": ["red"]})
-    (red,) = world.gallery.captions(["a"], "en")
-    readers = [FIRST, ReadBy(1, "tower"), ReadBy(0, "another tower")]
-    for number, by in enumerate(readers):
-        world.gallery.put_caption_vectors(by, {red.id: unit(3)[number]})
-    for number, by in enumerate(readers):
-        assert world.gallery.caption_vectors([red.id], by)[red.id].tobytes() == unit(3)[number].tobytes()
     assert world.gallery.picture_vector(content(1), world.encoder.image_fingerprint) is None
     assert not world.gallery.content_path(content(1)).exists()
     assert not world.gallery.thumbnail_path(content(1)).exists()
     with pytest.raises(PictureNotFound):
         world.gallery.delete("a")
+
+
+def test_a_caption_has_a_vector_of_each_version_and_each_tower(world: World) -> None:
+    world.put("a", 1, {"en": ["red"]})
+    (red,) = world.gallery.captions(["a"], "en")
+    readers, vectors = [FIRST, ReadBy(1, "tower"), ReadBy(0, "another tower")], unit(3)
+    for number, by in enumerate(readers):
+        world.gallery.put_caption_vectors(by, {red.id: vectors[number]})
+    for number, by in enumerate(readers):
+        assert world.gallery.caption_vectors([red.id], by)[red.id].tobytes() == vectors[number].tobytes()
 
 
 def test_other_content_under_the_same_id_replaces_it(world: World) -> None:

@@ -50,7 +50,7 @@ def encoder(request: pytest.FixtureRequest, base: Base, tmp_path_factory: pytest
 def towers(base: Base, encoding: Encoding, cache: Path) -> Towers:
     if encoding.backend == TORCH:
         return TorchTowers(base, encoding.precision)
-    if encoding.precision == BFLOAT16 and not openvino_backend.multiplies_bfloat16():
+    if encoding.precision == BFLOAT16 and not choice.multiplies_bfloat16(OPENVINO, base):
         pytest.skip("this processor does not multiply bfloat16")
     made: Towers = openvino_backend.OpenVinoTowers(base, encoding.precision, cache, threads=1)
     return made
@@ -243,24 +243,23 @@ def test_a_precision_that_the_processor_lacks_is_refused(
     assert refused.value.setting == "PRECISION" and registry.encodings.current() is None
 
 
-def test_bfloat16_is_for_processors_that_multiply_it_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    fast, slow = openvino_backend.multiplies_bfloat16_fast, openvino_backend.multiplies_bfloat16
+def test_bfloat16_is_for_processors_that_multiply_it_fast(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answers() -> tuple[bool, bool]:
+        return choice.gains_by_bfloat16(OPENVINO, base), choice.multiplies_bfloat16(OPENVINO, base)
+
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    for flags, expected in (
-        ({"amx_bf16": True, "avx512_bf16": True}, (True, True)),
-        ({"avx512_bf16": True}, (False, True)),
-        ({}, (False, False)),
-    ):
+    avx512, amx = {"avx512_bf16": True}, {"avx512_bf16": True, "amx_bf16": True}
+    for flags, expected in ((amx, (True, True)), (avx512, (False, True)), ({}, (False, False))):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flags=flags: flags)
-        assert (fast(), slow()) == expected
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True, "avx512_bf16": True})
+        assert answers() == expected
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: amx)
     for limit, expected in (
         ("AVX512_CORE", (False, False)),
         ("AVX512_CORE_BF16", (False, True)),
         ("ALL", (True, True)),
     ):
         monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
-        assert (fast(), slow()) == expected
+        assert answers() == expected
 
 
 def test_without_openvino_a_new_data_root_is_torchs_and_asking_for_it_is_refused(

@@ -19,13 +19,13 @@ from sqlalchemy import update
 
 from index.gallery import Gallery
 from model import storage
-from model.base import open_base
+from model.backends.choice import open_encoder
 from model.data_root import DataRoot
-from model.encoder import Encoder
 from model.errors import RegistryUnavailable
 from model.registry import Expansion, Registry, new_expansion_id, open_registry
 from model.registry.clock import now
 from model.registry.tables import ExpansionRow
+from model.settings import CommonSettings
 from worker.attempt import Attempt
 from worker.phases import run
 from worker.settings import WorkerSettings
@@ -66,8 +66,11 @@ class Site:
     def __post_init__(self) -> None:
         self.home.mkdir(exist_ok=True)
         self.registry: Registry = open_registry(f"sqlite:///{self.home / 'registry.db'}")
-        encoder = Encoder(open_base(self.base))
-        self.registry.initialise(encoder.text_fingerprint, {})
+        compiled = Path(self.base.partition("@")[2]).parent / "compiled"
+        compiled.mkdir(exist_ok=True)
+        (self.home / "compiled").symlink_to(compiled)  # shared by all sites with this base: a trace takes seconds
+        encoder = open_encoder(CommonSettings(home=self.home, base=self.base), self.registry)
+        self.image_fingerprint, self.text_fingerprint = encoder.image_fingerprint, encoder.text_fingerprint
         self.gallery = Gallery(self.registry, DataRoot(self.home))
         vectors = np.random.default_rng(0).standard_normal((PICTURES, encoder.dimension), dtype=np.float32)
         for number, vector in enumerate(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)):

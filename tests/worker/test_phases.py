@@ -103,8 +103,7 @@ def test_a_dataset_without_pictures_is_scored_against_its_english(site: Site) ->
 
 def test_its_captions_become_searchable_under_its_version(site: Site) -> None:
     teach(site, picture=True)
-    base = site.registry.versions.get(0)
-    identity = Identity("captions", str(base.manifest_sha256), 32, "cy", 1)
+    identity = Identity("captions", site.text_fingerprint, 32, "cy", 1)
     assert len(Catalogue(site.registry, DataRoot(site.home)).of(identity)) == 1
     assert site.gallery.captions_for(["p0"])["p0"] == {"cy": ["afal der"]}
 

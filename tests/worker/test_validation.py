@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from model.base import open_base
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.phases import run
 from worker.prepare import open_context, prepare
@@ -19,8 +18,7 @@ def test_a_table_that_did_not_change_reads_as_on_the_day_it_was_learned(site: Si
     assert first.report is not None
     vectors = np.random.default_rng(1).standard_normal((300, 32), dtype=np.float32)
     for number, vector in enumerate(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)):
-        image = open_base(site.base).image_fingerprint
-        site.gallery.put(f"later{number}", f"{number + 10**6:064x}", 64, 64, {}, vector, image)
+        site.gallery.put(f"later{number}", f"{number + 10**6:064x}", 64, 64, {}, vector, site.image_fingerprint)
     other = [{**row, "english": row["english"].replace("o", "ou")} for row in pairs("br", picture=picture, count=90)]
     attempt = attempt_at(site, site.submit(other, "br"))
     context = open_context(attempt)

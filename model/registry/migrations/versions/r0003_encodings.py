@@ -25,8 +25,7 @@ def upgrade() -> None:
     with op.batch_alter_table("caption_vectors") as table:
         table.add_column(sa.Column("fingerprint", sa.String(), nullable=False, server_default=""))
     op.execute(
-        "UPDATE caption_vectors SET fingerprint = "
-        "coalesce((SELECT manifest_sha256 FROM versions WHERE number = 0), '')"
+        "UPDATE caption_vectors SET fingerprint = coalesce((SELECT manifest_sha256 FROM versions WHERE number = 0), '')"
     )
     with op.batch_alter_table("caption_vectors") as table:
         table.alter_column("fingerprint", existing_type=sa.String(), existing_nullable=False, server_default=None)
