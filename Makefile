@@ -52,7 +52,7 @@ $(VENV)/.run: $(BIN)/pip pyproject.toml requirements.lock
 	@echo "Installing into $(VENV); the first time takes a few minutes."
 	@$(PIP) $(TORCH)
 ifeq ($(LOCK),0)
-	@$(PIP) -e '.[demo,postgres,s3]'
+	@$(PIP) -e '.[demo,postgres,s3,openvino]'
 else
 	@$(PIP) --no-deps --require-hashes -r requirements.lock
 	@$(PIP) --no-deps -e .
@@ -61,7 +61,7 @@ endif
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 ifeq ($(LOCK),0)
-	@$(PIP) -e '.[demo,postgres,s3,test,benchmark,milvus]'
+	@$(PIP) -e '.[demo,postgres,s3,openvino,test,benchmark,milvus]'
 else
 	@$(PIP) --no-deps --require-hashes -r requirements-dev.lock
 endif
