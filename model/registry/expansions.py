@@ -16,7 +16,7 @@ from model.registry.idempotency import Once, recorded, remember
 from model.registry.leases import UNLEASED, Leases
 from model.registry.tables import CANCELLED, QUEUED, RUNNING, ExpansionRow
 
-Kind = Literal["learn", "rebuild"]
+Kind = Literal["learn", "rebuild", "reencode"]
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 ACTIVE = ExpansionRow.state.in_((QUEUED, RUNNING))

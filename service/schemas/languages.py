@@ -79,7 +79,7 @@ class ExpansionError(Response):
 
 class ExpansionItem(Response):
     id: str
-    kind: Literal["learn", "rebuild"]
+    kind: Literal["learn", "rebuild", "reencode"]
     language: str
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     phase: str | None
