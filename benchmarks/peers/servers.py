@@ -31,9 +31,11 @@ class Server:
     key: str = ""
 
     def ask(self, texts: list[str], *, clients: int, seconds: float) -> Timings:
-        """A closed loop of so many clients; raises `RuntimeError` when nothing was answered."""
+        """A closed loop of so many clients; raises `RuntimeError` when nothing was answered, or a process has ended."""
         bodies = [self.body(text) for text in texts]
         timings = closed_loop(self.url, bodies, clients=clients, seconds=seconds, path=self.path)
+        if not all(_runs(process) for process in self.processes):
+            raise RuntimeError(f"{self.name} has ended while it was asked")
         if not timings.seconds:
             raise RuntimeError(f"{self.name} answered none of {timings.failed} searches")
         return timings
@@ -44,6 +46,10 @@ class Server:
         # only Linux tells PSS
         shared_once = sum(getattr(info, "pss", info.rss) for info in infos)
         return {"pss": round(shared_once / 1e6, 1), "rss": round(sum(info.rss for info in infos) / 1e6, 1)}
+
+
+def _runs(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def family(process: psutil.Process) -> list[psutil.Process]:

@@ -66,6 +66,14 @@ def test_a_server_that_only_refuses_is_no_result() -> None:
         Server("infinity", url, "/ask", lambda text: b"{}", []).ask(texts(), clients=1, seconds=0.05)
 
 
+def test_a_server_that_has_ended_is_no_result() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        own = psutil.Process(process.pid)
+        process.kill()  # not waited for: until then it is a zombie
+        with listening(200) as (url, _), pytest.raises(RuntimeError, match="infinity has ended"):
+            Server("infinity", url, "/ask", lambda text: b"{}", [own]).ask(texts(), clients=1, seconds=0.3)
+
+
 SERVER = """
 import http.server, subprocess, sys
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
