@@ -49,7 +49,8 @@ class Server:
 
 
 def _runs(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    running: bool = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return running
 
 
 def family(process: psutil.Process) -> list[psutil.Process]:
