@@ -4,7 +4,7 @@ It can be killed at any point and run again: vectors are stored shard by shard i
 completely or not at all, and a second run writes the same files.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from index import generation
@@ -15,16 +15,29 @@ from index.engine.faiss_engine import SCAN
 from index.errors import IndexFileCorrupt
 from index.gallery import Gallery
 from index.generation import WrittenGeneration, folder_name
-from index.rows import batches
-from index.sync import CaptionSource, Source, expansions_of
+from index.rows import Caption, batches
+from index.sync import CaptionSource, PictureSource, Source, expansions_of
 from index.vectors import Block, Segment, VectorSet
 from model.data_root import DataRoot
 from model.registry import Registry
 from model.storage import fault_point
 
 SHARD = 512  # pictures whose captions are encoded and stored at a time
+PICTURES = 64  # pictures that are
 _ATTEMPTS = 3  # to write a generation
 Progress = Callable[[int, int], None]  # pictures done, pictures in total
+
+
+def build_pictures(
+    encoder: Encoder, gallery: Gallery, registry: Registry, root: DataRoot, on_progress: Progress | None = None
+) -> WrittenGeneration:
+    """Encode all stored pictures that have no vector of this encoder yet, and write and register a generation.
+
+    As `build_captions`; a picture whose file cannot be read is left out.
+    """
+    source = PictureSource(encoder, gallery)
+    change, pictures = gallery.change(), gallery.ids()
+    return _build(source, change, pictures, lambda batch: [], registry, root, on_progress, PICTURES)
 
 
 def build_captions(
@@ -44,15 +57,31 @@ def build_captions(
     shard; an exception that it raises ends the build, and the next call resumes it.
     """
     source = CaptionSource(encoder, gallery, view, language, version, expansions_of(registry, language, version))
-    change = gallery.change()  # before reading captions: a change in between is read twice, not missed
+    change = gallery.change()
     pictures = gallery.captioned(language, source.expansions)
+    return _build(
+        source, change, pictures, lambda batch: gallery.captions(batch, language), registry, root, on_progress, shard
+    )
+
+
+def _build(
+    source: Source,
+    change: int,
+    pictures: Sequence[str],
+    captions: Callable[[Sequence[str]], Sequence[Caption]],
+    registry: Registry,
+    root: DataRoot,
+    on_progress: Progress | None,
+    shard: int,
+) -> WrittenGeneration:
+    """`change` is from before the pictures and captions were read: a change in between is read twice, not missed."""
     blocks: dict[str, Block] = {}
     for batch in batches(pictures, shard):
-        blocks |= source.blocks(batch, gallery.captions(batch, language))
+        blocks |= source.blocks(batch, captions(batch))
         fault_point("build.shard")
         if on_progress is not None:
             on_progress(len(blocks), len(pictures))
-    vector_set = VectorSet.empty("", encoder.dimension).changed(blocks, change)
+    vector_set = VectorSet.empty("", source.identity.dimension).changed(blocks, change)
     written, _ = write(vector_set, source, registry, root, SCAN)
     return written
 

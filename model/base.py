@@ -65,7 +65,7 @@ def _no_tower(embedded: Tensor, last: Tensor) -> Tensor:
 def open_base(spec: str, device: str | None = None) -> Base:
     """Open a base by name; raises `BaseNotSupported`, `BaseNotFound` or `BackendNotAvailable`."""
     name, pretrained = _parse(spec)
-    where = _device(device)
+    where = device_of(device)
     config = open_clip.get_model_config(name)
     if config is None:
         raise BaseNotFound(f"open_clip has no model named {name}")
@@ -127,7 +127,8 @@ def _require_clip_text(name: str, config: dict[str, Any]) -> None:
         raise BaseNotSupported(f"the text tower of {name} is not causal")
 
 
-def _device(name: str | None) -> torch.device:
+def device_of(name: str | None) -> torch.device:
+    """The device with this name, by default a GPU if there is one; raises `BackendNotAvailable`."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(0, device=device)

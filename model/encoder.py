@@ -1,5 +1,6 @@
 """The only inference surface: texts of any mix of languages, and pictures, to unit vectors. Trains nothing."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,11 +45,15 @@ class VersionFolder:
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """Vectors (n, dimension) of unit length; per text whether it was cut to the context, and how many tokens it had."""
+    """Vectors (n, dimension) of unit length; per text whether it was cut to the context, and how many tokens it had.
+
+    `tokenising`: the seconds that all texts together took to become tokens.
+    """
 
     vectors: Vectors
     truncated: list[bool]
     tokens: list[int]
+    tokenising: float = 0.0
 
 
 class Encoder:
@@ -61,6 +66,7 @@ class Encoder:
         self.table = Table(base.table.to(base.device))
         self.base_view = View.of_base(Tokenizer(), base.context_length, count(english_words()))
         self.dimension = base.dimension
+        self.encoded = 0  # texts and pictures so far
         self.base_fingerprint = base.text_fingerprint
         self.image_fingerprint = self.encoding.fingerprint(base.image_fingerprint)
         self.text_fingerprint = self.encoding.fingerprint(base.text_fingerprint)
@@ -96,6 +102,7 @@ class Encoder:
         With `alone`, a text's vector has the same bits whatever else is encoded with it. Otherwise the last bits may
         depend on that, where this is faster.
         """
+        started = time.perf_counter()
         sequences, truncated, tokens = [], [], []
         for view, text in items:
             (ids,) = view.tokens([text])
@@ -103,9 +110,11 @@ class Encoder:
             sequences.append(sequence)
             truncated.append(cut)
             tokens.append(len(ids))
+        tokenising = time.perf_counter() - started
         most = 1 if alone and not self.towers.independent else _BATCH
         features = self.text_features(sequences, most)
-        return EncodedTexts(_unit(features), truncated, tokens)
+        self.encoded += len(items)
+        return EncodedTexts(_unit(features), truncated, tokens, tokenising)
 
     def text_features(
         self, sequences: Sequence[NDArray[np.int32]], most: int, check: Callable[[], None] = lambda: None
@@ -121,6 +130,7 @@ class Encoder:
 
     def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
         """Unit vectors (n, dimension) of RGB pictures."""
+        self.encoded += len(images)
         parts = [
             _unit(self.towers.pictures(self.base.pixels(images[start : start + batch])))
             for start in range(0, len(images), batch)

@@ -30,6 +30,7 @@ _SHARES = {
     "encode": (0.93, 0.98),
     "promote": (0.98, 1.0),
 }
+_REENCODING = {"prepare": (0.0, 0.02), "encode": (0.02, 0.99), "promote": (0.99, 1.0)}
 
 
 class Stopped(Exception):

@@ -13,15 +13,14 @@ from worker.attempt import Attempt
 from worker.evaluate import evaluate
 from worker.prepare import TrainingContext, TrainingData, open_context, prepare
 from worker.promotion import GateFailed, forgotten, keeps_shared, refusal
+from worker.reencode import reencode
 from worker.train import package, train
 
 
 def run(attempt: Attempt) -> None:
     """Carry the expansion on from wherever earlier attempts left it; raises what ends it."""
-    if attempt.expansion.kind == "rebuild":
-        rebuild(attempt)
-    else:
-        learn(attempt)
+    carry_out = {"learn": learn, "rebuild": rebuild, "reencode": reencode}[attempt.expansion.kind]
+    carry_out(attempt)
 
 
 def learn(attempt: Attempt) -> None:

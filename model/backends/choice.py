@@ -11,6 +11,8 @@ from model.backends import BFLOAT16, FIRST, FLOAT32, OPENVINO, TORCH, Encoding, 
 from model.errors import BackendFailed, BackendNotAvailable, EncodingMismatch
 
 if TYPE_CHECKING:
+    import torch
+
     from model.base import Base
     from model.encoder import Encoder
     from model.registry import Registry
@@ -31,7 +33,7 @@ def open_encoder(settings: "CommonSettings", registry: "Registry", *, training: 
 
     base = open_base(settings.base, settings.device or None)
     registry.initialise(base.text_fingerprint, {})
-    encoding, reason = wanted(settings, base, recorded(registry)), ""
+    encoding, reason = wanted(settings, base.device, recorded(registry)), ""
     try:
         towers = open_towers(base, encoding, settings)
     except BackendFailed as error:
@@ -51,16 +53,16 @@ def recorded(registry: "Registry") -> Encoding | None:
     return None if current is None else Encoding(current.backend, current.precision)
 
 
-def wanted(settings: "CommonSettings", base: "Base", recorded: Encoding | None) -> Encoding:
+def wanted(settings: "CommonSettings", device: "torch.device", recorded: Encoding | None) -> Encoding:
     """The encoding to open a data root with; raises `EncodingMismatch` or `BackendNotAvailable`."""
-    encoding = fastest(settings, base) if recorded is None else agreed(settings, recorded)
+    encoding = fastest(settings, device) if recorded is None else agreed(settings, recorded)
     if encoding.backend == OPENVINO and not find_spec(OPENVINO):
         raise BackendNotAvailable(
             "OpenVINO is needed, for the setting or the vectors of this data root, but is not installed: "
             "pip install 'pictoglot[openvino]'",
             setting="BACKEND",
         )
-    if encoding.precision == BFLOAT16 and not multiplies_bfloat16(encoding.backend, base):
+    if encoding.precision == BFLOAT16 and not multiplies_bfloat16(encoding.backend, device):
         raise BackendNotAvailable(
             "bfloat16 is needed, for the setting or the vectors of this data root, but this machine does not multiply "
             "it in hardware",
@@ -83,27 +85,27 @@ def agreed(settings: "CommonSettings", recorded: Encoding) -> Encoding:
     return recorded
 
 
-def fastest(settings: "CommonSettings", base: "Base") -> Encoding:
+def fastest(settings: "CommonSettings", device: "torch.device") -> Encoding:
     """The encoding that the settings ask for, with the fastest of this machine where they say `auto`."""
     backend: str = settings.backend
     if backend == AUTO:
-        backend = OPENVINO if base.device.type == "cpu" and find_spec(OPENVINO) else TORCH
+        backend = OPENVINO if device.type == "cpu" and find_spec(OPENVINO) else TORCH
     precision: str = settings.precision
     if precision == AUTO:
-        precision = BFLOAT16 if gains_by_bfloat16(backend, base) else FLOAT32
+        precision = BFLOAT16 if gains_by_bfloat16(backend, device) else FLOAT32
     return Encoding(backend, precision)
 
 
-def gains_by_bfloat16(backend: str, base: "Base") -> bool:
+def gains_by_bfloat16(backend: str, device: "torch.device") -> bool:
     """Whether bfloat16 is clearly faster: with OpenVINO where the processor has AMX, with torch on a GPU."""
     from model.tower import allowed, cpu_has, supports_bfloat16
 
     if backend == OPENVINO:
         return cpu_has("amx_bf16") and allowed("AMX")
-    return base.device.type != "cpu" and supports_bfloat16(base.device)
+    return device.type != "cpu" and supports_bfloat16(device)
 
 
-def multiplies_bfloat16(backend: str, base: "Base") -> bool:
+def multiplies_bfloat16(backend: str, device: "torch.device") -> bool:
     """Whether there are instructions for bfloat16; without them it is emulated, thirty times slower."""
     import torch
 
@@ -111,7 +113,7 @@ def multiplies_bfloat16(backend: str, base: "Base") -> bool:
 
     if backend == OPENVINO:
         return supports_bfloat16(torch.device("cpu")) and allowed("BF16", "FP16", "AMX", "AVX10")
-    return supports_bfloat16(base.device)
+    return supports_bfloat16(device)
 
 
 def open_towers(base: "Base", encoding: Encoding, settings: "CommonSettings") -> Towers:

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from model.registry.database import Database
+from model.registry.leases import Lease, held
 from model.registry.tables import EncodingRow
 
 
@@ -29,29 +31,33 @@ class Encodings:
     def current(self) -> RecordedEncoding | None:
         """The newest; None in a registry that no process opened with a base yet."""
         with self._database.read() as session:
-            row = session.scalars(select(EncodingRow).order_by(EncodingRow.number.desc()).limit(1)).first()
+            row = _newest(session)
             return None if row is None else _record(row)
 
     def first(self, backend: str, precision: str, reason: str = "") -> RecordedEncoding:
         """Record the encoding of a new data root, unless another process did; returns the current one."""
-        return self._add(backend, precision, reason, only_first=True)
-
-    def change(self, backend: str, precision: str) -> RecordedEncoding:
-        """Record that the vectors of another encoding are whole: every later start uses these."""
-        return self._add(backend, precision, "", only_first=False)
-
-    def _add(self, backend: str, precision: str, reason: str, *, only_first: bool) -> RecordedEncoding:
         with self._database.begin() as session:
-            newest = session.scalars(select(EncodingRow).order_by(EncodingRow.number.desc()).limit(1)).first()
-            same = newest is not None and (newest.backend, newest.precision) == (backend, precision)
-            if newest is not None and (only_first or same):
+            return _record(_newest(session) or _add(session, 1, backend, precision, reason))
+
+    def change(self, backend: str, precision: str, lease: Lease) -> RecordedEncoding:
+        """Record that the vectors of another encoding are complete: every later start uses these. Raises LeaseLost."""
+        with self._database.begin() as session:
+            held(session, lease.expansion, lease.fence)
+            newest = _newest(session)
+            if newest is not None and (newest.backend, newest.precision) == (backend, precision):
                 return _record(newest)
-            row = EncodingRow(
-                number=1 if newest is None else newest.number + 1, backend=backend, precision=precision, reason=reason
-            )
-            session.add(row)
-            session.flush()
-            return _record(row)
+            return _record(_add(session, newest.number + 1 if newest else 1, backend, precision))
+
+
+def _newest(session: Session) -> EncodingRow | None:
+    return session.scalars(select(EncodingRow).order_by(EncodingRow.number.desc()).limit(1)).first()
+
+
+def _add(session: Session, number: int, backend: str, precision: str, reason: str = "") -> EncodingRow:
+    row = EncodingRow(number=number, backend=backend, precision=precision, reason=reason)
+    session.add(row)
+    session.flush()
+    return row
 
 
 def _record(row: EncodingRow) -> RecordedEncoding:

@@ -15,7 +15,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    run.up, run.serve, run.worker, run.share, search.search, languages.languages, languages.learn, languages.expansions,
+    run.up, run.serve, run.worker, run.share, run.reencode, search.search,
+    languages.languages, languages.learn, languages.expansions,
     admin.rollback, admin.versions, admin.releases, doctor.doctor,
 ):  # fmt: skip
     app.command()(command)

@@ -162,7 +162,7 @@ def _encoding(settings: "Settings", base: "Base") -> Finding:
     from model.errors import PictoglotError
 
     try:
-        encoding = wanted(settings, base, _recorded(settings))
+        encoding = wanted(settings, base.device, _recorded(settings))
     except PictoglotError as error:
         return Finding("vectors", "bad", error.detail)
     if encoding.backend != OPENVINO and not find_spec(OPENVINO) and base.device.type == "cpu":

@@ -159,6 +159,8 @@ def _end(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
         show_json(expansion)
     elif expansion["state"] == "succeeded" and expansion["kind"] == "rebuild":
         _rebuilt(expansion)
+    elif expansion["state"] == "succeeded" and expansion["kind"] == "reencode":
+        say(f"All vectors are made with {expansion['report']['encoding']}. Start the service again to serve them.")
     elif expansion["state"] == "succeeded":
         _learned(expansion)
     elif not watched:

@@ -1,10 +1,11 @@
-"""`up`, `serve`, `worker`, `share`: what needs no running service. The first three start other processes."""
+"""What needs no running service: `up`, `serve` and `worker`, which start processes, `share` and `reencode`."""
 
 import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import httpx
 import typer
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # listen addresses that are not connect addresses
+_ALL = "mul"  # the tag for many languages
 _PATIENCE = 5.0  # seconds for one answer; the health check of docker-compose.yml waits a little longer
 
+Backend = Literal["auto", "torch", "openvino"]
+Precision = Literal["auto", "float32", "bfloat16"]
 Check = Annotated[
     bool, typer.Option("--check", help="Start nothing; exit with 0 if the running process is healthy, else 1.")
 ]
@@ -53,6 +57,39 @@ def share() -> None:
     except PictoglotError as error:
         stop(f"{error.title}: {error.detail}. What was copied so far stays; try again.")
     say(f"{count} files and folders are in {settings.store}.")
+
+
+def reencode(
+    backend: Annotated[Backend, typer.Option(help="What computes the new vectors; auto: the fastest here.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="In which precision; auto: the fastest.")] = "auto",
+) -> None:
+    """Have the worker make all vectors of this data root anew, in another encoding; the old ones serve meanwhile."""
+    from model.backends.choice import recorded, wanted
+    from model.base import device_of
+    from model.errors import PictoglotError
+    from model.registry import open_registry
+
+    settings = settings_or_stop()
+    asked = settings.model_copy(update={"backend": backend, "precision": precision})
+    try:
+        encoding = wanted(asked, device_of(settings.device or None), None)
+        with closing(open_registry(settings.database)) as registry:
+            if recorded(registry) == encoding:
+                say(f"The vectors of this data root are made with {encoding} already.")
+                return
+            expansion, _ = registry.expansions.submit(
+                kind="reencode",
+                language=_ALL,
+                settings={"backend": encoding.backend, "precision": encoding.precision},
+                dataset_path=None,
+                dataset_sha256=None,
+                dataset_bytes=None,
+                actor="reencode",
+            )
+    except PictoglotError as error:
+        stop(f"{error.title}: {error.detail.removesuffix('.')}.")
+    say(f"The worker makes new vectors with {encoding}: expansion {expansion.id}.")
+    say(f"`pictoglot expansions {expansion.id} --watch` shows the progress. After it, start the service again.")
 
 
 def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) -> int:

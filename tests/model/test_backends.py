@@ -50,7 +50,7 @@ def encoder(request: pytest.FixtureRequest, base: Base, tmp_path_factory: pytest
 def towers(base: Base, encoding: Encoding, cache: Path) -> Towers:
     if encoding.backend == TORCH:
         return TorchTowers(base, encoding.precision)
-    if encoding.precision == BFLOAT16 and not choice.multiplies_bfloat16(OPENVINO, base):
+    if encoding.precision == BFLOAT16 and not choice.multiplies_bfloat16(OPENVINO, base.device):
         pytest.skip("this processor does not multiply bfloat16")
     made: Towers = openvino_backend.OpenVinoTowers(base, encoding.precision, cache, threads=1)
     return made
@@ -245,7 +245,7 @@ def test_a_precision_that_the_processor_lacks_is_refused(
 
 def test_bfloat16_is_for_processors_that_multiply_it_fast(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     def answers() -> tuple[bool, bool]:
-        return choice.gains_by_bfloat16(OPENVINO, base), choice.multiplies_bfloat16(OPENVINO, base)
+        return choice.gains_by_bfloat16(OPENVINO, base.device), choice.multiplies_bfloat16(OPENVINO, base.device)
 
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     avx512, amx = {"avx512_bf16": True}, {"avx512_bf16": True, "amx_bf16": True}

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 from typer.testing import CliRunner
 
 from demo.gallery import outlines
+from model.registry import open_registry
 from service.cli import app, demo
 from service.cli.demo import FILLING, write_filling
 from service.cli.doctor import Finding, broker_of, service_at
@@ -203,6 +204,38 @@ def test_modules_in_the_current_folder_are_not_run(tmp_path: Path, arguments: tu
     assert (done.returncode == 0) == (arguments[0] == "demo")  # which has neither setting
 
 
+def test_an_encoding_that_is_not_the_data_roots_is_refused_and_reencode_asks_the_worker_for_it(tmp_path: Path) -> None:
+    with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
+        registry.encodings.first("torch", "float32")
+        refused = run(tmp_path, "serve", BACKEND="openvino")
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (78, 1)
+        assert "made with torch in float32" in refused.stderr and "`pictoglot reencode`" in refused.stderr
+        assert "already" in run(tmp_path, "reencode", "--backend", "torch").stdout
+        done = run(tmp_path, "reencode", "--backend", "openvino", "--precision", "float32")
+        (expansion,) = registry.expansions.list()
+        assert done.returncode == 0 and expansion.id in done.stdout and "openvino in float32" in done.stdout
+        assert (expansion.kind, expansion.state) == ("reencode", "queued")
+        assert expansion.settings == {"backend": "openvino", "precision": "float32"}
+        assert run(tmp_path, "reencode", "--backend", "openvino").returncode == 1  # one at a time
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"DEVICE": "cuda:99"}, "PICTOGLOT_DEVICE: torch has no device"),
+        ({"BACKEND": "openvino", "PRECISION": "bfloat16"}, "PICTOGLOT_PRECISION: bfloat16 is needed"),
+        ({"BACKEND": "onnx"}, "PICTOGLOT_BACKEND:"),
+    ],
+)
+def test_a_backend_that_this_machine_lacks_is_refused_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], said: str
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    refused = run(tmp_path, "serve", **settings)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (78, 1), refused.stderr
+    assert said in refused.stderr
+
+
 @pytest.mark.parametrize("command", ["serve", "worker"])
 def test_serve_and_worker_refuse_like_up(tmp_path: Path, command: str) -> None:
     done = run(tmp_path, command, NONSENSE=1)
@@ -214,7 +247,17 @@ def test_the_doctor_finds_nothing_bad_on_a_fresh_machine(tmp_path: Path) -> None
     done = run(tmp_path / "home", "doctor", "--json", URL=f"http://127.0.0.1:{free_port()}")
     findings = {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert done.returncode == 0, done.stdout
-    assert set(findings) == {"data root", "store", "database", "broker", "machine", "base", "service", "port"}
+    assert set(findings) == {
+        "data root",
+        "store",
+        "database",
+        "broker",
+        "machine",
+        "base",
+        "vectors",
+        "service",
+        "port",
+    }
     assert findings["service"]["outcome"] == "note"
     assert not (tmp_path / "home").exists(), "looking changes nothing"
 

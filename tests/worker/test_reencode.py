@@ -1,0 +1,147 @@
+"""New vectors in another encoding: made beside the old ones, which serve until all are there; attempts go on."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from sqlalchemy import func, select
+
+from index.catalogue import Catalogue
+from index.generation import Identity
+from index.pictures import Picture, encode_stored, encode_thumbnail, read_rgb
+from index.tables import PictureVectorRow
+from model.backends import FIRST, OPENVINO, Encoding
+from model.backends.choice import open_encoder, recorded
+from model.data_root import DataRoot
+from model.encoder import Encoder
+from model.registry import Expansion
+from model.settings import CommonSettings
+from tests.worker.harness import PICTURES, Site, attempt_at, teach
+from worker.attempt import Attempt, Stopped
+from worker.phases import run
+
+pytest.importorskip("openvino", reason="openvino is not installed")
+SHOWN = 70  # more than one shard
+
+
+def other(site: Site) -> Encoding:
+    """An encoding that the site does not have."""
+    have = recorded(site.registry)
+    return Encoding(OPENVINO, "float32") if have == FIRST else FIRST
+
+
+def show(site: Site) -> dict[str, Image.Image]:
+    """Put pictures that have files, with vectors of the site's encoding."""
+    random, pictures = np.random.default_rng(0), {}
+    for number in range(SHOWN):
+        rgb = Image.fromarray(random.integers(0, 255, (32, 32, 3), dtype=np.uint8))
+        picture = Picture(rgb, encode_stored(rgb), encode_thumbnail(rgb))
+        vector = np.full(32, 32**-0.5, dtype=np.float32)
+        id, content = f"shown{number:02d}", f"{10**9 + number:064x}"
+        site.gallery.put(id, content, 32, 32, None, vector, site.image_fingerprint, picture=picture)
+        pictures[id] = read_rgb(picture.stored)
+    return pictures
+
+
+def submit(site: Site, encoding: Encoding) -> str:
+    expansion, _ = site.registry.expansions.submit(
+        kind="reencode",
+        language="mul",
+        settings={"backend": encoding.backend, "precision": encoding.precision},
+        dataset_path=None,
+        dataset_sha256=None,
+        dataset_bytes=None,
+        actor="test",
+    )
+    return expansion.id
+
+
+def encoded(site: Site, fingerprint: str) -> int:
+    """How many pictures have a vector with this fingerprint."""
+    with site.registry.read() as session:
+        query = select(func.count()).where(PictureVectorRow.fingerprint == fingerprint)
+        return int(session.scalar(query) or 0)
+
+
+def opened(site: Site) -> Encoder:
+    """What a start after that serves with."""
+    return open_encoder(CommonSettings(home=site.home, base=site.base), site.registry)
+
+
+def ended(site: Site, expansion: str) -> Expansion:
+    return site.registry.expansions.get(expansion)
+
+
+def test_all_vectors_are_made_anew_and_the_next_start_serves_them(site: Site) -> None:
+    pictures = show(site)
+    teach(site, picture=True)
+    old, encoding = opened(site), other(site)
+    served = site.registry.releases.serving()
+    run(attempt_at(site, expansion := submit(site, encoding)))
+    report = ended(site, expansion).report
+    assert report == {"encoding": str(encoding), "pictures": SHOWN, "unreadable": PICTURES, "sets": 3}
+    new = opened(site)
+    assert new.encoding == encoding and site.registry.releases.serving() == served
+    catalogue = Catalogue(site.registry, DataRoot(site.home))
+    for fingerprint in (new.text_fingerprint, old.text_fingerprint):
+        assert len(catalogue.of(Identity("captions", fingerprint, 32, "cy", 1))) == 1
+    assert len(catalogue.of(Identity("pictures", new.image_fingerprint, 32))) == 1
+    vectors = site.gallery.picture_vectors(list(pictures), new.image_fingerprint)
+    assert len(vectors) == SHOWN == len(site.gallery.picture_vectors(list(pictures), old.image_fingerprint))
+    np.testing.assert_allclose(np.stack([*vectors.values()]), new.pictures([*pictures.values()]), atol=1e-5)
+
+
+class StopsEncoding(Attempt):
+    """Asked to stop after the first shard."""
+
+    def saved(self) -> None:
+        super().saved()
+        self.stop.set()
+
+
+def test_an_attempt_goes_on_where_the_last_one_stopped(site: Site) -> None:
+    show(site)
+    expansion, encoding = submit(site, other(site)), other(site)
+    before = recorded(site.registry)
+    first = attempt_at(site, expansion, kind=StopsEncoding)
+    with pytest.raises(Stopped):
+        run(first)
+    fingerprint = encoding.fingerprint(opened(site).base.image_fingerprint)
+    done = encoded(site, fingerprint)
+    assert 0 < done < SHOWN and recorded(site.registry) == before
+    site.registry.expansions.release_lease(first.lease)
+    run(attempt_at(site, expansion))
+    assert encoded(site, fingerprint) == SHOWN and recorded(site.registry) == encoding
+
+
+@pytest.mark.faults
+def test_killed_while_encoding_the_old_vectors_serve_until_another_attempt_is_done(site: Site) -> None:
+    show(site)
+    encoding, before = other(site), recorded(site.registry)
+    expansion = submit(site, encoding)
+    killed = site.attempt(expansion, FAULT_POINT="build.shard:1")
+    assert killed.wait(120) == -9
+    assert recorded(site.registry) == before == opened(site).encoding
+    site.abandon(expansion)
+    assert site.attempt(expansion).wait(120) == 0
+    assert ended(site, expansion).state == "succeeded" and recorded(site.registry) == encoding
+
+
+def test_a_second_attempt_after_the_change_only_ends_it(site: Site) -> None:
+    expansion, encoding = submit(site, other(site)), other(site)
+    lease = site.registry.expansions.lease(expansion, "test:1", 600)
+    assert lease is not None
+    site.registry.encodings.change(encoding.backend, encoding.precision, lease)
+    site.registry.expansions.release_lease(lease)
+    run(attempt_at(site, expansion))
+    assert ended(site, expansion).state == "succeeded" and recorded(site.registry) == encoding
+
+
+def test_what_the_workers_machine_lacks_ends_it_and_changes_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = recorded(site.registry)
+    expansion = submit(site, Encoding(OPENVINO, "bfloat16"))
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    assert site.attempt(expansion, ONEDNN_MAX_CPU_ISA="AVX512_CORE").wait(120) == 0
+    assert (error := ended(site, expansion).error) is not None and error.code == "backend_not_available"
+    assert recorded(site.registry) == before
