@@ -1,11 +1,12 @@
 """Encoding in small batches on one thread: bounded queues, deadlines, a cache of query vectors. Opens no model."""
 
 import asyncio
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Self, TypeVar
 
 from PIL import Image
@@ -157,11 +158,15 @@ class Cache(Generic[K, V]):
 
 @dataclass(frozen=True)
 class Query:
-    """A text as a vector (dimension,), whether it was truncated to the encoder's context, and its number of tokens."""
+    """A text as a vector (dimension,), whether it was truncated to the encoder's context, and its number of tokens.
+
+    `seconds`: of its batch, by part of the work; empty for a vector from the cache.
+    """
 
     vector: Vector
     truncated: bool
     tokens: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 class TextQueue(BatchQueue[tuple[Any, str], Query]):
@@ -169,8 +174,12 @@ class TextQueue(BatchQueue[tuple[Any, str], Query]):
 
     def __init__(self, encoder: Encoder, settings: Settings, metrics: Metrics) -> None:
         def run(items: Sequence[tuple[Any, str]]) -> list[Query]:
+            started = time.perf_counter()
             encoded: Any = encoder.texts(items, alone=True)  # a vector depends on no other query (decision 8)
-            return [Query(*fields) for fields in zip(encoded.vectors, encoded.truncated, encoded.tokens, strict=True)]
+            encoding = time.perf_counter() - started - encoded.tokenising
+            seconds = {"tokenise": encoded.tokenising, "encode": encoding}
+            fields = zip(encoded.vectors, encoded.truncated, encoded.tokens, strict=True)
+            return [Query(*each, seconds) for each in fields]
 
         limit, seconds, observe = settings.queue_limit, settings.request_seconds, metrics.batches.labels("text").observe
         super().__init__(run, size=settings.batch_size, limit=limit, seconds=seconds, observe=observe)
@@ -184,7 +193,7 @@ class TextQueue(BatchQueue[tuple[Any, str], Query]):
         for start in range(0, len(missing), _TEXTS_AT_ONCE):
             some = missing[start : start + _TEXTS_AT_ONCE]
             for text, query in zip(some, await self([(view, text) for text in some]), strict=True):
-                self.cache.put((view.version, text), query)
+                self.cache.put((view.version, text), replace(query, seconds={}))
                 queries[text] = query
         return [queries[text] for text in texts]
 

@@ -39,6 +39,7 @@ class WeightlessTexts:
     vectors: Vectors
     truncated: list[bool]
     tokens: list[int]
+    tokenising: float = 0.0
 
 
 class WeightlessEncoder:
