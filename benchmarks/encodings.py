@@ -14,9 +14,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.emoji36.data import EmojiData, Sizes, emoji36
+from benchmarks.emoji36.data import EmojiData, emoji36
 from benchmarks.emoji36.lexicon import LANGUAGES
 from benchmarks.emoji36.run import Taught, plainly, score, teach
+from benchmarks.emoji36.scenes import Sizes
 from model.backends import FIRST, Encoding
 from model.backends.choice import open_towers
 from model.base import Base, open_base
