@@ -6,6 +6,8 @@ import { learned, native, refresh } from "/static/languages.js";
 import { dialog, nothing, sorry, waiting } from "/static/parts.js";
 
 const PHASES = ["prepare", "train", "evaluate", "package", "encode", "promote"];
+const SHORT = ["prepare", "encode", "promote"]; // of a re-encoding
+const KINDS = { rebuild: "shared table", reencode: "all vectors" }; // what is not one language
 const ENDED = ["succeeded", "failed", "cancelled"];
 const PAUSE = 1500; // ms until a broken stream is opened again
 const PATIENCE = 40; // requests for a new release before giving up
@@ -71,9 +73,9 @@ function entry(item) {
     make(
       "div",
       { class: "heading" },
-      make("p", { class: "what" }, native(item.language, { class: "native" }), make("span", { class: "tag" }, item.kind === "rebuild" ? "shared table" : item.language)),
+      make("p", { class: "what" }, native(item.language, { class: "native" }), make("span", { class: "tag" }, KINDS[item.kind] ?? item.language)),
       make("p", { class: "state" }, state(item)),
-      running ? make("button", { type: "button", class: "quiet", onclick: () => cancel(item), "aria-label": `Cancel teaching ${item.language}` }, "Cancel") : null,
+      running ? make("button", { type: "button", class: "quiet", onclick: () => cancel(item), "aria-label": `Cancel: ${KINDS[item.kind] ?? item.language}` }, "Cancel") : null,
     ),
     running ? progress(item) : null,
     outcome(item),
@@ -88,12 +90,13 @@ function state(item) {
 
 function progress(item) {
   const share = Math.max(0, Math.min(1, item.progress ?? 0));
-  const at = PHASES.indexOf(item.phase);
+  const phases = item.kind === "reencode" ? SHORT : PHASES;
+  const at = phases.indexOf(item.phase);
   const steps = item.phase === "train" && item.steps ? `step ${item.step} of ${item.steps}` : "";
   const left = item.eta_seconds ? `about ${duration(item.eta_seconds)} left` : "";
   return [
-    make("progress", { max: 1, value: share, "aria-label": `Teaching ${item.language}` }, `${percent(share)} %`),
-    make("ol", { class: "phases", "aria-label": "Phases" }, PHASES.map((phase, place) => make("li", { class: place < at ? "done" : place === at ? "now" : null, "aria-current": place === at ? "step" : null }, phase))),
+    make("progress", { max: 1, value: share, "aria-label": KINDS[item.kind] ?? `Teaching ${item.language}` }, `${percent(share)} %`),
+    make("ol", { class: "phases", "aria-label": "Phases" }, phases.map((phase, place) => make("li", { class: place < at ? "done" : place === at ? "now" : null, "aria-current": place === at ? "step" : null }, phase))),
     make("p", { class: "fine" }, [`${Math.round(share * 100)} %`, item.state === "running" ? steps : "", left].filter(Boolean).join(" · ")),
   ];
 }
@@ -102,6 +105,7 @@ function outcome(item) {
   if (item.state === "failed") return make("p", { class: "failed" }, item.error?.detail || item.error?.code || "The expansion failed.");
   if (item.state === "cancelled") return make("p", { class: "fine" }, "Nothing was changed.");
   if (item.state !== "succeeded") return null;
+  if (item.kind === "reencode") return make("p", { class: "fine" }, `made with ${item.report?.encoding}; served after the next start`);
   const recall = item.report?.t2i?.["R@1"];
   const rebuilt = item.kind === "rebuild";
   const moved = rebuilt ? item.report?.moved : item.report?.shared?.moved;

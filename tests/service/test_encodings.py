@@ -1,0 +1,25 @@
+"""What `/readyz` says of the vectors: which encoding made them, why not the fastest, and that others are ready."""
+
+from pathlib import Path
+
+from tests.service.harness import running
+
+
+def test_readiness_names_the_encoding_and_what_an_operator_should_know_of_it(tmp_path: Path) -> None:
+    with running(tmp_path) as service:
+        registry = service.app.state.context.registry
+        assert (body := service.http.get("/readyz").json())["encoding"] == "torch in float32"
+        assert body["degraded"] == []
+        registry.encodings.first("torch", "float32", "OpenVINO cannot compile the towers of this base")
+        (reason,) = service.http.get("/readyz").json()["degraded"]
+        assert reason == "OpenVINO cannot compile the towers of this base; torch computes the vectors instead."
+        registry.expansions.submit(
+            kind="reencode", language="mul", settings={}, dataset_path=None, dataset_sha256=None, dataset_bytes=None,
+            actor="test",
+        )  # fmt: skip
+        (expansion,) = registry.expansions.list()
+        lease = registry.expansions.lease(expansion.id, "test:1")
+        registry.encodings.change("openvino", "bfloat16", lease)
+        (waiting,) = service.http.get("/readyz").json()["degraded"]
+        assert "openvino in bfloat16 are complete: a restart serves them" in waiting
+        assert service.admin.get(f"/v1/expansions/{expansion.id}").json()["kind"] == "reencode"
