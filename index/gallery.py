@@ -174,17 +174,20 @@ class Gallery(rows.CaptionsAndVectors):
         return {row[0]: row[1] for row in changes}
 
     def content_path(self, content_sha256: str) -> Path:
-        """The path of the stored picture (WebP, at most 1,024 pixels a side)."""
-        return self._root.path(_content(content_sha256))
+        """The path of the stored picture (at most 1,024 pixels a side)."""
+        return self._root.path(self._here_first(_content(content_sha256))[0])
 
     def thumbnail_path(self, content_sha256: str) -> Path:
-        """The path of the thumbnail (WebP, at most 256 pixels a side)."""
-        return self._root.path(_thumbnail(content_sha256))
+        """The path of the thumbnail (at most 256 pixels a side)."""
+        return self._root.path(self._here_first(_thumbnail(content_sha256))[0])
 
     def read(self, content_sha256: str, *, thumbnail: bool = False) -> bytes:
         """The stored picture or its thumbnail, fetched from the store if needed; raises `FileNotFoundError`."""
-        name = _thumbnail(content_sha256) if thumbnail else _content(content_sha256)
-        return self._root.open(name).read_bytes()
+        stem = _thumbnail(content_sha256) if thumbnail else _content(content_sha256)
+        for name in self._here_first(stem):
+            with suppress(FileNotFoundError):
+                return self._root.open(name).read_bytes()
+        raise FileNotFoundError(stem)
 
     def contents_in_use(self) -> set[str]:
         """The content hashes of all pictures."""
@@ -197,7 +200,7 @@ class Gallery(rows.CaptionsAndVectors):
         The files are first removed from the store, outside any transaction. If a picture with this content is added
         meanwhile, they are uploaded again: that is why local copies are fetched first.
         """
-        names = (_content(content), _thumbnail(content))
+        names = [*_names(_content(content)), *_names(_thumbnail(content))]
         if self._root.shared and not self._is_used(content):
             for name in names:
                 with suppress(CorruptFolder):  # then there is nothing that could be uploaded again
@@ -255,16 +258,25 @@ class Gallery(rows.CaptionsAndVectors):
 
     def _commit_files(self, content: str) -> None:
         if self._root.shared:
-            self._root.commit(_thumbnail(content))
-            self._root.commit(_content(content))
+            for stem in (_thumbnail(content), _content(content)):
+                self._root.commit(self._here_first(stem)[0])
+
+    def _here_first(self, stem: str) -> list[str]:
+        """The names that a file can have; first the one under which it is on this machine, if it is."""
+        return sorted(_names(stem), key=lambda name: not self._root.path(name).exists())
 
 
 def _content(content_sha256: str) -> str:
-    return f"{FOLDER}/{content_sha256[:2]}/{content_sha256}.webp"
+    return f"{FOLDER}/{content_sha256[:2]}/{content_sha256}"
 
 
 def _thumbnail(content_sha256: str) -> str:
-    return f"{FOLDER}/{content_sha256[:2]}/{content_sha256}.thumb.webp"
+    return f"{FOLDER}/{content_sha256[:2]}/{content_sha256}.thumb"
+
+
+def _names(stem: str) -> list[str]:
+    """The name under which a file is written, and the one under which releases before decision 26 wrote it."""
+    return [f"{stem}.jpg", f"{stem}.webp"]
 
 
 def _used(session: Session, content: str) -> bool:

@@ -15,7 +15,7 @@ from threading import Lock, RLock
 
 from index import build
 from index.encoding import Encoder
-from index.engine import Engine
+from index.engine import Engine, Vector
 from index.engine.faiss_engine import FaissEngine
 from index.errors import IndexUnavailable, OutOfMemory
 from index.gallery import Gallery, Put
@@ -152,14 +152,23 @@ class LiveIndex:
 
     # --- pictures -----------------------------------------------------------------------------------------------------
 
-    def put_picture(self, id: str, content_sha256: str, picture: Picture, captions: Captions | None = None) -> Put:
+    def put_picture(
+        self,
+        id: str,
+        content_sha256: str,
+        picture: Picture,
+        captions: Captions | None = None,
+        vector: Vector | None = None,
+    ) -> Put:
         """Add a picture or replace the one with this `id`; when this returns it is durable and searches find it.
 
-        `captions` (cleaned texts by canonical tag) replace those added before; None keeps them. Encodes only what has
-        no vector yet. Raises `IndexUnavailable`, `StorageFull`, `RegistryUnavailable`.
+        `captions` (cleaned texts by canonical tag) replace those added before; None keeps them. `vector` is that of
+        the picture if the caller has it. Encodes only what has no vector yet. Raises `IndexUnavailable`, `StorageFull`,
+        `RegistryUnavailable`.
         """
         fingerprint = self._encoder.image_fingerprint
-        vector = self._gallery.picture_vector(content_sha256, fingerprint)
+        if vector is None:
+            vector = self._gallery.picture_vector(content_sha256, fingerprint)
         if vector is None:
             vector = self._encoder.pictures([picture.rgb])[0]
         caption_vectors = encode_captions(self._encoder, self._gallery, self.current, id, captions or {})

@@ -22,7 +22,8 @@ MAX_PIXELS = 20_000_000
 MIN_SIDE, MAX_SIDE = 16, 8_192
 MAX_RATIO = 20  # of the long side to the short side
 STORED_SIDE, THUMBNAIL_SIDE = 1_024, 256
-_QUALITY = {STORED_SIDE: 90, THUMBNAIL_SIDE: 80}
+_LEAST_DECODED = 800  # a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if its long side keeps so many pixels
+_STORED_QUALITY, _THUMBNAIL_QUALITY = 90, 85  # of a JPEG; decision 26 has sizes, times and errors
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -46,7 +47,7 @@ _PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)  # imported here s
 
 @dataclass(frozen=True)
 class Picture:
-    """A verified picture: upright RGB on white, at most 1,024 pixels a side, with its two encoded forms (WebP)."""
+    """A verified picture: upright RGB on white, at most 1,024 pixels a side, with its two encoded forms (JPEG)."""
 
     rgb: Image.Image
     stored: bytes
@@ -77,13 +78,20 @@ def read_rgb(data: bytes) -> Image.Image:
 
 
 def encode_stored(rgb: Image.Image) -> bytes:
-    """WebP of at most 1,024 pixels a side, without metadata: the stored form of an upload."""
-    return _webp(rgb, STORED_SIDE)
+    """JPEG without metadata: the stored form of an upload."""
+    return _jpeg(rgb, _STORED_QUALITY)
 
 
 def encode_thumbnail(rgb: Image.Image) -> bytes:
-    """WebP of at most 256 pixels a side, without metadata."""
-    return _webp(rgb, THUMBNAIL_SIDE)
+    """JPEG of at most 256 pixels a side, without metadata."""
+    small = rgb.copy()
+    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    return _jpeg(small, _THUMBNAIL_QUALITY)
+
+
+def media_type(data: bytes) -> str:
+    """The media type of a picture by its first bytes; raises as `decode`."""
+    return Image.MIME[_format(data)]
 
 
 def _format(data: bytes) -> str:
@@ -116,9 +124,11 @@ def _require_allowed(image: Image.Image, kind: str) -> None:
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
     turn = _TURNS.get(_orientation(image))
-    image.draft("RGB", (STORED_SIDE, STORED_SIDE))  # JPEG only: decodes at 1/2, 1/4 or 1/8, never below this size
+    scale = max(scale for scale in (1, 2, 4, 8) if scale == 1 or max(image.size) >= scale * _LEAST_DECODED)
+    image.draft("RGB", (image.width // scale, image.height // scale))  # only JPEGs can be decoded at 1/scale
     rgb = _on_white(image)
-    rgb.thumbnail((STORED_SIDE, STORED_SIDE), Image.Resampling.LANCZOS)
+    rgb.info.clear()  # an encoder would write some of it
+    rgb.thumbnail((STORED_SIDE, STORED_SIDE), Image.Resampling.HAMMING)
     return rgb.transpose(turn) if turn is not None else rgb
 
 
@@ -142,10 +152,7 @@ def _on_white(image: Image.Image) -> Image.Image:
     return white
 
 
-def _webp(rgb: Image.Image, side: int) -> bytes:
-    small = rgb.copy()
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    small.info.clear()
+def _jpeg(rgb: Image.Image, quality: int) -> bytes:
     stream = BytesIO()
-    small.save(stream, format="WEBP", quality=_QUALITY[side], method=2)
+    rgb.save(stream, format="JPEG", quality=quality)
     return stream.getvalue()

@@ -43,7 +43,7 @@ def sweep(root: DataRoot, registry: Registry, gallery: Gallery, seconds: float =
     for path in _old(root.home / GENERATIONS, "*", seconds):
         with suppress(StoreUnavailable):
             removed += Catalogue(registry, root).remove_unregistered(path.name)
-    contents = {path.name.partition(".")[0] for path in _old(root.home / PICTURES, "*/*.webp", seconds)}
+    contents = {path.name.partition(".")[0] for path in _old(root.home / PICTURES, "*/[0-9a-f]*.*", seconds)}
     for content in contents - gallery.contents_in_use():
         with suppress(StoreUnavailable):
             gallery.delete_unused_content(content)

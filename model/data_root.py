@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SHARED = (
     "versions/*",
     "generations/*",
+    "pictures/*/*.jpg",
     "pictures/*/*.webp",
     "expansions/*/dataset",
     "expansions/*/validation.json",

@@ -1,6 +1,7 @@
 """Encoding in small batches on one thread: bounded queues, deadlines, a cache of query vectors. Opens no model."""
 
 import asyncio
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ R = TypeVar("R")
 K = TypeVar("K")
 V = TypeVar("V")
 _TEXTS_AT_ONCE = 8  # of one request in the queue: a search waits for a few texts of others, not for hundreds
+_UPLOADS_AT_ONCE = 8  # a search by picture waits for one such batch; larger ones are hardly cheaper (decision 26)
+_NICE = 10  # of the thread that encodes uploads, as of the processes that decode them: searches come first
 
 
 @dataclass
@@ -50,12 +53,14 @@ class BatchQueue(Generic[T, R]):
         limit: int,
         seconds: float,
         observe: Callable[[int], None] = lambda size: None,
+        nice: int = 0,
     ) -> None:
+        """`nice` is added to that of the process for the thread, as Linux keeps it for each thread."""
         self._run = run
         self._size, self._limit, self._seconds = size, limit, seconds
         self._observe = observe
         self._queue: asyncio.Queue[_Waiting[T, R]] = asyncio.Queue()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode", initializer=os.nice, initargs=(nice,))
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -237,16 +242,44 @@ class DecodeQueue:
 
 
 class PictureQueue(BatchQueue[Image.Image, Vector]):
-    """Pictures to vectors; before that, bytes to pictures. Searches have a decoder of their own: uploads delay none."""
+    """Pictures to vectors; before that, bytes to pictures.
+
+    Uploads have a decoder, a queue and a thread of their own, of lower priority: they delay no search.
+    """
 
     def __init__(self, encoder: Encoder, settings: Settings, metrics: Metrics) -> None:
-        limit, seconds = settings.queue_limit, settings.request_seconds
-        observe = metrics.batches.labels("picture").observe
-        super().__init__(
-            lambda images: list(encoder.pictures(images)),
-            size=settings.batch_size, limit=limit, seconds=seconds, observe=observe,
-        )  # fmt: skip
+        def run(images: Sequence[Image.Image]) -> list[Vector]:
+            return list(encoder.pictures(images))
+
+        size, limit, observe = settings.batch_size, settings.queue_limit, metrics.batches.labels("picture").observe
+        super().__init__(run, size=size, limit=limit, seconds=settings.request_seconds, observe=observe)
         self.uploads, self.searches = DecodeQueue(settings.decoders, limit), DecodeQueue(1, limit)
+        self.encode_uploads = BatchQueue(
+            run,
+            size=min(size, _UPLOADS_AT_ONCE),
+            limit=limit,
+            seconds=settings.body_seconds,
+            observe=observe,
+            nice=_NICE,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.encode_uploads.__aenter__()
+        return await super().__aenter__()
+
+    async def __aexit__(self, *error: object) -> None:
+        await super().__aexit__(*error)
+        await self.encode_uploads.__aexit__(*error)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the tasks that empty both queues are running."""
+        return super().alive and self.encode_uploads.alive
+
+    @property
+    def depth(self) -> int:
+        """How many pictures wait to be encoded, of searches and of uploads."""
+        return super().depth + self.encode_uploads.depth
 
     async def encode(self, data: bytes) -> Vector:
         """The vector of a picture to search with; raises as the decoding and a call of the queue do."""

@@ -2,13 +2,14 @@
 
 import hashlib
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from index.errors import PictureNotFound
 from index.gallery import GalleryPicture, Put
+from index.pictures import media_type
 from index.snapshot import Snapshot
 from model import storage
 from model.errors import FieldError, InvalidInput
@@ -26,7 +27,8 @@ router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedR
 _ID = re.compile(values.PICTURE_ID)
 _CACHED, _REVALIDATED = "private, max-age=31536000, immutable", "private, no-cache"
 _HASH_LENGTH = 16  # characters of the content's hash that a URL contains
-_WEBP = answering("image/webp")
+_TYPES = [answering(kind)[200]["content"] for kind in ("image/jpeg", "image/webp")]
+_FILE: dict[int | str, dict[str, Any]] = {200: {"description": "The file.", "content": _TYPES[0] | _TYPES[1]}}
 _ContentHash = Annotated[
     str | None, Query(max_length=64, description="The content's hash, as in `url`: may be cached forever.")
 ]
@@ -85,18 +87,18 @@ async def delete_picture(id: str, context: AppContext) -> None:
     await context.writes.write(lambda: context.live.delete_picture(picture.id))
 
 
-@router.get("/{id}/content", response_class=Response, responses=_WEBP)
+@router.get("/{id}/content", response_class=Response, responses=_FILE)
 @needs("search")
 async def picture_content(id: str, request: Request, context: AppContext, v: _ContentHash = None) -> Response:
-    """The stored picture: WebP, at most 1,024 pixels a side."""
+    """The stored picture: a JPEG of at most 1,024 pixels a side; WebP if version 0.1 stored it."""
     picture = await _existing(id, context)
     return await _file(request, picture, context, named=v, thumbnail=False)
 
 
-@router.get("/{id}/thumbnail", response_class=Response, responses=_WEBP)
+@router.get("/{id}/thumbnail", response_class=Response, responses=_FILE)
 @needs("search")
 async def picture_thumbnail(id: str, request: Request, context: AppContext, v: _ContentHash = None) -> Response:
-    """A small copy: WebP, at most 256 pixels a side."""
+    """A small copy: as the stored picture, at most 256 pixels a side."""
     picture = await _existing(id, context)
     return await _file(request, picture, context, named=v, thumbnail=True)
 
@@ -115,7 +117,10 @@ async def _put(id: str | None, request: Request, response: Response, context: Co
 async def _stored(id: str, content: str, data: bytes, captions: Captions | None, context: Context) -> Put:
     picture = await context.pictures.uploads(data, context.settings.body_seconds)
     storage.require_free(context.settings.home, context.settings.free_bytes)
-    return await context.writes.write(lambda: context.live.put_picture(id, content, picture, captions))
+    vector = await run_in_threadpool(context.gallery.picture_vector, content, context.encoder.image_fingerprint)
+    if vector is None:
+        (vector,) = await context.pictures.encode_uploads([picture.rgb])
+    return await context.writes.write(lambda: context.live.put_picture(id, content, picture, captions, vector))
 
 
 def _captions(given: str | None, snapshot: Snapshot) -> Captions | None:
@@ -164,4 +169,4 @@ async def _file(
         data = await run_in_threadpool(lambda: context.gallery.read(content, thumbnail=thumbnail))
     except FileNotFoundError:  # replaced or deleted since it was looked up
         raise PictureNotFound("there is no picture with this id") from None
-    return Response(data, media_type="image/webp", headers=headers)
+    return Response(data, media_type=media_type(data), headers=headers)

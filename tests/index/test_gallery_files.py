@@ -200,3 +200,34 @@ def test_a_content_that_is_put_while_another_machine_deletes_it_as_unused_stays_
     other.delete_unused_content(content(1))
     third = elsewhere(shared, "third", store)
     assert third.read(content(1)) and third.read(content(1), thumbnail=True)
+
+
+@pytest.mark.parametrize("machine", ["here", "there"], ids=["with its files", "without its files"])
+def test_files_that_an_earlier_release_stored_are_read_kept_and_deleted(
+    shared: World, store: str, machine: str
+) -> None:
+    """They are WebP, and have names that say so."""
+    for path, kind in ((content_file(shared, ".webp"), b"old"), (content_file(shared, ".thumb.webp"), b"small")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(kind)
+    assert shared.root.commit_all() == 2
+    shared.put("a", 1)
+    assert not content_file(shared, ".jpg").exists(), "what may be cached forever has changed"
+    gallery = Gallery(shared.registry, DataRoot(shared.home.parent / machine, store))
+    assert gallery.read(content(1)) == b"old" and gallery.read(content(1), thumbnail=True) == b"small"
+    gallery.delete("a")
+    with pytest.raises(FileNotFoundError):
+        elsewhere(shared, "third", store).read(content(1))
+
+
+def test_files_from_before_there_was_a_store_get_into_it(tmp_path: Path, store: str) -> None:
+    world = World(tmp_path / "here")
+    world.put("a", 1)
+    assert DataRoot(world.home, store).commit_all() == 2
+    assert elsewhere(world, "there", store).read(content(1)) == world.gallery.read(content(1))
+    world.close()
+
+
+def content_file(world: World, suffix: str) -> Path:
+    """A file of the content of `drawn(1)`."""
+    return world.home / "pictures" / content(1)[:2] / f"{content(1)}{suffix}"

@@ -20,7 +20,7 @@ from index.errors import (
     PictureTooManyPixels,
     UnsupportedPictureFormat,
 )
-from index.pictures import decode
+from index.pictures import decode, media_type
 from model.errors import PictoglotError
 
 
@@ -252,6 +252,37 @@ def test_stored_forms_have_bounded_sides(decoder: Decoder) -> None:
     assert picture.rgb.size == (1_024, 512)
     assert Image.open(BytesIO(picture.stored)).size == (1_024, 512)
     assert Image.open(BytesIO(picture.thumbnail)).size == (256, 128)
+
+
+@pytest.mark.parametrize(
+    ("long", "stored"),
+    [(4_032, 1_008), (3_264, 816), (2_048, 1_024), (1_600, 800), (1_598, 1_024), (1_280, 1_024), (640, 640)],
+)
+def test_a_jpeg_is_decoded_no_larger_than_needed_and_no_smaller_than_800(long: int, stored: int) -> None:
+    """At 1/2, 1/4 or 1/8 where that gives 800 to 1,024 pixels: this saves most of the decoding and all resizing."""
+    upright = drawing(long, long // 2)
+    for turned in (upright, upright.transpose(Image.Transpose.ROTATE_90)):
+        rgb = decode(saved(turned, "JPEG", quality=95)).rgb
+        assert max(rgb.size) == stored
+        assert np.abs(np.asarray(rgb, dtype=float) - np.asarray(turned.resize(rgb.size), dtype=float)).mean() < 3
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_other_formats_are_stored_as_large_as_may_be(kind: str) -> None:
+    assert decode(saved(drawing(1_600, 800), kind)).rgb.size == (1_024, 512)
+
+
+def test_the_stored_forms_are_close_to_the_picture() -> None:
+    picture = decode(saved(drawing(1_024, 768), "PNG"))
+    for kept, size in ((picture.stored, (1_024, 768)), (picture.thumbnail, (256, 192))):
+        assert media_type(kept) == "image/jpeg"
+        shown = np.asarray(Image.open(BytesIO(kept)).convert("RGB"), dtype=float)
+        assert np.abs(shown - np.asarray(picture.rgb.resize(size), dtype=float)).mean() < 3
+
+
+def test_the_media_type_is_that_of_the_bytes() -> None:
+    types = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+    assert {kind: media_type(saved(drawing(), kind)) for kind in types} == types
 
 
 def test_the_child_gives_what_this_process_gives(decoder: Decoder) -> None:

@@ -22,7 +22,7 @@ from tests.index.world import World, content, drawn
 from tests.s3_server import S3Server
 
 HOUR = 3_600
-STORED = f"pictures/ab/{'ab' * 32}.webp"
+STORED = f"pictures/ab/{'ab' * 32}.jpg"
 
 
 def aged(path: Path, seconds: float) -> Path:
@@ -158,9 +158,11 @@ def test_what_is_still_written_to_is_not_taken_for_left_over(world: World) -> No
     assert folder.exists()
 
 
-def test_files_of_a_picture_that_is_gone_go_when_they_are_old(world: World) -> None:
+@pytest.mark.parametrize("suffix", [".jpg", ".thumb.jpg", ".webp"])
+def test_files_of_a_picture_that_is_gone_go_when_they_are_old(world: World, suffix: str) -> None:
     world.put("a", 1)
-    left, fresh = world.home / STORED, world.home / STORED.replace("ab", "cd")
+    left = (world.home / STORED).with_suffix(suffix)
+    fresh = world.home / STORED.replace("ab", "cd")
     for path in (left, fresh):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")

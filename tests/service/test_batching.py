@@ -9,13 +9,15 @@ import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from model.errors import Unavailable
-from service.batching import BatchQueue, Cache, DecodeQueue, TextQueue, WriteQueue
+from service.batching import BatchQueue, Cache, DecodeQueue, PictureQueue, TextQueue, WriteQueue
 from service.metrics import Metrics
 from service.settings import Settings
-from tests.doubles import SlowEncoder
+from tests.doubles import SlowEncoder, WeightlessEncoder
 from tests.service.harness import picture
 
 
@@ -170,6 +172,45 @@ def test_hundreds_of_texts_are_encoded_a_few_at_a_time() -> None:
             assert not many.done() and len(encoder.seen) < 50
             assert len(await many) == 200
         assert 'pictoglot_batch_size_count{kind="text"} 2' in metrics.text().decode()  # 25 and more, not 200
+
+    asyncio.run(check())
+
+
+class Noting(WeightlessEncoder):
+    """Notes for each call with pictures how many they are and how nice the thread is; can be blocked."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, int]] = []
+        self.free = threading.Event()
+
+    def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Any:
+        self.calls.append((len(images), os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+        if len(self.calls) == 1:
+            assert self.free.wait(10)
+        return super().pictures(images, batch)
+
+
+def test_uploads_are_encoded_in_batches_on_a_nice_thread_and_searches_on_another() -> None:
+    async def check() -> None:
+        encoder, own = Noting(), os.getpriority(os.PRIO_PROCESS, 0)
+        images = [Image.new("RGB", (16, 16), (shade, 0, 0)) for shade in range(20)]
+        async with PictureQueue(encoder, Settings(), Metrics()) as pictures:
+            try:
+                calls = [asyncio.create_task(pictures.encode_uploads([image])) for image in images]
+                while not encoder.calls:
+                    await asyncio.sleep(0.001)
+                assert pictures.depth == 12
+                assert (await pictures.encode(picture())).shape == (encoder.dimension,)  # while uploads are blocked
+                assert encoder.calls == [(8, own + 10), (1, own)]
+                encoder.free.set()
+                vectors = [vector for (vector,) in await asyncio.gather(*calls)]
+                assert np.array_equal(vectors, encoder.pictures(images))
+                assert encoder.calls[2:4] == [(8, own + 10), (4, own + 10)]
+                assert pictures.depth == 0 and pictures.alive
+            finally:
+                encoder.free.set()
+                pictures.close()
+        assert not pictures.alive
 
     asyncio.run(check())
 

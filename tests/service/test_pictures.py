@@ -126,8 +126,8 @@ def test_the_stored_picture_keeps_only_the_pixels_of_the_upload(service: Service
     data = picture(8, format="JPEG", exif=exif) + b"<script>alert(1)</script>"
     assert service.put("clean", data).status_code == 201
     stored = service.admin.get("/v1/pictures/clean/content")
-    assert stored.headers["content-type"] == "image/webp"
-    assert stored.content[:4] == b"RIFF"
+    assert stored.headers["content-type"] == "image/jpeg"
+    assert stored.content[:3] == b"\xff\xd8\xff"
     assert b"secretly" not in stored.content
     assert b"script" not in stored.content
 
@@ -274,6 +274,21 @@ def test_content_and_thumbnail_are_cached_by_their_content(service: Service) -> 
     thumbnail = service.admin.get("/v1/pictures/cached/thumbnail")
     assert max(Image.open(io.BytesIO(thumbnail.content)).size) == 256
     assert thumbnail.headers["etag"] != content.headers["etag"]
+
+
+def test_a_picture_that_an_earlier_release_stored_is_served_as_what_it_is(service: Service) -> None:
+    service.put("old", picture(96, side=600))
+    content = service.context.gallery.get("old").content_sha256
+    for path in (service.context.gallery.content_path(content), service.context.gallery.thumbnail_path(content)):
+        old = io.BytesIO()
+        Image.open(path).save(old, "WEBP")
+        path.with_suffix(".webp").write_bytes(old.getvalue())
+        path.unlink()
+    for name in ("content", "thumbnail"):
+        answer = service.admin.get(f"/v1/pictures/old/{name}")
+        assert answer.headers["content-type"] == "image/webp" and answer.content[8:12] == b"WEBP"
+    assert service.put("old", picture(96, side=600)).status_code == 200
+    assert service.admin.get("/v1/pictures/old/content").headers["content-type"] == "image/webp"
 
 
 def test_ten_thousand_ranges_are_ignored(service: Service) -> None:  # H13

@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from index.errors import PictureNotFound
 from index.snapshot import Snapshot
@@ -19,6 +20,7 @@ from model import dataset, storage
 from model.errors import StorageFull
 from service.forms import OnDisk
 from service.schemas.common import Response
+from tests.doubles import WeightlessEncoder
 from tests.service.harness import (
     ADMIN_KEY,
     Service,
@@ -192,6 +194,37 @@ def test_a_search_by_picture_does_not_wait_for_uploads(tmp_path: Path) -> None:
         assert not any(upload.done() for upload in uploads)
         os.kill(service.context.pictures.uploads.decoder.pids[0], signal.SIGCONT)
         assert {upload.result().status_code for upload in uploads} == {201}
+
+
+class Blocked(WeightlessEncoder):
+    """Its first call with pictures waits for `go_on`; notes how many pictures came together."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.together: list[int] = []
+
+    def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Any:
+        self.together.append(len(images))
+        if len(self.together) == 1:
+            assert self.go_on.wait(60)
+        return super().pictures(images, batch)
+
+
+def test_uploads_are_encoded_together_and_searches_do_not_wait_for_them(tmp_path: Path) -> None:
+    encoder = Blocked()
+    with running(tmp_path, encoder, body_seconds=60) as service, ThreadPoolExecutor(6) as clients:
+        try:
+            uploads = [clients.submit(service.put, f"p{number}") for number in range(6)]
+            wait_until(lambda: service.context.pictures.depth == 5)
+            assert service.search("red apple").status_code == 200
+            assert by_picture(service).status_code == 200
+            assert not any(upload.done() for upload in uploads)
+        finally:
+            encoder.go_on.set()
+        assert {upload.result().status_code for upload in uploads} == {201}
+        assert encoder.together == [1, 1, 5]
+        assert service.put("p0").status_code == 200
+        assert len(encoder.together) == 3, "the same bytes are not encoded twice"
 
 
 def test_a_search_by_picture_that_waits_too_long_is_refused(tmp_path: Path) -> None:
