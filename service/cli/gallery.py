@@ -3,7 +3,9 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +17,7 @@ from service.cli.client import answer, at, every, sentence, service
 from service.cli.output import FAILED, REFUSED, AsJson, errors, note, show, stop, tell
 
 pictures = typer.Typer(help="Put pictures into the gallery, list and delete them.", no_args_is_help=True)
+_AT_ONCE = 16  # files sent at a time: fewer than the service lets wait, enough for a batch
 _SUFFIXES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
 
 
@@ -37,8 +40,9 @@ def add_pictures(
     added: list[dict[str, Any]] = []
     refused: list[dict[str, str]] = []
     with service(upload=True) as client:
-        for file in track(files, "Pictures", console=errors, disable=as_json or not errors.is_terminal):
-            response = _put(client, file, given_captions)
+        responses = _in_order(lambda file: _put(client, file, given_captions), files)
+        quiet = as_json or not errors.is_terminal
+        for file, response in track(responses, "Pictures", len(files), console=errors, disable=quiet):
             if response.status_code in (413, 415, 422):
                 refused.append({"file": str(file), "reason": sentence(response)})
             else:
@@ -94,6 +98,23 @@ def _put(client: httpx.Client, file: Path, captions: dict[str, Any]) -> httpx.Re
         return client.put(
             f"/v1/pictures/{id}", data=form, files={"picture": (file.name, stream, _SUFFIXES[file.suffix.lower()])}
         )
+
+
+def _in_order(put: Callable[[Path], httpx.Response], files: list[Path]) -> Iterator[tuple[Path, httpx.Response]]:
+    """Each file with its response, in order; some are sent at a time, so that the service can encode them together."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        waiting: deque[tuple[Path, Future[httpx.Response]]] = deque()
+        try:
+            for file in files:
+                waiting.append((file, pool.submit(put, file)))
+                if len(waiting) >= _AT_ONCE:
+                    first, response = waiting.popleft()
+                    yield first, response.result()
+            while waiting:
+                first, response = waiting.popleft()
+                yield first, response.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _id(file: Path) -> str:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typer.testing import CliRunner, Result
 from service.cli import app, doctor
 from service.cli.client import proxied
 from service.cli.demo import defaults
+from tests.doubles import WeightlessEncoder
 from tests.service.harness import ADMIN_KEY, Service, picture, running
 
 
@@ -189,6 +191,27 @@ def test_pictures_are_added_listed_and_deleted(service: Service, tmp_path: Path)
     for item in added:
         assert item["id"] in run(service, "pictures", "list").stdout
         assert run(service, "pictures", "delete", item["id"]).exit_code == 0
+
+
+class Counting(WeightlessEncoder):
+    """Takes a moment for each call with pictures, and remembers how many there were in each."""
+
+    def __init__(self) -> None:
+        self.together: list[int] = []
+
+    def pictures(self, images: Any, batch: int = 64) -> Any:
+        self.together.append(len(images))
+        time.sleep(0.05)
+        return super().pictures(images, batch)
+
+
+def test_a_folder_is_sent_several_files_at_a_time_and_reported_in_order(tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / f"{number:02d}.png").write_bytes(picture(number))
+    with running(tmp_path / "home", encoder := Counting()) as service:
+        added = as_json(service, "pictures", "add", str(tmp_path))["added"]
+    assert [item["id"] for item in added] == [f"{number:02d}" for number in range(30)]
+    assert sum(encoder.together) == 30 and max(encoder.together) > 1
 
 
 def test_a_damaged_picture_is_reported_and_the_others_are_added(service: Service, tmp_path: Path) -> None:
