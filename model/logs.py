@@ -5,7 +5,19 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-_FIELDS = ("request_id", "method", "route", "status", "milliseconds", "key", "code", "release", "count", "reason")
+_FIELDS = (
+    "request_id",
+    "method",
+    "route",
+    "status",
+    "milliseconds",
+    "request_time",
+    "key",
+    "code",
+    "release",
+    "count",
+    "reason",
+)
 
 
 class JsonLines(logging.Formatter):

@@ -1,12 +1,13 @@
-"""The outermost ASGI middleware: request id, one log line and one metric per request, common headers, status 500.
+"""The outermost ASGI middleware: request id, parts of its time, a log line, metrics, common headers, status 500.
 
 An unexpected exception is logged and answered with `internal_error`; its text is never sent.
 """
 
 import logging
+import random
 import re
 import time
-import uuid
+from collections.abc import Mapping
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +18,28 @@ from service.problems import answers_head, problem, unexpected
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})  # all others share one label
 _log = logging.getLogger("pictoglot.access")
+
+
+class Parts:
+    """The seconds of one request, by part, in order; together they are the time from its arrival to the last `end`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def end(self, part: str, within: Mapping[str, float] | None = None) -> None:
+        """The time since the last call was spent on `part`, except for the seconds of other parts `within` it."""
+        now = time.perf_counter()
+        within = within or {}
+        rest = now - self._since - sum(within.values())
+        for name, seconds in (part, rest), *within.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        self._since = now
+
+    @property
+    def milliseconds(self) -> dict[str, float]:
+        """The parts for a person to read."""
+        return {part: round(seconds * 1_000, 2) for part, seconds in self.seconds.items()}
 
 
 class AccessLog:
@@ -32,7 +55,8 @@ class AccessLog:
         if method == "HEAD" and answers_head(scope):
             scope = {**scope, "method": "GET"}  # the server keeps the original scope and sends only the headers
         request_id = _request_id(scope)
-        scope.setdefault("state", {})["request_id"] = request_id
+        parts = Parts()
+        scope.setdefault("state", {}).update(request_id=request_id, parts=parts)
         started = time.perf_counter()
         status = 0
 
@@ -45,6 +69,9 @@ class AccessLog:
                     (b"x-request-id", request_id.encode()),
                     (b"x-content-type-options", b"nosniff"),
                 ]
+                if parts.seconds and _log.isEnabledFor(logging.DEBUG):
+                    timing = ", ".join(f"{part};dur={spent}" for part, spent in parts.milliseconds.items())
+                    message["headers"].append((b"server-timing", timing.encode()))
             await send(message)
 
         try:
@@ -62,6 +89,13 @@ class AccessLog:
         method = method if method in _METHODS else "OTHER"
         metrics: Metrics = scope["app"].state.context.metrics
         metrics.requests.labels(method, route, str(status)).observe(seconds)
+        parts: Parts = scope["state"]["parts"]
+        if parts.seconds and status == 200:
+            parts.end("send")
+            for part, spent in parts.seconds.items():
+                metrics.parts.labels(part).observe(spent)
+        if not _log.isEnabledFor(logging.INFO):
+            return
         principal = scope["state"].get("principal")
         fields = {
             "request_id": request_id,
@@ -71,10 +105,12 @@ class AccessLog:
             "milliseconds": round(seconds * 1_000, 1),
             "key": principal.id if principal else None,
         }
+        if parts.seconds and _log.isEnabledFor(logging.DEBUG):
+            fields["request_time"] = parts.milliseconds
         _log.info("request", extra=fields)
 
 
 def _request_id(scope: Scope) -> str:
     """The client's own id if it is safe to log, otherwise a new one."""
     given = Headers(scope=scope).get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"  # no secret

@@ -13,6 +13,7 @@ from index.gallery import Gallery
 from index.live import LiveIndex
 from model.data_root import DataRoot
 from model.registry import Registry
+from service.access_log import Parts
 from service.auth import Body, Keyring, Principal, Rate
 from service.batching import PictureQueue, TextQueue, WriteQueue
 from service.bodies import JSON
@@ -59,11 +60,18 @@ class Context:
             Body.DATASET: (settings.dataset_bytes + _OVERHEAD, settings.dataset_seconds),
         }
 
-    async def answer(self, build: Callable[[], BaseModel]) -> Response:
-        """The JSON of what `build` returns, made in the threads of searches: a large one would block the event loop."""
+    async def answer(self, build: Callable[[], BaseModel], parts: Parts | None = None) -> Response:
+        """The JSON of what `build` returns, made in the threads of searches: a large one would block the event loop.
+
+        `parts` get the wait for a thread as `thread`, and what `build` counts no part of as `json`.
+        """
+        counted = parts or Parts()
 
         def make() -> Response:
-            return Response(build().model_dump_json(), media_type=JSON)
+            counted.end("thread")
+            answer = Response(build().model_dump_json(), media_type=JSON)
+            counted.end("json")
+            return answer
 
         return await to_thread.run_sync(make, limiter=self.searching)
 

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 
 from model.data_root import DataRoot
 from service.errors import CursorInvalid, Gone
@@ -41,8 +41,18 @@ class Cursors:
         cursor: str | None,
         fetch: Callable[[int, Any], Sequence[T]],
         place_of: Callable[[T], Any],
+    ) -> tuple[Sequence[T], str | None]:
+        """As `cut`, in a thread."""
+        return await to_thread.run_sync(self.cut, query, limit, cursor, fetch, place_of)
+
+    def cut(
+        self,
+        query: object,
+        limit: int,
+        cursor: str | None,
+        fetch: Callable[[int, Any], Sequence[T]],
+        place_of: Callable[[T], Any],
         state: object = None,
-        threads: CapacityLimiter | None = None,
     ) -> tuple[Sequence[T], str | None]:
         """At most `limit` items of the answer to `query`, and the cursor of the next page if there is one.
 
@@ -57,7 +67,7 @@ class Cursors:
             if content["state"] != state:
                 raise Gone("the release or the gallery has changed: search again without a cursor")
             after = content["after"]
-        items = await to_thread.run_sync(fetch, limit + 1, after, limiter=threads)  # one more: is there a next page?
+        items = fetch(limit + 1, after)  # one more: is there a next page?
         if len(items) <= limit:
             return items, None
         return items[:limit], self.write(query, {"state": state, "after": place_of(items[limit - 1])})

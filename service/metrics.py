@@ -8,13 +8,15 @@ from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_PART_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, *_SECONDS)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
     """The metrics of one application; nothing is global, so that one process can hold two applications.
 
-    `requests` by method, route (the template, never the path) and status, in seconds; `batches` by kind, in items;
+    `requests` by method, route (the template, never the path) and status, in seconds; `parts` of a search, in seconds;
+    `batches` by kind, in items;
     `searches` by language (a served tag or `shared`) and source; `release` and `shared`: the served numbers.
     """
 
@@ -22,6 +24,9 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         labels = ["method", "route", "status"]
         self.requests = Histogram("pictoglot_request_seconds", "Requests.", labels, buckets=_SECONDS, registry=registry)
+        self.parts = Histogram(
+            "pictoglot_search_part_seconds", "Parts of a search.", ["part"], buckets=_PART_SECONDS, registry=registry
+        )
         self.batches = Histogram(
             "pictoglot_batch_size", "Items encoded at once.", ["kind"], buckets=_SIZES, registry=registry
         )

@@ -42,22 +42,29 @@ class _Search:
 @needs("search", Body.PICTURE)
 async def search_pictures(request: Request, context: AppContext) -> Response:
     """Pictures for a text, or, with a form, pictures like an uploaded one."""
-    started = time.perf_counter()
+    started, parts = time.perf_counter(), request.state.parts
     snapshot = context.live.current
     by_picture = bodies.media_type(request) == bodies.MULTIPART
     search = await (_by_picture if by_picture else _by_text)(request, context, snapshot)
-    hits, next_cursor = await context.cursors.page(
-        search.query_id,
-        search.request.limit,
-        search.request.cursor,
-        _fetch(snapshot, search),
-        lambda hit: [hit.picture, hit.score, hit.rank],
-        state=[snapshot.release.number, snapshot.pictures.generation],
-        threads=context.searching,
-    )
+
+    def answer() -> schemas.PictureHits:  # one visit to a thread for all of it: each costs as much as the scan
+        hits, next_cursor = context.cursors.cut(
+            search.query_id,
+            search.request.limit,
+            search.request.cursor,
+            _fetch(snapshot, search),
+            lambda hit: [hit.picture, hit.score, hit.rank],
+            state=[snapshot.release.number, snapshot.pictures.generation],
+        )
+        parts.end("scan")
+        found = _answer(snapshot, search, hits, next_cursor, started)
+        parts.end("captions")
+        return found
+
+    response = await context.answer(answer, parts)
     if search.route is not None:
         context.metrics.searches.labels(search.route.used, search.route.source).inc()
-    return await context.answer(lambda: _answer(snapshot, search, hits, next_cursor, started))
+    return response
 
 
 @router.post(
@@ -68,7 +75,7 @@ async def search_pictures(request: Request, context: AppContext) -> Response:
 @needs("search", Body.PICTURE)
 async def search_captions(request: Request, context: AppContext) -> Response:
     """Captions for an uploaded picture or one in the gallery, `limit` in each language."""
-    started = time.perf_counter()
+    started, parts = time.perf_counter(), request.state.parts
     snapshot = context.live.current
     body: schemas.CaptionSearch | schemas.CaptionsOfUpload
     if bodies.media_type(request) == bodies.MULTIPART:
@@ -76,14 +83,18 @@ async def search_captions(request: Request, context: AppContext) -> Response:
             data, form = await picture_of(request, context)
             body = form.parse(schemas.CaptionsOfUpload, lists=("languages",))
             tags = _tags(body.languages, snapshot)
+            parts.end("read")
             vector = await unless_client_leaves(request, context.pictures.encode(data))
+            parts.end("picture")
     else:
         body = await bodies.read_json(request, schemas.CaptionSearch)
         tags = _tags(body.languages, snapshot)
         vector = snapshot.picture_vector(body.picture)
+        parts.end("read")
 
     def answer() -> schemas.CaptionHits:
         captions = snapshot.search_captions(vector, tags, body.limit)
+        parts.end("scan")
         return schemas.CaptionHits(
             items=[schemas.CaptionHit.model_validate(caption) for caption in captions],
             release=snapshot.release.number,
@@ -91,7 +102,7 @@ async def search_captions(request: Request, context: AppContext) -> Response:
             timing_ms=_since(started),
         )
 
-    return await context.answer(answer)
+    return await context.answer(answer, parts)
 
 
 async def _by_text(request: Request, context: Context, snapshot: Snapshot) -> _Search:
@@ -99,7 +110,9 @@ async def _by_text(request: Request, context: Context, snapshot: Snapshot) -> _S
     text = clean(body.text)
     route = snapshot.route(body.language, text)
     captions = _captions(body.captions, route.used, snapshot)
+    request.state.parts.end("read")
     (query,) = await unless_client_leaves(request, context.texts.encode(route.view, [text]))
+    request.state.parts.end("wait", query.seconds)
     query_id = ["behind, text", text, body.language, body.min_score]
     return _Search(query.vector, route, query.truncated, query_id, body, captions)
 
@@ -111,7 +124,9 @@ async def _by_picture(request: Request, context: Context, snapshot: Snapshot) ->
         # the vector of a picture does not depend on a language: it only selects the captions
         language = body.language if body.language in (AUTO, SHARED) else snapshot.served(body.language)
         captions = _captions(body.captions, language, snapshot)
+        request.state.parts.end("read")
         vector = await unless_client_leaves(request, context.pictures.encode(data))
+    request.state.parts.end("picture")
     query_id = ["behind, picture", hashlib.sha256(data).hexdigest(), body.min_score]
     return _Search(vector, None, False, query_id, body, captions)
 
