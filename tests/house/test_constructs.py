@@ -16,6 +16,7 @@ SECRET = re.compile(r"(^|_)(secret|password|plaintext|api_key|admin_key|token_se
 WAITING = (
     "tests.faults",
     "tests.s3_server",
+    "tests.postgresql_server",
     "tests.doubles",
     "tests.browser",
     "tests.contract",
