@@ -1,5 +1,6 @@
 """`python -m benchmarks.serving`: searches idle, while pictures are uploaded, and while a language is being learned.
 
+Beside them, of idle searches, what each part of them takes in the service.
 Starts the real service with the demo gallery and no query cache. Prints a table and writes JSON; asserts nothing. The
 client runs on the same cores as the service, so the figures are what one machine does in all.
 """
@@ -22,6 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.load import Timings, closed_loop, search_body
+from benchmarks.parts import part_seconds, per_search
+from benchmarks.parts import table as parts_table
 from benchmarks.process import running
 from benchmarks.uploads import uploading
 from demo import dataset as datasets
@@ -32,6 +35,7 @@ Blocks = dict[str, Timings]
 
 _console = Console()
 _LEARNED = "de"
+_IDLE = {"idle, 1 client": 1, "idle, 8 clients": 8, "idle, 16 clients": 16}
 _UPLOADS = 60  # under way at a time
 _STARTS_WITHIN = 600.0  # seconds from the submission to the first training step
 _TRAINING = {"epochs": 200}  # longer than the block; cancelled afterwards
@@ -50,16 +54,15 @@ def main(
         bodies = queries()
         closed_loop(url, bodies, clients=1, seconds=2)  # warm
         load = os.getloadavg()[0]
-        idle = [closed_loop_pair(url, bodies, seconds) for _ in range(rounds)]
+        idle, parts = in_turns(url, bodies, seconds, rounds)
         blocks: Blocks = {
-            "idle, 1 client": merged([one for one, _ in idle]),
-            "idle, 8 clients": merged([eight for _, eight in idle]),
+            **idle,
             "learning, 1 client": while_learning(url, bodies, seconds * rounds),
             "60 uploads, 1 client": while_uploading(
                 url, key, bodies, seconds * rounds
             ),  # last: they stay in the gallery
         }
-        report = as_json(blocks, load, gallery=len(outlines()), distinct=len(bodies))
+        report = as_json(blocks, parts, load, gallery=len(outlines()), distinct=len(bodies))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     show(report)
@@ -73,12 +76,17 @@ def queries() -> list[bytes]:
     return [search_body(text, "en") for text in texts]
 
 
-def closed_loop_pair(url: str, bodies: list[bytes], seconds: float) -> tuple[Timings, Timings]:
-    """One block with a single client, one with eight."""
-    return (
-        closed_loop(url, bodies, clients=1, seconds=seconds),
-        closed_loop(url, bodies, clients=8, seconds=seconds),
-    )
+def in_turns(url: str, bodies: list[bytes], seconds: float, rounds: int) -> tuple[Blocks, dict[str, dict[str, float]]]:
+    """Blocks with one, eight and sixteen clients in turns, and the milliseconds of each part of their searches."""
+    blocks: dict[str, list[Timings]] = {name: [] for name in _IDLE}
+    parts: dict[str, list[dict[str, float]]] = {name: [] for name in _IDLE}
+    for _ in range(rounds):
+        for name, clients in _IDLE.items():
+            before = part_seconds(url)
+            blocks[name].append(closed_loop(url, bodies, clients=clients, seconds=seconds))
+            parts[name].append({part: value - before.get(part, 0.0) for part, value in part_seconds(url).items()})
+    idle = {name: merged(found) for name, found in blocks.items()}
+    return idle, {name: per_search(parts[name], idle[name]) for name in idle}
 
 
 def merged(blocks: list[Timings]) -> Timings:
@@ -132,9 +140,11 @@ def until_training(client: httpx.Client, expansion: str) -> None:
     raise RuntimeError("the worker did not begin to train")
 
 
-def as_json(blocks: Blocks, load: float, *, gallery: int, distinct: int) -> dict[str, Any]:
+def as_json(
+    blocks: Blocks, parts: dict[str, dict[str, float]], load: float, *, gallery: int, distinct: int
+) -> dict[str, Any]:
     """Everything needed to read the figures later."""
-    one, eight, learning, uploads = blocks.values()
+    one, eight, _, learning, uploads = blocks.values()
     return {
         "machine": {"cores": os.cpu_count(), "processor": processor(), "load_before": round(load, 2)},
         "software": {"python": platform.python_version(), "torch": torch.__version__, "commit": commit()},
@@ -142,6 +152,7 @@ def as_json(blocks: Blocks, load: float, *, gallery: int, distinct: int) -> dict
         "distinct_queries": distinct,
         "cache": 0,
         "blocks": {name: timings.summary() for name, timings in blocks.items()},
+        "parts_ms": parts,
         "ratios": {
             "throughput of 8 clients over 1": round(eight.rate / one.rate, 2),
             "p95 beside 60 uploads over idle": round(uploads.percentile(95) / one.percentile(95), 2),
@@ -172,6 +183,7 @@ def show(report: dict[str, Any]) -> None:
             name, *(str(block[key]) for key in ("searches", "failed", "per_second", "p50_ms", "p95_ms", "p99_ms"))
         )
     _console.print(table)
+    _console.print(parts_table(report["parts_ms"]))
     for name, ratio in report["ratios"].items():
         _console.print(f"{name}: {ratio}")
 
