@@ -65,14 +65,14 @@ class Kept(NamedTuple):
 def keep(folder: Path, key: object, result: Kept) -> None:
     """Write a result durably at `folder`, in place of any other; `key` is all that it was computed from, as JSON."""
     storage.remove(folder)
-    _write(folder, _KEPT, result.tensors, {"key": _digest(key), "facts": result.facts})
+    _write(folder, _KEPT, result.tensors, {"key": digest(key), "facts": result.facts})
 
 
 def kept(folder: Path, key: object) -> Kept | None:
     """What was kept at `folder` for the same key, if it is whole."""
     try:
         manifest = storage.verify(folder)
-        return Kept(load_file(folder / _KEPT), manifest["facts"]) if manifest["key"] == _digest(key) else None
+        return Kept(load_file(folder / _KEPT), manifest["facts"]) if manifest["key"] == digest(key) else None
     except (CorruptFolder, KeyError, OSError, SafetensorError):
         return None
 
@@ -83,7 +83,8 @@ def _write(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: dict[s
         storage.write_manifest(staged, facts)
 
 
-def _digest(key: object) -> str:
+def digest(key: object) -> str:
+    """Names a key, also as a folder."""
     return hashlib.sha256(json.dumps(key, ensure_ascii=False).encode()).hexdigest()
 
 

@@ -22,7 +22,8 @@ class Corpus:
     """Cleaned captions, features of their English texts and of their pictures.
 
     `english` (n, dimension), a row of NaN where a caption has none; `pictures` (m, dimension); `owner` (n,) the row in
-    `pictures` of each caption, `NONE` where it has none. All float32, not normalised or normalised alike.
+    `pictures` of each caption, `NONE` where it has none. All float32, not normalised or normalised alike. `texts` (n,)
+    are the English texts themselves, None where a caption has none; empty where only their features are known.
     """
 
     language: str
@@ -30,10 +31,11 @@ class Corpus:
     english: Tensor
     pictures: Tensor
     owner: Tensor
+    texts: Sequence[str | None] = ()
 
     def sha256(self) -> str:
-        """Names captions and features; part of what a checkpoint belongs to."""
-        digest = hashlib.sha256(json.dumps(list(self.captions), ensure_ascii=False).encode())
+        """Names captions, English texts and features; part of what a checkpoint belongs to."""
+        digest = hashlib.sha256(json.dumps([[*self.captions], [*self.texts]], ensure_ascii=False).encode())
         for tensor in (self.english, self.pictures, self.owner):
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()

@@ -1,10 +1,13 @@
 """Phase `prepare`: what an expansion learns from, fixed once: parent version, rows, teacher features, picture vectors.
 
-The teacher is the base's own text tower. Its features are kept in parts under the expansion's folder, so that an
-attempt goes on where the last one died. No picture is encoded here: the gallery has its vector.
+The teacher is the base's own text tower. Its features are kept in parts under the data root, so that an attempt goes on
+where the last one died, and another language with the same English texts encodes none of them again. No picture is
+encoded here: the gallery has its vector.
 """
 
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from torch import Tensor
 from index.gallery import Gallery
 from model import dataset, storage
 from model.backends.choice import open_encoder
-from model.checkpoint import Kept, keep, kept
+from model.checkpoint import Kept, digest, keep, kept
 from model.dataset import DatasetReport, Row
 from model.encoder import Encoder, VersionFolder
 from model.errors import CheckpointMismatch
@@ -25,6 +28,8 @@ from worker.attempt import Attempt
 
 _PART = 2048  # English texts a part; some seconds of one core with a large tower
 _BATCH = 128
+TEACHER = "teacher"  # folder under the data root
+_MOST_PARTS = 128  # that it keeps: of 512 dimensions, half a gigabyte
 
 
 @dataclass(frozen=True)
@@ -97,28 +102,47 @@ def prepare(context: TrainingContext, expansion: Expansion) -> TrainingData:
         rows=data.rows,
         report=report,
         english_texts={text: place for place, text in enumerate(texts)},
-        english=_teacher(context, texts, attempt.folder / "teacher" / expansion.language),
+        english=_teacher(context, texts),
         picture_ids={picture: place for place, picture in enumerate(known)},
         pictures=pictures,
     )
 
 
-def _teacher(context: TrainingContext, texts: Sequence[str], folder: Path) -> Tensor:
-    """The base's features of the English texts, (count, dimension), from the parts on disk as far as they go."""
+def _teacher(context: TrainingContext, texts: Sequence[str]) -> Tensor:
+    """The base's features of the English texts, (count, dimension), from the parts on disk as far as they go.
+
+    A part is found by its texts, in whatever order a dataset has them. Those that were not used for longest are
+    removed; an attempt that misses one makes it again.
+    """
     attempt, encoder = context.attempt, context.encoder
+    folder, order = attempt.root.path(TEACHER), sorted(range(len(texts)), key=texts.__getitem__)
     starts = range(0, len(texts), _PART)
-    features = [torch.empty((0, encoder.dimension))]
+    features = torch.empty((len(texts), encoder.dimension))
     for number, start in enumerate(starts):
-        part, place = texts[start : start + _PART], folder / f"part-{number:05d}"
+        places = order[start : start + _PART]
+        part = [texts[place] for place in places]
         key = [encoder.text_fingerprint, part]
-        earlier = kept(place, key)
+        earlier = kept(folder / digest(key), key)
         if earlier is None:
             earlier = Kept({"features": teacher_features(encoder, part, attempt.check)})
-            keep(place, key, earlier)
+            keep(folder / digest(key), key, earlier)
             attempt.saved()
-        features.append(earlier.tensors["features"])
+        with suppress(FileNotFoundError):  # another worker removed it
+            os.utime(folder / digest(key))
+        features[places] = earlier.tensors["features"]
         attempt.done(number + 1, len(starts))
-    return torch.cat(features)
+    _remove_oldest(folder)
+    return features
+
+
+def _remove_oldest(folder: Path) -> None:
+    """All but the parts used last; of towers that are gone, nothing is used any more."""
+    used: dict[Path, float] = {}
+    for path in folder.glob("[0-9a-f]*"):
+        with suppress(FileNotFoundError):
+            used[path] = path.stat().st_mtime
+    for path in sorted(used, key=lambda each: used[each])[:-_MOST_PARTS]:
+        storage.remove(path)
 
 
 def _pictures(context: TrainingContext, named: Sequence[str], folder: Path) -> tuple[Tensor, Sequence[str]]:

@@ -47,7 +47,8 @@ def corpus(data: TrainingData) -> Corpus:
     places = [-1 if row.english is None else data.english_texts[row.english] for row in rows]  # -1: the row of NaN
     owner = [NONE if row.picture is None else data.picture_ids[row.picture] for row in rows]
     captions = [row.caption for row in rows]
-    return Corpus(data.language, captions, english[torch.tensor(places)], data.pictures, torch.tensor(owner))
+    texts = [row.english for row in rows]
+    return Corpus(data.language, captions, english[torch.tensor(places)], data.pictures, torch.tensor(owner), texts)
 
 
 def package(context: TrainingContext, data: TrainingData, learned: Learned, report: Mapping[str, Any]) -> Version:

@@ -1,0 +1,97 @@
+"""Features of English texts are computed once for all languages, and again where what was kept does not fit."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model.encoder import Encoder
+from tests.worker.harness import Site, attempt_at, pairs
+from worker import prepare as preparing
+from worker.prepare import TrainingData, open_context, prepare
+from worker.train import corpus
+
+Rows = list[dict[str, str]]
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many texts the teacher was asked for, each time."""
+    asked: list[int] = []
+    honest = preparing.teacher_features
+
+    def counting(encoder: Encoder, texts: Sequence[str], check: Callable[[], None]) -> torch.Tensor:
+        asked.append(len(texts))
+        return honest(encoder, texts, check)
+
+    monkeypatch.setattr(preparing, "teacher_features", counting)
+    return asked
+
+
+def prepared(site: Site, rows: Rows, language: str = "cy", **settings: Any) -> TrainingData:
+    """What a worker prepares for an expansion, which ends there."""
+    attempt = attempt_at(site, site.submit(rows, language), **settings)
+    data = prepare(open_context(attempt), attempt.expansion)
+    site.registry.expansions.fail(attempt.lease, "gate_failed", "ended by the test", None)
+    return data
+
+
+def parts(site: Site) -> list[Path]:
+    return sorted((site.home / "teacher").iterdir())
+
+
+def test_a_second_language_with_the_same_english_encodes_none_of_it(site: Site, encoded: list[int]) -> None:
+    welsh, breton = prepared(site, pairs("cy")), prepared(site, pairs("br"), "br")
+    assert encoded == [100]
+    assert welsh.english_texts == breton.english_texts and torch.equal(welsh.english, breton.english)
+
+
+def test_texts_in_another_order_get_their_own_features(site: Site, encoded: list[int]) -> None:
+    first, second = prepared(site, pairs("cy")), prepared(site, pairs("br")[::-1], "br")
+    assert encoded == [100]
+    assert [*second.english_texts] != [*first.english_texts]
+    for text, place in second.english_texts.items():
+        assert torch.equal(second.english[place], first.english[first.english_texts[text]])
+
+
+def test_other_english_is_encoded(site: Site, encoded: list[int]) -> None:
+    prepared(site, pairs("cy"))
+    prepared(site, pairs("br", count=90), "br")
+    assert encoded == [100, 90]
+
+
+def test_a_damaged_part_is_made_again(site: Site, encoded: list[int]) -> None:
+    first = prepared(site, pairs("cy"))
+    (part,) = parts(site)
+    (part / "kept.safetensors").write_bytes(b"half")
+    assert torch.equal(prepared(site, pairs("br"), "br").english, first.english)
+    assert encoded == [100, 100]
+    prepared(site, pairs("cy"))
+    assert encoded == [100, 100]
+
+
+def test_parts_that_were_not_used_for_longest_are_removed(
+    site: Site, encoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing, "_MOST_PARTS", 2)
+    for count in (70, 80):
+        prepared(site, pairs("cy", count=count))
+    prepared(site, pairs("cy", count=70))  # used again, so the other one is the oldest
+    prepared(site, pairs("cy", count=90))
+    assert encoded == [70, 80, 90] and len(parts(site)) == 2
+    prepared(site, pairs("cy", count=70))
+    assert encoded == [70, 80, 90]
+    prepared(site, pairs("cy", count=80))
+    assert encoded == [70, 80, 90, 80]
+
+
+def test_what_is_learned_from_has_the_english_texts_themselves(site: Site) -> None:
+    rows = pairs("cy", picture=True)
+    for row in rows[::3]:
+        del row["english"]
+    data = prepared(site, rows)
+    learned_from, english = corpus(data), {row["caption"]: row.get("english") for row in rows}
+    assert learned_from.texts == [english[caption] for caption in learned_from.captions]
+    assert {None} < {*learned_from.texts}
