@@ -27,6 +27,7 @@ from model.base import Base
 from model.corpus import Corpus
 from model.encoder import Encoder
 from model.objectives import balanced
+from model.student import in_bfloat16
 from model.table import View, pad
 from model.training import LearnSettings
 from model.version import Learned
@@ -112,11 +113,12 @@ def _dense(plan: Plan, *, fused: bool, mixed: bool = True) -> Result:
     objectives = balanced(corpus)
     parameters = [table, *(one for each in objectives for one in each.parameters())]
     adam = torch.optim.AdamW(parameters, lr=1e-3, eps=1e-6, weight_decay=0.05, fused=fused)
+    half = mixed and LearnSettings().uses_bfloat16(table.device)
+    student = in_bfloat16(encoder.base) if half else encoder.base.text_features
     stamps = [time.perf_counter()]
     for batch in islice(torch.split(torch.randperm(len(sequences)), plan.batch), plan.steps + 1):
         numbers, last = pad([sequences[place] for place in batch])
-        with torch.autocast("cpu", torch.bfloat16, enabled=mixed and LearnSettings().uses_bfloat16(table.device)):
-            features = encoder.base.text_features(F.embedding(numbers, table), last).float()
+        features = student(F.embedding(numbers, table), last)
         loss = training.loss_of(features, corpus, batch, objectives)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
