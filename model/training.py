@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model import checkpoint, detection, teir
+from model.alignment import aligned
 from model.base import BOT, EOT
 from model.corpus import Corpus, Tokens, tokenized
 from model.encoder import Encoder
 from model.errors import TrainingDiverged
 from model.objectives import Objective, balanced
+from model.student import in_bfloat16
 from model.table import NO_ROW, TokenRows, View, pad
 from model.tower import supports_bfloat16
 from model.version import Learned
@@ -49,8 +51,8 @@ class LearnSettings:
     checkpoint_every: int = 0  # steps
 
     def epochs_for(self, captions: int) -> int:
-        """Small datasets are seen more often: about 70,000 captions in all, 3 to 40 times each."""
-        return self.epochs or min(40, max(3, math.ceil(70_000 / captions)))
+        """Small datasets are seen more often: about 20,000 captions in all, 2 to 40 times each (decision 27)."""
+        return self.epochs or min(40, max(2, math.ceil(20_000 / captions)))
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of `step`, counted from 1: a linear rise, a plateau, a linear fall."""
@@ -98,6 +100,8 @@ class Trainer:
         self.steps = math.ceil(len(cut) / settings.batch_size) * settings.epochs_for(len(cut))
         self.rows = nn.Parameter(self.start_rows().to(self.device))
         self.scale = self.row_scale(parent.frequency(self.used, corpus.language)).to(self.device)
+        half = settings.uses_bfloat16(self.device)
+        self.student = in_bfloat16(encoder.base) if half else encoder.base.text_features
         self.objectives = [objective.to(self.device) for objective in self.losses()]
 
     def learn(self, on_step: Callable[[Progress], bool]) -> Learned:
@@ -137,11 +141,13 @@ class Trainer:
         return tokenized(self.parent.tokenizer, self.corpus.captions, self.settings.vocabulary, self.folder / "tokens")
 
     def start_rows(self) -> Tensor:
-        """The parent's rows where it has them, new ones elsewhere; (n + 2, width)."""
+        """The parent's rows where it has them, elsewhere means of English rows or new ones; (n + 2, width)."""
         table, physical = self.encoder.table.rows, self.parent.physical
         blocks = torch.split(torch.from_numpy(physical[physical != NO_ROW]).long(), _BLOCK)
         random = torch.Generator().manual_seed(self.settings.seed)
         start = self.new_rows(len(self.ids), (table[block] for block in blocks), random)
+        places, rows = self.meanings()
+        start[places] = rows
         inherited = self.inherited()
         start[inherited] = table[torch.from_numpy(physical[self.ids[inherited]]).long()].cpu()
         return start
@@ -155,6 +161,16 @@ class Trainer:
     def new_rows(self, count: int, table: Iterable[Tensor], generator: torch.Generator) -> Tensor:
         """Rows (count, width) for tokens that have none yet; `table`: all rows so far, in blocks (m, width)."""
         return teir.new_rows(count, table, generator)
+
+    def meanings(self) -> tuple[Tensor, Tensor]:
+        """Places (k,) among `ids` of tokens that stand for English ones, and the mean row (k, width) of these."""
+        paired = [
+            (line, text) for line, text in zip(self.sequences, self.corpus.texts, strict=False) if text is not None
+        ]
+        english = self.encoder.base_view.tokens([text for _, text in paired])
+        said, meant, probability = aligned([line[1:-1] for line, _ in paired], english)
+        rows = teir.mean_rows(said, meant, probability, self.encoder.base.table)
+        return torch.from_numpy(np.unique(said)), rows
 
     def row_scale(self, frequency: NDArray[np.int64]) -> Tensor:
         """The scale (n + 2, 1) of rows that so many languages trained; TEIR freezes begin and end of text."""
@@ -189,13 +205,12 @@ class Trainer:
 
     def features(self, numbers: Tensor, last: Tensor) -> Tensor:
         """Features (b, dimension) of texts whose rows are `numbers` (b, length), read off at `last` (b,)."""
-        return self.encoder.base.text_features(self.rows[numbers], last)
+        return self.student(self.rows[numbers], last)
 
     def loss(self, batch: NDArray[np.int64]) -> Tensor:
         """The loss of the captions `batch` (b,)."""
         numbers, last = pad([self.sequences[index] for index in batch])
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.uses_bfloat16(self.device)):
-            features = self.features(numbers.to(self.device), last.to(self.device)).float()
+        features = self.features(numbers.to(self.device), last.to(self.device))
         return loss_of(features, self.corpus, torch.from_numpy(batch), self.objectives)
 
     def kept(self) -> TokenRows:
@@ -214,7 +229,7 @@ class Trainer:
 
     def key(self) -> dict[str, object]:
         """Names the method, in the words of earlier releases, so that their checkpoints can be resumed."""
-        rows = {"start": "table", "spread": 0.02, "scale": "gradient", "dense": False, "ends": False}
+        rows = {"start": "aligned", "spread": 0.02, "scale": "gradient", "dense": False, "ends": False}
         parts = {"student": "model.method._frozen", "lesson": "model.method._as_it_is"}
         return {**rows, "objectives": ["model.objectives.balanced", {"share": 0.1}], **parts}
 

@@ -99,7 +99,7 @@ class EmojiData:
 
     def corpus(self, language: str) -> Corpus:
         said = self._said(self._train, language)
-        return Corpus(language, said, self._english(), self._pictures, torch.arange(len(said)))
+        return Corpus(language, said, self._english(), self._pictures, torch.arange(len(said)), self._english_texts())
 
     def tests(self, language: str) -> dict[str, Test]:
         said = self._said(self._test, language)
@@ -119,7 +119,10 @@ class EmojiData:
 
     def _english_features(self) -> torch.Tensor:
         """The teacher's features of the names in English, also where the caption has a keyword."""
-        return teacher_features(self._encoder, [scene.caption for scene in self._train], lambda: None)
+        return teacher_features(self._encoder, self._english_texts(), lambda: None)
+
+    def _english_texts(self) -> list[str]:
+        return [scene.caption for scene in self._train]
 
 
 def emoji36(encoder: Encoder, sizes: Sizes, folder: Path, languages: Sequence[str] = LANGUAGES) -> EmojiData:

@@ -82,7 +82,8 @@ class FileData:
         english = [each.caption if language == ENGLISH else each.english for each in said]
         owner = [NONE if each.picture is None else self._rows[each.picture] for each in said]
         captions = [each.caption for each in said]
-        return Corpus(language, captions, self._english_features(english), self._pictures, torch.tensor(owner))
+        features = self._english_features(english)
+        return Corpus(language, captions, features, self._pictures, torch.tensor(owner), english)
 
     def tests(self, language: str) -> dict[str, Test]:
         """Every caption of the test side."""

@@ -49,7 +49,8 @@ class Row:
     read: Literal["shared", "own", "detected"] = "shared"
 
 
-_FREE, _STEP = replace(PRODUCT, scale="none"), replace(PRODUCT, scale="step")
+_BALANCED = replace(TEIR, losses="balanced")  # the product as it was before new rows started aligned
+_FREE, _STEP = replace(_BALANCED, scale="none"), replace(_BALANCED, scale="step")
 _PLAIN = replace(CLL_CLIP, losses="balanced")  # dense AdamW, with the product's losses
 # The paper's batch, and for all seeds alike float32 and this rate, whatever the product's defaults become.
 _FAST = 4e-3
@@ -78,11 +79,11 @@ TRAININGS = {
     "teir-pieces": replace(_published(TEIR), tokenizer=Tokenizer),
     "joint": Training(CLL_CLIP, "joint", settings={**_PAPER, "vocabulary": 200_000}),
     "joint-alike": Training(_PLAIN, "joint", settings={"vocabulary": 200_000}),
-    "shared": Training(PRODUCT, "chain"),
+    "shared": Training(_BALANCED, "chain"),
     "shared-step": Training(_STEP, "chain"),
     "shared-plain": Training(_PLAIN, "chain"),
     "free-base": Training(_FREE, "base"),
-    "teir-base": Training(PRODUCT, "base"),
+    "teir-base": Training(_BALANCED, "base"),
     "step-base": Training(_STEP, "base"),
     "free-chain": Training(_FREE, "chain"),
     "free-tokens": Training(_FREE, "tokens"),
@@ -94,6 +95,8 @@ TRAININGS = {
     "light-base": Training(replace(_FREE, losses="published"), "base"),
     "large-base": Training(_FREE, "base", settings={"batch_size": 128}),
     "exact-base": Training(_FREE, "base", settings={"mixed_precision": False}),
+    "aligned-chain": Training(PRODUCT, "chain"),
+    "aligned-base": Training(replace(PRODUCT, scale="none"), "base"),
     "ends-base": Training(replace(_FREE, ends=True), "base"),
 }
 
@@ -135,6 +138,9 @@ ROWS = {
     "addressed-light": Row("light-base", "own"),
     "addressed-large": Row("large-base", "own"),
     "addressed-exact": Row("exact-base", "own"),
+    "shared-aligned": Row("aligned-chain"),
+    "addressed-aligned": Row("aligned-base", "own"),
+    "addressed-chain-aligned": Row("aligned-chain", "own"),
     "addressed-ends": Row("ends-base", "own"),
 }
 

@@ -46,9 +46,14 @@ class MethodTrainer(Trainer):
         super().__init__(encoder, parent, corpus, folder, settings)
 
     def new_rows(self, count: int, table: Iterable[Tensor], generator: torch.Generator) -> Tensor:
-        if self.method.start == "table":
+        if self.method.start != "normal":
             return super().new_rows(count, table, generator)
         return self.method.spread * torch.randn((count, next(iter(table)).shape[1]), generator=generator)
+
+    def meanings(self) -> tuple[Tensor, Tensor]:
+        if self.method.start == "aligned":
+            return super().meanings()
+        return torch.empty(0, dtype=torch.int64), torch.empty((0, self.encoder.base.table.shape[1]))
 
     def row_scale(self, frequency: NDArray[np.int64]) -> Tensor:
         scale = super().row_scale(frequency)
@@ -98,14 +103,15 @@ class MethodTrainer(Trainer):
 class Method:
     """How a language is trained.
 
-    `start`: new rows are drawn like all elements of the table ("table": TEIR) or from N(0, `spread`²) ("normal").
+    `start`: new rows are drawn like all elements of the table ("table": TEIR) or from N(0, `spread`²) ("normal"), or
+    start as the mean of the English rows that they stand for ("aligned": the product).
     `scale`: the gradient of a row, or its step, is multiplied by 1 / f, where f languages trained it; or by 1 ("none").
     `dense`: plain AdamW over the whole table: every row decays, idle ones too, and begin and end of text move. It needs
     `scale` "none", ValueError otherwise. `ends`: begin and end of text are trained and stored with the language.
     `losses`: weighed as published, or "balanced" as in the product. `kind`: the trainer that follows all this.
     """
 
-    start: Literal["table", "normal"] = "table"
+    start: Literal["aligned", "table", "normal"] = "table"
     spread: float = 0.02  # CLIP's own initialisation of token rows
     scale: Literal["gradient", "step", "none"] = "gradient"
     dense: bool = False
@@ -135,4 +141,4 @@ CLL_CLIP = Method(start="normal", scale="none", dense=True)
 TEIR_INIT = Method(scale="none", dense=True)
 TEIR_REG = Method(start="normal")
 TEIR = Method()
-PRODUCT = Method(losses="balanced")
+PRODUCT = Method(start="aligned", losses="balanced")

@@ -76,21 +76,12 @@ def test_half_precision_teaches_what_full_precision_does_but_for_rounding(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On any machine: bfloat16 without hardware for it is slow, not wrong."""
-    corpus, seen = corpus_for(encoder), set[torch.dtype]()
-    plain = encoder.base.text_features
-
-    def looking(embedded: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
-        features = plain(embedded, last)
-        seen.add(features.dtype)
-        return features
-
-    monkeypatch.setattr(encoder, "base", replace(encoder.base, text_features=looking))
+    corpus = corpus_for(encoder)
     monkeypatch.setattr(training, "supports_bfloat16", lambda _: True)
     full, mixed = (
         learn(encoder, encoder.base_view, corpus, tmp_path / str(on), replace(SETTINGS, mixed_precision=on), go_on)
         for on in (False, True)
     )
-    assert seen == {torch.float32, torch.bfloat16}
     assert full.rows.rows.dtype == mixed.rows.rows.dtype == torch.float32
     start = Trainer(encoder, encoder.base_view, corpus, tmp_path / "start", SETTINGS).rows.detach()[:-2]
     one, other = ((learned.rows.rows - start).flatten() for learned in (full, mixed))
@@ -208,6 +199,12 @@ def test_only_the_corpus_tokens_are_stored(encoder: Encoder, tmp_path: Path) -> 
     used = {number for ids in tokenizer.encode(CAPTIONS) for number in ids}
     assert set(learned.rows.ids.tolist()) == used
     assert not {BOT, EOT} & used
+
+
+def test_small_datasets_are_seen_more_often_unless_told_otherwise() -> None:
+    sizes = (64, 500, 1_000, 2_000, 2_001, 10_000, 100_000)
+    assert [LearnSettings().epochs_for(captions) for captions in sizes] == [40, 40, 20, 10, 10, 2, 2]
+    assert LearnSettings(epochs=7).epochs_for(2_000) == 7
 
 
 def test_the_rate_rises_stays_and_falls_or_stays_as_published() -> None:

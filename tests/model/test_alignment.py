@@ -1,0 +1,100 @@
+"""IBM model 1 against loops over dictionaries, and where a language's new rows start because of it."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model import alignment
+from model.alignment import aligned
+from model.base import VOCABULARY
+from model.encoder import Encoder
+from model.training import Trainer
+from tests.model.toy import CAPTIONS, SETTINGS, corpus_for
+
+MEANS = {"afal": "apple", "coch": "red", "ci": "dog", "tŷ": "house", "môr": "sea", "haul": "sun", "a": "and"}
+ENGLISH = [" ".join(MEANS.get(word, word) for word in caption.split()) for caption in CAPTIONS]
+
+
+def lines(pairs: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    return [np.array(line, dtype=np.int32) for line in pairs]
+
+
+def slowly(captions: Sequence[Sequence[int]], english: Sequence[Sequence[int]]) -> dict[tuple[int, int], float]:
+    """p(e | f), eight rounds, as the book says it."""
+    probability: dict[tuple[int, int], float] = defaultdict(lambda: 1.0)
+    for _ in range(8):
+        counts: dict[tuple[int, int], float] = defaultdict(float)
+        totals: dict[int, float] = defaultdict(float)
+        for said, meant in zip(captions, english, strict=True):
+            for e in meant:
+                share = sum(probability[f, e] for f in said)
+                for f in said:
+                    counts[f, e] += probability[f, e] / share
+                    totals[f] += probability[f, e] / share
+        probability = defaultdict(float, {(f, e): count / totals[f] for (f, e), count in counts.items()})
+    return dict(probability)
+
+
+def test_probabilities_are_those_of_eight_rounds_of_expectation_and_maximisation() -> None:
+    random = np.random.default_rng(0)
+    captions = [random.integers(0, 9, random.integers(1, 6)).tolist() for _ in range(40)]  # words repeat in a caption
+    english = [random.integers(100, 112, random.integers(0, 6)).tolist() for _ in range(40)]  # and some have no English
+    said, meant, probability = aligned(lines(captions), english)
+    found = dict(zip(zip(said.tolist(), meant.tolist(), strict=True), probability.tolist(), strict=True))
+    assert found == pytest.approx(slowly(captions, english))
+    assert np.bincount(said, probability)[np.unique(said)] == pytest.approx(1.0)
+    assert (np.diff(said) >= 0).all()
+
+
+def test_a_word_that_is_always_beside_another_is_told_from_it_by_the_captions_without() -> None:
+    said, meant, probability = aligned(
+        lines([[1, 2], [1, 2], [1, 3], [4, 2]]), [[11, 12], [11, 12], [11, 13], [14, 12]]
+    )
+    most = {f: int(meant[said == f][probability[said == f].argmax()]) for f in (1, 2, 3, 4)}
+    assert most == {1: 11, 2: 12, 3: 13, 4: 14}
+
+
+def test_of_a_very_large_corpus_only_a_part_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alignment, "_MOST", 10)
+    said, _, _ = aligned(lines([[number, number] for number in range(100)]), [[7, 8]] * 100)
+    assert np.unique(said).tolist() == [0, 1, 2]
+
+
+def test_without_english_nothing_is_aligned() -> None:
+    assert [len(part) for part in aligned(lines([[1, 2]]), [[]])] == [0, 0, 0]
+    assert [len(part) for part in aligned([], [])] == [0, 0, 0]
+
+
+def test_a_new_row_starts_as_the_mean_of_the_english_rows_that_its_token_stands_for(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    texts = [None if number % 9 == 0 else text for number, text in enumerate(ENGLISH)]
+    corpus = replace(corpus_for(encoder), texts=texts)
+    trainer = Trainer(encoder, encoder.base_view, corpus, tmp_path, SETTINGS)
+    paired = [place for place, text in enumerate(texts) if text is not None]
+    said = [trainer.tokenizer.encode([CAPTIONS[place]])[0] for place in paired]
+    meant = encoder.base_view.tokens([str(texts[place]) for place in paired])
+    expected = dict[int, torch.Tensor]()
+    for (f, e), share in slowly(said, meant).items():
+        expected[f] = expected.get(f, torch.zeros(encoder.base.table.shape[1])) + share * encoder.base.table[e]
+    new = trainer.used[trainer.used >= VOCABULARY].tolist()
+    assert len(new) > 5
+    for token, row in zip(trainer.used.tolist(), trainer.rows.detach(), strict=False):
+        if token >= VOCABULARY:
+            torch.testing.assert_close(row, expected[token], rtol=1e-4, atol=1e-6)
+        else:  # a row that the parent has stays as it is
+            assert torch.equal(row, encoder.base.table[token])
+
+
+def test_without_english_texts_new_rows_are_drawn(encoder: Encoder, tmp_path: Path) -> None:
+    unknown, none = corpus_for(encoder), replace(corpus_for(encoder), texts=[None] * len(CAPTIONS))
+    starts = [
+        Trainer(encoder, encoder.base_view, corpus, tmp_path / str(number), SETTINGS).rows.detach()
+        for number, corpus in enumerate((unknown, none, replace(unknown, texts=ENGLISH)))
+    ]
+    assert torch.equal(starts[0], starts[1]) and not torch.equal(starts[0], starts[2])
