@@ -8,6 +8,7 @@ import contextlib
 import json
 from collections.abc import Coroutine
 from email.message import Message as EmailMessage
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -148,13 +149,13 @@ async def _until_client_leaves(request: Request) -> None:
 
 def media_type(request: Request) -> str:
     """The media type in lower case; empty if it is missing or malformed."""
-    return _content_type(request).get_content_type() if "content-type" in request.headers else ""
+    value = request.headers.get("content-type")
+    return "" if value is None else _parsed(value).get_content_type()
 
 
 async def read_json(request: Request, model: type[M]) -> M:
     """The body as `model`; raises `UnsupportedMedia`, `InvalidEncoding`, `Malformed` or `InvalidInput`."""
-    content_type = _content_type(request)
-    charset = content_type.get_content_charset("utf-8")
+    charset = _parsed(request.headers.get("content-type", "")).get_content_charset("utf-8")
     if media_type(request) != JSON or charset not in {"utf-8", "utf8"}:
         raise UnsupportedMedia(f"send {JSON} in UTF-8")
     return validated(model, parse_json(await request.body()))
@@ -219,7 +220,8 @@ def _content_length(scope: Scope) -> int | None:
     return int(value) if value.isdecimal() else None
 
 
-def _content_type(request: Request) -> EmailMessage:
+@lru_cache(maxsize=16)  # reading it takes longer than reading the body of a search; nearly all clients send the same
+def _parsed(content_type: str) -> EmailMessage:
     header = EmailMessage()
-    header["content-type"] = request.headers.get("content-type", "")
+    header["content-type"] = content_type
     return header
