@@ -61,6 +61,9 @@ def run(
     data: Annotated[Kind, typer.Option(help="Training and test data; docs/benchmark.md has the layouts")] = "emoji",
     root: Annotated[Path | None, typer.Option(help="The folder of that data; none for emoji")] = None,
     train_root: Annotated[Path | None, typer.Option(help="COCO, as training data for the test XM3600")] = None,
+    pairs: Annotated[
+        int, typer.Option(min=0, help="Of emoji, how many of the 9,600 pairs are used for training; 0: all")
+    ] = 0,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE: a setting of training, for every row that trains")
     ] = None,
@@ -75,7 +78,7 @@ def run(
         learning, overrides = _learning(settings or [], epochs, seed)
         rows = {name: described(name, learning, overrides) for name in _rows(methods)}
         opened = open_base(base)
-        bench_data = _open(data, Encoder(opened), root, train_root, work, languages)
+        bench_data = _open(data, Encoder(opened), root, train_root, work, languages, pairs)
         belongs = [
             opened.text_fingerprint,
             bench_data.fingerprint,
@@ -111,10 +114,18 @@ def report_(
 
 
 def _open(
-    data: Kind, encoder: Encoder, root: Path | None, train_root: Path | None, work: Path, languages: str | None
+    data: Kind,
+    encoder: Encoder,
+    root: Path | None,
+    train_root: Path | None,
+    work: Path,
+    languages: str | None,
+    pairs: int,
 ) -> Data:
     if data == "emoji":
-        return emoji36(encoder, Sizes(), work, chosen(languages, lexicon.LANGUAGES))
+        return emoji36(encoder, Sizes(pairs=pairs), work, chosen(languages, lexicon.LANGUAGES))
+    if pairs:
+        raise Refused("--pairs: with --data emoji only")
     if root is None:
         raise Refused(f"--root: needed for --data {data}: the folder of its data")
     return papers.open_data(

@@ -78,14 +78,17 @@ class EmojiData:
         emojis = scenes.shared_emojis(lexicon, drawable)
         self._train = scenes.training_scenes(emojis, sizes.train)
         self._test, self._singles = scenes.test_scenes(emojis, sizes.test), scenes.single_scenes(emojis, sizes.singles)
-        self.sizes = {
-            "emoji": len(emojis), "train": len(self._train), "test": len(self._test), "singles": len(self._singles)
-        }  # fmt: skip
 
         def gallery(shown: Sequence[Outline], name: str, cut: Cut = drawing) -> Vectors:
             return encoded(encoder, shown, name, cache_folder, _described, lambda scene: draw(scene, cut))
 
         self._pictures = torch.from_numpy(gallery(self._train, "train"))
+        if sizes.pairs:
+            some = np.random.default_rng(0).permutation(len(self._train))[: sizes.pairs]
+            self._train, self._pictures = [self._train[place] for place in some], self._pictures[some]
+        self.sizes = {
+            "emoji": len(emojis), "train": len(self._train), "test": len(self._test), "singles": len(self._singles)
+        }  # fmt: skip
         self.galleries = {"seen": gallery(self._test, "seen"), "singles": gallery(self._singles, "singles")}
         if unseen is not None:
             self.galleries["unseen"] = gallery(self._test, "unseen", noto_drawing(unseen))

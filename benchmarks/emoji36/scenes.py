@@ -20,9 +20,13 @@ _COMMON = 6  # its rarest keywords, of which one is taken
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of scenes for training and for the tests, which show three objects in combinations not trained on."""
+    """Numbers of scenes for training and for the tests, which show three objects in combinations not trained on.
+
+    `pairs` of those for training are used, drawn at random; 0: all.
+    """
 
     train: int = 9_600
+    pairs: int = 0
     test: int = 600
     singles: int = 300
 

@@ -1,10 +1,12 @@
 """Emoji-36 from made-up packages: what is shown in which style, what is asked, and what names its captions."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks.emoji36 import scenes
@@ -87,6 +89,18 @@ def test_captions_tell_of_the_picture_in_their_place(data: EmojiData) -> None:
     assert [*corpus.owner] == [*range(SIZES.train)]
     named = [caption == name("fi", each) for caption, each in zip(corpus.captions, SHARED, strict=False)]
     assert 0.5 < np.mean(named) < 1.0
+
+
+def test_fewer_pairs_are_some_of_the_same_and_other_data(base: Base, work: Path, data: EmojiData) -> None:
+    few, whole = emoji36(Looking(base), replace(SIZES, pairs=20), work), data.corpus("fi")
+    some = few.corpus("fi")
+    assert (len(some.captions), len(some.texts), few.sizes["train"]) == (20, 20, 20)
+    for caption, picture, text in zip(some.captions, some.pictures, some.texts, strict=True):
+        place = next(at for at, other in enumerate(whole.pictures) if torch.equal(picture, other))
+        assert (caption, text) == (whole.captions[place], whole.texts[place])
+    assert few.fingerprint != data.fingerprint
+    assert few.digests()["en"] != data.digests()["en"]
+    assert few.tests("fi")["scenes"].captions == data.tests("fi")["scenes"].captions
 
 
 def test_the_same_folder_gives_the_same_data_to_the_bit(
