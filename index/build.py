@@ -12,7 +12,7 @@ from index.catalogue import Catalogue
 from index.encoding import Encoder
 from index.engine import Engine
 from index.engine.faiss_engine import SCAN
-from index.errors import IndexFileCorrupt
+from index.errors import IndexFileCorrupt, IndexInconsistent
 from index.gallery import Gallery
 from index.generation import WrittenGeneration, folder_name
 from index.rows import Caption, batches
@@ -23,7 +23,7 @@ from model.registry import Registry
 from model.storage import fault_point
 
 SHARD = 512  # pictures whose captions are encoded and stored at a time
-PICTURES = 64  # pictures that are
+PICTURES = 64  # pictures that are encoded and stored at a time
 _ATTEMPTS = 3  # to write a generation
 Progress = Callable[[int, int], None]  # pictures done, pictures in total
 
@@ -95,9 +95,15 @@ def write(
     removed it, as left over or as replaced, before it was registered; `IndexFileCorrupt` is raised the third time.
     """
     for _ in range(_ATTEMPTS):
-        written = generation.write(root, source.identity, *vector_set.merged())
-        fault_point("build.written")
-        opened = generation.read(root.path(folder_name(written.id)), written.manifest_sha256, source.identity, engine)
+        try:
+            written = generation.write(root, source.identity, *vector_set.merged())
+            folder = root.path(folder_name(written.id))
+            fault_point("build.written")
+            opened = generation.read(folder, written.manifest_sha256, source.identity, engine)
+        except (FileNotFoundError, IndexFileCorrupt, IndexInconsistent) as error:
+            if not isinstance(error, FileNotFoundError) and folder.exists():
+                raise  # not removed, but damaged
+            continue
         if Catalogue(registry, root).register(source.identity, written, vector_set.change):
             fault_point("build.registered")
             return written, opened

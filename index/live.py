@@ -57,9 +57,8 @@ class LiveIndex:
         self._compact_at, self._clock = compact_at, clock
         self._loader = ReleaseLoader(encoder, registry, gallery, root, engine or FaissEngine())
         self._current: Snapshot | None = None
-        self._previous: Mapping[
-            Identity, VectorSet
-        ] = {}  # of the release served before, so that a rollback need not open them again
+        # of the release served before, so that a rollback need not open them again
+        self._previous: Mapping[Identity, VectorSet] = {}
         self._opening = RLock()  # opens one release at a time; may be held for long, but blocks no gallery change
         self._publishing = RLock()
         self._failed_at: dict[int, float] = {}  # by release: when it could not be opened
@@ -237,7 +236,7 @@ class LiveIndex:
             sets = self.current.sets
             if identity in sets:
                 self._current = self._caught_up(replace(self.current, sets={**sets, identity: compacted}))
-        with suppress(StoreUnavailable):  # the sweeper removes what is left
+        with suppress(StoreUnavailable, RegistryUnavailable):  # the sweeper removes what is left
             self._loader.catalogue.retire(identity)
 
     # --- internals ----------------------------------------------------------------------------------------------------

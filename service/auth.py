@@ -1,7 +1,6 @@
 """Authentication, scopes and rate limits, and the route class that checks them before the body is read."""
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import math
@@ -26,6 +25,8 @@ UNAUTHENTICATED = "unauthenticated"  # the rate of all requests without a valid 
 _FRESH_SECONDS = 5.0  # how long the copy of the keys is used without asking the registry
 _STALE_SECONDS = 3_600.0  # the same while the registry does not answer
 _PAUSE_SECONDS = 0.1  # between two readings of the keys
+_PAUSES = 20  # times a reading's own length
+_WAIT_SECONDS = 0.25  # for a newer copy, with a key that the copy has
 _MAX_BUCKETS = 10_000  # keys whose rate is counted; with more, all counts start again
 _LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 
@@ -116,7 +117,8 @@ class Keyring:
     """Identifies keys by a copy of all keys, which `read` reads from the registry and which is seconds old at most.
 
     An id that the copy does not have waits for the next reading, which all such requests share: guesses cause ten
-    readings a second at most, however many they are, and no valid key is refused because of them. `count_invalid` is
+    readings a second at most, however many they are, and use a twentieth of a core at most; no valid key is refused
+    because of them. A key that the copy has does not wait for a registry that hangs. `count_invalid` is
     called for each request without a valid key, and raises `RateLimited` when there are too many.
     """
 
@@ -133,6 +135,7 @@ class Keyring:
         self._keys: dict[str, Key] = {}  # by id; those that are not valid too: they cause no reading
         self._revoked: set[str] = set()  # ids revoked here, whatever a reading says that began before
         self._read_at = self._tried_at = -math.inf  # when the last reading began that ended well, and the last of all
+        self._pause = _PAUSE_SECONDS  # between two readings: longer where there are so many keys that one takes long
         self._reading: asyncio.Task[None] | None = None
 
     async def identify(self, headers: Headers, guard: Guard) -> Principal:
@@ -170,8 +173,10 @@ class Keyring:
         if id not in self._keys:
             await self._read_after(now)
         elif now - self._tried_at >= _FRESH_SECONDS:
-            with contextlib.suppress(RegistryUnavailable):
-                await self._read_after(now)
+            try:
+                await asyncio.wait_for(self._read_after(now), _WAIT_SECONDS)
+            except (RegistryUnavailable, TimeoutError):
+                self._tried_at = now  # the next requests do not wait again
         if now - self._read_at >= _STALE_SECONDS:
             raise RegistryUnavailable
         return self._keys.get(id)
@@ -184,9 +189,10 @@ class Keyring:
 
     async def _read_once(self) -> None:
         try:
-            await asyncio.sleep(self._tried_at + _PAUSE_SECONDS - time.monotonic())
+            await asyncio.sleep(self._tried_at + self._pause - time.monotonic())
             began = self._tried_at = time.monotonic()
             keys = await to_thread.run_sync(self._read, limiter=self._thread)
+            self._pause = max(_PAUSE_SECONDS, _PAUSES * (time.monotonic() - began))
             self._keys, self._read_at = {key.id: key for key in keys}, began
         finally:
             self._reading = None

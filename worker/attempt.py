@@ -114,7 +114,8 @@ class Attempt:
 
     def _write(self, *, made_progress: bool = False, paused: str = "") -> None:
         self._written = time.monotonic()
-        (start, end), (part, parts), (step, steps) = _SHARES[self._phase], self.part, self._steps
+        shares = _REENCODING if self.expansion.kind == "reencode" else _SHARES
+        (start, end), (part, parts), (step, steps) = shares[self._phase], self.part, self._steps
         self.registry.expansions.progress(
             self.lease,
             phase=f"paused_{paused}" if paused else self._phase,

@@ -93,7 +93,8 @@ def _captions(file: Path | None) -> dict[str, Any]:
 def _put(client: httpx.Client, file: Path, captions: dict[str, Any]) -> httpx.Response:
     """PUT one file; its id comes from its name."""
     id = _id(file)
-    form = {"captions": json.dumps(own)} if (own := captions.get(file.name) or captions.get(id)) else {}
+    own = captions.get(file.name) or captions.get(id)
+    form = {"captions": json.dumps(own, ensure_ascii=False)} if own else {}
     with file.open("rb") as stream:
         return client.put(
             f"/v1/pictures/{id}", data=form, files={"picture": (file.name, stream, _SUFFIXES[file.suffix.lower()])}

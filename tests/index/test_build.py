@@ -14,11 +14,12 @@ from index import generation
 from index.build import build_captions, write
 from index.catalogue import Catalogue
 from index.engine import Index, Matrix
-from index.engine.faiss_engine import FaissEngine
+from index.engine.faiss_engine import SCAN, FaissEngine
 from index.errors import IndexUnavailable
 from index.generation import Identity
 from index.sync import CaptionSource, expansions_of
 from index.vectors import Entry, VectorSet
+from model import storage
 from tests.doubles import WeightlessView, text_vector
 from tests.index.world import World
 
@@ -230,6 +231,27 @@ def test_a_generation_that_cannot_be_opened_is_not_registered(world: World) -> N
     with pytest.raises(IndexUnavailable):
         write(vectors, source, world.registry, world.root, Away())
     assert Catalogue(world.registry, world.root).of(identity(world)) == []
+    live.close()
+
+
+def test_a_generation_that_is_removed_before_it_is_read_is_written_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweeper elsewhere took it for left over: a finished training must not fail because of that."""
+    filled(world)
+    live, read = world.started(), generation.read
+    removed: list[Path] = []
+    source = CaptionSource(world.encoder, world.gallery, WeightlessView(1, "cy"), "cy", 1, frozenset())
+
+    def overtaken(folder: Path, *rest: Any) -> Any:
+        if not removed:
+            removed.append(folder)
+            storage.remove(folder)
+        return read(folder, *rest)
+
+    monkeypatch.setattr(generation, "read", overtaken)
+    written, _ = write(VectorSet.empty("none", world.encoder.dimension), source, world.registry, world.root, SCAN)
+    assert removed and [each.id for each in Catalogue(world.registry, world.root).of(source.identity)] == [written.id]
     live.close()
 
 

@@ -193,6 +193,18 @@ def test_pictures_are_added_listed_and_deleted(service: Service, tmp_path: Path)
         assert run(service, "pictures", "delete", item["id"]).exit_code == 0
 
 
+def test_captions_of_every_script_travel_as_they_are(service: Service, tmp_path: Path) -> None:
+    """As escapes these would be twice as long, and more than a form's field may be."""
+    (tmp_path / "a.png").write_bytes(picture(12))
+    texts = [f"{number} " + "लाल सेब और हरा पेड़ " * 40 for number in range(20)]
+    assert 2 * len("".join(texts).encode()) > 64 << 10 > len("".join(texts).encode())
+    captions = tmp_path / "captions.json"
+    captions.write_text(json.dumps({"a": {"en": texts}}))
+    (added,) = as_json(service, "pictures", "add", str(tmp_path), "--captions", str(captions))["added"]
+    assert len(added["captions"]["en"]) == 20
+    run(service, "pictures", "delete", "a")
+
+
 class Counting(WeightlessEncoder):
     """Takes a moment for each call with pictures, and remembers how many there were in each."""
 

@@ -5,8 +5,10 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 
 import pytest
+from sqlalchemy import text
 from starlette.datastructures import Headers
 
 from model.errors import RegistryUnavailable
@@ -22,12 +24,15 @@ class Source:
     """Real keys of a registry; counts the readings, and can be away."""
 
     def __init__(self, registry: Registry) -> None:
-        self.keys = Keys(registry)
+        self.registry, self.keys = registry, Keys(registry)
         self.readings = 0
         self.away = False
+        self.hangs = Event()
 
     def __call__(self) -> Sequence[Key]:
         self.readings += 1
+        while self.hangs.is_set():
+            time.sleep(0.02)
         if self.away:
             raise RegistryUnavailable
         return self.keys.list()
@@ -89,11 +94,11 @@ def test_guesses_one_after_another_wait_for_their_reading(source: Source) -> Non
     asyncio.run(check())
 
 
-@pytest.mark.parametrize("text", ["wrong", "xx_{id}_{secret}", "pk_{id}", "pk_{id}_é", "pk_new_" + "x" * 300])
-def test_what_has_not_the_form_of_a_key_causes_no_reading(source: Source, text: str) -> None:
+@pytest.mark.parametrize("form", ["wrong", "xx_{id}_{secret}", "pk_{id}", "pk_{id}_é", "pk_new_" + "x" * 300])
+def test_what_has_not_the_form_of_a_key_causes_no_reading(source: Source, form: str) -> None:
     _, id, secret = source.new().split("_", 2)
     with pytest.raises(Unauthorized):
-        asyncio.run(identify(Keyring("", False, source), text.format(id=id, secret=secret)))
+        asyncio.run(identify(Keyring("", False, source), form.format(id=id, secret=secret)))
     assert source.readings == 0
 
 
@@ -123,6 +128,47 @@ def test_a_valid_key_is_read_again_after_five_seconds_only(source: Source, clock
             await identify(keyring, plain)
 
     asyncio.run(check())
+
+
+def test_a_registry_that_hangs_holds_up_no_search_with_a_known_key(source: Source, clock: Clock) -> None:
+    async def check() -> None:
+        keyring, plain = Keyring("", False, source), source.new()
+        await identify(keyring, plain)
+        clock.ahead = 6
+        source.hangs.set()
+        try:
+            began = time.perf_counter()
+            for _ in range(50):
+                await identify(keyring, plain)
+            assert time.perf_counter() - began < 2  # one wait of a quarter of a second, not fifty
+        finally:
+            source.hangs.clear()
+
+    asyncio.run(check())
+
+
+def test_readings_that_take_long_are_rarer(source: Source) -> None:
+    def slowly() -> Sequence[Key]:
+        time.sleep(0.05)
+        return source.keys.list()
+
+    async def check() -> None:
+        keyring = Keyring("", False, slowly)
+        began = time.perf_counter()
+        for number in range(2):
+            with pytest.raises(Unauthorized):
+                await identify(keyring, guess(number))
+        assert time.perf_counter() - began >= 1  # twenty times as long
+
+    asyncio.run(check())
+
+
+def test_a_key_of_a_scope_of_a_later_release_leaves_the_others_valid(source: Source) -> None:
+    later = {"id": source.new().split("_")[1]}
+    with source.registry.begin() as session:
+        session.execute(text("UPDATE api_keys SET scope = 'auditor' WHERE id = :id"), later)
+    plain = source.new()
+    assert asyncio.run(identify(Keyring("", False, source), plain)) == plain.split("_")[1]
 
 
 def test_a_key_that_was_read_expires_without_another_reading(source: Source) -> None:

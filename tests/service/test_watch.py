@@ -60,4 +60,7 @@ def test_while_the_registry_is_away_it_asks_as_often_as_ever_and_says_so_once(
         wait_until(lambda: failing.attempts >= 20)
         assert warnings(caplog) == ["cannot follow the registry"]
         failing.error = None
-        wait_until(lambda: len(warnings(caplog)) == 1)
+        seen = failing.attempts
+        wait_until(lambda: failing.attempts >= seen + 2)
+        failing.error = RegistryUnavailable()
+        wait_until(lambda: len(warnings(caplog)) == 2)  # another outage is told again
