@@ -16,6 +16,7 @@ from rich.table import Table
 
 from benchmarks.emoji36.data import EmojiData, emoji36
 from benchmarks.emoji36.lexicon import LANGUAGES
+from benchmarks.emoji36.methods import ROWS
 from benchmarks.emoji36.run import Taught, plainly, score, teach
 from benchmarks.emoji36.scenes import Sizes
 from model.backends import FIRST, Encoding
@@ -44,7 +45,9 @@ def main(
     data = {encoder: emoji36(encoder, Sizes(), _WORK, tags) for encoder in (plain, other)}
     found: dict[str, Any] = {}
     folder = _WORK / "encodings" / f"{base.text_fingerprint[:12]}-{epochs}"
-    for number, taught in enumerate(teach(plain, data[plain], "addressed", LearnSettings(epochs=epochs), folder), 1):
+    for number, taught in enumerate(
+        teach(plain, data[plain], str(ROWS["addressed"].training), LearnSettings(epochs=epochs), folder), 1
+    ):
         found[taught.language] = {
             str(encoder.encoding): recall(encoder, data[encoder], taught, number) for encoder in (plain, other)
         }

@@ -97,11 +97,14 @@ def write(
     for _ in range(_ATTEMPTS):
         try:
             written = generation.write(root, source.identity, *vector_set.merged())
-            folder = root.path(folder_name(written.id))
-            fault_point("build.written")
+        except FileNotFoundError:
+            continue
+        fault_point("build.written")
+        folder = root.path(folder_name(written.id))
+        try:
             opened = generation.read(folder, written.manifest_sha256, source.identity, engine)
-        except (FileNotFoundError, IndexFileCorrupt, IndexInconsistent) as error:
-            if not isinstance(error, FileNotFoundError) and folder.exists():
+        except (FileNotFoundError, IndexFileCorrupt, IndexInconsistent):
+            if folder.exists():
                 raise  # not removed, but damaged
             continue
         if Catalogue(registry, root).register(source.identity, written, vector_set.change):

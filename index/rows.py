@@ -201,14 +201,15 @@ class CaptionsAndVectors:
 
 
 def store_picture_vectors(session: Session, fingerprint: str, vectors: Mapping[str, Vector]) -> None:
-    """Store vectors by content hash; an existing vector is never replaced."""
+    """Store vectors by content hash, where a picture has the content; an existing vector is never replaced."""
     for batch in batches(list(vectors), _BATCH):
+        shown = set(session.scalars(select(PictureRow.content_sha256).where(PictureRow.content_sha256.in_(batch))))
         stored = PictureVectorRow.content_sha256.in_(batch) & (PictureVectorRow.fingerprint == fingerprint)
         existing = set(session.scalars(select(PictureVectorRow.content_sha256).where(stored)))
         rows = [
             {"content_sha256": content, "fingerprint": fingerprint, "vector": _bytes(vectors[content])}
             for content in batch
-            if content not in existing
+            if content in shown and content not in existing
         ]
         if rows:
             session.execute(insert(PictureVectorRow), rows)

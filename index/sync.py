@@ -125,6 +125,19 @@ class CaptionSource:
         return vectors
 
 
+def picture_vectors(encoder: Encoder, gallery: Gallery, ids: Sequence[str]) -> dict[str, Vector]:
+    """Vectors of these pictures, in the order of `ids`; those that have none of this encoder yet are encoded first.
+
+    Unknown pictures, and those whose file cannot be read, are left out.
+    """
+    vectors = gallery.picture_vectors(ids, encoder.image_fingerprint)
+    missing = sorted(gallery.known([id for id in ids if id not in vectors]))
+    if missing:
+        PictureSource(encoder, gallery).blocks(missing, [])
+        vectors = gallery.picture_vectors(ids, encoder.image_fingerprint)
+    return vectors
+
+
 def expansions_of(registry: Registry, language: str, version: int) -> frozenset[str]:
     """The expansions whose captions belong to a version of a language.
 

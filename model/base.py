@@ -53,9 +53,10 @@ class Base:
         """RGB pictures as the image tower takes them, (n, 3, height, width)."""
         return torch.stack([self.preprocess(image) for image in images])
 
-    def without_towers(self) -> "Base":
-        """This base without its modules, whose memory is freed: for a process that computes with compiled towers."""
-        return replace(self, model=nn.Module(), text_features=_no_tower)
+    def without_towers(self, on_cpu: bool = False) -> "Base":
+        """This base without its modules, whose memory is freed: for a process that computes with other towers."""
+        device = torch.device("cpu") if on_cpu else self.device
+        return replace(self, model=nn.Module(), text_features=_no_tower, device=device)
 
 
 def _no_tower(embedded: Tensor, last: Tensor) -> Tensor:

@@ -269,3 +269,9 @@ class EncodingMismatch(Failure):
     """The vectors of this data root were made by another backend, or in another precision."""
 
     code, title = "encoding_mismatch", "Vectors of another encoding"
+
+
+class PicturesUnreadable(Failure):
+    """Stored pictures whose file is missing or damaged on this machine: they would be lost for searches."""
+
+    code, title = "pictures_unreadable", "Pictures unreadable"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from index.gallery import Gallery
+from index.sync import picture_vectors
 from model import dataset, storage
 from model.backends.choice import open_encoder
 from model.checkpoint import Kept, digest, keep, kept
@@ -152,7 +153,7 @@ def _pictures(context: TrainingContext, named: Sequence[str], folder: Path) -> t
     earlier = kept(folder, key)
     if earlier is not None:
         return earlier.tensors["vectors"], earlier.facts
-    by_id = context.gallery.picture_vectors(named, fingerprint)
+    by_id = picture_vectors(context.encoder, context.gallery, named)
     vectors = np.stack([*by_id.values()]) if by_id else np.empty((0, context.encoder.dimension), dtype=np.float32)
     known = Kept({"vectors": torch.from_numpy(vectors)}, list(by_id))
     if len(by_id) == len(named) or attempt.expansion.kind == "rebuild":  # otherwise the dataset is refused

@@ -4,68 +4,125 @@ Pictures are encoded from their stored files, captions by every version that a r
 still finds its vectors. What is stored is not encoded again: an attempt goes on where the last one ended.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 
 from index.build import build_captions, build_pictures
 from index.gallery import Gallery
+from model.backends import Encoding
 from model.backends.choice import open_towers, wanted
 from model.base import open_base
 from model.encoder import Encoder, VersionFolder
+from model.errors import PicturesUnreadable, VersionCorrupt
 from model.registry import Registry
+from model.table import View
 from worker.attempt import Attempt
 
 _FINE = 1000  # parts of one vector set, for the progress
+_PASSES = 5  # over everything: the later ones only take what came meanwhile
 
 
 def reencode(attempt: Attempt) -> None:
-    """Carry out an expansion of kind `reencode`."""
-    asked = attempt.settings.model_copy(update=attempt.expansion.settings)
-    registry = attempt.registry
+    """Carry out an expansion of kind `reencode`. Raises `PicturesUnreadable` unless it shall go on without these."""
+    given = dict(attempt.expansion.settings)
+    skip_unreadable = bool(given.pop("skip_unreadable", False))
+    asked, registry = attempt.settings.model_copy(update=given), attempt.registry
     with attempt.phase("prepare"):
         torch.set_num_threads(asked.threads)
         base = open_base(asked.base, asked.device or None)
-        serving = registry.initialise(base.text_fingerprint, {})
+        registry.initialise(base.text_fingerprint, {})
         encoding = wanted(asked, base.device, None)
-        encoder = Encoder(base.without_towers(), open_towers(base, encoding, asked))
+        towers = open_towers(base, encoding, asked)
+        encoder = Encoder(base.without_towers(encoding.backend == "openvino"), towers)
     with attempt.phase("encode"):
-        counts = _encode_all(attempt, encoder)
+        report = _encode_all(attempt, encoder, skip_unreadable)
     with attempt.phase("promote"):
-        registry.encodings.change(encoding.backend, encoding.precision, attempt.lease)
-        report = {"encoding": str(encoding), **counts}
-        registry.expansions.succeed(attempt.lease, serving.shared, serving.number, report)
+        _serve_from_now_on(attempt, encoding, report)
 
 
-def _encode_all(attempt: Attempt, encoder: Encoder) -> dict[str, int]:
-    """Encode and write every vector set; returns how many pictures and sets there are, and what could not be read."""
+def _serve_from_now_on(attempt: Attempt, encoding: Encoding, report: dict[str, Any]) -> None:
+    serving = attempt.registry.releases.serving()
+    attempt.registry.encodings.change(encoding.backend, encoding.precision, attempt.lease, serving.number)
+    attempt.registry.expansions.succeed(
+        attempt.lease, serving.shared, serving.number, {"encoding": str(encoding), **report}
+    )
+
+
+def _encode_all(attempt: Attempt, encoder: Encoder, skip_unreadable: bool) -> dict[str, Any]:
+    """Encode and write every vector set, again as long as something new comes; returns what was left out, and why."""
+    report: dict[str, Any] = {}
+    for _ in range(_PASSES):
+        before = encoder.encoded
+        report = _encode_once(attempt, encoder, skip_unreadable)
+        if encoder.encoded == before:
+            break
+    return report
+
+
+def _encode_once(attempt: Attempt, encoder: Encoder, skip_unreadable: bool) -> dict[str, Any]:
     registry, root, gallery = attempt.registry, attempt.root, Gallery(attempt.registry, attempt.root)
-    served = list(_served(registry))
-    sets = 1 + len(served)
+    serving = set(registry.releases.serving().languages.items())
+    sets = list(_named(registry))
+    progress = _Progress(attempt, encoder, 1 + len(sets))
+    pictures = gallery.ids()  # what comes after this is for the next pass
+    build_pictures(encoder, gallery, registry, root, progress.of(0))
+    unreadable = _unreadable(gallery, encoder, pictures)
+    if unreadable and not skip_unreadable:
+        raise PicturesUnreadable(
+            f"{len(unreadable)} stored pictures cannot be read on this machine, first: {', '.join(unreadable[:10])}",
+            report={"unreadable": len(unreadable)},
+        )
+    views, damaged = {0: encoder.base_view}, []
+    for number, (language, version) in enumerate(sets, start=1):
+        try:
+            view = _view(attempt, encoder, version, views)
+        except VersionCorrupt:
+            if (language, version) in serving:
+                raise
+            damaged.append(version)  # of a release long ago: only a rollback to it would miss it
+            continue
+        build_captions(encoder, view, gallery, registry, language, version, root, progress.of(number))
+    return {"unreadable": len(unreadable), "sets": 1 + len(sets) - len(damaged), "damaged_versions": damaged}
 
-    def progress(number: int) -> Callable[[int, int], None]:
-        def on_progress(done: int, of: int) -> None:
-            attempt.done(number * _FINE + round(_FINE * done / of), sets * _FINE)
-            if encoder.encoded > encoded[0]:  # not only read again
-                encoded[0] = encoder.encoded
-                attempt.saved()
-            attempt.check()
+
+class _Progress:
+    """Tells the registry how far the vector sets are, and that an attempt made something new."""
+
+    def __init__(self, attempt: Attempt, encoder: Encoder, sets: int) -> None:
+        self._attempt, self._encoder, self._sets = attempt, encoder, sets
+        self._encoded = encoder.encoded
+
+    def of(self, number: int) -> Callable[[int, int], None]:
+        """For one set, what `index.build` calls after each shard; raises `Stopped`."""
+
+        def on_progress(done: int, count: int) -> None:
+            self._attempt.done(number * _FINE + round(_FINE * done / count), self._sets * _FINE)
+            if self._encoder.encoded > self._encoded:  # not only read again
+                self._encoded = self._encoder.encoded
+                self._attempt.saved()
+            self._attempt.check()
 
         return on_progress
 
-    encoded = [0]
-    pictures = build_pictures(encoder, gallery, registry, root, progress(0)).count
-    views = {0: encoder.base_view}
-    for number, (language, version) in enumerate(served, start=1):
-        for step in reversed(registry.versions.lineage(version)):
-            if step.number not in views:
-                folder = VersionFolder.of(step, root)
-                views[step.number] = encoder.open([folder], onto=views[step.parent or 0])
-        build_captions(encoder, views[version], gallery, registry, language, version, root, progress(number))
-    return {"pictures": pictures, "unreadable": len(gallery.ids()) - pictures, "sets": sets}
 
-
-def _served(registry: Registry) -> Iterator[tuple[str, int]]:
+def _named(registry: Registry) -> Iterator[tuple[str, int]]:
     """Every language and version that a release names, those that serve now first."""
     releases = [registry.releases.serving(), *registry.releases.list()]
     yield from dict.fromkeys(pair for release in releases for pair in release.languages.items())
+
+
+def _unreadable(gallery: Gallery, encoder: Encoder, pictures: Sequence[str]) -> list[str]:
+    """Those of these pictures that still have no vector of this encoder."""
+    contents = gallery.contents(pictures)
+    encoded = gallery.content_vectors(sorted(set(contents.values())), encoder.image_fingerprint)
+    return sorted(id for id, content in contents.items() if content not in encoded)
+
+
+def _view(attempt: Attempt, encoder: Encoder, number: int, views: dict[int, View]) -> View:
+    for step in reversed(attempt.registry.versions.lineage(number)):
+        if step.number not in views:
+            folder = VersionFolder.of(step, attempt.root)
+            views[step.number] = encoder.open([folder], onto=views[step.parent or 0])
+    return views[number]

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from index.sweep import EXPANSIONS
+from index.sync import picture_vectors
 from model.encoder import EncodedTexts
 from model.table import View
 from worker.attempt import Attempt
@@ -106,7 +107,7 @@ def candidates(context: TrainingContext, data: TrainingData, validation: Validat
     """The set's own targets and the others beside them, except pictures that were deleted meanwhile."""
     names = list(dict.fromkeys([*validation.targets, *validation.others]))
     if validation.against == "pictures":
-        by_id = context.gallery.picture_vectors(names, context.encoder.image_fingerprint)
+        by_id = picture_vectors(context.encoder, context.gallery, names)
         vectors = np.stack([*by_id.values()]) if by_id else np.empty((0, context.encoder.dimension), dtype=np.float32)
         return Candidates({name: place for place, name in enumerate(by_id)}, vectors)
     features = torch.nn.functional.normalize(data.english, dim=-1).numpy()  # of the dataset's own texts

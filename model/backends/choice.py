@@ -37,14 +37,15 @@ def open_encoder(settings: "CommonSettings", registry: "Registry", *, training: 
     try:
         towers = open_towers(base, encoding, settings)
     except BackendFailed as error:
-        if recorded(registry) is not None or settings.backend != AUTO:
+        given = settings.backend != AUTO or settings.precision not in (AUTO, FLOAT32)
+        if recorded(registry) is not None or given:
             raise
         encoding, reason = FIRST, error.detail
         towers = open_towers(base, encoding, settings)
     first = registry.encodings.first(encoding.backend, encoding.precision, reason)
     if (first.backend, first.precision) != (encoding.backend, encoding.precision):  # another process was first
         return open_encoder(settings, registry, training=training)
-    return Encoder(base if training else base.without_towers(), towers)
+    return Encoder(base if training else base.without_towers(encoding.backend == OPENVINO), towers)
 
 
 def recorded(registry: "Registry") -> Encoding | None:
@@ -64,8 +65,8 @@ def wanted(settings: "CommonSettings", device: "torch.device", recorded: Encodin
         )
     if encoding.precision == BFLOAT16 and not multiplies_bfloat16(encoding.backend, device):
         raise BackendNotAvailable(
-            "bfloat16 is needed, for the setting or the vectors of this data root, but this machine does not multiply "
-            "it in hardware",
+            "bfloat16 is needed, for the setting or the vectors of this data root, but torch knows of no instructions "
+            "for it on this machine",
             setting="PRECISION",
         )
     return encoding
@@ -122,6 +123,8 @@ def open_towers(base: "Base", encoding: Encoding, settings: "CommonSettings") ->
         from model.tower import TorchTowers
 
         return TorchTowers(base, encoding.precision)
-    from model.backends.openvino_backend import OpenVinoTowers
-
+    try:
+        from model.backends.openvino_backend import OpenVinoTowers
+    except (ImportError, OSError) as error:  # installed, but a library of the system is missing
+        raise BackendFailed("OpenVINO is installed, but cannot be imported") from error
     return OpenVinoTowers(base, encoding.precision, settings.home / _CACHE, settings.threads)

@@ -4,6 +4,7 @@ A tower is traced once and kept under the data root, with its weights; every lat
 token table are looked up by us and go in as they are, so one compiled text tower reads every language.
 """
 
+import copy
 import logging
 import sys
 import warnings
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from model import storage
 from model.backends import BFLOAT16, FLOAT32, OPENVINO, Encoding, Features
 from model.base import Base
-from model.errors import BackendFailed, StorageFull
+from model.errors import BackendFailed
 from model.tower import text_features
 
 # OpenVINO reports every import to its makers if this package is there. We report nothing to anybody.
@@ -32,6 +33,8 @@ from openvino.tools.ovc.error import Error  # noqa: E402
 _LENGTHS = (8, 16, 24, 32, 48, 64)  # a text is filled up to the next of these, or to the context
 _MOST = 32  # texts or pictures of one call: larger batches are no faster
 _HINTS = {FLOAT32: "f32", BFLOAT16: "bf16"}
+_TRACE = 1  # to be raised when what is traced computes something else
+_EQUAL = 0.999  # cosine between torch's features and ours; in bfloat16 it is 0.9999
 _log = logging.getLogger(__name__)
 
 
@@ -42,9 +45,12 @@ class OpenVinoTowers:
         """`cache` is the folder for traced towers. Raises `BackendFailed` when OpenVINO cannot trace or compile one."""
         self.encoding = Encoding(OPENVINO, precision)
         self._lengths = (*(length for length in _LENGTHS if length < base.context_length), base.context_length)
-        text, image = _traced(_TextTower(base), cache), _traced(_ImageTower(base), cache)
-        self._text, self._image = (_Compiled(tower, precision, threads) for tower in (text, image))
-        self.independent = self._measure_independence(base.table)
+        try:
+            self._text = _compiled(_TextTower(base), precision, cache, threads)
+            self._image = _compiled(_ImageTower(base), precision, cache, threads)
+            self.independent = self._measure_independence(base.table)
+        except RuntimeError as error:
+            raise BackendFailed("OpenVINO cannot compile the towers of this base") from error
 
     def batches(self, lengths: Sequence[int], most: int) -> Iterator[tuple[list[int], int]]:
         """As `Towers.batches`: only texts of one shape together, since filling up further changes the last bits."""
@@ -78,10 +84,7 @@ class _Compiled:
 
     def __init__(self, traced: openvino.Model, precision: str, threads: int) -> None:
         hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-        try:
-            self._request = openvino.Core().compile_model(traced, "CPU", hints).create_infer_request()
-        except RuntimeError as error:
-            raise BackendFailed("OpenVINO cannot compile the towers of this base") from error
+        self._request = openvino.Core().compile_model(traced, "CPU", hints).create_infer_request()
         self._lock = Lock()
 
     def __call__(self, *inputs: Tensor) -> Features:
@@ -98,9 +101,10 @@ class _TextTower(nn.Module):
         super().__init__()
         self.fingerprint = base.text_fingerprint
         width = base.table.shape[1]
-        self.example = (torch.zeros(2, 9, width), torch.tensor([3, 8]))
+        self.example = (base.table[:18].view(2, 9, width), torch.tensor([3, 8]))
+        self.other = (base.table[100:148].view(3, 16, width), torch.tensor([5, 9, 15]))
         self.shapes = ([-1, -1, width], [-1])
-        self._tower = getattr(base.model, "text", base.model)
+        self._tower = getattr(_on_cpu(base), "text", _on_cpu(base))
 
     def forward(self, rows: Tensor, last: Tensor) -> Tensor:
         return text_features(self._tower, rows, last)
@@ -112,29 +116,46 @@ class _ImageTower(nn.Module):
     def __init__(self, base: Base) -> None:
         super().__init__()
         self.fingerprint = base.image_fingerprint
-        self.example = (torch.zeros(2, 3, *base.picture_size),)
+        pixels = torch.linspace(-1.5, 1.5, 5 * 3 * base.picture_size[0] * base.picture_size[1])
+        pixels = pixels.view(5, 3, *base.picture_size)
+        self.example, self.other = (pixels[:2],), (pixels[2:],)
         self.shapes = ([-1, 3, *base.picture_size],)
-        self._tower: Any = base.model.visual
+        self._tower: Any = _on_cpu(base).visual
 
     def forward(self, pixels: Tensor) -> Tensor:
         features: Tensor = self._tower(pixels)
         return features
 
 
-def _traced(tower: _TextTower | _ImageTower, cache: Path) -> openvino.Model:
-    """The tower as OpenVINO's own model: from `cache` if an earlier start left it there whole, otherwise traced."""
-    folder = cache / f"{tower.fingerprint[:16]}-{openvino.__version__.split('-')[0]}"
-    if not storage.intact(folder):
-        storage.remove(folder)
-        model = _trace(tower)
-        try:
-            with storage.stage(folder) as staged:
-                openvino.save_model(model, staged / "tower.xml", compress_to_fp16=False)
-                storage.write_manifest(staged, {"tower": tower.fingerprint})
-        except (OSError, RuntimeError, StorageFull):
-            _log.warning("a compiled tower cannot be kept; the next start makes it again")
-            return model
-    return openvino.Core().read_model(folder / "tower.xml")
+def _on_cpu(base: Base) -> nn.Module:
+    return base.model if base.device.type == "cpu" else copy.deepcopy(base.model).cpu()
+
+
+def _compiled(tower: _TextTower | _ImageTower, precision: str, cache: Path, threads: int) -> _Compiled:
+    """The tower from `cache` if an earlier start left it there whole, else traced, compared with torch, and kept."""
+    folder = cache / f"{tower.fingerprint[:16]}-{openvino.__version__.split('-')[0]}-{_TRACE}"
+    if storage.intact(folder):
+        return _Compiled(openvino.Core().read_model(folder / "tower.xml"), precision, threads)
+    model = _trace(tower)
+    compiled = _Compiled(model, precision, threads)
+    _require_equal(compiled, tower)
+    for old in cache.glob(f"{tower.fingerprint[:16]}-*"):  # damaged, or of another release
+        storage.remove(old)
+    try:
+        with storage.stage(folder) as staged:
+            openvino.save_model(model, staged / "tower.xml", compress_to_fp16=False)
+            storage.write_manifest(staged, {"tower": tower.fingerprint})
+    except (OSError, RuntimeError):
+        _log.warning("a compiled tower cannot be kept; the next start makes it again")
+    return compiled
+
+
+@torch.inference_mode()
+def _require_equal(compiled: _Compiled, tower: _TextTower | _ImageTower) -> None:
+    """A trace sees one example: inputs of another size must give what torch gives, up to the precision."""
+    expected, got = tower(*tower.other), torch.from_numpy(compiled(*tower.other))
+    if nn.functional.cosine_similarity(expected, got).min() < _EQUAL:
+        raise BackendFailed("OpenVINO computes other features for this base than torch")
 
 
 def _trace(tower: _TextTower | _ImageTower) -> openvino.Model:

@@ -39,10 +39,13 @@ class Encodings:
         with self._database.begin() as session:
             return _record(_newest(session) or _add(session, 1, backend, precision, reason))
 
-    def change(self, backend: str, precision: str, lease: Lease) -> RecordedEncoding:
-        """Record that the vectors of another encoding are complete: every later start uses these. Raises LeaseLost."""
+    def change(self, backend: str, precision: str, lease: Lease, release: int) -> RecordedEncoding:
+        """Record that the vectors of another encoding are complete: every later start uses these. Raises LeaseLost.
+
+        With `release`, which serves now, the expansion counts as succeeded, whatever happens after this.
+        """
         with self._database.begin() as session:
-            held(session, lease.expansion, lease.fence)
+            held(session, lease.expansion, lease.fence).release = release
             newest = _newest(session)
             if newest is not None and (newest.backend, newest.precision) == (backend, precision):
                 return _record(newest)

@@ -160,7 +160,10 @@ def _end(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
     elif expansion["state"] == "succeeded" and expansion["kind"] == "rebuild":
         _rebuilt(expansion)
     elif expansion["state"] == "succeeded" and expansion["kind"] == "reencode":
-        say(f"All vectors are made with {expansion['report']['encoding']}. Start the service again to serve them.")
+        report = expansion["report"]
+        say(f"All vectors are made with {report['encoding']}. Start service and worker again to serve them.")
+        if report["unreadable"]:
+            say(f"{report['unreadable']} pictures could not be read: searches will not find them.")
     elif expansion["state"] == "succeeded":
         _learned(expansion)
     elif not watched:

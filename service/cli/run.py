@@ -60,8 +60,15 @@ def share() -> None:
 
 
 def reencode(
-    backend: Annotated[Backend, typer.Option(help="What computes the new vectors; auto: the fastest here.")] = "auto",
-    precision: Annotated[Precision, typer.Option(help="In which precision; auto: the fastest.")] = "auto",
+    backend: Annotated[
+        Backend | None, typer.Option(help="What computes the new vectors; by default PICTOGLOT_BACKEND.")
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="In which precision; by default PICTOGLOT_PRECISION.")
+    ] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Go on without pictures whose stored file cannot be read.")
+    ] = False,
 ) -> None:
     """Have the worker make all vectors of this data root anew, in another encoding; the old ones serve meanwhile."""
     from model.backends.choice import recorded, wanted
@@ -70,17 +77,25 @@ def reencode(
     from model.registry import open_registry
 
     settings = settings_or_stop()
-    asked = settings.model_copy(update={"backend": backend, "precision": precision})
+    given = {"backend": backend or settings.backend, "precision": precision or settings.precision}
+    asked = settings.model_copy(update=given)
     try:
         encoding = wanted(asked, device_of(settings.device or None), None)
         with closing(open_registry(settings.database)) as registry:
             if recorded(registry) == encoding:
                 say(f"The vectors of this data root are made with {encoding} already.")
                 return
+            counts = registry.expansions.counts()
+            if counts.get("queued", 0) + counts.get("running", 0):
+                stop("Wait until every expansion has ended: one that begins with these vectors has to end with them.")
             expansion, _ = registry.expansions.submit(
                 kind="reencode",
                 language=_ALL,
-                settings={"backend": encoding.backend, "precision": encoding.precision},
+                settings={
+                    "backend": encoding.backend,
+                    "precision": encoding.precision,
+                    "skip_unreadable": skip_unreadable,
+                },
                 dataset_path=None,
                 dataset_sha256=None,
                 dataset_bytes=None,

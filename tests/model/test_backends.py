@@ -33,7 +33,7 @@ TEXTS = [
     "a green apple",
     "rain over the sea",
 ]
-ENCODINGS = [Encoding(TORCH, FLOAT32), Encoding(OPENVINO, FLOAT32), Encoding(OPENVINO, BFLOAT16)]
+ENCODINGS = [Encoding(backend, precision) for backend in (TORCH, OPENVINO) for precision in (FLOAT32, BFLOAT16)]
 
 
 @pytest.fixture(scope="module")

@@ -215,7 +215,7 @@ def test_an_encoding_that_is_not_the_data_roots_is_refused_and_reencode_asks_the
         (expansion,) = registry.expansions.list()
         assert done.returncode == 0 and expansion.id in done.stdout and "openvino in float32" in done.stdout
         assert (expansion.kind, expansion.state) == ("reencode", "queued")
-        assert expansion.settings == {"backend": "openvino", "precision": "float32"}
+        assert expansion.settings == {"backend": "openvino", "precision": "float32", "skip_unreadable": False}
         assert run(tmp_path, "reencode", "--backend", "openvino").returncode == 1  # one at a time
 
 

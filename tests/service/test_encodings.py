@@ -19,7 +19,7 @@ def test_readiness_names_the_encoding_and_what_an_operator_should_know_of_it(tmp
         )  # fmt: skip
         (expansion,) = registry.expansions.list()
         lease = registry.expansions.lease(expansion.id, "test:1")
-        registry.encodings.change("openvino", "bfloat16", lease)
+        registry.encodings.change("openvino", "bfloat16", lease, 1)
         (waiting,) = service.http.get("/readyz").json()["degraded"]
         assert "openvino in bfloat16 are complete: a restart serves them" in waiting
         assert service.admin.get(f"/v1/expansions/{expansion.id}").json()["kind"] == "reencode"

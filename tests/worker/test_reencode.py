@@ -13,9 +13,10 @@ from model.backends import FIRST, OPENVINO, Encoding
 from model.backends.choice import open_encoder, recorded
 from model.data_root import DataRoot
 from model.encoder import Encoder
+from model.errors import ExpansionFinished, PicturesUnreadable
 from model.registry import Expansion
 from model.settings import CommonSettings
-from tests.worker.harness import PICTURES, Site, attempt_at, teach
+from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.attempt import Attempt, Stopped
 from worker.phases import run
 
@@ -42,11 +43,11 @@ def show(site: Site) -> dict[str, Image.Image]:
     return pictures
 
 
-def submit(site: Site, encoding: Encoding) -> str:
+def submit(site: Site, encoding: Encoding, **more: bool) -> str:
     expansion, _ = site.registry.expansions.submit(
         kind="reencode",
         language="mul",
-        settings={"backend": encoding.backend, "precision": encoding.precision},
+        settings={"backend": encoding.backend, "precision": encoding.precision, **more},
         dataset_path=None,
         dataset_sha256=None,
         dataset_bytes=None,
@@ -67,18 +68,26 @@ def opened(site: Site) -> Encoder:
     return open_encoder(CommonSettings(home=site.home, base=site.base), site.registry)
 
 
+@pytest.fixture
+def site(site: Site) -> Site:
+    """Without the pictures that have no file."""
+    for id in site.gallery.ids():
+        site.gallery.delete(id)
+    return site
+
+
 def ended(site: Site, expansion: str) -> Expansion:
     return site.registry.expansions.get(expansion)
 
 
 def test_all_vectors_are_made_anew_and_the_next_start_serves_them(site: Site) -> None:
     pictures = show(site)
-    teach(site, picture=True)
+    teach(site)
     old, encoding = opened(site), other(site)
     served = site.registry.releases.serving()
     run(attempt_at(site, expansion := submit(site, encoding)))
     report = ended(site, expansion).report
-    assert report == {"encoding": str(encoding), "pictures": SHOWN, "unreadable": PICTURES, "sets": 3}
+    assert report == {"encoding": str(encoding), "unreadable": 0, "sets": 3, "damaged_versions": []}
     new = opened(site)
     assert new.encoding == encoding and site.registry.releases.serving() == served
     catalogue = Catalogue(site.registry, DataRoot(site.home))
@@ -130,7 +139,9 @@ def test_a_second_attempt_after_the_change_only_ends_it(site: Site) -> None:
     expansion, encoding = submit(site, other(site)), other(site)
     lease = site.registry.expansions.lease(expansion, "test:1", 600)
     assert lease is not None
-    site.registry.encodings.change(encoding.backend, encoding.precision, lease)
+    site.registry.encodings.change(encoding.backend, encoding.precision, lease, 1)
+    with pytest.raises(ExpansionFinished):
+        site.registry.expansions.cancel(expansion)
     site.registry.expansions.release_lease(lease)
     run(attempt_at(site, expansion))
     assert ended(site, expansion).state == "succeeded" and recorded(site.registry) == encoding
@@ -145,3 +156,57 @@ def test_what_the_workers_machine_lacks_ends_it_and_changes_nothing(
     assert site.attempt(expansion, ONEDNN_MAX_CPU_ISA="AVX512_CORE").wait(120) == 0
     assert (error := ended(site, expansion).error) is not None and error.code == "backend_not_available"
     assert recorded(site.registry) == before
+
+
+def test_pictures_that_cannot_be_read_end_it_unless_it_shall_go_on_without_them(site: Site) -> None:
+    show(site)
+    site.gallery.content_path(f"{10**9 + 3:064x}").unlink()
+    before, encoding = recorded(site.registry), other(site)
+    with pytest.raises(PicturesUnreadable, match=r"1 stored pictures.*shown03"):
+        run(attempt := attempt_at(site, submit(site, encoding)))
+    attempt.fail(PicturesUnreadable())
+    assert recorded(site.registry) == before
+    run(attempt_at(site, expansion := submit(site, encoding, skip_unreadable=True)))
+    report = ended(site, expansion).report
+    assert report is not None and report["unreadable"] == 1 and recorded(site.registry) == encoding
+
+
+def test_a_version_that_serves_no_longer_and_is_damaged_is_left_out(site: Site) -> None:
+    teach(site)
+    site.registry.releases.roll_back("cy", actor="test", reason="")
+    (rows,) = site.home.glob("versions/*/rows.safetensors")
+    rows.write_bytes(b"damaged")
+    run(attempt_at(site, expansion := submit(site, other(site))))
+    report = ended(site, expansion).report
+    assert report is not None and report["damaged_versions"] == [1]
+
+
+def test_what_comes_meanwhile_is_encoded_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the next start would have to do it before it serves."""
+    show(site)
+    encoding = other(site)
+
+    class Meanwhile(Attempt):
+        def saved(self) -> None:
+            super().saved()
+            if not site.gallery.known(["late"]):
+                rgb = Image.new("RGB", (32, 32), "red")
+                picture = Picture(rgb, encode_stored(rgb), encode_thumbnail(rgb))
+                vector = np.full(32, 32**-0.5, dtype=np.float32)
+                site.gallery.put("late", "f" * 64, 32, 32, None, vector, site.image_fingerprint, picture=picture)
+
+    run(attempt_at(site, submit(site, encoding), kind=Meanwhile))
+    fingerprint = encoding.fingerprint(opened(site).base.image_fingerprint)
+    assert list(site.gallery.picture_vectors(["late"], fingerprint)) == ["late"]
+
+
+def test_a_language_learns_from_pictures_that_only_have_the_old_vectors(site: Site) -> None:
+    pictures = list(show(site))
+    encoding = other(site)
+    lease = site.registry.expansions.lease(submit(site, encoding), "test:1", 600)
+    assert lease is not None
+    site.registry.encodings.change(encoding.backend, encoding.precision, lease, 1)
+    site.registry.expansions.succeed(lease, 0, 1, {})
+    rows = [{**row, "picture": picture} for row, picture in zip(pairs("cy"), pictures * 2, strict=False)]
+    run(attempt_at(site, expansion := site.submit(rows)))
+    assert ended(site, expansion).state == "succeeded"
