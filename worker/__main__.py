@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from model.settings import MISCONFIGURED, SettingsError
+from model.settings import MISCONFIGURED, CommonSettings, SettingsError
 
 _NO_TABLES = "The registry has no tables yet: it is made at the first start."
 
@@ -30,11 +30,34 @@ def run() -> int:
 
     from worker.celery_app import app  # reads the settings
 
-    app.supervisor.settings.make_home()
+    settings = app.supervisor.settings
+    settings.make_home()
+    if problem := other_vectors(settings):
+        sys.stderr.write(f"{problem}.\n")
+        return MISCONFIGURED
     # Celery warns of running as root because of pickle, which is not accepted here
     warnings.simplefilter("ignore", SecurityWarning)
     app.worker_main(["--quiet", "worker", "--without-gossip", "--without-mingle", "--without-heartbeat"])
     return 0
+
+
+def other_vectors(settings: CommonSettings) -> str:
+    """Why this machine cannot make the vectors that the data root has; empty when it can, or when nobody knows yet."""
+    from model.backends.choice import agreed, recorded
+    from model.errors import BackendNotAvailable, EncodingMismatch, RegistryUnavailable
+    from model.registry import open_registry
+
+    try:
+        with closing(open_registry(settings.database, migrate=False)) as registry:
+            if (encoding := recorded(registry)) is not None:
+                agreed(settings, encoding)
+    except BackendNotAvailable as error:
+        return f"PICTOGLOT_{error.setting}: {error.detail}"
+    except EncodingMismatch as error:
+        return error.detail
+    except RegistryUnavailable:  # or without tables: the worker waits for it
+        pass
+    return ""
 
 
 def check() -> int:

@@ -57,12 +57,7 @@ def recorded(registry: "Registry") -> Encoding | None:
 def wanted(settings: "CommonSettings", device: "torch.device", recorded: Encoding | None) -> Encoding:
     """The encoding to open a data root with; raises `EncodingMismatch` or `BackendNotAvailable`."""
     encoding = fastest(settings, device) if recorded is None else agreed(settings, recorded)
-    if encoding.backend == OPENVINO and not find_spec(OPENVINO):
-        raise BackendNotAvailable(
-            "OpenVINO is needed, for the setting or the vectors of this data root, but is not installed: "
-            "pip install 'pictoglot[openvino]'",
-            setting="BACKEND",
-        )
+    _require_installed(encoding)
     if encoding.precision == BFLOAT16 and not multiplies_bfloat16(encoding.backend, device):
         raise BackendNotAvailable(
             "bfloat16 is needed, for the setting or the vectors of this data root, but torch knows of no instructions "
@@ -73,7 +68,7 @@ def wanted(settings: "CommonSettings", device: "torch.device", recorded: Encodin
 
 
 def agreed(settings: "CommonSettings", recorded: Encoding) -> Encoding:
-    """The recorded encoding, unless the settings ask for another: then `EncodingMismatch`."""
+    """The recorded encoding; `EncodingMismatch` when the settings ask for another. Imports nothing heavy."""
     for setting, asked, have in (
         ("BACKEND", settings.backend, recorded.backend),
         ("PRECISION", settings.precision, recorded.precision),
@@ -83,7 +78,17 @@ def agreed(settings: "CommonSettings", recorded: Encoding) -> Encoding:
                 f"PICTOGLOT_{setting}: the vectors of this data root were made with {recorded}: set `auto`, or have "
                 f"other ones made with `pictoglot reencode`"
             )
+    _require_installed(recorded)
     return recorded
+
+
+def _require_installed(encoding: Encoding) -> None:
+    if encoding.backend == OPENVINO and not find_spec(OPENVINO):
+        raise BackendNotAvailable(
+            "OpenVINO is needed, for the setting or the vectors of this data root, but is not installed: "
+            "pip install 'pictoglot[openvino]'",
+            setting="BACKEND",
+        )
 
 
 def fastest(settings: "CommonSettings", device: "torch.device") -> Encoding:

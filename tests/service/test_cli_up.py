@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,7 @@ from service.cli.demo import FILLING, write_filling
 from service.cli.doctor import Finding, broker_of, service_at
 from service.settings import Settings
 
+WITH_OPENVINO = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
 COMMAND = (sys.executable, "-c", "from service.cli import main; main()")
 
 
@@ -204,12 +206,14 @@ def test_modules_in_the_current_folder_are_not_run(tmp_path: Path, arguments: tu
     assert (done.returncode == 0) == (arguments[0] == "demo")  # which has neither setting
 
 
+@WITH_OPENVINO
 def test_an_encoding_that_is_not_the_data_roots_is_refused_and_reencode_asks_the_worker_for_it(tmp_path: Path) -> None:
     with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
         registry.encodings.first("torch", "float32")
-        refused = run(tmp_path, "serve", BACKEND="openvino")
-        assert (refused.returncode, len(refused.stderr.splitlines())) == (78, 1)
-        assert "made with torch in float32" in refused.stderr and "`pictoglot reencode`" in refused.stderr
+        for command in ("serve", "worker"):
+            refused = run(tmp_path, command, BACKEND="openvino")
+            assert (refused.returncode, len(refused.stderr.splitlines())) == (78, 1)
+            assert "made with torch in float32" in refused.stderr and "`pictoglot reencode`" in refused.stderr
         assert "already" in run(tmp_path, "reencode", "--backend", "torch").stdout
         done = run(tmp_path, "reencode", "--backend", "openvino", "--precision", "float32")
         (expansion,) = registry.expansions.list()
@@ -219,6 +223,7 @@ def test_an_encoding_that_is_not_the_data_roots_is_refused_and_reencode_asks_the
         assert run(tmp_path, "reencode", "--backend", "openvino").returncode == 1  # one at a time
 
 
+@WITH_OPENVINO
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
