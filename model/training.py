@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -46,13 +47,14 @@ class LearnSettings:
     cooldown: float = 0.9  # share of the steps, at the end, in which it falls to nothing; 0: constant, as published
     clip: float = 1.0  # global gradient norm
     vocabulary: int = 10_000  # most tokens of the language's own BPE
+    start: Literal["drawn", "aligned"] = "drawn"  # new rows: as TEIR draws them, or means of English rows (decision 27)
     seed: int = 0
     mixed_precision: bool = True  # the frozen tower in bfloat16 where the processor has it; rows and Adam in float32
     checkpoint_every: int = 0  # steps
 
     def epochs_for(self, captions: int) -> int:
-        """Small datasets are seen more often: about 20,000 captions in all, 2 to 40 times each (decision 27)."""
-        return self.epochs or min(40, max(2, math.ceil(20_000 / captions)))
+        """Small datasets are seen more often: about 70,000 captions in all, 3 to 40 times each (decision 27)."""
+        return self.epochs or min(40, max(3, math.ceil(70_000 / captions)))
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of `step`, counted from 1: a linear rise, a plateau, a linear fall."""
@@ -141,13 +143,14 @@ class Trainer:
         return tokenized(self.parent.tokenizer, self.corpus.captions, self.settings.vocabulary, self.folder / "tokens")
 
     def start_rows(self) -> Tensor:
-        """The parent's rows where it has them, elsewhere means of English rows or new ones; (n + 2, width)."""
+        """The parent's rows where it has them, elsewhere new ones, or means of English rows; (n + 2, width)."""
         table, physical = self.encoder.table.rows, self.parent.physical
         blocks = torch.split(torch.from_numpy(physical[physical != NO_ROW]).long(), _BLOCK)
         random = torch.Generator().manual_seed(self.settings.seed)
         start = self.new_rows(len(self.ids), (table[block] for block in blocks), random)
-        places, rows = self.meanings()
-        start[places] = rows
+        if self.settings.start == "aligned":
+            places, rows = self.meanings()
+            start[places] = rows
         inherited = self.inherited()
         start[inherited] = table[torch.from_numpy(physical[self.ids[inherited]]).long()].cpu()
         return start
@@ -229,7 +232,8 @@ class Trainer:
 
     def key(self) -> dict[str, object]:
         """Names the method, in the words of earlier releases, so that their checkpoints can be resumed."""
-        rows = {"start": "aligned", "spread": 0.02, "scale": "gradient", "dense": False, "ends": False}
+        start = "aligned" if self.settings.start == "aligned" else "table"
+        rows = {"start": start, "spread": 0.02, "scale": "gradient", "dense": False, "ends": False}
         parts = {"student": "model.method._frozen", "lesson": "model.method._as_it_is"}
         return {**rows, "objectives": ["model.objectives.balanced", {"share": 0.1}], **parts}
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut, Published, RunsWhole
-from benchmarks.emoji36.trainer import CLL_CLIP, PRODUCT, TEIR, TEIR_INIT, TEIR_REG, Method
+from benchmarks.emoji36.trainer import ALIGNED, CLL_CLIP, PRODUCT, TEIR, TEIR_INIT, TEIR_REG, Method
 from model.tokenizer import Tokenizer
 from model.training import LearnSettings
 
@@ -49,8 +49,7 @@ class Row:
     read: Literal["shared", "own", "detected"] = "shared"
 
 
-_BALANCED = replace(TEIR, losses="balanced")  # the product as it was before new rows started aligned
-_FREE, _STEP = replace(_BALANCED, scale="none"), replace(_BALANCED, scale="step")
+_FREE, _STEP = replace(PRODUCT, scale="none"), replace(PRODUCT, scale="step")
 _PLAIN = replace(CLL_CLIP, losses="balanced")  # dense AdamW, with the product's losses
 # The paper's batch, and for all seeds alike float32 and this rate, whatever the product's defaults become.
 _FAST = 4e-3
@@ -79,11 +78,11 @@ TRAININGS = {
     "teir-pieces": replace(_published(TEIR), tokenizer=Tokenizer),
     "joint": Training(CLL_CLIP, "joint", settings={**_PAPER, "vocabulary": 200_000}),
     "joint-alike": Training(_PLAIN, "joint", settings={"vocabulary": 200_000}),
-    "shared": Training(_BALANCED, "chain"),
+    "shared": Training(PRODUCT, "chain"),
     "shared-step": Training(_STEP, "chain"),
     "shared-plain": Training(_PLAIN, "chain"),
     "free-base": Training(_FREE, "base"),
-    "teir-base": Training(_BALANCED, "base"),
+    "teir-base": Training(PRODUCT, "base"),
     "step-base": Training(_STEP, "base"),
     "free-chain": Training(_FREE, "chain"),
     "free-tokens": Training(_FREE, "tokens"),
@@ -95,8 +94,8 @@ TRAININGS = {
     "light-base": Training(replace(_FREE, losses="published"), "base"),
     "large-base": Training(_FREE, "base", settings={"batch_size": 128}),
     "exact-base": Training(_FREE, "base", settings={"mixed_precision": False}),
-    "aligned-chain": Training(PRODUCT, "chain"),
-    "aligned-base": Training(replace(PRODUCT, scale="none"), "base"),
+    "aligned-chain": Training(ALIGNED, "chain"),
+    "aligned-base": Training(replace(ALIGNED, scale="none"), "base"),
     "ends-base": Training(replace(_FREE, ends=True), "base"),
 }
 

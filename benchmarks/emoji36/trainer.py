@@ -6,7 +6,7 @@ A further method is one small file: a subclass of `MethodTrainer` that overrides
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -43,17 +43,13 @@ class MethodTrainer(Trainer):
         self, method: "Method", encoder: Encoder, parent: View, corpus: Corpus, folder: Path, settings: LearnSettings
     ) -> None:
         self.method = method
-        super().__init__(encoder, parent, corpus, folder, settings)
+        aligned = replace(settings, start="aligned" if method.start == "aligned" else "drawn")
+        super().__init__(encoder, parent, corpus, folder, aligned)
 
     def new_rows(self, count: int, table: Iterable[Tensor], generator: torch.Generator) -> Tensor:
         if self.method.start != "normal":
             return super().new_rows(count, table, generator)
         return self.method.spread * torch.randn((count, next(iter(table)).shape[1]), generator=generator)
-
-    def meanings(self) -> tuple[Tensor, Tensor]:
-        if self.method.start == "aligned":
-            return super().meanings()
-        return torch.empty(0, dtype=torch.int64), torch.empty((0, self.encoder.base.table.shape[1]))
 
     def row_scale(self, frequency: NDArray[np.int64]) -> Tensor:
         scale = super().row_scale(frequency)
@@ -104,7 +100,7 @@ class Method:
     """How a language is trained.
 
     `start`: new rows are drawn like all elements of the table ("table": TEIR) or from N(0, `spread`²) ("normal"), or
-    start as the mean of the English rows that they stand for ("aligned": the product).
+    start as the mean of the English rows that they stand for ("aligned").
     `scale`: the gradient of a row, or its step, is multiplied by 1 / f, where f languages trained it; or by 1 ("none").
     `dense`: plain AdamW over the whole table: every row decays, idle ones too, and begin and end of text move. It needs
     `scale` "none", ValueError otherwise. `ends`: begin and end of text are trained and stored with the language.
@@ -141,4 +137,5 @@ CLL_CLIP = Method(start="normal", scale="none", dense=True)
 TEIR_INIT = Method(scale="none", dense=True)
 TEIR_REG = Method(start="normal")
 TEIR = Method()
-PRODUCT = Method(start="aligned", losses="balanced")
+PRODUCT = Method(losses="balanced")
+ALIGNED = replace(PRODUCT, start="aligned")

@@ -65,6 +65,9 @@ class TeachingSettings(RequestBody):
     cooldown: float = Field(0.9, ge=0, le=1, description="Fraction of the steps in which it falls; 0: never.")
     clip: float = Field(1.0, gt=0, le=1_000, description="Maximum of the global gradient norm.")
     vocabulary: int = Field(10_000, ge=0, le=50_000, description="Maximum number of tokens added for the language.")
+    start: Literal["drawn", "aligned"] = Field(
+        "drawn", description="Rows of new tokens: drawn at random, or the mean of the English rows that they stand for."
+    )
     seed: int = Field(0, ge=0, lt=1 << 31)
     mixed_precision: bool = Field(
         default=True, description="Run the frozen tower in bfloat16 where the processor supports it; false: float32."

@@ -148,7 +148,7 @@ def test_a_scaled_step_is_that_share_of_adams_step_and_a_scaled_gradient_is_not(
 
 
 PRODUCT_KEY = {  # in checkpoints of earlier releases: another one here means that none of them is resumed
-    "start": "aligned",
+    "start": "table",
     "spread": 0.02,
     "scale": "gradient",
     "dense": False,

@@ -16,6 +16,7 @@ from model.encoder import Encoder
 from model.training import Trainer
 from tests.model.toy import CAPTIONS, SETTINGS, corpus_for
 
+ALIGNED = replace(SETTINGS, start="aligned")
 MEANS = {"afal": "apple", "coch": "red", "ci": "dog", "tŷ": "house", "môr": "sea", "haul": "sun", "a": "and"}
 ENGLISH = [" ".join(MEANS.get(word, word) for word in caption.split()) for caption in CAPTIONS]
 
@@ -75,7 +76,7 @@ def test_a_new_row_starts_as_the_mean_of_the_english_rows_that_its_token_stands_
 ) -> None:
     texts = [None if number % 9 == 0 else text for number, text in enumerate(ENGLISH)]
     corpus = replace(corpus_for(encoder), texts=texts)
-    trainer = Trainer(encoder, encoder.base_view, corpus, tmp_path, SETTINGS)
+    trainer = Trainer(encoder, encoder.base_view, corpus, tmp_path, ALIGNED)
     paired = [place for place, text in enumerate(texts) if text is not None]
     said = [trainer.tokenizer.encode([CAPTIONS[place]])[0] for place in paired]
     meant = encoder.base_view.tokens([str(texts[place]) for place in paired])
@@ -94,7 +95,7 @@ def test_a_new_row_starts_as_the_mean_of_the_english_rows_that_its_token_stands_
 def test_without_english_texts_new_rows_are_drawn(encoder: Encoder, tmp_path: Path) -> None:
     unknown, none = corpus_for(encoder), replace(corpus_for(encoder), texts=[None] * len(CAPTIONS))
     starts = [
-        Trainer(encoder, encoder.base_view, corpus, tmp_path / str(number), SETTINGS).rows.detach()
+        Trainer(encoder, encoder.base_view, corpus, tmp_path / str(number), ALIGNED).rows.detach()
         for number, corpus in enumerate((unknown, none, replace(unknown, texts=ENGLISH)))
     ]
     assert torch.equal(starts[0], starts[1]) and not torch.equal(starts[0], starts[2])

@@ -203,7 +203,7 @@ def test_only_the_corpus_tokens_are_stored(encoder: Encoder, tmp_path: Path) -> 
 
 def test_small_datasets_are_seen_more_often_unless_told_otherwise() -> None:
     sizes = (64, 500, 1_000, 2_000, 2_001, 10_000, 100_000)
-    assert [LearnSettings().epochs_for(captions) for captions in sizes] == [40, 40, 20, 10, 10, 2, 2]
+    assert [LearnSettings().epochs_for(captions) for captions in sizes] == [40, 40, 40, 35, 35, 7, 3]
     assert LearnSettings(epochs=7).epochs_for(2_000) == 7
 
 
