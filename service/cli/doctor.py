@@ -165,8 +165,9 @@ def _encoding(settings: "Settings", base: "Base") -> Finding:
         encoding = wanted(settings, base.device, _recorded(settings))
     except PictoglotError as error:
         return Finding("vectors", "bad", error.detail)
-    if encoding.backend != OPENVINO and not find_spec(OPENVINO) and base.device.type == "cpu":
-        return Finding("vectors", "note", f"{encoding}; the extra `openvino` is several times faster on a CPU")
+    if encoding.backend != OPENVINO and base.device.type == "cpu":
+        faster = "`pictoglot reencode` with OpenVINO" if find_spec(OPENVINO) else "the extra `openvino`"
+        return Finding("vectors", "note", f"made with {encoding}; {faster} is several times faster on a CPU")
     return Finding("vectors", "ok", f"made with {encoding}")
 
 

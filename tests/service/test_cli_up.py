@@ -214,6 +214,7 @@ def test_an_encoding_that_is_not_the_data_roots_is_refused_and_reencode_asks_the
             refused = run(tmp_path, command, BACKEND="openvino")
             assert (refused.returncode, len(refused.stderr.splitlines())) == (78, 1)
             assert "made with torch in float32" in refused.stderr and "`pictoglot reencode`" in refused.stderr
+        assert "`pictoglot reencode` with OpenVINO" in run(tmp_path, "doctor").stdout
         assert "already" in run(tmp_path, "reencode", "--backend", "torch").stdout
         done = run(tmp_path, "reencode", "--backend", "openvino", "--precision", "float32")
         (expansion,) = registry.expansions.list()
