@@ -10,6 +10,7 @@ import sys
 import warnings
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -158,11 +159,23 @@ def _require_equal(compiled: _Compiled, tower: _TextTower | _ImageTower) -> None
         raise BackendFailed("OpenVINO computes other features for this base than torch")
 
 
+@contextmanager
+def _same_logging() -> Iterator[None]:
+    """OpenVINO's converter raises the level of the root logger to ERROR and adds a filter to it: take that back."""
+    root = logging.getLogger()
+    level, filters, handlers = root.level, [*root.filters], [*root.handlers]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.filters[:], root.handlers[:] = filters, handlers
+
+
 def _trace(tower: _TextTower | _ImageTower) -> openvino.Model:
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its fused attention is an operation of torch's own
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), _same_logging(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of what it cannot see while tracing
             shapes = [openvino.PartialShape(shape) for shape in tower.shapes]
             return openvino.convert_model(tower.eval(), example_input=tower.example, input=shapes)

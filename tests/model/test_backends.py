@@ -1,5 +1,6 @@
 """The towers on each backend: equal to torch, equal bits in any company, kept between starts, refused with a reason."""
 
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -162,6 +163,14 @@ def test_without_space_a_tower_is_compiled_and_not_kept(
     monkeypatch.setattr(openvino_backend.openvino, "save_model", full)
     assert towers(base, Encoding(OPENVINO, FLOAT32), tmp_path).independent
     assert "cannot be kept" in caplog.text and not list(tmp_path.glob("*"))
+
+
+def test_a_trace_leaves_logging_as_it_was(base: Base, tmp_path: Path) -> None:
+    """OpenVINO's converter would silence every warning of this process."""
+    root = logging.getLogger()
+    before = root.level, [*root.filters], [*root.handlers]
+    towers(base, Encoding(OPENVINO, FLOAT32), tmp_path)
+    assert (root.level, root.filters, root.handlers) == before
 
 
 def test_nothing_is_reported_to_anybody() -> None:
