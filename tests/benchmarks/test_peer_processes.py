@@ -94,8 +94,9 @@ def test_a_server_and_its_children_end_with_the_block_even_after_an_error() -> N
 
 
 STOPPED = """
-import sys, time
+import signal, sys, time
 from benchmarks.peers.processes import environment, started, stop_on_sigterm
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored
 stop_on_sigterm()
 port = sys.argv[1]
 command = [sys.executable, "-m", "http.server", port, "--bind", "127.0.0.1"]
