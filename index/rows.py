@@ -1,8 +1,7 @@
 """Reads and writes the rows of captions and vectors, some within a transaction of the gallery. Encodes nothing.
 
 Vectors are stored so that nothing is encoded twice: of pictures by content, of captions by version, of both by the
-fingerprint of the tower. Every generation
-can be built again from them. Searches never read these tables.
+fingerprint of the tower. Every generation can be built again from them. Searches never read these tables.
 """
 
 import hashlib
