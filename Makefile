@@ -6,14 +6,18 @@ VENV ?= .venv
 # Installed by name and hash; LOCK=0 takes the newest releases that pyproject.toml admits instead.
 LOCK ?= 1
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# What is imported is compiled then: most of what is installed never is.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 TORCH := "torch >= 2.10, < 2.14" "torchvision >= 0.25, < 0.29"
+# How `make test` spreads the tests: in order, and whoever has none left takes some of the others. `SPREAD=` runs one
+# after another, in one process that a debugger can stop.
+SPREAD ?= -n logical --maxprocesses 4 --dist worksteal
 # `make test COVERAGE=` measures none. What is measured is in pyproject.toml and tests/uncovered.py.
 COVERAGE ?= -p tests.uncovered --cov --cov-report=term
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check style bench faults fuzz lock browser
+.PHONY: help demo up test check style bench faults fuzz nightly lock browser
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -21,8 +25,11 @@ help: ## show this list
 demo: $(VENV)/.run ## the service with the emoji gallery on http://127.0.0.1:8321; Ctrl-C stops it
 	@exec $(BIN)/pictoglot demo up
 
+up: $(VENV)/.run ## the service without demo data, for pictures of your own, on the same address
+	@exec $(BIN)/pictoglot up
+
 test: $(VENV)/.dev browser style ## the checks, then everything but fuzzing, with the lines that no test reached
-	$(BIN)/python -m pytest -m "not fuzz" $(COVERAGE) $(ARGS)
+	$(BIN)/python -m pytest -m "not fuzz and not nightly" $(SPREAD) $(COVERAGE) $(ARGS)
 
 check: style ## format, lint, types, import arrows, names in the docs
 	$(BIN)/python -m pytest -q -m "not slow" tests/house
@@ -37,6 +44,9 @@ faults: $(VENV)/.dev ## processes killed, disks filled, servers stopped
 
 fuzz: $(VENV)/.dev ## thousands of generated inputs
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m fuzz $(ARGS)
+
+nightly: $(VENV)/.dev ## every configuration of open_clip, built and read as open_clip reads it: some minutes
+	$(BIN)/python -m pytest -m nightly $(ARGS)
 
 bench: $(VENV)/.dev ## latency and throughput of the real service on this machine
 	$(BIN)/python -m benchmarks.serving $(ARGS)

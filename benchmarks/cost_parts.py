@@ -28,7 +28,7 @@ from model.corpus import Corpus
 from model.encoder import Encoder
 from model.objectives import balanced
 from model.student import in_bfloat16
-from model.table import View, pad
+from model.table import Table, View, pad
 from model.training import LearnSettings
 from model.version import Learned
 
@@ -109,7 +109,8 @@ def _dense(plan: Plan, *, fused: bool, mixed: bool = True) -> Result:
     view = made_up.newest(encoder, plan.sizes, plan.sizes.languages)
     corpus = made_up.corpus(plan.sizes.languages, plan.sizes)
     sequences = [view.sequence(ids)[0] for ids in view.tokens(corpus.captions)]
-    table = nn.Parameter(encoder.table.rows[: len(view.physical)])  # the same memory, as the table is the parameter
+    table = nn.Parameter(encoder.table.rows[torch.arange(len(view.physical))])
+    encoder.table = Table(table[:0].detach())  # freed: the table is the parameter
     objectives = balanced(corpus)
     parameters = [table, *(one for each in objectives for one in each.parameters())]
     adam = torch.optim.AdamW(parameters, lr=1e-3, eps=1e-6, weight_decay=0.05, fused=fused)
@@ -117,7 +118,7 @@ def _dense(plan: Plan, *, fused: bool, mixed: bool = True) -> Result:
     student = in_bfloat16(encoder.base) if half else encoder.base.text_features
     stamps = [time.perf_counter()]
     for batch in islice(torch.split(torch.randperm(len(sequences)), plan.batch), plan.steps + 1):
-        numbers, last = pad([sequences[place] for place in batch])
+        numbers, last = pad([sequences[place] for place in batch], view.reading)
         features = student(F.embedding(numbers, table), last)
         loss = training.loss_of(features, corpus, batch, objectives)
         loss.backward()  # type: ignore[no-untyped-call]

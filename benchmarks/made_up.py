@@ -14,17 +14,18 @@ import numpy as np
 import torch
 from open_clip.transformer import TextTransformer
 
-from model.base import VOCABULARY, Base
+from model.base import Base
+from model.clip_tokenizer import BEGIN, END, ClipTokenizer
 from model.corpus import Corpus
 from model.detection import count
 from model.encoder import Encoder
-from model.merges import Merge, clip_vocabulary
+from model.merges import CLIP_TOKENS, Merge, clip_vocabulary
+from model.reading import reading_of
 from model.table import TokenRows, View
-from model.tokenizer import Tokenizer
 from model.tower import text_features
 
 _WORDS_A_CAPTION = 10
-_CLIP = Tokenizer()
+_CLIP = ClipTokenizer()
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Sizes:
     @property
     def words(self) -> int:
         """Words a language, each of which is a row."""
-        return (self.rows - VOCABULARY) // self.languages
+        return (self.rows - CLIP_TOKENS) // self.languages
 
 
 def base(sizes: Sizes) -> Base:
@@ -50,9 +51,10 @@ def base(sizes: Sizes) -> Base:
         vocab_size=1, width=sizes.width, heads=sizes.heads, layers=sizes.layers, output_dim=sizes.width
     )
     tower.eval().requires_grad_(False)
-    table = 0.02 * torch.randn(VOCABULARY, sizes.width)
+    table = 0.02 * torch.randn(CLIP_TOKENS, sizes.width)
     read, device = partial(text_features, tower), torch.device("cpu")
-    return Base("made-up", tower, _no_pictures, table, 77, sizes.width, "", "made-up", device, read)
+    reading = reading_of("made-up", {}, (BEGIN,), (END,), 0)
+    return Base("made-up", tower, _no_pictures, table, ClipTokenizer, reading, sizes.width, "", "made-up", device, read)
 
 
 def opened(encoder: Encoder, sizes: Sizes, languages: int) -> list[View]:

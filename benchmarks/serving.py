@@ -5,7 +5,6 @@ Starts the real service with the demo gallery and no query cache. Prints a table
 client runs on the same cores as the service, so the figures are what one machine does in all.
 """
 
-import asyncio
 import json
 import os
 import platform
@@ -50,7 +49,7 @@ def main(
     key = secrets.token_urlsafe(32)
     with running(key, CACHE_SIZE="0") as url:
         _console.print("Filling the gallery with the emoji pictures.")
-        asyncio.run(fill(url, key))
+        fill(url, key)
         bodies = queries()
         closed_loop(url, bodies, clients=1, seconds=2)  # warm
         load = os.getloadavg()[0]

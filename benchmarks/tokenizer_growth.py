@@ -11,18 +11,18 @@ from rich.table import Table
 
 from benchmarks.emoji36.tokenizers import BytesLast
 from demo.dataset import rows
-from model.base import VOCABULARY
+from model.clip_tokenizer import ClipTokenizer
+from model.merges import CLIP_TOKENS
 from model.text import clean
-from model.tokenizer import Tokenizer
 
 SIZE = 10_000
 
 
-def measure(tokenizer: Tokenizer, corpus: list[str]) -> tuple[float, int, float]:
+def measure(tokenizer: ClipTokenizer, corpus: list[str]) -> tuple[float, int, float]:
     """Tokens a caption; tokens appended; the share of these that no caption reaches."""
     encoded = tokenizer.encode(corpus)
-    reached = {number for ids in encoded for number in ids if number >= VOCABULARY}
-    appended = tokenizer.size - VOCABULARY
+    reached = {number for ids in encoded for number in ids if number >= CLIP_TOKENS}
+    appended = tokenizer.size - CLIP_TOKENS
     return sum(map(len, encoded)) / len(corpus), appended, 1 - len(reached) / max(1, appended)
 
 
@@ -34,7 +34,10 @@ def main(tags: list[str]) -> None:
     for tag in tags:
         corpus = [clean(row["caption"]) for row in rows(tag) if row["split"] == "train"]
         cells = [tag]
-        for tokenizer in (Tokenizer().extend(BytesLast().learned(corpus, SIZE)), Tokenizer().grown(corpus, SIZE)):
+        for tokenizer in (
+            ClipTokenizer().extend(BytesLast().learned(corpus, SIZE)),
+            ClipTokenizer().grown(corpus, SIZE),
+        ):
             tokens, appended, unreached = measure(tokenizer, corpus)
             cells += [f"{tokens:.2f}", f"{appended:,}", f"{unreached:.0%}"]
         table.add_row(*cells)

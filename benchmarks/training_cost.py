@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmarks.cost_parts import Plan, Result, packed
 from benchmarks.made_up import Sizes
-from model.tower import supports_bfloat16
+from model.machine import supports_bfloat16
 from model.training import LearnSettings
 
 _MB = 1e6

@@ -1,6 +1,5 @@
 """The demo's commands: `python -m demo dataset|fill|notice|digest|screenshots`."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -40,9 +39,9 @@ def fill(
 ) -> None:
     """Put the pictures that are missing into the gallery of a service."""
     try:
-        put = asyncio.run(fill_gallery(url, key, home=home if home and home.is_dir() else None))
-    except* httpx.HTTPError as errors:
-        typer.echo(f"The gallery could not be filled: {errors.exceptions[0]}", err=True)
+        put = fill_gallery(url, key, home=home if home and home.is_dir() else None)
+    except httpx.HTTPError as error:
+        typer.echo(f"The gallery could not be filled: {error}", err=True)
         raise typer.Exit(1) from None
     typer.echo(f"{put} pictures were added, {len(outlines()) - put} were there already.")
 

@@ -16,11 +16,11 @@ import torch
 import typer
 from PIL import Image
 from rich.console import Console
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
+from demo import checkpoints
 from demo.base_learner import BUNDLE, NAME, Learner
 from demo.batches import Batch, Batches
 from demo.drawings import SETS, drawing
@@ -80,7 +80,7 @@ def main(
     optimizer = _optimizer(learner)
     batches = Batches(catalogue(), sprites(work / "sprites.safetensors"), seed)
     checkpoint = work / "checkpoint.safetensors"
-    first = _resume(checkpoint, learner, optimizer) if checkpoint.is_file() else 0
+    first = checkpoints.resume(checkpoint, learner, optimizer)
     started = time.monotonic()
     for step, batch in zip(range(first, total), _ahead(batches, first, steps), strict=False):
         loss = _step(learner, optimizer, batch, *_phase_at(step, steps))
@@ -88,8 +88,8 @@ def main(
             pace = (time.monotonic() - started) / (step + 1 - first)
             _CONSOLE.print(f"step {step + 1}/{total}  loss {loss:.3f}  {pace:.2f} s/step")
         if (step + 1) % every == 0 or step + 1 == total:
-            _save(checkpoint, learner, optimizer, step + 1)
-            export(learner.clip, out)
+            checkpoints.save(checkpoint, learner, optimizer, step + 1)
+            checkpoints.export(learner.clip, out)
 
 
 def _step(learner: Learner, optimizer: torch.optim.Optimizer, batch: Batch, phase: Phase, step: int) -> float:
@@ -162,44 +162,6 @@ def _optimizer(learner: Learner) -> torch.optim.AdamW:
         {"params": [learner.prototypes], "weight_decay": 0.0, "peak": PROTOTYPE_LEARNING_RATE},
     ]
     return torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.98), fused=True)
-
-
-def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Everything that a resume needs, in one file, replaced atomically; random numbers depend only on the step."""
-    tensors = {f"model/{key}": value for key, value in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{key}": value for key, value in state.items()}
-    _replace(tensors, path, {"step": str(step)})
-
-
-def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Load model and optimizer; returns the number of steps done."""
-    tensors = load_file(path)
-    model.load_state_dict({key[6:]: value for key, value in tensors.items() if key.startswith("model/")})
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer/"):
-            _, index, name = key.split("/")
-            # The fused step needs moments in the memory format of their parameters (channels last).
-            like = torch.empty_like(parameters[int(index)]) if value.ndim else value
-            state.setdefault(int(index), {})[name] = like.copy_(value)
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    with safe_open(path, "pt") as file:
-        return int(file.metadata()["step"])
-
-
-def export(model: nn.Module, out: Path) -> None:
-    """Write the weights as open_clip loads them, converted to fp16."""
-    weights = {key: v.half() if v.is_floating_point() else v for key, v in model.state_dict().items()}
-    _replace(weights, out, {"format": "pt"})
-
-
-def _replace(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    new = path.with_suffix(".new")
-    save_file({key: value.contiguous() for key, value in tensors.items()}, new, metadata)
-    new.chmod(0o644)
-    new.replace(path)
 
 
 if __name__ == "__main__":

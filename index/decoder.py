@@ -3,11 +3,9 @@
 Manages processes and limits only: `index.pictures` decides what is accepted. Run as a program, it is one child.
 """
 
-import ctypes
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 import threading
@@ -27,9 +25,9 @@ from index.errors import (
 )
 from index.pictures import Picture, decode
 from model.errors import PictoglotError, Unavailable
+from model.processes import die_with_parent
 
 _START_SECONDS = 60.0  # for a child to import Pillow while a training uses every core
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _NICE = 10  # a search that wants the processor goes before a picture that is decoded
 _REFUSALS: dict[str, type[PictoglotError]] = {
     refusal.code: refusal
@@ -162,9 +160,7 @@ def _exactly(data: bytes, length: int) -> bytes:
 
 def _child(memory: int, parent: int) -> None:
     """Serve a `Decoder` until its pipe closes."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # the parent died before the line above
-        return
+    die_with_parent(parent)
     os.nice(_NICE)
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from index.engine import Matrix
+from index.vectors import Matrix
 from model.backends import Encoding
 
 
@@ -14,12 +14,12 @@ class View(Protocol):
 
     @property
     def version(self) -> int:
-        """Its number; 0 is the CLIP model before any expansion."""
+        """Its number; 0 is the first base before any expansion."""
         ...
 
     @property
     def ngrams(self) -> Mapping[str, int]:
-        """Counts of its captions' n-grams; those of version 0 are of English words."""
+        """Counts of its captions' n-grams; those of a base are of English words."""
         ...
 
 
@@ -61,8 +61,13 @@ class Encoder(Protocol):
         ...
 
     @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that the base reads, English first; see `model.reading.languages_of`."""
+        ...
+
+    @property
     def base_view(self) -> Any:
-        """The view of version 0."""
+        """The view of the base itself, whose number is that of its version."""
         ...
 
     def open(self, folders: Sequence[Any], onto: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""The errors that `index` raises about pictures, generations and snapshots; their parent classes are in `model`."""
+"""The errors that `index` raises about pictures, segments and snapshots; their parent classes are in `model`."""
 
 from model.errors import CorruptFolder, Failure, InvalidInput, NotFound, Unavailable, UnsupportedMedia
 
@@ -33,6 +33,12 @@ class PictureAnimated(InvalidInput):
     code, title = "picture_animated", "Animated picture"
 
 
+class PageTooDeep(InvalidInput):
+    """A page of search results beyond the last rank that searches go to."""
+
+    code, title = "page_too_deep", "Page too deep"
+
+
 class PictureNotFound(NotFound):
     """There is no picture with this id."""
 
@@ -40,27 +46,37 @@ class PictureNotFound(NotFound):
 
 
 class IndexFileCorrupt(CorruptFolder):
-    """The files of a generation differ from what was registered."""
+    """The files of a segment differ from what was registered."""
 
     code, title = "index_file_corrupt", "Index file corrupt"
 
 
 class IndexInconsistent(Failure):
-    """The vectors and ids of a generation do not match."""
+    """Vectors, keys and names of a segment do not match."""
 
     code, title = "index_inconsistent", "Index inconsistent"
 
 
 class IndexVersionMismatch(Failure):
-    """The generation was made by another model."""
+    """The segment was made by another model."""
 
     code, title = "index_version_mismatch", "Index of another model"
 
 
 class IndexUnavailable(Unavailable):
-    """No verified snapshot is being served yet."""
+    """No verified snapshot is being served yet, or the engine of its vectors does not answer."""
 
     code, title = "index_unavailable", "Index unavailable"
+
+
+class IndexLost(IndexUnavailable):
+    """What the engine should have of a vector set is not there any more: it is sealed again from the tables."""
+
+
+class EngineMismatch(Failure):
+    """Another process has sealed the vectors elsewhere than `PICTOGLOT_INDEX` says here."""
+
+    code, title = "engine_mismatch", "Vectors in another engine"
 
 
 class OutOfMemory(Failure):

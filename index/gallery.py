@@ -7,25 +7,25 @@ transaction.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
+from typing import NamedTuple
 
-from sqlalchemy import Double, delete, func, insert, select, tuple_, type_coerce, update
+from sqlalchemy import Double, delete, func, insert, literal, select, tuple_, type_coerce, update
 from sqlalchemy.orm import Session
 
 from index import rows
-from index.engine import Vector
 from index.errors import PictureNotFound
+from index.feed import DELETED
+from index.files import PictureFiles
 from index.pictures import Picture
 from index.rows import Captions
 from index.tables import CaptionRow, GalleryChangeRow, PictureRow
-from model import storage
+from index.vectors import Vector
 from model.data_root import DataRoot
-from model.errors import CorruptFolder, PictoglotError, StoreUnavailable
+from model.errors import PictoglotError, StoreUnavailable
 from model.registry import Registry
 
-FOLDER = "pictures"  # under the data root
 _BATCH = 500  # values in one SQL statement
 Place = tuple[float, str]  # when a picture was added, and its id
 _CREATED = type_coerce(PictureRow.created_at, Double)  # as a Python datetime it would be cut to microseconds
@@ -47,6 +47,25 @@ class GalleryPicture:
 
 
 @dataclass(frozen=True)
+class NewPicture:
+    """A picture to be put under an id, with what was computed for it.
+
+    `captions` replace those added before with the picture (None keeps them); captions of expansions stay. `vector` is
+    None when its content has one, `picture` when its content has files. `caption_vectors` are by language, text and
+    what read them.
+    """
+
+    id: str
+    content_sha256: str
+    width: int
+    height: int
+    captions: Captions | None = None
+    vector: Vector | None = None
+    picture: Picture | None = None
+    caption_vectors: Mapping[tuple[str, str, rows.ReadBy], Vector] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Put:
     """The picture as it is now, and whether its id was new."""
 
@@ -54,52 +73,37 @@ class Put:
     created: bool
 
 
+class Placed(NamedTuple):
+    """A picture in the vector sets: `key` is that of its content, and another one after each change of it."""
+
+    key: int
+    content_sha256: str
+
+
 class Gallery(rows.CaptionsAndVectors):
     """The pictures and captions of one registry, with picture files under `root`. Safe for threads and processes."""
 
     def __init__(self, registry: Registry, root: DataRoot) -> None:
         super().__init__(registry)
-        self._root = root
+        self.files = PictureFiles(root)
 
-    def put(
-        self,
-        id: str,
-        content_sha256: str,
-        width: int,
-        height: int,
-        captions: Captions | None,
-        picture_vector: Vector,
-        fingerprint: str,
-        caption_vectors: Mapping[tuple[str, str, rows.ReadBy], Vector] | None = None,
-        *,
-        picture: Picture | None = None,
-    ) -> Put:
-        """Add a picture, or replace the one with this `id`, together with its captions and vectors: all or nothing.
+    def put(self, pictures: Sequence[NewPicture], fingerprint: str) -> list[Put]:
+        """Add pictures, or replace those with their ids, with their captions and vectors: all or nothing.
 
-        `captions` replace those added before with the picture (None keeps them); captions of expansions stay.
-        `caption_vectors` are by language, text and what read them. `picture` is written to disk unless its files exist.
+        `fingerprint` is that of the image tower that made the vectors.
         """
-        with self._files(content_sha256, picture), self._registry.begin() as session:
-            old = session.scalar(select(PictureRow.content_sha256).where(PictureRow.id == id))
-            same_captions = captions is None or rows.captions_equal(session, id, captions)
-            if old != content_sha256 or not same_captions or caption_vectors:  # otherwise nothing changed
-                change = _add_change(session, "picture_put", id)
-                columns = {"content_sha256": content_sha256, "width": width, "height": height, "change": change}
-                if old is None:
-                    session.execute(insert(PictureRow).values(id=id, **columns))
-                else:
-                    session.execute(update(PictureRow).where(PictureRow.id == id).values(**columns))
-                if captions is not None:
-                    rows.replace_captions(session, id, captions, change)
-            rows.store_picture_vectors(session, fingerprint, {content_sha256: picture_vector})
-            rows.store_vectors_of(session, id, caption_vectors or {})
-            stored = _pictures(session, [id])[id]
-            if not self._has_files(content_sha256):  # another process has just deleted this content as unused
-                self._write_locally(content_sha256, picture)
-        if old is not None and old != content_sha256:
+        with self._written(pictures), self._registry.begin() as session:
+            replaced = [_store(session, picture) for picture in pictures]
+            vectors = {new.content_sha256: new.vector for new in pictures if new.vector is not None}
+            rows.store_picture_vectors(session, fingerprint, vectors)
+            stored = _pictures(session, [picture.id for picture in pictures])
+            for content, picture in _files_of(pictures):  # another process has just deleted this content as unused
+                self.files.write_locally(content, picture)
+        current = {picture.content_sha256 for picture in stored.values()}
+        for content in set(filter(None, replaced)) - current:
             with suppress(PictoglotError, OSError):  # as in `delete`
-                self.delete_unused_content(old)
-        return Put(stored, created=old is None)
+                self.delete_unused_content(content)
+        return [Put(stored[new.id], old is None) for new, old in zip(pictures, replaced, strict=True)]
 
     def delete(self, id: str) -> None:
         """Delete a picture and its captions, and its vectors and files unless another picture has the same content.
@@ -114,7 +118,7 @@ class Gallery(rows.CaptionsAndVectors):
                 session, session.scalars(select(CaptionRow.id).where(CaptionRow.picture_id == id)).all()
             )
             session.execute(delete(PictureRow).where(PictureRow.id == id))
-            _add_change(session, "picture_deleted", id)
+            _add_change(session, DELETED, id)
         with suppress(PictoglotError, OSError):  # the picture is deleted; `sweep` removes its files later
             self.delete_unused_content(content)
 
@@ -152,131 +156,127 @@ class Gallery(rows.CaptionsAndVectors):
 
     def contents(self, ids: Sequence[str]) -> dict[str, str]:
         """The content hash of each of these pictures that exists."""
-        columns = select(PictureRow.id, PictureRow.content_sha256)
+        return {id: placed.content_sha256 for id, placed in self.placed(ids).items()}
+
+    def placed(self, ids: Sequence[str]) -> dict[str, Placed]:
+        """Key and content hash of each of these pictures that exists."""
+        columns = select(PictureRow.id, PictureRow.key, PictureRow.content_sha256)
         with self._registry.read() as session:
             return {
-                id: content
+                id: Placed(key, content)
                 for batch in rows.batches(ids, _BATCH)
-                for id, content in session.execute(columns.where(PictureRow.id.in_(batch)))
+                for id, key, content in session.execute(columns.where(PictureRow.id.in_(batch)))
             }
+
+    def keyed(self, first: int, last: int) -> list[str]:
+        """The pictures whose key is from `first` to `last`, by key."""
+        query = select(PictureRow.id).where(PictureRow.key.between(first, last)).order_by(PictureRow.key)
+        with self._registry.read() as session:
+            return list(session.scalars(query))
 
     def change(self) -> int:
         """The number of the last change; 0 when there is none."""
         with self._registry.read() as session:
             return session.scalar(select(func.max(GalleryChangeRow.change))) or 0
 
-    def changes_since(self, change: int) -> dict[str, int]:
-        """The pictures that were changed or deleted after `change`, each with its last change."""
-        last = func.max(GalleryChangeRow.change)
-        query = select(GalleryChangeRow.picture_id, last).where(GalleryChangeRow.change > change)
+    def changes_since(self, change: int, most: int | None = None) -> dict[str, int]:
+        """The pictures that were changed or deleted after `change`, each with its last change; the first `most`.
+
+        `feed.PRUNED` is among them when deletions after `change` are not in the feed any more.
+        """
+        columns = select(GalleryChangeRow.picture_id, GalleryChangeRow.change)
+        query = columns.where(GalleryChangeRow.change > change).order_by(GalleryChangeRow.change).limit(most)
         with self._registry.read() as session:
-            changes = session.execute(query.group_by(GalleryChangeRow.picture_id).order_by(last)).all()
-        return {row[0]: row[1] for row in changes}
+            return {row.picture_id: row.change for row in session.execute(query)}
 
-    def content_path(self, content_sha256: str) -> Path:
-        """The path of the stored picture (at most 1,024 pixels a side)."""
-        return self._root.path(self._here_first(_content(content_sha256))[0])
+    def sampled(self, share: float, fingerprint: str) -> Iterator[dict[str, Vector]]:
+        """The vectors of about this share of all pictures, chosen by the hash of their content; some at a time."""
+        place = tuple_(PictureRow.content_sha256, PictureRow.id)
+        query = (
+            select(PictureRow.id, PictureRow.content_sha256)
+            .order_by(PictureRow.content_sha256, PictureRow.id)
+            .limit(_BATCH)
+        )
+        if share < 1:
+            query = query.where(PictureRow.content_sha256 < f"{int(share * 16**8):08x}")
+        page = query
+        while True:
+            with self._registry.read() as session:
+                found = session.execute(page).all()
+            if not found:
+                return
+            yield self.picture_vectors([row.id for row in found], fingerprint)
+            page = query.where(place > tuple_(literal(found[-1].content_sha256), literal(found[-1].id)))
 
-    def thumbnail_path(self, content_sha256: str) -> Path:
-        """The path of the thumbnail (at most 256 pixels a side)."""
-        return self._root.path(self._here_first(_thumbnail(content_sha256))[0])
-
-    def read(self, content_sha256: str, *, thumbnail: bool = False) -> bytes:
-        """The stored picture or its thumbnail, fetched from the store if needed; raises `FileNotFoundError`."""
-        stem = _thumbnail(content_sha256) if thumbnail else _content(content_sha256)
-        for name in self._here_first(stem):
-            with suppress(FileNotFoundError):
-                return self._root.open(name).read_bytes()
-        raise FileNotFoundError(stem)
-
-    def contents_in_use(self) -> set[str]:
-        """The content hashes of all pictures."""
+    def contents_in_use(self, prefix: str = "") -> set[str]:
+        """The content hashes of all pictures, or those that begin with `prefix`."""
+        query = select(PictureRow.content_sha256)
+        if prefix:
+            query = query.where(PictureRow.content_sha256.between(prefix, f"{prefix}g"))  # hashes are hexadecimal
         with self._registry.read() as session:
-            return set(session.scalars(select(PictureRow.content_sha256)))
+            return set(session.scalars(query))
 
     def delete_unused_content(self, content: str) -> None:
         """Delete the vectors and files of a content, unless a picture has this content.
 
         The files are first removed from the store, outside any transaction. If a picture with this content is added
-        meanwhile, they are uploaded again: that is why local copies are fetched first.
+        meanwhile, they are uploaded again.
         """
-        names = [*_names(_content(content)), *_names(_thumbnail(content))]
-        if self._root.shared and not self._is_used(content):
-            for name in names:
-                with suppress(CorruptFolder):  # then there is nothing that could be uploaded again
-                    self._root.open(name)
-                self._root.forget(name)
+        if not self._is_used(content):
+            self.files.forget(content)
         with self._registry.begin() as session:
             if unused := not _used(session, content):
                 rows.drop_picture_vectors(session, content)
-                for name in names:
-                    self._root.path(name).unlink(missing_ok=True)
+                self.files.remove_locally(content)
         if not unused:
-            for name in names:
-                if self._root.path(name).exists():
-                    self._root.commit(name)
+            self.files.restore(content)
 
     def _is_used(self, content: str) -> bool:
         with self._registry.read() as session:
             return _used(session, content)
 
-    def _has_files(self, content: str) -> bool:
-        return self.content_path(content).exists() and self.thumbnail_path(content).exists()
-
-    def _write_locally(self, content: str, picture: Picture | None) -> None:
-        if picture is not None and not self._has_files(content):
-            storage.require_free(self._root.home, 2 * (len(picture.stored) + len(picture.thumbnail)))
-            storage.write_bytes(self.thumbnail_path(content), picture.thumbnail)
-            storage.write_bytes(self.content_path(content), picture.stored)
-
     @contextmanager
-    def _files(self, content: str, picture: Picture | None) -> Iterator[None]:
-        """Write the files of a picture before and after the transaction that writes its row.
+    def _written(self, pictures: Sequence[NewPicture]) -> Iterator[None]:
+        """Write the files of pictures before and after the transaction that writes their rows.
 
-        Before it, so that a full disk or an unavailable store refuses the picture while nothing has changed. Again
-        after it, because another process may meanwhile have removed the files from the store as left over.
+        Before it, so that a full disk or an unavailable store refuses them while nothing has changed. Again after it,
+        because another process may meanwhile have removed the files from the store as left over.
         """
-        self._write_files(content, picture)
+        files = _files_of(pictures)
         try:
+            self.files.write(files)
             yield
         except BaseException:
-            with suppress(PictoglotError, OSError):  # if this fails, the sweeper removes them later
-                self.delete_unused_content(content)
+            for content, _ in files:
+                with suppress(PictoglotError, OSError):  # if this fails, the sweeper removes them later
+                    self.delete_unused_content(content)
             raise
-        with suppress(StoreUnavailable):  # the row is committed, and the store took the files before
-            self._write_files(content, picture)
-
-    def _write_files(self, content: str, picture: Picture | None) -> None:
-        """Write the files locally and to the store, if any; once more if another process removed them meanwhile."""
-        if picture is None:
-            return
-        self._write_locally(content, picture)
-        with suppress(FileNotFoundError):
-            return self._commit_files(content)
-        self._write_locally(content, picture)
-        self._commit_files(content)
-
-    def _commit_files(self, content: str) -> None:
-        if self._root.shared:
-            for stem in (_thumbnail(content), _content(content)):
-                self._root.commit(self._here_first(stem)[0])
-
-    def _here_first(self, stem: str) -> list[str]:
-        """The names that a file can have; first the one under which it is on this machine, if it is."""
-        return sorted(_names(stem), key=lambda name: not self._root.path(name).exists())
+        with suppress(StoreUnavailable):  # the rows are committed, and the store took the files before
+            self.files.write(files)
 
 
-def _content(content_sha256: str) -> str:
-    return f"{FOLDER}/{content_sha256[:2]}/{content_sha256}"
+def _files_of(pictures: Sequence[NewPicture]) -> list[tuple[str, Picture]]:
+    return list({new.content_sha256: new.picture for new in pictures if new.picture is not None}.items())
 
 
-def _thumbnail(content_sha256: str) -> str:
-    return f"{FOLDER}/{content_sha256[:2]}/{content_sha256}.thumb"
-
-
-def _names(stem: str) -> list[str]:
-    """The name under which a file is written, and the one under which releases before decision 26 wrote it."""
-    return [f"{stem}.jpg", f"{stem}.webp"]
+def _store(session: Session, new: NewPicture) -> str | None:
+    """Write the rows of one picture; returns the content that it had before."""
+    old = session.scalar(select(PictureRow.content_sha256).where(PictureRow.id == new.id))
+    same_captions = new.captions is None or rows.captions_equal(session, new.id, new.captions)
+    if old != new.content_sha256 or not same_captions or new.caption_vectors:  # otherwise nothing changed
+        change = _add_change(session, "picture_put", new.id)
+        columns = {"content_sha256": new.content_sha256, "width": new.width, "height": new.height, "change": change}
+        if old != new.content_sha256:
+            columns["key"] = change
+        if old is None:
+            session.execute(insert(PictureRow).values(id=new.id, **columns))
+        else:
+            session.execute(update(PictureRow).where(PictureRow.id == new.id).values(**columns))
+        if new.captions is not None:
+            rows.replace_captions(session, new.id, new.captions, change)
+    if new.caption_vectors:
+        rows.store_vectors_of(session, new.id, new.caption_vectors)
+    return old
 
 
 def _used(session: Session, content: str) -> bool:

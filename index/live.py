@@ -1,4 +1,4 @@
-"""Opens, publishes and compacts the served snapshot as releases and the gallery change. Answers no search itself.
+"""Opens and publishes the served snapshot as releases, segments and the gallery change. Answers no search itself.
 
 One reference points to the served snapshot; a reader takes it once. It is replaced only under one lock and with every
 change of the gallery applied, so a picture deleted during a swap is in neither the old snapshot nor the new one.
@@ -7,33 +7,32 @@ change of the gallery applied, so a picture deleted during a swap is in neither 
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from threading import Lock, RLock
+from functools import partial
+from threading import RLock
 
-from index import build
 from index.encoding import Encoder
-from index.engine import Engine, Vector
-from index.engine.faiss_engine import FaissEngine
-from index.errors import IndexUnavailable, OutOfMemory
-from index.gallery import Gallery, Put
-from index.generation import Identity
-from index.loader import ReleaseLoader
-from index.pictures import Picture
-from index.rows import Captions
+from index.engine import Engine
+from index.errors import EngineMismatch, IndexUnavailable, OutOfMemory
+from index.gallery import Gallery, NewPicture, Put
+from index.indexer import SEAL_AT
+from index.loader import SEAL_FIRST, ReleaseLoader
+from index.recall import Recall, measure
+from index.sets import RECALL
 from index.snapshot import Snapshot
 from index.sweep import sweep
-from index.sync import caught_up, encode_captions
-from index.vectors import VectorSet
+from index.sync import FeedPruned, caught_up, encode_captions
+from index.vectors import Identity, VectorSet
 from model.data_root import DataRoot
-from model.errors import PictoglotError, RegistryUnavailable, StoreUnavailable
+from model.errors import PictoglotError, RegistryUnavailable
 from model.registry import Registry, Release
 from model.storage import fault_point
 
-COMPACT_AT = 1_024  # a set with more changed entries is written as a new generation
-_RETRY_SECONDS = 60.0  # after a release could not be opened, or a compaction failed
+_RETRY_SECONDS = 60.0  # after a release could not be opened, or damaged segments could not be made again
+_LATE = 4  # times as many changes as are sealed together wait when no worker seals them
 _log = logging.getLogger(__name__)
 
 
@@ -46,16 +45,18 @@ class LiveIndex:
         registry: Registry,
         gallery: Gallery,
         root: DataRoot,
+        recall: float = RECALL,
+        seal_at: int = SEAL_AT,
+        seal_first: int = SEAL_FIRST,
         engine: Engine | None = None,
-        compact_at: int = COMPACT_AT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._encoder = encoder
         self._registry = registry
         self._gallery = gallery
         self._root = root
-        self._compact_at, self._clock = compact_at, clock
-        self._loader = ReleaseLoader(encoder, registry, gallery, root, engine or FaissEngine())
+        self._clock, self._seal_at, self.engine = clock, seal_at, engine
+        self._loader = ReleaseLoader(encoder, registry, gallery, root, recall, seal_first, engine)
         self._current: Snapshot | None = None
         # of the release served before, so that a rollback need not open them again
         self._previous: Mapping[Identity, VectorSet] = {}
@@ -63,8 +64,7 @@ class LiveIndex:
         self._publishing = RLock()
         self._failed_at: dict[int, float] = {}  # by release: when it could not be opened
         self._background = ThreadPoolExecutor(1, thread_name_prefix="background")
-        self._compacting = Lock()
-        self._compact_after = -math.inf
+        self._repair_after = -math.inf
 
     @property
     def current(self) -> Snapshot:
@@ -79,6 +79,7 @@ class LiveIndex:
     def start(self) -> bool:
         """Serve the release that the alias `serving` names, or else the newest earlier one that can be verified.
 
+        Releases of another base are left to a process that has it open.
         Returns False when there is none: nothing is served then, and `refresh` tries again. Raises
         `RegistryUnavailable`.
         """
@@ -87,8 +88,11 @@ class LiveIndex:
         for release in [serving, *self._registry.releases.list(before=serving.number)]:
             if self._failed_recently(release):
                 continue
+            if release.base != self._loader.base:
+                problems.append(_other_base(release))
+                continue
             try:
-                snapshot = self.open(release, strict=False)
+                snapshot = self.open(release)
             except RegistryUnavailable:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever the error, an older release may open
@@ -96,20 +100,21 @@ class LiveIndex:
                 continue
             if problems:
                 problems.append(f"Release {release.number} serves instead.")
-            self.publish(replace(snapshot, degraded=(*problems, *snapshot.degraded)))
-            self._in_background("sweep", lambda: sweep(self._root, self._registry, self._gallery))
+            if release.base != serving.base:
+                snapshot = snapshot.only(serving.languages)
+            self.publish(replace(snapshot, problems=tuple(problems)))
+            self._in_background("sweep", lambda: sweep(self._root, self._registry, self._gallery, engine=self.engine))
             return True
         return False
 
-    def open(self, release: Release, *, strict: bool = True) -> Snapshot:
+    def open(self, release: Release) -> Snapshot:
         """A snapshot of a release, verified and with every caption encoded; reuses open views and sets.
 
-        Raises `VersionCorrupt`, `OutOfMemory` and, when `strict`, `IndexFileCorrupt`, `IndexInconsistent` or
-        `IndexVersionMismatch`; otherwise sets of damaged generations are built again from the registry's vectors.
+        Raises `VersionCorrupt` and `OutOfMemory`. The rows of damaged segments come from the registry's tables.
         """
         with self._opening:
             try:
-                return self._open(release, strict)
+                return self._open(release)
             except MemoryError as error:
                 raise OutOfMemory("there is not enough memory for another snapshot") from error
 
@@ -120,61 +125,59 @@ class LiveIndex:
             previous = self._current
             snapshot = self._caught_up(snapshot)
             if previous is not None and previous.release.number != snapshot.release.number:
-                self._previous = previous.sets
+                self._previous = {of: each for of, each in previous.sets.items() if of not in snapshot.sets}
+                self._loader.close_others(previous.versions | snapshot.versions, {*previous.sets, *snapshot.sets})
             self._current = snapshot
         fault_point("swap.published")
         _log.info("release %d is now served; gallery at change %d", snapshot.release.number, snapshot.change)
-        self._compact_when_due()
+        self._repair_when_damaged()
 
     def refresh(self) -> bool:
-        """Follow the alias and the gallery; returns whether the snapshot changed. Raises `RegistryUnavailable`.
+        """Follow the alias, the gallery and the indexer; returns whether the snapshot changed.
 
         If a release cannot be opened, the current one is still served, with the problem in `degraded`, until a later
-        try succeeds.
+        try succeeds. Raises `RegistryUnavailable`.
         """
         with self._opening:
             previous = self._current
             if previous is None:
                 return self.start()
             serving = self._registry.releases.serving()
-            if serving.number != previous.release.number and not self._failed_recently(serving):
+            if serving.base != self._loader.base:
+                self._keep_serving(_other_base(serving), serving.languages)
+            elif serving.number != previous.release.number and not self._failed_recently(serving):
                 self._move_to(serving)
             else:
                 self._follow()
+            self._adopt()
             self._update_detector()
             return self._current is not previous
 
     def verify(self) -> list[str]:
-        """Hash every file of the served snapshot again; returns one sentence for each difference."""
-        generations = self.current.generations
-        return self._loader.verify(self.current.release, {generations.pictures, *generations.captions.values()})
+        """Hash every file of the served snapshot again, and count rows in an engine; a sentence for each difference."""
+        return self._loader.verify(self.current.release, set(self.current.sets))
+
+    def recall(self) -> Recall | None:
+        """How many of the nearest pictures searches find: see `index.recall`. Takes seconds for a million pictures.
+
+        None when there are none, or their engine does not answer.
+        """
+        try:
+            return measure(self.current.pictures, self._gallery)
+        except IndexUnavailable:
+            return None
 
     # --- pictures -----------------------------------------------------------------------------------------------------
 
-    def put_picture(
-        self,
-        id: str,
-        content_sha256: str,
-        picture: Picture,
-        captions: Captions | None = None,
-        vector: Vector | None = None,
-    ) -> Put:
-        """Add a picture or replace the one with this `id`; when this returns it is durable and searches find it.
+    def put_pictures(self, pictures: Sequence[NewPicture]) -> list[Put]:
+        """Add pictures or replace those with their ids; when this returns they are durable and searches find them.
 
-        `captions` (cleaned texts by canonical tag) replace those added before; None keeps them. `vector` is that of
-        the picture if the caller has it. Encodes only what has no vector yet. Raises `IndexUnavailable`, `StorageFull`,
-        `RegistryUnavailable`.
+        Their captions are cleaned texts by canonical tag; those that have no vector yet are encoded here. All or
+        nothing: raises `IndexUnavailable`, `StorageFull`, `RegistryUnavailable`.
         """
-        fingerprint = self._encoder.image_fingerprint
-        if vector is None:
-            vector = self._gallery.picture_vector(content_sha256, fingerprint)
-        if vector is None:
-            vector = self._encoder.pictures([picture.rgb])[0]
-        caption_vectors = encode_captions(self._encoder, self._gallery, self.current, id, captions or {})
-        width, height = picture.rgb.size
-        put = self._gallery.put(
-            id, content_sha256, width, height, captions, vector, fingerprint, caption_vectors, picture=picture
-        )
+        vectors = encode_captions(self._encoder, self._gallery, self.current, pictures)
+        known = [replace(new, caption_vectors=vectors[new.id]) for new in pictures]
+        put = self._gallery.put(known, self._encoder.image_fingerprint)
         fault_point("picture.committed")
         self._follow()
         return put
@@ -184,37 +187,62 @@ class LiveIndex:
         self._gallery.delete(id)
         self._follow()
 
-    # --- compaction ---------------------------------------------------------------------------------------------------
+    # --- segments -----------------------------------------------------------------------------------------------------
 
-    def compact(self, at: int | None = None) -> int:
-        """Write a new generation of each set with more than `at` changed entries or a damaged generation.
-
-        Returns how many were written. Blocks neither searches nor changes of the gallery.
-        """
-        at = self._compact_at if at is None else at
-        with self._compacting:
-            due = [identity for identity, vector_set in self.current.sets.items() if _is_due(vector_set, at)]
-            for identity in due:
-                self._compact_set(identity)
-            return len(due)
+    @property
+    def late(self) -> int:
+        """How many changes of the gallery wait to be sealed, when these are so many that no worker seems to do it."""
+        waiting = max(vector_set.waiting for vector_set in self.current.sets.values())
+        return waiting if waiting > _LATE * self._seal_at else 0
 
     def close(self) -> None:
         """Wait for background work in progress and start no more."""
         self._background.shutdown()
+        if self.engine is not None:
+            self.engine.close()
 
-    def _compact_when_due(self) -> None:
-        due = any(_is_due(vector_set, self._compact_at) for vector_set in self.current.sets.values())
-        if due and self._clock() >= self._compact_after:
-            self._compact_after = math.inf  # while a compaction is queued or running
-            self._in_background("compaction", self._compact_and_schedule)
+    def _adopt(self, repaired: Collection[Identity] = ()) -> None:
+        """Serve what the indexer has sealed since: the same vectors, in other parts.
 
-    def _compact_and_schedule(self) -> None:
-        after = self._clock() + _RETRY_SECONDS
-        try:
-            self.compact()
-            after = -math.inf
-        finally:
-            self._compact_after = after
+        Sets that are `repaired`, or of which an engine has lost rows, are opened again.
+        """
+        with self._opening:
+            newest, served = self._loader.sets.numbers(), self.current.sets
+            renewed = [of for of, each in served.items() if newest.get(of, 0) > each.state or of in repaired]
+            renewed += [of for of, each in served.items() if of not in renewed and self._loader.lost(each)]
+            for identity in renewed:
+                vector_set = served[identity]
+                try:
+                    sealed = self._loader.stored(identity, vector_set)
+                except EngineMismatch as error:  # told, until one of the two processes ends
+                    sealed = vector_set if vector_set.problems else replace(vector_set, problems=(error.detail,))
+                if sealed is vector_set:  # another process is sealing it
+                    continue
+                with self._publishing:
+                    if identity in self.current.sets:  # otherwise another release was published meanwhile
+                        sets = {**self.current.sets, identity: sealed}
+                        self._current = self._caught_up(replace(self.current, sets=sets))
+            if renewed:
+                with suppress(PictoglotError, OSError):  # tried again when the next one is adopted
+                    self._loader.sets.remove_left()
+
+    def _repair_when_damaged(self) -> None:
+        damaged = [identity for identity, vector_set in self.current.sets.items() if vector_set.problems]
+        if damaged and self._clock() >= self._repair_after:
+            self._repair_after = self._clock() + _RETRY_SECONDS
+            for identity in damaged:
+                self._in_background("making damaged segments again", partial(self._repair, identity))
+
+    def _repair(self, identity: Identity) -> None:
+        """Seal a set from the tables here, not in the worker: whether a file is damaged is a fact of a machine.
+
+        While another process seals, this is left to a later try: it may be making the same set again.
+        """
+        with self._loader.sealing() as ours:
+            if not ours:
+                return
+            self._loader.indexer().seal(identity)
+        self._adopt((identity,))  # also when nothing new had to be registered: the same segment was written again
 
     def _in_background(self, task: str, work: Callable[[], object]) -> None:
         def logged() -> None:
@@ -225,38 +253,22 @@ class LiveIndex:
 
         self._background.submit(logged)
 
-    def _compact_set(self, identity: Identity) -> None:
-        vector_set = self.current.sets.get(identity)
-        if vector_set is None:
-            return
-        source, engine = self._loader.sources[identity], self._loader.engine
-        written, opened = build.write(vector_set, source, self._registry, self._root, engine)
-        compacted = VectorSet.from_generation(written.id, vector_set.change, opened)
-        with self._publishing:
-            sets = self.current.sets
-            if identity in sets:
-                self._current = self._caught_up(replace(self.current, sets={**sets, identity: compacted}))
-        with suppress(StoreUnavailable, RegistryUnavailable):  # the sweeper removes what is left
-            self._loader.catalogue.retire(identity)
-
     # --- internals ----------------------------------------------------------------------------------------------------
 
-    def _open(self, release: Release, strict: bool) -> Snapshot:
-        views = {tag: self._loader.view(number) for tag, number in release.languages.items()}
+    def _open(self, release: Release) -> Snapshot:
+        views = self._loader.views(release)
         shared_view = self._loader.view(release.shared)
         captions = [self._loader.captions(tag, number) for tag, number in release.languages.items()]
         current = self._current
-        opened = {**self._previous, **(current.sets if current else {})}
-        sets: dict[Identity, VectorSet] = {}
-        degraded: list[str] = []
-        for identity in (self._loader.pictures.identity, *captions):
-            if identity in opened:
-                sets[identity] = opened[identity]
-            else:
-                sets[identity], problems = self._loader.stored(identity, strict=strict)
-                degraded += problems
-        latest = caught_up(sets, self._loader.sources, self._gallery)
-        return Snapshot(release, views, shared_view, latest, degraded=tuple(degraded)).with_detector(current)
+        kept = {identity: before for identity, before in self._previous.items() if self._loader.sets.keeps(before)}
+        opened = {**kept, **(current.sets if current else {})}
+        sets = {
+            identity: opened[identity] if identity in opened else self._loader.stored(identity)
+            for identity in (self._loader.pictures.identity, *captions)
+        }
+        latest = self._loader.caught_up(sets)
+        opened_now = Snapshot(release, views, shared_view, latest, built_in=self._encoder.languages)
+        return opened_now.with_detector(current)
 
     def _move_to(self, release: Release) -> None:
         try:
@@ -264,20 +276,30 @@ class LiveIndex:
         except RegistryUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - whatever the error, try again later, not at once
-            problem = self._record_failure(release, error)
-            with self._publishing:
-                consequence = f"Release {self.current.release.number} is still served."
-                self._current = replace(self.current, degraded=(problem, consequence))
+            self._keep_serving(self._record_failure(release, error))
+
+    def _keep_serving(self, problem: str, languages: Collection[str] | None = None) -> None:
+        """Follow the gallery alone, and say why; of the languages go on with those in `languages`."""
+        with self._publishing:
+            if languages is not None:  # one that was withdrawn on another base is withdrawn here too
+                self._current = self.current.only(languages)
+            consequence = f"Release {self.current.release.number} is still served."
+            if problem not in self.current.problems:
+                self._current = replace(self.current, problems=(problem, consequence))
+            self._follow()
 
     def _follow(self) -> None:
         """Apply the latest changes of the gallery to the served snapshot."""
         with self._publishing:
             if self._current is not None:
                 self._current = self._caught_up(self._current)
-                self._compact_when_due()
+                self._repair_when_damaged()
 
     def _caught_up(self, snapshot: Snapshot) -> Snapshot:
-        latest = caught_up(snapshot.sets, self._loader.sources, self._gallery)
+        try:
+            latest = caught_up(snapshot.sets, self._loader.sources, self._gallery)
+        except FeedPruned:
+            latest = self._loader.caught_up(snapshot.sets)
         return snapshot if latest is snapshot.sets else replace(snapshot, sets=latest)
 
     def _update_detector(self) -> None:
@@ -303,5 +325,5 @@ class LiveIndex:
         return self._clock() - self._failed_at.get(release.number, -math.inf) < _RETRY_SECONDS
 
 
-def _is_due(vector_set: VectorSet, at: int) -> bool:
-    return vector_set.damaged or vector_set.tail_size > at
+def _other_base(release: Release) -> str:
+    return f"Release {release.number} is for another base, which is not open here."

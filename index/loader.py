@@ -1,82 +1,167 @@
 """Opens and verifies the views and vector sets that a release names, each once. Does not publish them."""
 
-from collections.abc import Iterable
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from threading import Lock
 from typing import Any
 
-from index import generation
-from index.catalogue import Catalogue
+from index import segment
 from index.encoding import Encoder
-from index.engine import Engine
-from index.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
+from index.engine import Engine, is_run
+from index.engine.part import EnginePart, Presence
+from index.errors import EngineMismatch, IndexUnavailable
 from index.gallery import Gallery
-from index.generation import Identity, folder_name
-from index.sync import CaptionSource, PictureSource, Source, expansions_of
-from index.vectors import VectorSet
+from index.indexer import MOST, Indexer
+from index.segment import Segment
+from index.sets import RECALL, VectorSets
+from index.state import NOTHING, State
+from index.sync import CaptionSource, FeedPruned, PictureSource, Source, caught_up, expansions_of
+from index.vectors import Identity, VectorSet
 from model import storage
 from model.data_root import DataRoot
-from model.errors import StoreUnavailable
+from model.errors import BaseMoved, RegistryUnavailable, StorageFull, VersionPruned
 from model.registry import Registry, Release, Version
+from model.registry.duties import SEALING
+
+SEAL_FIRST = MOST // 4  # changes that are sealed before a set is opened
+_DUTY_SECONDS = 60.0  # for which the duty to seal is taken; it is renewed
+PATIENCE = 600.0  # seconds to wait at most until another process has sealed a set that is far behind
+_LOOK = 1.0  # seconds between two looks whether another process has sealed a set
+_log = logging.getLogger(__name__)
+
+
+class _Sources(dict[Identity, Source]):
+    """Where the rows of each set come from; opened when it is first needed, which raises as `ReleaseLoader.view`."""
+
+    def __init__(self, open: Callable[[Identity], Source]) -> None:
+        super().__init__()
+        self._open = open
+
+    def __missing__(self, identity: Identity) -> Source:
+        source = self[identity] = self._open(identity)
+        return source
 
 
 class ReleaseLoader:
-    """Keeps opened views and sources open: a version's rows are added to the encoder's table once and never removed."""
+    """Keeps views and sources open until they are closed, so that each is opened once for a release and the next one.
 
-    def __init__(self, encoder: Encoder, registry: Registry, gallery: Gallery, root: DataRoot, engine: Engine) -> None:
+    A version's rows stay in the encoder's table when its view is closed; to open it again adds them once more.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        registry: Registry,
+        gallery: Gallery,
+        root: DataRoot,
+        recall: float = RECALL,
+        seal_first: int = SEAL_FIRST,
+        engine: Engine | None = None,
+    ) -> None:
         self._encoder = encoder
         self._registry = registry
         self._gallery = gallery
         self._root = root
-        self.engine = engine
-        self._views: dict[int, Any] = {0: encoder.base_view}
+        self._recall, self._seal_first = recall, seal_first
+        self.base: int = encoder.base_view.version
+        self._views: dict[int, Any] = {self.base: encoder.base_view}
+        self._parents: dict[int, int] = {}  # of the open views
         self._views_lock = Lock()
-        self.catalogue = Catalogue(registry, root)
-        self.pictures = PictureSource(encoder, gallery)
-        self.sources: dict[Identity, Source] = {self.pictures.identity: self.pictures}
+        self._engine, self._presence = engine, Presence(engine)
+        self.sets = VectorSets(registry, root, engine)
+        self.pictures = PictureSource.of(encoder, gallery)
+        self.sources = _Sources(self._open_source)
+        self.sources[self.pictures.identity] = self.pictures
+
+    def views(self, release: Release) -> dict[str, Any]:
+        """The view of each language of a release; raises as `view`, and `VersionPruned` or `BaseMoved`."""
+        if release.base != self.base:
+            raise BaseMoved(f"Release {release.number} is for another base than the one that is open here.")
+        if self._registry.versions.pruned() & {*release.languages.values()}:
+            raise VersionPruned(f"Release {release.number} names versions that were pruned.")
+        return {tag: self.view(number) for tag, number in release.languages.items()}
 
     def view(self, number: int) -> Any:
         """The view of a version, verified with all its ancestors; raises `VersionCorrupt` or `VersionNotFound`."""
         with self._views_lock:
             if number not in self._views:
-                for version in reversed(self._registry.versions.lineage(number)):  # version 0 first
+                for version in reversed(self._registry.versions.lineage(number)):  # the base first
                     if version.number not in self._views:
                         self._views[version.number] = self._open_version(version)
+                        self._parents[version.number] = version.parent or self.base
             return self._views[number]
 
     def captions(self, tag: str, version: int) -> Identity:
-        """The identity of a language's captions as a version encodes them; also opens its source."""
-        identity = Identity("captions", self._encoder.text_fingerprint, self._encoder.dimension, tag, version)
-        if identity not in self.sources:
-            expansions = expansions_of(self._registry, tag, version)
-            view = self.view(version)
-            self.sources[identity] = CaptionSource(self._encoder, self._gallery, view, tag, version, expansions)
-        return identity
+        """The identity of a language's captions as a version encodes them."""
+        return Identity("captions", self._encoder.text_fingerprint, self._encoder.dimension, tag, version)
 
-    def stored(self, identity: Identity, *, strict: bool) -> tuple[VectorSet, list[str]]:
-        """The newest verified generation as a vector set, or an empty set, to be filled from the tables.
+    def close_others(self, versions: Iterable[int], identities: Iterable[Identity]) -> None:
+        """Close every view except those of `versions` and of what they build upon, and every source but these."""
+        with self._views_lock:
+            kept = {self.base}
+            for number in versions:
+                while number not in kept:
+                    kept.add(number)
+                    number = self._parents.get(number, self.base)
+            self._views = {number: view for number, view in self._views.items() if number in kept}
+            self._parents = {number: parent for number, parent in self._parents.items() if number in kept}
+        for identity in {*self.sources} - {self.pictures.identity, *identities}:
+            self.sources.pop(identity, None)
 
-        A damaged generation is an error when `strict`. Otherwise an older one or an empty set is used instead, and one
-        sentence describes each damaged generation.
+    def stored(self, identity: Identity, opened: VectorSet | None = None) -> VectorSet:
+        """As `VectorSets.open`, of the newest state; a set that is new is registered, so that the indexer finds it.
+
+        Segments that `opened`, an earlier state of the same set, has are not opened again. A set that is far behind,
+        because no worker ran, is sealed first: its changes may not fit into memory. While another process seals,
+        `opened` is returned as it is; without it, this waits.
         """
-        problems = []
-        for registered in self.catalogue.of(identity):
-            try:
-                folder = self._root.open(folder_name(registered.id), registered.manifest_sha256, IndexFileCorrupt)
-                opened = generation.read(folder, registered.manifest_sha256, identity, self.engine)
-            except (IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch, StoreUnavailable) as error:
-                if strict:
-                    raise
-                problems.append(f"Generation {registered.id} is unusable ({error.code}) and is built again.")
-            else:
-                vector_set = VectorSet.from_generation(registered.id, registered.upto_change, opened)
-                break
-        else:
-            vector_set = VectorSet.empty(f"{identity.kind}-none", identity.dimension)
-        return replace(vector_set, damaged=bool(problems)), problems
+        with suppress(RegistryUnavailable, StorageFull):  # the next process that opens it tries again
+            self.sets.begin(identity)
+        lost = self._forgotten(identity)
+        if not self._sealed_first(identity, wait=opened is None) and opened is not None:
+            return opened if lost is None else replace(opened, problems=(self._lost_sentence(identity),))
+        state = self.sets.state(identity)
+        if lost is not None and state.number == lost.number:  # that nothing is sealed could not be registered
+            state = State(state.number, 0)
+        parts = () if opened is None else opened.parts
+        known = {part.written.id: part for part in parts if isinstance(part, Segment)}
+        sealed = self.sets.open(self.sources[identity], state, self._recall, known)
+        if sealed.problems and self.sets.state(identity).number != state.number:  # its segments were merged meanwhile
+            return self.stored(identity, opened)
+        if lost is None or state.segments:
+            return sealed
+        return replace(sealed, problems=(self._lost_sentence(identity),))
 
-    def verify(self, release: Release, generations: Iterable[str]) -> list[str]:
-        """Hash every file of a release again; returns one sentence for each version or generation that differs."""
+    def caught_up(self, sets: Mapping[Identity, VectorSet]) -> Mapping[Identity, VectorSet]:
+        """As `sync.caught_up`; where this process may have missed deletions, what is sealed is opened instead."""
+        while True:
+            try:
+                return caught_up(sets, self.sources, self._gallery)
+            except FeedPruned as behind:
+                _log.info("this process may have missed deletions: it opens its vector sets again")
+                sets = {of: self.stored(of) if behind.missed_by(each) else each for of, each in sets.items()}
+
+    def indexer(self) -> Indexer:
+        """One that encodes what has no vector yet."""
+        return Indexer(self._registry, self._gallery, self._root, self.sources.__getitem__, engine=self._engine)
+
+    def lost(self, vector_set: VectorSet) -> bool:
+        """Whether rows of an open set are not in the engine (any more); False as long as it does not answer."""
+        return any(self._presence.lost(part) for part in vector_set.parts if isinstance(part, EnginePart))
+
+    def sealing(self) -> AbstractContextManager[bool]:
+        """The duty to seal, which a worker has while it does; False when another process has it."""
+        owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        return self._registry.duties.held(SEALING, owner, _DUTY_SECONDS)
+
+    def verify(self, release: Release, used: set[Identity]) -> list[str]:
+        """Hash every file of a release again, and count the rows in an engine; returns a sentence for what differs."""
         numbers = {release.shared, *release.languages.values()}
         lineage = self._registry.versions.lineage
         lineages = {version.number: version for number in numbers for version in lineage(number)}
@@ -86,15 +171,73 @@ class ReleaseLoader:
             if version.folder is not None
             and not storage.intact(self._root.path(version.folder), version.manifest_sha256)
         ]
-        for identity in list(self.sources):
-            for registered in self.catalogue.of(identity):
-                folder = self._root.path(folder_name(registered.id))
-                if registered.id in generations and not storage.intact(folder, registered.manifest_sha256):
-                    problems.append(f"Generation {registered.id} differs from what was registered.")
+        for identity in used:
+            try:
+                state = self.sets.state(identity)
+            except EngineMismatch as error:
+                problems.append(error.detail)
+                continue
+            for written in state.segments:
+                if not is_run(written.id) and not segment.intact(self._root, written):
+                    problems.append(f"Segment {written.id} differs from what was registered.")
+            if self._engine is not None:
+                problems += self._missing(identity, state)
         return problems
+
+    def _open_source(self, identity: Identity) -> Source:
+        assert identity.language is not None and identity.version is not None
+        of = (identity.language, identity.version)
+        visible = expansions_of(self._registry, *of)
+        return CaptionSource.of(self._encoder, self.view(identity.version), self._gallery, *of, visible)
 
     def _open_version(self, version: Version) -> Any:
         from model.encoder import VersionFolder  # imported late: torch takes seconds, and test encoders do not need it
 
         folder = VersionFolder.of(version, self._root)
-        return self._encoder.open([folder], onto=self._views[version.parent or 0])
+        return self._encoder.open([folder], onto=self._views[version.parent or self.base])
+
+    def _sealed_first(self, identity: Identity, *, wait: bool) -> bool:
+        """Seal a set that is far behind; False when another process has the duty, after some time with `wait`."""
+        until = time.monotonic() + (PATIENCE if wait else 0.0)
+        while self.sets.behind().get(identity, 0) > self._seal_first:
+            with self.sealing() as ours:
+                if ours:
+                    self._seal(identity)
+                    return True
+            if time.monotonic() >= until:
+                return False
+            time.sleep(min(_LOOK, PATIENCE))
+        return True
+
+    def _seal(self, identity: Identity) -> None:
+        try:
+            self.indexer().seal(identity)
+        except Exception as error:  # noqa: BLE001 - the tail is always possible, and without it nothing serves
+            told = getattr(error, "code", type(error).__name__)
+            _log.warning("%s cannot be sealed (%s): its changes stay in memory", identity.name, told)
+
+    def _forgotten(self, identity: Identity) -> State | None:
+        """The newest state if the engine has not what it names, after registering that nothing is sealed."""
+        state = self.sets.state(identity)
+        if self._engine is None or not self._presence.lost(self.sets.part(identity, state)):
+            return None
+        _log.warning("%s They are sealed again.", self._lost_from(identity))
+        with suppress(RegistryUnavailable, StorageFull):
+            self.sets.register(identity, state, NOTHING)
+        return state
+
+    def _lost_sentence(self, identity: Identity) -> str:
+        return f"{self._lost_from(identity)} They are sealed again from the registry."
+
+    def _lost_from(self, identity: Identity) -> str:
+        assert self._engine is not None
+        return f"Vectors of {identity.name} that were sealed are not in {self._engine.name}."
+
+    def _missing(self, identity: Identity, state: State) -> Iterator[str]:
+        """A sentence if the engine has not what a state names; then the next refresh has it sealed again."""
+        self._presence.recount(identity)
+        try:
+            if self._presence.missing(self.sets.part(identity, state)):
+                yield self._lost_from(identity)
+        except IndexUnavailable as error:
+            yield f"{identity.name} cannot be verified: {error.detail}"

@@ -1,7 +1,8 @@
 """Reads and writes the rows of captions and vectors, some within a transaction of the gallery. Encodes nothing.
 
 Vectors are stored so that nothing is encoded twice: of pictures by content, of captions by version, of both by the
-fingerprint of the tower. Every generation can be built again from them. Searches never read these tables.
+fingerprint of the tower. Every segment can be made again from them: they are
+rounded to halves once, here. Searches never read these tables.
 """
 
 import hashlib
@@ -13,8 +14,8 @@ import numpy as np
 from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from index.engine import Vector
 from index.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureVectorRow
+from index.vectors import Vector
 from model.registry import Registry
 
 _BATCH = 500  # values in one SQL statement
@@ -52,17 +53,33 @@ def captions_of(session: Session, ids: Sequence[str], language: str | None = Non
 
 
 def replace_captions(session: Session, picture: str, captions: Captions, change: int) -> None:
-    """Replace the captions added with a picture; unchanged ones keep their ids, and so their vectors."""
-    old = _added_with(session, picture)
+    """Replace the captions added with a picture, in this order; unchanged ones keep their vectors.
+
+    They keep their ids too, unless they moved up: captions of a language are in the order of their ids in every answer.
+    """
+    old, last = _added_with(session, picture), dict[str, int]()
     new = {caption: position for position, caption in enumerate(_in_order(captions))}
     remove_captions(session, [id for caption, id in old.items() if caption not in new])
-    for caption, position in new.items():
-        if caption in old:
-            session.execute(update(CaptionRow).where(CaptionRow.id == old[caption]).values(position=position))
+    for (language, text), position in new.items():
+        id = old.get((language, text), 0)
+        if id > last.get(language, 0):
+            session.execute(update(CaptionRow).where(CaptionRow.id == id).values(position=position))
         else:
-            language, text = caption
+            vectors = _taken(session, id) if id else []
             values = {"language": language, "text": text, "position": position, "change": change, "expansion": None}
-            session.execute(insert(CaptionRow).values(picture_id=picture, digest=_digest("", text), **values))
+            added = insert(CaptionRow).values(picture_id=picture, digest=_digest("", text), **values)
+            id = session.scalars(added.returning(CaptionRow.id)).one()
+            if vectors:
+                session.execute(insert(CaptionVectorRow), [{"caption_id": id, **vector} for vector in vectors])
+        last[language] = id
+
+
+def _taken(session: Session, id: int) -> list[dict[str, object]]:
+    """The vectors of a caption that is deleted by this."""
+    columns = (CaptionVectorRow.version, CaptionVectorRow.fingerprint, CaptionVectorRow.vector)
+    vectors = session.execute(select(*columns).where(CaptionVectorRow.caption_id == id)).all()
+    remove_captions(session, [id])
+    return [row._asdict() for row in vectors]
 
 
 def captions_equal(session: Session, picture: str, captions: Captions) -> bool:
@@ -145,6 +162,12 @@ class CaptionsAndVectors:
             query = select(CaptionRow.picture_id).where(CaptionRow.language == language, visible).distinct()
             return sorted(session.scalars(query))
 
+    def captioned_between(self, language: str, first: int, last: int) -> list[str]:
+        """The pictures with a caption in this language whose id is from `first` to `last`, sorted."""
+        query = select(CaptionRow.picture_id).where(CaptionRow.language == language, CaptionRow.id.between(first, last))
+        with self._registry.read() as session:
+            return sorted(session.scalars(query.distinct()))
+
     def add_captions(self, expansion: str, language: str, captions: Iterable[tuple[str, str]]) -> int:
         """Add an expansion's captions (picture, text), except existing ones; returns how many were new.
 
@@ -173,6 +196,12 @@ class CaptionsAndVectors:
         vectors = self._vectors(query.where(PictureVectorRow.fingerprint == fingerprint), ids)
         return {id: vectors[id] for id in ids if id in vectors}
 
+    def some_caption_vectors(self, count: int) -> list[Vector]:
+        """Vectors of the captions that were added last, as any version reads them: texts as people write them."""
+        query = select(CaptionVectorRow.vector).order_by(CaptionVectorRow.caption_id.desc()).limit(count)
+        with self._registry.read() as session:
+            return [_vector(data) for data in session.scalars(query)]
+
     def put_picture_vectors(self, fingerprint: str, vectors: Mapping[str, Vector]) -> None:
         """Store vectors by content hash; durable when it returns."""
         with self._registry.begin() as session:
@@ -187,6 +216,41 @@ class CaptionsAndVectors:
         """Store vectors by caption id; durable when it returns. Skips captions that were deleted meanwhile."""
         with self._registry.begin() as session:
             store_caption_vectors(session, by, vectors)
+
+    def versions_read(self) -> set[int]:
+        """The versions of which vectors of captions are stored. Reads an index of all of them."""
+        with self._registry.read() as session:
+            return set(session.scalars(select(CaptionVectorRow.version).distinct()))
+
+    def forget_version(self, language: str, version: int) -> None:
+        """Delete every vector of this language's captions as a version encodes them."""
+        row, last = CaptionVectorRow, 0
+        of = (CaptionRow.language == language, row.version == version)
+        query = select(row.caption_id).join(CaptionRow, CaptionRow.id == row.caption_id).where(*of)
+        query = query.order_by(row.caption_id).limit(_BATCH)
+        while True:
+            with self._registry.read() as session:
+                ids = session.scalars(query.where(row.caption_id > last)).all()
+            if not ids:
+                return
+            with self._registry.begin() as session:
+                session.execute(delete(row).where(row.caption_id.in_(ids), row.version == version))
+            last = ids[-1]
+
+    def forget_pictures(self, fingerprint: str) -> None:
+        """Delete every vector of pictures by the image tower with this fingerprint."""
+        row, last = PictureVectorRow, ""
+        some = select(row.content_sha256).where(row.fingerprint == fingerprint)
+        some = some.order_by(row.content_sha256).limit(_BATCH)
+        while True:
+            with self._registry.read() as session:
+                contents = session.scalars(some.where(row.content_sha256 > last)).all()
+            if not contents:
+                return
+            with self._registry.begin() as session:
+                ours = (row.content_sha256.in_(contents), row.fingerprint == fingerprint)
+                session.execute(delete(row).where(*ours))
+            last = contents[-1]
 
     def _vectors(self, query: Select[T, bytes], keys: Sequence[T]) -> dict[T, Vector]:
         """The vectors that a query finds for these values of its first column."""
@@ -246,8 +310,8 @@ def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 
 def _bytes(vector: Vector) -> bytes:
-    return np.ascontiguousarray(vector, dtype="<f4").tobytes()
+    return np.ascontiguousarray(vector, dtype="<f2").tobytes()
 
 
 def _vector(data: bytes) -> Vector:
-    return np.frombuffer(data, dtype="<f4").astype(np.float32)
+    return np.frombuffer(data, dtype="<f2").astype(np.float32)

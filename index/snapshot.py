@@ -4,30 +4,35 @@ A request takes the reference to it once. Nothing here reads a file or the regis
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from typing import Any, Literal
 
-from index.engine import Vector
-from index.errors import PictureNotFound
-from index.generation import Identity
-from index.vectors import Hit, VectorSet
+from index.errors import IndexUnavailable, PageTooDeep, PictureNotFound
+from index.vectors import Hit, Identity, Vector, VectorSet
 from model.detection import Detector, Guess, count
 from model.errors import LanguageNotFound
-from model.languages import canonical, in_script
+from model.languages import ENGLISH, canonical, in_script
 from model.registry import Release
 
 AUTO, SHARED = "auto", "shared"  # instead of a tag: detect the language; use the shared version
+DEEPEST = 10_000  # rank of the last hit on the last page: time and memory of a search grow with its depth
 _SAME_SCORE = 1e-5  # scores closer than this are taken as equal
 _GROWTH = 1.25  # captions are counted again when their number grew or shrank by more than this factor
+
+_READ = 2_000  # captions of a language whose n-grams are counted, evenly spread
 
 Source = Literal["told", "detected", "shared"]
 
 
 @dataclass(frozen=True)
 class Route:
-    """Which version encodes a text, and how it was chosen; `used` is a served tag or `shared`."""
+    """Which version encodes a text, and how it was chosen; `used` is `shared`, or a tag.
+
+    A tag that no version serves is read by a base of many languages.
+    """
 
     requested: str
     used: str
@@ -59,7 +64,7 @@ class CaptionHit:
 
 @dataclass(frozen=True)
 class Generations:
-    """The names of the generations that a snapshot uses; `captions` by language."""
+    """The names of the vector sets that a snapshot uses, with the last change in them; `captions` by language."""
 
     pictures: str
     captions: dict[str, str]
@@ -67,9 +72,10 @@ class Generations:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An opened release. `views` and `captions` have exactly its languages; `degraded` has a sentence for each problem.
+    """An opened release. `views` and `captions` have exactly its languages; `problems` has sentences about the release.
 
     `counted` has the version and the number of captions from which the detector's counts of each language come.
+    `built_in` are the languages that the base reads untaught.
     """
 
     release: Release
@@ -77,13 +83,19 @@ class Snapshot:
     shared_view: Any
     sets: Mapping[Identity, VectorSet]
     detector: Detector = field(default_factory=Detector)
-    degraded: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
     counted: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    built_in: tuple[str, ...] = (ENGLISH,)
 
     @cached_property
     def pictures(self) -> VectorSet:
         """The set of all pictures."""
         return next(vector_set for identity, vector_set in self.sets.items() if identity.kind == "pictures")
+
+    @property
+    def versions(self) -> set[int]:
+        """The numbers of all versions that it names."""
+        return {self.release.shared, *self.release.languages.values()}
 
     @cached_property
     def captions(self) -> Mapping[str, VectorSet]:
@@ -96,6 +108,11 @@ class Snapshot:
         return min(vector_set.change for vector_set in self.sets.values())
 
     @property
+    def degraded(self) -> tuple[str, ...]:
+        """A sentence for each problem: of the release, and of segments that could not be read."""
+        return (*self.problems, *(problem for vector_set in self.sets.values() for problem in vector_set.problems))
+
+    @property
     def generations(self) -> Generations:
         """The generations of the vector sets."""
         captions = {tag: vector_set.generation for tag, vector_set in self.captions.items()}
@@ -104,23 +121,39 @@ class Snapshot:
     def with_detector(self, previous: "Snapshot | None") -> "Snapshot":
         """This snapshot with a detector of its languages; counts of `previous` that are still right are used again.
 
-        Each version has n-gram counts: of the captions it was trained on or, for version 0, of English words. For
-        English, and for versions without counts, the captions of the gallery are counted too.
+        Each version has n-gram counts: of the captions it was trained on or, for a base, of English words. For
+        English, and for versions without counts, the captions of the gallery are counted too, as soon as their engine
+        answers.
         """
         detector = Detector() if previous is None else previous.detector
         counted = {} if previous is None else {tag: of for tag, of in previous.counted.items() if tag in self.captions}
         for tag, vector_set in self.captions.items():
             counted_version, counted_captions = counted.get(tag, (-1, 0))
             ngrams, version = self.views[tag].ngrams, self.release.languages[tag]
-            fewer, more = sorted((counted_captions, vector_set.count))
-            count_captions = version == 0 or not ngrams
+            count_captions = version == self.release.base or not ngrams
+            captions = vector_set.count if count_captions else 0  # an engine has to be asked for it
+            fewer, more = sorted((counted_captions, captions))
             if counted_version != version or (count_captions and more > _GROWTH * fewer):
                 counts = Counter(ngrams)
-                if count_captions:
-                    counts.update(count(vector_set.texts()))
+                try:
+                    if count_captions:
+                        counts.update(count(_some(vector_set.texts(), captions)))
+                except IndexUnavailable:  # the engine is away: they are counted when it is back
+                    if counted_version == version:
+                        continue
+                    captions = 0
                 detector = detector.with_counts(tag, counts)
-                counted[tag] = (version, vector_set.count)
+                counted[tag] = (version, captions)
         return replace(self, detector=detector, counted=counted)
+
+    def only(self, languages: Collection[str]) -> "Snapshot":
+        """This snapshot without the languages that are not in `languages`; itself if it has none of those."""
+        if self.views.keys() <= set(languages):
+            return self
+        serves = {tag: version for tag, version in self.release.languages.items() if tag in languages}
+        views = {tag: view for tag, view in self.views.items() if tag in serves}
+        sets = {of: each for of, each in self.sets.items() if of.language is None or of.language in serves}
+        return replace(self, release=replace(self.release, languages=serves), views=views, sets=sets)
 
     def served(self, tag: str) -> str:
         """The canonical form of a tag that is served; raises `LanguageTagInvalid` or `LanguageNotFound`."""
@@ -128,6 +161,18 @@ class Snapshot:
         if tag not in self.views:
             raise LanguageNotFound(languages=sorted(self.views))
         return tag
+
+    @property
+    def multilingual(self) -> bool:
+        """Whether the base reads more than English, and so is worth asking about any language."""
+        return len(self.built_in) > 1
+
+    def readable(self, tag: str) -> str:
+        """The canonical form of a tag whose texts are read, by its own version or else by the base.
+
+        Raises `LanguageTagInvalid` or `LanguageNotFound`.
+        """
+        return canonical(tag) if self.multilingual else self.served(tag)
 
     def route(self, requested: str, text: str) -> Route:
         """Choose the version that encodes a cleaned text: of the given or detected language, or the shared one.
@@ -137,8 +182,10 @@ class Snapshot:
         if requested == SHARED:
             return Route(requested, SHARED, "shared", None, self.shared_view)
         if requested != AUTO:
-            tag = self.served(requested)
-            return Route(requested, tag, "told", None, self.views[tag])
+            tag = self.readable(requested)
+            if tag in self.views:
+                return Route(requested, tag, "told", None, self.views[tag])
+            return Route(requested, tag, "told", None, self.views[ENGLISH], ("language_not_taught",))
         languages = sorted(self.views)
         guess = self.detector.guess(text, languages)
         if guess.language is not None:
@@ -147,7 +194,7 @@ class Snapshot:
 
     def _warnings(self, text: str, languages: Sequence[str], guess: Guess) -> Iterable[str]:
         unknown = any(self.detector.totals.values()) and guess.known == 0 and any(c.isalpha() for c in text)
-        if unknown or all(in_script(text, tag) is False for tag in languages):
+        if (unknown or all(in_script(text, tag) is False for tag in languages)) and not self.multilingual:
             yield "language_not_supported"
         elif guess.ties:
             yield "detection_tie"
@@ -157,10 +204,13 @@ class Snapshot:
     ) -> list[PictureHit]:
         """The `limit` pictures nearest to a unit vector, ties by id: the first ones, or those that follow `after`.
 
-        Pictures added or deleted since the page of `after` cause no other picture to be repeated or skipped.
+        Pictures added or deleted since the page of `after` cause no other picture to be repeated or skipped. Raises
+        `PageTooDeep` beyond rank `DEEPEST`, except for one more: is there a next page?
         """
         offset = after.rank if after else 0
         while True:
+            if offset and offset + limit > DEEPEST + 1:
+                raise PageTooDeep(f"results go to rank {DEEPEST:,}: ask for fewer on this page, or set min_score")
             hits = self.pictures.search(vector, offset + limit)
             skipped = _count_until(hits, after) if after else 0
             if skipped <= offset:
@@ -183,19 +233,26 @@ class Snapshot:
 
     def picture_vector(self, picture: str) -> Vector:
         """The vector of a picture in the gallery; raises `PictureNotFound`."""
-        vector = self.pictures.vector(picture)
-        if vector is None:
-            raise PictureNotFound("there is no picture with this id")
-        return vector
+        for row in self.pictures.of(picture):
+            return row.vector
+        raise PictureNotFound("there is no picture with this id")
 
-    def captions_of(self, picture: str, tags: Iterable[str] | None = None) -> dict[str, list[str]]:
-        """The captions of a picture by language, in all served languages or those of `tags`; without empty ones."""
-        captions = {
-            tag: [entry.text for entry in self.captions[tag].entries_of(picture)]
-            for tag in (self.captions if tags is None else tags)
-            if tag in self.captions
-        }
-        return {tag: texts for tag, texts in captions.items() if texts}
+    def captions_of_each(
+        self, pictures: Sequence[str], tags: Iterable[str] | None = None
+    ) -> dict[str, dict[str, list[str]]]:
+        """The captions of each picture by language, in all served languages or those of `tags`; without empty ones."""
+        captions: dict[str, dict[str, list[str]]] = {picture: {} for picture in pictures}
+        for tag in self.captions if tags is None else tags:
+            if tag in self.captions:
+                for picture, texts in self.captions[tag].texts_of(pictures).items():
+                    if texts:
+                        captions[picture][tag] = texts
+        return captions
+
+
+def _some(texts: Iterable[str], of: int) -> list[str]:
+    """At most about `_READ` texts. All are read, but not at once: those of a large gallery may not fit into memory."""
+    return list(islice(texts, 0, None, -(-of // _READ) or 1))
 
 
 def _count_until(hits: Sequence[Hit], after: PictureHit) -> int:

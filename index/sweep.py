@@ -1,34 +1,51 @@
-"""Removes files that crashes left in the data root. Keeps what a row refers to and what may still be being written.
+"""Removes files that nobody needs: what crashes left in the data root, and what no release in reach names.
 
-It runs once at the start of each API and worker process. Files that cannot be removed because the store is unavailable
-are left for the next run.
+Everything here can be killed and done again: a thing is removed first, here and in the store or engine, and only then
+it is recorded as gone. Kept is what a row refers to, and what may still be being written. Processes that still have
+something open are not disturbed. Files that cannot be removed because the store is unavailable are left for later.
 """
 
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from index.catalogue import Catalogue
-from index.gallery import FOLDER as PICTURES
+from index.engine import Engine
+from index.errors import IndexUnavailable
+from index.files import FOLDER as PICTURES
 from index.gallery import Gallery
-from index.tables import GENERATIONS
+from index.segment import SEGMENTS
+from index.sets import VectorSets
+from index.vectors import Identity
 from model import storage
 from model.data_root import DataRoot
 from model.errors import StoreUnavailable
-from model.registry import Registry
+from model.registry import Pruning, Registry
+from model.registry.retention import KEEP
+from model.storage import fault_point
 
-EXPANSIONS = "expansions"
+EXPANSIONS, VERSIONS = "expansions", "versions"
+_GENERATIONS = "generations"  # what releases before 0.3 had instead of segments
 _LEFT_OVER = 3_600.0  # seconds: no process is still writing a file that has not changed for so long
 _WORKING = ("checkpoints", "teacher", "pictures")  # in an expansion's folder, only needed to resume it
+_MANY = "mul"  # instead of a language
+BYTES = 5  # of a vector, for each dimension: two in the registry, three in a segment or an engine
 _log = logging.getLogger(__name__)
 
 
-def sweep(root: DataRoot, registry: Registry, gallery: Gallery, seconds: float = _LEFT_OVER) -> int:
+def sweep(
+    root: DataRoot, registry: Registry, gallery: Gallery, seconds: float = _LEFT_OVER, engine: Engine | None = None
+) -> int:
     """Remove left-over files and folders that have not changed for `seconds`; returns how many.
 
+    To be called once at the start of each API and worker process.
+
     These are temporary files of killed writers, submissions without an expansion, working files of finished expansions,
-    generations without a row, and stored pictures whose content no picture has.
+    segments (with an `engine`, rows there too) that no vector set names, versions that are not registered or were
+    pruned on another machine, generations of earlier releases, stored pictures whose content no picture has.
     """
     removed = storage.sweep(root.home, seconds)
     finished = registry.expansions.ids("succeeded", "failed", "cancelled")
@@ -40,17 +57,48 @@ def sweep(root: DataRoot, registry: Registry, gallery: Gallery, seconds: float =
             with suppress(StoreUnavailable):
                 root.remove(f"{EXPANSIONS}/{path.name}")
                 removed += 1
-    for path in _old(root.home / GENERATIONS, "*", seconds):
-        with suppress(StoreUnavailable):
-            removed += Catalogue(registry, root).remove_unregistered(path.name)
-    contents = {path.name.partition(".")[0] for path in _old(root.home / PICTURES, "*/[0-9a-f]*.*", seconds)}
-    for content in contents - gallery.contents_in_use():
-        with suppress(StoreUnavailable):
-            gallery.delete_unused_content(content)
+    with suppress(StoreUnavailable, IndexUnavailable):
+        old = [path.name for path in _old(root.home / SEGMENTS, "*", seconds)]
+        removed += VectorSets(registry, root, engine).remove_unreferenced(old)
+        for path in _old(root.home / _GENERATIONS, "*", seconds):
+            root.remove(f"{_GENERATIONS}/{path.name}")
             removed += 1
+    removed += _sweep_versions(root, registry, seconds)
+    removed += sum(_sweep_pictures(folder, gallery, seconds) for folder in _folders(root.home / PICTURES))
     if removed:
         _log.info("removed files and folders left by crashed processes", extra={"count": removed})
     return removed
+
+
+def _sweep_versions(root: DataRoot, registry: Registry, seconds: float) -> int:
+    old = [f"{VERSIONS}/{path.name}" for path in _old(root.home / VERSIONS, "*", seconds)]
+    # before the versions are read: what has ended by now has registered its own
+    active = registry.expansions.ids("queued", "running")
+    named = {version.folder for version in registry.versions.list()}
+    unnamed = [name for name in old if name not in named and not any(id in name for id in active)]
+    with suppress(StoreUnavailable):
+        for name in unnamed:
+            root.remove(name)
+    return sum(not root.path(name).exists() for name in unnamed)
+
+
+def _sweep_pictures(folder: Path, gallery: Gallery, seconds: float) -> int:
+    """One of the folders into which pictures are divided: there may be millions, nearly all of them in use."""
+    names: dict[str, list[str]] = {}
+    for name in os.listdir(folder):
+        names.setdefault(name.partition(".")[0], []).append(name)
+    removed = 0
+    for content in names.keys() - gallery.contents_in_use(folder.name):  # asked after the files were listed
+        ours = content.startswith(folder.name)  # not temporary
+        if ours and any(storage.is_older(folder / name, seconds) for name in names[content]):
+            with suppress(StoreUnavailable):
+                gallery.delete_unused_content(content)
+                removed += 1
+    return removed
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(path for path in parent.glob("*") if path.is_dir())
 
 
 def discard_working_files(root: DataRoot, expansion: str) -> None:
@@ -61,3 +109,86 @@ def discard_working_files(root: DataRoot, expansion: str) -> None:
 
 def _old(folder: Path, pattern: str, seconds: float) -> Iterator[Path]:
     return (path for path in folder.glob(pattern) if storage.is_older(path, seconds))
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that goes, and why; `bytes` is about how much space it takes."""
+
+    what: Literal["version", "vectors", "dataset"]
+    name: str
+    language: str
+    why: str
+    bytes: int
+
+
+class Pruner:
+    """Retention of one data root."""
+
+    def __init__(self, registry: Registry, gallery: Gallery, root: DataRoot, engine: Engine | None = None) -> None:
+        self._registry, self._gallery, self._root = registry, gallery, root
+        self._sets = VectorSets(registry, root, engine)
+
+    def plan(self, keep: int = KEEP, *, expected: int | None = None) -> tuple[Pruning, list[Item]]:
+        """What `prune` would remove now; changes nothing. Raises AliasMoved."""
+        pruning = self._registry.retention.plan(keep, expected=expected)
+        return pruning, self._items(pruning)
+
+    def prune(self, keep: int = KEEP, *, expected: int | None = None) -> tuple[Pruning, list[Item]]:
+        """Decide what is out of reach, for ever, and remove it; also what an earlier call could not.
+
+        Raises AliasMoved, StoreUnavailable, IndexUnavailable, RegistryUnavailable. After the decision, call it again.
+        """
+        pruning = self._registry.retention.prune(keep, expected=expected)
+        fault_point("prune.decided")
+        items = self._items(pruning)
+        pruned = self._registry.versions.pruned()
+        left = pruned & self._gallery.versions_read()  # also without a set: what makes one may have been stopped
+        for number in sorted(left):
+            self._gallery.forget_version(self._registry.versions.get(number).language, number)
+        for fingerprint in self._registry.bases.fingerprints(pruned):
+            self._gallery.forget_pictures(fingerprint)
+        for identity in self._sets_of(pruned):
+            self._sets.drop(identity)
+        for version in self._registry.retention.removable():
+            self._root.remove(str(version.folder))
+            fault_point("prune.version")
+            self._registry.retention.version_removed(version.number)
+        for expansion in pruning.datasets:
+            self._root.remove(f"{EXPANSIONS}/{expansion.id}")
+            fault_point("prune.dataset")
+            self._registry.retention.dataset_removed(expansion.id)
+        return pruning, items
+
+    def _items(self, pruning: Pruning) -> list[Item]:
+        since = f"release {pruning.oldest}"
+        unnamed = f"no release since {since} names it, nor a rollback from one"
+        pruned = self._registry.versions.pruned() | {version.number for version in pruning.versions}
+        items = []
+        for version in pruning.versions:
+            stays = version.number in pruning.needed
+            why = f"{unnamed}; its files stay, because a later version builds upon it" if stays else unnamed
+            items.append(
+                Item("version", f"version {version.number}", version.language, why, 0 if stays else version.bytes)
+            )
+        for identity, rows in self._sets_of(pruned).items():
+            why = f"captions as version {identity.version} reads them"
+            if identity.language is None:
+                why = f"pictures as a base sees them that {unnamed}"
+            items.append(
+                Item("vectors", identity.name, identity.language or _MANY, why, BYTES * identity.dimension * rows)
+            )
+        for expansion in pruning.datasets:
+            why = f"its expansion {expansion.state} before {since}, and no version in reach comes from it"
+            items.append(Item("dataset", expansion.id, expansion.language, why, expansion.dataset_bytes or 0))
+        return items
+
+    def _sets_of(self, versions: Iterable[int]) -> dict[Identity, int]:
+        """The sets of these versions' captions that are still there, and of pictures as these bases see them.
+
+        With the rows of each.
+        """
+        gone = set(versions)
+        unseen = self._registry.bases.fingerprints(gone)
+        sets = [each for each in self._sets.numbers() if each.version in gone or each.fingerprint in unseen]
+        return {identity: sum(written.rows for written in self._sets.state(identity).segments) for identity in sets}

@@ -1,10 +1,10 @@
-"""Brings vector sets up to date with the gallery's tables. Reads no generation.
+"""Brings vector sets up to date with the gallery's tables. Reads no segment.
 
 Vectors that are not in the tables yet are computed here and stored, so that nothing is encoded twice.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,14 +12,13 @@ import numpy as np
 from PIL import Image
 
 from index.encoding import Encoder
-from index.engine import Matrix, Vector
-from index.errors import PictureCorrupt
-from index.gallery import Gallery
-from index.generation import Identity
+from index.feed import PRUNED
+from index.gallery import Gallery, NewPicture
 from index.pictures import read_rgb
-from index.rows import Caption, Captions, ReadBy, batches
+from index.rows import Caption, ReadBy, batches
 from index.snapshot import Snapshot
-from index.vectors import Block, Entry, VectorSet
+from index.vectors import Block, Entry, Identity, Matrix, Vector, VectorSet
+from model.errors import CorruptFolder, InvalidInput, UnsupportedMedia
 from model.registry import Registry
 
 _log = logging.getLogger(__name__)
@@ -27,8 +26,29 @@ _BATCH = 500  # pictures read from the tables at a time
 _DECODED = 16  # decoded pictures in memory at a time, 3 MB each
 
 
+class VectorsMissing(Exception):
+    """A picture or caption has no vector yet, and there is no encoder here to make it."""
+
+
+class FeedPruned(Exception):
+    """A set may have missed deletions: it has no change after `upto` yet, and those up to there are not all told."""
+
+    def __init__(self, upto: int) -> None:
+        super().__init__(upto)
+        self.upto = upto
+
+    def missed_by(self, vector_set: VectorSet) -> bool:
+        """Whether a set has to be opened again. One without any change has nothing that could have been deleted."""
+        return 0 < vector_set.change < self.upto
+
+
 class Source(Protocol):
     """Where the vectors of one set come from: pictures, or captions of one (language, version)."""
+
+    @property
+    def gallery(self) -> Gallery:
+        """The gallery whose tables these are."""
+        ...
 
     @property
     def identity(self) -> Identity:
@@ -39,38 +59,57 @@ class Source(Protocol):
         """What each of `pictures` should have in this set now; `captions` are all their captions, in every language."""
         ...
 
+    def between(self, first: int, last: int) -> list[str]:
+        """The pictures that have a row whose key is from `first` to `last`."""
+        ...
+
 
 @dataclass(frozen=True)
 class PictureSource:
-    """Picture vectors: one for each picture, from the image tower, which all versions share."""
+    """Picture vectors: one for each picture, from the image tower, which all versions share.
 
-    encoder: Encoder
+    A picture whose file cannot be read is left out. Without an `encoder`, another one without a vector raises
+    `VectorsMissing`: what is sealed without it would never have it.
+    """
+
     gallery: Gallery
+    identity: Identity
+    encoder: Encoder | None = None
 
-    @property
-    def identity(self) -> Identity:
-        """As `Source.identity`."""
-        return Identity("pictures", self.encoder.image_fingerprint, self.encoder.dimension)
+    @classmethod
+    def of(cls, encoder: Encoder, gallery: Gallery) -> "PictureSource":
+        """That of the pictures as this encoder sees them."""
+        return cls(gallery, Identity("pictures", encoder.image_fingerprint, encoder.dimension), encoder)
 
     def blocks(self, pictures: Sequence[str], captions: Sequence[Caption]) -> dict[str, Block]:
         """As `Source.blocks`; encodes stored pictures that have no vector (after a change of the image tower)."""
-        contents = self.gallery.contents(pictures)
-        needed = sorted(set(contents.values()))
-        vectors = self.gallery.content_vectors(needed, self.encoder.image_fingerprint)
+        placed = self.gallery.placed(pictures)
+        needed = sorted({place.content_sha256 for place in placed.values()})
+        fingerprint, dimension = self.identity.fingerprint, self.identity.dimension
+        vectors = self.gallery.content_vectors(needed, fingerprint)
         for batch in batches([content for content in needed if content not in vectors], _DECODED):
             images = {content: image for content in batch if (image := self._image(content))}
             if images:
+                if self.encoder is None:
+                    raise VectorsMissing
                 new = dict(zip(images, self.encoder.pictures(list(images.values())), strict=True))
-                self.gallery.put_picture_vectors(self.encoder.image_fingerprint, new)
-                vectors |= self.gallery.content_vectors(list(images), self.encoder.image_fingerprint)
-        by_picture = {picture: vectors.get(content) for picture, content in contents.items()}
-        dimension = self.encoder.dimension
-        return {picture: _block({Entry(picture): by_picture.get(picture)}, dimension) for picture in pictures}
+                self.gallery.put_picture_vectors(fingerprint, new)
+                vectors |= self.gallery.content_vectors(list(images), fingerprint)
+        blocks = {picture: _block({}, dimension) for picture in pictures}
+        for picture, place in placed.items():
+            vector = vectors.get(place.content_sha256)
+            if vector is not None:
+                blocks[picture] = Block((place.key,), (Entry(picture),), vector[None])
+        return blocks
+
+    def between(self, first: int, last: int) -> list[str]:
+        """As `Source.between`."""
+        return self.gallery.keyed(first, last)
 
     def _image(self, content: str) -> Image.Image | None:
         try:
-            return read_rgb(self.gallery.read(content))
-        except (FileNotFoundError, PictureCorrupt):  # deleted meanwhile, or damaged
+            return read_rgb(self.gallery.files.read(content))
+        except (FileNotFoundError, InvalidInput, UnsupportedMedia, CorruptFolder):  # deleted meanwhile, or damaged
             _log.warning("a stored picture cannot be read; searches will not find it")
             return None
 
@@ -80,20 +119,22 @@ class CaptionSource:
     """Caption vectors of one language as one version encodes them.
 
     Captions added with a picture belong to every version, those of `expansions` to this one: see `expansions_of`.
+    Without `encoder` and `view`, a caption without a vector raises `VectorsMissing`.
     """
 
-    encoder: Encoder
     gallery: Gallery
-    view: Any
-    language: str
-    version: int
+    identity: Identity
     expansions: frozenset[str]
+    encoder: Encoder | None = None
+    view: Any = None
 
-    @property
-    def identity(self) -> Identity:
-        """As `Source.identity`."""
-        fingerprint, dimension = self.encoder.text_fingerprint, self.encoder.dimension
-        return Identity("captions", fingerprint, dimension, self.language, self.version)
+    @classmethod
+    def of(
+        cls, encoder: Encoder, view: Any, gallery: Gallery, language: str, version: int, expansions: frozenset[str]
+    ) -> "CaptionSource":
+        """That of the captions as `view` of this encoder reads them."""
+        identity = Identity("captions", encoder.text_fingerprint, encoder.dimension, language, version)
+        return cls(gallery, identity, expansions, encoder, view)
 
     def blocks(self, pictures: Sequence[str], captions: Sequence[Caption]) -> dict[str, Block]:
         """As `Source.blocks`; encodes the captions that this version has not encoded yet, all in one call."""
@@ -105,20 +146,32 @@ class CaptionSource:
                 id = ids.setdefault(Entry(caption.picture, caption.text), caption.id)  # once, even when added twice
                 texts[id] = caption.text
         vectors = self._vectors(texts)
-        by_picture: dict[str, dict[Entry, Vector | None]] = {picture: {} for picture in pictures}
+        by_picture: dict[str, dict[Entry, int]] = {picture: {} for picture in pictures}
         for entry, id in ids.items():
-            by_picture[entry.picture][entry] = vectors.get(id)
-        return {picture: _block(entries, self.encoder.dimension) for picture, entries in by_picture.items()}
+            if id in vectors:
+                by_picture[entry.picture][entry] = id
+        return {
+            picture: _block({entry: (id, vectors[id]) for entry, id in entries.items()}, self.identity.dimension)
+            for picture, entries in by_picture.items()
+        }
+
+    def between(self, first: int, last: int) -> list[str]:
+        """As `Source.between`."""
+        assert self.identity.language is not None
+        return self.gallery.captioned_between(self.identity.language, first, last)
 
     def _includes(self, caption: Caption) -> bool:
         visible = caption.expansion is None or caption.expansion in self.expansions
-        return visible and caption.language == self.language
+        return visible and caption.language == self.identity.language
 
     def _vectors(self, texts: Mapping[int, str]) -> dict[int, Vector]:
-        by = ReadBy(self.version, self.encoder.text_fingerprint)
+        assert self.identity.version is not None
+        by = ReadBy(self.identity.version, self.identity.fingerprint)
         vectors = self.gallery.caption_vectors(list(texts), by)
         missing = [id for id in texts if id not in vectors]
         if missing:
+            if self.encoder is None:
+                raise VectorsMissing
             computed = self.encoder.texts([(self.view, texts[id]) for id in missing]).vectors
             self.gallery.put_caption_vectors(by, dict(zip(missing, computed, strict=True)))
             vectors |= self.gallery.caption_vectors(missing, by)  # another process may have been first
@@ -133,7 +186,7 @@ def picture_vectors(encoder: Encoder, gallery: Gallery, ids: Sequence[str]) -> d
     vectors = gallery.picture_vectors(ids, encoder.image_fingerprint)
     missing = sorted(gallery.known([id for id in ids if id not in vectors]))
     if missing:
-        PictureSource(encoder, gallery).blocks(missing, [])
+        PictureSource.of(encoder, gallery).blocks(missing, [])
         vectors = gallery.picture_vectors(ids, encoder.image_fingerprint)
     return vectors
 
@@ -150,36 +203,53 @@ def expansions_of(registry: Registry, language: str, version: int) -> frozenset[
 
 
 def encode_captions(
-    encoder: Encoder, gallery: Gallery, snapshot: Snapshot, picture: str, captions: Captions
-) -> dict[tuple[str, str, ReadBy], Vector]:
-    """Vectors of a picture's captions in the served languages, except captions that it already has.
+    encoder: Encoder, gallery: Gallery, snapshot: Snapshot, pictures: Sequence[NewPicture]
+) -> dict[str, dict[tuple[str, str, ReadBy], Vector]]:
+    """Vectors of the captions of new pictures in the served languages, except captions that a picture already has.
 
-    They are by language, text and what read them.
+    By picture, then by language, text and what read them.
     """
-    existing = gallery.captions_for([picture], captions)[picture]
-    new = [
-        (tag, text)
-        for tag, texts in captions.items()
+    captions = {new.id: new.captions for new in pictures if new.captions}
+    existing = gallery.captions_for(list(captions))
+    missing = [
+        (picture, tag, text)
+        for picture, by_tag in captions.items()
+        for tag, texts in by_tag.items()
         if tag in snapshot.views
         for text in dict.fromkeys(texts)
-        if text not in existing.get(tag, ())
+        if text not in existing[picture].get(tag, ())
     ]
-    if not new:
-        return {}
-    vectors = encoder.texts([(snapshot.views[tag], text) for tag, text in new]).vectors
-    by = {tag: ReadBy(version, encoder.text_fingerprint) for tag, version in snapshot.release.languages.items()}
-    return {(tag, text, by[tag]): vector for (tag, text), vector in zip(new, vectors, strict=True)}
+    encoded: dict[str, dict[tuple[str, str, ReadBy], Vector]] = {new.id: {} for new in pictures}
+    if missing:
+        vectors = encoder.texts([(snapshot.views[tag], text) for _, tag, text in missing]).vectors
+        by = {tag: ReadBy(version, encoder.text_fingerprint) for tag, version in snapshot.release.languages.items()}
+        for (picture, tag, text), vector in zip(missing, vectors, strict=True):
+            encoded[picture][tag, text, by[tag]] = vector
+    return encoded
 
 
 def caught_up(
-    sets: Mapping[Identity, VectorSet], sources: Mapping[Identity, Source], gallery: Gallery
+    sets: Mapping[Identity, VectorSet],
+    sources: Mapping[Identity, Source],
+    gallery: Gallery,
+    most: int | None = None,
+    begun: int = 0,
 ) -> Mapping[Identity, VectorSet]:
-    """The sets with every change of the gallery up to now applied; `sets` itself when there is none."""
+    """The sets with every change of the gallery up to now applied, or the next `most`; `sets` itself without any.
+
+    Raises `FeedPruned` unless every deletion is told that a set may need: those after its last change or, of a set that
+    is made from nothing in several calls, those after `begun`.
+    """
     upto = gallery.change()
     since = min(vector_set.change for vector_set in sets.values())
     if since >= upto:
         return sets
-    changes = gallery.changes_since(since)
+    changes = gallery.changes_since(since, most)
+    if most is not None and len(changes) == most:
+        upto = max(changes.values())
+    pruned = FeedPruned(changes.pop(PRUNED, 0))
+    if pruned.upto > begun and any(map(pruned.missed_by, sets.values())):
+        raise pruned
     blocks: dict[Identity, dict[str, Block]] = {identity: {} for identity in sets}
     for batch in batches(list(changes), _BATCH):
         captions = gallery.captions(batch)
@@ -190,8 +260,25 @@ def caught_up(
     return {identity: vector_set.changed(blocks[identity], upto) for identity, vector_set in sets.items()}
 
 
-def _block(entries: Mapping[Entry, Vector | None], dimension: int) -> Block:
-    """A block of the entries that have a vector."""
-    rows = [vector for vector in entries.values() if vector is not None]
-    matrix: Matrix = np.stack(rows) if rows else np.empty((0, dimension), dtype=np.float32)
-    return Block(tuple(entry for entry, vector in entries.items() if vector is not None), matrix)
+def refilled(
+    vector_set: VectorSet,
+    source: Source,
+    first: int,
+    last: int,
+    flushed: Callable[[VectorSet], VectorSet] = lambda vector_set: vector_set,
+) -> VectorSet:
+    """The set with the rows of these keys read from the tables again, because their segment cannot be read.
+
+    `flushed` is called after each batch: it may make room in memory.
+    """
+    for batch in batches(source.between(first, last), _BATCH):
+        blocks = source.blocks(batch, source.gallery.captions(batch))
+        vector_set = flushed(vector_set.changed(blocks, vector_set.change))
+    return vector_set
+
+
+def _block(rows: Mapping[Entry, tuple[int, Vector]], dimension: int) -> Block:
+    """A block of these entries, with key and vector."""
+    vectors = [vector for _, vector in rows.values()]
+    matrix: Matrix = np.stack(vectors) if vectors else np.empty((0, dimension), dtype=np.float32)
+    return Block(tuple(key for key, _ in rows.values()), tuple(rows), matrix)

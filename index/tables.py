@@ -4,18 +4,20 @@ The migrations are in `model/registry/migrations/versions`, one chain for the wh
 """
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ForeignKey, Index, Integer, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from model.registry.clock import now
 from model.registry.tables import RegistryRow
 
-GENERATIONS = "generations"  # their folder in the data root
-
 
 class PictureRow(RegistryRow):
-    """A picture of the gallery; `change` is its newest entry in the change feed."""
+    """A picture of the gallery; `change` is its newest entry in the change feed.
+
+    `key` is the change that put its content there: rising, and never used again, also not for a later content.
+    """
 
     __tablename__ = "pictures"
     __table_args__ = (Index("ix_pictures_created_at_id", "created_at", "id"),)  # pages of the gallery are in this order
@@ -26,6 +28,7 @@ class PictureRow(RegistryRow):
     height: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(default=now())
     change: Mapped[int]
+    key: Mapped[int] = mapped_column(BigInteger, unique=True, index=True, server_default="0")
 
 
 class CaptionRow(RegistryRow):
@@ -53,9 +56,9 @@ class CaptionRow(RegistryRow):
 
 
 class PictureVectorRow(RegistryRow):
-    """The vector of a picture's content, encoded by one image tower."""
+    """The vector of a picture's content, encoded by one image tower; halves, as in segments."""
 
-    __tablename__ = "picture_vectors"
+    __tablename__ = "picture_halves"
 
     content_sha256: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[str] = mapped_column(primary_key=True)
@@ -65,7 +68,7 @@ class PictureVectorRow(RegistryRow):
 class CaptionVectorRow(RegistryRow):
     """The vector of a caption, read through one version by the text tower with this fingerprint."""
 
-    __tablename__ = "caption_vectors"
+    __tablename__ = "caption_halves"
 
     caption_id: Mapped[int] = mapped_column(ForeignKey("captions.id", ondelete="CASCADE"), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
@@ -74,9 +77,9 @@ class CaptionVectorRow(RegistryRow):
 
 
 class GalleryChangeRow(RegistryRow):
-    """The change feed that other processes follow: the last change of each picture, also of deleted ones.
+    """The change feed that other processes follow: the last change of each picture, also of those deleted lately.
 
-    Numbers increase in the order of the commits, because writers take turns.
+    Numbers increase in the order of the commits, because writers take turns. See `index.feed` for deleted ones.
     """
 
     __tablename__ = "gallery_changes"
@@ -87,18 +90,26 @@ class GalleryChangeRow(RegistryRow):
     picture_id: Mapped[str] = mapped_column(index=True)
 
 
-class GenerationRow(RegistryRow):
-    """An immutable set of vectors on disk: of pictures, or of the captions of one language encoded by one version."""
+class VectorSetRow(RegistryRow):
+    """What is sealed of a vector set, up to `upto_change`. Immutable; the newest row of an identity counts.
 
-    __tablename__ = "generations"
+    `segments` are in order, each with `id`, `manifest_sha256` and `rows`; `dead` says which of their rows have been
+    replaced or deleted since they were sealed (see `index.sets`).
+    """
 
-    id: Mapped[str] = mapped_column(primary_key=True)
+    __tablename__ = "vector_sets"
+    __table_args__ = (
+        Index("ix_vector_sets_identity", "kind", "fingerprint", "language", "version"),
+        {"sqlite_autoincrement": True},
+    )
+
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
     kind: Mapped[str]
+    fingerprint: Mapped[str]
+    dimension: Mapped[int]
     language: Mapped[str | None]
     version: Mapped[int | None]
-    fingerprint: Mapped[str]
-    folder: Mapped[str]
-    manifest_sha256: Mapped[str]
-    count: Mapped[int]
     upto_change: Mapped[int]
+    segments: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    dead: Mapped[bytes]
     created_at: Mapped[datetime] = mapped_column(default=now())

@@ -1,21 +1,41 @@
-"""Immutable vector sets that are searched: a generation plus its tail of later changes. Reads no files and no database.
+"""Vector sets: immutable, made of parts that engines search and a tail of what changed since. Reads no files.
 
-A score depends only on the two vectors: engines propose candidates, and each candidate is scored here again in double
-precision. So neither the engine, nor compaction, nor other vectors in the index can change a score or the order.
+A score depends only on the two vectors: a part proposes candidates together with their vectors, and each candidate is
+scored here again in double precision. So neither the engine, nor sealing and merging, nor other vectors can change a
+score or the order.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from index.engine import Index, Matrix, Rows, Vector
-from index.engine.faiss_engine import FlatIndex
-
+Matrix = NDArray[np.float32]  # (n, dimension), rows of unit length
+Vector = NDArray[np.float32]  # (dimension,)
+Keys = NDArray[np.int64]  # (n,), rising: one for each picture or caption
+Halves = NDArray[np.float16]  # (n, dimension), as they are stored
+_CHUNK = 128  # vectors in double precision at a time: what does not stay in the cache takes four times as long
 _MARGIN = 16  # more candidates than hits, so that one search nearly always proves that the hits are the best
-_APPROXIMATE_FACTOR = 4  # candidates for each hit, for an approximate index
+_APPROXIMATE_FACTOR = 4  # candidates for each hit, for an approximate part
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a vector set is of: pictures, or captions of one (language, version), and what computed the vectors."""
+
+    kind: Literal["pictures", "captions"]
+    fingerprint: str
+    dimension: int
+    language: str | None = None
+    version: int | None = None
+
+    @property
+    def name(self) -> str:
+        """A short name, for answers and messages."""
+        of = () if self.language is None else (self.language, str(self.version))
+        return "-".join((self.kind, *of, self.fingerprint[:8]))
 
 
 class Entry(NamedTuple):
@@ -32,149 +52,194 @@ class Hit(NamedTuple):
     score: float
 
 
+class Row(NamedTuple):
+    """One vector of a set. A key is never used again for another vector: what changes gets a new one."""
+
+    key: int
+    entry: Entry
+    vector: Vector
+
+
 @dataclass(frozen=True)
 class Block:
-    """All entries of one picture in a set, and their vectors (n, dimension); empty when it has none (any more)."""
+    """All rows of one picture in a set: keys, entries and vectors (n, dimension); empty when it has none (any more)."""
 
+    keys: tuple[int, ...]
     entries: tuple[Entry, ...]
     vectors: Matrix
 
 
 @dataclass(frozen=True)
-class Segment:
-    """Vectors (n, dimension), their entries, and an index over them."""
+class Candidates:
+    """What a part proposes, best first by its own scores (c,): vectors (c, dimension), and the entry of the nth.
 
-    vectors: Matrix
-    entries: Sequence[Entry]
-    index: Index
+    When it is `exact`, these scores are inner products up to float32 rounding, and no better row is missing.
+    """
 
-    @cached_property
-    def rows(self) -> dict[str, list[int]]:
-        """The rows of each picture."""
-        by_picture: dict[str, list[int]] = {}
-        for row, entry in enumerate(self.entries):
-            by_picture.setdefault(entry.picture, []).append(row)
-        return by_picture
+    scores: NDArray[np.float32]
+    vectors: Matrix | Halves
+    entry: Callable[[int], Entry]
+    exact: bool
 
-    def top(self, query: Vector, k: int, excluded: frozenset[int]) -> list[Hit]:
-        """The `k` entries with the highest scores, ties by entry; the same as a full scan when the index is exact."""
-        available = len(self.entries) - len(excluded)
-        k = min(k, available)
-        limit = k + _MARGIN if self.index.exact else _APPROXIMATE_FACTOR * k + _MARGIN
-        while k > 0:
-            candidates = self.index.search(query, min(limit, available), excluded)
-            hits = self._scored(query, candidates.rows)[:k]
-            if not self.index.exact or limit >= available or not len(candidates.rows):
-                return hits
-            # Except for rounding, no row outside the candidates scores higher than the last candidate
-            if hits[-1].score > float(candidates.scores[-1]) + self._rounding:
-                return hits
-            limit *= 2
-        return []
+
+class Part(Protocol):
+    """A part of a vector set, immutable and thread-safe; the protocol of all engines."""
 
     @property
-    def _rounding(self) -> float:
-        """Bound on the error of a float32 inner product of unit vectors."""
-        return float(self.vectors.shape[1] * np.finfo(np.float32).eps)
+    def exact(self) -> bool:
+        """Whether its candidates are always exact; an approximate part's may be, when few rows are allowed."""
+        ...
 
-    def _scored(self, query: Vector, rows: Rows) -> list[Hit]:
-        values = scores(query, self.vectors[rows])
-        hits = [Hit(self.entries[row], float(value)) for row, value in zip(rows, values, strict=True)]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.entry))
+    @property
+    def count(self) -> int:
+        """How many rows it has."""
+        ...
+
+    def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
+        """At most `limit` rows with the highest inner products with `query`, among those with an `allowed` key.
+
+        `hits` of them are wanted: an approximate part searches as deep as that needs.
+        """
+        ...
+
+    def of(self, picture: str) -> list[Row]:
+        """The rows of one picture."""
+        ...
+
+    def entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
+        """Key and entry of every row of these pictures; the vectors are not read."""
+        ...
+
+    def without(self, pictures: Collection[str]) -> Self:
+        """The part without the rows of these pictures; itself when it has none."""
+        ...
+
+    def texts(self) -> Iterator[str]:
+        """The texts of all entries."""
+        ...
 
 
-def scores(query: Vector, vectors: Matrix) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    """Inner products (n,), each computed from its two vectors alone: in double precision, rounded once to float32."""
-    products = vectors.astype(np.float64) * query.astype(np.float64)  # (n, dimension)
-    rounded: np.ndarray[tuple[int], np.dtype[np.float32]] = products.sum(axis=1).astype(np.float32)
+class Tail(Part, Protocol):
+    """The part that takes in changes."""
+
+    def changed(self, blocks: Mapping[str, Block]) -> "Tail":
+        """The tail in which each of these pictures has exactly its block. Costs no more when the tail is longer."""
+        ...
+
+    def block(self) -> tuple[Keys, list[Entry], Matrix]:
+        """All rows: keys, entries, vectors."""
+        ...
+
+
+def scores(query: Vector, vectors: Matrix | Halves) -> NDArray[np.float32]:
+    """Inner products (n,), each computed from its two vectors alone: in double precision, rounded once to float32.
+
+    At most 1: halves are of unit length up to rounding only.
+    """
+    rounded, wide = np.empty(len(vectors), dtype=np.float32), query.astype(np.float64)
+    for start in range(0, len(vectors), _CHUNK):
+        products = vectors[start : start + _CHUNK].astype(np.float64) * wide  # (chunk, dimension)
+        rounded[start : start + _CHUNK] = np.minimum(products.sum(axis=1), 1.0)
     return rounded
+
+
+def best(part: Part, query: Vector, k: int, allowed: Keys | None = None) -> list[Hit]:
+    """The `k` entries with the highest scores, ties by entry; the same as a full scan when the candidates are exact."""
+    available = part.count
+    k = min(k, available)
+    limit = k + _MARGIN if part.exact else _APPROXIMATE_FACTOR * k + _MARGIN
+    while k > 0:
+        candidates = part.candidates(query, min(limit, available), k, allowed)
+        hits = _scored(query, candidates, k)
+        if not candidates.exact or limit >= available or len(candidates.scores) < limit or not hits:
+            return hits
+        # Except for rounding, no row outside the candidates scores higher than the last candidate
+        if len(hits) == k and hits[-1].score > float(candidates.scores[-1]) + _rounding(query):
+            return hits
+        limit *= 2
+    return []
+
+
+def _scored(query: Vector, candidates: Candidates, k: int) -> list[Hit]:
+    values = scores(query, candidates.vectors)
+    if len(values) > k:  # entries are looked up for hits only, and for what ties with the last of them
+        least = np.partition(values, len(values) - k)[len(values) - k]
+        kept = np.flatnonzero(values >= least)
+    else:
+        kept = np.arange(len(values))
+    hits = [Hit(candidates.entry(int(number)), float(values[number])) for number in kept]
+    return sorted(hits, key=_rank)[:k]
+
+
+def _rounding(query: Vector) -> float:
+    """Bound on the error of a float32 inner product of unit vectors."""
+    return float(query.shape[0] * np.finfo(np.float32).eps)
+
+
+def _rank(hit: Hit) -> tuple[float, Entry]:
+    return -hit.score, hit.entry
 
 
 @dataclass(frozen=True)
 class VectorSet:
-    """A sealed generation without its removed rows, plus a tail of pictures that changed since. All immutable.
+    """All vectors of one identity at one change of the gallery.
 
-    `generation` is the id of the generation; `change` is the last change of the gallery that is in this set. `damaged`
-    when a newer generation could not be read: a new one must be written.
+    `state` is the number of what is sealed of it, 0 for nothing; `change` is the last change of the gallery that is in
+    it. `problems` has a sentence for each segment that could not be read: it has to be made again. The rows
+    of a `remote` set are in another process, which is not asked whether a picture that was put is still the same.
     """
 
-    generation: str
+    identity: Identity
+    state: int
     change: int
-    sealed: Segment
-    tail: Segment
-    removed: frozenset[int] = field(default_factory=frozenset)  # rows of `sealed`
-    damaged: bool = False
+    parts: tuple[Part, ...]
+    tail: Tail
+    waiting: int = 0  # pictures that changed since it was sealed, at most: how much there is to seal
+    problems: tuple[str, ...] = ()
+    remote: bool = False
 
-    @staticmethod
-    def from_generation(generation: str, change: int, sealed: Segment) -> "VectorSet":
-        """A generation as it was written, with an empty tail."""
-        return VectorSet(generation, change, sealed, segment(sealed.vectors[:0], ()))
-
-    @staticmethod
-    def empty(name: str, dimension: int) -> "VectorSet":
-        """An empty set without a generation on disk, before the first change."""
-        return VectorSet.from_generation(name, 0, segment(np.empty((0, dimension), dtype=np.float32), ()))
+    @property
+    def generation(self) -> str:
+        """Names the set and the last change of the gallery that is in it."""
+        return f"{self.identity.name}.{self.change}"
 
     @property
     def count(self) -> int:
         """How many entries the set has."""
-        return len(self.sealed.entries) - len(self.removed) + len(self.tail.entries)
+        return self.tail.count + sum(part.count for part in self.parts)
 
-    @property
-    def tail_size(self) -> int:
-        """How many added and removed entries a compaction would merge into a new generation."""
-        return len(self.removed) + len(self.tail.entries)
+    def search(self, query: Vector, k: int, allowed: Keys | None = None) -> list[Hit]:
+        """The `k` entries with the highest scores, ties by entry; only those with an `allowed` key, if given."""
+        hits = [hit for part in (*self.parts, self.tail) for hit in best(part, query, k, allowed)]
+        return sorted(hits, key=_rank)[:k]
 
-    def search(self, query: Vector, k: int) -> list[Hit]:
-        """The `k` entries with the highest scores, ties by entry."""
-        hits = self.sealed.top(query, k, self.removed) + self.tail.top(query, k, frozenset())
-        return sorted(hits, key=lambda hit: (-hit.score, hit.entry))[:k]
+    def of(self, picture: str) -> list[Row]:
+        """The rows of one picture, in the order in which they were added."""
+        rows = [row for part in (*self.parts, self.tail) for row in part.of(picture)]
+        return sorted(rows, key=lambda row: row.key)
 
-    def entries_of(self, picture: str) -> list[Entry]:
-        """The entries of one picture."""
-        return [entry for entry, _ in self._rows(picture)]
+    def texts_of(self, pictures: Collection[str]) -> dict[str, list[str]]:
+        """The texts of the rows of each of these pictures, in the order in which they were added."""
+        texts: dict[str, list[str]] = {picture: [] for picture in pictures}
+        for _, entry in sorted(self._entries_of(pictures)):
+            texts[entry.picture].append(entry.text)
+        return texts
 
-    def vector(self, picture: str) -> Vector | None:
-        """The vector of a picture's first entry; None when the set has none."""
-        for _, vector in self._rows(picture):
-            return vector
-        return None
-
-    def texts(self) -> list[str]:
-        """The texts of all entries."""
-        kept = [entry.text for row, entry in enumerate(self.sealed.entries) if row not in self.removed]
-        return kept + [entry.text for entry in self.tail.entries]
-
-    def merged(self) -> tuple[list[Entry], Matrix]:
-        """All entries, sorted, and their vectors: what a compaction writes."""
-        kept = np.array([row for row in range(len(self.sealed.entries)) if row not in self.removed], dtype=np.int64)
-        entries = [self.sealed.entries[row] for row in kept] + list(self.tail.entries)
-        vectors = np.concatenate([self.sealed.vectors[kept], self.tail.vectors])
-        order = sorted(range(len(entries)), key=entries.__getitem__)
-        return [entries[row] for row in order], vectors[order]
+    def texts(self) -> Iterator[str]:
+        """The texts of all entries, read some at a time."""
+        return (text for part in (*self.parts, self.tail) for text in part.texts())
 
     def changed(self, blocks: Mapping[str, Block], change: int) -> "VectorSet":
         """A new set in which each picture of `blocks` has exactly its block; its last change is `change`."""
-        blocks = {picture: block for picture, block in blocks.items() if block.entries or self._rows(picture)}
+        blocks = {picture: block for picture, block in blocks.items() if self.remote or self._differs(picture, block)}
         if not blocks:
             return replace(self, change=change)
-        replaced = {row for picture in blocks for row in self.sealed.rows.get(picture, ())}
-        kept = [row for row, entry in enumerate(self.tail.entries) if entry.picture not in blocks]
-        added = [block for block in blocks.values() if block.entries]
-        entries = [self.tail.entries[row] for row in kept]
-        entries += [entry for block in added for entry in block.entries]
-        vectors = np.concatenate([self.tail.vectors[kept], *(block.vectors for block in added)])
-        tail = segment(vectors, entries)
-        return replace(self, change=change, tail=tail, removed=self.removed | replaced)
+        parts = tuple(part.without(blocks) for part in self.parts)
+        tail, waiting = self.tail.changed(blocks), self.waiting + len(blocks)
+        return replace(self, change=change, parts=parts, tail=tail, waiting=waiting)
 
-    def _rows(self, picture: str) -> list[tuple[Entry, Vector]]:
-        rows = [row for row in self.sealed.rows.get(picture, ()) if row not in self.removed]
-        sealed = [(self.sealed.entries[row], self.sealed.vectors[row]) for row in rows]
-        tail_rows = self.tail.rows.get(picture, ())
-        return sealed + [(self.tail.entries[row], self.tail.vectors[row]) for row in tail_rows]
+    def _differs(self, picture: str, block: Block) -> bool:
+        return {*self._entries_of([picture])} != {*zip(block.keys, block.entries, strict=True)}
 
-
-def segment(vectors: Matrix, entries: Sequence[Entry]) -> Segment:
-    """A segment that is searched by an exact scan, so that no index need be built."""
-    vectors = np.ascontiguousarray(vectors)
-    return Segment(vectors, entries, FlatIndex(vectors))
+    def _entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
+        return [row for part in (*self.parts, self.tail) for row in part.entries_of(pictures)]

@@ -1,12 +1,14 @@
-"""Opens a base: any open_clip model with CLIP's BPE tokenizer, or the bundled one. It is frozen; nothing here trains.
+"""Opens a base: a bundled one, or a model of open_clip whose text tower is read here. Nothing ever trains it.
 
-A base is named `bundled`, `NAME/PRETRAINED` (from open_clip's own list, downloaded) or
-`NAME@/path/to/checkpoint.safetensors`; an architecture that open_clip does not know is read from `NAME.json` beside it.
+A base is named `bundled`, `photos`, `NAME/PRETRAINED` (from open_clip's own list, downloaded) or
+`NAME@/path/to/checkpoint.safetensors`; an architecture that open_clip does not know, and how its pictures are
+prepared, are read from `NAME.json` beside it, a tokenizer that is not CLIP's from `tokenizer.json`. Which text towers
+are read is in `model/reading.py`.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,35 +21,52 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from model.errors import BackendNotAvailable, BaseNotFound, BaseNotSupported
+from model import clip_tokenizer, file_tokenizer
+from model.clip_tokenizer import ClipTokenizer
+from model.errors import BaseNotFound, BaseNotSupported, CheckpointUnfit
+from model.languages import ENGLISH
+from model.machine import device_of
+from model.reading import Reading, languages_of, reading_of, require_supported
+from model.tokenizer import Tokenizer
 from model.tower import text_features
+from model.weights import (
+    add_architecture,
+    declared_languages,
+    mapped_table,
+    preparation_of_pictures,
+    require_own_context,
+    tokenizer_files,
+)
 
-BUNDLED = "pictoglot-emoji"
-BOT, EOT = 49406, 49407  # begin and end of text; every row from EOT + 1 on belongs to a learned language
-VOCABULARY = 49408  # rows of CLIP's own table
+BUNDLED = {"bundled": "pictoglot-emoji", "photos": "pictoglot-photos"}
 _BUNDLE = Path(__file__).parent / "bundled"
 
 
 @dataclass(frozen=True)
 class Base:
-    """A frozen CLIP: an image tower, a text tower without its table, and the table (49408, width) of English rows.
+    """A frozen CLIP: an image tower, a text tower, its table (vocabulary, width) of token rows, and how it reads text.
 
-    `text_features(embedded, last)` is `model.tower.text_features` of the text tower: `last` is where each text's
-    end-of-text token is, since CLIP's own search for the largest id would be wrong once learned ids lie above it.
-    `image_fingerprint` and `text_fingerprint` are hex sha256 over configuration and weights of each half.
+    `text_features(embedded, last)` is `model.tower.text_features` of the text tower: `last` is where each text is read
+    off, since CLIP's own search for the largest id would be wrong once learned ids lie above it. A large table is the
+    file itself, memory-mapped, in whatever precision it has. `tokenizer()` is that of version 0: a new one for each
+    encoder, since those that grow from one share their merges. `image_fingerprint` and `text_fingerprint` are hex
+    sha256 over configuration and weights of each half; the second over `tokenizer.json` too, if there is one.
+    `languages` are those that it reads untaught, as `model.reading.languages_of` gives them.
     """
 
     name: str
     model: nn.Module
     preprocess: Callable[[Image.Image], Tensor]
     table: Tensor
-    context_length: int
+    tokenizer: Callable[[], Tokenizer]
+    reading: Reading
     dimension: int
     image_fingerprint: str
     text_fingerprint: str
     device: torch.device
     text_features: Callable[[Tensor, Tensor], Tensor]
     picture_size: tuple[int, int] = (224, 224)  # height and width in pixels that the image tower takes
+    languages: tuple[str, ...] = (ENGLISH,)
 
     def pixels(self, images: Sequence[Image.Image]) -> Tensor:
         """RGB pictures as the image tower takes them, (n, 3, height, width)."""
@@ -64,30 +83,67 @@ def _no_tower(embedded: Tensor, last: Tensor) -> Tensor:
 
 
 def open_base(spec: str, device: str | None = None) -> Base:
-    """Open a base by name; raises `BaseNotSupported`, `BaseNotFound` or `BackendNotAvailable`."""
+    """Open a base by name; raises `BaseNotSupported`, `BaseNotFound` (or one of its kinds) or `BackendNotAvailable`."""
     name, pretrained = _parse(spec)
     where = device_of(device)
     config = open_clip.get_model_config(name)
     if config is None:
         raise BaseNotFound(f"open_clip has no model named {name}")
-    _require_clip_text(name, config)
+    require_supported(name, config)
+    tokenizer, reading = _read_by(name, config["text_cfg"], pretrained)
     # OpenAI's weights were trained with QuickGELU; open_clip only warns when the plain name is opened with them
     quick_gelu = bool((open_clip.get_pretrained_cfg(name, pretrained) or {}).get("quick_gelu", False))
-    try:
-        model = open_clip.create_model(
-            name, pretrained=pretrained, require_pretrained=True, force_quick_gelu=quick_gelu
-        )
-    except (OSError, RuntimeError, ValueError, KeyError, AssertionError, SafetensorError) as error:
-        raise BaseNotFound(f"the weights of {spec.partition('@')[0]} cannot be loaded") from error
-    model = model.float().eval().requires_grad_(False)
+    # a base of the first kind that says nothing of its pictures keeps the fingerprints that it always had
+    plain = isinstance(tokenizer, ClipTokenizer) and reading.causal
+    preparation = preparation_of_pictures(name, pretrained, plain)
+    model = _loaded(name, pretrained, reading, force_quick_gelu=quick_gelu, force_preprocess_cfg=preparation)
     architecture = json.dumps({**config, "quick_gelu": quick_gelu or config.get("quick_gelu", False)}, sort_keys=True)
-    return _describe(name, architecture, model, where)
+    languages = languages_of(name, declared_languages(pretrained))
+    return replace(_describe(name, pretrained, architecture, model, where, tokenizer, reading), languages=languages)
+
+
+def described(spec: str) -> tuple[int, int]:
+    """The dimension of a base's vectors, and the bytes of its checkpoint if that is a file of this machine.
+
+    Opens no weights. Raises `BaseNotSupported` and `BaseNotFound`, for what can be told without them.
+    """
+    name, pretrained = _parse(spec)
+    config = open_clip.get_model_config(name)
+    if config is None:
+        raise BaseNotFound(f"open_clip has no model named {name}")
+    require_supported(name, config)
+    local = Path(pretrained)
+    return int(config["embed_dim"]), local.stat().st_size if local.is_file() else 0
+
+
+def _read_by(name: str, text: Mapping[str, Any], pretrained: str) -> tuple[Tokenizer, Reading]:
+    """The base's tokenizer, and how its tower reads what that gives."""
+    if text.get("hf_tokenizer_name"):
+        return file_tokenizer.opened(name, text, *tokenizer_files(name, text["hf_tokenizer_name"], pretrained))
+    # open_clip fills up CLIP's texts with 0, which is an exclamation mark
+    return ClipTokenizer(), reading_of(name, text, (clip_tokenizer.BEGIN,), (clip_tokenizer.END,), 0)
+
+
+def _loaded(name: str, pretrained: str, reading: Reading, **options: Any) -> nn.Module:
+    """open_clip's model with its weights, in float32; `options` are those of its `create_model`."""
+    if local := Path(pretrained).is_file():
+        require_own_context(name, Path(pretrained), reading.context)
+    try:
+        model = open_clip.create_model(name, pretrained=pretrained, require_pretrained=True, **options)
+    except (OSError, RuntimeError, ValueError, KeyError, AssertionError, SafetensorError) as error:
+        if local and not isinstance(error, OSError | SafetensorError):  # the file is whole
+            raise CheckpointUnfit(
+                f"the checkpoint is not one of {name}: its weights have other names or sizes"
+            ) from error
+        raise BaseNotFound(f"the weights of {name} cannot be loaded") from error
+    frozen: nn.Module = model.float().eval().requires_grad_(False)
+    return frozen
 
 
 def _parse(spec: str) -> tuple[str, str]:
     """The open_clip name and its weights: a tag of open_clip's list or a local file."""
-    if spec == "bundled":
-        spec = f"{BUNDLED}@{_BUNDLE / BUNDLED}.safetensors"
+    if bundled := BUNDLED.get(spec):
+        spec = f"{bundled}@{_BUNDLE / bundled}.safetensors"
     name, at, path = spec.partition("@")
     if at:
         if not path.endswith(".safetensors"):
@@ -97,11 +153,7 @@ def _parse(spec: str) -> tuple[str, str]:
         if not Path(path).is_file():
             raise BaseNotFound("the checkpoint file does not exist")
         if (config := Path(path).parent / f"{name}.json").is_file():
-            try:
-                json.loads(config.read_bytes())  # open_clip would keep a broken one among its own
-            except (OSError, ValueError) as error:
-                raise BaseNotFound(f"{config.name} beside the checkpoint cannot be read") from error
-            open_clip.add_model_config(config)
+            add_architecture(config)
         return name, path
     if ":" in spec:
         raise BaseNotSupported(
@@ -109,58 +161,49 @@ def _parse(spec: str) -> tuple[str, str]:
         )
     name, slash, tag = spec.partition("/")
     if not slash:
-        raise BaseNotFound("a base is written `bundled`, NAME/PRETRAINED or NAME@/path/to/checkpoint.safetensors")
+        raise BaseNotFound("a base is `bundled`, `photos`, NAME/PRETRAINED or NAME@/path/to/checkpoint.safetensors")
     if open_clip.get_model_config(name) is not None and tag not in open_clip.list_pretrained_tags_by_model(name):
         raise BaseNotFound(f"open_clip has no weights {tag} for {name}")
     return name, tag
 
 
-def _require_clip_text(name: str, config: dict[str, Any]) -> None:
-    text = config["text_cfg"]
-    foreign = text.get("hf_tokenizer_name") or text.get("hf_model_name")
-    if foreign:
-        raise BaseNotSupported(f"{name} uses the tokenizer {foreign} instead of CLIP's BPE")
-    if text.get("tokenizer_kwargs") or text.get("vocab_size", VOCABULARY) != VOCABULARY:
-        raise BaseNotSupported(f"{name} changes CLIP's BPE tokenizer")
-    if "multimodal_cfg" in config or text.get("embed_cls") or text.get("pool_type", "argmax") != "argmax":
-        raise BaseNotSupported(f"the text tower of {name} does not take its features from the end-of-text token")
-    if text.get("no_causal_mask"):
-        raise BaseNotSupported(f"the text tower of {name} is not causal")
-
-
-def device_of(name: str | None) -> torch.device:
-    """The device with this name, by default a GPU if there is one; raises `BackendNotAvailable`."""
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # builds of torch differ
-        raise BackendNotAvailable(f"torch has no device {name} on this machine", setting="DEVICE") from error
-    return device
-
-
-def _describe(name: str, architecture: str, model: nn.Module, device: torch.device) -> Base:
+def _describe(
+    name: str,
+    pretrained: str,
+    architecture: str,
+    model: nn.Module,
+    device: torch.device,
+    tokenizer: Tokenizer,
+    reading: Reading,
+) -> Base:
     tower: Any = getattr(model, "text", model)
     visual: Any = model.visual
-    preprocess_cfg = PreprocessCfg(**visual.preprocess_cfg)
     image_part = {key: value for key, value in model.state_dict().items() if key.startswith("visual.")}
     text_part = {
         key: value
         for key, value in model.state_dict().items()
         if not key.startswith("visual.") and key not in {"logit_scale", "logit_bias"}
     }
-    table = tower.token_embedding.weight.detach().clone()
+    # of CLIP's own tokenizer the weights and their configuration say all, as they did before there were others
+    read_by = "" if isinstance(tokenizer, ClipTokenizer) else json.dumps([tokenizer.sha256, reading.described()])
+    text_fingerprint = _fingerprint(text_part, architecture + read_by)
+    image_fingerprint = _fingerprint(
+        image_part, architecture + json.dumps(visual.preprocess_cfg, sort_keys=True, default=list)
+    )
+    del image_part, text_part
+    table = mapped_table(name, pretrained, tower.token_embedding.weight.detach())
+    tower.token_embedding.weight = nn.Parameter(table, requires_grad=False)  # not a second time in memory
     model.to(device)
     return Base(
         name=name,
         model=model,
-        preprocess=image_transform_v2(preprocess_cfg, is_train=False),
+        preprocess=image_transform_v2(PreprocessCfg(**visual.preprocess_cfg), is_train=False),
         table=table,
-        context_length=int(tower.context_length),
+        tokenizer=ClipTokenizer if isinstance(tokenizer, ClipTokenizer) else lambda: tokenizer,
+        reading=reading,
         dimension=_dimension(tower),
-        image_fingerprint=_fingerprint(
-            image_part, architecture + json.dumps(visual.preprocess_cfg, sort_keys=True, default=list)
-        ),
-        text_fingerprint=_fingerprint(text_part, architecture),
+        image_fingerprint=image_fingerprint,
+        text_fingerprint=text_fingerprint,
         device=device,
         text_features=partial(text_features, tower),
         picture_size=_height_and_width(visual.image_size),

@@ -19,11 +19,12 @@ NONE = -1  # in `Corpus.owner`: this caption has no picture
 
 @dataclass(frozen=True)
 class Corpus:
-    """Cleaned captions, features of their English texts and of their pictures.
+    """Cleaned captions, features of their pivots and of their pictures.
 
-    `english` (n, dimension), a row of NaN where a caption has none; `pictures` (m, dimension); `owner` (n,) the row in
-    `pictures` of each caption, `NONE` where it has none. All float32, not normalised or normalised alike. `texts` (n,)
-    are the English texts themselves, None where a caption has none; empty where only their features are known.
+    `english` (n, dimension) are features of the texts that the captions are paired with, in English or another served
+    language, a row of NaN where a caption has none; `pictures` (m, dimension); `owner` (n,) the row in `pictures` of
+    each caption, `NONE` where it has none. All float32, not normalised or normalised alike. `texts` (n,) are those
+    texts, None where a caption has none that the base reads; empty where only their features are known.
     """
 
     language: str

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 # Everything that another machine may have to read; all other files are scratch and stay on their machine.
 SHARED = (
     "versions/*",
-    "generations/*",
+    "segments/*",
     "pictures/*/*.jpg",
     "pictures/*/*.webp",
     "expansions/*/dataset",
     "expansions/*/validation.json",
     "expansions/*/plan.json",
     "expansions/*/replay.json",
+    "expansions/*/parent-*.json",
     "cursor.key",
 )
 

@@ -4,26 +4,27 @@ Nothing is dropped silently: each refused row is counted under a kind, with the 
 """
 
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from model.dataset_file import refuse
-from model.dataset_formats import Record, RowFault, records
+from model.dataset_formats import records
+from model.dataset_rows import EMPTY_PIVOT, Candidate, Faulty, Row, Split, usable
 from model.errors import (
     DatasetInvalid,
     DatasetLanguageMismatch,
     DatasetPictureNotFound,
     DatasetTooSmall,
     FieldError,
-    InvalidInput,
+    NothingHeldOut,
+    PivotNotServed,
+    PivotTextEmpty,
 )
-from model.languages import in_script
-from model.text import clean
+from model.languages import ENGLISH, in_script
 
 MIN_ROWS = 64
 MAX_ROWS = 1_000_000
@@ -31,21 +32,9 @@ MAX_FAULTY = 0.2  # share of rows
 MAX_DUPLICATES = 0.5
 MAX_WRONG_SCRIPT = 0.5
 HELD_OUT = 10  # one picture (or English text) in ten validates
+ENOUGH_HELD_OUT = 5  # of which a small dataset holds out more than a tenth
+MIN_HELD_OUT = 2  # of one target alone no gain can be told from chance
 _FIRST_LINES = 5  # line numbers in the report for each kind of fault, and for duplicates
-PICTURE_ID = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
-
-Split = Literal["train", "val"]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One usable caption; at least one of `english` and `picture` is there. Texts are clean."""
-
-    line: int
-    caption: str
-    english: str | None
-    picture: str | None
-    split: Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +56,7 @@ class DatasetReport:
     first_duplicates: tuple[int, ...]  # lines
     faults: dict[str, FaultCount]
     with_english: int
+    pivots: dict[str, int]  # rows by the language of their other text
     with_picture: int
     pictures: int
     captions_per_picture: float
@@ -89,24 +79,6 @@ class Dataset:
     report: DatasetReport
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    line: int
-    caption: str
-    english: str | None
-    picture: str | None
-    split: Split | None
-
-    @property
-    def group(self) -> str:
-        """What must not be on both sides of the split."""
-        return f"picture {self.picture}" if self.picture is not None else f"english {self.english}"
-
-
-class _Faulty(Exception):
-    """A row is not usable; the argument is the kind of fault."""
-
-
 def read(path: Path, *, language: str | None = None) -> Dataset:
     """Every usable row of the file and the report; `language` selects the rows of a file of many languages (XM3600).
 
@@ -116,7 +88,7 @@ def read(path: Path, *, language: str | None = None) -> Dataset:
     """
     name, source = records(path, language=language)
     lines: dict[str, list[int]] = defaultdict(list)
-    candidates: list[_Candidate] = []
+    candidates: list[Candidate] = []
     seen: set[bytes] = set()
     duplicates: list[int] = []
     total = 0
@@ -124,11 +96,11 @@ def read(path: Path, *, language: str | None = None) -> Dataset:
         if total > MAX_ROWS:
             refuse("too_many_rows", f"a dataset may have at most {MAX_ROWS} rows", record.line)
         try:
-            candidate = _usable(record)
-        except _Faulty as fault:
+            candidate = usable(record)
+        except Faulty as fault:
             lines[str(fault)].append(record.line)
             continue
-        digest = _digest(candidate)
+        digest = candidate.digest
         if digest in seen:
             duplicates.append(record.line)
             continue
@@ -149,16 +121,49 @@ def read(path: Path, *, language: str | None = None) -> Dataset:
 
 
 def validate(
-    dataset: Dataset, language: str, known_pictures: Callable[[Sequence[str]], Collection[str]]
+    dataset: Dataset,
+    language: str,
+    known_pictures: Callable[[Sequence[str]], Collection[str]],
+    served: Callable[[str], bool] = ENGLISH.__eq__,
+    *,
+    to_train: bool = True,
+    again: bool = False,
 ) -> DatasetReport:
-    """The report with the share of the script, when the dataset may be used for training.
+    """The report with the share of the script, when the dataset may be used for training or, without `to_train`, to
+    measure a language by its held-out part; `again` where it was trained on before, so that no gain is asked for.
 
-    `known_pictures` returns those of some ids that the gallery has.
+    `known_pictures` returns those of some ids that the gallery has; `served` says whether texts of a pivot's language
+    can be read.
 
-    Raises, in this order, `DatasetInvalid`, `DatasetTooSmall`, `DatasetLanguageMismatch` (these carry the report) and
-    `DatasetPictureNotFound`.
+    Raises, in this order, `DatasetInvalid`, `PivotTextEmpty`, `DatasetTooSmall`, `NothingHeldOut`,
+    `DatasetLanguageMismatch` (those of datasets carry the report), `PivotNotServed`, `DatasetPictureNotFound`, and
+    `DatasetTooSmall` where too little is held out.
     """
     report = dataset.report
+    if EMPTY_PIVOT in report.faults:
+        empty = report.faults[EMPTY_PIVOT]
+        where = tuple(FieldError(f"line {line}", "empty_text") for line in empty.first_lines)
+        raise PivotTextEmpty(f"{empty.count} rows have a pivot without a text", errors=where)
+    _check_counts(report)
+    if report.usable < MIN_ROWS:
+        raise DatasetTooSmall(f"{report.usable} usable rows; at least {MIN_ROWS} are needed", report=report.as_dict())
+    if not to_train and not report.val:
+        raise NothingHeldOut("no row is held out: mark those to measure with `val` in the column `split`")
+    if to_train and not (report.train and report.val):
+        _refuse_counts(report, "rows of both splits, `train` and `val`, are needed")
+    report = replace(report, in_script=_script_share(dataset.rows, language))
+    if report.in_script is not None and report.in_script < 1 - MAX_WRONG_SCRIPT:
+        raise DatasetLanguageMismatch(
+            f"only {report.in_script:.0%} of the captions are in the script of {language}", report=report.as_dict()
+        )
+    _check_pivots(dataset.rows, served)
+    _check_pictures(dataset.rows, known_pictures)
+    if to_train and not again:
+        _check_targets(dataset)
+    return report
+
+
+def _check_counts(report: DatasetReport) -> None:
     faulty = sum(fault.count for fault in report.faults.values())
     if faulty > MAX_FAULTY * report.rows:
         kinds = ", ".join(f"{fault.count} {kind}" for kind, fault in report.faults.items())
@@ -166,73 +171,41 @@ def validate(
     if report.duplicates > MAX_DUPLICATES * report.rows:
         repeated = tuple(FieldError(f"line {line}", "duplicate") for line in report.first_duplicates)
         _refuse_counts(report, f"{report.duplicates} of {report.rows} rows repeat another one", repeated)
-    if report.usable < MIN_ROWS:
-        raise DatasetTooSmall(f"{report.usable} usable rows; at least {MIN_ROWS} are needed", report=report.as_dict())
-    if not report.train or not report.val:
-        _refuse_counts(report, "rows of both splits, `train` and `val`, are needed")
-    report = replace(report, in_script=_script_share(dataset.rows, language))
-    if report.in_script is not None and report.in_script < 1 - MAX_WRONG_SCRIPT:
-        raise DatasetLanguageMismatch(
-            f"only {report.in_script:.0%} of the captions are in the script of {language}", report=report.as_dict()
+
+
+def _check_targets(dataset: Dataset) -> None:
+    rows = [row for row in dataset.rows if row.split == "val"]
+    pictures = pictured(rows)
+    targets = {row.picture if pictures else row.pivot for row in rows} - {None}
+    if len(targets) < MIN_HELD_OUT:
+        one = "one picture" if pictures else "one text"
+        raise DatasetTooSmall(
+            f"all held-out captions are of {one}; at least {MIN_HELD_OUT} are needed to tell what is gained: "
+            "add rows of others, or mark more of them with `val` in the column `split`",
+            report=dataset.report.as_dict(),
         )
-    _check_pictures(dataset.rows, known_pictures)
-    return report
+
+
+def pictured(rows: Sequence[Row]) -> bool:
+    """Whether these held-out rows are measured by their pictures: where at least half of them have one."""
+    return 2 * sum(row.picture is not None for row in rows) >= len(rows)
 
 
 def without(dataset: Dataset, pictures: Collection[str]) -> Dataset:
-    """The dataset without these pictures: rows with an English text are kept for that, others are left out."""
+    """The dataset without these pictures: rows with a text in another language are kept for that, others left out."""
     rows = tuple(
         replace(row, picture=None) if row.picture in pictures else row
         for row in dataset.rows
-        if row.english is not None or row.picture not in pictures
+        if row.pivot is not None or row.picture not in pictures
     )
     return Dataset(rows, replace(dataset.report, **_usable_counts(rows)))
 
 
-def _usable(record: Record | RowFault) -> _Candidate:
-    if isinstance(record, RowFault):
-        raise _Faulty(record.kind)
-    if record.caption is None:
-        raise _Faulty("missing_caption")
-    english = None if record.english in (None, "") else _text(record.english, "english_")
-    picture = None if record.picture in (None, "") else _picture_id(record.picture)
-    if english is None and picture is None:
-        raise _Faulty("missing_english_and_picture")
-    return _Candidate(record.line, _text(record.caption, ""), english, picture, _side(record.split))
+def _split(candidates: list[Candidate], lines: dict[str, list[int]]) -> tuple[Row, ...]:
+    """Rows with their side of the split: the first one that the file names for a group, otherwise one by its hash.
 
-
-def _picture_id(value: object) -> str:
-    text = str(value) if type(value) is int else value  # COCO's ids, and what tables make of digits
-    if not isinstance(text, str) or not re.fullmatch(PICTURE_ID, text):
-        raise _Faulty("picture_id_invalid")
-    return text
-
-
-def _side(value: object) -> Split | None:
-    if value is None or value == "":
-        return None
-    if value == "train":
-        return "train"
-    if value == "val":
-        return "val"
-    raise _Faulty("split_invalid")
-
-
-def _text(value: object, prefix: str) -> str:
-    if not isinstance(value, str):
-        raise _Faulty(prefix + "not_text")
-    try:
-        return clean(value)
-    except InvalidInput as error:
-        raise _Faulty(prefix + error.code) from error
-
-
-def _digest(row: _Candidate) -> bytes:
-    return blake2b("\0".join((row.caption, row.english or "", row.picture or "")).encode(), digest_size=16).digest()
-
-
-def _split(candidates: list[_Candidate], lines: dict[str, list[int]]) -> tuple[Row, ...]:
-    """Rows with their side of the split: the first one that the file names for a group, otherwise one by its hash."""
+    Few groups hold out more than a tenth, as long as half of the rows are left to learn from.
+    """
     named: dict[str, Split] = {}
     kept = []
     for row in candidates:
@@ -244,9 +217,14 @@ def _split(candidates: list[_Candidate], lines: dict[str, list[int]]) -> tuple[R
     held_out = {group for group, side in named.items() if side == "val"} | {g for g in free if _hash(g) % HELD_OUT == 0}
     if not held_out and len(free) > 1:  # so few that none fell into the tenth
         held_out = {min(free, key=_hash)}
+    sizes = Counter(row.group for row in kept)
+    spare = len(kept) // 2 - sum(sizes[group] for group in held_out)
+    for group in sorted(free - held_out, key=_hash):
+        if len(held_out) < ENOUGH_HELD_OUT and sizes[group] <= spare:
+            held_out.add(group)
+            spare -= sizes[group]
     return tuple(
-        Row(row.line, row.caption, row.english, row.picture, "val" if row.group in held_out else "train")
-        for row in kept
+        Row(row.line, row.caption, row.pivot, row.picture, "val" if row.group in held_out else "train") for row in kept
     )
 
 
@@ -256,12 +234,13 @@ def _hash(group: str) -> int:
 
 def _usable_counts(rows: Sequence[Row]) -> dict[str, Any]:
     pictures = Counter(row.picture for row in rows if row.picture is not None)
-    with_english = sum(row.english is not None for row in rows)
+    pivots = Counter(row.pivot.language for row in rows if row.pivot is not None)
     train = sum(row.split == "train" for row in rows)
-    losses = [loss for loss, there in (("cross_lingual", with_english), ("cross_modal", pictures.total())) if there]
+    losses = [loss for loss, there in (("cross_lingual", pivots), ("cross_modal", pictures)) if there]
     return {
         "usable": len(rows),
-        "with_english": with_english,
+        "with_english": pivots[ENGLISH],
+        "pivots": dict(pivots.most_common()),
         "with_picture": pictures.total(),
         "pictures": len(pictures),
         "captions_per_picture": pictures.total() / len(pictures) if pictures else 0.0,
@@ -281,6 +260,19 @@ def _refuse_counts(report: DatasetReport, detail: str, more: tuple[FieldError, .
 def _script_share(rows: Sequence[Row], language: str) -> float | None:
     judged = [verdict for row in rows if (verdict := in_script(row.caption, language)) is not None]
     return sum(judged) / len(judged) if judged else None
+
+
+def _check_pivots(rows: Sequence[Row], served: Callable[[str], bool]) -> None:
+    first_line: dict[str, int] = {}
+    for row in rows:
+        if row.pivot is not None:
+            first_line.setdefault(row.pivot.language, row.line)
+    unknown = [language for language in first_line if not served(language)]
+    if unknown:
+        raise PivotNotServed(
+            f"captions are paired with texts in {', '.join(sorted(unknown)[:10])}, which is not served: teach it first",
+            errors=tuple(FieldError(f"line {first_line[tag]}", "pivot_not_served") for tag in unknown[:10]),
+        )
 
 
 def _check_pictures(rows: Sequence[Row], known_pictures: Callable[[Sequence[str]], Collection[str]]) -> None:

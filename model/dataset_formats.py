@@ -7,7 +7,7 @@ which is parsed as a whole).
 import csv
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
@@ -21,7 +21,11 @@ from model.dataset_file import BYTE_ORDER_MARK, GZIP, MAX_BYTES, MAX_LINE, conte
 from model.errors import UnsupportedMedia
 
 MAX_DOCUMENT = 1 << 28  # bytes of a COCO document, which is parsed as a whole (the published ones have 91 MB)
-COLUMNS = ("caption", "english", "picture", "split")
+_PARTS = ("language", "text")  # of a pivot
+_CELLS = tuple(f"pivot_{part}" for part in _PARTS)  # the same in a table
+_COLUMNS = ("caption", "english", "picture", "split", *_CELLS)  # of tables
+_OTHERS = {"english", "picture", "pivot_text"}
+_NEEDED = "`caption` and at least one of `english`, `picture` and `pivot_text`"
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!")
 _PARQUET = b"PAR1"
 
@@ -35,6 +39,7 @@ class Record:
     english: object = None
     picture: object = None
     split: object = None
+    pivots: tuple[object, ...] = ()  # forms of the pivot, {"language": tag, "text": text}: as an object, from two cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ def _recognise_json(first: bytes, head: bytes) -> str:
 def _jsonl(stream: BufferedReader, language: str | None) -> Records:
     for number, value in _objects(stream):
         if isinstance(value, dict):
-            yield Record(number, *(value.get(column) for column in COLUMNS))
+            yield _record(number, value)
         else:
             yield RowFault(number, "malformed_json")
 
@@ -114,6 +119,8 @@ def _xm3600(stream: BufferedReader, language: str | None) -> Records:
         if key is None:
             yield RowFault(number, "malformed_json")
             continue
+        if value.keys() & {"pivot", *_CELLS}:
+            refuse("wrong_columns", "an XM3600 file has no pivots; send JSON lines with `caption` and `pivot`", number)
         texts = [value[tag] for tag in value if isinstance(value[tag], dict) and _same(tag, language)]
         captions = texts[0].get("caption", []) if texts else []
         for caption in captions if isinstance(captions, list) else [captions]:
@@ -151,7 +158,7 @@ def _coco(stream: BufferedReader, language: str | None) -> Records:
             continue
         image = value.get("image_id")
         picture = names.get(image, image) if type(image) in (int, str) else image
-        yield Record(number, value.get("caption"), value.get("english"), picture, value.get("split"))
+        yield _record(number, {**value, "picture": picture})
 
 
 def _file_names(images: object) -> dict[object, str]:
@@ -212,15 +219,22 @@ def _table(rows: Iterable[tuple[int, int, list[str]]]) -> Records:
     """Records of rows that stand on the lines from the first to the second number."""
     rows = iter(rows)
     names = _header(next(rows, (0, 0, []))[2])
-    once = all(names.count(column) <= 1 for column in COLUMNS)
-    if not once or "caption" not in names or not {"english", "picture"} & set(names):
-        refuse("wrong_columns", "the header must name `caption` and at least one of `english` and `picture`", 1)
+    once = all(names.count(column) <= 1 for column in _COLUMNS)
+    if not once or "caption" not in names or not _OTHERS & set(names):
+        refuse("wrong_columns", f"the header must name {_NEEDED}", 1)
+    if "pivot" in names:
+        refuse("wrong_columns", "a pivot stands in two columns here, `pivot_language` and `pivot_text`", 1)
     for first, last, cells in rows:
         if len(cells) != len(names):
             yield from (RowFault(line, "wrong_field_count") for line in range(first, last + 1))
         else:
-            row = dict(zip(names, cells, strict=True))
-            yield Record(last, *(row.get(column) or None for column in COLUMNS))
+            yield _record(last, {name: cell or None for name, cell in zip(names, cells, strict=True)})
+
+
+def _record(line: int, row: Mapping[str, object]) -> Record:
+    """The record of a row by its names."""
+    pivots = row.get("pivot"), {part: row.get(f"pivot_{part}") for part in _PARTS}
+    return Record(line, row.get("caption"), row.get("english"), row.get("picture"), row.get("split"), pivots)
 
 
 def _header(cells: list[str]) -> list[str]:
@@ -230,18 +244,13 @@ def _header(cells: list[str]) -> list[str]:
 def _parquet(stream: BufferedReader, language: str | None) -> Records:
     import pyarrow  # here, because few datasets need it and its import is slow
     from pyarrow.parquet import ParquetFile
-    from pyarrow.types import is_nested
 
     with TemporaryFile() as copy:  # Parquet is read from its end, and a gzip stream has no end to jump to
         if not stream.seekable():
             shutil.copyfileobj(stream, copy)
         source = stream if stream.seekable() else copy
         try:
-            schema = ParquetFile(source).schema_arrow
-            present = [column for column in COLUMNS if column in schema.names]
-            once = all(schema.names.count(name) == 1 for name in present)
-            if not once or "caption" not in present or any(is_nested(schema.field(name).type) for name in present):
-                refuse("wrong_columns", "the columns must be `caption` and at least one of `english` and `picture`")
+            present = _paths(ParquetFile(source).schema_arrow)
             file = ParquetFile(source, read_dictionary=present)  # a value of many rows is in memory once
             groups = range(file.metadata.num_row_groups)
             if sum(file.metadata.row_group(group).total_byte_size for group in groups) > MAX_BYTES:
@@ -252,17 +261,35 @@ def _parquet(stream: BufferedReader, language: str | None) -> Records:
                     refuse("line_too_long", f"a value may have at most {MAX_LINE} bytes", number + 1)
                 for row in batch.to_pylist():
                     number += 1
-                    yield Record(number, *(row.get(column) for column in COLUMNS))
+                    yield _record(number, row)
         except UnicodeDecodeError:
             refuse("not_utf8", "the file is not UTF-8")
         except (pyarrow.ArrowException, OSError, ValueError, OverflowError):  # also dates that Python cannot represent
             refuse("parquet_corrupt", "the Parquet file cannot be read")
 
 
+def _paths(schema: Any) -> list[str]:
+    """The paths of the values that are read of a Parquet file; a pivot may be a structure."""
+    from pyarrow.types import is_nested, is_struct
+
+    fields = [(name, schema.field(name).type) for name in _COLUMNS if schema.names.count(name) == 1]
+    if "pivot" in schema.names:
+        pivot = schema.field("pivot").type if schema.names.count("pivot") == 1 else None
+        if pivot is None or not is_struct(pivot) or any(pivot.get_field_index(part) < 0 for part in _PARTS):
+            refuse("wrong_columns", "the column `pivot` must hold structures of a `language` and a `text`")
+        fields += [(f"pivot.{part}", pivot.field(part).type) for part in _PARTS]
+    twice = any(schema.names.count(name) > 1 for name in _COLUMNS)
+    if twice or "caption" not in schema.names or any(is_nested(kind) for _, kind in fields):
+        refuse("wrong_columns", f"the columns must be {_NEEDED}")
+    return [path for path, _ in fields]
+
+
 def _longest(column: Any) -> int:
     """Bytes of the longest value of an Arrow column, 0 where its values are no texts."""
     from pyarrow import compute, types
 
+    if types.is_struct(column.type):
+        return max(_longest(part) for part in column.flatten())
     if types.is_dictionary(column.type):
         column = column.dictionary
     texts = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)

@@ -13,12 +13,12 @@ from PIL import Image
 from model import version
 from model.backends import Encoding, Towers
 from model.base import Base
+from model.clip_tokenizer import english_words
 from model.data_root import DataRoot
 from model.detection import count
 from model.errors import PictoglotError, VersionCorrupt
 from model.registry import Version
 from model.table import Table, View, pad
-from model.tokenizer import Tokenizer, english_words
 from model.tower import TorchTowers
 
 Vectors = NDArray[np.float32]
@@ -59,13 +59,13 @@ class EncodedTexts:
 class Encoder:
     """One base and the rows of every version opened so far; its views stay valid for its life. Thread-safe."""
 
-    def __init__(self, base: Base, towers: Towers | None = None) -> None:
-        """`towers` compute what is encoded; without them torch does, in float32."""
+    def __init__(self, base: Base, towers: Towers | None = None, version: int = 0) -> None:
+        """`towers` compute what is encoded; without them torch does, in float32. `version` is what the base is."""
         self.base = base
         self.towers = towers or TorchTowers(base)
         self.table = Table(base.table.to(base.device))
-        self.base_view = View.of_base(Tokenizer(), base.context_length, count(english_words()))
-        self.dimension = base.dimension
+        self.base_view = View.of_base(base.tokenizer(), base.reading, count(english_words()), version)
+        self.dimension, self.languages = base.dimension, base.languages
         self.encoded = 0  # texts and pictures so far
         self.base_fingerprint = base.text_fingerprint
         self.image_fingerprint = self.encoding.fingerprint(base.image_fingerprint)
@@ -121,10 +121,10 @@ class Encoder:
     ) -> Vectors:
         """Features (n, dimension), not normalised, of texts given as physical rows; `check` runs before each batch."""
         features = np.empty((len(sequences), self.dimension), dtype=np.float32)
-        rows = self.table.rows
-        for places, length in self.towers.batches([len(sequence) for sequence in sequences], most):
+        rows, reading = self.table.rows, self.base.reading
+        for places, length in self.towers.batches([reading.length(len(sequence)) for sequence in sequences], most):
             check()
-            numbers, last = pad([sequences[place] for place in places], length)
+            numbers, last = pad([sequences[place] for place in places], reading, length)
             features[places] = self.towers.texts(rows[numbers.to(rows.device)], last)
         return features
 

@@ -112,7 +112,7 @@ class DatasetInvalid(InvalidInput):
 
 
 class DatasetTooSmall(InvalidInput):
-    """Fewer than 64 usable rows."""
+    """Fewer than 64 usable rows, or to learn from, fewer than two held-out pictures or texts."""
 
     code, title = "dataset_too_small", "Dataset too small"
 
@@ -127,6 +127,24 @@ class DatasetPictureNotFound(InvalidInput):
     """Rows name pictures that the gallery does not have."""
 
     code, title = "picture_not_found", "Picture not found"
+
+
+class PivotNotServed(InvalidInput):
+    """Captions are paired with texts in a language that nothing here reads."""
+
+    code, title = "pivot_not_served", "Pivot language not served"
+
+
+class PivotTextEmpty(InvalidInput):
+    """A pair whose other side has a language but no text."""
+
+    code, title = "pivot_text_empty", "Pivot text empty"
+
+
+class NothingHeldOut(InvalidInput):
+    """A language cannot be measured without a held-out row."""
+
+    code, title = "nothing_held_out", "Nothing held out"
 
 
 class ExpansionNotFound(NotFound):
@@ -169,6 +187,24 @@ class RollbackNotPossible(Conflict):
     """English is built in and cannot be rolled back."""
 
     code, title = "rollback_not_possible", "Rollback not possible"
+
+
+class NoEarlierBase(Conflict):
+    """No other base has served before, so that there is none to go back to."""
+
+    code, title = "no_earlier_base", "No earlier base"
+
+
+class BaseServes(Conflict):
+    """A move to the base that serves already."""
+
+    code, title = "base_serves", "Base serves already"
+
+
+class VersionPruned(Conflict):
+    """The files of a version that is needed were removed by `pictoglot prune`."""
+
+    code, title = "version_pruned", "Version pruned"
 
 
 class IdempotencyKeyReused(InvalidInput):
@@ -219,6 +255,12 @@ class VersionCorrupt(CorruptFolder):
     code, title = "version_corrupt", "Version corrupt"
 
 
+class DiskTooSmall(PictoglotError):
+    """Less free space than a move to another base needs; it did not begin."""
+
+    code, title = "disk_too_small", "Disk too small"
+
+
 class RegistryUnavailable(Unavailable):
     """The registry database does not answer."""
 
@@ -243,6 +285,24 @@ class BaseNotFound(Failure):
     code, title = "base_not_found", "Base not found"
 
 
+class CheckpointUnfit(BaseNotFound):
+    """The checkpoint is of another architecture than the one named."""
+
+    code, title = "base_checkpoint_unfit", "Checkpoint of another architecture"
+
+
+class TokenizerUnfit(BaseNotFound):
+    """A `tokenizer.json` that is damaged, or does not fit the base: its size, or its special tokens."""
+
+    code, title = "base_tokenizer_unfit", "Tokenizer of another base"
+
+
+class CaptionsUnreadable(Failure):
+    """The base's tokenizer has no tokens for much of the captions' script, so nothing can be learned from them."""
+
+    code, title = "captions_unreadable", "Captions unreadable"
+
+
 class BaseMismatch(Failure):
     """The registry was created for another base."""
 
@@ -263,6 +323,12 @@ class BackendFailed(Failure):
     """OpenVINO cannot compile the towers of this base."""
 
     code, title = "backend_failed", "Backend failed"
+
+
+class BaseMoved(Failure):
+    """The service moved to another base while a language was learned for the one before."""
+
+    code, title = "base_moved", "Another base serves"
 
 
 class EncodingMismatch(Failure):

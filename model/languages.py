@@ -1,6 +1,7 @@
 """Language tags (BCP 47), names and scripts, from langcodes and CLDR. Does not detect languages."""
 
 import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Literal
@@ -11,6 +12,9 @@ from langcodes.tag_parser import LanguageTagError
 
 from model.errors import LanguageTagInvalid
 
+ENGLISH = "en"
+MANY = "mul"  # ISO 639-2, "multiple languages": of a base that reads many, of which nobody has a list
+_NO_LANGUAGE = {MANY, "zxx"}  # tags of no single language; zxx: "no linguistic content"
 _MAX_LENGTH = 35  # RFC 5646, section 4.4.1: enough for every sensible tag
 _SHAPE = regex.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 # ISO 15924 codes that name several Unicode scripts
@@ -35,7 +39,10 @@ class LanguageNames:
 
 @lru_cache(maxsize=4_096)  # clients may send any number of tags
 def canonical(tag: str) -> str:
-    """The canonical form of a BCP 47 tag (`iw` -> `he`, `eng` -> `en`); raises `LanguageTagInvalid`."""
+    """The canonical form of a BCP 47 tag (`iw` -> `he`, `eng` -> `en`); raises `LanguageTagInvalid`.
+
+    Texts are in one language: `und`, `mul` and `zxx` are refused.
+    """
     refusal = LanguageTagInvalid("not a BCP 47 tag of a registered language, such as `cy`, `pt-BR` or `zh-Hant`")
     if len(tag) > _MAX_LENGTH or not _SHAPE.fullmatch(tag):
         raise refusal
@@ -43,9 +50,16 @@ def canonical(tag: str) -> str:
         language = langcodes.Language.get(tag, normalize=True)
     except (LanguageTagError, ValueError) as error:
         raise refusal from error
-    if language.language is None or not language.is_valid():
+    if language.language is None or language.language in _NO_LANGUAGE or not language.is_valid():
         raise refusal
     return language.to_tag()
+
+
+def reads(languages: Collection[str], tag: str) -> bool:
+    """Whether a canonical tag is one of these languages, or a kind of one (`de-AT` of `de`), or they are `MANY`."""
+    parts = tag.split("-")
+    longer = ("-".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return MANY in languages or any(part in languages for part in longer)
 
 
 @cache

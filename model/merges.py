@@ -17,10 +17,9 @@ from typing import ClassVar
 from open_clip.tokenizer import bytes_to_unicode, default_bpe
 from tokenizers import models
 
-from model.base import VOCABULARY
-
 Merge = tuple[str, str]
 SUFFIX = "</w>"  # marks a token that ends a word
+CLIP_TOKENS = 49_408  # of CLIP itself; the last two are begin and end of text, larger ids belong to learned languages
 
 
 @cache
@@ -50,7 +49,7 @@ def new_tokens(added: Sequence[Merge]) -> dict[str, Merge]:
 
 def vocabulary(tokens: Sequence[str]) -> dict[str, int]:
     """CLIP's tokens and ids, and new `tokens` behind."""
-    return {**clip_vocabulary(), **{token: VOCABULARY + place for place, token in enumerate(tokens)}}
+    return {**clip_vocabulary(), **{token: CLIP_TOKENS + place for place, token in enumerate(tokens)}}
 
 
 class BytePairs:
@@ -60,12 +59,12 @@ class BytePairs:
         self.count, self._added = len(added), added
         new = new_tokens(added)
         self._origin = tuple(new.values())
-        self.size = VOCABULARY + len(new)
+        self.size = CLIP_TOKENS + len(new)
         self.model = models.BPE(vocab=vocabulary([*new]), merges=[*clip_merges(), *added], end_of_word_suffix=SUFFIX)
 
     def parts(self, number: int) -> tuple[int, int]:
         """The two tokens that one above CLIP's was first merged from."""
-        left, right = self._origin[number - VOCABULARY]
+        left, right = self._origin[number - CLIP_TOKENS]
         return self._id(left), self._id(right)
 
     def cut(self, number: int, count: int) -> tuple[int, ...]:

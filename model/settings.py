@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "PICTOGLOT_"
@@ -37,8 +37,16 @@ class CommonSettings(BaseSettings):
     broker_url: str = Field(
         "", repr=False, pattern=r"^(rediss?://.+)?$", description="`redis://…`; empty: a folder under HOME."
     )
-    base: str = Field("bundled", min_length=1, description="`bundled`, NAME/PRETRAINED or NAME@/path/to/checkpoint.")
-    index: str = Field("faiss", pattern=r"^(faiss|milvus\+.+)$", description="`faiss` or `milvus+URI`.")
+    base: str = Field(
+        "bundled", min_length=1, description="`bundled`, `photos`, NAME/PRETRAINED or NAME@/path/to/checkpoint."
+    )
+    index: str = Field(
+        "faiss",
+        repr=False,
+        pattern=r"^(faiss|pgvector|milvus\+.+)$",
+        description="What searches vectors: `faiss` in files here, `pgvector` in DATABASE_URL, or `milvus+URI`.",
+    )
+    seal_at: int = Field(4_096, ge=1, le=1_000_000, description="Changes of the gallery that are sealed together.")
     backend: Literal["auto", "torch", "openvino"] = Field(
         "auto", description="What computes vectors; `auto`: what made those of the data root, in a new one the fastest."
     )
@@ -64,9 +72,11 @@ class CommonSettings(BaseSettings):
 
     @field_validator("index")
     @classmethod
-    def _installed(cls, index: str) -> str:
-        if index != "faiss" and find_spec("pymilvus") is None:
+    def _usable(cls, index: str, others: ValidationInfo) -> str:
+        if index.startswith("milvus") and find_spec("pymilvus") is None:
             raise ValueError("Milvus needs the extra milvus")
+        if index == "pgvector" and not str(others.data.get("database_url", "")).startswith("postgresql"):
+            raise ValueError(f"pgvector needs {PREFIX}DATABASE_URL to be that of a PostgreSQL database")
         return index
 
     @property

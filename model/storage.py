@@ -4,6 +4,7 @@ The recipe is PostgreSQL's durable rename: temporary name in the same folder, fs
 failed fsync is never retried; the temporary file is removed and the error is raised.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from model.errors import CorruptFolder, StorageFull
 MANIFEST = "manifest.json"
 TEMPORARY = ".tmp-"
 _CHUNK = 1 << 20  # bytes read at a time while hashing
+_OVERLOADED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # too many open files, or too little memory
 _passed: dict[str, int] = {}
 
 
@@ -116,7 +118,8 @@ def write_manifest(folder: Path, fields: dict[str, Any]) -> str:
 def verify(folder: Path, manifest_sha256: str | None = None) -> dict[str, Any]:
     """The manifest of `folder`, after checking every file's size and hash, and the manifest's own hash if given.
 
-    Raises `CorruptFolder`. Parses nothing but the manifest.
+    Raises `CorruptFolder`, or `OSError` when this process or machine cannot read any file now. Parses nothing but the
+    manifest.
     """
     try:
         data = (folder / MANIFEST).read_bytes()
@@ -132,6 +135,8 @@ def verify(folder: Path, manifest_sha256: str | None = None) -> dict[str, Any]:
             if file.stat().st_size != facts["size"] or sha256_file(file) != facts["sha256"]:
                 raise CorruptFolder(f"{name} differs from its manifest")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, OSError) and error.errno in _OVERLOADED:
+            raise  # it says nothing about these files
         raise CorruptFolder("the manifest cannot be read") from error
     return manifest
 
@@ -158,13 +163,18 @@ def remove(path: Path) -> None:
     """Delete a file or folder; a crash leaves a folder whole, or under a temporary name that `sweep` removes."""
     if path.is_file():
         path.unlink(missing_ok=True)
-    elif path.exists():
-        doomed = path.parent / f"{TEMPORARY}{uuid4().hex}"
-        try:
-            path.rename(doomed)
-        except FileNotFoundError:  # another process removed it
-            return
+    elif (doomed := set_aside(path)) is not None:
         shutil.rmtree(doomed, ignore_errors=True)
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Give a folder a temporary name, under which it is deleted at leisure; None when it does not exist any more."""
+    doomed = folder.parent / f"{TEMPORARY}{uuid4().hex}"
+    try:
+        folder.rename(doomed)
+    except FileNotFoundError:  # another process removed it
+        return None
+    return doomed
 
 
 @contextmanager
@@ -182,13 +192,23 @@ def sweep(folder: Path, seconds: float = 0.0) -> int:
 
     Use 0 only where no other process writes.
     """
-    leftovers = [path for path in folder.rglob(f"{TEMPORARY}*") if is_older(path, seconds)] if folder.exists() else []
+    leftovers = [path for path in _temporary(folder) if is_older(path, seconds)]
     for path in leftovers:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
     return len(leftovers)
+
+
+def _temporary(folder: Path) -> list[Path]:
+    """What has a temporary name below `folder`; other processes may remove some of it meanwhile."""
+    return [
+        Path(parent, name)
+        for parent, folders, files in os.walk(folder)  # unlike `Path.rglob`, goes on when a folder vanishes
+        for name in (*folders, *files)
+        if name.startswith(TEMPORARY)
+    ]
 
 
 def is_older(path: Path, seconds: float) -> bool:
@@ -206,6 +226,23 @@ def require_free(path: Path, need: int) -> None:
     existing = next(folder for folder in (path, *path.parents) if folder.exists())
     if shutil.disk_usage(existing).free < need:
         raise StorageFull("not enough free space under the data root")
+
+
+@contextmanager
+def told_when_full() -> Iterator[None]:
+    """Raise `StorageFull` for what libraries raise in the block when the disk is full, each in its own way."""
+    try:
+        yield
+    except Exception as error:
+        if _is_full(error):
+            raise StorageFull("the disk under the data root is full") from error
+        raise
+
+
+def _is_full(error: Exception) -> bool:
+    """By the number of the error, or by what the system calls it."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full)
 
 
 def _link(temporary: Path, path: Path) -> None:

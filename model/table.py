@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.base import BOT, EOT, VOCABULARY
+from model.reading import Reading
 from model.tokenizer import Tokenizer
 
 _RESERVED = 1_000_000  # rows
@@ -24,38 +24,58 @@ class TokenRows:
     rows: Tensor
 
 
-class Table:
-    """All rows of all opened versions, (count, width) float32, append-only: a row once written never changes.
+class Rows:
+    """All rows of a table as of one moment. `rows[numbers]` is (…, width) float32 for physical numbers (…) int64."""
 
-    Readers take `rows` once and index it; an append either writes behind the rows they know or moves to a larger
+    def __init__(self, base: Tensor, added: Tensor) -> None:
+        self._base, self._added = base, added
+        self.device, self.width = base.device, base.shape[1]
+
+    def __getitem__(self, numbers: Tensor) -> Tensor:
+        first = len(self._base)
+        found = self._base[numbers.clamp(max=first - 1)].float()
+        if len(self._added):
+            own = numbers >= first
+            found[own] = self._added[numbers[own] - first]
+        return found
+
+
+class Table:
+    """All rows of all opened versions, append-only: a row once written never changes.
+
+    The first are the base's own, which may be halves and memory-mapped: they are neither copied nor changed. Readers
+    take `rows` once and index it; an append either writes behind the rows they know or moves the added ones to a larger
     tensor, so neither disturbs the other.
     """
 
-    def __init__(self, rows: Tensor) -> None:
-        self.rows = rows
-        self._count = len(rows)
+    def __init__(self, base: Tensor) -> None:
+        self.rows = Rows(base, base.new_empty((0, base.shape[1]), dtype=torch.float32))
+        self._base = base
+        self._added = self.rows._added
+        self._count = 0
         self._lock = Lock()
 
     def append(self, rows: Tensor) -> NDArray[np.int32]:
         """Write `rows` (n, width) behind the others; returns their physical numbers (n,)."""
         with self._lock:
             first, self._count = self._count, self._count + len(rows)
-            if self._count > len(self.rows):
-                grown = self._larger(max(self._count, len(self.rows) + len(self.rows) // 4))
-                grown[:first] = self.rows[:first]
-                self.rows = grown
-            self.rows[first : self._count] = rows
-            return np.arange(first, self._count, dtype=np.int32)
+            if self._count > len(self._added):
+                grown = self._larger(max(self._count, len(self._added) + len(self._added) // 4))
+                grown[:first] = self._added[:first]
+                self._added = grown
+                self.rows = Rows(self._base, grown)
+            self._added[first : self._count] = rows
+            return np.arange(first, self._count, dtype=np.int32) + np.int32(len(self._base))
 
     def _larger(self, rows: int) -> Tensor:
         """A tensor of at least so many rows. In main memory of a million, since unwritten pages take no memory.
 
-        So a table hardly ever moves to a larger one, when both would be in memory. NumPy allocates it, since torch
+        So added rows hardly ever move to a larger one, when both would be in memory. NumPy allocates it, since torch
         fills new tensors in its deterministic mode.
         """
-        if self.rows.device.type != "cpu":
-            return self.rows.new_empty((rows, self.rows.shape[1]))
-        return torch.from_numpy(np.empty((max(rows, _RESERVED), self.rows.shape[1]), dtype=np.float32))
+        if self._base.device.type != "cpu":
+            return self._added.new_empty((rows, self._base.shape[1]))
+        return torch.from_numpy(np.empty((max(rows, _RESERVED), self._base.shape[1]), dtype=np.float32))
 
 
 @dataclass(frozen=True)
@@ -69,16 +89,15 @@ class View:
     version: int
     language: str | None
     tokenizer: Tokenizer
-    context_length: int
+    reading: Reading
     physical: NDArray[np.int32] = field(repr=False)
     trained: Mapping[str, NDArray[np.int64]] = field(repr=False)
     ngrams: Mapping[str, int] = field(default_factory=dict, repr=False)  # for language identification
 
     @staticmethod
-    def of_base(tokenizer: Tokenizer, context_length: int, ngrams: Mapping[str, int]) -> "View":
-        """Version 0: CLIP's tokenizer and CLIP's rows."""
-        physical = np.arange(VOCABULARY, dtype=np.int32)
-        return View(0, "en", tokenizer, context_length, physical, {}, ngrams)
+    def of_base(tokenizer: Tokenizer, reading: Reading, ngrams: Mapping[str, int], version: int = 0) -> "View":
+        """The base's own tokenizer and rows, which are this version."""
+        return View(version, "en", tokenizer, reading, np.arange(reading.vocabulary, dtype=np.int32), {}, ngrams)
 
     def extend(
         self,
@@ -95,7 +114,7 @@ class View:
         physical[added.ids] = table.append(added.rows)
         own = np.union1d(self.trained.get(language, added.ids[:0]), added.ids)
         trained = {**self.trained, language: own}
-        return View(version, language, tokenizer, self.context_length, physical, trained, ngrams)
+        return View(version, language, tokenizer, self.reading, physical, trained, ngrams)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of cleaned texts without specials; a token without a row is decomposed into parts that have one."""
@@ -105,34 +124,41 @@ class View:
         ]
 
     def sequence(self, ids: Sequence[int]) -> tuple[NDArray[np.int32], bool]:
-        """Physical rows (length,) of a text with begin and end of text, cut to the context; and whether it was cut."""
-        most = self.context_length - 2
-        return self.physical[[BOT, *ids[:most], EOT]], len(ids) > most
+        """Physical rows (length,) of a text within the base's prefix and suffix; and whether it was cut."""
+        reading = self.reading
+        return self.physical[[*reading.prefix, *ids[: reading.most], *reading.suffix]], len(ids) > reading.most
 
     def frequency(self, ids: NDArray[np.int64], language: str) -> NDArray[np.int64]:
-        """TEIR's f of each id: 2 for CLIP's rows, 1 for others, plus one for each earlier language that trained it."""
-        counts = np.where(ids < VOCABULARY, 2, 1)
+        """TEIR's f of each id: 2 for the base's rows, 1 for others, and 1 for each earlier language that trained it."""
+        counts = np.where(ids < self.reading.vocabulary, 2, 1)
         for other, held in self.trained.items():
             if other != language:
                 counts += np.isin(ids, held)
         return counts
 
     def _trained(self, number: int) -> tuple[int, ...]:
-        """A token, or the trained parts of one that nothing trained; CLIP's rows all count as trained."""
+        """A token, or the trained parts of one that nothing trained; the base's rows all count as trained."""
         if self.physical[number] != NO_ROW:
             return (number,)
         left, right = self.tokenizer.parts(number)
         return self._trained(left) + self._trained(right)
 
 
-def pad(sequences: Sequence[NDArray[np.int32]], length: int | None = None) -> tuple[Tensor, Tensor]:
-    """Stack row numbers to (n, length) int64, filled up with each text's last one, and the place of that (n,).
+def pad(
+    sequences: Sequence[NDArray[np.int32]], reading: Reading, length: int | None = None, filler: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Stack row numbers to (n, length) int64, and the place (n,) where each text is read off.
 
-    `length` is that of the longest, unless given.
+    Where the tower reads pads they are filled up to the context, with `filler` or else with the base's own pad row.
+    Elsewhere each is filled up with its last number, to `length` or else to the longest.
     """
     last = torch.tensor([len(sequence) - 1 for sequence in sequences])
+    if reading.pad is not None:
+        length, filler = reading.context, reading.pad if filler is None else filler
     stacked = np.empty((len(sequences), length or int(last.max()) + 1), dtype=np.int64)
     for line, sequence in zip(stacked, sequences, strict=True):
         line[: len(sequence)] = sequence
-        line[len(sequence) :] = sequence[-1]
+        line[len(sequence) :] = sequence[-1] if filler is None else filler
+    if reading.at == "last":
+        last = torch.full_like(last, stacked.shape[1] - 1)
     return torch.from_numpy(stacked), last

@@ -1,8 +1,7 @@
 """The frozen towers of open_clip as torch computes them: from token rows and pixels to features. Trains nothing."""
 
 import copy
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,17 +17,18 @@ if TYPE_CHECKING:
 def text_features(tower: Any, embedded: Tensor, last: Tensor) -> Tensor:
     """Features (n, dimension), not normalised, of token rows `embedded` (n, length, width) read off at `last` (n,).
 
-    Equal to the tower's own forward pass. Only one place of each text is read, so the last block computes only that
-    place, which saves a fifth of the time with the four blocks of the bundled base. Differentiable in `embedded`.
+    Equal to the tower's own forward pass, causal or not. Only one place of each text is read, so the last block
+    computes only that place, which saves a fifth of the time with the four blocks of the bundled base. Differentiable
+    in `embedded`.
     """
     length = embedded.shape[1]
-    causal = tower.attn_mask[:length, :length]
+    causal = None if tower.attn_mask is None else tower.attn_mask[:length, :length]
     hidden = embedded + tower.positional_embedding[:length]  # (n, length, width)
     *earlier, final = tower.transformer.resblocks
     if type(final) is ResidualAttentionBlock and tower.transformer.batch_first:
         for block in earlier:
             hidden = block(hidden, attn_mask=causal)
-        read = _output_at(final, hidden, last)
+        read = _output_at(final, hidden, last, causal is not None)
     else:
         read = _at(tower.transformer(hidden, attn_mask=causal), last)
     pooled: Tensor = tower.ln_final(read)  # (n, width)
@@ -49,7 +49,7 @@ class TorchTowers:
         self.encoding = Encoding(TORCH, precision)
         self._dtype = getattr(torch, precision)
         self._device = base.device
-        self._model = base.model if precision == FLOAT32 else copy.deepcopy(base.model).to(self._dtype)
+        self._model = base.model if precision == FLOAT32 else without_table(base.model).to(self._dtype)
 
     def batches(self, lengths: Sequence[int], most: int) -> Iterator[tuple[list[int], int]]:
         """As `Towers.batches`: texts of like length together, so that little is filled up."""
@@ -72,25 +72,10 @@ class TorchTowers:
         return encode(pixels.to(self._device, self._dtype)).float().cpu().numpy()  # type: ignore[operator, no-any-return]
 
 
-def supports_bfloat16(device: torch.device) -> bool:
-    """Whether `device` multiplies bfloat16 in hardware: then a training step is faster in it, elsewhere far slower."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
-        return False
-    return cpu_has("avx512_bf16") or cpu_has("amx_bf16")
-
-
-def cpu_has(instructions: str) -> bool:
-    """Whether this processor has them, by torch's name."""
-    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch lack it
-    return bool(capabilities.get(instructions))
-
-
-def allowed(*instructions: str) -> bool:
-    """Whether oneDNN, which torch and OpenVINO call, may use one of these: its own variable can rule them out."""
-    most = os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT").upper()
-    return most in ("DEFAULT", "ALL") or any(name in most for name in instructions)
+def without_table(model: nn.Module) -> nn.Module:
+    """A copy of a CLIP without its token table, which may be most of it: rows come from `model.table`."""
+    tower: Any = getattr(model, "text", model)
+    return copy.deepcopy(model, {id(tower.token_embedding): nn.Identity()})
 
 
 def _at(hidden: Tensor, last: Tensor) -> Tensor:
@@ -98,15 +83,20 @@ def _at(hidden: Tensor, last: Tensor) -> Tensor:
     return hidden[places, last]  # (n, width)
 
 
-def _output_at(block: ResidualAttentionBlock, hidden: Tensor, last: Tensor) -> Tensor:
-    """A block's output for `hidden` (n, length, width) at `last` (n,), where it attends to nothing later."""
-    places = torch.arange(hidden.shape[1], device=hidden.device)
-    later = torch.zeros_like(last, dtype=hidden.dtype)[:, None, None].masked_fill(
-        places > last[:, None, None], -torch.inf
-    )
-    unseen = later.repeat_interleave(block.attn.num_heads, dim=0)  # (n * heads, 1, length)
+def _output_at(block: ResidualAttentionBlock, hidden: Tensor, last: Tensor, causal: bool) -> Tensor:
+    """A block's output for `hidden` (n, length, width) at `last` (n,); if `causal`, it attends to nothing later."""
+    unseen = _later(block, hidden, last) if causal else None
     normed = block.ln_1(hidden)
     attended = block.attention(_at(normed, last)[:, None], normed, normed, attn_mask=unseen)  # (n, 1, width)
     here: Tensor = _at(hidden, last) + block.ls_1(attended[:, 0])
     read: Tensor = here + block.ls_2(block.mlp(block.ln_2(here)))
     return read
+
+
+def _later(block: ResidualAttentionBlock, hidden: Tensor, last: Tensor) -> Tensor:
+    """What a block adds to its attention so that nothing later than `last` (n,) is seen, (n * heads, 1, length)."""
+    places = torch.arange(hidden.shape[1], device=hidden.device)
+    later = torch.zeros_like(last, dtype=hidden.dtype)[:, None, None].masked_fill(
+        places > last[:, None, None], -torch.inf
+    )
+    return later.repeat_interleave(block.attn.num_heads, dim=0)

@@ -20,14 +20,13 @@ from torch import Tensor, nn
 
 from model import checkpoint, detection, teir
 from model.alignment import aligned
-from model.base import BOT, EOT
 from model.corpus import Corpus, Tokens, tokenized
 from model.encoder import Encoder
 from model.errors import TrainingDiverged
+from model.machine import supports_bfloat16
 from model.objectives import Objective, balanced
 from model.student import in_bfloat16
 from model.table import NO_ROW, TokenRows, View, pad
-from model.tower import supports_bfloat16
 from model.version import Learned
 
 _BLOCK = 8_192  # rows of a large table that are read at a time
@@ -83,8 +82,8 @@ class Interrupted(Exception):
 class Trainer:
     """Trains one language as an expansion does: by TEIR, with both losses balanced.
 
-    `used` (n,) are the token ids of the corpus, ascending; `ids` (n + 2,) these and begin and end of text. `rows`
-    (n + 2, width) are trained, each scaled by `scale` (n + 2, 1); `sequences` are the captions as places among them.
+    `used` (n,) are the token ids of the corpus, ascending; `ids` (m,) these and the specials of the base's reading.
+    `rows` (m, width) are trained, each scaled by `scale` (m, 1); `sequences` are the captions as places among them.
     Benchmarks override single steps to compare other methods; `learn` itself knows none of them.
     """
 
@@ -93,12 +92,17 @@ class Trainer:
         self.folder, self.settings, self.device = folder, settings, encoder.base.device
         tokens = self.read()
         self.tokenizer = tokens.tokenizer
-        cut = [ids[: parent.context_length - 2] for ids in tokens.ids]
+        self.reading = reading = parent.reading
+        cut = [ids[: reading.most] for ids in tokens.ids]
         self.used = np.unique(np.concatenate(cut)).astype(np.int64)
-        self.ids = np.append(self.used, [BOT, EOT])  # frozen or not, their gradient counts in the clip norm
+        # frozen or not, their gradient counts in the clip norm; what fills up a text has a place of its own, since a
+        # text may have the same token
+        self.ids = np.append(self.used, np.array(reading.specials, dtype=np.int64))
         place = np.full(self.tokenizer.size, NO_ROW, dtype=np.int32)
-        place[self.ids] = np.arange(len(self.ids))
-        self.sequences = [place[[BOT, *line, EOT]] for line in cut]
+        place[self.used] = np.arange(len(self.used))
+        ends = np.arange(len(self.used), len(self.ids), dtype=np.int32)
+        before, behind = np.split(ends[: len(reading.prefix) + len(reading.suffix)], [len(reading.prefix)])
+        self.sequences = [np.concatenate([before, place[line], behind]) for line in cut]
         self.steps = math.ceil(len(cut) / settings.batch_size) * settings.epochs_for(len(cut))
         self.rows = nn.Parameter(self.start_rows().to(self.device))
         self.scale = self.row_scale(parent.frequency(self.used, corpus.language)).to(self.device)
@@ -143,7 +147,7 @@ class Trainer:
         return tokenized(self.parent.tokenizer, self.corpus.captions, self.settings.vocabulary, self.folder / "tokens")
 
     def start_rows(self) -> Tensor:
-        """The parent's rows where it has them, elsewhere new ones, or means of English rows; (n + 2, width)."""
+        """The parent's rows where it has them, elsewhere new ones, or means of English rows; (m, width)."""
         table, physical = self.encoder.table.rows, self.parent.physical
         blocks = torch.split(torch.from_numpy(physical[physical != NO_ROW]).long(), _BLOCK)
         random = torch.Generator().manual_seed(self.settings.seed)
@@ -153,6 +157,8 @@ class Trainer:
             start[places] = rows
         inherited = self.inherited()
         start[inherited] = table[torch.from_numpy(physical[self.ids[inherited]]).long()].cpu()
+        if self.reading.pad is not None:  # always the base's, as in `table.pad`
+            start[-1] = table[torch.tensor(self.reading.pad, device=table.device)].cpu()
         return start
 
     def inherited(self) -> NDArray[np.int64]:
@@ -171,13 +177,14 @@ class Trainer:
             (line, text) for line, text in zip(self.sequences, self.corpus.texts, strict=False) if text is not None
         ]
         english = self.encoder.base_view.tokens([text for _, text in paired])
-        said, meant, probability = aligned([line[1:-1] for line, _ in paired], english)
+        first, behind = len(self.reading.prefix), len(self.reading.suffix)
+        said, meant, probability = aligned([line[first : len(line) - behind] for line, _ in paired], english)
         rows = teir.mean_rows(said, meant, probability, self.encoder.base.table)
         return torch.from_numpy(np.unique(said)), rows
 
     def row_scale(self, frequency: NDArray[np.int64]) -> Tensor:
-        """The scale (n + 2, 1) of rows that so many languages trained; TEIR freezes begin and end of text."""
-        return torch.cat([teir.row_scale(frequency), torch.zeros(2, 1)])
+        """The scale (m, 1) of rows that so many languages trained; begin and end of text, and pads, are frozen."""
+        return torch.cat([teir.row_scale(frequency), torch.zeros(len(self.reading.specials), 1)])
 
     def losses(self) -> Sequence[Objective]:
         """The terms of the loss."""
@@ -206,13 +213,18 @@ class Trainer:
                 random.shuffle(order)
             yield step + 1, order[position]
 
+    @property
+    def filler(self) -> int | None:
+        """The place among `ids` of what fills up a text, where the tower reads it."""
+        return None if self.reading.pad is None else len(self.ids) - 1
+
     def features(self, numbers: Tensor, last: Tensor) -> Tensor:
         """Features (b, dimension) of texts whose rows are `numbers` (b, length), read off at `last` (b,)."""
         return self.student(self.rows[numbers], last)
 
     def loss(self, batch: NDArray[np.int64]) -> Tensor:
         """The loss of the captions `batch` (b,)."""
-        numbers, last = pad([self.sequences[index] for index in batch])
+        numbers, last = pad([self.sequences[index] for index in batch], self.reading, filler=self.filler)
         features = self.features(numbers.to(self.device), last.to(self.device))
         return loss_of(features, self.corpus, torch.from_numpy(batch), self.objectives)
 

@@ -4,16 +4,14 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from fastapi import FastAPI
 from prometheus_client.core import GaugeMetricFamily
 from starlette.concurrency import run_in_threadpool
 
 from index.encoding import Encoder
-from index.engine import open_engine
 from index.gallery import Gallery
-from index.live import LiveIndex
 from model import storage
 from model.data_root import DataRoot
 from model.errors import RegistryUnavailable
@@ -21,16 +19,16 @@ from model.registry import open_registry
 from service import openapi, pages, problems
 from service.access_log import AccessLog
 from service.auth import UNAUTHENTICATED, Keyring, Rate
-from service.batching import PictureQueue, TextQueue, WriteQueue
 from service.bodies import BodyLimit
-from service.context import Context
+from service.context import Context, OneContext
 from service.cursors import Cursors
 from service.keys import Keys
 from service.metrics import Metrics, counted, gauge
-from service.routes import admin, embeddings, expansions, languages, operations, search, versions
+from service.moving import Following, components, warm_up
+from service.routes import admin, bases, embeddings, expansions, languages, models, operations, search, versions
 from service.routes import gallery as pictures
 from service.settings import Settings
-from service.watch import follow, update_metrics
+from service.watch import update_metrics
 
 _INVALID_PER_MINUTE = 6_000  # requests without a valid key, all callers together
 _log = logging.getLogger("pictoglot.app")
@@ -41,32 +39,32 @@ def create_app(context: Context | None) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        assert context is not None
-        async with context.texts, context.pictures, context.writes:
-            watching = asyncio.create_task(follow(context))
+        async with Following(app):
             with contextlib.suppress(asyncio.CancelledError):  # a second signal ends requests; files are still closed
                 yield
-            context.draining = True
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
-        await run_in_threadpool(_close, context)
+            app.state.context.draining = True
+        await run_in_threadpool(app.state.context.registry.close)
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    for module in (search, embeddings, pictures, languages, expansions, versions, admin, operations):
+    for module in (search, embeddings, models, pictures, languages, expansions, versions, admin, bases, operations):
         app.include_router(module.router)
     pages.mount(app)
     app.state.context = context
+    if context is not None:
+        context.metrics.watch(lambda: _current_metrics(app.state.context))
     openapi.install(app)
     problems.install(app)
     app.add_middleware(BodyLimit)
+    app.add_middleware(OneContext)
     app.add_middleware(AccessLog)  # added last: outermost
     return app
 
 
-def build(settings: Settings, encoder: Encoder) -> Context:
+def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Encoder] | None = None) -> Context:
     """Open and verify every component; if no release can be verified, the service starts and `/readyz` answers 503.
 
-    Raises `RegistryUnavailable`, `BaseMismatch`, `StoreUnavailable`.
+    `reopen` opens the base that serves after a move; by default as `open_encoder` does.
+    Raises `RegistryUnavailable`, `BaseMismatch`, `StoreUnavailable`, and `SettingsError` for an engine that cannot be.
     """
     metrics = Metrics()
     root = DataRoot(settings.home, settings.store)
@@ -74,28 +72,23 @@ def build(settings: Settings, encoder: Encoder) -> Context:
     registry = open_registry(settings.database)
     registry.initialise(encoder.base_fingerprint, {})
     gallery = Gallery(registry, root)
-    live = LiveIndex(encoder, registry, gallery, root, open_engine(settings.index, settings.threads))
     keys, rate = Keys(registry), Rate(settings.rate_per_minute)
     invalid = Rate(min(_INVALID_PER_MINUTE, settings.rate_per_minute))
     context = Context(
         settings=settings,
         root=root,
         registry=registry,
-        encoder=encoder,
+        open_encoder=reopen or (lambda settings: open_encoder(settings)),
         gallery=gallery,
-        live=live,
         keys=keys,
         keyring=Keyring(admin_key(settings), settings.open, keys.list, lambda: invalid.take(UNAUTHENTICATED)),
         rate=rate,
         cursors=Cursors.under(root),
         metrics=metrics,
-        texts=TextQueue(encoder, settings, metrics),
-        pictures=PictureQueue(encoder, settings, metrics),
-        writes=WriteQueue(settings),
+        **components(settings, registry, gallery, root, metrics, encoder),
     )
-    encoder.texts([(encoder.base_view, "warm-up")])  # the first call allocates, and takes a hundred times as long
-    metrics.watch(lambda: _current_metrics(context))
-    if not live.start():
+    warm_up(context)
+    if not context.live.start():
         _log.error("no release can be verified; /readyz has the reason; trying again")
     update_metrics(context)
     return context
@@ -112,19 +105,10 @@ def admin_key(settings: Settings) -> str:
 
 def open_encoder(settings: Settings) -> Encoder:
     """The encoder of this data root; raises as `model.backends.choice.open_encoder` and `RegistryUnavailable`."""
-    import torch  # imported late: tests with another encoder need no torch
-
     from model.backends import choice
 
-    torch.set_num_threads(settings.threads)
     with contextlib.closing(open_registry(settings.database)) as registry:
         return choice.open_encoder(settings, registry)
-
-
-def _close(context: Context) -> None:
-    context.pictures.close()
-    context.live.close()
-    context.registry.close()
 
 
 def _current_metrics(context: Context) -> Iterable[GaugeMetricFamily]:

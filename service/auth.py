@@ -34,11 +34,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Body(Enum):
-    """Which limits of size and time a route's form has; a JSON body always has those of `JSON`."""
+    """Which limits of size and time a route's form has; a JSON body has those of `JSON`, unless it holds pictures."""
 
     JSON = 1
     PICTURE = 2
     DATASET = 3
+    PICTURES_IN_JSON = 4
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ class GuardedRoute(APIRoute):
             request.state.principal = principal
             _check_query(request, names)
             is_json = request.headers.get("content-type", "").lower().startswith("application/json")
-            request.state.body.allow(*context.body_limits[Body.JSON if is_json else guard.body])
+            small = is_json and guard.body is not Body.PICTURES_IN_JSON
+            request.state.body.allow(*context.body_limits[Body.JSON if small else guard.body])
             return await handler(request)
 
         return guarded

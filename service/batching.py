@@ -14,8 +14,8 @@ from PIL import Image
 
 from index.decoder import Decoder
 from index.encoding import Encoder
-from index.engine import Vector
 from index.pictures import Picture
+from index.vectors import Vector
 from model.errors import Unavailable
 from service.metrics import Metrics
 from service.settings import Settings
@@ -41,13 +41,14 @@ class _Waiting(Generic[T, R]):
 class BatchQueue(Generic[T, R]):
     """Turns items into results, in order, at most `size` in one call of `run`, on a thread of its own.
 
-    Items that arrive while a call runs form the next batch: under light load an item is alone, under heavy load batches
+    An exception that `run` raises goes to all of a batch, one that it returns to that item. Items that arrive while a
+    call runs form the next batch: under light load an item is alone, under heavy load batches
     grow, and no item waits for others to fill a batch.
     """
 
     def __init__(
         self,
-        run: Callable[[Sequence[T]], Sequence[R]],
+        run: Callable[[Sequence[T]], Sequence[R | Exception]],
         *,
         size: int,
         limit: int,
@@ -82,6 +83,10 @@ class BatchQueue(Generic[T, R]):
     def depth(self) -> int:
         """How many items wait."""
         return self._queue.qsize()
+
+    async def between(self, act: Callable[[], K]) -> K:
+        """The result of `act`, which runs on the queue's thread: while no batch runs."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, act)
 
     async def __call__(self, items: Sequence[T]) -> list[R]:
         """The results of `items`; raises `Unavailable` at once when too many wait, or when one waited too long.
@@ -125,10 +130,11 @@ class BatchQueue(Generic[T, R]):
         for place, entry in enumerate(batch):
             if entry.result.done():
                 continue
-            if isinstance(outcome, BaseException):
-                entry.result.set_exception(outcome)
+            result = outcome if isinstance(outcome, BaseException) else outcome[place]
+            if isinstance(result, BaseException):
+                entry.result.set_exception(result)
             else:
-                entry.result.set_result(outcome[place])
+                entry.result.set_result(result)
 
 
 def _expire(result: "asyncio.Future[Any]") -> None:
@@ -292,16 +298,3 @@ class PictureQueue(BatchQueue[Image.Image, Vector]):
         """End the processes of both decoders."""
         self.uploads.decoder.close()
         self.searches.decoder.close()
-
-
-class WriteQueue(BatchQueue[Callable[[], object], object]):
-    """Writes to the gallery, one at a time, as the registry requires; the others wait here."""
-
-    def __init__(self, settings: Settings) -> None:
-        limit, seconds = settings.queue_limit, settings.body_seconds
-        super().__init__(lambda jobs: [job() for job in jobs], size=1, limit=limit, seconds=seconds)
-
-    async def write(self, job: Callable[[], R]) -> R:
-        """The result of one write; raises as a call of the queue does, and what the write raises."""
-        (result,) = await self([job])
-        return result  # type: ignore[return-value]

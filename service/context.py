@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Annotated
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request, Response
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from index.encoding import Encoder
 from index.gallery import Gallery
@@ -15,27 +18,31 @@ from model.data_root import DataRoot
 from model.registry import Registry
 from service.access_log import Parts
 from service.auth import Body, Keyring, Principal, Rate
-from service.batching import PictureQueue, TextQueue, WriteQueue
+from service.batching import PictureQueue, TextQueue
 from service.bodies import JSON
 from service.cursors import Cursors
 from service.keys import Keys
 from service.metrics import Metrics
 from service.settings import Settings
+from service.writes import WriteQueue
 
 _OVERHEAD = 128 << 10  # bytes of a form without its file: boundaries, headers, fields
 
 
 @dataclass
 class Context:
-    """The components. `draining` becomes true at shutdown and stays so.
+    """The components of one base; a move to another one makes another context, its `successor`.
 
-    Slow work has limiters of its own, so that it cannot take the threads that searches need.
+    `base` is the base's name as clients see it, `open_encoder` opens the one that serves. `requests` counts those under
+    way. Slow work has limiters of its own, so that it cannot take the threads that searches need.
     """
 
     settings: Settings
     root: DataRoot
     registry: Registry
     encoder: Encoder
+    base: str
+    open_encoder: Callable[[Settings], Encoder]
     gallery: Gallery
     live: LiveIndex
     keys: Keys
@@ -49,7 +56,9 @@ class Context:
     searching: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
     validating: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))  # datasets
     following: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))  # opening a new release
-    draining: bool = False
+    stopping: Event = field(default_factory=Event)
+    requests: int = 0
+    successor: "Context | None" = None
     body_limits: dict[Body, tuple[int, float]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,8 +66,35 @@ class Context:
         self.body_limits = {
             Body.JSON: (settings.json_bytes, settings.body_seconds),
             Body.PICTURE: (settings.picture_bytes + _OVERHEAD, settings.body_seconds),
+            # base64 takes four bytes for three
+            Body.PICTURES_IN_JSON: (settings.picture_bytes * 4 // 3 + settings.json_bytes, settings.body_seconds),
             Body.DATASET: (settings.dataset_bytes + _OVERHEAD, settings.dataset_seconds),
         }
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process is about to end; the same for all contexts."""
+        return self.stopping.is_set()
+
+    @draining.setter
+    def draining(self, draining: bool) -> None:
+        if draining:
+            self.stopping.set()
+        else:
+            self.stopping.clear()
+
+    @property
+    def newest(self) -> "Context":
+        """The context that serves by now."""
+        context = self
+        while context.successor is not None:
+            context = context.successor
+        return context
+
+    async def settle(self) -> None:
+        """See to it that what was written through this context is found, if another one serves by now."""
+        if self.successor is not None:
+            await run_in_threadpool(self.newest.live.refresh)
 
     async def answer(self, build: Callable[[], BaseModel], parts: Parts | None = None) -> Response:
         """The JSON of what `build` returns, made in the threads of searches: a large one would block the event loop.
@@ -76,9 +112,27 @@ class Context:
         return await to_thread.run_sync(make, limiter=self.searching)
 
 
+class OneContext:
+    """Gives each request the context that serves when it comes, and counts it there."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        context: Context = scope["app"].state.context
+        scope.setdefault("state", {})["context"] = context
+        context.requests += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            context.requests -= 1
+
+
 async def context_of(request: Request) -> Context:
-    """The context of the application that handles `request`; async, or FastAPI would take a thread for it."""
-    context: Context = request.app.state.context
+    """The context that served when `request` came; async, or FastAPI would take a thread for it."""
+    context: Context = request.state.context
     return context
 
 

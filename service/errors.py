@@ -39,6 +39,12 @@ class RateLimited(PictoglotError):
     code, title = "rate_limited", "Rate limited"
 
 
+class BaseUnusable(InvalidInput):
+    """A base to move to that does not exist, cannot be read, or is not supported."""
+
+    code, title = "base_unusable", "Base unusable"
+
+
 class InvalidEncoding(Malformed):
     """A body that is not UTF-8."""
 

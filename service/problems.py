@@ -43,6 +43,7 @@ STATUSES: dict[type[errors.PictoglotError], int] = {
     errors.Failure: 500,
     errors.Unavailable: 503,
     errors.StorageFull: 507,
+    errors.DiskTooSmall: 507,
 }
 _ROUTING = {  # what Starlette finds by itself
     404: errors.NotFound("no such path"),

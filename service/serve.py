@@ -59,6 +59,8 @@ def main() -> int:
     try:
         with bound:
             _serve(settings, bound)
+    except SettingsError as error:
+        return _fail(str(error), MISCONFIGURED)
     except (BaseNotFound, BaseNotSupported) as error:
         return _fail(f"PICTOGLOT_BASE: {error.detail}.", MISCONFIGURED)
     except BackendNotAvailable as error:

@@ -35,6 +35,7 @@ class Settings(CommonSettings):
 
     drain_seconds: float = Field(0.5, ge=0, le=600, description="At shutdown: from readiness 503 to closed socket.")
     watch_seconds: float = Field(0.5, gt=0, le=60, description="Between two checks for new releases and pictures.")
+    recall: float = Field(0.97, ge=0.5, le=1, description="Share of the nearest ten that an approximate index finds.")
     decoders: int = Field(1, ge=1, le=64, description="Processes that decode pictures.")
 
     @property

@@ -9,9 +9,9 @@ from fastapi import Header, Query
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from model import dataset
+from model import dataset_rows
 
-PICTURE_ID = f"^{dataset.PICTURE_ID}$"
+PICTURE_ID = f"^{dataset_rows.PICTURE_ID}$"
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}.*")
 _DIGITS = re.compile(r"[0-9]{1,3}")

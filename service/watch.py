@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 from anyio import to_thread
+from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from index.errors import IndexUnavailable
@@ -14,18 +16,22 @@ _LONGEST_PAUSE = 60.0  # seconds, as between two attempts to open a release that
 _log = logging.getLogger("pictoglot.watch")
 
 
-async def follow(context: Context) -> None:
+async def follow(app: FastAPI, move: Callable[[], Awaitable[None]]) -> None:
     """Refresh the snapshot every `watch_seconds`, forever; whatever fails, the old one keeps serving.
 
+    `move` serves another base if need be; it must return soon, or deletions by other processes would stay visible.
     Errors that repeat are logged once. After an unexpected one, the next try comes later and later.
     """
+    context: Context = app.state.context
     failing, pause = "", context.settings.watch_seconds
     while True:
         await asyncio.sleep(pause)
+        context = app.state.context
         pause, after, failed = context.settings.watch_seconds, pause, ""
         try:
             await run_in_threadpool(context.live.refresh)
             update_metrics(context)
+            await move()
         except PictoglotError as error:
             failed = error.code
             if failed != failing:
@@ -40,8 +46,10 @@ async def follow(context: Context) -> None:
 async def catch_up(context: Context, release: int) -> None:
     """Serve this release or a newer one here before a client reads about it; if that fails, `follow` tries again.
 
-    All waiting requests share one thread: opening a release may take long, and searches need the others.
+    A release for another base is served when that is open. All waiting requests share one thread: opening a release may
+    take long, and searches need the others.
     """
+    context = context.newest
     if _behind(context, release):
         await to_thread.run_sync(_catch_up, context, release, limiter=context.following)
 

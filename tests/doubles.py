@@ -49,6 +49,7 @@ class WeightlessEncoder:
     image_fingerprint = hashlib.sha256(b"weightless pictures").hexdigest()
     text_fingerprint = base_fingerprint = hashlib.sha256(b"weightless texts").hexdigest()
     encoding = FIRST
+    languages: tuple[str, ...] = ("en",)
     base_view = WeightlessView(0)
 
     def open(self, folders: Sequence[Any], onto: WeightlessView | None = None) -> WeightlessView:

@@ -18,15 +18,23 @@ CONFIG = {
 }
 
 
-def write_tiny_base(folder: Path, seed: int = 0) -> str:
-    """Write configuration and weights under `folder`; returns the spec for `open_base` (or `PICTOGLOT_BASE`)."""
-    config, weights = folder / f"{NAME}.json", folder / f"{NAME}.safetensors"
-    config.write_text(json.dumps(CONFIG))
+def write_tiny_base(
+    folder: Path, seed: int = 0, languages: Sequence[str] = (), name: str = NAME, dimension: int = 32
+) -> str:
+    """Write configuration and weights under `folder`; returns the spec for `open_base` (or `PICTOGLOT_BASE`).
+
+    It declares that it reads `languages` untaught, whatever its weights are. One of another dimension needs a name of
+    its own.
+    """
+    config, weights = folder / f"{name}.json", folder / f"{name}.safetensors"
+    config.write_text(json.dumps(CONFIG | {"embed_dim": dimension}))
+    if languages:
+        (folder / "open_clip_config.json").write_text(json.dumps({"languages": [*languages]}))
     open_clip.add_model_config(config)
     torch.manual_seed(seed)
-    model = open_clip.create_model(NAME)
+    model = open_clip.create_model(name)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, weights)
-    return f"{NAME}@{weights}"
+    return f"{name}@{weights}"
 
 
 def counted(captions: Mapping[str, Sequence[str]]) -> Detector:

@@ -42,7 +42,11 @@ def run() -> int:
 
 
 def other_vectors(settings: CommonSettings) -> str:
-    """Why this machine cannot make the vectors that the data root has; empty when it can, or when nobody knows yet."""
+    """Why this machine cannot make the vectors that the data root has, or not put them where the settings say.
+
+    Empty when it can, or when nobody knows yet.
+    """
+    from index.place import FAISS, refuse_other
     from model.backends.choice import agreed, recorded
     from model.errors import BackendNotAvailable, EncodingMismatch, RegistryUnavailable
     from model.registry import open_registry
@@ -51,8 +55,15 @@ def other_vectors(settings: CommonSettings) -> str:
         with closing(open_registry(settings.database, migrate=False)) as registry:
             if (encoding := recorded(registry)) is not None:
                 agreed(settings, encoding)
+            refuse_other(settings.index, registry)
+            if settings.index != FAISS:
+                from index.place import open_engine
+
+                open_engine(settings.index, registry)
     except BackendNotAvailable as error:
         return f"PICTOGLOT_{error.setting}: {error.detail}"
+    except SettingsError as error:
+        return str(error).removesuffix(".")
     except EncodingMismatch as error:
         return error.detail
     except RegistryUnavailable:  # or without tables: the worker waits for it

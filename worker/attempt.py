@@ -9,10 +9,13 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from threading import Event
 from typing import Any
 
+from index.engine import Engine
+from index.place import open_engine
 from index.sweep import EXPANSIONS
 from model import storage
 from model.data_root import DataRoot
@@ -30,7 +33,20 @@ _SHARES = {
     "encode": (0.93, 0.98),
     "promote": (0.98, 1.0),
 }
+_ASSESSING = {"prepare": (0.0, 0.2), "evaluate": (0.2, 1.0)}
 _REENCODING = {"prepare": (0.0, 0.02), "encode": (0.02, 0.99), "promote": (0.99, 1.0)}
+# of a round of a move to another base: all pictures, then each language, then old against new
+_MOVING = {
+    "prepare": (0.0, 0.1),
+    "train": (0.1, 0.75),
+    "evaluate": (0.75, 0.85),
+    "package": (0.85, 0.86),
+    "encode": (0.86, 1.0),
+    "pictures": (0.0, 1.0),
+    "compare": (0.0, 0.95),
+    "promote": (0.95, 1.0),
+}
+_BY_KIND = {"assess": _ASSESSING, "reencode": _REENCODING, "base": _MOVING}
 
 
 class Stopped(Exception):
@@ -45,13 +61,18 @@ class Attempt:
         self.root = DataRoot(settings.home, settings.store)
         self.expansion: Expansion = registry.expansions.get(lease.expansion)
         self.folder = self.root.path(f"{EXPANSIONS}/{lease.expansion}")
-        self.part = (0, 1)  # this round of the phases, of so many: a rebuild has one for each language
+        self.part = (0, 1)  # this round of the phases, of so many: a rebuild or a move has one for each language
         self._phase = "prepare"
         self._written = 0.0  # when progress was written last
         self._first, self._began = -1, 0.0  # the parts done when this attempt began the phase, and when that was
         self._steps = (0, 0)  # of the training; they stay when it is over
         self._within = 0.0  # share of the current phase that is done
         self._eta: float | None = None
+
+    @cached_property
+    def engine(self) -> Engine | None:
+        """Where vector sets go, if not into files under the data root."""
+        return open_engine(self.settings.index, self.registry)
 
     def dataset(self, expansion: Expansion) -> Path:
         """The dataset of this or of an earlier expansion, copied from the store if need be."""
@@ -62,8 +83,12 @@ class Attempt:
 
     def decided(self, name: str, decide: Callable[[], Any]) -> Any:
         """What the first attempt decided, on whatever machine it ran; kept in the expansion's folder as `name`."""
-        path = f"{EXPANSIONS}/{self.lease.expansion}/{name}"
+        path = self._decision(name)
         return json.loads(self.root.first(path, lambda: storage.to_json(decide())))
+
+    def has_decided(self, name: str) -> bool:
+        """Whether an attempt has decided this."""
+        return self.root.open(self._decision(name)).exists()
 
     def check(self) -> None:
         """Raise `Stopped` when the attempt shall end here."""
@@ -112,9 +137,12 @@ class Attempt:
         report: Any = error.extra.get("report")
         self.registry.expansions.fail(self.lease, error.code, error.detail, report)
 
+    def _decision(self, name: str) -> str:
+        return f"{EXPANSIONS}/{self.lease.expansion}/{name}"
+
     def _write(self, *, made_progress: bool = False, paused: str = "") -> None:
         self._written = time.monotonic()
-        shares = _REENCODING if self.expansion.kind == "reencode" else _SHARES
+        shares = _BY_KIND.get(self.expansion.kind, _SHARES)
         (start, end), (part, parts), (step, steps) = shares[self._phase], self.part, self._steps
         self.registry.expansions.progress(
             self.lease,

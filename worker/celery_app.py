@@ -1,5 +1,6 @@
 """The Celery application: how hints travel, and what starts and stops with a worker. Imports no torch."""
 
+import atexit
 import logging
 from typing import Any
 
@@ -68,9 +69,17 @@ def _logging(**_: Any) -> None:
 def _ready(**_: Any) -> None:
     settings = app.supervisor.settings
     _log.info("the worker is ready: hints by %s", "Redis" if settings.broker_url else "a folder")
-    Relay(app, app.supervisor).start()
+    relay = Relay(app, app.supervisor)
+    relay.start()
+    atexit.register(_join, relay)
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _shutting_down(**_: Any) -> None:
     app.supervisor.stop.set()
+
+
+def _join(relay: Relay) -> None:
+    """Let the relay end the indexer in order, which would otherwise be killed with this process."""
+    app.supervisor.stop.set()
+    relay.join(STOP_SECONDS)

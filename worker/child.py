@@ -4,7 +4,6 @@ Its parent owns the lease, but every write carries the fence, so that a child th
 Exit status: 0 the expansion is finished (or another worker's), 75 stopped on request and resumable, 1 crashed.
 """
 
-import ctypes
 import errno
 import logging
 import os
@@ -12,9 +11,11 @@ import signal
 import sys
 from threading import Event
 
+from index.errors import IndexUnavailable
 from index.sweep import EXPANSIONS
 from model import logs, storage
 from model.errors import LeaseLost, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
+from model.processes import die_with_parent
 from model.registry import Lease, open_registry
 from worker.attempt import Attempt, Stopped
 from worker.lease import RESUMABLE
@@ -23,7 +24,6 @@ from worker.settings import WorkerSettings
 
 _NICE = 10
 _PAUSE = 5.0  # seconds between tries while there is no space, no registry or no store
-_PR_SET_PDEATHSIG = 1
 _log = logging.getLogger("worker.child")
 
 
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
     """Run one expansion; the caller holds its lease."""
     expansion, owner, fence = arguments
     settings = WorkerSettings.load()
-    _die_with_parent(int(owner.rpartition(":")[2]))
+    die_with_parent(int(owner.rpartition(":")[2]))
     os.nice(_NICE)  # serving beside training comes first
     stop = Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -81,11 +81,11 @@ def _exit_status(attempt: Attempt) -> int:
 
 
 def _run_patiently(attempt: Attempt) -> None:
-    """Run again from the last resumable point as long as only space, the registry or the store is missing."""
+    """Run again from the last resumable point while only space, the registry, the store or the engine is missing."""
     while True:
         try:
             return run(attempt)
-        except (StorageFull, RegistryUnavailable, StoreUnavailable) as error:
+        except (StorageFull, RegistryUnavailable, StoreUnavailable, IndexUnavailable) as error:
             missing = error.code
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -93,14 +93,6 @@ def _run_patiently(attempt: Attempt) -> None:
             missing = StorageFull.code
         _log.warning("paused: %s", missing)
         attempt.pause(missing, _PAUSE)
-
-
-def _die_with_parent(parent: int) -> None:
-    """Ask Linux to kill this process when its parent dies; elsewhere the lost lease ends it at its next write."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it had died before the call
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

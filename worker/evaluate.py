@@ -7,18 +7,22 @@ import json
 from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model import storage
 from model.detection import Detector, count, evidence
 from model.errors import VersionCorrupt
-from model.evaluation import recalls
+from model.evaluation import gain, ranks, recalls
+from model.languages import ENGLISH
 from model.table import View
 from model.version import read
 from worker.figures import confusion, fertility, so_far
 from worker.prepare import TrainingContext, TrainingData
+from worker.promotion import gained, informative
 from worker.validation import MAX_CANDIDATES, Candidates, Validation, candidates, encoded, english, held_out, kept
 
 MAX_DETECTED = 250  # captions a language in the confusion matrix; each is scored for every served language
@@ -36,15 +40,36 @@ def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[s
     return report
 
 
-def measure(context: TrainingContext, view: View, validation: Validation, among: Candidates) -> dict[str, Any] | None:
-    """Recall and truncation, as in the report; None when no target is left, because the pictures were deleted."""
+@dataclass(frozen=True)
+class Measured:
+    """One view on one validation set: recall and truncation as in the report; of each caption the place (n,) of its own
+    target among the candidates, `owner`, and the rank (n,) of that."""
+
+    figures: dict[str, Any]
+    owner: NDArray[np.int64]
+    ranks: NDArray[np.int64]
+
+
+def measure(context: TrainingContext, view: View, validation: Validation, among: Candidates) -> Measured | None:
+    """None when no target is left, because the pictures were deleted."""
     pairs = zip(validation.captions, validation.targets, strict=True)
     queries = [(caption, among.places[target]) for caption, target in pairs if target in among.places]
     if not queries:
         return None
     texts = encoded(context, [(view, caption) for caption, _ in queries])
     owner = np.array([place for _, place in queries], dtype=np.int64)
-    return {**recalls(texts.vectors, among.vectors, owner), "truncated": sum(texts.truncated) / len(queries)}
+    figures = {**recalls(texts.vectors, among.vectors, owner), "truncated": sum(texts.truncated) / len(queries)}
+    return Measured(figures, owner, ranks(texts.vectors, among.vectors, owner))
+
+
+def described(view: View, validation: Validation, among: Candidates, measured: Measured | None) -> dict[str, Any]:
+    """The figures of one view, among how many candidates they are, and the fertility of its tokenizer."""
+    return {
+        **(measured.figures if measured else {"t2i": {}, "i2t": {}, "pairs": 0, "truncated": 0.0}),
+        "against": validation.against,
+        "candidates": len(among.places),
+        "fertility": fertility(view.tokens(validation.captions), validation.captions),
+    }
 
 
 class _Evaluation:
@@ -56,43 +81,58 @@ class _Evaluation:
     def __init__(self, context: TrainingContext, data: TrainingData, view: View) -> None:
         self.context, self.data, self.view = context, data, view
         self.attempt, self.versions = context.attempt, context.attempt.registry.versions
-        self.served = context.attempt.registry.releases.serving().languages
+        self.served = context.served
         self.validation = held_out(context, data)
         self.earlier = self._earlier()
 
     def report(self) -> dict[str, Any]:
-        own = self._measured(self.view, self.validation)
-        base = self._measured(self.context.encoder.base_view, self.earlier["en"])
+        among = candidates(self.context, self.data, self.validation)
+        own = measure(self.context, self.view, self.validation, among)
+        base = self._of_english()
         report = {
-            **own,
+            **described(self.view, self.validation, among, own),
             "dataset": self.data.report.as_dict(),
             "english": base,
             "shared": {"parent": self.context.parent, **self._shared(base)},
             "detected": self._detected(),
         }
+        if own is not None and self.attempt.expansion.kind != "rebuild":
+            report["gain"] = self._gain(own, among)
         chain = [*reversed(self.versions.lineage(self.context.parent))]
         report["shared"]["so_far"] = so_far(chain, self.data.language, report)
         return report
 
     def _earlier(self) -> dict[str, Validation]:
         """The validation sets of English and of each other language that is served, as far as they were kept."""
-        sets = {"en": english(self.context, self.data)}
+        sets = {ENGLISH: english(self.context, self.data)}
         for language, number in sorted(self.served.items()):
-            earlier = language not in ("en", self.data.language)
-            if earlier and (validation := kept(self.attempt, self.versions.get(number).expansion)):
+            earlier = language not in (ENGLISH, self.data.language)
+            if earlier and (validation := kept(self.attempt, self.versions.get(number).learned_from)):
                 sets[language] = validation
         return sets
 
-    def _measured(self, view: View, validation: Validation) -> dict[str, Any]:
-        """One view on one validation set: recall both ways, truncation, and fertility."""
+    def _of_english(self) -> dict[str, Any]:
+        view, validation = self.context.encoder.base_view, self.earlier[ENGLISH]
         among = candidates(self.context, self.data, validation)
-        figures = measure(self.context, view, validation, among)
-        return {
-            **(figures or {"t2i": {}, "i2t": {}, "pairs": 0, "truncated": 0.0}),
-            "against": validation.against,
-            "candidates": len(among.places),
-            "fertility": fertility(view.tokens(validation.captions), validation.captions),
-        }
+        return described(view, validation, among, measure(self.context, view, validation, among))
+
+    def _gain(self, own: Measured, among: Candidates) -> dict[str, Any]:
+        """What these captions gain over the version that has served them so far, the language's or else the base.
+
+        Where that one is damaged, its language is read by the base too, until this one serves. In a move, the new base
+        has served none.
+        """
+        version = self.served.get(self.data.language, self.context.base)
+        try:
+            view = self.context.views.of(version)
+        except VersionCorrupt:
+            version, view = self.context.base, self.context.encoder.base_view
+        before = measure(self.context, view, self.validation, among)
+        assert before is not None  # the same captions and candidates as of `own`
+        ks = informative(len(among.places))
+        forced = bool(self.attempt.expansion.settings.get("forced"))
+        change = gain(before.ranks, own.ranks, own.owner, ks)
+        return gained(self.data.language, version, before.figures, change, ks, forced=forced)
 
     def _shared(self, base: dict[str, Any]) -> dict[str, Any]:
         """Recall of each earlier language by the shared table as it is and as it would be, and when it was learned.
@@ -107,9 +147,10 @@ class _Evaluation:
             tables = self.context.view, self.view
             before, after = (measure(self.context, table, validation, among) for table in tables)
             if before and after:
-                own = base if language == "en" else self.versions.get(self.served[language]).report
+                own = base if language == ENGLISH else self.versions.get(self.served[language]).report
                 learned = own.get("t2i", {})
-                measured[language] = {"before": before["t2i"], "after": after["t2i"], "learned": learned}
+                t2i = {"before": before.figures["t2i"], "after": after.figures["t2i"]}
+                measured[language] = {**t2i, "learned": learned}
         return {"languages": measured, "unmeasured": sorted(set(self.served) - set(measured) - {self.data.language})}
 
     def _detected(self) -> dict[str, dict[str, int]]:

@@ -62,14 +62,14 @@ def so_far(chain: Sequence[Version], language: str, report: Mapping[str, Any]) -
 
 
 def _learned(step: Version, now: Mapping[str, Any]) -> Mapping[str, float]:
-    """Recall of a language right after its own turn; version 0 has no report, so of English as measured now."""
+    """Recall of a language right after its own turn; a base has no report, so of English as measured now."""
     recall: Mapping[str, float] = step.report.get("t2i") or now.get(step.language, {}).get("learned") or {}
     return recall
 
 
 def _past(step: Version, other: Version, now: Mapping[str, Any], before: float, last: bool) -> float:
     """The figure of `other` after an earlier `step`; where no comparable one was measured, the one before."""
-    if other.number == 0:
+    if other.parent is None:
         return float(now[other.language]["before"][_FIGURE]) if last else before
     measured = step.report.get("shared", {}).get("languages", {}).get(other.language)
     return float(measured["after"][_FIGURE]) if measured else before

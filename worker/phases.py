@@ -3,23 +3,24 @@
 from dataclasses import replace
 from typing import Any
 
-from index.build import build_captions
+from index.indexer import fill_captions
 from model import storage
 from model.errors import InvalidInput
-from model.registry import Expansion, Version
+from model.registry import Expansion
 from model.table import View
-from model.version import Learned, read
+from worker.assess import assess
 from worker.attempt import Attempt
-from worker.evaluate import evaluate
+from worker.making import make_version
+from worker.move import move
 from worker.prepare import TrainingContext, TrainingData, open_context, prepare
-from worker.promotion import GateFailed, forgotten, keeps_shared, refusal
+from worker.promotion import GateFailed, forced_through, forgotten, keeps_shared, refusal, without_gain
 from worker.reencode import reencode
-from worker.train import package, train
 
 
 def run(attempt: Attempt) -> None:
     """Carry the expansion on from wherever earlier attempts left it; raises what ends it."""
-    carry_out = {"learn": learn, "rebuild": rebuild, "reencode": reencode}[attempt.expansion.kind]
+    by_kind = {"learn": learn, "assess": assess, "rebuild": rebuild, "reencode": reencode, "base": move}
+    carry_out = by_kind[attempt.expansion.kind]
     carry_out(attempt)
 
 
@@ -31,8 +32,8 @@ def learn(attempt: Attempt) -> None:
     with attempt.phase("prepare"):
         context = open_context(attempt)
         data = prepare(context, attempt.expansion)
-    learned, version, report = _make_version(context, data)
-    reason = refusal(report, attempt.settings.min_recall)
+    learned, version, report = make_version(context, data)
+    reason = refusal(report, attempt.settings.min_recall) or without_gain(report)
     if reason is not None:
         raise GateFailed(reason, report=report)
     with attempt.phase("encode"):
@@ -43,6 +44,7 @@ def learn(attempt: Attempt) -> None:
             version=version.number,
             move_shared=keeps_shared(report, attempt.settings.forgetting_budget),
             fence=attempt.lease.fence,
+            forced=forced_through(report),
         )
         storage.fault_point("promote.committed")
         _conclude(attempt, release.number)
@@ -61,7 +63,7 @@ def rebuild(attempt: Attempt) -> None:
 
     Each is learned from the dataset of the version that serves it, and goes on being served by that version; only
     `shared` moves. A language is left out that would cost the others more than the forgetting budget, or whose dataset
-    has too few rows without the pictures deleted since.
+    has too few rows without the pictures deleted since, or pairs with a language that is served no more.
     """
     with attempt.phase("prepare"):
         context = open_context(attempt)
@@ -73,11 +75,11 @@ def rebuild(attempt: Attempt) -> None:
             try:
                 data = prepare(context, expansion)
             except InvalidInput as error:
-                if "report" not in error.extra:  # the file itself is missing, which ends the rebuild
+                if "kind" in error.extra:  # the file itself is missing, which ends the rebuild
                     raise
                 refused[expansion.language] = {"left_out": error.code, "detail": error.detail}
                 continue
-        learned, version, report = _make_version(context, data)
+        learned, version, report = make_version(context, data)
         keeps = keeps_shared(report, attempt.settings.forgetting_budget)
         reports[data.language] = (report, keeps)
         if keeps:
@@ -103,24 +105,9 @@ def _replayed(attempt: Attempt) -> list[Expansion]:
     def decide() -> list[str | None]:
         served = attempt.registry.releases.serving().languages
         versions = [served[tag] for tag in attempt.expansion.settings["replay"] if tag in served]
-        return [attempt.registry.versions.get(number).expansion for number in versions]
+        return [attempt.registry.versions.get(number).learned_from for number in versions]
 
     return [attempt.registry.expansions.get(name) for name in attempt.decided("replay.json", decide)]
-
-
-def _make_version(context: TrainingContext, data: TrainingData) -> tuple[Learned, Version, dict[str, Any]]:
-    """Train, evaluate and package: what was learned, the registered version, and its report."""
-    attempt = context.attempt
-    with attempt.phase("train"):
-        learned = train(context, data)
-    with attempt.phase("evaluate"):
-        view = context.encoder.extend(context.view, context.parent, data.language, learned)
-        report = evaluate(context, data, view)
-    with attempt.phase("package"):
-        version = package(context, data, learned, report)
-        # what is registered is what serves, and an earlier attempt may have written it: from here on only that is used
-        learned, _ = read(attempt.root.path(str(version.folder)), version.manifest_sha256)
-    return learned, version, report
 
 
 def _encode(context: TrainingContext, data: TrainingData, view: View) -> None:
@@ -134,7 +121,8 @@ def _encode(context: TrainingContext, data: TrainingData, view: View) -> None:
     rows = [(row.picture, row.caption) for row in data.rows if row.picture is not None]
     context.gallery.add_captions(attempt.expansion.id, data.language, rows)
     registry, gallery, root = attempt.registry, context.gallery, attempt.root
-    build_captions(context.encoder, view, gallery, registry, data.language, view.version, root, on_progress)
+    of = (data.language, view.version)
+    fill_captions(context.encoder, view, gallery, registry, *of, root, on_progress, engine=attempt.engine)
 
 
 def _concluded(report: dict[str, Any], moved: bool) -> dict[str, Any]:

@@ -1,12 +1,12 @@
 """Phase `prepare`: what an expansion learns from, fixed once: parent version, rows, teacher features, picture vectors.
 
-The teacher is the base's own text tower. Its features are kept in parts under the data root, so that an attempt goes on
-where the last one died, and another language with the same English texts encodes none of them again. No picture is
-encoded here: the gallery has its vector.
+The teacher is the version that serves a pivot's language: of English, the base. Its features are kept in parts under
+the data root, so that an attempt goes on where the last one died, and another language with the same texts encodes none
+of them again. No picture is encoded here: the gallery has its vector.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +20,19 @@ from index.sync import picture_vectors
 from model import dataset, storage
 from model.backends.choice import open_encoder
 from model.checkpoint import Kept, digest, keep, kept
-from model.dataset import DatasetReport, Row
-from model.encoder import Encoder, VersionFolder
-from model.errors import CheckpointMismatch
+from model.dataset import DatasetReport
+from model.dataset_rows import Pivot, Row
+from model.encoder import Encoder
+from model.errors import BaseMoved, CheckpointMismatch
+from model.languages import ENGLISH, reads
 from model.registry import Expansion
 from model.table import View
 from worker.attempt import Attempt
+from worker.views import Views
 
-_PART = 2048  # English texts a part; some seconds of one core with a large tower
+_PART = 2048  # texts a part; some seconds of one core with a large tower
 _BATCH = 128
+AGAIN = ("rebuild", "base")  # kinds of expansions that teach what was taught before
 TEACHER = "teacher"  # folder under the data root
 _MOST_PARTS = 128  # that it keeps: of 512 dimensions, half a gigabyte
 
@@ -37,7 +41,7 @@ _MOST_PARTS = 128  # that it keeps: of 512 dimensions, half a gigabyte
 class TrainingContext:
     """What all phases need: the attempt, the opened base, the gallery, and the shared version that is trained further.
 
-    `view` reads version `parent`.
+    `view` reads version `parent`; `views` opens any other one.
     """
 
     attempt: Attempt
@@ -45,21 +49,35 @@ class TrainingContext:
     gallery: Gallery
     parent: int
     view: View
+    views: Views
+    made: Mapping[str, int] | None = None
+
+    @property
+    def base(self) -> int:
+        """The version that the base is."""
+        return self.encoder.base_view.version
+
+    @property
+    def served(self) -> Mapping[str, int]:
+        """The languages beside it: those that a move has `made` so far, or else those that serve."""
+        return self.attempt.registry.releases.serving().languages if self.made is None else self.made
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """One language's dataset, with features of its English texts and vectors of its pictures.
+    """One language's dataset, with features of its pivots and vectors of its pictures.
 
-    `english` holds the teacher's features (count, dimension), not normalised, in the order of `english_texts`;
-    `pictures` the gallery's unit vectors (count, dimension) in the order of `picture_ids`.
+    `pivots` says which version reads each language of a pivot. `features` holds the teachers' features (count,
+    dimension), not normalised, in the order of `texts`; both are empty where nothing is trained. `pictures` holds the
+    gallery's unit vectors (count, dimension) in the order of `picture_ids`.
     """
 
     expansion: Expansion
     rows: tuple[Row, ...]
     report: DatasetReport
-    english_texts: dict[str, int]
-    english: Tensor
+    pivots: Mapping[str, int]
+    texts: dict[Pivot, int]
+    features: Tensor
     picture_ids: dict[str, int]
     pictures: Tensor
 
@@ -70,69 +88,103 @@ class TrainingData:
 
 
 def open_context(attempt: Attempt) -> TrainingContext:
-    """Base, gallery and parent: the shared version at the first attempt, and the same in every later one."""
+    """Base, gallery and parent: the shared version at the first attempt, and the same in every later one.
+
+    Raises `BaseMoved` when that one is of another base than serves by now.
+    """
     settings, registry = attempt.settings, attempt.registry
-    torch.set_num_threads(settings.threads)
     encoder = open_encoder(settings, registry, training=True)
     torch.use_deterministic_algorithms(encoder.base.device.type == "cpu")  # on a GPU some products have none
     parent = int(attempt.decided("plan.json", lambda: {"parent": registry.releases.serving().shared})["parent"])
-    lineage = [version for version in reversed(registry.versions.lineage(parent)) if version.number]
-    view = encoder.open([VersionFolder.of(version, attempt.root) for version in lineage])
-    return TrainingContext(attempt, encoder, Gallery(registry, attempt.root), parent, view)
+    if registry.versions.lineage(parent)[-1].number != encoder.base_view.version:
+        raise BaseMoved("Another base serves now than when this began: begin anew.")
+    views = Views(encoder, registry, attempt.root)
+    return TrainingContext(attempt, encoder, Gallery(registry, attempt.root), parent, views.of(parent), views)
 
 
 def prepare(context: TrainingContext, expansion: Expansion) -> TrainingData:
     """Read and validate the expansion's dataset and gather its features; `CheckpointMismatch` when the file changed.
 
-    What the gallery held at the first attempt is kept: a picture deleted or replaced later changes nothing here. A
-    rebuild goes without the pictures that were deleted since the language was learned.
+    Where a language is only assessed, no text is encoded here. What the gallery held at the first attempt is kept: a
+    picture deleted or replaced later changes nothing here. A rebuild or a move goes without the pictures that were
+    deleted since the language was learned.
     """
     attempt = context.attempt
     path = attempt.dataset(expansion)
     if storage.sha256_file(path) != expansion.dataset_sha256:
         raise CheckpointMismatch("the dataset is not the one that was submitted")
     data = dataset.read(path, language=expansion.language)
-    texts = list(dict.fromkeys(row.english for row in data.rows if row.english is not None))
+    assessed = attempt.expansion.kind == "assess"
+    said = [row.pivot for row in data.rows if row.pivot is not None]
+    pivots = _pivots(context, expansion.language, {pivot.language for pivot in said})
     named = list(dict.fromkeys(row.picture for row in data.rows if row.picture is not None))
     pictures, known = _pictures(context, named, attempt.folder / "pictures" / expansion.language)
-    if attempt.expansion.kind == "rebuild":
+    again = attempt.expansion.kind in AGAIN
+    if again:
         data = dataset.without(data, frozenset(named).difference(known))
-    report = dataset.validate(data, expansion.language, lambda ids: known)
+    report = dataset.validate(
+        data, expansion.language, lambda ids: known, pivots.__contains__, to_train=not assessed, again=again
+    )
+    texts = [] if assessed else list(dict.fromkeys(said))
     return TrainingData(
         expansion=expansion,
         rows=data.rows,
         report=report,
-        english_texts={text: place for place, text in enumerate(texts)},
-        english=_teacher(context, texts),
+        pivots=pivots,
+        texts={pivot: place for place, pivot in enumerate(texts)},
+        features=_taught(context, texts, pivots),
         picture_ids={picture: place for place, picture in enumerate(known)},
         pictures=pictures,
     )
 
 
-def _teacher(context: TrainingContext, texts: Sequence[str]) -> Tensor:
-    """The base's features of the English texts, (count, dimension), from the parts on disk as far as they go.
+def _pivots(context: TrainingContext, language: str, pivots: Collection[str]) -> dict[str, int]:
+    """The version that reads each of these languages, without those that nothing reads; as at the first attempt."""
+    if not set(pivots) - {ENGLISH}:
+        return {ENGLISH: context.base}
+    served, built_in = context.served, context.encoder.languages
+    known = {tag: served.get(tag, context.base) for tag in sorted(pivots) if tag in served or reads(built_in, tag)}
+    path = f"pivots-{language}.json"
+    if len(known) < len(pivots) and not context.attempt.has_decided(path):
+        return known  # the dataset is refused; a move tries it again when it has taught more
+    return {tag: int(number) for tag, number in context.attempt.decided(path, lambda: known).items()}
 
-    A part is found by its texts, in whatever order a dataset has them. Those that were not used for longest are
-    removed; an attempt that misses one makes it again.
+
+def _taught(context: TrainingContext, pivots: Sequence[Pivot], versions: Mapping[str, int]) -> Tensor:
+    """Features (count, dimension) of texts, each read by the version of its language."""
+    features = torch.empty((len(pivots), context.encoder.dimension))
+    for version in sorted({versions[pivot.language] for pivot in pivots}):
+        places = [place for place, pivot in enumerate(pivots) if versions[pivot.language] == version]
+        features[places] = _teacher(context, [pivots[place].text for place in places], version)
+    _remove_oldest(context.attempt.root.path(TEACHER))
+    return features
+
+
+def _teacher(context: TrainingContext, texts: Sequence[str], version: int) -> Tensor:
+    """A version's features of the texts, (count, dimension), from the parts on disk as far as they go.
+
+    A part is found by its texts, in whatever order a dataset has them, and by the version, unless that is the base.
+    Those that were not used for longest are removed; an attempt that misses one makes it again.
     """
     attempt, encoder = context.attempt, context.encoder
     folder, order = attempt.root.path(TEACHER), sorted(range(len(texts)), key=texts.__getitem__)
+    reader = [attempt.registry.versions.get(version).manifest_sha256] if version != context.base else []
     starts = range(0, len(texts), _PART)
     features = torch.empty((len(texts), encoder.dimension))
     for number, start in enumerate(starts):
         places = order[start : start + _PART]
         part = [texts[place] for place in places]
-        key = [encoder.text_fingerprint, part]
+        key = [encoder.text_fingerprint, *reader, part]
         earlier = kept(folder / digest(key), key)
         if earlier is None:
-            earlier = Kept({"features": teacher_features(encoder, part, attempt.check)})
+            view = context.views.of(version)
+            earlier = Kept({"features": teacher_features(encoder, part, attempt.check, view)})
             keep(folder / digest(key), key, earlier)
             attempt.saved()
         with suppress(FileNotFoundError):  # another worker removed it
             os.utime(folder / digest(key))
         features[places] = earlier.tensors["features"]
         attempt.done(number + 1, len(starts))
-    _remove_oldest(folder)
     return features
 
 
@@ -156,14 +208,19 @@ def _pictures(context: TrainingContext, named: Sequence[str], folder: Path) -> t
     by_id = picture_vectors(context.encoder, context.gallery, named)
     vectors = np.stack([*by_id.values()]) if by_id else np.empty((0, context.encoder.dimension), dtype=np.float32)
     known = Kept({"vectors": torch.from_numpy(vectors)}, list(by_id))
-    if len(by_id) == len(named) or attempt.expansion.kind == "rebuild":  # otherwise the dataset is refused
+    if len(by_id) == len(named) or attempt.expansion.kind in AGAIN:  # otherwise the dataset is refused
         keep(folder, key, known)
         attempt.saved()
     return known.tensors["vectors"], known.facts
 
 
-def teacher_features(encoder: Encoder, texts: Sequence[str], check: Callable[[], None]) -> Tensor:
-    """Features (count, dimension) of texts by the untouched base, not normalised; `check` runs between batches."""
-    view = encoder.base_view
+def teacher_features(
+    encoder: Encoder, texts: Sequence[str], check: Callable[[], None], view: View | None = None
+) -> Tensor:
+    """Features (count, dimension) of texts by a version, not normalised; `check` runs between batches.
+
+    Without a `view`, the untouched base reads them.
+    """
+    view = encoder.base_view if view is None else view
     sequences = [view.sequence(ids)[0] for ids in view.tokens(texts)]
     return torch.from_numpy(encoder.text_features(sequences, _BATCH, check))

@@ -1,9 +1,11 @@
-"""The gate: whether a language may be served, and the shared table move to it. Pure functions of a report."""
+"""The gate: whether a language may be served, and the shared table move to it. Pure functions of figures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from model.errors import Failure
+from model.evaluation import Gain
+from model.languages import names
 
 MAX_TRUNCATED = 0.05  # share of validation captions that the tokenizer may cut
 FEW = 50  # candidates; below this, ten of them are more than a fifth, and only R@1 is informative
@@ -15,6 +17,61 @@ class GateFailed(Failure):
     code, title = "gate_failed", "Promotion gate failed"
 
 
+def informative(candidates: int) -> tuple[int, ...]:
+    """The K of the R@K whose mean the gate compares: the first place and the first ten, or among few the first alone.
+
+    R@1 says little while a language is read badly, R@10 little once it is read well; their mean always says something.
+    """
+    return (1,) if candidates < FEW else (1, 10)
+
+
+def gained(
+    language: str, version: int, before: Mapping[str, Any], gain: Gain, ks: Sequence[int], *, forced: bool = False
+) -> dict[str, Any]:
+    """What a report says of the `gain` over `version`, which has read these captions so far, with recall `before`.
+
+    It is of the mean of R@K over `ks`, and enough when it is more than its own standard error. `forced`: whether the
+    language shall be served without.
+    """
+    enough = gain.mean > gain.error
+    what = " and ".join(f"R@{k}" for k in ks)
+    change = f"{100 * gain.mean:+.1f} ± {100 * gain.error:.1f} points".replace("-", "−")
+    return {
+        "version": version,
+        "before": {name: before[name] for name in ("t2i", "i2t")},
+        "mean": gain.mean,
+        "error": gain.error,
+        "enough": enough,
+        "forced": forced and not enough,
+        "sentence": (
+            f"{names(language).name} is {'' if enough else 'not '}read better than by version {version}: "
+            f"on the same {before['pairs']} held-out captions {what if len(ks) == 1 else f'the mean of {what}'} went "
+            f"from {100 * gain.before:.1f} % to {100 * gain.after:.1f} % ({change})"
+        ),
+    }
+
+
+def without_gain(report: Mapping[str, Any]) -> str | None:
+    """Why the language may not be served although it is read well: what serves it now is as good; None when it may."""
+    gain = report.get("gain")  # not in a report that an attempt with an earlier release has left
+    if gain is None or gain["enough"] or gain["forced"]:
+        return None
+    return f"{gain['sentence']}; teach it with forced=true to serve it all the same"
+
+
+def forced_through(report: Mapping[str, Any]) -> str | None:
+    """Why the gate would have refused the language if it had not been forced; None when it would not."""
+    gain = report.get("gain") or {}
+    return str(gain["sentence"]) if gain.get("forced") else None
+
+
+def floor(candidates: int, min_recall: float) -> tuple[int, float]:
+    """The K whose R@K is asked for among so many candidates, and the least that it has to be."""
+    k = max(informative(candidates))
+    chance = k / candidates  # without it anything passes on a small set: among ten candidates R@10 is always 1
+    return k, chance + min_recall * (1 - chance) if min_recall else 0.0
+
+
 def refusal(report: Mapping[str, Any], min_recall: float) -> str | None:
     """Why the language may not be served, in one sentence with the figures; None when it may.
 
@@ -23,9 +80,7 @@ def refusal(report: Mapping[str, Any], min_recall: float) -> str | None:
     if report["pairs"] == 0:
         return "no held-out caption could be measured"
     candidates = report["candidates"]
-    k = 1 if candidates < FEW else 10
-    chance = k / candidates  # without it anything passes on a small set: among ten candidates R@10 is always 1
-    needed = chance + min_recall * (1 - chance) if min_recall else 0.0
+    k, needed = floor(candidates, min_recall)
     reached = report["t2i"][f"R@{k}"]
     if reached < needed:
         return f"held-out t2i R@{k} is {reached:.3f}, at least {needed:.3f} is needed among {candidates} candidates"
@@ -45,7 +100,7 @@ def forgotten(report: Mapping[str, Any]) -> dict[str, float]:
 def keeps_shared(report: Mapping[str, Any], budget: float) -> bool:
     """Whether the new shared table keeps every earlier language within the forgetting budget.
 
-    English alone may be unmeasured, where nothing is in English: version 0 goes on reading it.
+    English alone may be unmeasured, where nothing is in English: the base goes on reading it.
     """
     unknown = set(report["shared"]["unmeasured"]) - {"en"}
     return not unknown and forgotten(report)["max_loss"] <= budget

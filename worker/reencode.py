@@ -1,7 +1,7 @@
 """Makes all vectors anew in another encoding, beside those that serve; then later starts serve the new ones.
 
-Pictures are encoded from their stored files, captions by every version that a release names, so that each rollback
-still finds its vectors. What is stored is not encoded again: an attempt goes on where the last one ended.
+Pictures are encoded from their stored files, captions by every version of the base that a release names, so that each
+rollback still finds its vectors. What is stored is not encoded again: an attempt goes on where the last one ended.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,16 +9,15 @@ from typing import Any
 
 import torch
 
-from index.build import build_captions, build_pictures
 from index.gallery import Gallery
+from index.indexer import fill_captions, fill_pictures
 from model.backends import Encoding
-from model.backends.choice import open_towers, wanted
-from model.base import open_base
-from model.encoder import Encoder, VersionFolder
+from model.backends.choice import open_towers, served_base, wanted
+from model.encoder import Encoder
 from model.errors import PicturesUnreadable, VersionCorrupt
 from model.registry import Registry
-from model.table import View
 from worker.attempt import Attempt
+from worker.views import Views
 
 _FINE = 1000  # parts of one vector set, for the progress
 _PASSES = 5  # over everything: the later ones only take what came meanwhile
@@ -31,11 +30,10 @@ def reencode(attempt: Attempt) -> None:
     asked, registry = attempt.settings.model_copy(update=given), attempt.registry
     with attempt.phase("prepare"):
         torch.set_num_threads(asked.threads)
-        base = open_base(asked.base, asked.device or None)
-        registry.initialise(base.text_fingerprint, {})
+        base, version = served_base(asked, registry)
         encoding = wanted(asked, base.device, None)
         towers = open_towers(base, encoding, asked)
-        encoder = Encoder(base.without_towers(encoding.backend == "openvino"), towers)
+        encoder = Encoder(base.without_towers(encoding.backend == "openvino"), towers, version)
     with attempt.phase("encode"):
         report = _encode_all(attempt, encoder, skip_unreadable)
     with attempt.phase("promote"):
@@ -67,24 +65,22 @@ def _encode_once(attempt: Attempt, encoder: Encoder, skip_unreadable: bool) -> d
     sets = list(_named(registry))
     progress = _Progress(attempt, encoder, 1 + len(sets))
     pictures = gallery.ids()  # what comes after this is for the next pass
-    build_pictures(encoder, gallery, registry, root, progress.of(0))
-    unreadable = _unreadable(gallery, encoder, pictures)
-    if unreadable and not skip_unreadable:
-        raise PicturesUnreadable(
-            f"{len(unreadable)} stored pictures cannot be read on this machine, first: {', '.join(unreadable[:10])}",
-            report={"unreadable": len(unreadable)},
-        )
-    views, damaged = {0: encoder.base_view}, []
+    fill_pictures(encoder, gallery, registry, root, progress.of(0), attempt.engine)
+    missing = unreadable(gallery, encoder, pictures)
+    if not skip_unreadable:
+        refuse_unreadable(missing)
+    views, damaged = Views(encoder, registry, root), []
     for number, (language, version) in enumerate(sets, start=1):
         try:
-            view = _view(attempt, encoder, version, views)
+            view = views.of(version)
         except VersionCorrupt:
             if (language, version) in serving:
                 raise
             damaged.append(version)  # of a release long ago: only a rollback to it would miss it
             continue
-        build_captions(encoder, view, gallery, registry, language, version, root, progress.of(number))
-    return {"unreadable": len(unreadable), "sets": 1 + len(sets) - len(damaged), "damaged_versions": damaged}
+        of = (language, version)
+        fill_captions(encoder, view, gallery, registry, *of, root, progress.of(number), engine=attempt.engine)
+    return {"unreadable": len(missing), "sets": 1 + len(sets) - len(damaged), "damaged_versions": damaged}
 
 
 class _Progress:
@@ -95,7 +91,7 @@ class _Progress:
         self._encoded = encoder.encoded
 
     def of(self, number: int) -> Callable[[int, int], None]:
-        """For one set, what `index.build` calls after each shard; raises `Stopped`."""
+        """For one set, what `index.indexer` calls after each shard; raises `Stopped`."""
 
         def on_progress(done: int, count: int) -> None:
             self._attempt.done(number * _FINE + round(_FINE * done / count), self._sets * _FINE)
@@ -108,21 +104,27 @@ class _Progress:
 
 
 def _named(registry: Registry) -> Iterator[tuple[str, int]]:
-    """Every language and version that a release names, those that serve now first."""
-    releases = [registry.releases.serving(), *registry.releases.list()]
-    yield from dict.fromkeys(pair for release in releases for pair in release.languages.items())
+    """Every language and version that a release of the base that serves names, those that serve now first.
+
+    Not those that were pruned.
+    """
+    serving, pruned = registry.releases.serving(), registry.versions.pruned()
+    releases = [serving, *(release for release in registry.releases.list() if release.base == serving.base)]
+    named = dict.fromkeys(pair for release in releases for pair in release.languages.items())
+    yield from (pair for pair in named if pair[1] not in pruned)
 
 
-def _unreadable(gallery: Gallery, encoder: Encoder, pictures: Sequence[str]) -> list[str]:
+def unreadable(gallery: Gallery, encoder: Encoder, pictures: Sequence[str]) -> list[str]:
     """Those of these pictures that still have no vector of this encoder."""
     contents = gallery.contents(pictures)
     encoded = gallery.content_vectors(sorted(set(contents.values())), encoder.image_fingerprint)
     return sorted(id for id, content in contents.items() if content not in encoded)
 
 
-def _view(attempt: Attempt, encoder: Encoder, number: int, views: dict[int, View]) -> View:
-    for step in reversed(attempt.registry.versions.lineage(number)):
-        if step.number not in views:
-            folder = VersionFolder.of(step, attempt.root)
-            views[step.number] = encoder.open([folder], onto=views[step.parent or 0])
-    return views[number]
+def refuse_unreadable(pictures: Sequence[str]) -> None:
+    """Raises `PicturesUnreadable` if there are any."""
+    if pictures:
+        raise PicturesUnreadable(
+            f"{len(pictures)} stored pictures cannot be read on this machine, first: {', '.join(pictures[:10])}",
+            report={"unreadable": len(pictures)},
+        )

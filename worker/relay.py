@@ -1,7 +1,7 @@
 """Sends a hint for every expansion that could run and does not, again and again: a lost hint only causes a delay.
 
-Its thread also removes the files left by crashed workers, once, after the first hints: the sweep walks the whole data
-root.
+Its thread also starts the indexer when enough has changed, and removes the files left by crashed workers, once, after
+the first hints: the sweep walks the whole data root.
 """
 
 import logging
@@ -15,6 +15,7 @@ from kombu.exceptions import KombuError
 
 from model.data_root import DataRoot
 from model.errors import PictoglotError
+from worker.indexer import Indexing
 from worker.lease import Supervisor
 from worker.tasks import HINT
 
@@ -30,19 +31,21 @@ class Relay(Thread):
         self._app, self._supervisor = app, supervisor
         self._unheard: float | None = None  # when the first hint was sent that did not arrive here
         self._swept = False
+        self._indexing = Indexing(supervisor.settings)
 
     def run(self) -> None:
         """Until the worker stops."""
         while True:
             try:
                 self.tick()
+                self._indexing.tick(self._supervisor.registry)
                 self._sweep_once()
             except PictoglotError as error:
                 _log.warning("the registry cannot be read: %s", error.code)
             except Exception:  # noqa: BLE001 - a worker whose relay has ended looks alive
                 _log.exception("unexpected error in the relay; it goes on")
             if self._supervisor.stop.wait(self._supervisor.settings.relay_seconds):
-                return
+                return self._indexing.stop()
 
     def tick(self) -> None:
         """Send a hint for each runnable expansion without a lease."""
@@ -86,8 +89,9 @@ class Relay(Thread):
 def sweep_left_over(supervisor: Supervisor) -> None:
     """Remove what crashes left under the data root; what cannot be removed now is left to the next start."""
     from index.gallery import Gallery
+    from index.place import open_engine
     from index.sweep import sweep
 
     settings, registry = supervisor.settings, supervisor.registry
     root = DataRoot(settings.home, settings.store)
-    sweep(root, registry, Gallery(registry, root))
+    sweep(root, registry, Gallery(registry, root), engine=open_engine(settings.index, registry))

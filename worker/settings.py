@@ -22,6 +22,10 @@ class WorkerSettings(CommonSettings):
     heartbeat_seconds: float = Field(5, gt=0, le=60, description="Seconds between renewals of a lease.")
     relay_seconds: float = Field(5, gt=0, le=60, description="Seconds between looks for expansions that nobody runs.")
 
+    indexer_seconds: float = Field(
+        60, ge=1, le=86_400, description="Seconds after which a silent indexer's duty is free."
+    )
+
     @model_validator(mode="after")
     def _renewed_in_time(self) -> Self:
         if self.heartbeat_seconds * 2 > self.lease_seconds:

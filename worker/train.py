@@ -35,20 +35,23 @@ def train(context: TrainingContext, data: TrainingData) -> Learned:
         return attempt.stop.is_set()
 
     try:
-        return Trainer(context.encoder, context.view, corpus(data), checkpoints, _settings(data)).learn(on_step)
+        learned_from = corpus(data, context.base)
+        return Trainer(context.encoder, context.view, learned_from, checkpoints, _settings(data)).learn(on_step)
     except Interrupted as error:
         raise Stopped from error
 
 
-def corpus(data: TrainingData) -> Corpus:
-    """The training rows as tensors."""
+def corpus(data: TrainingData, base: int) -> Corpus:
+    """The training rows as tensors; `base` is the version that the base is."""
     rows = [row for row in data.rows if row.split == "train"]
-    english = torch.cat([data.english, torch.full((1, data.pictures.shape[1]), math.nan)])
-    places = [-1 if row.english is None else data.english_texts[row.english] for row in rows]  # -1: the row of NaN
+    features = torch.cat([data.features, torch.full((1, data.pictures.shape[1]), math.nan)])
+    places = [-1 if row.pivot is None else data.texts[row.pivot] for row in rows]  # -1: the row of NaN
     owner = [NONE if row.picture is None else data.picture_ids[row.picture] for row in rows]
     captions = [row.caption for row in rows]
-    texts = [row.english for row in rows]
-    return Corpus(data.language, captions, english[torch.tensor(places)], data.pictures, torch.tensor(owner), texts)
+    # only what the base itself reads can be laid beside its own tokens
+    by_base = {language for language, number in data.pivots.items() if number == base}
+    texts = [row.pivot.text if row.pivot and row.pivot.language in by_base else None for row in rows]
+    return Corpus(data.language, captions, features[torch.tensor(places)], data.pictures, torch.tensor(owner), texts)
 
 
 def package(context: TrainingContext, data: TrainingData, learned: Learned, report: Mapping[str, Any]) -> Version:
@@ -81,6 +84,7 @@ def package(context: TrainingContext, data: TrainingData, learned: Learned, repo
         bytes=sum(file.stat().st_size for file in folder.iterdir()),
         report=dict(report),
         fence=attempt.lease.fence,
+        dataset=data.expansion.id,
     )
 
 

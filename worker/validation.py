@@ -1,12 +1,13 @@
 """Held-out set and ranking candidates: chosen once, kept beside the expansion, and used by every later one.
 
 A caption with a picture is ranked against the gallery, as in a search. A dataset without pictures is ranked against its
-own English texts, those of its training rows included: among the few held-out ones, chance alone does well.
+own pivots, those of its training rows included: among the few held-out ones, chance alone does well.
 """
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Literal
 
@@ -16,7 +17,11 @@ from numpy.typing import NDArray
 
 from index.sweep import EXPANSIONS
 from index.sync import picture_vectors
+from model.dataset import pictured
+from model.dataset_rows import Pivot
 from model.encoder import EncodedTexts
+from model.errors import VersionCorrupt
+from model.languages import ENGLISH, reads
 from model.table import View
 from worker.attempt import Attempt
 from worker.prepare import TrainingContext, TrainingData
@@ -26,21 +31,23 @@ MAX_CAPTIONS = 1_000  # a share of 0.2 is then known to 0.025 (95 %)
 MAX_CANDIDATES = 5_000  # the size of COCO's test set; more candidates would only measure the size of the gallery
 _BATCH = 128
 
-Against = Literal["pictures", "english"]
+Against = Literal["pictures", "english", "pivots"]  # pivots: where not all of them are English
 Pairs = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Held-out captions; for each the id of its picture, or its English text; and the `others` ranked beside those.
+    """Held-out captions; for each the id of its picture, or its pivot by name; and the `others` ranked beside those.
 
-    The others are kept as well: two figures that were measured among different candidates cannot be compared.
+    The others are kept as well: two figures that were measured among different candidates cannot be compared. So are
+    the versions that read the pivots' languages.
     """
 
     against: Against
     captions: list[str]
     targets: list[str]
     others: list[str] = field(default_factory=list)  # older files lack this field
+    pivots: dict[str, int] = field(default_factory=dict)  # the base reads what is not here
 
 
 @dataclass(frozen=True)
@@ -54,10 +61,10 @@ class Candidates:
 def held_out(context: TrainingContext, data: TrainingData) -> Validation:
     """The validation set of the data, against pictures where at least half of its captions have one.
 
-    The first attempt of the expansion that learns it decides; a rebuild uses the same, if it was kept and any of its
-    pictures is left.
+    The first attempt of the expansion that learns or assesses it decides; a rebuild or a move uses the same, if it was
+    kept and any of its pictures is left.
     """
-    if context.attempt.expansion.kind == "learn":
+    if context.attempt.expansion.kind in ("learn", "assess"):
         return Validation(**context.attempt.decided(VALIDATION, lambda: asdict(_held_out(context, data))))
     earlier = kept(context.attempt, data.expansion.id)
     if earlier is None or (earlier.against == "pictures" and not context.gallery.known(earlier.targets)):
@@ -76,26 +83,35 @@ def kept(attempt: Attempt, expansion: str | None) -> Validation | None:
 def english(context: TrainingContext, data: TrainingData) -> Validation:
     """English texts, to measure what English loses: those of the validation rows or, without any, the gallery's."""
     rows = [row for row in data.rows if row.split == "val" and row.english is not None]
-    pictured = [(row.english or "", row.picture) for row in rows if row.picture is not None]
     if not rows:
-        pictures = context.gallery.captioned("en", ())
-        captions = context.gallery.captions_for(pictures[: 2 * MAX_CAPTIONS], ["en"])
-        pictured = [(text, picture) for picture, by_tag in captions.items() for text in by_tag.get("en", ())]
-    if 2 * len(pictured) >= len(rows):
-        return _chosen("pictures", pictured, context.gallery.ids())
-    return _chosen("english", [(row.english or "", row.english or "") for row in rows], data.english_texts)
+        return english_of_gallery(context)
+    if pictured(rows):
+        described = [(row.english or "", row.picture) for row in rows if row.picture is not None]
+        return chosen("pictures", described, context.gallery.ids())
+    known = {row.english for row in data.rows if row.english is not None}
+    return chosen("english", [(row.english or "", row.english or "") for row in rows], known)
+
+
+def english_of_gallery(context: TrainingContext) -> Validation:
+    """The gallery's English captions, against its pictures."""
+    pictures = context.gallery.captioned("en", ())
+    captions = context.gallery.captions_for(pictures[: 2 * MAX_CAPTIONS], ["en"])
+    described = [(text, picture) for picture, by_tag in captions.items() for text in by_tag.get("en", ())]
+    return chosen("pictures", described, context.gallery.ids())
 
 
 def _held_out(context: TrainingContext, data: TrainingData) -> Validation:
     rows = [row for row in data.rows if row.split == "val"]
-    pictured = [(row.caption, row.picture) for row in rows if row.picture is not None]
-    if 2 * len(pictured) >= len(rows):
-        return _chosen("pictures", pictured, context.gallery.ids())
-    translated = [(row.caption, row.english) for row in rows if row.english is not None]
-    return _chosen("english", translated, data.english_texts)
+    if pictured(rows):
+        described = [(row.caption, row.picture) for row in rows if row.picture is not None]
+        return chosen("pictures", described, context.gallery.ids())
+    known = {row.pivot for row in data.rows if row.pivot is not None}
+    paired = [(row.caption, _name(row.pivot)) for row in rows if row.pivot is not None]
+    against: Against = "english" if {language for language, _ in known} == {ENGLISH} else "pivots"
+    return replace(chosen(against, paired, {_name(pivot) for pivot in known}), pivots=dict(data.pivots))
 
 
-def _chosen(against: Against, pairs: Pairs, known: Collection[str]) -> Validation:
+def chosen(against: Against, pairs: Pairs, known: Collection[str]) -> Validation:
     """As many as are needed, chosen by hash so that the order in the file does not matter."""
     unique = sorted(dict.fromkeys(pairs), key=lambda pair: _hash("\0".join(pair)))[:MAX_CAPTIONS]
     captions, targets = [caption for caption, _ in unique], [target for _, target in unique]
@@ -103,19 +119,61 @@ def _chosen(against: Against, pairs: Pairs, known: Collection[str]) -> Validatio
     return Validation(against, captions, targets, others)
 
 
-def candidates(context: TrainingContext, data: TrainingData, validation: Validation) -> Candidates:
-    """The set's own targets and the others beside them, except pictures that were deleted meanwhile."""
+def candidates(context: TrainingContext, data: TrainingData | None, validation: Validation) -> Candidates:
+    """The set's own targets and the others beside them, except pictures that were deleted meanwhile.
+
+    What `data` has the features of is not encoded again.
+    """
     names = list(dict.fromkeys([*validation.targets, *validation.others]))
     if validation.against == "pictures":
         by_id = picture_vectors(context.encoder, context.gallery, names)
         vectors = np.stack([*by_id.values()]) if by_id else np.empty((0, context.encoder.dimension), dtype=np.float32)
         return Candidates({name: place for place, name in enumerate(by_id)}, vectors)
-    features = torch.nn.functional.normalize(data.english, dim=-1).numpy()  # of the dataset's own texts
-    own = [name for name in names if name in data.english_texts]
-    foreign = [name for name in names if name not in data.english_texts]
-    read = encoded(context, [(context.encoder.base_view, name) for name in foreign])
-    vectors = np.concatenate([read.vectors, features[[data.english_texts[name] for name in own]]])
+    own: dict[str, int] = {}
+    foreign: dict[str, tuple[View, str]] = {}
+    readers = _readers(context, validation, {_pivot(name).language for name in names})
+    for name in names:
+        language, text = _pivot(name)
+        place = None if data is None else data.texts.get(Pivot(language, text))
+        if (
+            data is not None
+            and place is not None
+            and data.pivots[language] == validation.pivots.get(language, context.base)
+        ):
+            own[name] = place
+        elif language in readers:
+            foreign[name] = (readers[language], text)
+    vectors = encoded(context, [*foreign.values()]).vectors
+    if data is not None:
+        features = torch.nn.functional.normalize(data.features, dim=-1).numpy()  # of the dataset's own texts
+        vectors = np.concatenate([vectors, features[[*own.values()]]])
     return Candidates({name: place for place, name in enumerate((*foreign, *own))}, vectors)
+
+
+def _readers(context: TrainingContext, validation: Validation, languages: Collection[str]) -> dict[str, View]:
+    """The views that read pivots in these languages: of the versions that did when the set was chosen.
+
+    Where one is pruned or damaged since, or made for another base, that of the version which serves its language now,
+    or of a base that reads it untaught; without one, none.
+    """
+    served, readers = context.served, dict[str, View]()
+    for language in languages:
+        built_in = context.base if reads(context.encoder.languages, language) else None
+        for version in (validation.pivots.get(language, context.base), served.get(language), built_in):
+            if language not in readers and version is not None:
+                with suppress(VersionCorrupt):
+                    readers[language] = context.views.of(version)
+    return readers
+
+
+def _name(pivot: Pivot) -> str:
+    """A pivot as one text: English as it is, as ever; another one behind its language. A clean text has no tab."""
+    return pivot.text if pivot.language == ENGLISH else f"{pivot.language}\t{pivot.text}"
+
+
+def _pivot(name: str) -> Pivot:
+    language, _, text = name.rpartition("\t")
+    return Pivot(language or ENGLISH, text)
 
 
 def encoded(context: TrainingContext, items: Sequence[tuple[View, str]]) -> EncodedTexts:

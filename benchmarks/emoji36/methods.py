@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut, Published, RunsWhole
 from benchmarks.emoji36.trainer import ALIGNED, CLL_CLIP, PRODUCT, TEIR, TEIR_INIT, TEIR_REG, Method
-from model.tokenizer import Tokenizer
+from model.clip_tokenizer import ClipTokenizer
 from model.training import LearnSettings
 
 Overrides = Mapping[str, Any]  # names of `LearnSettings` to values, as `--set` gives them
 NOTHING: Overrides = {}
+_TOKENIZERS = {ClipTokenizer: "Tokenizer"}  # as the first results name it
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Training:
 
     method: Method
     onto: Literal["chain", "base", "tokens", "joint"]
-    tokenizer: type[Tokenizer] = Tokenizer
+    tokenizer: type[ClipTokenizer] = ClipTokenizer
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def settled(self, settings: LearnSettings, overrides: Overrides = NOTHING) -> LearnSettings:
@@ -33,7 +34,11 @@ class Training:
 
     def described(self, settings: LearnSettings, overrides: Overrides = NOTHING) -> dict[str, Any]:
         """What distinguishes it from other trainings, for a file beside its results."""
-        made = {"onto": self.onto, "tokenizer": self.tokenizer.__name__, "method": self.method.key()}
+        made = {
+            "onto": self.onto,
+            "tokenizer": _TOKENIZERS.get(self.tokenizer, self.tokenizer.__name__),
+            "method": self.method.key(),
+        }
         return {**made, "settings": asdict(self.settled(settings, overrides))}
 
 
@@ -75,7 +80,7 @@ TRAININGS = {
     "teir-init-fast": _published(TEIR_INIT, _FAST),
     "teir-fast": _published(TEIR, _FAST),
     "teir-step": _published(Method(scale="step")),
-    "teir-pieces": replace(_published(TEIR), tokenizer=Tokenizer),
+    "teir-pieces": replace(_published(TEIR), tokenizer=ClipTokenizer),
     "joint": Training(CLL_CLIP, "joint", settings={**_PAPER, "vocabulary": 200_000}),
     "joint-alike": Training(_PLAIN, "joint", settings={"vocabulary": 200_000}),
     "shared": Training(PRODUCT, "chain"),

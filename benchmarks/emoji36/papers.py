@@ -13,6 +13,7 @@ from benchmarks.emoji36.files import ENGLISH, FileData, Said, Side, chosen
 from benchmarks.emoji36.lexicon import LANGUAGES
 from model import dataset
 from model.dataset_formats import RowFault, records
+from model.dataset_rows import Row
 from model.encoder import Encoder
 from model.errors import InvalidInput, LanguageTagInvalid, PictoglotError
 from model.languages import canonical
@@ -185,7 +186,7 @@ def _by_split(files: Mapping[str, Path], root: Path, tell: Tell) -> tuple[Side, 
     return side("train"), test
 
 
-def _checked(path: Path, language: str, images: Mapping[str, Path], tell: Tell) -> Sequence[dataset.Row]:
+def _checked(path: Path, language: str, images: Mapping[str, Path], tell: Tell) -> Sequence[Row]:
     """The rows of a file that the service would accept."""
     try:
         read = dataset.read(_existing(path), language=language)

@@ -20,6 +20,7 @@ from benchmarks.emoji36.data import Data, Vectors
 from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.methods import NOTHING, TRAININGS, Overrides, Training
 from model import storage, version
+from model.clip_tokenizer import ClipTokenizer
 from model.corpus import Corpus
 from model.encoder import Encoder
 from model.evaluation import recalls
@@ -48,7 +49,8 @@ def teach(
 ) -> Iterator[Taught]:
     """Every language of a training in order, from disk as far as an earlier run came; `joint` is one for all."""
     training = TRAININGS[name]
-    view = base = replace(encoder.base_view, tokenizer=training.tokenizer())
+    grown = encoder.base.tokenizer if training.tokenizer is ClipTokenizer else training.tokenizer
+    view = base = replace(encoder.base_view, tokenizer=grown())
     claim(folder / "training.json", training.described(settings, overrides), folder.glob("*/version"))
     for number, language in enumerate((JOINT,) if training.onto == "joint" else data.languages, 1):
         parent = {"chain": view, "tokens": _rowless(view, base)}.get(training.onto, base)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 
 from tokenizers import models
 
+from model.clip_tokenizer import CLIP_RULE, ClipTokenizer
 from model.merges import SUFFIX, BytePairs, Merge, SharedBPE, clip_merges, clip_vocabulary, new_tokens, vocabulary
-from model.tokenizer import CLIP_RULE, Tokenizer
 
 
 class _Bytes(BytePairs):
@@ -39,7 +39,7 @@ class _BeforeShared(SharedBPE):
     made_of = _Before
 
 
-class BytesLast(Tokenizer):
+class BytesLast(ClipTokenizer):
     """Learns from bytes; many a merge can then never be reached behind CLIP's."""
 
     def learned(self, corpus: Sequence[str], size: int) -> list[Merge]:
@@ -52,12 +52,12 @@ class BytesFirst(BytesLast):
 
     bpe: SharedBPE = field(default_factory=_BeforeShared, repr=False, compare=False)
 
-    def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> Tokenizer:
+    def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> ClipTokenizer:
         added = tuple(dict.fromkeys((*self.added, *merges)))  # merges that CLIP has too change their rank
         return replace(self, added=added, words=tuple(dict.fromkeys((*self.words, *words))), marks=True)
 
 
-class MarksCut(Tokenizer):
+class MarksCut(ClipTokenizer):
     """The product's growth, within words as CLIP cuts them."""
 
     @property
@@ -65,15 +65,15 @@ class MarksCut(Tokenizer):
         return CLIP_RULE
 
 
-class RunsWhole(Tokenizer):
+class RunsWhole(ClipTokenizer):
     """No words of scripts without spaces: a run of letters is one word, however long."""
 
-    def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> Tokenizer:
+    def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> ClipTokenizer:
         return super().extend(merges)
 
 
 class Published(MarksCut, BytesLast):
     """Bytes, older merges first, marks cut, no words of scripts without spaces, all merges kept."""
 
-    def grown(self, corpus: Sequence[str], size: int) -> Tokenizer:
+    def grown(self, corpus: Sequence[str], size: int) -> ClipTokenizer:
         return self.extend(self.learned(corpus, size))

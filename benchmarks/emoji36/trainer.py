@@ -54,9 +54,9 @@ class MethodTrainer(Trainer):
     def row_scale(self, frequency: NDArray[np.int64]) -> Tensor:
         scale = super().row_scale(frequency)
         if self.method.scale == "none":
-            scale[:-2] = 1
+            scale[: len(frequency)] = 1
         if self.method.dense or self.method.ends:
-            scale[-2:] = 1
+            scale[len(frequency) :] = 1
         return scale
 
     def losses(self) -> Sequence[Objective]:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.peers.home import ARCHITECTURE
-from model.base import BOT, EOT
+from model.clip_tokenizer import BEGIN, END
 from model.merges import clip_merges, clip_vocabulary
 
 _BLOCK = {
@@ -96,8 +96,8 @@ def _descriptions(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The JSON files beside the weights."""
     text, vision = config["text_cfg"], config["vision_cfg"]
     both = {"hidden_act": "gelu", "projection_dim": config["embed_dim"]}  # transformers' own default is quick_gelu
-    text_config = both | _tower(text, text["heads"]) | {"vocab_size": text["vocab_size"], "eos_token_id": EOT}
-    text_config |= {"max_position_embeddings": text["context_length"], "bos_token_id": BOT, "pad_token_id": EOT}
+    text_config = both | _tower(text, text["heads"]) | {"vocab_size": text["vocab_size"], "eos_token_id": END}
+    text_config |= {"max_position_embeddings": text["context_length"], "bos_token_id": BEGIN, "pad_token_id": END}
     vision_config = both | _tower(vision, vision["width"] // vision.get("head_width", 64))
     vision_config |= {"image_size": vision["image_size"], "patch_size": vision["patch_size"]}
     size = vision["image_size"]
@@ -127,7 +127,7 @@ def _descriptions(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "model_max_length": text["context_length"],
             **{"bos_token": _BEGIN, "eos_token": _END, "unk_token": _END, "pad_token": _END},
         },
-        "vocab.json": {**clip_vocabulary(), _BEGIN: BOT, _END: EOT},
+        "vocab.json": {**clip_vocabulary(), _BEGIN: BEGIN, _END: END},
     }
 
 

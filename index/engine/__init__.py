@@ -1,62 +1,144 @@
-"""The engines that find the nearest vectors: what each can do, and which one the setting `INDEX` names.
+"""The protocol of engines that keep what is sealed outside of this process: PostgreSQL with pgvector, or Milvus.
 
-Ids and final scores are the task of the caller.
+Rows are added in runs. A run is invisible until a state of its set is registered that names it, so that a run of a
+killed or overtaken indexer is in no answer, whenever it was written. Rows are never changed: a state also names the
+rows that it does not see any more. So every view of a kept state answers the same for as long as it is kept.
 """
 
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Matrix = NDArray[np.float32]  # (n, dimension), rows of unit length
-Vector = NDArray[np.float32]  # (dimension,)
-Rows = NDArray[np.int64]
-Scores = NDArray[np.float32]
-_MILVUS = "milvus+"
+from index.place import ENGINES
+from index.segment import Columns, Written
+from index.vectors import Entry, Identity, Keys, Matrix, Vector
+
+FEW = 4_096  # allowed rows that are compared one by one instead of through the engine's index
+_ROW_BITS = 20  # of the number of a row; the others are the run's
+ROWS_IN_A_RUN = 1 << _ROW_BITS
+RUN_BITS = 63 - _ROW_BITS
+
+Ids = NDArray[np.int64]  # (n,)
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """Row numbers (c,) and the engine's own scores (c,), best first; c may be smaller than the requested `k`."""
+class Rows:
+    """Rows of an engine; `vectors` is empty where nobody asked for them."""
 
+    ids: Ids
+    keys: Keys
+    entries: list[Entry]
+    vectors: Matrix  # (n, dimension)
+
+    def take(self, kept: NDArray[np.int64]) -> "Rows":
+        """Some of the rows, in this order."""
+        return Rows(self.ids[kept], self.keys[kept], [self.entries[row] for row in kept], self.vectors[kept])
+
+
+@dataclass(frozen=True)
+class View:
+    """What is seen of a set: the rows of these runs, except hidden ones; `count` of them."""
+
+    identity: Identity
+    runs: tuple[int, ...]
+    hidden: tuple[int, ...]
+    count: int
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Rows near a query with the engine's own scores, best first. When `exact`, no better row is missing."""
+
+    scores: NDArray[np.float32]
     rows: Rows
-    scores: Scores
-
-
-class Index(Protocol):
-    """An immutable index over the rows of one matrix. Searches are thread-safe."""
-
-    @property
-    def exact(self) -> bool:
-        """Whether scores are inner products up to float32 rounding, so that no better row is missing."""
-        ...
-
-    def search(self, query: Vector, k: int, excluded: frozenset[int]) -> Candidates:
-        """At most `k` rows with the highest inner product with `query`, each once and none in `excluded`."""
-        ...
+    exact: bool
 
 
 class Engine(Protocol):
-    """Builds indexes, deterministically: equal matrices give equal answers."""
+    """Where the rows of all sets are. Thread-safe; every method raises `IndexUnavailable` when it does not answer.
 
-    def build(self, vectors: Matrix) -> Index:
-        """An index over `vectors`, which the caller must not change afterwards."""
+    `IndexLost` is raised where a table or collection is not there any more, and its set is put into `lost`.
+    """
+
+    lost: set[Identity]
+
+    @property
+    def name(self) -> str:
+        """One of `place.ENGINES`."""
+        ...
+
+    @property
+    def scan_limit(self) -> int:
+        """Rows up to which all of a view are compared, so that its candidates are exact."""
+        ...
+
+    def add(self, identity: Identity, run: int, columns: Columns) -> None:
+        """Add a run of at most `ROWS_IN_A_RUN` rows, durable when this returns; nobody sees it yet."""
+        ...
+
+    def settle(self, identity: Identity) -> None:
+        """Make what was added quick to search; called once before a state that names it is registered."""
+        ...
+
+    def nearest(self, view: View, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Nearest:
+        """At most `limit` rows with the highest inner products; `hits` of them are wanted."""
+        ...
+
+    def keyed(self, view: View, keys: Keys) -> Rows:
+        """The rows with these keys."""
+        ...
+
+    def of(self, view: View, pictures: Sequence[str], *, vectors: bool = True) -> Rows:
+        """The rows of these pictures."""
+        ...
+
+    def count(self, view: View) -> int:
+        """How many rows there are of what is seen."""
+        ...
+
+    def texts(self, view: View) -> Iterator[str]:
+        """The text of every row."""
+        ...
+
+    def rows(self, view: View) -> Iterator[Rows]:
+        """All rows, some at a time."""
+        ...
+
+    def remove(self, identity: Identity, runs: Collection[int], ids: Collection[int] = ()) -> None:
+        """Remove whole runs, and these rows of others; nothing happens if they are gone already."""
+        ...
+
+    def drop(self, identity: Identity) -> None:
+        """Remove everything of a set."""
+        ...
+
+    def about(self) -> str:
+        """Its name and release, for people."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections that are the engine's own."""
         ...
 
 
-def open_engine(spec: str, threads: int = 1) -> Engine:
-    """The engine for `faiss` or `milvus+URI`; `threads` are used to build an index.
+def is_run(id: str) -> bool:
+    """Whether what a state names is a run in an engine, not a segment on disk."""
+    return id.partition("-")[0] in ENGINES
 
-    Raises `ValueError` for anything else, and `IndexUnavailable` when the package of Milvus is not installed.
-    """
-    # Both are imported late: they import this module, and Milvus is optional
-    if spec == "faiss":
-        from index.engine.faiss_engine import FaissEngine
 
-        return FaissEngine(threads=threads)
-    if spec.startswith(_MILVUS):
-        from index.engine.milvus_engine import MilvusEngine
+def run_of(written: Written) -> int:
+    """The number of a run."""
+    return int(written.id.partition("-")[2])
 
-        return MilvusEngine(spec.removeprefix(_MILVUS))
-    raise ValueError("INDEX must be `faiss` or `milvus+URI`")
+
+def ids_of(run: int, rows: int) -> range:
+    """The ids of the rows of a run."""
+    return range(run << _ROW_BITS, (run << _ROW_BITS) + rows)
+
+
+def run_with(id: int) -> int:
+    """The run of a row."""
+    return id >> _ROW_BITS

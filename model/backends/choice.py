@@ -4,11 +4,12 @@ A data root has one encoding, recorded in its registry when the first process op
 on a new root, the fastest that this machine has. Another is refused until `pictoglot reencode` has made new vectors.
 """
 
+import logging
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from model.backends import BFLOAT16, FIRST, FLOAT32, OPENVINO, TORCH, Encoding, Towers
-from model.errors import BackendFailed, BackendNotAvailable, EncodingMismatch
+from model.errors import BackendFailed, BackendNotAvailable, BaseMismatch, EncodingMismatch
 
 if TYPE_CHECKING:
     import torch
@@ -20,20 +21,27 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 _CACHE = "compiled"  # folder under the data root; every machine has its own
+_log = logging.getLogger(__name__)
 
 
 def open_encoder(settings: "CommonSettings", registry: "Registry", *, training: bool = False) -> "Encoder":
-    """The base of the settings with towers in the encoding of this data root, which is recorded if it is new.
+    """The base that serves, with towers in the encoding of this data root; both are recorded if they are new.
 
-    Unless it is for training, the base's own modules are dropped. Raises what `open_base` raises, `BaseMismatch`,
-    `EncodingMismatch`, `BackendNotAvailable`, `BackendFailed`.
+    From then on this process computes with as many threads as the settings say. Unless it is for training, the base's
+    own modules are dropped. Raises what `served_base` raises, `EncodingMismatch`, `BackendNotAvailable`,
+    `BackendFailed`; a refusal of the settings comes before what is slow to import.
     """
-    from model.base import open_base
-    from model.encoder import Encoder
+    known = recorded(registry)
+    if known is not None:
+        agreed(settings, known)
+    import torch
 
-    base = open_base(settings.base, settings.device or None)
-    registry.initialise(base.text_fingerprint, {})
-    encoding, reason = wanted(settings, base.device, recorded(registry)), ""
+    from model.encoder import Encoder
+    from model.machine import device_of
+
+    encoding, reason = wanted(settings, device_of(settings.device or None), known), ""
+    torch.set_num_threads(settings.threads)
+    base, version = served_base(settings, registry)
     try:
         towers = open_towers(base, encoding, settings)
     except BackendFailed as error:
@@ -45,7 +53,39 @@ def open_encoder(settings: "CommonSettings", registry: "Registry", *, training: 
     first = registry.encodings.first(encoding.backend, encoding.precision, reason)
     if (first.backend, first.precision) != (encoding.backend, encoding.precision):  # another process was first
         return open_encoder(settings, registry, training=training)
-    return Encoder(base if training else base.without_towers(encoding.backend == OPENVINO), towers)
+    return Encoder(base if training else base.without_towers(encoding.backend == OPENVINO), towers, version)
+
+
+def served_base(settings: "CommonSettings", registry: "Registry") -> "tuple[Base, int]":
+    """The base that serves, opened, and the version that it is; of a new registry, the one that the settings name.
+
+    The settings may name the base of before a move, or the one that serves by another place of its checkpoint. Raises
+    what `open_base` raises, and `BaseMismatch` for a base that has never served here.
+    """
+    from model.base import open_base
+
+    device, served = settings.device or None, registry.bases.serving()
+    if served is not None and served.name and settings.base in {base.name for base in registry.bases.list()}:
+        if settings.base != served.name:
+            _log.info("base %s serves, not %s, which PICTOGLOT_BASE names", served.public_name, _public(settings.base))
+        opened = open_base(served.name, device)
+        if not served.made_of(opened.image_fingerprint, opened.text_fingerprint):
+            raise BaseMismatch(f"The files of base {served.public_name} are others than those that serve here.")
+        return opened, served.number
+    opened = open_base(settings.base, device)
+    registry.initialise(opened.text_fingerprint, {}, settings.base, opened.image_fingerprint)
+    registry.bases.opened(settings.base, opened.image_fingerprint, opened.text_fingerprint)
+    served = registry.bases.serving()
+    assert served is not None
+    if served.made_of(opened.image_fingerprint, opened.text_fingerprint):
+        return opened, served.number
+    _log.info("base %s serves, not %s, which PICTOGLOT_BASE names", served.public_name, _public(settings.base))
+    return served_base(settings.model_copy(update={"base": served.name}), registry)
+
+
+def _public(name: str) -> str:
+    """The name of a base without the place of its file."""
+    return name.partition("@")[0]
 
 
 def recorded(registry: "Registry") -> Encoding | None:
@@ -104,7 +144,7 @@ def fastest(settings: "CommonSettings", device: "torch.device") -> Encoding:
 
 def gains_by_bfloat16(backend: str, device: "torch.device") -> bool:
     """Whether bfloat16 is clearly faster: with OpenVINO where the processor has AMX, with torch on a GPU."""
-    from model.tower import allowed, cpu_has, supports_bfloat16
+    from model.machine import allowed, cpu_has, supports_bfloat16
 
     if backend == OPENVINO:
         return cpu_has("amx_bf16") and allowed("AMX")
@@ -115,7 +155,7 @@ def multiplies_bfloat16(backend: str, device: "torch.device") -> bool:
     """Whether there are instructions for bfloat16; without them it is emulated, thirty times slower."""
     import torch
 
-    from model.tower import allowed, supports_bfloat16
+    from model.machine import allowed, supports_bfloat16
 
     if backend == OPENVINO:
         return supports_bfloat16(torch.device("cpu")) and allowed("BF16", "FP16", "AMX", "AVX10")

@@ -4,7 +4,6 @@ A tower is traced once and kept under the data root, with its weights; every lat
 token table are looked up by us and go in as they are, so one compiled text tower reads every language.
 """
 
-import copy
 import logging
 import sys
 import warnings
@@ -23,7 +22,7 @@ from model import storage
 from model.backends import BFLOAT16, FLOAT32, OPENVINO, Encoding, Features
 from model.base import Base
 from model.errors import BackendFailed
-from model.tower import text_features
+from model.tower import text_features, without_table
 
 # OpenVINO reports every import to its makers if this package is there. We report nothing to anybody.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -33,6 +32,7 @@ from openvino.tools.ovc.error import Error  # noqa: E402
 
 _LENGTHS = (8, 16, 24, 32, 48, 64)  # a text is filled up to the next of these, or to the context
 _MOST = 32  # texts or pictures of one call: larger batches are no faster
+_MOST_FILLED = 8  # texts of one call where each is filled up to the context
 _HINTS = {FLOAT32: "f32", BFLOAT16: "bf16"}
 _TRACE = 1  # to be raised when what is traced computes something else
 _EQUAL = 0.999  # cosine between torch's features and ours; in bfloat16 it is 0.9999
@@ -45,7 +45,9 @@ class OpenVinoTowers:
     def __init__(self, base: Base, precision: str, cache: Path, threads: int) -> None:
         """`cache` is the folder for traced towers. Raises `BackendFailed` when OpenVINO cannot trace or compile one."""
         self.encoding = Encoding(OPENVINO, precision)
-        self._lengths = (*(length for length in _LENGTHS if length < base.context_length), base.context_length)
+        context, filled = base.reading.context, base.reading.pad is not None
+        self._lengths = (*(length for length in _LENGTHS if length < context and not filled), context)
+        self._most = _MOST_FILLED if filled else _MOST
         try:
             self._text = _compiled(_TextTower(base), precision, cache, threads)
             self._image = _compiled(_ImageTower(base), precision, cache, threads)
@@ -58,7 +60,7 @@ class OpenVinoTowers:
         by_shape: dict[int, list[int]] = {}
         for place, length in enumerate(lengths):
             by_shape.setdefault(self._lengths[bisect_left(self._lengths, length)], []).append(place)
-        size = min(most, _MOST)
+        size = min(most, self._most)
         for shape, places in sorted(by_shape.items()):
             for start in range(0, len(places), size):
                 yield places[start : start + size], shape
@@ -73,11 +75,13 @@ class OpenVinoTowers:
 
     def _measure_independence(self, table: Tensor) -> bool:
         """Whether this machine's kernels give a text the same bits alone and in batches: tried, not assumed."""
-        length = self._lengths[0]
-        rows = table[torch.arange(_MOST * length) % len(table)].view(_MOST, length, -1)
-        last = torch.full((_MOST,), length - 1)
-        alone = np.concatenate([self.texts(rows[place : place + 1], last[:1]) for place in range(_MOST)])
-        return all(np.array_equal(self.texts(rows[:size], last[:size]), alone[:size]) for size in (2, 3, 8, _MOST))
+        length, most = self._lengths[0], self._most
+        rows = _first_rows(table, most * length).view(most, length, -1)
+        last = torch.full((most,), length - 1)
+        alone = np.concatenate([self.texts(rows[place : place + 1], last[:1]) for place in range(most)])
+        return all(
+            np.array_equal(self.texts(rows[:size], last[:size]), alone[:size]) for size in sorted({2, 3, 8, most})
+        )
 
 
 class _Compiled:
@@ -101,10 +105,12 @@ class _TextTower(nn.Module):
     def __init__(self, base: Base) -> None:
         super().__init__()
         self.fingerprint = base.text_fingerprint
-        width = base.table.shape[1]
-        self.example = (base.table[:18].view(2, 9, width), torch.tensor([3, 8]))
-        self.other = (base.table[100:148].view(3, 16, width), torch.tensor([5, 9, 15]))
-        self.shapes = ([-1, -1, width], [-1])
+        width, context = base.table.shape[1], base.reading.context
+        filled = base.reading.pad is not None
+        lengths = (context, context) if filled else (9, 16)
+        self.example = (_first_rows(base.table, 2 * lengths[0]).view(2, lengths[0], width), torch.tensor([3, 8]))
+        self.other = (_first_rows(base.table, 3 * lengths[1], 100).view(3, lengths[1], width), torch.tensor([5, 9, 15]))
+        self.shapes = ([-1, context if filled else -1, width], [-1])
         self._tower = getattr(_on_cpu(base), "text", _on_cpu(base))
 
     def forward(self, rows: Tensor, last: Tensor) -> Tensor:
@@ -128,8 +134,13 @@ class _ImageTower(nn.Module):
         return features
 
 
+def _first_rows(table: Tensor, count: int, start: int = 0) -> Tensor:
+    """So many rows (count, width) of a base's table from `start` on, in float32; round and round in a small one."""
+    return table[torch.arange(start, start + count) % len(table)].float()
+
+
 def _on_cpu(base: Base) -> nn.Module:
-    return base.model if base.device.type == "cpu" else copy.deepcopy(base.model).cpu()
+    return base.model if base.device.type == "cpu" else without_table(base.model).cpu()
 
 
 def _compiled(tower: _TextTower | _ImageTower, precision: str, cache: Path, threads: int) -> _Compiled:

@@ -1,11 +1,13 @@
 """The database: versions, releases, leases, and expansions, whose table is also the queue. No torch, no HTTP."""
 
+from model.registry.bases import RecordedBase, Undoing
 from model.registry.encodings import RecordedEncoding
 from model.registry.expansions import Cause, Expansion, new_expansion_id
 from model.registry.idempotency import Once
 from model.registry.leases import Lease
 from model.registry.registry import Registry, open_registry
 from model.registry.releases import Release
+from model.registry.retention import Pruning
 from model.registry.rollback import RollbackPlan
 from model.registry.versions import Version
 
@@ -14,10 +16,13 @@ __all__ = [
     "Expansion",
     "Lease",
     "Once",
+    "Pruning",
+    "RecordedBase",
     "RecordedEncoding",
     "Registry",
     "Release",
     "RollbackPlan",
+    "Undoing",
     "Version",
     "new_expansion_id",
     "open_registry",

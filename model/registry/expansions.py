@@ -14,9 +14,18 @@ from model.errors import ExpansionFinished, ExpansionInProgress, ExpansionNotFou
 from model.registry.clock import now
 from model.registry.idempotency import Once, recorded, remember
 from model.registry.leases import UNLEASED, Leases
-from model.registry.tables import CANCELLED, QUEUED, RUNNING, ExpansionRow
+from model.registry.tables import (
+    CANCELLED,
+    QUEUED,
+    RUNNING,
+    SUCCEEDED,
+    AliasRow,
+    ExpansionRow,
+    ReleaseRow,
+    VersionRow,
+)
 
-Kind = Literal["learn", "rebuild", "reencode"]
+Kind = Literal["learn", "assess", "rebuild", "reencode", "base"]
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 ACTIVE = ExpansionRow.state.in_((QUEUED, RUNNING))
@@ -77,13 +86,16 @@ class Expansions(Leases):
     ) -> tuple[Expansion, bool]:
         """Queue an expansion; False with the one that was queued under the same idempotency key before.
 
-        `id` comes from `new_expansion_id`, for callers that store the dataset first. Raises ExpansionInProgress,
-        IdempotencyKeyReused.
+        `id` comes from `new_expansion_id`, for callers that store the dataset first. A move to another base begins only
+        when nothing else is in progress. Raises ExpansionInProgress, IdempotencyKeyReused.
         """
         with self._database.begin() as session:
             if (earlier := recorded(session, once)) is not None:
-                return _expansion(find(session, str(earlier.expansion))), False
+                return expansion_of(find(session, str(earlier.expansion))), False
+            if kind == "base":
+                refuse_active_kind(session)
             refuse_active(session, language)
+            _refuse_while_moving(session, language)
             row = queue(
                 session,
                 id=id,
@@ -96,18 +108,18 @@ class Expansions(Leases):
                 actor=actor,
             )
             remember(session, once, expansion=row.id)
-            return _expansion(row), True
+            return expansion_of(row), True
 
     def submitted(self, once: Once | None) -> Expansion | None:
         """The expansion that was queued under this idempotency key before, if any. Raises IdempotencyKeyReused."""
         with self._database.read() as session:
             earlier = recorded(session, once)
-            return None if earlier is None else _expansion(find(session, str(earlier.expansion)))
+            return None if earlier is None else expansion_of(find(session, str(earlier.expansion)))
 
     def get(self, id: str) -> Expansion:
         """Raises ExpansionNotFound."""
         with self._database.read() as session:
-            return _expansion(find(session, id))
+            return expansion_of(find(session, id))
 
     def list(self, limit: int | None = None, before: str | None = None) -> Sequence[Expansion]:
         """Newest first; `before` is the last id of the previous page. Raises ExpansionNotFound."""
@@ -120,7 +132,22 @@ class Expansions(Leases):
                 last = select(ExpansionRow.created_at).where(ExpansionRow.id == before).scalar_subquery()
                 earlier = and_(ExpansionRow.created_at == last, ExpansionRow.id < before)
                 query = query.where(or_(ExpansionRow.created_at < last, earlier))
-            return [_expansion(row) for row in session.scalars(query)]
+            return [expansion_of(row) for row in session.scalars(query)]
+
+    def newest(self, kind: Kind) -> Expansion | None:
+        """The newest one of this kind, if there is any."""
+        order = (ExpansionRow.created_at.desc(), ExpansionRow.id.desc())
+        with self._database.read() as session:
+            row = session.scalars(select(ExpansionRow).where(ExpansionRow.kind == kind).order_by(*order)).first()
+            return None if row is None else expansion_of(row)
+
+    def assessments(self, base_fingerprint: str) -> dict[str, Expansion]:
+        """The newest assessment of each language that was assessed with this base."""
+        this = ExpansionRow.report["base"].as_string() == base_fingerprint
+        done = (ExpansionRow.kind == "assess", ExpansionRow.state == SUCCEEDED, this)
+        query = select(ExpansionRow).where(*done).order_by(ExpansionRow.finished_at, ExpansionRow.id)
+        with self._database.read() as session:
+            return {row.language: expansion_of(row) for row in session.scalars(query)}
 
     def counts(self) -> dict[str, int]:
         """The number of expansions in each state; states without any are left out."""
@@ -151,7 +178,7 @@ class Expansions(Leases):
             )
             session.execute(update(ExpansionRow).where(ExpansionRow.id == id).values(cancel_requested=True))
             session.refresh(row)
-            return _expansion(row)
+            return expansion_of(row)
 
     def runnable(self) -> Sequence[str]:
         """Ids of the expansions that a worker should take, oldest first: queued, or running with an expired lease."""
@@ -196,7 +223,30 @@ def refuse_active(session: Session, language: str) -> None:
         raise ExpansionInProgress(f"Expansion {row.id} of this language is {row.state}.", expansion=row.id)
 
 
-def _expansion(row: ExpansionRow) -> Expansion:
+def _refuse_while_moving(session: Session, language: str) -> None:
+    """Raises ExpansionInProgress when a move to another base teaches this language again from an earlier dataset."""
+    move = session.scalar(select(ExpansionRow).where(ExpansionRow.kind == "base", ACTIVE))
+    if move is None:
+        return
+    serving = select(ReleaseRow.languages).join(AliasRow, AliasRow.release == ReleaseRow.number)
+    made = select(VersionRow.number).where(VersionRow.expansion == move.id, VersionRow.language == language)
+    if language in (session.scalar(serving) or {}) or session.scalar(made) is not None:
+        raise ExpansionInProgress(
+            f"Expansion {move.id} moves to another base and teaches this language there: wait until it has ended.",
+            expansion=move.id,
+        )
+
+
+def refuse_active_kind(session: Session, *kinds: Kind) -> None:
+    """Raises ExpansionInProgress, with its id, when one of these kinds, or without any of every kind, has not ended."""
+    which = (ExpansionRow.kind.in_(kinds),) if kinds else ()
+    row = session.scalar(select(ExpansionRow).where(ACTIVE, *which).limit(1))
+    if row is not None:
+        raise ExpansionInProgress(f"Expansion {row.id} is {row.state}: wait until it has ended.", expansion=row.id)
+
+
+def expansion_of(row: ExpansionRow) -> Expansion:
+    """The expansion that a row describes."""
     fields = {name: getattr(row, name) for name in Expansion.__dataclass_fields__ if name != "error"}
     error = None if row.error_code is None else Cause(row.error_code, row.error_detail or "")
     return Expansion(**fields, error=error)

@@ -90,8 +90,8 @@ class Leases:
         values |= {"phase": phase, "progress": progress, "step": step, "steps": steps, "eta_seconds": eta_seconds}
         self._write(lease, **values)
 
-    def succeed(self, lease: Lease, version: int, release: int, report: dict[str, Any]) -> None:
-        """End the expansion as succeeded."""
+    def succeed(self, lease: Lease, version: int | None, release: int | None, report: dict[str, Any]) -> None:
+        """End the expansion as succeeded; an assessment has made no version and no release."""
         self._finish(lease, state=SUCCEEDED, version=version, release=release, report=report, progress=1.0)
 
     def fail(self, lease: Lease, code: str, detail: str, report: dict[str, Any] | None = None) -> None:

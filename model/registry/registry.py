@@ -2,15 +2,18 @@
 
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from model.errors import BaseMismatch
+from model.registry.bases import Bases, register
 from model.registry.database import Database
+from model.registry.duties import Duties
 from model.registry.encodings import Encodings
 from model.registry.expansions import Expansions
 from model.registry.migrations import upgrade
 from model.registry.releases import Release, Releases
-from model.registry.tables import SERVING, AliasRow, ReleaseRow, VersionRow
+from model.registry.retention import Retention
+from model.registry.tables import SERVING, AliasRow, BaseRow, ReleaseRow, VersionRow
 from model.registry.versions import BUILT_IN_LANGUAGE, FIRST, Versions
 
 
@@ -22,32 +25,39 @@ class Registry(Database):
         self.versions = Versions(self)
         self.releases = Releases(self)
         self.expansions = Expansions(self)
+        self.bases = Bases(self)
         self.encodings = Encodings(self)
+        self.duties = Duties(self)
+        self.retention = Retention(self)
 
     def ping(self) -> None:
         """Raises RegistryUnavailable when the database does not answer."""
         with self.read() as session:
             session.execute(text("SELECT 1"))
 
-    def initialise(self, base_fingerprint: str, report: dict[str, Any]) -> Release:
-        """Create version 0 and release 1 if they do not exist; returns the serving release. Raises BaseMismatch.
+    def initialise(
+        self, base_fingerprint: str, report: dict[str, Any], name: str = "", image_fingerprint: str = ""
+    ) -> Release:
+        """Create version 0, which is this base, and release 1 if they do not exist; returns the serving release.
 
-        A version's rows fit only one text tower: a registry belongs to the base with this `base_fingerprint`.
+        Raises BaseMismatch for a base that neither serves nor has served here. Without `image_fingerprint`, the text
+        tower alone decides.
         """
-        version = VersionRow(
-            number=FIRST, language=BUILT_IN_LANGUAGE, manifest_sha256=base_fingerprint, rows=0, bytes=0, report=report
-        )
         languages, change = {BUILT_IN_LANGUAGE: FIRST}, {"kind": "initial"}
         release = ReleaseRow(number=1, shared=FIRST, languages=languages, actor="system", reason="", change=change)
         with self.begin() as session:
-            first = session.get(VersionRow, FIRST)
-            if first is not None and first.manifest_sha256 != base_fingerprint:
+            if session.get(VersionRow, FIRST) is None:
+                register(session, FIRST, name, image_fingerprint, base_fingerprint, report)
+                for row in (release, AliasRow(name=SERVING, release=1)):
+                    session.add(row)
+                    session.flush()
+            known = select(BaseRow.image_fingerprint).where(BaseRow.text_fingerprint == base_fingerprint)
+            images = set(session.scalars(known))
+            if not images or (image_fingerprint and not images & {"", image_fingerprint}):
                 raise BaseMismatch(
-                    "This registry was created for another base model: restore PICTOGLOT_BASE or use another HOME."
+                    "This registry was made for another base: restore PICTOGLOT_BASE, use another HOME, or have all "
+                    "made anew for this base with `pictoglot base move`."
                 )
-            for row in (version, release, AliasRow(name=SERVING, release=1)) if first is None else ():
-                session.add(row)
-                session.flush()
         return self.releases.serving()
 
 

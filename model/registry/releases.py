@@ -8,14 +8,14 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from model.errors import AliasMoved, ExpansionCancelled, RegistryUnavailable, ReleaseNotFound
+from model.errors import AliasMoved, BaseMoved, ExpansionCancelled, RegistryUnavailable, ReleaseNotFound
 from model.registry.database import Database
 from model.registry.expansions import queue
 from model.registry.idempotency import Once, recorded, remember
 from model.registry.leases import held
 from model.registry.rollback import RollbackPlan, history, nothing_withdrawn, plan
 from model.registry.tables import SERVING, AliasRow, ExpansionRow, ReleaseRow, VersionRow
-from model.registry.versions import BUILT_IN_LANGUAGE, FIRST, find, lineage
+from model.registry.versions import BUILT_IN_LANGUAGE, find, lineage, refuse_pruned, roots
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class Release:
     reason: str
     change: dict[str, Any]
 
+    @property
+    def base(self) -> int:
+        """The version that is its base; English is read by it."""
+        return self.languages[BUILT_IN_LANGUAGE]
+
 
 class Releases:
     """All releases; exactly one is serving at any moment."""
@@ -40,12 +45,12 @@ class Releases:
     def serving(self) -> Release:
         """The release that the alias names. Raises RegistryUnavailable before the registry is initialised."""
         with self._database.read() as session:
-            return _release(serving(session))
+            return release_of(serving(session))
 
     def get(self, number: int) -> Release:
         """Raises ReleaseNotFound."""
         with self._database.read() as session:
-            return _release(_find(session, number))
+            return release_of(_find(session, number))
 
     def list(self, limit: int | None = None, before: int | None = None) -> Sequence[Release]:
         """Newest first; `before` is the last number of the previous page."""
@@ -53,7 +58,13 @@ class Releases:
         if before is not None:
             query = query.where(ReleaseRow.number < before)
         with self._database.read() as session:
-            return [_release(row) for row in session.scalars(query)]
+            return [release_of(row) for row in session.scalars(query)]
+
+    def in_use(self) -> set[tuple[str, int]]:
+        """Each language and version of the release that serves, which is the newest, and of the one before."""
+        newest = select(ReleaseRow.languages).order_by(ReleaseRow.number.desc()).limit(2)
+        with self._database.read() as session:
+            return {pair for languages in session.scalars(newest) for pair in languages.items()}
 
     def history(self, language: str, version: int) -> tuple[int, ...]:
         """The versions of the language that `version` builds upon, oldest first, and itself; see `rollback.history`."""
@@ -63,19 +74,23 @@ class Releases:
     def publish(
         self, *, expected: int, shared: int, languages: dict[str, int], actor: str, reason: str, change: dict[str, Any]
     ) -> Release:
-        """Serve this from now on, if `expected` still serves. Raises AliasMoved, VersionNotFound."""
+        """Serve this from now on, if `expected` still serves. Raises AliasMoved, VersionNotFound, VersionPruned."""
         with self._database.begin() as session:
             for number in {shared, *languages.values()}:
                 find(session, number)
             row = ReleaseRow(shared=shared, languages=languages, actor=actor, reason=reason, change=change)
             return publish(session, expected, row)
 
-    def promote(self, *, expansion: str, version: int, move_shared: bool, fence: int) -> Release:
+    def promote(
+        self, *, expansion: str, version: int, move_shared: bool, fence: int, forced: str | None = None
+    ) -> Release:
         """Serve a version that the expansion made; a repeated call returns the same release.
+
+        `forced` is why the gate would have refused it, and is recorded with the release.
 
         Its language is routed to it, unless the expansion is a rebuild. With `move_shared`, `shared` moves to it if it
         continues the shared chain as that is now: not when its parent was withdrawn meanwhile, nor when anything that a
-        rebuild replayed was. Raises LeaseLost, ExpansionCancelled.
+        rebuild replayed was. Raises LeaseLost, ExpansionCancelled, BaseMoved.
         """
         with self._database.begin() as session:
             maker = held(session, expansion, fence)
@@ -83,11 +98,13 @@ class Releases:
                 select(ReleaseRow).where(ReleaseRow.expansion == expansion, ReleaseRow.version == version)
             )
             if earlier is not None:
-                return _release(earlier)
+                return release_of(earlier)
             if maker.cancel_requested:
                 raise ExpansionCancelled
             learns = maker.kind == "learn"
             promoted, before = find(session, version), serving(session)
+            if roots(session)[version] != before.languages[BUILT_IN_LANGUAGE]:
+                raise BaseMoved("Another base serves now than the one that this was learned for: teach it again.")
             languages = before.languages | ({promoted.language: promoted.number} if learns else {})
             moves = move_shared and _continues(session, promoted, before, maker)
             row = ReleaseRow(
@@ -101,6 +118,7 @@ class Releases:
                     "language": promoted.language,
                     "from_version": before.languages.get(promoted.language),
                     "to_version": languages.get(promoted.language),
+                    **({} if forced is None else {"forced": forced}),
                 },
                 expansion=expansion,
                 version=version,
@@ -111,7 +129,10 @@ class Releases:
             return release
 
     def plan_rollback(self, tag: str, *, expected: int | None = None) -> RollbackPlan:
-        """What a rollback would do; raises LanguageNotFound, RollbackNotPossible, ExpansionInProgress, AliasMoved."""
+        """What a rollback would do.
+
+        Raises LanguageNotFound, RollbackNotPossible, ExpansionInProgress, VersionPruned, AliasMoved.
+        """
         with self._database.read() as session:
             before = serving(session)
             _expect(before.number, expected)
@@ -165,7 +186,10 @@ class Releases:
             return planned
 
     def restore(self, number: int, *, expected: int, actor: str, reason: str) -> Release:
-        """Serve again what release `number` served, under a new number. Raises ReleaseNotFound, AliasMoved."""
+        """Serve again what release `number` served, under a new number.
+
+        Raises ReleaseNotFound, VersionPruned, AliasMoved.
+        """
         with self._database.begin() as session:
             old = _find(session, number)
             row = ReleaseRow(
@@ -179,9 +203,13 @@ class Releases:
 
 
 def publish(session: Session, expected: int, row: ReleaseRow) -> Release:
-    """Number the row, store it and move the alias from `expected` to it, all or nothing. Raises AliasMoved."""
+    """Number the row, store it and move the alias from `expected` to it, all or nothing.
+
+    English is read by the base of the shared version. Raises AliasMoved, VersionPruned.
+    """
+    row.languages = row.languages | {BUILT_IN_LANGUAGE: roots(session)[row.shared]}
+    refuse_pruned(session, row.languages.values(), row.shared)
     row.number = (session.scalar(select(func.max(ReleaseRow.number))) or 0) + 1
-    row.languages = row.languages | {BUILT_IN_LANGUAGE: FIRST}
     session.add(row)
     session.flush()
     moved = session.scalar(
@@ -192,7 +220,7 @@ def publish(session: Session, expected: int, row: ReleaseRow) -> Release:
     )
     if moved is None:
         _expect(serving(session).number, expected)
-    return _release(row)
+    return release_of(row)
 
 
 def serving(session: Session) -> ReleaseRow:
@@ -227,5 +255,6 @@ def _find(session: Session, number: int) -> ReleaseRow:
     return row
 
 
-def _release(row: ReleaseRow) -> Release:
+def release_of(row: ReleaseRow) -> Release:
+    """The release that a row describes."""
     return Release(row.number, row.shared, row.languages, row.created_at, row.actor, row.reason, row.change)

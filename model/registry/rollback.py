@@ -1,7 +1,8 @@
 """What rolling back a language does, from the history of releases and the lineage of versions. Writes nothing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -9,7 +10,7 @@ from sqlalchemy.orm import Session
 from model.errors import ExpansionInProgress, LanguageNotFound, RollbackNotPossible
 from model.registry.expansions import ACTIVE, refuse_active
 from model.registry.tables import ExpansionRow, ReleaseRow
-from model.registry.versions import BUILT_IN_LANGUAGE, lineage
+from model.registry.versions import BUILT_IN_LANGUAGE, lineage, refuse_pruned, roots
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class RollbackPlan:
 
 
 def plan(session: Session, serving: ReleaseRow, tag: str) -> RollbackPlan:
-    """The plan for `tag`. Raises LanguageNotFound, RollbackNotPossible for English, and ExpansionInProgress while an
-    expansion teaches this language.
+    """The plan for `tag`. Raises LanguageNotFound, RollbackNotPossible for English, ExpansionInProgress while an
+    expansion teaches this language, and VersionPruned.
     """
     if tag == BUILT_IN_LANGUAGE:
         raise RollbackNotPossible("English is built in and cannot be rolled back.")
@@ -41,11 +42,12 @@ def plan(session: Session, serving: ReleaseRow, tag: str) -> RollbackPlan:
         raise LanguageNotFound(languages=sorted(serving.languages))
     refuse_active(session, tag)
     _refuse_replayed(session, tag)
-    *older, current = _histories(session, tag)[serving.number]
-    previous = older[-1] if older else None
+    chain = list(reversed(lineage(session, serving.shared)))  # the base first
+    current = serving.languages[tag]
+    previous = _previous(_histories(_releases(session), tag)[serving.number], roots(session))
+    refuse_pruned(session, () if previous is None else (previous,))
     others = sorted(set(serving.languages) - {tag})
 
-    chain = list(reversed(lineage(session, serving.shared)))  # version 0 first
     # With a previous version, the shared table keeps what that one taught; without, it keeps nothing of the language.
     oldest = current if previous is not None else 0
     withdrawn = [place for place, version in enumerate(chain) if version.language == tag and version.number >= oldest]
@@ -62,12 +64,22 @@ def plan(session: Session, serving: ReleaseRow, tag: str) -> RollbackPlan:
     )
 
 
+def reachable(session: Session, releases: Sequence[ReleaseRow]) -> set[int]:
+    """The versions that these releases name, and those that a language would go back to from one of them."""
+    tags, every = {tag for release in releases for tag in release.languages} - {BUILT_IN_LANGUAGE}, _releases(session)
+    histories = {tag: _histories(every, tag) for tag in tags}
+    named = {version for each in releases for version in (each.shared, *each.languages.values())}
+    bases = roots(session)
+    previous = (_previous(histories[tag][each.number], bases) for each in releases for tag in {*each.languages} & tags)
+    return named.union(version for version in previous if version is not None)
+
+
 def history(session: Session, serving: ReleaseRow, tag: str, version: int) -> tuple[int, ...]:
     """The language's versions that `version` builds upon, oldest first, and itself at the end.
 
     They had been served, and not withdrawn, when it was first served; if it never was, those that count now.
     """
-    histories = _histories(session, tag)
+    histories = _histories(_releases(session), tag)
     served = (versions for versions in histories.values() if versions[-1:] == (version,))
     return next(served, _extended(histories[serving.number], version))
 
@@ -83,8 +95,9 @@ def nothing_withdrawn(session: Session, serving: ReleaseRow, rolled_back: str, r
         since.append(languages)
         if (change.get("kind"), change.get("language")) == ("rollback", rolled_back):
             break
+    every = _releases(session)
     return all(
-        {languages.get(tag) for languages in since} <= set(_histories(session, tag)[serving.number]) for tag in replayed
+        {languages.get(tag) for languages in since} <= set(_histories(every, tag)[serving.number]) for tag in replayed
     )
 
 
@@ -95,15 +108,27 @@ def _refuse_replayed(session: Session, tag: str) -> None:
             raise ExpansionInProgress(f"Expansion {row.id} replays this language and is {row.state}.", expansion=row.id)
 
 
-def _histories(session: Session, tag: str) -> dict[int, tuple[int, ...]]:
+def _previous(versions: Sequence[int], bases: Mapping[int, int]) -> int | None:
+    """Which one is gone back to from the last of these: the newest of the others that was made for the same base."""
+    *older, current = versions
+    return next((version for version in reversed(older) if bases[version] == bases[current]), None)
+
+
+def _releases(session: Session) -> Sequence[Any]:
+    """What each release served and changed, oldest first."""
+    columns = (ReleaseRow.number, ReleaseRow.languages, ReleaseRow.change)
+    return session.execute(select(*columns).order_by(ReleaseRow.number)).all()
+
+
+def _histories(releases: Sequence[Any], tag: str) -> dict[int, tuple[int, ...]]:
     """By release, oldest first: the language's versions served and not withdrawn up to then; the last one serves.
 
     A release that names an older version withdraws the newer ones. Restoring a release restores its history with it.
+    That of a language goes on over bases: its captions do. A rollback stays with its base.
     """
-    columns = (ReleaseRow.number, ReleaseRow.languages, ReleaseRow.change)
     histories: dict[int, tuple[int, ...]] = {}
     versions: tuple[int, ...] = ()
-    for number, languages, change in session.execute(select(*columns).order_by(ReleaseRow.number)):
+    for number, languages, change in releases:
         version = languages.get(tag)
         if change.get("restored") in histories:
             versions = histories[change["restored"]]

@@ -31,7 +31,12 @@ class RegistryRow(DeclarativeBase):
 
 
 class VersionRow(RegistryRow):
-    """One immutable step of the model; `manifest_sha256` of version 0 is the fingerprint of the base's text tower."""
+    """One immutable step of the model. One without a parent is a base; see `BaseRow`.
+
+    `dataset` is the expansion whose dataset it learned, where that is another than the one that made it. `pruned_at` is
+    when it left the reach of every release, `pruned_release` the one that served then. `folder` is NULL when its files
+    are gone.
+    """
 
     __tablename__ = "versions"
     __table_args__ = (UniqueConstraint("expansion", "language"),)
@@ -40,11 +45,30 @@ class VersionRow(RegistryRow):
     parent: Mapped[int | None] = mapped_column(ForeignKey("versions.number"))
     language: Mapped[str] = mapped_column(index=True)
     expansion: Mapped[str | None] = mapped_column(ForeignKey("expansions.id"))
+    dataset: Mapped[str | None]
     folder: Mapped[str | None]
     manifest_sha256: Mapped[str | None]
     rows: Mapped[int]
     bytes: Mapped[int] = mapped_column(BigInteger)
     report: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    pruned_at: Mapped[datetime | None]
+    pruned_release: Mapped[int | None]
+
+
+class BaseRow(RegistryRow):
+    """A base that versions are made for, as the version that it is itself: the root of their lineage.
+
+    `name` is as in `PICTOGLOT_BASE`. Name and image fingerprint are empty in a registry of before there were several
+    bases, until a process opens it.
+    """
+
+    __tablename__ = "bases"
+
+    number: Mapped[int] = mapped_column(ForeignKey("versions.number"), primary_key=True, autoincrement=False)
+    name: Mapped[str]
+    image_fingerprint: Mapped[str]
+    text_fingerprint: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=now())
 
 
@@ -84,6 +108,16 @@ class EncodingRow(RegistryRow):
     precision: Mapped[str]
     reason: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class DutyRow(RegistryRow):
+    """Which process does what one process does for all, and until when it may."""
+
+    __tablename__ = "duties"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    expires: Mapped[datetime]
 
 
 class ExpansionRow(RegistryRow):

@@ -1,6 +1,6 @@
 """Versions: immutable, numbered steps of the model, and their lineage. Reads and writes no files."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,18 +8,23 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
-from model.errors import VersionNotFound
+from model.errors import VersionNotFound, VersionPruned
 from model.registry.database import Database
 from model.registry.leases import held
-from model.registry.tables import VersionRow
+from model.registry.tables import ReleaseRow, VersionRow
 
-FIRST = 0  # the number of the version that is the base itself
+FIRST = 0  # the number of the version that is the first base itself
 BUILT_IN_LANGUAGE = "en"
 
 
 @dataclass(frozen=True)
 class Version:
-    """One version; number 0 has no parent, expansion or folder, and its `manifest_sha256` is the base's fingerprint."""
+    """One version. A base has no parent, expansion or folder, and its `manifest_sha256` is its fingerprint.
+
+    `dataset` is the expansion whose dataset it learned; None when that is the one that made it. Once it is pruned
+    (`pruned_at`), it can serve its language no more. Its folder goes, and is None then, as soon as no other version
+    builds upon it.
+    """
 
     number: int
     parent: int | None
@@ -31,10 +36,17 @@ class Version:
     bytes: int
     report: dict[str, Any]
     created_at: datetime
+    pruned_at: datetime | None = None
+    dataset: str | None = None
+
+    @property
+    def learned_from(self) -> str | None:
+        """The expansion whose dataset it learned; None of a base."""
+        return self.dataset or self.expansion
 
 
 class Versions:
-    """Every version ever made; none is ever changed, and a rollback deletes none."""
+    """Every version ever made; what one is never changes, and a rollback deletes none. Of files, see `retention`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -42,7 +54,7 @@ class Versions:
     def get(self, number: int) -> Version:
         """Raises VersionNotFound."""
         with self._database.read() as session:
-            return _version(find(session, number))
+            return version_of(find(session, number))
 
     def list(self, limit: int | None = None, before: int | None = None) -> Sequence[Version]:
         """Newest first; `before` is the last number of the previous page."""
@@ -50,18 +62,35 @@ class Versions:
         if before is not None:
             query = query.where(VersionRow.number < before)
         with self._database.read() as session:
-            return [_version(row) for row in session.scalars(query)]
+            return [version_of(row) for row in session.scalars(query)]
 
     def of(self, language: str) -> Sequence[Version]:
         """The versions of one language, newest first, served or not."""
         query = select(VersionRow).where(VersionRow.language == language).order_by(VersionRow.number.desc())
         with self._database.read() as session:
-            return [_version(row) for row in session.scalars(query)]
+            return [version_of(row) for row in session.scalars(query)]
+
+    def taught_on(self, base: int) -> Sequence[Version]:
+        """The versions made for this base and not pruned, oldest first, without the base itself."""
+        with self._database.read() as session:
+            bases, order = roots(session), select(VersionRow).order_by(VersionRow.number)
+            rows = session.scalars(order.where(VersionRow.parent.is_not(None), VersionRow.pruned_at.is_(None)))
+            return [version_of(row) for row in rows if bases[row.number] == base]
 
     def lineage(self, number: int) -> Sequence[Version]:
-        """The version, its parent, and so on down to version 0. Raises VersionNotFound."""
+        """The version, its parent, and so on down to its base. Raises VersionNotFound."""
         with self._database.read() as session:
-            return [_version(row) for row in lineage(session, number)]
+            return [version_of(row) for row in lineage(session, number)]
+
+    def pruned(self) -> set[int]:
+        """The numbers of those that can serve their language no more."""
+        with self._database.read() as session:
+            return set(session.scalars(select(VersionRow.number).where(VersionRow.pruned_at.is_not(None))))
+
+    def gone(self) -> set[int]:
+        """The numbers of those that can be the shared one no more either: nothing builds upon their files."""
+        with self._database.read() as session:
+            return set(session.scalars(select(VersionRow.number))) - needed(session)
 
     def add(
         self,
@@ -75,10 +104,11 @@ class Versions:
         bytes: int,
         report: dict[str, Any],
         fence: int,
+        dataset: str | None = None,
     ) -> Version:
         """Register what `expansion` wrote for `language`; a repeated call returns the same version.
 
-        Raises LeaseLost, VersionNotFound.
+        `dataset` is the expansion whose dataset it learned, if that is another one. Raises LeaseLost, VersionNotFound.
         """
         with self._database.begin() as session:
             maker = held(session, expansion, fence)
@@ -86,12 +116,13 @@ class Versions:
                 select(VersionRow).where(VersionRow.expansion == expansion, VersionRow.language == language)
             )
             if earlier is not None:
-                return _version(earlier)
+                return version_of(earlier)
             row = VersionRow(
-                number=(session.scalar(select(func.max(VersionRow.number))) or 0) + 1,
+                number=following(session),
                 parent=find(session, parent).number,
                 language=language,
                 expansion=expansion,
+                dataset=None if dataset == expansion else dataset,
                 folder=folder,
                 manifest_sha256=manifest_sha256,
                 rows=rows,
@@ -102,7 +133,20 @@ class Versions:
             maker.version = row.number
             session.flush()
             session.refresh(row)  # as the database stored it: a NaN in the report is null there
-            return _version(row)
+            return version_of(row)
+
+
+def following(session: Session) -> int:
+    """The number of the next version."""
+    return (session.scalar(select(func.max(VersionRow.number))) or 0) + 1
+
+
+def roots(session: Session) -> dict[int, int]:
+    """For each version, the base at the end of its lineage."""
+    found: dict[int, int] = {}
+    for row in session.execute(select(VersionRow.number, VersionRow.parent).order_by(VersionRow.number)):
+        found[row.number] = row.number if row.parent is None else found[row.parent]  # a parent has a smaller number
+    return found
 
 
 def find(session: Session, number: int) -> VersionRow:
@@ -113,8 +157,44 @@ def find(session: Session, number: int) -> VersionRow:
     return row
 
 
+def refuse_pruned(session: Session, versions: Iterable[int], shared: int | None = None) -> None:
+    """Raises VersionPruned, with the numbers, when one of these versions cannot serve, each its language.
+
+    `shared` may be a pruned one, as long as others build upon it: its files are there, and it needs no captions.
+    """
+    pruned = VersionRow.pruned_at.is_not(None)
+    gone = set(session.scalars(select(VersionRow.number).where(VersionRow.number.in_(set(versions)), pruned)))
+    if shared is not None and shared not in needed(session):
+        gone.add(shared)
+    if gone:
+        which = f"version{'s' if len(gone) > 1 else ''} {', '.join(map(str, sorted(gone)))}"
+        raise VersionPruned(f"This needs {which}, whose files were pruned.", versions=sorted(gone))
+
+
+def needed(session: Session, pruned: Collection[int] = ()) -> set[int]:
+    """The versions whose files are needed, also if those of `pruned` are pruned now.
+
+    These are all that are not pruned, those that became the shared one after they were, and what these build upon.
+    What is not needed never is again.
+    """
+    rows = session.execute(select(VersionRow.number, VersionRow.parent, VersionRow.pruned_at)).all()
+    found, parents = set[int](), {row.number: row.parent for row in rows}
+    roots = {row.number for row in rows if row.pruned_at is None} | named_since(session)
+    for number in roots - set(pruned):
+        while number is not None and number not in found:
+            found.add(number)
+            number = parents[number]
+    return found
+
+
+def named_since(session: Session) -> set[int]:
+    """The pruned versions that became the shared one after that, because a later version was rolled back."""
+    since = (VersionRow.number == ReleaseRow.shared, ReleaseRow.number > VersionRow.pruned_release)
+    return set(session.scalars(select(VersionRow.number).where(*since)))
+
+
 def lineage(session: Session, number: int) -> Sequence[VersionRow]:
-    """The rows from `number` down to version 0: a parent always has a smaller number. Raises VersionNotFound."""
+    """The rows from `number` down to its base: a parent always has a smaller number. Raises VersionNotFound."""
     chain = select(VersionRow.number, VersionRow.parent).where(VersionRow.number == number).cte("chain", recursive=True)
     parents = aliased(VersionRow)
     chain = chain.union_all(select(parents.number, parents.parent).where(parents.number == chain.c.parent))
@@ -123,5 +203,6 @@ def lineage(session: Session, number: int) -> Sequence[VersionRow]:
     return rows or [find(session, number)]
 
 
-def _version(row: VersionRow) -> Version:
+def version_of(row: VersionRow) -> Version:
+    """The version that a row describes."""
     return Version(**{name: getattr(row, name) for name in Version.__dataclass_fields__})

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from service.cli import admin, demo, doctor, gallery, languages, run, search
+from service.cli import admin, bases, demo, doctor, gallery, languages, run, search
 from service.cli.output import quiet_interrupt, say
 
 app = typer.Typer(
@@ -15,12 +15,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    run.up, run.serve, run.worker, run.share, run.reencode, search.search,
-    languages.languages, languages.learn, languages.expansions,
-    admin.rollback, admin.versions, admin.releases, doctor.doctor,
+    run.up, run.serve, run.worker, run.share, run.reencode, run.reindex, search.search,
+    languages.languages, languages.learn, languages.assess, languages.expansions,
+    admin.rollback, admin.versions, admin.releases, admin.prune, doctor.doctor,
 ):  # fmt: skip
     app.command()(command)
-for name, group in {"keys": admin.keys, "pictures": gallery.pictures, "demo": demo.demo}.items():
+for name, group in {"keys": admin.keys, "base": bases.base, "pictures": gallery.pictures, "demo": demo.demo}.items():
     app.add_typer(group, name=name)
 
 

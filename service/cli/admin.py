@@ -1,4 +1,4 @@
-"""`rollback`, `versions`, `releases`, `keys`: operating a running service. All decisions are the service's."""
+"""`rollback`, `versions`, `releases`, `prune`, `keys`: operating a running service. All decisions are the service's."""
 
 import sys
 from typing import Annotated, Any
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from service.cli.client import Unanswered, answer, at, change, every, service
-from service.cli.output import REFUSED, AsJson, Limit, recall, say, show, show_json, stop, tell
+from service.cli.output import REFUSED, AsJson, Limit, recall, say, show, show_json, size, stop, table, tell
 
 keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
 
@@ -65,7 +65,7 @@ def versions(limit: Limit = 20, as_json: AsJson = False) -> None:
     rows = [
         (
             *(item[name] for name in ("number", "parent", "language", "rows")),
-            f"{item['bytes'] / 1e6:.1f} MB",
+            "pruned" if item["pruned_at"] else size(item["bytes"]),
             *(recall(item["report"], direction) for direction in ("t2i", "i2t")),
             _minute(item),
         )
@@ -100,11 +100,42 @@ def releases(
             item["reason"],
             " ".join(f"{tag}:{version}" for tag, version in sorted(item["languages"].items())),
             item["shared"],
+            "pruned" if item["pruned"] else "",
         )
         for item in items
     ]
-    columns = ("release", "when (UTC)", "change", "by", "reason", "language:version", "shared")
+    columns = ("release", "when (UTC)", "change", "by", "reason", "language:version", "shared", "files")
     show({"items": items} if restore is None else items[0], as_json, columns, rows, ("release", "shared"))
+
+
+def prune(
+    keep: Annotated[
+        int | None, typer.Option(min=2, help="How many of the newest releases stay in reach; by default 10.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal, nothing is asked.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove files and vectors of versions that no release in reach names, for ever; history stays listed."""
+    asked: dict[str, Any] = {} if keep is None else {"keep": keep}
+    asks = not (yes or dry_run or as_json) and sys.stdin.isatty()
+    with service(upload=True) as client:  # removing many vectors takes minutes
+        if dry_run or asks:
+            plan = answer(client.post("/v1/admin/prune", json={"dry_run": True, **asked}))
+            if dry_run and as_json:
+                show_json(plan)
+                return
+            _show_pruning(plan)
+            if dry_run or not plan["items"] or not typer.confirm("Remove all this for ever?"):
+                return
+            asked["expected"] = plan["release"]
+        done = answer(client.post("/v1/admin/prune", json=asked))
+    if as_json:
+        show_json(done)
+        return
+    if not asks:
+        _show_pruning(done)
+    say("Done." if done["items"] else "Nothing was removed.")
 
 
 @keys.command("list")
@@ -151,8 +182,20 @@ def _show_plan(plan: dict[str, Any]) -> None:
     say(f"unchanged, bit for bit: {', '.join(plan['unchanged']) or 'no other language is served'}")
 
 
+def _show_pruning(plan: dict[str, Any]) -> None:
+    """What goes, why, and how much that is."""
+    if not plan["items"]:
+        say(f"Nothing is out of reach: releases {plan['oldest']} to {plan['release']} stay in reach.")
+        return
+    names = ("what", "name", "language", "why")
+    rows = [(*(item[name] for name in names), size(item["bytes"])) for item in plan["items"]]
+    table((*names, "size"), rows, ("size",))
+    say(f"In all about {size(plan['bytes'])}. Releases {plan['oldest']} to {plan['release']} stay in reach.")
+
+
 def _change(change: dict[str, Any]) -> str:
     parts = [str(change.get("kind", "")), str(change.get("language") or change.get("restored") or "")]
+    parts += ["forced"] if change.get("forced") else []
     return " ".join(part for part in parts if part) or "first"
 
 

@@ -5,7 +5,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +22,7 @@ from service.cli.run import port_taken, settings_or_stop
 if TYPE_CHECKING:
     from model.backends import Encoding
     from model.base import Base
+    from model.settings import CommonSettings
     from service.settings import Settings
 
 Outcome = Literal["ok", "note", "bad"]
@@ -29,6 +30,7 @@ _STYLE: dict[Outcome, str] = {"ok": "green", "note": "yellow", "bad": "bold red"
 _SECONDS = 3.0  # to wait for a broker or a service
 _MEMORY = 1 << 30  # bytes: the least for a ViT-B base with its gallery
 _REDIS_PORT = 6379
+_CHANCE = 0.02  # recall below what was asked for that a hundred queries may show by chance
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Finding:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Check data root, store, database, broker, machine, base, service and port; exit status 1 for anything bad."""
+    """Check data root, store, database, index, broker, machine, base, service, port; exit status 1 for anything bad."""
     settings = settings_or_stop()
     findings = []
     for finding in _findings(settings):
@@ -59,9 +61,11 @@ def _findings(settings: "Settings") -> Iterator[Finding]:
     yield _data_root(settings)
     yield _store(settings)
     yield _database(settings)
+    yield index_of(settings)
     yield broker_of(settings)
     yield _machine(settings)
     yield from _base(settings)
+    yield from recall_of(settings)
     service = service_at(client_settings().url)
     yield service
     if service.outcome != "ok":
@@ -101,8 +105,7 @@ def _database(settings: "Settings") -> Finding:
     from model.registry import open_registry
 
     kind = settings.database.split(":", 1)[0]
-    file = settings.database.partition(":///")[2]
-    if kind.startswith("sqlite") and not Path(file).exists():  # opening would create it, and a check changes nothing
+    if _no_registry(settings):
         return Finding("database", "ok", f"{kind}; created at the first start")
     try:
         registry = open_registry(settings.database, migrate=False)
@@ -111,6 +114,47 @@ def _database(settings: "Settings") -> Finding:
     except PictoglotError as error:
         return Finding("database", "bad", f"{kind}: {error.detail}")
     return Finding("database", "ok", f"{kind} answers")
+
+
+def index_of(settings: "CommonSettings") -> Finding:
+    """Whether what the settings name can search vectors."""
+    from index.place import FAISS, refuse_other
+    from model.errors import PictoglotError
+    from model.registry import open_registry
+    from model.settings import SettingsError
+
+    on_disk = Finding("index", "ok", "faiss: files under the data root")
+    if settings.index == FAISS and _no_registry(settings):
+        return on_disk
+    try:
+        with closing(open_registry(settings.database, migrate=False)) as registry:
+            refuse_other(settings.index, registry)
+            if settings.index == FAISS:
+                return on_disk
+            if settings.index == "pgvector":
+                from index.engine.extension import installed
+
+                found = installed(registry)
+                if found is None:
+                    return Finding("index", "note", "pgvector: CREATE EXTENSION vector is tried at the first start")
+                return Finding("index", "ok", f"pgvector {found.release} in the database")
+            from index.engine.milvus import Milvus
+
+            milvus = Milvus(settings.index.partition("+")[2])
+            with closing(milvus):
+                return Finding("index", "ok", f"{milvus.about()} answers")
+    except SettingsError as error:
+        return Finding("index", "bad", str(error))
+    except PictoglotError as error:
+        if settings.index == FAISS:  # `_database` tells
+            return on_disk
+        kind = settings.index.partition("+")[0]  # the address may hold a password
+        return Finding("index", "bad", f"{kind}: {error.detail}")
+
+
+def _no_registry(settings: "CommonSettings") -> bool:
+    """Whether there is no SQLite file yet, which opening would make: a check changes nothing."""
+    return settings.database.startswith("sqlite") and not Path(settings.database.partition(":///")[2]).exists()
 
 
 def broker_of(settings: "Settings") -> Finding:
@@ -146,14 +190,30 @@ def _base(settings: "Settings") -> Iterator[Finding]:
     from model.base import open_base  # brings torch
     from model.errors import PictoglotError
 
-    name = settings.base.partition("@")[0]
+    served = _served(settings) or settings.base  # after a move, the settings may go on naming the first base
+    name = served.partition("@")[0]
     try:
-        base = open_base(settings.base, settings.device or None)
+        base = open_base(served, settings.device or None)
     except PictoglotError as error:
         yield Finding("base", "bad", f"{name}: {error.detail}")
         return
     yield Finding("base", "ok", f"{name}, {base.dimension} dimensions")
     yield _encoding(settings, base)
+
+
+def _served(settings: "Settings") -> str:
+    """The name of the base that serves in this data root; empty as long as nobody knows."""
+    from model.errors import RegistryUnavailable
+    from model.registry import open_registry
+
+    if _no_registry(settings):
+        return ""
+    try:
+        with closing(open_registry(settings.database, migrate=False)) as registry:
+            base = registry.bases.serving()
+    except RegistryUnavailable:  # or it has no tables yet: `_database` tells
+        return ""
+    return "" if base is None else base.name
 
 
 def _encoding(settings: "Settings", base: "Base") -> Finding:
@@ -177,14 +237,48 @@ def _recorded(settings: "Settings") -> "Encoding | None":
     from model.errors import RegistryUnavailable
     from model.registry import open_registry
 
-    file = settings.database.partition(":///")[2]
-    if settings.database.startswith("sqlite") and not Path(file).exists():
+    if _no_registry(settings):
         return None
     try:
         with closing(open_registry(settings.database, migrate=False)) as registry:
             return recorded(registry)
     except RegistryUnavailable:
         return None
+
+
+def recall_of(settings: "Settings") -> Iterator[Finding]:
+    """How many of the nearest pictures searches find in what is sealed; nothing where nothing is."""
+    from index.gallery import Gallery
+    from index.place import open_engine, sealed_in
+    from index.recall import measure
+    from index.sets import VectorSets
+    from index.sync import PictureSource
+    from model.data_root import DataRoot
+    from model.errors import PictoglotError
+    from model.registry import open_registry
+    from model.settings import SettingsError
+
+    if _no_registry(settings):
+        return
+    try:
+        with closing(open_registry(settings.database, migrate=False)) as registry:
+            if sealed_in(registry) is None:
+                return
+            root, engine = DataRoot(settings.home, settings.store), open_engine(settings.index, registry)
+            with closing(engine) if engine is not None else nullcontext():
+                sets, gallery = VectorSets(registry, root, engine), Gallery(registry, root)
+                numbers = {of: number for of, number in sets.numbers().items() if of.kind == "pictures"}
+                if not numbers:
+                    return
+                identity = max(numbers, key=lambda of: numbers[of])
+                pictures = sets.open(PictureSource(gallery, identity), sets.state(identity), settings.recall)
+                recall = measure(pictures, gallery)
+    except (PictoglotError, SettingsError):  # told by the findings about database, index and store
+        return
+    if recall is not None:
+        asked = f"{recall.queries} {'captions' if recall.captions else 'made-up texts'} against an exact scan"
+        detail = f"{pictures.count:,} pictures sealed; searches find {recall.share:.1%} of the ten nearest ({asked})"
+        yield Finding("recall", "ok" if recall.share >= settings.recall - _CHANCE else "note", detail)
 
 
 def service_at(address: str) -> Finding:

@@ -3,21 +3,19 @@
 import hashlib
 import json
 import re
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import typer
-from rich.progress import track
 
 from service.cli.client import answer, at, every, sentence, service
 from service.cli.output import FAILED, REFUSED, AsJson, errors, note, show, stop, tell
+from service.cli.sending import in_order, patiently, progress, put
 
 pictures = typer.Typer(help="Put pictures into the gallery, list and delete them.", no_args_is_help=True)
-_AT_ONCE = 16  # files sent at a time: fewer than the service lets wait, enough for a batch
 _SUFFIXES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
 
 
@@ -28,29 +26,44 @@ def add_pictures(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help='JSON: {"file name or id": {"en": ["a red apple"]}}.'),
     ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Send also the pictures that are there already.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put pictures into the gallery; the file name becomes the id. Unreadable files are reported and skipped."""
-    given_captions = _captions(captions)
+    """Put pictures into the gallery; the file name becomes the id. Unreadable files are reported and skipped.
+
+    Pictures that are there already, with the same content and captions, are not sent: after an interruption, the same
+    command goes on with the rest.
+    """
+    adding = _Adding(_captions(captions), again)
     files = list(_files(paths))
     if not files:
         stop("There is no JPEG, PNG or WebP file here.", REFUSED)
     if len({_id(file) for file in files}) < len(files):
         stop("Two of these files have the same name, which becomes the id: one would replace the other.", REFUSED)
-    added: list[dict[str, Any]] = []
+    items: list[dict[str, Any]] = []
     refused: list[dict[str, str]] = []
-    with service(upload=True) as client:
-        responses = _in_order(lambda file: _put(client, file, given_captions), files)
-        quiet = as_json or not errors.is_terminal
-        for file, response in track(responses, "Pictures", len(files), console=errors, disable=quiet):
-            if response.status_code in (413, 415, 422):
-                refused.append({"file": str(file), "reason": sentence(response)})
-            else:
-                added.append(answer(response))
+    added = there = 0
+    try:
+        with service(upload=True) as client, progress(errors, quiet=as_json or not errors.is_terminal) as bar:
+            answer(client.get("/v1/pictures", params={"limit": 1}))  # a service that is not there is told at once
+            task = bar.add_task("Pictures", total=len(files))
+            for file, sent in in_order(lambda file: adding.put(client, file), files):
+                if sent.reason is not None:
+                    refused.append({"file": str(file), "reason": sent.reason})
+                elif sent.item is None:
+                    there += 1
+                else:
+                    added += 1
+                    items += [sent.item] if as_json else []
+                bar.advance(task)
+    except BaseException:
+        note(f"{added:,} pictures were added until then; the same command goes on with the rest.")
+        raise
     for each in [] if as_json else refused:
         note(f"{each['file']}: {each['reason']}")
-    done = f"{len(added)} of {len(files)} pictures are in the gallery."
-    tell({"added": added, "refused": refused}, as_json, done)
+    before = f"; {there:,} were there before" if there else ""
+    done = f"{added + there:,} of {len(files):,} pictures are in the gallery{before}."
+    tell({"added": items, "there": there, "refused": refused}, as_json, done)
     if refused:
         raise typer.Exit(FAILED)
 
@@ -90,32 +103,44 @@ def _captions(file: Path | None) -> dict[str, Any]:
     return dict(captions)
 
 
-def _put(client: httpx.Client, file: Path, captions: dict[str, Any]) -> httpx.Response:
-    """PUT one file; its id comes from its name."""
-    id = _id(file)
-    own = captions.get(file.name) or captions.get(id)
-    form = {"captions": json.dumps(own, ensure_ascii=False)} if own else {}
-    with file.open("rb") as stream:
-        return client.put(
-            f"/v1/pictures/{id}", data=form, files={"picture": (file.name, stream, _SUFFIXES[file.suffix.lower()])}
-        )
+class _Sent(NamedTuple):
+    """What became of a file: the picture that was added, or why it was refused, or neither when it was there."""
+
+    item: dict[str, Any] | None = None
+    reason: str | None = None
 
 
-def _in_order(put: Callable[[Path], httpx.Response], files: list[Path]) -> Iterator[tuple[Path, httpx.Response]]:
-    """Each file with its response, in order; some are sent at a time, so that the service can encode them together."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        waiting: deque[tuple[Path, Future[httpx.Response]]] = deque()
+class _Adding:
+    """Sends files with their captions, each under an id that comes from its name."""
+
+    def __init__(self, captions: dict[str, Any], again: bool) -> None:
+        self._captions, self._again = captions, again
+
+    def put(self, client: httpx.Client, file: Path) -> _Sent:
+        """Send a file unless the same picture with the same captions is there. Raises what refuses all of them."""
+        id = _id(file)
+        captions = self._captions.get(file.name) or self._captions.get(id) or {}
         try:
-            for file in files:
-                waiting.append((file, pool.submit(put, file)))
-                if len(waiting) >= _AT_ONCE:
-                    first, response = waiting.popleft()
-                    yield first, response.result()
-            while waiting:
-                first, response = waiting.popleft()
-                yield first, response.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            with file.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").hexdigest()
+                if not self._again and _is_there(client, id, content, captions):
+                    return _Sent()
+                response = put(client, id, (file.name, stream, _SUFFIXES[file.suffix.lower()]), captions)
+        except OSError as error:
+            return _Sent(reason=f"It cannot be read: {error.strerror}.")
+        if response.status_code in (413, 415, 422):
+            return _Sent(reason=sentence(response))
+        return _Sent(answer(response))
+
+
+def _is_there(client: httpx.Client, id: str, content: str, captions: dict[str, Any]) -> bool:
+    """Whether the gallery has this picture with these captions. Those in other languages may be of an expansion."""
+    response = patiently(lambda: client.get(at("/v1/pictures", id)))
+    if response.status_code != 200:
+        return False  # most are new; anything else that is wrong, the upload will tell
+    item = response.json()
+    (shown,) = parse_qs(urlsplit(item["url"]).query)["v"]
+    return content.startswith(shown) and all(item["captions"].get(tag) == texts for tag, texts in captions.items())
 
 
 def _id(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""`languages`, `learn`, `expansions`: list languages, teach one, watch it. The worker trains, not this process."""
+"""`languages`, `learn`, `assess`, `expansions`: list languages, teach or assess one, watch it. The worker does it."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ import typer
 from httpx_sse import connect_sse
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from service.cli.bases import show_move
 from service.cli.client import answer, at, every, fresh_key, service
 from service.cli.demo import wait_until_filled
 from service.cli.output import FAILED, REFUSED, AsJson, Limit, errors, note, recall, say, show, show_json, stop, table
@@ -20,18 +21,21 @@ _PATIENCE = 60.0  # seconds without an event until watching ends
 
 
 def languages(as_json: AsJson = False) -> None:
-    """List the learned languages with their versions and R@1."""
+    """List the languages that are taught, built into the base or assessed, with their versions and R@1."""
     with service() as client:
         listing = answer(client.get("/v1/languages"))
     rows = [
         (
-            *(item[name] for name in ("language", "name", "native_name", "version", "captions")),
+            *(item[name] for name in ("language", "name", "native_name")),
+            _known(item),
+            *(item[name] for name in ("version", "captions")),
             *(recall(item["report"], direction) for direction in ("t2i", "i2t")),
+            recall(item["assessed"] or {}, "t2i", 10),
         )
         for item in listing["items"]
     ]
-    columns = ("tag", "name", "native name", "version", "captions", "t2i R@1", "i2t R@1")
-    show(listing, as_json, columns, rows, columns[3:])
+    columns = ("tag", "name", "native name", "", "version", "captions", "t2i R@1", "i2t R@1", "untaught R@10")
+    show(listing, as_json, columns, rows, columns[4:])
     if not as_json:
         note(f"Release {listing['release']} serves; the shared table is version {listing['shared_version']}.")
 
@@ -45,12 +49,34 @@ def learn(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the progress until it ends.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file.")] = False,
     settings: Annotated[str, typer.Option(help='Training settings as JSON, such as {"epochs": 5}.')] = "",
+    forced: Annotated[
+        bool, typer.Option("--forced", help="Serve the language even if it is read no better than before.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Teach a language from a dataset. While the demo gallery is being filled, wait for it first."""
+    form = {"language": tag} | ({"settings": settings} if settings else {}) | ({"forced": "true"} if forced else {})
+    _submit(form, file, watch=watch, dry_run=dry_run, as_json=as_json)
+
+
+def assess(
+    tag: Annotated[str, typer.Argument(help="BCP 47 tag, such as cy or pt-BR.")],
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, readable=True, help="Dataset, as for `learn`."),
+    ],
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Wait for the result.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how well a language is read already, by the held-out part of a dataset. Teaches nothing."""
+    _submit({"language": tag, "assess": "true"}, file, watch=watch, dry_run=dry_run, as_json=as_json)
+
+
+def _submit(fields: dict[str, str], file: Path, *, watch: bool, dry_run: bool, as_json: bool) -> None:
+    """Send a dataset, and show what came of it."""
     wait_until_filled(quiet=as_json)
-    form = {"language": tag, "dry_run": "true" if dry_run else "false"}
-    form |= {"settings": settings} if settings else {}
+    form = fields | {"dry_run": "true" if dry_run else "false"}
     with service(upload=True) as client:
         with file.open("rb") as stream:
             files = {"dataset": (file.name, stream)}
@@ -159,11 +185,15 @@ def _end(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
         show_json(expansion)
     elif expansion["state"] == "succeeded" and expansion["kind"] == "rebuild":
         _rebuilt(expansion)
+    elif expansion["kind"] == "base" and expansion["state"] in _ENDED:
+        show_move(expansion)
     elif expansion["state"] == "succeeded" and expansion["kind"] == "reencode":
         report = expansion["report"]
         say(f"All vectors are made with {report['encoding']}. Start service and worker again to serve them.")
         if report["unreadable"]:
             say(f"{report['unreadable']} pictures could not be read: searches will not find them.")
+    elif expansion["state"] == "succeeded" and expansion["kind"] == "assess":
+        _assessed(expansion)
     elif expansion["state"] == "succeeded":
         _learned(expansion)
     elif not watched:
@@ -178,14 +208,39 @@ def _end(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
 def _learned(expansion: dict[str, Any]) -> None:
     say(f"{expansion['language']} is learned: version {expansion['version']}, release {expansion['release']}.")
     report = expansion["report"] or {}
+    if gain := report.get("gain"):
+        say(f"{gain['sentence']}.{' It is served because that was forced.' if gain['forced'] else ''}")
+    _recalls(report)
+    if (report.get("shared") or {}).get("moved") is False:
+        say("The shared table was not changed: the other languages would have lost too much.")
+
+
+def _assessed(expansion: dict[str, Any]) -> None:
+    """The base's figures; beside them those of the shared table and of the language's version, where these differ."""
+    report = expansion["report"]
+    say(report["sentence"])
+    _recalls(report)
+    for name in ("shared", "taught"):
+        if (figures := report[name]) is not None and figures["version"] != report.get("version", 0):
+            which = "The shared table" if name == "shared" else "What was taught"
+            say(f"{which}, version {figures['version']}:")
+            _recalls(figures)
+    say("Nothing was taught and nothing is served otherwise than before.")
+
+
+def _recalls(report: dict[str, Any]) -> None:
     if report.get("t2i"):
         rows = [
             (name, *(recall(report, direction, at) for at in (1, 5, 10)))
             for name, direction in (("text to picture", "t2i"), ("picture to text", "i2t"))
         ]
         table(("percent", "R@1", "R@5", "R@10"), rows, right=("R@1", "R@5", "R@10"))
-    if (report.get("shared") or {}).get("moved") is False:
-        say("The shared table was not changed: the other languages would have lost too much.")
+
+
+def _known(item: dict[str, Any]) -> str:
+    """How a language is known."""
+    ways = {"taught": "taught", "built_in": "built in", "assessed": "assessed"}
+    return ", ".join(word for name, word in ways.items() if item[name])
 
 
 def _rebuilt(expansion: dict[str, Any]) -> None:

@@ -87,6 +87,11 @@ def percent(share: Any) -> str:
     return f"{share * 100:.1f}" if isinstance(share, int | float) else "–"
 
 
+def size(count: int) -> str:
+    """Bytes for a person to read."""
+    return f"{count / 1e6:,.1f} MB"
+
+
 def recall(report: Mapping[str, Any], direction: str, at: int = 1) -> str:
     """R@K of a report in one direction."""
     return percent((report.get(direction) or {}).get(f"R@{at}"))

@@ -1,4 +1,4 @@
-"""What needs no running service: `up`, `serve` and `worker`, which start processes, `share` and `reencode`."""
+"""What needs no running service: `up`, `serve` and `worker` start processes; `share`, `reencode`, `reindex` do not."""
 
 import os
 import socket
@@ -72,8 +72,8 @@ def reencode(
 ) -> None:
     """Have the worker make all vectors of this data root anew, in another encoding; the old ones serve meanwhile."""
     from model.backends.choice import recorded, wanted
-    from model.base import device_of
     from model.errors import PictoglotError
+    from model.machine import device_of
     from model.registry import open_registry
 
     settings = settings_or_stop()
@@ -105,6 +105,37 @@ def reencode(
         stop(f"{error.title}: {error.detail.removesuffix('.')}.")
     say(f"The worker makes new vectors with {encoding}: expansion {expansion.id}.")
     say(f"`pictoglot expansions {expansion.id} --watch` shows the progress. After it, start the service again.")
+
+
+def reindex(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal, nothing is asked.")] = False,
+) -> None:
+    """Move the vectors to where PICTOGLOT_INDEX says. Stop every service and worker first; the next start makes them.
+
+    No picture is encoded again: the registry has all vectors.
+    """
+    from index.place import move_to, sealed_in
+    from model.errors import PictoglotError
+    from model.registry import open_registry
+    from model.settings import MISCONFIGURED, SettingsError
+
+    settings = settings_or_stop()
+    kind = settings.index.partition("+")[0]
+    try:
+        with closing(open_registry(settings.database)) as registry:
+            found = sealed_in(registry)
+            if found in (None, kind):
+                say(f"The vectors are in {kind} already." if found else f"Nothing is sealed yet: {kind} will have it.")
+                return
+            asks = not yes and sys.stdin.isatty()
+            if asks and not typer.confirm(f"Make all vector sets of {found} anew in {kind}? Is every process stopped?"):
+                return
+            sets = move_to(settings.index, registry)
+    except SettingsError as error:
+        stop(str(error), MISCONFIGURED)
+    except PictoglotError as error:
+        stop(f"{error.title}: {error.detail.removesuffix('.')}.")
+    say(f"{sets} vector sets are made anew in {kind} when a service or worker starts.")
 
 
 def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) -> int:

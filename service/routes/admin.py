@@ -1,10 +1,13 @@
-"""Admin: rollbacks, releases, keys, verification. What a rollback does is decided in `model.registry.rollback`."""
+"""Admin: rollbacks, releases, retention, keys, verification. What they do is decided in `model.registry`."""
 
+import logging
+from collections.abc import Set
 from dataclasses import asdict
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from index.sweep import Pruner
 from model.errors import ReleaseNotFound
 from model.languages import canonical
 from model.registry import Once, Release, RollbackPlan
@@ -17,6 +20,7 @@ from service.schemas import admin as schemas
 from service.watch import catch_up
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=GuardedRoute)
+_log = logging.getLogger("pictoglot.admin")
 
 
 @router.post("/languages/{tag}/rollback", openapi_extra=taking(json=schemas.RollbackRequest))
@@ -46,8 +50,9 @@ async def list_releases(
     """Releases, newest first: who made them, when and why, and what changed."""
     fetch = context.registry.releases.list
     page, following = await context.cursors.page("releases", limit, cursor, fetch, lambda release: release.number)
-    items = [schemas.ReleaseItem.model_validate(release) for release in page]
-    return schemas.ReleasePage(items=items, next_cursor=following)
+    versions = context.registry.versions
+    pruned, gone = await run_in_threadpool(lambda: (versions.pruned(), versions.gone()))
+    return schemas.ReleasePage(items=[_item(release, pruned, gone) for release in page], next_cursor=following)
 
 
 @router.post("/releases/{number}/restore", openapi_extra=taking(json=schemas.RestoreRequest))
@@ -63,7 +68,32 @@ async def restore(number: int, request: Request, context: AppContext, caller: Ca
 
     release = await run_in_threadpool(publish)
     await catch_up(context, release.number)
-    return schemas.ReleaseItem.model_validate(release)
+    return _item(release)
+
+
+@router.post("/prune", openapi_extra=taking(json=schemas.PruneRequest))
+@needs("admin")
+async def prune(request: Request, context: AppContext, caller: Caller) -> schemas.Pruned:
+    """Remove the files and vectors of versions that no release in reach names; versions and releases stay listed.
+
+    In reach are the `keep` newest releases, the version that one language would go back to from any of them, everything
+    that a running expansion may use, and whatever is younger than the oldest of these releases. What was pruned cannot
+    be restored. If this is interrupted, or answers 503, send it again: it goes on.
+    """
+    body = await bodies.read_json(request, schemas.PruneRequest)
+    pruner = Pruner(context.registry, context.gallery, context.root, context.live.engine)
+    act = pruner.plan if body.dry_run else pruner.prune
+    pruning, items = await run_in_threadpool(act, body.keep, expected=body.expected)
+    if not body.dry_run:
+        versions = [item.name for item in items if item.what == "version"]
+        _log.info("pruned", extra={"actor": caller.id, "oldest": pruning.oldest, "versions": versions})
+    return schemas.Pruned(
+        release=pruning.release,
+        oldest=pruning.oldest,
+        items=[schemas.PrunedItem.model_validate(item) for item in items],
+        bytes=sum(item.bytes for item in items),
+        dry_run=body.dry_run,
+    )
 
 
 @router.post("/keys", status_code=201, openapi_extra=taking(json=schemas.KeyRequest))
@@ -96,9 +126,20 @@ async def revoke_key(id: str, context: AppContext) -> None:
 @router.post("/index/verify")
 @needs("admin")
 async def verify_index(context: AppContext) -> schemas.Verified:
-    """Hash every file of the served release again and compare with the registered hashes."""
+    """Hash every file of the served release again, and measure how many of the nearest pictures searches find."""
     problems = await run_in_threadpool(context.live.verify)
-    return schemas.Verified(ok=not problems, release=context.live.current.release.number, problems=problems)
+    found = await run_in_threadpool(context.live.recall)
+    recall = found and schemas.IndexRecall(
+        share=found.share, queries=found.queries, of="captions" if found.captions else "made-up"
+    )
+    return schemas.Verified(
+        ok=not problems, release=context.live.current.release.number, problems=problems, recall=recall
+    )
+
+
+def _item(release: Release, pruned: Set[int] = frozenset(), gone: Set[int] = frozenset()) -> schemas.ReleaseItem:
+    missing = (pruned & {*release.languages.values()}) | (gone & {release.shared})
+    return schemas.ReleaseItem(**asdict(release), pruned=sorted(missing))
 
 
 def _roll_back(

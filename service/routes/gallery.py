@@ -2,13 +2,15 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from index.errors import PictureNotFound
-from index.gallery import GalleryPicture, Put
+from index.gallery import GalleryPicture, NewPicture, Put
 from index.pictures import media_type
 from index.snapshot import Snapshot
 from model import storage
@@ -67,7 +69,7 @@ async def list_pictures(
     page, following = await context.cursors.page("pictures", limit, cursor, fetch, lambda picture: picture.place)
 
     def answer() -> schemas.PicturePage:
-        return schemas.PicturePage(items=[_item(picture, context) for picture in page], next_cursor=following)
+        return schemas.PicturePage(items=_items(page, context), next_cursor=following)
 
     return await context.answer(answer)
 
@@ -76,7 +78,7 @@ async def list_pictures(
 @needs("search")
 async def get_picture(id: str, context: AppContext) -> schemas.PictureItem:
     """One picture and its captions in the languages that are served."""
-    return _item(await _existing(id, context), context)
+    return await _item(await _existing(id, context), context)
 
 
 @router.delete("/{id}", status_code=204, response_class=Response)
@@ -84,7 +86,8 @@ async def get_picture(id: str, context: AppContext) -> schemas.PictureItem:
 async def delete_picture(id: str, context: AppContext) -> None:
     """Delete a picture; when the answer arrives, no search returns it any more."""
     picture = await _existing(id, context)
-    await context.writes.write(lambda: context.live.delete_picture(picture.id))
+    await context.writes.delete(picture.id)
+    await context.settle()
 
 
 @router.get("/{id}/content", response_class=Response, responses=_FILE)
@@ -111,7 +114,7 @@ async def _put(id: str | None, request: Request, response: Response, context: Co
         content = hashlib.sha256(data).hexdigest()
         put = await unless_client_leaves(request, _stored(id or content, content, data, captions, context))
     response.status_code = 201 if put.created else 200
-    return _item(put.picture, context)
+    return await _item(put.picture, context)
 
 
 async def _stored(id: str, content: str, data: bytes, captions: Captions | None, context: Context) -> Put:
@@ -120,7 +123,10 @@ async def _stored(id: str, content: str, data: bytes, captions: Captions | None,
     vector = await run_in_threadpool(context.gallery.picture_vector, content, context.encoder.image_fingerprint)
     if vector is None:
         (vector,) = await context.pictures.encode_uploads([picture.rgb])
-    return await context.writes.write(lambda: context.live.put_picture(id, content, picture, captions, vector))
+    width, height = picture.rgb.size
+    put = await context.writes.put(NewPicture(id, content, width, height, captions, vector, picture))
+    await context.settle()
+    return put
 
 
 def _captions(given: str | None, snapshot: Snapshot) -> Captions | None:
@@ -141,15 +147,24 @@ async def _existing(id: str, context: Context) -> GalleryPicture:
     return await run_in_threadpool(context.gallery.get, id)
 
 
-def _item(picture: GalleryPicture, context: Context) -> schemas.PictureItem:
-    return schemas.PictureItem(
-        id=picture.id,
-        captions=context.live.current.captions_of(picture.id),  # as in searches: without rolled-back languages
-        url=f"{router.prefix}/{picture.id}/content?v={picture.content_sha256[:_HASH_LENGTH]}",
-        width=picture.width,
-        height=picture.height,
-        created_at=picture.created_at,
-    )
+async def _item(picture: GalleryPicture, context: Context) -> schemas.PictureItem:
+    (item,) = await to_thread.run_sync(_items, [picture], context, limiter=context.searching)
+    return item
+
+
+def _items(pictures: Sequence[GalleryPicture], context: Context) -> list[schemas.PictureItem]:
+    captions = context.live.current.captions_of_each([picture.id for picture in pictures])
+    return [
+        schemas.PictureItem(
+            id=picture.id,
+            captions=captions[picture.id],  # as in searches: without rolled-back languages
+            url=f"{router.prefix}/{picture.id}/content?v={picture.content_sha256[:_HASH_LENGTH]}",
+            width=picture.width,
+            height=picture.height,
+            created_at=picture.created_at,
+        )
+        for picture in pictures
+    ]
 
 
 async def _file(
@@ -166,7 +181,7 @@ async def _file(
     if tag in [known.strip() for known in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers=headers)
     try:
-        data = await run_in_threadpool(lambda: context.gallery.read(content, thumbnail=thumbnail))
+        data = await run_in_threadpool(lambda: context.gallery.files.read(content, thumbnail=thumbnail))
     except FileNotFoundError:  # replaced or deleted since it was looked up
         raise PictureNotFound("there is no picture with this id") from None
     return Response(data, media_type=media_type(data), headers=headers)

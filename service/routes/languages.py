@@ -12,8 +12,9 @@ from starlette.responses import JSONResponse
 from index.sweep import EXPANSIONS
 from model import dataset
 from model.errors import FieldError, InvalidInput
-from model.languages import canonical, names
+from model.languages import ENGLISH, MANY, canonical, names, reads
 from model.registry import Expansion, Once, Version, new_expansion_id
+from model.registry.expansions import Kind
 from service import bodies, values
 from service.auth import Body, GuardedRoute, needs
 from service.context import AppContext, Caller, Context
@@ -28,25 +29,43 @@ _LOCATION = {"headers": {"Location": {"description": "The path of the expansion.
 @router.get("")
 @needs("search")
 async def list_languages(context: AppContext) -> schemas.Languages:
-    """The languages that can be searched, each with the version that encodes it and its evaluation when learned."""
+    """The languages that are served, that the base reads, or that were assessed; each with what is known of it."""
     snapshot = context.live.current
     versions = await run_in_threadpool(_versions, context, sorted(set(snapshot.release.languages.values())))
+    counts = await run_in_threadpool(lambda: {tag: captions.count for tag, captions in snapshot.captions.items()})
+    assessed = await run_in_threadpool(_assessed, context)
+    listed = set(snapshot.built_in) - {MANY}
     items = []
-    for tag, number in sorted(snapshot.release.languages.items()):
-        language, version = names(tag), versions[number]
+    for tag in sorted({*snapshot.release.languages, *listed, *assessed}):
+        language, version = names(tag), versions.get(snapshot.release.languages.get(tag, -1))
+        report = {} if version is None else _english(versions) if version.parent is None else version.report
+        measured = assessed.get(tag)
         items.append(
             schemas.LanguageItem(
                 language=tag,
                 name=language.name,
                 native_name=language.native_name,
                 direction=language.direction,
-                version=number,
-                captions=snapshot.captions[tag].count,
-                learned_at=version.created_at,
-                report=schemas.Measured.model_validate(version.report if number else _english(versions)),
+                version=version.number if version else snapshot.release.base if snapshot.multilingual else None,
+                captions=counts.get(tag, 0),
+                learned_at=version.created_at if version else None,
+                report=schemas.Measured.model_validate(report),
+                taught=version is not None and version.parent is not None,
+                built_in=reads(listed, tag) or (snapshot.multilingual and measured is not None and measured.reads),
+                assessed=measured,
             )
         )
     return schemas.Languages(items=items, shared_version=snapshot.release.shared, release=snapshot.release.number)
+
+
+def _assessed(context: Context) -> dict[str, schemas.Assessed]:
+    """The newest assessment of each language with this base."""
+    return {
+        tag: schemas.Assessed.model_validate(
+            {**(expansion.report or {}), "expansion": expansion.id, "at": expansion.finished_at}
+        )
+        for tag, expansion in context.registry.expansions.assessments(context.encoder.base_fingerprint).items()
+    }
 
 
 def _english(versions: Mapping[int, Version]) -> dict[str, Any]:
@@ -73,40 +92,63 @@ async def teach_language(
     caller: Caller,
     idempotency_key: values.IdempotencyKey = None,
 ) -> schemas.Submitted | JSONResponse:
-    """Teach a language from a dataset: 202 with the expansion; with `dry_run`, only 200 and the dataset's report."""
+    """Teach a language from a dataset, or only assess it: 202 with the expansion.
+
+    With `dry_run`, only 200 and the dataset's report. What is wrong with pairs has codes of its own, `pivot_not_served`
+    and `pivot_text_empty`; an assessment without a held-out row is refused with `nothing_held_out`.
+    """
     async with dataset_of(request, context) as upload:
         form = upload.form.parse(schemas.LanguageForm)
-        tag = canonical(form.language)
-        if tag == "en":
+        tag, kind = canonical(form.language), _kind(form)
+        if tag == ENGLISH and kind == "learn":
             place = FieldError("body.language", "base_language")
             raise InvalidInput("English is built in and cannot be taught", errors=(place,))
         settings = bodies.validated(
             schemas.TeachingSettings, bodies.parse_field(form.settings, "settings"), "body.settings"
         )
-        explicit = settings.model_dump(exclude_unset=True)
-        once = Once.of(caller.id, idempotency_key, [tag, explicit, upload.sha256])
+        explicit = settings.model_dump(exclude_unset=True) | ({"forced": True} if form.forced == "true" else {})
+        once = Once.of(
+            caller.id, idempotency_key, [tag, explicit, upload.sha256, *([kind] if kind == "assess" else [])]
+        )
         expansion = None
         if form.dry_run == "false":  # first: a dataset that was accepted before is not validated again
             expansion = await run_in_threadpool(context.registry.expansions.submitted, once)
         if expansion is None:
-            report = await to_thread.run_sync(_validate, upload.path, tag, context, limiter=context.validating)
+            report = await to_thread.run_sync(_validate, upload.path, tag, kind, context, limiter=context.validating)
             if form.dry_run == "true":
                 return JSONResponse(schemas.DryRun(language=tag, report=report.as_dict()).model_dump())
-            expansion = await run_in_threadpool(_submit, context, upload, tag, explicit, once, caller.id)
+            expansion = await run_in_threadpool(_submit, context, upload, kind, tag, explicit, once, caller.id)
     response.headers["Location"] = f"/v1/expansions/{expansion.id}"
     return schemas.Submitted(expansion=schemas.ExpansionItem.model_validate(expansion))
+
+
+def _kind(form: schemas.LanguageForm) -> Kind:
+    return "assess" if form.assess == "true" else "learn"
 
 
 def _versions(context: Context, numbers: list[int]) -> dict[int, Version]:
     return {number: context.registry.versions.get(number) for number in numbers}
 
 
-def _validate(path: Path, tag: str, context: Context) -> dataset.DatasetReport:
-    return dataset.validate(dataset.read(path, language=tag), tag, context.gallery.known)
+def _validate(path: Path, tag: str, kind: Kind, context: Context) -> dataset.DatasetReport:
+    taught, built_in = context.registry.releases.serving().languages, context.encoder.languages
+    return dataset.validate(
+        dataset.read(path, language=tag),
+        tag,
+        context.gallery.known,
+        lambda pivot: pivot in taught or reads(built_in, pivot),
+        to_train=kind == "learn",
+    )
 
 
 def _submit(
-    context: Context, upload: Upload, tag: str, settings: dict[str, object], once: Once | None, actor: str
+    context: Context,
+    upload: Upload,
+    kind: Kind,
+    tag: str,
+    settings: dict[str, object],
+    once: Once | None,
+    actor: str,
 ) -> Expansion:
     """Store the dataset, then queue the expansion; the file is removed if nothing was queued."""
     id = new_expansion_id()
@@ -115,7 +157,7 @@ def _submit(
     queued = False
     try:
         expansion, queued = context.registry.expansions.submit(
-            kind="learn",
+            kind=kind,
             language=tag,
             settings=settings,
             dataset_path=f"{folder}/dataset",

@@ -84,12 +84,14 @@ async def _serving(context: Context) -> schemas.Serving:
         degraded += _about_vectors(context.encoder.encoding, recorded)
     if not await run_in_threadpool(_writable, context):
         degraded.append(StorageFull.code)
-    base, encoding = context.settings.base.partition("@")[0], str(context.encoder.encoding)
+    base, encoding = context.base, str(context.encoder.encoding)
     try:
         snapshot = context.live.current
     except IndexUnavailable as error:
         degraded.append(error.code)
         return schemas.Serving(release=None, base=base, encoding=encoding, generations={}, degraded=degraded)
+    if late := context.live.late:
+        degraded.append(f"{late} changes of the gallery are not sealed yet: is a worker running?")
     names = snapshot.generations
     return schemas.Serving(
         release=snapshot.release.number,

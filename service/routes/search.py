@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
-from index.engine import Vector
 from index.snapshot import AUTO, SHARED, PictureHit, Route, Snapshot
+from index.vectors import Vector
 from model.text import clean
 from service import bodies
 from service.auth import Body, GuardedRoute, needs
@@ -54,7 +55,7 @@ async def search_pictures(request: Request, context: AppContext) -> Response:
             search.request.cursor,
             _fetch(snapshot, search),
             lambda hit: [hit.picture, hit.score, hit.rank],
-            state=[snapshot.release.number, snapshot.pictures.generation],
+            state=[snapshot.release.number, snapshot.pictures.identity.name],
         )
         parts.end("scan")
         found = _answer(snapshot, search, hits, next_cursor, started)
@@ -63,7 +64,9 @@ async def search_pictures(request: Request, context: AppContext) -> Response:
 
     response = await context.answer(answer, parts)
     if search.route is not None:
-        context.metrics.searches.labels(search.route.used, search.route.source).inc()
+        used = search.route.used
+        known = used in snapshot.views or used == SHARED  # clients may name any tag, a metric must not have any label
+        context.metrics.searches.labels(used if known else "not_taught", search.route.source).inc()
     return response
 
 
@@ -89,7 +92,7 @@ async def search_captions(request: Request, context: AppContext) -> Response:
     else:
         body = await bodies.read_json(request, schemas.CaptionSearch)
         tags = _tags(body.languages, snapshot)
-        vector = snapshot.picture_vector(body.picture)
+        vector = await to_thread.run_sync(snapshot.picture_vector, body.picture, limiter=context.searching)
         parts.end("read")
 
     def answer() -> schemas.CaptionHits:
@@ -122,7 +125,7 @@ async def _by_picture(request: Request, context: Context, snapshot: Snapshot) ->
         data, form = await picture_of(request, context)
         body = form.parse(schemas.SimilarPictures, lists=("captions",))
         # the vector of a picture does not depend on a language: it only selects the captions
-        language = body.language if body.language in (AUTO, SHARED) else snapshot.served(body.language)
+        language = body.language if body.language in (AUTO, SHARED) else snapshot.readable(body.language)
         captions = _captions(body.captions, language, snapshot)
         request.state.parts.end("read")
         vector = await unless_client_leaves(request, context.pictures.encode(data))
@@ -143,13 +146,14 @@ def _answer(
     snapshot: Snapshot, search: _Search, hits: Sequence[PictureHit], next_cursor: str | None, started: float
 ) -> schemas.PictureHits:
     route = search.route
+    captions = snapshot.captions_of_each([hit.picture for hit in hits], search.captions)
     items = [
         schemas.PictureHit(
             picture=hit.picture,
             score=hit.score,
             rank=hit.rank,
             url=f"/v1/pictures/{hit.picture}/content",
-            captions=snapshot.captions_of(hit.picture, search.captions),
+            captions=captions[hit.picture],
         )
         for hit in hits
     ]

@@ -35,7 +35,7 @@ async def list_versions(
 @router.get("/{number}")
 @needs("search")
 async def get_version(number: int, context: AppContext) -> schemas.VersionDetail:
-    """One version with its manifest and hashes of its files; version 0 has the fingerprints of the base's towers."""
+    """One version with its manifest and hashes of its files; a base has the fingerprints of its towers."""
     return await run_in_threadpool(_detail, number, context)
 
 
@@ -98,8 +98,10 @@ def _step(version: Version) -> schemas.ChainStep:
 
 
 def _digests(version: Version, manifest: dict[str, Any] | None, encoder: Encoder) -> dict[str, str]:
-    if version.folder is None:
+    if version.number == encoder.base_view.version:
         return {"image": encoder.image_fingerprint, "text": encoder.text_fingerprint}
+    if version.parent is None:  # a base that does not serve
+        return {"text": version.manifest_sha256 or ""}
     return {name: file["sha256"] for name, file in (manifest or {}).get("files", {}).items()}
 
 

@@ -1,9 +1,11 @@
-"""Rollbacks, releases and keys."""
+"""Rollbacks, releases, retention and keys."""
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import Field
 
+from model.registry.retention import KEEP, LEAST
 from service.keys import Scope
 from service.schemas.common import Report, RequestBody, Response
 from service.values import Expiry, Note
@@ -38,6 +40,7 @@ class ReleaseItem(Response):
     actor: str
     reason: str
     change: Report
+    pruned: list[int] = Field(description="Versions of it that were pruned: with any, it cannot be restored.")
 
 
 class ReleasePage(Response):
@@ -48,6 +51,32 @@ class ReleasePage(Response):
 class RestoreRequest(RequestBody):
     expected: int = Field(ge=0, lt=1 << 31)
     reason: Note = Field("", max_length=1_000)
+
+
+class PruneRequest(RequestBody):
+    keep: int = Field(KEEP, ge=LEAST, le=1_000_000, description="How many of the newest releases stay in reach.")
+    expected: int | None = Field(
+        None, ge=0, lt=1 << 31, description="The release you have seen; 409 if another serves."
+    )
+    dry_run: bool = False
+
+
+class PrunedItem(Response):
+    """One thing that goes, and why; `bytes` is about how much space it takes."""
+
+    what: Literal["version", "vectors", "dataset"]
+    name: str
+    language: str
+    why: str
+    bytes: int
+
+
+class Pruned(Response):
+    release: int = Field(description="The release that serves.")
+    oldest: int = Field(description="The oldest release in reach.")
+    items: list[PrunedItem]
+    bytes: int
+    dry_run: bool
 
 
 class KeyRequest(RequestBody):
@@ -73,7 +102,16 @@ class Keys(Response):
     items: list[KeyItem]
 
 
+class IndexRecall(Response):
+    """The share of the ten nearest pictures that searches found, `of` the gallery's captions or made-up texts."""
+
+    share: float
+    queries: int
+    of: Literal["captions", "made-up"]
+
+
 class Verified(Response):
     ok: bool
     release: int
     problems: list[str]
+    recall: IndexRecall | None

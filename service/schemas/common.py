@@ -47,4 +47,5 @@ class Problem(Response):
     expansion: str | None = Field(None, description="With `expansion_in_progress`: the id of that expansion.")
     report: Report | None = Field(None, description="With refused datasets: counts and lines by kind of fault.")
     count: int | None = Field(None, description="With `picture_not_found`: how many pictures are unknown.")
+    versions: list[int] | None = Field(None, description="With `version_pruned`: the versions whose files are gone.")
     kind: str | None = Field(None, description="With `dataset_invalid`: what is wrong with the file as a whole.")

@@ -29,15 +29,34 @@ class Measured(Response):
     pairs: int = 0
 
 
+class Assessed(Response):
+    """How well the base reads a language untaught, as it was measured last."""
+
+    expansion: str
+    at: datetime
+    reads: bool = Field(description="Whether well enough that a taught version would be served.")
+    sentence: str
+    t2i: Recall
+    i2t: Recall
+    pairs: int
+
+
 class LanguageItem(Response):
     language: str
     name: str
     native_name: str
     direction: Literal["ltr", "rtl"]
-    version: int
+    version: int | None = Field(
+        description="What reads its texts: a taught version, or that of the base. null: nothing, it was only assessed."
+    )
     captions: int
-    learned_at: datetime
+    learned_at: datetime | None = Field(description="null of a language that was not taught, except English.")
     report: Measured
+    taught: bool = Field(description="An expansion learned it.")
+    built_in: bool = Field(description="The base reads it: its maker says so, or it was measured.")
+    assessed: Assessed | None = Field(
+        description="How well the base reads it untaught; null when nobody measured that."
+    )
 
 
 class Languages(Response):
@@ -52,6 +71,12 @@ class LanguageForm(FormFields):
     language: str
     settings: str = "{}"
     dry_run: Literal["true", "false"] = "false"
+    assess: Literal["true", "false"] = Field(
+        "false", description="Measure how well the language is read already, and teach nothing."
+    )
+    forced: Literal["true", "false"] = Field(
+        "false", description="Serve the language even if it is read no better than before; this is recorded."
+    )
 
 
 class TeachingSettings(RequestBody):
@@ -82,7 +107,7 @@ class ExpansionError(Response):
 
 class ExpansionItem(Response):
     id: str
-    kind: Literal["learn", "rebuild", "reencode"]
+    kind: Literal["learn", "assess", "rebuild", "reencode", "base"]
     language: str
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     phase: str | None
@@ -125,6 +150,7 @@ class VersionItem(Response):
     bytes: int
     report: Measured
     created_at: datetime
+    pruned_at: datetime | None = Field(description="When it was pruned: it cannot serve any more.")
 
     @computed_field(description="The page of the report; as JSON it is at `/v1/versions/{number}/report`.")  # type: ignore[prop-decorator]
     @property

@@ -4,8 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from index.errors import PageTooDeep
+from index.snapshot import DEEPEST
 from service.schemas.common import Captions, FormFields, RequestBody, Response
 from service.values import CaptionsForm, Cursor, Finite, Limit, PictureId, Tags, TextLimit, TextNumber, TextTags
+
+_CURSOR = f"`next_cursor` of the page before. Beyond rank {DEEPEST:,} there is no page: 422 `{PageTooDeep.code}`."
 
 
 class PictureSearch(RequestBody):
@@ -15,7 +19,7 @@ class PictureSearch(RequestBody):
     language: str = Field("auto", description="`auto`, `shared` or the tag of a learned language.")
     limit: Limit = 10
     min_score: Finite | None = None
-    cursor: Cursor | None = None
+    cursor: Cursor | None = Field(None, description=_CURSOR)
     captions: Tags | Literal["all", "none"] | None = Field(
         None, description="Languages of the captions in the answer; default: the language used, and English."
     )
@@ -30,7 +34,7 @@ class SimilarPictures(FormFields):
     language: str = "auto"
     limit: TextLimit = 10
     min_score: TextNumber | None = None
-    cursor: Cursor | None = None
+    cursor: Cursor | None = Field(None, description=_CURSOR)
     captions: CaptionsForm | None = None
 
 
@@ -94,11 +98,39 @@ class CaptionHits(Response):
 class EmbeddingsRequest(RequestBody):
     """OpenAI's format; `model` and `user` are accepted and have no effect."""
 
-    input: str | Annotated[list[str], Field(min_length=1, max_length=256)]
+    input: str | Annotated[list[str], Field(min_length=1, max_length=256)] = Field(
+        description="Texts; one that begins with `data:image/` is a picture as a data URL in base64."
+    )
     model: str | None = None
     language: str = "auto"
     encoding_format: Literal["float", "base64"] = "float"
     user: str | None = None
+
+
+class PictureEmbedding(FormFields):
+    """The embedding of an uploaded picture; `model` and `user` have no effect."""
+
+    model: str | None = None
+    encoding_format: Literal["float", "base64"] = "float"
+    user: str | None = None
+
+
+class Model(Response):
+    """The base, as OpenAI describes a model, and what it reads."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(description="When this data root was made with it, in seconds since 1970.")
+    owned_by: Literal["pictoglot"] = "pictoglot"
+    languages: list[str] = Field(description="Tags of what the base reads untaught; `mul`: many more, without a list.")
+    taught: list[str] = Field(description="Tags of the languages that it was taught and that are served.")
+    dimension: int
+    inputs: tuple[Literal["text"], Literal["picture"]] = ("text", "picture")
+
+
+class Models(Response):
+    object: Literal["list"] = "list"
+    data: list[Model]
 
 
 class Embedding(Response):

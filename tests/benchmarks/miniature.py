@@ -15,9 +15,10 @@ from benchmarks.emoji36.methods import TRAININGS
 from benchmarks.emoji36.run import Taught
 from benchmarks.emoji36.table import Bench, Ledger, fill
 from benchmarks.emoji36.trainer import Method
-from model.base import BOT, EOT, VOCABULARY
+from model.clip_tokenizer import BEGIN, END
 from model.encoder import Encoder
 from model.evaluation import average_accuracy, forgetting
+from model.merges import CLIP_TOKENS
 from model.table import NO_ROW, View
 
 FAINT = 1e-6  # a norm of all gradients, so small that Adam's eps is far larger than any of them
@@ -40,8 +41,8 @@ def assert_idle_rows_keep_their_bits(bench: Bench) -> None:
     encoder = Encoder(bench.base)
     *_, last = taught = [*bench.teach(encoder, "shared")]
     reached = set[int]().union(*(held(bench, each) for each in taught))
-    idle = torch.tensor(sorted({*range(VOCABULARY)} - reached))
-    assert len(idle) > VOCABULARY // 2 and {BOT, EOT} <= {*idle.tolist()}
+    idle = torch.tensor(sorted({*range(CLIP_TOKENS)} - reached))
+    assert len(idle) > CLIP_TOKENS // 2 and {BEGIN, END} <= {*idle.tolist()}
     assert torch.equal(rows_of(encoder, last.view, idle.numpy()), bench.base.table[idle]), "idle rows have other bits"
 
 
@@ -75,13 +76,13 @@ def assert_rows_move_less_the_more_languages_share_them(bench: Bench, folder: Pa
     for scale, method in {"own": TRAININGS[name].method, "none": free}.items():
         place = folder / f"{name}-{scale}"
         ids, rows = taught_again(bench, encoder, start, last.language, place, name, method, clip=clip)
-        known = torch.from_numpy(ids < VOCABULARY)
-        moved[scale] = (rows[known] - rows_of(encoder, start, ids[ids < VOCABULARY])).norm(dim=1)
+        known = torch.from_numpy(ids < CLIP_TOKENS)
+        moved[scale] = (rows[known] - rows_of(encoder, start, ids[ids < CLIP_TOKENS])).norm(dim=1)
         newest = max(place.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
         ends = load_file(newest / "state.safetensors")["rows"][-2:]
-        assert torch.equal(ends, bench.base.table[[BOT, EOT]]), "begin and end of text have moved"
+        assert torch.equal(ends, bench.base.table[[BEGIN, END]]), "begin and end of text have moved"
     corpora = [held(bench, each) for each in earlier]
-    f = np.array([2 + sum(number in corpus for corpus in corpora) for number in ids[ids < VOCABULARY].tolist()])
+    f = np.array([2 + sum(number in corpus for corpus in corpora) for number in ids[ids < CLIP_TOKENS].tolist()])
     assert {*f.tolist()} == {2, 3, 4, 5}
     shares = (moved["own"] / moved["none"]).numpy()
     means = [float(shares[f == k].mean()) for k in (2, 3, 4, 5)]

@@ -21,15 +21,15 @@ from benchmarks.emoji36.scenes import Sizes
 from benchmarks.emoji36.table import Bench, fill
 from benchmarks.emoji36.trainer import CLL_CLIP, MethodTrainer
 from model import storage
-from model.base import VOCABULARY, Base, open_base
+from model.base import Base, open_base
+from model.clip_tokenizer import ClipTokenizer
 from model.detection import Detector, Guess
 from model.encoder import Encoder
 from model.errors import VersionCorrupt
 from model.evaluation import average_accuracy, forgetting
-from model.merges import BytePairs, Merge, SharedBPE
+from model.merges import CLIP_TOKENS, BytePairs, Merge, SharedBPE
 from model.table import Table, View
 from model.teir import ScaledAdamW, new_rows
-from model.tokenizer import Tokenizer
 from model.training import LearnSettings
 from tests.benchmarks.miniature import (
     FAINT,
@@ -195,7 +195,7 @@ def test_another_start_is_caught(
     ("broken_thing", "by"),
     [
         ("model.teir.row_scale", lambda frequency: torch.ones(len(frequency), 1)),
-        ("model.table.View.frequency", lambda _, ids, __: np.where(ids < VOCABULARY, 2, 1)),
+        ("model.table.View.frequency", lambda _, ids, __: np.where(ids < CLIP_TOKENS, 2, 1)),
     ],
     ids=["no-scale", "no-earlier-language"],
 )
@@ -241,7 +241,7 @@ def test_rows_written_over_those_of_older_versions_are_caught(
     own = replace(bench.base, table=bench.base.table.clone())  # the other tests go on with the honest one
 
     def write_over(self: Table, rows: torch.Tensor) -> np.ndarray:
-        self.rows[: len(rows)] = rows
+        own.table[: len(rows)] = rows
         return np.arange(len(rows), dtype=np.int32)
 
     monkeypatch.setattr(Table, "append", write_over)
@@ -254,12 +254,12 @@ def test_a_tokenizer_that_loses_merges_when_read_back_is_caught(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, training: str
 ) -> None:
     """The reference's own defect: from the second task on its merges are cut back to CLIP's."""
-    honest = Tokenizer.extend
+    honest = ClipTokenizer.extend
 
-    def forgetful(self: Tokenizer, merges: list[tuple[str, str]], words: tuple[str, ...] = ()) -> Tokenizer:
+    def forgetful(self: ClipTokenizer, merges: list[tuple[str, str]], words: tuple[str, ...] = ()) -> ClipTokenizer:
         return honest(self, list(merges)[:-5], words)
 
-    monkeypatch.setattr(Tokenizer, "extend", forgetful)
+    monkeypatch.setattr(ClipTokenizer, "extend", forgetful)
     with pytest.raises(VersionCorrupt, match="the tokenizer is not the one"):
         assert_old_corpora_read_alike(bench, training)
 

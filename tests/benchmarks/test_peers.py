@@ -22,8 +22,8 @@ from benchmarks.peers.report import as_json, table, text_kind
 from benchmarks.peers.run import memory
 from benchmarks.peers.turns import Rounds, order
 from model.base import open_base
+from model.clip_tokenizer import ClipTokenizer
 from model.encoder import Encoder
-from model.tokenizer import Tokenizer
 
 TINY = "tiny-vit"
 CONFIG = {
@@ -85,13 +85,13 @@ def test_the_tokenizer_for_transformers_is_clips(home: Home) -> None:
     _, *merges = (home.huggingface / "merges.txt").read_text().splitlines()
     words = {number: token for token, number in vocabulary.items()}
     assert len(vocabulary) == 49408 and len(merges) == 48894 and merges[0] == "i n"
-    (ids,) = Tokenizer().encode(["a red boat"])
+    (ids,) = ClipTokenizer().encode(["a red boat"])
     assert [words[number] for number in ids] == ["a</w>", "red</w>", "boat</w>"]
     assert (vocabulary["<|startoftext|>"], vocabulary["<|endoftext|>"]) == (49406, 49407)
 
 
 def test_texts_are_distinct_and_of_about_twelve_tokens() -> None:
-    lengths = [len(ids) + 2 for ids in Tokenizer().encode(texts())]
+    lengths = [len(ids) + 2 for ids in ClipTokenizer().encode(texts())]
     assert len({*texts()}) == len(lengths) > 64 and min(lengths) >= 11 and max(lengths) <= 15
     assert texts() == texts()
 
@@ -152,12 +152,13 @@ def test_the_table_has_a_row_for_each_figure_and_peer() -> None:
 
 
 def test_run_before_make_is_one_sentence_and_starts_nothing(tmp_path: Path) -> None:
+    before = psutil.Process().children()
     ended = CliRunner().invoke(app, ["run", "--home", str(tmp_path / "none")])
     assert str(ended.exception) == (
         f"The peers are not made yet: run `python -m benchmarks.peers make --home {tmp_path / 'none'}` first."
     )
     assert isinstance(ended.exception, SystemExit)
-    assert not (tmp_path / "none").exists() and not psutil.Process().children()
+    assert not (tmp_path / "none").exists() and psutil.Process().children() == before
 
 
 def test_what_another_release_made_is_refused(tmp_path: Path) -> None:

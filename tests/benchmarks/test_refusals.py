@@ -63,7 +63,7 @@ def test_a_setting_that_cannot_be_is_refused(run: Command, word: str, sentence: 
         (("--languages", "99"), "--languages: 99 is not a number from 1 to "),
         (("--epochs", "2000"), "--epochs: Input should be less than or equal to 1000"),
         (("--data", "coco", "--root", ".", "--pairs", "9"), "--pairs: with --data emoji only"),
-        (("--base", "nope"), "a base is written `bundled`, "),
+        (("--base", "nope"), "a base is `bundled`, `photos`, "),
     ],
 )
 def test_an_option_that_cannot_be_is_refused(run: Command, words: tuple[str, str], sentence: str) -> None:

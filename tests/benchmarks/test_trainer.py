@@ -24,7 +24,8 @@ from benchmarks.emoji36.trainer import (
     MethodTrainer,
     StepScaledAdamW,
 )
-from model.base import BOT, EOT, open_base
+from model.base import open_base
+from model.clip_tokenizer import BEGIN, END
 from model.corpus import Corpus, Tokens
 from model.encoder import Encoder
 from model.objectives import CrossLingual, CrossModal, Objective
@@ -102,14 +103,14 @@ def test_a_dense_method_is_adamw_over_the_whole_table(encoder: Encoder, tmp_path
     table[: len(encoder.base.table)] = encoder.base.table
     new = used >= len(encoder.base.table)
     table[torch.from_numpy(used[new])] = drawn[: len(used)][torch.from_numpy(new)]
-    sequences = [np.array([BOT, *ids, EOT], dtype=np.int32) for ids in tokens]
+    sequences = [np.array([BEGIN, *ids, END], dtype=np.int32) for ids in tokens]
     full = plain_adamw(trainer, nn.Parameter(table), sequences, corpus)
 
     assert learned.rows.ids.tolist() == [*range(len(encoder.base.table)), *used[new]]
     torch.testing.assert_close(learned.rows.rows, full[torch.from_numpy(learned.rows.ids)], rtol=1e-4, atol=1e-6)
     idle = np.setdiff1d(np.arange(1_000), used)
     assert not torch.equal(learned.rows.rows[idle], encoder.base.table[idle])
-    assert not torch.allclose(learned.rows.rows[[BOT, EOT]], encoder.base.table[[BOT, EOT]], atol=1e-4)
+    assert not torch.allclose(learned.rows.rows[[BEGIN, END]], encoder.base.table[[BEGIN, END]], atol=1e-4)
 
 
 def plain_adamw(trainer: Trainer, table: nn.Parameter, sequences: list[np.ndarray], corpus: Corpus) -> Tensor:
@@ -118,7 +119,7 @@ def plain_adamw(trainer: Trainer, table: nn.Parameter, sequences: list[np.ndarra
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-6)
     steps = math.ceil(len(sequences) / SETTINGS.batch_size) * SETTINGS.epochs
     for step, batch in trainer.batches(0):
-        numbers, last = pad([sequences[index] for index in batch])
+        numbers, last = pad([sequences[index] for index in batch], trainer.reading)
         features = trainer.encoder.base.text_features(table[numbers], last)
         chosen = torch.from_numpy(batch)
         loss = lingual(features, corpus.english[chosen])
@@ -303,10 +304,10 @@ def test_ends_of_its_own_are_kept_with_the_language_and_leave_the_bases(encoder:
     before = encoder.texts([(encoder.base_view, "a red apple")]).vectors
     method = Method(ends=True)
     learned = method.trainer(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS).learn(go_on)
-    assert {BOT, EOT} <= set(learned.rows.ids.tolist()) and (np.diff(learned.rows.ids) > 0).all()
+    assert {BEGIN, END} <= set(learned.rows.ids.tolist()) and (np.diff(learned.rows.ids) > 0).all()
     view = encoder.extend(encoder.base_view, 1, "cy", learned)
     (numbers, _) = view.sequence([])
     moved = encoder.table.rows[torch.from_numpy(numbers).long()]
-    assert torch.equal(moved, learned.rows.rows[np.searchsorted(learned.rows.ids, [BOT, EOT])])
-    assert not torch.equal(moved, encoder.base.table[[BOT, EOT]])
+    assert torch.equal(moved, learned.rows.rows[np.searchsorted(learned.rows.ids, [BEGIN, END])])
+    assert not torch.equal(moved, encoder.base.table[[BEGIN, END]])
     assert np.array_equal(encoder.texts([(encoder.base_view, "a red apple")]).vectors, before)

@@ -9,14 +9,14 @@ from benchmarks import made_up
 from benchmarks.cost_parts import PARTS, Plan
 from benchmarks.made_up import Sizes, base, captions, opened
 from benchmarks.training_cost import summary
-from model.base import VOCABULARY
+from model.clip_tokenizer import ClipTokenizer
 from model.encoder import Encoder
+from model.merges import CLIP_TOKENS
 from model.teir import ScaledAdamW
-from model.tokenizer import Tokenizer
 from model.training import LearnSettings, Trainer
 
 TINY = Plan(
-    Sizes(languages=3, rows=VOCABULARY + 1_200, layers=1, width=32, heads=2), 1, batch=8, steps=2, rounds=1, texts=12
+    Sizes(languages=3, rows=CLIP_TOKENS + 1_200, layers=1, width=32, heads=2), 1, batch=8, steps=2, rounds=1, texts=12
 )
 
 
@@ -28,7 +28,7 @@ def test_every_part_measures(part: str) -> None:
 
 def test_a_version_stores_hardly_more_than_its_rows() -> None:
     """At the width of a ViT-B/16: tokenizer, n-grams and the rest take at most a fifth of what the rows take."""
-    figures = PARTS["steps"](replace(TINY, sizes=replace(TINY.sizes, rows=VOCABULARY + 6_000, width=512)))
+    figures = PARTS["steps"](replace(TINY, sizes=replace(TINY.sizes, rows=CLIP_TOKENS + 6_000, width=512)))
     assert figures["row_bytes"] == figures["rows"] * 512 * 4 and figures["rows"] >= 2_000  # a row for each of its words
     assert figures["row_bytes"] < figures["bytes"] <= 1.2 * figures["row_bytes"]
 
@@ -59,7 +59,7 @@ def test_a_step_beside_many_languages_computes_with_as_many_numbers(
 
 def test_the_large_table_has_the_rows_that_were_asked_for() -> None:
     first, last = PARTS["gathered_first"](TINY), PARTS["gathered"](TINY)
-    assert first["table"] == 4 * TINY.sizes.width * (VOCABULARY + TINY.sizes.words)
+    assert first["table"] == 4 * TINY.sizes.width * (CLIP_TOKENS + TINY.sizes.words)
     assert last["table"] == pytest.approx(4 * TINY.sizes.width * TINY.sizes.rows, rel=0.01)
     assert PARTS["dense"](TINY)["table"] == last["table"]
 
@@ -85,5 +85,5 @@ def test_the_table_reads_what_was_measured() -> None:
 def test_a_made_up_word_is_one_token_of_its_language_and_two_of_clips() -> None:
     view = opened(Encoder(base(TINY.sizes)), TINY.sizes, 2)[2]
     said = captions(2, TINY.sizes.words)
-    for text, own, clip in zip(said, view.tokens(said), Tokenizer().encode(said), strict=True):
+    for text, own, clip in zip(said, view.tokens(said), ClipTokenizer().encode(said), strict=True):
         assert (len(own), len(clip)) == (len(text.split()), 2 * len(text.split()))

@@ -91,8 +91,8 @@ class Site:
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
     def teach(self, tag: str, seconds: float = 240, **settings: object) -> dict[str, Any]:
-        """Teach a language and wait until it serves."""
-        form = {"language": tag, "settings": json.dumps(settings)}
+        """Teach a language and wait until it serves, even if so little training gained nothing."""
+        form = {"language": tag, "settings": json.dumps(settings), "forced": "true"}
         answer = self.http.post("/v1/languages", data=form, files={"dataset": ("d.jsonl", self.dataset(tag))})
         answer.raise_for_status()
         return self.until_ended(answer.json()["expansion"]["id"], seconds)
@@ -111,7 +111,9 @@ class Site:
 
     def languages(self) -> list[str]:
         """Tags of the available languages."""
-        return [item["language"] for item in self.http.get("/v1/languages").json()["items"]]
+        return [
+            item["language"] for item in self.http.get("/v1/languages").json()["items"] if item["version"] is not None
+        ]
 
     def log(self) -> str:
         """The end of the logs."""

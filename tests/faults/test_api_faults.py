@@ -43,7 +43,7 @@ def test_a_kill_within_a_swap_leaves_one_whole_release(tmp_path: Path, point: st
         registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
         learn(registry, "cy")
         registry.close()
-        assert server.wait(20) == -signal.SIGKILL
+        assert server.wait(120) == -signal.SIGKILL
 
     with started(tmp_path) as (server, client):
         ready = client.get("/readyz").json()

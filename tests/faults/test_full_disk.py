@@ -23,7 +23,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_it_waits_for_space_and_goes_on(site: Site, small_disk: Path, undisturbed: dict[str, str]) -> None:
-    for name in ("expansions", "versions", "generations"):
+    for name in ("expansions", "versions", "segments"):
         (small_disk / name).mkdir()
         (site.home / name).symlink_to(small_disk / name)
     expansion = site.submit(pairs("cy", picture=True))

@@ -28,26 +28,21 @@ POINTS = (  # in the order in which an expansion passes them; those of storage f
 )
 
 
-def test_a_killed_worker_takes_its_child_along_and_loses_nothing(site: Site, undisturbed: dict[str, str]) -> None:
-    expansion = site.submit(PICTURED)
-    worker = site.start()
-    site.training(expansion)
-    child = site.child(worker)
-    worker.kill()
-    child.wait(PATIENCE)
-    site.start()
-    assert_once(site, site.finish(expansion))
-    assert site.weights(expansion) == undisturbed
-
-
-def test_a_killed_child_is_followed_by_another_that_goes_on(site: Site, undisturbed: dict[str, str]) -> None:
+def test_a_killed_child_is_followed_by_another_and_a_killed_worker_takes_its_child_along(
+    site: Site, undisturbed: dict[str, str]
+) -> None:
     expansion = site.submit(PICTURED)
     worker = site.start()
     site.training(expansion)
     site.child(worker).kill()
+    site.wait(expansion, lambda e: e.attempt == 2)
+    child = site.child(worker)
+    worker.kill()
+    child.wait(PATIENCE)
+    site.start()
     finished = site.finish(expansion)
     assert_once(site, finished)
-    assert finished.attempt == 2
+    assert finished.attempt == 3
     assert site.weights(expansion) == undisturbed
 
 
@@ -101,26 +96,22 @@ def test_a_frozen_worker_that_was_overtaken_writes_nothing_more(site: Site, undi
     assert site.weights(expansion) == undisturbed
 
 
-def test_cancelling_a_queued_expansion_never_runs_it(site: Site) -> None:
-    expansion = site.submit(PICTURED)
-    site.registry.expansions.cancel(expansion)
-    other = site.submit(pairs("br"), "br")
-    site.start()
-    site.finish(other)
-    cancelled = site.registry.expansions.get(expansion)
-    assert (cancelled.state, cancelled.attempt) == ("cancelled", 0)
-
-
-def test_cancelling_a_running_expansion_ends_its_child_and_makes_no_version(site: Site) -> None:
-    expansion = site.submit(PICTURED, epochs=2000)
+def test_what_is_cancelled_while_queued_never_runs_and_while_running_ends_its_child_and_makes_no_version(
+    site: Site,
+) -> None:
+    queued = site.submit(PICTURED)
+    site.registry.expansions.cancel(queued)
+    running = site.submit(pairs("br", picture=True), "br", epochs=2000)
     worker = site.start()
-    site.training(expansion)
+    site.training(running)
     child = site.child(worker)
-    site.registry.expansions.cancel(expansion)
-    assert site.finish(expansion).state == "cancelled"
+    site.registry.expansions.cancel(running)
+    assert site.finish(running).state == "cancelled"
     child.wait(PATIENCE)
     assert len(site.registry.versions.list()) == 1
-    site.wait(expansion, lambda _: site.checkpoints(expansion) == [])
+    site.wait(running, lambda _: site.checkpoints(running) == [])
+    cancelled = site.registry.expansions.get(queued)
+    assert (cancelled.state, cancelled.attempt) == ("cancelled", 0)
 
 
 def test_a_diverging_loss_fails_the_expansion_and_serves_nothing(site: Site) -> None:

@@ -1,16 +1,51 @@
 """Vectors, entries and fixtures for the tests of the index: numbers from a seed, no model."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from milvus_lite.server_manager import server_manager_instance
 
-from index.engine import Matrix
-from index.vectors import Entry
+from index import segment
+from index.segment import Columns, Segment
+from index.tail import MemoryTail
+from index.vectors import Block, Entry, Hit, Identity, Keys, Matrix
+from model.data_root import DataRoot
 from tests.index.world import World
 
 DIMENSION = 32
+ENGINES = ("faiss", "pgvector", "milvus")
+PICTURES = Identity("pictures", "f" * 64, DIMENSION)
+
+
+@contextmanager
+def reachable(engine: str, folder: Path) -> Iterator[str]:
+    """PICTOGLOT_INDEX of an engine. Other processes reach the milvus-lite of this one through its port."""
+    if engine != "milvus":
+        yield engine
+        return
+    file = str(folder / "milvus.db")
+    yield f"milvus+{server_manager_instance.start_and_get_uri(file)}"
+    server_manager_instance.release_server(file)
+
+
+@pytest.fixture(params=ENGINES)
+def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """PICTOGLOT_INDEX, for each engine in turn."""
+    with reachable(request.param, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def empty(request: pytest.FixtureRequest, index: str, tmp_path: Path) -> Iterator[World]:
+    """An empty gallery whose vector sets this engine keeps."""
+    url = request.getfixturevalue("postgresql_url") if index == "pgvector" else None
+    world = World(tmp_path, url, index=index)
+    yield world
+    world.close()
 
 
 def unit(rows: int, seed: int = 0, dimension: int = DIMENSION) -> Matrix:
@@ -19,24 +54,93 @@ def unit(rows: int, seed: int = 0, dimension: int = DIMENSION) -> Matrix:
     return np.ascontiguousarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
-def names(rows: int) -> list[Entry]:
+def stored(rows: int, seed: int = 0, dimension: int = DIMENSION) -> Matrix:
+    """As `unit`, rounded as the tables keep them."""
+    return unit(rows, seed, dimension).astype(np.float16).astype(np.float32)
+
+
+def clustered(rows: int, seed: int = 0) -> Matrix:
+    """Around 60 centres, as pictures of a gallery are; rounded as the tables keep them."""
+    mixed = unit(60, seed + 1)[np.random.default_rng(seed).integers(0, 60, rows)] + 0.5 * unit(rows, seed + 2)
+    mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
+    return mixed.astype(np.float16).astype(np.float32)
+
+
+def text_like(vectors: Matrix, count: int, seed: int = 0) -> Matrix:
+    """Queries (count, dimension), each with a cosine of about 0.3 to one of the vectors, as texts have to pictures."""
+    near = vectors[np.random.default_rng(seed).integers(0, len(vectors), count)]
+    mixed = 0.3 * near + np.sqrt(1 - 0.3**2) * unit(count, seed + 1, vectors.shape[1])
+    return np.ascontiguousarray(mixed / np.linalg.norm(mixed, axis=1, keepdims=True), dtype=np.float32)
+
+
+def names(rows: int, first: int = 0) -> list[Entry]:
     """Entries of `rows` pictures, in sorted order."""
-    return [Entry(f"p{row:05d}") for row in range(rows)]
+    return [Entry(f"p{row:05d}") for row in range(first, first + rows)]
 
 
-def brute_force(query: Matrix, vectors: Matrix, entries: Sequence[Entry], k: int) -> list[tuple[Entry, float]]:
+def numbered(*keys: int) -> Keys:
+    """Keys as an array."""
+    return np.array(keys, dtype=np.int64)
+
+
+def columns(vectors: Matrix, entries: Sequence[Entry], first: int = 0) -> Columns:
+    """Rows to be sealed; their keys are `first` and those that follow."""
+    return Columns.sorted(np.arange(first, first + len(entries), dtype=np.int64), entries, vectors)
+
+
+def sealed(
+    root: DataRoot, vectors: Matrix, entries: Sequence[Entry], first: int = 0, recall: float = 1.0, **options: Any
+) -> Segment:
+    """A segment of pictures, written and opened; its keys are `first` and those that follow."""
+    written = segment.write(root, PICTURES, columns(vectors, entries, first), **options)
+    return segment.read(root, written, PICTURES, recall)
+
+
+def block(picture: str, vectors: Matrix, first: int) -> Block:
+    """All captions of a picture, one for each vector; their keys are `first` and those that follow."""
+    entries = tuple(Entry(picture, str(number)) for number in range(len(vectors)))
+    return Block(tuple(range(first, first + len(vectors))), entries, vectors)
+
+
+def gone() -> Block:
+    """What a deleted picture has."""
+    return Block((), (), np.empty((0, DIMENSION), dtype=np.float32))
+
+
+def tail(vectors: Matrix, entries: Sequence[Entry], first: int = 0) -> MemoryTail:
+    """A tail with one row for each picture; their keys are `first` and those that follow."""
+    blocks = {
+        entry.picture: Block((key,), (entry,), vectors[key - first : key - first + 1])
+        for key, entry in enumerate(entries, first)
+    }
+    return MemoryTail.empty(vectors.shape[1]).changed(blocks)
+
+
+def brute_force(query: Matrix, vectors: Matrix, entries: Sequence[Entry], k: int) -> list[Hit]:
     """The slow, obvious search: computes every score and sorts them in plain Python."""
     scored = [
-        (entry, float(np.float32((vector.astype(np.float64) * query.astype(np.float64)).sum())))
+        Hit(entry, float(np.float32(min(1.0, (vector.astype(np.float64) * query.astype(np.float64)).sum()))))
         for entry, vector in zip(entries, vectors, strict=True)
     ]
-    return sorted(scored, key=lambda hit: (-hit[1], hit[0]))[:k]
+    return sorted(scored, key=lambda hit: (-hit.score, hit.entry))[:k]
 
 
 @pytest.fixture
 def query() -> Matrix:
     row: Matrix = unit(1, seed=99)[0]
     return row
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> DataRoot:
+    """An empty data root."""
+    return DataRoot(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_root(tmp_path_factory: pytest.TempPathFactory) -> DataRoot:
+    """A data root for all tests of a file that damage nothing."""
+    return DataRoot(tmp_path_factory.mktemp("root"))
 
 
 @pytest.fixture

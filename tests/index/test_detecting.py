@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from index.generation import Identity
 from index.snapshot import Snapshot
-from index.vectors import Entry, VectorSet, segment
+from index.tail import MemoryTail
+from index.vectors import Block, Entry, Identity, VectorSet
+from model.clip_tokenizer import english_words
 from model.detection import count
 from model.registry import Release
-from model.tokenizer import english_words
 from tests.doubles import WeightlessView
 
 ENGLISH = ["a red apple", "a small dog", "the sea and the sun"]
@@ -20,17 +20,18 @@ WELSH = ["afal coch", "ci bach", "y môr a'r haul"]
 def snapshot(views: Mapping[str, WeightlessView], **captions: list[str]) -> Snapshot:
     """A release of these languages with these captions in the gallery."""
     languages = {tag: view.version for tag, view in views.items()}
-    sets = {
-        Identity("captions", "f", 8, tag, version): captioned(captions.get(tag, []))
-        for tag, version in languages.items()
-    }
+    identities = [Identity("captions", "f", 8, tag, version) for tag, version in languages.items()]
+    sets = {identity: captioned(identity, captions.get(identity.language or "", [])) for identity in identities}
     release = Release(1, 0, languages, datetime.now(UTC), "test", "", {})
     return Snapshot(release, views, WeightlessView(0), sets).with_detector(None)
 
 
-def captioned(texts: list[str]) -> VectorSet:
-    entries = [Entry(f"p{place}", text) for place, text in enumerate(texts)]
-    return VectorSet.from_generation("g", 1, segment(np.eye(len(texts), 8, dtype=np.float32), entries))
+def captioned(identity: Identity, texts: list[str]) -> VectorSet:
+    blocks = {
+        f"p{place}": Block((place + 1,), (Entry(f"p{place}", text),), np.eye(8, dtype=np.float32)[[place]])
+        for place, text in enumerate(texts)
+    }
+    return VectorSet(identity, 1, 0, (), MemoryTail.empty(8)).changed(blocks, 1)
 
 
 def test_a_language_taught_without_pictures_is_known_by_its_version() -> None:

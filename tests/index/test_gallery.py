@@ -11,9 +11,10 @@ from sqlalchemy import event, select
 from sqlalchemy.exc import IntegrityError
 
 from index.errors import PictureNotFound
-from index.gallery import Gallery, Place
+from index.gallery import Gallery, NewPicture, Place
 from index.rows import ReadBy
 from index.tables import GalleryChangeRow
+from index.vectors import Vector
 from tests.index.conftest import unit
 from tests.index.world import World, content, drawn
 
@@ -31,6 +32,11 @@ def world(tmp_path: Path, database_url: str) -> Iterator[World]:
 def said(world: World, id: str) -> dict[str, list[str]]:
     """The captions of a picture by language."""
     return world.gallery.captions_for([id])[id]
+
+
+def halved(vector: Vector) -> bytes:
+    """What is left of a vector in the tables, as float32."""
+    return vector.astype("<f2").astype("<f4").tobytes()
 
 
 def test_a_put_picture_is_there_with_its_captions(world: World) -> None:
@@ -61,14 +67,14 @@ def test_a_caption_that_stays_keeps_its_id_and_vector(world: World) -> None:
     world.gallery.put_caption_vectors(FIRST, {old.id: unit(1)[0]})
     world.put("a", 1, {"en": ["round"]})
     assert world.gallery.captions(["a"]) == [old]
-    assert world.gallery.caption_vectors([old.id], FIRST)[old.id].tobytes() == unit(1)[0].tobytes()
+    assert world.gallery.caption_vectors([old.id], FIRST)[old.id].tobytes() == halved(unit(1)[0])
 
 
 def test_the_same_content_may_have_two_ids(world: World) -> None:
     world.put("a", 1)
     assert world.put("b", 1).created
     world.gallery.delete("a")
-    assert world.gallery.content_path(content(1)).exists()
+    assert world.gallery.files.content_path(content(1)).exists()
     assert world.gallery.picture_vector(content(1), world.encoder.image_fingerprint) is not None
 
 
@@ -81,8 +87,8 @@ def test_deleting_the_last_of_a_content_leaves_neither_rows_nor_files(world: Wor
     assert world.gallery.caption_vectors(ids, FIRST) == {}
 
     assert world.gallery.picture_vector(content(1), world.encoder.image_fingerprint) is None
-    assert not world.gallery.content_path(content(1)).exists()
-    assert not world.gallery.thumbnail_path(content(1)).exists()
+    assert not world.gallery.files.content_path(content(1)).exists()
+    assert not world.gallery.files.thumbnail_path(content(1)).exists()
     with pytest.raises(PictureNotFound):
         world.gallery.delete("a")
 
@@ -94,28 +100,31 @@ def test_a_caption_has_a_vector_of_each_version_and_each_tower(world: World) -> 
     for number, by in enumerate(readers):
         world.gallery.put_caption_vectors(by, {red.id: vectors[number]})
     for number, by in enumerate(readers):
-        assert world.gallery.caption_vectors([red.id], by)[red.id].tobytes() == vectors[number].tobytes()
+        assert world.gallery.caption_vectors([red.id], by)[red.id].tobytes() == halved(vectors[number])
 
 
 def test_other_content_under_the_same_id_replaces_it(world: World) -> None:
     world.put("a", 1, {"en": ["red"]})
     put = world.put("a", 2)
     assert not put.created and put.picture.content_sha256 == content(2) and said(world, "a") == {"en": ["red"]}
-    assert not world.gallery.content_path(content(1)).exists() and world.gallery.content_path(content(2)).exists()
+    assert (
+        not world.gallery.files.content_path(content(1)).exists()
+        and world.gallery.files.content_path(content(2)).exists()
+    )
 
 
 def test_files_hold_the_encoded_forms(world: World) -> None:
     world.put("a", 1)
-    assert world.gallery.content_path(content(1)).read_bytes() == drawn(1).stored
-    assert world.gallery.thumbnail_path(content(1)).read_bytes() == drawn(1).thumbnail
+    assert world.gallery.files.content_path(content(1)).read_bytes() == drawn(1).stored
+    assert world.gallery.files.thumbnail_path(content(1)).read_bytes() == drawn(1).thumbnail
 
 
 def test_a_put_that_fails_leaves_nothing(world: World) -> None:
     captions = {"en": ["red", None]}
     with pytest.raises(IntegrityError):
-        world.gallery.put("a", content(1), 32, 32, captions, unit(1)[0], "f", picture=drawn(1))  # type: ignore[arg-type]
+        world.gallery.put([NewPicture("a", content(1), 32, 32, captions, unit(1)[0], drawn(1))], "f")  # type: ignore[arg-type]
     assert world.gallery.ids() == [] and world.gallery.change() == 0
-    assert not world.gallery.content_path(content(1)).exists()
+    assert not world.gallery.files.content_path(content(1)).exists()
 
 
 def test_every_change_is_in_the_feed_once_with_its_last_number(world: World) -> None:
@@ -224,3 +233,37 @@ def test_the_feed_holds_one_row_a_picture_however_often_it_changed(world: World)
         rows = session.execute(select(GalleryChangeRow.picture_id, GalleryChangeRow.change)).all()
     assert sorted(tuple(row) for row in rows) == [("a", 20), ("b", 22)]
     assert world.gallery.changes_since(19) == {"a": 20, "b": 22}
+
+
+def test_each_content_of_a_picture_has_a_key_of_its_own_that_is_never_used_again(world: World) -> None:
+    keys = []
+    for seed in (1, 2, 1):
+        world.put("a", seed)
+        keys.append(world.gallery.placed(["a"])["a"].key)
+    world.put("a", 1, {"en": ["red"]})  # other captions: the same content
+    assert world.gallery.placed(["a", "nowhere"])["a"] == (keys[-1], content(1))
+    world.gallery.delete("a")
+    world.put("a", 1)
+    keys.append(world.gallery.placed(["a"])["a"].key)
+    assert keys == sorted(set(keys))
+
+
+def test_pictures_are_found_by_their_keys(world: World) -> None:
+    for seed, name in enumerate("cab"):
+        world.put(name, seed)
+    world.put("c", 9)
+    assert world.gallery.keyed(1, 3) == ["a", "b"] and world.gallery.keyed(3, 9) == ["b", "c"]
+
+
+def test_pictures_are_found_by_the_ids_of_their_captions(world: World) -> None:
+    for seed, name in enumerate("abc"):
+        world.put(name, seed, {"en": [f"en {name}"], "cy": [f"cy {name}"]})
+    ids = {caption.text: caption.id for caption in world.gallery.captions(["a", "b", "c"])}
+    assert world.gallery.captioned_between("cy", ids["cy a"], ids["cy b"]) == ["a", "b"]
+    assert world.gallery.captioned_between("cy", ids["cy b"] + 1, ids["cy c"]) == ["c"]
+
+
+def test_the_first_changes_come_first_and_no_more_than_asked_for(world: World) -> None:
+    for seed, name in enumerate("abc"):
+        world.put(name, seed)
+    assert world.gallery.changes_since(0, 2) == {"a": 1, "b": 2} and world.gallery.changes_since(2, 2) == {"c": 3}

@@ -70,13 +70,13 @@ def test_a_content_put_while_it_is_deleted_as_unused_keeps_its_files(
 
     def overtaken(path: Path, data: bytes) -> None:
         write_bytes(path, data)
-        if path == world.gallery.content_path(content(1)) and world.gallery.ids() == []:
+        if path == world.gallery.files.content_path(content(1)) and world.gallery.ids() == []:
             monkeypatch.setattr(storage, "write_bytes", write_bytes)
             world.gallery.delete_unused_content(content(1))
 
     monkeypatch.setattr(storage, "write_bytes", overtaken)
     world.put("b", 1)
-    assert world.gallery.read(content(1)) and world.gallery.read(content(1), thumbnail=True)
+    assert world.gallery.files.read(content(1)) and world.gallery.files.read(content(1), thumbnail=True)
 
 
 def test_a_deleted_picture_is_deleted_though_its_files_cannot_be_removed_now(
@@ -123,7 +123,7 @@ def test_a_full_disk_refuses_a_picture_before_anything_has_changed(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Full())
     with pytest.raises(StorageFull):
         world.put("a", 1)
-    assert world.gallery.ids() == [] and not world.gallery.content_path(content(1)).exists()
+    assert world.gallery.ids() == [] and not world.gallery.files.content_path(content(1)).exists()
 
 
 @pytest.fixture
@@ -171,13 +171,13 @@ def test_a_content_that_is_deleted_as_unused_between_its_files_and_its_row_is_pu
         other.delete_unused_content(content(1))
         with begin() as session:
             yield session
-        complete.append(shared.gallery.content_path(content(1)).exists())
+        complete.append(shared.gallery.files.content_path(content(1)).exists())
 
     monkeypatch.setattr(shared.registry, "begin", overtaken)
     shared.put("a", 1)
     assert complete == [True], "a crash now would leave a row without its file"
     third = elsewhere(shared, "third", store)
-    assert third.read(content(1)) and third.read(content(1), thumbnail=True)
+    assert third.files.read(content(1)) and third.files.read(content(1), thumbnail=True)
 
 
 def test_a_file_that_is_removed_before_it_reaches_the_store_is_written_again(
@@ -186,7 +186,7 @@ def test_a_file_that_is_removed_before_it_reaches_the_store_is_written_again(
     other = Gallery(shared.registry, DataRoot(shared.home, store))
     once_before(shared.root, "commit", lambda: other.delete_unused_content(content(1)), monkeypatch)
     shared.put("a", 1)
-    assert shared.gallery.read(content(1)) and elsewhere(shared, "third", store).read(content(1))
+    assert shared.gallery.files.read(content(1)) and elsewhere(shared, "third", store).files.read(content(1))
 
 
 @pytest.mark.parametrize("machine", ["here", "there"], ids=["with its files", "without its files"])
@@ -199,7 +199,7 @@ def test_a_content_that_is_put_while_another_machine_deletes_it_as_unused_stays_
     once_before(root, "forget", lambda: shared.put("b", 1), monkeypatch)
     other.delete_unused_content(content(1))
     third = elsewhere(shared, "third", store)
-    assert third.read(content(1)) and third.read(content(1), thumbnail=True)
+    assert third.files.read(content(1)) and third.files.read(content(1), thumbnail=True)
 
 
 @pytest.mark.parametrize("machine", ["here", "there"], ids=["with its files", "without its files"])
@@ -214,17 +214,17 @@ def test_files_that_an_earlier_release_stored_are_read_kept_and_deleted(
     shared.put("a", 1)
     assert not content_file(shared, ".jpg").exists(), "what may be cached forever has changed"
     gallery = Gallery(shared.registry, DataRoot(shared.home.parent / machine, store))
-    assert gallery.read(content(1)) == b"old" and gallery.read(content(1), thumbnail=True) == b"small"
+    assert gallery.files.read(content(1)) == b"old" and gallery.files.read(content(1), thumbnail=True) == b"small"
     gallery.delete("a")
     with pytest.raises(FileNotFoundError):
-        elsewhere(shared, "third", store).read(content(1))
+        elsewhere(shared, "third", store).files.read(content(1))
 
 
 def test_files_from_before_there_was_a_store_get_into_it(tmp_path: Path, store: str) -> None:
     world = World(tmp_path / "here")
     world.put("a", 1)
     assert DataRoot(world.home, store).commit_all() == 2
-    assert elsewhere(world, "there", store).read(content(1)) == world.gallery.read(content(1))
+    assert elsewhere(world, "there", store).files.read(content(1)) == world.gallery.files.read(content(1))
     world.close()
 
 

@@ -4,16 +4,23 @@ import time
 from threading import Event, Thread
 from typing import Any
 
-import numpy as np
 import pytest
 
-from index.engine import Index, Matrix
-from index.engine.faiss_engine import FaissEngine
-from index.errors import IndexUnavailable, PictureNotFound
+from index import snapshot
+from index.errors import IndexUnavailable, PageTooDeep, PictureNotFound
+from model import storage
 from model.detection import Detector
 from model.errors import LanguageNotFound
 from tests.doubles import picture_vector, text_vector
-from tests.index.world import World, content, drawn, nearest_captions, nearest_pictures
+from tests.index.world import (
+    World,
+    captions_of,
+    drawn,
+    nearest_captions,
+    nearest_pictures,
+    put_picture,
+    scored_pictures,
+)
 
 
 def test_nothing_serves_before_the_start(world: World) -> None:
@@ -29,10 +36,10 @@ def test_an_empty_gallery_serves_and_finds_nothing(world: World) -> None:
 
 def test_a_put_picture_is_found_when_the_call_returns_and_gone_when_delete_returns(world: World) -> None:
     live = world.started()
-    put = live.put_picture("a", content(1), drawn(1), {"en": ["a red ball"], "xx": ["not served"]})
+    put = put_picture(live, "a", 1, {"en": ["a red ball"], "xx": ["not served"]})
     assert put.created and nearest_pictures(live, 1) == ["a"]
     assert nearest_captions(live, "en", 0, "a red ball") == [("a red ball", "a")]
-    assert live.current.captions_of("a") == {"en": ["a red ball"]}
+    assert captions_of(live, "a") == {"en": ["a red ball"]}
     live.delete_picture("a")
     assert nearest_pictures(live, 1) == [] and nearest_captions(live, "en", 0, "a red ball") == []
     with pytest.raises(PictureNotFound):
@@ -41,9 +48,9 @@ def test_a_put_picture_is_found_when_the_call_returns_and_gone_when_delete_retur
 
 def test_the_score_of_a_picture_with_itself_is_one(world: World) -> None:
     live = world.started()
-    live.put_picture("a", content(1), drawn(1))
+    put_picture(live, "a", 1)
     (hit,) = live.current.search_pictures(live.current.picture_vector("a"), 1)
-    assert hit.score == pytest.approx(1.0, abs=1e-6) and hit.rank == 1
+    assert hit.score == pytest.approx(1.0, abs=1e-3) and hit.rank == 1
     with pytest.raises(PictureNotFound):
         live.current.picture_vector("b")
 
@@ -51,7 +58,7 @@ def test_the_score_of_a_picture_with_itself_is_one(world: World) -> None:
 def test_pages_and_least_scores_cut_one_ranking(world: World) -> None:
     live = world.started()
     for seed in range(12):
-        live.put_picture(f"p{seed}", content(seed), drawn(seed))
+        put_picture(live, f"p{seed}", seed)
     vector = picture_vector(drawn(3).rgb)
     whole = live.current.search_pictures(vector, 12)
     assert [hit.rank for hit in whole] == list(range(1, 13))
@@ -62,7 +69,7 @@ def test_pages_and_least_scores_cut_one_ranking(world: World) -> None:
 def test_a_page_goes_on_behind_the_last_one_whatever_was_put_or_deleted(world: World) -> None:
     live = world.started()
     for seed in range(12):
-        live.put_picture(f"p{seed}", content(seed), drawn(seed))
+        put_picture(live, f"p{seed}", seed)
     vector = picture_vector(drawn(3).rgb)
     names = [hit.picture for hit in live.current.search_pictures(vector, 12)]
     last = live.current.search_pictures(vector, 4)[-1]
@@ -76,22 +83,38 @@ def test_a_page_goes_on_behind_the_last_one_whatever_was_put_or_deleted(world: W
     live.delete_picture(names[3])  # the last one itself
     assert behind() == [(names[4], 3), (names[5], 4), (names[6], 5)]
     for twin in range(6):  # identical to the query: all rank first
-        live.put_picture(f"twin{twin}", content(3), drawn(3))
+        put_picture(live, f"twin{twin}", 3)
     assert behind() == [(names[4], 9), (names[5], 10), (names[6], 11)]
 
 
-def test_no_picture_and_no_caption_is_encoded_twice(world: World) -> None:
+def test_pictures_put_before_a_page_do_not_make_its_search_deeper_than_allowed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = world.started()
+    for seed in range(6):
+        put_picture(live, f"p{seed}", seed)
+    vector = picture_vector(drawn(3).rgb)
+    last = live.current.search_pictures(vector, 2)[-1]
+    monkeypatch.setattr(snapshot, "DEEPEST", 5)
+    assert len(live.current.search_pictures(vector, 3, last)) == 3
+    for twin in range(4):
+        put_picture(live, f"twin{twin}", 3)
+    with pytest.raises(PageTooDeep, match="rank 5"):
+        live.current.search_pictures(vector, 3, last)
+
+
+def test_no_caption_is_encoded_twice(world: World) -> None:
     live = world.started()
     for id in ("a", "b", "a"):
-        live.put_picture(id, content(1), drawn(1), {"en": ["one", "two"]})
-    assert (world.encoder.pictures_encoded, world.encoder.texts_encoded) == (1, 4)
+        put_picture(live, id, 1, {"en": ["one", "two"]})
+    assert world.encoder.texts_encoded == 4
     world.started()
-    assert (world.encoder.pictures_encoded, world.encoder.texts_encoded) == (1, 4)
+    assert world.encoder.texts_encoded == 4
 
 
 def test_another_process_follows_puts_and_deletes(world: World) -> None:
     ours, theirs = world.started(), world.started()
-    ours.put_picture("a", content(1), drawn(1), {"en": ["one"]})
+    put_picture(ours, "a", 1, {"en": ["one"]})
     assert nearest_pictures(theirs, 1) == [] and theirs.refresh() and nearest_pictures(theirs, 1) == ["a"]
     ours.delete_picture("a")
     assert theirs.refresh() and nearest_pictures(theirs, 1) == []
@@ -100,18 +123,18 @@ def test_another_process_follows_puts_and_deletes(world: World) -> None:
 
 def test_a_promotion_is_followed_and_encodes_what_is_missing(world: World) -> None:
     live = world.started()
-    live.put_picture("a", content(1), drawn(1), {"en": ["dog"], "cy": ["ci"]})
+    put_picture(live, "a", 1, {"en": ["dog"], "cy": ["ci"]})
     with pytest.raises(LanguageNotFound):
         live.current.search_captions(text_vector(0, "ci"), ["cy"], 1)
     release = world.teach("cy", {"a": "ci bach"})
     assert live.refresh() and live.current.release == release
     assert nearest_captions(live, "cy", 1, "ci bach") == [("ci bach", "a")]
-    assert live.current.captions_of("a") == {"en": ["dog"], "cy": ["ci", "ci bach"]}
+    assert captions_of(live, "a") == {"en": ["dog"], "cy": ["ci", "ci bach"]}
     assert live.current.views["cy"].version == live.current.shared_view.version == 1
-    assert world.generation_folder(live.current.generations.captions["cy"]).is_dir()
+    assert live.current.captions["cy"].tail.count == 0 and live.current.captions["cy"].state > 0
 
 
-def test_captions_are_encoded_at_opening_when_the_generation_was_never_built(world: World) -> None:
+def test_captions_are_encoded_at_opening_when_their_set_was_never_filled(world: World) -> None:
     world.put("a", 1, {"cy": ["ci"]})
     _, version = world.trained_version("cy", {"a": "ci bach"})
     world.registry.releases.publish(
@@ -121,47 +144,18 @@ def test_captions_are_encoded_at_opening_when_the_generation_was_never_built(wor
     assert nearest_captions(live, "cy", 1, "ci bach") == [("ci bach", "a")]
 
 
-def test_a_rollback_opens_nothing_and_leaves_every_other_answer_bit_for_bit(world: World) -> None:
-    for seed in range(30):
-        world.put(f"p{seed}", seed, {"en": [f"picture {seed}"]})
-    world.teach("cy", {f"p{seed}": f"llun {seed}" for seed in range(30)})
-    live = world.started()
-    before = live.current
-    world.teach("de", {f"p{seed}": f"Bild {seed}" for seed in range(30)})
-    live.refresh()
-    world.registry.releases.roll_back("de", actor="test", reason="")
-    opened = list(world.encoder.opened)
-    assert live.refresh()
-    assert world.encoder.opened == opened and set(live.current.views) == {"en", "cy"}
-    vector = text_vector(1, "llun 7")
-    assert live.current.search_captions(vector, ["cy", "en"], 30) == before.search_captions(vector, ["cy", "en"], 30)
-    assert live.current.search_pictures(vector, 30) == before.search_pictures(vector, 30)
-    assert live.current.views["cy"] is before.views["cy"]
-
-
 def test_a_language_taught_twice_goes_back_to_its_first_captions(world: World) -> None:
     world.put("a", 1)
     world.teach("cy", {"a": "un"})
-    engine = Counting()
-    live = world.started(engine=engine)
+    live = world.started()
     world.teach("cy", {"a": "dau"})
     live.refresh()
-    assert live.current.captions_of("a") == {"cy": ["dau", "un"]}
-    built = engine.built
+    assert captions_of(live, "a") == {"cy": ["un", "dau"]}
+    for path in world.segments():
+        storage.remove(path)  # the captions of the release before are still in memory
     world.registry.releases.roll_back("cy", actor="test", reason="")
     live.refresh()
-    assert live.current.captions_of("a") == {"cy": ["un"]}
-    assert engine.built == built, "the captions of the release before are still in memory"
-
-
-class Counting(FaissEngine):
-    """An engine that counts its indexes."""
-
-    built = 0
-
-    def build(self, vectors: Matrix) -> Index:
-        self.built += 1
-        return super().build(vectors)
+    assert captions_of(live, "a") == {"cy": ["un"]} and live.current.degraded == ()
 
 
 def test_the_detector_knows_each_language_from_its_captions(world: World) -> None:
@@ -178,7 +172,7 @@ def test_the_detector_learns_captions_that_come_later(world: World) -> None:
     world.teach("cy", {"a": "y ci bach gwyn"})
     live = world.started()
     for seed in range(2, 12):
-        live.put_picture(f"p{seed}", content(seed), drawn(seed), {"en": [f"the little white dog {seed}"]})
+        put_picture(live, f"p{seed}", seed, {"en": [f"the little white dog {seed}"]})
     live.refresh()
     assert live.current.detector.guess("little white dog", ["en", "cy"]).language == "en"
 
@@ -188,7 +182,7 @@ def test_a_release_published_while_the_detector_counts_keeps_its_own_detector(
 ) -> None:
     live = world.started()
     for seed in range(5):
-        live.put_picture(f"p{seed}", content(seed), drawn(seed), {"en": [f"the little dog {seed}"]})
+        put_picture(live, f"p{seed}", seed, {"en": [f"the little dog {seed}"]})
     world.teach("cy", {f"p{seed}": f"y ci bach gyda rhif {seed}" for seed in range(5)})
     older, newer = (world.registry.releases.get(number) for number in (1, 2))
     candidate = live.open(newer)
@@ -210,16 +204,16 @@ def test_a_picture_deleted_during_a_swap_is_in_neither_snapshot(world: World) ->
     """I11: between opening the new snapshot and publishing it."""
     live = world.started()
     for seed in range(5):
-        live.put_picture(f"p{seed}", content(seed), drawn(seed), {"cy": [f"llun {seed}"]})
+        put_picture(live, f"p{seed}", seed, {"cy": [f"llun {seed}"]})
     candidate = live.open(world.teach("cy", {"p1": "gair"}))
     live.delete_picture("p1")
-    live.put_picture("new", content(9), drawn(9), {"en": ["new"]})
+    put_picture(live, "new", 9, {"en": ["new"]})
     stale = candidate.search_pictures(picture_vector(drawn(1).rgb), 9)
     assert "p1" in [hit.picture for hit in stale]  # so that it could come back
     assert "p1" not in nearest_pictures(live, 1)
     live.publish(candidate)
     assert "p1" not in nearest_pictures(live, 1) and nearest_pictures(live, 9)[0] == "new"
-    assert live.current.captions_of("p1") == {} and ("gair", "p1") not in nearest_captions(live, "cy", 1, "gair", 99)
+    assert captions_of(live, "p1") == {} and ("gair", "p1") not in nearest_captions(live, "cy", 1, "gair", 99)
 
 
 def test_no_answer_mixes_two_releases(world: World) -> None:
@@ -273,7 +267,7 @@ def test_puts_of_many_threads_are_all_found(world: World) -> None:
 
     def put(start: int) -> None:
         for seed in range(start, start + 8):
-            live.put_picture(f"p{seed}", content(seed), drawn(seed), {"en": [f"text {seed}"]})
+            put_picture(live, f"p{seed}", seed, {"en": [f"text {seed}"]})
 
     threads = [Thread(target=put, args=(start,)) for start in (0, 100, 200)]
     for thread in threads:
@@ -281,8 +275,7 @@ def test_puts_of_many_threads_are_all_found(world: World) -> None:
     for thread in threads:
         thread.join()
     assert live.current.pictures.count == live.current.captions["en"].count == 24
-    matrix = np.array([live.current.pictures.vector(id) for id in world.gallery.ids()])
-    assert matrix.shape == (24, world.encoder.dimension)
+    assert scored_pictures(live, 3) == world.nearest(3)
 
 
 def test_a_gallery_is_encoded_again_a_few_pictures_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """How the version that encodes a query is chosen."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -44,6 +45,26 @@ def test_a_text_is_read_in_the_language_that_it_is_in(text: str, tag: str) -> No
     choice = route("auto", text, CAPTIONS)
     assert (choice.used, choice.source) == (tag, "detected")
     assert choice.warnings == ()
+
+
+def test_a_base_of_many_languages_reads_a_language_that_was_not_taught() -> None:
+    many = replace(snapshot(CAPTIONS), built_in=("en", "de"))
+    choice = many.route("FR", "une pomme rouge")
+    assert (choice.used, choice.source, choice.view.version) == ("fr", "told", 0)
+    assert choice.warnings == ("language_not_taught",)
+    assert many.route("cy", "afal coch").warnings == ()
+    assert many.route("auto", "తెలుగు").warnings == (), "the shared table may well read it"
+    assert many.readable("fr") == "fr"
+    with pytest.raises(LanguageNotFound):
+        many.served("fr")  # it has no captions
+    with pytest.raises(LanguageTagInvalid):
+        many.route("french", "une pomme rouge")
+
+
+def test_a_base_of_english_alone_does_not() -> None:
+    for ask in (snapshot(CAPTIONS).readable, lambda tag: snapshot(CAPTIONS).route(tag, "une pomme")):
+        with pytest.raises(LanguageNotFound):
+            ask("fr")
 
 
 def test_a_text_that_could_be_any_is_read_by_the_shared_version() -> None:

@@ -6,11 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from index.catalogue import Catalogue
-from index.generation import Identity
-from model.errors import StoreUnavailable, VersionCorrupt
+from index.sets import VectorSets
+from model import storage
+from model.errors import StorageFull, StoreUnavailable, VersionCorrupt
 from model.objects import Objects
-from tests.index.world import World, content, nearest_captions, nearest_pictures
+from tests.index.world import (
+    World,
+    content,
+    flip,
+    nearest_captions,
+    nearest_pictures,
+    scored_pictures,
+    wait_until,
+)
 from tests.s3_server import S3Server
 
 CAPTIONS = {"p1": "afal", "p2": "ci"}
@@ -58,8 +66,8 @@ def test_what_one_machine_learned_the_other_serves(machines: Machines) -> None:
     assert nearest_captions(live, "cy", 1, "afal") == [("afal", "p1")]
     assert nearest_pictures(live, 1)[0] == "p1"
     assert live.current.degraded == ()
-    assert machines.there.encoder.texts_encoded == 0  # the generation was fetched, not built again
-    assert machines.there.gallery.read(content(1)) == machines.here.gallery.read(content(1))
+    assert machines.there.encoder.texts_encoded == 0  # the segment was fetched, not built again
+    assert machines.there.gallery.files.read(content(1)) == machines.here.gallery.files.read(content(1))
 
 
 def test_a_deleted_picture_is_gone_from_the_store(machines: Machines) -> None:
@@ -69,23 +77,105 @@ def test_a_deleted_picture_is_gone_from_the_store(machines: Machines) -> None:
     machines.here.gallery.delete("p1")
     machines.here.gallery.delete("p2")
     with pytest.raises(FileNotFoundError):
-        machines.there.gallery.read(content(1), thumbnail=True)
-    assert machines.there.gallery.read(content(2), thumbnail=True)
+        machines.there.gallery.files.read(content(1), thumbnail=True)
+    assert machines.there.gallery.files.read(content(2), thumbnail=True)
     machines.here.put("twin", 3)
     assert {name.split("/")[2][:64] for name in Objects(machines.url).names("pictures")} == {content(3)}
 
 
-def test_a_retired_generation_is_gone_from_the_store(machines: Machines) -> None:
+def test_only_segments_that_a_state_names_are_in_the_store(machines: Machines) -> None:
     live = taught(machines).started()
-    for seed in range(3, 7):
+    for seed in range(3, 9):
         machines.here.put(f"p{seed}", seed)
         live.refresh()
-        live.compact(at=0)
-    fingerprint, dimension = machines.here.encoder.image_fingerprint, machines.here.encoder.dimension
-    pictures = Identity("pictures", fingerprint, dimension)
-    names = {name.split("/")[1] for name in Objects(machines.url).names("generations")}
-    kept = {registered.id for registered in Catalogue(machines.here.registry, machines.here.root).of(pictures)}
-    assert {name for name in names if name.startswith("pictures")} == kept
+        machines.here.seal()
+    sets = VectorSets(machines.here.registry, machines.here.root)
+    states = [state for identity in sets.numbers() for state in sets.states(identity)]
+    named = {written.id for state in states for written in state.segments}
+    assert {name.split("/")[1] for name in Objects(machines.url).names("segments")} == named
+
+
+def test_what_a_worker_sealed_on_one_machine_the_other_adopts(machines: Machines) -> None:
+    live = machines.there.started()
+    for seed in range(1, 9):
+        machines.here.put(f"p{seed}", seed)
+    live.refresh()
+    before = scored_pictures(live, 3)
+    machines.here.seal()
+    machines.here.gallery.delete("p4")
+    live.refresh()
+    assert live.current.pictures.tail.count == 0 and live.current.degraded == ()
+    assert scored_pictures(live, 3) == [hit for hit in before if hit[0] != "p4"]
+    assert [path.name for path in machines.there.segments("pictures")] == [
+        written.id for written in machines.here.state().segments
+    ]
+
+
+@pytest.mark.parametrize("where", ["here", "in the store"])
+def test_a_damaged_segment_is_refused_and_made_again_on_this_machine(machines: Machines, where: str) -> None:
+    world = taught(machines)
+    world.started()
+    world.seal()
+    before = scored_pictures(world.started(), 1)
+    machine = machines.here
+    if where == "here":
+        for folder in world.segments():
+            flip(folder / "rows.safetensors")
+    else:
+        machine, objects = machines.there, Objects(machines.url)
+        for name in objects.names("segments"):
+            if not name.endswith("manifest.json"):
+                objects.delete([name])
+                objects.create(name, b"damaged")
+    live = machine.started()
+    assert scored_pictures(live, 1) == before and nearest_captions(live, "cy", 1, "afal") == [("afal", "p1")]
+    wait_until(lambda: not live.current.degraded)
+    assert scored_pictures(live, 1) == before and nearest_captions(live, "cy", 1, "afal") == [("afal", "p1")]
+    assert live.verify() == [] and machine.started().current.degraded == ()
+
+
+def test_a_segment_that_was_lost_here_is_fetched_from_the_store(machines: Machines) -> None:
+    world = taught(machines)
+    world.started()
+    world.seal()
+    for folder in world.segments():
+        shutil.rmtree(folder)
+    live = world.started()
+    assert live.current.degraded == () and live.verify() == []
+
+
+def test_a_segment_that_cannot_be_fetched_now_is_read_from_the_tables(own_s3: S3Server, tmp_path: Path) -> None:
+    machines = Machines(tmp_path, own_s3.bucket())
+    world = taught(machines)
+    world.started()
+    world.seal()
+    before = scored_pictures(world.started(), 1)
+    for folder in world.segments("pictures"):
+        shutil.rmtree(folder)
+    own_s3.kill()
+    live = world.started()
+    assert scored_pictures(live, 1) == before
+    assert any(StoreUnavailable.code in sentence for sentence in live.current.degraded)
+    machines.close()
+
+
+def test_a_segment_for_which_there_is_no_room_is_read_from_the_tables(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in (1, 2, 3):
+        machines.here.put(f"p{seed}", seed)
+    machines.here.started()
+    machines.here.seal()
+
+    def full(*_: object) -> None:
+        raise StorageFull
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "require_free", full)
+        live = machines.there.started()
+        assert scored_pictures(live, 1) == machines.here.nearest(1)
+        assert any(StorageFull.code in sentence for sentence in live.current.degraded)
+        live.close()
 
 
 def test_a_version_that_is_damaged_in_the_store_is_not_served(machines: Machines) -> None:
@@ -133,11 +223,11 @@ def test_a_release_that_cannot_be_fetched_leaves_the_old_one_serving(own_s3: S3S
 
 def test_a_machine_that_lost_its_disk_starts_from_the_store(machines: Machines) -> None:
     world = taught(machines)
-    for name in ("versions", "generations", "pictures"):
+    for name in ("versions", "segments", "pictures"):
         shutil.rmtree(world.home / name)
     live = world.started()
     assert nearest_captions(live, "cy", 1, "ci") == [("ci", "p2")]
-    assert machines.kinds() == {"versions", "generations", "pictures"}
+    assert machines.kinds() == {"versions", "segments", "pictures"}
 
 
 def test_a_picture_whose_object_is_lost_can_be_deleted_on_another_machine(machines: Machines) -> None:

@@ -1,53 +1,53 @@
 """The sweeper removes what crashes left behind, and nothing that is or may still be in use."""
 
-import os
-import time
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from index import generation
-from index.catalogue import Catalogue
-from index.engine import Index, Matrix
-from index.engine.faiss_engine import FaissEngine
-from index.errors import IndexFileCorrupt
-from index.generation import Identity, folder_name
+from index import segment
+from index.segment import Columns, Written
+from index.sets import VectorSets
+from index.state import State
 from index.sweep import sweep
 from index.vectors import Entry
 from model import storage
 from model.data_root import DataRoot
+from model.registry import open_registry
 from tests.doubles import text_vector
-from tests.index.world import World, content, drawn
+from tests.index.world import World, aged, content, interrupted, put
 from tests.s3_server import S3Server
 
-HOUR = 3_600
 STORED = f"pictures/ab/{'ab' * 32}.jpg"
 
 
-def aged(path: Path, seconds: float) -> Path:
-    """The path, with its last change moved into the past."""
-    then = time.time() - seconds
-    os.utime(path, (then, then))
-    return path
-
-
-def identity(world: World) -> Identity:
-    return Identity("pictures", world.encoder.image_fingerprint, world.encoder.dimension)
+def write(world: World, text: str) -> Written:
+    """A segment of one picture."""
+    return segment.write(
+        world.root, world.pictures(), Columns.sorted(np.array([1]), [Entry(text)], text_vector(0, text)[None])
+    )
 
 
 def left_over(world: World, text: str) -> Path:
-    """A generation that was written but not registered, as when a writer is killed in between."""
-    written = generation.write(world.root, identity(world), [Entry(text)], text_vector(0, text)[None])
-    return world.generation_folder(written.id)
+    """A segment that was written but not registered, as when a writer is killed in between."""
+    return world.home / "segments" / write(world, text).id
+
+
+def register(world: World, upto_change: int, *segments: Written) -> State:
+    """A state with these segments, on top of whatever there is."""
+    sets = VectorSets(world.registry, DataRoot(world.home))  # puts nothing into a store
+    registered = sets.register(world.pictures(), world.state(), State(0, upto_change, segments))
+    assert registered is not None
+    return registered
 
 
 def temporaries(world: World, name: str) -> list[Path]:
-    """A partly written generation and picture, as killed writers leave them."""
-    folder, file = world.home / "generations" / name, world.home / "pictures" / "ab" / name
+    """A partly written segment and picture, as killed writers leave them."""
+    folder, file = world.home / "segments" / name, world.home / "pictures" / "ab" / name
     folder.mkdir(parents=True)
     file.parent.mkdir(parents=True, exist_ok=True)
-    for path in (folder / "vectors.safetensors", file):
+    for path in (folder / "rows.safetensors", file):
         path.write_bytes(b"half")
     return [folder, file]
 
@@ -63,45 +63,57 @@ def test_a_start_removes_old_temporaries_and_leaves_fresh_ones(world: World) -> 
     for paths, hours in ((old, 1.1), (fresh, 0.9)):
         for path in paths:
             for inside in (*path.rglob("*"), path):
-                aged(inside, hours * HOUR)
+                aged(inside, hours)
     start_and_sweep(world)
     assert not any(path.exists() for path in old) and all(path.exists() for path in fresh)
 
 
-def test_a_start_removes_generations_that_were_never_registered_unless_they_may_still_be(world: World) -> None:
+def test_a_start_removes_segments_that_were_never_registered_unless_they_may_still_be(world: World) -> None:
     old, fresh = left_over(world, "old"), left_over(world, "fresh")
     for path in (*old.iterdir(), old):
-        aged(path, 1.1 * HOUR)
+        aged(path, 1.1)
     start_and_sweep(world)
     assert not old.exists() and fresh.exists()
 
 
-def test_a_registered_generation_stays_however_old(world: World) -> None:
-    world.put("a", 1, {"cy": ["ci"]})
-    world.teach("cy")
-    (folder,) = (world.home / "generations").iterdir()
-    aged(folder, 1000 * HOUR)
+def test_a_segment_that_a_state_names_stays_however_old(world: World) -> None:
+    live = world.started()
+    for seed in range(5):
+        put(live, seed)
+        world.seal()
+    folders = world.segments()
+    world.aged(1000)
     start_and_sweep(world)
-    assert folder.exists() and world.started().current.degraded == ()
+    assert world.segments() == folders and world.started().current.degraded == ()
 
 
+def test_generations_of_an_earlier_release_go(world: World) -> None:
+    folder = world.home / "generations" / "pictures-0123456789abcdef"
+    folder.mkdir(parents=True)
+    (folder / "vectors.safetensors").write_bytes(b"x")
+    assert sweep(world.root, world.registry, world.gallery) == 0 and folder.exists()
+    world.aged()
+    start_and_sweep(world)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("before", ["set_aside", "remove"])
 def test_the_folder_of_a_retirement_that_was_killed_goes_at_a_later_start(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, before: str
 ) -> None:
-    catalogue = Catalogue(world.registry, world.root)
-    written = generation.write(world.root, identity(world), [Entry("a")], text_vector(0, "a")[None])
-    catalogue.register(identity(world), written, 0)
-    folder = world.generation_folder(written.id)
+    written = write(world, "a")
+    register(world, 0, written)
+    for _ in range(2):
+        register(world, 0)
 
     def killed(_: Path) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(storage, "remove", killed)
-        catalogue.retire(identity(world), keep=0)
-    assert folder.exists()
-    for path in (*folder.iterdir(), folder):
-        aged(path, 1.1 * HOUR)
+        patch.setattr(storage, before, killed)
+        VectorSets(world.registry, world.root).retire(world.pictures())
+    (folder,) = world.segments()
+    world.aged()
     start_and_sweep(world)
     assert not folder.exists()
 
@@ -115,7 +127,7 @@ def test_while_the_store_is_unavailable_its_files_are_kept_for_the_next_sweep(tm
     half = world.home / "uploads/.tmp-1"
     half.mkdir(parents=True)
     for path in (*old.iterdir(), old, submission / "dataset", submission, picture, half):
-        aged(path, 1.1 * HOUR)
+        aged(path, 1.1)
     own_s3.kill()
     assert sweep(world.root, world.registry, world.gallery) == 1
     assert not half.exists()
@@ -129,8 +141,8 @@ def test_submissions_without_an_expansion_are_removed_and_others_stay(world: Wor
     for path in (mine, unknown):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"x")
-        aged(path, 1.1 * HOUR)
-        aged(path.parent, 1.1 * HOUR)
+        aged(path, 1.1)
+        aged(path.parent, 1.1)
     assert sweep(world.root, world.registry, world.gallery) == 1
     assert mine.exists() and not unknown.parent.exists()
 
@@ -153,7 +165,7 @@ def test_what_is_still_written_to_is_not_taken_for_left_over(world: World) -> No
     folder = world.home / "uploads/.tmp-slow"
     folder.mkdir(parents=True)
     (folder / "dataset").write_bytes(b"half")
-    aged(folder, 2 * HOUR)
+    aged(folder, 2)
     assert sweep(world.root, world.registry, world.gallery) == 0
     assert folder.exists()
 
@@ -166,104 +178,104 @@ def test_files_of_a_picture_that_is_gone_go_when_they_are_old(world: World, suff
     for path in (left, fresh):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
-    aged(left, 1.1 * HOUR)
-    aged(world.gallery.content_path(content(1)), 1000 * HOUR)
+    aged(left, 1.1)
+    aged(world.gallery.files.content_path(content(1)), 1000)
     assert sweep(world.root, world.registry, world.gallery) == 1
-    assert not left.exists() and fresh.exists() and world.gallery.read(content(1))
-
-
-class Interrupted(FaissEngine):
-    """An engine that runs `act` once, at its first build: after a generation is written, before it is registered."""
-
-    def __init__(self, act: Callable[[], object]) -> None:
-        super().__init__()
-        self._acts = [act]
-
-    def build(self, vectors: Matrix) -> Index:
-        while self._acts:
-            self._acts.pop()()
-        return super().build(vectors)
+    assert not left.exists() and fresh.exists() and world.gallery.files.read(content(1))
 
 
 def test_an_old_copy_of_what_is_written_again_is_not_taken_for_left_over(world: World) -> None:
     old = left_over(world, "same")
     for path in (*old.iterdir(), old):
-        aged(path, 1.1 * HOUR)
+        aged(path, 1.1)
     assert left_over(world, "same") == old
     assert sweep(world.root, world.registry, world.gallery) == 0 and old.exists()
 
 
-def test_a_generation_that_is_removed_before_it_is_registered_is_written_again(world: World) -> None:
-    """By a sweeper that looked at its age before it was written."""
-    removed: list[int] = []
-    engine = Interrupted(lambda: removed.append(sweep(world.root, world.registry, world.gallery, seconds=0)))
-    live = world.started(engine=engine)
-    live.put_picture("a", content(1), drawn(1))
-    assert live.compact(at=0) == 1
-    assert removed == [1] and live.verify() == []
-    assert world.started().current.degraded == ()
-
-
-def test_a_writer_whose_files_are_always_removed_gives_up_and_registers_nothing(world: World) -> None:
-    class Removed(FaissEngine):
-        def build(self, vectors: Matrix) -> Index:
-            sweep(world.root, world.registry, world.gallery, seconds=0)
-            return super().build(vectors)
-
-    live = world.started(engine=Removed())
-    live.put_picture("a", content(1), drawn(1))
-    with pytest.raises(IndexFileCorrupt):
-        live.compact(at=0)
-    assert Catalogue(world.registry, world.root).of(identity(world)) == []
-
-
-def test_a_generation_that_is_registered_while_it_is_swept_stays_here_and_in_the_store(
+def test_a_segment_that_is_registered_while_it_is_swept_stays_here_and_in_the_store(
     tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(tmp_path, store=store)
-    written = generation.write(world.root, identity(world), [Entry("a")], text_vector(0, "a")[None])
+    written = write(world, "a")
     forget = world.root.forget
 
     def overtaken(name: str) -> None:
         forget(name)
-        Catalogue(world.registry, DataRoot(world.home)).register(identity(world), written, 0)  # puts nothing there
+        register(world, 0, written)
 
     monkeypatch.setattr(world.root, "forget", overtaken)
     assert sweep(world.root, world.registry, world.gallery, seconds=0) == 0
-    assert world.generation_folder(written.id).exists()
-    assert DataRoot(tmp_path / "other", store).open(folder_name(written.id), written.manifest_sha256).exists()
+    other = DataRoot(tmp_path / "other", store)
+    assert segment.read(other, written, world.pictures()).count == 1
+    assert segment.intact(world.root, written)
     world.close()
 
 
-def test_a_replaced_generation_that_is_registered_again_while_it_is_removed_stays(
+def test_a_replaced_segment_that_is_registered_again_while_it_is_removed_stays(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A picture was deleted and added again: the new generation is the same as one that was replaced."""
-    catalogue = Catalogue(world.registry, world.root)
-    written = generation.write(world.root, identity(world), [Entry("a")], text_vector(0, "a")[None])
-    catalogue.register(identity(world), written, 0)
-    monkeypatch.setattr(world.root, "forget", lambda _: catalogue.register(identity(world), written, 9))
-    catalogue.retire(identity(world), keep=0)
-    assert world.generation_folder(written.id).exists()
-    assert [registered.upto_change for registered in catalogue.of(identity(world))] == [9]
+    """A picture was deleted and added again: the new segment is the same as one that was replaced."""
+    written = write(world, "a")
+    register(world, 0, written)
+    for change in (1, 2):
+        register(world, change)
+    monkeypatch.setattr(world.root, "forget", lambda _: register(world, 9, written))
+    VectorSets(world.registry, world.root).retire(world.pictures())
+    assert segment.intact(world.root, written) and world.state().upto_change == 9
 
 
-def test_a_generation_that_another_machine_removed_from_the_store_is_put_there_again(
-    tmp_path: Path, store: str
+def test_others_write_while_the_files_of_a_segment_are_deleted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million pictures are gigabytes."""
+    folder, written = left_over(world, "a"), list[bool]()
+    other = open_registry(f"sqlite:///{world.home / 'registry.db'}")
+
+    def rmtree(path: Path, **_: object) -> None:
+        with other.begin():
+            written.append(path.exists() and not folder.exists())
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    assert VectorSets(world.registry, world.root).remove_unreferenced([folder.name]) == 1
+    assert written and written[0]
+    other.close()
+
+
+def test_a_segment_that_another_machine_removed_from_the_store_is_put_there_again(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(tmp_path, store=store)
+    put(world.started(), 1)
 
     def forget_all() -> None:
-        for path in generations(world):
-            world.root.forget(folder_name(path.name))
+        for path in world.segments():
+            world.root.forget(f"segments/{path.name}")
 
-    live = world.started(engine=Interrupted(forget_all))
-    live.put_picture("a", content(1), drawn(1))
-    live.compact(at=0)
-    (name,) = [folder_name(path.name) for path in generations(world)]
-    assert DataRoot(tmp_path / "other", store).open(name).exists()
+    interrupted(monkeypatch, VectorSets, "register", forget_all)
+    (written,) = world.indexer().seal(world.pictures()).segments
+    assert segment.read(DataRoot(tmp_path / "other", store), written, world.pictures()).count == 1
     world.close()
 
 
-def generations(world: World) -> list[Path]:
-    return sorted((world.home / "generations").iterdir())
+def test_pictures_are_swept_one_folder_at_a_time_and_only_unused_ones_are_looked_at(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(40):
+        world.put(f"p{seed}", seed)
+    left = world.home / "pictures" / content(3)[:2] / f"{content(3)[:2]}{'0' * 62}.jpg"
+    left.write_bytes(b"x")
+    world.aged()
+    held, looked_at = list[int](), list[str]()
+    contents, is_older = world.gallery.contents_in_use, storage.is_older
+
+    def counted(prefix: str = "") -> set[str]:
+        held.append(len(contents(prefix)))
+        return contents(prefix)
+
+    def noted(path: Path, seconds: float) -> bool:
+        looked_at.append(path.name)
+        return is_older(path, seconds)
+
+    monkeypatch.setattr(world.gallery, "contents_in_use", counted)
+    monkeypatch.setattr(storage, "is_older", noted)
+    assert sweep(world.root, world.registry, world.gallery) == 1 and not left.exists()
+    assert sum(held) == 40 and max(held) <= 5
+    assert [name for name in looked_at if name.endswith(".jpg")] == [left.name]

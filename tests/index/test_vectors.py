@@ -1,42 +1,127 @@
-"""Vector sets: exact answers, scores that depend on two vectors alone, tails that replace sealed entries."""
+"""Vector sets: exact answers, scores that depend on two vectors alone, whatever is sealed, merged, dead or allowed."""
+
+import tracemalloc
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from index.engine import Candidates, Index, Matrix, Vector
-from index.engine.faiss_engine import FaissEngine, FlatIndex
-from index.vectors import Block, Entry, Segment, VectorSet, scores, segment
-from tests.index.conftest import DIMENSION, brute_force, names, unit
+from index import segment
+from index.segment import Columns, Segment
+from index.tail import MemoryTail
+from index.vectors import (
+    Block,
+    Candidates,
+    Entry,
+    Identity,
+    Keys,
+    Matrix,
+    Row,
+    Vector,
+    VectorSet,
+    best,
+    scores,
+)  # fmt: skip
+from model.data_root import DataRoot
+from tests.index.conftest import (
+    DIMENSION,
+    PICTURES,
+    block,
+    brute_force,
+    columns,
+    gone,
+    names,
+    numbered,
+    sealed,
+    stored,
+    tail,
+    unit,
+)  # fmt: skip
 
 
-def block(picture: str, vectors: Matrix) -> Block:
-    return Block(tuple(Entry(picture, str(number)) for number in range(len(vectors))), vectors)
+def set_of(*parts: Segment, tail: MemoryTail | None = None) -> VectorSet:
+    return VectorSet(PICTURES, 1, 0, parts, tail or MemoryTail.empty(DIMENSION))
 
 
-def sealed(vectors: Matrix, entries: list[Entry]) -> VectorSet:
-    """A set as it was written, with an empty tail."""
-    return VectorSet.from_generation("g", 0, segment(vectors, entries))
+def seal(root: DataRoot, vector_set: VectorSet) -> VectorSet:
+    """The set with its tail as one more segment."""
+    assert isinstance(vector_set.tail, MemoryTail)
+    written = segment.write(root, PICTURES, Columns.sorted(*vector_set.tail.block()))
+    parts = (*vector_set.parts, segment.read(root, written, PICTURES))
+    return replace(vector_set, parts=parts, tail=MemoryTail.empty(DIMENSION))
 
 
-@pytest.mark.parametrize("k", [1, 3, 10, 100, 1_000])
-def test_scan_finds_exactly_what_brute_force_finds(k: int) -> None:
-    vectors, entries = unit(700, seed=1), names(700)
+def merge(root: DataRoot, vector_set: VectorSet) -> VectorSet:
+    """The set with all its segments as one."""
+    parts = [part for part in vector_set.parts if isinstance(part, Segment)]
+    if not parts:
+        return vector_set
+    written = segment.write(root, PICTURES, segment.merged([part.columns() for part in parts]))
+    return replace(vector_set, parts=(segment.read(root, written, PICTURES),))
+
+
+@pytest.fixture(scope="module")
+def mixed(shared_root: DataRoot) -> tuple[VectorSet, Matrix]:
+    """Pictures 0 to 2,399 with these vectors in three segments and a tail; a key is the picture's number."""
+    vectors, entries = stored(2_400, seed=1), names(2_400)
+    parts = [sealed(shared_root, vectors[at : at + 700], entries[at : at + 700], at) for at in (0, 700, 1_400)]
+    return set_of(*parts, tail=tail(vectors[2_100:], entries[2_100:], 2_100)), vectors
+
+
+@pytest.mark.parametrize("k", [1, 3, 10, 100, 5_000])
+def test_a_search_finds_exactly_what_brute_force_finds(k: int, mixed: tuple[VectorSet, Matrix]) -> None:
+    vector_set, vectors = mixed
+    assert vector_set.count == 2_400
     for query in unit(5, seed=2):
-        assert sealed(vectors, entries).search(query, k) == brute_force(query, vectors, entries, k)
+        assert vector_set.search(query, k) == brute_force(query, vectors, names(2_400), k)
 
 
-def test_equal_vectors_are_ordered_by_entry_and_none_is_lost() -> None:
-    vectors, entries = np.repeat(unit(3, seed=3), 200, axis=0), names(600)
-    query = unit(3, seed=3)[1]
-    shuffled = np.random.default_rng(0).permutation(600)
-    hits = sealed(np.ascontiguousarray(vectors[shuffled]), [entries[row] for row in shuffled]).search(query, 250)
-    assert hits == brute_force(query, vectors, entries, 250)
+@pytest.mark.parametrize("k", [1, 10, 5_000])
+def test_dead_rows_are_not_found_and_hide_no_others(k: int, mixed: tuple[VectorSet, Matrix]) -> None:
+    vector_set, vectors = mixed
+    changed = vector_set.changed({entry.picture: gone() for entry in names(2_400) if int(entry.picture[1:]) % 3}, 1)
+    assert changed.count == 800
+    for query in unit(5, seed=2):
+        assert changed.search(query, k) == brute_force(query, vectors[::3], names(2_400)[::3], k)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 400, 2_399, 2_400])
+def test_only_allowed_keys_are_found(count: int, mixed: tuple[VectorSet, Matrix]) -> None:
+    """However few or many; unknown keys match nothing."""
+    vector_set, vectors = mixed
+    rows = np.sort(np.random.default_rng(count).permutation(2_400)[:count])
+    unknown = np.array([-5, 2_400, 10**15])
+    entries = [Entry(f"p{row:05d}") for row in rows]
+    for query in unit(3, seed=2):
+        expected = brute_force(query, vectors[rows], entries, 20)
+        for keys in (rows, np.sort(np.concatenate([rows, unknown]))):
+            assert vector_set.search(query, 20, keys.astype(np.int64)) == expected
+
+
+def test_an_allowed_row_that_is_dead_is_not_found(mixed: tuple[VectorSet, Matrix], query: Vector) -> None:
+    changed = mixed[0].changed({"p00003": gone(), "p02200": gone()}, 1)
+    hits = changed.search(query, 10, numbered(3, 4, 2_200, 2_201))
+    assert {hit.entry.picture for hit in hits} == {"p00004", "p02201"}
+
+
+def test_equal_vectors_are_ordered_by_entry_and_none_is_lost(root: DataRoot) -> None:
+    """In all parts; rows are in another order than entries."""
+    vectors, entries = np.repeat(stored(3, seed=3), 200, axis=0), names(600)
+    order = np.random.default_rng(0).permutation(600)
+    mixed, shuffled = np.ascontiguousarray(vectors[order]), [entries[row] for row in order]
+    parts = [sealed(root, mixed[at : at + 200], shuffled[at : at + 200], at) for at in (0, 200)]
+    vector_set = set_of(*parts, tail=tail(mixed[400:], shuffled[400:], 400))
+    for k in (1, 10, 250):
+        query = stored(3, seed=3)[1]
+        assert vector_set.search(query, k) == brute_force(query, vectors, entries, k)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 64, 1_000])
-def test_a_score_has_the_same_bits_whatever_else_is_in_the_matrix(rows: int, query: Vector) -> None:
-    vectors = unit(rows, seed=4, dimension=512)
-    query = unit(1, seed=5, dimension=512)[0]
+def test_a_score_has_the_same_bits_whatever_else_is_in_the_matrix(rows: int) -> None:
+    vectors, query = unit(rows, seed=4, dimension=512), unit(1, seed=5, dimension=512)[0]
     together = scores(query, vectors)
     alone = np.concatenate([scores(query, vectors[row : row + 1]) for row in range(rows)])
     assert together.tobytes() == alone.tobytes()
@@ -49,108 +134,154 @@ def test_float32_products_would_differ_between_batches() -> None:
     assert (vectors @ query).tobytes() != alone.tobytes()
 
 
-def test_changed_set_equals_brute_force_over_what_is_left(query: Vector) -> None:
-    vectors, entries = unit(300, seed=6), names(300)
-    fresh = unit(40, seed=7)
-    blocks = {entry.picture: Block((), vectors[:0]) for entry in entries[:30]}
-    blocks |= {entries[place].picture: Block((entries[place],), fresh[place : place + 1]) for place in range(30, 40)}
-    blocks |= {"new": block("new", fresh[:5])}
-    changed = sealed(vectors, entries).changed(blocks, change=7)
-    left = [*entries[30:40], *entries[40:], *blocks["new"].entries]
-    rows = np.concatenate([fresh[30:40], vectors[40:], fresh[:5]])
-    assert changed.search(query, 50) == brute_force(query, rows, left, 50)
-    assert (changed.change, changed.count, changed.tail_size) == (7, len(left), 40 + 15)
+@dataclass(frozen=True)
+class Scan:
+    """A part whose own scores have errors of up to `noise`, and which counts the entries that are looked up."""
+
+    vectors: Matrix
+    entries: list[Entry]
+    noise: float = 0.0
+    exact: bool = True
+    looked_up: tuple[list[int], list[int]] = ([], [])
+
+    @property
+    def count(self) -> int:
+        return len(self.vectors)
+
+    def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
+        errors = np.random.default_rng(0).uniform(-self.noise, self.noise, self.count)
+        values = (scores(query, self.vectors) + errors).astype(np.float32)
+        order = np.argsort(-values)[:limit]
+        return Candidates(
+            values[order], self.vectors[order], lambda number: self._entry(int(order[number])), self.exact
+        )
+
+    def of(self, picture: str) -> list[Row]:
+        raise NotImplementedError
+
+    def entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
+        raise NotImplementedError
+
+    def without(self, pictures: Collection[str]) -> "Scan":
+        raise NotImplementedError
+
+    def texts(self) -> Iterator[str]:
+        raise NotImplementedError
+
+    def _entry(self, row: int) -> Entry:
+        self.looked_up[0].append(row)
+        return self.entries[row]
 
 
-def test_changing_leaves_the_old_set_as_it_was(query: Vector) -> None:
-    vectors, entries = unit(50, seed=8), names(50)
-    old = sealed(vectors, entries)
-    before = old.search(query, 50)
-    old.changed({before[0].entry.picture: Block((), vectors[:0])}, change=1)
-    assert old.search(query, 50) == before
-
-
-def test_a_picture_changed_twice_is_found_once(query: Vector) -> None:
-    fresh = unit(2, seed=9)
-    changed = (
-        sealed(unit(10), names(10)).changed({"a": block("a", fresh[:1])}, 1).changed({"a": block("a", fresh[1:])}, 2)
-    )
-    assert [hit for hit in changed.search(query, 20) if hit.entry.picture == "a"] == [
-        (Entry("a", "0"), float(scores(query, fresh[1:])[0]))
-    ]
-    vector = changed.vector("a")
-    assert vector is not None and vector.tobytes() == fresh[1].tobytes()
-
-
-def test_merging_the_tail_changes_no_answer(query: Vector) -> None:
-    vectors, entries = unit(100, seed=10), names(100)
-    changed = sealed(vectors, entries).changed({"p00003": Block((), vectors[:0]), "x": block("x", unit(4, seed=11))}, 1)
-    merged, rows = changed.merged()
-    assert merged == sorted(merged)
-    assert sealed(rows, merged).search(query, 200) == changed.search(query, 200)
-
-
-def test_an_empty_set_finds_nothing(query: Vector) -> None:
-    assert VectorSet.empty("none", DIMENSION).search(query, 10) == []
-
-
-def test_removing_everything_leaves_nothing(query: Vector) -> None:
-    vectors, entries = unit(20), names(20)
-    emptied = sealed(vectors, entries).changed({entry.picture: Block((), vectors[:0]) for entry in entries}, 1)
-    assert emptied.search(query, 10) == [] and emptied.merged()[0] == []
-
-
-class Rounding(FlatIndex):
-    """A scan whose own scores have the error that float32 allows, so that its order is wrong."""
-
-    def search(self, query: Vector, k: int, excluded: frozenset[int]) -> Candidates:
-        exact = super().search(query, len(self.vectors), excluded)
-        noise = np.random.default_rng(0).uniform(-1e-6, 1e-6, len(exact.rows)).astype(np.float32)
-        order = np.argsort(-(exact.scores + noise))[:k]
-        return Candidates(exact.rows[order], (exact.scores + noise)[order])
-
-
-@pytest.mark.parametrize("index", [FlatIndex, Rounding])
-def test_candidates_in_a_slightly_wrong_order_lose_no_hit(index: type[FlatIndex]) -> None:
+@pytest.mark.parametrize("noise", [0.0, 1e-6])
+def test_candidates_in_a_slightly_wrong_order_lose_no_hit(noise: float) -> None:
     """Many vectors whose scores differ by less than float32 rounding: one round of candidates is not enough."""
     query = unit(1, seed=12)[0]
     near = query + np.random.default_rng(1).standard_normal((500, DIMENSION)).astype(np.float32) * 1e-4
     vectors = np.ascontiguousarray(near / np.linalg.norm(near, axis=1, keepdims=True), dtype=np.float32)
-    entries = names(500)
-    assert Segment(vectors, entries, index(vectors)).top(query, 10, frozenset()) == brute_force(
-        query, vectors, entries, 10
-    )
+    assert best(Scan(vectors, names(500), noise), query, 10) == brute_force(query, vectors, names(500), 10)
 
 
-@pytest.fixture(scope="module")
-def ivf() -> tuple[Index, Matrix]:
-    centres = unit(60, seed=20)
-    rows = centres[np.arange(6_000) % 60] + unit(6_000, seed=21) * 0.35
-    vectors = np.ascontiguousarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
-    return FaissEngine(flat_limit=1_000).build(vectors), vectors
+def test_entries_are_looked_up_for_hits_only(query: Vector) -> None:
+    """And for what ties with the last of them."""
+    scan = Scan(stored(5_000, seed=13), names(5_000), looked_up=([], []))
+    assert len(best(scan, query, 10)) == len(scan.looked_up[0]) == 10
 
 
-def test_quantised_index_recalls_nine_of_ten_and_scores_exactly(ivf: tuple[Index, Matrix]) -> None:
-    index, vectors = ivf
-    entries, recalled, total = names(6_000), 0, 0
-    for query in vectors[::200]:
-        hits = Segment(vectors, entries, index).top(query, 10, frozenset())
-        truth = dict(brute_force(query, vectors, entries, 6_000))
-        assert all(hit.score == truth[hit.entry] for hit in hits)
-        best = brute_force(query, vectors, entries, 10)
-        recalled += len({hit.entry for hit in hits} & {entry for entry, _ in best})
-        total += 10
-    assert not index.exact and recalled >= 0.9 * total
+Change = Callable[[DataRoot, VectorSet], VectorSet]
+LAST_BIT = np.nextafter(stored(2, seed=15).astype(np.float16), np.float16(2)).astype(np.float32)
+POOL = np.concatenate([stored(2, seed=15), LAST_BIT, stored(2, seed=16)])  # two pairs that are nearly equal
+PUT = st.tuples(st.sampled_from("abcdef"), st.lists(st.integers(0, len(POOL) - 1), max_size=3))
 
 
-def test_quantised_index_never_proposes_an_excluded_row(ivf: tuple[Index, Matrix]) -> None:
-    index, vectors = ivf
-    excluded = frozenset(range(0, 6_000, 2))
-    assert all(row % 2 for row in index.search(vectors[0], 200, excluded).rows)
+@settings(max_examples=60)
+@given(st.lists(PUT | st.sampled_from([seal, merge]), min_size=1, max_size=12))
+def test_any_history_answers_as_brute_force_over_what_is_left(
+    shared_root: DataRoot, history: list[tuple[str, list[int]] | Change]
+) -> None:
+    vector_set, left, next_key = set_of(), dict[str, Block](), 1
+    for change, step in enumerate(history, 1):
+        if callable(step):
+            vector_set = step(shared_root, vector_set)
+        else:
+            left[step[0]] = block(step[0], POOL[step[1]], next_key)
+            next_key += len(step[1])
+            vector_set = vector_set.changed({step[0]: left[step[0]]}, change)
+        rows = [row for each in left.values() for row in zip(each.keys, each.entries, each.vectors, strict=True)]
+        allowed = numbered(*range(1, next_key, 2))
+        for query in POOL[:2]:
+            for keys in (None, allowed):
+                chosen = [row for row in rows if keys is None or row[0] in keys]
+                vectors = np.array([row[2] for row in chosen], dtype=np.float32).reshape(-1, DIMENSION)
+                expected = brute_force(query, vectors, [row[1] for row in chosen], 100)
+                assert [vector_set.search(query, k, keys) for k in (1, 3, 100)] == [
+                    expected[:1], expected[:3], expected,
+                ]  # fmt: skip
+        assert vector_set.count == len(rows) and sorted(vector_set.texts()) == sorted(row[1].text for row in rows)
+        found = [(row.key, row.entry, row.vector.tobytes()) for picture in left for row in vector_set.of(picture)]
+        assert found == [(key, entry, vector.tobytes()) for key, entry, vector in rows]
 
 
-def test_building_twice_gives_the_same_index(ivf: tuple[Index, Matrix]) -> None:
-    index, vectors = ivf
-    again = FaissEngine(flat_limit=1_000).build(vectors)
-    for query in vectors[:20]:
-        assert np.array_equal(index.search(query, 50, frozenset()).rows, again.search(query, 50, frozenset()).rows)
+def test_changing_leaves_the_old_set_as_it_was(mixed: tuple[VectorSet, Matrix], query: Vector) -> None:
+    old, _ = mixed
+    before = old.search(query, 50)
+    changed = old.changed({before[0].entry.picture: gone(), "p02399": block("p02399", stored(2), 9_000)}, change=1)
+    assert old.search(query, 50) == before != changed.search(query, 50)
+    assert (old.count, old.change, old.waiting) == (2_400, 0, 0)
+
+
+def test_a_picture_changed_twice_is_found_once(mixed: tuple[VectorSet, Matrix], query: Vector) -> None:
+    fresh = stored(2, seed=9)
+    first = mixed[0].changed({"p00005": block("p00005", fresh[:1], 5_000)}, 1)
+    second = first.changed({"p00005": block("p00005", fresh[1:], 5_001)}, 2)
+    hits = [hit for hit in second.search(query, 5_000) if hit.entry.picture == "p00005"]
+    assert hits == [(Entry("p00005", "0"), float(scores(query, fresh[1:])[0]))]
+    assert [(row.key, row.vector.tobytes()) for row in second.of("p00005")] == [(5_001, fresh[1].tobytes())]
+
+
+def test_what_did_not_change_is_not_waiting_to_be_sealed(mixed: tuple[VectorSet, Matrix]) -> None:
+    old, vectors = mixed
+    same = {"p00007": Block((7,), (Entry("p00007"),), vectors[7:8]), "unknown": gone()}
+    again = old.changed(same, change=4)
+    assert (again.change, again.waiting, again.parts, again.tail) == (4, 0, old.parts, old.tail)
+    assert old.changed({**same, "p00008": gone()}, 5).waiting == 1
+
+
+def test_another_key_is_another_row(mixed: tuple[VectorSet, Matrix]) -> None:
+    """The same entry with a new vector: the picture under this id was replaced."""
+    changed = mixed[0].changed({"p00007": Block((8_000,), (Entry("p00007"),), stored(1, seed=8))}, 1)
+    assert [row.key for row in changed.of("p00007")] == [8_000] and changed.count == 2_400
+
+
+def test_rows_of_a_picture_are_in_the_order_in_which_they_were_added(root: DataRoot) -> None:
+    """Whatever the order in its block, and before and after it is sealed."""
+    added = Block((9, 5, 7), (Entry("a", "9"), Entry("a", "5"), Entry("a", "7")), stored(3))
+    changed = set_of().changed({"a": added}, 1)
+    for vector_set in (changed, seal(root, changed)):
+        assert [(row.key, row.entry.text) for row in vector_set.of("a")] == [(5, "5"), (7, "7"), (9, "9")]
+
+
+def test_an_empty_set_finds_nothing(root: DataRoot, query: Vector) -> None:
+    assert set_of().search(query, 10) == [] == set_of(sealed(root, stored(0), [])).search(query, 10)
+    emptied = set_of(sealed(root, stored(20), names(20))).changed({entry.picture: gone() for entry in names(20)}, 1)
+    assert emptied.search(query, 10) == [] == emptied.search(query, 10, numbered(*range(20)))
+    assert set_of(sealed(root, stored(20), names(20))).search(query, 0) == []
+
+
+def test_a_set_is_named_by_what_it_is_of_and_its_last_change() -> None:
+    assert replace(set_of(), change=12).generation == "pictures-ffffffff.12"
+    assert Identity("captions", "ab" * 32, DIMENSION, "cy", 3).name == "captions-cy-3-abababab"
+
+
+def test_a_deep_search_keeps_its_candidates_as_halves_and_scores_some_at_a_time(root: DataRoot) -> None:
+    vectors = stored(6_000, dimension=512)
+    identity = replace(PICTURES, dimension=512)
+    written = segment.write(root, identity, columns(vectors, names(6_000)), scan=True)
+    part, query = segment.read(root, written, identity), unit(1, 7, 512)[0]
+    tracemalloc.start()
+    hits = best(part, query, 5_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * part.vectors.nbytes  # 6 MB of halves; as float32 and in double precision together it was 50
+    expected = sorted(zip(-scores(query, vectors), names(6_000), strict=True))[:5_000]
+    assert [hit.entry for hit in hits] == [entry for _, entry in expected]

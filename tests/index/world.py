@@ -1,23 +1,32 @@
 """A registry, a gallery and learned languages in a temporary folder, as the worker and the service would make them."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from index.build import build_captions
-from index.gallery import Gallery, Put
-from index.generation import WrittenGeneration
+from index.gallery import Gallery, NewPicture, Put
+from index.indexer import Indexer, fill_captions
 from index.live import LiveIndex
 from index.pictures import Picture, encode_stored, encode_thumbnail
+from index.place import open_engine
+from index.sets import VectorSets
+from index.state import State
+from index.vectors import Identity, scores
 from model import storage
 from model.data_root import DataRoot
 from model.errors import CorruptFolder, VersionCorrupt
 from model.registry import Lease, Release, Version, open_registry
 from tests.doubles import WeightlessEncoder, WeightlessTexts, WeightlessView, picture_vector, text_vector
+from tests.forked import Forked, script
 
 
 class VerifyingEncoder(WeightlessEncoder):
@@ -61,18 +70,20 @@ def content(seed: int) -> str:
 class World:
     """Everything that a live index needs, and each task of the worker as one call."""
 
-    def __init__(self, home: Path, url: str | None = None, store: str = "") -> None:
+    def __init__(self, home: Path, url: str | None = None, store: str = "", index: str = "faiss") -> None:
         self.home = home
         self.root = DataRoot(home, store)
         self.encoder = VerifyingEncoder()
         self.registry = open_registry(url or f"sqlite:///{home / 'registry.db'}")
         self.registry.initialise(self.encoder.text_fingerprint, {})
         self.gallery = Gallery(self.registry, self.root)
+        self.engine = open_engine(index, self.registry)
+        self.sets = VectorSets(self.registry, self.root, self.engine)
         self._indexes: list[LiveIndex] = []
 
     def live_index(self, **options: Any) -> LiveIndex:
         """A new live index, as in another process, not yet started."""
-        live = LiveIndex(self.encoder, self.registry, self.gallery, self.root, **options)
+        live = LiveIndex(self.encoder, self.registry, self.gallery, self.root, engine=self.engine, **options)
         self._indexes.append(live)
         return live
 
@@ -89,10 +100,8 @@ class World:
 
     def put(self, id: str, seed: int, captions: Mapping[str, Sequence[str]] | None = None) -> Put:
         """Add a picture without telling any live index, as another process would."""
-        picture = drawn(seed)
-        vector = self.encoder.pictures([picture.rgb])[0]
-        fingerprint = self.encoder.image_fingerprint
-        return self.gallery.put(id, content(seed), 32, 32, captions, vector, fingerprint, picture=picture)
+        (put,) = self.gallery.put([new_picture(id, seed, captions)], self.encoder.image_fingerprint)
+        return put
 
     def trained_version(self, language: str, captions: Mapping[str, str] | None = None) -> tuple[Lease, Version]:
         """A running expansion whose version is on disk and whose captions (by picture) are in the gallery."""
@@ -125,10 +134,31 @@ class World:
         self.gallery.add_captions(expansion.id, language, list((captions or {}).items()))
         return lease, version
 
-    def encode(self, language: str, version: int, **options: Any) -> WrittenGeneration:
-        """Build the generation of a version's captions."""
+    def indexer(self, **options: Any) -> Indexer:
+        """The indexer of a worker, which has no model."""
+        return Indexer(self.registry, self.gallery, self.root, engine=self.engine, **options)
+
+    def seal(self, **options: Any) -> int:
+        """What the worker does when it is its turn; by default as soon as anything changed."""
+        return self.indexer(**{"seal_at": 1, **options}).run()
+
+    def pictures(self) -> Identity:
+        """The identity of the set of pictures."""
+        return Identity("pictures", self.encoder.image_fingerprint, self.encoder.dimension)
+
+    def captions(self, language: str, version: int) -> Identity:
+        """The identity of the set of a language's captions as a version encodes them."""
+        return Identity("captions", self.encoder.text_fingerprint, self.encoder.dimension, language, version)
+
+    def state(self, identity: Identity | None = None) -> State:
+        """What is sealed of a set; by default of that of the pictures."""
+        return self.sets.state(identity or self.pictures())
+
+    def encode(self, language: str, version: int, **options: Any) -> State:
+        """Fill the set of a version's captions."""
         view = WeightlessView(version, language)
-        return build_captions(self.encoder, view, self.gallery, self.registry, language, version, self.root, **options)
+        of = (language, version, self.root)
+        return fill_captions(self.encoder, view, self.gallery, self.registry, *of, engine=self.engine, **options)
 
     def teach(self, language: str, captions: Mapping[str, str] | None = None, *, shared: bool = True) -> Release:
         """A complete expansion, promoted."""
@@ -145,8 +175,72 @@ class World:
         assert folder is not None
         return self.root.path(folder)
 
-    def generation_folder(self, identity: str) -> Path:
-        return self.home / "generations" / identity
+    def segments(self, kind: str = "*") -> list[Path]:
+        """The folders of all segments, or of those of pictures or captions."""
+        return sorted((self.home / "segments").glob(f"{kind}-*"))
+
+    def aged(self, hours: float = 1.1) -> None:
+        """Let everything below the data root look as if nobody had changed it for so long."""
+        for folder, _, files in os.walk(self.home):
+            for path in (Path(folder), *(Path(folder, file) for file in files)):
+                with suppress(FileNotFoundError):  # a live index may be sweeping
+                    aged(path, hours)
+
+    def nearest(self, seed: int, limit: int = 99) -> list[tuple[str, float]]:
+        """The pictures nearest to `drawn(seed)` with their scores, from the tables alone: slow, obvious, exact."""
+        ids = self.gallery.ids()
+        vectors = self.gallery.picture_vectors(ids, self.encoder.image_fingerprint)
+        if not vectors:
+            return []
+        values = scores(picture_vector(drawn(seed).rgb), np.stack(list(vectors.values())))
+        return sorted(zip(vectors, values.tolist(), strict=True), key=lambda hit: (-hit[1], hit[0]))[:limit]
+
+
+def killed(world: World, source: str, point: str, *arguments: str) -> None:
+    """Run a script in a process that dies by SIGKILL at this fault point; home and database are its first arguments."""
+    database = world.registry.engine.url.render_as_string(hide_password=False)
+    log = world.home / "killed.log"
+    given = (source, str(world.home), database, *arguments)
+    ended = Forked(script, *given, environment={**os.environ, "FAULT_POINT": point}, log=log).wait(120)
+    assert ended == -signal.SIGKILL, log.read_text()
+
+
+def aged(path: Path, hours: float) -> Path:
+    """The path, with its last change moved into the past."""
+    then = time.time() - 3_600 * hours
+    os.utime(path, (then, then))
+    return path
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait, at most a minute, for work in the background."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def interrupted(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[[], object], times: int = 1
+) -> None:
+    """Run `act` before the next calls of a function, as another process might; it may call the same function."""
+    real, left = getattr(owner, name), [act] * times
+
+    def overtaken(*given: Any) -> Any:
+        if left:
+            left.pop()()
+        return real(*given)
+
+    monkeypatch.setattr(owner, name, overtaken)
+
+
+class Clock:
+    """A clock that only the test moves."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def flip(file: Path) -> None:
@@ -161,7 +255,41 @@ def nearest_pictures(live: LiveIndex, seed: int, limit: int = 10) -> list[str]:
     return [hit.picture for hit in live.current.search_pictures(picture_vector(drawn(seed).rgb), limit)]
 
 
+def new_picture(id: str, seed: int, captions: Mapping[str, Sequence[str]] | None = None) -> NewPicture:
+    """`drawn(seed)` under an id, encoded."""
+    vector = picture_vector(drawn(seed).rgb)
+    return NewPicture(id, content(seed), 32, 32, captions, vector, drawn(seed))
+
+
+def put_picture(live: LiveIndex, id: str, seed: int, captions: Mapping[str, Sequence[str]] | None = None) -> Put:
+    """Put `drawn(seed)` under an id."""
+    (put,) = live.put_pictures([new_picture(id, seed, captions)])
+    return put
+
+
+def put(live: LiveIndex, *seeds: int) -> None:
+    """Put pictures with two English captions each."""
+    for seed in seeds:
+        put_picture(live, f"p{seed}", seed, {"en": [f"picture {seed}", f"drawing {seed}"]})
+
+
+def answers(live: LiveIndex) -> tuple[Any, ...]:
+    """Pictures near eight others, and all captions near a text, with their scores."""
+    captions = live.current.search_captions(text_vector(0, "picture 5"), ["en"], 99)
+    return [scored_pictures(live, seed) for seed in range(8)], captions
+
+
+def scored_pictures(live: LiveIndex, seed: int, limit: int = 99) -> list[tuple[str, float]]:
+    """The pictures nearest to `drawn(seed)`, with their scores."""
+    hits = live.current.search_pictures(picture_vector(drawn(seed).rgb), limit)
+    return [(hit.picture, hit.score) for hit in hits]
+
+
 def nearest_captions(live: LiveIndex, tag: str, version: int, text: str, limit: int = 1) -> list[tuple[str, str]]:
     """The captions nearest to a text as a version encodes it, with their pictures."""
     hits = live.current.search_captions(text_vector(version, text), [tag], limit)
     return [(hit.caption, hit.picture) for hit in hits]
+
+
+def captions_of(live: LiveIndex, picture: str) -> dict[str, list[str]]:
+    return live.current.captions_of_each([picture])[picture]

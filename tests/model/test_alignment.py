@@ -11,8 +11,8 @@ import torch
 
 from model import alignment
 from model.alignment import aligned
-from model.base import VOCABULARY
 from model.encoder import Encoder
+from model.merges import CLIP_TOKENS
 from model.training import Trainer
 from tests.model.toy import CAPTIONS, SETTINGS, corpus_for
 
@@ -83,10 +83,10 @@ def test_a_new_row_starts_as_the_mean_of_the_english_rows_that_its_token_stands_
     expected = dict[int, torch.Tensor]()
     for (f, e), share in slowly(said, meant).items():
         expected[f] = expected.get(f, torch.zeros(encoder.base.table.shape[1])) + share * encoder.base.table[e]
-    new = trainer.used[trainer.used >= VOCABULARY].tolist()
+    new = trainer.used[trainer.used >= CLIP_TOKENS].tolist()
     assert len(new) > 5
     for token, row in zip(trainer.used.tolist(), trainer.rows.detach(), strict=False):
-        if token >= VOCABULARY:
+        if token >= CLIP_TOKENS:
             torch.testing.assert_close(row, expected[token], rtol=1e-4, atol=1e-6)
         else:  # a row that the parent has stays as it is
             assert torch.equal(row, encoder.base.table[token])

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -10,9 +11,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+import model.base
 from model.base import Base, open_base
+from model.clip_tokenizer import ClipTokenizer
 from model.encoder import Encoder
-from model.errors import BackendNotAvailable, BaseNotFound, BaseNotSupported
+from model.errors import BackendNotAvailable, BaseNotFound, BaseNotSupported, CheckpointUnfit
+from model.languages import MANY
+from model.reading import Reading, languages_of, require_supported
 from tests.tiny import CONFIG, NAME, write_tiny_base
 
 
@@ -23,7 +28,7 @@ def test_a_real_architecture_opens_from_a_local_checkpoint(name: str, tmp_path: 
     weights = {key: tensor.contiguous().half() for key, tensor in model.state_dict().items()}
     save_file(weights, tmp_path / "checkpoint.safetensors")
     base = open_base(f"{name}@{tmp_path / 'checkpoint.safetensors'}")
-    assert (base.dimension, base.context_length, tuple(base.table.shape)) == (512, 77, (49408, 512))
+    assert (base.dimension, base.reading.context, tuple(base.table.shape)) == (512, 77, (49408, 512))
     encoder = Encoder(base)
     assert encoder.pictures([Image.new("RGB", (300, 200), "red")]).shape == (1, 512)
     tokens = open_clip.get_tokenizer(name)(["a red apple"])
@@ -35,9 +40,9 @@ def test_a_real_architecture_opens_from_a_local_checkpoint(name: str, tmp_path: 
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        ("ViT-B-16-SigLIP/webli", "tokenizer"),
-        ("xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k", "tokenizer"),
-        ("coca_ViT-B-32/laion2b_s13b_b90k", "end-of-text"),
+        ("xlm-roberta-base-ViT-B-32/laion5b_s13b_b90k", "xlm-roberta-base of the package transformers"),
+        ("nllb-clip-base/v1", "nllb"),
+        ("coca_ViT-B-32/laion2b_s13b_b90k", "CoCa"),
         ("ViT-B-16@weights.pt", "safetensors"),
         ("hf-hub:somebody/something", "not supported"),
         ("local-dir:/somewhere", "not supported"),
@@ -45,6 +50,39 @@ def test_a_real_architecture_opens_from_a_local_checkpoint(name: str, tmp_path: 
 )
 def test_what_cannot_learn_languages_is_refused_by_name(spec: str, reason: str) -> None:
     with pytest.raises(BaseNotSupported, match=reason):
+        open_base(spec)
+
+
+@pytest.mark.parametrize(
+    ("name", "languages"),
+    [
+        ("ViT-B-16", ("en",)),
+        ("ViT-B-16-SigLIP", ("en",)),
+        ("ViT-L-14-CLIPA", ("en",)),
+        ("ViT-B-16-SigLIP2-256", ("en", MANY)),
+        ("ViT-B-16-SigLIP-i18n-256", ("en", MANY)),
+        ("ViT-H-14-worldwide-quickgelu", ("en", MANY)),
+    ],
+)
+def test_what_a_known_base_reads_is_told_by_its_name(name: str, languages: tuple[str, ...]) -> None:
+    assert languages_of(name, None) == languages
+
+
+def test_a_base_declares_its_languages_without_becoming_another_base(tmp_path: Path) -> None:
+    spec = write_tiny_base(tmp_path)
+    plain = open_base(spec)
+    write_tiny_base(tmp_path, languages=["DE", "iw", "en"])
+    declared = open_base(spec)
+    assert (plain.languages, declared.languages) == (("en",), ("en", "de", "he"))
+    assert (declared.text_fingerprint, declared.image_fingerprint) == (plain.text_fingerprint, plain.image_fingerprint)
+    assert Encoder(declared.without_towers()).languages == declared.languages
+
+
+@pytest.mark.parametrize("declared", ["de", ["german"], [5], {"de": 1}])
+def test_a_declaration_that_is_no_list_of_tags_is_refused(tmp_path: Path, declared: object) -> None:
+    spec = write_tiny_base(tmp_path)
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"languages": declared}))
+    with pytest.raises(BaseNotFound, match="not a list of language tags"):
         open_base(spec)
 
 
@@ -73,7 +111,7 @@ def test_an_architecture_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
 
 def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     write_tiny_base(tmp_path)
-    with pytest.raises(BaseNotFound, match="cannot be loaded"):
+    with pytest.raises(CheckpointUnfit, match="not one of ViT-B-32"):
         open_base(f"ViT-B-32@{tmp_path / NAME}.safetensors")
 
 
@@ -116,16 +154,16 @@ def test_fingerprints_name_each_tower_alone(tmp_path: Path) -> None:
     assert first.text_fingerprint != other.text_fingerprint
 
 
-def test_every_supported_name_of_open_clip_is_decided_without_loading_it(
+def test_every_configuration_of_open_clip_is_decided_without_loading_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each known architecture is either accepted or refused with a sentence; none trips over an unknown field."""
 
-    def accept(name: str, **_: object) -> None:
+    def accept(name: str, *_: object, **__: object) -> None:
         accepted.add(name)
-        raise RuntimeError
+        raise BaseNotFound(name)
 
-    monkeypatch.setattr(open_clip, "create_model", accept)
+    monkeypatch.setattr(model.base, "_read_by", accept)
     weights = tmp_path / "weights.safetensors"
     weights.touch()
     accepted: set[str] = set()
@@ -134,5 +172,40 @@ def test_every_supported_name_of_open_clip_is_decided_without_loading_it(
             open_base(f"{name}@{weights}")
         assert name in refusal.value.detail
         assert isinstance(refusal.value, BaseNotFound) == (name in accepted)
-    assert {"ViT-B-16", "ViT-B-32", "ViT-L-14", "RN50"} <= accepted
-    assert not [name for name in accepted if "SigLIP" in name or "roberta" in name]
+    refused = {*open_clip.list_models()} - accepted
+    assert {name.split("-")[0].split("_")[0] for name in refused} == {"coca", "mt5", "nllb", "roberta", "xlm"}
+    assert len(accepted) >= 131
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"pool_type": "first"}, "neither the end of a text nor the last place"),
+        ({"hf_tokenizer_name": "some/tokenizer"}, "neither the end of a text nor the last place"),
+        ({"tokenizer_kwargs": {"clean": "canonicalize"}}, "changes CLIP's BPE tokenizer"),
+        ({"vocab_size": 50_000}, "changes CLIP's BPE tokenizer"),
+        ({"tokenizer_mode": "clips"}, "changes its tokenizer"),
+        (
+            {"hf_tokenizer_name": "some/tokenizer", "tokenizer_kwargs": {"language": "eng_Latn"}},
+            "changes its tokenizer",
+        ),
+        ({"use_pad_mask": True, "no_causal_mask": True}, "hides the pads"),
+        ({"embed_cls": True}, "CoCa"),
+        ({"hf_model_name": "roberta-base"}, "roberta-base of the package transformers"),
+    ],
+)
+def test_a_text_tower_that_is_not_read_here_is_refused_with_the_reason(changes: dict[str, Any], reason: str) -> None:
+    text: Any = CONFIG["text_cfg"]
+    config = {**CONFIG, "text_cfg": {**text, **changes}}
+    with pytest.raises(BaseNotSupported, match=reason) as refused:
+        require_supported(NAME, config)
+    assert NAME in refused.value.detail and refused.value.code == "base_not_supported"
+
+
+def test_the_bundled_base_is_what_it_always_was() -> None:
+    """Data roots were made for these fingerprints, before there were other tokenizers than CLIP's."""
+    base = open_base("bundled", "cpu")
+    assert base.text_fingerprint == "e949485763d37ca0780b92fad031d375023a4bbd8c1f1b0be79ee19690ab29a4"
+    assert base.image_fingerprint == "bbe742f32e275b6f6014b358ccda8ff59242966f7eb2728335b4fe920a0dadaf"
+    assert base.reading == Reading((49_406,), (49_407,), base.reading.context, 49_408)
+    assert ClipTokenizer().sha256 == "0bc630c1757fe304d318c4aa2e35bfa59d42d38d0384e5196edff028f37ac3b9"

@@ -8,6 +8,8 @@ from model.evaluation import (
     backward_transfer,
     english_forgetting,
     forgetting,
+    gain,
+    ranks,
     recalls,
 )
 
@@ -95,3 +97,46 @@ def test_a_picture_whose_best_text_ties_with_a_later_ones_is_found_first() -> No
     """Picture to text, ties by index too: both texts are equally near to both pictures."""
     same = np.array([[1.0, 0.0], [1.0, 0.0]], dtype=np.float32)
     assert recalls(same, same, np.array([0, 1]))["i2t"]["R@1"] == 0.5
+
+
+def test_ranks_are_those_behind_the_recall() -> None:
+    random = np.random.default_rng(0)
+    pictures, texts, owner = unit(random, (40, 8)), unit(random, (70, 8)), random.integers(0, 30, 70)
+    found = ranks(texts, pictures, owner)
+    assert float((found < 5).mean()) == recalls(texts, pictures, owner)["t2i"]["R@5"]
+
+
+def test_a_gain_is_that_of_the_mean_recall_with_the_error_of_paired_differences() -> None:
+    before, after = np.array([0, 5, 20, 20]), np.array([0, 0, 5, 30])  # scores 1, 1/2, 0, 0 and 1, 1, 1/2, 0
+    measured = gain(before, after, np.arange(4), (1, 10))
+    assert (measured.before, measured.after, measured.mean) == (0.375, 0.625, 0.25)
+    differences = np.array([0, 0.5, 0.5, 0])
+    assert measured.error == pytest.approx(np.sqrt(((differences - 0.25) ** 2).sum() / (4 * 3)))
+
+
+def test_of_targets_with_as_many_queries_each_the_error_is_that_of_their_means() -> None:
+    before, after = np.array([20, 20, 0, 20, 5, 0]), np.array([0, 5, 0, 20, 0, 20])
+    by_target = np.array([0.75, 0, -0.25])  # means of 1 and 1/2, 0 and 0, 1/2 and -1
+    measured = gain(before, after, np.array([7, 7, 2, 2, 3, 3]), (1, 10))
+    assert measured.mean == pytest.approx(by_target.mean())
+    assert measured.error == pytest.approx(by_target.std(ddof=1) / np.sqrt(3))
+
+
+@pytest.mark.parametrize("captions", [(5,), (1,), (1, 3, 9)], ids=["five each", "one each", "one to nine"])
+def test_the_error_of_a_gain_is_how_much_it_differs_from_sample_to_sample(captions: tuple[int, ...]) -> None:
+    """Against 2,000 samples drawn again from the same 300 pictures (the bootstrap), whose captions rank alike."""
+    random = np.random.default_rng(1)
+    owner = np.repeat(np.arange(300), random.choice(captions, 300))
+    of_picture = random.integers(0, 30, 300), random.integers(0, 20, 300)
+    before, after = (ranks[owner] + random.integers(0, 3, len(owner)) for ranks in of_picture)
+    measured = gain(before, after, owner, (1, 10))
+    own = [np.flatnonzero(owner == picture) for picture in range(300)]
+    samples = (np.concatenate([own[picture] for picture in random.integers(0, 300, 300)]) for _ in range(2_000))
+    means = [gain(before[sample], after[sample], owner[sample], (1, 10)).mean for sample in samples]
+    assert measured.error == pytest.approx(np.std(means), rel=0.1)
+
+
+def test_of_equal_ranks_nothing_is_gained_and_one_target_says_nothing() -> None:
+    same, each = np.array([0, 3, 40]), np.arange(3)
+    assert (gain(same, same, each, (1,)).mean, gain(same, same, each, (1,)).error) == (0.0, 0.0)
+    assert gain(np.array([40, 30]), np.array([0, 30]), np.array([5, 5]), (1, 10)).error == 1.0

@@ -3,7 +3,7 @@
 import pytest
 
 from model.errors import LanguageTagInvalid
-from model.languages import canonical, in_script, names, scripts
+from model.languages import MANY, canonical, in_script, names, reads, scripts
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,12 @@ def test_tags_become_canonical(tag: str, expected: str) -> None:
     assert canonical(tag) == expected
 
 
-@pytest.mark.parametrize("tag", ["en_US", "xx-", "xx", "a" * 200, "../", "", "e", "en--us", "und-x", "en us", "日本"])
+NONE = ["und", "mul", "zxx", "MUL", "mul-Latn"]  # of many languages, or of none
+
+
+@pytest.mark.parametrize(
+    "tag", ["en_US", "xx-", "xx", "a" * 200, "../", "", "e", "en--us", "und-x", "en us", "日本", *NONE]
+)
 def test_what_is_no_tag_is_refused(tag: str) -> None:
     with pytest.raises(LanguageTagInvalid):
         canonical(tag)
@@ -48,3 +53,17 @@ def test_what_clients_name_is_not_remembered_without_end() -> None:
     for number in range(5_000):
         canonical(f"en-x-a{number}")
     assert canonical.cache_info().currsize < 5_000
+
+
+@pytest.mark.parametrize(
+    ("languages", "tag", "read"),
+    [
+        (("en",), "cy", False),
+        (("en", "de"), "de", True),
+        (("en", "de"), "de-AT", True),
+        (("en", "zh-Hant"), "zh", False),
+        (("en", MANY), "qu", True),
+    ],
+)
+def test_a_list_covers_its_languages_and_their_kinds(languages: tuple[str, ...], tag: str, read: bool) -> None:
+    assert reads(languages, tag) is read

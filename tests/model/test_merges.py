@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from model.clip_tokenizer import ClipTokenizer
 from model.encoder import Encoder
 from model.merges import Merge, SharedBPE, clip_merges
-from model.tokenizer import Tokenizer
+from tests.model.test_clip_tokenizer import ENGLISH, THAI
 from tests.model.test_encoder import HINDI, WELSH, taught
-from tests.model.test_tokenizer import ENGLISH, THAI
 
 LETTERS = "qxzj"
 
@@ -33,16 +33,16 @@ def test_a_tokenizer_on_a_longer_line_reads_as_it_does_alone() -> None:
     assert len(set(several)) < len(several)
     draw = random.Random(1)
     texts = ["".join(draw.choices(LETTERS + " ", k=40)) for _ in range(300)]
-    longest = Tokenizer().extend(merges)
+    longest = ClipTokenizer().extend(merges)
     for count in (0, 20, 60, 100, 120):
-        on_line = Tokenizer(longest.added[:count], marks=True, bpe=longest.bpe)
+        on_line = ClipTokenizer(longest.added[:count], marks=True, bpe=longest.bpe)
         assert on_line.bpe is longest.bpe
-        assert on_line.encode(texts) == Tokenizer(longest.added[:count], marks=True).encode(texts)
-    assert longest.encode(texts) != Tokenizer(marks=True).encode(texts)
+        assert on_line.encode(texts) == ClipTokenizer(longest.added[:count], marks=True).encode(texts)
+    assert longest.encode(texts) != ClipTokenizer(marks=True).encode(texts)
 
 
 def test_older_languages_read_alike_before_and_after_newer_ones() -> None:
-    clip = Tokenizer()
+    clip = ClipTokenizer()
     welsh = clip.grown(WELSH, 300)
     texts = WELSH + HINDI + THAI + ENGLISH
     before = clip.encode(texts), welsh.encode(texts)
@@ -54,17 +54,17 @@ def test_older_languages_read_alike_before_and_after_newer_ones() -> None:
 
 
 def test_what_training_tried_and_dropped_is_not_on_the_line() -> None:
-    clip = Tokenizer()
+    clip = ClipTokenizer()
     grown = clip.grown(WELSH, 300)
     assert grown.bpe is clip.bpe
     assert clip.bpe.pairs(0).count == len(grown.added)
 
 
 def test_a_second_child_of_one_parent_has_a_line_of_its_own() -> None:
-    clip = Tokenizer()
+    clip = ClipTokenizer()
     welsh, hindi = clip.grown(WELSH, 300), clip.grown(HINDI, 300)
     assert welsh.bpe is clip.bpe is not hindi.bpe
-    assert hindi.encode(HINDI) == Tokenizer(hindi.added, marks=True).encode(HINDI)
+    assert hindi.encode(HINDI) == ClipTokenizer(hindi.added, marks=True).encode(HINDI)
 
 
 def test_a_line_is_made_anew_only_for_what_it_lacks() -> None:
@@ -94,10 +94,11 @@ def held_by(thing: object, shared: tuple[object, ...]) -> Iterator[object]:
 def test_an_opened_view_holds_no_copy_of_clips_merges(encoder: Encoder, corpus: list[str]) -> None:
     view = encoder.extend(encoder.base_view, 1, "xx", taught(encoder, encoder.base_view, corpus, 1))
     encoder.texts([(view, text) for text in corpus])
-    assert view.tokenizer.bpe is encoder.base_view.tokenizer.bpe
+    own, base = view.tokenizer, encoder.base_view.tokenizer
+    assert isinstance(own, ClipTokenizer) and isinstance(base, ClipTokenizer) and own.bpe is base.bpe
     large = [
         type(held)
-        for held in held_by(view, (view.tokenizer.bpe, view.tokenizer.bpe.pairs(len(view.tokenizer.added))))
+        for held in held_by(view, (own.bpe, own.bpe.pairs(len(own.added))))
         if isinstance(held, dict | tuple | list | set | frozenset) and len(held) >= len(clip_merges()) // 2
     ]
     assert large == []

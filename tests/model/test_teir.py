@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from benchmarks.emoji36.trainer import StepScaledAdamW
 from model import teir
-from model.base import BOT, EOT, VOCABULARY
+from model.clip_tokenizer import BEGIN, END
 from model.corpus import NONE, Corpus
 from model.encoder import Encoder
+from model.merges import CLIP_TOKENS
 from model.table import TokenRows, View, pad
 from model.training import Trainer
 from tests.model.toy import CAPTIONS, SETTINGS, WORDS, corpus_for, go_on, learn
@@ -74,7 +75,7 @@ def test_a_gathered_step_is_the_full_tables_step(encoder: Encoder, clip: float) 
     sequences = [view.sequence(ids)[0].astype(np.int64) for ids in view.tokens(CAPTIONS[:8])]
     used = np.unique(np.concatenate(sequences))
     target = torch.randn((8, encoder.dimension), generator=torch.Generator().manual_seed(3))
-    frozen = np.isin(used, [BOT, EOT])
+    frozen = np.isin(used, [BEGIN, END])
     scale = teir.row_scale(view.frequency(used, "cy"))
     scale[torch.from_numpy(frozen)] = 0
 
@@ -105,7 +106,7 @@ def one_step(
 
 
 def gradient_of(encoder: Encoder, table: nn.Parameter, sequences: Sequences, target: Tensor) -> Tensor:
-    numbers, last = pad([sequence.astype(np.int32) for sequence in sequences])
+    numbers, last = pad([sequence.astype(np.int32) for sequence in sequences], encoder.base.reading)
     loss = nn.functional.mse_loss(encoder.base.text_features(table[numbers], last), target)
     loss.backward()  # type: ignore[no-untyped-call]
     assert table.grad is not None
@@ -125,7 +126,7 @@ def test_a_row_counts_one_more_for_every_other_language_that_trained_it(encoder:
     first = learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path / "1", SETTINGS, go_on)
     view: View = encoder.extend(encoder.base_view, 1, "cy", first)
     ids = first.rows.ids
-    expected = np.where(ids < VOCABULARY, 3, 2)
+    expected = np.where(ids < CLIP_TOKENS, 3, 2)
     assert (view.frequency(ids, "br") == expected).all()
     unseen = np.array([320, 321, view.tokenizer.size + 5])
     assert (view.frequency(unseen[~np.isin(unseen, ids)], "br") == np.array([2, 2, 1])[~np.isin(unseen, ids)]).all()
@@ -151,11 +152,11 @@ def test_a_second_languages_step_is_scaled_by_the_languages_before_it(encoder: E
 
     tokens = learned.tokenizer(view.tokenizer).encode(captions)
     used = np.array(sorted({number for ids in tokens for number in ids}))
-    languages = [1 + (number < VOCABULARY) + (number in held) for number in used.tolist()]
+    languages = [1 + (number < CLIP_TOKENS) + (number in held) for number in used.tolist()]
     assert {*languages} == {1, 2, 3}
     scale = torch.tensor([*(1 / f for f in languages), 0.0, 0.0])[:, None]
-    place = {number: at for at, number in enumerate([*used.tolist(), BOT, EOT])}
-    local = [np.array([place[number] for number in (BOT, *ids, EOT)]) for ids in tokens]
+    place = {number: at for at, number in enumerate([*used.tolist(), BEGIN, END])}
+    local = [np.array([place[number] for number in (BEGIN, *ids, END)]) for ids in tokens]
     gradient = gradient_of(encoder, nn.Parameter(start.clone()), local, features)
     assert gradient[-2:].norm() > gradient[:-2].norm() > FAINT  # left out of the norm, they would be missed
     assert learned.rows.ids.tolist() == used.tolist()
@@ -187,5 +188,5 @@ def test_begin_and_end_of_text_keep_their_bits_under_teir(encoder: Encoder, tmp_
     learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS, go_on)
     newest = max(tmp_path.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
     rows = load_file(newest / "state.safetensors")["rows"]
-    assert torch.equal(rows[-2:], encoder.base.table[[BOT, EOT]])
-    assert not torch.equal(rows[0], encoder.base.table[BOT])
+    assert torch.equal(rows[-2:], encoder.base.table[[BEGIN, END]])
+    assert not torch.equal(rows[0], encoder.base.table[BEGIN])

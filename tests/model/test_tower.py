@@ -7,7 +7,8 @@ import open_clip
 import pytest
 import torch
 
-from model.tower import supports_bfloat16, text_features
+from model.machine import supports_bfloat16
+from model.tower import text_features
 
 CPUINFO = Path("/proc/cpuinfo")
 

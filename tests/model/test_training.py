@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from model import checkpoint, storage, training
-from model.base import BOT, EOT
 from model.checkpoint import load_newest, save_step
+from model.clip_tokenizer import BEGIN, END
 from model.encoder import Encoder
 from model.errors import CheckpointMismatch, TrainingDiverged
 from model.objectives import CrossModal
@@ -198,7 +198,7 @@ def test_only_the_corpus_tokens_are_stored(encoder: Encoder, tmp_path: Path) -> 
     tokenizer = learned.tokenizer(encoder.base_view.tokenizer)
     used = {number for ids in tokenizer.encode(CAPTIONS) for number in ids}
     assert set(learned.rows.ids.tolist()) == used
-    assert not {BOT, EOT} & used
+    assert not {BEGIN, END} & used
 
 
 def test_small_datasets_are_seen_more_often_unless_told_otherwise() -> None:

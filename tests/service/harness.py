@@ -95,12 +95,12 @@ def learn(registry: Registry, tag: str, *, move_shared: bool = True, report: dic
 
 
 @contextmanager
-def running(home: Path, encoder: Any = None, **settings: Any) -> Iterator[Service]:
-    """A service on a free port until the block ends."""
+def running(home: Path, encoder: Any = None, reopen: Any = None, **settings: Any) -> Iterator[Service]:
+    """A service on a free port until the block ends; `reopen` opens the base that serves after a move."""
     chosen = Settings(
         **{"home": home, "port": 0, "admin_key": ADMIN_KEY, "free_bytes": 0, "watch_seconds": 0.1, **settings}
     )
-    app = create_app(build(chosen, encoder or WeightlessEncoder()))
+    app = create_app(build(chosen, encoder or WeightlessEncoder(), reopen))
     server = uvicorn.Server(uvicorn_config(app, chosen))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from model.errors import Unavailable
-from service.batching import BatchQueue, Cache, DecodeQueue, PictureQueue, TextQueue, WriteQueue
+from service.batching import BatchQueue, Cache, DecodeQueue, PictureQueue, TextQueue
 from service.metrics import Metrics
 from service.settings import Settings
 from tests.doubles import SlowEncoder, WeightlessEncoder
@@ -141,22 +141,6 @@ def test_no_items_make_no_batch() -> None:
         async with queue(run) as double:
             assert await double([]) == []
         assert run.batches == []
-
-    asyncio.run(check())
-
-
-def test_more_writes_than_may_wait_are_refused() -> None:
-    async def check() -> None:
-        go_on = threading.Event()
-        async with WriteQueue(Settings(queue_limit=2)) as writes:
-            running = [asyncio.create_task(writes.write(go_on.wait))]
-            await asyncio.sleep(0.05)
-            running += [asyncio.create_task(writes.write(lambda: True)) for _ in range(2)]
-            await asyncio.sleep(0)
-            with pytest.raises(Unavailable):
-                await writes.write(lambda: True)
-            go_on.set()
-            assert await asyncio.gather(*running) == [True] * 3
 
     asyncio.run(check())
 

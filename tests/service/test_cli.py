@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typer.testing import CliRunner, Result
 from service.cli import app, doctor
 from service.cli.client import proxied
 from service.cli.demo import defaults
-from tests.doubles import WeightlessEncoder
 from tests.service.harness import ADMIN_KEY, Service, picture, running
 
 
@@ -179,63 +177,6 @@ def test_no_kind_of_proxy_is_used_for_this_machine(
     assert proxied("http://pictures.example:8321")
 
 
-def test_pictures_are_added_listed_and_deleted(service: Service, tmp_path: Path) -> None:
-    (tmp_path / "red car.png").write_bytes(picture(5))
-    (tmp_path / "tree.png").write_bytes(picture(6))
-    (tmp_path / "notes.txt").write_text("not looked at")
-    captions = tmp_path / "captions.json"
-    captions.write_text(json.dumps({"red car.png": {"en": ["a red car"]}}))
-    added = as_json(service, "pictures", "add", str(tmp_path), "--captions", str(captions))["added"]
-    assert [item["captions"] for item in added] == [{"en": ["a red car"]}, {}]
-    assert added[0]["id"].startswith("red-car-") and added[1]["id"] == "tree"
-    for item in added:
-        assert item["id"] in run(service, "pictures", "list").stdout
-        assert run(service, "pictures", "delete", item["id"]).exit_code == 0
-
-
-def test_captions_of_every_script_travel_as_they_are(service: Service, tmp_path: Path) -> None:
-    """As escapes these would be twice as long, and more than a form's field may be."""
-    (tmp_path / "a.png").write_bytes(picture(12))
-    texts = [f"{number} " + "लाल सेब और हरा पेड़ " * 40 for number in range(20)]
-    assert 2 * len("".join(texts).encode()) > 64 << 10 > len("".join(texts).encode())
-    captions = tmp_path / "captions.json"
-    captions.write_text(json.dumps({"a": {"en": texts}}))
-    (added,) = as_json(service, "pictures", "add", str(tmp_path), "--captions", str(captions))["added"]
-    assert len(added["captions"]["en"]) == 20
-    run(service, "pictures", "delete", "a")
-
-
-class Counting(WeightlessEncoder):
-    """Takes a moment for each call with pictures, and remembers how many there were in each."""
-
-    def __init__(self) -> None:
-        self.together: list[int] = []
-
-    def pictures(self, images: Any, batch: int = 64) -> Any:
-        self.together.append(len(images))
-        time.sleep(0.05)
-        return super().pictures(images, batch)
-
-
-def test_a_folder_is_sent_several_files_at_a_time_and_reported_in_order(tmp_path: Path) -> None:
-    for number in range(30):
-        (tmp_path / f"{number:02d}.png").write_bytes(picture(number))
-    with running(tmp_path / "home", encoder := Counting()) as service:
-        added = as_json(service, "pictures", "add", str(tmp_path))["added"]
-    assert [item["id"] for item in added] == [f"{number:02d}" for number in range(30)]
-    assert sum(encoder.together) == 30 and max(encoder.together) > 1
-
-
-def test_a_damaged_picture_is_reported_and_the_others_are_added(service: Service, tmp_path: Path) -> None:
-    (tmp_path / "bad.png").write_bytes(picture(7)[:60])
-    (tmp_path / "good.png").write_bytes(picture(8))
-    result = run(service, "pictures", "add", str(tmp_path))
-    assert result.exit_code == 1
-    assert "1 of 2 pictures are in the gallery" in result.stdout
-    assert "bad.png: " in result.stderr
-    run(service, "pictures", "delete", "good")
-
-
 @pytest.mark.parametrize("id", ["tree#2", "tree?x=1", "../languages", "..", ""])
 def test_an_id_is_never_a_part_of_an_address(service: Service, id: str) -> None:
     assert service.put("tree").status_code in {200, 201}
@@ -258,10 +199,3 @@ def test_a_table_is_not_wrapped_when_the_output_is_no_terminal(service: Service,
     lines = CliRunner().invoke(app, ["expansions"], env=narrow).stdout.splitlines()
     assert any(line.startswith(id) for line in lines)
     assert run(service, "expansions", id, "--cancel").exit_code == 0
-
-
-def test_two_files_that_would_share_an_id_are_refused(service: Service, tmp_path: Path) -> None:
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "same.png").write_bytes(picture(9))
-    assert run(service, "pictures", "add", str(tmp_path)).exit_code == 2

@@ -1,6 +1,5 @@
 """`learn` and `expansions` against a real server: progress, refusals, and the demo's gallery that is still filled."""
 
-import asyncio
 import json
 import os
 import time
@@ -175,7 +174,7 @@ def test_a_lesson_waits_while_the_demo_is_being_filled(
             yield DemoPicture(id, picture(number), {"en": [f"thing {number}"]}, (), "")
 
     monkeypatch.setattr(demo_fill, "pictures", slowly)
-    filling = Thread(target=lambda: asyncio.run(demo_fill.fill(service.url, ADMIN_KEY, home=home)))
+    filling = Thread(target=lambda: demo_fill.fill(service.url, ADMIN_KEY, home=home))
     filling.start()
     wait_until((home / FILLING).exists)
     file = home / "cy.jsonl"

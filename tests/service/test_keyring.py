@@ -172,12 +172,12 @@ def test_a_key_of_a_scope_of_a_later_release_leaves_the_others_valid(source: Sou
 
 
 def test_a_key_that_was_read_expires_without_another_reading(source: Source) -> None:
-    soon = datetime.now(UTC) + timedelta(seconds=0.5)
+    soon = datetime.now(UTC) + timedelta(seconds=2)
 
     async def check() -> None:
         keyring, plain = Keyring("", False, source), source.new(soon)
         assert await identify(keyring, plain)
-        await asyncio.sleep(0.6)
+        await asyncio.sleep((soon - datetime.now(UTC)).total_seconds() + 0.1)
         with pytest.raises(Unauthorized):
             await identify(keyring, plain)
         assert source.readings == 1

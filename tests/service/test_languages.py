@@ -34,6 +34,14 @@ def teach(service: Service, tag: str = "cy", data: bytes | None = None, **more: 
     return service.admin.post("/v1/languages", data={"language": tag, **more}, files=files, headers=headers)
 
 
+def test_a_dry_run_says_that_one_held_out_text_is_too_few(service: Service) -> None:
+    rows = dataset().replace(b"}", b', "split": "train"}').replace(b'"train"', b'"val"', 1)
+    with assert_state_unchanged(service):
+        for dry_run in ("true", "false"):
+            body = assert_problem(teach(service, data=rows, dry_run=dry_run), 422, "dataset_too_small")
+            assert body["detail"].startswith("all held-out captions are of one text; at least 2 are needed")
+
+
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Service]:
     with running(tmp_path) as service:

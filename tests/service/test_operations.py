@@ -125,7 +125,10 @@ def test_a_full_queue_is_refused_at_once_and_health_is_not_affected(tmp_path: Pa
             threading.Thread(target=lambda n=n: answers.append(service.search(f"query {n}").status_code))
             for n in range(4)
         ]
-        for thread in threads:
+        encoder.entered.clear()
+        threads[0].start()
+        assert encoder.entered.wait(20)  # it is out of the queue
+        for thread in threads[1:]:
             thread.start()
         wait_until(lambda: service.context.texts.depth >= 2)
         time.sleep(0.1)

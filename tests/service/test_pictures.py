@@ -279,7 +279,10 @@ def test_content_and_thumbnail_are_cached_by_their_content(service: Service) -> 
 def test_a_picture_that_an_earlier_release_stored_is_served_as_what_it_is(service: Service) -> None:
     service.put("old", picture(96, side=600))
     content = service.context.gallery.get("old").content_sha256
-    for path in (service.context.gallery.content_path(content), service.context.gallery.thumbnail_path(content)):
+    for path in (
+        service.context.gallery.files.content_path(content),
+        service.context.gallery.files.thumbnail_path(content),
+    ):
         old = io.BytesIO()
         Image.open(path).save(old, "WEBP")
         path.with_suffix(".webp").write_bytes(old.getvalue())

@@ -306,12 +306,12 @@ def test_large_answers_are_built_in_the_threads_of_searches(fresh: Service, monk
 
         monkeypatch.setattr(of, name, noted)
 
-    noting(Snapshot, "captions_of")
+    noting(Snapshot, "captions_of_each")
     noting(Response, "model_dump_json")
     noting(Snapshot, "route")
     requests: list[tuple[set[str], Callable[[], httpx.Response]]] = [
-        ({"captions_of", "model_dump_json"}, lambda: fresh.admin.get("/v1/pictures")),
-        ({"captions_of", "model_dump_json"}, lambda: by_picture(fresh)),
+        ({"captions_of_each", "model_dump_json"}, lambda: fresh.admin.get("/v1/pictures")),
+        ({"captions_of_each", "model_dump_json"}, lambda: by_picture(fresh)),
         ({"model_dump_json"}, lambda: fresh.admin.post("/v1/search/captions", json={"picture": "a"})),
         ({"route", "model_dump_json"}, lambda: fresh.admin.post("/v1/embeddings", json={"input": ["a cat"]})),
     ]

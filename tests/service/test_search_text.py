@@ -5,6 +5,7 @@ import unicodedata
 
 import pytest
 
+from index import snapshot
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, running
 
 ZALGO = "a" + "\u0301" * 999
@@ -178,6 +179,16 @@ def test_a_cursor_is_refused_for_another_query(service: Service) -> None:
     assert_problem(service.search("dog", limit=1, cursor=cursor), 422, "invalid_cursor")
     assert_problem(service.search("cat", limit=1, cursor="forged"), 422, "invalid_cursor")
     assert_problem(service.search("cat", limit=1, cursor="é"), 422, "invalid_cursor")
+
+
+def test_a_page_beyond_the_deepest_rank_is_refused(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "DEEPEST", 2)
+    cursor = service.search("cat", limit=1).json()["next_cursor"]
+    second = service.search("cat", limit=1, cursor=cursor).json()
+    assert [item["rank"] for item in second["items"]] == [2]
+    with assert_state_unchanged(service):
+        assert_problem(service.search("cat", limit=2, cursor=cursor), 422, "page_too_deep")
+        assert_problem(service.search("cat", limit=1, cursor=second["next_cursor"]), 422, "page_too_deep")
 
 
 def test_a_cursor_expires_with_its_release(tmp_path_factory: pytest.TempPathFactory) -> None:

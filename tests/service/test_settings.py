@@ -106,3 +106,18 @@ def test_what_needs_an_extra_that_is_not_installed_is_refused_by_name(
     monkeypatch.setattr("model.settings.find_spec", lambda _: None)
     with pytest.raises(SettingsError, match=f"PICTOGLOT_{name}.*extra"):
         Settings.load()
+
+
+def test_pgvector_is_refused_without_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICTOGLOT_INDEX", "pgvector")
+    with pytest.raises(SettingsError, match=r"^PICTOGLOT_INDEX: pgvector needs PICTOGLOT_DATABASE_URL to be .*\.$"):
+        Settings.load()
+    monkeypatch.setenv("PICTOGLOT_DATABASE_URL", "postgresql+psycopg://db/pictoglot")
+    assert Settings.load().index == "pgvector"
+
+
+@pytest.mark.parametrize("value", ["milvus", "milvus+", "qdrant", "pgvector+x", ""])
+def test_an_unknown_index_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICTOGLOT_INDEX", value)
+    with pytest.raises(SettingsError, match="PICTOGLOT_INDEX"):
+        Settings.load()

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.tiny import write_tiny_base
-from tests.worker.harness import Site
+from tests.worker.harness import PICTURES, Site
+from tests.worker.moving import OTHER
 
 
 @pytest.fixture(scope="session")
@@ -14,12 +15,18 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_tiny_base(tmp_path_factory.mktemp("base"))
 
 
+@pytest.fixture(scope="session")
+def other_base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A base of other weights and another dimension."""
+    return write_tiny_base(tmp_path_factory.mktemp("other"), seed=7, name=OTHER, dimension=48)
+
+
 @pytest.fixture
 def new_site(tiny_base: str, tmp_path: Path) -> Iterator[Callable[..., Site]]:
     sites: list[Site] = []
 
-    def make(**settings: str) -> Site:
-        sites.append(Site(tmp_path / f"home{len(sites)}", tiny_base, settings=settings))
+    def make(pictures: int = PICTURES, **settings: str) -> Site:
+        sites.append(Site(tmp_path / f"home{len(sites)}", tiny_base, settings=settings, pictures=pictures))
         return sites[-1]
 
     yield make

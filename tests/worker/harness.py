@@ -17,15 +17,18 @@ import numpy as np
 import psutil
 from sqlalchemy import update
 
-from index.gallery import Gallery
+from index.gallery import Gallery, NewPicture
+from index.vectors import Matrix
 from model import storage
 from model.backends.choice import open_encoder
 from model.data_root import DataRoot
 from model.errors import RegistryUnavailable
 from model.registry import Expansion, Registry, new_expansion_id, open_registry
 from model.registry.clock import now
+from model.registry.expansions import Kind
 from model.registry.tables import ExpansionRow
 from model.settings import CommonSettings
+from tests.forked import Forked, attempt
 from worker.attempt import Attempt
 from worker.phases import run
 from worker.settings import WorkerSettings
@@ -37,7 +40,8 @@ TOY = {  # invented words, one a letter-swap of the other, so that two languages
     "br": ("aval", "ki", "ti", "mor", "heol", "kazh", "lestr", "bleuñv", "stered", "bara"),
 }
 PICTURES = 120
-QUICK = {"epochs": 4, "batch_size": 16, "vocabulary": 300, "checkpoint_every": 5}
+# nothing is to be gained among pictures that show nothing, and the gate would say so
+QUICK = {"epochs": 4, "batch_size": 16, "vocabulary": 300, "checkpoint_every": 5, "forced": True}
 PATIENCE = 180  # seconds: a loaded machine may be many times slower, and only a failure waits for it
 FINISHED = ("succeeded", "failed", "cancelled")
 
@@ -53,6 +57,15 @@ def pairs(language: str, *, picture: bool = False, count: int = 100) -> list[dic
     return [{**row, "picture": f"p{number}"} for number, row in enumerate(rows)] if picture else rows
 
 
+def with_welsh(language: str = "br", count: int = 100) -> list[dict[str, Any]]:
+    """Captions of a toy language beside the Welsh of the same things."""
+    welsh = [row["caption"] for row in pairs("cy", count=count)]
+    return [
+        {"caption": row["caption"], "pivot": {"language": "cy", "text": text}}
+        for row, text in zip(pairs(language, count=count), welsh, strict=True)
+    ]
+
+
 @dataclass
 class Site:
     """One deployment: its data root, its environment, its worker processes."""
@@ -61,20 +74,30 @@ class Site:
     base: str
     broker: str = ""
     settings: dict[str, str] = field(default_factory=dict)
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    pictures: int = PICTURES
+    processes: list[subprocess.Popen[bytes] | Forked] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.home.mkdir(exist_ok=True)
+        self.log_file = self.home / "worker.log"
         self.registry: Registry = open_registry(f"sqlite:///{self.home / 'registry.db'}")
         compiled = Path(self.base.partition("@")[2]).parent / "compiled"
         compiled.mkdir(exist_ok=True)
         (self.home / "compiled").symlink_to(compiled)  # shared by all sites with this base: a trace takes seconds
         encoder = open_encoder(CommonSettings(home=self.home, base=self.base), self.registry)
         self.image_fingerprint, self.text_fingerprint = encoder.image_fingerprint, encoder.text_fingerprint
+        self.dimension = encoder.dimension
         self.gallery = Gallery(self.registry, DataRoot(self.home))
-        vectors = np.random.default_rng(0).standard_normal((PICTURES, encoder.dimension), dtype=np.float32)
-        for number, vector in enumerate(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)):
-            self.gallery.put(f"p{number}", f"{number:064x}", 64, 64, {}, vector, encoder.image_fingerprint)
+        vectors = np.random.default_rng(0).standard_normal((self.pictures, encoder.dimension), dtype=np.float32)
+        self.fill("p", vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+    def fill(self, prefix: str, vectors: Matrix, first: int = 0) -> None:
+        """Put pictures with these vectors, all at once; the contents are numbered from `first`."""
+        pictures = [
+            NewPicture(f"{prefix}{number}", f"{first + number:064x}", 64, 64, {}, vector)
+            for number, vector in enumerate(vectors)
+        ]
+        self.gallery.put(pictures, self.image_fingerprint)
 
     def start(self, **more: str) -> subprocess.Popen[bytes]:
         """A worker process in a group of its own."""
@@ -82,6 +105,16 @@ class Site:
 
     def process(self, module: str, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
         """A process of one of our modules, under this site's settings."""
+        command = [sys.executable, "-m", module, *arguments]
+        with self.log_file.open("ab") as log:
+            process = subprocess.Popen(
+                command, env=self.environment(**more), stdout=log, stderr=log, start_new_session=True
+            )
+        self.processes.append(process)
+        return process
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """This site's settings."""
         own = {
             "HOME": str(self.home),
             "BASE": self.base,
@@ -93,14 +126,11 @@ class Site:
             "RELAY_SECONDS": "0.3",
             **self.settings,
         }
-        environment = {**os.environ, **{f"PICTOGLOT_{name}": value for name, value in own.items()}, **more}
-        command = [sys.executable, "-m", module, *arguments]
-        with (self.home / "worker.log").open("ab") as log:
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        self.processes.append(process)
-        return process
+        return {**os.environ, **{f"PICTOGLOT_{name}": value for name, value in own.items()}, **more}
 
-    def submit(self, rows: Sequence[dict[str, Any]], language: str = "cy", **settings: Any) -> str:
+    def submit(
+        self, rows: Sequence[dict[str, Any]], language: str = "cy", kind: Kind = "learn", **settings: Any
+    ) -> str:
         """What the service does when a dataset is posted."""
         data = "".join(json.dumps(row) + "\n" for row in rows).encode()
         identity = new_expansion_id()
@@ -108,7 +138,7 @@ class Site:
         storage.write_bytes(self.home / path, data)
         expansion, _ = self.registry.expansions.submit(
             id=identity,
-            kind="learn",
+            kind=kind,
             language=language,
             settings={**QUICK, **settings},
             dataset_path=str(path),
@@ -139,11 +169,11 @@ class Site:
         folders = (self.home / "expansions" / expansion / "checkpoints").glob("*/step-*")
         return sorted(folders, key=lambda path: int(path.name.partition("-")[2]))
 
-    def attempt(self, expansion: str, **more: str) -> subprocess.Popen[bytes]:
-        """A child process under a lease of this process, as a worker would start it."""
-        lease = self.registry.expansions.lease(expansion, f"test:{os.getpid()}", 600)
-        assert lease is not None
-        return self.process("worker.child", expansion, lease.owner, str(lease.fence), **more)
+    def attempt(self, expansion: str, **more: str) -> Forked:
+        """A child process under a lease of its own, as a worker would start it."""
+        forked = Forked(attempt, expansion, environment=self.environment(**more), log=self.log_file)
+        self.processes.append(forked)
+        return forked
 
     def abandon(self, expansion: str) -> None:
         """What is left when a worker dies: a lease that runs out."""
@@ -151,9 +181,15 @@ class Site:
             session.execute(update(ExpansionRow).where(ExpansionRow.id == expansion).values(lease_expires=now() - 1))
 
     def child(self, worker: subprocess.Popen[bytes]) -> psutil.Process:
-        """The process that trains for this worker."""
-        (child,) = (c for c in psutil.Process(worker.pid).children() if "worker.child" in c.cmdline())
-        return child
+        """The process that trains for this worker, as soon as it has started."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            for child in psutil.Process(worker.pid).children():
+                with suppress(psutil.Error):
+                    if "worker.child" in child.cmdline():
+                        return child
+            time.sleep(0.01)
+        raise AssertionError(f"no attempt was started\n{self.log()[-6000:]}")
 
     def weights(self, expansion: str) -> dict[str, str]:
         """Hashes of what was learned."""
@@ -162,10 +198,9 @@ class Site:
 
     def log(self) -> str:
         """What the workers said."""
-        path = self.home / "worker.log"
-        return path.read_text(errors="replace") if path.exists() else ""
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
-    def kill(self, process: subprocess.Popen[bytes], sent: signal.Signals = signal.SIGKILL) -> None:
+    def kill(self, process: subprocess.Popen[bytes] | Forked, sent: signal.Signals = signal.SIGKILL) -> None:
         """A signal to the worker's whole group."""
         os.killpg(process.pid, sent)
 

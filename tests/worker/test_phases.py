@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from index.catalogue import Catalogue
-from index.generation import Identity
+from index.sets import VectorSets
+from index.vectors import Identity
 from model.data_root import DataRoot
 from model.errors import (
     BaseMismatch,
@@ -33,20 +33,35 @@ from worker.validation import candidates, held_out
 NewSite = Callable[..., Site]
 
 
+@pytest.fixture(scope="module")
+def taught(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site that has learned Welsh from pictures, for tests that only look."""
+    site = Site(tmp_path_factory.mktemp("taught"), tiny_base)
+    teach(site, picture=True)
+    yield site
+    site.close()
+
+
+def report_of(site: Site) -> dict[str, Any]:
+    """What the last expansion said."""
+    report = site.registry.expansions.list()[0].report
+    assert report is not None
+    return report
+
+
 def rows_of(site: Site, version: int) -> str | None:
     return site.registry.versions.get(version).manifest_sha256
 
 
-def test_a_taught_language_is_served_and_shared(site: Site) -> None:
-    done = teach(site, picture=True)
+def test_a_taught_language_is_served_and_shared(taught: Site) -> None:
+    (done,) = taught.registry.expansions.list()
     assert (done.state, done.version, done.release, done.progress) == ("succeeded", 1, 2, 1.0)
-    serving = site.registry.releases.serving()
+    serving = taught.registry.releases.serving()
     assert (serving.shared, serving.languages) == (1, {"en": 0, "cy": 1})
 
 
-def test_the_report_holds_recall_truncation_dataset_and_what_the_shared_table_did(site: Site) -> None:
-    report = teach(site, picture=True).report
-    assert report is not None
+def test_the_report_holds_recall_truncation_dataset_and_what_the_shared_table_did(taught: Site) -> None:
+    report = report_of(taught)
     assert set(report["t2i"]) == set(report["i2t"]) == {"R@1", "R@5", "R@10"}
     assert report["against"] == "pictures"
     assert report["pairs"] == report["dataset"]["val"]
@@ -55,9 +70,8 @@ def test_the_report_holds_recall_truncation_dataset_and_what_the_shared_table_di
     assert set(report["shared"]["languages"]) == {"en"}
 
 
-def test_the_report_holds_fertility_the_bases_english_and_who_is_taken_for_whom(site: Site) -> None:
-    report = teach(site, picture=True).report
-    assert report is not None
+def test_the_report_holds_fertility_the_bases_english_and_who_is_taken_for_whom(taught: Site) -> None:
+    report = report_of(taught)
     assert 1.0 <= report["fertility"]["per_word"] < 3.0
     english, shared = report["english"], report["shared"]
     assert (english["against"], english["pairs"]) == ("pictures", report["pairs"])
@@ -101,11 +115,11 @@ def test_a_dataset_without_pictures_is_scored_against_its_english(site: Site) ->
     assert report["t2i"]["R@10"] > 0.5
 
 
-def test_its_captions_become_searchable_under_its_version(site: Site) -> None:
-    teach(site, picture=True)
-    identity = Identity("captions", site.text_fingerprint, 32, "cy", 1)
-    assert len(Catalogue(site.registry, DataRoot(site.home)).of(identity)) == 1
-    assert site.gallery.captions_for(["p0"])["p0"] == {"cy": ["afal der"]}
+def test_its_captions_become_searchable_under_its_version(taught: Site) -> None:
+    identity = Identity("captions", taught.text_fingerprint, 32, "cy", 1)
+    state = VectorSets(taught.registry, DataRoot(taught.home)).state(identity)
+    assert [written.rows for written in state.segments] == [100]
+    assert taught.gallery.captions_for(["p0"])["p0"] == {"cy": ["afal der"]}
 
 
 def test_a_second_language_is_measured_on_the_first_and_leaves_its_version(site: Site) -> None:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from worker.promotion import forgotten, keeps_shared, refusal
+from model.evaluation import Gain
+from worker.promotion import forced_through, forgotten, gained, informative, keeps_shared, refusal, without_gain
 
 
 def report(
@@ -76,3 +77,36 @@ def test_the_mean_loss_is_told_beside_the_largest() -> None:
 
 def test_the_first_language_has_nothing_to_forget() -> None:
     assert keeps_shared(report(), 0.0)
+
+
+BEFORE = {"t2i": {"R@1": 0.1}, "i2t": {"R@1": 0.2}, "pairs": 200}
+
+
+def test_a_gain_beyond_its_error_is_enough_and_told_in_a_sentence() -> None:
+    said = gained("cy", 0, BEFORE, Gain(0.05, 0.65, 0.02), (1, 10))
+    assert without_gain({"gain": said}) is None
+    assert said["sentence"] == (
+        "Welsh is read better than by version 0: on the same 200 held-out captions the mean of R@1 and R@10 went "
+        "from 5.0 % to 65.0 % (+60.0 ± 2.0 points)"
+    )
+
+
+@pytest.mark.parametrize("after", [0.45, 0.5, 0.519])
+def test_a_gain_within_its_error_is_refused_with_a_way_out(after: float) -> None:
+    said = gained("cy", 3, BEFORE, Gain(0.5, after, 0.02), (1,))
+    reason = without_gain({"gain": said})
+    assert reason is not None
+    assert reason.startswith("Welsh is not read better than by version 3: on the same 200 held-out captions R@1 went")
+    assert "forced=true" in reason
+
+
+def test_what_is_forced_is_served_without_a_gain_and_remembered_only_then() -> None:
+    lost = gained("cy", 3, BEFORE, Gain(0.5, 0.4, 0.02), (1, 10), forced=True)
+    assert without_gain({"gain": lost}) is None and not lost["enough"]
+    assert forced_through({"gain": lost}) == lost["sentence"]
+    better = gained("cy", 3, BEFORE, Gain(0.4, 0.5, 0.02), (1, 10), forced=True)
+    assert forced_through({"gain": better}) is None and forced_through({}) is None
+
+
+def test_among_few_candidates_the_first_place_alone_is_compared() -> None:
+    assert (informative(49), informative(50)) == ((1,), (1, 10))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from model.encoder import Encoder
+from model.table import View
 from tests.worker.harness import Site, attempt_at, pairs
 from worker import prepare as preparing
 from worker.prepare import TrainingData, open_context, prepare
@@ -22,9 +23,11 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     asked: list[int] = []
     honest = preparing.teacher_features
 
-    def counting(encoder: Encoder, texts: Sequence[str], check: Callable[[], None]) -> torch.Tensor:
+    def counting(
+        encoder: Encoder, texts: Sequence[str], check: Callable[[], None], view: View | None = None
+    ) -> torch.Tensor:
         asked.append(len(texts))
-        return honest(encoder, texts, check)
+        return honest(encoder, texts, check, view)
 
     monkeypatch.setattr(preparing, "teacher_features", counting)
     return asked
@@ -45,15 +48,15 @@ def parts(site: Site) -> list[Path]:
 def test_a_second_language_with_the_same_english_encodes_none_of_it(site: Site, encoded: list[int]) -> None:
     welsh, breton = prepared(site, pairs("cy")), prepared(site, pairs("br"), "br")
     assert encoded == [100]
-    assert welsh.english_texts == breton.english_texts and torch.equal(welsh.english, breton.english)
+    assert welsh.texts == breton.texts and torch.equal(welsh.features, breton.features)
 
 
 def test_texts_in_another_order_get_their_own_features(site: Site, encoded: list[int]) -> None:
     first, second = prepared(site, pairs("cy")), prepared(site, pairs("br")[::-1], "br")
     assert encoded == [100]
-    assert [*second.english_texts] != [*first.english_texts]
-    for text, place in second.english_texts.items():
-        assert torch.equal(second.english[place], first.english[first.english_texts[text]])
+    assert [*second.texts] != [*first.texts]
+    for text, place in second.texts.items():
+        assert torch.equal(second.features[place], first.features[first.texts[text]])
 
 
 def test_other_english_is_encoded(site: Site, encoded: list[int]) -> None:
@@ -66,7 +69,7 @@ def test_a_damaged_part_is_made_again(site: Site, encoded: list[int]) -> None:
     first = prepared(site, pairs("cy"))
     (part,) = parts(site)
     (part / "kept.safetensors").write_bytes(b"half")
-    assert torch.equal(prepared(site, pairs("br"), "br").english, first.english)
+    assert torch.equal(prepared(site, pairs("br"), "br").features, first.features)
     assert encoded == [100, 100]
     prepared(site, pairs("cy"))
     assert encoded == [100, 100]
@@ -92,6 +95,6 @@ def test_what_is_learned_from_has_the_english_texts_themselves(site: Site) -> No
     for row in rows[::3]:
         del row["english"]
     data = prepared(site, rows)
-    learned_from, english = corpus(data), {row["caption"]: row.get("english") for row in rows}
+    learned_from, english = corpus(data, 0), {row["caption"]: row.get("english") for row in rows}
     assert learned_from.texts == [english[caption] for caption in learned_from.captions]
     assert {None} < {*learned_from.texts}

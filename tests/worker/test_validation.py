@@ -17,8 +17,7 @@ def test_a_table_that_did_not_change_reads_as_on_the_day_it_was_learned(site: Si
     first = teach(site, picture=picture)
     assert first.report is not None
     vectors = np.random.default_rng(1).standard_normal((300, 32), dtype=np.float32)
-    for number, vector in enumerate(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)):
-        site.gallery.put(f"later{number}", f"{number + 10**6:064x}", 64, 64, {}, vector, site.image_fingerprint)
+    site.fill("later", vectors / np.linalg.norm(vectors, axis=1, keepdims=True), first=10**6)
     other = [{**row, "english": row["english"].replace("o", "ou")} for row in pairs("br", picture=picture, count=90)]
     attempt = attempt_at(site, site.submit(other, "br"))
     context = open_context(attempt)

@@ -6,8 +6,12 @@ import { learned, native, refresh } from "/static/languages.js";
 import { dialog, nothing, sorry, waiting } from "/static/parts.js";
 
 const PHASES = ["prepare", "train", "evaluate", "package", "encode", "promote"];
-const SHORT = ["prepare", "encode", "promote"]; // of a re-encoding
-const KINDS = { rebuild: "shared table", reencode: "all vectors" }; // what is not one language
+const SHORT = {
+  assess: ["prepare", "evaluate"],
+  reencode: ["prepare", "encode", "promote"],
+  base: ["pictures", "prepare", "train", "evaluate", "package", "encode", "compare", "promote"], // some once a language
+};
+const KINDS = { rebuild: "shared table", reencode: "all vectors", base: "another base" }; // what is not one language
 const ENDED = ["succeeded", "failed", "cancelled"];
 const PAUSE = 1500; // ms until a broken stream is opened again
 const PATIENCE = 40; // requests for a new release before giving up
@@ -19,7 +23,7 @@ export async function drawExpansions(focus = null) {
   if (!body.childElementCount) fill(body, waiting("Loading the expansions"));
   try {
     const { items } = await ask("/v1/expansions?limit=20");
-    fill(body, items.length ? make("ol", { class: "expansions" }, items.map(entry)) : nothing("No language has been taught yet.", "Choose a file above. Each language that is taught appears here as an expansion."));
+    fill(body, items.length ? make("ol", { class: "expansions" }, items.map(entry)) : nothing("No language has been taught yet.", "Choose a file above. Each language that is taught or assessed appears here as an expansion."));
     for (const item of items) if (!ENDED.includes(item.state)) follow(item.id);
     if (focus) body.querySelector(`[data-expansion="${focus}"]`)?.scrollIntoView({ block: "nearest" });
   } catch (problem) {
@@ -38,7 +42,7 @@ async function follow(id) {
       await events(`/v1/expansions/${id}/events`, (item) => {
         ended = ENDED.includes(item.state);
         redraw(item);
-        if (item.state === "succeeded") catchUp(item.release);
+        if (item.state === "succeeded") catchUp(item);
       }, controller.signal);
     } catch (problem) {
       if (problem.status === 404 || problem.status === 401) break;
@@ -48,8 +52,9 @@ async function follow(id) {
   followed.delete(id);
 }
 
-/** The server opens a new release a moment after it was published: ask until it has. */
-async function catchUp(release) {
+/** The server opens a new release a moment after it was published: ask until it has. An assessment publishes none. */
+async function catchUp({ kind, release }) {
+  if (kind === "assess") await refresh().catch(() => {});
   for (let times = 0; times < PATIENCE && (learned.release ?? 0) < release; times += 1) {
     await refresh().catch(() => {});
     if (learned.release < release) await new Promise((resolve) => setTimeout(resolve, PAUSE));
@@ -73,7 +78,7 @@ function entry(item) {
     make(
       "div",
       { class: "heading" },
-      make("p", { class: "what" }, native(item.language, { class: "native" }), make("span", { class: "tag" }, KINDS[item.kind] ?? item.language)),
+      make("p", { class: "what" }, native(item.language, { class: "native" }), make("span", { class: "tag" }, KINDS[item.kind] ?? item.language), item.kind === "assess" ? make("span", { class: "tag" }, "assessment") : null),
       make("p", { class: "state" }, state(item)),
       running ? make("button", { type: "button", class: "quiet", onclick: () => cancel(item), "aria-label": `Cancel: ${KINDS[item.kind] ?? item.language}` }, "Cancel") : null,
     ),
@@ -90,23 +95,26 @@ function state(item) {
 
 function progress(item) {
   const share = Math.max(0, Math.min(1, item.progress ?? 0));
-  const phases = item.kind === "reencode" ? SHORT : PHASES;
+  const phases = SHORT[item.kind] ?? PHASES;
   const at = phases.indexOf(item.phase);
   const steps = item.phase === "train" && item.steps ? `step ${item.step} of ${item.steps}` : "";
   const left = item.eta_seconds ? `about ${duration(item.eta_seconds)} left` : "";
   return [
-    make("progress", { max: 1, value: share, "aria-label": KINDS[item.kind] ?? `Teaching ${item.language}` }, `${percent(share)} %`),
+    make("progress", { max: 1, value: share, "aria-label": KINDS[item.kind] ?? `${item.kind === "assess" ? "Assessing" : "Teaching"} ${item.language}` }, `${percent(share)} %`),
     make("ol", { class: "phases", "aria-label": "Phases" }, phases.map((phase, place) => make("li", { class: place < at ? "done" : place === at ? "now" : null, "aria-current": place === at ? "step" : null }, phase))),
     make("p", { class: "fine" }, [`${Math.round(share * 100)} %`, item.state === "running" ? steps : "", left].filter(Boolean).join(" · ")),
   ];
 }
 
 function outcome(item) {
-  if (item.state === "failed") return make("p", { class: "failed" }, item.error?.detail || item.error?.code || "The expansion failed.");
+  if (item.state === "failed") return [make("p", { class: "failed" }, item.error?.detail || item.error?.code || "The expansion failed."), comparison(item)];
   if (item.state === "cancelled") return make("p", { class: "fine" }, "Nothing was changed.");
   if (item.state !== "succeeded") return null;
   if (item.kind === "reencode") return make("p", { class: "fine" }, `made with ${item.report?.encoding}; served after the next start`);
+  if (item.kind === "base") return [make("p", { class: "fine" }, `from ${item.report?.from} to ${item.report?.to} · release ${item.release}`), comparison(item)];
+  if (item.kind === "assess") return make("p", { class: "told" }, item.report?.sentence ?? "");
   const recall = item.report?.t2i?.["R@1"];
+  const gain = item.report?.gain;
   const rebuilt = item.kind === "rebuild";
   const moved = rebuilt ? item.report?.moved : item.report?.shared?.moved;
   const words = [
@@ -116,7 +124,19 @@ function outcome(item) {
     rebuilt && moved ? "now the shared table" : null,
     moved === false ? `the shared table was not changed${rebuilt ? "" : ": the other languages would have lost too much"}` : null,
   ];
-  return make("p", { class: "fine" }, words.filter(Boolean).map((word, place) => [place ? " · " : "", word]));
+  return [
+    gain ? make("p", { class: "told" }, `${gain.sentence}.${gain.forced ? " It serves because that was forced." : ""}`) : null,
+    make("p", { class: "fine" }, words.filter(Boolean).map((word, place) => [place ? " · " : "", word])),
+  ];
+}
+
+/** What a move to another base does to each language: text to picture, before and after. */
+function comparison(item) {
+  if (item.kind !== "base" || !item.report?.languages) return null;
+  const cell = (figures, side, at) => (figures.before ? `${percent(figures[side].t2i[`R@${at}`])} %` : side === "before" ? "–" : figures.left_out ? "not taught" : "not measured");
+  const row = ([tag, figures]) => make("tr", {}, make("th", { scope: "row" }, native(tag)), [1, 10].flatMap((at) => ["before", "after"].map((side) => make("td", {}, cell(figures, side, at)))));
+  const head = ["Language", "R@1 before", "R@1 after", "R@10 before", "R@10 after"].map((name) => make("th", { scope: "col" }, name));
+  return make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, head)), make("tbody", {}, Object.entries(item.report.languages).map(row))));
 }
 
 async function cancel(item) {
@@ -124,7 +144,7 @@ async function cancel(item) {
     make(
       "div",
       {},
-      make("p", {}, "What it has learned so far is lost. Languages in use do not change."),
+      make("p", {}, item.kind === "assess" ? "Nothing was measured yet. Languages in use do not change." : "What it has learned so far is lost. Languages in use do not change."),
       make(
         "div",
         { class: "actions" },

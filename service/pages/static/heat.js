@@ -7,7 +7,7 @@ const FULL = 0.1; // a change of ten percentage points has the full colour
 
 /** The map of all versions, oldest first; `shared` is the version of the shared table, `native` draws a language name. */
 export function heatMap(versions, shared, named, native) {
-  const taught = versions.filter((version) => version.number > 0).sort((a, b) => a.number - b.number);
+  const taught = versions.filter((version) => version.parent !== null).sort((a, b) => a.number - b.number);
   if (!taught.length) return nothing("No language has been taught yet.", "The effect of each new language on the others will appear here.");
   const columns = languages(taught);
   const chain = lineage(versions, shared);

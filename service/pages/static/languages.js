@@ -1,4 +1,4 @@
-// The learned languages: their list, the picker, and the table with R@1 and roll back.
+// The languages: their list, the picker, and the table with R@1 and roll back.
 
 import { all, ask } from "/static/api.js";
 import { bar, byId, fill, make, time, whole } from "/static/dom.js";
@@ -10,17 +10,21 @@ export const learned = { items: [], shared: null, release: null };
 const watchers = [];
 export const onLanguages = (watcher) => watchers.push(watcher);
 
-/** Load the learned languages, and notify all parts that show them. */
+/** Load the languages, and notify all parts that show them: the served ones by version, then those that are read untaught, then others. */
 export async function refresh() {
   const answer = await ask("/v1/languages");
-  const items = [...answer.items].sort((a, b) => a.version - b.version || a.language.localeCompare(b.language));
+  const place = (item) => (served(item) ? item.version : item.version === null ? Infinity : Number.MAX_SAFE_INTEGER);
+  const items = [...answer.items].sort((a, b) => (place(a) === place(b) ? a.language.localeCompare(b.language) : place(a) - place(b)));
   Object.assign(learned, { items, shared: answer.shared_version, release: answer.release });
   for (const watcher of watchers) watcher();
 }
 
+/** Whether a release names the language: English, and what was taught. */
+export const served = (item) => item.taught || item.language === "en";
+
 const known = (tag) => learned.items.find((item) => item.language === tag);
 
-/** Name and direction of any tag: from the server for learned languages, from the browser for others. */
+/** Name and direction of any tag: from the server for languages of its list, from the browser for others. */
 export function named(tag) {
   const item = known(tag);
   if (item) return { name: item.name, native: item.native_name, direction: item.direction };
@@ -42,12 +46,14 @@ export const native = (tag, more = {}) =>
 /** Fill the picker beside the search field; the choice stays. */
 export function fillPicker(select) {
   const chosen = select.value || "auto";
+  const untaught = learned.items.filter((item) => !served(item) && item.version !== null && (item.built_in || item.assessed?.reads));
   const option = ({ language, name, native_name: own, direction }) =>
     make("option", { value: language, lang: language, dir: direction }, own === name ? own : `${own} · ${name}`);
   fill(
     select,
     make("option", { value: "auto" }, "Detect the language"),
-    make("optgroup", { label: "Learned" }, learned.items.map(option)),
+    make("optgroup", { label: "Learned" }, learned.items.filter(served).map(option)),
+    untaught.length ? make("optgroup", { label: "Not taught; the base reads it" }, untaught.map(option)) : null,
     make("option", { value: "shared" }, "Any language (shared table)"),
   );
   select.value = chosen;
@@ -74,7 +80,8 @@ export async function drawLanguages() {
 }
 
 function table() {
-  const columns = ["Language", "Version", "Captions", "Text → picture", "Picture → text", "Learned", ""];
+  const assessed = learned.items.some((item) => item.assessed);
+  const columns = ["Language", "Version", "Captions", "Text → picture", "Picture → text", assessed ? "Untaught, R@10" : null, "Learned", ""].filter((name) => name !== null);
   const head = columns.map((name) =>
     name ? make("th", { scope: "col" }, name) : make("td", {}, make("span", { class: "unseen" }, "Actions")),
   );
@@ -85,31 +92,40 @@ function table() {
       "table",
       { class: "languages" },
       make("thead", {}, make("tr", {}, head)),
-      make("tbody", {}, learned.items.map(row)),
+      make("tbody", {}, learned.items.map((item) => row(item, assessed))),
     ),
   );
 }
 
-function row(item) {
-  const { language, name, version, captions, report } = item;
-  const base = version === 0;
+function row(item, withAssessed) {
+  const { language, name, version, captions, report, taught, assessed } = item;
   const cell = (label, ...content) => make("td", { "data-label": label }, ...content);
   const shared = learned.shared === version ? make("span", { class: "tag", title: "Text in an unknown language is read by this version" }, "shared") : null;
   return make(
     "tr",
     { "data-language": language },
-    make("th", { scope: "row" }, native(language, { class: "native" }), make("span", { class: "gloss" }, `${name} · ${language}`)),
-    cell("Version", base ? whole(version) : make("a", { href: `/versions/${version}/report`, "aria-label": `Report of ${name}, version ${version}` }, whole(version)), base ? make("span", { class: "tag" }, "built in") : null, shared),
+    make("th", { scope: "row" }, native(language, { class: "native" }), make("span", { class: "gloss" }, `${name} · ${language}`), make("span", { class: "ways" }, ways(item))),
+    cell("Version", taught ? make("a", { href: `/versions/${version}/report`, "aria-label": `Report of ${name}, version ${version}` }, whole(version)) : version === null ? make("span", { class: "none" }, "–") : whole(version), shared),
     cell("Captions", whole(captions)),
     cell("Text → picture", bar(report?.t2i?.["R@1"], recallLabel(report, "t2i"))),
     cell("Picture → text", bar(report?.i2t?.["R@1"], recallLabel(report, "i2t"))),
-    cell("Learned", base ? "built in" : time(item.learned_at)),
+    withAssessed ? cell("Untaught, R@10", bar(assessed?.t2i?.["R@10"], assessed?.sentence)) : null,
+    cell("Learned", taught ? time(item.learned_at) : make("span", { class: "none" }, "–")),
     make(
       "td",
       { class: "act" },
-      base ? null : make("button", { type: "button", class: "quiet", onclick: () => rollBack(item, drawLanguages), "aria-label": `Roll back ${name}` }, "Roll back …"),
+      !taught ? null : make("button", { type: "button", class: "quiet", onclick: () => rollBack(item, drawLanguages), "aria-label": `Roll back ${name}` }, "Roll back …"),
     ),
   );
+}
+
+/** How a language is known, as tags; what was measured is told by the tag's title. */
+function ways({ taught, built_in: builtIn, assessed }) {
+  return [
+    taught ? make("span", { class: "tag" }, "taught") : null,
+    builtIn ? make("span", { class: "tag" }, "built in") : null,
+    assessed ? make("span", { class: "tag", title: assessed.sentence }, "assessed") : null,
+  ];
 }
 
 function recallLabel(report, direction) {

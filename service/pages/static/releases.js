@@ -4,6 +4,7 @@ import { all } from "/static/api.js";
 import { byId, fill, make, time } from "/static/dom.js";
 import { native, refresh } from "/static/languages.js";
 import { nothing, sorry, waiting } from "/static/parts.js";
+import { drawBase } from "/static/moving.js";
 import { restore } from "/static/rollback.js";
 
 /** Load the releases (this needs an admin key) and draw them, newest first. */
@@ -16,6 +17,7 @@ export async function drawReleases() {
       await refresh();
       await drawReleases();
     };
+    drawBase(again);
     fill(body, releases.length ? make("ol", { class: "releases" }, releases.map((one) => entry(one, releases[0], again))) : nothing("No release yet."));
   } catch (problem) {
     const retry = make("p", {}, make("button", { type: "button", onclick: drawReleases }, "Enter a key"));
@@ -34,18 +36,21 @@ function entry(release, current, again) {
       {},
       make("p", { class: "what" }, what(release), serving ? make("span", { class: "tag" }, "serving") : null),
       make("p", { class: "routes" }, routes(release)),
-      make("p", { class: "fine" }, time(release.created_at), ` · ${release.actor}`, release.reason ? ` · “${release.reason}”` : null),
+      make("p", { class: "fine" }, time(release.created_at), ` · ${release.actor}`, release.reason ? ` · “${release.reason}”` : null, release.pruned.length ? " · files pruned: cannot be restored" : null),
     ),
-    serving ? null : make("button", { type: "button", class: "quiet", onclick: () => restore(release, current, again), "aria-label": `Restore release ${release.number}` }, "Restore …"),
+    serving || release.pruned.length ? null : make("button", { type: "button", class: "quiet", onclick: () => restore(release, current, again), "aria-label": `Restore release ${release.number}` }, "Restore …"),
   );
 }
 
 function what({ change = {}, number }) {
   const language = change.language ? native(change.language) : "a language";
   const to = change.to_version ?? null;
-  if (change.kind === "promote") return [language, ` learned as version ${to}`];
+  const forced = change.forced ? make("span", { class: "tag", title: change.forced }, "forced") : null;
+  if (change.kind === "promote") return [language, ` learned as version ${to}`, forced];
   if (change.kind === "rebuild") return ["Shared table taught again"];
   if (change.kind === "rollback") return [language, to === null ? " removed" : ` rolled back to version ${to}`];
+  if (change.kind === "base") return [`Moved from base ${change.from} to ${change.to}`];
+  if (change.kind === "restore" && change.to) return [`Back to base ${change.to}: release ${change.restored} restored`];
   if (change.kind === "restore") return [`Release ${change.restored} restored`];
   return [number <= 1 ? "English, built in" : "Published"];
 }

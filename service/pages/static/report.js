@@ -15,7 +15,7 @@ async function draw() {
   try {
     const [answer] = await Promise.all([ask(source), refresh()]);
     document.title = `${answer.name}, version ${number} – pictoglot`;
-    fill(body, heading(answer), number === 0 ? base() : parts(answer));
+    fill(body, heading(answer), answer.parent === null ? base() : parts(answer));
   } catch (problem) {
     fill(body, sorry(problem));
   }
@@ -27,7 +27,7 @@ const base = () => make("p", { class: "lead" }, "This is the base model. It was 
 
 function heading({ version, parent, language, name, created_at: at }) {
   const link = (other) => make("a", { href: `/versions/${other}/report` }, `version ${other}`);
-  const taught = version === 0 ? null : [`version ${version}, built on `, parent === 0 ? "the base" : link(parent), " · ", time(at)];
+  const taught = parent === null ? null : [`version ${version}, built on `, link(parent), " · ", time(at)];
   return make(
     "header",
     {},
@@ -37,12 +37,14 @@ function heading({ version, parent, language, name, created_at: at }) {
 }
 
 /** Whether the version serves, in sentences. */
-function verdict({ version, language, name, state, error, moved }) {
+function verdict({ version, language, name, state, error, moved, report }) {
+  const gain = state === "failed" ? null : report.gain; // a refusal has the same sentence
   const now = learned.items.find((item) => item.language === language)?.version;
   const words = [];
   if (state === "failed" || state === "cancelled") words.push(`This version never served: ${error?.detail ?? state}.`);
   else if (now === version) words.push(`This version is used for ${name} now.`);
-  else words.push(now === undefined ? `${name} is not available now.` : `${name} is read by version ${now} now.`);
+  else words.push(now === undefined || now === null ? `${name} is not available now.` : `${name} is read by version ${now} now.`);
+  if (gain) words.push(`${gain.sentence}.${gain.forced ? " It serves because that was forced." : ""}`);
   if (moved === true) words.push("It became the shared table.");
   if (moved === false) words.push("The shared table was not changed.");
   return make("p", { class: "verdict", "data-state": state }, words.join(" "));
@@ -72,12 +74,12 @@ const decimal = (value, digits = 2) => (typeof value === "number" ? value.toFixe
 
 function candidates({ pairs, candidates: count, against }) {
   if (!pairs) return "not measured";
-  return `${plural(pairs, "caption")}, ${whole(count ?? 0)} ${against === "english" ? "English texts" : "pictures"}`;
+  return `${plural(pairs, "caption")}, ${whole(count ?? 0)} ${{ english: "English texts", pivots: "paired texts" }[against] ?? "pictures"}`;
 }
 
 function recall(report) {
   const row = (k) => make("tr", {}, make("th", { scope: "row" }, k), make("td", {}, bar(report.t2i[k], k)), make("td", {}, bar(report.i2t[k], k)));
-  const target = report.against === "english" ? "English text" : "picture";
+  const target = { english: "English text", pivots: "paired text" }[report.against] ?? "picture";
   return section(
     "Retrieval quality",
     `Held-out captions, read by this version: the share whose ${target} was among the first 1, 5 and 10 results, and the share of ${target}s whose caption was.`,

@@ -51,7 +51,7 @@ function question(plan, item, given, moved, close) {
     make("ul", {}, make("li", { class: "changes" }, changes(plan, item)), make("li", {}, shared(plan, lost))),
     make("h3", {}, "What stays"),
     make("p", { class: "stays" }, stays(plan)),
-    make("p", { class: "fine" }, `Based on release ${plan.release}, which serves now. Nothing is deleted: every earlier release can be restored.`),
+    make("p", { class: "fine" }, `Based on release ${plan.release}, which serves now. Nothing is deleted by this, and it can be undone.`),
     make("label", { class: "entry" }, "Reason, shown in the list of releases", reason),
     lost.length ? make("label", { class: "check" }, rebuild, `Afterwards, train the shared table again on ${names(lost)}`) : null,
     make(

@@ -3,7 +3,7 @@
 import { ask, show, send, thumbnail } from "/static/api.js";
 import { byId, fill, make, plural } from "/static/dom.js";
 import { captionsOf, grid } from "/static/gallery.js";
-import { fillPicker, learned, named, native, refresh } from "/static/languages.js";
+import { fillPicker, learned, named, native, refresh, served } from "/static/languages.js";
 import { nothing, sorry, waiting } from "/static/parts.js";
 
 const PAGE = 24;
@@ -49,7 +49,7 @@ export function tellLanguages() {
   const wanted = new URLSearchParams(location.hash.split("?")[1] ?? "").get("language");
   if (wanted) byId("language").value = wanted;
   if (!byId("language").value) byId("language").value = "auto";
-  const list = learned.items.slice(0, 12).map((item, place) => [place ? ", " : "", native(item.language)]);
+  const list = learned.items.filter(served).slice(0, 12).map((item, place) => [place ? ", " : "", native(item.language)]);
   fill(byId("search-title"), "Search in ", list.length ? list : "any language");
   turn();
 }
@@ -159,7 +159,7 @@ function reading({ language, version, release, truncated, warnings, timing_ms: t
     shared: [language.requested === "shared" ? "Read with the shared table" : "Language not certain: read with the shared table"],
   }[source];
   const notes = [
-    ...warnings.map((code) => ({ language_not_supported: "This does not look like any of the learned languages.", detection_tie: "Several languages are possible; choose one in the list." })[code] ?? code.replaceAll("_", " ")),
+    ...warnings.map((code) => ({ language_not_supported: "This does not look like any of the learned languages.", detection_tie: "Several languages are possible; choose one in the list.", language_not_taught: "This language was not taught: the base reads it, as well as it can." })[code] ?? code.replaceAll("_", " ")),
     ...(truncated ? ["The text is longer than the model can read; its end was ignored."] : []),
   ];
   const line = make("span", {}, how);
@@ -243,4 +243,4 @@ function empty(signal) {
 }
 
 /** What serves now: for the footer. */
-export const summary = () => (learned.release === null ? "" : `release ${learned.release} · ${plural(learned.items.length, "language")} · shared version ${learned.shared}`);
+export const summary = () => (learned.release === null ? "" : `release ${learned.release} · ${plural(learned.items.filter(served).length, "language")} · shared version ${learned.shared}`);

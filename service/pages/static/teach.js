@@ -1,4 +1,4 @@
-// Teaching a language: the file is checked first, then taught; its progress is shown below the form.
+// Teaching a language: the file is checked or assessed first, then taught; its progress is shown below the form.
 
 import { ask, freshKey, listed } from "/static/api.js";
 import { byId, fill, make, percent, plural, whole } from "/static/dom.js";
@@ -6,15 +6,16 @@ import { drawExpansions } from "/static/expansions.js";
 import { named } from "/static/languages.js";
 import { sorry, waiting } from "/static/parts.js";
 
-const FAULTS = { empty_caption: "empty caption", missing_caption: "no caption", missing_english_and_picture: "neither English nor a picture" };
+const FAULTS = { empty_caption: "empty caption", missing_caption: "no caption", missing_english_and_picture: "neither English nor a picture", english_and_pivot: "both English and a pivot" };
 
 /** Connect the form; called once. */
 export function prepare() {
   byId("teach-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    submit(true);
+    submit({ dry_run: "true" }, "Checking the file");
   });
-  byId("teach-start").addEventListener("click", () => submit(false));
+  byId("teach-assess").addEventListener("click", () => submit({ assess: "true" }, "Sending the file"));
+  byId("teach-start").addEventListener("click", () => submit({ forced: String(byId("teach-forced").checked) }, "Sending the file"));
   byId("teach-tag").addEventListener("input", tellName);
   for (const id of ["teach-tag", "teach-file"]) byId(id).addEventListener("input", forget);
 }
@@ -46,22 +47,25 @@ function complete() {
   return true;
 }
 
-async function submit(dry) {
+/** Send the form with these fields besides; a dry run answers with a report, anything else with an expansion. */
+async function submit(fields, what) {
   forget();
   if (!complete()) return;
   const body = new FormData();
   body.set("language", byId("teach-tag").value.trim());
-  body.set("dry_run", String(dry));
+  for (const [name, value] of Object.entries(fields)) body.set(name, value);
   body.set("dataset", byId("teach-file").files[0]);
-  fill(byId("teach-report"), waiting(dry ? "Checking the file" : "Sending the file"));
+  fill(byId("teach-report"), waiting(what));
   busy(true);
   try {
-    const answer = await ask("/v1/languages", { body, headers: dry ? {} : freshKey() });
-    if (dry) fill(byId("teach-report"), report(answer));
+    const answer = await ask("/v1/languages", { body, headers: fields.dry_run ? {} : freshKey() });
+    if (fields.dry_run) fill(byId("teach-report"), report(answer));
     else {
       fill(byId("teach-report"));
-      byId("teach-form").reset();
-      tellName();
+      if (!fields.assess) {
+        byId("teach-form").reset(); // what was assessed may be taught next
+        tellName();
+      }
       await drawExpansions(answer.expansion.id);
     }
   } catch (problem) {
@@ -81,7 +85,7 @@ function report({ language, report: counts }) {
   const facts = [
     ["Rows", `${whole(counts.usable)} of ${whole(counts.rows)} usable`],
     ["Split", `${whole(counts.train)} to learn from, ${whole(counts.val)} held out`],
-    ["With English", whole(counts.with_english)],
+    ...Object.entries(counts.pivots ?? { en: counts.with_english }).map(([tag, count]) => [`With ${named(tag).name}`, whole(count)]),
     ["With a picture", `${whole(counts.with_picture)}${counts.pictures ? `, of ${plural(counts.pictures, "picture")}` : ""}`],
     ["Duplicates", whole(counts.duplicates)],
     typeof counts.in_script === "number" ? ["In the language's script", `${percent(counts.in_script)} %`] : null,

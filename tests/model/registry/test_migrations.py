@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -19,7 +20,7 @@ VECTORS = (
     "INSERT INTO pictures VALUES ('a', 'content', 32, 32, 1, 4)",
     "INSERT INTO captions (id, picture_id, language, text, position, change, digest)"
     " VALUES (7, 'a', 'en', 'red', 0, 4, 'digest')",
-    "INSERT INTO caption_vectors VALUES (7, 0, '\\x0000803f')",
+    "INSERT INTO caption_vectors VALUES (7, 0, :vector)",
 )
 
 
@@ -45,7 +46,7 @@ def first_release(database_url: str) -> str:
         )
         session.execute(text("INSERT INTO idempotency_keys VALUES ('ci', 'once', 'hash', 'exp_1', 1)"))
         for statement in VECTORS:
-            session.execute(text(statement))
+            session.execute(text(statement), {"vector": np.array([1, 0.1], dtype="<f4").tobytes()})
     database.close()
     return database_url
 
@@ -66,12 +67,13 @@ def test_keys_and_expansions_stay(first_release: str) -> None:
     registry.close()
 
 
-def test_vectors_stay_those_of_torch_in_float32(first_release: str, tmp_path: Path) -> None:
+def test_vectors_stay_those_of_torch_in_float32_and_are_rounded_to_halves(first_release: str, tmp_path: Path) -> None:
     """They have the fingerprint that the tower alone has: nothing is encoded again."""
     registry = open_registry(first_release)
     recorded = registry.encodings.current()
     assert recorded is not None and (recorded.backend, recorded.precision) == ("torch", "float32")
     with registry.read() as session:
-        row = session.execute(text("SELECT caption_id, version, fingerprint FROM caption_vectors")).one()
-    assert row == (7, 0, Encoding(recorded.backend, recorded.precision).fingerprint("tower"))
+        row = session.execute(text("SELECT caption_id, version, fingerprint, vector FROM caption_halves")).one()
+    assert row[:3] == (7, 0, Encoding(recorded.backend, recorded.precision).fingerprint("tower"))
+    assert bytes(row.vector) == np.array([1, 0.1], dtype="<f2").tobytes()
     registry.close()

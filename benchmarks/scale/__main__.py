@@ -1,0 +1,203 @@
+"""`python -m benchmarks.scale`: start, search, put, page and rollback with a million pictures; prints and writes JSON.
+
+Made-up vectors, in clusters; queries as texts are (cosine 0.30 to a picture) and as pictures are (0.72). The tables are
+filled as by a bulk import; sealing, merging and opening are the worker's and the service's own. Asserts nothing.
+"""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import typer
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.scale import language, measures
+from benchmarks.scale.material import TEXT, Made, NoEncoder, fill, name
+from index.gallery import Gallery
+from index.live import LiveIndex
+from index.pictures import Picture, encode_stored, encode_thumbnail
+from model import encoder  # noqa: F401 - opening a version imports it, which takes seconds
+from model.data_root import DataRoot
+from model.registry import Registry, open_registry
+from worker.indexer import Indexing
+from worker.settings import WorkerSettings
+
+_SAMPLE = 200  # puts and deletes of which the median is told
+_TIMES = ("p50_ms", "cpu_p50_ms")  # of a search: by the clock, and of the processor
+_console = Console()
+app = typer.Typer(add_completion=False)
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    context: typer.Context,
+    pictures: Annotated[int, typer.Option(min=10_000, help="Pictures in the gallery")] = 1_000_000,
+    dimension: Annotated[int, typer.Option(min=16, max=4_096, help="Of the vectors")] = 512,
+    changes: Annotated[int, typer.Option(min=100, help="Pictures that are put while searches run")] = 20_000,
+    out: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes")] = None,
+    folder: Annotated[Path | None, typer.Option(help="For the data roots; several GB")] = None,
+    growth: Annotated[bool, typer.Option(help="Measure a tenth of it too")] = True,
+) -> None:
+    """Measure, print, write."""
+    if context.invoked_subcommand is not None:
+        return
+    report = whole(Made(pictures, dimension), changes, folder)
+    if growth:
+        small = whole(Made(pictures // 10, dimension), min(changes, 2_000), folder)
+        report["growth"] = ratios(report, small)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    _console.print(table(report))
+
+
+@app.command(hidden=True)
+def opened(home: Path, dimension: int, wait: float = 0.0) -> None:
+    """What a starting API process does, told as JSON; it stays for `wait` seconds."""
+    with _world(home, dimension) as (registry, gallery, root, model):
+        before, started = measures.private_mb(), time.perf_counter()
+        live = LiveIndex(model, registry, gallery, root)
+        assert live.start()
+        ready = time.perf_counter() - started
+        for query in Made(10_000, dimension).queries(200, TEXT):
+            live.current.search_pictures(query, 10)
+        told = {
+            "seconds": ready,
+            "private_mb": measures.private_mb() - before,
+            "index_mb": measures.mapped_mb(root.home, "index.faiss"),
+            "vectors_mb": measures.mapped_mb(root.home, "rows.safetensors"),
+        }
+        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.flush()
+        time.sleep(wait)
+        live.close()
+
+
+def whole(made: Made, changes: int, folder: Path | None) -> dict[str, Any]:
+    """Everything for one size, on a data root of its own."""
+    with tempfile.TemporaryDirectory(prefix="pictoglot-scale-", dir=folder) as temporary:
+        home = Path(temporary)
+        _console.print(f"{made.count:,} pictures: filling the tables.")
+        report: dict[str, Any] = {"pictures": made.count, "dimension": made.dimension, "cores": measures.cores()}
+        with _world(home, made.dimension) as (registry, gallery, root, model):
+            report["fill_seconds"] = measures.milliseconds(fill, registry, made, model, 1_000) / 1_000
+            live = LiveIndex(model, registry, gallery, root)
+            _console.print("Opening it the first time, which seals it.")
+            report["seal_seconds"] = measures.milliseconds(live.start) / 1_000
+            report["seal_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+            report["disk_mb"] = {
+                "segments": measures.beneath(home / "segments") / 1e6,
+                "registry": measures.beneath(home) / 1e6 - measures.beneath(home / "segments") / 1e6,
+            }
+            _console.print("Searching.")
+            report["search"] = {f"k{k}": measures.searches(live.current, made, k) for k in (10, 100)}
+            report |= measures.pages(gallery, made.count)
+            report |= language.moved(live, registry, gallery, root, made)
+            live.close()
+        report |= starts(home, made.dimension)
+        with _world(home, made.dimension) as (registry, gallery, root, model):
+            live = LiveIndex(model, registry, gallery, root)
+            live.start()
+            report |= changed(live, registry, made, changes, home)
+            live.close()
+    return report
+
+
+def starts(home: Path, dimension: int) -> dict[str, float]:
+    """Of processes that open the data root: never verified here, verified before, and beside another one."""
+    shutil.rmtree(home / "verified", ignore_errors=True)
+    _console.print("Starting processes.")
+    first = json.loads(_process(home, dimension).communicate()[0])
+    beside = _process(home, dimension, wait=20)
+    told = json.loads(beside.stdout.readline()) if beside.stdout else {}
+    second = json.loads(_process(home, dimension).communicate()[0])
+    beside.communicate()
+    return {
+        "start_seconds": first["seconds"],
+        "start_seconds_verified_before": told["seconds"],
+        "private_mb_second_process": second["private_mb"],
+        "resident_mb_index": second["index_mb"],
+        "resident_mb_vectors": second["vectors_mb"],
+    }
+
+
+def changed(live: LiveIndex, registry: Registry, made: Made, count: int, home: Path) -> dict[str, Any]:
+    """Puts and deletes, with an indexer as the worker runs it and searches beside them."""
+    rgb = Image.new("RGB", (32, 32), "white")
+    picture, start = Picture(rgb, encode_stored(rgb), encode_thumbnail(rgb)), made.count
+    _console.print(f"Putting {count:,} pictures while searches run.")
+    os.environ["PICTOGLOT_HOME"] = str(home)
+    indexing, put, step = Indexing(WorkerSettings.load()), list[float](), 500
+    alone = measures.puts(live, made, start, _SAMPLE, picture)
+    sealed = measures.Sealed(home / "segments")
+    with measures.stalls(live, made.queries(200, TEXT)) as stalled:
+        for first in range(start + _SAMPLE, start + count, step):
+            put += measures.puts(live, made, first, min(step, start + count - first), picture)
+            indexing.tick(registry)
+            live.refresh()
+            sealed.look()
+        while indexing.running:
+            time.sleep(0.5)
+            indexing.tick(registry)
+            live.refresh()
+        sealed.look()
+    deleted = [measures.milliseconds(live.delete_picture, name(n)) for n in range(start, start + _SAMPLE)]
+    return {
+        "put_ms": median(alone),
+        "put_beside_searches_ms": median(put),
+        "delete_ms": median(deleted),
+        "bytes_written_per_put": sealed.written / max(1, count - _SAMPLE),
+        "longest_stall_ms": stalled["longest_stall_ms"],
+        "searches_meanwhile": stalled["searches"],
+        "segments": len(live.current.pictures.parts),
+    }
+
+
+def ratios(large: dict[str, Any], small: dict[str, Any]) -> dict[str, float]:
+    """How much more ten times as many pictures cost."""
+    names = ("start_seconds", "start_seconds_verified_before", "put_ms", "delete_ms", "page_ms_first", "page_ms_last")
+    found = {each: large[each] / small[each] for each in names}
+    searches = {f"search_{each}": large["search"]["k10"][each] / small["search"]["k10"][each] for each in _TIMES}
+    return {**found, **searches}
+
+
+def table(report: dict[str, Any]) -> Table:
+    """The figures, one in each line."""
+    drawn = Table("figure", "value", title=f"{report['pictures']:,} pictures x {report['dimension']}")
+    for name_, value in report.items():
+        for part, figure in value.items() if isinstance(value, dict) else {"": value}.items():
+            told = json.dumps(figure) if isinstance(figure, dict) else f"{figure:,.4g}"
+            drawn.add_row(f"{name_} {part}", told)
+    return drawn
+
+
+def _process(home: Path, dimension: int, wait: float = 0.0) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "benchmarks.scale", "opened", str(home), str(dimension), "--wait", str(wait)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE)
+
+
+@contextmanager
+def _world(home: Path, dimension: int) -> Iterator[tuple[Registry, Gallery, DataRoot, NoEncoder]]:
+    root, model = DataRoot(home), NoEncoder(dimension)
+    registry = open_registry(f"sqlite:///{home / 'registry.db'}")
+    try:
+        registry.initialise(model.base_fingerprint, {})
+        yield registry, Gallery(registry, root), root, model
+    finally:
+        registry.close()
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,57 @@
+"""A small language beside many pictures: promoted and rolled back, with the time that each takes until it serves."""
+
+from benchmarks.scale.material import TEXT, Made, NoEncoder, NoView, name
+from benchmarks.scale.measures import milliseconds
+from index.gallery import Gallery
+from index.indexer import fill_captions
+from index.live import LiveIndex
+from index.rows import ReadBy
+from model import storage
+from model.data_root import DataRoot
+from model.registry import Registry
+
+_TAG, _CAPTIONS = "cy", 500
+
+
+def moved(live: LiveIndex, registry: Registry, gallery: Gallery, root: DataRoot, made: Made) -> dict[str, float]:
+    """Milliseconds from the release until searches use it: of a promotion, and of its rollback."""
+    encoder = NoEncoder(made.dimension)
+    releases, expansions = registry.releases, registry.expansions
+    expansion, _ = expansions.submit(
+        kind="learn", language=_TAG, settings={}, dataset_path=None, dataset_sha256=None, dataset_bytes=0, actor="bench"
+    )
+    lease = expansions.lease(expansion.id, "bench", 600)
+    assert lease is not None
+    folder = f"versions/{expansion.id}"
+    with root.stage(folder) as staged:
+        (staged / "rows.safetensors").write_bytes(b"rows")
+        manifest = storage.write_manifest(staged, {"language": _TAG})
+    version = registry.versions.add(
+        expansion=expansion.id, parent=0, language=_TAG, folder=folder, manifest_sha256=manifest, rows=1, bytes=1,
+        report={}, fence=lease.fence,
+    )  # fmt: skip
+    _captions(gallery, expansion.id, version.number, made, encoder)
+    fill_captions(encoder, NoView(version.number, _TAG), gallery, registry, _TAG, version.number, root)
+
+    def promote() -> None:
+        releases.promote(expansion=expansion.id, version=version.number, move_shared=False, fence=lease.fence)
+        live.refresh()
+
+    def roll_back() -> None:
+        releases.roll_back(_TAG, expected=releases.serving().number, actor="bench", reason="")
+        live.refresh()
+
+    promotion = milliseconds(promote)
+    expansions.succeed(lease, version.number, releases.serving().number, {})
+    rollback = milliseconds(roll_back)
+    assert _TAG not in live.current.views
+    return {"promotion_ms": promotion, "rollback_ms": rollback}
+
+
+def _captions(gallery: Gallery, expansion: str, version: int, made: Made, encoder: NoEncoder) -> None:
+    """Captions of the first pictures, with vectors."""
+    texts = [(name(number), f"capsiwn {number}") for number in range(_CAPTIONS)]
+    gallery.add_captions(expansion, _TAG, texts)
+    captions = gallery.captions([picture for picture, _ in texts], _TAG)
+    vectors = dict(zip((caption.id for caption in captions), made.queries(_CAPTIONS, TEXT), strict=True))
+    gallery.put_caption_vectors(ReadBy(version, encoder.text_fingerprint), vectors)

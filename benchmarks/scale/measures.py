@@ -1,0 +1,149 @@
+"""What is measured in one process: searches, puts, pages, a rollback, memory. Each function gives numbers only."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from threading import Event, Thread
+from typing import Any, TypeVar
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from benchmarks.scale.material import IMAGE, TEXT, Made, Vectors, content, name
+from index.gallery import Gallery, NewPicture
+from index.live import LiveIndex
+from index.pictures import Picture
+from index.snapshot import Snapshot
+
+T = TypeVar("T")
+_QUERIES = 200
+_PAUSE = 0.005  # seconds between two searches, so that they do not take all the time of a core
+
+
+def milliseconds(act: Callable[..., object], *given: Any) -> float:
+    """Of one call."""
+    return timed(act, *given)[0]
+
+
+def timed(act: Callable[..., T], *given: Any) -> tuple[float, T]:
+    """The milliseconds of one call, and what it returned."""
+    started = time.perf_counter()
+    result = act(*given)
+    return 1_000 * (time.perf_counter() - started), result
+
+
+def searches(snapshot: Snapshot, made: Made, k: int) -> dict[str, float]:
+    """Time of a search for the `k` nearest and of an exact scan, in turns, and recall for both kinds of query.
+
+    `cpu_p50_ms` is the processor time of a search, which other work on the machine disturbs less.
+    """
+    matrix = np.concatenate(
+        [made.vectors(start, min(start + 50_000, made.count)) for start in range(0, made.count, 50_000)]
+    )
+    matrix = matrix.astype(np.float16).astype(np.float32)
+    found, took, used, exact = dict[str, float](), list[float](), list[float](), list[float]()
+    for kind, cosine in (("recall_img", IMAGE), ("recall_txt", TEXT)):
+        right = 0
+        for query in made.queries(_QUERIES, cosine):
+            begun = time.thread_time()
+            spent, hits = timed(snapshot.search_pictures, query, k)
+            took.append(spent)
+            used.append(1_000 * (time.thread_time() - begun))
+            spent, best = timed(_nearest, matrix, query, k)
+            exact.append(spent)
+            right += len({name(int(row)) for row in best} & {hit.picture for hit in hits})
+        found[kind] = right / (_QUERIES * k)
+    return {"p50_ms": median(took), "cpu_p50_ms": median(used), **found, "exact_p50_ms": median(exact)}
+
+
+def _nearest(matrix: Vectors, query: Vectors, k: int) -> NDArray[np.int64]:
+    return np.argpartition(-(matrix @ query), k)[:k]
+
+
+def puts(live: LiveIndex, made: Made, start: int, count: int, picture: Picture) -> list[float]:
+    """Milliseconds of each put of a new picture."""
+    vectors = made.vectors(0, count)
+    width, height = picture.rgb.size
+    return [
+        milliseconds(live.put_pictures, [NewPicture(name(at), content(at), width, height, None, vector, picture)])
+        for at, vector in enumerate(vectors, start)
+    ]
+
+
+def pages(gallery: Gallery, count: int) -> dict[str, float]:
+    """Milliseconds of the first page of the gallery and of the last one."""
+    last = gallery.get(name(count - 101)).place
+    return {
+        "page_ms_first": median(milliseconds(gallery.page, 100) for _ in range(20)),
+        "page_ms_last": median(milliseconds(gallery.page, 100, last) for _ in range(20)),
+    }
+
+
+@contextmanager
+def stalls(live: LiveIndex, queries: Vectors) -> Iterator[dict[str, float]]:
+    """While the block runs, searches one after another; afterwards the longest one, in milliseconds."""
+    ended, measured = Event(), {"longest_stall_ms": 0.0, "searches": 0.0}
+
+    def ask() -> None:
+        while not ended.is_set():
+            query = queries[int(measured["searches"]) % len(queries)]
+            took = milliseconds(live.current.search_pictures, query, 10)
+            measured["longest_stall_ms"] = max(measured["longest_stall_ms"], took)
+            measured["searches"] += 1
+            time.sleep(_PAUSE)
+
+    thread = Thread(target=ask)
+    thread.start()
+    try:
+        yield measured
+    finally:
+        ended.set()
+        thread.join()
+
+
+def private_mb() -> float:
+    """Memory that only this process has, in MB."""
+    return float(psutil.Process().memory_full_info().uss) / 1e6
+
+
+def mapped_mb(folder: Path, name: str) -> float:
+    """Resident memory of the files of this name below a folder that this process has mapped, in MB.
+
+    The system keeps it once for all processes.
+    """
+    maps = psutil.Process().memory_maps(grouped=True)
+    return (
+        float(sum(each.rss for each in maps if each.path.startswith(str(folder)) and Path(each.path).name == name))
+        / 1e6
+    )
+
+
+class Sealed:
+    """Counts the bytes of the segments that were written since it was made, also of those removed meanwhile."""
+
+    def __init__(self, folder: Path) -> None:
+        self.written = 0
+        self._folder, self._seen = folder, set[str]()
+        self.look()
+        self.written = 0
+
+    def look(self) -> None:
+        """To be called often enough to see every segment."""
+        for segment in self._folder.glob("[a-z]*"):
+            if segment.name not in self._seen:
+                self._seen.add(segment.name)
+                self.written += beneath(segment)
+
+
+def beneath(folder: Path) -> int:
+    """Bytes of the files below a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,129 @@
+"""Reads the nouns of WordNet 3.0: their senses, glosses, and the hypernyms above each."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from demo.photos.packages import Packages
+
+PHYSICAL, PERSON = 1930, 7846  # numbers of the synsets "physical entity" and "person"
+_ENDINGS = (("ies", "y"), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"),
+            ("ves", "f"), ("s", ""))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Synset:
+    """One meaning: its words, the commonest first, its gloss, and the numbers of the synsets above it."""
+
+    words: tuple[str, ...]
+    gloss: str
+    above: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WordNet:
+    """Synsets by number; `senses`: for a lemma in lower case, its synsets, the commonest first, with their counts."""
+
+    synsets: Mapping[int, Synset]
+    senses: Mapping[str, Sequence[tuple[int, int]]]
+    irregular: Mapping[str, str]
+    _ancestors: dict[int, frozenset[int]] = field(default_factory=dict, repr=False)
+
+    @staticmethod
+    def read(packages: Packages) -> "WordNet":
+        """From the files of the package."""
+        counts = {
+            (lemma, number): count
+            for kind, lemma, number, count in _senses(packages.wordnet / "index.sense")
+            if kind == "1"
+        }
+        senses = {
+            lemma: [(number, counts.get((lemma, number), 0)) for number in numbers]
+            for lemma, numbers in _index(packages.wordnet / "index.noun")
+        }
+        irregular = dict(line.split()[:2] for line in packages.exceptions.read_text("latin-1").splitlines())
+        return WordNet(dict(_synsets(packages.wordnet / "data.noun")), senses, irregular)
+
+    def distances(self, number: int) -> dict[int, int]:
+        """The synsets above one, itself included, with how many steps up each is."""
+        found, edge = {number: 0}, [number]
+        while edge:
+            edge = [above for below in edge for above in self.synsets[below].above if above not in found]
+            step = max(found.values()) + 1
+            found |= dict.fromkeys(edge, step)
+        return found
+
+    def ancestors(self, number: int) -> frozenset[int]:
+        """The synsets above one, itself included."""
+        if number not in self._ancestors:
+            self._ancestors[number] = frozenset(self.distances(number))
+        return self._ancestors[number]
+
+    def lemma(self, words: str) -> str | None:
+        """The entry for one or more words in lower case, singular or plural."""
+        if words in self.senses:
+            return words
+        head, space, last = words.rpartition(" ")
+        singulars = [self.irregular[last]] if last in self.irregular else []
+        singulars += [
+            last.removesuffix(plural) + single
+            for plural, single in _ENDINGS
+            if last.endswith(plural) and len(last) > len(plural) + 1
+        ]
+        return next((whole for each in singulars if (whole := head + space + each) in self.senses), None)
+
+    @cached_property
+    def plurals(self) -> Mapping[str, str]:
+        """Irregular plurals by their singular."""
+        return {single: plural for plural, single in self.irregular.items()}
+
+    def plural(self, lemma: str) -> str:
+        """The plural of a lemma, by its last word."""
+        head, space, last = lemma.rpartition(" ")
+        if last in self.plurals:
+            return head + space + self.plurals[last]
+        if last.endswith("y") and last[-2:-1] not in {*"aeiou"}:
+            return f"{lemma[:-1]}ies"
+        return lemma + ("es" if last.endswith(("s", "x", "z", "ch", "sh")) else "s")
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Without the licence, whose lines begin with spaces."""
+    with path.open(encoding="latin-1") as file:
+        yield from (line for line in file if not line.startswith("  "))
+
+
+def _synsets(path: Path) -> Iterator[tuple[int, Synset]]:
+    for line in _lines(path):
+        data, _, gloss = line.partition(" | ")
+        parts = data.split()
+        behind = 4 + 2 * int(parts[3], 16)
+        pointers = [parts[place : place + 4] for place in range(behind + 1, behind + 1 + 4 * int(parts[behind]), 4)]
+        above = tuple(int(number) for kind, number, *_ in pointers if kind in ("@", "@i"))
+        words = tuple(word.replace("_", " ") for word in parts[4:behind:2])
+        yield int(parts[0]), Synset(words, gloss.strip(), above)
+
+
+def _index(path: Path) -> Iterator[tuple[str, list[int]]]:
+    for line in _lines(path):
+        lemma, _, _, pointers, *rest = line.split()
+        yield lemma.replace("_", " "), [int(number) for number in rest[int(pointers) + 2 :]]
+
+
+def counted(packages: Packages, kinds: str) -> Counter[str]:
+    """Words of these kinds in WordNet's numbers (2 verbs, 3 and 5 adjectives), and how often its texts have each."""
+    found = Counter[str]()
+    for kind, lemma, _, count in _senses(packages.wordnet / "index.sense"):
+        if kind in kinds:
+            found[lemma] += count
+    return found
+
+
+def _senses(path: Path) -> Iterator[tuple[str, str, int, int]]:
+    """Kind, lemma and synset of every sense, and how often WordNet's own texts have it."""
+    for line in path.read_text("latin-1").splitlines():
+        key, number, _, count = line.split()
+        lemma, _, rest = key.partition("%")
+        yield rest[0], lemma.replace("_", " "), int(number), int(count)

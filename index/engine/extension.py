@@ -1,0 +1,93 @@
+"""What pgvector adds to a database: whether it is there, and how vectors travel to and from it. Searches nothing."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sql
+from numpy.typing import NDArray
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.types import UserDefinedType
+
+from index.engine import Ids, Rows, View
+from index.vectors import Entry
+from model.registry import Registry
+from model.settings import SettingsError
+
+OLDEST = (0, 8)  # the first with iterative scans, without which filters lose hits
+
+
+@dataclass(frozen=True)
+class Extension:
+    """pgvector as a database has it: its schema and its release."""
+
+    schema: str
+    release: str
+
+
+def installed(registry: Registry) -> Extension | None:
+    """The extension, if this database has it; changes nothing. Raises `RegistryUnavailable`."""
+    columns = "SELECT nspname, extversion FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace"
+    with registry.read() as session:
+        row = session.execute(sql.text(f"{columns} WHERE extname = 'vector'")).first()
+    return None if row is None else Extension(*row)
+
+
+def made(registry: Registry) -> Extension:
+    """The extension, which is made if it is not there; raises `SettingsError` when that is not possible or allowed."""
+    if found := installed(registry):
+        if tuple(int(part) for part in found.release.split(".")[:2]) < OLDEST:
+            raise SettingsError(f"PICTOGLOT_INDEX: pgvector {found.release} is too old; 0.8 or newer is needed.")
+        return found
+    try:
+        with registry.begin() as session:
+            session.execute(sql.text("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public"))
+    except DBAPIError as error:
+        raise SettingsError(
+            "PICTOGLOT_INDEX: pgvector is not installed in this PostgreSQL, or not allowed to this user: an "
+            "administrator can run CREATE EXTENSION vector."
+        ) from error
+    found = installed(registry)
+    assert found is not None
+    return found
+
+
+class Halves(UserDefinedType[str]):
+    """`halfvec(n)`; without `dimension` any. `schema` is that of the extension, which need not be on the path."""
+
+    cache_ok = True
+
+    def __init__(self, schema: str, dimension: int | None = None, name: str = "halfvec") -> None:
+        self.schema, self.dimension, self.name = schema, dimension, name
+
+    def get_col_spec(self, **_: Any) -> str:
+        """As SQLAlchemy wants it."""
+        size = "" if self.dimension is None else f"({self.dimension})"
+        return f'"{self.schema}".{self.name}{size}'
+
+
+def array(values: Collection[int]) -> sql.ColumnElement[Any]:
+    """Numbers as one parameter of a statement."""
+    return sql.literal(list(values), sql.ARRAY(sql.BigInteger))
+
+
+def seen(table: sql.Table, view: View) -> list[sql.ColumnElement[bool]]:
+    """The conditions for the rows of a view."""
+    visible: list[sql.ColumnElement[bool]] = [table.c.run == sql.any_(array(view.runs))]
+    return [*visible, table.c.id != sql.all_(array(view.hidden))] if view.hidden else visible
+
+
+def literal(vector: NDArray[Any]) -> str:
+    """A vector as pgvector reads it."""
+    return "[" + ",".join(map(repr, vector.tolist())) + "]"
+
+
+def read(found: Sequence[Any], dimension: int) -> Rows:
+    """The rows of an answer."""
+    ids: Ids = np.array([row.id for row in found], dtype=np.int64)
+    keys = np.array([row.key for row in found], dtype=np.int64)
+    # halfvec_send: two bytes each of dimension and nothing, then the halves; all big-endian
+    data = b"".join(row.vector[4:] for row in found) if found and hasattr(found[0], "vector") else b""
+    vectors = np.frombuffer(data, dtype=">f2").astype(np.float32).reshape(-1, dimension)
+    return Rows(ids, keys, [Entry(row.picture, row.text) for row in found], vectors)

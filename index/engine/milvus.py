@@ -1,0 +1,298 @@
+"""Vectors in Milvus (`pip install pictoglot[milvus]`), for galleries beyond one PostgreSQL: a collection for each set.
+
+Milvus chooses its index and rounds as it likes, so its candidates never count as exact; they come with their vectors.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from index.engine import Nearest, Rows, View, ids_of
+from index.errors import IndexLost, IndexUnavailable
+from index.segment import Columns
+from index.vectors import Entry, Identity, Keys, Vector
+from model.storage import fault_point
+
+_PREFIX = "pictoglot_"
+_SECONDS = 5.0  # that one request may take
+_INSERT = 1_000  # rows in one request
+_PAGE = 1_000  # rows that are read at a time
+_MAX_LIMIT = 16_384  # the most hits that Milvus returns
+_LONGEST = 65_535  # bytes of a text in Milvus
+_CANNOT_CONNECT, _WAITED = 2, "Retry"  # code and word of errors that the client makes itself
+_LOGGED = 500  # characters of a reason
+_AWAY = "Milvus does not answer, so that vectors cannot be searched."
+_COUNT = "count(*)"
+_COLUMNS = ["id", "key", "picture", "text"]
+_log = logging.getLogger(__name__)
+
+
+class Outage:
+    """Remembers that a server did not answer: until it does again, one request at a time asks it, others fail at once.
+
+    `seconds` is the time between two attempts, and what one may take.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds, self._clock = seconds, clock
+        self._until: float | None = None  # None while it answers
+        self._lock = Lock()
+
+    @property
+    def lasts(self) -> bool:
+        """Whether nobody may ask now."""
+        until = self._until
+        return until is not None and self._clock() < until
+
+    def may_ask(self) -> bool:
+        """Whether this caller may ask; during an outage the others may not, as long as it waits for the answer."""
+        with self._lock:
+            if self.lasts:
+                return False
+            if self._until is not None:
+                self._until = self._clock() + self._seconds
+            return True
+
+    def begin(self) -> None:
+        """A request was not answered."""
+        with self._lock:
+            self._until = self._clock() + self._seconds
+
+    def end(self) -> None:
+        """A request was answered."""
+        self._until = None
+
+
+class Milvus:
+    """The engine at an address, or in a file of milvus-lite, which one process at a time can open.
+
+    It connects when it is first needed, so that a process can start while Milvus is away and serve later.
+    """
+
+    name = "milvus"
+    scan_limit = 0
+
+    def __init__(self, uri: str) -> None:
+        self.lost = set[Identity]()
+        self._uri = uri
+        self._outage = Outage(_SECONDS)
+        self._connected: Any = None
+        self._loaded: set[str] = set()
+        self._lock = Lock()
+
+    def add(self, identity: Identity, run: int, columns: Columns) -> None:
+        """As `Engine.add`."""
+        ids = list(ids_of(run, len(columns.keys)))
+        with self._calling(identity) as client:
+            name = self._made_collection(client, identity)
+            for start in range(0, len(ids), _INSERT):
+                rows = slice(start, start + _INSERT)
+                vectors = columns.vectors[rows].astype(np.float32).tolist()
+                batch = zip(ids[rows], columns.keys[rows].tolist(), columns.entries[rows], vectors, strict=True)
+                values = [
+                    {"id": id, "run": run, "key": key, "picture": entry.picture, "text": entry.text, "vector": vector}
+                    for id, key, entry, vector in batch
+                ]
+                client.insert(name, values, timeout=_SECONDS)
+                fault_point("engine.added")
+
+    def settle(self, identity: Identity) -> None:
+        """As `Engine.settle`."""
+        with self._calling(identity) as client:
+            client.flush(self._made_collection(client, identity), timeout=12 * _SECONDS)
+
+    def nearest(self, view: View, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Nearest:
+        """As `Engine.nearest`."""
+        if not view.runs:
+            return Nearest(np.empty(0, dtype=np.float32), _read([], view.identity.dimension), exact=False)
+        with self._calling(view.identity) as client:
+            (found,) = client.search(
+                self._collection(client, view.identity),
+                [query.tolist()],
+                limit=min(limit, _MAX_LIMIT),
+                filter=_seen(view) if allowed is None else f"{_seen(view)} and key in {allowed.tolist()}",
+                output_fields=[*_COLUMNS, "vector"],
+                anns_field="vector",
+                timeout=_SECONDS,
+            )
+        scores = np.array([hit["distance"] for hit in found], dtype=np.float32)
+        return Nearest(scores, _read([hit["entity"] for hit in found], view.identity.dimension), exact=False)
+
+    def keyed(self, view: View, keys: Keys) -> Rows:
+        """As `Engine.keyed`."""
+        return self._query(view, "key", keys.tolist(), vectors=True)
+
+    def of(self, view: View, pictures: Sequence[str], *, vectors: bool = True) -> Rows:
+        """As `Engine.of`."""
+        return self._query(view, "picture", pictures, vectors=vectors)
+
+    def count(self, view: View) -> int:
+        """As `Engine.count`."""
+        if not view.runs:
+            return 0
+        with self._calling(view.identity) as client:
+            name = self._collection(client, view.identity)
+            found = client.query(name, filter=_seen(view), output_fields=[_COUNT], timeout=12 * _SECONDS)
+        return int(found[0][_COUNT])
+
+    def texts(self, view: View) -> Iterator[str]:
+        """As `Engine.texts`."""
+        return (entry.text for rows in self._pages(view, vectors=False) for entry in rows.entries)
+
+    def rows(self, view: View) -> Iterator[Rows]:
+        """As `Engine.rows`."""
+        return self._pages(view, vectors=True)
+
+    def remove(self, identity: Identity, runs: Collection[int], ids: Collection[int] = ()) -> None:
+        """As `Engine.remove`."""
+        with self._calling(identity) as client:
+            if not client.has_collection(_named(identity), timeout=_SECONDS):
+                return
+            name, rows = self._collection(client, identity), list(ids)
+            if runs:
+                client.delete(name, filter=f"run in {list(runs)}", timeout=_SECONDS)
+            for start in range(0, len(rows), _INSERT):
+                client.delete(name, ids=rows[start : start + _INSERT], timeout=_SECONDS)
+
+    def drop(self, identity: Identity) -> None:
+        """As `Engine.drop`."""
+        with self._calling() as client:
+            if client.has_collection(_named(identity), timeout=_SECONDS):
+                client.drop_collection(_named(identity), timeout=_SECONDS)
+        self._loaded.discard(_named(identity))
+
+    def about(self) -> str:
+        """As `Engine.about`."""
+        with self._calling() as client:
+            return f"milvus {client.get_server_version(timeout=_SECONDS)}"
+
+    def close(self) -> None:
+        """As `Engine.close`."""
+        with self._lock:
+            if self._connected is not None:
+                self._connected.close()
+                self._connected = None
+                self._loaded.clear()
+
+    def _query(self, view: View, column: str, values: Sequence[Any], *, vectors: bool) -> Rows:
+        found: list[Any] = []
+        for start in range(0, len(values) if view.runs else 0, _PAGE):
+            few = json.dumps(list(values[start : start + _PAGE]), ensure_ascii=False)
+            with self._calling(view.identity) as client:
+                found += client.query(
+                    self._collection(client, view.identity),
+                    filter=f"{_seen(view)} and {column} in {few}",
+                    output_fields=[*_COLUMNS, "vector"] if vectors else _COLUMNS,
+                    timeout=_SECONDS,
+                )
+        return _read(found, view.identity.dimension)
+
+    def _pages(self, view: View, *, vectors: bool) -> Iterator[Rows]:
+        if not view.runs:
+            return
+        with self._calling(view.identity) as client:
+            pages = client.query_iterator(
+                self._collection(client, view.identity),
+                batch_size=_PAGE,
+                filter=_seen(view),
+                output_fields=[*_COLUMNS, "vector"] if vectors else _COLUMNS,
+                timeout=_SECONDS,
+            )
+            while page := pages.next():
+                yield _read(page, view.identity.dimension)
+            pages.close()
+
+    def _made_collection(self, client: Any, identity: Identity) -> str:
+        from pymilvus import DataType
+
+        name = _named(identity)
+        if name not in self._loaded and not client.has_collection(name, timeout=_SECONDS):
+            schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+            schema.add_field("id", DataType.INT64, is_primary=True)
+            schema.add_field("run", DataType.INT64)
+            schema.add_field("key", DataType.INT64)
+            schema.add_field("picture", DataType.VARCHAR, max_length=_LONGEST)
+            schema.add_field("text", DataType.VARCHAR, max_length=_LONGEST)
+            schema.add_field("vector", DataType.FLOAT_VECTOR, dim=identity.dimension)
+            parameters = client.prepare_index_params()
+            parameters.add_index("vector", index_type="AUTOINDEX", metric_type="IP")
+            client.create_collection(
+                name, schema=schema, index_params=parameters, consistency_level="Strong", timeout=_SECONDS
+            )
+        return self._collection(client, identity)
+
+    def _collection(self, client: Any, identity: Identity) -> str:
+        name = _named(identity)
+        if name not in self._loaded:
+            client.load_collection(name, timeout=12 * _SECONDS)
+            self._loaded.add(name)
+        return name
+
+    @contextmanager
+    def _calling(self, identity: Identity | None = None) -> Iterator[Any]:
+        from grpc import RpcError
+        from pymilvus.exceptions import MilvusException
+
+        try:
+            yield self._client()
+            self._outage.end()
+        except (MilvusException, RpcError, OSError) as error:
+            raise self._unavailable(error, identity) from error
+
+    def _client(self) -> Any:
+        from pymilvus import MilvusClient
+
+        if self._outage.lasts:
+            raise IndexUnavailable(_AWAY)
+        with self._lock:
+            if not self._outage.may_ask():
+                raise IndexUnavailable(_AWAY)
+            if self._connected is None:
+                try:
+                    self._connected = MilvusClient(self._uri, timeout=_SECONDS)
+                except BaseException:  # before the next thread gets the lock
+                    self._outage.begin()
+                    raise
+            return self._connected
+
+    def _unavailable(self, error: Exception, identity: Identity | None) -> IndexUnavailable:
+        """What to say: that nothing answered, that a collection is not there any more, or that Milvus has a reason."""
+        from pymilvus.exceptions import ErrorCode, MilvusException
+
+        code = error.code if isinstance(error, MilvusException) else None
+        waited = code == ErrorCode.UNEXPECTED_ERROR and _WAITED in str(error)
+        if not isinstance(code, int) or code == _CANNOT_CONNECT or waited:
+            self._outage.begin()
+            return IndexUnavailable(_AWAY)
+        self._outage.end()
+        self._loaded.clear()  # one may have been released, or dropped: each is looked for again
+        if code == ErrorCode.COLLECTION_NOT_FOUND and identity is not None:
+            self.lost.add(identity)
+            return IndexLost("The collection of these vectors is not in Milvus any more; it is made again.")
+        _log.warning("Milvus refused a request: %s", str(error)[:_LOGGED])
+        return IndexUnavailable(f"Milvus refused a request ({code}); the log has the reason.")
+
+
+def _named(identity: Identity) -> str:
+    digest = hashlib.sha256(json.dumps(asdict(identity), sort_keys=True).encode()).hexdigest()
+    return _PREFIX + digest[:16]
+
+
+def _seen(view: View) -> str:
+    runs = f"run in {list(view.runs)}"
+    return f"{runs} and id not in {list(view.hidden)}" if view.hidden else runs
+
+
+def _read(found: Sequence[Any], dimension: int) -> Rows:
+    ids = np.array([row["id"] for row in found], dtype=np.int64)
+    keys = np.array([row["key"] for row in found], dtype=np.int64)
+    vectors = np.array([row["vector"] for row in found if "vector" in row], dtype=np.float32).reshape(-1, dimension)
+    return Rows(ids, keys, [Entry(row["picture"], row["text"]) for row in found], vectors)

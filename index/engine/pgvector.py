@@ -1,0 +1,296 @@
+"""Vectors in the registry's own PostgreSQL, with the extension pgvector: a table of halves for each vector set.
+
+Small sets are scanned, larger ones have an HNSW index. Reads go through the registry's pool of connections, writes
+through it too, but do not take the writer's turn: nobody sees a run before it is registered.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sql
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+
+from index.engine import Nearest, Rows, View, ids_of
+from index.engine.extension import Halves, array, installed, literal, made, read, seen
+from index.errors import IndexLost, IndexUnavailable
+from index.segment import Columns
+from index.vectors import Identity, Keys, Vector
+from model.errors import RegistryUnavailable, StorageFull
+from model.registry import Registry
+from model.storage import fault_point
+
+SCAN_LIMIT = 1_000  # rows up to which a scan takes no more time than a search in the HNSW index (8 ms)
+_HNSW = {"m": 16, "ef_construction": 128}
+_DEEP, _DEEPEST = 400, 1_000  # candidates that HNSW looks at; pgvector's own limit
+_MOST_DIMENSIONS = 4_000  # that pgvector indexes as halves
+_DISK_FULL, _NO_TABLE = "53100", "42P01"  # SQLSTATE
+_INSERT = 500  # rows in one statement
+_PAGE = 2_000  # rows that are read at a time
+_STOPPING = ("08", "57P")  # SQLSTATE of a connection that broke, and of a server that stops or starts
+_log = logging.getLogger(__name__)
+
+
+class PgVector:
+    """The engine on one registry. Raises `SettingsError` when the database has no pgvector."""
+
+    name = "pgvector"
+
+    def __init__(self, registry: Registry, scan_limit: int = SCAN_LIMIT) -> None:
+        self.scan_limit = scan_limit
+        self.lost = set[Identity]()
+        self._registry = registry
+        self._schema = made(registry).schema
+        self._made: set[str] = set()
+        self._tables: dict[Identity, sql.Table] = {}  # kept, so that SQLAlchemy knows a statement again
+
+    def add(self, identity: Identity, run: int, columns: Columns) -> None:
+        """As `Engine.add`."""
+        table = self._made_table(identity)
+        ids = list(ids_of(run, len(columns.keys)))
+        with self._writing(identity) as connection:
+            for start in range(0, len(ids), _INSERT):
+                rows = slice(start, start + _INSERT)
+                vectors = [literal(vector) for vector in columns.vectors[rows]]
+                batch = zip(ids[rows], columns.keys[rows].tolist(), columns.entries[rows], vectors, strict=True)
+                connection.execute(
+                    sql.insert(table),
+                    [
+                        {
+                            "id": id,
+                            "run": run,
+                            "key": key,
+                            "picture": entry.picture,
+                            "text": entry.text,
+                            "vector": vector,
+                        }
+                        for id, key, entry, vector in batch
+                    ],
+                )
+                fault_point("engine.added")
+
+    def settle(self, identity: Identity) -> None:
+        """As `Engine.settle`: makes the HNSW index when there are enough rows; searches go on meanwhile.
+
+        A large first fill is many times faster without it.
+        """
+        table = self._made_table(identity)
+        name, column = f"{table.name}_hnsw", table.c.vector
+        if identity.dimension > _MOST_DIMENSIONS:  # then every search is a scan
+            return
+        with self._writing(identity) as connection:
+            some = sql.select(table.c.id).limit(self.scan_limit + 1).subquery()
+            if (connection.scalar(sql.select(sql.func.count()).select_from(some)) or 0) <= self.scan_limit:
+                return
+            if any(index["name"] == name for index in sql.inspect(connection).get_indexes(table.name)):
+                return
+            connection.execute(sql.text("SET LOCAL maintenance_work_mem = '512MB'"))
+            kind = {"vector": f'"{self._schema}".halfvec_ip_ops'}
+            index = sql.Index(name, column, postgresql_using="hnsw", postgresql_with=_HNSW, postgresql_ops=kind)
+            index.create(connection)
+
+    def nearest(self, view: View, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Nearest:
+        """As `Engine.nearest`."""
+        if view.count > self.scan_limit and view.identity.dimension <= _MOST_DIMENSIONS:
+            few = hits + hits // 4 + 16  # it compares halves, not coarse codes: the nearest are among the first
+            found = self._by_index(view, query, min(limit, few), allowed)
+            if len(found.scores) >= min(hits, view.count):
+                return found
+        return self._scan(view, query, limit, allowed)  # of few rows, or when the index leads to none of those allowed
+
+    def keyed(self, view: View, keys: Keys) -> Rows:
+        """As `Engine.keyed`."""
+        table = self._table(view.identity)
+        return self._rows(view, self._select(table, view).where(table.c.key == sql.any_(array(keys.tolist()))))
+
+    def of(self, view: View, pictures: Sequence[str], *, vectors: bool = True) -> Rows:
+        """As `Engine.of`."""
+        table = self._table(view.identity)
+        named = table.c.picture == sql.any_(sql.literal(list(pictures), sql.ARRAY(sql.String)))
+        return self._rows(view, self._select(table, view, vectors=vectors).where(named))
+
+    def count(self, view: View) -> int:
+        """As `Engine.count`."""
+        if not view.runs:
+            return 0
+        table = self._table(view.identity)
+        with self._reading(view.identity) as session:
+            return session.scalar(sql.select(sql.func.count()).select_from(table).where(*seen(table, view))) or 0
+
+    def texts(self, view: View) -> Iterator[str]:
+        """As `Engine.texts`."""
+        return (entry.text for rows in self._pages(view, vectors=False) for entry in rows.entries)
+
+    def rows(self, view: View) -> Iterator[Rows]:
+        """As `Engine.rows`."""
+        return self._pages(view, vectors=True)
+
+    def remove(self, identity: Identity, runs: Collection[int], ids: Collection[int] = ()) -> None:
+        """As `Engine.remove`."""
+        table = self._table(identity)
+        with self._writing(identity) as connection:
+            if sql.inspect(connection).has_table(table.name):
+                gone = (table.c.run == sql.any_(array(runs))) | (table.c.id == sql.any_(array(ids)))
+                connection.execute(sql.delete(table).where(gone))
+
+    def drop(self, identity: Identity) -> None:
+        """As `Engine.drop`."""
+        with self._writing(identity) as connection:
+            self._table(identity).drop(connection, checkfirst=True)
+        self._made.discard(self._table(identity).name)
+
+    def about(self) -> str:
+        """As `Engine.about`."""
+        found = installed(self._registry)
+        return f"pgvector {found.release}" if found else "pgvector"
+
+    def close(self) -> None:
+        """As `Engine.close`: the connections are the registry's."""
+
+    def _by_index(self, view: View, query: Vector, limit: int, allowed: Keys | None) -> Nearest:
+        table = self._table(view.identity)
+        halves = sql.literal(literal(query)).cast(Halves(self._schema, view.identity.dimension))
+        distance = table.c.vector.op(f'OPERATOR("{self._schema}".<#>)')(halves)
+        found = self._select(table, view, distance, allowed=allowed).order_by(distance).limit(limit)
+        settings = {"hnsw.ef_search": str(min(_DEEPEST, max(_DEEP, 4 * limit))), "hnsw.iterative_scan": "strict_order"}
+        if allowed is None:  # without a filter the planner thinks too well of a scan
+            settings |= {"enable_seqscan": "off", "enable_bitmapscan": "off"}
+        return self._nearest(view, found, settings, exact=False)
+
+    def _scan(self, view: View, query: Vector, limit: int, allowed: Keys | None) -> Nearest:
+        """Exact up to float32 rounding: compared as floats, which no index is for."""
+        table, floats = self._table(view.identity), Halves(self._schema, view.identity.dimension, "vector")
+        wanted = sql.literal(literal(query)).cast(floats)
+        distance = table.c.vector.cast(floats).op(f'OPERATOR("{self._schema}".<#>)')(wanted)
+        found = self._select(table, view, distance, allowed=allowed).order_by(distance).limit(limit)
+        return self._nearest(view, found, {}, exact=True)
+
+    def _nearest(self, view: View, query: sql.Select[Any], settings: dict[str, str], *, exact: bool) -> Nearest:
+        if not view.runs:
+            return Nearest(np.empty(0, dtype=np.float32), read([], view.identity.dimension), exact)
+        with self._reading(view.identity) as session:
+            if settings:
+                session.execute(
+                    sql.select(*(sql.func.set_config(name, value, True) for name, value in settings.items()))
+                )
+            found = session.execute(query).all()
+        scores = np.array([-row.distance for row in found], dtype=np.float32)
+        return Nearest(scores, read(found, view.identity.dimension), exact)
+
+    def _select(
+        self,
+        table: sql.Table,
+        view: View,
+        distance: sql.ColumnElement[Any] | None = None,
+        *,
+        allowed: Keys | None = None,
+        vectors: bool = True,
+    ) -> sql.Select[Any]:
+        columns: list[Any] = [table.c.id, table.c.key, table.c.picture, table.c.text]
+        if vectors:
+            columns.append(getattr(sql.func, self._schema).halfvec_send(table.c.vector).label("vector"))
+        if distance is not None:
+            columns.append(distance.label("distance"))
+        query = sql.select(*columns).where(*seen(table, view))
+        return query if allowed is None else query.where(table.c.key == sql.any_(array(allowed.tolist())))
+
+    def _rows(self, view: View, query: sql.Select[Any]) -> Rows:
+        if not view.runs:  # then there may be no table yet
+            return read([], view.identity.dimension)
+        with self._reading(view.identity) as session:
+            return read(session.execute(query).all(), view.identity.dimension)
+
+    def _pages(self, view: View, *, vectors: bool) -> Iterator[Rows]:
+        table, last = self._table(view.identity), -1
+        while True:
+            page = self._select(table, view, vectors=vectors).where(table.c.id > last).order_by(table.c.id)
+            rows = self._rows(view, page.limit(_PAGE))
+            if not len(rows.ids):
+                return
+            last = int(rows.ids[-1])
+            yield rows
+
+    def _table(self, identity: Identity) -> sql.Table:
+        if identity not in self._tables:
+            self._tables[identity] = self._described(identity)
+        return self._tables[identity]
+
+    def _described(self, identity: Identity) -> sql.Table:
+        named = hashlib.sha256(json.dumps(asdict(identity), sort_keys=True).encode()).hexdigest()[:16]
+        name = f"vectors_{named}"
+        return sql.Table(
+            name,
+            sql.MetaData(),
+            sql.Column("id", sql.BigInteger, primary_key=True, autoincrement=False),
+            sql.Column("run", sql.BigInteger, nullable=False, index=True),
+            sql.Column("key", sql.BigInteger, nullable=False, index=True),
+            sql.Column("picture", sql.String, nullable=False, index=True),
+            sql.Column("text", sql.String, nullable=False),
+            sql.Column("vector", Halves(self._schema, identity.dimension), nullable=False),
+        )
+
+    def _made_table(self, identity: Identity) -> sql.Table:
+        table = self._table(identity)
+        if table.name not in self._made:
+            with _translated(), self._registry.begin() as session:  # one writer: two processes may both need it
+                table.create(session.connection(), checkfirst=True)
+            self._made.add(table.name)
+        return table
+
+    @contextmanager
+    def _reading(self, identity: Identity) -> Iterator[Session]:
+        with self._noticing(identity), _translated(), self._registry.read() as session:
+            yield session
+
+    @contextmanager
+    def _writing(self, identity: Identity) -> Iterator[sql.Connection]:
+        with self._noticing(identity), _translated():
+            try:
+                with self._registry.engine.connect() as connection:
+                    connection.execution_options(isolation_level="READ COMMITTED", postgresql_readonly=False)
+                    with connection.begin():
+                        yield connection
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) == _DISK_FULL:
+                    raise StorageFull("The registry's disk is full.") from error
+                raise
+
+    @contextmanager
+    def _noticing(self, identity: Identity) -> Iterator[None]:
+        """Note that a table is not there any more, so that it is made again."""
+        try:
+            yield
+        except IndexLost:
+            self.lost.add(identity)
+            self._made.discard(self._table(identity).name)
+            raise
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except RegistryUnavailable as error:
+        raise _unavailable(error.__cause__) from error
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == _NO_TABLE:
+            raise IndexLost("The table of these vectors is not there any more; it is made again.") from error
+        if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
+            raise _unavailable(error) from error
+        raise
+
+
+def _unavailable(cause: BaseException | None) -> IndexUnavailable:
+    """What to say: a server that answers has a reason, which goes into the log."""
+    orig = cause.orig if isinstance(cause, DBAPIError) else None
+    state = getattr(orig, "sqlstate", None)
+    if not state or state.startswith(_STOPPING):
+        return IndexUnavailable("PostgreSQL does not answer, so that vectors cannot be searched.")
+    _log.warning("PostgreSQL refused a request: %s", getattr(getattr(orig, "diag", None), "message_primary", state))
+    return IndexUnavailable(f"PostgreSQL refused a request ({state}); the log has the reason.")

@@ -1,0 +1,112 @@
+"""The stored files of the gallery's pictures, two for each content, here and in the object store. Knows no rows."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from index.pictures import Picture
+from model import storage
+from model.data_root import DataRoot
+from model.errors import CorruptFolder
+
+FOLDER = "pictures"  # under the data root
+_AT_ONCE = 8  # contents written at a time: a disk makes the files of several durable as fast as those of one
+
+
+class PictureFiles:
+    """Files by content hash under one data root. Safe for threads and processes."""
+
+    def __init__(self, root: DataRoot) -> None:
+        self._root = root
+
+    def content_path(self, content_sha256: str) -> Path:
+        """The path of the stored picture (at most 1,024 pixels a side)."""
+        return self._root.path(self._here_first(_content(content_sha256))[0])
+
+    def thumbnail_path(self, content_sha256: str) -> Path:
+        """The path of the thumbnail (at most 256 pixels a side)."""
+        return self._root.path(self._here_first(_thumbnail(content_sha256))[0])
+
+    def exist(self, content_sha256: str) -> bool:
+        """Whether both are on this machine."""
+        return self.content_path(content_sha256).exists() and self.thumbnail_path(content_sha256).exists()
+
+    def read(self, content_sha256: str, *, thumbnail: bool = False) -> bytes:
+        """The stored picture or its thumbnail, fetched from the store if needed; raises `FileNotFoundError`."""
+        stem = _thumbnail(content_sha256) if thumbnail else _content(content_sha256)
+        for name in self._here_first(stem):
+            with suppress(FileNotFoundError):
+                return self._root.open(name).read_bytes()
+        raise FileNotFoundError(stem)
+
+    def write(self, pictures: Iterable[tuple[str, Picture]]) -> None:
+        """Write files that do not exist, locally and to the store, if any; durable when this returns.
+
+        Raises the first error, when all others are written.
+        """
+        new = list(pictures)
+        if len(new) == 1:
+            self._write(*new[0])
+        elif new:
+            with ThreadPoolExecutor(min(len(new), _AT_ONCE)) as threads:
+                list(threads.map(self._write, *zip(*new, strict=True)))
+
+    def write_locally(self, content: str, picture: Picture) -> None:
+        """As `write`, of one content, and not to the store."""
+        if not self.exist(content):
+            storage.require_free(self._root.home, 2 * (len(picture.stored) + len(picture.thumbnail)))
+            storage.write_bytes(self.thumbnail_path(content), picture.thumbnail)
+            storage.write_bytes(self.content_path(content), picture.stored)
+
+    def forget(self, content: str) -> None:
+        """Remove the files from the store, if any; local copies are fetched first, so that `restore` can undo it."""
+        for name in self._all(content) if self._root.shared else ():
+            with suppress(CorruptFolder):  # then there is nothing that could be uploaded again
+                self._root.open(name)
+            self._root.forget(name)
+
+    def restore(self, content: str) -> None:
+        """Put local copies to the store again."""
+        for name in self._all(content):
+            if self._root.path(name).exists():
+                self._root.commit(name)
+
+    def remove_locally(self, content: str) -> None:
+        """Remove the files on this machine."""
+        for name in self._all(content):
+            self._root.path(name).unlink(missing_ok=True)
+
+    def _write(self, content: str, picture: Picture) -> None:
+        """Write one content; once more if another process removed it meanwhile."""
+        self.write_locally(content, picture)
+        with suppress(FileNotFoundError):
+            return self._commit(content)
+        self.write_locally(content, picture)
+        self._commit(content)
+
+    def _commit(self, content: str) -> None:
+        if self._root.shared:
+            for stem in (_thumbnail(content), _content(content)):
+                self._root.commit(self._here_first(stem)[0])
+
+    def _here_first(self, stem: str) -> list[str]:
+        """The names that a file can have; first the one under which it is on this machine, if it is."""
+        return sorted(_names(stem), key=lambda name: not self._root.path(name).exists())
+
+    @staticmethod
+    def _all(content: str) -> list[str]:
+        return [*_names(_content(content)), *_names(_thumbnail(content))]
+
+
+def _content(content_sha256: str) -> str:
+    return f"{FOLDER}/{content_sha256[:2]}/{content_sha256}"
+
+
+def _thumbnail(content_sha256: str) -> str:
+    return f"{FOLDER}/{content_sha256[:2]}/{content_sha256}.thumb"
+
+
+def _names(stem: str) -> list[str]:
+    """The name under which a file is written, and the one under which releases before decision 26 wrote it."""
+    return [f"{stem}.jpg", f"{stem}.webp"]

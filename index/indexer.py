@@ -1,0 +1,261 @@
+"""Seals what changed of a vector set into segments, and merges segments by size. Serves nothing.
+
+It can be killed at any point and run again: a segment is written completely or not at all, a state of a set is
+registered in one transaction, and until then what serves is untouched. A row is written again a few times in its life,
+each time with a segment some times as large, as in a log-structured merge tree.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from index import segment
+from index.encoding import Encoder
+from index.engine import Engine
+from index.engine.part import EnginePart, Presence
+from index.engine.sealing import EngineSealing
+from index.errors import IndexFileCorrupt, IndexUnavailable
+from index.gallery import Gallery
+from index.rows import Caption, batches
+from index.sealing import Sealing, SegmentSealing
+from index.sets import VectorSets
+from index.state import State
+from index.sync import (
+    CaptionSource,
+    FeedPruned,
+    PictureSource,
+    Source,
+    VectorsMissing,
+    caught_up,
+    expansions_of,
+    refilled,
+)
+from index.tail import MemoryTail
+from index.vectors import Identity, VectorSet
+from model.data_root import DataRoot
+from model.errors import PictoglotError, RegistryUnavailable, StoreUnavailable
+from model.registry import Registry
+from model.storage import fault_point
+
+SEAL_AT = 4_096  # changes of the gallery that are sealed together
+MOST = 131_072  # rows in memory at a time, before they are a segment
+SHARD = 512  # pictures whose captions are encoded and stored at a time
+PICTURES = 64  # pictures that are encoded and stored at a time
+_ATTEMPTS = 3  # to write a set, while other processes write it or remove its files
+Progress = Callable[[int, int], None]  # pictures done, pictures in total
+_log = logging.getLogger(__name__)
+
+
+class Indexer:
+    """Seals and merges the vector sets of one registry; `source_of` says where the rows of each come from."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        gallery: Gallery,
+        root: DataRoot,
+        source_of: Callable[[Identity], Source] | None = None,
+        *,
+        seal_at: int = SEAL_AT,
+        most: int = MOST,
+        engine: Engine | None = None,
+    ) -> None:
+        self._registry, self._gallery, self._root = registry, gallery, root
+        self._source_of = source_of or self._of_tables
+        self._seal_at, self._most = seal_at, most
+        self._sets = VectorSets(registry, root, engine)
+        self._engine, self._presence = engine, Presence(engine)
+        self._sealing: Sealing = (
+            SegmentSealing(gallery, root, seal_at, most) if engine is None else EngineSealing(engine, root, most)
+        )
+
+    def due(self) -> list[Identity]:
+        """The sets of which enough has changed since they were sealed, those that changed most first.
+
+        Of captions, only those that the serving release names, or the one before: nobody encodes others.
+        """
+        behind, named = self._sets.behind(), self._registry.releases.in_use()
+        due = (each for each in behind if behind[each] >= self._seal_at)
+        used = (each for each in due if each.kind == "pictures" or (each.language, each.version) in named)
+        return sorted(used, key=lambda each: -behind[each])
+
+    def run(self, on_set: Callable[[], object] = lambda: None) -> int:
+        """Seal each set that is due; returns how many were. `on_set` is called before each; it may raise to end this.
+
+        A set with a picture or caption that nobody has encoded yet is left to a later run. A set that cannot be sealed
+        does not keep the others from it; its error is raised at the end.
+        """
+        sealed, failed = 0, None
+        for identity in self.due():
+            on_set()
+            try:
+                self.seal(identity)
+                sealed += 1
+            except VectorsMissing:
+                _log.info("%s has vectors that are not computed yet; it is sealed later", identity.name)
+            except RegistryUnavailable:
+                raise
+            except (PictoglotError, OSError) as error:
+                _log.warning("%s could not be sealed (%s)", identity.name, type(error).__name__)
+                failed = failed or error
+        if failed is not None:
+            raise failed
+        return sealed
+
+    def seal(self, identity: Identity) -> State:
+        """Seal everything that changed up to now, make damaged segments again, and merge; returns the newest state.
+
+        What is sealed counts before anything is merged, which takes minutes in a large set, or may not fit on the disk.
+        """
+        source = self._source_of(identity)
+        with self._tidied():
+            for _ in range(_ATTEMPTS):
+                base = self._sets.state(identity)
+                try:
+                    opened = self._opened(source, base)
+                    if any(isinstance(part, EnginePart) and self._presence.lost(part) for part in opened.parts):
+                        base = State(base.number, 0)  # everything again
+                        opened = self._opened(source, base)
+                    sealed = self._caught_up(source, opened)
+                except FeedPruned:  # other processes sealed it and more meanwhile: begin with what they have
+                    continue
+                first = self._register(base, sealed)
+                if first and (last := self._register(first, self._tidy(sealed))):
+                    return last
+        raise IndexFileCorrupt("other processes write this vector set, or remove its files, all the time")
+
+    def fill(
+        self,
+        source: Source,
+        change: int,
+        pictures: Sequence[str],
+        captions: Callable[[Sequence[str]], Sequence[Caption]],
+        shard: int,
+        on_progress: Progress | None = None,
+    ) -> State:
+        """Make a set from all `pictures` of the tables, whatever is sealed of it, and register it.
+
+        `change` is from before the pictures were read: a change in between is read twice, not missed.
+        """
+        base, done = self._sets.state(source.identity), 0
+        tail, remote = MemoryTail.empty(source.identity.dimension), self._engine is not None
+        filled = VectorSet(source.identity, 0, change, (), tail, remote=remote)
+        with self._tidied():
+            for batch in batches(pictures, shard):
+                filled = filled.changed(source.blocks(batch, captions(batch)), change)
+                fault_point("build.shard")
+                done += len(batch)
+                if on_progress is not None:
+                    on_progress(done, len(pictures))
+                filled = self._flushed_when_large(filled)
+            filled = self._tidy(self._sealing.sealed(filled))
+            fault_point("build.written")
+            registered = self._register(base, filled)
+            fault_point("build.registered")
+        return registered or self.seal(source.identity)  # another process sealed it meanwhile
+
+    def _register(self, base: State, vector_set: VectorSet) -> State | None:
+        """Make what is sealed of a set its newest state; None when another process was first."""
+        state = State.of(vector_set)
+        fault_point("indexer.written")
+        if base.number and state == base:
+            return base
+        if self._engine is not None:
+            self._engine.settle(vector_set.identity)
+        registered = self._sets.register(vector_set.identity, base, state)
+        if registered is not None:
+            fault_point("indexer.registered")
+            with suppress(StoreUnavailable, RegistryUnavailable, IndexUnavailable):  # removed at another time
+                self._sets.retire(vector_set.identity)
+        return registered
+
+    def _opened(self, source: Source, base: State) -> VectorSet:
+        """What is sealed of a set; the rows of segments that are damaged here and in the store, from the tables."""
+        opened, lost = self._sets.readable(source.identity, base)
+        if lost:
+            for written in lost:
+                segment.renew(self._root, written)
+            opened, lost = self._sets.readable(source.identity, base)
+        for written in lost:
+            opened = refilled(opened, source, written.first, written.last, self._flushed_when_large)
+        return opened
+
+    @contextmanager
+    def _tidied(self) -> Iterator[None]:
+        """Remove at the end what was written and merged again at once, or for nothing, as on a full disk."""
+        try:
+            yield
+        finally:
+            made, self._sealing.made = self._sealing.made, set()
+            with suppress(PictoglotError):  # the sweeper removes what is left
+                self._sets.remove_unreferenced(made)
+
+    def _caught_up(self, source: Source, vector_set: VectorSet) -> VectorSet:
+        """The set with every change up to now in segments, made in parts that fit into memory.
+
+        What changes meanwhile is left to the next time: otherwise this might never end.
+        """
+        identity, upto = source.identity, self._gallery.change()
+        begun = 0 if vector_set.change else upto
+        while True:
+            step = caught_up({identity: vector_set}, {identity: source}, self._gallery, min(self._most, SHARD), begun)
+            vector_set = self._flushed_when_large(step[identity])
+            if vector_set.change >= upto:
+                return self._sealing.sealed(vector_set)
+
+    def _flushed_when_large(self, vector_set: VectorSet) -> VectorSet:
+        """A change may be of many rows, such as captions."""
+        return self._sealing.sealed(vector_set) if vector_set.tail.count >= self._most else vector_set
+
+    def _tidy(self, vector_set: VectorSet) -> VectorSet:
+        return self._sealing.tidied(vector_set, self._sets.states(vector_set.identity))
+
+    def _of_tables(self, identity: Identity) -> Source:
+        """The stored vectors alone: the worker's parent process has no model in memory."""
+        if identity.kind == "pictures":
+            return PictureSource(self._gallery, identity)
+        assert identity.language is not None and identity.version is not None
+        visible = expansions_of(self._registry, identity.language, identity.version)
+        return CaptionSource(self._gallery, identity, visible)
+
+
+def fill_pictures(
+    encoder: Encoder,
+    gallery: Gallery,
+    registry: Registry,
+    root: DataRoot,
+    on_progress: Progress | None = None,
+    engine: Engine | None = None,
+) -> State:
+    """Encode all stored pictures that have no vector of this encoder yet, and seal and register their set.
+
+    As `fill_captions`; a picture whose file cannot be read is left out.
+    """
+    source, change = PictureSource.of(encoder, gallery), gallery.change()
+    indexer = Indexer(registry, gallery, root, lambda _: source, engine=engine)
+    return indexer.fill(source, change, gallery.ids(), lambda batch: [], PICTURES, on_progress)
+
+
+def fill_captions(
+    encoder: Encoder,
+    view: Any,
+    gallery: Gallery,
+    registry: Registry,
+    language: str,
+    version: int,
+    root: DataRoot,
+    on_progress: Progress | None = None,
+    shard: int = SHARD,
+    engine: Engine | None = None,
+) -> State:
+    """Encode a language's captions with `version`, except those already encoded, and seal and register their set.
+
+    `version` must be in the registry, and its expansion's captions in the gallery. `on_progress` is called after each
+    shard; an exception that it raises ends this, and the next call resumes it.
+    """
+    visible, change = expansions_of(registry, language, version), gallery.change()
+    source = CaptionSource.of(encoder, view, gallery, language, version, visible)
+    indexer = Indexer(registry, gallery, root, lambda _: source, engine=engine)
+    pictures = gallery.captioned(language, visible)
+    return indexer.fill(source, change, pictures, lambda batch: gallery.captions(batch, language), shard, on_progress)

@@ -1,0 +1,198 @@
+"""FAISS indexes over the rows of one segment: an exact scan for small ones, IVF with 8-bit codes for larger ones.
+
+Written once by whoever seals the segment, then mapped into memory. The centroids are trained with NumPy, whose matrix
+products are several times faster than those of the library inside FAISS on processors that it does not know.
+"""
+
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, isqrt
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from index.vectors import Halves, Matrix, Vector
+
+Curve = list[tuple[int, float]]  # lists searched, and the recall that this gives; rising
+SCAN_LIMIT = 8_192  # rows up to which a scan takes less time than the search of an IVF index saves
+_LISTS_PER_ROOT = 6  # lists = this x the square root of the rows: with 4, several times as many rows are compared
+_SAMPLE = 32  # rows per list to train the centroids; more, or more rounds, raise recall less than more lists do
+_ROUNDS = 6  # of k-means
+_CHUNK = 16_384  # rows in memory as float32 at a time
+DEPTHS = (10, 100)  # hits for which recall is measured
+_QUERIES = 192  # at most, to measure it
+_SAFETY = 0.25  # of what may be missed: recall was measured with few queries, and others are not the same
+_ROUNDING = np.float32(1e-5)  # two float32 products of the same vectors differ by less
+
+
+@dataclass(frozen=True)
+class Searched:
+    """Rows (c,) and FAISS's own scores (c,), best first."""
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+def write(vectors: Halves, path: Path, queries: Matrix, *, scan: bool = False) -> dict[str, Any]:
+    """Build the index of these rows and write it; returns what a manifest should tell of it.
+
+    With `scan`, or for few rows, it is an exact scan.
+
+    For an IVF index that is `lists`, and for each of `DEPTHS` how recall rises with the lists searched, measured with
+    `queries` (q, dimension) against an exact scan.
+    """
+    if scan or len(vectors) <= SCAN_LIMIT:
+        _write(_scan(vectors), path)
+        return {"kind": "scan"}
+    index = _ivf(vectors)
+    _write(index, path)
+    return {"kind": "ivf", "lists": index.nlist, "recall": _recall(index, vectors, queries)}
+
+
+def read(path: Path) -> Any:
+    """The index, mapped: its codes are in memory once for all processes."""
+    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+
+
+def search(index: Any, query: Vector, k: int, probes: int, alive: NDArray[np.bool_] | None) -> Searched:
+    """At most `k` rows nearest to `query` among those alive; `probes` lists are searched, 0 for an exact scan."""
+    faiss.omp_set_num_threads(1)  # per thread; OpenMP's spinning threads made a scan 4 times slower during a training
+    bitmap, selector = None, None
+    if alive is not None:
+        bitmap = np.packbits(alive, bitorder="little")
+        selector = faiss.IDSelectorBitmap(len(bitmap), faiss.swig_ptr(bitmap))
+    # Parameters for this search only: set on the index, they would race between threads (faiss #2204)
+    parameters: Any = faiss.SearchParametersIVF() if probes else faiss.SearchParameters()
+    parameters.sel = selector
+    if probes:
+        parameters.nprobe = min(probes, index.nlist)
+    found, rows = index.search(np.ascontiguousarray(query, dtype=np.float32)[None], k, params=parameters)
+    del bitmap
+    valid = rows[0] >= 0  # FAISS pads with -1 when it finds fewer rows than requested
+    return Searched(rows[0][valid], found[0][valid])
+
+
+def probes_for(curves: dict[int, Curve], k: int, recall: float) -> int:
+    """How many lists to search so that the `k` nearest are found with this recall, as far as was measured.
+
+    Between two measured numbers of lists recall is at least on the line between theirs: it rises ever more slowly.
+    """
+    depth = next((depth for depth in DEPTHS if depth >= k), DEPTHS[-1])
+    numbers, reached = zip(*curves[depth], strict=True)
+    aim = recall + _SAFETY * (1 - recall)
+    rising = np.maximum.accumulate(reached)  # measured with few queries, it may fall a little
+    probes = ceil(float(np.interp(aim, rising, numbers)))
+    return max(1, probes * k // depth) if k > depth else probes
+
+
+def _write(index: Any, path: Path) -> None:
+    """FAISS does not notice when the disk fills while it closes the file (1.15): a file that is cut cannot be read."""
+    faiss.write_index(index, str(path))
+    try:
+        read(path)
+    except RuntimeError as error:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+
+
+def _scan(vectors: Halves) -> Any:
+    index = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    index.is_trained = True  # halves need no training
+    if len(vectors):
+        index.add(vectors.astype(np.float32))
+    return index
+
+
+def _ivf(vectors: Halves) -> Any:
+    count, dimension = vectors.shape
+    lists = min(_LISTS_PER_ROOT * isqrt(count), count)
+    sample = _sample(vectors, lists * _SAMPLE)
+    quantiser = faiss.IndexFlatIP(dimension)
+    centroids = _centroids(sample, lists)
+    quantiser.add(centroids)
+    kind = faiss.ScalarQuantizer.QT_8bit
+    index = faiss.IndexIVFScalarQuantizer(quantiser, dimension, lists, kind, faiss.METRIC_INNER_PRODUCT)
+    index.train(_sample(vectors, 64 * 1024))  # only the range of each dimension: the lists are there
+    for start in range(0, count, _CHUNK):
+        rows = vectors[start : start + _CHUNK].astype(np.float32)
+        ids = np.arange(start, start + len(rows), dtype=np.int64)
+        nearest = (rows @ centroids.T).argmax(axis=1).astype(np.int64)
+        index.add_core(len(rows), faiss.swig_ptr(rows), faiss.swig_ptr(ids), faiss.swig_ptr(nearest))
+    return index
+
+
+def _sample(vectors: Halves, size: int) -> Matrix:
+    """At most `size` rows, spread evenly, as float32."""
+    rows = np.unique(np.linspace(0, len(vectors) - 1, min(size, len(vectors))).astype(np.int64))
+    return vectors[rows].astype(np.float32)
+
+
+def _centroids(sample: Matrix, lists: int) -> Matrix:
+    """Spherical k-means: (lists, dimension), of unit length. The same sample gives the same centroids."""
+    draw = np.random.default_rng(0)
+    centroids = sample[draw.permutation(len(sample))[:lists]].copy()
+    for _ in range(_ROUNDS):
+        sums, sizes = np.zeros_like(centroids), np.zeros(lists, dtype=np.int64)
+        for start in range(0, len(sample), _CHUNK):
+            rows = sample[start : start + _CHUNK]
+            nearest = (rows @ centroids.T).argmax(axis=1)
+            order = np.argsort(nearest, kind="stable")
+            found, first = np.unique(nearest[order], return_index=True)
+            sums[found] += np.add.reduceat(rows[order], first, axis=0)
+            sizes += np.bincount(nearest, minlength=lists)
+        empty = sizes == 0
+        sums[empty] = sample[draw.integers(0, len(sample), int(empty.sum()))]
+        centroids = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+    return np.ascontiguousarray(centroids, dtype=np.float32)
+
+
+def _recall(index: Any, vectors: Halves, queries: Matrix) -> dict[str, Curve]:
+    queries = queries[:_QUERIES]
+    deepest = min(DEPTHS[-1], len(vectors))
+    exact = highest(vectors, queries, deepest) - _ROUNDING
+    curves: dict[str, Curve] = {str(depth): [] for depth in DEPTHS}
+    probes = 8
+    while True:
+        # codes are coarse: the nearest of four times as many candidates are chosen by their vectors
+        found = [search(index, query, 4 * deepest, min(probes, index.nlist), None).rows for query in queries]
+        values = [vectors[rows].astype(np.float32) @ query for rows, query in zip(found, queries, strict=True)]
+        for depth in DEPTHS:
+            kept = min(depth, deepest)
+            # by score, not by row: of equal vectors any is as good as another
+            hits = [
+                min(int((near[: 4 * kept] >= each[kept - 1]).sum()), kept)
+                for near, each in zip(values, exact, strict=True)
+            ]
+            curves[str(depth)].append((min(probes, index.nlist), round(float(np.mean(hits)) / kept, 4)))
+        if probes >= index.nlist or curves[str(DEPTHS[-1])][-1][1] > 0.999:
+            return curves
+        probes = probes * 3 // 2
+
+
+def highest(vectors: Halves, queries: Matrix, k: int, alive: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+    """The `k` highest scores of each query, by an exact scan of the rows alive: (q, k), falling."""
+    best = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    for start in range(0, len(vectors), _CHUNK):
+        rows = vectors[start : start + _CHUNK]
+        if alive is not None:
+            rows = rows[alive[start : start + _CHUNK]]
+        values = queries @ rows.astype(np.float32).T
+        merged = np.concatenate([best, values], axis=1)
+        best = -np.sort(-np.partition(merged, merged.shape[1] - k, axis=1)[:, -k:], axis=1)
+    return best
+
+
+def made_up_queries(vectors: Halves, share: float = 0.3) -> Matrix:
+    """Queries as texts are: far from every picture, with this cosine to one of them; (q, dimension), unit length.
+
+    Used as long as there is no real caption to measure with.
+    """
+    rows = _sample(vectors, _QUERIES)
+    noise = np.random.default_rng(0).standard_normal(rows.shape).astype(np.float32)
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    queries: Sequence[Vector] | Matrix = share * rows + np.sqrt(1 - share**2, dtype=np.float32) * noise
+    return np.ascontiguousarray(queries / np.linalg.norm(queries, axis=1, keepdims=True), dtype=np.float32)

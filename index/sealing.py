@@ -1,0 +1,105 @@
+"""Writes what changed of a vector set as segments, and merges segments by size. Registers nothing."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from math import floor, log
+from typing import Protocol
+
+import numpy as np
+
+from index import ivf, segment
+from index.errors import IndexFileCorrupt
+from index.gallery import Gallery
+from index.segment import Columns, Segment
+from index.state import State
+from index.tail import MemoryTail
+from index.vectors import Identity, Matrix, Part, VectorSet
+from model.data_root import DataRoot
+
+_TIER = 4  # segments of about one size that are merged, and how much larger the next size is
+_DEAD = 0.25  # share of dead rows with which a segment is written again
+_ATTEMPTS = 3  # to write a segment, while other processes remove its files
+_QUERIES = 192  # captions that recall is measured with
+
+
+class Sealing(Protocol):
+    """How the indexer seals: into segments, or into an engine."""
+
+    made: set[str]  # segments or runs written on the way to a state; not all of them are in it
+
+    def sealed(self, vector_set: VectorSet) -> VectorSet:
+        """The set with its tail sealed, and an empty one."""
+        ...
+
+    def tidied(self, vector_set: VectorSet, kept: Sequence[State]) -> VectorSet:
+        """The sealed set in fewer parts, or without what none of the `kept` states sees."""
+        ...
+
+
+class SegmentSealing:
+    """Into segments under `root`. The smallest size is what is sealed together: `seal_at` rows."""
+
+    def __init__(self, gallery: Gallery, root: DataRoot, seal_at: int, most: int) -> None:
+        self._gallery, self._root = gallery, root
+        self._seal_at, self._most = seal_at, most
+        self.made: set[str] = set()
+
+    def sealed(self, vector_set: VectorSet) -> VectorSet:
+        """As `Sealing.sealed`; if more follow at once, without an index, as the segment is merged then."""
+        keys, entries, vectors = vector_set.tail.block()
+        if not len(keys):
+            return vector_set
+        columns = Columns.sorted(keys, entries, vectors)
+        part = self._written(vector_set.identity, columns, scan=len(keys) >= self._most)
+        tail = MemoryTail.empty(vector_set.identity.dimension)
+        return replace(vector_set, parts=(*vector_set.parts, part), tail=tail)
+
+    def tidied(self, vector_set: VectorSet, kept: Sequence[State]) -> VectorSet:
+        """As `Sealing.tidied`; segments of `kept` states stay on the disk."""
+        parts: list[Part] = [part for part in vector_set.parts if part.count]
+        while group := _to_merge(parts, self._seal_at):
+            columns = segment.merged([part.columns() for part in group])
+            parts = [part for part in parts if part not in group]
+            parts.append(self._written(vector_set.identity, columns))
+        return replace(vector_set, parts=tuple(parts))
+
+    def _written(self, identity: Identity, columns: Columns, *, scan: bool = False) -> Segment:
+        """A new segment, written and opened: what is registered can be read.
+
+        Another process may remove it before it is registered, as left over: then it is written again.
+        """
+        queries = self._queries(identity)
+        for _ in range(_ATTEMPTS):
+            with suppress(FileNotFoundError, IndexFileCorrupt):
+                written = segment.write(self._root, identity, columns, queries, scan)
+                self.made.add(written.id)
+                return segment.read(self._root, written, identity)
+        raise IndexFileCorrupt("the files of a new segment cannot be read, or are removed all the time")
+
+    def _queries(self, identity: Identity) -> Matrix | None:
+        """Texts as people search with, for the set of pictures."""
+        vectors = self._gallery.some_caption_vectors(_QUERIES) if identity.kind == "pictures" else []
+        fitting = [vector for vector in vectors if len(vector) == identity.dimension]
+        return np.stack(fitting) if len(fitting) == _QUERIES else None
+
+
+def _to_merge(parts: Iterable[Part], seal_at: int) -> list[Segment]:
+    """Segments to be written as one: enough of one size, or one with many dead rows; empty when there are none.
+
+    The smallest size is what is sealed together: `seal_at` rows.
+    """
+    tiers: dict[int, list[Segment]] = {}
+    if without_index := _bare(parts):
+        return without_index
+    for part in parts:
+        assert isinstance(part, Segment)
+        if len(part.keys) - part.count > max(_DEAD * len(part.keys), 1):
+            return [part]
+        tiers.setdefault(max(-1, floor(log(part.count / seal_at, _TIER))), []).append(part)
+    return next((tiers[tier] for tier in sorted(tiers) if len(tiers[tier]) >= _TIER), [])
+
+
+def _bare(parts: Iterable[Part]) -> list[Segment]:
+    """Segments that have no index because they were to be merged at once."""
+    return [part for part in parts if isinstance(part, Segment) and part.exact and len(part.keys) > ivf.SCAN_LIMIT]

@@ -1,0 +1,300 @@
+"""One sealed segment of a vector set: immutable, verified when it is first opened on a machine, mapped into memory.
+
+Its folder has the rows (`rows.safetensors`), a FAISS index over them (`index.faiss`), and a manifest with the hash of
+each. FAISS files have no checksum of their own; the manifest makes them as safe as the vectors.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index import ivf, segment_files
+from index.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
+from index.ivf import Curve
+from index.vectors import Candidates, Entry, Halves, Identity, Keys, Matrix, Row, Vector
+from model import storage
+from model.data_root import DataRoot
+from model.errors import CorruptFolder, StorageFull, StoreUnavailable
+
+SEGMENTS = "segments"  # their folder in the data root
+FORMAT = 1
+_ROWS, _INDEX = "rows.safetensors", "index.faiss"
+_SAMPLED = 64  # vectors that are looked at when a segment is opened
+_BYTES_A_ROW = 44  # beside vector and names: key, hash, order, two ends, and FAISS's own number
+_FEW = 4_096  # allowed rows that are compared one by one instead of through the index
+
+
+@dataclass(frozen=True)
+class Written:
+    """A segment that is on disk, and in the store if there is one; `id` depends on its content alone.
+
+    Its keys are from `first` to `last`; other segments may have keys between these too.
+    """
+
+    id: str
+    manifest_sha256: str
+    rows: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Rows to be sealed: rising keys, their entries, and their vectors (n, dimension) as halves."""
+
+    keys: Keys
+    entries: Sequence[Entry]
+    vectors: Halves
+
+    @staticmethod
+    def sorted(keys: Keys, entries: Sequence[Entry], vectors: Halves | Matrix) -> "Columns":
+        """Rows in whatever order."""
+        if np.all(keys[1:] > keys[:-1]) and vectors.dtype == np.float16:  # no copy of what may be large
+            return Columns(keys, entries, np.ascontiguousarray(vectors))
+        order = np.argsort(keys, kind="stable")
+        halves = np.ascontiguousarray(vectors[order], dtype=np.float16)
+        return Columns(keys[order], [entries[row] for row in order], halves)
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """A part of a vector set. `alive` is None, or tells which rows have not been replaced or deleted since."""
+
+    written: Written
+    exact: bool
+    keys: Keys
+    vectors: Halves
+    _hashes: NDArray[np.uint64]  # of the pictures, rising
+    _order: NDArray[np.uint32]  # the row of each hash
+    _ends: NDArray[np.uint64]  # where the picture and the text of each entry end
+    _names: NDArray[np.uint8]
+    _index: Any
+    _curves: dict[int, Curve]
+    _recall: float
+    alive: NDArray[np.bool_] | None = None
+
+    @cached_property
+    def count(self) -> int:
+        """As `Part.count`."""
+        return len(self.keys) if self.alive is None else int(np.count_nonzero(self.alive))
+
+    def entry(self, row: int) -> Entry:
+        """What a row represents."""
+        start = int(self._ends[2 * row - 1]) if row else 0
+        middle, end = int(self._ends[2 * row]), int(self._ends[2 * row + 1])
+        name = self._names[start:end].tobytes()
+        return Entry(name[: middle - start].decode(), name[middle - start :].decode())
+
+    def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
+        """As `Part.candidates`; an exact scan when few rows are allowed."""
+        alive, left = self.alive, self.count
+        if allowed is not None:
+            rows = self._with(allowed)
+            if len(rows) <= max(_FEW, limit):
+                products = self.vectors[rows].astype(np.float32) @ query
+                order = np.argsort(-products, kind="stable")[:limit]
+                return self._proposed(rows[order], products[order], exact=True)
+            alive, left = np.zeros(len(self.keys), dtype=bool), len(rows)
+            alive[rows] = True
+        found = ivf.search(self._index, query, limit, self._probes(hits, left), alive)
+        return self._proposed(found.rows, found.scores, exact=self.exact)
+
+    def of(self, picture: str) -> list[Row]:
+        """As `Part.of`."""
+        return [
+            Row(int(self.keys[row]), self.entry(row), self.vectors[row].astype(np.float32))
+            for row in self._rows(picture)
+        ]
+
+    def entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
+        """As `Part.entries_of`."""
+        return [(int(self.keys[row]), self.entry(row)) for picture in pictures for row in self._rows(picture)]
+
+    def without(self, pictures: Collection[str]) -> "Segment":
+        """As `Part.without`."""
+        gone = [row for picture in pictures for row in self._rows(picture)]
+        if not gone:
+            return self
+        alive = np.ones(len(self.keys), dtype=bool) if self.alive is None else self.alive.copy()
+        alive[gone] = False
+        return replace(self, alive=alive)
+
+    def marked(self, dead: NDArray[np.bool_] | None) -> "Segment":
+        """The whole segment without the rows that have been replaced or deleted since it was sealed."""
+        return replace(self, alive=None if dead is None else ~dead)
+
+    def texts(self) -> Iterator[str]:
+        """As `Part.texts`."""
+        return (self.entry(row).text for row in self.rows())
+
+    def rows(self) -> NDArray[np.int64]:
+        """The numbers of all rows that are alive."""
+        return np.arange(len(self.keys)) if self.alive is None else np.flatnonzero(self.alive)
+
+    def some(self, count: int) -> Halves:
+        """About `count` vectors, evenly spread over the rows that are alive; all of them when these are fewer."""
+        rows = self.rows()
+        return self.vectors[rows[:: max(1, len(rows) // count)]]
+
+    def columns(self) -> Columns:
+        """The rows that are alive, to be merged."""
+        rows = self.rows()
+        return Columns(self.keys[rows], [self.entry(row) for row in rows], self.vectors[rows])
+
+    def _with(self, allowed: Keys) -> NDArray[np.int64]:
+        """The rows alive with an allowed key. When few are allowed, few of the mapped keys are read."""
+        rows = np.searchsorted(self.keys, allowed)
+        rows, allowed = rows[rows < len(self.keys)], allowed[rows < len(self.keys)]
+        kept = self.keys[rows] == allowed
+        living: NDArray[np.int64] = rows[kept if self.alive is None else kept & self.alive[rows]]
+        return living
+
+    def _proposed(self, rows: NDArray[np.int64], values: NDArray[np.float32], exact: bool) -> Candidates:
+        return Candidates(values, self.vectors[rows], lambda number: self.entry(rows[number]), exact)
+
+    def _probes(self, hits: int, left: int) -> int:
+        """How many lists to search for so many hits among the rows that are left; 0 for an exact scan.
+
+        When fewer are left, the nearest of them are in more lists; still no more vectors are compared in total.
+        """
+        if self.exact:
+            return 0
+        return ivf.probes_for(self._curves, hits, self._recall) * len(self.keys) // max(left, 1)
+
+    def _rows(self, picture: str) -> list[int]:
+        named = np.uint64(segment_files.hash_of(picture))
+        first, last = np.searchsorted(self._hashes, named, "left"), np.searchsorted(self._hashes, named, "right")
+        rows = [int(row) for row in self._order[first:last]]
+        return [row for row in rows if (self.alive is None or self.alive[row]) and self.entry(row).picture == picture]
+
+
+def merged(columns: Sequence[Columns]) -> Columns:
+    """All rows of several segments."""
+    keys = np.concatenate([each.keys for each in columns])
+    entries = [entry for each in columns for entry in each.entries]
+    return Columns.sorted(keys, entries, np.concatenate([each.vectors for each in columns]))
+
+
+def write(
+    root: DataRoot, identity: Identity, columns: Columns, queries: Matrix | None = None, scan: bool = False
+) -> Written:
+    """Seal rows durably, and to the store if any; the same rows give the same segment.
+
+    Recall is measured with `queries` (q, dimension) if it is approximate; without them, with made-up ones. With `scan`
+    it is not, however many rows it has: for what is merged again at once.
+    """
+    digest = hashlib.sha256(json.dumps([FORMAT, scan, asdict(identity)], sort_keys=True).encode())
+    entries = json.dumps(columns.entries, ensure_ascii=False).encode()
+    for data in (columns.keys.data, columns.vectors.data, entries):
+        digest.update(data)
+    id = f"{identity.kind}-{digest.hexdigest()[:16]}"
+    folder = root.path(f"{SEGMENTS}/{id}")
+    with suppress(FileNotFoundError):
+        os.utime(folder)  # an old copy becomes young: no sweeper may remove it before it is registered
+    if folder.exists() and not storage.intact(folder):
+        storage.remove(folder)  # a damaged copy of the same content
+    if not folder.exists():
+        needed = 2 * columns.vectors.nbytes + columns.vectors.nbytes // 2
+        storage.require_free(folder, needed + len(entries) + _BYTES_A_ROW * len(columns.keys))
+    with _staged(root, f"{SEGMENTS}/{id}") as staged:
+        segment_files.write_rows(staged / _ROWS, columns.keys, columns.entries, columns.vectors)
+        asked = ivf.made_up_queries(columns.vectors) if queries is None or not len(queries) else queries
+        index = ivf.write(columns.vectors, staged / _INDEX, asked, scan=scan)
+        fields = {"format": FORMAT, "metric": "inner_product", "rows": len(columns.keys), "index": index}
+        storage.write_manifest(staged, {**asdict(identity), **fields})
+    first, last = (int(columns.keys[0]), int(columns.keys[-1])) if len(columns.keys) else (0, 0)
+    return Written(id, storage.sha256_file(folder / storage.MANIFEST), len(columns.keys), first, last)
+
+
+@contextmanager
+def _staged(root: DataRoot, name: str) -> Iterator[Path]:
+    """As `DataRoot.stage`; a damaged copy in the store, which would come instead of this one, is removed there.
+
+    Raises `StorageFull`, however the disk filled.
+    """
+    try:
+        with storage.told_when_full(), root.stage(name) as staged:
+            yield staged
+    except CorruptFolder as error:
+        root.forget(name)
+        raise IndexFileCorrupt("the store had a damaged segment of this name") from error
+
+
+def read(root: DataRoot, written: Written, identity: Identity, recall: float = 1.0) -> Segment:
+    """A segment of this identity, mapped; every byte is hashed the first time it is opened on this machine.
+
+    Raises `IndexFileCorrupt` (the files differ from the manifest, or the manifest from the registered hash),
+    `IndexVersionMismatch` (another model, language, version or format) or `IndexInconsistent` (rows and index do not
+    fit together), `StoreUnavailable`.
+    """
+    folder = root.open(f"{SEGMENTS}/{written.id}", written.manifest_sha256, IndexFileCorrupt)
+    try:
+        manifest = segment_files.manifest(root, f"{SEGMENTS}/{written.id}", written.manifest_sha256, IndexFileCorrupt)
+        same = all(manifest.get(key) == value for key, value in asdict(identity).items())
+        if manifest.get("format") != FORMAT or not same:
+            raise IndexVersionMismatch("the segment was made by another model, or has another format")
+        index, tensors = ivf.read(folder / _INDEX), segment_files.read_rows(folder / _ROWS)
+        about = manifest["index"]
+        curves: dict[int, Curve] = {int(depth): curve for depth, curve in about.get("recall", {}).items()}
+        opened = Segment(
+            written, about["kind"] == "scan", tensors["keys"], tensors["vectors"], tensors["hashes"],
+            tensors["order"], tensors["ends"], tensors["names"], index, curves, recall,
+        )  # fmt: skip
+        shape = (index.ntotal, index.d)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise IndexInconsistent("the segment's files cannot be read") from error
+    if not opened.vectors.shape == shape == (written.rows, identity.dimension) or manifest["rows"] != written.rows:
+        raise IndexInconsistent("the number or dimension of the vectors differs from the manifest")
+    if len(opened.keys) != shape[0] or np.any(opened.keys[1:] <= opened.keys[:-1]):
+        raise IndexInconsistent("there is not exactly one unique key for each vector")
+    ends = opened._ends
+    if len(ends) != 2 * shape[0] or len(opened._names) != (ends[-1] if len(ends) else 0):
+        raise IndexInconsistent("there is not exactly one entry for each vector")
+    if not len(opened._hashes) == len(opened._order) == shape[0]:
+        raise IndexInconsistent("pictures cannot be looked up")
+    some = opened.vectors[:: max(1, shape[0] // _SAMPLED)].astype(np.float32)
+    if not np.allclose(np.einsum("nd,nd->n", some, some), 1.0, atol=1e-2):  # also false for NaN and infinity
+        raise IndexInconsistent("the vectors are not of unit length")
+    return opened
+
+
+def intact(root: DataRoot, written: Written) -> bool:
+    """Whether every byte of a segment on this machine is as registered."""
+    return storage.intact(root.path(f"{SEGMENTS}/{written.id}"), written.manifest_sha256)
+
+
+def renew(root: DataRoot, written: Written) -> None:
+    """Replace a damaged copy on this machine by that of the store; when that is damaged too, there is none any more.
+
+    Otherwise it, or a whole but foreign folder, would be taken for the segment that has to be written there. A segment
+    that is intact, and only could not be opened, stays.
+    """
+    name = f"{SEGMENTS}/{written.id}"
+    if not intact(root, written):
+        remove(root, written.id)
+        with suppress(StoreUnavailable, StorageFull):
+            try:
+                root.open(name, written.manifest_sha256)
+            except CorruptFolder:
+                root.forget(name)
+
+
+def remove(root: DataRoot, id: str) -> None:
+    """Remove the files of a segment on this machine."""
+    if (doomed := set_aside(root, id)) is not None:
+        storage.remove(doomed)
+
+
+def set_aside(root: DataRoot, id: str) -> Path | None:
+    """As `storage.set_aside`: to delete gigabytes takes seconds."""
+    segment_files.forget(root, f"{SEGMENTS}/{id}")
+    return storage.set_aside(root.path(f"{SEGMENTS}/{id}"))

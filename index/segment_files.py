@@ -1,0 +1,99 @@
+"""The files of a segment: its rows, mapped into memory, and a note of the folders that were hashed here before.
+
+Rows are a safetensors file. Pictures are looked up by a hash of their id: `hashes` is rising, `order` has the row of
+each. `names` has the picture and the text of each entry one after another, `ends` where each of them ends.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from index.vectors import Entry, Keys
+from model import storage
+from model.data_root import DataRoot
+from model.errors import CorruptFolder
+
+_TYPES = {"F16": np.float16, "I64": np.int64, "U64": np.uint64, "U32": np.uint32, "U8": np.uint8}
+_NOTES = "verified"  # in the data root; not shared with other machines
+
+
+def write_rows(path: Path, keys: Keys, entries: Sequence[Entry], vectors: NDArray[np.float16]) -> None:
+    """Write all rows; the file is not durable yet."""
+    hashes = np.array([hash_of(entry.picture) for entry in entries], dtype=np.uint64)
+    order = np.argsort(hashes, kind="stable").astype(np.uint32)
+    names = [part.encode() for entry in entries for part in entry]
+    tensors: dict[str, NDArray[Any]] = {
+        "keys": keys,
+        "vectors": vectors,
+        "hashes": hashes[order],
+        "order": order,
+        "ends": np.cumsum([len(name) for name in names], dtype=np.uint64),
+        "names": np.frombuffer(b"".join(names), dtype=np.uint8),
+    }
+    save_file(tensors, path)
+
+
+def read_rows(file: Path) -> dict[str, NDArray[Any]]:
+    """The tensors of a safetensors file as views of one map: nothing is copied (the format puts them at offsets)."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header: dict[str, Any] = json.loads(stream.read(min(length, file.stat().st_size)))
+    data = np.memmap(file, dtype=np.uint8, mode="r")
+    tensors = {}
+    for name, told in header.items():
+        if name != "__metadata__":
+            start, end = told["data_offsets"]
+            tensors[name] = (
+                data[8 + length + start : 8 + length + end].view(_TYPES[told["dtype"]]).reshape(told["shape"])
+            )
+    return tensors
+
+
+def hash_of(picture: str) -> int:
+    """By which the rows of a picture are looked up."""
+    return int.from_bytes(hashlib.blake2b(picture.encode(), digest_size=8).digest(), "little")
+
+
+def manifest(root: DataRoot, name: str, manifest_sha256: str, corrupt: type[CorruptFolder]) -> dict[str, Any]:
+    """The manifest of a folder of the data root, as `storage.verify`; raises `corrupt`.
+
+    Files are hashed unless this machine did so before and they are the same files since.
+    """
+    folder, note = root.path(name), _note(root, name)
+    facts = [manifest_sha256, _facts(folder)]
+    with suppress(OSError, ValueError):
+        if json.loads(note.read_bytes()) == facts:
+            known: dict[str, Any] = json.loads((folder / storage.MANIFEST).read_bytes())
+            return known
+    try:
+        read = storage.verify(folder, manifest_sha256)
+    except CorruptFolder as error:
+        raise corrupt(error.detail) from error
+    with suppress(OSError):  # a full disk: it is only hashed again at the next start
+        storage.write_json(note, facts)
+    return read
+
+
+def forget(root: DataRoot, name: str) -> None:
+    """Remove the note of a folder."""
+    _note(root, name).unlink(missing_ok=True)
+
+
+def _note(root: DataRoot, name: str) -> Path:
+    return root.path(f"{_NOTES}/{Path(name).name}.json")
+
+
+def _facts(folder: Path) -> list[list[Any]]:
+    """What changes when somebody replaces or writes to a file: name, size, times of the last changes, inode."""
+    with suppress(OSError):
+        files = sorted((entry.name, entry.stat()) for entry in os.scandir(folder))
+        return [[name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino] for name, stat in files]
+    return []

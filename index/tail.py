@@ -1,0 +1,164 @@
+"""The tail of a vector set: what changed since it was sealed, in memory, searched by an exact scan.
+
+Views share one log that only grows. A view sees the rows that had been added, and not yet been replaced or deleted,
+when it was made: so a change costs the same however long the tail is, and older views answer as before.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.vectors import Block, Candidates, Entry, Halves, Keys, Matrix, Row, Vector
+
+_CAPACITY = 256  # rows at first; doubled when they are used
+_NEVER = np.iinfo(np.int64).max
+
+
+@dataclass
+class _Log:
+    """Rows in the order in which they came. `died` has the moment at which a row was replaced or deleted."""
+
+    vectors: Matrix  # (capacity, dimension)
+    keys: Keys  # (capacity,), not rising
+    died: NDArray[np.int64]  # (capacity,)
+    entries: list[Entry] = field(default_factory=list)
+    rows: dict[str, list[int]] = field(default_factory=dict)
+    living: int = 0  # rows that the newest view has
+    moment: int = 0
+    lock: Lock = field(default_factory=Lock)
+
+    def add(self, block: Block) -> None:
+        start, end = len(self.entries), len(self.entries) + len(block.entries)
+        if end > len(self.keys):
+            self._grow(max(2 * len(self.keys), end))
+        self.vectors[start:end], self.keys[start:end] = block.vectors, block.keys
+        for row, entry in enumerate(block.entries, start):
+            self.rows.setdefault(entry.picture, []).append(row)
+        self.entries += block.entries
+        self.living += len(block.entries)
+
+    def bury(self, picture: str, moment: int) -> None:
+        for row in reversed(self.rows.get(picture, ())):
+            if self.died[row] != _NEVER:
+                break  # all rows of a picture die together
+            self.died[row] = moment
+            self.living -= 1
+
+    def _grow(self, capacity: int) -> None:
+        """Into new arrays: views keep those that they have, in which nothing that they can see changes."""
+        more = capacity - len(self.keys)
+        self.vectors = np.concatenate([self.vectors, np.empty((more, self.vectors.shape[1]), dtype=np.float32)])
+        self.keys = np.concatenate([self.keys, np.empty(more, dtype=np.int64)])
+        self.died = np.concatenate([self.died, np.full(more, _NEVER)])
+
+
+class MemoryTail:
+    """One view of a log."""
+
+    exact = True
+
+    def __init__(self, log: _Log) -> None:
+        self._log, self._moment, self._length = log, log.moment, len(log.entries)
+        self._vectors, self._keys, self._died = log.vectors, log.keys, log.died
+
+    @classmethod
+    def empty(cls, dimension: int) -> "MemoryTail":
+        """A tail without rows."""
+        vectors = np.empty((_CAPACITY, dimension), dtype=np.float32)
+        return cls(_Log(vectors, np.empty(_CAPACITY, dtype=np.int64), np.full(_CAPACITY, _NEVER)))
+
+    @property
+    def count(self) -> int:
+        """As `Part.count`."""
+        return len(self._alive)
+
+    @cached_property
+    def _alive(self) -> NDArray[np.int64]:
+        """The rows of this view."""
+        return np.flatnonzero(self._died[: self._length] > self._moment)
+
+    def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
+        """As `Part.candidates`."""
+        rows = self._alive
+        if allowed is not None:
+            rows = rows[_are_among(self._keys[rows], allowed)]
+        # not a matrix product: that would wait for the other threads of BLAS, while an indexer has the processors
+        products = np.einsum("nd,d->n", self._vectors[: self._length], query)
+        values = products[rows]
+        if len(rows) > limit:
+            nearest = np.argpartition(-values, limit - 1)[:limit]
+            rows, values = rows[nearest], values[nearest]
+        order = np.argsort(-values, kind="stable")
+        rows, values = rows[order], values[order]
+        entries = self._log.entries
+        return Candidates(values, self._vectors[rows], lambda number: entries[rows[number]], exact=True)
+
+    def of(self, picture: str) -> list[Row]:
+        """As `Part.of`."""
+        return [Row(int(self._keys[row]), self._log.entries[row], self._vectors[row]) for row in self._rows(picture)]
+
+    def entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
+        """As `Part.entries_of`."""
+        rows = (row for picture in pictures for row in self._rows(picture))
+        return [(int(self._keys[row]), self._log.entries[row]) for row in rows]
+
+    def without(self, pictures: Collection[str]) -> "MemoryTail":
+        """As `Part.without`."""
+        dimension = self._vectors.shape[1]
+        gone = Block((), (), np.empty((0, dimension), dtype=np.float32))
+        return self.changed({picture: gone for picture in pictures if self._rows(picture)})
+
+    def texts(self) -> Iterator[str]:
+        """As `Part.texts`."""
+        return (self._log.entries[row].text for row in self._alive)
+
+    def changed(self, blocks: Mapping[str, Block]) -> "MemoryTail":
+        """As `Tail.changed`. Only the newest view can add to the log that it shares; another one gets a copy.
+
+        So does one whose log is mostly dead rows: a picture may change again and again before it is sealed.
+        """
+        with self._log.lock:
+            newest = self._moment == self._log.moment
+            crowded = len(self._log.entries) > 2 * self._log.living + _CAPACITY
+            log = self._log if newest and not crowded else self._copy()
+            moment = log.moment = log.moment + 1  # first: if this fails, what it left here is in no view
+            for picture, block in blocks.items():
+                log.bury(picture, moment)
+                log.add(block)
+            return MemoryTail(log)
+
+    def block(self) -> tuple[Keys, list[Entry], Matrix]:
+        """As `Tail.block`."""
+        rows = self._alive
+        return self._keys[rows], [self._log.entries[row] for row in rows], self._vectors[rows]
+
+    def some(self, count: int) -> Halves:
+        """As `Segment.some`; the vectors are halves already, in another type."""
+        return self._vectors[self._alive[:: max(1, self.count // count)]].astype(np.float16)
+
+    def _rows(self, picture: str) -> list[int]:
+        found = []
+        for row in reversed(self._log.rows.get(picture, ())):
+            if row < self._length:
+                if self._died[row] <= self._moment:
+                    break  # all rows of a picture die together
+                found.append(row)
+        return found[::-1]
+
+    def _copy(self) -> _Log:
+        copy = MemoryTail.empty(self._vectors.shape[1])._log
+        keys, entries, vectors = self.block()
+        copy.add(Block(tuple(keys.tolist()), tuple(entries), vectors))
+        return copy
+
+
+def _are_among(keys: Keys, allowed: Keys) -> NDArray[np.bool_]:
+    if not len(allowed):
+        return np.zeros(len(keys), dtype=bool)
+    places = np.minimum(np.searchsorted(allowed, keys), len(allowed) - 1)
+    found: NDArray[np.bool_] = allowed[places] == keys
+    return found

@@ -1,0 +1,143 @@
+"""Tokenizers that a `tokenizer.json` describes, read by the library `tokenizers`. They stay as they are: none grows.
+
+What open_clip does to a text before is done here too, by its own functions: so a base reads what it was trained on.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Self
+
+from open_clip.tokenizer import get_clean_fn
+from tokenizers import Tokenizer as Engine
+
+from model.errors import CaptionsUnreadable, TokenizerUnfit
+from model.merges import Merge
+from model.reading import Reading, reading_of
+
+_UNREADABLE = 0.5  # share of captions with unknown letters above which a language is not taught
+# open_clip's `SigLipTokenizer`, with which these were made, fills up with the end of a text; the file does not say so
+_PADS = {"timm/ViT-B-16-SigLIP": "</s>", "timm/ViT-B-16-SigLIP-i18n-256": "</s>"}
+_PAD_NAMES = ("<pad>", "[PAD]")
+
+
+class FileTokenizer:
+    """The tokenizer of a `tokenizer.json`, over a table of `size` rows; `clean` names what is done to a text first."""
+
+    added: tuple[Merge, ...] = ()
+    words: tuple[str, ...] = ()
+
+    def __init__(self, content: bytes, clean: str, size: int) -> None:
+        """Raises `TokenizerUnfit` when the file is damaged, or has more tokens than the table has rows."""
+        self.size, self._clean = size, get_clean_fn(clean)
+        self.sha256 = hashlib.sha256(f"{clean} {size} ".encode() + content).hexdigest()
+        try:
+            self.engine = Engine.from_buffer(content)
+            model: Mapping[str, Any] = json.loads(content)["model"]
+        except ValueError as error:
+            raise TokenizerUnfit("tokenizer.json cannot be read") from error
+        self.pad: int | None = (self.engine.padding or {}).get("pad_id")
+        self.engine.no_truncation()
+        self.engine.no_padding()
+        self.engine.encode_special_tokens = True  # no part of a text becomes one
+        largest = max(self.engine.get_vocab(with_added_tokens=True).values(), default=-1)
+        if largest >= size:
+            raise TokenizerUnfit(f"tokenizer.json has {largest + 1:,} tokens, but the base's table has {size:,} rows")
+        self._unknown: int | None = model.get("unk_id", self.engine.token_to_id(model.get("unk_token") or ""))
+        added = self.engine.get_added_tokens_decoder()
+        self._specials = {number for number, token in added.items() if token.special} - {self._unknown}
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `Tokenizer.encode`. A model may still join letters to the name of a special token: that is left out."""
+        cleaned = [self._clean(text) for text in texts]
+        read = [encoding.ids for encoding in self.engine.encode_batch_fast(cleaned, add_special_tokens=False)]
+        return [
+            ids if self._specials.isdisjoint(ids) else [number for number in ids if number not in self._specials]
+            for ids in read
+        ]
+
+    def decode(self, number: int) -> str:
+        """As `Tokenizer.decode`, as the file spells it."""
+        return self.engine.id_to_token(number) or ""
+
+    def parts(self, number: int) -> tuple[int, int]:
+        """As `Tokenizer.parts`: there are no added tokens."""
+        raise KeyError(number)
+
+    def grown(self, corpus: Sequence[str], size: int) -> Self:
+        """This one, unless it knows too little of the corpus's script: then raises `CaptionsUnreadable`."""
+        share = sum(self._unknown in ids for ids in self.encode(corpus)) / len(corpus)
+        if share > _UNREADABLE:
+            raise CaptionsUnreadable(
+                f"{share:.0%} of the captions have letters that the base's tokenizer does not know"
+            )
+        return self
+
+    def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> Self:
+        """This one: `grown` never adds anything."""
+        return self
+
+    @cached_property
+    def ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The ids that the file puts before a text and behind it."""
+        encoding = self.engine.encode("a")
+        marks = encoding.special_tokens_mask
+        if 0 not in marks:
+            raise TokenizerUnfit("tokenizer.json makes no token of the letter a")
+        first, behind = marks.index(0), len(marks) - marks[::-1].index(0)
+        return tuple(encoding.ids[:first]), tuple(encoding.ids[behind:])
+
+    def number(self, token: str) -> int:
+        """The id of a token; raises `TokenizerUnfit` if there is none."""
+        number = self.engine.token_to_id(token)
+        if number is None:
+            raise TokenizerUnfit(f"tokenizer.json has no token {token}")
+        return int(number)
+
+
+def opened(
+    name: str, text: Mapping[str, Any], content: bytes, beside: Mapping[str, Any]
+) -> tuple[FileTokenizer, Reading]:
+    """The tokenizer of the base `name`, and how its tower reads text.
+
+    `text` is its `text_cfg` of open_clip, `content` the `tokenizer.json`, `beside` what `tokenizer_config.json` says,
+    which open_clip reads too. Raises `TokenizerUnfit`.
+    """
+    given: Mapping[str, Any] = text.get("tokenizer_kwargs") or {}
+    tokenizer = FileTokenizer(content, given.get("clean", "whitespace"), int(text["vocab_size"]))
+    if beside.get("padding_side", "right") != "right":
+        raise TokenizerUnfit(f"tokenizer_config.json fills up the texts of {name} in front, which is not read here")
+    prefix, suffix = _ends(tokenizer, beside)
+    if given.get("strip_sep_token"):  # open_clip puts 0 in its place
+        separator = tokenizer.number(_token(beside, "sep_token") or "[SEP]")
+        prefix, suffix = (tuple(0 if number == separator else number for number in ids) for ids in (prefix, suffix))
+    return tokenizer, reading_of(name, text, prefix, suffix, _pad(text, tokenizer, beside))
+
+
+def _ends(tokenizer: FileTokenizer, beside: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Those of the file, except where the settings of a Gemma say otherwise: its class does not use the file's."""
+    prefix, suffix = tokenizer.ends
+    if str(beside.get("tokenizer_class", "")).startswith("Gemma"):
+        if "add_bos_token" in beside:
+            prefix = (tokenizer.number(_token(beside, "bos_token") or "<bos>"),) if beside["add_bos_token"] else ()
+        if "add_eos_token" in beside:
+            suffix = (tokenizer.number(_token(beside, "eos_token") or "<eos>"),) if beside["add_eos_token"] else ()
+    return prefix, suffix
+
+
+def _pad(text: Mapping[str, Any], tokenizer: FileTokenizer, beside: Mapping[str, Any]) -> int | None:
+    """The id that fills up texts: as the settings say, the file, or else what the family is known to use."""
+    if named := _token(beside, "pad_token"):
+        return tokenizer.number(named)
+    if tokenizer.pad is not None:
+        return tokenizer.pad
+    if known := _PADS.get(text["hf_tokenizer_name"]):
+        return tokenizer.number(known)
+    return next((n for name in _PAD_NAMES if (n := tokenizer.engine.token_to_id(name)) is not None), None)
+
+
+def _token(beside: Mapping[str, Any], kind: str) -> str | None:
+    """A special token of the settings, which name it or describe it."""
+    token = beside.get(kind)
+    return token.get("content") if isinstance(token, dict) else token

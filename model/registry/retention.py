@@ -1,0 +1,126 @@
+"""Retention: which versions are out of reach, so that their files may go. Decides and records; removes no file.
+
+In reach are the newest releases, as many as are to be kept, and what a rollback of one language from any of them would
+serve. While an expansion is in progress, every release since it was submitted is in reach too, and the one that served
+then. Nothing that is younger than the oldest release in reach goes, whether a release names it or not.
+
+One writer transaction decides. A version that was pruned can never serve its language again, nor be the shared one when
+no version in reach builds upon it. So whatever is removed after that, and however late, nobody needs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from model.errors import AliasMoved
+from model.registry.clock import now
+from model.registry.database import Database
+from model.registry.expansions import ACTIVE, Expansion, expansion_of
+from model.registry.releases import serving
+from model.registry.rollback import reachable
+from model.registry.tables import ExpansionRow, ReleaseRow, VersionRow
+from model.registry.versions import Version, named_since, needed, version_of
+
+KEEP = 10  # releases
+LEAST = 2  # the one that serves, and the one before it: it is still open in every process
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What may go: `versions` and `datasets`, those of finished expansions; `oldest` is the oldest release in reach.
+
+    `release` serves. `needed` are those of the versions whose files stay, because a version in reach builds upon them.
+    """
+
+    release: int
+    oldest: int
+    versions: tuple[Version, ...]
+    needed: frozenset[int]
+    datasets: tuple[Expansion, ...]
+
+
+class Retention:
+    """What of one registry is out of reach."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def plan(self, keep: int = KEEP, *, expected: int | None = None) -> Pruning:
+        """What `prune` would do now, and what it did before whose files are still there. Raises AliasMoved."""
+        with self._database.read() as session:
+            return _plan(session, keep, expected)
+
+    def prune(self, keep: int = KEEP, *, expected: int | None = None) -> Pruning:
+        """Record that these versions can serve their languages no more. Raises AliasMoved.
+
+        `expected` is the release that the caller saw. Afterwards `index.sweep` removes their files.
+        """
+        with self._database.begin() as session:
+            pruning = _plan(session, keep, expected)
+            numbers = [version.number for version in pruning.versions]
+            new = VersionRow.pruned_at.is_(None) | VersionRow.number.in_(named_since(session))
+            mark = update(VersionRow).where(VersionRow.number.in_(numbers), new)
+            session.execute(mark.values(pruned_at=now(), pruned_release=pruning.release))
+            return pruning
+
+    def removable(self) -> list[Version]:
+        """The pruned versions whose files are still there, and upon which no other version builds."""
+        with self._database.read() as session:
+            used = needed(session)
+            return [version_of(row) for row in _pending(session) if row.number not in used]
+
+    def version_removed(self, number: int) -> None:
+        """Record that the files of a pruned version are gone."""
+        gone = update(VersionRow).where(VersionRow.number == number, VersionRow.pruned_at.is_not(None))
+        with self._database.begin() as session:
+            session.execute(gone.values(folder=None))
+
+    def dataset_removed(self, expansion: str) -> None:
+        """Record that the dataset of an expansion is gone."""
+        with self._database.begin() as session:
+            session.execute(update(ExpansionRow).where(ExpansionRow.id == expansion).values(dataset_path=None))
+
+
+def _plan(session: Session, keep: int, expected: int | None) -> Pruning:
+    release = serving(session).number
+    if expected is not None and release != expected:
+        raise AliasMoved(f"Release {release} is serving, not {expected}.", release=release)
+    oldest = _oldest(session, release, max(keep, LEAST))
+    reach = session.scalars(select(ReleaseRow).where(ReleaseRow.number >= oldest)).all()
+    since = select(ReleaseRow.created_at).where(ReleaseRow.number == oldest).scalar_subquery()
+    older = (VersionRow.created_at < since,)
+    again, named = named_since(session), reachable(session, reach)
+    served = VersionRow.pruned_at.is_(None) | VersionRow.number.in_(again)
+    new = [row for row in session.scalars(select(VersionRow).where(*older, served)) if row.number not in named]
+    used = needed(session, {row.number for row in new})
+    left = [row for row in _pending(session) if row.number not in used]
+    versions = [version_of(row) for _, row in sorted({row.number: row for row in (*new, *left)}.items())]
+
+    in_reach = select(func.coalesce(VersionRow.dataset, VersionRow.expansion)).where(
+        VersionRow.pruned_at.is_(None),
+        VersionRow.expansion.is_not(None),
+        VersionRow.number.not_in([v.number for v in new]),
+    )
+    ended = (ExpansionRow.finished_at < since, ExpansionRow.dataset_path.is_not(None), ExpansionRow.id.not_in(in_reach))
+    finished = session.scalars(select(ExpansionRow).where(*ended, ~ACTIVE).order_by(ExpansionRow.created_at))
+    datasets = tuple(expansion_of(row) for row in finished)
+    return Pruning(release, oldest, tuple(versions), frozenset(used & {v.number for v in versions}), datasets)
+
+
+def _oldest(session: Session, release: int, keep: int) -> int:
+    """The oldest release in reach."""
+    oldest = max(1, release - keep + 1)
+    everything = ExpansionRow.kind.in_(("reencode", "base"))
+    if session.scalar(select(ExpansionRow.id).where(ACTIVE, everything).limit(1)) is not None:
+        return 1  # it encodes the captions of every release, or goes on with what an earlier move has made
+    began = select(func.min(ExpansionRow.created_at)).where(ACTIVE).scalar_subquery()
+    served_then = session.scalar(select(func.max(ReleaseRow.number)).where(ReleaseRow.created_at <= began))
+    return oldest if served_then is None else min(oldest, served_then)
+
+
+def _pending(session: Session) -> Sequence[VersionRow]:
+    """The pruned versions whose files are still there."""
+    pending = (VersionRow.pruned_at.is_not(None), VersionRow.folder.is_not(None))
+    return session.scalars(select(VersionRow).where(*pending)).all()

@@ -1,0 +1,170 @@
+"""Serves another base when a release asks for it: opens what depends on the base beside what serves, and swaps once.
+
+A request has one context from its beginning to its end, so that no text of one base meets a picture vector of another.
+What was replaced is closed when the last of its requests has ended.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import replace
+from typing import Any, Self
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from index.encoding import Encoder
+from index.errors import IndexUnavailable
+from index.gallery import Gallery
+from index.live import LiveIndex
+from index.place import open_engine
+from model.data_root import DataRoot
+from model.errors import BaseMoved, PictoglotError
+from model.registry import Registry
+from service.batching import PictureQueue, TextQueue
+from service.context import Context
+from service.metrics import Metrics
+from service.settings import Settings
+from service.watch import follow, update_metrics
+from service.writes import WriteQueue
+
+_RETRY_SECONDS = 60.0  # after a base could not be opened
+_GRACE = 5.0  # seconds beyond the longest deadline of a request until what it uses is closed
+_log = logging.getLogger("pictoglot.moving")
+
+
+def components(
+    settings: Settings, registry: Registry, gallery: Gallery, root: DataRoot, metrics: Metrics, encoder: Encoder
+) -> dict[str, Any]:
+    """The fields of a `Context` that depend on the base, which `encoder` has open. Raises `SettingsError`."""
+    engine = open_engine(settings.index, registry)
+    live = LiveIndex(encoder, registry, gallery, root, settings.recall, settings.seal_at, engine=engine)
+    names = {base.number: base.public_name for base in registry.bases.list()}
+    return {
+        "encoder": encoder,
+        "base": names.get(encoder.base_view.version) or settings.base.partition("@")[0],
+        "live": live,
+        "texts": TextQueue(encoder, settings, metrics),
+        "pictures": PictureQueue(encoder, settings, metrics),
+        "writes": WriteQueue(live, settings),
+    }
+
+
+class Following:
+    """Keeps the application at what the registry says while it runs; closes every context at the end."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self._open: list[Context] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._opening: asyncio.Task[Context] | None = None
+        self._not_before = 0.0
+
+    async def __aenter__(self) -> Self:
+        await self._begin(self._context)
+        self._start(follow(self._app, self._move))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._opening is not None:  # its thread cannot be stopped
+            with contextlib.suppress(Exception):
+                await run_in_threadpool(_close, await self._opening)
+        for context in list(self._open):
+            await self._close(context)
+
+    @property
+    def _context(self) -> Context:
+        context: Context = self._app.state.context
+        return context
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _move(self) -> None:
+        """Serve the base of the release that serves, once that is open here. Raises what opening it raises.
+
+        It is opened in the background, which may take minutes: until then, each call returns at once.
+        """
+        old = self._context
+        release = await run_in_threadpool(old.registry.releases.serving)
+        if self._opening is None:
+            if release.base != old.encoder.base_view.version and time.monotonic() >= self._not_before:
+                _log.info("release %d is for another base: it is opened", release.number)
+                self._not_before = time.monotonic() + _RETRY_SECONDS
+                self._opening = asyncio.create_task(run_in_threadpool(_opened, old))
+            return
+        if not self._opening.done():
+            return
+        opening, self._opening = self._opening, None
+        new = opening.result()
+        if new.encoder.base_view.version != release.base:  # it has changed again meanwhile
+            return await run_in_threadpool(_close, new)
+        await self._begin(new)
+        try:
+            await old.writes.between(lambda: self._swap(old, new))
+        except BaseException:
+            await self._close(new)
+            raise
+        self._not_before = 0.0
+        _log.info("base %s is served now", new.base)
+        self._start(self._retire(old))
+
+    def _swap(self, old: Context, new: Context) -> None:
+        """Runs between two writes: what was written before is in `new`, and who writes after this is told of it."""
+        new.live.refresh()
+        update_metrics(new)
+        old.successor = new
+        self._app.state.context = new
+
+    async def _retire(self, context: Context) -> None:
+        settings = context.settings
+        longest = max(settings.request_seconds, settings.body_seconds, settings.dataset_seconds) + _GRACE
+        until = time.monotonic() + longest  # a stream of events may last longer, but needs nothing that is closed
+        while context.requests and time.monotonic() < until:
+            await asyncio.sleep(0.1)
+        await self._close(context)
+
+    async def _begin(self, context: Context) -> None:
+        self._open.append(context)
+        for queue in (context.texts, context.pictures, context.writes):
+            await queue.__aenter__()
+
+    async def _close(self, context: Context) -> None:
+        self._open.remove(context)
+        for queue in (context.writes, context.pictures, context.texts):
+            await queue.__aexit__()
+        await run_in_threadpool(_close, context)
+
+
+def _opened(old: Context) -> Context:
+    """A context with the base that serves now, and its newest release open."""
+    encoder = old.open_encoder(old.settings)
+    if encoder.base_view.version == old.encoder.base_view.version:
+        raise BaseMoved("The base that serves has changed again.")
+    parts = components(old.settings, old.registry, old.gallery, old.root, old.metrics, encoder)
+    new = replace(old, **parts, requests=0, successor=None)
+    warm_up(new)
+    try:
+        if not new.live.start():
+            raise IndexUnavailable("no release of the other base can be opened")
+    except BaseException:
+        _close(new)
+        raise
+    return new
+
+
+def warm_up(context: Context) -> None:
+    """Encode once: the first call allocates, and takes a hundred times as long."""
+    context.encoder.texts([(context.encoder.base_view, "warm-up")])
+
+
+def _close(context: Context) -> None:
+    context.pictures.close()
+    with contextlib.suppress(PictoglotError):
+        context.live.close()

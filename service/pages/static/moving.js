@@ -1,0 +1,113 @@
+// Moving to another base and back, each behind a dialog that says what it takes and what changes.
+
+import { ask, askOnce } from "/static/api.js";
+import { byId, fill, make, percent } from "/static/dom.js";
+import { named } from "/static/languages.js";
+import { dialog, sorry } from "/static/parts.js";
+
+const PATH = "/v1/admin/base";
+const PAUSE = 2000; // ms between two looks while a move runs, or the server opens another base
+let timer = null;
+
+/** Draw which base serves and how far a move is; `done` draws the releases again after a change. */
+export async function drawBase(done) {
+  clearTimeout(timer);
+  const body = byId("base-body");
+  try {
+    const status = await ask(PATH);
+    const running = status.move && ["queued", "running"].includes(status.move.state);
+    const opening = status.open.version !== status.version;
+    const held = body.contains(document.activeElement) && document.activeElement.tagName === "INPUT";
+    if (!held) fill(body, serving(status, opening), running ? progress(status.move) : moving(done), status.undo ? back(status.undo, done) : null);
+    if ((running || opening) && !byId("releases").hidden) timer = setTimeout(() => drawBase(done), PAUSE);
+  } catch (problem) {
+    fill(body, sorry(problem));
+  }
+}
+
+function serving(status, opening) {
+  const words = `${status.base} serves, as version ${status.version} in release ${status.release}.`;
+  return make("p", { class: "what" }, words, opening ? ` The server still has ${status.open.base} open, and opens the other one beside it.` : null);
+}
+
+function progress(move) {
+  const share = move.progress ?? 0;
+  return [
+    make("progress", { max: 1, value: share, "aria-label": "Moving to another base" }, `${percent(share)} %`),
+    make("p", { class: "fine" }, move.state === "queued" ? "waiting for a worker" : `${move.phase} · ${Math.round(share * 100)} %`, " · ", make("a", { href: "#teach" }, "details")),
+  ];
+}
+
+function moving(done) {
+  const name = make("input", { type: "text", name: "base", required: true, maxlength: "1000", spellcheck: "false", autocapitalize: "none", placeholder: "ViT-B-16-SigLIP2/webli" });
+  const start = (event) => {
+    event.preventDefault();
+    move(name.value.trim(), done);
+  };
+  return make("form", { class: "teach", onsubmit: start }, make("label", { class: "entry" }, "Another base", name), make("div", { class: "actions" }, make("button", { type: "submit" }, "Move …")));
+}
+
+async function move(base, done) {
+  try {
+    const plan = await ask(PATH, { json: { base, dry_run: true } });
+    const answer = await dialog(`Move to ${plan.base}?`, (close) => takes(plan, close));
+    if (!answer) return;
+    await askOnce(PATH, { base, ...answer });
+    await done();
+  } catch (problem) {
+    await dialog("Not moved", () => sorry(problem));
+  }
+}
+
+function takes(plan, close) {
+  const force = make("input", { type: "checkbox", id: "force" });
+  const again = plan.languages.length ? `All pictures and captions are encoded anew, and taught again: ${plan.languages.map(nameOf).join(", ")}.` : "All pictures and captions are encoded anew.";
+  return make(
+    "div",
+    {},
+    make("p", {}, again),
+    make("p", { class: "fine" }, `It takes about ${megabytes(plan.needed)} of disk; ${megabytes(plan.free)} are free.`),
+    make("label", { class: "check" }, force, "Move even if a language loses more than it may"),
+    choice("Move", () => close({ force: force.checked }), close),
+  );
+}
+
+function back(plan, done) {
+  return make("p", {}, make("button", { type: "button", class: "quiet", onclick: () => undo(plan, done) }, `Back to ${plan.to_base} …`));
+}
+
+async function undo(plan, done) {
+  const lines = [
+    [plan.lost, "No longer served"],
+    [plan.returned, "Served again"],
+    [plan.changed, "Served by their versions of before"],
+  ];
+  const sure = await dialog(`Back to ${plan.to_base}?`, (close) =>
+    make(
+      "div",
+      {},
+      make("p", {}, `Release ${plan.restored} is served again, exactly as it was.`),
+      make("ul", {}, lines.filter(([tags]) => tags.length).map(([tags, what]) => make("li", {}, `${what}: ${tags.map(nameOf).join(", ")}`))),
+      choice("Go back", () => close(true), close),
+    ),
+  );
+  if (!sure) return;
+  try {
+    await ask(`${PATH}/undo`, { json: { expected: plan.release } });
+  } catch (problem) {
+    await dialog("Not undone", () => sorry(problem));
+  }
+  await done();
+}
+
+function choice(words, agree, close) {
+  return make(
+    "div",
+    { class: "actions" },
+    make("button", { type: "button", class: "main danger", onclick: agree }, words),
+    make("button", { type: "button", autofocus: true, onclick: () => close(null) }, "Cancel"),
+  );
+}
+
+const megabytes = (bytes) => `${Math.round(bytes / 1e6).toLocaleString("en")} MB`;
+const nameOf = (tag) => named(tag).name;

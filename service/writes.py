@@ -1,0 +1,66 @@
+"""Writes to the gallery: in order, those that wait at the same time together. Encodes no picture."""
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from index.gallery import NewPicture, Put
+from index.live import LiveIndex
+from model.errors import PictoglotError, Unavailable
+from service.batching import BatchQueue
+from service.settings import Settings
+
+_FAILURES = (PictoglotError, SQLAlchemyError, OSError, ValueError)
+_AT_ONCE = 16  # pictures in one transaction, as many as `pictoglot pictures add` sends at a time
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class WriteQueue(BatchQueue[NewPicture | str, Put | None]):
+    """Writes to the gallery, in order, on one thread, as the registry requires: pictures to put, and ids to delete.
+
+    Pictures that wait at the same time are put in one transaction: it costs the disk hardly more than one of them.
+    """
+
+    def __init__(self, live: LiveIndex, settings: Settings) -> None:
+        self._live = live
+        limit, seconds = settings.queue_limit, settings.body_seconds
+        super().__init__(self._written, size=_AT_ONCE, limit=limit, seconds=seconds)
+
+    async def put(self, picture: NewPicture) -> Put:
+        """The result of `LiveIndex.put_pictures`; raises as that does, and as a call of the queue does."""
+        (put,) = await self([picture])
+        assert put is not None
+        return put
+
+    async def delete(self, id: str) -> None:
+        """As `LiveIndex.delete_picture`; raises as that does, and as a call of the queue does."""
+        await self([id])
+
+    def _written(self, writes: Sequence[NewPicture | str]) -> list[Put | Exception | None]:
+        outcomes: list[Put | Exception | None] = []
+        for _, group in groupby(writes, type):
+            alike = list(group)
+            outcomes += self._put([write for write in alike if isinstance(write, NewPicture)])
+            outcomes += [_outcome(self._live.delete_picture, write) for write in alike if isinstance(write, str)]
+        return outcomes
+
+    def _put(self, pictures: list[NewPicture]) -> list[Put | Exception | None]:
+        """All together; if that fails, one by one, because one of them may be the reason."""
+        if not pictures:
+            return []
+        together = _outcome(self._live.put_pictures, pictures)
+        if not isinstance(together, Exception):
+            return list(together)
+        if len(pictures) == 1 or isinstance(together, Unavailable):
+            return [together] * len(pictures)
+        return [outcome for picture in pictures for outcome in self._put([picture])]
+
+
+def _outcome(write: Callable[[T], R], what: T) -> R | Exception:
+    try:
+        return write(what)
+    except _FAILURES as error:  # it is raised to the one who waits for this write; any other one, to all
+        return error

@@ -1,0 +1,41 @@
+"""Assessing a language on the page, and how languages that were not taught are shown."""
+
+import re
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.site import Site
+from tests.browser.test_languages import fill_form, give_key
+
+
+def test_a_language_is_assessed_before_it_is_taught(page: Page, site: Site) -> None:
+    fill_form(page, "es", site.dataset("es"))
+    page.click("#teach-assess")
+    entry = page.locator("#expansions-body li[data-expansion]").first
+    expect(entry).to_contain_text("assessment")
+    expect(entry).to_have_attribute("data-state", "succeeded", timeout=240_000)
+    expect(entry.locator(".told")).to_contain_text("Spanish")
+    expect(entry.locator(".told")).to_contain_text("held-out captions")
+    assert page.input_value("#teach-tag") == "es", "what was assessed may be taught next"
+    assert "es" not in site.languages()
+    page.click("nav a[href='#languages']")
+    row = page.locator("tr[data-language=es]")
+    expect(row.locator(".ways .tag")).to_have_text(["assessed"])
+    expect(row.locator(".bar")).to_have_count(1)
+    expect(row.locator("button")).to_have_count(0)
+    expect(page.locator("tr[data-language=en] .ways .tag")).to_have_text(["built in"])
+    expect(page.locator("tr[data-language=ar] .ways .tag")).to_have_text(["taught"])
+    expect(page.locator("#language option[value=es]")).to_have_count(0)
+
+
+def test_a_language_that_gained_nothing_serves_when_that_is_forced_and_the_page_says_so(page: Page, site: Site) -> None:
+    entries = page.locator("#expansions-body li[data-expansion]")
+    page.goto("/#teach")
+    expect(entries.last.locator(".told")).to_contain_text("Arabic is")  # taught by the fixture, with `forced`
+    expect(entries.last.locator(".told")).to_contain_text("by version 0")
+    assert not page.is_checked("#teach-forced")
+    page.goto("/#releases")
+    give_key(page)
+    expect(page.locator("li[data-release='2'] .what .tag", has_text="forced")).to_have_attribute(
+        "title", re.compile("Arabic is not read better")
+    )

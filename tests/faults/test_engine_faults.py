@@ -1,0 +1,74 @@
+"""Two services and an indexer on one pgvector: what one takes the other finds, whoever of them is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from index.feed import unsealed
+from model.registry import open_registry
+from tests.faults.test_api_faults import started
+from tests.service.harness import picture, wait_until
+from tests.service.processes import clean_environment
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
+
+
+def put(client: httpx.Client, number: int) -> None:
+    files, captions = {"picture": ("x", picture(number))}, {"captions": json.dumps({"en": [f"motif {number}"]})}
+    answer = client.put(f"/v1/pictures/p{number}", files=files, data=captions)
+    assert answer.status_code == 201, answer.text
+
+
+def found(client: httpx.Client) -> list[Any]:
+    """Every picture with score and captions, and the captions nearest to the last one."""
+    body = client.post("/v1/search/pictures", json={"text": "motif 3", "language": "en", "limit": 50}).json()
+    captions = client.post("/v1/search/captions", json={"picture": "p0", "languages": ["en"], "limit": 50}).json()
+    hits = [(item["picture"], item["score"], item["captions"]) for item in body["items"]]
+    return [hits, [(item["caption"], item["score"]) for item in captions["items"]]]
+
+
+def indexed(settings: dict[str, str], **more: str) -> int:
+    """Run the worker's indexer to its end; returns its exit status."""
+    command = [sys.executable, "-m", "worker.indexer", str(os.getpid())]
+    names = {f"PICTOGLOT_{name}": value for name, value in settings.items()}
+    return subprocess.run(command, env=clean_environment() | names | more, capture_output=True, timeout=60).returncode
+
+
+def everything_sealed(database: str) -> bool:
+    with closing(open_registry(database)) as registry:
+        return unsealed(registry) == 0
+
+
+def test_whoever_is_killed_nothing_acknowledged_is_lost(tmp_path: Path, postgresql_url: str) -> None:
+    shared = {"DATABASE_URL": postgresql_url, "INDEX": "pgvector", "SEAL_AT": "1"}
+    settings = {"HOME": str(tmp_path), **shared, "INDEXER_SECONDS": "1"}  # a killed one has the duty for so long
+    with started(tmp_path, **shared) as (_, there):
+        with started(tmp_path, **shared) as (here_process, here):
+            for number in range(6):
+                put(here, number)
+            wait_until(lambda: len(found(there)[0]) == 6)
+            before = found(here)
+            assert found(there) == before
+            assert indexed(settings) == 0
+            assert found(there) == found(here) == before
+            put(here, 6)
+            here_process.send_signal(signal.SIGKILL)
+        wait_until(lambda: len(found(there)[0]) == 7)
+        before = found(there)
+        for point in ("engine.added:1", "indexer.written:1", "indexer.registered:1"):
+            wait_until(lambda point=point: indexed(settings, FAULT_POINT=point) == -signal.SIGKILL)
+            assert found(there) == before
+            put(there, len(before[0]))
+            before = found(there)
+        wait_until(lambda: indexed(settings) == 0 and everything_sealed(postgresql_url))
+        assert found(there) == before
+    with started(tmp_path, **shared) as (_, again):
+        assert found(again) == before

@@ -1,0 +1,249 @@
+"""What an engine lost is found in the tables, told, and sealed again: nothing vanishes without a word."""
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sql
+from milvus_lite.server_manager import server_manager_instance
+
+from index.engine import View
+from index.engine.milvus import Milvus
+from index.engine.pgvector import PgVector
+from index.engine.sealing import EngineSealing
+from index.errors import IndexLost, IndexUnavailable
+from index.indexer import Indexer
+from index.live import LiveIndex
+from index.segment import Columns
+from index.sweep import sweep
+from index.sync import PictureSource, caught_up
+from index.vectors import Identity
+from model.errors import StorageFull
+from tests.index.conftest import reachable
+from tests.index.world import Clock, World, answers, put, scored_pictures, wait_until
+
+
+@pytest.fixture(params=["pgvector", "milvus"])
+def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """PICTOGLOT_INDEX of an engine."""
+    with reachable(request.param, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def world(empty: World) -> World:
+    """A gallery of four pictures, sealed in an engine."""
+    put(empty.started(), 1, 2, 3, 4)
+    empty.seal()
+    return empty
+
+
+def another_client(world: World) -> PgVector | Milvus:
+    """Somebody else's: what the world's own engine remembers stays."""
+    if isinstance(world.engine, Milvus):
+        return Milvus(world.engine._uri)
+    return PgVector(world.registry)
+
+
+def dropped(world: World) -> None:
+    engine = another_client(world)
+    engine.drop(world.pictures())
+    engine.close()
+
+
+def emptied(world: World) -> None:
+    """All rows are gone; the table or collection is there."""
+    engine = another_client(world)
+    if isinstance(engine, PgVector):
+        with world.registry.begin() as session:
+            session.execute(sql.text(f'TRUNCATE "{engine._table(world.pictures()).name}"'))
+    else:
+        engine.remove(world.pictures(), [int(each.id.partition("-")[2]) for each in world.state().segments])
+    engine.close()
+
+
+def halved(world: World) -> None:
+    """Some rows are gone."""
+    (first, *_) = world.state().segments
+    engine = another_client(world)
+    engine.remove(world.pictures(), (), [int(first.id.partition("-")[2]) << 20])
+    engine.close()
+
+
+def settled(live: LiveIndex) -> LiveIndex:
+    """As a service: it refreshes all the time, until nothing is degraded."""
+    wait_until(lambda: (live.refresh(), not live.current.degraded)[1])
+    return live
+
+
+def whole(world: World) -> bool:
+    """Whether the engine has what the newest state of the pictures names."""
+    view = world.sets.part(world.pictures(), world.state()).sealed
+    assert world.engine is not None
+    return view.count == world.engine.count(view) == len(world.gallery.ids())
+
+
+@pytest.mark.parametrize("lose", [dropped, halved])
+def test_what_an_engine_lost_is_told_found_in_the_tables_and_sealed_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, lose: Callable[[World], None]
+) -> None:
+    before, clock = answers(world.started()), Clock()
+    lose(world)
+
+    def full(*_: Any) -> None:
+        raise StorageFull
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Indexer, "seal", full)  # so that it cannot be sealed again yet
+        live = world.started(clock=clock)
+        assert answers(live) == before
+        (problem,) = live.current.degraded
+        assert world.pictures().name in problem and f"not in {world.engine and world.engine.name}" in problem
+    clock.now += 61
+    live.refresh()
+    wait_until(lambda: not live.current.degraded)
+    assert whole(world) and live.current.pictures.tail.count == 0 and live.verify() == []
+    assert answers(live) == before == answers(world.started()) and world.started().current.degraded == ()
+
+
+def test_a_running_service_finds_what_its_engine_lost_when_it_is_missed_or_verified(world: World) -> None:
+    live = world.started(clock=(clock := Clock()))
+    before = answers(live)
+    assert live.verify() == []
+    dropped(world)
+    with pytest.raises(IndexLost, match="any more; it is made again"):
+        answers(live)
+    live.refresh()
+    assert answers(live) == before
+    settled(live)
+    assert whole(world) and answers(live) == before and live.verify() == []
+    emptied(world)
+    clock.now += 61  # otherwise it waits a minute after the first repair
+    (problem,) = live.verify()
+    assert world.pictures().name in problem
+    live.refresh()
+    assert answers(live) == before
+    settled(live)
+    assert whole(world) and answers(live) == before and live.verify() == []
+
+
+def test_the_worker_seals_again_what_an_engine_lost(world: World) -> None:
+    halved(world)
+    world.put("p5", 5)
+    world.seal()
+    assert whole(world)
+    live = world.started()
+    assert live.current.degraded == () and scored_pictures(live, 5) == world.nearest(5)
+
+
+def test_what_is_lost_while_the_engine_is_away_is_found_when_it_is_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = answers(world.started())
+    emptied(world)
+
+    def away(*_: Any) -> int:
+        raise IndexUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(world.engine), "count", away)
+        live = world.started()
+        live.refresh()
+        assert live.current.degraded == () and live.current.pictures.state == world.state().number
+    live.refresh()
+    assert answers(live) == before
+
+
+def test_an_engine_that_is_ahead_of_a_restored_registry_is_sealed_again(tmp_path: Path) -> None:
+    file = str(tmp_path / "milvus.db")
+    index = f"milvus+{server_manager_instance.start_and_get_uri(file)}"
+    world = World(tmp_path, index=index)
+    live = world.started()
+    put(live, *range(6))
+    world.seal()
+    files = (tmp_path / "registry.db", tmp_path / "backup.db")
+    with closing(sqlite3.connect(files[0])) as source, closing(sqlite3.connect(files[1])) as backup:
+        source.backup(backup)
+    live.delete_picture("p1")
+    for seed in (7, 8, 9):
+        put(live, seed)
+        world.seal()
+        world.sets.retire(world.pictures(), seconds=0)
+    put(live, 10)
+    world.seal()
+    world.close()
+    for name in ("registry.db-wal", "registry.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    shutil.copy(tmp_path / "backup.db", tmp_path / "registry.db")
+    world = World(tmp_path, index=index)
+    live = world.started()
+    assert {id for id, _ in scored_pictures(live, 1)} == {f"p{seed}" for seed in range(6)}
+    assert scored_pictures(live, 1) == world.nearest(1)
+    wait_until(lambda: not live.current.degraded)
+    assert scored_pictures(live, 1) == world.nearest(1) and whole(world)
+    world.close()
+    server_manager_instance.release_server(file)
+
+
+# --- what engines say -------------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_is_no_absence_and_its_reason_is_logged(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, view = world.engine, world.sets.part(world.pictures(), world.state()).sealed
+    if isinstance(engine, PgVector):
+        with (
+            pytest.raises(IndexUnavailable, match=r"refused a request \(57014\)"),
+            engine._reading(view.identity) as read,
+        ):
+            read.execute(sql.text("SET LOCAL statement_timeout = 1"))
+            read.execute(sql.text("SELECT pg_sleep(1)"))
+        assert "PostgreSQL refused a request: canceling statement" in caplog.text
+    else:
+        assert engine is not None
+        with pytest.raises(IndexUnavailable, match="Milvus refused a request"):
+            engine.nearest(view, np.ones(7, dtype=np.float32), 3, 3, None)  # of another dimension
+        assert "Milvus refused a request: " in caplog.text
+    assert not engine.lost and len(engine.keyed(view, np.arange(9)).ids) == 4
+
+
+def test_a_collection_that_somebody_dropped_is_made_again_when_rows_are_added(world: World) -> None:
+    engine, part = world.engine, world.sets.part(world.pictures(), world.state())
+    assert engine is not None
+    (rows,) = engine.rows(part.sealed)
+    dropped(world)
+    with pytest.raises(IndexLost):
+        engine.count(part.sealed)
+    assert engine.lost == {world.pictures()}
+    engine.add(world.pictures(), 7, Columns.sorted(rows.keys, rows.entries, rows.vectors))
+    assert engine.count(View(world.pictures(), (7,), (), 4)) == 4
+
+
+def test_rows_of_an_indexer_that_died_while_it_added_them_are_swept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, source = world.engine, PictureSource.of(world.encoder, world.gallery)
+    assert engine is not None
+    world.put("p5", 5)
+    opened = world.sets.open(source, world.state())
+    changed = caught_up({source.identity: opened}, {source.identity: source}, world.gallery)[source.identity]
+    real, views = type(engine).add, list[View]()
+
+    def add_and_die(self: Any, identity: Identity, run: int, columns: Columns) -> None:
+        real(self, identity, run, columns)
+        views.append(View(identity, (run,), (), len(columns.keys)))
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(type(engine), "add", add_and_die)
+        EngineSealing(engine, world.root, most_rows=1_000).sealed(changed)
+    assert engine.count(views[0]) == 1
+    world.aged()
+    assert sweep(world.root, world.registry, world.gallery, engine=engine) == 1
+    assert engine.count(views[0]) == 0

@@ -1,0 +1,92 @@
+"""Recall of an engine as an operator reads it: against pictures of the tables, all or a sample."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from milvus_lite.server_manager import server_manager_instance
+
+from index import recall
+from index.engine import Engine, Nearest, Rows
+from index.gallery import NewPicture
+from index.live import LiveIndex
+from service.cli.doctor import recall_of
+from service.settings import Settings
+from tests.doubles import DIMENSION
+from tests.index.conftest import numbered, unit
+from tests.index.world import World, content, put
+
+PICTURES = 400
+
+
+@pytest.fixture(params=["pgvector", "milvus"])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """Four hundred pictures, sealed in an engine, and five captions."""
+    file = str(tmp_path / "milvus.db")
+    if request.param == "pgvector":
+        world = World(tmp_path, request.getfixturevalue("postgresql_url"), index="pgvector")
+    else:
+        world = World(tmp_path, index=f"milvus+{server_manager_instance.start_and_get_uri(file)}")
+    pictures = [
+        NewPicture(f"n{number}", content(number + 100), 9, 9, None, vector)
+        for number, vector in enumerate(unit(PICTURES, 1, DIMENSION))
+    ]
+    world.gallery.put(pictures, world.encoder.image_fingerprint)
+    put(world.started(), *range(5))
+    world.seal()
+    yield world
+    world.close()
+    if request.param == "milvus":
+        server_manager_instance.release_server(file)
+
+
+def engine_of(world: World) -> Engine:
+    assert world.engine is not None
+    return world.engine
+
+
+def share(live: LiveIndex) -> float:
+    found = live.recall()
+    assert found is not None and found.captions and found.queries == 10
+    return found.share
+
+
+def test_what_an_engine_misses_is_measured_also_by_a_sample(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    live, real = world.started(), type(engine_of(world)).nearest
+    assert share(live) == 1.0
+    world.put("late", 7)  # in the tail
+    live.refresh()
+    assert share(live) == 1.0
+
+    def every_other(*given: Any) -> Nearest:
+        near = real(*given)
+        kept = np.arange(0, len(near.scores), 2)
+        return replace(near, scores=near.scores[kept], rows=near.rows.take(kept), exact=False)
+
+    monkeypatch.setattr(type(world.engine), "nearest", every_other)
+    measured = share(live)
+    assert 0.45 < measured < 0.6  # ten hits, and about as many that are as near and are missed
+    monkeypatch.setattr(recall, "SAMPLE", 200)
+    assert abs(share(live) - measured) < 0.1
+
+    nothing = Rows(numbered(), numbered(), [], np.empty((0, DIMENSION), dtype=np.float32))
+    empty = Nearest(np.empty(0, dtype=np.float32), nothing, exact=False)
+    monkeypatch.setattr(type(world.engine), "nearest", lambda *_: empty)
+    world.seal()
+    live.refresh()
+    assert share(live) == 0.0, "rows that are not there count as missed"
+
+
+def test_the_doctor_has_a_line_about_it(tmp_path: Path, postgresql_url: str) -> None:
+    world = World(tmp_path, postgresql_url, index="pgvector")
+    settings = Settings(home=tmp_path, index="pgvector", database_url=postgresql_url)
+    live = world.started()
+    assert list(recall_of(settings)) == []
+    put(live, 1, 2, 3)
+    world.seal()
+    (line,) = recall_of(settings)
+    assert line.outcome == "ok" and "3 pictures sealed; searches find 100.0% of the ten nearest" in line.detail
+    world.close()

@@ -1,0 +1,243 @@
+"""What pgvector and Milvus do with rows: those of no state are invisible, dead ones go, no acknowledged one is lost."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from milvus_lite.server_manager import server_manager_instance
+
+from index.engine import Engine, View, run_of
+from index.engine.milvus import Milvus
+from index.engine.pgvector import PgVector
+from index.engine.sealing import EngineSealing
+from index.errors import IndexUnavailable
+from index.indexer import Indexer
+from index.place import begin_anew
+from index.segment import Columns
+from index.sets import VectorSets
+from index.state import State
+from index.sweep import sweep
+from index.sync import PictureSource, caught_up
+from index.vectors import Block, Entry, Identity, Vector, best
+from model.registry import open_registry
+from tests.index.conftest import brute_force, clustered, names, stored, text_like, unit
+from tests.index.world import World, answers, nearest_pictures, put
+from tests.postgresql_server import PostgreSQLServer
+
+PICTURES = Identity("pictures", "f" * 64, 32)
+
+
+@pytest.fixture(params=["pgvector", "milvus"])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """An empty gallery whose vector sets this engine keeps."""
+    if request.param == "pgvector":
+        world = World(tmp_path, request.getfixturevalue("postgresql_url"), index="pgvector")
+        yield world
+        world.close()
+        return
+    file = str(tmp_path / "milvus.db")
+    world = World(tmp_path, index=f"milvus+{server_manager_instance.start_and_get_uri(file)}")
+    yield world
+    world.close()
+    server_manager_instance.release_server(file)
+
+
+def engine_of(world: World) -> Engine:
+    assert world.engine is not None
+    return world.engine
+
+
+def there(world: World, *states: State) -> int:
+    """How many rows the engine has of the runs of these states, whether anybody sees them or not."""
+    runs = {run_of(written) for state in states for written in state.segments}
+    rows = engine_of(world).rows(View(world.pictures(), tuple(runs), (), 0))
+    return sum(len(each.ids) for each in rows)
+
+
+def test_rows_that_no_state_names_are_in_no_answer_also_when_they_come_late(world: World) -> None:
+    live = world.started()
+    put(live, 1, 2)
+    source, sets = PictureSource.of(world.encoder, world.gallery), world.sets
+    overtaken = EngineSealing(engine_of(world), world.root, most_rows=1_000)
+    base = sets.open(source, world.state())
+    changed = caught_up({source.identity: base}, {source.identity: source}, world.gallery)[source.identity]
+    early = State.of(overtaken.sealed(changed))  # applied, not registered: as if it had been killed now
+    world.seal()
+    live.refresh()
+    before = answers(live)
+    late = State.of(overtaken.sealed(changed))  # a paused indexer wakes up
+    assert sets.register(source.identity, State(base.state, 0), late) is None
+    assert answers(live) == before == answers(world.started())
+    live.delete_picture("p2")
+    world.seal()
+    live.refresh()
+    assert nearest_pictures(live, 2) == ["p1"] and there(world, early, late) == 4
+    world.aged()
+    assert sweep(world.root, world.registry, world.gallery, engine=world.engine) == 2
+    assert there(world, early, late) == 0
+    assert sets.register(source.identity, world.state(), late) is None  # nor can it be registered after that
+    assert nearest_pictures(world.started(), 2) == ["p1"]
+
+
+def test_rows_that_no_kept_state_sees_are_removed(world: World) -> None:
+    live = world.started()
+    put(live, *range(6))
+    world.seal()
+    first = world.state()
+    live.delete_picture("p1")
+    put(live, 7)
+    world.seal()
+    old = live.current  # of the first state, with the rest in its tail
+    assert there(world, first) == 6
+    for seed in (8, 9, 10):
+        put(live, seed)
+        world.seal()
+    assert there(world, first) == 6, "a process may still search in the first state"
+    assert len(old.pictures.search(stored(1, dimension=64)[0], 20)) == 6
+    world.sets.retire(world.pictures(), seconds=0)
+    put(live, 11)
+    world.seal()
+    assert there(world, first) == 5
+    live.refresh()
+    assert live.current.pictures.count == 10 == len(nearest_pictures(live, 1, 20))
+
+
+def test_many_small_runs_become_one(world: World) -> None:
+    sealing = EngineSealing(engine_of(world), world.root, most_rows=1_000, most_runs=4)
+    source = PictureSource.of(world.encoder, world.gallery)
+    vector_set, wanted = world.sets.open(source, world.state()), set[str]()
+    for seed in range(8):
+        rows = {f"p{seed}": Block((seed + 1,), (Entry(f"p{seed}"),), stored(1, seed, 64))}
+        gone = {f"p{seed - 1}": Block((), (), np.empty((0, 64), dtype=np.float32))} if seed == 4 else {}
+        vector_set = sealing.sealed(vector_set.changed({**rows, **gone}, seed))
+        before = State.of(vector_set)
+        vector_set = sealing.tidied(vector_set, [before])
+        wanted = (wanted | {f"p{seed}"}) - set(gone)
+        hits = vector_set.search(unit(1, 1, 64)[0], 20)
+        assert {hit.entry.picture for hit in hits} == wanted and vector_set.count == len(wanted)
+    assert len(State.of(vector_set).segments) <= 5
+    view = world.sets.part(source.identity, before)
+    assert {hit.entry.picture for hit in best(view, unit(1, 1, 64)[0], 20)} == wanted
+
+
+def test_after_a_change_of_the_setting_every_set_is_sealed_anew(world: World) -> None:
+    faiss = VectorSets(world.registry, world.root)
+    Indexer(world.registry, world.gallery, world.root, seal_at=1)
+    live = world.started()
+    put(live, 1, 2, 3)
+    world.seal()
+    before = answers(live)
+    world.engine, engine = None, world.engine  # `faiss` from now on
+    world.sets, sets = faiss, world.sets
+    assert engine is not None and begin_anew("faiss", world.registry) == 2
+    assert faiss.state(world.pictures()).segments == ()
+    changed = world.started()
+    assert answers(changed) == before
+    world.seal()
+    changed.refresh()
+    assert changed.current.pictures.tail.count == 0 and answers(changed) == before
+    world.engine, world.sets = engine, sets
+    assert begin_anew(engine.name, world.registry) == 2
+    back = world.started(seal_first=2)  # so many changes are sealed before they are served
+    assert back.current.pictures.tail.count == 0 and answers(back) == before
+
+
+def test_a_set_that_is_dropped_has_no_rows(world: World) -> None:
+    engine, columns = engine_of(world), Columns(np.arange(3), names(3), stored(3).astype(np.float16))
+    engine.add(PICTURES, 5, columns)
+    view = View(PICTURES, (5,), (), 3)
+    assert sum(len(rows.ids) for rows in engine.rows(view)) == 3
+    engine.drop(PICTURES)
+    engine.drop(PICTURES)
+    with pytest.raises(IndexUnavailable):
+        engine.keyed(view, np.arange(3))
+    engine.add(PICTURES, 6, columns)
+    assert len(engine.keyed(replace(view, runs=(6,)), np.arange(3)).ids) == 3
+
+
+def test_while_milvus_is_away_pictures_are_taken_and_found_later(tmp_path: Path) -> None:
+    file = str(tmp_path / "milvus.db")
+    world = World(tmp_path, index=f"milvus+{server_manager_instance.start_and_get_uri(file)}")
+    live = world.started()
+    put(live, 1, 2)
+    world.seal()
+    live.refresh()
+    before = live.current
+    server_manager_instance.release_server(file)
+    put(live, 3)
+    with pytest.raises(IndexUnavailable):
+        nearest_pictures(live, 3)
+    with pytest.raises(IndexUnavailable):
+        world.seal()
+    world.engine = Milvus(str(server_manager_instance.start_and_get_uri(file)))  # at another port: no one chooses it
+    world.sets = VectorSets(world.registry, world.root, world.engine)
+    again = world.started()
+    assert set(nearest_pictures(again, 3)) == {"p1", "p2", "p3"}
+    world.seal()
+    again.refresh()
+    assert again.current.pictures.tail.count == 0 and before.pictures.tail.count == 0
+    world.close()
+    server_manager_instance.release_server(file)
+
+
+def test_while_postgresql_is_away_searches_are_unavailable(tmp_path: Path) -> None:
+    server = PostgreSQLServer()
+    try:
+        world = World(tmp_path, server.url, index="pgvector")
+        live = world.started()
+        put(live, 1, 2)
+        world.seal()
+        live.refresh()
+    finally:
+        server.stop()
+    with pytest.raises(IndexUnavailable):
+        nearest_pictures(live, 1)
+    world.close()
+
+
+# --- pgvector's HNSW index --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def vectors() -> Any:
+    return clustered(3_000)
+
+
+@pytest.fixture
+def indexed(postgresql_url: str, vectors: Vector) -> Iterator[PgVector]:
+    """Three thousand rows, of which every third is hidden, behind an HNSW index."""
+    registry = open_registry(postgresql_url)
+    engine = PgVector(registry, scan_limit=100)
+    for run in range(3):
+        rows = slice(1_000 * run, 1_000 * run + 1_000)
+        keys = np.arange(rows.start, rows.stop)
+        engine.add(PICTURES, run + 1, Columns(keys, names(1_000, rows.start), vectors[rows].astype(np.float16)))
+    engine.settle(PICTURES)
+    yield engine
+    registry.close()
+
+
+def test_hnsw_finds_nearly_all_and_every_score_is_exact(indexed: PgVector, vectors: Any) -> None:
+    entries, found = names(3_000), 0
+    hidden = tuple(int(id) for run in (1, 2, 3) for id in range(run << 20, (run << 20) + 1_000, 3))
+    living = [row for row in range(3_000) if (row % 1_000) % 3]
+    view = View(PICTURES, (1, 2, 3), hidden, len(living))
+    queries = text_like(vectors, 20)
+    for query in queries:
+        wanted = dict(brute_force(query, vectors[living], [entries[row] for row in living], 10))
+        near = indexed.nearest(view, query, 56, 10, None)
+        assert not near.exact and len(near.scores) == 28
+        scored = dict(brute_force(query, near.rows.vectors, near.rows.entries, 10))
+        found += len(wanted.keys() & scored.keys())
+        assert all(wanted[entry] == scored[entry] for entry in wanted.keys() & scored.keys())
+    assert found >= 0.97 * 10 * len(queries)
+
+
+def test_a_filter_that_hnsw_cannot_follow_is_answered_by_a_scan(indexed: PgVector, vectors: Any) -> None:
+    query = unit(1, 9)[0]
+    far = np.argsort(vectors @ query)[:20].astype(np.int64)  # the farthest of all
+    near = indexed.nearest(View(PICTURES, (1, 2, 3), (), 3_000), query, 56, 10, np.sort(far))
+    assert len(near.scores) == 20 and set(near.rows.keys.tolist()) == set(far.tolist())

@@ -1,0 +1,258 @@
+"""What every engine promises, whichever keeps what is sealed: one suite for segments on disk, pgvector and Milvus."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index import feed
+from index.gallery import NewPicture
+from index.live import LiveIndex
+from index.segment import SEGMENTS
+from index.snapshot import Snapshot
+from index.sweep import sweep
+from index.vectors import Entry, Hit, Keys, Matrix
+from tests.doubles import DIMENSION, WeightlessView, text_vector
+from tests.index.conftest import brute_force, numbered
+from tests.index.conftest import unit as units
+from tests.index.test_promotion import PICTURES, others, promoted, restored, rolled_back
+from tests.index.world import World, answers, content, killed, nearest_pictures, put
+
+unit = partial(units, dimension=DIMENSION)
+SEAL = """
+import sys
+from pathlib import Path
+from tests.index.world import World
+World(Path(sys.argv[1]), sys.argv[2], index=sys.argv[3]).seal()
+"""
+
+
+@pytest.fixture
+def world(empty: World) -> World:
+    """An empty gallery whose vector sets one engine after the other keeps."""
+    return empty
+
+
+def add(world: World, vectors: Matrix, first: int = 0) -> None:
+    """Put pictures with these vectors."""
+    pictures = [
+        NewPicture(f"p{number:03d}", content(number), 9, 9, None, vector)
+        for number, vector in enumerate(vectors, first)
+    ]
+    world.gallery.put(pictures, world.encoder.image_fingerprint)
+
+
+def change(world: World, number: int, vector: Matrix, seed: int) -> None:
+    """Put another content in the place of a picture."""
+    id, fingerprint = f"p{number:03d}", world.encoder.image_fingerprint
+    world.gallery.put([NewPicture(id, content(seed), 9, 9, None, vector)], fingerprint)
+
+
+def expected(world: World, query: Matrix, k: int, allowed: Keys | None = None) -> list[Hit]:
+    """From the tables alone: slow, obvious, exact."""
+    placed = world.gallery.placed(world.gallery.ids())
+    ids = [id for id, place in placed.items() if allowed is None or place.key in allowed]
+    vectors = world.gallery.picture_vectors(ids, world.encoder.image_fingerprint)
+    if not ids:
+        return []
+    hits = brute_force(query, np.stack([vectors[id] for id in ids]), [Entry(id) for id in ids], len(ids))
+    capped = [Hit(hit.entry, min(hit.score, 1.0)) for hit in hits]  # halves are of unit length up to rounding
+    return sorted(capped, key=lambda hit: (-hit.score, hit.entry))[:k]
+
+
+def search(live: LiveIndex | Snapshot, query: Matrix, k: int, allowed: Keys | None = None) -> list[Hit]:
+    snapshot = live.current if isinstance(live, LiveIndex) else live
+    return snapshot.pictures.search(query, k, allowed)
+
+
+@pytest.fixture
+def mixed(world: World) -> LiveIndex:
+    """Sixty pictures, sealed in three steps, of which some were deleted and replaced since; and five in the tail."""
+    vectors, live = unit(80), world.started()
+    for first in (0, 20, 40):
+        add(world, vectors[first : first + 20], first)
+        world.seal()
+    for number in (3, 25, 59):
+        world.gallery.delete(f"p{number:03d}")
+    change(world, 7, unit(1, seed=7)[0], 107)
+    world.seal()
+    change(world, 44, unit(1, seed=8)[0], 108)
+    world.gallery.delete("p010")
+    add(world, vectors[75:], 75)
+    live.refresh()
+    return live
+
+
+@pytest.mark.parametrize("k", [1, 7, 40, 200])
+def test_scores_and_order_are_those_of_an_exact_scan(world: World, mixed: LiveIndex, k: int) -> None:
+    assert mixed.current.pictures.count == 61
+    for query in unit(6, seed=1):
+        assert search(mixed, query, k) == expected(world, query, k)
+
+
+def test_a_filter_of_any_size_leaves_what_is_allowed(world: World, mixed: LiveIndex) -> None:
+    keys = sorted(place.key for place in world.gallery.placed(world.gallery.ids()).values())
+    some = np.random.default_rng(0).permutation(keys)
+    sizes = [numbered(*sorted(some[:size].tolist())) for size in (0, 1, 9, len(keys))]
+    many = np.arange(5_000, dtype=np.int64)  # more than are compared one by one, most of them of no picture
+    for allowed in (*sizes, numbered(10**9), many, 2 * many):
+        for query in unit(2, seed=2):
+            assert search(mixed, query, 10, allowed) == expected(world, query, 10, allowed)
+
+
+def test_equal_scores_are_ordered_by_entry(world: World) -> None:
+    same, live = np.repeat(unit(1, seed=5), 12, axis=0), world.started()
+    add(world, same)
+    add(world, unit(20), 20)
+    world.seal()
+    add(world, same[:4], 40)
+    live.refresh()
+    hits = search(live, same[0], 16)
+    assert [hit.entry.picture for hit in hits] == [f"p{number:03d}" for number in (*range(12), *range(40, 44))]
+    assert hits == expected(world, same[0], 16)
+
+
+def test_rows_texts_and_count_are_those_of_the_gallery(world: World) -> None:
+    live = world.started()
+    put(live, *range(4))
+    world.seal()
+    world.put("p1", 1, {"en": ["a picture “quoted\" with 'both'", "ein\nBild ü"]})
+    live.delete_picture("p2")
+    live.refresh()
+    for sealed in range(2):
+        captions = live.current.captions["en"]
+        assert captions.count == len([*captions.texts()]) == 6
+        assert [row.entry.text for row in captions.of("p1")] == ["a picture “quoted\" with 'both'", "ein\nBild ü"]
+        assert captions.of("p2") == [] and live.current.pictures.of("p2") == []
+        assert [row.vector.tobytes() for row in live.current.pictures.of("p3")] == [
+            vector.tobytes()
+            for vector in world.gallery.picture_vectors(["p3"], world.encoder.image_fingerprint).values()
+        ]
+        if not sealed:
+            world.seal()
+            live.refresh()
+            assert live.current.captions["en"].tail.count == 0
+
+
+def test_a_pinned_view_answers_the_same_whatever_is_sealed_later(world: World) -> None:
+    live, pinned = world.started(), list[tuple[Snapshot, list[list[Hit]]]]()
+    vectors, queries = unit(70), unit(3, seed=3)
+
+    def pin() -> None:
+        live.refresh()
+        pinned.append((live.current, [search(live, query, 30) for query in queries]))
+        assert pinned[-1][1] == [expected(world, query, 30) for query in queries]
+
+    for step in range(6):
+        add(world, vectors[10 * step : 10 * step + 10], 10 * step)
+        pin()
+        world.seal()
+        pin()
+        world.gallery.delete(f"p{10 * step:03d}")
+        change(world, 10 * step + 1, unit(1, seed=step + 50)[0], 100 + step)
+        pin()
+    for snapshot, before in pinned:
+        assert [search(snapshot, query, 30) for query in queries] == before
+
+
+def points(index: str) -> Sequence[str]:
+    writing = ("storage.renamed:1",) if index == "faiss" else ("engine.added:1", "engine.added:2")
+    return (*writing, "indexer.written:1", "indexer.registered:1", "indexer.registered:2")
+
+
+@pytest.mark.faults
+def test_an_indexer_that_is_killed_changes_no_answer_and_the_next_one_finishes(world: World, index: str) -> None:
+    live = world.started()
+    for number, point in enumerate(points(index)):
+        put(live, 2 * number, 2 * number + 1)
+        live.delete_picture(f"p{2 * number}")
+        before = answers(live)
+        killed(world, SEAL, point, index)
+        live.refresh()
+        assert answers(live) == before == answers(world.started())
+        world.seal()
+        live.refresh()
+        assert answers(live) == before
+    world.aged()
+    sweep(world.root, world.registry, world.gallery, engine=world.engine)
+    left = {path.name for path in (world.home / SEGMENTS).glob("*")}
+    states = world.sets.states(world.pictures()) + world.sets.states(world.captions("en", 0))
+    assert left == ({each.id for state in states for each in state.segments} if index == "faiss" else set())
+    assert answers(world.started()) == before
+
+
+def test_no_move_of_one_language_changes_another(world: World) -> None:
+    for seed in range(PICTURES):
+        world.put(f"p{seed}", seed, {"en": [f"picture {seed}"]})
+    world.started()
+    world.seal()
+    world.teach("cy", {f"p{seed}": f"llun {seed}" for seed in range(PICTURES)})
+    live = world.started()
+    world.put("p30", 30, {"en": ["picture 30"], "cy": ["llun 30"]})
+    world.gallery.delete("p4")
+    live.refresh()
+    before, state = others(live), world.state()
+    for move in (promoted, rolled_back, promoted, restored):
+        move(world)
+        assert live.refresh()
+        assert others(live) == before and world.state() == state
+    world.seal()
+    live.refresh()
+    assert others(live) == before
+
+
+def test_a_set_that_is_filled_again_has_what_the_tables_have(world: World) -> None:
+    for seed in range(9):
+        world.put(f"p{seed}", seed, {"cy": [f"llun {seed}"]})
+    world.trained_version("cy", {"p1": "disgrifiad"})
+    first = world.encode("cy", 1, shard=4)
+    world.put("p2", 2, {"cy": ["arall"]})
+    world.gallery.delete("p3")
+    second = world.encode("cy", 1, shard=4)
+    assert second.number > first.number and second.upto_change > first.upto_change
+    world.registry.releases.publish(
+        expected=1, shared=0, languages={"en": 0, "cy": 1}, actor="test", reason="", change={"kind": "test"}
+    )
+    captions = world.started().current.captions["cy"]
+    texts = {"p1": ["llun 1", "disgrifiad"], "p2": ["arall"]}
+    for seed in range(9):
+        wanted = [] if seed == 3 else texts.get(f"p{seed}", [f"llun {seed}"])
+        assert [row.entry.text for row in captions.of(f"p{seed}")] == wanted
+    hits = captions.search(text_vector(WeightlessView(1).version, "arall"), 20)
+    assert hits[0].entry == Entry("p2", "arall") and len(hits) == captions.count == 9
+
+
+def test_a_process_that_missed_deletions_opens_its_sets_again(world: World) -> None:
+    here, behind = world.started(), world.started()
+    put(here, *range(6))
+    world.seal()
+    behind.refresh()
+    for seed in (1, 2):
+        here.delete_picture(f"p{seed}")
+    for seed in (7, 8):
+        put(here, seed)
+        world.seal()
+    for identity in (world.pictures(), world.captions("en", 0)):
+        world.sets.retire(identity, seconds=0)
+    assert feed.prune(world.registry) == 2
+    for live in (behind, here):
+        live.refresh()
+    assert answers(behind) == answers(here) == answers(world.started())
+    assert behind.current.pictures.count == 6 and behind.current.pictures.of("p1") == []
+
+
+def test_what_one_process_puts_the_others_find(world: World, index: str, tmp_path: Path) -> None:
+    here, there = world.started(), world.started()
+    put(here, 1, 2)
+    world.seal()
+    put(here, 3)
+    here.delete_picture("p1")
+    there.refresh()
+    assert set(nearest_pictures(there, 3)) == {"p2", "p3"} and nearest_pictures(there, 3)[0] == "p3"
+    world.seal()
+    for live in (here, there):
+        live.refresh()
+        assert live.current.pictures.tail.count == 0
+    assert answers(here) == answers(there)

@@ -1,0 +1,283 @@
+"""Deletions leave the change feed when everybody has taken them in; who has not, notices."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select, update
+
+from index import feed
+from index.gallery import Gallery
+from index.indexer import Indexer, fill_captions
+from index.live import LiveIndex
+from index.sets import VectorSets
+from index.state import NOTHING
+from index.tables import GalleryChangeRow, VectorSetRow
+from model.registry.clock import now
+from tests.doubles import WeightlessView
+from tests.index.world import World, answers, captions_of, interrupted, killed, put, put_picture, scored_pictures
+
+PRUNE = """
+import sys
+from pathlib import Path
+from index import feed
+from tests.index.world import World
+feed._BATCH = 2
+feed.prune(World(Path(sys.argv[1]), sys.argv[2]).registry)
+"""
+
+
+@pytest.fixture
+def either(tmp_path: Path, database_url: str) -> Iterator[World]:
+    """An empty gallery beside an initialised registry, in each database in turn."""
+    world = World(tmp_path, database_url)
+    yield world
+    world.close()
+
+
+def told(world: World) -> dict[str, int]:
+    """The whole feed."""
+    return world.gallery.changes_since(0)
+
+
+def deleted(world: World, *seeds: int) -> None:
+    """Delete pictures as another process would, and let every kept state take that in."""
+    for seed in seeds:
+        world.gallery.delete(f"p{seed}")
+    for seed in (90, 91):  # two states are kept of each set
+        world.put(f"p{seed}", seed + world.gallery.change())
+        with world.registry.begin() as session:  # other machines have had time to open what came after
+            session.execute(update(VectorSetRow).values(created_at=now() - 3_600))
+        world.seal()
+
+
+def test_deletions_that_all_have_taken_in_leave_the_feed_and_pictures_stay(either: World) -> None:
+    world = either
+    put(world.started(), *range(6))
+    world.seal()
+    deleted(world, 1, 3, 2)
+    change = world.gallery.change()
+    assert feed.prune(world.registry) == 3
+    assert told(world) == {"p0": 1, "p4": 5, "p5": 6, feed.PRUNED: 9, "p90": 10, "p91": 11}
+    assert world.gallery.change() == change and feed.prune(world.registry) == 0
+    world.put("p1", 1)
+    assert told(world)["p1"] == change + 1
+
+
+def test_the_newest_change_is_not_forgotten_with_its_picture(world: World) -> None:
+    put(world.started(), *range(6))
+    world.gallery.delete("p5")
+    world.seal()
+    with world.registry.begin() as session:  # as if no older state were kept
+        session.execute(update(VectorSetRow).values(upto_change=7))
+    assert feed.prune(world.registry) == 1 and world.gallery.change() == 7
+    world.put("p8", 8)
+    assert world.gallery.change() == 8
+
+
+def test_a_deletion_that_a_kept_state_lacks_stays(world: World) -> None:
+    put(world.started(), *range(6))
+    world.seal()
+    world.gallery.delete("p1")
+    world.seal()
+    assert feed.prune(world.registry) == 0 and "p1" in told(world)
+
+
+def test_a_process_that_missed_deletions_opens_its_sets_again(either: World) -> None:
+    world = either
+    behind, other = world.started(), world.started()
+    put(behind, *range(6))
+    world.seal()
+    behind.refresh()
+    deleted(world, 1, 4)
+    assert feed.prune(world.registry) == 2
+    assert behind.refresh()
+    other.refresh()
+    assert answers(behind) == answers(other) == answers(world.started())
+    assert scored_pictures(behind, 1) == world.nearest(1) and captions_of(behind, "p4") == {}
+
+
+def test_a_process_that_missed_deletions_takes_a_picture_and_finds_it(world: World) -> None:
+    behind = world.started()
+    put(behind, *range(6))
+    world.seal()
+    deleted(world, 1)
+    feed.prune(world.registry)
+    put_picture(behind, "new", 77)
+    assert scored_pictures(behind, 77) == world.nearest(77)
+    deleted(world, 2)
+    feed.prune(world.registry)
+    behind.delete_picture("p3")
+    assert scored_pictures(behind, 2) == world.nearest(2)
+
+
+def test_a_snapshot_that_was_opened_before_the_pruning_is_published_without_what_went(world: World) -> None:
+    live = world.started()
+    put(live, *range(6))
+    world.seal()
+    candidate = live.open(world.registry.releases.serving())
+    deleted(world, 1)
+    feed.prune(world.registry)
+    live.publish(candidate)
+    assert scored_pictures(live, 1) == world.nearest(1)
+
+
+def test_a_rollback_long_after_misses_no_deletion(world: World) -> None:
+    """The sets of the release before are still open, but were not followed."""
+    for seed in range(6):
+        world.put(f"p{seed}", seed, {"cy": [f"llun {seed}"]})
+    world.teach("cy", {"p1": "un", "p2": "dau"})
+    live = world.started()
+    world.teach("cy", {"p1": "tri"})
+    live.refresh()
+    world.registry.releases.publish(
+        expected=3, shared=0, languages=live.current.release.languages, actor="t", reason="", change={}
+    )  # version 1 is of no use any more: its set does not take changes in
+    deleted(world, 1)
+    assert feed.prune(world.registry) == 1
+    world.registry.releases.restore(2, expected=4, actor="test", reason="")
+    assert live.refresh() and live.current.release.languages["cy"] == 1
+    for each in (live, world.started()):
+        assert captions_of(each, "p1") == {} and captions_of(each, "p2") == {"cy": ["llun 2", "dau"]}
+        assert scored_pictures(each, 1) == world.nearest(1)
+
+
+def test_a_state_from_before_the_pruning_counts_as_nothing(world: World) -> None:
+    """A fill that took long: what it made has pictures that were deleted meanwhile."""
+    put(world.started(), *range(6))
+    world.seal()
+    world.trained_version("cy", {f"p{seed}": f"llun {seed}" for seed in range(6)})
+
+    def meanwhile() -> None:
+        deleted(world, 1)
+        assert prune_whatever_runs(world) == 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted(patch, VectorSets, "register", meanwhile)
+        view = WeightlessView(1, "cy")
+        made = fill_captions(world.encoder, view, world.gallery, world.registry, "cy", 1, world.root)
+    assert made.upto_change < 7
+    assert world.state(world.captions("cy", 1)).segments == ()
+    world.registry.releases.publish(
+        expected=1, shared=0, languages={"cy": 1}, actor="test", reason="", change={"kind": "test"}
+    )
+    for _ in range(2):
+        captions = world.started().current.captions["cy"]
+        assert sorted(captions.texts()) == [f"llun {seed}" for seed in (0, 2, 3, 4, 5)]
+        world.seal()
+
+
+def prune_whatever_runs(world: World) -> int:
+    """Prune the feed although an expansion is in progress."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.registry.expansions, "ids", lambda *_: set())
+        return feed.prune(world.registry)
+
+
+def test_while_an_expansion_is_in_progress_nothing_goes(world: World) -> None:
+    put(world.started(), *range(6))
+    world.seal()
+    lease, version = world.trained_version("cy")
+    deleted(world, 1)
+    assert feed.prune(world.registry) == 0
+    world.registry.expansions.fail(lease, "gate_failed", "")
+    assert feed.prune(world.registry) == 1 and version.number == 1
+
+
+def test_a_set_that_is_made_in_several_steps_begins_again_when_the_feed_is_pruned_between(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(world.started(), *range(9))
+    world.seal()
+    deleted(world, 8)
+    feed.prune(world.registry)
+    with world.registry.begin() as session:
+        session.execute(insert(VectorSetRow).values(**nothing(world)))
+    own = Indexer(world.registry, world.gallery, world.root, seal_at=1, most=3)
+    reads = Gallery.changes_since
+
+    def overtaken(gallery: Gallery, change: int, most: int | None = None) -> dict[str, int]:
+        page = reads(gallery, change, most)
+        if change:  # the first page was read
+            monkeypatch.setattr(Gallery, "changes_since", reads)
+            world.gallery.delete("p1")
+            with world.registry.begin() as session:
+                gone = session.scalars(select(GalleryChangeRow.change).where(GalleryChangeRow.picture_id == "p1")).one()
+                feed._remove(session, [gone])
+            page = reads(gallery, change, most)
+        return page
+
+    monkeypatch.setattr(Gallery, "changes_since", overtaken)
+    own.seal(world.pictures())
+    live = world.started()
+    assert live.current.pictures.tail.count == 0 and scored_pictures(live, 1) == world.nearest(1)
+
+
+def nothing(world: World) -> dict[str, object]:
+    """A row that says that nothing of the set of pictures is sealed."""
+    identity = world.pictures()
+    of = {"kind": identity.kind, "fingerprint": identity.fingerprint, "dimension": identity.dimension}
+    return {**of, "upto_change": 0, "segments": [], "dead": NOTHING.packed}
+
+
+def test_two_workers_at_once_never_set_the_mark_back(world: World) -> None:
+    put(world.started(), *range(6))
+    world.seal()
+    deleted(world, 1, 2, 3)
+    assert feed.prune(world.registry) == 3
+    with world.registry.begin() as session:
+        feed._remove(session, [7])
+    assert told(world)[feed.PRUNED] == 9
+
+
+@pytest.mark.faults
+def test_a_pruning_that_is_killed_is_finished_by_the_next_one(either: World) -> None:
+    world = either
+    behind: LiveIndex = world.started()
+    put(behind, *range(6))
+    world.seal()
+    deleted(world, 0, 1, 2, 3, 4)
+    killed(world, PRUNE, "feed.pruned:1")
+    assert {name for name in told(world) if name in ("p0", "p1", "p2", "p3", "p4")} == {"p2", "p3", "p4"}
+    behind.refresh()
+    assert scored_pictures(behind, 0) == world.nearest(0)
+    assert feed.prune(world.registry) == 3
+    assert answers(world.started()) == answers(behind)
+
+
+# --- which sets are sealed --------------------------------------------------------------------------------------------
+
+
+def test_sets_that_no_used_release_names_do_not_wait_to_be_sealed(either: World) -> None:
+    world = either
+    for seed in range(6):
+        world.put(f"p{seed}", seed, {"cy": [f"llun {seed}"]})
+    world.teach("cy")
+    world.started()
+    world.seal()
+    world.teach("cy")
+    live = world.started()
+    world.seal()
+    world.registry.releases.publish(
+        expected=3, shared=0, languages=live.current.release.languages, actor="t", reason="", change={}
+    )
+    assert live.refresh() and live.current.release.number == 4
+    put_picture(live, "new", 7, {"cy": ["newydd"]})  # encoded as version 2 reads it
+    assert feed.unsealed(world.registry) == 1
+    assert {each.version for each in world.indexer(seal_at=1).due()} == {None, 0, 2}
+    assert world.seal() == 3
+    assert feed.unsealed(world.registry) == 0
+    assert world.sets.behind()[world.captions("cy", 1)] == 1
+
+
+def test_of_two_encodings_the_set_that_was_sealed_last_counts(world: World) -> None:
+    with world.registry.begin() as session:
+        earlier = nothing(world) | {"fingerprint": "earlier", "upto_change": 1, "number": 0}
+        session.execute(insert(VectorSetRow).values(**earlier))
+    put(world.started(), 1, 2, 3)
+    assert feed.unsealed(world.registry) == 3
+    world.indexer(seal_at=1).seal(world.pictures())
+    world.indexer(seal_at=1).seal(world.captions("en", 0))
+    assert feed.unsealed(world.registry) == 0
+    deleted(world, 1)
+    assert feed.prune(world.registry) == 1

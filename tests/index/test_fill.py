@@ -1,0 +1,224 @@
+"""I10: filling the set of a language's captions resumes by shard, and a finished training never fails for a race."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from index import segment
+from index.gallery import Gallery
+from index.indexer import Indexer, fill_captions, fill_pictures
+from index.sets import VectorSets
+from index.sweep import sweep
+from index.sync import CaptionSource, expansions_of
+from index.vectors import Entry, VectorSet
+from tests.doubles import WeightlessView, text_vector
+from tests.index.world import World, content, interrupted, nearest_captions
+
+PICTURES = 40
+
+
+def prepared(world: World) -> World:
+    """Forty pictures, and a trained version whose captions are not encoded yet."""
+    for seed in range(PICTURES):
+        world.put(f"p{seed:02d}", seed, {"cy": [f"llun {seed}"], "en": [f"picture {seed}"]})
+    world.trained_version("cy", {f"p{seed:02d}": f"disgrifiad {seed}" for seed in range(0, PICTURES, 2)})
+    return world
+
+
+def source(world: World) -> CaptionSource:
+    """As the worker has it, without a model."""
+    return CaptionSource(world.gallery, world.captions("cy", 1), expansions_of(world.registry, "cy", 1))
+
+
+def opened(world: World) -> VectorSet:
+    """What is sealed of the trained version's captions."""
+    return VectorSets(world.registry, world.root).open(source(world), world.state(world.captions("cy", 1)))
+
+
+def publish(world: World) -> None:
+    """Serve the trained version."""
+    world.registry.releases.publish(
+        expected=1, shared=0, languages={"en": 0, "cy": 1}, actor="test", reason="", change={"kind": "test"}
+    )
+
+
+def test_a_filled_set_holds_the_captions_of_the_language_as_the_version_reads_them(world: World) -> None:
+    prepared(world)
+    state = world.encode("cy", 1)
+    filled = opened(world)
+    rows = [row for picture in world.gallery.ids() for row in filled.of(picture)]
+    assert [row.entry for row in rows] == [
+        Entry(f"p{seed:02d}", text)
+        for seed in range(PICTURES)
+        for text in (f"llun {seed}", *([] if seed % 2 else [f"disgrifiad {seed}"]))
+    ]
+    for row in rows:
+        halved = text_vector(1, row.entry.text).astype("<f2")
+        assert row.vector.tobytes() == halved.astype("<f4").tobytes()
+    assert (len(state.segments), filled.count, filled.tail.count, filled.problems) == (1, len(rows), 0, ())
+
+
+def test_filling_again_encodes_nothing_and_gives_the_same_segment(world: World) -> None:
+    prepared(world)
+    first = world.encode("cy", 1)
+    encoded = world.encoder.texts_encoded
+    assert world.encode("cy", 1).segments == first.segments
+    assert world.encoder.texts_encoded == encoded == PICTURES * 3 // 2
+    assert len(world.segments("captions")) == 1
+
+
+def test_progress_is_told_after_every_shard(world: World) -> None:
+    seen: list[tuple[int, int]] = []
+    prepared(world)
+    world.encode("cy", 1, on_progress=lambda done, total: seen.append((done, total)), shard=15)
+    assert seen == [(15, 40), (30, 40), (40, 40)]
+
+
+def test_a_fill_that_is_stopped_goes_on_at_the_shard_it_was_at(world: World) -> None:
+    prepared(world)
+
+    def stop(done: int, _: int) -> None:
+        if done >= 20:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        world.encode("cy", 1, on_progress=stop, shard=10)
+    encoded = world.encoder.texts_encoded
+    world.encode("cy", 1, shard=10)
+    assert (encoded, world.encoder.texts_encoded) == (30, 60)
+
+
+def test_a_set_that_does_not_fit_into_memory_is_filled_in_parts_that_are_merged(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared(world)
+    world.encode("cy", 1)
+    whole = opened(world)
+    indexer = Indexer(world.registry, world.gallery, world.root, lambda _: source(world), most=15)
+    pictures, change = world.gallery.ids(), world.gallery.change()
+    real, sizes = segment.write, list[int]()
+
+    def counted(root: Any, identity: Any, columns: Any, *rest: Any) -> Any:
+        sizes.append(len(columns.keys))
+        return real(root, identity, columns, *rest)
+
+    monkeypatch.setattr(segment, "write", counted)
+    state = indexer.fill(source(world), change, pictures, lambda batch: world.gallery.captions(batch, "cy"), 10)
+    assert sizes == [15, 15, 15, 15, 60] and [written.rows for written in state.segments] == [60]
+    query = text_vector(1, "llun 7")
+    assert opened(world).search(query, 60) == whole.search(query, 60)
+
+
+def test_a_set_that_is_far_behind_is_sealed_in_parts_that_fit_into_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = world.started()
+    for seed in range(PICTURES):
+        world.put(f"p{seed:02d}", seed)
+    real, sizes = segment.write, list[int]()
+
+    def counted(root: Any, identity: Any, columns: Any, *rest: Any) -> Any:
+        sizes.append(len(columns.keys))
+        return real(root, identity, columns, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segment, "write", counted)
+        world.indexer(most=15, seal_at=10).seal(world.pictures())
+    assert sizes == [15, 15, 10]
+    live.refresh()
+    assert live.current.pictures.count == PICTURES and live.current.pictures.tail.count == 0
+
+
+def test_a_picture_put_while_filling_is_taken_in_from_the_feed(world: World) -> None:
+    prepared(world)
+
+    def put(done: int, _: int) -> None:
+        if done == 20:
+            world.put("p03", 3, {"cy": ["wedi newid"]})
+            world.gallery.delete("p04")
+            world.put("new", 99, {"cy": ["newydd"]})
+
+    world.encode("cy", 1, on_progress=put, shard=10)
+    publish(world)
+    expected = [[Entry("p03", "wedi newid")], [], [Entry("new", "newydd")]]
+    for seal in (0, 1):
+        captions = world.started().current.captions["cy"]
+        assert [[row.entry for row in captions.of(picture)] for picture in ("p03", "p04", "new")] == expected
+        assert captions.tail.count == 2 * (1 - seal)
+        world.seal()
+
+
+def test_a_caption_from_two_sources_is_found_once(world: World) -> None:
+    world.put("a", 1, {"cy": ["ci"]})
+    world.trained_version("cy", {"a": "ci"})
+    world.encode("cy", 1)
+    assert opened(world).count == 1
+
+
+def test_fill_captions_and_fill_pictures_are_the_names_the_worker_calls(world: World) -> None:
+    world.put("a", 1, {"cy": ["ci"]})
+    given = world.gallery, world.registry
+    (captions,) = fill_captions(world.encoder, WeightlessView(0), *given, "cy", 0, world.root).segments
+    (pictures,) = fill_pictures(world.encoder, *given, world.root).segments
+    assert captions.rows == pictures.rows == 1
+
+
+def test_all_pictures_are_encoded_again_for_another_image_tower(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(20):
+        world.put(f"p{seed}", seed)
+    world.gallery.files.content_path(content(3)).write_bytes(b"")
+    monkeypatch.setattr(world.encoder, "image_fingerprint", "another tower")
+    seen: list[tuple[int, int]] = []
+    fill_pictures(world.encoder, world.gallery, world.registry, world.root, lambda *told: seen.append(told))
+    encoded = world.encoder.pictures_encoded
+    live = world.started()
+    assert live.current.pictures.count == 19 and live.current.pictures.tail.count == 0
+    assert world.encoder.pictures_encoded == encoded and seen == [(20, 20)]
+
+
+def test_filling_one_languages_captions_reads_no_others(world: World) -> None:
+    """Otherwise the 36th language would take 36 times as long as the first."""
+    prepared(world)
+    read: list[tuple[str, Any]] = []
+
+    def note(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
+        if "captions.text" in statement:
+            read.append((statement, parameters))
+
+    event.listen(world.registry.engine, "before_cursor_execute", note)
+    world.encode("cy", 1)
+    assert read and all("captions.language = " in text and "cy" in values for text, values in read)
+
+
+@pytest.mark.parametrize("owner_and_name", [(segment, "read"), (VectorSets, "register")], ids=["read", "registered"])
+def test_a_finished_training_does_not_fail_because_a_sweeper_took_its_segment(
+    world: World, monkeypatch: pytest.MonkeyPatch, owner_and_name: tuple[Any, str]
+) -> None:
+    prepared(world)
+    removed: list[int] = []
+
+    def other() -> None:
+        removed.append(sweep(world.root, world.registry, Gallery(world.registry, world.root), seconds=0))
+
+    interrupted(monkeypatch, *owner_and_name, other)
+    world.encode("cy", 1)
+    assert removed == [1] and opened(world).count == 60 and opened(world).problems == ()
+
+
+def test_a_fill_that_another_process_overtook_loses_nothing_of_either(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared(world)
+
+    def other() -> None:
+        world.put("new", 99, {"cy": ["newydd"]})
+        world.encode("cy", 1)
+
+    interrupted(monkeypatch, VectorSets, "register", other)
+    state = world.encode("cy", 1)
+    assert state.number == world.state(world.captions("cy", 1)).number > 0
+    publish(world)
+    live = world.started()
+    assert nearest_captions(live, "cy", 1, "newydd") == [("newydd", "new")]
+    assert live.current.captions["cy"].count == 61 and live.current.degraded == ()

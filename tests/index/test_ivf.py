@@ -1,0 +1,243 @@
+"""Indexes of segments: small ones are scanned, large ones quantised; recall reaches its target, filters hold."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from index import ivf, segment
+from index.ivf import DEPTHS, SCAN_LIMIT, Curve
+from index.segment import Segment, Written
+from index.vectors import Hit, Keys, Matrix, Vector, best
+from model.data_root import DataRoot
+from tests.index.conftest import PICTURES, brute_force, clustered, columns, names, numbered, sealed, text_like, unit
+
+ROWS = 20_000
+RECALL = 0.97
+
+
+@pytest.fixture(scope="module")
+def vectors() -> Matrix:
+    return clustered(ROWS)
+
+
+@pytest.fixture(scope="module")
+def written(vectors: Matrix, shared_root: DataRoot) -> Written:
+    return segment.write(shared_root, PICTURES, columns(vectors, names(ROWS)), text_like(vectors, 192, seed=1))
+
+
+@pytest.fixture(scope="module")
+def approximate(written: Written, shared_root: DataRoot) -> Segment:
+    """Pictures 0 to 19,999 in an IVF index; a key is the picture's number."""
+    return segment.read(shared_root, written, PICTURES, RECALL)
+
+
+def truth(query: Vector, vectors: Matrix, k: int, rows: Keys | None = None) -> list[Hit]:
+    """The best of these rows, by an exact scan."""
+    rows = np.arange(len(vectors)) if rows is None else rows
+    products = vectors[rows] @ query
+    near = rows[np.argsort(-products, kind="stable")[: k + 50]]
+    return brute_force(query, vectors[near], [names(1, int(row))[0] for row in near], k)
+
+
+def recall(part: Segment, vectors: Matrix, k: int, rows: Keys | None = None, *, told: bool = True) -> float:
+    """The share of the best hits that are found, with queries like texts that were not used to measure it."""
+    hits = total = 0
+    for query in text_like(vectors, 60, seed=50):
+        expected = truth(query, vectors, k, rows)
+        hits += len({*expected} & {*best(part, query, k, rows if told else None)})
+        total += len(expected)
+    return hits / total
+
+
+def index_of(vectors: Matrix, path: Path) -> tuple[Any, dict[str, Any]]:
+    about = ivf.write(vectors.astype(np.float16), path, text_like(vectors, 20))
+    return ivf.read(path), about
+
+
+@pytest.mark.parametrize(("rows", "kind"), [(0, "scan"), (1, "scan"), (SCAN_LIMIT, "scan"), (SCAN_LIMIT + 1, "ivf")])
+def test_the_number_of_rows_decides_between_scan_and_quantisation(rows: int, kind: str, tmp_path: Path) -> None:
+    halves = unit(rows, dimension=8).astype(np.float16)
+    about = ivf.write(halves, tmp_path / "index", ivf.made_up_queries(unit(20, dimension=8).astype(np.float16)))
+    index = ivf.read(tmp_path / "index")
+    assert about["kind"] == kind and (index.ntotal, index.d) == (rows, 8)
+
+
+def test_a_segment_knows_whether_it_is_exact(approximate: Segment, root: DataRoot) -> None:
+    assert not approximate.exact and sealed(root, unit(50), names(50)).exact
+
+
+@pytest.mark.parametrize("k", [1, 10, 40, 100, 400])
+def test_searches_reach_the_target(k: int, approximate: Segment, vectors: Matrix) -> None:
+    assert recall(approximate, vectors, k) >= RECALL - 0.02
+
+
+@pytest.mark.parametrize("target", [0.5, 0.9, 0.99])
+def test_a_higher_target_gives_a_higher_recall(
+    target: float, written: Written, shared_root: DataRoot, vectors: Matrix
+) -> None:
+    assert recall(segment.read(shared_root, written, PICTURES, target), vectors, 100) >= target - 0.03
+
+
+def test_a_low_target_misses_some(written: Written, shared_root: DataRoot, vectors: Matrix) -> None:
+    """The precondition of the tests above: these vectors are not so easy that eight lists are enough."""
+    assert recall(segment.read(shared_root, written, PICTURES, 0.0), vectors, 100) < 0.85
+
+
+def test_every_score_is_that_of_brute_force(approximate: Segment, vectors: Matrix) -> None:
+    for query in text_like(vectors, 5, seed=3):
+        everything = {*truth(query, vectors, ROWS - 50)}
+        hits = best(approximate, query, 30)
+        assert (
+            len(hits) == 30 and {*hits} <= everything and hits == sorted(hits, key=lambda hit: (-hit.score, hit.entry))
+        )
+
+
+def test_recall_rises_with_the_lists_searched(tmp_path: Path) -> None:
+    _, about = index_of(clustered(9_000), tmp_path / "index")
+    for depth in DEPTHS:
+        curve = about["recall"][str(depth)]
+        lists, reached = [probes for probes, _ in curve], [share for _, share in curve]
+        assert lists == sorted(set(lists)) and lists[-1] <= about["lists"]
+        assert (np.diff(reached) >= 0).all() and reached[0] < reached[-1] and reached[-1] > 0.99
+
+
+CURVES: dict[int, Curve] = {10: [(8, 0.8), (12, 0.9), (18, 0.95)], 100: [(8, 0.5), (12, 0.7), (18, 0.9)]}
+
+
+@pytest.mark.parametrize(
+    ("k", "target", "probes"),
+    [
+        (1, 0.0, 8), (10, 0.7, 8), (10, 0.74, 9), (10, 0.93, 18), (10, 1.0, 18), (11, 0.3, 8), (11, 0.6, 12),
+        (100, 0.8, 17), (100, 1.0, 18), (200, 0.6, 24), (150, 0.3, 12),
+    ],
+)  # fmt: skip
+def test_as_few_lists_are_searched_as_the_target_needs(k: int, target: float, probes: int) -> None:
+    """A quarter of what may be missed is kept as a margin."""
+    assert ivf.probes_for(CURVES, k, target) == probes
+
+
+@pytest.mark.parametrize("k", [1, 10, 400])
+def test_dead_rows_never_come_back_and_hide_no_others(k: int, approximate: Segment, vectors: Matrix) -> None:
+    """One half, and with each query also what it would find first."""
+    alive = np.arange(1, ROWS, 2)
+    half = approximate.marked(np.arange(ROWS) % 2 == 0)
+    assert recall(half, vectors, k, alive, told=False) >= RECALL - 0.02
+    for query in text_like(vectors, 20, seed=4):
+        first = best(half, query, k)
+        fewer = half.without([hit.entry.picture for hit in first])
+        assert len(first) == k and not {*best(fewer, query, k)} & {*first}
+        assert all(int(hit.entry.picture[1:]) % 2 for hit in first)
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 100, 4_000])
+def test_the_answer_is_exact_when_few_are_allowed(count: int, approximate: Segment, vectors: Matrix) -> None:
+    rows = np.sort(np.random.default_rng(count).permutation(ROWS)[:count]).astype(np.int64)
+    for query in text_like(vectors, 20, seed=5):
+        assert best(approximate, query, 10, rows) == truth(query, vectors, 10, rows)
+
+
+@pytest.mark.parametrize("count", [4_200, 6_000, 12_000, 19_999])
+def test_searches_reach_the_target_when_many_are_allowed(count: int, approximate: Segment, vectors: Matrix) -> None:
+    rows = np.sort(np.random.default_rng(count).permutation(ROWS)[:count]).astype(np.int64)
+    for query in text_like(vectors, 20, seed=6):
+        assert {int(hit.entry.picture[1:]) for hit in best(approximate, query, 10, rows)} <= {*rows.tolist()}
+    assert recall(approximate, vectors, 10, rows) >= RECALL - 0.02
+
+
+@pytest.mark.parametrize("k", [10, 100])
+def test_searches_reach_the_target_when_those_allowed_are_alike(k: int, approximate: Segment, vectors: Matrix) -> None:
+    """As in one album, which may be far from what is looked for: their lists are not the first."""
+    rows = np.flatnonzero(vectors @ vectors[0] > np.partition(vectors @ vectors[0], -4_500)[-4_500]).astype(np.int64)
+    assert 4_096 < len(rows) < 4_500
+    assert recall(approximate, vectors, k, rows) >= RECALL - 0.03
+
+
+@pytest.mark.parametrize("k", [4_000, ROWS, ROWS + 1])
+def test_deep_pages_are_filled(k: int, approximate: Segment, query: Vector) -> None:
+    assert len({*best(approximate, query, k)}) == min(k, ROWS)
+    assert len({*best(approximate.without(["p00001"]), query, k, numbered(*range(10_000)))}) == min(k, 9_999)
+
+
+def test_unknown_keys_match_nothing(approximate: Segment, query: Vector) -> None:
+    assert best(approximate, query, 10, numbered(-1, ROWS, 10**12)) == []
+    assert len(best(approximate, query, 10, numbered(-1, 7, ROWS))) == 1
+
+
+@pytest.fixture(scope="module")
+def repeated(shared_root: DataRoot) -> Iterator[tuple[Segment, Matrix]]:
+    """Many copies of 30 vectors; entries are in the opposite order of rows."""
+    copies = np.repeat(clustered(30), 300, axis=0)
+    yield sealed(shared_root, copies, names(9_000)[::-1], recall=RECALL), copies
+
+
+def test_few_allowed_ones_that_are_equal_are_ordered_by_entry(repeated: tuple[Segment, Matrix]) -> None:
+    part, copies = repeated
+    for count in (300, 3_000):
+        allowed, query = np.arange(count, dtype=np.int64), copies[7]
+        assert best(part, query, 10, allowed) == brute_force(query, copies[:count], names(9_000)[::-1][:count], 10)
+
+
+def test_any_of_many_equal_vectors_is_as_good_as_another(repeated: tuple[Segment, Matrix], tmp_path: Path) -> None:
+    """Recall counts scores, not which of the equal ones were found."""
+    part, copies = repeated
+    for query in text_like(copies, 20):
+        hits, expected = best(part, query, 10), brute_force(query, copies, names(9_000), 10)
+        assert [hit.score for hit in hits] == [hit.score for hit in expected]
+    _, about = index_of(copies, tmp_path / "index")
+    assert all(about["recall"][str(depth)][-1][1] > 0.99 for depth in DEPTHS)
+
+
+def test_one_vector_many_times_is_an_index(tmp_path: Path) -> None:
+    """All centroids are the same: one list has everything."""
+    index, _ = index_of(np.repeat(clustered(1), SCAN_LIMIT + 1, axis=0), tmp_path / "index")
+    found = ivf.search(index, clustered(1)[0], 100, 8, None)
+    assert len({*found.rows.tolist()}) == 100
+
+
+@pytest.mark.parametrize("rows", [500, 9_000])
+def test_the_same_input_gives_the_same_bytes(rows: int, tmp_path: Path) -> None:
+    made = [index_of(clustered(rows), tmp_path / name) for name in ("one", "two")]
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes() and made[0][1] == made[1][1]
+
+
+@pytest.mark.parametrize("k", [1, 200, ROWS, ROWS + 5_000])
+@pytest.mark.parametrize("rows", [500, 9_000])
+def test_at_most_k_rows_are_found_each_once(rows: int, k: int, tmp_path: Path) -> None:
+    index, about = index_of(clustered(rows), tmp_path / "index")
+    alive = np.arange(rows) >= 10
+    found = ivf.search(index, clustered(rows)[0], k, about.get("lists", 0), alive)
+    assert len({*found.rows.tolist()}) == len(found.rows) == min(k, rows - 10) and found.rows.min() >= 10
+    assert (np.diff(found.scores) <= 0).all()
+    assert (
+        len(ivf.search(index, clustered(rows)[0], k, 0 if about["kind"] == "scan" else 8, np.zeros(rows, bool)).rows)
+        == 0
+    )
+
+
+def test_searches_of_many_threads_do_not_disturb_each_other(approximate: Segment, vectors: Matrix) -> None:
+    """Each with its own depth and its own dead rows."""
+
+    def search(row: int) -> list[Hit]:
+        return best(approximate.without([f"p{row:05d}"]), vectors[row], 1 + row % 300)
+
+    alone = [search(row) for row in range(150)]
+    with ThreadPoolExecutor(4) as threads:
+        assert [*threads.map(search, range(150))] == alone
+
+
+@pytest.mark.parametrize("rows", [1, 5, 3_000])
+def test_made_up_queries_are_as_far_from_vectors_as_texts_are(rows: int) -> None:
+    halves = clustered(rows).astype(np.float16)
+    queries = ivf.made_up_queries(halves)
+    assert np.allclose(np.linalg.norm(queries, axis=1), 1, atol=1e-5) and len(queries) == min(rows, 192)
+    assert queries.tobytes() == ivf.made_up_queries(halves).tobytes()
+    sample = halves[np.unique(np.linspace(0, rows - 1, len(queries)).astype(int))].astype(np.float32)
+    assert abs(float((queries * sample).sum(axis=1).mean()) - 0.3) < 0.3 / np.sqrt(len(queries)) + 0.03
+
+
+def test_there_are_no_queries_without_vectors() -> None:
+    assert ivf.made_up_queries(unit(0).astype(np.float16)).shape == (0, 32)

@@ -1,0 +1,130 @@
+"""I9, I10: whatever a kill interrupts, what serves is untouched, and the next run ends in the same answers."""
+
+import pytest
+
+from index.sets import VectorSets
+from index.sweep import sweep
+from index.vectors import Hit
+from tests.doubles import text_vector
+from tests.index.test_fill import prepared, publish, source
+from tests.index.world import (
+    World,
+    answers,
+    captions_of,
+    content,
+    killed,
+    nearest_captions,
+    nearest_pictures,
+    put,
+    scored_pictures,
+    wait_until,
+)
+
+SEAL = """
+import sys
+from pathlib import Path
+from tests.index.world import World
+World(Path(sys.argv[1]), sys.argv[2]).seal()
+"""
+FILL = """
+import sys
+from pathlib import Path
+from tests.index.world import World
+World(Path(sys.argv[1]), sys.argv[2]).encode("cy", 1, shard=5)
+"""
+PUT = """
+import sys
+from pathlib import Path
+from tests.index.world import World, put_picture
+put_picture(World(Path(sys.argv[1]), sys.argv[2]).started(), "b", 2, {"en": ["two"]})
+"""
+WRITING = [f"storage.{step}" for step in ("temp_open", "written", "fsynced", "renamed", "folder_fsynced")]
+# of the segment itself, of the note that it was verified, of the merged segment
+NTH = [f"{step}:{nth}" for step in WRITING for nth in (1, 2, 3)]
+
+
+def swept_of_everything_left_over(world: World) -> None:
+    """What the sweep of a later start leaves is exactly what states name."""
+    world.aged()
+    sweep(world.root, world.registry, world.gallery)
+    sets = VectorSets(world.registry, world.root)
+    named = {written.id for identity in sets.numbers() for state in sets.states(identity) for written in state.segments}
+    # the live indexes of this test may still be sweeping too
+    wait_until(lambda: {path.name for path in (world.home / "segments").iterdir()} == named)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("point", [*NTH, "indexer.written:1", "indexer.written:2", "indexer.registered:1"])
+def test_an_indexer_that_was_killed_changed_no_answer_and_the_next_one_finishes(world: World, point: str) -> None:
+    live = world.started()
+    for seed in range(3):
+        put(live, seed)
+        world.seal()
+    put(live, 3, 4)
+    live.delete_picture("p1")
+    before = answers(live)
+    killed(world, SEAL, point)
+    live.refresh()
+    assert answers(live) == answers(world.started()) == before
+    swept_of_everything_left_over(world)
+    assert answers(world.started()) == before
+    world.seal()
+    live.refresh()
+    assert answers(live) == answers(world.started()) == before
+    assert live.current.pictures.tail.count == 0 and live.verify() == [] and live.current.degraded == ()
+    swept_of_everything_left_over(world)
+    assert answers(world.started()) == before
+
+
+Filled = tuple[list[Hit], list[str]]
+
+
+def filled(world: World) -> Filled:
+    """What a fill in shards of five ends in: every caption with its score, and its segments."""
+    state = world.encode("cy", 1, shard=5)
+    opened = VectorSets(world.registry, world.root).open(source(world), state)
+    assert opened.problems == ()
+    return opened.search(text_vector(1, "llun 7"), 99), [written.id for written in state.segments]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Filled:
+    """What a fill that nothing interrupted ends in."""
+    world = prepared(World(tmp_path_factory.mktemp("whole")))
+    expected = filled(world)
+    world.close()
+    assert len(expected[0]) == 60
+    return expected
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "point", [*(f"{step}:1" for step in WRITING), "build.shard:4", "build.written:1", "build.registered:1"]
+)
+def test_killed_fills_end_in_the_same_as_one_that_was_not(world: World, whole: Filled, point: str) -> None:
+    prepared(world)
+    live = world.started()
+    killed(world, FILL, point)
+    live.refresh()
+    assert scored_pictures(live, 1) == world.nearest(1) and live.current.degraded == ()
+    assert filled(world) == whole
+    swept_of_everything_left_over(world)
+    publish(world)
+    live.refresh()
+    for each in (live, world.started()):
+        assert nearest_captions(each, "cy", 1, "llun 7") == [("llun 7", "p07")]
+        assert each.current.captions["cy"].count == 60 and each.current.degraded == ()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("point", "kept"), [("storage.renamed:2", False), ("picture.committed:1", True)])
+def test_a_picture_whose_put_was_killed_is_there_whole_or_not_at_all(world: World, point: str, kept: bool) -> None:
+    """I9: before and after the commit."""
+    world.put("a", 1)
+    killed(world, PUT, point)
+    world.aged()
+    live = world.started()
+    live.close()  # the sweep is done
+    assert nearest_pictures(live, 2) == (["b", "a"] if kept else ["a"])
+    assert captions_of(live, "b") == ({"en": ["two"]} if kept else {})
+    assert world.gallery.files.content_path(content(2)).exists() == kept

@@ -1,0 +1,86 @@
+"""Two processes that would keep vectors in different places: the one whose setting differs is refused, and told so."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from index.errors import EngineMismatch, IndexUnavailable
+from index.live import LiveIndex
+from index.place import move_to, open_engine, sealed_in
+from model.settings import SettingsError
+from tests.index.world import World, answers, put, scored_pictures
+
+NOWHERE = "milvus+http://127.0.0.1:1"
+
+
+@pytest.fixture
+def world(tmp_path: Path, postgresql_url: str) -> Iterator[World]:
+    """An empty gallery whose vector sets pgvector keeps."""
+    world = World(tmp_path, postgresql_url, index="pgvector")
+    yield world
+    world.close()
+
+
+def test_where_the_vectors_are_no_other_place_can_be_opened(world: World) -> None:
+    for index in ("faiss", "pgvector"):
+        open_engine(index, world.registry)  # nothing is sealed yet
+    put(world.started(), 1, 2)
+    world.seal()
+    newest = world.state().number
+    assert sealed_in(world.registry) == "pgvector"
+    for index in ("faiss", NOWHERE):
+        with pytest.raises(SettingsError, match=r"the vectors are in pgvector, not in .*`pictoglot reindex`"):
+            open_engine(index, world.registry)
+    assert open_engine("pgvector", world.registry) is not None and world.state().number == newest
+
+
+def test_segments_on_disk_are_not_left_for_an_engine_unasked(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    put(world.started(), 1, 2)
+    world.seal()
+    with pytest.raises(SettingsError, match="the vectors are in faiss, not in milvus"):
+        open_engine(NOWHERE, world.registry)
+    newest = world.state()
+    with pytest.raises(IndexUnavailable):
+        move_to(NOWHERE, world.registry)
+    assert world.state() == newest and move_to("faiss", world.registry) == 0
+    world.close()
+
+
+def test_two_that_run_already_do_not_make_all_sets_anew_in_turns(world: World) -> None:
+    other = LiveIndex(world.encoder, world.registry, world.gallery, world.root, seal_first=2)
+    live = world.started(seal_first=2)
+    assert other.start()  # nothing is sealed yet, so nobody knows that its setting is wrong
+    put(live, *range(6))
+    world.seal()
+    newest = {identity: world.state(identity) for identity in world.sets.numbers()}
+    for _ in range(3):
+        live.refresh()
+        other.refresh()
+    assert {identity: world.state(identity) for identity in world.sets.numbers()} == newest
+    assert live.current.degraded == () and live.current.pictures.tail.count == 0
+    sentence = "Vectors are sealed in pgvector now, not in faiss: PICTOGLOT_INDEX must be the same."
+    assert set(other.current.degraded) == {sentence} == set(other.verify())
+    put(other, 6)
+    live.refresh()
+    assert scored_pictures(other, 3) == scored_pictures(live, 3) == world.nearest(3)
+    with pytest.raises(EngineMismatch):
+        other._loader.indexer().seal(world.pictures())
+    assert world.state() == newest[world.pictures()]
+    other.close()
+
+
+def test_after_a_move_every_set_is_sealed_in_the_new_place(world: World) -> None:
+    put(world.started(), 1, 2, 3)
+    world.seal()
+    before = answers(world.started())
+    assert move_to("faiss", world.registry) == 2 and sealed_in(world.registry) is None
+    moved = World(world.home, world.registry.engine.url.render_as_string(hide_password=False))
+    live = moved.started()
+    assert answers(live) == before and moved.state().segments == ()
+    moved.seal()
+    live.refresh()
+    assert live.current.pictures.tail.count == 0 and answers(live) == before and sealed_in(world.registry) == "faiss"
+    assert moved.encoder.pictures_encoded == moved.encoder.texts_encoded == 0
+    moved.close()

@@ -1,0 +1,265 @@
+"""Pruning removes files and vectors of what is out of reach, with any engine, and nothing that may still be needed."""
+
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+from pymilvus import MilvusClient
+from sqlalchemy import func, inspect, select, update
+
+from index.rows import ReadBy
+from index.state import NOTHING
+from index.sweep import Item, Pruner, sweep
+from index.tables import CaptionVectorRow
+from model import storage
+from model.backends import FIRST
+from model.data_root import DataRoot
+from model.errors import RegistryUnavailable, StoreUnavailable, VersionPruned
+from model.registry.retention import LEAST
+from model.registry.tables import ExpansionRow
+from tests.doubles import picture_vector, text_vector
+from tests.index.world import World, answers, content, drawn, killed, nearest_captions
+
+PICTURES = 6
+ANY = text_vector(0, "anything")
+PRUNE = """
+import sys
+from pathlib import Path
+from index.sweep import Pruner
+from tests.index.world import World
+world = World(Path(sys.argv[1]), sys.argv[2], store=sys.argv[3], index=sys.argv[4])
+Pruner(world.registry, world.gallery, world.root, world.engine).prune(2)
+"""
+
+
+def withdrawn(world: World) -> World:
+    """Welsh was rolled back, and its version is out of reach, with its set in segments or in the engine."""
+    for seed in range(PICTURES):
+        world.put(f"p{seed}", seed, {"en": [f"picture {seed}"], "cy": [f"llun {seed}"]})
+    world.started()
+    world.seal()
+    world.teach("cy", {f"p{seed}": f"llun {seed} arall" for seed in range(PICTURES)})
+    world.registry.releases.roll_back("cy", actor="test", reason="")
+    world.teach("br", {f"p{seed}": f"skeudenn {seed}" for seed in range(PICTURES)})
+    world.teach("de", {f"p{seed}": f"Bild {seed}" for seed in range(PICTURES)})
+    return world
+
+
+def pruner(world: World) -> Pruner:
+    return Pruner(world.registry, world.gallery, world.root, world.engine)
+
+
+def prune(world: World) -> list[Item]:
+    """Prune with as few releases in reach as possible."""
+    return pruner(world).prune(LEAST)[1]
+
+
+def vectors(world: World, version: int) -> int:
+    """How many vectors of captions as a version reads them are in the tables."""
+    with world.registry.read() as session:
+        return session.scalar(select(func.count()).where(CaptionVectorRow.version == version)) or 0
+
+
+def gone(world: World, version: int = 1) -> bool:
+    """Whether nothing is left of Welsh."""
+    number = world.captions("cy", version)
+    folder = world.registry.versions.get(version).folder
+    return folder is None and vectors(world, version) == 0 and world.state(number) == NOTHING
+
+
+@pytest.fixture
+def served(empty: World) -> World:
+    """Welsh is out of reach, with each engine in turn."""
+    return withdrawn(empty)
+
+
+def places(world: World, index: str) -> int:
+    """In how many places vectors are: folders of segments, tables or collections."""
+    if index == "faiss":
+        return len(world.segments())
+    if index == "pgvector":
+        with world.registry.read() as session:
+            return sum(name.startswith("vectors_") for name in inspect(session.connection()).get_table_names())
+    client = MilvusClient(index.partition("+")[2])
+    return len(client.list_collections())
+
+
+def test_nothing_is_left_of_what_no_release_in_reach_names_and_no_answer_changes(served: World, index: str) -> None:
+    live = served.started()
+    before, listed = answers(live), served.registry.releases.list()
+    folder = served.version_folder(1)
+    there = places(served, index)
+    assert folder.exists() and vectors(served, 1) == 2 * PICTURES
+    planned = pruner(served).plan(LEAST)[1]
+    assert folder.exists() and places(served, index) == there and not gone(served), "a plan removes nothing"
+    assert prune(served) == planned
+    assert [(item.what, item.language) for item in planned] == [("version", "cy"), ("vectors", "cy")]
+    assert gone(served) and not folder.exists() and places(served, index) == there - 1
+    assert vectors(served, 2) == vectors(served, 3) == PICTURES
+    assert answers(live) == before == answers(served.started()) and live.current.degraded == ()
+    assert nearest_captions(live, "br", 2, "skeudenn 3") == [("skeudenn 3", "p3")]
+    assert served.registry.releases.list() == listed and prune(served) == []
+
+
+def test_a_process_that_would_serve_a_pruned_version_does_not_and_makes_nothing_of_it(world: World) -> None:
+    """One that was cut off, and falls back to an old release; and an indexer that began before."""
+    prune(withdrawn(world))
+    with pytest.raises(VersionPruned):
+        world.live_index().open(world.registry.releases.get(2))
+    assert world.sets.register(world.captions("cy", 1), NOTHING, NOTHING) is None
+    assert gone(world)
+
+
+def test_a_rollback_from_any_release_in_reach_opens_at_once(world: World) -> None:
+    live = withdrawn(world).started()
+    prune(world)
+    encoded = world.encoder.texts_encoded
+    world.registry.releases.restore(4, expected=5, actor="test", reason="")
+    assert live.refresh() and set(live.current.views) == {"en", "br"}
+    world.registry.releases.restore(5, expected=6, actor="test", reason="")
+    assert live.refresh() and nearest_captions(live, "de", 3, "Bild 2") == [("Bild 2", "p2")]
+    assert world.encoder.texts_encoded == encoded
+
+
+def test_what_a_cancelled_move_has_encoded_goes_also_where_it_had_written_no_set(world: World) -> None:
+    for seed in range(PICTURES):
+        world.put(f"p{seed}", seed, {"en": [f"picture {seed}"]})
+    expansion, _ = world.registry.expansions.submit(
+        kind="base",
+        language="mul",
+        settings={"base": "B"},
+        dataset_path=None,
+        dataset_sha256=None,
+        dataset_bytes=None,
+        actor="test",
+    )
+    lease = world.registry.expansions.lease(expansion.id, "worker")
+    assert lease is not None
+    base = world.registry.bases.add("B", "image-b", "text-b", lease).number
+    ids = world.gallery.ids()
+    ours, theirs = world.encoder.image_fingerprint, FIRST.fingerprint("image-b")
+    assert len(world.gallery.picture_vectors(ids, ours)) == PICTURES
+    encoded = {content(seed): picture_vector(drawn(seed).rgb) for seed in range(PICTURES)}
+    world.gallery.put_picture_vectors(theirs, encoded)
+    captions = {number: text_vector(base, "any") for number in range(1, PICTURES + 1)}
+    world.gallery.put_caption_vectors(ReadBy(base, FIRST.fingerprint("text-b")), captions)
+    assert len(world.gallery.picture_vectors(ids, theirs)) == vectors(world, base) == PICTURES
+    world.registry.expansions.cancel(expansion.id)
+    world.registry.expansions.cancelled(lease)
+    for tag in ("br", "de"):
+        world.teach(tag, {"p1": tag})
+    assert [item.name for item in prune(world)] == [f"version {base}"]
+    assert world.gallery.picture_vectors(ids, theirs) == {} and vectors(world, base) == 0
+    assert len(world.gallery.picture_vectors(ids, ours)) == PICTURES and prune(world) == []
+
+
+@pytest.mark.faults
+def test_a_pruning_that_is_killed_is_finished_by_the_next_one(served: World, index: str) -> None:
+    live = served.started()
+    before, there = answers(live), places(served, index)
+    for point in ("prune.decided:1", "prune.set:1", "prune.version:1"):
+        killed(served, PRUNE, point, "", index)
+        assert answers(live) == before and not gone(served)
+        with pytest.raises(VersionPruned):
+            served.registry.releases.restore(2, expected=5, actor="test", reason="")
+    assert prune(served) != [] and prune(served) == []
+    assert gone(served) and places(served, index) == there - 1
+    assert answers(live) == before == answers(served.started())
+
+
+def test_pruning_while_others_search_teach_and_restore_takes_nothing_that_serves(world: World) -> None:
+    """R5."""
+    live, stop, wrong = withdrawn(world).started(), Event(), list[object]()
+
+    def search() -> None:
+        while not stop.is_set():
+            snapshot = live.current
+            wrong.extend(tag for tag in snapshot.views if not snapshot.search_captions(ANY, [tag], 1))
+
+    def prune_again_and_again() -> None:
+        while not stop.wait(0.01):
+            with suppress(RegistryUnavailable):  # others write
+                prune(world)
+
+    threads = [Thread(target=search), Thread(target=prune_again_and_again)]
+    for thread in threads:
+        thread.start()
+    try:
+        for turn, tag in enumerate(("fr", "es", "it", "nl", "pt", "sv", "da", "fi")):
+            world.teach(tag, {"p1": f"text {turn}"}, shared=bool(turn % 2))
+            serving = world.registry.releases.serving()
+            with suppress(VersionPruned):  # somebody may have pruned it just now
+                world.registry.releases.restore(serving.number - 1, expected=serving.number, actor="t", reason="")
+            live.refresh()
+            serving = world.registry.releases.serving()
+            assert not world.registry.versions.pruned() & {*serving.languages.values()}
+            assert live.current.release == serving and live.current.degraded == ()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == [] and len(world.registry.versions.pruned()) > 3
+    assert answers(live) == answers(world.started())
+
+
+# --- files, on one machine and on several -----------------------------------------------------------------------------
+
+
+def test_other_machines_lose_their_copies_at_their_next_start(tmp_path: Path, store: str) -> None:
+    here = withdrawn(World(tmp_path, store=store))
+    there = DataRoot(tmp_path / "there", store)
+    folder = str(here.registry.versions.get(1).folder)
+    kept = str(here.registry.versions.get(2).folder)
+    assert there.open(folder).exists() and there.open(kept).exists()
+    prune(here)
+    assert not DataRoot(tmp_path / "new", store).open(folder).exists()
+    assert sweep(there, here.registry, here.gallery, seconds=0) == 1
+    assert not there.path(folder).exists() and there.path(kept).exists()
+    here.close()
+
+
+def test_while_the_store_is_away_the_decision_stands_and_the_next_call_removes(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = withdrawn(World(tmp_path, store=store))
+
+    def away(_: str) -> None:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.root, "forget", away)
+        with pytest.raises(StoreUnavailable):
+            prune(world)
+    assert world.registry.versions.pruned() == {1} and world.version_folder(1).exists()
+    assert [item.what for item in prune(world)] == ["version", "vectors"]
+    assert gone(world) and prune(world) == []
+    world.close()
+
+
+def test_a_version_folder_that_nobody_registered_goes_unless_its_expansion_runs(world: World) -> None:
+    running, _ = world.trained_version("cy")
+    left, own, working = (
+        world.home / "versions" / name for name in ("exp_gone", running.expansion, f"{running.expansion}-br")
+    )
+    for folder in (left, working):
+        folder.mkdir(parents=True)
+        (folder / "rows").write_bytes(b"x")
+    assert sweep(world.root, world.registry, world.gallery) == 0
+    world.aged()
+    assert sweep(world.root, world.registry, world.gallery) == 1
+    assert not left.exists() and own.exists() and working.exists()
+
+
+def test_datasets_go_with_the_last_version_that_came_from_them(world: World) -> None:
+    withdrawn(world)
+    named = {str(version.expansion) for version in world.registry.versions.list() if version.number}
+    for name in named:
+        storage.write_bytes(world.home / "expansions" / name / "dataset", b"{}")
+        with world.registry.begin() as session:
+            path = {"dataset_path": f"expansions/{name}/dataset", "dataset_bytes": 2}
+            session.execute(update(ExpansionRow).where(ExpansionRow.id == name).values(**path))
+    items = prune(world)
+    assert [(item.what, item.bytes) for item in items if item.what == "dataset"] == [("dataset", 2)]
+    left = {path.name for path in (world.home / "expansions").iterdir()}
+    assert left == named - {str(world.registry.versions.get(1).expansion)} and prune(world) == []

@@ -1,0 +1,64 @@
+"""Recall as an operator reads it: what searches find against an exact scan."""
+
+import tracemalloc
+from dataclasses import replace
+
+import pytest
+
+from index import ivf, segment
+from index.recall import measure
+from index.tail import MemoryTail
+from index.vectors import VectorSet
+from model.data_root import DataRoot
+from tests.index.conftest import PICTURES, clustered, columns, names, sealed, stored, tail
+from tests.index.world import World, put
+
+
+def made(root: DataRoot, recall: float) -> VectorSet:
+    """An approximate segment, a scanned one and a tail, with dead rows in each."""
+    large, small, latest = clustered(9_000), stored(300, seed=5), stored(50, seed=6)
+    parts = (
+        sealed(root, large, names(9_000), recall=recall).without([entry.picture for entry in names(900)]),
+        sealed(root, small, names(300, 9_000), first=9_000).without(["p09003"]),
+    )
+    return VectorSet(PICTURES, 1, 1, parts, tail(latest, names(50, 9_300), first=9_300))
+
+
+def test_what_an_exact_search_finds_is_all(world: World) -> None:
+    live = world.started()
+    put(live, *range(20))
+    world.seal()
+    live.refresh()
+    put(live, *range(40, 50))
+    found = live.recall()
+    assert found is not None and (found.share, found.captions) == (1.0, True)
+
+
+def test_an_index_that_looks_into_few_lists_finds_less_than_one_that_looks_into_many(
+    world: World, shared_root: DataRoot
+) -> None:
+    few, many = measure(made(shared_root, 0.5), world.gallery), measure(made(shared_root, 1.0), world.gallery)
+    assert few is not None and many is not None
+    assert few.share < 0.97 < 0.99 <= many.share <= 1.0
+    assert not few.captions  # nobody has written any of this dimension
+
+
+def test_an_empty_set_has_none(world: World) -> None:
+    assert world.started().recall() is None
+    assert measure(VectorSet(PICTURES, 0, 0, (), tail(stored(0), [])), world.gallery) is None
+
+
+@pytest.mark.parametrize("dead", [0, 1, 4_000])
+def test_to_measure_it_copies_no_segment(world: World, shared_root: DataRoot, dead: int) -> None:
+    identity = replace(PICTURES, dimension=256)
+    rows = columns(stored(30_000, dimension=256), names(30_000))
+    written = segment.write(shared_root, identity, rows, scan=True)
+    part = segment.read(shared_root, written, identity)
+    part = part.without([entry.picture for entry in names(dead)])
+    vector_set = VectorSet(identity, 1, 1, (part,), MemoryTail.empty(256))
+    tracemalloc.start()
+    found = measure(vector_set, world.gallery)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found is not None and found.share == 1.0
+    assert peak < 2.6 * ivf._CHUNK * 256 * 4  # some rows as float32 and their scores, not all as halves beside them

@@ -1,0 +1,274 @@
+"""Segments on disk: what was sealed is read, mapped into memory; what was verified once is not hashed again."""
+
+import errno
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from index import segment
+from index.errors import IndexFileCorrupt
+from index.segment import Columns, Segment, Written
+from index.vectors import Entry, Identity, Vector, best
+from model import storage
+from model.data_root import DataRoot
+from model.errors import StorageFull
+from tests.index.conftest import DIMENSION, PICTURES, brute_force, columns, names, numbered, sealed, stored
+from tests.index.world import flip
+
+FILES = ["index.faiss", "manifest.json", "rows.safetensors"]
+VECTORS = stored(120)
+
+
+@pytest.fixture(scope="module")
+def original(shared_root: DataRoot) -> Written:
+    return segment.write(shared_root, PICTURES, columns(VECTORS, names(120), 1_000))
+
+
+@pytest.fixture
+def written(original: Written, shared_root: DataRoot, root: DataRoot) -> Written:
+    """A copy that a test may damage, in a data root that has verified nothing yet."""
+    name = f"segments/{original.id}"
+    shutil.copytree(shared_root.path(name), root.path(name))
+    return original
+
+
+@pytest.fixture
+def folder(written: Written, root: DataRoot) -> Path:
+    return root.path(f"segments/{written.id}")
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are hashed."""
+    seen, hash_file = list[str](), storage.sha256_file
+
+    def observed(path: Path) -> str:
+        seen.append(path.name)
+        return hash_file(path)
+
+    monkeypatch.setattr(storage, "sha256_file", observed)
+    return seen
+
+
+def facts(opened: Segment) -> list[tuple[int, Entry, bytes]]:
+    return [(int(opened.keys[row]), opened.entry(row), opened.vectors[row].tobytes()) for row in opened.rows()]
+
+
+def test_what_was_written_is_read(root: DataRoot, query: Vector) -> None:
+    opened = sealed(root, VECTORS, names(120), 1_000)
+    halves = VECTORS.astype(np.float16)
+    assert facts(opened) == [(1_000 + row, names(120)[row], halves[row].tobytes()) for row in range(120)]
+    assert best(opened, query, 9) == brute_force(query, VECTORS, names(120), 9)
+    assert (opened.written.rows, opened.written.first, opened.written.last, opened.count) == (120, 1_000, 1_119, 120)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+ENTRIES = st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), TEXT, TEXT), max_size=20, unique_by=lambda row: row[0])
+
+
+@settings(max_examples=50)
+@given(ENTRIES)
+def test_any_keys_ids_and_texts_come_back_in_the_order_of_keys(
+    shared_root: DataRoot, rows: list[tuple[int, str, str]]
+) -> None:
+    """Empty ones too, and such as are longer in UTF-8 than in characters."""
+    vectors, entries = stored(len(rows), seed=1), [Entry(picture, text) for _, picture, text in rows]
+    sorted_rows = Columns.sorted(numbered(*(key for key, _, _ in rows)), entries, vectors)
+    identity = Identity("captions", "f" * 64, DIMENSION, "cy", 3)
+    opened = segment.read(shared_root, segment.write(shared_root, identity, sorted_rows), identity)
+    halves = [vector.astype(np.float16).tobytes() for vector in vectors]
+    expected = sorted(zip((row[0] for row in rows), entries, halves, strict=True))
+    assert facts(opened) == expected
+    assert [*opened.texts()] == [entry.text for _, entry, _ in expected]
+    for picture in {entry.picture for entry in entries}:
+        assert [row.entry for row in opened.of(picture)] == [entry for _, entry, _ in expected if entry[0] == picture]
+
+
+def test_an_empty_segment_is_read(root: DataRoot) -> None:
+    opened = sealed(root, stored(0), [])
+    assert (opened.count, facts(opened), opened.of("a"), [*opened.texts()]) == (0, [], [], [])
+
+
+def test_the_same_rows_give_the_same_files(root: DataRoot, original: Written, shared_root: DataRoot) -> None:
+    assert segment.write(root, PICTURES, columns(VECTORS, names(120), 1_000)) == original
+    for file in FILES:
+        name = f"segments/{original.id}/{file}"
+        assert root.path(name).read_bytes() == shared_root.path(name).read_bytes()
+
+
+@pytest.mark.parametrize("other", ["keys", "vectors", "entries", "identity"])
+def test_other_rows_are_another_segment(other: str, root: DataRoot, original: Written) -> None:
+    entries = [Entry("another"), *names(120)[1:]] if other == "entries" else names(120)
+    changed = columns(
+        stored(120, seed=1) if other == "vectors" else VECTORS, entries, 1_001 if other == "keys" else 1_000
+    )
+    identity = Identity("pictures", "e" * 64, DIMENSION) if other == "identity" else PICTURES
+    assert segment.write(root, identity, changed).id != original.id
+
+
+def test_rows_are_mapped_and_not_copied(root: DataRoot) -> None:
+    opened = sealed(root, VECTORS, names(120))
+    for view in (opened, opened.without(["p00001"])):
+        for array in (view.keys, view.vectors):
+            assert isinstance(array, np.memmap) and not array.flags.owndata and not array.flags.writeable
+
+
+def test_writing_over_a_damaged_copy_repairs_it(written: Written, folder: Path, root: DataRoot) -> None:
+    (folder / "index.faiss").write_bytes(b"")
+    assert segment.write(root, PICTURES, columns(VECTORS, names(120), 1_000)) == written
+    assert segment.read(root, written, PICTURES).count == 120
+
+
+def test_writing_again_makes_an_old_copy_young(written: Written, folder: Path, root: DataRoot) -> None:
+    """The sweeper removes only old segments that nobody has registered."""
+    os.utime(folder, (1, 1))
+    segment.write(root, PICTURES, columns(VECTORS, names(120), 1_000))
+    assert folder.stat().st_mtime > 1_000_000
+
+
+def test_nothing_is_written_when_the_disk_is_nearly_full(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=9_000))
+    with pytest.raises(StorageFull):
+        sealed(root, VECTORS, names(120))
+    assert not root.path("segments").exists()
+
+
+def test_the_second_opening_hashes_nothing(written: Written, root: DataRoot, hashed: list[str]) -> None:
+    """By any process of this machine."""
+    segment.read(root, written, PICTURES)
+    assert sorted(hashed) == ["index.faiss", "rows.safetensors"]
+    hashed.clear()
+    assert facts(segment.read(DataRoot(root.home), written, PICTURES))[0][1] == Entry("p00000") and not hashed
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("change", ["touched", "replaced by a copy", "written again"])
+def test_a_file_that_changed_is_hashed_again(
+    change: str, file: str, folder: Path, written: Written, root: DataRoot, hashed: list[str]
+) -> None:
+    """Once, even when its content is the same, and with the size and the time that it had before."""
+    path = folder / file
+    segment.read(root, written, PICTURES)
+    hashed.clear()
+    if change == "touched":
+        os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    elif change == "replaced by a copy":
+        os.replace(shutil.copy2(path, folder / "copy"), path)
+    else:
+        path.write_bytes(path.read_bytes())
+    segment.read(root, written, PICTURES)
+    assert len(hashed) == 2
+    segment.read(root, written, PICTURES)
+    assert len(hashed) == 2
+
+
+def test_what_is_refused_is_not_noted(written: Written, folder: Path, root: DataRoot, hashed: list[str]) -> None:
+    flip(folder / "rows.safetensors")
+    for _ in range(2):
+        hashed.clear()
+        with pytest.raises(IndexFileCorrupt):
+            segment.read(root, written, PICTURES)
+        assert "rows.safetensors" in hashed
+    assert not root.path("verified").exists()
+
+
+@pytest.mark.parametrize("note", [b"", b"[]", b"null", b"{", b"\xff\xfe", b"[1, 2]", b'["0", []]'])
+def test_a_damaged_note_is_ignored_and_written_again(
+    note: bytes, written: Written, root: DataRoot, hashed: list[str]
+) -> None:
+    segment.read(root, written, PICTURES)
+    root.path(f"verified/{written.id}.json").write_bytes(note)
+    segment.read(root, written, PICTURES)
+    assert len(hashed) == 4
+    segment.read(root, written, PICTURES)
+    assert len(hashed) == 4
+
+
+def test_a_note_about_other_files_is_ignored(
+    written: Written, root: DataRoot, tmp_path: Path, hashed: list[str]
+) -> None:
+    """As after a copy of the whole data root to another disk."""
+    segment.read(root, written, PICTURES)
+    shutil.copytree(root.home, copy := tmp_path / "copy")
+    hashed.clear()
+    flip(copy / "segments" / written.id / "index.faiss")
+    with pytest.raises(IndexFileCorrupt):
+        segment.read(DataRoot(copy), written, PICTURES)
+    assert "index.faiss" in hashed
+
+
+def test_a_full_disk_while_noting_does_no_harm(
+    written: Written, root: DataRoot, monkeypatch: pytest.MonkeyPatch, hashed: list[str]
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert segment.read(root, written, PICTURES).count == 120
+    assert [*root.path("verified").iterdir()] == []
+    assert segment.read(root, written, PICTURES).count == 120 and len(hashed) == 4
+
+
+def test_a_removed_segment_leaves_nothing_and_who_has_it_open_can_search_on(
+    written: Written, root: DataRoot, query: Vector, hashed: list[str]
+) -> None:
+    opened = segment.read(root, written, PICTURES)
+    segment.remove(root, written.id)
+    segment.remove(root, "pictures-unknown")
+    assert not [path for path in root.home.rglob("*") if path.is_file()]
+    assert best(opened, query, 9) == brute_force(query, VECTORS, names(120), 9)
+    segment.write(root, PICTURES, columns(VECTORS, names(120), 1_000))
+    hashed.clear()
+    segment.read(root, written, PICTURES)
+    assert len(hashed) == 2
+
+
+def test_without_leaves_the_old_one_as_it_was(root: DataRoot, query: Vector) -> None:
+    opened = sealed(root, VECTORS, names(120))
+    two_fewer = opened.without(["p00000", "unknown", "p00119"])
+    fewer = two_fewer.without(["p00001"])
+    assert len(two_fewer.of("p00001")) == 1 and two_fewer.count == 118
+    assert (opened.count, fewer.count, opened.without(["unknown"]), opened.without([])) == (120, 117, opened, opened)
+    assert best(opened, query, 120) == brute_force(query, VECTORS, names(120), 120)
+    assert best(fewer, query, 120) == brute_force(query, VECTORS[2:119], names(120)[2:119], 120)
+    assert fewer.of("p00001") == [] and len(opened.of("p00001")) == 1
+    assert [entry for _, entry, _ in facts(fewer)] == [*fewer.columns().entries] == names(120)[2:119]
+    dead = np.zeros(120, dtype=bool)
+    dead[5] = True
+    assert fewer.marked(dead).count == 119 and fewer.marked(None).count == 120
+
+
+def test_pictures_whose_hashes_collide_are_told_apart(written: Written, folder: Path, root: DataRoot) -> None:
+    """As if all had one hash; nobody can find two ids with one, so that the file is made by hand."""
+    file = folder / "rows.safetensors"
+    tensors = {name: tensor.copy() for name, tensor in load_file(file).items()}
+    owner = f"p{tensors['order'][60]:05d}"
+    tensors["hashes"][:] = tensors["hashes"][60]
+    save_file(tensors, file)
+    fields = {key: value for key, value in json.loads((folder / "manifest.json").read_text()).items() if key != "files"}
+    opened = segment.read(root, replace(written, manifest_sha256=storage.write_manifest(folder, fields)), PICTURES)
+    assert [row.entry.picture for row in opened.of(owner)] == [owner]
+    assert opened.without([owner]).count == 119
+
+
+@pytest.mark.parametrize("picture", ["", "p", "p0000", "p000000", "p00000\0", "P00000", "p99999", "\U0001f408"])
+def test_unknown_pictures_have_no_rows(picture: str, original: Written, shared_root: DataRoot) -> None:
+    opened = segment.read(shared_root, original, PICTURES)
+    assert opened.of(picture) == [] and opened.without([picture]) is opened
+
+
+def test_merged_segments_have_the_living_rows_of_all(root: DataRoot) -> None:
+    odd = sealed(root, VECTORS[60:], names(60, 60), 50).without(["p00061"])
+    even = sealed(root, VECTORS[:50], names(50)).without(["p00003"])
+    written = segment.write(root, PICTURES, segment.merged([odd.columns(), even.columns()]))
+    assert facts(segment.read(root, written, PICTURES)) == [*facts(even), *facts(odd)]

@@ -1,0 +1,194 @@
+"""Damaged segments, and segments of something else, are refused before they answer anything."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from index import segment
+from index.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
+from index.segment import Written
+from index.vectors import Identity
+from model import storage
+from model.data_root import DataRoot
+from tests.index.conftest import DIMENSION, PICTURES, columns, names, stored
+
+FILES = ["index.faiss", "manifest.json", "rows.safetensors"]
+Edit = Callable[[dict[str, NDArray[Any]]], object]
+
+
+@pytest.fixture
+def written(root: DataRoot) -> Written:
+    """A segment that a test may damage, in a data root that has verified nothing yet."""
+    return segment.write(root, PICTURES, columns(stored(120), names(120), 1_000))
+
+
+@pytest.fixture
+def folder(written: Written, root: DataRoot) -> Path:
+    return root.path(f"segments/{written.id}")
+
+
+def test_flipped_bits_are_refused(folder: Path, written: Written, root: DataRoot) -> None:
+    """300 of them, over all files."""
+    chance = np.random.default_rng(0)
+    for trial in range(300):
+        file = folder / FILES[trial % 3]
+        good = file.read_bytes()
+        bad = bytearray(good)
+        bad[chance.integers(len(bad))] ^= 1 << chance.integers(8)
+        file.write_bytes(bad)
+        with pytest.raises(IndexFileCorrupt):
+            segment.read(root, written, PICTURES)
+        assert not segment.intact(root, written)
+        file.write_bytes(good)
+    assert segment.read(root, written, PICTURES) and segment.intact(root, written)
+
+
+def test_without_hashes_a_flipped_bit_would_load_without_error(folder: Path) -> None:
+    """The precondition of the test above: the file format itself does not detect the damage."""
+    file = folder / "rows.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 1
+    file.write_bytes(data)
+    assert load_file(file)["vectors"].shape == (120, DIMENSION)
+
+
+@pytest.mark.parametrize("opened_before", [False, True])
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("damage", ["empty", "cut", "longer", "missing", "of another segment"])
+def test_damaged_files_are_refused(
+    damage: str, file: str, opened_before: bool, folder: Path, written: Written, root: DataRoot
+) -> None:
+    """Also after they were verified once."""
+    if opened_before:
+        segment.read(root, written, PICTURES)
+    data = (folder / file).read_bytes()
+    other = segment.write(root, PICTURES, columns(stored(120, seed=1), names(120), 1_000))
+    (folder / file).unlink()
+    if damage != "missing":
+        another = root.path(f"segments/{other.id}/{file}").read_bytes()
+        contents = {"empty": b"", "cut": data[:-1], "longer": data + b" ", "of another segment": another}
+        (folder / file).write_bytes(contents[damage])
+    with pytest.raises(IndexFileCorrupt):
+        segment.read(root, written, PICTURES)
+
+
+@pytest.mark.parametrize("opened_before", [False, True])
+def test_files_that_do_not_belong_there_are_refused(
+    opened_before: bool, folder: Path, written: Written, root: DataRoot
+) -> None:
+    if opened_before:
+        segment.read(root, written, PICTURES)
+    (folder / "more").write_bytes(b"")
+    with pytest.raises(IndexFileCorrupt):
+        segment.read(root, written, PICTURES)
+
+
+def test_a_missing_folder_is_refused(written: Written, root: DataRoot) -> None:
+    segment.remove(root, written.id)
+    with pytest.raises(IndexFileCorrupt):
+        segment.read(root, written, PICTURES)
+
+
+def test_a_manifest_that_was_not_registered_is_refused(folder: Path, written: Written, root: DataRoot) -> None:
+    """Though it fits its files, and also where they were verified before."""
+    segment.read(root, written, PICTURES)
+    with pytest.raises(IndexFileCorrupt):
+        segment.read(root, replace(written, manifest_sha256="0" * 64), PICTURES)
+    rehashed(folder, written, more=1)
+    with pytest.raises(IndexFileCorrupt):
+        segment.read(root, written, PICTURES)
+
+
+def rehashed(folder: Path, written: Written, **changes: object) -> Written:
+    """The segment with a manifest that fits changed files, as a faulty writer would register it."""
+    fields = json.loads((folder / "manifest.json").read_text())
+    fields.pop("files")
+    manifest_sha256 = storage.write_manifest(folder, {**fields, **changes})
+    return replace(written, manifest_sha256=manifest_sha256)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Identity("pictures", "e" * 64, DIMENSION),
+        Identity("pictures", "f" * 64, DIMENSION + 1),
+        Identity("captions", "f" * 64, DIMENSION, "cy", 1),
+        Identity("pictures", "f" * 64, DIMENSION, version=1),
+    ],
+    ids=["other model", "other dimension", "captions", "other version"],
+)
+def test_a_segment_of_something_else_is_refused(other: Identity, written: Written, root: DataRoot) -> None:
+    for _ in range(2):  # also when it is verified already
+        with pytest.raises(IndexVersionMismatch):
+            segment.read(root, written, other)
+
+
+def test_another_format_is_refused(folder: Path, written: Written, root: DataRoot) -> None:
+    with pytest.raises(IndexVersionMismatch):
+        segment.read(root, rehashed(folder, written, format=segment.FORMAT + 1), PICTURES)
+
+
+def cut(name: str, rows: int = 1) -> Edit:
+    return lambda tensors: tensors.update({name: tensors[name][:-rows].copy()})
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        *(cut(name) for name in ("keys", "vectors", "hashes", "order", "names")),
+        cut("ends", 2),
+        lambda tensors: tensors.update(keys=tensors["keys"][::-1].copy()),
+        lambda tensors: tensors["keys"].__setitem__(1, tensors["keys"][0]),
+        lambda tensors: tensors.update(ends=np.repeat(tensors["ends"], 2)),
+        lambda tensors: tensors.pop("vectors"),
+        lambda tensors: tensors.update(vectors=tensors["vectors"].reshape(60, -1)),
+        lambda tensors: tensors.update(vectors=tensors["vectors"].astype(np.float64)),
+    ],
+    ids=[
+        "keys", "vectors", "hashes", "order", "names", "ends", "falling keys", "a key twice", "twice the ends",
+        "no vectors", "other shape", "other type",
+    ],
+)  # fmt: skip
+def test_rows_that_do_not_fit_together_are_refused(edit: Edit, folder: Path, written: Written, root: DataRoot) -> None:
+    file = folder / "rows.safetensors"
+    tensors = {name: tensor.copy() for name, tensor in load_file(file).items()}
+    edit(tensors)
+    save_file(tensors, file)
+    with pytest.raises(IndexInconsistent):
+        segment.read(root, rehashed(folder, written), PICTURES)
+
+
+@pytest.mark.parametrize("field", ["rows", "index"])
+@pytest.mark.parametrize("value", [None, 119, [], "x"])
+def test_a_manifest_that_does_not_fit_is_refused(
+    field: str, value: object, folder: Path, written: Written, root: DataRoot
+) -> None:
+    with pytest.raises(IndexInconsistent):
+        segment.read(root, rehashed(folder, written, **{field: value}), PICTURES)
+
+
+@pytest.mark.parametrize("rows", [0, 119, 121])
+def test_an_index_of_other_rows_is_refused(rows: int, folder: Path, written: Written, root: DataRoot) -> None:
+    other = segment.write(root, PICTURES, columns(stored(rows), names(rows)))
+    data = root.path(f"segments/{other.id}/index.faiss").read_bytes()
+    (folder / "index.faiss").write_bytes(data)
+    with pytest.raises(IndexInconsistent):
+        segment.read(root, rehashed(folder, written), PICTURES)
+
+
+@pytest.mark.parametrize("file", ["index.faiss", "rows.safetensors"])
+@pytest.mark.parametrize("data", [b"", b"nonsense", b"\xff" * 500, b"\x02" + bytes(7) + b"[]", b"{}" * 99])
+def test_files_that_cannot_be_read_are_refused(
+    data: bytes, file: str, folder: Path, written: Written, root: DataRoot
+) -> None:
+    """Though their hashes are those of the manifest."""
+    (folder / file).write_bytes(data)
+    with pytest.raises(IndexInconsistent):
+        segment.read(root, rehashed(folder, written), PICTURES)

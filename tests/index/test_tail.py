@@ -1,0 +1,270 @@
+"""The tail: every view answers as when it was made, whatever is added, replaced or deleted later, and by whom."""
+
+import sys
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Barrier, Event
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from index.tail import MemoryTail
+from index.vectors import Block, Entry, Hit, Vector, best
+from tests.index.conftest import DIMENSION, block, brute_force, gone, names, numbered, stored, tail, unit
+
+Content = Mapping[str, Block]  # what a tail should have, by picture
+NOTHING: Content = {}
+
+
+def expected(content: Content, query: Vector, k: int) -> list[Hit]:
+    entries = [entry for each in content.values() for entry in each.entries]
+    vectors = np.concatenate([gone().vectors, *(each.vectors for each in content.values())])
+    return brute_force(query, vectors, entries, k)
+
+
+def check(view: MemoryTail, content: Content, query: Vector) -> None:
+    """Everything that a view answers."""
+    rows = [row for each in content.values() for row in zip(each.keys, each.entries, each.vectors, strict=True)]
+    assert best(view, query, 10_000) == expected(content, query, 10_000)
+    assert view.count == len(rows) and sorted(view.texts()) == sorted(entry.text for _, entry, _ in rows)
+    for picture, each in content.items():
+        found = view.of(picture)
+        assert [(row.key, row.entry) for row in found] == [*zip(each.keys, each.entries, strict=True)]
+        assert [row.vector.tobytes() for row in found] == [vector.tobytes() for vector in each.vectors]
+    keys, entries, vectors = view.block()
+    sealed = [*zip(keys.tolist(), entries, (vector.tobytes() for vector in vectors), strict=True)]
+    assert sorted(sealed) == sorted((key, entry, vector.tobytes()) for key, entry, vector in rows)
+
+
+def test_an_empty_tail_finds_nothing(query: Vector) -> None:
+    check(MemoryTail.empty(DIMENSION), NOTHING, query)
+
+
+@pytest.mark.parametrize("k", [1, 10, 255, 256, 300])
+def test_a_search_finds_exactly_what_brute_force_finds(k: int) -> None:
+    vectors = np.concatenate([stored(200, seed=1), stored(50, seed=1), stored(50, seed=1)])  # with ties
+    view = tail(vectors, names(300))
+    for query in unit(5, seed=2):
+        assert best(view, query, k) == brute_force(query, vectors, names(300), k)
+
+
+def test_candidates_are_the_best_ones_best_first(query: Vector) -> None:
+    vectors = stored(300, seed=3)
+    candidates = tail(vectors, names(300)).candidates(query, limit=20, hits=4)
+    entries = [candidates.entry(number) for number in range(20)]
+    assert entries == [hit.entry for hit in brute_force(query, vectors, names(300), 20)]
+    assert candidates.vectors.tobytes() == vectors[[int(entry.picture[1:]) for entry in entries]].tobytes()
+    assert len(candidates.scores) == 20 and (np.diff(candidates.scores) <= 0).all()
+
+
+def test_views_answer_as_before_while_the_log_grows(query: Vector) -> None:
+    """One row more each time, from 0 to 1,100, with every third picture replaced and every fifth deleted later."""
+    view, content = MemoryTail.empty(DIMENSION), dict[str, Block]()
+    vectors, views = stored(1_100, seed=4), list[tuple[MemoryTail, Content]]()
+    for number in range(1_100):
+        blocks = {f"p{number}": block(f"p{number}", vectors[number : number + 1], number)}
+        if number % 3 == 0:
+            blocks[f"p{number // 2}"] = block(f"p{number // 2}", vectors[:2], 10_000 + 2 * number)
+        if number % 5 == 0:
+            blocks[f"p{number // 3}"] = gone()
+        view, content = view.changed(blocks), {**content, **blocks}
+        if number % 90 == 0 or number in (254, 255, 256, 257, 511, 512, 513):
+            views.append((view, content))
+    for earlier, what in (*views, (view, content)):
+        check(earlier, what, query)
+
+
+def test_a_block_larger_than_the_capacity_fits(query: Vector) -> None:
+    blocks = {"a": block("a", stored(2_000, seed=5), 0), "b": block("b", stored(1), 2_000)}
+    check(MemoryTail.empty(DIMENSION).changed(blocks), blocks, query)
+
+
+PICTURE, COUNT = st.sampled_from("abcd"), st.integers(0, 140)
+FORKS = st.lists(st.tuples(st.integers(0, 20), st.dictionaries(PICTURE, COUNT, min_size=1)), max_size=12)
+
+
+@given(FORKS)
+def test_every_view_of_a_tree_of_changes_keeps_its_own_content(changes: list[tuple[int, dict[str, int]]]) -> None:
+    """Changes start at any earlier view: several may follow the same one, on both sides of a growth of the log."""
+    query, key = unit(1, seed=99)[0], 0
+    views: list[tuple[MemoryTail, Content]] = [(MemoryTail.empty(DIMENSION), NOTHING)]
+    for start, counts in changes:
+        view, content = views[start % len(views)]
+        blocks = {}
+        for picture, count in counts.items():
+            blocks[picture] = block(picture, stored(count, seed=key), key)
+            key += count + 1
+        views.append((view.changed(blocks), {**content, **blocks}))
+    for view, content in views:
+        check(view, content, query)
+
+
+def test_without_leaves_the_old_view_as_it_was(query: Vector) -> None:
+    content = {name: block(name, stored(2, seed=ord(name)), ord(name)) for name in "abc"}
+    old = MemoryTail.empty(DIMENSION).changed(content)
+    check(old.without(["b", "unknown"]), {"a": content["a"], "c": content["c"], "b": gone()}, query)
+    check(old, content, query)
+    check(old.without([]), content, query)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 150, 300])
+def test_only_allowed_keys_are_found(count: int, query: Vector) -> None:
+    """Keys of a tail are in the order in which rows came, not rising."""
+    vectors, keys = stored(300, seed=6), np.random.default_rng(0).permutation(1_000)[:300]
+    blocks = {
+        entry.picture: Block((int(key),), (entry,), vectors[row : row + 1])
+        for row, (key, entry) in enumerate(zip(keys, names(300), strict=True))
+    }
+    view = MemoryTail.empty(DIMENSION).changed(blocks).changed({"p00000": gone()})
+    allowed, left = sorted(keys[:count].tolist()), slice(1, max(count, 1))
+    expected = brute_force(query, vectors[left], names(300)[left], 10)
+    assert best(view, query, 10, numbered(*allowed)) == expected
+    assert best(view, query, 10, numbered(-1, *allowed, 5_000)) == expected, "unknown keys match nothing"
+
+
+def test_a_change_that_fails_leaves_no_trace(query: Vector) -> None:
+    """Neither in the view nor in what is changed next."""
+    content = {name: block(name, stored(2, seed=ord(name)), ord(name)) for name in "abc"}
+    view = MemoryTail.empty(DIMENSION).changed(content)
+    wrong = Block((7,), (Entry("x"),), unit(1, dimension=DIMENSION + 1))
+    with pytest.raises(ValueError):
+        view.changed({"a": gone(), "b": block("b", stored(1), 500), "x": wrong})
+    check(view, content, query)
+    after = {**content, "d": block("d", stored(1), 600)}
+    check(view.changed({"d": after["d"]}), after, query)
+
+
+def test_a_change_needs_as_little_memory_in_a_long_tail_as_in_a_short_one() -> None:
+    """Nothing is copied and no index over all rows is made: 100 changes of tails with 300 and 40,000 rows."""
+
+    def peak(rows: int) -> int:
+        view = tail(stored(rows), names(rows)).changed({"first": block("first", stored(1), rows)})
+        tracemalloc.start()
+        for number in range(100):
+            view = view.changed({f"p{number:05d}": block(f"p{number:05d}", stored(1), rows + 2 * number)})
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    assert peak(40_000) < 2 * peak(300) < 1_000_000
+
+
+def steps(work: Callable[[], object]) -> int:
+    """How many lines of the tail's module are executed."""
+    lines, before = 0, sys.gettrace()
+
+    def count(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal lines
+        lines += event == "line"
+        return count if frame.f_code.co_filename.endswith("/index/tail.py") else None
+
+    sys.settrace(count)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+def singles(rows: int) -> list[Block]:
+    vectors = stored(rows)
+    return [Block((key,), (entry,), vectors[key : key + 1]) for key, entry in enumerate(names(rows))]
+
+
+@pytest.mark.parametrize("rows", [3, 3_000])
+def test_a_picture_that_changes_again_and_again_costs_no_more_each_time(rows: int, query: Vector) -> None:
+    """Neither time nor memory: the gallery counts one change, so that it may never be due to be sealed."""
+    view, vectors, counts = tail(stored(rows), names(rows)), stored(2, seed=9), list[int]()
+    for number in range(rows + 1_000):
+        blocks = {"again": block("again", vectors, 10_000 + 2 * number)}
+        older, view = view, view.changed(blocks)
+        if number % 100 == 99:
+            counts.append(steps(partial(view.changed, blocks)))
+            counts.append(steps(partial(view.of, "again")))
+    assert max(counts) < 100 and older.of("again")[0].key == 10_000 + 2 * (rows + 998)
+    before = dict(zip((entry.picture for entry in names(rows)), singles(rows), strict=True))
+    check(view, {**before, **blocks}, query)
+
+
+def test_what_died_in_a_tail_is_given_back() -> None:
+    """10,000 changes of one picture need as much memory as 1,000 do."""
+
+    def kept(changes: int) -> int:
+        tracemalloc.start()
+        view, vectors = MemoryTail.empty(DIMENSION), stored(1)
+        for number in range(changes):
+            view = view.changed({"a": block("a", vectors, number)})
+        size = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert view.count == 1
+        return size
+
+    assert kept(10_000) < 1.5 * kept(1_000)
+
+
+@pytest.fixture
+def many_switches() -> Iterator[None]:
+    """Threads take turns all the time."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_searches_while_another_thread_changes_answer_as_one_state(many_switches: None) -> None:
+    states = [(MemoryTail.empty(DIMENSION), NOTHING)]
+    vectors, finished, queries = stored(3_000, seed=7), Event(), unit(20, seed=8)
+
+    def change() -> None:
+        for number in range(600):
+            view, content = states[-1]
+            name = f"p{number % 40}"
+            blocks = {name: gone() if number % 7 == 0 else block(name, vectors[number : number + 4], 10 * number)}
+            states.append((view.changed(blocks), {**content, **blocks}))
+        finished.set()
+
+    def search(thread: int) -> int:
+        searched = 0
+        while not finished.is_set() or searched < 20:
+            view, content = states[max(len(states) - 1 - searched % 2, 0)]
+            query = queries[(searched + thread) % 20]
+            assert best(view, query, 5) == expected(content, query, 5)
+            assert view.of("p3") == [] or [row.key for row in view.of("p3")] == [*content["p3"].keys]
+            searched += 1
+        return searched
+
+    with ThreadPoolExecutor(4) as threads:
+        searching = [threads.submit(search, thread) for thread in range(3)]
+        threads.submit(change).result()
+        assert all(each.result() >= 20 for each in searching)
+
+
+def test_two_threads_that_change_one_view_both_get_their_own(many_switches: None, query: Vector) -> None:
+    content: Content = {"a": block("a", stored(3), 0)}
+    changes: list[Content] = [
+        {
+            **{
+                f"{thread}-{number}": block(f"{thread}-{number}", stored(2, seed=number), 2 * number)
+                for number in range(60)
+            },
+            "a": gone(),
+        }
+        for thread in range(3)
+    ]
+    for _ in range(30):
+        view, barrier = MemoryTail.empty(DIMENSION).changed(content), Barrier(3)
+
+        def change(mine: Content, view: MemoryTail = view, barrier: Barrier = barrier) -> MemoryTail:
+            barrier.wait()
+            return view.changed(mine)
+
+        with ThreadPoolExecutor(3) as threads:
+            results = [*threads.map(change, changes)]
+        for changed, mine in zip(results, changes, strict=True):
+            check(changed, mine, query)

@@ -1,0 +1,83 @@
+"""Which rows of a dataset are held out, and when those are too few."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from model.dataset import Dataset, validate
+from model.errors import DatasetTooSmall
+from tests.model.test_dataset import Item, Reader, items, jsonl
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Reader:
+    return Reader(tmp_path)
+
+
+def test_a_picture_never_stands_on_both_sides(reader: Reader) -> None:
+    rows = [{"caption": f"afal {n}", "picture": f"p{n % 50}"} for n in range(500)]
+    rows[7]["split"] = "val"
+    sides: dict[str | None, set[str]] = {}
+    for row in reader(jsonl(rows)).rows:
+        sides.setdefault(row.picture, set()).add(row.split)
+    assert len(sides) == 50
+    assert all(len(side) == 1 for side in sides.values())
+    assert sides["p7"] == {"val"}
+
+
+def test_a_picture_that_the_file_puts_on_both_sides_is_a_fault_of_the_later_row(reader: Reader) -> None:
+    rows = [{**item, "split": "train"} for item in items()] + [{"caption": "arall", "picture": "p3", "split": "val"}]
+    assert reader(jsonl(rows)).report.faults["split_conflict"].first_lines == (101,)
+
+
+def held_out(dataset: Dataset) -> set[str | None]:
+    return {row.picture for row in dataset.rows if row.split == "val"}
+
+
+@pytest.mark.parametrize(("pictures", "expected"), [(2, 1), (4, 2), (8, 4), (12, 5), (30, 5)])
+def test_a_dataset_of_few_pictures_holds_up_to_five_out_and_learns_from_half(
+    reader: Reader, pictures: int, expected: int
+) -> None:
+    dataset = reader(jsonl([{"caption": f"afal {n}", "picture": f"p{n % pictures}"} for n in range(240)]))
+    assert len(held_out(dataset)) == expected
+    assert dataset.report.train >= dataset.report.val
+
+
+def test_a_picture_of_most_rows_is_learned_from(reader: Reader) -> None:
+    """By hash p6 comes third."""
+    rows = [{"caption": f"afal {n}", "picture": f"p{n if n < 11 else 6}"} for n in range(71)]
+    assert held_out(reader(jsonl(rows))) == {"p8", "p10", "p2", "p9", "p1"}
+
+
+def test_where_a_tenth_is_enough_nothing_more_is_held_out(reader: Reader) -> None:
+    def tenth(name: str) -> bool:
+        return int.from_bytes(sha256(f"picture {name}".encode()).digest()[:8]) % 10 == 0
+
+    rows = items(60)
+    expected = {row["picture"] for row in rows if tenth(row["picture"])}
+    assert len(expected) >= 5
+    assert held_out(reader(jsonl(rows))) == expected
+
+
+ONE_PICTURE = [{"caption": f"afal {n}", "picture": f"p{n % 2}", "english": f"apple {n % 2}"} for n in range(64)]
+NAMED = [{**item, "split": "val" if n == 7 else "train"} for n, item in enumerate(items())]
+# most held-out captions are of one picture, and those beside another text are not ranked
+MIXED = [{**item, "split": "val" if n < 6 else "train"} for n, item in enumerate(items())]
+MIXED[:4] = [{**row, "picture": "p0"} for row in MIXED[:4]]
+MIXED[4:6] = [{**row, "picture": None} for row in MIXED[4:6]]
+
+
+@pytest.mark.parametrize("rows", [ONE_PICTURE, NAMED, MIXED], ids=["two pictures", "named", "mixed"])
+def test_a_dataset_that_holds_out_one_picture_is_refused_before_it_is_learned(reader: Reader, rows: list[Item]) -> None:
+    error = reader.refusal(jsonl(rows))
+    assert isinstance(error, DatasetTooSmall)
+    assert error.detail.startswith("all held-out captions are of one picture; at least 2 are needed")
+    assert error.extra["report"]["val"] > 0  # type: ignore[index]
+    dataset = reader(jsonl(rows))
+    assert validate(dataset, "cy", set, to_train=False) == validate(dataset, "cy", set, again=True)
+
+
+def test_held_out_captions_of_one_text_are_refused_too(reader: Reader) -> None:
+    rows = [{"caption": f"afal {n}", "english": f"apple {n % 2}"} for n in range(64)]
+    assert reader.refusal(jsonl(rows)).detail.startswith("all held-out captions are of one text; ")

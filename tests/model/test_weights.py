@@ -1,0 +1,254 @@
+"""Files of a base: what does not fit is refused with its own code, and a large table is its file."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from open_clip.transform import image_transform
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from model import weights
+from model.base import open_base
+from model.encoder import Encoder
+from model.errors import BaseNotFound, BaseNotSupported, CheckpointUnfit, TokenizerUnfit
+from tests.groups import GROUPS, small, texts, write_base
+from tests.tiny import NAME, write_tiny_base
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def edit(path: Path, change: Change) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def too_long(content: dict[str, Any]) -> None:
+    content["model"]["vocab"] += [[f"piece {number}", -9.0] for number in range(8)]
+
+
+def without_end(content: dict[str, Any]) -> None:
+    content["post_processor"] = None
+
+
+# --- what does not fit ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("group", "file", "change", "said"),
+    [
+        ("siglip", "tokenizer.json", too_long, r"[0-9,]+ tokens, but the base's table has [0-9,]+ rows"),
+        ("siglip", "tokenizer.json", lambda content: content.pop("model"), "cannot be read"),
+        ("siglip", "tokenizer_config.json", lambda content: content.update(pad_token="<nothing>"), "<nothing>"),
+        ("siglip2", "tokenizer_config.json", lambda content: content.update(padding_side="left"), "in front"),
+        ("worldwide", "tokenizer.json", without_end, "token 2, with which tokenizer.json ends no text"),
+        ("clipa", "tokenizer_config.json", lambda content: content.update(sep_token="<sep>"), "no token <sep>"),
+    ],
+)
+def test_a_tokenizer_that_does_not_fit_the_table_is_refused(
+    tmp_path: Path, group: str, file: str, change: Change, said: str
+) -> None:
+    spec = write_base(tmp_path, GROUPS[group])
+    edit(tmp_path / file, change)
+    with pytest.raises(TokenizerUnfit, match=said) as refused:
+        open_base(spec, "cpu")
+    assert refused.value.code == "base_tokenizer_unfit" and str(tmp_path) not in refused.value.detail
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"null"])
+def test_a_damaged_tokenizer_is_refused(tmp_path: Path, content: bytes) -> None:
+    spec = write_base(tmp_path, GROUPS["siglip2"])
+    (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(TokenizerUnfit, match=r"tokenizer\.json cannot be read"):
+        open_base(spec, "cpu")
+
+
+def test_a_base_without_its_tokenizer_says_where_to_put_it(tmp_path: Path) -> None:
+    spec = write_base(tmp_path, GROUPS["siglip2"])
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(BaseNotFound, match=r"put its tokenizer\.json beside the checkpoint"):
+        open_base(spec, "cpu")
+
+
+def test_the_settings_beside_a_tokenizer_are_not_needed(tmp_path: Path) -> None:
+    """A SigLIP fills up with the end of a text, which its file does not say; a Gemma has a pad."""
+    for group in ("siglip", "siglip2", "clipa", "worldwide"):
+        spec = write_base(tmp_path / group, GROUPS[group])
+        before = open_base(spec, "cpu")
+        (tmp_path / group / "tokenizer_config.json").unlink()
+        after = open_base(spec, "cpu")
+        assert after.reading == before.reading and after.text_fingerprint == before.text_fingerprint
+
+
+def test_a_base_whose_pads_nobody_names_is_refused(tmp_path: Path) -> None:
+    spec = write_base(tmp_path, GROUPS["siglip2"])
+    (tmp_path / "tokenizer_config.json").unlink()
+    text = (tmp_path / "tokenizer.json").read_text(encoding="utf-8").replace("<pad>", "<nobody>")
+    (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8")
+    with pytest.raises(TokenizerUnfit, match=r"put tokenizer_config\.json beside"):
+        open_base(spec, "cpu")
+
+
+def test_another_tokenizer_is_another_base(tmp_path: Path) -> None:
+    spec = write_base(tmp_path, GROUPS["siglip"])
+    before = open_base(spec, "cpu")
+    edit(tmp_path / "tokenizer.json", lambda content: content["model"]["vocab"][-1].__setitem__(1, -3.25))
+    after = open_base(spec, "cpu")
+    assert before.text_fingerprint != after.text_fingerprint and before.image_fingerprint == after.image_fingerprint
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    spec = write_base(tmp_path, GROUPS["siglip"])
+    path = tmp_path / "base.safetensors"
+    whole = load_file(path)
+    save_file({key: tensor for key, tensor in whole.items() if "ln_final" not in key}, path)
+    with pytest.raises(CheckpointUnfit, match="other names or sizes") as refused:
+        open_base(spec, "cpu")
+    assert refused.value.code == "base_checkpoint_unfit"
+
+
+def test_a_checkpoint_of_longer_texts_is_refused_and_not_stretched(tmp_path: Path) -> None:
+    """open_clip would interpolate the places of a text, with a line in the log."""
+    write_base(tmp_path, GROUPS["siglip"])
+    path = tmp_path / "base.safetensors"
+    whole = load_file(path)
+    whole["text.positional_embedding"] = torch.zeros(77, 32)
+    save_file(whole, path)
+    with pytest.raises(CheckpointUnfit, match="77 places"):
+        open_base(f"{GROUPS['siglip']}-small@{path}", "cpu")
+
+
+def test_a_file_that_is_no_checkpoint_is_not_found(tmp_path: Path) -> None:
+    spec = write_tiny_base(tmp_path)
+    Path(spec.partition("@")[2]).write_bytes(b"no tensors here")
+    with pytest.raises(BaseNotFound, match="cannot be read") as refused:
+        open_base(spec, "cpu")
+    assert refused.value.code == "base_not_found"
+
+
+def test_pictures_are_prepared_as_the_weights_of_that_name_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """open_clip prepares those of a file as OpenAI's: for a SigLIP that would be other colours, and another cut."""
+    checkpoint = tmp_path / "base.safetensors"
+    checkpoint.touch()
+    assert weights.preparation_of_pictures("ViT-B-16-SigLIP", str(checkpoint)) == {
+        "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "interpolation": "bicubic", "resize_mode": "squash",
+    }  # fmt: skip
+    assert weights.preparation_of_pictures("ViT-L-14", str(checkpoint)) == {}  # its weights do not agree
+    assert weights.preparation_of_pictures("ViT-B-16-SigLIP", "webli") == {}  # open_clip's own affair
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"preprocess_cfg": {"mean": [0.1, 0.2, 0.3]}}))
+    assert weights.preparation_of_pictures("ViT-B-16-SigLIP", str(checkpoint)) == {"mean": [0.1, 0.2, 0.3]}
+
+    spec = write_base(tmp_path / "siglip", GROUPS["siglip"])
+    before = open_base(spec, "cpu")
+    edit(tmp_path / "siglip" / "open_clip_config.json", lambda said: said.update(preprocess_cfg={"mean": [0.5] * 3}))
+    after = open_base(spec, "cpu")
+    assert before.image_fingerprint != after.image_fingerprint and before.text_fingerprint == after.text_fingerprint
+    grey = Image.new("RGB", (32, 32), (128, 128, 128))
+    assert not torch.allclose(before.pixels([grey]), after.pixels([grey]))
+
+
+# --- a table that is its file -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_mapped_table_gives_the_same_bits(tmp_path: Path, half: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is in memory or in its file, which may hold halves: those are exact in float32."""
+    spec = write_base(tmp_path, GROUPS["siglip2"])
+    if half:
+        path = tmp_path / "base.safetensors"
+        save_file({key: tensor.half() for key, tensor in load_file(path).items()}, path)
+    usual = open_base(spec, "cpu")
+    monkeypatch.setattr(weights, "_LARGE", 0)
+    mapped = open_base(spec, "cpu")
+    assert mapped.table.dtype == (torch.float16 if half else torch.float32) and usual.table.dtype == torch.float32
+    assert mapped.text_fingerprint == usual.text_fingerprint
+    one, other = Encoder(usual), Encoder(mapped)
+    assert np.array_equal(
+        one.texts([(one.base_view, text) for text in texts()]).vectors,
+        other.texts([(other.base_view, text) for text in texts()]).vectors,
+    )
+
+
+MEASURE = """
+import sys, psutil, torch
+from model.base import open_base
+from model.encoder import Encoder
+from model.table import TokenRows
+import numpy as np
+encoder = Encoder(open_base(sys.argv[1], "cpu"))
+learned = TokenRows(np.arange(5, 905), torch.randn(900, encoder.base.table.shape[1]))
+view = encoder.base_view.extend(1, "xx", encoder.base_view.tokenizer, encoder.table, learned, {})
+encoder.texts([(view, "a red apple"), (encoder.base_view, "a red apple")])
+print(psutil.Process().memory_info().rss)
+print(1024 * int(open("/proc/self/status").read().partition("RssAnon:")[2].split()[0]))
+"""
+
+
+@pytest.mark.nightly
+def test_a_large_table_costs_at_most_its_own_bytes(tmp_path: Path) -> None:
+    """256,000 rows of 768 in a process that reads with them, against a table of a few hundred rows."""
+    config = small(GROUPS["siglip2"])
+    text = {**config["text_cfg"], "width": 768}
+    used = []
+    for rows in (text["vocab_size"], 256_000):
+        spec = write_base(tmp_path / str(rows), GROUPS["siglip2"], {**config, "text_cfg": {**text, "vocab_size": rows}})
+        told = subprocess.run([sys.executable, "-c", MEASURE, spec], check=True, capture_output=True, text=True)
+        used.append([int(number) for number in told.stdout.split()])
+    resident, own = (large - little for little, large in zip(*used, strict=True))
+    assert resident <= 1.05 * 4 * 256_000 * 768  # its pages in the file's cache, which other processes share
+    assert own < 0.05 * 4 * 256_000 * 768
+
+
+# --- how pictures are prepared ----------------------------------------------------------------------------------------
+
+
+def test_name_json_says_how_pictures_are_prepared_before_any_other_file(tmp_path: Path) -> None:
+    spec = write_tiny_base(tmp_path)
+    plain = open_base(spec, "cpu")
+    said = {
+        "mean": [0.1, 0.2, 0.3],
+        "std": [0.5] * 3,
+        "interpolation": "bilinear",
+        "resize_mode": "longest",
+        "size": 32,
+    }
+    edit(tmp_path / f"{NAME}.json", lambda content: content.update(preprocess_cfg={**said, "fill_color": 200}))
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"preprocess_cfg": {"mean": [0.9] * 3}}))
+    told = open_base(spec, "cpu")
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 40, 3), dtype=np.uint8))
+    expected = image_transform(
+        32,
+        is_train=False,
+        mean=(0.1, 0.2, 0.3),
+        std=(0.5,) * 3,
+        interpolation="bilinear",
+        resize_mode="longest",
+        fill_color=200,
+    )
+    assert torch.equal(told.pixels([picture])[0], expected(picture))
+    assert not torch.equal(told.pixels([picture]), plain.pixels([picture]))
+    assert told.image_fingerprint != plain.image_fingerprint
+    assert told.text_fingerprint == plain.text_fingerprint
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({"resize_mode": "stretch"}, "does not know"),
+        ({"colour": "red"}, "does not know"),
+        (["mean"], "does not know"),
+        ({"size": 64}, "another size than the 32"),
+    ],
+)
+def test_a_preparation_that_open_clip_does_not_do_is_refused(tmp_path: Path, said: object, reason: str) -> None:
+    spec = write_tiny_base(tmp_path)
+    edit(tmp_path / f"{NAME}.json", lambda content: content.update(preprocess_cfg=said))
+    with pytest.raises(BaseNotSupported, match=reason):
+        open_base(spec, "cpu")

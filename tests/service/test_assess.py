@@ -1,0 +1,250 @@
+"""Built-in and assessed languages, pivots and forced teaching over HTTP and on the command line."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.doubles import WeightlessEncoder, text_vector
+from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running
+from tests.service.test_cli import as_json, run
+from tests.service.test_languages import dataset, teach
+
+SENTENCE = "This base already reads Welsh at R@10 71 % (on 80 held-out captions; chance gives 1 %)."
+RECALL = {"R@1": 0.5, "R@5": 0.6, "R@10": 0.71}
+
+
+class Polyglot(WeightlessEncoder):
+    """Of a base that says it reads French."""
+
+    languages = ("en", "fr")
+
+
+@pytest.fixture(scope="module")
+def polyglot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """On such a base, with German taught."""
+    with running(tmp_path_factory.mktemp("home"), Polyglot()) as service:
+        service.learn("de")
+        assert service.put("p0", en=["a red apple"], de=["ein roter Apfel"]).status_code == 201
+        yield service
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Service]:
+    with running(tmp_path) as service:
+        yield service
+
+
+def measure(service: Service, expansion: str, **more: Any) -> None:
+    """What a worker does with an assessment."""
+    expansions = service.context.registry.expansions
+    lease = expansions.lease(expansion, "test")
+    assert lease is not None
+    figures = {"t2i": RECALL, "i2t": RECALL, "pairs": 80}
+    base = service.context.encoder.base_fingerprint
+    report = {**figures, "base": base, "reads": True, "sentence": SENTENCE, "shared": None, "taught": None, **more}
+    expansions.succeed(lease, None, None, report)
+
+
+def assess(service: Service, tag: str = "cy", **report: Any) -> dict[str, Any]:
+    """Post an assessment, and have it done; the language as it is listed then."""
+    answer = teach(service, tag, assess="true")
+    assert answer.status_code == 202, answer.text
+    measure(service, answer.json()["expansion"]["id"], **report)
+    return listed(service)[tag]
+
+
+def listed(service: Service) -> dict[str, dict[str, Any]]:
+    return {item["language"]: item for item in service.admin.get("/v1/languages").json()["items"]}
+
+
+def pivots(language: str = "de", text: str = "roter Apfel ") -> bytes:
+    rows = [{"caption": f"afal coch {n}", "pivot": {"language": language, "text": f"{text}{n}"}} for n in range(80)]
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def test_an_assessment_is_an_expansion_of_its_own_kind(fresh: Service) -> None:
+    answer = teach(fresh, assess="true")
+    assert answer.status_code == 202
+    expansion = answer.json()["expansion"]
+    assert (expansion["kind"], expansion["language"], expansion["state"]) == ("assess", "cy", "queued")
+    assert answer.headers["location"] == f"/v1/expansions/{expansion['id']}"
+    assert_problem(teach(fresh), 409, "expansion_in_progress")
+
+
+def test_an_assessed_language_is_listed_with_its_figures_though_nothing_serves_it(fresh: Service) -> None:
+    item = assess(fresh)
+    assert (item["version"], item["captions"], item["learned_at"]) == (None, 0, None)
+    assert (item["taught"], item["built_in"]) == (False, False)
+    assert item["assessed"]["sentence"] == SENTENCE and item["assessed"]["t2i"] == RECALL
+    assert_problem(fresh.search("afal", language="cy"), 404, "language_not_found")
+    english = listed(fresh)["en"]
+    assert (english["taught"], english["built_in"], english["assessed"]) == (False, True, None)
+
+
+def test_a_language_may_be_taught_and_assessed_and_the_newest_assessment_counts(fresh: Service) -> None:
+    assess(fresh)
+    fresh.learn("cy")
+    item = assess(fresh, sentence="the newer one", reads=False)
+    assert (item["taught"], item["version"]) == (True, 1)
+    assert (item["assessed"]["sentence"], item["assessed"]["reads"]) == ("the newer one", False)
+
+
+def test_what_another_base_reads_is_not_told_and_hides_nothing(fresh: Service) -> None:
+    def elsewhere() -> None:
+        answer = teach(fresh, assess="true")
+        measure(fresh, answer.json()["expansion"]["id"], base="0" * 64)
+
+    elsewhere()
+    assert "cy" not in listed(fresh)
+    own = assess(fresh)
+    elsewhere()
+    assert listed(fresh)["cy"] == own
+
+
+def test_english_may_be_assessed_and_not_taught(fresh: Service) -> None:
+    assert_problem(teach(fresh, "en"), 422, "invalid_request")
+    assert assess(fresh, "en")["assessed"]["pairs"] == 80
+
+
+def test_without_a_held_out_row_there_is_nothing_to_assess(service: Service) -> None:
+    rows = dataset().replace(b"}", b', "split": "train"}')
+    with assert_state_unchanged(service):
+        body = assert_problem(teach(service, data=rows, assess="true"), 422, "nothing_held_out")
+    assert "no row is held out" in body["detail"]
+
+
+def test_a_dry_run_of_an_assessment_accepts_what_an_assessment_does(service: Service) -> None:
+    rows = dataset().replace(b"}", b', "split": "val"}')
+    with assert_state_unchanged(service):
+        assert teach(service, data=rows, assess="true", dry_run="true").json()["report"]["val"] == 80
+        assert teach(service, data=rows, dry_run="true").status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "place"),
+    [
+        (pivots("fr"), "pivot_not_served", {"location": "line 1", "code": "pivot_not_served"}),
+        (pivots().replace(b"roter Apfel 7", b" "), "pivot_text_empty", {"location": "line 8", "code": "empty_text"}),
+    ],
+    ids=["not served", "empty"],
+)
+def test_a_pivot_that_cannot_be_read_is_refused(
+    service: Service, data: bytes, code: str, place: dict[str, str]
+) -> None:
+    with assert_state_unchanged(service):
+        body = assert_problem(teach(service, data=data), 422, code)
+    assert place in body["errors"]
+
+
+@pytest.mark.parametrize("pivot", ["de", "fr", "fr-CA"])
+def test_a_pivot_may_be_taught_or_built_in(polyglot: Service, pivot: str) -> None:
+    answer = teach(polyglot, data=pivots(pivot), dry_run="true")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["report"]["pivots"] == {pivot: 80}
+
+
+def test_forced_teaching_is_recorded_with_the_expansion(fresh: Service) -> None:
+    id = teach(fresh, forced="true", settings='{"seed": 3}').json()["expansion"]["id"]
+    assert fresh.context.registry.expansions.get(id).settings == {"seed": 3, "forced": True}
+
+
+def test_assessing_and_teaching_are_different_requests_under_one_key(fresh: Service) -> None:
+    headers = {"Idempotency-Key": "once"}
+    first = teach(fresh, assess="true", headers=headers)
+    assert teach(fresh, assess="true", headers=headers).json() == first.json()
+    assert_problem(teach(fresh, headers=headers), 422, "idempotency_key_reused")
+
+
+def test_a_base_of_many_languages_lists_those_it_declares(polyglot: Service) -> None:
+    french = listed(polyglot)["fr"]
+    assert (french["version"], french["taught"], french["built_in"], french["assessed"]) == (0, False, True, None)
+    assert listed(polyglot)["de"]["taught"] and not listed(polyglot)["de"]["built_in"]
+
+
+def test_a_language_that_it_was_measured_to_read_is_built_in(polyglot: Service) -> None:
+    assert assess(polyglot)["built_in"] is True
+    assert assess(polyglot, "br", reads=False)["built_in"] is False
+
+
+@pytest.mark.parametrize("tag", ["fr", "FR", "sw"])
+def test_an_untaught_language_is_read_by_version_0_with_a_warning(polyglot: Service, tag: str) -> None:
+    answer = polyglot.search("une pomme rouge", language=tag)
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["version"], body["warnings"]) == (0, ["language_not_taught"])
+    told = {"requested": tag, "used": tag.lower(), "source": "told", "confidence": None}
+    assert body["language"] == told
+    embedded = polyglot.admin.post("/v1/embeddings", json={"input": "une pomme rouge", "language": tag}).json()
+    assert embedded["data"][0]["embedding"] == pytest.approx(text_vector(0, "une pomme rouge").tolist())
+
+
+def test_a_taught_language_is_read_without_a_warning_and_captions_are_of_taught_ones(polyglot: Service) -> None:
+    body = polyglot.search("ein roter Apfel", language="de").json()
+    assert (body["version"], body["warnings"]) == (1, [])
+    wanted = {"picture": "p0", "languages": ["fr"]}
+    assert_problem(polyglot.admin.post("/v1/search/captions", json=wanted), 404, "language_not_found")
+    form: httpx.Response = polyglot.admin.post(
+        "/v1/search/pictures", files={"picture": ("x", picture(1))}, data={"language": "fr"}
+    )
+    assert form.status_code == 200 and form.json()["items"][0]["captions"] == {"en": ["a red apple"]}
+    assert_problem(polyglot.search("une pomme", language="french"), 422, "language_tag_invalid")
+
+
+def test_no_metric_has_a_label_that_a_client_made_up(polyglot: Service) -> None:
+    for tag in ("sw", "fi"):
+        polyglot.search("omena", language=tag)
+    text = polyglot.admin.get("/metrics").text
+    assert 'language="not_taught"' in text and 'language="fi"' not in text
+
+
+def test_the_model_is_listed_with_what_it_reads(polyglot: Service) -> None:
+    body = polyglot.admin.get("/v1/models").json()
+    (model,) = body["data"]
+    assert body["object"] == "list" and model["object"] == "model" and model["created"] > 1_600_000_000
+    assert (model["id"], model["languages"], model["taught"]) == ("pictoglot/bundled", ["en", "fr"], ["de"])
+    assert (model["dimension"], model["inputs"]) == (64, ["text", "picture"])
+    embedded = polyglot.admin.post("/v1/embeddings", json={"input": "a", "model": model["id"]}).json()
+    assert embedded["model"] == model["id"]
+
+
+def test_the_command_assesses_and_says_what_came_of_it(fresh: Service, tmp_path: Path) -> None:
+    (file := tmp_path / "cy.jsonl").write_bytes(dataset())
+    assert as_json(fresh, "assess", "cy", str(file), "--dry-run")["report"]["usable"] == 80
+    sent = as_json(fresh, "assess", "cy", str(file))
+    assert (sent["kind"], sent["state"]) == ("assess", "queued")
+    measure(fresh, sent["id"], taught={"version": 4, "t2i": RECALL, "i2t": RECALL})
+    said = run(fresh, "expansions", sent["id"], "--watch").stdout
+    assert SENTENCE in said and "71.0" in said
+    assert "What was taught, version 4:" in said and "Nothing was taught" in said
+    row = next(line for line in run(fresh, "languages").stdout.splitlines() if line.startswith("cy"))
+    assert "assessed" in row and row.split()[-1] == "71.0"
+
+
+def test_the_command_forces_and_tells_why_a_language_serves(fresh: Service, tmp_path: Path) -> None:
+    (file := tmp_path / "cy.jsonl").write_bytes(dataset())
+    id = as_json(fresh, "learn", "cy", str(file), "--forced")["id"]
+    expansions = fresh.context.registry.expansions
+    assert expansions.get(id).settings == {"forced": True}
+    lease = expansions.lease(id, "test")
+    assert lease is not None
+    gain = {"sentence": "Welsh is not read better than by version 0: …", "forced": True}
+    expansions.succeed(lease, 1, 2, {"t2i": RECALL, "i2t": RECALL, "gain": gain})
+    said = run(fresh, "expansions", id, "--watch").stdout
+    assert "Welsh is not read better than by version 0: …. It is served because that was forced." in said
+
+
+def test_the_list_of_releases_marks_what_was_forced(fresh: Service) -> None:
+    registry = fresh.context.registry
+    registry.releases.publish(
+        expected=1,
+        shared=0,
+        languages={},
+        actor="t",
+        reason="",
+        change={"kind": "promote", "language": "cy", "forced": "why"},
+    )
+    assert "promote cy forced" in run(fresh, "releases").stdout

@@ -1,0 +1,220 @@
+"""`pictures` against a real server: what is sent, what is there already, what is refused."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.cli import sending
+from tests.doubles import WeightlessEncoder
+from tests.service.harness import Service, picture, running, wait_until
+from tests.service.test_cli import as_json, run
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """An empty gallery; each test deletes what it adds, or uses names of its own."""
+    with running(tmp_path_factory.mktemp("home")) as service:
+        yield service
+
+
+def test_pictures_are_added_listed_and_deleted(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "red car.png").write_bytes(picture(5))
+    (tmp_path / "tree.png").write_bytes(picture(6))
+    (tmp_path / "notes.txt").write_text("not looked at")
+    captions = tmp_path / "captions.json"
+    captions.write_text(json.dumps({"red car.png": {"en": ["a red car"]}}))
+    added = as_json(service, "pictures", "add", str(tmp_path), "--captions", str(captions))["added"]
+    assert [item["captions"] for item in added] == [{"en": ["a red car"]}, {}]
+    assert added[0]["id"].startswith("red-car-") and added[1]["id"] == "tree"
+    for item in added:
+        assert item["id"] in run(service, "pictures", "list").stdout
+        assert run(service, "pictures", "delete", item["id"]).exit_code == 0
+
+
+def test_captions_of_every_script_travel_as_they_are(service: Service, tmp_path: Path) -> None:
+    """As escapes these would be twice as long, and more than a form's field may be."""
+    (tmp_path / "a.png").write_bytes(picture(12))
+    texts = [f"{number} " + "लाल सेब और हरा पेड़ " * 40 for number in range(20)]
+    assert 2 * len("".join(texts).encode()) > 64 << 10 > len("".join(texts).encode())
+    captions = tmp_path / "captions.json"
+    captions.write_text(json.dumps({"a": {"en": texts}}))
+    (added,) = as_json(service, "pictures", "add", str(tmp_path), "--captions", str(captions))["added"]
+    assert len(added["captions"]["en"]) == 20
+    run(service, "pictures", "delete", "a")
+
+
+class Counting(WeightlessEncoder):
+    """Takes a moment for each call with pictures, and remembers how many there were in each."""
+
+    def __init__(self) -> None:
+        self.together: list[int] = []
+
+    def pictures(self, images: Any, batch: int = 64) -> Any:
+        self.together.append(len(images))
+        time.sleep(0.05)
+        return super().pictures(images, batch)
+
+
+def test_a_folder_is_sent_several_files_at_a_time_and_reported_in_order(tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / f"{number:02d}.png").write_bytes(picture(number))
+    with running(tmp_path / "home", encoder := Counting()) as service:
+        added = as_json(service, "pictures", "add", str(tmp_path))["added"]
+        assert [item["id"] for item in added] == [f"{number:02d}" for number in range(30)]
+        assert sum(encoder.together) == 30 and max(encoder.together) > 1
+        assert service.put("twin", picture(3)).status_code == 201
+        assert sum(encoder.together) == 30, "a content that is there is not encoded again"
+
+
+def test_a_damaged_picture_is_reported_and_the_others_are_added(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(picture(7)[:60])
+    (tmp_path / "good.png").write_bytes(picture(8))
+    result = run(service, "pictures", "add", str(tmp_path))
+    assert result.exit_code == 1
+    assert "1 of 2 pictures are in the gallery" in result.stdout
+    assert "bad.png: " in result.stderr
+    run(service, "pictures", "delete", "good")
+
+
+def test_two_files_that_would_share_an_id_are_refused(service: Service, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.png").write_bytes(picture(9))
+    assert run(service, "pictures", "add", str(tmp_path)).exit_code == 2
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures, with names that no other test uses."""
+    for number in range(3):
+        (tmp_path / f"{tmp_path.name}-{number}.png").write_bytes(picture(40 + number))
+    return tmp_path
+
+
+@pytest.fixture
+def uploads(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The path of each PUT that this process sends."""
+    sent, put = list[str](), httpx.Client.put
+
+    def recorded(self: httpx.Client, url: str, **more: Any) -> httpx.Response:
+        sent.append(url)
+        return put(self, url, **more)
+
+    monkeypatch.setattr(httpx.Client, "put", recorded)
+    return sent
+
+
+def test_what_is_there_is_not_sent_again(service: Service, folder: Path, uploads: list[str]) -> None:
+    first = as_json(service, "pictures", "add", str(folder))
+    assert (len(first["added"]), first["there"], len(uploads)) == (3, 0, 3)
+    (folder / "new.png").write_bytes(picture(50))
+    changed = next(folder.glob("*-1.png"))
+    changed.write_bytes(picture(51))
+    second = as_json(service, "pictures", "add", str(folder))
+    assert {item["id"] for item in second["added"]} == {changed.stem, "new"}
+    assert (second["there"], len(uploads)) == (2, 5)
+    assert (
+        "4 of 4 pictures are in the gallery; 4 were there before."
+        in run(service, "pictures", "add", str(folder)).stdout
+    )
+    assert len(as_json(service, "pictures", "add", str(folder), "--again")["added"]) == 4
+
+
+def test_other_captions_are_sent_though_the_picture_is_there(
+    service: Service, folder: Path, uploads: list[str]
+) -> None:
+    file, captions = next(folder.iterdir()), folder / "captions.json"
+    for texts, sent in ((["a ball"], 1), (["a ball"], 1), (["a red ball"], 2)):
+        captions.write_text(json.dumps({file.stem: {"en": texts}}))
+        as_json(service, "pictures", "add", str(file), "--captions", str(captions))
+        assert service.admin.get(f"/v1/pictures/{file.stem}").json()["captions"] == {"en": texts}
+        assert len(uploads) == sent
+
+
+@pytest.mark.parametrize("fault", ["busy", "gone"])
+def test_an_upload_waits_for_a_service_that_is_busy_or_restarts(
+    service: Service, folder: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults, put, slept = [fault, fault], httpx.Client.put, list[float]()
+
+    def refused(self: httpx.Client, url: str, **more: Any) -> httpx.Response:
+        if not faults:
+            return put(self, url, **more)
+        if faults.pop() == "gone":
+            raise httpx.ReadError("the connection was closed")
+        return httpx.Response(503, headers={"Retry-After": "7"})
+
+    monkeypatch.setattr(httpx.Client, "put", refused)
+    monkeypatch.setattr(time, "sleep", slept.append)
+    assert len(as_json(service, "pictures", "add", str(folder))["added"]) == 3
+    assert sorted(slept) == [7.0, 7.0] if fault == "busy" else max(slept) <= 1.0 and len(slept) == 2
+
+
+def test_a_service_that_is_not_there_is_told_at_once(folder: Path) -> None:
+    started = time.monotonic()
+    result = run(None, "pictures", "add", str(folder))
+    assert result.exit_code == 1 and "No service answers at" in result.stderr
+    assert time.monotonic() - started < 5
+
+
+def test_an_interrupted_import_says_how_to_go_on(
+    service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, done, last = httpx.Client.put, list[httpx.Response](), f"{folder.name}-2"
+
+    def interrupted(self: httpx.Client, url: str, **more: Any) -> httpx.Response:
+        if url.endswith(last):
+            wait_until(lambda: len(done) == 2)
+            raise KeyboardInterrupt
+        done.append(put(self, url, **more))
+        return done[-1]
+
+    monkeypatch.setattr(httpx.Client, "put", interrupted)
+    result = run(service, "pictures", "add", str(folder))
+    assert result.exit_code != 0
+    assert "2 pictures were added until then; the same command goes on with the rest." in result.stderr
+    monkeypatch.undo()
+    assert as_json(service, "pictures", "add", str(folder))["there"] == 2
+
+
+def test_a_file_that_cannot_be_read_is_told(service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = folder / "gone.png"
+    gone.write_bytes(picture(60))
+    opened = Path.open
+
+    def vanished(self: Path, *arguments: Any, **more: Any) -> Any:
+        if self == gone:
+            gone.unlink()
+        return opened(self, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", vanished)
+    result = run(service, "pictures", "add", str(folder))
+    assert result.exit_code == 1
+    assert "gone.png: It cannot be read: No such file or directory." in result.stderr
+    assert "3 of 4 pictures are in the gallery." in result.stdout
+
+
+def test_results_come_in_order_and_no_more_is_taken_than_is_worked_on() -> None:
+    taken, free, seen = list[int](), threading.Event(), list[int]()
+
+    def items() -> Iterator[int]:
+        for number in range(20):
+            taken.append(number)
+            yield number
+
+    def negated(number: int) -> int:
+        if number == 3:  # all four threads are at work
+            time.sleep(0.1)
+            seen.append(len(taken))
+            free.set()
+        assert free.wait(10)
+        return -number
+
+    assert list(sending.in_order(negated, items(), at_once=4)) == [(number, -number) for number in range(20)]
+    assert seen == [4]

@@ -1,0 +1,266 @@
+"""A release for another base: the service opens it beside what serves, swaps once, and mixes nothing."""
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from index.gallery import Gallery
+from model.errors import BaseNotFound
+from model.registry import Registry, Release
+from service import moving
+from service.context import Context
+from service.settings import Settings
+from tests.doubles import Vectors, WeightlessEncoder, WeightlessTexts, WeightlessView
+from tests.service.harness import Service, assert_problem, picture, running, wait_until
+
+COUNT = 8
+
+
+class OtherEncoder(WeightlessEncoder):
+    """Another base, as version `root`: the same vectors with their places moved, so that none fits the first base's."""
+
+    image_fingerprint = hashlib.sha256(b"other pictures").hexdigest()
+    text_fingerprint = base_fingerprint = hashlib.sha256(b"other texts").hexdigest()
+
+    def __init__(self, root: int) -> None:
+        self.base_view = WeightlessView(root)
+
+    def texts(self, items: Sequence[tuple[WeightlessView, str]], *, alone: bool = False) -> WeightlessTexts:
+        read = super().texts(items)
+        return WeightlessTexts(np.roll(read.vectors, 5, axis=1), read.truncated, read.tokens)
+
+    def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
+        return np.roll(super().pictures(images), 5, axis=1)
+
+
+def begun(registry: Registry) -> tuple[Any, int]:
+    """A move that has registered its base: the lease, and the base's version."""
+    expansion, _ = registry.expansions.submit(
+        kind="base",
+        language="mul",
+        settings={"base": "other"},
+        dataset_path=None,
+        dataset_sha256=None,
+        dataset_bytes=None,
+        actor="t",
+    )
+    lease = registry.expansions.lease(expansion.id, "test")
+    assert lease is not None
+    other = OtherEncoder(0)
+    return lease, registry.bases.add("other", other.image_fingerprint, other.text_fingerprint, lease).number
+
+
+def moved(registry: Registry) -> Release:
+    """What a worker does: the languages on the other base, and one release."""
+    lease, base = begun(registry)
+    before, languages, parent = registry.releases.serving(), dict[str, int](), base
+    for tag in sorted(before.languages.keys() - {"en"}):
+        learned = registry.versions.add(
+            expansion=lease.expansion,
+            parent=parent,
+            language=tag,
+            folder=f"versions/{lease.expansion}-{tag}",
+            manifest_sha256="0" * 64,
+            rows=1,
+            bytes=1,
+            report={"english": {"against": "pictures", "pairs": COUNT, "t2i": {"R@1": 0.5}}},
+            fence=lease.fence,
+            dataset=registry.versions.get(before.languages[tag]).learned_from,
+        )
+        languages[tag] = parent = learned.number
+    release = registry.bases.move(
+        lease, expected=before.number, base=base, shared=parent, languages=languages, report={"forced": False}
+    )
+    assert release is not None
+    registry.expansions.succeed(lease, release.shared, release.number, {})
+    return release
+
+
+@contextmanager
+def serving(home: Path, **settings: Any) -> Iterator[tuple[Service, list[str]]]:
+    """A service with a taught language and pictures; and what it was asked to open."""
+    asked: list[str] = []
+
+    def reopen(settings: Settings) -> WeightlessEncoder:
+        asked.append(settings.base)
+        if (home / "away").exists():
+            raise BaseNotFound("the weights are not on this machine")
+        base = service.context.registry.bases.serving()
+        assert base is not None
+        while (home / "held").exists():
+            time.sleep(0.01)
+        return WeightlessEncoder() if base.number == 0 else OtherEncoder(base.number)
+
+    with running(home, reopen=reopen, **settings) as service:
+        service.learn("de")
+        for number in range(COUNT):
+            assert service.put(f"p{number}", en=[f"thing {number}"], de=[f"Ding {number}"]).status_code == 201
+        try:
+            yield service, asked
+        finally:
+            (home / "held").unlink(missing_ok=True)
+
+
+def answers(service: Service) -> dict[str, Any]:
+    """Everything that a user can see of what was found, without times."""
+    seen: dict[str, Any] = {}
+    for text, language in (("thing 3", "en"), ("Ding 5", "de"), ("anything", "shared")):
+        body = service.search(text, language=language, limit=COUNT + 2).json()
+        seen[language] = [(hit["picture"], hit["score"], hit["captions"]) for hit in body["items"]]
+    body = service.admin.post("/v1/search/captions", json={"picture": "p1", "limit": 3}).json()
+    seen["captions"] = [(hit["caption"], hit["language"], hit["score"]) for hit in body["items"]]
+    return seen
+
+
+def found(service: Service, text: str) -> list[str]:
+    """The pictures that an English search finds."""
+    items = service.search(text, language="en", limit=COUNT).json()["items"]
+    return [hit["picture"] for hit in items]
+
+
+def base_of(service: Service) -> int:
+    version: int = service.context.encoder.base_view.version
+    return version
+
+
+def test_another_base_is_opened_served_by_one_swap_and_taken_back_bit_for_bit(tmp_path: Path) -> None:
+    with serving(tmp_path) as (service, asked):
+        before, first = answers(service), service.context
+        cursor = service.search("thing 3", limit=2).json()["next_cursor"]
+        release = moved(service.context.registry)
+        wait_until(lambda: base_of(service) == release.base)
+        ready = service.http.get("/readyz").json()
+        assert (ready["release"], ready["base"], ready["degraded"]) == (release.number, "other", [])
+        (german, english) = service.admin.get("/v1/languages").json()["items"]
+        assert (german["language"], english["language"]) == ("de", "en")
+        assert (english["version"], english["report"]["pairs"]) == (release.base, COUNT)
+        after = answers(service)
+        assert after != before and {tag: len(found) for tag, found in after.items()} == {
+            tag: len(found) for tag, found in before.items()
+        }
+        assert_problem(service.search("thing 3", limit=2, cursor=cursor), 410, "cursor_expired")
+        wait_until(lambda: not first.texts.alive)  # what was replaced is closed
+        assert service.put("new", picture(77), en=["new"]).status_code == 201
+        assert service.admin.delete("/v1/pictures/p7").status_code == 204
+        assert service.admin.post("/v1/admin/languages/de/rollback", json={}).json()["to_version"] is None
+
+        service.context.registry.bases.undo(actor="t", reason="")
+        wait_until(lambda: base_of(service) == 0)
+        again = answers(service)
+        # but for what was written meanwhile, the answers are those of before
+        kept = {tag: [hit for hit in found if hit[0] != "new"] for tag, found in again.items()}
+        gone = {tag: [hit for hit in found if hit[0] != "p7"] for tag, found in before.items()}
+        assert {tag: kept[tag] for tag in ("en", "de")} == {tag: gone[tag] for tag in ("en", "de")}
+        assert "new" in [hit[0] for hit in again["en"]] and len(asked) == 2
+
+
+def test_searches_and_writes_go_on_and_no_answer_is_of_two_bases(tmp_path: Path) -> None:
+    with serving(tmp_path) as (service, _):
+        expected, seen, failures, done = {}, dict[int, set[str]](), list[str](), threading.Event()
+        expected[service.context.live.current.release.number] = answers(service)["en"]
+        release = service.context.live.current.release.number
+
+        def search() -> None:
+            while not done.is_set():
+                answer = service.search("thing 3", language="en", limit=COUNT + 2)
+                if answer.status_code != 200:
+                    failures.append(answer.text)
+                    continue
+                body = answer.json()
+                hits = [(h["picture"], h["score"]) for h in body["items"] if not h["picture"].startswith("w")]
+                seen.setdefault(body["release"], set()).add(json.dumps(hits))
+
+        def write() -> None:
+            for number in range(10_000):
+                if done.is_set():
+                    return
+                name = f"w{number}"
+                put = service.put(name, picture(1000 + number), en=[name])
+                hits = service.admin.post("/v1/search/captions", json={"picture": name, "limit": 1})
+                deleted = service.admin.delete(f"/v1/pictures/{name}")
+                gone = service.admin.post("/v1/search/captions", json={"picture": name, "limit": 1})
+                statuses = [each.status_code for each in (put, hits, deleted, gone)]
+                if statuses != [201, 200, 204, 404]:
+                    failures.append(f"{name}: {statuses}")
+
+        threads = [threading.Thread(target=work) for work in (search, search, write)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: release in seen)
+        after = moved(service.context.registry)
+        wait_until(lambda: after.number in seen)
+        service.context.registry.bases.undo(actor="t", reason="")
+        wait_until(lambda: after.number + 1 in seen)
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert not failures
+        # each release gave one answer, and the one before and after the move the same
+        assert {number: len(found) for number, found in seen.items()} == {2: 1, 3: 1, 4: 1}
+        assert seen[2] == seen[4] != seen[3]
+
+
+def test_a_base_that_cannot_be_opened_leaves_what_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.moving._RETRY_SECONDS", 0.0)
+    with serving(tmp_path) as (service, asked):
+        before = answers(service)
+        (tmp_path / "away").touch()
+        release = moved(service.context.registry)
+        wait_until(lambda: len(asked) > 1)
+        assert answers(service) == before
+        degraded = service.http.get("/readyz").json()["degraded"]
+        assert degraded == [
+            f"Release {release.number} is for another base, which is not open here.",
+            "Release 2 is still served.",
+        ]
+        # a language that is withdrawn on the new base is withdrawn here too
+        service.context.registry.releases.roll_back("de", actor="t", reason="")
+        wait_until(lambda: service.search("Ding 5", language="de").status_code != 200)
+        assert_problem(service.search("Ding 5", language="de"), 404, "language_not_found")
+        listed = service.admin.get("/v1/languages").json()["items"]
+        assert [item["language"] for item in listed] == ["en"] and len(found(service, "thing 3")) == COUNT
+        assert base_of(service) == 0
+        (tmp_path / "away").unlink()
+        wait_until(lambda: base_of(service) == release.base)
+
+
+def test_while_another_base_is_opened_the_one_before_follows_all_changes(tmp_path: Path) -> None:
+    with serving(tmp_path) as (service, asked):
+        (tmp_path / "held").touch()
+        release = moved(service.context.registry)
+        wait_until(lambda: asked)
+        Gallery(service.context.registry, service.context.root).delete("p3")  # as another process does
+        wait_until(lambda: "p3" not in found(service, "thing 3"))
+        assert base_of(service) == 0 and len(asked) == 1
+        (tmp_path / "held").unlink()
+        wait_until(lambda: base_of(service) == release.base)
+        assert len(found(service, "thing 3")) == COUNT - 1 and "p3" not in found(service, "thing 3")
+
+
+def test_a_base_that_serves_no_more_when_it_is_open_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed, close = list[Context](), moving._close
+
+    def noted(context: Context) -> None:
+        close(context)
+        closed.append(context)
+
+    monkeypatch.setattr(moving, "_close", noted)
+    with serving(tmp_path) as (service, asked):
+        before, first = answers(service), service.context
+        (tmp_path / "held").touch()
+        moved(first.registry)
+        wait_until(lambda: asked)
+        first.registry.bases.undo(actor="t", reason="")
+        (tmp_path / "held").unlink()
+        wait_until(lambda: closed)
+        assert [context.base for context in closed] == ["other"] and service.context is first
+        assert answers(service) == before and service.http.get("/readyz").json()["degraded"] == []

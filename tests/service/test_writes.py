@@ -1,0 +1,103 @@
+"""Writes that wait together: in one transaction, in order, and none fails because of another."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from index.errors import PictureNotFound
+from index.gallery import NewPicture, Put
+from index.live import LiveIndex
+from model.errors import RegistryUnavailable, Unavailable
+from service.settings import Settings
+from service.writes import WriteQueue
+from tests.index.world import World, nearest_pictures, new_picture
+
+
+class Writes:
+    """A queue of a real index, whose first call waits until `together` has put everything into the queue."""
+
+    def __init__(self, live: LiveIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.live, self.sizes = live, list[int]()
+        self.free, self.fails = threading.Event(), list[Exception]()
+        put = live.put_pictures
+
+        def recorded(pictures: Sequence[NewPicture]) -> list[Put]:
+            assert self.free.wait(10)
+            self.sizes.append(len(pictures))
+            if self.fails and len(self.sizes) > 1:
+                raise self.fails.pop()
+            return put(pictures)
+
+        monkeypatch.setattr(live, "put_pictures", recorded)
+
+    def together(self, *writes: NewPicture | str, limit: int = 64) -> list[Any]:
+        """The outcomes of these writes, after one that holds up the queue until all wait."""
+
+        async def run() -> list[Any]:
+            async with WriteQueue(self.live, Settings(queue_limit=limit)) as queue:
+                first = asyncio.create_task(queue.put(new_picture("first", 99)))
+                await asyncio.sleep(0.05)
+                waiting = [asyncio.create_task(started(queue, write)) for write in writes]
+                await asyncio.sleep(0.05)
+                self.free.set()
+                await first
+                return await asyncio.gather(*waiting, return_exceptions=True)
+
+        return asyncio.run(run())
+
+
+def started(queue: WriteQueue, write: NewPicture | str) -> Coroutine[Any, Any, Any]:
+    return queue.delete(write) if isinstance(write, str) else queue.put(write)
+
+
+@pytest.fixture
+def writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writes]:
+    world = World(tmp_path)
+    yield Writes(world.started(), monkeypatch)
+    world.close()
+
+
+def test_what_waits_together_is_put_together_and_found(writes: Writes) -> None:
+    outcomes = writes.together(*(new_picture(f"p{seed}", seed, {"en": [f"picture {seed}"]}) for seed in range(9)))
+    assert writes.sizes == [1, 9]
+    assert [outcome.picture.id for outcome in outcomes] == [f"p{seed}" for seed in range(9)]
+    assert all(outcome.created for outcome in outcomes)
+    for seed in range(9):
+        assert nearest_pictures(writes.live, seed, 1) == [f"p{seed}"]
+    assert writes.live.current.captions_of_each(["p3"]) == {"p3": {"en": ["picture 3"]}}
+
+
+def test_writes_of_one_picture_keep_their_order(writes: Writes) -> None:
+    outcomes = writes.together(
+        new_picture("a", 1), new_picture("a", 2), "a", new_picture("a", 3, {"en": ["three"]}), "b", new_picture("b", 4)
+    )
+    assert [isinstance(outcome, Put) and outcome.created for outcome in outcomes] == [1, 0, 0, 1, 0, 1]
+    assert isinstance(outcomes[4], PictureNotFound)
+    assert nearest_pictures(writes.live, 3, 1) == ["a"] and nearest_pictures(writes.live, 4, 1) == ["b"]
+    assert len(nearest_pictures(writes.live, 1)) == 3
+
+
+def test_one_that_cannot_be_stored_does_not_hold_up_the_others(writes: Writes) -> None:
+    damaged = replace(new_picture("bad", 2), captions={"en": ["\ud800"]})  # no database takes half a character
+    outcomes = writes.together(new_picture("a", 1), damaged, new_picture("c", 3))
+    assert [isinstance(outcome, Put) for outcome in outcomes] == [True, False, True]
+    assert isinstance(outcomes[1], UnicodeEncodeError)
+    assert writes.sizes == [1, 3, 1, 1, 1]
+    assert sorted(nearest_pictures(writes.live, 1)) == ["a", "c", "first"]
+
+
+def test_a_registry_that_is_away_is_not_asked_again_for_each_of_them(writes: Writes) -> None:
+    writes.fails.append(RegistryUnavailable())
+    outcomes = writes.together(*(new_picture(f"p{seed}", seed) for seed in range(5)))
+    assert all(isinstance(outcome, RegistryUnavailable) for outcome in outcomes)
+    assert writes.sizes == [1, 5]
+
+
+def test_more_writes_than_may_wait_are_refused(writes: Writes) -> None:
+    outcomes = writes.together(*(new_picture(f"p{seed}", seed) for seed in range(3)), limit=2)
+    assert [isinstance(outcome, Unavailable) for outcome in outcomes] == [False, False, True]

@@ -1,0 +1,34 @@
+"""A worker whose vector sets go to an engine: an expansion, and what changed in the gallery."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from milvus_lite.server_manager import server_manager_instance
+
+from index.engine.milvus import Milvus
+from index.sets import VectorSets
+from index.vectors import Identity
+from model.data_root import DataRoot
+from tests.worker.harness import PICTURES, Site, pairs
+
+
+@pytest.mark.slow
+def test_a_language_that_is_learned_is_in_the_engine(new_site: Callable[..., Site], tmp_path: Path) -> None:
+    file = str(tmp_path / "milvus.db")
+    address = str(server_manager_instance.start_and_get_uri(file))
+    site = new_site(INDEX=f"milvus+{address}", SEAL_AT="1")
+    pictures = Identity("pictures", site.image_fingerprint, site.dimension)
+    milvus = Milvus(address)
+    sets = VectorSets(site.registry, DataRoot(site.home), milvus)
+    sets.begin(pictures)  # as a service does when it opens the set
+    site.start()
+    ended = site.finish(site.submit(pairs("cy", picture=True)))
+    assert ended.state == "succeeded" and ended.version is not None
+    captions = Identity("captions", site.text_fingerprint, site.dimension, "cy", ended.version)
+    assert sum(len(rows.ids) for rows in milvus.rows(sets.part(captions, sets.state(captions)).sealed)) == 100
+    site.wait(ended.id, lambda _: sets.state(pictures).upto_change == site.gallery.change())
+    assert sets.part(pictures, sets.state(pictures)).count == PICTURES
+    assert not (site.home / "segments").exists() or not list((site.home / "segments").glob("*"))
+    milvus.close()
+    server_manager_instance.release_server(file)

@@ -1,0 +1,98 @@
+"""The gate asks for gain: a version serves when it reads better than what read those texts before."""
+
+import numpy as np
+import pytest
+
+from model.evaluation import gain
+from tests.worker.harness import Site, attempt_at, pairs, teach
+from tests.worker.test_assess import spoken
+from worker.evaluate import measure
+from worker.phases import run
+from worker.prepare import open_context, prepare
+from worker.promotion import GateFailed
+from worker.validation import candidates, held_out
+
+UNMOVED = 1e-12  # a learning rate
+
+
+def test_a_language_that_nothing_read_gains_and_its_report_says_over_what(site: Site) -> None:
+    expansion = site.submit(pairs("cy"), forced=False)
+    run(attempt_at(site, expansion))
+    done = site.registry.expansions.get(expansion)
+    assert done.state == "succeeded" and done.report is not None
+    gain = done.report["gain"]
+    assert gain["version"] == 0 and gain["enough"] and not gain["forced"]
+    assert gain["mean"] > gain["error"] > 0
+    recalls = [sum(report["t2i"][k] for k in ("R@1", "R@10")) / 2 for report in (gain["before"], done.report)]
+    assert gain["mean"] == pytest.approx(recalls[1] - recalls[0])
+    assert gain["sentence"].startswith("Welsh is read better than by version 0: on the same ")
+    assert "forced" not in site.registry.releases.serving().change
+
+
+def test_the_error_of_a_gain_is_one_of_pictures_and_not_of_their_captions(site: Site) -> None:
+    rows = [{**row, "picture": f"p{number // 4}"} for number, row in enumerate(pairs("cy"))]
+    expansion = site.submit(rows, forced=True)
+    run(attempt_at(site, expansion))
+    report = site.registry.expansions.get(expansion).report
+    assert report is not None
+    attempt = attempt_at(site, site.submit(rows, kind="assess"))  # it measures the same captions
+    context = open_context(attempt)
+    data = prepare(context, attempt.expansion)
+    validation = held_out(context, data)
+    among = candidates(context, data, validation)
+    before, after = (measure(context, context.views.of(version), validation, among) for version in (0, 1))
+    assert before is not None and after is not None
+    owner = np.array([among.places[picture] for picture in validation.targets])
+    expected = gain(before.ranks, after.ranks, owner, (1, 10))
+    assert report["gain"]["error"] == pytest.approx(expected.error)
+    assert report["gain"]["error"] != pytest.approx(
+        gain(before.ranks, after.ranks, np.arange(len(owner)), (1, 10)).error
+    )
+
+
+def test_a_language_that_the_base_reads_as_well_is_refused_with_the_figures(site: Site) -> None:
+    attempt = attempt_at(site, site.submit(spoken(), "sco", forced=False))
+    with pytest.raises(GateFailed, match="Scots is not read better than by version 0") as caught:
+        run(attempt)
+    assert "from 100.0 % to " in caught.value.detail and "forced=true" in caught.value.detail
+    attempt.fail(caught.value)
+    failed = site.registry.expansions.get(attempt.expansion.id)
+    assert failed.error is not None and failed.error.code == "gate_failed"
+    assert failed.report is not None and failed.report["gain"]["enough"] is False
+    assert site.registry.releases.serving().number == 1
+
+
+def test_what_is_forced_is_served_and_the_release_and_the_report_say_so(site: Site) -> None:
+    expansion = site.submit(spoken(), "sco", forced=True)
+    run(attempt_at(site, expansion))
+    serving = site.registry.releases.serving()
+    assert serving.languages["sco"] == 1
+    report = site.registry.expansions.get(expansion).report
+    assert report is not None and report["gain"]["forced"] is True
+    assert serving.change["forced"] == report["gain"]["sentence"]
+
+
+def test_the_floor_holds_also_where_the_gain_is_forced(site: Site) -> None:
+    with pytest.raises(GateFailed, match=r"at least 1\.000 is needed"):
+        run(attempt_at(site, site.submit(pairs("cy", picture=True)), min_recall=1.0))
+
+
+def test_a_language_taught_again_has_to_beat_its_own_version(site: Site) -> None:
+    teach(site)
+    again = attempt_at(site, site.submit(pairs("cy"), forced=False, learning_rate=UNMOVED))
+    with pytest.raises(GateFailed, match=r"Welsh is not read better than by version 1: .* \(\+0\.0 ± 0\.0 points\)"):
+        run(again)
+    assert site.registry.releases.serving().languages["cy"] == 1
+
+
+def test_a_damaged_version_can_be_replaced_by_teaching_again(site: Site) -> None:
+    """Version 0 reads a language whose version cannot be opened, so that is what has to be beaten."""
+    teach(site)
+    expansion = site.submit(pairs("cy"), forced=False)
+    attempt = attempt_at(site, expansion)
+    attempt.decided("plan.json", lambda: {"parent": 0})
+    (site.home / str(site.registry.versions.get(1).folder) / "rows.safetensors").write_bytes(b"")
+    run(attempt)
+    report = site.registry.expansions.get(expansion).report
+    assert report is not None and report["gain"]["version"] == 0
+    assert site.registry.releases.serving().languages["cy"] == 2

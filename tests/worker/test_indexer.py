@@ -1,0 +1,130 @@
+"""The indexer as a worker runs it: one at a time for all, in a child that may be killed."""
+
+import os
+import time
+from collections.abc import Callable
+
+import pytest
+
+from index.feed import PRUNED, unsealed
+from index.gallery import NewPicture
+from index.sets import VectorSets
+from index.state import NOTHING, State
+from index.vectors import Identity
+from model.data_root import DataRoot
+from model.errors import LeaseLost
+from tests.worker.harness import PATIENCE, PICTURES, Site
+from worker.indexer import Indexing
+from worker.settings import WorkerSettings
+
+FAST = {"SEAL_AT": "50"}
+DUTY = "indexer"
+PARENT = str(os.getpid())
+
+
+@pytest.fixture
+def sets(site: Site) -> VectorSets:
+    """The sets of a site on which an API has opened the pictures, and sealed nothing."""
+    sets = VectorSets(site.registry, DataRoot(site.home))
+    assert sets.register(pictures(site), NOTHING, NOTHING) is not None
+    return sets
+
+
+def pictures(site: Site) -> Identity:
+    return Identity("pictures", site.image_fingerprint, 32)
+
+
+def until(condition: Callable[[], object], site: Site) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, site.log()[-4_000:]
+        time.sleep(0.05)
+
+
+def sealed(site: Site, sets: VectorSets) -> State:
+    """The state of the pictures as soon as there is a segment of all."""
+    until(lambda: sum(each.rows for each in sets.state(pictures(site)).segments) == PICTURES, site)
+    return sets.state(pictures(site))
+
+
+def test_a_worker_seals_what_changed_and_leaves_the_duty(site: Site, sets: VectorSets) -> None:
+    assert unsealed(site.registry) == PICTURES
+    site.settings = FAST
+    site.start()
+    state = sealed(site, sets)
+    assert state.upto_change == site.gallery.change() and unsealed(site.registry) == 0
+    until(lambda: site.registry.duties.take(DUTY, "another", 0.1), site)
+
+
+def test_after_it_has_sealed_a_worker_prunes_the_feed(site: Site, sets: VectorSets) -> None:
+    site.settings = FAST
+    site.gallery.delete("p7")
+    assert site.process("worker.indexer", PARENT).wait(PATIENCE) == 0
+    told = site.gallery.changes_since(0)
+    assert told[PRUNED] == PICTURES + 1 and len(told) == PICTURES and "p7" not in told
+
+
+def test_below_the_limit_nothing_is_sealed(site: Site, sets: VectorSets) -> None:
+    site.settings = {"SEAL_AT": str(PICTURES + 1)}
+    site.start()
+    expansion = site.submit([])  # ends at once: then the worker has looked several times
+    site.finish(expansion)
+    assert sets.state(pictures(site)).segments == () and unsealed(site.registry) == PICTURES
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("point", ["storage.written:1", "indexer.written:1", "indexer.registered:1"])
+def test_a_killed_indexer_is_followed_by_another_when_its_duty_runs_out(
+    site: Site, sets: VectorSets, point: str
+) -> None:
+    site.settings = {**FAST, "INDEXER_SECONDS": "1"}
+    child = site.process("worker.indexer", PARENT, FAULT_POINT=point)
+    assert child.wait(PATIENCE) == -9
+    until(lambda: site.process("worker.indexer", PARENT).wait(PATIENCE) == 0 and unsealed(site.registry) == 0, site)
+    assert sealed(site, sets).upto_change == site.gallery.change()
+
+
+def test_what_cannot_be_sealed_starts_no_child_until_as_much_has_changed_again(site: Site, sets: VectorSets) -> None:
+    """A caption that nobody encodes: its version serves no more, but the release before names it."""
+    captions = Identity("captions", site.text_fingerprint, site.dimension, "en", 0)
+    site.gallery.put([NewPicture("p1", f"{1:064x}", 64, 64, {"en": ["unread"]})], site.image_fingerprint)
+    assert sets.register(captions, NOTHING, NOTHING) is not None
+    indexing = Indexing(WorkerSettings(home=site.home, base=site.base, seal_at=50))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PICTOGLOT_HOME", str(site.home))
+        patch.setenv("PICTOGLOT_SEAL_AT", "50")
+        indexing.tick(site.registry)
+        assert indexing.running
+        until(lambda: not indexing.running, site)
+        assert sets.state(pictures(site)).upto_change == site.gallery.change()
+        for number in range(100, 149):
+            indexing.tick(site.registry)
+            assert not indexing.running and unsealed(site.registry) == PICTURES
+            site.gallery.delete(f"p{number % PICTURES}")
+        site.gallery.delete("p99")
+        indexing.tick(site.registry)
+        assert indexing.running
+        indexing.stop()
+
+
+def test_while_another_process_has_the_duty_a_second_one_ends_at_once(site: Site, sets: VectorSets) -> None:
+    site.settings = FAST
+    assert site.registry.duties.take(DUTY, "another", 600)
+    assert site.process("worker.indexer", PARENT).wait(PATIENCE) == 0
+    assert sets.state(pictures(site)).segments == ()
+    site.registry.duties.give_back(DUTY, "another")
+    assert site.process("worker.indexer", PARENT).wait(PATIENCE) == 0
+    assert unsealed(site.registry) == 0
+
+
+def test_a_duty_is_of_one_process_until_it_runs_out(site: Site) -> None:
+    duties = site.registry.duties
+    assert duties.take(DUTY, "a", 600) and duties.take(DUTY, "a", 600) and not duties.take(DUTY, "b", 600)
+    with pytest.raises(LeaseLost):
+        duties.keep(DUTY, "b", 600)
+    duties.give_back(DUTY, "b")  # it is not b's
+    assert not duties.take(DUTY, "b", 600)
+    duties.keep(DUTY, "a", 0)
+    until(lambda: duties.take(DUTY, "b", 600), site)
+    with pytest.raises(LeaseLost):
+        duties.keep(DUTY, "a", 600)

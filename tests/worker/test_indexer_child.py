@@ -1,0 +1,183 @@
+"""The indexer's child as its worker starts, ends and follows it: its duty is free as soon as it has ended."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from index.sets import VectorSets
+from index.vectors import Identity
+from model.data_root import DataRoot
+from model.registry import Registry, open_registry
+from model.registry.duties import SEALING
+from model.registry.tables import DutyRow
+from tests.index.world import wait_until
+from tests.worker.harness import Site
+from worker import indexer
+from worker.indexer import Indexing
+from worker.settings import WorkerSettings
+
+ROOT = Path(__file__).parents[2]
+SLEEPS = """
+import sys, time
+from index.indexer import Indexer
+from worker import indexer
+Indexer.run = lambda *_: time.sleep(600)
+sys.exit(indexer.main(sys.argv[1:]))
+"""
+REFUSED = """
+import sys
+from index import place
+from model.errors import RegistryUnavailable
+from worker import indexer
+def refuse(*_): raise RegistryUnavailable
+place.open_engine = refuse
+sys.exit(indexer.main(sys.argv[1:]))
+"""
+DEAF = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open(sys.argv[1], "w").close()
+time.sleep(600)
+"""
+ENDS = "import sys; sys.exit({status})"
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    monkeypatch.setenv("PICTOGLOT_HOME", str(tmp_path))
+    monkeypatch.setenv("PICTOGLOT_INDEXER_SECONDS", "600")
+    registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
+    yield registry
+    registry.close()
+
+
+@pytest.fixture
+def indexing(tmp_path: Path) -> Iterator[Indexing]:
+    indexing = Indexing(WorkerSettings(home=tmp_path))
+    yield indexing
+    indexing.stop()
+
+
+def child(script: str, *arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", script, *(arguments or [str(os.getpid())])]
+    return subprocess.Popen(command, cwd=ROOT)
+
+
+def starting_with(monkeypatch: pytest.MonkeyPatch, start: Callable[[], subprocess.Popen[bytes]]) -> None:
+    """Have the worker start this instead of its child."""
+    popen = SimpleNamespace(Popen=lambda *_, **__: start(), TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(indexer, "subprocess", popen)
+
+
+def free(registry: Registry) -> bool:
+    """Whether nobody has the duty; looks without taking it, which a child would notice."""
+    with registry.read() as session:
+        return session.get(DutyRow, SEALING) is None
+
+
+def until_busy(registry: Registry) -> None:
+    wait_until(lambda: not free(registry))
+
+
+def test_a_child_that_is_told_to_end_gives_the_duty_back(registry: Registry) -> None:
+    process = child(SLEEPS)
+    until_busy(registry)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 128 + signal.SIGTERM and free(registry)
+
+
+def test_a_child_whose_engine_cannot_be_opened_gives_the_duty_back(registry: Registry) -> None:
+    assert child(REFUSED).wait(60) == 1 and free(registry)
+
+
+def test_a_child_whose_parent_is_gone_ends_at_once(registry: Registry) -> None:
+    assert child(SLEEPS, "1").wait(60) == -signal.SIGKILL and free(registry)
+
+
+def test_a_child_that_does_not_end_is_killed_and_its_duty_given_back(
+    registry: Registry, indexing: Indexing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(indexer, "_GRACE", 0.2)
+    monkeypatch.setattr(indexer, "unsealed", lambda _: 9_999)
+    starting_with(monkeypatch, lambda: child(DEAF, str(tmp_path / "deaf")))
+    indexing.tick(registry)
+    process = indexing._child
+    assert process is not None
+    wait_until((tmp_path / "deaf").exists)
+    assert registry.duties.take(SEALING, indexer._owner(process.pid), 600) and not free(registry)
+    indexing.stop()
+    assert process.poll() == -signal.SIGKILL and free(registry)
+
+
+@pytest.mark.parametrize("status", [1, 0], ids=["failed", "could not seal everything"])
+def test_after_a_child_that_did_not_seal_everything_the_next_one_comes_later(
+    registry: Registry, indexing: Indexing, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    clock, started = SimpleNamespace(now=1_000.0), list[subprocess.Popen[bytes]]()
+    monkeypatch.setattr(indexer, "unsealed", lambda _: 9_999)
+    monkeypatch.setattr(indexer, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    def start() -> subprocess.Popen[bytes]:
+        started.append(process := child(ENDS.format(status=status)))
+        assert registry.duties.take(SEALING, indexer._owner(process.pid), 600)
+        process.wait(30)
+        return process
+
+    starting_with(monkeypatch, start)
+    indexing.tick(registry)
+    indexing.tick(registry)
+    assert len(started) == 1 and free(registry), "the duty of a child that has ended is free"
+    clock.now += 59
+    indexing.tick(registry)
+    assert len(started) == 1
+    clock.now += 3_600
+    indexing.tick(registry)
+    assert len(started) == 2
+
+
+def test_a_duty_is_renewed_as_long_as_the_work_takes(registry: Registry) -> None:
+    def expires() -> datetime:
+        with registry.read() as session:
+            row = session.get(DutyRow, SEALING)
+            assert row is not None and row.owner == "a"
+            return row.expires
+
+    def until_renewed() -> None:
+        before = expires()
+        wait_until(lambda: expires() > before)
+
+    with registry.duties.held(SEALING, "a", 1.5) as ours:
+        assert ours
+        until_renewed()
+        with registry.duties.held(SEALING, "b", 1.5) as theirs:
+            assert not theirs
+        until_renewed()
+    assert free(registry)
+
+
+BUSY = """
+import sys
+if "worker.indexer" in sys.orig_argv:
+    import time
+    from index.indexer import Indexer
+    Indexer.run = lambda *_: time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_stopped_while_its_indexer_works_leaves_the_duty(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BUSY)
+    sets = VectorSets(site.registry, DataRoot(site.home))
+    sets.begin(Identity("pictures", site.image_fingerprint, 32))
+    site.settings = {"SEAL_AT": "50", "INDEXER_SECONDS": "600"}
+    worker = site.start(PYTHONPATH=f"{tmp_path}:{ROOT}")
+    until_busy(site.registry)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(60) == 0 and free(site.registry), site.log()[-2_000:]

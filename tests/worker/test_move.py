@@ -1,0 +1,245 @@
+"""Moving to another base: everything anew beside what serves, compared, flipped by one release, and taken back."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from index.rows import ReadBy
+from index.sets import VectorSets
+from index.sync import expansions_of
+from index.vectors import Identity, Matrix
+from model.backends.choice import open_encoder
+from model.data_root import DataRoot
+from model.encoder import Encoder
+from model.errors import (
+    BaseMismatch,
+    BaseNotFound,
+    BaseServes,
+    DiskTooSmall,
+    ExpansionInProgress,
+    PicturesUnreadable,
+)
+from model.registry import Registry
+from model.settings import CommonSettings
+from service.cli import app
+from tests.tiny import write_tiny_base
+from tests.worker.harness import PATIENCE, Site, attempt_at, pairs, teach
+from tests.worker.moving import OTHER, move, serving, show, submit_move
+from worker.attempt import Attempt
+from worker.phases import run
+from worker.promotion import GateFailed
+from worker.views import Views
+
+SHOWN = 101
+
+
+@pytest.fixture
+def site(new_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> Site:
+    """With pictures that have files, the last one with captions of its own; computed by torch, which opens sooner."""
+    monkeypatch.setenv("PICTOGLOT_BACKEND", "torch")
+    site = new_site(pictures=0)
+    show(site, SHOWN - 1)
+    show(site, 1, first=SHOWN - 1, en=["an old ship"], cy=["hen long"])
+    return site
+
+
+def vectors_of(site: Site, encoder: Encoder) -> dict[str, Matrix]:
+    """What answers come from, as a base has it: every caption's vector, by the language's version; the pictures'."""
+    registry, gallery = site.registry, site.gallery
+    found = {"pictures": np.stack([*gallery.picture_vectors(gallery.ids(), encoder.image_fingerprint).values()])}
+    for tag, version in registry.releases.serving().languages.items():
+        visible = expansions_of(registry, tag, version)
+        captions = [each for each in gallery.captions(gallery.ids(), tag) if each.expansion in {None, *visible}]
+        stored = gallery.caption_vectors([each.id for each in captions], ReadBy(version, encoder.text_fingerprint))
+        assert len(stored) == len(captions), tag
+        found[tag] = np.stack([stored[each.id] for each in captions])
+    return found
+
+
+def rows_of(site: Site, encoder: Encoder, tag: str, version: int) -> int:
+    sets = VectorSets(site.registry, DataRoot(site.home))
+    of = Identity("captions", encoder.text_fingerprint, encoder.dimension, tag, version)
+    return sum(written.rows for written in sets.state(of).segments)
+
+
+def read(site: Site, encoder: Encoder, tag: str, text: str) -> Matrix:
+    """A query in a language, as the version that serves it reads it."""
+    view = Views(encoder, site.registry, DataRoot(site.home)).of(site.registry.releases.serving().languages[tag])
+    return encoder.texts([(view, text)], alone=True).vectors
+
+
+def test_everything_is_made_anew_served_by_one_release_and_taken_back_bit_for_bit(site: Site, other_base: str) -> None:
+    for language in ("cy", "br"):
+        teach(site, language, picture=True)
+    old, before = serving(site), site.registry.releases.serving()
+    answers, query = vectors_of(site, old), read(site, old, "cy", "afal der")
+    done = move(site, other_base)
+
+    after, new = site.registry.releases.serving(), serving(site)
+    assert (done.state, done.release, done.version) == ("succeeded", after.number, after.shared)
+    assert new.base_view.version == after.base == 3 and new.dimension == 48
+    assert after.languages == {"en": 3, "cy": 4, "br": 5} and after.shared == 5
+    assert site.registry.versions.get(4).learned_from == site.registry.versions.get(1).learned_from
+    moved = vectors_of(site, new)
+    assert {tag: len(each) for tag, each in moved.items()} == {tag: len(each) for tag, each in answers.items()}
+    assert (
+        rows_of(site, new, "cy", 4) == 101 and rows_of(site, new, "br", 5) == 100 and rows_of(site, new, "en", 3) == 1
+    )
+    report = done.report or {}
+    assert (report["from"], report["to"], report["forced"]) == ("pictoglot-tiny", OTHER, False)
+    for tag in ("cy", "br"):
+        figures = report["languages"][tag]
+        learned = site.registry.versions.get(before.languages[tag]).report
+        assert (figures["pairs"], figures["candidates"]) == (learned["pairs"], learned["candidates"])
+        assert figures["before"]["t2i"] == pytest.approx(learned["t2i"])
+        assert figures["after"]["t2i"] == pytest.approx(site.registry.versions.get(after.languages[tag]).report["t2i"])
+    assert report["languages"]["en"]["pairs"] == 1  # the gallery's
+
+    # rolling back stays on the new base; a language learned there is told as lost by the way back
+    assert site.registry.releases.roll_back("br", actor="t", reason="").to_version is None
+    undone = site.registry.bases.undo(actor="t", reason="")
+    assert (undone.lost, undone.returned, undone.changed) == ([], ["br"], ["cy"])
+    again = serving(site)
+    assert site.registry.releases.serving().languages == before.languages
+    assert again.text_fingerprint == old.text_fingerprint
+    for tag, vectors in vectors_of(site, again).items():
+        np.testing.assert_array_equal(vectors, answers[tag])
+    np.testing.assert_array_equal(read(site, again, "cy", "afal der"), query)
+
+
+def test_a_language_that_cannot_be_measured_keeps_the_old_base_unless_forced(site: Site, other_base: str) -> None:
+    teach(site, "cy", picture=True)
+    served = site.registry.releases.serving()
+    attempt = attempt_at(site, submit_move(site.registry, other_base), forgetting_budget=0.0)
+    with pytest.raises(GateFailed, match="goes on serving") as caught:
+        _worsen(attempt)
+        run(attempt)
+    attempt.fail(caught.value)
+    failed = site.registry.expansions.get(attempt.expansion.id)
+    assert failed.error is not None and failed.error.code == "gate_failed"
+    assert failed.report is not None and {"en", "cy"} <= set(failed.report["languages"])
+    assert site.registry.releases.serving() == served and serving(site).base_view.version == 0
+    versions = len(site.registry.versions.list())
+    done = move(site, other_base, budget=0.0, force=True)
+    assert len(site.registry.versions.list()) == versions  # what was learned on this base is not learned again
+    assert done.report is not None and site.registry.releases.serving().base == 2
+
+
+def _worsen(attempt: Attempt) -> None:
+    """The held-out captions of Welsh are lost, so that nobody can say what it would lose."""
+    source = attempt.registry.versions.get(1).learned_from
+    (attempt.settings.home / "expansions" / str(source) / "validation.json").unlink()
+
+
+def test_what_comes_meanwhile_is_taken_in_by_another_pass(site: Site, other_base: str) -> None:
+    for language in ("cy", "br"):
+        teach(site, language, picture=True)
+    expansion = submit_move(site.registry, other_base)
+    with pytest.raises(ExpansionInProgress):
+        site.submit(pairs("cy"), "cy")
+
+    class Meanwhile(Attempt):
+        """When old and new are compared, a picture comes and a language is rolled back."""
+
+        happened = False
+
+        @contextmanager
+        def phase(self, name: str) -> Iterator[None]:
+            with super().phase(name):
+                yield
+            if name == "compare" and not self.happened:
+                self.happened = True
+                show(site, 1, first=SHOWN, br=["llong newydd"])
+                self.registry.releases.roll_back("cy", actor="test", reason="")
+
+    run(attempt_at(site, expansion, kind=Meanwhile))
+    after, new = site.registry.releases.serving(), serving(site)
+    assert (after.number, after.languages, after.shared) == (5, {"en": 3, "br": 5}, 3)
+    report = site.registry.expansions.get(expansion).report
+    assert report is not None and report["shared_lacks"] == ["br"], "it was taught upon Welsh, which is withdrawn"
+    assert rows_of(site, new, "br", 5) == 101
+    assert len(vectors_of(site, new)["pictures"]) == SHOWN + 1
+
+
+def test_a_move_is_refused_before_it_starts_and_nothing_else_begins_beside_it(
+    site: Site, other_base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, versions = site.registry.releases.serving(), site.registry.versions.list()
+    learning = site.submit(pairs("cy"), "cy")
+    with pytest.raises(ExpansionInProgress):
+        submit_move(site.registry, other_base)
+    site.registry.expansions.cancel(learning)
+    for base, error in (("ViT-B-32/no-such-weights", BaseNotFound), (site.base, BaseServes)):
+        with pytest.raises(error):
+            run(attempt := attempt_at(site, submit_move(site.registry, base)))
+        attempt.fail(error())
+    monkeypatch.setattr("index.room.BYTES", 10**15)
+    with pytest.raises(DiskTooSmall, match=r"needs about [\d,]+ MB of disk, and [\d,]+ MB are free") as caught:
+        run(attempt := attempt_at(site, submit_move(site.registry, other_base)))
+    assert {"needed", "free"} <= set(caught.value.extra)
+    attempt.fail(caught.value)
+    assert site.registry.releases.serving() == served and site.registry.versions.list() == versions
+    assert len(site.registry.bases.list()) == 1
+
+
+def test_pictures_that_cannot_be_read_keep_the_old_base_unless_forced(site: Site, other_base: str) -> None:
+    site.gallery.files.content_path(f"{10**9 + 3:064x}").unlink()
+    with pytest.raises(PicturesUnreadable, match="1 stored pictures"):
+        run(attempt := attempt_at(site, submit_move(site.registry, other_base)))
+    attempt.fail(PicturesUnreadable())
+    done = move(site, other_base, force=True)
+    assert done.report is not None and done.report["unreadable"] == 1
+
+
+def test_the_settings_may_go_on_naming_the_first_base_but_no_unknown_one(
+    site: Site, other_base: str, tmp_path: Path
+) -> None:
+    move(site, other_base)
+    for name in (site.base, other_base):
+        assert _opened(site.registry, site.home, name).base_view.version == 1
+    environment = {"PICTOGLOT_HOME": str(site.home), "PICTOGLOT_BASE": site.base}
+    told = CliRunner().invoke(app, ["doctor"], env=environment)
+    assert f"{OTHER}, 48 dimensions" in told.stdout
+    for folder in ("copy", "unknown"):
+        (tmp_path / folder).mkdir()
+    copy = write_tiny_base(tmp_path / "copy")  # the first base in another place: known by its weights
+    assert _opened(site.registry, site.home, copy).base_view.version == 1
+    with pytest.raises(BaseMismatch, match="pictoglot base move"):
+        _opened(site.registry, site.home, write_tiny_base(tmp_path / "unknown", seed=3))
+
+
+def _opened(registry: Registry, home: Path, base: str) -> Encoder:
+    return open_encoder(CommonSettings(home=home, base=base), registry)
+
+
+POINTS = (
+    "build.shard:1",
+    "build.registered:2",
+    "phase.train:1",
+    "phase.package:1",
+    "phase.encode:1",
+    "phase.promote:1",
+    "move.committed:1",
+)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1200)
+def test_killed_at_every_point_it_ends_with_one_release(site: Site, other_base: str) -> None:
+    teach(site, "cy", picture=True)
+    expansion = submit_move(site.registry, other_base)
+    for point in POINTS:
+        site.attempt(expansion, FAULT_POINT=point).wait(PATIENCE)
+        assert site.registry.expansions.get(expansion).state == "running", f"{point} was never passed\n{site.log()}"
+        site.abandon(expansion)
+    assert site.attempt(expansion).wait(PATIENCE) == 0
+    done, after = site.registry.expansions.get(expansion), site.registry.releases.serving()
+    assert done.state == "succeeded", f"{done}\n{site.log()[-3000:]}"
+    assert done.report is not None and set(done.report["languages"]) == {"en", "cy"}
+    assert (after.number, after.base, after.languages) == (3, 2, {"en": 2, "cy": 3})
+    assert [version.number for version in site.registry.versions.list()] == [3, 2, 1, 0]
+    assert rows_of(site, serving(site), "cy", 3) == 101

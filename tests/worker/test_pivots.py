@@ -1,0 +1,128 @@
+"""Pairs with a served language other than English: its version is the teacher, and nothing is mixed with English's."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.dataset_rows import Pivot
+from model.errors import PivotNotServed
+from tests.tiny import write_tiny_base
+from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
+from worker.evaluate import measure
+from worker.phases import run
+from worker.prepare import open_context, prepare
+from worker.validation import candidates, held_out, kept
+
+
+def test_a_language_is_taught_from_pairs_with_a_taught_one(site: Site) -> None:
+    teach(site)
+    expansion = site.submit(with_welsh(), "br", forced=False, epochs=20)
+    run(attempt_at(site, expansion))
+    report = site.registry.expansions.get(expansion).report
+    assert report is not None
+    assert (report["against"], report["dataset"]["pivots"], report["candidates"]) == ("pivots", {"cy": 100}, 100)
+    assert report["t2i"]["R@10"] > 0.5
+    assert site.registry.releases.serving().languages == {"en": 0, "cy": 1, "br": 2}
+
+
+def test_the_teacher_is_the_version_of_the_pivots_language(site: Site) -> None:
+    teach(site)
+    site.submit(pairs("br"), "br")
+    attempt = attempt_at(site, site.submit(with_welsh("cy"), "kw"))
+    context = open_context(attempt)
+    data = prepare(context, attempt.expansion)
+    assert data.pivots == {"cy": 1}
+    said = [pivot.text for pivot in data.texts]
+    own = context.encoder.texts([(context.views.of(1), text) for text in said]).vectors
+    unit = torch.nn.functional.normalize(data.features, dim=-1)
+    assert torch.allclose(unit, torch.from_numpy(own), atol=1e-5)
+    base = context.encoder.texts([(context.encoder.base_view, text) for text in said]).vectors
+    assert not torch.allclose(unit, torch.from_numpy(base), atol=1e-2)
+
+
+def test_features_of_one_text_in_two_languages_are_kept_apart(site: Site) -> None:
+    teach(site)
+    texts = [row["caption"] for row in pairs("cy")]
+    as_english = [{"caption": f"{text} a", "english": text} for text in texts]
+    as_welsh = [{"caption": f"{text} a", "pivot": {"language": "cy", "text": text}} for text in texts]
+    found = []
+    for language, rows in (("br", as_english), ("kw", as_welsh)):
+        attempt = attempt_at(site, site.submit(rows, language))
+        data = prepare(open_context(attempt), attempt.expansion)
+        assert [pivot.text for pivot in data.texts] == texts
+        found.append(data.features)
+    assert not torch.allclose(found[0], found[1], atol=1e-2)
+
+
+def test_the_version_is_that_of_the_first_attempt(site: Site) -> None:
+    teach(site)
+    first = attempt_at(site, site.submit(with_welsh(), "br"))
+    expected = prepare(open_context(first), first.expansion).features
+    site.registry.expansions.release_lease(first.lease)
+    teach(site)
+    second = attempt_at(site, first.expansion.id)
+    data = prepare(open_context(second), second.expansion)
+    assert data.pivots == {"cy": 1} and torch.equal(data.features, expected)
+
+
+def test_a_pivot_that_is_served_no_more_ends_the_expansion_with_its_name(site: Site) -> None:
+    expansion = site.submit(with_welsh(), "br")
+    with pytest.raises(PivotNotServed, match="in cy, which is not served"):
+        run(attempt_at(site, expansion))
+    assert site.registry.releases.serving().number == 1
+
+
+def test_what_was_measured_with_a_pivot_can_be_measured_again_when_that_is_gone(site: Site) -> None:
+    """Breton's held-out pairs are with Welsh, of which a later version is all that is left."""
+    teach(site)
+    expansion = site.submit(with_welsh(), "br")
+    run(attempt_at(site, expansion))
+    again = attempt_at(site, site.submit(pairs("cy")))
+    again.decided("plan.json", lambda: {"parent": 0})
+    run(again)
+    assert site.registry.releases.serving().languages["cy"] == 3
+    (site.home / str(site.registry.versions.get(1).folder) / "rows.safetensors").write_bytes(b"")
+    attempt = attempt_at(site, site.submit(pairs("cy"), "kw"))
+    attempt.decided("plan.json", lambda: {"parent": 0})
+    context = open_context(attempt)
+    validation = kept(attempt, expansion)
+    assert validation is not None and validation.pivots == {"cy": 1}
+    among = candidates(context, prepare(context, attempt.expansion), validation)
+    assert {*among.places} == {*validation.targets, *validation.others}
+
+
+def test_a_rebuild_leaves_out_a_language_whose_pivot_is_withdrawn(site: Site) -> None:
+    teach(site)
+    expansion = site.submit(with_welsh(), "br")
+    run(attempt_at(site, expansion))
+    plan = site.registry.releases.roll_back("cy", actor="test", reason="", rebuild=True)
+    assert plan.rebuild is not None
+    run(attempt_at(site, plan.rebuild))
+    report = site.registry.expansions.get(plan.rebuild).report
+    assert report is not None
+    assert report["languages"]["br"]["left_out"] == "pivot_not_served"
+    assert site.registry.releases.serving().languages == {"en": 0, "br": 2}, "its version goes on serving it"
+
+
+@pytest.fixture
+def multilingual(tmp_path: Path) -> Iterator[Site]:
+    """On a base that says it reads Welsh."""
+    (folder := tmp_path / "base").mkdir()
+    site = Site(tmp_path / "home", write_tiny_base(folder, languages=["cy"]))
+    yield site
+    site.close()
+
+
+def test_the_base_is_the_teacher_of_a_pivot_that_it_reads_itself(multilingual: Site) -> None:
+    site = multilingual
+    attempt = attempt_at(site, site.submit(with_welsh(), "br"))
+    context = open_context(attempt)
+    data = prepare(context, attempt.expansion)
+    assert data.pivots == {"cy": 0}
+    validation = held_out(context, data)
+    assert validation.against == "pivots" and validation.targets[0].startswith("cy\t")
+    among = candidates(context, data, validation)
+    assert measure(context, context.encoder.base_view, validation, among) is not None
+    assert Pivot("cy", validation.targets[0].partition("\t")[2]) in data.texts

@@ -1,0 +1,261 @@
+"""Moves to another base beside the one that serves: pictures, languages, a comparison, and one release at the end.
+
+Every step may be repeated after any crash, and what an earlier attempt or an earlier move to the same base has made is
+not made again. What comes meanwhile (pictures, captions, a language learned or rolled back) is taken in by another
+pass, until a release can be published upon the one that the last pass began with.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from index import room
+from index.gallery import Gallery
+from index.indexer import fill_captions, fill_pictures
+from model import storage
+from model.backends.choice import open_encoder, open_towers, recorded, wanted
+from model.base import Base, open_base
+from model.encoder import Encoder
+from model.errors import (
+    BaseMoved,
+    BaseServes,
+    CaptionsUnreadable,
+    CheckpointMismatch,
+    InvalidInput,
+    PivotNotServed,
+    TrainingDiverged,
+)
+from model.registry import Release, Version
+from worker.attempt import Attempt
+from worker.compare import Comparison, losses
+from worker.making import make_version
+from worker.prepare import TrainingContext, prepare
+from worker.promotion import GateFailed, keeps_shared
+from worker.reencode import refuse_unreadable, unreadable
+from worker.views import Views
+
+_PAUSE = 2.0  # seconds until another pass, after something else was in the way
+_UNTEACHABLE = (InvalidInput, CaptionsUnreadable, TrainingDiverged)
+
+
+def move(attempt: Attempt) -> None:
+    """Carry out an expansion of kind `base`.
+
+    Raises `GateFailed` when a language would lose more than the forgetting budget, unless it is forced.
+    """
+    begun = attempt.registry.expansions.get(attempt.lease.expansion)
+    if begun.release is not None:  # it died, or the registry went away, after the other base was served
+        return _conclude(attempt, attempt.registry.releases.get(begun.release), begun.report or {})
+    with attempt.phase("prepare"):
+        context = _open(attempt)
+    making = _Move(context)
+    while True:
+        before = attempt.registry.releases.serving()
+        report = making.once(before)
+        with attempt.phase("promote"):
+            after = attempt.registry.bases.move(
+                attempt.lease,
+                expected=before.number,
+                base=making.base,
+                shared=making.shared,
+                languages=making.served,
+                report=report,
+            )
+            if after is not None:
+                storage.fault_point("move.committed")
+                return _conclude(attempt, after, report)
+        attempt.pause("expansion_in_progress", _PAUSE)
+        while attempt.registry.bases.hindered(
+            attempt.lease
+        ):  # a pass reads everything, so only when it may be the last
+            attempt.pause("expansion_in_progress", _PAUSE)
+
+
+def _conclude(attempt: Attempt, release: Release, report: dict[str, Any]) -> None:
+    attempt.registry.expansions.succeed(attempt.lease, release.shared, release.number, report)
+
+
+def _open(attempt: Attempt) -> TrainingContext:
+    """The other base, registered as a version, in the encoding of this data root.
+
+    Raises `BaseServes` and, before anything is written, `DiskTooSmall`.
+    """
+    settings, registry = attempt.settings, attempt.registry
+    name = str(attempt.expansion.settings["base"])
+    torch.set_num_threads(settings.threads)
+    base = open_base(name, settings.device or None)
+    served = registry.bases.serving()
+    if served is not None and served.made_of(base.image_fingerprint, base.text_fingerprint):
+        raise BaseServes(f"Base {served.public_name} serves already.")
+    attempt.decided("room.json", lambda: _room(attempt, base))  # once: afterwards a part of it is used
+    encoding = wanted(settings, base.device, recorded(registry))
+    towers = open_towers(base, encoding, settings)
+    number = registry.bases.add(name, base.image_fingerprint, base.text_fingerprint, attempt.lease).number
+    encoder = Encoder(base, towers, number)
+    torch.use_deterministic_algorithms(base.device.type == "cpu")
+    views = Views(encoder, registry, attempt.root)
+    return TrainingContext(attempt, encoder, Gallery(registry, attempt.root), number, encoder.base_view, views)
+
+
+def _room(attempt: Attempt, base: Base) -> int:
+    """How many bytes of disk the move takes; raises `DiskTooSmall` unless they are there."""
+    towers = sum(tensor.nbytes for tensor in base.model.state_dict().values())  # traced, about as much as the weights
+    needed = room.needed(attempt.registry, base.dimension, towers)
+    room.require(attempt.settings.home, needed)
+    return needed
+
+
+class _Move:
+    """The passes of one attempt; after each, `served` and `shared` are what the new base's release will serve."""
+
+    def __init__(self, context: TrainingContext) -> None:
+        self.context, self.attempt, self.registry = context, context.attempt, context.attempt.registry
+        self.base = self.shared = context.parent
+        self._began = self.registry.releases.serving().base
+        self.served: dict[str, int] = {}
+        self._old: TrainingContext | None = None
+
+    def once(self, release: Release) -> dict[str, Any]:
+        """Everything that this release serves, on the new base; returns the report.
+
+        Raises `GateFailed`, and `BaseMoved` when it is not for the base that served at the beginning.
+        """
+        if release.base != self._began:
+            raise BaseMoved("Another base serves now than when the move began: start it again.")
+        languages = sorted(release.languages.items(), key=lambda pair: pair[1])[1:]  # in the order of learning
+        parts = len(languages) + 2
+        self.attempt.part = (0, parts)
+        with self.attempt.phase("pictures"):
+            missing = self._encode_pictures()
+        left_out = self._teach(languages, parts)
+        self.attempt.part = (parts - 1, parts)
+        with self.attempt.phase("compare"):
+            report = self._report(release, left_out, missing)
+        return report
+
+    def _teach(self, languages: Iterable[tuple[str, int]], parts: int) -> dict[str, dict[str, str]]:
+        """All these languages, with the versions that serve them; returns which were left out, and why.
+
+        One whose pivot is not taught yet waits for it: the pivot may have been taught again after it.
+        """
+        self.shared, self.served, left_out = self.base, {"en": self.base}, dict[str, dict[str, str]]()
+        queue, waiting = deque(languages), list[tuple[str, int]]()
+        while queue:
+            language, version = queue.popleft()
+            self.attempt.part = (len({*self.served, *left_out}), parts)
+            try:
+                made = self._taught(language, str(self.registry.versions.get(version).learned_from))
+            except _UNTEACHABLE as error:
+                left_out[language] = {"left_out": error.code, "detail": error.detail}
+                if isinstance(error, PivotNotServed):
+                    waiting.append((language, version))
+                continue
+            with self.attempt.phase("encode"):
+                self._encode_captions(language, made.number)
+            self.served[language] = made.number
+            left_out.pop(language, None)
+            if made.parent == self.shared and keeps_shared(made.report, self.attempt.settings.forgetting_budget):
+                self.shared = made.number
+            queue.extend(waiting)
+            waiting.clear()
+        return left_out
+
+    def _taught(self, language: str, source: str) -> Version:
+        """The language on the new base, from the dataset of the version that serves it: made already, or made now.
+
+        What an earlier move has made upon another version than is shared by now is of no use to the shared table.
+        """
+        made, own = self.registry.versions.taught_on(self.base), self.attempt.expansion.id
+        for version in reversed(made):
+            same = (version.language, version.learned_from) == (language, source)
+            if same and (version.parent == self.shared or version.expansion == own):
+                return version
+        if any((version.language, version.expansion) == (language, own) for version in made):
+            raise CheckpointMismatch(f"{language} was rolled back to another dataset meanwhile: start the move again.")
+        with self.attempt.phase("prepare"):
+            data = prepare(replace(self.context, made=dict(self.served)), self.registry.expansions.get(source))
+        # not before: a language that waits for its pivot is taught upon what comes in between
+        parent = int(self.attempt.decided(f"parent-{language}.json", lambda: self.shared))
+        context = replace(self.context, parent=parent, view=self.context.views.of(parent), made=dict(self.served))
+        return make_version(context, data)[1]
+
+    def _encode_pictures(self) -> list[str]:
+        """All pictures and English captions; returns the pictures that cannot be read, and so will not be found."""
+        encoder, gallery, registry = self.context.encoder, self.context.gallery, self.registry
+        pictures = gallery.ids()
+        fill_pictures(encoder, gallery, registry, self.attempt.root, self._progress(), self.attempt.engine)
+        missing = unreadable(gallery, encoder, pictures)
+        if not self._forced:
+            refuse_unreadable(missing)
+        self._encode_captions("en", self.base)
+        return missing
+
+    def _encode_captions(self, language: str, version: int) -> None:
+        context, attempt = self.context, self.attempt
+        view, of = context.views.of(version), (language, version)
+        store = (context.gallery, self.registry, *of, attempt.root, self._progress())
+        fill_captions(context.encoder, view, *store, engine=attempt.engine)
+
+    def _progress(self) -> Callable[[int, int], None]:
+        attempt, encoder = self.attempt, self.context.encoder
+        encoded = encoder.encoded
+
+        def on_progress(done: int, count: int) -> None:
+            nonlocal encoded
+            attempt.done(done, count)
+            if encoder.encoded > encoded:  # not only read again
+                encoded = encoder.encoded
+                attempt.saved()
+            attempt.check()
+
+        return on_progress
+
+    def _report(self, release: Release, left_out: dict[str, dict[str, str]], missing: list[str]) -> dict[str, Any]:
+        versions, compare = self.registry.versions, self._comparison()
+        sources = {tag: versions.get(number).learned_from for tag, number in release.languages.items() if tag != "en"}
+        taught = [self.registry.expansions.get(source) for source in sources.values() if source is not None]
+        figures: dict[str, Any] = {"en": compare.english(release.base, self.base, taught) or {}}
+        for done, (tag, number) in enumerate(self.served.items()):
+            self.attempt.check()
+            self.attempt.done(done, len(self.served))
+            if tag != "en":
+                figures[tag] = compare.language(tag, release.languages[tag], number, sources[tag]) or {}
+        names = {base.number: base.public_name for base in self.registry.bases.list()}
+        report = {
+            "from": names[release.base],
+            "to": names[self.base],
+            "languages": figures | left_out,
+            "shared_lacks": sorted({*self.served} - {version.language for version in versions.lineage(self.shared)}),
+            "without_gain": self._without_gain(),
+            "unreadable": len(missing),
+            "forced": False,
+        }
+        lost = losses(report, self.attempt.settings.forgetting_budget)
+        if lost and not self._forced:
+            raise GateFailed(f"{'; '.join(lost)}. Base {names[release.base]} goes on serving.", report=report)
+        return {**report, "forced": bool(lost), "lost": lost}
+
+    def _without_gain(self) -> list[str]:
+        """A sentence for each language that the new base reads as well untaught; it is served all the same."""
+        reports = (self.registry.versions.get(number).report for number in self.served.values())
+        gains = (report["gain"] for report in reports if "gain" in report)
+        return [f"{gain['sentence']}." for gain in gains if not gain["enough"]]
+
+    @property
+    def _forced(self) -> bool:
+        return bool(self.attempt.expansion.settings.get("force"))
+
+    def _comparison(self) -> Comparison:
+        return Comparison(replace(self.context, made=dict(self.served)), self._open_old)
+
+    def _open_old(self) -> TrainingContext:
+        """The base that serves, for reading alone."""
+        attempt = self.attempt
+        if self._old is None:
+            encoder = open_encoder(attempt.settings, self.registry)
+            view, views = encoder.base_view, Views(encoder, self.registry, attempt.root)
+            self._old = replace(self.context, encoder=encoder, parent=view.version, view=view, views=views)
+        return self._old
