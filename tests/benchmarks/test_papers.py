@@ -61,7 +61,7 @@ def opened(
     [
         ("coco", None, {"train": 7, "test": 4}, 24),
         ("xm3600", "coco", {"train": 7, "test": 12}, 72),
-        ("xm3600", None, {"train": 10, "test": 2}, 12),
+        ("xm3600", None, {"train": 7, "test": 5}, 30),
         ("folder", None, {"train": 8, "test": 4}, 24),
     ],
 )
