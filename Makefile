@@ -6,7 +6,8 @@ VENV ?= .venv
 # Installed by name and hash; LOCK=0 takes the newest releases that pyproject.toml admits instead.
 LOCK ?= 1
 BIN := $(VENV)/bin
-# What is imported is compiled then: most of what is installed never is.
+# What is imported is compiled then, and kept: most of what is installed never is.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 TORCH := "torch >= 2.10, < 2.14" "torchvision >= 0.25, < 0.29"
 # How `make test` spreads the tests: in order, and whoever has none left takes some of the others. `SPREAD=` runs one

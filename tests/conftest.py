@@ -22,6 +22,10 @@ for name in [name for name in os.environ if name.startswith("PICTOGLOT_")]:
 if backend := os.environ.get("PICTOGLOT_TEST_BACKEND"):  # otherwise `auto`
     os.environ["PICTOGLOT_BACKEND"] = backend
 
+# Hundreds of processes are started here: each would compile torch and ours anew, 4 seconds of processor time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Sums depend on the number of threads, and cores are shared with servers and workers. To be set before torch comes.
 assert "torch" not in sys.modules
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
