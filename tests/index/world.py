@@ -27,6 +27,7 @@ from model.errors import CorruptFolder, VersionCorrupt
 from model.registry import Lease, Release, Version, open_registry
 from tests.doubles import WeightlessEncoder, WeightlessTexts, WeightlessView, picture_vector, text_vector
 from tests.forked import Forked, script
+from tests.registries import empty_registry
 
 
 class VerifyingEncoder(WeightlessEncoder):
@@ -74,7 +75,7 @@ class World:
         self.home = home
         self.root = DataRoot(home, store)
         self.encoder = VerifyingEncoder()
-        self.registry = open_registry(url or f"sqlite:///{home / 'registry.db'}")
+        self.registry = open_registry(url or empty_registry(home / "registry.db"))
         self.registry.initialise(self.encoder.text_fingerprint, {})
         self.gallery = Gallery(self.registry, self.root)
         self.engine = open_engine(index, self.registry)

@@ -23,6 +23,7 @@ from service.context import Context
 from service.serve import uvicorn_config
 from service.settings import Settings
 from tests.doubles import WeightlessEncoder
+from tests.registries import empty_registry
 
 ADMIN_KEY = "admin-key-of-the-tests-0123456789"
 MAX_REFUSAL = 1_024  # bytes of a problem document
@@ -100,6 +101,8 @@ def running(home: Path, encoder: Any = None, reopen: Any = None, **settings: Any
     chosen = Settings(
         **{"home": home, "port": 0, "admin_key": ADMIN_KEY, "free_bytes": 0, "watch_seconds": 0.1, **settings}
     )
+    if not chosen.database_url:
+        empty_registry(home / "registry.db")
     app = create_app(build(chosen, encoder or WeightlessEncoder(), reopen))
     server = uvicorn.Server(uvicorn_config(app, chosen))
     thread = threading.Thread(target=server.run, daemon=True)

@@ -29,6 +29,7 @@ from model.registry.expansions import Kind
 from model.registry.tables import ExpansionRow
 from model.settings import CommonSettings
 from tests.forked import Forked, attempt
+from tests.registries import empty_registry
 from worker.attempt import Attempt
 from worker.phases import run
 from worker.settings import WorkerSettings
@@ -80,7 +81,7 @@ class Site:
     def __post_init__(self) -> None:
         self.home.mkdir(exist_ok=True)
         self.log_file = self.home / "worker.log"
-        self.registry: Registry = open_registry(f"sqlite:///{self.home / 'registry.db'}")
+        self.registry: Registry = open_registry(empty_registry(self.home / "registry.db"))
         compiled = Path(self.base.partition("@")[2]).parent / "compiled"
         compiled.mkdir(exist_ok=True)
         (self.home / "compiled").symlink_to(compiled)  # shared by all sites with this base: a trace takes seconds
