@@ -1,4 +1,4 @@
-"""The bundled base in training: CLIP, one prototype per emoji as target of both towers, and the loss of each phase."""
+"""A base of emoji in training: CLIP, one prototype per emoji as target of both towers, and the loss of each phase."""
 
 import math
 from functools import partial
@@ -15,6 +15,7 @@ from demo.emojis import catalogue
 
 NAME = "pictoglot-emoji"
 BUNDLE = Path(__file__).parent.parent / "model" / "bundled"
+DIMENSION = 256
 SCALE = 20.0  # of cosines to prototypes, before a softmax
 TEXT_CHUNKS = 4  # captions of similar length are encoded together
 
@@ -22,11 +23,12 @@ TEXT_CHUNKS = 4  # captions of similar length are encoded together
 class Learner(nn.Module):
     """CLIP and the prototypes; only CLIP is exported. The *target* of a scene is the unit sum of its prototypes."""
 
-    def __init__(self) -> None:
+    def __init__(self, clip: Any = None) -> None:
+        """By default the bundled base with fresh weights."""
         super().__init__()
-        self.clip = new_model()
+        self.clip = new_model() if clip is None else clip
         self.clip.visual.to(memory_format=torch.channels_last)  # 20 % faster on two cores
-        self.prototypes = nn.Parameter(0.25 * torch.randn(len(catalogue()), self.clip.text_projection.shape[1]))
+        self.prototypes = nn.Parameter(0.25 * torch.randn(len(catalogue()), DIMENSION))
         for module in self.clip.visual.modules():
             if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) and module.in_channels >= 256:
                 module.forward = partial(_convolved, module)  # type: ignore[method-assign]
@@ -77,8 +79,12 @@ class Learner(nn.Module):
 
     def _texts(self, batch: Batch) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
-            features = encode_texts(self.clip, batch.captions)
+            features = self.encoded(batch.captions)
         return F.normalize(features.float(), dim=-1)
+
+    def encoded(self, captions: list[str]) -> Tensor:
+        """Features (n, dimension) of captions, not normalised."""
+        return encode_texts(self.clip, captions)
 
     def _units(self) -> Tensor:
         return F.normalize(self.prototypes, dim=-1)

@@ -9,6 +9,7 @@ from torch import Tensor
 from demo.emojis import Emoji
 from demo.scenes import combination, is_held_out, joined, places
 from demo.synthesis import CANVAS, Layout, compose
+from model.languages import ENGLISH
 
 _COUNTS, _COUNT_WEIGHTS = (1, 2, 3), (40, 38, 22)  # objects per picture
 _KEYWORD_SHARE = 0.25  # captions that call one object by a keyword
@@ -33,9 +34,11 @@ class Batch:
 class Batches:
     """Batch number `step` depends only on the seed and `step`, so that a resumed training sees the same batches."""
 
-    def __init__(self, emojis: tuple[Emoji, ...], sprites: Tensor, seed: int) -> None:
-        """`sprites` (sets, emojis, 4, s, s) uint8, premultiplied."""
-        self._emojis, self._sprites, self._seed = emojis, sprites, seed
+    def __init__(
+        self, emojis: tuple[Emoji, ...], sprites: Tensor, seed: int, languages: tuple[str, ...] = (ENGLISH,)
+    ) -> None:
+        """`sprites` (sets, emojis, 4, s, s) uint8, premultiplied. Each caption is in one of `languages`."""
+        self._emojis, self._sprites, self._seed, self._languages = emojis, sprites, seed, languages
         uses: dict[str, int] = {}
         for each in emojis:
             for keyword in each.keywords:
@@ -75,14 +78,16 @@ class Batches:
                 return objects
 
     def _caption(self, objects: list[int], random: Random) -> str:
-        names = [self._emojis[i].name for i in objects]
+        language = random.choice(self._languages) if len(self._languages) > 1 else ENGLISH
+        names = [self._emojis[i].names[language] for i in objects]
         random.shuffle(names)
-        if random.random() < _KEYWORD_SHARE:
+        if language == ENGLISH and random.random() < _KEYWORD_SHARE:
             named = random.randrange(len(objects))
             keywords = self._keywords[objects[named]]
             if keywords:
                 names[names.index(self._emojis[objects[named]].name)] = random.choice(keywords)
-        return joined(names) if random.random() < 0.9 else random.choice((", ", " and ", " ")).join(names)
+        between = (", ", " and ", " ") if language == ENGLISH else (", ", " ")
+        return joined(names, language) if random.random() < 0.9 else random.choice(between).join(names)
 
     def _shares(self, scenes: list[list[int]]) -> Tensor:
         shares = torch.zeros(len(scenes), len(self._emojis))

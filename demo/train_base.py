@@ -1,11 +1,12 @@
-"""Trains the bundled base on the drawings of both sets; after an interruption it resumes from its checkpoint.
+"""Trains a base on emoji; after an interruption it resumes from its checkpoint.
 
-`python -m demo.train_base` writes `model/bundled/pictoglot-emoji.safetensors` every few hundred steps and at the end.
+`python -m demo.train_base` writes `model/bundled/pictoglot-emoji.safetensors` every few hundred steps and at the end,
+with `--foreign` the base of `demo/foreign_base.py`, for measurements, into the cache.
 """
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -25,6 +26,7 @@ from demo.base_learner import BUNDLE, NAME, Learner
 from demo.batches import Batch, Batches
 from demo.drawings import SETS, drawing
 from demo.emojis import catalogue
+from demo.foreign_base import FOREIGN, SIX, ForeignLearner, prepare
 
 LEARNING_RATE = 1e-3
 ROW_LEARNING_RATE = 5e-4  # rows stay nearer to the scale of rows never trained, N(0, 0.02²)
@@ -66,24 +68,40 @@ def phases(steps: tuple[int, int, int, int]) -> tuple[Phase, ...]:
     )
 
 
+FOREIGN_PHASES = (Phase("captions_alone", 4_000, 128, 1.0, None),)
+
+
 def main(
     steps: Annotated[tuple[int, int, int, int], typer.Option(help="Steps of the four phases")] = (900, 1200, 2200, 700),
     seed: int = 0,
     every: Annotated[int, typer.Option(help="Steps between checkpoints")] = 100,
-    work: Annotated[Path, typer.Option(help="Sprites and checkpoints")] = Path(".cache/base"),
-    out: Annotated[Path, typer.Option(help="The weights, fp16")] = BUNDLE / f"{NAME}.safetensors",
+    foreign: Annotated[bool, typer.Option("--foreign", help="The base that reads six languages, for figures")] = False,
+    work: Annotated[Path | None, typer.Option(help="Sprites and checkpoints; .cache/base or .cache/foreign")] = None,
+    out: Annotated[Path | None, typer.Option(help="The weights, fp16; the bundle, or `work`")] = None,
 ) -> None:
-    """Train the bundled base, or resume its training."""
-    work.mkdir(parents=True, exist_ok=True)
+    """Train the bundled base, or the foreign one, or resume its training."""
+    folder = work or Path(".cache/foreign" if foreign else ".cache/base")
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
-    learner, total = Learner(), sum(steps)
-    optimizer = _optimizer(learner)
-    batches = Batches(catalogue(), sprites(work / "sprites.safetensors"), seed)
-    checkpoint = work / "checkpoint.safetensors"
+    if foreign:
+        prepare(folder)
+        learner: Learner = ForeignLearner(folder)
+        batches, plan = Batches(catalogue(), torch.empty(0), seed, SIX), FOREIGN_PHASES
+        target = out or folder / f"{FOREIGN}.safetensors"
+    else:
+        learner, plan, target = Learner(), phases(steps), out or BUNDLE / f"{NAME}.safetensors"
+        batches = Batches(catalogue(), sprites(folder / "sprites.safetensors"), seed)
+    _train(learner, batches, plan, every, folder / "checkpoint.safetensors", target)
+
+
+def _train(
+    learner: Learner, batches: Batches, plan: Sequence[Phase], every: int, checkpoint: Path, out: Path
+) -> None:
+    optimizer, total = _optimizer(learner), sum(phase.steps for phase in plan)
     first = checkpoints.resume(checkpoint, learner, optimizer)
     started = time.monotonic()
-    for step, batch in zip(range(first, total), _ahead(batches, first, steps), strict=False):
-        loss = _step(learner, optimizer, batch, *_phase_at(step, steps))
+    for step, batch in zip(range(first, total), _ahead(batches, first, plan), strict=False):
+        loss = _step(learner, optimizer, batch, *_phase_at(step, plan))
         if (step + 1) % 20 == 0:
             pace = (time.monotonic() - started) / (step + 1 - first)
             _CONSOLE.print(f"step {step + 1}/{total}  loss {loss:.3f}  {pace:.2f} s/step")
@@ -104,20 +122,20 @@ def _step(learner: Learner, optimizer: torch.optim.Optimizer, batch: Batch, phas
     return loss.item()
 
 
-def _phase_at(step: int, steps: tuple[int, int, int, int]) -> tuple[Phase, int]:
+def _phase_at(step: int, plan: Sequence[Phase]) -> tuple[Phase, int]:
     """The phase of a step and the number of the step within it; past the end, the last step of the last phase."""
-    for phase in phases(steps):
+    for phase in plan:
         if step < phase.steps:
             return phase, step
         step -= phase.steps
     return phase, phase.steps - 1
 
 
-def _ahead(batches: Batches, first: int, steps: tuple[int, int, int, int]) -> Iterator[Batch]:
+def _ahead(batches: Batches, first: int, plan: Sequence[Phase]) -> Iterator[Batch]:
     """Batch after batch; the next one is drawn in a thread meanwhile."""
 
     def draw(step: int) -> Batch:
-        phase, within = _phase_at(step, steps)
+        phase, within = _phase_at(step, plan)
         if phase.wild is None:
             return batches.draw(step, phase.examples, None)
         start, end = phase.wild
@@ -151,7 +169,9 @@ def _sprite(characters: str, drawing_set: str) -> Tensor:
 def _optimizer(learner: Learner) -> torch.optim.AdamW:
     rows, plain, decayed = list[nn.Parameter](), list[nn.Parameter](), list[nn.Parameter]()
     for name, parameter in learner.clip.named_parameters():
-        if name == "token_embedding.weight":
+        if not parameter.requires_grad:
+            continue  # the finished tower of the foreign base
+        if name.endswith("token_embedding.weight"):
             rows.append(parameter)  # no decay: it would shrink the rows of tokens that no caption has
         else:
             (decayed if parameter.ndim > 1 else plain).append(parameter)
@@ -159,7 +179,7 @@ def _optimizer(learner: Learner) -> torch.optim.AdamW:
         {"params": rows, "weight_decay": 0.0, "peak": ROW_LEARNING_RATE},
         {"params": plain, "weight_decay": 0.0, "peak": LEARNING_RATE},
         {"params": decayed, "weight_decay": WEIGHT_DECAY, "peak": LEARNING_RATE},
-        {"params": [learner.prototypes], "weight_decay": 0.0, "peak": PROTOTYPE_LEARNING_RATE},
+        {"params": [learner.prototypes] if learner.prototypes.requires_grad else [], "weight_decay": 0.0, "peak": PROTOTYPE_LEARNING_RATE},
     ]
     return torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.98), fused=True)
 

@@ -1,0 +1,137 @@
+"""A base of another kind, for measurements: built like a SigLIP, and it reads six languages by a tokenizer of its own.
+
+Its text tower is not causal, reads all 64 places of every text and is read off at the last one. Pictures go through the
+bundled base's tower, so that only how text is read differs between the two. It is kept in the cache and never shipped.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import cache, partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from babel import Locale
+from open_clip.tokenizer import get_clean_fn
+from safetensors.torch import load_file
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor, nn
+
+from demo.base_learner import BUNDLE, NAME, Learner, encode_texts, new_model
+from demo.emojis import catalogue
+from demo.scenes import joined
+from model.languages import ENGLISH
+
+FOREIGN = "pictoglot-six"
+SIX = (ENGLISH, "ar", "ja", "ko", "ru", "zh")  # each of another script
+PIECES = 32_000
+# What the tokenizer has seen beside: names of countries, languages and money in so many languages, as the tokenizers of
+# multilingual bases have seen more languages than those bases read. Babel's tags of the 36 of the benchmark
+KNOWN = (
+    *("en", "it", "de", "fil", "tr", "uk", "nl", "bn", "he", "fi", "sv", "qu", "fa", "mi", "fr", "el", "zh", "id"),
+    *("sw", "nb", "hi", "da", "te", "th", "pt", "ru", "ro", "pl", "hr", "es", "vi", "ar", "cs", "ko", "ja", "hu"),
+)
+_PAD, _END, _UNKNOWN = "<pad>", "</s>", "<unk>"
+_BYTE_SCORE = -20.0  # a byte stands for a letter that no piece has
+_TIMES = 3  # captions of several names, for each emoji, that the tokenizer is trained on
+_cleaned = get_clean_fn("canonicalize")
+
+
+def architecture() -> dict[str, Any]:
+    """As open_clip describes `ViT-B-16-SigLIP`, but for sizes, and the bundled base's tower for pictures."""
+    siglip: dict[str, Any] = open_clip.get_model_config("ViT-B-16-SigLIP")
+    bundled = json.loads((BUNDLE / f"{NAME}.json").read_text())
+    text = {**siglip["text_cfg"], "vocab_size": PIECES, "width": 128, "heads": 2, "layers": 3}
+    return {**siglip, "embed_dim": bundled["embed_dim"], "vision_cfg": bundled["vision_cfg"], "text_cfg": text}
+
+
+def prepare(folder: Path) -> None:
+    """Write what lies beside the checkpoint: architecture, tokenizer, what it reads; a tokenizer that is there stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{FOREIGN}.json").write_text(json.dumps(architecture(), indent=1) + "\n")
+    (folder / "open_clip_config.json").write_text(json.dumps({"languages": SIX}) + "\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": _END, "eos_token": _END}) + "\n")
+    if not (path := folder / "tokenizer.json").is_file():
+        path.write_text(trained_tokenizer(_corpus()).to_str(), encoding="utf-8")
+
+
+def trained_tokenizer(corpus: Sequence[str], pieces: int = PIECES) -> Tokenizer:
+    """A unigram as SigLIP has one, with a token for every byte, so that no script is unknown to it."""
+    specials, bytes_ = [_PAD, _END, _UNKNOWN], [f"<0x{byte:02X}>" for byte in range(256)]
+    learner = Tokenizer(models.Unigram())
+    learner.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
+    learner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    trainer = trainers.UnigramTrainer(
+        vocab_size=pieces - len(bytes_), special_tokens=specials, unk_token=_UNKNOWN, show_progress=False
+    )
+    learner.train_from_iterator(corpus, trainer)
+    learned = [(piece, score) for piece, score in json.loads(learner.to_str())["model"]["vocab"]]
+    first = len(specials)
+    scored = [*learned[:first], *((name, _BYTE_SCORE) for name in bytes_), *learned[first:]]
+    tokenizer = Tokenizer(models.Unigram(scored, unk_id=specials.index(_UNKNOWN), byte_fallback=True))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = learner.normalizer, learner.pre_tokenizer
+    tokenizer.add_special_tokens(specials)
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {_END}", special_tokens=[(_END, 1)])
+    return tokenizer
+
+
+def _corpus() -> list[str]:
+    """Captions in the six languages, and names of all that Babel names in the known ones; each as the base cleans it."""
+    said = list[str]()
+    random = Random("six")
+    for language in SIX:
+        for each in catalogue():
+            company = [each, *random.sample(catalogue(), 2)]
+            said += [joined([shown.names[language] for shown in company], language) for _ in range(_TIMES)]
+    said += [keyword for each in catalogue() for keyword in each.keywords]
+    said += [name for tag in KNOWN for name in _names(Locale.parse(tag))]
+    return [_cleaned(text) for text in said]
+
+
+def _names(locale: Locale) -> Iterator[str]:
+    for names in (locale.languages, locale.territories, locale.scripts, locale.currencies, locale.variants):
+        yield from names.values()
+    for widths in (*locale.months.values(), *locale.days.values()):
+        yield from widths["wide"].values()
+    yield from (str(pattern.pattern) for pattern in locale.unit_display_names.values() if hasattr(pattern, "pattern"))
+
+
+class ForeignLearner(Learner):
+    """The text tower learns each caption's target. Targets are sums of the bundled base's features of English names.
+
+    Only `captions_alone` applies: the tower for pictures, and the targets, are finished.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        open_clip.add_model_config(folder / f"{FOREIGN}.json")
+        super().__init__(open_clip.create_model(FOREIGN))
+        bundled = new_model()
+        bundled.load_state_dict(load_file(BUNDLE / f"{NAME}.safetensors"))
+        bundled.eval().requires_grad_(False)
+        self.clip.visual.load_state_dict(bundled.visual.state_dict())
+        self.clip.visual.requires_grad_(False)
+        with torch.inference_mode():
+            units = F.normalize(encode_texts(bundled, [each.name for each in catalogue()]), dim=-1)
+        self.prototypes = nn.Parameter(units.clone(), requires_grad=False)
+        self._tokens = partial(_tokens, reader(folder), self.clip.text.context_length)
+
+    def encoded(self, captions: list[str]) -> Tensor:
+        """As open_clip's `encode_text`."""
+        features: Tensor = self.clip.encode_text(self._tokens(captions))
+        return features
+
+
+@cache
+def reader(folder: Path) -> Tokenizer:
+    """The tokenizer of the base in `folder`."""
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def _tokens(tokenizer: Tokenizer, context: int, captions: Sequence[str]) -> Tensor:
+    """Ids (n, context): cut to fit, with the end of text behind, which also fills up."""
+    lines = tokenizer.encode_batch([_cleaned(text) for text in captions], add_special_tokens=False)
+    end = tokenizer.token_to_id(_END)
+    return torch.tensor([[*line.ids[: context - 1], *[end] * (context - len(line.ids[: context - 1]))] for line in lines])
