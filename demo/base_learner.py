@@ -46,6 +46,11 @@ class Learner(nn.Module):
         """Distance of the captions from their targets, which are fixed."""
         return 4 * _apart(self._texts(batch), batch.shares @ self._units().detach())
 
+    def captions_from_scratch(self, batch: Batch) -> Tensor:
+        """The same, and they must also classify the emoji: from fresh weights, distance alone teaches slowly."""
+        texts, units = self._texts(batch), self._units().detach()
+        return 4 * _apart(texts, batch.shares @ units) + self._classification(texts, batch.shares, units)
+
     def pictures_alone(self, batch: Batch) -> Tensor:
         """The same for pictures, which must also classify the emoji, and find their own target among all of the step.
 

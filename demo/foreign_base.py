@@ -24,6 +24,7 @@ from demo.base_learner import BUNDLE, NAME, Learner, encode_texts, new_model
 from demo.emojis import catalogue
 from demo.scenes import joined
 from model.languages import ENGLISH
+from model.tower import text_features
 
 FOREIGN = "pictoglot-six"
 SIX = (ENGLISH, "ar", "ja", "ko", "ru", "zh")  # each of another script
@@ -44,7 +45,7 @@ def architecture() -> dict[str, Any]:
     """As open_clip describes `ViT-B-16-SigLIP`, but for sizes, and the bundled base's tower for pictures."""
     siglip: dict[str, Any] = open_clip.get_model_config("ViT-B-16-SigLIP")
     bundled = json.loads((BUNDLE / f"{NAME}.json").read_text())
-    text = {**siglip["text_cfg"], "vocab_size": PIECES, "width": 128, "heads": 2, "layers": 3}
+    text = {**siglip["text_cfg"], "vocab_size": PIECES, "width": 128, "heads": 2, "layers": 2}
     return {**siglip, "embed_dim": bundled["embed_dim"], "vision_cfg": bundled["vision_cfg"], "text_cfg": text}
 
 
@@ -102,7 +103,7 @@ def _names(locale: Locale) -> Iterator[str]:
 class ForeignLearner(Learner):
     """The text tower learns each caption's target. Targets are sums of the bundled base's features of English names.
 
-    Only `captions_alone` applies: the tower for pictures, and the targets, are finished.
+    Only `captions_from_scratch` applies: the tower for pictures, and the targets, are finished.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -119,9 +120,10 @@ class ForeignLearner(Learner):
         self._tokens = partial(_tokens, reader(folder), self.clip.text.context_length)
 
     def encoded(self, captions: list[str]) -> Tensor:
-        """As open_clip's `encode_text`."""
-        features: Tensor = self.clip.encode_text(self._tokens(captions))
-        return features
+        """As open_clip's `encode_text`; the last block computes the last place alone."""
+        tower, tokens = self.clip.text, self._tokens(captions)
+        last = torch.full((len(tokens),), tokens.shape[1] - 1)
+        return text_features(tower, tower.token_embedding(tokens), last)
 
 
 @cache
@@ -134,4 +136,6 @@ def _tokens(tokenizer: Tokenizer, context: int, captions: Sequence[str]) -> Tens
     """Ids (n, context): cut to fit, with the end of text behind, which also fills up."""
     lines = tokenizer.encode_batch([_cleaned(text) for text in captions], add_special_tokens=False)
     end = tokenizer.token_to_id(_END)
-    return torch.tensor([[*line.ids[: context - 1], *[end] * (context - len(line.ids[: context - 1]))] for line in lines])
+    return torch.tensor(
+        [[*line.ids[: context - 1], *[end] * (context - len(line.ids[: context - 1]))] for line in lines]
+    )

@@ -68,7 +68,7 @@ def phases(steps: tuple[int, int, int, int]) -> tuple[Phase, ...]:
     )
 
 
-FOREIGN_PHASES = (Phase("captions_alone", 4_000, 128, 1.0, None),)
+FOREIGN_PHASES = (Phase("captions_from_scratch", 3_000, 128, 1.5, None),)
 
 
 def main(
@@ -94,9 +94,7 @@ def main(
     _train(learner, batches, plan, every, folder / "checkpoint.safetensors", target)
 
 
-def _train(
-    learner: Learner, batches: Batches, plan: Sequence[Phase], every: int, checkpoint: Path, out: Path
-) -> None:
+def _train(learner: Learner, batches: Batches, plan: Sequence[Phase], every: int, checkpoint: Path, out: Path) -> None:
     optimizer, total = _optimizer(learner), sum(phase.steps for phase in plan)
     first = checkpoints.resume(checkpoint, learner, optimizer)
     started = time.monotonic()
@@ -179,7 +177,11 @@ def _optimizer(learner: Learner) -> torch.optim.AdamW:
         {"params": rows, "weight_decay": 0.0, "peak": ROW_LEARNING_RATE},
         {"params": plain, "weight_decay": 0.0, "peak": LEARNING_RATE},
         {"params": decayed, "weight_decay": WEIGHT_DECAY, "peak": LEARNING_RATE},
-        {"params": [learner.prototypes] if learner.prototypes.requires_grad else [], "weight_decay": 0.0, "peak": PROTOTYPE_LEARNING_RATE},
+        {
+            "params": [learner.prototypes] if learner.prototypes.requires_grad else [],
+            "weight_decay": 0.0,
+            "peak": PROTOTYPE_LEARNING_RATE,
+        },
     ]
     return torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.98), fused=True)
 

@@ -132,6 +132,8 @@ GROUPS = {
     "worldwide": "ViT-H-14-worldwide-quickgelu",
     "clipa": "ViT-L-14-CLIPA",
 }
+# Each kind of reading among them; on these the whole service is tried
+KINDS_OF_READING = ("clip", "mobileclip", "siglip", "worldwide")
 
 
 @cache

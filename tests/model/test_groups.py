@@ -19,7 +19,7 @@ from model.errors import CaptionsUnreadable
 from model.table import TokenRows, View
 from model.tower import TorchTowers
 from model.training import LearnSettings, Trainer
-from tests.groups import GROUPS, SCRIPTS, open_clip_tokens, small, texts, write_base
+from tests.groups import GROUPS, KINDS_OF_READING, SCRIPTS, open_clip_tokens, small, texts, write_base
 from tests.model.toy import CAPTIONS, corpus_for, go_on
 
 SETTINGS = LearnSettings(epochs=1, batch_size=16, vocabulary=200)
@@ -161,7 +161,9 @@ def captions(number: int) -> list[str]:
     return [text if number == 1 else text[::-1] + " !" for text in CAPTIONS]
 
 
+@pytest.mark.parametrize("opened", [group for group in GROUPS if group not in KINDS_OF_READING], indirect=True)
 def test_a_language_is_taught_and_taken_back_and_every_other_keeps_its_bits(opened: Opened, tmp_path: Path) -> None:
+    """Of the other groups tests/worker/test_groups.py shows it, through the service."""
     encoder = opened.encoder()
     said = ("a red apple", "afal a ci !", "coch", *texts()[5:40:6])
 
