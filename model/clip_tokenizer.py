@@ -12,15 +12,15 @@ from functools import cached_property
 from itertools import islice
 
 from open_clip.tokenizer import bytes_to_unicode
-from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Engine
 
+from model.growth import Word, learn, reached
 from model.merges import CLIP_TOKENS, SUFFIX, BytePairs, Merge, SharedBPE, clip_merges, new_tokens, vocabulary
 from model.segmentation import pattern, standalone_words
 
 BEGIN, END = CLIP_TOKENS - 2, CLIP_TOKENS - 1  # of text
 _BYTES = {symbol: byte for byte, symbol in bytes_to_unicode().items()}
-_PRIVATE = 0xF0000  # first of 131,000 private-use characters
 _CLITICS = r"'s|'t|'re|'ve|'m|'ll|'d"
 # CLIP's own rule cuts a word at every combining mark: \p{M} is not \p{L}
 CLIP_RULE = rf"{_CLITICS}|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}]+"
@@ -68,18 +68,7 @@ class ClipTokenizer:
         """The merges that a BPE learner makes of the pieces that this tokenizer leaves of `corpus`, in rank order."""
         names = {number: token for token, number in self.vocabulary.items()}
         encodings = self._reader.engine.encode_batch([*corpus], add_special_tokens=False)
-        used = sorted({number for encoding in encodings for number in encoding.ids})
-        symbol = {number: chr(_PRIVATE + place) for place, number in enumerate(used)}  # one character a piece
-        lines = (_words(encoding.ids, encoding.word_ids, symbol) for encoding in encodings)
-        learner = Engine(models.BPE())
-        learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        trainer = trainers.BpeTrainer(vocab_size=len(used) + size, min_frequency=2, show_progress=False)
-        learner.train_from_iterator(lines, trainer)
-        piece = {chr(_PRIVATE + place): names[number] for place, number in enumerate(used)}
-        return [
-            ("".join(piece[c] for c in left), "".join(piece[c] for c in right))
-            for left, right in json.loads(learner.to_str())["model"]["merges"]
-        ]
+        return learn([_words(each.ids, each.word_ids) for each in encodings], names.__getitem__, size)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of cleaned texts, without begin and end of text; no part of a text becomes a special token."""
@@ -150,24 +139,18 @@ class _Reader:
         return pieces
 
 
-def _words(ids: Sequence[int], word_ids: Sequence[int | None], symbol: dict[int, str]) -> str:
-    """A text's pieces as private characters, words apart."""
-    words: dict[int | None, list[str]] = {}
+def _words(ids: Sequence[int], word_ids: Sequence[int | None]) -> list[Word]:
+    """A text's pieces by word."""
+    words: dict[int | None, list[int]] = {}
     for number, word in zip(ids, word_ids, strict=True):
-        words.setdefault(word, []).append(symbol[number])
-    return " ".join("".join(word) for word in words.values())
+        words.setdefault(word, []).append(number)
+    return [tuple(word) for word in words.values()]
 
 
 def _reached(whole: ClipTokenizer, corpus: Sequence[str], learned: Sequence[Merge]) -> tuple[Merge, ...]:
     """The merges of `learned` that some token of `corpus` needs."""
     names = {number: token for token, number in whole.vocabulary.items()}
-    needed = {names[number] for ids in whole.encode(corpus) for number in ids}
-    kept: list[Merge] = []
-    for left, right in reversed(learned):  # a token's parts were merged before it
-        if left + right in needed:
-            needed.update((left, right))
-            kept.append((left, right))
-    return tuple(reversed(kept))
+    return reached(learned, {names[number] for ids in whole.encode(corpus) for number in ids})
 
 
 def english_words() -> list[str]:

@@ -1,37 +1,46 @@
-"""Tokenizers that a `tokenizer.json` describes, read by the library `tokenizers`. They stay as they are: none grows.
+"""Tokenizers that a `tokenizer.json` describes, read by the library `tokenizers`. Languages add merges of their pieces.
 
 What open_clip does to a text before is done here too, by its own functions: so a base reads what it was trained on.
 """
 
+import copy
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Self
 
+import regex
 from open_clip.tokenizer import get_clean_fn
 from tokenizers import Tokenizer as Engine
 
 from model.errors import CaptionsUnreadable, TokenizerUnfit
+from model.growth import PieceMerges, Word, in_words, learn, reached
 from model.merges import Merge
 from model.reading import Reading, reading_of
 
 _UNREADABLE = 0.5  # share of captions with unknown letters above which a language is not taught
 # open_clip's `SigLipTokenizer`, with which these were made, fills up with the end of a text; the file does not say so
 _PADS = {"timm/ViT-B-16-SigLIP": "</s>", "timm/ViT-B-16-SigLIP-i18n-256": "</s>"}
+_SPACE = "\u2581"  # with which a piece begins that begins a word
+_MARKS, _BYTE = regex.compile(r"[\p{P}\p{S}--\u2581]+", regex.V1), regex.compile("<0x[0-9A-F]{2}>")
+_LONGEST = 64  # pieces of a word that may be merged: the time for a word grows with their square
+_REMEMBERED = 50_000  # words
 _PAD_NAMES = ("<pad>", "[PAD]")
 
 
 class FileTokenizer:
-    """The tokenizer of a `tokenizer.json`, over a table of `size` rows; `clean` names what is done to a text first."""
+    """The tokenizer of a `tokenizer.json`, over a table of `size` rows; `clean` names what is done to a text first.
 
-    added: tuple[Merge, ...] = ()
+    What languages `added` are merges of its pieces, applied after it within words; those of one line share them.
+    """
+
     words: tuple[str, ...] = ()
 
     def __init__(self, content: bytes, clean: str, size: int) -> None:
         """Raises `TokenizerUnfit` when the file is damaged, or has more tokens than the table has rows."""
-        self.size, self._clean = size, get_clean_fn(clean)
-        self.sha256 = hashlib.sha256(f"{clean} {size} ".encode() + content).hexdigest()
+        self._clean = get_clean_fn(clean)
+        self._file = hashlib.sha256(f"{clean} {size} ".encode() + content).hexdigest()
         try:
             self.engine = Engine.from_buffer(content)
             model: Mapping[str, Any] = json.loads(content)["model"]
@@ -47,9 +56,36 @@ class FileTokenizer:
         self._unknown: int | None = model.get("unk_id", self.engine.token_to_id(model.get("unk_token") or ""))
         added = self.engine.get_added_tokens_decoder()
         self._specials = {number for number, token in added.items() if token.special} - {self._unknown}
+        self._kinds = _Kinds(self.engine, model.get("continuing_subword_prefix"), {self._unknown, *added})
+        self._rows, self._count = size, 0
+        self._merges = PieceMerges(size, self._piece)
+        self._known = dict[Word, Word]()
+
+    @property
+    def added(self) -> tuple[Merge, ...]:
+        """As `Tokenizer.added`."""
+        return tuple(self._merges.merges[: self._count])
+
+    @property
+    def size(self) -> int:
+        """As `Tokenizer.size`."""
+        return self._merges.sizes[self._count]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file and what is done to a text first; of the merges too, once there are some."""
+        if not self._count:
+            return self._file
+        return hashlib.sha256(json.dumps([self._file, self.added], ensure_ascii=False).encode()).hexdigest()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """As `Tokenizer.encode`. A model may still join letters to the name of a special token: that is left out."""
+        if not self._count:
+            return self._pieces(texts)
+        return [[number for word in words for number in word] for words in self._read(texts)]
+
+    def _pieces(self, texts: Sequence[str]) -> list[list[int]]:
+        """What the file alone makes of texts."""
         cleaned = [self._clean(text) for text in texts]
         read = [encoding.ids for encoding in self.engine.encode_batch_fast(cleaned, add_special_tokens=False)]
         return [
@@ -57,26 +93,58 @@ class FileTokenizer:
             for ids in read
         ]
 
+    def _read(self, texts: Sequence[str]) -> list[list[Word]]:
+        """The words of texts, merged."""
+        return [[self._joined(word) for word in in_words(ids, self._kinds, _LONGEST)] for ids in self._pieces(texts)]
+
+    def _joined(self, word: Word) -> Word:
+        pieces = self._known.get(word)
+        if pieces is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known = {}
+            pieces = self._known[word] = self._merges.joined(word, self._count)
+        return pieces
+
+    def _piece(self, token: str) -> int | None:
+        """The id of a piece of the file that a text may give."""
+        number: int | None = self.engine.token_to_id(token)
+        return None if number in self._specials or number == self._unknown else number
+
     def decode(self, number: int) -> str:
         """As `Tokenizer.decode`, as the file spells it."""
-        return self.engine.id_to_token(number) or ""
+        return self.engine.id_to_token(number) or "" if number < self._rows else self._merges.names[number - self._rows]
 
     def parts(self, number: int) -> tuple[int, int]:
-        """As `Tokenizer.parts`: there are no added tokens."""
-        raise KeyError(number)
+        """As `Tokenizer.parts`."""
+        if not self._rows <= number < self.size:
+            raise KeyError(number)
+        return self._merges.origin[number - self._rows]
 
     def grown(self, corpus: Sequence[str], size: int) -> Self:
-        """This one, unless it knows too little of the corpus's script: then raises `CaptionsUnreadable`."""
+        """As `Tokenizer.grown`; raises `CaptionsUnreadable` if the file knows too little of the corpus's script."""
         share = sum(self._unknown in ids for ids in self.encode(corpus)) / len(corpus)
         if share > _UNREADABLE:
             raise CaptionsUnreadable(
                 f"{share:.0%} of the captions have letters that the base's tokenizer does not know"
             )
-        return self
+        # with merges of its own: most of what is learned may be dropped
+        whole = self._over(PieceMerges(self._rows, self._piece).holding(0, self.added), self._count)
+        whole = whole.extend(learn(self._read(corpus), self.decode, size))
+        used = {whole.decode(number) for ids in whole.encode(corpus) for number in ids}
+        return self.extend(reached(whole.added[self._count :], used))
 
     def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> Self:
-        """This one: `grown` never adds anything."""
-        return self
+        """As `Tokenizer.extend`; it cuts out no words first."""
+        known = {*self.added}
+        more = [merge for merge in dict.fromkeys(merges) if merge not in known]
+        return self._over(self._merges.holding(self._count, more), self._count + len(more))
+
+    def _over(self, merges: PieceMerges, count: int) -> Self:
+        """This one with the first `count` of `merges`."""
+        extended = copy.copy(self)
+        extended._merges, extended._count, extended._known = merges, count, {}
+        extended.__dict__.pop("sha256", None)
+        return extended
 
     @cached_property
     def ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -94,6 +162,25 @@ class FileTokenizer:
         if number is None:
             raise TokenizerUnfit(f"tokenizer.json has no token {token}")
         return int(number)
+
+
+class _Kinds(dict[int, str]):
+    """What a piece does, found when it is first met: it `starts` a word, `joins` one, or stands `alone`."""
+
+    def __init__(self, engine: Engine, continuing: str | None, alone: Collection[int | None]) -> None:
+        super().__init__()
+        self._engine, self._continuing, self._alone = engine, continuing, alone
+
+    def __missing__(self, number: int) -> str:
+        piece = self._engine.id_to_token(number) or ""
+        if number in self._alone or (_MARKS.fullmatch(piece) and not _BYTE.fullmatch(piece)):
+            kind = "alone"
+        elif self._continuing:
+            kind = "joins" if piece.startswith(self._continuing) else "starts"
+        else:
+            kind = "starts" if piece.startswith(_SPACE) else "joins"
+        self[number] = kind
+        return kind
 
 
 def opened(

@@ -1,0 +1,124 @@
+"""How tokenizers grow: merges learned over the pieces that one leaves, and their use over a `tokenizer.json`'s pieces.
+
+A unigram or a WordPiece has no merges of its own that could be continued. What it makes of a text are pieces all the
+same, and byte-pair merges of these are applied after it, within words. Knows no rows.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from threading import Lock
+
+from tokenizers import Tokenizer as Engine
+from tokenizers import models, pre_tokenizers, trainers
+
+from model.merges import Merge
+
+_PRIVATE = 0xF0000  # first of 131,000 private-use characters
+_NEVER = (math.inf, -1)
+Word = tuple[int, ...]  # the pieces of a word
+
+
+def learn(texts: Sequence[Sequence[Word]], names: Callable[[int], str], size: int) -> list[Merge]:
+    """At most `size` merges that a BPE learner makes of texts whose words are in pieces, in rank order.
+
+    `names` gives the piece of an id. Only pairs that occur twice are merged. Deterministic.
+    """
+    used = sorted({number for words in texts for word in words for number in word})
+    symbol = {number: chr(_PRIVATE + place) for place, number in enumerate(used)}  # one character a piece
+    lines = (" ".join("".join(map(symbol.__getitem__, word)) for word in words) for words in texts)
+    learner = Engine(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.BpeTrainer(vocab_size=len(used) + size, min_frequency=2, show_progress=False)
+    learner.train_from_iterator(lines, trainer)
+    piece = {symbol[number]: names(number) for number in used}
+    return [
+        ("".join(piece[c] for c in left), "".join(piece[c] for c in right))
+        for left, right in json.loads(learner.to_str())["model"]["merges"]
+    ]
+
+
+def reached(learned: Sequence[Merge], used: Iterable[str]) -> tuple[Merge, ...]:
+    """The merges of `learned` that some token of `used` needs."""
+    needed, kept = set(used), list[Merge]()
+    for left, right in reversed(learned):  # a token's parts were merged before it
+        if left + right in needed:
+            needed.update((left, right))
+            kept.append((left, right))
+    return tuple(reversed(kept))
+
+
+class PieceMerges:
+    """The merges of the longest tokenizer of a line of versions, in rank order; it only ever grows. Thread-safe.
+
+    A shorter tokenizer of the line reads with the first `count` of them, so that a whole line has them in memory once.
+    New tokens have ids from `first` on. One whose string is a piece of the file is that piece.
+    """
+
+    def __init__(self, first: int, number: Callable[[str], int | None]) -> None:
+        self.merges: list[Merge] = []
+        self.names: list[str] = []
+        self.origin: list[tuple[int, int]] = []  # of each new token, the two that its first merge joins
+        self.sizes = [first]  # one more than the largest id, after so many merges
+        self._first, self._of_file, self._new = first, number, dict[str, int]()
+        self._ranks: dict[tuple[int, int], tuple[float, int]] = {}
+        self._lock = Lock()
+
+    def holding(self, count: int, more: Sequence[Merge]) -> "PieceMerges":
+        """This line with `more` after its first `count` merges; a new one where something else is there already."""
+        with self._lock:
+            there = self.merges[count : count + len(more)]
+            if there != [*more[: len(there)]]:
+                branch = PieceMerges(self._first, self._of_file)
+                branch._append([*self.merges[:count], *more])
+                return branch
+            self._append(more[len(there) :])
+            return self
+
+    def number(self, token: str) -> int:
+        """The id of a token; raises `KeyError` when nothing makes it."""
+        found = self._new.get(token)
+        if found is None and (found := self._of_file(token)) is None:
+            raise KeyError(token)
+        return found
+
+    def joined(self, word: Word, count: int) -> Word:
+        """The pieces of a word after the first `count` merges: of the lowest rank first, from the left."""
+        ranks, pieces = self._ranks, list(word)
+        while len(pieces) > 1:
+            rank, place = min((ranks.get(pair, _NEVER)[0], at) for at, pair in enumerate(pairwise(pieces)))
+            if rank >= count:
+                break
+            pieces[place : place + 2] = [ranks[pieces[place], pieces[place + 1]][1]]
+        return tuple(pieces)
+
+    def _append(self, merges: Iterable[Merge]) -> None:
+        for left, right in merges:
+            parts, token = (self.number(left), self.number(right)), left + right
+            made = self._new.get(token)
+            if made is None:
+                made = self._of_file(token)
+            if made is None:
+                made = self._new[token] = self._first + len(self.names)
+                self.names.append(token)
+                self.origin.append(parts)
+            self._ranks.setdefault(parts, (len(self.merges), made))
+            self.merges.append((left, right))
+            self.sizes.append(self._first + len(self.names))
+
+
+def in_words(ids: Sequence[int], kinds: Mapping[int, str], longest: int) -> list[Word]:
+    """The words of a text in pieces: one begins at a piece that `starts` it or is `alone`, and behind one that is.
+
+    What has more than `longest` pieces, such as a sentence without spaces, is cut there.
+    """
+    found = list[list[int]]()
+    last = "alone"
+    for number in ids:
+        kind = kinds[number]
+        if not found or kind != "joins" or last == "alone" or len(found[-1]) == longest:
+            found.append([])
+        found[-1].append(number)
+        last = kind
+    return [tuple(word) for word in found]
