@@ -86,7 +86,8 @@ def main(
     if foreign:
         prepare(folder)
         learner: Learner = ForeignLearner(folder)
-        batches, plan = Batches(catalogue(), torch.empty(0), seed, SIX), FOREIGN_PHASES
+        plan: Sequence[Phase] = FOREIGN_PHASES
+        batches = Batches(catalogue(), torch.empty(0), seed, SIX)
         target = out or folder / f"{FOREIGN}.safetensors"
     else:
         learner, plan, target = Learner(), phases(steps), out or BUNDLE / f"{NAME}.safetensors"

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
+from typing import ClassVar, Literal
 
 from open_clip.tokenizer import bytes_to_unicode
 from tokenizers import Regex, models, normalizers, pre_tokenizers
@@ -41,6 +42,7 @@ class ClipTokenizer:
     words: tuple[str, ...] = ()
     marks: bool = False
     bpe: SharedBPE = field(default_factory=SharedBPE, repr=False, compare=False)
+    begins: ClassVar[Literal["drawn"]] = "drawn"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bpe", self.bpe.holding(self.added))

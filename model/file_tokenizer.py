@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import regex
 from open_clip.tokenizer import get_clean_fn
@@ -36,6 +36,7 @@ class FileTokenizer:
     """
 
     words: tuple[str, ...] = ()
+    begins: Literal["drawn", "pieces"] = "pieces"
 
     def __init__(self, content: bytes, clean: str, size: int) -> None:
         """Raises `TokenizerUnfit` when the file is damaged, or has more tokens than the table has rows."""

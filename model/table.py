@@ -119,7 +119,9 @@ class View:
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of cleaned texts without specials; a token without a row is decomposed into parts that have one."""
         return [
-            ids if (self.physical[ids] != NO_ROW).all() else [part for number in ids for part in self._trained(number)]
+            ids
+            if (self.physical[ids] != NO_ROW).all()
+            else [part for number in ids for part in self.known(number, self.tokenizer)]
             for ids in self.tokenizer.encode(texts)
         ]
 
@@ -136,12 +138,15 @@ class View:
                 counts += np.isin(ids, held)
         return counts
 
-    def _trained(self, number: int) -> tuple[int, ...]:
-        """A token, or the trained parts of one that nothing trained; the base's rows all count as trained."""
-        if self.physical[number] != NO_ROW:
+    def known(self, number: int, tokenizer: Tokenizer) -> tuple[int, ...]:
+        """A token of `tokenizer`, which may continue this view's, or the trained parts of one that nothing trained.
+
+        The base's rows all count as trained.
+        """
+        if number < len(self.physical) and self.physical[number] != NO_ROW:
             return (number,)
-        left, right = self.tokenizer.parts(number)
-        return self._trained(left) + self._trained(right)
+        left, right = tokenizer.parts(number)
+        return self.known(left, tokenizer) + self.known(right, tokenizer)
 
 
 def pad(

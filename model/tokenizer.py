@@ -1,7 +1,7 @@
 """What every tokenizer does: CLIP's, which grows with each language, and those that a `tokenizer.json` describes."""
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 from model.merges import Merge
 
@@ -17,6 +17,11 @@ class Tokenizer(Protocol):
     @property
     def words(self) -> tuple[str, ...]:
         """All words that languages added."""
+        ...
+
+    @property
+    def begins(self) -> Literal["drawn", "pieces"]:
+        """How the row of an added token begins: as TEIR draws it, or as the mean of the rows that it was read by."""
         ...
 
     @property

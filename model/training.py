@@ -152,6 +152,9 @@ class Trainer:
         blocks = torch.split(torch.from_numpy(physical[physical != NO_ROW]).long(), _BLOCK)
         random = torch.Generator().manual_seed(self.settings.seed)
         start = self.new_rows(len(self.ids), (table[block] for block in blocks), random)
+        if self.tokenizer.begins == "pieces":
+            places, rows = self.joined()
+            start[places] = rows
         if self.settings.start == "aligned":
             places, rows = self.meanings()
             start[places] = rows
@@ -170,6 +173,19 @@ class Trainer:
     def new_rows(self, count: int, table: Iterable[Tensor], generator: torch.Generator) -> Tensor:
         """Rows (count, width) for tokens that have none yet; `table`: all rows so far, in blocks (m, width)."""
         return teir.new_rows(count, table, generator)
+
+    def joined(self) -> tuple[Tensor, Tensor]:
+        """Places (k,) among `ids` of tokens without a row in the parent, and the mean row (k, width) of their parts.
+
+        Parts are the tokens by which the parent reads the same string (docs/decisions/0035).
+        """
+        new = np.setdiff1d(np.arange(len(self.used)), self.inherited())
+        table = self.encoder.table.rows
+        rows = torch.empty((len(new), table.width))
+        for row, number in zip(rows, self.used[new], strict=True):
+            parts = self.parent.physical[[*self.parent.known(int(number), self.tokenizer)]]
+            row.copy_(table[torch.from_numpy(parts).long()].mean(dim=0))
+        return torch.from_numpy(new), rows
 
     def meanings(self) -> tuple[Tensor, Tensor]:
         """Places (k,) among `ids` of tokens that stand for English ones, and the mean row (k, width) of these."""
@@ -244,7 +260,8 @@ class Trainer:
 
     def key(self) -> dict[str, object]:
         """Names the method, in the words of earlier releases, so that their checkpoints can be resumed."""
-        start = "aligned" if self.settings.start == "aligned" else "table"
+        drawn = "pieces" if self.tokenizer.begins == "pieces" else "table"
+        start = "aligned" if self.settings.start == "aligned" else drawn
         rows = {"start": start, "spread": 0.02, "scale": "gradient", "dense": False, "ends": False}
         parts = {"student": "model.method._frozen", "lesson": "model.method._as_it_is"}
         return {**rows, "objectives": ["model.objectives.balanced", {"share": 0.1}], **parts}

@@ -57,7 +57,7 @@ def teach(
         place = folder / f"{number:02d}-{language}"
         with FileLock(f"{place}.lock"):  # two rows may read one training, and two runs reach it at once
             if not (place / "version").exists():
-                _teach_one(
+                teach_one(
                     encoder, parent, _corpus(data, language), place, training, training.settled(settings, overrides)
                 )
         learned, facts = version.read(place / "version")
@@ -94,9 +94,10 @@ def _rowless(view: View, base: View) -> View:
     return replace(base, tokenizer=view.tokenizer, physical=np.pad(base.physical, (0, more), constant_values=NO_ROW))
 
 
-def _teach_one(
+def teach_one(
     encoder: Encoder, parent: View, corpus: Corpus, place: Path, training: Training, settings: LearnSettings
 ) -> None:
+    """Write the version of one language, taught on top of `parent`, into `place`; resumes an earlier attempt there."""
     started, before = time.monotonic(), 0.0
     spent = place / "seconds.json"
     if spent.is_file():

@@ -1,0 +1,131 @@
+"""`python -m benchmarks.bases run | report`: a base that reads six of 36 languages is assessed, then taught the others.
+
+`python -m demo.train_base --foreign` makes that base, and `python -m benchmarks.emoji36 data` fetches the languages'
+words. A run goes on where an earlier one stopped.
+"""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+
+from benchmarks.bases import report
+from benchmarks.bases.bench import ARMS, GROWN, Bench
+from benchmarks.emoji36.data import emoji36
+from benchmarks.emoji36.errors import Refused
+from benchmarks.emoji36.lexicon import LANGUAGES
+from benchmarks.emoji36.methods import described
+from benchmarks.emoji36.run import commit
+from benchmarks.emoji36.scenes import Sizes
+from demo.foreign_base import FOREIGN, SIX
+from model import storage
+from model.base import open_base
+from model.encoder import Encoder
+from model.errors import PictoglotError
+from model.training import LearnSettings
+from worker.assess import judged
+from worker.settings import WorkerSettings
+
+BASE = f"{FOREIGN}@.cache/foreign/{FOREIGN}.safetensors"
+OUT = Path("docs/reports/bases.json")
+ENGLISH_BASE = Path("docs/reports/emoji36.json")
+SEED = 0
+COMPARED = ("de", "hi", "th")  # languages taught in each way: Latin, Devanagari, and Thai, which writes no spaces
+# The others in an order in which few of them are of many scripts
+ORDER = (
+    *("el", "he", "bn", "te", "uk", "fa", "sw", "quz", "fil", "mi", "tr", "vi", "pl", "fi", "fr", "id", "es"),
+    *("it", "nl", "sv", "no", "da", "pt", "ro", "hr", "cs", "hu"),
+)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+_CONSOLE = Console()
+
+
+@app.command()
+def run(
+    base: Annotated[str, typer.Option(help="As PICTOGLOT_BASE")] = BASE,
+    most: Annotated[int, typer.Option(help="How many of the languages that it does not read are taught")] = 30,
+    threads: Annotated[int, typer.Option(min=1, help="Of torch")] = 1,
+    work: Annotated[Path, typer.Option(help="What was taught and measured so far")] = Path(".cache/bases"),
+    words: Annotated[Path, typer.Option(help="What `python -m benchmarks.emoji36 data` fetched")] = Path(
+        ".cache/emoji36"
+    ),
+    out: Annotated[Path, typer.Option(help="The figures, written anew after each language")] = OUT,
+) -> None:
+    """Assess all languages, teach the six that are read and the others, and measure."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        opened = open_base(base, "cpu")
+        encoder = Encoder(opened)
+        data = emoji36(encoder, Sizes(), words)
+    except (PictoglotError, Refused) as error:
+        raise SystemExit(str(error)) from error
+    key = sha256(f"{opened.text_fingerprint} {data.fingerprint}".encode()).hexdigest()[:12]
+    settings = LearnSettings(epochs=2, seed=SEED)
+    bench = Bench(encoder, data, settings, work / key)
+    english = _english_base(data.digests(), settings)
+    head = {"commit": commit(), "base": FOREIGN, "reads": list(SIX), "sizes": data.sizes, "seed": SEED}
+    results: dict[str, Any] = {**head, "text_fingerprint": opened.text_fingerprint, "languages": {}, "growth": {}}
+    for language in LANGUAGES:
+        results["languages"][language] = {
+            "assessed": _shown(bench.assessed(language)), "english_base": english.get(language),
+            **_judged(language, bench),
+        }  # fmt: skip
+        _CONSOLE.print(results["languages"][language]["sentence"])
+    # the comparison of growth first: it says how the others are taught
+    for language in COMPARED:
+        results["growth"][language] = {}
+        for arm in ARMS:
+            results["growth"][language][arm] = _shown(bench.taught(language, arm))
+            _tell(language, arm, results["growth"][language][arm])
+            storage.write_json(out, results)
+    for language in (*SIX, *COMPARED, *ORDER)[: len(SIX) + most]:
+        found, gain = results["languages"][language], bench.gained(language)
+        found["taught"] = _shown(bench.taught(language))
+        found["gain"] = {"mean": gain.mean, "error": gain.error, "enough": gain.mean > gain.error}
+        _tell(language, GROWN, found["taught"])
+        storage.write_json(out, results)
+
+
+@app.command("report")
+def report_(out: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="The figures")] = OUT) -> None:
+    """Write the tables into the text beside."""
+    _CONSOLE.print(report.write(out))
+
+
+def _judged(language: str, bench: Bench) -> dict[str, Any]:
+    figures = {**bench.assessed(language), "candidates": bench.candidates, "taught": None}
+    return judged(language, figures, WorkerSettings.model_fields["min_recall"].default)
+
+
+def _shown(figures: dict[str, Any]) -> dict[str, Any]:
+    """Without the rank of every caption."""
+    return {name: value for name, value in figures.items() if name != "ranks"}
+
+
+def _english_base(captions: dict[str, str], settings: LearnSettings) -> dict[str, Any]:
+    """The same languages taught onto the English base: figures of Emoji-36, if they are of these captions."""
+    results = json.loads(ENGLISH_BASE.read_text(encoding="utf-8"))
+    row = results["methods"]["addressed"]["seeds"][str(SEED)]
+    alike = (
+        results["captions"] == sha256(json.dumps(captions).encode()).hexdigest()
+        and row["made"] == json.loads(json.dumps(described("addressed", settings)))
+        and results["text_fingerprint"] == open_base("bundled", "cpu").text_fingerprint
+    )
+    if not alike:
+        raise SystemExit(f"{ENGLISH_BASE}: not of these captions and settings, so nothing can be compared with it")
+    last = {k: row["seen"]["t2i"][k][-1] for k in ("R@1", "R@10")}
+    return {language: {k: last[k][place] for k in last} for place, language in enumerate(results["languages"])}
+
+
+def _tell(language: str, arm: str, figures: dict[str, Any]) -> None:
+    r1, r10 = (100 * figures["t2i"][k] for k in ("R@1", "R@10"))
+    _CONSOLE.print(f"{language}, {arm}: R@1 {r1:.1f}, R@10 {r10:.1f} ({figures['seconds']:.0f} s)")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,114 @@
+"""Assesses languages on a base, teaches them on it, and measures both on Emoji-36's scenes; resumes."""
+
+import json
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from benchmarks.emoji36.data import EmojiData
+from benchmarks.emoji36.methods import TRAININGS
+from benchmarks.emoji36.run import teach_one
+from model import storage, version
+from model.encoder import Encoder
+from model.evaluation import Gain, gain, ranks, recalls
+from model.file_tokenizer import FileTokenizer
+from model.table import View
+from model.training import LearnSettings
+from worker.promotion import informative
+
+ADDRESSED = "free-base"  # the training of Emoji-36's row `addressed`: each language on the base alone
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to teach on a `tokenizer.json`: what it may grow by, and how a new token's row begins."""
+
+    vocabulary: int
+    begins: Literal["drawn", "pieces"] = "pieces"
+    start: Literal["drawn", "aligned"] = "drawn"
+
+
+GROWN = "grown"
+ARMS = {
+    "as it is": Arm(0),
+    "grown, drawn": Arm(LearnSettings.vocabulary, "drawn"),
+    GROWN: Arm(LearnSettings.vocabulary),
+    "grown, aligned": Arm(LearnSettings.vocabulary, start="aligned"),
+}
+
+
+class Bench:
+    """One base, Emoji-36's data as it sees them, and a folder with all that was taught and measured so far."""
+
+    def __init__(self, encoder: Encoder, data: EmojiData, settings: LearnSettings, folder: Path) -> None:
+        self.encoder, self.data, self.settings, self.folder = encoder, data, settings, folder
+        gallery = data.galleries["seen"]
+        self.candidates = len(gallery)
+
+    def assessed(self, language: str) -> Figures:
+        """How version 0 reads the language."""
+        path = self.folder / "assessed" / f"{language}.json"
+        return self._kept(path) or self._measured(path, self.encoder.base_view, language)
+
+    def taught(self, language: str, arm: str = GROWN) -> Figures:
+        """How the language is read after it was taught on the base alone."""
+        path = self.folder / arm.replace(", ", "-").replace(" ", "-") / f"{language}.json"
+        if kept := self._kept(path):
+            return kept
+        way, place = ARMS[arm], path.with_suffix("")
+        parent = self._parent(way)
+        if not (place / "version").exists():
+            settings = replace(self.settings, vocabulary=way.vocabulary, start=way.start)
+            training = TRAININGS[ADDRESSED]
+            teach_one(self.encoder, parent, self.data.corpus(language), place, training, training.settled(settings))
+        learned, facts = version.read(place / "version")
+        view = self.encoder.extend(parent, 1, language, learned)
+        more = {
+            "seconds": facts["seconds"],
+            "rows": len(learned.rows.ids),
+            "new": view.tokenizer.size - parent.tokenizer.size,
+            "commit": facts["commit"],
+        }
+        return self._measured(path, view, language, more)
+
+    def gained(self, language: str) -> Gain:
+        """What the gate compares: the captions as read by version 0, and after they were taught."""
+        test = self.data.tests(language)["scenes"]
+        before, after = (np.array(figures["ranks"]) for figures in (self.assessed(language), self.taught(language)))
+        return gain(before, after, test.owner, informative(self.candidates))
+
+    def _parent(self, way: Arm) -> View:
+        view = self.encoder.base_view
+        if not isinstance(view.tokenizer, FileTokenizer):
+            return view
+        tokenizer = copy(view.tokenizer)
+        tokenizer.begins = way.begins
+        return replace(view, tokenizer=tokenizer)
+
+    def _measured(self, path: Path, view: View, language: str, more: Figures | None = None) -> Figures:
+        tests = self.data.tests(language)
+        scenes = tests["scenes"]
+        read = self._vectors(view, scenes.captions)
+        figures = {**recalls(read, self.data.galleries["seen"], scenes.owner), **(more or {})}
+        ids = view.tokens(scenes.captions)
+        figures["tokens"] = sum(map(len, ids)) / len(ids)
+        figures["truncated"] = sum(len(line) > view.reading.most for line in ids) / len(ids)
+        if words := tests.get("keywords"):
+            found = recalls(self._vectors(view, words.captions), self.data.galleries["singles"], words.owner)
+            figures["keywords"] = found["t2i"]
+        figures["ranks"] = ranks(read, self.data.galleries["seen"], scenes.owner).tolist()
+        storage.write_json(path, figures)
+        return figures
+
+    def _vectors(self, view: View, captions: Sequence[str]) -> Any:
+        return self.encoder.texts([(view, caption) for caption in captions]).vectors
+
+    @staticmethod
+    def _kept(path: Path) -> Figures | None:
+        found: Figures | None = json.loads(path.read_text()) if path.is_file() else None
+        return found

@@ -1,0 +1,94 @@
+"""The tables of a run, put between two marks of the text that lies beside the figures."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from model import storage
+from model.languages import names
+
+BEGIN, END = "<!-- figures: python -m benchmarks.bases report -->", "<!-- end of figures -->"
+Languages = Mapping[str, Mapping[str, Any]]
+Recall = Mapping[str, float]
+
+
+def write(figures: Path) -> Path:
+    """Put the tables of `figures` into the text of the same name; returns that."""
+    text = figures.with_suffix(".md")
+    before, _, rest = text.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, behind = rest.partition(END)
+    tables = made(json.loads(figures.read_text(encoding="utf-8")))
+    storage.write_bytes(text, f"{before}{BEGIN}\n\n{tables}\n\n{END}{behind}".encode())
+    return text
+
+
+def made(results: Mapping[str, Any]) -> str:
+    """All tables, in Markdown."""
+    languages: Languages = results["languages"]
+    taught = [tag for tag in languages if "taught" in languages[tag]]
+    read = [tag for tag in taught if tag in results["reads"]]
+    others = [tag for tag in taught if tag not in results["reads"]]
+    ways = [(tag, arm, each) for tag, arms in results["growth"].items() for arm, each in arms.items()]
+    gates = ("language", "version 0", "taught", "gain of the gate's score", "the gate")
+    bases = ("language", "version 0", "taught onto this base", "taught onto the English base", "R@1, difference")
+    growth = ("language", "way", "R@1", "R@10", "keyword, R@1", "new tokens", "tokens a caption", "too long")
+    all_others = len(languages) - len(results["reads"])
+    return "\n\n".join(
+        [
+            "Read by the base, and taught all the same:",
+            _table(gates, [_gate(tag, languages[tag]) for tag in read]),
+            f"Not read by the base ({len(others)} of {all_others} taught so far):",
+            _table(bases, [*(_other(tag, languages[tag]) for tag in others), _mean(others, languages)]),
+            "Each way to teach on a `tokenizer.json`:",
+            _table(growth, [_way(*way) for way in ways]),
+        ]
+    )
+
+
+def _gate(tag: str, found: Mapping[str, Any]) -> Sequence[str]:
+    gain = found["gain"]
+    said = f"{_points(gain['mean'])} ± {100 * gain['error']:.1f}"
+    verdict = "serves" if gain["enough"] else "refuses"
+    return _name(tag), _both(found["assessed"]["t2i"]), _both(found["taught"]["t2i"]), said, verdict
+
+
+def _other(tag: str, found: Mapping[str, Any]) -> Sequence[str]:
+    return _compared(_name(tag), found["assessed"]["t2i"], found["taught"]["t2i"], found["english_base"])
+
+
+def _compared(name: str, before: Recall, here: Recall, there: Recall) -> Sequence[str]:
+    return name, _both(before), _both(here), _both(there), _points(here["R@1"] - there["R@1"])
+
+
+def _mean(tags: Sequence[str], languages: Languages) -> Sequence[str]:
+    def of(kind: str) -> dict[str, float]:
+        figures = [languages[tag][kind].get("t2i", languages[tag][kind]) for tag in tags]
+        return {k: mean(each[k] for each in figures) if figures else 0.0 for k in ("R@1", "R@10")}
+
+    return _compared(f"**mean of {len(tags)}**", of("assessed"), of("taught"), of("english_base"))
+
+
+def _way(tag: str, arm: str, found: Mapping[str, Any]) -> Sequence[str]:
+    shares = (found["t2i"]["R@1"], found["t2i"]["R@10"], found["keywords"]["R@1"])
+    return (
+        _name(tag), arm, *(f"{100 * share:.1f}" for share in shares), f"{found['new']:,}",
+        f"{found['tokens']:.1f}", f"{100 * found['truncated']:.1f} %",
+    )  # fmt: skip
+
+
+def _table(head: Sequence[str], rows: Any) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
+
+
+def _name(tag: str) -> str:
+    return f"{names(tag).name} ({tag})"
+
+
+def _both(t2i: Mapping[str, float]) -> str:
+    return f"{100 * t2i['R@1']:.1f} / {100 * t2i['R@10']:.1f}"
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f}".replace("-", "−")
