@@ -56,9 +56,9 @@ def steps(plan: Plan) -> Result:
     alone, crowded = (Encoder(made_up.base(plan.small)) for _ in range(2))
     last = made_up.newest(crowded, plan.small, plan.sizes.languages - 1)
     corpus = made_up.corpus(plan.sizes.languages, plan.small)
-    _step_seconds(alone, alone.base_view, corpus, plan)  # warm
+    step_seconds(alone, alone.base_view, corpus, plan)  # warm
     pairs = [
-        (_step_seconds(alone, alone.base_view, corpus, plan), _step_seconds(crowded, last, corpus, plan))
+        (step_seconds(alone, alone.base_view, corpus, plan), step_seconds(crowded, last, corpus, plan))
         for _ in range(plan.rounds)
     ]
     learned = _learned(crowded, last, corpus, replace(LearnSettings(), epochs=1, batch_size=plan.batch))
@@ -85,7 +85,7 @@ def gathered_first(plan: Plan) -> Result:
 def _training(plan: Plan, languages: int) -> Result:
     encoder = Encoder(made_up.base(plan.sizes))
     parent = made_up.newest(encoder, plan.sizes, languages)
-    seconds = _step_seconds(encoder, parent, made_up.corpus(plan.sizes.languages, plan.sizes), plan)
+    seconds = step_seconds(encoder, parent, made_up.corpus(plan.sizes.languages, plan.sizes), plan)
     return {"seconds": seconds, "peak": _peak(), "table": 4 * plan.sizes.width * len(parent.physical)}
 
 
@@ -194,7 +194,7 @@ def _mixed(opened: list[View], sizes: Sizes) -> "cycle[tuple[View, str]]":
     return cycle([(view, text) for texts in zip(*said, strict=True) for view, text in zip(opened, texts, strict=True)])
 
 
-def _step_seconds(encoder: Encoder, parent: View, corpus: Corpus, plan: Plan) -> float:
+def step_seconds(encoder: Encoder, parent: View, corpus: Corpus, plan: Plan) -> float:
     """Median time from one step to the next, without the time before the first and the checkpoint after the last."""
     stamps: list[float] = []
 

@@ -50,7 +50,7 @@ def architecture() -> dict[str, Any]:
 
 
 def prepare(folder: Path) -> None:
-    """Write what lies beside the checkpoint: architecture, tokenizer, what it reads; a tokenizer that is there stays."""
+    """Write what lies beside the checkpoint: architecture, languages, and the tokenizer unless there is one."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{FOREIGN}.json").write_text(json.dumps(architecture(), indent=1) + "\n")
     (folder / "open_clip_config.json").write_text(json.dumps({"languages": SIX}) + "\n")
@@ -80,7 +80,7 @@ def trained_tokenizer(corpus: Sequence[str], pieces: int = PIECES) -> Tokenizer:
 
 
 def _corpus() -> list[str]:
-    """Captions in the six languages, and names of all that Babel names in the known ones; each as the base cleans it."""
+    """Captions in the six languages, and what Babel names in the known ones; each as the base cleans it."""
     said = list[str]()
     random = Random("six")
     for language in SIX:
