@@ -6,6 +6,7 @@ What open_clip does to a text before is done here too, by its own functions: so 
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -18,6 +19,7 @@ from model.errors import CaptionsUnreadable, TokenizerUnfit
 from model.growth import PieceMerges, Word, in_words, learn, reached
 from model.merges import Merge
 from model.reading import Reading, reading_of
+from model.segmentation import pattern, standalone_words
 
 _UNREADABLE = 0.5  # share of captions with unknown letters above which a language is not taught
 # open_clip's `SigLipTokenizer`, with which these were made, fills up with the end of a text; the file does not say so
@@ -32,7 +34,8 @@ _PAD_NAMES = ("<pad>", "[PAD]")
 class FileTokenizer:
     """The tokenizer of a `tokenizer.json`, over a table of `size` rows; `clean` names what is done to a text first.
 
-    What languages `added` are merges of its pieces, applied after it within words; those of one line share them.
+    What languages `added` are merges of its pieces, applied after it within words; those of one line share them. In
+    scripts without spaces a word ends where one of `words` begins or ends.
     """
 
     words: tuple[str, ...] = ()
@@ -74,10 +77,11 @@ class FileTokenizer:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the file and what is done to a text first; of the merges too, once there are some."""
+        """Of the file and what is done to a text first; of merges and words too, once there are some."""
         if not self._count:
             return self._file
-        return hashlib.sha256(json.dumps([self._file, self.added], ensure_ascii=False).encode()).hexdigest()
+        described = json.dumps([self._file, self.words, self.added], ensure_ascii=False)
+        return hashlib.sha256(described.encode()).hexdigest()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """As `Tokenizer.encode`. A model may still join letters to the name of a special token: that is left out."""
@@ -96,7 +100,33 @@ class FileTokenizer:
 
     def _read(self, texts: Sequence[str]) -> list[list[Word]]:
         """The words of texts, merged."""
-        return [[self._joined(word) for word in in_words(ids, self._kinds, _LONGEST)] for ids in self._pieces(texts)]
+        return [
+            [self._joined(word) for word in in_words(ids, self._kinds, _LONGEST, self._cuts(ids))]
+            for ids in self._pieces(texts)
+        ]
+
+    def _cuts(self, ids: Sequence[int]) -> Collection[int]:
+        """The places among the pieces of a text where one of `words` begins or ends."""
+        if self._pattern is None:
+            return ()
+        text, starts = self._spelled(ids)
+        borders = {border for found in self._pattern.finditer(text) for border in found.span()}
+        return {place for place, start in enumerate(starts) if start in borders}
+
+    def _spelled(self, ids: Sequence[int]) -> tuple[str, list[int]]:
+        """The text that pieces spell, and where in it each begins; -1 where that is within a letter."""
+        starts, letters, said = list[int](), 0, bytearray()
+        for number in ids:
+            piece = self.decode(number)
+            spelled = bytes([int(piece[3:5], 16)]) if _BYTE.fullmatch(piece) else piece.encode()
+            starts.append(letters if spelled[:1] and not _continues(spelled[0]) else -1)
+            letters += sum(not _continues(byte) for byte in spelled)
+            said += spelled
+        return said.decode(errors="replace"), starts
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str] | None:
+        return re.compile(pattern(self.words)) if self.words else None
 
     def _joined(self, word: Word) -> Word:
         pieces = self._known.get(word)
@@ -128,23 +158,28 @@ class FileTokenizer:
             raise CaptionsUnreadable(
                 f"{share:.0%} of the captions have letters that the base's tokenizer does not know"
             )
+        words = standalone_words(self._spelled(ids)[0].replace(_SPACE, " ") for ids in self._pieces(corpus))
         # with merges of its own: most of what is learned may be dropped
-        whole = self._over(PieceMerges(self._rows, self._piece).holding(0, self.added), self._count)
-        whole = whole.extend(learn(self._read(corpus), self.decode, size))
+        alone = PieceMerges(self._rows, self._piece).holding(0, self.added)
+        start = self._over(alone, self._count, words)
+        whole = start.extend(learn(start._read(corpus), self.decode, size))
         used = {whole.decode(number) for ids in whole.encode(corpus) for number in ids}
-        return self.extend(reached(whole.added[self._count :], used))
+        kept = reached(whole.added[self._count :], used)
+        return self.extend(kept, words) if kept else self
 
     def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> Self:
-        """As `Tokenizer.extend`; it cuts out no words first."""
+        """As `Tokenizer.extend`."""
         known = {*self.added}
         more = [merge for merge in dict.fromkeys(merges) if merge not in known]
-        return self._over(self._merges.holding(self._count, more), self._count + len(more))
+        return self._over(self._merges.holding(self._count, more), self._count + len(more), words)
 
-    def _over(self, merges: PieceMerges, count: int) -> Self:
-        """This one with the first `count` of `merges`."""
+    def _over(self, merges: PieceMerges, count: int, words: Iterable[str]) -> Self:
+        """This one with the first `count` of `merges`, and further words."""
         extended = copy.copy(self)
         extended._merges, extended._count, extended._known = merges, count, {}
-        extended.__dict__.pop("sha256", None)
+        extended.words = tuple(dict.fromkeys((*self.words, *words)))
+        for derived in ("sha256", "_pattern"):
+            extended.__dict__.pop(derived, None)
         return extended
 
     @cached_property
@@ -182,6 +217,11 @@ class _Kinds(dict[int, str]):
             kind = "starts" if piece.startswith(_SPACE) else "joins"
         self[number] = kind
         return kind
+
+
+def _continues(byte: int) -> bool:
+    """Whether a byte of UTF-8 goes on with a letter."""
+    return byte & 0xC0 == 0x80
 
 
 def opened(

@@ -6,7 +6,7 @@ same, and byte-pair merges of these are applied after it, within words. Knows no
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from threading import Lock
 
@@ -108,16 +108,17 @@ class PieceMerges:
             self.sizes.append(self._first + len(self.names))
 
 
-def in_words(ids: Sequence[int], kinds: Mapping[int, str], longest: int) -> list[Word]:
-    """The words of a text in pieces: one begins at a piece that `starts` it or is `alone`, and behind one that is.
+def in_words(ids: Sequence[int], kinds: Mapping[int, str], longest: int, cuts: Collection[int]) -> list[Word]:
+    """The words of a text in pieces: one begins at a piece that `starts` it or is `alone`, behind one that is, and at
+    the places `cuts`.
 
     What has more than `longest` pieces, such as a sentence without spaces, is cut there.
     """
     found = list[list[int]]()
     last = "alone"
-    for number in ids:
+    for place, number in enumerate(ids):
         kind = kinds[number]
-        if not found or kind != "joins" or last == "alone" or len(found[-1]) == longest:
+        if kind != "joins" or last == "alone" or place in cuts or len(found[-1]) == longest:
             found.append([])
         found[-1].append(number)
         last = kind

@@ -98,6 +98,19 @@ def test_words_of_two_languages_join_only_within_words(kind: str) -> None:
     assert len(punctuated) >= len(grown.encode(["haul traeth"])[0]) + 1, "punctuation is no part of a word"
 
 
+def test_words_of_unspaced_scripts_stay_whole_beside_any_neighbour() -> None:
+    """Without the cut, merges join the end of one word to the start of the next."""
+    words = ("苹果", "汽车", "香蕉", "问号", "帆船")
+    corpus = [*words, *(f"{a}和{b}" for a in words for b in words if a != b)]
+    grown = opened("bytes").grown(corpus, 1_000)
+    assert grown.words and len(grown.encode(["帆船和香蕉"])[0]) == 3
+    (joined,) = grown.encode(["香蕉和问号"])
+    assert [joined[0], joined[-1]] == [grown.encode([word])[0][0] for word in ("香蕉", "问号")]
+    again = opened("bytes").extend(grown.added, grown.words)
+    assert (again.sha256, again.encode(corpus)) == (grown.sha256, grown.encode(corpus))
+    assert opened("bytes").extend(grown.added).sha256 != grown.sha256
+
+
 def test_no_merge_makes_a_special_token_and_a_long_run_takes_no_time(kind: str) -> None:
     special = opened(kind)._specials
     said = ["a </s> b <eos> [SEP] <pad> [CLS]"] * 12 + WELSH
