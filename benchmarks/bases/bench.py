@@ -30,7 +30,6 @@ class Arm:
 
     vocabulary: int
     begins: Literal["drawn", "pieces"] = "pieces"
-    start: Literal["drawn", "aligned"] = "drawn"
 
 
 GROWN = "grown"
@@ -38,7 +37,6 @@ ARMS = {
     "as it is": Arm(0),
     "grown, drawn": Arm(LearnSettings.vocabulary, "drawn"),
     GROWN: Arm(LearnSettings.vocabulary),
-    "grown, aligned": Arm(LearnSettings.vocabulary, start="aligned"),
 }
 
 
@@ -63,7 +61,7 @@ class Bench:
         way, place = ARMS[arm], path.with_suffix("")
         parent = self._parent(way)
         if not (place / "version").exists():
-            settings = replace(self.settings, vocabulary=way.vocabulary, start=way.start)
+            settings = replace(self.settings, vocabulary=way.vocabulary)
             training = TRAININGS[ADDRESSED]
             teach_one(self.encoder, parent, self.data.corpus(language), place, training, training.settled(settings))
         learned, facts = version.read(place / "version")
