@@ -1,0 +1,50 @@
+"""The benchmark of bases in small: what each way teaches with, what is kept, and what the tables say."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import large_table
+from benchmarks.bases import report
+from benchmarks.bases.bench import ARMS, GROWN, Bench
+from benchmarks.emoji36.data import EmojiData
+from benchmarks.emoji36.lexicon import demo_names
+from benchmarks.emoji36.scenes import Sizes
+from model.base import open_base
+from model.encoder import Encoder
+from model.training import LearnSettings
+from tests.groups import GROUPS, write_base
+
+
+def test_each_way_differs_in_what_it_says_and_nothing_is_measured_twice(tmp_path: Path) -> None:
+    encoder = Encoder(open_base(write_base(tmp_path / "base", GROUPS["siglip2"]), "cpu"))
+    data = EmojiData(encoder, demo_names(["en", "de", "ko"]), Sizes(train=60, test=12, singles=12), tmp_path / "shown")
+    bench = Bench(encoder, data, LearnSettings(epochs=1, batch_size=16), tmp_path / "made")
+    found = {arm: bench.taught("de", arm) for arm in ARMS}
+    assert found["as it is"]["new"] == 0 < found[GROWN]["new"] == found["grown, drawn"]["new"]
+    assert found[GROWN]["tokens"] < found["as it is"]["tokens"]
+    assert len({str(each["ranks"]) for each in found.values()}) == len(ARMS), "each way reads otherwise"
+    rows = [(tmp_path / "made" / arm / "de" / "version" / "rows.safetensors") for arm in ("grown", "grown-drawn")]
+    assert rows[0].read_bytes() != rows[1].read_bytes()
+    before, changed = bench.assessed("de"), {path: path.stat().st_mtime_ns for path in rows}
+    gain = bench.gained("de")
+    assert Bench(encoder, data, bench.settings, bench.folder).assessed("de") == before
+    assert {path: path.stat().st_mtime_ns for path in rows} == changed
+    score = [sum(rank < k for rank in figures["ranks"] for k in (1,)) / 12 for figures in (before, found[GROWN])]
+    assert gain.mean == pytest.approx(score[1] - score[0])
+
+    kept = {"assessed": before, "taught": found[GROWN], "english_base": {"R@1": 0.5, "R@10": 0.75}}
+    judged = {"gain": {"mean": -0.031, "error": 0.02, "enough": False}}
+    languages = {"en": {**kept, **judged}, "de": {**kept, **judged}, "ko": {"assessed": before}}
+    growth = {"de": {arm: {**each, "keywords": each["t2i"]} for arm, each in found.items()}}
+    text = report.made({"reads": ["en"], "languages": languages, "growth": growth})
+    assert "| −3.1 ± 2.0 | refuses |" in text and "(1 of 2 taught so far)" in text and "50.0 / 75.0" in text
+
+
+def test_a_large_table_is_measured_beside_a_small_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_table, "WIDTH", 48)
+    monkeypatch.setattr(large_table, "_PIECES", 900)
+    small, large = (large_table.written(tmp_path / str(count), count) for count in (1_000, 4_000))
+    assert open_base(large, "cpu").table.shape == (4_000, 48)
+    steps = large_table._steps(small, large, "1")
+    assert steps["ratio"] > 0 and len(steps["seconds"]) == 2
