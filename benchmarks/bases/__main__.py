@@ -111,13 +111,16 @@ def _english_base(captions: dict[str, str], settings: LearnSettings) -> dict[str
     """The same languages taught onto the English base: figures of Emoji-36, if they are of these captions."""
     results = json.loads(ENGLISH_BASE.read_text(encoding="utf-8"))
     row = results["methods"]["addressed"]["seeds"][str(SEED)]
-    alike = (
-        results["captions"] == sha256(json.dumps(captions).encode()).hexdigest()
-        and row["made"] == json.loads(json.dumps(described("addressed", settings)))
-        and results["text_fingerprint"] == open_base("bundled", "cpu").text_fingerprint
-    )
-    if not alike:
-        raise SystemExit(f"{ENGLISH_BASE}: not of these captions and settings, so nothing can be compared with it")
+    (made,) = row["made"]["taught"]
+    made["settings"].setdefault("start", LearnSettings.start)  # older than this choice
+    unlike = {
+        "captions": results["captions"] != sha256(json.dumps(captions).encode()).hexdigest(),
+        "settings": row["made"] != json.loads(json.dumps(described("addressed", settings))),
+        "base": results["text_fingerprint"] != open_base("bundled", "cpu").text_fingerprint,
+    }
+    if any(unlike.values()):
+        what = ", ".join(name for name in unlike if unlike[name])
+        raise SystemExit(f"{ENGLISH_BASE}: of other {what}, so nothing can be compared with it")
     last = {k: row["seen"]["t2i"][k][-1] for k in ("R@1", "R@10")}
     return {language: {k: last[k][place] for k in last} for place, language in enumerate(results["languages"])}
 
