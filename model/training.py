@@ -147,14 +147,16 @@ class Trainer:
         return tokenized(self.parent.tokenizer, self.corpus.captions, self.settings.vocabulary, self.folder / "tokens")
 
     def start_rows(self) -> Tensor:
-        """The parent's rows where it has them, elsewhere new ones, or means of English rows; (m, width)."""
+        """The parent's rows where it has them, elsewhere new ones, or means of its own or of English; (m, width)."""
         table, physical = self.encoder.table.rows, self.parent.physical
-        blocks = torch.split(torch.from_numpy(physical[physical != NO_ROW]).long(), _BLOCK)
-        random = torch.Generator().manual_seed(self.settings.seed)
-        start = self.new_rows(len(self.ids), (table[block] for block in blocks), random)
         if self.tokenizer.begins == "pieces":
+            start = torch.zeros((len(self.ids), table.width))
             places, rows = self.joined()
             start[places] = rows
+        else:
+            blocks = torch.split(torch.from_numpy(physical[physical != NO_ROW]).long(), _BLOCK)
+            random = torch.Generator().manual_seed(self.settings.seed)
+            start = self.new_rows(len(self.ids), (table[block] for block in blocks), random)
         if self.settings.start == "aligned":
             places, rows = self.meanings()
             start[places] = rows
