@@ -6,6 +6,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from benchmarks.bases.bench import ARMS
+from benchmarks.emoji36.lexicon import LANGUAGES
 from model import storage
 from model.languages import names
 
@@ -27,10 +29,10 @@ def write(figures: Path) -> Path:
 def made(results: Mapping[str, Any]) -> str:
     """All tables, in Markdown."""
     languages: Languages = results["languages"]
-    taught = [tag for tag in languages if "taught" in languages[tag]]
+    taught = [tag for tag in LANGUAGES if "taught" in languages.get(tag, {})]
     read = [tag for tag in taught if tag in results["reads"]]
     others = [tag for tag in taught if tag not in results["reads"]]
-    ways = [(tag, arm, each) for tag, arms in results["growth"].items() for arm, each in arms.items()]
+    ways = [(tag, arm, arms[arm]) for tag, arms in results["growth"].items() for arm in ARMS if arm in arms]
     gates = ("language", "version 0", "taught", "gain of the gate's score", "the gate")
     bases = ("language", "version 0", "taught onto this base", "taught onto the English base", "R@1, difference")
     growth = ("language", "way", "R@1", "R@10", "keyword, R@1", "new tokens", "tokens a caption", "too long")
