@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from model import clip_tokenizer, file_tokenizer
 from model.clip_tokenizer import ClipTokenizer
 from model.errors import BaseNotFound, BaseNotSupported, CheckpointUnfit
+from model.file_tokenizer import FileTokenizer
 from model.languages import ENGLISH
 from model.machine import device_of
 from model.reading import Reading, languages_of, reading_of, require_supported
@@ -199,7 +200,7 @@ def _describe(
         model=model,
         preprocess=image_transform_v2(PreprocessCfg(**visual.preprocess_cfg), is_train=False),
         table=table,
-        tokenizer=ClipTokenizer if isinstance(tokenizer, ClipTokenizer) else lambda: tokenizer,
+        tokenizer=tokenizer.fresh if isinstance(tokenizer, FileTokenizer) else ClipTokenizer,
         reading=reading,
         dimension=_dimension(tower),
         image_fingerprint=image_fingerprint,

@@ -160,8 +160,7 @@ class FileTokenizer:
             )
         words = standalone_words(self._spelled(ids)[0].replace(_SPACE, " ") for ids in self._pieces(corpus))
         # with merges of its own: most of what is learned may be dropped
-        alone = PieceMerges(self._rows, self._piece).holding(0, self.added)
-        start = self._over(alone, self._count, words)
+        start = self.fresh().extend(self.added, (*self.words, *words))
         whole = start.extend(learn(start._read(corpus), self.decode, size))
         used = {whole.decode(number) for ids in whole.encode(corpus) for number in ids}
         kept = reached(whole.added[self._count :], used)
@@ -171,13 +170,18 @@ class FileTokenizer:
         """As `Tokenizer.extend`."""
         known = {*self.added}
         more = [merge for merge in dict.fromkeys(merges) if merge not in known]
-        return self._over(self._merges.holding(self._count, more), self._count + len(more), words)
+        merges = self._merges.holding(self._count, more)
+        return self._over(merges, self._count + len(more), dict.fromkeys((*self.words, *words)))
+
+    def fresh(self) -> Self:
+        """The file's own, with which another line of versions begins."""
+        return self._over(PieceMerges(self._rows, self._piece), 0, ())
 
     def _over(self, merges: PieceMerges, count: int, words: Iterable[str]) -> Self:
-        """This one with the first `count` of `merges`, and further words."""
+        """The first `count` of `merges`, and `words`, over the same file."""
         extended = copy.copy(self)
         extended._merges, extended._count, extended._known = merges, count, {}
-        extended.words = tuple(dict.fromkeys((*self.words, *words)))
+        extended.words = tuple(words)
         for derived in ("sha256", "_pattern"):
             extended.__dict__.pop(derived, None)
         return extended
