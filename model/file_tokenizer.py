@@ -170,8 +170,8 @@ class FileTokenizer:
         """As `Tokenizer.extend`."""
         known = {*self.added}
         more = [merge for merge in dict.fromkeys(merges) if merge not in known]
-        merges = self._merges.holding(self._count, more)
-        return self._over(merges, self._count + len(more), dict.fromkeys((*self.words, *words)))
+        line = self._merges.holding(self._count, more)
+        return self._over(line, self._count + len(more), dict.fromkeys((*self.words, *words)))
 
     def fresh(self) -> Self:
         """The file's own, with which another line of versions begins."""
