@@ -82,19 +82,30 @@ def run(
         for arm in ARMS:
             results["growth"][language][arm] = _shown(bench.taught(language, arm))
             _tell(language, arm, results["growth"][language][arm])
-            storage.write_json(out, results)
+            _write(out, results)
     for language in (*SIX, *COMPARED, *ORDER)[: len(SIX) + most]:
         found, gain = results["languages"][language], bench.gained(language)
         found["taught"] = _shown(bench.taught(language))
         found["gain"] = {"mean": gain.mean, "error": gain.error, "enough": gain.mean > gain.error}
         _tell(language, GROWN, found["taught"])
-        storage.write_json(out, results)
+        _write(out, results)
 
 
 @app.command("report")
 def report_(out: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="The figures")] = OUT) -> None:
     """Write the tables into the text beside."""
     _CONSOLE.print(report.write(out))
+
+
+def _write(out: Path, results: dict[str, Any]) -> None:
+    """In one line a language: indented, it would be thousands."""
+    parts = {name: results[name] for name in ("languages", "growth")}
+    head = json.dumps({name: value for name, value in results.items() if name not in parts})[1:-1]
+    tables = [
+        f'"{name}": {{\n' + ",\n".join(f"{json.dumps(tag)}: {json.dumps(found)}" for tag, found in part.items()) + "\n}"
+        for name, part in parts.items()
+    ]
+    storage.write_bytes(out, ("{" + ",\n".join([head, *tables]) + "}\n").encode())
 
 
 def _judged(language: str, bench: Bench) -> dict[str, Any]:
