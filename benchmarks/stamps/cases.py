@@ -15,7 +15,7 @@ from benchmarks.stamps.data import Stamp
 from model.errors import PictoglotError
 from model.languages import ENGLISH, canonical
 
-Row = Literal["english", "seen", "held_out", "chain", "pivot", "few"]
+Row = Literal["english", "seen", "held_out", "chain", "pivot", "few", "dictionary"]
 ROWS: tuple[Row, ...] = get_args(Row)
 ENOUGH = 400  # captions of photographs: languages that have them are taught in the row `seen`
 # of ten scripts, three times Latin: a Slavic and a Celtic language, and one that is related to no other
@@ -69,6 +69,7 @@ def cases(shown: Sequence[Stamp], rows: Sequence[Row] = ROWS, languages: Sequenc
             for pairs in SIZES
             if pairs < counts[tag]
         ],
+        "dictionary": [Case("dictionary", tag) for tag in languages or _among(HELD_OUT, there)],
     }
     placed = [
         ((place + 1) / len(listed[row]) * (row != "english"), ROWS.index(row), case)

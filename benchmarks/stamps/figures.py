@@ -117,8 +117,8 @@ def line(case: Case, result: Result, english: Result, half: Half) -> str:
         parts = [f"{how} {_short(_over(result, how, half))}" for how in ("shared", "addressed", "auto")]
         return f"{told}, mean of {len(case.chain) + 1} languages: {', '.join(parts)}"
     parts = []
-    for which, asked in result["asked"].items():
-        mine = of_half(asked, half)
+    for which in (name for name in ("taught", "new") if name in result["asked"]):
+        mine = of_half(result["asked"][which], half)
         parts.append(f"{which} {_short(recall(mine))}, {_short(share(mine, said))} of English")
     if "known" in result:
         mine = of_half(result["asked"]["new"], half, result["known"])

@@ -61,6 +61,7 @@ def conclude(bench: Bench, languages: Sequence[str], half: Half) -> dict[str, An
         "chain": {"of": counts["chain"], **_chain(by_row["chain"], half)},
         "pivot": {"of": counts["pivot"], **_pivot(by_row["pivot"], by_row["seen"], english, half)},
         "few": {"of": counts["few"], **_few(by_row["few"], english, half)},
+        "dictionary": {"of": counts["dictionary"], **_held_out(by_row["dictionary"], english, half)},
     }
 
 

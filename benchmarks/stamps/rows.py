@@ -8,12 +8,14 @@ from typing import Any
 import regex
 from filelock import FileLock, Timeout
 
-from benchmarks.stamps.bench import Bench, Pair, Taught, by_hash
+from benchmarks.emoji36 import lexicon
+from benchmarks.stamps.bench import Bench, Pair, Taught, by_hash, made
 from benchmarks.stamps.cases import Case, Row, described
 from model import storage
 from model.detection import Detector
 from model.languages import ENGLISH
 from model.table import View
+from model.text import clean
 
 SHARE = 0.3  # of the captions that the row `held_out` does not teach
 Result = dict[str, Any]
@@ -74,12 +76,38 @@ def _seen(bench: Bench, case: Case) -> Result:
 
 def _held_out(bench: Bench, case: Case) -> Result:
     """Some captions are not taught. `known` are the pictures of those that consist of taught words alone."""
+    return _without_some(bench, case, [])
+
+
+def _dictionary(bench: Bench, case: Case) -> Result:
+    """The same, with names of emoji and their English as more pairs: a list of words that most languages have."""
+    return _without_some(bench, case, emoji_names(bench.work / "npm", case.language))
+
+
+def _without_some(bench: Bench, case: Case, more: Sequence[Pair]) -> Result:
     hashed = by_hash(bench.pairs(case.language), f"held-out {case.language}")
     new, old = ([pair for at, pair in hashed if (at < SHARE) == out] for out in (True, False))
-    taught = bench.teach(case.language, old, _place(bench, case))
-    words = {word for pair in old for word in words_of(pair.caption)}
+    taught = bench.teach(case.language, [*old, *more], _place(bench, case))
+    words = {word for pair in (*old, *more) for word in words_of(pair.caption)}
     known = [pair.picture for pair in new if words >= {*words_of(pair.caption)}]
     return _result(taught, _both(bench, taught, old, new)) | {"known": known}
+
+
+def emoji_names(folder: Path, language: str) -> list[Pair]:
+    """Names that CLDR has for emoji in a language, and in English; skin tones and the like left out.
+
+    The packages are fetched into `folder` unless they are there. A language that CLDR does not have is refused.
+    """
+    with FileLock(made(folder) / ".lock"):
+        if not (folder / "node_modules").is_dir():
+            lexicon.fetch(folder)
+    said = lexicon.cldr(folder, [ENGLISH, language])
+    pairs = [
+        Pair("", clean(word.name), clean(english.name))
+        for emoji, word in said[language].items()
+        if (english := said[ENGLISH].get(emoji)) is not None and ":" not in english.name
+    ]
+    return [pair for pair in pairs if pair.caption != pair.other]
 
 
 def _few(bench: Bench, case: Case) -> Result:
@@ -159,4 +187,5 @@ _MEASURES: dict[Row, Callable[[Bench, Case], Result]] = {
     "chain": _chain,
     "pivot": _pivot,
     "few": _few,
+    "dictionary": _dictionary,
 }

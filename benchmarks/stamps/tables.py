@@ -17,7 +17,8 @@ def all_of(found: dict[str, Any]) -> Iterator[str]:
         [[*said, "yes" if holds else "**no**"] for *said, holds in reached(found)],
     )
     yield _few(found)
-    yield _held_out(found)
+    yield _held_out(found, "held_out", "Held out: captions that were not taught")
+    yield _held_out(found, "dictionary", "The same captions, with names of emoji as more pairs")
     yield _chain(found)
     yield _pivot(found)
     yield _seen(found)
@@ -50,7 +51,7 @@ def reached(found: dict[str, Any]) -> Iterator[Figure]:
 
 
 def _head(found: dict[str, Any]) -> str:
-    done = {row: len(found[row]["languages"]) for row in ("seen", "held_out", "pivot")}
+    done = {row: len(found[row]["languages"]) for row in ("seen", "held_out", "dictionary", "pivot")}
     done["chain"] = max(0, len(found["chain"]["languages"]) - 1)  # English is not taught
     done["few"] = sum(len(part["taught"]) for part in found["few"]["pairs"].values())
     parts = [f"{row.replace('_', ' ')} {count} of {found[row]['of']}" for row, count in done.items()]
@@ -71,33 +72,21 @@ def _few(found: dict[str, Any]) -> str:
     return _titled("Few pairs, means of the languages", columns, rows)
 
 
-def _held_out(found: dict[str, Any]) -> str:
+def _held_out(found: dict[str, Any], row: str, title: str) -> str:
     rows = []
-    for tag, each in found["held_out"]["languages"].items():
+    for tag, each in found[row]["languages"].items():
         here, words = each["photographs"], each["known words"]
-        cells = [_said(here["R@10"]), _said(here["english R@10"]), str(words["captions"])]
         known = words["photographs"]
-        rows.append(
-            [
-                *_language(tag),
-                str(each["pairs"]),
-                str(each["captions"]),
-                *cells,
-                *map(_said, (known["R@10"], known["english R@10"])),
-            ]
-        )
-    columns = [
-        "",
-        "language",
-        "pairs",
-        "not taught",
-        "R@10",
-        "English",
-        "of taught words alone",
-        "R@10 of those",
-        "English",
-    ]
-    return _titled("Held out: captions that were not taught", columns, rows)
+        cells = [_said(here["R@10"]), _said(here["english R@10"]), str(words["captions"])]
+        cells += [_said(known["R@10"]), _said(known["english R@10"])]
+        rows.append([*_language(tag), str(each["pairs"]), str(each["captions"]), *cells])
+    if rows:
+        mean = found[row]["mean"]["photographs"]
+        told = f"{_said(mean['known words, share of all together'])} % of English"
+        words = str(found[row]["of known words"])
+        rows.append(["", "together", "", str(found[row]["captions"]), _said(mean["R@10"]), "", words, told, ""])
+    columns = ["", "language", "pairs", "asked", "R@10", "English", "of taught words alone", "R@10 of those", "English"]
+    return _titled(title, columns, rows)
 
 
 def _chain(found: dict[str, Any]) -> str:
