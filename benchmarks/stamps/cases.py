@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any, Literal, get_args
 
 from benchmarks.emoji36.errors import Refused
-from benchmarks.stamps.data import Stamp
+from benchmarks.stamps.data import KEPT_AWAY, Stamp
 from model.errors import PictoglotError
 from model.languages import ENGLISH, canonical
 
@@ -94,6 +94,8 @@ def chosen_languages(said: str | None, shown: Sequence[Stamp]) -> list[str]:
         tag = _tag(name.strip())
         if _is_english(tag):
             raise Refused(f"--languages: {tag} is what the base reads already; name others")
+        if tag in KEPT_AWAY and not counts[tag]:
+            raise Refused(f"--languages: {tag} is kept for checks from outside, which say --outside")
         if counts[tag] < _LEAST:
             raise Refused(f"--languages: the photographs have {counts[tag]} captions in {name.strip()!r}")
         found.append(tag)
