@@ -22,7 +22,7 @@ from demo.photos import packages
 from model import storage
 from model.encoder import Encoder
 from model.errors import PictoglotError
-from model.languages import ENGLISH
+from model.languages import ENGLISH, canonical
 from model.training import LearnSettings
 from service.schemas.languages import TeachingSettings
 
@@ -94,13 +94,12 @@ def run(
         bench = Bench(row.open_encoder(base, work), shown, work, learning)
         english = Case("english", ENGLISH)
         if wanted != ["english"]:
-            rows.fill(bench, [english], lambda case, result: None)  # the others stand beside it
+            rows.fill(bench, [english], lambda case, result: None, say)  # the others stand beside it
 
         def tell(case: Case, result: rows.Result) -> None:
-            said = figures.line(case, result, rows.read(bench, english) or result, half)
-            _CONSOLE.print(said, highlight=False, markup=False, soft_wrap=True)
+            say(figures.line(case, result, rows.read(bench, english) or result, half))
 
-        rows.fill(bench, cases(photographs, wanted, named), tell)
+        rows.fill(bench, cases(photographs, wanted, named), tell, say)
 
 
 @app.command("report")
@@ -120,7 +119,26 @@ def report_(
         named = chosen_languages(languages, [stamp for stamp in shown if stamp.is_photograph])
         bench = Bench(row.open_encoder(base, work), shown, work, learning)
         head = {"base": base, **_belongs(bench.encoder)} | ({"set": settings} if settings else {})
-        _CONSOLE.print(report.write(bench, head, named, half, out), highlight=False, markup=False, soft_wrap=True)
+        say(report.write(bench, head, named, half, out))
+
+
+@app.command()
+def words(
+    language: str,
+    out: Annotated[Path, typer.Option(help="A dataset, to be put behind your own pairs")],
+    work: Path = WORK,
+) -> None:
+    """Write the pairs of the row `dictionary`: what Unicode calls emoji in a language, beside the English."""
+    with _refusals():
+        pairs = rows.emoji_names(work / "npm", canonical(language))
+        lines = (json.dumps({"caption": pair.caption, "english": pair.other}, ensure_ascii=False) for pair in pairs)
+        storage.write_bytes(out, "".join(f"{line}\n" for line in lines).encode())
+        say(f"{len(pairs)} pairs in {out}")
+
+
+def say(text: str) -> None:
+    """On the terminal, as it is."""
+    _CONSOLE.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -4,21 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
 
 from benchmarks.emoji36.plots import INK, STYLE
 from model.languages import names
 
-_BLUE, _SKY, _PINK, _RED = "#1d3557", "#4895ef", "#e76fa2", "#c8553d"
-_WAYS = {"addressed": ("language told", _BLUE), "auto": ("detected", _PINK), "shared": ("shared table", _SKY)}
+_BLUE, _SKY, _RED = "#1d3557", "#4895ef", "#c8553d"
 
 
 def draw(found: dict[str, Any], stem: Path) -> list[Path]:
-    """STEM-languages.png, STEM-pairs.png and STEM-chain.png, as far as there is something to show."""
+    """STEM-languages.png, STEM-pairs.png and STEM-held-out.png, as far as there is something to show."""
     there = {
         "languages": (_languages, found["seen"]["languages"]),
         "pairs": (_pairs, found["few"]["pairs"]),
-        "chain": (_chain, found["chain"] if found["chain"]["languages"] else None),
+        "held-out": (_held_out, found if found["held_out"]["languages"] else None),
     }
     paths = []
     with plt.rc_context({**STYLE, "figure.dpi": 120}):
@@ -42,7 +40,7 @@ def _languages(languages: dict[str, Any]) -> Any:
     axes.axhline(100, color=INK, linewidth=0.8, linestyle=":")
     axes.axhline(88, color=_RED, linewidth=1, linestyle="--")
     axes.annotate("88: none was to be lower", (len(order) - 0.5, 88.2), color=_RED, fontsize=8, ha="right", va="bottom")
-    axes.set_xticks(range(len(order)), [names(tag).name for tag in order], rotation=60, ha="right", fontsize=7)
+    axes.set_xticks(range(len(order)), [_called(tag) for tag in order], rotation=60, ha="right", fontsize=7)
     axes.set_xlim(-0.7, len(order) - 0.3)
     axes.set_ylabel("R@10, % of English's on the same pictures")
     axes.set_title("What each language reaches of English, taught from its captions alone", fontsize=11, loc="left")
@@ -71,24 +69,30 @@ def _pairs(by_pairs: dict[str, Any]) -> Any:
     return figure
 
 
-def _chain(chain: dict[str, Any]) -> Any:
-    """Mean R@10 of all languages so far after each one."""
-    figure, axes = plt.subplots(figsize=(7, 4.4))
-    languages = chain["languages"]
-    for how, (label, colour) in _WAYS.items():
-        means = [sum(row) / len(row) for row in chain[how]["photographs"]["triangle"]]
-        axes.plot(range(len(means)), means, color=colour, linewidth=2.2, marker="o", markersize=4, label=label)
-    _name(axes, languages)
-    axes.set_title("One language after another", fontsize=11, loc="left")
-    axes.legend(frameon=False, loc="lower left")
+def _held_out(found: dict[str, Any]) -> Any:
+    """R@10 of captions that were not taught: as they are, with a list of words beside the pairs, and English's."""
+    alone, more = found["held_out"]["languages"], found["dictionary"]["languages"]
+    order = [tag for tag in alone if alone[tag]["photographs"]["R@10"]]
+    figure, axes = plt.subplots(figsize=(max(7.5, 0.8 * len(order) + 1), 4.2))
+    english = {tag: alone[tag]["photographs"]["english R@10"] for tag in order}
+    told = {tag: alone[tag]["photographs"]["R@10"] for tag in order}
+    helped = {tag: more[tag]["photographs"]["R@10"] for tag in order if tag in more}
+    bars = (("taught captions alone", _RED, told), ("names of emoji beside them", _BLUE, helped))
+    for place, (label, colour, figures) in enumerate((*bars, ("English", "#c9cfdb", english))):
+        at = [order.index(tag) + (place - 1) * 0.27 for tag in figures]
+        values, errors = ([each[what] for each in figures.values()] for what in ("value", "error"))
+        axes.bar(at, values, 0.25, yerr=errors, color=colour, error_kw={"ecolor": INK, "elinewidth": 0.8}, label=label)
+    axes.set_xticks(range(len(order)), [_called(tag) for tag in order], fontsize=8)
+    axes.set_ylim(0, 90)
+    axes.set_ylabel("R@10 among the photographs, %")
+    axes.set_title("Captions that were not taught", fontsize=11, loc="left")
+    axes.legend(frameon=False, ncols=3, fontsize=9, loc="upper left")
     return figure
 
 
-def _name(axes: Axes, languages: list[str]) -> None:
-    axes.set_xticks(range(len(languages)), languages)
-    axes.set_ylim(0, 80)
-    axes.set_xlabel("language just learned")
-    axes.set_ylabel("mean R@10 of the languages so far, %")
+def _called(tag: str) -> str:
+    name = names(tag).name
+    return f"{name} ({tag})" if "-" in tag else name
 
 
 def _ten(figures: dict[str, Any]) -> float:

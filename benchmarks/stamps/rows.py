@@ -9,6 +9,7 @@ import regex
 from filelock import FileLock, Timeout
 
 from benchmarks.emoji36 import lexicon
+from benchmarks.emoji36.errors import Refused
 from benchmarks.stamps.bench import Bench, Pair, Taught, by_hash, made
 from benchmarks.stamps.cases import Case, Row, described
 from model import storage
@@ -36,14 +37,21 @@ def read(bench: Bench, case: Case) -> Result | None:
     return found
 
 
-def fill(bench: Bench, cases: Sequence[Case], tell: Callable[[Case, Result], None]) -> None:
-    """Measure every case that has no result; those that another process measures now are waited for at the end."""
+def fill(
+    bench: Bench, cases: Sequence[Case], tell: Callable[[Case, Result], None], refused: Callable[[str], None]
+) -> None:
+    """Measure every case that has no result, but for those of which `refused` hears why they cannot be.
+
+    Those that another process measures now are waited for at the end.
+    """
     left = [*cases]
     for patience in (0, -1):  # seconds
-        left = [case for case in left if not _filled(bench, case, tell, patience)]
+        left = [case for case in left if not _filled(bench, case, tell, refused, patience)]
 
 
-def _filled(bench: Bench, case: Case, tell: Callable[[Case, Result], None], patience: int) -> bool:
+def _filled(
+    bench: Bench, case: Case, tell: Callable[[Case, Result], None], refused: Callable[[str], None], patience: int
+) -> bool:
     path = path_of(bench, case)
     path.parent.mkdir(parents=True, exist_ok=True)
     # a chain is taught in its order, so only one process can be at it
@@ -52,7 +60,12 @@ def _filled(bench: Bench, case: Case, tell: Callable[[Case, Result], None], pati
         with FileLock(lock, timeout=patience):
             result = read(bench, case)
             if result is None:
-                result = described(case) | _MEASURES[case.row](bench, case)
+                try:
+                    measured = _MEASURES[case.row](bench, case)
+                except Refused as refusal:
+                    refused(str(refusal))
+                    return True
+                result = described(case) | measured
                 storage.write_json(path, result)
                 if not case.chain:  # the next one is taught on it
                     storage.remove(_place(bench, case))
@@ -101,7 +114,10 @@ def emoji_names(folder: Path, language: str) -> list[Pair]:
     with FileLock(made(folder) / ".lock"):
         if not (folder / "node_modules").is_dir():
             lexicon.fetch(folder)
-    said = lexicon.cldr(folder, [ENGLISH, language])
+    try:
+        said = lexicon.cldr(folder, [ENGLISH, language])
+    except Refused as error:
+        raise Refused(f"dictionary: Unicode's CLDR has no names of emoji in {language}") from error
     pairs = [
         Pair("", clean(word.name), clean(english.name))
         for emoji, word in said[language].items()

@@ -103,7 +103,7 @@ def test_a_run_goes_on_where_it_was_stopped_and_is_reported(command: Run, work: 
     assert reported.exit_code == 0, reported.output
     check(json.loads(out.read_text()))
     assert "| 61.2 | **no** |" in reported.output and reported.output.strip() in out.with_suffix(".md").read_text()
-    assert {path.name for path in out.parent.glob("*.png")} == {"stamps-languages.png", "stamps-chain.png"}
+    assert {path.name for path in out.parent.glob("*.png")} == {"stamps-languages.png", "stamps-held-out.png"}
 
 
 def check(found: dict[str, Any]) -> None:
@@ -133,15 +133,17 @@ def test_few_pairs_are_some_of_more(command: Run, monkeypatch: pytest.MonkeyPatc
     assert all(" on test" in line for line in ended.output.splitlines())
 
 
-def test_languages_that_are_kept_away_are_asked_for_by_name_alone(command: Run) -> None:
+def test_languages_that_are_kept_away_are_asked_for_by_name_alone(command: Run, work: Path) -> None:
     refused = command("run", "--rows", "seen", "--languages", "zu")
     assert str(refused.exception) == "--languages: zu is kept for checks from outside, which say --outside"
     quick = ("--rows", "seen", "--outside", "--set", "epochs=1")
     assert "zu" in str(command("run", *quick).exception) and "zu" in str(
         command("run", *quick, "--languages", "cs").exception
     )
-    taught = command("run", *quick, "--languages", "zu")
-    assert taught.output.startswith("seen zu: 35 pairs")
+    outside = ("run", "--rows", "seen,dictionary", *quick[2:], "--languages", "zu")
+    write_annotations(work / "npm", "en", {"🍎": {"tts": ["apple"]}})
+    refused, taught = sorted(command(*outside).output.splitlines())
+    assert taught.startswith("seen zu: 35 pairs") and refused.startswith("dictionary: ")
 
 
 @pytest.mark.parametrize(
