@@ -62,10 +62,11 @@ class Bench:
 
     @cached_property
     def folder(self) -> Path:
-        """One for each base, its towers, set of pictures with descriptions, and settings."""
-        said = [[stamp.name, stamp.path.stat().st_size, stamp.english] for stamp in self.shown]
-        made = [self.encoder.text_fingerprint, self.encoder.image_fingerprint, asdict(self.settings), said]
-        return self.work / "results" / sha256(json.dumps(made).encode()).hexdigest()[:12]
+        """One for each base, its towers, set of pictures with what is said of them, and settings."""
+        files = [(stamp.path, stamp.path.with_suffix(".txt").read_bytes()) for stamp in self.shown]
+        said = [[path.name, path.stat().st_size, sha256(text).hexdigest()] for path, text in files]
+        belongs = [self.encoder.text_fingerprint, self.encoder.image_fingerprint, asdict(self.settings), said]
+        return self.work / "results" / sha256(json.dumps(belongs).encode()).hexdigest()[:12]
 
     @cached_property
     def photographs(self) -> Sequence[Stamp]:
