@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -20,6 +21,7 @@ from benchmarks.stamps.english import gallery
 from model import dataset, storage, version
 from model.corpus import NONE, Corpus
 from model.encoder import Encoder, Vectors
+from model.errors import InvalidInput
 from model.evaluation import ranks
 from model.languages import ENGLISH
 from model.table import View
@@ -86,12 +88,13 @@ class Bench:
         }
 
     def pairs(self, language: str, pivot: str = ENGLISH) -> list[Pair]:
-        """All photographs that have a caption in both languages, by name."""
-        return [
-            Pair(stamp.name, clean(stamp.captions[language]), clean(stamp.captions[pivot]))
-            for stamp in self.photographs
-            if language in stamp.captions and pivot in stamp.captions
-        ]
+        """All photographs that have a caption in both languages, by name; without captions that the service refuses."""
+        found = []
+        for stamp in self.photographs:
+            if language in stamp.captions and pivot in stamp.captions:
+                with suppress(InvalidInput):
+                    found.append(Pair(stamp.name, clean(stamp.captions[language]), clean(stamp.captions[pivot])))
+        return found
 
     def teach(
         self, language: str, pairs: Sequence[Pair], place: Path, parent: View | None = None, pivot: View | None = None

@@ -44,7 +44,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGBA", (64, 32 + 8 * column), colour).save(path)
             said = [f"{tag}.utf8={first[row].capitalize()} {second[column]}." for tag, (first, second) in WORDS.items()]
-            lines = [f"A {colour} {thing}.", *said, f"zu.utf8=X{row} y{column}."]
+            refused = "\x07" if row == column == 5 else ""  # by the service, as of a stray key
+            lines = [f"A {colour} {thing}.", *said, f"zu.utf8=X{row} y{column}{refused}."]
             path.with_suffix(".txt").write_text("\n".join(lines), "utf-8")
     return folder
 
@@ -143,7 +144,7 @@ def test_languages_that_are_kept_away_are_asked_for_by_name_alone(command: Run, 
     outside = ("run", "--rows", "seen,dictionary", *quick[2:], "--languages", "zu")
     write_annotations(work / "npm", "en", {"🍎": {"tts": ["apple"]}})
     refused, taught = sorted(command(*outside).output.splitlines())
-    assert taught.startswith("seen zu: 35 pairs") and refused.startswith("dictionary: ")
+    assert taught.startswith("seen zu: 34 pairs") and refused.startswith("dictionary: ")
 
 
 @pytest.mark.parametrize(
