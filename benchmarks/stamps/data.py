@@ -6,26 +6,29 @@ chosen, and *test*, which only a report asks.
 """
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 from PIL import Image
 
+from model.languages import canonical
+
 Half = Literal["dev", "test"]
 PACKAGE = "tuxpaint-stamps-default"
 STAMPS = Path("usr/share/tuxpaint/stamps")
 KEPT_AWAY = frozenset({"ach", "iu", "son", "zu"})  # languages that nobody here looks at: for checks from outside
+_MODIFIERS = {"latin": "Latn", "valencia": "valencia"}  # of POSIX locales, as BCP 47 has them
 _SEED = "stamps-1"
 _MARGIN = 0.1  # of the longer side, half of it on each side
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """One picture. `name` is its path without suffix; `captions` by language, "en" among them."""
+    """One picture. `name` is its path without suffix; `captions` by BCP 47 tag, "en" among them."""
 
     name: str
     path: Path
@@ -48,7 +51,7 @@ class Stamp:
     @cached_property
     def half(self) -> Half:
         """Half of the pictures each."""
-        return "dev" if sha256(f"{_SEED} {self.name}.png".encode()).digest()[0] & 1 else "test"
+        return half_of(self.name)
 
     def picture(self) -> Image.Image:
         """RGB, on white with a margin."""
@@ -58,6 +61,11 @@ class Stamp:
         white = Image.new("RGB", (cut.width + 2 * margin, cut.height + 2 * margin), "white")
         white.paste(cut, (margin, margin), cut.getchannel("A"))
         return white
+
+
+def half_of(name: str) -> Half:
+    """The half of the picture with this name."""
+    return "dev" if sha256(f"{_SEED} {name}.png".encode()).digest()[0] & 1 else "test"
 
 
 def fetch(folder: Path) -> Path:
@@ -78,8 +86,8 @@ def fetch(folder: Path) -> Path:
     return root
 
 
-def stamps(root: Path) -> list[Stamp]:
-    """All pictures that have a description, by name; without the languages that are kept away."""
+def stamps(root: Path, away: Collection[str] = KEPT_AWAY) -> list[Stamp]:
+    """All pictures that have a description, by name; without the languages that are kept `away`."""
     found = []
     for path in sorted(root.rglob("*.txt")):
         first, *lines = path.read_text("utf-8").splitlines()
@@ -87,8 +95,15 @@ def stamps(root: Path) -> list[Stamp]:
             continue
         said = {"en": first.strip()}
         for line in lines:
-            language, marked, caption = line.partition(".utf8=")
-            if marked and caption.strip() and language not in KEPT_AWAY:
-                said[language] = caption.strip()
+            locale, marked, caption = line.partition(".utf8=")
+            if marked and caption.strip() and (tag := _tag(locale)) not in away:
+                said[tag] = caption.strip()
         found.append(Stamp(path.relative_to(root).with_suffix("").as_posix(), path.with_suffix(".png"), said))
     return found
+
+
+@cache
+def _tag(locale: str) -> str:
+    """Of a POSIX locale such as `pt_BR` or `sr@latin`."""
+    place, _, modifier = locale.partition("@")
+    return canonical("-".join(filter(None, (place.replace("_", "-"), _MODIFIERS.get(modifier)))))

@@ -1,0 +1,175 @@
+"""Teaches a language as a worker does, from pairs alone, and asks its captions among the pictures."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from benchmarks.emoji36.run import commit
+from benchmarks.stamps.data import Stamp
+from benchmarks.stamps.english import gallery
+from model import dataset, storage, version
+from model.corpus import NONE, Corpus
+from model.encoder import Encoder, Vectors
+from model.errors import InvalidInput
+from model.evaluation import ranks
+from model.languages import ENGLISH
+from model.table import View
+from model.text import clean
+from model.training import LearnSettings, Trainer
+from model.version import Learned
+from worker.prepare import teacher_features
+
+GALLERIES = ("photographs", "all")
+Asked = dict[str, list[int]]  # by picture, the rank of that, from 0, in each of the galleries
+_VERSION = "version"  # folder of what was learned, in that of a training
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A caption of a picture, clean, and the text beside it."""
+
+    picture: str
+    caption: str
+    other: str
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a language's training made: the view that reads it, and what is said of it in a result."""
+
+    view: View
+    learned: Learned
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A base and the stamps; `folder` has what was measured with them so far, and `work` what can be made again."""
+
+    encoder: Encoder
+    shown: Sequence[Stamp]
+    work: Path
+    settings: LearnSettings = field(default_factory=LearnSettings)
+
+    @cached_property
+    def folder(self) -> Path:
+        """One for each base, its towers, set of pictures with what is said of them, and settings."""
+        files = [(stamp.path, stamp.path.with_suffix(".txt").read_bytes()) for stamp in self.shown]
+        said = [[path.name, path.stat().st_size, sha256(text).hexdigest()] for path, text in files]
+        belongs = [self.encoder.text_fingerprint, self.encoder.image_fingerprint, asdict(self.settings), said]
+        return self.work / "results" / sha256(json.dumps(belongs).encode()).hexdigest()[:12]
+
+    @cached_property
+    def photographs(self) -> Sequence[Stamp]:
+        """What is taught and asked; cartoons and symbols are only among the candidates of the gallery `all`."""
+        return [stamp for stamp in self.shown if stamp.is_photograph]
+
+    @cached_property
+    def galleries(self) -> Mapping[str, tuple[Mapping[str, int], Vectors]]:
+        """Of each gallery the row of each picture by its name, and unit vectors (n, dimension)."""
+        with FileLock(self.work / "pictures.lock"):
+            vectors = gallery(self.encoder, self.shown, self.work)
+        names = [stamp.name for stamp in self.shown]
+        photographs = [place for place, stamp in enumerate(self.shown) if stamp.is_photograph]
+        return {
+            "photographs": ({names[place]: row for row, place in enumerate(photographs)}, vectors[photographs]),
+            "all": ({name: row for row, name in enumerate(names)}, vectors),
+        }
+
+    def pairs(self, language: str, pivot: str = ENGLISH) -> list[Pair]:
+        """All photographs that have a caption in both languages, by name; without captions that the service refuses."""
+        found = []
+        for stamp in self.photographs:
+            if language in stamp.captions and pivot in stamp.captions:
+                with suppress(InvalidInput):
+                    found.append(Pair(stamp.name, clean(stamp.captions[language]), clean(stamp.captions[pivot])))
+        return found
+
+    def teach(
+        self, language: str, pairs: Sequence[Pair], place: Path, parent: View | None = None, pivot: View | None = None
+    ) -> Taught:
+        """The language learned on the `parent`, from texts that `pivot` reads; without them, the base is both.
+
+        What `place` has is not trained again; a training that was stopped goes on.
+        """
+        onto = parent or self.encoder.base_view
+        with FileLock(f"{made(place)}.lock"):
+            if not (place / _VERSION).exists():
+                self._train(language, pairs, place, onto, pivot)
+            learned, facts = version.read(place / _VERSION)
+        view = self.encoder.extend(onto, onto.version + 1, language, learned)
+        return Taught(view, learned, {name: facts[name] for name in ("pairs", "epochs", "seconds", "commit")})
+
+    def _train(self, language: str, pairs: Sequence[Pair], place: Path, onto: View, pivot: View | None) -> None:
+        started = time.monotonic()
+        corpus = self._corpus(language, pairs, place, pivot)
+        trainer = Trainer(self.encoder, onto, corpus, place / "checkpoints", self.settings)
+        learned = trainer.learn(lambda _: False)
+        facts = {
+            "text_fingerprint": self.encoder.base_fingerprint,
+            "pairs": len(corpus.captions),
+            "epochs": self.settings.epochs_for(len(corpus.captions)),
+            "seconds": round(time.monotonic() - started, 1),  # of the last attempt
+            "commit": commit(),
+        }
+        version.write(place / _VERSION, learned, facts)
+        storage.remove(place / "checkpoints")
+
+    def _corpus(self, language: str, pairs: Sequence[Pair], place: Path, pivot: View | None) -> Corpus:
+        """Rows as `model.dataset` reads them of a file, all to be trained on, none with a picture."""
+        other = ENGLISH if pivot is None else str(pivot.language)
+        lines = [
+            {"caption": pair.caption, "pivot": {"language": other, "text": pair.other}, "split": "train"}
+            for pair in pairs
+        ]
+        file = place / "pairs.jsonl"
+        storage.write_bytes(file, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        rows = dataset.read(file).rows
+        texts = [row.pivot.text for row in rows if row.pivot is not None]
+        return Corpus(
+            language,
+            [row.caption for row in rows],
+            teacher_features(self.encoder, texts, lambda: None, pivot),
+            torch.empty((0, self.encoder.dimension)),
+            torch.full((len(rows),), NONE),
+            texts if pivot is None else [None] * len(rows),  # as a worker: what the base reads itself
+        )
+
+    def ask(self, pairs: Sequence[Pair], read: View | Callable[[str], View]) -> tuple[Asked, str]:
+        """The ranks of the pairs' own pictures, each caption read by a view; and a digest of the vectors' bits."""
+        views = [read if isinstance(read, View) else read(pair.caption) for pair in pairs]
+        texts = [(view, pair.caption) for view, pair in zip(views, pairs, strict=True)]
+        vectors = self.encoder.texts(texts).vectors
+        found: Asked = {pair.picture: [] for pair in pairs}
+        for name in GALLERIES:
+            places, pictures = self.galleries[name]
+            owner = np.array([places[pair.picture] for pair in pairs], dtype=np.int64)
+            for pair, rank in zip(pairs, ranks(vectors, pictures, owner).tolist(), strict=True):
+                found[pair.picture].append(rank)
+        return found, sha256(np.ascontiguousarray(vectors).tobytes()).hexdigest()
+
+
+def by_hash(pairs: Sequence[Pair], seed: str) -> list[tuple[float, Pair]]:
+    """The pairs by a hash of their caption, in 0..1, which comes with each; equal captions stay together."""
+    hashed = [
+        (int.from_bytes(sha256(f"{seed} {pair.caption}".encode()).digest()[:8]) / math.ldexp(1, 64), pair)
+        for pair in pairs
+    ]
+    return sorted(hashed, key=lambda each: each[0])
+
+
+def made(folder: Path) -> Path:
+    """The folder, which is made unless it is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

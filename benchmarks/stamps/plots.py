@@ -1,0 +1,100 @@
+"""The report's plots. Computes nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+
+from benchmarks.emoji36.plots import INK, STYLE
+from model.languages import names
+
+_BLUE, _SKY, _RED = "#1d3557", "#4895ef", "#c8553d"
+
+
+def draw(found: dict[str, Any], stem: Path) -> list[Path]:
+    """STEM-languages.png, STEM-pairs.png and STEM-held-out.png, as far as there is something to show."""
+    there = {
+        "languages": (_languages, found["seen"]["languages"]),
+        "pairs": (_pairs, found["few"]["pairs"]),
+        "held-out": (_held_out, found if found["held_out"]["languages"] else None),
+    }
+    paths = []
+    with plt.rc_context({**STYLE, "figure.dpi": 120}):
+        for name, (plot, data) in there.items():
+            if data:
+                figure = plot(data)
+                path = stem.with_name(f"{stem.name}-{name}.png")
+                figure.savefig(path, metadata={"Software": None})
+                plt.close(figure)
+                paths.append(path)
+    return paths
+
+
+def _languages(languages: dict[str, Any]) -> Any:
+    """Share of English of each language, with a standard error, the highest first."""
+    shares = {tag: each["photographs"]["share"] for tag, each in languages.items() if each["photographs"]["share"]}
+    order = sorted(shares, key=lambda tag: (-shares[tag]["value"], tag))
+    figure, axes = plt.subplots(figsize=(max(4.0, 0.23 * len(order) + 1.5), 4.2))
+    values, errors = ([shares[tag][what] for tag in order] for what in ("value", "error"))
+    axes.errorbar(range(len(order)), values, yerr=errors, fmt="o", color=_BLUE, ecolor=_SKY, markersize=5, elinewidth=2)
+    axes.axhline(100, color=INK, linewidth=0.8, linestyle=":")
+    axes.axhline(88, color=_RED, linewidth=1, linestyle="--")
+    axes.annotate("88: none was to be lower", (len(order) - 0.5, 88.2), color=_RED, fontsize=8, ha="right", va="bottom")
+    axes.set_xticks(range(len(order)), [_called(tag) for tag in order], rotation=60, ha="right", fontsize=7)
+    axes.set_xlim(-0.7, len(order) - 0.3)
+    axes.set_ylabel("R@10, % of English's on the same pictures")
+    axes.set_title("What each language reaches of English, taught from its captions alone", fontsize=11, loc="left")
+    return figure
+
+
+def _pairs(by_pairs: dict[str, Any]) -> Any:
+    """R@10 against the number of pairs: each language, and their mean."""
+    figure, axes = plt.subplots(figsize=(7, 4.4))
+    sizes = [int(pairs) for pairs in by_pairs]
+    for which, colour, label in (("taught", _BLUE, "captions that were taught"), ("new", _RED, "that were not taught")):
+        tags = sorted({tag for part in by_pairs.values() for tag in part[which]})
+        for tag in tags:
+            line = [(int(pairs), _ten(part[which][tag])) for pairs, part in by_pairs.items() if tag in part[which]]
+            axes.plot(*zip(*line, strict=True), color=colour, linewidth=0.8, alpha=0.3)
+        means = [part["mean"][which]["R@10"]["value"] for part in by_pairs.values()]
+        axes.plot(sizes, means, color=colour, linewidth=2.5, marker="o", label=label)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [str(pairs) for pairs in sizes])
+    axes.minorticks_off()
+    axes.set_ylim(0, 80)
+    axes.set_xlabel("pairs of a caption and its English")
+    axes.set_ylabel("R@10 among the photographs, %")
+    axes.set_title("Few pairs: thin lines are languages", fontsize=11, loc="left")
+    axes.legend(frameon=False, loc="center right")
+    return figure
+
+
+def _held_out(found: dict[str, Any]) -> Any:
+    """R@10 of captions that were not taught: as they are, with a list of words beside the pairs, and English's."""
+    alone, more = found["held_out"]["languages"], found["dictionary"]["languages"]
+    order = [tag for tag in alone if alone[tag]["photographs"]["R@10"]]
+    figure, axes = plt.subplots(figsize=(max(7.5, 0.8 * len(order) + 1), 4.2))
+    english = {tag: alone[tag]["photographs"]["english R@10"] for tag in order}
+    told = {tag: alone[tag]["photographs"]["R@10"] for tag in order}
+    helped = {tag: more[tag]["photographs"]["R@10"] for tag in order if tag in more}
+    bars = (("taught captions alone", _RED, told), ("names of emoji beside them", _BLUE, helped))
+    for place, (label, colour, figures) in enumerate((*bars, ("English", "#c9cfdb", english))):
+        at = [order.index(tag) + (place - 1) * 0.27 for tag in figures]
+        values, errors = ([each[what] for each in figures.values()] for what in ("value", "error"))
+        axes.bar(at, values, 0.25, yerr=errors, color=colour, error_kw={"ecolor": INK, "elinewidth": 0.8}, label=label)
+    axes.set_xticks(range(len(order)), [_called(tag) for tag in order], fontsize=8)
+    axes.set_ylim(0, 90)
+    axes.set_ylabel("R@10 among the photographs, %")
+    axes.set_title("Captions that were not taught", fontsize=11, loc="left")
+    axes.legend(frameon=False, ncols=3, fontsize=9, loc="upper left")
+    return figure
+
+
+def _called(tag: str) -> str:
+    name = names(tag).name
+    return f"{name} ({tag})" if "-" in tag else name
+
+
+def _ten(figures: dict[str, Any]) -> float:
+    recall = figures["photographs"]["R@10"]
+    return float("nan") if recall is None else float(recall["value"])

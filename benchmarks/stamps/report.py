@@ -1,0 +1,173 @@
+"""From results to figures, tables and plots of one half. Measures nothing."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.emoji36.errors import Refused
+from benchmarks.stamps import figures, plots, rows, tables
+from benchmarks.stamps.bench import GALLERIES, Asked, Bench
+from benchmarks.stamps.cases import ROWS, Case, Row, cases
+from benchmarks.stamps.data import Half
+from benchmarks.stamps.figures import of_half
+from model import storage
+from model.evaluation import average_accuracy, english_forgetting, forgetting
+from model.languages import ENGLISH
+
+HOW = ("addressed", "shared", "auto")
+Done = Sequence[tuple[Case, rows.Result]]
+_MARKS = re.compile(r"(<!-- tables -->\n).*?(<!-- /tables -->)", re.DOTALL)
+_EMPTY = "# Stamps\n\n<!-- tables -->\n<!-- /tables -->\n"
+
+
+def write(bench: Bench, head: Mapping[str, Any], languages: Sequence[str], half: Half, out: Path) -> str:
+    """Figures into `out`, beside those that `english` wrote there of the same base, and tables and plots beside it.
+
+    Returns the tables; raises `Refused` where nothing was measured, or `out` has figures of another base.
+    """
+    before = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+    other = next((key for key in head if before.get(key, head[key]) != head[key]), None)
+    if other is not None:
+        raise Refused(f"--out: {out} has figures of another {other}; name another file")
+    found = {**before, **head, **conclude(bench, languages, half)}
+    storage.write_bytes(out, (json.dumps(found, indent=1) + "\n").encode())
+    text = out.with_suffix(".md")
+    page = text.read_text(encoding="utf-8") if text.is_file() else _EMPTY
+    written = "\n".join(part + "\n" for part in tables.all_of(found))
+    text.write_text(_MARKS.sub(lambda marks: marks[1] + written + marks[2], page), encoding="utf-8")
+    plots.draw(found, out.with_suffix(""))
+    return written
+
+
+def conclude(bench: Bench, languages: Sequence[str], half: Half) -> dict[str, Any]:
+    """The figures of every row, of the cases that were measured; `of` says how many there are to measure."""
+    wanted = cases(bench.photographs, ROWS, languages)
+    by_row: dict[Row, Done] = {
+        row: [(case, result) for case in wanted if case.row == row and (result := rows.read(bench, case))]
+        for row in ROWS
+    }
+    if not by_row["english"]:
+        raise Refused(f"{bench.folder}: nothing was measured with this base; `run` comes first")
+    english: Asked = by_row["english"][0][1]["asked"]["english"]
+    counts = {row: sum(case.row == row for case in wanted) for row in ROWS}
+    return {
+        "half": half,
+        "pictures": {name: len(places) for name, (places, _) in bench.galleries.items()},
+        "asked": figures.beside(of_half(english, half), english),
+        "seen": {"of": counts["seen"], **_seen(by_row["seen"], english, half)},
+        "held_out": {"of": counts["held_out"], **_held_out(by_row["held_out"], english, half)},
+        "chain": {"of": counts["chain"], **_chain(by_row["chain"], half)},
+        "pivot": {"of": counts["pivot"], **_pivot(by_row["pivot"], by_row["seen"], english, half)},
+        "few": {"of": counts["few"], **_few(by_row["few"], english, half)},
+        "dictionary": {"of": counts["dictionary"], **_held_out(by_row["dictionary"], english, half)},
+    }
+
+
+def _seen(done: Done, english: Asked, half: Half) -> dict[str, Any]:
+    asked = {case.language: of_half(result["asked"]["taught"], half) for case, result in done}
+    found: dict[str, Any] = {}
+    for gallery in GALLERIES:
+        shares = {tag: figures.share(each, english, gallery) for tag, each in asked.items()}
+        least = figures.lowest(shares)
+        found[gallery] = {
+            "share": _json(figures.mean(shares.values())),
+            "R@10": _json(figures.mean(figures.recall(each, gallery) for each in asked.values())),
+            "lowest": None if least is None else {"language": least[0], **least[1].as_json()},
+        }
+    return {"mean": found, "languages": _languages(done, "taught", english, half)}
+
+
+def _held_out(done: Done, english: Asked, half: Half) -> dict[str, Any]:
+    new = {case.language: of_half(result["asked"]["new"], half) for case, result in done}
+    known = {case.language: of_half(result["asked"]["new"], half, result["known"]) for case, result in done}
+    languages = _languages(done, "new", english, half)
+    for tag, each in known.items():
+        languages[tag]["known words"] = figures.beside(each, english)
+    return {
+        "mean": {
+            gallery: {
+                "R@10": _json(figures.mean(figures.recall(each, gallery) for each in new.values())),
+                "share": _json(figures.mean(figures.share(each, english, gallery) for each in new.values())),
+                "known words, share of all together": _json(figures.pooled(known.values(), english, gallery)),
+            }
+            for gallery in GALLERIES
+        },
+        "captions": sum(map(len, new.values())),
+        "of known words": sum(map(len, known.values())),
+        "languages": languages,
+    }
+
+
+def _chain(done: Done, half: Half) -> dict[str, Any]:
+    steps: list[rows.Result] = []
+    for place, (case, result) in enumerate(done, 1):
+        if len(case.chain) != place:
+            break  # the step between was not measured
+        steps.append(result)
+    if not steps:
+        return {"languages": []}
+    first: dict[str, str] = {}
+    equal = all(first.setdefault(tag, digest) == digest for step in steps for tag, digest in step["digests"].items())
+    found: dict[str, Any] = {"languages": [ENGLISH, *steps[-1]["chain"]], "bitwise equal": equal}
+    for how in HOW:
+        over = figures.mean(figures.recall(of_half(asked, half)) for asked in steps[-1]["asked"][how].values())
+        found[how] = {"error of AA": round(over.error, 1) if over else 0.0}
+        for gallery in GALLERIES:
+            base = figures.triangle(steps[:1], "addressed", half, gallery)[0][:1]  # English, before any language
+            found[how][gallery] = _metrics([base, *figures.triangle(steps, how, half, gallery)])
+    return found
+
+
+def _metrics(a: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """AA, F and F_en at R@10 in per cent, and the triangle that they are of: a[0] is the base's own English."""
+    measures = {"AA": average_accuracy, "F": forgetting, "F_en": english_forgetting}
+    rounded = [[round(100 * value, 1) for value in row] for row in a]
+    return {**{name: round(100 * measure(a), 1) for name, measure in measures.items()}, "triangle": rounded}
+
+
+def _pivot(done: Done, seen: Done, english: Asked, half: Half) -> dict[str, Any]:
+    """Beside the same captions taught from pairs with English, where the row `seen` has them."""
+    from_english = {case.language: of_half(result["asked"]["taught"], half) for case, result in seen}
+    languages: dict[str, Any] = {}
+    shares = []
+    for case, result in done:
+        asked = of_half(result["asked"]["taught"], half)
+        before = {name: ranks for name, ranks in from_english.get(case.language, {}).items() if name in asked}
+        shares.append(figures.share(asked, english))
+        languages[f"{case.language} from {case.pivot}"] = {
+            "pairs": result["pairs"],
+            **figures.beside(asked, english),
+            "from English": {gallery: _json(figures.recall(before, gallery)) for gallery in GALLERIES},
+        }
+    return {"mean": {"share": _json(figures.mean(shares))}, "languages": languages}
+
+
+def _few(done: Done, english: Asked, half: Half) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for pairs in sorted({case.pairs for case, _ in done}):
+        some = [(case, result) for case, result in done if case.pairs == pairs]
+        asked = {which: [of_half(result["asked"][which], half) for _, result in some] for which in ("taught", "new")}
+        found[str(pairs)] = {
+            "mean": {
+                which: {
+                    "R@10": _json(figures.mean(map(figures.recall, each))),
+                    "share": _json(figures.mean(figures.share(one, english) for one in each)),
+                }
+                for which, each in asked.items()
+            },
+            **{which: _languages(some, which, english, half) for which in asked},
+        }
+    return {"pairs": found}
+
+
+def _languages(done: Done, which: str, english: Asked, half: Half) -> dict[str, Any]:
+    return {
+        case.language: {"pairs": result["pairs"], **figures.beside(of_half(result["asked"][which], half), english)}
+        for case, result in sorted(done, key=lambda each: each[0].language)
+    }
+
+
+def _json(figure: figures.Figure | None) -> dict[str, float] | None:
+    return None if figure is None else figure.as_json()

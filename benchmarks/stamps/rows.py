@@ -1,0 +1,207 @@
+"""One case of a row: what is taught, what is asked, and the result, written at once and not measured again."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import regex
+from filelock import FileLock, Timeout
+
+from benchmarks.emoji36 import lexicon
+from benchmarks.emoji36.errors import Refused
+from benchmarks.stamps.bench import Bench, Pair, Taught, by_hash, made
+from benchmarks.stamps.cases import Case, Row, described
+from model import storage
+from model.detection import Detector
+from model.languages import ENGLISH
+from model.table import View
+from model.text import clean
+
+SHARE = 0.3  # of the captions that the row `held_out` does not teach
+Result = dict[str, Any]
+_WORD = regex.compile(r"[\p{L}\p{M}\p{N}\u200c\u200d'’-]+")
+
+
+def path_of(bench: Bench, case: Case) -> Path:
+    """The file of the result."""
+    return bench.folder / case.row / f"{case.name}.json"
+
+
+def read(bench: Bench, case: Case) -> Result | None:
+    """What was measured of the case, if it was."""
+    path = path_of(bench, case)
+    if not path.is_file():
+        return None
+    found: Result = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def fill(
+    bench: Bench, cases: Sequence[Case], tell: Callable[[Case, Result], None], refused: Callable[[str], None]
+) -> None:
+    """Measure every case that has no result, but for those of which `refused` hears why they cannot be.
+
+    Those that another process measures now are waited for at the end.
+    """
+    left = [*cases]
+    for patience in (0, -1):  # seconds
+        left = [case for case in left if not _filled(bench, case, tell, refused, patience)]
+
+
+def _filled(
+    bench: Bench, case: Case, tell: Callable[[Case, Result], None], refused: Callable[[str], None], patience: int
+) -> bool:
+    path = path_of(bench, case)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # a chain is taught in its order, so only one process can be at it
+    lock = path.parent / ".lock" if case.chain else path.with_suffix(".lock")
+    try:
+        with FileLock(lock, timeout=patience):
+            result = read(bench, case)
+            if result is None:
+                try:
+                    measured = _MEASURES[case.row](bench, case)
+                except Refused as refusal:
+                    refused(str(refusal))
+                    return True
+                result = described(case) | measured
+                storage.write_json(path, result)
+                if not case.chain:  # the next one is taught on it
+                    storage.remove(_place(bench, case))
+    except Timeout:
+        return False
+    tell(case, result)
+    return True
+
+
+def _english(bench: Bench, case: Case) -> Result:
+    asked, _ = bench.ask(bench.pairs(ENGLISH), bench.encoder.base_view)
+    return {"asked": {"english": asked}}
+
+
+def _seen(bench: Bench, case: Case) -> Result:
+    """All captions are taught, and ask."""
+    pairs = bench.pairs(case.language)
+    taught = bench.teach(case.language, pairs, _place(bench, case))
+    return _result(taught, {"taught": bench.ask(pairs, taught.view)[0]})
+
+
+def _held_out(bench: Bench, case: Case) -> Result:
+    """Some captions are not taught. `known` are the pictures of those that consist of taught words alone."""
+    return _without_some(bench, case, [])
+
+
+def _dictionary(bench: Bench, case: Case) -> Result:
+    """The same, with names of emoji and their English as more pairs: a list of words that most languages have."""
+    return _without_some(bench, case, emoji_names(bench.work / "npm", case.language))
+
+
+def _without_some(bench: Bench, case: Case, more: Sequence[Pair]) -> Result:
+    hashed = by_hash(bench.pairs(case.language), f"held-out {case.language}")
+    new, old = ([pair for at, pair in hashed if (at < SHARE) == out] for out in (True, False))
+    taught = bench.teach(case.language, [*old, *more], _place(bench, case))
+    words = {word for pair in (*old, *more) for word in words_of(pair.caption)}
+    known = [pair.picture for pair in new if words >= {*words_of(pair.caption)}]
+    return _result(taught, _both(bench, taught, old, new)) | {"known": known}
+
+
+def emoji_names(folder: Path, language: str) -> list[Pair]:
+    """Names that CLDR has for emoji in a language, and in English; skin tones and the like left out.
+
+    The packages are fetched into `folder` unless they are there. A language that CLDR does not have is refused.
+    """
+    with FileLock(made(folder) / ".lock"):
+        if not (folder / "node_modules").is_dir():
+            lexicon.fetch(folder)
+    try:
+        said = lexicon.cldr(folder, [ENGLISH, language])
+    except Refused as error:
+        raise Refused(f"dictionary: Unicode's CLDR has no names of emoji in {language}") from error
+    pairs = [
+        Pair("", clean(word.name), clean(english.name))
+        for emoji, word in said[language].items()
+        if (english := said[ENGLISH].get(emoji)) is not None and ":" not in english.name
+    ]
+    return [pair for pair in pairs if pair.caption != pair.other]
+
+
+def _few(bench: Bench, case: Case) -> Result:
+    """The first pairs by a hash of their captions are taught, so that a larger set has those of a smaller one."""
+    ordered = [pair for _, pair in by_hash(bench.pairs(case.language), f"few {case.language}")]
+    taken: dict[tuple[str, str], None] = {}
+    for pair in ordered:
+        if len(taken) < case.pairs:
+            taken[pair.caption, pair.other] = None
+    said = {caption for caption, _ in taken}
+    old = [pair for pair in ordered if (pair.caption, pair.other) in taken]
+    new = [pair for pair in ordered if pair.caption not in said]
+    taught = bench.teach(case.language, old, _place(bench, case))
+    return _result(taught, _both(bench, taught, old, new))
+
+
+def _pivot(bench: Bench, case: Case) -> Result:
+    """The pairs are with texts in another language, whose own version, taught from English, is the teacher."""
+    first = bench.teach(case.pivot, bench.pairs(case.pivot), bench.folder / "teachers" / case.pivot)
+    pairs = bench.pairs(case.language, case.pivot)
+    taught = bench.teach(case.language, pairs, _place(bench, case), pivot=first.view)
+    return _result(taught, {"taught": bench.ask(pairs, taught.view)[0]})
+
+
+def _chain(bench: Bench, case: Case) -> Result:
+    """Every language so far: by the newest version, by its own one, and by that of the language that is detected.
+
+    Each is taught on the version before it, as the service has it. English is read by the base.
+    """
+    parent, own = bench.encoder.base_view, {ENGLISH: bench.encoder.base_view}
+    detector = Detector().with_counts(ENGLISH, parent.ngrams)
+    for place, language in enumerate(case.chain):
+        here = Case("chain", language, chain=case.chain[: place + 1])
+        taught = bench.teach(language, bench.pairs(language), _place(bench, here), parent)
+        parent = own[language] = taught.view
+        detector = detector.with_counts(language, taught.learned.ngrams)
+
+    def detected(caption: str) -> View:
+        guess = detector.guess(caption, sorted(own))
+        return parent if guess.language is None else own[guess.language]
+
+    result = _result(taught, {}) | {"digests": {}}
+    for name, reader in (("shared", None), ("addressed", own), ("auto", detected)):
+        result["asked"][name] = {}
+        for language, view in own.items():
+            how = parent if reader is None else view if reader is own else detected
+            asked, digest = bench.ask(bench.pairs(language), how)
+            result["asked"][name][language] = asked
+            if name == "addressed":
+                result["digests"][language] = digest
+    return result
+
+
+def words_of(caption: str) -> list[str]:
+    """The words of a clean caption in a script that has spaces, in small letters."""
+    found: list[str] = _WORD.findall(caption.lower())
+    return found
+
+
+def _both(bench: Bench, taught: Taught, old: Sequence[Pair], new: Sequence[Pair]) -> Result:
+    return {"taught": bench.ask(old, taught.view)[0], "new": bench.ask(new, taught.view)[0]}
+
+
+def _result(taught: Taught, asked: Any) -> Result:
+    return {**taught.facts, "asked": asked}
+
+
+def _place(bench: Bench, case: Case) -> Path:
+    """Where the case is trained."""
+    return bench.folder / case.row / f"{case.name}.training"
+
+
+_MEASURES: dict[Row, Callable[[Bench, Case], Result]] = {
+    "english": _english,
+    "seen": _seen,
+    "held_out": _held_out,
+    "chain": _chain,
+    "pivot": _pivot,
+    "few": _few,
+    "dictionary": _dictionary,
+}

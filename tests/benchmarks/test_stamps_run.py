@@ -1,0 +1,199 @@
+"""Languages taught on a few drawn pictures, from captions alone: a run, what it keeps, and its report."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from benchmarks.stamps.__main__ import app
+from benchmarks.stamps.bench import Asked
+from benchmarks.stamps.figures import mean, pooled, recall, share
+from model.evaluation import gain
+from tests.benchmarks.emoji_folder import write_annotations
+from tests.tiny import write_tiny_base
+
+COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
+THINGS = ("boat", "cat", "drum", "egg", "fish", "goat")
+WORDS = {  # of the colours and of the things
+    "cs": (
+        ("rudý", "zelený", "modrý", "žlutý", "nachový", "oranžový"),
+        ("člun", "kocour", "buben", "vajíčko", "ryba", "kozel"),
+    ),
+    "de": (
+        ("rotes", "grünes", "blaues", "gelbes", "lila", "oranges"),
+        ("Boot", "Kätzchen", "Trommelchen", "Ei", "Fischlein", "Zicklein"),
+    ),
+}
+ENGLISH_ROW = {"test": {"known": {"R@10": 61.2}}}  # as the command `english` writes it
+Run = Any
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """36 photographs with captions in two languages and made-up ones in a third that is kept away; one cartoon."""
+    folder = tmp_path_factory.mktemp("stamps")
+    for row, colour in enumerate(COLOURS):
+        for column, thing in enumerate(THINGS):
+            cartoon = "cartoon/" if row == column == 0 else ""
+            path = folder / f"animals/{cartoon}{colour}-{thing}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGBA", (64, 32 + 8 * column), colour).save(path)
+            said = [f"{tag}.utf8={first[row].capitalize()} {second[column]}." for tag, (first, second) in WORDS.items()]
+            refused = "\x07" if row == column == 5 else ""  # by the service, as of a stray key
+            lines = [f"A {colour} {thing}.", *said, f"zu.utf8=X{row} y{column}{refused}."]
+            path.with_suffix(".txt").write_text("\n".join(lines), "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_tiny_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all tests, so that the towers are compiled once."""
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture
+def command(root: Path, spec: str, work: Path) -> Any:
+    """The benchmark's command on these pictures; each test has settings, and so results, of its own."""
+
+    def call(name: str, *words: object, at: Path = root) -> Any:
+        threads, exact = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+        try:
+            given = [name, "--root", at, "--base", spec, "--work", work, *words]
+            return CliRunner().invoke(app, [*map(str, given)])
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(exact)
+
+    return call
+
+
+def test_a_run_goes_on_where_it_was_stopped_and_is_reported(command: Run, work: Path, tmp_path: Path) -> None:
+    write_annotations(work / "npm", "en", {"🍎": {"tts": ["apple"]}, "🐐": {"tts": ["goat"]}})
+    write_annotations(work / "npm", "cs", {"🍎": {"tts": ["jablko"]}, "🐐": {"tts": ["kozel"]}})
+    write_annotations(work / "npm", "de", {"🍎": {"tts": ["Apfel"]}})
+    quick = ("--languages", "cs,de", "--set", "epochs=2")
+    whole = command("run", *quick)
+    assert whole.exit_code == 0, whole.output
+    lines = whole.output.splitlines()
+    assert len(lines) == 1 + 4 * 2 + 1 and "on dev" in lines[0] and "pivot de from fr" not in whole.output
+    kept = {path: path.stat().st_mtime_ns for path in work.glob("results/*/*/*.json")}
+    assert len(kept) == len(lines)
+
+    (stopped,) = work.glob("results/*/chain/02-de-*.json")
+    stopped.unlink()  # its version, which the stopped run had written, is read again
+    assert sorted(command("run", *quick).output.splitlines()) == sorted(lines)
+    assert {path for path, when in kept.items() if path.stat().st_mtime_ns != when} == {stopped}
+
+    out = tmp_path / "report" / "stamps.json"
+    out.parent.mkdir()
+    out.write_text(json.dumps({"base": "photos", "english": {}}))
+    refused = command("report", *quick, "--out", out)
+    assert str(refused.exception) == f"--out: {out} has figures of another base; name another file"
+    out.write_text(json.dumps({"english": ENGLISH_ROW}))
+    reported = command("report", *quick, "--out", out)
+    assert reported.exit_code == 0, reported.output
+    check(json.loads(out.read_text()))
+    assert "| 61.2 | **no** |" in reported.output and reported.output.strip() in out.with_suffix(".md").read_text()
+    assert {path.name for path in out.parent.glob("*.png")} == {"stamps-languages.png", "stamps-held-out.png"}
+
+
+def check(found: dict[str, Any]) -> None:
+    """What holds of every honest report of this folder."""
+    assert found["english"] == ENGLISH_ROW and found["half"] == "test"
+    assert found["pictures"] == {"photographs": 35, "all": 36}
+    assert {*found["seen"]["languages"]} == {*found["held_out"]["languages"]} == {"cs", "de"}
+    assert [*found["pivot"]["languages"]] == ["cs from de"] and found["few"]["pairs"] == {}
+    asked = found["asked"]["captions"]
+    assert 10 < asked < 25 and all(each["captions"] == asked for each in found["seen"]["languages"].values())
+    held, more = found["held_out"]["languages"]["cs"], found["dictionary"]["languages"]["cs"]
+    assert held["captions"] == more["captions"] and held["pairs"] + 2 == more["pairs"] and 20 <= held["pairs"] <= 30
+    chain = found["chain"]
+    assert chain["languages"] == ["en", "cs", "de"] and chain["bitwise equal"]
+    assert chain["addressed"]["photographs"]["F"] == chain["addressed"]["photographs"]["F_en"] == 0
+    assert [len(row) for row in chain["shared"]["photographs"]["triangle"]] == [1, 2, 3]
+    assert chain["addressed"]["photographs"]["triangle"][0] == [found["asked"]["photographs"]["R@10"]["value"]]
+
+
+def test_few_pairs_are_some_of_more(command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.stamps.cases.SIZES", (10, 20, 35))
+    ended = command("run", "--rows", "few", "--languages", "cs", "--set", "epochs=1", "--half", "test")
+    assert [line.partition(" in ")[0] for line in ended.output.splitlines()] == [
+        "few cs: 10 pairs",
+        "few cs: 20 pairs",
+    ], ended.output
+    assert all(" on test" in line for line in ended.output.splitlines())
+
+
+def test_languages_that_are_kept_away_are_asked_for_by_name_alone(command: Run, work: Path) -> None:
+    refused = command("run", "--rows", "seen", "--languages", "zu")
+    assert str(refused.exception) == "--languages: zu is kept for checks from outside, which say --outside"
+    quick = ("--rows", "seen", "--outside", "--set", "epochs=1")
+    assert "zu" in str(command("run", *quick).exception) and "zu" in str(
+        command("run", *quick, "--languages", "cs").exception
+    )
+    outside = ("run", "--rows", "seen,dictionary", *quick[2:], "--languages", "zu")
+    write_annotations(work / "npm", "en", {"🍎": {"tts": ["apple"]}})
+    refused, taught = sorted(command(*outside).output.splitlines())
+    assert taught.startswith("seen zu: 34 pairs") and refused.startswith("dictionary: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--rows", "english,sen"), "--rows: there is no 'sen' among english, seen"),
+        (("--languages", "tlhh-xx"), "--languages: 'tlhh-xx' is not a BCP 47 tag"),
+        (("--languages", "cs,fr"), "--languages: the photographs have 0 captions in 'fr'"),
+        (("--languages", "en-GB"), "--languages: en-GB is what the base reads already"),
+        (("--set", "epoch=2"), "--set: epoch: "),
+        (("--set", "epochs"), "--set: epochs: "),
+    ],
+)
+def test_what_cannot_be_carried_out_is_said_in_one_sentence(
+    command: Run, work: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    before = {*work.rglob("*")}
+    ended = command("run", *words)
+    assert isinstance(ended.exception, SystemExit) and ended.exit_code == 1
+    assert str(ended.exception).startswith(sentence) and "\n" not in str(ended.exception)
+    assert {*work.rglob("*")} == before
+
+
+def test_a_folder_without_photographs_is_refused(command: Run, tmp_path: Path) -> None:
+    nowhere, empty = tmp_path / "nowhere", tmp_path / "empty"
+    empty.mkdir()
+    for name in ("run", "report"):
+        assert str(command(name, at=nowhere).exception) == f"--root: there is no folder {nowhere}"
+        assert str(command(name, at=empty).exception) == f"--root: {empty} has no photograph with a description"
+    ended = command("report", "--set", "seed=1", "--out", tmp_path / "stamps.json")
+    assert "`run` comes first" in str(ended.exception) and not (tmp_path / "stamps.json").exists()
+
+
+def test_errors_are_those_of_a_sample_of_pictures() -> None:
+    """A share whose English finds everything is a recall; a mean of equal languages knows no more than one of them."""
+    ours: Asked = {f"p{place}": [0 if place % 3 else 50] for place in range(90)}
+    everything: Asked = {name: [0] for name in ours}
+    alone, beside = recall(ours), share(ours, everything)
+    assert alone is not None and beside is not None
+    assert alone.value == pytest.approx(100 * 2 / 3) and alone.error == pytest.approx(100 * (2 / 9 / 89) ** 0.5)
+    assert (beside.value, beside.error) == pytest.approx((alone.value, alone.error))
+    twice, together = mean([alone, alone]), pooled([ours, ours], everything)
+    assert twice is not None and together is not None
+    assert twice.error == pytest.approx(alone.error) == pytest.approx(together.error)
+    other: Asked = {f"q{place}": found for place, found in enumerate(ours.values())}
+    apart = mean([alone, recall(other)])
+    assert apart is not None and apart.error == pytest.approx(alone.error / 2**0.5, rel=0.01)
+    hits = np.array([found[0] for found in ours.values()])
+    paired = gain(np.full_like(hits, 99), hits, np.arange(len(hits)), (10,))
+    assert alone.error == pytest.approx(100 * paired.error)
+    same = share(ours, ours)
+    assert same is not None and (same.value, same.error) == (100, 0) and recall({}) is None and mean([None]) is None
