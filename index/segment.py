@@ -112,16 +112,16 @@ class Segment:
         """As `Part.of`."""
         return [
             Row(int(self.keys[row]), self.entry(row), self.vectors[row].astype(np.float32))
-            for row in self._rows(picture)
+            for row in self._rows([picture])
         ]
 
     def entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
         """As `Part.entries_of`."""
-        return [(int(self.keys[row]), self.entry(row)) for picture in pictures for row in self._rows(picture)]
+        return [(int(self.keys[row]), self.entry(row)) for row in self._rows(pictures)]
 
     def without(self, pictures: Collection[str]) -> "Segment":
         """As `Part.without`."""
-        gone = [row for picture in pictures for row in self._rows(picture)]
+        gone = self._rows(pictures)
         if not gone:
             return self
         alive = np.ones(len(self.keys), dtype=bool) if self.alive is None else self.alive.copy()
@@ -170,11 +170,17 @@ class Segment:
             return 0
         return ivf.probes_for(self._curves, hits, self._recall) * len(self.keys) // max(left, 1)
 
-    def _rows(self, picture: str) -> list[int]:
-        named = np.uint64(segment_files.hash_of(picture))
-        first, last = np.searchsorted(self._hashes, named, "left"), np.searchsorted(self._hashes, named, "right")
-        rows = [int(row) for row in self._order[first:last]]
-        return [row for row in rows if (self.alive is None or self.alive[row]) and self.entry(row).picture == picture]
+    def _rows(self, pictures: Collection[str]) -> list[int]:
+        """The rows alive of these pictures; all are looked up at once, since most are in no segment yet."""
+        names = list(pictures)
+        hashes = np.array([segment_files.hash_of(name) for name in names], dtype=np.uint64)
+        firsts, lasts = self._hashes.searchsorted(hashes, "left"), self._hashes.searchsorted(hashes, "right")
+        return [
+            int(row)
+            for at in np.flatnonzero(firsts < lasts)
+            for row in self._order[firsts[at] : lasts[at]]
+            if (self.alive is None or self.alive[row]) and self.entry(row).picture == names[at]
+        ]
 
 
 def merged(columns: Sequence[Columns]) -> Columns:

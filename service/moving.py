@@ -21,6 +21,7 @@ from index.live import LiveIndex
 from index.place import open_engine
 from model.data_root import DataRoot
 from model.errors import BaseMoved, PictoglotError
+from model.processes import forget_closed
 from model.registry import Registry
 from service.batching import PictureQueue, TextQueue
 from service.context import Context
@@ -129,6 +130,8 @@ class Following:
         while context.requests and time.monotonic() < until:
             await asyncio.sleep(0.1)
         await self._close(context)
+        del context  # the last that knows it
+        await run_in_threadpool(forget_closed)
 
     async def _begin(self, context: Context) -> None:
         self._open.append(context)
