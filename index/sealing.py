@@ -20,7 +20,6 @@ from model.data_root import DataRoot
 _TIER = 4  # segments of about one size that are merged, and how much larger the next size is
 _DEAD = 0.25  # share of dead rows with which a segment is written again
 _ATTEMPTS = 3  # to write a segment, while other processes remove its files
-_QUERIES = 192  # captions that recall is measured with
 
 
 class Sealing(Protocol):
@@ -69,7 +68,7 @@ class SegmentSealing:
 
         Another process may remove it before it is registered, as left over: then it is written again.
         """
-        queries = self._queries(identity)
+        queries = texts_as_asked(self._gallery, identity)
         for _ in range(_ATTEMPTS):
             with suppress(FileNotFoundError, IndexFileCorrupt):
                 written = segment.write(self._root, identity, columns, queries, scan)
@@ -77,11 +76,12 @@ class SegmentSealing:
                 return segment.read(self._root, written, identity)
         raise IndexFileCorrupt("the files of a new segment cannot be read, or are removed all the time")
 
-    def _queries(self, identity: Identity) -> Matrix | None:
-        """Texts as people search with, for the set of pictures."""
-        vectors = self._gallery.some_caption_vectors(_QUERIES) if identity.kind == "pictures" else []
-        fitting = [vector for vector in vectors if len(vector) == identity.dimension]
-        return np.stack(fitting) if len(fitting) == _QUERIES else None
+
+def texts_as_asked(gallery: Gallery, identity: Identity) -> Matrix | None:
+    """Texts as people search with, for the set of pictures; None without enough of them."""
+    vectors = gallery.some_caption_vectors(ivf.QUERIES) if identity.kind == "pictures" else []
+    fitting = [vector for vector in vectors if len(vector) == identity.dimension]
+    return np.stack(fitting) if len(fitting) == ivf.QUERIES else None
 
 
 def _to_merge(parts: Iterable[Part], seal_at: int) -> list[Segment]:

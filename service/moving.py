@@ -39,7 +39,7 @@ def components(
     settings: Settings, registry: Registry, gallery: Gallery, root: DataRoot, metrics: Metrics, encoder: Encoder
 ) -> dict[str, Any]:
     """The fields of a `Context` that depend on the base, which `encoder` has open. Raises `SettingsError`."""
-    engine = open_engine(settings.index, registry)
+    engine = open_engine(settings.index, registry, settings.recall)
     live = LiveIndex(encoder, registry, gallery, root, settings.recall, settings.seal_at, engine=engine)
     names = {base.number: base.public_name for base in registry.bases.list()}
     return {

@@ -1,5 +1,6 @@
 """What pgvector adds to a database: whether it is there, and how vectors travel to and from it. Searches nothing."""
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from index.vectors import Entry
 from model.registry import Registry
 from model.settings import SettingsError
 
+Noted = dict[str, Any]  # rows when recall was measured, and the curves by depth
 OLDEST = (0, 8)  # the first with iterative scans, without which filters lose hits
 
 
@@ -51,6 +53,19 @@ def made(registry: Registry) -> Extension:
     found = installed(registry)
     assert found is not None
     return found
+
+
+def noted(connection: sql.Connection, index: str) -> Noted | None:
+    """What is noted with an index; None when nothing is, or there is no such index."""
+    query = sql.text("SELECT obj_description(to_regclass(:index), 'pg_class')")
+    told = connection.scalar(query, {"index": index})
+    return None if told is None else json.loads(told)
+
+
+def note(connection: sql.Connection, index: str, about: Noted) -> None:
+    """Note this with an index, as its comment."""
+    quoted = sql.literal(json.dumps(about)).compile(connection, compile_kwargs={"literal_binds": True})
+    connection.exec_driver_sql(f'COMMENT ON INDEX "{index}" IS {quoted}')
 
 
 class Halves(UserDefinedType[str]):
