@@ -16,14 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.scale import language, measures
+from benchmarks.scale import language, measures, several
 from benchmarks.scale.material import TEXT, Made, NoEncoder, fill, name
 from index.gallery import Gallery
 from index.live import LiveIndex
@@ -52,18 +52,30 @@ def run(
     out: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes")] = None,
     folder: Annotated[Path | None, typer.Option(help="For the data roots; several GB")] = None,
     growth: Annotated[bool, typer.Option(help="Measure a tenth of it too")] = True,
+    engine: Annotated[Literal["faiss", "pgvector"], typer.Option(help="pgvector: two API processes on it")] = "faiss",
 ) -> None:
     """Measure, print, write."""
     if context.invoked_subcommand is not None:
         return
-    report = whole(Made(pictures, dimension), changes, folder)
-    if growth:
+    if engine == "pgvector":
+        report = several.whole(Made(pictures, dimension), folder)
+        if growth:
+            report["at_a_tenth"] = several.whole(Made(pictures // 10, dimension), folder)
+    else:
+        report = whole(Made(pictures, dimension), changes, folder)
+    if growth and engine == "faiss":
         small = whole(Made(pictures // 10, dimension), min(changes, 2_000), folder)
         report["growth"] = ratios(report, small)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     _console.print(table(report))
+
+
+@app.command(hidden=True)
+def api(home: Path, dimension: int, url: str) -> None:
+    """One of two API processes on pgvector."""
+    several.serve(home, dimension, url)
 
 
 @app.command(hidden=True)

@@ -69,12 +69,13 @@ def _nearest(matrix: Vectors, query: Vectors, k: int) -> NDArray[np.int64]:
 
 def puts(live: LiveIndex, made: Made, start: int, count: int, picture: Picture) -> list[float]:
     """Milliseconds of each put of a new picture."""
-    vectors = made.vectors(0, count)
-    width, height = picture.rgb.size
-    return [
-        milliseconds(live.put_pictures, [NewPicture(name(at), content(at), width, height, None, vector, picture)])
-        for at, vector in enumerate(vectors, start)
-    ]
+    return [put(live, at, vector, picture) for at, vector in enumerate(made.vectors(0, count), start)]
+
+
+def put(live: LiveIndex, number: int, vector: Vectors, picture: Picture) -> float:
+    """Milliseconds of one put."""
+    new = NewPicture(name(number), content(number), *picture.rgb.size, None, vector, picture)
+    return milliseconds(live.put_pictures, [new])
 
 
 def follow(live: LiveIndex, gallery: Gallery, changes: int) -> None:
