@@ -103,7 +103,7 @@ def _singly(url: str, key: str, files: Sequence[Path]) -> float:
 
 
 def _command(url: str, key: str, path: Path) -> "subprocess.Popen[bytes]":
-    command = [Path(sys.executable).parent / "pictoglot", "pictures", "add", path, "--json"]
+    command = [str(Path(sys.executable).parent / "pictoglot"), "pictures", "add", str(path), "--json"]
     variables = {**os.environ, "PICTOGLOT_URL": url, "PICTOGLOT_KEY": key}
     return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE)
 
