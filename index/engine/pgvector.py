@@ -4,27 +4,37 @@ Small sets are scanned, larger ones have an HNSW index. Reads go through the reg
 through it too, but do not take the writer's turn: nobody sees a run before it is registered.
 """
 
-import hashlib
-import json
-import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sql
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from index import ivf
 from index.engine import Nearest, Rows, View, ids_of
-from index.engine.extension import Halves, Noted, array, installed, literal, made, note, noted, read, seen
-from index.errors import IndexLost, IndexUnavailable
+from index.engine.extension import (
+    Halves,
+    Noted,
+    array,
+    described,
+    index_of,
+    installed,
+    literal,
+    made,
+    note,
+    noted,
+    read,
+    seen,
+    translated,
+)
+from index.errors import IndexLost
 from index.ivf import RECALL
 from index.segment import Columns
 from index.vectors import Identity, Keys, Matrix, Vector
-from model.errors import RegistryUnavailable, StorageFull
+from model.errors import StorageFull
 from model.registry import Registry
 from model.storage import fault_point
 
@@ -36,11 +46,9 @@ _ENOUGH = 0.999  # recall beyond which more candidates are not tried
 _ASKED = 48  # queries to measure it: each is also answered by a scan
 _GROWN = 2  # times the rows with which it is measured again
 _MOST_DIMENSIONS = 4_000  # that pgvector indexes as halves
-_DISK_FULL, _NO_TABLE = "53100", "42P01"  # SQLSTATE
+_DISK_FULL = "53100"  # SQLSTATE
 _INSERT = 500  # rows in one statement
 _PAGE = 2_000  # rows that are read at a time
-_STOPPING = ("08", "57P")  # SQLSTATE of a connection that broke, and of a server that stops or starts
-_log = logging.getLogger(__name__)
 
 
 class PgVector:
@@ -66,20 +74,11 @@ class PgVector:
                 rows = slice(start, start + _INSERT)
                 vectors = [literal(vector) for vector in columns.vectors[rows]]
                 batch = zip(ids[rows], columns.keys[rows].tolist(), columns.entries[rows], vectors, strict=True)
-                connection.execute(
-                    sql.insert(table),
-                    [
-                        {
-                            "id": id,
-                            "run": run,
-                            "key": key,
-                            "picture": entry.picture,
-                            "text": entry.text,
-                            "vector": vector,
-                        }
-                        for id, key, entry, vector in batch
-                    ],
-                )
+                values = [
+                    {"id": id, "run": run, "key": key, "picture": of.picture, "text": of.text, "vector": vector}
+                    for id, key, of, vector in batch
+                ]
+                connection.execute(sql.insert(table), values)
                 fault_point("engine.added")
 
     def settle(self, identity: Identity, queries: Matrix | None = None) -> None:
@@ -89,7 +88,7 @@ class PgVector:
         noted with the index, and measured again when the rows are twice as many.
         """
         table = self._made_table(identity)
-        name, column = _index_of(table), table.c.vector
+        name, column = index_of(table), table.c.vector
         if identity.dimension > _MOST_DIMENSIONS:  # then every search is a scan
             return
         with self._writing(identity) as connection:
@@ -171,7 +170,7 @@ class PgVector:
         """How many candidates HNSW has to look at for this recall; many when rows are filtered, or nobody measured."""
         if view.identity not in self._noted or self._noted[view.identity][0] != view.runs:
             with self._reading(view.identity) as session:
-                found = noted(session.connection(), _index_of(self._table(view.identity)))
+                found = noted(session.connection(), index_of(self._table(view.identity)))
             self._noted[view.identity] = view.runs, found
         found = self._noted[view.identity][1]
         if found is None or allowed is not None:
@@ -264,39 +263,25 @@ class PgVector:
 
     def _table(self, identity: Identity) -> sql.Table:
         if identity not in self._tables:
-            self._tables[identity] = self._described(identity)
+            self._tables[identity] = described(identity, self._schema)
         return self._tables[identity]
-
-    def _described(self, identity: Identity) -> sql.Table:
-        named = hashlib.sha256(json.dumps(asdict(identity), sort_keys=True).encode()).hexdigest()[:16]
-        name = f"vectors_{named}"
-        return sql.Table(
-            name,
-            sql.MetaData(),
-            sql.Column("id", sql.BigInteger, primary_key=True, autoincrement=False),
-            sql.Column("run", sql.BigInteger, nullable=False, index=True),
-            sql.Column("key", sql.BigInteger, nullable=False, index=True),
-            sql.Column("picture", sql.String, nullable=False, index=True),
-            sql.Column("text", sql.String, nullable=False),
-            sql.Column("vector", Halves(self._schema, identity.dimension), nullable=False),
-        )
 
     def _made_table(self, identity: Identity) -> sql.Table:
         table = self._table(identity)
         if table.name not in self._made:
-            with _translated(), self._registry.begin() as session:  # one writer: two processes may both need it
+            with translated(), self._registry.begin() as session:  # one writer: two processes may both need it
                 table.create(session.connection(), checkfirst=True)
             self._made.add(table.name)
         return table
 
     @contextmanager
     def _reading(self, identity: Identity) -> Iterator[Session]:
-        with self._noticing(identity), _translated(), self._registry.read() as session:
+        with self._noticing(identity), translated(), self._registry.read() as session:
             yield session
 
     @contextmanager
     def _writing(self, identity: Identity) -> Iterator[sql.Connection]:
-        with self._noticing(identity), _translated():
+        with self._noticing(identity), translated():
             try:
                 with self._registry.engine.connect() as connection:
                     connection.execution_options(isolation_level="READ COMMITTED", postgresql_readonly=False)
@@ -316,31 +301,3 @@ class PgVector:
             self.lost.add(identity)
             self._made.discard(self._table(identity).name)
             raise
-
-
-def _index_of(table: sql.Table) -> str:
-    return f"{table.name}_hnsw"
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except RegistryUnavailable as error:
-        raise _unavailable(error.__cause__) from error
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) == _NO_TABLE:
-            raise IndexLost("The table of these vectors is not there any more; it is made again.") from error
-        if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
-            raise _unavailable(error) from error
-        raise
-
-
-def _unavailable(cause: BaseException | None) -> IndexUnavailable:
-    """What to say: a server that answers has a reason, which goes into the log."""
-    orig = cause.orig if isinstance(cause, DBAPIError) else None
-    state = getattr(orig, "sqlstate", None)
-    if not state or state.startswith(_STOPPING):
-        return IndexUnavailable("PostgreSQL does not answer, so that vectors cannot be searched.")
-    _log.warning("PostgreSQL refused a request: %s", getattr(getattr(orig, "diag", None), "message_primary", state))
-    return IndexUnavailable(f"PostgreSQL refused a request ({state}); the log has the reason.")
