@@ -18,9 +18,8 @@ from index.engine.sealing import EngineSealing
 from index.errors import IndexFileCorrupt, IndexUnavailable
 from index.gallery import Gallery
 from index.rows import Caption, batches
-from index.sealing import Sealing, SegmentSealing, texts_as_asked
+from index.sealing import Sealing, SegmentSealing, State, texts_as_asked
 from index.sets import VectorSets
-from index.state import State
 from index.sync import (
     CaptionSource,
     FeedPruned,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FAISS = "faiss"  # segments on disk, which need no engine
 ENGINES = ("pgvector", "milvus")  # each begins the ids of an engine's runs
-_NO_DEAD = zlib.compress(b"")  # as `index.state` keeps that no row is dead
+_NO_DEAD = zlib.compress(b"")  # as `index.sealing` keeps that no row is dead
 _IDENTITY = ("kind", "fingerprint", "dimension", "language", "version")
 
 

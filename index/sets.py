@@ -22,8 +22,8 @@ from index.errors import EngineMismatch, IndexFileCorrupt, IndexInconsistent, In
 from index.feed import pruned_upto
 from index.ivf import RECALL
 from index.place import FAISS, place_of
+from index.sealing import NOTHING, State, unpacked, unpacked_ids
 from index.segment import SEGMENTS, Segment, Written
-from index.state import NOTHING, State, unpacked, unpacked_ids
 from index.sync import Source, refilled
 from index.tables import GalleryChangeRow, VectorSetRow
 from index.tail import MemoryTail

@@ -222,7 +222,7 @@ def table(report: dict[str, Any]) -> Table:
     drawn = Table("figure", "value", title=f"{report['pictures']:,} pictures x {report['dimension']}")
     for name_, value in report.items():
         for part, figure in value.items() if isinstance(value, dict) else {"": value}.items():
-            told = json.dumps(figure) if isinstance(figure, dict) else f"{figure:,.4g}"
+            told = f"{figure:,.4g}" if isinstance(figure, int | float) else json.dumps(figure)
             drawn.add_row(f"{name_} {part}", told)
     return drawn
 

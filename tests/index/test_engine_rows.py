@@ -17,9 +17,9 @@ from index.engine.sealing import EngineSealing
 from index.errors import IndexUnavailable
 from index.indexer import Indexer
 from index.place import begin_anew
+from index.sealing import State
 from index.segment import Columns
 from index.sets import VectorSets
-from index.state import State
 from index.sweep import sweep
 from index.sync import PictureSource, caught_up
 from index.vectors import Block, Entry, Identity, Vector, best

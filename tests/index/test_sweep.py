@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from index import segment
+from index.sealing import State
 from index.segment import Columns, Written
 from index.sets import VectorSets
-from index.state import State
 from index.sweep import sweep
 from index.vectors import Entry
 from model import storage
