@@ -110,10 +110,8 @@ class Segment:
 
     def of(self, picture: str) -> list[Row]:
         """As `Part.of`."""
-        return [
-            Row(int(self.keys[row]), self.entry(row), self.vectors[row].astype(np.float32))
-            for row in self._rows([picture])
-        ]
+        rows = self._rows([picture])
+        return [Row(int(self.keys[row]), self.entry(row), self.vectors[row].astype(np.float32)) for row in rows]
 
     def entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
         """As `Part.entries_of`."""
@@ -260,9 +258,9 @@ def read(root: DataRoot, written: Written, identity: Identity, recall: float = 1
         raise IndexInconsistent("the segment's files cannot be read") from error
     if not opened.vectors.shape == shape == (written.rows, identity.dimension) or manifest["rows"] != written.rows:
         raise IndexInconsistent("the number or dimension of the vectors differs from the manifest")
-    if len(opened.keys) != shape[0] or np.any(opened.keys[1:] <= opened.keys[:-1]):
+    keys, ends = opened.keys, opened._ends
+    if len(keys) != shape[0] or np.any(keys[1:] <= keys[:-1]):
         raise IndexInconsistent("there is not exactly one unique key for each vector")
-    ends = opened._ends
     if len(ends) != 2 * shape[0] or len(opened._names) != (ends[-1] if len(ends) else 0):
         raise IndexInconsistent("there is not exactly one entry for each vector")
     if not len(opened._hashes) == len(opened._order) == shape[0]:
