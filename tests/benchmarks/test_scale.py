@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.scale import __main__ as scale
+from benchmarks.scale import several
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -30,7 +31,7 @@ def test_two_processes_on_pgvector_are_measured_at_two_sizes(tmp_path: Path, mon
     def whole(made: Any, *_: object) -> dict[str, Any]:
         return {"engine": "pgvector", "pictures": made.count, "dimension": 16, "private_mb": [3.5, 3.6]}
 
-    monkeypatch.setattr(scale.several, "whole", whole)
+    monkeypatch.setattr(several, "whole", whole)
     monkeypatch.setattr(scale, "whole", pytest.fail)
     out = tmp_path / "scale.json"
     told = CliRunner().invoke(scale.app, ["--engine", "pgvector", "--pictures", "20000", "--json", str(out)])
