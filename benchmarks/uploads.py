@@ -41,7 +41,7 @@ def uploading(url: str, key: str, clients: int) -> Iterator[None]:
 
 def main(url: str, key: str, clients: int, until_closed: IO[bytes]) -> None:
     """Upload until `until_closed` ends."""
-    jpegs = [_jpeg(seed) for seed in range(_PICTURES)]
+    jpegs = [jpeg(seed) for seed in range(_PICTURES)]
     counts, lock, stop = {201: 0, 503: 0}, threading.Lock(), threading.Event()
 
     def run() -> None:
@@ -76,7 +76,8 @@ def main(url: str, key: str, clients: int, until_closed: IO[bytes]) -> None:
         sys.stdout.write(f"Other answers, by status: {counts}\n")
 
 
-def _jpeg(seed: int) -> bytes:
+def jpeg(seed: int) -> bytes:
+    """A picture of 1.2 megapixels, soft as a photograph; another one for each seed."""
     small = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     stream = io.BytesIO()
     Image.fromarray(small).resize(_SIZE, Image.Resampling.BILINEAR).save(stream, format="JPEG", quality=85)

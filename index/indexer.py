@@ -18,9 +18,8 @@ from index.engine.sealing import EngineSealing
 from index.errors import IndexFileCorrupt, IndexUnavailable
 from index.gallery import Gallery
 from index.rows import Caption, batches
-from index.sealing import Sealing, SegmentSealing
+from index.sealing import Sealing, SegmentSealing, State, texts_as_asked
 from index.sets import VectorSets
-from index.state import State
 from index.sync import (
     CaptionSource,
     FeedPruned,
@@ -162,7 +161,7 @@ class Indexer:
         if base.number and state == base:
             return base
         if self._engine is not None:
-            self._engine.settle(vector_set.identity)
+            self._engine.settle(vector_set.identity, texts_as_asked(self._gallery, vector_set.identity))
         registered = self._sets.register(vector_set.identity, base, state)
         if registered is not None:
             fault_point("indexer.registered")

@@ -19,15 +19,16 @@ from numpy.typing import NDArray
 from index.vectors import Halves, Matrix, Vector
 
 Curve = list[tuple[int, float]]  # lists searched, and the recall that this gives; rising
+RECALL = 0.97  # share of the ten nearest that an approximate index is searched for
 SCAN_LIMIT = 8_192  # rows up to which a scan takes less time than the search of an IVF index saves
 _LISTS_PER_ROOT = 6  # lists = this x the square root of the rows: with 4, several times as many rows are compared
 _SAMPLE = 32  # rows per list to train the centroids; more, or more rounds, raise recall less than more lists do
 _ROUNDS = 6  # of k-means
 _CHUNK = 16_384  # rows in memory as float32 at a time
 DEPTHS = (10, 100)  # hits for which recall is measured
-_QUERIES = 192  # at most, to measure it
+QUERIES = 192  # at most, to measure it
 _SAFETY = 0.25  # of what may be missed: recall was measured with few queries, and others are not the same
-_ROUNDING = np.float32(1e-5)  # two float32 products of the same vectors differ by less
+ROUNDING = np.float32(1e-5)  # two float32 products of the same vectors differ by less
 
 
 @dataclass(frozen=True)
@@ -151,9 +152,9 @@ def _centroids(sample: Matrix, lists: int) -> Matrix:
 
 
 def _recall(index: Any, vectors: Halves, queries: Matrix) -> dict[str, Curve]:
-    queries = queries[:_QUERIES]
+    queries = queries[:QUERIES]
     deepest = min(DEPTHS[-1], len(vectors))
-    exact = highest(vectors, queries, deepest) - _ROUNDING
+    exact = highest(vectors, queries, deepest) - ROUNDING
     curves: dict[str, Curve] = {str(depth): [] for depth in DEPTHS}
     probes = 8
     while True:
@@ -191,7 +192,7 @@ def made_up_queries(vectors: Halves, share: float = 0.3) -> Matrix:
 
     Used as long as there is no real caption to measure with.
     """
-    rows = _sample(vectors, _QUERIES)
+    rows = _sample(vectors, QUERIES)
     noise = np.random.default_rng(0).standard_normal(rows.shape).astype(np.float32)
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
     queries: Sequence[Vector] | Matrix = share * rows + np.sqrt(1 - share**2, dtype=np.float32) * noise

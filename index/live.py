@@ -19,9 +19,9 @@ from index.engine import Engine
 from index.errors import EngineMismatch, IndexUnavailable, OutOfMemory
 from index.gallery import Gallery, NewPicture, Put
 from index.indexer import SEAL_AT
+from index.ivf import RECALL
 from index.loader import SEAL_FIRST, ReleaseLoader
 from index.recall import Recall, measure
-from index.sets import RECALL
 from index.snapshot import Snapshot
 from index.sweep import sweep
 from index.sync import FeedPruned, caught_up, encode_captions

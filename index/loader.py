@@ -18,9 +18,10 @@ from index.engine.part import EnginePart, Presence
 from index.errors import EngineMismatch, IndexUnavailable
 from index.gallery import Gallery
 from index.indexer import MOST, Indexer
+from index.ivf import RECALL
+from index.sealing import NOTHING, State
 from index.segment import Segment
-from index.sets import RECALL, VectorSets
-from index.state import NOTHING, State
+from index.sets import VectorSets
 from index.sync import CaptionSource, FeedPruned, PictureSource, Source, caught_up, expansions_of
 from index.vectors import Identity, VectorSet
 from model import storage

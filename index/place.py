@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FAISS = "faiss"  # segments on disk, which need no engine
 ENGINES = ("pgvector", "milvus")  # each begins the ids of an engine's runs
-_NO_DEAD = zlib.compress(b"")  # as `index.state` keeps that no row is dead
+_NO_DEAD = zlib.compress(b"")  # as `index.sealing` keeps that no row is dead
 _IDENTITY = ("kind", "fingerprint", "dimension", "language", "version")
 
 
@@ -71,14 +71,14 @@ def begin_anew(index: str, registry: Registry) -> int:
     return moved
 
 
-def open_engine(index: str, registry: Registry) -> "Engine | None":
-    """The engine of `PICTOGLOT_INDEX`; None for segments on disk.
+def open_engine(index: str, registry: Registry, recall: float | None = None) -> "Engine | None":
+    """The engine of `PICTOGLOT_INDEX`, which looks for this recall if it can; None for segments on disk.
 
     Raises `SettingsError` when PostgreSQL has no pgvector, or the vectors of this registry are elsewhere, and
     `RegistryUnavailable`.
     """
     refuse_other(index, registry)
-    return _opened(index, registry)
+    return _opened(index, registry, recall)
 
 
 def move_to(index: str, registry: Registry) -> int:
@@ -93,13 +93,13 @@ def move_to(index: str, registry: Registry) -> int:
     return begin_anew(index, registry)
 
 
-def _opened(index: str, registry: Registry) -> "Engine | None":
+def _opened(index: str, registry: Registry, recall: float | None = None) -> "Engine | None":
     if index == FAISS:
         return None
     if index == "pgvector":
         from index.engine.pgvector import PgVector  # imported late: an idle worker needs no NumPy
 
-        return PgVector(registry)
+        return PgVector(registry) if recall is None else PgVector(registry, recall=recall)
     from index.engine.milvus import Milvus
 
     return Milvus(index.partition("+")[2])

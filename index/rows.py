@@ -8,7 +8,7 @@ rounded to halves once, here. Searches never read these tables.
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
@@ -224,33 +224,26 @@ class CaptionsAndVectors:
 
     def forget_version(self, language: str, version: int) -> None:
         """Delete every vector of this language's captions as a version encodes them."""
-        row, last = CaptionVectorRow, 0
-        of = (CaptionRow.language == language, row.version == version)
-        query = select(row.caption_id).join(CaptionRow, CaptionRow.id == row.caption_id).where(*of)
-        query = query.order_by(row.caption_id).limit(_BATCH)
-        while True:
-            with self._registry.read() as session:
-                ids = session.scalars(query.where(row.caption_id > last)).all()
-            if not ids:
-                return
-            with self._registry.begin() as session:
-                session.execute(delete(row).where(row.caption_id.in_(ids), row.version == version))
-            last = ids[-1]
+        row = CaptionVectorRow
+        of = select(row.caption_id).join(CaptionRow, CaptionRow.id == row.caption_id)
+        self._forget(of.where(CaptionRow.language == language), row.version == version)
 
     def forget_pictures(self, fingerprint: str) -> None:
         """Delete every vector of pictures by the image tower with this fingerprint."""
-        row, last = PictureVectorRow, ""
-        some = select(row.content_sha256).where(row.fingerprint == fingerprint)
-        some = some.order_by(row.content_sha256).limit(_BATCH)
+        self._forget(select(PictureVectorRow.content_sha256), PictureVectorRow.fingerprint == fingerprint)
+
+    def _forget(self, keys: Select[Any], where: ColumnElement[bool]) -> None:
+        """Delete the vectors of these keys for which `where` holds, some in each transaction."""
+        key = keys.selected_columns[0]
+        page = keys.where(where).order_by(key).limit(_BATCH)
         while True:
             with self._registry.read() as session:
-                contents = session.scalars(some.where(row.content_sha256 > last)).all()
-            if not contents:
+                found = session.scalars(page).all()
+            if not found:
                 return
             with self._registry.begin() as session:
-                ours = (row.content_sha256.in_(contents), row.fingerprint == fingerprint)
-                session.execute(delete(row).where(*ours))
-            last = contents[-1]
+                session.execute(delete(key.table).where(key.in_(found), where))
+            page = page.where(key > found[-1])
 
     def _vectors(self, query: Select[T, bytes], keys: Sequence[T]) -> dict[T, Vector]:
         """The vectors that a query finds for these values of its first column."""

@@ -110,18 +110,16 @@ class Segment:
 
     def of(self, picture: str) -> list[Row]:
         """As `Part.of`."""
-        return [
-            Row(int(self.keys[row]), self.entry(row), self.vectors[row].astype(np.float32))
-            for row in self._rows(picture)
-        ]
+        rows = self._rows([picture])
+        return [Row(int(self.keys[row]), self.entry(row), self.vectors[row].astype(np.float32)) for row in rows]
 
     def entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
         """As `Part.entries_of`."""
-        return [(int(self.keys[row]), self.entry(row)) for picture in pictures for row in self._rows(picture)]
+        return [(int(self.keys[row]), self.entry(row)) for row in self._rows(pictures)]
 
     def without(self, pictures: Collection[str]) -> "Segment":
         """As `Part.without`."""
-        gone = [row for picture in pictures for row in self._rows(picture)]
+        gone = self._rows(pictures)
         if not gone:
             return self
         alive = np.ones(len(self.keys), dtype=bool) if self.alive is None else self.alive.copy()
@@ -170,11 +168,17 @@ class Segment:
             return 0
         return ivf.probes_for(self._curves, hits, self._recall) * len(self.keys) // max(left, 1)
 
-    def _rows(self, picture: str) -> list[int]:
-        named = np.uint64(segment_files.hash_of(picture))
-        first, last = np.searchsorted(self._hashes, named, "left"), np.searchsorted(self._hashes, named, "right")
-        rows = [int(row) for row in self._order[first:last]]
-        return [row for row in rows if (self.alive is None or self.alive[row]) and self.entry(row).picture == picture]
+    def _rows(self, pictures: Collection[str]) -> list[int]:
+        """The rows alive of these pictures; all are looked up at once, since most are in no segment yet."""
+        names = list(pictures)
+        hashes = np.array([segment_files.hash_of(name) for name in names], dtype=np.uint64)
+        firsts, lasts = self._hashes.searchsorted(hashes, "left"), self._hashes.searchsorted(hashes, "right")
+        return [
+            int(row)
+            for at in np.flatnonzero(firsts < lasts)
+            for row in self._order[firsts[at] : lasts[at]]
+            if (self.alive is None or self.alive[row]) and self.entry(row).picture == names[at]
+        ]
 
 
 def merged(columns: Sequence[Columns]) -> Columns:
@@ -254,9 +258,9 @@ def read(root: DataRoot, written: Written, identity: Identity, recall: float = 1
         raise IndexInconsistent("the segment's files cannot be read") from error
     if not opened.vectors.shape == shape == (written.rows, identity.dimension) or manifest["rows"] != written.rows:
         raise IndexInconsistent("the number or dimension of the vectors differs from the manifest")
-    if len(opened.keys) != shape[0] or np.any(opened.keys[1:] <= opened.keys[:-1]):
+    keys, ends = opened.keys, opened._ends
+    if len(keys) != shape[0] or np.any(keys[1:] <= keys[:-1]):
         raise IndexInconsistent("there is not exactly one unique key for each vector")
-    ends = opened._ends
     if len(ends) != 2 * shape[0] or len(opened._names) != (ends[-1] if len(ends) else 0):
         raise IndexInconsistent("there is not exactly one entry for each vector")
     if not len(opened._hashes) == len(opened._order) == shape[0]:

@@ -46,7 +46,7 @@ def read_rows(file: Path) -> dict[str, NDArray[Any]]:
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header: dict[str, Any] = json.loads(stream.read(min(length, file.stat().st_size)))
-    data = np.memmap(file, dtype=np.uint8, mode="r")
+    data: NDArray[np.uint8] = np.memmap(file, dtype=np.uint8, mode="r").view(np.ndarray)  # else each look-up is slow
     tensors = {}
     for name, told in header.items():
         if name != "__metadata__":

@@ -20,9 +20,10 @@ from index.engine import Engine, is_run
 from index.engine.part import EnginePart
 from index.errors import EngineMismatch, IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
 from index.feed import pruned_upto
+from index.ivf import RECALL
 from index.place import FAISS, place_of
+from index.sealing import NOTHING, State, unpacked, unpacked_ids
 from index.segment import SEGMENTS, Segment, Written
-from index.state import NOTHING, State, unpacked, unpacked_ids
 from index.sync import Source, refilled
 from index.tables import GalleryChangeRow, VectorSetRow
 from index.tail import MemoryTail
@@ -35,7 +36,6 @@ from model.registry.clock import now
 from model.registry.tables import VersionRow
 from model.storage import fault_point
 
-RECALL = 0.97  # share of the ten nearest that an approximate segment is searched for
 GRACE = 600.0  # seconds for which other machines may search in a state after it was replaced
 _DROPPED = ".dropped"  # the end of the marker of a run that cannot be registered any more
 KEPT = 2  # states of a set: another process may be about to open the one before the newest

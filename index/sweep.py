@@ -1,5 +1,7 @@
 """Removes files that nobody needs: what crashes left in the data root, and what no release in reach names.
 
+It also says how much room a move to another base needs.
+
 Everything here can be killed and done again: a thing is removed first, here and in the store or engine, and only then
 it is recorded as gone. Kept is what a row refers to, and what may still be being written. Processes that still have
 something open are not disturbed. Files that cannot be removed because the store is unavailable are left for later.
@@ -7,11 +9,14 @@ something open are not disturbed. Files that cannot be removed because the store
 
 import logging
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from sqlalchemy import func, select
 
 from index.engine import Engine
 from index.errors import IndexUnavailable
@@ -19,10 +24,11 @@ from index.files import FOLDER as PICTURES
 from index.gallery import Gallery
 from index.segment import SEGMENTS
 from index.sets import VectorSets
+from index.tables import CaptionRow, PictureRow
 from index.vectors import Identity
 from model import storage
 from model.data_root import DataRoot
-from model.errors import StoreUnavailable
+from model.errors import DiskTooSmall, StoreUnavailable
 from model.registry import Pruning, Registry
 from model.registry.retention import KEEP
 from model.storage import fault_point
@@ -192,3 +198,31 @@ class Pruner:
         unseen = self._registry.bases.fingerprints(gone)
         sets = [each for each in self._sets.numbers() if each.version in gone or each.fingerprint in unseen]
         return {identity: sum(written.rows for written in self._sets.state(identity).segments) for identity in sets}
+
+
+def move_needs(registry: Registry, dimension: int, towers: int) -> int:
+    """About how many bytes a move takes: vectors of `dimension` of all pictures and captions, and all languages anew.
+
+    `towers` are the bytes of the new base's own files that are made under the data root.
+    """
+    with registry.read() as session:
+        vectors = (session.scalar(select(func.count()).select_from(table)) or 0 for table in (PictureRow, CaptionRow))
+        rows = sum(vectors)
+    serving = registry.releases.serving()
+    versions = sum(registry.versions.get(number).bytes for number in {*serving.languages.values()})
+    return rows * dimension * BYTES + versions + towers
+
+
+def require_room(home: Path, bytes: int, reserve: int = 0) -> None:
+    """Raises `DiskTooSmall`, with both numbers, unless so many bytes, and `reserve` more, are free under `home`."""
+    free = max(0, shutil.disk_usage(home).free - reserve)
+    if free < bytes:
+        raise DiskTooSmall(
+            f"The move needs about {_megabytes(bytes)} of disk, and {_megabytes(free)} are free.",
+            needed=bytes,
+            free=free,
+        )
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"

@@ -231,15 +231,17 @@ class VectorSet:
 
     def changed(self, blocks: Mapping[str, Block], change: int) -> "VectorSet":
         """A new set in which each picture of `blocks` has exactly its block; its last change is `change`."""
-        blocks = {picture: block for picture, block in blocks.items() if self.remote or self._differs(picture, block)}
+        if not self.remote:
+            before: dict[str, set[tuple[int, Entry]]] = {picture: set() for picture in blocks}
+            for key, entry in self._entries_of(blocks):
+                before[entry.picture].add((key, entry))
+            now = {picture: {*zip(block.keys, block.entries, strict=True)} for picture, block in blocks.items()}
+            blocks = {picture: block for picture, block in blocks.items() if now[picture] != before[picture]}
         if not blocks:
             return replace(self, change=change)
         parts = tuple(part.without(blocks) for part in self.parts)
         tail, waiting = self.tail.changed(blocks), self.waiting + len(blocks)
         return replace(self, change=change, parts=parts, tail=tail, waiting=waiting)
-
-    def _differs(self, picture: str, block: Block) -> bool:
-        return {*self._entries_of([picture])} != {*zip(block.keys, block.entries, strict=True)}
 
     def _entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
         return [row for part in (*self.parts, self.tail) for row in part.entries_of(pictures)]

@@ -21,6 +21,7 @@ from index.live import LiveIndex
 from index.place import open_engine
 from model.data_root import DataRoot
 from model.errors import BaseMoved, PictoglotError
+from model.processes import forget_closed
 from model.registry import Registry
 from service.batching import PictureQueue, TextQueue
 from service.context import Context
@@ -38,7 +39,7 @@ def components(
     settings: Settings, registry: Registry, gallery: Gallery, root: DataRoot, metrics: Metrics, encoder: Encoder
 ) -> dict[str, Any]:
     """The fields of a `Context` that depend on the base, which `encoder` has open. Raises `SettingsError`."""
-    engine = open_engine(settings.index, registry)
+    engine = open_engine(settings.index, registry, settings.recall)
     live = LiveIndex(encoder, registry, gallery, root, settings.recall, settings.seal_at, engine=engine)
     names = {base.number: base.public_name for base in registry.bases.list()}
     return {
@@ -129,6 +130,8 @@ class Following:
         while context.requests and time.monotonic() < until:
             await asyncio.sleep(0.1)
         await self._close(context)
+        del context  # the last that knows it
+        await run_in_threadpool(forget_closed)
 
     async def _begin(self, context: Context) -> None:
         self._open.append(context)

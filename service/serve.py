@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from model import logs
 from model.errors import BackendNotAvailable, BaseNotFound, BaseNotSupported, EncodingMismatch, PictoglotError
+from model.processes import give_way
 from model.settings import MISCONFIGURED, SettingsError
 from service.bodies import MAX_HEADER_BYTES
 from service.settings import Settings
@@ -112,6 +113,7 @@ def _serve(settings: Settings, bound: socket.socket) -> None:
 
     # Built before the server exists, so that a failed start ends with one sentence
     app = create_app(build(settings, open_encoder(settings)))
+    give_way()
     lines = [f"pictoglot on {settings.address(bound.getsockname()[1])}"]
     if not settings.admin_key:
         lines.append(f"admin key: {admin_key(settings)}")

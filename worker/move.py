@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from index import room
 from index.gallery import Gallery
 from index.indexer import fill_captions, fill_pictures
+from index.sweep import move_needs, require_room
 from model import storage
 from model.backends.choice import open_encoder, open_towers, recorded, wanted
 from model.base import Base, open_base
@@ -103,8 +103,8 @@ def _open(attempt: Attempt) -> TrainingContext:
 def _room(attempt: Attempt, base: Base) -> int:
     """How many bytes of disk the move takes; raises `DiskTooSmall` unless they are there."""
     towers = sum(tensor.nbytes for tensor in base.model.state_dict().values())  # traced, about as much as the weights
-    needed = room.needed(attempt.registry, base.dimension, towers)
-    room.require(attempt.settings.home, needed)
+    needed = move_needs(attempt.registry, base.dimension, towers)
+    require_room(attempt.settings.home, needed)
     return needed
 
 

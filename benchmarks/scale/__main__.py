@@ -16,25 +16,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.scale import language, measures
+from benchmarks.scale import language, measures, several
 from benchmarks.scale.material import TEXT, Made, NoEncoder, fill, name
 from index.gallery import Gallery
 from index.live import LiveIndex
 from index.pictures import Picture, encode_stored, encode_thumbnail
 from model import encoder  # noqa: F401 - opening a version imports it, which takes seconds
 from model.data_root import DataRoot
+from model.processes import give_way
 from model.registry import Registry, open_registry
 from worker.indexer import Indexing
 from worker.settings import WorkerSettings
 
 _SAMPLE = 200  # puts and deletes of which the median is told
+_AGAIN = 10  # times that a process follows the same changes
+_ROUNDS = 3  # processes of either kind
 _TIMES = ("p50_ms", "cpu_p50_ms")  # of a search: by the clock, and of the processor
 _console = Console()
 app = typer.Typer(add_completion=False)
@@ -49,12 +52,18 @@ def run(
     out: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes")] = None,
     folder: Annotated[Path | None, typer.Option(help="For the data roots; several GB")] = None,
     growth: Annotated[bool, typer.Option(help="Measure a tenth of it too")] = True,
+    engine: Annotated[Literal["faiss", "pgvector"], typer.Option(help="pgvector: two API processes on it")] = "faiss",
 ) -> None:
     """Measure, print, write."""
     if context.invoked_subcommand is not None:
         return
-    report = whole(Made(pictures, dimension), changes, folder)
-    if growth:
+    if engine == "pgvector":
+        report = several.whole(Made(pictures, dimension), folder)
+        if growth:
+            report["at_a_tenth"] = several.whole(Made(pictures // 10, dimension), folder)
+    else:
+        report = whole(Made(pictures, dimension), changes, folder)
+    if growth and engine == "faiss":
         small = whole(Made(pictures // 10, dimension), min(changes, 2_000), folder)
         report["growth"] = ratios(report, small)
     if out is not None:
@@ -64,12 +73,34 @@ def run(
 
 
 @app.command(hidden=True)
+def api(home: Path, dimension: int, url: str) -> None:
+    """One of two API processes on pgvector."""
+    several.serve(home, dimension, url)
+
+
+@app.command(hidden=True)
+def following(home: Path, dimension: int, changes: int, as_serving: bool = True) -> None:
+    """The longest search, in milliseconds, while this process takes in the last `changes` again and again."""
+    with _world(home, dimension) as (registry, gallery, root, model):
+        live = LiveIndex(model, registry, gallery, root)
+        assert live.start()
+        if as_serving:
+            give_way()
+        with measures.stalls(live, Made(10_000, dimension).queries(200, TEXT)) as stalled:
+            for _ in range(_AGAIN):
+                measures.follow(live, gallery, changes)
+        live.close()
+    sys.stdout.write(json.dumps(stalled) + "\n")
+
+
+@app.command(hidden=True)
 def opened(home: Path, dimension: int, wait: float = 0.0) -> None:
     """What a starting API process does, told as JSON; it stays for `wait` seconds."""
     with _world(home, dimension) as (registry, gallery, root, model):
         before, started = measures.private_mb(), time.perf_counter()
         live = LiveIndex(model, registry, gallery, root)
         assert live.start()
+        give_way()
         ready = time.perf_counter() - started
         for query in Made(10_000, dimension).queries(200, TEXT):
             live.current.search_pictures(query, 10)
@@ -110,19 +141,32 @@ def whole(made: Made, changes: int, folder: Path | None) -> dict[str, Any]:
         with _world(home, made.dimension) as (registry, gallery, root, model):
             live = LiveIndex(model, registry, gallery, root)
             live.start()
+            give_way()
             report |= changed(live, registry, made, changes, home)
             live.close()
+        report["stall_ms"] = turns(home, made.dimension, min(changes, 8_000))
     return report
+
+
+def turns(home: Path, dimension: int, changes: int) -> dict[str, float]:
+    """The longest search beside a thread that follows the gallery: as the service runs, and as Python comes."""
+    longest: dict[str, list[float]] = {"as_serving": [], "no_as_serving": []}
+    for side in ("as_serving", "no_as_serving") * _ROUNDS:
+        command = ["following", str(home), str(dimension), str(changes), f"--{side.replace('_', '-')}"]
+        said = json.loads(_process(*command).communicate()[0])
+        longest[side].append(said["longest_stall_ms"])
+    return {"as_serving": median(longest["as_serving"]), "as_python_comes": median(longest["no_as_serving"])}
 
 
 def starts(home: Path, dimension: int) -> dict[str, float]:
     """Of processes that open the data root: never verified here, verified before, and beside another one."""
     shutil.rmtree(home / "verified", ignore_errors=True)
     _console.print("Starting processes.")
-    first = json.loads(_process(home, dimension).communicate()[0])
-    beside = _process(home, dimension, wait=20)
+    alone = ("opened", str(home), str(dimension))
+    first = json.loads(_process(*alone).communicate()[0])
+    beside = _process(*alone, "--wait", "20")
     told = json.loads(beside.stdout.readline()) if beside.stdout else {}
-    second = json.loads(_process(home, dimension).communicate()[0])
+    second = json.loads(_process(*alone).communicate()[0])
     beside.communicate()
     return {
         "start_seconds": first["seconds"],
@@ -178,14 +222,14 @@ def table(report: dict[str, Any]) -> Table:
     drawn = Table("figure", "value", title=f"{report['pictures']:,} pictures x {report['dimension']}")
     for name_, value in report.items():
         for part, figure in value.items() if isinstance(value, dict) else {"": value}.items():
-            told = json.dumps(figure) if isinstance(figure, dict) else f"{figure:,.4g}"
+            told = f"{figure:,.4g}" if isinstance(figure, int | float) else json.dumps(figure)
             drawn.add_row(f"{name_} {part}", told)
     return drawn
 
 
-def _process(home: Path, dimension: int, wait: float = 0.0) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "benchmarks.scale", "opened", str(home), str(dimension), "--wait", str(wait)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE)
+def _process(*arguments: str) -> "subprocess.Popen[bytes]":
+    """Another process, with a hidden command of this program."""
+    return subprocess.Popen([sys.executable, "-m", "benchmarks.scale", *arguments], stdout=subprocess.PIPE)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import insert
+from sqlalchemy import func, insert, select
 
 from index.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureVectorRow
 from model.backends import FIRST
@@ -139,6 +139,11 @@ def fill(registry: Registry, made: Made, encoder: NoEncoder, captions: int) -> N
                 ],
             )
     _captions(registry, made, encoder, captions)
+    if registry.engine.dialect.name == "postgresql":  # its own numbers go on after these
+        with registry.begin() as session:
+            for column in (GalleryChangeRow.change, CaptionRow.id):
+                sequence = func.pg_get_serial_sequence(column.class_.__tablename__, column.key)
+                session.execute(select(func.setval(sequence, select(func.max(column)).scalar_subquery())))
 
 
 def _captions(registry: Registry, made: Made, encoder: NoEncoder, count: int) -> None:
@@ -164,7 +169,7 @@ def _picture(number: int, id: str, hashed: str) -> dict[str, Any]:
 
 
 def _caption(number: int) -> dict[str, Any]:
-    text = f"caption {number}"
-    digest = hashlib.sha256(f"\0{text}".encode()).hexdigest()
-    columns = {"language": "en", "text": text, "expansion": None, "position": 0, "change": 0, "digest": digest}
+    words = f"caption {number}"
+    digest = hashlib.sha256(f"\0{words}".encode()).hexdigest()
+    columns = {"language": "en", "text": words, "expansion": None, "position": 0, "change": 0, "digest": digest}
     return {"id": number + 1, "picture_id": name(number), **columns}

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from threading import Event, Thread
@@ -18,6 +19,8 @@ from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
 from index.pictures import Picture
 from index.snapshot import Snapshot
+from index.sync import PictureSource, caught_up
+from index.tail import MemoryTail
 
 T = TypeVar("T")
 _QUERIES = 200
@@ -66,12 +69,21 @@ def _nearest(matrix: Vectors, query: Vectors, k: int) -> NDArray[np.int64]:
 
 def puts(live: LiveIndex, made: Made, start: int, count: int, picture: Picture) -> list[float]:
     """Milliseconds of each put of a new picture."""
-    vectors = made.vectors(0, count)
-    width, height = picture.rgb.size
-    return [
-        milliseconds(live.put_pictures, [NewPicture(name(at), content(at), width, height, None, vector, picture)])
-        for at, vector in enumerate(vectors, start)
-    ]
+    return [put(live, at, vector, picture) for at, vector in enumerate(made.vectors(0, count), start)]
+
+
+def put(live: LiveIndex, number: int, vector: Vectors, picture: Picture) -> float:
+    """Milliseconds of one put."""
+    new = NewPicture(name(number), content(number), *picture.rgb.size, None, vector, picture)
+    return milliseconds(live.put_pictures, [new])
+
+
+def follow(live: LiveIndex, gallery: Gallery, changes: int) -> None:
+    """Take in the last changes once more, beside what is served."""
+    (identity, served), *_ = ((of, each) for of, each in live.current.sets.items() if of.kind == "pictures")
+    behind = replace(served, change=served.change - changes, tail=MemoryTail.empty(identity.dimension))
+    source = PictureSource(gallery, identity)
+    caught_up({identity: behind}, {identity: source}, gallery)
 
 
 def pages(gallery: Gallery, count: int) -> dict[str, float]:

@@ -79,8 +79,11 @@ class Engine(Protocol):
         """Add a run of at most `ROWS_IN_A_RUN` rows, durable when this returns; nobody sees it yet."""
         ...
 
-    def settle(self, identity: Identity) -> None:
-        """Make what was added quick to search; called once before a state that names it is registered."""
+    def settle(self, identity: Identity, queries: Matrix | None = None) -> None:
+        """Make what was added quick to search; called once before a state that names it is registered.
+
+        `queries` (q, dimension) are as people search; without them, recall is measured with made-up ones.
+        """
         ...
 
     def nearest(self, view: View, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Nearest:

@@ -1,20 +1,30 @@
-"""What pgvector adds to a database: whether it is there, and how vectors travel to and from it. Searches nothing."""
+"""What pgvector adds to a database: whether it is there, tables, errors, how vectors travel. Searches nothing."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sql
 from numpy.typing import NDArray
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.types import UserDefinedType
 
 from index.engine import Ids, Rows, View
-from index.vectors import Entry
+from index.errors import IndexLost, IndexUnavailable
+from index.vectors import Entry, Identity
+from model.errors import RegistryUnavailable
 from model.registry import Registry
 from model.settings import SettingsError
 
+Noted = dict[str, Any]  # rows when recall was measured, and the curves by depth
+_NO_TABLE = "42P01"  # SQLSTATE
+_STOPPING = ("08", "57P")  # SQLSTATE of a connection that broke, and of a server that stops or starts
+_log = logging.getLogger(__name__)
 OLDEST = (0, 8)  # the first with iterative scans, without which filters lose hits
 
 
@@ -51,6 +61,19 @@ def made(registry: Registry) -> Extension:
     found = installed(registry)
     assert found is not None
     return found
+
+
+def noted(connection: sql.Connection, index: str) -> Noted | None:
+    """What is noted with an index; None when nothing is, or there is no such index."""
+    query = sql.text("SELECT obj_description(to_regclass(:index), 'pg_class')")
+    told = connection.scalar(query, {"index": index})
+    return None if told is None else json.loads(told)
+
+
+def note(connection: sql.Connection, index: str, about: Noted) -> None:
+    """Note this with an index, as its comment."""
+    quoted = sql.literal(json.dumps(about)).compile(connection, compile_kwargs={"literal_binds": True})
+    connection.exec_driver_sql(f'COMMENT ON INDEX "{index}" IS {quoted}')
 
 
 class Halves(UserDefinedType[str]):
@@ -91,3 +114,49 @@ def read(found: Sequence[Any], dimension: int) -> Rows:
     data = b"".join(row.vector[4:] for row in found) if found and hasattr(found[0], "vector") else b""
     vectors = np.frombuffer(data, dtype=">f2").astype(np.float32).reshape(-1, dimension)
     return Rows(ids, keys, [Entry(row.picture, row.text) for row in found], vectors)
+
+
+def described(identity: Identity, schema: str) -> sql.Table:
+    """The table of a vector set."""
+    named = hashlib.sha256(json.dumps(asdict(identity), sort_keys=True).encode()).hexdigest()[:16]
+    name = f"vectors_{named}"
+    return sql.Table(
+        name,
+        sql.MetaData(),
+        sql.Column("id", sql.BigInteger, primary_key=True, autoincrement=False),
+        sql.Column("run", sql.BigInteger, nullable=False, index=True),
+        sql.Column("key", sql.BigInteger, nullable=False, index=True),
+        sql.Column("picture", sql.String, nullable=False, index=True),
+        sql.Column("text", sql.String, nullable=False),
+        sql.Column("vector", Halves(schema, identity.dimension), nullable=False),
+    )
+
+
+def index_of(table: sql.Table) -> str:
+    """The name of its HNSW index."""
+    return f"{table.name}_hnsw"
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise `IndexUnavailable` and `IndexLost` for what PostgreSQL says."""
+    try:
+        yield
+    except RegistryUnavailable as error:
+        raise _unavailable(error.__cause__) from error
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == _NO_TABLE:
+            raise IndexLost("The table of these vectors is not there any more; it is made again.") from error
+        if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
+            raise _unavailable(error) from error
+        raise
+
+
+def _unavailable(cause: BaseException | None) -> IndexUnavailable:
+    """What to say: a server that answers has a reason, which goes into the log."""
+    orig = cause.orig if isinstance(cause, DBAPIError) else None
+    state = getattr(orig, "sqlstate", None)
+    if not state or state.startswith(_STOPPING):
+        return IndexUnavailable("PostgreSQL does not answer, so that vectors cannot be searched.")
+    _log.warning("PostgreSQL refused a request: %s", getattr(getattr(orig, "diag", None), "message_primary", state))
+    return IndexUnavailable(f"PostgreSQL refused a request ({state}); the log has the reason.")

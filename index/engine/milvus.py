@@ -18,7 +18,7 @@ import numpy as np
 from index.engine import Nearest, Rows, View, ids_of
 from index.errors import IndexLost, IndexUnavailable
 from index.segment import Columns
-from index.vectors import Entry, Identity, Keys, Vector
+from index.vectors import Entry, Identity, Keys, Matrix, Vector
 from model.storage import fault_point
 
 _PREFIX = "pictoglot_"
@@ -104,7 +104,7 @@ class Milvus:
                 client.insert(name, values, timeout=_SECONDS)
                 fault_point("engine.added")
 
-    def settle(self, identity: Identity) -> None:
+    def settle(self, identity: Identity, queries: Matrix | None = None) -> None:
         """As `Engine.settle`."""
         with self._calling(identity) as client:
             client.flush(self._made_collection(client, identity), timeout=12 * _SECONDS)

@@ -4,37 +4,51 @@ Small sets are scanned, larger ones have an HNSW index. Reads go through the reg
 through it too, but do not take the writer's turn: nobody sees a run before it is registered.
 """
 
-import hashlib
-import json
-import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sql
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from index import ivf
 from index.engine import Nearest, Rows, View, ids_of
-from index.engine.extension import Halves, array, installed, literal, made, read, seen
-from index.errors import IndexLost, IndexUnavailable
+from index.engine.extension import (
+    Halves,
+    Noted,
+    array,
+    described,
+    index_of,
+    installed,
+    literal,
+    made,
+    note,
+    noted,
+    read,
+    seen,
+    translated,
+)
+from index.errors import IndexLost
+from index.ivf import RECALL
 from index.segment import Columns
-from index.vectors import Identity, Keys, Vector
-from model.errors import RegistryUnavailable, StorageFull
+from index.vectors import Identity, Keys, Matrix, Vector
+from model.errors import StorageFull
 from model.registry import Registry
 from model.storage import fault_point
 
 SCAN_LIMIT = 1_000  # rows up to which a scan takes no more time than a search in the HNSW index (8 ms)
 _HNSW = {"m": 16, "ef_construction": 128}
 _DEEP, _DEEPEST = 400, 1_000  # candidates that HNSW looks at; pgvector's own limit
+_TRIED = (40, 60, 100, 160, 250, 400, 630, 1_000)  # candidates for which recall is measured
+_ENOUGH = 0.999  # recall beyond which more candidates are not tried
+_ASKED = ivf.QUERIES  # to measure it: a query misses all or nothing of what is far away in the graph, so not few
+_GROWN = 2  # times the rows with which it is measured again
 _MOST_DIMENSIONS = 4_000  # that pgvector indexes as halves
-_DISK_FULL, _NO_TABLE = "53100", "42P01"  # SQLSTATE
+_DISK_FULL = "53100"  # SQLSTATE
 _INSERT = 500  # rows in one statement
 _PAGE = 2_000  # rows that are read at a time
-_STOPPING = ("08", "57P")  # SQLSTATE of a connection that broke, and of a server that stops or starts
-_log = logging.getLogger(__name__)
 
 
 class PgVector:
@@ -42,13 +56,14 @@ class PgVector:
 
     name = "pgvector"
 
-    def __init__(self, registry: Registry, scan_limit: int = SCAN_LIMIT) -> None:
-        self.scan_limit = scan_limit
+    def __init__(self, registry: Registry, scan_limit: int = SCAN_LIMIT, recall: float = RECALL) -> None:
+        self.scan_limit, self._recall = scan_limit, recall
         self.lost = set[Identity]()
         self._registry = registry
         self._schema = made(registry).schema
         self._made: set[str] = set()
         self._tables: dict[Identity, sql.Table] = {}  # kept, so that SQLAlchemy knows a statement again
+        self._noted: dict[Identity, tuple[tuple[int, ...], Noted | None]] = {}  # as of a view with these runs
 
     def add(self, identity: Identity, run: int, columns: Columns) -> None:
         """As `Engine.add`."""
@@ -59,47 +74,45 @@ class PgVector:
                 rows = slice(start, start + _INSERT)
                 vectors = [literal(vector) for vector in columns.vectors[rows]]
                 batch = zip(ids[rows], columns.keys[rows].tolist(), columns.entries[rows], vectors, strict=True)
-                connection.execute(
-                    sql.insert(table),
-                    [
-                        {
-                            "id": id,
-                            "run": run,
-                            "key": key,
-                            "picture": entry.picture,
-                            "text": entry.text,
-                            "vector": vector,
-                        }
-                        for id, key, entry, vector in batch
-                    ],
-                )
+                values = [
+                    {"id": id, "run": run, "key": key, "picture": of.picture, "text": of.text, "vector": vector}
+                    for id, key, of, vector in batch
+                ]
+                connection.execute(sql.insert(table), values)
                 fault_point("engine.added")
 
-    def settle(self, identity: Identity) -> None:
+    def settle(self, identity: Identity, queries: Matrix | None = None) -> None:
         """As `Engine.settle`: makes the HNSW index when there are enough rows; searches go on meanwhile.
 
-        A large first fill is many times faster without it.
+        A large first fill is many times faster without it. How recall rises with the candidates that HNSW looks at is
+        noted with the index, and measured again when the rows are twice as many.
         """
         table = self._made_table(identity)
-        name, column = f"{table.name}_hnsw", table.c.vector
+        name, column = index_of(table), table.c.vector
         if identity.dimension > _MOST_DIMENSIONS:  # then every search is a scan
             return
         with self._writing(identity) as connection:
             some = sql.select(table.c.id).limit(self.scan_limit + 1).subquery()
             if (connection.scalar(sql.select(sql.func.count()).select_from(some)) or 0) <= self.scan_limit:
                 return
-            if any(index["name"] == name for index in sql.inspect(connection).get_indexes(table.name)):
-                return
-            connection.execute(sql.text("SET LOCAL maintenance_work_mem = '512MB'"))
-            kind = {"vector": f'"{self._schema}".halfvec_ip_ops'}
-            index = sql.Index(name, column, postgresql_using="hnsw", postgresql_with=_HNSW, postgresql_ops=kind)
-            index.create(connection)
+            if not any(index["name"] == name for index in sql.inspect(connection).get_indexes(table.name)):
+                connection.execute(sql.text("SET LOCAL maintenance_work_mem = '512MB'"))
+                kind = {"vector": f'"{self._schema}".halfvec_ip_ops'}
+                index = sql.Index(name, column, postgresql_using="hnsw", postgresql_with=_HNSW, postgresql_ops=kind)
+                index.create(connection)
+            runs = tuple(connection.scalars(sql.select(table.c.run).distinct()))
+            rows = connection.scalar(sql.select(sql.func.count()).select_from(table)) or 0
+            before = noted(connection, name)
+        if before is None or rows >= _GROWN * before["rows"]:
+            curves = self._measured(View(identity, runs, (), rows), queries)
+            with self._writing(identity) as connection:
+                note(connection, name, {"rows": rows, "recall": curves})
 
     def nearest(self, view: View, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Nearest:
         """As `Engine.nearest`."""
         if view.count > self.scan_limit and view.identity.dimension <= _MOST_DIMENSIONS:
             few = hits + hits // 4 + 16  # it compares halves, not coarse codes: the nearest are among the first
-            found = self._by_index(view, query, min(limit, few), allowed)
+            found = self._by_index(view, query, min(limit, few), allowed, self._candidates(view, hits, allowed))
             if len(found.scores) >= min(hits, view.count):
                 return found
         return self._scan(view, query, limit, allowed)  # of few rows, or when the index leads to none of those allowed
@@ -153,12 +166,44 @@ class PgVector:
     def close(self) -> None:
         """As `Engine.close`: the connections are the registry's."""
 
-    def _by_index(self, view: View, query: Vector, limit: int, allowed: Keys | None) -> Nearest:
+    def _candidates(self, view: View, hits: int, allowed: Keys | None) -> int:
+        """How many candidates HNSW has to look at for this recall; many when rows are filtered, or nobody measured."""
+        if view.identity not in self._noted or self._noted[view.identity][0] != view.runs:
+            with self._reading(view.identity) as session:
+                found = noted(session.connection(), index_of(self._table(view.identity)))
+            self._noted[view.identity] = view.runs, found
+        found = self._noted[view.identity][1]
+        if found is None or allowed is not None:
+            return max(_DEEP, 4 * hits)
+        curves = {int(depth): curve for depth, curve in found["recall"].items()}
+        return ivf.probes_for(curves, hits, self._recall)
+
+    def _measured(self, view: View, queries: Matrix | None) -> dict[str, ivf.Curve]:
+        """How recall rises with the candidates, for each of `ivf.DEPTHS`, against exact scans."""
+        asked = (ivf.made_up_queries(next(self.rows(view)).vectors.astype(np.float16)) if queries is None else queries)[
+            :_ASKED
+        ]
+        deepest = min(ivf.DEPTHS[-1], view.count)
+        exact = [self._scan(view, query, deepest, None).scores - ivf.ROUNDING for query in asked]
+        curves: dict[str, ivf.Curve] = {str(depth): [] for depth in ivf.DEPTHS}
+        for candidates in _TRIED:
+            for depth in ivf.DEPTHS:
+                kept, hits = min(depth, deepest), 0
+                for query, best in zip(asked, exact, strict=True):
+                    near = self._by_index(view, query, kept + kept // 4 + 16, None, candidates).rows.vectors @ query
+                    hits += min(int((near >= best[kept - 1]).sum()), kept)
+                curves[str(depth)].append((candidates, round(hits / (kept * len(asked)), 4)))
+            if curves[str(depth)][-1][1] > _ENOUGH:
+                break
+        return curves
+
+    def _by_index(self, view: View, query: Vector, limit: int, allowed: Keys | None, candidates: int) -> Nearest:
         table = self._table(view.identity)
         halves = sql.literal(literal(query)).cast(Halves(self._schema, view.identity.dimension))
         distance = table.c.vector.op(f'OPERATOR("{self._schema}".<#>)')(halves)
         found = self._select(table, view, distance, allowed=allowed).order_by(distance).limit(limit)
-        settings = {"hnsw.ef_search": str(min(_DEEPEST, max(_DEEP, 4 * limit))), "hnsw.iterative_scan": "strict_order"}
+        looked_at = min(_DEEPEST, max(candidates, limit))
+        settings = {"hnsw.ef_search": str(looked_at), "hnsw.iterative_scan": "strict_order"}
         if allowed is None:  # without a filter the planner thinks too well of a scan
             settings |= {"enable_seqscan": "off", "enable_bitmapscan": "off"}
         return self._nearest(view, found, settings, exact=False)
@@ -218,39 +263,25 @@ class PgVector:
 
     def _table(self, identity: Identity) -> sql.Table:
         if identity not in self._tables:
-            self._tables[identity] = self._described(identity)
+            self._tables[identity] = described(identity, self._schema)
         return self._tables[identity]
-
-    def _described(self, identity: Identity) -> sql.Table:
-        named = hashlib.sha256(json.dumps(asdict(identity), sort_keys=True).encode()).hexdigest()[:16]
-        name = f"vectors_{named}"
-        return sql.Table(
-            name,
-            sql.MetaData(),
-            sql.Column("id", sql.BigInteger, primary_key=True, autoincrement=False),
-            sql.Column("run", sql.BigInteger, nullable=False, index=True),
-            sql.Column("key", sql.BigInteger, nullable=False, index=True),
-            sql.Column("picture", sql.String, nullable=False, index=True),
-            sql.Column("text", sql.String, nullable=False),
-            sql.Column("vector", Halves(self._schema, identity.dimension), nullable=False),
-        )
 
     def _made_table(self, identity: Identity) -> sql.Table:
         table = self._table(identity)
         if table.name not in self._made:
-            with _translated(), self._registry.begin() as session:  # one writer: two processes may both need it
+            with translated(), self._registry.begin() as session:  # one writer: two processes may both need it
                 table.create(session.connection(), checkfirst=True)
             self._made.add(table.name)
         return table
 
     @contextmanager
     def _reading(self, identity: Identity) -> Iterator[Session]:
-        with self._noticing(identity), _translated(), self._registry.read() as session:
+        with self._noticing(identity), translated(), self._registry.read() as session:
             yield session
 
     @contextmanager
     def _writing(self, identity: Identity) -> Iterator[sql.Connection]:
-        with self._noticing(identity), _translated():
+        with self._noticing(identity), translated():
             try:
                 with self._registry.engine.connect() as connection:
                     connection.execution_options(isolation_level="READ COMMITTED", postgresql_readonly=False)
@@ -270,27 +301,3 @@ class PgVector:
             self.lost.add(identity)
             self._made.discard(self._table(identity).name)
             raise
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except RegistryUnavailable as error:
-        raise _unavailable(error.__cause__) from error
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) == _NO_TABLE:
-            raise IndexLost("The table of these vectors is not there any more; it is made again.") from error
-        if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
-            raise _unavailable(error) from error
-        raise
-
-
-def _unavailable(cause: BaseException | None) -> IndexUnavailable:
-    """What to say: a server that answers has a reason, which goes into the log."""
-    orig = cause.orig if isinstance(cause, DBAPIError) else None
-    state = getattr(orig, "sqlstate", None)
-    if not state or state.startswith(_STOPPING):
-        return IndexUnavailable("PostgreSQL does not answer, so that vectors cannot be searched.")
-    _log.warning("PostgreSQL refused a request: %s", getattr(getattr(orig, "diag", None), "message_primary", state))
-    return IndexUnavailable(f"PostgreSQL refused a request ({state}); the log has the reason.")

@@ -11,8 +11,8 @@ from dataclasses import asdict, replace
 
 from index.engine import ROWS_IN_A_RUN, RUN_BITS, Engine, View, run_of, run_with
 from index.engine.part import EnginePart
+from index.sealing import State
 from index.segment import SEGMENTS, Columns, Written, merged
-from index.state import State
 from index.tail import MemoryTail
 from index.vectors import Entry, Identity, Tail, VectorSet
 from model import storage

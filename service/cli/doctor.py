@@ -264,7 +264,8 @@ def recall_of(settings: "Settings") -> Iterator[Finding]:
         with closing(open_registry(settings.database, migrate=False)) as registry:
             if sealed_in(registry) is None:
                 return
-            root, engine = DataRoot(settings.home, settings.store), open_engine(settings.index, registry)
+            root = DataRoot(settings.home, settings.store)
+            engine = open_engine(settings.index, registry, settings.recall)
             with closing(engine) if engine is not None else nullcontext():
                 sets, gallery = VectorSets(registry, root, engine), Gallery(registry, root)
                 numbers = {of: number for of, number in sets.numbers().items() if of.kind == "pictures"}

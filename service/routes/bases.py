@@ -6,8 +6,8 @@ from dataclasses import asdict
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from index import room
 from index.errors import IndexUnavailable
+from index.sweep import move_needs, require_room
 from model.errors import BaseNotFound, BaseNotSupported, BaseServes, Conflict
 from model.registry import Expansion, Once, Undoing
 from service import bodies, values
@@ -87,11 +87,11 @@ def _submit(body: schemas.BaseMove, once: Once | None, actor: str, context: Cont
         dimension, towers = described(body.base)
     except (BaseNotFound, BaseNotSupported) as error:
         raise BaseUnusable(f"{error.detail}.".replace("..", ".")) from error
-    needed = room.needed(registry, dimension, towers)
+    needed = move_needs(registry, dimension, towers)
     free = shutil.disk_usage(settings.home).free
     expansion: Expansion | None = None if body.dry_run else registry.expansions.submitted(once)
     if expansion is None:
-        room.require(settings.home, needed, settings.free_bytes)
+        require_room(settings.home, needed, settings.free_bytes)
     if expansion is None and not body.dry_run:
         expansion, _ = registry.expansions.submit(
             kind="base",

@@ -144,8 +144,14 @@ def shared_root(tmp_path_factory: pytest.TempPathFactory) -> DataRoot:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def database() -> str:
+    """Where the registry of `world` is; a test is parametrised with "postgresql" to have it there."""
+    return "sqlite"
+
+
+@pytest.fixture
+def world(tmp_path: Path, database: str, request: pytest.FixtureRequest) -> Iterator[World]:
     """An empty gallery beside an initialised registry."""
-    world = World(tmp_path)
+    world = World(tmp_path, request.getfixturevalue("postgresql_url") if database == "postgresql" else None)
     yield world
     world.close()

@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 from milvus_lite.server_manager import server_manager_instance
+from sqlalchemy import text
 
-from index.engine import Engine, View, run_of
+from index.engine import Engine, View, pgvector, run_of
 from index.engine.milvus import Milvus
 from index.engine.pgvector import PgVector
 from index.engine.sealing import EngineSealing
 from index.errors import IndexUnavailable
 from index.indexer import Indexer
 from index.place import begin_anew
+from index.sealing import State
 from index.segment import Columns
 from index.sets import VectorSets
-from index.state import State
 from index.sweep import sweep
 from index.sync import PictureSource, caught_up
 from index.vectors import Block, Entry, Identity, Vector, best
@@ -241,3 +242,32 @@ def test_a_filter_that_hnsw_cannot_follow_is_answered_by_a_scan(indexed: PgVecto
     far = np.argsort(vectors @ query)[:20].astype(np.int64)  # the farthest of all
     near = indexed.nearest(View(PICTURES, (1, 2, 3), (), 3_000), query, 56, 10, np.sort(far))
     assert len(near.scores) == 20 and set(near.rows.keys.tolist()) == set(far.tolist())
+
+
+def test_as_many_candidates_are_looked_at_as_the_recall_needs(postgresql_url: str, monkeypatch: Any) -> None:
+    registry, query = open_registry(postgresql_url), unit(1, 9, 64)[0]
+    wide, scattered = replace(PICTURES, dimension=64), unit(3_000, 1, 64).astype(np.float16)
+    rough, fine = (PgVector(registry, scan_limit=100, recall=recall) for recall in (0.5, 1.0))
+
+    def add(run: int, rows: slice) -> None:
+        keys = np.arange(rows.start, rows.stop)
+        fine.add(wide, run, Columns(keys, names(len(keys), rows.start), scattered[rows]))
+
+    add(1, slice(0, 1_200))
+    with registry.begin() as session:  # for so few rows the planner would sort all of them instead
+        session.execute(text(f"DROP INDEX ix_{fine._table(wide).name}_run"))
+    monkeypatch.setattr(pgvector, "_ASKED", 16)
+    monkeypatch.setattr(pgvector, "_TRIED", (40, 160, 630))
+    fine.settle(wide)
+    with monkeypatch.context() as patch:
+        patch.setattr(fine, "_measured", pytest.fail)
+        fine.settle(wide)  # the rows are the same
+    add(2, slice(1_200, 3_000))
+    fine.settle(wide, unit(16, 5, 64))
+    view = View(wide, (1, 2), (), 3_000)
+    least, most = (engine._candidates(view, 10, None) for engine in (rough, fine))
+    assert least < 100 < most <= 1_000
+    assert rough._candidates(view, 10, np.arange(5_000)) == 400, "a filter hides what they find"
+    found = fine.nearest(view, query, 56, 10, None).rows.keys[:10]
+    assert set(found.tolist()) == set(np.argsort(-(scattered.astype(np.float32) @ query))[:10].tolist())
+    registry.close()

@@ -10,8 +10,8 @@ from index import feed
 from index.gallery import Gallery
 from index.indexer import Indexer, fill_captions
 from index.live import LiveIndex
+from index.sealing import NOTHING
 from index.sets import VectorSets
-from index.state import NOTHING
 from index.tables import GalleryChangeRow, VectorSetRow
 from model.registry.clock import now
 from tests.doubles import WeightlessView

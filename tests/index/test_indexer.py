@@ -7,9 +7,9 @@ import pytest
 
 from index import segment
 from index.errors import IndexFileCorrupt
+from index.sealing import NOTHING, State
 from index.segment import Columns, Segment, Written
 from index.sets import VectorSets
-from index.state import NOTHING, State
 from tests.doubles import text_vector
 from tests.index.world import World, answers, captions_of, content, interrupted, put, put_picture, scored_pictures
 

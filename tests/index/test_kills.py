@@ -41,6 +41,7 @@ put_picture(World(Path(sys.argv[1]), sys.argv[2]).started(), "b", 2, {"en": ["tw
 WRITING = [f"storage.{step}" for step in ("temp_open", "written", "fsynced", "renamed", "folder_fsynced")]
 # of the segment itself, of the note that it was verified, of the merged segment
 NTH = [f"{step}:{nth}" for step in WRITING for nth in (1, 2, 3)]
+INDEXER = ("indexer.written:1", "indexer.registered:1")
 
 
 def swept_of_everything_left_over(world: World) -> None:
@@ -54,7 +55,13 @@ def swept_of_everything_left_over(world: World) -> None:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("point", [*NTH, "indexer.written:1", "indexer.written:2", "indexer.registered:1"])
+@pytest.mark.parametrize(
+    ("point", "database"),
+    [
+        *((point, "sqlite") for point in (*NTH, *INDEXER, "indexer.written:2")),
+        *((point, "postgresql") for point in (*INDEXER, "storage.renamed:3")),
+    ],
+)
 def test_an_indexer_that_was_killed_changed_no_answer_and_the_next_one_finishes(world: World, point: str) -> None:
     live = world.started()
     for seed in range(3):

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from mmap import mmap
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -119,7 +120,12 @@ def test_rows_are_mapped_and_not_copied(root: DataRoot) -> None:
     opened = sealed(root, VECTORS, names(120))
     for view in (opened, opened.without(["p00001"])):
         for array in (view.keys, view.vectors):
-            assert isinstance(array, np.memmap) and not array.flags.owndata and not array.flags.writeable
+            assert (
+                array.base is not None
+                and isinstance(array.base.base, np.memmap | mmap)
+                and not array.flags.owndata
+                and not array.flags.writeable
+            )
 
 
 def test_writing_over_a_damaged_copy_repairs_it(written: Written, folder: Path, root: DataRoot) -> None:

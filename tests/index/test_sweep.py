@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from index import segment
+from index.sealing import State
 from index.segment import Columns, Written
 from index.sets import VectorSets
-from index.state import State
 from index.sweep import sweep
 from index.vectors import Entry
 from model import storage
@@ -76,6 +76,7 @@ def test_a_start_removes_segments_that_were_never_registered_unless_they_may_sti
     assert not old.exists() and fresh.exists()
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_a_segment_that_a_state_names_stays_however_old(world: World) -> None:
     live = world.started()
     for seed in range(5):
@@ -224,10 +225,11 @@ def test_a_replaced_segment_that_is_registered_again_while_it_is_removed_stays(
     assert segment.intact(world.root, written) and world.state().upto_change == 9
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_others_write_while_the_files_of_a_segment_are_deleted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A million pictures are gigabytes."""
     folder, written = left_over(world, "a"), list[bool]()
-    other = open_registry(f"sqlite:///{world.home / 'registry.db'}")
+    other = open_registry(world.registry.engine.url.render_as_string(hide_password=False))
 
     def rmtree(path: Path, **_: object) -> None:
         with other.begin():

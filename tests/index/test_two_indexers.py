@@ -10,8 +10,8 @@ from index import segment
 from index.errors import IndexFileCorrupt
 from index.gallery import Gallery
 from index.indexer import Indexer
+from index.sealing import State
 from index.sets import VectorSets
-from index.state import State
 from model import storage
 from model.errors import RegistryUnavailable, StorageFull
 from model.registry import open_registry
@@ -47,11 +47,12 @@ def test_of_two_indexers_at_once_the_second_tries_again_and_nothing_is_lost(
         assert scored_pictures(each, 3) == world.nearest(3) and each.current.pictures.count == 2
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_indexers_of_several_processes_lose_nothing(world: World) -> None:
     live = world.started()
 
     def seal() -> None:
-        registry = open_registry(f"sqlite:///{world.home / 'registry.db'}")
+        registry = open_registry(world.registry.engine.url.render_as_string(hide_password=False))
         indexer = Indexer(registry, Gallery(registry, world.root), world.root, seal_at=1)
         for _ in range(12):
             indexer.run()

@@ -81,7 +81,8 @@ class Site:
     def __post_init__(self) -> None:
         self.home.mkdir(exist_ok=True)
         self.log_file = self.home / "worker.log"
-        self.registry: Registry = open_registry(empty_registry(self.home / "registry.db"))
+        here = self.settings.get("DATABASE_URL") or empty_registry(self.home / "registry.db")
+        self.registry: Registry = open_registry(here)
         compiled = Path(self.base.partition("@")[2]).parent / "compiled"
         compiled.mkdir(exist_ok=True)
         (self.home / "compiled").symlink_to(compiled)  # shared by all sites with this base: a trace takes seconds

@@ -8,8 +8,8 @@ import pytest
 
 from index.feed import PRUNED, unsealed
 from index.gallery import NewPicture
+from index.sealing import NOTHING, State
 from index.sets import VectorSets
-from index.state import NOTHING, State
 from index.vectors import Identity
 from model.data_root import DataRoot
 from model.errors import LeaseLost

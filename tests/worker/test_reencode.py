@@ -1,6 +1,7 @@
 """New vectors in another encoding: made beside the old ones, which serve until all are there; attempts go on."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ from PIL import Image
 from sqlalchemy import func, select
 
 from index.gallery import NewPicture
+from index.live import LiveIndex
 from index.pictures import Picture, encode_stored, encode_thumbnail, read_rgb
+from index.place import open_engine
 from index.sets import VectorSets
 from index.tables import PictureVectorRow
 from index.vectors import Identity
@@ -19,6 +22,7 @@ from model.encoder import Encoder
 from model.errors import ExpansionFinished, PicturesUnreadable
 from model.registry import Expansion
 from model.settings import CommonSettings
+from tests.index.conftest import reachable
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.attempt import Attempt, Stopped
 from worker.phases import run
@@ -98,6 +102,35 @@ def test_all_vectors_are_made_anew_and_the_next_start_serves_them(site: Site) ->
     vectors = site.gallery.picture_vectors(list(pictures), new.image_fingerprint)
     assert len(vectors) == SHOWN == len(site.gallery.picture_vectors(list(pictures), old.image_fingerprint))
     np.testing.assert_allclose(np.stack([*vectors.values()]), new.pictures([*pictures.values()]), atol=1e-3)  # halves
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["pgvector", "milvus"])
+def test_with_an_engine_they_are_made_there(
+    new_site: Callable[..., Site], engine: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    settings = {"DATABASE_URL": request.getfixturevalue("postgresql_url")} if engine == "pgvector" else {}
+    with reachable(engine, tmp_path) as index:
+        site = new_site(pictures=0, INDEX=index, **settings)
+        given = {"index": index, **{name.lower(): value for name, value in settings.items()}}
+        pictures = list(show(site))
+        captions = [{**row, "picture": picture} for row, picture in zip(pairs("cy"), pictures * 2, strict=False)]
+        run(attempt_at(site, site.submit(captions), **given))
+        expansion, encoding = submit(site, other(site)), other(site)
+        run(attempt_at(site, expansion, **given))
+        assert ended(site, expansion).state == "succeeded"
+        new, root = opened(site), DataRoot(site.home)
+        assert new.encoding == encoding
+        live = LiveIndex(new, site.registry, site.gallery, root, engine=open_engine(index, site.registry))
+        assert live.start() and live.current.degraded == () and live.verify() == []
+        served = live.current
+        assert {identity.fingerprint for identity in served.sets} == {new.image_fingerprint, new.text_fingerprint}
+        assert (served.pictures.count, served.captions["cy"].count, new.encoded) == (SHOWN, 100, 0)
+        assert all(each.remote and each.tail.count == 0 for each in served.sets.values())
+        for id in pictures[:5]:
+            assert served.search_pictures(served.picture_vector(id), 1)[0].picture == id
+        assert not list((site.home / "segments").glob("*"))
+        live.close()
 
 
 class StopsEncoding(Attempt):
