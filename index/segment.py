@@ -30,7 +30,7 @@ FORMAT = 1
 _ROWS, _INDEX = "rows.safetensors", "index.faiss"
 _SAMPLED = 64  # vectors that are looked at when a segment is opened
 _BYTES_A_ROW = 44  # beside vector and names: key, hash, order, two ends, and FAISS's own number
-_FEW = 4_096  # allowed rows that are compared one by one instead of through the index
+_FEW = 10_000  # allowed rows that are compared one by one instead of through the index
 
 
 @dataclass(frozen=True)
