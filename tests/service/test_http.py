@@ -296,7 +296,7 @@ def test_head_gets_the_status_alone(service: Service) -> None:  # H11
     [
         ("/v1/languages", "GET, HEAD, POST"),
         ("/v1/pictures", "GET, HEAD, POST"),
-        ("/v1/pictures/p0", "DELETE, GET, HEAD, PUT"),
+        ("/v1/pictures/p0", "DELETE, GET, HEAD, PATCH, PUT"),
         ("/v1/expansions/exp_1/events", "GET"),
         ("/v1/embeddings", "POST"),
     ],
