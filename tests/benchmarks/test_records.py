@@ -7,7 +7,6 @@ from typer.testing import CliRunner
 
 from benchmarks.records.__main__ import app
 
-
 DOCS = Path(__file__).parents[2] / "docs"
 
 
