@@ -1,6 +1,6 @@
 """The errors that `index` raises about pictures, segments and snapshots; their parent classes are in `model`."""
 
-from model.errors import CorruptFolder, Failure, InvalidInput, NotFound, Unavailable, UnsupportedMedia
+from model.errors import Conflict, CorruptFolder, Failure, InvalidInput, NotFound, Unavailable, UnsupportedMedia
 
 
 class UnsupportedPictureFormat(UnsupportedMedia):
@@ -37,6 +37,24 @@ class PageTooDeep(InvalidInput):
     """A page of search results beyond the last rank that searches go to."""
 
     code, title = "page_too_deep", "Page too deep"
+
+
+class MetadataInvalid(InvalidInput):
+    """Metadata with a key or a value that it cannot have, or too much of it."""
+
+    code, title = "metadata_invalid", "Invalid metadata"
+
+
+class InvalidFilter(InvalidInput):
+    """A filter that does not follow the grammar, or is too large."""
+
+    code, title = "invalid_filter", "Invalid filter"
+
+
+class RecordChanged(Conflict):
+    """The record has another etag by now than the one that a change was based on."""
+
+    code, title = "record_changed", "Record changed"
 
 
 class PictureNotFound(NotFound):

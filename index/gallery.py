@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Double, delete, func, insert, literal, select, tuple_, type_coerce, update
+from sqlalchemy import ColumnElement, Double, delete, func, insert, literal, select, tuple_, type_coerce, update
 from sqlalchemy.orm import Session
 
 from index import rows
@@ -19,6 +19,7 @@ from index.errors import PictureNotFound
 from index.feed import DELETED
 from index.files import PictureFiles
 from index.pictures import Picture
+from index.records import Given, Patch, Record, Within, equal, patched, record_of, write_record
 from index.rows import Captions
 from index.tables import CaptionRow, GalleryChangeRow, PictureRow
 from index.vectors import Vector
@@ -33,7 +34,7 @@ _CREATED = type_coerce(PictureRow.created_at, Double)  # as a Python datetime it
 
 @dataclass(frozen=True)
 class GalleryPicture:
-    """A row of the gallery: a picture without its captions; width and height are in pixels.
+    """A row of the gallery: a picture and its record without its captions; width and height are in pixels.
 
     `place` is its position in a listing.
     """
@@ -44,6 +45,7 @@ class GalleryPicture:
     height: int
     created_at: datetime
     place: Place
+    record: Record
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class NewPicture:
     vector: Vector | None = None
     picture: Picture | None = None
     caption_vectors: Mapping[tuple[str, str, rows.ReadBy], Vector] = field(default_factory=dict)
+    given: Given = field(default_factory=Given)
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,10 @@ class Gallery(rows.CaptionsAndVectors):
         self.files = PictureFiles(root)
 
     def put(self, pictures: Sequence[NewPicture], fingerprint: str) -> list[Put]:
-        """Add pictures, or replace those with their ids, with their captions and vectors: all or nothing.
+        """Add pictures, or replace those with their ids, with captions, records and vectors: all or nothing.
 
-        `fingerprint` is that of the image tower that made the vectors.
+        `fingerprint` is that of the image tower that made the vectors. Raises `PictureNotFound` for one outside of the
+        collections that may be written.
         """
         with self._written(pictures), self._registry.begin() as session:
             replaced = [_store(session, picture) for picture in pictures]
@@ -105,15 +109,32 @@ class Gallery(rows.CaptionsAndVectors):
                 self.delete_unused_content(content)
         return [Put(stored[new.id], old is None) for new, old in zip(pictures, replaced, strict=True)]
 
-    def delete(self, id: str) -> None:
-        """Delete a picture and its captions, and its vectors and files unless another picture has the same content.
+    def patch(self, patch: Patch, vectors: Mapping[tuple[str, str, rows.ReadBy], Vector]) -> GalleryPicture:
+        """Change a picture's captions and record; `vectors` are of its new captions, as in `NewPicture`.
 
-        Raises `PictureNotFound`.
+        Raises as `records.patched`; then nothing changed. Only other captions are an entry of the change feed.
         """
         with self._registry.begin() as session:
-            content = session.scalar(select(PictureRow.content_sha256).where(PictureRow.id == id))
-            if content is None:
+            record, captions = patched(session, patch)
+            if captions is not None:
+                change = _add_change(session, "picture_put", patch.id)
+                session.execute(update(PictureRow).where(PictureRow.id == patch.id).values(change=change))
+                rows.replace_captions(session, patch.id, captions, change)
+                rows.store_vectors_of(session, patch.id, vectors)
+            same = equal(record, record_of(session, patch.id))
+            if not same or captions is not None:
+                write_record(session, patch.id, None if same else record)
+            return _pictures(session, [patch.id])[patch.id]
+
+    def delete(self, id: str, within: Within = None) -> None:
+        """Delete a picture and its captions, and its vectors and files unless another picture has the same content.
+
+        Raises `PictureNotFound`, also for one in none of the collections `within`.
+        """
+        with self._registry.begin() as session:
+            if record_of(session, id, within) is None:
                 raise PictureNotFound("there is no picture with this id")
+            content = session.scalars(select(PictureRow.content_sha256).where(PictureRow.id == id)).one()
             rows.remove_captions(
                 session, session.scalars(select(CaptionRow.id).where(CaptionRow.picture_id == id)).all()
             )
@@ -122,19 +143,31 @@ class Gallery(rows.CaptionsAndVectors):
         with suppress(PictoglotError, OSError):  # the picture is deleted; `sweep` removes its files later
             self.delete_unused_content(content)
 
-    def get(self, id: str) -> GalleryPicture:
-        """One picture; raises `PictureNotFound`."""
+    def get(self, id: str, within: Within = None) -> GalleryPicture:
+        """One picture; raises `PictureNotFound`, also for one in none of the collections `within`."""
         with self._registry.read() as session:
-            pictures = _pictures(session, [id])
+            pictures = _pictures(session, [id], within)
         if id not in pictures:
             raise PictureNotFound("there is no picture with this id")
         return pictures[id]
 
-    def page(self, limit: int, after: Place | None = None) -> Sequence[GalleryPicture]:
-        """At most `limit` pictures in the order in which they were added, starting after `after`."""
-        query = select(PictureRow.id).order_by(PictureRow.created_at, PictureRow.id).limit(limit)
+    def page(
+        self,
+        limit: int,
+        after: Place | None = None,
+        *conditions: ColumnElement[bool],
+        newest_first: bool = False,
+    ) -> Sequence[GalleryPicture]:
+        """At most `limit` pictures in the order in which they were added, or the other one, starting after `after`.
+
+        Only those that meet all `conditions` (`index.selection`).
+        """
+        order = (PictureRow.created_at, PictureRow.id)
+        query = select(PictureRow.id).where(*conditions).limit(limit)
+        query = query.order_by(*(column.desc() if newest_first else column for column in order))
         if after is not None:
-            query = query.where(tuple_(_CREATED, PictureRow.id) > tuple_(*after))
+            place, there = tuple_(_CREATED, PictureRow.id), tuple_(*after)
+            query = query.where(place < there if newest_first else place > there)
         with self._registry.read() as session:
             ids = session.scalars(query).all()
             pictures = _pictures(session, ids)
@@ -261,6 +294,10 @@ def _files_of(pictures: Sequence[NewPicture]) -> list[tuple[str, Picture]]:
 
 def _store(session: Session, new: NewPicture) -> str | None:
     """Write the rows of one picture; returns the content that it had before."""
+    before = record_of(session, new.id)
+    if before is not None and new.given.within is not None and before.collection not in new.given.within:
+        raise PictureNotFound("there is no picture with this id")
+    record = new.given.on(before)
     old = session.scalar(select(PictureRow.content_sha256).where(PictureRow.id == new.id))
     same_captions = new.captions is None or rows.captions_equal(session, new.id, new.captions)
     if old != new.content_sha256 or not same_captions or new.caption_vectors:  # otherwise nothing changed
@@ -274,6 +311,9 @@ def _store(session: Session, new: NewPicture) -> str | None:
             session.execute(update(PictureRow).where(PictureRow.id == new.id).values(**columns))
         if new.captions is not None:
             rows.replace_captions(session, new.id, new.captions, change)
+        write_record(session, new.id, None if equal(record, before) else record)
+    elif not equal(record, before):
+        write_record(session, new.id, record)
     if new.caption_vectors:
         rows.store_vectors_of(session, new.id, new.caption_vectors)
     return old
@@ -290,12 +330,14 @@ def _add_change(session: Session, kind: str, picture: str) -> int:
     return session.execute(row).scalar_one()
 
 
-def _pictures(session: Session, ids: Sequence[str]) -> dict[str, GalleryPicture]:
+def _pictures(session: Session, ids: Sequence[str], within: Within = None) -> dict[str, GalleryPicture]:
     query = (
         select(PictureRow, _CREATED.label("place"))
         .where(PictureRow.id.in_(ids))
         .execution_options(populate_existing=True)
     )
+    if within is not None:
+        query = query.where(PictureRow.collection.in_(within))
     return {
         row.id: GalleryPicture(
             id=row.id,
@@ -304,6 +346,7 @@ def _pictures(session: Session, ids: Sequence[str]) -> dict[str, GalleryPicture]
             height=row.height,
             created_at=row.created_at,
             place=(created, row.id),
+            record=Record(row.collection, row.tags, row.facts, row.etag),
         )
         for row, created in session.execute(query)
     }

@@ -78,6 +78,16 @@ def search(index: Any, query: Vector, k: int, probes: int, alive: NDArray[np.boo
     return Searched(rows[0][valid], found[0][valid])
 
 
+def scanned(vectors: Halves, query: Vector, k: int) -> Searched:
+    """The `k` of these vectors nearest to `query`, by an exact scan: in a quarter of NumPy's time for halves."""
+    faiss.omp_set_num_threads(1)
+    index = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    index.is_trained = True  # halves need no training
+    if len(vectors):
+        index.add_sa_codes(np.ascontiguousarray(vectors).view(np.uint8))
+    return search(index, query, min(k, max(1, len(vectors))), 0, None)
+
+
 def probes_for(curves: dict[int, Curve], k: int, recall: float) -> int:
     """How many lists to search so that the `k` nearest are found with this recall, as far as was measured.
 

@@ -17,11 +17,12 @@ from threading import RLock
 from index.encoding import Encoder
 from index.engine import Engine
 from index.errors import EngineMismatch, IndexUnavailable, OutOfMemory
-from index.gallery import Gallery, NewPicture, Put
+from index.gallery import Gallery, GalleryPicture, NewPicture, Put
 from index.indexer import SEAL_AT
 from index.ivf import RECALL
 from index.loader import SEAL_FIRST, ReleaseLoader
 from index.recall import Recall, measure
+from index.records import Patch, Within
 from index.snapshot import Snapshot
 from index.sweep import sweep
 from index.sync import FeedPruned, caught_up, encode_captions
@@ -175,16 +176,28 @@ class LiveIndex:
         Their captions are cleaned texts by canonical tag; those that have no vector yet are encoded here. All or
         nothing: raises `IndexUnavailable`, `StorageFull`, `RegistryUnavailable`.
         """
-        vectors = encode_captions(self._encoder, self._gallery, self.current, pictures)
-        known = [replace(new, caption_vectors=vectors[new.id]) for new in pictures]
+        captions = {new.id: new.captions for new in pictures if new.captions}
+        vectors = encode_captions(self._encoder, self._gallery, self.current, captions)
+        known = [replace(new, caption_vectors=vectors.get(new.id, {})) for new in pictures]
         put = self._gallery.put(known, self._encoder.image_fingerprint)
         fault_point("picture.committed")
         self._follow()
         return put
 
-    def delete_picture(self, id: str) -> None:
-        """Delete a picture; when this returns, no search finds it. Raises `PictureNotFound`."""
-        self._gallery.delete(id)
+    def patch_picture(self, patch: Patch) -> GalleryPicture:
+        """Change captions and record of a picture; when this returns, searches find its new captions.
+
+        Only these are encoded. Raises as `Gallery.patch`, and as `put_pictures`.
+        """
+        brought = {patch.id: patch.captions} if patch.captions else {}
+        vectors = encode_captions(self._encoder, self._gallery, self.current, brought)
+        picture = self._gallery.patch(patch, vectors.get(patch.id, {}))
+        self._follow()
+        return picture
+
+    def delete_picture(self, id: str, within: Within = None) -> None:
+        """Delete a picture; when this returns, no search finds it. Raises as `Gallery.delete`."""
+        self._gallery.delete(id, within)
         self._follow()
 
     # --- segments -----------------------------------------------------------------------------------------------------

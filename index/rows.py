@@ -95,6 +95,15 @@ def _added_with(session: Session, picture: str) -> dict[tuple[str, str], int]:
     return {(language, text): id for id, language, text in rows}
 
 
+def own_captions(session: Session, pictures: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+    """The captions added with each of these pictures by language, in order: not those of expansions."""
+    row, found = CaptionRow, {picture: dict[str, list[str]]() for picture in pictures}
+    query = select(row.picture_id, row.language, row.text).where(row.picture_id.in_(pictures), row.expansion.is_(None))
+    for picture, language, text in session.execute(query.order_by(row.picture_id, row.position)):
+        found[picture].setdefault(language, []).append(text)
+    return found
+
+
 def _in_order(captions: Captions) -> list[tuple[str, str]]:
     return list(dict.fromkeys((language, text) for language, texts in captions.items() for text in texts))
 
@@ -149,6 +158,12 @@ class CaptionsAndVectors:
             if languages is None or caption.language in languages:
                 texts[caption.picture].setdefault(caption.language, []).append(caption.text)
         return texts
+
+    def captions_given(self, ids: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+        """The captions added with each of these pictures by language, in any: not those of expansions."""
+        with self._registry.read() as session:
+            found = [own_captions(session, batch) for batch in batches(ids, _BATCH)]
+        return {picture: captions for batch in found for picture, captions in batch.items()}
 
     def captions(self, ids: Sequence[str], language: str | None = None) -> list[Caption]:
         """The captions of these pictures in one language, or in all, in the order in which they were added."""

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,8 @@ FORMAT = 1
 _ROWS, _INDEX = "rows.safetensors", "index.faiss"
 _SAMPLED = 64  # vectors that are looked at when a segment is opened
 _BYTES_A_ROW = 44  # beside vector and names: key, hash, order, two ends, and FAISS's own number
-_FEW = 4_096  # allowed rows that are compared one by one instead of through the index
+_FEW = 10_000  # allowed rows that are compared one by one instead of through the index
+_REMEMBERED = 8  # sets of allowed keys of which a segment remembers the rows
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,26 @@ class Columns:
         return Columns(keys[order], [entries[row] for row in order], halves)
 
 
+@dataclass(frozen=True)
+class _Left:
+    """What an array of allowed keys leaves of a segment: `count` rows, those `alive`; None for all that it has.
+
+    It holds the array, so that no other one can have its place in memory.
+    """
+
+    allowed: Keys
+    count: int
+    alive: NDArray[np.bool_] | None
+    few: NDArray[np.int64] | None  # their numbers, if they are few
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The numbers of the rows."""
+        if self.few is not None:
+            return self.few
+        return np.arange(self.count) if self.alive is None else np.flatnonzero(self.alive)
+
+
 @dataclass(frozen=True, eq=False)
 class Segment:
     """A part of a vector set. `alive` is None, or tells which rows have not been replaced or deleted since."""
@@ -81,6 +102,7 @@ class Segment:
     _curves: dict[int, Curve]
     _recall: float
     alive: NDArray[np.bool_] | None = None
+    _lefts: dict[int, _Left] = field(default_factory=dict)
 
     @cached_property
     def count(self) -> int:
@@ -98,13 +120,12 @@ class Segment:
         """As `Part.candidates`; an exact scan when few rows are allowed."""
         alive, left = self.alive, self.count
         if allowed is not None:
-            rows = self._with(allowed)
-            if len(rows) <= max(_FEW, limit):
-                products = self.vectors[rows].astype(np.float32) @ query
-                order = np.argsort(-products, kind="stable")[:limit]
-                return self._proposed(rows[order], products[order], exact=True)
-            alive, left = np.zeros(len(self.keys), dtype=bool), len(rows)
-            alive[rows] = True
+            remembered = self._left_by(allowed)
+            if remembered.count <= max(_FEW, limit):
+                rows = remembered.rows
+                found = ivf.scanned(self.vectors[rows], query, limit)
+                return self._proposed(rows[found.rows], found.scores, exact=True)
+            alive, left = remembered.alive, remembered.count
         found = ivf.search(self._index, query, limit, self._probes(hits, left), alive)
         return self._proposed(found.rows, found.scores, exact=self.exact)
 
@@ -124,11 +145,11 @@ class Segment:
             return self
         alive = np.ones(len(self.keys), dtype=bool) if self.alive is None else self.alive.copy()
         alive[gone] = False
-        return replace(self, alive=alive)
+        return replace(self, alive=alive, _lefts={})
 
     def marked(self, dead: NDArray[np.bool_] | None) -> "Segment":
         """The whole segment without the rows that have been replaced or deleted since it was sealed."""
-        return replace(self, alive=None if dead is None else ~dead)
+        return replace(self, alive=None if dead is None else ~dead, _lefts={})
 
     def texts(self) -> Iterator[str]:
         """As `Part.texts`."""
@@ -147,6 +168,21 @@ class Segment:
         """The rows that are alive, to be merged."""
         rows = self.rows()
         return Columns(self.keys[rows], [self.entry(row) for row in rows], self.vectors[rows])
+
+    def _left_by(self, allowed: Keys) -> _Left:
+        """What an array of allowed keys leaves, remembered for the arrays of late: a filter is often asked again."""
+        left = self._lefts.get(id(allowed))
+        if left is None or left.allowed is not allowed:
+            rows = self._with(allowed)
+            alive = self.alive
+            if len(rows) < self.count:
+                alive = np.zeros(len(self.keys), dtype=bool)
+                alive[rows] = True
+            left = _Left(allowed, len(rows), alive, rows if len(rows) <= _FEW else None)
+            if len(self._lefts) >= _REMEMBERED:
+                self._lefts.clear()
+            self._lefts[id(allowed)] = left
+        return left
 
     def _with(self, allowed: Keys) -> NDArray[np.int64]:
         """The rows alive with an allowed key. When few are allowed, few of the mapped keys are read."""

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, Literal
 
 from index.errors import IndexUnavailable, PageTooDeep, PictureNotFound
-from index.vectors import Hit, Identity, Vector, VectorSet
+from index.vectors import Hit, Identity, Keys, Vector, VectorSet
 from model.detection import Detector, Guess, count
 from model.errors import LanguageNotFound
 from model.languages import ENGLISH, canonical, in_script
@@ -200,18 +200,24 @@ class Snapshot:
             yield "detection_tie"
 
     def search_pictures(
-        self, vector: Vector, limit: int, after: PictureHit | None = None, min_score: float | None = None
+        self,
+        vector: Vector,
+        limit: int,
+        after: PictureHit | None = None,
+        min_score: float | None = None,
+        allowed: Keys | None = None,
     ) -> list[PictureHit]:
         """The `limit` pictures nearest to a unit vector, ties by id: the first ones, or those that follow `after`.
 
-        Pictures added or deleted since the page of `after` cause no other picture to be repeated or skipped. Raises
-        `PageTooDeep` beyond rank `DEEPEST`, except for one more: is there a next page?
+        Only those with an `allowed` key, if given (`index.selection`). Pictures added or deleted since the page of
+        `after` cause no other picture to be repeated or skipped. Raises `PageTooDeep` beyond rank `DEEPEST`, except for
+        one more: is there a next page?
         """
         offset = after.rank if after else 0
         while True:
             if offset and offset + limit > DEEPEST + 1:
                 raise PageTooDeep(f"results go to rank {DEEPEST:,}: ask for fewer on this page, or set min_score")
-            hits = self.pictures.search(vector, offset + limit)
+            hits = self.pictures.search(vector, offset + limit, allowed)
             skipped = _count_until(hits, after) if after else 0
             if skipped <= offset:
                 break
@@ -220,14 +226,17 @@ class Snapshot:
         ranked = [PictureHit(hit.entry.picture, hit.score, rank) for rank, hit in page]
         return [hit for hit in ranked if min_score is None or hit.score >= min_score]
 
-    def search_captions(self, vector: Vector, tags: Sequence[str], limit: int) -> list[CaptionHit]:
+    def search_captions(
+        self, vector: Vector, tags: Sequence[str], limit: int, allowed: Mapping[str, Keys | None] | None = None
+    ) -> list[CaptionHit]:
         """The captions nearest to a unit vector, at most `limit` in each language, in the order of `tags`.
 
-        Raises `LanguageNotFound`.
+        Only those with an `allowed` key of their language, if given. Raises `LanguageNotFound`.
         """
         hits = []
         for tag in map(self.served, tags):
-            for rank, hit in enumerate(self.captions[tag].search(vector, limit), 1):
+            left = allowed[tag] if allowed is not None else None
+            for rank, hit in enumerate(self.captions[tag].search(vector, limit, left), 1):
                 hits.append(CaptionHit(hit.entry.text, tag, hit.score, rank, hit.entry.picture))
         return hits
 

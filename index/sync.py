@@ -13,9 +13,9 @@ from PIL import Image
 
 from index.encoding import Encoder
 from index.feed import PRUNED
-from index.gallery import Gallery, NewPicture
+from index.gallery import Gallery
 from index.pictures import read_rgb
-from index.rows import Caption, ReadBy, batches
+from index.rows import Caption, Captions, ReadBy, batches
 from index.snapshot import Snapshot
 from index.vectors import Block, Entry, Identity, Matrix, Vector, VectorSet
 from model.errors import CorruptFolder, InvalidInput, UnsupportedMedia
@@ -203,13 +203,12 @@ def expansions_of(registry: Registry, language: str, version: int) -> frozenset[
 
 
 def encode_captions(
-    encoder: Encoder, gallery: Gallery, snapshot: Snapshot, pictures: Sequence[NewPicture]
+    encoder: Encoder, gallery: Gallery, snapshot: Snapshot, captions: Mapping[str, Captions]
 ) -> dict[str, dict[tuple[str, str, ReadBy], Vector]]:
-    """Vectors of the captions of new pictures in the served languages, except captions that a picture already has.
+    """Vectors of captions, given by picture, in the served languages, except captions that a picture already has.
 
     By picture, then by language, text and what read them.
     """
-    captions = {new.id: new.captions for new in pictures if new.captions}
     existing = gallery.captions_for(list(captions))
     missing = [
         (picture, tag, text)
@@ -219,7 +218,7 @@ def encode_captions(
         for text in dict.fromkeys(texts)
         if text not in existing[picture].get(tag, ())
     ]
-    encoded: dict[str, dict[tuple[str, str, ReadBy], Vector]] = {new.id: {} for new in pictures}
+    encoded: dict[str, dict[tuple[str, str, ReadBy], Vector]] = {picture: {} for picture in captions}
     if missing:
         vectors = encoder.texts([(snapshot.views[tag], text) for _, tag, text in missing]).vectors
         by = {tag: ReadBy(version, encoder.text_fingerprint) for tag, version in snapshot.release.languages.items()}

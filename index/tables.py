@@ -6,7 +6,7 @@ The migrations are in `model/registry/migrations/versions`, one chain for the wh
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, Integer, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from model.registry.clock import now
@@ -17,10 +17,14 @@ class PictureRow(RegistryRow):
     """A picture of the gallery; `change` is its newest entry in the change feed.
 
     `key` is the change that put its content there: rising, and never used again, also not for a later content.
+    `etag` is another one after each change of the record; `record` is the number of that change (`RecordChangesRow`).
     """
 
     __tablename__ = "pictures"
-    __table_args__ = (Index("ix_pictures_created_at_id", "created_at", "id"),)  # pages of the gallery are in this order
+    __table_args__ = (
+        Index("ix_pictures_created_at_id", "created_at", "id"),  # pages of the gallery are in this order
+        Index("ix_pictures_collection_key", "collection", "key"),
+    )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     content_sha256: Mapped[str] = mapped_column(index=True)
@@ -29,6 +33,42 @@ class PictureRow(RegistryRow):
     created_at: Mapped[datetime] = mapped_column(default=now())
     change: Mapped[int]
     key: Mapped[int] = mapped_column(BigInteger, unique=True, index=True, server_default="0")
+    collection: Mapped[str] = mapped_column(server_default="default")
+    tags: Mapped[list[str]] = mapped_column(JSON, server_default="[]")
+    facts: Mapped[dict[str, Any]] = mapped_column("metadata", JSON, server_default="{}")
+    etag: Mapped[str] = mapped_column(server_default="")
+    record: Mapped[int] = mapped_column(BigInteger, index=True, server_default="0")
+
+
+class PictureValueRow(RegistryRow):
+    """One value of a picture's tags or metadata, for filters and facets; see `index.facts`. `picture` is its key.
+
+    A condition is met by one row, so that both databases compare texts and doubles alike, and by an index.
+    """
+
+    __tablename__ = "picture_values"
+    __table_args__ = (
+        Index("ix_picture_values_text", "key", "kind", "text", "picture"),
+        Index("ix_picture_values_number", "key", "kind", "number", "picture"),
+    )
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    picture: Mapped[int] = mapped_column(
+        ForeignKey("pictures.key", ondelete="CASCADE", onupdate="CASCADE"), type_=BigInteger, index=True
+    )
+    key: Mapped[str]
+    kind: Mapped[str]
+    text: Mapped[str | None]
+    number: Mapped[float | None] = mapped_column(Double)
+
+
+class RecordChangesRow(RegistryRow):
+    """One row: how many changes of records there were, of whichever picture. Selections follow it."""
+
+    __tablename__ = "record_changes"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    last: Mapped[int] = mapped_column(BigInteger)
 
 
 class CaptionRow(RegistryRow):

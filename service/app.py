@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from index.encoding import Encoder
 from index.gallery import Gallery
+from index.selection import Selection
 from model import storage
 from model.data_root import DataRoot
 from model.errors import RegistryUnavailable
@@ -25,7 +26,18 @@ from service.cursors import Cursors
 from service.keys import Keys
 from service.metrics import Metrics, counted, gauge
 from service.moving import Following, components, warm_up
-from service.routes import admin, bases, embeddings, expansions, languages, models, operations, search, versions
+from service.routes import (
+    admin,
+    bases,
+    collections,
+    embeddings,
+    expansions,
+    languages,
+    models,
+    operations,
+    search,
+    versions,
+)
 from service.routes import gallery as pictures
 from service.settings import Settings
 from service.watch import update_metrics
@@ -46,7 +58,8 @@ def create_app(context: Context | None) -> FastAPI:
         await run_in_threadpool(app.state.context.registry.close)
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    for module in (search, embeddings, models, pictures, languages, expansions, versions, admin, bases, operations):
+    searching, teaching = (search, embeddings, models, pictures, collections), (languages, expansions, versions)
+    for module in (*searching, *teaching, admin, bases, operations):
         app.include_router(module.router)
     pages.mount(app)
     app.state.context = context
@@ -80,6 +93,7 @@ def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Enc
         registry=registry,
         open_encoder=reopen or (lambda settings: open_encoder(settings)),
         gallery=gallery,
+        selection=Selection(registry),
         keys=keys,
         keyring=Keyring(admin_key(settings), settings.open, keys.list, lambda: invalid.take(UNAUTHENTICATED)),
         rate=rate,

@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
+from index.records import DEFAULT
 from model.errors import FieldError, InvalidInput, RegistryUnavailable
 from service.errors import Forbidden, MissingApiKey, RateLimited, Unauthorized
 from service.keys import SCOPES, Key, Scope, id_of
@@ -44,26 +45,44 @@ class Body(Enum):
 
 @dataclass(frozen=True)
 class Principal:
-    """Who sends a request: the id of a key, `admin` for the key of the settings, `anonymous` on an open loopback."""
+    """Who sends a request: the id of a key, `admin` for the key of the settings, `anonymous` on an open loopback.
+
+    One that is bound to `collections` sees nothing of others; None for everything. `home` is the collection of what it
+    adds without naming one.
+    """
 
     id: str
     scope: Scope
+    collections: frozenset[str] | None = None
+    home: str = DEFAULT
+
+    def require(self, collection: str | None) -> None:
+        """Raises `Forbidden` unless this caller may write into a collection; None for one that is not named.
+
+        Whether there is such a collection makes no difference.
+        """
+        if collection is not None and self.collections is not None and collection not in self.collections:
+            raise Forbidden("this key is bound to other collections")
 
 
 @dataclass(frozen=True)
 class Guard:
-    """What an endpoint declares with `needs`; `allowed` are the scopes that include the declared one."""
+    """What an endpoint declares with `needs`; `allowed` are the scopes that include the declared one.
+
+    Only one that is `parted` answers a key that is bound to collections: it shows no such key anything of others.
+    """
 
     scope: Scope
     body: Body
     allowed: tuple[Scope, ...]
+    parted: bool
 
 
-def needs(scope: Scope, body: Body = Body.JSON) -> Callable[[F], F]:
-    """Declare the scope of an endpoint and the kind of body it takes."""
+def needs(scope: Scope, body: Body = Body.JSON, *, parted: bool = False) -> Callable[[F], F]:
+    """Declare the scope of an endpoint, the kind of body it takes, and whether keys of collections may use it."""
 
     def declare(endpoint: F) -> F:
-        endpoint.__guard__ = _guard(scope, body)  # type: ignore[attr-defined]
+        endpoint.__guard__ = _guard(scope, body, parted)  # type: ignore[attr-defined]
         return endpoint
 
     return declare
@@ -74,8 +93,8 @@ def guard_of(endpoint: Callable[..., Any]) -> Guard:
     return getattr(endpoint, "__guard__", _guard("admin", Body.JSON))
 
 
-def _guard(scope: Scope, body: Body) -> Guard:
-    return Guard(scope, body, SCOPES[SCOPES.index(scope) :])
+def _guard(scope: Scope, body: Body, parted: bool = False) -> Guard:
+    return Guard(scope, body, SCOPES[SCOPES.index(scope) :], parted)
 
 
 ANY_KEY = _guard("search", Body.JSON)
@@ -154,6 +173,8 @@ class Keyring:
             raise Unauthorized("this key is not valid")
         if principal.scope not in guard.allowed:
             raise Forbidden(f"this request needs a key of scope {guard.scope}")
+        if principal.collections is not None and not guard.parted:
+            raise Forbidden("a key that is bound to collections may not do this")
         return principal
 
     def revoke(self, id: str) -> None:
@@ -167,7 +188,10 @@ class Keyring:
         key = None if id is None else await self._key(id)
         if key is None or key.id in self._revoked or not key.opens(plain):
             return None
-        return Principal(key.id, key.scope)
+        if key.collections is None:
+            return Principal(key.id, key.scope)
+        home = DEFAULT if DEFAULT in key.collections else key.collections[0]
+        return Principal(key.id, key.scope, frozenset(key.collections), home)
 
     async def _key(self, id: str) -> Key | None:
         """The key with this id; while the registry does not answer, an older copy serves: searches go on."""

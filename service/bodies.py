@@ -20,7 +20,7 @@ from model.errors import FieldError, InvalidInput, UnsupportedMedia
 from service.errors import BodyTimeout, InvalidEncoding, Malformed, TooLarge, TooManyHeaders
 from service.problems import ClientLeft, invalid_request, problem
 
-JSON, MULTIPART = "application/json", "multipart/form-data"
+JSON, MERGE_PATCH, MULTIPART = "application/json", "application/merge-patch+json", "multipart/form-data"
 MAX_HEADER_BYTES = 64 << 10  # path, query and header fields
 LINGER = 5.0  # seconds for which the rest of a body is discarded after its request was refused
 _MAX_TARGET_BYTES = 32 << 10  # bytes of path and query alone
@@ -153,10 +153,13 @@ def media_type(request: Request) -> str:
     return "" if value is None else _parsed(value).get_content_type()
 
 
-async def read_json(request: Request, model: type[M]) -> M:
-    """The body as `model`; raises `UnsupportedMedia`, `InvalidEncoding`, `Malformed` or `InvalidInput`."""
+async def read_json(request: Request, model: type[M], *others: str) -> M:
+    """The body as `model`, sent as JSON or one of the `others`.
+
+    Raises `UnsupportedMedia`, `InvalidEncoding`, `Malformed` or `InvalidInput`.
+    """
     charset = _parsed(request.headers.get("content-type", "")).get_content_charset("utf-8")
-    if media_type(request) != JSON or charset not in {"utf-8", "utf8"}:
+    if media_type(request) not in (JSON, *others) or charset not in {"utf-8", "utf8"}:
         raise UnsupportedMedia(f"send {JSON} in UTF-8")
     return validated(model, parse_json(await request.body()))
 

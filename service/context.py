@@ -1,9 +1,9 @@
 """The components of one running service, built once in `service.app` and passed to every route."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Annotated
+from typing import Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request, Response
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from index.encoding import Encoder
 from index.gallery import Gallery
 from index.live import LiveIndex
+from index.selection import Selection
 from model.data_root import DataRoot
 from model.registry import Registry
 from service.access_log import Parts
@@ -23,6 +24,7 @@ from service.bodies import JSON
 from service.cursors import Cursors
 from service.keys import Keys
 from service.metrics import Metrics
+from service.records import RecordsOfHits
 from service.settings import Settings
 from service.writes import WriteQueue
 
@@ -44,6 +46,7 @@ class Context:
     base: str
     open_encoder: Callable[[Settings], Encoder]
     gallery: Gallery
+    selection: Selection
     live: LiveIndex
     keys: Keys
     keyring: Keyring
@@ -55,6 +58,7 @@ class Context:
     writes: WriteQueue
     searching: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
     validating: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))  # datasets
+    hit_records: RecordsOfHits = field(init=False)
     following: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))  # opening a new release
     stopping: Event = field(default_factory=Event)
     requests: int = 0
@@ -63,6 +67,7 @@ class Context:
 
     def __post_init__(self) -> None:
         settings = self.settings
+        self.hit_records = RecordsOfHits(self.selection)
         self.body_limits = {
             Body.JSON: (settings.json_bytes, settings.body_seconds),
             Body.PICTURE: (settings.picture_bytes + _OVERHEAD, settings.body_seconds),
@@ -96,16 +101,20 @@ class Context:
         if self.successor is not None:
             await run_in_threadpool(self.newest.live.refresh)
 
-    async def answer(self, build: Callable[[], BaseModel], parts: Parts | None = None) -> Response:
+    async def answer(
+        self, build: Callable[[], BaseModel], parts: Parts | None = None, without: Mapping[str, Any] | None = None
+    ) -> Response:
         """The JSON of what `build` returns, made in the threads of searches: a large one would block the event loop.
 
-        `parts` get the wait for a thread as `thread`, and what `build` counts no part of as `json`.
+        `parts` get the wait for a thread as `thread`, and what `build` counts no part of as `json`. `without` is what
+        is left out of it, as pydantic's `exclude`.
         """
+
         counted = parts or Parts()
 
         def make() -> Response:
             counted.end("thread")
-            answer = Response(build().model_dump_json(), media_type=JSON)
+            answer = Response(build().model_dump_json(exclude=without), media_type=JSON)
             counted.end("json")
             return answer
 

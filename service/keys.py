@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
-from sqlalchemy import LargeBinary, Row, func, select, update
+from sqlalchemy import JSON, LargeBinary, Row, func, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from model.registry import Registry
@@ -33,11 +33,12 @@ class KeyRow(RegistryRow):
     created_at: Mapped[datetime] = mapped_column(default=now())
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    collections: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key; of its secret only the SHA-256."""
+    """A key; of its secret only the SHA-256. One that is bound to `collections` sees nothing of others."""
 
     id: str
     scope: Scope
@@ -45,6 +46,7 @@ class Key:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    collections: tuple[str, ...] | None
     secret_sha256: bytes = field(repr=False)
 
     def opens(self, plaintext: str) -> bool:
@@ -68,11 +70,14 @@ class Keys:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    def create(self, scope: Scope, label: str, expires_at: datetime | None = None) -> tuple[Key, str]:
+    def create(
+        self, scope: Scope, label: str, expires_at: datetime | None = None, collections: Sequence[str] | None = None
+    ) -> tuple[Key, str]:
         """A new key and its text `pk_{id}_{secret}`, which cannot be recovered later."""
         id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         with self._registry.begin() as session:
             row = KeyRow(id=id, secret_sha256=_digest(secret), scope=scope, label=label, expires_at=expires_at)
+            row.collections = None if collections is None else [*collections]
             session.add(row)
             session.flush()
             return _key(row), f"pk_{id}_{secret}"
@@ -98,4 +103,5 @@ def _digest(secret: str) -> bytes:
 
 def _key(row: "KeyRow | Row[Any]") -> Key:
     scope = next(scope for scope in SCOPES if scope == row.scope)
-    return Key(row.id, scope, row.label, row.created_at, row.expires_at, row.revoked_at, row.secret_sha256)
+    bound = None if row.collections is None else tuple(row.collections)
+    return Key(row.id, scope, row.label, row.created_at, row.expires_at, row.revoked_at, bound, row.secret_sha256)

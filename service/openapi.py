@@ -31,10 +31,15 @@ _RETRIED = {"429": "Too many requests", "503": "Too busy, or not ready"}
 
 
 def taking(
-    json: type[BaseModel] | None = None, form: type[BaseModel] | None = None, file: str | None = None
+    json: type[BaseModel] | None = None,
+    form: type[BaseModel] | None = None,
+    file: str | None = None,
+    patch: type[BaseModel] | None = None,
 ) -> dict[str, Any]:
-    """`openapi_extra` of a route that accepts JSON, a form with one file, or both."""
+    """`openapi_extra` of a route that accepts JSON, a form with one file, or both; or a merge patch."""
     content: dict[str, Any] = {}
+    if patch is not None:
+        content |= {kind: {"schema": _inline(patch)} for kind in ("application/merge-patch+json", "application/json")}
     if json is not None:
         content["application/json"] = {"schema": _inline(json)}
     if form is not None:

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
+from index.errors import RecordChanged
 from model import errors
 from service.errors import (
     BodyTimeout,
@@ -35,6 +36,7 @@ STATUSES: dict[type[errors.PictoglotError], int] = {
     BodyTimeout: 408,
     errors.Conflict: 409,
     Gone: 410,
+    RecordChanged: 412,
     TooLarge: 413,
     errors.UnsupportedMedia: 415,
     errors.InvalidInput: 422,

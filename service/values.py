@@ -58,8 +58,19 @@ def _as_list(values: object) -> object:
         try:
             return json.loads(values[0])
         except ValueError:
-            raise PydanticCustomError("list_type", "must be a list of language tags") from None
+            raise PydanticCustomError("list_type", "must be a list of texts") from None
     return [tag.strip() for value in values for tag in str(value).split(",")]
+
+
+def _as_tags(values: object) -> object:
+    """The tags of a picture in a form: a repeated field, or one JSON list. A tag may have commas."""
+    if isinstance(values, list) and len(values) == 1 and str(values[0]).startswith("["):
+        return _as_list(values)
+    return values
+
+
+def _each_once(names: list[str]) -> list[str]:
+    return list(dict.fromkeys(names))
 
 
 def _all_or_none(values: object) -> object:
@@ -67,6 +78,8 @@ def _all_or_none(values: object) -> object:
 
 
 PictureId = Annotated[str, StringConstraints(pattern=PICTURE_ID)]
+Collection = PictureId  # collections are named as pictures are
+Collections = Annotated[list[Collection], Field(min_length=1, max_length=64), AfterValidator(_each_once)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Limit = Annotated[int, Field(ge=1, le=100)]
 TextLimit = Annotated[Limit, _like(_DIGITS, "int_parsing", "must be a number of one to three digits")]
@@ -76,7 +89,22 @@ Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2_048)]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 QueryLimit = Annotated[TextLimit, Query()]
 QueryCursor = Annotated[Cursor | None, Query()]
+QueryCollection = Annotated[Collection | None, Query()]
+QueryFilter = Annotated[str | None, Query(description="JSON: `must`, `should`, `must_not` as in searches.")]
+QuerySort = Annotated[Literal["created_at", "-created_at"], Query()]
+QueryFields = Annotated[
+    str | None, Query(max_length=500, description="The fields of each item that are wanted, separated by commas.")
+]
 Tags = Annotated[list[str], Field(min_length=1, max_length=200)]
+PictureTags = Annotated[list[str], Field(max_length=1_000), BeforeValidator(_as_tags)]
 TextTags = Annotated[Tags, BeforeValidator(_as_list)]
+FacetKeys = Annotated[list[Annotated[str, StringConstraints(max_length=128)]], Field(min_length=1, max_length=16)]
+TextFacetKeys = Annotated[FacetKeys, BeforeValidator(_as_list)]
+QueryFacets = Annotated[
+    FacetKeys | None,
+    Query(description="Keys whose values are counted, separated by commas."),
+    BeforeValidator(_as_list),
+]
+IfMatch = Annotated[str | None, Header(alias="If-Match", description="The `ETag` that was seen.")]
 CaptionsForm = Annotated[Tags | Literal["all", "none"], BeforeValidator(_all_or_none)]
 Expiry = Annotated[datetime, Strict(False), BeforeValidator(_require_time), AfterValidator(_in_future)]

@@ -1,13 +1,15 @@
 """Writes to the gallery: in order, those that wait at the same time together. Encodes no picture."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from index.gallery import NewPicture, Put
+from index.gallery import GalleryPicture, NewPicture, Put
 from index.live import LiveIndex
+from index.records import Patch, Within
 from model.errors import PictoglotError, Unavailable
 from service.batching import BatchQueue
 from service.settings import Settings
@@ -18,8 +20,20 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class WriteQueue(BatchQueue[NewPicture | str, Put | None]):
-    """Writes to the gallery, in order, on one thread, as the registry requires: pictures to put, and ids to delete.
+@dataclass(frozen=True)
+class _Removal:
+    """A picture to delete, if it is in one of the collections `within`."""
+
+    id: str
+    within: Within
+
+
+_Write = NewPicture | Patch | _Removal
+_Done = Put | GalleryPicture | None
+
+
+class WriteQueue(BatchQueue[_Write, _Done]):
+    """Writes to the gallery, in order, on one thread, as the registry requires: pictures to put, to change, to delete.
 
     Pictures that wait at the same time are put in one transaction: it costs the disk hardly more than one of them.
     """
@@ -32,22 +46,32 @@ class WriteQueue(BatchQueue[NewPicture | str, Put | None]):
     async def put(self, picture: NewPicture) -> Put:
         """The result of `LiveIndex.put_pictures`; raises as that does, and as a call of the queue does."""
         (put,) = await self([picture])
-        assert put is not None
+        assert isinstance(put, Put)
         return put
 
-    async def delete(self, id: str) -> None:
-        """As `LiveIndex.delete_picture`; raises as that does, and as a call of the queue does."""
-        await self([id])
+    async def patch(self, patch: Patch) -> GalleryPicture:
+        """As `LiveIndex.patch_picture`; raises as that does, and as a call of the queue does."""
+        (picture,) = await self([patch])
+        assert isinstance(picture, GalleryPicture)
+        return picture
 
-    def _written(self, writes: Sequence[NewPicture | str]) -> list[Put | Exception | None]:
-        outcomes: list[Put | Exception | None] = []
+    async def delete(self, id: str, within: Within = None) -> None:
+        """As `LiveIndex.delete_picture`; raises as that does, and as a call of the queue does."""
+        await self([_Removal(id, within)])
+
+    def _written(self, writes: Sequence[_Write]) -> list[_Done | Exception]:
+        outcomes: list[_Done | Exception] = []
         for _, group in groupby(writes, type):
             alike = list(group)
             outcomes += self._put([write for write in alike if isinstance(write, NewPicture)])
-            outcomes += [_outcome(self._live.delete_picture, write) for write in alike if isinstance(write, str)]
+            outcomes += [_outcome(self._live.patch_picture, write) for write in alike if isinstance(write, Patch)]
+            outcomes += [_outcome(self._delete, write) for write in alike if isinstance(write, _Removal)]
         return outcomes
 
-    def _put(self, pictures: list[NewPicture]) -> list[Put | Exception | None]:
+    def _delete(self, removal: _Removal) -> None:
+        self._live.delete_picture(removal.id, removal.within)
+
+    def _put(self, pictures: list[NewPicture]) -> list[_Done | Exception]:
         """All together; if that fails, one by one, because one of them may be the reason."""
         if not pictures:
             return []

@@ -16,7 +16,7 @@ from index.place import ENGINES
 from index.segment import Columns, Written
 from index.vectors import Entry, Identity, Keys, Matrix, Vector
 
-FEW = 4_096  # allowed rows that are compared one by one instead of through the engine's index
+FEW = 10_000  # allowed rows that are compared one by one instead of through the engine's index
 _ROW_BITS = 20  # of the number of a row; the others are the run's
 ROWS_IN_A_RUN = 1 << _ROW_BITS
 RUN_BITS = 63 - _ROW_BITS

@@ -144,8 +144,8 @@ def list_keys(as_json: AsJson = False) -> None:
     with service() as client:
         listing = answer(client.get("/v1/admin/keys"))
     names = ("id", "scope", "label", "created_at", "expires_at", "revoked_at")
-    rows = [[item[name] for name in names] for item in listing["items"]]
-    show(listing, as_json, [name.removesuffix("_at") for name in names], rows)
+    rows = [[*(item[name] for name in names), ", ".join(item["collections"] or ())] for item in listing["items"]]
+    show(listing, as_json, [*(name.removesuffix("_at") for name in names), "bound to"], rows)
 
 
 @keys.command("create")
@@ -155,11 +155,15 @@ def create_key(
     expires_at: Annotated[
         str | None, typer.Option(help="ISO 8601, with a time zone, such as 2030-01-31T12:00:00Z.")
     ] = None,
+    collection: Annotated[
+        list[str] | None, typer.Option(help="Bind the key to this collection; may be repeated.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a key; it is shown only this once."""
     with service() as client:
-        body = {"scope": scope, "label": label, "expires_at": expires_at}
+        body: dict[str, Any] = {"scope": scope, "label": label, "expires_at": expires_at}
+        body |= {"collections": collection} if collection else {}
         created = answer(client.post("/v1/admin/keys", json=body))
     tell(created, as_json, created["key"])
 

@@ -115,10 +115,10 @@ def at(path: str, name: str) -> str:
     return f"{path}/{quote(name, safe='')}"
 
 
-def every(client: httpx.Client, path: str, most: int = 10_000) -> list[dict[str, Any]]:
-    """The items of a listing, page after page."""
+def every(client: httpx.Client, path: str, most: int = 10_000, **given: str) -> list[dict[str, Any]]:
+    """The items of a listing, page after page; `given` are parameters of its query."""
     items: list[dict[str, Any]] = []
-    query: dict[str, Any] = {"limit": min(_PAGE, most)}
+    query: dict[str, Any] = {"limit": min(_PAGE, most), **given}
     while True:
         page = answer(client.get(path, params=query))
         items += page["items"]

@@ -82,6 +82,19 @@ def acceptable(load: Callable[[], Loaded]) -> Loaded:
         stop(str(error), MISCONFIGURED)
 
 
+def json_object(text: str | None, option: str) -> dict[str, Any] | None:
+    """The JSON object that an option has; exits when it is none."""
+    if text is None:
+        return None
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        stop(f"{option} must be a JSON object.", REFUSED)
+    return given
+
+
 def percent(share: Any) -> str:
     """A fraction 0..1 in percent with one decimal; a dash when it was not measured."""
     return f"{share * 100:.1f}" if isinstance(share, int | float) else "–"

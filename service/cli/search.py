@@ -10,7 +10,7 @@ import httpx
 import typer
 
 from service.cli.client import answer, service
-from service.cli.output import REFUSED, AsJson, note, say, show_json, stop, table
+from service.cli.output import REFUSED, AsJson, json_object, note, say, show_json, stop, table
 
 _AUTO, _SHARED = "auto", "shared"  # no tags: detect the language; read with the shared table
 
@@ -26,6 +26,10 @@ def search(
     captions: Annotated[bool, typer.Option("--captions", help="With --picture: captions instead of pictures.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100)] = 10,
     min_score: Annotated[float | None, typer.Option(help="Lowest score of a result.")] = None,
+    filter: Annotated[
+        str | None, typer.Option("--filter", help='JSON, such as {"must": [{"key": "tags", "match": {"value": "x"}}]}.')
+    ] = None,
+    collection: Annotated[str | None, typer.Option(help="Only pictures in this collection.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Find pictures by text or by picture, or captions for a picture."""
@@ -35,12 +39,16 @@ def search(
         stop("--min-score must be a finite number.", REFUSED)
     if any("\ud800" <= character <= "\udfff" for character in text or ""):  # bytes of another encoding
         stop("The text is not valid UTF-8.", REFUSED)
+    asked = _filter(filter, collection)
+    if asked and captions:
+        stop("--captions takes no --filter and no --collection.", REFUSED)
     with service() as client:
         if picture is not None:
-            response = _by_picture(client, picture, language, captions, limit, min_score)
+            response = _by_picture(client, picture, language, captions, limit, min_score, asked)
         else:
             body: dict[str, Any] = {"text": text, "language": language, "limit": limit}
             body |= {} if min_score is None else {"min_score": min_score}
+            body |= {"filter": asked} if asked else {}
             response = client.post("/v1/search/pictures", json=body)
         result = answer(response)
     if as_json:
@@ -52,8 +60,22 @@ def search(
         _show_pictures(result, language)
 
 
+def _filter(given: str | None, collection: str | None) -> dict[str, Any]:
+    """Both together; empty without either."""
+    asked = json_object(given, "--filter") or {}
+    if collection is None:
+        return asked
+    return {"must": [{"key": "collection", "match": {"value": collection}}, *([asked] if asked else [])]}
+
+
 def _by_picture(
-    client: httpx.Client, picture: Path, language: str, captions: bool, limit: int, min_score: float | None
+    client: httpx.Client,
+    picture: Path,
+    language: str,
+    captions: bool,
+    limit: int,
+    min_score: float | None,
+    asked: dict[str, Any],
 ) -> httpx.Response:
     """Pictures like an uploaded one, with captions in the language and in English; or captions for it."""
     form: dict[str, Any] = {"limit": str(limit)}
@@ -63,6 +85,7 @@ def _by_picture(
     else:
         form |= {"language": language} if named else {}
         form |= {} if min_score is None else {"min_score": str(min_score)}
+        form |= {"filter": json.dumps(asked)} if asked else {}
     kind = mimetypes.guess_type(picture.name)[0] or "application/octet-stream"
     files = {"picture": (picture.name, picture.read_bytes(), kind)}
     return client.post(f"/v1/search/{'captions' if captions else 'pictures'}", data=form, files=files)

@@ -24,10 +24,18 @@ R = TypeVar("R")
 
 
 def put(
-    client: httpx.Client, id: str, picture: tuple[str, bytes | IO[bytes], str], captions: Mapping[str, Sequence[str]]
+    client: httpx.Client,
+    id: str,
+    picture: tuple[str, bytes | IO[bytes], str],
+    captions: Mapping[str, Sequence[str]],
+    fields: Mapping[str, str] | None = None,
 ) -> httpx.Response:
-    """The response to one picture (file name, content, media type) with its captions by language; none are kept."""
+    """The response to one picture (file name, content, media type) with its captions by language; none are kept.
+
+    `fields` are other fields of the form.
+    """
     form = {"captions": json.dumps(captions, ensure_ascii=False)} if captions else {}
+    form |= fields or {}
 
     def send() -> httpx.Response:
         if not isinstance(picture[1], bytes):

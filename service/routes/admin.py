@@ -101,7 +101,8 @@ async def prune(request: Request, context: AppContext, caller: Caller) -> schema
 async def create_key(request: Request, context: AppContext) -> schemas.NewKey:
     """Create a key; its text is shown only in this response."""
     body = await bodies.read_json(request, schemas.KeyRequest)
-    key, plain = await run_in_threadpool(context.keys.create, body.scope, body.label, body.expires_at)
+    given = (body.scope, body.label, body.expires_at, body.collections)
+    key, plain = await run_in_threadpool(context.keys.create, *given)
     return schemas.NewKey(**schemas.KeyItem.model_validate(key).model_dump(), key=plain)
 
 

@@ -43,7 +43,7 @@ class _Embedded:
     response_model=schemas.Embeddings,
     openapi_extra=taking(json=schemas.EmbeddingsRequest, form=schemas.PictureEmbedding, file="picture"),
 )
-@needs("search", Body.PICTURES_IN_JSON)
+@needs("search", Body.PICTURES_IN_JSON, parted=True)
 async def embed(request: Request, context: AppContext) -> Response:
     """Unit vectors of texts and pictures; with `language` `auto`, each text is encoded by its own language's version.
 

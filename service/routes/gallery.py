@@ -1,4 +1,4 @@
-"""The gallery: adding, listing, reading and deleting pictures. Decodes and encodes in the context's queues."""
+"""The gallery: adding, listing, changing and deleting pictures. Decodes and encodes in the context's queues."""
 
 import hashlib
 import re
@@ -12,18 +12,18 @@ from starlette.concurrency import run_in_threadpool
 from index.errors import PictureNotFound
 from index.gallery import GalleryPicture, NewPicture, Put
 from index.pictures import media_type
-from index.snapshot import Snapshot
+from index.records import Given, Within
+from index.selection import Wanted
 from model import storage
 from model.errors import FieldError, InvalidInput
-from model.text import clean
-from service import bodies, values
-from service.auth import Body, GuardedRoute, needs
+from service import records, values
+from service.auth import Body, GuardedRoute, Principal, needs
 from service.bodies import unless_client_leaves
-from service.context import AppContext, Context
+from service.context import AppContext, Caller, Context
 from service.forms import picture_of
 from service.openapi import answering, taking
 from service.schemas import gallery as schemas
-from service.schemas.common import Captions
+from service.schemas.common import Captions, FacetValue
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
 _ID = re.compile(values.PICTURE_ID)
@@ -31,6 +31,9 @@ _CACHED, _REVALIDATED = "private, max-age=31536000, immutable", "private, no-cac
 _HASH_LENGTH = 16  # characters of the content's hash that a URL contains
 _TYPES = [answering(kind)[200]["content"] for kind in ("image/jpeg", "image/webp")]
 _FILE: dict[int | str, dict[str, Any]] = {200: {"description": "The file.", "content": _TYPES[0] | _TYPES[1]}}
+_TAGGED: dict[int | str, dict[str, Any]] = {
+    200: {"headers": {"ETag": {"description": "Of the record.", "schema": {"type": "string"}}}}
+}
 _ContentHash = Annotated[
     str | None, Query(max_length=64, description="The content's hash, as in `url`: may be cached forever.")
 ]
@@ -41,127 +44,193 @@ _ContentHash = Annotated[
     responses={201: {"model": schemas.PictureItem}},
     openapi_extra=taking(form=schemas.PictureForm, file="picture"),
 )
-@needs("write", Body.PICTURE)
-async def put_picture(id: str, request: Request, response: Response, context: AppContext) -> schemas.PictureItem:
-    """Add or replace a picture; 201 when the id is new. The picture can be searched when the answer arrives."""
+@needs("write", Body.PICTURE, parted=True)
+async def put_picture(
+    id: str, request: Request, response: Response, context: AppContext, caller: Caller
+) -> schemas.PictureItem:
+    """Add or replace a picture; 201 when the id is new. The picture can be searched when the answer arrives.
+
+    A key that is bound to collections gets 404 where a picture outside of them has this id.
+    """
     if not _ID.fullmatch(id):
         place = FieldError("path.id", "pattern")
         raise InvalidInput("an id has 1 to 128 characters of `A-Z a-z 0-9 . _ -`, no dot first", errors=(place,))
-    return await _put(id, request, response, context)
+    return await _put(id, request, response, context, caller)
 
 
 @router.post(
     "", responses={201: {"model": schemas.PictureItem}}, openapi_extra=taking(form=schemas.PictureForm, file="picture")
 )
-@needs("write", Body.PICTURE)
-async def post_picture(request: Request, response: Response, context: AppContext) -> schemas.PictureItem:
-    """Add a picture under the sha256 of its bytes; the same bytes give the same id."""
-    return await _put(None, request, response, context)
+@needs("write", Body.PICTURE, parted=True)
+async def post_picture(
+    request: Request, response: Response, context: AppContext, caller: Caller
+) -> schemas.PictureItem:
+    """Add a picture under the sha256 of its bytes; the same bytes give the same id.
+
+    With a key that is bound to collections, under the sha256 of that hash and the collection.
+    """
+    return await _put(None, request, response, context, caller)
 
 
 @router.get("", response_model=schemas.PicturePage)
-@needs("search")
+@needs("search", parted=True)
 async def list_pictures(
-    context: AppContext, limit: values.QueryLimit = 20, cursor: values.QueryCursor = None
+    context: AppContext,
+    caller: Caller,
+    limit: values.QueryLimit = 20,
+    cursor: values.QueryCursor = None,
+    filter: values.QueryFilter = None,
+    collection: values.QueryCollection = None,
+    sort: values.QuerySort = "created_at",
+    facets: values.QueryFacets = None,
+    fields: values.QueryFields = None,
 ) -> Response:
-    """Pictures in the order in which they were added."""
-    fetch = context.gallery.page
-    page, following = await context.cursors.page("pictures", limit, cursor, fetch, lambda picture: picture.place)
+    """Pictures in the order in which they were added, or newest first; only those that the filter leaves."""
+    without = records.LeftOut.of(fields, schemas.PictureItem, facets)
+    wanted = Wanted(records.filter_in_query(filter), caller.collections, collection)
+    asked = [filter, collection, sort, caller.id if caller.collections is not None else None]
+    query: object = "pictures" if asked == [None, None, "created_at", None] else ["pictures", *asked]
+
+    def fetch(count: int, place: tuple[float, str] | None) -> Sequence[GalleryPicture]:
+        return context.gallery.page(count, place, *wanted.conditions, newest_first=sort == "-created_at")
+
+    page, following = await context.cursors.page(query, limit, cursor, fetch, lambda picture: picture.place)
 
     def answer() -> schemas.PicturePage:
-        return schemas.PicturePage(items=_items(page, context), next_cursor=following)
+        counted = None if facets is None else context.selection.facets(wanted, facets)
+        return schemas.PicturePage(
+            items=_items(page, context),
+            next_cursor=following,
+            facets=counted and {key: list(map(FacetValue.model_validate, found)) for key, found in counted.items()},
+        )
 
-    return await context.answer(answer)
+    return await context.answer(answer, without=without.exclude)
 
 
-@router.get("/{id}")
-@needs("search")
-async def get_picture(id: str, context: AppContext) -> schemas.PictureItem:
-    """One picture and its captions in the languages that are served."""
-    return await _item(await _existing(id, context), context)
+@router.get("/{id}", responses=_TAGGED)
+@needs("search", parted=True)
+async def get_picture(id: str, response: Response, context: AppContext, caller: Caller) -> schemas.PictureItem:
+    """One picture and its captions in the languages that are served; `waiting` are those in others."""
+    return await _item(await _existing(id, context, caller.collections), context, response)
+
+
+@router.patch("/{id}", responses=_TAGGED, openapi_extra=taking(patch=schemas.RecordPatch))
+@needs("write", parted=True)
+async def patch_picture(
+    id: str,
+    request: Request,
+    response: Response,
+    context: AppContext,
+    caller: Caller,
+    if_match: values.IfMatch = None,
+) -> schemas.PictureItem:
+    """Change captions, tags, metadata or collection: a JSON merge patch (RFC 7396). The picture stays as it is.
+
+    With `If-Match`, 412 `record_changed` unless the record still has this `ETag`. When the answer arrives, new captions
+    are found. Those in a language that is not served are kept, and are found when it is taught.
+    """
+    patch = await records.patch_of(id, request, if_match, caller)
+    _require_id(id)
+    picture = await context.writes.patch(patch)
+    await context.settle()
+    return await _item(picture, context, response)
 
 
 @router.delete("/{id}", status_code=204, response_class=Response)
-@needs("write")
-async def delete_picture(id: str, context: AppContext) -> None:
+@needs("write", parted=True)
+async def delete_picture(id: str, context: AppContext, caller: Caller) -> None:
     """Delete a picture; when the answer arrives, no search returns it any more."""
-    picture = await _existing(id, context)
-    await context.writes.delete(picture.id)
+    _require_id(id)
+    await context.writes.delete(id, caller.collections)
     await context.settle()
 
 
 @router.get("/{id}/content", response_class=Response, responses=_FILE)
-@needs("search")
-async def picture_content(id: str, request: Request, context: AppContext, v: _ContentHash = None) -> Response:
+@needs("search", parted=True)
+async def picture_content(
+    id: str, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
+) -> Response:
     """The stored picture: a JPEG of at most 1,024 pixels a side; WebP if version 0.1 stored it."""
-    picture = await _existing(id, context)
+    picture = await _existing(id, context, caller.collections)
     return await _file(request, picture, context, named=v, thumbnail=False)
 
 
 @router.get("/{id}/thumbnail", response_class=Response, responses=_FILE)
-@needs("search")
-async def picture_thumbnail(id: str, request: Request, context: AppContext, v: _ContentHash = None) -> Response:
+@needs("search", parted=True)
+async def picture_thumbnail(
+    id: str, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
+) -> Response:
     """A small copy: as the stored picture, at most 256 pixels a side."""
-    picture = await _existing(id, context)
+    picture = await _existing(id, context, caller.collections)
     return await _file(request, picture, context, named=v, thumbnail=True)
 
 
-async def _put(id: str | None, request: Request, response: Response, context: Context) -> schemas.PictureItem:
+async def _put(
+    id: str | None, request: Request, response: Response, context: Context, caller: Principal
+) -> schemas.PictureItem:
     with context.pictures.uploads.place():
         data, form = await picture_of(request, context)
-        snapshot = context.live.current
-        captions = _captions(form.parse(schemas.PictureForm).captions, snapshot)
+        fields = form.parse(schemas.PictureForm, lists=("tags",))
+        captions, given = records.captions_of(fields.captions), records.given_by(fields, caller)
         content = hashlib.sha256(data).hexdigest()
-        put = await unless_client_leaves(request, _stored(id or content, content, data, captions, context))
+        id = id or _posted(content, given)
+        put = await unless_client_leaves(request, _stored(id, content, data, captions, given, context))
     response.status_code = 201 if put.created else 200
-    return await _item(put.picture, context)
+    return await _item(put.picture, context, response)
 
 
-async def _stored(id: str, content: str, data: bytes, captions: Captions | None, context: Context) -> Put:
+def _posted(content: str, given: Given) -> str:
+    """The id of a picture that is posted: for a bound key it must not matter what is in other collections."""
+    if given.within is None:
+        return content
+    return hashlib.sha256(f"{content} in {given.collection or given.home}".encode()).hexdigest()
+
+
+async def _stored(id: str, content: str, data: bytes, captions: Captions | None, given: Given, context: Context) -> Put:
     picture = await context.pictures.uploads(data, context.settings.body_seconds)
     storage.require_free(context.settings.home, context.settings.free_bytes)
     vector = await run_in_threadpool(context.gallery.picture_vector, content, context.encoder.image_fingerprint)
     if vector is None:
         (vector,) = await context.pictures.encode_uploads([picture.rgb])
     width, height = picture.rgb.size
-    put = await context.writes.put(NewPicture(id, content, width, height, captions, vector, picture))
+    new = NewPicture(id, content, width, height, captions, vector, picture, given=given)
+    put = await context.writes.put(new)
     await context.settle()
     return put
 
 
-def _captions(given: str | None, snapshot: Snapshot) -> Captions | None:
-    """The captions of a form by language: cleaned, without duplicates."""
-    if given is None:
-        return None
-    by_tag = bodies.validated(schemas.CaptionsOfPicture, {"captions": bodies.parse_field(given, "captions")}).captions
-    captions: Captions = {}
-    for tag, texts in by_tag.items():
-        kept = captions.setdefault(snapshot.served(tag), [])
-        kept.extend(text for text in dict.fromkeys(clean(text) for text in texts) if text not in kept)
-    return captions
-
-
-async def _existing(id: str, context: Context) -> GalleryPicture:
+def _require_id(id: str) -> None:
     if not _ID.fullmatch(id):
         raise PictureNotFound("there is no picture with this id")
-    return await run_in_threadpool(context.gallery.get, id)
 
 
-async def _item(picture: GalleryPicture, context: Context) -> schemas.PictureItem:
+async def _existing(id: str, context: Context, within: Within) -> GalleryPicture:
+    _require_id(id)
+    return await run_in_threadpool(context.gallery.get, id, within)
+
+
+async def _item(picture: GalleryPicture, context: Context, response: Response) -> schemas.PictureItem:
     (item,) = await to_thread.run_sync(_items, [picture], context, limiter=context.searching)
+    response.headers["ETag"] = records.quoted(item.etag)
     return item
 
 
 def _items(pictures: Sequence[GalleryPicture], context: Context) -> list[schemas.PictureItem]:
-    captions = context.live.current.captions_of_each([picture.id for picture in pictures])
+    ids, snapshot = [picture.id for picture in pictures], context.live.current
+    captions, given = snapshot.captions_of_each(ids), context.gallery.captions_given(ids)
     return [
         schemas.PictureItem(
             id=picture.id,
+            collection=picture.record.collection,
             captions=captions[picture.id],  # as in searches: without rolled-back languages
+            waiting={tag: texts for tag, texts in given[picture.id].items() if tag not in snapshot.captions},
+            tags=list(picture.record.tags),
+            metadata=dict(picture.record.metadata),
             url=f"{router.prefix}/{picture.id}/content?v={picture.content_sha256[:_HASH_LENGTH]}",
             width=picture.width,
             height=picture.height,
             created_at=picture.created_at,
+            etag=picture.record.etag,
         )
         for picture in pictures
     ]

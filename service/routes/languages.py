@@ -9,7 +9,10 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
+from index.records import Within
+from index.snapshot import Snapshot
 from index.sweep import EXPANSIONS
+from index.sync import expansions_of
 from model import dataset
 from model.errors import FieldError, InvalidInput
 from model.languages import ENGLISH, MANY, canonical, names, reads
@@ -27,12 +30,15 @@ _LOCATION = {"headers": {"Location": {"description": "The path of the expansion.
 
 
 @router.get("")
-@needs("search")
-async def list_languages(context: AppContext) -> schemas.Languages:
-    """The languages that are served, that the base reads, or that were assessed; each with what is known of it."""
+@needs("search", parted=True)
+async def list_languages(context: AppContext, caller: Caller) -> schemas.Languages:
+    """The languages that are served, that the base reads, or that were assessed; each with what is known of it.
+
+    With a key that is bound to collections, `captions` counts those of their pictures.
+    """
     snapshot = context.live.current
     versions = await run_in_threadpool(_versions, context, sorted(set(snapshot.release.languages.values())))
-    counts = await run_in_threadpool(lambda: {tag: captions.count for tag, captions in snapshot.captions.items()})
+    counts = await run_in_threadpool(_captions, context, snapshot, caller.collections)
     assessed = await run_in_threadpool(_assessed, context)
     listed = set(snapshot.built_in) - {MANY}
     items = []
@@ -56,6 +62,16 @@ async def list_languages(context: AppContext) -> schemas.Languages:
             )
         )
     return schemas.Languages(items=items, shared_version=snapshot.release.shared, release=snapshot.release.number)
+
+
+def _captions(context: Context, snapshot: Snapshot, within: Within) -> dict[str, int]:
+    """How many captions each language has that is served, in all or in these collections."""
+    if within is None:
+        return {tag: captions.count for tag, captions in snapshot.captions.items()}
+    expansions = {
+        tag: expansions_of(context.registry, tag, version) for tag, version in snapshot.release.languages.items()
+    }
+    return {tag: context.selection.captions(tag, shown, within) for tag, shown in expansions.items()}
 
 
 def _assessed(context: Context) -> dict[str, schemas.Assessed]:

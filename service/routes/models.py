@@ -11,7 +11,7 @@ router = APIRouter(prefix="/v1/models", tags=["search"], route_class=GuardedRout
 
 
 @router.get("")
-@needs("search")
+@needs("search", parted=True)
 async def list_models(context: AppContext) -> schemas.Models:
     """The one model of this service, as OpenAI lists models, with the languages that it reads."""
     snapshot = context.live.current

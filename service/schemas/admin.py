@@ -3,12 +3,13 @@
 from datetime import datetime
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from model.registry.retention import KEEP, LEAST
 from service.keys import Scope
 from service.schemas.common import Report, RequestBody, Response
-from service.values import Expiry, Note
+from service.values import Collections, Expiry, Note
 
 
 class RollbackRequest(RequestBody):
@@ -83,6 +84,15 @@ class KeyRequest(RequestBody):
     scope: Scope
     label: Note = Field("", max_length=200)
     expires_at: Expiry | None = Field(None, description="In the future, with a time zone.")
+    collections: Collections | None = Field(
+        None, description="The key sees, finds, counts and writes nothing else. Not with scope `admin`."
+    )
+
+    @model_validator(mode="after")
+    def _no_bound_admin(self) -> "KeyRequest":
+        if self.scope == "admin" and self.collections is not None:
+            raise PydanticCustomError("bound_admin", "a key of scope admin cannot be bound to collections")
+        return self
 
 
 class KeyItem(Response):
@@ -92,6 +102,7 @@ class KeyItem(Response):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    collections: list[str] | None = Field(description="What the key is bound to; null for everything.")
 
 
 class NewKey(KeyItem):

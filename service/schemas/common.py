@@ -26,6 +26,16 @@ class Response(BaseModel):
     model_config = ConfigDict(allow_inf_nan=False, from_attributes=True)
 
 
+class FacetValue(Response):
+    """A value, and how many pictures have it."""
+
+    value: str | bool | int | float
+    count: int
+
+
+Facets = dict[str, list[FacetValue]]
+
+
 class Place(Response):
     location: str
     code: str

@@ -1,17 +1,27 @@
-"""Pictures and their captions."""
+"""Pictures and their records."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from service.schemas.common import Captions, FormFields, RequestBody, Response
+from service.schemas.common import Captions, Facets, FormFields, RequestBody, Response
+from service.values import Collection, PictureTags
+
+_TAGS = "At most 64: repeated, or a JSON list. If left out, existing tags stay."
+_METADATA = (
+    "A flat JSON object of at most 16 KiB: keys of 1 to 64 of `a-z 0-9 _`; values are strings, numbers, true or false, "
+    "and lists of strings. A string that is an RFC 3339 date is also a date. If left out, existing metadata stays."
+)
 
 
 class PictureForm(FormFields):
     """Fields sent with the file `picture`; `captions` is JSON: `{TAG: [text, ...]}`."""
 
     captions: str | None = Field(None, description="If left out, existing captions stay.")
+    collection: Collection | None = Field(None, description="If left out, it stays, and is `default` for a new one.")
+    tags: PictureTags | None = Field(None, description=_TAGS)
+    metadata: str | None = Field(None, description=_METADATA)
 
 
 class CaptionsOfPicture(RequestBody):
@@ -20,15 +30,39 @@ class CaptionsOfPicture(RequestBody):
     captions: dict[str, Annotated[list[str], Field(max_length=100)]] = Field(max_length=100)
 
 
+class RecordPatch(RequestBody):
+    """A JSON merge patch (RFC 7396): what is left out stays, null removes, lists are replaced."""
+
+    captions: dict[str, Annotated[list[str], Field(max_length=100)] | None] | None = Field(None, max_length=100)
+    tags: list[str] | None = Field(None, max_length=1_000)
+    metadata: dict[str, Any] | None = None
+    collection: Collection | None = None
+
+
 class PictureItem(Response):
     id: str
+    collection: str
     captions: Captions
+    waiting: Captions = Field(description="Captions in languages that are not served: searchable when they are taught.")
+    tags: list[str]
+    metadata: dict[str, Any]
     url: str
     width: int
     height: int
     created_at: datetime
+    etag: str = Field(description="As the header `ETag`: of collection, tags, metadata, content and own captions.")
 
 
 class PicturePage(Response):
     items: list[PictureItem]
     next_cursor: str | None
+    facets: Facets | None = Field(None, description="As asked for with `facets`.")
+
+
+class CollectionItem(Response):
+    name: str
+    count: int
+
+
+class Collections(Response):
+    items: list[CollectionItem]

@@ -1,14 +1,28 @@
 """Searches and embeddings."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from index.errors import PageTooDeep
 from index.snapshot import DEEPEST
-from service.schemas.common import Captions, FormFields, RequestBody, Response
-from service.values import CaptionsForm, Cursor, Finite, Limit, PictureId, Tags, TextLimit, TextNumber, TextTags
+from service.schemas.common import Captions, Facets, FormFields, RequestBody, Response
+from service.values import (
+    CaptionsForm,
+    Cursor,
+    FacetKeys,
+    Finite,
+    Limit,
+    PictureId,
+    Tags,
+    TextFacetKeys,
+    TextLimit,
+    TextNumber,
+    TextTags,
+)
 
+_FILTER = "As Qdrant's: `must`, `should`, `must_not` of conditions with `key` and `match` or `range`."
+_FACETS = "Keys whose values are counted among the pictures that the filter leaves."
 _CURSOR = f"`next_cursor` of the page before. Beyond rank {DEEPEST:,} there is no page: 422 `{PageTooDeep.code}`."
 
 
@@ -23,6 +37,8 @@ class PictureSearch(RequestBody):
     captions: Tags | Literal["all", "none"] | None = Field(
         None, description="Languages of the captions in the answer; default: the language used, and English."
     )
+    filter: Any = Field(None, description=_FILTER, json_schema_extra={"type": "object"})
+    facets: FacetKeys | None = Field(None, description=_FACETS)
 
 
 class SimilarPictures(FormFields):
@@ -36,6 +52,8 @@ class SimilarPictures(FormFields):
     min_score: TextNumber | None = None
     cursor: Cursor | None = Field(None, description=_CURSOR)
     captions: CaptionsForm | None = None
+    filter: str | None = Field(None, description=f"JSON. {_FILTER}")
+    facets: TextFacetKeys | None = Field(None, description=f"{_FACETS} As `captions`.")
 
 
 class CaptionSearch(RequestBody):
@@ -61,15 +79,23 @@ class LanguageUsed(Response):
 
 
 class PictureHit(Response):
+    """`picture` and `id` are the same. What is kept in the registry is null while that does not answer."""
+
     picture: str
     score: Finite
     rank: int
     url: str
     captions: Captions
+    id: str
+    collection: str | None
+    tags: list[str] | None
+    metadata: dict[str, Any] | None
+    etag: str | None
 
 
 class PictureHits(Response):
     items: list[PictureHit]
+    facets: Facets | None = Field(None, description="As asked for with `facets`.")
     language: LanguageUsed | None = Field(description="null in a search by picture.")
     version: int | None
     release: int

@@ -90,6 +90,32 @@ def test_no_caption_fails(service: Service, captions: object, name: str) -> None
     assert answer.status_code < 500
 
 
+CONDITION = st.fixed_dictionaries({"key": ANY}, optional={"match": JSON, "range": JSON, "must": JSON})
+
+
+@FEW
+@given(filter=st.one_of(JSON, st.dictionaries(st.sampled_from(["must", "should", "must_not"]), st.lists(CONDITION))))
+def test_no_filter_fails(service: Service, filter: object) -> None:
+    for facets in (["tags"], [json.dumps(filter)[:100]]):
+        body = {"text": "a", "language": "en", "filter": filter, "facets": facets}
+        assert send(service, "/v1/search/pictures", body).status_code < 500
+    query = quote(json.dumps(filter, ensure_ascii=False).encode("utf-8", "replace"))
+    assert service.admin.get(f"{service.url}/v1/pictures?filter={query}").status_code < 500
+
+
+@FEW
+@given(name=st.sampled_from(["captions", "tags", "metadata", "collection"]), value=JSON, etag=ANY)
+def test_no_change_of_a_record_fails(service: Service, name: str, value: object, etag: str) -> None:
+    content = json.dumps({name: value}).encode()
+    seen = quote(etag.encode("utf-8", "replace"))
+    for headers in ({}, {"If-Match": seen}):
+        given = {"Content-Type": "application/json", **headers}
+        assert service.admin.patch("/v1/pictures/a", content=content, headers=given).status_code < 500
+    form = {name: json.dumps(value)}
+    answer = service.admin.put("/v1/pictures/a", files={"picture": ("x", picture())}, data=form)
+    assert answer.status_code < 500
+
+
 @FEW
 @given(data=st.binary(max_size=500))
 @pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=b"])

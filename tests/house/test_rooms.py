@@ -19,7 +19,9 @@ from tests.house.source import PACKAGES, ROOT
 from tests.service.harness import Service, running
 from tests.tiny import write_tiny_base
 
-SEARCH, UPLOAD = 19, 29  # the numbers today: whoever lowers one lowers it here (aim: 18)
+# The numbers today: whoever lowers one lowers it here (aim: 18). Hits come with their records, which a search reads
+# from the database: four files. An upload writes one: two.
+SEARCH, UPLOAD = 23, 31
 
 
 class CalledFiles:

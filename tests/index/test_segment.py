@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from index import segment
 from index.errors import IndexFileCorrupt
 from index.segment import Columns, Segment, Written
-from index.vectors import Entry, Identity, Vector, best
+from index.vectors import Entry, Identity, Keys, Vector, best
 from model import storage
 from model.data_root import DataRoot
 from model.errors import StorageFull
@@ -278,3 +278,26 @@ def test_merged_segments_have_the_living_rows_of_all(root: DataRoot) -> None:
     even = sealed(root, VECTORS[:50], names(50)).without(["p00003"])
     written = segment.write(root, PICTURES, segment.merged([odd.columns(), even.columns()]))
     assert facts(segment.read(root, written, PICTURES)) == [*facts(even), *facts(odd)]
+
+
+@pytest.mark.parametrize("few", [0, 10_000])
+def test_what_an_array_of_allowed_keys_left_is_not_taken_for_what_it_leaves_now(
+    root: DataRoot, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """A segment remembers the rows of the arrays of late, and forgets them where other rows are alive."""
+    monkeypatch.setattr(segment, "_FEW", few)
+    part, query, allowed = sealed(root, VECTORS, names(120)), VECTORS[7], numbered(*range(0, 120, 7))
+    everything = numbered(*range(120))
+
+    def found(view: Segment, keys: Keys) -> list[str]:
+        return [hit.entry.picture for hit in best(view, query, 120, keys)]
+
+    for _ in range(2):
+        assert found(part, allowed)[0] == "p00007" and len(found(part, allowed)) == 18
+        assert len(found(part, everything)) == 120
+    without = part.without({"p00007", "p00003"})
+    assert "p00007" not in found(without, allowed) and len(found(without, allowed)) == 17
+    assert len(found(without, everything)) == 118
+    for first in range(20):  # more arrays than are remembered
+        assert found(part, numbered(first)) == [f"p{first:05d}"]
+    assert len(found(part, allowed)) == 18

@@ -110,9 +110,12 @@ def test_versions_are_listed_newest_first(service: Service) -> None:
 
 
 def test_a_key_is_made_used_and_revoked(service: Service) -> None:
-    made = as_json(service, "keys", "create", "search", "--label", "page")
+    bound = ("--collection", "archive", "--collection", "museum")
+    made = as_json(service, "keys", "create", "search", "--label", "page", *bound)
+    assert made["collections"] == ["archive", "museum"]
     assert run(service, "languages", key=made["key"]).exit_code == 0
-    assert made["key"] not in run(service, "keys", "list").stdout
+    listed = run(service, "keys", "list").stdout
+    assert made["key"] not in listed and "archive, museum" in listed
     assert run(service, "keys", "revoke", made["id"]).exit_code == 0
     assert run(service, "languages", key=made["key"]).exit_code == 2
 

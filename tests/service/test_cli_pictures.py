@@ -37,6 +37,35 @@ def test_pictures_are_added_listed_and_deleted(service: Service, tmp_path: Path)
         assert run(service, "pictures", "delete", item["id"]).exit_code == 0
 
 
+def test_pictures_are_added_found_shown_and_changed_as_records(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "iron.png").write_bytes(picture(60))
+    (tmp_path / "wood.png").write_bytes(picture(61))
+    said = ("--collection", "archive", "--tag", "bridge", "--tag", "a, b")
+    added = as_json(service, "pictures", "add", str(tmp_path), *said)["added"]
+    assert [(item["collection"], item["tags"]) for item in added] == [("archive", ["bridge", "a, b"])] * 2
+    assert as_json(service, "pictures", "add", str(tmp_path), *said)["there"] == 2
+    assert len(as_json(service, "pictures", "add", str(tmp_path), "--tag", "bridge")["added"]) == 2
+    changed = as_json(
+        service, "pictures", "edit", "iron", "--metadata", '{"year": 1950}', "--captions", '{"en": ["an iron bridge"]}',
+        "--etag", as_json(service, "pictures", "show", "iron")["etag"],
+    )  # fmt: skip
+    assert (changed["metadata"], changed["captions"]) == ({"year": 1950}, {"en": ["an iron bridge"]})
+    assert "record_changed" in run(service, "pictures", "edit", "iron", "--tag", "x", "--etag", "old").stderr
+    shown = run(service, "pictures", "show", "iron").stdout
+    assert "archive" in shown and "1950" in shown and "an iron bridge" in shown
+    old = '{"must": [{"key": "year", "range": {"lt": 1960}}]}'
+    where = ("--collection", "archive", "--filter")
+    for command in (("search", "anything", "-l", "en"), ("search", "--picture", str(tmp_path / "wood.png"))):
+        assert [hit["picture"] for hit in as_json(service, *command, *where, old)["items"]] == ["iron"]
+    assert [item["id"] for item in as_json(service, "pictures", "list", *where, old)["items"]] == ["iron"]
+    listed = as_json(service, "pictures", "list", "--newest", "--collection", "archive")["items"]
+    assert [item["id"] for item in listed] == ["wood", "iron"]
+    for wrong in (("list", "--filter", "x"), ("edit", "iron"), ("edit", "iron", "--metadata", "[]")):
+        assert run(service, "pictures", *wrong).exit_code == 2
+    for id in ("iron", "wood"):
+        run(service, "pictures", "delete", id)
+
+
 def test_captions_of_every_script_travel_as_they_are(service: Service, tmp_path: Path) -> None:
     """As escapes these would be twice as long, and more than a form's field may be."""
     (tmp_path / "a.png").write_bytes(picture(12))

@@ -161,7 +161,10 @@ def test_without_the_registry_searches_go_on_and_writes_say_so(tmp_path: Path) -
         answer = teach(service)
         assert time.monotonic() - started < 2
         assert_problem(answer, 503, "registry_unavailable")
-        assert service.search("cat").status_code == 200
+        found = service.search("cat").json()
+        assert (found["items"][0]["id"], found["items"][0]["tags"]) == ("a", None)
+        assert "records_unavailable" in found["warnings"]
+        assert_problem(service.search("cat", filter={"must_not": [{"must": []}]}), 503, "registry_unavailable")
         ready = service.http.get("/readyz")
         assert ready.status_code == 200
         assert "registry_unavailable" in ready.json()["degraded"]

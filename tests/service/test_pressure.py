@@ -273,7 +273,7 @@ def test_a_search_needs_no_thread_of_the_pool_that_all_others_share(
     reading, go_on = threading.Semaphore(0), threading.Event()
     key = {"X-API-Key": fresh.key("search")}
 
-    def slow(id: str) -> None:
+    def slow(id: str, *_: object) -> None:
         reading.release()
         assert go_on.wait(60)
         raise PictureNotFound

@@ -9,6 +9,8 @@ from alembic.config import Config
 from sqlalchemy import text
 
 from index.gallery import Gallery
+from index.records import Patch
+from index.selection import FacetValue, Selection, Wanted
 from model.backends import Encoding
 from model.data_root import DataRoot
 from model.registry import migrations, open_registry
@@ -56,6 +58,18 @@ def test_a_feed_of_every_change_becomes_one_of_last_changes(first_release: str, 
     gallery = Gallery(registry, DataRoot(tmp_path))
     assert gallery.changes_since(0) == {"b": 2, "a": 4, "gone": 6}
     assert gallery.changes_since(4) == {"gone": 6} and gallery.change() == 6
+    registry.close()
+
+
+def test_pictures_become_records_with_defaults_and_can_be_changed(first_release: str, tmp_path: Path) -> None:
+    registry = open_registry(first_release)
+    gallery = Gallery(registry, DataRoot(tmp_path))
+    before = gallery.get("a").record
+    assert (before.collection, before.tags, before.metadata) == ("default", [], {}) and before.etag
+    after = gallery.patch(Patch("a", {"tags": ["red"], "metadata": {"year": 1950}}), {}).record
+    assert (after.collection, after.tags, after.metadata) == ("default", ["red"], {"year": 1950})
+    assert Selection(registry).records(["a", "b"]) == {"a": after} and after.etag != before.etag
+    assert Selection(registry).facets(Wanted(), ["year"]) == {"year": [FacetValue(1950, 1)]}
     registry.close()
 
 

@@ -5,7 +5,6 @@ The tables of vectors get other names, so that a process of an earlier release t
 without a key, or a vector in float32: every such transaction of it fails.
 """
 
-import numpy as np
 import sqlalchemy as sa
 from alembic import op
 
@@ -59,6 +58,9 @@ def _halve(name: str, key: list[str]) -> None:
     change = change.values(vector=sa.bindparam("halves"))
     connection = op.get_bind()
     rows = connection.execute(first).all()
+    if rows:
+        import numpy as np  # only now: every process reads this file while it keeps all others from writing
+
     while rows:
         halved = [
             {f"old_{each}": getattr(row, each) for each in key}

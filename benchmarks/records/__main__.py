@@ -1,0 +1,57 @@
+"""`python -m benchmarks.records`: filters in a gallery of made-up pictures; prints and writes JSON. Asserts no time."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.records import filtered
+from benchmarks.records.material import Collection, opened
+from benchmarks.scale import measures
+from benchmarks.scale.material import Made
+
+# Each part by its name in the report: rows of figures about one gallery.
+PARTS: dict[str, Callable[[Collection], list[dict[str, Any]]]] = {"filtered": filtered.measured}
+_console = Console()
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def run(
+    pictures: Annotated[int, typer.Option(min=100, help="Pictures in the gallery")] = 100_000,
+    dimension: Annotated[int, typer.Option(min=16, max=4_096, help="Of the vectors")] = 512,
+    only: Annotated[list[str] | None, typer.Option(help=f"Parts to measure: {', '.join(PARTS)}")] = None,
+    out: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes")] = None,
+    folder: Annotated[Path | None, typer.Option(help="For the data root; several GB for a million")] = None,
+) -> None:
+    """Measure, print, write."""
+    if unknown := set(only or ()) - PARTS.keys():
+        raise typer.BadParameter(f"no such part: {', '.join(sorted(unknown))}")
+    report: dict[str, Any] = {"pictures": pictures, "dimension": dimension, "cores": measures.cores()}
+    with tempfile.TemporaryDirectory(prefix="pictoglot-records-", dir=folder) as home:
+        _console.print(f"Filling a gallery of {pictures:,} pictures with records.")
+        with opened(Path(home), Made(pictures, dimension)) as collection:
+            for part in only or PARTS:
+                _console.print(f"Measuring: {part}.")
+                report[part] = PARTS[part](collection)
+                _console.print(table(part, report[part]))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def table(title: str, rows: list[dict[str, Any]]) -> Table:
+    """The rows of one part."""
+    drawn = Table(*rows[0], title=title)
+    for row in rows:
+        drawn.add_row(*(f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" for value in row.values()))
+    return drawn
+
+
+if __name__ == "__main__":
+    app()

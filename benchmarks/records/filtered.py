@@ -1,0 +1,69 @@
+"""A filtered search beside an unfiltered one, and beside the exact scan of what the filter leaves."""
+
+import time
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from benchmarks.records.material import RANK, Collection
+from benchmarks.scale.material import TEXT, name
+from benchmarks.scale.measures import timed
+from index.filters import parsed
+from index.selection import Selection, Wanted
+
+_QUERIES = 100
+_K = 10
+_ROUND = 0.0002  # scores closer than this are taken as equal: the vectors are halves
+
+
+def measured(collection: Collection) -> list[dict[str, Any]]:
+    """One row for each number of pictures that a filter leaves: from one to all."""
+    count = collection.made.count
+    sizes = sorted({size for size in (1, 10, 100, 1_000, 10_000, count // 10, count // 2, count) if size <= count})
+    queries = collection.made.queries(2 * _QUERIES, TEXT)
+    return [_of(collection, size, queries) for size in sizes]
+
+
+def _of(collection: Collection, size: int, queries: np.ndarray) -> dict[str, Any]:
+    """With a filter that leaves `size` pictures, spread over the gallery. Searches come in turns with unfiltered ones.
+
+    These have queries of their own: a search would find the processor's cache filled by another with the same query.
+    `first_ms` is a search with a filter that nobody has asked before. Recall counts a hit that scores as high as the
+    last right one: of equal pictures any is as good as another.
+    """
+    wanted = Wanted(parsed({"must": [{"key": RANK, "range": {"lt": size}}]}))
+    left = np.flatnonzero(collection.ranks < size)
+    snapshot, selection = collection.live.current, collection.selection()
+
+    def search(query: np.ndarray, among: Selection = selection) -> list[tuple[str, float]]:
+        hits = snapshot.search_pictures(query, _K, allowed=among.allowed(wanted))
+        return [(hit.picture, hit.score) for hit in hits]
+
+    first = median(timed(search, query, collection.selection())[0] for query in queries[:5])
+    took, plain, used, plain_used = [list[float]() for _ in range(4)]
+    answers = list[list[tuple[str, float]]]()
+    search(queries[0])
+    for query, other in zip(queries[:_QUERIES], queries[_QUERIES:], strict=True):
+        begun = time.thread_time()
+        spent, hits = timed(search, query)
+        used.append(time.thread_time() - begun)
+        took.append(spent)
+        answers.append(hits)
+        begun = time.thread_time()
+        plain.append(timed(snapshot.search_pictures, other, _K)[0])
+        plain_used.append(time.thread_time() - begun)
+    inside, recall = {name(int(number)) for number in left}, list[float]()
+    for query, hits in zip(queries, answers, strict=False):  # afterwards: a scan empties the processor's cache
+        assert {picture for picture, _ in hits} <= inside, "a hit that the filter does not leave"
+        exact = np.sort(collection.vectors[left] @ query)[-_K:]
+        recall.append(sum(score >= exact[0] - _ROUND for _, score in hits) / len(exact))
+    return {
+        "left": size,
+        "p50_ms": median(took),
+        "unfiltered_p50_ms": median(plain),
+        "ratio": median(took) / median(plain),
+        "cpu_ratio": median(used) / median(plain_used),
+        "first_ms": first,
+        "recall": float(np.mean(recall)),
+    }

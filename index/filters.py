@@ -1,0 +1,170 @@
+"""The grammar of filters, as Qdrant's: reads one from JSON, within bounds. Evaluates nothing.
+
+A filter holds for a picture when all of `must` hold, one of `should` if there are any, and none of `must_not`. A
+condition holds when one value of its key matches.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Literal
+
+from index.errors import InvalidFilter
+from index.facts import KEY, Fact, indexed, instant, normal
+from model.errors import FieldError
+
+DEEPEST = 8  # filters within each other
+MOST_CONDITIONS = 64
+MOST_VALUES = 1_000  # in all `any` together
+FIELDS = frozenset({"collection", "created_at", "id", "tags"})  # keys that name no metadata
+_CLAUSES = ("must", "should", "must_not")
+_BOUNDS = ("gt", "gte", "lt", "lte")
+_METADATA = "metadata."
+
+
+@dataclass(frozen=True)
+class Match:
+    """One value of `key` is equal to one of these facts; none of them is a date."""
+
+    key: str
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
+class Range:
+    """One value of `key` is a number, or a date in seconds since 1970, within all bounds."""
+
+    key: str
+    kind: Literal["number", "date"]
+    bounds: tuple[tuple[str, float], ...]  # one of `_BOUNDS`, and the value
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Conditions that are put together; without any it holds for every picture."""
+
+    must: tuple["Condition", ...] = ()
+    should: tuple["Condition", ...] = ()
+    must_not: tuple["Condition", ...] = ()
+
+
+Condition = Filter | Match | Range
+
+
+def parsed(given: object, place: str = "body.filter") -> Filter:
+    """The filter that a JSON value says; raises `InvalidFilter` with the place of what is wrong."""
+    return _Reader().filter(given, place, 1)
+
+
+def metadata_key(key: str) -> str | None:
+    """The key of metadata that a condition or facet names: `place` or `metadata.place`; None when it names none."""
+    name = key.removeprefix(_METADATA)
+    return name if KEY.fullmatch(name) and (name != key or name not in FIELDS) else None
+
+
+class _Reader:
+    """Reads one filter and counts what it holds."""
+
+    def __init__(self) -> None:
+        self._conditions, self._values = count(1), count(1)
+
+    def filter(self, given: object, place: str, depth: int) -> Filter:
+        clauses = _object(given, place)
+        if depth > DEEPEST:
+            raise _refusal(f"filters go {DEEPEST} deep at most", place, "too_deep")
+        for name in clauses:
+            if name not in _CLAUSES:
+                raise _refusal("a filter has `must`, `should` and `must_not`", f"{place}.{_shown(name)}", "unknown")
+        return Filter(**{name: tuple(self._all(value, f"{place}.{name}", depth)) for name, value in clauses.items()})
+
+    def _all(self, given: object, place: str, depth: int) -> Iterator[Condition]:
+        if not isinstance(given, list):
+            raise _refusal("conditions come in a list", place, "list_type")
+        for number, each in enumerate(given):
+            yield self._condition(each, f"{place}.{number}", depth)
+
+    def _condition(self, given: object, place: str, depth: int) -> Condition:
+        if next(self._conditions) > MOST_CONDITIONS:
+            raise _refusal(f"a filter has at most {MOST_CONDITIONS} conditions", place, "too_long")
+        condition = _object(given, place)
+        if "key" not in condition:
+            return self.filter(given, place, depth + 1)
+        key = self._text(condition["key"], f"{place}.key")
+        if condition.keys() == {"key", "match"}:
+            return Match(key, tuple(self._match(condition["match"], f"{place}.match")))
+        if condition.keys() == {"key", "range"}:
+            return self._range(key, condition["range"], f"{place}.range")
+        raise _refusal("a condition has `key` and either `match` or `range`", place, "condition")
+
+    def _match(self, given: object, place: str) -> Iterator[Fact]:
+        match = _object(given, place)
+        if match.keys() == {"value"}:
+            yield self._fact(match["value"], f"{place}.value")
+        elif match.keys() == {"any"} and isinstance(match["any"], list):
+            for number, value in enumerate(match["any"]):
+                yield self._fact(value, f"{place}.any.{number}")
+        else:
+            raise _refusal("`match` has `value`, or `any` with a list", place, "match")
+
+    def _fact(self, value: object, place: str) -> Fact:
+        if next(self._values) > MOST_VALUES:
+            raise _refusal(f"a filter names at most {MOST_VALUES:,} values", place, "too_long")
+        if isinstance(value, bool):
+            return Fact("boolean", number=float(value))
+        if isinstance(value, int | float):
+            return Fact("number", number=self._number(value, place))
+        return Fact("string", indexed(self._text(value, place)))
+
+    def _range(self, key: str, given: object, place: str) -> Range:
+        limits = _object(given, place)
+        if not limits or not limits.keys() <= {*_BOUNDS}:
+            raise _refusal("`range` has `gt`, `gte`, `lt` or `lte`", place, "range")
+        bounds, kinds = list[tuple[str, float]](), set[str]()
+        for name, value in limits.items():
+            kind, number = self._bound(value, f"{place}.{name}")
+            kinds.add(kind)
+            bounds.append((name, number))
+        if len(kinds) > 1:
+            raise _refusal("the bounds of a range are all numbers or all dates", place, "range")
+        return Range(key, "date" if kinds == {"date"} else "number", tuple(sorted(bounds)))
+
+    def _bound(self, value: object, place: str) -> tuple[str, float]:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return "number", self._number(value, place)
+        moment = instant(value) if isinstance(value, str) else None
+        if moment is None:
+            raise _refusal("a bound is a number, or a date as in RFC 3339", place, "bound")
+        return "date", moment
+
+    @staticmethod
+    def _number(value: float, place: str) -> float:
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise _refusal("numbers are finite", place, "finite_number")
+        return number
+
+    @staticmethod
+    def _text(value: object, place: str) -> str:
+        if not isinstance(value, str):
+            raise _refusal("a value is a string, a number, true or false", place, "value_type")
+        if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):  # no database takes these
+            raise _refusal("the text contains surrogates or NUL", place, "string_unicode")
+        return normal(value)
+
+
+def _object(given: object, place: str) -> Mapping[str, Any]:
+    if not isinstance(given, Mapping):
+        raise _refusal("an object is needed here", place, "dict_type")
+    return given
+
+
+def _refusal(detail: str, place: str, code: str) -> InvalidFilter:
+    return InvalidFilter(f"{place}: {detail}", errors=(FieldError(place, code),))
+
+
+def _shown(name: str) -> str:
+    return name if KEY.fullmatch(name) else "?"

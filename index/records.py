@@ -1,0 +1,154 @@
+"""A picture as a record: collection, tags, metadata, and its captions where they are changed together. Finds nothing.
+
+What is written here bumps the number that selections follow (`index.selection`). The change feed has no entry for it:
+no vector changes, and nothing has to be sealed again.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.orm import Session
+
+from index.errors import PictureNotFound, RecordChanged
+from index.facts import TAGS, checked_metadata, checked_tags, facts_of
+from index.rows import own_captions
+from index.tables import PictureRow, PictureValueRow, RecordChangesRow
+
+DEFAULT = "default"  # the collection of a picture that names none
+Within = frozenset[str] | None  # the collections that a caller may see; None for all
+_DEFAULTS = {"captions": {}, "collection": DEFAULT, "tags": [], "metadata": {}}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is kept of a picture beside its content and captions; `etag` is another one after each change."""
+
+    collection: str = DEFAULT
+    tags: Sequence[str] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    etag: str = ""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is said of a picture that is put: None keeps what its record has. A new one without a collection is `home`.
+
+    One with this id that is in none of the collections `within` is not replaced.
+    """
+
+    collection: str | None = None
+    tags: Sequence[str] | None = None
+    metadata: Mapping[str, Any] | None = None
+    home: str = DEFAULT
+    within: Within = None
+
+    def on(self, before: Record | None) -> Record:
+        """The record that this makes of the one before."""
+        before = before or Record(self.home)
+        return replace(
+            before,
+            collection=before.collection if self.collection is None else self.collection,
+            tags=before.tags if self.tags is None else self.tags,
+            metadata=before.metadata if self.metadata is None else self.metadata,
+        )
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A JSON merge patch (RFC 7396) of a picture's captions, tags, metadata and collection, cleaned and checked.
+
+    It is made only if the record has one of the etags in `expected`, if given, and is in one of the collections
+    `within`.
+    """
+
+    id: str
+    document: Mapping[str, Any]
+    expected: frozenset[str] | None = None
+    within: Within = None
+
+    @property
+    def captions(self) -> dict[str, list[str]]:
+        """The captions that it brings, by language."""
+        return {tag: texts for tag, texts in (self.document.get("captions") or {}).items() if texts}
+
+
+def equal(record: Record, other: Record | None) -> bool:
+    """Whether two records say the same; to Python `True` and `1` are equal, to a filter they are not."""
+    return other is not None and _said(record) == _said(other)
+
+
+def _said(record: Record) -> str:
+    return repr((record.collection, list(record.tags), dict(record.metadata)))
+
+
+def merged(target: object, patch: object) -> Any:
+    """A document changed by a merge patch: the algorithm of RFC 7396, section 2."""
+    if not isinstance(patch, Mapping):
+        return patch
+    result = dict(target) if isinstance(target, Mapping) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merged(result.get(name), value)
+    return result
+
+
+def patched(session: Session, patch: Patch) -> tuple[Record, dict[str, list[str]] | None]:
+    """What a picture's record becomes by a patch, and its captions where these change. Writes nothing.
+
+    Raises `PictureNotFound`, `RecordChanged`, and `InvalidInput` or `MetadataInvalid` for what it would become.
+    """
+    before = record_of(session, patch.id, patch.within)
+    if before is None:
+        raise PictureNotFound("there is no picture with this id")
+    if patch.expected is not None and before.etag not in patch.expected:
+        raise RecordChanged("the record has changed since; read it again")
+    captions = own_captions(session, [patch.id])[patch.id]
+    document = {
+        "captions": captions,
+        "collection": before.collection,
+        "tags": list(before.tags),
+        "metadata": before.metadata,
+    }
+    after = {**_DEFAULTS, **merged(document, patch.document)}
+    record = Record(after["collection"], checked_tags(after["tags"]), checked_metadata(after["metadata"]), before.etag)
+    return record, None if after["captions"] == captions else after["captions"]
+
+
+def record_of(session: Session, id: str, within: Within = None) -> Record | None:
+    """The record of a picture in one of these collections, or None."""
+    return records_of(session, [id], within).get(id)
+
+
+def records_of(session: Session, ids: Sequence[str], within: Within = None) -> dict[str, Record]:
+    """The records of those of these pictures that exist, in one of these collections."""
+    row = PictureRow
+    query = select(row.id, row.collection, row.tags, row.facts, row.etag).where(row.id.in_(ids))
+    if within is not None:
+        query = query.where(row.collection.in_(within))
+    return {id: Record(*columns) for id, *columns in session.execute(query)}
+
+
+def write_record(session: Session, id: str, record: Record | None) -> None:
+    """Store a record, if given, and note that it, or anything else of the picture, has changed: a new etag."""
+    number = update(RecordChangesRow).values(last=RecordChangesRow.last + 1).returning(RecordChangesRow.last)
+    values: dict[str, Any] = {"record": session.execute(number).scalar_one(), "etag": secrets.token_hex(8)}
+    if record is not None:
+        about = {"tags": list(record.tags), "facts": dict(record.metadata)}
+        values |= {"collection": record.collection, **about}
+    stored = update(PictureRow).where(PictureRow.id == id).values(**values).returning(PictureRow.key)
+    key = session.execute(stored).scalar_one()
+    if record is not None:
+        session.execute(delete(PictureValueRow).where(PictureValueRow.picture == key))
+        if rows := [{"picture": key, **row} for row in value_rows(record)]:
+            session.execute(insert(PictureValueRow), rows)
+
+
+def value_rows(record: Record) -> list[dict[str, Any]]:
+    """The rows of a record's values, without the picture."""
+    named = [*([(TAGS, record.tags)] if record.tags else []), *record.metadata.items()]
+    return [{"key": key, **fact._asdict()} for key, value in named for fact in facts_of(value)]

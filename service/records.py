@@ -1,0 +1,145 @@
+"""Reads what a request says of pictures as records: form fields, merge patches, `If-Match`, the fields wanted."""
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import Request
+from pydantic import BaseModel
+
+from index.errors import InvalidFilter
+from index.facts import checked_metadata, checked_tags
+from index.filters import Filter, parsed
+from index.records import Given, Patch, Record
+from index.selection import Selection
+from model.errors import FieldError, InvalidInput, PictoglotError, RegistryUnavailable
+from model.languages import canonical
+from model.text import clean
+from service import bodies
+from service.auth import Principal
+from service.schemas import gallery as schemas
+from service.schemas.common import Captions
+
+_AWAY_SECONDS = 5.0  # for which nobody asks a registry that did not answer for the records of hits
+
+
+def captions_of(given: str | None) -> Captions | None:
+    """The captions of a form by language: cleaned, without duplicates. A language need not be served."""
+    if given is None:
+        return None
+    return _captions(
+        bodies.validated(schemas.CaptionsOfPicture, {"captions": bodies.parse_field(given, "captions")}).captions
+    )
+
+
+def _captions(by_tag: Mapping[str, Iterable[str]]) -> Captions:
+    captions: Captions = {}
+    for tag, texts in by_tag.items():
+        kept = captions.setdefault(canonical(tag), [])
+        kept.extend(text for text in dict.fromkeys(clean(text) for text in texts) if text not in kept)
+    return captions
+
+
+def given_by(form: schemas.PictureForm, caller: Principal) -> Given:
+    """What a form says of a picture; raises `InvalidInput`, `MetadataInvalid`, and `Forbidden`."""
+    caller.require(form.collection)
+    return Given(
+        collection=form.collection,
+        tags=None if form.tags is None else checked_tags(form.tags),
+        metadata=None if form.metadata is None else checked_metadata(bodies.parse_field(form.metadata, "metadata")),
+        home=caller.home,
+        within=caller.collections,
+    )
+
+
+async def patch_of(id: str, request: Request, if_match: str | None, caller: Principal) -> Patch:
+    """The merge patch in a body, with its texts cleaned, for the etags of `If-Match`.
+
+    Raises as `given_by`, and `LanguageTagInvalid`.
+    """
+    body = await bodies.read_json(request, schemas.RecordPatch, bodies.MERGE_PATCH)
+    document: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set}
+    if body.captions is not None:
+        given = {tag: texts for tag, texts in body.captions.items() if texts is not None}
+        gone = {canonical(tag): None for tag, texts in body.captions.items() if texts is None}
+        document["captions"] = {**gone, **_captions(given)}
+    if body.tags is not None:
+        document["tags"] = checked_tags(body.tags)
+    if "collection" in document:
+        document["collection"] = body.collection or caller.home
+        caller.require(document["collection"])
+    return Patch(id, document, _expected(if_match), caller.collections)
+
+
+def _expected(if_match: str | None) -> frozenset[str] | None:
+    """The etags of `If-Match` (RFC 9110, 13.1.1); None for any, or without it. A weak one never matches."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    given = [tag.strip() for tag in if_match.split(",")]
+    return frozenset(tag[1:-1] for tag in given if len(tag) >= 2 and tag[0] == tag[-1] == '"')
+
+
+def filter_in_query(given: str | None) -> Filter | None:
+    """The filter in the query of a listing; raises `InvalidFilter`."""
+    return None if given is None else _filter(given, "query.filter")
+
+
+def filter_in_form(given: str | None) -> Filter | None:
+    """The filter in a field of a form; raises `InvalidFilter`."""
+    return None if given is None else _filter(given, "body.filter")
+
+
+def _filter(text: str, place: str) -> Filter:
+    try:
+        given = bodies.parse_json(text.encode())
+    except (PictoglotError, UnicodeEncodeError):
+        raise InvalidFilter("the filter is not JSON", errors=(FieldError(place, "json"),)) from None
+    return parsed(given, place)
+
+
+def quoted(etag: str) -> str:
+    """The header `ETag` of a record."""
+    return f'"{etag}"'
+
+
+class RecordsOfHits:
+    """Reads the records of what a search found. A registry that does not answer holds up hardly any search."""
+
+    def __init__(self, selection: Selection) -> None:
+        self._selection, self._away_until = selection, -math.inf
+
+    def read(self, ids: Sequence[str], caller: Principal) -> dict[str, Record] | None:
+        """The records of those pictures that the caller may see; None while the registry does not answer."""
+        if time.monotonic() < self._away_until:
+            return None
+        try:
+            return self._selection.records(ids, caller.collections)
+        except RegistryUnavailable:
+            self._away_until = time.monotonic() + _AWAY_SECONDS
+            return None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What of an answer with items is not wanted: fields of each item, and facets that nobody asked for."""
+
+    fields: frozenset[str]
+    facets: bool
+
+    @classmethod
+    def of(cls, fields: str | None, model: type[BaseModel], facets: Sequence[str] | None) -> "LeftOut":
+        """By the `fields` and `facets` of a request; raises `InvalidInput` for a field that an item does not have."""
+        names = frozenset(model.model_fields)
+        wanted = names if fields is None else {name.strip() for name in fields.split(",")}
+        if not wanted <= names:
+            places = (FieldError("query.fields", "unknown_field"),)
+            raise InvalidInput(f"the fields are: {', '.join(model.model_fields)}", errors=places)
+        return cls(names - wanted, facets is None)
+
+    @property
+    def exclude(self) -> Mapping[str, Any]:
+        """As pydantic wants it."""
+        items = {"items": {"__all__": {*self.fields}}} if self.fields else {}
+        return {**items, **({"facets": True} if self.facets else {})}

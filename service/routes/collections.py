@@ -1,0 +1,18 @@
+"""Collections: their names and how many pictures each has. They come and go with their pictures."""
+
+from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
+
+from service.auth import GuardedRoute, needs
+from service.context import AppContext, Caller
+from service.schemas import gallery as schemas
+
+router = APIRouter(prefix="/v1/collections", tags=["gallery"], route_class=GuardedRoute)
+
+
+@router.get("")
+@needs("search", parted=True)
+async def list_collections(context: AppContext, caller: Caller) -> schemas.Collections:
+    """The collections that the key may see, by name, with the number of their pictures."""
+    found = await run_in_threadpool(context.selection.collections, caller.collections)
+    return schemas.Collections(items=[schemas.CollectionItem(name=name, count=count) for name, count in found])

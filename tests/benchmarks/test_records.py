@@ -1,0 +1,26 @@
+"""The benchmark of records is one command, and its figures are of what a filter leaves."""
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from benchmarks.records.__main__ import app
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_documented_figures_are_those_of_the_report() -> None:
+    text = (DOCS / "records.md").read_text(encoding="utf-8")
+    for row in json.loads((DOCS / "reports" / "records.json").read_text())["filtered"]:
+        assert f"| {row['left']:,} | {row['p50_ms']:.2f} ms |" in text and f"| {row['recall']:.3f} |" in text
+
+
+def test_a_small_gallery_is_measured_at_every_selectivity(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "records.json"
+    told = CliRunner().invoke(app, ["--pictures", "300", "--dimension", "16", "--json", str(out)])
+    assert told.exit_code == 0, told.output
+    report = json.loads(out.read_text())
+    assert report["pictures"] == 300 and [row["left"] for row in report["filtered"]] == [1, 10, 30, 100, 150, 300]
+    assert all(row["recall"] == 1.0 and row["p50_ms"] > 0 for row in report["filtered"])
+    assert CliRunner().invoke(app, ["--only", "nothing"]).exit_code == 2

@@ -1,0 +1,205 @@
+"""A key that is bound to collections sees, finds, counts and writes nothing else: every route, bound and unbound."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import httpx
+import pytest
+
+from service.auth import guard_of
+from tests.contract.test_routes import GUARDED, NAMES, every_route
+from tests.service.harness import Service, assert_problem, picture, running
+
+SECRET = "zebra"  # in everything of the other collection
+FAR, OTHER = f"far-{SECRET}", f"{SECRET}-room"
+NEAR_FILTER = {
+    "should": [{"key": "collection", "match": {"any": [OTHER, "near"]}}, {"key": "tags", "match": {"any": ["x"]}}]
+}
+FACETS = ["tags", "collection", "place", "metadata.place", "id"]
+FREE = ("request_id", "timing_ms")  # what differs from answer to answer
+
+
+class Keys:
+    """A service with one picture in `near`, and clients with a bound key and with the admin's."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.bound = client(service, service.key("write", collections=["near"]))
+        self.unbound = client(service, service.key("write"))
+        self.put(self.unbound, "near-1", 1, collection="near", tags='["x"]', captions='{"en": ["a red apple"]}')
+
+    def put(self, http: httpx.Client, id: str, seed: int, **fields: str) -> httpx.Response:
+        return http.put(f"/v1/pictures/{id}", files={"picture": ("x", picture(seed))}, data=fields)
+
+    def fill_far(self) -> None:
+        """Put pictures into the other collection: one with the very content of the near one."""
+        captions = json.dumps({"en": [f"{SECRET} on grass"], "de": [f"{SECRET} im Gras"]})
+        about = {"collection": OTHER, "tags": f'["x", "{SECRET}"]', "metadata": json.dumps({"place": SECRET})}
+        for id, seed in ((FAR, 1), (f"{FAR}-2", 7)):
+            assert self.put(self.unbound, id, seed, captions=captions, **about).status_code == 201
+        files = {"picture": ("x", picture(8))}
+        assert self.unbound.post("/v1/pictures", files=files, data=about).status_code == 201
+
+
+def client(service: Service, key: str) -> httpx.Client:
+    return httpx.Client(base_url=service.url, timeout=30, headers={"X-API-Key": key})
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keys]:
+    with running(tmp_path_factory.mktemp("home")) as service:
+        service.learn("de")
+        keys = Keys(service)
+        yield keys
+        keys.bound.close()
+        keys.unbound.close()
+
+
+def reads(http: httpx.Client) -> Iterator[httpx.Response]:
+    """Everything that can be asked without changing anything, of all that there is and of each picture."""
+    form = {"picture": ("x", picture(1))}
+    text = {"text": f"a {SECRET}", "language": "en", "limit": 100, "captions": "all", "facets": FACETS}
+    filters: list[dict[str, Any]] = [
+        {},
+        {"filter": {}},
+        {"filter": NEAR_FILTER},
+        {"filter": {"must_not": [NEAR_FILTER]}},
+    ]
+    for more in filters:
+        yield http.post("/v1/search/pictures", json={**text, **more})
+        query = {
+            "facets": ",".join(FACETS),
+            "sort": "-created_at",
+            **({"filter": json.dumps(more["filter"])} if more else {}),
+        }
+        yield http.get("/v1/pictures", params=query)
+    data = {"captions": "all", "filter": json.dumps(NEAR_FILTER), "facets": json.dumps(FACETS)}
+    yield http.post("/v1/search/pictures", files=form, data=data)
+    yield http.post("/v1/search/captions", files=form, data={"limit": "100"})
+    for id in ("near-1", FAR, f"{FAR}-2", "unknown"):
+        yield http.post("/v1/search/captions", json={"picture": id, "limit": 100})
+    yield http.get("/v1/pictures", params={"collection": OTHER})
+    yield http.get("/v1/pictures", params={"collection": "near", "limit": 1})
+    for method, route in GUARDED:
+        if method == "GET":
+            for id in ("near-1", FAR, "unknown"):
+                path = route.path.replace("{id}", id).replace("{number}", "1").replace("{tag}", "de")
+                yield http.get(path)
+    yield http.post("/v1/embeddings", json={"input": [SECRET], "language": "en"})
+
+
+def shown(response: httpx.Response) -> Any:
+    """An answer without what differs from one to the next."""
+    headers = {name: response.headers.get(name) for name in ("etag", "content-type", "location", "cache-control")}
+    if "json" not in (headers["content-type"] or ""):
+        return response.status_code, headers, response.content
+    body = response.json()
+    return response.status_code, headers, {name: value for name, value in body.items() if name not in FREE}
+
+
+def test_what_a_bound_key_reads_does_not_depend_on_other_collections(keys: Keys) -> None:
+    before = [shown(answer) for answer in reads(keys.bound)]
+    keys.fill_far()
+    answers = list(reads(keys.bound))
+    for answer, earlier in zip(answers, before, strict=True):
+        assert shown(answer) == earlier, answer.request.url
+        assert SECRET not in answer.text and SECRET not in str(answer.headers), answer.request.url
+    assert sum(answer.status_code == 200 for answer in answers) > 15
+    told = [answer.status_code == 200 and SECRET in answer.text for answer in reads(keys.unbound)]
+    assert sum(told) > 15  # the same questions do show it to a key that is not bound
+
+
+@every_route
+def test_a_route_that_is_not_made_for_bound_keys_is_closed_to_them(keys: Keys, method: str, route: Any) -> None:
+    path = route.path.replace("{id}", FAR).replace("{number}", "1").replace("{tag}", "de")
+    answer = keys.bound.request(method, path)
+    if guard_of(route.endpoint).parted:
+        assert answer.status_code not in (401, 403)
+        assert "{id}" not in route.path or answer.status_code in (404, 415), answer.text
+    else:
+        assert_problem(answer, 403, "insufficient_scope")
+    assert SECRET not in answer.text
+
+
+def test_only_these_routes_are_made_for_bound_keys() -> None:
+    parted = {name for name, (_, route) in zip(NAMES, GUARDED, strict=True) if guard_of(route.endpoint).parted}
+    kept = ("/{id}", "/{id}/content", "/{id}/thumbnail")
+    assert parted == {
+        *(f"POST /v1/search/{what}" for what in ("pictures", "captions")),
+        *(f"GET /v1/{what}" for what in ("pictures", "collections", "languages", "models")),
+        *(f"{method} /v1/pictures/{{id}}" for method in ("PUT", "PATCH", "DELETE")),
+        *(f"GET /v1/pictures{path}" for path in kept),
+        "POST /v1/pictures",
+        "POST /v1/embeddings",
+    }
+
+
+def test_a_bound_key_writes_nothing_outside(keys: Keys) -> None:
+    if keys.unbound.get(f"/v1/pictures/{FAR}").status_code == 404:
+        keys.fill_far()
+
+    def outside() -> list[Mapping[str, Any]]:
+        return [item for item in keys.unbound.get("/v1/pictures").json()["items"] if item["collection"] == OTHER]
+
+    before = outside()
+    refused = assert_problem(keys.put(keys.bound, FAR, 3), 404, "picture_not_found")
+    unknown = assert_problem(keys.bound.get("/v1/pictures/unknown"), 404, "picture_not_found")
+    assert refused["detail"] == unknown["detail"]
+    for path in (f"/v1/pictures/{FAR}", "/v1/pictures/unknown"):
+        for answer in (keys.bound.patch(path, json={"tags": []}), keys.bound.delete(path)):
+            assert assert_problem(answer, 404, "picture_not_found")["detail"] == unknown["detail"]
+    for name in (OTHER, "no-such-collection"):  # that is not told
+        assert_problem(keys.put(keys.bound, "near-2", 3, collection=name), 403, "insufficient_scope")
+        moved = keys.bound.patch("/v1/pictures/near-1", json={"collection": name})
+        assert_problem(moved, 403, "insufficient_scope")
+    assert outside() == before
+    (id,) = [item["id"] for item in before if not item["id"].startswith("far")]
+    posted = keys.bound.post("/v1/pictures", files={"picture": ("x", picture(8))})  # it is there, elsewhere
+    assert posted.status_code == 201 and posted.json()["collection"] == "near" and posted.json()["id"] != id
+    assert keys.bound.post("/v1/pictures", files={"picture": ("x", picture(8))}).json() == posted.json()
+    assert keys.bound.patch("/v1/pictures/near-1", json={"collection": None}).json()["collection"] == "near"
+    assert keys.bound.delete(f"/v1/pictures/{posted.json()['id']}").status_code == 204
+    assert outside() == before
+
+
+def test_a_picture_that_is_moved_away_is_gone_for_the_key(keys: Keys) -> None:
+    keys.put(keys.bound, "moved", 20, captions='{"en": ["a moving thing"]}')
+    ask = {"text": "x", "language": "en", "limit": 100}
+
+    def found() -> set[str]:
+        return {hit["picture"] for hit in keys.bound.post("/v1/search/pictures", json=ask).json()["items"]}
+
+    assert "moved" in found()
+    assert keys.unbound.patch("/v1/pictures/moved", json={"collection": OTHER}).status_code == 200
+    assert "moved" not in found()
+    assert_problem(keys.bound.get("/v1/pictures/moved/content"), 404, "picture_not_found")
+    captions = keys.bound.post("/v1/search/captions", files={"picture": ("x", picture(20))}).text
+    assert "a moving thing" not in captions
+    keys.unbound.delete("/v1/pictures/moved")
+
+
+def test_a_key_of_several_collections_adds_to_the_default_one_or_its_first(keys: Keys) -> None:
+    for names, home in ((["b", "a"], "b"), (["b", "default"], "default")):
+        with client(keys.service, keys.service.key("write", collections=names)) as http:
+            answer = http.post("/v1/pictures", files={"picture": ("x", picture(31))})
+            assert answer.json()["collection"] == home
+            assert http.get("/v1/collections").json() == {"items": [{"name": home, "count": 1}]}
+            assert http.delete(f"/v1/pictures/{answer.json()['id']}").status_code == 204
+    listed = keys.service.admin.get("/v1/admin/keys").json()["items"]
+    assert [key["collections"] for key in listed[:2]] == [["b", "default"], ["b", "a"]]
+    assert keys.service.admin.get("/v1/admin/keys").json()["items"][-1]["collections"] == ["near"]
+
+
+@pytest.mark.parametrize("given", [{"scope": "admin"}, {"collections": []}, {"collections": ["a/b"]}])
+def test_keys_that_cannot_be_bound_are_refused(keys: Keys, given: dict[str, Any]) -> None:
+    answer = keys.service.admin.post("/v1/admin/keys", json={"scope": "search", "collections": ["a"], **given})
+    assert_problem(answer, 422, "invalid_request")
+
+
+def test_metrics_are_of_the_whole_service_and_not_for_bound_keys(tmp_path_factory: pytest.TempPathFactory) -> None:
+    home = tmp_path_factory.mktemp("production")
+    with running(home, environment="production") as service:
+        headers = {"X-API-Key": service.key("search", collections=["a"])}
+        assert_problem(service.http.get("/metrics", headers=headers), 403, "insufficient_scope")
+        assert service.http.get("/metrics", headers={"X-API-Key": service.key("search")}).status_code == 200

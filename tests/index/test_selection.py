@@ -1,0 +1,216 @@
+"""Filters as SQL mean on both databases what they mean in plain Python, and stay right while pictures change."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from index.facts import checked_metadata, checked_tags
+from index.filters import parsed
+from index.gallery import Gallery, NewPicture
+from index.records import Given, Patch
+from index.selection import PICTURES, Selection, Wanted
+from model.data_root import DataRoot
+from model.registry import open_registry
+from tests.index.world import content
+
+TEXTS = ["Chur", "chur", "", "é", "e\u0301", "x" * 300, "1", "true", "1950-01-01", "1950-01-01T01:00:00+01:00"]
+NUMBERS = [0, -0.0, 1, 1.0, 1.5, -7, 1950, 2**60, 1e300]
+SCALARS = [*TEXTS, *NUMBERS, True, False]
+DATES = ["1949-12-31T23:00:00Z", "1950-01-01", "1950-01-01T00:00:00.000001Z", "2000-01-01", "2999-01-01"]
+KEYS = ["tags", "collection", "id", "created_at", "place", "year", "metadata.year", "metadata.tags", "nope", "No key"]
+Picture = Mapping[str, Any]
+
+
+def values(picture: Picture, key: str) -> list[Any]:
+    """The values of a key, in plain Python."""
+    if key in ("id", "collection", "created_at"):
+        return [picture[key]]
+    if key == "tags":
+        return list(picture["tags"])
+    value = picture["metadata"].get(key.removeprefix("metadata."), [])
+    return value if isinstance(value, list) else [value]
+
+
+def equal(value: Any, wanted: Any) -> bool:
+    if isinstance(value, str) and isinstance(wanted, str):
+        return unicodedata.normalize("NFC", value) == unicodedata.normalize("NFC", wanted)
+    kinds = {type(value) is bool, type(wanted) is bool}
+    return len(kinds) == 1 and isinstance(value, int | float) and isinstance(wanted, int | float) and value == wanted
+
+
+def compared(value: Any, wanted: Any, key: str) -> int | None:
+    """Below, equal or above; None for what cannot be compared."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float) and isinstance(wanted, int | float):
+        return (value > wanted) - (value < wanted)
+    if isinstance(wanted, str) and (isinstance(value, datetime) or key not in ("id", "collection")):
+        one, other = moment(value), moment(wanted)
+        return None if one is None or other is None else (one > other) - (one < other)
+    return None
+
+
+def moment(value: Any) -> datetime | None:
+    if isinstance(value, datetime):
+        return value
+    try:
+        read = datetime.fromisoformat(value) if isinstance(value, str) and len(value) >= 10 else None
+    except ValueError:
+        return None
+    return read and read.replace(tzinfo=read.tzinfo or UTC)
+
+
+ALLOWED = {"gt": {1}, "gte": {0, 1}, "lt": {-1}, "lte": {-1, 0}}
+
+
+def holds(asked: Mapping[str, Any], picture: Picture) -> bool:
+    """The slow and obvious evaluation of a filter or condition."""
+    if "key" not in asked:
+        should = asked.get("should", [])
+        return (
+            all(holds(each, picture) for each in asked.get("must", []))
+            and (not should or any(holds(each, picture) for each in should))
+            and not any(holds(each, picture) for each in asked.get("must_not", []))
+        )
+    key, found = asked["key"], values(picture, asked["key"])
+    if "match" in asked:
+        wanted = asked["match"].get("any", [asked["match"].get("value")])
+        return any(equal(value, each) for value in found for each in wanted)
+    bounds = asked["range"].items()
+    return any(all(compared(value, bound, key) in ALLOWED[name] for name, bound in bounds) for value in found)
+
+
+matches = st.fixed_dictionaries({"value": st.sampled_from([*SCALARS, "p3"])}) | st.fixed_dictionaries(
+    {"any": st.lists(st.sampled_from([*SCALARS, "default", "p1", "other"]), max_size=3)}
+)
+BOUNDS: list[list[Any]] = [NUMBERS, DATES]
+ranges = st.sampled_from(BOUNDS).flatmap(
+    lambda bounds: st.dictionaries(st.sampled_from([*ALLOWED]), st.sampled_from(bounds), min_size=1, max_size=2)
+)
+named = st.sampled_from(KEYS)
+conditions = st.recursive(
+    st.fixed_dictionaries({"key": named, "match": matches}) | st.fixed_dictionaries({"key": named, "range": ranges}),
+    lambda inner: st.dictionaries(
+        st.sampled_from(["must", "should", "must_not"]), st.lists(inner, max_size=3), min_size=1
+    ),
+    max_leaves=6,
+)
+
+
+class Changing:
+    """A gallery with some pictures, what they are in plain Python, and a selection that follows."""
+
+    def __init__(self, url: str, home: Path) -> None:
+        self.registry = open_registry(url)
+        self.gallery = Gallery(self.registry, DataRoot(home))
+        self.selection = Selection(self.registry)
+        self._random = Random(0)
+        for number in range(40):
+            self.put(f"p{number}", number)
+
+    def put(self, id: str, seed: int) -> None:
+        self.gallery.put([NewPicture(id, content(seed), 9, 9, given=Given(**self._record()))], "tower")
+
+    def change(self) -> None:
+        """One picture is put again, one patched, one deleted, one comes back."""
+        some = self._random.sample(self.gallery.ids(), 3)
+        self.put(some[0], self._random.randrange(1_000, 9_999))
+        record = self._record()
+        self.gallery.patch(Patch(some[1], {**record, "metadata": {**record["metadata"], "year": None}}), {})
+        self.gallery.delete(some[2])
+        self.put(some[2], self._random.randrange(1_000, 9_999))
+
+    def pictures(self) -> dict[str, Picture]:
+        found = dict[str, Picture]()
+        for id in self.gallery.ids():
+            picture = self.gallery.get(id)
+            about = {"collection": picture.record.collection, "created_at": picture.created_at}
+            found[id] = {"id": id, "tags": picture.record.tags, "metadata": picture.record.metadata, **about}
+        return found
+
+    def left(self, asked: Mapping[str, Any]) -> set[str]:
+        """What the selection leaves, which may name keys of pictures that are gone."""
+        keys = self.selection.allowed(Wanted(parsed(asked)), PICTURES)
+        placed = self.gallery.placed(self.gallery.ids())
+        return {id for id, place in placed.items() if keys is None or place.key in keys}
+
+    def _record(self) -> dict[str, Any]:
+        random, scalar = self._random, self._random.choice
+        year = scalar([*NUMBERS, "1950-01-01", True])
+        metadata = {"place": scalar([scalar(SCALARS), random.sample(TEXTS, 2)]), "year": year, "tags": scalar(SCALARS)}
+        kept = {key: metadata[key] for key in random.sample([*metadata], random.randrange(4))}
+        tags = random.sample([text for text in TEXTS if 0 < len(text) < 200], random.randrange(4))
+        where = scalar(["default", "other", "Chur"])
+        return {"collection": where, "tags": checked_tags(tags), "metadata": checked_metadata(kept)}
+
+
+@pytest.fixture
+def changing(database_url: str, tmp_path: Path) -> Iterator[Changing]:
+    changing = Changing(database_url, tmp_path)
+    yield changing
+    changing.registry.close()
+
+
+def test_every_filter_leaves_what_it_leaves_in_plain_python(changing: Changing) -> None:
+    pictures = changing.pictures()
+    sizes = Counter[bool]()
+
+    @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+    @given(asked=conditions)
+    def agree(asked: Mapping[str, Any]) -> None:
+        asked = {"must": [asked]} if "key" in asked else asked
+        expected = {id for id, picture in pictures.items() if holds(asked, picture)}
+        assert changing.left(asked) == expected
+        sizes[0 < len(expected) < len(pictures)] += 1
+
+    agree()
+    assert sizes[True] > 15  # filters that leave some
+
+
+def test_what_was_asked_before_follows_every_change(changing: Changing) -> None:
+    asked: list[dict[str, Any]] = [
+        {"must": [{"key": "tags", "match": {"any": ["Chur", "é"]}}]},
+        {"must_not": [{"key": "year", "range": {"gte": 1}}]},
+        {"must": [{"key": "collection", "match": {"value": "other"}}]},
+    ]
+    for _ in range(15):
+        pictures = changing.pictures()
+        for each in asked:
+            assert changing.left(each) == {id for id, picture in pictures.items() if holds(each, picture)}
+        changing.change()
+
+
+def test_facets_count_the_values_of_what_is_left(changing: Changing) -> None:
+    asked = {"must_not": [{"key": "collection", "match": {"value": "Chur"}}]}
+    pictures = [picture for picture in changing.pictures().values() if holds(asked, picture)]
+    found = changing.selection.facets(Wanted(parsed(asked)), ["tags", "place", "year", "collection", "id", "No key"])
+    for key in ("tags", "place", "year", "collection"):
+        counted = Counter((type(v) is bool, v) for picture in pictures for v in values(picture, key) if v != "x" * 300)
+        assert Counter({(type(each.value) is bool, each.value): each.count for each in found[key]}) == counted
+        assert [each.count for each in found[key]] == sorted(counted.values(), reverse=True)
+    assert found["id"] == found["No key"] == []
+
+
+def test_a_listing_has_what_is_left_in_order(changing: Changing) -> None:
+    wanted = Wanted(
+        parsed({"should": [{"key": "tags", "match": {"any": ["Chur", "chur"]}}]}), frozenset({"default", "other"})
+    )
+    inside = [p for p in changing.pictures().values() if p["collection"] != "Chur" and {"Chur", "chur"} & {*p["tags"]}]
+    expected = [p["id"] for p in sorted(inside, key=lambda p: (p["created_at"], p["id"]))]
+    assert len(expected) > 3
+    for newest_first in (False, True):
+        ids, after = list[str](), None
+        while page := changing.gallery.page(2, after, *wanted.conditions, newest_first=newest_first):
+            ids += [picture.id for picture in page]
+            after = page[-1].place
+        assert ids == (expected[::-1] if newest_first else expected)
+    names = dict(changing.selection.collections(frozenset({"other", "nothing"})))
+    assert names == {"other": sum(p["collection"] == "other" for p in changing.pictures().values())}

@@ -1,0 +1,119 @@
+"""Filters and facets in searches and in the listing, over HTTP; what they mean: tests/index/test_selection.py."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.service.harness import Service, assert_problem, picture, running
+
+OLD = {"must": [{"key": "year", "range": {"lt": 1950}}]}
+BRIDGES = {"must": [{"key": "tags", "match": {"value": "bridge"}}]}
+EVERYTHING = [f"p{number}" for number in range(6)]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Six pictures: even ones of bridges, in two collections, a decade apart."""
+    with running(tmp_path_factory.mktemp("home")) as service:
+        for number, id in enumerate(EVERYTHING):
+            form = {
+                "collection": "late" if number > 3 else "early",
+                "tags": json.dumps(["bridge"] if number % 2 == 0 else ["road", "river"]),
+                "metadata": json.dumps({"year": 1930 + 10 * number, "place": "Chur"}),
+            }
+            answer = service.admin.put(f"/v1/pictures/{id}", files={"picture": ("x", picture(number))}, data=form)
+            assert answer.status_code == 201, answer.text
+        yield service
+
+
+def by_text(service: Service, **more: Any) -> list[str]:
+    answer = service.search("anything", language="en", limit=100, **more)
+    assert answer.status_code == 200, answer.text
+    return [hit["picture"] for hit in answer.json()["items"]]
+
+
+def listed(service: Service, **query: Any) -> list[str]:
+    """The ids of a listing, two on a page."""
+    ids, cursor = list[str](), None
+    while True:
+        given = {"limit": 2, **query, **({"cursor": cursor} if cursor else {})}
+        page = service.admin.get("/v1/pictures", params=given).json()
+        ids += [item["id"] for item in page["items"]]
+        if (cursor := page["next_cursor"]) is None:
+            return ids
+
+
+@pytest.mark.parametrize(
+    ("asked", "left"),
+    [({}, EVERYTHING), (OLD, ["p0", "p1"]), (BRIDGES, ["p0", "p2", "p4"]), ({"must": [OLD, BRIDGES]}, ["p0"])],
+)
+def test_hits_and_listing_are_what_a_filter_leaves(service: Service, asked: dict[str, Any], left: list[str]) -> None:
+    ranking = [id for id in by_text(service) if id in left]
+    assert by_text(service, filter=asked) == ranking and sorted(ranking) == left
+    form = {"filter": json.dumps(asked), "limit": "100", "facets": "tags"}
+    answer = service.admin.post("/v1/search/pictures", files={"picture": ("x", picture(2))}, data=form).json()
+    assert {hit["picture"] for hit in answer["items"]} == {*left}
+    assert sum(each["count"] for each in answer["facets"]["tags"] if each["value"] in ("bridge", "road")) == len(left)
+    assert listed(service, filter=json.dumps(asked)) == left
+    assert listed(service, filter=json.dumps(asked), sort="-created_at") == left[::-1]
+    assert listed(service, collection="late", filter=json.dumps(asked)) == [id for id in left if id in ("p4", "p5")]
+
+
+def test_a_page_of_a_filtered_search_follows_the_one_before(service: Service) -> None:
+    whole, cursor, pages = by_text(service, filter=BRIDGES), None, list[str]()
+    for _ in range(3):
+        body = service.search("anything", language="en", limit=1, filter=BRIDGES, cursor=cursor).json()
+        pages += [hit["picture"] for hit in body["items"]]
+        cursor = body["next_cursor"] or cursor
+    assert pages == whole
+    answer = service.search("anything", language="en", limit=1, filter=OLD, cursor=cursor)
+    assert_problem(answer, 422, "invalid_cursor")  # it is of another filter
+
+
+def test_facets_count_what_the_filter_leaves_not_the_hits(service: Service) -> None:
+    answer = service.search("x", language="en", limit=1, filter=BRIDGES, facets=["tags", "collection", "year", "nope"])
+    assert answer.json()["facets"] == {
+        "tags": [{"value": "bridge", "count": 3}],
+        "collection": [{"value": "early", "count": 2}, {"value": "late", "count": 1}],
+        "year": [{"value": year, "count": 1} for year in (1930, 1950, 1970)],
+        "nope": [],
+    }
+    page = service.admin.get("/v1/pictures", params={"facets": "place,tags", "collection": "late"}).json()
+    rest = [{"value": tag, "count": 1} for tag in ("bridge", "river", "road")]
+    assert page["facets"] == {"place": [{"value": "Chur", "count": 2}], "tags": rest}
+    assert "facets" not in service.search("x", language="en").json()
+
+
+@pytest.mark.parametrize(
+    ("asked", "place"),
+    [
+        ("x", "filter"),
+        ({"must": [{"key": "a", "match": {"value": 1}}, {"key": "a"}]}, "filter.must.1"),
+        ({"must": [{"key": "a", "match": {"value": "\ud800"}}]}, "filter.must.0.match.value"),
+    ],
+)
+def test_a_malformed_filter_is_refused_with_its_place(service: Service, asked: Any, place: str) -> None:
+    sent = json.dumps({"text": "x", "filter": asked}).encode()
+    answers = [
+        service.admin.post("/v1/search/pictures", content=sent, headers={"Content-Type": "application/json"}),
+        service.admin.post(
+            "/v1/search/pictures", files={"picture": ("x", picture())}, data={"filter": json.dumps(asked)}
+        ),
+        service.admin.get("/v1/pictures", params={"filter": json.dumps(asked)}),
+    ]
+    for answer, where in zip(answers, ("body", "body", "query"), strict=True):
+        body = assert_problem(answer, 422, "invalid_filter")
+        assert [error["location"] for error in body["errors"]] == [f"{where}.{place}"]
+
+
+def test_a_filter_that_is_no_json_is_refused(service: Service) -> None:
+    answers = [
+        service.admin.get("/v1/pictures", params={"filter": "{"}),
+        service.admin.post("/v1/search/pictures", files={"picture": ("x", picture())}, data={"filter": '{"a": NaN}'}),
+    ]
+    for answer in answers:
+        assert assert_problem(answer, 422, "invalid_filter")["errors"][0]["code"] == "json"
+    assert_problem(service.admin.get("/v1/pictures", params={"sort": "name"}), 422, "invalid_request")
+    assert_problem(service.admin.get("/v1/pictures", params={"collection": "a/b"}), 422, "invalid_request")

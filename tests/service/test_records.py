@@ -1,0 +1,191 @@
+"""Pictures as records: what travels with an upload and in every answer, and changing it by a merge patch."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running
+
+METADATA = {"place": "Chur", "year": 1950, "scanned": True, "taken_at": "1950-06-01", "people": ["Anna", "Bo"]}
+
+
+@pytest.fixture
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("home")) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """For tests in which nothing may change."""
+    with running(tmp_path_factory.mktemp("kept")) as service:
+        put(service, "a", metadata={"b": 1})
+        yield service
+
+
+def put(service: Service, id: str, seed: int = 0, **fields: Any) -> httpx.Response:
+    """Put a picture with form fields; those that are no text as JSON."""
+    data = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
+    return service.admin.put(f"/v1/pictures/{id}", files={"picture": ("x", picture(seed))}, data=data)
+
+
+def patch(service: Service, id: str, document: object, **headers: str) -> httpx.Response:
+    given = {"Content-Type": "application/merge-patch+json", **headers}
+    return service.admin.patch(f"/v1/pictures/{id}", content=json.dumps(document).encode(), headers=given)
+
+
+def said(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: item[name] for name in ("collection", "tags", "metadata")}
+
+
+def test_a_record_travels_with_the_upload_and_in_every_item(service: Service) -> None:
+    record: dict[str, Any] = {"collection": "Archive-1", "tags": ["bridge", "a, b"], "metadata": METADATA}
+    answer = put(service, "a", captions={"en": ["a bridge"]}, **record)
+    assert answer.status_code == 201, answer.text
+    item = answer.json()
+    assert said(item) == record and answer.headers["etag"] == f'"{item["etag"]}"'
+    found = service.search("a bridge").json()["items"][0]
+    similar = service.admin.post("/v1/search/pictures", files={"picture": ("x", picture())}).json()["items"][0]
+    for other in (service.admin.get("/v1/pictures/a").json(), service.admin.get("/v1/pictures").json()["items"][0]):
+        assert other == item
+    for hit in (found, similar):
+        assert said(hit) == record and hit["id"] == hit["picture"] == "a" and hit["etag"] == item["etag"]
+    again = put(service, "a", 1).json()  # another content; the rest stays
+    assert said(again) == record and again["etag"] != item["etag"]
+    assert said(put(service, "b", 2, tags="one tag").json()) == {
+        "collection": "default",
+        "tags": ["one tag"],
+        "metadata": {},
+    }
+    listed = service.admin.get("/v1/collections").json()
+    assert listed == {"items": [{"name": "Archive-1", "count": 1}, {"name": "default", "count": 1}]}
+
+
+def test_fields_choose_what_items_hold(service: Service) -> None:
+    put(service, "a", tags=["x"])
+    body = {"text": "anything", "language": "en"}
+    hits = service.admin.post("/v1/search/pictures?fields=id,score,tags", json=body).json()["items"]
+    assert [set(hit) for hit in hits] == [{"id", "score", "tags"}] and hits[0]["tags"] == ["x"]
+    items = service.admin.get("/v1/pictures?fields=id").json()["items"]
+    assert items == [{"id": "a"}]
+    for answer in (
+        service.admin.get("/v1/pictures?fields=score"),
+        service.admin.post("/v1/search/pictures?fields=id,nope", json=body),
+    ):
+        assert assert_problem(answer, 422, "invalid_request")["errors"][0]["location"] == "query.fields"
+
+
+def test_a_merge_patch_changes_what_it_names_and_nothing_else(service: Service) -> None:
+    first = put(service, "a", tags=["x"], metadata=METADATA, captions={"en": ["one"]}).json()
+    answer = patch(service, "a", {"metadata": {"place": None, "year": 1951, "new": "yes"}, "collection": "other"})
+    assert answer.status_code == 200, answer.text
+    changed = answer.json()
+    rest = {name: value for name, value in METADATA.items() if name != "place"}
+    assert said(changed) == {"collection": "other", "tags": ["x"], "metadata": {**rest, "year": 1951, "new": "yes"}}
+    assert changed["captions"] == first["captions"] and changed["url"] == first["url"]
+    emptied = patch(service, "a", dict.fromkeys(("metadata", "tags", "collection", "captions"))).json()
+    assert said(emptied) == {"collection": "default", "tags": [], "metadata": {}} and emptied["captions"] == {}
+    with assert_state_unchanged(service):
+        same = patch(service, "a", {"tags": None, "metadata": {"nothing": None}})
+    assert same.json() == emptied
+    assert patch(service, "a", {"metadata": {"n": 1}}).json()["metadata"] == {"n": 1}
+    assert patch(service, "a", {"metadata": {"n": True}}).json()["metadata"]["n"] is True
+    assert_problem(patch(service, "nope", {"tags": []}), 404, "picture_not_found")
+
+
+def test_a_patch_is_made_only_on_the_record_that_was_seen(service: Service) -> None:
+    seen = put(service, "a").headers["etag"]
+    other = patch(service, "a", {"tags": ["by somebody else"]}).headers["etag"]
+    with assert_state_unchanged(service):
+        for stale in (seen, f"W/{other}", '"nothing"', "nothing"):
+            assert_problem(patch(service, "a", {"tags": []}, **{"If-Match": stale}), 412, "record_changed")
+    for fresh in (f'"x", {other}', "*"):
+        assert patch(service, "a", {"tags": ["mine"]}, **{"If-Match": fresh}).status_code == 200
+    assert service.admin.get("/v1/pictures/a").headers["etag"] not in (seen, other)
+
+
+def test_new_captions_are_searched_at_once_and_the_picture_is_not_encoded_again(service: Service) -> None:
+    service.learn("de")
+    put(service, "a", captions={"en": ["one"], "de": ["eins"]})
+    key = service.context.gallery.placed(["a"])["a"]
+    changed = patch(service, "a", {"captions": {"de": ["zwei", "  drei "], "en": None}})
+    assert changed.json()["captions"] == {"de": ["zwei", "drei"]}
+    hits = service.admin.post("/v1/search/captions", json={"picture": "a"}).json()["items"]
+    assert sorted((hit["language"], hit["caption"]) for hit in hits) == [("de", "drei"), ("de", "zwei")]
+    assert service.context.gallery.placed(["a"])["a"] == key
+    assert_problem(patch(service, "a", {"captions": {"xx-": ["?"]}}), 422, "language_tag_invalid")
+
+
+def test_captions_in_a_language_that_is_not_taught_wait_until_it_is(service: Service) -> None:
+    item = put(service, "a", captions={"cy": ["afal coch"], "en": ["a red apple"]}).json()
+    assert (item["captions"], item["waiting"]) == ({"en": ["a red apple"]}, {"cy": ["afal coch"]})
+    patched = patch(service, "a", {"captions": {"cy": ["afal coch", "afal"]}}).json()
+    assert patched["waiting"] == {"cy": ["afal coch", "afal"]}
+    service.learn("cy")
+    item = service.admin.get("/v1/pictures/a").json()
+    assert (item["captions"]["cy"], item["waiting"]) == (["afal coch", "afal"], {})
+    hits = service.admin.post("/v1/search/captions", json={"picture": "a", "languages": ["cy"]}).json()["items"]
+    assert {hit["caption"] for hit in hits} == {"afal coch", "afal"}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "place", "code"),
+    [
+        ({"a": {"nested": 1}}, "body.metadata.a", "value_type"),
+        ({"a": None}, "body.metadata.a", "value_type"),
+        ({"a": [1]}, "body.metadata.a", "value_type"),
+        ({"A": 1}, "body.metadata.?", "key"),
+        ({"": 1}, "body.metadata.?", "key"),
+        ({"a" * 65: 1}, "body.metadata.?", "key"),
+        ({"a": "\u0000"}, "body.metadata.a", "string_unicode"),
+        ({"a": ["\ud800"]}, "body.metadata.a", "string_unicode"),
+        ({"a": "x" * (16 << 10)}, "body.metadata", "too_long"),
+        ([], "body.metadata", "dict_type"),
+    ],
+)
+def test_metadata_beyond_its_bounds_is_refused(kept: Service, metadata: Any, place: str, code: str) -> None:
+    with assert_state_unchanged(kept):
+        answers = [put(kept, "a", metadata=metadata)]
+        if isinstance(metadata, dict) and None not in metadata.values():
+            answers.append(patch(kept, "a", {"metadata": metadata}))
+        for answer in answers:
+            assert assert_problem(answer, 422, "metadata_invalid")["errors"] == [{"location": place, "code": code}]
+
+
+def test_numbers_that_no_double_holds_are_refused(kept: Service) -> None:
+    for number in ("1e999", "9" * 400):
+        answer = put(kept, "a", metadata=f'{{"n": {number}}}')
+        assert_problem(answer, 422, "metadata_invalid")
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"tags": [str(number) for number in range(65)]}, 422),
+        ({"tags": [""]}, 422),
+        ({"tags": ["x" * 201]}, 422),
+        ({"tags": ["a\u0001"]}, 422),
+        ({"tags": [1]}, 422),
+        ({"collection": ".hidden"}, 422),
+        ({"collection": "a/b"}, 422),
+        ({"metadata": "{"}, 400),
+    ],
+)
+def test_other_parts_of_a_record_have_bounds(kept: Service, fields: dict[str, Any], code: int) -> None:
+    with assert_state_unchanged(kept):
+        assert_problem(put(kept, "a", **fields), code, "invalid_request" if code == 422 else "malformed_json")
+    if code == 422:
+        with assert_state_unchanged(kept):
+            assert_problem(patch(kept, "a", fields), 422, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("document", "code"), [([], 422), ({"url": "x"}, 422), ({"tags": "x"}, 422), ({"captions": {"en": "x"}}, 422)]
+)
+def test_what_is_no_patch_of_a_record_is_refused(kept: Service, document: object, code: int) -> None:
+    with assert_state_unchanged(kept):
+        assert_problem(patch(kept, "a", document), code, "invalid_request")
+    assert_problem(kept.admin.patch("/v1/pictures/a", content=b"x"), 415, "unsupported_media_type")
