@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import ColumnElement, Select, and_, distinct, false, func, or_, select, true
+from sqlalchemy import ColumnElement, Select, and_, false, func, or_, select, true
 from sqlalchemy.orm import Session
 
 from index.facts import TAGS, is_hash
@@ -118,7 +118,7 @@ class Selection:
         """How many captions in a language pictures `within` have: added with them, or by one of these expansions."""
         row = CaptionRow
         visible = row.expansion.is_(None) | row.expansion.in_(sorted(expansions))
-        shown = select(distinct(row.picture_id), row.text).join(PictureRow, PictureRow.id == row.picture_id)
+        shown = select(row.picture_id, row.text).join(PictureRow, PictureRow.id == row.picture_id)
         shown = shown.where(row.language == language, visible, *Wanted(within=within).conditions)
         with self._registry.read() as session:
             return session.scalar(select(func.count()).select_from(shown.distinct().subquery())) or 0
