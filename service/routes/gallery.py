@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from index.errors import PictureNotFound
 from index.gallery import GalleryPicture, NewPicture, Put
 from index.pictures import media_type
-from index.records import Given, Within
+from index.records import DEFAULT, Given, Within
 from index.selection import Wanted
 from model import storage
 from model.errors import FieldError, InvalidInput
@@ -67,7 +67,8 @@ async def post_picture(
 ) -> schemas.PictureItem:
     """Add a picture under the sha256 of its bytes; the same bytes give the same id.
 
-    With a key that is bound to collections, under the sha256 of that hash and the collection.
+    With a collection other than `default`, or a key that is bound to collections, under the sha256 of that hash and the
+    collection: the same bytes in another collection are another picture.
     """
     return await _put(None, request, response, context, caller)
 
@@ -180,8 +181,8 @@ async def _put(
 
 
 def _posted(content: str, given: Given) -> str:
-    """The id of a picture that is posted: for a bound key it must not matter what is in other collections."""
-    if given.within is None:
+    """The id of a picture that is posted: what is in other collections must not be moved, nor matter to a bound key."""
+    if given.within is None and given.collection in (None, DEFAULT):
         return content
     return hashlib.sha256(f"{content} in {given.collection or given.home}".encode()).hexdigest()
 

@@ -1,5 +1,6 @@
 """Pictures as records: what travels with an upload and in every answer, and changing it by a merge patch."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -62,6 +63,20 @@ def test_a_record_travels_with_the_upload_and_in_every_item(service: Service) ->
     }
     listed = service.admin.get("/v1/collections").json()
     assert listed == {"items": [{"name": "Archive-1", "count": 1}, {"name": "default", "count": 1}]}
+
+
+def test_a_picture_that_is_posted_into_a_collection_moves_none_out_of_another(service: Service) -> None:
+    def post(**fields: str) -> dict[str, Any]:
+        answer = service.admin.post("/v1/pictures", files={"picture": ("x", picture())}, data=fields)
+        assert answer.status_code in (200, 201), answer.text
+        return answer.json()  # type: ignore[no-any-return]
+
+    plain = post()
+    there = [post(collection=name) for name in ("a", "b", "a", "default")]
+    assert plain["id"] == hashlib.sha256(picture()).hexdigest()
+    assert there[2] == there[0] and there[3] == plain
+    listed = service.admin.get("/v1/collections").json()["items"]
+    assert listed == [{"name": name, "count": 1} for name in ("a", "b", "default")]
 
 
 def test_fields_choose_what_items_hold(service: Service) -> None:
