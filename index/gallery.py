@@ -346,7 +346,7 @@ def _pictures(session: Session, ids: Sequence[str], within: Within = None) -> di
             height=row.height,
             created_at=row.created_at,
             place=(created, row.id),
-            record=Record(row.collection, row.tags, row.facts, row.etag),
+            record=Record(row.collection, row.tags, row.facts, row.etag, row.change),
         )
         for row, created in session.execute(query)
     }

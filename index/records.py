@@ -24,12 +24,16 @@ _DEFAULTS = {"captions": {}, "collection": DEFAULT, "tags": [], "metadata": {}}
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of a picture beside its content and captions; `etag` is another one after each change."""
+    """What is kept of a picture beside its content and captions; `etag` is another one after each change.
+
+    `change` is the picture's newest entry in the change feed: from there on a snapshot has its content and captions.
+    """
 
     collection: str = DEFAULT
     tags: Sequence[str] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     etag: str = ""
+    change: int = 0
 
 
 @dataclass(frozen=True)
@@ -127,10 +131,18 @@ def record_of(session: Session, id: str, within: Within = None) -> Record | None
 def records_of(session: Session, ids: Sequence[str], within: Within = None) -> dict[str, Record]:
     """The records of those of these pictures that exist, in one of these collections."""
     row = PictureRow
-    query = select(row.id, row.collection, row.tags, row.facts, row.etag).where(row.id.in_(ids))
+    query = select(row.id, row.collection, row.tags, row.facts, row.etag, row.change).where(row.id.in_(ids))
     if within is not None:
         query = query.where(row.collection.in_(within))
     return {id: Record(*columns) for id, *columns in session.execute(query)}
+
+
+def settled(records: Mapping[str, Record], change: int) -> list[str]:
+    """The pictures whose captions in a snapshot of the gallery at this change are those of their records.
+
+    An older snapshot may have captions from when a picture was in another collection.
+    """
+    return [id for id, record in records.items() if record.change <= change]
 
 
 def write_record(session: Session, id: str, record: Record | None) -> None:

@@ -95,10 +95,17 @@ def _added_with(session: Session, picture: str) -> dict[tuple[str, str], int]:
     return {(language, text): id for id, language, text in rows}
 
 
-def own_captions(session: Session, pictures: Sequence[str]) -> dict[str, dict[str, list[str]]]:
-    """The captions added with each of these pictures by language, in order: not those of expansions."""
+def own_captions(
+    session: Session, pictures: Sequence[str], within: frozenset[str] | None = None
+) -> dict[str, dict[str, list[str]]]:
+    """The captions added with each of these pictures by language, in order: not those of expansions.
+
+    None of a picture in none of the collections `within`.
+    """
     row, found = CaptionRow, {picture: dict[str, list[str]]() for picture in pictures}
     query = select(row.picture_id, row.language, row.text).where(row.picture_id.in_(pictures), row.expansion.is_(None))
+    if within is not None:
+        query = query.join(PictureRow, PictureRow.id == row.picture_id).where(PictureRow.collection.in_(within))
     for picture, language, text in session.execute(query.order_by(row.picture_id, row.position)):
         found[picture].setdefault(language, []).append(text)
     return found
@@ -159,10 +166,12 @@ class CaptionsAndVectors:
                 texts[caption.picture].setdefault(caption.language, []).append(caption.text)
         return texts
 
-    def captions_given(self, ids: Sequence[str]) -> dict[str, dict[str, list[str]]]:
-        """The captions added with each of these pictures by language, in any: not those of expansions."""
+    def captions_given(
+        self, ids: Sequence[str], within: frozenset[str] | None = None
+    ) -> dict[str, dict[str, list[str]]]:
+        """As `own_captions`."""
         with self._registry.read() as session:
-            found = [own_captions(session, batch) for batch in batches(ids, _BATCH)]
+            found = [own_captions(session, batch, within) for batch in batches(ids, _BATCH)]
         return {picture: captions for batch in found for picture, captions in batch.items()}
 
     def captions(self, ids: Sequence[str], language: str | None = None) -> list[Caption]:

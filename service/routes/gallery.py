@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from index.errors import PictureNotFound
 from index.gallery import GalleryPicture, NewPicture, Put
 from index.pictures import media_type
-from index.records import DEFAULT, Given, Within
+from index.records import DEFAULT, Given, Within, settled
 from index.selection import Wanted
 from model import storage
 from model.errors import FieldError, InvalidInput
@@ -100,7 +100,7 @@ async def list_pictures(
     def answer() -> schemas.PicturePage:
         counted = None if facets is None else context.selection.facets(wanted, facets)
         return schemas.PicturePage(
-            items=_items(page, context),
+            items=_items(page, context, caller.collections),
             next_cursor=following,
             facets=counted and {key: list(map(FacetValue.model_validate, found)) for key, found in counted.items()},
         )
@@ -112,7 +112,7 @@ async def list_pictures(
 @needs("search", parted=True)
 async def get_picture(id: str, response: Response, context: AppContext, caller: Caller) -> schemas.PictureItem:
     """One picture and its captions in the languages that are served; `waiting` are those in others."""
-    return await _item(await _existing(id, context, caller.collections), context, response)
+    return await _item(await _existing(id, context, caller.collections), context, caller, response)
 
 
 @router.patch("/{id}", responses=_TAGGED, openapi_extra=taking(patch=schemas.RecordPatch))
@@ -134,7 +134,7 @@ async def patch_picture(
     _require_id(id)
     picture = await context.writes.patch(patch)
     await context.settle()
-    return await _item(picture, context, response)
+    return await _item(picture, context, caller, response)
 
 
 @router.delete("/{id}", status_code=204, response_class=Response)
@@ -177,7 +177,7 @@ async def _put(
         id = id or _posted(content, given)
         put = await unless_client_leaves(request, _stored(id, content, data, captions, given, context))
     response.status_code = 201 if put.created else 200
-    return await _item(put.picture, context, response)
+    return await _item(put.picture, context, caller, response)
 
 
 def _posted(content: str, given: Given) -> str:
@@ -210,20 +210,25 @@ async def _existing(id: str, context: Context, within: Within) -> GalleryPicture
     return await run_in_threadpool(context.gallery.get, id, within)
 
 
-async def _item(picture: GalleryPicture, context: Context, response: Response) -> schemas.PictureItem:
-    (item,) = await to_thread.run_sync(_items, [picture], context, limiter=context.searching)
+async def _item(
+    picture: GalleryPicture, context: Context, caller: Principal, response: Response
+) -> schemas.PictureItem:
+    (item,) = await to_thread.run_sync(_items, [picture], context, caller.collections, limiter=context.searching)
     response.headers["ETag"] = records.quoted(item.etag)
     return item
 
 
-def _items(pictures: Sequence[GalleryPicture], context: Context) -> list[schemas.PictureItem]:
+def _items(pictures: Sequence[GalleryPicture], context: Context, within: Within) -> list[schemas.PictureItem]:
     ids, snapshot = [picture.id for picture in pictures], context.live.current
-    captions, given = snapshot.captions_of_each(ids), context.gallery.captions_given(ids)
+    shown = ids
+    if within is not None:  # read after the snapshot was taken: a picture may have been moved since it was looked up
+        shown = settled(context.selection.records(ids, within), snapshot.change)
+    captions, given = snapshot.captions_of_each(shown), context.gallery.captions_given(ids, within)
     return [
         schemas.PictureItem(
             id=picture.id,
             collection=picture.record.collection,
-            captions=captions[picture.id],  # as in searches: without rolled-back languages
+            captions=captions.get(picture.id, {}),  # as in searches: without rolled-back languages
             waiting={tag: texts for tag, texts in given[picture.id].items() if tag not in snapshot.captions},
             tags=list(picture.record.tags),
             metadata=dict(picture.record.metadata),

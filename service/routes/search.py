@@ -9,7 +9,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from index.filters import Filter, parsed
-from index.records import Record
+from index.records import Record, settled
 from index.selection import Wanted
 from index.snapshot import AUTO, SHARED, PictureHit, Route, Snapshot
 from index.vectors import Keys, Vector, VectorSet
@@ -184,8 +184,11 @@ def _answer(
 ) -> schemas.PictureHits:
     """The answer so far; `kept` are the records of the hits, None when these cannot be read."""
     route = search.route
-    captions = snapshot.captions_of_each([hit.picture for hit in hits], search.captions)
-    items = [_hit(hit, captions[hit.picture], (kept or {}).get(hit.picture)) for hit in hits]
+    shown = [hit.picture for hit in hits]
+    if caller.collections is not None:
+        shown = settled(kept or {}, snapshot.change)
+    captions = snapshot.captions_of_each(shown, search.captions)
+    items = [_hit(hit, captions.get(hit.picture, {}), (kept or {}).get(hit.picture)) for hit in hits]
     warnings = list(route.warnings) if route else []
     return schemas.PictureHits(
         items=items,
