@@ -79,6 +79,25 @@ def test_a_picture_that_is_posted_into_a_collection_moves_none_out_of_another(se
     assert listed == [{"name": name, "count": 1} for name in ("a", "b", "default")]
 
 
+def test_tags_may_be_sent_one_by_one_in_any_number_and_captions_are_not_short(service: Service) -> None:
+    def sent(tags: list[str], **more: str) -> httpx.Response:
+        files = {"picture": ("x", picture())}
+        return service.admin.put("/v1/pictures/a", files=files, data={"tags": tags, **more})
+
+    many = [f"tag {number}" for number in range(64)]
+    long = {"cy": [f"{number} " + "x" * 900 for number in range(100)]}  # 90 KB
+    answer = sent(many, captions=json.dumps(long))
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["tags"] == many and answer.json()["waiting"] == long
+    for tag in ("[draft]", "[", "1950", '"quoted"'):
+        assert sent([tag]).json()["tags"] == [tag]
+    assert_problem(sent(["[" * 60_000]), 422, "invalid_request")
+    names = {f"field{number}": "" for number in range(8)}
+    for refused in (sent(many * 2 + ["one more"]), sent(["x"], **names)):
+        assert assert_problem(refused, 422, "invalid_request")["errors"][0]["code"] == "too_many_fields"
+    assert_problem(sent(["x"], captions="x" * (256 << 10)), 413, "body_too_large")
+
+
 def test_fields_choose_what_items_hold(service: Service) -> None:
     put(service, "a", tags=["x"])
     body = {"text": "anything", "language": "en"}
