@@ -94,6 +94,8 @@ def filter_in_form(given: str | None) -> Filter | None:
 def _filter(text: str, place: str) -> Filter:
     try:
         given = bodies.parse_json(text.encode())
+    except InvalidInput:
+        raise InvalidFilter("duplicate key in the filter", errors=(FieldError(place, "duplicate_key"),)) from None
     except (PictoglotError, UnicodeEncodeError):
         raise InvalidFilter("the filter is not JSON", errors=(FieldError(place, "json"),)) from None
     return parsed(given, place)
@@ -137,6 +139,11 @@ class LeftOut:
             places = (FieldError("query.fields", "unknown_field"),)
             raise InvalidInput(f"the fields are: {', '.join(model.model_fields)}", errors=places)
         return cls(names - wanted, facets is None)
+
+    @classmethod
+    def of_one(cls, fields: str | None, model: type[BaseModel]) -> frozenset[str]:
+        """As `of`, for an answer that is one item: what is left out of it."""
+        return cls.of(fields, model, None).fields
 
     @property
     def exclude(self) -> Mapping[str, Any]:

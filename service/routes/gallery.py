@@ -108,11 +108,15 @@ async def list_pictures(
     return await context.answer(answer, without=without.exclude)
 
 
-@router.get("/{id}", responses=_TAGGED)
+@router.get("/{id}", response_model=schemas.PictureItem, responses=_TAGGED)
 @needs("search", parted=True)
-async def get_picture(id: str, response: Response, context: AppContext, caller: Caller) -> schemas.PictureItem:
+async def get_picture(id: str, context: AppContext, caller: Caller, fields: values.QueryFields = None) -> Response:
     """One picture and its captions in the languages that are served; `waiting` are those in others."""
-    return await _item(await _existing(id, context, caller.collections), context, caller, response)
+    without = dict.fromkeys(records.LeftOut.of_one(fields, schemas.PictureItem), True)
+    picture = await _existing(id, context, caller.collections)
+    answer = await context.answer(lambda: _items([picture], context, caller.collections)[0], without=without)
+    answer.headers["ETag"] = records.quoted(picture.record.etag)
+    return answer
 
 
 @router.patch("/{id}", responses=_TAGGED, openapi_extra=taking(patch=schemas.RecordPatch))

@@ -105,8 +105,12 @@ def test_fields_choose_what_items_hold(service: Service) -> None:
     assert [set(hit) for hit in hits] == [{"id", "score", "tags"}] and hits[0]["tags"] == ["x"]
     items = service.admin.get("/v1/pictures?fields=id").json()["items"]
     assert items == [{"id": "a"}]
+    one = service.admin.get("/v1/pictures/a?fields=id,tags")
+    assert one.json() == {"id": "a", "tags": ["x"]}
+    assert one.headers["etag"] == service.admin.get("/v1/pictures/a").headers["etag"]
     for answer in (
         service.admin.get("/v1/pictures?fields=score"),
+        service.admin.get("/v1/pictures/a?fields=score"),
         service.admin.post("/v1/search/pictures?fields=id,nope", json=body),
     ):
         assert assert_problem(answer, 422, "invalid_request")["errors"][0]["location"] == "query.fields"
@@ -178,12 +182,13 @@ def test_captions_in_a_language_that_is_not_taught_wait_until_it_is(service: Ser
         ({"a": ["\ud800"]}, "body.metadata.a", "string_unicode"),
         ({"a": "x" * (16 << 10)}, "body.metadata", "too_long"),
         ([], "body.metadata", "dict_type"),
+        ("x", "body.metadata", "dict_type"),
     ],
 )
 def test_metadata_beyond_its_bounds_is_refused(kept: Service, metadata: Any, place: str, code: str) -> None:
     with assert_state_unchanged(kept):
-        answers = [put(kept, "a", metadata=metadata)]
-        if isinstance(metadata, dict) and None not in metadata.values():
+        answers = [put(kept, "a", metadata=json.dumps(metadata))]
+        if not isinstance(metadata, dict) or None not in metadata.values():
             answers.append(patch(kept, "a", {"metadata": metadata}))
         for answer in answers:
             assert assert_problem(answer, 422, "metadata_invalid")["errors"] == [{"location": place, "code": code}]
