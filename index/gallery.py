@@ -19,7 +19,7 @@ from index.errors import PictureNotFound
 from index.feed import DELETED
 from index.files import PictureFiles
 from index.pictures import Picture
-from index.records import Given, Patch, Record, Within, equal, patched, record_of, write_record
+from index.records import Given, Patch, Record, Within, equal, patched, record_of, replaced, write_record
 from index.rows import Captions
 from index.tables import CaptionRow, GalleryChangeRow, PictureRow
 from index.vectors import Vector
@@ -125,6 +125,14 @@ class Gallery(rows.CaptionsAndVectors):
             if not same or captions is not None:
                 write_record(session, patch.id, None if same else record)
             return _pictures(session, [patch.id])[patch.id]
+
+    def check(self, id: str, change: Given | Patch) -> None:
+        """Raise what `put` or `patch` would for this picture by now, before anything is decoded or encoded for it."""
+        with self._registry.read() as session:
+            if isinstance(change, Given):
+                replaced(session, id, change)
+            else:
+                patched(session, change)
 
     def delete(self, id: str, within: Within = None) -> None:
         """Delete a picture and its captions, and its vectors and files unless another picture has the same content.
@@ -294,9 +302,7 @@ def _files_of(pictures: Sequence[NewPicture]) -> list[tuple[str, Picture]]:
 
 def _store(session: Session, new: NewPicture) -> str | None:
     """Write the rows of one picture; returns the content that it had before."""
-    before = record_of(session, new.id)
-    if before is not None and new.given.within is not None and before.collection not in new.given.within:
-        raise PictureNotFound("there is no picture with this id")
+    before = replaced(session, new.id, new.given)
     record = new.given.on(before)
     old = session.scalar(select(PictureRow.content_sha256).where(PictureRow.id == new.id))
     same_captions = new.captions is None or rows.captions_equal(session, new.id, new.captions)

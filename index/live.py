@@ -187,8 +187,10 @@ class LiveIndex:
     def patch_picture(self, patch: Patch) -> GalleryPicture:
         """Change captions and record of a picture; when this returns, searches find its new captions.
 
-        Only these are encoded. Raises as `Gallery.patch`, and as `put_pictures`.
+        Only these are encoded, and only if the patch can be made. Raises as `Gallery.patch`, and as `put_pictures`.
         """
+        if patch.captions:
+            self._gallery.check(patch.id, patch)
         brought = {patch.id: patch.captions} if patch.captions else {}
         vectors = encode_captions(self._encoder, self._gallery, self.current, brought)
         picture = self._gallery.patch(patch, vectors.get(patch.id, {}))

@@ -101,6 +101,14 @@ def merged(target: object, patch: object) -> Any:
     return result
 
 
+def replaced(session: Session, id: str, given: Given) -> Record | None:
+    """The record of the picture that one with this id would replace; raises `PictureNotFound` when it must not."""
+    before = record_of(session, id)
+    if before is not None and given.within is not None and before.collection not in given.within:
+        raise PictureNotFound("there is no picture with this id")
+    return before
+
+
 def patched(session: Session, patch: Patch) -> tuple[Record, dict[str, list[str]] | None]:
     """What a picture's record becomes by a patch, and its captions where these change. Writes nothing.
 

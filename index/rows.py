@@ -204,8 +204,20 @@ class CaptionsAndVectors:
                 added += _add_captions(session, expansion, language, batch)
         return added
 
-    def picture_vector(self, content_sha256: str, fingerprint: str) -> Vector | None:
-        """The vector of this content by the image tower with this fingerprint; None when it must be computed."""
+    def picture_vector(
+        self, content_sha256: str, fingerprint: str, within: frozenset[str] | None = None
+    ) -> Vector | None:
+        """The vector of this content by the image tower with this fingerprint; None when it must be computed.
+
+        So it is when no picture in the collections `within` has this content: how long an upload takes must not tell
+        what is in others.
+        """
+        row = PictureRow
+        if within is not None:
+            shown = select(row.id).where(row.content_sha256 == content_sha256, row.collection.in_(within)).limit(1)
+            with self._registry.read() as session:
+                if session.scalar(shown) is None:
+                    return None
         return self.content_vectors([content_sha256], fingerprint).get(content_sha256)
 
     def content_vectors(self, contents: Sequence[str], fingerprint: str) -> dict[str, Vector]:

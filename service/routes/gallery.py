@@ -192,9 +192,12 @@ def _posted(content: str, given: Given) -> str:
 
 
 async def _stored(id: str, content: str, data: bytes, captions: Captions | None, given: Given, context: Context) -> Put:
+    if given.within is not None:
+        await run_in_threadpool(context.gallery.check, id, given)
     picture = await context.pictures.uploads(data, context.settings.body_seconds)
     storage.require_free(context.settings.home, context.settings.free_bytes)
-    vector = await run_in_threadpool(context.gallery.picture_vector, content, context.encoder.image_fingerprint)
+    fingerprint = context.encoder.image_fingerprint
+    vector = await run_in_threadpool(context.gallery.picture_vector, content, fingerprint, given.within)
     if vector is None:
         (vector,) = await context.pictures.encode_uploads([picture.rgb])
     width, height = picture.rgb.size
