@@ -19,7 +19,7 @@ from index.errors import PictureNotFound
 from index.feed import DELETED
 from index.files import PictureFiles
 from index.pictures import Picture
-from index.records import Given, Patch, Record, Within, equal, patched, record_of, replaced, write_record
+from index.records import Given, Patch, Record, Seen, Within, equal, patched, record_of, replaced, write_record
 from index.rows import Captions
 from index.tables import CaptionRow, GalleryChangeRow, PictureRow
 from index.vectors import Vector
@@ -94,7 +94,7 @@ class Gallery(rows.CaptionsAndVectors):
         """Add pictures, or replace those with their ids, with captions, records and vectors: all or nothing.
 
         `fingerprint` is that of the image tower that made the vectors. Raises `PictureNotFound` for one outside of the
-        collections that may be written.
+        collections that may be written, and `RecordChanged`.
         """
         with self._written(pictures), self._registry.begin() as session:
             replaced = [_store(session, picture) for picture in pictures]
@@ -134,14 +134,17 @@ class Gallery(rows.CaptionsAndVectors):
             else:
                 patched(session, change)
 
-    def delete(self, id: str, within: Within = None) -> None:
+    def delete(self, id: str, within: Within = None, seen: Seen | None = None) -> None:
         """Delete a picture and its captions, and its vectors and files unless another picture has the same content.
 
-        Raises `PictureNotFound`, also for one in none of the collections `within`.
+        Raises `PictureNotFound`, also for one in none of the collections `within`, and `RecordChanged` unless it is as
+        it was `seen`.
         """
         with self._registry.begin() as session:
-            if record_of(session, id, within) is None:
+            if (record := record_of(session, id, within)) is None:
                 raise PictureNotFound("there is no picture with this id")
+            if seen is not None:
+                seen.require(record)
             content = session.scalars(select(PictureRow.content_sha256).where(PictureRow.id == id)).one()
             rows.remove_captions(
                 session, session.scalars(select(CaptionRow.id).where(CaptionRow.picture_id == id)).all()

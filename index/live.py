@@ -22,7 +22,7 @@ from index.indexer import SEAL_AT
 from index.ivf import RECALL
 from index.loader import SEAL_FIRST, ReleaseLoader
 from index.recall import Recall, measure
-from index.records import Patch, Within
+from index.records import Patch, Seen, Within
 from index.snapshot import Snapshot
 from index.sweep import sweep
 from index.sync import FeedPruned, caught_up, encode_captions
@@ -197,9 +197,9 @@ class LiveIndex:
         self._follow()
         return picture
 
-    def delete_picture(self, id: str, within: Within = None) -> None:
+    def delete_picture(self, id: str, within: Within = None, seen: Seen | None = None) -> None:
         """Delete a picture; when this returns, no search finds it. Raises as `Gallery.delete`."""
-        self._gallery.delete(id, within)
+        self._gallery.delete(id, within, seen)
         self._follow()
 
     # --- segments -----------------------------------------------------------------------------------------------------

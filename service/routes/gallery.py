@@ -46,16 +46,22 @@ _ContentHash = Annotated[
 )
 @needs("write", Body.PICTURE, parted=True)
 async def put_picture(
-    id: str, request: Request, response: Response, context: AppContext, caller: Caller
+    id: str,
+    request: Request,
+    response: Response,
+    context: AppContext,
+    caller: Caller,
+    if_match: values.IfMatch = None,
 ) -> schemas.PictureItem:
     """Add or replace a picture; 201 when the id is new. The picture can be searched when the answer arrives.
 
-    A key that is bound to collections gets 404 where a picture outside of them has this id.
+    With `If-Match`, 412 `record_changed` unless there is a record with this `ETag`; `*` is any. A key that is bound to
+    collections gets 404 where a picture outside of them has this id.
     """
     if not _ID.fullmatch(id):
         place = FieldError("path.id", "pattern")
         raise InvalidInput("an id has 1 to 128 characters of `A-Z a-z 0-9 . _ -`, no dot first", errors=(place,))
-    return await _put(id, request, response, context, caller)
+    return await _put(id, request, response, context, caller, if_match)
 
 
 @router.post(
@@ -70,7 +76,7 @@ async def post_picture(
     With a collection other than `default`, or a key that is bound to collections, under the sha256 of that hash and the
     collection: the same bytes in another collection are another picture.
     """
-    return await _put(None, request, response, context, caller)
+    return await _put(None, request, response, context, caller, None)
 
 
 @router.get("", response_model=schemas.PicturePage)
@@ -143,10 +149,10 @@ async def patch_picture(
 
 @router.delete("/{id}", status_code=204, response_class=Response)
 @needs("write", parted=True)
-async def delete_picture(id: str, context: AppContext, caller: Caller) -> None:
-    """Delete a picture; when the answer arrives, no search returns it any more."""
+async def delete_picture(id: str, context: AppContext, caller: Caller, if_match: values.IfMatch = None) -> None:
+    """Delete a picture; when the answer arrives, no search returns it any more. `If-Match` as with `PATCH`."""
     _require_id(id)
-    await context.writes.delete(id, caller.collections)
+    await context.writes.delete(id, caller.collections, records.seen(if_match))
     await context.settle()
 
 
@@ -171,12 +177,12 @@ async def picture_thumbnail(
 
 
 async def _put(
-    id: str | None, request: Request, response: Response, context: Context, caller: Principal
+    id: str | None, request: Request, response: Response, context: Context, caller: Principal, if_match: str | None
 ) -> schemas.PictureItem:
     with context.pictures.uploads.place():
         data, form = await picture_of(request, context)
         fields = form.parse(schemas.PictureForm, lists=("tags",))
-        captions, given = records.captions_of(fields.captions), records.given_by(fields, caller)
+        captions, given = records.captions_of(fields.captions), records.given_by(fields, caller, if_match)
         content = hashlib.sha256(data).hexdigest()
         id = id or _posted(content, given)
         put = await unless_client_leaves(request, _stored(id, content, data, captions, given, context))
@@ -192,7 +198,7 @@ def _posted(content: str, given: Given) -> str:
 
 
 async def _stored(id: str, content: str, data: bytes, captions: Captions | None, given: Given, context: Context) -> Put:
-    if given.within is not None:
+    if given.within is not None or given.seen is not None:
         await run_in_threadpool(context.gallery.check, id, given)
     picture = await context.pictures.uploads(data, context.settings.body_seconds)
     storage.require_free(context.settings.home, context.settings.free_bytes)

@@ -145,6 +145,32 @@ def test_a_patch_is_made_only_on_the_record_that_was_seen(service: Service) -> N
     assert service.admin.get("/v1/pictures/a").headers["etag"] not in (seen, other)
 
 
+def test_put_and_delete_too_are_made_only_on_the_record_that_was_seen(service: Service) -> None:
+    seen = put(service, "a").headers["etag"]
+    now = patch(service, "a", {"tags": ["by somebody else"]}).headers["etag"]
+
+    def put_on(id: str, etag: str) -> httpx.Response:
+        files = {"picture": ("x", picture(1))}
+        return service.admin.put(f"/v1/pictures/{id}", files=files, headers={"If-Match": etag})
+
+    with assert_state_unchanged(service):
+        for refused in (put_on("a", seen), put_on("new", "*"), put_on("new", now)):
+            assert_problem(refused, 412, "record_changed")
+        assert_problem(service.admin.delete("/v1/pictures/a", headers={"If-Match": seen}), 412, "record_changed")
+        assert_problem(service.admin.delete("/v1/pictures/new", headers={"If-Match": "*"}), 404, "picture_not_found")
+    now = put_on("a", now).headers["etag"]
+    assert put_on("a", "*").status_code == 200
+    assert service.admin.delete("/v1/pictures/a", headers={"If-Match": now}).status_code == 204
+
+
+def test_no_captions_for_a_language_without_any_change_nothing(service: Service) -> None:
+    first = put(service, "a", captions={"en": ["one"]})
+    with assert_state_unchanged(service):
+        same = patch(service, "a", {"captions": {"cy": [], "de": None}})
+    assert same.json() == first.json()
+    assert patch(service, "a", {"captions": {"en": []}}).json()["captions"] == {}
+
+
 def test_new_captions_are_searched_at_once_and_the_picture_is_not_encoded_again(service: Service) -> None:
     service.learn("de")
     put(service, "a", captions={"en": ["one"], "de": ["eins"]})
