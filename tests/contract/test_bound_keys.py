@@ -2,13 +2,11 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from index.records import Patch
 from service.auth import guard_of
 from tests.contract.test_routes import GUARDED, NAMES, every_route
 from tests.service.harness import Service, assert_problem, picture, running
@@ -244,29 +242,6 @@ def test_a_picture_that_is_moved_away_is_gone_for_the_key(keys: Keys) -> None:
     captions = keys.bound.post("/v1/search/captions", files={"picture": ("x", picture(20))}).text
     assert "a moving thing" not in captions
     keys.unbound.delete("/v1/pictures/moved")
-
-
-def test_captions_of_before_a_move_are_not_shown_by_a_process_that_is_behind(tmp_path: Path) -> None:
-    with running(tmp_path, watch_seconds=60.0) as service:
-        keys = Keys(service)
-        keys.put(keys.unbound, FAR, 7, collection=OTHER, captions=json.dumps({"en": [SECRET]}))
-        told = {"captions": {"en": ["public"]}, "collection": "near"}
-        service.context.gallery.patch(Patch(FAR, told), {})  # as another process: this one does not follow yet
-        ask = {"text": "x", "language": "en", "captions": "all"}
-        searched, listed, one = (
-            {http: http.post("/v1/search/pictures", json=ask) for http in (keys.bound, keys.unbound)},
-            keys.bound.get("/v1/pictures"),
-            keys.bound.get(f"/v1/pictures/{FAR}"),
-        )
-        assert SECRET in str([hit["captions"] for hit in searched[keys.unbound].json()["items"]])  # it is behind
-        for answer in (searched[keys.bound], listed):
-            captions = {item["id"]: item["captions"] for item in answer.json()["items"]}
-            assert captions[FAR] == {} and captions["near-1"] == {"en": ["a red apple"]}
-        assert one.json()["captions"] == {}
-        service.context.live.refresh()
-        assert keys.bound.get(f"/v1/pictures/{FAR}").json()["captions"] == {"en": ["public"]}
-        keys.bound.close()
-        keys.unbound.close()
 
 
 def test_a_key_of_several_collections_adds_to_the_default_one_or_its_first(keys: Keys) -> None:
