@@ -24,7 +24,7 @@ MOST_BYTES = 16 << 10  # of metadata as compact JSON in UTF-8
 SHOWN = 256  # code points of a text that is kept whole; PostgreSQL's indexes hold no long ones
 _HASHED = "\x1f"  # how the hash of a long text begins: no tag and no metadata has this character
 KEY = re.compile(r"[a-z0-9_]{1,64}")
-_DATE = re.compile(r"\d{4}-\d\d-\d\d([Tt]([01]\d|2[0-3]):\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?)?", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d([Tt ]([01]\d|2[0-3]):\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?)?", re.ASCII)
 # Controls but tab and line breaks, surrogates, and the two that end every plane: no database or JSON needs them
 _FORBIDDEN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -41,7 +41,8 @@ class Fact(NamedTuple):
 def instant(text: str) -> float | None:
     """The moment of an RFC 3339 date, or date and time, in seconds since 1970; None for any other text.
 
-    A date alone is its midnight in UTC; a time without an offset, as cameras write it, is in UTC.
+    A blank may be between date and time. A date alone is its midnight in UTC; a time without an offset, as cameras
+    write it, is in UTC.
     """
     if not _DATE.fullmatch(text):
         return None

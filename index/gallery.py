@@ -19,7 +19,7 @@ from index.errors import PictureNotFound
 from index.feed import DELETED
 from index.files import PictureFiles
 from index.pictures import Picture
-from index.records import Given, Patch, Record, Within, equal, patched, record_of, write_record
+from index.records import Given, Patch, Record, Seen, Within, equal, patched, record_of, replaced, write_record
 from index.rows import Captions
 from index.tables import CaptionRow, GalleryChangeRow, PictureRow
 from index.vectors import Vector
@@ -94,7 +94,7 @@ class Gallery(rows.CaptionsAndVectors):
         """Add pictures, or replace those with their ids, with captions, records and vectors: all or nothing.
 
         `fingerprint` is that of the image tower that made the vectors. Raises `PictureNotFound` for one outside of the
-        collections that may be written.
+        collections that may be written, and `RecordChanged`.
         """
         with self._written(pictures), self._registry.begin() as session:
             replaced = [_store(session, picture) for picture in pictures]
@@ -126,14 +126,25 @@ class Gallery(rows.CaptionsAndVectors):
                 write_record(session, patch.id, None if same else record)
             return _pictures(session, [patch.id])[patch.id]
 
-    def delete(self, id: str, within: Within = None) -> None:
+    def check(self, id: str, change: Given | Patch) -> None:
+        """Raise what `put` or `patch` would for this picture by now, before anything is decoded or encoded for it."""
+        with self._registry.read() as session:
+            if isinstance(change, Given):
+                replaced(session, id, change)
+            else:
+                patched(session, change)
+
+    def delete(self, id: str, within: Within = None, seen: Seen | None = None) -> None:
         """Delete a picture and its captions, and its vectors and files unless another picture has the same content.
 
-        Raises `PictureNotFound`, also for one in none of the collections `within`.
+        Raises `PictureNotFound`, also for one in none of the collections `within`, and `RecordChanged` unless it is as
+        it was `seen`.
         """
         with self._registry.begin() as session:
-            if record_of(session, id, within) is None:
+            if (record := record_of(session, id, within)) is None:
                 raise PictureNotFound("there is no picture with this id")
+            if seen is not None:
+                seen.require(record)
             content = session.scalars(select(PictureRow.content_sha256).where(PictureRow.id == id)).one()
             rows.remove_captions(
                 session, session.scalars(select(CaptionRow.id).where(CaptionRow.picture_id == id)).all()
@@ -294,9 +305,7 @@ def _files_of(pictures: Sequence[NewPicture]) -> list[tuple[str, Picture]]:
 
 def _store(session: Session, new: NewPicture) -> str | None:
     """Write the rows of one picture; returns the content that it had before."""
-    before = record_of(session, new.id)
-    if before is not None and new.given.within is not None and before.collection not in new.given.within:
-        raise PictureNotFound("there is no picture with this id")
+    before = replaced(session, new.id, new.given)
     record = new.given.on(before)
     old = session.scalar(select(PictureRow.content_sha256).where(PictureRow.id == new.id))
     same_captions = new.captions is None or rows.captions_equal(session, new.id, new.captions)
@@ -346,7 +355,7 @@ def _pictures(session: Session, ids: Sequence[str], within: Within = None) -> di
             height=row.height,
             created_at=row.created_at,
             place=(created, row.id),
-            record=Record(row.collection, row.tags, row.facts, row.etag),
+            record=Record(row.collection, row.tags, row.facts, row.etag, row.change),
         )
         for row, created in session.execute(query)
     }

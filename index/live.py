@@ -22,7 +22,7 @@ from index.indexer import SEAL_AT
 from index.ivf import RECALL
 from index.loader import SEAL_FIRST, ReleaseLoader
 from index.recall import Recall, measure
-from index.records import Patch, Within
+from index.records import Patch, Seen, Within
 from index.snapshot import Snapshot
 from index.sweep import sweep
 from index.sync import FeedPruned, caught_up, encode_captions
@@ -187,17 +187,19 @@ class LiveIndex:
     def patch_picture(self, patch: Patch) -> GalleryPicture:
         """Change captions and record of a picture; when this returns, searches find its new captions.
 
-        Only these are encoded. Raises as `Gallery.patch`, and as `put_pictures`.
+        Only these are encoded, and only if the patch can be made. Raises as `Gallery.patch`, and as `put_pictures`.
         """
+        if patch.captions:
+            self._gallery.check(patch.id, patch)
         brought = {patch.id: patch.captions} if patch.captions else {}
         vectors = encode_captions(self._encoder, self._gallery, self.current, brought)
         picture = self._gallery.patch(patch, vectors.get(patch.id, {}))
         self._follow()
         return picture
 
-    def delete_picture(self, id: str, within: Within = None) -> None:
+    def delete_picture(self, id: str, within: Within = None, seen: Seen | None = None) -> None:
         """Delete a picture; when this returns, no search finds it. Raises as `Gallery.delete`."""
-        self._gallery.delete(id, within)
+        self._gallery.delete(id, within, seen)
         self._follow()
 
     # --- segments -----------------------------------------------------------------------------------------------------

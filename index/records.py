@@ -24,19 +24,35 @@ _DEFAULTS = {"captions": {}, "collection": DEFAULT, "tags": [], "metadata": {}}
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of a picture beside its content and captions; `etag` is another one after each change."""
+    """What is kept of a picture beside its content and captions; `etag` is another one after each change.
+
+    `change` is the picture's newest entry in the change feed: from there on a snapshot has its content and captions.
+    """
 
     collection: str = DEFAULT
     tags: Sequence[str] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     etag: str = ""
+    change: int = 0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The record that a change is based on: one with one of these etags, or any if there are none given."""
+
+    etags: frozenset[str] | None = None
+
+    def require(self, record: Record | None) -> None:
+        """Raises `RecordChanged` unless this is such a record."""
+        if record is None or (self.etags is not None and record.etag not in self.etags):
+            raise RecordChanged("the record has changed since; read it again")
 
 
 @dataclass(frozen=True)
 class Given:
     """What is said of a picture that is put: None keeps what its record has. A new one without a collection is `home`.
 
-    One with this id that is in none of the collections `within` is not replaced.
+    One with this id that is in none of the collections `within`, or is not as it was `seen`, is not replaced.
     """
 
     collection: str | None = None
@@ -44,6 +60,7 @@ class Given:
     metadata: Mapping[str, Any] | None = None
     home: str = DEFAULT
     within: Within = None
+    seen: Seen | None = None
 
     def on(self, before: Record | None) -> Record:
         """The record that this makes of the one before."""
@@ -60,13 +77,12 @@ class Given:
 class Patch:
     """A JSON merge patch (RFC 7396) of a picture's captions, tags, metadata and collection, cleaned and checked.
 
-    It is made only if the record has one of the etags in `expected`, if given, and is in one of the collections
-    `within`.
+    It is made only if the record is as it was `seen`, if given, and is in one of the collections `within`.
     """
 
     id: str
     document: Mapping[str, Any]
-    expected: frozenset[str] | None = None
+    seen: Seen | None = None
     within: Within = None
 
     @property
@@ -97,6 +113,19 @@ def merged(target: object, patch: object) -> Any:
     return result
 
 
+def replaced(session: Session, id: str, given: Given) -> Record | None:
+    """The record of the picture that one with this id would replace, or None.
+
+    Raises `PictureNotFound` or `RecordChanged` when it must not be put.
+    """
+    before = record_of(session, id)
+    if before is not None and given.within is not None and before.collection not in given.within:
+        raise PictureNotFound("there is no picture with this id")
+    if given.seen is not None:
+        given.seen.require(before)
+    return before
+
+
 def patched(session: Session, patch: Patch) -> tuple[Record, dict[str, list[str]] | None]:
     """What a picture's record becomes by a patch, and its captions where these change. Writes nothing.
 
@@ -105,8 +134,8 @@ def patched(session: Session, patch: Patch) -> tuple[Record, dict[str, list[str]
     before = record_of(session, patch.id, patch.within)
     if before is None:
         raise PictureNotFound("there is no picture with this id")
-    if patch.expected is not None and before.etag not in patch.expected:
-        raise RecordChanged("the record has changed since; read it again")
+    if patch.seen is not None:
+        patch.seen.require(before)
     captions = own_captions(session, [patch.id])[patch.id]
     document = {
         "captions": captions,
@@ -115,8 +144,9 @@ def patched(session: Session, patch: Patch) -> tuple[Record, dict[str, list[str]
         "metadata": before.metadata,
     }
     after = {**_DEFAULTS, **merged(document, patch.document)}
+    told = {tag: texts for tag, texts in after["captions"].items() if texts}
     record = Record(after["collection"], checked_tags(after["tags"]), checked_metadata(after["metadata"]), before.etag)
-    return record, None if after["captions"] == captions else after["captions"]
+    return record, None if told == captions else told
 
 
 def record_of(session: Session, id: str, within: Within = None) -> Record | None:
@@ -127,10 +157,18 @@ def record_of(session: Session, id: str, within: Within = None) -> Record | None
 def records_of(session: Session, ids: Sequence[str], within: Within = None) -> dict[str, Record]:
     """The records of those of these pictures that exist, in one of these collections."""
     row = PictureRow
-    query = select(row.id, row.collection, row.tags, row.facts, row.etag).where(row.id.in_(ids))
+    query = select(row.id, row.collection, row.tags, row.facts, row.etag, row.change).where(row.id.in_(ids))
     if within is not None:
         query = query.where(row.collection.in_(within))
     return {id: Record(*columns) for id, *columns in session.execute(query)}
+
+
+def settled(records: Mapping[str, Record], change: int) -> list[str]:
+    """The pictures whose captions in a snapshot of the gallery at this change are those of their records.
+
+    An older snapshot may have captions from when a picture was in another collection.
+    """
+    return [id for id, record in records.items() if record.change <= change]
 
 
 def write_record(session: Session, id: str, record: Record | None) -> None:

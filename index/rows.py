@@ -95,10 +95,17 @@ def _added_with(session: Session, picture: str) -> dict[tuple[str, str], int]:
     return {(language, text): id for id, language, text in rows}
 
 
-def own_captions(session: Session, pictures: Sequence[str]) -> dict[str, dict[str, list[str]]]:
-    """The captions added with each of these pictures by language, in order: not those of expansions."""
+def own_captions(
+    session: Session, pictures: Sequence[str], within: frozenset[str] | None = None
+) -> dict[str, dict[str, list[str]]]:
+    """The captions added with each of these pictures by language, in order: not those of expansions.
+
+    None of a picture in none of the collections `within`.
+    """
     row, found = CaptionRow, {picture: dict[str, list[str]]() for picture in pictures}
     query = select(row.picture_id, row.language, row.text).where(row.picture_id.in_(pictures), row.expansion.is_(None))
+    if within is not None:
+        query = query.join(PictureRow, PictureRow.id == row.picture_id).where(PictureRow.collection.in_(within))
     for picture, language, text in session.execute(query.order_by(row.picture_id, row.position)):
         found[picture].setdefault(language, []).append(text)
     return found
@@ -159,10 +166,12 @@ class CaptionsAndVectors:
                 texts[caption.picture].setdefault(caption.language, []).append(caption.text)
         return texts
 
-    def captions_given(self, ids: Sequence[str]) -> dict[str, dict[str, list[str]]]:
-        """The captions added with each of these pictures by language, in any: not those of expansions."""
+    def captions_given(
+        self, ids: Sequence[str], within: frozenset[str] | None = None
+    ) -> dict[str, dict[str, list[str]]]:
+        """As `own_captions`."""
         with self._registry.read() as session:
-            found = [own_captions(session, batch) for batch in batches(ids, _BATCH)]
+            found = [own_captions(session, batch, within) for batch in batches(ids, _BATCH)]
         return {picture: captions for batch in found for picture, captions in batch.items()}
 
     def captions(self, ids: Sequence[str], language: str | None = None) -> list[Caption]:
@@ -195,8 +204,20 @@ class CaptionsAndVectors:
                 added += _add_captions(session, expansion, language, batch)
         return added
 
-    def picture_vector(self, content_sha256: str, fingerprint: str) -> Vector | None:
-        """The vector of this content by the image tower with this fingerprint; None when it must be computed."""
+    def picture_vector(
+        self, content_sha256: str, fingerprint: str, within: frozenset[str] | None = None
+    ) -> Vector | None:
+        """The vector of this content by the image tower with this fingerprint; None when it must be computed.
+
+        So it is when no picture in the collections `within` has this content: how long an upload takes must not tell
+        what is in others.
+        """
+        row = PictureRow
+        if within is not None:
+            shown = select(row.id).where(row.content_sha256 == content_sha256, row.collection.in_(within)).limit(1)
+            with self._registry.read() as session:
+                if session.scalar(shown) is None:
+                    return None
         return self.content_vectors([content_sha256], fingerprint).get(content_sha256)
 
     def content_vectors(self, contents: Sequence[str], fingerprint: str) -> dict[str, Vector]:

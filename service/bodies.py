@@ -16,12 +16,14 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from index.errors import InvalidFilter
 from model.errors import FieldError, InvalidInput, UnsupportedMedia
 from service.errors import BodyTimeout, InvalidEncoding, Malformed, TooLarge, TooManyHeaders
 from service.problems import ClientLeft, invalid_request, problem
 
 JSON, MERGE_PATCH, MULTIPART = "application/json", "application/merge-patch+json", "multipart/form-data"
 MAX_HEADER_BYTES = 64 << 10  # path, query and header fields
+MAX_RECORD_BYTES = 256 << 10  # all fields of a form beside a picture: captions, tags, metadata, a filter
 LINGER = 5.0  # seconds for which the rest of a body is discarded after its request was refused
 _MAX_TARGET_BYTES = 32 << 10  # bytes of path and query alone
 _MAX_HEADERS = 100
@@ -182,17 +184,50 @@ def parse_field(text: str, name: str) -> Any:
 
 
 def parse_json(data: bytes) -> Any:
-    """One JSON document (RFC 8259): UTF-8, no NaN or Infinity, no duplicate keys."""
+    """One JSON document (RFC 8259): UTF-8, no NaN or Infinity, no duplicate keys.
+
+    Raises `InvalidEncoding`, `Malformed`, `InvalidInput`, or `InvalidFilter` for a key twice in the field `filter`.
+    """
     if b"\0" in data:  # never in UTF-8 JSON, always in UTF-16
         raise InvalidEncoding("the body is not UTF-8")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         raise InvalidEncoding("the body is not UTF-8") from None
+    repeated: list[dict[str, Any]] = []  # objects with a key that is given twice
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        read = dict(pairs)
+        if len(read) != len(pairs):
+            repeated.append(read)
+        return read
+
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_int=_integer, object_pairs_hook=_object)
+        document = json.loads(text, parse_constant=_refuse_constant, parse_int=_integer, object_pairs_hook=unique)
     except (ValueError, RecursionError):  # RecursionError: thousands of nested brackets
         raise Malformed("the body is not JSON") from None
+    if repeated:
+        _refuse_repeated({*map(id, repeated)}, document)
+    return document
+
+
+def _refuse_repeated(repeated: set[int], document: Any) -> None:
+    """Raises `InvalidFilter` when all objects with a key twice, given by `id`, are in the field `filter`."""
+    in_field = [] if id(document) in repeated or not isinstance(document, dict) else [*document]
+    if [name for name in in_field if _holds(document[name], repeated)] == ["filter"]:
+        place = FieldError("body.filter", "duplicate_key")
+        raise InvalidFilter("body.filter: duplicate key in a JSON object", errors=(place,))
+    raise InvalidInput("duplicate key in a JSON object", errors=(FieldError("body", "duplicate_key"),))
+
+
+def _holds(value: Any, objects: set[int]) -> bool:
+    within = [value]
+    while within:
+        each = within.pop()
+        if id(each) in objects:
+            return True
+        within += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
+    return False
 
 
 def _refuse_constant(literal: str) -> None:
@@ -201,13 +236,6 @@ def _refuse_constant(literal: str) -> None:
 
 def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _MAX_DIGITS else float("inf")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    unique = dict(pairs)
-    if len(unique) != len(pairs):
-        raise InvalidInput("duplicate key in a JSON object", errors=(FieldError("body", "duplicate_key"),))
-    return unique
 
 
 def _head_too_large(scope: Scope) -> bool:

@@ -17,14 +17,15 @@ from starlette.concurrency import run_in_threadpool
 from model import storage
 from model.data_root import DataRoot
 from model.errors import FieldError, InvalidInput, StoreUnavailable, UnsupportedMedia
-from service.bodies import MULTIPART, M, media_type, validated
+from service.bodies import MAX_RECORD_BYTES, MULTIPART, M, media_type, validated
 from service.context import Context
 from service.errors import InvalidEncoding, MalformedMultipart, TooLarge
 
 FOLDER = "uploads"  # under the data root
-MAX_FIELDS = 8
+MAX_FIELDS = 8  # names of fields
+MAX_PARTS = 128  # fields, also those of the same name: a picture may have 64 tags
 MAX_PART_HEADER = 16 << 10  # bytes of one header of a part: file names may be long
-MAX_FIELD_BYTES = 64 << 10  # all fields of a form together
+MAX_FIELD_BYTES = 64 << 10  # all fields of a form together; beside a picture more
 _FLUSH = 1 << 20  # bytes of a file collected before they are written
 
 
@@ -67,7 +68,9 @@ class Form:
         return validated(model, flat)
 
 
-async def read_form(request: Request, file: str, sink: OnDisk | io.BytesIO, limit: int) -> Form:
+async def read_form(
+    request: Request, file: str, sink: OnDisk | io.BytesIO, limit: int, field_bytes: int = MAX_FIELD_BYTES
+) -> Form:
     """Read a multipart body: the file of the field `file` into `sink`, at most `limit` bytes; the rest as fields.
 
     File names are ignored. Raises `UnsupportedMedia`, `MalformedMultipart`, `InvalidInput` (two files, a file in
@@ -78,7 +81,7 @@ async def read_form(request: Request, file: str, sink: OnDisk | io.BytesIO, limi
     _, options = parse_options_header(request.headers["content-type"])
     if not options.get(b"boundary"):
         raise MalformedMultipart("the Content-Type has no boundary")
-    parts = _Parts(file, limit)
+    parts = _Parts(file, limit, field_bytes)
     try:
         parser = MultipartParser(options[b"boundary"], parts.callbacks(), max_header_size=MAX_PART_HEADER)  # type: ignore[arg-type]
         async for chunk in request.stream():
@@ -106,7 +109,7 @@ async def _write(sink: OnDisk | io.BytesIO, data: bytes) -> None:
 async def picture_of(request: Request, context: Context) -> tuple[bytes, Form]:
     """The bytes of the file `picture` of a form, and its fields."""
     memory = io.BytesIO()
-    form = await read_form(request, "picture", memory, context.settings.picture_bytes)
+    form = await read_form(request, "picture", memory, context.settings.picture_bytes, MAX_RECORD_BYTES)
     return memory.getvalue(), form
 
 
@@ -153,11 +156,12 @@ def keep(upload: Upload, root: DataRoot, name: str) -> None:
 class _Parts:
     """The parser's callbacks: collect the fields and the bytes of the file."""
 
-    def __init__(self, file: str, limit: int) -> None:
+    def __init__(self, file: str, limit: int, field_bytes: int) -> None:
         self.form = Form()
         self.ended = False
         self.pending_bytes = 0
-        self._file, self._limit = file, limit
+        self._file, self._limit, self._most = file, limit, field_bytes
+        self._names: set[str] = set()
         self._pending: list[bytes] = []
         self._file_bytes = self._field_bytes = self._fields = 0
         self._header = b""
@@ -204,8 +208,10 @@ class _Parts:
             if self._name == self._file:
                 _refuse_part(f"body.{self._file}", "filename_missing", "send it as a file, with a file name")
             self._fields += 1
-            if self._fields > MAX_FIELDS:
-                _refuse_part("body", "too_many_fields", f"at most {MAX_FIELDS} fields")
+            self._names.add(self._name)
+            if len(self._names) > MAX_FIELDS or self._fields > MAX_PARTS:
+                detail = f"at most {MAX_FIELDS} fields, {MAX_PARTS} with repeated ones"
+                _refuse_part("body", "too_many_fields", detail)
         elif self._name != self._file:
             _refuse_part(f"body.{_safe_name(self._name)}", "extra_forbidden", f"send only the file `{self._file}`")
         elif self.form.has_file:
@@ -222,8 +228,8 @@ class _Parts:
             self.pending_bytes += end - start
         else:
             self._field_bytes += end - start
-            if self._field_bytes > MAX_FIELD_BYTES:
-                raise TooLarge(f"the fields of a form may have at most {MAX_FIELD_BYTES} bytes")
+            if self._field_bytes > self._most:
+                raise TooLarge(f"the fields of this form may have at most {self._most} bytes")
             self._data += data[start:end]
 
     def on_part_end(self) -> None:

@@ -19,10 +19,13 @@ from service.errors import KeyNotFound
 Scope = Literal["search", "write", "admin"]  # each includes the ones before it
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _MAX_LENGTH = 256  # characters; a longer text is not a key
+# Before the secret of a bound key: a process of a release that knows no collections must not take it for an unbound
+# one. No text of a key has this byte, which is not ASCII.
+_BOUND = b"\xffbound"
 
 
 class KeyRow(RegistryRow):
-    """An API key: the public id, and the SHA-256 of the secret."""
+    """An API key: the public id, and the SHA-256 of the secret, or of `_BOUND` and the secret."""
 
     __tablename__ = "api_keys"
 
@@ -53,7 +56,7 @@ class Key:
         """Whether this is the text of the key, and the key is neither revoked nor expired."""
         is_over = self.revoked_at is not None or (self.expires_at is not None and self.expires_at <= datetime.now(UTC))
         secret = plaintext.removeprefix(f"pk_{self.id}_")
-        return not is_over and hmac.compare_digest(self.secret_sha256, _digest(secret))
+        return not is_over and hmac.compare_digest(self.secret_sha256, _digest(secret, self.collections))
 
 
 def id_of(plaintext: str) -> str | None:
@@ -76,8 +79,9 @@ class Keys:
         """A new key and its text `pk_{id}_{secret}`, which cannot be recovered later."""
         id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         with self._registry.begin() as session:
-            row = KeyRow(id=id, secret_sha256=_digest(secret), scope=scope, label=label, expires_at=expires_at)
+            row = KeyRow(id=id, scope=scope, label=label, expires_at=expires_at)
             row.collections = None if collections is None else [*collections]
+            row.secret_sha256 = _digest(secret, collections)
             session.add(row)
             session.flush()
             return _key(row), f"pk_{id}_{secret}"
@@ -97,8 +101,8 @@ class Keys:
                 raise KeyNotFound
 
 
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
+def _digest(secret: str, collections: Sequence[str] | None) -> bytes:
+    return hashlib.sha256((b"" if collections is None else _BOUND) + secret.encode()).digest()
 
 
 def _key(row: "KeyRow | Row[Any]") -> Key:

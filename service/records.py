@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from index.errors import InvalidFilter
 from index.facts import checked_metadata, checked_tags
 from index.filters import Filter, parsed
-from index.records import Given, Patch, Record
+from index.records import Given, Patch, Record, Seen
 from index.selection import Selection
 from model.errors import FieldError, InvalidInput, PictoglotError, RegistryUnavailable
 from model.languages import canonical
@@ -42,8 +42,11 @@ def _captions(by_tag: Mapping[str, Iterable[str]]) -> Captions:
     return captions
 
 
-def given_by(form: schemas.PictureForm, caller: Principal) -> Given:
-    """What a form says of a picture; raises `InvalidInput`, `MetadataInvalid`, and `Forbidden`."""
+def given_by(form: schemas.PictureForm, caller: Principal, if_match: str | None = None) -> Given:
+    """What a form says of a picture, for the etags of `If-Match`.
+
+    Raises `InvalidInput`, `MetadataInvalid`, and `Forbidden`.
+    """
     caller.require(form.collection)
     return Given(
         collection=form.collection,
@@ -51,6 +54,7 @@ def given_by(form: schemas.PictureForm, caller: Principal) -> Given:
         metadata=None if form.metadata is None else checked_metadata(bodies.parse_field(form.metadata, "metadata")),
         home=caller.home,
         within=caller.collections,
+        seen=seen(if_match),
     )
 
 
@@ -70,15 +74,17 @@ async def patch_of(id: str, request: Request, if_match: str | None, caller: Prin
     if "collection" in document:
         document["collection"] = body.collection or caller.home
         caller.require(document["collection"])
-    return Patch(id, document, _expected(if_match), caller.collections)
+    return Patch(id, document, seen(if_match), caller.collections)
 
 
-def _expected(if_match: str | None) -> frozenset[str] | None:
-    """The etags of `If-Match` (RFC 9110, 13.1.1); None for any, or without it. A weak one never matches."""
-    if if_match is None or if_match.strip() == "*":
+def seen(if_match: str | None) -> Seen | None:
+    """The record of `If-Match` (RFC 9110, 13.1.1); None without it. A weak etag never matches."""
+    if if_match is None:
         return None
+    if if_match.strip() == "*":
+        return Seen()
     given = [tag.strip() for tag in if_match.split(",")]
-    return frozenset(tag[1:-1] for tag in given if len(tag) >= 2 and tag[0] == tag[-1] == '"')
+    return Seen(frozenset(tag[1:-1] for tag in given if len(tag) >= 2 and tag[0] == tag[-1] == '"'))
 
 
 def filter_in_query(given: str | None) -> Filter | None:
@@ -94,6 +100,8 @@ def filter_in_form(given: str | None) -> Filter | None:
 def _filter(text: str, place: str) -> Filter:
     try:
         given = bodies.parse_json(text.encode())
+    except InvalidInput:
+        raise InvalidFilter("duplicate key in the filter", errors=(FieldError(place, "duplicate_key"),)) from None
     except (PictoglotError, UnicodeEncodeError):
         raise InvalidFilter("the filter is not JSON", errors=(FieldError(place, "json"),)) from None
     return parsed(given, place)
@@ -137,6 +145,11 @@ class LeftOut:
             places = (FieldError("query.fields", "unknown_field"),)
             raise InvalidInput(f"the fields are: {', '.join(model.model_fields)}", errors=places)
         return cls(names - wanted, facets is None)
+
+    @classmethod
+    def of_one(cls, fields: str | None, model: type[BaseModel]) -> frozenset[str]:
+        """As `of`, for an answer that is one item: what is left out of it."""
+        return cls.of(fields, model, None).fields
 
     @property
     def exclude(self) -> Mapping[str, Any]:

@@ -57,16 +57,18 @@ def _as_list(values: object) -> object:
     if len(values) == 1 and str(values[0]).startswith("["):
         try:
             return json.loads(values[0])
-        except ValueError:
+        except (ValueError, RecursionError):
             raise PydanticCustomError("list_type", "must be a list of texts") from None
     return [tag.strip() for value in values for tag in str(value).split(",")]
 
 
 def _as_tags(values: object) -> object:
-    """The tags of a picture in a form: a repeated field, or one JSON list. A tag may have commas."""
-    if isinstance(values, list) and len(values) == 1 and str(values[0]).startswith("["):
-        return _as_list(values)
-    return values
+    """The tags of a picture in a form: a repeated field, or one JSON list. A tag may have commas, and be `[draft]`."""
+    try:
+        read = json.loads(values[0]) if isinstance(values, list) and len(values) == 1 else None
+    except (ValueError, RecursionError):  # RecursionError: thousands of nested brackets
+        return values
+    return read if isinstance(read, list) else values
 
 
 def _each_once(names: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from index.gallery import GalleryPicture, NewPicture, Put
 from index.live import LiveIndex
-from index.records import Patch, Within
+from index.records import Patch, Seen, Within
 from model.errors import PictoglotError, Unavailable
 from service.batching import BatchQueue
 from service.settings import Settings
@@ -22,10 +22,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class _Removal:
-    """A picture to delete, if it is in one of the collections `within`."""
+    """A picture to delete, if it is in one of the collections `within` and as it was `seen`."""
 
     id: str
     within: Within
+    seen: Seen | None
 
 
 _Write = NewPicture | Patch | _Removal
@@ -55,9 +56,9 @@ class WriteQueue(BatchQueue[_Write, _Done]):
         assert isinstance(picture, GalleryPicture)
         return picture
 
-    async def delete(self, id: str, within: Within = None) -> None:
+    async def delete(self, id: str, within: Within = None, seen: Seen | None = None) -> None:
         """As `LiveIndex.delete_picture`; raises as that does, and as a call of the queue does."""
-        await self([_Removal(id, within)])
+        await self([_Removal(id, within, seen)])
 
     def _written(self, writes: Sequence[_Write]) -> list[_Done | Exception]:
         outcomes: list[_Done | Exception] = []
@@ -69,7 +70,7 @@ class WriteQueue(BatchQueue[_Write, _Done]):
         return outcomes
 
     def _delete(self, removal: _Removal) -> None:
-        self._live.delete_picture(removal.id, removal.within)
+        self._live.delete_picture(removal.id, removal.within, removal.seen)
 
     def _put(self, pictures: list[NewPicture]) -> list[_Done | Exception]:
         """All together; if that fails, one by one, because one of them may be the reason."""

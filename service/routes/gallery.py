@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from index.errors import PictureNotFound
 from index.gallery import GalleryPicture, NewPicture, Put
 from index.pictures import media_type
-from index.records import Given, Within
+from index.records import DEFAULT, Given, Within, settled
 from index.selection import Wanted
 from model import storage
 from model.errors import FieldError, InvalidInput
@@ -46,16 +46,22 @@ _ContentHash = Annotated[
 )
 @needs("write", Body.PICTURE, parted=True)
 async def put_picture(
-    id: str, request: Request, response: Response, context: AppContext, caller: Caller
+    id: str,
+    request: Request,
+    response: Response,
+    context: AppContext,
+    caller: Caller,
+    if_match: values.IfMatch = None,
 ) -> schemas.PictureItem:
     """Add or replace a picture; 201 when the id is new. The picture can be searched when the answer arrives.
 
-    A key that is bound to collections gets 404 where a picture outside of them has this id.
+    With `If-Match`, 412 `record_changed` unless there is a record with this `ETag`; `*` is any. A key that is bound to
+    collections gets 404 where a picture outside of them has this id.
     """
     if not _ID.fullmatch(id):
         place = FieldError("path.id", "pattern")
         raise InvalidInput("an id has 1 to 128 characters of `A-Z a-z 0-9 . _ -`, no dot first", errors=(place,))
-    return await _put(id, request, response, context, caller)
+    return await _put(id, request, response, context, caller, if_match)
 
 
 @router.post(
@@ -67,9 +73,10 @@ async def post_picture(
 ) -> schemas.PictureItem:
     """Add a picture under the sha256 of its bytes; the same bytes give the same id.
 
-    With a key that is bound to collections, under the sha256 of that hash and the collection.
+    With a collection other than `default`, or a key that is bound to collections, under the sha256 of that hash and the
+    collection: the same bytes in another collection are another picture.
     """
-    return await _put(None, request, response, context, caller)
+    return await _put(None, request, response, context, caller, None)
 
 
 @router.get("", response_model=schemas.PicturePage)
@@ -99,7 +106,7 @@ async def list_pictures(
     def answer() -> schemas.PicturePage:
         counted = None if facets is None else context.selection.facets(wanted, facets)
         return schemas.PicturePage(
-            items=_items(page, context),
+            items=_items(page, context, caller.collections),
             next_cursor=following,
             facets=counted and {key: list(map(FacetValue.model_validate, found)) for key, found in counted.items()},
         )
@@ -107,11 +114,15 @@ async def list_pictures(
     return await context.answer(answer, without=without.exclude)
 
 
-@router.get("/{id}", responses=_TAGGED)
+@router.get("/{id}", response_model=schemas.PictureItem, responses=_TAGGED)
 @needs("search", parted=True)
-async def get_picture(id: str, response: Response, context: AppContext, caller: Caller) -> schemas.PictureItem:
+async def get_picture(id: str, context: AppContext, caller: Caller, fields: values.QueryFields = None) -> Response:
     """One picture and its captions in the languages that are served; `waiting` are those in others."""
-    return await _item(await _existing(id, context, caller.collections), context, response)
+    without = dict.fromkeys(records.LeftOut.of_one(fields, schemas.PictureItem), True)
+    picture = await _existing(id, context, caller.collections)
+    answer = await context.answer(lambda: _items([picture], context, caller.collections)[0], without=without)
+    answer.headers["ETag"] = records.quoted(picture.record.etag)
+    return answer
 
 
 @router.patch("/{id}", responses=_TAGGED, openapi_extra=taking(patch=schemas.RecordPatch))
@@ -133,15 +144,15 @@ async def patch_picture(
     _require_id(id)
     picture = await context.writes.patch(patch)
     await context.settle()
-    return await _item(picture, context, response)
+    return await _item(picture, context, caller, response)
 
 
 @router.delete("/{id}", status_code=204, response_class=Response)
 @needs("write", parted=True)
-async def delete_picture(id: str, context: AppContext, caller: Caller) -> None:
-    """Delete a picture; when the answer arrives, no search returns it any more."""
+async def delete_picture(id: str, context: AppContext, caller: Caller, if_match: values.IfMatch = None) -> None:
+    """Delete a picture; when the answer arrives, no search returns it any more. `If-Match` as with `PATCH`."""
     _require_id(id)
-    await context.writes.delete(id, caller.collections)
+    await context.writes.delete(id, caller.collections, records.seen(if_match))
     await context.settle()
 
 
@@ -166,30 +177,33 @@ async def picture_thumbnail(
 
 
 async def _put(
-    id: str | None, request: Request, response: Response, context: Context, caller: Principal
+    id: str | None, request: Request, response: Response, context: Context, caller: Principal, if_match: str | None
 ) -> schemas.PictureItem:
     with context.pictures.uploads.place():
         data, form = await picture_of(request, context)
         fields = form.parse(schemas.PictureForm, lists=("tags",))
-        captions, given = records.captions_of(fields.captions), records.given_by(fields, caller)
+        captions, given = records.captions_of(fields.captions), records.given_by(fields, caller, if_match)
         content = hashlib.sha256(data).hexdigest()
         id = id or _posted(content, given)
         put = await unless_client_leaves(request, _stored(id, content, data, captions, given, context))
     response.status_code = 201 if put.created else 200
-    return await _item(put.picture, context, response)
+    return await _item(put.picture, context, caller, response)
 
 
 def _posted(content: str, given: Given) -> str:
-    """The id of a picture that is posted: for a bound key it must not matter what is in other collections."""
-    if given.within is None:
+    """The id of a picture that is posted: what is in other collections must not be moved, nor matter to a bound key."""
+    if given.within is None and given.collection in (None, DEFAULT):
         return content
     return hashlib.sha256(f"{content} in {given.collection or given.home}".encode()).hexdigest()
 
 
 async def _stored(id: str, content: str, data: bytes, captions: Captions | None, given: Given, context: Context) -> Put:
+    if given.within is not None or given.seen is not None:
+        await run_in_threadpool(context.gallery.check, id, given)
     picture = await context.pictures.uploads(data, context.settings.body_seconds)
     storage.require_free(context.settings.home, context.settings.free_bytes)
-    vector = await run_in_threadpool(context.gallery.picture_vector, content, context.encoder.image_fingerprint)
+    fingerprint = context.encoder.image_fingerprint
+    vector = await run_in_threadpool(context.gallery.picture_vector, content, fingerprint, given.within)
     if vector is None:
         (vector,) = await context.pictures.encode_uploads([picture.rgb])
     width, height = picture.rgb.size
@@ -209,20 +223,25 @@ async def _existing(id: str, context: Context, within: Within) -> GalleryPicture
     return await run_in_threadpool(context.gallery.get, id, within)
 
 
-async def _item(picture: GalleryPicture, context: Context, response: Response) -> schemas.PictureItem:
-    (item,) = await to_thread.run_sync(_items, [picture], context, limiter=context.searching)
+async def _item(
+    picture: GalleryPicture, context: Context, caller: Principal, response: Response
+) -> schemas.PictureItem:
+    (item,) = await to_thread.run_sync(_items, [picture], context, caller.collections, limiter=context.searching)
     response.headers["ETag"] = records.quoted(item.etag)
     return item
 
 
-def _items(pictures: Sequence[GalleryPicture], context: Context) -> list[schemas.PictureItem]:
+def _items(pictures: Sequence[GalleryPicture], context: Context, within: Within) -> list[schemas.PictureItem]:
     ids, snapshot = [picture.id for picture in pictures], context.live.current
-    captions, given = snapshot.captions_of_each(ids), context.gallery.captions_given(ids)
+    shown = ids
+    if within is not None:  # read after the snapshot was taken: a picture may have been moved since it was looked up
+        shown = settled(context.selection.records(ids, within), snapshot.change)
+    captions, given = snapshot.captions_of_each(shown), context.gallery.captions_given(ids, within)
     return [
         schemas.PictureItem(
             id=picture.id,
             collection=picture.record.collection,
-            captions=captions[picture.id],  # as in searches: without rolled-back languages
+            captions=captions.get(picture.id, {}),  # as in searches: without rolled-back languages
             waiting={tag: texts for tag, texts in given[picture.id].items() if tag not in snapshot.captions},
             tags=list(picture.record.tags),
             metadata=dict(picture.record.metadata),

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
+from index.errors import PictureNotFound
 from index.filters import Filter, parsed
-from index.records import Record
+from index.records import Record, settled
 from index.selection import Wanted
 from index.snapshot import AUTO, SHARED, PictureHit, Route, Snapshot
 from index.vectors import Keys, Vector, VectorSet
@@ -118,9 +119,9 @@ async def search_captions(request: Request, context: AppContext, caller: Caller)
     else:
         body = await bodies.read_json(request, schemas.CaptionSearch)
         tags = _tags(body.languages, snapshot)
-        if caller.collections is not None:
-            await to_thread.run_sync(context.gallery.get, body.picture, caller.collections)
-        vector = await to_thread.run_sync(snapshot.picture_vector, body.picture, limiter=context.searching)
+        vector = await to_thread.run_sync(
+            _vector_of, body.picture, snapshot, context, caller, limiter=context.searching
+        )
         parts.end("read")
     wanted, versions = Wanted(within=caller.collections), snapshot.release.languages
 
@@ -136,6 +137,17 @@ async def search_captions(request: Request, context: AppContext, caller: Caller)
         )
 
     return await context.answer(answer, parts)
+
+
+def _vector_of(picture: str, snapshot: Snapshot, context: Context, caller: Principal) -> Vector:
+    """The vector of a picture; for a bound key that of its content now: an older one may be from elsewhere."""
+    if caller.collections is None:
+        return snapshot.picture_vector(picture)
+    content = context.gallery.get(picture, caller.collections).content_sha256
+    vector = context.gallery.picture_vector(content, context.encoder.image_fingerprint)
+    if vector is None:
+        raise PictureNotFound("there is no picture with this id")
+    return vector
 
 
 async def _by_text(request: Request, context: Context, snapshot: Snapshot) -> _Search:
@@ -184,8 +196,11 @@ def _answer(
 ) -> schemas.PictureHits:
     """The answer so far; `kept` are the records of the hits, None when these cannot be read."""
     route = search.route
-    captions = snapshot.captions_of_each([hit.picture for hit in hits], search.captions)
-    items = [_hit(hit, captions[hit.picture], (kept or {}).get(hit.picture)) for hit in hits]
+    shown = [hit.picture for hit in hits]
+    if caller.collections is not None:
+        shown = settled(kept or {}, snapshot.change)
+    captions = snapshot.captions_of_each(shown, search.captions)
+    items = [_hit(hit, captions.get(hit.picture, {}), (kept or {}).get(hit.picture)) for hit in hits]
     warnings = list(route.warnings) if route else []
     return schemas.PictureHits(
         items=items,

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from service.schemas.common import Captions, Facets, FormFields, RequestBody, Response
 from service.values import Collection, PictureTags
@@ -13,6 +13,8 @@ _METADATA = (
     "A flat JSON object of at most 16 KiB: keys of 1 to 64 of `a-z 0-9 _`; values are strings, numbers, true or false, "
     "and lists of strings. A string that is an RFC 3339 date is also a date. If left out, existing metadata stays."
 )
+# Of any type here, so that what is no object is refused as all metadata that is not as it should be
+_AnyMetadata = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "null"}]})]
 
 
 class PictureForm(FormFields):
@@ -35,7 +37,7 @@ class RecordPatch(RequestBody):
 
     captions: dict[str, Annotated[list[str], Field(max_length=100)] | None] | None = Field(None, max_length=100)
     tags: list[str] | None = Field(None, max_length=1_000)
-    metadata: dict[str, Any] | None = None
+    metadata: _AnyMetadata = None
     collection: Collection | None = None
 
 

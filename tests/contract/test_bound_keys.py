@@ -1,7 +1,7 @@
 """A key that is bound to collections sees, finds, counts and writes nothing else: every route, bound and unbound."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -21,13 +21,15 @@ FREE = ("request_id", "timing_ms")  # what differs from answer to answer
 
 
 class Keys:
-    """A service with one picture in `near`, and clients with a bound key and with the admin's."""
+    """A service with three pictures in `near`, and clients with a bound key and with the admin's."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
         self.bound = client(service, service.key("write", collections=["near"]))
         self.unbound = client(service, service.key("write"))
         self.put(self.unbound, "near-1", 1, collection="near", tags='["x"]', captions='{"en": ["a red apple"]}')
+        for id, seed in (("near-a", 50), ("near-b", 51)):
+            self.put(self.unbound, id, seed, collection="near", captions='{"en": ["a pear"]}')
 
     def put(self, http: httpx.Client, id: str, seed: int, **fields: str) -> httpx.Response:
         return http.put(f"/v1/pictures/{id}", files={"picture": ("x", picture(seed))}, data=fields)
@@ -80,13 +82,33 @@ def reads(http: httpx.Client) -> Iterator[httpx.Response]:
     for id in ("near-1", FAR, f"{FAR}-2", "unknown"):
         yield http.post("/v1/search/captions", json={"picture": id, "limit": 100})
     yield http.get("/v1/pictures", params={"collection": OTHER})
-    yield http.get("/v1/pictures", params={"collection": "near", "limit": 1})
+    for pages in walks(http).values():
+        yield from pages
     for method, route in GUARDED:
         if method == "GET":
             for id in ("near-1", FAR, "unknown"):
                 path = route.path.replace("{id}", id).replace("{number}", "1").replace("{tag}", "de")
                 yield http.get(path)
     yield http.post("/v1/embeddings", json={"input": [SECRET], "language": "en"})
+
+
+def walks(http: httpx.Client) -> dict[str, list[httpx.Response]]:
+    """The pages of each answer that has some, one picture on each, up to three of them."""
+    form, text = {"picture": ("x", picture(1))}, {"text": "a pear", "language": "en", "limit": 1}
+    asked: dict[str, Callable[[dict[str, str]], httpx.Response]] = {
+        "listing": lambda cursor: http.get("/v1/pictures", params={"limit": "1", **cursor}),
+        "collection": lambda cursor: http.get("/v1/pictures", params={"limit": "1", "collection": "near", **cursor}),
+        "text": lambda cursor: http.post("/v1/search/pictures", json={**text, **cursor}),
+        "picture": lambda cursor: http.post("/v1/search/pictures", files=form, data={"limit": "1", **cursor}),
+    }
+    return {name: pages_of(ask) for name, ask in asked.items()}
+
+
+def pages_of(ask: Callable[[dict[str, str]], httpx.Response]) -> list[httpx.Response]:
+    pages = [ask({})]
+    while len(pages) < 3 and (cursor := pages[-1].json()["next_cursor"]):
+        pages.append(ask({"cursor": cursor}))
+    return pages
 
 
 def shown(response: httpx.Response) -> Any:
@@ -149,10 +171,6 @@ def test_a_bound_key_writes_nothing_outside(keys: Keys) -> None:
     for path in (f"/v1/pictures/{FAR}", "/v1/pictures/unknown"):
         for answer in (keys.bound.patch(path, json={"tags": []}), keys.bound.delete(path)):
             assert assert_problem(answer, 404, "picture_not_found")["detail"] == unknown["detail"]
-    for name in (OTHER, "no-such-collection"):  # that is not told
-        assert_problem(keys.put(keys.bound, "near-2", 3, collection=name), 403, "insufficient_scope")
-        moved = keys.bound.patch("/v1/pictures/near-1", json={"collection": name})
-        assert_problem(moved, 403, "insufficient_scope")
     assert outside() == before
     (id,) = [item["id"] for item in before if not item["id"].startswith("far")]
     posted = keys.bound.post("/v1/pictures", files={"picture": ("x", picture(8))})  # it is there, elsewhere
@@ -161,6 +179,53 @@ def test_a_bound_key_writes_nothing_outside(keys: Keys) -> None:
     assert keys.bound.patch("/v1/pictures/near-1", json={"collection": None}).json()["collection"] == "near"
     assert keys.bound.delete(f"/v1/pictures/{posted.json()['id']}").status_code == 204
     assert outside() == before
+
+
+WRITES: dict[str, Callable[[str | None], dict[str, Any]]] = {  # a body that is valid, into a collection if given
+    **dict.fromkeys(
+        ("POST /v1/pictures", "PUT /v1/pictures/{id}"),
+        lambda name: {"files": {"picture": ("x", picture(3))}, "data": {"collection": name} if name else {}},
+    ),
+    "PATCH /v1/pictures/{id}": lambda name: {"json": {"collection": name} if name else {"tags": ["y"]}},
+    "DELETE /v1/pictures/{id}": lambda _: {},
+}
+
+
+def test_every_route_that_writes_for_bound_keys_checks_the_collection(keys: Keys) -> None:
+    if keys.unbound.get(f"/v1/pictures/{FAR}").status_code == 404:
+        keys.fill_far()
+    guards = {name: guard_of(route.endpoint) for name, (_, route) in zip(NAMES, GUARDED, strict=True)}
+    assert {name for name, guard in guards.items() if guard.parted and guard.scope == "write"} == {*WRITES}
+    before = keys.unbound.get("/v1/pictures").json()["items"]
+    for name, body in WRITES.items():
+        method, path = name.split()
+        if method != "DELETE":
+            for collection in (OTHER, "no-such-collection"):  # whether there is one is not told
+                refused = keys.bound.request(method, path.format(id="near-1"), **body(collection))
+                assert_problem(refused, 403, "insufficient_scope")
+        if "{id}" in path:
+            assert_problem(keys.bound.request(method, path.format(id=FAR), **body(None)), 404, "picture_not_found")
+    assert keys.unbound.get("/v1/pictures").json()["items"] == before
+
+
+def test_a_bound_key_walks_its_pages_and_no_other_key_goes_on_with_its_cursors(keys: Keys) -> None:
+    if keys.unbound.get(f"/v1/pictures/{FAR}").status_code == 404:
+        keys.fill_far()
+    walked = walks(keys.bound)
+    for name, pages in walked.items():
+        found = [page.json()["items"][0]["id"] for page in pages]
+        assert sorted(found) == ["near-1", "near-a", "near-b"] and pages[-1].json()["next_cursor"] is None, name
+    texts = {"text": "a pear", "language": "en", "limit": 1}
+    listing, text = (walked[name][0].json()["next_cursor"] for name in ("listing", "text"))
+    again = client(keys.service, keys.service.key("write", collections=["near"]))
+    other = client(keys.service, keys.service.key("write", collections=[OTHER]))
+    with again, other:
+        for http in (again, other, keys.unbound, keys.service.admin):
+            for answer in (
+                http.get("/v1/pictures", params={"limit": 1, "cursor": listing}),
+                http.post("/v1/search/pictures", json={**texts, "cursor": text}),
+            ):
+                assert_problem(answer, 422, "invalid_cursor")
 
 
 def test_a_picture_that_is_moved_away_is_gone_for_the_key(keys: Keys) -> None:

@@ -108,6 +108,22 @@ def test_a_malformed_filter_is_refused_with_its_place(service: Service, asked: A
         assert [error["location"] for error in body["errors"]] == [f"{where}.{place}"]
 
 
+def test_a_key_that_is_given_twice_in_a_filter_is_refused(service: Service) -> None:
+    twice = '{"must": [{"key": "year", "key": "place", "match": {"value": 1}}]}'
+    headers = {"Content-Type": "application/json"}
+    for body, code in (
+        (f'{{"text": "x", "filter": {twice}}}', "invalid_filter"),
+        (f'{{"text": "x", "filter": {twice}, "filter": {{}}}}', "invalid_request"),
+    ):
+        answer = service.admin.post("/v1/search/pictures", content=body.encode(), headers=headers)
+        assert assert_problem(answer, 422, code)["errors"][0]["code"] == "duplicate_key"
+    for answer in (
+        service.admin.get("/v1/pictures", params={"filter": twice}),
+        service.admin.post("/v1/search/pictures", files={"picture": ("x", picture())}, data={"filter": twice}),
+    ):
+        assert assert_problem(answer, 422, "invalid_filter")["errors"][0]["code"] == "duplicate_key"
+
+
 def test_a_filter_that_is_no_json_is_refused(service: Service) -> None:
     answers = [
         service.admin.get("/v1/pictures", params={"filter": "{"}),

@@ -1,5 +1,6 @@
 """Pictures as records: what travels with an upload and in every answer, and changing it by a merge patch."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -64,6 +65,39 @@ def test_a_record_travels_with_the_upload_and_in_every_item(service: Service) ->
     assert listed == {"items": [{"name": "Archive-1", "count": 1}, {"name": "default", "count": 1}]}
 
 
+def test_a_picture_that_is_posted_into_a_collection_moves_none_out_of_another(service: Service) -> None:
+    def post(**fields: str) -> dict[str, Any]:
+        answer = service.admin.post("/v1/pictures", files={"picture": ("x", picture())}, data=fields)
+        assert answer.status_code in (200, 201), answer.text
+        return answer.json()  # type: ignore[no-any-return]
+
+    plain = post()
+    there = [post(collection=name) for name in ("a", "b", "a", "default")]
+    assert plain["id"] == hashlib.sha256(picture()).hexdigest()
+    assert there[2] == there[0] and there[3] == plain
+    listed = service.admin.get("/v1/collections").json()["items"]
+    assert listed == [{"name": name, "count": 1} for name in ("a", "b", "default")]
+
+
+def test_tags_may_be_sent_one_by_one_in_any_number_and_captions_are_not_short(service: Service) -> None:
+    def sent(tags: list[str], **more: str) -> httpx.Response:
+        files = {"picture": ("x", picture())}
+        return service.admin.put("/v1/pictures/a", files=files, data={"tags": tags, **more})
+
+    many = [f"tag {number}" for number in range(64)]
+    long = {"cy": [f"{number} " + "x" * 900 for number in range(100)]}  # 90 KB
+    answer = sent(many, captions=json.dumps(long))
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["tags"] == many and answer.json()["waiting"] == long
+    for tag in ("[draft]", "[", "1950", '"quoted"'):
+        assert sent([tag]).json()["tags"] == [tag]
+    assert_problem(sent(["[" * 60_000]), 422, "invalid_request")
+    names = {f"field{number}": "" for number in range(8)}
+    for refused in (sent(many * 2 + ["one more"]), sent(["x"], **names)):
+        assert assert_problem(refused, 422, "invalid_request")["errors"][0]["code"] == "too_many_fields"
+    assert_problem(sent(["x"], captions="x" * (256 << 10)), 413, "body_too_large")
+
+
 def test_fields_choose_what_items_hold(service: Service) -> None:
     put(service, "a", tags=["x"])
     body = {"text": "anything", "language": "en"}
@@ -71,8 +105,12 @@ def test_fields_choose_what_items_hold(service: Service) -> None:
     assert [set(hit) for hit in hits] == [{"id", "score", "tags"}] and hits[0]["tags"] == ["x"]
     items = service.admin.get("/v1/pictures?fields=id").json()["items"]
     assert items == [{"id": "a"}]
+    one = service.admin.get("/v1/pictures/a?fields=id,tags")
+    assert one.json() == {"id": "a", "tags": ["x"]}
+    assert one.headers["etag"] == service.admin.get("/v1/pictures/a").headers["etag"]
     for answer in (
         service.admin.get("/v1/pictures?fields=score"),
+        service.admin.get("/v1/pictures/a?fields=score"),
         service.admin.post("/v1/search/pictures?fields=id,nope", json=body),
     ):
         assert assert_problem(answer, 422, "invalid_request")["errors"][0]["location"] == "query.fields"
@@ -105,6 +143,32 @@ def test_a_patch_is_made_only_on_the_record_that_was_seen(service: Service) -> N
     for fresh in (f'"x", {other}', "*"):
         assert patch(service, "a", {"tags": ["mine"]}, **{"If-Match": fresh}).status_code == 200
     assert service.admin.get("/v1/pictures/a").headers["etag"] not in (seen, other)
+
+
+def test_put_and_delete_too_are_made_only_on_the_record_that_was_seen(service: Service) -> None:
+    seen = put(service, "a").headers["etag"]
+    now = patch(service, "a", {"tags": ["by somebody else"]}).headers["etag"]
+
+    def put_on(id: str, etag: str) -> httpx.Response:
+        files = {"picture": ("x", picture(1))}
+        return service.admin.put(f"/v1/pictures/{id}", files=files, headers={"If-Match": etag})
+
+    with assert_state_unchanged(service):
+        for refused in (put_on("a", seen), put_on("new", "*"), put_on("new", now)):
+            assert_problem(refused, 412, "record_changed")
+        assert_problem(service.admin.delete("/v1/pictures/a", headers={"If-Match": seen}), 412, "record_changed")
+        assert_problem(service.admin.delete("/v1/pictures/new", headers={"If-Match": "*"}), 404, "picture_not_found")
+    now = put_on("a", now).headers["etag"]
+    assert put_on("a", "*").status_code == 200
+    assert service.admin.delete("/v1/pictures/a", headers={"If-Match": now}).status_code == 204
+
+
+def test_no_captions_for_a_language_without_any_change_nothing(service: Service) -> None:
+    first = put(service, "a", captions={"en": ["one"]})
+    with assert_state_unchanged(service):
+        same = patch(service, "a", {"captions": {"cy": [], "de": None}})
+    assert same.json() == first.json()
+    assert patch(service, "a", {"captions": {"en": []}}).json()["captions"] == {}
 
 
 def test_new_captions_are_searched_at_once_and_the_picture_is_not_encoded_again(service: Service) -> None:
@@ -144,12 +208,13 @@ def test_captions_in_a_language_that_is_not_taught_wait_until_it_is(service: Ser
         ({"a": ["\ud800"]}, "body.metadata.a", "string_unicode"),
         ({"a": "x" * (16 << 10)}, "body.metadata", "too_long"),
         ([], "body.metadata", "dict_type"),
+        ("x", "body.metadata", "dict_type"),
     ],
 )
 def test_metadata_beyond_its_bounds_is_refused(kept: Service, metadata: Any, place: str, code: str) -> None:
     with assert_state_unchanged(kept):
-        answers = [put(kept, "a", metadata=metadata)]
-        if isinstance(metadata, dict) and None not in metadata.values():
+        answers = [put(kept, "a", metadata=json.dumps(metadata))]
+        if not isinstance(metadata, dict) or None not in metadata.values():
             answers.append(patch(kept, "a", {"metadata": metadata}))
         for answer in answers:
             assert assert_problem(answer, 422, "metadata_invalid")["errors"] == [{"location": place, "code": code}]
