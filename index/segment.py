@@ -77,6 +77,7 @@ class _Left:
     count: int
     alive: NDArray[np.bool_] | None
     few: NDArray[np.int64] | None  # their numbers, if they are few
+    counts: NDArray[np.int64] | None  # how many of them each list has, if they are searched by lists
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -101,6 +102,7 @@ class Segment:
     _index: Any
     _curves: dict[int, Curve]
     _recall: float
+    _lists: ivf.Lists
     alive: NDArray[np.bool_] | None = None
     _lefts: dict[int, _Left] = field(default_factory=dict)
 
@@ -118,15 +120,19 @@ class Segment:
 
     def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
         """As `Part.candidates`; an exact scan when few rows are allowed."""
-        alive, left = self.alive, self.count
+        alive, probes = self.alive, 0 if self.exact else ivf.probes_for(self._curves, hits, self._recall)
         if allowed is not None:
-            remembered = self._left_by(allowed)
-            if remembered.count <= max(_FEW, limit):
-                rows = remembered.rows
+            left = self._left_by(allowed)
+            if left.count <= max(_FEW, limit):
+                rows = left.rows
                 found = ivf.scanned(self.vectors[rows], query, limit)
                 return self._proposed(rows[found.rows], found.scores, exact=True)
-            alive, left = remembered.alive, remembered.count
-        found = ivf.search(self._index, query, limit, self._probes(hits, left), alive)
+            alive = left.alive
+            if left.counts is not None:
+                probes = ivf.probes_among(self._index, query, probes, left.counts)
+        elif alive is not None:  # few are not: such a segment is written again
+            probes = probes * len(self.keys) // max(self.count, 1)
+        found = ivf.search(self._index, query, limit, probes, alive)
         return self._proposed(found.rows, found.scores, exact=self.exact)
 
     def of(self, picture: str) -> list[Row]:
@@ -178,7 +184,9 @@ class Segment:
             if len(rows) < self.count:
                 alive = np.zeros(len(self.keys), dtype=bool)
                 alive[rows] = True
-            left = _Left(allowed, len(rows), alive, rows if len(rows) <= _FEW else None)
+            few = len(rows) <= _FEW
+            counts = None if few or self.exact or alive is None else self._lists.counted(rows)
+            left = _Left(allowed, len(rows), alive, rows if few else None, counts)
             if len(self._lefts) >= _REMEMBERED:
                 self._lefts.clear()
             self._lefts[id(allowed)] = left
@@ -194,15 +202,6 @@ class Segment:
 
     def _proposed(self, rows: NDArray[np.int64], values: NDArray[np.float32], exact: bool) -> Candidates:
         return Candidates(values, self.vectors[rows], lambda number: self.entry(rows[number]), exact)
-
-    def _probes(self, hits: int, left: int) -> int:
-        """How many lists to search for so many hits among the rows that are left; 0 for an exact scan.
-
-        When fewer are left, the nearest of them are in more lists; still no more vectors are compared in total.
-        """
-        if self.exact:
-            return 0
-        return ivf.probes_for(self._curves, hits, self._recall) * len(self.keys) // max(left, 1)
 
     def _rows(self, pictures: Collection[str]) -> list[int]:
         """The rows alive of these pictures; all are looked up at once, since most are in no segment yet."""
@@ -288,6 +287,7 @@ def read(root: DataRoot, written: Written, identity: Identity, recall: float = 1
         opened = Segment(
             written, about["kind"] == "scan", tensors["keys"], tensors["vectors"], tensors["hashes"],
             tensors["order"], tensors["ends"], tensors["names"], index, curves, recall,
+            ivf.Lists(index),
         )  # fmt: skip
         shape = (index.ntotal, index.d)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:

@@ -11,12 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.records import filtered
-from benchmarks.records.material import Collection, opened
+from benchmarks.records.material import Collection, Domains, opened
 from benchmarks.scale import measures
-from benchmarks.scale.material import Made
 
 # Each part by its name in the report: rows of figures about one gallery.
-PARTS: dict[str, Callable[[Collection], list[dict[str, Any]]]] = {"filtered": filtered.measured}
+PARTS: dict[str, Callable[[Collection], list[dict[str, Any]]]] = {
+    "filtered": filtered.measured,
+    "far": filtered.far,
+}
 _console = Console()
 app = typer.Typer(add_completion=False)
 
@@ -35,7 +37,7 @@ def run(
     report: dict[str, Any] = {"pictures": pictures, "dimension": dimension, "cores": measures.cores()}
     with tempfile.TemporaryDirectory(prefix="pictoglot-records-", dir=folder) as home:
         _console.print(f"Filling a gallery of {pictures:,} pictures with records.")
-        with opened(Path(home), Made(pictures, dimension)) as collection:
+        with opened(Path(home), Domains(pictures, dimension)) as collection:
             for part in only or PARTS:
                 _console.print(f"Measuring: {part}.")
                 report[part] = PARTS[part](collection)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.records.material import RANK, Collection
+from benchmarks.records.material import NUMBER, RANK, Collection
 from benchmarks.scale.material import TEXT, name
 from benchmarks.scale.measures import timed
 from index.filters import parsed
@@ -22,18 +22,28 @@ def measured(collection: Collection) -> list[dict[str, Any]]:
     count = collection.made.count
     sizes = sorted({size for size in (1, 10, 100, 1_000, 10_000, count // 10, count // 2, count) if size <= count})
     queries = collection.made.queries(2 * _QUERIES, TEXT)
-    return [_of(collection, size, queries) for size in sizes]
+    return [_of(collection, RANK, {"lt": size}, collection.ranks < size, queries) for size in sizes]
 
 
-def _of(collection: Collection, size: int, queries: np.ndarray) -> dict[str, Any]:
-    """With a filter that leaves `size` pictures, spread over the gallery. Searches come in turns with unfiltered ones.
+def far(collection: Collection) -> list[dict[str, Any]]:
+    """The same when what is left is of one domain, and the queries are of the other: no list near them has any."""
+    count = collection.made.count
+    queries = collection.made.queries_of_first(2 * _QUERIES, TEXT)
+    sizes = sorted({size for size in (1_000, count // 10, count // 4, count // 2) if size <= count // 2})
+    return [_of(collection, NUMBER, {"gte": count - size}, np.arange(count) >= count - size, queries) for size in sizes]
+
+
+def _of(
+    collection: Collection, key: str, bounds: dict[str, int], leaves: np.ndarray, queries: np.ndarray
+) -> dict[str, Any]:
+    """With a filter by the range of a key, which `leaves` these pictures. Searches come in turns with unfiltered ones.
 
     These have queries of their own: a search would find the processor's cache filled by another with the same query.
     `first_ms` is a search with a filter that nobody has asked before. Recall counts a hit that scores as high as the
     last right one: of equal pictures any is as good as another.
     """
-    wanted = Wanted(parsed({"must": [{"key": RANK, "range": {"lt": size}}]}))
-    left = np.flatnonzero(collection.ranks < size)
+    wanted = Wanted(parsed({"must": [{"key": key, "range": bounds}]}))
+    left = np.flatnonzero(leaves)
     snapshot, selection = collection.live.current, collection.selection()
 
     def search(query: np.ndarray, among: Selection = selection) -> list[tuple[str, float]]:
@@ -59,7 +69,7 @@ def _of(collection: Collection, size: int, queries: np.ndarray) -> dict[str, Any
         exact = np.sort(collection.vectors[left] @ query)[-_K:]
         recall.append(sum(score >= exact[0] - _ROUND for _, score in hits) / len(exact))
     return {
-        "left": size,
+        "left": len(left),
         "p50_ms": median(took),
         "unfiltered_p50_ms": median(plain),
         "ratio": median(took) / median(plain),

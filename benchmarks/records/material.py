@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import bindparam, insert, update
 
-from benchmarks.scale.material import Made, NoEncoder, Vectors, fill, name
+from benchmarks.scale.material import Made, NoEncoder, Vectors, around, fill, name, unit
 from index.gallery import Gallery
 from index.live import LiveIndex
 from index.records import Record, value_rows
@@ -18,15 +18,32 @@ from model.data_root import DataRoot
 from model.registry import Registry, open_registry
 
 RANK = "rank"  # a key of metadata: every number below the count once, in random order
+NUMBER = "number"  # another one: the second half of the numbers is of the second domain
 PLACES, TAGS = 50, 10
 _BATCH = 5_000  # rows of one transaction
+
+
+@dataclass(frozen=True)
+class Domains(Made):
+    """Pictures of two domains, as photographs and maps: the second half is unlike the first."""
+
+    def vectors(self, start: int, end: int) -> Vectors:
+        """As those of one domain, each with the direction of its domain added."""
+        axes = unit(np.random.default_rng(4).standard_normal((2, self.dimension)))
+        return unit(super().vectors(start, end) + axes[(np.arange(start, end) >= self.count // 2).astype(int)])
+
+    def queries_of_first(self, number: int, cosine: float) -> Vectors:
+        """Queries with this cosine to a picture of the first domain each."""
+        draw = np.random.default_rng(5)
+        near = self.vectors(0, min(_BATCH, self.count // 2))
+        return around(near[draw.integers(0, len(near), number)], cosine, draw)
 
 
 @dataclass(frozen=True)
 class Collection:
     """An opened gallery: its index and selection, the rank of each picture, and its vectors as they are stored."""
 
-    made: Made
+    made: Domains
     live: LiveIndex
     registry: Registry
     gallery: Gallery
@@ -39,7 +56,7 @@ class Collection:
 
 
 @contextmanager
-def opened(home: Path, made: Made) -> Iterator[Collection]:
+def opened(home: Path, made: Domains) -> Iterator[Collection]:
     """Fill a data root with these pictures and their records, seal it, and serve it until the block ends."""
     root, encoder = DataRoot(home), NoEncoder(made.dimension)
     registry = open_registry(f"sqlite:///{home / 'registry.db'}")
@@ -61,7 +78,12 @@ def opened(home: Path, made: Made) -> Iterator[Collection]:
 
 def record(number: int, rank: int) -> Record:
     """What is said of a picture."""
-    metadata = {RANK: int(rank), "place": f"place {rank % PLACES}", "taken_at": f"19{rank % 100:02d}-06-01"}
+    metadata = {
+        RANK: int(rank),
+        NUMBER: number,
+        "place": f"place {rank % PLACES}",
+        "taken_at": f"19{rank % 100:02d}-06-01",
+    }
     return Record("default", [f"tag {rank % TAGS}", f"other {number % TAGS}"], metadata)
 
 

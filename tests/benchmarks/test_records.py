@@ -22,5 +22,6 @@ def test_a_small_gallery_is_measured_at_every_selectivity(tmp_path: Path) -> Non
     assert told.exit_code == 0, told.output
     report = json.loads(out.read_text())
     assert report["pictures"] == 300 and [row["left"] for row in report["filtered"]] == [1, 10, 30, 100, 150, 300]
-    assert all(row["recall"] == 1.0 and row["p50_ms"] > 0 for row in report["filtered"])
+    assert [row["left"] for row in report["far"]] == [30, 75, 150]
+    assert all(row["recall"] == 1.0 and row["p50_ms"] > 0 for row in report["filtered"] + report["far"])
     assert CliRunner().invoke(app, ["--only", "nothing"]).exit_code == 2
