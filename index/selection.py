@@ -6,14 +6,19 @@ never used again, and no search finds them.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import numpy as np
-from sqlalchemy import ColumnElement, Select, and_, false, func, or_, select, true
+from sqlalchemy import Boolean, ColumnElement, Select, and_, false, func, or_, select, true
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.visitors import InternalTraversal
 
 from index.facts import TAGS, is_hash
 from index.filters import Condition, Filter, Match, Range, metadata_key
@@ -25,6 +30,8 @@ from model.registry import Registry
 PICTURES = ""  # in the place of a language: keys of pictures
 MOST_FACETS = 100  # values of one key, the most frequent ones
 _KEPT_BYTES, _KEPT = 64 << 20, 256  # of keys, in all; filters
+_BLOCK = 20_000  # keys that are read at a time
+_SECONDS = 5.0  # for one statement, on PostgreSQL
 _EXACT = 1 << 53  # whole numbers up to here are doubles
 _LAST = select(RecordChangesRow.__table__.c.last)  # without the mapper, which takes longer than the database
 _CONDITIONS = {"gt": "__gt__", "gte": "__ge__", "lt": "__lt__", "lte": "__le__"}
@@ -74,6 +81,7 @@ class Selection:
         self._registry = registry
         self._kept = OrderedDict[tuple[Wanted, str, int], _Kept]()  # the ones asked last are last
         self._lock = Lock()
+        self._asking = WeakValueDictionary[tuple[Wanted, str, int], Lock]()  # one at a time reads what is left
 
     def allowed(self, wanted: Wanted, language: str = PICTURES, version: int = 0) -> Keys | None:
         """The keys of what is left, rising: of pictures, or of the captions in a language as a version shows them.
@@ -85,17 +93,24 @@ class Selection:
         asked = (wanted, language, version)
         with self._lock:
             kept = self._kept.get(asked)
-        with self._registry.read() as session:
-            upto: int = session.connection().execute(_LAST).scalar_one()
-            if kept is None:
-                kept = _Kept(_keys(session, _of(language, *wanted.conditions)), upto)
-            elif kept.upto != upto:
-                changed = PictureRow.record > kept.upto
-                gone = _keys(session, _of(language, changed))
-                left = _keys(session, _of(language, changed, *wanted.conditions))
-                kept = _Kept(np.union1d(np.setdiff1d(kept.keys, gone, assume_unique=True), left), upto)
-        self._keep(asked, kept)
-        return kept.keys
+            asking = self._asking.setdefault(asked, Lock())
+        if kept is not None:
+            with self._read() as session:
+                if kept.upto == _last(session):
+                    return self._keep(asked, kept)
+        with asking:  # the others wait, and find what the first one has read
+            with self._lock:
+                kept = self._kept.get(asked)
+            with self._read() as session:
+                upto = _last(session)
+                if kept is None:
+                    kept = _Kept(_keys(session, _of(language, *wanted.conditions)), upto)
+                elif kept.upto < upto:
+                    changed = PictureRow.record > kept.upto
+                    before = _keys(session, _of(language, changed))
+                    left = _keys(session, _of(language, changed, *wanted.conditions))
+                    kept = _Kept(_updated(kept.keys, before, left), upto)
+            return self._keep(asked, kept)
 
     def records(self, ids: Sequence[str], within: Within = None) -> dict[str, Record]:
         """The records of those of these pictures that exist, in one of the collections `within`; at most hundreds."""
@@ -104,13 +119,13 @@ class Selection:
 
     def facets(self, wanted: Wanted, keys: Sequence[str]) -> dict[str, list[FacetValue]]:
         """The most frequent values of each of these keys among the pictures that are left, and how many have each."""
-        with self._registry.read() as session:
+        with self._read() as session:
             return {key: _facet(session, wanted, key) for key in keys}
 
     def collections(self, within: Within = None) -> list[tuple[str, int]]:
         """Every collection by name, with the number of its pictures; only those `within`."""
         query = select(PictureRow.collection, func.count()).where(*Wanted(within=within).conditions)
-        with self._registry.read() as session:
+        with self._read() as session:
             rows = session.execute(query.group_by(PictureRow.collection).order_by(PictureRow.collection))
             return [(name, number) for name, number in rows]
 
@@ -120,16 +135,47 @@ class Selection:
         visible = row.expansion.is_(None) | row.expansion.in_(sorted(expansions))
         shown = select(row.picture_id, row.text).join(PictureRow, PictureRow.id == row.picture_id)
         shown = shown.where(row.language == language, visible, *Wanted(within=within).conditions)
-        with self._registry.read() as session:
+        with self._read() as session:
             return session.scalar(select(func.count()).select_from(shown.distinct().subquery())) or 0
 
-    def _keep(self, asked: tuple[Wanted, str, int], kept: _Kept) -> None:
+    @contextmanager
+    def _read(self) -> Iterator[Session]:
+        """As `Registry.read`. PostgreSQL ends what takes too long, so that no filter can keep it busy."""
+        with self._registry.read() as session:
+            if self._registry.engine.dialect.name == "postgresql":
+                session.connection().exec_driver_sql(f"SET LOCAL statement_timeout = {round(1000 * _SECONDS)}")
+            yield session
+
+    def _keep(self, asked: tuple[Wanted, str, int], kept: _Kept) -> Keys:
         with self._lock:
             self._kept[asked] = kept
             self._kept.move_to_end(asked)
             size = sum(each.keys.nbytes for each in self._kept.values())
             while len(self._kept) > _KEPT or (size > _KEPT_BYTES and len(self._kept) > 1):
                 size -= self._kept.popitem(last=False)[1].keys.nbytes
+        return kept.keys
+
+
+def _last(session: Session) -> int:
+    """The number of the last change of a record."""
+    last: int = session.connection().execute(_LAST).scalar_one()
+    return last
+
+
+def _updated(keys: Keys, changed: Keys, left: Keys) -> Keys:
+    """`keys` after some pictures changed, of whose keys some are `left`: the same array when nothing is different.
+
+    Segments remember what an array leaves of them. All three rise; the time is that of a copy of `keys`.
+    """
+    at = np.searchsorted(keys, changed)
+    there = np.zeros(len(changed), dtype=bool)
+    inside = at < len(keys)
+    there[inside] = keys[at[inside]] == changed[inside]
+    stays = np.isin(changed, left, assume_unique=True)
+    gone, new = at[there & ~stays], changed[~there & stays]
+    if len(gone):
+        keys = np.delete(keys, gone)
+    return np.insert(keys, np.searchsorted(keys, new), new) if len(new) else keys
 
 
 def _of(language: str, *conditions: ColumnElement[bool]) -> Select[Any]:
@@ -140,29 +186,57 @@ def _of(language: str, *conditions: ColumnElement[bool]) -> Select[Any]:
 
 
 def _keys(session: Session, query: Select[Any]) -> Keys:
+    blocks = list[Keys]()
     with session.connection().execute(query) as result:
-        rows = (
-            result.cursor.fetchall()
-        )  # the driver's own tuples: SQLAlchemy's take three times as long as all the rest
-    keys = np.fromiter((key for (key,) in rows), dtype=np.int64, count=len(rows))
+        # the driver's own tuples: SQLAlchemy's take three times as long as all the rest; in blocks, to hold few of them
+        while rows := result.cursor.fetchmany(_BLOCK):
+            blocks.append(np.fromiter((key for (key,) in rows), dtype=np.int64, count=len(rows)))
+    keys: Keys = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
     keys.sort()
     return keys
 
 
-def _condition(condition: Condition) -> ColumnElement[bool]:
-    """A condition on a row of pictures. No column in it is NULL, so that its negation is its complement."""
+class _Either(ColumnElement[bool]):
+    """One condition in two forms, of which the database takes the one that it is fast with."""
+
+    inherit_cache = True
+    type = Boolean()
+    _traverse_internals = [  # noqa: RUF012  SQLAlchemy's own way to say what a statement's place in its cache depends on
+        ("exists", InternalTraversal.dp_clauseelement),
+        ("within", InternalTraversal.dp_clauseelement),
+    ]
+
+    def __init__(self, exists: ColumnElement[bool], within: ColumnElement[bool]) -> None:
+        self.exists, self.within = exists, within
+
+
+@compiles(_Either)
+def _within(either: _Either, compiler: SQLCompiler, **options: Any) -> str:
+    return compiler.process(either.within, **options)
+
+
+@compiles(_Either, "postgresql")
+def _exists(either: _Either, compiler: SQLCompiler, **options: Any) -> str:
+    return compiler.process(either.exists, **options)
+
+
+def _condition(condition: Condition, alone: bool = True) -> ColumnElement[bool]:
+    """A condition on a row of pictures. No column in it is NULL, so that its negation is its complement.
+
+    `alone` if it must hold, whatever else does.
+    """
     if isinstance(condition, Match):
-        return _matched(condition)
+        return _matched(condition, alone)
     if isinstance(condition, Range):
-        return _in_range(condition)
-    parts = [_condition(each) for each in condition.must]
+        return _in_range(condition, alone)
+    parts = [_condition(each, alone) for each in condition.must]
     if condition.should:
-        parts.append(or_(*map(_condition, condition.should)))
-    parts += [~_condition(each) for each in condition.must_not]
+        parts.append(or_(*[_condition(each, alone=False) for each in condition.should]))
+    parts += [~_condition(each, alone=False) for each in condition.must_not]
     return and_(true(), *parts)
 
 
-def _matched(match: Match) -> ColumnElement[bool]:
+def _matched(match: Match, alone: bool) -> ColumnElement[bool]:
     texts = sorted({fact.text for fact in match.facts if fact.text is not None})
     if match.key in ("id", "collection"):
         column = PictureRow.id if match.key == "id" else PictureRow.collection
@@ -174,10 +248,10 @@ def _matched(match: Match) -> ColumnElement[bool]:
     for kind in ("number", "boolean"):
         numbers = sorted({fact.number for fact in match.facts if fact.kind == kind and fact.number is not None})
         equal += [and_(row.kind == kind, row.number.in_(numbers))] if numbers else []
-    return _some(named, or_(false(), *equal))
+    return _some(named, or_(false(), *equal), alone)
 
 
-def _in_range(asked: Range) -> ColumnElement[bool]:
+def _in_range(asked: Range, alone: bool) -> ColumnElement[bool]:
     row = PictureValueRow
     if asked.key == "created_at":
         moments = [getattr(PictureRow.created_at, _CONDITIONS[name])(value) for name, value in asked.bounds]
@@ -185,7 +259,7 @@ def _in_range(asked: Range) -> ColumnElement[bool]:
     if (named := _named(asked.key)) is None:
         return false()
     limits = [getattr(row.number, _CONDITIONS[name])(value) for name, value in asked.bounds]
-    return _some(named, and_(row.kind == asked.kind, *limits))
+    return _some(named, and_(row.kind == asked.kind, *limits), alone)
 
 
 def _named(key: str) -> str | None:
@@ -193,10 +267,19 @@ def _named(key: str) -> str | None:
     return TAGS if key == "tags" else metadata_key(key)
 
 
-def _some(key: str, condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    """That a picture has a value under this key that meets a condition."""
+def _some(key: str, condition: ColumnElement[bool], alone: bool) -> ColumnElement[bool]:
+    """That a picture has a value under this key that meets a condition.
+
+    PostgreSQL makes a join of an `IN` that must hold. Under NOT and OR it makes one of `EXISTS` only: there it would go
+    through the values of an `IN` once for each picture, when they are too many for `work_mem`. SQLite makes a table of
+    any `IN`, and goes through the values for each picture with an `EXISTS` of a range.
+    """
     row = PictureValueRow
-    return PictureRow.key.in_(select(row.picture).where(row.key == key, condition))
+    within = PictureRow.key.in_(select(row.picture).where(row.key == key, condition))
+    if alone:
+        return within
+    named = select(row.id).where(row.picture == PictureRow.key, row.key == key, condition)
+    return _Either(named.correlate(PictureRow).exists(), within)
 
 
 def _facet(session: Session, wanted: Wanted, key: str) -> list[FacetValue]:

@@ -3,21 +3,28 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from time import sleep
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event, select, text
 
+from index import selection
 from index.facts import checked_metadata, checked_tags
 from index.filters import parsed
 from index.gallery import Gallery, NewPicture
 from index.records import Given, Patch
 from index.selection import PICTURES, Selection, Wanted
+from index.tables import PictureRow
 from model.data_root import DataRoot
+from model.errors import RegistryUnavailable
 from model.registry import open_registry
 from tests.index.world import content
 
@@ -214,3 +221,71 @@ def test_a_listing_has_what_is_left_in_order(changing: Changing) -> None:
         assert ids == (expected[::-1] if newest_first else expected)
     names = dict(changing.selection.collections(frozenset({"other", "nothing"})))
     assert names == {"other": sum(p["collection"] == "other" for p in changing.pictures().values())}
+
+
+def test_what_is_kept_is_the_same_array_until_something_in_it_changes(changing: Changing) -> None:
+    """Segments remember what an array leaves of them, and a million keys are not to be sorted for each upload."""
+
+    def keys() -> Any:
+        return changing.selection.allowed(Wanted(parsed({"must": [{"key": "tags", "match": {"value": "kept"}}]})))
+
+    changing.gallery.patch(Patch("p1", {"tags": ["kept"]}), {})
+    changing.gallery.patch(Patch("p3", {"tags": ["kept"]}), {})
+    first = keys()
+    changing.gallery.patch(Patch("p2", {"tags": ["another"]}), {})
+    changing.gallery.patch(Patch("p1", {"metadata": {"place": "Chur"}}), {})
+    assert keys() is first
+    changing.gallery.patch(Patch("p2", {"tags": ["kept"]}), {})
+    changing.gallery.patch(Patch("p3", {"tags": []}), {})
+    placed = changing.gallery.placed(["p1", "p2"])
+    assert keys().tolist() == sorted(place.key for place in placed.values())
+
+
+def test_a_filter_that_many_ask_at_once_is_read_once(changing: Changing) -> None:
+    queries = list[str]()
+    listened = changing.registry.engine, "before_cursor_execute"
+
+    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
+        if "picture_values" in statement:
+            queries.append(statement)
+            sleep(0.1)  # time for the others to come
+
+    wanted = Wanted(parsed({"must": [{"key": "tags", "match": {"value": "Chur"}}]}))
+    event.listen(*listened, note)
+    with ThreadPoolExecutor(6) as threads:
+        found = [*threads.map(lambda _: changing.selection.allowed(wanted), range(6))]
+    assert len(queries) == 1 and all(keys is found[0] for keys in found)
+
+
+def test_postgresql_does_not_go_through_all_values_for_each_picture(postgresql_url: str) -> None:
+    """With as little memory as it has for a million values: a condition that need not hold, and one that must not."""
+    conditions: list[dict[str, Any]] = [{"key": "rank", "range": {"gte": number}} for number in (10, 20)]
+    with closing(open_registry(postgresql_url)) as registry:
+        with registry.begin() as session:
+            session.execute(text(_MANY_PICTURES))
+            session.execute(text(_MANY_VALUES))
+            session.execute(text("ANALYZE pictures, picture_values"))
+        for asked, expected in (({"must_not": conditions}, 9), ({"should": conditions}, 29_991)):
+            with registry.read() as session:
+                session.execute(text("SET LOCAL work_mem = '64kB'; SET LOCAL statement_timeout = 3000"))
+                left = session.scalars(select(PictureRow.key).where(*Wanted(parsed(asked)).conditions)).all()
+                assert len(left) == expected
+
+
+_MANY_PICTURES = """
+    INSERT INTO pictures (id, content_sha256, width, height, created_at, change, key)
+    SELECT n, n, 1, 1, 0, n, n FROM generate_series(1, 30000) AS n"""
+_MANY_VALUES = """
+    INSERT INTO picture_values (id, picture, key, kind, number)
+    SELECT n, n, 'rank', 'number', n FROM generate_series(1, 30000) AS n"""
+
+
+def test_a_filter_that_takes_postgresql_too_long_is_given_up(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "_SECONDS", 0.2)
+    wanted = Wanted(parsed({"must": [{"key": "tags", "match": {"value": "Chur"}}]}))
+    with closing(open_registry(postgresql_url)) as registry, registry.begin() as session:
+        session.execute(text("LOCK TABLE picture_values IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(RegistryUnavailable):
+            Selection(registry).allowed(wanted)
