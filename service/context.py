@@ -24,7 +24,7 @@ from service.bodies import JSON, MAX_RECORD_BYTES
 from service.cursors import Cursors
 from service.keys import Keys
 from service.metrics import Metrics
-from service.records import RecordsOfHits
+from service.records import Filtering, RecordsOfHits
 from service.settings import Settings
 from service.writes import WriteQueue
 
@@ -60,6 +60,7 @@ class Context:
     searching: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
     validating: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))  # datasets
     hit_records: RecordsOfHits = field(init=False)
+    filtering: Filtering = field(init=False)
     following: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))  # opening a new release
     stopping: Event = field(default_factory=Event)
     requests: int = 0
@@ -68,7 +69,7 @@ class Context:
 
     def __post_init__(self) -> None:
         settings = self.settings
-        self.hit_records = RecordsOfHits(self.selection)
+        self.hit_records, self.filtering = RecordsOfHits(self.selection), Filtering(self.selection)
         self.body_limits = {
             Body.JSON: (settings.json_bytes, settings.body_seconds),
             Body.PICTURE: (settings.picture_bytes + _OVERHEAD_OF_PICTURE, settings.body_seconds),

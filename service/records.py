@@ -13,15 +13,19 @@ from index.errors import InvalidFilter
 from index.facts import checked_metadata, checked_tags
 from index.filters import Filter, parsed
 from index.records import Given, Patch, Record, Seen
-from index.selection import Selection
+from index.selection import PICTURES, Selection, Wanted
+from index.vectors import Keys
 from model.errors import FieldError, InvalidInput, PictoglotError, RegistryUnavailable
 from model.languages import canonical
 from model.text import clean
 from service import bodies
 from service.auth import Principal
+from service.reading import Reading
 from service.schemas import gallery as schemas
-from service.schemas.common import Captions
+from service.schemas.common import Captions, FacetValue
 
+_HIT_SECONDS = 0.5  # that a search waits for the records of its hits
+_FILTER_SECONDS = 6.0  # that a request waits for what its filter leaves; longer than PostgreSQL may take for it
 _AWAY_SECONDS = 5.0  # for which nobody asks a registry that did not answer for the records of hits
 
 
@@ -117,16 +121,37 @@ class RecordsOfHits:
 
     def __init__(self, selection: Selection) -> None:
         self._selection, self._away_until = selection, -math.inf
+        self._reading = Reading(4)
 
     def read(self, ids: Sequence[str], caller: Principal) -> dict[str, Record] | None:
         """The records of those pictures that the caller may see; None while the registry does not answer."""
         if time.monotonic() < self._away_until:
             return None
         try:
-            return self._selection.records(ids, caller.collections)
+            return self._reading.now(_HIT_SECONDS, self._selection.records, ids, caller.collections)
         except RegistryUnavailable:
             self._away_until = time.monotonic() + _AWAY_SECONDS
             return None
+
+
+class Filtering:
+    """What filters leave, read apart from the threads of searches: those without a filter never wait for one with."""
+
+    def __init__(self, selection: Selection) -> None:
+        self._selection, self._reading = selection, Reading(4)
+
+    async def allowed(self, wanted: Wanted, language: str = PICTURES, version: int = 0) -> Keys | None:
+        """As `Selection.allowed`; raises `RegistryUnavailable`, at the latest after some seconds."""
+        if wanted.everything:
+            return None
+        return await self._reading.wait(_FILTER_SECONDS, self._selection.allowed, wanted, language, version)
+
+    async def facets(self, wanted: Wanted, keys: Sequence[str] | None) -> dict[str, list[FacetValue]] | None:
+        """As `Selection.facets`, None without keys; raises as `allowed`."""
+        if keys is None:
+            return None
+        counted = await self._reading.wait(_FILTER_SECONDS, self._selection.facets, wanted, keys)
+        return {key: list(map(FacetValue.model_validate, each)) for key, each in counted.items()}
 
 
 @dataclass(frozen=True)

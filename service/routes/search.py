@@ -22,7 +22,6 @@ from service.context import AppContext, Caller, Context
 from service.forms import picture_of
 from service.openapi import taking
 from service.schemas import search as schemas
-from service.schemas.common import FacetValue
 
 router = APIRouter(prefix="/v1/search", tags=["search"], route_class=GuardedRoute)
 _ENGLISH = "en"
@@ -62,11 +61,12 @@ async def search_pictures(
     search = await (_by_picture if by_picture else _by_text)(request, context, snapshot)
     wanted = Wanted(search.filter, caller.collections)
     without = records.LeftOut.of(fields, schemas.PictureHit, search.request.facets)
+    allowed = await context.filtering.allowed(wanted)
+    if allowed is not None:
+        parts.end("filter")
+    facets = await context.filtering.facets(wanted, search.request.facets)
 
     def answer() -> schemas.PictureHits:  # one visit to a thread for all of it: each costs as much as the scan
-        allowed = context.selection.allowed(wanted)
-        if allowed is not None:
-            parts.end("filter")
         hits, next_cursor = context.cursors.cut(
             search.query_id if wanted.everything else [*search.query_id, search.request.filter, caller.id],
             search.request.limit,
@@ -82,10 +82,8 @@ async def search_pictures(
         if caller.collections is not None and kept is not None:
             hits = [hit for hit in hits if hit.picture in kept]  # one may have been moved away since it was allowed
         found = _answer(snapshot, search, hits, kept, caller)
-        if search.request.facets is not None:
-            counted = context.selection.facets(wanted, search.request.facets)
-            found.facets = {key: list(map(FacetValue.model_validate, each)) for key, each in counted.items()}
         parts.end("captions")
+        found.facets = facets
         found.next_cursor, found.timing_ms = next_cursor, _since(started)
         return found
 
@@ -124,9 +122,9 @@ async def search_captions(request: Request, context: AppContext, caller: Caller)
         )
         parts.end("read")
     wanted, versions = Wanted(within=caller.collections), snapshot.release.languages
+    allowed = {tag: await context.filtering.allowed(wanted, tag, versions[tag]) for tag in tags}
 
     def answer() -> schemas.CaptionHits:
-        allowed = {tag: context.selection.allowed(wanted, tag, versions[tag]) for tag in tags}
         captions = snapshot.search_captions(vector, tags, body.limit, allowed)
         parts.end("scan")
         return schemas.CaptionHits(

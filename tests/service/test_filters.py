@@ -1,12 +1,17 @@
 """Filters and facets in searches and in the listing, over HTTP; what they mean: tests/index/test_selection.py."""
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import NullPool, create_engine, text
 
-from tests.service.harness import Service, assert_problem, picture, running
+from service import records
+from tests.service.harness import Service, assert_problem, picture, running, wait_until
 
 OLD = {"must": [{"key": "year", "range": {"lt": 1950}}]}
 BRIDGES = {"must": [{"key": "tags", "match": {"value": "bridge"}}]}
@@ -133,3 +138,26 @@ def test_a_filter_that_is_no_json_is_refused(service: Service) -> None:
         assert assert_problem(answer, 422, "invalid_filter")["errors"][0]["code"] == "json"
     assert_problem(service.admin.get("/v1/pictures", params={"sort": "name"}), 422, "invalid_request")
     assert_problem(service.admin.get("/v1/pictures", params={"collection": "a/b"}), 422, "invalid_request")
+
+
+def test_a_registry_that_hangs_holds_up_no_search_without_a_filter(
+    tmp_path: Path, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says nothing, as a stopped process: the threads that read it are others than those of searches."""
+    monkeypatch.setattr(records, "_FILTER_SECONDS", 2.0)
+    monkeypatch.setattr(records, "_AWAY_SECONDS", 0.5)
+    with running(tmp_path, database_url=postgresql_url, watch_seconds=60) as service, ThreadPoolExecutor(24) as threads:
+        service.put("a", en=["a cat"])
+        assert service.search("cat").json()["items"][0]["tags"] == []
+        with create_engine(postgresql_url, poolclass=NullPool).begin() as other:
+            other.execute(text("LOCK TABLE pictures, record_changes IN ACCESS EXCLUSIVE MODE"))
+            filtered = [threads.submit(service.search, "cat", filter=BRIDGES) for _ in range(12)]
+            started = time.monotonic()
+            for answer in threads.map(lambda _: service.search("cat"), range(12)):
+                assert answer.json()["items"][0]["id"] == "a" and answer.json()["warnings"] == ["records_unavailable"]
+            assert time.monotonic() - started < 1.8
+            for each in filtered:
+                assert_problem(each.result(), 503, "registry_unavailable")
+            assert time.monotonic() - started < 4
+        wait_until(lambda: service.search("cat").json()["warnings"] == [])
+        assert service.search("cat", filter=BRIDGES).json()["items"] == []
