@@ -24,6 +24,7 @@ class PictureRow(RegistryRow):
     __table_args__ = (
         Index("ix_pictures_created_at_id", "created_at", "id"),  # pages of the gallery are in this order
         Index("ix_pictures_collection_key", "collection", "key"),
+        Index("ix_pictures_collection_created_at_id", "collection", "created_at", "id"),  # and those of a collection
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -52,7 +53,8 @@ class PictureValueRow(RegistryRow):
         Index("ix_picture_values_number", "key", "kind", "number", "picture"),
     )
 
-    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    # millions of pictures, of which each change writes new rows; SQLite counts no other type than INTEGER on by itself
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
     picture: Mapped[int] = mapped_column(
         ForeignKey("pictures.key", ondelete="CASCADE", onupdate="CASCADE"), type_=BigInteger, index=True
     )

@@ -100,7 +100,7 @@ QueryFields = Annotated[
 Tags = Annotated[list[str], Field(min_length=1, max_length=200)]
 PictureTags = Annotated[list[str], Field(max_length=1_000), BeforeValidator(_as_tags)]
 TextTags = Annotated[Tags, BeforeValidator(_as_list)]
-FacetKeys = Annotated[list[Annotated[str, StringConstraints(max_length=128)]], Field(min_length=1, max_length=16)]
+FacetKeys = Annotated[list[Annotated[str, StringConstraints(max_length=128)]], Field(min_length=1, max_length=8)]
 TextFacetKeys = Annotated[FacetKeys, BeforeValidator(_as_list)]
 QueryFacets = Annotated[
     FacetKeys | None,

@@ -160,7 +160,8 @@ class Changing:
 
 
 @pytest.fixture
-def changing(database_url: str, tmp_path: Path) -> Iterator[Changing]:
+def changing(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Changing]:
+    monkeypatch.setattr(selection, "_BLOCK", 7)  # keys come in several blocks
     changing = Changing(database_url, tmp_path)
     yield changing
     changing.registry.close()
@@ -289,3 +290,30 @@ def test_a_filter_that_takes_postgresql_too_long_is_given_up(
         session.execute(text("LOCK TABLE picture_values IN ACCESS EXCLUSIVE MODE"))
         with pytest.raises(RegistryUnavailable):
             Selection(registry).allowed(wanted)
+
+
+def test_there_may_be_more_values_than_32_bits_count(postgresql_url: str, tmp_path: Path) -> None:
+    with closing(open_registry(postgresql_url)) as registry:
+        gallery = Gallery(registry, DataRoot(tmp_path))
+        with registry.begin() as session:
+            session.execute(text("SELECT setval(pg_get_serial_sequence('picture_values', 'id'), 1::bigint << 31)"))
+        gallery.put([NewPicture("p", content(1), 9, 9, given=Given(tags=["bridge"]))], "tower")
+        left = Selection(registry).allowed(Wanted(parsed({"must": [{"key": "tags", "match": {"value": "bridge"}}]})))
+        assert left is not None and len(left) == 1
+
+
+def test_a_page_of_a_collection_is_read_in_its_order(tmp_path: Path) -> None:
+    """Not the whole collection, to be sorted for each page."""
+    with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
+        asked = list[tuple[str, Any]]()
+        event.listen(registry.engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
+        wanted = Wanted(within=frozenset({"museum"}), collection="museum")
+        for newest_first in (False, True):
+            Gallery(registry, DataRoot(tmp_path)).page(10, None, *wanted.conditions, newest_first=newest_first)
+        pages = [each for each in asked if "ORDER BY pictures.created_at" in each[0]]
+        assert len(pages) == 2
+        with registry.read() as session:
+            for statement, values in pages:
+                plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
+                told = " ".join(row[3] for row in plan)
+                assert "ix_pictures_collection_created_at_id" in told and "TEMP B-TREE" not in told, told

@@ -89,6 +89,7 @@ def test_facets_count_what_the_filter_leaves_not_the_hits(service: Service) -> N
     rest = [{"value": tag, "count": 1} for tag in ("bridge", "river", "road")]
     assert page["facets"] == {"place": [{"value": "Chur", "count": 2}], "tags": rest}
     assert "facets" not in service.search("x", language="en").json()
+    assert_problem(service.search("x", language="en", facets=["tags"] * 9), 422, "invalid_request")
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,11 @@ def upgrade() -> None:
     op.add_column("pictures", sa.Column("record", sa.BigInteger(), nullable=False, server_default="0"))
     op.execute("UPDATE pictures SET etag = substr(content_sha256, 1, 16)")
     op.create_index("ix_pictures_collection_key", "pictures", ["collection", "key"])
+    op.create_index("ix_pictures_collection_created_at_id", "pictures", ["collection", "created_at", "id"])
     op.create_index("ix_pictures_record", "pictures", ["record"])
     op.create_table(
         "picture_values",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("picture", sa.BigInteger(), nullable=False),
         sa.Column("key", sa.String(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
