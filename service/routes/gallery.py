@@ -23,7 +23,7 @@ from service.context import AppContext, Caller, Context
 from service.forms import picture_of
 from service.openapi import answering, taking
 from service.schemas import gallery as schemas
-from service.schemas.common import Captions, FacetValue
+from service.schemas.common import Captions
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
 _ID = re.compile(values.PICTURE_ID)
@@ -102,13 +102,13 @@ async def list_pictures(
         return context.gallery.page(count, place, *wanted.conditions, newest_first=sort == "-created_at")
 
     page, following = await context.cursors.page(query, limit, cursor, fetch, lambda picture: picture.place)
+    counted = await context.filtering.facets(wanted, facets)
 
     def answer() -> schemas.PicturePage:
-        counted = None if facets is None else context.selection.facets(wanted, facets)
         return schemas.PicturePage(
             items=_items(page, context, caller.collections),
             next_cursor=following,
-            facets=counted and {key: list(map(FacetValue.model_validate, found)) for key, found in counted.items()},
+            facets=counted,
         )
 
     return await context.answer(answer, without=without.exclude)
