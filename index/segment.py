@@ -111,6 +111,11 @@ class Segment:
         """As `Part.count`."""
         return len(self.keys) if self.alive is None else int(np.count_nonzero(self.alive))
 
+    @cached_property
+    def _counts(self) -> NDArray[np.int64]:
+        """How many rows alive each list has."""
+        return self._lists.counted(self.rows())
+
     def entry(self, row: int) -> Entry:
         """What a row represents."""
         start = int(self._ends[2 * row - 1]) if row else 0
@@ -133,6 +138,9 @@ class Segment:
         elif alive is not None:  # few are not: such a segment is written again
             probes = probes * len(self.keys) // max(self.count, 1)
         found = ivf.search(self._index, query, limit, probes, alive)
+        if probes and allowed is None and len(found.rows) < min(hits, self.count):  # what is near has been deleted
+            probes = ivf.probes_among(self._index, query, probes, self._counts)
+            found = ivf.search(self._index, query, limit, probes, alive)
         return self._proposed(found.rows, found.scores, exact=self.exact)
 
     def of(self, picture: str) -> list[Row]:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from index.errors import InvalidFilter
 from index.facts import checked_metadata, checked_tags
 from index.filters import Filter, parsed
-from index.records import Given, Patch, Record, Seen
+from index.records import Given, Patch, Record, Seen, Within
 from index.selection import PICTURES, Selection, Wanted
 from index.vectors import Keys
 from model.errors import FieldError, InvalidInput, PictoglotError, RegistryUnavailable
@@ -128,10 +128,15 @@ class RecordsOfHits:
         if time.monotonic() < self._away_until:
             return None
         try:
-            return self._reading.now(_HIT_SECONDS, self._selection.records, ids, caller.collections)
+            return self._reading.now(_HIT_SECONDS, self._records, ids, caller.collections)
         except RegistryUnavailable:
             self._away_until = time.monotonic() + _AWAY_SECONDS
             return None
+
+    def _records(self, ids: Sequence[str], within: Within) -> dict[str, Record]:
+        found = self._selection.records(ids, within)
+        self._away_until = -math.inf  # it answers, though perhaps too late for who asked
+        return found
 
 
 class Filtering:

@@ -162,6 +162,7 @@ def test_searches_reach_the_target_when_those_allowed_are_all_far_from_the_query
         expected = truth(query, mixed, k, maps)
         found += len({*expected} & {*best(part, query, k, maps)})
         total += len(expected)
+        assert len(best(part.marked(np.arange(18_500) < 8_000), query, k)) == k  # the photographs were deleted
     assert total == 60 * k and found / total >= RECALL
 
 
