@@ -192,7 +192,8 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 
 
 def settings(tmp_path: Path, **more: str) -> CommonSettings:
-    return CommonSettings(home=tmp_path, base=write_tiny_base(tmp_path), **more)  # type: ignore[arg-type]
+    given = {"backend": "auto", **more}  # whatever the environment says
+    return CommonSettings(home=tmp_path, base=write_tiny_base(tmp_path), **given)  # type: ignore[arg-type]
 
 
 def test_a_new_data_root_records_its_encoding_and_auto_keeps_it(tmp_path: Path, registry: Registry) -> None:
