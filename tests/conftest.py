@@ -17,9 +17,9 @@ from tests.postgresql_server import PostgreSQLServer
 from tests.s3_server import S3Server
 
 for name in [name for name in os.environ if name.startswith("PICTOGLOT_")]:
-    if not name.startswith("PICTOGLOT_TEST_"):  # where the tests themselves find a server
-        del os.environ[name]
-if backend := os.environ.get("PICTOGLOT_TEST_BACKEND"):  # otherwise `auto`
+    del os.environ[name]
+# What the tests themselves are told has no prefix: pictoglot refuses a setting that it does not know.
+if backend := os.environ.get("TEST_BACKEND"):  # otherwise `auto`
     os.environ["PICTOGLOT_BACKEND"] = backend
 
 # Hundreds of processes are started here: each would compile torch and ours anew, 4 seconds of processor time.
@@ -67,8 +67,8 @@ def own_s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
 
 @pytest.fixture(scope="session")
 def shared_postgresql() -> Iterator[str]:
-    """The URL of a server for all tests: the one that PICTOGLOT_TEST_DATABASE_URL names, otherwise one of their own."""
-    if named := os.environ.get("PICTOGLOT_TEST_DATABASE_URL"):
+    """The URL of a server for all tests: the one that TEST_DATABASE_URL names, otherwise one of their own."""
+    if named := os.environ.get("TEST_DATABASE_URL"):
         yield named
         return
     try:

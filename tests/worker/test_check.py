@@ -1,6 +1,5 @@
 """`python -m worker` with options: a check that changes nothing and says in a sentence what is missing."""
 
-import os
 import sqlite3
 from pathlib import Path
 
@@ -16,8 +15,6 @@ NO_TABLES = "The registry has no tables yet: it is made at the first start.\n"
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data root of the settings that does not exist, in an empty current folder."""
     monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("PICTOGLOT_TEST_")]:
-        monkeypatch.delenv(name)  # for the tests only; no setting of the worker
     monkeypatch.setenv("PICTOGLOT_HOME", str(tmp_path / "var"))
     return tmp_path / "var"
 
