@@ -55,7 +55,7 @@ def test_a_key_in_the_query_is_not_accepted_and_not_logged(
 
 
 def test_a_burst_of_one_key_is_cut_and_others_are_not_affected(tmp_path: Path) -> None:  # A6, H12
-    with running(tmp_path, rate_per_minute=60) as service:  # ten at once
+    with running(tmp_path, rate_per_minute=24) as service:  # four at once, then one in 2.5 seconds
         key = {"X-API-Key": service.key("search")}
         forged = [{**key, "X-Forwarded-For": f"1.2.3.{n}"} for n in range(20)]
         answers = [service.http.get("/v1/languages", headers=headers) for headers in forged]
@@ -184,7 +184,7 @@ def guesses(count: int) -> Iterator[dict[str, str]]:
 
 
 def test_requests_without_a_valid_key_share_one_rate_and_no_valid_key_is_refused(tmp_path: Path) -> None:
-    with running(tmp_path, rate_per_minute=60) as service:  # ten at once
+    with running(tmp_path, rate_per_minute=24) as service:  # four at once, then one in 2.5 seconds
         statuses = [service.http.get("/v1/languages", headers=guess).status_code for guess in guesses(20)]
         assert set(statuses) == {401, 429}
         assert service.http.get("/v1/languages").status_code == 429  # without any key, too
