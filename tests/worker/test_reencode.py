@@ -31,6 +31,12 @@ pytest.importorskip("openvino", reason="openvino is not installed")
 SHOWN = 70  # more than one shard
 
 
+@pytest.fixture(autouse=True)
+def as_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoding is the data root's, whatever the environment says."""
+    monkeypatch.delenv("PICTOGLOT_BACKEND", raising=False)
+
+
 def other(site: Site) -> Encoding:
     """An encoding that the site does not have."""
     have = recorded(site.registry)
