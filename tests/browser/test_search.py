@@ -53,6 +53,13 @@ def test_the_address_keeps_the_search(page: Page) -> None:
     assert first_ids(page) == before
 
 
+def test_an_address_without_a_known_language_leaves_it_to_be_detected(page: Page) -> None:
+    followed = "named => import('/static/search.js').then((search) => search.follow(new URLSearchParams(named)))"
+    for named in ("", "xx"):  # as when somebody searches before the list has come; a withdrawn one
+        page.evaluate(followed, f"q=red+apple&language={named}")
+        assert page.input_value("#language") == "auto"
+
+
 def test_more_pictures_come_on_demand(page: Page) -> None:
     search(page, "face", "en")
     shown = page.locator("#results figure").count()

@@ -15,7 +15,7 @@ let again = null; // loads the next page
 export function follow(query) {
   const text = query.get("q") ?? "";
   byId("text").value = text;
-  if (query.has("language")) byId("language").value = query.get("language");
+  choose(query.get("language"));
   turn();
   if (query.get("picture")) byPictureId(query.get("picture"));
   else if (text.trim()) byText(text);
@@ -43,12 +43,16 @@ export function prepare() {
   byId("more").addEventListener("click", () => again?.());
 }
 
+/** Let the picker show the language that an address names; one that is not there, or came before the list, is detected. */
+function choose(language) {
+  if (language) byId("language").value = language;
+  if (!byId("language").value) byId("language").value = "auto";
+}
+
 /** Update picker and title when the languages change. */
 export function tellLanguages() {
   fillPicker(byId("language"));
-  const wanted = new URLSearchParams(location.hash.split("?")[1] ?? "").get("language");
-  if (wanted) byId("language").value = wanted;
-  if (!byId("language").value) byId("language").value = "auto";
+  choose(new URLSearchParams(location.hash.split("?")[1] ?? "").get("language"));
   const list = learned.items.filter(served).slice(0, 12).map((item, place) => [place ? ", " : "", native(item.language)]);
   fill(byId("search-title"), "Search in ", list.length ? list : "any language");
   turn();
