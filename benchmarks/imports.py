@@ -79,7 +79,7 @@ def resumed(url: str, key: str, folder: Path, count: int) -> dict[str, Any]:
     while httpx.get(third, headers={"X-API-Key": key}, timeout=60, trust_env=False).status_code != 200:
         time.sleep(_LOOK)
     killed.kill()
-    killed.wait()
+    killed.communicate()
     rest = _added(url, key, folder)
     nothing = _added(url, key, folder)
     return {

@@ -16,12 +16,12 @@ from sqlalchemy.orm import Session
 
 from index import rows
 from index.errors import PictureNotFound
-from index.feed import DELETED
 from index.files import PictureFiles
 from index.pictures import Picture
 from index.records import Given, Patch, Record, Seen, Within, equal, patched, record_of, replaced, write_record
 from index.rows import Captions
-from index.tables import CaptionRow, GalleryChangeRow, PictureRow
+from index.states import DELETED
+from index.tables import GalleryChangeRow, PictureRow, PictureVectorRow
 from index.vectors import Vector
 from model.data_root import DataRoot
 from model.errors import PictoglotError, StoreUnavailable
@@ -146,9 +146,6 @@ class Gallery(rows.CaptionsAndVectors):
             if seen is not None:
                 seen.require(record)
             content = session.scalars(select(PictureRow.content_sha256).where(PictureRow.id == id)).one()
-            rows.remove_captions(
-                session, session.scalars(select(CaptionRow.id).where(CaptionRow.picture_id == id)).all()
-            )
             session.execute(delete(PictureRow).where(PictureRow.id == id))
             _add_change(session, DELETED, id)
         with suppress(PictoglotError, OSError):  # the picture is deleted; `sweep` removes its files later
@@ -270,7 +267,7 @@ class Gallery(rows.CaptionsAndVectors):
             self.files.forget(content)
         with self._registry.begin() as session:
             if unused := not _used(session, content):
-                rows.drop_picture_vectors(session, content)
+                session.execute(delete(PictureVectorRow).where(PictureVectorRow.content_sha256 == content))
                 self.files.remove_locally(content)
         if not unused:
             self.files.restore(content)

@@ -6,31 +6,18 @@ each time with a segment some times as large, as in a log-structured merge tree.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from index import segment
-from index.encoding import Encoder
-from index.engine import Engine
-from index.engine.part import EnginePart, Presence
-from index.engine.sealing import EngineSealing
+from index.engine import Engine, EnginePart
 from index.errors import IndexFileCorrupt, IndexUnavailable
 from index.gallery import Gallery
-from index.rows import Caption, batches
-from index.sealing import Sealing, SegmentSealing, State, texts_as_asked
-from index.sets import VectorSets
-from index.sync import (
-    CaptionSource,
-    FeedPruned,
-    PictureSource,
-    Source,
-    VectorsMissing,
-    caught_up,
-    expansions_of,
-    refilled,
-)
-from index.tail import MemoryTail
+from index.sealing import EngineSealing, Presence, Sealing, SegmentSealing, texts_as_asked
+from index.sets import VectorSets, state_of
+from index.sources import Encoder, FeedPruned, PictureSource, Source, VectorsMissing, caught_up, refilled, source_of
+from index.states import State
 from index.vectors import Identity, VectorSet
 from model.data_root import DataRoot
 from model.errors import PictoglotError, RegistryUnavailable, StoreUnavailable
@@ -47,24 +34,25 @@ _log = logging.getLogger(__name__)
 
 
 class Indexer:
-    """Seals and merges the vector sets of one registry; `source_of` says where the rows of each come from."""
+    """Seals and merges the vector sets of one registry; `sources` says where the rows of each come from."""
 
     def __init__(
         self,
         registry: Registry,
         gallery: Gallery,
         root: DataRoot,
-        source_of: Callable[[Identity], Source] | None = None,
+        sources: Callable[[Identity], Source] | None = None,
         *,
         seal_at: int = SEAL_AT,
         most: int = MOST,
         engine: Engine | None = None,
     ) -> None:
         self._registry, self._gallery, self._root = registry, gallery, root
-        self._source_of = source_of or self._of_tables
+        # the stored vectors alone: the worker's parent process has no model in memory
+        self._source_of = sources or (lambda identity: source_of(identity, registry, gallery))
         self._seal_at, self._most = seal_at, most
         self._sets = VectorSets(registry, root, engine)
-        self._engine, self._presence = engine, Presence(engine)
+        self._engine, self._presence = engine, Presence()
         self._sealing: Sealing = (
             SegmentSealing(gallery, root, seal_at, most) if engine is None else EngineSealing(engine, root, most)
         )
@@ -124,30 +112,21 @@ class Indexer:
                     return last
         raise IndexFileCorrupt("other processes write this vector set, or remove its files, all the time")
 
-    def fill(
-        self,
-        source: Source,
-        change: int,
-        pictures: Sequence[str],
-        captions: Callable[[Sequence[str]], Sequence[Caption]],
-        shard: int,
-        on_progress: Progress | None = None,
-    ) -> State:
-        """Make a set from all `pictures` of the tables, whatever is sealed of it, and register it.
+    def fill(self, source: Source, shard: int, on_progress: Progress | None = None) -> State:
+        """Make a set from the tables, whatever is sealed of it, and register it; what changes meanwhile is not missed.
 
-        `change` is from before the pictures were read: a change in between is read twice, not missed.
+        `on_progress` is called after each `shard` pictures; an exception that it raises ends this.
         """
-        base, done = self._sets.state(source.identity), 0
-        tail, remote = MemoryTail.empty(source.identity.dimension), self._engine is not None
-        filled = VectorSet(source.identity, 0, change, (), tail, remote=remote)
+
+        def step(filled: VectorSet, done: int, count: int) -> VectorSet:
+            fault_point("build.shard")
+            if on_progress is not None:
+                on_progress(done, count)
+            return self._flushed_when_large(filled)
+
+        base = self._sets.state(source.identity)
         with self._tidied():
-            for batch in batches(pictures, shard):
-                filled = filled.changed(source.blocks(batch, captions(batch)), change)
-                fault_point("build.shard")
-                done += len(batch)
-                if on_progress is not None:
-                    on_progress(done, len(pictures))
-                filled = self._flushed_when_large(filled)
+            filled = refilled(self._empty(source.identity), source, shard=shard, step=step)
             filled = self._tidy(self._sealing.sealed(filled))
             fault_point("build.written")
             registered = self._register(base, filled)
@@ -156,7 +135,7 @@ class Indexer:
 
     def _register(self, base: State, vector_set: VectorSet) -> State | None:
         """Make what is sealed of a set its newest state; None when another process was first."""
-        state = State.of(vector_set)
+        state = state_of(vector_set)
         fault_point("indexer.written")
         if base.number and state == base:
             return base
@@ -170,15 +149,32 @@ class Indexer:
         return registered
 
     def _opened(self, source: Source, base: State) -> VectorSet:
-        """What is sealed of a set; the rows of segments that are damaged here and in the store, from the tables."""
+        """What is sealed of a set; from the tables all of it if that is nothing, and the rows of damaged segments.
+
+        Damaged are those that are so here and in the store.
+        """
+
+        def step(refilled: VectorSet, *_: int) -> VectorSet:
+            return self._flushed_when_large(refilled)
+
+        shard = min(self._most, SHARD)
+        if not base.upto_change:
+            return refilled(self._empty(source.identity), source, shard=shard, step=step)
         opened, lost = self._sets.readable(source.identity, base)
         if lost:
             for written in lost:
                 segment.renew(self._root, written)
             opened, lost = self._sets.readable(source.identity, base)
         for written in lost:
-            opened = refilled(opened, source, written.first, written.last, self._flushed_when_large)
+            opened = refilled(opened, source, written.first, written.last, shard, step)
         return opened
+
+    def _empty(self, identity: Identity) -> VectorSet:
+        """A set without rows, to be filled from the tables as they are from now on.
+
+        What changes while they are read may be read already, and is taken in once more: it is not missed.
+        """
+        return self._sets.readable(identity, State(0, self._gallery.change()))[0]
 
     @contextmanager
     def _tidied(self) -> Iterator[None]:
@@ -196,9 +192,8 @@ class Indexer:
         What changes meanwhile is left to the next time: otherwise this might never end.
         """
         identity, upto = source.identity, self._gallery.change()
-        begun = 0 if vector_set.change else upto
         while True:
-            step = caught_up({identity: vector_set}, {identity: source}, self._gallery, min(self._most, SHARD), begun)
+            step = caught_up({identity: vector_set}, {identity: source}, self._gallery, min(self._most, SHARD))
             vector_set = self._flushed_when_large(step[identity])
             if vector_set.change >= upto:
                 return self._sealing.sealed(vector_set)
@@ -209,14 +204,6 @@ class Indexer:
 
     def _tidy(self, vector_set: VectorSet) -> VectorSet:
         return self._sealing.tidied(vector_set, self._sets.states(vector_set.identity))
-
-    def _of_tables(self, identity: Identity) -> Source:
-        """The stored vectors alone: the worker's parent process has no model in memory."""
-        if identity.kind == "pictures":
-            return PictureSource(self._gallery, identity)
-        assert identity.language is not None and identity.version is not None
-        visible = expansions_of(self._registry, identity.language, identity.version)
-        return CaptionSource(self._gallery, identity, visible)
 
 
 def fill_pictures(
@@ -231,9 +218,8 @@ def fill_pictures(
 
     As `fill_captions`; a picture whose file cannot be read is left out.
     """
-    source, change = PictureSource.of(encoder, gallery), gallery.change()
-    indexer = Indexer(registry, gallery, root, lambda _: source, engine=engine)
-    return indexer.fill(source, change, gallery.ids(), lambda batch: [], PICTURES, on_progress)
+    source = PictureSource.of(encoder, gallery)
+    return Indexer(registry, gallery, root, lambda _: source, engine=engine).fill(source, PICTURES, on_progress)
 
 
 def fill_captions(
@@ -253,8 +239,6 @@ def fill_captions(
     `version` must be in the registry, and its expansion's captions in the gallery. `on_progress` is called after each
     shard; an exception that it raises ends this, and the next call resumes it.
     """
-    visible, change = expansions_of(registry, language, version), gallery.change()
-    source = CaptionSource.of(encoder, view, gallery, language, version, visible)
-    indexer = Indexer(registry, gallery, root, lambda _: source, engine=engine)
-    pictures = gallery.captioned(language, visible)
-    return indexer.fill(source, change, pictures, lambda batch: gallery.captions(batch, language), shard, on_progress)
+    identity = Identity("captions", encoder.text_fingerprint, encoder.dimension, language, version)
+    source = source_of(identity, registry, gallery, encoder, view)
+    return Indexer(registry, gallery, root, lambda _: source, engine=engine).fill(source, shard, on_progress)

@@ -14,9 +14,8 @@ from dataclasses import replace
 from functools import partial
 from threading import RLock
 
-from index.encoding import Encoder
 from index.engine import Engine
-from index.errors import EngineMismatch, IndexUnavailable, OutOfMemory
+from index.errors import IndexUnavailable, OutOfMemory
 from index.gallery import Gallery, GalleryPicture, NewPicture, Put
 from index.indexer import SEAL_AT
 from index.ivf import RECALL
@@ -24,8 +23,8 @@ from index.loader import SEAL_FIRST, ReleaseLoader
 from index.recall import Recall, measure
 from index.records import Patch, Seen, Within
 from index.snapshot import Snapshot
+from index.sources import Encoder, FeedPruned, caught_up
 from index.sweep import sweep
-from index.sync import FeedPruned, caught_up, encode_captions
 from index.vectors import Identity, VectorSet
 from model.data_root import DataRoot
 from model.errors import PictoglotError, RegistryUnavailable
@@ -52,10 +51,7 @@ class LiveIndex:
         engine: Engine | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._encoder = encoder
-        self._registry = registry
-        self._gallery = gallery
-        self._root = root
+        self._encoder, self._registry, self._gallery, self._root = encoder, registry, gallery, root
         self._clock, self._seal_at, self.engine = clock, seal_at, engine
         self._loader = ReleaseLoader(encoder, registry, gallery, root, recall, seal_first, engine)
         self._current: Snapshot | None = None
@@ -114,8 +110,10 @@ class LiveIndex:
         Raises `VersionCorrupt` and `OutOfMemory`. The rows of damaged segments come from the registry's tables.
         """
         with self._opening:
+            current = self._current
+            opened = self._loader.still_there(self._previous) | dict(current.sets if current else {})
             try:
-                return self._open(release)
+                return self._loader.snapshot(release, opened).with_detector(current)
             except MemoryError as error:
                 raise OutOfMemory("there is not enough memory for another snapshot") from error
 
@@ -177,7 +175,7 @@ class LiveIndex:
         nothing: raises `IndexUnavailable`, `StorageFull`, `RegistryUnavailable`.
         """
         captions = {new.id: new.captions for new in pictures if new.captions}
-        vectors = encode_captions(self._encoder, self._gallery, self.current, captions)
+        vectors = self._loader.encoded(captions, self.current)
         known = [replace(new, caption_vectors=vectors.get(new.id, {})) for new in pictures]
         put = self._gallery.put(known, self._encoder.image_fingerprint)
         fault_point("picture.committed")
@@ -192,7 +190,7 @@ class LiveIndex:
         if patch.captions:
             self._gallery.check(patch.id, patch)
         brought = {patch.id: patch.captions} if patch.captions else {}
-        vectors = encode_captions(self._encoder, self._gallery, self.current, brought)
+        vectors = self._loader.encoded(brought, self.current)
         picture = self._gallery.patch(patch, vectors.get(patch.id, {}))
         self._follow()
         return picture
@@ -222,22 +220,11 @@ class LiveIndex:
         Sets that are `repaired`, or of which an engine has lost rows, are opened again.
         """
         with self._opening:
-            newest, served = self._loader.sets.numbers(), self.current.sets
-            renewed = [of for of, each in served.items() if newest.get(of, 0) > each.state or of in repaired]
-            renewed += [of for of, each in served.items() if of not in renewed and self._loader.lost(each)]
-            for identity in renewed:
-                vector_set = served[identity]
-                try:
-                    sealed = self._loader.stored(identity, vector_set)
-                except EngineMismatch as error:  # told, until one of the two processes ends
-                    sealed = vector_set if vector_set.problems else replace(vector_set, problems=(error.detail,))
-                if sealed is vector_set:  # another process is sealing it
-                    continue
+            for identity, sealed in self._loader.renewed(self.current.sets, repaired):
                 with self._publishing:
                     if identity in self.current.sets:  # otherwise another release was published meanwhile
                         sets = {**self.current.sets, identity: sealed}
                         self._current = self._caught_up(replace(self.current, sets=sets))
-            if renewed:
                 with suppress(PictoglotError, OSError):  # tried again when the next one is adopted
                     self._loader.sets.remove_left()
 
@@ -269,21 +256,6 @@ class LiveIndex:
         self._background.submit(logged)
 
     # --- internals ----------------------------------------------------------------------------------------------------
-
-    def _open(self, release: Release) -> Snapshot:
-        views = self._loader.views(release)
-        shared_view = self._loader.view(release.shared)
-        captions = [self._loader.captions(tag, number) for tag, number in release.languages.items()]
-        current = self._current
-        kept = {identity: before for identity, before in self._previous.items() if self._loader.sets.keeps(before)}
-        opened = {**kept, **(current.sets if current else {})}
-        sets = {
-            identity: opened[identity] if identity in opened else self._loader.stored(identity)
-            for identity in (self._loader.pictures.identity, *captions)
-        }
-        latest = self._loader.caught_up(sets)
-        opened_now = Snapshot(release, views, shared_view, latest, built_in=self._encoder.languages)
-        return opened_now.with_detector(current)
 
     def _move_to(self, release: Release) -> None:
         try:

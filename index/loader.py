@@ -5,25 +5,26 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from threading import Lock
 from typing import Any
 
 from index import segment
-from index.encoding import Encoder
-from index.engine import Engine, is_run
-from index.engine.part import EnginePart, Presence
+from index.engine import Engine, EnginePart
 from index.errors import EngineMismatch, IndexUnavailable
 from index.gallery import Gallery
 from index.indexer import MOST, Indexer
 from index.ivf import RECALL
-from index.sealing import NOTHING, State
+from index.rows import Captions, ReadBy
+from index.sealing import Presence
 from index.segment import Segment
 from index.sets import VectorSets
-from index.sync import CaptionSource, FeedPruned, PictureSource, Source, caught_up, expansions_of
-from index.vectors import Identity, VectorSet
+from index.snapshot import Snapshot
+from index.sources import Encoder, FeedPruned, PictureSource, Source, caught_up, source_of
+from index.states import NOTHING, State, is_run
+from index.vectors import Identity, Vector, VectorSet
 from model import storage
 from model.data_root import DataRoot
 from model.errors import BaseMoved, RegistryUnavailable, StorageFull, VersionPruned
@@ -65,16 +66,13 @@ class ReleaseLoader:
         seal_first: int = SEAL_FIRST,
         engine: Engine | None = None,
     ) -> None:
-        self._encoder = encoder
-        self._registry = registry
-        self._gallery = gallery
-        self._root = root
+        self._encoder, self._registry, self._gallery, self._root = encoder, registry, gallery, root
         self._recall, self._seal_first = recall, seal_first
         self.base: int = encoder.base_view.version
         self._views: dict[int, Any] = {self.base: encoder.base_view}
         self._parents: dict[int, int] = {}  # of the open views
         self._views_lock = Lock()
-        self._engine, self._presence = engine, Presence(engine)
+        self._engine, self._presence = engine, Presence()
         self.sets = VectorSets(registry, root, engine)
         self.pictures = PictureSource.of(encoder, gallery)
         self.sources = _Sources(self._open_source)
@@ -125,8 +123,9 @@ class ReleaseLoader:
         with suppress(RegistryUnavailable, StorageFull):  # the next process that opens it tries again
             self.sets.begin(identity)
         lost = self._forgotten(identity)
+        problems = () if lost is None else (f"{self._lost_from(identity)} They are sealed again from the registry.",)
         if not self._sealed_first(identity, wait=opened is None) and opened is not None:
-            return opened if lost is None else replace(opened, problems=(self._lost_sentence(identity),))
+            return replace(opened, problems=problems) if problems else opened
         state = self.sets.state(identity)
         if lost is not None and state.number == lost.number:  # that nothing is sealed could not be registered
             state = State(state.number, 0)
@@ -135,12 +134,62 @@ class ReleaseLoader:
         sealed = self.sets.open(self.sources[identity], state, self._recall, known)
         if sealed.problems and self.sets.state(identity).number != state.number:  # its segments were merged meanwhile
             return self.stored(identity, opened)
-        if lost is None or state.segments:
-            return sealed
-        return replace(sealed, problems=(self._lost_sentence(identity),))
+        return replace(sealed, problems=problems) if problems and not state.segments else sealed
+
+    def renewed(
+        self, served: Mapping[Identity, VectorSet], repaired: Collection[Identity] = ()
+    ) -> Iterator[tuple[Identity, VectorSet]]:
+        """Those of the `served` sets that are opened again: of which more is sealed, or an engine has lost rows.
+
+        Also those that are `repaired`, and not those that another process is sealing just now.
+        """
+        newest = self.sets.numbers()
+        for identity, before in served.items():
+            if newest.get(identity, 0) > before.state or identity in repaired or self.lost(before):
+                try:
+                    sealed = self.stored(identity, before)
+                except EngineMismatch as error:  # told, until one of the two processes ends
+                    sealed = before if before.problems else replace(before, problems=(error.detail,))
+                if sealed is not before:
+                    yield identity, sealed
+
+    def snapshot(self, release: Release, opened: Mapping[Identity, VectorSet]) -> Snapshot:
+        """A snapshot of a release, up to date, with those of the `opened` sets that it names. Raises as `views`."""
+        views, shared = self.views(release), self.view(release.shared)
+        captions = (self.captions(tag, number) for tag, number in release.languages.items())
+        sets = {of: opened[of] if of in opened else self.stored(of) for of in (self.pictures.identity, *captions)}
+        return Snapshot(release, views, shared, self.caught_up(sets), built_in=self._encoder.languages)
+
+    def still_there(self, sets: Mapping[Identity, VectorSet]) -> dict[Identity, VectorSet]:
+        """Those of the sets that were opened before whose rows are all still there."""
+        return {identity: before for identity, before in sets.items() if self.sets.keeps(before)}
+
+    def encoded(
+        self, captions: Mapping[str, Captions], snapshot: Snapshot
+    ) -> dict[str, dict[tuple[str, str, ReadBy], Vector]]:
+        """Vectors of captions, given by picture, in the served languages, except captions that a picture already has.
+
+        By picture, then by language, text and what read them.
+        """
+        existing = self._gallery.captions_for(list(captions))
+        missing = [
+            (picture, tag, text)
+            for picture, by_tag in captions.items()
+            for tag, texts in by_tag.items()
+            if tag in snapshot.views
+            for text in dict.fromkeys(texts)
+            if text not in existing[picture].get(tag, ())
+        ]
+        encoded: dict[str, dict[tuple[str, str, ReadBy], Vector]] = {picture: {} for picture in captions}
+        if missing:
+            vectors = self._encoder.texts([(snapshot.views[tag], text) for _, tag, text in missing]).vectors
+            for (picture, tag, text), vector in zip(missing, vectors, strict=True):
+                by = ReadBy(snapshot.release.languages[tag], self._encoder.text_fingerprint)
+                encoded[picture][tag, text, by] = vector
+        return encoded
 
     def caught_up(self, sets: Mapping[Identity, VectorSet]) -> Mapping[Identity, VectorSet]:
-        """As `sync.caught_up`; where this process may have missed deletions, what is sealed is opened instead."""
+        """As `sources.caught_up`; where this process may have missed deletions, what is sealed is opened instead."""
         while True:
             try:
                 return caught_up(sets, self.sources, self._gallery)
@@ -186,10 +235,8 @@ class ReleaseLoader:
         return problems
 
     def _open_source(self, identity: Identity) -> Source:
-        assert identity.language is not None and identity.version is not None
-        of = (identity.language, identity.version)
-        visible = expansions_of(self._registry, *of)
-        return CaptionSource.of(self._encoder, self.view(identity.version), self._gallery, *of, visible)
+        assert identity.version is not None
+        return source_of(identity, self._registry, self._gallery, self._encoder, self.view(identity.version))
 
     def _open_version(self, version: Version) -> Any:
         from model.encoder import VersionFolder  # imported late: torch takes seconds, and test encoders do not need it
@@ -227,18 +274,14 @@ class ReleaseLoader:
             self.sets.register(identity, state, NOTHING)
         return state
 
-    def _lost_sentence(self, identity: Identity) -> str:
-        return f"{self._lost_from(identity)} They are sealed again from the registry."
-
     def _lost_from(self, identity: Identity) -> str:
         assert self._engine is not None
         return f"Vectors of {identity.name} that were sealed are not in {self._engine.name}."
 
     def _missing(self, identity: Identity, state: State) -> Iterator[str]:
         """A sentence if the engine has not what a state names; then the next refresh has it sealed again."""
-        self._presence.recount(identity)
         try:
-            if self._presence.missing(self.sets.part(identity, state)):
+            if self._presence.missing(self.sets.part(identity, state), again=True):
                 yield self._lost_from(identity)
         except IndexUnavailable as error:
             yield f"{identity.name} cannot be verified: {error.detail}"

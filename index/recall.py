@@ -1,16 +1,18 @@
-"""How many of the nearest pictures searches find: the index against an exact scan. Changes nothing."""
+"""Measures how many of the nearest pictures searches find, for people: it changes no search."""
 
 from dataclasses import dataclass
 from itertools import chain
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from index import ivf
+from index.engine import EnginePart
 from index.gallery import Gallery
 from index.segment import Segment
 from index.tail import MemoryTail
-from index.vectors import Matrix, VectorSet
+from index.vectors import Hit, Matrix, VectorSet
 
 _K = 10
 _QUERIES = 100
@@ -20,11 +22,17 @@ _ROUNDING = 1e-4  # between scores in float32 and ours
 
 @dataclass(frozen=True)
 class Recall:
-    """The share of the ten nearest pictures that `queries` searches found; by captions of the gallery, or made-up."""
+    """The share of the ten nearest pictures that `queries` searches found; by captions of the gallery, or made-up.
+
+    `depth` is the most that is searched of a part of the index for ten hits: lists of a segment, or candidates of
+    pgvector's graph; None where all is compared, or Milvus decides.
+    """
 
     share: float
     queries: int
     captions: bool
+    depth: int | None
+    unit: Literal["lists", "candidates"] | None
 
 
 def measure(pictures: VectorSet, gallery: Gallery) -> Recall | None:
@@ -34,55 +42,63 @@ def measure(pictures: VectorSet, gallery: Gallery) -> Recall | None:
     """
     parts = [part for part in (*pictures.parts, pictures.tail) if part.count]
     held = [part for part in parts if isinstance(part, Segment | MemoryTail)]
-    if len(held) < len(parts):
-        return _by_sample(pictures, gallery)
-    if not held:
-        return None
-    dimension = pictures.identity.dimension
+    dimension, k = pictures.identity.dimension, min(_K, pictures.count)
     asked = [vector for vector in gallery.some_caption_vectors(_QUERIES) if len(vector) == dimension]
-    queries = np.stack(asked) if asked else ivf.made_up_queries(held[0].some(_QUERIES))
-    k = min(_K, pictures.count)
-    least = _least(held, queries, k)
-    answers = [pictures.search(query, k) for query in queries]
+    queries = np.stack(asked) if asked else None
+    if len(held) < len(parts):
+        found = _by_sample(pictures, gallery, queries, k)
+    elif held:
+        found = _by_scan(pictures, held, queries, k)
+    else:
+        found = None
+    if found is None:
+        return None
+    depth = max((depth for part in parts if (depth := part.depth(k)) is not None), default=None)
+    in_engine = any(isinstance(part, EnginePart) for part in parts)
+    unit: Literal["lists", "candidates"] = "candidates" if in_engine else "lists"
+    return Recall(round(found[0], 4), found[1], bool(asked), depth, None if depth is None else unit)
+
+
+def _by_scan(
+    pictures: VectorSet, parts: list[Segment | MemoryTail], queries: Matrix | None, k: int
+) -> tuple[float, int]:
+    """The share that is found, and by how many queries, against all vectors; without a copy of a segment."""
+    if queries is None:
+        first = parts[0]
+        rows = first.rows()[:: max(1, first.count // _QUERIES)][:_QUERIES]
+        queries = ivf.made_up_queries(first.vectors[rows].astype(np.float16))
+    best = [ivf.highest(part.vectors, queries, min(k, part.count), part.alive) for part in parts]
+    least = -np.sort(-np.concatenate(best, axis=1), axis=1)[:, k - 1] - _ROUNDING
+    answers = _answers(pictures, queries, k)
     found = sum(hit.score >= lowest for hits, lowest in zip(answers, least, strict=True) for hit in hits)
-    return Recall(round(found / (k * len(queries)), 4), len(queries), bool(asked))
+    return found / (k * len(queries)), len(queries)
 
 
-def _least(parts: list[Segment | MemoryTail], queries: Matrix, k: int) -> list[float]:
-    """The score of the `k`th nearest picture of each query, a little lower because of rounding."""
-    highest = np.concatenate([_highest(part, queries, min(k, part.count)) for part in parts], axis=1)
-    return [float(score) for score in -np.sort(-highest, axis=1)[:, k - 1] - _ROUNDING]
-
-
-def _highest(part: Segment | MemoryTail, queries: Matrix, k: int) -> NDArray[np.float32]:
-    """Without a copy of a segment, whatever has died in it."""
-    if isinstance(part, Segment):
-        return ivf.highest(part.vectors, queries, k, part.alive)
-    return ivf.highest(part.some(part.count), queries, k)
-
-
-def _by_sample(pictures: VectorSet, gallery: Gallery) -> Recall | None:
-    """As `measure`, where an engine has the vectors: against pictures of the tables, or a sample of them.
+def _by_sample(pictures: VectorSet, gallery: Gallery, queries: Matrix | None, k: int) -> tuple[float, int] | None:
+    """The same where an engine has the vectors: against pictures of the tables, or a sample of them.
 
     A picture of the sample is missed if it is nearer than the last one that was found; so many times more are missed
     among all. Rows that the engine does not have count as missed, too.
     """
-    fingerprint, count, k = pictures.identity.fingerprint, pictures.count, min(_K, pictures.count)
-    asked = [vector for vector in gallery.some_caption_vectors(_QUERIES) if len(vector) == pictures.identity.dimension]
-    sample = gallery.sampled(min(1.0, SAMPLE / max(count, 1)), fingerprint)
+    sample = gallery.sampled(min(1.0, SAMPLE / max(pictures.count, 1)), pictures.identity.fingerprint)
     blocks = ((list(vectors), np.stack(list(vectors.values()))) for vectors in sample if vectors)
     first = next(blocks, None)
     if first is None:
         return None
-    queries = np.stack(asked) if asked else ivf.made_up_queries(first[1][:_QUERIES].astype(np.float16))
-    answers = [pictures.search(query, k) for query in queries]
+    if queries is None:
+        queries = ivf.made_up_queries(first[1][:_QUERIES].astype(np.float16))
+    answers = _answers(pictures, queries, k)
     names = [{hit.entry.picture for hit in hits} for hits in answers]
     lowest = np.array([hits[-1].score if hits else np.inf for hits in answers], dtype=np.float32) + _ROUNDING
     looked, missed = 0, 0
     for ids, vectors in chain([first], blocks):
-        nearer = np.argwhere(queries @ vectors.T > lowest[:, None])
+        nearer: NDArray[np.int64] = np.argwhere(queries @ vectors.T > lowest[:, None])
         missed += sum(ids[row] not in names[query] for query, row in nearer.tolist())
         looked += len(ids)
     found = sum(map(len, answers))
-    lost = missed * max(count, looked) / looked + k * len(queries) - found
-    return Recall(round(found / (found + lost), 4), len(queries), bool(asked))
+    lost = missed * max(pictures.count, looked) / looked + k * len(queries) - found
+    return found / (found + lost), len(queries)
+
+
+def _answers(pictures: VectorSet, queries: Matrix, k: int) -> list[list[Hit]]:
+    return [pictures.search(query, k) for query in queries]

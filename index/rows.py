@@ -136,9 +136,8 @@ def _digest(expansion: str, text: str) -> str:
 
 
 def remove_captions(session: Session, ids: Sequence[int]) -> None:
-    """Delete captions and their vectors."""
+    """Delete captions, and with them their vectors."""
     for batch in batches(ids, _BATCH):
-        drop_caption_vectors(session, batch)
         session.execute(delete(CaptionRow).where(CaptionRow.id.in_(batch)))
 
 
@@ -246,7 +245,8 @@ class CaptionsAndVectors:
     def caption_vectors(self, ids: Sequence[int], by: ReadBy) -> dict[int, Vector]:
         """Stored vectors by caption id, as this version encodes them; captions without one are left out."""
         query = select(CaptionVectorRow.caption_id, CaptionVectorRow.vector)
-        return self._vectors(query.where(_read(by)), ids)
+        read = (CaptionVectorRow.version == by.version, CaptionVectorRow.fingerprint == by.fingerprint)
+        return self._vectors(query.where(*read), ids)
 
     def put_caption_vectors(self, by: ReadBy, vectors: Mapping[int, Vector]) -> None:
         """Store vectors by caption id; durable when it returns. Skips captions that were deleted meanwhile."""
@@ -294,42 +294,21 @@ class CaptionsAndVectors:
 
 def store_picture_vectors(session: Session, fingerprint: str, vectors: Mapping[str, Vector]) -> None:
     """Store vectors by content hash, where a picture has the content; an existing vector is never replaced."""
-    for batch in batches(list(vectors), _BATCH):
-        shown = set(session.scalars(select(PictureRow.content_sha256).where(PictureRow.content_sha256.in_(batch))))
-        stored = PictureVectorRow.content_sha256.in_(batch) & (PictureVectorRow.fingerprint == fingerprint)
-        existing = set(session.scalars(select(PictureVectorRow.content_sha256).where(stored)))
-        rows = [
-            {"content_sha256": content, "fingerprint": fingerprint, "vector": _bytes(vectors[content])}
-            for content in batch
-            if content in shown and content not in existing
-        ]
-        if rows:
-            session.execute(insert(PictureVectorRow), rows)
+    _store(session, PictureRow.content_sha256, PictureVectorRow.content_sha256, {"fingerprint": fingerprint}, vectors)
 
 
 def store_caption_vectors(session: Session, by: ReadBy, vectors: Mapping[int, Vector]) -> None:
     """Store vectors by caption id, where the caption exists and has no vector yet."""
+    _store(session, CaptionRow.id, CaptionVectorRow.caption_id, by._asdict(), vectors)
+
+
+def _store(session: Session, shown: Any, key: Any, of: Mapping[str, Any], vectors: Mapping[Any, Vector]) -> None:
+    same = [getattr(key.class_, name) == value for name, value in of.items()]
     for batch in batches(list(vectors), _BATCH):
-        known = set(session.scalars(select(CaptionRow.id).where(CaptionRow.id.in_(batch))))
-        stored = CaptionVectorRow.caption_id.in_(batch) & _read(by)
-        missing = known - set(session.scalars(select(CaptionVectorRow.caption_id).where(stored)))
-        rows = [{"caption_id": id, **by._asdict(), "vector": _bytes(vectors[id])} for id in batch if id in missing]
-        if rows:
-            session.execute(insert(CaptionVectorRow), rows)
-
-
-def _read(by: ReadBy) -> ColumnElement[bool]:
-    return (CaptionVectorRow.version == by.version) & (CaptionVectorRow.fingerprint == by.fingerprint)
-
-
-def drop_picture_vectors(session: Session, content_sha256: str) -> None:
-    """Delete every vector of this content."""
-    session.execute(delete(PictureVectorRow).where(PictureVectorRow.content_sha256 == content_sha256))
-
-
-def drop_caption_vectors(session: Session, ids: Sequence[int]) -> None:
-    """Delete every vector of these captions."""
-    session.execute(delete(CaptionVectorRow).where(CaptionVectorRow.caption_id.in_(ids)))
+        known = set(session.scalars(select(shown).where(shown.in_(batch))))
+        missing = known - set(session.scalars(select(key).where(key.in_(batch), *same)))
+        if rows := [{key.key: each, **of, "vector": _bytes(vectors[each])} for each in batch if each in missing]:
+            session.execute(insert(key.class_), rows)
 
 
 def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -1,101 +1,36 @@
-"""What of a vector set is sealed: a state of it, and how changes become one. Registers nothing.
+"""Seals the changes of a vector set: into segments on disk, merged by size, or into an engine. Registers nothing.
 
-A state says which segments, or runs in an engine, are sealed, and which of their rows are dead. Changes are written as
-segments, and segments are merged by size. The registry keeps the dead rows in a few bytes, compressed.
+Also tells whether an engine has what was sealed.
 """
 
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+import secrets
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from math import floor, log
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from index import ivf, segment
-from index.engine import is_run
-from index.engine.part import EnginePart
-from index.errors import IndexFileCorrupt
+from index.engine import ROWS_IN_A_RUN, RUN_BITS, Engine, EnginePart, View, run_of, run_with, unpacked
+from index.errors import IndexFileCorrupt, IndexLost, IndexUnavailable
 from index.gallery import Gallery
-from index.segment import Columns, Segment, Written
+from index.segment import SEGMENTS, Segment
+from index.states import State, Written
 from index.tail import MemoryTail
-from index.vectors import Identity, Matrix, Part, VectorSet
+from index.vectors import Columns, Entry, Identity, Matrix, Part, Tail, VectorSet
+from model import storage
 from model.data_root import DataRoot
 
 _TIER = 4  # segments of about one size that are merged, and how much larger the next size is
 _DEAD = 0.25  # share of dead rows with which a segment is written again
 _ATTEMPTS = 3  # to write a segment, while other processes remove its files
-Dead = Mapping[str, NDArray[np.bool_]]  # by segment: which rows are dead; without the segments that have none
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """What is sealed of a set: everything up to a change of the gallery. `number` is 0 when nothing was registered."""
-
-    number: int
-    upto_change: int
-    segments: tuple[Written, ...] = ()
-    dead: Dead | None = None
-    hidden: tuple[int, ...] = ()  # rows in an engine that are dead
-
-    @staticmethod
-    def of(vector_set: VectorSet) -> "State":
-        """What of a set is sealed: its segments, and its rows in them that have been replaced or deleted."""
-        for part in vector_set.parts:
-            if isinstance(part, EnginePart):
-                return State(vector_set.state, vector_set.change, part.runs, hidden=part.hidden)
-        parts = [part for part in vector_set.parts if isinstance(part, Segment)]
-        dead = {part.written.id: ~part.alive for part in parts if part.alive is not None and not part.alive.all()}
-        return State(vector_set.state, vector_set.change, tuple(part.written for part in parts), dead)
-
-    def __eq__(self, other: object) -> bool:
-        """Whether registering the other would change anything."""
-        if not isinstance(other, State):
-            return NotImplemented
-        same = (self.upto_change, self.segments) == (other.upto_change, other.segments)
-        return same and self.packed == other.packed
-
-    @property
-    def packed(self) -> bytes:
-        """What the registry keeps of its dead rows: their ids in an engine, where they are few, or bits by segment."""
-        in_engine = bool(self.segments) and is_run(self.segments[0].id)
-        return packed_ids(self.hidden) if in_engine else packed(self.dead or {})
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-NOTHING = State(0, 0)
-
-
-def packed_ids(ids: tuple[int, ...]) -> bytes:
-    """The ids of rows in an engine."""
-    return zlib.compress(np.array(ids, dtype=np.int64).tobytes())
-
-
-def unpacked_ids(data: bytes) -> tuple[int, ...]:
-    """What `packed_ids` was given."""
-    return tuple(np.frombuffer(zlib.decompress(data), dtype=np.int64).tolist())
-
-
-def packed(dead: Dead) -> bytes:
-    """One bit for each row, in the order of the segments' ids, each after the id; compressed: there are few."""
-    return zlib.compress(
-        b"".join(id.encode() + b"\0" + np.packbits(rows).tobytes() for id, rows in sorted(dead.items()))
-    )
-
-
-def unpacked(data: bytes, segments: Iterable[Written]) -> Dead:
-    """What `packed` was given; `segments` are all of the state."""
-    rest, rows_of, dead = zlib.decompress(data), {written.id: written.rows for written in segments}, {}
-    while rest:
-        name, _, rest = rest.partition(b"\0")
-        rows = rows_of[name.decode()]
-        size = (rows + 7) // 8
-        dead[name.decode()] = np.unpackbits(np.frombuffer(rest[:size], dtype=np.uint8), count=rows).astype(bool)
-        rest = rest[size:]
-    return dead
+MOST_RUNS = 256  # of a set: every search names them
+_FOLDED = 0.75  # share of the runs, the smallest ones, that are written again as one
+_WORTH = 0.5  # of the rows that these runs might have: with more, they are not written again
+_BATCH = 1_000  # pictures that the engine is asked about at a time
 
 
 class Sealing(Protocol):
@@ -110,6 +45,13 @@ class Sealing(Protocol):
     def tidied(self, vector_set: VectorSet, kept: Sequence[State]) -> VectorSet:
         """The sealed set in fewer parts, or without what none of the `kept` states sees."""
         ...
+
+
+def texts_as_asked(gallery: Gallery, identity: Identity) -> Matrix | None:
+    """Texts as people search with, for the set of pictures; None without enough of them."""
+    vectors = gallery.some_caption_vectors(ivf.QUERIES) if identity.kind == "pictures" else []
+    fitting = [vector for vector in vectors if len(vector) == identity.dimension]
+    return np.stack(fitting) if len(fitting) == ivf.QUERIES else None
 
 
 class SegmentSealing:
@@ -133,8 +75,8 @@ class SegmentSealing:
     def tidied(self, vector_set: VectorSet, kept: Sequence[State]) -> VectorSet:
         """As `Sealing.tidied`; segments of `kept` states stay on the disk."""
         parts: list[Part] = [part for part in vector_set.parts if part.count]
-        while group := _to_merge(parts, self._seal_at):
-            columns = segment.merged([part.columns() for part in group])
+        while group := self._to_merge(parts):
+            columns = Columns.merged([part.columns() for part in group])
             parts = [part for part in parts if part not in group]
             parts.append(self._written(vector_set.identity, columns))
         return replace(vector_set, parts=tuple(parts))
@@ -152,30 +94,148 @@ class SegmentSealing:
                 return segment.read(self._root, written, identity)
         raise IndexFileCorrupt("the files of a new segment cannot be read, or are removed all the time")
 
+    def _to_merge(self, parts: Iterable[Part]) -> list[Segment]:
+        """Segments to be written as one; empty when there are none.
 
-def texts_as_asked(gallery: Gallery, identity: Identity) -> Matrix | None:
-    """Texts as people search with, for the set of pictures; None without enough of them."""
-    vectors = gallery.some_caption_vectors(ivf.QUERIES) if identity.kind == "pictures" else []
-    fitting = [vector for vector in vectors if len(vector) == identity.dimension]
-    return np.stack(fitting) if len(fitting) == ivf.QUERIES else None
+        Those that have no index because they are to be merged, or one with many dead rows, or enough of one size.
+        """
+        segments = [part for part in parts if isinstance(part, Segment)]
+        if bare := [part for part in segments if part.exact and len(part.keys) > ivf.SCAN_LIMIT]:
+            return bare
+        tiers: dict[int, list[Segment]] = {}
+        for part in segments:
+            if len(part.keys) - part.count > max(_DEAD * len(part.keys), 1):
+                return [part]
+            tiers.setdefault(max(-1, floor(log(part.count / self._seal_at, _TIER))), []).append(part)
+        return next((tiers[tier] for tier in sorted(tiers) if len(tiers[tier]) >= _TIER), [])
 
 
-def _to_merge(parts: Iterable[Part], seal_at: int) -> list[Segment]:
-    """Segments to be written as one: enough of one size, or one with many dead rows; empty when there are none.
+class EngineSealing:
+    """Into one engine.
 
-    The smallest size is what is sealed together: `seal_at` rows.
+    Run ids are drawn by chance. A marker under `root` is written before a run and removed when a state names it: so
+    the rows of a run whose process was killed are found and removed later.
     """
-    tiers: dict[int, list[Segment]] = {}
-    if without_index := _bare(parts):
-        return without_index
-    for part in parts:
-        assert isinstance(part, Segment)
-        if len(part.keys) - part.count > max(_DEAD * len(part.keys), 1):
-            return [part]
-        tiers.setdefault(max(-1, floor(log(part.count / seal_at, _TIER))), []).append(part)
-    return next((tiers[tier] for tier in sorted(tiers) if len(tiers[tier]) >= _TIER), [])
+
+    def __init__(self, engine: Engine, root: DataRoot, most_rows: int, most_runs: int = MOST_RUNS) -> None:
+        self._engine, self._root = engine, root
+        self._most_rows, self._most_runs = most_rows, most_runs
+        self.made: set[str] = set()
+
+    def sealed(self, vector_set: VectorSet) -> VectorSet:
+        """As `Sealing.sealed`. Pictures whose rows are still the same there are not written again."""
+        part, tail = self._part(vector_set), vector_set.tail
+        hidden, unchanged = self._compared(part, tail)
+        keys, entries, vectors = tail.block()
+        rows = [row for row, entry in enumerate(entries) if entry.picture not in unchanged]
+        columns = Columns.sorted(keys[rows], [entries[row] for row in rows], vectors[rows])
+        following = self._following(part, [*part.runs, *self._added(part.identity, columns)], [*part.hidden, *hidden])
+        return replace(vector_set, parts=(following,), tail=MemoryTail.empty(vector_set.identity.dimension))
+
+    def tidied(self, vector_set: VectorSet, kept: Sequence[State]) -> VectorSet:
+        """As `Sealing.tidied`: without rows that none of the `kept` states sees, and with fewer runs if these are many.
+
+        Such rows are removed: nobody sees them, also if this set is never registered.
+        """
+        part = self._part(vector_set)
+        seen = [(set(map(run_of, state.segments)), set(unpacked(state.dead))) for state in kept]
+        if gone := {id for id in part.hidden if not any(run_with(id) in runs and id not in hid for runs, hid in seen)}:
+            self._engine.remove(part.identity, (), sorted(gone))
+            lost = Counter(map(run_with, gone))
+            runs = [replace(written, rows=written.rows - lost[run_of(written)]) for written in part.runs]
+            part = self._following(part, runs, [id for id in part.hidden if id not in gone])
+        if len(part.runs) > self._most_runs:
+            part = self._folded(part)
+        return replace(vector_set, parts=(part,))
+
+    def _part(self, vector_set: VectorSet) -> EnginePart:
+        for part in vector_set.parts:
+            assert isinstance(part, EnginePart)
+            return part
+        return EnginePart(self._engine, vector_set.identity)
+
+    def _following(self, part: EnginePart, runs: Sequence[Written], hidden: Sequence[int]) -> EnginePart:
+        return EnginePart(self._engine, part.identity, tuple(runs), tuple(hidden))
+
+    def _compared(self, part: EnginePart, tail: Tail) -> tuple[list[int], set[str]]:
+        """The rows to hide of the pictures that changed, and those of these pictures that are the same as before."""
+        hidden, unchanged, changed = list[int](), set[str](), part.changed_pictures
+        for start in range(0, len(changed) if part.runs else 0, _BATCH):
+            rows = self._engine.having(part.sealed, "picture", changed[start : start + _BATCH], vectors=False)
+            before: dict[str, list[tuple[int, int, Entry]]] = {}
+            for id, key, entry in zip(rows.ids.tolist(), rows.keys.tolist(), rows.entries, strict=True):
+                before.setdefault(entry.picture, []).append((id, key, entry))
+            for picture, found in before.items():
+                if {*tail.entries_of([picture])} == {(key, entry) for _, key, entry in found}:
+                    unchanged.add(picture)
+                else:
+                    hidden += [id for id, _, _ in found]
+        return hidden, unchanged
+
+    def _folded(self, part: EnginePart) -> EnginePart:
+        """The smallest runs written again as one, without the rows that are hidden."""
+        by_size = sorted(part.runs, key=lambda written: written.rows)
+        small = by_size[: int(_FOLDED * len(by_size))]
+        if sum(written.rows for written in small) > _WORTH * len(small) * self._most_rows:
+            return part  # they are large already
+        numbers = {run_of(written) for written in small}
+        runs, waiting = [written for written in part.runs if written not in small], list[Columns]()
+        for rows in self._engine.pages(View(part.identity, tuple(numbers), part.hidden, 0)):
+            waiting.append(Columns.sorted(rows.keys, rows.entries, rows.vectors))
+            if sum(len(columns.keys) for columns in waiting) >= self._most_rows:
+                runs += self._added(part.identity, Columns.merged(waiting))
+                waiting = []
+        runs += self._added(part.identity, Columns.merged(waiting)) if waiting else []
+        return self._following(part, runs, [id for id in part.hidden if run_with(id) not in numbers])
+
+    def _added(self, identity: Identity, columns: Columns) -> list[Written]:
+        written = []
+        for start in range(0, len(columns.keys), ROWS_IN_A_RUN):
+            rows = slice(start, start + ROWS_IN_A_RUN)
+            some = Columns(columns.keys[rows], columns.entries[rows], columns.vectors[rows])
+            run = secrets.randbits(RUN_BITS)
+            id = f"{self._engine.name}-{run}"
+            storage.write_json(self._root.path(f"{SEGMENTS}/{id}"), asdict(identity))
+            self.made.add(id)
+            self._engine.add(identity, run, some)
+            written.append(Written(id, "", len(some.keys), int(some.keys[0]), int(some.keys[-1])))
+        return written
 
 
-def _bare(parts: Iterable[Part]) -> list[Segment]:
-    """Segments that have no index because they were to be merged at once."""
-    return [part for part in parts if isinstance(part, Segment) and part.exact and len(part.keys) > ivf.SCAN_LIMIT]
+class Presence:
+    """Whether an engine has the rows that the registry says it has: not after a backup of one of the two was restored.
+
+    A table may also have been emptied or dropped. What a state names is counted when it is first seen, and again when a
+    search has found that something is not there; after a change only new runs are.
+    """
+
+    def __init__(self) -> None:
+        self._complete: dict[Identity, set[int]] = {}
+
+    def lost(self, part: EnginePart) -> bool:
+        """As `missing`; False while the engine does not answer, so that the next call asks it again."""
+        with suppress(IndexUnavailable):
+            return self.missing(part)
+        return False
+
+    def missing(self, part: EnginePart, *, again: bool = False) -> bool:
+        """Whether there are fewer or more rows than the state of this part sees, all counted `again` or only new runs.
+
+        Raises `IndexUnavailable`.
+        """
+        engine, identity = part.engine, part.identity
+        if again or identity in engine.lost:
+            self._complete.pop(identity, None)
+        known = self._complete.get(identity, set())
+        new = {run: written.rows for written in part.runs if (run := run_of(written)) not in known}
+        hidden = tuple(id for id in part.hidden if run_with(id) in new)
+        view = View(identity, tuple(new), hidden, sum(new.values()) - len(hidden))
+        try:
+            if new and engine.count(view) != view.count:
+                return True
+        except IndexLost:
+            return True
+        self._complete[identity] = {run_of(written) for written in part.runs}
+        if new:
+            engine.lost.discard(identity)
+        return False

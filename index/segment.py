@@ -7,8 +7,8 @@ each. FAISS files have no checksum of their own; the manifest makes them as safe
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from index import ivf, segment_files
 from index.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
 from index.ivf import Curve
-from index.vectors import Candidates, Entry, Halves, Identity, Keys, Matrix, Row, Vector
+from index.states import Written
+from index.vectors import Candidates, Columns, Entry, Halves, Identity, Keys, Matrix, Row, Vector
 from model import storage
 from model.data_root import DataRoot
 from model.errors import CorruptFolder, StorageFull, StoreUnavailable
@@ -32,38 +33,6 @@ _SAMPLED = 64  # vectors that are looked at when a segment is opened
 _BYTES_A_ROW = 44  # beside vector and names: key, hash, order, two ends, and FAISS's own number
 _FEW = 10_000  # allowed rows that are compared one by one instead of through the index
 _REMEMBERED = 8  # sets of allowed keys of which a segment remembers the rows
-
-
-@dataclass(frozen=True)
-class Written:
-    """A segment that is on disk, and in the store if there is one; `id` depends on its content alone.
-
-    Its keys are from `first` to `last`; other segments may have keys between these too.
-    """
-
-    id: str
-    manifest_sha256: str
-    rows: int
-    first: int
-    last: int
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Rows to be sealed: rising keys, their entries, and their vectors (n, dimension) as halves."""
-
-    keys: Keys
-    entries: Sequence[Entry]
-    vectors: Halves
-
-    @staticmethod
-    def sorted(keys: Keys, entries: Sequence[Entry], vectors: Halves | Matrix) -> "Columns":
-        """Rows in whatever order."""
-        if np.all(keys[1:] > keys[:-1]) and vectors.dtype == np.float16:  # no copy of what may be large
-            return Columns(keys, entries, np.ascontiguousarray(vectors))
-        order = np.argsort(keys, kind="stable")
-        halves = np.ascontiguousarray(vectors[order], dtype=np.float16)
-        return Columns(keys[order], [entries[row] for row in order], halves)
 
 
 @dataclass(frozen=True)
@@ -123,9 +92,13 @@ class Segment:
         name = self._names[start:end].tobytes()
         return Entry(name[: middle - start].decode(), name[middle - start :].decode())
 
+    def depth(self, hits: int) -> int | None:
+        """As `Part.depth`: lists."""
+        return None if self.exact else ivf.probes_for(self._curves, hits, self._recall)
+
     def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
         """As `Part.candidates`; an exact scan when few rows are allowed."""
-        alive, probes = self.alive, 0 if self.exact else ivf.probes_for(self._curves, hits, self._recall)
+        alive, probes = self.alive, self.depth(hits) or 0
         if allowed is not None:
             left = self._left_by(allowed)
             if left.count <= max(_FEW, limit):
@@ -173,11 +146,6 @@ class Segment:
         """The numbers of all rows that are alive."""
         return np.arange(len(self.keys)) if self.alive is None else np.flatnonzero(self.alive)
 
-    def some(self, count: int) -> Halves:
-        """About `count` vectors, evenly spread over the rows that are alive; all of them when these are fewer."""
-        rows = self.rows()
-        return self.vectors[rows[:: max(1, len(rows) // count)]]
-
     def columns(self) -> Columns:
         """The rows that are alive, to be merged."""
         rows = self.rows()
@@ -224,13 +192,6 @@ class Segment:
         ]
 
 
-def merged(columns: Sequence[Columns]) -> Columns:
-    """All rows of several segments."""
-    keys = np.concatenate([each.keys for each in columns])
-    entries = [entry for each in columns for entry in each.entries]
-    return Columns.sorted(keys, entries, np.concatenate([each.vectors for each in columns]))
-
-
 def write(
     root: DataRoot, identity: Identity, columns: Columns, queries: Matrix | None = None, scan: bool = False
 ) -> Written:
@@ -252,7 +213,7 @@ def write(
     if not folder.exists():
         needed = 2 * columns.vectors.nbytes + columns.vectors.nbytes // 2
         storage.require_free(folder, needed + len(entries) + _BYTES_A_ROW * len(columns.keys))
-    with _staged(root, f"{SEGMENTS}/{id}") as staged:
+    with segment_files.staged(root, f"{SEGMENTS}/{id}") as staged:
         segment_files.write_rows(staged / _ROWS, columns.keys, columns.entries, columns.vectors)
         asked = ivf.made_up_queries(columns.vectors) if queries is None or not len(queries) else queries
         index = ivf.write(columns.vectors, staged / _INDEX, asked, scan=scan)
@@ -260,20 +221,6 @@ def write(
         storage.write_manifest(staged, {**asdict(identity), **fields})
     first, last = (int(columns.keys[0]), int(columns.keys[-1])) if len(columns.keys) else (0, 0)
     return Written(id, storage.sha256_file(folder / storage.MANIFEST), len(columns.keys), first, last)
-
-
-@contextmanager
-def _staged(root: DataRoot, name: str) -> Iterator[Path]:
-    """As `DataRoot.stage`; a damaged copy in the store, which would come instead of this one, is removed there.
-
-    Raises `StorageFull`, however the disk filled.
-    """
-    try:
-        with storage.told_when_full(), root.stage(name) as staged:
-            yield staged
-    except CorruptFolder as error:
-        root.forget(name)
-        raise IndexFileCorrupt("the store had a damaged segment of this name") from error
 
 
 def read(root: DataRoot, written: Written, identity: Identity, recall: float = 1.0) -> Segment:

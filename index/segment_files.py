@@ -7,8 +7,9 @@ each. `names` has the picture and the text of each entry one after another, `end
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from index.errors import IndexFileCorrupt
+from index.states import State
 from index.vectors import Entry, Keys
 from model import storage
 from model.data_root import DataRoot
@@ -57,9 +60,40 @@ def read_rows(file: Path) -> dict[str, NDArray[Any]]:
     return tensors
 
 
+def packed(dead: Mapping[str, NDArray[np.bool_]]) -> bytes:
+    """Which rows of segments are dead, as the registry keeps it: one bit for each row, after the segment's id."""
+    bits = (id.encode() + b"\0" + np.packbits(rows).tobytes() for id, rows in sorted(dead.items()))
+    return zlib.compress(b"".join(bits))
+
+
+def unpacked(state: State) -> dict[str, NDArray[np.bool_]]:
+    """What `packed` was given; only segments that have dead rows are in it."""
+    rest, rows_of, dead = zlib.decompress(state.dead), {each.id: each.rows for each in state.segments}, {}
+    while rest:
+        id, _, rest = rest.partition(b"\0")
+        rows = rows_of[id.decode()]
+        bits, rest = rest[: (rows + 7) // 8], rest[(rows + 7) // 8 :]
+        dead[id.decode()] = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=rows).astype(bool)
+    return dead
+
+
 def hash_of(picture: str) -> int:
     """By which the rows of a picture are looked up."""
     return int.from_bytes(hashlib.blake2b(picture.encode(), digest_size=8).digest(), "little")
+
+
+@contextmanager
+def staged(root: DataRoot, name: str) -> Iterator[Path]:
+    """As `DataRoot.stage`; a damaged copy in the store, which would come instead of this one, is removed there.
+
+    Raises `StorageFull`, however the disk filled.
+    """
+    try:
+        with storage.told_when_full(), root.stage(name) as staged:
+            yield staged
+    except CorruptFolder as error:
+        root.forget(name)
+        raise IndexFileCorrupt("the store had a damaged segment of this name") from error
 
 
 def manifest(root: DataRoot, name: str, manifest_sha256: str, corrupt: type[CorruptFolder]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from index.vectors import Block, Candidates, Entry, Halves, Keys, Matrix, Row, Vector
+from index.vectors import Block, Candidates, Entry, Keys, Matrix, Row, Vector
 
 _CAPACITY = 256  # rows at first; doubled when they are used
 _NEVER = np.iinfo(np.int64).max
@@ -136,9 +136,24 @@ class MemoryTail:
         rows = self._alive
         return self._keys[rows], [self._log.entries[row] for row in rows], self._vectors[rows]
 
-    def some(self, count: int) -> Halves:
-        """As `Segment.some`; the vectors are halves already, in another type."""
-        return self._vectors[self._alive[:: max(1, self.count // count)]].astype(np.float16)
+    @property
+    def vectors(self) -> Matrix:
+        """The vectors of all rows, also of those that are not alive."""
+        return self._vectors[: self._length]
+
+    @property
+    def alive(self) -> NDArray[np.bool_]:
+        """Which of the rows this view has."""
+        living: NDArray[np.bool_] = self._died[: self._length] > self._moment
+        return living
+
+    def rows(self) -> NDArray[np.int64]:
+        """The numbers of the rows of this view."""
+        return self._alive
+
+    def depth(self, hits: int) -> int | None:
+        """As `Part.depth`: all are compared."""
+        return None
 
     def _rows(self, picture: str) -> list[int]:
         found = []

@@ -5,7 +5,7 @@ scored here again in double precision. So neither the engine, nor sealing and me
 score or the order.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol, Self
 
@@ -70,6 +70,31 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """Rows to be sealed: rising keys, their entries, and their vectors (n, dimension) as halves."""
+
+    keys: Keys
+    entries: Sequence[Entry]
+    vectors: Halves
+
+    @staticmethod
+    def sorted(keys: Keys, entries: Sequence[Entry], vectors: Halves | Matrix) -> "Columns":
+        """Rows in whatever order."""
+        if np.all(keys[1:] > keys[:-1]) and vectors.dtype == np.float16:  # no copy of what may be large
+            return Columns(keys, entries, np.ascontiguousarray(vectors))
+        order = np.argsort(keys, kind="stable")
+        halves = np.ascontiguousarray(vectors[order], dtype=np.float16)
+        return Columns(keys[order], [entries[row] for row in order], halves)
+
+    @staticmethod
+    def merged(columns: Sequence["Columns"]) -> "Columns":
+        """All rows of several segments or runs."""
+        keys = np.concatenate([each.keys for each in columns])
+        entries = [entry for each in columns for entry in each.entries]
+        return Columns.sorted(keys, entries, np.concatenate([each.vectors for each in columns]))
+
+
+@dataclass(frozen=True)
 class Candidates:
     """What a part proposes, best first by its own scores (c,): vectors (c, dimension), and the entry of the nth.
 
@@ -93,6 +118,10 @@ class Part(Protocol):
     @property
     def count(self) -> int:
         """How many rows it has."""
+        ...
+
+    def depth(self, hits: int) -> int | None:
+        """How much of an index is searched for so many hits: lists, or candidates; None for a scan, or if unknown."""
         ...
 
     def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:

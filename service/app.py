@@ -10,9 +10,9 @@ from fastapi import FastAPI
 from prometheus_client.core import GaugeMetricFamily
 from starlette.concurrency import run_in_threadpool
 
-from index.encoding import Encoder
 from index.gallery import Gallery
 from index.selection import Selection
+from index.sources import Encoder
 from model import storage
 from model.data_root import DataRoot
 from model.errors import RegistryUnavailable

@@ -13,8 +13,8 @@ from typing import Any, Generic, Self, TypeVar
 from PIL import Image
 
 from index.decoder import Decoder
-from index.encoding import Encoder
 from index.pictures import Picture
+from index.sources import Encoder
 from index.vectors import Vector
 from model.errors import Unavailable
 from service.metrics import Metrics

@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from index.encoding import Encoder
 from index.gallery import Gallery
 from index.live import LiveIndex
 from index.selection import Selection
+from index.sources import Encoder
 from model.data_root import DataRoot
 from model.registry import Registry
 from service.access_log import Parts

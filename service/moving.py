@@ -14,11 +14,11 @@ from typing import Any, Self
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from index.encoding import Encoder
 from index.errors import IndexUnavailable
 from index.gallery import Gallery
 from index.live import LiveIndex
-from index.place import open_engine
+from index.sources import Encoder
+from index.states import open_engine
 from model.data_root import DataRoot
 from model.errors import BaseMoved, PictoglotError
 from model.processes import forget_closed

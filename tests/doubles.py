@@ -4,8 +4,10 @@ A text's vector is drawn from a hash of (version, text), so each answer can be c
 is its 4 x 4 pixels, so that the same motif, turned or recompressed, stays nearly the same.
 """
 
+import gc
 import hashlib
 import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,3 +100,12 @@ def picture_vector(image: Image.Image) -> Vectors:
 def _unit(values: NDArray[np.float64]) -> Vectors:
     unit: Vectors = (values / np.linalg.norm(values)).astype(np.float32)
     return unit
+
+
+class TellingEncoder(WeightlessEncoder):
+    """Writes on standard error how the process that it is in shares the interpreter, when texts are encoded."""
+
+    def texts(self, items: Sequence[tuple[WeightlessView, str]], *, alone: bool = False) -> WeightlessTexts:
+        sys.stderr.write(f"{gc.get_freeze_count()} {sys.getswitchinterval()}\n")
+        sys.stderr.flush()
+        return super().texts(items, alone=alone)

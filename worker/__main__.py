@@ -46,7 +46,7 @@ def other_vectors(settings: CommonSettings) -> str:
 
     Empty when it can, or when nobody knows yet.
     """
-    from index.place import FAISS, refuse_other
+    from index.states import FAISS, refuse_other
     from model.backends.choice import agreed, recorded
     from model.errors import BackendNotAvailable, EncodingMismatch, RegistryUnavailable
     from model.registry import open_registry
@@ -57,7 +57,7 @@ def other_vectors(settings: CommonSettings) -> str:
                 agreed(settings, encoding)
             refuse_other(settings.index, registry)
             if settings.index != FAISS:
-                from index.place import open_engine
+                from index.states import open_engine
 
                 open_engine(settings.index, registry)
     except BackendNotAvailable as error:

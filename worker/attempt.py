@@ -15,7 +15,7 @@ from threading import Event
 from typing import Any
 
 from index.engine import Engine
-from index.place import open_engine
+from index.states import open_engine
 from index.sweep import EXPANSIONS
 from model import storage
 from model.data_root import DataRoot

@@ -14,7 +14,7 @@ import sys
 import time
 from contextlib import closing, suppress
 
-from index.feed import last_change, prune, unsealed
+from index.states import last_change, prune, unsealed
 from model import logs
 from model.data_root import DataRoot
 from model.errors import LeaseLost, PictoglotError
@@ -93,7 +93,7 @@ def main(arguments: list[str]) -> int:
     """Seal what is due and prune the change feed. Exit status 0, also when another has the duty; 1 when it failed."""
     from index.gallery import Gallery
     from index.indexer import Indexer
-    from index.place import open_engine
+    from index.states import open_engine
 
     settings = WorkerSettings.load()
     die_with_parent(int(arguments[0]))

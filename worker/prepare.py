@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from index.gallery import Gallery
-from index.sync import picture_vectors
+from index.sources import picture_vectors
 from model import dataset, storage
 from model.backends.choice import open_encoder
 from model.checkpoint import Kept, digest, keep, kept

@@ -89,7 +89,7 @@ class Relay(Thread):
 def sweep_left_over(supervisor: Supervisor) -> None:
     """Remove what crashes left under the data root; what cannot be removed now is left to the next start."""
     from index.gallery import Gallery
-    from index.place import open_engine
+    from index.states import open_engine
     from index.sweep import sweep
 
     settings, registry = supervisor.settings, supervisor.registry

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from index.sources import picture_vectors
 from index.sweep import EXPANSIONS
-from index.sync import picture_vectors
 from model.dataset import pictured
 from model.dataset_rows import Pivot
 from model.encoder import EncodedTexts

@@ -19,7 +19,7 @@ from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
 from index.pictures import Picture
 from index.snapshot import Snapshot
-from index.sync import PictureSource, caught_up
+from index.sources import PictureSource, caught_up
 from index.tail import MemoryTail
 
 T = TypeVar("T")

@@ -24,12 +24,11 @@ from rich.console import Console
 
 from benchmarks.scale import measures
 from benchmarks.scale.material import TEXT, Made, NoEncoder, Vectors, fill, name
-from index.feed import unsealed
 from index.gallery import Gallery
 from index.indexer import Indexer
 from index.live import LiveIndex
 from index.pictures import Picture, encode_stored, encode_thumbnail
-from index.place import open_engine
+from index.states import open_engine, unsealed
 from model.data_root import DataRoot
 from model.processes import give_way
 from model.registry import Registry, open_registry

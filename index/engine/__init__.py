@@ -1,34 +1,40 @@
-"""The protocol of engines that keep what is sealed outside of this process: PostgreSQL with pgvector, or Milvus.
+"""Engines that keep what is sealed outside of this process (pgvector or Milvus), and a set's part there.
 
 Rows are added in runs. A run is invisible until a state of its set is registered that names it, so that a run of a
 killed or overtaken indexer is in no answer, whenever it was written. Rows are never changed: a state also names the
 rows that it does not see any more. So every view of a kept state answers the same for as long as it is kept.
 """
 
+import hashlib
+import json
+import zlib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import islice
+from threading import Lock, RLock
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index.place import ENGINES
-from index.segment import Columns, Written
-from index.vectors import Entry, Identity, Keys, Matrix, Vector
+from index.errors import IndexUnavailable
+from index.states import Written
+from index.vectors import Candidates, Columns, Entry, Identity, Keys, Matrix, Row, Vector
 
 FEW = 10_000  # allowed rows that are compared one by one instead of through the engine's index
 _ROW_BITS = 20  # of the number of a row; the others are the run's
 ROWS_IN_A_RUN = 1 << _ROW_BITS
 RUN_BITS = 63 - _ROW_BITS
-
-Ids = NDArray[np.int64]  # (n,)
+_BATCH = 1_000  # pictures in one request
 
 
 @dataclass(frozen=True)
 class Rows:
     """Rows of an engine; `vectors` is empty where nobody asked for them."""
 
-    ids: Ids
+    ids: NDArray[np.int64]  # (n,)
     keys: Keys
     entries: list[Entry]
     vectors: Matrix  # (n, dimension)
@@ -60,20 +66,13 @@ class Nearest:
 class Engine(Protocol):
     """Where the rows of all sets are. Thread-safe; every method raises `IndexUnavailable` when it does not answer.
 
-    `IndexLost` is raised where a table or collection is not there any more, and its set is put into `lost`.
+    `IndexLost` is raised where a table or collection is not there any more, and its set is put into `lost`. `name` is
+    one of `states.ENGINES`; up to `scan_limit` rows, all of a view are compared, so that its candidates are exact.
     """
 
+    name: str
+    scan_limit: int
     lost: set[Identity]
-
-    @property
-    def name(self) -> str:
-        """One of `place.ENGINES`."""
-        ...
-
-    @property
-    def scan_limit(self) -> int:
-        """Rows up to which all of a view are compared, so that its candidates are exact."""
-        ...
 
     def add(self, identity: Identity, run: int, columns: Columns) -> None:
         """Add a run of at most `ROWS_IN_A_RUN` rows, durable when this returns; nobody sees it yet."""
@@ -90,24 +89,22 @@ class Engine(Protocol):
         """At most `limit` rows with the highest inner products; `hits` of them are wanted."""
         ...
 
-    def keyed(self, view: View, keys: Keys) -> Rows:
-        """The rows with these keys."""
+    def depth(self, view: View, hits: int) -> int | None:
+        """How many candidates `nearest` looks at for so many hits; None where the engine decides, or scans."""
         ...
 
-    def of(self, view: View, pictures: Sequence[str], *, vectors: bool = True) -> Rows:
-        """The rows of these pictures."""
+    def having(
+        self, view: View, column: Literal["key", "picture"], values: Sequence[Any], *, vectors: bool = True
+    ) -> Rows:
+        """The rows with these keys, or of these pictures."""
+        ...
+
+    def pages(self, view: View, *, vectors: bool = True) -> Iterator[Rows]:
+        """All rows, some at a time."""
         ...
 
     def count(self, view: View) -> int:
         """How many rows there are of what is seen."""
-        ...
-
-    def texts(self, view: View) -> Iterator[str]:
-        """The text of every row."""
-        ...
-
-    def rows(self, view: View) -> Iterator[Rows]:
-        """All rows, some at a time."""
         ...
 
     def remove(self, identity: Identity, runs: Collection[int], ids: Collection[int] = ()) -> None:
@@ -127,21 +124,161 @@ class Engine(Protocol):
         ...
 
 
-def is_run(id: str) -> bool:
-    """Whether what a state names is a run in an engine, not a segment on disk."""
-    return id.partition("-")[0] in ENGINES
-
-
 def run_of(written: Written) -> int:
     """The number of a run."""
     return int(written.id.partition("-")[2])
 
 
-def ids_of(run: int, rows: int) -> range:
-    """The ids of the rows of a run."""
-    return range(run << _ROW_BITS, (run << _ROW_BITS) + rows)
+def records(run: int, columns: Columns, start: int, count: int) -> list[dict[str, Any]]:
+    """Some rows of a run as an engine takes them, with their vectors as an array."""
+    rows = slice(start, start + count)
+    each = zip(columns.keys[rows].tolist(), columns.entries[rows], columns.vectors[rows], strict=True)
+    return [
+        {"id": (run << _ROW_BITS) + row, "run": run, "key": key, **entry._asdict(), "vector": vector}
+        for row, (key, entry, vector) in enumerate(each, start)
+    ]
 
 
 def run_with(id: int) -> int:
     """The run of a row."""
     return id >> _ROW_BITS
+
+
+def packed(ids: Sequence[int]) -> bytes:
+    """Ids of rows as the registry keeps them: those that a state does not see any more."""
+    return zlib.compress(np.array(ids, dtype=np.int64).tobytes())
+
+
+def unpacked(data: bytes) -> tuple[int, ...]:
+    """What `packed` was given."""
+    return tuple(np.frombuffer(zlib.decompress(data), dtype=np.int64).tolist())
+
+
+def named(identity: Identity) -> str:
+    """By which an engine finds the table or collection of a set."""
+    return hashlib.sha256(json.dumps(asdict(identity), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass
+class _Hidden:
+    """Names of hidden pictures in the order in which they came, and their rows as far as they are known.
+
+    Views share it, as those of a tail share its log: each sees the names that there were when it was made.
+    """
+
+    places: dict[str, int] = field(default_factory=dict)
+    ids: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)  # where the rows of each name end
+    lock: Any = field(default_factory=RLock)
+    asking: Lock = field(default_factory=Lock)  # of its own: a change of the gallery does not wait for the engine
+
+
+class EnginePart:
+    """The rows of `runs`, except those that the state hides, and those of pictures hidden since. Keeps none in memory.
+
+    Pictures that changed since are hidden by name. The engine is asked which rows these are when a search needs it,
+    once: so a change of the gallery costs no request, and works while the engine does not answer.
+    """
+
+    def __init__(
+        self, engine: Engine, identity: Identity, runs: tuple[Written, ...] = (), hidden: tuple[int, ...] = ()
+    ) -> None:
+        self.engine, self.identity, self.runs, self.hidden = engine, identity, runs, hidden
+        self._names, self._length = _Hidden(), 0
+
+    @property
+    def exact(self) -> bool:
+        """As `Part.exact`: a small set is scanned."""
+        return self.sealed.count <= self.engine.scan_limit
+
+    @property
+    def sealed(self) -> View:
+        """What the state sees: also the pictures that are hidden by name."""
+        count = sum(written.rows for written in self.runs) - len(self.hidden)
+        return View(self.identity, tuple(map(run_of, self.runs)), self.hidden, count)
+
+    @property
+    def changed_pictures(self) -> list[str]:
+        """The pictures that are hidden by name."""
+        with self._names.lock:
+            return list(islice(self._names.places, self._length))
+
+    @property
+    def count(self) -> int:
+        """As `Part.count`; too high by what changed while the engine does not answer."""
+        with suppress(IndexUnavailable):
+            return self._view.count
+        return self.sealed.count
+
+    def depth(self, hits: int) -> int | None:
+        """As `Part.depth`."""
+        return None if self.exact else self.engine.depth(self._view, hits)
+
+    def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
+        """As `Part.candidates`; an exact scan when few rows are allowed. Raises `IndexUnavailable`."""
+        view = self._view
+        if allowed is not None and len(allowed) <= max(FEW, limit):
+            rows = self.engine.having(view, "key", allowed.tolist())
+            products = rows.vectors @ query
+            order = np.argsort(-products, kind="stable")[:limit]
+            near = Nearest(products[order].astype(np.float32), rows.take(order), exact=True)
+        else:
+            near = self.engine.nearest(view, query, limit, hits, allowed)
+        return Candidates(near.scores, near.rows.vectors, lambda number: near.rows.entries[number], near.exact)
+
+    def of(self, picture: str) -> list[Row]:
+        """As `Part.of`; raises `IndexUnavailable`."""
+        if self._hides(picture):
+            return []
+        rows = self.engine.having(self.sealed, "picture", [picture])
+        found = zip(rows.keys.tolist(), rows.entries, rows.vectors, strict=True)
+        return sorted((Row(*row) for row in found), key=lambda row: row.key)
+
+    def entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
+        """As `Part.entries_of`; raises `IndexUnavailable`."""
+        seen = [picture for picture in pictures if not self._hides(picture)]
+        if not seen:
+            return []
+        rows = self.engine.having(self.sealed, "picture", seen, vectors=False)
+        return list(zip(rows.keys.tolist(), rows.entries, strict=True))
+
+    def without(self, pictures: Collection[str]) -> "EnginePart":
+        """As `Part.without`, but it does not find out whether it has any of them."""
+        new = [picture for picture in pictures if not self._hides(picture)]
+        if not new:
+            return self
+        following = EnginePart(self.engine, self.identity, self.runs, self.hidden)
+        with self._names.lock:
+            newest = len(self._names.places) == self._length
+            names = self._names if newest else _Hidden({name: at for at, name in enumerate(self.changed_pictures)})
+            for picture in new:
+                names.places[picture] = len(names.places)
+            following._names, following._length = names, len(names.places)
+        return following
+
+    def texts(self) -> Iterator[str]:
+        """As `Part.texts`; raises `IndexUnavailable`."""
+        return (entry.text for rows in self.engine.pages(self._view, vectors=False) for entry in rows.entries)
+
+    @cached_property
+    def _view(self) -> View:
+        """What this part sees, with the rows of hidden pictures looked up."""
+        names, sealed = self._names, self.sealed
+        if not self._length or not sealed.runs:
+            return sealed
+        with names.asking:
+            changed = self.changed_pictures
+            while len(names.ends) < self._length:
+                batch = changed[len(names.ends) : len(names.ends) + _BATCH]
+                rows = self.engine.having(sealed, "picture", batch, vectors=False)
+                ids: dict[str, list[int]] = {picture: [] for picture in batch}
+                for id, entry in zip(rows.ids.tolist(), rows.entries, strict=True):
+                    ids[entry.picture].append(id)
+                for picture in batch:
+                    names.ids += ids[picture]
+                    names.ends.append(len(names.ids))
+            known = names.ends[self._length - 1]
+            return View(sealed.identity, sealed.runs, (*self.hidden, *names.ids[:known]), sealed.count - known)
+
+    def _hides(self, picture: str) -> bool:
+        return self._names.places.get(picture, self._length) < self._length

@@ -1,12 +1,10 @@
 """What pgvector adds to a database: whether it is there, tables, errors, how vectors travel. Searches nothing."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import sqlalchemy as sql
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.types import UserDefinedType
 
-from index.engine import Ids, Rows, View
+from index.engine import Rows, View, named
 from index.errors import IndexLost, IndexUnavailable
 from index.vectors import Entry, Identity
 from model.errors import RegistryUnavailable
@@ -28,8 +26,7 @@ _log = logging.getLogger(__name__)
 OLDEST = (0, 8)  # the first with iterative scans, without which filters lose hits
 
 
-@dataclass(frozen=True)
-class Extension:
+class Extension(NamedTuple):
     """pgvector as a database has it: its schema and its release."""
 
     schema: str
@@ -108,7 +105,7 @@ def literal(vector: NDArray[Any]) -> str:
 
 def read(found: Sequence[Any], dimension: int) -> Rows:
     """The rows of an answer."""
-    ids: Ids = np.array([row.id for row in found], dtype=np.int64)
+    ids = np.array([row.id for row in found], dtype=np.int64)
     keys = np.array([row.key for row in found], dtype=np.int64)
     # halfvec_send: two bytes each of dimension and nothing, then the halves; all big-endian
     data = b"".join(row.vector[4:] for row in found) if found and hasattr(found[0], "vector") else b""
@@ -118,10 +115,8 @@ def read(found: Sequence[Any], dimension: int) -> Rows:
 
 def described(identity: Identity, schema: str) -> sql.Table:
     """The table of a vector set."""
-    named = hashlib.sha256(json.dumps(asdict(identity), sort_keys=True).encode()).hexdigest()[:16]
-    name = f"vectors_{named}"
     return sql.Table(
-        name,
+        f"vectors_{named(identity)}",
         sql.MetaData(),
         sql.Column("id", sql.BigInteger, primary_key=True, autoincrement=False),
         sql.Column("run", sql.BigInteger, nullable=False, index=True),

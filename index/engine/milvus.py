@@ -3,25 +3,21 @@
 Milvus chooses its index and rounds as it likes, so its candidates never count as exact; they come with their vectors.
 """
 
-import hashlib
 import json
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from index.engine import Nearest, Rows, View, ids_of
+from index.engine import Nearest, Rows, View, named, records
 from index.errors import IndexLost, IndexUnavailable
-from index.segment import Columns
-from index.vectors import Entry, Identity, Keys, Matrix, Vector
+from index.vectors import Columns, Entry, Identity, Keys, Matrix, Vector
 from model.storage import fault_point
 
-_PREFIX = "pictoglot_"
 _SECONDS = 5.0  # that one request may take
 _INSERT = 1_000  # rows in one request
 _PAGE = 1_000  # rows that are read at a time
@@ -31,7 +27,6 @@ _CANNOT_CONNECT, _WAITED = 2, "Retry"  # code and word of errors that the client
 _LOGGED = 500  # characters of a reason
 _AWAY = "Milvus does not answer, so that vectors cannot be searched."
 _COUNT = "count(*)"
-_COLUMNS = ["id", "key", "picture", "text"]
 _log = logging.getLogger(__name__)
 
 
@@ -90,17 +85,12 @@ class Milvus:
 
     def add(self, identity: Identity, run: int, columns: Columns) -> None:
         """As `Engine.add`."""
-        ids = list(ids_of(run, len(columns.keys)))
         with self._calling(identity) as client:
             name = self._made_collection(client, identity)
-            for start in range(0, len(ids), _INSERT):
-                rows = slice(start, start + _INSERT)
-                vectors = columns.vectors[rows].astype(np.float32).tolist()
-                batch = zip(ids[rows], columns.keys[rows].tolist(), columns.entries[rows], vectors, strict=True)
-                values = [
-                    {"id": id, "run": run, "key": key, "picture": entry.picture, "text": entry.text, "vector": vector}
-                    for id, key, entry, vector in batch
-                ]
+            for start in range(0, len(columns.keys), _INSERT):
+                values = records(run, columns, start, _INSERT)
+                for row in values:
+                    row["vector"] = row["vector"].astype(np.float32).tolist()
                 client.insert(name, values, timeout=_SECONDS)
                 fault_point("engine.added")
 
@@ -119,20 +109,48 @@ class Milvus:
                 [query.tolist()],
                 limit=min(limit, _MAX_LIMIT),
                 filter=_seen(view) if allowed is None else f"{_seen(view)} and key in {allowed.tolist()}",
-                output_fields=[*_COLUMNS, "vector"],
+                output_fields=_columns(True),
                 anns_field="vector",
                 timeout=_SECONDS,
             )
         scores = np.array([hit["distance"] for hit in found], dtype=np.float32)
         return Nearest(scores, _read([hit["entity"] for hit in found], view.identity.dimension), exact=False)
 
-    def keyed(self, view: View, keys: Keys) -> Rows:
-        """As `Engine.keyed`."""
-        return self._query(view, "key", keys.tolist(), vectors=True)
+    def depth(self, view: View, hits: int) -> int | None:
+        """As `Engine.depth`: Milvus decides."""
+        return None
 
-    def of(self, view: View, pictures: Sequence[str], *, vectors: bool = True) -> Rows:
-        """As `Engine.of`."""
-        return self._query(view, "picture", pictures, vectors=vectors)
+    def having(
+        self, view: View, column: Literal["key", "picture"], values: Sequence[Any], *, vectors: bool = True
+    ) -> Rows:
+        """As `Engine.having`."""
+        found: list[Any] = []
+        for start in range(0, len(values) if view.runs else 0, _PAGE):
+            few = json.dumps(list(values[start : start + _PAGE]), ensure_ascii=False)
+            with self._calling(view.identity) as client:
+                found += client.query(
+                    self._collection(client, view.identity),
+                    filter=f"{_seen(view)} and {column} in {few}",
+                    output_fields=_columns(vectors),
+                    timeout=_SECONDS,
+                )
+        return _read(found, view.identity.dimension)
+
+    def pages(self, view: View, *, vectors: bool = True) -> Iterator[Rows]:
+        """As `Engine.pages`."""
+        if not view.runs:
+            return
+        with self._calling(view.identity) as client:
+            pages = client.query_iterator(
+                self._collection(client, view.identity),
+                batch_size=_PAGE,
+                filter=_seen(view),
+                output_fields=_columns(vectors),
+                timeout=_SECONDS,
+            )
+            while page := pages.next():
+                yield _read(page, view.identity.dimension)
+            pages.close()
 
     def count(self, view: View) -> int:
         """As `Engine.count`."""
@@ -143,18 +161,10 @@ class Milvus:
             found = client.query(name, filter=_seen(view), output_fields=[_COUNT], timeout=12 * _SECONDS)
         return int(found[0][_COUNT])
 
-    def texts(self, view: View) -> Iterator[str]:
-        """As `Engine.texts`."""
-        return (entry.text for rows in self._pages(view, vectors=False) for entry in rows.entries)
-
-    def rows(self, view: View) -> Iterator[Rows]:
-        """As `Engine.rows`."""
-        return self._pages(view, vectors=True)
-
     def remove(self, identity: Identity, runs: Collection[int], ids: Collection[int] = ()) -> None:
         """As `Engine.remove`."""
         with self._calling(identity) as client:
-            if not client.has_collection(_named(identity), timeout=_SECONDS):
+            if not client.has_collection(_name(identity), timeout=_SECONDS):
                 return
             name, rows = self._collection(client, identity), list(ids)
             if runs:
@@ -165,9 +175,9 @@ class Milvus:
     def drop(self, identity: Identity) -> None:
         """As `Engine.drop`."""
         with self._calling() as client:
-            if client.has_collection(_named(identity), timeout=_SECONDS):
-                client.drop_collection(_named(identity), timeout=_SECONDS)
-        self._loaded.discard(_named(identity))
+            if client.has_collection(_name(identity), timeout=_SECONDS):
+                client.drop_collection(_name(identity), timeout=_SECONDS)
+        self._loaded.discard(_name(identity))
 
     def about(self) -> str:
         """As `Engine.about`."""
@@ -182,45 +192,16 @@ class Milvus:
                 self._connected = None
                 self._loaded.clear()
 
-    def _query(self, view: View, column: str, values: Sequence[Any], *, vectors: bool) -> Rows:
-        found: list[Any] = []
-        for start in range(0, len(values) if view.runs else 0, _PAGE):
-            few = json.dumps(list(values[start : start + _PAGE]), ensure_ascii=False)
-            with self._calling(view.identity) as client:
-                found += client.query(
-                    self._collection(client, view.identity),
-                    filter=f"{_seen(view)} and {column} in {few}",
-                    output_fields=[*_COLUMNS, "vector"] if vectors else _COLUMNS,
-                    timeout=_SECONDS,
-                )
-        return _read(found, view.identity.dimension)
-
-    def _pages(self, view: View, *, vectors: bool) -> Iterator[Rows]:
-        if not view.runs:
-            return
-        with self._calling(view.identity) as client:
-            pages = client.query_iterator(
-                self._collection(client, view.identity),
-                batch_size=_PAGE,
-                filter=_seen(view),
-                output_fields=[*_COLUMNS, "vector"] if vectors else _COLUMNS,
-                timeout=_SECONDS,
-            )
-            while page := pages.next():
-                yield _read(page, view.identity.dimension)
-            pages.close()
-
     def _made_collection(self, client: Any, identity: Identity) -> str:
         from pymilvus import DataType
 
-        name = _named(identity)
+        name = _name(identity)
         if name not in self._loaded and not client.has_collection(name, timeout=_SECONDS):
             schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
-            schema.add_field("id", DataType.INT64, is_primary=True)
-            schema.add_field("run", DataType.INT64)
-            schema.add_field("key", DataType.INT64)
-            schema.add_field("picture", DataType.VARCHAR, max_length=_LONGEST)
-            schema.add_field("text", DataType.VARCHAR, max_length=_LONGEST)
+            for number in ("id", "run", "key"):
+                schema.add_field(number, DataType.INT64, is_primary=number == "id")
+            for text in ("picture", "text"):
+                schema.add_field(text, DataType.VARCHAR, max_length=_LONGEST)
             schema.add_field("vector", DataType.FLOAT_VECTOR, dim=identity.dimension)
             parameters = client.prepare_index_params()
             parameters.add_index("vector", index_type="AUTOINDEX", metric_type="IP")
@@ -230,7 +211,7 @@ class Milvus:
         return self._collection(client, identity)
 
     def _collection(self, client: Any, identity: Identity) -> str:
-        name = _named(identity)
+        name = _name(identity)
         if name not in self._loaded:
             client.load_collection(name, timeout=12 * _SECONDS)
             self._loaded.add(name)
@@ -281,14 +262,17 @@ class Milvus:
         return IndexUnavailable(f"Milvus refused a request ({code}); the log has the reason.")
 
 
-def _named(identity: Identity) -> str:
-    digest = hashlib.sha256(json.dumps(asdict(identity), sort_keys=True).encode()).hexdigest()
-    return _PREFIX + digest[:16]
+def _name(identity: Identity) -> str:
+    return f"pictoglot_{named(identity)}"
 
 
 def _seen(view: View) -> str:
     runs = f"run in {list(view.runs)}"
     return f"{runs} and id not in {list(view.hidden)}" if view.hidden else runs
+
+
+def _columns(vectors: bool) -> list[str]:
+    return ["id", "key", "picture", "text", *(["vector"] if vectors else [])]
 
 
 def _read(found: Sequence[Any], dimension: int) -> Rows:

@@ -6,7 +6,7 @@ through it too, but do not take the writer's turn: nobody sees a run before it i
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import sqlalchemy as sql
@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from index import ivf
-from index.engine import Nearest, Rows, View, ids_of
+from index.engine import Nearest, Rows, View, records
 from index.engine.extension import (
     Halves,
     Noted,
@@ -32,8 +32,7 @@ from index.engine.extension import (
 )
 from index.errors import IndexLost
 from index.ivf import RECALL
-from index.segment import Columns
-from index.vectors import Identity, Keys, Matrix, Vector
+from index.vectors import Columns, Identity, Keys, Matrix, Vector
 from model.errors import StorageFull
 from model.registry import Registry
 from model.storage import fault_point
@@ -42,7 +41,6 @@ SCAN_LIMIT = 1_000  # rows up to which a scan takes no more time than a search i
 _HNSW = {"m": 16, "ef_construction": 128}
 _DEEP, _DEEPEST = 400, 1_000  # candidates that HNSW looks at; pgvector's own limit
 _TRIED = (40, 60, 100, 160, 250, 400, 630, 1_000)  # candidates for which recall is measured
-_ENOUGH = 0.999  # recall beyond which more candidates are not tried
 _ASKED = ivf.QUERIES  # to measure it: a query misses all or nothing of what is far away in the graph, so not few
 _GROWN = 2  # times the rows with which it is measured again
 _MOST_DIMENSIONS = 4_000  # that pgvector indexes as halves
@@ -68,16 +66,9 @@ class PgVector:
     def add(self, identity: Identity, run: int, columns: Columns) -> None:
         """As `Engine.add`."""
         table = self._made_table(identity)
-        ids = list(ids_of(run, len(columns.keys)))
         with self._writing(identity) as connection:
-            for start in range(0, len(ids), _INSERT):
-                rows = slice(start, start + _INSERT)
-                vectors = [literal(vector) for vector in columns.vectors[rows]]
-                batch = zip(ids[rows], columns.keys[rows].tolist(), columns.entries[rows], vectors, strict=True)
-                values = [
-                    {"id": id, "run": run, "key": key, "picture": of.picture, "text": of.text, "vector": vector}
-                    for id, key, of, vector in batch
-                ]
+            for start in range(0, len(columns.keys), _INSERT):
+                values = [{**row, "vector": literal(row["vector"])} for row in records(run, columns, start, _INSERT)]
                 connection.execute(sql.insert(table), values)
                 fault_point("engine.added")
 
@@ -111,22 +102,34 @@ class PgVector:
     def nearest(self, view: View, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Nearest:
         """As `Engine.nearest`."""
         if view.count > self.scan_limit and view.identity.dimension <= _MOST_DIMENSIONS:
-            few = hits + hits // 4 + 16  # it compares halves, not coarse codes: the nearest are among the first
-            found = self._by_index(view, query, min(limit, few), allowed, self._candidates(view, hits, allowed))
+            candidates = self._candidates(view, hits, allowed)
+            found = self._by_index(view, query, min(limit, _few(hits)), allowed, candidates)
             if len(found.scores) >= min(hits, view.count):
                 return found
         return self._scan(view, query, limit, allowed)  # of few rows, or when the index leads to none of those allowed
 
-    def keyed(self, view: View, keys: Keys) -> Rows:
-        """As `Engine.keyed`."""
-        table = self._table(view.identity)
-        return self._rows(view, self._select(table, view).where(table.c.key == sql.any_(array(keys.tolist()))))
+    def depth(self, view: View, hits: int) -> int | None:
+        """As `Engine.depth`: how many candidates HNSW looks at."""
+        return self._candidates(view, hits, None) if view.identity.dimension <= _MOST_DIMENSIONS else None
 
-    def of(self, view: View, pictures: Sequence[str], *, vectors: bool = True) -> Rows:
-        """As `Engine.of`."""
+    def having(
+        self, view: View, column: Literal["key", "picture"], values: Sequence[Any], *, vectors: bool = True
+    ) -> Rows:
+        """As `Engine.having`."""
         table = self._table(view.identity)
-        named = table.c.picture == sql.any_(sql.literal(list(pictures), sql.ARRAY(sql.String)))
-        return self._rows(view, self._select(table, view, vectors=vectors).where(named))
+        among = array(values) if column == "key" else sql.literal(list(values), sql.ARRAY(sql.String))
+        return self._rows(view, self._select(table, view, vectors=vectors).where(table.c[column] == sql.any_(among)))
+
+    def pages(self, view: View, *, vectors: bool = True) -> Iterator[Rows]:
+        """As `Engine.pages`."""
+        table, last = self._table(view.identity), -1
+        while True:
+            page = self._select(table, view, vectors=vectors).where(table.c.id > last).order_by(table.c.id)
+            rows = self._rows(view, page.limit(_PAGE))
+            if not len(rows.ids):
+                return
+            last = int(rows.ids[-1])
+            yield rows
 
     def count(self, view: View) -> int:
         """As `Engine.count`."""
@@ -135,14 +138,6 @@ class PgVector:
         table = self._table(view.identity)
         with self._reading(view.identity) as session:
             return session.scalar(sql.select(sql.func.count()).select_from(table).where(*seen(table, view))) or 0
-
-    def texts(self, view: View) -> Iterator[str]:
-        """As `Engine.texts`."""
-        return (entry.text for rows in self._pages(view, vectors=False) for entry in rows.entries)
-
-    def rows(self, view: View) -> Iterator[Rows]:
-        """As `Engine.rows`."""
-        return self._pages(view, vectors=True)
 
     def remove(self, identity: Identity, runs: Collection[int], ids: Collection[int] = ()) -> None:
         """As `Engine.remove`."""
@@ -180,22 +175,16 @@ class PgVector:
 
     def _measured(self, view: View, queries: Matrix | None) -> dict[str, ivf.Curve]:
         """How recall rises with the candidates, for each of `ivf.DEPTHS`, against exact scans."""
-        asked = (ivf.made_up_queries(next(self.rows(view)).vectors.astype(np.float16)) if queries is None else queries)[
-            :_ASKED
-        ]
-        deepest = min(ivf.DEPTHS[-1], view.count)
-        exact = [self._scan(view, query, deepest, None).scores - ivf.ROUNDING for query in asked]
-        curves: dict[str, ivf.Curve] = {str(depth): [] for depth in ivf.DEPTHS}
-        for candidates in _TRIED:
-            for depth in ivf.DEPTHS:
-                kept, hits = min(depth, deepest), 0
-                for query, best in zip(asked, exact, strict=True):
-                    near = self._by_index(view, query, kept + kept // 4 + 16, None, candidates).rows.vectors @ query
-                    hits += min(int((near >= best[kept - 1]).sum()), kept)
-                curves[str(depth)].append((candidates, round(hits / (kept * len(asked)), 4)))
-            if curves[str(depth)][-1][1] > _ENOUGH:
-                break
-        return curves
+        if queries is None:
+            queries = ivf.made_up_queries(next(self.pages(view)).vectors.astype(np.float16))
+        asked, deepest = queries[:_ASKED], min(ivf.DEPTHS[-1], view.count)
+
+        def near(candidates: int, hits: int) -> list[Vector]:
+            found = [self._by_index(view, query, _few(hits), None, candidates).rows.vectors for query in asked]
+            return [vectors @ query for vectors, query in zip(found, asked, strict=True)]
+
+        exact = np.stack([self._scan(view, query, deepest, None).scores for query in asked])
+        return ivf.curves(_TRIED, near, exact)
 
     def _by_index(self, view: View, query: Vector, limit: int, allowed: Keys | None, candidates: int) -> Nearest:
         table = self._table(view.identity)
@@ -251,16 +240,6 @@ class PgVector:
         with self._reading(view.identity) as session:
             return read(session.execute(query).all(), view.identity.dimension)
 
-    def _pages(self, view: View, *, vectors: bool) -> Iterator[Rows]:
-        table, last = self._table(view.identity), -1
-        while True:
-            page = self._select(table, view, vectors=vectors).where(table.c.id > last).order_by(table.c.id)
-            rows = self._rows(view, page.limit(_PAGE))
-            if not len(rows.ids):
-                return
-            last = int(rows.ids[-1])
-            yield rows
-
     def _table(self, identity: Identity) -> sql.Table:
         if identity not in self._tables:
             self._tables[identity] = described(identity, self._schema)
@@ -301,3 +280,8 @@ class PgVector:
             self.lost.add(identity)
             self._made.discard(self._table(identity).name)
             raise
+
+
+def _few(hits: int) -> int:
+    """Rows to fetch for so many hits: halves are compared, not coarse codes, so the nearest are among the first."""
+    return hits + hits // 4 + 16

@@ -118,7 +118,7 @@ def _database(settings: "Settings") -> Finding:
 
 def index_of(settings: "CommonSettings") -> Finding:
     """Whether what the settings name can search vectors."""
-    from index.place import FAISS, refuse_other
+    from index.states import FAISS, refuse_other
     from model.errors import PictoglotError
     from model.registry import open_registry
     from model.settings import SettingsError
@@ -249,10 +249,10 @@ def _recorded(settings: "Settings") -> "Encoding | None":
 def recall_of(settings: "Settings") -> Iterator[Finding]:
     """How many of the nearest pictures searches find in what is sealed; nothing where nothing is."""
     from index.gallery import Gallery
-    from index.place import open_engine, sealed_in
     from index.recall import measure
     from index.sets import VectorSets
-    from index.sync import PictureSource
+    from index.sources import PictureSource
+    from index.states import open_engine, sealed_in
     from model.data_root import DataRoot
     from model.errors import PictoglotError
     from model.registry import open_registry
@@ -279,6 +279,8 @@ def recall_of(settings: "Settings") -> Iterator[Finding]:
     if recall is not None:
         asked = f"{recall.queries} {'captions' if recall.captions else 'made-up texts'} against an exact scan"
         detail = f"{pictures.count:,} pictures sealed; searches find {recall.share:.1%} of the ten nearest ({asked})"
+        if recall.depth is not None:
+            detail += f", {recall.depth} {recall.unit} deep"
         yield Finding("recall", "ok" if recall.share >= settings.recall - _CHANCE else "note", detail)
 
 

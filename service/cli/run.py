@@ -114,7 +114,7 @@ def reindex(
 
     No picture is encoded again: the registry has all vectors.
     """
-    from index.place import move_to, sealed_in
+    from index.states import move_to, sealed_in
     from model.errors import PictoglotError
     from model.registry import open_registry
     from model.settings import MISCONFIGURED, SettingsError

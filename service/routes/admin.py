@@ -131,7 +131,11 @@ async def verify_index(context: AppContext) -> schemas.Verified:
     problems = await run_in_threadpool(context.live.verify)
     found = await run_in_threadpool(context.live.recall)
     recall = found and schemas.IndexRecall(
-        share=found.share, queries=found.queries, of="captions" if found.captions else "made-up"
+        share=found.share,
+        queries=found.queries,
+        of="captions" if found.captions else "made-up",
+        depth=found.depth,
+        unit=found.unit,
     )
     return schemas.Verified(
         ok=not problems, release=context.live.current.release.number, problems=problems, recall=recall

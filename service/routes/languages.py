@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse
 
 from index.records import Within
 from index.snapshot import Snapshot
+from index.sources import expansions_of
 from index.sweep import EXPANSIONS
-from index.sync import expansions_of
 from model import dataset
 from model.errors import FieldError, InvalidInput
 from model.languages import ENGLISH, MANY, canonical, names, reads

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 
-from index.encoding import Encoder
+from index.sources import Encoder
 from model import storage
 from model.data_root import DataRoot
 from model.errors import CorruptFolder, StoreUnavailable, VersionNotFound

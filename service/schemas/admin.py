@@ -119,6 +119,11 @@ class IndexRecall(Response):
     share: float
     queries: int
     of: Literal["captions", "made-up"]
+    depth: int | None = Field(
+        description="The most that is searched of a part of the index for ten hits, chosen for PICTOGLOT_RECALL: lists "
+        "of a segment, or candidates of pgvector's graph; null where all is compared, or Milvus decides."
+    )
+    unit: Literal["lists", "candidates"] | None = Field(description="What `depth` counts.")
 
 
 class Verified(Response):

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from index.feed import unsealed
+from index.states import unsealed
 from model.registry import open_registry
 from tests.faults.test_api_faults import started
 from tests.service.harness import picture, wait_until

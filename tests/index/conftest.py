@@ -10,9 +10,9 @@ import pytest
 from milvus_lite.server_manager import server_manager_instance
 
 from index import segment
-from index.segment import Columns, Segment
+from index.segment import Segment
 from index.tail import MemoryTail
-from index.vectors import Block, Entry, Hit, Identity, Keys, Matrix
+from index.vectors import Block, Columns, Entry, Hit, Identity, Keys, Matrix
 from model.data_root import DataRoot
 from tests.index.world import World
 

@@ -9,6 +9,7 @@ from index import loader as loader_module
 from index import segment
 from index.live import LiveIndex
 from index.sets import VectorSets
+from index.states import Written
 from index.sweep import sweep
 from model import storage
 from model.errors import StorageFull
@@ -38,7 +39,7 @@ def test_segments_that_are_open_are_not_opened_again(world: World, monkeypatch: 
     world.seal()
     real = segment.read
 
-    def noted(root: object, written: segment.Written, *rest: object) -> segment.Segment:
+    def noted(root: object, written: Written, *rest: object) -> segment.Segment:
         read.append(written.id)
         return real(root, written, *rest)  # type: ignore[arg-type]
 

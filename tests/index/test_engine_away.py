@@ -9,7 +9,6 @@ from pathlib import Path
 from time import monotonic
 from typing import cast
 
-import numpy as np
 import pytest
 from milvus_lite.server_manager import server_manager_instance
 
@@ -103,7 +102,7 @@ def test_searches_do_not_wait_in_line_for_a_milvus_that_hangs(monkeypatch: pytes
 
         def ask(_: int) -> None:
             with pytest.raises(IndexUnavailable, match="does not answer"):
-                engine.keyed(View(PICTURES, (1,), (), 1), np.array([1]))
+                engine.having(View(PICTURES, (1,), (), 1), "key", [1])
 
         began = monotonic()
         with ThreadPoolExecutor(6) as pool:

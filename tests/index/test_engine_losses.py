@@ -15,14 +15,13 @@ from milvus_lite.server_manager import server_manager_instance
 from index.engine import View
 from index.engine.milvus import Milvus
 from index.engine.pgvector import PgVector
-from index.engine.sealing import EngineSealing
 from index.errors import IndexLost, IndexUnavailable
 from index.indexer import Indexer
 from index.live import LiveIndex
-from index.segment import Columns
+from index.sealing import EngineSealing
+from index.sources import PictureSource, caught_up
 from index.sweep import sweep
-from index.sync import PictureSource, caught_up
-from index.vectors import Identity
+from index.vectors import Columns, Identity
 from model.errors import StorageFull
 from tests.index.conftest import reachable
 from tests.index.world import Clock, World, answers, put, scored_pictures, wait_until
@@ -210,13 +209,13 @@ def test_a_refusal_is_no_absence_and_its_reason_is_logged(
         with pytest.raises(IndexUnavailable, match="Milvus refused a request"):
             engine.nearest(view, np.ones(7, dtype=np.float32), 3, 3, None)  # of another dimension
         assert "Milvus refused a request: " in caplog.text
-    assert not engine.lost and len(engine.keyed(view, np.arange(9)).ids) == 4
+    assert not engine.lost and len(engine.having(view, "key", range(9)).ids) == 4
 
 
 def test_a_collection_that_somebody_dropped_is_made_again_when_rows_are_added(world: World) -> None:
     engine, part = world.engine, world.sets.part(world.pictures(), world.state())
     assert engine is not None
-    (rows,) = engine.rows(part.sealed)
+    (rows,) = engine.pages(part.sealed)
     dropped(world)
     with pytest.raises(IndexLost):
         engine.count(part.sealed)

@@ -13,16 +13,14 @@ from sqlalchemy import text
 from index.engine import Engine, View, pgvector, run_of
 from index.engine.milvus import Milvus
 from index.engine.pgvector import PgVector
-from index.engine.sealing import EngineSealing
 from index.errors import IndexUnavailable
 from index.indexer import Indexer
-from index.place import begin_anew
-from index.sealing import State
-from index.segment import Columns
-from index.sets import VectorSets
+from index.sealing import EngineSealing
+from index.sets import VectorSets, state_of
+from index.sources import PictureSource, caught_up
+from index.states import State, begin_anew
 from index.sweep import sweep
-from index.sync import PictureSource, caught_up
-from index.vectors import Block, Entry, Identity, Vector, best
+from index.vectors import Block, Columns, Entry, Identity, Vector, best
 from model.registry import open_registry
 from tests.index.conftest import brute_force, clustered, names, stored, text_like, unit
 from tests.index.world import World, answers, nearest_pictures, put
@@ -54,7 +52,7 @@ def engine_of(world: World) -> Engine:
 def there(world: World, *states: State) -> int:
     """How many rows the engine has of the runs of these states, whether anybody sees them or not."""
     runs = {run_of(written) for state in states for written in state.segments}
-    rows = engine_of(world).rows(View(world.pictures(), tuple(runs), (), 0))
+    rows = engine_of(world).pages(View(world.pictures(), tuple(runs), (), 0))
     return sum(len(each.ids) for each in rows)
 
 
@@ -65,11 +63,11 @@ def test_rows_that_no_state_names_are_in_no_answer_also_when_they_come_late(worl
     overtaken = EngineSealing(engine_of(world), world.root, most_rows=1_000)
     base = sets.open(source, world.state())
     changed = caught_up({source.identity: base}, {source.identity: source}, world.gallery)[source.identity]
-    early = State.of(overtaken.sealed(changed))  # applied, not registered: as if it had been killed now
+    early = state_of(overtaken.sealed(changed))  # applied, not registered: as if it had been killed now
     world.seal()
     live.refresh()
     before = answers(live)
-    late = State.of(overtaken.sealed(changed))  # a paused indexer wakes up
+    late = state_of(overtaken.sealed(changed))  # a paused indexer wakes up
     assert sets.register(source.identity, State(base.state, 0), late) is None
     assert answers(live) == before == answers(world.started())
     live.delete_picture("p2")
@@ -114,12 +112,12 @@ def test_many_small_runs_become_one(world: World) -> None:
         rows = {f"p{seed}": Block((seed + 1,), (Entry(f"p{seed}"),), stored(1, seed, 64))}
         gone = {f"p{seed - 1}": Block((), (), np.empty((0, 64), dtype=np.float32))} if seed == 4 else {}
         vector_set = sealing.sealed(vector_set.changed({**rows, **gone}, seed))
-        before = State.of(vector_set)
+        before = state_of(vector_set)
         vector_set = sealing.tidied(vector_set, [before])
         wanted = (wanted | {f"p{seed}"}) - set(gone)
         hits = vector_set.search(unit(1, 1, 64)[0], 20)
         assert {hit.entry.picture for hit in hits} == wanted and vector_set.count == len(wanted)
-    assert len(State.of(vector_set).segments) <= 5
+    assert len(state_of(vector_set).segments) <= 5
     view = world.sets.part(source.identity, before)
     assert {hit.entry.picture for hit in best(view, unit(1, 1, 64)[0], 20)} == wanted
 
@@ -150,13 +148,13 @@ def test_a_set_that_is_dropped_has_no_rows(world: World) -> None:
     engine, columns = engine_of(world), Columns(np.arange(3), names(3), stored(3).astype(np.float16))
     engine.add(PICTURES, 5, columns)
     view = View(PICTURES, (5,), (), 3)
-    assert sum(len(rows.ids) for rows in engine.rows(view)) == 3
+    assert sum(len(rows.ids) for rows in engine.pages(view)) == 3
     engine.drop(PICTURES)
     engine.drop(PICTURES)
     with pytest.raises(IndexUnavailable):
-        engine.keyed(view, np.arange(3))
+        engine.having(view, "key", range(3))
     engine.add(PICTURES, 6, columns)
-    assert len(engine.keyed(replace(view, runs=(6,)), np.arange(3)).ids) == 3
+    assert len(engine.having(replace(view, runs=(6,)), "key", range(3)).ids) == 3
 
 
 def test_while_milvus_is_away_pictures_are_taken_and_found_later(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index import feed
+from index import states
 from index.gallery import NewPicture
 from index.live import LiveIndex
 from index.segment import SEGMENTS
@@ -236,7 +236,7 @@ def test_a_process_that_missed_deletions_opens_its_sets_again(world: World) -> N
         world.seal()
     for identity in (world.pictures(), world.captions("en", 0)):
         world.sets.retire(identity, seconds=0)
-    assert feed.prune(world.registry) == 2
+    assert states.prune(world.registry) == 2
     for live in (behind, here):
         live.refresh()
     assert answers(behind) == answers(here) == answers(world.started())

@@ -1,17 +1,18 @@
 """Deletions leave the change feed when everybody has taken them in; who has not, notices."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import insert, select, update
 
-from index import feed
+from index import states
 from index.gallery import Gallery
 from index.indexer import Indexer, fill_captions
 from index.live import LiveIndex
-from index.sealing import NOTHING
 from index.sets import VectorSets
+from index.states import NOTHING
 from index.tables import GalleryChangeRow, VectorSetRow
 from model.registry.clock import now
 from tests.doubles import WeightlessView
@@ -20,10 +21,10 @@ from tests.index.world import World, answers, captions_of, interrupted, killed, 
 PRUNE = """
 import sys
 from pathlib import Path
-from index import feed
+from index import states
 from tests.index.world import World
-feed._BATCH = 2
-feed.prune(World(Path(sys.argv[1]), sys.argv[2]).registry)
+states._BATCH = 2
+states.prune(World(Path(sys.argv[1]), sys.argv[2]).registry)
 """
 
 
@@ -57,9 +58,9 @@ def test_deletions_that_all_have_taken_in_leave_the_feed_and_pictures_stay(eithe
     world.seal()
     deleted(world, 1, 3, 2)
     change = world.gallery.change()
-    assert feed.prune(world.registry) == 3
-    assert told(world) == {"p0": 1, "p4": 5, "p5": 6, feed.PRUNED: 9, "p90": 10, "p91": 11}
-    assert world.gallery.change() == change and feed.prune(world.registry) == 0
+    assert states.prune(world.registry) == 3
+    assert told(world) == {"p0": 1, "p4": 5, "p5": 6, states.PRUNED: 9, "p90": 10, "p91": 11}
+    assert world.gallery.change() == change and states.prune(world.registry) == 0
     world.put("p1", 1)
     assert told(world)["p1"] == change + 1
 
@@ -70,7 +71,7 @@ def test_the_newest_change_is_not_forgotten_with_its_picture(world: World) -> No
     world.seal()
     with world.registry.begin() as session:  # as if no older state were kept
         session.execute(update(VectorSetRow).values(upto_change=7))
-    assert feed.prune(world.registry) == 1 and world.gallery.change() == 7
+    assert states.prune(world.registry) == 1 and world.gallery.change() == 7
     world.put("p8", 8)
     assert world.gallery.change() == 8
 
@@ -80,7 +81,7 @@ def test_a_deletion_that_a_kept_state_lacks_stays(world: World) -> None:
     world.seal()
     world.gallery.delete("p1")
     world.seal()
-    assert feed.prune(world.registry) == 0 and "p1" in told(world)
+    assert states.prune(world.registry) == 0 and "p1" in told(world)
 
 
 def test_a_process_that_missed_deletions_opens_its_sets_again(either: World) -> None:
@@ -90,7 +91,7 @@ def test_a_process_that_missed_deletions_opens_its_sets_again(either: World) -> 
     world.seal()
     behind.refresh()
     deleted(world, 1, 4)
-    assert feed.prune(world.registry) == 2
+    assert states.prune(world.registry) == 2
     assert behind.refresh()
     other.refresh()
     assert answers(behind) == answers(other) == answers(world.started())
@@ -102,11 +103,11 @@ def test_a_process_that_missed_deletions_takes_a_picture_and_finds_it(world: Wor
     put(behind, *range(6))
     world.seal()
     deleted(world, 1)
-    feed.prune(world.registry)
+    states.prune(world.registry)
     put_picture(behind, "new", 77)
     assert scored_pictures(behind, 77) == world.nearest(77)
     deleted(world, 2)
-    feed.prune(world.registry)
+    states.prune(world.registry)
     behind.delete_picture("p3")
     assert scored_pictures(behind, 2) == world.nearest(2)
 
@@ -117,7 +118,7 @@ def test_a_snapshot_that_was_opened_before_the_pruning_is_published_without_what
     world.seal()
     candidate = live.open(world.registry.releases.serving())
     deleted(world, 1)
-    feed.prune(world.registry)
+    states.prune(world.registry)
     live.publish(candidate)
     assert scored_pictures(live, 1) == world.nearest(1)
 
@@ -134,7 +135,7 @@ def test_a_rollback_long_after_misses_no_deletion(world: World) -> None:
         expected=3, shared=0, languages=live.current.release.languages, actor="t", reason="", change={}
     )  # version 1 is of no use any more: its set does not take changes in
     deleted(world, 1)
-    assert feed.prune(world.registry) == 1
+    assert states.prune(world.registry) == 1
     world.registry.releases.restore(2, expected=4, actor="test", reason="")
     assert live.refresh() and live.current.release.languages["cy"] == 1
     for each in (live, world.started()):
@@ -171,7 +172,7 @@ def prune_whatever_runs(world: World) -> int:
     """Prune the feed although an expansion is in progress."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(world.registry.expansions, "ids", lambda *_: set())
-        return feed.prune(world.registry)
+        return states.prune(world.registry)
 
 
 def test_while_an_expansion_is_in_progress_nothing_goes(world: World) -> None:
@@ -179,9 +180,9 @@ def test_while_an_expansion_is_in_progress_nothing_goes(world: World) -> None:
     world.seal()
     lease, version = world.trained_version("cy")
     deleted(world, 1)
-    assert feed.prune(world.registry) == 0
+    assert states.prune(world.registry) == 0
     world.registry.expansions.fail(lease, "gate_failed", "")
-    assert feed.prune(world.registry) == 1 and version.number == 1
+    assert states.prune(world.registry) == 1 and version.number == 1
 
 
 def test_a_set_that_is_made_in_several_steps_begins_again_when_the_feed_is_pruned_between(
@@ -190,25 +191,25 @@ def test_a_set_that_is_made_in_several_steps_begins_again_when_the_feed_is_prune
     put(world.started(), *range(9))
     world.seal()
     deleted(world, 8)
-    feed.prune(world.registry)
+    states.prune(world.registry)
     with world.registry.begin() as session:
         session.execute(insert(VectorSetRow).values(**nothing(world)))
     own = Indexer(world.registry, world.gallery, world.root, seal_at=1, most=3)
-    reads = Gallery.changes_since
+    reads, pages = Gallery.placed, list[int]()
 
-    def overtaken(gallery: Gallery, change: int, most: int | None = None) -> dict[str, int]:
-        page = reads(gallery, change, most)
-        if change:  # the first page was read
-            monkeypatch.setattr(Gallery, "changes_since", reads)
+    def overtaken(gallery: Gallery, ids: Sequence[str]) -> Any:
+        page = reads(gallery, ids)
+        pages.append(len(ids))
+        if len(pages) == 1:  # p1 is in it
             world.gallery.delete("p1")
             with world.registry.begin() as session:
                 gone = session.scalars(select(GalleryChangeRow.change).where(GalleryChangeRow.picture_id == "p1")).one()
-                feed._remove(session, [gone])
-            page = reads(gallery, change, most)
+                states._remove(session, [gone])
         return page
 
-    monkeypatch.setattr(Gallery, "changes_since", overtaken)
+    monkeypatch.setattr(Gallery, "placed", overtaken)
     own.seal(world.pictures())
+    assert pages == [3, 3, 3, 1, 3, 3, 3]  # all of it once more
     live = world.started()
     assert live.current.pictures.tail.count == 0 and scored_pictures(live, 1) == world.nearest(1)
 
@@ -217,17 +218,17 @@ def nothing(world: World) -> dict[str, object]:
     """A row that says that nothing of the set of pictures is sealed."""
     identity = world.pictures()
     of = {"kind": identity.kind, "fingerprint": identity.fingerprint, "dimension": identity.dimension}
-    return {**of, "upto_change": 0, "segments": [], "dead": NOTHING.packed}
+    return {**of, "upto_change": 0, "segments": [], "dead": NOTHING.dead}
 
 
 def test_two_workers_at_once_never_set_the_mark_back(world: World) -> None:
     put(world.started(), *range(6))
     world.seal()
     deleted(world, 1, 2, 3)
-    assert feed.prune(world.registry) == 3
+    assert states.prune(world.registry) == 3
     with world.registry.begin() as session:
-        feed._remove(session, [7])
-    assert told(world)[feed.PRUNED] == 9
+        states._remove(session, [7])
+    assert told(world)[states.PRUNED] == 9
 
 
 @pytest.mark.faults
@@ -241,7 +242,7 @@ def test_a_pruning_that_is_killed_is_finished_by_the_next_one(either: World) -> 
     assert {name for name in told(world) if name in ("p0", "p1", "p2", "p3", "p4")} == {"p2", "p3", "p4"}
     behind.refresh()
     assert scored_pictures(behind, 0) == world.nearest(0)
-    assert feed.prune(world.registry) == 3
+    assert states.prune(world.registry) == 3
     assert answers(world.started()) == answers(behind)
 
 
@@ -263,10 +264,10 @@ def test_sets_that_no_used_release_names_do_not_wait_to_be_sealed(either: World)
     )
     assert live.refresh() and live.current.release.number == 4
     put_picture(live, "new", 7, {"cy": ["newydd"]})  # encoded as version 2 reads it
-    assert feed.unsealed(world.registry) == 1
+    assert states.unsealed(world.registry) == 1
     assert {each.version for each in world.indexer(seal_at=1).due()} == {None, 0, 2}
     assert world.seal() == 3
-    assert feed.unsealed(world.registry) == 0
+    assert states.unsealed(world.registry) == 0
     assert world.sets.behind()[world.captions("cy", 1)] == 1
 
 
@@ -275,9 +276,9 @@ def test_of_two_encodings_the_set_that_was_sealed_last_counts(world: World) -> N
         earlier = nothing(world) | {"fingerprint": "earlier", "upto_change": 1, "number": 0}
         session.execute(insert(VectorSetRow).values(**earlier))
     put(world.started(), 1, 2, 3)
-    assert feed.unsealed(world.registry) == 3
+    assert states.unsealed(world.registry) == 3
     world.indexer(seal_at=1).seal(world.pictures())
     world.indexer(seal_at=1).seal(world.captions("en", 0))
-    assert feed.unsealed(world.registry) == 0
+    assert states.unsealed(world.registry) == 0
     deleted(world, 1)
-    assert feed.prune(world.registry) == 1
+    assert states.prune(world.registry) == 1

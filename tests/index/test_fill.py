@@ -9,8 +9,8 @@ from index import segment
 from index.gallery import Gallery
 from index.indexer import Indexer, fill_captions, fill_pictures
 from index.sets import VectorSets
+from index.sources import CaptionSource, expansions_of
 from index.sweep import sweep
-from index.sync import CaptionSource, expansions_of
 from index.vectors import Entry, VectorSet
 from tests.doubles import WeightlessView, text_vector
 from tests.index.world import World, content, interrupted, nearest_captions
@@ -96,7 +96,6 @@ def test_a_set_that_does_not_fit_into_memory_is_filled_in_parts_that_are_merged(
     world.encode("cy", 1)
     whole = opened(world)
     indexer = Indexer(world.registry, world.gallery, world.root, lambda _: source(world), most=15)
-    pictures, change = world.gallery.ids(), world.gallery.change()
     real, sizes = segment.write, list[int]()
 
     def counted(root: Any, identity: Any, columns: Any, *rest: Any) -> Any:
@@ -104,7 +103,7 @@ def test_a_set_that_does_not_fit_into_memory_is_filled_in_parts_that_are_merged(
         return real(root, identity, columns, *rest)
 
     monkeypatch.setattr(segment, "write", counted)
-    state = indexer.fill(source(world), change, pictures, lambda batch: world.gallery.captions(batch, "cy"), 10)
+    state = indexer.fill(source(world), 10)
     assert sizes == [15, 15, 15, 15, 60] and [written.rows for written in state.segments] == [60]
     query = text_vector(1, "llun 7")
     assert opened(world).search(query, 60) == whole.search(query, 60)

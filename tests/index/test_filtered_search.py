@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from index import segment
-from index.engine import part
+from index import engine, segment
 from index.filters import parsed
 from index.gallery import NewPicture
 from index.live import LiveIndex
@@ -68,7 +67,7 @@ def test_scores_and_order_are_those_of_an_exact_scan_of_what_is_left(
     selection, placed = Selection(empty.registry), empty.gallery.placed(empty.gallery.ids())
     for few in (10_000, 0):  # compared one by one, and through the engine's index
         monkeypatch.setattr(segment, "_FEW", few)
-        monkeypatch.setattr(part, "FEW", few)
+        monkeypatch.setattr(engine, "FEW", few)
         for asked, left in FILTERS:
             keys = numbered(*sorted(place.key for id, place in placed.items() if left(int(id[1:]))))
             allowed = selection.allowed(Wanted(parsed(asked)))

@@ -7,9 +7,10 @@ import pytest
 
 from index import segment
 from index.errors import IndexFileCorrupt
-from index.sealing import NOTHING, State
-from index.segment import Columns, Segment, Written
+from index.segment import Segment
 from index.sets import VectorSets
+from index.states import NOTHING, State, Written
+from index.vectors import Columns
 from tests.doubles import text_vector
 from tests.index.world import World, answers, captions_of, content, interrupted, put, put_picture, scored_pictures
 
@@ -102,7 +103,7 @@ def test_a_segment_with_many_dead_rows_is_written_again_without_them(world: Worl
     live.delete_picture("p5")
     world.seal()
     (rest,) = world.state().segments
-    assert rest.rows == 14 and not world.state().dead
+    assert rest.rows == 14 and world.state().dead == NOTHING.dead
     assert scored_pictures(world.started(), 7) == world.nearest(7)
 
 

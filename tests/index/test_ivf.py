@@ -10,7 +10,8 @@ import pytest
 
 from index import ivf, segment
 from index.ivf import DEPTHS, SCAN_LIMIT, Curve
-from index.segment import Segment, Written
+from index.segment import Segment
+from index.states import Written
 from index.vectors import Hit, Keys, Matrix, Vector, best
 from model.data_root import DataRoot
 from tests.index.conftest import PICTURES, brute_force, clustered, columns, names, numbered, sealed, text_like, unit

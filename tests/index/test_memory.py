@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from index import indexer, ivf, segment, sync
-from index.segment import Columns, Written
+from index import indexer, ivf, segment
+from index.states import Written
+from index.vectors import Columns
 from model.errors import StorageFull
 from tests.index.world import World, flip, put_picture, scored_pictures
 
@@ -43,7 +44,6 @@ def test_a_damaged_segment_is_made_again_in_parts(world: World, monkeypatch: pyt
     world.seal()
     (folder,) = world.segments("pictures")
     flip(folder / "rows.safetensors")
-    monkeypatch.setattr(sync, "_BATCH", 10)
     monkeypatch.setattr(ivf, "SCAN_LIMIT", 15)
     sizes = watched(monkeypatch)
     world.indexer(most=20, seal_at=100).seal(world.pictures())

@@ -7,7 +7,7 @@ import pytest
 
 from index.errors import EngineMismatch, IndexUnavailable
 from index.live import LiveIndex
-from index.place import move_to, open_engine, sealed_in
+from index.states import move_to, open_engine, sealed_in
 from model.settings import SettingsError
 from tests.index.world import World, answers, put, scored_pictures
 

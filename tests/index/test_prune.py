@@ -9,7 +9,7 @@ from pymilvus import MilvusClient
 from sqlalchemy import func, inspect, select, update
 
 from index.rows import ReadBy
-from index.sealing import NOTHING
+from index.states import NOTHING
 from index.sweep import Item, Pruner, sweep
 from index.tables import CaptionVectorRow
 from model import storage

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from index import loader, segment
-from index.sealing import NOTHING
 from index.sets import VectorSets
+from index.states import NOTHING
 from model.registry.duties import SEALING
 from tests.index.world import Clock, World, answers, flip, interrupted, put, scored_pictures, wait_until
 

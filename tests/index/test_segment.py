@@ -17,8 +17,9 @@ from safetensors.numpy import load_file, save_file
 
 from index import segment
 from index.errors import IndexFileCorrupt
-from index.segment import Columns, Segment, Written
-from index.vectors import Entry, Identity, Keys, Vector, best
+from index.segment import Segment
+from index.states import Written
+from index.vectors import Columns, Entry, Identity, Keys, Vector, best
 from model import storage
 from model.data_root import DataRoot
 from model.errors import StorageFull
@@ -276,7 +277,7 @@ def test_unknown_pictures_have_no_rows(picture: str, original: Written, shared_r
 def test_merged_segments_have_the_living_rows_of_all(root: DataRoot) -> None:
     odd = sealed(root, VECTORS[60:], names(60, 60), 50).without(["p00061"])
     even = sealed(root, VECTORS[:50], names(50)).without(["p00003"])
-    written = segment.write(root, PICTURES, segment.merged([odd.columns(), even.columns()]))
+    written = segment.write(root, PICTURES, Columns.merged([odd.columns(), even.columns()]))
     assert facts(segment.read(root, written, PICTURES)) == [*facts(even), *facts(odd)]
 
 

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from index import segment
 from index.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
-from index.segment import Written
+from index.states import Written
 from index.vectors import Identity
 from model import storage
 from model.data_root import DataRoot

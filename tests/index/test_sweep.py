@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from index import segment
-from index.sealing import State
-from index.segment import Columns, Written
 from index.sets import VectorSets
+from index.states import State, Written
 from index.sweep import sweep
-from index.vectors import Entry
+from index.vectors import Columns, Entry
 from model import storage
 from model.data_root import DataRoot
 from model.registry import open_registry

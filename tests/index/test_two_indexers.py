@@ -10,8 +10,8 @@ from index import segment
 from index.errors import IndexFileCorrupt
 from index.gallery import Gallery
 from index.indexer import Indexer
-from index.sealing import State
 from index.sets import VectorSets
+from index.states import State
 from model import storage
 from model.errors import RegistryUnavailable, StorageFull
 from model.registry import open_registry

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index import segment
-from index.segment import Columns, Segment
+from index.segment import Segment
 from index.tail import MemoryTail
 from index.vectors import (
     Block,
     Candidates,
+    Columns,
     Entry,
     Identity,
     Keys,
@@ -59,7 +60,7 @@ def merge(root: DataRoot, vector_set: VectorSet) -> VectorSet:
     parts = [part for part in vector_set.parts if isinstance(part, Segment)]
     if not parts:
         return vector_set
-    written = segment.write(root, PICTURES, segment.merged([part.columns() for part in parts]))
+    written = segment.write(root, PICTURES, Columns.merged([part.columns() for part in parts]))
     return replace(vector_set, parts=(segment.read(root, written, PICTURES),))
 
 
@@ -157,6 +158,9 @@ class Scan:
         )
 
     def of(self, picture: str) -> list[Row]:
+        raise NotImplementedError
+
+    def depth(self, hits: int) -> int | None:
         raise NotImplementedError
 
     def entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:

@@ -1,6 +1,6 @@
 """Which captions belong to a version: its own, and those of the earlier versions that were not taken back."""
 
-from index.sync import expansions_of
+from index.sources import expansions_of
 from tests.index.world import World, captions_of
 
 

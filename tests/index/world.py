@@ -17,9 +17,8 @@ from index.gallery import Gallery, NewPicture, Put
 from index.indexer import Indexer, fill_captions
 from index.live import LiveIndex
 from index.pictures import Picture, encode_stored, encode_thumbnail
-from index.place import open_engine
-from index.sealing import State
 from index.sets import VectorSets
+from index.states import State, open_engine
 from index.vectors import Identity, scores
 from model import storage
 from model.data_root import DataRoot

@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from index.feed import PRUNED, unsealed
 from index.gallery import NewPicture
-from index.sealing import NOTHING, State
 from index.sets import VectorSets
+from index.states import NOTHING, PRUNED, State, unsealed
 from index.vectors import Identity
 from model.data_root import DataRoot
 from model.errors import LeaseLost

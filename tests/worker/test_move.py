@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from index.rows import ReadBy
 from index.sets import VectorSets
-from index.sync import expansions_of
+from index.sources import expansions_of
 from index.vectors import Identity, Matrix
 from model.backends.choice import open_encoder
 from model.data_root import DataRoot

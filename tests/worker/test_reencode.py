@@ -11,8 +11,8 @@ from sqlalchemy import func, select
 from index.gallery import NewPicture
 from index.live import LiveIndex
 from index.pictures import Picture, encode_stored, encode_thumbnail, read_rgb
-from index.place import open_engine
 from index.sets import VectorSets
+from index.states import open_engine
 from index.tables import PictureVectorRow
 from index.vectors import Identity
 from model.backends import FIRST, OPENVINO, Encoding

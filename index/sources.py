@@ -1,0 +1,296 @@
+"""Where the rows of vector sets come from: the gallery's tables, and an encoder for what has no vector there yet.
+
+What is computed here is stored, so that nothing is encoded twice. Reads no segment.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from index.gallery import Gallery
+from index.pictures import read_rgb
+from index.rows import Caption, ReadBy, batches
+from index.states import PRUNED
+from index.vectors import Block, Entry, Identity, Matrix, Vector, VectorSet
+from model.backends import Encoding
+from model.errors import CorruptFolder, InvalidInput, UnsupportedMedia
+from model.registry import Registry
+
+_log = logging.getLogger(__name__)
+_BATCH = 500  # pictures read from the tables at a time
+_DECODED = 16  # decoded pictures in memory at a time, 3 MB each
+_LAST = 2**31 - 1  # the tables have no higher key
+
+
+class Encoder(Protocol):
+    """Encodes texts and pictures as unit vectors; thread-safe. Implemented by `model.encoder` and test doubles."""
+
+    @property
+    def dimension(self) -> int:
+        """The dimension of every vector."""
+        ...
+
+    @property
+    def base_fingerprint(self) -> str:
+        """Hex hash of the weights of the text tower, which versions are made for."""
+        ...
+
+    @property
+    def image_fingerprint(self) -> str:
+        """Hex hash of the image tower and of what computes it: that of every picture vector."""
+        ...
+
+    @property
+    def text_fingerprint(self) -> str:
+        """The same of the text tower."""
+        ...
+
+    @property
+    def encoding(self) -> Encoding:
+        """What computes the vectors."""
+        ...
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that the base reads, English first; see `model.reading.languages_of`."""
+        ...
+
+    @property
+    def base_view(self) -> Any:
+        """The view of the base itself, whose number is that of its version."""
+        ...
+
+    def open(self, folders: Sequence[Any], onto: Any = None) -> Any:
+        """The view of a lineage of `model.encoder.VersionFolder`s, oldest first, verified; raises `VersionCorrupt`.
+
+        It has a `version`, and `ngrams`: counts of its captions' n-grams.
+        """
+        ...
+
+    def texts(self, items: Sequence[tuple[Any, str]], *, alone: bool = False) -> Any:
+        """Cleaned texts, each encoded with its own view; `vectors` of the answer are (n, dimension), in their order.
+
+        With `alone`, a vector has the same bits whatever else is encoded with it (decision 8).
+        """
+        ...
+
+    def pictures(self, images: Sequence[Image.Image]) -> Matrix:
+        """Vectors (n, dimension) of RGB pictures."""
+        ...
+
+
+class VectorsMissing(Exception):
+    """A picture or caption has no vector yet, and there is no encoder here to make it."""
+
+
+class FeedPruned(Exception):
+    """A set may have missed deletions: it has no change after `upto` yet, and those up to there are not all told."""
+
+    def __init__(self, upto: int) -> None:
+        super().__init__(upto)
+        self.upto = upto
+
+    def missed_by(self, vector_set: VectorSet) -> bool:
+        """Whether a set has to be opened again. One without any change has nothing that could have been deleted."""
+        return 0 < vector_set.change < self.upto
+
+
+@dataclass(frozen=True)
+class PictureSource:
+    """Picture vectors: one for each picture, from the image tower, which all versions share.
+
+    A picture whose file cannot be read is left out. Without an `encoder`, another one without a vector raises
+    `VectorsMissing`: what is sealed without it would never have it.
+    """
+
+    gallery: Gallery
+    identity: Identity
+    encoder: Encoder | None = None
+
+    @classmethod
+    def of(cls, encoder: Encoder, gallery: Gallery) -> "PictureSource":
+        """That of the pictures as this encoder sees them."""
+        return cls(gallery, Identity("pictures", encoder.image_fingerprint, encoder.dimension), encoder)
+
+    def blocks(self, pictures: Sequence[str], captions: Sequence[Caption] | None = None) -> dict[str, Block]:
+        """What each of `pictures` should have in this set now; nothing is needed of their captions.
+
+        Encodes stored pictures that have no vector (after a change of the image tower).
+        """
+        placed = self.gallery.placed(pictures)
+        needed = sorted({place.content_sha256 for place in placed.values()})
+        vectors = self.gallery.content_vectors(needed, self.identity.fingerprint)
+        for batch in batches([content for content in needed if content not in vectors], _DECODED):
+            images = {content: image for content in batch if (image := self._image(content))}
+            if images:
+                if self.encoder is None:
+                    raise VectorsMissing
+                new = dict(zip(images, self.encoder.pictures(list(images.values())), strict=True))
+                self.gallery.put_picture_vectors(self.identity.fingerprint, new)
+                vectors |= self.gallery.content_vectors(list(images), self.identity.fingerprint)
+        rows: dict[str, list[tuple[int, Entry, Vector]]] = {picture: [] for picture in pictures}
+        for picture, (key, content) in placed.items():
+            if content in vectors:
+                rows[picture].append((key, Entry(picture), vectors[content]))
+        return _blocks(rows, self.identity.dimension)
+
+    def between(self, first: int = 0, last: int = _LAST) -> list[str]:
+        """The pictures that have a row whose key is from `first` to `last`."""
+        return self.gallery.keyed(first, last)
+
+    def _image(self, content: str) -> Image.Image | None:
+        try:
+            return read_rgb(self.gallery.files.read(content))
+        except (FileNotFoundError, InvalidInput, UnsupportedMedia, CorruptFolder):  # deleted meanwhile, or damaged
+            _log.warning("a stored picture cannot be read; searches will not find it")
+            return None
+
+
+@dataclass(frozen=True)
+class CaptionSource:
+    """Caption vectors of one language as one version encodes them.
+
+    Captions added with a picture belong to every version, those of `expansions` to this one: see `expansions_of`.
+    Without `encoder` and `view`, a caption without a vector raises `VectorsMissing`.
+    """
+
+    gallery: Gallery
+    identity: Identity
+    expansions: frozenset[str]
+    encoder: Encoder | None = None
+    view: Any = None
+
+    def blocks(self, pictures: Sequence[str], captions: Sequence[Caption] | None = None) -> dict[str, Block]:
+        """What each of `pictures` should have in this set now.
+
+        `captions` are all their captions, in every language; read here if not given. Those that this version has not
+        encoded yet are encoded, all in one call.
+        """
+        if captions is None:
+            captions = self.gallery.captions(pictures, self.identity.language)
+        ids: dict[str, dict[str, int]] = {picture: {} for picture in pictures}
+        for caption in captions:
+            visible = caption.expansion is None or caption.expansion in self.expansions
+            if visible and caption.language == self.identity.language and caption.picture in ids:
+                ids[caption.picture].setdefault(caption.text, caption.id)  # once, even when added twice
+        vectors = self._vectors({id: text for texts in ids.values() for text, id in texts.items()})
+        rows = {
+            picture: [(id, Entry(picture, text), vectors[id]) for text, id in texts.items() if id in vectors]
+            for picture, texts in ids.items()
+        }
+        return _blocks(rows, self.identity.dimension)
+
+    def between(self, first: int = 0, last: int = _LAST) -> list[str]:
+        """As `PictureSource.between`."""
+        assert self.identity.language is not None
+        return self.gallery.captioned_between(self.identity.language, first, last)
+
+    def _vectors(self, texts: Mapping[int, str]) -> dict[int, Vector]:
+        assert self.identity.version is not None
+        by = ReadBy(self.identity.version, self.identity.fingerprint)
+        vectors = self.gallery.caption_vectors(list(texts), by)
+        if missing := [id for id in texts if id not in vectors]:
+            if self.encoder is None:
+                raise VectorsMissing
+            computed = self.encoder.texts([(self.view, texts[id]) for id in missing]).vectors
+            self.gallery.put_caption_vectors(by, dict(zip(missing, computed, strict=True)))
+            vectors |= self.gallery.caption_vectors(missing, by)  # another process may have been first
+        return vectors
+
+
+Source = PictureSource | CaptionSource
+
+
+def source_of(
+    identity: Identity, registry: Registry, gallery: Gallery, encoder: Encoder | None = None, view: Any = None
+) -> Source:
+    """Where the vectors of a set come from; without an encoder, and the `view` of its version, the tables alone."""
+    if identity.kind == "pictures":
+        return PictureSource(gallery, identity, encoder)
+    assert identity.language is not None and identity.version is not None
+    visible = expansions_of(registry, identity.language, identity.version)
+    return CaptionSource(gallery, identity, visible, encoder, view)
+
+
+def picture_vectors(encoder: Encoder, gallery: Gallery, ids: Sequence[str]) -> dict[str, Vector]:
+    """Vectors of these pictures, in the order of `ids`; those that have none of this encoder yet are encoded first.
+
+    Unknown pictures, and those whose file cannot be read, are left out.
+    """
+    vectors = gallery.picture_vectors(ids, encoder.image_fingerprint)
+    missing = sorted(gallery.known([id for id in ids if id not in vectors]))
+    if missing:
+        PictureSource.of(encoder, gallery).blocks(missing, [])
+        vectors = gallery.picture_vectors(ids, encoder.image_fingerprint)
+    return vectors
+
+
+def expansions_of(registry: Registry, language: str, version: int) -> frozenset[str]:
+    """The expansions whose captions belong to a version of a language.
+
+    These are its own expansion and those of the language's earlier versions that were served, and not rolled back, when
+    this one was first served. Captions that were rolled back, or of a cancelled expansion, are not in later versions.
+    """
+    visible = registry.releases.history(language, version)
+    expansions = [other.expansion for other in registry.versions.of(language) if other.number in visible]
+    return frozenset(expansion for expansion in expansions if expansion is not None)
+
+
+def caught_up(
+    sets: Mapping[Identity, VectorSet], sources: Mapping[Identity, Source], gallery: Gallery, most: int | None = None
+) -> Mapping[Identity, VectorSet]:
+    """The sets with every change of the gallery up to now applied, or the next `most`; `sets` itself without any.
+
+    Raises `FeedPruned` unless every deletion after the last change of each set is told.
+    """
+    upto = gallery.change()
+    since = min(vector_set.change for vector_set in sets.values())
+    if since >= upto:
+        return sets
+    changes = gallery.changes_since(since, most)
+    if most is not None and len(changes) == most:
+        upto = max(changes.values())
+    pruned = FeedPruned(changes.pop(PRUNED, 0))
+    if any(map(pruned.missed_by, sets.values())):
+        raise pruned
+    blocks: dict[Identity, dict[str, Block]] = {identity: {} for identity in sets}
+    for batch in batches(list(changes), _BATCH):
+        captions = gallery.captions(batch)
+        for identity, vector_set in sets.items():
+            outdated = [picture for picture in batch if changes[picture] > vector_set.change]
+            if outdated:
+                blocks[identity] |= sources[identity].blocks(outdated, captions)
+    return {identity: vector_set.changed(blocks[identity], upto) for identity, vector_set in sets.items()}
+
+
+def refilled(
+    vector_set: VectorSet,
+    source: Source,
+    first: int = 0,
+    last: int = _LAST,
+    shard: int = _BATCH,
+    step: Callable[[VectorSet, int, int], VectorSet] = lambda vector_set, *_: vector_set,
+) -> VectorSet:
+    """The set with its rows of these keys from the tables: those of a segment that cannot be read, or all.
+
+    After each `shard` pictures, `step` is called with how many were read, and of how many: it may make room in memory.
+    """
+    pictures, read = source.between(first, last), 0
+    for batch in batches(pictures, shard):
+        read += len(batch)
+        vector_set = step(vector_set.changed(source.blocks(batch), vector_set.change), read, len(pictures))
+    return vector_set
+
+
+def _blocks(rows: Mapping[str, Sequence[tuple[int, Entry, Vector]]], dimension: int) -> dict[str, Block]:
+    """The block of each picture, from key, entry and vector of each row."""
+    blocks = {}
+    for picture, each in rows.items():
+        keys, entries, vectors = zip(*each, strict=True) if each else ((), (), ())
+        matrix: Matrix = np.stack(vectors) if vectors else np.empty((0, dimension), dtype=np.float32)
+        blocks[picture] = Block(keys, entries, matrix)
+    return blocks

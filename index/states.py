@@ -1,0 +1,220 @@
+"""What of each vector set is sealed, and where, as rows of the registry; the change feed that this follows.
+
+A state of a set says which segments on disk, or runs of rows in an engine, have it up to some change of the gallery. A
+row is never changed: a later state is another one. The row of a deleted picture stays in the feed until every set in
+use has taken the deletion in. The number of the last one that went stays, without a picture: whoever has not seen the
+feed up to there may have missed a deletion, and opens what is sealed instead. The rows of existing pictures stay: there
+is one a picture.
+
+Imports no NumPy: an idle worker asks this every few seconds.
+"""
+
+import zlib
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, func, insert, inspect, select
+from sqlalchemy.orm import Session
+
+from index.tables import GalleryChangeRow, VectorSetRow
+from model.registry import Registry
+from model.settings import SettingsError
+from model.storage import fault_point
+
+if TYPE_CHECKING:
+    from index.engine import Engine
+
+FAISS = "faiss"  # segments on disk, which need no engine
+ENGINES = ("pgvector", "milvus")  # each begins the ids of an engine's runs
+PRUNED = ""  # in the place of a picture: the last deletion that is not in the feed any more
+DELETED = "picture_deleted"
+_NO_DEAD = zlib.compress(b"")
+_BATCH = 500  # rows in one transaction: other writers wait for it
+IDENTITY = tuple(getattr(VectorSetRow, name) for name in ("kind", "fingerprint", "dimension", "language", "version"))
+
+
+@dataclass(frozen=True)
+class Written:
+    """A segment that is on disk, and in the store if there is one; `id` depends on its content alone. Or a run.
+
+    Its keys are from `first` to `last`; other segments may have keys between these too.
+    """
+
+    id: str
+    manifest_sha256: str
+    rows: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class State:
+    """What is sealed of a set: everything up to a change of the gallery. `number` is 0 when nothing was registered.
+
+    `dead` tells which rows have been replaced or deleted since, compressed: see `index.sets`.
+    """
+
+    number: int = field(compare=False)
+    upto_change: int
+    segments: tuple[Written, ...] = ()
+    dead: bytes = _NO_DEAD
+
+
+NOTHING = State(0, 0)
+
+
+def newest() -> Any:
+    """The condition for the newest state of each set."""
+    return VectorSetRow.number.in_(select(func.max(VectorSetRow.number)).group_by(*IDENTITY))
+
+
+# --- where the vectors are: in one place, or processes with different settings would make all sets anew for ever ------
+
+
+def is_run(id: str) -> bool:
+    """Whether what a state names is a run in an engine, not a segment on disk."""
+    return id.partition("-")[0] in ENGINES
+
+
+def place_of(segments: Iterable[Mapping[str, Any]]) -> str | None:
+    """Where the segments or runs of a state are; None when it has none."""
+    return next((str(each["id"]).partition("-")[0] if is_run(each["id"]) else FAISS for each in segments), None)
+
+
+def sealed_in(registry: Registry) -> str | None:
+    """Where the set is that was sealed last; None when none is, or before the first start.
+
+    Raises `RegistryUnavailable`.
+    """
+    with registry.read() as session:
+        if not inspect(session.connection()).has_table(VectorSetRow.__tablename__):
+            return None
+        rows = session.scalars(select(VectorSetRow.segments).where(newest()).order_by(VectorSetRow.number.desc()))
+        return next(filter(None, map(place_of, rows)), None)
+
+
+def refuse_other(index: str, registry: Registry) -> None:
+    """Raises `SettingsError` when the vectors are elsewhere than `PICTOGLOT_INDEX` says, and `RegistryUnavailable`."""
+    wanted, found = index.partition("+")[0], sealed_in(registry)
+    if found not in (None, wanted):
+        raise SettingsError(
+            f"PICTOGLOT_INDEX: the vectors are in {found}, not in {wanted}; to move them, stop every process, "
+            "and run `pictoglot reindex` with the new setting."
+        )
+
+
+def open_engine(index: str, registry: Registry, recall: float | None = None, move: bool = False) -> "Engine | None":
+    """The engine of `PICTOGLOT_INDEX`, which looks for this recall if it can; None for segments on disk.
+
+    Raises `SettingsError` when PostgreSQL has no pgvector, or, without `move`, the vectors of this registry are
+    elsewhere, and `RegistryUnavailable`.
+    """
+    if not move:
+        refuse_other(index, registry)
+    if index == FAISS:
+        return None
+    if index == "pgvector":
+        from index.engine.pgvector import PgVector  # imported late: an idle worker needs no NumPy
+
+        return PgVector(registry) if recall is None else PgVector(registry, recall=recall)
+    from index.engine.milvus import Milvus
+
+    return Milvus(index.partition("+")[2])
+
+
+def move_to(index: str, registry: Registry) -> int:
+    """Record that every vector set is to be made anew in the engine of this setting; returns how many are.
+
+    Raises as `open_engine`, and `IndexUnavailable` when the engine does not answer: then nothing is recorded.
+    """
+    engine = open_engine(index, registry, move=True)
+    if engine is not None:
+        with closing(engine):
+            engine.about()
+    return begin_anew(index.partition("+")[0], registry)
+
+
+def begin_anew(place: str, registry: Registry) -> int:
+    """Record that nothing is sealed of the sets that are elsewhere than in this place; returns how many.
+
+    The tables have all vectors: no picture is encoded again.
+    """
+    with registry.begin() as session:
+        rows = session.scalars(select(VectorSetRow).where(newest())).all()
+        moved = [row for row in rows if place_of(row.segments) not in (None, place)]
+        for row in moved:
+            identity = {column.key: getattr(row, column.key) for column in IDENTITY}
+            session.execute(insert(VectorSetRow).values(**identity, upto_change=0, segments=[], dead=_NO_DEAD))
+    return len(moved)
+
+
+# --- the change feed --------------------------------------------------------------------------------------------------
+
+
+def unsealed(registry: Registry) -> int:
+    """How many changes of the gallery the set in use that is furthest behind does not have in its segments."""
+    sealed = [states[0] for states in _in_use(registry)]
+    if not sealed:
+        return 0
+    with registry.read() as session:
+        return session.scalar(select(func.count()).where(GalleryChangeRow.change > min(sealed))) or 0
+
+
+def last_change(registry: Registry) -> int:
+    """The number of the last change; 0 when there is none."""
+    with registry.read() as session:
+        return session.scalar(select(func.max(GalleryChangeRow.change))) or 0
+
+
+def prune(registry: Registry) -> int:
+    """Remove the deletions that every kept state of every set in use has taken in; returns how many.
+
+    Nothing goes while an expansion is in progress: it may be filling a set from what the gallery was before. Whatever
+    is opened below what was pruned is made from the tables (`index.sets`), so this decides only how much work that is.
+    """
+    if registry.expansions.ids("queued", "running"):
+        return 0
+    upto = min((change for states in _in_use(registry) for change in states if change), default=0)
+    change, kind = GalleryChangeRow.change, GalleryChangeRow.kind
+    with registry.read() as session:
+        old = (kind == DELETED, change > pruned_upto(session), change <= upto)
+        gone = session.scalars(select(change).where(*old).order_by(change)).all()
+    for start in range(0, len(gone), _BATCH):
+        with registry.begin() as session:
+            _remove(session, gone[start : start + _BATCH])
+        fault_point("feed.pruned")
+    return len(gone)
+
+
+def pruned_upto(session: Session) -> int:
+    """The last deletion that is not in the feed any more; 0 when all are."""
+    return session.scalar(select(GalleryChangeRow.change).where(GalleryChangeRow.picture_id == PRUNED)) or 0
+
+
+def _remove(session: Session, changes: Collection[int]) -> None:
+    """Remove deletions, oldest first. The mark never goes back, also when two workers do this at once."""
+    last = max(*changes, pruned_upto(session))
+    old = GalleryChangeRow.change.in_(changes) | (GalleryChangeRow.picture_id == PRUNED)
+    session.execute(delete(GalleryChangeRow).where(old))
+    session.execute(insert(GalleryChangeRow).values(change=last, kind="pruned", picture_id=PRUNED))
+
+
+def _in_use(registry: Registry) -> list[list[int]]:
+    """What each set in use has sealed: the last change in each of its kept states, the newest state first.
+
+    In use are the sets that the serving release names, or the one before. While vectors are made anew there are two of
+    each: the one that was sealed last counts, since nobody computes what the other one lacks.
+    """
+    named, row = registry.releases.in_use(), VectorSetRow
+    columns = (row.kind, row.language, row.version, row.fingerprint, row.dimension, row.upto_change)
+    found: dict[Any, tuple[Any, list[int]]] = {}
+    with registry.read() as session:
+        for state in session.execute(select(*columns).order_by(row.number.desc())):
+            if state.kind == "pictures" or (state.language, state.version) in named:
+                encoded_by = (state.fingerprint, state.dimension)
+                latest, states = found.setdefault(state[:3], (encoded_by, []))
+                if latest == encoded_by:
+                    states.append(state.upto_change)
+    return [states for _, states in found.values()]

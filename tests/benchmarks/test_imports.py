@@ -1,0 +1,44 @@
+"""The benchmark of imports, in small: it counts what the command told, and loses or repeats nothing after a kill."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmarks import imports
+from tests.service.processes import weightless
+
+KEY = "k" * 40
+PICTURES = 24
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """A service without a model."""
+    service = weightless(tmp_path / "home", ADMIN_KEY=KEY, FREE_BYTES="0")
+    assert service.stdout is not None
+    yield service.stdout.readline().split()[-1]
+    service.terminate()
+    service.communicate(timeout=60)
+
+
+def test_files_are_different_and_are_pictures(tmp_path: Path) -> None:
+    files = imports.drawn(tmp_path / "some", 18, first=7)
+    assert [file.name for file in files[:2]] == ["photo-00007.jpg", "photo-00008.jpg"]
+    assert len({file.read_bytes() for file in files}) == 18
+    with Image.open(files[-1]) as image:
+        assert image.format == "JPEG" and image.width * image.height == 1_228_800
+
+
+def test_both_ways_are_timed_and_a_killed_import_goes_on(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "_TURN", 3)
+    timed = imports.in_turns(url, KEY, tmp_path, rounds=1)
+    assert timed["one_by_one"] > 0 and timed["ratios"] == [timed["ratio"]]
+    assert timed["ratio"] == pytest.approx(timed["add"] / timed["one_by_one"])
+    imports.drawn(tmp_path / "whole", PICTURES)
+    found = imports.resumed(url, KEY, tmp_path / "whole", PICTURES)
+    assert found["killed_after"] + found["then_added"] == PICTURES and found["killed_after"] > PICTURES // 3
+    assert (found["sent_again"], found["missing"]) == (0, 0) and found["then_per_second"] > 0

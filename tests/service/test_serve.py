@@ -1,0 +1,22 @@
+"""A process that serves: what it does beside answering."""
+
+from pathlib import Path
+
+import httpx
+
+from tests.service.processes import weightless
+
+KEY = "k" * 40
+
+
+def test_what_a_process_that_serves_has_open_is_not_searched_for_garbage(tmp_path: Path) -> None:
+    """Otherwise a search waits while Python looks through half a million objects (decision 36)."""
+    service = weightless(tmp_path, encoder="TellingEncoder()", ADMIN_KEY=KEY, FREE_BYTES="0")
+    assert service.stdout is not None
+    url = service.stdout.readline().split()[-1]
+    body, headers = {"text": "an apple", "language": "en"}, {"X-API-Key": KEY}
+    answer = httpx.post(f"{url}/v1/search/pictures", json=body, headers=headers, timeout=30, trust_env=False)
+    service.terminate()
+    frozen, interval = service.communicate(timeout=60)[1].splitlines()[-1].split()
+    assert answer.status_code == 200, answer.text
+    assert int(frozen) > 100_000 and float(interval) < 0.001
