@@ -85,12 +85,6 @@ class Bases:
                 return None
             return _base(session.get_one(BaseRow, serving(session).languages[BUILT_IN_LANGUAGE]))
 
-    def find(self, image_fingerprint: str, text_fingerprint: str) -> RecordedBase | None:
-        """The base with these towers, as `made_of` says; one that was pruned is not found."""
-        with self._database.read() as session:
-            row = _find(session, image_fingerprint, text_fingerprint)
-            return None if row is None else _base(row)
-
     def opened(self, name: str, image_fingerprint: str, text_fingerprint: str) -> None:
         """Record where a base was found last: its checkpoint may have moved, and old registries do not know."""
         with self._database.read() as session:

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
+from functools import cache
 
 import pytest
 
@@ -64,6 +66,47 @@ def test_a_relative_import_counts_by_its_full_name() -> None:
 
 def test_a_right_import_is_accepted() -> None:
     assert wrong_imports(Module("service.app", "from index.live import LiveIndex\nimport model.trainingwheels")) == []
+
+
+# Rooms of `index` on the longest way down, each imported by the one before when that is: whoever shortens it lowers it.
+LONGEST_WAY = 9
+
+
+def longest_way(house: Sequence[Module]) -> list[str]:
+    """The longest chain of modules of which each imports the next one at its top; raises `ValueError` for a circle."""
+    rooms = {module.name: module for module in house}
+
+    @cache
+    def down(name: str) -> list[str]:
+        top = {node.lineno for node in rooms[name].tree.body}
+        below = {each for each, line in rooms[name].imports() if line in top and each in rooms and each != name}
+        for inside in [each for each in below if any(under(other, each) for other in below - {each})]:
+            below.discard(inside)  # `from index import segment` also names the package
+        ways = []
+        for each in below:
+            if each in walked:
+                raise ValueError(f"{name} and {each} import each other")
+            walked.append(each)
+            ways.append(down(each))
+            walked.pop()
+        return [name, *max(ways, key=len, default=[])]
+
+    walked = list[str]()
+    return max((down(name) for name in rooms), key=len)
+
+
+def test_the_way_down_the_house_of_the_index_is_no_longer_than_today() -> None:
+    way = longest_way(modules("index"))
+    assert len(way) <= LONGEST_WAY, " > ".join(way)
+
+
+def test_a_longer_way_is_found_and_a_circle_refused() -> None:
+    down = [Module("index.a", "from index.b import f"), Module("index.b", "from index import c"), Module("index.c", "")]
+    assert longest_way(down) == ["index.a", "index.b", "index.c"]
+    lazily = [Module("index.a", "def f():\n    import index.b"), Module("index.b", "")]
+    assert len(longest_way(lazily)) == 1
+    with pytest.raises(ValueError, match="import each other"):
+        longest_way([Module("index.a", "import index.b"), Module("index.b", "import index.a")])
 
 
 # Indirect imports, which the syntax tree does not show: (module, what importing it must not load)

@@ -264,7 +264,7 @@ def test_as_many_candidates_are_looked_at_as_the_recall_needs(postgresql_url: st
     fine.settle(wide, unit(16, 5, 64))
     view = View(wide, (1, 2), (), 3_000)
     least, most = (engine._candidates(view, 10, None) for engine in (rough, fine))
-    assert least < 100 < most <= 1_000
+    assert least < 100 < most <= 1_000 and (rough.depth(view, 10), fine.depth(view, 10)) == (least, most)
     assert rough._candidates(view, 10, np.arange(5_000)) == 400, "a filter hides what they find"
     found = fine.nearest(view, query, 56, 10, None).rows.keys[:10]
     assert set(found.tolist()) == set(np.argsort(-(scattered.astype(np.float32) @ query))[:10].tolist())

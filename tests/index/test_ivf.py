@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 
@@ -57,6 +58,22 @@ def recall(part: Segment, vectors: Matrix, k: int, rows: Keys | None = None, *, 
 def index_of(vectors: Matrix, path: Path) -> tuple[Any, dict[str, Any]]:
     about = ivf.write(vectors.astype(np.float16), path, text_like(vectors, 20))
     return ivf.read(path), about
+
+
+def test_an_index_of_before_whose_centroids_are_floats_is_read(tmp_path: Path) -> None:
+    vectors, path = clustered(9_000), tmp_path / "index"
+    index, _ = index_of(vectors, path)
+    halves: Any = faiss.downcast_index(index.quantizer)
+    assert halves.code_size == 2 * vectors.shape[1]
+    whole: Any = faiss.read_index(str(path))
+    floats = faiss.IndexFlatIP(vectors.shape[1])
+    floats.add(halves.reconstruct_n(0, halves.ntotal))
+    whole.own_fields, whole.quantizer = False, floats
+    faiss.write_index(whole, str(tmp_path / "before"))
+    before = ivf.read(tmp_path / "before")
+    for query in text_like(vectors, 5):
+        found = [ivf.search(each, query, 40, 20, None).rows.tolist() for each in (index, before)]
+        assert found[0] == found[1]
 
 
 @pytest.mark.parametrize(("rows", "kind"), [(0, "scan"), (1, "scan"), (SCAN_LIMIT, "scan"), (SCAN_LIMIT + 1, "ivf")])

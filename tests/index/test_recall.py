@@ -10,6 +10,8 @@ from index.recall import measure
 from index.tail import MemoryTail
 from index.vectors import VectorSet
 from model.data_root import DataRoot
+from service.cli.doctor import recall_of
+from service.settings import Settings
 from tests.index.conftest import PICTURES, clustered, columns, names, sealed, stored, tail
 from tests.index.world import World, put
 
@@ -32,6 +34,19 @@ def test_what_an_exact_search_finds_is_all(world: World) -> None:
     put(live, *range(40, 50))
     found = live.recall()
     assert found is not None and (found.share, found.captions) == (1.0, True)
+    assert (found.depth, found.unit) == (None, None)  # so few are compared one by one
+
+
+def test_how_deep_searches_go_is_told_beside_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ivf, "SCAN_LIMIT", 15)
+    live = world.started()
+    put(live, *range(60))
+    world.seal()
+    live.refresh()
+    found = live.recall()
+    assert found is not None and found.unit == "lists" and found.depth is not None and found.depth >= 1
+    (line,) = recall_of(Settings(home=world.home))
+    assert line.detail.endswith(f", {found.depth} lists deep"), line.detail
 
 
 def test_an_index_that_looks_into_few_lists_finds_less_than_one_that_looks_into_many(
@@ -41,6 +56,7 @@ def test_an_index_that_looks_into_few_lists_finds_less_than_one_that_looks_into_
     assert few is not None and many is not None
     assert few.share < 0.97 < 0.99 <= many.share <= 1.0
     assert not few.captions  # nobody has written any of this dimension
+    assert few.unit == many.unit == "lists" and 0 < (few.depth or 0) < (many.depth or 0)
 
 
 def test_an_empty_set_has_none(world: World) -> None:

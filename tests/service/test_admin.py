@@ -176,6 +176,7 @@ def test_verification_checks_what_serves_and_lists_problems(kept: Service) -> No
     assert not body["ok"]  # the versions of this test have no files
     assert str(kept.home) not in str(body)
     assert body["recall"]["share"] == 1.0 and body["recall"]["of"] == "captions"  # so few are compared one by one
+    assert body["recall"]["depth"] is None is body["recall"]["unit"]
 
 
 @pytest.mark.parametrize("reason", ["a\0", "\x1b[2J", "\x7f"])
