@@ -282,7 +282,8 @@ class LiveIndex:
             for identity in (self._loader.pictures.identity, *captions)
         }
         latest = self._loader.caught_up(sets)
-        opened_now = Snapshot(release, views, shared_view, latest, built_in=self._encoder.languages)
+        built_in, withdrawn = self._encoder.languages, self._loader.withdrawn(release)
+        opened_now = Snapshot(release, views, shared_view, latest, built_in=built_in, withdrawn=withdrawn)
         return opened_now.with_detector(current)
 
     def _move_to(self, release: Release) -> None:

@@ -22,11 +22,12 @@ from index.ivf import RECALL
 from index.sealing import NOTHING, State
 from index.segment import Segment
 from index.sets import VectorSets
+from index.snapshot import Withdrawn
 from index.sync import CaptionSource, FeedPruned, PictureSource, Source, caught_up, expansions_of
 from index.vectors import Identity, VectorSet
 from model import storage
 from model.data_root import DataRoot
-from model.errors import BaseMoved, RegistryUnavailable, StorageFull, VersionPruned
+from model.errors import BaseMoved, PictoglotError, RegistryUnavailable, StorageFull, VersionPruned
 from model.registry import Registry, Release, Version
 from model.registry.duties import SEALING
 
@@ -73,6 +74,7 @@ class ReleaseLoader:
         self.base: int = encoder.base_view.version
         self._views: dict[int, Any] = {self.base: encoder.base_view}
         self._parents: dict[int, int] = {}  # of the open views
+        self._withdrawn: dict[int, Withdrawn] = {}  # each read once: see the class
         self._views_lock = Lock()
         self._engine, self._presence = engine, Presence(engine)
         self.sets = VectorSets(registry, root, engine)
@@ -97,6 +99,19 @@ class ReleaseLoader:
                         self._views[version.number] = self._open_version(version)
                         self._parents[version.number] = version.parent or self.base
             return self._views[number]
+
+    def withdrawn(self, release: Release) -> dict[str, Withdrawn]:
+        """What is known of the languages that were withdrawn before a release; one that cannot be read is left out."""
+        found = {}
+        for tag, number in self._registry.releases.withdrawn(release).items():
+            if number not in self._withdrawn:
+                try:
+                    self._withdrawn[number] = Withdrawn(number, self.view(number).ngrams)
+                except PictoglotError as error:
+                    _log.warning("version %d, which was withdrawn, cannot be read (%s)", number, error.code)
+                    continue
+            found[tag] = self._withdrawn[number]
+        return found
 
     def captions(self, tag: str, version: int) -> Identity:
         """The identity of a language's captions as a version encodes them."""

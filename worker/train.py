@@ -84,7 +84,7 @@ def package(context: TrainingContext, data: TrainingData, learned: Learned, repo
         bytes=sum(file.stat().st_size for file in folder.iterdir()),
         report=dict(report),
         fence=attempt.lease.fence,
-        dataset=data.expansion.id,
+        datasets=[expansion.id for expansion in data.taught],
     )
 
 
