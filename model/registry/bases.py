@@ -85,12 +85,6 @@ class Bases:
                 return None
             return _base(session.get_one(BaseRow, serving(session).languages[BUILT_IN_LANGUAGE]))
 
-    def find(self, image_fingerprint: str, text_fingerprint: str) -> RecordedBase | None:
-        """The base with these towers, as `made_of` says; one that was pruned is not found."""
-        with self._database.read() as session:
-            row = _find(session, image_fingerprint, text_fingerprint)
-            return None if row is None else _base(row)
-
     def opened(self, name: str, image_fingerprint: str, text_fingerprint: str) -> None:
         """Record where a base was found last: its checkpoint may have moved, and old registries do not know."""
         with self._database.read() as session:
@@ -246,6 +240,7 @@ def _bases(session: Session, old: int, new: int) -> dict[str, Any]:
 
 
 def _find(session: Session, image_fingerprint: str, text_fingerprint: str) -> BaseRow | None:
+    """The base with these towers, as `made_of` says; one that was pruned is not found."""
     query = select(BaseRow).join(VersionRow, VersionRow.number == BaseRow.number)
     same = (BaseRow.text_fingerprint == text_fingerprint, VersionRow.pruned_at.is_(None))
     rows = session.scalars(query.where(*same).order_by(BaseRow.number.desc()))
