@@ -21,13 +21,13 @@ from index.rows import Captions, ReadBy
 from index.sealing import Presence
 from index.segment import Segment
 from index.sets import VectorSets
-from index.snapshot import Snapshot
+from index.snapshot import Snapshot, Withdrawn
 from index.sources import Encoder, FeedPruned, PictureSource, Source, caught_up, source_of
 from index.states import NOTHING, State, is_run
 from index.vectors import Identity, Vector, VectorSet
 from model import storage
 from model.data_root import DataRoot
-from model.errors import BaseMoved, RegistryUnavailable, StorageFull, VersionPruned
+from model.errors import BaseMoved, PictoglotError, RegistryUnavailable, StorageFull, VersionPruned
 from model.registry import Registry, Release, Version
 from model.registry.duties import SEALING
 
@@ -71,6 +71,7 @@ class ReleaseLoader:
         self.base: int = encoder.base_view.version
         self._views: dict[int, Any] = {self.base: encoder.base_view}
         self._parents: dict[int, int] = {}  # of the open views
+        self._withdrawn: dict[int, Withdrawn] = {}  # each read once: see the class
         self._views_lock = Lock()
         self._engine, self._presence = engine, Presence()
         self.sets = VectorSets(registry, root, engine)
@@ -95,6 +96,19 @@ class ReleaseLoader:
                         self._views[version.number] = self._open_version(version)
                         self._parents[version.number] = version.parent or self.base
             return self._views[number]
+
+    def withdrawn(self, release: Release) -> dict[str, Withdrawn]:
+        """What is known of the languages that were withdrawn before a release; one that cannot be read is left out."""
+        found = {}
+        for tag, number in self._registry.releases.withdrawn(release).items():
+            if number not in self._withdrawn:
+                try:
+                    self._withdrawn[number] = Withdrawn(number, self.view(number).ngrams)
+                except PictoglotError as error:
+                    _log.warning("version %d, which was withdrawn, cannot be read (%s)", number, error.code)
+                    continue
+            found[tag] = self._withdrawn[number]
+        return found
 
     def captions(self, tag: str, version: int) -> Identity:
         """The identity of a language's captions as a version encodes them."""
@@ -158,7 +172,8 @@ class ReleaseLoader:
         views, shared = self.views(release), self.view(release.shared)
         captions = (self.captions(tag, number) for tag, number in release.languages.items())
         sets = {of: opened[of] if of in opened else self.stored(of) for of in (self.pictures.identity, *captions)}
-        return Snapshot(release, views, shared, self.caught_up(sets), built_in=self._encoder.languages)
+        built_in, withdrawn = self._encoder.languages, self.withdrawn(release)
+        return Snapshot(release, views, shared, self.caught_up(sets), built_in=built_in, withdrawn=withdrawn)
 
     def still_there(self, sets: Mapping[Identity, VectorSet]) -> dict[Identity, VectorSet]:
         """Those of the sets that were opened before whose rows are all still there."""

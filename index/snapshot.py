@@ -71,11 +71,20 @@ class Generations:
 
 
 @dataclass(frozen=True)
+class Withdrawn:
+    """The last version of a language that is not served any more, and its n-gram counts."""
+
+    version: int
+    ngrams: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """An opened release. `views` and `captions` have exactly its languages; `problems` has sentences about the release.
 
     `counted` has the version and the number of captions from which the detector's counts of each language come.
-    `built_in` are the languages that the base reads untaught.
+    `built_in` are the languages that the base reads untaught. Texts in languages that were `withdrawn` would often be
+    taken for another one that is like them; so the detector goes on telling them.
     """
 
     release: Release
@@ -86,6 +95,7 @@ class Snapshot:
     problems: tuple[str, ...] = ()
     counted: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     built_in: tuple[str, ...] = (ENGLISH,)
+    withdrawn: Mapping[str, Withdrawn] = field(default_factory=dict)
 
     @cached_property
     def pictures(self) -> VectorSet:
@@ -126,7 +136,8 @@ class Snapshot:
         answers.
         """
         detector = Detector() if previous is None else previous.detector
-        counted = {} if previous is None else {tag: of for tag, of in previous.counted.items() if tag in self.captions}
+        told = {*self.captions, *self.withdrawn}
+        counted = {} if previous is None else {tag: of for tag, of in previous.counted.items() if tag in told}
         for tag, vector_set in self.captions.items():
             counted_version, counted_captions = counted.get(tag, (-1, 0))
             ngrams, version = self.views[tag].ngrams, self.release.languages[tag]
@@ -144,6 +155,9 @@ class Snapshot:
                     captions = 0
                 detector = detector.with_counts(tag, counts)
                 counted[tag] = (version, captions)
+        for tag, gone in self.withdrawn.items():
+            if gone.ngrams and counted.get(tag) != (gone.version, 0):
+                detector, counted[tag] = detector.with_counts(tag, gone.ngrams), (gone.version, 0)
         return replace(self, detector=detector, counted=counted)
 
     def only(self, languages: Collection[str]) -> "Snapshot":
@@ -153,7 +167,13 @@ class Snapshot:
         serves = {tag: version for tag, version in self.release.languages.items() if tag in languages}
         views = {tag: view for tag, view in self.views.items() if tag in serves}
         sets = {of: each for of, each in self.sets.items() if of.language is None or of.language in serves}
-        return replace(self, release=replace(self.release, languages=serves), views=views, sets=sets)
+        gone = {
+            tag: Withdrawn(version, self.views[tag].ngrams)
+            for tag, version in self.release.languages.items()
+            if tag not in serves
+        }
+        release = replace(self.release, languages=serves)
+        return replace(self, release=release, views=views, sets=sets, withdrawn={**self.withdrawn, **gone})
 
     def served(self, tag: str) -> str:
         """The canonical form of a tag that is served; raises `LanguageTagInvalid` or `LanguageNotFound`."""
@@ -188,9 +208,19 @@ class Snapshot:
             return Route(requested, tag, "told", None, self.views[ENGLISH], ("language_not_taught",))
         languages = sorted(self.views)
         guess = self.detector.guess(text, languages)
+        if guess.language is not None and self._is_withdrawn(text):
+            warnings = () if self.multilingual else ("language_not_supported",)
+            return Route(requested, SHARED, "shared", 0.0, self.shared_view, warnings)
         if guess.language is not None:
             return Route(requested, guess.language, "detected", guess.confidence, self.views[guess.language])
         return Route(requested, SHARED, "shared", 0.0, self.shared_view, tuple(self._warnings(text, languages, guess)))
+
+    def _is_withdrawn(self, text: str) -> bool:
+        """Whether a text is surely in a language that is not served any more."""
+        return (
+            bool(self.withdrawn)
+            and self.detector.guess(text, {*self.views, *self.withdrawn}).language in self.withdrawn
+        )
 
     def _warnings(self, text: str, languages: Sequence[str], guess: Guess) -> Iterable[str]:
         unknown = any(self.detector.totals.values()) and guess.known == 0 and any(c.isalpha() for c in text)

@@ -115,7 +115,7 @@ def read(path: Path, *, language: str | None = None) -> Dataset:
         duplicates=len(duplicates),
         first_duplicates=tuple(duplicates[:_FIRST_LINES]),
         faults={kind: FaultCount(len(at), tuple(at[:_FIRST_LINES])) for kind, at in sorted(lines.items())},
-        **_usable_counts(rows),
+        **usable_counts(rows),
     )
     return Dataset(rows, report)
 
@@ -191,16 +191,6 @@ def pictured(rows: Sequence[Row]) -> bool:
     return 2 * sum(row.picture is not None for row in rows) >= len(rows)
 
 
-def without(dataset: Dataset, pictures: Collection[str]) -> Dataset:
-    """The dataset without these pictures: rows with a text in another language are kept for that, others left out."""
-    rows = tuple(
-        replace(row, picture=None) if row.picture in pictures else row
-        for row in dataset.rows
-        if row.pivot is not None or row.picture not in pictures
-    )
-    return Dataset(rows, replace(dataset.report, **_usable_counts(rows)))
-
-
 def _split(candidates: list[Candidate], lines: dict[str, list[int]]) -> tuple[Row, ...]:
     """Rows with their side of the split: the first one that the file names for a group, otherwise one by its hash.
 
@@ -232,7 +222,8 @@ def _hash(group: str) -> int:
     return int.from_bytes(sha256(group.encode()).digest()[:8])
 
 
-def _usable_counts(rows: Sequence[Row]) -> dict[str, Any]:
+def usable_counts(rows: Sequence[Row]) -> dict[str, Any]:
+    """The fields of a report that are about usable rows."""
     pictures = Counter(row.picture for row in rows if row.picture is not None)
     pivots = Counter(row.pivot.language for row in rows if row.pivot is not None)
     train = sum(row.split == "train" for row in rows)

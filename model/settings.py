@@ -70,6 +70,13 @@ class CommonSettings(BaseSettings):
             raise ValueError("an object store needs the extra s3")
         return store.rstrip("/")
 
+    @field_validator("backend")
+    @classmethod
+    def _installed(cls, backend: str) -> str:
+        if backend == "openvino" and find_spec("openvino") is None:
+            raise ValueError("OpenVINO needs the extra openvino")
+        return backend
+
     @field_validator("index")
     @classmethod
     def _usable(cls, index: str, others: ValidationInfo) -> str:

@@ -9,14 +9,30 @@ from model.settings import CommonSettings
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _PLACEHOLDERS = frozenset({"", "admin", "changeme", "change-me", "secret", "password", "placeholder", "test", "key"})
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # listen addresses that are not connect addresses
 _MIN_KEY_LENGTH = 16  # characters; generated keys have 256 bits
 
 
-class Settings(CommonSettings):
-    """Immutable; read once in `main` and passed on."""
+def address_of(host: str, port: int) -> str:
+    """The URL of a host, by name or number, and a port."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def reachable_at(host: str, port: int) -> str:
+    """The same for a process of this machine, which cannot connect to all addresses at once."""
+    return address_of(_EVERYWHERE.get(host, host), port)
+
+
+class Listening(CommonSettings):
+    """Where the service listens, which its own clients have to know as well."""
 
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8321, ge=0, le=65_535, description="Port to listen on; 0: any free port.")
+
+
+class Settings(Listening):
+    """Immutable; read once in `main` and passed on."""
+
     admin_key: str = Field("", repr=False, max_length=256, description="The first key of scope admin.")
     open: bool = Field(False, description="On loopback, `search` and `write` need no key.")
 
@@ -45,8 +61,11 @@ class Settings(CommonSettings):
 
     def address(self, port: int | None = None) -> str:
         """The URL of the service; `port` is the actual port where the setting is 0."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port if port is None else port}"
+        return address_of(self.host, self.port if port is None else port)
+
+    def reachable(self) -> str:
+        """The URL under which a process of this machine finds the service."""
+        return reachable_at(self.host, self.port)
 
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Self:

@@ -11,7 +11,7 @@ from model.errors import DatasetInvalid
 from model.evaluation import recalls
 from model.registry import Expansion
 from worker.prepare import TrainingContext
-from worker.validation import Candidates, Validation, candidates, chosen, encoded, english_of_gallery, kept
+from worker.validation import Candidates, Validation, candidates, chosen, encoded, english_of_gallery, kept_of
 
 
 class Comparison:
@@ -33,9 +33,12 @@ class Comparison:
 
         return self._figures("en", old, new, validation)
 
-    def language(self, tag: str, old: int, new: int, source: str | None) -> dict[str, Any] | None:
-        """Recall both ways by the old version and by the new one; None where nothing held out is left to measure."""
-        return self._figures(tag, old, new, lambda: kept(self._new.attempt, source))
+    def language(self, tag: str, old: int, new: int, sources: Sequence[str]) -> dict[str, Any] | None:
+        """Recall both ways by the old version and by the new one on what the datasets of these expansions hold out.
+
+        None where nothing of that is left to measure.
+        """
+        return self._figures(tag, old, new, lambda: kept_of(self._new.attempt, sources))
 
     def _figures(
         self, tag: str, old: int, new: int, validation: Callable[[], Validation | None]

@@ -6,7 +6,7 @@ pass, until a release can be published upon the one that the last pass began wit
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,7 +32,7 @@ from model.registry import Release, Version
 from worker.attempt import Attempt
 from worker.compare import Comparison, losses
 from worker.making import make_version
-from worker.prepare import TrainingContext, prepare
+from worker.prepare import TrainingContext, prepare, teachable
 from worker.promotion import GateFailed, keeps_shared
 from worker.reencode import refuse_unreadable, unreadable
 from worker.views import Views
@@ -147,7 +147,7 @@ class _Move:
             language, version = queue.popleft()
             self.attempt.part = (len({*self.served, *left_out}), parts)
             try:
-                made = self._taught(language, str(self.registry.versions.get(version).learned_from))
+                made = self._taught(language, self.registry.versions.sources(version))
             except _UNTEACHABLE as error:
                 left_out[language] = {"left_out": error.code, "detail": error.detail}
                 if isinstance(error, PivotNotServed):
@@ -163,20 +163,22 @@ class _Move:
             waiting.clear()
         return left_out
 
-    def _taught(self, language: str, source: str) -> Version:
-        """The language on the new base, from the dataset of the version that serves it: made already, or made now.
+    def _taught(self, language: str, sources: Sequence[str]) -> Version:
+        """The language on the new base, from all datasets that its version stands on: made already, or made now.
 
         What an earlier move has made upon another version than is shared by now is of no use to the shared table.
         """
         made, own = self.registry.versions.taught_on(self.base), self.attempt.expansion.id
+        taught = teachable(self.registry, sources)
+        learned = tuple(expansion.id for expansion in taught)
         for version in reversed(made):
-            same = (version.language, version.learned_from) == (language, source)
+            same = (version.language, version.learned) == (language, learned)
             if same and (version.parent == self.shared or version.expansion == own):
                 return version
         if any((version.language, version.expansion) == (language, own) for version in made):
-            raise CheckpointMismatch(f"{language} was rolled back to another dataset meanwhile: start the move again.")
+            raise CheckpointMismatch(f"{language} was rolled back to other datasets meanwhile: start the move again.")
         with self.attempt.phase("prepare"):
-            data = prepare(replace(self.context, made=dict(self.served)), self.registry.expansions.get(source))
+            data = prepare(replace(self.context, made=dict(self.served)), *taught)
         # not before: a language that waits for its pivot is taught upon what comes in between
         parent = int(self.attempt.decided(f"parent-{language}.json", lambda: self.shared))
         context = replace(self.context, parent=parent, view=self.context.views.of(parent), made=dict(self.served))
@@ -215,8 +217,8 @@ class _Move:
 
     def _report(self, release: Release, left_out: dict[str, dict[str, str]], missing: list[str]) -> dict[str, Any]:
         versions, compare = self.registry.versions, self._comparison()
-        sources = {tag: versions.get(number).learned_from for tag, number in release.languages.items() if tag != "en"}
-        taught = [self.registry.expansions.get(source) for source in sources.values() if source is not None]
+        sources = {tag: versions.sources(number) for tag, number in release.languages.items() if tag != "en"}
+        taught = [expansion for tag in sources for expansion in teachable(self.registry, sources[tag])]
         figures: dict[str, Any] = {"en": compare.english(release.base, self.base, taught) or {}}
         for done, (tag, number) in enumerate(self.served.items()):
             self.attempt.check()
@@ -230,6 +232,7 @@ class _Move:
             "languages": figures | left_out,
             "shared_lacks": sorted({*self.served} - {version.language for version in versions.lineage(self.shared)}),
             "without_gain": self._without_gain(),
+            "datasets_gone": self._gone(sources),
             "unreadable": len(missing),
             "forced": False,
         }
@@ -243,6 +246,13 @@ class _Move:
         reports = (self.registry.versions.get(number).report for number in self.served.values())
         gains = (report["gain"] for report in reports if "gain" in report)
         return [f"{gain['sentence']}." for gain in gains if not gain["enough"]]
+
+    def _gone(self, sources: Mapping[str, Sequence[str]]) -> dict[str, int]:
+        """By language that was taught without them, how many of its earlier datasets were pruned."""
+        gone = {
+            tag: len(sources[tag]) - len(teachable(self.registry, sources[tag])) for tag in self.served if tag != "en"
+        }
+        return {tag: count for tag, count in gone.items() if count}
 
     @property
     def _forced(self) -> bool:

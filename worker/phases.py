@@ -12,7 +12,7 @@ from worker.assess import assess
 from worker.attempt import Attempt
 from worker.making import make_version
 from worker.move import move
-from worker.prepare import TrainingContext, TrainingData, open_context, prepare
+from worker.prepare import TrainingContext, TrainingData, open_context, prepare, teachable
 from worker.promotion import GateFailed, forced_through, forgotten, keeps_shared, refusal, without_gain
 from worker.reencode import reencode
 
@@ -61,23 +61,24 @@ def _conclude(attempt: Attempt, release: int) -> None:
 def rebuild(attempt: Attempt) -> None:
     """Train the shared table again, one after another, on the languages that a rollback took from it.
 
-    Each is learned from the dataset of the version that serves it, and goes on being served by that version; only
-    `shared` moves. A language is left out that would cost the others more than the forgetting budget, or whose dataset
-    has too few rows without the pictures deleted since, or pairs with a language that is served no more.
+    Each is learned from the datasets that its version stands on, as far as the shared table lacks them, and goes on
+    being served by that version; only `shared` moves. A language is left out that would cost the others more than the
+    forgetting budget, or whose datasets have too few rows without the pictures deleted since, or pairs with a language
+    that is served no more.
     """
     with attempt.phase("prepare"):
         context = open_context(attempt)
-        expansions = _replayed(attempt)
+        replayed = _replayed(attempt, context.parent)
     made, reports, refused = None, {}, {}
-    for number, expansion in enumerate(expansions):
-        attempt.part = (number, len(expansions))
+    for number, expansions in enumerate(replayed):
+        attempt.part = (number, len(replayed))
         with attempt.phase("prepare"):
             try:
-                data = prepare(context, expansion)
+                data = prepare(context, *expansions)
             except InvalidInput as error:
                 if "kind" in error.extra:  # the file itself is missing, which ends the rebuild
                     raise
-                refused[expansion.language] = {"left_out": error.code, "detail": error.detail}
+                refused[expansions[-1].language] = {"left_out": error.code, "detail": error.detail}
                 continue
         learned, version, report = make_version(context, data)
         keeps = keeps_shared(report, attempt.settings.forgetting_budget)
@@ -99,15 +100,18 @@ def rebuild(attempt: Attempt) -> None:
         attempt.registry.expansions.succeed(attempt.lease, version_number, release.number, final)
 
 
-def _replayed(attempt: Attempt) -> list[Expansion]:
-    """The expansions of the versions that serve the languages to replay, in order; fixed at the first attempt."""
+def _replayed(attempt: Attempt, parent: int) -> list[list[Expansion]]:
+    """By language to replay, in order, what its version stands on and `parent` lacks; fixed at the first attempt."""
+    versions = attempt.registry.versions
 
-    def decide() -> list[str | None]:
+    def decide() -> list[list[str]]:
         served = attempt.registry.releases.serving().languages
-        versions = [served[tag] for tag in attempt.expansion.settings["replay"] if tag in served]
-        return [attempt.registry.versions.get(number).learned_from for number in versions]
+        had = {source for version in versions.lineage(parent) for source in version.learned}
+        numbers = [served[tag] for tag in attempt.expansion.settings["replay"] if tag in served]
+        lacking = ([source for source in versions.sources(number) if source not in had] for number in numbers)
+        return [sources for sources in lacking if sources]
 
-    return [attempt.registry.expansions.get(name) for name in attempt.decided("replay.json", decide)]
+    return [teachable(attempt.registry, sources) for sources in attempt.decided("replayed.json", decide)]
 
 
 def _encode(context: TrainingContext, data: TrainingData, view: View) -> None:

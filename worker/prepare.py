@@ -20,12 +20,13 @@ from index.sources import picture_vectors
 from model import dataset, storage
 from model.backends.choice import open_encoder
 from model.checkpoint import Kept, digest, keep, kept
-from model.dataset import DatasetReport
+from model.dataset import Dataset, DatasetReport
+from model.dataset_again import joined, without
 from model.dataset_rows import Pivot, Row
 from model.encoder import Encoder
 from model.errors import BaseMoved, CheckpointMismatch
 from model.languages import ENGLISH, reads
-from model.registry import Expansion
+from model.registry import Expansion, Registry
 from model.table import View
 from worker.attempt import Attempt
 from worker.views import Views
@@ -65,14 +66,16 @@ class TrainingContext:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """One language's dataset, with features of its pivots and vectors of its pictures.
+    """What one language is taught from, with features of its pivots and vectors of its pictures.
 
-    `pivots` says which version reads each language of a pivot. `features` holds the teachers' features (count,
-    dimension), not normalised, in the order of `texts`; both are empty where nothing is trained. `pictures` holds the
-    gallery's unit vectors (count, dimension) in the order of `picture_ids`.
+    `taught` are the expansions with the datasets, the last of which says how to learn; there are several where a
+    language that was taught more than once is taught again. `pivots` says which version reads each language of a pivot.
+    `features` holds the teachers' features (count, dimension), not normalised, in the order of `texts`; both are empty
+    where nothing is trained. `pictures` holds the gallery's unit vectors (count, dimension) in the order of
+    `picture_ids`.
     """
 
-    expansion: Expansion
+    taught: tuple[Expansion, ...]
     rows: tuple[Row, ...]
     report: DatasetReport
     pivots: Mapping[str, int]
@@ -80,6 +83,11 @@ class TrainingData:
     features: Tensor
     picture_ids: dict[str, int]
     pictures: Tensor
+
+    @property
+    def expansion(self) -> Expansion:
+        """The last of `taught`."""
+        return self.taught[-1]
 
     @property
     def language(self) -> str:
@@ -102,32 +110,31 @@ def open_context(attempt: Attempt) -> TrainingContext:
     return TrainingContext(attempt, encoder, Gallery(registry, attempt.root), parent, views.of(parent), views)
 
 
-def prepare(context: TrainingContext, expansion: Expansion) -> TrainingData:
-    """Read and validate the expansion's dataset and gather its features; `CheckpointMismatch` when the file changed.
+def prepare(context: TrainingContext, *taught: Expansion) -> TrainingData:
+    """Read and validate the datasets of these expansions and gather their features; several are of one language.
+
+    They come in the order in which they were taught. Raises `CheckpointMismatch` when a file changed.
 
     Where a language is only assessed, no text is encoded here. What the gallery held at the first attempt is kept: a
     picture deleted or replaced later changes nothing here. A rebuild or a move goes without the pictures that were
     deleted since the language was learned.
     """
-    attempt = context.attempt
-    path = attempt.dataset(expansion)
-    if storage.sha256_file(path) != expansion.dataset_sha256:
-        raise CheckpointMismatch("the dataset is not the one that was submitted")
-    data = dataset.read(path, language=expansion.language)
+    attempt, language = context.attempt, taught[-1].language
+    data = joined([_read(attempt, expansion) for expansion in taught])
     assessed = attempt.expansion.kind == "assess"
     said = [row.pivot for row in data.rows if row.pivot is not None]
-    pivots = _pivots(context, expansion.language, {pivot.language for pivot in said})
+    pivots = _pivots(context, language, {pivot.language for pivot in said})
     named = list(dict.fromkeys(row.picture for row in data.rows if row.picture is not None))
-    pictures, known = _pictures(context, named, attempt.folder / "pictures" / expansion.language)
+    pictures, known = _pictures(context, named, attempt.folder / "pictures" / language)
     again = attempt.expansion.kind in AGAIN
     if again:
-        data = dataset.without(data, frozenset(named).difference(known))
+        data = without(data, frozenset(named).difference(known))
     report = dataset.validate(
-        data, expansion.language, lambda ids: known, pivots.__contains__, to_train=not assessed, again=again
+        data, language, lambda ids: known, pivots.__contains__, to_train=not assessed, again=again
     )
     texts = [] if assessed else list(dict.fromkeys(said))
     return TrainingData(
-        expansion=expansion,
+        taught=taught,
         rows=data.rows,
         report=report,
         pivots=pivots,
@@ -136,6 +143,19 @@ def prepare(context: TrainingContext, expansion: Expansion) -> TrainingData:
         picture_ids={picture: place for place, picture in enumerate(known)},
         pictures=pictures,
     )
+
+
+def teachable(registry: Registry, sources: Sequence[str]) -> list[Expansion]:
+    """Of these expansions, those that have a dataset still, and the last one in any case."""
+    *earlier, last = (registry.expansions.get(source) for source in sources)
+    return [*(expansion for expansion in earlier if expansion.dataset_path is not None), last]
+
+
+def _read(attempt: Attempt, expansion: Expansion) -> Dataset:
+    path = attempt.dataset(expansion)
+    if storage.sha256_file(path) != expansion.dataset_sha256:
+        raise CheckpointMismatch("the dataset is not the one that was submitted")
+    return dataset.read(path, language=expansion.language)
 
 
 def _pivots(context: TrainingContext, language: str, pivots: Collection[str]) -> dict[str, int]:

@@ -64,7 +64,7 @@ def package(context: TrainingContext, data: TrainingData, learned: Learned, repo
         "language": data.language,
         "parent": context.parent,
         "text_fingerprint": context.encoder.base_fingerprint,
-        "dataset_sha256": data.expansion.dataset_sha256,
+        "datasets_sha256": [expansion.dataset_sha256 for expansion in data.taught],
         "tokenizer_sha256": learned.tokenizer_sha256,
         "settings": asdict(settings),
         "bfloat16": settings.uses_bfloat16(context.encoder.base.device),
@@ -84,7 +84,7 @@ def package(context: TrainingContext, data: TrainingData, learned: Learned, repo
         bytes=sum(file.stat().st_size for file in folder.iterdir()),
         report=dict(report),
         fence=attempt.lease.fence,
-        dataset=data.expansion.id,
+        datasets=[expansion.id for expansion in data.taught],
     )
 
 

@@ -66,7 +66,7 @@ def held_out(context: TrainingContext, data: TrainingData) -> Validation:
     """
     if context.attempt.expansion.kind in ("learn", "assess"):
         return Validation(**context.attempt.decided(VALIDATION, lambda: asdict(_held_out(context, data))))
-    earlier = kept(context.attempt, data.expansion.id)
+    earlier = kept_of(context.attempt, [expansion.id for expansion in data.taught])
     if earlier is None or (earlier.against == "pictures" and not context.gallery.known(earlier.targets)):
         return _held_out(context, data)
     return earlier
@@ -78,6 +78,18 @@ def kept(attempt: Attempt, expansion: str | None) -> Validation | None:
         return None
     path = attempt.root.open(f"{EXPANSIONS}/{expansion}/{VALIDATION}")
     return Validation(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
+def kept_of(attempt: Attempt, expansions: Sequence[str]) -> Validation | None:
+    """The validation sets of these expansions as one, as far as they were kept and are ranked against the same."""
+    found = [each for expansion in expansions if (each := kept(attempt, expansion)) is not None]
+    alike = [each for each in found if each.against == found[-1].against]
+    if len(alike) < 2:
+        return alike[0] if alike else None
+    pairs = [pair for each in alike for pair in zip(each.captions, each.targets, strict=True)]
+    known = {name for each in alike for name in (*each.targets, *each.others)}
+    pivots = {language: number for each in alike for language, number in each.pivots.items()}
+    return replace(chosen(alike[-1].against, pairs, known), pivots=pivots)
 
 
 def english(context: TrainingContext, data: TrainingData) -> Validation:

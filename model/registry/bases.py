@@ -240,6 +240,7 @@ def _bases(session: Session, old: int, new: int) -> dict[str, Any]:
 
 
 def _find(session: Session, image_fingerprint: str, text_fingerprint: str) -> BaseRow | None:
+    """The base with these towers, as `made_of` says; one that was pruned is not found."""
     query = select(BaseRow).join(VersionRow, VersionRow.number == BaseRow.number)
     same = (BaseRow.text_fingerprint == text_fingerprint, VersionRow.pruned_at.is_(None))
     rows = session.scalars(query.where(*same).order_by(BaseRow.number.desc()))

@@ -66,6 +66,20 @@ class Releases:
         with self._database.read() as session:
             return {pair for languages in session.scalars(newest) for pair in languages.items()}
 
+    def withdrawn(self, release: Release) -> dict[str, int]:
+        """The languages that an earlier release of the same base served and this one does not, with their last version.
+
+        Without those whose version was pruned.
+        """
+        found: dict[str, int] = {}
+        with self._database.read() as session:
+            bases, gone = roots(session), VersionRow.pruned_at.is_not(None)
+            pruned = set(session.scalars(select(VersionRow.number).where(gone)))
+            earlier = select(ReleaseRow.languages).where(ReleaseRow.number < release.number).order_by(ReleaseRow.number)
+            for languages in session.scalars(earlier):
+                found |= {tag: number for tag, number in languages.items() if bases[number] == release.base}
+        return {tag: number for tag, number in found.items() if tag not in release.languages and number not in pruned}
+
     def history(self, language: str, version: int) -> tuple[int, ...]:
         """The versions of the language that `version` builds upon, oldest first, and itself; see `rollback.history`."""
         with self._database.read() as session:

@@ -2,13 +2,15 @@
 
 In reach are the newest releases, as many as are to be kept, and what a rollback of one language from any of them would
 serve. While an expansion is in progress, every release since it was submitted is in reach too, and the one that served
-then. Nothing that is younger than the oldest release in reach goes, whether a release names it or not.
+then. Nothing that is younger than the oldest release in reach goes, whether a release names it or not. The datasets of
+a version in reach are all that its language was taught from in its lineage, those of pruned versions too: another base
+learns the language from them.
 
 One writer transaction decides. A version that was pruned can never serve its language again, nor be the shared one when
 no version in reach builds upon it. So whatever is removed after that, and however late, nobody needs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select, update
@@ -21,7 +23,7 @@ from model.registry.expansions import ACTIVE, Expansion, expansion_of
 from model.registry.releases import serving
 from model.registry.rollback import reachable
 from model.registry.tables import ExpansionRow, ReleaseRow, VersionRow
-from model.registry.versions import Version, named_since, needed, version_of
+from model.registry.versions import Version, named_since, needed, sources, version_of
 
 KEEP = 10  # releases
 LEAST = 2  # the one that serves, and the one before it: it is still open in every process
@@ -98,15 +100,22 @@ def _plan(session: Session, keep: int, expected: int | None) -> Pruning:
     left = [row for row in _pending(session) if row.number not in used]
     versions = [version_of(row) for _, row in sorted({row.number: row for row in (*new, *left)}.items())]
 
-    in_reach = select(func.coalesce(VersionRow.dataset, VersionRow.expansion)).where(
-        VersionRow.pruned_at.is_(None),
-        VersionRow.expansion.is_not(None),
-        VersionRow.number.not_in([v.number for v in new]),
-    )
-    ended = (ExpansionRow.finished_at < since, ExpansionRow.dataset_path.is_not(None), ExpansionRow.id.not_in(in_reach))
+    taught = _taught(session, {row.number for row in new})
+    ended = (ExpansionRow.finished_at < since, ExpansionRow.dataset_path.is_not(None))
     finished = session.scalars(select(ExpansionRow).where(*ended, ~ACTIVE).order_by(ExpansionRow.created_at))
-    datasets = tuple(expansion_of(row) for row in finished)
+    datasets = tuple(expansion_of(row) for row in finished if row.id not in taught)
     return Pruning(release, oldest, tuple(versions), frozenset(used & {v.number for v in versions}), datasets)
+
+
+def _taught(session: Session, pruned: Collection[int]) -> set[str]:
+    """The expansions whose datasets a language needs on another base: all that a version in reach was taught from."""
+    found, kept = sources(session), select(VersionRow.number, VersionRow.language).where(VersionRow.pruned_at.is_(None))
+    return {
+        source
+        for number, language in session.execute(kept)
+        if number not in pruned
+        for source in found[number].get(language, ())
+    }
 
 
 def _oldest(session: Session, release: int, keep: int) -> int:

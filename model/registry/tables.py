@@ -33,9 +33,9 @@ class RegistryRow(DeclarativeBase):
 class VersionRow(RegistryRow):
     """One immutable step of the model. One without a parent is a base; see `BaseRow`.
 
-    `dataset` is the expansion whose dataset it learned, where that is another than the one that made it. `pruned_at` is
-    when it left the reach of every release, `pruned_release` the one that served then. `folder` is NULL when its files
-    are gone.
+    `datasets` are the expansions whose datasets it learned, where that is not the one that made it alone. `pruned_at`
+    is when it left the reach of every release, `pruned_release` the one that served then. `folder` is NULL when its
+    files are gone.
     """
 
     __tablename__ = "versions"
@@ -45,7 +45,7 @@ class VersionRow(RegistryRow):
     parent: Mapped[int | None] = mapped_column(ForeignKey("versions.number"))
     language: Mapped[str] = mapped_column(index=True)
     expansion: Mapped[str | None] = mapped_column(ForeignKey("expansions.id"))
-    dataset: Mapped[str | None]
+    datasets: Mapped[list[str]] = mapped_column(JSON, default=list)
     folder: Mapped[str | None]
     manifest_sha256: Mapped[str | None]
     rows: Mapped[int]

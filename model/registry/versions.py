@@ -21,9 +21,9 @@ BUILT_IN_LANGUAGE = "en"
 class Version:
     """One version. A base has no parent, expansion or folder, and its `manifest_sha256` is its fingerprint.
 
-    `dataset` is the expansion whose dataset it learned; None when that is the one that made it. Once it is pruned
-    (`pruned_at`), it can serve its language no more. Its folder goes, and is None then, as soon as no other version
-    builds upon it.
+    `datasets` are the expansions whose datasets it learned, in the order in which they were taught first; empty when
+    that is the one that made it. Once it is pruned (`pruned_at`), it can serve its language no more. Its folder goes,
+    and is None then, as soon as no other version builds upon it.
     """
 
     number: int
@@ -37,12 +37,17 @@ class Version:
     report: dict[str, Any]
     created_at: datetime
     pruned_at: datetime | None = None
-    dataset: str | None = None
+    datasets: tuple[str, ...] = ()
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The expansions whose datasets it learned itself; none of a base."""
+        return self.datasets or ((self.expansion,) if self.expansion else ())
 
     @property
     def learned_from(self) -> str | None:
-        """The expansion whose dataset it learned; None of a base."""
-        return self.dataset or self.expansion
+        """The last of `learned`; None of a base."""
+        return self.learned[-1] if self.learned else None
 
 
 class Versions:
@@ -82,6 +87,11 @@ class Versions:
         with self._database.read() as session:
             return [version_of(row) for row in lineage(session, number)]
 
+    def sources(self, number: int) -> tuple[str, ...]:
+        """The expansions whose datasets its language was taught from, here and in what it builds upon, oldest first."""
+        with self._database.read() as session:
+            return sources(session)[number].get(find(session, number).language, ())
+
     def pruned(self) -> set[int]:
         """The numbers of those that can serve their language no more."""
         with self._database.read() as session:
@@ -104,11 +114,12 @@ class Versions:
         bytes: int,
         report: dict[str, Any],
         fence: int,
-        dataset: str | None = None,
+        datasets: Sequence[str] = (),
     ) -> Version:
         """Register what `expansion` wrote for `language`; a repeated call returns the same version.
 
-        `dataset` is the expansion whose dataset it learned, if that is another one. Raises LeaseLost, VersionNotFound.
+        `datasets` are the expansions whose datasets it learned, if not that one alone. Raises LeaseLost,
+        VersionNotFound.
         """
         with self._database.begin() as session:
             maker = held(session, expansion, fence)
@@ -122,7 +133,7 @@ class Versions:
                 parent=find(session, parent).number,
                 language=language,
                 expansion=expansion,
-                dataset=None if dataset == expansion else dataset,
+                datasets=[] if [*datasets] == [expansion] else [*datasets],
                 folder=folder,
                 manifest_sha256=manifest_sha256,
                 rows=rows,
@@ -146,6 +157,21 @@ def roots(session: Session) -> dict[int, int]:
     found: dict[int, int] = {}
     for row in session.execute(select(VersionRow.number, VersionRow.parent).order_by(VersionRow.number)):
         found[row.number] = row.number if row.parent is None else found[row.parent]  # a parent has a smaller number
+    return found
+
+
+def sources(session: Session) -> dict[int, dict[str, tuple[str, ...]]]:
+    """For each version and language, the expansions whose datasets taught the language in the version's lineage.
+
+    Oldest first; a dataset that was taught again stands where it was taught last.
+    """
+    found: dict[int, dict[str, tuple[str, ...]]] = {}
+    columns = (VersionRow.number, VersionRow.parent, VersionRow.language, VersionRow.expansion, VersionRow.datasets)
+    for row in session.execute(select(*columns).order_by(VersionRow.number)):
+        below = {} if row.parent is None else found[row.parent]  # a parent has a smaller number
+        own = row.datasets or ([] if row.expansion is None else [row.expansion])
+        earlier = (source for source in below.get(row.language, ()) if source not in own)
+        found[row.number] = {**below, row.language: (*earlier, *own)}
     return found
 
 
@@ -205,4 +231,5 @@ def lineage(session: Session, number: int) -> Sequence[VersionRow]:
 
 def version_of(row: VersionRow) -> Version:
     """The version that a row describes."""
-    return Version(**{name: getattr(row, name) for name in Version.__dataclass_fields__})
+    fields = {name: getattr(row, name) for name in Version.__dataclass_fields__}
+    return Version(**fields | {"datasets": tuple(row.datasets)})

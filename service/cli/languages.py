@@ -132,6 +132,13 @@ def _dry_run(checked: dict[str, Any], as_json: bool) -> None:
         lines = ", ".join(str(line) for line in fault["first_lines"])
         more = ", …" if fault["count"] > len(fault["first_lines"]) else ""
         say(f"{fault['count']} rows left out: {kind.replace('_', ' ')} (line {lines}{more})")
+    _split(report)
+
+
+def _split(dataset: dict[str, Any]) -> None:
+    """How many rows teach, and how many only measure."""
+    if "val" in dataset:
+        say(f"{dataset['train']:,} rows to learn from; {dataset['val']:,} are held out, to measure what was learned.")
 
 
 def _shown(value: object) -> str:
@@ -210,6 +217,7 @@ def _learned(expansion: dict[str, Any]) -> None:
     report = expansion["report"] or {}
     if gain := report.get("gain"):
         say(f"{gain['sentence']}.{' It is served because that was forced.' if gain['forced'] else ''}")
+    _split(report.get("dataset") or {})
     _recalls(report)
     if (report.get("shared") or {}).get("moved") is False:
         say("The shared table was not changed: the other languages would have lost too much.")

@@ -16,7 +16,6 @@ from service.cli.processes import Processes, python
 if TYPE_CHECKING:
     from service.settings import Settings
 
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # listen addresses that are not connect addresses
 _ALL = "mul"  # the tag for many languages
 _PATIENCE = 5.0  # seconds for one answer; the health check of docker-compose.yml waits a little longer
 
@@ -188,8 +187,7 @@ def _look_at_the_service() -> int:
     settings = settings_or_stop()
     if settings.port == 0:
         stop("PICTOGLOT_PORT: with port 0 the service cannot be found.")
-    host = _EVERYWHERE.get(settings.host, settings.host)
-    address = settings.model_copy(update={"host": host}).address()
+    address = settings.reachable()
     try:
         answer = httpx.get(f"{address}/readyz", timeout=_PATIENCE, trust_env=False)
     except httpx.HTTPError as error:

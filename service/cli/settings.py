@@ -1,17 +1,21 @@
 """Settings of the client commands: address and key of a service. Brings pydantic, so it is imported late."""
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from model.settings import CommonSettings
+from service.settings import Listening, reachable_at
 
 
-class ClientSettings(CommonSettings):
+class ClientSettings(Listening):
     """Frozen; read by each command that asks a running service."""
 
-    url: str = Field("http://127.0.0.1:8321", description="Address of the service.")
+    url: str = Field("", validate_default=True, description="Address of the service; empty: where HOST and PORT say.")
     key: str = Field("", repr=False, description="API key that is sent.")
 
     @field_validator("url")
     @classmethod
-    def _without_slash(cls, url: str) -> str:
-        return url.rstrip("/")
+    def _complete(cls, url: str, others: ValidationInfo) -> str:
+        listening = [others.data.get(name) for name in ("host", "port")]
+        if url or None in listening:  # which is refused for itself
+            return url.rstrip("/")
+        host, port = listening
+        return reachable_at(str(host), int(port or 0))

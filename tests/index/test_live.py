@@ -1,6 +1,8 @@
 """Snapshots: what is served changes at once and as a whole, and no put or delete is lost."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from threading import Event, Thread
 from typing import Any
 
@@ -9,10 +11,11 @@ import pytest
 from index import snapshot
 from index.errors import IndexUnavailable, PageTooDeep, PictureNotFound
 from model import storage
-from model.detection import Detector
+from model.detection import Detector, count
 from model.errors import LanguageNotFound
-from tests.doubles import picture_vector, text_vector
+from tests.doubles import WeightlessView, picture_vector, text_vector
 from tests.index.world import (
+    VerifyingEncoder,
     World,
     captions_of,
     drawn,
@@ -21,6 +24,8 @@ from tests.index.world import (
     put_picture,
     scored_pictures,
 )
+
+DUTCH = ["een rode appel op de tafel", "twee honden spelen in de sneeuw", "de bus rijdt door de stad"]
 
 
 def test_nothing_serves_before_the_start(world: World) -> None:
@@ -165,6 +170,42 @@ def test_the_detector_knows_each_language_from_its_captions(world: World) -> Non
     live = world.started()
     guess = live.current.detector.guess
     assert guess("ci bach", ["en", "cy"]).language == "cy" and guess("little dog", ["en", "cy"]).language == "en"
+
+
+class Counting(VerifyingEncoder):
+    """Its versions have counts of Dutch captions."""
+
+    def open(self, folders: Sequence[Any], onto: WeightlessView | None = None) -> WeightlessView:
+        return replace(super().open(folders, onto), ngrams=count(DUTCH) if folders else {})
+
+
+def test_texts_in_a_withdrawn_language_are_told_by_this_process_and_by_one_that_starts_later(world: World) -> None:
+    world.encoder = Counting()
+    world.put("a", 1, {"en": ["a red apple on the table", "the bus drives through the city"]})
+    world.teach("nl", {"a": DUTCH[0]})
+    live = world.started()
+    assert live.current.route("auto", "een hond in de bus").used == "nl"
+    world.registry.releases.roll_back("nl", actor="test", reason="")
+    live.refresh()
+    opened = [*world.encoder.opened]
+    for process in (live, world.started()):
+        assert process.current.route("auto", "een hond in de bus").used == "shared"
+        assert process.current.route("auto", "the apple in the bus").used == "en"
+    live.refresh()
+    assert world.encoder.opened == [*opened, 1], "once by each process"
+    world.teach("nl", {"a": DUTCH[1]})
+    live.refresh()
+    assert live.current.route("auto", "een hond in de bus").used == "nl" and not live.current.withdrawn
+
+
+def test_a_withdrawn_version_that_is_damaged_keeps_nobody_from_serving(world: World) -> None:
+    world.encoder = Counting()
+    world.put("a", 1, {"en": ["a red apple"]})
+    release = world.teach("nl", {"a": DUTCH[0]})
+    folder = world.registry.versions.get(release.languages["nl"]).folder
+    world.registry.releases.roll_back("nl", actor="test", reason="")
+    (world.root.path(str(folder)) / "rows.safetensors").write_bytes(b"damaged")
+    assert world.started().current.withdrawn == {}
 
 
 def test_the_detector_learns_captions_that_come_later(world: World) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from index.snapshot import Route, Snapshot
+from index.snapshot import Route, Snapshot, Withdrawn
 from model.detection import Detector
 from model.errors import LanguageNotFound, LanguageTagInvalid
 from model.registry import Release
@@ -76,6 +76,28 @@ def test_a_text_that_could_be_any_is_read_by_the_shared_version() -> None:
 def test_where_no_language_is_claimed_there_is_no_confidence_in_one(text: str) -> None:
     choice = route("auto", text, CAPTIONS)
     assert (choice.source, choice.confidence) == ("shared", 0.0)
+
+
+def test_a_text_in_a_withdrawn_language_is_not_taken_for_another_one() -> None:
+    dutch = counted(
+        {"nl": ["een rode appel op de tafel", "twee honden spelen in de sneeuw", "de bus rijdt door de stad"]}
+    )
+    both = DETECTOR.with_counts("nl", dutch.counts["nl"])
+    without, text = snapshot(CAPTIONS, both), "een hond in de bus"
+    assert without.route("auto", text).used == "en", "the nearest one that is left"
+    gone = replace(without, withdrawn={"nl": Withdrawn(3, dutch.counts["nl"])})
+    choice = gone.route("auto", text)
+    assert (choice.used, choice.confidence, choice.warnings) == ("shared", 0.0, ("language_not_supported",))
+    assert replace(gone, built_in=("en", "nl")).route("auto", text).warnings == ()
+    assert gone.route("auto", "the dogs are on the table").used == "en"
+    left = snapshot([*CAPTIONS, "nl"], both).only(CAPTIONS)
+    assert left.withdrawn["nl"].version == 2
+
+
+def test_captions_that_were_taught_under_a_wrong_tag_first_are_still_told() -> None:
+    twice = DETECTOR.with_counts("br", DETECTOR.counts["cy"])
+    corrected = replace(snapshot(CAPTIONS, twice), withdrawn={"br": Withdrawn(3, DETECTOR.counts["cy"])})
+    assert corrected.route("auto", "mae ci coch ar y bwrdd").used == "cy"
 
 
 def test_a_tie_gives_a_warning() -> None:

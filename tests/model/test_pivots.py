@@ -11,7 +11,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from model.dataset import Dataset, read, validate, without
+from model.dataset import Dataset, read, validate
+from model.dataset_again import without
 from model.dataset_rows import Pivot
 from model.errors import DatasetInvalid, NothingHeldOut, PivotNotServed, PivotTextEmpty
 

@@ -126,6 +126,20 @@ def test_address_and_key_can_be_in_an_env_file(
     assert result.exit_code == 0, result.output
 
 
+def test_without_an_address_the_service_of_the_same_settings_is_asked(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PICTOGLOT_URL", raising=False)
+    own = {"PICTOGLOT_PORT": str(service.port), "PICTOGLOT_KEY": ADMIN_KEY}
+    for host in ("127.0.0.1", "0.0.0.0"):
+        result = CliRunner().invoke(app, ["languages"], env={**own, "PICTOGLOT_HOST": host})
+        assert result.exit_code == 0, result.output
+    nobody = CliRunner().invoke(app, ["languages"], env={**own, "PICTOGLOT_HOST": "::1"})
+    assert f"http://[::1]:{service.port}" in nobody.stderr
+    wrong = CliRunner().invoke(app, ["languages"], env={**own, "PICTOGLOT_PORT": "many"})
+    assert wrong.exit_code == 78 and "PICTOGLOT_PORT" in wrong.stderr
+
+
 @pytest.mark.parametrize("arguments", [("languages",), ("demo", "dataset", "de")], ids="-".join)
 def test_an_unknown_variable_stops_a_client_command_with_one_sentence(arguments: tuple[str, ...]) -> None:
     result = CliRunner().invoke(app, arguments, env={"PICTOGLOT_NONSENSE": "1"})

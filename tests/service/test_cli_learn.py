@@ -32,7 +32,10 @@ def test_a_dry_run_reports_and_teaches_nothing(service: Service, tmp_path: Path)
     file = tmp_path / "cy.jsonl"
     file.write_text(rows(80))
     before = as_json(service, "expansions")
-    assert as_json(service, "learn", "cy", str(file), "--dry-run")["report"]["usable"] == 80
+    report = as_json(service, "learn", "cy", str(file), "--dry-run")["report"]
+    assert report["usable"] == 80
+    said = run(service, "learn", "cy", str(file), "--dry-run").stdout
+    assert f"{report['train']} rows to learn from; {report['val']} are held out" in said
     assert as_json(service, "expansions") == before
 
 

@@ -74,7 +74,7 @@ def moved(registry: Registry) -> Release:
             bytes=1,
             report={"english": {"against": "pictures", "pairs": COUNT, "t2i": {"R@1": 0.5}}},
             fence=lease.fence,
-            dataset=registry.versions.get(before.languages[tag]).learned_from,
+            datasets=registry.versions.get(before.languages[tag]).learned,
         )
         languages[tag] = parent = learned.number
     release = registry.bases.move(

@@ -1,5 +1,6 @@
 """What a move teaches on the other base: from which datasets, in which order, upon which version."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -65,6 +66,43 @@ def test_what_an_earlier_move_made_upon_a_withdrawn_language_is_taught_again(sit
     assert (after.languages, after.shared) == ({"en": 3, "br": 6}, 6)
     assert site.registry.versions.get(6).parent == 3
     assert done.report is not None and done.report["shared_lacks"] == []
+
+
+def test_a_language_that_was_taught_twice_moves_with_both_datasets(site: Site, other_base: str) -> None:
+    """On the way back and forth as well: the version that was made of both stands on both."""
+    rows = pairs("cy")
+    both = [site.submit(rows[:70], "cy")]
+    run(attempt_at(site, both[0]))
+    both.append(site.submit(rows[30:], "cy"))
+    run(attempt_at(site, both[1]))
+    teach(site, "br")
+    done = move(site, other_base)
+    made = site.registry.versions.get(site.registry.releases.serving().languages["cy"])
+    assert (made.learned, site.registry.versions.sources(made.number)) == ((*both,), (*both,))
+    report, kept = made.report, [_held_out(site, expansion) for expansion in both]
+    assert report["dataset"]["usable"] == 100, "rows that both have count once"
+    assert report["dataset"]["val"] == report["pairs"] == len(kept[0] | kept[1]) > max(map(len, kept))
+    assert done.report is not None and done.report["languages"]["cy"]["pairs"] == report["pairs"]
+    assert done.report["datasets_gone"] == {}
+
+    back = move(site, site.base, force=True)
+    assert back.report is not None and back.report["from"].endswith("other")
+    assert site.registry.versions.sources(site.registry.releases.serving().languages["cy"]) == (*both,)
+
+
+def _held_out(site: Site, expansion: str) -> set[str]:
+    return {*json.loads((site.home / "expansions" / expansion / "validation.json").read_text())["captions"]}
+
+
+def test_without_an_earlier_dataset_that_was_pruned_a_move_goes_on_and_says_so(site: Site, other_base: str) -> None:
+    teach(site, "cy")
+    teach(site, "cy")
+    first, second = site.registry.versions.sources(2)
+    site.registry.retention.dataset_removed(first)
+    done = move(site, other_base)
+    assert done.report is not None and done.report["datasets_gone"] == {"cy": 1}
+    served = site.registry.releases.serving().languages["cy"]
+    assert site.registry.versions.sources(served) == (second,)
 
 
 def test_what_is_learned_on_another_base_has_the_texts_that_this_base_reads(site: Site, other_base: str) -> None:

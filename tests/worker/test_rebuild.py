@@ -45,6 +45,17 @@ def test_a_rebuild_teaches_the_shared_table_again_and_leaves_what_is_served(site
     assert done.report["moved"] is True
 
 
+def test_a_language_that_was_taught_twice_is_rebuilt_from_both_datasets(site: Site) -> None:
+    rows = pairs("br")
+    teach(site, "cy")
+    for some in (rows[:70], rows[30:]):
+        run(attempt_at(site, site.submit(some, "br")))
+    done = rebuild_without(site, "cy")
+    made = site.registry.versions.get(site.registry.releases.serving().shared)
+    assert made.learned == site.registry.versions.sources(3) and len(made.learned) == 2
+    assert done.report is not None and done.report["languages"]["br"]["dataset"]["usable"] == 100
+
+
 def test_a_rebuild_goes_without_pictures_that_were_deleted_since(site: Site) -> None:
     for language in ("cy", "br"):
         teach(site, language, picture=True)

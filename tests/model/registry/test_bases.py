@@ -45,7 +45,7 @@ def relearn(registry: Registry, lease: Lease, language: str, parent: int) -> int
         bytes=1,
         report={},
         fence=lease.fence,
-        dataset=served.learned_from,
+        datasets=served.learned,
     )
     assert version.learned_from == served.learned_from != version.expansion
     return version.number

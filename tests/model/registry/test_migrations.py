@@ -7,6 +7,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from index.gallery import Gallery
 from index.records import Patch
@@ -29,12 +30,9 @@ VECTORS = (
 @pytest.fixture
 def first_release(database_url: str) -> str:
     """A registry as release 0.1.0 left it: a feed with every change, and an idempotency key."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     database = Database(database_url)
     with database.begin() as session:
-        config.attributes["connection"] = session.connection()
-        command.upgrade(config, "0001")
+        command.upgrade(_config(session), "0001")
         for picture in ("a", "b", "a", "a", "gone", "gone"):
             session.execute(
                 text("INSERT INTO gallery_changes (kind, picture_id) VALUES ('picture_put', :id)"), {"id": picture}
@@ -51,6 +49,14 @@ def first_release(database_url: str) -> str:
             session.execute(text(statement), {"vector": np.array([1, 0.1], dtype="<f4").tobytes()})
     database.close()
     return database_url
+
+
+def _config(session: Session) -> Config:
+    """Alembic on this session's connection."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.attributes["connection"] = session.connection()
+    return config
 
 
 def test_a_feed_of_every_change_becomes_one_of_last_changes(first_release: str, tmp_path: Path) -> None:
@@ -70,6 +76,24 @@ def test_pictures_become_records_with_defaults_and_can_be_changed(first_release:
     assert (after.collection, after.tags, after.metadata) == ("default", ["red"], {"year": 1950})
     assert Selection(registry).records(["a", "b"]) == {"a": after} and after.etag != before.etag
     assert Selection(registry).facets(Wanted(), ["year"]) == {"year": [FacetValue(1950, 1)]}
+    registry.close()
+
+
+def test_the_dataset_that_a_version_learned_becomes_a_list_of_one(database_url: str) -> None:
+    database = Database(database_url)
+    with database.begin() as session:
+        command.upgrade(_config(session), "0007")
+        session.execute(text(VECTORS[0]))
+        session.execute(
+            text(
+                "INSERT INTO versions (number, parent, language, rows, bytes, report, created_at, dataset)"
+                " VALUES (1, 0, 'cy', 0, 0, '{}', 1, 'exp_1')"
+            )
+        )
+    database.close()
+    registry = open_registry(database_url)
+    assert [registry.versions.get(number).learned for number in (0, 1)] == [(), ("exp_1",)]
+    assert registry.versions.sources(1) == ("exp_1",)
     registry.close()
 
 

@@ -198,3 +198,16 @@ def test_pages_are_newest_first(registry: Registry) -> None:
 def test_an_unknown_release_is_not_found(registry: Registry) -> None:
     with pytest.raises(ReleaseNotFound):
         registry.releases.get(9)
+
+
+def test_what_was_withdrawn_is_what_an_earlier_release_served_without_pruned_versions(registry: Registry) -> None:
+    first, second = teach(registry, "a"), teach(registry, "a")
+    registry.releases.roll_back("a", actor="t", reason="")
+    assert registry.releases.withdrawn(registry.releases.serving()) == {}, "the first one serves"
+    registry.releases.roll_back("a", actor="t", reason="")
+    assert registry.releases.withdrawn(registry.releases.serving()) == {"a": first} != {"a": second}
+    assert registry.releases.withdrawn(registry.releases.get(3)) == {}
+    for tag in "bc":
+        teach(registry, tag)
+    registry.retention.prune(2)
+    assert registry.releases.withdrawn(registry.releases.serving()) == {}

@@ -148,6 +148,34 @@ def test_datasets_of_versions_in_reach_stay_for_a_rebuild(registry: Registry) ->
     assert [expansion.language for expansion in done.datasets] == ["d"]
 
 
+def test_all_datasets_that_a_language_was_taught_from_stay_as_long_as_it_is_in_reach(registry: Registry) -> None:
+    first, *_, last = taught = [teach(registry, "a") for _ in range(3)]
+    for tag in "bcd":
+        teach(registry, tag)
+    sources = registry.versions.sources(last)
+    assert sources == tuple(registry.versions.get(number).expansion for number in taught)
+    done = registry.retention.prune(LEAST)
+    assert [version.number for version in done.versions] == [first], "nothing goes back to it"
+    assert done.datasets == (), "another base is taught from all three"
+    languages = dict(zip("bcd", range(4, 7), strict=True))
+    registry.releases.publish(expected=7, shared=0, languages=languages, actor="t", reason="", change={})
+    for tag in "ef":
+        teach(registry, tag, shared=False)
+    done = registry.retention.prune(LEAST)
+    assert [version.number for version in done.versions] == taught[1:], "the others build upon the first one"
+    assert tuple(expansion.id for expansion in done.datasets) == sources
+
+
+def test_what_a_language_was_taught_from_leaves_out_what_was_withdrawn_before(registry: Registry) -> None:
+    teach(registry, "a")
+    teach(registry, "b")
+    teach(registry, "a")
+    assert back(registry, "a") == 1
+    again = teach(registry, "a")
+    assert registry.versions.sources(again) == tuple(registry.versions.get(each).expansion for each in (1, again))
+    assert registry.versions.sources(0) == ()
+
+
 def test_what_served_when_an_expansion_began_stays_until_it_ends(registry: Registry) -> None:
     teach(registry, "a")
     lease = begin(registry, "z")
