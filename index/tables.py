@@ -161,7 +161,7 @@ class PictureWordsRow(RegistryRow):
     """What words find a picture: one row of what was said with it, and one for each expansion that captioned it.
 
     `terms` is a document as `model.words` makes it, with `length` terms. The migration adds what finds a term in it:
-    on SQLite a table `picture_terms` of FTS5, which triggers keep in step, on PostgreSQL an index. `picture` is its key.
+    on SQLite a table `picture_terms` of FTS5, which triggers keep in step, on PostgreSQL an index. `picture` is a key.
     """
 
     __tablename__ = "picture_words"

@@ -8,9 +8,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, and_, cast, column, func, literal, or_, select, table, union_all
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    cast,
+    column,
+    func,
+    literal,
+    or_,
+    select,
+    table,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
 
@@ -114,7 +126,7 @@ class _Documents:
         query = select(best_few.c.weight, best_few.c.length, PictureRow.id)
         return [tuple(row) for row in session.execute(query.join(best_few, best_few.c.picture == PictureRow.key))]
 
-    def _with(self, term: str, number: int) -> Select[Any]:
+    def _with(self, term: str, number: int) -> Select[int, int, int]:
         """Each picture that has a term, once, with a number; `length` is that of its shortest document that has it."""
         row = PictureWordsRow
         query = select(row.picture, literal(number).label("number"), func.min(row.length).label("length"))

@@ -32,15 +32,16 @@ def write_words(session: Session, ids: Sequence[str], expansion: str | None = No
         for id, key, tags, facts in found
     }
     mine = (word.picture.in_([*made]), word.expansion == expansion)
-    before = {key: terms for key, terms in session.execute(select(word.picture, word.terms).where(*mine))}
+    rows = session.execute(select(word.picture, word.terms).where(*mine))
+    before = {row.picture: row.terms for row in rows}
     changed = [key for key, (terms, _) in made.items() if before.get(key, "") != terms]
     if before.keys() & {*changed}:
         session.execute(delete(word).where(word.picture.in_(changed), word.expansion == expansion))
-    rows = [
+    new = [
         {"picture": key, "expansion": expansion, "terms": terms, "length": length}
         for key in changed
         for terms, length in [made[key]]
         if terms
     ]
-    if rows:
-        session.execute(insert(word), rows)
+    if new:
+        session.execute(insert(word), new)

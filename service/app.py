@@ -29,7 +29,9 @@ from service.moving import Following, components, warm_up
 from service.routes import (
     admin,
     bases,
+    batch,
     collections,
+    duplicates,
     embeddings,
     expansions,
     languages,
@@ -58,8 +60,8 @@ def create_app(context: Context | None) -> FastAPI:
         await run_in_threadpool(app.state.context.registry.close)
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    searching, teaching = (search, embeddings, models, pictures, collections), (languages, expansions, versions)
-    for module in (*searching, *teaching, admin, bases, operations):
+    searching, teaching = (search, batch, embeddings, models), (languages, expansions, versions)
+    for module in (*searching, pictures, collections, duplicates, *teaching, admin, bases, operations):
         app.include_router(module.router)
     pages.mount(app)
     app.state.context = context
