@@ -45,11 +45,7 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find pictures by text, by picture or by both, or captions for a picture."""
-    file = Path(picture) if picture is not None and Path(picture).is_file() else None
-    if picture is not None and file is None:
-        if like is not None or not _ID.fullmatch(picture):
-            stop(f"There is no file {picture}.", REFUSED)
-        like = picture
+    file, like = _file_or_id(picture, like)
     if (text is None and file is None and like is None) or (file is not None and like is not None):
         stop("Give a text, a picture, or a text and one picture.", REFUSED)
     if min_score is not None and not math.isfinite(min_score):
@@ -79,8 +75,7 @@ def search(
     if as_json:
         show_json(result)
     elif captions:
-        rows = [(hit["rank"], f"{hit['score']:.3f}", hit["language"], hit["caption"]) for hit in result["items"]]
-        table(("rank", "score", "language", "caption"), rows, right=("rank", "score"))
+        _show_captions(result)
     else:
         _show_pictures(result, language)
 
@@ -120,6 +115,15 @@ def duplicates(
     note(f"{examined:,} pictures were compared{'' if cursor is None else '; there are more: raise --limit'}.")
 
 
+def _file_or_id(picture: str | None, like: str | None) -> tuple[Path | None, str | None]:
+    """The file of a picture to send, or the id of one in the gallery, by the options that name one."""
+    if picture is None or Path(picture).is_file():
+        return None if picture is None else Path(picture), like
+    if like is not None or not _ID.fullmatch(picture):
+        stop(f"There is no file {picture}.", REFUSED)
+    return None, picture
+
+
 def _filter(given: str | None, collection: str | None) -> dict[str, Any]:
     """Both together; empty without either."""
     asked = json_object(given, "--filter") or {}
@@ -150,6 +154,11 @@ def _captions_of(
 def _file(file: Path) -> dict[str, Any]:
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     return {"picture": (file.name, file.read_bytes(), kind)}
+
+
+def _show_captions(result: dict[str, Any]) -> None:
+    rows = [(hit["rank"], f"{hit['score']:.3f}", hit["language"], hit["caption"]) for hit in result["items"]]
+    table(("rank", "score", "language", "caption"), rows, right=("rank", "score"))
 
 
 def _show_pictures(result: dict[str, Any], language: str) -> None:
