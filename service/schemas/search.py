@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, WithJsonSchema
+from pydantic import Field
 
 from index.errors import PageTooDeep
 from index.snapshot import DEEPEST
@@ -48,11 +48,6 @@ class Weights(RequestBody):
     words: Weight = 1.0
 
 
-def _inline(model: type[BaseModel]) -> WithJsonSchema:
-    """The schema of a part where it stands: bodies of requests are flat in the document."""
-    return WithJsonSchema({"anyOf": [model.model_json_schema(), {"type": "null"}]})
-
-
 _MODE = (
     "`meaning`: by what pictures show. `words`: pictures that have words of the text in captions, tags or metadata. "
     "`both`: the two rankings together, by reciprocal rank."
@@ -65,8 +60,8 @@ class PictureSearch(RequestBody):
 
     text: str | None = None
     picture: PictureId | None = Field(None, description="Pictures like this one, which is not among the hits.")
-    minus: Annotated[Minus | None, _inline(Minus)] = Field(None, description=_MINUS)
-    weights: Annotated[Weights | None, _inline(Weights)] = None
+    minus: Minus | None = Field(None, description=_MINUS)
+    weights: Weights | None = None
     mode: Mode = Field("meaning", description=_MODE)
     language: str = Field("auto", description="`auto`, `shared` or the tag of a learned language.")
     limit: Limit = 10

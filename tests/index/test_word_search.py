@@ -184,6 +184,10 @@ def test_no_word_stays_of_a_picture_that_is_gone(told: Told) -> None:
     with told.registry.read() as session:
         assert session.scalar(select(func.count()).select_from(PictureWordsRow)) == 0
     assert found(told, "red the 猫 1950") == []
+    for id, tag in (("old", "Libelle"), ("new", "Falter")):  # the second may get the number of the first
+        told.gallery.put([NewPicture(id, content(1), 9, 9, given=Given(tags=[tag]))], "tower")
+        assert [name for name, _ in found(told, "libelle")] == (["old"] if id == "old" else [])
+        told.gallery.delete(id)
 
 
 def test_without_its_documents_nothing_is_found(told: Told) -> None:
