@@ -1,6 +1,6 @@
 """Searches by meaning, words and both, in the demo: some pictures have a title, the others are only looked at."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ from index.word_search import MOST, WordSearch
 from model.base import open_base
 from model.data_root import DataRoot
 from model.encoder import Encoder
-from model.registry import open_registry
+from model.registry import Registry, open_registry
 from model.text import clean
 
 _BATCH = 256  # pictures that are drawn and encoded together
+_MODES = ("meaning", "words", "both")
 _DEPTHS = (1, 5)
-Ranking = Callable[[str, np.ndarray], Sequence[PictureHit]]  # of a text, and of its vector
 
 
 def measured(home: Path, shown: Sequence[Outline] = ()) -> list[dict[str, Any]]:
@@ -34,30 +34,37 @@ def measured(home: Path, shown: Sequence[Outline] = ()) -> list[dict[str, Any]]:
     shown = shown or outlines()
     encoder, registry = Encoder(open_base("bundled")), open_registry(f"sqlite:///{home / 'modes.db'}")
     try:
-        release = registry.initialise(encoder.base_fingerprint, {})
+        registry.initialise(encoder.base_fingerprint, {})
         gallery = Gallery(registry, DataRoot(home))
         for start in range(0, len(shown), _BATCH):
             _put(gallery, encoder, shown[start : start + _BATCH])
-        live = LiveIndex(encoder, registry, gallery, DataRoot(home))
-        live.start()
-        snapshot, words = live.current, WordSearch(registry)
-
-        def by_meaning(_: str, vector: np.ndarray) -> Sequence[PictureHit]:
-            return snapshot.search_pictures(vector, MOST)
-
-        def by_words(text: str, _: np.ndarray) -> Sequence[PictureHit]:
-            return fusion.by_words(words.find(text, release, Wanted()))
-
-        def by_both(text: str, vector: np.ndarray) -> Sequence[PictureHit]:
-            return fusion.fused(by_meaning(text, vector), words.find(text, release, Wanted()), (1.0, 1.0))
-
-        vectors = encoder.texts([(encoder.base_view, clean(outline.caption)) for outline in shown]).vectors
-        modes: dict[str, Ranking] = {"meaning": by_meaning, "words": by_words, "both": by_both}
-        rows = [{"mode": mode, **_recall(shown, vectors, ranking)} for mode, ranking in modes.items()]
-        live.close()
-        return rows
+        return ranked(home, encoder, registry, shown)
     finally:
         registry.close()
+
+
+def ranked(home: Path, encoder: Encoder, registry: Registry, shown: Sequence[Outline]) -> list[dict[str, Any]]:
+    """The rows of `measured`, of a gallery that is filled."""
+    live = LiveIndex(encoder, registry, Gallery(registry, DataRoot(home)), DataRoot(home))
+    live.start()
+    snapshot, words, places = live.current, WordSearch(registry), list[list[int]]()
+    texts = [clean(outline.caption) for outline in shown]
+    vectors = encoder.texts([(encoder.base_view, text) for text in texts]).vectors
+    for outline, text, vector in zip(shown, texts, vectors, strict=True):
+        near, worded = snapshot.search_pictures(vector, MOST), words.find(text, snapshot.release, Wanted())
+        rankings = (near, fusion.by_words(worded), fusion.fused(near, worded, (1.0, 1.0)))
+        places.append([_place(outline.id, ranking) for ranking in rankings])
+    live.close()
+    ranks, single = np.array(places), np.array([len(outline.objects) == 1 for outline in shown])
+    kinds = {"titles": single, "scenes": ~single, "all": np.ones(len(shown), dtype=bool)}
+    return [
+        {
+            "mode": mode,
+            "queries": len(shown),
+            **{f"{kind}_R@{k}": float(np.mean(ranks[of, row] < k)) for kind, of in kinds.items() for k in _DEPTHS},
+        }
+        for row, mode in enumerate(_MODES)
+    ]
 
 
 def _put(gallery: Gallery, encoder: Encoder, some: Sequence[Outline]) -> None:
@@ -73,12 +80,6 @@ def _metadata(outline: Outline) -> dict[str, str]:
     return {"title": outline.caption} if len(outline.objects) == 1 else {}
 
 
-def _recall(shown: Sequence[Outline], vectors: np.ndarray, ranking: Ranking) -> dict[str, Any]:
-    places = []
-    for outline, vector in zip(shown, vectors, strict=True):
-        found = [hit.picture for hit in ranking(clean(outline.caption), vector)]
-        places.append(found.index(outline.id) if outline.id in found else MOST)
-    ranks, single = np.array(places), np.array([len(outline.objects) == 1 for outline in shown])
-    kinds = {"titles": single, "scenes": ~single, "all": np.ones(len(shown), dtype=bool)}
-    figures = {f"{kind}_R@{k}": float(np.mean(ranks[of] < k)) for kind, of in kinds.items() for k in _DEPTHS}
-    return {"queries": len(shown), **figures}
+def _place(id: str, ranking: Sequence[PictureHit]) -> int:
+    """How many pictures come before this one."""
+    return next((hit.rank - 1 for hit in ranking if hit.picture == id), 2 * MOST)

@@ -42,8 +42,8 @@ def test_a_hit_tells_its_scores_in_both_and_the_first_in_both_has_1() -> None:
     assert {hit.picture: (hit.meaning, hit.words) for hit in hits[1:]} == {"b": (0.88, None), "c": (None, 1.0)}
 
 
-def test_a_picture_with_less_than_half_of_the_words_is_not_found_by_them() -> None:
-    assert fused([], [Worded("a", 0.5), Worded("b", 0.49)], (1.0, 1.0))[-1].picture == "a"
+def test_a_picture_with_too_few_of_the_words_is_not_found_by_them() -> None:
+    assert fused([], [Worded("a", 0.75), Worded("b", 0.74)], (1.0, 1.0))[-1].picture == "a"
     assert [hit.picture for hit in by_words([Worded("a", 0.5), Worded("b", 0.49)])] == ["a", "b"]
     assert [hit.picture for hit in by_words([Worded("a", 0.5), Worded("b", 0.49)], 0.5)] == ["a"]
 
