@@ -21,6 +21,7 @@ from model.registry import Registry, open_registry
 from model.text import clean
 
 _BATCH = 256  # pictures that are drawn and encoded together
+_ASKED = 1_000  # at most so many of them are asked for, evenly spread
 _MODES = ("meaning", "words", "both")
 _DEPTHS = (1, 5)
 
@@ -48,6 +49,7 @@ def ranked(home: Path, encoder: Encoder, registry: Registry, shown: Sequence[Out
     live = LiveIndex(encoder, registry, Gallery(registry, DataRoot(home)), DataRoot(home))
     live.start()
     snapshot, words, places = live.current, WordSearch(registry), list[list[int]]()
+    shown = shown[:: -(-len(shown) // _ASKED)]
     texts = [clean(outline.caption) for outline in shown]
     vectors = encoder.texts([(encoder.base_view, text) for text in texts]).vectors
     for outline, text, vector in zip(shown, texts, vectors, strict=True):

@@ -10,6 +10,7 @@ from benchmarks.records.__main__ import app
 from demo.gallery import outlines
 
 PARTS = ("--only", "filtered", "--only", "far")
+KINDS = ("titles", "scenes", "all")
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -18,6 +19,9 @@ def test_the_documented_figures_are_those_of_the_report() -> None:
     report = json.loads((DOCS / "reports" / "records.json").read_text())
     for row in report["filtered"] + report["far"]:
         assert f"| {row['left']:,} | {row['p50_ms']:.2f} ms |" in text and f"| {row['recall']:.3f} |" in text
+    for row in report["modes"]:
+        shares = [f"{100 * row[f'{kind}_R@1']:.1f} %, {100 * row[f'{kind}_R@5']:.1f} %" for kind in KINDS]
+        assert f"| `{row['mode']}` | {' | '.join(shares)} |" in text
 
 
 def test_a_small_gallery_is_measured_at_every_selectivity(tmp_path: Path) -> None:

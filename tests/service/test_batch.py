@@ -70,16 +70,16 @@ def test_one_snapshot_answers_all(tmp_path: Path) -> None:
         body = send(service, *[{"text": f"text {number}", "language": "en"} for number in range(40)]).json()
         changing.join()
         assert {item["answer"]["generation"] for item in body["items"]} == {body["items"][0]["answer"]["generation"]}
-        assert {len(item["answer"]["items"]) for item in body["items"]} == {1}
+        assert len({len(item["answer"]["items"]) for item in body["items"]}) == 1
         assert len(service.search("x").json()["items"]) == 2
 
 
 def test_what_is_not_answered_in_time_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "_SECONDS", 2.0)
-    with running(tmp_path, SlowEncoder(0.15)) as service:
+    with running(tmp_path, SlowEncoder(0.4)) as service:
         began = time.monotonic()
         items = send(service, *[{"text": f"text {number}", "language": "en"} for number in range(100)]).json()["items"]
-        assert time.monotonic() - began < 10  # all would take fifteen
+        assert time.monotonic() - began < 8  # four at a time, all would take ten
         assert items[0]["status"] == 200 and items[-1]["problem"]["code"] == "overloaded"
         assert items[-1]["problem"]["retry_after_seconds"] == 1
 
