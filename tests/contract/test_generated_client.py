@@ -75,6 +75,11 @@ def test_a_picture_is_put_found_changed_and_deleted(calls: SimpleNamespace) -> N
 
     hits = calls.api("search", "search_pictures", body=calls.model("PictureSearch", text="ein Apfel", language="de"))
     assert [hit.picture for hit in hits.items] == ["apple"]
+    asked = {"text": "apfel", "mode": "both", "minus": {"text": "x"}}
+    batch = calls.models.BatchSearch.from_dict({"searches": [asked]})
+    (item,) = calls.api("search", "search_batch", body=batch).items
+    assert item.status == 200 and item.answer.items[0].words == 1.0
+    assert calls.api("gallery", "list_duplicates").examined == 1
 
     patch = calls.models.RecordPatch.from_dict({"tags": ["fruit"], "metadata": {"place": "Chur"}})
     changed = calls.api("gallery", "patch_picture", "apple", body=patch, if_match=put.etag)

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0011"
-down_revision = "0007"
+down_revision = "0008"
 
 _VERSIONS = sa.table(
     "versions", sa.column("number", sa.Integer), sa.column("dataset", sa.String), sa.column("datasets", sa.JSON)
