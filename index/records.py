@@ -16,6 +16,7 @@ from index.errors import PictureNotFound, RecordChanged
 from index.facts import TAGS, checked_metadata, checked_tags, facts_of
 from index.rows import own_captions
 from index.tables import PictureRow, PictureValueRow, RecordChangesRow
+from index.words import write_words
 
 DEFAULT = "default"  # the collection of a picture that names none
 Within = frozenset[str] | None  # the collections that a caller may see; None for all
@@ -172,7 +173,10 @@ def settled(records: Mapping[str, Record], change: int) -> list[str]:
 
 
 def write_record(session: Session, id: str, record: Record | None) -> None:
-    """Store a record, if given, and note that it, or anything else of the picture, has changed: a new etag."""
+    """Store a record, if given, and note that it, or anything else of the picture, has changed: a new etag.
+
+    Its captions are those of now: words are made anew of both.
+    """
     number = update(RecordChangesRow).values(last=RecordChangesRow.last + 1).returning(RecordChangesRow.last)
     values: dict[str, Any] = {"record": session.execute(number).scalar_one(), "etag": secrets.token_hex(8)}
     if record is not None:
@@ -184,6 +188,7 @@ def write_record(session: Session, id: str, record: Record | None) -> None:
         session.execute(delete(PictureValueRow).where(PictureValueRow.picture == key))
         if rows := [{"picture": key, **row} for row in value_rows(record)]:
             session.execute(insert(PictureValueRow), rows)
+    write_words(session, [id])
 
 
 def value_rows(record: Record) -> list[dict[str, Any]]:

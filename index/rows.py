@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from index.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureVectorRow
 from index.vectors import Vector
+from index.words import write_words
 from model.registry import Registry
 
 _BATCH = 500  # values in one SQL statement
@@ -128,6 +129,7 @@ def _add_captions(session: Session, expansion: str, language: str, rows: Sequenc
     if new:
         texts = [{"picture_id": picture, "text": text, "digest": _digest(expansion, text)} for picture, text in new]
         session.execute(insert(CaptionRow), [{**caption, **columns} for caption in texts])
+        write_words(session, sorted({picture for picture, _ in new}), expansion)
     return len(new)
 
 

@@ -69,6 +69,15 @@ class FacetValue:
     count: int
 
 
+@contextmanager
+def reading(registry: Registry) -> Iterator[Session]:
+    """As `Registry.read`. PostgreSQL ends what takes too long, so that no filter can keep it busy."""
+    with registry.read() as session:
+        if registry.engine.dialect.name == "postgresql":
+            session.connection().exec_driver_sql(f"SET LOCAL statement_timeout = {round(1000 * _SECONDS)}")
+        yield session
+
+
 class _Kept(NamedTuple):
     keys: Keys
     upto: int  # the last change of a record that is in them
@@ -95,13 +104,13 @@ class Selection:
             kept = self._kept.get(asked)
             asking = self._asking.setdefault(asked, Lock())
         if kept is not None:
-            with self._read() as session:
+            with reading(self._registry) as session:
                 if kept.upto == _last(session):
                     return self._keep(asked, kept)
         with asking:  # the others wait, and find what the first one has read
             with self._lock:
                 kept = self._kept.get(asked)
-            with self._read() as session:
+            with reading(self._registry) as session:
                 upto = _last(session)
                 if kept is None:
                     kept = _Kept(_keys(session, _of(language, *wanted.conditions)), upto)
@@ -119,13 +128,13 @@ class Selection:
 
     def facets(self, wanted: Wanted, keys: Sequence[str]) -> dict[str, list[FacetValue]]:
         """The most frequent values of each of these keys among the pictures that are left, and how many have each."""
-        with self._read() as session:
+        with reading(self._registry) as session:
             return {key: _facet(session, wanted, key) for key in keys}
 
     def collections(self, within: Within = None) -> list[tuple[str, int]]:
         """Every collection by name, with the number of its pictures; only those `within`."""
         query = select(PictureRow.collection, func.count()).where(*Wanted(within=within).conditions)
-        with self._read() as session:
+        with reading(self._registry) as session:
             rows = session.execute(query.group_by(PictureRow.collection).order_by(PictureRow.collection))
             return [(name, number) for name, number in rows]
 
@@ -135,16 +144,8 @@ class Selection:
         visible = row.expansion.is_(None) | row.expansion.in_(sorted(expansions))
         shown = select(row.picture_id, row.text).join(PictureRow, PictureRow.id == row.picture_id)
         shown = shown.where(row.language == language, visible, *Wanted(within=within).conditions)
-        with self._read() as session:
+        with reading(self._registry) as session:
             return session.scalar(select(func.count()).select_from(shown.distinct().subquery())) or 0
-
-    @contextmanager
-    def _read(self) -> Iterator[Session]:
-        """As `Registry.read`. PostgreSQL ends what takes too long, so that no filter can keep it busy."""
-        with self._registry.read() as session:
-            if self._registry.engine.dialect.name == "postgresql":
-                session.connection().exec_driver_sql(f"SET LOCAL statement_timeout = {round(1000 * _SECONDS)}")
-            yield session
 
     def _keep(self, asked: tuple[Wanted, str, int], kept: _Kept) -> Keys:
         with self._lock:

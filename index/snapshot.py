@@ -44,11 +44,17 @@ class Route:
 
 @dataclass(frozen=True)
 class PictureHit:
-    """A picture in a search result; `rank` counts from 1 over all pages."""
+    """A picture in a search result; `rank` counts from 1 over all pages.
+
+    `score` is what orders the hits. Where they come from two rankings (`index.fusion`), `meaning` and `words` are its
+    scores in these, None where it is not in one.
+    """
 
     picture: str
     score: float
     rank: int
+    meaning: float | None = None
+    words: float | None = None
 
 
 @dataclass(frozen=True)
@@ -206,18 +212,20 @@ class Snapshot:
         after: PictureHit | None = None,
         min_score: float | None = None,
         allowed: Keys | None = None,
+        without: Collection[str] = (),
     ) -> list[PictureHit]:
         """The `limit` pictures nearest to a unit vector, ties by id: the first ones, or those that follow `after`.
 
-        Only those with an `allowed` key, if given (`index.selection`). Pictures added or deleted since the page of
-        `after` cause no other picture to be repeated or skipped. Raises `PageTooDeep` beyond rank `DEEPEST`, except for
-        one more: is there a next page?
+        Only those with an `allowed` key, if given (`index.selection`), and none of `without`, a few. Pictures added or
+        deleted since the page of `after` cause no other picture to be repeated or skipped. Raises `PageTooDeep` beyond
+        rank `DEEPEST`, except for one more: is there a next page?
         """
         offset = after.rank if after else 0
         while True:
             if offset and offset + limit > DEEPEST + 1:
                 raise PageTooDeep(f"results go to rank {DEEPEST:,}: ask for fewer on this page, or set min_score")
-            hits = self.pictures.search(vector, offset + limit, allowed)
+            hits = self.pictures.search(vector, offset + limit + len(without), allowed)
+            hits = [hit for hit in hits if hit.entry.picture not in without] if without else hits
             skipped = _count_until(hits, after) if after else 0
             if skipped <= offset:
                 break

@@ -155,3 +155,21 @@ class VectorSetRow(RegistryRow):
     segments: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     dead: Mapped[bytes]
     created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class PictureWordsRow(RegistryRow):
+    """What words find a picture: one row of what was said with it, and one for each expansion that captioned it.
+
+    `terms` is a document as `model.words` makes it, with `length` terms. The migration adds what finds a term in it:
+    on SQLite a table `picture_terms` of FTS5, which triggers keep in step, on PostgreSQL an index. `picture` is a key.
+    """
+
+    __tablename__ = "picture_words"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
+    picture: Mapped[int] = mapped_column(
+        ForeignKey("pictures.key", ondelete="CASCADE", onupdate="CASCADE"), type_=BigInteger, index=True
+    )
+    expansion: Mapped[str | None]
+    terms: Mapped[str]
+    length: Mapped[int]

@@ -13,6 +13,7 @@ import regex
 
 _LOGOGRAPHIC = r"\p{Han}\p{Hiragana}\p{Katakana}"
 _SYLLABIC = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\p{Tai_Tham}\p{New_Tai_Lue}\p{Tai_Viet}\p{Javanese}"
+UNSPACED = _LOGOGRAPHIC + _SYLLABIC  # for a set in a pattern of `regex`
 # letters and marks of these scripts, and the joiners and prolongation marks between them
 _RUN = regex.compile(rf"[{_LOGOGRAPHIC}{_SYLLABIC}](?:[{_LOGOGRAPHIC}{_SYLLABIC}\p{{M}}\u30fc\u3005\u200c\u200d])*")
 _SHORT = regex.compile(rf"[{_LOGOGRAPHIC}\u30fc\u3005]{{2,3}}")  # two of these can be a word; elsewhere it takes four

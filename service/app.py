@@ -29,7 +29,9 @@ from service.moving import Following, components, warm_up
 from service.routes import (
     admin,
     bases,
+    batch,
     collections,
+    duplicates,
     embeddings,
     expansions,
     languages,
@@ -65,8 +67,8 @@ def create_app(context: Context | None) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,  # what generated clients call their functions
     )
-    searching, teaching = (search, embeddings, models, pictures, collections), (languages, expansions, versions)
-    for module in (*searching, *teaching, admin, bases, operations):
+    searching, teaching = (search, batch, embeddings, models), (languages, expansions, versions)
+    for module in (*searching, pictures, collections, duplicates, *teaching, admin, bases, operations):
         app.include_router(module.router)
     pages.mount(app)
     app.state.context = context

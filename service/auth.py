@@ -35,12 +35,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Body(Enum):
-    """Which limits of size and time a route's form has; a JSON body has those of `JSON`, unless it holds pictures."""
+    """Which limits of size and time a route's form has; a JSON body has those of `JSON`, unless it holds more."""
 
     JSON = 1
     PICTURE = 2
     DATASET = 3
     PICTURES_IN_JSON = 4
+    SEARCHES = 5
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class GuardedRoute(APIRoute):
             request.state.principal = principal
             _check_query(request, names)
             is_json = request.headers.get("content-type", "").lower().startswith("application/json")
-            small = is_json and guard.body is not Body.PICTURES_IN_JSON
+            small = is_json and guard.body not in (Body.PICTURES_IN_JSON, Body.SEARCHES)
             request.state.body.allow(*context.body_limits[Body.JSON if small else guard.body])
             return await handler(request)
 
@@ -235,16 +236,26 @@ class Rate:
 
     def take(self, key: str) -> None:
         """Count one request of `key`; raises `RateLimited` when there were too many."""
+        self._count(key, cost=1, needed=1)
+
+    def owe(self, key: str, cost: int) -> None:
+        """Count `cost` more for a request that was taken: later ones wait until it is paid, however much it is.
+
+        Raises `RateLimited` while `key` owes for another one.
+        """
+        self._count(key, cost, needed=0)
+
+    def _count(self, key: str, cost: int, needed: int) -> None:
         now = self._clock()
         tokens, counted = self._buckets.get(key, (self._burst, now))
         tokens = min(self._burst, tokens + (now - counted) * self._per_second)
-        if tokens < 1:
+        if tokens < needed:
             self._buckets[key] = (tokens, now)
-            wait = math.ceil((1 - tokens) / self._per_second)
+            wait = math.ceil((needed - tokens) / self._per_second)
             raise RateLimited("too many requests", retry_after_seconds=wait)
         if len(self._buckets) >= _MAX_BUCKETS:
             self._buckets.clear()
-        self._buckets[key] = (tokens - 1, now)
+        self._buckets[key] = (tokens - cost, now)
 
 
 def _plain_key(values: list[str], bearer: bool) -> str:

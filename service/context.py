@@ -1,5 +1,6 @@
 """The components of one running service, built once in `service.app` and passed to every route."""
 
+from asyncio import Semaphore
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Event
@@ -15,6 +16,7 @@ from index.encoding import Encoder
 from index.gallery import Gallery
 from index.live import LiveIndex
 from index.selection import Selection
+from index.word_search import WordSearch
 from model.data_root import DataRoot
 from model.registry import Registry
 from service.access_log import Parts
@@ -29,6 +31,7 @@ from service.settings import Settings
 from service.writes import WriteQueue
 
 _OVERHEAD = 128 << 10  # bytes of a form without its file: boundaries, headers, fields
+_SEARCHES = 16  # times as long as one search may be: many are, and most are short
 _OVERHEAD_OF_PICTURE = _OVERHEAD + MAX_RECORD_BYTES
 
 
@@ -61,6 +64,8 @@ class Context:
     validating: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))  # datasets
     hit_records: RecordsOfHits = field(init=False)
     filtering: Filtering = field(init=False)
+    words: WordSearch = field(init=False)
+    comparing: Semaphore = field(default_factory=lambda: Semaphore(1))  # pages of duplicates
     following: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))  # opening a new release
     stopping: Event = field(default_factory=Event)
     requests: int = 0
@@ -70,11 +75,13 @@ class Context:
     def __post_init__(self) -> None:
         settings = self.settings
         self.hit_records, self.filtering = RecordsOfHits(self.selection), Filtering(self.selection)
+        self.words = WordSearch(self.registry)
         self.body_limits = {
             Body.JSON: (settings.json_bytes, settings.body_seconds),
             Body.PICTURE: (settings.picture_bytes + _OVERHEAD_OF_PICTURE, settings.body_seconds),
             # base64 takes four bytes for three
             Body.PICTURES_IN_JSON: (settings.picture_bytes * 4 // 3 + settings.json_bytes, settings.body_seconds),
+            Body.SEARCHES: (_SEARCHES * settings.json_bytes, settings.body_seconds),
             Body.DATASET: (settings.dataset_bytes + _OVERHEAD, settings.dataset_seconds),
         }
 

@@ -22,7 +22,7 @@ from service.context import Context
 from service.errors import InvalidEncoding, MalformedMultipart, TooLarge
 
 FOLDER = "uploads"  # under the data root
-MAX_FIELDS = 8  # names of fields
+MAX_FIELDS = 16  # names of fields
 MAX_PARTS = 128  # fields, also those of the same name: a picture may have 64 tags
 MAX_PART_HEADER = 16 << 10  # bytes of one header of a part: file names may be long
 MAX_FIELD_BYTES = 64 << 10  # all fields of a form together; beside a picture more

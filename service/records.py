@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel
@@ -24,6 +24,8 @@ from service.reading import Reading
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions, FacetValue
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _HIT_SECONDS = 0.5  # that a search waits for the records of its hits
 _FILTER_SECONDS = 6.0  # that a request waits for what its filter leaves; longer than PostgreSQL may take for it
 _AWAY_SECONDS = 5.0  # for which nobody asks a registry that did not answer for the records of hits
@@ -148,17 +150,21 @@ class Filtering:
     def __init__(self, selection: Selection) -> None:
         self._selection, self._reading = selection, Reading(4)
 
+    async def read(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `read` returns of the registry; raises `RegistryUnavailable`, at the latest after some seconds."""
+        return await self._reading.wait(_FILTER_SECONDS, read, *args, **kwargs)
+
     async def allowed(self, wanted: Wanted, language: str = PICTURES, version: int = 0) -> Keys | None:
-        """As `Selection.allowed`; raises `RegistryUnavailable`, at the latest after some seconds."""
+        """As `Selection.allowed`; raises as `read`."""
         if wanted.everything:
             return None
-        return await self._reading.wait(_FILTER_SECONDS, self._selection.allowed, wanted, language, version)
+        return await self.read(self._selection.allowed, wanted, language, version)
 
     async def facets(self, wanted: Wanted, keys: Sequence[str] | None) -> dict[str, list[FacetValue]] | None:
-        """As `Selection.facets`, None without keys; raises as `allowed`."""
+        """As `Selection.facets`, None without keys; raises as `read`."""
         if keys is None:
             return None
-        counted = await self._reading.wait(_FILTER_SECONDS, self._selection.facets, wanted, keys)
+        counted = await self.read(self._selection.facets, wanted, keys)
         return {key: list(map(FacetValue.model_validate, each)) for key, each in counted.items()}
 
 

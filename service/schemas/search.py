@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from index.errors import PageTooDeep
 from index.snapshot import DEEPEST
@@ -26,10 +26,48 @@ _FACETS = "Keys whose values are counted among the pictures that the filter leav
 _CURSOR = f"`next_cursor` of the page before. Beyond rank {DEEPEST:,} there is no page: 422 `{PageTooDeep.code}`."
 
 
-class PictureSearch(RequestBody):
-    """Pictures for a text."""
+Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Mode = Literal["meaning", "words", "both"]
 
-    text: str
+
+class Minus(RequestBody):
+    """What the pictures should not be like: a text, a picture of the gallery, or both."""
+
+    text: str | None = None
+    picture: PictureId | None = None
+
+
+class Weights(RequestBody):
+    """How much each part of a search counts: from 0, which is not at all, to 100."""
+
+    text: Weight = 1.0
+    picture: Weight = 1.0
+    minus_text: Weight = 0.5
+    minus_picture: Weight = 0.5
+    meaning: Weight = 1.0
+    words: Weight = 1.0
+
+
+def _inline(model: type[BaseModel]) -> WithJsonSchema:
+    """The schema of a part where it stands: bodies of requests are flat in the document."""
+    return WithJsonSchema({"anyOf": [model.model_json_schema(), {"type": "null"}]})
+
+
+_MODE = (
+    "`meaning`: by what pictures show. `words`: pictures that have words of the text in captions, tags or metadata. "
+    "`both`: the two rankings together, by reciprocal rank."
+)
+_MINUS = "What the pictures should not be like."
+
+
+class PictureSearch(RequestBody):
+    """Pictures for a text, like a picture of the gallery, or both; without what they should not be like."""
+
+    text: str | None = None
+    picture: PictureId | None = Field(None, description="Pictures like this one, which is not among the hits.")
+    minus: Annotated[Minus | None, _inline(Minus)] = Field(None, description=_MINUS)
+    weights: Annotated[Weights | None, _inline(Weights)] = None
+    mode: Mode = Field("meaning", description=_MODE)
     language: str = Field("auto", description="`auto`, `shared` or the tag of a learned language.")
     limit: Limit = 10
     min_score: Finite | None = None
@@ -42,11 +80,16 @@ class PictureSearch(RequestBody):
 
 
 class SimilarPictures(FormFields):
-    """Pictures like an uploaded one; `language` must be available, and only selects the language of the captions.
+    """Pictures like an uploaded one, and for a text if there is one.
 
-    `captions` as in a search by text: repeated, as a JSON list or separated by commas.
+    Without a text, `language` must be available, and only selects the language of the captions. `captions` as in JSON:
+    repeated, as a JSON list or separated by commas.
     """
 
+    text: str | None = None
+    minus: str | None = Field(None, description=f"JSON: `text`, `picture`. {_MINUS}")
+    weights: str | None = Field(None, description="JSON, as in a search that is sent as JSON.")
+    mode: Mode = Field("meaning", description=_MODE)
     language: str = "auto"
     limit: TextLimit = 10
     min_score: TextNumber | None = None
@@ -82,7 +125,9 @@ class PictureHit(Response):
     """`picture` and `id` are the same. What is kept in the registry is null while that does not answer."""
 
     picture: str
-    score: Finite
+    score: Finite = Field(description="By what the hits are ordered: of the meaning, the words, or 0 to 1 for `both`.")
+    meaning: Finite | None = Field(description="Cosine to what is meant; null where only words found it.")
+    words: Finite | None = Field(description="Share of the words that it has, by their weight; null without any.")
     rank: int
     url: str
     captions: Captions

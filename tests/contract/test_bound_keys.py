@@ -76,6 +76,18 @@ def reads(http: httpx.Client) -> Iterator[httpx.Response]:
             **({"filter": json.dumps(more["filter"])} if more else {}),
         }
         yield http.get("/v1/pictures", params=query)
+    several: list[dict[str, Any]] = []
+    for mode in ("meaning", "words", "both"):
+        for asked in ("a pear", f"{SECRET} on grass", "apple"):
+            several.append({**text, "text": asked, "mode": mode, "minus": {"text": SECRET}})
+    for id in ("near-1", FAR, "unknown"):
+        pear = {"text": "a pear", "language": "en"}  # `auto` is told with the captions of the whole service
+        several += [{"picture": id}, {**pear, "picture": id}, {**pear, "minus": {"picture": id}}]
+    for each in several:
+        yield http.post("/v1/search/pictures", json=each)
+    yield http.post("/v1/search/batch", json={"searches": several})
+    for query in ({}, {"collection": OTHER}, {"filter": json.dumps(NEAR_FILTER)}):
+        yield http.get("/v1/duplicates", params={"min_score": "0", **query})
     data = {"captions": "all", "filter": json.dumps(NEAR_FILTER), "facets": json.dumps(FACETS)}
     yield http.post("/v1/search/pictures", files=form, data=data)
     yield http.post("/v1/search/captions", files=form, data={"limit": "100"})
@@ -100,6 +112,7 @@ def walks(http: httpx.Client) -> dict[str, list[httpx.Response]]:
         "collection": lambda cursor: http.get("/v1/pictures", params={"limit": "1", "collection": "near", **cursor}),
         "text": lambda cursor: http.post("/v1/search/pictures", json={**text, **cursor}),
         "picture": lambda cursor: http.post("/v1/search/pictures", files=form, data={"limit": "1", **cursor}),
+        "both": lambda cursor: http.post("/v1/search/pictures", json={**text, "mode": "both", **cursor}),
     }
     return {name: pages_of(ask) for name, ask in asked.items()}
 
@@ -116,8 +129,16 @@ def shown(response: httpx.Response) -> Any:
     headers = {name: response.headers.get(name) for name in ("etag", "content-type", "location", "cache-control")}
     if "json" not in (headers["content-type"] or ""):
         return response.status_code, headers, response.content
-    body = response.json()
-    return response.status_code, headers, {name: value for name, value in body.items() if name not in FREE}
+    return response.status_code, headers, lasting(response.json())
+
+
+def lasting(value: Any) -> Any:
+    """What does not differ from answer to answer; the answers in that of a batch too."""
+    if isinstance(value, list):
+        return [lasting(each) for each in value]
+    if isinstance(value, dict):
+        return {name: lasting(each) for name, each in value.items() if name not in FREE}
+    return value
 
 
 def test_what_a_bound_key_reads_does_not_depend_on_other_collections(keys: Keys) -> None:
@@ -148,8 +169,8 @@ def test_only_these_routes_are_made_for_bound_keys() -> None:
     parted = {name for name, (_, route) in zip(NAMES, GUARDED, strict=True) if guard_of(route.endpoint).parted}
     kept = ("/{id}", "/{id}/content", "/{id}/thumbnail")
     assert parted == {
-        *(f"POST /v1/search/{what}" for what in ("pictures", "captions")),
-        *(f"GET /v1/{what}" for what in ("pictures", "collections", "languages", "models")),
+        *(f"POST /v1/search/{what}" for what in ("pictures", "captions", "batch")),
+        *(f"GET /v1/{what}" for what in ("pictures", "collections", "duplicates", "languages", "models")),
         *(f"{method} /v1/pictures/{{id}}" for method in ("PUT", "PATCH", "DELETE")),
         *(f"GET /v1/pictures{path}" for path in kept),
         "POST /v1/pictures",

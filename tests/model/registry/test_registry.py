@@ -34,7 +34,9 @@ def test_the_migrations_make_the_tables_that_the_code_expects(empty: Registry) -
     for package in ("index.tables", "service.keys"):  # each declares tables of its own
         import_module(package)
     with empty.engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), RegistryRow.metadata) == []
+        options = {"include_name": lambda name, kind, parents: not str(name).startswith("picture_terms")}
+        migrated = MigrationContext.configure(connection, opts=options)  # of words: no class describes what finds them
+        assert compare_metadata(migrated, RegistryRow.metadata) == []
 
 
 def test_a_missing_index_would_be_noticed(empty: Registry) -> None:

@@ -1,0 +1,63 @@
+"""Which words a text has, for a search by words: the same for every database, in every script. Finds nothing.
+
+A term is a word without case and accents. Scripts that put no spaces between words, and Korean, whose words take on
+endings, have a term for each character and each pair of neighbours: so one character finds, and longer words are found
+by their pairs. Terms hold letters, digits, marks and symbols beyond ASCII only, never what a query language reads.
+"""
+
+import unicodedata
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+import regex
+
+from model.segmentation import UNSPACED
+
+MOST_ASKED = 32  # terms of a query that are searched
+MOST_KEPT = 20_000  # terms of one document; no database takes any number
+_PAIRED = rf"{UNSPACED}\p{{Hangul}}\u30fc\u3005"
+_TERM = regex.compile(
+    rf"(?P<run>(?:[{_PAIRED}]\p{{M}}{{0,8}})+)"
+    rf"|(?P<word>[\p{{L}}\p{{N}}--[{_PAIRED}]][[\p{{L}}\p{{N}}\p{{M}}]--[{_PAIRED}]]{{0,63}})"
+    r"|(?P<symbol>[\p{S}--[\x00-\x7f]])",
+    regex.V1,
+)
+_UNIT = regex.compile(rf"[{_PAIRED}]\p{{M}}{{0,8}}")
+_INVISIBLE = regex.compile(r"[\p{Cf}\ufe00-\ufe0f]")  # joiners, soft hyphens, variation selectors
+_ACCENTED = regex.compile(r"([\p{Latin}\p{Greek}])\p{M}+")
+
+
+def asked(text: str) -> list[str]:
+    """The terms by which a text is searched, each once, in its order; at most `MOST_ASKED`. None if it has no word."""
+    terms = dict.fromkeys(_terms(text, single=False))
+    return list(terms)[:MOST_ASKED]
+
+
+def document(texts: Iterable[str]) -> tuple[str, int]:
+    """The terms by which any of these texts is found, sorted, with a blank between two; and how many."""
+    kept: dict[str, None] = {}
+    for text in texts:
+        kept |= dict.fromkeys(_terms(text, single=True))
+        if len(kept) >= MOST_KEPT:
+            break
+    terms = sorted(list(kept)[:MOST_KEPT])
+    return " ".join(terms), len(terms)
+
+
+def _terms(text: str, *, single: bool) -> Iterator[str]:
+    """`single`: each character of a run without spaces too, not only when it stands alone."""
+    for found in _TERM.finditer(_plain(text)):
+        if found.lastgroup != "run":
+            yield found[0]
+            continue
+        units = _UNIT.findall(found[0])
+        if single or len(units) == 1:
+            yield from units
+        yield from map("".join, pairwise(units))
+
+
+def _plain(text: str) -> str:
+    """Without case, accents of Latin and Greek letters, and what cannot be seen; compatible forms are one."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    bare = _ACCENTED.sub(r"\1", unicodedata.normalize("NFD", folded))
+    return unicodedata.normalize("NFC", _INVISIBLE.sub("", bare))

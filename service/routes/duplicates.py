@@ -1,0 +1,114 @@
+"""Pictures that are nearly the same: groups of them, page by page, each page after a bounded amount of work."""
+
+import asyncio
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from index.duplicates import Compared, Group, compared
+from index.gallery import Place
+from index.selection import Wanted
+from index.snapshot import Snapshot
+from model.errors import Unavailable
+from service import records, values
+from service.auth import GuardedRoute, Principal, needs
+from service.context import AppContext, Caller, Context
+from service.errors import Gone
+from service.routes.search import generation_of
+from service.schemas import questions as schemas
+
+router = APIRouter(prefix="/v1/duplicates", tags=["gallery"], route_class=GuardedRoute)
+_SECONDS = 2.0  # after which a page ends, whatever it has
+_LEAST = 0.95
+_Score = Annotated[
+    values.TextNumber, Query(ge=0, le=1, description="Lowest score of two pictures that are nearly the same.")
+]
+
+
+@router.get("", response_model=schemas.Duplicates)
+@needs("search", parted=True)
+async def list_duplicates(
+    context: AppContext,
+    caller: Caller,
+    min_score: _Score = _LEAST,
+    limit: values.QueryLimit = 20,
+    cursor: values.QueryCursor = None,
+    filter: values.QueryFilter = None,
+    collection: values.QueryCollection = None,
+) -> Response:
+    """Groups of pictures that are nearly the same, among those that the filter leaves.
+
+    A page looks at pictures for two seconds at most, so it may have fewer groups than `limit`, or none, and yet a
+    `next_cursor`. Two pictures whose score is `min_score` or more are in one group at least.
+    """
+    started, snapshot = time.perf_counter(), context.live.current
+    wanted = Wanted(records.filter_in_query(filter), caller.collections, collection)
+    query = ["duplicates", min_score, filter, collection, caller.id if caller.collections is not None else None]
+    state, place = snapshot.pictures.identity.name, None
+    if cursor is not None:
+        at = context.cursors.read(query, cursor)
+        if at["state"] != state:
+            raise Gone("the vectors have changed: begin again without a cursor")
+        place = (at["after"][0], at["after"][1])
+    found = await _page(snapshot, context, wanted, min_score, limit, place)
+    groups = await _shown(found.groups, context, caller)
+    following = None
+    if found.place is not None:
+        following = context.cursors.write(query, {"state": state, "after": [*found.place]})
+    answer = schemas.Duplicates(
+        items=groups,
+        examined=found.examined,
+        release=snapshot.release.number,
+        generation=generation_of(snapshot.pictures, caller),
+        next_cursor=following,
+        timing_ms=round((time.perf_counter() - started) * 1_000, 3),
+    )
+    return await context.answer(lambda: answer)
+
+
+async def _page(
+    snapshot: Snapshot, context: Context, wanted: Wanted, least: float, limit: int, after: Place | None
+) -> Compared:
+    """Some pictures after others until there are `limit` groups or the time is over; no place at the end of all.
+
+    One page is made at a time.
+    """
+    allowed, gallery = await context.filtering.allowed(wanted), context.gallery
+    fingerprint = context.encoder.image_fingerprint
+    groups, examined, place = list[Group](), 0, after
+    try:
+        async with asyncio.timeout(context.settings.request_seconds):
+            await context.comparing.acquire()
+    except TimeoutError:
+        raise Unavailable("others are looking for duplicates; try again later") from None
+    try:
+        until = time.monotonic() + _SECONDS
+        while True:
+            part = await context.filtering.read(
+                compared, gallery, fingerprint, snapshot.pictures, least, wanted, allowed, place
+            )
+            groups += part.groups
+            examined, place = examined + part.examined, part.place
+            if place is None or len(groups) >= limit or time.monotonic() > until:
+                return Compared(tuple(groups), examined, place)
+    finally:
+        context.comparing.release()
+
+
+async def _shown(groups: tuple[Group, ...], context: Context, caller: Principal) -> list[schemas.DuplicateGroup]:
+    """As they are sent. Of a bound key, a picture that was moved away since is in none."""
+    pictures = {picture for group in groups for picture in (group.head, *(near.picture for near in group.others))}
+    if caller.collections is not None and pictures:
+        pictures = {*await context.filtering.read(context.selection.records, sorted(pictures), caller.collections)}
+    shown = list[schemas.DuplicateGroup]()
+    for group in groups:
+        scored = [(group.head, 1.0), *((near.picture, near.score) for near in group.others)]
+        kept = [(picture, score) for picture, score in scored if picture in pictures]
+        if len(kept) > 1 and kept[0][0] == group.head:
+            near = [
+                schemas.NearPicture(picture=picture, id=picture, score=score, url=f"/v1/pictures/{picture}/content")
+                for picture, score in kept
+            ]
+            shown.append(schemas.DuplicateGroup(pictures=near, more=group.more))
+    return shown

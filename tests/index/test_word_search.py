@@ -1,0 +1,193 @@
+"""A search by words finds on both databases what it finds in plain Python, while pictures and captions change."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, func, select
+
+from index import word_search
+from index.filters import parsed
+from index.gallery import Gallery, NewPicture
+from index.records import Given, Patch
+from index.selection import Wanted
+from index.tables import PictureWordsRow
+from index.word_search import WordSearch
+from model.data_root import DataRoot
+from model.registry import Release, open_registry
+from model.words import asked, document
+from tests.index.world import content
+from tests.service.harness import learn
+
+WORDS = [
+    "red",
+    "Äpfel",
+    "apple",
+    "the",
+    "bridge",
+    "猫",
+    "黒猫",
+    "りんご",
+    "사과",
+    "นก",
+    "🍎",
+    "1950",
+    "o'clock",
+    "NEAR",
+]
+EVERYTHING = Wanted()
+FILTER = {"must_not": [{"key": "tags", "match": {"value": "red"}}]}
+anything = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
+phrases = st.lists(st.sampled_from([*WORDS, "*", '"', "-", "AND", ":", "(", "猫 猫", "x"]), max_size=5).map(" ".join)
+
+
+class Told:
+    """A gallery that changes at random, and its words."""
+
+    def __init__(self, url: str, home: Path) -> None:
+        self.registry = open_registry(url)
+        self.registry.initialise("base", {})
+        self.gallery = Gallery(self.registry, DataRoot(home))
+        self.words = WordSearch(self.registry)
+        self.random = Random(0)
+        self.learnt = [learn(self.registry, tag) for tag in ("de", "ja")]
+        for number in range(25):
+            self.put(f"p{number}", number)
+
+    @property
+    def release(self) -> Release:
+        return self.registry.releases.serving()
+
+    def put(self, id: str, seed: int) -> None:
+        record, captions = self._record(), {"en": self._texts(), "rm": self._texts()}
+        self.gallery.put([NewPicture(id, content(seed), 9, 9, captions, given=Given(**record))], "tower")
+
+    def change(self) -> None:
+        """A picture is put again, one patched, one deleted, some captioned by expansions."""
+        ids = self.random.sample(self.gallery.ids(), 6)
+        self.put(ids[0], self.random.randrange(1_000, 9_999))
+        self.gallery.patch(Patch(ids[1], {**self._record(), "captions": {"en": self._texts(), "rm": None}}), {})
+        self.gallery.patch(Patch(ids[2], {"tags": self._texts()}), {})
+        self.gallery.delete(ids[3])
+        version = self.random.choice(self.learnt)
+        captions = [(id, text) for id in ids[2:] for text in self._texts()]
+        self.gallery.add_captions(str(version.expansion), str(version.language), captions)
+
+    def documents(self) -> dict[str, list[list[str]]]:
+        """The texts of each picture that a search may find it by: what was said with it, and each expansion's."""
+        shown = {version.expansion for version in self.learnt if version.number in self.release.languages.values()}
+        found = dict[str, list[list[str]]]()
+        for id in self.gallery.ids():
+            record, captions = self.gallery.get(id).record, self.gallery.captions([id])
+            strings = [
+                each for value in record.metadata.values() for each in (value if isinstance(value, list) else [value])
+            ]
+            told = [each.text for each in captions if each.expansion is None]
+            own = [*record.tags, *(each for each in strings if isinstance(each, str)), *told]
+            found[id] = [own, *([each.text for each in captions if each.expansion == by] for by in shown)]
+        return found
+
+    def _texts(self) -> list[str]:
+        some = self.random.sample
+        return [" ".join(some(WORDS, self.random.randrange(1, 4))) for _ in range(self.random.randrange(3))]
+
+    def _record(self) -> dict[str, Any]:
+        where = self.random.choice(["default", "other"])
+        metadata = {"place": self.random.choice(WORDS), "names": self._texts(), "year": 1950}
+        return {"collection": where, "tags": self._texts(), "metadata": metadata}
+
+
+def slowly(
+    query: str, documents: Mapping[str, Sequence[Sequence[str]]], without: str | None = None
+) -> list[tuple[str, float]]:
+    """The slow and obvious search."""
+    kept = {id: [{*document(texts)[0].split()} for texts in each] for id, each in documents.items()}
+    terms, unwanted = asked(query), {*asked(without or "")}
+    kept = {id: each for id, each in kept.items() if not unwanted or not unwanted <= set().union(*each)}
+    counts = {term: sum(any(term in words for words in each) for each in kept.values()) for term in terms}
+    most = max([1, *counts.values()])
+    weights = {term: round(1_000 * (1 + math.log(most / max(1, counts[term])))) for term in terms}
+    ranked = []
+    for id, each in kept.items():
+        weight = sum(weights[term] for term in terms if any(term in words for words in each))
+        if weight:
+            ranked.append((-weight, min(len(words) for words in each if words & {*terms}), id))
+    return [(id, -weight / sum(weights.values())) for weight, _, id in sorted(ranked)]
+
+
+@pytest.fixture
+def told(database_url: str, tmp_path: Path) -> Iterator[Told]:
+    told = Told(database_url, tmp_path)
+    yield told
+    told.registry.close()
+
+
+def found(told: Told, query: str, wanted: Wanted = EVERYTHING) -> list[tuple[str, float]]:
+    return [(each.picture, each.score) for each in told.words.find(query, told.release, wanted)]
+
+
+def test_any_text_is_searched_as_words_and_finds_what_plain_python_finds(told: Told) -> None:
+    told.change()
+    documents, release = told.documents(), told.release
+    hits = 0
+
+    @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+    @given(query=anything | phrases, without=st.none() | phrases)
+    def agree(query: str, without: str | None) -> None:
+        nonlocal hits
+        ranking = [(each.picture, each.score) for each in told.words.find(query, release, Wanted(), without)]
+        assert ranking == slowly(query, documents, without)
+        hits += bool(ranking)
+
+    agree()
+    assert hits > 15
+
+
+def test_words_follow_every_change_and_filters_hold(told: Told) -> None:
+    here = Wanted(parsed(FILTER), within=frozenset(["other"]))
+    for _ in range(5):
+        documents = told.documents()
+        for query in ("red 黒猫", "the apfel 1950", "猫", "사과 bridge 🍎", "o'clock"):
+            assert found(told, query) == slowly(query, documents)
+            records = {id: told.gallery.get(id).record for id in documents}
+            left = {id for id, each in records.items() if each.collection == "other" and "red" not in each.tags}
+            assert found(told, query, here) == slowly(query, {id: documents[id] for id in left})
+        told.change()
+
+
+def test_captions_of_an_expansion_are_found_while_its_language_is_served(told: Told) -> None:
+    version = told.learnt[0]
+    told.gallery.add_captions(str(version.expansion), "de", [("p3", "Schmetterling")])
+    assert [id for id, _ in found(told, "SCHMETTERLING")] == ["p3"]
+    release = told.release
+    languages = {tag: number for tag, number in release.languages.items() if tag != "de"}
+    told.registry.releases.publish(
+        expected=release.number, shared=release.shared, languages=languages, actor="test", reason="", change={}
+    )
+    assert found(told, "schmetterling") == []
+
+
+def test_a_search_finds_no_more_than_the_best(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = found(told, "1950 red the")
+    monkeypatch.setattr(word_search, "MOST", 3)
+    assert [id for id, _ in found(told, "1950 red the")] == [id for id, _ in whole[:3]] and len(whole) > 3
+
+
+def test_no_word_stays_of_a_picture_that_is_gone(told: Told) -> None:
+    for id in told.gallery.ids():
+        told.gallery.delete(id)
+    with told.registry.read() as session:
+        assert session.scalar(select(func.count()).select_from(PictureWordsRow)) == 0
+    assert found(told, "red the 猫 1950") == []
+
+
+def test_without_its_documents_nothing_is_found(told: Told) -> None:
+    """The precondition of the others: it is these that are searched."""
+    with told.registry.begin() as session:
+        session.execute(delete(PictureWordsRow))
+    assert found(told, "red the 猫 1950") == []

@@ -1,0 +1,169 @@
+"""Searches that name pictures, a text, what hits should not be like, weights, and words, over HTTP."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.doubles import picture_vector, text_vector
+from tests.service.harness import Service, assert_problem, motif, picture, running
+
+IDS = [f"p{number}" for number in range(8)]
+VECTORS = {id: picture_vector(motif(number)) for number, id in enumerate(IDS)}
+TEXTS = {id: [f"word{number} thing"] for number, id in enumerate(IDS)}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Eight pictures with a caption each; the even ones have a tag, the odd ones are in another collection."""
+    with running(tmp_path_factory.mktemp("home")) as service:
+        for number, id in enumerate(IDS):
+            form = {"captions": json.dumps({"en": TEXTS[id]}), "metadata": json.dumps({"place": "Chur"})}
+            form |= {"collection": "odd"} if number % 2 else {"tags": '["even", "黒猫"]'}
+            answer = service.admin.put(f"/v1/pictures/{id}", files={"picture": ("x", picture(number))}, data=form)
+            assert answer.status_code == 201, answer.text
+        yield service
+
+
+def ask(service: Service, **question: Any) -> httpx.Response:
+    return service.admin.post("/v1/search/pictures", json={"language": "en", "limit": 100, **question})
+
+
+def hits(service: Service, **question: Any) -> list[str]:
+    answer = ask(service, **question)
+    assert answer.status_code == 200, answer.text
+    return [hit["picture"] for hit in answer.json()["items"]]
+
+
+def nearest(vector: Any, without: tuple[str, ...] = ()) -> list[str]:
+    """The slow and obvious ranking."""
+    return sorted((id for id in IDS if id not in without), key=lambda id: -float(VECTORS[id] @ vector))
+
+
+def test_more_like_a_picture_is_by_its_stored_vector_and_without_itself(service: Service) -> None:
+    body = ask(service, picture="p3").json()
+    assert [hit["picture"] for hit in body["items"]] == nearest(VECTORS["p3"], ("p3",))
+    assert (
+        body["language"] is None
+        and body["version"] is None
+        and [hit["rank"] for hit in body["items"]] == [*range(1, 8)]
+    )
+    assert all(hit["meaning"] == hit["score"] and hit["words"] is None for hit in body["items"])
+    assert_problem(ask(service, picture="unknown"), 404, "picture_not_found")
+
+
+def test_text_and_pictures_are_weighed_and_what_is_not_wanted_is_taken_away(service: Service) -> None:
+    text, other = text_vector(0, "a cat"), text_vector(0, "a dog")
+    vector = 2 * text + 0.5 * VECTORS["p1"] - 0.25 * other - VECTORS["p2"]
+    question = {"text": "a cat", "picture": "p1", "minus": {"text": "a dog", "picture": "p2"}}
+    weights = {"text": 2, "picture": 0.5, "minus_text": 0.25, "minus_picture": 1}
+    body = ask(service, **question, weights=weights).json()
+    assert [hit["picture"] for hit in body["items"]] == nearest(vector, ("p1", "p2"))
+    unit = vector / np.linalg.norm(vector)
+    assert body["items"][0]["score"] == pytest.approx(float(VECTORS[body["items"][0]["picture"]] @ unit), abs=1e-3)
+    assert body["language"]["used"] == "en"
+    assert hits(service, text="a cat", picture="p1", weights={"picture": 0}) == nearest(text, ("p1",))
+    assert hits(service, text="a cat", minus={"text": "a dog"}) == nearest(text - 0.5 * other)
+
+
+def test_an_uploaded_picture_may_come_with_a_text(service: Service) -> None:
+    def form(**data: str) -> httpx.Response:
+        files = {"picture": ("x", picture(3))}
+        return service.admin.post("/v1/search/pictures", files=files, data={"limit": "100", "language": "en", **data})
+
+    found = form(text="a cat", minus='{"picture": "p2"}', weights='{"text": 3}').json()
+    expected = nearest(3 * text_vector(0, "a cat") + VECTORS["p3"] - 0.5 * VECTORS["p2"], ("p2",))
+    assert [hit["picture"] for hit in found["items"]] == expected
+    found = form(text="word5", mode="both").json()["items"]
+    assert found[0]["picture"] == "p5" and found[0]["words"] == 1.0 and found[0]["meaning"] is not None
+    for data, place in (({"mode": "words"}, "body.text"), ({"weights": '{"text": -1}'}, "body.weights.text")):
+        assert assert_problem(form(**data), 422, "invalid_request")["errors"][0]["location"] == place
+    assert_problem(form(minus="{"), 400, "malformed_json")
+
+
+@pytest.mark.parametrize(
+    ("question", "place", "code"),
+    [
+        ({}, "body.text", "missing"),
+        ({"minus": {"text": "x"}}, "body.text", "missing"),
+        ({"picture": "p1", "mode": "both"}, "body.text", "missing"),
+        ({"text": "x", "picture": "p1", "mode": "words"}, "body.mode", "words_of_a_picture"),
+        ({"text": "x", "minus": {"picture": "p1"}, "mode": "words"}, "body.mode", "words_of_a_picture"),
+        ({"text": "x", "mode": "all"}, "body.mode", "literal_error"),
+        ({"text": "x", "weights": {"text": -0.1}}, "body.weights.text", "greater_than_equal"),
+        ({"text": "x", "weights": {"text": 100.5}}, "body.weights.text", "less_than_equal"),
+        ({"text": "x", "weights": {"text": 1e400}}, "body.weights.text", "finite_number"),
+        ({"text": "x", "weights": {"text": True}}, "body.weights.text", "float_type"),
+        ({"text": "x", "weights": {"colour": 1}}, "body.weights.colour", "extra_forbidden"),
+        ({"text": "x", "weights": {"text": 0}}, "body.weights", "all_zero"),
+        ({"text": "x", "picture": "p1", "weights": {"text": 0, "picture": 0}}, "body.weights", "all_zero"),
+        ({"text": "x", "mode": "both", "weights": {"meaning": 0, "words": 0}}, "body.weights", "all_zero"),
+        ({"text": "x", "minus": {"text": "x"}, "weights": {"minus_text": 1}}, "body.minus", "nothing_left"),
+        ({"text": "x", "picture": "a/b"}, "body.picture", "string_pattern_mismatch"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_is_refused_with_its_place(
+    service: Service, question: dict[str, Any], place: str, code: str
+) -> None:
+    sent = json.dumps(question).replace("Infinity", "1e400").encode()
+    answer = service.admin.post("/v1/search/pictures", content=sent, headers={"Content-Type": "application/json"})
+    refused = assert_problem(answer, 422, "invalid_request")["errors"]
+    assert {"location": place, "code": code} in refused
+
+
+def test_words_are_found_in_captions_tags_and_metadata(service: Service) -> None:
+    assert hits(service, text="WORD3 things", mode="words") == ["p3"]
+    assert hits(service, text="猫", mode="words") == hits(service, text="even", mode="words") == IDS[::2]
+    assert sorted(hits(service, text="chur", mode="words")) == IDS
+    body = ask(service, text="word3 even", mode="words").json()
+    assert body["items"][0]["score"] == body["items"][0]["words"] == pytest.approx(0.704, abs=1e-3)
+    assert body["items"][0]["meaning"] is None and body["language"] is None and body["truncated"] is False
+    assert hits(service, text="thing", mode="words", minus={"text": "even"}) == IDS[1::2]
+    assert hits(service, text="word3 even", mode="words", min_score=0.5) == ["p3"]
+    for nothing in ("nowhere", '"$*', "AND"):
+        assert hits(service, text=nothing, mode="words") == []
+
+
+def test_both_rankings_are_put_together(service: Service) -> None:
+    body = ask(service, text="word3", mode="both").json()["items"]
+    assert body[0]["picture"] == "p3" and body[0]["words"] == 1.0 and len(body) == len(IDS)
+    rest = [hit["picture"] for hit in body[1:]]
+    assert rest == [id for id in nearest(text_vector(0, "word3")) if id != "p3"]
+    assert all(hit["meaning"] is not None and hit["words"] is None for hit in body[1:])
+    assert hits(service, text="word3", mode="both", min_score=2) == ["p3"]  # cuts what is found by meaning
+    assert hits(service, text="word3", mode="both", weights={"words": 0}) == nearest(text_vector(0, "word3"))
+    assert "p3" not in hits(service, text="word3", mode="both", picture="p3")
+
+
+@pytest.mark.parametrize("mode", ["words", "both"])
+def test_pages_filters_and_facets_hold_in_every_mode(service: Service, mode: str) -> None:
+    odd = {"must": [{"key": "collection", "match": {"value": "odd"}}]}
+    question = {"text": "word3 thing", "mode": mode, "filter": odd}
+    whole, pages, cursor = hits(service, **question), list[str](), None
+    assert sorted(whole) == IDS[1::2] and whole[0] == "p3"
+    for _ in range(4):
+        body = ask(service, **{**question, "limit": 1, "facets": ["collection"]}, cursor=cursor).json()
+        assert body["facets"] == {"collection": [{"value": "odd", "count": 4}]}
+        pages += [hit["picture"] for hit in body["items"]]
+        cursor = body["next_cursor"] or cursor
+    assert pages == whole and body["next_cursor"] is None
+    assert_problem(ask(service, **{**question, "mode": "meaning", "limit": 1}, cursor=cursor), 422, "invalid_cursor")
+
+
+def test_a_page_of_more_like_this_ends_when_the_picture_is_another(service: Service) -> None:
+    service.put("changing", picture(20))
+    cursor = ask(service, picture="changing", limit=1).json()["next_cursor"]
+    assert ask(service, picture="changing", limit=1, cursor=cursor).status_code == 200
+    service.put("changing", picture(21))
+    assert_problem(ask(service, picture="changing", limit=1, cursor=cursor), 410, "cursor_expired")
+    service.admin.delete("/v1/pictures/changing")
+
+
+def test_a_new_word_is_found_when_the_answer_of_the_change_arrives(service: Service) -> None:
+    assert service.admin.patch("/v1/pictures/p0", json={"metadata": {"note": "Mausoleum"}}).status_code == 200
+    assert hits(service, text="mausoleum", mode="words") == ["p0"]
+    assert service.admin.patch("/v1/pictures/p0", json={"metadata": {"note": None}}).status_code == 200
+    assert hits(service, text="mausoleum", mode="words") == []
