@@ -30,12 +30,22 @@ export function figure(item, language, more = null) {
       {},
       caption ? make("p", { lang: caption.language, dir: named(caption.language).direction }, caption.text) : make("p", { class: "fine id", title: item.picture }, name),
       caption && caption.language !== "en" && item.captions.en?.length ? make("p", { class: "fine", lang: "en" }, item.captions.en[0]) : null,
-      typeof item.score === "number" ? make("p", { class: "score fine", title: "cosine similarity" }, item.score.toFixed(3)) : null,
+      scores(item),
       more?.(() => element),
     ),
   );
   show(image, thumbnail(item.url));
   return element;
+}
+
+/** How well it fits: by meaning (a cosine), by words (the share of them that it has), or both. */
+function scores({ score, meaning, words }) {
+  const cosine = typeof meaning === "number" ? meaning : typeof words === "number" ? null : score;
+  const shown = [
+    typeof cosine === "number" ? make("span", { title: "cosine similarity" }, cosine.toFixed(3)) : null,
+    typeof words === "number" ? make("span", { title: "share of the words, by their weight" }, `${cosine === null ? "" : " · "}words ${Math.round(words * 100)} %`) : null,
+  ];
+  return shown.some(Boolean) ? make("p", { class: "score fine" }, shown) : null;
 }
 
 const alike = (item) => `#search?${new URLSearchParams({ picture: item.picture })}`;
