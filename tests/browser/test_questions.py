@@ -4,7 +4,7 @@ import io
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from tests.browser.site import ADMIN_KEY, Site
 from tests.browser.test_search import ANSWERED, first_ids
@@ -64,6 +64,47 @@ def test_words_are_searched_in_tags_and_the_address_says_so(page: Page, site: Si
     page.fill("#text", "nobodyhasthisword")
     page.keyboard.press("Enter")
     expect(page.locator("#results")).to_contain_text("No picture has these words.")
+
+
+def matched(page: Page, *chances: float) -> None:
+    """Let the hits of each answer have these chances, and the last one all others: no small gallery is calibrated."""
+
+    def change(route: Route) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        for place, item in enumerate(body["items"]):
+            item["match"] = chances[min(place, len(chances) - 1)] if item["rank"] <= 24 else chances[-1]
+        route.fulfill(response=answer, json=body)
+
+    page.route("**/v1/search/pictures", change)
+
+
+def test_what_matches_less_well_is_held_back_behind_a_sentence(page: Page) -> None:
+    matched(page, 0.97, 0.6, 0.49)
+    page.fill("#text", "face")
+    page.keyboard.press("Enter")
+    expect(page.locator("#held")).to_contain_text("What follows matches less well.")
+    expect(page.locator("#results figure:visible")).to_have_count(2)
+    expect(page.locator("#results .score").first).to_contain_text("match 97 %")
+    expect(page.locator("#more")).to_be_hidden()
+    page.locator("#results a.frame").nth(1).focus()
+    page.keyboard.press("ArrowRight")  # not to what is held back
+    expect(page.locator("#results a.frame").nth(1)).to_be_focused()
+    page.click("#held button")
+    expect(page.locator("#results figure:visible")).to_have_count(24)
+    expect(page.locator("#results a.frame").nth(2)).to_be_focused()
+    page.click("#more")
+    expect(page.locator("#results figure:visible")).to_have_count(48)
+    expect(page.locator(".line")).to_have_count(1)
+
+    matched(page, 0.2)
+    page.fill("#text", "zzz qqq")
+    page.keyboard.press("Enter")
+    expect(page.locator("#held")).to_contain_text("Nothing matches well.")
+    expect(page.locator("#results figure:visible")).to_have_count(0)
+    page.get_by_role("button", name="Show the nearest").click()
+    expect(page.locator("#held")).to_have_text("Nothing matches well. These are the nearest:")
+    expect(page.locator("#results figure:visible")).to_have_count(24)
 
 
 def test_a_file_is_searched_with_a_text_and_an_address_does_not_hold_it(page: Page, site: Site) -> None:

@@ -16,8 +16,10 @@ const NOTES = {
   language_not_taught: "This language was not taught: the base reads it, as well as it can.",
   records_unavailable: "Tags and metadata cannot be read now.",
 };
+const WELL = 0.5; // the chance (`match`) from which a picture is rather what was meant than not
 let running = null; // the current search; a newer one aborts it
 let again = null; // loads the next page
+let all = false; // whether what matches less well is shown
 
 byId("more").addEventListener("click", () => again?.());
 
@@ -54,6 +56,7 @@ function begin(what) {
   running?.abort();
   running = new AbortController();
   again = null;
+  all = false;
   for (const id of ["captions", "query", "trouble", "results-title"]) fill(byId(id));
   byId("reading").replaceChildren();
   byId("more").hidden = true;
@@ -85,7 +88,8 @@ function none(asked) {
 
 /** Show a page of items, and let the button load the next one and give it the focus. */
 function pages(page, next, itemsOf, language, add = false) {
-  const fresh = grid(itemsOf(page), language);
+  const items = itemsOf(page);
+  const fresh = grid(items, language);
   filters.notice(page.items);
   if (add) {
     byId("results").append(...fresh);
@@ -101,6 +105,24 @@ function pages(page, next, itemsOf, language, add = false) {
     }
     byId("more").disabled = false;
   };
+  const poor = items.findIndex(({ match }) => typeof match === "number" && match < WELL);
+  if (poor >= 0 && !all) hold(fresh.slice(poor), poor === 0 && !add, Boolean(page.next_cursor));
+}
+
+/** Hold back what matches less well (chances fall from hit to hit) behind a line that says so. */
+function hold(figures, nothing, follows) {
+  for (const one of figures) one.hidden = true;
+  byId("more").hidden = true;
+  const line = make("div", { class: "line", id: "held" });
+  const reveal = () => {
+    all = true;
+    for (const one of figures) one.hidden = false;
+    byId("more").hidden = !follows;
+    line.replaceChildren(make("p", {}, nothing ? "Nothing matches well. These are the nearest:" : "From here on, pictures match less well."));
+    figures[0].querySelector("a.frame").focus();
+  };
+  line.append(make("p", {}, nothing ? "Nothing matches well." : "What follows matches less well."), make("button", { type: "button", onclick: reveal }, nothing ? "Show the nearest" : "Show it"));
+  figures[0].before(line);
 }
 
 /** The gallery, when there is no query: all of it, or what the filters leave; with a note why, if there is one. */

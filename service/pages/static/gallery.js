@@ -39,10 +39,11 @@ export function figure(item, language, more = null) {
 }
 
 /** How well it fits: by meaning (a cosine), by words (the share of them that it has), or both. */
-function scores({ score, meaning, words }) {
+function scores({ score, meaning, words, match }) {
   const cosine = typeof meaning === "number" ? meaning : typeof words === "number" ? null : score;
   const shown = [
     typeof cosine === "number" ? make("span", { title: "cosine similarity" }, cosine.toFixed(3)) : null,
+    typeof match === "number" ? make("span", { title: "chance that this is what was meant" }, ` · match ${Math.round(match * 100)} %`) : null,
     typeof words === "number" ? make("span", { title: "share of the words, by their weight" }, `${cosine === null ? "" : " · "}words ${Math.round(words * 100)} %`) : null,
   ];
   return shown.some(Boolean) ? make("p", { class: "score fine" }, shown) : null;
@@ -52,7 +53,7 @@ const alike = (item) => `#search?${new URLSearchParams({ picture: item.picture }
 
 /** Arrow keys move through the grid. */
 function walk(event) {
-  const links = [...event.currentTarget.closest(".grid").querySelectorAll("a.frame")];
+  const links = [...event.currentTarget.closest(".grid").querySelectorAll("figure:not([hidden]) a.frame")];
   const at = links.indexOf(event.currentTarget);
   const top = (link) => link.getBoundingClientRect().top;
   const columns = links.filter((link) => Math.abs(top(link) - top(links[0])) < 2).length || 1;
