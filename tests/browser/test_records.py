@@ -165,10 +165,12 @@ def test_a_picture_is_deleted_behind_a_confirmation(page: Page, site: Site) -> N
 
 
 def test_a_picture_shows_its_record_and_its_tags_lead_to_others(page: Page, site: Site) -> None:
-    put(site, "told-1", 20, {"collection": "told", "tags": ["a, b"], "metadata": {"people": ["Anna", "Luzi"]}})
+    put(site, "told-1", 20, {"collection": "told", "tags": ["a, b"], "metadata": {"people": ["Anna", "<b>"]}})
+    site.http.patch("/v1/pictures/told-1", json={"captions": {"en": ["<img src=x>"]}}, headers=MERGE)
     page.goto("/#search?collection=told")
+    expect(page.locator("#results figcaption p").first).to_have_text("<img src=x>")  # what people said is text
     page.locator("#results a.frame").click()
-    expect(page.locator("dialog .facts")).to_contain_text(re.compile("peopleAnna, Luzi.*collectiontold.*size24 × 16"))
+    expect(page.locator("dialog .facts")).to_contain_text(re.compile("peopleAnna, <b>.*collectiontold.*size24 × 16"))
     page.locator("dialog .chips a").click()
     expect(page.locator("dialog")).to_have_count(0)
     expect(page.locator("#chips .chip")).to_have_text(["tagsa, b×"])
