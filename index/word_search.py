@@ -16,6 +16,7 @@ from sqlalchemy import (
     and_,
     cast,
     column,
+    distinct,
     func,
     literal,
     or_,
@@ -111,9 +112,9 @@ class _Documents:
 
     def counts(self, session: Session, terms: Sequence[str]) -> dict[str, int]:
         """How many of the pictures have each term; without those that none has."""
-        each = union_all(*(self._with(term, number) for number, term in enumerate(terms))).subquery()
-        query = select(each.c.number, func.count()).group_by(each.c.number)
-        return {terms[number]: count for number, count in session.execute(query)}
+        pictures = func.count(distinct(PictureWordsRow.picture))
+        each = [select(literal(number), pictures).where(*self._having(term)) for number, term in enumerate(terms)]
+        return {terms[number]: count for number, count in session.execute(union_all(*each)) if count}
 
     def best(self, session: Session, weights: Mapping[str, int]) -> list[tuple[int, int, str]]:
         """What the terms of a picture weigh together, the least length of its documents that have one, and its id."""
@@ -130,7 +131,10 @@ class _Documents:
         """Each picture that has a term, once, with a number; `length` is that of its shortest document that has it."""
         row = PictureWordsRow
         query = select(row.picture, literal(number).label("number"), func.min(row.length).label("length"))
-        return query.where(*self._matching(term), *self._of_wanted).group_by(row.picture)
+        return query.where(*self._having(term)).group_by(row.picture)
+
+    def _having(self, term: str) -> tuple[ColumnElement[bool], ...]:
+        return *self._matching(term), *self._of_wanted
 
     def _matching(self, term: str) -> tuple[ColumnElement[bool], ...]:
         row = PictureWordsRow

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.records`: filters in a gallery of made-up pictures; prints and writes JSON. Asserts no time."""
+"""`python -m benchmarks.records`: filters among made-up pictures, modes of search in the demo's. Asserts no time."""
 
 import json
 import tempfile
@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.records import filtered
+from benchmarks.records import filtered, modes
 from benchmarks.records.material import Collection, Domains, opened
 from benchmarks.scale import measures
 
@@ -19,6 +19,7 @@ PARTS: dict[str, Callable[[Collection], list[dict[str, Any]]]] = {
     "filtered": filtered.measured,
     "far": filtered.far,
 }
+MODES = "modes"  # of the demo's gallery
 _console = Console()
 app = typer.Typer(add_completion=False)
 
@@ -27,32 +28,48 @@ app = typer.Typer(add_completion=False)
 def run(
     pictures: Annotated[int, typer.Option(min=100, help="Pictures in the gallery")] = 100_000,
     dimension: Annotated[int, typer.Option(min=16, max=4_096, help="Of the vectors")] = 512,
-    only: Annotated[list[str] | None, typer.Option(help=f"Parts to measure: {', '.join(PARTS)}")] = None,
+    only: Annotated[list[str] | None, typer.Option(help=f"Parts to measure: {', '.join([*PARTS, MODES])}")] = None,
     out: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes")] = None,
     folder: Annotated[Path | None, typer.Option(help="For the data root; several GB for a million")] = None,
 ) -> None:
     """Measure, print, write."""
-    if unknown := set(only or ()) - PARTS.keys():
+    if unknown := set(only or ()) - {*PARTS, MODES}:
         raise typer.BadParameter(f"no such part: {', '.join(sorted(unknown))}")
     report: dict[str, Any] = {"pictures": pictures, "dimension": dimension, "cores": measures.cores()}
-    with tempfile.TemporaryDirectory(prefix="pictoglot-records-", dir=folder) as home:
-        _console.print(f"Filling a gallery of {pictures:,} pictures with records.")
-        with opened(Path(home), Domains(pictures, dimension)) as collection:
-            for part in only or PARTS:
-                _console.print(f"Measuring: {part}.")
-                report[part] = PARTS[part](collection)
-                _console.print(table(part, report[part]))
+    made_up = [part for part in only or PARTS if part in PARTS]
+    if made_up:
+        with tempfile.TemporaryDirectory(prefix="pictoglot-records-", dir=folder) as home:
+            _console.print(f"Filling a gallery of {pictures:,} pictures with records.")
+            with opened(Path(home), Domains(pictures, dimension)) as collection:
+                for part in made_up:
+                    _console.print(f"Measuring: {part}.")
+                    _tell(report, part, PARTS[part](collection))
+    if only is None or MODES in only:
+        with tempfile.TemporaryDirectory(prefix="pictoglot-records-", dir=folder) as home:
+            _console.print("Measuring: modes, in the demo's gallery.")
+            _tell(report, MODES, modes.measured(Path(home)))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def _tell(report: dict[str, Any], part: str, rows: list[dict[str, Any]]) -> None:
+    report[part] = rows
+    _console.print(table(part, rows))
 
 
 def table(title: str, rows: list[dict[str, Any]]) -> Table:
     """The rows of one part."""
     drawn = Table(*rows[0], title=title)
     for row in rows:
-        drawn.add_row(*(f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" for value in row.values()))
+        drawn.add_row(*map(_shown, row.values()))
     return drawn
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 if __name__ == "__main__":

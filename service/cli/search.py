@@ -1,10 +1,11 @@
-"""`search`: pictures for a text or a picture, captions for a picture. The service encodes, not this process."""
+"""`search`: pictures for a text, a picture or both, captions for a picture; `duplicates`. The service does the work."""
 
 import json
 import math
 import mimetypes
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import httpx
 import typer
@@ -12,6 +13,9 @@ import typer
 from service.cli.client import answer, service
 from service.cli.output import REFUSED, AsJson, json_object, note, say, show_json, stop, table
 
+Mode = Literal["meaning", "words", "both"]
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")  # of a picture
+_PAGE = 100  # groups of one page of duplicates
 _AUTO, _SHARED = "auto", "shared"  # no tags: detect the language; read with the shared table
 
 
@@ -21,8 +25,16 @@ def search(
         str, typer.Option("--language", "-l", help="Language of text and captions: auto, shared or a tag.")
     ] = _AUTO,
     picture: Annotated[
-        Path | None, typer.Option("--picture", "-p", exists=True, dir_okay=False, help="Search with this picture.")
+        str | None,
+        typer.Option("--picture", "-p", help="Search with this file, or the id of a picture in the gallery."),
     ] = None,
+    like: Annotated[str | None, typer.Option("--like", help="More like the picture with this id.")] = None,
+    minus: Annotated[str | None, typer.Option("--minus", help="What the pictures should not show.")] = None,
+    minus_picture: Annotated[str | None, typer.Option(help="Id of a picture that they should not be like.")] = None,
+    mode: Annotated[
+        Mode, typer.Option("--mode", "-m", help="By meaning, by words in what is written, or both.")
+    ] = "meaning",
+    weights: Annotated[str | None, typer.Option(help='JSON, such as {"text": 2, "minus_text": 0.25}.')] = None,
     captions: Annotated[bool, typer.Option("--captions", help="With --picture: captions instead of pictures.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100)] = 10,
     min_score: Annotated[float | None, typer.Option(help="Lowest score of a result.")] = None,
@@ -32,32 +44,84 @@ def search(
     collection: Annotated[str | None, typer.Option(help="Only pictures in this collection.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find pictures by text or by picture, or captions for a picture."""
-    if (text is None) == (picture is None) or (captions and picture is None):
-        stop("Give either a text or --picture FILE; --captions needs --picture.", REFUSED)
+    """Find pictures by text, by picture or by both, or captions for a picture."""
+    file, like = _file_or_id(picture, like)
+    if (text is None and file is None and like is None) or (file is not None and like is not None):
+        stop("Give a text, a picture, or a text and one picture.", REFUSED)
     if min_score is not None and not math.isfinite(min_score):
         stop("--min-score must be a finite number.", REFUSED)
-    if any("\ud800" <= character <= "\udfff" for character in text or ""):  # bytes of another encoding
-        stop("The text is not valid UTF-8.", REFUSED)
-    asked = _filter(filter, collection)
-    if asked and captions:
-        stop("--captions takes no --filter and no --collection.", REFUSED)
+    if any("\ud800" <= character <= "\udfff" for given in (text, minus) for character in given or ""):
+        stop("The text is not valid UTF-8.", REFUSED)  # bytes of another encoding
+    unwanted = {"text": minus, "picture": minus_picture}
+    said: dict[str, Any] = {
+        "text": text,
+        "minus": {name: value for name, value in unwanted.items() if value is not None} or None,
+        "mode": None if mode == "meaning" else mode,
+        "weights": json_object(weights, "--weights"),
+        "min_score": min_score,
+        "filter": _filter(filter, collection) or None,
+    }
+    said = {name: value for name, value in said.items() if value is not None}
+    if captions and (said or (file is None and like is None)):
+        stop("--captions needs a picture, and takes only --language and --limit with it.", REFUSED)
     with service() as client:
-        if picture is not None:
-            response = _by_picture(client, picture, language, captions, limit, min_score, asked)
+        if captions:
+            result = answer(_captions_of(client, file, like, language, limit))
+        elif file is not None:
+            result = answer(_by_file(client, file, said, language, limit))
         else:
-            body: dict[str, Any] = {"text": text, "language": language, "limit": limit}
-            body |= {} if min_score is None else {"min_score": min_score}
-            body |= {"filter": asked} if asked else {}
-            response = client.post("/v1/search/pictures", json=body)
-        result = answer(response)
+            body = {**said, "language": language, "limit": limit, **({"picture": like} if like else {})}
+            result = answer(client.post("/v1/search/pictures", json=body))
     if as_json:
         show_json(result)
     elif captions:
-        rows = [(hit["rank"], f"{hit['score']:.3f}", hit["language"], hit["caption"]) for hit in result["items"]]
-        table(("rank", "score", "language", "caption"), rows, right=("rank", "score"))
+        _show_captions(result)
     else:
         _show_pictures(result, language)
+
+
+def duplicates(
+    min_score: Annotated[float | None, typer.Option(min=0, max=1, help="How alike two pictures are at least.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Groups to show.")] = 20,
+    filter: Annotated[str | None, typer.Option("--filter", help="JSON, as with `search`.")] = None,
+    collection: Annotated[str | None, typer.Option(help="Only pictures in this collection.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find groups of pictures that are nearly the same. A large gallery takes a while."""
+    given: dict[str, str] = {} if min_score is None else {"min_score": f"{min_score:.6f}"}
+    given |= {} if collection is None else {"collection": collection}
+    given |= {"filter": json.dumps(asked)} if (asked := json_object(filter, "--filter")) is not None else {}
+    groups, examined, cursor = list[dict[str, Any]](), 0, None
+    with service() as client:
+        while True:
+            query = {**given, "limit": str(min(limit, _PAGE)), **({"cursor": cursor} if cursor else {})}
+            page = answer(client.get("/v1/duplicates", params=query))
+            groups, examined, cursor = groups + page["items"], examined + page["examined"], page["next_cursor"]
+            if cursor is None or len(groups) >= limit:
+                break
+    shown = groups[:limit]
+    if as_json:
+        show_json({"items": shown, "examined": examined, "complete": cursor is None and len(groups) <= limit})
+        return
+    rows = [
+        (number if place == 0 else "", f"{each['score']:.3f}", each["picture"])
+        for number, group in enumerate(shown, 1)
+        for place, each in enumerate(group["pictures"])
+    ]
+    if rows:
+        table(("group", "score", "picture"), rows, right=("group", "score"))
+    else:
+        say("No two pictures are that alike.")
+    note(f"{examined:,} pictures were compared{'' if cursor is None else '; there are more: raise --limit'}.")
+
+
+def _file_or_id(picture: str | None, like: str | None) -> tuple[Path | None, str | None]:
+    """The file of a picture to send, or the id of one in the gallery, by the options that name one."""
+    if picture is None or Path(picture).is_file():
+        return None if picture is None else Path(picture), like
+    if like is not None or not _ID.fullmatch(picture):
+        stop(f"There is no file {picture}.", REFUSED)
+    return None, picture
 
 
 def _filter(given: str | None, collection: str | None) -> dict[str, Any]:
@@ -68,27 +132,33 @@ def _filter(given: str | None, collection: str | None) -> dict[str, Any]:
     return {"must": [{"key": "collection", "match": {"value": collection}}, *([asked] if asked else [])]}
 
 
-def _by_picture(
-    client: httpx.Client,
-    picture: Path,
-    language: str,
-    captions: bool,
-    limit: int,
-    min_score: float | None,
-    asked: dict[str, Any],
+def _by_file(client: httpx.Client, file: Path, said: dict[str, Any], language: str, limit: int) -> httpx.Response:
+    """Pictures like an uploaded one, with captions in the language and in English."""
+    fields = {name: value if isinstance(value, str) else json.dumps(value) for name, value in said.items()}
+    if "text" in said or language not in (_AUTO, _SHARED):
+        fields["language"] = language
+    return client.post("/v1/search/pictures", data={**fields, "limit": str(limit)}, files=_file(file))
+
+
+def _captions_of(
+    client: httpx.Client, file: Path | None, like: str | None, language: str, limit: int
 ) -> httpx.Response:
-    """Pictures like an uploaded one, with captions in the language and in English; or captions for it."""
-    form: dict[str, Any] = {"limit": str(limit)}
-    named = language not in (_AUTO, _SHARED)
-    if captions:
-        form |= {"languages": json.dumps([language])} if named else {}
-    else:
-        form |= {"language": language} if named else {}
-        form |= {} if min_score is None else {"min_score": str(min_score)}
-        form |= {"filter": json.dumps(asked)} if asked else {}
-    kind = mimetypes.guess_type(picture.name)[0] or "application/octet-stream"
-    files = {"picture": (picture.name, picture.read_bytes(), kind)}
-    return client.post(f"/v1/search/{'captions' if captions else 'pictures'}", data=form, files=files)
+    tags = [] if language in (_AUTO, _SHARED) else [language]
+    if file is None:
+        body: dict[str, Any] = {"picture": like, "limit": limit, **({"languages": tags} if tags else {})}
+        return client.post("/v1/search/captions", json=body)
+    form = {"limit": str(limit), **({"languages": json.dumps(tags)} if tags else {})}
+    return client.post("/v1/search/captions", data=form, files=_file(file))
+
+
+def _file(file: Path) -> dict[str, Any]:
+    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    return {"picture": (file.name, file.read_bytes(), kind)}
+
+
+def _show_captions(result: dict[str, Any]) -> None:
+    rows = [(hit["rank"], f"{hit['score']:.3f}", hit["language"], hit["caption"]) for hit in result["items"]]
+    table(("rank", "score", "language", "caption"), rows, right=("rank", "score"))
 
 
 def _show_pictures(result: dict[str, Any], language: str) -> None:

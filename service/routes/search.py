@@ -63,11 +63,7 @@ async def answer_to(
     body, wanted = question.body, Wanted(question.filter, caller.collections)
     without = records.LeftOut.of(fields, schemas.PictureHit, body.facets)
     allowed = None if question.mode == "words" else await context.filtering.allowed(wanted)
-    worded = list[Worded]()
-    if question.mode != "meaning" and question.text is not None:
-        release, unwanted = snapshot.release, question.minus_text
-        worded = await context.filtering.read(context.words.find, question.text, release, wanted, unwanted)
-        worded = [each for each in worded if each.picture not in question.pictures]
+    worded = await _worded(question, snapshot, context, wanted)
     if allowed is not None or question.mode != "meaning":
         parts.end("filter")
     facets = await context.filtering.facets(wanted, body.facets)
@@ -140,6 +136,15 @@ async def search_captions(request: Request, context: AppContext, caller: Caller)
         )
 
     return await context.answer(answer, parts)
+
+
+async def _worded(question: Question, snapshot: Snapshot, context: Context, wanted: Wanted) -> list[Worded]:
+    """The pictures that have words of the text, where the mode asks for them."""
+    if question.mode == "meaning" or question.text is None:
+        return []
+    release, without = snapshot.release, question.minus_text
+    found = await context.filtering.read(context.words.find, question.text, release, wanted, without)
+    return [each for each in found if each.picture not in question.pictures]
 
 
 def _fetch(

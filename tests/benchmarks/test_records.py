@@ -5,8 +5,11 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
+from benchmarks.records import modes
 from benchmarks.records.__main__ import app
+from demo.gallery import outlines
 
+PARTS = ("--only", "filtered", "--only", "far")
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -19,10 +22,19 @@ def test_the_documented_figures_are_those_of_the_report() -> None:
 
 def test_a_small_gallery_is_measured_at_every_selectivity(tmp_path: Path) -> None:
     out = tmp_path / "new" / "records.json"
-    told = CliRunner().invoke(app, ["--pictures", "300", "--dimension", "16", "--json", str(out)])
+    told = CliRunner().invoke(app, ["--pictures", "300", "--dimension", "16", "--json", str(out), *PARTS])
     assert told.exit_code == 0, told.output
     report = json.loads(out.read_text())
     assert report["pictures"] == 300 and [row["left"] for row in report["filtered"]] == [1, 10, 30, 100, 150, 300]
     assert [row["left"] for row in report["far"]] == [30, 75, 150]
     assert all(row["recall"] == 1.0 and row["p50_ms"] > 0 for row in report["filtered"] + report["far"])
     assert CliRunner().invoke(app, ["--only", "nothing"]).exit_code == 2
+
+
+def test_modes_are_measured_in_the_demo(tmp_path: Path) -> None:
+    shown = outlines()[:20] + outlines()[-20:]
+    meaning, words, both = modes.measured(tmp_path, shown)
+    assert [row["mode"] for row in (meaning, words, both)] == ["meaning", "words", "both"]
+    assert all(row["queries"] == 40 for row in (meaning, words, both))
+    assert words["titles_R@1"] == 1.0 and words["scenes_R@5"] == 0.0  # a scene has no text
+    assert both["all_R@5"] >= meaning["all_R@5"] > 0.9

@@ -42,6 +42,10 @@ def test_no_search_fails(service: Service, text: str, language: str, cursor: str
     body = {"text": text, "language": language, "cursor": cursor}
     assert send(service, "/v1/search/pictures", body).status_code < 500
     assert send(service, "/v1/embeddings", {"input": [text], "language": language}).status_code < 500
+    for mode in ("words", "both"):
+        asked = {**body, "mode": mode, "minus": {"text": language, "picture": cursor}}
+        assert send(service, "/v1/search/pictures", asked).status_code < 500
+        assert send(service, "/v1/search/batch", {"searches": [asked, text]}).status_code < 500
 
 
 @FEW
@@ -51,6 +55,7 @@ def test_no_search_fails(service: Service, text: str, language: str, cursor: str
     [
         "/v1/search/pictures",
         "/v1/search/captions",
+        "/v1/search/batch",
         "/v1/embeddings",
         "/v1/admin/keys",
         "/v1/admin/releases/1/restore",
@@ -77,7 +82,7 @@ def test_no_path_fails(service: Service, path: str, part: str) -> None:
 @given(name=ANY, value=ANY)
 def test_no_query_fails(service: Service, name: str, value: str) -> None:
     pair = f"{quote(name.encode('utf-8', 'replace'))}={quote(value.encode('utf-8', 'replace'))}"
-    for path in ("/v1/pictures", "/v1/expansions", "/v1/versions", "/v1/admin/releases"):
+    for path in ("/v1/pictures", "/v1/duplicates", "/v1/expansions", "/v1/versions", "/v1/admin/releases"):
         for query in (pair, f"limit={quote(value.encode('utf-8', 'replace'))}", f"cursor={pair}"):
             assert service.admin.get(f"{service.url}{path}?{query}").status_code < 500
 

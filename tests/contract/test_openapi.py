@@ -15,6 +15,8 @@ def test_every_path_of_the_design_exists() -> None:
     expected = {
         "/v1/search/pictures": {"post"},
         "/v1/search/captions": {"post"},
+        "/v1/search/batch": {"post"},
+        "/v1/duplicates": {"get"},
         "/v1/embeddings": {"post"},
         "/v1/models": {"get"},
         "/v1/pictures": {"get", "post"},

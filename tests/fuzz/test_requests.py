@@ -32,6 +32,7 @@ CODES = frozenset(
 ROUTES = (
     "/v1/search/pictures",
     "/v1/search/captions",
+    "/v1/search/batch",
     "/v1/embeddings",
     "/v1/pictures",
     "/v1/languages",

@@ -1,19 +1,22 @@
 """A registry made by an earlier release opens, and loses nothing that counts."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from index.gallery import Gallery
 from index.records import Patch
 from index.selection import FacetValue, Selection, Wanted
+from index.tables import PictureWordsRow
+from index.word_search import WordSearch
 from model.backends import Encoding
 from model.data_root import DataRoot
-from model.registry import migrations, open_registry
+from model.registry import Release, migrations, open_registry
 from model.registry.database import Database
 
 VECTORS = (
@@ -70,6 +73,38 @@ def test_pictures_become_records_with_defaults_and_can_be_changed(first_release:
     assert (after.collection, after.tags, after.metadata) == ("default", ["red"], {"year": 1950})
     assert Selection(registry).records(["a", "b"]) == {"a": after} and after.etag != before.etag
     assert Selection(registry).facets(Wanted(), ["year"]) == {"year": [FacetValue(1950, 1)]}
+    registry.close()
+
+
+def test_words_of_before_are_found_those_of_expansions_too(first_release: str) -> None:
+    captions = (
+        (8, "a", "cy", "afal COCH", "exp_1"),
+        (9, "a", "ja", "赤いりんご", None),
+        (10, "b", "en", "green", None),
+    )
+    database = Database(first_release)
+    with database.begin() as session:
+        session.execute(text("INSERT INTO pictures VALUES ('b', 'other', 32, 32, 1, 2)"))
+        for id, picture, language, caption, expansion in captions:
+            added = text(
+                "INSERT INTO captions (id, picture_id, language, text, expansion, position, change, digest)"
+                " VALUES (:id, :picture, :language, :caption, :expansion, 0, 4, :caption)"
+            )
+            values = {"id": id, "picture": picture, "language": language, "caption": caption, "expansion": expansion}
+            session.execute(added, values)
+    database.close()
+    registry = open_registry(first_release)
+    with registry.read() as session:
+        documents = session.execute(select(PictureWordsRow).order_by(PictureWordsRow.picture)).scalars().all()
+        rows = [(each.picture, each.expansion, each.terms, each.length) for each in documents]
+    assert sorted(rows, key=str) == [
+        (2, None, "green", 1),
+        (4, "exp_1", "afal coch", 2),
+        (4, None, "red い いり ご り りん ん んご 赤 赤い", 10),
+    ]
+    release = Release(1, 0, {}, datetime.now(UTC), "", "", {})
+    found = WordSearch(registry).find("red GREEN りんご coch", release, Wanted())
+    assert [each.picture for each in found] == ["a", "b"]
     registry.close()
 
 

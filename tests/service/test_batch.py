@@ -1,0 +1,110 @@
+"""Many searches in one request: each on its own, one snapshot for all, bounded in time, counted for what they cost."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.auth import Rate
+from service.errors import RateLimited
+from service.routes import batch
+from tests.doubles import SlowEncoder
+from tests.service.harness import Service, assert_problem, running
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("home")) as service:
+        for id in ("a", "b", "c"):
+            service.put(id, en=[f"a {id}"])
+        yield service
+
+
+def send(service: Service, *searches: Any, **query: str) -> httpx.Response:
+    return service.admin.post("/v1/search/batch", json={"searches": searches}, params=query)
+
+
+def test_each_search_is_answered_as_it_would_be_alone_or_refused_with_its_place(service: Service) -> None:
+    good: list[dict[str, Any]] = [
+        {"text": "a b", "language": "en"},
+        {"picture": "a", "limit": 1},
+        {"text": "b", "mode": "words", "facets": ["tags"]},
+    ]
+    bad = [{"text": ""}, {"text": "x", "limit": 0}, 7, {"picture": "no"}, {"text": "x", "filter": {"all": []}}]
+    answer = send(service, *good, *bad)
+    assert answer.status_code == 200
+    body = answer.json()
+    assert len(body["items"]) == 8 and body["release"] == 1
+    for item, search in zip(body["items"], good, strict=False):
+        alone = service.admin.post("/v1/search/pictures", json=search).json()
+        assert item["problem"] is None and item["status"] == 200
+        assert {**item["answer"], "timing_ms": 0} == {**alone, "timing_ms": 0}
+    codes = [(item["status"], item["problem"]["code"]) for item in body["items"][3:]]
+    kinds = ["empty_text", "invalid_request", "invalid_request", "picture_not_found", "invalid_filter"]
+    assert codes == [(404 if kind == "picture_not_found" else 422, kind) for kind in kinds]
+    places = [[error["location"] for error in item["problem"]["errors"]] for item in body["items"][3:]]
+    assert places[1:] == [["body.searches.4.limit"], ["body.searches.5"], [], ["body.searches.7.filter.all"]]
+    assert all(item["answer"] is None for item in body["items"][3:])
+
+
+def test_a_batch_has_1_to_100_searches_and_may_be_larger_than_one(service: Service) -> None:
+    assert_problem(send(service), 422, "invalid_request")
+    assert_problem(send(service, *[{"text": "x"}] * 101), 422, "invalid_request")
+    searches = [{"text": f"{number} " + "猫" * 900, "limit": 1} for number in range(100)]
+    answer = send(service, *searches, fields="id,score")
+    assert [len(item["answer"]["items"]) for item in answer.json()["items"]] == [1] * 100
+    assert answer.json()["items"][0]["answer"]["items"][0].keys() == {"id", "score"}
+    assert_problem(send(service, *[{"text": "x" * 12_000}] * 100), 413, "body_too_large")
+
+
+def test_one_snapshot_answers_all(tmp_path: Path) -> None:
+    with running(tmp_path, SlowEncoder(0.05)) as service:
+        service.put("a", en=["x"])
+        changing = threading.Timer(0.3, service.put, ("b",))
+        changing.start()
+        body = send(service, *[{"text": f"text {number}", "language": "en"} for number in range(40)]).json()
+        changing.join()
+        assert {item["answer"]["generation"] for item in body["items"]} == {body["items"][0]["answer"]["generation"]}
+        assert {len(item["answer"]["items"]) for item in body["items"]} == {1}
+        assert len(service.search("x").json()["items"]) == 2
+
+
+def test_what_is_not_answered_in_time_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "_SECONDS", 0.5)
+    with running(tmp_path, SlowEncoder(0.15)) as service:
+        began = time.monotonic()
+        items = send(service, *[{"text": f"text {number}", "language": "en"} for number in range(60)]).json()["items"]
+        assert time.monotonic() - began < 2.5
+        assert items[0]["status"] == 200 and items[-1]["problem"]["code"] == "overloaded"
+        assert items[-1]["problem"]["retry_after_seconds"] == 1
+
+
+def test_a_batch_counts_as_so_many_requests(tmp_path: Path) -> None:
+    with running(tmp_path, rate_per_minute=120) as service:  # two a second, twenty at once
+        key = {"X-API-Key": service.key("search")}
+        sent = json.dumps({"searches": [{"text": "x"}] * 24}).encode()
+        headers = {**key, "Content-Type": "application/json"}
+        answer = service.http.post("/v1/search/batch", content=sent, headers=headers)
+        assert {item["status"] for item in answer.json()["items"]} == {200}
+        refused = service.http.get("/v1/languages", headers=key)
+        assert assert_problem(refused, 429, "rate_limited")["retry_after_seconds"] in (2, 3)
+
+
+def test_what_is_owed_is_paid_before_anything_else() -> None:
+    now = 0.0
+    rate = Rate(60, lambda: now)  # one a second, ten at once
+    rate.take("key")
+    rate.owe("key", 29)
+    with pytest.raises(RateLimited):
+        rate.owe("key", 1)
+    now = 20.9
+    with pytest.raises(RateLimited):
+        rate.take("key")
+    now = 21.0
+    rate.take("key")
+    rate.take("other")

@@ -1,0 +1,158 @@
+"""Groups of near-equal pictures: every near pair in one, bounded pages, filters, over HTTP."""
+
+import io
+import json
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from index import duplicates
+from service.routes import duplicates as route
+from tests.doubles import picture_vector
+from tests.service.harness import Service, assert_problem, motif, picture, running
+
+LEAST = 0.9
+
+
+def tinted(seed: int, shift: int) -> bytes:
+    """A motif, brighter by `shift`: the more the shifts differ, the less alike are two of them."""
+    pixels = np.asarray(motif(seed, 16), dtype=np.int64)
+    buffer = io.BytesIO()
+    Image.fromarray(np.clip(pixels + shift, 0, 255).astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class Gallery:
+    """A service with families of pictures that shade into each other, and the scores of all pairs."""
+
+    def __init__(self, service: Service) -> None:
+        self.service, random = service, Random(1)
+        names = [f"p{number:02}" for number in range(48)]
+        random.shuffle(names)  # ids are in another order than the pictures were added
+        self.vectors: dict[str, Any] = {}
+        for number, id in enumerate(names):
+            data = tinted(number % 6, (number // 6) * 22 - 60)
+            form = {"collection": "other" if number % 3 == 0 else "default"}
+            answer = service.admin.put(f"/v1/pictures/{id}", files={"picture": ("x", data)}, data=form)
+            assert answer.status_code == 201, answer.text
+            self.vectors[id] = picture_vector(Image.open(io.BytesIO(data)).convert("RGB"))
+        self.other = {id for number, id in enumerate(names) if number % 3 == 0}
+
+    def near(self, one: str, other: str) -> bool:
+        return one != other and float(self.vectors[one] @ self.vectors[other]) >= LEAST
+
+    def groups(self, ids: set[str]) -> list[set[str]]:
+        """The slow and obvious groups: of each picture and those of a higher id near it, unless one has them all."""
+        found = []
+        for head in ids:
+            higher = {id for id in ids if id > head and self.near(head, id)}
+            lower = [id for id in ids if id < head and self.near(head, id)]
+            if higher and not any(all(self.near(id, each) for each in higher) for id in lower):
+                found.append({head, *higher})
+        return found
+
+    def listed(self, **query: Any) -> tuple[list[set[str]], int]:
+        """The groups of all pages, and how many pictures were looked at."""
+        groups, examined, cursor = list[set[str]](), 0, None
+        while True:
+            given = {"min_score": str(LEAST), **query, **({"cursor": cursor} if cursor else {})}
+            answer = self.service.admin.get("/v1/duplicates", params=given)
+            assert answer.status_code == 200, answer.text
+            body = answer.json()
+            groups += [{each["picture"] for each in group["pictures"]} for group in body["items"]]
+            examined += body["examined"]
+            if (cursor := body["next_cursor"]) is None:
+                return groups, examined
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gallery]:
+    with running(tmp_path_factory.mktemp("home")) as service:
+        yield Gallery(service)
+
+
+def ordered(groups: list[set[str]]) -> list[list[str]]:
+    return sorted(map(sorted, groups))
+
+
+def test_every_near_pair_is_in_a_group_and_no_other(gallery: Gallery) -> None:
+    found, examined = gallery.listed()
+    ids = {*gallery.vectors}
+    assert ordered(found) == ordered(gallery.groups(ids)) and examined == len(ids)
+    pairs = {(one, other) for one in ids for other in ids if one < other and gallery.near(one, other)}
+    assert pairs and pairs <= {(one, other) for group in found for one in group for other in group if one < other}
+    assert any(not gallery.near(one, other) for group in found for one in group for other in group if one < other)
+    assert not any(one < other for one in found for other in found)  # no group is part of another
+
+
+def test_a_group_begins_with_its_head_and_tells_scores(gallery: Gallery) -> None:
+    body = gallery.service.admin.get("/v1/duplicates", params={"min_score": str(LEAST), "limit": "1"}).json()
+    (first, *others) = body["items"][0]["pictures"]
+    assert first["score"] == 1.0 and first["id"] == min(each["id"] for each in body["items"][0]["pictures"])
+    for each in others:
+        expected = float(gallery.vectors[first["id"]] @ gallery.vectors[each["id"]])
+        assert each["score"] == pytest.approx(expected, abs=2e-3)
+    assert [each["score"] for each in others] == sorted((each["score"] for each in others), reverse=True)
+    assert gallery.service.admin.get("/v1/duplicates", params={"min_score": "1"}).json()["items"] == []
+
+
+def test_filters_and_collections_hold_within_groups(gallery: Gallery) -> None:
+    asked = json.dumps({"must_not": [{"key": "collection", "match": {"value": "other"}}]})
+    for query, left in (
+        ({"collection": "other"}, gallery.other),
+        ({"filter": asked}, {*gallery.vectors} - gallery.other),
+        ({"filter": asked, "collection": "other"}, set[str]()),
+    ):
+        found, examined = gallery.listed(**query)
+        assert ordered(found) == ordered(gallery.groups(left)) and examined == len(left)
+    key = gallery.service.key("search", collections=["other"])
+    bound = gallery.service.http.get(
+        "/v1/duplicates", params={"min_score": str(LEAST)}, headers={"X-API-Key": key}
+    ).json()
+    found = [{each["picture"] for each in group["pictures"]} for group in bound["items"]]
+    assert ordered(found) == ordered(gallery.groups(gallery.other))
+
+
+def test_pages_end_by_time_and_by_their_limit_and_go_on(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = ordered(gallery.listed()[0])
+    monkeypatch.setattr(duplicates, "AT_ONCE", 7)
+    page = gallery.service.admin.get("/v1/duplicates", params={"min_score": str(LEAST), "limit": "1"}).json()
+    assert page["examined"] % 7 == 0 and page["examined"] < len(gallery.vectors)
+    assert ordered(gallery.listed(limit="1")[0]) == whole
+    monkeypatch.setattr(route, "_SECONDS", -1.0)
+    page = gallery.service.admin.get("/v1/duplicates", params={"min_score": str(LEAST)}).json()
+    assert page["examined"] == 7 and page["next_cursor"]
+    assert ordered(gallery.listed()[0]) == whole
+
+
+def test_a_group_is_bounded_and_says_so(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "MOST", 3)
+    answer = gallery.service.admin.get("/v1/duplicates", params={"min_score": "0", "limit": "100"}).json()
+    assert answer["items"] and all(2 <= len(group["pictures"]) <= 4 for group in answer["items"])
+    assert any(group["more"] for group in answer["items"])
+
+
+@pytest.mark.parametrize("query", [{"min_score": "1.1"}, {"min_score": "nan"}, {"min_score": "-0.1"}, {"limit": "0"}])
+def test_what_is_out_of_bounds_is_refused(gallery: Gallery, query: dict[str, str]) -> None:
+    assert_problem(gallery.service.admin.get("/v1/duplicates", params=query), 422, "invalid_request")
+
+
+def test_a_cursor_is_of_its_query(gallery: Gallery) -> None:
+    page = gallery.service.admin.get("/v1/duplicates", params={"min_score": "0", "limit": "1"}).json()
+    given = {"min_score": "0.5", "cursor": page["next_cursor"]}
+    assert_problem(gallery.service.admin.get("/v1/duplicates", params=given), 422, "invalid_cursor")
+    assert_problem(gallery.service.admin.get("/v1/duplicates", params={"filter": "{"}), 422, "invalid_filter")
+
+
+def test_the_same_picture_twice_is_a_group(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with running(tmp_path_factory.mktemp("twice")) as service:
+        for id, seed in (("a", 1), ("b", 2), ("c", 1)):
+            service.put(id, picture(seed))
+        (group,) = service.admin.get("/v1/duplicates").json()["items"]
+        assert [(each["id"], each["score"]) for each in group["pictures"]] == [("a", 1.0), ("c", 1.0)]
+        service.admin.delete("/v1/pictures/a")
+        assert service.admin.get("/v1/duplicates").json()["items"] == []
