@@ -119,7 +119,7 @@ def _add(page: "Page", demo: Demo) -> None:
     first.locator(".words").nth(1).fill("سلحفاة خضراء")
     second.locator(".language").fill("de")
     second.locator(".words").fill("ein Segelboot")
-    page.get_by_label("Collection", exact=True).fill("sea")
+    page.locator("#add-form").get_by_label("Collection", exact=True).fill("sea")
     for tag in ("holidays", "water"):
         page.get_by_label("Add to: Tags").fill(tag)
         page.keyboard.press("Enter")
@@ -170,7 +170,7 @@ SHOTS = (
     Shot("filters", "/#search", _filter, size=_TALL),
     Shot("add", "/#add", _add, size=_TALL),
     Shot("edit", "/#search?q=roter+Apfel&language=de", _edit),
-    Shot("duplicates", "/#duplicates?min_score=0.99", lambda page, demo: page.locator(".group").first.wait_for()),
+    Shot("duplicates", "/#duplicates?min_score=0.9", lambda page, demo: page.locator(".group").first.wait_for()),
     Shot("languages", "/#languages", size=_TALL),
     Shot("languages-dark", "/#languages", size=_TALL, scheme="dark"),
     Shot("languages-narrow", "/#languages", size=_NARROW),

@@ -61,11 +61,16 @@ async function readiness() {
 function takePictures() {
   const over = byId("drop");
   const count = (event) => [...(event.dataTransfer?.items ?? [])].filter((item) => item.kind === "file").length;
-  const busy = () => !byId("teach").hidden || document.querySelector("dialog") !== null; // there, a file is dropped on its field
+  const busy = () => !byId("teach").hidden || document.querySelector("dialog") !== null;
+  const onField = (event) => event.target.closest?.('#teach input[type="file"]'); // which takes it by itself
   document.addEventListener("dragover", (event) => {
     const files = count(event);
-    if (!files || busy()) return;
-    event.preventDefault();
+    if (!files || onField(event)) return;
+    event.preventDefault(); // the browser would leave the page and open the file
+    if (busy()) {
+      event.dataTransfer.dropEffect = "none";
+      return;
+    }
     byId("drop-says").textContent = adding(files) ? `Drop ${files === 1 ? "the picture" : plural(files, "picture")} here to add ${files === 1 ? "it" : "them"}` : "Drop the picture here to search with it";
     over.hidden = false;
   });
@@ -73,9 +78,9 @@ function takePictures() {
   document.addEventListener("drop", (event) => {
     over.hidden = true;
     const files = [...(event.dataTransfer?.files ?? [])];
-    if (!files.length || busy()) return;
+    if (!files.length || onField(event)) return;
     event.preventDefault();
-    take(files);
+    if (!busy()) take(files);
   });
   document.addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
