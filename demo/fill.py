@@ -1,5 +1,6 @@
 """Puts the demo gallery into a running service over HTTP, several pictures at a time; pictures already there stay."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from service.cli.sending import in_order, progress, put
 
 _IN_FLIGHT = 8  # requests
 _TIMEOUT = 60.0  # seconds
+_NAMES = {"twemoji": "Twemoji", "openmoji": "OpenMoji"}
 _BEAT = 1.0  # seconds between two writes of the progress file
 
 
@@ -32,7 +34,7 @@ def fill(url: str, key: str, transport: httpx.BaseTransport | None = None, home:
 
         def send(picture: DemoPicture) -> httpx.Response:
             file = (f"{picture.id}.png", picture.content, "image/png")
-            return put(client, picture.id, file, picture.captions)
+            return put(client, picture.id, file, picture.captions, _record(picture))
 
         with _told(home, lambda: present + done), progress() as bar:
             task = bar.add_task("Pictures", total=total)
@@ -41,6 +43,14 @@ def fill(url: str, key: str, transport: httpx.BaseTransport | None = None, home:
                 done += 1
                 bar.advance(task)
     return total
+
+
+def _record(picture: DemoPicture) -> dict[str, str]:
+    """What the filter bar has to choose from: one drawing or a scene, how many things it shows, who drew them."""
+    things = len(picture.objects)
+    tags = ["single" if things == 1 else "scene"]
+    metadata = {"things": things, "drawn_by": _NAMES[picture.drawing_set]}
+    return {"tags": json.dumps(tags), "metadata": json.dumps(metadata)}
 
 
 @contextmanager

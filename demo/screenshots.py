@@ -95,6 +95,43 @@ def _open_picture(page: "Page", demo: Demo) -> None:
     page.locator("dialog dd[lang=ja]").first.wait_for()
 
 
+def _filter(page: "Page", demo: Demo) -> None:
+    page.click("#filters-button")
+    page.locator("[data-facet=drawn_by] .facet", has_text="OpenMoji").click()
+    page.locator("#facets [aria-pressed=true]").wait_for()
+    page.locator("#filter-key").fill("things")
+    page.locator("#filter-from").fill("2")
+    page.get_by_role("button", name="Add this filter").click()
+    page.locator("#chips .chip").nth(1).wait_for()
+    page.locator("#results figure").first.wait_for()
+    page.locator("#filter-key").blur()
+
+
+def _add(page: "Page", demo: Demo) -> None:
+    """Choose two pictures, say what they show, and send neither."""
+    for id, name in (("emoji-1f422", "turtle.jpg"), ("emoji-26f5", "sailboat.jpg")):
+        content = httpx.get(f"{demo.url}/v1/pictures/{id}/content", trust_env=False).content
+        page.set_input_files("#add-files", {"name": name, "mimeType": "image/jpeg", "buffer": content})
+    first, second = page.locator("#add-list > li").all()
+    first.locator(".words").fill("a green turtle")
+    first.get_by_role("button", name="Add a caption").click()
+    first.locator(".language").nth(1).fill("ar")
+    first.locator(".words").nth(1).fill("سلحفاة خضراء")
+    second.locator(".language").fill("de")
+    second.locator(".words").fill("ein Segelboot")
+    page.locator("#add-form").get_by_label("Collection", exact=True).fill("sea")
+    for tag in ("holidays", "water"):
+        page.get_by_label("Add to: Tags").fill(tag)
+        page.keyboard.press("Enter")
+    page.get_by_label("Add to: Tags").blur()
+
+
+def _edit(page: "Page", demo: Demo) -> None:
+    page.locator("#results a.frame").first.click()
+    page.get_by_role("button", name="Edit …").click()
+    page.locator("dialog form.record").wait_for()
+
+
 def _teach(page: "Page", demo: Demo) -> None:
     """Teach one more language, and wait until a third of it is done."""
     page.fill("#teach-tag", "es")
@@ -130,6 +167,10 @@ SHOTS = (
     Shot("search-scene", "/#search", _search_scene),
     Shot("picture", "/#search", _search_by_picture, size=_TALL),
     Shot("captions", "/#search?q=roter+Apfel&language=de", _open_picture),
+    Shot("filters", "/#search", _filter, size=_TALL),
+    Shot("add", "/#add", _add, size=_TALL),
+    Shot("edit", "/#search?q=roter+Apfel&language=de", _edit),
+    Shot("duplicates", "/#duplicates?min_score=0.9", lambda page, demo: page.locator(".group").first.wait_for()),
     Shot("languages", "/#languages", size=_TALL),
     Shot("languages-dark", "/#languages", size=_TALL, scheme="dark"),
     Shot("languages-narrow", "/#languages", size=_NARROW),

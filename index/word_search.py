@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
 
 from index.selection import Wanted, reading
-from index.sync import expansions_of
+from index.sources import expansions_of
 from index.tables import PictureRow, PictureWordsRow
 from model.registry import Registry, Release
 from model.words import asked

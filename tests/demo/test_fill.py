@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ class Service:
 
     def __init__(self, there: list[str], busy: int = 0) -> None:
         self.there, self.busy = there, busy
-        self.put: dict[str, tuple[dict[str, list[str]], bytes]] = {}
+        self.put: dict[str, tuple[dict[str, Any], bytes]] = {}
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.headers["Authorization"] != f"Bearer {KEY}":
@@ -30,8 +31,10 @@ class Service:
         if self.busy:
             self.busy -= 1
             return httpx.Response(429, headers={"Retry-After": "0"})
-        captions, content = _parts(request)
-        self.put[request.url.path.removeprefix("/v1/pictures/")] = (json.loads(captions), content)
+        parts = _parts(request)
+        content = parts.pop(b"picture")
+        record = {name.decode(): json.loads(part) for name, part in parts.items()}
+        self.put[request.url.path.removeprefix("/v1/pictures/")] = (record, content)
         return httpx.Response(201, json={})
 
     def _page(self, query: httpx.QueryParams) -> httpx.Response:
@@ -41,8 +44,8 @@ class Service:
         return httpx.Response(200, json={"items": items, "next_cursor": str(start + size) if more else None})
 
 
-def _parts(request: httpx.Request) -> tuple[bytes, bytes]:
-    """The two parts of the multipart body: captions, picture."""
+def _parts(request: httpx.Request) -> dict[bytes, bytes]:
+    """The parts of the multipart body by name."""
     boundary = request.headers["Content-Type"].partition("boundary=")[2].encode()
     parts = {}
     for part in request.content.split(b"--" + boundary)[1:-1]:
@@ -50,7 +53,7 @@ def _parts(request: httpx.Request) -> tuple[bytes, bytes]:
         match = re.search(rb'name="(\w+)"', head)
         assert match is not None
         parts[match[1]] = body.removesuffix(b"\r\n")
-    return parts[b"captions"], parts[b"picture"]
+    return parts
 
 
 def _fill(service: Callable[[httpx.Request], httpx.Response], key: str = KEY, home: Path | None = None) -> int:
@@ -67,13 +70,16 @@ def there(missing: list[str]) -> list[str]:
     return [outline.id for outline in outlines() if outline.id not in missing]
 
 
-def test_only_missing_pictures_are_put_with_caption_and_content(there: list[str], missing: list[str]) -> None:
+def test_only_missing_pictures_are_put_with_content_and_record(there: list[str], missing: list[str]) -> None:
     service = Service(there)
     assert _fill(service) == len(missing)
     assert sorted(service.put) == sorted(missing)
-    captions = {outline.id: outline.caption for outline in outlines()}
-    for id_, (sent, content) in service.put.items():
-        assert sent == {"en": [captions[id_]]}
+    told = {outline.id: outline for outline in outlines()}
+    for id_, (record, content) in service.put.items():
+        assert record["captions"] == {"en": [told[id_].caption]}
+        assert record["tags"] == [id_.partition("-")[0].replace("emoji", "single")]
+        assert record["metadata"]["things"] == len(told[id_].objects)
+        assert record["metadata"]["drawn_by"].lower() == told[id_].drawing_set
         assert content.startswith(b"\x89PNG")
 
 

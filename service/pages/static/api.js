@@ -18,6 +18,9 @@ const SENTENCES = {
   picture_animated: "Animated pictures are not supported.",
   picture_too_many_pixels: "This picture is too large: at most 20 million pixels.",
   body_too_large: "This file is too large.",
+  metadata_invalid: "These metadata cannot be kept. Keys have a–z, 0–9 and _; values are texts, numbers, yes or no, and lists of texts; all together at most 16 KiB.",
+  invalid_filter: "This filter cannot be read.",
+  record_changed: "This record was changed in the meantime, so nothing was saved.",
   language_tag_invalid: "This is not a valid language tag. Tags look like “cy”, “pt-BR” or “zh-Hant”.",
   missing_api_key: "This needs an API key.",
   invalid_api_key: "This key is not valid.",
@@ -74,8 +77,9 @@ function sentence({ title, detail }) {
 /** The header that makes one request safe to repeat: the same key gives the first answer again. */
 export const freshKey = () => ({ "Idempotency-Key": crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}` });
 
-let askForKey = null; // the page's dialog, set by `main`
-export const onKeyNeeded = (ask) => (askForKey = ask);
+let askForKey = null; // the page's dialog
+let asking = null; // that dialog while it is open: several requests may be refused at once
+export const onKeyNeeded = (ask) => (askForKey = (problem) => (asking ??= ask(problem).finally(() => (asking = null))));
 
 /** The response, or a `Problem`; when a key is missing or invalid, the person is asked for one, once. */
 export async function send(path, { method, body, json, headers = {}, signal, retried = false } = {}) {

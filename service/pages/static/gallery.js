@@ -1,48 +1,59 @@
-// How pictures and captions are shown: the grid, one large picture, captions by language.
+// How pictures are shown: the grid, and one large picture with its record.
 
+import { nothingAsked, write } from "/static/address.js";
 import { ask, show, thumbnail } from "/static/api.js";
-import { byId, make } from "/static/dom.js";
-import { learned, named, native } from "/static/languages.js";
-import { dialog, sorry, waiting } from "/static/parts.js";
+import { bestCaption, captionList, nameOf } from "/static/captions.js";
+import { byId, fill, make, time } from "/static/dom.js";
+import { edit, remove } from "/static/edit.js";
+import { named } from "/static/languages.js";
+import { dialog } from "/static/parts.js";
 
 /** A figure for each item (`{picture, url, captions, score?, rank?}`), captions in `language` first. */
 export const grid = (items, language) => items.map((item) => figure(item, language));
 
-function figure(item, language) {
+/** `more(element)` draws what stands below the caption; `element()` is the figure. */
+export function figure(item, language, more = null) {
   const caption = bestCaption(item.captions, language);
-  const image = make("img", { alt: caption ? caption.text : item.picture, loading: "lazy", decoding: "async" });
+  const name = nameOf(item.captions, item.picture, language);
+  const image = make("img", { alt: name, loading: "lazy", decoding: "async" });
   const open = (event) => {
     event.preventDefault();
-    large(item);
+    large(item, language, element, more);
   };
-  const link = make("a", { href: `#search?${new URLSearchParams({ picture: item.picture })}`, onclick: open, onkeydown: walk, class: "frame" }, image);
   const element = make(
     "figure",
     { "data-picture": item.picture },
-    link,
+    make("a", { href: alike(item), onclick: open, onkeydown: walk, class: "frame" }, image),
+    make("a", { href: alike(item), class: "similar", "aria-label": `More like this: ${name}`, title: "More like this" }, "≈"),
     make(
       "figcaption",
       {},
-      caption ? make("p", { lang: caption.language, dir: named(caption.language).direction }, caption.text) : make("p", { class: "fine" }, item.picture),
+      caption ? make("p", { lang: caption.language, dir: named(caption.language).direction }, caption.text) : make("p", { class: "fine id", title: item.picture }, name),
       caption && caption.language !== "en" && item.captions.en?.length ? make("p", { class: "fine", lang: "en" }, item.captions.en[0]) : null,
-      typeof item.score === "number" ? make("p", { class: "score fine", title: "cosine similarity" }, item.score.toFixed(3)) : null,
+      scores(item),
+      more?.(() => element),
     ),
   );
   show(image, thumbnail(item.url));
   return element;
 }
 
-/** The first caption in `language`, otherwise in English, otherwise in any language. */
-function bestCaption(captions, language) {
-  for (const tag of [language, "en", ...Object.keys(captions)]) {
-    if (captions[tag]?.length) return { language: tag, text: captions[tag][0] };
-  }
-  return null;
+/** How well it fits: by meaning (a cosine), by words (the share of them that it has), or both. */
+function scores({ score, meaning, words, match }) {
+  const cosine = typeof meaning === "number" ? meaning : typeof words === "number" ? null : score;
+  const shown = [
+    typeof cosine === "number" ? make("span", { title: "cosine similarity" }, cosine.toFixed(3)) : null,
+    typeof match === "number" ? make("span", { title: "chance that this is what was meant" }, ` · match ${Math.round(match * 100)} %`) : null,
+    typeof words === "number" ? make("span", { title: "share of the words, by their weight" }, `${cosine === null ? "" : " · "}words ${Math.round(words * 100)} %`) : null,
+  ];
+  return shown.some(Boolean) ? make("p", { class: "score fine" }, shown) : null;
 }
+
+const alike = (item) => `#search?${new URLSearchParams({ picture: item.picture })}`;
 
 /** Arrow keys move through the grid. */
 function walk(event) {
-  const links = [...byId("results").querySelectorAll("a.frame")];
+  const links = [...event.currentTarget.closest(".grid").querySelectorAll("figure:not([hidden]) a.frame")];
   const at = links.indexOf(event.currentTarget);
   const top = (link) => link.getBoundingClientRect().top;
   const columns = links.filter((link) => Math.abs(top(link) - top(links[0])) < 2).length || 1;
@@ -52,70 +63,58 @@ function walk(event) {
   links[at + step].focus();
 }
 
-/** One picture with its captions in all languages: an answer brings only those that the grid shows. */
-async function large(item) {
-  const captions = make("div", {}, captionList(item.captions));
-  ask(`/v1/pictures/${encodeURIComponent(item.picture)}`).then((picture) => captions.replaceChildren(captionList(picture.captions)), () => {});
-  const image = make("img", { alt: bestCaption(item.captions, "en")?.text ?? item.picture });
+/** One picture with its whole record: an answer brings only what the grid shows. It can be changed and deleted there. */
+async function large(item, language, element, more) {
+  const record = make("div", {}, captionList(item.captions));
+  const address = `/v1/pictures/${encodeURIComponent(item.picture)}`;
+  const came = ask(address).then((full) => (fill(record, facts(full)), full), () => null);
+  const title = nameOf(item.captions, item.picture, language);
+  const image = make("img", { alt: title });
   show(image, item.url);
-  await dialog(
-    item.picture,
-    (close) =>
-      make(
-        "div",
-        { class: "large" },
-        make("figure", {}, image),
-        make(
-          "div",
-          {},
-          captions,
-          make("div", { class: "actions" }, make("a", { class: "button main", href: `#search?${new URLSearchParams({ picture: item.picture })}`, onclick: () => close(true) }, "Find similar pictures")),
-        ),
-      ),
-    "wide",
-  );
+  const wish = await dialog(title, (close) => make("div", { class: "large" }, make("figure", {}, image), make("div", {}, record, choices(item, close))), "wide");
+  if (!["edit", "delete"].includes(wish)) return;
+  const full = (await came) ?? (await ask(address).catch(() => null));
+  if (!full) return;
+  if (wish === "delete") {
+    if (await remove(full)) leave(element);
+    return;
+  }
+  const changed = await edit(full);
+  if (!changed) return;
+  if (changed.deleted) return leave(element);
+  const fresh = figure({ ...item, ...changed, url: item.url }, language, more);
+  element.replaceWith(fresh);
+  fresh.querySelector("a.frame").focus();
 }
 
-function captionList(captions) {
-  const tags = Object.keys(captions).filter((tag) => captions[tag].length);
-  if (!tags.length) return make("p", { class: "fine" }, "No captions.");
-  return make("dl", { class: "said" }, tags.map((tag) => [make("dt", { dir: named(tag).direction }, native(tag)), captions[tag].map((text) => make("dd", { lang: tag, dir: named(tag).direction }, text))]));
+function choices(item, close) {
+  const button = (words, wish, kind = "") => make("button", { type: "button", class: kind, onclick: () => close(wish) }, words);
+  return make("div", { class: "actions" }, make("a", { class: "button main", href: alike(item), onclick: () => close(true) }, "More like this"), button("Edit …", "edit"), button("Delete …", "delete"));
 }
 
-/** Captions for a picture, by language; `askMore(tag)` returns more of one language. */
-export function captionsOf(items, askMore) {
-  const by = new Map();
-  for (const item of items) by.set(item.language, [...(by.get(item.language) ?? []), item]);
-  const order = learned.items.map((item) => item.language).filter((tag) => by.has(tag));
-  const lists = make("div", { class: "by-language" }, order.map((tag) => block(tag, by.get(tag))));
-  const pick = make(
-    "select",
-    {
-      "aria-label": "Language of the captions",
-      onchange: async () => {
-        const tag = pick.value;
-        if (!tag) return lists.replaceChildren(...order.map((one) => block(one, by.get(one))));
-        lists.replaceChildren(waiting("Loading more"));
-        try {
-          lists.replaceChildren(block(tag, await askMore(tag)));
-        } catch (problem) {
-          lists.replaceChildren(sorry(problem));
-        }
-      },
-    },
-    make("option", { value: "" }, "all languages"),
-    order.map((tag) => make("option", { value: tag, lang: tag }, named(tag).native)),
-  );
-  return [make("div", { class: "heading" }, make("h2", { class: "small-title" }, "Matching captions"), pick), order.length ? lists : make("p", { class: "fine" }, "No language has captions yet.")];
+/** A picture that was deleted leaves the grid; the next one gets the focus. */
+export function leave(element) {
+  const next = element.nextElementSibling ?? element.previousElementSibling;
+  const place = element.parentElement;
+  element.remove();
+  (next?.querySelector("a.frame") ?? byId("main")).focus();
+  place.dispatchEvent(new CustomEvent("left"));
 }
 
-function block(tag, items) {
-  const { direction } = named(tag);
-  return make(
-    "section",
-    { "data-language": tag },
-    make("h3", { dir: direction }, native(tag)),
-    make("ol", { dir: direction, lang: tag }, items.map((item) => make("li", {}, make("span", {}, item.caption), make("span", { class: "score fine", dir: "ltr" }, item.score.toFixed(3))))),
-  );
+/** Captions, tags, metadata and the rest of a record. */
+function facts(item) {
+  const words = (value) => (Array.isArray(value) ? value.join(", ") : typeof value === "boolean" ? (value ? "yes" : "no") : String(value));
+  const only = (tag) => write({ ...nothingAsked(), is: [{ key: "tags", value: tag }] });
+  const rest = [
+    ...Object.entries(item.metadata).map(([key, value]) => [key, make("bdi", {}, words(value))]),
+    item.collection === "default" ? null : ["collection", item.collection],
+    ["size", `${item.width} × ${item.height}`],
+    ["added", time(item.created_at)],
+    ["id", make("span", { class: "id" }, item.id)],
+  ].filter(Boolean);
+  return [
+    captionList(item.captions, item.waiting),
+    item.tags.length ? make("ul", { class: "chips", "aria-label": "Tags" }, item.tags.map((tag) => make("li", {}, make("a", { class: "facet", href: only(tag), onclick: (event) => event.target.closest("dialog").close() }, make("bdi", {}, tag))))) : null,
+    make("dl", { class: "facts" }, rest.map(([key, value]) => [make("dt", {}, key), make("dd", {}, value)])),
+  ];
 }
-

@@ -28,7 +28,15 @@ const known = (tag) => learned.items.find((item) => item.language === tag);
 export function named(tag) {
   const item = known(tag);
   if (item) return { name: item.name, native: item.native_name, direction: item.direction };
-  return { name: browserName("en", tag), native: browserName(tag, tag), direction: "auto" };
+  return { name: browserName("en", tag), native: browserName(tag, tag), direction: browserDirection(tag) };
+}
+
+function browserDirection(tag) {
+  try {
+    return new Intl.Locale(tag).getTextInfo?.().direction ?? "auto";
+  } catch {
+    return "auto"; // no tag, or one that is still typed
+  }
 }
 
 function browserName(inLanguage, tag) {

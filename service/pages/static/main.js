@@ -1,6 +1,8 @@
 // Starts the page and shows the part that the address names. Draws no part itself.
 
-import { byId } from "/static/dom.js";
+import * as add from "/static/add.js";
+import { byId, plural } from "/static/dom.js";
+import { drawDuplicates } from "/static/duplicates.js";
 import { drawExpansions } from "/static/expansions.js";
 import { drawLanguages, onLanguages, refresh } from "/static/languages.js";
 import { askKey } from "/static/parts.js";
@@ -8,7 +10,7 @@ import { drawReleases } from "/static/releases.js";
 import * as search from "/static/search.js";
 import * as teach from "/static/teach.js";
 
-const PARTS = { search: search.follow, languages: drawLanguages, teach: () => drawExpansions(), releases: drawReleases };
+const PARTS = { search: search.follow, add: add.drawAdd, duplicates: drawDuplicates, languages: drawLanguages, teach: () => drawExpansions(), releases: drawReleases };
 const RETRY = 2000; // ms until a server that is not ready is checked again
 let shown = null;
 
@@ -27,6 +29,7 @@ function route() {
     if (part === "search") byId("text").focus();
     else byId("main").focus();
   }
+  if (shown !== part && part === "search") search.loadCollections();
   if (shown !== null && part !== "languages") refresh().catch(() => {}); // that part refreshes by itself
   shown = part;
   PARTS[part](new URLSearchParams(query));
@@ -54,37 +57,46 @@ async function readiness() {
   }
 }
 
-/** Search with a picture that is dropped or pasted anywhere. */
+/** One picture that is dropped or pasted is searched with; several, or any on the part for it, are added. */
 function takePictures() {
   const over = byId("drop");
-  const holds = (event) => [...(event.dataTransfer?.items ?? [])].some((item) => item.kind === "file");
-  const teaching = () => !byId("teach").hidden; // there, a file is dropped on its field
+  const count = (event) => [...(event.dataTransfer?.items ?? [])].filter((item) => item.kind === "file").length;
+  const busy = () => !byId("teach").hidden || document.querySelector("dialog") !== null;
+  const onField = (event) => event.target.closest?.('#teach input[type="file"]'); // which takes it by itself
   document.addEventListener("dragover", (event) => {
-    if (!holds(event) || teaching()) return;
-    event.preventDefault();
+    const files = count(event);
+    if (!files || onField(event)) return;
+    event.preventDefault(); // the browser would leave the page and open the file
+    if (busy()) {
+      event.dataTransfer.dropEffect = "none";
+      return;
+    }
+    byId("drop-says").textContent = adding(files) ? `Drop ${files === 1 ? "the picture" : plural(files, "picture")} here to add ${files === 1 ? "it" : "them"}` : "Drop the picture here to search with it";
     over.hidden = false;
   });
   document.addEventListener("dragleave", (event) => event.relatedTarget === null && (over.hidden = true));
   document.addEventListener("drop", (event) => {
     over.hidden = true;
-    const [file] = event.dataTransfer?.files ?? [];
-    if (!file || teaching()) return;
+    const files = [...(event.dataTransfer?.files ?? [])];
+    if (!files.length || onField(event)) return;
     event.preventDefault();
-    take(file);
+    if (!busy()) take(files);
   });
   document.addEventListener("paste", (event) => {
-    const [file] = event.clipboardData?.files ?? [];
-    if (file) take(file);
+    const files = [...(event.clipboardData?.files ?? [])];
+    if (files.length && !busy()) take(files);
   });
 }
 
-function take(file) {
-  if (byId("search").hidden) {
-    history.pushState(null, "", "#search");
-    shown = "search";
-    for (const one of Object.keys(PARTS)) byId(one).hidden = one !== "search";
+const adding = (files) => files > 1 || !byId("add").hidden;
+
+function take(files) {
+  if (!adding(files.length)) {
+    search.withFile(files[0]);
+    return;
   }
-  search.byFile(file);
+  if (byId("add").hidden) location.hash = "#add";
+  add.take(files);
 }
 
 function shortcuts() {

@@ -31,7 +31,7 @@ export function dialog(title, content, kind = "") {
     const shut = make("button", { type: "button", class: "shut", "aria-label": "Close", onclick: () => close(false) }, "×");
     const element = make("dialog", { class: kind, "aria-labelledby": "dialog-title" });
     element.append(make("h2", { id: "dialog-title" }, title), content(close), shut); // `shut` last: the first field gets the focus
-    element.addEventListener("click", (event) => event.target === element && close(false));
+    element.addEventListener("click", (event) => event.target === element && !element.querySelector("form.record") && close(false)); // what was typed is not lost
     element.addEventListener("close", () => {
       element.remove();
       resolve(result);

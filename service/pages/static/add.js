@@ -1,0 +1,171 @@
+// Adding pictures: files are dropped or chosen, described, and sent one after another; each says what became of it.
+
+import { ask, send } from "/static/api.js";
+import { nothingAsked, write } from "/static/address.js";
+import { byId, bytes, fill, make, plural } from "/static/dom.js";
+import { sorry } from "/static/parts.js";
+import { Wrong, captionFields, chipFields, collectionField, metadataFields } from "/static/record.js";
+
+const MOST = 500; // pictures in one list; more are for the command line
+const TRIES = 6; // of one picture, while the server is busy
+const STATES = { waiting: "", sending: "sending …", added: "added", known: "was there already", failed: "refused" };
+let entries = []; // {file, url, fields, element, state, said, id}
+let shared = null; // fields for all of them
+let sending = null; // AbortController while pictures are sent
+
+/** Draw the part; what was chosen before stays. */
+export async function drawAdd() {
+  if (shared) return;
+  const names = await ask("/v1/collections").then((answer) => answer.items.map((one) => one.name), () => []);
+  if (shared) return;
+  shared = { collection: collectionField("", names), tags: chipFields("Tags"), metadata: metadataFields() };
+  const choose = make("input", { type: "file", id: "add-files", multiple: true, accept: "image/png,image/jpeg,image/webp", onchange: () => (take([...choose.files]), (choose.value = "")) });
+  fill(
+    byId("add-body"),
+    make("label", { class: "zone", id: "add-zone" }, make("span", { class: "big" }, "Choose pictures, or drop them here"), choose),
+    make("div", { id: "add-trouble", role: "alert" }),
+    make("form", { id: "add-form", class: "record", hidden: true, novalidate: true, onsubmit: submit },
+      make("h2", { class: "small-title" }, "For all of them"),
+      make("div", { class: "shared" }, shared.tags.element, shared.collection.element, shared.metadata.element),
+      make("div", { class: "actions" }, make("button", { type: "submit", class: "main", id: "add-start" }, "Add"), make("button", { type: "button", id: "add-stop", hidden: true, onclick: () => sending?.abort() }, "Stop"), make("button", { type: "button", id: "add-clear", class: "quiet", onclick: clear }, "Clear the list")),
+      make("progress", { id: "add-progress", max: 1, value: 0, hidden: true, "aria-label": "Adding pictures" }),
+      make("p", { id: "add-summary", class: "told", role: "status" }),
+      make("ol", { id: "add-list", class: "files" })),
+  );
+}
+
+/** Put files on the list. */
+export async function take(files) {
+  await drawAdd();
+  const room = MOST - entries.length;
+  fill(byId("add-trouble"), files.length > room ? make("div", { class: "sorry" }, make("p", {}, `This list holds ${MOST} pictures. For whole folders there is “pictoglot pictures add FOLDER”.`)) : null);
+  for (const file of files.slice(0, Math.max(0, room))) enter(file);
+  tell();
+}
+
+function enter(file) {
+  const entry = { file, url: URL.createObjectURL(file), fields: captionFields(), state: "waiting", said: "", id: null };
+  const without = () => {
+    const next = entry.element.nextElementSibling?.querySelector("button") ?? byId("add-files");
+    forget([entry]);
+    next.focus();
+  };
+  entry.element = make(
+    "li",
+    {},
+    make("img", { src: entry.url, alt: "", loading: "lazy", onerror: (event) => event.target.classList.add("unreadable") }),
+    make("div", {}, make("p", { class: "name" }, make("bdi", {}, file.name), make("span", { class: "fine" }, ` ${bytes(file.size)}`)), make("p", { class: "became", role: "status" }), entry.fields.element),
+    make("button", { type: "button", class: "shut", "aria-label": `Leave out ${file.name}`, onclick: without }, "×"),
+  );
+  entries.push(entry);
+  byId("add-list").append(entry.element);
+}
+
+function forget(gone) {
+  entries = entries.filter((entry) => !gone.includes(entry));
+  for (const { element, url } of gone) {
+    element.remove();
+    URL.revokeObjectURL(url);
+  }
+  tell();
+}
+
+function clear() {
+  forget(entries);
+  fill(byId("add-trouble"));
+  byId("add-files").focus();
+}
+
+const left = () => entries.filter(({ state }) => !["added", "known"].includes(state));
+const count = (...states) => entries.filter(({ state }) => states.includes(state)).length;
+
+/** Show how far it is, and what can be done. */
+function tell() {
+  const done = count("added", "known");
+  byId("add-form").hidden = !entries.length;
+  byId("add-start").hidden = Boolean(sending) || !left().length;
+  byId("add-start").textContent = count("failed") && !count("waiting") ? `Try ${plural(left().length, "refused picture")} again` : `Add ${plural(left().length, "picture")}`;
+  byId("add-stop").hidden = !sending;
+  byId("add-clear").hidden = Boolean(sending);
+  byId("add-progress").hidden = !sending;
+  byId("add-progress").value = entries.length ? (done + count("failed")) / entries.length : 0;
+  const words = [count("added") && `${plural(count("added"), "picture")} added`, count("known") && `${count("known")} there already`, count("failed") && `${count("failed")} refused`].filter(Boolean);
+  fill(byId("add-summary"), words.length ? [words.join(", "), ". ", !sending && done ? make("a", { href: where() }, "Show them in the gallery") : null] : null);
+  byId("add-summary").hidden = false; // a status that is announced has to be there before its text
+}
+
+/** The gallery with the collection and the tags that all of them got. */
+function where() {
+  try {
+    return write({ ...nothingAsked(), collection: shared.collection.value(), is: shared.tags.value().map((value) => ({ key: "tags", value })) });
+  } catch {
+    return "#search";
+  }
+}
+
+function mark(entry, state, said = "") {
+  Object.assign(entry, { state, said });
+  entry.element.dataset.state = state;
+  fill(entry.element.querySelector(".became"), [STATES[state], said].filter(Boolean).join(": ") || null);
+  for (const control of entry.element.querySelectorAll("input, fieldset button, select")) control.disabled = ["sending", "added", "known"].includes(state);
+  tell();
+}
+
+async function submit(event) {
+  event.preventDefault();
+  fill(byId("add-trouble"));
+  let common;
+  try {
+    common = { collection: shared.collection.value(), tags: shared.tags.value(), metadata: shared.metadata.value() };
+    for (const entry of left()) entry.captions = entry.fields.value();
+  } catch (problem) {
+    if (!(problem instanceof Wrong)) throw problem;
+    fill(byId("add-trouble"), make("div", { class: "sorry" }, make("p", {}, problem.message)));
+    return;
+  }
+  sending = new AbortController();
+  const { signal } = sending;
+  byId("add-stop").hidden = false;
+  for (const entry of left()) {
+    if (signal.aborted) break;
+    mark(entry, "sending");
+    await one(entry, common, signal);
+  }
+  sending = null;
+  tell();
+  (byId("add-summary").querySelector("a") ?? byId("add-start")).focus();
+}
+
+/** Send one picture; while the server is busy, it is sent again. */
+async function one(entry, common, signal) {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      const response = await send("/v1/pictures", { body: body(entry, common), signal });
+      entry.id = (await response.json()).id;
+      return mark(entry, response.status === 201 ? "added" : "known");
+    } catch (problem) {
+      if (problem.name === "AbortError") return mark(entry, "waiting");
+      const busy = [429, 503].includes(problem.status) && tries < TRIES;
+      if (!busy) return refused(entry, problem);
+      await new Promise((resolve) => setTimeout(resolve, 1000 * (problem.problem.retry_after_seconds ?? 1)));
+    }
+  }
+}
+
+function refused(entry, problem) {
+  mark(entry, "failed", problem.message);
+  if ([0, 401, 403].includes(problem.status)) {
+    sending.abort(); // the others would be refused for the same reason
+    fill(byId("add-trouble"), sorry(problem));
+  }
+}
+
+function body(entry, { collection, tags, metadata }) {
+  const form = new FormData();
+  form.set("picture", entry.file, entry.file.name);
+  if (Object.keys(entry.captions).length) form.set("captions", JSON.stringify(entry.captions));
+  if (collection) form.set("collection", collection);
+  if (tags.length) form.set("tags", JSON.stringify(tags));
+  if (Object.keys(metadata).length) form.set("metadata", JSON.stringify(metadata));
+  return form;
+}

@@ -1,0 +1,81 @@
+// Captions as they are shown: those of one picture, and those that fit a picture that is searched with.
+
+import { make } from "/static/dom.js";
+import { learned, named, native, served } from "/static/languages.js";
+import { sorry, waiting } from "/static/parts.js";
+
+/** The captions of one picture by language; `waiting` are those in languages that are not served. */
+export function captionList(captions, unserved = {}) {
+  const all = [...Object.entries(captions), ...Object.entries(unserved)].filter(([, texts]) => texts.length);
+  if (!all.length) return make("p", { class: "fine" }, "No captions.");
+  const heading = (tag) => make("dt", { dir: named(tag).direction }, native(tag), tag in unserved ? make("span", { class: "tag", title: "This language is not taught: its captions are found when it is" }, "waiting") : null);
+  return make("dl", { class: "said" }, all.map(([tag, texts]) => [heading(tag), texts.map((text) => make("dd", { lang: tag, dir: named(tag).direction }, text))]));
+}
+
+/** The first caption in `language`, otherwise in English, otherwise in any language. */
+export function bestCaption(captions, language) {
+  for (const tag of [language, "en", ...Object.keys(captions)]) {
+    if (captions[tag]?.length) return { language: tag, text: captions[tag][0] };
+  }
+  return null;
+}
+
+/** What a picture is called: a caption, in `language` if there is one; otherwise its id, which may be long. */
+export function nameOf(captions, id, language = "en") {
+  const caption = bestCaption(captions, language);
+  return caption ? caption.text : id.length > 24 ? `${id.slice(0, 12)}…` : id;
+}
+
+/** Captions for a picture, by language; `askMore(tag)` returns more of one language. */
+export function captionsOf(items, askMore) {
+  const by = new Map();
+  for (const item of items) by.set(item.language, [...(by.get(item.language) ?? []), item]);
+  const order = learned.items.map((item) => item.language).filter((tag) => by.has(tag));
+  const lists = make("div", { class: "by-language" }, order.map((tag) => block(tag, by.get(tag))));
+  const pick = make(
+    "select",
+    {
+      "aria-label": "Language of the captions",
+      onchange: async () => {
+        const tag = pick.value;
+        if (!tag) return lists.replaceChildren(...order.map((one) => block(one, by.get(one))));
+        lists.replaceChildren(waiting("Loading more"));
+        try {
+          lists.replaceChildren(block(tag, await askMore(tag)));
+        } catch (problem) {
+          lists.replaceChildren(sorry(problem));
+        }
+      },
+    },
+    make("option", { value: "" }, "all languages"),
+    order.map((tag) => make("option", { value: tag, lang: tag }, named(tag).native)),
+  );
+  return [make("div", { class: "heading" }, make("h2", { class: "small-title" }, "Matching captions"), pick), order.length ? lists : make("p", { class: "fine" }, noCaptions()), others()];
+}
+
+function block(tag, items) {
+  const { direction } = named(tag);
+  return make(
+    "section",
+    { "data-language": tag },
+    make("h3", { dir: direction }, native(tag)),
+    make("ol", { dir: direction, lang: tag }, items.map((item) => make("li", {}, make("span", {}, item.caption), make("span", { class: "score fine", dir: "ltr" }, item.score.toFixed(3))))),
+  );
+}
+
+
+/** Why there is none. */
+function noCaptions() {
+  const taught = learned.items.filter((item) => item.taught);
+  const without = "Captions are compared that belong to pictures: they come with a picture, or with rows of a taught file that name one.";
+  if (!taught.length || learned.items.some((item) => item.captions)) return `No caption belongs to a picture here yet. ${without}`;
+  return [taught.length === 1 ? "The language that was taught has no captions here: it was" : "The languages that were taught have no captions here: they were", " taught from pairs of texts without pictures. ", without];
+}
+
+/** The languages that are read, but whose captions are not compared. */
+function others() {
+  const untaught = learned.items.filter((item) => !served(item) && item.built_in && item.version !== null);
+  if (!untaught.length) return null;
+  const names = untaught.slice(0, 12).map((item, place) => [place ? ", " : "", native(item.language)]);
+  return make("p", { class: "fine" }, "Captions are compared in the languages above and others that are taught. The base also reads ", names, untaught.length > 12 ? " and more" : "", ": captions in these wait until the language is taught.");
+}

@@ -1,0 +1,177 @@
+// Form fields of a picture's record: captions by language, tags, metadata, collection. Sends nothing.
+
+import { make } from "/static/dom.js";
+import { learned, named } from "/static/languages.js";
+
+const KINDS = { text: "text", number: "number", date: "date", truth: "yes or no", list: "list" };
+const KEY = /^[a-z0-9_]{1,64}$/;
+const NAME = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$/;
+let ids = 0;
+
+/** A fault in a field, as a sentence; the field has the focus. */
+export class Wrong extends Error {
+  constructor(sentence, field) {
+    super(sentence);
+    field.setAttribute("aria-invalid", "true");
+    field.addEventListener("input", () => field.removeAttribute("aria-invalid"), { once: true });
+    field.focus();
+  }
+}
+
+const field = (title, ...content) => make("fieldset", { class: "part" }, make("legend", {}, title), content);
+const drop = (what, row) => make("button", { type: "button", class: "quiet", "aria-label": `Remove ${what}`, onclick: () => left(row()) }, "×");
+
+/** A removed row gives the focus to what is next to it. */
+function left(row) {
+  const next = row.nextElementSibling ?? row.previousElementSibling ?? row.parentElement.nextElementSibling;
+  row.remove();
+  (next?.matches("button") ? next : next?.querySelector("input, button"))?.focus();
+}
+
+/** Captions, one a row, each with the tag of its language; `value()` is `{TAG: [text, …]}`. */
+export function captionFields(captions = {}, start = "en") {
+  const rows = make("div", { class: "rows" });
+  const list = `tags-${(ids += 1)}`;
+  const add = (tag, text = "") => {
+    const language = make("input", { type: "text", class: "language", value: tag, list, maxlength: "35", spellcheck: "false", autocapitalize: "none", "aria-label": "Language tag of the caption" });
+    const words = make("input", { type: "text", class: "words", value: text, dir: "auto", lang: tag, maxlength: "1000", "aria-label": "Caption", placeholder: "What the picture shows" });
+    language.addEventListener("input", () => tell(language, words));
+    const row = make("div", { class: "row" }, language, words, drop("this caption", () => row));
+    tell(language, words);
+    rows.append(row);
+    return words;
+  };
+  for (const [tag, texts] of Object.entries(captions)) for (const text of texts) add(tag, text);
+  if (!rows.childElementCount) add(start);
+  const value = () => {
+    const said = {};
+    for (const row of rows.children) {
+      const [language, words] = row.querySelectorAll("input");
+      if (!words.value.trim()) continue;
+      if (!language.value.trim()) throw new Wrong("Enter the language of this caption: a tag as “en” or “pt-BR”.", language);
+      (said[language.value.trim()] ??= []).push(words.value.trim());
+    }
+    return said;
+  };
+  const options = learned.items.map((item) => make("option", { value: item.language }, `${item.native_name} · ${item.name}`));
+  const more = make("button", { type: "button", class: "quiet", onclick: () => add(rows.lastElementChild?.querySelector("input").value ?? start).focus() }, "Add a caption");
+  return { element: field("Captions", rows, more, make("datalist", { id: list }, options)), value };
+}
+
+function tell(language, words) {
+  const tag = language.value.trim();
+  const { name, direction } = tag ? named(tag) : { name: "", direction: "auto" };
+  language.title = name;
+  words.dir = direction === "rtl" ? "rtl" : "auto";
+  words.lang = tag;
+}
+
+/** Texts as chips, added with Enter; `value()` is the list. */
+export function chipFields(title, texts = [], hint = "Enter adds one.") {
+  const { element, value } = chipInput(title, texts, hint);
+  return { element: field(title, element), value };
+}
+
+function chipInput(title, texts, hint) {
+  const kept = [...texts];
+  const list = make("ul", { class: "chips", "aria-label": title });
+  const entry = make("input", { type: "text", dir: "auto", maxlength: "200", "aria-label": `Add to: ${title}`, placeholder: hint });
+  const draw = () => {
+    list.replaceChildren(...kept.map((text) => make("li", { class: "chip" }, make("bdi", {}, text), make("button", { type: "button", "aria-label": `Remove ${text}`, onclick: () => without(text) }, "×"))));
+    list.hidden = !kept.length;
+  };
+  const without = (text) => {
+    kept.splice(kept.indexOf(text), 1);
+    draw();
+    entry.focus();
+  };
+  const take = () => {
+    const text = entry.value.trim();
+    if (text && !kept.includes(text)) kept.push(text);
+    entry.value = "";
+    draw();
+  };
+  entry.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !entry.value.trim()) return;
+    event.preventDefault();
+    take();
+  });
+  draw();
+  return { element: [list, entry], value: () => (take(), [...kept]) };
+}
+
+/** Keys and values of metadata; `value()` is the object. */
+export function metadataFields(metadata = {}) {
+  const rows = make("div", { class: "rows" });
+  const add = (key, value) => {
+    const row = metadataRow(key, value);
+    rows.append(row.element);
+    row.element.read = row.read;
+    return row.element;
+  };
+  for (const [key, value] of Object.entries(metadata)) add(key, value);
+  const more = make("button", { type: "button", class: "quiet", onclick: () => add("", "").querySelector("input").focus() }, "Add a value");
+  const value = () => Object.fromEntries([...rows.children].map((row) => row.read()).filter(Boolean));
+  return { element: field("Metadata", rows, more), value };
+}
+
+function metadataRow(key, value) {
+  const name = make("input", { type: "text", class: "key", value: key, maxlength: "64", spellcheck: "false", autocapitalize: "none", "aria-label": "Key", placeholder: "place" });
+  const kind = make("select", { "aria-label": "Kind of value" }, Object.entries(KINDS).map(([id, words]) => make("option", { value: id }, words)));
+  kind.value = kindOf(value);
+  const place = make("div", { class: "value" });
+  let control;
+  const change = (now) => {
+    control = controlOf(kind.value, now);
+    place.replaceChildren(...[control.element].flat());
+  };
+  change(value);
+  kind.addEventListener("change", () => change(String(control.loose())));
+  const element = make("div", { class: "row metadata" }, name, kind, place, drop("this value", () => element));
+  const read = () => {
+    if (!name.value.trim() && !control.loose().trim()) return null;
+    const now = control.value();
+    if (!KEY.test(name.value.trim())) throw new Wrong("A key has 1 to 64 of the characters a–z, 0–9 and _.", name);
+    return [name.value.trim(), now];
+  };
+  return { element, read };
+}
+
+function kindOf(value) {
+  if (Array.isArray(value)) return "list";
+  if (typeof value !== "string") return typeof value === "boolean" ? "truth" : "number";
+  return /^\d{4}-\d{2}-\d{2}$/.test(value) && !Number.isNaN(Date.parse(value)) ? "date" : "text";
+}
+
+/** The control for a kind of value: `value()` is strict, `loose()` a text for another kind. */
+function controlOf(kind, value) {
+  if (kind === "list") {
+    const chips = chipInput("Values", Array.isArray(value) ? value : value ? [value] : [], "Enter adds one.");
+    return { ...chips, loose: () => chips.value().join(", ") };
+  }
+  if (kind === "truth") {
+    const select = make("select", { "aria-label": "Value" }, make("option", { value: "true" }, "yes"), make("option", { value: "false" }, "no"));
+    select.value = String(value !== false && value !== "false");
+    return { element: select, value: () => select.value === "true", loose: () => select.value };
+  }
+  const input = make("input", { type: kind === "date" ? "date" : "text", inputmode: kind === "number" ? "decimal" : null, dir: "auto", "aria-label": "Value", value: String(value) });
+  const strict = () => {
+    if (kind !== "text" && !input.value.trim()) throw new Wrong("Enter a value, or remove this line.", input);
+    if (kind !== "number") return input.value;
+    if (!Number.isFinite(Number(input.value))) throw new Wrong("This is no number. Numbers look like 1950 or 3.5.", input);
+    return Number(input.value);
+  };
+  return { element: input, value: strict, loose: () => input.value };
+}
+
+/** The name of a collection, with those that exist to choose from; `value()` is "" when none is given. */
+export function collectionField(name = "", names = []) {
+  const list = `collections-${(ids += 1)}`;
+  const input = make("input", { type: "text", value: name, list, maxlength: "128", spellcheck: "false", autocapitalize: "none", placeholder: "default", "aria-label": "Collection" });
+  const value = () => {
+    const given = input.value.trim();
+    if (given && !NAME.test(given)) throw new Wrong("A collection's name has letters of a–z, digits, and . _ -, no dot first.", input);
+    return given;
+  };
+  return { element: field("Collection", input, make("datalist", { id: list }, names.map((one) => make("option", { value: one })))), value };
+}

@@ -1,0 +1,129 @@
+"""Filters on the page: facets, collections, values and ranges, in searches and the gallery, kept by the address."""
+
+import json
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.site import Site
+from tests.browser.test_search import ANSWERED, first_ids
+
+PLACES = ("Chur", "Thusis", "Ilanz")
+MERGE = {"Content-Type": "application/merge-patch+json"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def dated(site: Site) -> None:
+    """Nine pictures with places, years and dates; three of them are in a collection of their own."""
+    for number, outline in enumerate(site.gallery[10:19]):
+        record = {
+            "tags": ["dated", "even" if number % 2 == 0 else "odd"],
+            "metadata": {
+                "place": PLACES[number % 3],
+                "year": 1950 + number,
+                "taken_at": f"1950-06-{number + 1:02d}T23:00:00Z" if number % 2 else f"1950-06-{number + 1:02d}",
+            },
+            "collection": "late" if number > 5 else "default",
+        }
+        site.http.patch(f"/v1/pictures/{outline.id}", json=record, headers=MERGE).raise_for_status()
+
+
+def left(site: Site, *must: dict[str, Any]) -> list[str]:
+    """Ids of the gallery that these conditions leave."""
+    answer = site.http.get("/v1/pictures", params={"filter": json.dumps({"must": must}), "limit": 100})
+    return [item["id"] for item in answer.json()["items"]]
+
+
+def shows(page: Page, ids: list[str]) -> None:
+    """Wait until the grid has these pictures and no others."""
+    expect(page.locator("#results figure")).to_have_count(len(ids))
+    assert sorted(map(str, first_ids(page, 100))) == sorted(ids)
+
+
+def test_facets_narrow_the_gallery_and_searches_and_the_address_brings_them_back(page: Page, site: Site) -> None:
+    chur = {"key": "place", "match": {"value": "Chur"}}
+    even = {"key": "tags", "match": {"value": "even"}}
+    page.click("#filters-button")
+    places = page.locator("[data-facet=place] .facet")
+    expect(places.filter(has_text="Chur").locator(".number")).to_have_text(str(len(left(site, chur))))
+    places.filter(has_text="Chur").click()
+    shows(page, left(site, chur))
+    expect(places).to_have_count(1)  # counted again among what is left
+    expect(places).to_be_focused()
+    page.locator("[data-facet=tags] .facet", has_text="even").click()
+    both = left(site, chur, even)
+    assert 0 < len(both) < len(left(site, chur))
+    shows(page, both)
+
+    page.go_back()
+    shows(page, left(site, chur))
+    page.go_forward()
+    shows(page, both)
+    page.reload()
+    shows(page, both)
+    expect(page.locator("#chips .chip")).to_have_text(["placeChur×", "tagseven×"])
+
+    page.fill("#text", "red apple")
+    page.keyboard.press("Enter")
+    expect(page.locator("#reading")).to_have_text(ANSWERED)
+    question = {"text": "red apple", "limit": 24, "filter": {"must": [chur, even]}}
+    found = site.http.post("/v1/search/pictures", json=question).json()["items"]
+    shows(page, [hit["picture"] for hit in found])
+    assert first_ids(page, 24) == [hit["picture"] for hit in found]
+
+    page.get_by_role("button", name="Remove the filter place Chur").click()
+    expect(page.locator("#chips .chip")).to_have_count(1)
+    expect(page.locator("#chips button")).to_be_focused()
+    assert "q=red+apple" in page.url and "Chur" not in page.url
+
+
+def test_ranges_of_dates_and_numbers_include_both_ends(page: Page, site: Site) -> None:
+    page.click("#filters-button")
+    page.fill("#filter-key", "taken_at")
+    expect(page.locator("#filter-from")).to_have_attribute("type", "date")
+    page.fill("#filter-from", "1950-06-02")
+    page.fill("#filter-to", "1950-06-04")  # one was taken late on that day
+    page.keyboard.press("Enter")
+    shows(page, [outline.id for outline in site.gallery[11:14]])
+    page.fill("#filter-key", "year")
+    page.fill("#filter-from", "1952")
+    page.fill("#filter-to", "1953")
+    page.keyboard.press("Enter")
+    shows(page, [outline.id for outline in site.gallery[12:14]])
+    page.fill("#filter-key", "year")
+    page.fill("#filter-is", "1953")
+    page.keyboard.press("Enter")
+    shows(page, [site.gallery[13].id])
+
+    page.fill("#filter-key", "year")
+    page.fill("#filter-from", "long ago")
+    page.keyboard.press("Enter")
+    expect(page.locator("#filter-trouble")).to_have_text("A range is of numbers, or of dates as 1950-01-31.")
+    expect(page.locator("#chips .chip")).to_have_count(3)
+
+
+def test_collections_are_picked_and_what_leaves_nothing_can_be_taken_away(page: Page, site: Site) -> None:
+    page.select_option("#collection", "late")
+    shows(page, [outline.id for outline in site.gallery[16:19]])
+    page.goto("/#search?collection=late&is=place:nowhere&range=year:x..y")
+    expect(page.locator("#results")).to_contain_text("No picture is left by these filters.")
+    expect(page.locator("#chips .chip")).to_have_count(1)  # what the address says in vain is left out
+    page.get_by_role("button", name="Remove the filters").click()
+    expect(page.locator("#results figure").first).to_be_visible()
+    assert page.input_value("#collection") == ""
+
+
+def test_values_of_every_kind_survive_the_address(page: Page) -> None:
+    """A text that looks like a number, or like a JSON text, stays a text."""
+    kept = page.evaluate(
+        """async () => {
+            const { nothingAsked, read, write } = await import("/static/address.js");
+            const values = ["1950", 1950, true, "true", "null", "a:b..c", '"quoted"', "גשר"];
+            const is = values.map((value) => ({ key: "k", value }));
+            const asked = { ...nothingAsked(), q: "x & y", is, ranges: [{ key: "year", from: "1", to: "" }] };
+            const again = read(new URLSearchParams(write(asked).split("?")[1]));
+            return JSON.stringify(again) === JSON.stringify(asked) ? "equal" : JSON.stringify(again);
+        }"""
+    )
+    assert kept == "equal"

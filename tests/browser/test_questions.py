@@ -1,0 +1,169 @@
+"""More than a text on the page: pictures like one that is there, also with a text; words; duplicates."""
+
+import io
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Page, Request, Route, expect
+
+from tests.browser.site import ADMIN_KEY, Site
+from tests.browser.test_search import ANSWERED, first_ids
+
+APPLE = "emoji-1f34e"
+MERGE = {"Content-Type": "application/merge-patch+json"}
+
+
+def ids_of(site: Site, **question: Any) -> list[str]:
+    """What the service finds for a question."""
+    answer = site.http.post("/v1/search/pictures", json={"limit": 24, **question})
+    answer.raise_for_status()
+    return [hit["picture"] for hit in answer.json()["items"]]
+
+
+def test_more_like_a_picture_is_asked_for_by_its_id_page_after_page_and_together_with_a_text(
+    page: Page, site: Site
+) -> None:
+    sent: list[Request] = []
+    page.on("request", lambda request: sent.append(request) if request.method == "POST" else None)
+    page.goto(f"/#search?q={APPLE}")
+    page.goto(f"/#search?picture={APPLE}")
+    expect(page.locator("#results-title")).to_have_text("Similar pictures")
+    like = ids_of(site, picture=APPLE)
+    assert first_ids(page, 100) == like and APPLE not in like
+    page.click("#more")
+    expect(page.locator("#results figure")).to_have_count(48)
+    assert len(set(first_ids(page, 100))) == 48
+    assert all("multipart" not in request.headers["content-type"] for request in sent), "nothing is uploaded again"
+
+    page.fill("#text", "green")
+    page.keyboard.press("Enter")
+    expect(page.locator("#query figcaption")).to_contain_text("together with the text")
+    expect(page.locator("#reading")).to_have_text(ANSWERED)
+    both = ids_of(site, picture=APPLE, text="green")
+    assert first_ids(page, 100) == both != like
+    page.select_option("#mode", "words")  # a picture has no words: the text's, beside what the picture shows
+    expect(page.locator("#results figure").first).to_be_visible()
+    assert first_ids(page, 100) == ids_of(site, picture=APPLE, text="green", mode="both")
+    page.get_by_role("button", name="Search without this picture").click()
+    expect(page.locator("#query")).to_be_hidden()
+    assert "q=green" in page.url and APPLE not in page.url
+
+
+def test_words_are_searched_in_tags_and_the_address_says_so(page: Page, site: Site) -> None:
+    tagged = site.gallery[30].id
+    site.http.patch(f"/v1/pictures/{tagged}", json={"tags": ["zeppelin"]}, headers=MERGE).raise_for_status()
+    page.select_option("#mode", "words")
+    page.fill("#text", "zeppelin")
+    page.keyboard.press("Enter")
+    expect(page.locator("#results figure")).to_have_count(1)
+    assert first_ids(page) == [tagged]
+    expect(page.locator("#results .score")).to_have_text("words 100 %")
+    page.reload()
+    expect(page.locator("#mode")).to_have_value("words")
+    expect(page.locator("#results figure")).to_have_count(1)
+    page.fill("#text", "nobodyhasthisword")
+    page.keyboard.press("Enter")
+    expect(page.locator("#results")).to_contain_text("No picture has these words.")
+
+
+def matched(page: Page, *chances: float) -> None:
+    """Let the hits of each answer have these chances, and the last one all others: no small gallery is calibrated."""
+
+    def change(route: Route) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        for place, item in enumerate(body["items"]):
+            item["match"] = chances[min(place, len(chances) - 1)] if item["rank"] <= 24 else chances[-1]
+        route.fulfill(response=answer, json=body)
+
+    page.route("**/v1/search/pictures", change)
+
+
+def test_what_matches_less_well_is_held_back_behind_a_sentence(page: Page) -> None:
+    matched(page, 0.97, 0.6, 0.49)
+    page.fill("#text", "face")
+    page.keyboard.press("Enter")
+    expect(page.locator("#held")).to_contain_text("What follows matches less well.")
+    expect(page.locator("#results figure:visible")).to_have_count(2)
+    expect(page.locator("#results .score").first).to_contain_text("match 97 %")
+    expect(page.locator("#more")).to_be_hidden()
+    page.locator("#results a.frame").nth(1).focus()
+    page.keyboard.press("ArrowRight")  # not to what is held back
+    expect(page.locator("#results a.frame").nth(1)).to_be_focused()
+    page.click("#held button")
+    expect(page.locator("#results figure:visible")).to_have_count(24)
+    expect(page.locator("#results a.frame").nth(2)).to_be_focused()
+    page.click("#more")
+    expect(page.locator("#results figure:visible")).to_have_count(48)
+    expect(page.locator(".line")).to_have_count(1)
+
+    matched(page, 0.2)
+    page.fill("#text", "zzz qqq")
+    page.keyboard.press("Enter")
+    expect(page.locator("#held")).to_contain_text("Nothing matches well.")
+    expect(page.locator("#results figure:visible")).to_have_count(0)
+    page.get_by_role("button", name="Show the nearest").click()
+    expect(page.locator("#held")).to_have_text("Nothing matches well. These are the nearest:")
+    expect(page.locator("#results figure:visible")).to_have_count(24)
+
+
+def test_a_file_is_searched_with_a_text_and_an_address_does_not_hold_it(page: Page, site: Site) -> None:
+    content = site.http.get(f"/v1/pictures/{APPLE}/content").content
+    page.set_input_files("#picture", {"name": "my apple.jpg", "mimeType": "image/jpeg", "buffer": content})
+    expect(page.locator("#results figure").first).to_have_attribute("data-picture", APPLE)
+    page.fill("#text", "green")
+    page.keyboard.press("Enter")
+    expect(page.locator("#query figcaption")).to_contain_text("together with the text")
+    page.go_back()
+    expect(page.locator("#query figcaption")).to_contain_text("A text in the field above")
+    expect(page.locator("#captions section").first).to_be_visible()
+    page.reload()
+    expect(page.locator("#trouble")).to_contain_text("An address does not hold the picture my apple.jpg.")
+
+
+def test_duplicates_are_shown_in_groups_and_deleted_one_by_one(page: Page, site: Site) -> None:
+    page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
+    with Image.open(io.BytesIO(site.http.get(f"/v1/pictures/{APPLE}/content").content)) as picture:
+        for quality in (70, 95):
+            copy = io.BytesIO()
+            picture.convert("RGB").save(copy, "JPEG", quality=quality)
+            files = {"picture": copy.getvalue()}
+            site.http.put(f"/v1/pictures/copy-{quality}", files=files, data={"collection": "copies"})
+    page.goto("/#duplicates?collection=copies")
+    group = page.locator(".group")
+    expect(group).to_have_count(1)
+    assert {figure.get_attribute("data-picture") for figure in group.locator("figure").all()} == {"copy-70", "copy-95"}
+    expect(group.locator("figcaption").first).to_contain_text("256 × 256 · copies")
+    page.select_option("#duplicates select", "")
+    expect(page.locator(f".group:has([data-picture={APPLE}]) figure")).to_have_count(3)
+    page.get_by_role("button", name="Delete copy-70").click()
+    page.click("dialog >> text=Delete it")
+    expect(page.locator(f".group:has([data-picture={APPLE}]) figure")).to_have_count(2)
+    page.get_by_role("button", name="Delete copy-95").click()
+    page.click("dialog >> text=Delete it")
+    expect(page.locator(f"[data-picture={APPLE}]:visible")).to_have_count(0)  # it is alone: no group any more
+    assert [site.http.get(f"/v1/pictures/copy-{quality}").status_code for quality in (70, 95)] == [404, 404]
+    page.goto("/#duplicates?collection=nowhere&min_score=0.99")
+    expect(page.locator("#duplicates-body")).to_contain_text("No two pictures are that similar.")
+
+
+def test_why_there_are_no_captions_to_compare_is_said_as_it_is(page: Page) -> None:
+    """Nothing was taught; taught from pairs of texts alone; the base reads more than what is taught."""
+    said = page.evaluate(
+        """async () => {
+            const { captionsOf } = await import("/static/captions.js");
+            const { learned } = await import("/static/languages.js");
+            const named = (tag) => ({ language: tag, name: tag, native_name: tag, direction: "ltr", version: 0 });
+            const item = (tag, captions, more) => ({ ...named(tag), captions, ...more });
+            const told = (...items) => {
+                learned.items = items;
+                return captionsOf([]).slice(1).map((element) => element?.textContent ?? "").join(" ");
+            };
+            const [english, taught] = [item("en", 0), item("de", 0, { taught: true })];
+            return [told(english), told(english, taught), told(item("en", 7), item("fr", 0, { built_in: true }))];
+        }"""
+    )
+    assert said[0].startswith("No caption belongs to a picture here yet.")
+    assert said[1].startswith("The language that was taught has no captions here: it was taught from pairs of texts")
+    assert "The base also reads fr: captions in these wait until the language is taught." in said[2]
+    assert all("No language has captions yet" not in one for one in said)

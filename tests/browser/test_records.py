@@ -1,0 +1,178 @@
+"""Records on the page: adding pictures, changing what is said of them, deleting them."""
+
+import base64
+import io
+import re
+from random import Random
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.browser.site import ADMIN_KEY, Site
+from tests.browser.test_languages import give_key
+
+MERGE = {"Content-Type": "application/merge-patch+json"}
+
+
+def png(seed: int) -> bytes:
+    """A picture that no other test has."""
+    picture = Image.frombytes("RGB", (24, 16), Random(seed).randbytes(24 * 16 * 3))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def put(site: Site, id: str, seed: int, record: dict[str, Any]) -> None:
+    """A picture with a record."""
+    site.http.put(f"/v1/pictures/{id}", files={"picture": png(seed)}).raise_for_status()
+    site.http.patch(f"/v1/pictures/{id}", json=record, headers=MERGE).raise_for_status()
+
+
+def open_editor(page: Page, collection: str) -> None:
+    """Open the only picture of a collection, and its form."""
+    page.goto(f"/#search?collection={collection}")
+    expect(page.locator("#results figure")).to_have_count(1)
+    page.locator("#results a.frame").click()
+    page.click("dialog >> text=Edit …")
+    expect(page.locator("dialog form.record")).to_be_visible()
+
+
+def drop(page: Page, *contents: bytes) -> None:
+    """Drop files on the page."""
+    transfer = page.evaluate_handle(
+        """contents => {
+            const transfer = new DataTransfer();
+            for (const [place, content] of contents.entries()) {
+                const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+                transfer.items.add(new File([bytes], `${place}.png`, { type: "image/png" }));
+            }
+            return transfer;
+        }""",
+        [base64.b64encode(content).decode() for content in contents],
+    )
+    page.dispatch_event("main", "dragover", {"dataTransfer": transfer})
+    expect(page.locator("#drop")).to_contain_text(f"Drop {len(contents)} pictures here to add them")
+    page.dispatch_event("main", "drop", {"dataTransfer": transfer})
+
+
+def test_dropped_pictures_are_described_and_added_and_each_refusal_is_said(page: Page, site: Site) -> None:
+    reader = site.http.post("/v1/admin/keys", json={"scope": "search", "label": "a reader"}).json()["key"]
+    page.evaluate("key => sessionStorage.setItem('pictoglot.key', key)", reader)  # it may not write
+    drop(page, png(1), b"no picture", png(2))
+    entries = page.locator("#add-list > li")
+    expect(entries).to_have_count(3)
+    words = entries.nth(0).locator(".words")
+    words.fill("grains of sand")
+    entries.nth(0).get_by_role("button", name="Add a caption").click()
+    entries.nth(0).locator(".language").nth(1).fill("ar")
+    expect(entries.nth(0).locator(".words").nth(1)).to_have_attribute("dir", "rtl")
+    entries.nth(0).locator(".words").nth(1).fill("حبات رمل")
+    page.get_by_label("Add to: Tags").fill("noise, of two kinds")
+    page.keyboard.press("Enter")
+    page.get_by_label("Add to: Tags").fill("sand")
+    page.locator("#add-form").get_by_label("Collection", exact=True).fill("../x")
+    page.click("#add-start")
+    expect(page.locator("#add-trouble")).to_contain_text("A collection's name has letters")
+    page.locator("#add-form").get_by_label("Collection", exact=True).fill("added")
+    page.click("#add-start")
+    expect(page.locator("#key-why")).to_have_text("This key does not have the needed scope.")
+    give_key(page)
+    expect(page.locator("#add-summary")).to_contain_text("2 pictures added, 1 refused.")
+    expect(entries.nth(1).locator(".became")).to_have_text(
+        "refused: This file is not a picture in a supported format: JPEG, PNG or WebP."
+    )
+    expect(page.locator("#add-start")).to_have_text("Try 1 refused picture again")
+    items = site.http.get("/v1/pictures", params={"collection": "added"}).json()["items"]
+    assert [item["tags"] for item in items] == [["noise, of two kinds", "sand"]] * 2
+    assert items[0]["captions"] == {"en": ["grains of sand"], "ar": ["حبات رمل"]}
+
+    page.click("#add-summary a")
+    expect(page.locator("#results figure")).to_have_count(2)
+    expect(page.locator("#chips .chip")).to_have_count(2)
+    expect(page.locator("#collection")).to_have_value("added")
+
+
+def test_a_record_is_changed_and_what_others_changed_meanwhile_is_shown_and_kept(page: Page, site: Site) -> None:
+    put(site, "shared-1", 3, {"collection": "shared", "tags": ["old"], "metadata": {"year": 1950, "place": "Chur"}})
+    open_editor(page, "shared")
+    form = page.locator("dialog form")
+    form.locator(".words").fill("a coarse carpet")
+    page.mouse.click(3, 3)  # beside the dialog: what was typed is not lost
+    form.get_by_role("button", name="Add a value").click()
+    row = form.locator(".row.metadata").last
+    row.get_by_label("Key").fill("width")
+    row.get_by_label("Kind of value").select_option("number")
+    row.get_by_label("Value", exact=True).fill("narrow")
+    form.get_by_role("button", name="Save").click()
+    expect(form.locator(".wrong")).to_have_text("This is no number. Numbers look like 1950 or 3.5.")
+    expect(row.get_by_label("Value", exact=True)).to_be_focused()
+    row.get_by_label("Value", exact=True).fill("2.5")
+    form.get_by_role("button", name="Remove this value").nth(0).click()
+
+    theirs = {"tags": ["new"], "captions": {"de": ["ein Teppich"]}}
+    site.http.patch("/v1/pictures/shared-1", json=theirs, headers=MERGE).raise_for_status()
+    form.get_by_role("button", name="Save").click()
+    told = form.locator(".changed")
+    expect(told).to_contain_text("Nothing was saved: this record was changed in the meantime.")
+    expect(told.locator("li")).to_have_text(["Captions: de: ein Teppich", "Tags: new"])
+    assert site.http.get("/v1/pictures/shared-1").json()["metadata"] == {"year": 1950, "place": "Chur"}
+    told.get_by_role("button", name="Save my changes on top of it").click()
+    expect(page.locator("dialog")).to_have_count(0)
+    expect(page.locator("#results figcaption")).to_contain_text("a coarse carpet")
+    item = site.http.get("/v1/pictures/shared-1").json()
+    assert (item["tags"], item["metadata"]) == (["new"], {"place": "Chur", "width": 2.5})
+    assert item["captions"] | item["waiting"] == {"en": ["a coarse carpet"], "de": ["ein Teppich"]}
+
+    open_editor(page, "shared")
+    site.http.delete("/v1/pictures/shared-1").raise_for_status()
+    page.locator("dialog .words").first.fill("too late")
+    page.locator("dialog").get_by_role("button", name="Save").click()
+    expect(page.locator("dialog .sorry")).to_contain_text("this picture was deleted in the meantime")
+    page.locator("dialog .sorry").get_by_role("button", name="Close").click()
+    expect(page.locator("#results figure")).to_have_count(0)
+
+
+def test_captions_that_a_language_brought_stay_and_the_page_says_so(page: Page, site: Site) -> None:
+    taught = site.http.get("/v1/pictures/emoji-1f34e").json()["captions"]["ar"]
+    site.http.patch("/v1/pictures/emoji-1f34e", json={"collection": "one"}, headers=MERGE).raise_for_status()
+    open_editor(page, "one")
+    rows = page.locator("dialog .row")
+    place = [row.locator(".language").input_value() for row in rows.all()].index("ar")
+    rows.nth(place).get_by_role("button").click()
+    page.locator("dialog").get_by_role("button", name="Save").click()
+    expect(page.locator("dialog .sorry")).to_contain_text(
+        f"came with the file that taught their language, and stay: {', '.join(taught)}."
+    )
+    back = {"collection": "default"}
+    site.http.patch("/v1/pictures/emoji-1f34e", json=back, headers=MERGE).raise_for_status()
+
+
+def test_a_picture_is_deleted_behind_a_confirmation(page: Page, site: Site) -> None:
+    for number in (0, 1):
+        put(site, f"gone-{number}", 10 + number, {"collection": "gone", "captions": {"en": [f"number {number}"]}})
+    page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
+    page.goto("/#search?collection=gone")
+    expect(page.locator("#results figure")).to_have_count(2)
+    for answer, rest in (("Keep it", 2), ("Delete it", 1)):
+        page.locator("#results [data-picture=gone-0] a.frame").click()
+        page.click("dialog >> text=Delete …")
+        expect(page.locator("dialog")).to_contain_text("number 0 is deleted with its captions")
+        page.click(f"dialog >> text={answer}")
+        expect(page.locator("#results figure")).to_have_count(rest)
+    expect(page.locator("#results [data-picture=gone-1] a.frame")).to_be_focused()
+    statuses = [site.http.get(f"/v1/pictures/gone-{number}").status_code for number in (0, 1)]
+    assert statuses == [404, 200]
+
+
+def test_a_picture_shows_its_record_and_its_tags_lead_to_others(page: Page, site: Site) -> None:
+    put(site, "told-1", 20, {"collection": "told", "tags": ["a, b"], "metadata": {"people": ["Anna", "<b>"]}})
+    site.http.patch("/v1/pictures/told-1", json={"captions": {"en": ["<img src=x>"]}}, headers=MERGE)
+    page.goto("/#search?collection=told")
+    expect(page.locator("#results figcaption p").first).to_have_text("<img src=x>")  # what people said is text
+    page.locator("#results a.frame").click()
+    expect(page.locator("dialog .facts")).to_contain_text(re.compile("peopleAnna, <b>.*collectiontold.*size24 × 16"))
+    page.locator("dialog .chips a").click()
+    expect(page.locator("dialog")).to_have_count(0)
+    expect(page.locator("#chips .chip")).to_have_text(["tagsa, b×"])
+    expect(page.locator("#results figure")).to_have_count(1)
