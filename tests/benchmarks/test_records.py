@@ -40,5 +40,5 @@ def test_modes_are_measured_in_the_demo(tmp_path: Path) -> None:
     meaning, words, both = modes.measured(tmp_path, shown)
     assert [row["mode"] for row in (meaning, words, both)] == ["meaning", "words", "both"]
     assert all(row["queries"] == 40 for row in (meaning, words, both))
-    assert words["titles_R@1"] == 1.0 and words["scenes_R@5"] == 0.0  # a scene has no text
+    assert words["titles_R@5"] == 1.0 and words["scenes_R@5"] == 0.0  # a scene has no text
     assert both["all_R@5"] >= meaning["all_R@5"] > 0.9
