@@ -96,9 +96,8 @@ def test_a_base_is_known_by_both_of_its_towers(registry: Registry) -> None:
     other = registry.bases.add("B", "image-b", "base-fingerprint", begin_move(registry))
     assert other.number != first.number and registry.bases.fingerprints({first.number}) == {"image-a"}
     for base in (first, other):
-        assert [each for each in (first, other) if each.made_of(base.image_fingerprint, base.text_fingerprint)] == [
-            base
-        ]
+        towers = base.image_fingerprint, base.text_fingerprint
+        assert [each for each in (first, other) if each.made_of(*towers)] == [base]
         registry.initialise("base-fingerprint", {}, "", base.image_fingerprint)
 
 
