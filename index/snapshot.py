@@ -11,7 +11,9 @@ from itertools import islice
 from typing import Any, Literal
 
 from index.errors import IndexUnavailable, PageTooDeep, PictureNotFound
+from index.matching import Matching
 from index.vectors import Hit, Identity, Keys, Vector, VectorSet
+from model.calibration import RIVALS, Calibration
 from model.detection import Detector, Guess, count
 from model.errors import LanguageNotFound
 from model.languages import ENGLISH, canonical, in_script
@@ -44,11 +46,15 @@ class Route:
 
 @dataclass(frozen=True)
 class PictureHit:
-    """A picture in a search result; `rank` counts from 1 over all pages."""
+    """A picture in a search result; `rank` counts from 1 over all pages.
+
+    `match` is the chance that it is what the text means; None where that is not known.
+    """
 
     picture: str
     score: float
     rank: int
+    match: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class Snapshot:
     """An opened release. `views` and `captions` have exactly its languages; `problems` has sentences about the release.
 
     `counted` has the version and the number of captions from which the detector's counts of each language come.
-    `built_in` are the languages that the base reads untaught.
+    `built_in` are the languages that the base reads untaught. `matching` tells the chances of hits.
     """
 
     release: Release
@@ -86,6 +92,7 @@ class Snapshot:
     problems: tuple[str, ...] = ()
     counted: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     built_in: tuple[str, ...] = (ENGLISH,)
+    matching: Matching = field(default_factory=Matching)
 
     @cached_property
     def pictures(self) -> VectorSet:
@@ -192,6 +199,10 @@ class Snapshot:
             return Route(requested, guess.language, "detected", guess.confidence, self.views[guess.language])
         return Route(requested, SHARED, "shared", 0.0, self.shared_view, tuple(self._warnings(text, languages, guess)))
 
+    def calibration(self, route: Route) -> Calibration | None:
+        """How the chances of hits are told for a text read so; None where that is not known."""
+        return self.matching.of(route.used, route.view.version, self.change)
+
     def _warnings(self, text: str, languages: Sequence[str], guess: Guess) -> Iterable[str]:
         unknown = any(self.detector.totals.values()) and guess.known == 0 and any(c.isalpha() for c in text)
         if (unknown or all(in_script(text, tag) is False for tag in languages)) and not self.multilingual:
@@ -206,24 +217,33 @@ class Snapshot:
         after: PictureHit | None = None,
         min_score: float | None = None,
         allowed: Keys | None = None,
+        calibration: Calibration | None = None,
     ) -> list[PictureHit]:
         """The `limit` pictures nearest to a unit vector, ties by id: the first ones, or those that follow `after`.
 
-        Only those with an `allowed` key, if given (`index.selection`). Pictures added or deleted since the page of
-        `after` cause no other picture to be repeated or skipped. Raises `PageTooDeep` beyond rank `DEEPEST`, except for
+        Only those with an `allowed` key, if given (`index.selection`); with `calibration`, each with its chance among
+        these, since only they can be meant. Pictures added or deleted since the page of `after` cause no other picture
+        to be repeated or skipped. Raises `PageTooDeep` beyond rank `DEEPEST`, except for
         one more: is there a next page?
         """
         offset = after.rank if after else 0
         while True:
             if offset and offset + limit > DEEPEST + 1:
                 raise PageTooDeep(f"results go to rank {DEEPEST:,}: ask for fewer on this page, or set min_score")
-            hits = self.pictures.search(vector, offset + limit, allowed)
+            depth = offset + limit if calibration is None else max(offset + limit, RIVALS)
+            hits = self.pictures.search(vector, depth, allowed)
             skipped = _count_until(hits, after) if after else 0
             if skipped <= offset:
                 break
             offset = skipped  # pictures were added before `after`: search again, deeper
-        page = enumerate(hits[skipped : skipped + limit], skipped + 1)
-        ranked = [PictureHit(hit.entry.picture, hit.score, rank) for rank, hit in page]
+        page = hits[skipped : skipped + limit]
+        matches: Sequence[float | None] = [None] * len(page)
+        if calibration is not None and page:
+            matches = calibration.matches(vector, [hit.score for hit in hits[:RIVALS]], [hit.score for hit in page])
+        ranked = [
+            PictureHit(hit.entry.picture, hit.score, rank, match)
+            for rank, (hit, match) in enumerate(zip(page, matches, strict=True), skipped + 1)
+        ]
         return [hit for hit in ranked if min_score is None or hit.score >= min_score]
 
     def search_captions(

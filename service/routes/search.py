@@ -14,6 +14,7 @@ from index.records import Record, settled
 from index.selection import Wanted
 from index.snapshot import AUTO, SHARED, PictureHit, Route, Snapshot
 from index.vectors import Keys, Vector, VectorSet
+from model.calibration import Calibration
 from model.text import clean
 from service import bodies, records, values
 from service.auth import Body, GuardedRoute, Principal, needs
@@ -27,6 +28,7 @@ router = APIRouter(prefix="/v1/search", tags=["search"], route_class=GuardedRout
 _ENGLISH = "en"
 _OF_RECORDS = frozenset({"collection", "tags", "metadata", "etag"})  # fields of a hit that are read from the registry
 _UNAVAILABLE = "records_unavailable"
+_MATCH_UNKNOWN = "match_unknown"  # `min_match` cuts nothing
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class _Search:
     request: schemas.PictureSearch | schemas.SimilarPictures
     captions: list[str]  # the languages whose captions come with each picture
     filter: Filter | None
+    calibration: Calibration | None = None
+    min_match: float | None = None
 
 
 @router.post(
@@ -76,6 +80,7 @@ async def search_pictures(
             state=[snapshot.release.number, snapshot.pictures.identity.name],
         )
         parts.end("scan")
+        hits, below = _matching(hits, search)
         kept: Mapping[str, Record] | None = {}
         if caller.collections is not None or _OF_RECORDS - without.fields:
             kept = context.hit_records.read([hit.picture for hit in hits], caller)
@@ -83,8 +88,8 @@ async def search_pictures(
             hits = [hit for hit in hits if hit.picture in kept]  # one may have been moved away since it was allowed
         found = _answer(snapshot, search, hits, kept, caller)
         parts.end("captions")
-        found.facets = facets
-        found.next_cursor, found.timing_ms = next_cursor, _since(started)
+        found.facets, found.below_min_match = facets, below
+        found.next_cursor, found.timing_ms = None if below else next_cursor, _since(started)
         return found
 
     response = await context.answer(answer, parts, without.exclude)
@@ -157,7 +162,9 @@ async def _by_text(request: Request, context: Context, snapshot: Snapshot) -> _S
     (query,) = await unless_client_leaves(request, context.texts.encode(route.view, [text]))
     request.state.parts.end("wait", query.seconds)
     query_id = ["behind, text", text, body.language, body.min_score]
-    return _Search(query.vector, route, query.truncated, query_id, body, captions, filter)
+    query_id += [] if body.min_match is None else ["match", body.min_match]
+    calibration = snapshot.calibration(route)
+    return _Search(query.vector, route, query.truncated, query_id, body, captions, filter, calibration, body.min_match)
 
 
 async def _by_picture(request: Request, context: Context, snapshot: Snapshot) -> _Search:
@@ -180,9 +187,19 @@ def _fetch(
 ) -> Callable[[int, tuple[str, float, int] | None], Sequence[PictureHit]]:
     def fetch(count: int, place: tuple[str, float, int] | None) -> Sequence[PictureHit]:
         after = None if place is None else PictureHit(*place)
-        return snapshot.search_pictures(search.vector, count, after, search.request.min_score, allowed)
+        return snapshot.search_pictures(
+            search.vector, count, after, search.request.min_score, allowed, search.calibration
+        )
 
     return fetch
+
+
+def _matching(hits: Sequence[PictureHit], search: _Search) -> tuple[Sequence[PictureHit], int | None]:
+    """The hits with at least `min_match`, and how many have less: all that follow, since chances fall with scores."""
+    if search.min_match is None or search.calibration is None:
+        return hits, None
+    kept = [hit for hit in hits if hit.match is not None and hit.match >= search.min_match]
+    return kept, len(hits) - len(kept)
 
 
 def _answer(
@@ -200,6 +217,7 @@ def _answer(
     captions = snapshot.captions_of_each(shown, search.captions)
     items = [_hit(hit, captions.get(hit.picture, {}), (kept or {}).get(hit.picture)) for hit in hits]
     warnings = list(route.warnings) if route else []
+    warnings += [_MATCH_UNKNOWN] if search.min_match is not None and search.calibration is None else []
     return schemas.PictureHits(
         items=items,
         language=schemas.LanguageUsed.model_validate(route) if route else None,
@@ -220,6 +238,7 @@ def _hit(hit: PictureHit, captions: dict[str, list[str]], record: Record | None)
         rank=hit.rank,
         url=f"/v1/pictures/{hit.picture}/content",
         captions=captions,
+        match=hit.match,
         id=hit.picture,
         collection=record and record.collection,
         tags=record and list(record.tags),
