@@ -7,7 +7,7 @@ from model.calibration import Calibration
 from model.registry import Registry, Release
 from model.registry.calibrations import Read, RecordedCalibration
 
-OUTDATED = 3  # changes of the gallery for each picture that was measured, beyond which a calibration says nothing
+OUTDATED = 1  # changes of the gallery for each picture that was measured, beyond which a calibration says nothing
 
 
 @dataclass(frozen=True)

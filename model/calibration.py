@@ -73,6 +73,10 @@ class Calibration:
         count = len(given) - len(scores)
         return [round(float(chance), 4) for chance in self.curves.matches(z[:count], z[count:])]
 
+    def holds_among(self, pictures: int) -> bool:
+        """Whether chances are right where only so many pictures may be hits: at least half of those measured."""
+        return 2 * pictures >= self.pictures
+
     def as_dict(self) -> dict[str, Any]:
         """The curves as JSON."""
         return asdict(self.curves)

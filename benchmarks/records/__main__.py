@@ -1,4 +1,4 @@
-"""`python -m benchmarks.records`: filters in a gallery of made-up pictures; prints and writes JSON. Asserts no time."""
+"""`python -m benchmarks.records`: filters in a made-up gallery, `match` in a demo; prints and writes JSON."""
 
 import json
 import tempfile
@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.records import filtered
+from benchmarks.records import filtered, matches
 from benchmarks.records.material import Collection, Domains, opened
 from benchmarks.scale import measures
 
@@ -29,11 +29,16 @@ def run(
     dimension: Annotated[int, typer.Option(min=16, max=4_096, help="Of the vectors")] = 512,
     only: Annotated[list[str] | None, typer.Option(help=f"Parts to measure: {', '.join(PARTS)}")] = None,
     out: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes")] = None,
+    demo: Annotated[
+        Path | None, typer.Option(help="Instead of a made-up gallery: data root of a demo that learned languages")
+    ] = None,
     folder: Annotated[Path | None, typer.Option(help="For the data root; several GB for a million")] = None,
 ) -> None:
     """Measure, print, write."""
     if unknown := set(only or ()) - PARTS.keys():
         raise typer.BadParameter(f"no such part: {', '.join(sorted(unknown))}")
+    if demo is not None:
+        return written(matches.figures(demo), out)
     report: dict[str, Any] = {"pictures": pictures, "dimension": dimension, "cores": measures.cores()}
     with tempfile.TemporaryDirectory(prefix="pictoglot-records-", dir=folder) as home:
         _console.print(f"Filling a gallery of {pictures:,} pictures with records.")
@@ -41,18 +46,32 @@ def run(
             for part in only or PARTS:
                 _console.print(f"Measuring: {part}.")
                 report[part] = PARTS[part](collection)
-                _console.print(table(part, report[part]))
+    written(report, out)
+
+
+def written(report: dict[str, Any], out: Path | None) -> None:
+    """Print the tables of a report, and write it into a file; other parts that the file has stay."""
+    for part, rows in report.items():
+        if isinstance(rows, list):
+            _console.print(table(part, rows))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        earlier = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+        out.write_text(json.dumps(earlier | report, indent=2) + "\n", encoding="utf-8")
 
 
 def table(title: str, rows: list[dict[str, Any]]) -> Table:
     """The rows of one part."""
     drawn = Table(*rows[0], title=title)
     for row in rows:
-        drawn.add_row(*(f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" for value in row.values()))
+        drawn.add_row(*map(_shown, row.values()))
     return drawn
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int | float):
+        return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
+    return str(value)
 
 
 if __name__ == "__main__":

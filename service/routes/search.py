@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
@@ -68,6 +68,8 @@ async def search_pictures(
     allowed = await context.filtering.allowed(wanted)
     if allowed is not None:
         parts.end("filter")
+        if search.calibration is not None and not search.calibration.holds_among(len(allowed)):
+            search = replace(search, calibration=None)
     facets = await context.filtering.facets(wanted, search.request.facets)
 
     def answer() -> schemas.PictureHits:  # one visit to a thread for all of it: each costs as much as the scan
