@@ -61,7 +61,7 @@ def fit(answers: Answers, near: Curves | None = None) -> Curves:
     texts alone, so that their chances are right.
     """
     centre, spread = _parameters(near or GENERAL), torch.tensor(_NEAR if near else _WIDE, dtype=torch.double)
-    z, right, absent = (torch.from_numpy(np.asarray(each, dtype=np.float64)) for each in _fields(answers))
+    z, right, absent = (torch.tensor(np.array(each, dtype=np.float64)) for each in _fields(answers))
 
     def loss(parameters: Tensor, weight: float) -> Tensor:
         chance = sum(_log_chances(parameters, z), torch.zeros(()))

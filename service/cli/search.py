@@ -26,6 +26,9 @@ def search(
     captions: Annotated[bool, typer.Option("--captions", help="With --picture: captions instead of pictures.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100)] = 10,
     min_score: Annotated[float | None, typer.Option(help="Lowest score of a result.")] = None,
+    min_match: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least chance that a result is what the text means.")
+    ] = None,
     filter: Annotated[
         str | None, typer.Option("--filter", help='JSON, such as {"must": [{"key": "tags", "match": {"value": "x"}}]}.')
     ] = None,
@@ -37,6 +40,8 @@ def search(
         stop("Give either a text or --picture FILE; --captions needs --picture.", REFUSED)
     if min_score is not None and not math.isfinite(min_score):
         stop("--min-score must be a finite number.", REFUSED)
+    if min_match is not None and text is None:
+        stop("--min-match is for a text: pictures like another one have no chance of a match.", REFUSED)
     if any("\ud800" <= character <= "\udfff" for character in text or ""):  # bytes of another encoding
         stop("The text is not valid UTF-8.", REFUSED)
     asked = _filter(filter, collection)
@@ -48,6 +53,7 @@ def search(
         else:
             body: dict[str, Any] = {"text": text, "language": language, "limit": limit}
             body |= {} if min_score is None else {"min_score": min_score}
+            body |= {} if min_match is None else {"min_match": min_match}
             body |= {"filter": asked} if asked else {}
             response = client.post("/v1/search/pictures", json=body)
         result = answer(response)
@@ -95,19 +101,27 @@ def _show_pictures(result: dict[str, Any], language: str) -> None:
     reading = result["language"]
     shown = reading["used"] if reading else language
     rows = [
-        (hit["rank"], f"{hit['score']:.3f}", hit["picture"], _caption(hit["captions"], shown))
+        (hit["rank"], f"{hit['score']:.3f}", _chance(hit), hit["picture"], _caption(hit["captions"], shown))
         for hit in result["items"]
     ]
     if rows:
-        table(("rank", "score", "picture", "caption"), rows, right=("rank", "score"))
+        table(("rank", "score", "match", "picture", "caption"), rows, right=("rank", "score", "match"))
     else:
-        say("No picture was found.")
+        say("Nothing matches well." if result.get("below_min_match") else "No picture was found.")
+    if result.get("below_min_match"):
+        note("What matches less is left out: ask without --min-match to see it.")
     if reading:
         sure = "" if reading["confidence"] is None else f", {reading['confidence']:.0%} sure"
         how = f"{reading['source']}{sure}"
         note(f"Read as {shown} ({how}) by version {result['version']}, release {result['release']}.")
     for warning in result["warnings"]:
         note(f"Note: {warning.replace('_', ' ')}.")
+
+
+def _chance(hit: dict[str, Any]) -> str:
+    """In percent; a dash where it is not known."""
+    match = hit.get("match")
+    return "–" if match is None else f"{match:.0%}"
 
 
 def _caption(captions: dict[str, list[str]], language: str) -> str:
