@@ -6,6 +6,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from benchmarks.records.__main__ import app
+from benchmarks.records.nonsense import WORDS, nonsense
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -26,3 +27,22 @@ def test_a_small_gallery_is_measured_at_every_selectivity(tmp_path: Path) -> Non
     assert [row["left"] for row in report["far"]] == [30, 75, 150]
     assert all(row["recall"] == 1.0 and row["p50_ms"] > 0 for row in report["filtered"] + report["far"])
     assert CliRunner().invoke(app, ["--only", "nothing"]).exit_code == 2
+
+
+def test_the_documented_figures_of_match_are_those_of_the_report() -> None:
+    text = (DOCS / "records.md").read_text(encoding="utf-8")
+    report = json.loads((DOCS / "reports" / "records.json").read_text())
+    for row in report["match"]:
+        assert f", {row['captions']} captions | {100 * row['first_right']:.1f} % | {row['error']:.3f} |" in text
+    for row in report["match_grown"]:
+        assert f"| {row['error']:.3f} | {row['grown_error']:.3f} |" in text
+    assert f"{report['match_cost'][0]['ratio']:.3f} times on the clock" in text
+
+
+def test_nonsense_is_the_same_each_time_and_of_nothing_that_is_shown() -> None:
+    shown = ["a red apple", "two dogs in the snow"]
+    for language in WORDS:
+        texts = nonsense(language, shown)
+        assert len(set(texts)) == 100 and texts == nonsense(language, shown) != nonsense(language, shown, seed=1)
+        assert not set(shown) & set(texts)
+        assert texts[2].split()[0] in WORDS[language].split() and set("".join(texts[0].split())) <= set("".join(shown))
