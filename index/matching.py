@@ -7,8 +7,6 @@ from model.calibration import Calibration
 from model.registry import Registry, Release
 from model.registry.calibrations import Read, RecordedCalibration
 
-OUTDATED = 1  # changes of the gallery for each picture that was measured, beyond which a calibration says nothing
-
 
 @dataclass(frozen=True)
 class Matching:
@@ -16,13 +14,6 @@ class Matching:
 
     calibrations: Mapping[Read, Calibration] = field(default_factory=dict)
     known: Mapping[Read, RecordedCalibration] = field(default_factory=dict)
-
-    def of(self, language: str, version: int, change: int) -> Calibration | None:
-        """That of a language as this version reads it, if it has one that still holds at this change of the gallery."""
-        found = self.calibrations.get((language, version))
-        if found is None or change - found.change > OUTDATED * found.pictures:
-            return None
-        return found
 
     def followed(self, registry: Registry, release: Release, dimension: int) -> "Matching":
         """With what was measured since, of the languages of a release; itself when nothing was.

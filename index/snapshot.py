@@ -201,7 +201,8 @@ class Snapshot:
 
     def calibration(self, route: Route) -> Calibration | None:
         """How the chances of hits are told for a text read so; None where that is not known."""
-        return self.matching.of(route.used, route.view.version, self.change)
+        found = self.matching.calibrations.get((route.used, route.view.version))
+        return found if found is not None and found.holds_at(self.change) else None
 
     def _warnings(self, text: str, languages: Sequence[str], guess: Guess) -> Iterable[str]:
         unknown = any(self.detector.totals.values()) and guess.known == 0 and any(c.isalpha() for c in text)

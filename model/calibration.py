@@ -73,6 +73,10 @@ class Calibration:
         count = len(given) - len(scores)
         return [round(float(chance), 4) for chance in self.curves.matches(z[:count], z[count:])]
 
+    def holds_at(self, change: int) -> bool:
+        """Whether chances are right at this change of the gallery: it may have doubled since it was measured."""
+        return change - self.change <= self.pictures
+
     def holds_among(self, pictures: int) -> bool:
         """Whether chances are right where only so many pictures may be hits: at least half of those measured."""
         return 2 * pictures >= self.pictures

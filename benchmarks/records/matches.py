@@ -64,10 +64,7 @@ class Demo:
 
     def calibration(self, tag: str) -> Calibration:
         """What a language's hits are told by."""
-        snapshot = self.live.current
-        found = snapshot.matching.of(tag, self.languages[tag], snapshot.change)
-        assert found is not None, f"the chances of {tag} cannot be told"
-        return found
+        return self.live.current.matching.calibrations[tag, self.languages[tag]]
 
     def found(self, tag: str) -> tuple[Texts, Answers, Vectors]:
         """The texts that a language is measured with, what they find, and the sample of z."""

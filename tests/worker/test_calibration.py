@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from index.gallery import NewPicture
-from index.matching import OUTDATED, Matching
+from index.matching import Matching
 from index.rows import ReadBy
 from index.vectors import Matrix
 from model import storage
@@ -65,11 +65,11 @@ def test_english_is_measured_with_the_captions_of_the_gallery_in_a_child(site: S
     release = site.registry.releases.serving()
     matching = Matching().followed(site.registry, release, site.dimension)
     assert matching.followed(site.registry, release, site.dimension) is matching
-    calibration = matching.of("en", 0, record.change)
-    assert calibration is not None and calibration.sample.shape == (PICTURES + 80, site.dimension)
-    assert matching.of("en", 1, record.change) is None and matching.of("cy", 0, record.change) is None
-    stale = record.change + OUTDATED * record.pictures
-    assert matching.of("en", 0, stale) is not None and matching.of("en", 0, stale + 1) is None
+    assert set(matching.calibrations) == {ENGLISH}
+    calibration = matching.calibrations[ENGLISH]
+    assert calibration.sample.shape == (PICTURES + 80, site.dimension)
+    assert calibration.holds_at(record.change + record.pictures)
+    assert not calibration.holds_at(record.change + record.pictures + 1)
 
 
 def test_a_worker_has_it_measured_by_itself(site: Site) -> None:
@@ -110,7 +110,7 @@ def test_few_captions_and_few_pictures_are_told_and_nothing_is_made_up(site: Sit
     expected = {"reason": "few_captions", "captions": LEAST_CAPTIONS - 1, "pictures": PICTURES + LEAST_CAPTIONS - 1}
     assert measure(site) == expected
     matching = Matching().followed(site.registry, site.registry.releases.serving(), site.dimension)
-    assert matching.of("en", 0, site.gallery.change()) is None
+    assert matching.calibrations == {}
     for number in range(PICTURES - 60):
         site.gallery.delete(f"p{number}")
     assert measure(site)["reason"] == "few_pictures"
