@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 RIVALS = 10  # first hits, among which a hit is compared with the others
+_NARROW = 1e-6  # least deviation
 _LEAST = 1e-13  # weight of the rivals of a hit that has none
 Floats = NDArray[np.float64]
+_OTHERS = 1 - np.eye(RIVALS)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Curves:
             return np.zeros(len(z))
         weights = np.exp(self.sharpness * (first - first[0]))
         of_rivals = np.full(len(z), weights.sum())
-        beside = (1 - np.eye(len(first))) @ weights  # what is left for the rivals of each of the first hits
+        beside = _OTHERS[: len(first), : len(first)] @ weights  # what is left for the rivals of each of the first hits
         place = np.searchsorted(-first, -z)  # a hit is not its own rival
         own = np.flatnonzero(place < len(first))
         own = own[first[place[own]] == z[own]]
@@ -67,11 +69,13 @@ class Calibration:
 
     def matches(self, query: NDArray[np.float32], first: Sequence[float], scores: Sequence[float]) -> list[float]:
         """The chance of hits with these `scores` to the unit vector of a text; see `Curves.matches` for `first`."""
-        mean, deviation = ordinary(query[None], self.sample)
-        given = np.array([*first[:RIVALS], *scores], dtype=np.float64)
-        z = (given - mean[0]) / deviation[0]
-        count = len(given) - len(scores)
-        return [round(float(chance), 4) for chance in self.curves.matches(z[:count], z[count:])]
+        beside = self.sample @ query
+        mean = float(beside.mean())
+        variance = float(beside @ beside) / len(beside) - mean * mean  # as `ordinary`, for one text
+        z = (np.array([*first[:RIVALS], *scores]) - mean) / max(variance, _NARROW * _NARROW) ** 0.5
+        count = len(z) - len(scores)
+        chances: list[float] = self.curves.matches(z[:count], z[count:]).round(4).tolist()
+        return chances
 
     def holds_at(self, change: int) -> bool:
         """Whether chances are right at this change of the gallery: it may have doubled since it was measured."""
@@ -100,7 +104,7 @@ def stored(sample: NDArray[np.float32]) -> bytes:
 def ordinary(queries: NDArray[np.float32], sample: NDArray[np.float32]) -> tuple[Floats, Floats]:
     """Mean (n,) and standard deviation (n,) of what each query (n, dimension) scores among the sample."""
     scores = (queries @ sample.T).astype(np.float64)
-    return scores.mean(axis=1), np.maximum(scores.std(axis=1), 1e-6)
+    return scores.mean(axis=1), np.maximum(scores.std(axis=1), _NARROW)
 
 
 def finite(curves: Curves) -> bool:

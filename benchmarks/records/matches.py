@@ -198,9 +198,9 @@ def _cost(demo: Demo) -> dict[str, Any]:
         (vector,) = demo.vectors(tag, captions[number : number + 1])
         demo.live.current.search_pictures(vector, 11, calibration=calibration if number % 2 else None)
         took[bool(number % 2)].append((time.perf_counter() - begun, time.process_time() - used))
-    (with_, cpu), (without, cpu_without) = (
-        (1_000 * median(each[kind] for each in took[side][1:]) for kind in (0, 1)) for side in (True, False)
-    )
+    with_, cpu, without, cpu_without = [
+        1_000 * median(each[kind] for each in took[side][1:]) for side in (True, False) for kind in (0, 1)
+    ]
     return {
         "searches": _TIMED,
         "with_ms": with_,
