@@ -20,6 +20,7 @@ from index.gallery import Gallery, GalleryPicture, NewPicture, Put
 from index.indexer import SEAL_AT
 from index.ivf import RECALL
 from index.loader import SEAL_FIRST, ReleaseLoader
+from index.matching import Matching
 from index.recall import Recall, measure
 from index.records import Patch, Seen, Within
 from index.snapshot import Snapshot
@@ -113,7 +114,9 @@ class LiveIndex:
             current = self._current
             opened = self._loader.still_there(self._previous) | dict(current.sets if current else {})
             try:
-                return self._loader.snapshot(release, opened).with_detector(current)
+                snapshot = self._loader.snapshot(release, opened).with_detector(current)
+                matching = current.matching if current else Matching()
+                return replace(snapshot, matching=matching.followed(self._registry, release, self._encoder.dimension))
             except MemoryError as error:
                 raise OutOfMemory("there is not enough memory for another snapshot") from error
 
@@ -150,6 +153,7 @@ class LiveIndex:
                 self._follow()
             self._adopt()
             self._update_detector()
+            self._update_matching()
             return self._current is not previous
 
     def verify(self) -> list[str]:
@@ -297,6 +301,15 @@ class LiveIndex:
             with self._publishing:
                 if self.current.release.number == current.release.number:
                     self._current = replace(self.current, detector=updated.detector, counted=updated.counted)
+
+    def _update_matching(self) -> None:
+        """Take in what a worker has measured since of the languages that are served."""
+        current = self.current
+        matching = current.matching.followed(self._registry, current.release, self._encoder.dimension)
+        if matching is not current.matching:
+            with self._publishing:
+                if self.current.release.number == current.release.number:
+                    self._current = replace(self.current, matching=matching)
 
     def _record_failure(self, release: Release, error: Exception) -> str:
         """Note when a release could not be opened, log it, and return a sentence for `degraded`."""

@@ -187,6 +187,16 @@ class CaptionsAndVectors:
             query = select(CaptionRow.picture_id).where(CaptionRow.language == language, visible).distinct()
             return sorted(session.scalars(query))
 
+    def captioned_as(self, language: str, texts: Iterable[str]) -> dict[str, set[str]]:
+        """The pictures that have each of these texts as a caption in this language, whoever added it."""
+        found: dict[str, set[str]] = {text: set() for text in texts}
+        query = select(CaptionRow.text, CaptionRow.picture_id).where(CaptionRow.language == language)
+        with self._registry.read() as session:
+            for batch in batches([*found], _BATCH):
+                for text, picture in session.execute(query.where(CaptionRow.text.in_(batch))):
+                    found[text].add(picture)
+        return found
+
     def captioned_between(self, language: str, first: int, last: int) -> list[str]:
         """The pictures with a caption in this language whose id is from `first` to `last`, sorted."""
         query = select(CaptionRow.picture_id).where(CaptionRow.language == language, CaptionRow.id.between(first, last))

@@ -11,7 +11,9 @@ from itertools import islice
 from typing import Any, Literal
 
 from index.errors import IndexUnavailable, PageTooDeep, PictureNotFound
+from index.matching import Matching
 from index.vectors import Hit, Identity, Keys, Vector, VectorSet
+from model.calibration import RIVALS, Calibration
 from model.detection import Detector, Guess, count
 from model.errors import LanguageNotFound
 from model.languages import ENGLISH, canonical, in_script
@@ -48,6 +50,7 @@ class PictureHit:
 
     `score` is what orders the hits. Where they come from two rankings (`index.fusion`), `meaning` and `words` are its
     scores in these, None where it is not in one.
+    `match` is the chance that it is what the text means; None where that is not known.
     """
 
     picture: str
@@ -55,6 +58,7 @@ class PictureHit:
     rank: int
     meaning: float | None = None
     words: float | None = None
+    match: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ class Snapshot:
     `counted` has the version and the number of captions from which the detector's counts of each language come.
     `built_in` are the languages that the base reads untaught. Texts in languages that were `withdrawn` would often be
     taken for another one that is like them; so the detector goes on telling them.
+    `matching` tells the chances of hits.
     """
 
     release: Release
@@ -102,6 +107,7 @@ class Snapshot:
     counted: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     built_in: tuple[str, ...] = (ENGLISH,)
     withdrawn: Mapping[str, Withdrawn] = field(default_factory=dict)
+    matching: Matching = field(default_factory=Matching)
 
     @cached_property
     def pictures(self) -> VectorSet:
@@ -228,6 +234,11 @@ class Snapshot:
             and self.detector.guess(text, {*self.views, *self.withdrawn}).language in self.withdrawn
         )
 
+    def calibration(self, route: Route) -> Calibration | None:
+        """How the chances of hits are told for a text read so; None where that is not known."""
+        found = self.matching.calibrations.get((route.used, route.view.version))
+        return found if found is not None and found.holds_at(self.change) else None
+
     def _warnings(self, text: str, languages: Sequence[str], guess: Guess) -> Iterable[str]:
         unknown = any(self.detector.totals.values()) and guess.known == 0 and any(c.isalpha() for c in text)
         if (unknown or all(in_script(text, tag) is False for tag in languages)) and not self.multilingual:
@@ -243,25 +254,34 @@ class Snapshot:
         min_score: float | None = None,
         allowed: Keys | None = None,
         without: Collection[str] = (),
+        calibration: Calibration | None = None,
     ) -> list[PictureHit]:
         """The `limit` pictures nearest to a unit vector, ties by id: the first ones, or those that follow `after`.
 
-        Only those with an `allowed` key, if given (`index.selection`), and none of `without`, a few. Pictures added or
-        deleted since the page of `after` cause no other picture to be repeated or skipped. Raises `PageTooDeep` beyond
-        rank `DEEPEST`, except for one more: is there a next page?
+        Only those with an `allowed` key, if given (`index.selection`), and none of `without`, a few. With `calibration`
+        each has its chance among these, since only they can be meant. Pictures added or deleted since the page of
+        `after` cause no other picture to be repeated or skipped. Raises `PageTooDeep` beyond rank `DEEPEST`, except for
+        one more: is there a next page?
         """
         offset = after.rank if after else 0
         while True:
             if offset and offset + limit > DEEPEST + 1:
                 raise PageTooDeep(f"results go to rank {DEEPEST:,}: ask for fewer on this page, or set min_score")
-            hits = self.pictures.search(vector, offset + limit + len(without), allowed)
+            depth = offset + limit if calibration is None else max(offset + limit, RIVALS)
+            hits = self.pictures.search(vector, depth + len(without), allowed)
             hits = [hit for hit in hits if hit.entry.picture not in without] if without else hits
             skipped = _count_until(hits, after) if after else 0
             if skipped <= offset:
                 break
             offset = skipped  # pictures were added before `after`: search again, deeper
-        page = enumerate(hits[skipped : skipped + limit], skipped + 1)
-        ranked = [PictureHit(hit.entry.picture, hit.score, rank) for rank, hit in page]
+        page = hits[skipped : skipped + limit]
+        matches: Sequence[float | None] = [None] * len(page)
+        if calibration is not None and page:
+            matches = calibration.matches(vector, [hit.score for hit in hits[:RIVALS]], [hit.score for hit in page])
+        ranked = [
+            PictureHit(hit.entry.picture, hit.score, rank, match=match)
+            for rank, (hit, match) in enumerate(zip(page, matches, strict=True), skipped + 1)
+        ]
         return [hit for hit in ranked if min_score is None or hit.score >= min_score]
 
     def search_captions(

@@ -12,7 +12,8 @@ from fastapi import Request
 from index.errors import PictureNotFound
 from index.filters import Filter, parsed
 from index.snapshot import AUTO, SHARED, Route, Snapshot
-from index.vectors import Vector
+from index.vectors import Keys, Vector
+from model.calibration import Calibration
 from model.errors import FieldError, InvalidInput
 from model.text import clean
 from service import bodies, records
@@ -56,7 +57,23 @@ class Question:
     def identity(self) -> list[object]:
         """What a cursor is valid for, beside the filter."""
         said = [self.mode, self.text, self.picture, self.minus_text, self.minus_picture, self.weights.model_dump()]
-        return ["question", *said, self.content, self.body.language, self.body.min_score]
+        return ["question", *said, self.content, self.body.language, self.body.min_score, self.min_match]
+
+    @property
+    def min_match(self) -> float | None:
+        """The least chance of a hit that was asked for; a form has none."""
+        return self.body.min_match if isinstance(self.body, schemas.PictureSearch) else None
+
+    def calibration(self, snapshot: Snapshot, allowed: Keys | None) -> Calibration | None:
+        """How the chances of its hits are told among the pictures that a filter leaves; None where they are not known.
+
+        They are known of a text alone that is searched by its meaning: held-out captions were asked like that.
+        """
+        text_alone = self.text is not None and not (self.pictures or self.content or self.minus_text)
+        if self.route is None or self.mode != "meaning" or not text_alone:
+            return None
+        found = snapshot.calibration(self.route)
+        return found if found is not None and (allowed is None or found.holds_among(len(allowed))) else None
 
 
 @dataclass(frozen=True)

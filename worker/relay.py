@@ -1,7 +1,7 @@
 """Sends a hint for every expansion that could run and does not, again and again: a lost hint only causes a delay.
 
-Its thread also starts the indexer when enough has changed, and removes the files left by crashed workers, once, after
-the first hints: the sweep walks the whole data root.
+Its thread also starts the indexer and the calibration when they are due, and removes the files left by crashed workers,
+once, after the first hints: the sweep walks the whole data root.
 """
 
 import logging
@@ -15,6 +15,7 @@ from kombu.exceptions import KombuError
 
 from model.data_root import DataRoot
 from model.errors import PictoglotError
+from worker.calibration import Calibrating
 from worker.indexer import Indexing
 from worker.lease import Supervisor
 from worker.tasks import HINT
@@ -31,7 +32,7 @@ class Relay(Thread):
         self._app, self._supervisor = app, supervisor
         self._unheard: float | None = None  # when the first hint was sent that did not arrive here
         self._swept = False
-        self._indexing = Indexing(supervisor.settings)
+        self._indexing, self._calibrating = Indexing(supervisor.settings), Calibrating(supervisor.settings)
 
     def run(self) -> None:
         """Until the worker stops."""
@@ -39,12 +40,14 @@ class Relay(Thread):
             try:
                 self.tick()
                 self._indexing.tick(self._supervisor.registry)
+                self._calibrating.tick(self._supervisor.registry)
                 self._sweep_once()
             except PictoglotError as error:
                 _log.warning("the registry cannot be read: %s", error.code)
             except Exception:  # noqa: BLE001 - a worker whose relay has ended looks alive
                 _log.exception("unexpected error in the relay; it goes on")
             if self._supervisor.stop.wait(self._supervisor.settings.relay_seconds):
+                self._calibrating.stop()
                 return self._indexing.stop()
 
     def tick(self) -> None:

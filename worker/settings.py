@@ -25,6 +25,9 @@ class WorkerSettings(CommonSettings):
     indexer_seconds: float = Field(
         60, ge=1, le=86_400, description="Seconds after which a silent indexer's duty is free."
     )
+    calibrate_seconds: float = Field(
+        30, gt=0, le=86_400, description="Seconds between looks for languages whose chances of hits are to be measured."
+    )
 
     @model_validator(mode="after")
     def _renewed_in_time(self) -> Self:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.records`: filters among made-up pictures, modes of search in the demo's. Asserts no time."""
+"""`python -m benchmarks.records`: filters in a made-up gallery, modes and `match` in a demo's; asserts no time."""
 
 import json
 import tempfile
@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.records import filtered, modes
+from benchmarks.records import filtered, matches, modes
 from benchmarks.records.material import Collection, Domains, opened
 from benchmarks.scale import measures
 
@@ -30,11 +30,16 @@ def run(
     dimension: Annotated[int, typer.Option(min=16, max=4_096, help="Of the vectors")] = 512,
     only: Annotated[list[str] | None, typer.Option(help=f"Parts to measure: {', '.join([*PARTS, MODES])}")] = None,
     out: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes")] = None,
+    demo: Annotated[
+        Path | None, typer.Option(help="Instead of a made-up gallery: data root of a demo that learned languages")
+    ] = None,
     folder: Annotated[Path | None, typer.Option(help="For the data root; several GB for a million")] = None,
 ) -> None:
     """Measure, print, write."""
     if unknown := set(only or ()) - {*PARTS, MODES}:
         raise typer.BadParameter(f"no such part: {', '.join(sorted(unknown))}")
+    if demo is not None:
+        return written(matches.figures(demo), out)
     report: dict[str, Any] = {"pictures": pictures, "dimension": dimension, "cores": measures.cores()}
     made_up = [part for part in only or PARTS if part in PARTS]
     if made_up:
@@ -43,19 +48,23 @@ def run(
             with opened(Path(home), Domains(pictures, dimension)) as collection:
                 for part in made_up:
                     _console.print(f"Measuring: {part}.")
-                    _tell(report, part, PARTS[part](collection))
+                    report[part] = PARTS[part](collection)
     if only is None or MODES in only:
         with tempfile.TemporaryDirectory(prefix="pictoglot-records-", dir=folder) as home:
             _console.print("Measuring: modes, in the demo's gallery.")
-            _tell(report, MODES, modes.measured(Path(home)))
+            report[MODES] = modes.measured(Path(home))
+    written(report, out)
+
+
+def written(report: dict[str, Any], out: Path | None) -> None:
+    """Print the tables of a report, and write it into a file; other parts that the file has stay."""
+    for part, rows in report.items():
+        if isinstance(rows, list):
+            _console.print(table(part, rows))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-
-
-def _tell(report: dict[str, Any], part: str, rows: list[dict[str, Any]]) -> None:
-    report[part] = rows
-    _console.print(table(part, rows))
+        earlier = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+        out.write_text(json.dumps(earlier | report, indent=2) + "\n", encoding="utf-8")
 
 
 def table(title: str, rows: list[dict[str, Any]]) -> Table:

@@ -107,9 +107,9 @@ def _indexer_killed(made: Made, home: Path, url: str, registry: Registry, acknow
         indexing.tick(registry)
         time.sleep(seconds)
         if indexing.running:
-            assert indexing._child is not None
-            indexing._child.kill()
-            indexing._child.wait()
+            assert indexing.chore.child is not None
+            indexing.chore.child.kill()
+            indexing.chore.child.wait()
             indexing.tick(registry)  # the worker gives its duty back
         indexing = Indexing(WorkerSettings.load())
     while time.monotonic() < until and (indexing.running or unsealed(registry) >= _SEAL_AT):

@@ -1,6 +1,7 @@
 """The database: versions, releases, leases, and expansions, whose table is also the queue. No torch, no HTTP."""
 
 from model.registry.bases import RecordedBase, Undoing
+from model.registry.calibrations import RecordedCalibration
 from model.registry.encodings import RecordedEncoding
 from model.registry.expansions import Cause, Expansion, new_expansion_id
 from model.registry.idempotency import Once
@@ -18,6 +19,7 @@ __all__ = [
     "Once",
     "Pruning",
     "RecordedBase",
+    "RecordedCalibration",
     "RecordedEncoding",
     "Registry",
     "Release",

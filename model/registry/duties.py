@@ -15,6 +15,7 @@ from model.registry.database import Database
 from model.registry.tables import DutyRow
 
 SEALING = "indexer"  # to seal vector sets
+CALIBRATING = "calibration"  # to measure with what chance hits are what is meant
 _RENEWALS = 3  # within the time for which a duty is taken
 
 

@@ -6,6 +6,7 @@ from sqlalchemy import select, text
 
 from model.errors import BaseMismatch
 from model.registry.bases import Bases, register
+from model.registry.calibrations import Calibrations
 from model.registry.database import Database
 from model.registry.duties import Duties
 from model.registry.encodings import Encodings
@@ -27,6 +28,7 @@ class Registry(Database):
         self.expansions = Expansions(self)
         self.bases = Bases(self)
         self.encodings = Encodings(self)
+        self.calibrations = Calibrations(self)
         self.duties = Duties(self)
         self.retention = Retention(self)
 

@@ -38,6 +38,9 @@ def search(
     captions: Annotated[bool, typer.Option("--captions", help="With --picture: captions instead of pictures.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100)] = 10,
     min_score: Annotated[float | None, typer.Option(help="Lowest score of a result.")] = None,
+    min_match: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Least chance that a result is what the text means.")
+    ] = None,
     filter: Annotated[
         str | None, typer.Option("--filter", help='JSON, such as {"must": [{"key": "tags", "match": {"value": "x"}}]}.')
     ] = None,
@@ -59,6 +62,7 @@ def search(
         "mode": None if mode == "meaning" else mode,
         "weights": json_object(weights, "--weights"),
         "min_score": min_score,
+        "min_match": min_match,
         "filter": _filter(filter, collection) or None,
     }
     said = {name: value for name, value in said.items() if value is not None}
@@ -165,19 +169,27 @@ def _show_pictures(result: dict[str, Any], language: str) -> None:
     reading = result["language"]
     shown = reading["used"] if reading else language
     rows = [
-        (hit["rank"], f"{hit['score']:.3f}", hit["picture"], _caption(hit["captions"], shown))
+        (hit["rank"], f"{hit['score']:.3f}", _chance(hit), hit["picture"], _caption(hit["captions"], shown))
         for hit in result["items"]
     ]
     if rows:
-        table(("rank", "score", "picture", "caption"), rows, right=("rank", "score"))
+        table(("rank", "score", "match", "picture", "caption"), rows, right=("rank", "score", "match"))
     else:
-        say("No picture was found.")
+        say("Nothing matches well." if result.get("below_min_match") else "No picture was found.")
+    if result.get("below_min_match"):
+        note("What matches less is left out: ask without --min-match to see it.")
     if reading:
         sure = "" if reading["confidence"] is None else f", {reading['confidence']:.0%} sure"
         how = f"{reading['source']}{sure}"
         note(f"Read as {shown} ({how}) by version {result['version']}, release {result['release']}.")
     for warning in result["warnings"]:
         note(f"Note: {warning.replace('_', ' ')}.")
+
+
+def _chance(hit: dict[str, Any]) -> str:
+    """In percent; a dash where it is not known."""
+    match = hit.get("match")
+    return "–" if match is None else f"{match:.0%}"
 
 
 def _caption(captions: dict[str, list[str]], language: str) -> str:

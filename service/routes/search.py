@@ -11,6 +11,7 @@ from index.selection import Wanted
 from index.snapshot import SHARED, PictureHit, Snapshot
 from index.vectors import Keys, VectorSet
 from index.word_search import MOST, Worded
+from model.calibration import Calibration
 from service import bodies, questions, records, values
 from service.access_log import Parts
 from service.auth import Body, GuardedRoute, Principal, needs
@@ -24,6 +25,7 @@ from service.schemas import search as schemas
 router = APIRouter(prefix="/v1/search", tags=["search"], route_class=GuardedRoute)
 _OF_RECORDS = frozenset({"collection", "tags", "metadata", "etag"})  # fields of a hit that are read from the registry
 _UNAVAILABLE = "records_unavailable"
+_MATCH_UNKNOWN = "match_unknown"  # `min_match` cuts nothing
 Place = tuple[str, float, int]  # a hit in a cursor: picture, score, rank
 
 
@@ -64,6 +66,7 @@ async def answer_to(
     without = records.LeftOut.of(fields, schemas.PictureHit, body.facets)
     allowed = None if question.mode == "words" else await context.filtering.allowed(wanted)
     worded = await _worded(question, snapshot, context, wanted)
+    calibration = question.calibration(snapshot, allowed)
     if allowed is not None or question.mode != "meaning":
         parts.end("filter")
     facets = await context.filtering.facets(wanted, body.facets)
@@ -74,20 +77,23 @@ async def answer_to(
             question.identity if wanted.everything else [*question.identity, body.filter, caller.id],
             body.limit,
             body.cursor,
-            _fetch(snapshot, question, meant, allowed, worded),
+            _fetch(snapshot, question, meant, allowed, worded, calibration),
             lambda hit: [hit.picture, hit.score, hit.rank],
             state=[snapshot.release.number, snapshot.pictures.identity.name, *([named] if named else [])],
         )
         parts.end("scan")
+        hits, below = _matching(hits, question.min_match if calibration else None)
         kept: Mapping[str, Record] | None = {}
         if caller.collections is not None or _OF_RECORDS - without.fields:
             kept = context.hit_records.read([hit.picture for hit in hits], caller)
         if caller.collections is not None and kept is not None:
             hits = [hit for hit in hits if hit.picture in kept]  # one may have been moved away since it was allowed
         found = _answer(snapshot, question, meant, hits, kept, caller)
+        if question.min_match is not None and calibration is None:
+            found.warnings.append(_MATCH_UNKNOWN)
         parts.end("captions")
-        found.facets = facets
-        found.next_cursor, found.timing_ms = next_cursor, _since(started)
+        found.facets, found.below_min_match = facets, below
+        found.next_cursor, found.timing_ms = None if below else next_cursor, _since(started)
         return found
 
     response = await context.answer(answer, parts, without.exclude)
@@ -148,7 +154,12 @@ async def _worded(question: Question, snapshot: Snapshot, context: Context, want
 
 
 def _fetch(
-    snapshot: Snapshot, question: Question, meant: Meant, allowed: Keys | None, worded: Sequence[Worded]
+    snapshot: Snapshot,
+    question: Question,
+    meant: Meant,
+    allowed: Keys | None,
+    worded: Sequence[Worded],
+    calibration: Calibration | None,
 ) -> Callable[[int, Place | None], Sequence[PictureHit]]:
     """How the hits after a place are found. Two rankings are put together as a whole, for every page again."""
     least, without = question.body.min_score, question.pictures
@@ -158,12 +169,20 @@ def _fetch(
         if meant.vector is None:
             return fusion.following(fusion.by_words(worded, least), count, after)
         if question.mode == "meaning":
-            return snapshot.search_pictures(meant.vector, count, after, least, allowed, without)
+            return snapshot.search_pictures(meant.vector, count, after, least, allowed, without, calibration)
         weights = (question.weights.meaning, question.weights.words)
         near = snapshot.search_pictures(meant.vector, MOST, None, least, allowed, without)
         return fusion.following(fusion.fused(near, worded, weights), count, after)
 
     return fetch
+
+
+def _matching(hits: Sequence[PictureHit], least: float | None) -> tuple[Sequence[PictureHit], int | None]:
+    """The hits with at least this chance, and how many have less: all that follow, since chances fall with scores."""
+    if least is None:
+        return hits, None
+    kept = [hit for hit in hits if hit.match is not None and hit.match >= least]
+    return kept, len(hits) - len(kept)
 
 
 def _answer(
@@ -206,6 +225,7 @@ def _hit(
         rank=hit.rank,
         url=f"/v1/pictures/{hit.picture}/content",
         captions=captions,
+        match=hit.match,
         id=hit.picture,
         collection=record and record.collection,
         tags=record and list(record.tags),

@@ -178,6 +178,35 @@ class ChainStep(Response):
     F: Finite | None
 
 
+class MatchBin(Response):
+    """First hits of about the same chance: its mean, and the share that was right."""
+
+    chance: Finite
+    right: Finite
+    count: int
+
+
+class MatchMeasured(Response):
+    """How right the chances of hits are (`match`), on texts that they were not fitted to.
+
+    At `min_match` 0.5: `kept` is the share of right first hits, `found` of the texts that keep a right hit at all, and
+    `absent` of the texts that keep nothing once what they mean is taken out of the gallery.
+    """
+
+    measured_at: datetime
+    captions: int
+    pictures: int = Field(description="In the gallery when it was measured.")
+    reason: Literal["few_captions", "few_pictures"] | None = Field(None, description="Why hits have no `match`.")
+    error: Finite | None = Field(None, description="Expected calibration error of first hits.")
+    by_chance: Finite | None = Field(None, description="What it would be on as many texts if every chance were right.")
+    error_all: Finite | None = Field(None, description="Expected calibration error of the first ten hits.")
+    kept: Finite | None = None
+    found: Finite | None = None
+    absent: Finite | None = None
+    near: str | None = Field(None, description="The language on whose curves it leans where it has few captions.")
+    bins: list[MatchBin] = Field(default_factory=list)
+
+
 class VersionReport(Response):
     """The full evaluation of a version, and what became of it."""
 
@@ -193,4 +222,5 @@ class VersionReport(Response):
     error: ExpansionError | None
     moved: bool | None = Field(description="Whether the shared table moved to it; null while this is undecided.")
     chain: list[ChainStep] = Field(description="The versions it builds upon, oldest first, and itself.")
+    match: MatchMeasured | None = Field(description="null until a worker has measured it, as it does once it serves.")
     report: Measured

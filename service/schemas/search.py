@@ -66,6 +66,7 @@ class PictureSearch(RequestBody):
     language: str = Field("auto", description="`auto`, `shared` or the tag of a learned language.")
     limit: Limit = 10
     min_score: Finite | None = None
+    min_match: Finite | None = Field(None, ge=0, le=1, description="Least `match` of a hit.")
     cursor: Cursor | None = Field(None, description=_CURSOR)
     captions: Tags | Literal["all", "none"] | None = Field(
         None, description="Languages of the captions in the answer; default: the language used, and English."
@@ -126,6 +127,7 @@ class PictureHit(Response):
     rank: int
     url: str
     captions: Captions
+    match: Finite | None = Field(description="Chance that this is what the text means; null where it is not known.")
     id: str
     collection: str | None
     tags: list[str] | None
@@ -142,6 +144,9 @@ class PictureHits(Response):
     generation: str
     truncated: bool
     warnings: list[str]
+    below_min_match: int | None = Field(
+        None, description="How many hits `min_match` left out of this page; without items: nothing matches well."
+    )
     next_cursor: str | None
     timing_ms: Finite
 

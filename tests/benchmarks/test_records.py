@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from benchmarks.records import modes
 from benchmarks.records.__main__ import app
+from benchmarks.records.nonsense import WORDS, nonsense
 from demo.gallery import outlines
 
 PARTS = ("--only", "filtered", "--only", "far")
@@ -42,3 +43,22 @@ def test_modes_are_measured_in_the_demo(tmp_path: Path) -> None:
     assert all(row["queries"] == 40 for row in (meaning, words, both))
     assert words["titles_R@5"] == 1.0 and words["scenes_R@5"] == 0.0  # a scene has no text
     assert both["all_R@5"] >= meaning["all_R@5"] > 0.9
+
+
+def test_the_documented_figures_of_match_are_those_of_the_report() -> None:
+    text = (DOCS / "records.md").read_text(encoding="utf-8")
+    report = json.loads((DOCS / "reports" / "records.json").read_text())
+    for row in report["match"]:
+        assert f", {row['captions']} captions | {100 * row['first_right']:.1f} % | {row['error']:.3f} |" in text
+    for row in report["match_grown"]:
+        assert f"| {row['error']:.3f} | {row['grown_error']:.3f} |" in text
+    assert f"{report['match_cost'][0]['ratio']:.3f} times on the clock" in text
+
+
+def test_nonsense_is_the_same_each_time_and_of_nothing_that_is_shown() -> None:
+    shown = ["a red apple", "two dogs in the snow"]
+    for language in WORDS:
+        texts = nonsense(language, shown)
+        assert len(set(texts)) == 100 and texts == nonsense(language, shown) != nonsense(language, shown, seed=1)
+        assert not set(shown) & set(texts)
+        assert texts[2].split()[0] in WORDS[language].split() and set("".join(texts[0].split())) <= set("".join(shown))

@@ -19,7 +19,7 @@ from model.registry.duties import SEALING
 from model.registry.tables import DutyRow
 from tests.index.world import wait_until
 from tests.worker.harness import Site
-from worker import indexer
+from worker import chore, indexer
 from worker.indexer import Indexing
 from worker.settings import WorkerSettings
 
@@ -73,7 +73,7 @@ def child(script: str, *arguments: str) -> subprocess.Popen[bytes]:
 def starting_with(monkeypatch: pytest.MonkeyPatch, start: Callable[[], subprocess.Popen[bytes]]) -> None:
     """Have the worker start this instead of its child."""
     popen = SimpleNamespace(Popen=lambda *_, **__: start(), TimeoutExpired=subprocess.TimeoutExpired)
-    monkeypatch.setattr(indexer, "subprocess", popen)
+    monkeypatch.setattr(chore, "subprocess", popen)
 
 
 def free(registry: Registry) -> bool:
@@ -104,14 +104,14 @@ def test_a_child_whose_parent_is_gone_ends_at_once(registry: Registry) -> None:
 def test_a_child_that_does_not_end_is_killed_and_its_duty_given_back(
     registry: Registry, indexing: Indexing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(indexer, "_GRACE", 0.2)
+    monkeypatch.setattr(chore, "_GRACE", 0.2)
     monkeypatch.setattr(indexer, "unsealed", lambda _: 9_999)
     starting_with(monkeypatch, lambda: child(DEAF, str(tmp_path / "deaf")))
     indexing.tick(registry)
-    process = indexing._child
+    process = indexing.chore.child
     assert process is not None
     wait_until((tmp_path / "deaf").exists)
-    assert registry.duties.take(SEALING, indexer._owner(process.pid), 600) and not free(registry)
+    assert registry.duties.take(SEALING, chore.owner(process.pid), 600) and not free(registry)
     indexing.stop()
     assert process.poll() == -signal.SIGKILL and free(registry)
 
@@ -126,7 +126,7 @@ def test_after_a_child_that_did_not_seal_everything_the_next_one_comes_later(
 
     def start() -> subprocess.Popen[bytes]:
         started.append(process := child(ENDS.format(status=status)))
-        assert registry.duties.take(SEALING, indexer._owner(process.pid), 600)
+        assert registry.duties.take(SEALING, chore.owner(process.pid), 600)
         process.wait(30)
         return process
 

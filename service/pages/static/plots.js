@@ -32,9 +32,33 @@ export function movesTable(languages, named, native) {
   );
 }
 
-function scale({ before, after, learned }, name) {
+/** A row for first hits of about the same chance: a scale with the chance that was told and the share that was right. */
+export function matchTable(bins, name) {
+  const row = ({ chance, right, count }, at) =>
+    make(
+      "tr",
+      {},
+      make("th", { scope: "row" }, `${at + 1}`),
+      make("td", { class: "scale-cell" }, scale({ before: chance, after: right }, "", `${percent(chance)} told, ${percent(right)} right`)),
+      make("td", { class: "number" }, percent(chance), " → ", percent(right)),
+      make("td", { class: "number" }, count),
+    );
+  const ends = make("span", { class: "ends", "aria-hidden": "true" }, ["0", "25", "50", "75", "100"].map((at) => make("span", {}, at)));
+  return scrolled(
+    `Chance of a match in ${name}`,
+    make(
+      "table",
+      { class: "moves match" },
+      make("thead", {}, make("tr", {}, heads("Tenth"), make("th", { scope: "col" }, make("span", { class: "unseen" }, "On a scale from 0 to 100 percent"), ends), heads("Percent", "Hits"))),
+      make("tbody", {}, bins.map(row)),
+    ),
+    make("p", { class: "legend" }, key("dot before"), "chance that was told", key("dot after"), "share that was right"),
+  );
+}
+
+function scale({ before, after, learned }, name, said) {
   const has = typeof learned === "number";
-  const label = `${name}: ${percent(before)} before, ${percent(after)} after${has ? `, ${percent(learned)} by its own version` : ""}`;
+  const label = said ?? `${name}: ${percent(before)} before, ${percent(after)} after${has ? `, ${percent(learned)} by its own version` : ""}`;
   const [low, high] = [Math.min(before, after), Math.max(before, after)];
   return make(
     "span",

@@ -4,7 +4,7 @@ import { ask } from "/static/api.js";
 import { bar, byId, fill, make, percent, plural, time, whole } from "/static/dom.js";
 import { learned, named, native, refresh } from "/static/languages.js";
 import { askKey, sorry, waiting } from "/static/parts.js";
-import { chainPlot, confusionTable, movesTable } from "/static/plots.js";
+import { chainPlot, confusionTable, matchTable, movesTable } from "/static/plots.js";
 
 const number = Number(location.pathname.split("/")[2]);
 const source = `/v1/versions/${number}/report`;
@@ -15,13 +15,13 @@ async function draw() {
   try {
     const [answer] = await Promise.all([ask(source), refresh()]);
     document.title = `${answer.name}, version ${number} – pictoglot`;
-    fill(body, heading(answer), answer.parent === null ? base() : parts(answer));
+    fill(body, heading(answer), answer.parent === null ? [base(), match(answer)] : parts(answer));
   } catch (problem) {
     fill(body, sorry(problem));
   }
 }
 
-const parts = (answer) => [verdict(answer), figures(answer), recall(answer.report), moves(answer), chain(answer), detected(answer), dataset(answer.report)];
+const parts = (answer) => [verdict(answer), figures(answer), recall(answer.report), moves(answer), chain(answer), detected(answer), match(answer), dataset(answer.report)];
 
 const base = () => make("p", { class: "lead" }, "This is the base model. It was not trained here; every version builds on it.");
 
@@ -124,6 +124,18 @@ function detected({ language, name, report }) {
     "Language detection",
     `Searches that do not name their language: of ${plural(total(rows[language]), "caption")} in ${name}, ${whole(own)} are detected as ${name}; of ${whole(foreign)} in other languages, ${whole(taken)} are mistaken for it. What is not certain is read with the shared table. In percent of each row.`,
     confusionTable(rows, language, named, native),
+  );
+}
+
+function match({ match: told, name }) {
+  if (!told) return null;
+  const among = `${plural(told.captions, "caption")}, ${whole(told.pictures)} pictures`;
+  const why = { few_captions: "There are too few captions to measure it with", few_pictures: "There are too few pictures" }[told.reason];
+  if (why) return section("Chance of a match", `${why} (${among}), so hits have none.`);
+  return section(
+    "Chance of a match",
+    `Each hit has the chance that it is what the text means. On ${among}, first hits are off by ${decimal(told.error * 100, 1)} points on average, of which ${decimal(told.by_chance * 100, 1)} would be by chance alone. With a least chance of 50 % a search keeps ${share(told.kept)} of the right first hits; when what is meant is not in the gallery, ${share(told.absent)} of searches find nothing.`,
+    matchTable(told.bins, name),
   );
 }
 

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0011"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 
 _VERSIONS = sa.table(
     "versions", sa.column("number", sa.Integer), sa.column("dataset", sa.String), sa.column("datasets", sa.JSON)

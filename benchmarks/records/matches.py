@@ -1,0 +1,252 @@
+"""How right the chances of hits are (`match`), on a demo that was taught languages: `--demo` names its data root.
+
+Nothing is judged by curves that were fitted to it. Works on a copy: the smaller gallery is one with pictures deleted.
+"""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.records.nonsense import WORDS, nonsense
+from index.gallery import Gallery
+from index.live import LiveIndex
+from index.snapshot import Snapshot
+from index.vectors import Keys
+from model.backends.choice import open_encoder
+from model.calibrating import CUT, Answers, expected_error, fit, measured
+from model.calibration import Calibration, Curves
+from model.data_root import DataRoot
+from model.languages import ENGLISH
+from model.registry import Registry, open_registry
+from model.settings import CommonSettings
+from worker.calibrate import Calibrator, Texts
+
+Vectors = NDArray[np.float32]  # (n, dimension), of unit length
+SMALLER = (2_000, 1_000)  # pictures of smaller galleries
+_FEW = (5, 20)  # held-out captions of a language that has hardly any
+_DRAWS = 10  # times that so few are drawn
+_TIMED = 300  # searches on each side
+_LEFT = (0.5, 0.25)  # shares of the pictures that a filter leaves
+
+
+@dataclass(frozen=True)
+class Demo:
+    """An opened copy of the data root of a demo, without background work."""
+
+    home: Path
+    registry: Registry
+    live: LiveIndex
+    encoder: Any
+
+    @property
+    def languages(self) -> dict[str, int]:
+        """The served languages that there is nonsense in, English first."""
+        served = self.registry.releases.serving().languages
+        return {tag: served[tag] for tag in WORDS if tag in served}
+
+    @property
+    def gallery(self) -> Gallery:
+        """Its pictures and captions."""
+        return Gallery(self.registry, DataRoot(self.home))
+
+    def measure(self, tag: str) -> None:
+        """As the worker does."""
+        self.calibrator().measure(tag, self.languages[tag])
+
+    def calibration(self, tag: str) -> Calibration:
+        """What a language's hits are told by."""
+        return self.live.current.matching.calibrations[tag, self.languages[tag]]
+
+    def found(self, tag: str) -> tuple[Texts, Answers, Vectors]:
+        """The texts that a language is measured with, what they find, and the sample of z."""
+        texts = self.calibrator().texts(tag, self.languages[tag])
+        assert texts is not None, f"{tag} has no held-out captions"
+        return texts, *self.calibrator().answers(texts)
+
+    def nonsense(self, tag: str) -> Vectors:
+        """Vectors of nonsense in a language."""
+        return self.vectors(tag, nonsense(tag, [*self.live.current.captions[tag].texts()]))
+
+    def calibrator(self) -> Calibrator:
+        """A new one, for what is there now."""
+        return Calibrator(self.registry, DataRoot(self.home))
+
+    def vectors(self, language: str, texts: Sequence[str]) -> Vectors:
+        """Of texts in a language, as its version reads them."""
+        view = self.live.current.views[language]
+        found: Vectors = self.encoder.texts([(view, text) for text in texts], alone=True).vectors
+        return found
+
+
+@contextmanager
+def opened(home: Path) -> Iterator[Demo]:
+    """A copy of a data root, opened, until the block ends."""
+    with tempfile.TemporaryDirectory(prefix="pictoglot-match-") as folder:
+        copy = Path(folder) / "home"
+        shutil.copytree(home, copy, ignore=shutil.ignore_patterns("broker", "uploads", "teacher"))
+        settings = CommonSettings(home=copy)
+        with closing(open_registry(settings.database)) as registry:
+            encoder = open_encoder(settings, registry)
+            gallery = Gallery(registry, DataRoot(copy))
+            live = LiveIndex(encoder, registry, gallery, DataRoot(copy))
+            live.start()
+            yield Demo(copy, registry, live, encoder)
+            live.close()
+
+
+def figures(home: Path) -> dict[str, Any]:
+    """All parts, on one copy; the last one deletes pictures."""
+    with opened(home) as demo:
+        for tag in demo.languages:  # English first: the others lean on it
+            demo.measure(tag)
+        demo.live.refresh()
+        found: dict[str, list[dict[str, Any]]] = {"match": [], "match_filtered": [], "match_few": []}
+        for tag in demo.languages:
+            texts, answers, _ = demo.found(tag)
+            near = demo.calibrator().english(tag)
+            found["match"].append(_language(demo, tag, answers, near))
+            found["match_filtered"] += _filtered(demo, tag, texts)
+            if near is not None:
+                found["match_few"].append({"language": tag, **_few(answers, near)})
+        return {**found, "match_cost": [_cost(demo)], "match_grown": _grown(demo)}
+
+
+def _language(demo: Demo, tag: str, answers: Answers, near: Curves | None) -> dict[str, Any]:
+    """One language, each half of its captions judged by the other; nonsense by the curves that serve."""
+    told = {name: value for name, value in measured(answers, near).items() if name != "bins"}
+    nonsense = _rejected(demo.live.current, demo.nonsense(tag), demo.calibration(tag))
+    return {"language": tag, "first_right": float(answers.right[:, 0].mean()), **told, "nonsense": nonsense}
+
+
+def _rejected(snapshot: Snapshot, vectors: Vectors, calibration: Calibration) -> float:
+    """The share of searches of which no hit has a chance of `CUT`."""
+    return float((_first(snapshot, vectors, calibration)[1] < CUT).mean())
+
+
+def _first(
+    snapshot: Snapshot, vectors: Vectors, calibration: Calibration, allowed: Sequence[Keys] | None = None
+) -> tuple[list[str], NDArray[np.float64]]:
+    """The first hit of each search and its chance (n,)."""
+    left = [None] * len(vectors) if allowed is None else allowed
+    hits = [
+        snapshot.search_pictures(vector, 1, allowed=keys, calibration=calibration)[0]
+        for vector, keys in zip(vectors, left, strict=True)
+    ]
+    return [hit.picture for hit in hits], np.array([hit.match for hit in hits], dtype=np.float64)
+
+
+def _filtered(demo: Demo, tag: str, texts: Texts) -> Iterator[dict[str, Any]]:
+    """With a filter that leaves the pictures that a text means and others at random, and with one that leaves these."""
+    random, calibration = np.random.default_rng(0), demo.calibration(tag)
+    keys = {id: place.key for id, place in demo.gallery.placed(demo.gallery.ids()).items()}
+    for share in _LEFT:
+        count = int(share * len(keys))
+        others = [set(random.choice([*keys], count, replace=False).tolist()) - right for right in texts.right]
+        with_own, without = (
+            [np.array(sorted(keys[id] for id in left), dtype=np.int64) for left in each]
+            for each in ([left | own for left, own in zip(others, texts.right, strict=True)], others)
+        )
+        found, chance = _first(demo.live.current, texts.vectors, calibration, with_own)
+        right = np.array([picture in own for picture, own in zip(found, texts.right, strict=True)])
+        _, absent = _first(demo.live.current, texts.vectors, calibration, without)
+        yield {
+            "language": tag,
+            "left": count,
+            "first_right": float(right.mean()),
+            "error": expected_error(chance, right),
+            "kept": float((chance[right] >= CUT).mean()),
+            "absent": float((absent < CUT).mean()),
+        }
+
+
+def _few(answers: Answers, near: Curves) -> dict[str, float]:
+    """The error where a language has few held-out captions, on the others; and by English's curves as they are."""
+    row = {"error_0": _error(near, answers)}
+    for count in _FEW:
+        errors = []
+        for draw in range(_DRAWS):
+            chosen = np.zeros(len(answers), dtype=bool)
+            chosen[np.random.default_rng(draw).permutation(len(answers))[:count]] = True
+            errors.append(_error(fit(answers.some(chosen), near), answers.some(~chosen)))
+        row |= {f"error_{count}": float(np.mean(errors)), f"worst_{count}": max(errors)}
+    return row
+
+
+def _error(curves: Curves, answers: Answers) -> float:
+    return expected_error(np.array([curves.matches(z, z)[0] for z in answers.z]), answers.right[:, 0])
+
+
+def _cost(demo: Demo) -> dict[str, Any]:
+    """A whole search, from the text to the hits, with chances and without, in turns: on the clock and of the processor.
+
+    The latter counts where other work shares the machine.
+    """
+    tag = next(iter(demo.languages))
+    calibration, captions = demo.calibration(tag), [*demo.live.current.captions[tag].texts()]
+    took: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    for number in range(2 * _TIMED + 2):
+        begun, used = time.perf_counter(), time.process_time()
+        (vector,) = demo.vectors(tag, captions[number : number + 1])
+        demo.live.current.search_pictures(vector, 11, calibration=calibration if number % 2 else None)
+        took[bool(number % 2)].append((time.perf_counter() - begun, time.process_time() - used))
+    with_, cpu, without, cpu_without = [
+        1_000 * median(each[kind] for each in took[side][1:]) for side in (True, False) for kind in (0, 1)
+    ]
+    return {
+        "searches": _TIMED,
+        "with_ms": with_,
+        "without_ms": without,
+        "ratio": with_ / without,
+        "cpu_ms": cpu,
+        "cpu_ratio": cpu / cpu_without,
+    }
+
+
+def _grown(demo: Demo) -> list[dict[str, Any]]:
+    """Measured among fewer pictures, and judged among all: as it is in a gallery that grew, until it is renewed."""
+    whole, vectors = demo.live.current, {tag: demo.nonsense(tag) for tag in demo.languages}
+    described = {tag: demo.found(tag)[0] for tag in demo.languages}
+    kept = {id for tag, texts in described.items() if tag != ENGLISH for id, _ in texts.pairs}
+    others = np.random.default_rng(0).permutation([id for id in demo.gallery.ids() if id not in kept])
+    rows = list[dict[str, Any]]()
+    for count in SMALLER:
+        left = max(0, count - len(kept))
+        for id in others[left:]:
+            demo.gallery.delete(str(id))
+        others = others[:left]
+        rows += _judged(demo, whole, vectors)
+    return rows
+
+
+def _judged(demo: Demo, whole: Snapshot, vectors: dict[str, Vectors]) -> Iterator[dict[str, Any]]:
+    """Each language as it is measured now, on the half of its texts that was not fitted, among the `whole` gallery."""
+    pictures = len(demo.gallery.ids())
+    for tag in demo.languages:
+        demo.measure(tag)
+        near = demo.calibrator().english(tag)
+        texts, answers, sample = demo.found(tag)
+        chance, right, missed = np.empty(len(answers)), np.empty(len(answers), dtype=bool), list[float]()
+        for half in (0, 1):
+            judged = np.arange(len(answers)) % 2 == half
+            early = Calibration(fit(answers.some(~judged), near), sample, pictures, 0)
+            found, chance[judged] = _first(whole, texts.vectors[judged], early)
+            own = [texts.right[place] for place in np.flatnonzero(judged)]
+            right[judged] = [picture in ids for picture, ids in zip(found, own, strict=True)]
+            missed.append(_rejected(whole, vectors[tag], early))
+        yield {
+            "language": tag,
+            "pictures": pictures,
+            "error": measured(answers, near)["error"],
+            "grown_error": expected_error(chance, right),
+            "grown_kept": float((chance[right] >= CUT).mean()),
+            "grown_nonsense": float(np.mean(missed)),
+        }

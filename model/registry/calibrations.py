@@ -1,0 +1,81 @@
+"""Calibrations: how the chances of hits are told of a language as a version reads it. Measures nothing.
+
+A version never changes, but the gallery does: these are measured again, and the newest one counts.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from model.registry.database import Database
+from model.registry.tables import CalibrationRow
+
+Read = tuple[str, int]  # a language, and the version that reads it
+
+
+@dataclass(frozen=True)
+class RecordedCalibration:
+    """What was measured, among `pictures` pictures at this `change` of the gallery, in the encoding of this number.
+
+    `result` is what reports show. `curves` is None, and `sample` empty, where chances cannot be told.
+    """
+
+    language: str
+    version: int
+    encoding: int
+    change: int
+    pictures: int
+    result: dict[str, Any]
+    curves: dict[str, float] | None
+    created_at: datetime
+
+
+class Calibrations:
+    """Those of a registry, one for each language and version."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def of(self, languages: Mapping[str, int]) -> dict[Read, RecordedCalibration]:
+        """Those of these languages as these versions read them; the samples are not read."""
+        versions = sorted(set(languages.values()))
+        with self._database.read() as session:
+            rows = session.scalars(select(CalibrationRow).where(CalibrationRow.version.in_(versions)))
+            return {
+                (row.language, row.version): _record(row) for row in rows if languages.get(row.language) == row.version
+            }
+
+    def sample(self, language: str, version: int) -> bytes:
+        """The sample of pictures of one of them; empty when there is none."""
+        where = (CalibrationRow.language == language, CalibrationRow.version == version)
+        with self._database.read() as session:
+            return session.scalar(select(CalibrationRow.sample).where(*where)) or b""
+
+    def put(
+        self,
+        language: str,
+        version: int,
+        *,
+        encoding: int,
+        change: int,
+        pictures: int,
+        result: dict[str, Any],
+        curves: dict[str, float] | None = None,
+        sample: bytes = b"",
+    ) -> None:
+        """Record what was measured, instead of what was before."""
+        measured = {"encoding": encoding, "change": change, "pictures": pictures, "result": result, "curves": curves}
+        with self._database.begin() as session:
+            earlier = session.get(CalibrationRow, (version, language))
+            if earlier is not None:
+                session.delete(earlier)
+                session.flush()
+            session.add(CalibrationRow(version=version, language=language, sample=sample, **measured))
+
+
+def _record(row: CalibrationRow) -> RecordedCalibration:
+    fields = (name for name in RecordedCalibration.__dataclass_fields__)
+    return RecordedCalibration(**{name: getattr(row, name) for name in fields})

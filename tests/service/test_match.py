@@ -1,0 +1,172 @@
+"""`match`, the chance of a hit, and `min_match`: told where it was measured and holds, null everywhere else."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from model.calibration import Calibration, Curves, stored
+from service.cli import app
+from tests.doubles import DIMENSION, text_vector
+from tests.service.harness import ADMIN_KEY, Service, assert_problem, picture, running
+
+PICTURES = 24
+CURVES = Curves(sharpness=1.5, trust=1.0, lead=1.5, steepness=2.0, threshold=0.5)
+RESULT = {"captions": 40, "pictures": PICTURES, "error": 0.02, "by_chance": 0.01, "error_all": 0.001, "kept": 0.9}
+BINS = [{"chance": 0.4, "right": 0.5, "count": 20}, {"chance": 0.9, "right": 0.8, "count": 20}]
+SAMPLE = (np.random.default_rng(0).standard_normal((200, DIMENSION)) / 8).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("home")) as service:
+        for number in range(PICTURES):
+            tags = "even" if number % 2 else "odd"
+            files = {"picture": ("x", picture(number))}
+            answer = service.admin.put(
+                f"/v1/pictures/p{number}", files=files, data={"tags": f'["{tags}", "t{number}"]'}
+            )
+            assert answer.is_success, answer.text
+        calibrated(service)
+        yield service
+
+
+def calibrated(service: Service, pictures: int = PICTURES, change: int | None = None, **curves: Any) -> None:
+    """What a worker would have measured of English."""
+    context = service.context
+    context.registry.calibrations.put(
+        "en",
+        0,
+        encoding=1,
+        change=context.gallery.change() if change is None else change,
+        pictures=pictures,
+        result={**RESULT, "bins": BINS},
+        curves={**asdict(CURVES), **curves},
+        sample=stored(SAMPLE),
+    )
+    context.live.refresh()
+
+
+def search(service: Service, **more: Any) -> dict[str, Any]:
+    body: dict[str, Any] = service.search("a dog", **{"language": "en", **more}).json()
+    return body
+
+
+def matches(answer: dict[str, Any]) -> list[float | None]:
+    return [hit["match"] for hit in answer["items"]]
+
+
+def test_each_hit_has_the_chance_that_was_measured(service: Service) -> None:
+    answer = search(service, limit=PICTURES)
+    scores = [hit["score"] for hit in answer["items"]]
+    calibration = Calibration.of(asdict(CURVES), stored(SAMPLE), PICTURES, 0, DIMENSION)
+    assert matches(answer) == calibration.matches(text_vector(0, "a dog"), scores[:10], scores)
+    assert answer["below_min_match"] is None and answer["warnings"] == []
+    assert matches(answer)[0] > 0.2 > matches(answer)[-1]  # type: ignore[operator]
+
+
+def test_pages_have_the_chances_of_the_whole(service: Service) -> None:
+    whole, pages, cursor = matches(search(service, limit=PICTURES)), [], None
+    for limit in (1, 1, 1, 1, 1, 1):
+        page = search(service, limit=limit, **({"cursor": cursor} if cursor else {}))
+        pages += matches(page)
+        cursor = page["next_cursor"]
+    assert pages == whole[:6]
+
+
+def test_min_match_cuts_what_follows_and_says_how_many(service: Service) -> None:
+    whole = matches(search(service, limit=10))
+    least = whole[3]
+    answer = search(service, limit=10, min_match=least)
+    assert matches(answer) == whole[:4] and answer["below_min_match"] == 6 and answer["next_cursor"] is None
+    answer = search(service, limit=3, min_match=least)
+    assert answer["below_min_match"] == 0 and matches(answer) == whole[:3]
+    following = search(service, limit=3, min_match=least, cursor=answer["next_cursor"])
+    assert matches(following) == [least] and (following["below_min_match"], following["next_cursor"]) == (2, None)
+    other = service.search("a dog", language="en", limit=3, min_match=0.0, cursor=answer["next_cursor"])
+    assert_problem(other, 422, "invalid_cursor")
+
+
+def test_where_nothing_matches_well_nothing_is_found(service: Service) -> None:
+    answer = search(service, min_match=1)
+    assert answer["items"] == [] and answer["below_min_match"] == 10 and answer["next_cursor"] is None
+
+
+@pytest.mark.parametrize("least", [-0.1, 1.1, "half", [0.5], 1e999])
+def test_what_is_no_chance_is_refused(service: Service, least: object) -> None:
+    text = '{"text": "a", "min_match": 1e999}' if least == 1e999 else None
+    if text:
+        headers = {"Content-Type": "application/json"}
+        assert service.admin.post("/v1/search/pictures", content=text, headers=headers).status_code == 422
+    else:
+        assert_problem(service.search("a", min_match=least), 422, "invalid_request")
+
+
+def unknown(answer: dict[str, Any]) -> bool:
+    """Whether no hit has a chance, none was cut, and the answer says so."""
+    told = answer["warnings"] == ["match_unknown"] and answer["below_min_match"] is None
+    return told and bool(answer["items"]) and set(matches(answer)) == {None}
+
+
+def test_the_shared_table_has_no_chances(service: Service) -> None:
+    assert unknown(search(service, language="shared", min_match=0.9))
+
+
+def test_a_filter_that_leaves_less_than_half_leaves_no_chances(service: Service) -> None:
+    half = {"must": [{"key": "tags", "match": {"value": "even"}}]}
+    few = {"must": [{"key": "tags", "match": {"any": [f"t{number}" for number in range(11)]}}]}
+    assert None not in matches(search(service, filter=half))
+    assert unknown(search(service, filter=few, min_match=0.9))
+
+
+def test_pictures_like_another_one_have_no_chances(service: Service) -> None:
+    answer = service.admin.post("/v1/search/pictures", files={"picture": ("x", picture(1))})
+    assert set(matches(answer.json())) == {None}
+    refused = service.admin.post("/v1/search/pictures", files={"picture": ("x", picture(1))}, data={"min_match": "0.5"})
+    assert_problem(refused, 422, "invalid_request")
+
+
+def test_fields_may_ask_for_it(service: Service) -> None:
+    body = {"text": "a dog", "language": "en"}
+    answer = service.admin.post("/v1/search/pictures?fields=id,match", json=body)
+    assert {frozenset(hit) for hit in answer.json()["items"]} == {frozenset({"id", "match"})}
+
+
+def test_the_report_of_a_version_says_how_right_chances_are(service: Service) -> None:
+    body = service.admin.get("/v1/versions/0/report").json()["match"]
+    assert body["error"] == 0.02 and body["bins"] == BINS and body["reason"] is None
+    assert body["captions"] == 40 and "measured_at" in body
+
+
+def test_the_command_line_shows_chances_and_cuts(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICTOGLOT_URL", service.url)
+    monkeypatch.setenv("PICTOGLOT_KEY", ADMIN_KEY)
+    first = search(service)["items"][0]["match"]
+    told = CliRunner().invoke(app, ["search", "a dog", "-l", "en"])
+    assert told.exit_code == 0 and "match" in told.output and f"{first:.0%}" in told.output
+    told = CliRunner().invoke(app, ["search", "a dog", "-l", "en", "--min-match", "1"])
+    assert told.exit_code == 0 and "Nothing matches well." in told.output
+    assert CliRunner().invoke(app, ["search", "a dog", "--min-match", "2"]).exit_code == 2
+    told = CliRunner().invoke(app, ["search", "--picture", __file__, "--min-match", "0.5"])
+    assert told.exit_code == 2
+
+
+def test_before_it_is_measured_and_when_the_gallery_has_outgrown_it_there_are_no_chances(tmp_path: Path) -> None:
+    with running(tmp_path) as service:
+        for number in range(4):
+            assert service.put(f"p{number}", picture(number)).is_success
+        assert unknown(search(service, min_match=0.9))
+        assert service.admin.get("/v1/versions/0/report").json()["match"] is None
+        calibrated(service, pictures=4)
+        assert None not in matches(search(service))
+        for number in range(4, 8):
+            assert service.put(f"p{number}", picture(number)).is_success
+        assert None not in matches(search(service)), "twice as many"
+        assert service.put("p8", picture(8)).is_success
+        assert unknown(search(service, min_match=0.9))
+        calibrated(service, pictures=9)
+        assert None not in matches(search(service)), "measured again"

@@ -1,0 +1,99 @@
+"""Calibration: with what chance hits are what is meant, in a child process of one worker at a time.
+
+Each language that serves is measured once as its version reads it, and again when the gallery has changed much or has
+vectors of another encoding. `Calibrating` belongs to the worker; `python -m worker.calibration PARENT` is the child.
+"""
+
+import logging
+import sys
+import time
+from contextlib import closing
+
+from index.states import last_change
+from model.data_root import DataRoot
+from model.errors import LeaseLost, PictoglotError
+from model.languages import ENGLISH
+from model.registry import Registry, open_registry
+from model.registry.calibrations import Read
+from model.registry.duties import CALIBRATING
+from worker.chore import Chore, begin, owner
+from worker.settings import WorkerSettings
+
+GROWTH = 0.5  # changes of the gallery for each picture that was measured, after which it is measured again
+FEW = 100  # and at least so many, so that a gallery that has just begun is not measured all the time
+_DUTY_SECONDS = 60.0  # for which the duty is taken; it is renewed
+_log = logging.getLogger("worker.calibration")
+
+
+class Calibrating:
+    """Starts the child when a language is due; looks every `calibrate_seconds`, the first time after as long."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._pause = settings.calibrate_seconds
+        self.chore = Chore("worker.calibration", CALIBRATING, settings)
+        self._registry: Registry | None = None
+        self._next = time.monotonic() + self._pause
+
+    def tick(self, registry: Registry) -> None:
+        """Look whether a child is needed; returns at once."""
+        self._registry = registry
+        if self.chore.running or time.monotonic() < self._next:
+            return
+        if status := self.chore.ended(registry):
+            _log.warning("the calibration ended with status %d; it is started again later", status)
+        self._next = time.monotonic() + self._pause
+        if due(registry):
+            self.chore.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether a child is at work."""
+        return self.chore.running
+
+    def stop(self) -> None:
+        """End the child; what it has measured stays."""
+        self.chore.stop(self._registry)
+
+
+def due(registry: Registry) -> list[Read]:
+    """The languages that serve and are to be measured, with their versions; English first, which others lean on."""
+    encoding, change = registry.encodings.current(), last_change(registry)
+    if encoding is None or change < FEW:
+        return []
+    serving = registry.releases.serving()
+    known, waiting = registry.calibrations.of(serving.languages), []
+    for language, version in sorted(serving.languages.items(), key=lambda read: (read[0] != ENGLISH, read)):
+        record = known.get((language, version))
+        if (
+            record is None
+            or record.encoding != encoding.number
+            or change - record.change > max(FEW, GROWTH * record.pictures)
+        ):
+            waiting.append((language, version))
+    return waiting
+
+
+def main(arguments: list[str]) -> int:
+    """Measure what is due. Exit status 0, also when another process has the duty; 1 when it failed."""
+    from worker.calibrate import Calibrator  # torch takes seconds, and settings may be wrong
+
+    settings, name = begin(arguments[0]), owner()
+    try:
+        with closing(open_registry(settings.database, migrate=False)) as registry:
+            duties = registry.duties
+            with duties.held(CALIBRATING, name, _DUTY_SECONDS) as ours:
+                waiting = due(registry) if ours else []
+                root = DataRoot(settings.home, settings.store)
+                for language, version in waiting:
+                    duties.keep(CALIBRATING, name, _DUTY_SECONDS)
+                    Calibrator(registry, root).measure(language, version)
+    except LeaseLost:
+        _log.warning("another worker measures now")
+    except PictoglotError as error:
+        _log.warning("chances of hits could not be measured: %s", error.code)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
