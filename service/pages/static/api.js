@@ -180,4 +180,4 @@ async function fetched(image, url) {
   }
 }
 
-export const thumbnail = (url) => url.replace("/content", "/thumbnail");
+export const thumbnail = (url) => url.replace(/\/content(?=\?|$)/, "/thumbnail");
