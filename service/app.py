@@ -29,6 +29,7 @@ from service.moving import Following, components, warm_up
 from service.routes import (
     admin,
     bases,
+    batches,
     collections,
     embeddings,
     expansions,
@@ -58,7 +59,10 @@ def create_app(context: Context | None) -> FastAPI:
         await run_in_threadpool(app.state.context.registry.close)
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    searching, teaching = (search, embeddings, models, pictures, collections), (languages, expansions, versions)
+    searching, teaching = (
+        (search, embeddings, models, batches, pictures, collections),
+        (languages, expansions, versions),
+    )
     for module in (*searching, *teaching, admin, bases, operations):
         app.include_router(module.router)
     pages.mount(app)

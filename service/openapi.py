@@ -35,8 +35,9 @@ def taking(
     form: type[BaseModel] | None = None,
     file: str | None = None,
     patch: type[BaseModel] | None = None,
+    most_files: int = 1,
 ) -> dict[str, Any]:
-    """`openapi_extra` of a route that accepts JSON, a form with one file, or both; or a merge patch."""
+    """`openapi_extra` of a route that accepts JSON, a form with one file or several, or both; or a merge patch."""
     content: dict[str, Any] = {}
     if patch is not None:
         content |= {kind: {"schema": _inline(patch)} for kind in ("application/merge-patch+json", "application/json")}
@@ -44,7 +45,10 @@ def taking(
         content["application/json"] = {"schema": _inline(json)}
     if form is not None:
         schema = _inline(form)
-        schema["properties"] = {file: {"type": "string", "format": "binary"}, **schema.get("properties", {})}
+        bytes_: dict[str, Any] = {"type": "string", "format": "binary"}
+        if most_files > 1:
+            bytes_ = {"type": "array", "items": bytes_, "minItems": 1, "maxItems": most_files}
+        schema["properties"] = {file: bytes_, **schema.get("properties", {})}
         schema["required"] = [file, *schema.get("required", [])]
         content["multipart/form-data"] = {"schema": schema}
     return {"requestBody": {"required": True, "content": content}}

@@ -29,6 +29,19 @@ _FILTER_SECONDS = 6.0  # that a request waits for what its filter leaves; longer
 _AWAY_SECONDS = 5.0  # for which nobody asks a registry that did not answer for the records of hits
 
 
+def said_of(record: schemas.PictureRecord, caller: Principal) -> tuple[Captions | None, Given]:
+    """The captions of one record of a batch, and what else it says; raises as `captions_of` and `given_by`."""
+    caller.require(record.collection)
+    given = Given(
+        collection=record.collection,
+        tags=None if record.tags is None else checked_tags(record.tags),
+        metadata=None if record.metadata is None else checked_metadata(record.metadata),
+        home=caller.home,
+        within=caller.collections,
+    )
+    return None if record.captions is None else _captions(record.captions), given
+
+
 def captions_of(given: str | None) -> Captions | None:
     """The captions of a form by language: cleaned, without duplicates. A language need not be served."""
     if given is None:
