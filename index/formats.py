@@ -86,5 +86,5 @@ def _register_heic() -> None:
         raise UnsupportedPictureFormat("this server reads no HEIC: that needs pictoglot's extra `heic`")
     from pillow_heif import register_heif_opener
 
-    # Without thumbnails: in `draft` one would be taken for the picture, and may show something else
+    # What is not looked at is not parsed; in `draft` a thumbnail would be taken for the picture
     register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)

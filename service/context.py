@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request, Response
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -17,7 +17,9 @@ from index.gallery import Gallery
 from index.live import LiveIndex
 from index.selection import Selection
 from model.data_root import DataRoot
+from model.errors import InvalidInput
 from model.registry import Registry
+from model.text import picture_id
 from service.access_log import Parts
 from service.auth import Body, Keyring, Principal, Rate
 from service.batching import PictureQueue, TextQueue
@@ -154,6 +156,14 @@ def _whole(part: str) -> str:
     return unquote(part).replace("%", "%25").replace("/", "%2F")
 
 
+def _id_of(part: str) -> str:
+    """The id of a picture in a part of a path; empty when it is none, which no picture has."""
+    try:
+        return picture_id(unquote(part))
+    except InvalidInput:
+        return ""
+
+
 async def context_of(request: Request) -> Context:
     """The context that served when `request` came; async, or FastAPI would take a thread for it."""
     context: Context = request.state.context
@@ -168,3 +178,4 @@ async def principal_of(request: Request) -> Principal:
 
 AppContext = Annotated[Context, Depends(context_of)]
 Caller = Annotated[Principal, Depends(principal_of)]
+PathId = Annotated[str, AfterValidator(_id_of)]

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import Request
 from pydantic import BaseModel
@@ -125,6 +126,11 @@ def _filter(text: str, place: str) -> Filter:
     except (PictoglotError, UnicodeEncodeError):
         raise InvalidFilter("the filter is not JSON", errors=(FieldError(place, "json"),)) from None
     return parsed(given, place)
+
+
+def path_of(id: str) -> str:
+    """The path of a picture, whose id may have slashes."""
+    return f"/v1/pictures/{quote(id, safe='')}"
 
 
 def quoted(etag: str) -> str:

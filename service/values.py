@@ -4,7 +4,6 @@ import json
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal, LiteralString
-from urllib.parse import quote, unquote
 
 from fastapi import Header, Query
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, StringConstraints
@@ -32,18 +31,6 @@ def _picture_id(value: str) -> str:
         return text.picture_id(value)
     except InvalidInput as error:
         raise PydanticCustomError("picture_id", "{reason}", {"reason": error.detail}) from None
-
-
-def _id_in_path(part: str) -> str:
-    try:
-        return text.picture_id(unquote(part))
-    except InvalidInput:
-        return ""
-
-
-def picture_path(id: str) -> str:
-    """The path of a picture, whose id may have slashes."""
-    return f"/v1/pictures/{quote(id, safe='')}"
 
 
 def _like(pattern: re.Pattern[str], code: LiteralString, message: LiteralString) -> BeforeValidator:
@@ -102,8 +89,6 @@ def _all_or_none(values: object) -> object:
 
 
 PictureId = Annotated[str, Field(min_length=1, max_length=text.MAX_ID_BYTES), AfterValidator(_picture_id)]
-# One part of a path, as `service.context` leaves it; empty when it is no id, which no picture has
-PathId = Annotated[str, AfterValidator(_id_in_path)]
 Collection = Annotated[str, StringConstraints(pattern=_NAME)]
 Collections = Annotated[list[Collection], Field(min_length=1, max_length=64), AfterValidator(_each_once)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -14,7 +14,7 @@ from index.gallery import GalleryPicture
 from index.pictures import media_type
 from service import values
 from service.auth import GuardedRoute, needs
-from service.context import AppContext, Caller, Context
+from service.context import AppContext, Caller, Context, PathId
 from service.openapi import answering
 from service.routes.gallery import existing
 
@@ -34,7 +34,7 @@ def _of(*types: str) -> dict[int | str, dict[str, Any]]:
 @router.get("/{id}/content", response_class=Response, responses=_of("image/jpeg", "image/webp"))
 @needs("search", parted=True)
 async def picture_content(
-    id: values.PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
+    id: PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
 ) -> Response:
     """The stored picture: a JPEG of at most 1,024 pixels a side; WebP if version 0.1 stored it."""
     picture = await existing(id, context, caller.collections)
@@ -44,7 +44,7 @@ async def picture_content(
 @router.get("/{id}/thumbnail", response_class=Response, responses=_of("image/jpeg", "image/webp"))
 @needs("search", parted=True)
 async def picture_thumbnail(
-    id: values.PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
+    id: PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
 ) -> Response:
     """A small copy: as the stored picture, at most 256 pixels a side."""
     picture = await existing(id, context, caller.collections)
@@ -54,7 +54,7 @@ async def picture_thumbnail(
 @router.get("/{id}/original", response_class=Response, responses=_of(*MEDIA_TYPES.values()))
 @needs("search", parted=True)
 async def picture_original(
-    id: values.PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
+    id: PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
 ) -> Response:
     """The bytes as they were sent, as a file to save.
 

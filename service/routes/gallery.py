@@ -17,7 +17,7 @@ from model.errors import FieldError, InvalidInput
 from service import records, values
 from service.auth import Body, GuardedRoute, Principal, needs
 from service.bodies import unless_client_leaves
-from service.context import AppContext, Caller, Context
+from service.context import AppContext, Caller, Context, PathId
 from service.forms import picture_of
 from service.openapi import taking
 from service.schemas import gallery as schemas
@@ -36,7 +36,7 @@ _TAGGED: dict[int | str, dict[str, Any]] = {
 )
 @needs("write", Body.PICTURE, parted=True)
 async def put_picture(
-    id: values.PathId,
+    id: PathId,
     request: Request,
     response: Response,
     context: AppContext,
@@ -106,9 +106,7 @@ async def list_pictures(
 
 @router.get("/{id}", response_model=schemas.PictureItem, responses=_TAGGED)
 @needs("search", parted=True)
-async def get_picture(
-    id: values.PathId, context: AppContext, caller: Caller, fields: values.QueryFields = None
-) -> Response:
+async def get_picture(id: PathId, context: AppContext, caller: Caller, fields: values.QueryFields = None) -> Response:
     """One picture and its captions in the languages that are served; `waiting` are those in others."""
     without = dict.fromkeys(records.LeftOut.of_one(fields, schemas.PictureItem), True)
     picture = await existing(id, context, caller.collections)
@@ -120,7 +118,7 @@ async def get_picture(
 @router.patch("/{id}", responses=_TAGGED, openapi_extra=taking(patch=schemas.RecordPatch))
 @needs("write", parted=True)
 async def patch_picture(
-    id: values.PathId,
+    id: PathId,
     request: Request,
     response: Response,
     context: AppContext,
@@ -140,9 +138,7 @@ async def patch_picture(
 
 @router.delete("/{id}", status_code=204, response_class=Response)
 @needs("write", parted=True)
-async def delete_picture(
-    id: values.PathId, context: AppContext, caller: Caller, if_match: values.IfMatch = None
-) -> None:
+async def delete_picture(id: PathId, context: AppContext, caller: Caller, if_match: values.IfMatch = None) -> None:
     """Delete a picture; when the answer arrives, no search returns it any more. `If-Match` as with `PATCH`."""
     await context.writes.delete(id, caller.collections, records.seen(if_match))
     await context.settle()
@@ -213,7 +209,7 @@ def items_of(pictures: Sequence[GalleryPicture], context: Context, within: Withi
             waiting={tag: texts for tag, texts in given[picture.id].items() if tag not in snapshot.captions},
             tags=list(picture.record.tags),
             metadata=dict(picture.record.metadata),
-            url=f"{values.picture_path(picture.id)}/content?v={picture.content_sha256[: values.HASH_LENGTH]}",
+            url=f"{records.path_of(picture.id)}/content?v={picture.content_sha256[: values.HASH_LENGTH]}",
             width=picture.width,
             height=picture.height,
             created_at=picture.created_at,
