@@ -4,7 +4,7 @@ from model.errors import Conflict, CorruptFolder, Failure, InvalidInput, NotFoun
 
 
 class UnsupportedPictureFormat(UnsupportedMedia):
-    """The file is not a JPEG, PNG or WebP."""
+    """The file is not in a format that is read here."""
 
     code, title = "unsupported_picture_format", "Unsupported picture format"
 
@@ -16,7 +16,7 @@ class PictureCorrupt(InvalidInput):
 
 
 class PictureTooManyPixels(InvalidInput):
-    """More than 20 million pixels."""
+    """More pixels than the setting allows, or than can be read of such a file."""
 
     code, title = "picture_too_many_pixels", "Too many pixels"
 
@@ -31,6 +31,12 @@ class PictureAnimated(InvalidInput):
     """More than one frame."""
 
     code, title = "picture_animated", "Animated picture"
+
+
+class OriginalNotKept(NotFound):
+    """The bytes of this picture, as they were sent, were not kept."""
+
+    code, title = "original_not_kept", "Original not kept"
 
 
 class PageTooDeep(InvalidInput):

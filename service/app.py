@@ -29,15 +29,17 @@ from service.moving import Following, components, warm_up
 from service.routes import (
     admin,
     bases,
-    batch,
     collections,
     duplicates,
     embeddings,
     expansions,
+    files,
     languages,
     models,
     operations,
+    picture_batch,
     search,
+    search_batch,
     versions,
 )
 from service.routes import gallery as pictures
@@ -67,8 +69,9 @@ def create_app(context: Context | None) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,  # what generated clients call their functions
     )
-    searching, teaching = (search, batch, embeddings, models), (languages, expansions, versions)
-    for module in (*searching, pictures, collections, duplicates, *teaching, admin, bases, operations):
+    searching, teaching = (search, search_batch, embeddings, models), (languages, expansions, versions)
+    keeping = (pictures, files, picture_batch, collections, duplicates)
+    for module in (*searching, *keeping, *teaching, admin, bases, operations):
         app.include_router(module.router)
     pages.mount(app)
     app.state.context = context

@@ -42,6 +42,7 @@ class Body(Enum):
     DATASET = 3
     PICTURES_IN_JSON = 4
     SEARCHES = 5
+    PICTURES = 6
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request, Response
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,11 +19,13 @@ from index.selection import Selection
 from index.sources import Encoder
 from index.word_search import WordSearch
 from model.data_root import DataRoot
+from model.errors import InvalidInput
 from model.registry import Registry
+from model.text import picture_id
 from service.access_log import Parts
 from service.auth import Body, Keyring, Principal, Rate
 from service.batching import PictureQueue, TextQueue
-from service.bodies import JSON, MAX_RECORD_BYTES
+from service.bodies import JSON, MAX_RECORD_BYTES, MAX_RECORDS_BYTES
 from service.cursors import Cursors
 from service.keys import Keys
 from service.metrics import Metrics
@@ -33,6 +36,7 @@ from service.writes import WriteQueue
 _OVERHEAD = 128 << 10  # bytes of a form without its file: boundaries, headers, fields
 _SEARCHES = 16  # times as long as one search may be: many are, and most are short
 _OVERHEAD_OF_PICTURE = _OVERHEAD + MAX_RECORD_BYTES
+_OVERHEAD_OF_PICTURES = 2 * _OVERHEAD + MAX_RECORDS_BYTES
 
 
 @dataclass
@@ -82,6 +86,7 @@ class Context:
             # base64 takes four bytes for three
             Body.PICTURES_IN_JSON: (settings.picture_bytes * 4 // 3 + settings.json_bytes, settings.body_seconds),
             Body.SEARCHES: (_SEARCHES * settings.json_bytes, settings.body_seconds),
+            Body.PICTURES: (settings.batch_bytes + _OVERHEAD_OF_PICTURES, settings.body_seconds),
             Body.DATASET: (settings.dataset_bytes + _OVERHEAD, settings.dataset_seconds),
         }
 
@@ -131,7 +136,10 @@ class Context:
 
 
 class OneContext:
-    """Gives each request the context that serves when it comes, and counts it there."""
+    """Gives each request the context that serves when it comes, and counts it there.
+
+    Its path keeps the parts that the client sent: a slash that is percent-coded belongs to an id, and parts nothing.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -141,11 +149,26 @@ class OneContext:
             return await self.app(scope, receive, send)
         context: Context = scope["app"].state.context
         scope.setdefault("state", {})["context"] = context
+        if b"%" in (raw := scope.get("raw_path") or b"") and raw.startswith(b"/v1/"):
+            scope = {**scope, "path": "/".join(map(_whole, raw.decode("latin-1").split("/")))}
         context.requests += 1
         try:
             await self.app(scope, receive, send)
         finally:
             context.requests -= 1
+
+
+def _whole(part: str) -> str:
+    """A part of a path, decoded but for slashes and percent signs: `unquote` gives what the client meant."""
+    return unquote(part).replace("%", "%25").replace("/", "%2F")
+
+
+def _id_of(part: str) -> str:
+    """The id of a picture in a part of a path; empty when it is none, which no picture has."""
+    try:
+        return picture_id(unquote(part))
+    except InvalidInput:
+        return ""
 
 
 async def context_of(request: Request) -> Context:
@@ -162,3 +185,4 @@ async def principal_of(request: Request) -> Principal:
 
 AppContext = Annotated[Context, Depends(context_of)]
 Caller = Annotated[Principal, Depends(principal_of)]
+PathId = Annotated[str, AfterValidator(_id_of)]

@@ -36,15 +36,16 @@ def taking(
     form: type[BaseModel] | None = None,
     file: str | None = None,
     patch: type[BaseModel] | None = None,
+    most_files: int = 1,
 ) -> dict[str, Any]:
-    """`openapi_extra` of a route that accepts JSON, a form with one file, or both; or a merge patch."""
+    """`openapi_extra` of a route that accepts JSON, a form with one file or several, or both; or a merge patch."""
     content: dict[str, Any] = {}
     if patch is not None:
         content |= {kind: {"schema": _body(patch)} for kind in ("application/merge-patch+json", "application/json")}
     if json is not None:
         content["application/json"] = {"schema": _body(json)}
     if form is not None:
-        content["multipart/form-data"] = {"schema": _body(form, file)}
+        content["multipart/form-data"] = {"schema": _body(form, file, most_files)}
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -112,12 +113,15 @@ def routes_of(app: FastAPI) -> list[APIRoute]:
     return [route for route in routes if isinstance(route, APIRoute)]
 
 
-def _body(model: type[BaseModel], file: str | None = None) -> dict[str, str]:
-    """A reference to the schema of a body; a form's has the file too."""
+def _body(model: type[BaseModel], file: str | None = None, most_files: int = 1) -> dict[str, str]:
+    """A reference to the schema of a body; a form's has the file too, or a list of them."""
     named = _named(model)
     if file is not None:
         schema = named[model.__name__]
-        schema["properties"] = {file: {"type": "string", "format": "binary"}, **schema.get("properties", {})}
+        sent: dict[str, Any] = {"type": "string", "format": "binary"}
+        if most_files > 1:
+            sent = {"type": "array", "items": sent, "minItems": 1, "maxItems": most_files}
+        schema["properties"] = {file: sent, **schema.get("properties", {})}
         schema["required"] = [file, *schema.get("required", [])]
     assert all(_BODIES.get(name, schema) == schema for name, schema in named.items()), "two bodies of one name"
     _BODIES.update(named)

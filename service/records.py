@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
+from urllib.parse import quote
 
 from fastapi import Request
 from pydantic import BaseModel
@@ -29,6 +30,19 @@ T = TypeVar("T")
 _HIT_SECONDS = 0.5  # that a search waits for the records of its hits
 _FILTER_SECONDS = 6.0  # that a request waits for what its filter leaves; longer than PostgreSQL may take for it
 _AWAY_SECONDS = 5.0  # for which nobody asks a registry that did not answer for the records of hits
+
+
+def said_of(record: schemas.PictureRecord, caller: Principal) -> tuple[Captions | None, Given]:
+    """The captions of one record of a batch, and what else it says; raises as `captions_of` and `given_by`."""
+    caller.require(record.collection)
+    given = Given(
+        collection=record.collection,
+        tags=None if record.tags is None else checked_tags(record.tags),
+        metadata=None if record.metadata is None else checked_metadata(record.metadata),
+        home=caller.home,
+        within=caller.collections,
+    )
+    return None if record.captions is None else _captions(record.captions), given
 
 
 def captions_of(given: str | None) -> Captions | None:
@@ -114,6 +128,11 @@ def _filter(text: str, place: str) -> Filter:
     except (PictoglotError, UnicodeEncodeError):
         raise InvalidFilter("the filter is not JSON", errors=(FieldError(place, "json"),)) from None
     return parsed(given, place)
+
+
+def path_of(id: str) -> str:
+    """The path of a picture, whose id may have slashes."""
+    return f"/v1/pictures/{quote(id, safe='')}"
 
 
 def quoted(etag: str) -> str:

@@ -18,7 +18,10 @@ from service.cli.sending import in_order, patiently, progress, put
 pictures = typer.Typer(help="Put pictures into the gallery, list, change and delete them.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="Id of the picture.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", help="A tag; may be repeated. Replaces the tags of before.")]
-_SUFFIXES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
+_SUFFIXES = {
+    **{".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp", ".avif": "image/avif"},
+    **{".tif": "image/tiff", ".tiff": "image/tiff", ".heic": "image/heic", ".heif": "image/heic"},
+}
 
 
 @pictures.command("add")
@@ -42,7 +45,7 @@ def add_pictures(
     adding = _Adding(_captions(captions), {**said, **({"tags": tag} if tag else {})}, again)
     files = list(_files(paths))
     if not files:
-        stop("There is no JPEG, PNG or WebP file here.", REFUSED)
+        stop("There is no JPEG, PNG, WebP, AVIF, TIFF or HEIC file here.", REFUSED)
     if len({_id(file) for file in files}) < len(files):
         stop("Two of these files have the same name, which becomes the id: one would replace the other.", REFUSED)
     items: list[dict[str, Any]] = []

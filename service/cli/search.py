@@ -3,7 +3,6 @@
 import json
 import math
 import mimetypes
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +13,6 @@ from service.cli.client import answer, service
 from service.cli.output import REFUSED, AsJson, json_object, note, say, show_json, stop, table
 
 Mode = Literal["meaning", "words", "both"]
-_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")  # of a picture
 _PAGE = 100  # groups of one page of duplicates
 _AUTO, _SHARED = "auto", "shared"  # no tags: detect the language; read with the shared table
 
@@ -123,7 +121,7 @@ def _file_or_id(picture: str | None, like: str | None) -> tuple[Path | None, str
     """The file of a picture to send, or the id of one in the gallery, by the options that name one."""
     if picture is None or Path(picture).is_file():
         return None if picture is None else Path(picture), like
-    if like is not None or not _ID.fullmatch(picture):
+    if like is not None or (mimetypes.guess_type(picture)[0] or "").startswith("image/"):  # --like takes any id
         stop(f"There is no file {picture}.", REFUSED)
     return None, picture
 

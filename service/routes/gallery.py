@@ -1,17 +1,15 @@
 """The gallery: adding, listing, changing and deleting pictures. Decodes and encodes in the context's queues."""
 
 import hashlib
-import re
 from collections.abc import Sequence
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from index.errors import PictureNotFound
 from index.gallery import GalleryPicture, NewPicture, Put
-from index.pictures import media_type
 from index.records import DEFAULT, Given, Within, settled
 from index.selection import Wanted
 from model import storage
@@ -19,24 +17,16 @@ from model.errors import FieldError, InvalidInput
 from service import records, values
 from service.auth import Body, GuardedRoute, Principal, needs
 from service.bodies import unless_client_leaves
-from service.context import AppContext, Caller, Context
+from service.context import AppContext, Caller, Context, PathId
 from service.forms import picture_of
-from service.openapi import answering, taking
+from service.openapi import taking
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
-_ID = re.compile(values.PICTURE_ID)
-_CACHED, _REVALIDATED = "private, max-age=31536000, immutable", "private, no-cache"
-_HASH_LENGTH = 16  # characters of the content's hash that a URL contains
-_TYPES = [answering(kind)[200]["content"] for kind in ("image/jpeg", "image/webp")]
-_FILE: dict[int | str, dict[str, Any]] = {200: {"description": "The file.", "content": _TYPES[0] | _TYPES[1]}}
 _TAGGED: dict[int | str, dict[str, Any]] = {
     200: {"headers": {"ETag": {"description": "Of the record.", "schema": {"type": "string"}}}}
 }
-_ContentHash = Annotated[
-    str | None, Query(max_length=64, description="The content's hash, as in `url`: may be cached forever.")
-]
 
 
 @router.put(
@@ -46,7 +36,7 @@ _ContentHash = Annotated[
 )
 @needs("write", Body.PICTURE, parted=True)
 async def put_picture(
-    id: str,
+    id: PathId,
     request: Request,
     response: Response,
     context: AppContext,
@@ -58,9 +48,9 @@ async def put_picture(
     With `If-Match`, 412 `record_changed` unless there is a record with this `ETag`; `*` is any. A key that is bound to
     collections gets 404 where a picture outside of them has this id.
     """
-    if not _ID.fullmatch(id):
-        place = FieldError("path.id", "pattern")
-        raise InvalidInput("an id has 1 to 128 characters of `A-Z a-z 0-9 . _ -`, no dot first", errors=(place,))
+    if not id:
+        place = FieldError("path.id", "picture_id")
+        raise InvalidInput("an id is like a relative path of at most 1,024 bytes", errors=(place,))
     return await _put(id, request, response, context, caller, if_match)
 
 
@@ -106,7 +96,7 @@ async def list_pictures(
 
     def answer() -> schemas.PicturePage:
         return schemas.PicturePage(
-            items=_items(page, context, caller.collections),
+            items=items_of(page, context, caller.collections),
             next_cursor=following,
             facets=counted,
         )
@@ -116,11 +106,11 @@ async def list_pictures(
 
 @router.get("/{id}", response_model=schemas.PictureItem, responses=_TAGGED)
 @needs("search", parted=True)
-async def get_picture(id: str, context: AppContext, caller: Caller, fields: values.QueryFields = None) -> Response:
+async def get_picture(id: PathId, context: AppContext, caller: Caller, fields: values.QueryFields = None) -> Response:
     """One picture and its captions in the languages that are served; `waiting` are those in others."""
     without = dict.fromkeys(records.LeftOut.of_one(fields, schemas.PictureItem), True)
-    picture = await _existing(id, context, caller.collections)
-    answer = await context.answer(lambda: _items([picture], context, caller.collections)[0], without=without)
+    picture = await existing(id, context, caller.collections)
+    answer = await context.answer(lambda: items_of([picture], context, caller.collections)[0], without=without)
     answer.headers["ETag"] = records.quoted(picture.record.etag)
     return answer
 
@@ -128,7 +118,7 @@ async def get_picture(id: str, context: AppContext, caller: Caller, fields: valu
 @router.patch("/{id}", responses=_TAGGED, openapi_extra=taking(patch=schemas.RecordPatch))
 @needs("write", parted=True)
 async def patch_picture(
-    id: str,
+    id: PathId,
     request: Request,
     response: Response,
     context: AppContext,
@@ -141,7 +131,6 @@ async def patch_picture(
     are found. Those in a language that is not served are kept, and are found when it is taught.
     """
     patch = await records.patch_of(id, request, if_match, caller)
-    _require_id(id)
     picture = await context.writes.patch(patch)
     await context.settle()
     return await _item(picture, context, caller, response)
@@ -149,31 +138,10 @@ async def patch_picture(
 
 @router.delete("/{id}", status_code=204, response_class=Response)
 @needs("write", parted=True)
-async def delete_picture(id: str, context: AppContext, caller: Caller, if_match: values.IfMatch = None) -> None:
+async def delete_picture(id: PathId, context: AppContext, caller: Caller, if_match: values.IfMatch = None) -> None:
     """Delete a picture; when the answer arrives, no search returns it any more. `If-Match` as with `PATCH`."""
-    _require_id(id)
     await context.writes.delete(id, caller.collections, records.seen(if_match))
     await context.settle()
-
-
-@router.get("/{id}/content", response_class=Response, responses=_FILE)
-@needs("search", parted=True)
-async def picture_content(
-    id: str, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
-) -> Response:
-    """The stored picture: a JPEG of at most 1,024 pixels a side; WebP if version 0.1 stored it."""
-    picture = await _existing(id, context, caller.collections)
-    return await _file(request, picture, context, named=v, thumbnail=False)
-
-
-@router.get("/{id}/thumbnail", response_class=Response, responses=_FILE)
-@needs("search", parted=True)
-async def picture_thumbnail(
-    id: str, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
-) -> Response:
-    """A small copy: as the stored picture, at most 256 pixels a side."""
-    picture = await _existing(id, context, caller.collections)
-    return await _file(request, picture, context, named=v, thumbnail=True)
 
 
 async def _put(
@@ -184,23 +152,25 @@ async def _put(
         fields = form.parse(schemas.PictureForm, lists=("tags",))
         captions, given = records.captions_of(fields.captions), records.given_by(fields, caller, if_match)
         content = hashlib.sha256(data).hexdigest()
-        id = id or _posted(content, given)
-        put = await unless_client_leaves(request, _stored(id, content, data, captions, given, context))
+        id = id or posted_id(content, given)
+        put = await unless_client_leaves(request, stored(id, content, data, captions, given, context))
     response.status_code = 201 if put.created else 200
     return await _item(put.picture, context, caller, response)
 
 
-def _posted(content: str, given: Given) -> str:
+def posted_id(content: str, given: Given) -> str:
     """The id of a picture that is posted: what is in other collections must not be moved, nor matter to a bound key."""
     if given.within is None and given.collection in (None, DEFAULT):
         return content
     return hashlib.sha256(f"{content} in {given.collection or given.home}".encode()).hexdigest()
 
 
-async def _stored(id: str, content: str, data: bytes, captions: Captions | None, given: Given, context: Context) -> Put:
+async def stored(id: str, content: str, data: bytes, captions: Captions | None, given: Given, context: Context) -> Put:
     if given.within is not None or given.seen is not None:
         await run_in_threadpool(context.gallery.check, id, given)
     picture = await context.pictures.uploads(data, context.settings.body_seconds)
+    if context.settings.keep_originals:
+        picture = replace(picture, original=data)
     storage.require_free(context.settings.home, context.settings.free_bytes)
     fingerprint = context.encoder.image_fingerprint
     vector = await run_in_threadpool(context.gallery.picture_vector, content, fingerprint, given.within)
@@ -213,25 +183,19 @@ async def _stored(id: str, content: str, data: bytes, captions: Captions | None,
     return put
 
 
-def _require_id(id: str) -> None:
-    if not _ID.fullmatch(id):
-        raise PictureNotFound("there is no picture with this id")
-
-
-async def _existing(id: str, context: Context, within: Within) -> GalleryPicture:
-    _require_id(id)
+async def existing(id: str, context: Context, within: Within) -> GalleryPicture:
     return await run_in_threadpool(context.gallery.get, id, within)
 
 
 async def _item(
     picture: GalleryPicture, context: Context, caller: Principal, response: Response
 ) -> schemas.PictureItem:
-    (item,) = await to_thread.run_sync(_items, [picture], context, caller.collections, limiter=context.searching)
+    (item,) = await to_thread.run_sync(items_of, [picture], context, caller.collections, limiter=context.searching)
     response.headers["ETag"] = records.quoted(item.etag)
     return item
 
 
-def _items(pictures: Sequence[GalleryPicture], context: Context, within: Within) -> list[schemas.PictureItem]:
+def items_of(pictures: Sequence[GalleryPicture], context: Context, within: Within) -> list[schemas.PictureItem]:
     ids, snapshot = [picture.id for picture in pictures], context.live.current
     shown = ids
     if within is not None:  # read after the snapshot was taken: a picture may have been moved since it was looked up
@@ -245,7 +209,7 @@ def _items(pictures: Sequence[GalleryPicture], context: Context, within: Within)
             waiting={tag: texts for tag, texts in given[picture.id].items() if tag not in snapshot.captions},
             tags=list(picture.record.tags),
             metadata=dict(picture.record.metadata),
-            url=f"{router.prefix}/{picture.id}/content?v={picture.content_sha256[:_HASH_LENGTH]}",
+            url=f"{records.path_of(picture.id)}/content?v={picture.content_sha256[: values.HASH_LENGTH]}",
             width=picture.width,
             height=picture.height,
             created_at=picture.created_at,
@@ -253,23 +217,3 @@ def _items(pictures: Sequence[GalleryPicture], context: Context, within: Within)
         )
         for picture in pictures
     ]
-
-
-async def _file(
-    request: Request, picture: GalleryPicture, context: Context, *, named: str | None, thumbnail: bool
-) -> Response:
-    """A stored file; clients may cache it forever under the URL that contains its hash."""
-    content = picture.content_sha256
-    tag = f'"{content}{".thumb" if thumbnail else ""}"'
-    headers = {
-        "ETag": tag,
-        "Cache-Control": _CACHED if named == content[:_HASH_LENGTH] else _REVALIDATED,
-        "Content-Security-Policy": "default-src 'none'; sandbox",
-    }
-    if tag in [known.strip() for known in request.headers.get("if-none-match", "").split(",")]:
-        return Response(status_code=304, headers=headers)
-    try:
-        data = await run_in_threadpool(lambda: context.gallery.files.read(content, thumbnail=thumbnail))
-    except FileNotFoundError:  # replaced or deleted since it was looked up
-        raise PictureNotFound("there is no picture with this id") from None
-    return Response(data, media_type=media_type(data), headers=headers)

@@ -223,7 +223,7 @@ def _hit(
         meaning=hit.score if question.mode == "meaning" else hit.meaning,
         words=hit.words,
         rank=hit.rank,
-        url=f"/v1/pictures/{hit.picture}/content",
+        url=f"{records.path_of(hit.picture)}/content",
         captions=captions,
         match=hit.match,
         id=hit.picture,

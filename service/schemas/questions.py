@@ -9,14 +9,14 @@ from service.values import Finite
 MOST_SEARCHES = 100
 
 
-class BatchSearch(RequestBody):
+class Searches(RequestBody):
     """Searches, each as `POST /v1/search/pictures` takes it as JSON; each is answered or refused on its own."""
 
     # not read here: one that is wrong must not refuse the others
     searches: list[SkipValidation[PictureSearch]] = Field(min_length=1, max_length=MOST_SEARCHES)
 
 
-class BatchItem(Response):
+class SearchAnswer(Response):
     """What `POST /v1/search/pictures` would answer: one of `answer` and `problem` is null."""
 
     status: int
@@ -24,10 +24,10 @@ class BatchItem(Response):
     problem: Problem | None
 
 
-class BatchHits(Response):
+class SearchAnswers(Response):
     """In the order of the searches, all of one release and one state of the vectors."""
 
-    items: list[BatchItem]
+    items: list[SearchAnswer]
     release: int
     timing_ms: Finite
 

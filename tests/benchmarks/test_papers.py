@@ -186,7 +186,11 @@ REFUSALS = [
     ),
     ("coco", karpathy(lambda images: images.__delitem__(slice(8, 12))), "dataset_coco.json: no image with a caption"),
     ("coco", removed(PICTURE), f"{PICTURE}: no such picture"),
-    ("coco", rewritten(PICTURE, "no picture"), f"{PICTURE}: a picture must be a JPEG, PNG or WebP file"),
+    (
+        "coco",
+        rewritten(PICTURE, "no picture"),
+        f"{PICTURE}: a picture must be a JPEG, PNG, WebP, AVIF, TIFF or HEIC file",
+    ),
     ("coco", removed(CORPUS), f"{CORPUS}: no such file"),
     ("coco", rewritten(CORPUS, "none\tof\nthese\tpairs"), f"{CORPUS}: no line begins with a training caption"),
     ("coco", rewritten(CORPUS, "caption,english\na,b"), f"{CORPUS}: the lines are not of the form"),

@@ -50,7 +50,7 @@ def client(service: Service, key: str) -> httpx.Client:
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keys]:
-    with running(tmp_path_factory.mktemp("home")) as service:
+    with running(tmp_path_factory.mktemp("home"), keep_originals=True) as service:
         service.learn("de")
         keys = Keys(service)
         yield keys
@@ -167,13 +167,14 @@ def test_a_route_that_is_not_made_for_bound_keys_is_closed_to_them(keys: Keys, m
 
 def test_only_these_routes_are_made_for_bound_keys() -> None:
     parted = {name for name, (_, route) in zip(NAMES, GUARDED, strict=True) if guard_of(route.endpoint).parted}
-    kept = ("/{id}", "/{id}/content", "/{id}/thumbnail")
+    kept = ("/{id}", "/{id}/content", "/{id}/thumbnail", "/{id}/original")
     assert parted == {
         *(f"POST /v1/search/{what}" for what in ("pictures", "captions", "batch")),
         *(f"GET /v1/{what}" for what in ("pictures", "collections", "duplicates", "languages", "models")),
         *(f"{method} /v1/pictures/{{id}}" for method in ("PUT", "PATCH", "DELETE")),
         *(f"GET /v1/pictures{path}" for path in kept),
         "POST /v1/pictures",
+        BATCH,
         "POST /v1/embeddings",
     }
 
@@ -202,6 +203,7 @@ def test_a_bound_key_writes_nothing_outside(keys: Keys) -> None:
     assert outside() == before
 
 
+BATCH = "POST /v1/pictures/batch"
 WRITES: dict[str, Callable[[str | None], dict[str, Any]]] = {  # a body that is valid, into a collection if given
     **dict.fromkeys(
         ("POST /v1/pictures", "PUT /v1/pictures/{id}"),
@@ -209,7 +211,20 @@ WRITES: dict[str, Callable[[str | None], dict[str, Any]]] = {  # a body that is 
     ),
     "PATCH /v1/pictures/{id}": lambda name: {"json": {"collection": name} if name else {"tags": ["y"]}},
     "DELETE /v1/pictures/{id}": lambda _: {},
+    BATCH: lambda name: {
+        "files": {"picture": ("x", picture(3))},
+        "data": {"records": json.dumps([{"collection": name} if name else {"id": FAR}])},
+    },
 }
+
+
+def assert_refused(answer: httpx.Response, status: int, code: str) -> None:
+    """The request, or the one picture of a batch."""
+    if answer.is_success:
+        (item,) = answer.json()["items"]
+        assert (item["status"], item["problem"]["code"], item["picture"]) == (status, code, None)
+    else:
+        assert_problem(answer, status, code)
 
 
 def test_every_route_that_writes_for_bound_keys_checks_the_collection(keys: Keys) -> None:
@@ -223,9 +238,9 @@ def test_every_route_that_writes_for_bound_keys_checks_the_collection(keys: Keys
         if method != "DELETE":
             for collection in (OTHER, "no-such-collection"):  # whether there is one is not told
                 refused = keys.bound.request(method, path.format(id="near-1"), **body(collection))
-                assert_problem(refused, 403, "insufficient_scope")
-        if "{id}" in path:
-            assert_problem(keys.bound.request(method, path.format(id=FAR), **body(None)), 404, "picture_not_found")
+                assert_refused(refused, 403, "insufficient_scope")
+        if "{id}" in path or name == BATCH:
+            assert_refused(keys.bound.request(method, path.format(id=FAR), **body(None)), 404, "picture_not_found")
     assert keys.unbound.get("/v1/pictures").json()["items"] == before
 
 

@@ -76,7 +76,7 @@ def test_a_picture_is_put_found_changed_and_deleted(calls: SimpleNamespace) -> N
     hits = calls.api("search", "search_pictures", body=calls.model("PictureSearch", text="ein Apfel", language="de"))
     assert [hit.picture for hit in hits.items] == ["apple"]
     asked = {"text": "apfel", "mode": "both", "minus": {"text": "x"}}
-    batch = calls.models.BatchSearch.from_dict({"searches": [asked]})
+    batch = calls.models.Searches.from_dict({"searches": [asked]})
     (item,) = calls.api("search", "search_batch", body=batch).items
     assert item.status == 200 and item.answer.items[0].words == 1.0
     assert calls.api("gallery", "list_duplicates").examined == 1

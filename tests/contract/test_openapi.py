@@ -20,6 +20,8 @@ def test_every_path_of_the_design_exists() -> None:
         "/v1/embeddings": {"post"},
         "/v1/models": {"get"},
         "/v1/pictures": {"get", "post"},
+        "/v1/pictures/batch": {"post"},
+        "/v1/pictures/{id}/original": {"get"},
         "/v1/pictures/{id}": {"get", "put", "patch", "delete"},
         "/v1/collections": {"get"},
         "/v1/pictures/{id}/content": {"get"},

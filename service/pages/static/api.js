@@ -13,10 +13,10 @@ const SENTENCES = {
   empty_text: "Type what to search for first.",
   text_too_long: "This text is too long: at most 1,000 characters are read.",
   text_invalid_unicode: "This text contains invalid characters.",
-  unsupported_picture_format: "This file is not a picture in a supported format: JPEG, PNG or WebP.",
+  unsupported_picture_format: "This file is not a picture in a format that is read here: JPEG, PNG, WebP, AVIF, TIFF, and HEIC where the server has it.",
   picture_corrupt: "This picture is damaged and cannot be read.",
   picture_animated: "Animated pictures are not supported.",
-  picture_too_many_pixels: "This picture is too large: at most 20 million pixels.",
+  picture_too_many_pixels: "This picture has more pixels than this service takes.",
   body_too_large: "This file is too large.",
   metadata_invalid: "These metadata cannot be kept. Keys have a–z, 0–9 and _; values are texts, numbers, yes or no, and lists of texts; all together at most 16 KiB.",
   invalid_filter: "This filter cannot be read.",
@@ -184,4 +184,4 @@ async function fetched(image, url) {
   }
 }
 
-export const thumbnail = (url) => url.replace("/content", "/thumbnail");
+export const thumbnail = (url) => url.replace(/\/content(?=\?|$)/, "/thumbnail");

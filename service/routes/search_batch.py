@@ -24,7 +24,7 @@ _SECONDS = 10.0  # after which no search of a batch begins, and those under way 
 _AT_ONCE = 4  # searches of one batch: half of the threads that searches have
 
 
-@router.post("/batch", response_model=schemas.BatchHits, openapi_extra=taking(json=schemas.BatchSearch))
+@router.post("/batch", response_model=schemas.SearchAnswers, openapi_extra=taking(json=schemas.Searches))
 @needs("search", Body.SEARCHES, parted=True)
 async def search_batch(
     request: Request, context: AppContext, caller: Caller, fields: values.QueryFields = None
@@ -35,7 +35,7 @@ async def search_batch(
     not answered yet are refused: `overloaded`.
     """
     started = time.perf_counter()
-    body = await bodies.read_json(request, schemas.BatchSearch)
+    body = await bodies.read_json(request, schemas.Searches)
     context.rate.owe(caller.id, len(body.searches) - 1)  # one was counted when the request came
     snapshot, places = context.live.current, asyncio.Semaphore(_AT_ONCE)
     deadline = asyncio.get_running_loop().time() + _SECONDS

@@ -12,7 +12,7 @@ import pytest
 
 from service.auth import Rate
 from service.errors import RateLimited
-from service.routes import batch
+from service.routes import search_batch as batch
 from tests.doubles import SlowEncoder
 from tests.service.harness import Service, assert_problem, running
 
