@@ -243,6 +243,7 @@ def _items(pictures: Sequence[GalleryPicture], context: Context, within: Within)
             collection=picture.record.collection,
             captions=captions.get(picture.id, {}),  # as in searches: without rolled-back languages
             waiting={tag: texts for tag, texts in given[picture.id].items() if tag not in snapshot.captions},
+            own=given[picture.id],
             tags=list(picture.record.tags),
             metadata=dict(picture.record.metadata),
             url=f"{router.prefix}/{picture.id}/content?v={picture.content_sha256[:_HASH_LENGTH]}",

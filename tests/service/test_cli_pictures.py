@@ -53,8 +53,8 @@ def test_pictures_are_added_found_shown_and_changed_as_records(service: Service,
     )  # fmt: skip
     assert (changed["metadata"], changed["captions"]) == ({"year": 1950}, {"en": ["an iron bridge"]})
     assert "record_changed" in run(service, "pictures", "edit", "iron", "--tag", "x", "--etag", "old").stderr
-    shown = run(service, "pictures", "show", "iron").stdout
-    assert "archive" in shown and "1950" in shown and "an iron bridge" in shown
+    told = run(service, "pictures", "show", "iron").stdout
+    assert "archive" in told and "1950" in told and "an iron bridge" in told
     old = '{"must": [{"key": "year", "range": {"lt": 1960}}]}'
     where = ("--collection", "archive", "--filter")
     for command in (("search", "anything", "-l", "en"), ("search", "--picture", str(tmp_path / "wood.png"))):

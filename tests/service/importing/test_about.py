@@ -66,7 +66,8 @@ def with_iptc(**records: bytes | list[bytes]) -> bytes:
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_what_a_camera_writes_becomes_metadata_and_tags_in_every_format(format: str) -> None:
-    said = about(picture(1, format=format, **({"tiffinfo": tiff()} if format == "TIFF" else {"exif": exif()})))
+    save: dict[str, Any] = {"tiffinfo": tiff()} if format == "TIFF" else {"exif": exif()}
+    said = about(picture(1, format=format, **save))
     assert said.metadata == {
         "taken_at": "1999-12-31T23:59:58+02:00", "latitude": 46.85, "longitude": 9.53, "camera": "Camera X",
         "creator": "Ana", "description": "A bridge over the river",
@@ -140,8 +141,9 @@ def test_blocks_that_are_too_long_are_left_out_in_no_time() -> None:
 
 def test_no_damage_raises_anything() -> None:
     """Bytes changed at random in files with every block, and files that end early."""
+    xmp: dict[str, Any] = {"xmp": XMP.encode()}
     whole = [
-        picture(1, format=format, exif=exif(), **({"xmp": XMP.encode()} if format in ("JPEG", "WEBP") else {}))
+        picture(1, format=format, exif=exif(), **(xmp if format in ("JPEG", "WEBP") else {}))
         for format in ("JPEG", "PNG", "WEBP", "TIFF")
     ] + [with_iptc(r25=[b"lake"], r90=b"Chur")]
     chance = random.Random(0)
