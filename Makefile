@@ -63,7 +63,7 @@ $(VENV)/.run: $(BIN)/pip pyproject.toml requirements.lock
 	@echo "Installing into $(VENV); the first time takes a few minutes."
 	@$(PIP) $(TORCH)
 ifeq ($(LOCK),0)
-	@$(PIP) -e '.[demo,postgres,s3,openvino]'
+	@$(PIP) -e '.[demo,postgres,s3,openvino,large]'
 else
 	@$(PIP) --no-deps --require-hashes -r requirements.lock
 	@$(PIP) --no-deps -e .
@@ -72,7 +72,7 @@ endif
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 ifeq ($(LOCK),0)
-	@$(PIP) -e '.[demo,postgres,s3,openvino,test,benchmark,milvus]'
+	@$(PIP) -e '.[demo,postgres,s3,openvino,large,heic,test,benchmark,milvus]'
 else
 	@$(PIP) --no-deps --require-hashes -r requirements-dev.lock
 endif

@@ -23,11 +23,12 @@ from index.errors import (
     PictureTooManyPixels,
     UnsupportedPictureFormat,
 )
-from index.pictures import Picture, decode
+from index.pictures import MAX_PIXELS, Picture, decode
 from model.errors import PictoglotError, Unavailable
 from model.processes import die_with_parent
 
 _START_SECONDS = 60.0  # for a child to import Pillow while a training uses every core
+_SECONDS, _PIXELS_A_SECOND = 5.0, 16_000_000  # for a picture: at least, and with a higher limit on pixels
 _NICE = 10  # a search that wants the processor goes before a picture that is decoded
 _REFUSALS: dict[str, type[PictoglotError]] = {
     refusal.code: refusal
@@ -40,12 +41,15 @@ _REFUSALS: dict[str, type[PictoglotError]] = {
 class Decoder:
     """A pool of `processes` children, each limited to `memory` bytes of address space and `timeout` seconds a picture.
 
-    A child ends with its parent and is replaced when it dies. It is started by the first picture.
+    Pictures may have at most `pixels`; without a `timeout` it follows from these. A child ends with its parent and is
+    replaced when it dies. It is started by the first picture.
     """
 
-    def __init__(self, processes: int = 1, timeout: float = 5.0, memory: int = 1 << 30) -> None:
-        self._timeout = timeout
-        self._memory = memory
+    def __init__(
+        self, processes: int = 1, timeout: float | None = None, memory: int = 1 << 30, pixels: int = MAX_PIXELS
+    ) -> None:
+        self._timeout = max(_SECONDS, pixels / _PIXELS_A_SECOND) if timeout is None else timeout
+        self._memory, self._pixels = memory, pixels
         self._local = threading.local()
         self._children: set[_Child] = set()
         # A thread owns its child: the kernel sends PDEATHSIG when the *thread* that started a process ends
@@ -75,7 +79,7 @@ class Decoder:
         if child is None or child.process.poll() is not None:
             if child is not None:
                 self._drop(child)
-            self._local.child = child = _Child(self._memory)
+            self._local.child = child = _Child(self._memory, self._pixels)
             self._children.add(child)
         try:
             return child.decode(data, self._timeout)
@@ -92,10 +96,10 @@ class Decoder:
 class _Child:
     """One child process. Requests and answers are frames: eight bytes of length, then that many bytes."""
 
-    def __init__(self, memory: int) -> None:
+    def __init__(self, memory: int, pixels: int) -> None:
         environment = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "index.decoder", str(memory), str(os.getpid())],
+            [sys.executable, "-m", "index.decoder", *map(str, (memory, pixels, os.getpid()))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -158,7 +162,7 @@ def _exactly(data: bytes, length: int) -> bytes:
     return data
 
 
-def _child(memory: int, parent: int) -> None:
+def _child(memory: int, pixels: int, parent: int) -> None:
     """Serve a `Decoder` until its pipe closes."""
     die_with_parent(parent)
     os.nice(_NICE)
@@ -168,12 +172,12 @@ def _child(memory: int, parent: int) -> None:
     os.dup2(2, 1)  # so that output of a library cannot get into the answers
     _write_frame(answers, _read_frame(requests))  # started: an empty frame in both directions
     while head := requests.read(8):
-        _write_frame(answers, _answer(requests.read(int.from_bytes(head, "big"))))
+        _write_frame(answers, _answer(requests.read(int.from_bytes(head, "big")), pixels))
 
 
-def _answer(data: bytes) -> bytes:
+def _answer(data: bytes, pixels: int) -> bytes:
     try:
-        picture = decode(data)
+        picture = decode(data, pixels)
     except PictoglotError as error:
         return _with_length({"code": error.code, "detail": error.detail})
     head = {"width": picture.rgb.width, "height": picture.rgb.height, "stored": len(picture.stored)}
@@ -186,4 +190,4 @@ def _with_length(head: Mapping[str, object]) -> bytes:
 
 
 if __name__ == "__main__":
-    _child(int(sys.argv[1]), int(sys.argv[2]))
+    _child(*map(int, sys.argv[1:]))

@@ -4,7 +4,7 @@ from model.errors import Conflict, CorruptFolder, Failure, InvalidInput, NotFoun
 
 
 class UnsupportedPictureFormat(UnsupportedMedia):
-    """The file is not a JPEG, PNG or WebP."""
+    """The file is not in a format that is read here."""
 
     code, title = "unsupported_picture_format", "Unsupported picture format"
 
@@ -16,7 +16,7 @@ class PictureCorrupt(InvalidInput):
 
 
 class PictureTooManyPixels(InvalidInput):
-    """More than 20 million pixels."""
+    """More pixels than the setting allows, or than can be read of such a file."""
 
     code, title = "picture_too_many_pixels", "Too many pixels"
 

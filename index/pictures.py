@@ -3,13 +3,15 @@
 Imports nothing heavier than Pillow, because the child processes of `index.decoder` import it when they start.
 """
 
+import math
 import struct
 import zlib
 from dataclasses import dataclass
 from io import BytesIO
 
-from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import Image
 
+from index import large
 from index.errors import (
     PictureAnimated,
     PictureBadDimensions,
@@ -17,9 +19,13 @@ from index.errors import (
     PictureTooManyPixels,
     UnsupportedPictureFormat,
 )
+from index.formats import AVIF, JPEG, MEDIA_TYPES, PNG, TIFF, WEBP, kind_of, opened, size_before_opening
 
-MAX_PIXELS = 20_000_000
-MIN_SIDE, MAX_SIDE = 16, 8_192
+MAX_PIXELS = 20_000_000  # unless a setting says otherwise
+MOST_PIXELS = 400_000_000  # of any setting
+# What fits into the memory of a child of `index.decoder` as a whole (decision 39)
+WHOLE_PIXELS, _PROGRESSIVE_PIXELS = 50_000_000, 120_000_000
+MIN_SIDE, MAX_SIDE = 16, 8_192  # the longest with 20 million pixels; with more, the same shape of picture
 MAX_RATIO = 20  # of the long side to the short side
 STORED_SIDE, THUMBNAIL_SIDE = 1_024, 256
 _LEAST_DECODED = 800  # a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if its long side keeps so many pixels
@@ -41,8 +47,7 @@ _DAMAGED = (
 )  # fmt: skip
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow checks it before any plugin allocates memory
-_PLUGINS = (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)  # imported here so that Pillow does not load all others
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS  # beyond it Pillow refuses by itself; below it we do, by the header
 
 
 @dataclass(frozen=True)
@@ -54,25 +59,32 @@ class Picture:
     thumbnail: bytes
 
 
-def decode(data: bytes) -> Picture:
+def decode(data: bytes, most: int = MAX_PIXELS) -> Picture:
     """Decode in this process. Uploads go through `index.decoder.Decoder`, which does this in a child process.
 
-    Raises `UnsupportedPictureFormat`, `PictureCorrupt`, `PictureTooManyPixels`, `PictureBadDimensions` or
-    `PictureAnimated`.
+    Raises `UnsupportedPictureFormat`, `PictureCorrupt`, `PictureTooManyPixels` (more than `most`, or than can be
+    read of such a file), `PictureBadDimensions` or `PictureAnimated`.
     """
-    rgb = read_rgb(data)
+    rgb = read_rgb(data, most)
     return Picture(rgb, encode_stored(rgb), encode_thumbnail(rgb))
 
 
-def read_rgb(data: bytes) -> Image.Image:
-    """The picture as upright RGB on white, at most 1,024 pixels a side, not encoded; raises as `decode`."""
-    kind = _format(data)
+def read_rgb(data: bytes, most: int = MAX_PIXELS) -> Image.Image:
+    """The picture as upright RGB on white, at most 1,024 pixels a side, not encoded; raises as `decode`.
+
+    Of a file with several pages or pictures it is the first, or the one that the file says is the main one.
+    """
+    kind = kind_of(data)
     try:
-        with Image.open(BytesIO(data), formats=(kind,)) as image:
-            _require_allowed(image, kind)
-            return _upright_rgb(image)
+        if math.prod(size_before_opening(data, kind)) > (limit := min(most, WHOLE_PIXELS)):
+            raise _too_many(limit)
+        with opened(data, kind) as image:
+            _require_allowed(image, kind, most)
+            if kind in large.KINDS and math.prod(image.size) > WHOLE_PIXELS:
+                return large.reduced(data, kind, STORED_SIDE)
+            return _upright_rgb(image, kind)
     except _BOMB as error:
-        raise PictureTooManyPixels(f"a picture may have at most {MAX_PIXELS:,} pixels") from error
+        raise _too_many(most) from error
     except _DAMAGED as error:
         raise PictureCorrupt("the picture cannot be decoded") from error
 
@@ -91,41 +103,45 @@ def encode_thumbnail(rgb: Image.Image) -> bytes:
 
 def media_type(data: bytes) -> str:
     """The media type of a picture by its first bytes; raises as `decode`."""
-    return Image.MIME[_format(data)]
+    return MEDIA_TYPES[kind_of(data)]
 
 
-def _format(data: bytes) -> str:
-    """Pillow's name of the format, from the first bytes alone."""
-    if not data:
-        raise PictureCorrupt("the picture is empty")
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "WEBP"
-    raise UnsupportedPictureFormat("a picture must be a JPEG, PNG or WebP file")
-
-
-def _require_allowed(image: Image.Image, kind: str) -> None:
+def _require_allowed(image: Image.Image, kind: str, most: int) -> None:
     """Check the header, before any pixel is decoded."""
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise PictureTooManyPixels(f"a picture may have at most {MAX_PIXELS:,} pixels")
-    short, long = sorted((width, height))
-    if short < MIN_SIDE or long > MAX_SIDE or long > MAX_RATIO * short:
+    short, long = sorted(image.size)
+    if short * long > (limit := min(most, _readable(image, kind))):
+        needs = kind in large.KINDS and limit < most and not large.installed()
+        raise _too_many(limit, "; larger ones need pictoglot's extra `large` on the server" if needs else "")
+    longest = round(MAX_SIDE * max(1.0, math.sqrt(most / MAX_PIXELS)))
+    if short < MIN_SIDE or long > longest or long > MAX_RATIO * short:
         raise PictureBadDimensions(
-            f"each side must have {MIN_SIDE} to {MAX_SIDE:,} pixels, the longer at most {MAX_RATIO} times the shorter"
+            f"each side must have {MIN_SIDE} to {longest:,} pixels, the longer at most {MAX_RATIO} times the shorter"
         )
-    # A JPEG with several images inside (MPO, gain maps) is a photograph from a phone, not an animation
-    if kind != "JPEG" and getattr(image, "n_frames", 1) > 1:
+    if image.mode == "F" or (kind == TIFF and image.mode in ("I", "I;32", "I;32B")):
+        raise UnsupportedPictureFormat("pixels of 32 bits are not read; send 8 or 16 bits for each colour")
+    # Several images in a JPEG (MPO, gain maps) or a HEIC are a phone's photograph, several pages of a TIFF a document
+    if kind in (PNG, WEBP, AVIF) and getattr(image, "n_frames", 1) > 1:
         raise PictureAnimated("animated pictures are not accepted; send a single frame")
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    turn = _TURNS.get(_orientation(image))
-    scale = max(scale for scale in (1, 2, 4, 8) if scale == 1 or max(image.size) >= scale * _LEAST_DECODED)
-    image.draft("RGB", (image.width // scale, image.height // scale))  # only JPEGs can be decoded at 1/scale
+def _readable(image: Image.Image, kind: str) -> int:
+    """How many pixels of such a file can be read within the memory that a child of `index.decoder` has."""
+    if kind == JPEG:  # decoded in reduced size; a progressive one needs the coefficients of all pixels at once
+        return _PROGRESSIVE_PIXELS if image.info.get("progressive") else MOST_PIXELS
+    if kind in large.KINDS and large.installed() and not image.info.get("interlace"):
+        return MOST_PIXELS
+    return WHOLE_PIXELS
+
+
+def _too_many(most: int, more: str = "") -> PictureTooManyPixels:
+    return PictureTooManyPixels(f"a picture like this may have at most {most:,} pixels{more}")
+
+
+def _upright_rgb(image: Image.Image, kind: str) -> Image.Image:
+    turn = None if kind == TIFF else _TURNS.get(_orientation(image))  # Pillow turns a TIFF itself when it loads it
+    if kind == JPEG:
+        scale = max(scale for scale in (1, 2, 4, 8) if scale == 1 or max(image.size) >= scale * _LEAST_DECODED)
+        image.draft("RGB", (image.width // scale, image.height // scale))
     rgb = _on_white(image)
     rgb.info.clear()  # an encoder would write some of it
     rgb.thumbnail((STORED_SIDE, STORED_SIDE), Image.Resampling.HAMMING)

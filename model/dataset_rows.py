@@ -1,6 +1,5 @@
 """One row of a dataset: from what stands in the file to a clean caption, or to the kind of its fault. Reads no file."""
 
-import re
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal, NamedTuple
@@ -8,9 +7,8 @@ from typing import Literal, NamedTuple
 from model.dataset_formats import Record, RowFault
 from model.errors import InvalidInput, LanguageTagInvalid
 from model.languages import ENGLISH, canonical
-from model.text import clean
+from model.text import clean, picture_id
 
-PICTURE_ID = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
 EMPTY_PIVOT = "pivot_empty_text"  # the one fault for which the whole file is refused
 
 Split = Literal["train", "val"]
@@ -106,9 +104,12 @@ def _pivot(value: object) -> Pivot:
 
 def _picture_id(value: object) -> str:
     text = str(value) if type(value) is int else value  # COCO's ids, and what tables make of digits
-    if not isinstance(text, str) or not re.fullmatch(PICTURE_ID, text):
+    if not isinstance(text, str):
         raise Faulty("picture_id_invalid")
-    return text
+    try:
+        return picture_id(text)
+    except InvalidInput as error:
+        raise Faulty("picture_id_invalid") from error
 
 
 def _side(value: object) -> Split | None:

@@ -1,4 +1,4 @@
-"""Cleaning of queries and captions, and which texts are refused. Does not tokenise.
+"""Cleaning of queries and captions, and which texts and ids are refused. Does not tokenise.
 
 Zero-width joiners and variation selectors stay: they carry meaning in Persian, Hindi and emoji.
 """
@@ -6,8 +6,9 @@ Zero-width joiners and variation selectors stay: they carry meaning in Persian, 
 import re
 import unicodedata
 
-from model.errors import EmptyText, TextInvalidUnicode, TextTooLong
+from model.errors import EmptyText, InvalidInput, TextInvalidUnicode, TextTooLong
 
+MAX_ID_BYTES = 1_024  # of a picture's id: a path, and still an entry of a PostgreSQL index together with its collection
 MAX_CODE_POINTS = 1_000  # after cleaning; CLIP reads 77 tokens, so this is generous in every script
 _DROPPED = re.compile("[\ufeff\u202a-\u202e\u2066-\u2069]")  # byte order mark, bidi controls: invisible
 _WHITE_SPACE = re.compile(r"\s+")
@@ -17,6 +18,7 @@ _FORBIDDEN = re.compile(
     + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
     + "]"
 )
+_NOT_IN_ID = re.compile("[\t-\r\x85\u2028\u2029\ufffd]")  # line breaks, and what stands for bytes that are no UTF-8
 _MEANINGFUL = frozenset("LNSM")  # Unicode categories of which a text needs at least one character
 
 
@@ -36,3 +38,19 @@ def clean(text: str) -> str:
     if not any(unicodedata.category(character)[0] in _MEANINGFUL for character in cleaned):
         raise EmptyText("the text contains no letter, number or symbol")
     return cleaned
+
+
+def picture_id(text: str) -> str:
+    """`text` in NFC as the id of a picture: like a relative path, of 1 to 1,024 bytes in UTF-8; idempotent.
+
+    Raises `InvalidInput` for a part between slashes that is empty, `.` or `..`, for control characters and what is
+    invisible by itself, and for surrogates.
+    """
+    if any(forbidden.search(text) for forbidden in (_FORBIDDEN, _DROPPED, _NOT_IN_ID)):
+        raise InvalidInput("an id has no control characters")
+    id = unicodedata.normalize("NFC", text)
+    if not 0 < len(id.encode()) <= MAX_ID_BYTES:
+        raise InvalidInput(f"an id has 1 to {MAX_ID_BYTES:,} bytes in UTF-8")
+    if not {"", ".", ".."}.isdisjoint(id.split("/")):
+        raise InvalidInput("an id has no part between slashes that is empty, `.` or `..`")
+    return id

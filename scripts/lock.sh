@@ -18,6 +18,6 @@ write() {
     rm "$out.new"
 }
 
-write requirements.lock --extra demo --extra postgres --extra s3 --extra openvino
+write requirements.lock --extra demo --extra postgres --extra s3 --extra openvino --extra large
 write requirements-dev.lock --constraint requirements.lock --extra demo --extra postgres --extra s3 --extra openvino --extra test \
-    --extra benchmark --extra milvus
+    --extra large --extra heic --extra benchmark --extra milvus

@@ -14,7 +14,7 @@ from PIL import Image
 
 from index.decoder import Decoder
 from index.encoding import Encoder
-from index.pictures import Picture
+from index.pictures import MAX_PIXELS, Picture
 from index.vectors import Vector
 from model.errors import Unavailable
 from service.metrics import Metrics
@@ -217,8 +217,8 @@ class DecodeQueue:
     a client leaves, its bytes are dropped.
     """
 
-    def __init__(self, processes: int, limit: int) -> None:
-        self.decoder = Decoder(processes)
+    def __init__(self, processes: int, limit: int, pixels: int = MAX_PIXELS) -> None:
+        self.decoder = Decoder(processes, pixels=pixels)
         self.requests = 0
         self._limit = limit
         self._idle = asyncio.Semaphore(processes)
@@ -260,7 +260,8 @@ class PictureQueue(BatchQueue[Image.Image, Vector]):
 
         size, limit, observe = settings.batch_size, settings.queue_limit, metrics.batches.labels("picture").observe
         super().__init__(run, size=size, limit=limit, seconds=settings.request_seconds, observe=observe)
-        self.uploads, self.searches = DecodeQueue(settings.decoders, limit), DecodeQueue(1, limit)
+        self.uploads = DecodeQueue(settings.decoders, limit, settings.picture_pixels)
+        self.searches = DecodeQueue(1, limit, settings.picture_pixels)
         self.encode_uploads = BatchQueue(
             run,
             size=min(size, _UPLOADS_AT_ONCE),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request, Response
@@ -124,7 +125,10 @@ class Context:
 
 
 class OneContext:
-    """Gives each request the context that serves when it comes, and counts it there."""
+    """Gives each request the context that serves when it comes, and counts it there.
+
+    Its path keeps the parts that the client sent: a slash that is percent-coded belongs to an id, and parts nothing.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -134,11 +138,18 @@ class OneContext:
             return await self.app(scope, receive, send)
         context: Context = scope["app"].state.context
         scope.setdefault("state", {})["context"] = context
+        if b"%" in (raw := scope.get("raw_path") or b"") and raw.startswith(b"/v1/"):
+            scope = {**scope, "path": "/".join(map(_whole, raw.decode("latin-1").split("/")))}
         context.requests += 1
         try:
             await self.app(scope, receive, send)
         finally:
             context.requests -= 1
+
+
+def _whole(part: str) -> str:
+    """A part of a path, decoded but for slashes and percent signs: `unquote` gives what the client meant."""
+    return unquote(part).replace("%", "%25").replace("/", "%2F")
 
 
 async def context_of(request: Request) -> Context:

@@ -4,14 +4,16 @@ import json
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal, LiteralString
+from urllib.parse import quote, unquote
 
 from fastapi import Header, Query
 from pydantic import AfterValidator, BeforeValidator, Field, Strict, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from model import dataset_rows
+from model import text
+from model.errors import InvalidInput
 
-PICTURE_ID = f"^{dataset_rows.PICTURE_ID}$"
+_NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$"
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}.*")
 _DIGITS = re.compile(r"[0-9]{1,3}")
@@ -19,9 +21,28 @@ _NUMBER = re.compile(r"-?[0-9]{1,3}(\.[0-9]{1,20})?([eE]-?[0-9]{1,3})?")
 MAX_INTEGER = (1 << 31) - 1  # of an INTEGER column
 
 
-def is_id(text: str) -> bool:
-    """Whether `text` could be the id of an expansion or a key."""
-    return _ID.fullmatch(text) is not None
+def is_id(id: str) -> bool:
+    """Whether it could be the id of an expansion or a key."""
+    return _ID.fullmatch(id) is not None
+
+
+def _picture_id(value: str) -> str:
+    try:
+        return text.picture_id(value)
+    except InvalidInput as error:
+        raise PydanticCustomError("picture_id", "{reason}", {"reason": error.detail}) from None
+
+
+def _id_in_path(part: str) -> str:
+    try:
+        return text.picture_id(unquote(part))
+    except InvalidInput:
+        return ""
+
+
+def picture_path(id: str) -> str:
+    """The path of a picture, whose id may have slashes."""
+    return f"/v1/pictures/{quote(id, safe='')}"
 
 
 def _like(pattern: re.Pattern[str], code: LiteralString, message: LiteralString) -> BeforeValidator:
@@ -79,8 +100,10 @@ def _all_or_none(values: object) -> object:
     return values[0] if isinstance(values, list) and values in (["all"], ["none"]) else _as_list(values)
 
 
-PictureId = Annotated[str, StringConstraints(pattern=PICTURE_ID)]
-Collection = PictureId  # collections are named as pictures are
+PictureId = Annotated[str, Field(min_length=1, max_length=text.MAX_ID_BYTES), AfterValidator(_picture_id)]
+# One part of a path, as `service.context` leaves it; empty when it is no id, which no picture has
+PathId = Annotated[str, AfterValidator(_id_in_path)]
+Collection = Annotated[str, StringConstraints(pattern=_NAME)]
 Collections = Annotated[list[Collection], Field(min_length=1, max_length=64), AfterValidator(_each_once)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Limit = Annotated[int, Field(ge=1, le=100)]

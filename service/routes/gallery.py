@@ -1,7 +1,6 @@
 """The gallery: adding, listing, changing and deleting pictures. Decodes and encodes in the context's queues."""
 
 import hashlib
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -26,7 +25,6 @@ from service.schemas import gallery as schemas
 from service.schemas.common import Captions
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
-_ID = re.compile(values.PICTURE_ID)
 _CACHED, _REVALIDATED = "private, max-age=31536000, immutable", "private, no-cache"
 _HASH_LENGTH = 16  # characters of the content's hash that a URL contains
 _TYPES = [answering(kind)[200]["content"] for kind in ("image/jpeg", "image/webp")]
@@ -46,7 +44,7 @@ _ContentHash = Annotated[
 )
 @needs("write", Body.PICTURE, parted=True)
 async def put_picture(
-    id: str,
+    id: values.PathId,
     request: Request,
     response: Response,
     context: AppContext,
@@ -58,9 +56,9 @@ async def put_picture(
     With `If-Match`, 412 `record_changed` unless there is a record with this `ETag`; `*` is any. A key that is bound to
     collections gets 404 where a picture outside of them has this id.
     """
-    if not _ID.fullmatch(id):
-        place = FieldError("path.id", "pattern")
-        raise InvalidInput("an id has 1 to 128 characters of `A-Z a-z 0-9 . _ -`, no dot first", errors=(place,))
+    if not id:
+        place = FieldError("path.id", "picture_id")
+        raise InvalidInput("an id is like a relative path of at most 1,024 bytes", errors=(place,))
     return await _put(id, request, response, context, caller, if_match)
 
 
@@ -116,7 +114,9 @@ async def list_pictures(
 
 @router.get("/{id}", response_model=schemas.PictureItem, responses=_TAGGED)
 @needs("search", parted=True)
-async def get_picture(id: str, context: AppContext, caller: Caller, fields: values.QueryFields = None) -> Response:
+async def get_picture(
+    id: values.PathId, context: AppContext, caller: Caller, fields: values.QueryFields = None
+) -> Response:
     """One picture and its captions in the languages that are served; `waiting` are those in others."""
     without = dict.fromkeys(records.LeftOut.of_one(fields, schemas.PictureItem), True)
     picture = await _existing(id, context, caller.collections)
@@ -128,7 +128,7 @@ async def get_picture(id: str, context: AppContext, caller: Caller, fields: valu
 @router.patch("/{id}", responses=_TAGGED, openapi_extra=taking(patch=schemas.RecordPatch))
 @needs("write", parted=True)
 async def patch_picture(
-    id: str,
+    id: values.PathId,
     request: Request,
     response: Response,
     context: AppContext,
@@ -141,7 +141,6 @@ async def patch_picture(
     are found. Those in a language that is not served are kept, and are found when it is taught.
     """
     patch = await records.patch_of(id, request, if_match, caller)
-    _require_id(id)
     picture = await context.writes.patch(patch)
     await context.settle()
     return await _item(picture, context, caller, response)
@@ -149,9 +148,10 @@ async def patch_picture(
 
 @router.delete("/{id}", status_code=204, response_class=Response)
 @needs("write", parted=True)
-async def delete_picture(id: str, context: AppContext, caller: Caller, if_match: values.IfMatch = None) -> None:
+async def delete_picture(
+    id: values.PathId, context: AppContext, caller: Caller, if_match: values.IfMatch = None
+) -> None:
     """Delete a picture; when the answer arrives, no search returns it any more. `If-Match` as with `PATCH`."""
-    _require_id(id)
     await context.writes.delete(id, caller.collections, records.seen(if_match))
     await context.settle()
 
@@ -159,7 +159,7 @@ async def delete_picture(id: str, context: AppContext, caller: Caller, if_match:
 @router.get("/{id}/content", response_class=Response, responses=_FILE)
 @needs("search", parted=True)
 async def picture_content(
-    id: str, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
+    id: values.PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
 ) -> Response:
     """The stored picture: a JPEG of at most 1,024 pixels a side; WebP if version 0.1 stored it."""
     picture = await _existing(id, context, caller.collections)
@@ -169,7 +169,7 @@ async def picture_content(
 @router.get("/{id}/thumbnail", response_class=Response, responses=_FILE)
 @needs("search", parted=True)
 async def picture_thumbnail(
-    id: str, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
+    id: values.PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
 ) -> Response:
     """A small copy: as the stored picture, at most 256 pixels a side."""
     picture = await _existing(id, context, caller.collections)
@@ -213,13 +213,7 @@ async def _stored(id: str, content: str, data: bytes, captions: Captions | None,
     return put
 
 
-def _require_id(id: str) -> None:
-    if not _ID.fullmatch(id):
-        raise PictureNotFound("there is no picture with this id")
-
-
 async def _existing(id: str, context: Context, within: Within) -> GalleryPicture:
-    _require_id(id)
     return await run_in_threadpool(context.gallery.get, id, within)
 
 
@@ -246,7 +240,7 @@ def _items(pictures: Sequence[GalleryPicture], context: Context, within: Within)
             own=given[picture.id],
             tags=list(picture.record.tags),
             metadata=dict(picture.record.metadata),
-            url=f"{router.prefix}/{picture.id}/content?v={picture.content_sha256[:_HASH_LENGTH]}",
+            url=f"{values.picture_path(picture.id)}/content?v={picture.content_sha256[:_HASH_LENGTH]}",
             width=picture.width,
             height=picture.height,
             created_at=picture.created_at,

@@ -218,7 +218,7 @@ def _hit(hit: PictureHit, captions: dict[str, list[str]], record: Record | None)
         picture=hit.picture,
         score=hit.score,
         rank=hit.rank,
-        url=f"/v1/pictures/{hit.picture}/content",
+        url=f"{values.picture_path(hit.picture)}/content",
         captions=captions,
         id=hit.picture,
         collection=record and record.collection,

@@ -82,7 +82,6 @@ REFUSED = {
     "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", UnsupportedPictureFormat),
     "pdf": (saved(drawing(), "PDF"), UnsupportedPictureFormat),
     "eps": (saved(drawing(), "EPS"), UnsupportedPictureFormat),
-    "tiff": (saved(drawing(), "TIFF"), UnsupportedPictureFormat),
     "gif": (saved(drawing(), "GIF"), UnsupportedPictureFormat),
     "bmp": (saved(drawing(), "BMP"), UnsupportedPictureFormat),
     "fits": (b"SIMPLE  =                    T".ljust(2880), UnsupportedPictureFormat),

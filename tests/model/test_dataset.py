@@ -240,7 +240,7 @@ FAULTY_ROWS: list[tuple[str, bytes]] = [
     ("english_empty_text", b'{"caption": "a", "english": "..."}'),
     ("missing_english_and_picture", b'{"caption": "a", "english": ""}'),
     ("picture_id_invalid", b'{"caption": "a", "picture": "../a"}'),
-    ("picture_id_invalid", b'{"caption": "a", "picture": ".a"}'),
+    ("picture_id_invalid", b'{"caption": "a", "picture": "a//b"}'),
     ("split_invalid", b'{"caption": "a", "picture": "a", "split": "test"}'),
     ("split_invalid", b'{"caption": "a", "picture": "a", "split": []}'),
 ]

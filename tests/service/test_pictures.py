@@ -46,7 +46,6 @@ def post(service: Service, data: bytes, **more: str) -> httpx.Response:
         b"PK\x03\x04" + bytes(30),
         b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n",
         b"SIMPLE  =                    T" + b" " * 2850,
-        b"II*\0\x08\0\0\0",
         picture(format="GIF"),
         picture(format="BMP"),
     ],
@@ -197,8 +196,8 @@ def test_there_is_no_way_to_make_the_server_fetch(service: Service, field: str) 
         assert_problem(post(service, picture(), **{field: "http://127.0.0.1:1/x.png"}), 422, "invalid_request")
 
 
-@pytest.mark.parametrize("id", [".hidden", "a/b", "%C3%A9", "a" * 129, "a%20b", "%00", "a%00", "..%2Fx"])
-def test_an_id_outside_of_the_alphabet_is_refused(service: Service, id: str) -> None:
+@pytest.mark.parametrize("id", ["a/b", "a" * 1_025, "%C3%A9" * 513, "%00", "a%00", "..%2Fx", "%2Fx", "x%2F%2Fy", "%ff"])
+def test_what_is_no_id_is_refused(service: Service, id: str) -> None:
     with assert_state_unchanged(service):
         answer = service.admin.put(f"/v1/pictures/{id}", files={"picture": ("x", picture())})
         assert answer.status_code in {404, 422}

@@ -13,10 +13,10 @@ const SENTENCES = {
   empty_text: "Type what to search for first.",
   text_too_long: "This text is too long: at most 1,000 characters are read.",
   text_invalid_unicode: "This text contains invalid characters.",
-  unsupported_picture_format: "This file is not a picture in a supported format: JPEG, PNG or WebP.",
+  unsupported_picture_format: "This file is not a picture in a format that is read here: JPEG, PNG, WebP, AVIF, TIFF, and HEIC where the server has it.",
   picture_corrupt: "This picture is damaged and cannot be read.",
   picture_animated: "Animated pictures are not supported.",
-  picture_too_many_pixels: "This picture is too large: at most 20 million pixels.",
+  picture_too_many_pixels: "This picture has more pixels than this service takes.",
   body_too_large: "This file is too large.",
   language_tag_invalid: "This is not a valid language tag. Tags look like “cy”, “pt-BR” or “zh-Hant”.",
   missing_api_key: "This needs an API key.",
@@ -180,4 +180,4 @@ async function fetched(image, url) {
   }
 }
 
-export const thumbnail = (url) => url.replace("/content", "/thumbnail");
+export const thumbnail = (url) => url.replace(/\/content(?=\?|$)/, "/thumbnail");

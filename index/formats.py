@@ -1,0 +1,90 @@
+"""Which picture formats are read, told by the first bytes of a file alone, and what opens them. Decodes no pixel.
+
+Imports nothing heavier than Pillow, because the child processes of `index.decoder` import it when they start.
+"""
+
+from importlib.util import find_spec
+from io import BytesIO
+
+from PIL import AvifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+from index.errors import PictureCorrupt, UnsupportedPictureFormat
+
+JPEG, PNG, WEBP, AVIF, TIFF, HEIC = "JPEG", "PNG", "WEBP", "AVIF", "TIFF", "HEIF"  # as Pillow calls them
+MEDIA_TYPES = {
+    JPEG: "image/jpeg",
+    PNG: "image/png",
+    WEBP: "image/webp",
+    AVIF: "image/avif",
+    TIFF: "image/tiff",
+    HEIC: "image/heic",
+}
+_PLUGINS = (AvifImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin)  # no others are loaded
+_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: files of more than 4 GiB
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
+_MOST_BRANDS = 64  # real files name four or five
+
+# The decoder gives each picture one processor, and its memory limit counts what threads reserve for themselves
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+
+
+def kind_of(data: bytes) -> str:
+    """Pillow's name of the format; raises `PictureCorrupt` for no bytes, `UnsupportedPictureFormat` for others."""
+    if not data:
+        raise PictureCorrupt("the picture is empty")
+    if data.startswith(b"\xff\xd8\xff"):
+        return JPEG
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PNG
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return WEBP
+    if data.startswith(_TIFF_HEADS):
+        return TIFF
+    if data[4:8] == b"ftyp":
+        brands = _brands(data)
+        if brands & _AVIF_BRANDS:
+            return AVIF
+        if brands & _HEIC_BRANDS:
+            return HEIC
+    raise UnsupportedPictureFormat("a picture must be a JPEG, PNG, WebP, AVIF, TIFF or HEIC file")
+
+
+def opened(data: bytes, kind: str) -> Image.Image:
+    """A file of this format, of which only the header was read; raises what Pillow raises, which is nearly anything.
+
+    `UnsupportedPictureFormat` for HEIC where `pillow-heif` is not installed.
+    """
+    if kind == HEIC:
+        _register_heic()
+    return Image.open(BytesIO(data), formats=(kind,))
+
+
+def size_before_opening(data: bytes, kind: str) -> tuple[int, int]:
+    """Width and height of a WebP, for which Pillow reserves memory when it opens it; zeros for other formats."""
+    if kind != WEBP:
+        return 0, 0
+    if data[12:16] == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if data[12:16] == b"VP8L":
+        both = int.from_bytes(data[21:25], "little")
+        return 1 + (both & 0x3FFF), 1 + (both >> 14 & 0x3FFF)
+    return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
+
+
+def _brands(data: bytes) -> set[bytes]:
+    """The brands of an ISO base media file: its own one, and those that it says it is compatible with."""
+    end = min(int.from_bytes(data[:4], "big"), len(data), 16 + 4 * _MOST_BRANDS)
+    return {data[8:12], *(data[at : at + 4] for at in range(16, end - 3, 4))}
+
+
+def _register_heic() -> None:
+    """Late, because it is optional and takes a while to load. Twice is as good as once."""
+    if HEIC in Image.OPEN:
+        return
+    if find_spec("pillow_heif") is None:
+        raise UnsupportedPictureFormat("this server reads no HEIC: that needs pictoglot's extra `heic`")
+    from pillow_heif import register_heif_opener
+
+    # Without thumbnails: in `draft` one would be taken for the picture, and may show something else
+    register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)

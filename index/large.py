@@ -1,0 +1,48 @@
+"""Reads large PNG and TIFF files in reduced size, a few rows at a time, so that no picture is in memory as a whole.
+
+With libvips, which is optional (the extra `large`). Only for the guarded processes of `index.decoder`.
+"""
+
+import os
+from functools import cache
+from importlib.util import find_spec
+from types import ModuleType
+
+from PIL import Image
+
+from index.formats import PNG, TIFF
+
+KINDS = frozenset({PNG, TIFF})
+
+
+def installed() -> bool:
+    """Whether libvips is there."""
+    return find_spec("pyvips") is not None
+
+
+def reduced(data: bytes, kind: str, side: int) -> Image.Image:
+    """The first page as upright RGB on white, at most `side` pixels a side; raises `ValueError` when it is damaged."""
+    vips = _vips()
+    try:
+        # by name: libvips reads dozens of formats, and tells them apart in its own way
+        load = vips.Image.pngload_buffer if kind == PNG else vips.Image.tiffload_buffer
+        image = load(data, access="sequential", fail_on="truncated").thumbnail_image(side, height=side, size="down")
+        if image.hasalpha():
+            image = image.flatten(background=[255, 255, 255])
+        image = image.colourspace("srgb").cast("uchar")
+        pixels = image.write_to_memory()
+    except vips.Error as error:
+        raise ValueError("libvips cannot read it") from error
+    if vips.Error("").detail:  # what it has noted since the last error: of a TIFF without some of its data nothing more
+        raise ValueError("libvips cannot read all of it")
+    return Image.frombytes("RGB", (image.width, image.height), pixels)
+
+
+@cache
+def _vips() -> ModuleType:
+    os.environ["VIPS_CONCURRENCY"] = "1"  # read when the library is loaded; each thread would count as memory
+    import pyvips
+
+    pyvips.cache_set_max(0)
+    module: ModuleType = pyvips
+    return module

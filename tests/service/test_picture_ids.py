@@ -1,0 +1,110 @@
+"""Ids like relative paths, percent-coded in the paths of the API: every route, searches, datasets, the command line."""
+
+import json
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+
+from model.errors import InvalidInput
+from model.text import picture_id
+from tests.service.harness import Service, assert_problem, picture, running
+from tests.service.test_cli import as_json, run
+
+IDS = (
+    "a/b c.jpg",
+    "2024/Ferien/Bär & Söhne (1).jpeg",
+    "写真/東京.png",
+    "a%2Fb",
+    "50%",
+    "x/content",
+    "content",
+    "thumbnail",
+    "batch",
+    "a/events",
+    'it\'s/a "quote"\\n?v=1#top;+',
+    "...and more/.hidden",
+)
+REFUSED = ("/a", "a/", "a//b", "..", "a/../b", "./a", "a/.", "", "a\nb", "a\0b", "a\x7f", "a\u202eb", "é" * 513)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("home")) as service:
+        yield service
+
+
+def at(id: str, rest: str = "") -> str:
+    return f"/v1/pictures/{quote(id, safe='')}{rest}"
+
+
+def put(service: Service, id: str) -> None:
+    files = {"picture": ("x", picture(sum(id.encode())))}
+    answer = service.admin.put(at(id), files=files, data={"captions": json.dumps({"en": [f"the picture {id}"[:900]]})})
+    assert answer.status_code == 201 and answer.json()["id"] == id, answer.text
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_every_route_of_a_picture_takes_its_id(service: Service, id: str) -> None:
+    put(service, id)
+    item = service.admin.get(at(id)).json()
+    assert item["id"] == id and item["url"].startswith(at(id, "/content?v="))
+    for url in (item["url"], at(id, "/thumbnail")):
+        assert service.admin.get(url).headers["content-type"] == "image/jpeg"
+    assert service.admin.patch(at(id), json={"tags": ["seen"]}).json()["tags"] == ["seen"]
+    hits = service.search(f"the picture {id}", language="en", limit=100).json()["items"]
+    (hit,) = [hit for hit in hits if hit["picture"] == id]
+    assert service.admin.get(hit["url"]).status_code == 200
+    similar = service.admin.post("/v1/search/captions", json={"picture": id, "limit": 100})
+    assert similar.json()["items"][0]["caption"] == f"the picture {id}"
+    chosen = {"must": [{"key": "id", "match": {"value": id}}]}
+    assert [
+        each["id"] for each in service.admin.get("/v1/pictures", params={"filter": json.dumps(chosen)}).json()["items"]
+    ] == [id]
+    assert service.admin.delete(at(id)).status_code == 204
+    assert_problem(service.admin.get(at(id)), 404, "picture_not_found")
+
+
+@pytest.mark.parametrize("id", REFUSED[:-1])
+def test_what_is_no_id_is_refused(service: Service, id: str) -> None:
+    with pytest.raises(InvalidInput):
+        picture_id(id)
+    if id not in ("", ".."):  # clients take these out of a path
+        files = {"picture": ("x", picture(1))}
+        assert_problem(service.admin.put(at(id), files=files), 422, "invalid_request")
+        for method in ("GET", "DELETE"):
+            assert_problem(service.admin.request(method, at(id)), 404, "picture_not_found")
+    refused = service.admin.post("/v1/search/captions", json={"picture": id})
+    assert refused.status_code == 422
+
+
+def test_an_id_has_a_longest_and_is_composed() -> None:
+    assert picture_id("é" * 512) == "é" * 512 == picture_id("e\u0301" * 512)
+    with pytest.raises(InvalidInput):
+        picture_id(REFUSED[-1])
+
+
+def test_a_decomposed_id_is_the_composed_one(service: Service) -> None:
+    put(service, "caf\u00e9")
+    assert service.admin.get(at("cafe\u0301")).json()["id"] == "caf\u00e9"
+    chosen = {"must": [{"key": "id", "match": {"value": "cafe\u0301"}}]}
+    assert len(service.admin.get("/v1/pictures", params={"filter": json.dumps(chosen)}).json()["items"]) == 1
+
+
+def test_slashes_that_are_not_coded_and_bytes_that_are_no_text_name_no_picture(service: Service) -> None:
+    put(service, "d/e")
+    for path in ("/v1/pictures/d/e", "/v1/pictures/d/e/content", "/v1%2fpictures/d%2Fe"):
+        assert_problem(service.admin.get(path), 404, "not_found")
+    assert_problem(service.admin.get("/v1/pictures/%ff%fe"), 404, "picture_not_found")
+    files = {"picture": ("x", picture(1))}
+    assert_problem(service.admin.put("/v1/pictures/a%ff", files=files), 422, "invalid_request")
+    assert_problem(service.admin.get("/v1/pictures/d%2fe/nothing"), 404, "not_found")
+    assert service.admin.head(at("d/e", "/content")).status_code == 200
+
+
+def test_the_command_line_shows_edits_and_deletes_them(service: Service) -> None:
+    put(service, "f/g h.jpg")
+    assert as_json(service, "pictures", "show", "f/g h.jpg")["id"] == "f/g h.jpg"
+    assert as_json(service, "pictures", "edit", "f/g h.jpg", "--tag", "t1")["tags"] == ["t1"]
+    assert run(service, "pictures", "delete", "f/g h.jpg").exit_code == 0
+    assert_problem(service.admin.get(at("f/g h.jpg")), 404, "picture_not_found")
