@@ -84,9 +84,8 @@ def test_xmp_is_believed_before_exif_and_its_languages_are_captions(format: str)
         info = PngInfo()
         info.add_itxt("XML:com.adobe.xmp", XMP)
         save = {"pnginfo": info}
-    if format == "TIFF":
-        save = {"tiffinfo": {700: XMP.encode()}}
-    said = about(picture(1, format=format, **save, **({} if format == "TIFF" else {"exif": exif()})), "en")
+    save |= {"tiffinfo": {700: XMP.encode()}} if format == "TIFF" else {"exif": exif()}
+    said = about(picture(1, format=format, **save), "en")
     assert said.metadata["title"] == "The old bridge" and said.metadata["city"] == "Chur"
     assert said.metadata["taken_at"] == "1950-06-01T10:00:00+01:00"
     assert said.tags[:2] == ("bridge", "river")
