@@ -29,7 +29,7 @@ _ADVICE = {
     (401, "invalid_api_key"): _KEY,
     (403, "insufficient_scope"): _KEY,
     (409, "alias_moved"): "Nothing was changed: release {release} serves now. Look again before you decide.",
-    (422, "picture_not_found"): "Put the missing pictures into the gallery first, with `pictoglot pictures add`.",
+    (422, "picture_not_found"): "Put the missing pictures into the gallery first, with `pictoglot import`.",
 }
 _DEMO_ADVICE = (
     "These are pictures of the demo gallery: wait until `pictoglot demo up` has filled it, "
