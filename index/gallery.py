@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Double, delete, func, insert, literal, select, tuple_, type_coerce, update
 from sqlalchemy.orm import Session
@@ -68,12 +68,20 @@ class NewPicture:
     given: Given = field(default_factory=Given)
 
 
+Outcome = Literal["created", "replaced", "kept"]
+
+
 @dataclass(frozen=True)
 class Put:
-    """The picture as it is now, and whether its id was new."""
+    """The picture as it is now, and what became of its id: new, changed, or just like that before."""
 
     picture: GalleryPicture
-    created: bool
+    outcome: Outcome
+
+    @property
+    def created(self) -> bool:
+        """Whether its id was new."""
+        return self.outcome == "created"
 
 
 class Placed(NamedTuple):
@@ -97,17 +105,17 @@ class Gallery(rows.CaptionsAndVectors):
         collections that may be written, and `RecordChanged`.
         """
         with self._written(pictures), self._registry.begin() as session:
-            replaced = [_store(session, picture) for picture in pictures]
+            before = [_store(session, picture) for picture in pictures]
             vectors = {new.content_sha256: new.vector for new in pictures if new.vector is not None}
             rows.store_picture_vectors(session, fingerprint, vectors)
             stored = _pictures(session, [picture.id for picture in pictures])
             for content, picture in _files_of(pictures):  # another process has just deleted this content as unused
                 self.files.write_locally(content, picture)
         current = {picture.content_sha256 for picture in stored.values()}
-        for content in set(filter(None, replaced)) - current:
+        for content in {content for content, _ in before if content is not None} - current:
             with suppress(PictoglotError, OSError):  # as in `delete`
                 self.delete_unused_content(content)
-        return [Put(stored[new.id], old is None) for new, old in zip(pictures, replaced, strict=True)]
+        return [Put(stored[new.id], outcome) for new, (_, outcome) in zip(pictures, before, strict=True)]
 
     def patch(self, patch: Patch, vectors: Mapping[tuple[str, str, rows.ReadBy], Vector]) -> GalleryPicture:
         """Change a picture's captions and record; `vectors` are of its new captions, as in `NewPicture`.
@@ -303,8 +311,8 @@ def _files_of(pictures: Sequence[NewPicture]) -> list[tuple[str, Picture]]:
     return list({new.content_sha256: new.picture for new in pictures if new.picture is not None}.items())
 
 
-def _store(session: Session, new: NewPicture) -> str | None:
-    """Write the rows of one picture; returns the content that it had before."""
+def _store(session: Session, new: NewPicture) -> tuple[str | None, Outcome]:
+    """Write the rows of one picture; returns the content that it had before, and what this is."""
     before = replaced(session, new.id, new.given)
     record = new.given.on(before)
     old = session.scalar(select(PictureRow.content_sha256).where(PictureRow.id == new.id))
@@ -323,9 +331,11 @@ def _store(session: Session, new: NewPicture) -> str | None:
         write_record(session, new.id, None if equal(record, before) else record)
     elif not equal(record, before):
         write_record(session, new.id, record)
+    else:
+        return old, "kept"
     if new.caption_vectors:
         rows.store_vectors_of(session, new.id, new.caption_vectors)
-    return old
+    return old, "created" if old is None else "replaced"
 
 
 def _used(session: Session, content: str) -> bool:

@@ -29,6 +29,7 @@ from service.moving import Following, components, warm_up
 from service.routes import (
     admin,
     bases,
+    batches,
     collections,
     embeddings,
     expansions,
@@ -57,8 +58,16 @@ def create_app(context: Context | None) -> FastAPI:
             app.state.context.draining = True
         await run_in_threadpool(app.state.context.registry.close)
 
-    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-    searching, teaching = (search, embeddings, models, pictures, collections), (languages, expansions, versions)
+    app = FastAPI(
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,  # what generated clients call their functions
+    )
+    searching = (search, embeddings, models, pictures, batches, collections)
+    teaching = (languages, expansions, versions)
     for module in (*searching, *teaching, admin, bases, operations):
         app.include_router(module.router)
     pages.mount(app)

@@ -41,6 +41,7 @@ class Body(Enum):
     PICTURE = 2
     DATASET = 3
     PICTURES_IN_JSON = 4
+    PICTURES = 5
 
 
 @dataclass(frozen=True)

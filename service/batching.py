@@ -26,6 +26,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 _TEXTS_AT_ONCE = 8  # of one request in the queue: a search waits for a few texts of others, not for hundreds
 _UPLOADS_AT_ONCE = 8  # a search by picture waits for one such batch; larger ones are hardly cheaper (decision 26)
+_BATCHES = 2  # requests with many pictures: each holds up to `PICTOGLOT_BATCH_BYTES` in memory
 _NICE = 10  # of the thread that encodes uploads, as of the processes that decode them: searches come first
 
 
@@ -210,7 +211,26 @@ class TextQueue(BatchQueue[tuple[Any, str], Query]):
         return [queries[text] for text in texts]
 
 
-class DecodeQueue:
+class Places:
+    """Counts requests of a kind, each of which holds its body in memory; at most `limit` at once."""
+
+    def __init__(self, limit: int, what: str = "pictures") -> None:
+        self.requests = 0
+        self._limit, self._what = limit, what
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Count one request; taken before its body is read. Raises `Unavailable` when there are too many."""
+        if self.requests >= self._limit:
+            raise Unavailable(f"too many {self._what} are waiting to be decoded")
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1
+
+
+class DecodeQueue(Places):
     """Untrusted bytes to pictures, in the guarded processes of a decoder, for at most `limit` requests at once.
 
     The decoder gets only as many pictures as it has processes. The others wait here: no thread waits for them, and when
@@ -219,20 +239,8 @@ class DecodeQueue:
 
     def __init__(self, processes: int, limit: int, pixels: int = MAX_PIXELS) -> None:
         self.decoder = Decoder(processes, pixels=pixels)
-        self.requests = 0
-        self._limit = limit
+        super().__init__(limit)
         self._idle = asyncio.Semaphore(processes)
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Count one request; taken before its body is read. Raises `Unavailable` when there are too many."""
-        if self.requests >= self._limit:
-            raise Unavailable("too many pictures are waiting to be decoded")
-        self.requests += 1
-        try:
-            yield
-        finally:
-            self.requests -= 1
 
     async def __call__(self, data: bytes, seconds: float) -> Picture:
         """A decoded picture; raises `Unavailable` after `seconds`, and as the decoder does."""
@@ -262,6 +270,7 @@ class PictureQueue(BatchQueue[Image.Image, Vector]):
         super().__init__(run, size=size, limit=limit, seconds=settings.request_seconds, observe=observe)
         self.uploads = DecodeQueue(settings.decoders, limit, settings.picture_pixels)
         self.searches = DecodeQueue(1, limit, settings.picture_pixels)
+        self.batches = Places(_BATCHES, "batches")
         self.encode_uploads = BatchQueue(
             run,
             size=min(size, _UPLOADS_AT_ONCE),

@@ -21,7 +21,7 @@ from model.registry import Registry
 from service.access_log import Parts
 from service.auth import Body, Keyring, Principal, Rate
 from service.batching import PictureQueue, TextQueue
-from service.bodies import JSON, MAX_RECORD_BYTES
+from service.bodies import JSON, MAX_RECORD_BYTES, MAX_RECORDS_BYTES
 from service.cursors import Cursors
 from service.keys import Keys
 from service.metrics import Metrics
@@ -31,6 +31,7 @@ from service.writes import WriteQueue
 
 _OVERHEAD = 128 << 10  # bytes of a form without its file: boundaries, headers, fields
 _OVERHEAD_OF_PICTURE = _OVERHEAD + MAX_RECORD_BYTES
+_OVERHEAD_OF_PICTURES = 2 * _OVERHEAD + MAX_RECORDS_BYTES
 
 
 @dataclass
@@ -76,6 +77,7 @@ class Context:
             Body.PICTURE: (settings.picture_bytes + _OVERHEAD_OF_PICTURE, settings.body_seconds),
             # base64 takes four bytes for three
             Body.PICTURES_IN_JSON: (settings.picture_bytes * 4 // 3 + settings.json_bytes, settings.body_seconds),
+            Body.PICTURES: (settings.batch_bytes + _OVERHEAD_OF_PICTURES, settings.body_seconds),
             Body.DATASET: (settings.dataset_bytes + _OVERHEAD, settings.dataset_seconds),
         }
 

@@ -1,4 +1,4 @@
-"""Reads multipart forms with one file: a picture into memory, a dataset to disk. Does not look into the file."""
+"""Reads multipart forms: one picture or several into memory, a dataset to disk. Does not look into the files."""
 
 import hashlib
 import io
@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from model import storage
 from model.data_root import DataRoot
 from model.errors import FieldError, InvalidInput, StoreUnavailable, UnsupportedMedia
-from service.bodies import MAX_RECORD_BYTES, MULTIPART, M, media_type, validated
+from service.bodies import MAX_RECORD_BYTES, MAX_RECORDS_BYTES, MULTIPART, M, media_type, validated
 from service.context import Context
 from service.errors import InvalidEncoding, MalformedMultipart, TooLarge
 
@@ -26,6 +26,7 @@ MAX_FIELDS = 8  # names of fields
 MAX_PARTS = 128  # fields, also those of the same name: a picture may have 64 tags
 MAX_PART_HEADER = 16 << 10  # bytes of one header of a part: file names may be long
 MAX_FIELD_BYTES = 64 << 10  # all fields of a form together; beside a picture more
+MAX_PICTURES = 256  # in one form
 _FLUSH = 1 << 20  # bytes of a file collected before they are written
 
 
@@ -76,26 +77,32 @@ async def read_form(
     File names are ignored. Raises `UnsupportedMedia`, `MalformedMultipart`, `InvalidInput` (two files, a file in
     another field, too many fields), `InvalidEncoding` or `TooLarge`.
     """
+    parts = _Parts(file, limit, field_bytes)
+    async for _ in _read(request, parts):
+        if parts.pending_bytes >= _FLUSH:
+            await _write(sink, parts.take())
+    await _write(sink, parts.take())
+    if not parts.form.has_file:
+        raise InvalidInput(f"the file `{file}` is missing", errors=(FieldError(f"body.{file}", "missing"),))
+    return parts.form
+
+
+async def _read(request: Request, parts: "_Parts") -> AsyncIterator[None]:
+    """Feed a multipart body to `parts`, a piece at a time."""
     if media_type(request) != MULTIPART:
         raise UnsupportedMedia(f"send {MULTIPART}")
     _, options = parse_options_header(request.headers["content-type"])
     if not options.get(b"boundary"):
         raise MalformedMultipart("the Content-Type has no boundary")
-    parts = _Parts(file, limit, field_bytes)
     try:
         parser = MultipartParser(options[b"boundary"], parts.callbacks(), max_header_size=MAX_PART_HEADER)  # type: ignore[arg-type]
         async for chunk in request.stream():
             parser.write(chunk)
-            if parts.pending_bytes >= _FLUSH:
-                await _write(sink, parts.take())
+            yield
     except FormParserError:
         raise MalformedMultipart("the body is not valid multipart/form-data") from None
     if not parts.ended:
         raise MalformedMultipart("the body ends before its closing boundary")
-    await _write(sink, parts.take())
-    if not parts.form.has_file:
-        raise InvalidInput(f"the file `{file}` is missing", errors=(FieldError(f"body.{file}", "missing"),))
-    return parts.form
 
 
 async def _write(sink: OnDisk | io.BytesIO, data: bytes) -> None:
@@ -111,6 +118,14 @@ async def picture_of(request: Request, context: Context) -> tuple[bytes, Form]:
     memory = io.BytesIO()
     form = await read_form(request, "picture", memory, context.settings.picture_bytes, MAX_RECORD_BYTES)
     return memory.getvalue(), form
+
+
+async def pictures_of(request: Request, context: Context) -> tuple[list[bytes | None], Form]:
+    """The bytes of each of the files `picture` of a form, None for one that is too large, and its fields."""
+    parts = _Pictures(context.settings.picture_bytes)
+    async for _ in _read(request, parts):
+        pass
+    return parts.pictures, parts.form
 
 
 @dataclass(frozen=True)
@@ -181,6 +196,21 @@ class _Parts:
         self.pending_bytes = 0
         return data
 
+    def _begin_file(self) -> None:
+        if self.form.has_file:
+            _refuse_part(f"body.{self._file}", "too_many_files", "send only one file")
+        self.form.has_file = True
+
+    def _add(self, data: bytes) -> None:
+        self._file_bytes += len(data)
+        if self._file_bytes > self._limit:
+            raise TooLarge(f"a file here may have at most {self._limit} bytes")
+        self._pending.append(data)
+        self.pending_bytes += len(data)
+
+    def _end_file(self) -> None:
+        """Nothing is left to do for the only one."""
+
     def on_part_begin(self) -> None:
         self._disposition = b""
         self._data.clear()
@@ -214,18 +244,12 @@ class _Parts:
                 _refuse_part("body", "too_many_fields", detail)
         elif self._name != self._file:
             _refuse_part(f"body.{_safe_name(self._name)}", "extra_forbidden", f"send only the file `{self._file}`")
-        elif self.form.has_file:
-            _refuse_part(f"body.{self._file}", "too_many_files", "send only one file")
         else:
-            self.form.has_file = True
+            self._begin_file()
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._in_file:
-            self._file_bytes += end - start
-            if self._file_bytes > self._limit:
-                raise TooLarge(f"a file here may have at most {self._limit} bytes")
-            self._pending.append(data[start:end])
-            self.pending_bytes += end - start
+            self._add(data[start:end])
         else:
             self._field_bytes += end - start
             if self._field_bytes > self._most:
@@ -235,9 +259,34 @@ class _Parts:
     def on_part_end(self) -> None:
         if not self._in_file:
             self.form.fields.setdefault(self._name, []).append(_text(bytes(self._data)))
+        else:
+            self._end_file()
 
     def on_end(self) -> None:
         self.ended = True
+
+
+class _Pictures(_Parts):
+    """The same for many files, which stay in memory: the body's limit is theirs. One that is too large is dropped."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__("picture", limit, MAX_RECORDS_BYTES)
+        self.pictures: list[bytes | None] = []
+
+    def _begin_file(self) -> None:
+        if len(self.pictures) >= MAX_PICTURES:
+            _refuse_part("body.picture", "too_many_files", f"send at most {MAX_PICTURES} pictures")
+        self.form.has_file = True
+        self._file_bytes = 0
+
+    def _add(self, data: bytes) -> None:
+        self._file_bytes += len(data)
+        if self._file_bytes <= self._limit:
+            self._pending.append(data)
+
+    def _end_file(self) -> None:
+        data = self.take()
+        self.pictures.append(data if self._file_bytes <= self._limit else None)
 
 
 def _refuse_part(location: str, code: str, detail: str) -> None:

@@ -68,12 +68,18 @@ def status_of(error: errors.PictoglotError) -> int:
 
 
 def problem(request_id: str, error: errors.PictoglotError) -> Response:
-    """The answer to an error (RFC 9457). The details of a `Failure` are not sent: they are about our files."""
+    """The answer to an error (RFC 9457)."""
+    body = document(request_id, error)
+    status = body["status"]
+    return JSONResponse(body, status, _headers(error, status), media_type="application/problem+json")
+
+
+def document(request_id: str, error: errors.PictoglotError) -> dict[str, Any]:
+    """The body of that answer. The details of a `Failure` are not sent: they are about our files."""
     status = status_of(error)
     if status == 500:
         _log.error("failure", extra={"request_id": request_id, "code": error.code}, exc_info=error)
         error = unexpected()
-    headers = _headers(error, status)
     body: dict[str, Any] = {
         "type": f"urn:pictoglot:error:{error.code}",
         "title": error.title,
@@ -84,9 +90,16 @@ def problem(request_id: str, error: errors.PictoglotError) -> Response:
         "errors": [{"location": place.location, "code": place.code} for place in error.errors[:_MAX_LOCATIONS]],
         **error.extra,
     }
-    if "Retry-After" in headers:
+    if "Retry-After" in (headers := _headers(error, status)):
         body["retry_after_seconds"] = int(headers["Retry-After"])
-    return JSONResponse(body, status, headers, media_type="application/problem+json")
+    return body
+
+
+def known(error: Exception) -> Exception:
+    """The error that a client is told of: a disk that is full, or may not be written, has a code of its own."""
+    if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
+        return errors.StorageFull("the data root cannot be written to now")
+    return error
 
 
 def unexpected() -> errors.PictoglotError:
@@ -122,8 +135,8 @@ def install(app: FastAPI) -> None:
             if error.status_code == 405 and (allowed := _allowed(request)):
                 headers["Allow"] = ", ".join(sorted(allowed))
             error = _ROUTING.get(error.status_code) or errors.PictoglotError()
-        elif isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
-            error = errors.StorageFull("the data root cannot be written to now")
+        else:
+            error = known(error)
         if not isinstance(error, errors.PictoglotError):
             raise error
         answer = problem(request.state.request_id, error)

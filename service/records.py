@@ -29,6 +29,19 @@ _FILTER_SECONDS = 6.0  # that a request waits for what its filter leaves; longer
 _AWAY_SECONDS = 5.0  # for which nobody asks a registry that did not answer for the records of hits
 
 
+def said_of(record: schemas.PictureRecord, caller: Principal) -> tuple[Captions | None, Given]:
+    """The captions of one record of a batch, and what else it says; raises as `captions_of` and `given_by`."""
+    caller.require(record.collection)
+    given = Given(
+        collection=record.collection,
+        tags=None if record.tags is None else checked_tags(record.tags),
+        metadata=None if record.metadata is None else checked_metadata(record.metadata),
+        home=caller.home,
+        within=caller.collections,
+    )
+    return None if record.captions is None else _captions(record.captions), given
+
+
 def captions_of(given: str | None) -> Captions | None:
     """The captions of a form by language: cleaned, without duplicates. A language need not be served."""
     if given is None:
@@ -82,13 +95,16 @@ async def patch_of(id: str, request: Request, if_match: str | None, caller: Prin
 
 
 def seen(if_match: str | None) -> Seen | None:
-    """The record of `If-Match` (RFC 9110, 13.1.1); None without it. A weak etag never matches."""
+    """The record of `If-Match` (RFC 9110, 13.1.1); None without it. A weak etag never matches.
+
+    A tag may also come without its quotes, as `etag` has it in the JSON of an answer.
+    """
     if if_match is None:
         return None
     if if_match.strip() == "*":
         return Seen()
     given = [tag.strip() for tag in if_match.split(",")]
-    return Seen(frozenset(tag[1:-1] for tag in given if len(tag) >= 2 and tag[0] == tag[-1] == '"'))
+    return Seen(frozenset(tag[1:-1] if len(tag) >= 2 and tag[0] == tag[-1] == '"' else tag for tag in given))
 
 
 def filter_in_query(given: str | None) -> Filter | None:

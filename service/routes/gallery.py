@@ -104,7 +104,7 @@ async def list_pictures(
 
     def answer() -> schemas.PicturePage:
         return schemas.PicturePage(
-            items=_items(page, context, caller.collections),
+            items=items_of(page, context, caller.collections),
             next_cursor=following,
             facets=counted,
         )
@@ -120,7 +120,7 @@ async def get_picture(
     """One picture and its captions in the languages that are served; `waiting` are those in others."""
     without = dict.fromkeys(records.LeftOut.of_one(fields, schemas.PictureItem), True)
     picture = await _existing(id, context, caller.collections)
-    answer = await context.answer(lambda: _items([picture], context, caller.collections)[0], without=without)
+    answer = await context.answer(lambda: items_of([picture], context, caller.collections)[0], without=without)
     answer.headers["ETag"] = records.quoted(picture.record.etag)
     return answer
 
@@ -184,20 +184,20 @@ async def _put(
         fields = form.parse(schemas.PictureForm, lists=("tags",))
         captions, given = records.captions_of(fields.captions), records.given_by(fields, caller, if_match)
         content = hashlib.sha256(data).hexdigest()
-        id = id or _posted(content, given)
-        put = await unless_client_leaves(request, _stored(id, content, data, captions, given, context))
+        id = id or posted_id(content, given)
+        put = await unless_client_leaves(request, stored(id, content, data, captions, given, context))
     response.status_code = 201 if put.created else 200
     return await _item(put.picture, context, caller, response)
 
 
-def _posted(content: str, given: Given) -> str:
+def posted_id(content: str, given: Given) -> str:
     """The id of a picture that is posted: what is in other collections must not be moved, nor matter to a bound key."""
     if given.within is None and given.collection in (None, DEFAULT):
         return content
     return hashlib.sha256(f"{content} in {given.collection or given.home}".encode()).hexdigest()
 
 
-async def _stored(id: str, content: str, data: bytes, captions: Captions | None, given: Given, context: Context) -> Put:
+async def stored(id: str, content: str, data: bytes, captions: Captions | None, given: Given, context: Context) -> Put:
     if given.within is not None or given.seen is not None:
         await run_in_threadpool(context.gallery.check, id, given)
     picture = await context.pictures.uploads(data, context.settings.body_seconds)
@@ -220,12 +220,12 @@ async def _existing(id: str, context: Context, within: Within) -> GalleryPicture
 async def _item(
     picture: GalleryPicture, context: Context, caller: Principal, response: Response
 ) -> schemas.PictureItem:
-    (item,) = await to_thread.run_sync(_items, [picture], context, caller.collections, limiter=context.searching)
+    (item,) = await to_thread.run_sync(items_of, [picture], context, caller.collections, limiter=context.searching)
     response.headers["ETag"] = records.quoted(item.etag)
     return item
 
 
-def _items(pictures: Sequence[GalleryPicture], context: Context, within: Within) -> list[schemas.PictureItem]:
+def items_of(pictures: Sequence[GalleryPicture], context: Context, within: Within) -> list[schemas.PictureItem]:
     ids, snapshot = [picture.id for picture in pictures], context.live.current
     shown = ids
     if within is not None:  # read after the snapshot was taken: a picture may have been moved since it was looked up

@@ -1,12 +1,12 @@
 """Pictures and their records."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
-from service.schemas.common import Captions, Facets, FormFields, RequestBody, Response
-from service.values import Collection, PictureTags
+from service.schemas.common import Captions, Facets, FormFields, Problem, RequestBody, Response
+from service.values import Collection, PictureId, PictureTags
 
 _TAGS = "At most 64: repeated, or a JSON list. If left out, existing tags stay."
 _METADATA = (
@@ -41,6 +41,25 @@ class RecordPatch(RequestBody):
     collection: Collection | None = None
 
 
+class BatchForm(FormFields):
+    """Fields sent with up to 256 files `picture`, of which the n-th belongs to the n-th record."""
+
+    records: str = Field(
+        description="JSON: a list of objects, each with any of `id`, `captions`, `collection`, `tags`, `metadata`, as "
+        "with `PUT`; without `id` as with `POST`."
+    )
+
+
+class PictureRecord(RequestBody):
+    """One of `records`: what is said of one picture."""
+
+    id: PictureId | None = None
+    captions: dict[str, Annotated[list[str], Field(max_length=100)]] | None = Field(None, max_length=100)
+    collection: Collection | None = None
+    tags: list[str] | None = Field(None, max_length=1_000)
+    metadata: _AnyMetadata = None
+
+
 class PictureItem(Response):
     id: str
     collection: str
@@ -62,6 +81,22 @@ class PicturePage(Response):
     items: list[PictureItem]
     next_cursor: str | None
     facets: Facets | None = Field(None, description="As asked for with `facets`.")
+
+
+class BatchItem(Response):
+    id: str | None = Field(description="Null where it would have come from the bytes of a picture that is refused.")
+    outcome: Literal["created", "replaced", "kept", "refused"] = Field(
+        description="`kept`: the picture was there with this record; nothing changed."
+    )
+    status: int = Field(description="Of the answer that this picture alone would have got.")
+    picture: PictureItem | None
+    problem: Problem | None = Field(description="Why it is refused. With status 503 or 507 it may be sent again.")
+
+
+class Batch(Response):
+    """What became of each picture, in the order in which they were sent."""
+
+    items: list[BatchItem]
 
 
 class CollectionItem(Response):

@@ -153,6 +153,7 @@ def test_only_these_routes_are_made_for_bound_keys() -> None:
         *(f"{method} /v1/pictures/{{id}}" for method in ("PUT", "PATCH", "DELETE")),
         *(f"GET /v1/pictures{path}" for path in kept),
         "POST /v1/pictures",
+        BATCH,
         "POST /v1/embeddings",
     }
 
@@ -181,6 +182,7 @@ def test_a_bound_key_writes_nothing_outside(keys: Keys) -> None:
     assert outside() == before
 
 
+BATCH = "POST /v1/pictures/batch"
 WRITES: dict[str, Callable[[str | None], dict[str, Any]]] = {  # a body that is valid, into a collection if given
     **dict.fromkeys(
         ("POST /v1/pictures", "PUT /v1/pictures/{id}"),
@@ -188,7 +190,20 @@ WRITES: dict[str, Callable[[str | None], dict[str, Any]]] = {  # a body that is 
     ),
     "PATCH /v1/pictures/{id}": lambda name: {"json": {"collection": name} if name else {"tags": ["y"]}},
     "DELETE /v1/pictures/{id}": lambda _: {},
+    BATCH: lambda name: {
+        "files": {"picture": ("x", picture(3))},
+        "data": {"records": json.dumps([{"collection": name} if name else {"id": FAR}])},
+    },
 }
+
+
+def assert_refused(answer: httpx.Response, status: int, code: str) -> None:
+    """The request, or the one picture of a batch."""
+    if answer.is_success:
+        (item,) = answer.json()["items"]
+        assert (item["status"], item["problem"]["code"], item["picture"]) == (status, code, None)
+    else:
+        assert_problem(answer, status, code)
 
 
 def test_every_route_that_writes_for_bound_keys_checks_the_collection(keys: Keys) -> None:
@@ -202,9 +217,9 @@ def test_every_route_that_writes_for_bound_keys_checks_the_collection(keys: Keys
         if method != "DELETE":
             for collection in (OTHER, "no-such-collection"):  # whether there is one is not told
                 refused = keys.bound.request(method, path.format(id="near-1"), **body(collection))
-                assert_problem(refused, 403, "insufficient_scope")
-        if "{id}" in path:
-            assert_problem(keys.bound.request(method, path.format(id=FAR), **body(None)), 404, "picture_not_found")
+                assert_refused(refused, 403, "insufficient_scope")
+        if "{id}" in path or name == BATCH:
+            assert_refused(keys.bound.request(method, path.format(id=FAR), **body(None)), 404, "picture_not_found")
     assert keys.unbound.get("/v1/pictures").json()["items"] == before
 
 

@@ -18,6 +18,8 @@ def test_every_path_of_the_design_exists() -> None:
         "/v1/embeddings": {"post"},
         "/v1/models": {"get"},
         "/v1/pictures": {"get", "post"},
+        "/v1/pictures/batch": {"post"},
+        "/v1/pictures/{id}/original": {"get"},
         "/v1/pictures/{id}": {"get", "put", "patch", "delete"},
         "/v1/collections": {"get"},
         "/v1/pictures/{id}/content": {"get"},
@@ -44,6 +46,12 @@ def test_every_path_of_the_design_exists() -> None:
         "/metrics": {"get"},
     }
     assert {path: set(operations) for path, operations in paths.items()} == expected
+
+
+def test_operations_have_short_names_of_their_own() -> None:
+    paths = contract()["paths"]
+    names = [operation["operationId"] for operations in paths.values() for operation in operations.values()]
+    assert len(names) == len(set(names)) and "search_pictures" in names and "put_picture" in names
 
 
 def test_every_reference_has_a_target() -> None:

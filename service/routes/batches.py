@@ -1,0 +1,143 @@
+"""Many pictures in one request: each is put as if it came alone, and has an answer of its own."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Request, Response
+
+from index.gallery import Put
+from index.records import Given
+from model.errors import FieldError, InvalidInput, PictoglotError
+from service import bodies, problems, records, values
+from service.auth import Body, GuardedRoute, Principal, needs
+from service.context import AppContext, Caller, Context
+from service.errors import TooLarge
+from service.forms import MAX_PICTURES, pictures_of
+from service.openapi import taking
+from service.routes.gallery import items_of, posted_id, stored
+from service.schemas import gallery as schemas
+from service.schemas.common import Captions
+
+router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
+_AT_ONCE = 16  # pictures of one batch under way: a transaction of `service.writes`, two batches for the encoder
+
+
+@dataclass
+class _Entry:
+    """A picture of a batch, with what became of it: an error when its record or its bytes cannot be taken."""
+
+    data: bytes
+    content: str = ""
+    id: str | None = None
+    captions: Captions | None = None
+    given: Given | None = None
+    outcome: Put | BaseException | None = None
+
+
+@router.post(
+    "/batch",
+    response_model=schemas.Batch,
+    openapi_extra=taking(form=schemas.BatchForm, file="picture", most_files=MAX_PICTURES),
+)
+@needs("write", Body.PICTURES, parted=True)
+async def post_batch(
+    request: Request, context: AppContext, caller: Caller, fields: values.QueryFields = None
+) -> Response:
+    """Add or replace up to 256 pictures: all that can be taken, whatever is wrong with the others.
+
+    One after another where several have the same id. All that are not refused can be searched when the answer arrives.
+    To send the same again changes nothing. `fields` chooses what each `picture` of the answer has.
+    """
+    without = records.LeftOut.of_one(fields, schemas.PictureItem)
+    with context.pictures.batches.place():
+        pictures, form = await pictures_of(request, context)
+        read = partial(_entries, pictures, form.parse(schemas.BatchForm).records, context, caller)
+        entries = await to_thread.run_sync(read, limiter=context.validating)
+        await bodies.unless_client_leaves(request, _put(entries, context))
+    answer = partial(_answer, entries, context, caller, request.state.request_id)
+    return await context.answer(answer, without={"items": {"__all__": {"picture": {*without}}}})
+
+
+def _entries(pictures: Sequence[bytes | None], text: str, context: Context, caller: Principal) -> list[_Entry]:
+    """Each picture with its record; raises `InvalidInput` and `Malformed` where there is not one for each."""
+    said = bodies.parse_field(text, "records")
+    if not isinstance(said, list) or len(said) != len(pictures) or not said:
+        detail = f"`records` must be a list of as many records as there are files `picture`, 1 to {MAX_PICTURES}"
+        raise InvalidInput(detail, errors=(FieldError("body.records", "records_mismatch"),))
+    return [
+        _entry(place, data, record, context, caller)
+        for place, (data, record) in enumerate(zip(pictures, said, strict=True))
+    ]
+
+
+def _entry(place: int, data: bytes | None, said: Any, context: Context, caller: Principal) -> _Entry:
+    entry = _Entry(data or b"")
+    try:
+        record = bodies.validated(schemas.PictureRecord, said, f"body.records.{place}")
+        entry.id = record.id
+        if data is None:
+            raise TooLarge(f"a picture here may have at most {context.settings.picture_bytes} bytes")
+        entry.captions, entry.given = records.said_of(record, caller)
+        entry.content = hashlib.sha256(data).hexdigest()
+        entry.id = record.id or posted_id(entry.content, entry.given)
+    except PictoglotError as error:
+        entry.outcome = error
+    return entry
+
+
+async def _put(entries: Sequence[_Entry], context: Context) -> None:
+    """Put all, some at a time, those of one id in order."""
+    of_one: dict[str, list[_Entry]] = {}
+    for entry in entries:
+        if entry.outcome is None:
+            of_one.setdefault(entry.id or "", []).append(entry)
+    places = asyncio.Semaphore(min(_AT_ONCE, context.settings.queue_limit))
+
+    async def in_order(alike: Sequence[_Entry]) -> None:
+        for entry in alike:
+            async with places:
+                (entry.outcome,) = await asyncio.gather(_one(entry, context), return_exceptions=True)
+            entry.data = b""
+
+    async with asyncio.TaskGroup() as group:
+        for alike in of_one.values():
+            group.create_task(in_order(alike))
+
+
+async def _one(entry: _Entry, context: Context) -> Put:
+    assert entry.id is not None and entry.given is not None
+    return await stored(entry.id, entry.content, entry.data, entry.captions, entry.given, context)
+
+
+def _answer(entries: Sequence[_Entry], context: Context, caller: Principal, request_id: str) -> schemas.Batch:
+    done = [entry.outcome for entry in entries if isinstance(entry.outcome, Put)]
+    shown = iter(items_of([put.picture for put in done], context, caller.collections))
+    items = []
+    for entry in entries:
+        if isinstance(entry.outcome, Put):
+            status = 201 if entry.outcome.created else 200
+            item = schemas.BatchItem(
+                id=entry.id, outcome=entry.outcome.outcome, status=status, picture=next(shown), problem=None
+            )
+        else:
+            problem = problems.document(request_id, _error(entry.outcome))
+            item = schemas.BatchItem(
+                id=entry.id, outcome="refused", status=problem["status"], picture=None, problem=problem
+            )
+        items.append(item)
+    return schemas.Batch(items=items)
+
+
+def _error(outcome: BaseException | None) -> PictoglotError:
+    """What refused a picture. Anything else is a bug of ours, which must not take the answers of the others."""
+    error = problems.known(outcome) if isinstance(outcome, Exception) else outcome
+    if isinstance(error, PictoglotError):
+        return error
+    bug = problems.unexpected()
+    bug.__cause__ = error  # the log has it, as of a whole request
+    return bug

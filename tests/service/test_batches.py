@@ -1,0 +1,190 @@
+"""Many pictures in one request: an answer for each, in order; one that is bad refuses none of the others."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.doubles import WeightlessEncoder
+from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running
+
+Record = dict[str, Any]
+
+
+class Counting(WeightlessEncoder):
+    """Takes a while, as a real one does, and remembers how many pictures each call had."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def pictures(self, images: Any, batch: int = 64) -> Any:
+        self.sizes.append(len(images))
+        time.sleep(0.05)
+        return super().pictures(images)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Counting:
+    return Counting()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, encoder: Counting) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("home"), encoder, decoders=2, picture_bytes=200_000) as service:
+        yield service
+
+
+def post(
+    service: Service,
+    pictures: Sequence[bytes],
+    records: Any,
+    http: httpx.Client | None = None,
+    query: dict[str, str] | None = None,
+) -> httpx.Response:
+    files = [("picture", ("x", data)) for data in pictures]
+    said = records if isinstance(records, str) else json.dumps(records)
+    return (http or service.admin).post("/v1/pictures/batch", files=files, data={"records": said}, params=query)
+
+
+def outcomes(answer: httpx.Response) -> list[tuple[str | None, str, int, str | None]]:
+    assert answer.status_code == 200, answer.text
+    return [
+        (item["id"], item["outcome"], item["status"], item["problem"] and item["problem"]["code"])
+        for item in answer.json()["items"]
+    ]
+
+
+def test_each_picture_has_its_own_answer_in_order(service: Service) -> None:
+    good: Record = {"id": "a/1.png", "captions": {"en": ["a red boat"]}, "tags": ["x"], "metadata": {"place": "Chur"}}
+    records: list[Record] = [
+        good,
+        {"id": "a/2.png", "collection": "archive"},
+        {"id": "bad/bytes"},
+        {},
+        {"id": "bad//id"},
+        {"id": "bad-tags", "tags": [""]},
+        {"id": "bad-metadata", "metadata": "x"},
+        {"id": "bad-language", "captions": {"und": ["x"]}},
+        {"id": "too-large"},
+        {"id": "unknown-field", "file": "x"},
+        {"id": "not-a-picture"},
+    ]
+    pictures = [picture(number) for number in range(len(records))]
+    pictures[2], pictures[8], pictures[10] = pictures[2][:-40], bytes(200_001), b"text"
+    answer = post(service, pictures, records)
+    posted = answer.json()["items"][3]["id"]
+    assert outcomes(answer) == [
+        ("a/1.png", "created", 201, None),
+        ("a/2.png", "created", 201, None),
+        ("bad/bytes", "refused", 422, "picture_corrupt"),
+        (posted, "created", 201, None),
+        (None, "refused", 422, "invalid_request"),
+        ("bad-tags", "refused", 422, "invalid_request"),
+        ("bad-metadata", "refused", 422, "metadata_invalid"),
+        ("bad-language", "refused", 422, "language_tag_invalid"),
+        ("too-large", "refused", 413, "body_too_large"),
+        (None, "refused", 422, "invalid_request"),
+        ("not-a-picture", "refused", 415, "unsupported_picture_format"),
+    ]
+    items = answer.json()["items"]
+    assert items[4]["problem"]["errors"] == [{"location": "body.records.4.id", "code": "picture_id"}]
+    assert items[9]["problem"]["errors"] == [{"location": "body.records.9.file", "code": "extra_forbidden"}]
+    assert items[0]["picture"] == service.admin.get("/v1/pictures/a%2F1.png").json()
+    assert items[0]["picture"]["metadata"] == {"place": "Chur"} and items[1]["picture"]["collection"] == "archive"
+    hits = service.search("a red boat", language="en", limit=100).json()["items"]
+    assert {hit["picture"]: hit["captions"] for hit in hits}["a/1.png"] == {"en": ["a red boat"]}
+    alone = service.admin.post("/v1/pictures", files={"picture": ("x", pictures[3])})
+    assert alone.status_code == 200 and alone.json()["id"] == posted
+
+
+def test_to_send_the_same_again_changes_nothing(service: Service) -> None:
+    pictures = [picture(20), picture(21)]
+    records: list[Record] = [{"id": "again/1", "captions": {"en": ["one"]}, "tags": ["t"]}, {"id": "again/2"}]
+    first = post(service, pictures, records).json()["items"]
+    with assert_state_unchanged(service):
+        again = post(service, pictures, records)
+    assert [outcome[1] for outcome in outcomes(again)] == ["kept", "kept"]
+    assert [item["picture"] for item in again.json()["items"]] == [item["picture"] for item in first]
+    records[0]["tags"] = []
+    changed = post(service, [pictures[0], picture(22)], records)
+    assert [outcome[1:3] for outcome in outcomes(changed)] == [("replaced", 200), ("replaced", 200)]
+    chosen = post(service, pictures, records, query={"fields": "id,tags"}).json()["items"]
+    assert [item["picture"] for item in chosen] == [{"id": "again/1", "tags": []}, {"id": "again/2", "tags": []}]
+
+
+def test_several_pictures_of_one_id_are_put_one_after_the_other(service: Service) -> None:
+    records = [{"id": "same", "tags": [str(number)]} for number in range(4)]
+    answer = post(service, [picture(30 + number) for number in range(4)], records)
+    assert [outcome[1] for outcome in outcomes(answer)] == ["created", "replaced", "replaced", "replaced"]
+    assert service.admin.get("/v1/pictures/same").json()["tags"] == ["3"]
+
+
+def test_256_pictures_are_encoded_in_batches_and_written_in_few_transactions(
+    service: Service, encoder: Counting
+) -> None:
+    encoder.sizes.clear()
+    changes = service.context.gallery.change()
+    records = [{"id": f"many/{number:03}"} for number in range(256)]
+    answer = post(service, [picture(1_000 + number) for number in range(256)], records)
+    assert [outcome[:2] for outcome in outcomes(answer)] == [(record["id"], "created") for record in records]
+    assert service.context.gallery.change() == changes + 256
+    assert sum(encoder.sizes) == 256 and len(encoder.sizes) < 100, encoder.sizes
+
+
+REFUSED: dict[str, tuple[Sequence[bytes], Any, int, str]] = {
+    "no records": ([picture(1)], "", 400, "malformed_json"),
+    "not a list": ([picture(1)], {"id": "x"}, 422, "invalid_request"),
+    "fewer records": ([picture(1), picture(2)], [{}], 422, "invalid_request"),
+    "fewer pictures": ([picture(1)], [{}, {}], 422, "invalid_request"),
+    "a key twice": ([picture(1)], '[{"id": "x", "id": "y"}]', 422, "invalid_request"),
+    "257 pictures": ([b"x"] * 257, [{}] * 257, 422, "invalid_request"),
+    "too long records": ([picture(1)], [{"id": "x", "metadata": {"a": "x" * (9 << 20)}}], 413, "body_too_large"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_batch_that_cannot_be_matched_is_refused_as_a_whole(service: Service, name: str) -> None:
+    pictures, records, status, code = REFUSED[name]
+    with assert_state_unchanged(service):
+        assert_problem(post(service, pictures, records), status, code)
+
+
+def test_other_forms_are_refused(service: Service) -> None:
+    def sent(files: Any, data: Any) -> httpx.Response:
+        return service.admin.post("/v1/pictures/batch", files=files, data=data)
+
+    with assert_state_unchanged(service):
+        assert_problem(sent(None, {"records": "[]"}), 415, "unsupported_media_type")
+        assert_problem(sent({"picture": ("x", picture(1))}, {}), 422, "invalid_request")
+        assert_problem(sent({"other": ("x", b"")}, {"records": "[{}]"}), 422, "invalid_request")
+        assert_problem(service.admin.post("/v1/pictures/batch", json=[]), 415, "unsupported_media_type")
+
+
+def test_the_whole_and_the_number_of_batches_at_once_are_bounded(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with running(tmp_path_factory.mktemp("small"), batch_bytes=20_000, picture_bytes=20_000, queue_limit=1) as service:
+        large = post(service, [bytes(20_000)] * 500, [{}])
+        assert_problem(large, 413, "body_too_large")
+        one_by_one = post(service, [picture(number) for number in range(5)], [{}] * 5)  # though only one may wait
+        assert [outcome[1] for outcome in outcomes(one_by_one)] == ["created"] * 5
+        places = service.context.pictures.batches
+        with places.place(), places.place():
+            assert_problem(post(service, [picture(9)], [{}]), 503, "overloaded")
+        assert post(service, [picture(9)], [{}]).status_code == 200
+
+
+def test_a_bound_key_writes_into_its_collections_alone(service: Service) -> None:
+    assert service.put("elsewhere").status_code == 201
+    with httpx.Client(headers={"X-API-Key": service.key("write", collections=["near"])}, base_url=service.url) as http:
+        records = [{"id": "elsewhere"}, {"id": "near/1", "collection": "far"}, {"id": "near/2"}, {}]
+        answer = post(service, [picture(40 + number) for number in range(4)], records, http)
+        assert [outcome[1:] for outcome in outcomes(answer)] == [
+            ("refused", 404, "picture_not_found"),
+            ("refused", 403, "insufficient_scope"),
+            ("created", 201, None),
+            ("created", 201, None),
+        ]
+        assert {item["picture"]["collection"] for item in answer.json()["items"][2:]} == {"near"}
+    assert service.admin.get("/v1/pictures/elsewhere").json()["collection"] == "default"
