@@ -26,10 +26,11 @@ from benchmarks.mixed import mixed
 from benchmarks.process import running
 from benchmarks.uploads import jpeg
 from service.cli.client import every
+from service.cli.importing.run import AT_ONCE, CHUNK
 
 _TURN = 48  # pictures of one side of a turn
 _LOOK = 0.1  # seconds between two looks how many pictures there are
-UNDER_WAY = 16 * 8  # pictures that an import is at work on at a time
+UNDER_WAY = AT_ONCE * CHUNK  # pictures that an import is at work on at a time
 _console = Console()
 
 
@@ -103,6 +104,7 @@ def killed(url: str, key: str, folder: Path, ids: Sequence[str], kills: int) -> 
     return {
         "pictures": len(ids),
         "killed_at": at,
+        "then_there": rest[0]["there"],
         "then_added": len(rest[0]["added"]),
         "then_per_second": len(rest[0]["added"]) / rest[1],
         "missing": len({*ids} - {*there}),

@@ -9,8 +9,8 @@ from service.cli.importing.items import Item, Left, SourceFault, Why
 from service.cli.importing.report import Report
 from service.cli.sending import in_order
 
-AT_ONCE = 16  # chunks: each sends one picture after another
-_CHUNK, _CHUNK_BYTES = 8, 16 << 20  # items, and bytes as far as they are known before
+AT_ONCE = 4  # chunks; each is sent in one request
+CHUNK, _CHUNK_BYTES = 32, 16 << 20  # items, as many as the service encodes at once; and bytes as far as they are known
 _HELD_BYTES = 256 << 20  # in memory before they are sent: a tar cannot be read again
 
 
@@ -103,7 +103,7 @@ class Run:
                 continue
             item = replace(part, id=id)
             bytes_ = item.held if item.stamp is None else item.stamp.size
-            if chunk and (len(chunk) == _CHUNK or size + bytes_ > _CHUNK_BYTES):
+            if chunk and (len(chunk) == CHUNK or size + bytes_ > _CHUNK_BYTES):
                 yield chunk
                 chunk, size = [], 0
             self._held.take(item.held)
