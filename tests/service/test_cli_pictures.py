@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from service.cli import sending
+from service.cli.importing.run import CHUNK
 from tests.doubles import WeightlessEncoder
 from tests.service.harness import Service, picture, running, wait_until
 from tests.service.test_cli import as_json, run
@@ -122,59 +123,65 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def uploads(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The path of each PUT that this process sends."""
-    sent, put = list[str](), httpx.Client.put
+def uploads(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures were in each request that this process sent with some."""
+    sent, put, post = list[int](), httpx.Client.put, httpx.Client.post
 
-    def recorded(self: httpx.Client, url: str, **more: Any) -> httpx.Response:
-        sent.append(url)
+    def alone(self: httpx.Client, url: str, **more: Any) -> httpx.Response:
+        sent.append(1)
         return put(self, url, **more)
 
-    monkeypatch.setattr(httpx.Client, "put", recorded)
+    def together(self: httpx.Client, url: str, **more: Any) -> httpx.Response:
+        sent.append(len(more["files"]))
+        return post(self, url, **more)
+
+    monkeypatch.setattr(httpx.Client, "put", alone)
+    monkeypatch.setattr(httpx.Client, "post", together)
     return sent
 
 
-def test_what_is_there_is_not_sent_again(service: Service, folder: Path, uploads: list[str]) -> None:
+def test_what_is_there_is_not_sent_again(service: Service, folder: Path, uploads: list[int]) -> None:
     first = as_json(service, "pictures", "add", str(folder))
-    assert (len(first["added"]), first["there"], len(uploads)) == (3, 0, 3)
+    assert (len(first["added"]), first["there"], uploads) == (3, 0, [3])
     (folder / "new.png").write_bytes(picture(50))
     changed = next(folder.glob("*-1.png"))
     changed.write_bytes(picture(51))
     second = as_json(service, "pictures", "add", str(folder))
     assert {item["id"] for item in second["added"]} == {changed.stem, "new"}
-    assert (second["there"], len(uploads)) == (2, 5)
+    assert (second["there"], sum(uploads)) == (2, 5)
     assert (
         "4 of 4 pictures are in the gallery; 4 were there before."
         in run(service, "pictures", "add", str(folder)).stdout
     )
-    assert len(as_json(service, "pictures", "add", str(folder), "--again")["added"]) == 4
+    assert as_json(service, "pictures", "add", str(folder), "--again")["there"] == 4
+    assert uploads == [3, 2, 4]  # the service finds that they are the same
 
 
 def test_other_captions_are_sent_without_the_picture_that_is_there(
-    service: Service, folder: Path, uploads: list[str]
+    service: Service, folder: Path, uploads: list[int]
 ) -> None:
     file, captions = next(folder.iterdir()), folder / "captions.json"
     for texts in (["a ball"], ["a ball"], ["a red ball"]):
         captions.write_text(json.dumps({file.stem: {"en": texts}}))
         as_json(service, "pictures", "add", str(file), "--captions", str(captions))
         assert service.admin.get(f"/v1/pictures/{file.stem}").json()["captions"] == {"en": texts}
-        assert len(uploads) == 1
+        assert uploads == [1]
 
 
 @pytest.mark.parametrize("fault", ["busy", "gone"])
 def test_an_upload_waits_for_a_service_that_is_busy_or_restarts(
     service: Service, folder: Path, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faults, put, slept = [fault, fault], httpx.Client.put, list[float]()
+    faults, post, slept = [fault, fault], httpx.Client.post, list[float]()
 
     def refused(self: httpx.Client, url: str, **more: Any) -> httpx.Response:
         if not faults:
-            return put(self, url, **more)
+            return post(self, url, **more)
         if faults.pop() == "gone":
             raise httpx.ReadError("the connection was closed")
         return httpx.Response(503, headers={"Retry-After": "7"})
 
-    monkeypatch.setattr(httpx.Client, "put", refused)
+    monkeypatch.setattr(httpx.Client, "post", refused)
     monkeypatch.setattr(time, "sleep", slept.append)
     assert len(as_json(service, "pictures", "add", str(folder))["added"]) == 3
     assert sorted(slept) == [7.0, 7.0] if fault == "busy" else max(slept) <= 1.0 and len(slept) == 2
@@ -190,21 +197,26 @@ def test_a_service_that_is_not_there_is_told_at_once(folder: Path) -> None:
 def test_an_interrupted_import_says_how_to_go_on(
     service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put, done, last = httpx.Client.put, list[httpx.Response](), f"{folder.name}-2"
+    """The first ones go together, and the last one, alone, is interrupted."""
+    for number in range(3, CHUNK + 1):
+        (folder / f"{folder.name}-{number:02d}.png").write_bytes(picture(400 + number))
+    post, done = httpx.Client.post, list[httpx.Response]()
 
-    def interrupted(self: httpx.Client, url: str, **more: Any) -> httpx.Response:
-        if url.endswith(last):
-            wait_until(lambda: len(done) == 2)
-            raise KeyboardInterrupt
-        done.append(put(self, url, **more))
+    def together(self: httpx.Client, url: str, **more: Any) -> httpx.Response:
+        done.append(post(self, url, **more))
         return done[-1]
 
+    def interrupted(self: httpx.Client, url: str, **more: Any) -> httpx.Response:
+        wait_until(lambda: done)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(httpx.Client, "post", together)
     monkeypatch.setattr(httpx.Client, "put", interrupted)
     result = run(service, "pictures", "add", str(folder))
     assert result.exit_code != 0
-    assert "2 pictures were added until then; the same command goes on with the rest." in result.stderr
+    assert f"{CHUNK} pictures were added until then; the same command goes on with the rest." in result.stderr
     monkeypatch.undo()
-    assert as_json(service, "pictures", "add", str(folder))["there"] == 2
+    assert as_json(service, "pictures", "add", str(folder))["there"] == CHUNK
 
 
 def test_a_file_that_cannot_be_read_is_told(service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

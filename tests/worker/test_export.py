@@ -22,7 +22,7 @@ def records(service: Service) -> list[dict[str, Any]]:
 @pytest.mark.slow
 def test_an_exported_service_is_equal_when_it_is_imported_and_taught_again(tmp_path: Path) -> None:
     base, out = write_base(tmp_path, GROUPS[KINDS_OF_READING[0]]), tmp_path / "out"
-    with serving(tmp_path / "first", base) as service:
+    with serving(tmp_path / "first", base, keep_originals=True) as service:
         for number in range(PICTURES):
             said = {
                 "captions": json.dumps({"en": [f"thing {number}"], "sw": [f"kitu {number}"]}),
