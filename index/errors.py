@@ -33,6 +33,12 @@ class PictureAnimated(InvalidInput):
     code, title = "picture_animated", "Animated picture"
 
 
+class OriginalNotKept(NotFound):
+    """The bytes of this picture, as they were sent, were not kept."""
+
+    code, title = "original_not_kept", "Original not kept"
+
+
 class PageTooDeep(InvalidInput):
     """A page of search results beyond the last rank that searches go to."""
 

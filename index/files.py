@@ -1,9 +1,13 @@
-"""The stored files of the gallery's pictures, two for each content, here and in the object store. Knows no rows."""
+"""The stored files of the gallery's pictures, two or three for each content, here and in the object store.
+
+The third are the bytes as they were sent, where these are kept. Knows no rows.
+"""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from index.pictures import Picture
 from model import storage
@@ -11,6 +15,8 @@ from model.data_root import DataRoot
 from model.errors import CorruptFolder
 
 FOLDER = "pictures"  # under the data root
+_ORIGINAL = ".original"
+_ENOUGH = 20_000  # files, to tell the size of all
 _AT_ONCE = 8  # contents written at a time: a disk makes the files of several durable as fast as those of one
 
 
@@ -40,6 +46,10 @@ class PictureFiles:
                 return self._root.open(name).read_bytes()
         raise FileNotFoundError(stem)
 
+    def original(self, content_sha256: str) -> BinaryIO:
+        """The bytes as they were sent, open for reading; raises `FileNotFoundError` when they were not kept."""
+        return self._root.open(_original(content_sha256)).open("rb")
+
     def write(self, pictures: Iterable[tuple[str, Picture]]) -> None:
         """Write files that do not exist, locally and to the store, if any; durable when this returns.
 
@@ -58,6 +68,10 @@ class PictureFiles:
             storage.require_free(self._root.home, 2 * (len(picture.stored) + len(picture.thumbnail)))
             storage.write_bytes(self.thumbnail_path(content), picture.thumbnail)
             storage.write_bytes(self.content_path(content), picture.stored)
+        original = self._root.path(_original(content))
+        if picture.original is not None and not original.exists():
+            storage.require_free(self._root.home, 2 * len(picture.original))
+            storage.write_bytes(original, picture.original)
 
     def forget(self, content: str) -> None:
         """Remove the files from the store, if any; local copies are fetched first, so that `restore` can undo it."""
@@ -89,6 +103,8 @@ class PictureFiles:
         if self._root.shared:
             for stem in (_thumbnail(content), _content(content)):
                 self._root.commit(self._here_first(stem)[0])
+            if self._root.path(name := _original(content)).exists():
+                self._root.commit(name)
 
     def _here_first(self, stem: str) -> list[str]:
         """The names that a file can have; first the one under which it is on this machine, if it is."""
@@ -96,7 +112,21 @@ class PictureFiles:
 
     @staticmethod
     def _all(content: str) -> list[str]:
-        return [*_names(_content(content)), *_names(_thumbnail(content))]
+        return [*_names(_content(content)), *_names(_thumbnail(content)), _original(content)]
+
+
+def bytes_of_originals(home: Path) -> int:
+    """About how many bytes the kept originals under a data root take: of many, those of some folders tell."""
+    files = found = 0
+    folders = sorted((home / FOLDER).glob("*"))
+    for looked_at, folder in enumerate(folders, 1):
+        for path in folder.iterdir():
+            files += 1
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                found += path.stat().st_size if path.suffix == _ORIGINAL else 0
+        if files > _ENOUGH:
+            return found * len(folders) // looked_at  # contents are spread evenly, by their hash
+    return found
 
 
 def _content(content_sha256: str) -> str:
@@ -105,6 +135,10 @@ def _content(content_sha256: str) -> str:
 
 def _thumbnail(content_sha256: str) -> str:
     return f"{FOLDER}/{content_sha256[:2]}/{content_sha256}.thumb"
+
+
+def _original(content_sha256: str) -> str:
+    return _content(content_sha256) + _ORIGINAL
 
 
 def _names(stem: str) -> list[str]:

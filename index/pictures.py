@@ -52,11 +52,15 @@ Image.MAX_IMAGE_PIXELS = MOST_PIXELS  # beyond it Pillow refuses by itself; belo
 
 @dataclass(frozen=True)
 class Picture:
-    """A verified picture: upright RGB on white, at most 1,024 pixels a side, with its two encoded forms (JPEG)."""
+    """A verified picture: upright RGB on white, at most 1,024 pixels a side, with its two encoded forms (JPEG).
+
+    `original` are the bytes as they were sent, where these are kept.
+    """
 
     rgb: Image.Image
     stored: bytes
     thumbnail: bytes
+    original: bytes | None = None
 
 
 def decode(data: bytes, most: int = MAX_PIXELS) -> Picture:

@@ -27,6 +27,7 @@ SHARED = (
     "segments/*",
     "pictures/*/*.jpg",
     "pictures/*/*.webp",
+    "pictures/*/*.original",
     "expansions/*/dataset",
     "expansions/*/validation.json",
     "expansions/*/plan.json",

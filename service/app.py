@@ -33,6 +33,7 @@ from service.routes import (
     collections,
     embeddings,
     expansions,
+    files,
     languages,
     models,
     operations,
@@ -66,7 +67,7 @@ def create_app(context: Context | None) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,  # what generated clients call their functions
     )
-    searching = (search, embeddings, models, pictures, batches, collections)
+    searching = (search, embeddings, models, pictures, files, batches, collections)
     teaching = (languages, expansions, versions)
     for module in (*searching, *teaching, admin, bases, operations):
         app.include_router(module.router)

@@ -18,6 +18,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}.*")
 _DIGITS = re.compile(r"[0-9]{1,3}")
 _NUMBER = re.compile(r"-?[0-9]{1,3}(\.[0-9]{1,20})?([eE]-?[0-9]{1,3})?")
+HASH_LENGTH = 16  # characters of a content's hash in the URL of its file
 MAX_INTEGER = (1 << 31) - 1  # of an INTEGER column
 
 

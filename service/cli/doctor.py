@@ -73,6 +73,8 @@ def _findings(settings: "Settings") -> Iterator[Finding]:
 
 
 def _data_root(settings: "Settings") -> Finding:
+    from index.files import bytes_of_originals
+
     home = settings.home
     there = home if home.exists() else next(parent for parent in home.parents if parent.exists())
     try:
@@ -82,6 +84,8 @@ def _data_root(settings: "Settings") -> Finding:
         return Finding("data root", "bad", f"{there} cannot be written: {error.strerror}")
     free = shutil.disk_usage(there).free
     sized = f"{home}, {free / 1e9:.1f} GB free"
+    if originals := bytes_of_originals(home):
+        sized += f", {originals / 1e9:.1f} GB of kept originals"
     if free < settings.free_bytes:
         return Finding("data root", "bad", f"{sized}: less than PICTOGLOT_FREE_BYTES, writes are refused")
     return Finding("data root", "ok", sized if home.exists() else f"{sized}; created at the first start")

@@ -2,15 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from index.errors import PictureNotFound
 from index.gallery import GalleryPicture, NewPicture, Put
-from index.pictures import media_type
 from index.records import DEFAULT, Given, Within, settled
 from index.selection import Wanted
 from model import storage
@@ -20,21 +19,14 @@ from service.auth import Body, GuardedRoute, Principal, needs
 from service.bodies import unless_client_leaves
 from service.context import AppContext, Caller, Context
 from service.forms import picture_of
-from service.openapi import answering, taking
+from service.openapi import taking
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
-_CACHED, _REVALIDATED = "private, max-age=31536000, immutable", "private, no-cache"
-_HASH_LENGTH = 16  # characters of the content's hash that a URL contains
-_TYPES = [answering(kind)[200]["content"] for kind in ("image/jpeg", "image/webp")]
-_FILE: dict[int | str, dict[str, Any]] = {200: {"description": "The file.", "content": _TYPES[0] | _TYPES[1]}}
 _TAGGED: dict[int | str, dict[str, Any]] = {
     200: {"headers": {"ETag": {"description": "Of the record.", "schema": {"type": "string"}}}}
 }
-_ContentHash = Annotated[
-    str | None, Query(max_length=64, description="The content's hash, as in `url`: may be cached forever.")
-]
 
 
 @router.put(
@@ -119,7 +111,7 @@ async def get_picture(
 ) -> Response:
     """One picture and its captions in the languages that are served; `waiting` are those in others."""
     without = dict.fromkeys(records.LeftOut.of_one(fields, schemas.PictureItem), True)
-    picture = await _existing(id, context, caller.collections)
+    picture = await existing(id, context, caller.collections)
     answer = await context.answer(lambda: items_of([picture], context, caller.collections)[0], without=without)
     answer.headers["ETag"] = records.quoted(picture.record.etag)
     return answer
@@ -156,26 +148,6 @@ async def delete_picture(
     await context.settle()
 
 
-@router.get("/{id}/content", response_class=Response, responses=_FILE)
-@needs("search", parted=True)
-async def picture_content(
-    id: values.PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
-) -> Response:
-    """The stored picture: a JPEG of at most 1,024 pixels a side; WebP if version 0.1 stored it."""
-    picture = await _existing(id, context, caller.collections)
-    return await _file(request, picture, context, named=v, thumbnail=False)
-
-
-@router.get("/{id}/thumbnail", response_class=Response, responses=_FILE)
-@needs("search", parted=True)
-async def picture_thumbnail(
-    id: values.PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
-) -> Response:
-    """A small copy: as the stored picture, at most 256 pixels a side."""
-    picture = await _existing(id, context, caller.collections)
-    return await _file(request, picture, context, named=v, thumbnail=True)
-
-
 async def _put(
     id: str | None, request: Request, response: Response, context: Context, caller: Principal, if_match: str | None
 ) -> schemas.PictureItem:
@@ -201,6 +173,8 @@ async def stored(id: str, content: str, data: bytes, captions: Captions | None, 
     if given.within is not None or given.seen is not None:
         await run_in_threadpool(context.gallery.check, id, given)
     picture = await context.pictures.uploads(data, context.settings.body_seconds)
+    if context.settings.keep_originals:
+        picture = replace(picture, original=data)
     storage.require_free(context.settings.home, context.settings.free_bytes)
     fingerprint = context.encoder.image_fingerprint
     vector = await run_in_threadpool(context.gallery.picture_vector, content, fingerprint, given.within)
@@ -213,7 +187,7 @@ async def stored(id: str, content: str, data: bytes, captions: Captions | None, 
     return put
 
 
-async def _existing(id: str, context: Context, within: Within) -> GalleryPicture:
+async def existing(id: str, context: Context, within: Within) -> GalleryPicture:
     return await run_in_threadpool(context.gallery.get, id, within)
 
 
@@ -240,7 +214,7 @@ def items_of(pictures: Sequence[GalleryPicture], context: Context, within: Withi
             own=given[picture.id],
             tags=list(picture.record.tags),
             metadata=dict(picture.record.metadata),
-            url=f"{values.picture_path(picture.id)}/content?v={picture.content_sha256[:_HASH_LENGTH]}",
+            url=f"{values.picture_path(picture.id)}/content?v={picture.content_sha256[: values.HASH_LENGTH]}",
             width=picture.width,
             height=picture.height,
             created_at=picture.created_at,
@@ -248,23 +222,3 @@ def items_of(pictures: Sequence[GalleryPicture], context: Context, within: Withi
         )
         for picture in pictures
     ]
-
-
-async def _file(
-    request: Request, picture: GalleryPicture, context: Context, *, named: str | None, thumbnail: bool
-) -> Response:
-    """A stored file; clients may cache it forever under the URL that contains its hash."""
-    content = picture.content_sha256
-    tag = f'"{content}{".thumb" if thumbnail else ""}"'
-    headers = {
-        "ETag": tag,
-        "Cache-Control": _CACHED if named == content[:_HASH_LENGTH] else _REVALIDATED,
-        "Content-Security-Policy": "default-src 'none'; sandbox",
-    }
-    if tag in [known.strip() for known in request.headers.get("if-none-match", "").split(",")]:
-        return Response(status_code=304, headers=headers)
-    try:
-        data = await run_in_threadpool(lambda: context.gallery.files.read(content, thumbnail=thumbnail))
-    except FileNotFoundError:  # replaced or deleted since it was looked up
-        raise PictureNotFound("there is no picture with this id") from None
-    return Response(data, media_type=media_type(data), headers=headers)

@@ -50,7 +50,7 @@ def client(service: Service, key: str) -> httpx.Client:
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keys]:
-    with running(tmp_path_factory.mktemp("home")) as service:
+    with running(tmp_path_factory.mktemp("home"), keep_originals=True) as service:
         service.learn("de")
         keys = Keys(service)
         yield keys
@@ -146,7 +146,7 @@ def test_a_route_that_is_not_made_for_bound_keys_is_closed_to_them(keys: Keys, m
 
 def test_only_these_routes_are_made_for_bound_keys() -> None:
     parted = {name for name, (_, route) in zip(NAMES, GUARDED, strict=True) if guard_of(route.endpoint).parted}
-    kept = ("/{id}", "/{id}/content", "/{id}/thumbnail")
+    kept = ("/{id}", "/{id}/content", "/{id}/thumbnail", "/{id}/original")
     assert parted == {
         *(f"POST /v1/search/{what}" for what in ("pictures", "captions")),
         *(f"GET /v1/{what}" for what in ("pictures", "collections", "languages", "models")),

@@ -1,38 +1,39 @@
 """Many pictures in one request: an answer for each, in order; one that is bad refuses none of the others."""
 
 import json
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.doubles import WeightlessEncoder
-from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running
+from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running, wait_until
 
 Record = dict[str, Any]
 
 
-class Counting(WeightlessEncoder):
-    """Takes a while, as a real one does, and remembers how many pictures each call had."""
+class Gathering(WeightlessEncoder):
+    """Remembers how many pictures each call had; the first one takes until eight others are `waiting`."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
+        self.waiting: Callable[[], int] | None = None
 
     def pictures(self, images: Any, batch: int = 64) -> Any:
+        if (waiting := self.waiting) is not None and not self.sizes:
+            wait_until(lambda: waiting() >= 8)
         self.sizes.append(len(images))
-        time.sleep(0.05)
         return super().pictures(images)
 
 
 @pytest.fixture(scope="module")
-def encoder() -> Counting:
-    return Counting()
+def encoder() -> Gathering:
+    return Gathering()
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, encoder: Counting) -> Iterator[Service]:
+def service(tmp_path_factory: pytest.TempPathFactory, encoder: Gathering) -> Iterator[Service]:
     with running(tmp_path_factory.mktemp("home"), encoder, decoders=2, picture_bytes=200_000) as service:
         yield service
 
@@ -122,16 +123,20 @@ def test_several_pictures_of_one_id_are_put_one_after_the_other(service: Service
     assert service.admin.get("/v1/pictures/same").json()["tags"] == ["3"]
 
 
-def test_256_pictures_are_encoded_in_batches_and_written_in_few_transactions(
-    service: Service, encoder: Counting
-) -> None:
+def test_pictures_are_encoded_together(service: Service, encoder: Gathering) -> None:
+    """And so they are written together: those of one batch come to the queue of `service.writes` at one time."""
     encoder.sizes.clear()
-    changes = service.context.gallery.change()
-    records = [{"id": f"many/{number:03}"} for number in range(256)]
-    answer = post(service, [picture(1_000 + number) for number in range(256)], records)
-    assert [outcome[:2] for outcome in outcomes(answer)] == [(record["id"], "created") for record in records]
-    assert service.context.gallery.change() == changes + 256
-    assert sum(encoder.sizes) == 256 and len(encoder.sizes) < 100, encoder.sizes
+    encoder.waiting = lambda: service.context.pictures.encode_uploads.depth
+    answer = post(service, [picture(1_000 + number) for number in range(40)], [{}] * 40)
+    encoder.waiting = None
+    assert [outcome[1] for outcome in outcomes(answer)] == ["created"] * 40
+    assert sum(encoder.sizes) == 40 and max(encoder.sizes) == 8
+
+
+def test_256_pictures_are_taken(service: Service) -> None:
+    answer = post(service, [b"no picture"] * 256, [{}] * 256)
+    assert {outcome[3] for outcome in outcomes(answer)} == {"unsupported_picture_format"}
+    assert len(answer.json()["items"]) == 256
 
 
 REFUSED: dict[str, tuple[Sequence[bytes], Any, int, str]] = {

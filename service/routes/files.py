@@ -1,0 +1,116 @@
+"""The files of a picture: the stored form, its thumbnail, and the bytes as they were sent where these are kept."""
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, BinaryIO
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
+
+from index.errors import OriginalNotKept, PictureNotFound
+from index.formats import MEDIA_TYPES
+from index.gallery import GalleryPicture
+from index.pictures import media_type
+from service import values
+from service.auth import GuardedRoute, needs
+from service.context import AppContext, Caller, Context
+from service.openapi import answering
+from service.routes.gallery import existing
+
+router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
+_CACHED, _REVALIDATED = "private, max-age=31536000, immutable", "private, no-cache"
+_BYTES = answering("image/jpeg")[200]["content"]["image/jpeg"]
+_HEAD, _PIECE = 512, 1 << 20  # bytes: what tells the format, and what is sent at a time
+_ContentHash = Annotated[
+    str | None, Query(max_length=64, description="The content's hash, as in `url`: may be cached forever.")
+]
+
+
+def _of(*types: str) -> dict[int | str, dict[str, Any]]:
+    return {200: {"description": "The file.", "content": dict.fromkeys(types, _BYTES)}}
+
+
+@router.get("/{id}/content", response_class=Response, responses=_of("image/jpeg", "image/webp"))
+@needs("search", parted=True)
+async def picture_content(
+    id: values.PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
+) -> Response:
+    """The stored picture: a JPEG of at most 1,024 pixels a side; WebP if version 0.1 stored it."""
+    picture = await existing(id, context, caller.collections)
+    return await _file(request, picture, context, named=v, thumbnail=False)
+
+
+@router.get("/{id}/thumbnail", response_class=Response, responses=_of("image/jpeg", "image/webp"))
+@needs("search", parted=True)
+async def picture_thumbnail(
+    id: values.PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
+) -> Response:
+    """A small copy: as the stored picture, at most 256 pixels a side."""
+    picture = await existing(id, context, caller.collections)
+    return await _file(request, picture, context, named=v, thumbnail=True)
+
+
+@router.get("/{id}/original", response_class=Response, responses=_of(*MEDIA_TYPES.values()))
+@needs("search", parted=True)
+async def picture_original(
+    id: values.PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
+) -> Response:
+    """The bytes as they were sent, as a file to save.
+
+    404 `original_not_kept` unless `PICTOGLOT_KEEP_ORIGINALS` was set when they were.
+    """
+    picture = await existing(id, context, caller.collections)
+    content = picture.content_sha256
+    headers = _cached(content, f'"{content}.original"', v) | {"Content-Disposition": "attachment"}
+    try:
+        stream = await run_in_threadpool(context.gallery.files.original, content)
+    except FileNotFoundError:
+        raise OriginalNotKept("this picture was put without its original being kept") from None
+    if _is_known(request, headers):
+        stream.close()
+        return Response(status_code=304, headers=headers)
+    kind, length = await run_in_threadpool(_kind_and_length, stream)
+    return StreamingResponse(_pieces(stream), media_type=kind, headers=headers | {"Content-Length": str(length)})
+
+
+async def _file(
+    request: Request, picture: GalleryPicture, context: Context, *, named: str | None, thumbnail: bool
+) -> Response:
+    """A stored file; clients may cache it forever under the URL that contains its hash."""
+    content = picture.content_sha256
+    headers = _cached(content, f'"{content}{".thumb" if thumbnail else ""}"', named)
+    if _is_known(request, headers):
+        return Response(status_code=304, headers=headers)
+    try:
+        data = await run_in_threadpool(lambda: context.gallery.files.read(content, thumbnail=thumbnail))
+    except FileNotFoundError:  # replaced or deleted since it was looked up
+        raise PictureNotFound("there is no picture with this id") from None
+    return Response(data, media_type=media_type(data), headers=headers)
+
+
+def _cached(content: str, tag: str, named: str | None) -> dict[str, str]:
+    """The headers of a file whose bytes never change; `named` is the hash in the URL, if any."""
+    return {
+        "ETag": tag,
+        "Cache-Control": _CACHED if named == content[: values.HASH_LENGTH] else _REVALIDATED,
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }
+
+
+def _is_known(request: Request, headers: Mapping[str, str]) -> bool:
+    return headers["ETag"] in [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
+
+
+def _kind_and_length(stream: BinaryIO) -> tuple[str, int]:
+    """The media type of an open file, by its first bytes, and how many bytes it has."""
+    kind = media_type(stream.read(_HEAD))
+    length = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    return kind, length
+
+
+def _pieces(stream: BinaryIO) -> Iterator[bytes]:
+    with stream:
+        while piece := stream.read(_PIECE):
+            yield piece

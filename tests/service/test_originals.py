@@ -1,0 +1,106 @@
+"""The bytes as they were sent: kept when the setting says so, given as a file to save, gone with the picture."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pillow_heif import register_heif_opener
+
+from index.files import bytes_of_originals
+from index.sweep import sweep
+from model.objects import Objects
+from service.cli.doctor import _data_root
+from tests.service.harness import Service, assert_problem, picture, running
+
+register_heif_opener(thumbnails=False)
+KINDS = {
+    "image/jpeg": picture(1, format="JPEG"),
+    "image/png": picture(2),
+    "image/webp": picture(3, format="WEBP"),
+    "image/avif": picture(4, format="AVIF"),
+    "image/tiff": picture(5, format="TIFF"),
+    "image/heic": picture(6, format="HEIF"),
+}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("home"), keep_originals=True) as service:
+        yield service
+
+
+def kept(home: Path) -> list[Path]:
+    return sorted(home.rglob("*.original"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_bytes_come_back_as_they_were_sent_and_cannot_run(service: Service, kind: str) -> None:
+    data = KINDS[kind] + b"<script>and what else was in the file</script>"
+    id = f"kinds/{kind}"
+    assert service.put(id.replace("/", "%2F"), data).status_code == 201
+    url = f"/v1/pictures/{id.replace('/', '%2F')}/original"
+    answer = service.admin.get(url)
+    assert answer.content == data and answer.headers["content-type"] == kind
+    assert answer.headers["content-length"] == str(len(data))
+    assert answer.headers["content-disposition"] == "attachment"
+    assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    known = service.admin.get(url, headers={"If-None-Match": answer.headers["etag"]})
+    assert (known.status_code, known.content) == (304, b"")
+    content = service.admin.get(url.replace("/original", "/content"))
+    assert content.headers["etag"] != answer.headers["etag"] and content.headers["content-type"] == "image/jpeg"
+    assert service.admin.head(url).headers["content-length"] == str(len(data))
+
+
+def test_an_original_is_there_as_long_as_a_picture_has_its_bytes(service: Service) -> None:
+    service.put("one", picture(30))
+    service.put("two", picture(30))
+    before = kept(service.home)
+    assert service.admin.delete("/v1/pictures/one").status_code == 204
+    assert service.admin.get("/v1/pictures/two/original").content == picture(30)
+    assert service.put("two", picture(31)).status_code == 200
+    assert service.admin.get("/v1/pictures/two/original").content == picture(31)
+    assert len(kept(service.home)) == len(before)  # one came, one went
+    assert service.admin.delete("/v1/pictures/two").status_code == 204
+    assert len(kept(service.home)) == len(before) - 1
+    assert_problem(service.admin.get("/v1/pictures/two/original"), 404, "picture_not_found")
+
+
+def test_one_that_a_crash_left_is_swept(service: Service) -> None:
+    left = service.home / "pictures" / "ab" / f"{'ab' * 32}.original"
+    left.parent.mkdir(exist_ok=True)
+    left.write_bytes(b"left over")
+    context = service.context
+    sweep(context.root, context.registry, context.gallery, seconds=0)
+    assert not left.exists() and kept(service.home) != []
+
+
+def test_the_doctor_counts_them(service: Service) -> None:
+    sizes = sum(path.stat().st_size for path in kept(service.home))
+    assert bytes_of_originals(service.home) == sizes > 0
+    assert "of kept originals" in _data_root(service.context.settings).detail
+
+
+def test_without_the_setting_nothing_is_kept_until_the_same_bytes_come_with_it(tmp_path: Path) -> None:
+    with running(tmp_path) as service:
+        assert service.put("a", picture(1)).status_code == 201
+        assert_problem(service.admin.get("/v1/pictures/a/original"), 404, "original_not_kept")
+        assert kept(tmp_path) == [] and bytes_of_originals(tmp_path) == 0
+        assert "originals" not in _data_root(service.context.settings).detail
+    with running(tmp_path, keep_originals=True) as service:
+        assert service.put("a", picture(1)).status_code == 200
+        assert service.admin.get("/v1/pictures/a/original").content == picture(1)
+    with running(tmp_path) as service:  # what is kept stays
+        assert service.admin.get("/v1/pictures/a/original").content == picture(1)
+
+
+def test_another_machine_gets_the_original_from_the_store(store: str, tmp_path: Path) -> None:
+    settings = {"store": store, "database_url": f"sqlite:///{tmp_path / 'registry.db'}", "keep_originals": True}
+    with running(tmp_path / "here", **settings) as first, running(tmp_path / "there", **settings) as second:
+        assert first.put("a", picture(1)).status_code == 201
+        second.context.live.refresh()
+        assert second.admin.get("/v1/pictures/a/original").content == picture(1)
+        assert any("original" in name for name in Objects(store).names(""))
+        assert first.admin.delete("/v1/pictures/a").status_code == 204
+        assert not any("original" in name for name in Objects(store).names(""))
+        assert_problem(second.admin.get("/v1/pictures/a/original"), 404, "picture_not_found")
