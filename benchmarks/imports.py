@@ -52,12 +52,16 @@ def main(
         ids = mixed(Path(temporary) / "mixed", pictures)
         with running(key, **settings) as url:
             report |= killed(url, key, Path(temporary) / "mixed", ids, kills)
+            _tell(report, out)  # before the service is stopped: that may take long, and fail
+    if report["missing"] or report["unknown"] or report["encoded_again"] > kills * UNDER_WAY:
+        raise typer.Exit(1)
+
+
+def _tell(report: dict[str, Any], out: Path | None) -> None:
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     _console.print_json(data=report)
-    if report["missing"] or report["unknown"] or report["encoded_again"] > kills * UNDER_WAY:
-        raise typer.Exit(1)
 
 
 def drawn(folder: Path, count: int, first: int = 0) -> list[Path]:
