@@ -65,19 +65,9 @@ def import_pictures(
         given = sources(paths, said, caption_language, root, _captions(captions))
         if watch and not all(isinstance(source, Folder) and not source.is_partial for source in given):
             stop("--watch is for folders.", REFUSED)
-        with service(upload=True) as client, ExitStack() as open_states:
-            answer(client.get("/v1/pictures", params={"limit": 1}))  # a service that is not there is told at once
-            runs = []
-            for source in given:
-                kept = open_states.enter_context(
-                    opened(state, str(client.base_url).rstrip("/"), f"{prefix}{source.name}")
-                )
-                intake = Intake(client, kept, again, dry_run, caption_language)
-                runs.append((source, Run(intake, report, prefix, strict)))
-            if watch:
-                watching.watch([(s, run) for s, run in runs if isinstance(s, Folder)], delete)
-                return
-            _bring_in(runs, report, delete, quiet=as_json)
+        how = (again, dry_run, caption_language)
+        if not _import(given, how, state, prefix, report, strict=strict, watch=watch, delete=delete, quiet=as_json):
+            return
     except (SourceFault, Refused) as fault:
         stop(f"{fault}" + (" With --strict, this ends it." if isinstance(fault, Refused) else ""), REFUSED)
     except StateFault as fault:
@@ -86,6 +76,33 @@ def import_pictures(
     tell(report.document(), as_json, report.sentence(dry_run))
     if report.counts["refused"]:
         raise typer.Exit(FAILED)
+
+
+def _import(
+    given: list[Source],
+    how: tuple[bool, bool, str | None],
+    state: Path | None,
+    prefix: str,
+    report: Report,
+    *,
+    strict: bool,
+    watch: bool,
+    delete: bool,
+    quiet: bool,
+) -> bool:
+    """Whether there is something to tell at the end: a watch tells as it goes. `how` is the rest of an `Intake`."""
+    with service(upload=True) as client, ExitStack() as open_states:
+        answer(client.get("/v1/pictures", params={"limit": 1}))  # a service that is not there is told at once
+        address = str(client.base_url).rstrip("/")
+        runs = []
+        for source in given:
+            kept = open_states.enter_context(opened(state, address, f"{prefix}{source.name}"))
+            runs.append((source, Run(Intake(client, kept, *how), report, prefix, strict)))
+        if watch:
+            watching.watch([(source, run) for source, run in runs if isinstance(source, Folder)], delete)
+        else:
+            _bring_in(runs, report, delete, quiet=quiet)
+    return not watch
 
 
 def _captions(file: Path | None) -> Captions:

@@ -195,7 +195,7 @@ class Intake:
             return self.client.post("/v1/pictures/batch", params={"fields": "id"}, data=form, files=files)
 
         response = patiently(send)
-        if response.status_code == 413:  # this service takes less at a time
+        if response.status_code in (413, 503):  # this service takes less at a time, or has no place for so many
             return {each.item.place: self._sent_alone(each) for each in new}
         outcomes = {}
         for each, answered in zip(new, answer(response)["items"], strict=True):

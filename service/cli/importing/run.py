@@ -9,7 +9,7 @@ from service.cli.importing.items import Item, Left, SourceFault, Why
 from service.cli.importing.report import Report
 from service.cli.sending import in_order
 
-AT_ONCE = 4  # chunks; each is sent in one request
+AT_ONCE = 2  # chunks; each is sent in one request
 CHUNK, _CHUNK_BYTES = 32, 16 << 20  # items, as many as the service encodes at once; and bytes as far as they are known
 _HELD_BYTES = 256 << 20  # in memory before they are sent: a tar cannot be read again
 
