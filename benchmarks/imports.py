@@ -1,11 +1,12 @@
-"""`python -m benchmarks.imports`: a folder of JPEGs of 1.2 megapixels into an empty gallery of the real service.
+"""`python -m benchmarks.imports`: folders into an empty gallery of the real service.
 
-`pictoglot pictures add` and one request after another (as the command did before it sent several at a time) in turns;
-then the command on the whole folder, killed after a third, again, and again when everything is there. Asserts nothing.
+First JPEGs of 1.2 megapixels: `pictoglot import` and one request after another in turns. Then a folder of mixed
+pictures (`benchmarks.mixed`): killed several times, until it is whole, and once more when everything is there.
 """
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -15,33 +16,48 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import httpx
 import typer
 from rich.console import Console
 
+from benchmarks.mixed import mixed
 from benchmarks.process import running
 from benchmarks.uploads import jpeg
+from service.cli.client import every
+from service.cli.importing.run import AT_ONCE, CHUNK
 
 _TURN = 48  # pictures of one side of a turn
-_LOOK = 0.1  # seconds between two looks whether a picture is there
+_LOOK = 0.1  # seconds between two looks how many pictures there are
+UNDER_WAY = AT_ONCE * CHUNK  # pictures that an import is at work on at a time
 _console = Console()
 
 
 def main(
-    pictures: Annotated[int, typer.Option(min=100, help="JPEGs in the folder")] = 2_000,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of both ways, before")] = 3,
+    pictures: Annotated[int, typer.Option(min=30, help="Files in the mixed folder")] = 10_000,
+    kills: Annotated[int, typer.Option(min=0, help="How often its import is killed")] = 3,
+    rounds: Annotated[int, typer.Option(min=0, help="Turns of both ways, before")] = 3,
     base: Annotated[str, typer.Option(help="PICTOGLOT_BASE")] = "",
     out: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes")] = None,
 ) -> None:
-    """Measure, print, write."""
+    """Measure, print, write; exit status 1 if a picture is missing, or more was done twice than what was under way."""
     key, settings = secrets.token_urlsafe(32), {"BASE": base} if base else {}
-    with tempfile.TemporaryDirectory(prefix="pictoglot-imports-") as temporary, running(key, **settings) as url:
-        _console.print(f"Drawing {pictures:,} JPEGs.")
-        folder, report = Path(temporary), {"pictures": pictures, "base": base or "bundled", "cores": os.cpu_count()}
-        files = drawn(folder / "whole", pictures)
-        report |= in_turns(url, key, folder, rounds)
-        report |= resumed(url, key, folder / "whole", len(files))
+    report: dict[str, Any] = {"base": base or "bundled", "cores": os.cpu_count()}
+    with tempfile.TemporaryDirectory(prefix="pictoglot-imports-") as temporary:
+        if rounds:
+            with running(key, **settings) as url:
+                report |= in_turns(url, key, Path(temporary), rounds)
+        _console.print(f"Drawing {pictures:,} files.")
+        ids = mixed(Path(temporary) / "mixed", pictures)
+        with running(key, **settings) as url:
+            report |= killed(url, key, Path(temporary) / "mixed", ids, kills)
+            _tell(report, out)  # before the service is stopped: that may take long, and fail
+    if report["missing"] or report["unknown"] or report["encoded_again"] > kills * UNDER_WAY:
+        raise typer.Exit(1)
+
+
+def _tell(report: dict[str, Any], out: Path | None) -> None:
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -72,24 +88,48 @@ def in_turns(url: str, key: str, folder: Path, rounds: int) -> dict[str, Any]:
     return {"one_by_one": median(one), "add": median(several), "ratio": median(ratios), "ratios": ratios}
 
 
-def resumed(url: str, key: str, folder: Path, count: int) -> dict[str, Any]:
-    """The whole folder: killed after a third, the same command again, and once more when everything is there."""
-    killed = _command(url, key, folder)
-    third = f"{url}/v1/pictures/photo-{count // 3:05d}"
-    while httpx.get(third, headers={"X-API-Key": key}, timeout=60, trust_env=False).status_code != 200:
-        time.sleep(_LOOK)
-    killed.kill()
-    killed.communicate()
+def killed(url: str, key: str, folder: Path, ids: Sequence[str], kills: int) -> dict[str, Any]:
+    """The folder, killed with SIGKILL each time when another part of it is there; then to its end, and once more."""
+    at = []
+    for kill in range(1, kills + 1):
+        importing = _command(url, key, folder)
+        while _count(url, key) < len(ids) * kill // (kills + 1):
+            if importing.poll() is not None:
+                raise RuntimeError("it ended before it was killed")
+            time.sleep(_LOOK)
+        importing.kill()
+        importing.communicate()
+        at.append(_count(url, key))
     rest = _added(url, key, folder)
+    encoded = _encoded(url, key)
     nothing = _added(url, key, folder)
+    with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=60, trust_env=False) as client:
+        there = [item["id"] for item in every(client, "/v1/pictures", 10**7)]
     return {
-        "killed_after": rest[0]["there"],
+        "pictures": len(ids),
+        "killed_at": at,
+        "then_there": rest[0]["there"],
         "then_added": len(rest[0]["added"]),
         "then_per_second": len(rest[0]["added"]) / rest[1],
+        "missing": len({*ids} - {*there}),
+        "unknown": len(there) - len({*ids} & {*there}),
+        "encoded": encoded,
+        "encoded_again": encoded - len(ids),
         "nothing_new_seconds": nothing[1],
         "sent_again": len(nothing[0]["added"]),
-        "missing": count - nothing[0]["there"],
     }
+
+
+def _count(url: str, key: str) -> int:
+    answer = httpx.get(f"{url}/v1/collections", headers={"X-API-Key": key}, timeout=60, trust_env=False)
+    return sum(item["count"] for item in answer.raise_for_status().json()["items"])
+
+
+def _encoded(url: str, key: str) -> int:
+    """How many pictures the service has encoded since its start."""
+    text = httpx.get(f"{url}/metrics", headers={"X-API-Key": key}, timeout=60, trust_env=False).text
+    (found,) = re.findall(r'^pictoglot_batch_size_sum\{kind="picture"\} (\S+)$', text, re.MULTILINE)
+    return int(float(found))
 
 
 def _singly(url: str, key: str, files: Sequence[Path]) -> float:
@@ -103,13 +143,14 @@ def _singly(url: str, key: str, files: Sequence[Path]) -> float:
 
 
 def _command(url: str, key: str, path: Path) -> "subprocess.Popen[bytes]":
-    command = [str(Path(sys.executable).parent / "pictoglot"), "pictures", "add", str(path), "--json"]
-    variables = {**os.environ, "PICTOGLOT_URL": url, "PICTOGLOT_KEY": key}
+    command = [str(Path(sys.executable).parent / "pictoglot"), "import", str(path), "--json"]
+    state = {"XDG_STATE_HOME": str(path.parent / f".state-{urlsplit(url).port}")}
+    variables = {**os.environ, **state, "PICTOGLOT_URL": url, "PICTOGLOT_KEY": key}
     return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE)
 
 
 def _added(url: str, key: str, path: Path) -> tuple[dict[str, Any], float]:
-    """What `pictoglot pictures add` told, and the seconds that it took."""
+    """What `pictoglot import` told, and the seconds that it took."""
     began = time.perf_counter()
     said, _ = _command(url, key, path).communicate()
     return json.loads(said), time.perf_counter() - began

@@ -15,7 +15,7 @@ from service.batching import BatchQueue
 from service.settings import Settings
 
 _FAILURES = (PictoglotError, SQLAlchemyError, OSError, ValueError)
-_AT_ONCE = 16  # pictures in one transaction, as many as `pictoglot pictures add` sends at a time
+_AT_ONCE = 16  # pictures in one transaction, as many as `pictoglot import` sends at a time
 T = TypeVar("T")
 R = TypeVar("R")
 

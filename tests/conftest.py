@@ -120,6 +120,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tests, and processes that they start, do not work in the repository, where somebody may have a `.env`."""
     before = Path.cwd()
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))  # of imports
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
     yield
     os.chdir(before)

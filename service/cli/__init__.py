@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from service.cli import admin, bases, demo, doctor, gallery, languages, run, search
+from service.cli import admin, bases, demo, doctor, exporting, gallery, languages, run, search
+from service.cli.importing.command import import_pictures
 from service.cli.output import quiet_interrupt, say
 
 app = typer.Typer(
@@ -20,6 +21,8 @@ for command in (
     admin.rollback, admin.versions, admin.releases, admin.prune, doctor.doctor,
 ):  # fmt: skip
     app.command()(command)
+app.command("import")(import_pictures)
+app.command("export")(exporting.export)
 for name, group in {"keys": admin.keys, "base": bases.base, "pictures": gallery.pictures, "demo": demo.demo}.items():
     app.add_typer(group, name=name)
 

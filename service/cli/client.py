@@ -29,7 +29,7 @@ _ADVICE = {
     (401, "invalid_api_key"): _KEY,
     (403, "insufficient_scope"): _KEY,
     (409, "alias_moved"): "Nothing was changed: release {release} serves now. Look again before you decide.",
-    (422, "picture_not_found"): "Put the missing pictures into the gallery first, with `pictoglot pictures add`.",
+    (422, "picture_not_found"): "Put the missing pictures into the gallery first, with `pictoglot import`.",
 }
 _DEMO_ADVICE = (
     "These are pictures of the demo gallery: wait until `pictoglot demo up` has filled it, "
@@ -133,9 +133,14 @@ def sentence(response: httpx.Response) -> str:
         problem = response.json()
     except (ValueError, UnicodeDecodeError):
         return f"The service answered with status {response.status_code}."
-    title, detail = problem.get("title") or f"Status {response.status_code}", problem.get("detail")
-    message = f"{title}: {detail}" if detail and detail != title else title
-    return message if message.endswith((".", "!", "?")) else message + "."
+    return message(problem, response.status_code)
+
+
+def message(problem: dict[str, Any], status: int) -> str:
+    """The same of a document that was read."""
+    title, detail = problem.get("title") or f"Status {status}", problem.get("detail")
+    text = f"{title}: {detail}" if detail and detail != title else title
+    return text if text.endswith((".", "!", "?")) else text + "."
 
 
 def places(problem: dict[str, Any]) -> list[str]:

@@ -207,6 +207,7 @@ def items_of(pictures: Sequence[GalleryPicture], context: Context, within: Withi
             collection=picture.record.collection,
             captions=captions.get(picture.id, {}),  # as in searches: without rolled-back languages
             waiting={tag: texts for tag, texts in given[picture.id].items() if tag not in snapshot.captions},
+            own=given[picture.id],
             tags=list(picture.record.tags),
             metadata=dict(picture.record.metadata),
             url=f"{records.path_of(picture.id)}/content?v={picture.content_sha256[: values.HASH_LENGTH]}",

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import FileResponse
 
 from index.sources import Encoder
 from model import storage
@@ -15,6 +16,7 @@ from model.registry import Expansion, Version
 from service import values
 from service.auth import GuardedRoute, needs
 from service.context import AppContext, Context
+from service.openapi import answering
 from service.schemas import languages as schemas
 
 router = APIRouter(prefix="/v1/versions", tags=["versions"], route_class=GuardedRoute)
@@ -44,6 +46,41 @@ async def get_version(number: int, context: AppContext) -> schemas.VersionDetail
 async def get_report(number: int, context: AppContext) -> schemas.VersionReport:
     """The evaluation of a version, promoted or not; `/versions/{number}/report` shows it as a page."""
     return await run_in_threadpool(_report, number, context)
+
+
+@router.get(
+    "/{number}/dataset", response_class=FileResponse, responses=answering("application/octet-stream", "The dataset.")
+)
+@needs("admin")
+async def get_dataset(number: int, context: AppContext) -> FileResponse:
+    """The dataset that a version learned, byte for byte as it was sent. 404 when it was pruned, and of a base."""
+    return await run_in_threadpool(_dataset, number, context)
+
+
+@router.get(
+    "/{number}/files/{name}", response_class=FileResponse, responses=answering("application/octet-stream", "The file.")
+)
+@needs("admin")
+async def get_version_file(number: int, name: str, context: AppContext) -> FileResponse:
+    """A file of a version: `manifest.json`, or one that it names. 404 when they were pruned, and of a base."""
+    return await run_in_threadpool(_file, number, name, context)
+
+
+def _dataset(number: int, context: Context) -> FileResponse:
+    learned_from = _find(number, context).learned_from
+    kept = learned_from and context.registry.expansions.get(learned_from).dataset_path
+    path = context.root.open(kept) if kept else None
+    if path is None or not path.is_file():
+        raise VersionNotFound("the dataset of this version is not kept")
+    return FileResponse(path, media_type="application/octet-stream")
+
+
+def _file(number: int, name: str, context: Context) -> FileResponse:
+    version = _find(number, context)
+    manifest = _manifest(version, context.root)
+    if version.folder is None or manifest is None or name not in {storage.MANIFEST, *manifest.get("files", {})}:
+        raise VersionNotFound("this version has no such file")
+    return FileResponse(context.root.open(version.folder) / name, media_type="application/octet-stream")
 
 
 def _find(number: int, context: Context) -> Version:

@@ -65,6 +65,9 @@ class PictureItem(Response):
     collection: str
     captions: Captions
     waiting: Captions = Field(description="Captions in languages that are not served: searchable when they are taught.")
+    own: Captions = Field(
+        description="Captions that came with the picture or a patch, in whatever language: its record's."
+    )
     tags: list[str]
     metadata: dict[str, Any]
     url: str

@@ -34,6 +34,8 @@ def test_every_path_of_the_design_exists() -> None:
         "/v1/versions": {"get"},
         "/v1/versions/{number}": {"get"},
         "/v1/versions/{number}/report": {"get"},
+        "/v1/versions/{number}/dataset": {"get"},
+        "/v1/versions/{number}/files/{name}": {"get"},
         "/v1/admin/languages/{tag}/rollback": {"post"},
         "/v1/admin/releases": {"get"},
         "/v1/admin/releases/{number}/restore": {"post"},

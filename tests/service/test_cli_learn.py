@@ -127,7 +127,7 @@ def test_a_refused_dataset_names_three_lines_of_each_kind_and_a_count(service: S
     result = run(service, "learn", "cy", str(file))
     assert result.exit_code == 2
     assert "  picture_not_found: lines 1, 2, 3 and 77 more\n" in result.stderr
-    assert "pictoglot pictures add" in result.stderr
+    assert "pictoglot import" in result.stderr
     file.write_text(rows(80) + '{"english": "no caption"}\n' * 40)
     assert "  missing_caption: lines 81, 82, 83 and 37 more\n" in run(service, "learn", "cy", str(file)).stderr
 
@@ -144,7 +144,7 @@ def test_pictures_of_the_demo_are_not_to_be_added_by_hand(
         "or run `pictoglot demo fill`.\n"
     )
     assert (advice in said) == is_demo
-    assert ("pictoglot pictures add" in said) == (not is_demo)
+    assert ("pictoglot import" in said) == (not is_demo)
 
 
 def test_the_ids_of_the_demo_gallery_are_known_by_how_they_start() -> None:

@@ -29,10 +29,10 @@ def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @contextmanager
-def serving(home: Path, base: str) -> Iterator[Service]:
+def serving(home: Path, base: str, **more: Any) -> Iterator[Service]:
     """The real service on the base that serves here; torch opens sooner than a compiled tower."""
     settings = Settings(home=home, base=base, backend="torch", free_bytes=0)
-    with running(home, open_encoder(settings), base=base, backend="torch") as service:
+    with running(home, open_encoder(settings), base=base, backend="torch", **more) as service:
         yield service
 
 

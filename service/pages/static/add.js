@@ -19,7 +19,7 @@ export async function drawAdd() {
   const names = await ask("/v1/collections").then((answer) => answer.items.map((one) => one.name), () => []);
   if (shared) return;
   shared = { collection: collectionField("", names), tags: chipFields("Tags"), metadata: metadataFields() };
-  const choose = make("input", { type: "file", id: "add-files", multiple: true, accept: "image/png,image/jpeg,image/webp", onchange: () => (take([...choose.files]), (choose.value = "")) });
+  const choose = make("input", { type: "file", id: "add-files", multiple: true, accept: "image/png,image/jpeg,image/webp,image/avif,image/tiff,image/heic,image/heif", onchange: () => (take([...choose.files]), (choose.value = "")) });
   fill(
     byId("add-body"),
     make("label", { class: "zone", id: "add-zone" }, make("span", { class: "big" }, "Choose pictures, or drop them here"), choose),

@@ -1,0 +1,168 @@
+"""The command `import`: its options, its progress bar and what it tells at the end."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+
+from service.cli.client import answer, service
+from service.cli.importing import watching
+from service.cli.importing.folder import Captions, Folder
+from service.cli.importing.intake import Intake
+from service.cli.importing.items import Item, Left, Said, Source, SourceFault, Why, tags_of
+from service.cli.importing.report import Report, told
+from service.cli.importing.run import Refused, Run
+from service.cli.importing.sources import is_partial, sources
+from service.cli.importing.state import StateFault, opened
+from service.cli.output import FAILED, REFUSED, AsJson, errors, note, stop, tell
+from service.cli.sending import progress
+
+
+def import_pictures(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="Folders, pictures, manifests (.jsonl, .csv, .tsv), tars, s3://BUCKET/PREFIX, or IIIF manifests.",
+        ),
+    ],
+    collection: Annotated[str | None, typer.Option(help="The collection that they go to.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="A tag of all of them; may be repeated.")] = None,
+    captions: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help='JSON: {"file name or id": {"en": ["a red apple"]}}.'),
+    ] = None,
+    caption_language: Annotated[
+        str | None, typer.Option(help="Titles and descriptions in the files are captions in this language (a tag).")
+    ] = None,
+    prefix: Annotated[str, typer.Option(help="What all ids begin with, such as `holidays/`.")] = "",
+    root: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="Where the files of a manifest are.")
+    ] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete from the gallery what vanished here.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on with what changes, until Ctrl-C.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Send also the pictures that are there already.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Send nothing if something cannot be used.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    state: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Where it is kept what was sent; by default your state folder.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring pictures into the gallery; the path below the folder becomes the id. The service decodes them.
+
+    What is there already is not sent: after an interruption, or when files were added or changed, the same command
+    goes on with the rest. What cannot be used is told at the end, and everything else is in the gallery.
+    """
+    if watch and (as_json or dry_run or strict):
+        stop("--watch goes neither with --json nor with --dry-run nor with --strict.", REFUSED)
+    said, report = Said(collection, tags_of(tag or [])), Report(whole=as_json)
+    try:
+        given = sources(paths, said, caption_language, root, _captions(captions))
+        if watch and not all(isinstance(source, Folder) and not source.is_partial for source in given):
+            stop("--watch is for folders.", REFUSED)
+        how = (again, dry_run, caption_language)
+        if not _import(given, how, state, prefix, report, strict=strict, watch=watch, delete=delete, quiet=as_json):
+            return
+    except (SourceFault, Refused) as fault:
+        stop(f"{fault}" + (" With --strict, this ends it." if isinstance(fault, Refused) else ""), REFUSED)
+    except StateFault as fault:
+        stop(str(fault), FAILED)
+    told(report, dry_run, delete)
+    tell(report.document(), as_json, report.sentence(dry_run))
+    if report.counts["refused"]:
+        raise typer.Exit(FAILED)
+
+
+def _import(
+    given: list[Source],
+    how: tuple[bool, bool, str | None],
+    state: Path | None,
+    prefix: str,
+    report: Report,
+    *,
+    strict: bool,
+    watch: bool,
+    delete: bool,
+    quiet: bool,
+) -> bool:
+    """Whether there is something to tell at the end: a watch tells as it goes. `how` is the rest of an `Intake`."""
+    with service(upload=True) as client, ExitStack() as open_states:
+        answer(client.get("/v1/pictures", params={"limit": 1}))  # a service that is not there is told at once
+        address = str(client.base_url).rstrip("/")
+        runs = []
+        for source in given:
+            kept = open_states.enter_context(opened(state, address, f"{prefix}{source.name}"))
+            runs.append((source, Run(Intake(client, kept, *how), report, prefix, strict)))
+        if watch:
+            watching.watch([(source, run) for source, run in runs if isinstance(source, Folder)], delete)
+        else:
+            _bring_in(runs, report, delete, quiet=quiet)
+    return not watch
+
+
+def _captions(file: Path | None) -> Captions:
+    if file is None:
+        return {}
+    try:
+        captions = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:  # also when it is not UTF-8
+        captions = None
+    if not isinstance(captions, dict) or not all(isinstance(each, dict) for each in captions.values()):
+        stop("The file of captions is not a JSON object.", REFUSED)
+    return captions
+
+
+def _bring_in(runs: list[tuple[Source, Run]], report: Report, delete: bool, *, quiet: bool) -> None:
+    total = _checked(runs)
+    if total == 0 and not report.refused:
+        stop("There is no picture here.", REFUSED)
+    with _bar(total, quiet) as advance:
+        try:
+            for source, run in runs:
+                before = report.items
+                run = Run(run.intake, report, run.prefix, run.strict, advance)
+                if not run.over(source.parts()) or is_partial(source):
+                    continue
+                if report.items == before and delete:
+                    stop(f"There is no picture in {source.name} any more: nothing is deleted.", REFUSED)
+                run.vanished(delete)
+        except (KeyboardInterrupt, SystemExit, httpx.HTTPError):
+            sent = sum(run.intake.sent.total() for _, run in runs)
+            note(f"{sent:,} pictures were added until then; the same command goes on with the rest.")
+            raise
+
+
+def _checked(runs: list[tuple[Source, Run]]) -> int | None:
+    """How many items there are, as far as that is known; with `strict`, raises `Refused` before anything is sent."""
+    total: int | None = 0
+    for source, run in runs:
+        if not run.strict:
+            count = source.count()
+        else:
+            count = 0
+            ids: dict[str, str] = {}
+            for part in source.parts():
+                _require(part, ids)
+                count += isinstance(part, Item)
+        total = None if count is None or total is None else total + count
+    return total
+
+
+def _require(part: Item | Left, ids: dict[str, str]) -> None:
+    if isinstance(part, Left):
+        if part.why not in (Why.HIDDEN, Why.OTHER):
+            raise Refused(f"{part.place}: {part.reason}")
+    elif (first := ids.setdefault(part.id, part.place)) != part.place:
+        raise Refused(f"{part.shown or part.place}: {first} has the same id.")
+
+
+@contextmanager
+def _bar(total: int | None, quiet: bool) -> Iterator[Callable[[], None]]:
+    with progress(errors, quiet=quiet or not errors.is_terminal) as bar:
+        task = bar.add_task("Pictures", total=total)
+        yield lambda: bar.advance(task)

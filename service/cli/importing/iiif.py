@@ -1,0 +1,205 @@
+"""A IIIF Presentation 3 manifest: the painted pictures of its canvases, with labels and metadata. Sends nothing.
+
+Read by this client: the service never fetches anything. What it names is fetched in bounds of bytes, time, redirects.
+"""
+
+import html
+import ipaddress
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import httpx
+
+from service.cli.importing.items import (
+    MOST_BYTES,
+    Item,
+    Left,
+    Said,
+    SourceFault,
+    Unreadable,
+    Value,
+    key_of,
+    plain,
+    tags_of,
+)
+
+_MOST_MANIFEST = 32 << 20  # bytes
+_SECONDS, _ALTOGETHER = 30.0, 300.0  # without a byte, and for one answer
+_REDIRECTS = 5
+_WIDE = 2_048  # pixels of the longer side that is asked of an image service; a gallery keeps 1,024
+_NO_LANGUAGE = "none"  # as IIIF calls it
+_MARKUP = re.compile(r"<[^>]*>")
+_SERVICES = ("ImageService1", "ImageService2", "ImageService3")
+
+
+class Iiif:
+    """The pictures of a manifest at a URL or in a file. Labels are captions in their languages.
+
+    One of no language is a caption in `language`, if that is given. The address of a canvas, without its scheme,
+    becomes the id; `metadata.source` is the address of the picture.
+    """
+
+    def __init__(self, where: str, said: Said, language: str | None) -> None:
+        self.name, self._said, self._language = where, said, language
+        self._client = httpx.Client(
+            timeout=_SECONDS, follow_redirects=True, max_redirects=_REDIRECTS, event_hooks={"request": [self._check]}
+        )
+        self._manifest: dict[str, Any] | None = None
+
+    def count(self) -> int:
+        """How many canvases there are."""
+        return len(_list(self._document().get("items")))
+
+    def parts(self) -> Iterator[Item | Left]:
+        """As `Source.parts`."""
+        manifest = self._document()
+        about = self._about(manifest)
+        for number, canvas in enumerate(_list(manifest.get("items")), 1):
+            where = canvas.get("id") if isinstance(canvas, dict) else None
+            if not isinstance(where, str) or canvas.get("type") != "Canvas":
+                yield Left(f"canvas {number}", "It is no canvas with an `id`.")
+                continue
+            images = list(_painted(canvas))
+            if not images:
+                yield Left(where, "No picture is painted on it.")
+            said = self._about(canvas, manifest).over(about).over(self._said)
+            for place, image in enumerate(images, 1):
+                yield self._part(where if place == 1 else f"{where}/{place}", image, said)
+
+    def _part(self, where: str, image: dict[str, Any], said: Said) -> Item | Left:
+        address = _address(image)
+        if address is None:
+            return Left(where, "Its picture has no address.")
+        parts = urlsplit(where)
+        id = unquote(f"{parts.netloc}/{parts.path.strip('/')}" + (f"/{parts.fragment}" if parts.fragment else ""))
+        said = said.over(Said(metadata={"source": address}))
+        return Item(where, id, lambda: self._fetched(address), said=said)
+
+    def _about(self, thing: dict[str, Any], within: dict[str, Any] | None = None) -> Said:
+        """What a manifest or a canvas says of itself; a canvas in one is also captioned with its label."""
+        captions: dict[str, list[str]] = {}
+        for label in (thing.get("label"), (within or {}).get("label")):
+            for tag, texts in _texts(label).items():
+                if (tag := self._language or tag if tag == _NO_LANGUAGE else tag) != _NO_LANGUAGE:
+                    captions.setdefault(tag, []).extend(text for text in texts if text not in captions.get(tag, []))
+        metadata: dict[str, Value] = {}
+        for pair in _list(thing.get("metadata")):
+            if (
+                isinstance(pair, dict)
+                and (key := key_of(_one(pair.get("label"))))
+                and (value := _one(pair.get("value")))
+            ):
+                metadata.setdefault(key, value)
+        named = {"title": _one(thing.get("label")), "description": _one(thing.get("summary"))}
+        statement, rights = thing.get("requiredStatement"), thing.get("rights")
+        named["attribution"] = _one(statement.get("value")) if isinstance(statement, dict) else ""
+        named["rights"] = plain(rights) if isinstance(rights, str) else ""
+        for name, value in named.items():
+            if value:
+                metadata.setdefault(name, value)
+        providers = [_one(each.get("label")) for each in _list(thing.get("provider")) if isinstance(each, dict)]
+        return Said(None, tags_of(providers), metadata, {tag: texts for tag, texts in captions.items() if texts})
+
+    def _document(self) -> dict[str, Any]:
+        if self._manifest is None:
+            try:
+                data = self._fetched(self.name, _MOST_MANIFEST) if "://" in self.name else _file(Path(self.name))
+                manifest = json.loads(data)
+            except Unreadable as fault:
+                raise SourceFault(fault.reason) from fault
+            except (ValueError, RecursionError) as error:
+                raise SourceFault("It is no JSON.") from error
+            if not isinstance(manifest, dict) or manifest.get("type") != "Manifest":
+                raise SourceFault("It is no manifest of IIIF Presentation 3 (`type` is not `Manifest`).")
+            self._manifest = manifest
+        return self._manifest
+
+    def _fetched(self, url: str, most: int = MOST_BYTES) -> bytes:
+        until, content = time.monotonic() + _ALTOGETHER, bytearray()
+        try:
+            with self._client.stream("GET", url) as response:
+                if response.status_code != 200:
+                    raise Unreadable(f"{url} answers with status {response.status_code}.")
+                for piece in response.iter_bytes():
+                    content += piece
+                    if len(content) > most:
+                        raise Unreadable(f"{url} has more than {most >> 20} MiB.")
+                    if time.monotonic() > until:
+                        raise Unreadable(f"{url} took more than {_ALTOGETHER:.0f} seconds.")
+        except httpx.TooManyRedirects:
+            raise Unreadable(f"{url} leads on more than {_REDIRECTS} times.") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unreadable(f"{url} cannot be fetched: {type(error).__name__}.") from error
+        return bytes(content)
+
+    def _check(self, request: httpx.Request) -> None:
+        """A manifest from elsewhere must not have this client ask the machine that it runs on, or its network."""
+        if _is_local(request.url.host) and not _is_local(urlsplit(self.name).hostname or "localhost"):
+            raise httpx.UnsupportedProtocol("a local address in a manifest from elsewhere")
+
+
+def _file(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > _MOST_MANIFEST:
+            raise Unreadable(f"It has more than {_MOST_MANIFEST >> 20} MiB.")
+        return path.read_bytes()
+    except OSError as error:
+        raise Unreadable(f"It cannot be read: {error.strerror}.") from error
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
+
+
+def _painted(canvas: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The pictures painted on a canvas; of a choice the first, which is the one to show."""
+    for page in _list(canvas.get("items")):
+        for annotation in _list(page.get("items") if isinstance(page, dict) else None):
+            if not isinstance(annotation, dict) or annotation.get("motivation") not in ("painting", ["painting"]):
+                continue
+            for body in _list(annotation.get("body")):
+                if isinstance(body, dict) and body.get("type") == "Choice":
+                    body = next(iter(_list(body.get("items"))), None)
+                if isinstance(body, dict) and body.get("type") == "Image":
+                    yield body
+
+
+def _address(image: dict[str, Any]) -> str | None:
+    """Where to fetch it: from its image service, where it is larger than a gallery keeps, otherwise as it is."""
+    address, width, height = image.get("id"), image.get("width"), image.get("height")
+    if isinstance(width, int) and isinstance(height, int) and max(width, height) > _WIDE and min(width, height) > 0:
+        for service in _list(image.get("service")):
+            base = service.get("id", service.get("@id")) if isinstance(service, dict) else None
+            if isinstance(base, str) and service.get("type", service.get("@type")) in _SERVICES:
+                address = f"{base.rstrip('/')}/full/{max(1, width * _WIDE // max(width, height))},/0/default.jpg"
+                break
+    return address if isinstance(address, str) and address.startswith(("http://", "https://")) else None
+
+
+def _texts(value: Any) -> dict[str, list[str]]:
+    """A language map: texts by tag, without markup."""
+    if not isinstance(value, dict):
+        return {}
+    cleaned = {
+        tag: [plain(html.unescape(_MARKUP.sub("", text))) for text in _list(texts) if isinstance(text, str)]
+        for tag, texts in value.items()
+    }
+    return {tag: [text for text in texts if text] for tag, texts in cleaned.items()}
+
+
+def _one(value: Any) -> str:
+    """A language map as one text: English, or the first language there is."""
+    texts = _texts(value)
+    return "; ".join(texts.get("en") or next((each for each in texts.values() if each), []))
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]

@@ -1,0 +1,146 @@
+"""What an import reads, whatever it reads it from: items, and what is left out. Reads and sends nothing."""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import PurePosixPath
+from typing import NamedTuple, Protocol
+
+MOST_BYTES = 256 << 20  # of one picture: a service takes no more, whatever its settings
+Value = str | int | float | bool | list[str]
+# What a picture's file is named; what it is, the service decides by its first bytes
+SUFFIXES = {
+    ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".jpe": "image/jpeg", ".jfif": "image/jpeg", ".png": "image/png",
+    ".webp": "image/webp", ".avif": "image/avif", ".tif": "image/tiff", ".tiff": "image/tiff", ".heic": "image/heic",
+    ".heif": "image/heif",
+}  # fmt: skip
+_CONTROLS = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_LONGEST_TAG, _MOST_TAGS, _LONGEST_VALUE = 200, 64, 2_000  # characters; as the service has them, and well within
+
+
+class Why(Enum):
+    """Why something of a source is not imported. Only `UNUSABLE` is a fault."""
+
+    HIDDEN = "hidden files"
+    OTHER = "files that are no pictures"
+    UNUSABLE = "unusable"
+    UNSETTLED = "still being written"
+
+
+class Left(NamedTuple):
+    """A part of a source that is not imported, with a sentence that says why."""
+
+    place: str
+    reason: str
+    why: Why = Why.UNUSABLE
+    whole: bool = False  # a folder that could not be listed: what is below it may still be there
+
+
+class Unreadable(Exception):
+    """An item cannot be read; the argument is a sentence."""
+
+    def __init__(self, reason: str, why: Why = Why.UNUSABLE) -> None:
+        super().__init__(reason)
+        self.reason, self.why = reason, why
+
+
+class SourceFault(Exception):
+    """A source cannot be read any further; the argument is a sentence."""
+
+
+class Stamp(NamedTuple):
+    """What tells, without reading it, that a file is as it was: bytes, and when it was changed in nanoseconds."""
+
+    size: int
+    changed: int
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is said of a picture; what is None or empty is not said, and stays as it is in the gallery."""
+
+    collection: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, Value] = field(default_factory=dict)
+    captions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def over(self, other: "Said") -> "Said":
+        """Both together: this one's words come first, tags of both."""
+        return Said(
+            self.collection or other.collection,
+            tuple(dict.fromkeys((*self.tags, *other.tags)))[:_MOST_TAGS],
+            {**other.metadata, **self.metadata},
+            {**other.captions, **self.captions},
+        )
+
+    def document(self) -> dict[str, object]:
+        """As JSON, without what is not said: the body of a patch, a record of a batch."""
+        parts = {
+            "collection": self.collection,
+            "tags": list(self.tags),
+            "metadata": dict(self.metadata),
+            "captions": {tag: list(texts) for tag, texts in self.captions.items()},
+        }
+        return {name: part for name, part in parts.items() if part}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture of a source.
+
+    `place` names it there and is stable; `twin` is its id where another picture has `id`. `read` gives its bytes, or
+    raises `Unreadable`. `stamp` is None where only its bytes tell whether it has changed. `shown` is how people are
+    told of it, where that is not its place. `held` is how many bytes of it are in memory already.
+    """
+
+    place: str
+    id: str
+    read: Callable[[], bytes]
+    stamp: Stamp | None = None
+    twin: str = ""
+    said: Said = field(default_factory=Said)
+    shown: str = ""
+    held: int = 0
+
+
+class Source(Protocol):
+    """Something that pictures are imported from. `name` is the same whenever it is imported again."""
+
+    name: str
+
+    def parts(self) -> Iterator[Item | Left]:
+        """Everything in it, in an order that does not change. Raises `SourceFault`."""
+        ...
+
+    def count(self) -> int | None:
+        """About how many items there are; None where this is known only at the end."""
+        ...
+
+
+def id_of(place: str) -> str:
+    """The id of a picture that is named like this in its source: the name in Unicode's composed form."""
+    return unicodedata.normalize("NFC", place)
+
+
+def ids_of(place: str) -> tuple[str, str]:
+    """The id of a picture in a file: its path without the suffix; and with it, where another one has that id."""
+    return id_of(str(PurePosixPath(place).with_suffix(""))), id_of(place)
+
+
+def tags_of(texts: Sequence[str]) -> tuple[str, ...]:
+    """Texts as tags: without controls and blanks around them, each once, without those that are too long."""
+    cleaned = dict.fromkeys(plain(text) for text in texts)
+    return tuple(text for text in cleaned if 0 < len(text) <= _LONGEST_TAG)[:_MOST_TAGS]
+
+
+def plain(text: str) -> str:
+    """A text without what no record may have; cut where it is longer than a value should be."""
+    return _CONTROLS.sub("", text).strip()[:_LONGEST_VALUE].strip()
+
+
+def key_of(name: str) -> str:
+    """A name as a key of metadata: `Inv. No.` is `inv_no`; empty when nothing of it is left."""
+    ascii_ = unicodedata.normalize("NFKD", name.casefold()).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9_]+", "_", ascii_).strip("_")[:64]

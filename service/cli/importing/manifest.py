@@ -1,0 +1,186 @@
+"""A manifest: a file with a row for each picture, as JSON lines, CSV or TSV. Sends nothing."""
+
+import csv
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from model.dataset_file import lines
+from model.errors import DatasetInvalid
+from service.cli.importing.folder import read_file
+from service.cli.importing.items import Item, Left, Said, SourceFault, Stamp, Value, ids_of, key_of, plain, tags_of
+
+SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
+NAME = "manifest.jsonl"  # a folder that has it is imported by it, as `pictoglot export` writes it
+_OWN = ("file", "id", "collection", "tags", "metadata", "captions")
+_CAPTION = "caption_"  # and a tag: a column with one caption in that language
+_LONGEST_CELL = 1 << 20  # characters
+
+
+class _Faulty(Exception):
+    """A row cannot be used; the argument is a sentence."""
+
+
+class Manifest:
+    """The rows of a manifest, `said` of each. Files are below `root`, by default the folder of the manifest."""
+
+    def __init__(self, file: Path, said: Said, root: Path | None = None) -> None:
+        self._file, self._said = file.resolve(), said
+        self._root = (root or self._file.parent).resolve()
+        self.name = str(self._file)
+
+    def parts(self) -> Iterator[Item | Left]:
+        """As `Source.parts`; a row that cannot be used is told by its line."""
+        for line, row in self._rows():
+            try:
+                yield self._item(line, row)
+            except _Faulty as fault:
+                yield Left(f"line {line}", str(fault))
+
+    def count(self) -> int:
+        """How many rows there are."""
+        return sum(1 for _ in self._rows())
+
+    def _rows(self) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
+        """Numbered rows; a text for one that could not be read, and says why."""
+        try:
+            if self._file.suffix.lower() in (".csv", ".tsv"):
+                yield from self._table()
+            else:
+                yield from self._objects()
+        except DatasetInvalid as error:
+            raise SourceFault(f"{error.detail.removesuffix('.')}.") from error
+        except OSError as error:
+            raise SourceFault(f"It cannot be read: {error.strerror}.") from error
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise SourceFault(f"It is no table in UTF-8: {error}.") from error
+
+    def _objects(self) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
+        with self._file.open("rb") as stream:
+            for line, text in lines(stream, one_ending=False):
+                try:
+                    row = json.loads(text)
+                except (ValueError, RecursionError):
+                    row = None
+                yield line, row if isinstance(row, dict) else "It is no JSON object."
+
+    def _table(self) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
+        csv.field_size_limit(_LONGEST_CELL)
+        tabs = self._file.suffix.lower() == ".tsv"
+        with self._file.open(encoding="utf-8-sig", newline="") as stream:
+            head = stream.read(1 << 16).partition("\n")[0]
+            stream.seek(0)
+            mark = (
+                "\t" if tabs else ";" if head.count(";") > head.count(",") else ","
+            )  # as spreadsheets of Europe write
+            rows = csv.reader(stream, delimiter=mark, strict=True)
+            columns = [name.strip() for name in next(rows, [])]
+            if "file" not in columns:
+                raise SourceFault("It has no column `file`.")
+            for row in rows:
+                if len(row) > len(columns):
+                    yield rows.line_num, f"It has {len(row)} cells, and there are {len(columns)} columns."
+                elif any(row):
+                    yield rows.line_num, {name: _cell(name, text) for name, text in zip(columns, row, strict=False)}
+
+    def _item(self, line: int, row: Mapping[str, Any] | str) -> Item:
+        if isinstance(row, str):
+            raise _Faulty(row)
+        path, name = self._path(row.get("file"))
+        try:
+            status = path.stat()
+        except (OSError, ValueError) as error:
+            raise _Faulty(f"{name} cannot be read: {getattr(error, 'strerror', None) or 'no such name'}.") from error
+        if not path.is_file():
+            raise _Faulty(f"{name} is no file.")
+        id = row.get("id")
+        if id in (None, ""):
+            id, _ = ids_of(name)
+        elif not isinstance(id, str | int) or isinstance(id, bool):
+            raise _Faulty("`id` is no text.")
+        stamp = Stamp(status.st_size, status.st_mtime_ns)
+        said = _said(row).over(self._said)
+        return Item(str(id), str(id), lambda: read_file(path, stamp), stamp, "", said, f"line {line} ({name})")
+
+    def _path(self, given: object) -> tuple[Path, str]:
+        if not isinstance(given, str) or not given.strip():
+            raise _Faulty("It has no `file`.")
+        name = given.strip().replace("\\", "/") if os.sep == "/" and "/" not in given else given.strip()
+        path = Path(os.path.normpath(self._root / name))
+        if not path.is_relative_to(self._root):
+            raise _Faulty("`file` leads out of the folder: --root names another one.")
+        return path, PurePosixPath(path.relative_to(self._root)).as_posix()
+
+
+def _cell(name: str, text: str) -> Any:
+    """A cell as JSON would have it: objects and lists as such, numbers in columns of metadata."""
+    if name in _OWN or name.startswith(_CAPTION):
+        return text
+    stripped = text.strip()
+    plain_number = stripped.lstrip("-").replace(".", "", 1).isdecimal() and stripped.isascii()
+    if not plain_number or len(stripped) > 15 or (stripped.lstrip("-")[:1] == "0" and stripped not in ("0", "0.0")):
+        return text  # 007 is no number
+    try:
+        return float(stripped) if "." in stripped else int(stripped)
+    except ValueError:
+        return text
+
+
+def _said(row: Mapping[str, Any]) -> Said:
+    collection = row.get("collection") or None
+    if collection is not None and not isinstance(collection, str):
+        raise _Faulty("`collection` is no text.")
+    metadata = dict(_json(row.get("metadata"), dict, "metadata") or {})
+    for name, value in row.items():
+        if name not in _OWN and not name.startswith(_CAPTION) and value not in (None, "") and key_of(name):
+            metadata.setdefault(key_of(name), _value(name, value))
+    return Said(collection, _tags(row.get("tags")), metadata, _captions(row))
+
+
+def _value(name: str, value: Any) -> Value:
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, bool | int | float) or (isinstance(value, list) and all(isinstance(v, str) for v in value)):
+        return value
+    raise _Faulty(f"`{name}` is neither text, number, truth value nor a list of texts.")
+
+
+def _tags(given: Any) -> tuple[str, ...]:
+    """A list, or in a table a JSON list or texts between semicolons."""
+    if isinstance(given, str) and not given.lstrip().startswith("["):
+        given = given.split(";")
+    read = _json(given, list, "tags") or []
+    if not all(isinstance(tag, str) for tag in read):
+        raise _Faulty("`tags` are no texts.")
+    return tags_of(read)
+
+
+def _captions(row: Mapping[str, Any]) -> dict[str, list[str]]:
+    captions: dict[str, list[str]] = {}
+    for tag, texts in (_json(row.get("captions"), dict, "captions") or {}).items():
+        several = [texts] if isinstance(texts, str) else texts
+        if not isinstance(several, list) or not all(isinstance(text, str) for text in several):
+            raise _Faulty("`captions` are not lists of texts by language.")
+        captions[tag] = several
+    for name, text in row.items():
+        if name.startswith(_CAPTION) and text not in (None, ""):
+            if not isinstance(text, str):
+                raise _Faulty(f"`{name}` is no text.")
+            captions.setdefault(name.removeprefix(_CAPTION), []).append(text)
+    return captions
+
+
+def _json(given: Any, kind: type, name: str) -> Any:
+    """An object or a list, which a table has as text; None when there is none."""
+    if given in (None, ""):
+        return None
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except (ValueError, RecursionError):
+            given = None
+    if not isinstance(given, kind):
+        raise _Faulty(f"`{name}` is not {'an object' if kind is dict else 'a list'}.")
+    return given

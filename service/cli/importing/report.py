@@ -1,0 +1,95 @@
+"""What an import did, counted and in lines. Sends nothing."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.cli.importing.intake import Outcome
+from service.cli.importing.items import Left, Why
+from service.cli.output import note
+
+_EXAMPLES, _LINES = 3, 100  # names of what was left out, and lines of each kind of fault
+
+
+@dataclass
+class Report:
+    """Of one run, or of all that a watch did. Only with `whole` are the ids of what was added kept."""
+
+    whole: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
+    added: list[dict[str, str]] = field(default_factory=list)
+    refused: list[dict[str, str]] = field(default_factory=list)
+    left: dict[Why, list[str]] = field(default_factory=dict)  # the first of each kind
+    vanished: list[str] = field(default_factory=list)
+
+    def take(self, outcome: Outcome) -> None:
+        """An item that was looked at."""
+        self.counts[outcome.what] += 1
+        if outcome.what == "refused":
+            self.refused.append({"file": outcome.place, "reason": outcome.reason})
+        elif outcome.what != "there" and self.whole:
+            self.added.append({"id": outcome.id, "file": outcome.place, "outcome": outcome.what})
+
+    def leave(self, left: Left, why: str = "") -> None:
+        """Something that is no item."""
+        if left.why in (Why.HIDDEN, Why.OTHER):
+            self.counts[left.why.value] += 1
+            if len(first := self.left.setdefault(left.why, [])) < _EXAMPLES:
+                first.append(left.place)
+        else:
+            self.counts["refused"] += 1
+            self.refused.append({"file": left.place, "reason": left.reason})
+
+    @property
+    def items(self) -> int:
+        """How many pictures there were."""
+        return sum(self.counts[what] for what in ("added", "replaced", "changed", "there", "refused"))
+
+    @property
+    def sent(self) -> int:
+        """How many of them the gallery has now otherwise than before."""
+        return sum(self.counts[what] for what in ("added", "replaced", "changed"))
+
+    def lines(self, dry_run: bool, deleted: bool) -> Iterator[str]:
+        """What is told on standard error: a line for each fault, and for each kind of what was left out."""
+        for each in self.refused[:_LINES]:
+            yield f"{each['file']}: {each['reason']}"
+        if len(self.refused) > _LINES:
+            yield f"… and {len(self.refused) - _LINES:,} more; --json has all."
+        for why, examples in self.left.items():
+            more = "" if self.counts[why.value] <= len(examples) else ", …"
+            yield f"{self.counts[why.value]:,} {why.value} were left out: {', '.join(examples)}{more}"
+        if self.vanished:
+            shown = ", ".join(self.vanished[:_EXAMPLES]) + (", …" if len(self.vanished) > _EXAMPLES else "")
+            did = "would be" if dry_run else "were"
+            what = f"{did} deleted" if deleted else "vanished, and stay in the gallery; --delete removes them"
+            yield f"{len(self.vanished):,} pictures {what}: {shown}"
+
+    def sentence(self, dry_run: bool) -> str:
+        """The last line, on standard output."""
+        there, of = self.counts["there"], self.items
+        parts = [f"{there:,} were there before"] if there else []
+        parts += [f"{self.counts['replaced']:,} replaced"] if self.counts["replaced"] else []
+        parts += [f"{self.counts['changed']:,} with a changed record"] if self.counts["changed"] else []
+        more = "".join(f"; {part}" for part in parts)
+        if dry_run:
+            return f"{self.sent:,} of {of:,} pictures would be sent or changed{more}. Nothing was."
+        return f"{of - self.counts['refused']:,} of {of:,} pictures are in the gallery{more}."
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "added": self.added,
+            "there": self.counts["there"],
+            "refused": self.refused,
+            "left_out": {why.value: self.counts[why.value] for why in self.left},
+            "vanished": self.vanished,
+            "deleted": self.counts["deleted"],
+        }
+
+
+def told(report: Report, dry_run: bool, deleted: bool) -> None:
+    """Print the lines."""
+    for line in report.lines(dry_run, deleted):
+        note(line)

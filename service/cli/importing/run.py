@@ -1,0 +1,121 @@
+"""One run over one source: its parts in chunks through an intake, several at a time. Knows no options."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from threading import Condition
+
+from service.cli.importing.intake import Intake, Outcome
+from service.cli.importing.items import Item, Left, SourceFault, Why
+from service.cli.importing.report import Report
+from service.cli.sending import in_order
+
+AT_ONCE = 2  # chunks; each is sent in one request
+CHUNK, _CHUNK_BYTES = 32, 16 << 20  # items, as many as the service encodes at once; and bytes as far as they are known
+_HELD_BYTES = 256 << 20  # in memory before they are sent: a tar cannot be read again
+
+
+class Refused(Exception):
+    """With `strict`, the first fault ends everything; the argument is a sentence."""
+
+
+class _Held:
+    """Bytes in memory. `take` waits until there is room; what is larger than all of it waits until it is alone."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._held, self._less = most, 0, Condition()
+
+    def take(self, count: int) -> None:
+        with self._less:
+            self._less.wait_for(lambda: self._held == 0 or self._held + count <= self._most)
+            self._held += count
+
+    def give_back(self, count: int) -> None:
+        with self._less:
+            self._held -= count
+            self._less.notify()
+
+
+@dataclass(frozen=True)
+class Run:
+    """How runs are made. `advance` is called for each item; `is_settled` may hold one back for later."""
+
+    intake: Intake
+    report: Report
+    prefix: str = ""
+    strict: bool = False
+    advance: Callable[[], None] = lambda: None
+    is_settled: Callable[[Item], bool] = lambda item: True
+    _held: _Held = field(default_factory=lambda: _Held(_HELD_BYTES))
+
+    def over(self, parts: Iterable[Item | Left]) -> bool:
+        """Bring in these parts; whether all of the source was seen. Raises `Refused` and what `Intake` raises."""
+        whole = True
+
+        def chunks() -> Iterator[list[Item]]:
+            nonlocal whole
+            try:
+                yield from self._chunks(parts)
+            except SourceFault as fault:
+                whole = False
+                self._leave(Left("The source", str(fault)))
+
+        try:
+            for _, outcomes in in_order(self._work, chunks(), AT_ONCE):
+                for outcome in outcomes:
+                    if self.strict and outcome.what == "refused":
+                        raise Refused(f"{outcome.place}: {outcome.reason}")
+                    self.report.take(outcome)
+                    self.advance()
+        except BaseException:
+            self.intake.stopping.set()
+            raise
+        return whole
+
+    def _work(self, chunk: list[Item]) -> list[Outcome]:
+        held = sum(item.held for item in chunk)
+        try:
+            return self.intake(chunk)
+        finally:
+            chunk.clear()  # whoever waits for an earlier chunk must not keep these pictures in memory
+            self._held.give_back(held)
+
+    def vanished(self, delete: bool, below: Sequence[str] | None = None) -> None:
+        """Tell what was there in the last run and is not in this one, and delete it."""
+        for known in self.intake.state.vanished(below):
+            if not delete or self.intake.dry_run:
+                self.report.vanished.append(known.place)
+            elif self.intake.remove(known) is not None:
+                self.report.vanished.append(known.place)
+                self.report.counts["deleted"] += 1
+
+    def _chunks(self, parts: Iterable[Item | Left]) -> Iterator[list[Item]]:
+        chunk, size = list[Item](), 0
+        for part in parts:
+            if isinstance(part, Left):
+                self._leave(part)
+                continue
+            if not self.is_settled(part):
+                self.intake.state.see(part.place)
+                continue
+            id = self.intake.state.take(part.place, self.prefix + part.id, part.twin and self.prefix + part.twin)
+            if id is None:
+                self._leave(Left(part.shown or part.place, f"Another one has the same id, {part.id}."))
+                continue
+            item = replace(part, id=id)
+            bytes_ = item.held if item.stamp is None else item.stamp.size
+            if chunk and (len(chunk) == CHUNK or size + bytes_ > _CHUNK_BYTES):
+                yield chunk
+                chunk, size = [], 0
+            self._held.take(item.held)
+            chunk.append(item)
+            size += bytes_
+        if chunk:
+            yield chunk
+
+    def _leave(self, left: Left) -> None:
+        self.intake.state.see(left.place)
+        if left.whole:
+            self.intake.state.could_not_list(left.place)
+        if self.strict and left.why not in (Why.HIDDEN, Why.OTHER):
+            raise Refused(f"{left.place}: {left.reason}")
+        self.report.leave(left)

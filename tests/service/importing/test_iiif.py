@@ -1,0 +1,169 @@
+"""A IIIF Presentation 3 manifest over a real HTTP server: what is read of it, and the bounds of fetching."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.cli.importing import iiif
+from service.cli.importing.iiif import Iiif
+from service.cli.importing.items import Item, Left, Said, SourceFault, Unreadable
+from tests.service.harness import picture, running
+from tests.service.test_cli import as_json, run
+
+
+class Site:
+    """What a server answers by path: bytes, or the path that it leads on to. `asked` are the paths that were asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, bytes | str] = {}
+        self.asked: list[str] = []
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                site.asked.append(self.path)
+                answer = site.answers.get(self.path)
+                self.send_response(404 if answer is None else 302 if isinstance(answer, str) else 200)
+                if isinstance(answer, str):
+                    self.send_header("Location", answer)
+                self.end_headers()
+                if isinstance(answer, bytes):
+                    self.wfile.write(answer)
+
+            def log_message(self, format: str, *arguments: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    site = Site()
+    yield site
+    site.close()
+
+
+def canvas(url: str, number: int, body: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A canvas with one painted picture."""
+    annotation = {"type": "Annotation", "motivation": "painting", "body": body}
+    return {
+        "id": f"{url}/book/canvas/{number}",
+        "type": "Canvas",
+        "items": [{"type": "AnnotationPage", "items": [annotation]}],
+        **more,
+    }
+
+
+def manifest(url: str) -> dict[str, Any]:
+    """Two pages of a book in two languages; the second one comes from an image service."""
+    image = {"type": "Image", "format": "image/png"}
+    large = {
+        "id": f"{url}/large.png",
+        "width": 8000,
+        "height": 4000,
+        "service": [{"id": f"{url}/large", "type": "ImageService3"}],
+    }
+    return {
+        "@context": "http://iiif.io/api/presentation/3/context.json",
+        "id": f"{url}/book/manifest",
+        "type": "Manifest",
+        "label": {"de": ["Ein Buch"], "cy": ["Llyfr"]},
+        "summary": {"en": ["<p>Old &amp; <b>rare</b></p>"]},
+        "metadata": [{"label": {"en": ["Date"], "de": ["Datum"]}, "value": {"none": ["1650"]}}],
+        "provider": [{"type": "Agent", "label": {"en": ["A Library"]}}],
+        "items": [
+            canvas(url, 1, {**image, "id": f"{url}/1.png"}, label={"de": ["Ein Bär"]}, metadata=[
+                {"label": {"en": ["Shelf No."]}, "value": {"en": ["A", "B"]}},
+            ]),
+            canvas(url, 2, {"type": "Choice", "items": [{**image, **large}]}, label={"none": ["2r"]}),
+        ],
+    }  # fmt: skip
+
+
+def test_the_canvases_of_a_manifest_become_pictures_with_captions_in_its_languages(site: Site, tmp_path: Path) -> None:
+    site.answers |= {
+        "/m": "/book/manifest",
+        "/book/manifest": json.dumps(manifest(site.url)).encode(),
+        "/1.png": picture(1),
+        "/large/full/2048,/0/default.jpg": picture(2, format="JPEG"),
+    }
+    host = site.url.removeprefix("http://")
+    first, second = (f"{host}/book/canvas/{number}" for number in (1, 2))
+    with running(tmp_path / "home") as service:
+        done = as_json(service, "import", f"{site.url}/m", "--collection", "library", "--caption-language", "en")
+        assert [each["id"] for each in done["added"]] == [first, second]
+        item = as_json(service, "pictures", "show", first)
+        assert item["waiting"] == {"de": ["Ein Bär", "Ein Buch"], "cy": ["Llyfr"]}
+        assert item["metadata"] == {
+            "shelf_no": "A; B", "date": "1650", "title": "Ein Bär", "description": "Old & rare",
+            "source": f"{site.url}/1.png",
+        }  # fmt: skip
+        assert (item["tags"], item["collection"]) == (["A Library"], "library")
+        item = as_json(service, "pictures", "show", second)
+        assert item["captions"] == {"en": ["2r"]} and "/large.png" not in site.asked
+        file = tmp_path / "manifest.json"
+        file.write_text(json.dumps(manifest(site.url)))
+        state = ("--state", str(tmp_path / "state"), "--collection", "library", "--caption-language", "en")
+        assert as_json(service, "import", str(file), *state)["there"] == 2
+        site.answers["/1.png"] = b"no picture"
+        refused = run(service, "import", f"{site.url}/m", "--caption-language", "en", "--collection", "library")
+        assert refused.exit_code == 1 and first in refused.stderr.replace("http://", "")
+
+
+def parts(where: str) -> list[Item | Left]:
+    return list(Iiif(where, Said(), None).parts())
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"@type": "sc:Manifest"}', b'{"type": "Collection"}', b"\xff"])
+def test_what_is_no_manifest_is_refused_with_a_sentence(site: Site, content: bytes) -> None:
+    site.answers["/m"] = content
+    with pytest.raises(SourceFault, match="It is no"):
+        parts(f"{site.url}/m")
+
+
+def test_parts_that_make_no_sense_are_told_and_the_others_are_there(site: Site) -> None:
+    broken: list[Any] = [
+        7, {"type": "Canvas"}, canvas(site.url, 3, {"type": "Sound", "id": "x"}),
+        canvas(site.url, 4, {"type": "Image"}), canvas(site.url, 5, {"type": "Image", "id": "file:///etc/passwd"}),
+        canvas(site.url, 6, {"type": "Image", "id": f"{site.url}/6.png"}, label="x", metadata=[1, {"label": 2}]),
+    ]  # fmt: skip
+    site.answers["/m"] = json.dumps({"type": "Manifest", "items": broken, "provider": 3}).encode()
+    found = parts(f"{site.url}/m")
+    assert [type(part).__name__ for part in found] == ["Left"] * 5 + ["Item"]
+
+
+def test_fetching_is_bounded_in_bytes_time_and_redirects(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.answers |= {"/circle": "/circle", "/m": json.dumps(manifest(site.url)).encode(), "/1.png": bytes(2_000)}
+    with pytest.raises(SourceFault, match="leads on more than"):
+        parts(f"{site.url}/circle")
+    with pytest.raises(SourceFault, match="status 404"):
+        parts(f"{site.url}/gone")
+    (first, _) = parts(f"{site.url}/m")
+    assert isinstance(first, Item) and len(first.read()) == 2_000
+    monkeypatch.setattr(iiif, "_ALTOGETHER", -1.0)
+    with pytest.raises(Unreadable, match="took more than"):
+        first.read()
+    monkeypatch.setattr(iiif, "_MOST_MANIFEST", 100)
+    with pytest.raises(SourceFault, match="has more than"):
+        parts(f"{site.url}/m")
+
+
+def test_a_manifest_from_elsewhere_cannot_have_this_machine_asked(site: Site) -> None:
+    source = Iiif("https://example.org/manifest", Said(), None)
+    source._manifest = manifest(site.url)
+    first = next(iter(source.parts()))
+    assert isinstance(first, Item)
+    with pytest.raises(Unreadable, match="cannot be fetched"):
+        first.read()
+    assert site.asked == []

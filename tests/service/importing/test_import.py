@@ -1,0 +1,270 @@
+"""`import` against a real server: what is sent, changed, skipped, told and deleted, run after run."""
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.cli.importing.state import opened
+from tests.service.harness import ADMIN_KEY, Service, picture, running
+from tests.service.importing.test_about import exif
+from tests.service.importing.test_sources import tar_of
+from tests.service.test_cli import as_json, run
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """An empty gallery; each test uses names of its own."""
+    with running(tmp_path_factory.mktemp("home")) as service:
+        yield service
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four pictures below a folder, whose names no other test uses."""
+    folder = tmp_path / "photos"
+    (folder / "z").mkdir(parents=True)
+    for number, place in enumerate(("a.png", "b.png", "z/a.png", "z/c.jpg")):
+        file = folder / place
+        named = file.with_name(f"{tmp_path.name}-{file.name}")
+        named.write_bytes(picture(70 + number, format="JPEG" if file.suffix == ".jpg" else "PNG"))
+    return folder
+
+
+def ids(folder: Path) -> list[str]:
+    return sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*") if file.is_file())
+
+
+def there(service: Service, names: list[str]) -> list[str]:
+    """Those of these pictures that are in the gallery."""
+    wanted = {"must": [{"key": "id", "match": {"any": names}}]}
+    items = service.admin.get("/v1/pictures", params={"filter": json.dumps(wanted), "limit": 100}).json()["items"]
+    return sorted(item["id"] for item in items)
+
+
+def show(service: Service, id: str) -> Any:
+    return as_json(service, "pictures", "show", id)
+
+
+def sent(done: Any) -> dict[str, str]:
+    return {each["id"]: each["outcome"] for each in done["added"]}
+
+
+def test_a_folder_comes_in_once_and_then_only_what_changed(service: Service, folder: Path) -> None:
+    names = ids(folder)
+    assert sent(as_json(service, "import", str(folder))) == dict.fromkeys(names, "added")
+    assert there(service, names) == names
+    assert as_json(service, "import", str(folder))["there"] == 4
+    b, c = (folder / f"{name}.png" for name in names[1:3])
+    kept = b.stat()
+    b.write_bytes(bytes(kept.st_size))  # other bytes, of the same size and time: whoever read it would notice
+    os.utime(b, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    os.utime(c)  # another time, the same bytes
+    next(folder.glob("*-a.png")).write_bytes(picture(90))
+    done = as_json(service, "import", str(folder))
+    assert (sent(done), done["there"], done["refused"]) == ({names[0]: "replaced"}, 3, [])
+    assert run(service, "import", str(folder)).stdout == "4 of 4 pictures are in the gallery; 4 were there before.\n"
+
+
+def test_what_is_in_the_gallery_counts_and_not_what_was_sent_once(service: Service, folder: Path) -> None:
+    """A gallery that lost pictures gets them again; a client that lost its state sends nothing twice."""
+    names = ids(folder)
+    as_json(service, "import", str(folder))
+    service.admin.delete(f"/v1/pictures/{names[0]}")
+    assert sent(as_json(service, "import", str(folder))) == {names[0]: "added"}
+    done = as_json(service, "import", str(folder), "--state", str(folder.parent / "other"))
+    assert (sent(done), done["there"]) == ({}, 4)
+
+
+def test_what_people_changed_in_the_gallery_stays(service: Service, folder: Path) -> None:
+    id = ids(folder)[0]
+    as_json(service, "import", str(folder), "--tag", "x", "--collection", "mine")
+    as_json(service, "pictures", "edit", id, "--tag", "edited", "--metadata", '{"seen": true}')
+    as_json(service, "import", str(folder), "--tag", "x", "--collection", "mine")
+    os.utime(next(folder.glob("*-a.png")))
+    as_json(service, "import", str(folder), "--tag", "x", "--collection", "mine")
+    assert (show(service, id)["tags"], show(service, id)["metadata"]) == (["edited"], {"seen": True})
+    done = as_json(service, "import", str(folder), "--tag", "y", "--collection", "mine")  # said otherwise
+    assert set(sent(done).values()) == {"changed"} and len(done["added"]) == 4
+    assert (show(service, id)["tags"], show(service, id)["metadata"]) == (["y"], {"seen": True})
+
+
+def test_what_vanished_is_told_and_deleted_only_when_asked(service: Service, folder: Path) -> None:
+    names = ids(folder)
+    as_json(service, "import", str(folder))
+    shutil.rmtree(folder / "z")
+    told = run(service, "import", str(folder))
+    assert "2 pictures vanished, and stay in the gallery; --delete removes them: z/" in told.stderr
+    would = run(service, "import", str(folder), "--delete", "--dry-run")
+    assert "2 pictures would be deleted" in would.stderr and there(service, names) == names
+    done = as_json(service, "import", str(folder), "--delete")
+    assert (done["deleted"], there(service, names)) == (2, names[:2])
+    assert as_json(service, "import", str(folder), "--delete")["vanished"] == []
+    for file in list(folder.iterdir()):
+        file.unlink()
+    assert run(service, "import", str(folder), "--delete").exit_code == 2  # a disk that is not mounted looks like this
+    assert there(service, names) == names[:2]
+
+
+def test_a_picture_that_somebody_replaced_is_not_deleted(service: Service, folder: Path) -> None:
+    names = ids(folder)
+    as_json(service, "import", str(folder))
+    service.put(names[0], picture(200))
+    next(folder.glob("*-a.png")).unlink()
+    assert as_json(service, "import", str(folder), "--delete")["deleted"] == 0
+    assert there(service, names) == names
+
+
+def test_nothing_is_sent_by_a_dry_run_nor_by_a_strict_one_with_a_fault(service: Service, folder: Path) -> None:
+    names = ids(folder)
+    done = run(service, "import", str(folder), "--dry-run")
+    assert "4 of 4 pictures would be sent or changed. Nothing was." in done.stdout
+    (folder / "z.png").symlink_to("gone")
+    strict = run(service, "import", str(folder), "--strict")
+    assert strict.exit_code == 2 and "z.png: It cannot be read" in strict.stderr
+    assert there(service, names) == []
+    (folder / "z.png").unlink()
+    assert len(as_json(service, "import", str(folder), "--strict")["added"]) == 4
+
+
+def test_every_kind_of_fault_is_a_line_at_the_end_and_the_rest_comes_in(service: Service, folder: Path) -> None:
+    (folder / "bad.png").write_bytes(picture(1)[:60])
+    (folder / ".hidden.png").write_bytes(picture(2))
+    (folder / "notes.txt").write_text("x")
+    (folder / "loop").symlink_to(folder)
+    done = run(service, "import", str(folder))
+    assert done.exit_code == 1 and "4 of 6 pictures are in the gallery." in done.stdout
+    lines = done.stderr.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "loop", "bad.png", "1 hidden files were left out", "1 files that are no pictures were left out",
+    ]  # fmt: skip
+
+
+def test_two_files_of_one_name_both_come_in_and_keep_their_ids(service: Service, tmp_path: Path) -> None:
+    folder = tmp_path / "twins"
+    folder.mkdir()
+    (folder / "twin.png").write_bytes(picture(1))
+    assert [*sent(as_json(service, "import", str(folder)))] == ["twin"]
+    (folder / "twin.jpg").write_bytes(picture(2, format="JPEG"))  # comes first in order
+    assert [*sent(as_json(service, "import", str(folder)))] == ["twin.jpg"]
+    assert as_json(service, "import", str(folder))["there"] == 2
+
+
+def test_the_same_names_in_another_folder_replace_nothing(service: Service, folder: Path, tmp_path: Path) -> None:
+    as_json(service, "import", str(folder))
+    other = tmp_path / "other"
+    other.mkdir()
+    name = ids(folder)[0]
+    (other / f"{name}.png").write_bytes(picture(99))
+    refused = run(service, "import", str(other))
+    assert refused.exit_code == 1 and "The gallery has another picture with this id" in refused.stderr
+    assert sent(as_json(service, "import", str(other), "--prefix", "other-")) == {f"other-{name}": "added"}
+    assert sent(as_json(service, "import", str(other), "--again")) == {name: "replaced"}
+
+
+def test_what_files_say_is_metadata_tags_and_captions(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "exif-bridge.jpg"
+    file.write_bytes(picture(3, format="JPEG", exif=exif()))
+    as_json(service, "import", str(file), "--tag", "trip")
+    item = show(service, "exif-bridge")
+    assert item["tags"] == ["trip", "wood", "stone"] and item["captions"] == {}
+    assert item["metadata"]["latitude"] == 46.85
+    as_json(service, "import", str(file), "--tag", "trip", "--caption-language", "en")
+    assert show(service, "exif-bridge")["captions"] == {"en": ["A bridge over the river"]}
+
+
+def test_a_picture_whose_exif_is_huge_goes_in_without_it(tmp_path: Path) -> None:
+    file = tmp_path / "huge.webp"
+    webp = picture(3, format="WEBP", exif=exif())
+    place = webp.index(b"EXIF")
+    body = webp[12:place] + b"EXIF" + (64 << 20).to_bytes(4, "little") + webp[place + 8 :].ljust(64 << 20, b"\0")
+    file.write_bytes(b"RIFF" + (4 + len(body)).to_bytes(4, "little") + b"WEBP" + body)
+    with running(tmp_path / "home", picture_bytes=128 << 20) as service:
+        assert [*sent(as_json(service, "import", str(file)))] == ["huge"]
+        assert show(service, "huge")["metadata"] == {}
+
+
+def test_a_manifest_brings_records_and_a_changed_row_changes_them(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(picture(5))
+    table = tmp_path / "list.csv"
+    table.write_text("file,id,caption_de,caption_rm,collection,Year\nx.png,row-1,Brücke,punt,museum,1950\ny.png,,,,,\n")
+    done = run(service, "import", str(table), "--json")
+    assert done.exit_code == 1 and json.loads(done.stdout)["refused"] == [
+        {"file": "line 3", "reason": "y.png cannot be read: No such file or directory."}
+    ]
+    item = show(service, "row-1")
+    assert (item["collection"], item["metadata"]) == ("museum", {"year": 1950})
+    assert item["waiting"] == {"de": ["Brücke"], "rm": ["punt"]}
+    assert run(service, "import", str(table), "--strict").exit_code == 2
+    table.write_text("file,id,caption_de,Year\nx.png,row-1,die Brücke,1951\n")
+    assert sent(as_json(service, "import", str(table))) == {"row-1": "changed"}
+    item = show(service, "row-1")
+    assert (item["waiting"]["de"], item["metadata"], item["collection"]) == (["die Brücke"], {"year": 1951}, "museum")
+
+
+def test_a_tar_is_brought_in_without_being_unpacked(service: Service, tmp_path: Path) -> None:
+    tar = tar_of(tmp_path / "set.tar", [("tarred.png", picture(6)), ("tarred.txt", b"a blue thing")])
+    done = run(service, "import", str(tar), "--caption-language", "en")
+    assert "1 of 2 pictures are in the gallery." in done.stdout and "link.png: It is a link." in done.stderr
+    assert show(service, "tarred")["captions"] == {"en": ["a blue thing"]}
+    assert "1 were there before" in run(service, "import", str(tar), "--caption-language", "en").stdout
+    assert list(tmp_path.iterdir()) == [tar]
+
+
+def test_an_s3_prefix_is_fetched_once(service: Service, store: str) -> None:
+    import obstore
+    from obstore.store import from_url
+
+    bucket = from_url(store, client_options={"allow_http": True})
+    for name, content in (("s3-a.png", picture(7)), ("s3-notes.txt", b"x"), ("s3-bad.png", b"no picture")):
+        obstore.put(bucket, name, content)
+    done = json.loads(run(service, "import", store, "--json").stdout)
+    assert (sent(done), [each["file"] for each in done["refused"]]) == ({"s3-a": "added"}, ["s3-bad.png"])
+    assert show(service, "s3-a")["metadata"] == {"source": f"{store}/s3-a.png"}
+    obstore.put(bucket, "s3-bad.png", picture(8))
+    done = as_json(service, "import", store)
+    assert (sent(done), done["there"]) == ({"s3-bad": "added"}, 1)
+    obstore.delete(bucket, "s3-bad.png")
+    assert as_json(service, "import", store, "--delete")["deleted"] == 1
+    assert run(service, "import", "s3://no-such-bucket-at-all/x").exit_code == 1
+
+
+def test_one_import_of_a_source_at_a_time_and_a_damaged_state_is_told(service: Service, folder: Path) -> None:
+    state = folder.parent / "state"
+    with opened(state, service.url, str(folder)):
+        busy = run(service, "import", str(folder), "--state", str(state))
+        assert busy.exit_code == 1 and "Another import of" in busy.stderr
+    (file,) = state.glob("*.db")
+    file.write_bytes(b"no database" * 1_000)
+    damaged = run(service, "import", str(folder), "--state", str(state))
+    assert damaged.exit_code == 1 and "is damaged" in damaged.stderr
+    file.unlink()
+    assert len(as_json(service, "import", str(folder), "--state", str(state))["added"]) == 4
+    with sqlite3.connect(file) as database:
+        assert database.execute("SELECT count(*) FROM known").fetchone() == (4,)
+
+
+@pytest.mark.parametrize("arguments", [("--watch", "--json"), ("--watch", "--strict")])
+def test_options_that_do_not_go_together_are_refused(folder: Path, arguments: tuple[str, ...]) -> None:
+    assert run(None, "import", str(folder), *arguments).exit_code == 2
+
+
+def test_what_is_no_source_is_refused_with_a_sentence(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "x.txt").write_text("x")
+    for given, said in (("gone", "does not exist"), ("x.txt", "nothing that can be imported"), ("empty", "no picture")):
+        refused = run(service, "import", str(tmp_path / given))
+        assert refused.exit_code == 2 and said in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_a_key_of_a_collection_imports_into_it_alone(service: Service, folder: Path) -> None:
+    key = service.key("write", collections=["near"])
+    assert run(service, "import", str(folder), key=key).exit_code == 0
+    assert show(service, ids(folder)[0])["collection"] == "near"
+    assert run(service, "import", str(folder), "--collection", "far", key=key).exit_code == 2
+    assert key != ADMIN_KEY

@@ -1,0 +1,174 @@
+"""What sources find, without a service: folders, manifests, tars, and which argument is which."""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from service.cli.importing.archive import Tar
+from service.cli.importing.folder import Folder
+from service.cli.importing.items import Item, Left, Said, SourceFault, Unreadable, Why, key_of
+from service.cli.importing.manifest import Manifest
+from service.cli.importing.sources import sources
+from tests.service.harness import picture
+
+NOTHING = Said()
+
+
+def items(parts: Sequence[Item | Left]) -> list[str]:
+    return [part.id for part in parts if isinstance(part, Item)]
+
+
+def faults(parts: Sequence[Item | Left]) -> dict[str, str]:
+    return {part.place: part.reason for part in parts if isinstance(part, Left) and part.why is Why.UNUSABLE}
+
+
+def test_a_folder_is_walked_in_order_and_what_is_no_picture_is_told(tmp_path: Path) -> None:
+    inside = tmp_path / "2019" / "Zürich"
+    inside.mkdir(parents=True)
+    for name in ("b.png", "a.JPG", ".hidden.png", "notes.txt"):
+        (inside / name).write_bytes(b"x")
+    (tmp_path / ".trash").mkdir()
+    (tmp_path / ".trash" / "c.png").write_bytes(b"x")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "again").symlink_to(inside)
+    (tmp_path / "nowhere.png").symlink_to(tmp_path / "gone")
+    os.mkfifo(tmp_path / "pipe.png")
+    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))).write_bytes(b"x")
+    parts = list(Folder(tmp_path, NOTHING).parts())
+    assert items(parts) == ["2019/Zürich/a", "2019/Zürich/b"]
+    assert {part.place: part.why for part in parts if isinstance(part, Left) and part.why is not Why.UNUSABLE} == {
+        ".trash": Why.HIDDEN,
+        "2019/Zürich/.hidden.png": Why.HIDDEN,
+        "2019/Zürich/notes.txt": Why.OTHER,
+    }
+    assert faults(parts) == {
+        "again": "It leads to a folder that was read already.",
+        "caf\\xe9.png": "Its name is not UTF-8.",
+        "loop": "It leads to a folder that was read already.",
+        "nowhere.png": "It cannot be read: No such file or directory.",
+        "pipe.png": "It is no file.",
+    }
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_taken_half(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(picture(1)[:50])
+    (item,) = Folder(tmp_path, NOTHING).parts()
+    assert isinstance(item, Item)
+    file.write_bytes(picture(1))
+    with pytest.raises(Unreadable) as refused:
+        item.read()
+    assert refused.value.why is Why.UNSETTLED
+
+
+def test_a_table_says_everything_of_a_picture_in_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("in/a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "list.csv").write_text(
+        "file;id;tags;captions;caption_de;caption_rm;collection;Inv. No.;Year;metadata\n"
+        'in/a.png;m-1;bridge;"{""en"": [""a bridge""], ""de"": ""eine Brücke""}";die Brücke;ina punt;museum;007;1950;\n'
+        'b.png;;"[""a;b"", ""c""]";;;;;;19.5;"{""place"": ""Chur""}"\n',
+        encoding="utf-8-sig",
+    )
+    first, second = Manifest(tmp_path / "list.csv", Said(tags=("all",))).parts()
+    assert isinstance(first, Item) and isinstance(second, Item)
+    assert (first.id, first.said.collection, first.said.tags) == ("m-1", "museum", ("bridge", "all"))
+    assert first.said.captions == {"en": ["a bridge"], "de": ["eine Brücke", "die Brücke"], "rm": ["ina punt"]}
+    assert first.said.metadata == {"inv_no": "007", "year": 1950}
+    assert (second.id, second.said.tags) == ("b", ("a;b", "c", "all"))
+    assert second.said.metadata == {"place": "Chur", "year": 19.5}
+
+
+def test_a_row_that_cannot_be_used_is_told_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    rows: list[object] = [
+        {"file": "a.png"}, {"id": "x"}, {"file": "../a.png"}, {"file": "/etc/passwd"}, {"file": "gone.png"}, [],
+        {"file": "a.png", "captions": {"en": 1}}, {"file": "a.png", "tags": [1]}, {"file": "a.png", "metadata": "x"},
+        {"file": "a.png", "year": {"a": 1}}, {"file": "a\0.png"}, {"file": "."},
+    ]  # fmt: skip
+    text = "".join(json.dumps(row) + "\n" for row in rows) + "{torn"
+    (tmp_path / "m.jsonl").write_text(text)
+    parts = list(Manifest(tmp_path / "m.jsonl", NOTHING).parts())
+    assert items(parts) == ["a"]
+    assert list(faults(parts)) == [f"line {number}" for number in range(2, 14)]
+    (tmp_path / "m.csv").write_text("file,id\na.png,b\na.png,c,d\n")
+    assert faults(list(Manifest(tmp_path / "m.csv", NOTHING).parts())) == {
+        "line 3": "It has 3 cells, and there are 2 columns."
+    }
+    for name, content in (("n.csv", b"id\n1\n"), ("n.jsonl", b"\xff\n"), ("o.csv", b'file\n"a\n')):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(SourceFault):
+            list(Manifest(tmp_path / name, NOTHING).parts())
+
+
+def tar_of(file: Path, members: Sequence[tuple[str, bytes]], mode: str = "w") -> Path:
+    with tarfile.open(file, mode) as tar:  # type: ignore[call-overload]
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        link = tarfile.TarInfo("link.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    return file
+
+
+def test_a_webdataset_is_read_as_a_stream_with_what_stands_beside(tmp_path: Path) -> None:
+    members = [
+        ("d/a.jpg", b"A"), ("d/a.json", b'{"caption": "an apple", "year": 1950, "tags": ["x"], "deep": {}}'),
+        ("d/a.txt", b"a red apple\n"), ("d/b.png", b"B"), ("d/c.txt", b"alone"), ("../up.png", b"U"),
+        ("/abs.png", b"V"), ("d/e.png", b"E"), ("d/e.json", b"[]"), ("d/f.cls", b"1"), ("d/f.webp", b"F"),
+    ]  # fmt: skip
+    for name, mode in (("a.tar", "w"), ("a.tar.gz", "w:gz")):
+        parts = list(Tar(tar_of(tmp_path / name, members, mode), NOTHING, "en").parts())
+        assert items(parts) == ["d/a", "d/b", "d/e", "d/f"]
+        assert faults(parts) == {
+            "../up.png": "Its path leads out of the archive.",
+            "/abs.png": "Its path leads out of the archive.",
+            "link.png": "It is a link.",
+            "d/e.json": "It is no JSON object.",
+        }
+        (first, *_) = [part for part in parts if isinstance(part, Item)]
+        assert first.read() == b"A" and first.said.tags == ("x",) and first.said.metadata == {"year": 1950}
+        assert first.said.captions == {"en": ["a red apple", "an apple"]}
+    (first, *_) = [part for part in Tar(tmp_path / "a.tar", NOTHING, None).parts() if isinstance(part, Item)]
+    assert (first.said.captions, first.said.metadata["description"]) == ({}, "a red apple")
+
+
+def test_a_tar_that_ends_early_is_told_after_what_was_whole(tmp_path: Path) -> None:
+    file = tar_of(tmp_path / "a.tar", [("a.png", b"A" * 600), ("b.png", b"B" * 6_000)])
+    file.write_bytes(file.read_bytes()[:4_000])
+    found = []
+    with pytest.raises(SourceFault):
+        found += [part.id for part in Tar(file, NOTHING, None).parts() if isinstance(part, Item)]
+    (tmp_path / "no.tar").write_bytes(b"no tar" * 1_000)
+    with pytest.raises(SourceFault):
+        list(Tar(tmp_path / "no.tar", NOTHING, None).parts())
+
+
+def test_an_argument_is_one_source_and_pictures_of_a_folder_are_one(tmp_path: Path) -> None:
+    for name in ("a.png", "b.jpg", "c.csv", "d.tar", "e.json", "f.txt"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "manifest.jsonl").write_bytes(b"")
+    given = [str(tmp_path / name) for name in ("a.png", "b.jpg", "c.csv", "d.tar", "e.json", "exported")]
+    found = sources([*given, str(tmp_path), "https://example.org/m"], NOTHING, None, None)
+    kinds = [type(source).__name__ for source in found]
+    assert kinds == ["Manifest", "Tar", "Iiif", "Manifest", "Folder", "Iiif", "Folder"]
+    assert items(list(found[-1].parts())) == ["a", "b"]
+    for wrong in ("f.txt", "gone"):
+        with pytest.raises(SourceFault):
+            sources([str(tmp_path / wrong)], NOTHING, None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("Inv. No.", "inv_no"), ("Größe", "grosse"), ("年", ""), ("x" * 99, "x" * 64)]
+)
+def test_a_column_is_a_key_of_metadata(name: str, key: str) -> None:
+    assert key_of(name) == key

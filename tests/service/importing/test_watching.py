@@ -1,0 +1,117 @@
+"""`import --watch` with real files: added, changed, written slowly, moved in and removed, until a signal ends it."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from service.cli.importing.items import Item, Stamp
+from service.cli.importing.watching import SETTLED, Settling
+from tests.service.harness import ADMIN_KEY, Service, picture, running, wait_until
+from tests.service.processes import clean_environment
+
+IMPORT = [sys.executable, "-c", "from service.cli import main; main()", "import"]
+
+
+def started(service: Service, *arguments: str) -> "subprocess.Popen[str]":
+    """`pictoglot import` as a process."""
+    own = {"PICTOGLOT_URL": service.url, "PICTOGLOT_KEY": ADMIN_KEY}
+    return subprocess.Popen(
+        [*IMPORT, *arguments], env=clean_environment() | own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@contextmanager
+def watching(service: Service, folder: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    process = started(service, str(folder), "--watch", *arguments)
+    try:
+        assert process.stdout is not None
+        assert "Watching" in process.stdout.readline()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def content(service: Service, id: str) -> str | None:
+    answer = service.admin.get(f"/v1/pictures/{id}", params={"fields": "url"})
+    return str(answer.json()["url"]) if answer.status_code == 200 else None
+
+
+@pytest.mark.slow
+def test_a_watched_folder_and_the_gallery_stay_the_same(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "photos", tmp_path / "outside"
+    folder.mkdir()
+    outside.mkdir()
+    for number, name in enumerate(("kept.png", "moved.png", "removed.png")):
+        (folder / name).write_bytes(picture(number))
+    with running(tmp_path / "home") as service, watching(service, folder, "--delete") as process:
+        before = content(service, "kept")
+        slow = threading.Thread(target=written_slowly, args=(folder / "slow.png", picture(5, side=400)))
+        slow.start()
+        (outside / "in.png").write_bytes(picture(4))
+        outside.rename(folder / "inside")
+        (folder / "added.png").write_bytes(picture(6))
+        (folder / "kept.png").write_bytes(picture(7))
+        (folder / "moved.png").rename(folder / "inside" / "moved.png")
+        (folder / "removed.png").unlink()
+        here = ("added", "inside%2Fin", "inside%2Fmoved")
+        wait_until(lambda: all(content(service, id) for id in here) and content(service, "kept") != before)
+        wait_until(lambda: not any(content(service, id) for id in ("removed", "moved")))
+        while slow.is_alive():
+            assert content(service, "slow") is None, "a part of it was sent"
+            time.sleep(0.1)
+        wait_until(lambda: content(service, "slow") is not None)
+        process.send_signal(signal.SIGINT)
+        said, complained = process.communicate(timeout=30)
+        assert process.returncode == 0 and said.endswith("Stopped watching.\n")
+        assert "Traceback" not in complained and "slow" not in complained
+
+
+def written_slowly(file: Path, whole: bytes) -> None:
+    """In pieces, as a camera or a network writes."""
+    with file.open("wb", buffering=0) as stream:
+        for start in range(0, len(whole), len(whole) // 8):
+            stream.write(whole[start : start + len(whole) // 8])
+            time.sleep(0.4)
+
+
+@pytest.mark.slow
+def test_what_changes_while_the_service_is_away_comes_when_it_is_back(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(picture(1))
+    with running(tmp_path / "home") as service, ExitStack() as watched:
+        process = watched.enter_context(watching(service, folder))
+        later = watched.pop_all()
+    with later:
+        (folder / "b.png").write_bytes(picture(2))
+        time.sleep(SETTLED + 1.0)
+        with running(tmp_path / "other", port=service.port) as back:
+            wait_until(lambda: content(back, "b") is not None)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+
+
+def test_a_place_is_settled_when_nothing_happened_there_for_a_while() -> None:
+    now = [100.0]
+    settling = Settling(2.0, lambda: now[0])
+    settling.changed(["a", "b"])
+    now[0] += 1.5
+    settling.changed(["b"])
+    assert settling.settled() == []
+    now[0] += 0.5
+    assert settling.settled() == ["a"] and settling.settled() == []
+    now[0] += 1.5
+    assert settling.settled() == ["b"]
+    for age, is_settled in ((0.5, False), (3.0, True), (-60.0, True)):  # a clock that is ahead must not stop it
+        stamp = Stamp(1, round((time.time() - age) * 1e9))
+        assert settling.is_settled(Item("c", "c", bytes, stamp)) == is_settled
+    now[0] += 2
+    assert settling.settled() == ["c"]
