@@ -53,17 +53,15 @@ def search(
         stop("--min-score must be a finite number.", REFUSED)
     if any("\ud800" <= character <= "\udfff" for given in (text, minus) for character in given or ""):
         stop("The text is not valid UTF-8.", REFUSED)  # bytes of another encoding
-    unwanted = {"text": minus, "picture": minus_picture}
-    said: dict[str, Any] = {
-        "text": text,
-        "minus": {name: value for name, value in unwanted.items() if value is not None} or None,
-        "mode": None if mode == "meaning" else mode,
-        "weights": json_object(weights, "--weights"),
-        "min_score": min_score,
-        "min_match": min_match,
-        "filter": _filter(filter, collection) or None,
-    }
-    said = {name: value for name, value in said.items() if value is not None}
+    said = _given(
+        text=text,
+        minus=_given(text=minus, picture=minus_picture) or None,
+        mode=None if mode == "meaning" else mode,
+        weights=json_object(weights, "--weights"),
+        min_score=min_score,
+        min_match=min_match,
+        filter=_filter(filter, collection) or None,
+    )
     if captions and (said or (file is None and like is None)):
         stop("--captions needs a picture, and takes only --language and --limit with it.", REFUSED)
     with service() as client:
@@ -124,6 +122,11 @@ def _file_or_id(picture: str | None, like: str | None) -> tuple[Path | None, str
     if like is not None or (mimetypes.guess_type(picture)[0] or "").startswith("image/"):  # --like takes any id
         stop(f"There is no file {picture}.", REFUSED)
     return None, picture
+
+
+def _given(**values: object) -> dict[str, Any]:
+    """Those that were given."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _filter(given: str | None, collection: str | None) -> dict[str, Any]:

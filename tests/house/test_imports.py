@@ -69,7 +69,8 @@ def test_a_right_import_is_accepted() -> None:
 
 
 # Rooms of `index` on the longest way down, each imported by the one before when that is: whoever shortens it lowers it.
-LONGEST_WAY = 9
+# Three of them read pictures: `pictures`, `large` (scans), `formats`.
+LONGEST_WAY = 11
 
 
 def longest_way(house: Sequence[Module]) -> list[str]:
