@@ -49,10 +49,7 @@ def search(
     file, like = _file_or_id(picture, like)
     if (text is None and file is None and like is None) or (file is not None and like is not None):
         stop("Give a text, a picture, or a text and one picture.", REFUSED)
-    if min_score is not None and not math.isfinite(min_score):
-        stop("--min-score must be a finite number.", REFUSED)
-    if any("\ud800" <= character <= "\udfff" for given in (text, minus) for character in given or ""):
-        stop("The text is not valid UTF-8.", REFUSED)  # bytes of another encoding
+    _refuse_what_no_json_has(min_score, text, minus)
     said = _given(
         text=text,
         minus=_given(text=minus, picture=minus_picture) or None,
@@ -122,6 +119,13 @@ def _file_or_id(picture: str | None, like: str | None) -> tuple[Path | None, str
     if like is not None or (mimetypes.guess_type(picture)[0] or "").startswith("image/"):  # --like takes any id
         stop(f"There is no file {picture}.", REFUSED)
     return None, picture
+
+
+def _refuse_what_no_json_has(number: float | None, *texts: str | None) -> None:
+    if number is not None and not math.isfinite(number):
+        stop("--min-score must be a finite number.", REFUSED)
+    if any("\ud800" <= character <= "\udfff" for text in texts for character in text or ""):
+        stop("The text is not valid UTF-8.", REFUSED)  # bytes of another encoding
 
 
 def _given(**values: object) -> dict[str, Any]:
