@@ -54,7 +54,7 @@ def run(
         head |= {"text_fingerprint": base.text_fingerprint}
         key = sha256(json.dumps([head, seed]).encode()).hexdigest()[:12]
         settings = LearnSettings(**SETTINGS, seed=seed, checkpoint_every=1_000)
-        bench = Bench(base, data, settings, queries, work / "methods" / key, _CONSOLE.print)
+        bench = Bench(base, data, settings, queries, work / "methods" / key, _CONSOLE.print, commit())
         for name in names:
             ledger = fill(bench, name)
             with FileLock(out.resolve().with_name(f".{out.name}.lock")):

@@ -7,6 +7,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,23 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.emoji36.data import Data, Test
-from benchmarks.emoji36.run import Scores, claim, commit
+from benchmarks.emoji36.run import Scores, claim
 from benchmarks.emoji36.table import Ledger
 from benchmarks.methods.rows import ROWS, TOKENIZER
 from benchmarks.methods.trainer import NOTHING, Features, SuiteTrainer
 from model import storage, version
 from model.base import Base
 from model.checkpoint import Kept, keep, kept
+from model.corpus import Corpus
 from model.encoder import Encoder
 from model.evaluation import recalls
-from model.table import NO_ROW, Table, View
+from model.table import NO_ROW, Table
 from model.tower import TorchTowers
 from model.training import LearnSettings
 from model.version import Learned
+
+_SPOKEN = "bench/spoken"  # beside what a method leaves: the tokens of the language's own captions
+_BATCH = 64  # texts in one forward pass; more have lengths that are less alike
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,20 @@ class Bench:
     queries: int
     folder: Path
     tell: Callable[[str], None]
+    commit: str
+
+    @cached_property
+    def corpora(self) -> Callable[[str], Corpus]:
+        """The training data of a language, composed once."""
+        return cache(self.data.corpus)
+
+    @cached_property
+    def tests(self) -> Callable[[str], Test]:
+        """What a language's test asks."""
+        return cache(lambda language: asked(self.data.tests(language)["scenes"], self.queries, self._place(language)))
+
+    def _place(self, language: str) -> int:
+        return list(self.data.languages).index(language)
 
     def described(self, name: str) -> dict[str, Any]:
         """All that a row's scores depend on except the data."""
@@ -64,8 +83,9 @@ class Chain:
         physical = view.physical.copy()
         physical[held] = self.encoder.table.append(rows)
         # f counts who spoke a token, not whose memory held it
-        trained = {**self.view.trained, language: left.tensors["spoken"].numpy()}
-        self.view, self.left = replace(view, physical=physical, trained=trained), left
+        trained = {**self.view.trained, language: left.tensors[_SPOKEN].numpy()}
+        self.view = replace(view, physical=physical, trained=trained)
+        self.left = Kept({key: value for key, value in left.tensors.items() if key != _SPOKEN}, left.facts)
 
 
 def fill(bench: Bench, name: str) -> Ledger:
@@ -89,7 +109,7 @@ def fill(bench: Bench, name: str) -> Ledger:
         facts.append(manifest | {"rows": len(learned.rows.ids), "total": int((chain.view.physical != NO_ROW).sum())})
         if number > len(ledger.triangle):
             known = bench.data.languages[:number]
-            ledger.add([score(bench, chain, name, tag, each) for each, tag in enumerate(known)], [])
+            ledger.add([score(bench, chain, name, tag) for tag in known], [])
             bench.tell(f"{name}: {language}, {number} of {len(bench.data.languages)}, {manifest['seconds']:.0f} s")
     ledger.content |= {
         "commits": sorted({each["commit"] for each in facts}),
@@ -106,23 +126,25 @@ def fill(bench: Bench, name: str) -> Ledger:
 
 def _teach(bench: Bench, chain: Chain, name: str, language: str, place: Path) -> None:
     """Write the version of one language and what its method leaves; the second is written last."""
-    corpus = bench.data.corpus(language)
-    trainer = ROWS[name].trainer(chain.encoder, chain.view, corpus, place / "checkpoints", bench.settings, chain.left)
+    corpus = bench.corpora(language)
+    words = bench.folder / "tokens" / language  # alike in all rows: the tokenizer grows on the captions alone
+    folder, left = place / "checkpoints", chain.left
+    trainer = ROWS[name].trainer(chain.encoder, chain.view, corpus, folder, bench.settings, left, words)
     assert isinstance(trainer, SuiteTrainer)
     started = time.process_time()
     learned = trainer.learn(lambda _: False)
-    tensors = {**trainer.leaves(), "spoken": torch.from_numpy(trainer.spoken)}
+    tensors = {**trainer.leaves(), _SPOKEN: torch.from_numpy(trainer.spoken)}
     facts = {**trainer.facts(), "idle": trainer.idle() if ROWS[name].dense else 1.0}
-    version.write(place / "version", learned, {"seconds": time.process_time() - started, "commit": commit()})
+    version.write(place / "version", learned, {"seconds": time.process_time() - started, "commit": bench.commit})
     keep(place / "left", name, Kept(tensors, facts))
     storage.remove(place / "checkpoints")
 
 
-def score(bench: Bench, chain: Chain, name: str, language: str, place: int) -> Scores:
+def score(bench: Bench, chain: Chain, name: str, language: str) -> Scores:
     """Recall of the language's test, among all pictures of each gallery, by the newest table."""
     kind, half = ROWS[name].kind, bench.settings.uses_bfloat16(bench.base.device)
     assert issubclass(kind, SuiteTrainer)
-    test = asked(bench.data.tests(language)["scenes"], bench.queries, place)
+    test = bench.tests(language)
     vectors = encoded(chain, kind.reads(bench.base, chain.left, language, half), test.captions)
     return {gallery: dict(recalls(vectors, bench.data.galleries[gallery], test.owner)) for gallery in test.galleries}
 
@@ -139,7 +161,7 @@ def encoded(chain: Chain, features: Features, texts: Sequence[str]) -> NDArray[n
     reader = copy.copy(chain.encoder)
     reader.towers = _Reading(chain.encoder.base, features)
     sequences = [chain.view.sequence(ids)[0] for ids in chain.view.tokens(texts)]
-    found = reader.text_features(sequences, 256)
+    found = reader.text_features(sequences, _BATCH)
     vectors: NDArray[np.float32] = found / np.linalg.norm(found, axis=1, keepdims=True)
     return vectors
 

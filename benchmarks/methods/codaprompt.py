@@ -1,10 +1,10 @@
 """CodaPrompt: prompts are sums of components, five a language, weighed by how the query attends to each.
 
 J. S. Smith et al., 2023; in the reference 180 components of length 2 in blocks 0 to 4 of twelve, here in five twelfths
-of them, begun by Gram-Schmidt against all earlier ones, without a loss for orthogonality. Repaired, as `CodaPrompt`: the
-reference replaces the prompts after it has made the optimizer, so that they are never trained, and their gradients, never
-cleared within an epoch and still scaled for half precision, count in the norm to which the rows' gradient is clipped;
-its pad mask stood on the wrong side of the prompts. `Untrained` is as the reference but for the mask.
+of them, begun by Gram-Schmidt against all earlier ones, without a loss for orthogonality. Repaired, as `CodaPrompt`:
+the reference replaces the prompts after it has made the optimizer, so they are never trained, and their gradients,
+never cleared within an epoch and still scaled for half precision, count in the norm to which the rows' gradient is
+clipped; its pad mask stood on the wrong side of the prompts. `Untrained` is as the reference but for the mask.
 """
 
 import math

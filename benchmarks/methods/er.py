@@ -45,7 +45,7 @@ class ER(SuiteTrainer):
             yield step, np.append(batch, behind + random.choice(len(self.remembered), count, replace=False))
 
     def loss(self, batch: NDArray[np.int64]) -> Tensor:
-        """Both losses over new pairs, the cross-modal one over remembered ones too; and these pulled to their targets."""
+        """Both losses of new pairs, the cross-modal one of remembered ones too; these are pulled to their targets."""
         features, new = self.encoded(batch), torch.from_numpy(batch < len(self.own.captions))
         lingual, modal = self.objectives
         chosen = torch.from_numpy(batch)
@@ -74,7 +74,7 @@ class ER(SuiteTrainer):
         return int((self.left.facts or {}).get("seen", 0))
 
     def _reservoir(self) -> list[int]:
-        """Places among what is remembered and then the own captions; each pair so far is kept as likely as any other."""
+        """Places among what is remembered and then the own captions; each pair so far is kept as likely as another."""
         room, first = len(self.own.captions), len(self.remembered)
         kept = [*range(first)]
         random = np.random.default_rng((self.settings.seed, self._seen()))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks.emoji36.trainer import Method, MethodTrainer
 from model.base import Base
 from model.checkpoint import Kept, digest
-from model.corpus import Corpus
+from model.corpus import Corpus, Tokens, tokenized
 from model.encoder import Encoder
 from model.student import in_bfloat16
 from model.table import TokenRows, View
@@ -30,8 +30,8 @@ NOTHING = Kept({})
 class SuiteTrainer(MethodTrainer):
     """Trains one language by a method that may leave something for the next: `left` is what the one before left.
 
-    By itself it is CLL-CLIP or TEIR, as its `Method` says. Rows that no caption has and that only decay are not stored
-    one by one: `idle` says what is left of them.
+    By itself it is CLL-CLIP or TEIR, as its `Method` says. Tokens are kept at `words`. Rows that no caption has and that
+    only decay are not stored one by one: `idle` says what is left of them.
     """
 
     def __init__(
@@ -43,10 +43,14 @@ class SuiteTrainer(MethodTrainer):
         folder: Path,
         settings: LearnSettings,
         left: Kept = NOTHING,
+        words: Path | None = None,
     ) -> None:
-        self.left = left
+        self.left, self.words = left, words or folder / "tokens"
         super().__init__(method, encoder, parent, corpus, folder, settings)
         self.half = settings.uses_bfloat16(self.device)
+
+    def read(self) -> Tokens:
+        return tokenized(self.parent.tokenizer, self.corpus.captions, self.settings.vocabulary, self.words)
 
     def reached(self, lines: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
         self.spoken = super().reached(lines[: len(self.corpus.captions)])
