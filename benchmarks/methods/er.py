@@ -74,13 +74,20 @@ class ER(SuiteTrainer):
         return int((self.left.facts or {}).get("seen", 0))
 
     def _reservoir(self) -> list[int]:
-        """Places among what is remembered and then the own captions; each pair so far is kept as likely as another."""
-        room, first = len(self.own.captions), len(self.remembered)
-        kept = [*range(first)]
-        random = np.random.default_rng((self.settings.seed, self._seen()))
-        for place in range(len(self.own.captions)):
-            if len(kept) < room:
-                kept.append(first + place)
-            elif (drawn := int(random.integers(self._seen() + place + 1))) < room:
-                kept[drawn] = first + place
-        return kept
+        """Places among what is remembered and then the own captions."""
+        own, random = len(self.own.captions), np.random.default_rng((self.settings.seed, self._seen()))
+        return reservoir(len(self.remembered), self._seen(), own, own, random)
+
+
+def reservoir(held: int, seen: int, new: int, room: int, random: np.random.Generator) -> list[int]:
+    """What is kept of `held` pairs, left of `seen`, and `new` ones behind them: places, `room` of them at most.
+
+    Each pair ever seen is kept as likely as any other.
+    """
+    kept = [*range(held)]
+    for place in range(new):
+        if len(kept) < room:
+            kept.append(held + place)
+        elif (drawn := int(random.integers(seen + place + 1))) < room:
+            kept[drawn] = held + place
+    return kept

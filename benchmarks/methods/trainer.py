@@ -30,8 +30,8 @@ NOTHING = Kept({})
 class SuiteTrainer(MethodTrainer):
     """Trains one language by a method that may leave something for the next: `left` is what the one before left.
 
-    By itself it is CLL-CLIP or TEIR, as its `Method` says. Tokens are kept at `words`. Rows that no caption has and that
-    only decay are not stored one by one: `idle` says what is left of them.
+    By itself it is CLL-CLIP or TEIR, as its `Method` says. Tokens are kept at `words`. Rows that only decay are
+    not stored one by one: `idle` says what is left of them.
     """
 
     def __init__(
