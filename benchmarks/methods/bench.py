@@ -23,15 +23,17 @@ from benchmarks.methods.trainer import NOTHING, Features, SuiteTrainer
 from model import storage, version
 from model.base import Base
 from model.checkpoint import Kept, keep, kept
+from model.clip_tokenizer import ClipTokenizer
 from model.corpus import Corpus
 from model.encoder import Encoder
+from model.errors import VersionCorrupt
 from model.evaluation import recalls
 from model.table import NO_ROW, Table
 from model.tower import TorchTowers
 from model.training import LearnSettings
 from model.version import Learned
 
-_SPOKEN = "bench/spoken"  # beside what a method leaves: the tokens of the language's own captions
+SPOKEN = "bench/spoken"  # beside what a method leaves: the tokens of the language's own captions
 _BATCH = 64  # texts in one forward pass; more have lengths that are less alike
 
 
@@ -71,7 +73,8 @@ class Chain:
 
     def __init__(self, base: Base) -> None:
         self.encoder, self.left = Encoder(base), NOTHING
-        self.view = replace(self.encoder.base_view, tokenizer=TOKENIZER())
+        tokenizer: ClipTokenizer = TOKENIZER()
+        self.view = replace(self.encoder.base_view, tokenizer=tokenizer)
 
     def add(self, language: str, number: int, learned: Learned, left: Kept) -> None:
         """Go on to the version that a language left; rows that are not stored with it keep `idle` of themselves."""
@@ -83,9 +86,9 @@ class Chain:
         physical = view.physical.copy()
         physical[held] = self.encoder.table.append(rows)
         # f counts who spoke a token, not whose memory held it
-        trained = {**self.view.trained, language: left.tensors[_SPOKEN].numpy()}
+        trained = {**self.view.trained, language: left.tensors[SPOKEN].numpy()}
         self.view = replace(view, physical=physical, trained=trained)
-        self.left = Kept({key: value for key, value in left.tensors.items() if key != _SPOKEN}, left.facts)
+        self.left = Kept({key: value for key, value in left.tensors.items() if key != SPOKEN}, left.facts)
 
 
 def fill(bench: Bench, name: str) -> Ledger:
@@ -100,11 +103,11 @@ def fill(bench: Bench, name: str) -> Ledger:
     for number, language in enumerate(bench.data.languages, 1):
         place = folder / f"{number:02d}-{language}"
         if not (place / "left").exists():
-            _teach(bench, chain, name, language, place)
+            teach(bench, chain, name, language, place)
         learned, manifest = version.read(place / "version")
         left = kept(place / "left", name)
         if left is None:
-            raise version.VersionCorrupt(f"{place / 'left'} is damaged; remove it and {place / 'version'}")
+            raise VersionCorrupt(f"{place / 'left'} is damaged; remove it and {place / 'version'}")
         chain.add(language, number, learned, left)
         facts.append(manifest | {"rows": len(learned.rows.ids), "total": int((chain.view.physical != NO_ROW).sum())})
         if number > len(ledger.triangle):
@@ -124,7 +127,7 @@ def fill(bench: Bench, name: str) -> Ledger:
     return ledger
 
 
-def _teach(bench: Bench, chain: Chain, name: str, language: str, place: Path) -> None:
+def teach(bench: Bench, chain: Chain, name: str, language: str, place: Path) -> None:
     """Write the version of one language and what its method leaves; the second is written last."""
     corpus = bench.corpora(language)
     words = bench.folder / "tokens" / language  # alike in all rows: the tokenizer grows on the captions alone
@@ -133,7 +136,7 @@ def _teach(bench: Bench, chain: Chain, name: str, language: str, place: Path) ->
     assert isinstance(trainer, SuiteTrainer)
     started = time.process_time()
     learned = trainer.learn(lambda _: False)
-    tensors = {**trainer.leaves(), _SPOKEN: torch.from_numpy(trainer.spoken)}
+    tensors = {**trainer.leaves(), SPOKEN: torch.from_numpy(trainer.spoken)}
     facts = {**trainer.facts(), "idle": trainer.idle() if ROWS[name].dense else 1.0}
     version.write(place / "version", learned, {"seconds": time.process_time() - started, "commit": bench.commit})
     keep(place / "left", name, Kept(tensors, facts))

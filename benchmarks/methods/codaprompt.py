@@ -83,6 +83,7 @@ class Damped(Decaying):
     def step(self, learning_rate: float, clip: float) -> None:
         done = int(self.adam.state[self.table]["step"]) if self.table in self.adam.state else 0
         for total, each in zip(self.sums, self.idle, strict=True):
+            assert each.grad is not None
             total.mul_(0.0 if done % self.epoch == 0 else 1.0).add_(SCALED * each.grad)
             each.grad = total.clone()
         super().step(learning_rate, clip)

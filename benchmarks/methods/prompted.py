@@ -4,6 +4,7 @@ Prompts are keys and values that the text sees first in some of the blocks. No l
 """
 
 from abc import abstractmethod
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,8 +27,12 @@ class Prompted:
         opened = tower.copied(base, half)
         self.prompts: Prompts = {}
         for block in blocks:
-            tower.before(opened.transformer.resblocks[block], lambda block=block: self.prompts[block].chunk(2, dim=1))
+            tower.before(opened.transformer.resblocks[block], partial(self._seen, block))
         self.width, self.prompted = width_of(opened), tower.features(opened)
+
+    def _seen(self, block: int) -> tuple[Tensor, Tensor]:
+        keys, values = self.prompts[block].chunk(2, dim=1)
+        return keys, values
 
     def query(self, embedded: Tensor, last: Tensor) -> Tensor:
         """Features (n, dimension) without prompts; no gradient flows through them."""

@@ -71,8 +71,8 @@ def attention(attn: Any, normed: Sequence[Tensor], change: Changed) -> list[Tens
 
 
 def mean_square(features: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
-    total = sum(((one - other) ** 2).sum() for one, other in zip(features, targets, strict=True))
-    return total / (len(features) * len(features[0]))  # type: ignore[no-any-return]
+    squares = [((one - other) ** 2).sum() for one, other in zip(features, targets, strict=True)]
+    return torch.stack(squares).sum() / (len(features) * len(features[0]))
 
 
 def contrastive(

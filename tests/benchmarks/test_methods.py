@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,23 +160,18 @@ def changes(method: str, parts: dict[str, Tensor], left: dict[str, Tensor], quer
         return found
 
     if method == "mla":
-        return [
-            Changed(
-                behind=lambda hidden, block=block: (
-                    of(block, "up.weight") @ (of(block, "down.weight") @ hidden + of(block, "down.bias")).clamp(min=0)
-                    + of(block, "up.bias")
-                )
-            )
-            for block in range(2)
-        ]
+
+        def bottleneck(block: int, hidden: Tensor) -> Tensor:
+            inner = (of(block, "down.weight") @ hidden + of(block, "down.bias")).clamp(min=0)
+            return of(block, "up.weight") @ inner + of(block, "up.bias")
+
+        return [Changed(behind=partial(bottleneck, block)) for block in range(2)]
     if method == "lora":
-        return [
-            Changed(
-                queries=lambda hidden, block=block: of(block, "0.up") @ (of(block, "0.down") @ hidden),
-                values=lambda hidden, block=block: of(block, "1.up") @ (of(block, "1.down") @ hidden),
-            )
-            for block in range(2)
-        ]
+
+        def thin(block: int, which: int, hidden: Tensor) -> Tensor:
+            return of(block, f"{which}.up") @ (of(block, f"{which}.down") @ hidden)
+
+        return [Changed(queries=partial(thin, block, 0), values=partial(thin, block, 1)) for block in range(2)]
     if method == "p-tuning":
         places, *layers = (
             parts[f"part.{key}"] for key in ("places", "deep.0.weight", "deep.0.bias", "deep.2.weight", "deep.2.bias")

@@ -9,34 +9,37 @@ from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from benchmarks.emoji36 import data
 from benchmarks.emoji36.data import Vectors
 from benchmarks.emoji36.errors import Refused
-from benchmarks.methods import bench as benching
 from benchmarks.methods.__main__ import merge
-from benchmarks.methods.bench import Bench, Chain, fill, score
+from benchmarks.methods.bench import SPOKEN, Bench, Chain, fill, score, teach
 from benchmarks.methods.rows import BASELINE, PAIRS, PROPOSAL, ROWS
 from benchmarks.methods.trainer import SuiteTrainer
+from model import version
 from model.base import Base, open_base
-from model.checkpoint import kept
+from model.checkpoint import Kept, kept
 from model.corpus import Corpus
 from model.encoder import Encoder
+from model.table import NO_ROW
 from model.training import LearnSettings
 
 WORDS = ("apple", "horse", "river", "train", "music", "paper", "snow", "glass", "tiger", "bread", "cloud", "stone")
-SPOKEN = {"it": "abcdefghijklmnopqrstuvwxyz", "de": "nopqrstuvwxyzabcdefghijklm"}  # letters in place of a to z
+LETTERS = {"it": "abcdefghijklmnopqrstuvwxyz", "de": "абвгдежзийклмнопрстуфхцчшщ"}  # in place of a to z
 SETTINGS = LearnSettings(
     epochs=7,
     batch_size=16,
     learning_rate=1e-2,
     cooldown=0.0,
-    vocabulary=300,
+    vocabulary=1_000,
     mixed_precision=False,
     checkpoint_every=99,
 )
@@ -45,7 +48,7 @@ SETTINGS = LearnSettings(
 class Toy:
     """Two things a picture; a picture's vector is the base's own of its English caption."""
 
-    languages: Sequence[str] = tuple(SPOKEN)
+    languages: Sequence[str] = tuple(LETTERS)
     fingerprint = "toy"
 
     def __init__(self, encoder: Encoder) -> None:
@@ -70,7 +73,7 @@ class Toy:
     @staticmethod
     def _said(words: tuple[str, str], language: str) -> str:
         """Backwards, and in other letters, so that no word of English or of the other language is left."""
-        return " ".join(words)[::-1].translate(str.maketrans(SPOKEN["it"], SPOKEN[language]))
+        return " ".join(words)[::-1].translate(str.maketrans(LETTERS["it"], LETTERS[language]))
 
     @staticmethod
     def _vectors(encoder: Encoder, pairs: Iterable[tuple[str, str]]) -> Vectors:
@@ -102,8 +105,8 @@ def taught(bench: Bench, name: str) -> tuple[SuiteTrainer, Chain]:
     """The trainer of the second language, after it, and the chain that it was trained on."""
     chain, folder = Chain(bench.base), bench.folder / f"again-{name}"
     first, second = bench.data.languages
-    benching._teach(bench, chain, name, first, folder / first)
-    stored, _ = benching.version.read(folder / first / "version")
+    teach(bench, chain, name, first, folder / first)
+    stored, _ = version.read(folder / first / "version")
     left = kept(folder / first / "left", name)
     assert left is not None
     chain.add(first, 1, stored, left)
@@ -122,26 +125,27 @@ def assert_new_rows_start_as_named(trainer: SuiteTrainer, chain: Chain, name: st
     physical = chain.view.physical[chain.view.physical >= 0]
     own = table[torch.from_numpy(physical).long()].std().item()
     aim = own if name.endswith("teir") else 1.55 * trainer.encoder.base.table.std().item()
-    assert drawn.numel() > 400 and drawn.std().item() == pytest.approx(aim, rel=0.1), f"{name}: another start"
+    assert drawn.numel() > 400 and drawn.std().item() == pytest.approx(aim, rel=0.15), f"{name}: another start"
 
 
 def assert_rows_are_spared_as_named(trainer: SuiteTrainer, chain: Chain, name: str) -> None:
     """With TEIR what no caption has keeps its bits, begin and end of text too; without it each language takes 3.1 %."""
     learned, view = trainer.learn(lambda _: False), chain.view
-    left = benching.Kept(
-        {benching._SPOKEN: torch.from_numpy(trainer.spoken)}, {"idle": trainer.idle() if ROWS[name].dense else 1.0}
-    )
-    before = chain.encoder.table.rows[torch.from_numpy(view.physical).long()].clone()
+    left = Kept({SPOKEN: torch.from_numpy(trainer.spoken)}, {"idle": trainer.idle() if ROWS[name].dense else 1.0})
+    idle = np.setdiff1d(np.flatnonzero(view.physical != NO_ROW), learned.rows.ids)
+    specials = np.array(trainer.reading.specials)
+
+    def read(ids: NDArray[np.int64]) -> Tensor:
+        return chain.encoder.table.rows[torch.from_numpy(chain.view.physical[ids]).long()]
+
+    before, ends = read(idle), read(specials)
     chain.add("de", 2, learned, left)
-    after = chain.encoder.table.rows[torch.from_numpy(chain.view.physical[: len(before)]).long()]
-    idle = np.setdiff1d(np.arange(len(before)), learned.rows.ids)
-    specials = [*trainer.reading.specials]
     if name.endswith("teir"):
-        assert torch.equal(after[idle], before[idle]), f"{name}: idle rows have other bits"
-        assert torch.equal(after[specials], before[specials]), f"{name}: begin and end of text have moved"
+        assert torch.equal(read(idle), before), f"{name}: idle rows have other bits"
+        assert torch.equal(read(specials), ends), f"{name}: begin and end of text have moved"
     else:
-        assert torch.allclose(after[idle], 0.969 * before[idle], rtol=1e-3), f"{name}: idle rows lose another share"
-        assert not torch.allclose(after[specials], 0.969 * before[specials], rtol=1e-2), f"{name}: ends stay"
+        assert torch.allclose(read(idle), 0.969 * before, rtol=1e-3), f"{name}: idle rows lose another share"
+        assert not torch.allclose(read(specials), 0.969 * ends, rtol=1e-2), f"{name}: ends stay"
 
 
 @pytest.mark.parametrize("name", [*ROWS])
@@ -179,7 +183,7 @@ def test_a_stopped_row_goes_on_to_the_same_scores(bench: Bench, tmp_path: Path) 
 
 
 def test_results_have_the_form_of_the_benchmarks_and_refuse_other_data(bench: Bench, tmp_path: Path) -> None:
-    head = {"languages": [*SPOKEN], "sizes": {"train": 96}}
+    head = {"languages": [*LETTERS], "sizes": {"train": 96}}
     for name in (BASELINE, PROPOSAL):
         merge(tmp_path / "out.json", head, name, 0, fill(bench, name).content)
     results: dict[str, Any] = json.loads((tmp_path / "out.json").read_text())
@@ -202,12 +206,12 @@ def test_a_training_that_teaches_nothing_is_caught(
 ) -> None:
     monkeypatch.setattr("model.teir.ScaledAdamW.step", lambda self, *_: self.adam.zero_grad())
     with pytest.raises(AssertionError, match="hardly learned"):
-        assert_every_language_is_learned(replace(bench, folder=tmp_path), "mla")
+        assert_every_language_is_learned(replace(bench, folder=tmp_path, settings=replace(SETTINGS, epochs=1)), "mla")
 
 
 @pytest.mark.parametrize("name", ["lora", "lora+teir"])
 def test_another_start_is_caught(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    other = "table" if name == "lora" else "normal"
+    other: Literal["table", "normal"] = "table" if name == "lora" else "normal"
     monkeypatch.setitem(ROWS, name, replace(ROWS[name], start=other))
     quick = replace(bench, folder=tmp_path, settings=replace(SETTINGS, epochs=1))
     with pytest.raises(AssertionError, match="another start"):
