@@ -17,6 +17,7 @@ from benchmarks.emoji36.files import chosen
 from benchmarks.emoji36.report import conclude, seed_results
 from benchmarks.emoji36.run import commit
 from benchmarks.emoji36.scenes import Sizes
+from benchmarks.methods import curves, report
 from benchmarks.methods.bench import Bench, fill
 from benchmarks.methods.rows import ROWS, SETTINGS
 from model import storage
@@ -63,17 +64,57 @@ def run(
         raise SystemExit(str(refusal)) from refusal
 
 
+@app.command("curves")
+def curves_(
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    out: Annotated[Path, typer.Option(help="The results so far, and a point as soon as it is measured")] = OUT,
+    work: Path = WORK,
+) -> None:
+    """Recall against pairs, from a plain and from an aligned start; a stopped run goes on."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    encoder = Encoder(open_base("bundled"))
+    data = emoji36(encoder, Sizes(pairs=max(curves.PAIRS)), work, chosen(None, lexicon.LANGUAGES))
+
+    def add(point: dict[str, Any]) -> None:
+        with FileLock(out.resolve().with_name(f".{out.name}.lock")):
+            results = held(out)
+            results.setdefault("curves", []).append(point | {"commit": commit()})
+            write(out, results)
+        _CONSOLE.print(point)
+
+    curves.run(encoder, data, held(out).get("curves", []), seed, work / "methods" / "curves", add)
+
+
+@app.command("report")
+def report_(out: Annotated[Path, typer.Option(exists=True, dir_okay=False)] = OUT) -> None:
+    """Write the tables and the plots beside the results."""
+    _CONSOLE.print(report.write(out))
+
+
+def held(out: Path) -> dict[str, Any]:
+    """The results so far."""
+    results: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {"methods": {}}
+    return results
+
+
+def write(out: Path, results: dict[str, Any]) -> None:
+    """In one step."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    storage.write_bytes(out, json.dumps(results).encode() + b"\n")
+
+
 def merge(out: Path, head: dict[str, Any], name: str, seed: int, ledger: dict[str, Any]) -> None:
     """Put one row of one seed into the file; raises `Refused` where that holds results of other data."""
-    results: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {"methods": {}}
+    results = held(out)
     if unlike := next((key for key in head if results.get(key, head[key]) != head[key]), None):
         raise Refused(f"--out: {out} holds results of other {unlike}; name another file")
     results |= {**head, "commit": commit()}
     results["methods"].setdefault(name, {"seeds": {}})["seeds"][str(seed)] = seed_results(ledger)
     results["seeds"] = sorted({int(key) for held in results["methods"].values() for key in held["seeds"]})
     conclude(results)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    storage.write_bytes(out, json.dumps(results).encode() + b"\n")
+    write(out, results)
 
 
 if __name__ == "__main__":
