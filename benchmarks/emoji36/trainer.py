@@ -26,7 +26,12 @@ _WIDER = 1.55  # the published start N(0, 0.02²) over the deviation of CLIP's r
 _LOST = 0.031  # of an idle row in one language, as published: rate 5e-5, decay 0.05, 13,281 steps with a warm-up
 _MODAL_WEIGHT = 0.01  # of the cross-modal loss beside the cross-lingual one, as published; alone it weighs 1
 # The names of the losses in results and checkpoints, which stay although the functions have moved
-_LOSSES = {"published": "model.objectives.published", "balanced": ["model.objectives.balanced", {"share": 0.1}]}
+_LOSSES: dict[str, object] = {
+    "published": "model.objectives.published",
+    "balanced": ["model.objectives.balanced", {"share": 0.1}],
+    "lingual": "model.objectives.CrossLingual",
+    "modal": "model.objectives.CrossModal",
+}
 
 
 class StepScaledAdamW(ScaledAdamW):
@@ -79,7 +84,7 @@ class MethodTrainer(Trainer):
         scale = super().row_scale(frequency)
         if self.method.scale == "none":
             scale[: len(frequency)] = 1
-        if self.method.moves_ends and self.method.scales != "gradient":
+        if (self.method.dense or self.method.ends) and self.method.scales == "both":
             scale[len(frequency) :] = 1
         return scale
 
@@ -93,6 +98,10 @@ class MethodTrainer(Trainer):
     def losses(self) -> Sequence[Objective]:
         if self.method.losses == "balanced":
             return super().losses()
+        if self.method.losses == "lingual":
+            return [CrossLingual()]
+        if self.method.losses == "modal":
+            return [CrossModal()]
         return [CrossLingual(), CrossModal(1.0 if bool(self.corpus.english.isnan().all()) else _MODAL_WEIGHT)]
 
     def optimizer(self) -> ScaledAdamW:
@@ -140,7 +149,8 @@ class Method:
     `scale`: the gradient of a row, or its step, is multiplied by 1 / f, where f languages trained it; or by 1 ("none").
     `dense`: plain AdamW over the whole table: every row decays, idle ones too, and begin and end of text move. It needs
     `scale` "none", ValueError otherwise. `ends`: begin and end of text are trained and stored with the language.
-    `losses`: weighed as published, or "balanced" as in the product. `kind`: the trainer that follows all this.
+    `losses`: weighed as published, "balanced" as in the product, or one of the two alone. `kind`: the trainer that
+    follows all this.
     `scales`: what the row scale is on; with "gradient" every row decays alike, which needs `dense`; with "decay" every
     row's gradient counts in full, that of begin and end of text too.
     `proportion`: start, decay and warm-up in the paper's proportion: "normal" is 1.55 times the deviation of the base's
@@ -152,7 +162,7 @@ class Method:
     scale: Literal["gradient", "step", "none"] = "gradient"
     dense: bool = False
     ends: bool = False
-    losses: Literal["published", "balanced"] = "published"
+    losses: Literal["published", "balanced", "lingual", "modal"] = "published"
     kind: type[MethodTrainer] = MethodTrainer
     scales: Literal["both", "gradient", "decay"] = "both"
     proportion: bool = False
