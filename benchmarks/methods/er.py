@@ -16,6 +16,8 @@ from benchmarks.methods.trainer import SuiteTrainer
 from model.corpus import Corpus, Tokens
 from model.objectives import CrossLingual
 
+_PART = 32  # captions in one forward pass
+
 
 class ER(SuiteTrainer):
     """Memory: captions, their targets (the teacher's features of their English), and the places of their pictures.
@@ -43,6 +45,13 @@ class ER(SuiteTrainer):
             count, behind = min(len(batch), len(self.remembered)), len(self.own.captions)
             random = np.random.default_rng((self.settings.seed, step))
             yield step, np.append(batch, behind + random.choice(len(self.remembered), count, replace=False))
+
+    def encoded(self, batch: NDArray[np.int64]) -> Tensor:
+        """In parts of like length: remembered captions have any, and one that is long would fill up all others."""
+        order = np.argsort([len(self.sequences[place]) for place in batch], kind="stable")
+        parts = np.split(order, range(_PART, len(order), _PART))
+        found = torch.cat([super(ER, self).encoded(batch[part]) for part in parts])
+        return found[torch.from_numpy(np.argsort(order))]
 
     def loss(self, batch: NDArray[np.int64]) -> Tensor:
         """Both losses of new pairs, the cross-modal one of remembered ones too; these are pulled to their targets."""
