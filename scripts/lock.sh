@@ -18,6 +18,6 @@ write() {
     rm "$out.new"
 }
 
-write requirements.lock --extra demo --extra postgres --extra s3 --extra openvino
-write requirements-dev.lock --constraint requirements.lock --extra demo --extra postgres --extra s3 --extra openvino --extra test \
-    --extra benchmark --extra milvus
+# What is tested first: what runs is a part of it, so that a tool of the tests may hold a library back for both.
+write requirements-dev.lock --extra demo --extra postgres --extra s3 --extra openvino --extra test --extra benchmark --extra milvus
+write requirements.lock --constraint requirements-dev.lock --extra demo --extra postgres --extra s3 --extra openvino

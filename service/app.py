@@ -57,7 +57,14 @@ def create_app(context: Context | None) -> FastAPI:
             app.state.context.draining = True
         await run_in_threadpool(app.state.context.registry.close)
 
-    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,  # what generated clients call their functions
+    )
     searching, teaching = (search, embeddings, models, pictures, collections), (languages, expansions, versions)
     for module in (*searching, *teaching, admin, bases, operations):
         app.include_router(module.router)

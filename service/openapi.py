@@ -19,6 +19,7 @@ from service.schemas.operations import NotReady
 VERSION = "1"
 PATH = Path(__file__).parent.parent / "docs" / "openapi.json"
 _EXTRA: tuple[type[BaseModel], ...] = (Problem, NotReady)  # schemas that FastAPI does not see
+_BODIES: dict[str, dict[str, Any]] = {}  # schemas of bodies by name: generated clients name their classes by them
 _DESCRIPTION = (
     "A picture search that learns languages. Send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`. "
     "Every error is `application/problem+json`; its `code` is stable."
@@ -39,14 +40,11 @@ def taking(
     """`openapi_extra` of a route that accepts JSON, a form with one file, or both; or a merge patch."""
     content: dict[str, Any] = {}
     if patch is not None:
-        content |= {kind: {"schema": _inline(patch)} for kind in ("application/merge-patch+json", "application/json")}
+        content |= {kind: {"schema": _body(patch)} for kind in ("application/merge-patch+json", "application/json")}
     if json is not None:
-        content["application/json"] = {"schema": _inline(json)}
+        content["application/json"] = {"schema": _body(json)}
     if form is not None:
-        schema = _inline(form)
-        schema["properties"] = {file: {"type": "string", "format": "binary"}, **schema.get("properties", {})}
-        schema["required"] = [file, *schema.get("required", [])]
-        content["multipart/form-data"] = {"schema": schema}
+        content["multipart/form-data"] = {"schema": _body(form, file)}
     return {"requestBody": {"required": True, "content": content}}
 
 
@@ -76,10 +74,9 @@ def install(app: FastAPI) -> None:
 def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title="pictoglot", version=VERSION, description=_DESCRIPTION, routes=app.routes)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update(_BODIES)
     for model in _EXTRA:
-        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas.update(schema.pop("$defs", {}))
-        schemas[model.__name__] = schema
+        schemas.update(_named(model))
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -115,10 +112,22 @@ def routes_of(app: FastAPI) -> list[APIRoute]:
     return [route for route in routes if isinstance(route, APIRoute)]
 
 
-def _inline(model: type[BaseModel]) -> dict[str, Any]:
-    schema = model.model_json_schema()
-    assert "$defs" not in schema, "bodies must be flat: the document has no place for their references"
-    return schema
+def _body(model: type[BaseModel], file: str | None = None) -> dict[str, str]:
+    """A reference to the schema of a body; a form's has the file too."""
+    named = _named(model)
+    if file is not None:
+        schema = named[model.__name__]
+        schema["properties"] = {file: {"type": "string", "format": "binary"}, **schema.get("properties", {})}
+        schema["required"] = [file, *schema.get("required", [])]
+    assert all(_BODIES.get(name, schema) == schema for name, schema in named.items()), "two bodies of one name"
+    _BODIES.update(named)
+    return {"$ref": f"#/components/schemas/{model.__name__}"}
+
+
+def _named(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    """The schema of `model`, and of the models that it refers to, by name."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {**schema.pop("$defs", {}), model.__name__: schema}
 
 
 if __name__ == "__main__":

@@ -82,13 +82,16 @@ async def patch_of(id: str, request: Request, if_match: str | None, caller: Prin
 
 
 def seen(if_match: str | None) -> Seen | None:
-    """The record of `If-Match` (RFC 9110, 13.1.1); None without it. A weak etag never matches."""
+    """The record of `If-Match` (RFC 9110, 13.1.1); None without it. A weak etag never matches.
+
+    A tag may also come without its quotes, as `etag` has it in the JSON of an answer.
+    """
     if if_match is None:
         return None
     if if_match.strip() == "*":
         return Seen()
     given = [tag.strip() for tag in if_match.split(",")]
-    return Seen(frozenset(tag[1:-1] for tag in given if len(tag) >= 2 and tag[0] == tag[-1] == '"'))
+    return Seen(frozenset(tag[1:-1] if len(tag) >= 2 and tag[0] == tag[-1] == '"' else tag for tag in given))
 
 
 def filter_in_query(given: str | None) -> Filter | None:

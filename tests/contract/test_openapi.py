@@ -46,6 +46,12 @@ def test_every_path_of_the_design_exists() -> None:
     assert {path: set(operations) for path, operations in paths.items()} == expected
 
 
+def test_operations_have_short_names_of_their_own() -> None:
+    paths = contract()["paths"]
+    names = [operation["operationId"] for operations in paths.values() for operation in operations.values()]
+    assert len(names) == len(set(names)) and "search_pictures" in names and "put_picture" in names
+
+
 def test_every_reference_has_a_target() -> None:
     text = json.dumps(contract())
     named = set(contract()["components"]["schemas"])
