@@ -52,7 +52,7 @@ def teach(
     """Every language of a training in order, from disk as far as an earlier run came; `joint` is one for all."""
     training = TRAININGS[name]
     grown = encoder.base.tokenizer if training.tokenizer is ClipTokenizer else training.tokenizer
-    view = base = replace(encoder.base_view, tokenizer=_first(grown, data))
+    view = base = replace(encoder.base_view, tokenizer=_oracle(data) if training.tokenizer is Oracle else grown())
     claim(folder / "training.json", training.described(settings, overrides), folder.glob("*/version"))
     for number, language in enumerate((JOINT,) if training.onto == "joint" else data.languages, 1):
         parent = {"chain": view, "tokens": _rowless(view, base)}.get(training.onto, base)
@@ -67,10 +67,8 @@ def teach(
         yield Taught(language, learned, view, {**facts, "bytes": _size(place / "version")})
 
 
-def _first(kind: Callable[[], Tokenizer], data: Data) -> Tokenizer:
-    """The tokenizer before the first language."""
-    if kind is not Oracle:
-        return kind()
+def _oracle(data: Data) -> Tokenizer:
+    """The tokenizer of all languages, before the first is taught."""
     return Oracle.all_at_once([caption for tag in data.languages for caption in data.corpus(tag).captions])
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from benchmarks.emoji36.methods import ROWS, TRAININGS
 from benchmarks.emoji36.tokenizers import Oracle
@@ -50,7 +51,7 @@ def test_either_half_of_the_regularisation_alone_is_adamw_by_hand(encoder: Encod
     alike = torch.ones_like(spared)
     modal = CrossModal()
     on_decay, on_gradient = (alike, spared) if half == "gradient" else (spared, alike)
-    scales = [on_gradient if half == "gradient" else alike, 1.0]
+    scales: list[Tensor | float] = [on_gradient if half == "gradient" else alike, 1.0]
     optimizer = ByHand([rows, modal.temperature], [on_decay, 0.0], scales, EXACT.weight_decay)
     learned = trainer.learn(go_on)
     for step, batch in trainer.batches(0):
