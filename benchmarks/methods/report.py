@@ -14,6 +14,7 @@ from benchmarks.methods.rows import PAIRS, ROWS
 from model.evaluation import average_accuracy, forgetting
 
 _MARKS = re.compile(r"(<!-- tables -->\n).*?(<!-- /tables -->)", re.DOTALL)
+_LENGTHS = {0.0: "none", 0.25: "a quarter", 1.0: "full"}
 _EMPTY = "# The suite of eight\n\n<!-- tables -->\n<!-- /tables -->\n"
 
 
@@ -22,7 +23,9 @@ def write(path: Path) -> str:
     results = json.loads(path.read_text(encoding="utf-8"))
     page = path.with_suffix(".md")
     text = page.read_text(encoding="utf-8") if page.is_file() else _EMPTY
-    written = "\n".join("\n".join(lines) + "\n" for lines in (rows(results), leads(results), points(results)) if lines)
+    written = "\n".join(
+        "\n".join(lines) + "\n" for lines in (rows(results), leads(results), points(results), starts(results)) if lines
+    )
     page.write_text(_MARKS.sub(lambda marks: marks[1] + written + marks[2], text), encoding="utf-8")
     plots.draw(results, path.with_suffix(""))
     return written
@@ -109,12 +112,52 @@ def points(results: dict[str, Any]) -> list[str]:
     ]
     lines += ["| pairs | length | start | steps | mean | " + " | ".join(tags) + " |", "|---" * (5 + len(tags)) + "|"]
     for (pairs, share, start), found in grouped(held):
-        by_tag = {point["language"]: point for point in found}
-        cells = [_recalls([by_tag[tag]]) if tag in by_tag else "–" for tag in tags]
-        mean = _recalls(found) if len(found) == len(tags) else f"{_recalls(found)} (of {len(found)})"
-        length = {0.0: "none", 1.0: "full"}.get(share, "a quarter")
-        lines.append(f"| {pairs:,} | {length} | {start} | {found[0]['steps']} | {mean} | " + " | ".join(cells) + " |")
+        by_tag = {tag: [point for point in found if point["language"] == tag] for tag in tags}
+        cells = [_recalls(of_tag) if of_tag else "–" for of_tag in by_tag.values()]
+        several = len(found) != len(tags) and f"{_recalls(found)} ({len(found)} trainings)"
+        mean = several or _recalls(found)
+        lines.append(
+            f"| {pairs:,} | {_LENGTHS[share]} | {start} | {found[0]['steps']} | {mean} | " + " | ".join(cells) + " |"
+        )
     return lines
+
+
+def starts(results: dict[str, Any]) -> list[str]:
+    """What an aligned start gains over a plain one of the same length, and over a plain one of full length."""
+    held = {
+        (each["pairs"], each["share"], each["start"], each["language"], each["seed"]): each
+        for each in results.get("curves", [])
+    }
+    lines = []
+    for pairs, share, other in sorted({(key[0], key[1], other) for key in held for other in (key[1], 1.0) if key[1]}):
+        keys = [key for key in held if key[:3] == (pairs, share, "aligned")]
+        both = [
+            (held[key], held[(pairs, other, "plain", *key[3:])])
+            for key in keys
+            if (pairs, other, "plain", *key[3:]) in held
+        ]
+        if len(both) > 1:
+            cells = [
+                _gain([100 * (one[name]["t2i"] - two[name]["t2i"]) for one, two in both]) for name in ("seen", "unseen")
+            ]
+            lines.append(
+                f"| {pairs:,} | {_LENGTHS[share]} | {_LENGTHS[other]} | {len(both)} | " + " | ".join(cells) + " |"
+            )
+    head = ["Aligned over plain start, t2i R@1 in points, ± one standard error of the trainings' mean, paired.", ""]
+    return (
+        [
+            *head,
+            "| pairs | aligned, length | plain, length | trainings | seen | unseen |",
+            "|---|---|---|---|---|---|",
+            *lines,
+        ]
+        if lines
+        else []
+    )
+
+
+def _gain(differences: list[float]) -> str:
+    return f"{np.mean(differences):+.1f} ±{np.std(differences, ddof=1) / np.sqrt(len(differences)):.1f}"
 
 
 def grouped(held: list[dict[str, Any]]) -> Iterator[tuple[tuple[int, float, str], list[dict[str, Any]]]]:
