@@ -61,7 +61,8 @@ class Toy:
 
     def corpus(self, language: str) -> Corpus:
         said = [self._said(each, language) for each in self.train]
-        return Corpus(language, said, 5 * self._english, self._english, torch.arange(len(said)))
+        english = [" ".join(pair) for pair in self.train]
+        return Corpus(language, said, 5 * self._english, self._english, torch.arange(len(said)), english)
 
     def tests(self, language: str) -> dict[str, data.Test]:
         said = [self._said(each, language) for each in self.test]
