@@ -1,7 +1,10 @@
 """`export`: pictures with their records, datasets and versions as files, which `import` and `learn` read back."""
 
+import hashlib
 import json
 import os
+import re
+import shlex
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,6 +20,7 @@ from service.cli.output import REFUSED, AsJson, errors, note, stop, tell
 from service.cli.sending import in_order, patiently, progress
 
 LANGUAGES = "languages.jsonl"  # in the order in which they were taught
+_MARK = "pictoglot-export.json"  # an export wrote this folder, and may write over it
 _PART = f"{NAME}.part"  # what is written so far: rows with the `etag` of their records
 _PAGE = "100"
 _FIELDS = "id,url,collection,tags,metadata,own,etag"
@@ -38,7 +42,7 @@ class _Written(NamedTuple):
 
 def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, help="A new folder, or one begun before.")],
-    collection: Annotated[str | None, typer.Option(help="Only the pictures in this collection.")] = None,
+    collection: Annotated[str | None, typer.Option(help="Only the pictures in this collection; no datasets.")] = None,
     pictures_only: Annotated[
         bool, typer.Option("--pictures-only", help="Neither datasets nor versions, which need an admin key.")
     ] = False,
@@ -48,19 +52,32 @@ def export(
 
     `import DIR` brings the pictures back, `learn` each dataset. After an interruption, the same command goes on.
     """
-    if folder.exists() and any(folder.iterdir()) and not ((folder / NAME).exists() or (folder / _PART).exists()):
-        stop(f"{folder} has other files: name a new folder.", REFUSED)
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).is_file():
+        stop(f"{folder} has files that no export wrote: name a new folder.", REFUSED)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / _MARK, iter([b'{"format": 1}\n']))
+    (folder / "pictures").mkdir(exist_ok=True)
     with service(upload=True) as client:
         count = _pictures(client, folder, {} if collection is None else {"collection": collection}, quiet=as_json)
-        languages = [] if pictures_only else _languages(client, folder)
-    document = {"folder": str(folder), "pictures": count, "languages": languages}
-    taught = f" and {len(languages):,} taught languages" if languages else ""
+        datasets, gone = ([], []) if pictures_only or collection is not None else _languages(client, folder)
+    document = {"folder": str(folder), "pictures": count, "languages": datasets, "datasets_gone": gone}
+    languages = len({each["language"] for each in datasets})
+    taught = f" and {len(datasets):,} datasets of {languages:,} taught languages" if datasets else ""
     tell(document, as_json, f"{count:,} pictures{taught} are in {folder}.")
-    if languages and not as_json:
-        note(f"To read it back: `pictoglot import {folder}`, then `pictoglot learn` each dataset, in this order:")
-        for each in languages:
-            note(f"  pictoglot learn {each['language']} {folder / each['dataset']} --settings '{each['settings']}'")
+    if as_json:
+        return
+    if gone:
+        note(f"Datasets that were pruned are not in it: {', '.join(gone)}.")
+    if datasets:
+        note("To read it back, in this order:")
+        for command in (("import", str(folder)), *(_learn(folder, each) for each in datasets)):
+            note(f"  pictoglot {shlex.join(command)}")
+
+
+def _learn(folder: Path, taught: dict[str, Any]) -> tuple[str, ...]:
+    """The command that teaches a dataset again; what was served is served again, whatever it gains there."""
+    file, settings = str(folder / taught["dataset"]), taught["settings"]
+    return ("learn", taught["language"], file, "--settings", settings, "--forced", "--watch")
 
 
 def _pictures(client: httpx.Client, folder: Path, wanted: dict[str, str], *, quiet: bool) -> int:
@@ -110,38 +127,61 @@ def _fetched(client: httpx.Client, folder: Path, done: dict[str, _Written], item
     suffix = _SUFFIXES.get(response.headers.get("content-type", "").partition(";")[0], "")
     file = f"pictures/{_name(item['id'])}{suffix}"
     _write(folder / file, iter([response.content]))
-    row = {"file": file, **{name: item[name] for name in _KEPT}, "captions": item["own"]}
+    row = {"file": file, "whole": True, **{name: item[name] for name in _KEPT}, "captions": item["own"]}
     return _Written(item["etag"], {name: value for name, value in row.items() if value})
 
 
 def _name(id: str) -> str:
-    """The name of a picture's file: its id, with `/` and the like percent-coded, and shortened where it is long."""
-    name = quote(id, safe=" ,()&+@=~!'")
-    if len(name) <= _LONGEST_NAME and not name.startswith("."):
-        return name
-    from hashlib import sha256
+    """The name of a picture's file: its id, with `/` and the like percent-coded, and shortened where it is long.
 
-    return sha256(id.encode()).hexdigest()
+    On a disk without upper and lower case, `Bridge` would be `bridge`: it gets a hash, after a `#` that no other has.
+    """
+    name, sha256 = quote(id, safe=" ,()&+@=~!'"), hashlib.sha256(id.encode()).hexdigest()
+    if len(name) > _LONGEST_NAME or name.startswith("."):
+        return sha256
+    return f"{name}#{sha256[:12]}" if re.search("[A-Z]", id) else name
 
 
-def _languages(client: httpx.Client, folder: Path) -> list[dict[str, Any]]:
-    """Write the dataset and the version of each taught language."""
-    listed = answer(client.get("/v1/languages"))["items"]
-    taught = sorted((item["version"], item["language"]) for item in listed if item["taught"])
+def _languages(client: httpx.Client, folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Write the version of each taught language, and all datasets of it.
+
+    Returns the datasets as rows in the order in which they were taught, since one may stand on the language of another;
+    and the languages of those that are not kept any more.
+    """
+    found, gone = list[tuple[dict[str, Any], int, str]](), list[str]()
+    for item in answer(client.get("/v1/languages"))["items"]:
+        if not item["taught"]:
+            continue
+        number = int(item["version"])
+        _version(client, number, folder / "versions" / str(number))
+        for dataset in answer(client.get(f"/v1/versions/{number}/datasets"))["items"]:
+            if dataset["kept"]:
+                found.append((dataset, number, item["language"]))
+            else:
+                gone.append(item["language"])
     rows = []
-    for number, language in taught:
-        version = answer(client.get(f"/v1/versions/{number}"))
-        into = folder / "versions" / str(number)
-        into.mkdir(parents=True, exist_ok=True)
-        for name in ("manifest.json", *version["digests"]):
-            _stream(client, f"/v1/versions/{number}/files/{quote(name, safe='')}", into / name)
-        dataset = f"datasets/{language}"
-        (folder / dataset).parent.mkdir(exist_ok=True)
-        _stream(client, f"/v1/versions/{number}/dataset", folder / dataset)
-        settings = json.dumps((version["manifest"] or {}).get("settings", {}))
-        rows.append({"language": language, "dataset": dataset, "settings": settings, "version": number})
+    (folder / "datasets").mkdir(exist_ok=True)
+    for place, (dataset, number, language) in enumerate(sorted(found, key=lambda each: each[0]["created_at"]), 1):
+        file = f"datasets/{_plain(f'{place:03}-{language}')}"
+        _stream(client, at(f"/v1/versions/{number}/datasets", dataset["expansion"]), folder / file)
+        settings = json.dumps(dataset["settings"])
+        rows.append({"language": language, "dataset": file, "settings": settings, "version": number})
     _write(folder / LANGUAGES, (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
-    return rows
+    return rows, gone
+
+
+def _version(client: httpx.Client, number: int, into: Path) -> None:
+    """Write the files of a version."""
+    into.mkdir(parents=True, exist_ok=True)
+    for name in ("manifest.json", *answer(client.get(f"/v1/versions/{number}"))["digests"]):
+        _stream(client, at(f"/v1/versions/{number}/files", name), into / _plain(name))
+
+
+def _plain(name: str) -> str:
+    """A name that came with an answer, as the name of a file in one folder and nowhere else."""
+    if name in ("", ".", "..") or Path(name).name != name or "\\" in name or "\0" in name:
+        stop(f"The service names a file {name!r}, which would lead out of the folder.")
+    return name
 
 
 def _stream(client: httpx.Client, path: str, file: Path) -> None:

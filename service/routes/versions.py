@@ -1,6 +1,7 @@
 """Versions: immutable steps of the model, served or not. Opens none."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
@@ -48,13 +49,25 @@ async def get_report(number: int, context: AppContext) -> schemas.VersionReport:
     return await run_in_threadpool(_report, number, context)
 
 
+@router.get("/{number}/datasets")
+@needs("admin")
+async def list_datasets(number: int, context: AppContext) -> schemas.Datasets:
+    """The datasets that a version's language was taught from, here and in what it builds upon, oldest first.
+
+    Taught again in this order, they make the language again. A base has none.
+    """
+    return await run_in_threadpool(_datasets, number, context)
+
+
 @router.get(
-    "/{number}/dataset", response_class=FileResponse, responses=answering("application/octet-stream", "The dataset.")
+    "/{number}/datasets/{expansion}",
+    response_class=FileResponse,
+    responses=answering("application/octet-stream", "The dataset."),
 )
 @needs("admin")
-async def get_dataset(number: int, context: AppContext) -> FileResponse:
-    """The dataset that a version learned, byte for byte as it was sent. 404 when it was pruned, and of a base."""
-    return await run_in_threadpool(_dataset, number, context)
+async def get_dataset(number: int, expansion: str, context: AppContext) -> FileResponse:
+    """One of these datasets, byte for byte as it was sent. 404 when it was pruned."""
+    return await run_in_threadpool(_dataset, number, expansion, context)
 
 
 @router.get(
@@ -66,13 +79,37 @@ async def get_version_file(number: int, name: str, context: AppContext) -> FileR
     return await run_in_threadpool(_file, number, name, context)
 
 
-def _dataset(number: int, context: Context) -> FileResponse:
-    learned_from = _find(number, context).learned_from
-    kept = learned_from and context.registry.expansions.get(learned_from).dataset_path
-    path = context.root.open(kept) if kept else None
-    if path is None or not path.is_file():
-        raise VersionNotFound("the dataset of this version is not kept")
+def _datasets(number: int, context: Context) -> schemas.Datasets:
+    _find(number, context)
+    taught = map(context.registry.expansions.get, context.registry.versions.sources(number))
+    items = [
+        schemas.DatasetItem(
+            expansion=each.id,
+            created_at=each.created_at,
+            settings={name: value for name, value in each.settings.items() if name != "forced"},
+            sha256=each.dataset_sha256,
+            bytes=each.dataset_bytes,
+            kept=_kept(each, context.root) is not None,
+        )
+        for each in taught
+    ]
+    return schemas.Datasets(items=items)
+
+
+def _dataset(number: int, expansion: str, context: Context) -> FileResponse:
+    _find(number, context)
+    if expansion not in context.registry.versions.sources(number):
+        raise VersionNotFound("this version was not taught from such a dataset")
+    path = _kept(context.registry.expansions.get(expansion), context.root)
+    if path is None:
+        raise VersionNotFound("this dataset of the version is not kept")
     return FileResponse(path, media_type="application/octet-stream")
+
+
+def _kept(taught: Expansion, root: DataRoot) -> Path | None:
+    """The file of a dataset; None where it is not kept."""
+    path = root.open(taught.dataset_path) if taught.dataset_path else None
+    return path if path is not None and path.is_file() else None
 
 
 def _file(number: int, name: str, context: Context) -> FileResponse:

@@ -164,6 +164,21 @@ class VersionDetail(VersionItem):
     metrics: Measured = Field(description="The same as `report`.")
 
 
+class DatasetItem(Response):
+    """A dataset that a language was taught from, by the expansion that it came with."""
+
+    expansion: str
+    created_at: datetime
+    settings: Report = Field(description="Those that were sent with it, as `POST /v1/languages` takes them.")
+    sha256: str | None
+    bytes: int | None
+    kept: bool = Field(description="false: it was pruned.")
+
+
+class Datasets(Response):
+    items: list[DatasetItem]
+
+
 class VersionPage(Response):
     items: list[VersionItem]
     next_cursor: str | None

@@ -103,6 +103,25 @@ def test_ranges_of_dates_and_numbers_include_both_ends(page: Page, site: Site) -
     expect(page.locator("#chips .chip")).to_have_count(3)
 
 
+def test_a_value_of_a_key_that_was_not_seen_is_found_whatever_its_kind(page: Page, site: Site) -> None:
+    kinds = {"number": 1951, "text": "1951", "true": True}
+    for outline, (tag, weight) in zip(site.gallery[20:23], kinds.items(), strict=True):
+        record = {"metadata": {"unseen": weight}, "tags": [tag], "collection": "unseen"}
+        site.http.patch(f"/v1/pictures/{outline.id}", json=record, headers=MERGE).raise_for_status()
+    page.goto("/#search?collection=unseen&is=tags:none")
+    page.reload()  # nothing is known of any picture
+    expect(page.locator("#results")).to_contain_text("No picture is left by these filters.")
+    page.click("#filters-button")
+    page.fill("#filter-key", "unseen")
+    page.fill("#filter-is", "1951")
+    page.keyboard.press("Enter")
+    expect(page.locator("#chips .chip").nth(1)).to_have_text("unseen1951×")
+    page.get_by_role("button", name="Remove the filter tags none").click()
+    shows(page, [outline.id for outline in site.gallery[20:22]])
+    page.reload()
+    shows(page, [outline.id for outline in site.gallery[20:22]])
+
+
 def test_collections_are_picked_and_what_leaves_nothing_can_be_taken_away(page: Page, site: Site) -> None:
     page.select_option("#collection", "late")
     shows(page, [outline.id for outline in site.gallery[16:19]])
@@ -119,7 +138,7 @@ def test_values_of_every_kind_survive_the_address(page: Page) -> None:
     kept = page.evaluate(
         """async () => {
             const { nothingAsked, read, write } = await import("/static/address.js");
-            const values = ["1950", 1950, true, "true", "null", "a:b..c", '"quoted"', "גשר"];
+            const values = ["1950", 1950, true, "true", "null", "a:b..c", '"quoted"', "גשר", [1950, "1950"], "[1]"];
             const is = values.map((value) => ({ key: "k", value }));
             const asked = { ...nothingAsked(), q: "x & y", is, ranges: [{ key: "year", from: "1", to: "" }] };
             const again = read(new URLSearchParams(write(asked).split("?")[1]));

@@ -97,6 +97,15 @@ def test_what_matches_less_well_is_held_back_behind_a_sentence(page: Page) -> No
     expect(page.locator("#results figure:visible")).to_have_count(48)
     expect(page.locator(".line")).to_have_count(1)
 
+    page.unroute("**/v1/search/pictures")
+    matched(page, *[0.9] * 24, 0.3)  # the next page matches less well, all of it
+    page.fill("#text", "face ")
+    page.locator("#text").press("Enter")
+    expect(page.locator("#results figure:visible")).to_have_count(24)
+    page.click("#more")
+    expect(page.locator("#held button")).to_be_focused()
+
+    page.unroute("**/v1/search/pictures")
     matched(page, 0.2)
     page.fill("#text", "zzz qqq")
     page.keyboard.press("Enter")

@@ -1,13 +1,14 @@
 """Records on the page: adding pictures, changing what is said of them, deleting them."""
 
 import base64
+import hashlib
 import io
 import re
 from random import Random
 from typing import Any
 
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.site import ADMIN_KEY, Site
 from tests.browser.test_languages import give_key
@@ -94,6 +95,75 @@ def test_dropped_pictures_are_described_and_added_and_each_refusal_is_said(page:
     expect(page.locator("#collection")).to_have_value("added")
 
 
+def test_a_picture_that_is_there_keeps_its_record_and_one_that_is_left_out_is_not_sent(page: Page, site: Site) -> None:
+    files = {"picture": png(30)}
+    there = site.http.post("/v1/pictures", files=files, data={"tags": '["by a curator"]'}).json()
+    page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
+    sent: list[Route] = []
+
+    def hold(route: Route) -> None:
+        sent.append(route)
+        if len(sent) > 1:
+            route.continue_()
+
+    page.route("**/v1/pictures", hold)
+    drop(page, png(30), png(31), png(32))
+    entries = page.locator("#add-list > li")
+    expect(entries).to_have_count(3)
+    for place in (0, 1):
+        entries.nth(place).locator(".words").fill("a caption from the page")
+    page.get_by_label("Add to: Tags").fill("from the page")
+    page.click("#add-start")
+    expect(entries.nth(0)).to_have_attribute("data-state", "sending")
+    entries.nth(2).locator(".words").press("Enter")  # while they are sent
+    expect(page.get_by_role("button", name="Leave out 0.png")).to_be_disabled()
+    page.get_by_role("button", name="Leave out 2.png").click()
+    sent[0].continue_()  # so long was the first one held
+    expect(page.locator("#add-summary")).to_contain_text("1 picture added, 1 there already.")
+    expect(entries.nth(0).locator(".became")).to_have_text("was there already; its record was left as it is")
+    assert site.http.get(f"/v1/pictures/{there['id']}").json()["etag"] == there["etag"]
+    new, left_out = (hashlib.sha256(png(seed)).hexdigest() for seed in (31, 32))
+    item = site.http.get(f"/v1/pictures/{new}").json()
+    assert (item["tags"], item["own"]) == (["from the page"], {"en": ["a caption from the page"]})
+    assert site.http.get(f"/v1/pictures/{left_out}").status_code == 404 and len(sent) == 2
+
+
+def test_what_is_said_of_a_picture_is_sent_again_where_it_was_refused(page: Page, site: Site) -> None:
+    page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
+    drop(page, png(33), b"no picture")
+    entry = page.locator("#add-list > li").first
+    entry.locator(".language").fill("no tag")
+    entry.locator(".words").fill("not lost")
+    page.click("#add-start")
+    expect(entry.locator(".became")).to_contain_text("refused: The picture is there, but not what is said of it.")
+    entry.locator(".language").fill("en")
+    page.click("#add-start")
+    expect(entry.locator(".became")).to_have_text("added")
+    item = site.http.get(f"/v1/pictures/{hashlib.sha256(png(33)).hexdigest()}").json()
+    assert item["own"] == {"en": ["not lost"]}
+
+
+def test_saving_changes_nothing_that_nobody_touched(page: Page, site: Site) -> None:
+    record = {"metadata": {"note": "one line\nanother", "place": "Chur"}, "collection": "touched"}
+    site.http.patch("/v1/pictures/emoji-1f34e", json=record, headers=MERGE).raise_for_status()
+    before = site.http.get("/v1/pictures/emoji-1f34e").json()
+    taught = [text for text in before["captions"]["ar"] if text not in before["own"].get("ar", [])]
+    open_editor(page, "touched")
+    form = page.locator("dialog form")
+    expect(form.locator(".brought")).to_contain_text(taught[0])
+    form.locator(".row.metadata").nth(1).get_by_label("Value", exact=True).fill("Thusis")
+    form.get_by_role("button", name="Add a caption").click()
+    form.locator(".row .words").last.fill("another word for it")
+    with page.expect_request(lambda request: request.method == "PATCH") as sent:
+        form.get_by_role("button", name="Save").click()
+    english = [*before["own"]["en"], "another word for it"]
+    assert sent.value.post_data_json == {"captions": {"en": english}, "metadata": {"place": "Thusis"}}
+    expect(page.locator("dialog")).to_have_count(0)
+    assert site.http.get("/v1/pictures/emoji-1f34e").json()["own"] == before["own"] | {"en": english}
+    back = {"collection": "default", "metadata": {"note": None, "place": None}, "captions": before["own"]}
+    site.http.patch("/v1/pictures/emoji-1f34e", json=back, headers=MERGE).raise_for_status()
+
+
 def test_a_record_is_changed_and_what_others_changed_meanwhile_is_shown_and_kept(page: Page, site: Site) -> None:
     put(site, "shared-1", 3, {"collection": "shared", "tags": ["old"], "metadata": {"year": 1950, "place": "Chur"}})
     open_editor(page, "shared")
@@ -136,7 +206,8 @@ def test_a_record_is_changed_and_what_others_changed_meanwhile_is_shown_and_kept
 
 def test_captions_that_a_language_brought_stay_and_the_page_says_so(page: Page, site: Site) -> None:
     taught = site.http.get("/v1/pictures/emoji-1f34e").json()["captions"]["ar"]
-    site.http.patch("/v1/pictures/emoji-1f34e", json={"collection": "one"}, headers=MERGE).raise_for_status()
+    both = {"collection": "one", "captions": {"ar": taught}}  # the record has them as well
+    site.http.patch("/v1/pictures/emoji-1f34e", json=both, headers=MERGE).raise_for_status()
     open_editor(page, "one")
     rows = page.locator("dialog .row")
     place = [row.locator(".language").input_value() for row in rows.all()].index("ar")
@@ -145,6 +216,7 @@ def test_captions_that_a_language_brought_stay_and_the_page_says_so(page: Page, 
     expect(page.locator("dialog .sorry")).to_contain_text(
         f"came with the file that taught their language, and stay: {', '.join(taught)}."
     )
+    assert "ar" not in site.http.get("/v1/pictures/emoji-1f34e").json()["own"]
     back = {"collection": "default"}
     site.http.patch("/v1/pictures/emoji-1f34e", json=back, headers=MERGE).raise_for_status()
 

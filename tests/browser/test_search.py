@@ -3,7 +3,7 @@
 import base64
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.site import Site
 
@@ -142,6 +142,18 @@ def test_more_captions_are_shown_for_one_language(page: Page, site: Site) -> Non
     page.select_option("#captions select", "ar")
     expect(page.locator("#captions section")).to_have_count(1)
     expect(page.locator("#captions li").nth(4)).to_be_visible()
+
+    held: list[Route] = []
+    page.select_option("#captions select", "")
+    page.route("**/v1/search/captions", lambda route: held.append(route))
+    page.select_option("#captions select", "ar")
+    expect(page.locator("#captions section")).to_have_count(0)
+    page.select_option("#captions select", "")  # before the answer comes
+    with page.expect_response("**/v1/search/captions") as late:
+        held[0].continue_()
+    late.value.finished()
+    page.wait_for_timeout(200)
+    expect(page.locator("#captions section")).to_have_count(len(site.languages()))
 
 
 def test_everything_works_with_the_keyboard(page: Page) -> None:

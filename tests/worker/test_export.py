@@ -44,7 +44,7 @@ def test_an_exported_service_is_equal_when_it_is_imported_and_taught_again(tmp_p
             for file in (service.home / each.folder).iterdir():
                 assert (out / "versions" / str(number) / file.name).read_bytes() == file.read_bytes()
         assert_problem(service.admin.get("/v1/versions/1/files/..%2f..%2fadmin.key"), 404, "version_not_found")
-        assert_problem(service.admin.get("/v1/versions/0/dataset"), 404, "version_not_found")
+        assert_problem(service.admin.get("/v1/versions/0/datasets/x"), 404, "version_not_found")
         reader = service.key("search", collections=["museum"])
         some = run(service, "export", str(tmp_path / "some"), "--pictures-only", "--json", key=reader)
         assert json.loads(some.stdout)["pictures"] == PICTURES // 2

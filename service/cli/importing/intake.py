@@ -172,10 +172,14 @@ class Intake:
         if found is not None and found.has(sha256) and not self.again:
             if same and known is not None and known.sha256 == sha256:
                 return _outcome(item, "there"), keep
-            return self._change(item, found, item.said.over(about(content, self.language)), keep)
+            return self._change(item, found, self._all(item, content), keep)
         if found is not None and known is None and not self.again:
             return _outcome(item, "refused", _ANOTHER), None
-        return New(item, content, item.said.over(about(content, self.language)), found, keep)
+        return New(item, content, self._all(item, content), found, keep)
+
+    def _all(self, item: Item, content: bytes) -> Said:
+        """What is said of it beside the file and in it."""
+        return item.said if item.whole else item.said.over(about(content, self.language))
 
     def _change(self, item: Item, found: Found, said: Said, keep: Known) -> tuple[Outcome, Known | None]:
         patch = found.lacks(said)

@@ -92,7 +92,8 @@ class Item:
 
     `place` names it there and is stable; `twin` is its id where another picture has `id`. `read` gives its bytes, or
     raises `Unreadable`. `stamp` is None where only its bytes tell whether it has changed. `shown` is how people are
-    told of it, where that is not its place. `held` is how many bytes of it are in memory already.
+    told of it, where that is not its place. `held` is how many bytes of it are in memory already. `whole`: `said` is
+    all there is to say of it; nothing is read from the file.
     """
 
     place: str
@@ -103,6 +104,7 @@ class Item:
     said: Said = field(default_factory=Said)
     shown: str = ""
     held: int = 0
+    whole: bool = False
 
 
 class Source(Protocol):

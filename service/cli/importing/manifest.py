@@ -14,7 +14,7 @@ from service.cli.importing.items import Item, Left, Said, SourceFault, Stamp, Va
 
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
 NAME = "manifest.jsonl"  # a folder that has it is imported by it, as `pictoglot export` writes it
-_OWN = ("file", "id", "collection", "tags", "metadata", "captions")
+_OWN = ("file", "id", "collection", "tags", "metadata", "captions", "whole")
 _CAPTION = "caption_"  # and a tag: a column with one caption in that language
 _LONGEST_CELL = 1 << 20  # characters
 
@@ -102,7 +102,10 @@ class Manifest:
             raise _Faulty("`id` is no text.")
         stamp = Stamp(status.st_size, status.st_mtime_ns)
         said = _said(row).over(self._said)
-        return Item(str(id), str(id), lambda: read_file(path, stamp), stamp, "", said, f"line {line} ({name})")
+        whole = row.get("whole") in (True, "true")
+        return Item(
+            str(id), str(id), lambda: read_file(path, stamp), stamp, "", said, f"line {line} ({name})", whole=whole
+        )
 
     def _path(self, given: object) -> tuple[Path, str]:
         if not isinstance(given, str) or not given.strip():

@@ -8,8 +8,8 @@ import { Wrong, captionFields, chipFields, collectionField, metadataFields } fro
 
 const MOST = 500; // pictures in one list; more are for the command line
 const TRIES = 6; // of one picture, while the server is busy
-const STATES = { waiting: "", sending: "sending …", added: "added", known: "was there already", failed: "refused" };
-let entries = []; // {file, url, fields, element, state, said, id}
+const STATES = { waiting: "", sending: "sending …", added: "added", known: "was there already; its record was left as it is", failed: "refused" };
+let entries = []; // {file, url, fields, element, state, said, id}; `id` once it was added, whose record may still be missing
 let shared = null; // fields for all of them
 let sending = null; // AbortController while pictures are sent
 
@@ -108,11 +108,13 @@ function mark(entry, state, said = "") {
   entry.element.dataset.state = state;
   fill(entry.element.querySelector(".became"), [STATES[state], said].filter(Boolean).join(": ") || null);
   for (const control of entry.element.querySelectorAll("input, fieldset button, select")) control.disabled = ["sending", "added", "known"].includes(state);
+  entry.element.querySelector(".shut").disabled = state === "sending";
   tell();
 }
 
 async function submit(event) {
   event.preventDefault();
+  if (sending) return; // the Enter key in a field, while pictures are sent
   fill(byId("add-trouble"));
   let common;
   try {
@@ -128,6 +130,7 @@ async function submit(event) {
   byId("add-stop").hidden = false;
   for (const entry of left()) {
     if (signal.aborted) break;
+    if (!entries.includes(entry)) continue; // it was left out meanwhile
     mark(entry, "sending");
     await one(entry, common, signal);
   }
@@ -136,13 +139,19 @@ async function submit(event) {
   (byId("add-summary").querySelector("a") ?? byId("add-start")).focus();
 }
 
-/** Send one picture; while the server is busy, it is sent again. */
+/** Send one picture, and what is said of it if it is new; while the server is busy, it is sent again. */
 async function one(entry, common, signal) {
   for (let tries = 1; ; tries += 1) {
     try {
-      const response = await send("/v1/pictures", { body: body(entry, common), signal });
-      entry.id = (await response.json()).id;
-      return mark(entry, response.status === 201 ? "added" : "known");
+      if (!entry.id) {
+        const response = await send("/v1/pictures", { body: body(entry, common), signal });
+        if (response.status !== 201) return mark(entry, "known"); // somebody may have described it better
+        entry.id = (await response.json()).id;
+      }
+      const record = said(entry, common);
+      const headers = { "Content-Type": "application/merge-patch+json" };
+      if (Object.keys(record).length) await send(`/v1/pictures/${encodeURIComponent(entry.id)}`, { method: "PATCH", body: JSON.stringify(record), headers, signal });
+      return mark(entry, "added");
     } catch (problem) {
       if (problem.name === "AbortError") return mark(entry, "waiting");
       const busy = [429, 503].includes(problem.status) && tries < TRIES;
@@ -153,19 +162,24 @@ async function one(entry, common, signal) {
 }
 
 function refused(entry, problem) {
-  mark(entry, "failed", problem.message);
+  mark(entry, "failed", entry.id ? `The picture is there, but not what is said of it. ${problem.message}` : problem.message);
   if ([0, 401, 403].includes(problem.status)) {
     sending.abort(); // the others would be refused for the same reason
     fill(byId("add-trouble"), sorry(problem));
   }
 }
 
-function body(entry, { collection, tags, metadata }) {
+/** The picture alone, in the collection where it is looked for: whether it is there is known only by the answer. */
+function body(entry, { collection }) {
   const form = new FormData();
   form.set("picture", entry.file, entry.file.name);
-  if (Object.keys(entry.captions).length) form.set("captions", JSON.stringify(entry.captions));
-  if (collection) form.set("collection", collection);
-  if (tags.length) form.set("tags", JSON.stringify(tags));
-  if (Object.keys(metadata).length) form.set("metadata", JSON.stringify(metadata));
+  entry.into = collection === "default" ? "" : collection; // a picture that was moved out of it is not moved back
+  if (entry.into) form.set("collection", entry.into);
   return form;
+}
+
+/** What is said of a picture beyond that, without what is empty. */
+function said({ captions, into }, { collection, tags, metadata }) {
+  const parts = { captions, tags, metadata, collection: collection === into ? "" : collection };
+  return Object.fromEntries(Object.entries(parts).filter(([, part]) => Object.keys(part).length));
 }

@@ -6,7 +6,7 @@ const DATE = /^\d{4}-\d{2}-\d{2}(?:[Tt ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:[Zz]|
 const MODES = ["meaning", "words", "both"];
 const DEFAULTS = { q: "", language: "auto", picture: "", file: "", mode: "meaning", collection: "", min: "" };
 
-/** What a search asks for when nothing is said; `is` are values that a picture must have, `ranges` bounds of a key. */
+/** What a search asks for when nothing is said; `is` are values that a picture must have (of a list, one), `ranges` bounds of a key. */
 export const nothingAsked = () => ({ ...DEFAULTS, is: [], ranges: [] });
 
 /** The search that the parameters of an address name; what is not understood is left out. */
@@ -33,7 +33,7 @@ export function write(asked) {
 export function filterOf({ collection, is, ranges }) {
   const must = [
     ...(collection ? [{ key: "collection", match: { value: collection } }] : []),
-    ...is.map(({ key, value }) => ({ key, match: { value } })),
+    ...is.map(({ key, value }) => ({ key, match: Array.isArray(value) ? { any: value } : { value } })),
     ...ranges.map(({ key, from, to }) => ({ key, range: limits(from, to) })),
   ];
   return must.length ? { must } : null;
@@ -48,10 +48,11 @@ export function wrong({ key, from, to }) {
   return "A range is of numbers, or of dates as 1950-01-31.";
 }
 
-/** The value that a person typed for a key whose values are of this kind ("number", "boolean" or others). */
+/** The value that a person typed for a key whose values are of this kind; of an unknown kind, all that it may be. */
 export function typed(text, kind) {
-  if (kind === "number" && isNumber(text)) return Number(text);
-  return kind === "boolean" && ["true", "false"].includes(text) ? text === "true" : text;
+  if (["number", undefined].includes(kind) && isNumber(text)) return kind ? Number(text) : [Number(text), text];
+  if (["boolean", undefined].includes(kind) && ["true", "false"].includes(text)) return kind ? text === "true" : [text === "true", text];
+  return text;
 }
 
 const isNumber = (text) => text.trim() !== "" && Number.isFinite(Number(text));
@@ -86,7 +87,8 @@ function textOf(value) {
 function valueOf(text) {
   try {
     const value = JSON.parse(text);
-    if (["string", "number", "boolean"].includes(typeof value)) return value;
+    const plain = [value].flat();
+    if (plain.length && plain.every((one) => ["string", "number", "boolean"].includes(typeof one))) return value;
   } catch {
     // no JSON: a text as it is
   }

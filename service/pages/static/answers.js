@@ -91,10 +91,8 @@ function pages(page, next, itemsOf, language, add = false) {
   const items = itemsOf(page);
   const fresh = grid(items, language);
   filters.notice(page.items);
-  if (add) {
-    byId("results").append(...fresh);
-    fresh[0]?.querySelector("a")?.focus();
-  } else byId("results").replaceChildren(...fresh);
+  if (add) byId("results").append(...fresh);
+  else byId("results").replaceChildren(...fresh);
   byId("more").hidden = !page.next_cursor;
   again = async () => {
     byId("more").disabled = true;
@@ -107,6 +105,7 @@ function pages(page, next, itemsOf, language, add = false) {
   };
   const poor = items.findIndex(({ match }) => typeof match === "number" && match < WELL);
   if (poor >= 0 && !all) hold(fresh.slice(poor), poor === 0 && !add, Boolean(page.next_cursor));
+  if (add) (fresh[0]?.hidden ? byId("held").querySelector("button") : fresh[0]?.querySelector("a"))?.focus();
 }
 
 /** Hold back what matches less well (chances fall from hit to hit) behind a line that says so. */

@@ -40,11 +40,8 @@ export function captionsOf(items, askMore) {
         const tag = pick.value;
         if (!tag) return lists.replaceChildren(...order.map((one) => block(one, by.get(one))));
         lists.replaceChildren(waiting("Loading more"));
-        try {
-          lists.replaceChildren(block(tag, await askMore(tag)));
-        } catch (problem) {
-          lists.replaceChildren(sorry(problem));
-        }
+        const shown = await askMore(tag).then((more) => block(tag, more), sorry);
+        if (pick.value === tag) lists.replaceChildren(shown); // unless another language was chosen meanwhile
       },
     },
     make("option", { value: "" }, "all languages"),

@@ -1,7 +1,7 @@
 // Changing and deleting one picture's record, based on what was seen: what others changed meanwhile is shown first.
 
 import { ask, send } from "/static/api.js";
-import { nameOf } from "/static/captions.js";
+import { captionList, nameOf } from "/static/captions.js";
 import { fill, make } from "/static/dom.js";
 import { dialog, sorry } from "/static/parts.js";
 import { Wrong, captionFields, chipFields, collectionField, metadataFields } from "/static/record.js";
@@ -18,18 +18,20 @@ export async function edit(item) {
 }
 
 function form(item, names, close) {
-  const state = { base: item, seen: item, fields: null }; // what the form was filled with, and what is known to be there
+  const state = { base: item, seen: item, fields: null, before: null }; // what the form was filled with, what is known to be there, and what the form says untouched
   const body = make("div", {});
   const trouble = make("div", { role: "alert" });
   const set = (base) => {
     Object.assign(state, { base, seen: base });
     state.fields = fieldsOf(base, names);
-    fill(body, Object.values(state.fields).map((field) => field.element));
+    state.before = valuesOf(state.fields, base); // a field may show a text otherwise than it is kept: nobody changed that
+    const [captions, ...others] = Object.values(state.fields).map((field) => field.element);
+    fill(body, captions, brought(base), others);
   };
   const save = async (event) => {
     event.preventDefault();
     try {
-      const patch = difference(recordOf(state.base), valuesOf(state.fields, state.base));
+      const patch = difference(state.before, valuesOf(state.fields, state.base));
       if (!Object.keys(patch).length) return close(null);
       button.disabled = true;
       const headers = { "Content-Type": "application/merge-patch+json", "If-Match": `"${state.seen.etag}"` };
@@ -51,7 +53,7 @@ function form(item, names, close) {
 }
 
 const fieldsOf = (item, names) => ({
-  captions: captionFields({ ...item.captions, ...item.waiting }),
+  captions: captionFields(item.own),
   tags: chipFields("Tags", item.tags),
   collection: collectionField(item.collection, names),
   metadata: metadataFields(item.metadata),
@@ -64,7 +66,14 @@ const valuesOf = (fields, base) => ({
   collection: fields.collection.value() || base.collection,
 });
 
-const recordOf = ({ captions, waiting, tags, metadata, collection }) => ({ captions: { ...captions, ...waiting }, tags, metadata, collection });
+const recordOf = ({ own, tags, metadata, collection }) => ({ captions: own, tags, metadata, collection });
+
+/** The captions that are not the record's own: they are shown, and cannot be changed here. */
+function brought({ captions, own }) {
+  const others = Object.entries(captions).map(([tag, texts]) => [tag, texts.filter((text) => !own[tag]?.includes(text))]);
+  if (!others.some(([, texts]) => texts.length)) return null;
+  return make("div", { class: "brought" }, make("p", { class: "fine" }, "These came with the file that taught their language, and stay:"), captionList(Object.fromEntries(others)));
+}
 
 /** The merge patch (RFC 7396) from one record to another: only what a person changed. */
 function difference(before, after) {

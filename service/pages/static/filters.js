@@ -31,7 +31,7 @@ export function prepare(go) {
 export function show(search) {
   asked = search;
   const chips = [
-    ...asked.is.map(({ key, value }, place) => chip("is", place, key, String(value))),
+    ...asked.is.map(({ key, value }, place) => chip("is", place, key, String([value].flat()[0]))),
     ...asked.ranges.map(({ key, from, to }, place) => chip("ranges", place, key, !from ? `to ${to}` : !to ? `from ${from}` : `${from} – ${to}`)),
   ];
   const held = byId("chips").contains(document.activeElement);
@@ -138,7 +138,7 @@ function group(key, values) {
 }
 
 function value(key, { value: own, count: pictures }) {
-  const chosen = asked.is.some((one) => one.key === key && one.value === own);
+  const chosen = asked.is.some((one) => one.key === key && [one.value].flat().includes(own));
   return make("button", { type: "button", class: "facet", "data-key": key, "data-value": JSON.stringify(own), "aria-pressed": String(chosen), "aria-label": `${key} ${own}: ${plural(pictures, "picture")}` }, make("bdi", {}, String(own)), make("span", { class: "number" }, whole(pictures)));
 }
 
@@ -150,7 +150,7 @@ function choose(event, go) {
     count();
   } else if (button?.dataset.key) {
     const chosen = { key: button.dataset.key, value: JSON.parse(button.dataset.value) };
-    const same = (one) => one.key === chosen.key && one.value === chosen.value;
+    const same = (one) => one.key === chosen.key && [one.value].flat().includes(chosen.value);
     const others = asked.is.filter((one) => !same(one));
     go({ ...asked, is: others.length < asked.is.length ? others : [...asked.is, chosen] });
   }
@@ -172,7 +172,8 @@ function add(go) {
     byId(key ? "filter-from" : "filter-key").focus();
     return;
   }
-  const chosen = { key, value: typed(is, kinds.get(key)) };
+  const name = key.replace(/^metadata\./, "");
+  const chosen = { key, value: typed(is, FIELDS.includes(key) ? "string" : kinds.get(name)) };
   go({ ...asked, is: is ? [...asked.is, chosen] : asked.is, ranges: from || to ? [...asked.ranges, { key, from, to }] : asked.ranges });
   byId("filter-form").reset();
   suit();

@@ -154,7 +154,8 @@ function controlOf(kind, value) {
     select.value = String(value !== false && value !== "false");
     return { element: select, value: () => select.value === "true", loose: () => select.value };
   }
-  const input = make("input", { type: kind === "date" ? "date" : "text", inputmode: kind === "number" ? "decimal" : null, dir: "auto", "aria-label": "Value", value: String(value) });
+  const lines = kind === "text" && String(value).includes("\n"); // which an input would take out
+  const input = lines ? make("textarea", { dir: "auto", rows: "3", "aria-label": "Value" }, String(value)) : make("input", { type: kind === "date" ? "date" : "text", inputmode: kind === "number" ? "decimal" : null, dir: "auto", "aria-label": "Value", value: String(value) });
   const strict = () => {
     if (kind !== "text" && !input.value.trim()) throw new Wrong("Enter a value, or remove this line.", input);
     if (kind !== "number") return input.value;
