@@ -105,17 +105,19 @@ class Gallery(rows.CaptionsAndVectors):
         collections that may be written, and `RecordChanged`.
         """
         with self._written(pictures), self._registry.begin() as session:
-            before = [_store(session, picture) for picture in pictures]
+            before, stored = [], []
+            for new in pictures:  # each is told as this put left it: the next may have its id and other collections
+                before.append(_store(session, new))
+                stored.append(_pictures(session, [new.id])[new.id])
             vectors = {new.content_sha256: new.vector for new in pictures if new.vector is not None}
             rows.store_picture_vectors(session, fingerprint, vectors)
-            stored = _pictures(session, [picture.id for picture in pictures])
             for content, picture in _files_of(pictures):  # another process has just deleted this content as unused
                 self.files.write_locally(content, picture)
-        current = {picture.content_sha256 for picture in stored.values()}
+        current = {picture.content_sha256 for picture in {each.id: each for each in stored}.values()}
         for content in {content for content, _ in before if content is not None} - current:
             with suppress(PictoglotError, OSError):  # as in `delete`
                 self.delete_unused_content(content)
-        return [Put(stored[new.id], outcome) for new, (_, outcome) in zip(pictures, before, strict=True)]
+        return [Put(picture, outcome) for picture, (_, outcome) in zip(stored, before, strict=True)]
 
     def patch(self, patch: Patch, vectors: Mapping[tuple[str, str, rows.ReadBy], Vector]) -> GalleryPicture:
         """Change a picture's captions and record; `vectors` are of its new captions, as in `NewPicture`.
