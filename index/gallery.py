@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Double, delete, func, insert, literal, select, tuple_, type_coerce, update
 from sqlalchemy.orm import Session
@@ -36,7 +36,7 @@ _CREATED = type_coerce(PictureRow.created_at, Double)  # as a Python datetime it
 class GalleryPicture:
     """A row of the gallery: a picture and its record without its captions; width and height are in pixels.
 
-    `place` is its position in a listing.
+    `place` is its position in a listing. `original` says that its bytes were kept as they were sent.
     """
 
     id: str
@@ -46,6 +46,7 @@ class GalleryPicture:
     created_at: datetime
     place: Place
     record: Record
+    original: bool
 
 
 @dataclass(frozen=True)
@@ -105,17 +106,19 @@ class Gallery(rows.CaptionsAndVectors):
         collections that may be written, and `RecordChanged`.
         """
         with self._written(pictures), self._registry.begin() as session:
-            before = [_store(session, picture) for picture in pictures]
+            before, stored = [], []
+            for new in pictures:  # each is told as this put left it: the next may have its id and other collections
+                before.append(_store(session, new))
+                stored.append(_pictures(session, [new.id])[new.id])
             vectors = {new.content_sha256: new.vector for new in pictures if new.vector is not None}
             rows.store_picture_vectors(session, fingerprint, vectors)
-            stored = _pictures(session, [picture.id for picture in pictures])
             for content, picture in _files_of(pictures):  # another process has just deleted this content as unused
                 self.files.write_locally(content, picture)
-        current = {picture.content_sha256 for picture in stored.values()}
+        current = {picture.content_sha256 for picture in {each.id: each for each in stored}.values()}
         for content in {content for content, _ in before if content is not None} - current:
             with suppress(PictoglotError, OSError):  # as in `delete`
                 self.delete_unused_content(content)
-        return [Put(stored[new.id], outcome) for new, (_, outcome) in zip(pictures, before, strict=True)]
+        return [Put(picture, outcome) for picture, (_, outcome) in zip(stored, before, strict=True)]
 
     def patch(self, patch: Patch, vectors: Mapping[tuple[str, str, rows.ReadBy], Vector]) -> GalleryPicture:
         """Change a picture's captions and record; `vectors` are of its new captions, as in `NewPicture`.
@@ -313,12 +316,20 @@ def _store(session: Session, new: NewPicture) -> tuple[str | None, Outcome]:
     before = replaced(session, new.id, new.given)
     record = new.given.on(before)
     old = session.scalar(select(PictureRow.content_sha256).where(PictureRow.id == new.id))
+    keeps = new.picture is not None and new.picture.original is not None
+    if keeps and old == new.content_sha256:
+        session.execute(update(PictureRow).where(PictureRow.id == new.id).values(original=True))
     same_captions = new.captions is None or rows.captions_equal(session, new.id, new.captions)
     if old != new.content_sha256 or not same_captions or new.caption_vectors:  # otherwise nothing changed
         change = _add_change(session, "picture_put", new.id)
-        columns = {"content_sha256": new.content_sha256, "width": new.width, "height": new.height, "change": change}
+        columns: dict[str, Any] = {
+            "content_sha256": new.content_sha256,
+            "width": new.width,
+            "height": new.height,
+            "change": change,
+        }
         if old != new.content_sha256:
-            columns["key"] = change
+            columns |= {"key": change, "original": keeps}
         if old is None:
             session.execute(insert(PictureRow).values(id=new.id, **columns))
         else:
@@ -363,6 +374,7 @@ def _pictures(session: Session, ids: Sequence[str], within: Within = None) -> di
             created_at=row.created_at,
             place=(created, row.id),
             record=Record(row.collection, row.tags, row.facts, row.etag, row.change),
+            original=row.original,
         )
         for row, created in session.execute(query)
     }

@@ -7,6 +7,7 @@ import os
 from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 from PIL import Image
 
@@ -26,7 +27,9 @@ def reduced(data: bytes, kind: str, side: int) -> Image.Image:
     try:
         # by name: libvips reads dozens of formats, and tells them apart in its own way
         load = vips.Image.pngload_buffer if kind == PNG else vips.Image.tiffload_buffer
-        image = load(data, access="sequential", fail_on="truncated").thumbnail_image(side, height=side, size="down")
+        image = load(data, access="sequential", fail_on="truncated")
+        image = _from_cmyk(image) if image.interpretation == "cmyk" else image
+        image = image.thumbnail_image(side, height=side, size="down")
         if image.hasalpha():
             image = image.flatten(background=[255, 255, 255])
         image = image.colourspace("srgb").cast("uchar")
@@ -36,6 +39,14 @@ def reduced(data: bytes, kind: str, side: int) -> Image.Image:
     if vips.Error("").detail:  # what it has noted since the last error: of a TIFF without some of its data nothing more
         raise ValueError("libvips cannot read all of it")
     return Image.frombytes("RGB", (image.width, image.height), pixels)
+
+
+def _from_cmyk(image: Any) -> Any:
+    """As Pillow does it, so that small and large pictures have the same colours: libvips would apply a profile."""
+    image = image >> 8 if image.format == "ushort" else image
+    inverted = 255 - image.extract_band(0, n=4)  # others are not printed
+    rgb = (inverted.extract_band(0, n=3) * inverted.extract_band(3) / 255).rint().cast("uchar")
+    return rgb.copy(interpretation="srgb")
 
 
 @cache

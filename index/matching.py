@@ -30,9 +30,13 @@ class Matching:
         }
         samples = {each.sample.tobytes(): each.sample for each in kept.values()}
         for read, record in known.items():
-            if read not in kept and record.curves is not None:
-                sample = registry.calibrations.sample(*read)
-                opened = Calibration.of(record.curves, sample, record.pictures, record.change, dimension)
-                shared = samples.setdefault(opened.sample.tobytes(), opened.sample)
-                kept[read] = Calibration(opened.curves, shared, opened.pictures, opened.change)
+            if read in kept or record.curves is None:
+                continue
+            # Curves and sample in one look: another one may have been measured since, or none any more
+            now, sample = registry.calibrations.with_sample(*read)
+            if now is None or now.curves is None or not sample:
+                continue
+            opened = Calibration.of(now.curves, sample, now.pictures, now.change, dimension)
+            shared = samples.setdefault(opened.sample.tobytes(), opened.sample)
+            kept[read] = Calibration(opened.curves, shared, opened.pictures, opened.change)
         return Matching(kept, known)

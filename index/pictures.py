@@ -123,6 +123,8 @@ def _require_allowed(image: Image.Image, kind: str, most: int) -> None:
         )
     if image.mode == "F" or (kind == TIFF and image.mode in ("I", "I;32", "I;32B")):
         raise UnsupportedPictureFormat("pixels of 32 bits are not read; send 8 or 16 bits for each colour")
+    if image.mode == "LAB":  # what is large is not read by Pillow, and every size is to have the same colours
+        raise UnsupportedPictureFormat("CIELAB colours are not read; send RGB or grey")
     # Several images in a JPEG (MPO, gain maps) or a HEIC are a phone's photograph, several pages of a TIFF a document
     if kind in (PNG, WEBP, AVIF) and getattr(image, "n_frames", 1) > 1:
         raise PictureAnimated("animated pictures are not accepted; send a single frame")

@@ -152,6 +152,7 @@ class Pruner:
         left = pruned & self._gallery.versions_read()  # also without a set: what makes one may have been stopped
         for number in sorted(left):
             self._gallery.forget_version(self._registry.versions.get(number).language, number)
+        self._registry.calibrations.forget(pruned)
         for fingerprint in self._registry.bases.fingerprints(pruned):
             self._gallery.forget_pictures(fingerprint)
         for identity in self._sets_of(pruned):

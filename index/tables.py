@@ -6,7 +6,7 @@ The migrations are in `model/registry/migrations/versions`, one chain for the wh
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, Integer, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, Integer, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from model.registry.clock import now
@@ -17,6 +17,7 @@ class PictureRow(RegistryRow):
     """A picture of the gallery; `change` is its newest entry in the change feed.
 
     `key` is the change that put its content there: rising, and never used again, also not for a later content.
+    `original` says that its bytes were kept as they were sent with it; those of another picture of this content may be.
     `etag` is another one after each change of the record; `record` is the number of that change (`RecordChangesRow`).
     """
 
@@ -39,6 +40,7 @@ class PictureRow(RegistryRow):
     facts: Mapped[dict[str, Any]] = mapped_column("metadata", JSON, server_default="{}")
     etag: Mapped[str] = mapped_column(server_default="")
     record: Mapped[int] = mapped_column(BigInteger, index=True, server_default="0")
+    original: Mapped[bool] = mapped_column(server_default=false())
 
 
 class PictureValueRow(RegistryRow):

@@ -6,11 +6,14 @@ Finds nothing: see `index.word_search`.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Text, cast, delete, insert, select
 from sqlalchemy.orm import Session
 
 from index.tables import CaptionRow, PictureRow, PictureWordsRow
+from model.registry import Registry
 from model.words import document
+
+_BATCH = 500  # pictures in one transaction
 
 
 def texts_of(tags: Iterable[str], metadata: Mapping[str, Any]) -> list[str]:
@@ -45,3 +48,24 @@ def write_words(session: Session, ids: Sequence[str], expansion: str | None = No
     ]
     if new:
         session.execute(insert(word), new)
+
+
+def add_missing_words(registry: Registry) -> int:
+    """Give words to pictures that were put without: by a process of an earlier release; returns how many it looked at.
+
+    To be called once at the start of a worker. Some pictures in each transaction, so that others write in between.
+    """
+    row, word, caption = PictureRow, PictureWordsRow, CaptionRow
+    has_words = select(word.id).where(word.picture == row.key, word.expansion.is_(None)).exists()
+    captioned = select(caption.id).where(caption.picture_id == row.id, caption.expansion.is_(None)).exists()
+    about = (cast(row.tags, Text) != "[]") | (cast(row.facts, Text) != "{}")
+    page = select(row.id).where(~has_words, captioned | about).order_by(row.id).limit(_BATCH)
+    looked_at, last = 0, ""
+    while True:
+        with registry.read() as session:
+            found = session.scalars(page.where(row.id > last)).all()
+        if not found:
+            return looked_at
+        with registry.begin() as session:
+            write_words(session, found)
+        looked_at, last = looked_at + len(found), found[-1]

@@ -66,6 +66,7 @@ class Context:
     writes: WriteQueue
     searching: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
     validating: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))  # datasets
+    reading: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))  # batches of pictures: soon done
     hit_records: RecordsOfHits = field(init=False)
     filtering: Filtering = field(init=False)
     words: WordSearch = field(init=False)

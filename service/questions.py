@@ -64,11 +64,14 @@ class Question:
         """The least chance of a hit that was asked for; a form has none."""
         return self.body.min_match if isinstance(self.body, schemas.PictureSearch) else None
 
-    def calibration(self, snapshot: Snapshot, allowed: Keys | None) -> Calibration | None:
+    def calibration(self, snapshot: Snapshot, allowed: Keys | None, caller: Principal) -> Calibration | None:
         """How the chances of its hits are told among the pictures that a filter leaves; None where they are not known.
 
-        They are known of a text alone that is searched by its meaning: held-out captions were asked like that.
+        They are known of a text alone that is searched by its meaning: held-out captions were asked like that. A bound
+        key is told none: they were measured with the pictures of all collections.
         """
+        if caller.collections is not None:
+            return None
         text_alone = self.text is not None and not (self.pictures or self.content or self.minus_text)
         if self.route is None or self.mode != "meaning" or not text_alone:
             return None

@@ -1,13 +1,17 @@
 """Calibration: with what chance hits are what is meant, in a child process of one worker at a time.
 
-Each language that serves is measured once as its version reads it, and again when the gallery has changed much or has
-vectors of another encoding. `Calibrating` belongs to the worker; `python -m worker.calibration PARENT` is the child.
+Each language that serves is measured once as its version reads it, and again when the gallery has changed much (at all,
+where chances could not be told) or has vectors of another encoding. `Calibrating` belongs to the worker;
+`python -m worker.calibration PARENT` is the child.
 """
 
 import logging
 import sys
 import time
 from contextlib import closing
+from datetime import timedelta
+
+from sqlalchemy import select
 
 from index.states import last_change
 from model.data_root import DataRoot
@@ -15,12 +19,14 @@ from model.errors import LeaseLost, PictoglotError
 from model.languages import ENGLISH
 from model.registry import Registry, open_registry
 from model.registry.calibrations import Read
+from model.registry.clock import now
 from model.registry.duties import CALIBRATING
 from worker.chore import Chore, begin, owner
 from worker.settings import WorkerSettings
 
 GROWTH = 0.5  # changes of the gallery for each picture that was measured, after which it is measured again
 FEW = 100  # and at least so many, so that a gallery that has just begun is not measured all the time
+AGAIN = 10  # pauses between looks, until what could not be told is measured again
 _DUTY_SECONDS = 60.0  # for which the duty is taken; it is renewed
 _log = logging.getLogger("worker.calibration")
 
@@ -42,7 +48,7 @@ class Calibrating:
         if status := self.chore.ended(registry):
             _log.warning("the calibration ended with status %d; it is started again later", status)
         self._next = time.monotonic() + self._pause
-        if due(registry):
+        if due(registry, self._pause):
             self.chore.start()
 
     @property
@@ -55,19 +61,26 @@ class Calibrating:
         self.chore.stop(self._registry)
 
 
-def due(registry: Registry) -> list[Read]:
-    """The languages that serve and are to be measured, with their versions; English first, which others lean on."""
+def due(registry: Registry, pause: float = 30.0) -> list[Read]:
+    """The languages that serve and are to be measured, with their versions; English first, which others lean on.
+
+    One whose chances could not be told (few captions, few pictures) is due after any change of the gallery, but only
+    `AGAIN` pauses between looks, of `pause` seconds, after it was measured.
+    """
     encoding, change = registry.encodings.current(), last_change(registry)
     if encoding is None or change < FEW:
         return []
     serving = registry.releases.serving()
     known, waiting = registry.calibrations.of(serving.languages), []
+    with registry.read() as session:
+        old = session.scalars(select(now())).one() - timedelta(seconds=AGAIN * pause)
     for language, version in sorted(serving.languages.items(), key=lambda read: (read[0] != ENGLISH, read)):
         record = known.get((language, version))
         if (
             record is None
             or record.encoding != encoding.number
             or change - record.change > max(FEW, GROWTH * record.pictures)
+            or (record.curves is None and change != record.change and record.created_at < old)
         ):
             waiting.append((language, version))
     return waiting
@@ -82,7 +95,7 @@ def main(arguments: list[str]) -> int:
         with closing(open_registry(settings.database, migrate=False)) as registry:
             duties = registry.duties
             with duties.held(CALIBRATING, name, _DUTY_SECONDS) as ours:
-                waiting = due(registry) if ours else []
+                waiting = due(registry, settings.calibrate_seconds) if ours else []
                 root = DataRoot(settings.home, settings.store)
                 for language, version in waiting:
                     duties.keep(CALIBRATING, name, _DUTY_SECONDS)

@@ -90,11 +90,16 @@ class Relay(Thread):
 
 
 def sweep_left_over(supervisor: Supervisor) -> None:
-    """Remove what crashes left under the data root; what cannot be removed now is left to the next start."""
+    """Remove what crashes left under the data root; what cannot be removed now is left to the next start.
+
+    Before that, words for pictures that a process of an earlier release has put beside this one.
+    """
     from index.gallery import Gallery
     from index.states import open_engine
     from index.sweep import sweep
+    from index.words import add_missing_words
 
     settings, registry = supervisor.settings, supervisor.registry
     root = DataRoot(settings.home, settings.store)
+    add_missing_words(registry)
     sweep(root, registry, Gallery(registry, root), engine=open_engine(settings.index, registry))

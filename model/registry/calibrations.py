@@ -3,12 +3,13 @@
 A version never changes, but the gallery does: these are measured again, and the newest one counts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
+from sqlalchemy.orm import undefer
 
 from model.registry.database import Database
 from model.registry.tables import CalibrationRow
@@ -48,11 +49,16 @@ class Calibrations:
                 (row.language, row.version): _record(row) for row in rows if languages.get(row.language) == row.version
             }
 
-    def sample(self, language: str, version: int) -> bytes:
-        """The sample of pictures of one of them; empty when there is none."""
-        where = (CalibrationRow.language == language, CalibrationRow.version == version)
+    def with_sample(self, language: str, version: int) -> tuple[RecordedCalibration | None, bytes]:
+        """One of them as it is now, None when there is none, with its sample of pictures."""
         with self._database.read() as session:
-            return session.scalar(select(CalibrationRow.sample).where(*where)) or b""
+            row = session.get(CalibrationRow, (version, language), options=[undefer(CalibrationRow.sample)])
+            return (None, b"") if row is None else (_record(row), row.sample)
+
+    def forget(self, versions: Collection[int]) -> None:
+        """Delete those of versions that can serve no more."""
+        with self._database.begin() as session:
+            session.execute(delete(CalibrationRow).where(CalibrationRow.version.in_(sorted(versions))))
 
     def put(
         self,

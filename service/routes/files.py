@@ -58,15 +58,19 @@ async def picture_original(
 ) -> Response:
     """The bytes as they were sent, as a file to save.
 
-    404 `original_not_kept` unless `PICTOGLOT_KEEP_ORIGINALS` was set when they were.
+    404 `original_not_kept` unless `PICTOGLOT_KEEP_ORIGINALS` was set when they were: a copy that was kept of the same
+    bytes in another picture is not given, because it would tell of that.
     """
     picture = await existing(id, context, caller.collections)
     content = picture.content_sha256
     headers = _cached(content, f'"{content}.original"', v) | {"Content-Disposition": "attachment"}
+    not_kept = OriginalNotKept("this picture was put without its original being kept")
+    if not picture.original:
+        raise not_kept
     try:
         stream = await run_in_threadpool(context.gallery.files.original, content)
     except FileNotFoundError:
-        raise OriginalNotKept("this picture was put without its original being kept") from None
+        raise not_kept from None
     if _is_known(request, headers):
         stream.close()
         return Response(status_code=304, headers=headers)

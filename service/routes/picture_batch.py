@@ -57,7 +57,8 @@ async def post_batch(
     with context.pictures.batches.place():
         pictures, form = await pictures_of(request, context)
         read = partial(_entries, pictures, form.parse(schemas.BatchForm).records, context, caller)
-        entries = await to_thread.run_sync(read, limiter=context.validating)
+        entries = await to_thread.run_sync(read, limiter=context.reading)
+        del pictures, read  # the bytes of each are then held by its entry alone, which lets go of them when it is put
         await bodies.unless_client_leaves(request, _put(entries, context))
     answer = partial(_answer, entries, context, caller, request.state.request_id)
     return await context.answer(answer, without={"items": {"__all__": {"picture": {*without}}}})

@@ -66,7 +66,7 @@ async def answer_to(
     without = records.LeftOut.of(fields, schemas.PictureHit, body.facets)
     allowed = None if question.mode == "words" else await context.filtering.allowed(wanted)
     worded = await _worded(question, snapshot, context, wanted)
-    calibration = question.calibration(snapshot, allowed)
+    calibration = question.calibration(snapshot, allowed, caller)
     if allowed is not None or question.mode != "meaning":
         parts.end("filter")
     facets = await context.filtering.facets(wanted, body.facets)

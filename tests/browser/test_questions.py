@@ -116,6 +116,17 @@ def test_what_matches_less_well_is_held_back_behind_a_sentence(page: Page) -> No
     expect(page.locator("#results figure:visible")).to_have_count(24)
 
 
+def test_a_next_page_that_matches_less_well_is_held_back_and_the_focus_is_on_its_button(page: Page) -> None:
+    matched(page, *[0.9] * 24, 0.2)
+    page.fill("#text", "face")
+    page.keyboard.press("Enter")
+    expect(page.locator("#results figure:visible")).to_have_count(24)
+    page.click("#more")
+    expect(page.locator("#held")).to_contain_text("What follows matches less well.")
+    expect(page.locator("#held button")).to_be_focused()
+    expect(page.locator("#results figure:visible")).to_have_count(24)
+
+
 def test_a_file_is_searched_with_a_text_and_an_address_does_not_hold_it(page: Page, site: Site) -> None:
     content = site.http.get(f"/v1/pictures/{APPLE}/content").content
     page.set_input_files("#picture", {"name": "my apple.jpg", "mimeType": "image/jpeg", "buffer": content})

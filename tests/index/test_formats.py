@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pillow_heif import register_heif_opener
 
+from index import large
 from index.decoder import Decoder
 from index.errors import (
     PictureAnimated,
@@ -20,6 +21,7 @@ from index.errors import (
     PictureTooManyPixels,
     UnsupportedPictureFormat,
 )
+from index.formats import TIFF
 from index.pictures import decode, media_type
 from model.errors import PictoglotError
 from tests.index.test_pictures import GREY16, TRANSPOSED, drawing, peak_memory, saved
@@ -162,6 +164,23 @@ def test_a_large_picture_is_read_in_reduced_size(name: str) -> None:
         decoder.close()
     with pytest.raises(PictureTooManyPixels):
         decode(data)  # the default limit
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "RGB", "L", "RGBA"])
+def test_large_scans_have_the_colours_of_small_ones(mode: str) -> None:
+    image = Image.effect_mandelbrot((96, 64), (-2, -1, 1, 1), 50).convert("RGB")
+    image.paste(drawing(), (0, 0), image.convert("L"))
+    if mode == "CMYK":
+        noise = np.random.default_rng(0).integers(0, 256, (64, 96, 4), dtype=np.uint8)  # black beside the colours
+        image = Image.frombytes("CMYK", (96, 64), noise.tobytes())
+    data = saved(image.convert(mode), "TIFF", compression="tiff_lzw")
+    assert np.abs(pixels(large.reduced(data, TIFF, 1_024)) - pixels(decode(data).rgb)).max() <= 1
+
+
+def test_cielab_is_refused_in_every_size() -> None:
+    for size in ((96, 64), (9_000, 6_000)):
+        with pytest.raises(UnsupportedPictureFormat, match="CIELAB"):
+            decode(saved(Image.new("LAB", size), "TIFF", compression="tiff_lzw"), WIDE)
 
 
 def test_without_its_library_a_large_scan_and_a_heic_are_refused_and_say_what_is_missing(

@@ -94,6 +94,17 @@ def test_without_the_setting_nothing_is_kept_until_the_same_bytes_come_with_it(t
         assert service.admin.get("/v1/pictures/a/original").content == picture(1)
 
 
+def test_an_original_that_was_kept_of_another_picture_is_not_told(tmp_path: Path) -> None:
+    with running(tmp_path, keep_originals=True) as service:
+        assert service.put("theirs", picture(1)).status_code == 201
+    with running(tmp_path) as service:
+        assert service.put("mine", picture(1)).status_code == 201
+        assert service.admin.get("/v1/pictures/theirs/original").status_code == 200
+        assert_problem(service.admin.get("/v1/pictures/mine/original"), 404, "original_not_kept")
+        assert service.put("theirs", picture(2)).status_code == 200  # of the new bytes none is kept
+        assert_problem(service.admin.get("/v1/pictures/theirs/original"), 404, "original_not_kept")
+
+
 def test_another_machine_gets_the_original_from_the_store(store: str, tmp_path: Path) -> None:
     settings = {"store": store, "database_url": f"sqlite:///{tmp_path / 'registry.db'}", "keep_originals": True}
     with running(tmp_path / "here", **settings) as first, running(tmp_path / "there", **settings) as second:

@@ -1,5 +1,6 @@
 """Many pictures in one request: an answer for each, in order; one that is bad refuses none of the others."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -193,3 +194,23 @@ def test_a_bound_key_writes_into_its_collections_alone(service: Service) -> None
         ]
         assert {item["picture"]["collection"] for item in answer.json()["items"][2:]} == {"near"}
     assert service.admin.get("/v1/pictures/elsewhere").json()["collection"] == "default"
+
+
+def test_a_batch_does_not_wait_for_datasets_that_are_checked(service: Service) -> None:
+    checking = service.context.validating
+    held = [object() for _ in range(2)]
+
+    async def hold() -> None:
+        assert checking.total_tokens == len(held)
+        for each in held:
+            checking.acquire_on_behalf_of_nowait(each)
+
+    async def release() -> None:
+        for each in held:
+            checking.release_on_behalf_of(each)
+
+    asyncio.run(hold())
+    try:
+        assert outcomes(post(service, [picture(70)], [{"id": "meanwhile"}])) == [("meanwhile", "created", 201, None)]
+    finally:
+        asyncio.run(release())

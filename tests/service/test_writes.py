@@ -12,10 +12,11 @@ import pytest
 from index.errors import PictureNotFound
 from index.gallery import NewPicture, Put
 from index.live import LiveIndex
+from index.records import Given
 from model.errors import RegistryUnavailable, Unavailable
 from service.settings import Settings
 from service.writes import WriteQueue
-from tests.index.world import World, nearest_pictures, new_picture
+from tests.index.world import World, content, nearest_pictures, new_picture
 
 
 class Writes:
@@ -101,3 +102,13 @@ def test_a_registry_that_is_away_is_not_asked_again_for_each_of_them(writes: Wri
 def test_more_writes_than_may_wait_are_refused(writes: Writes) -> None:
     outcomes = writes.together(*(new_picture(f"p{seed}", seed) for seed in range(3)), limit=2)
     assert [isinstance(outcome, Unavailable) for outcome in outcomes] == [False, False, True]
+
+
+def test_each_put_is_told_as_it_left_the_picture_also_where_the_next_in_line_moves_it(writes: Writes) -> None:
+    far = Given("far", ["secret"], {"place": "secret"})
+    first, second = writes.together(new_picture("x", 1), replace(new_picture("x", 2), given=far))
+    assert writes.sizes == [1, 2]
+    record = first.picture.record
+    assert (record.collection, list(record.tags), dict(record.metadata)) == ("default", [], {})
+    assert (first.picture.content_sha256, second.picture.content_sha256) == (content(1), content(2))
+    assert second.picture.record.collection == "far" and second.picture.record.etag != record.etag

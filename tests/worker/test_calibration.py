@@ -14,6 +14,7 @@ from index.matching import Matching
 from index.rows import ReadBy
 from index.vectors import Matrix
 from model import storage
+from model.calibration import stored
 from model.data_root import DataRoot
 from tests.service.harness import learn
 from tests.worker.harness import PATIENCE, PICTURES, Site
@@ -23,6 +24,7 @@ from worker.settings import WorkerSettings
 
 PARENT = str(os.getpid())
 ENGLISH = ("en", 0)
+CURVES = {"sharpness": 1.5, "trust": 1.0, "lead": 1.5, "steepness": 2.0, "threshold": 0.5}
 
 
 def unit(vectors: NDArray[Any]) -> Matrix:
@@ -114,6 +116,27 @@ def test_few_captions_and_few_pictures_are_told_and_nothing_is_made_up(site: Sit
     for number in range(PICTURES - 60):
         site.gallery.delete(f"p{number}")
     assert measure(site)["reason"] == "few_pictures"
+
+
+def test_what_could_not_be_told_is_measured_again_after_any_change_but_not_at_once(site: Site) -> None:
+    described(site, LEAST_CAPTIONS - 1)
+    assert measure(site)["reason"] == "few_captions" and due(site.registry, 0) == []  # nothing has changed
+    described(site, 1, start=LEAST_CAPTIONS)
+    assert due(site.registry) == [] and due(site.registry, 0) == [ENGLISH]
+    assert "reason" not in measure(site)
+    described(site, 1, start=LEAST_CAPTIONS + 1)
+    assert due(site.registry, 0) == []  # what is told stays until the gallery has grown
+
+
+def test_without_a_sample_there_are_no_chances_until_there_is_one(site: Site) -> None:
+    registry, release = site.registry, site.registry.releases.serving()
+    told: Any = {"encoding": 1, "change": 1, "pictures": 9, "result": {}, "curves": CURVES}
+    registry.calibrations.put("en", 0, **told)
+    matching = Matching().followed(registry, release, site.dimension)
+    assert matching.calibrations == {} and {*matching.known} == {ENGLISH}
+    registry.calibrations.put("en", 0, **told, sample=stored(np.eye(2, site.dimension, dtype=np.float32)))
+    matching = matching.followed(registry, release, site.dimension)
+    assert matching.calibrations[ENGLISH].sample.shape == (2, site.dimension)
 
 
 def held_out(site: Site, language: str, numbers: range, against: str = "pictures") -> int:

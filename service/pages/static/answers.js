@@ -110,6 +110,7 @@ function pages(page, next, itemsOf, language, add = false) {
 
 /** Hold back what matches less well (chances fall from hit to hit) behind a line that says so. */
 function hold(figures, nothing, follows) {
+  const focused = figures[0].contains(document.activeElement); // a next page of which all is held back
   for (const one of figures) one.hidden = true;
   byId("more").hidden = true;
   const line = make("div", { class: "line", id: "held" });
@@ -122,6 +123,7 @@ function hold(figures, nothing, follows) {
   };
   line.append(make("p", {}, nothing ? "Nothing matches well." : "What follows matches less well."), make("button", { type: "button", onclick: reveal }, nothing ? "Show the nearest" : "Show it"));
   figures[0].before(line);
+  if (focused) line.querySelector("button").focus();
 }
 
 /** The gallery, when there is no query: all of it, or what the filters leave; with a note why, if there is one. */
