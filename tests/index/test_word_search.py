@@ -188,6 +188,18 @@ def test_what_is_wanted_is_said_once_however_many_the_words(told: Told, monkeypa
     assert 1_000 < max(parameters) < 1_000 + 5 * 64 + 2 * 36
 
 
+def test_all_words_of_a_large_document_are_found(told: Told) -> None:
+    long = [f"{number:05}{'𐌰' * 59}" for number in range(12_000)]
+    told.gallery.put([NewPicture("long", content(1), 9, 9, {"en": [" ".join(long)]})], "tower")
+    kept = document([" ".join(long)])[0].split()
+    with told.registry.read() as session:
+        query = select(PictureWordsRow.length).order_by(PictureWordsRow.length.desc())
+        assert session.scalars(query).first() == len(kept)
+    for some in (kept[:5], kept[len(kept) // 2 :][:5], kept[-5:]):
+        assert found(told, " ".join(some)) == [("long", 1.0)]
+    assert found(told, long[len(kept)]) == []
+
+
 def test_a_search_finds_no_more_than_the_best(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = found(told, "1950 red the")
     monkeypatch.setattr(word_search, "MOST", 3)
