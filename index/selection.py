@@ -80,7 +80,8 @@ def reading(registry: Registry) -> Iterator[Session]:
             connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(1000 * _SECONDS)}")
             yield session
             return
-        driver, until = connection.connection.driver_connection, time.monotonic() + _SECONDS
+        driver: Any = connection.connection.driver_connection
+        until = time.monotonic() + _SECONDS
         driver.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
         try:
             yield session
