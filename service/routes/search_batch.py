@@ -75,18 +75,22 @@ class _Batch:
         return await asyncio.gather(*(self._item(number, given, deadline) for number, given in enumerate(searches)))
 
     async def _item(self, number: int, given: Any, deadline: float) -> bytes:
+        answering = self._answer(given, f"body.searches.{number}", deadline)
+        (outcome,) = await asyncio.gather(answering, return_exceptions=True)
+        if isinstance(outcome, Response):
+            return _item(outcome, b"answer", b"problem")
+        return _item(problem(self.request_id, of_one(outcome)), b"problem", b"answer")
+
+    async def _answer(self, given: Any, place: str, deadline: float) -> Response:
         try:
             async with asyncio.timeout_at(deadline):
-                response = await self._answer(given, f"body.searches.{number}")
-            self._count(len(response.body))
-            return _item(response, b"answer", b"problem")
+                response = await self._found(given, place)
         except TimeoutError:
-            error: Exception = Unavailable("the searches of this batch took too long: send fewer")
-        except Exception as refused:  # noqa: BLE001  whatever it is, the others have their answers
-            error = refused
-        return _item(problem(self.request_id, of_one(error)), b"problem", b"answer")
+            raise Unavailable("the searches of this batch took too long: send fewer") from None
+        self._count(len(response.body))
+        return response
 
-    async def _answer(self, given: Any, place: str) -> Response:
+    async def _found(self, given: Any, place: str) -> Response:
         async with self.places:
             question = questions.asked(bodies.validated(PictureSearch, given, place), self.snapshot, place)
         # before a place is taken: those that wait for the registry hold up no other search of the batch

@@ -143,7 +143,7 @@ def test_a_group_is_bounded_and_says_so(gallery: Gallery, monkeypatch: pytest.Mo
 
 
 def test_a_page_has_its_turn_until_its_thread_is_done(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
-    compared, done, comparing = route.compared, threading.Event(), gallery.service.context.comparing
+    compared, done, comparing = duplicates.compared, threading.Event(), gallery.service.context.comparing
 
     def slowly(*given: Any) -> duplicates.Compared:
         assert done.wait(30)
