@@ -2,7 +2,9 @@
 
 A picture is the head of a group when others of a higher id are near it, which form the group with it. It is none when
 one of a lower id is near it and near all of these: they are in the group of that one, or of one before it. So every two
-pictures that are near each other are in one group at least, and no group is part of another of this kind. Each picture
+pictures that are near each other are in one group at least, and no group is part of another of this kind. That holds
+where no picture has more than `MOST` near it. Of one that has, only the nearest are seen, and others may be in no group
+until some of these are gone: of 160 equal pictures 101 form one group, which says that there are more. Each picture
 costs one search.
 """
 
@@ -16,7 +18,7 @@ from index.selection import Wanted
 from index.vectors import Hit, Keys, Vector, VectorSet, scores
 
 MOST = 100  # pictures that are compared as near to one: a group has at most one more
-AT_ONCE = 50  # pictures that are looked at together
+AT_ONCE = 16  # pictures that are looked at together
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Compared:
-    """The groups whose heads are among some pictures, how many these were, and the place of the last of them."""
+    """The groups whose heads are among some pictures, how many these were, and the place of the last of them.
+
+    No place when there are no more pictures.
+    """
 
     groups: tuple[Group, ...]
     examined: int
@@ -53,10 +58,12 @@ def compared(
     wanted: Wanted,
     allowed: Keys | None,
     after: Place | None,
+    most: int,
 ) -> Compared:
     """The groups of the next pictures in the order in which they were added; `least` is the score of near ones.
 
-    Only pictures that are wanted, whose keys are `allowed`. Reads the registry: raises `RegistryUnavailable`.
+    Only pictures that are wanted, whose keys are `allowed`; those up to the head of group number `most`, if there are
+    as many. Reads the registry: raises `RegistryUnavailable`.
     """
     some = gallery.page(AT_ONCE, after, *wanted.conditions)
     stored = gallery.content_vectors([picture.content_sha256 for picture in some], fingerprint)
@@ -65,17 +72,24 @@ def compared(
         for picture in some
         if picture.content_sha256 in stored
     }
-    between = {hit.entry.picture for id, hits in near.items() if _is_between(id, hits) for hit in hits}
+    between = {hit.entry.picture for id, hits in near.items() if _is_between(id, hits) for hit in hits[:MOST]}
     vectors = gallery.picture_vectors(sorted(between), fingerprint)
-    groups = [group for id, hits in near.items() if (group := _group(id, hits, vectors, least)) is not None]
+    groups = list[Group]()
+    for number, picture in enumerate(some, start=1):
+        group = _group(picture.id, near.get(picture.id, []), vectors, least)
+        if group is not None:
+            groups.append(group)
+        if len(groups) == most:
+            return Compared(tuple(groups), number, picture.place)
     return Compared(tuple(groups), len(some), some[-1].place if some else None)
 
 
 def _near(
     picture: GalleryPicture, vector: Vector, pictures: VectorSet, least: float, allowed: Keys | None
 ) -> list[Hit]:
-    hits = pictures.search(vector, MOST + 1, allowed)
-    return [hit for hit in hits if hit.score >= least and hit.entry.picture != picture.id]
+    """The others that are near a picture, nearest first: at most `MOST`, and one more if there are more."""
+    hits = pictures.search(vector, MOST + 2, allowed)  # itself is one of them
+    return [hit for hit in hits if hit.score >= least and hit.entry.picture != picture.id][: MOST + 1]
 
 
 def _is_between(id: str, hits: Sequence[Hit]) -> bool:
@@ -84,6 +98,7 @@ def _is_between(id: str, hits: Sequence[Hit]) -> bool:
 
 
 def _group(id: str, hits: Sequence[Hit], vectors: Mapping[str, Vector], least: float) -> Group | None:
+    more, hits = len(hits) > MOST, hits[:MOST]
     higher = [Near(hit.entry.picture, hit.score) for hit in hits if hit.entry.picture > id]
     if not higher:
         return None
@@ -93,4 +108,4 @@ def _group(id: str, hits: Sequence[Hit], vectors: Mapping[str, Vector], least: f
         others = np.stack(known)
         if any(np.all(scores(vector, others) >= least) for vector in lower):
             return None
-    return Group(id, tuple(higher), len(hits) >= MOST)
+    return Group(id, tuple(higher), more)

@@ -5,6 +5,7 @@ that a filter that is asked again costs one small query. Keys of pictures that a
 never used again, and no search finds them.
 """
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,8 @@ PICTURES = ""  # in the place of a language: keys of pictures
 MOST_FACETS = 100  # values of one key, the most frequent ones
 _KEPT_BYTES, _KEPT = 64 << 20, 256  # of keys, in all; filters
 _BLOCK = 20_000  # keys that are read at a time
-_SECONDS = 5.0  # for one statement, on PostgreSQL
+_SECONDS = 5.0  # for one statement on PostgreSQL, for all of one reading on SQLite
+_STEPS = 100_000  # of SQLite's machine, some milliseconds, after which it asks whether to go on
 _EXACT = 1 << 53  # whole numbers up to here are doubles
 _LAST = select(RecordChangesRow.__table__.c.last)  # without the mapper, which takes longer than the database
 _CONDITIONS = {"gt": "__gt__", "gte": "__ge__", "lt": "__lt__", "lte": "__le__"}
@@ -71,11 +73,20 @@ class FacetValue:
 
 @contextmanager
 def reading(registry: Registry) -> Iterator[Session]:
-    """As `Registry.read`. PostgreSQL ends what takes too long, so that no filter can keep it busy."""
+    """As `Registry.read`. The database ends what takes too long, so that no filter can keep it or a thread busy."""
     with registry.read() as session:
+        connection = session.connection()
         if registry.engine.dialect.name == "postgresql":
-            session.connection().exec_driver_sql(f"SET LOCAL statement_timeout = {round(1000 * _SECONDS)}")
-        yield session
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(1000 * _SECONDS)}")
+            yield session
+            return
+        driver: Any = connection.connection.driver_connection
+        until = time.monotonic() + _SECONDS
+        driver.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
+        try:
+            yield session
+        finally:
+            driver.set_progress_handler(None, 0)  # others will use the connection
 
 
 class _Kept(NamedTuple):

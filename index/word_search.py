@@ -8,15 +8,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import Any
 
 from sqlalchemy import (
+    CTE,
     BigInteger,
     ColumnElement,
+    CompoundSelect,
     Select,
-    and_,
+    Subquery,
+    case,
     cast,
     column,
-    distinct,
     func,
     literal,
     or_,
@@ -103,7 +106,11 @@ def _order(found: tuple[int, int, str]) -> tuple[int, int, str]:
 
 @dataclass(frozen=True)
 class _Documents:
-    """The documents in which a search looks: those that are visible, of pictures that are wanted."""
+    """The documents in which a search looks: those that are visible, of pictures that are wanted.
+
+    A statement says what is wanted and what is unwanted once, whatever the number of terms: neither its time nor its
+    parameters are their product.
+    """
 
     sqlite: bool
     visible: frozenset[str]
@@ -112,45 +119,62 @@ class _Documents:
 
     def counts(self, session: Session, terms: Sequence[str]) -> dict[str, int]:
         """How many of the pictures have each term; without those that none has."""
-        pictures = func.count(distinct(PictureWordsRow.picture))
-        each = [select(literal(number), pictures).where(*self._having(term)) for number, term in enumerate(terms)]
-        return {terms[number]: count for number, count in session.execute(union_all(*each)) if count}
+        found = self._wanted(terms)
+        counted = session.execute(select(found.c.number, func.count()).group_by(found.c.number))
+        return {terms[number]: count for number, count in counted}
 
     def best(self, session: Session, weights: Mapping[str, int]) -> list[tuple[int, int, str]]:
         """What the terms of a picture weigh together, the least length of its documents that have one, and its id."""
         if not weights:
             return []
-        each = union_all(*(self._with(term, weight) for term, weight in weights.items())).subquery()
-        weight, length = cast(func.sum(each.c.number), BigInteger), func.min(each.c.length)
-        best = select(each.c.picture, weight.label("weight"), length.label("length")).group_by(each.c.picture)
-        best_few = best.order_by(weight.desc(), length, each.c.picture).limit(MOST).subquery()
+        found = self._wanted([*weights])
+        each = case(dict(enumerate(weights.values())), value=found.c.number)
+        weight, length = cast(func.sum(each), BigInteger), func.min(found.c.length)
+        best = select(found.c.picture, weight.label("weight"), length.label("length")).group_by(found.c.picture)
+        best_few = best.order_by(weight.desc(), length, found.c.picture).limit(MOST).subquery()
         query = select(best_few.c.weight, best_few.c.length, PictureRow.id)
         return [tuple(row) for row in session.execute(query.join(best_few, best_few.c.picture == PictureRow.key))]
 
-    def _with(self, term: str, number: int) -> Select[int, int, int]:
-        """Each picture that has a term, once, with a number; `length` is that of its shortest document that has it."""
-        row = PictureWordsRow
-        query = select(row.picture, literal(number).label("number"), func.min(row.length).label("length"))
-        return query.where(*self._having(term)).group_by(row.picture)
+    def _wanted(self, terms: Sequence[str]) -> Subquery:
+        """Each picture that is wanted and each term that it has, once; `length` of its shortest document with it."""
+        found = self._having("found", terms)
+        query = select(found.c.number, found.c.picture, found.c.length)
+        if not self.wanted.everything:
+            wanted = _once("wanted", select(PictureRow.key).where(*self.wanted.conditions))
+            query = query.join(wanted, wanted.c.key == found.c.picture)
+        if self.unwanted:
+            having = self._having("having", self.unwanted)
+            all_of_them = func.count() == len(self.unwanted)
+            unwanted = _once("unwanted", select(having.c.picture).group_by(having.c.picture).having(all_of_them))
+            # not `NOT IN`, which PostgreSQL goes through for each picture when it is larger than `work_mem`
+            query = query.outerjoin(unwanted, unwanted.c.picture == found.c.picture)
+            query = query.where(unwanted.c.picture.is_(None))
+        return query.subquery()
 
-    def _having(self, term: str) -> tuple[ColumnElement[bool], ...]:
-        return *self._matching(term), *self._of_wanted
+    def _having(self, name: str, terms: Sequence[str]) -> CTE:
+        """Each picture and each term that a visible document of it has, once, by the number of the term.
 
-    def _matching(self, term: str) -> tuple[ColumnElement[bool], ...]:
+        Grouped term by term: PostgreSQL takes five times as long for all at once, when they are frequent.
+        """
         row = PictureWordsRow
         shown = or_(row.expansion.is_(None), row.expansion.in_(sorted(self.visible)))
-        if self.sqlite:
-            found = select(_FTS5.c.rowid).where(_FTS5.c.picture_terms.op("MATCH")(f'"{term}"'))
-            return row.id.in_(found), shown
-        stored = func.array_to_tsvector(func.string_to_array(row.terms, " "))
-        return stored.op("@@", is_comparison=True)(cast(f"'{term}'", TSQUERY)), shown
+        length = func.min(row.length).label("length")
+        having = [
+            select(literal(number).label("number"), row.picture, length)
+            .where(self._has(term), shown)
+            .group_by(row.picture)
+            for number, term in enumerate(terms)
+        ]
+        return _once(name, union_all(*having))
 
-    @property
-    def _of_wanted(self) -> tuple[ColumnElement[bool], ...]:
-        row, conditions = PictureWordsRow, list[ColumnElement[bool]]()
-        if not self.wanted.everything:
-            conditions.append(row.picture.in_(select(PictureRow.key).where(*self.wanted.conditions)))
-        if self.unwanted:
-            having = [row.picture.in_(select(row.picture).where(*self._matching(term))) for term in self.unwanted]
-            conditions.append(~and_(*having))
-        return tuple(conditions)
+    def _has(self, term: str) -> ColumnElement[bool]:
+        row = PictureWordsRow
+        if self.sqlite:
+            return row.id.in_(select(_FTS5.c.rowid).where(_FTS5.c.picture_terms.op("MATCH")(f'"{term}"')))
+        stored = func.array_to_tsvector(func.string_to_array(row.terms, " "))
+        return stored.op("@@", is_comparison=True)(cast(f"'{term}'", TSQUERY))
+
+
+def _once(name: str, query: Select[Any] | CompoundSelect[Any]) -> CTE:
+    """A query that is answered once in a statement; otherwise SQLite puts what is around it into each of its parts."""
+    return query.cte(name).prefix_with("MATERIALIZED")

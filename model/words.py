@@ -15,6 +15,7 @@ from model.segmentation import UNSPACED
 
 MOST_ASKED = 32  # terms of a query that are searched
 MOST_KEPT = 20_000  # terms of one document; no database takes any number
+MOST_BYTES = 512 << 10  # of one document; PostgreSQL's `tsvector` holds 1 MiB of terms, and loses the rest silently
 _PAIRED = rf"{UNSPACED}\p{{Hangul}}\u30fc\u3005"
 _TERM = regex.compile(
     rf"(?P<run>(?:[{_PAIRED}]\p{{M}}{{0,8}})+)"
@@ -34,14 +35,19 @@ def asked(text: str) -> list[str]:
 
 
 def document(texts: Iterable[str]) -> tuple[str, int]:
-    """The terms by which any of these texts is found, sorted, with a blank between two; and how many."""
-    kept: dict[str, None] = {}
-    for text in texts:
-        kept |= dict.fromkeys(_terms(text, single=True))
-        if len(kept) >= MOST_KEPT:
+    """The terms by which any of these texts is found, sorted, with a blank between two; and how many.
+
+    The first `MOST_KEPT` of them, as long as they have at most `MOST_BYTES` in UTF-8, blanks included.
+    """
+    kept, size = set[str](), -1  # one blank less than terms
+    for term in (term for text in texts for term in _terms(text, single=True)):
+        if term in kept:
+            continue
+        size += len(term.encode()) + 1
+        if len(kept) == MOST_KEPT or size > MOST_BYTES:
             break
-    terms = sorted(list(kept)[:MOST_KEPT])
-    return " ".join(terms), len(terms)
+        kept.add(term)
+    return " ".join(sorted(kept)), len(kept)
 
 
 def _terms(text: str, *, single: bool) -> Iterator[str]:

@@ -214,7 +214,7 @@ class TextQueue(BatchQueue[tuple[Any, str], Query]):
 class Places:
     """Counts requests of a kind, each of which holds its body in memory; at most `limit` at once."""
 
-    def __init__(self, limit: int, what: str = "pictures") -> None:
+    def __init__(self, limit: int, what: str = "pictures are waiting to be decoded") -> None:
         self.requests = 0
         self._limit, self._what = limit, what
 
@@ -222,7 +222,7 @@ class Places:
     def place(self) -> Iterator[None]:
         """Count one request; taken before its body is read. Raises `Unavailable` when there are too many."""
         if self.requests >= self._limit:
-            raise Unavailable(f"too many {self._what} are waiting to be decoded")
+            raise Unavailable(f"too many {self._what}")
         self.requests += 1
         try:
             yield
@@ -270,7 +270,7 @@ class PictureQueue(BatchQueue[Image.Image, Vector]):
         super().__init__(run, size=size, limit=limit, seconds=settings.request_seconds, observe=observe)
         self.uploads = DecodeQueue(settings.decoders, limit, settings.picture_pixels)
         self.searches = DecodeQueue(1, limit, settings.picture_pixels)
-        self.batches = Places(_BATCHES, "batches")
+        self.batches = Places(_BATCHES, "batches are waiting to be decoded")
         self.encode_uploads = BatchQueue(
             run,
             size=min(size, _UPLOADS_AT_ONCE),

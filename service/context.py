@@ -24,7 +24,7 @@ from model.registry import Registry
 from model.text import picture_id
 from service.access_log import Parts
 from service.auth import Body, Keyring, Principal, Rate
-from service.batching import PictureQueue, TextQueue
+from service.batching import PictureQueue, Places, TextQueue
 from service.bodies import JSON, MAX_RECORD_BYTES, MAX_RECORDS_BYTES
 from service.cursors import Cursors
 from service.keys import Keys
@@ -35,6 +35,7 @@ from service.writes import WriteQueue
 
 _OVERHEAD = 128 << 10  # bytes of a form without its file: boundaries, headers, fields
 _SEARCHES = 16  # times as long as one search may be: many are, and most are short
+_SEARCH_BATCHES = 4  # at once; each holds its searches and answers in memory
 _OVERHEAD_OF_PICTURE = _OVERHEAD + MAX_RECORD_BYTES
 _OVERHEAD_OF_PICTURES = 2 * _OVERHEAD + MAX_RECORDS_BYTES
 
@@ -70,6 +71,8 @@ class Context:
     hit_records: RecordsOfHits = field(init=False)
     filtering: Filtering = field(init=False)
     words: WordSearch = field(init=False)
+    search_batches: Places = field(default_factory=lambda: Places(_SEARCH_BATCHES, "batches of searches"))
+    batch_reads: Semaphore = field(default_factory=lambda: Semaphore(2))  # of all batches: half of filtering's threads
     comparing: Semaphore = field(default_factory=lambda: Semaphore(1))  # pages of duplicates
     following: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))  # opening a new release
     stopping: Event = field(default_factory=Event)

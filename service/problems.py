@@ -107,6 +107,16 @@ def unexpected() -> errors.PictoglotError:
     return errors.PictoglotError("internal error; the server's log has the reason under this request id")
 
 
+def of_one(error: BaseException | None) -> errors.PictoglotError:
+    """What refuses one part of a request. Anything unknown is a bug of ours, which must not take the other answers."""
+    error = known(error) if isinstance(error, Exception) else error
+    if isinstance(error, errors.PictoglotError):
+        return error
+    bug = unexpected()
+    bug.__cause__ = error  # the log has it, as of a whole request
+    return bug
+
+
 def answers_head(scope: Scope) -> bool:
     """Whether HEAD is answered like GET: everywhere except on streams, which would never end."""
     return not scope["path"].endswith("/events")

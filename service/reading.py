@@ -38,16 +38,27 @@ class Reading:
 
     async def wait(self, seconds: float, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `now`, from the event loop."""
-        future = self._submit(lambda: read(*args, **kwargs))
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
-        except TimeoutError:
-            raise RegistryUnavailable("The registry takes too long.") from None
+        return await _in_time(seconds, self._submit(lambda: read(*args, **kwargs)))
+
+    async def wait_in(
+        self, place: asyncio.Semaphore, seconds: float, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As `wait`, in a place that was taken: it is free again when no thread reads, which may be later."""
+        loop, future = asyncio.get_running_loop(), self._submit(lambda: read(*args, **kwargs))
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(place.release))
+        return await _in_time(seconds, future)
 
     def _submit(self, read: Callable[[], T]) -> "Future[T]":
         future = Future[T]()
         self._work.put((future, read))
         return future
+
+
+async def _in_time(seconds: float, future: "Future[T]") -> T:
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
+    except TimeoutError:
+        raise RegistryUnavailable("The registry takes too long.") from None
 
 
 def _serve(work: "SimpleQueue[_Work | None]") -> None:

@@ -1,5 +1,6 @@
 """Reads what a request says of pictures as records: form fields, merge patches, `If-Match`, the fields wanted."""
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -172,6 +173,10 @@ class Filtering:
     async def read(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `read` returns of the registry; raises `RegistryUnavailable`, at the latest after some seconds."""
         return await self._reading.wait(_FILTER_SECONDS, read, *args, **kwargs)
+
+    async def read_in(self, place: asyncio.Semaphore, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `read`, in a place that was taken: it is free again when no thread reads, which may be later."""
+        return await self._reading.wait_in(place, _FILTER_SECONDS, read, *args, **kwargs)
 
     async def allowed(self, wanted: Wanted, language: str = PICTURES, version: int = 0) -> Keys | None:
         """As `Selection.allowed`; raises as `read`."""

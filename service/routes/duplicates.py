@@ -40,7 +40,8 @@ async def list_duplicates(
     """Groups of pictures that are nearly the same, among those that the filter leaves.
 
     A page looks at pictures for two seconds at most, so it may have fewer groups than `limit`, or none, and yet a
-    `next_cursor`. Two pictures whose score is `min_score` or more are in one group at least.
+    `next_cursor`. Two pictures whose score is `min_score` or more are in one group at least, unless one has more than
+    100 such others: then only the nearest of these are seen, and the group says `more`.
     """
     started, snapshot = time.perf_counter(), context.live.current
     wanted = Wanted(records.filter_in_query(filter), caller.collections, collection)
@@ -74,26 +75,25 @@ async def _page(
 
     One page is made at a time.
     """
-    allowed, gallery = await context.filtering.allowed(wanted), context.gallery
-    fingerprint = context.encoder.image_fingerprint
-    groups, examined, place = list[Group](), 0, after
+    allowed = await context.filtering.allowed(wanted)
+    gallery, fingerprint, pictures = context.gallery, context.encoder.image_fingerprint, snapshot.pictures
+
+    def page() -> Compared:
+        groups, examined, place, until = list[Group](), 0, after, time.monotonic() + _SECONDS
+        while True:
+            left = limit - len(groups)
+            part = compared(gallery, fingerprint, pictures, least, wanted, allowed, place, left)
+            groups += part.groups
+            examined, place = examined + part.examined, part.place
+            if place is None or len(groups) >= limit or time.monotonic() > until:
+                return Compared(tuple(groups), examined, place)
+
     try:
         async with asyncio.timeout(context.settings.request_seconds):
             await context.comparing.acquire()
     except TimeoutError:
         raise Unavailable("others are looking for duplicates; try again later") from None
-    try:
-        until = time.monotonic() + _SECONDS
-        while True:
-            part = await context.filtering.read(
-                compared, gallery, fingerprint, snapshot.pictures, least, wanted, allowed, place
-            )
-            groups += part.groups
-            examined, place = examined + part.examined, part.place
-            if place is None or len(groups) >= limit or time.monotonic() > until:
-                return Compared(tuple(groups), examined, place)
-    finally:
-        context.comparing.release()
+    return await context.filtering.read_in(context.comparing, page)
 
 
 async def _shown(groups: tuple[Group, ...], context: Context, caller: Principal) -> list[schemas.DuplicateGroup]:

@@ -126,19 +126,9 @@ def _answer(entries: Sequence[_Entry], context: Context, caller: Principal, requ
                 id=entry.id, outcome=entry.outcome.outcome, status=status, picture=next(shown), problem=None
             )
         else:
-            problem = problems.document(request_id, _error(entry.outcome))
+            problem = problems.document(request_id, problems.of_one(entry.outcome))
             item = schemas.PictureOutcome(
                 id=entry.id, outcome="refused", status=problem["status"], picture=None, problem=problem
             )
         items.append(item)
     return schemas.PictureOutcomes(items=items)
-
-
-def _error(outcome: BaseException | None) -> PictoglotError:
-    """What refused a picture. Anything else is a bug of ours, which must not take the answers of the others."""
-    error = problems.known(outcome) if isinstance(outcome, Exception) else outcome
-    if isinstance(error, PictoglotError):
-        return error
-    bug = problems.unexpected()
-    bug.__cause__ = error  # the log has it, as of a whole request
-    return bug

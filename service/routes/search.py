@@ -43,12 +43,13 @@ async def search_pictures(
     Filter and words are read from what is stored now, the vectors from the release that serves.
     """
     started, parts = time.perf_counter(), request.state.parts
+    unwanted = records.LeftOut.of_one(fields, schemas.PictureHit)
     snapshot = context.live.current
     question = await questions.read(request, context, snapshot)
     meant = await unless_client_leaves(request, questions.meant(question, snapshot, context, caller))
     if question.route is not None:
         parts.end("wait", meant.seconds)
-    return await answer_to(question, meant, snapshot, context, caller, fields, started, parts)
+    return await answer_to(question, meant, snapshot, context, caller, unwanted, started, parts)
 
 
 async def answer_to(
@@ -57,13 +58,13 @@ async def answer_to(
     snapshot: Snapshot,
     context: Context,
     caller: Principal,
-    fields: str | None,
+    unwanted: frozenset[str],
     started: float,
     parts: Parts,
 ) -> Response:
-    """The answer to one search for pictures; raises what refuses it."""
+    """The answer to one search for pictures, without the `unwanted` fields of each hit; raises what refuses it."""
     body, wanted = question.body, Wanted(question.filter, caller.collections)
-    without = records.LeftOut.of(fields, schemas.PictureHit, body.facets)
+    without = records.LeftOut(unwanted, body.facets is None)
     allowed = None if question.mode == "words" else await context.filtering.allowed(wanted)
     worded = await _worded(question, snapshot, context, wanted)
     calibration = question.calibration(snapshot, allowed, caller)

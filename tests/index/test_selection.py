@@ -292,6 +292,18 @@ def test_a_filter_that_takes_postgresql_too_long_is_given_up(
             Selection(registry).allowed(wanted)
 
 
+def test_what_takes_a_database_too_long_ends_there(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {}) SELECT count(*) FROM c"
+    with closing(open_registry(database_url)) as registry:
+        registry.initialise("base", {})
+        monkeypatch.setattr(selection, "_SECONDS", 0.2)
+        with pytest.raises(RegistryUnavailable), selection.reading(registry) as session:
+            session.execute(text(count.format(5_000_000)))
+        sleep(0.3)
+        with registry.read() as session:  # with the same connection
+            assert session.scalar(text(count.format(300_000))) == 300_000
+
+
 def test_there_may_be_more_values_than_32_bits_count(postgresql_url: str, tmp_path: Path) -> None:
     with closing(open_registry(postgresql_url)) as registry:
         gallery = Gallery(registry, DataRoot(tmp_path))

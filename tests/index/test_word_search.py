@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, event, func, select
 
 from index import word_search, words
 from index.filters import parsed
@@ -170,6 +170,34 @@ def test_captions_of_an_expansion_are_found_while_its_language_is_served(told: T
         expected=release.number, shared=release.shared, languages=languages, actor="test", reason="", change={}
     )
     assert found(told, "schmetterling") == []
+
+
+def test_what_is_wanted_is_said_once_however_many_the_words(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"must": [{"key": "id", "match": {"any": [f"p{number}" for number in range(1_000)]}}]}
+    query, without = ("".join(f"{letter}{number} " for number in range(31)) + "red" for letter in "ab")
+    monkeypatch.setattr(told.words, "_visible", lambda _: frozenset(map(str, range(36))))
+    parameters = list[int]()
+
+    @event.listens_for(told.registry.engine, "before_cursor_execute")
+    def count(*given: Any) -> None:
+        parameters.append(len(given[3]))
+
+    release, documents = told.release, told.documents()
+    ranking = [(each.picture, each.score) for each in told.words.find(query, release, Wanted(parsed(values)), without)]
+    assert ranking == slowly(query, documents, without) and ranking
+    assert 1_000 < max(parameters) < 1_000 + 64 * (4 + 36)
+
+
+def test_all_words_of_a_large_document_are_found(told: Told) -> None:
+    long = [f"{number:05}{'𐌰' * 59}" for number in range(12_000)]
+    told.gallery.put([NewPicture("long", content(1), 9, 9, {"en": [" ".join(long)]})], "tower")
+    kept = document([" ".join(long)])[0].split()
+    with told.registry.read() as session:
+        query = select(PictureWordsRow.length).order_by(PictureWordsRow.length.desc())
+        assert session.scalars(query).first() == len(kept)
+    for some in (kept[:5], kept[len(kept) // 2 :][:5], kept[-5:]):
+        assert found(told, " ".join(some)) == [("long", 1.0)]
+    assert found(told, long[len(kept)]) == []
 
 
 def test_a_search_finds_no_more_than_the_best(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.words import MOST_ASKED, MOST_KEPT, asked, document
+from model.words import MOST_ASKED, MOST_BYTES, MOST_KEPT, asked, document
 
 anything = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
 
@@ -61,4 +61,8 @@ def test_terms_hold_nothing_that_a_query_reads_and_find_their_text(text: str) ->
 def test_a_document_and_a_query_are_bounded() -> None:
     many = " ".join(f"word{number}" for number in range(MOST_KEPT + 500))
     assert document([many, "more"])[1] == MOST_KEPT and len(asked(many)) == MOST_ASKED
+    long = [f"{number:05}{'𐌰' * 59}" for number in range(5_000)]  # 241 bytes each
+    terms, length = document(long)
+    assert terms.split() == long[:length]
+    assert length == (MOST_BYTES + 1) // 242 and len(terms.encode()) == 242 * length - 1 <= MOST_BYTES
     assert max(map(len, asked("x" * 1_000))) == 64 and found("x" * 1_000, "x" * 1_000)

@@ -2,7 +2,9 @@
 
 import io
 import json
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -11,9 +13,10 @@ import pytest
 from PIL import Image
 
 from index import duplicates
+from service import records
 from service.routes import duplicates as route
 from tests.doubles import picture_vector
-from tests.service.harness import Service, assert_problem, motif, picture, running
+from tests.service.harness import Service, assert_problem, motif, picture, running, wait_until
 
 LEAST = 0.9
 
@@ -63,6 +66,7 @@ class Gallery:
             answer = self.service.admin.get("/v1/duplicates", params=given)
             assert answer.status_code == 200, answer.text
             body = answer.json()
+            assert len(body["items"]) <= int(query.get("limit", 20))
             groups += [{each["picture"] for each in group["pictures"]} for group in body["items"]]
             examined += body["examined"]
             if (cursor := body["next_cursor"]) is None:
@@ -121,8 +125,10 @@ def test_pages_end_by_time_and_by_their_limit_and_go_on(gallery: Gallery, monkey
     whole = ordered(gallery.listed()[0])
     monkeypatch.setattr(duplicates, "AT_ONCE", 7)
     page = gallery.service.admin.get("/v1/duplicates", params={"min_score": str(LEAST), "limit": "1"}).json()
-    assert page["examined"] % 7 == 0 and page["examined"] < len(gallery.vectors)
-    assert ordered(gallery.listed(limit="1")[0]) == whole
+    assert len(page["items"]) == 1 and page["examined"] < len(gallery.vectors)
+    for limit in (1, 2, 3):
+        found, examined = gallery.listed(limit=str(limit))
+        assert ordered(found) == whole and examined == len(gallery.vectors)
     monkeypatch.setattr(route, "_SECONDS", -1.0)
     page = gallery.service.admin.get("/v1/duplicates", params={"min_score": str(LEAST)}).json()
     assert page["examined"] == 7 and page["next_cursor"]
@@ -134,6 +140,21 @@ def test_a_group_is_bounded_and_says_so(gallery: Gallery, monkeypatch: pytest.Mo
     answer = gallery.service.admin.get("/v1/duplicates", params={"min_score": "0", "limit": "100"}).json()
     assert answer["items"] and all(2 <= len(group["pictures"]) <= 4 for group in answer["items"])
     assert any(group["more"] for group in answer["items"])
+
+
+def test_a_page_has_its_turn_until_its_thread_is_done(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared, done, comparing = duplicates.compared, threading.Event(), gallery.service.context.comparing
+
+    def slowly(*given: Any) -> duplicates.Compared:
+        assert done.wait(30)
+        return compared(*given)
+
+    monkeypatch.setattr(route, "compared", slowly)
+    monkeypatch.setattr(records, "_FILTER_SECONDS", 0.3)
+    assert_problem(gallery.service.admin.get("/v1/duplicates"), 503, "registry_unavailable")
+    assert comparing.locked()
+    done.set()
+    wait_until(lambda: not comparing.locked())
 
 
 @pytest.mark.parametrize("query", [{"min_score": "1.1"}, {"min_score": "nan"}, {"min_score": "-0.1"}, {"limit": "0"}])
@@ -156,3 +177,13 @@ def test_the_same_picture_twice_is_a_group(tmp_path_factory: pytest.TempPathFact
         assert [(each["id"], each["score"]) for each in group["pictures"]] == [("a", 1.0), ("c", 1.0)]
         service.admin.delete("/v1/pictures/a")
         assert service.admin.get("/v1/duplicates").json()["items"] == []
+
+
+def test_a_group_says_that_there_are_more_only_when_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "MOST", 3)
+    with running(tmp_path) as service:
+        for number in range(7):
+            service.put(f"p{number}", picture(1))
+            if number in (3, 4, 6):  # others of the first one: as many as a group has, one more, and more
+                (group,) = service.admin.get("/v1/duplicates").json()["items"]
+                assert len(group["pictures"]) == 4 and group["more"] == (number > 3)

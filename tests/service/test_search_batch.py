@@ -62,6 +62,66 @@ def test_a_batch_has_1_to_100_searches_and_may_be_larger_than_one(service: Servi
     assert_problem(send(service, *[{"text": "x" * 12_000}] * 100), 413, "body_too_large")
 
 
+def test_an_unknown_field_refuses_the_whole_batch_and_a_search_before_it_is_encoded(service: Service) -> None:
+    bad = send(service, {"text": "a"}, {"text": "b"}, fields="id,nothing")
+    alone = service.admin.post("/v1/search/pictures", json={"picture": "no"}, params={"fields": "nothing"})
+    for answer in (bad, alone):
+        assert assert_problem(answer, 422, "invalid_request")["errors"][0]["code"] == "unknown_field"
+
+
+def test_answers_are_bounded_in_bytes_and_batches_in_number(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(send(service, {"text": "a"}).content)
+    monkeypatch.setattr(batch, "_BYTES", 3 * size)
+    items = send(service, *[{"text": "a"}] * 20).json()["items"]
+    codes = ["ok" if item["problem"] is None else item["problem"]["code"] for item in items]
+    assert 1 <= codes.count("ok") <= 4 and codes.count("overloaded") == 20 - codes.count("ok")
+    monkeypatch.setattr(service.context.search_batches, "_limit", 0)
+    assert_problem(send(service, {"text": "a"}), 503, "overloaded")
+
+
+def test_a_bug_refuses_one_search_only(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    find = service.context.words.find
+
+    def failing(words: str, *others: Any) -> Any:
+        return find(words, *others) if words != "fails" else 1 / 0
+
+    monkeypatch.setattr(service.context.words, "find", failing)
+    texts = ["a", "fails", "b"]
+    items = send(service, *[{"text": text, "mode": "words"} for text in texts]).json()["items"]
+    assert [item["status"] for item in items] == [200, 500, 200]
+    assert items[1]["problem"]["code"] == "internal_error" and "ZeroDivisionError" in caplog.text
+
+
+def test_searches_that_read_the_registry_leave_threads_to_others(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, going, most, lock = service.context.words.find, 0, 0, threading.Lock()
+
+    def counted(*given: Any) -> Any:
+        nonlocal going, most
+        with lock:
+            going += 1
+            most = max(most, going)
+        time.sleep(0.05)
+        with lock:
+            going -= 1
+        return find(*given)
+
+    monkeypatch.setattr(service.context.words, "find", counted)
+    answers = list[httpx.Response]()
+    senders = [
+        threading.Thread(target=lambda: answers.append(send(service, *[{"text": "a", "mode": "both"}] * 6)))
+        for _ in range(2)
+    ]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    assert {item["status"] for answer in answers for item in answer.json()["items"]} == {200} and most == 2
+
+
 def test_one_snapshot_answers_all(tmp_path: Path) -> None:
     with running(tmp_path, SlowEncoder(0.05)) as service:
         service.put("a", en=["x"])
