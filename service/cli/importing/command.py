@@ -13,7 +13,7 @@ from service.cli.client import answer, service
 from service.cli.importing import watching
 from service.cli.importing.folder import Captions, Folder
 from service.cli.importing.intake import Intake
-from service.cli.importing.items import Item, Left, Said, Source, SourceFault, Why, tags_of
+from service.cli.importing.items import Item, Left, Said, Source, SourceFault, tags_of
 from service.cli.importing.report import Report, told
 from service.cli.importing.run import Refused, Run
 from service.cli.importing.sources import is_partial, sources
@@ -124,11 +124,12 @@ def _bring_in(runs: list[tuple[Source, Run]], report: Report, delete: bool, *, q
     with _bar(total, quiet) as advance:
         try:
             for source, run in runs:
-                before = report.items
+                before = report.usable
                 run = Run(run.intake, report, run.prefix, run.strict, advance)
                 if not run.over(source.parts()) or is_partial(source):
                     continue
-                if report.items == before and delete:
+                if report.usable == before and delete:
+                    told(report, run.intake.dry_run, delete)
                     stop(f"There is no picture in {source.name} any more: nothing is deleted.", REFUSED)
                 run.vanished(delete)
         except (KeyboardInterrupt, SystemExit, httpx.HTTPError):
@@ -155,7 +156,7 @@ def _checked(runs: list[tuple[Source, Run]]) -> int | None:
 
 def _require(part: Item | Left, ids: dict[str, str]) -> None:
     if isinstance(part, Left):
-        if part.why not in (Why.HIDDEN, Why.OTHER):
+        if part.is_fault:
             raise Refused(f"{part.place}: {part.reason}")
     elif (first := ids.setdefault(part.id, part.place)) != part.place:
         raise Refused(f"{part.shown or part.place}: {first} has the same id.")

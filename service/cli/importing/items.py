@@ -21,21 +21,30 @@ _LONGEST_TAG, _MOST_TAGS, _LONGEST_VALUE = 200, 64, 2_000  # characters; as the 
 
 
 class Why(Enum):
-    """Why something of a source is not imported. Only `UNUSABLE` is a fault."""
+    """Why something of a source is not imported. Only `UNUSABLE` and `UNSETTLED` are faults."""
 
     HIDDEN = "hidden files"
     OTHER = "files that are no pictures"
+    EMPTY = "empty folders"
     UNUSABLE = "unusable"
     UNSETTLED = "still being written"
 
 
 class Left(NamedTuple):
-    """A part of a source that is not imported, with a sentence that says why."""
+    """A part of a source that is not imported, with a sentence that says why.
+
+    What is below the place `hides` may still be there, although it is not seen; "" is the whole source, None nothing.
+    """
 
     place: str
     reason: str
     why: Why = Why.UNUSABLE
-    whole: bool = False  # a folder that could not be listed: what is below it may still be there
+    hides: str | None = None
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether it should have been a picture."""
+        return self.why in (Why.UNUSABLE, Why.UNSETTLED)
 
 
 class Unreadable(Exception):

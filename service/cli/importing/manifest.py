@@ -37,7 +37,7 @@ class Manifest:
             try:
                 yield self._item(line, row)
             except _Faulty as fault:
-                yield Left(f"line {line}", str(fault))
+                yield Left(f"line {line}", str(fault), hides="")  # which picture it was to be is not known
 
     def count(self) -> int:
         """How many rows there are."""

@@ -22,6 +22,7 @@ class Report:
     refused: list[dict[str, str]] = field(default_factory=list)
     left: dict[Why, list[str]] = field(default_factory=dict)  # the first of each kind
     vanished: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)  # places below which something may still be there
 
     def take(self, outcome: Outcome) -> None:
         """An item that was looked at."""
@@ -33,11 +34,13 @@ class Report:
 
     def leave(self, left: Left, why: str = "") -> None:
         """Something that is no item."""
+        if left.hides is not None and left.place not in self.unseen:
+            self.unseen.append(left.place)
         if left.why in (Why.HIDDEN, Why.OTHER):
             self.counts[left.why.value] += 1
             if len(first := self.left.setdefault(left.why, [])) < _EXAMPLES:
                 first.append(left.place)
-        else:
+        elif left.is_fault:
             self.counts["refused"] += 1
             self.refused.append({"file": left.place, "reason": left.reason})
 
@@ -45,6 +48,11 @@ class Report:
     def items(self) -> int:
         """How many pictures there were."""
         return sum(self.counts[what] for what in ("added", "replaced", "changed", "there", "refused"))
+
+    @property
+    def usable(self) -> int:
+        """How many of them could be used."""
+        return self.items - self.counts["refused"]
 
     @property
     def sent(self) -> int:
@@ -60,6 +68,9 @@ class Report:
         for why, examples in self.left.items():
             more = "" if self.counts[why.value] <= len(examples) else ", …"
             yield f"{self.counts[why.value]:,} {why.value} were left out: {', '.join(examples)}{more}"
+        if self.unseen:
+            shown = ", ".join(self.unseen[:_EXAMPLES]) + (", …" if len(self.unseen) > _EXAMPLES else "")
+            yield f"Empty, or not to be read: {shown}. What was there before is neither told as vanished nor deleted."
         if self.vanished:
             shown = ", ".join(self.vanished[:_EXAMPLES]) + (", …" if len(self.vanished) > _EXAMPLES else "")
             did = "would be" if dry_run else "were"

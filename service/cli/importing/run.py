@@ -113,9 +113,12 @@ class Run:
             yield chunk
 
     def _leave(self, left: Left) -> None:
-        self.intake.state.see(left.place)
-        if left.whole:
-            self.intake.state.could_not_list(left.place)
-        if self.strict and left.why not in (Why.HIDDEN, Why.OTHER):
+        state = self.intake.state
+        if left.why is Why.EMPTY and not state.has_below(left.place):
+            return
+        state.see(left.place)
+        if left.hides is not None:
+            state.could_not_list(left.hides)
+        if self.strict and left.is_fault:
             raise Refused(f"{left.place}: {left.reason}")
         self.report.leave(left)

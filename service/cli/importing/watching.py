@@ -84,7 +84,7 @@ class _Watched:
         self._intake.state.begin()
         try:
             seen = run.over(self.folder.parts() if whole else self.folder.some(places))
-            if seen and (report.items or not whole):  # a folder that is empty of a sudden may be a disk that is away
+            if seen and (report.usable or not whole):  # a folder that is empty of a sudden may be a disk that is away
                 run.vanished(self._delete, None if whole else places)
         except httpx.TransportError:
             self._wait(places, whole)

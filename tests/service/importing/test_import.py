@@ -126,7 +126,7 @@ def test_nothing_is_sent_by_a_dry_run_nor_by_a_strict_one_with_a_fault(service: 
     assert "4 of 4 pictures would be sent or changed. Nothing was." in done.stdout
     (folder / "z.png").symlink_to("gone")
     strict = run(service, "import", str(folder), "--strict")
-    assert strict.exit_code == 2 and "z.png: It cannot be read" in strict.stderr
+    assert strict.exit_code == 2 and "z.png: It leads to what is not there" in strict.stderr
     assert there(service, names) == []
     (folder / "z.png").unlink()
     assert len(as_json(service, "import", str(folder), "--strict")["added"]) == 4

@@ -50,7 +50,7 @@ def test_a_folder_is_walked_in_order_and_what_is_no_picture_is_told(tmp_path: Pa
         "again": "It leads to a folder that was read already.",
         "caf\\xe9.png": "Its name is not UTF-8.",
         "loop": "It leads to a folder that was read already.",
-        "nowhere.png": "It cannot be read: No such file or directory.",
+        "nowhere.png": "It leads to what is not there.",
         "pipe.png": "It is no file.",
     }
 
