@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Condition
 
+from model.errors import InvalidInput
+from model.text import picture_id
 from service.cli.importing.intake import Intake, Outcome
 from service.cli.importing.items import Item, Left, SourceFault, Why
 from service.cli.importing.report import Report
@@ -97,7 +99,12 @@ class Run:
             if not self.is_settled(part):
                 self.intake.state.see(part.place)
                 continue
-            id = self.intake.state.take(part.place, self.prefix + part.id, part.twin and self.prefix + part.twin)
+            try:
+                ids = checked(part, self.prefix)
+            except InvalidInput as fault:
+                self._leave(Left(part.shown or part.place, f"It has no possible id: {fault.detail}."))
+                continue
+            id = self.intake.state.take(part.place, *ids)
             if id is None:
                 self._leave(Left(part.shown or part.place, f"Another one has the same id, {part.id}."))
                 continue
@@ -122,3 +129,8 @@ class Run:
         if self.strict and left.is_fault:
             raise Refused(f"{left.place}: {left.reason}")
         self.report.leave(left)
+
+
+def checked(item: Item, prefix: str) -> tuple[str, str]:
+    """The id and the twin with the prefix, as the service has them. Raises `InvalidInput`."""
+    return picture_id(prefix + item.id), item.twin and picture_id(prefix + item.twin)

@@ -103,7 +103,7 @@ class _Watched:
         told(report, False, self._delete)
         if whole:
             say(f"{report.sentence(False)} Watching {self.folder.root}; Ctrl-C ends it.")
-        elif report.sent or report.vanished or report.refused:
+        elif report.sent or report.vanished or report.refused or report.gone:
             removed = f", {report.counts['deleted']:,} deleted" if report.counts["deleted"] else ""
             changed = report.counts["replaced"] + report.counts["changed"]
             say(f"{report.counts['added']:,} added, {changed:,} changed{removed}.")
