@@ -103,7 +103,7 @@ class Intake:
         for some in _lookups(ids):
             wanted = json.dumps({"must": [{"key": "id", "match": {"any": some}}]}, ensure_ascii=False)
             query = {"filter": wanted, "limit": str(_LOOKED_UP), "fields": FIELDS}
-            page = answer(patiently(lambda query=query: self.client.get("/v1/pictures", params=query)))  # type: ignore[misc]
+            page = answer(patiently(lambda query=query: self.client.get("/v1/pictures", params=query), self.stopping))  # type: ignore[misc]
             found |= {item["id"]: Found(item) for item in page["items"]}
         return found
 
@@ -112,7 +112,8 @@ class Intake:
         found = self.find([known.id]).get(known.id)
         removed = None
         if found is not None and found.has(known.sha256):
-            response = self.client.delete(at("/v1/pictures", known.id), headers={"If-Match": f'"{found.item["etag"]}"'})
+            path, seen = at("/v1/pictures", known.id), {"If-Match": f'"{found.item["etag"]}"'}
+            response = patiently(lambda: self.client.delete(path, headers=seen), self.stopping)
             if response.status_code not in (404, 412):
                 response.raise_for_status()
                 removed = Outcome(known.place, known.id, "there")
@@ -172,7 +173,7 @@ class Intake:
             form = {"records": records}
             return self.client.post("/v1/pictures/batch", params={"fields": "id"}, data=form, files=files)
 
-        response = patiently(send)
+        response = patiently(send, self.stopping)
         if response.status_code in (413, 503):  # this service takes less at a time, or has no place for so many
             return {each.item.place: self._sent_alone(each) for each in new}
         outcomes = {}
@@ -193,14 +194,16 @@ class Intake:
         captions: Any = document.pop("captions", {})
         fields = {name: part if isinstance(part, str) else json.dumps(part) for name, part in document.items()}
         what: What = "added" if new.found is None else "replaced"
-        return self._sent(new.item, what, new.keep, lambda: put(self.client, new.item.id, new.file(), captions, fields))
+        return self._sent(
+            new.item, what, new.keep, lambda: put(self.client, new.item.id, new.file(), captions, fields, self.stopping)
+        )
 
     def _sent(
         self, item: Item, what: What, keep: Known, send: Callable[[], httpx.Response]
     ) -> tuple[Outcome, Known | None]:
         if self.dry_run:
             return _outcome(item, what), None
-        response = patiently(send)
+        response = patiently(send, self.stopping)
         if response.status_code in _REFUSED:
             return _outcome(item, "refused", sentence(response)), None
         answer(response)

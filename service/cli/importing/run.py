@@ -62,7 +62,7 @@ class Run:
                 self._leave(Left("The source", str(fault)))
 
         try:
-            for _, outcomes in in_order(self._work, chunks(), AT_ONCE):
+            for _, outcomes in in_order(self._work, chunks(), AT_ONCE, self.intake.stopping):
                 for outcome in outcomes:
                     if self.strict and outcome.what == "refused":
                         raise Refused(f"{outcome.place}: {outcome.reason}")

@@ -330,7 +330,8 @@ def test_options_that_do_not_go_together_are_refused(folder: Path, arguments: tu
 
 def test_a_caption_may_stand_alone_and_captions_that_nobody_reads_are_refused(service: Service, folder: Path) -> None:
     id, captions = ids(folder)[0], folder.parent / "captions.json"
-    for wrong in ([], {id: "x"}, {id: {"en": 1}}, {id: {"en": [1]}}, {id: {"en": ["\ud800"]}}):
+    faults: list[Any] = [[], {id: "x"}, {id: {"en": 1}}, {id: {"en": [1]}}, {id: {"en": ["\ud800"]}}]
+    for wrong in faults:
         captions.write_text(json.dumps(wrong))
         assert run(None, "import", str(folder), "--captions", str(captions)).exit_code == 2
     captions.write_text(json.dumps({id: {"en": "a ball"}}))
