@@ -248,6 +248,12 @@ def _until_ready(process: subprocess.Popen[bytes], url: str) -> None:
     raise NotPossible("The demo did not start; its log above says why.")
 
 
+# Of the pictures that can be seen, all: the others are loaded when somebody scrolls to them.
+_LOADED = """() => [...document.images]
+    .filter((each) => each.getBoundingClientRect().top < innerHeight && each.offsetParent)
+    .every((each) => each.complete && each.naturalWidth)"""
+
+
 def _take(browser: "Browser", demo: Demo, shot: Shot, folder: Path) -> None:
     width, height = shot.size
     context = browser.new_context(
@@ -260,6 +266,7 @@ def _take(browser: "Browser", demo: Demo, shot: Shot, folder: Path) -> None:
     page.locator("main h1:visible").wait_for()
     page.locator(".waiting").first.wait_for(state="detached")
     shot.act(page, demo)
+    page.wait_for_function(_LOADED)
     page.wait_for_timeout(1_000)  # pictures fade in
     page.screenshot(path=folder / f"{shot.name}.png")
     context.close()

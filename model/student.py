@@ -27,11 +27,19 @@ def in_bfloat16(base: Base) -> Callable[[Tensor, Tensor], Tensor]:
     blocks = tower.transformer.resblocks
     if not (tower.transformer.batch_first and all(type(block) is ResidualAttentionBlock for block in blocks)):
         return partial(_autocast, base)
-    halved = SimpleNamespace(resblocks=[_halved(block) for block in blocks], batch_first=True)
+    return partial(text_features, written_out(base, _HALF))
+
+
+def written_out(base: Base, kind: torch.dtype) -> Any:
+    """A text tower for `text_features` whose products are of this `kind`: the base's, but its blocks are copies.
+
+    Their `attn` are `Attention`. The base's tower has to be one of open_clip's plain blocks.
+    """
+    tower: Any = getattr(base.model, "text", base.model)
+    blocks = [_copied(block, kind) for block in tower.transformer.resblocks]
     others = ("attn_mask", "positional_embedding", "ln_final", "text_projection")
-    return partial(
-        text_features, SimpleNamespace(transformer=halved, **{name: getattr(tower, name) for name in others})
-    )
+    transformer = SimpleNamespace(resblocks=blocks, batch_first=True)
+    return SimpleNamespace(transformer=transformer, **{name: getattr(tower, name) for name in others})
 
 
 def _autocast(base: Base, embedded: Tensor, last: Tensor) -> Tensor:
@@ -39,50 +47,55 @@ def _autocast(base: Base, embedded: Tensor, last: Tensor) -> Tensor:
         return base.text_features(embedded, last).float()
 
 
-def _halved(block: ResidualAttentionBlock) -> ResidualAttentionBlock:
-    """A copy whose attention and perceptron compute in bfloat16, and take and give float32."""
-    half = copy.deepcopy(block)
-    half.attn, half.mlp = _Attention(half.attn), _Half(half.mlp)
-    return half
+def _copied(block: ResidualAttentionBlock, kind: torch.dtype) -> ResidualAttentionBlock:
+    """A copy whose attention and perceptron compute in `kind`, and take and give float32."""
+    copied = copy.deepcopy(block)
+    copied.attn, copied.mlp = Attention(copied.attn, kind), _Perceptron(copied.mlp, kind)
+    return copied
 
 
-class _Half(nn.Module):
-    """A module in bfloat16 that takes and gives float32."""
+class _Perceptron(nn.Module):
+    """A module in another `kind` that takes and gives float32."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, kind: torch.dtype) -> None:
         super().__init__()
-        self.module = module.to(_HALF)
+        self.module, self.kind = module.to(kind), kind
 
     def forward(self, hidden: Tensor) -> Tensor:
-        found: Tensor = self.module(hidden.to(_HALF))
+        found: Tensor = self.module(hidden.to(self.kind))
         return found.float()
 
 
-class _Attention(nn.Module):
+class Attention(nn.Module):
     """`nn.MultiheadAttention` over one sequence, called as open_clip's blocks call it.
 
     What is between its projections is in float32: on a CPU its gradient in bfloat16 takes sixteen times as long.
     """
 
-    def __init__(self, attention: nn.MultiheadAttention) -> None:
+    def __init__(self, attention: nn.MultiheadAttention, kind: torch.dtype) -> None:
         super().__init__()
-        self.projections, self.num_heads = attention.to(_HALF), attention.num_heads
+        self.projections, self.num_heads, self.kind = attention.to(kind), attention.num_heads, kind
 
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False, attn_mask: Tensor | None = None
     ) -> tuple[Tensor, None]:
-        weights, biases, width = self.projections.in_proj_weight, self.projections.in_proj_bias, query.shape[-1]
-        if query is key:
-            asked, held, shown = F.linear(query.to(_HALF), weights, biases).chunk(3, dim=-1)
-        else:
-            asked = F.linear(query.to(_HALF), weights[:width], biases[:width])
-            held, shown = F.linear(key.to(_HALF), weights[width:], biases[width:]).chunk(2, dim=-1)
+        asked, held, shown = self.projected(query, key)
         if attn_mask is not None and attn_mask.dim() == 3:
             attn_mask = attn_mask.view(len(query), self.num_heads, *attn_mask.shape[1:])
         read = F.scaled_dot_product_attention(self._split(asked), self._split(held), self._split(shown), attn_mask)
-        joined = read.transpose(1, 2).flatten(2).to(_HALF)
+        joined = read.transpose(1, 2).flatten(2).to(self.kind)
         return self.projections.out_proj(joined).float(), None
 
+    def projected(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of what asks (n, asking, width) and of what is seen (n, seen, width): queries, keys and values."""
+        weights, biases, width = self.projections.in_proj_weight, self.projections.in_proj_bias, query.shape[-1]
+        if query is key:
+            asked, held, shown = F.linear(query.to(self.kind), weights, biases).chunk(3, dim=-1)
+        else:
+            asked = F.linear(query.to(self.kind), weights[:width], biases[:width])
+            held, shown = F.linear(key.to(self.kind), weights[width:], biases[width:]).chunk(2, dim=-1)
+        return asked, held, shown
+
     def _split(self, hidden: Tensor) -> Tensor:
-        """(n, length, width) in bfloat16 as (n, heads, length, width / heads) in float32."""
+        """(n, length, width) as (n, heads, length, width / heads) in float32."""
         return hidden.float().view(*hidden.shape[:2], self.num_heads, -1).transpose(1, 2)

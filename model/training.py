@@ -94,7 +94,7 @@ class Trainer:
         self.tokenizer = tokens.tokenizer
         self.reading = reading = parent.reading
         cut = [ids[: reading.most] for ids in tokens.ids]
-        self.used = np.unique(np.concatenate(cut)).astype(np.int64)
+        self.used = self.reached(cut)
         # frozen or not, their gradient counts in the clip norm; what fills up a text has a place of its own, since a
         # text may have the same token
         self.ids = np.append(self.used, np.array(reading.specials, dtype=np.int64))
@@ -103,7 +103,8 @@ class Trainer:
         ends = np.arange(len(self.used), len(self.ids), dtype=np.int32)
         before, behind = np.split(ends[: len(reading.prefix) + len(reading.suffix)], [len(reading.prefix)])
         self.sequences = [np.concatenate([before, place[line], behind]) for line in cut]
-        self.steps = math.ceil(len(cut) / settings.batch_size) * settings.epochs_for(len(cut))
+        captions = len(corpus.captions)
+        self.steps = math.ceil(captions / settings.batch_size) * settings.epochs_for(captions)
         self.rows = nn.Parameter(self.start_rows().to(self.device))
         self.scale = self.row_scale(parent.frequency(self.used, corpus.language)).to(self.device)
         half = settings.uses_bfloat16(self.device)
@@ -145,6 +146,10 @@ class Trainer:
     def read(self) -> Tokens:
         """The tokenizer grown on the corpus, and the corpus's token ids."""
         return tokenized(self.parent.tokenizer, self.corpus.captions, self.settings.vocabulary, self.folder / "tokens")
+
+    def reached(self, lines: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
+        """The token ids (n,), ascending, whose rows are trained: all that occur in `lines`, the captions as tokens."""
+        return np.unique(np.concatenate(lines)).astype(np.int64)
 
     def start_rows(self) -> Tensor:
         """The parent's rows where it has them, elsewhere new ones, or means of its own or of English; (m, width)."""
@@ -218,7 +223,8 @@ class Trainer:
 
     def batches(self, first: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Steps first + 1 to the last with the captions of each: shuffled, then sorted so that lengths are alike."""
-        size, lengths = self.settings.batch_size, np.array([len(sequence) for sequence in self.sequences])
+        own = self.sequences[: len(self.corpus.captions)]
+        size, lengths = self.settings.batch_size, np.array([len(sequence) for sequence in own])
         order: list[NDArray[np.int64]] = []
         for step in range(first, self.steps):
             epoch, position = divmod(step, math.ceil(len(lengths) / size))
@@ -240,11 +246,14 @@ class Trainer:
         """Features (b, dimension) of texts whose rows are `numbers` (b, length), read off at `last` (b,)."""
         return self.student(self.rows[numbers], last)
 
+    def encoded(self, batch: NDArray[np.int64]) -> Tensor:
+        """Features (b, dimension) of the captions `batch` (b,)."""
+        numbers, last = pad([self.sequences[index] for index in batch], self.reading, filler=self.filler)
+        return self.features(numbers.to(self.device), last.to(self.device))
+
     def loss(self, batch: NDArray[np.int64]) -> Tensor:
         """The loss of the captions `batch` (b,)."""
-        numbers, last = pad([self.sequences[index] for index in batch], self.reading, filler=self.filler)
-        features = self.features(numbers.to(self.device), last.to(self.device))
-        return loss_of(features, self.corpus, torch.from_numpy(batch), self.objectives)
+        return loss_of(self.encoded(batch), self.corpus, torch.from_numpy(batch), self.objectives)
 
     def kept(self) -> TokenRows:
         """The rows that the version stores: those of the corpus's tokens."""

@@ -78,6 +78,8 @@ def test_new_rows_are_drawn_as_named(encoder: Encoder, tmp_path: Path, method: M
         (TEIR, [1, 1 / 2, 1 / 5], 0),
         (Method(scale="none"), [1, 1, 1], 0),
         (Method(ends=True), [1, 1 / 2, 1 / 5], 1),
+        (Method(scale="gradient", scales="gradient", dense=True), [1, 1 / 2, 1 / 5], 0),
+        (Method(scales="decay"), [1, 1 / 2, 1 / 5], 0),
     ],
 )
 def test_how_far_a_row_may_move(

@@ -15,7 +15,9 @@ Act = Callable[[Page], None]
 
 def serious(page: Page, **options: Any) -> list[str]:
     """What axe-core finds that keeps people out; it looks at what is visible."""
-    page.evaluate("Promise.all(document.getAnimations().map((each) => each.finished))")  # nothing half faded in
+    page.evaluate(
+        "Promise.all(document.getAnimations().map((each) => each.finished.catch(() => 0)))"
+    )  # nothing half faded in
     found = Axe().run(page, options={"resultTypes": ["violations"], "preload": False, **options}).response["violations"]
     return [
         f"{each['id']}: {node['html'][:200]}"

@@ -80,7 +80,8 @@ def test_dropped_pictures_are_described_and_added_and_each_refusal_is_said(page:
     give_key(page)
     expect(page.locator("#add-summary")).to_contain_text("2 pictures added, 1 refused.")
     expect(entries.nth(1).locator(".became")).to_have_text(
-        "refused: This file is not a picture in a supported format: JPEG, PNG or WebP."
+        "refused: This file is not a picture in a format that is read here: JPEG, PNG, WebP, AVIF, TIFF, "
+        "and HEIC where the server has it."
     )
     expect(page.locator("#add-start")).to_have_text("Try 1 refused picture again")
     items = site.http.get("/v1/pictures", params={"collection": "added"}).json()["items"]

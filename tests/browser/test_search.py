@@ -116,7 +116,7 @@ def test_a_dropped_picture_gets_captions_in_every_language_and_similar_pictures(
 
 def test_a_file_that_is_no_picture_is_refused_with_a_sentence(page: Page) -> None:
     page.set_input_files("#picture", {"name": "x.png", "mimeType": "image/png", "buffer": b"not a picture at all"})
-    expect(page.locator("#trouble")).to_contain_text("not a picture in a supported format")
+    expect(page.locator("#trouble")).to_contain_text("not a picture in a format that is read here")
 
 
 def test_similar_pictures_have_captions_in_the_chosen_language(page: Page, site: Site) -> None:

@@ -174,7 +174,7 @@ def test_a_lesson_waits_while_the_demo_is_being_filled(
     def slowly(without: set[str]) -> Iterator[DemoPicture]:
         for number, id in enumerate(ids):
             time.sleep(0.02)
-            yield DemoPicture(id, picture(number), {"en": [f"thing {number}"]}, (), "")
+            yield DemoPicture(id, picture(number), {"en": [f"thing {number}"]}, (), "twemoji")
 
     monkeypatch.setattr(demo_fill, "pictures", slowly)
     filling = Thread(target=lambda: demo_fill.fill(service.url, ADMIN_KEY, home=home))

@@ -1,0 +1,121 @@
+"""`python -m benchmarks.methods run | report`: the suite's rows, and their tables and plots."""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from filelock import FileLock
+from rich.console import Console
+
+from benchmarks.emoji36 import lexicon
+from benchmarks.emoji36.data import emoji36
+from benchmarks.emoji36.errors import Refused
+from benchmarks.emoji36.files import chosen
+from benchmarks.emoji36.report import conclude, seed_results
+from benchmarks.emoji36.run import commit
+from benchmarks.emoji36.scenes import Sizes
+from benchmarks.methods import curves, report
+from benchmarks.methods.bench import Bench, fill
+from benchmarks.methods.rows import ROWS, SETTINGS
+from model import storage
+from model.base import open_base
+from model.encoder import Encoder
+from model.training import LearnSettings
+
+WORK, OUT = Path(".cache/emoji36"), Path("docs/reports/methods.json")
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+_CONSOLE = Console()
+
+
+@app.command()
+def run(
+    methods: Annotated[str, typer.Option(help=f"Rows of the table, with commas: {', '.join(ROWS)}")] = ",".join(ROWS),
+    languages: Annotated[str | None, typer.Option(help="As of benchmarks.emoji36; otherwise all 36")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    pairs: Annotated[int, typer.Option(min=0, help="Of the 9,600 pairs of a language; 0: all")] = 1_000,
+    queries: Annotated[int, typer.Option(min=0, help="Captions that a language's test asks; 0: all 600")] = 150,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    out: Annotated[Path, typer.Option(help="The results so far, and what a finished row adds")] = OUT,
+    work: Path = WORK,
+) -> None:
+    """Train and score; a finished row is not done again, and a stopped one goes on."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    names = [name.strip() for name in methods.split(",")]
+    try:
+        if strange := [name for name in names if name not in ROWS]:
+            raise Refused(f"--methods: there is no {', '.join(strange)} among {', '.join(ROWS)}")
+        base = open_base("bundled")
+        data = emoji36(Encoder(base), Sizes(pairs=pairs), work, chosen(languages, lexicon.LANGUAGES))
+        head = {"languages": list(data.languages), "sizes": {**data.sizes, "queries": queries}}
+        head |= {"captions": sha256(json.dumps(data.digests()).encode()).hexdigest()}
+        head |= {"text_fingerprint": base.text_fingerprint}
+        key = sha256(json.dumps([head, seed]).encode()).hexdigest()[:12]
+        settings = LearnSettings(**SETTINGS, seed=seed, checkpoint_every=1_000)
+        bench = Bench(base, data, settings, queries, work / "methods" / key, _CONSOLE.print, commit())
+        for name in names:
+            ledger = fill(bench, name)
+            with FileLock(out.resolve().with_name(f".{out.name}.lock")):
+                merge(out, head, name, seed, ledger.content)
+    except Refused as refusal:
+        raise SystemExit(str(refusal)) from refusal
+
+
+@app.command("curves")
+def curves_(
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    out: Annotated[Path, typer.Option(help="The results so far, and a point as soon as it is measured")] = OUT,
+    work: Path = WORK,
+) -> None:
+    """Recall against pairs, from a plain and from an aligned start; a stopped run goes on."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    encoder = Encoder(open_base("bundled"))
+    data = emoji36(encoder, Sizes(pairs=max(curves.PAIRS)), work, chosen(None, lexicon.LANGUAGES))
+
+    def add(point: dict[str, Any]) -> None:
+        with FileLock(out.resolve().with_name(f".{out.name}.lock")):
+            results = held(out)
+            results.setdefault("curves", []).append(point | {"commit": commit()})
+            write(out, results)
+        _CONSOLE.print(point)
+
+    curves.run(encoder, data, held(out).get("curves", []), seed, work / "methods" / "curves", add)
+
+
+@app.command("report")
+def report_(out: Annotated[Path, typer.Option(exists=True, dir_okay=False)] = OUT) -> None:
+    """Write the tables and the plots beside the results."""
+    _CONSOLE.print(report.write(out))
+
+
+def held(out: Path) -> dict[str, Any]:
+    """The results so far."""
+    results: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {"methods": {}}
+    return results
+
+
+def write(out: Path, results: dict[str, Any]) -> None:
+    """In one step."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    storage.write_bytes(out, json.dumps(results).encode() + b"\n")
+
+
+def merge(out: Path, head: dict[str, Any], name: str, seed: int, ledger: dict[str, Any]) -> None:
+    """Put one row of one seed into the file; raises `Refused` where that holds results of other data."""
+    results = held(out)
+    if unlike := next((key for key in head if results.get(key, head[key]) != head[key]), None):
+        raise Refused(f"--out: {out} holds results of other {unlike}; name another file")
+    results |= {**head, "commit": commit()}
+    results["methods"].setdefault(name, {"seeds": {}})["seeds"][str(seed)] = seed_results(ledger)
+    results["seeds"] = sorted({int(key) for held in results["methods"].values() for key in held["seeds"]})
+    conclude(results)
+    write(out, results)
+
+
+if __name__ == "__main__":
+    app()

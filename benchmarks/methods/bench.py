@@ -1,0 +1,182 @@
+"""Teaches all languages by one method, one on top of the other, and scores each of them after every one.
+
+What a language left is on disk when the next begins, so a run that was stopped goes on where it was.
+"""
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.emoji36.data import Data, Test
+from benchmarks.emoji36.run import Scores, claim
+from benchmarks.emoji36.table import Ledger
+from benchmarks.methods.rows import ROWS, TOKENIZER
+from benchmarks.methods.trainer import NOTHING, Features, SuiteTrainer
+from model import storage, version
+from model.base import Base
+from model.checkpoint import Kept, keep, kept
+from model.clip_tokenizer import ClipTokenizer
+from model.corpus import Corpus
+from model.encoder import Encoder
+from model.errors import VersionCorrupt
+from model.evaluation import recalls
+from model.table import NO_ROW, Table
+from model.tower import TorchTowers
+from model.training import LearnSettings
+from model.version import Learned
+
+SPOKEN = "bench/spoken"  # beside what a method leaves: the tokens of the language's own captions
+_BATCH = 64  # texts in one forward pass; more have lengths that are less alike
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One seed's run. Each language's test asks `queries` of its captions, other ones than its neighbours' tests."""
+
+    base: Base
+    data: Data
+    settings: LearnSettings
+    queries: int
+    folder: Path
+    tell: Callable[[str], None]
+    commit: str
+
+    @cached_property
+    def corpora(self) -> Callable[[str], Corpus]:
+        """The training data of a language, composed once."""
+        return cache(self.data.corpus)
+
+    @cached_property
+    def tests(self) -> Callable[[str], Test]:
+        """What a language's test asks."""
+        return cache(lambda language: asked(self.data.tests(language)["scenes"], self.queries, self._place(language)))
+
+    def _place(self, language: str) -> int:
+        return list(self.data.languages).index(language)
+
+    def described(self, name: str) -> dict[str, Any]:
+        """All that a row's scores depend on except the data."""
+        made = {"tokenizer": TOKENIZER.__name__, "method": ROWS[name].key(), "settings": asdict(self.settings)}
+        return {**made, "queries": self.queries}
+
+
+class Chain:
+    """The newest table, and what the method has left so far. Holds no row that nothing reads any more."""
+
+    def __init__(self, base: Base) -> None:
+        self.encoder, self.left = Encoder(base), NOTHING
+        tokenizer: ClipTokenizer = TOKENIZER()
+        self.view = replace(self.encoder.base_view, tokenizer=tokenizer)
+
+    def add(self, language: str, number: int, learned: Learned, left: Kept) -> None:
+        """Go on to the version that a language left; rows that are not stored with it keep `idle` of themselves."""
+        view = self.encoder.extend(self.view, number, language, learned)
+        held = np.flatnonzero(view.physical != NO_ROW)
+        rows = self.encoder.table.rows[torch.from_numpy(view.physical[held]).long()]
+        rows[torch.from_numpy(~np.isin(held, learned.rows.ids))] *= left.facts["idle"]
+        self.encoder.table = Table(self.encoder.base.table)
+        physical = view.physical.copy()
+        physical[held] = self.encoder.table.append(rows)
+        # f counts who spoke a token, not whose memory held it
+        trained = {**self.view.trained, language: left.tensors[SPOKEN].numpy()}
+        self.view = replace(view, physical=physical, trained=trained)
+        self.left = Kept({key: value for key, value in left.tensors.items() if key != SPOKEN}, left.facts)
+
+
+def fill(bench: Bench, name: str) -> Ledger:
+    """Train and score a row as far as it is not done, and return its ledger."""
+    folder = bench.folder / name
+    claim(folder / "row.json", bench.described(name))
+    ledger = Ledger(folder / "scores.json")
+    ledger.content["made"] = bench.described(name)
+    if ledger.content.get("done"):
+        return ledger
+    chain, facts = Chain(bench.base), []
+    for number, language in enumerate(bench.data.languages, 1):
+        place = folder / f"{number:02d}-{language}"
+        if not (place / "left").exists():
+            teach(bench, chain, name, language, place)
+        learned, manifest = version.read(place / "version")
+        left = kept(place / "left", name)
+        if left is None:
+            raise VersionCorrupt(f"{place / 'left'} is damaged; remove it and {place / 'version'}")
+        chain.add(language, number, learned, left)
+        facts.append(manifest | {"rows": len(learned.rows.ids), "total": int((chain.view.physical != NO_ROW).sum())})
+        if number > len(ledger.triangle):
+            known = bench.data.languages[:number]
+            ledger.add([score(bench, chain, name, tag) for tag in known], [])
+            bench.tell(f"{name}: {language}, {number} of {len(bench.data.languages)}, {manifest['seconds']:.0f} s")
+    ledger.content |= {
+        "commits": sorted({each["commit"] for each in facts}),
+        "train_seconds": [each["seconds"] for each in facts],
+        "rows_trained": [each["rows"] for each in facts],
+        "rows_total": [each["total"] for each in facts],
+        "done": True,
+    }
+    ledger.save()
+    for place in folder.glob("*-*"):
+        storage.remove(place)  # the scores are what is left
+    return ledger
+
+
+def teach(bench: Bench, chain: Chain, name: str, language: str, place: Path) -> None:
+    """Write the version of one language and what its method leaves; the second is written last."""
+    corpus = bench.corpora(language)
+    words = bench.folder / "tokens" / language  # alike in all rows: the tokenizer grows on the captions alone
+    folder, left = place / "checkpoints", chain.left
+    trainer = ROWS[name].trainer(chain.encoder, chain.view, corpus, folder, bench.settings, left, words)
+    assert isinstance(trainer, SuiteTrainer)
+    started = time.process_time()
+    learned = trainer.learn(lambda _: False)
+    tensors = {**trainer.leaves(), SPOKEN: torch.from_numpy(trainer.spoken)}
+    facts = {**trainer.facts(), "idle": trainer.idle() if ROWS[name].dense else 1.0}
+    version.write(place / "version", learned, {"seconds": time.process_time() - started, "commit": bench.commit})
+    keep(place / "left", name, Kept(tensors, facts))
+    storage.remove(place / "checkpoints")
+
+
+def score(bench: Bench, chain: Chain, name: str, language: str) -> Scores:
+    """Recall of the language's test, among all pictures of each gallery, by the newest table."""
+    kind, half = ROWS[name].kind, bench.settings.uses_bfloat16(bench.base.device)
+    assert issubclass(kind, SuiteTrainer)
+    test = bench.tests(language)
+    vectors = encoded(chain, kind.reads(bench.base, chain.left, language, half), test.captions)
+    return {gallery: dict(recalls(vectors, bench.data.galleries[gallery], test.owner)) for gallery in test.galleries}
+
+
+def asked(test: Test, queries: int, place: int) -> Test:
+    """So many captions of a test, evenly spread; languages beside each other ask others."""
+    step = max(1, len(test.captions) // queries) if queries else 1
+    chosen = np.arange(place % step, len(test.captions), step)
+    return replace(test, captions=[test.captions[each] for each in chosen], owner=test.owner[chosen])
+
+
+def encoded(chain: Chain, features: Features, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Unit vectors of texts by the newest view, and this tower."""
+    reader = copy.copy(chain.encoder)
+    reader.towers = _Reading(chain.encoder.base, features)
+    sequences = [chain.view.sequence(ids)[0] for ids in chain.view.tokens(texts)]
+    found = reader.text_features(sequences, _BATCH)
+    vectors: NDArray[np.float32] = found / np.linalg.norm(found, axis=1, keepdims=True)
+    return vectors
+
+
+class _Reading(TorchTowers):
+    """Torch, but by other `features` of texts."""
+
+    def __init__(self, base: Base, features: Features) -> None:
+        super().__init__(base)
+        self._features = features
+
+    @torch.inference_mode()
+    def texts(self, rows: torch.Tensor, last: torch.Tensor) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = self._features(rows, last).float().cpu().numpy()
+        return found

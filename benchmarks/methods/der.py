@@ -1,0 +1,35 @@
+"""Dark experience replay: as `er`, but remembered pairs are pulled to the student's own features of their past.
+
+P. Buzzega et al., 2020. A pair's feature is noted in the step in which it is first taught. Repairs as in `er`.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from benchmarks.methods.er import ER
+
+
+class DER(ER):
+    """The features noted so far are in the checkpoint, as a parameter that nothing moves."""
+
+    def __init__(self, *inputs: Any, **more: Any) -> None:
+        super().__init__(*inputs, **more)
+        nowhere = torch.full((len(self.own.captions), self.encoder.dimension), torch.nan)
+        self.noted = nn.Parameter(nowhere.to(self.device), requires_grad=False)
+
+    def beside(self) -> dict[str, nn.Parameter]:
+        return super().beside() | {"noted": self.noted}
+
+    def encoded(self, batch: NDArray[np.int64]) -> Tensor:
+        features = super().encoded(batch)
+        new = torch.from_numpy(batch[batch < len(self.own.captions)]).to(self.device)
+        first = self.noted[new].isnan().any(dim=1)
+        self.noted[new[first]] = features[: len(new)][first].detach()
+        return features
+
+    def targets(self) -> Tensor:
+        return self.noted.detach().cpu()

@@ -1,0 +1,73 @@
+"""The suite's plots: AA and F of each method without and with TEIR beside the paper's, and recall against pairs."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from benchmarks.emoji36.plots import INK, STYLE
+from benchmarks.methods.published import XM3600
+from benchmarks.methods.rows import PAIRS
+
+_WITHOUT, _WITH = "#c8553d", "#5a9367"
+
+
+def draw(results: dict[str, Any], stem: Path) -> None:
+    """STEM-aa-f.png and, where points were measured, STEM-pairs.png."""
+    with plt.rc_context(STYLE):
+        figures = {"aa-f": _suite(results)}
+        if results.get("curves"):
+            figures["pairs"] = _curves(results["curves"])
+        for name, figure in figures.items():
+            figure.savefig(stem.with_name(f"{stem.name}-{name}.png"), metadata={"Software": None})
+            plt.close(figure)
+
+
+def _suite(results: dict[str, Any]) -> Any:
+    """Left ours, right the paper's; above AA, below F."""
+    pairs = [pair for pair in PAIRS if all(name in results["methods"] for name in pair)]
+    ours = {
+        name: tuple(results["methods"][name][metric]["seen"]["t2i"]["mean"] for metric in ("AA", "F"))
+        for pair in pairs
+        for name in pair
+    }
+    figure, grid = plt.subplots(2, 2, figsize=(13, 6.5), sharex=True, layout="constrained")
+    for column, (title, held) in enumerate(
+        {"Emoji-36, 1,000 pairs a language": ours, "the paper, XM3600": XM3600}.items()
+    ):
+        for row, metric in enumerate(("AA, %", "F, points")):
+            _bars(grid[row][column], pairs, {name: values[row] for name, values in held.items()})
+            grid[row][column].set_ylabel(metric)
+        grid[0][column].set_title(title)
+    grid[0][0].legend(frameon=False, ncols=2)
+    return figure
+
+
+def _bars(axes: Axes, pairs: list[tuple[str, str]], held: dict[str, float]) -> None:
+    for offset, colour, place, label in ((-0.2, _WITHOUT, 0, "without TEIR"), (0.2, _WITH, 1, "with TEIR")):
+        values = [held.get(pair[place], np.nan) for pair in pairs]
+        axes.bar(np.arange(len(pairs)) + offset, values, 0.4, color=colour, label=label)
+    axes.set_xticks(range(len(pairs)), [plain for plain, _ in pairs], fontsize=8, rotation=35, ha="right")
+
+
+def _curves(held: list[dict[str, Any]]) -> Any:
+    """Mean recall against the share of the full length, a line for each start and number of pairs."""
+    figure, row = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    for axes, gallery in zip(row, ("seen", "unseen"), strict=True):
+        for pairs, style in ((200, "--"), (1_000, "-")):
+            for start, colour in (("plain", _WITHOUT), ("aligned", _WITH)):
+                found = [each for each in held if each["pairs"] == pairs and each["start"] == start]
+                shares = sorted({each["share"] for each in found})
+                means = [
+                    100 * np.mean([each[gallery]["t2i"] for each in found if each["share"] == share])
+                    for share in shares
+                ]
+                axes.plot(shares, means, style, color=colour, marker="o", label=f"{pairs:,} pairs, {start} start")
+        axes.set_title(f"{gallery} style")
+        axes.set_xlabel("share of the full length of training")
+        axes.set_ylabel("t2i R@1, %, mean of the languages", color=INK)
+        axes.set_ylim(bottom=0)
+    row[0].legend(frameon=False)
+    return figure

@@ -1,0 +1,176 @@
+"""The suite's tables, out of concluded results, into the page beside them, and its plots. Measures nothing."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.methods import plots
+from benchmarks.methods.published import XM3600
+from benchmarks.methods.rows import PAIRS, ROWS
+from model.evaluation import average_accuracy, forgetting
+
+_MARKS = re.compile(r"(<!-- tables -->\n).*?(<!-- /tables -->)", re.DOTALL)
+_LENGTHS = {0.0: "none", 0.25: "a quarter", 1.0: "full"}
+_EMPTY = "# The suite of eight\n\n<!-- tables -->\n<!-- /tables -->\n"
+
+
+def write(path: Path) -> str:
+    """Tables into the .md beside the results, between its marks, and the plots; returns the tables."""
+    results = json.loads(path.read_text(encoding="utf-8"))
+    page = path.with_suffix(".md")
+    text = page.read_text(encoding="utf-8") if page.is_file() else _EMPTY
+    written = "\n".join(
+        "\n".join(lines) + "\n" for lines in (rows(results), leads(results), points(results), starts(results)) if lines
+    )
+    page.write_text(_MARKS.sub(lambda marks: marks[1] + written + marks[2], text), encoding="utf-8")
+    plots.draw(results, path.with_suffix(""))
+    return written
+
+
+def rows(results: dict[str, Any]) -> list[str]:
+    """Every row that was run."""
+    head = "| row | AA | F | F_en | just learned | AA i2t | AA, F unseen style | paper: AA, F |"
+    lines = ["t2i R@1 in per cent on the seen styles after the last language, unless the column says otherwise.", ""]
+    lines += [head, "|---" * (head.count("|") - 1) + "|"]
+    for name in (name for name in ROWS if name in results["methods"]):
+        row = results["methods"][name]
+        cells = [f"{row[metric]['seen']['t2i']['mean']:.1f}" for metric in ("AA", "F", "F_en")]
+        cells.append(f"{100 * np.mean([seed_just_learned(seed) for seed in row['seeds'].values()]):.1f}")
+        cells.append(f"{row['AA']['seen']['i2t']['mean']:.1f}")
+        cells.append(", ".join(f"{row[metric]['unseen']['t2i']['mean']:.1f}" for metric in ("AA", "F")))
+        paper = XM3600.get(name)
+        cells.append(f"{paper[0]}, {paper[1]}" if paper else "–")
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return lines
+
+
+def seed_just_learned(seed: dict[str, Any]) -> float:
+    """The mean recall of the languages, each right after it was learned."""
+    triangle = seed["seen"]["t2i"]["R@1"]
+    return float(np.mean([row[-1] for row in triangle]))
+
+
+def leads(results: dict[str, Any]) -> list[str]:
+    """TEIR over without it: AA is to be higher and F lower, in both galleries."""
+    pairs = [pair for pair in PAIRS if all(name in results["methods"] for name in pair)]
+    if not pairs:
+        return []
+    lines = [
+        "TEIR over without it, t2i R@1 in points; ± is one standard error from the languages, paired (see above).",
+        "",
+    ]
+    lines += [
+        "| method | AA | F | AA unseen | F unseen | paper: AA, F | AA higher, F lower |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for plain, teir in pairs:
+        differences = {
+            (gallery, metric): _difference(results, plain, teir, gallery, metric)
+            for gallery in ("seen", "unseen")
+            for metric in ("AA", "F")
+        }
+        cells = [f"{mean:+.1f} ±{error:.1f}" for mean, error in differences.values()]
+        holds = all((mean > 0) == (metric == "AA") for (_, metric), (mean, _) in differences.items())
+        paper = [XM3600[teir][k] - XM3600[plain][k] for k in range(2)] if plain in XM3600 else None
+        said = f"{paper[0]:+.1f}, {paper[1]:+.1f}" if paper else "–"
+        lines.append(f"| `{plain}` | " + " | ".join(cells) + f" | {said} | {'yes' if holds else '**no**'} |")
+    return lines
+
+
+def _difference(results: dict[str, Any], plain: str, teir: str, gallery: str, metric: str) -> tuple[float, float]:
+    """In points, of the first seed, with its standard error over the languages."""
+    one, other = (_per_language(results, name, gallery, metric) for name in (plain, teir))
+    change = 100 * (other - one)
+    return float(change.mean()), float(change.std(ddof=1) / np.sqrt(len(change)))
+
+
+def _per_language(results: dict[str, Any], name: str, gallery: str, metric: str) -> Any:
+    """What each language adds to AA or F: their means are the metrics."""
+    triangle = next(iter(results["methods"][name]["seeds"].values()))[gallery]["t2i"]["R@1"]
+    last = np.array(triangle[-1])
+    if metric == "AA":
+        assert np.isclose(last.mean(), average_accuracy(triangle))
+        return last
+    best = [max(triangle[i][j] for i in range(j, len(last) - 1)) for j in range(len(last) - 1)]
+    assert np.isclose((np.array(best) - last[:-1]).mean(), forgetting(triangle))
+    return np.array(best) - last[:-1]
+
+
+def points(results: dict[str, Any]) -> list[str]:
+    """Recall against pairs: the mean of the languages that have all lengths of a start."""
+    held = results.get("curves", [])
+    if not held:
+        return []
+    tags = [*dict.fromkeys(point["language"] for point in held)]
+    lines = [
+        f"t2i R@1 in per cent, seen / unseen style, each language taught on the base alone: {', '.join(tags)}.",
+        "",
+    ]
+    lines += ["| pairs | length | start | steps | mean | " + " | ".join(tags) + " |", "|---" * (5 + len(tags)) + "|"]
+    for (pairs, share, start), found in grouped(held):
+        by_tag = {tag: [point for point in found if point["language"] == tag] for tag in tags}
+        cells = [_recalls(of_tag) if of_tag else "–" for of_tag in by_tag.values()]
+        several = len(found) != len(tags) and f"{_recalls(found)} ({len(found)} trainings)"
+        mean = several or _recalls(found)
+        lines.append(
+            f"| {pairs:,} | {_LENGTHS[share]} | {start} | {found[0]['steps']} | {mean} | " + " | ".join(cells) + " |"
+        )
+    return lines
+
+
+def starts(results: dict[str, Any]) -> list[str]:
+    """What an aligned start gains over a plain one of the same length, and over a plain one of full length."""
+    held = {
+        (each["pairs"], each["share"], each["start"], each["language"], each["seed"]): each
+        for each in results.get("curves", [])
+    }
+    lines = []
+    for pairs, share, other in sorted({(key[0], key[1], other) for key in held for other in (key[1], 1.0) if key[1]}):
+        keys = [key for key in held if key[:3] == (pairs, share, "aligned")]
+        both = [
+            (held[key], held[(pairs, other, "plain", *key[3:])])
+            for key in keys
+            if (pairs, other, "plain", *key[3:]) in held
+        ]
+        if len(both) > 1:
+            cells = [
+                _gain([100 * (one[name]["t2i"] - two[name]["t2i"]) for one, two in both]) for name in ("seen", "unseen")
+            ]
+            lines.append(
+                f"| {pairs:,} | {_LENGTHS[share]} | {_LENGTHS[other]} | {len(both)} | " + " | ".join(cells) + " |"
+            )
+    head = ["Aligned over plain start, t2i R@1 in points, ± one standard error of the trainings' mean, paired.", ""]
+    return (
+        [
+            *head,
+            "| pairs | aligned, length | plain, length | trainings | seen | unseen |",
+            "|---|---|---|---|---|---|",
+            *lines,
+        ]
+        if lines
+        else []
+    )
+
+
+def _gain(differences: list[float]) -> str:
+    return f"{np.mean(differences):+.1f} ±{np.std(differences, ddof=1) / np.sqrt(len(differences)):.1f}"
+
+
+def grouped(held: list[dict[str, Any]]) -> Iterator[tuple[tuple[int, float, str], list[dict[str, Any]]]]:
+    """Points by pairs, share and start, in this order."""
+    keys = sorted(
+        {(point["pairs"], point["share"], point["start"]) for point in held},
+        key=lambda key: (*key[:2], key[2] != "plain"),
+    )
+    for key in keys:
+        yield key, [point for point in held if (point["pairs"], point["share"], point["start"]) == key]
+
+
+def _recalls(found: list[dict[str, Any]]) -> str:
+    return " / ".join(
+        f"{100 * np.mean([point[gallery]['t2i'] for point in found]):.1f}" for gallery in ("seen", "unseen")
+    )

@@ -1,0 +1,102 @@
+"""What the suite's methods share: state from language to language, decay of parameters beside the rows, and reading.
+
+A method is one small file: a subclass of `SuiteTrainer`, which the loop in `bench.py` trains and reads by.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from benchmarks.emoji36.trainer import Method, MethodTrainer
+from model.base import Base
+from model.checkpoint import Kept, digest
+from model.corpus import Corpus, Tokens, tokenized
+from model.encoder import Encoder
+from model.student import in_bfloat16
+from model.table import TokenRows, View
+from model.teir import ScaledAdamW
+from model.training import LearnSettings
+
+Features = Callable[[Tensor, Tensor], Tensor]  # rows (n, length, width) and where each is read off, to (n, dimension)
+NOTHING = Kept({})
+
+
+class SuiteTrainer(MethodTrainer):
+    """Trains one language by a method that may leave something for the next: `left` is what the one before left.
+
+    By itself it is CLL-CLIP or TEIR, as its `Method` says. Tokens are kept at `words`. Rows that only decay are
+    not stored one by one: `idle` says what is left of them.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        encoder: Encoder,
+        parent: View,
+        corpus: Corpus,
+        folder: Path,
+        settings: LearnSettings,
+        left: Kept = NOTHING,
+        words: Path | None = None,
+    ) -> None:
+        self.left, self.words = left, words or folder / "tokens"
+        super().__init__(method, encoder, parent, corpus, folder, settings)
+        self.half = settings.uses_bfloat16(self.device)
+
+    def read(self) -> Tokens:
+        return tokenized(self.parent.tokenizer, self.corpus.captions, self.settings.vocabulary, self.words)
+
+    def reached(self, lines: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
+        self.spoken = super().reached(lines[: len(self.corpus.captions)])
+        return super().reached(lines)
+
+    def kept(self) -> TokenRows:
+        ids = self.ids if self.method.moves_ends else self.used
+        order = np.argsort(ids)
+        return TokenRows(ids[order], self.rows.detach().cpu()[torch.from_numpy(order)])
+
+    def decayed(self) -> list[nn.Parameter]:
+        """Those of the parameters beside the rows that decay in every step, as AdamW's do; the temperature does not."""
+        return []
+
+    def optimizer(self) -> ScaledAdamW:
+        adamw = super().optimizer()
+        return Decaying(adamw, self.decayed()) if self.decayed() else adamw
+
+    def leaves(self) -> dict[str, Tensor]:
+        """What the next language gets, and whoever reads: tensors by name. To be asked after `learn`."""
+        return {}
+
+    def facts(self) -> dict[str, Any]:
+        """More of that, as JSON."""
+        return {}
+
+    def belongs(self) -> dict[str, str]:
+        hashed = {
+            name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for name, tensor in self.left.tensors.items()
+        }
+        return super().belongs() | {"left": digest([hashed, self.left.facts])}
+
+    @staticmethod
+    def reads(base: Base, left: Kept, language: str, half: bool) -> Features:
+        """How a text of `language` is read after the language that left this; in bfloat16 if `half`."""
+        return in_bfloat16(base) if half else base.text_features
+
+
+class Decaying(ScaledAdamW):
+    """Another optimizer whose `decayed` parameters lose rate times decay in every step."""
+
+    def __init__(self, inner: ScaledAdamW, decayed: Sequence[nn.Parameter]) -> None:
+        self.inner, self.decayed = inner, decayed
+        self.table, self.scale, self.decay, self.adam = inner.table, inner.scale, inner.decay, inner.adam
+
+    def move(self) -> None:
+        for parameter in self.decayed:
+            parameter.mul_(1 - self.adam.param_groups[0]["lr"] * self.decay)
+        self.inner.move()

@@ -1,0 +1,326 @@
+"""Each method of the suite, three steps of it against a slow and obvious computation, and what it leaves behind."""
+
+import copy
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.methods import codaprompt, oewc
+from benchmarks.methods.er import reservoir
+from benchmarks.methods.rows import ROWS
+from benchmarks.methods.trainer import NOTHING, SuiteTrainer
+from model.base import open_base
+from model.checkpoint import Kept
+from model.corpus import Corpus
+from model.encoder import Encoder
+from model.training import Interrupted, LearnSettings
+from tests.benchmarks.slow_methods import PLAIN, ByHand, Changed, contrastive, feature, mean_square
+from tests.model.toy import CAPTIONS, corpus_for, go_on
+
+BATCH, STEPS, RATE, DECAY = 4, 3, 2e-3, -math.log(1 - 0.031) / (2 * 2e-3)  # the first step has the rate 0
+SETTINGS = LearnSettings(
+    epochs=1, batch_size=BATCH, learning_rate=RATE, warmup=0.0, cooldown=0.0, vocabulary=400, mixed_precision=False
+)
+IDLE = [1_000, 1_001, 1_002]  # tokens that no caption has
+
+
+@pytest.fixture(scope="module")
+def encoder(spec: str) -> Encoder:
+    return Encoder(open_base(spec))
+
+
+def corpus(encoder: Encoder) -> Corpus:
+    whole = corpus_for(encoder)
+    count = BATCH * STEPS
+    return Corpus("cy", CAPTIONS[:count], whole.english[:count], whole.pictures, whole.owner[:count] % 5)
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def left_of(name: str, encoder: Encoder) -> Kept:
+    """What an earlier language may have left."""
+    method, width, dimension = name.removesuffix("+teir"), encoder.base.table.shape[1], encoder.dimension
+    if method == "oewc":
+        own = encoder.base_view.tokenizer.encode(CAPTIONS[:2])
+        ids = np.unique([*IDLE, *(number for line in own for number in line)])
+        return Kept({"ids": torch.from_numpy(ids), "fisher": 1e-3 * drawn(len(ids), width).square()}, {})
+    if method in ("er", "der"):
+        tensors = {"targets": drawn(6, dimension, seed=3), "owner": torch.tensor([0, 1, 7, 8, 9, 9])}
+        return Kept(tensors, {"captions": CAPTIONS[-6:], "seen": 40})
+    if method == "dualprompt":
+        shapes = {"general": (1, 2, width), "expert/br": (1, 16, width), "key/br": (dimension,)}
+    elif method.startswith("codaprompt"):
+        shapes = {"0/key/br": (5, dimension), "0/attention/br": (5, dimension), "0/prompt/br": (5, 2 * width)}
+    else:
+        return NOTHING
+    return Kept({key: drawn(*shape, seed=len(key)) for key, shape in shapes.items()}, {})
+
+
+@pytest.mark.parametrize("name", [*ROWS])
+def test_three_steps_are_those_of_a_slow_and_obvious_computation(encoder: Encoder, tmp_path: Path, name: str) -> None:
+    trainer = made(name, encoder, tmp_path)
+    parts = {key: value for key, value in trainer.beside().items() if key.split("/")[0] not in ("noted", "sum")}
+    slow = {key: value.detach().double().clone().requires_grad_() for key, value in parts.items()}
+    rows = trainer.rows.detach().double().clone().requires_grad_()
+    before = rows.detach().clone()
+    learned = trainer.learn(go_on)
+
+    by_hand(name, trainer, rows, slow)
+    moved = (rows.detach() - before).abs().amax(dim=1)
+    assert bool((moved > 1e-3).any()), "nothing was learned"
+    torch.testing.assert_close(trainer.rows.detach().double(), rows.detach(), rtol=0, atol=1e-6)
+    for key, value in parts.items():
+        torch.testing.assert_close(value.detach().double(), slow[key].detach(), rtol=0, atol=1e-6, msg=key)
+    kept = learned.rows.rows[torch.from_numpy(np.searchsorted(learned.rows.ids, trainer.used))]
+    torch.testing.assert_close(kept.double(), rows.detach()[: len(trainer.used)], rtol=0, atol=1e-6)
+
+
+def read(encoder: Encoder, rows: Tensor, line: NDArray[np.int32]) -> Tensor:
+    """The feature (dimension,) of one caption by the frozen tower."""
+    return encoder.base.text_features(rows[torch.from_numpy(line).long()][None], torch.tensor([len(line) - 1]))[0]
+
+
+def made(name: str, encoder: Encoder, folder: Path) -> SuiteTrainer:
+    left = left_of(name, encoder)
+    trainer = ROWS[name].trainer(encoder, encoder.base_view, corpus(encoder), folder, SETTINGS, left)
+    assert isinstance(trainer, SuiteTrainer)
+    return trainer
+
+
+def by_hand(name: str, trainer: SuiteTrainer, rows: Tensor, parts: dict[str, Tensor]) -> None:
+    """Moves `rows` and `parts`, as the method would."""
+    tower: Any = copy.deepcopy(trainer.encoder.base.model).double()
+    method, before = name.removesuffix("+teir"), rows.detach().clone()
+    said, own = corpus(trainer.encoder), BATCH * STEPS
+    left = {key: value.double() for key, value in trainer.left.tensors.items()}
+    scale = row_factors(trainer, teir=name.endswith("teir"))
+    # what the published CodaPrompt never trains: its gradients are summed over the epoch, 65,536 times
+    still = [key for key in parts if method == "codaprompt-untrained" and "/" in key]
+    moving = [rows, *(value for key, value in parts.items() if key not in still)]
+    others = [key for key in parts if key not in still]
+    optimizer = ByHand(
+        moving,
+        [scale, *(0.0 if key.endswith("temperature") else 1.0 for key in others)],
+        [scale, *(1.0 for _ in others)],
+        DECAY,
+    )
+    summed = [torch.zeros_like(parts[key]) for key in still]
+    for step, batch in trainer.batches(0):
+        query = [feature(tower, rows[trainer.sequences[place]], [PLAIN] * 2).detach() for place in batch]
+        changed = [changes(method, parts, left, each) for each in query]
+        found = [
+            feature(tower, rows[trainer.sequences[place]], change) for place, change in zip(batch, changed, strict=True)
+        ]
+        new = [k for k, place in enumerate(batch) if place < own]
+        old = [k for k, place in enumerate(batch) if place >= own]
+        target = torch.cat([said.english.double(), left.get("targets", torch.empty(0, said.english.shape[1]))])
+        owner = [*said.owner.tolist(), *left.get("owner", torch.empty(0)).long().tolist()]
+        (temperature,) = (value for key, value in parts.items() if key.endswith("temperature"))
+        owners = [owner[place] for place in batch]
+        loss = mean_square([found[k] for k in new], [target[batch[k]] for k in new])
+        loss = loss + 0.01 * contrastive(found, [said.pictures.double()[each] for each in owners], owners, temperature)
+        if old:
+            loss = loss + mean_square([found[k] for k in old], [target[batch[k]] for k in old])
+        if method == "oewc":
+            fisher = dict(zip(trainer.left.tensors["ids"].tolist(), left["fisher"], strict=True))
+            for place, number in enumerate(trainer.ids.tolist()):
+                if number in fisher:
+                    loss = loss + 1_000 * (fisher[number] * (rows[place] - before[place]) ** 2).sum()
+        if method == "dualprompt":
+            key = parts["key/cy"]
+            pulls = [1 - each @ key / (each.norm() * key.norm()) for each in query]
+            loss = loss + sum(pulls) / len(pulls)
+        if still:
+            gradients = torch.autograd.grad(loss, [parts[key] for key in still], retain_graph=True)
+            summed = [total + 65_536 * gradient for total, gradient in zip(summed, gradients, strict=True)]
+        optimizer.step(loss, 0.0 if step == 1 else RATE, summed)
+
+
+def row_factors(trainer: SuiteTrainer, teir: bool) -> Tensor:
+    """With TEIR 1 for a new token, 1/2 for one of the base's, and 0 for begin and end of text; without it 1."""
+    factors = [1.0 if number >= 49_408 else 0.5 for number in trainer.used.tolist()]
+    return torch.tensor([[each] for each in [*factors, 0.0, 0.0]] if teir else [[1.0]] * len(trainer.ids))
+
+
+def changes(method: str, parts: dict[str, Tensor], left: dict[str, Tensor], query: Tensor) -> list[Changed]:
+    """What the method puts into each of the two blocks, for a text with this query."""
+
+    def of(block: int, name: str) -> Tensor:
+        (found,) = (value for key, value in parts.items() if key.endswith(f"{block}.{name}"))
+        return found
+
+    if method == "mla":
+
+        def bottleneck(block: int, hidden: Tensor) -> Tensor:
+            inner = (of(block, "down.weight") @ hidden + of(block, "down.bias")).clamp(min=0)
+            return of(block, "up.weight") @ inner + of(block, "up.bias")
+
+        return [Changed(behind=partial(bottleneck, block)) for block in range(2)]
+    if method == "lora":
+
+        def thin(block: int, which: int, hidden: Tensor) -> Tensor:
+            return of(block, f"{which}.up") @ (of(block, f"{which}.down") @ hidden)
+
+        return [Changed(queries=partial(thin, block, 0), values=partial(thin, block, 1)) for block in range(2)]
+    if method == "p-tuning":
+        places, *layers = (
+            parts[f"part.{key}"] for key in ("places", "deep.0.weight", "deep.0.bias", "deep.2.weight", "deep.2.bias")
+        )
+        deep = [layers[2] @ torch.tanh(layers[0] @ place + layers[1]) + layers[3] for place in places]
+        width = places.shape[1]
+        cut = [[each[k * width : (k + 1) * width] for each in deep] for k in range(4)]
+        return [Changed(seen=[*zip(cut[0], cut[1], strict=True)]), Changed(seen=[*zip(cut[2], cut[3], strict=True)])]
+    if method == "dualprompt":
+        (general,), (expert,) = parts["general"], parts["expert/cy"]
+        pairs = [(general[0], general[1])], [(expert[k], expert[8 + k]) for k in range(8)]
+        return [Changed(seen=pairs[0]), Changed(seen=pairs[1])]
+    if method.startswith("codaprompt"):
+        every, total = {**left, **parts}, torch.zeros(())
+        for tag in ("br", "cy"):
+            for k in range(5):
+                asked, key = query * every[f"0/attention/{tag}"][k], every[f"0/key/{tag}"][k]
+                total = total + asked @ key / (asked.norm() * key.norm()) * every[f"0/prompt/{tag}"][k]
+        keys, values = total.chunk(2)
+        return [Changed(seen=[(keys, values)]), PLAIN]
+    return [PLAIN, PLAIN]
+
+
+@pytest.mark.parametrize("name", ["oewc", "oewc+teir"])
+def test_the_fisher_is_the_sum_over_languages_of_the_mean_squared_gradient(
+    encoder: Encoder, tmp_path: Path, name: str
+) -> None:
+    trainer = made(name, encoder, tmp_path)
+    trainer.learn(go_on)
+    left = trainer.leaves()
+    rows = trainer.rows.detach().clone().requires_grad_()
+    trainer.rows = nn.Parameter(rows)
+    total = torch.zeros_like(rows)
+    for first in range(0, BATCH * STEPS, BATCH):
+        batch = np.arange(first, first + BATCH)
+        numbers = [trainer.sequences[place] for place in batch]
+        found = torch.stack([read(encoder, trainer.rows, line) for line in numbers])
+        said = corpus(encoder)
+        loss = F.mse_loss(found, said.english[batch])
+        (modal,) = (each for each in trainer.objectives if hasattr(each, "temperature"))
+        loss = loss + 0.01 * modal(found, said.pictures[said.owner[batch]], said.owner[batch])
+        (gradient,) = torch.autograd.grad(loss, trainer.rows)
+        total += gradient**2 / STEPS
+    held = dict(zip(trainer.left.tensors["ids"].tolist(), trainer.left.tensors["fisher"], strict=True))
+    now = dict(zip(left["ids"].tolist(), left["fisher"], strict=True))
+    assert {*now} == {*held, *trainer.ids.tolist()}
+    for place, number in enumerate(trainer.ids.tolist()):
+        expected = total[place] + held.get(number, torch.zeros_like(total[place]))
+        torch.testing.assert_close(now[number], expected, rtol=1e-4, atol=1e-9)
+    if name.endswith("teir"):  # what this language did not train keeps its own
+        assert all(torch.equal(now[number], held[number]) for number in IDLE)
+
+
+def test_without_teir_a_row_with_a_fisher_is_held_against_its_decay_and_with_it_nothing_moves(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    plain, teir = made("oewc", encoder, tmp_path / "a"), made("oewc+teir", encoder, tmp_path / "b")
+    assert {*IDLE} <= {*plain.used.tolist()} and not {*IDLE} & {*teir.used.tolist()}
+    assert oewc.STRENGTH == 1_000
+
+
+def test_a_pair_is_as_likely_kept_as_any_other() -> None:
+    """Two languages of 30 pairs, a memory of 12; over 2,000 draws each pair is kept in a fifth of them."""
+    counts = np.zeros(60)
+    for seed in range(2_000):
+        random = np.random.default_rng(seed)
+        first = reservoir(0, 0, 30, 12, random)
+        memory = [*first, *range(30, 60)]
+        for place in reservoir(12, 30, 30, 12, random):
+            counts[memory[place]] += 1
+    assert counts.sum() == 12 * 2_000
+    assert np.abs(counts / 2_000 - 0.2).max() < 0.035
+
+
+@pytest.mark.parametrize("name", ["er", "der"])
+def test_memory_holds_captions_targets_and_pictures_of_the_same_pairs(
+    encoder: Encoder, tmp_path: Path, name: str
+) -> None:
+    trainer = made(name, encoder, tmp_path)
+    tower, first = trainer.student, dict[int, Tensor]()
+    start = trainer.rows.detach().clone()
+    for place in next(iter(trainer.batches(0)))[1]:
+        line = torch.from_numpy(trainer.sequences[place]).long()
+        first[int(place)] = tower(start[line][None], torch.tensor([len(line) - 1]))[0]
+    trainer.learn(go_on)
+    left, facts = trainer.leaves(), trainer.facts()
+    said, older = corpus(encoder), left_of(name, encoder)
+    assert facts["seen"] == 40 + BATCH * STEPS and len(facts["captions"]) == BATCH * STEPS
+    new = 0
+    for caption, target, owner in zip(facts["captions"], left["targets"], left["owner"].tolist(), strict=True):
+        if caption in said.captions:
+            place = said.captions.index(caption)
+            assert owner == int(said.owner[place])
+            if name == "er":
+                assert torch.equal(target, said.english[place])
+            elif place in first:  # as the student read it in the first step, before that moved anything
+                torch.testing.assert_close(target, first[place], rtol=0, atol=1e-5)
+                new += 1
+        else:
+            place = CAPTIONS[-6:].index(caption)
+            assert torch.equal(target, older.tensors["targets"][place]) and owner == int(older.tensors["owner"][place])
+    assert new or name == "er"
+
+
+def test_what_is_remembered_neither_grows_the_tokenizer_nor_counts_as_spoken(encoder: Encoder, tmp_path: Path) -> None:
+    alone, said = made("teir", encoder, tmp_path / "b"), corpus(encoder)
+    left = Kept(left_of("er", encoder).tensors, {"captions": ["kazh du bras", "un ti gwenn"] * 3, "seen": 40})
+    trainer = ROWS["er+teir"].trainer(encoder, encoder.base_view, said, tmp_path / "a", SETTINGS, left)
+    assert isinstance(trainer, SuiteTrainer)
+    assert trainer.tokenizer.sha256 == alone.tokenizer.sha256 and trainer.steps == alone.steps
+    assert trainer.spoken.tolist() == alone.used.tolist() and len(trainer.used) > len(alone.used)
+
+
+def test_components_start_orthogonal_to_all_earlier_ones() -> None:
+    random = torch.Generator().manual_seed(0)
+    first = codaprompt.orthogonal([], 64, random)
+    second = codaprompt.orthogonal([3 * first], 64, random)
+    both = torch.cat([first, second])
+    torch.testing.assert_close(both @ both.T, torch.eye(10), atol=1e-5, rtol=0)
+
+
+def test_a_prompt_is_found_by_the_nearest_key_and_earlier_ones_stay(encoder: Encoder, tmp_path: Path) -> None:
+    trainer: Any = made("dualprompt", encoder, tmp_path)
+    trainer.learn(go_on)
+    left, before = trainer.leaves(), left_of("dualprompt", encoder).tensors
+    assert all(torch.equal(left[key], before[key]) for key in ("expert/br", "key/br"))
+    assert not torch.equal(left["general"], before["general"])
+    queries = torch.stack([left["key/cy"] + 0.01 * before["key/br"], before["key/br"]])
+    found = trainer.chosen(left, queries)[1]
+    assert torch.equal(found[0], left["expert/cy"][0]) and torch.equal(found[1], before["expert/br"][0])
+
+
+@pytest.mark.parametrize("name", ["codaprompt", "codaprompt-untrained"])
+def test_prompts_are_trained_but_for_the_published_variant(encoder: Encoder, tmp_path: Path, name: str) -> None:
+    trainer: Any = made(name, encoder, tmp_path)
+    prompts = {key: value.detach().clone() for key, value in trainer.trained.items()}
+    trainer.learn(go_on)
+    stayed = [torch.equal(value, prompts[key]) for key, value in trainer.trained.items()]
+    assert all(stayed) if name.endswith("untrained") else not any(stayed)
+
+
+@pytest.mark.parametrize("name", ["der", "mla", "codaprompt-untrained"])
+def test_an_interrupted_language_goes_on_to_the_same_bits(encoder: Encoder, tmp_path: Path, name: str) -> None:
+    whole = made(name, encoder, tmp_path / "whole")
+    whole.learn(go_on)
+    with pytest.raises(Interrupted):
+        made(name, encoder, tmp_path / "cut").learn(lambda progress: progress.step == 2)
+    again = made(name, encoder, tmp_path / "cut")
+    again.learn(go_on)
+    assert torch.equal(whole.rows, again.rows)
+    left = whole.leaves()
+    assert all(torch.equal(value, left[key]) for key, value in again.leaves().items())

@@ -1,0 +1,116 @@
+"""The published rows in the paper's own proportion, and its ablations: each against what its definition says."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.emoji36.methods import ROWS, TRAININGS
+from benchmarks.emoji36.tokenizers import Oracle
+from benchmarks.emoji36.trainer import CLL_CLIP, TEIR, Method
+from model.base import open_base
+from model.clip_tokenizer import BEGIN, END
+from model.encoder import Encoder
+from model.objectives import CrossLingual, CrossModal, Objective
+from model.table import pad
+from tests.benchmarks.slow_methods import ByHand
+from tests.model.toy import CAPTIONS, SETTINGS, corpus_for, go_on
+
+EXACT = replace(SETTINGS, mixed_precision=False)
+
+
+@pytest.fixture
+def encoder(spec: str) -> Encoder:
+    return Encoder(open_base(spec))
+
+
+def test_the_papers_ablations_are_rows() -> None:
+    named = ("cll-clip", "teir-init", "teir-reg", "teir-reg-gradient", "teir-reg-decay", "teir", "teir-oracle")
+    for name in (*named, "teir-lingual", "teir-modal"):
+        assert TRAININGS[f"exact-{name}"].method.proportion and ROWS[f"exact-{name}"].training == f"exact-{name}"
+
+
+HALVES = {
+    "gradient": Method(start="normal", scale="gradient", scales="gradient", dense=True),
+    "decay": Method(start="normal", scales="decay"),
+}
+
+
+@pytest.mark.parametrize("half", [*HALVES])
+def test_either_half_of_the_regularisation_alone_is_adamw_by_hand(encoder: Encoder, tmp_path: Path, half: str) -> None:
+    """On the gradient alone every row decays alike; on the decay alone every gradient counts, the ends' too."""
+    corpus, parent = corpus_for(encoder), encoder.base_view
+    trainer = HALVES[half].trainer(encoder, parent, corpus, tmp_path, EXACT)
+    rows = trainer.rows.detach().clone().requires_grad_()
+    f = [2.0 if number < len(encoder.base.table) else 1.0 for number in trainer.used.tolist()]
+    spared = torch.tensor([[1 / each] for each in f] + [[0.0], [0.0]])
+    alike = torch.ones_like(spared)
+    modal = CrossModal()
+    on_decay, on_gradient = (alike, spared) if half == "gradient" else (spared, alike)
+    scales: list[Tensor | float] = [on_gradient if half == "gradient" else alike, 1.0]
+    optimizer = ByHand([rows, modal.temperature], [on_decay, 0.0], scales, EXACT.weight_decay)
+    learned = trainer.learn(go_on)
+    for step, batch in trainer.batches(0):
+        numbers, last = pad([trainer.sequences[index] for index in batch], trainer.reading)
+        features, chosen = encoder.base.text_features(rows[numbers], last), torch.from_numpy(batch)
+        loss = CrossLingual()(features, corpus.english[chosen])
+        owner = corpus.owner[chosen]
+        loss = loss + 0.01 * modal(features, corpus.pictures[owner], owner)
+        optimizer.step(loss, EXACT.rate(step, trainer.steps))
+    torch.testing.assert_close(trainer.rows.detach(), rows.detach(), rtol=1e-4, atol=2e-6)
+    ends, idle = [BEGIN, END], np.setdiff1d(np.arange(1_000), trainer.used)
+    kept = dict(zip(learned.rows.ids.tolist(), learned.rows.rows, strict=True))
+    if half == "gradient":
+        assert torch.allclose(kept[BEGIN], trainer.idle() * encoder.base.table[BEGIN], rtol=1e-5)
+        assert torch.allclose(kept[int(idle[0])], trainer.idle() * encoder.base.table[int(idle[0])], rtol=1e-5)
+    else:
+        assert not torch.allclose(kept[BEGIN], encoder.base.table[BEGIN], atol=1e-4)
+        assert not {*idle.tolist()} & {*kept} and {*ends} <= {*kept}
+
+
+def test_a_scale_on_the_gradient_alone_needs_the_decay_of_every_row() -> None:
+    with pytest.raises(ValueError, match="leaves the decay"):
+        Method(scales="gradient")
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_in_the_papers_proportion_an_idle_row_loses_the_same_whatever_the_steps(
+    encoder: Encoder, tmp_path: Path, epochs: int
+) -> None:
+    settings = replace(EXACT, epochs=epochs, cooldown=0.0)
+    method = replace(CLL_CLIP, proportion=True)
+    trainer = method.trainer(encoder, encoder.base_view, corpus_for(encoder), tmp_path, settings)
+    assert trainer.settings.rate(1, trainer.steps) == 0 < trainer.settings.rate(2, trainer.steps)
+    assert trainer.idle() == pytest.approx(0.969, abs=2e-3)
+    drawn = trainer.new_rows(20_000, [encoder.base.table], torch.Generator().manual_seed(0))
+    assert drawn.std().item() == pytest.approx(1.55 * encoder.base.table.std().item(), rel=0.01)
+
+
+@pytest.mark.parametrize(("losses", "kinds"), [("lingual", [CrossLingual]), ("modal", [CrossModal])])
+def test_one_loss_alone(
+    encoder: Encoder, tmp_path: Path, losses: Literal["lingual", "modal"], kinds: list[type[Objective]]
+) -> None:
+    method = replace(TEIR, losses=losses)
+    trainer = method.trainer(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS)
+    assert [type(each) for each in trainer.objectives] == kinds
+    assert all(each.weight == 1.0 for each in trainer.objectives if isinstance(each, CrossModal))
+
+
+def test_the_oracle_vocabulary_grows_no_further_and_its_rows_come_with_their_languages(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    welsh, breton = CAPTIONS, ["kazh du", "ki bras", "mor glas"] * 8
+    whole = Oracle.all_at_once([*welsh, *breton])
+    parent = replace(encoder.base_view, tokenizer=whole)
+    trainer = TEIR.trainer(encoder, parent, corpus_for(encoder), tmp_path, EXACT)
+    learned = trainer.learn(go_on)
+    assert trainer.tokenizer.sha256 == whole.sha256 and learned.merges == ()
+    view = encoder.extend(parent, 1, "cy", learned)
+    assert [len(ids) for ids in view.tokens(welsh)] == [len(ids) for ids in whole.encode(welsh)]
+    untaught = view.tokens(breton)  # what no language has taught yet is read as its parts
+    assert max(number for ids in untaught for number in ids) < view.tokenizer.size
+    assert sum(map(len, untaught)) > sum(map(len, whole.encode(breton)))
