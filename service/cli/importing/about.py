@@ -13,10 +13,9 @@ from io import BytesIO
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
-from service.cli.importing.items import Said, Value, plain, tags_of
+from service.cli.importing.items import Said, Value, captions_of, plain, tags_of
 
 _LONGEST_BLOCK = 1 << 20  # bytes of EXIF or XMP; a JPEG's EXIF has at most 64 KiB, previews and ratings in XMP less
-_LONGEST_CAPTION = 1_000  # characters, as the service has it
 # What Pillow and the XML parser raise for damaged blocks: no single type covers them (as `index.pictures` found)
 _DAMAGED = (
     OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, EOFError, AttributeError, AssertionError,
@@ -58,9 +57,8 @@ def about(content: bytes, language: str | None = None) -> Said:
     texts = [text for name in ("title", "description") if isinstance(text := described.get(name), str)]
     said: dict[str, list[str]] = {}
     if language is not None:
-        said = {tag: _each_once(each) for tag, each in captions.items() if tag != language}
-        said[language] = _each_once([*captions.get(language, []), *texts])
-    return Said(None, tags_of(keywords), described, {tag: each for tag, each in said.items() if each})
+        said = captions_of({**captions, language: [*captions.get(language, []), *texts]})
+    return Said(None, tags_of(keywords), described, said)
 
 
 def _opened(content: bytes) -> Any:
@@ -271,7 +269,3 @@ def _text(value: Any, utf8: bool = True) -> str:
 
 def _utf16(value: Any) -> str:
     return plain(bytes(value).decode("utf-16-le", "ignore")) if isinstance(value, bytes | tuple) else ""
-
-
-def _each_once(texts: list[str]) -> list[str]:
-    return list(dict.fromkeys(text for text in texts if 0 < len(text) <= _LONGEST_CAPTION))

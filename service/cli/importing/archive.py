@@ -16,6 +16,7 @@ from service.cli.importing.items import (
     SourceFault,
     Why,
     id_of,
+    is_json,
     key_of,
     plain,
     tags_of,
@@ -23,6 +24,8 @@ from service.cli.importing.items import (
 
 ENDS = (".tar", ".tar.gz", ".tgz")
 _MOST_TEXT = 1 << 20  # bytes of a .json or .txt
+_MOST_TEXTS = 64  # files of one name; together they have no more bytes than one may have
+_MOST_HEADER, _MOST_GLOBAL = 64 << 10, 1_024  # bytes of one extended header; and entries of those for all members
 _CAPTION_KEYS = ("caption", "text")  # in a .json
 
 
@@ -35,6 +38,20 @@ class _Sample:
     left: list[Left] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     facts: dict[str, object] = field(default_factory=dict)
+    sizes: list[int] = field(default_factory=list)  # of the texts, in bytes
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose long names and other extended headers are bounded: they are read into memory as a whole."""
+
+    _EXTENDED = (
+        tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+    )  # fmt: skip
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:  # the entry point that subclasses may override
+        if self.type in self._EXTENDED and (self.size > _MOST_HEADER or len(tar.pax_headers) > _MOST_GLOBAL):
+            raise tarfile.ReadError("a header is too long")
+        return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
 
 
 class Tar:
@@ -55,7 +72,7 @@ class Tar:
         """As `Source.parts`."""
         sample: _Sample | None = None
         try:
-            with tarfile.open(self._file, "r|*") as tar:
+            with tarfile.open(self._file, "r|*", tarinfo=_Member) as tar:
                 for member in tar:
                     if (fault := _refused(member)) is not None:
                         yield fault
@@ -68,7 +85,7 @@ class Tar:
                         sample = _Sample(name)
                     _add(sample, suffix, member, tar)
             yield from self._whole(sample)
-        except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
+        except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, RecursionError) as error:
             raise SourceFault(f"It is damaged, or no tar: {error}.") from error
 
     def _whole(self, sample: _Sample | None) -> Iterator[Item | Left]:
@@ -144,7 +161,11 @@ def _add(sample: _Sample, suffix: str, member: tarfile.TarInfo, tar: tarfile.Tar
         sample.left.append(Left(member.name, f"It has more than {most >> 20} MiB."))
     elif is_picture and sample.picture is not None:
         sample.left.append(Left(member.name, "There is another picture of this name."))
+    elif not is_picture and (sum(sample.sizes) + member.size > _MOST_TEXT or len(sample.sizes) >= _MOST_TEXTS):
+        sample.left.append(Left(member.name, "There is too much text of this name."))
     else:
+        if not is_picture:
+            sample.sizes.append(member.size)
         stream = tar.extractfile(member)
         content = b"" if stream is None else stream.read()
         if len(content) != member.size:
@@ -164,7 +185,9 @@ def _text(sample: _Sample, suffix: str, name: str, content: bytes) -> None:
         facts = json.loads(text)
     except (ValueError, RecursionError):
         facts = None
-    if isinstance(facts, dict):
+    if isinstance(facts, dict) and not is_json(facts):
+        sample.left.append(Left(name, "It has half a character, or a number that is none."))
+    elif isinstance(facts, dict):
         sample.facts |= facts
     else:
         sample.left.append(Left(name, "It is no JSON object." if suffix == ".json" else "It is not UTF-8."))

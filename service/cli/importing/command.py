@@ -9,13 +9,14 @@ from typing import Annotated
 import httpx
 import typer
 
+from model.errors import InvalidInput
 from service.cli.client import answer, service
 from service.cli.importing import watching
 from service.cli.importing.folder import Captions, Folder
 from service.cli.importing.intake import Intake
-from service.cli.importing.items import Item, Left, Said, Source, SourceFault, Why, tags_of
+from service.cli.importing.items import Item, Left, Said, Source, SourceFault, is_json, tags_of
 from service.cli.importing.report import Report, told
-from service.cli.importing.run import Refused, Run
+from service.cli.importing.run import Refused, Run, checked
 from service.cli.importing.sources import is_partial, sources
 from service.cli.importing.state import StateFault, opened
 from service.cli.output import FAILED, REFUSED, AsJson, errors, note, stop, tell
@@ -63,6 +64,8 @@ def import_pictures(
     said, report = Said(collection, tags_of(tag or [])), Report(whole=as_json)
     try:
         given = sources(paths, said, caption_language, root, _captions(captions))
+        if captions is not None and not all(isinstance(source, Folder) for source in given):
+            stop("--captions is for folders and pictures: other sources say their own.", REFUSED)
         if watch and not all(isinstance(source, Folder) and not source.is_partial for source in given):
             stop("--watch is for folders.", REFUSED)
         how = (again, dry_run, caption_language)
@@ -113,8 +116,17 @@ def _captions(file: Path | None) -> Captions:
     except ValueError:  # also when it is not UTF-8
         captions = None
     if not isinstance(captions, dict) or not all(isinstance(each, dict) for each in captions.values()):
-        stop("The file of captions is not a JSON object.", REFUSED)
-    return captions
+        stop("The file of captions is not a JSON object of objects.", REFUSED)
+    several = {
+        name: {tag: [texts] if isinstance(texts, str) else texts for tag, texts in each.items()}
+        for name, each in captions.items()
+    }
+    lists = [texts for each in several.values() for texts in each.values()]
+    if not is_json(several) or not all(
+        isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists
+    ):
+        stop("The file of captions has something else than texts in a language.", REFUSED)
+    return several
 
 
 def _bring_in(runs: list[tuple[Source, Run]], report: Report, delete: bool, *, quiet: bool) -> None:
@@ -124,11 +136,12 @@ def _bring_in(runs: list[tuple[Source, Run]], report: Report, delete: bool, *, q
     with _bar(total, quiet) as advance:
         try:
             for source, run in runs:
-                before = report.items
+                before = report.usable
                 run = Run(run.intake, report, run.prefix, run.strict, advance)
                 if not run.over(source.parts()) or is_partial(source):
                     continue
-                if report.items == before and delete:
+                if report.usable == before and delete:
+                    told(report, run.intake.dry_run, delete)
                     stop(f"There is no picture in {source.name} any more: nothing is deleted.", REFUSED)
                 run.vanished(delete)
         except (KeyboardInterrupt, SystemExit, httpx.HTTPError):
@@ -147,17 +160,22 @@ def _checked(runs: list[tuple[Source, Run]]) -> int | None:
             count = 0
             ids: dict[str, str] = {}
             for part in source.parts():
-                _require(part, ids)
+                _require(part, ids, run.prefix)
                 count += isinstance(part, Item)
         total = None if count is None or total is None else total + count
     return total
 
 
-def _require(part: Item | Left, ids: dict[str, str]) -> None:
+def _require(part: Item | Left, ids: dict[str, str], prefix: str) -> None:
     if isinstance(part, Left):
-        if part.why not in (Why.HIDDEN, Why.OTHER):
+        if part.is_fault:
             raise Refused(f"{part.place}: {part.reason}")
-    elif (first := ids.setdefault(part.id, part.place)) != part.place:
+        return
+    try:
+        checked(part, prefix)
+    except InvalidInput as fault:
+        raise Refused(f"{part.shown or part.place}: It has no possible id: {fault.detail}.") from None
+    if (first := ids.setdefault(part.id, part.place)) != part.place:
         raise Refused(f"{part.shown or part.place}: {first} has the same id.")
 
 

@@ -73,8 +73,10 @@ class Folder:
                     yield self._file(place)
                     continue
             except OSError as error:
-                yield Left(place, f"It cannot be read: {error.strerror}.", whole=True)
+                yield Left(place, f"It cannot be read: {error.strerror}.", hides=place)
                 continue
+            if not names and place:
+                yield Left(place, "It is empty.", Why.EMPTY, hides=place)  # as a disk that is not mounted is
             for name in sorted(names, reverse=True):
                 below = f"{place}/{name}" if place else name
                 if name.startswith("."):
@@ -84,6 +86,8 @@ class Folder:
 
     def _file(self, place: str) -> Item | Left:
         path = self.root / place
+        if path.is_symlink() and not os.path.exists(path):
+            return Left(place, "It leads to what is not there.", hides=place)  # perhaps a disk that is away
         if path.suffix.lower() not in SUFFIXES:
             return Left(place, "It is no picture.", Why.OTHER)
         try:

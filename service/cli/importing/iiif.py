@@ -7,8 +7,10 @@ import html
 import ipaddress
 import json
 import re
+import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -23,6 +25,10 @@ from service.cli.importing.items import (
     SourceFault,
     Unreadable,
     Value,
+    captions_of,
+    fitting,
+    id_of,
+    is_json,
     key_of,
     plain,
     tags_of,
@@ -50,6 +56,7 @@ class Iiif:
             timeout=_SECONDS, follow_redirects=True, max_redirects=_REDIRECTS, event_hooks={"request": [self._check]}
         )
         self._manifest: dict[str, Any] | None = None
+        self._is_near: bool | None = None  # whether the manifest itself is on this machine, or in its network
 
     def count(self) -> int:
         """How many canvases there are."""
@@ -61,7 +68,7 @@ class Iiif:
         about = self._about(manifest)
         for number, canvas in enumerate(_list(manifest.get("items")), 1):
             where = canvas.get("id") if isinstance(canvas, dict) else None
-            if not isinstance(where, str) or canvas.get("type") != "Canvas":
+            if not isinstance(where, str) or not is_json(canvas) or canvas.get("type") != "Canvas":
                 yield Left(f"canvas {number}", "It is no canvas with an `id`.")
                 continue
             images = list(_painted(canvas))
@@ -76,8 +83,11 @@ class Iiif:
         if address is None:
             return Left(where, "Its picture has no address.")
         parts = urlsplit(where)
-        id = unquote(f"{parts.netloc}/{parts.path.strip('/')}" + (f"/{parts.fragment}" if parts.fragment else ""))
-        said = said.over(Said(metadata={"source": address}))
+        id = id_of(
+            unquote(f"{parts.netloc}/{parts.path.strip('/')}" + (f"/{parts.fragment}" if parts.fragment else ""))
+        )
+        source: dict[str, Value] = {"source": address}
+        said = replace(said, metadata={**source, **fitting(said.metadata, source)})
         return Item(where, id, lambda: self._fetched(address), said=said)
 
     def _about(self, thing: dict[str, Any], within: dict[str, Any] | None = None) -> Said:
@@ -103,7 +113,7 @@ class Iiif:
             if value:
                 metadata.setdefault(name, value)
         providers = [_one(each.get("label")) for each in _list(thing.get("provider")) if isinstance(each, dict)]
-        return Said(None, tags_of(providers), metadata, {tag: texts for tag, texts in captions.items() if texts})
+        return Said(None, tags_of(providers), metadata, captions_of(captions))
 
     def _document(self) -> dict[str, Any]:
         if self._manifest is None:
@@ -139,7 +149,9 @@ class Iiif:
 
     def _check(self, request: httpx.Request) -> None:
         """A manifest from elsewhere must not have this client ask the machine that it runs on, or its network."""
-        if _is_local(request.url.host) and not _is_local(urlsplit(self.name).hostname or "localhost"):
+        if self._is_near is None:  # once: a name that leads elsewhere later opens nothing
+            self._is_near = _is_local(urlsplit(self.name).hostname or "localhost")
+        if not self._is_near and _is_local(request.url.host):
             raise httpx.UnsupportedProtocol("a local address in a manifest from elsewhere")
 
 
@@ -153,10 +165,20 @@ def _file(path: Path) -> bytes:
 
 
 def _is_local(host: str) -> bool:
+    """Whether any address that a host has, however it is written, is of this machine or of its network."""
+    if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
+        return True
     try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False  # it cannot be asked either
+    return not all(_is_public(str(address[0])) for *_, address in found)
+
+
+def _is_public(address: str) -> bool:
+    read = ipaddress.ip_address(address.partition("%")[0])
+    inner = read.ipv4_mapped or read.sixtofour if isinstance(read, ipaddress.IPv6Address) else None
+    return (inner or read).is_global
 
 
 def _painted(canvas: dict[str, Any]) -> Iterator[dict[str, Any]]:

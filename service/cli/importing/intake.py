@@ -3,33 +3,31 @@
 import hashlib
 import json
 import threading
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 
-from model.errors import PictoglotError
-from model.text import clean
 from service.cli.client import answer, at, message, sentence
 from service.cli.importing.about import about
-from service.cli.importing.items import SUFFIXES, Item, Said, Unreadable, Why
+from service.cli.importing.found import FIELDS, Found
+from service.cli.importing.items import SUFFIXES, Item, Said, Unreadable, Why, fitting
 from service.cli.importing.state import Known, State
 from service.cli.sending import patiently, put
 
-What = Literal["added", "replaced", "changed", "there", "refused"]
+What = Literal["added", "replaced", "changed", "there", "gone", "refused"]  # gone: deleted in the gallery
 _ANOTHER = "The gallery has another picture with this id: --prefix gives ids of their own, --again replaces it."
 _REFUSED = (404, 412, 413, 415, 422)  # about one picture; another status is about all of them
 _LATER = (429, 503, 507)  # of a picture in a batch: it may be sent again
 _OUTCOMES: dict[str, What] = {"created": "added", "replaced": "replaced", "kept": "there"}
-_FIELDS = "id,url,collection,tags,metadata,captions,waiting,etag"
 _LOOKED_UP, _QUERY_BYTES = 100, 6_000  # ids in one request: the service takes no longer query
 _LARGE = 16 << 20  # bytes from which one picture at a time is read, and sent alone
+_SPOKEN = 32  # digits
 _READ_BY = 1  # how `about` reads files: whoever changes what it finds raises this, and unchanged files are read again
 
 
@@ -44,37 +42,6 @@ class Outcome(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Found:
-    """A picture in the gallery, and its record."""
-
-    item: Mapping[str, Any]
-
-    def has(self, content: str) -> bool:
-        """Whether it is this content, by its hash."""
-        (shown,) = parse_qs(urlsplit(self.item["url"]).query)["v"]
-        return content.startswith(shown)
-
-    def lacks(self, said: Said) -> dict[str, Any]:
-        """The merge patch that makes its record say this, empty when it does."""
-        captions = {**self.item["waiting"], **self.item["captions"]}
-        patch: dict[str, Any] = {
-            "metadata": {
-                key: value for key, value in said.metadata.items() if self.item["metadata"].get(key) != _normal(value)
-            },
-            "captions": {
-                tag: list(texts)
-                for tag, texts in said.captions.items()
-                if not _cleaned(texts) <= {*captions.get(tag, ())}
-            },
-        }
-        if said.collection not in (None, self.item["collection"]):
-            patch["collection"] = said.collection
-        if said.tags and _normal(list(said.tags)) != self.item["tags"]:
-            patch["tags"] = list(said.tags)
-        return {name: part for name, part in patch.items() if part}
-
-
-@dataclass(frozen=True)
 class New:
     """A picture to be sent, and what to remember when it was taken."""
 
@@ -85,11 +52,9 @@ class New:
     keep: Known
 
     def record(self) -> dict[str, Any]:
-        """What is said of it; metadata that the gallery has of the picture that it replaces stays."""
-        document: dict[str, Any] = self.said.document()
-        if self.found is not None and self.said.metadata:
-            document["metadata"] = {**self.found.item["metadata"], **self.said.metadata}
-        return document
+        """What is said of it, over what the gallery has of the picture that it replaces."""
+        document = self.said.document()
+        return document if self.found is None else self.found.under(document)
 
     def file(self) -> tuple[str, bytes, str]:
         """As a part of a form."""
@@ -137,8 +102,8 @@ class Intake:
         found: dict[str, Found] = {}
         for some in _lookups(ids):
             wanted = json.dumps({"must": [{"key": "id", "match": {"any": some}}]}, ensure_ascii=False)
-            query = {"filter": wanted, "limit": str(_LOOKED_UP), "fields": _FIELDS}
-            page = answer(patiently(lambda query=query: self.client.get("/v1/pictures", params=query)))  # type: ignore[misc]
+            query = {"filter": wanted, "limit": str(_LOOKED_UP), "fields": FIELDS}
+            page = answer(patiently(lambda query=query: self.client.get("/v1/pictures", params=query), self.stopping))  # type: ignore[misc]
             found |= {item["id"]: Found(item) for item in page["items"]}
         return found
 
@@ -147,7 +112,8 @@ class Intake:
         found = self.find([known.id]).get(known.id)
         removed = None
         if found is not None and found.has(known.sha256):
-            response = self.client.delete(at("/v1/pictures", known.id), headers={"If-Match": f'"{found.item["etag"]}"'})
+            path, seen = at("/v1/pictures", known.id), {"If-Match": f'"{found.item["etag"]}"'}
+            response = patiently(lambda: self.client.delete(path, headers=seen), self.stopping)
             if response.status_code not in (404, 412):
                 response.raise_for_status()
                 removed = Outcome(known.place, known.id, "there")
@@ -157,10 +123,13 @@ class Intake:
     def _take(self, item: Item, known: Known | None, found: Found | None) -> "tuple[Outcome, Known | None] | New":
         """What becomes of it without being sent; or the picture to send."""
         said = self._digest(item.said)
-        same = known is not None and known.id == item.id and known.said == said and not self.again
-        unread = same and item.stamp is not None and known is not None and known.stamp == item.stamp
-        if unread and known is not None and found is not None and found.has(known.sha256):
+        ours = known if known is not None and known.id == item.id and not self.again else None
+        spoken = ours is not None and ours.said[:_SPOKEN] == said[:_SPOKEN]  # what is said beside the file is the same
+        unread = ours is not None and item.stamp is not None and ours.stamp == item.stamp
+        if ours is not None and unread and ours.said == said and found is not None and found.has(ours.sha256):
             return _outcome(item, "there"), None
+        if unread and spoken and found is None:
+            return _outcome(item, "gone"), None
         large = self._large if item.stamp is None or item.stamp.size > _LARGE else nullcontext()
         try:
             with large:
@@ -169,20 +138,30 @@ class Intake:
             return _outcome(item, "refused", fault.reason, fault.why), None
         sha256 = hashlib.sha256(content).hexdigest()
         keep = Known(item.place, item.id, item.stamp, sha256, said)
-        if found is not None and found.has(sha256) and not self.again:
-            if same and known is not None and known.sha256 == sha256:
-                return _outcome(item, "there"), keep
-            return self._change(item, found, self._all(item, content), keep)
-        if found is not None and known is None and not self.again:
-            return _outcome(item, "refused", _ANOTHER), None
-        return New(item, content, self._all(item, content), found, keep)
+        unchanged = ours is not None and ours.sha256 == sha256
+        if unchanged and spoken and found is None:
+            return _outcome(item, "gone"), keep
+        if found is not None and not self.again:
+            if found.has(sha256):
+                if ours is not None and unchanged and ours.said == said:
+                    return _outcome(item, "there"), keep
+                words = Said() if spoken else item.said
+                patch = found.lacks(words, self._read(item, content), add=ours is None)
+                return self._change(item, patch, keep)
+            if ours is None or unchanged:  # somebody else's picture, or what somebody put in place of ours
+                return _outcome(item, "refused", _ANOTHER), None
+        return New(item, content, self._said(item, self._read(item, content), found), found, keep)
 
-    def _all(self, item: Item, content: bytes) -> Said:
-        """What is said of it beside the file and in it."""
-        return item.said if item.whole else item.said.over(about(content, self.language))
+    def _read(self, item: Item, content: bytes) -> Said:
+        """What the file says of itself, unless everything is said beside it."""
+        return Said() if item.whole else about(content, self.language)
 
-    def _change(self, item: Item, found: Found, said: Said, keep: Known) -> tuple[Outcome, Known | None]:
-        patch = found.lacks(said)
+    def _said(self, item: Item, file: Said, found: Found | None) -> Said:
+        """All that is said of it; of what the file says, not what would be too long with the rest."""
+        rest = {**({} if found is None else found.item["metadata"]), **item.said.metadata}
+        return item.said.over(replace(file, metadata=fitting(file.metadata, rest)))
+
+    def _change(self, item: Item, patch: dict[str, Any], keep: Known) -> tuple[Outcome, Known | None]:
         if not patch:
             return _outcome(item, "there"), keep
         return self._sent(item, "changed", keep, lambda: self.client.patch(at("/v1/pictures", item.id), json=patch))
@@ -198,7 +177,7 @@ class Intake:
             form = {"records": records}
             return self.client.post("/v1/pictures/batch", params={"fields": "id"}, data=form, files=files)
 
-        response = patiently(send)
+        response = patiently(send, self.stopping)
         if response.status_code in (413, 503):  # this service takes less at a time, or has no place for so many
             return {each.item.place: self._sent_alone(each) for each in new}
         outcomes = {}
@@ -219,14 +198,16 @@ class Intake:
         captions: Any = document.pop("captions", {})
         fields = {name: part if isinstance(part, str) else json.dumps(part) for name, part in document.items()}
         what: What = "added" if new.found is None else "replaced"
-        return self._sent(new.item, what, new.keep, lambda: put(self.client, new.item.id, new.file(), captions, fields))
+        return self._sent(
+            new.item, what, new.keep, lambda: put(self.client, new.item.id, new.file(), captions, fields, self.stopping)
+        )
 
     def _sent(
         self, item: Item, what: What, keep: Known, send: Callable[[], httpx.Response]
     ) -> tuple[Outcome, Known | None]:
         if self.dry_run:
             return _outcome(item, what), None
-        response = patiently(send)
+        response = patiently(send, self.stopping)
         if response.status_code in _REFUSED:
             return _outcome(item, "refused", sentence(response)), None
         answer(response)
@@ -234,9 +215,12 @@ class Intake:
         return _outcome(item, what), keep
 
     def _digest(self, said: Said) -> str:
-        """The hash of what is said beside the file, and of how the file is read."""
-        text = json.dumps([said.document(), self.language, _READ_BY], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        """The hash of what is said beside the file, `_SPOKEN` digits, and then of how the file is read."""
+        spoken, read = (
+            hashlib.sha256(json.dumps(each, sort_keys=True).encode()).hexdigest()
+            for each in (said.document(), [self.language, _READ_BY])
+        )
+        return spoken[:_SPOKEN] + read[:8]
 
 
 def _outcome(item: Item, what: What, reason: str = "", why: Why = Why.UNUSABLE) -> Outcome:
@@ -255,21 +239,3 @@ def _lookups(ids: Sequence[str]) -> Iterator[list[str]]:
         size += length
     if some:
         yield some
-
-
-def _normal(value: Any) -> Any:
-    """As the service keeps it."""
-    if isinstance(value, str):
-        return unicodedata.normalize("NFC", value)
-    return list(dict.fromkeys(map(_normal, value))) if isinstance(value, list) else value
-
-
-def _cleaned(texts: Sequence[str]) -> set[str]:
-    """Captions as the service keeps them; one that it refuses is as it is, and will be refused."""
-    cleaned = set()
-    for text in texts:
-        try:
-            cleaned.add(clean(text))
-        except PictoglotError:
-            cleaned.add(text)
-    return cleaned

@@ -1,8 +1,10 @@
 """What an import reads, whatever it reads it from: items, and what is left out. Reads and sends nothing."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import PurePosixPath
@@ -17,25 +19,35 @@ SUFFIXES = {
     ".heif": "image/heif",
 }  # fmt: skip
 _CONTROLS = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-_LONGEST_TAG, _MOST_TAGS, _LONGEST_VALUE = 200, 64, 2_000  # characters; as the service has them, and well within
+# As the service has them, and well within: characters, and bytes of metadata as JSON
+_LONGEST_TAG, MOST_TAGS, _LONGEST_VALUE, _MOST_METADATA = 200, 64, 2_000, 16 << 10
 
 
 class Why(Enum):
-    """Why something of a source is not imported. Only `UNUSABLE` is a fault."""
+    """Why something of a source is not imported. Only `UNUSABLE` and `UNSETTLED` are faults."""
 
     HIDDEN = "hidden files"
     OTHER = "files that are no pictures"
+    EMPTY = "empty folders"
     UNUSABLE = "unusable"
     UNSETTLED = "still being written"
 
 
 class Left(NamedTuple):
-    """A part of a source that is not imported, with a sentence that says why."""
+    """A part of a source that is not imported, with a sentence that says why.
+
+    What is below the place `hides` may still be there, although it is not seen; "" is the whole source, None nothing.
+    """
 
     place: str
     reason: str
     why: Why = Why.UNUSABLE
-    whole: bool = False  # a folder that could not be listed: what is below it may still be there
+    hides: str | None = None
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether it should have been a picture."""
+        return self.why in (Why.UNUSABLE, Why.UNSETTLED)
 
 
 class Unreadable(Exception):
@@ -70,7 +82,7 @@ class Said:
         """Both together: this one's words come first, tags of both."""
         return Said(
             self.collection or other.collection,
-            tuple(dict.fromkeys((*self.tags, *other.tags)))[:_MOST_TAGS],
+            tuple(dict.fromkeys((*self.tags, *other.tags)))[:MOST_TAGS],
             {**other.metadata, **self.metadata},
             {**other.captions, **self.captions},
         )
@@ -134,7 +146,49 @@ def ids_of(place: str) -> tuple[str, str]:
 def tags_of(texts: Sequence[str]) -> tuple[str, ...]:
     """Texts as tags: without controls and blanks around them, each once, without those that are too long."""
     cleaned = dict.fromkeys(plain(text) for text in texts)
-    return tuple(text for text in cleaned if 0 < len(text) <= _LONGEST_TAG)[:_MOST_TAGS]
+    return tuple(text for text in cleaned if 0 < len(text) <= _LONGEST_TAG)[:MOST_TAGS]
+
+
+def captions_of(given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Captions as the service keeps them, each once, without those that it refuses, and without tags of no language."""
+    from model.errors import PictoglotError  # late: most sources have none
+    from model.languages import canonical
+    from model.text import clean
+
+    captions: dict[str, list[str]] = {}
+    for tag, texts in given.items():
+        for text in texts:
+            with suppress(PictoglotError):
+                captions.setdefault(canonical(tag), []).append(clean(text))
+    return {tag: list(dict.fromkeys(texts)) for tag, texts in captions.items() if texts}
+
+
+def fitting(metadata: Mapping[str, Value], beside: Mapping[str, Value] | None = None) -> dict[str, Value]:
+    """Metadata without its longest values, so many that the rest is not too long together with what is `beside`."""
+    lengths = {key: _length(key, value) for key, value in metadata.items()}
+    others = {key: value for key, value in (beside or {}).items() if key not in lengths}
+    room = _MOST_METADATA - 2 - sum(_length(key, value) for key, value in others.items()) - sum(lengths.values())
+    kept = dict(metadata)
+    for key in sorted(lengths, key=lambda key: -lengths[key]):
+        if room >= 0:
+            break
+        room += lengths[key]
+        del kept[key]
+    return kept
+
+
+def _length(key: str, value: Value) -> int:
+    """Bytes of an entry of compact JSON, with its comma."""
+    text = json.dumps({key: value}, ensure_ascii=False, separators=(",", ":"))
+    return len(unicodedata.normalize("NFC", text).encode()) - 1
+
+
+def is_json(value: object) -> bool:
+    """Whether JSON in UTF-8 can say it: no half of a character is in it, and no number that is none."""
+    with suppress(ValueError, RecursionError):
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        return True
+    return False
 
 
 def plain(text: str) -> str:

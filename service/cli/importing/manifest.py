@@ -10,7 +10,20 @@ from typing import Any
 from model.dataset_file import lines
 from model.errors import DatasetInvalid
 from service.cli.importing.folder import read_file
-from service.cli.importing.items import Item, Left, Said, SourceFault, Stamp, Value, ids_of, key_of, plain, tags_of
+from service.cli.importing.items import (
+    Item,
+    Left,
+    Said,
+    SourceFault,
+    Stamp,
+    Value,
+    id_of,
+    ids_of,
+    is_json,
+    key_of,
+    plain,
+    tags_of,
+)
 
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
 NAME = "manifest.jsonl"  # a folder that has it is imported by it, as `pictoglot export` writes it
@@ -33,11 +46,14 @@ class Manifest:
 
     def parts(self) -> Iterator[Item | Left]:
         """As `Source.parts`; a row that cannot be used is told by its line."""
+        lines_of = dict[str, int]()  # by id
         for line, row in self._rows():
             try:
-                yield self._item(line, row)
+                item = self._item(line, row)
+                first = lines_of.setdefault(item.id, line)
+                yield item if first == line else Left(f"line {line}", f"Line {first} has the same id, {item.id}.")
             except _Faulty as fault:
-                yield Left(f"line {line}", str(fault))
+                yield Left(f"line {line}", str(fault), hides="")  # which picture it was to be is not known
 
     def count(self) -> int:
         """How many rows there are."""
@@ -88,6 +104,8 @@ class Manifest:
     def _item(self, line: int, row: Mapping[str, Any] | str) -> Item:
         if isinstance(row, str):
             raise _Faulty(row)
+        if not is_json(row):
+            raise _Faulty("It has half a character, or a number that is none.")
         path, name = self._path(row.get("file"))
         try:
             status = path.stat()
@@ -102,10 +120,8 @@ class Manifest:
             raise _Faulty("`id` is no text.")
         stamp = Stamp(status.st_size, status.st_mtime_ns)
         said = _said(row).over(self._said)
-        whole = row.get("whole") in (True, "true")
-        return Item(
-            str(id), str(id), lambda: read_file(path, stamp), stamp, "", said, f"line {line} ({name})", whole=whole
-        )
+        id, whole = id_of(str(id)), row.get("whole") in (True, "true")
+        return Item(id, id, lambda: read_file(path, stamp), stamp, "", said, f"line {line} ({name})", whole=whole)
 
     def _path(self, given: object) -> tuple[Path, str]:
         if not isinstance(given, str) or not given.strip():

@@ -22,29 +22,40 @@ class Report:
     refused: list[dict[str, str]] = field(default_factory=list)
     left: dict[Why, list[str]] = field(default_factory=dict)  # the first of each kind
     vanished: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)  # deleted in the gallery, and not sent again
+    unseen: list[str] = field(default_factory=list)  # places below which something may still be there
 
     def take(self, outcome: Outcome) -> None:
         """An item that was looked at."""
         self.counts[outcome.what] += 1
         if outcome.what == "refused":
             self.refused.append({"file": outcome.place, "reason": outcome.reason})
+        elif outcome.what == "gone":
+            self.gone.append(outcome.place)
         elif outcome.what != "there" and self.whole:
             self.added.append({"id": outcome.id, "file": outcome.place, "outcome": outcome.what})
 
     def leave(self, left: Left, why: str = "") -> None:
         """Something that is no item."""
+        if left.hides is not None and left.place not in self.unseen:
+            self.unseen.append(left.place)
         if left.why in (Why.HIDDEN, Why.OTHER):
             self.counts[left.why.value] += 1
             if len(first := self.left.setdefault(left.why, [])) < _EXAMPLES:
                 first.append(left.place)
-        else:
+        elif left.is_fault:
             self.counts["refused"] += 1
             self.refused.append({"file": left.place, "reason": left.reason})
 
     @property
     def items(self) -> int:
         """How many pictures there were."""
-        return sum(self.counts[what] for what in ("added", "replaced", "changed", "there", "refused"))
+        return sum(self.counts[what] for what in ("added", "replaced", "changed", "there", "gone", "refused"))
+
+    @property
+    def usable(self) -> int:
+        """How many of them could be used."""
+        return self.items - self.counts["refused"]
 
     @property
     def sent(self) -> int:
@@ -60,11 +71,15 @@ class Report:
         for why, examples in self.left.items():
             more = "" if self.counts[why.value] <= len(examples) else ", …"
             yield f"{self.counts[why.value]:,} {why.value} were left out: {', '.join(examples)}{more}"
+        if self.gone:
+            yield f"{len(self.gone):,} pictures were deleted in the gallery; --again sends them: {_first(self.gone)}"
+        if self.unseen:
+            kept = "What was there before is neither told as vanished nor deleted."
+            yield f"Empty, or not to be read: {_first(self.unseen)}. {kept}"
         if self.vanished:
-            shown = ", ".join(self.vanished[:_EXAMPLES]) + (", …" if len(self.vanished) > _EXAMPLES else "")
             did = "would be" if dry_run else "were"
             what = f"{did} deleted" if deleted else "vanished, and stay in the gallery; --delete removes them"
-            yield f"{len(self.vanished):,} pictures {what}: {shown}"
+            yield f"{len(self.vanished):,} pictures {what}: {_first(self.vanished)}"
 
     def sentence(self, dry_run: bool) -> str:
         """The last line, on standard output."""
@@ -75,7 +90,7 @@ class Report:
         more = "".join(f"; {part}" for part in parts)
         if dry_run:
             return f"{self.sent:,} of {of:,} pictures would be sent or changed{more}. Nothing was."
-        return f"{of - self.counts['refused']:,} of {of:,} pictures are in the gallery{more}."
+        return f"{self.usable - len(self.gone):,} of {of:,} pictures are in the gallery{more}."
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
@@ -84,9 +99,14 @@ class Report:
             "there": self.counts["there"],
             "refused": self.refused,
             "left_out": {why.value: self.counts[why.value] for why in self.left},
+            "gone": self.gone,
             "vanished": self.vanished,
             "deleted": self.counts["deleted"],
         }
+
+
+def _first(places: list[str]) -> str:
+    return ", ".join(places[:_EXAMPLES]) + (", …" if len(places) > _EXAMPLES else "")
 
 
 def told(report: Report, dry_run: bool, deleted: bool) -> None:

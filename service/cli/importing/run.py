@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Condition
 
+from model.errors import InvalidInput
+from model.text import picture_id
 from service.cli.importing.intake import Intake, Outcome
 from service.cli.importing.items import Item, Left, SourceFault, Why
 from service.cli.importing.report import Report
@@ -60,7 +62,7 @@ class Run:
                 self._leave(Left("The source", str(fault)))
 
         try:
-            for _, outcomes in in_order(self._work, chunks(), AT_ONCE):
+            for _, outcomes in in_order(self._work, chunks(), AT_ONCE, self.intake.stopping):
                 for outcome in outcomes:
                     if self.strict and outcome.what == "refused":
                         raise Refused(f"{outcome.place}: {outcome.reason}")
@@ -97,7 +99,12 @@ class Run:
             if not self.is_settled(part):
                 self.intake.state.see(part.place)
                 continue
-            id = self.intake.state.take(part.place, self.prefix + part.id, part.twin and self.prefix + part.twin)
+            try:
+                ids = checked(part, self.prefix)
+            except InvalidInput as fault:
+                self._leave(Left(part.shown or part.place, f"It has no possible id: {fault.detail}."))
+                continue
+            id = self.intake.state.take(part.place, *ids)
             if id is None:
                 self._leave(Left(part.shown or part.place, f"Another one has the same id, {part.id}."))
                 continue
@@ -113,9 +120,17 @@ class Run:
             yield chunk
 
     def _leave(self, left: Left) -> None:
-        self.intake.state.see(left.place)
-        if left.whole:
-            self.intake.state.could_not_list(left.place)
-        if self.strict and left.why not in (Why.HIDDEN, Why.OTHER):
+        state = self.intake.state
+        if left.why is Why.EMPTY and not state.has_below(left.place):
+            return
+        state.see(left.place)
+        if left.hides is not None:
+            state.could_not_list(left.hides)
+        if self.strict and left.is_fault:
             raise Refused(f"{left.place}: {left.reason}")
         self.report.leave(left)
+
+
+def checked(item: Item, prefix: str) -> tuple[str, str]:
+    """The id and the twin with the prefix, as the service has them. Raises `InvalidInput`."""
+    return picture_id(prefix + item.id), item.twin and picture_id(prefix + item.twin)

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from service.cli.importing.items import Stamp
 
@@ -100,6 +100,11 @@ class State:
         with self._lock, self._connection:
             self._connection.execute("INSERT OR IGNORE INTO unlisted VALUES (?)", (place,))
 
+    def has_below(self, place: str) -> bool:
+        """Whether anything below this place was sent before."""
+        below = "SELECT 1 FROM known WHERE substr(place, 1, length(?1) + 1) = ?1 || '/' LIMIT 1"
+        return bool(self._rows(below, [place]))
+
     def vanished(self, below: Sequence[str] | None = None) -> Iterator[Known]:
         """What was sent before and was not seen in this run: of the whole source, or of these places and below them."""
         query = (
@@ -111,7 +116,7 @@ class State:
             if below is None or any(row[0] == place or row[0].startswith(f"{place}/") for place in below):
                 yield _known(row)
 
-    def _rows(self, query: str, values: Sequence[object]) -> list[tuple[str, str, int | None, int | None, str, str]]:
+    def _rows(self, query: str, values: Sequence[object]) -> list[Any]:
         with self._lock:
             return self._connection.execute(query, values).fetchall()
 

@@ -1,6 +1,7 @@
 """What files say of themselves: blocks as programs write them, and blocks that are long, damaged or without sense."""
 
 import io
+import json
 import random
 import struct
 import time
@@ -12,6 +13,7 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from service.cli.importing.about import about
+from service.cli.importing.items import Value, fitting
 from tests.service.harness import motif, picture
 
 XMP = """<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">
@@ -98,6 +100,22 @@ def test_iptc_gives_city_country_keywords_and_title_in_either_encoding() -> None
         assert (said.metadata["city"], said.metadata["country"]) == (text, "Switzerland")
         assert (said.metadata["title"], said.metadata["description"]) == ("A town", "By a lake")
         assert said.tags == ("lake", "boat")
+
+
+def test_languages_that_are_none_and_texts_without_a_word_are_no_captions() -> None:
+    xmp = XMP.replace(
+        'xml:lang="de">', 'xml:lang="x-repair">x</rdf:li><rdf:li xml:lang="fr">--</rdf:li><rdf:li xml:lang="deu">'
+    )
+    said = about(picture(1, format="JPEG", xmp=xmp.encode()), "en")
+    assert said.captions == {"de": ["Die alte Brücke"], "en": ["The old bridge"]}
+
+
+def test_the_longest_values_are_left_out_until_the_rest_fits() -> None:
+    long: dict[str, Value] = {f"k{number}": "ü" * (1_000 + number) for number in range(10)}
+    kept = fitting(long | {"title": "short"}, {"beside": "x" * 1_500})
+    assert [*kept] == [*(f"k{number}" for number in range(7)), "title"]
+    assert len(json.dumps(kept | {"beside": "x" * 1_500}, ensure_ascii=False, separators=(",", ":")).encode()) <= 16_384
+    assert fitting(kept) == kept
 
 
 def test_captions_are_only_made_when_their_language_is_given() -> None:

@@ -1,6 +1,7 @@
 """A IIIF Presentation 3 manifest over a real HTTP server: what is read of it, and the bounds of fetching."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -143,6 +144,17 @@ def test_parts_that_make_no_sense_are_told_and_the_others_are_there(site: Site) 
     assert [type(part).__name__ for part in found] == ["Left"] * 5 + ["Item"]
 
 
+def test_odd_languages_and_long_metadata_of_a_canvas_are_left_out(site: Site) -> None:
+    pairs = [{"label": {"en": [f"k{number}"]}, "value": {"en": ["x" * 1_999]}} for number in range(20)]
+    label = {"@none": ["odd"], "cy": ["Llyfr"]}
+    one = canvas(site.url, 1, {"type": "Image", "id": f"{site.url}/1.png"}, label=label, metadata=pairs)
+    half = canvas(site.url, 2, {"type": "Image", "id": f"{site.url}/2.png"}, label={"cy": ["\ud800"]})
+    site.answers["/m"] = json.dumps({"type": "Manifest", "items": [one, half]}).encode()
+    item, left = parts(f"{site.url}/m")
+    assert isinstance(item, Item) and item.said.captions == {"cy": ["Llyfr"]} and isinstance(left, Left)
+    assert item.said.metadata["source"] == f"{site.url}/1.png" and len(json.dumps(item.said.metadata)) <= 17_000
+
+
 def test_fetching_is_bounded_in_bytes_time_and_redirects(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.answers |= {"/circle": "/circle", "/m": json.dumps(manifest(site.url)).encode(), "/1.png": bytes(2_000)}
     with pytest.raises(SourceFault, match="leads on more than"):
@@ -159,9 +171,18 @@ def test_fetching_is_bounded_in_bytes_time_and_redirects(site: Site, monkeypatch
         parts(f"{site.url}/m")
 
 
-def test_a_manifest_from_elsewhere_cannot_have_this_machine_asked(site: Site) -> None:
-    source = Iiif("https://example.org/manifest", Said(), None)
-    source._manifest = manifest(site.url)
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "name.example"])
+def test_a_manifest_from_elsewhere_cannot_have_this_machine_asked(
+    site: Site, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda name, *more, **rest: resolve("127.0.0.1" if name == "name.example" else name, *more, **rest),
+    )
+    source = Iiif("https://93.184.215.14/manifest", Said(), None)
+    source._manifest = manifest(site.url.replace("127.0.0.1", host))
     first = next(iter(source.parts()))
     assert isinstance(first, Item)
     with pytest.raises(Unreadable, match="cannot be fetched"):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from service.cli.importing import intake
 from service.cli.importing.state import opened
 from tests.service.harness import ADMIN_KEY, Service, picture, running
 from tests.service.importing.test_about import exif
@@ -72,11 +73,18 @@ def test_a_folder_comes_in_once_and_then_only_what_changed(service: Service, fol
 
 
 def test_what_is_in_the_gallery_counts_and_not_what_was_sent_once(service: Service, folder: Path) -> None:
-    """A gallery that lost pictures gets them again; a client that lost its state sends nothing twice."""
+    """A client that lost its state sends nothing twice; what was deleted in the gallery comes back only when asked."""
     names = ids(folder)
     as_json(service, "import", str(folder))
     service.admin.delete(f"/v1/pictures/{names[0]}")
-    assert sent(as_json(service, "import", str(folder))) == {names[0]: "added"}
+    os.utime(next(folder.glob("*-a.png")))
+    for _ in range(2):
+        done = as_json(service, "import", str(folder))
+        assert (sent(done), done["there"], len(done["gone"])) == ({}, 3, 1)
+    told = run(service, "import", str(folder))
+    assert "1 pictures were deleted in the gallery; --again sends them: " in told.stderr
+    assert told.stdout.startswith("3 of 4 pictures are in the gallery")
+    assert sent(as_json(service, "import", str(folder), "--again"))[names[0]] == "added"
     done = as_json(service, "import", str(folder), "--state", str(folder.parent / "other"))
     assert (sent(done), done["there"]) == ({}, 4)
 
@@ -92,6 +100,49 @@ def test_what_people_changed_in_the_gallery_stays(service: Service, folder: Path
     done = as_json(service, "import", str(folder), "--tag", "y", "--collection", "mine")  # said otherwise
     assert set(sent(done).values()) == {"changed"} and len(done["added"]) == 4
     assert (show(service, id)["tags"], show(service, id)["metadata"]) == (["y"], {"seen": True})
+
+
+def test_a_picture_that_somebody_replaced_stays_until_its_file_changes(service: Service, folder: Path) -> None:
+    names = ids(folder)
+    as_json(service, "import", str(folder))
+    service.put(names[0], picture(200))
+    shown = show(service, names[0])["url"]
+    refused = run(service, "import", str(folder))
+    assert refused.exit_code == 1 and "The gallery has another picture with this id" in refused.stderr
+    assert show(service, names[0])["url"] == shown
+    next(folder.glob("*-a.png")).write_bytes(picture(201))
+    assert sent(as_json(service, "import", str(folder))) == {names[0]: "replaced"}
+
+
+def test_what_a_file_says_only_fills_what_a_curated_record_lacks(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the state, with another tag, read by a newer version; and with another content, over what it has."""
+    file, id = tmp_path / "curated.jpg", "curated"
+    file.write_bytes(picture(31, format="JPEG", exif=exif()))
+    given = ("import", str(file), "--caption-language", "en")
+    as_json(service, *given, "--tag", "trip")
+    edit = {"metadata": {"creator": "Bea", "camera": None}, "tags": ["mine", "wood"]}
+    edit |= {"captions": {"en": ["a fine bridge"], "cy": ["pont"]}}
+    headers = {"Content-Type": "application/merge-patch+json"}
+    assert service.admin.patch(f"/v1/pictures/{id}", json=edit, headers=headers).status_code == 200
+    curated = {"tags": ["mine", "wood", "trip"], "creator": "Bea", "camera": "Camera X"}
+
+    def found() -> dict[str, Any]:
+        item = service.admin.get(f"/v1/pictures/{id}").json()
+        assert item["own"] == {"en": ["a fine bridge"], "cy": ["pont"]}
+        return {"tags": item["tags"], **{key: item["metadata"][key] for key in ("creator", "camera")}}
+
+    as_json(service, *given, "--tag", "trip", "--state", str(tmp_path / "other"))
+    assert found() == curated
+    monkeypatch.setattr(intake, "_READ_BY", 99)
+    as_json(service, *given, "--tag", "trip")
+    assert found() == curated
+    as_json(service, *given, "--tag", "trip 2")
+    assert found() == {**curated, "tags": ["trip 2", "wood"]}
+    file.write_bytes(picture(32, format="JPEG", exif=exif(description="")))
+    assert sent(as_json(service, *given, "--tag", "trip 3")) == {id: "replaced"}
+    assert found() == {**curated, "tags": ["trip 2", "wood", "trip 3", "stone"], "creator": "Ana"}
 
 
 def test_what_vanished_is_told_and_deleted_only_when_asked(service: Service, folder: Path) -> None:
@@ -126,7 +177,7 @@ def test_nothing_is_sent_by_a_dry_run_nor_by_a_strict_one_with_a_fault(service: 
     assert "4 of 4 pictures would be sent or changed. Nothing was." in done.stdout
     (folder / "z.png").symlink_to("gone")
     strict = run(service, "import", str(folder), "--strict")
-    assert strict.exit_code == 2 and "z.png: It cannot be read" in strict.stderr
+    assert strict.exit_code == 2 and "z.png: It leads to what is not there" in strict.stderr
     assert there(service, names) == []
     (folder / "z.png").unlink()
     assert len(as_json(service, "import", str(folder), "--strict")["added"]) == 4
@@ -207,6 +258,29 @@ def test_a_manifest_brings_records_and_a_changed_row_changes_them(service: Servi
     assert (item["waiting"]["de"], item["metadata"], item["collection"]) == (["die Brücke"], {"year": 1951}, "museum")
 
 
+def test_faulty_rows_of_a_manifest_are_told_one_by_one_and_ids_are_composed(service: Service, tmp_path: Path) -> None:
+    for name in ("x.png", "y.png"):
+        (tmp_path / name).write_bytes(picture(ord(name[0])))
+    rows = tmp_path / "list.jsonl"
+    given = [
+        {"file": "x.png", "id": "Zu\u0308rich"}, {"file": "y.png", "id": "Z\u00fcrich"}, {"file": "y.png", "id": ".."},
+        {"file": "y.png", "id": "half", "captions": {"en": ["\ud800"]}},
+        {"file": "y.png", "id": "nan", "x": float("nan")}, {"file": "y.png", "id": "whole"},
+    ]  # fmt: skip
+    rows.write_text("".join(json.dumps(row) + "\n" for row in given))
+    prefix = ("--prefix", "cafe\u0301-")
+    for outcome in ("added", "there"):
+        done = json.loads(run(service, "import", str(rows), *prefix, "--json").stdout)
+        assert {each["file"].partition(" (")[0] for each in done["refused"]} == {"line 2", "line 4", "line 5"}
+        assert (len(done["added"]), done["there"]) == ((3, 0) if outcome == "added" else (0, 3))
+    assert there(service, ["caf\u00e9-Z\u00fcrich", "caf\u00e9-whole"]) == ["caf\u00e9-Z\u00fcrich", "caf\u00e9-whole"]
+    alone = run(service, "import", str(rows))
+    assert alone.exit_code == 1 and "line 3 (y.png): It has no possible id" in alone.stderr
+    assert "line 2: Line 1 has the same id" in alone.stderr and there(service, ["whole"]) == ["whole"]
+    strict = run(service, "import", str(rows), "--strict")
+    assert strict.exit_code == 2 and "line 2: Line 1 has the same id" in strict.stderr
+
+
 def test_a_tar_is_brought_in_without_being_unpacked(service: Service, tmp_path: Path) -> None:
     tar = tar_of(tmp_path / "set.tar", [("tarred.png", picture(6)), ("tarred.txt", b"a blue thing")])
     done = run(service, "import", str(tar), "--caption-language", "en")
@@ -252,6 +326,21 @@ def test_one_import_of_a_source_at_a_time_and_a_damaged_state_is_told(service: S
 @pytest.mark.parametrize("arguments", [("--watch", "--json"), ("--watch", "--strict")])
 def test_options_that_do_not_go_together_are_refused(folder: Path, arguments: tuple[str, ...]) -> None:
     assert run(None, "import", str(folder), *arguments).exit_code == 2
+
+
+def test_a_caption_may_stand_alone_and_captions_that_nobody_reads_are_refused(service: Service, folder: Path) -> None:
+    id, captions = ids(folder)[0], folder.parent / "captions.json"
+    faults: list[Any] = [[], {id: "x"}, {id: {"en": 1}}, {id: {"en": [1]}}, {id: {"en": ["\ud800"]}}]
+    for wrong in faults:
+        captions.write_text(json.dumps(wrong))
+        assert run(None, "import", str(folder), "--captions", str(captions)).exit_code == 2
+    captions.write_text(json.dumps({id: {"en": "a ball"}}))
+    as_json(service, "import", str(folder), "--captions", str(captions))
+    assert show(service, id)["captions"] == {"en": ["a ball"]}
+    table = folder.parent / "list.csv"
+    table.write_text("file\n")
+    refused = run(None, "import", str(folder), str(table), "--captions", str(captions))
+    assert refused.exit_code == 2 and "--captions is for folders and pictures" in refused.stderr
 
 
 def test_what_is_no_source_is_refused_with_a_sentence(service: Service, tmp_path: Path) -> None:

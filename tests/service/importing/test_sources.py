@@ -50,7 +50,7 @@ def test_a_folder_is_walked_in_order_and_what_is_no_picture_is_told(tmp_path: Pa
         "again": "It leads to a folder that was read already.",
         "caf\\xe9.png": "Its name is not UTF-8.",
         "loop": "It leads to a folder that was read already.",
-        "nowhere.png": "It cannot be read: No such file or directory.",
+        "nowhere.png": "It leads to what is not there.",
         "pipe.png": "It is no file.",
     }
 
@@ -139,6 +139,24 @@ def test_a_webdataset_is_read_as_a_stream_with_what_stands_beside(tmp_path: Path
         assert first.said.captions == {"en": ["a red apple", "an apple"]}
     (first, *_) = [part for part in Tar(tmp_path / "a.tar", NOTHING, None).parts() if isinstance(part, Item)]
     assert (first.said.captions, first.said.metadata["description"]) == ({}, "a red apple")
+
+
+def test_headers_and_texts_of_a_tar_are_bounded(tmp_path: Path) -> None:
+    texts = [("a.txt", b"x" * 300_000)] * 3 + [("a.txt", b"y" * 500_000), ("a.json", b'{"caption": "\\ud800"}')]
+    many = [("b.png", b"B"), *[("b.txt", b"z")] * 70]
+    parts = list(Tar(tar_of(tmp_path / "a.tar", [("a.png", b"A"), *texts, *many]), NOTHING, None).parts())
+    left = [part.reason for part in parts if isinstance(part, Left)]
+    assert items(parts) == ["a", "b"] and left.count("There is too much text of this name.") == 1 + 6
+    assert left[1] == "It has half a character, or a number that is none."
+    for name, headers in (
+        ("long.tar", {"comment": "x" * 70_000}),
+        ("global.tar", {f"k{n}": "v" for n in range(1_100)}),
+    ):
+        with tarfile.open(tmp_path / name, "w", format=tarfile.PAX_FORMAT, pax_headers=headers) as tar:
+            for member in ("a.png", "ü.png"):  # the second one has a header of its own
+                tar.addfile(tarfile.TarInfo(member))
+        with pytest.raises(SourceFault, match="a header is too long"):
+            list(Tar(tmp_path / name, NOTHING, None).parts())
 
 
 def test_a_tar_that_ends_early_is_told_after_what_was_whole(tmp_path: Path) -> None:

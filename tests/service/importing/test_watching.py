@@ -1,5 +1,6 @@
 """`import --watch` with real files: added, changed, written slowly, moved in and removed, until a signal ends it."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -8,11 +9,21 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
-from service.cli.importing.items import Item, Stamp
-from service.cli.importing.watching import SETTLED, Settling
+from service.cli.importing import watching as watching_module
+from service.cli.importing.folder import Folder
+from service.cli.importing.intake import Intake
+from service.cli.importing.items import Item, Said, Stamp
+from service.cli.importing.report import Report
+from service.cli.importing.run import Run
+from service.cli.importing.state import opened
+from service.cli.importing.watching import SETTLED, Settling, _Watched
+from service.cli.sending import in_order, patiently
+from tests.doubles import WeightlessEncoder
 from tests.service.harness import ADMIN_KEY, Service, picture, running, wait_until
 from tests.service.processes import clean_environment
 
@@ -115,3 +126,80 @@ def test_a_place_is_settled_when_nothing_happened_there_for_a_while() -> None:
         assert settling.is_settled(Item("c", "c", bytes, stamp)) == is_settled
     now[0] += 2
     assert settling.settled() == ["c"]
+
+
+class Slow(WeightlessEncoder):
+    """Takes its time with pictures."""
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+
+    def pictures(self, images: Any, batch: int = 64) -> Any:
+        self.began.set()
+        time.sleep(0.2)
+        return super().pictures(images, batch)
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_first_walk_and_nothing_counts_as_vanished(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "z.png").write_bytes(picture(999))
+    os.utime(folder / "z.png", (1, 1))
+    with running(tmp_path / "home", encoder := Slow()) as service:
+        with watching(service, folder, "--delete"):
+            pass
+        for number in range(300):
+            (folder / f"{number:03d}.png").write_bytes(picture(number, side=32))
+            os.utime(folder / f"{number:03d}.png", (1, 1))
+        encoder.began.clear()
+        process = started(service, str(folder), "--watch", "--delete")
+        try:
+            assert encoder.began.wait(30)
+            process.send_signal(signal.SIGINT)
+            said, complained = process.communicate(timeout=20)
+        finally:
+            process.kill()
+        assert (process.returncode, said) == (0, "Stopped watching.\n")
+        assert "pictures were sent until then" in complained and "Traceback" not in complained
+        assert content(service, "z") is not None and len(service.context.gallery.ids()) < 150
+
+
+def test_who_waits_for_a_busy_service_stops_when_told_so() -> None:
+    stopping, waiting = threading.Event(), threading.Event()
+
+    def busy() -> httpx.Response:
+        waiting.set()
+        return httpx.Response(503, headers={"Retry-After": "25"})
+
+    def items() -> Iterator[int]:
+        yield 1
+        assert waiting.wait(10)
+        raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(in_order(lambda _: patiently(busy, stopping), items(), 2, stopping))
+    assert stopping.is_set() and time.monotonic() - began < 5
+
+
+def test_a_watch_waits_for_a_service_that_has_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watching_module, "_BUSY_PAUSE", 0.2)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(picture(1))
+    os.utime(folder / "a.png", (1, 1))
+    with running(tmp_path / "full", free_bytes=1 << 60) as full, ExitStack() as later:
+        state = later.enter_context(opened(tmp_path / "state", full.url, str(folder)))
+        watched = _Watched(Folder(folder, Said()), Run(Intake(full.admin, state), Report()), False, threading.Event())
+        watched.look([])
+        watched.look([])  # too early: nothing is asked
+        assert capsys.readouterr().err.count("What changed waits.") == 1
+        kept, port = later.pop_all(), full.port
+    with kept, running(tmp_path / "other", port=port) as service:
+        watched._intake.client = service.admin
+        time.sleep(0.3)
+        watched.look([])
+        assert content(service, "a") is not None and "Watching" in capsys.readouterr().out
