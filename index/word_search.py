@@ -137,13 +137,15 @@ class _Documents:
 
     def _wanted(self, terms: Sequence[str]) -> Subquery:
         """Each picture that is wanted and each term that it has, once; `length` of its shortest document with it."""
-        found = self._having("found", terms)
+        if self.wanted.everything and not self.unwanted:
+            return self._having(terms).subquery()  # to keep it for one use would take PostgreSQL twice as long
+        found = _once("found", self._having(terms))
         query = select(found.c.number, found.c.picture, found.c.length)
         if not self.wanted.everything:
             wanted = _once("wanted", select(PictureRow.key).where(*self.wanted.conditions))
             query = query.join(wanted, wanted.c.key == found.c.picture)
         if self.unwanted:
-            having = self._having("having", self.unwanted)
+            having = _once("having", self._having(self.unwanted))
             all_of_them = func.count() == len(self.unwanted)
             unwanted = _once("unwanted", select(having.c.picture).group_by(having.c.picture).having(all_of_them))
             # not `NOT IN`, which PostgreSQL goes through for each picture when it is larger than `work_mem`
@@ -151,7 +153,7 @@ class _Documents:
             query = query.where(unwanted.c.picture.is_(None))
         return query.subquery()
 
-    def _having(self, name: str, terms: Sequence[str]) -> CTE:
+    def _having(self, terms: Sequence[str]) -> CompoundSelect[Any]:
         """Each picture and each term that a visible document of it has, once, by the number of the term.
 
         Grouped term by term: PostgreSQL takes five times as long for all at once, when they are frequent.
@@ -165,7 +167,7 @@ class _Documents:
             .group_by(row.picture)
             for number, term in enumerate(terms)
         ]
-        return _once(name, union_all(*having))
+        return union_all(*having)
 
     def _has(self, term: str) -> ColumnElement[bool]:
         row = PictureWordsRow
