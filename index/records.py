@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from index.errors import PictureNotFound, RecordChanged
@@ -21,6 +21,11 @@ from index.words import write_words
 DEFAULT = "default"  # the collection of a picture that names none
 Within = frozenset[str] | None  # the collections that a caller may see; None for all
 _DEFAULTS = {"captions": {}, "collection": DEFAULT, "tags": [], "metadata": {}}
+_ROWS = PictureRow.__table__.c
+# Every search runs it: of the table and built once, it takes half the time that it takes as mapped columns, built anew
+_STORED = select(*(_ROWS[name] for name in ("id", "collection", "tags", "metadata", "etag", "change"))).where(
+    _ROWS.id.in_(bindparam("ids", expanding=True))
+)
 
 
 @dataclass(frozen=True)
@@ -157,11 +162,8 @@ def record_of(session: Session, id: str, within: Within = None) -> Record | None
 
 def records_of(session: Session, ids: Sequence[str], within: Within = None) -> dict[str, Record]:
     """The records of those of these pictures that exist, in one of these collections."""
-    row = PictureRow
-    query = select(row.id, row.collection, row.tags, row.facts, row.etag, row.change).where(row.id.in_(ids))
-    if within is not None:
-        query = query.where(row.collection.in_(within))
-    return {id: Record(*columns) for id, *columns in session.execute(query)}
+    query = _STORED if within is None else _STORED.where(_ROWS.collection.in_(within))
+    return {id: Record(*columns) for id, *columns in session.execute(query, {"ids": ids})}
 
 
 def settled(records: Mapping[str, Record], change: int) -> list[str]:

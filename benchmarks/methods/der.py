@@ -1,6 +1,7 @@
 """Dark experience replay: as `er`, but remembered pairs are pulled to the student's own features of their past.
 
-P. Buzzega et al., 2020. A pair's feature is noted in the step in which it is first taught. Repairs as in `er`.
+P. Buzzega et al., 2020. A pair's feature is the one of the last step that taught it, so that of a student which knows
+it: the reference's reservoir meets each pair once an epoch, and mostly keeps one of a later epoch. Repairs as in `er`.
 """
 
 from typing import Any
@@ -27,8 +28,7 @@ class DER(ER):
     def encoded(self, batch: NDArray[np.int64]) -> Tensor:
         features = super().encoded(batch)
         new = torch.from_numpy(batch[batch < len(self.own.captions)]).to(self.device)
-        first = self.noted[new].isnan().any(dim=1)
-        self.noted[new[first]] = features[: len(new)][first].detach()
+        self.noted[new] = features[: len(new)].detach()
         return features
 
     def targets(self) -> Tensor:

@@ -94,7 +94,7 @@ class _Compiled:
 
     def __call__(self, *inputs: Tensor) -> Features:
         with self._lock:
-            found = self._request.infer([each.cpu().contiguous().numpy() for each in inputs])
+            found = self._request.infer([each.cpu().contiguous().numpy() for each in inputs], share_inputs=True)
             features: Features = found[0].copy()  # the request's own memory is used again by the next call
         return features
 
