@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Double, delete, func, insert, select, tuple_, type_coerce, update
+from sqlalchemy import ColumnElement, Double, delete, insert, select, tuple_, type_coerce, update
 from sqlalchemy.orm import Session
 
 from index.captions import Captions, ReadBy, captions_equal, replace_captions
@@ -184,21 +184,6 @@ class Gallery(Stored):
             ids = session.scalars(query).all()
             pictures = _pictures(session, ids)
         return [pictures[id] for id in ids]
-
-    def change(self) -> int:
-        """The number of the last change; 0 when there is none."""
-        with self.registry.read() as session:
-            return session.scalar(select(func.max(GalleryChangeRow.change))) or 0
-
-    def changes_since(self, change: int, most: int | None = None) -> dict[str, int]:
-        """The pictures that were changed or deleted after `change`, each with its last change; the first `most`.
-
-        `feed.PRUNED` is among them when deletions after `change` are not in the feed any more.
-        """
-        columns = select(GalleryChangeRow.picture_id, GalleryChangeRow.change)
-        query = columns.where(GalleryChangeRow.change > change).order_by(GalleryChangeRow.change).limit(most)
-        with self.registry.read() as session:
-            return {row.picture_id: row.change for row in session.execute(query)}
 
     def contents_in_use(self, prefix: str = "") -> set[str]:
         """The content hashes of all pictures, or those that begin with `prefix`."""

@@ -12,8 +12,8 @@ from typing import Any
 
 from index import segment
 from index.errors import IndexFileCorrupt, IndexUnavailable
-from index.sealing import EngineSealing, Sealing, SegmentSealing, texts_as_asked
-from index.sets import VectorSets, state_of
+from index.sealing import EngineSealing, Sealing, SegmentSealing, state_of, texts_as_asked
+from index.sets import VectorSets
 from index.sources import FeedPruned, PictureSource, Source, VectorsMissing, caught_up, refilled, source_of
 from index.states import State
 from index.vectors import Identity, VectorSet

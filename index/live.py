@@ -68,9 +68,8 @@ class LiveIndex:
     def start(self) -> bool:
         """Serve the release that the alias `serving` names, or else the newest earlier one that can be verified.
 
-        Releases of another base are left to a process that has it open.
-        Returns False when there is none: nothing is served then, and `refresh` tries again. Raises
-        `RegistryUnavailable`.
+        Releases of another base are left to a process that has it open. Returns False when there is none: nothing is
+        served then, and `refresh` tries again. Raises `RegistryUnavailable`.
         """
         serving = self._registry.releases.serving()
         problems: list[str] = []

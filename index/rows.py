@@ -13,7 +13,8 @@ from sqlalchemy import ColumnElement, Select, delete, insert, literal, select, t
 from sqlalchemy.orm import Session
 
 from index.captions import BATCH, Caption, ReadBy, add_captions, batches, captions_of, own_captions
-from index.tables import CaptionRow, CaptionVectorRow, PictureRow, PictureVectorRow
+from index.states import last_change
+from index.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureVectorRow
 from index.vectors import Vector
 from model.registry import Registry
 
@@ -94,6 +95,20 @@ class Stored:
                 return
             yield self.picture_vectors([row.id for row in found], fingerprint)
             page = query.where(place > tuple_(literal(found[-1].content_sha256), literal(found[-1].id)))
+
+    def change(self) -> int:
+        """The number of the last change; 0 when there is none."""
+        return last_change(self.registry)
+
+    def changes_since(self, change: int, most: int | None = None) -> dict[str, int]:
+        """The pictures that were changed or deleted after `change`, each with its last change; the first `most`.
+
+        `states.PRUNED` is among them when deletions after `change` are not in the feed any more.
+        """
+        columns = select(GalleryChangeRow.picture_id, GalleryChangeRow.change)
+        query = columns.where(GalleryChangeRow.change > change).order_by(GalleryChangeRow.change).limit(most)
+        with self.registry.read() as session:
+            return {row.picture_id: row.change for row in session.execute(query)}
 
     def captions_for(self, ids: Sequence[str], tags: Iterable[str] | None = None) -> dict[str, dict[str, list[str]]]:
         """The captions of each of these pictures by language: in the languages of `tags`, or in all."""

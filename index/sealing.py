@@ -9,8 +9,8 @@ from math import floor, log
 
 import numpy as np
 
-from index import ivf, segment
-from index.engine import ROWS_IN_A_RUN, RUN_BITS, Engine, EnginePart, View, run_of, run_with, unpacked
+from index import ivf, segment, segment_files
+from index.engine import ROWS_IN_A_RUN, RUN_BITS, Engine, EnginePart, View, packed, run_of, run_with, unpacked
 from index.errors import IndexFileCorrupt
 from index.gallery import Gallery
 from index.segment import SEGMENTS, Segment
@@ -34,6 +34,17 @@ def texts_as_asked(gallery: Gallery, identity: Identity) -> Matrix | None:
     vectors = gallery.some_caption_vectors(ivf.QUERIES) if identity.kind == "pictures" else []
     fitting = [vector for vector in vectors if len(vector) == identity.dimension]
     return np.stack(fitting) if len(fitting) == ivf.QUERIES else None
+
+
+def state_of(vector_set: VectorSet) -> State:
+    """What of a set is sealed, and which of these rows have been replaced or deleted."""
+    for part in vector_set.parts:
+        if isinstance(part, EnginePart):
+            return State(vector_set.state, vector_set.change, part.runs, packed(part.hidden))
+    parts = [part for part in vector_set.parts if isinstance(part, Segment)]
+    dead = {part.written.id: ~part.alive for part in parts if part.alive is not None and not part.alive.all()}
+    written = tuple(part.written for part in parts)
+    return State(vector_set.state, vector_set.change, written, segment_files.packed(dead))
 
 
 class SegmentSealing:

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from index import segment, segment_files
-from index.engine import Engine, EnginePart, packed, run_of, unpacked
+from index.engine import Engine, EnginePart, run_of, unpacked
 from index.errors import EngineMismatch, IndexFileCorrupt, IndexInconsistent, IndexUnavailable, IndexVersionMismatch
 from index.gallery import Gallery
 from index.ivf import RECALL
@@ -31,17 +31,6 @@ from model.storage import fault_point
 GRACE = 600.0  # seconds for which other machines may search in a state after it was replaced
 _DROPPED = ".dropped"  # the end of the marker of a run that cannot be registered any more
 KEPT = 2  # states of a set: another process may be about to open the one before the newest
-
-
-def state_of(vector_set: VectorSet) -> State:
-    """What of a set is sealed, and which of these rows have been replaced or deleted."""
-    for part in vector_set.parts:
-        if isinstance(part, EnginePart):
-            return State(vector_set.state, vector_set.change, part.runs, packed(part.hidden))
-    parts = [part for part in vector_set.parts if isinstance(part, Segment)]
-    dead = {part.written.id: ~part.alive for part in parts if part.alive is not None and not part.alive.all()}
-    written = tuple(part.written for part in parts)
-    return State(vector_set.state, vector_set.change, written, segment_files.packed(dead))
 
 
 class VectorSets:

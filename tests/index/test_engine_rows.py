@@ -14,8 +14,8 @@ from index.engine import Engine, View, pgvector, run_of
 from index.engine.milvus import Milvus
 from index.engine.pgvector import PgVector
 from index.errors import IndexUnavailable
-from index.sealing import EngineSealing
-from index.sets import VectorSets, state_of
+from index.sealing import EngineSealing, state_of
+from index.sets import VectorSets
 from index.sources import PictureSource, caught_up
 from index.states import State, begin_anew
 from index.sweep import sweep
