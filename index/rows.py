@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from sqlalchemy import ColumnElement, Select, delete, insert, literal, select, tuple_
+from sqlalchemy import ColumnElement, Select, delete, func, insert, literal, select, tuple_
 from sqlalchemy.orm import Session
 
 from index.captions import BATCH, Caption, ReadBy, add_captions, batches, captions_of, own_captions
-from index.states import last_change
 from index.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureVectorRow
 from index.vectors import Vector
 from model.registry import Registry
@@ -98,7 +97,8 @@ class Stored:
 
     def change(self) -> int:
         """The number of the last change; 0 when there is none."""
-        return last_change(self.registry)
+        with self.registry.read() as session:
+            return session.scalar(select(func.max(GalleryChangeRow.change))) or 0
 
     def changes_since(self, change: int, most: int | None = None) -> dict[str, int]:
         """The pictures that were changed or deleted after `change`, each with its last change; the first `most`.
