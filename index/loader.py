@@ -46,12 +46,7 @@ class _Sources(dict[Identity, Source]):
 class ReleaseLoader:
     """Keeps views and sources open until they are closed: each is opened once for a release and the next one."""
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        sets: VectorSets,
-        seal_first: int = SEAL_FIRST,
-    ) -> None:
+    def __init__(self, encoder: Encoder, sets: VectorSets, seal_first: int = SEAL_FIRST) -> None:
         self._encoder, self.sets, self._gallery, self._registry = encoder, sets, sets.gallery, sets.registry
         self._seal_first = seal_first
         self.base: int = encoder.base_view.version

@@ -232,10 +232,9 @@ def refilled(
 
 def _rows(found: Mapping[str, Sequence[tuple[int, Entry, Vector]]], dimension: int) -> dict[str, Rows]:
     """The rows of each picture, from key, entry and vector of each."""
-    made = {}
+    made = {picture: Rows.none(dimension) for picture in found}
     for picture, each in found.items():
-        keys, entries, vectors = zip(*each, strict=True) if each else ((), (), ())
-        made[picture] = (
-            Rows(np.array(keys, dtype=np.int64), entries, np.stack(vectors)) if each else Rows.none(dimension)
-        )
+        if each:
+            keys, entries, vectors = zip(*each, strict=True)
+            made[picture] = Rows(np.array(keys, dtype=np.int64), entries, np.stack(vectors))
     return made
