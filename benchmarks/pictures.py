@@ -22,8 +22,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from index.decoder import Decoder
-from index.pictures import STORED_SIDE, decode
+from model.pictures import STORED_SIDE, decode
+from model.pictures.decoder import Decoder
 
 Step = Callable[[], Any]
 

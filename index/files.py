@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from index.pictures import Picture
 from model import storage
 from model.data_root import DataRoot
 from model.errors import CorruptFolder
+from model.pictures import Picture
 
 FOLDER = "pictures"  # under the data root
 _ORIGINAL = ".original"

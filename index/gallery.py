@@ -5,29 +5,28 @@ committed in the order of their numbers and a follower misses none. Files are wr
 transaction.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Double, delete, func, insert, literal, select, tuple_, type_coerce, update
+from sqlalchemy import ColumnElement, Double, delete, insert, select, tuple_, type_coerce, update
 from sqlalchemy.orm import Session
 
-from index import rows
+from index.captions import Captions, ReadBy, captions_equal, replace_captions
 from index.errors import PictureNotFound
 from index.files import PictureFiles
-from index.pictures import Picture
 from index.records import Given, Patch, Record, Seen, Within, equal, patched, record_of, replaced, write_record
-from index.rows import Captions
+from index.rows import Stored, store_picture_vectors, store_vectors_of
 from index.states import DELETED
 from index.tables import GalleryChangeRow, PictureRow, PictureVectorRow
 from index.vectors import Vector
 from model.data_root import DataRoot
 from model.errors import PictoglotError, StoreUnavailable
+from model.pictures import Picture
 from model.registry import Registry
 
-_BATCH = 500  # values in one SQL statement
 Place = tuple[float, str]  # when a picture was added, and its id
 _CREATED = type_coerce(PictureRow.created_at, Double)  # as a Python datetime it would be cut to microseconds
 
@@ -65,7 +64,7 @@ class NewPicture:
     captions: Captions | None = None
     vector: Vector | None = None
     picture: Picture | None = None
-    caption_vectors: Mapping[tuple[str, str, rows.ReadBy], Vector] = field(default_factory=dict)
+    caption_vectors: Mapping[tuple[str, str, ReadBy], Vector] = field(default_factory=dict)
     given: Given = field(default_factory=Given)
 
 
@@ -85,18 +84,12 @@ class Put:
         return self.outcome == "created"
 
 
-class Placed(NamedTuple):
-    """A picture in the vector sets: `key` is that of its content, and another one after each change of it."""
-
-    key: int
-    content_sha256: str
-
-
-class Gallery(rows.CaptionsAndVectors):
+class Gallery(Stored):
     """The pictures and captions of one registry, with picture files under `root`. Safe for threads and processes."""
 
     def __init__(self, registry: Registry, root: DataRoot) -> None:
         super().__init__(registry)
+        self.root = root
         self.files = PictureFiles(root)
 
     def put(self, pictures: Sequence[NewPicture], fingerprint: str) -> list[Put]:
@@ -105,13 +98,13 @@ class Gallery(rows.CaptionsAndVectors):
         `fingerprint` is that of the image tower that made the vectors. Raises `PictureNotFound` for one outside of the
         collections that may be written, and `RecordChanged`.
         """
-        with self._written(pictures), self._registry.begin() as session:
+        with self._written(pictures), self.registry.begin() as session:
             before, stored = [], []
             for new in pictures:  # each is told as this put left it: the next may have its id and other collections
                 before.append(_store(session, new))
                 stored.append(_pictures(session, [new.id])[new.id])
             vectors = {new.content_sha256: new.vector for new in pictures if new.vector is not None}
-            rows.store_picture_vectors(session, fingerprint, vectors)
+            store_picture_vectors(session, fingerprint, vectors)
             for content, picture in _files_of(pictures):  # another process has just deleted this content as unused
                 self.files.write_locally(content, picture)
         current = {picture.content_sha256 for picture in {each.id: each for each in stored}.values()}
@@ -120,18 +113,18 @@ class Gallery(rows.CaptionsAndVectors):
                 self.delete_unused_content(content)
         return [Put(picture, outcome) for picture, (_, outcome) in zip(stored, before, strict=True)]
 
-    def patch(self, patch: Patch, vectors: Mapping[tuple[str, str, rows.ReadBy], Vector]) -> GalleryPicture:
+    def patch(self, patch: Patch, vectors: Mapping[tuple[str, str, ReadBy], Vector]) -> GalleryPicture:
         """Change a picture's captions and record; `vectors` are of its new captions, as in `NewPicture`.
 
         Raises as `records.patched`; then nothing changed. Only other captions are an entry of the change feed.
         """
-        with self._registry.begin() as session:
+        with self.registry.begin() as session:
             record, captions = patched(session, patch)
             if captions is not None:
                 change = _add_change(session, "picture_put", patch.id)
                 session.execute(update(PictureRow).where(PictureRow.id == patch.id).values(change=change))
-                rows.replace_captions(session, patch.id, captions, change)
-                rows.store_vectors_of(session, patch.id, vectors)
+                replace_captions(session, patch.id, captions, change)
+                store_vectors_of(session, patch.id, vectors)
             same = equal(record, record_of(session, patch.id))
             if not same or captions is not None:
                 write_record(session, patch.id, None if same else record)
@@ -139,7 +132,7 @@ class Gallery(rows.CaptionsAndVectors):
 
     def check(self, id: str, change: Given | Patch) -> None:
         """Raise what `put` or `patch` would for this picture by now, before anything is decoded or encoded for it."""
-        with self._registry.read() as session:
+        with self.registry.read() as session:
             if isinstance(change, Given):
                 replaced(session, id, change)
             else:
@@ -151,7 +144,7 @@ class Gallery(rows.CaptionsAndVectors):
         Raises `PictureNotFound`, also for one in none of the collections `within`, and `RecordChanged` unless it is as
         it was `seen`.
         """
-        with self._registry.begin() as session:
+        with self.registry.begin() as session:
             if (record := record_of(session, id, within)) is None:
                 raise PictureNotFound("there is no picture with this id")
             if seen is not None:
@@ -164,7 +157,7 @@ class Gallery(rows.CaptionsAndVectors):
 
     def get(self, id: str, within: Within = None) -> GalleryPicture:
         """One picture; raises `PictureNotFound`, also for one in none of the collections `within`."""
-        with self._registry.read() as session:
+        with self.registry.read() as session:
             pictures = _pictures(session, [id], within)
         if id not in pictures:
             raise PictureNotFound("there is no picture with this id")
@@ -187,85 +180,17 @@ class Gallery(rows.CaptionsAndVectors):
         if after is not None:
             place, there = tuple_(_CREATED, PictureRow.id), tuple_(*after)
             query = query.where(place < there if newest_first else place > there)
-        with self._registry.read() as session:
+        with self.registry.read() as session:
             ids = session.scalars(query).all()
             pictures = _pictures(session, ids)
         return [pictures[id] for id in ids]
-
-    def ids(self) -> list[str]:
-        """The ids of all pictures, sorted."""
-        with self._registry.read() as session:
-            return sorted(session.scalars(select(PictureRow.id)))
-
-    def known(self, ids: Iterable[str]) -> set[str]:
-        """The ids among `ids` that exist in the gallery."""
-        with self._registry.read() as session:
-            return {
-                id
-                for batch in rows.batches(sorted(set(ids)), _BATCH)
-                for id in session.scalars(select(PictureRow.id).where(PictureRow.id.in_(batch)))
-            }
-
-    def contents(self, ids: Sequence[str]) -> dict[str, str]:
-        """The content hash of each of these pictures that exists."""
-        return {id: placed.content_sha256 for id, placed in self.placed(ids).items()}
-
-    def placed(self, ids: Sequence[str]) -> dict[str, Placed]:
-        """Key and content hash of each of these pictures that exists."""
-        columns = select(PictureRow.id, PictureRow.key, PictureRow.content_sha256)
-        with self._registry.read() as session:
-            return {
-                id: Placed(key, content)
-                for batch in rows.batches(ids, _BATCH)
-                for id, key, content in session.execute(columns.where(PictureRow.id.in_(batch)))
-            }
-
-    def keyed(self, first: int, last: int) -> list[str]:
-        """The pictures whose key is from `first` to `last`, by key."""
-        query = select(PictureRow.id).where(PictureRow.key.between(first, last)).order_by(PictureRow.key)
-        with self._registry.read() as session:
-            return list(session.scalars(query))
-
-    def change(self) -> int:
-        """The number of the last change; 0 when there is none."""
-        with self._registry.read() as session:
-            return session.scalar(select(func.max(GalleryChangeRow.change))) or 0
-
-    def changes_since(self, change: int, most: int | None = None) -> dict[str, int]:
-        """The pictures that were changed or deleted after `change`, each with its last change; the first `most`.
-
-        `feed.PRUNED` is among them when deletions after `change` are not in the feed any more.
-        """
-        columns = select(GalleryChangeRow.picture_id, GalleryChangeRow.change)
-        query = columns.where(GalleryChangeRow.change > change).order_by(GalleryChangeRow.change).limit(most)
-        with self._registry.read() as session:
-            return {row.picture_id: row.change for row in session.execute(query)}
-
-    def sampled(self, share: float, fingerprint: str) -> Iterator[dict[str, Vector]]:
-        """The vectors of about this share of all pictures, chosen by the hash of their content; some at a time."""
-        place = tuple_(PictureRow.content_sha256, PictureRow.id)
-        query = (
-            select(PictureRow.id, PictureRow.content_sha256)
-            .order_by(PictureRow.content_sha256, PictureRow.id)
-            .limit(_BATCH)
-        )
-        if share < 1:
-            query = query.where(PictureRow.content_sha256 < f"{int(share * 16**8):08x}")
-        page = query
-        while True:
-            with self._registry.read() as session:
-                found = session.execute(page).all()
-            if not found:
-                return
-            yield self.picture_vectors([row.id for row in found], fingerprint)
-            page = query.where(place > tuple_(literal(found[-1].content_sha256), literal(found[-1].id)))
 
     def contents_in_use(self, prefix: str = "") -> set[str]:
         """The content hashes of all pictures, or those that begin with `prefix`."""
         query = select(PictureRow.content_sha256)
         if prefix:
             query = query.where(PictureRow.content_sha256.between(prefix, f"{prefix}g"))  # hashes are hexadecimal
-        with self._registry.read() as session:
+        with self.registry.read() as session:
             return set(session.scalars(query))
 
     def delete_unused_content(self, content: str) -> None:
@@ -276,7 +201,7 @@ class Gallery(rows.CaptionsAndVectors):
         """
         if not self._is_used(content):
             self.files.forget(content)
-        with self._registry.begin() as session:
+        with self.registry.begin() as session:
             if unused := not _used(session, content):
                 session.execute(delete(PictureVectorRow).where(PictureVectorRow.content_sha256 == content))
                 self.files.remove_locally(content)
@@ -284,7 +209,7 @@ class Gallery(rows.CaptionsAndVectors):
             self.files.restore(content)
 
     def _is_used(self, content: str) -> bool:
-        with self._registry.read() as session:
+        with self.registry.read() as session:
             return _used(session, content)
 
     @contextmanager
@@ -319,7 +244,7 @@ def _store(session: Session, new: NewPicture) -> tuple[str | None, Outcome]:
     keeps = new.picture is not None and new.picture.original is not None
     if keeps and old == new.content_sha256:
         session.execute(update(PictureRow).where(PictureRow.id == new.id).values(original=True))
-    same_captions = new.captions is None or rows.captions_equal(session, new.id, new.captions)
+    same_captions = new.captions is None or captions_equal(session, new.id, new.captions)
     if old != new.content_sha256 or not same_captions or new.caption_vectors:  # otherwise nothing changed
         change = _add_change(session, "picture_put", new.id)
         columns: dict[str, Any] = {
@@ -335,14 +260,14 @@ def _store(session: Session, new: NewPicture) -> tuple[str | None, Outcome]:
         else:
             session.execute(update(PictureRow).where(PictureRow.id == new.id).values(**columns))
         if new.captions is not None:
-            rows.replace_captions(session, new.id, new.captions, change)
+            replace_captions(session, new.id, new.captions, change)
         write_record(session, new.id, None if equal(record, before) else record)
     elif not equal(record, before):
         write_record(session, new.id, record)
     else:
         return old, "kept"
     if new.caption_vectors:
-        rows.store_vectors_of(session, new.id, new.caption_vectors)
+        store_vectors_of(session, new.id, new.caption_vectors)
     return old, "created" if old is None else "replaced"
 
 

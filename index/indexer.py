@@ -11,18 +11,15 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from index import segment
-from index.engine import Engine, EnginePart
 from index.errors import IndexFileCorrupt, IndexUnavailable
-from index.gallery import Gallery
-from index.sealing import EngineSealing, Presence, Sealing, SegmentSealing, texts_as_asked
-from index.sets import VectorSets, state_of
-from index.sources import Encoder, FeedPruned, PictureSource, Source, VectorsMissing, caught_up, refilled, source_of
+from index.sealing import EngineSealing, Sealing, SegmentSealing, state_of, texts_as_asked
+from index.sets import VectorSets
+from index.sources import FeedPruned, PictureSource, Source, VectorsMissing, caught_up, refilled, source_of
 from index.states import State
 from index.vectors import Identity, VectorSet
-from model.data_root import DataRoot
 from model.errors import PictoglotError, RegistryUnavailable, StoreUnavailable
-from model.registry import Registry
 from model.storage import fault_point
+from model.views import Encoder
 
 SEAL_AT = 4_096  # changes of the gallery that are sealed together
 MOST = 131_072  # rows in memory at a time, before they are a segment
@@ -34,27 +31,22 @@ _log = logging.getLogger(__name__)
 
 
 class Indexer:
-    """Seals and merges the vector sets of one registry; `sources` says where the rows of each come from."""
+    """Seals and merges `sets`; `sources` says where the rows of each come from."""
 
     def __init__(
         self,
-        registry: Registry,
-        gallery: Gallery,
-        root: DataRoot,
+        sets: VectorSets,
         sources: Callable[[Identity], Source] | None = None,
         *,
         seal_at: int = SEAL_AT,
         most: int = MOST,
-        engine: Engine | None = None,
     ) -> None:
-        self._registry, self._gallery, self._root = registry, gallery, root
+        self._sets, self._gallery, engine = sets, sets.gallery, sets.engine
         # the stored vectors alone: the worker's parent process has no model in memory
-        self._source_of = sources or (lambda identity: source_of(identity, registry, gallery))
+        self._source_of = sources or (lambda identity: source_of(identity, sets.gallery))
         self._seal_at, self._most = seal_at, most
-        self._sets = VectorSets(registry, root, engine)
-        self._engine, self._presence = engine, Presence()
         self._sealing: Sealing = (
-            SegmentSealing(gallery, root, seal_at, most) if engine is None else EngineSealing(engine, root, most)
+            SegmentSealing(sets.gallery, seal_at, most) if engine is None else EngineSealing(engine, sets.root, most)
         )
 
     def due(self) -> list[Identity]:
@@ -62,7 +54,7 @@ class Indexer:
 
         Of captions, only those that the serving release names, or the one before: nobody encodes others.
         """
-        behind, named = self._sets.behind(), self._registry.releases.in_use()
+        behind, named = self._sets.behind(), self._sets.registry.releases.in_use()
         due = (each for each in behind if behind[each] >= self._seal_at)
         used = (each for each in due if each.kind == "pictures" or (each.language, each.version) in named)
         return sorted(used, key=lambda each: -behind[each])
@@ -101,9 +93,6 @@ class Indexer:
                 base = self._sets.state(identity)
                 try:
                     opened = self._opened(source, base)
-                    if any(isinstance(part, EnginePart) and self._presence.lost(part) for part in opened.parts):
-                        base = State(base.number, 0)  # everything again
-                        opened = self._opened(source, base)
                     sealed = self._caught_up(source, opened)
                 except FeedPruned:  # other processes sealed it and more meanwhile: begin with what they have
                     continue
@@ -139,8 +128,8 @@ class Indexer:
         fault_point("indexer.written")
         if base.number and state == base:
             return base
-        if self._engine is not None:
-            self._engine.settle(vector_set.identity, texts_as_asked(self._gallery, vector_set.identity))
+        if (engine := self._sets.engine) is not None:
+            engine.settle(vector_set.identity, texts_as_asked(self._gallery, vector_set.identity))
         registered = self._sets.register(vector_set.identity, base, state)
         if registered is not None:
             fault_point("indexer.registered")
@@ -163,7 +152,7 @@ class Indexer:
         opened, lost = self._sets.readable(source.identity, base)
         if lost:
             for written in lost:
-                segment.renew(self._root, written)
+                segment.renew(self._sets.root, written)
             opened, lost = self._sets.readable(source.identity, base)
         for written in lost:
             opened = refilled(opened, source, written.first, written.last, shard, step)
@@ -206,33 +195,23 @@ class Indexer:
         return self._sealing.tidied(vector_set, self._sets.states(vector_set.identity))
 
 
-def fill_pictures(
-    encoder: Encoder,
-    gallery: Gallery,
-    registry: Registry,
-    root: DataRoot,
-    on_progress: Progress | None = None,
-    engine: Engine | None = None,
-) -> State:
+def fill_pictures(encoder: Encoder, sets: VectorSets, on_progress: Progress | None = None) -> State:
     """Encode all stored pictures that have no vector of this encoder yet, and seal and register their set.
 
     As `fill_captions`; a picture whose file cannot be read is left out.
     """
-    source = PictureSource.of(encoder, gallery)
-    return Indexer(registry, gallery, root, lambda _: source, engine=engine).fill(source, PICTURES, on_progress)
+    source = PictureSource.of(encoder, sets.gallery)
+    return Indexer(sets, lambda _: source).fill(source, PICTURES, on_progress)
 
 
 def fill_captions(
     encoder: Encoder,
     view: Any,
-    gallery: Gallery,
-    registry: Registry,
+    sets: VectorSets,
     language: str,
     version: int,
-    root: DataRoot,
     on_progress: Progress | None = None,
     shard: int = SHARD,
-    engine: Engine | None = None,
 ) -> State:
     """Encode a language's captions with `version`, except those already encoded, and seal and register their set.
 
@@ -240,5 +219,5 @@ def fill_captions(
     shard; an exception that it raises ends this, and the next call resumes it.
     """
     identity = Identity("captions", encoder.text_fingerprint, encoder.dimension, language, version)
-    source = source_of(identity, registry, gallery, encoder, view)
-    return Indexer(registry, gallery, root, lambda _: source, engine=engine).fill(source, shard, on_progress)
+    source = source_of(identity, sets.gallery, encoder, view)
+    return Indexer(sets, lambda _: source).fill(source, shard, on_progress)

@@ -14,23 +14,20 @@ from dataclasses import replace
 from functools import partial
 from threading import RLock
 
-from index.engine import Engine
 from index.errors import IndexUnavailable, OutOfMemory
-from index.gallery import Gallery, GalleryPicture, NewPicture, Put
+from index.gallery import GalleryPicture, NewPicture, Put
 from index.indexer import SEAL_AT
-from index.ivf import RECALL
 from index.loader import SEAL_FIRST, ReleaseLoader
-from index.matching import Matching
 from index.recall import Recall, measure
 from index.records import Patch, Seen, Within
+from index.sets import VectorSets
 from index.snapshot import Snapshot
-from index.sources import Encoder, FeedPruned, caught_up
 from index.sweep import sweep
 from index.vectors import Identity, VectorSet
-from model.data_root import DataRoot
 from model.errors import PictoglotError, RegistryUnavailable
-from model.registry import Registry, Release
+from model.registry import Release
 from model.storage import fault_point
+from model.views import Encoder
 
 _RETRY_SECONDS = 60.0  # after a release could not be opened, or damaged segments could not be made again
 _LATE = 4  # times as many changes as are sealed together wait when no worker seals them
@@ -43,18 +40,14 @@ class LiveIndex:
     def __init__(
         self,
         encoder: Encoder,
-        registry: Registry,
-        gallery: Gallery,
-        root: DataRoot,
-        recall: float = RECALL,
+        sets: VectorSets,
         seal_at: int = SEAL_AT,
         seal_first: int = SEAL_FIRST,
-        engine: Engine | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._encoder, self._registry, self._gallery, self._root = encoder, registry, gallery, root
-        self._clock, self._seal_at, self.engine = clock, seal_at, engine
-        self._loader = ReleaseLoader(encoder, registry, gallery, root, recall, seal_first, engine)
+        self._encoder, self.sets, self._gallery, self._registry = encoder, sets, sets.gallery, sets.registry
+        self._clock, self._seal_at = clock, seal_at
+        self._loader = ReleaseLoader(encoder, sets, seal_first)
         self._current: Snapshot | None = None
         # of the release served before, so that a rollback need not open them again
         self._previous: Mapping[Identity, VectorSet] = {}
@@ -72,14 +65,11 @@ class LiveIndex:
             raise IndexUnavailable("no verified snapshot is being served yet")
         return snapshot
 
-    # --- releases -----------------------------------------------------------------------------------------------------
-
     def start(self) -> bool:
         """Serve the release that the alias `serving` names, or else the newest earlier one that can be verified.
 
-        Releases of another base are left to a process that has it open.
-        Returns False when there is none: nothing is served then, and `refresh` tries again. Raises
-        `RegistryUnavailable`.
+        Releases of another base are left to a process that has it open. Returns False when there is none: nothing is
+        served then, and `refresh` tries again. Raises `RegistryUnavailable`.
         """
         serving = self._registry.releases.serving()
         problems: list[str] = []
@@ -101,7 +91,7 @@ class LiveIndex:
             if release.base != serving.base:
                 snapshot = snapshot.only(serving.languages)
             self.publish(replace(snapshot, problems=tuple(problems)))
-            self._in_background("sweep", lambda: sweep(self._root, self._registry, self._gallery, engine=self.engine))
+            self._in_background("sweep", lambda: sweep(self.sets))
             return True
         return False
 
@@ -112,11 +102,9 @@ class LiveIndex:
         """
         with self._opening:
             current = self._current
-            opened = self._loader.still_there(self._previous) | dict(current.sets if current else {})
+            opened = self.sets.kept(self._previous) | dict(current.sets if current else {})
             try:
-                snapshot = self._loader.snapshot(release, opened).with_detector(current)
-                matching = current.matching if current else Matching()
-                return replace(snapshot, matching=matching.followed(self._registry, release, self._encoder.dimension))
+                return self._loader.told(self._loader.snapshot(release, opened), current)
             except MemoryError as error:
                 raise OutOfMemory("there is not enough memory for another snapshot") from error
 
@@ -152,8 +140,7 @@ class LiveIndex:
             else:
                 self._follow()
             self._adopt()
-            self._update_detector()
-            self._update_matching()
+            self._tell()
             return self._current is not previous
 
     def verify(self) -> list[str]:
@@ -169,8 +156,6 @@ class LiveIndex:
             return measure(self.current.pictures, self._gallery)
         except IndexUnavailable:
             return None
-
-    # --- pictures -----------------------------------------------------------------------------------------------------
 
     def put_pictures(self, pictures: Sequence[NewPicture]) -> list[Put]:
         """Add pictures or replace those with their ids; when this returns they are durable and searches find them.
@@ -204,8 +189,6 @@ class LiveIndex:
         self._gallery.delete(id, within, seen)
         self._follow()
 
-    # --- segments -----------------------------------------------------------------------------------------------------
-
     @property
     def late(self) -> int:
         """How many changes of the gallery wait to be sealed, when these are so many that no worker seems to do it."""
@@ -215,8 +198,8 @@ class LiveIndex:
     def close(self) -> None:
         """Wait for background work in progress and start no more."""
         self._background.shutdown()
-        if self.engine is not None:
-            self.engine.close()
+        if self.sets.engine is not None:
+            self.sets.engine.close()
 
     def _adopt(self, repaired: Collection[Identity] = ()) -> None:
         """Serve what the indexer has sealed since: the same vectors, in other parts.
@@ -230,7 +213,7 @@ class LiveIndex:
                         sets = {**self.current.sets, identity: sealed}
                         self._current = self._caught_up(replace(self.current, sets=sets))
                 with suppress(PictoglotError, OSError):  # tried again when the next one is adopted
-                    self._loader.sets.remove_left()
+                    self.sets.remove_left()
 
     def _repair_when_damaged(self) -> None:
         damaged = [identity for identity, vector_set in self.current.sets.items() if vector_set.problems]
@@ -259,8 +242,6 @@ class LiveIndex:
 
         self._background.submit(logged)
 
-    # --- internals ----------------------------------------------------------------------------------------------------
-
     def _move_to(self, release: Release) -> None:
         try:
             self.publish(self.open(release))
@@ -287,29 +268,19 @@ class LiveIndex:
                 self._repair_when_damaged()
 
     def _caught_up(self, snapshot: Snapshot) -> Snapshot:
-        try:
-            latest = caught_up(snapshot.sets, self._loader.sources, self._gallery)
-        except FeedPruned:
-            latest = self._loader.caught_up(snapshot.sets)
+        latest = self._loader.caught_up(snapshot.sets)
         return snapshot if latest is snapshot.sets else replace(snapshot, sets=latest)
 
-    def _update_detector(self) -> None:
-        """Count a language's n-grams again if it now has many more or many fewer captions."""
+    def _tell(self) -> None:
+        """Take in what tells languages and chances by now."""
         current = self.current
-        updated = current.with_detector(current)
-        if updated.detector is not current.detector:
+        told = self._loader.told(current, current)
+        if told is not current:
             with self._publishing:
-                if self.current.release.number == current.release.number:
-                    self._current = replace(self.current, detector=updated.detector, counted=updated.counted)
-
-    def _update_matching(self) -> None:
-        """Take in what a worker has measured since of the languages that are served."""
-        current = self.current
-        matching = current.matching.followed(self._registry, current.release, self._encoder.dimension)
-        if matching is not current.matching:
-            with self._publishing:
-                if self.current.release.number == current.release.number:
-                    self._current = replace(self.current, matching=matching)
+                if self.current.release.number == current.release.number:  # otherwise another one was published
+                    self._current = replace(
+                        self.current, detector=told.detector, counted=told.counted, matching=told.matching
+                    )
 
     def _record_failure(self, release: Release, error: Exception) -> str:
         """Note when a release could not be opened, log it, and return a sentence for `degraded`."""

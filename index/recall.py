@@ -65,7 +65,8 @@ def _by_scan(
     """The share that is found, and by how many queries, against all vectors; without a copy of a segment."""
     if queries is None:
         first = parts[0]
-        rows = first.rows()[:: max(1, first.count // _QUERIES)][:_QUERIES]
+        rows = np.arange(first.count) if first.alive is None else np.flatnonzero(first.alive)
+        rows = rows[:: max(1, first.count // _QUERIES)][:_QUERIES]
         queries = ivf.made_up_queries(first.vectors[rows].astype(np.float16))
     best = [ivf.highest(part.vectors, queries, min(k, part.count), part.alive) for part in parts]
     least = -np.sort(-np.concatenate(best, axis=1), axis=1)[:, k - 1] - _ROUNDING

@@ -1,146 +1,23 @@
-"""Reads and writes the rows of captions and vectors, some within a transaction of the gallery. Encodes nothing.
+"""Reads what is stored of pictures, and writes vectors, some within a transaction of the gallery. Encodes nothing.
 
 Vectors are stored so that nothing is encoded twice: of pictures by content, of captions by version, of both by the
-fingerprint of the tower. Every segment can be made again from them: they are
-rounded to halves once, here. Searches never read these tables.
+fingerprint of the tower. Every segment can be made again from them: they are rounded to halves once, here. Searches
+never read these tables.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, insert, literal, select, tuple_
 from sqlalchemy.orm import Session
 
+from index.captions import BATCH, Caption, ReadBy, add_captions, batches, captions_of, own_captions
 from index.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureVectorRow
 from index.vectors import Vector
-from index.words import write_words
 from model.registry import Registry
 
-_BATCH = 500  # values in one SQL statement
 T = TypeVar("T")
-
-Captions = Mapping[str, Sequence[str]]  # texts by language
-
-
-class ReadBy(NamedTuple):
-    """What made a caption's vector: a version's rows, and the text tower with this fingerprint."""
-
-    version: int
-    fingerprint: str
-
-
-@dataclass(frozen=True)
-class Caption:
-    """One caption; `expansion` is None when it was added with its picture."""
-
-    id: int
-    picture: str
-    language: str
-    text: str
-    expansion: str | None
-
-
-def captions_of(session: Session, ids: Sequence[str], language: str | None = None) -> list[Caption]:
-    """The captions of these pictures in one language, or in all, in the order in which they were added."""
-    columns = (CaptionRow.id, CaptionRow.picture_id, CaptionRow.language, CaptionRow.text, CaptionRow.expansion)
-    order = (CaptionRow.picture_id, CaptionRow.language, CaptionRow.expansion.is_not(None), CaptionRow.position)
-    query = select(*columns).where(CaptionRow.picture_id.in_(ids)).order_by(*order, CaptionRow.id)
-    if language is not None:
-        query = query.where(CaptionRow.language == language)
-    return [Caption(*row) for row in session.execute(query)]
-
-
-def replace_captions(session: Session, picture: str, captions: Captions, change: int) -> None:
-    """Replace the captions added with a picture, in this order; unchanged ones keep their vectors.
-
-    They keep their ids too, unless they moved up: captions of a language are in the order of their ids in every answer.
-    """
-    old, last = _added_with(session, picture), dict[str, int]()
-    new = {caption: position for position, caption in enumerate(_in_order(captions))}
-    remove_captions(session, [id for caption, id in old.items() if caption not in new])
-    for (language, text), position in new.items():
-        id = old.get((language, text), 0)
-        if id > last.get(language, 0):
-            session.execute(update(CaptionRow).where(CaptionRow.id == id).values(position=position))
-        else:
-            vectors = _taken(session, id) if id else []
-            values = {"language": language, "text": text, "position": position, "change": change, "expansion": None}
-            added = insert(CaptionRow).values(picture_id=picture, digest=_digest("", text), **values)
-            id = session.scalars(added.returning(CaptionRow.id)).one()
-            if vectors:
-                session.execute(insert(CaptionVectorRow), [{"caption_id": id, **vector} for vector in vectors])
-        last[language] = id
-
-
-def _taken(session: Session, id: int) -> list[dict[str, object]]:
-    """The vectors of a caption that is deleted by this."""
-    columns = (CaptionVectorRow.version, CaptionVectorRow.fingerprint, CaptionVectorRow.vector)
-    vectors = session.execute(select(*columns).where(CaptionVectorRow.caption_id == id)).all()
-    remove_captions(session, [id])
-    return [row._asdict() for row in vectors]
-
-
-def captions_equal(session: Session, picture: str, captions: Captions) -> bool:
-    """Returns whether `replace_captions` with these captions would change nothing."""
-    return [*_added_with(session, picture)] == _in_order(captions)
-
-
-def _added_with(session: Session, picture: str) -> dict[tuple[str, str], int]:
-    """Language and text of the captions added with a picture, in order, with their ids."""
-    added_with = (CaptionRow.picture_id == picture) & CaptionRow.expansion.is_(None)
-    query = select(CaptionRow.id, CaptionRow.language, CaptionRow.text).where(added_with)
-    rows = session.execute(query.order_by(CaptionRow.position)).all()
-    return {(language, text): id for id, language, text in rows}
-
-
-def own_captions(
-    session: Session, pictures: Sequence[str], within: frozenset[str] | None = None
-) -> dict[str, dict[str, list[str]]]:
-    """The captions added with each of these pictures by language, in order: not those of expansions.
-
-    None of a picture in none of the collections `within`.
-    """
-    row, found = CaptionRow, {picture: dict[str, list[str]]() for picture in pictures}
-    query = select(row.picture_id, row.language, row.text).where(row.picture_id.in_(pictures), row.expansion.is_(None))
-    if within is not None:
-        query = query.join(PictureRow, PictureRow.id == row.picture_id).where(PictureRow.collection.in_(within))
-    for picture, language, text in session.execute(query.order_by(row.picture_id, row.position)):
-        found[picture].setdefault(language, []).append(text)
-    return found
-
-
-def _in_order(captions: Captions) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((language, text) for language, texts in captions.items() for text in texts))
-
-
-def _add_captions(session: Session, expansion: str, language: str, rows: Sequence[tuple[str, str]]) -> int:
-    """Add an expansion's captions (picture, text) that are new and whose picture exists; returns their number."""
-    pictures = sorted({picture for picture, _ in rows})
-    known = set(session.scalars(select(PictureRow.id).where(PictureRow.id.in_(pictures))))
-    same_source = (CaptionRow.expansion == expansion) & (CaptionRow.language == language)
-    query = select(CaptionRow.picture_id, CaptionRow.text).where(CaptionRow.picture_id.in_(pictures), same_source)
-    existing = {(picture, text) for picture, text in session.execute(query)}
-    new = [row for row in rows if row not in existing and row[0] in known]
-    change = session.scalar(select(func.max(GalleryChangeRow.change))) or 0
-    columns = {"language": language, "expansion": expansion, "position": 0, "change": change}
-    if new:
-        texts = [{"picture_id": picture, "text": text, "digest": _digest(expansion, text)} for picture, text in new]
-        session.execute(insert(CaptionRow), [{**caption, **columns} for caption in texts])
-        write_words(session, sorted({picture for picture, _ in new}), expansion)
-    return len(new)
-
-
-def _digest(expansion: str, text: str) -> str:
-    return hashlib.sha256(f"{expansion}\0{text}".encode()).hexdigest()
-
-
-def remove_captions(session: Session, ids: Sequence[int]) -> None:
-    """Delete captions, and with them their vectors."""
-    for batch in batches(ids, _BATCH):
-        session.execute(delete(CaptionRow).where(CaptionRow.id.in_(batch)))
 
 
 def store_vectors_of(session: Session, picture: str, vectors: Mapping[tuple[str, str, ReadBy], Vector]) -> None:
@@ -152,11 +29,86 @@ def store_vectors_of(session: Session, picture: str, vectors: Mapping[tuple[str,
         store_caption_vectors(session, by, dict.fromkeys(ids.get((language, text), ()), vector))
 
 
-class CaptionsAndVectors:
-    """The captions of one registry, and the vectors of its pictures and captions that are already computed."""
+class Placed(NamedTuple):
+    """A picture in the vector sets: `key` is that of its content, and another one after each change of it."""
+
+    key: int
+    content_sha256: str
+
+
+class Stored:
+    """What is stored of the pictures of one registry: where they are, captions, vectors that are already computed."""
 
     def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+        self.registry = registry
+
+    def ids(self) -> list[str]:
+        """The ids of all pictures, sorted."""
+        with self.registry.read() as session:
+            return sorted(session.scalars(select(PictureRow.id)))
+
+    def known(self, ids: Iterable[str]) -> set[str]:
+        """The ids among `ids` that exist in the gallery."""
+        with self.registry.read() as session:
+            return {
+                id
+                for batch in batches(sorted(set(ids)))
+                for id in session.scalars(select(PictureRow.id).where(PictureRow.id.in_(batch)))
+            }
+
+    def contents(self, ids: Sequence[str]) -> dict[str, str]:
+        """The content hash of each of these pictures that exists."""
+        return {id: placed.content_sha256 for id, placed in self.placed(ids).items()}
+
+    def placed(self, ids: Sequence[str]) -> dict[str, Placed]:
+        """Key and content hash of each of these pictures that exists."""
+        columns = select(PictureRow.id, PictureRow.key, PictureRow.content_sha256)
+        with self.registry.read() as session:
+            return {
+                id: Placed(key, content)
+                for batch in batches(ids)
+                for id, key, content in session.execute(columns.where(PictureRow.id.in_(batch)))
+            }
+
+    def keyed(self, first: int, last: int) -> list[str]:
+        """The pictures whose key is from `first` to `last`, by key."""
+        query = select(PictureRow.id).where(PictureRow.key.between(first, last)).order_by(PictureRow.key)
+        with self.registry.read() as session:
+            return list(session.scalars(query))
+
+    def sampled(self, share: float, fingerprint: str) -> Iterator[dict[str, Vector]]:
+        """The vectors of about this share of all pictures, chosen by the hash of their content; some at a time."""
+        place = tuple_(PictureRow.content_sha256, PictureRow.id)
+        query = (
+            select(PictureRow.id, PictureRow.content_sha256)
+            .order_by(PictureRow.content_sha256, PictureRow.id)
+            .limit(BATCH)
+        )
+        if share < 1:
+            query = query.where(PictureRow.content_sha256 < f"{int(share * 16**8):08x}")
+        page = query
+        while True:
+            with self.registry.read() as session:
+                found = session.execute(page).all()
+            if not found:
+                return
+            yield self.picture_vectors([row.id for row in found], fingerprint)
+            page = query.where(place > tuple_(literal(found[-1].content_sha256), literal(found[-1].id)))
+
+    def change(self) -> int:
+        """The number of the last change; 0 when there is none."""
+        with self.registry.read() as session:
+            return session.scalar(select(func.max(GalleryChangeRow.change))) or 0
+
+    def changes_since(self, change: int, most: int | None = None) -> dict[str, int]:
+        """The pictures that were changed or deleted after `change`, each with its last change; the first `most`.
+
+        `states.PRUNED` is among them when deletions after `change` are not in the feed any more.
+        """
+        columns = select(GalleryChangeRow.picture_id, GalleryChangeRow.change)
+        query = columns.where(GalleryChangeRow.change > change).order_by(GalleryChangeRow.change).limit(most)
+        with self.registry.read() as session:
+            return {row.picture_id: row.change for row in session.execute(query)}
 
     def captions_for(self, ids: Sequence[str], tags: Iterable[str] | None = None) -> dict[str, dict[str, list[str]]]:
         """The captions of each of these pictures by language: in the languages of `tags`, or in all."""
@@ -171,28 +123,36 @@ class CaptionsAndVectors:
         self, ids: Sequence[str], within: frozenset[str] | None = None
     ) -> dict[str, dict[str, list[str]]]:
         """As `own_captions`."""
-        with self._registry.read() as session:
-            found = [own_captions(session, batch, within) for batch in batches(ids, _BATCH)]
+        with self.registry.read() as session:
+            found = [own_captions(session, batch, within) for batch in batches(ids)]
         return {picture: captions for batch in found for picture, captions in batch.items()}
 
     def captions(self, ids: Sequence[str], language: str | None = None) -> list[Caption]:
         """The captions of these pictures in one language, or in all, in the order in which they were added."""
-        with self._registry.read() as session:
-            return [caption for batch in batches(ids, _BATCH) for caption in captions_of(session, batch, language)]
+        with self.registry.read() as session:
+            return [caption for batch in batches(ids) for caption in captions_of(session, batch, language)]
 
     def captioned(self, language: str, expansions: Iterable[str]) -> list[str]:
         """The sorted ids of pictures with a caption in this language, added with them or by one of these expansions."""
-        visible = CaptionRow.expansion.is_(None) | CaptionRow.expansion.in_(list(expansions))
-        with self._registry.read() as session:
-            query = select(CaptionRow.picture_id).where(CaptionRow.language == language, visible).distinct()
-            return sorted(session.scalars(query))
+        query = select(CaptionRow.picture_id).where(CaptionRow.language == language, _visible(expansions))
+        with self.registry.read() as session:
+            return sorted(session.scalars(query.distinct()))
+
+    def some_captions(self, language: str, expansions: Iterable[str], share: float) -> list[str]:
+        """About this share of the texts in a language, added with pictures or by these expansions; chosen by hash."""
+        row = CaptionRow
+        query = select(row.text).where(row.language == language, _visible(expansions))
+        if share < 1:
+            query = query.where(row.digest < f"{int(share * 16**8):08x}")
+        with self.registry.read() as session:
+            return list(session.scalars(query))
 
     def captioned_as(self, language: str, texts: Iterable[str]) -> dict[str, set[str]]:
         """The pictures that have each of these texts as a caption in this language, whoever added it."""
         found: dict[str, set[str]] = {text: set() for text in texts}
         query = select(CaptionRow.text, CaptionRow.picture_id).where(CaptionRow.language == language)
-        with self._registry.read() as session:
-            for batch in batches([*found], _BATCH):
+        with self.registry.read() as session:
+            for batch in batches([*found]):
                 for text, picture in session.execute(query.where(CaptionRow.text.in_(batch))):
                     found[text].add(picture)
         return found
@@ -200,7 +160,7 @@ class CaptionsAndVectors:
     def captioned_between(self, language: str, first: int, last: int) -> list[str]:
         """The pictures with a caption in this language whose id is from `first` to `last`, sorted."""
         query = select(CaptionRow.picture_id).where(CaptionRow.language == language, CaptionRow.id.between(first, last))
-        with self._registry.read() as session:
+        with self.registry.read() as session:
             return sorted(session.scalars(query.distinct()))
 
     def add_captions(self, expansion: str, language: str, captions: Iterable[tuple[str, str]]) -> int:
@@ -210,9 +170,9 @@ class CaptionsAndVectors:
         captions are visible from the expansion's version on, whose caption vectors are built after this.
         """
         added = 0
-        for batch in batches(list(dict.fromkeys(captions)), _BATCH):
-            with self._registry.begin() as session:
-                added += _add_captions(session, expansion, language, batch)
+        for batch in batches(list(dict.fromkeys(captions))):
+            with self.registry.begin() as session:
+                added += add_captions(session, expansion, language, batch)
         return added
 
     def picture_vector(
@@ -226,7 +186,7 @@ class CaptionsAndVectors:
         row = PictureRow
         if within is not None:
             shown = select(row.id).where(row.content_sha256 == content_sha256, row.collection.in_(within)).limit(1)
-            with self._registry.read() as session:
+            with self.registry.read() as session:
                 if session.scalar(shown) is None:
                     return None
         return self.content_vectors([content_sha256], fingerprint).get(content_sha256)
@@ -246,12 +206,12 @@ class CaptionsAndVectors:
     def some_caption_vectors(self, count: int) -> list[Vector]:
         """Vectors of the captions that were added last, as any version reads them: texts as people write them."""
         query = select(CaptionVectorRow.vector).order_by(CaptionVectorRow.caption_id.desc()).limit(count)
-        with self._registry.read() as session:
+        with self.registry.read() as session:
             return [_vector(data) for data in session.scalars(query)]
 
     def put_picture_vectors(self, fingerprint: str, vectors: Mapping[str, Vector]) -> None:
         """Store vectors by content hash; durable when it returns."""
-        with self._registry.begin() as session:
+        with self.registry.begin() as session:
             store_picture_vectors(session, fingerprint, vectors)
 
     def caption_vectors(self, ids: Sequence[int], by: ReadBy) -> dict[int, Vector]:
@@ -262,12 +222,12 @@ class CaptionsAndVectors:
 
     def put_caption_vectors(self, by: ReadBy, vectors: Mapping[int, Vector]) -> None:
         """Store vectors by caption id; durable when it returns. Skips captions that were deleted meanwhile."""
-        with self._registry.begin() as session:
+        with self.registry.begin() as session:
             store_caption_vectors(session, by, vectors)
 
     def versions_read(self) -> set[int]:
         """The versions of which vectors of captions are stored. Reads an index of all of them."""
-        with self._registry.read() as session:
+        with self.registry.read() as session:
             return set(session.scalars(select(CaptionVectorRow.version).distinct()))
 
     def forget_version(self, language: str, version: int) -> None:
@@ -283,25 +243,30 @@ class CaptionsAndVectors:
     def _forget(self, keys: Select[Any], where: ColumnElement[bool]) -> None:
         """Delete the vectors of these keys for which `where` holds, some in each transaction."""
         key = keys.selected_columns[0]
-        page = keys.where(where).order_by(key).limit(_BATCH)
+        page = keys.where(where).order_by(key).limit(BATCH)
         while True:
-            with self._registry.read() as session:
+            with self.registry.read() as session:
                 found = session.scalars(page).all()
             if not found:
                 return
-            with self._registry.begin() as session:
+            with self.registry.begin() as session:
                 session.execute(delete(key.table).where(key.in_(found), where))
             page = page.where(key > found[-1])
 
     def _vectors(self, query: Select[T, bytes], keys: Sequence[T]) -> dict[T, Vector]:
         """The vectors that a query finds for these values of its first column."""
         column = query.selected_columns[0]
-        with self._registry.read() as session:
+        with self.registry.read() as session:
             return {
                 key: _vector(data)
-                for batch in batches(keys, _BATCH)
+                for batch in batches(keys)
                 for key, data in session.execute(query.where(column.in_(batch)))
             }
+
+
+def _visible(expansions: Iterable[str]) -> ColumnElement[bool]:
+    """That a caption was added with its picture, or by one of these expansions."""
+    return CaptionRow.expansion.is_(None) | CaptionRow.expansion.in_(sorted(expansions))
 
 
 def store_picture_vectors(session: Session, fingerprint: str, vectors: Mapping[str, Vector]) -> None:
@@ -316,17 +281,11 @@ def store_caption_vectors(session: Session, by: ReadBy, vectors: Mapping[int, Ve
 
 def _store(session: Session, shown: Any, key: Any, of: Mapping[str, Any], vectors: Mapping[Any, Vector]) -> None:
     same = [getattr(key.class_, name) == value for name, value in of.items()]
-    for batch in batches(list(vectors), _BATCH):
+    for batch in batches(list(vectors)):
         known = set(session.scalars(select(shown).where(shown.in_(batch))))
         missing = known - set(session.scalars(select(key).where(key.in_(batch), *same)))
         if rows := [{key.key: each, **of, "vector": _bytes(vectors[each])} for each in batch if each in missing]:
             session.execute(insert(key.class_), rows)
-
-
-def batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """`items` in batches of at most `size`."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def _bytes(vector: Vector) -> bytes:

@@ -1,7 +1,4 @@
-"""Seals the changes of a vector set: into segments on disk, merged by size, or into an engine. Registers nothing.
-
-Also tells whether an engine has what was sealed.
-"""
+"""Seals the changes of a vector set: into segments on disk, merged by size, or into an engine. Registers nothing."""
 
 import secrets
 from collections import Counter
@@ -9,18 +6,17 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from math import floor, log
-from typing import Protocol
 
 import numpy as np
 
-from index import ivf, segment
-from index.engine import ROWS_IN_A_RUN, RUN_BITS, Engine, EnginePart, View, run_of, run_with, unpacked
-from index.errors import IndexFileCorrupt, IndexLost, IndexUnavailable
+from index import ivf, segment, segment_files
+from index.engine import ROWS_IN_A_RUN, RUN_BITS, Engine, EnginePart, View, packed, run_of, run_with, unpacked
+from index.errors import IndexFileCorrupt
 from index.gallery import Gallery
 from index.segment import SEGMENTS, Segment
 from index.states import State, Written
 from index.tail import MemoryTail
-from index.vectors import Columns, Entry, Identity, Matrix, Part, Tail, VectorSet
+from index.vectors import Entry, Identity, Matrix, Part, Rows, Tail, VectorSet
 from model import storage
 from model.data_root import DataRoot
 
@@ -33,20 +29,6 @@ _WORTH = 0.5  # of the rows that these runs might have: with more, they are not 
 _BATCH = 1_000  # pictures that the engine is asked about at a time
 
 
-class Sealing(Protocol):
-    """How the indexer seals: into segments, or into an engine."""
-
-    made: set[str]  # segments or runs written on the way to a state; not all of them are in it
-
-    def sealed(self, vector_set: VectorSet) -> VectorSet:
-        """The set with its tail sealed, and an empty one."""
-        ...
-
-    def tidied(self, vector_set: VectorSet, kept: Sequence[State]) -> VectorSet:
-        """The sealed set in fewer parts, or without what none of the `kept` states sees."""
-        ...
-
-
 def texts_as_asked(gallery: Gallery, identity: Identity) -> Matrix | None:
     """Texts as people search with, for the set of pictures; None without enough of them."""
     vectors = gallery.some_caption_vectors(ivf.QUERIES) if identity.kind == "pictures" else []
@@ -54,34 +36,47 @@ def texts_as_asked(gallery: Gallery, identity: Identity) -> Matrix | None:
     return np.stack(fitting) if len(fitting) == ivf.QUERIES else None
 
 
-class SegmentSealing:
-    """Into segments under `root`. The smallest size is what is sealed together: `seal_at` rows."""
+def state_of(vector_set: VectorSet) -> State:
+    """What of a set is sealed, and which of these rows have been replaced or deleted."""
+    for part in vector_set.parts:
+        if isinstance(part, EnginePart):
+            return State(vector_set.state, vector_set.change, part.runs, packed(part.hidden))
+    parts = [part for part in vector_set.parts if isinstance(part, Segment)]
+    dead = {part.written.id: ~part.alive for part in parts if part.alive is not None and not part.alive.all()}
+    written = tuple(part.written for part in parts)
+    return State(vector_set.state, vector_set.change, written, segment_files.packed(dead))
 
-    def __init__(self, gallery: Gallery, root: DataRoot, seal_at: int, most: int) -> None:
-        self._gallery, self._root = gallery, root
+
+class SegmentSealing:
+    """Into segments under the data root. The smallest size is what is sealed together: `seal_at` rows.
+
+    `made` are the segments written on the way to a state; not all of them are in it.
+    """
+
+    def __init__(self, gallery: Gallery, seal_at: int, most: int) -> None:
+        self._gallery, self._root = gallery, gallery.root
         self._seal_at, self._most = seal_at, most
         self.made: set[str] = set()
 
     def sealed(self, vector_set: VectorSet) -> VectorSet:
-        """As `Sealing.sealed`; if more follow at once, without an index, as the segment is merged then."""
-        keys, entries, vectors = vector_set.tail.block()
-        if not len(keys):
+        """The set with its tail sealed; if more follow at once, without an index, as the segment is merged then."""
+        rows = vector_set.tail.content()
+        if not len(rows):
             return vector_set
-        columns = Columns.sorted(keys, entries, vectors)
-        part = self._written(vector_set.identity, columns, scan=len(keys) >= self._most)
+        part = self._written(vector_set.identity, rows, scan=len(rows) >= self._most)
         tail = MemoryTail.empty(vector_set.identity.dimension)
         return replace(vector_set, parts=(*vector_set.parts, part), tail=tail)
 
     def tidied(self, vector_set: VectorSet, kept: Sequence[State]) -> VectorSet:
-        """As `Sealing.tidied`; segments of `kept` states stay on the disk."""
+        """The sealed set in fewer parts; segments of `kept` states stay on the disk."""
         parts: list[Part] = [part for part in vector_set.parts if part.count]
         while group := self._to_merge(parts):
-            columns = Columns.merged([part.columns() for part in group])
+            rows = Rows.merged([part.content() for part in group])
             parts = [part for part in parts if part not in group]
-            parts.append(self._written(vector_set.identity, columns))
+            parts.append(self._written(vector_set.identity, rows))
         return replace(vector_set, parts=tuple(parts))
 
-    def _written(self, identity: Identity, columns: Columns, *, scan: bool = False) -> Segment:
+    def _written(self, identity: Identity, rows: Rows, *, scan: bool = False) -> Segment:
         """A new segment, written and opened: what is registered can be read.
 
         Another process may remove it before it is registered, as left over: then it is written again.
@@ -89,7 +84,7 @@ class SegmentSealing:
         queries = texts_as_asked(self._gallery, identity)
         for _ in range(_ATTEMPTS):
             with suppress(FileNotFoundError, IndexFileCorrupt):
-                written = segment.write(self._root, identity, columns, queries, scan)
+                written = segment.write(self._root, identity, rows, queries, scan)
                 self.made.add(written.id)
                 return segment.read(self._root, written, identity)
         raise IndexFileCorrupt("the files of a new segment cannot be read, or are removed all the time")
@@ -111,7 +106,7 @@ class SegmentSealing:
 
 
 class EngineSealing:
-    """Into one engine.
+    """Into one engine, as `SegmentSealing` does into segments.
 
     Run ids are drawn by chance. A marker under `root` is written before a run and removed when a state names it: so
     the rows of a run whose process was killed are found and removed later.
@@ -123,17 +118,17 @@ class EngineSealing:
         self.made: set[str] = set()
 
     def sealed(self, vector_set: VectorSet) -> VectorSet:
-        """As `Sealing.sealed`. Pictures whose rows are still the same there are not written again."""
+        """As `SegmentSealing.sealed`. Pictures whose rows are still the same there are not written again."""
         part, tail = self._part(vector_set), vector_set.tail
         hidden, unchanged = self._compared(part, tail)
-        keys, entries, vectors = tail.block()
-        rows = [row for row, entry in enumerate(entries) if entry.picture not in unchanged]
-        columns = Columns.sorted(keys[rows], [entries[row] for row in rows], vectors[rows])
-        following = self._following(part, [*part.runs, *self._added(part.identity, columns)], [*part.hidden, *hidden])
+        rows = tail.content()
+        new = [row for row, entry in enumerate(rows.entries) if entry.picture not in unchanged]
+        added = self._added(part.identity, rows.take(np.array(new, dtype=np.int64)))
+        following = self._following(part, [*part.runs, *added], [*part.hidden, *hidden])
         return replace(vector_set, parts=(following,), tail=MemoryTail.empty(vector_set.identity.dimension))
 
     def tidied(self, vector_set: VectorSet, kept: Sequence[State]) -> VectorSet:
-        """As `Sealing.tidied`: without rows that none of the `kept` states sees, and with fewer runs if these are many.
+        """The sealed set without rows that none of the `kept` states sees, and with fewer runs if these are many.
 
         Such rows are removed: nobody sees them, also if this set is never registered.
         """
@@ -179,63 +174,26 @@ class EngineSealing:
         if sum(written.rows for written in small) > _WORTH * len(small) * self._most_rows:
             return part  # they are large already
         numbers = {run_of(written) for written in small}
-        runs, waiting = [written for written in part.runs if written not in small], list[Columns]()
+        runs, waiting = [written for written in part.runs if written not in small], list[Rows]()
         for rows in self._engine.pages(View(part.identity, tuple(numbers), part.hidden, 0)):
-            waiting.append(Columns.sorted(rows.keys, rows.entries, rows.vectors))
-            if sum(len(columns.keys) for columns in waiting) >= self._most_rows:
-                runs += self._added(part.identity, Columns.merged(waiting))
+            waiting.append(rows)
+            if sum(map(len, waiting)) >= self._most_rows:
+                runs += self._added(part.identity, Rows.merged(waiting))
                 waiting = []
-        runs += self._added(part.identity, Columns.merged(waiting)) if waiting else []
+        runs += self._added(part.identity, Rows.merged(waiting)) if waiting else []
         return self._following(part, runs, [id for id in part.hidden if run_with(id) not in numbers])
 
-    def _added(self, identity: Identity, columns: Columns) -> list[Written]:
-        written = []
-        for start in range(0, len(columns.keys), ROWS_IN_A_RUN):
-            rows = slice(start, start + ROWS_IN_A_RUN)
-            some = Columns(columns.keys[rows], columns.entries[rows], columns.vectors[rows])
+    def _added(self, identity: Identity, rows: Rows) -> list[Written]:
+        written, rows = list[Written](), rows.sorted()
+        for start in range(0, len(rows), ROWS_IN_A_RUN):
+            some = rows.take(np.arange(start, min(start + ROWS_IN_A_RUN, len(rows))))
             run = secrets.randbits(RUN_BITS)
             id = f"{self._engine.name}-{run}"
             storage.write_json(self._root.path(f"{SEGMENTS}/{id}"), asdict(identity))
             self.made.add(id)
             self._engine.add(identity, run, some)
-            written.append(Written(id, "", len(some.keys), int(some.keys[0]), int(some.keys[-1])))
+            written.append(Written(id, "", len(some), int(some.keys[0]), int(some.keys[-1])))
         return written
 
 
-class Presence:
-    """Whether an engine has the rows that the registry says it has: not after a backup of one of the two was restored.
-
-    A table may also have been emptied or dropped. What a state names is counted when it is first seen, and again when a
-    search has found that something is not there; after a change only new runs are.
-    """
-
-    def __init__(self) -> None:
-        self._complete: dict[Identity, set[int]] = {}
-
-    def lost(self, part: EnginePart) -> bool:
-        """As `missing`; False while the engine does not answer, so that the next call asks it again."""
-        with suppress(IndexUnavailable):
-            return self.missing(part)
-        return False
-
-    def missing(self, part: EnginePart, *, again: bool = False) -> bool:
-        """Whether there are fewer or more rows than the state of this part sees, all counted `again` or only new runs.
-
-        Raises `IndexUnavailable`.
-        """
-        engine, identity = part.engine, part.identity
-        if again or identity in engine.lost:
-            self._complete.pop(identity, None)
-        known = self._complete.get(identity, set())
-        new = {run: written.rows for written in part.runs if (run := run_of(written)) not in known}
-        hidden = tuple(id for id in part.hidden if run_with(id) in new)
-        view = View(identity, tuple(new), hidden, sum(new.values()) - len(hidden))
-        try:
-            if new and engine.count(view) != view.count:
-                return True
-        except IndexLost:
-            return True
-        self._complete[identity] = {run_of(written) for written in part.runs}
-        if new:
-            engine.lost.discard(identity)
-        return False
+Sealing = SegmentSealing | EngineSealing

@@ -7,7 +7,7 @@ each. FAISS files have no checksum of their own; the manifest makes them as safe
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -21,7 +21,7 @@ from index import ivf, segment_files
 from index.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
 from index.ivf import Curve
 from index.states import Written
-from index.vectors import Candidates, Columns, Entry, Halves, Identity, Keys, Matrix, Row, Vector
+from index.vectors import Candidates, Entry, Halves, Identity, Keys, Matrix, Rows, Vector
 from model import storage
 from model.data_root import DataRoot
 from model.errors import CorruptFolder, StorageFull, StoreUnavailable
@@ -58,7 +58,7 @@ class _Left:
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """A part of a vector set. `alive` is None, or tells which rows have not been replaced or deleted since."""
+    """A `Part` of a vector set. `alive` is None, or tells which rows have not been replaced or deleted since."""
 
     written: Written
     exact: bool
@@ -77,7 +77,6 @@ class Segment:
 
     @cached_property
     def count(self) -> int:
-        """As `Part.count`."""
         return len(self.keys) if self.alive is None else int(np.count_nonzero(self.alive))
 
     @cached_property
@@ -116,17 +115,13 @@ class Segment:
             found = ivf.search(self._index, query, limit, probes, alive)
         return self._proposed(found.rows, found.scores, exact=self.exact)
 
-    def of(self, picture: str) -> list[Row]:
-        """As `Part.of`."""
-        rows = self._rows([picture])
-        return [Row(int(self.keys[row]), self.entry(row), self.vectors[row].astype(np.float32)) for row in rows]
+    def of(self, picture: str) -> Rows:
+        return self._taken(np.array(self._rows([picture]), dtype=np.int64)).sorted()
 
     def entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
-        """As `Part.entries_of`."""
         return [(int(self.keys[row]), self.entry(row)) for row in self._rows(pictures)]
 
     def without(self, pictures: Collection[str]) -> "Segment":
-        """As `Part.without`."""
         gone = self._rows(pictures)
         if not gone:
             return self
@@ -138,18 +133,16 @@ class Segment:
         """The whole segment without the rows that have been replaced or deleted since it was sealed."""
         return replace(self, alive=None if dead is None else ~dead, _lefts={})
 
-    def texts(self) -> Iterator[str]:
-        """As `Part.texts`."""
-        return (self.entry(row).text for row in self.rows())
-
     def rows(self) -> NDArray[np.int64]:
         """The numbers of all rows that are alive."""
         return np.arange(len(self.keys)) if self.alive is None else np.flatnonzero(self.alive)
 
-    def columns(self) -> Columns:
+    def content(self) -> Rows:
         """The rows that are alive, to be merged."""
-        rows = self.rows()
-        return Columns(self.keys[rows], [self.entry(row) for row in rows], self.vectors[rows])
+        return self._taken(self.rows())
+
+    def _taken(self, rows: NDArray[np.int64]) -> Rows:
+        return Rows(self.keys[rows], [self.entry(row) for row in rows.tolist()], self.vectors[rows])
 
     def _left_by(self, allowed: Keys) -> _Left:
         """What an array of allowed keys leaves, remembered for the arrays of late: a filter is often asked again."""
@@ -193,7 +186,7 @@ class Segment:
 
 
 def write(
-    root: DataRoot, identity: Identity, columns: Columns, queries: Matrix | None = None, scan: bool = False
+    root: DataRoot, identity: Identity, sealed: Rows, queries: Matrix | None = None, scan: bool = False
 ) -> Written:
     """Seal rows durably, and to the store if any; the same rows give the same segment.
 
@@ -201,8 +194,10 @@ def write(
     it is not, however many rows it has: for what is merged again at once.
     """
     digest = hashlib.sha256(json.dumps([FORMAT, scan, asdict(identity)], sort_keys=True).encode())
-    entries = json.dumps(columns.entries, ensure_ascii=False).encode()
-    for data in (columns.keys.data, columns.vectors.data, entries):
+    sealed = sealed.sorted()
+    keys, vectors = sealed.keys, sealed.halves
+    entries = json.dumps(sealed.entries, ensure_ascii=False).encode()
+    for data in (keys.data, vectors.data, entries):
         digest.update(data)
     id = f"{identity.kind}-{digest.hexdigest()[:16]}"
     folder = root.path(f"{SEGMENTS}/{id}")
@@ -211,16 +206,16 @@ def write(
     if folder.exists() and not storage.intact(folder):
         storage.remove(folder)  # a damaged copy of the same content
     if not folder.exists():
-        needed = 2 * columns.vectors.nbytes + columns.vectors.nbytes // 2
-        storage.require_free(folder, needed + len(entries) + _BYTES_A_ROW * len(columns.keys))
+        needed = 2 * vectors.nbytes + vectors.nbytes // 2
+        storage.require_free(folder, needed + len(entries) + _BYTES_A_ROW * len(keys))
     with segment_files.staged(root, f"{SEGMENTS}/{id}") as staged:
-        segment_files.write_rows(staged / _ROWS, columns.keys, columns.entries, columns.vectors)
-        asked = ivf.made_up_queries(columns.vectors) if queries is None or not len(queries) else queries
-        index = ivf.write(columns.vectors, staged / _INDEX, asked, scan=scan)
-        fields = {"format": FORMAT, "metric": "inner_product", "rows": len(columns.keys), "index": index}
+        segment_files.write_rows(staged / _ROWS, keys, sealed.entries, vectors)
+        asked = ivf.made_up_queries(vectors) if queries is None or not len(queries) else queries
+        index = ivf.write(vectors, staged / _INDEX, asked, scan=scan)
+        fields = {"format": FORMAT, "metric": "inner_product", "rows": len(keys), "index": index}
         storage.write_manifest(staged, {**asdict(identity), **fields})
-    first, last = (int(columns.keys[0]), int(columns.keys[-1])) if len(columns.keys) else (0, 0)
-    return Written(id, storage.sha256_file(folder / storage.MANIFEST), len(columns.keys), first, last)
+    first, last = (int(keys[0]), int(keys[-1])) if len(keys) else (0, 0)
+    return Written(id, storage.sha256_file(folder / storage.MANIFEST), len(keys), first, last)
 
 
 def read(root: DataRoot, written: Written, identity: Identity, recall: float = 1.0) -> Segment:

@@ -5,7 +5,7 @@ work on one set only one counts, whatever became of their leases. What no state 
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 
@@ -13,19 +13,17 @@ from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from index import segment, segment_files
-from index.engine import Engine, EnginePart, packed, unpacked
-from index.errors import EngineMismatch, IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
+from index.engine import Engine, EnginePart, run_of, unpacked
+from index.errors import EngineMismatch, IndexFileCorrupt, IndexInconsistent, IndexUnavailable, IndexVersionMismatch
+from index.gallery import Gallery
 from index.ivf import RECALL
 from index.segment import SEGMENTS, Segment
-from index.sources import Source, refilled
 from index.states import FAISS, IDENTITY, NOTHING, State, Written, is_run, newest, place_of, pruned_upto
 from index.tables import GalleryChangeRow, VectorSetRow
 from index.tail import MemoryTail
 from index.vectors import Identity, Part, VectorSet
 from model import storage
-from model.data_root import DataRoot
 from model.errors import StorageFull, StoreUnavailable
-from model.registry import Registry
 from model.registry.clock import now
 from model.registry.tables import VersionRow
 from model.storage import fault_point
@@ -35,103 +33,133 @@ _DROPPED = ".dropped"  # the end of the marker of a run that cannot be registere
 KEPT = 2  # states of a set: another process may be about to open the one before the newest
 
 
-def state_of(vector_set: VectorSet) -> State:
-    """What of a set is sealed, and which of these rows have been replaced or deleted."""
-    for part in vector_set.parts:
-        if isinstance(part, EnginePart):
-            return State(vector_set.state, vector_set.change, part.runs, packed(part.hidden))
-    parts = [part for part in vector_set.parts if isinstance(part, Segment)]
-    dead = {part.written.id: ~part.alive for part in parts if part.alive is not None and not part.alive.all()}
-    written = tuple(part.written for part in parts)
-    return State(vector_set.state, vector_set.change, written, segment_files.packed(dead))
-
-
 class VectorSets:
-    """The vector sets of one registry, and their segments under `root`, or their rows in an engine."""
+    """The vector sets of one gallery, and their segments under its data root, or their rows in an engine.
 
-    def __init__(self, registry: Registry, root: DataRoot, engine: Engine | None = None) -> None:
-        self._registry, self._root, self._engine = registry, root, engine
+    Whatever works on vector sets is given this one object: `gallery`, `registry`, `root` and `engine` go with it.
+    """
+
+    def __init__(self, gallery: Gallery, engine: Engine | None = None, recall: float = RECALL) -> None:
+        self.gallery, self.registry, self.root, self.engine = gallery, gallery.registry, gallery.root, engine
+        self._recall = recall  # with which segments are searched
         self._place = FAISS if engine is None else engine.name
         self._opened = set[str]()  # segments that were copied from the store, or may have been
+        self._whole: dict[Identity, set[int]] = {}  # runs that were counted: the engine has all of their rows
 
     def state(self, identity: Identity) -> State:
-        """The newest state of a set; with nothing in it when the feed is pruned above.
+        """The newest state of a set; with nothing in it when the feed is pruned above, or rows of it are lost.
 
         Raises `EngineMismatch` when it is elsewhere than here.
         """
-        with self._registry.read() as session:
-            return self._usable(session, _newest(session, identity))
+        state = self._named_last(identity)
+        return State(state.number, 0) if self.lost(self.parts(identity, state)) else state
 
     def begin(self, identity: Identity) -> None:
         """Register that nothing is sealed, so that the indexer finds the set, unless something usable is."""
-        with self._registry.read() as session:
+        with self.registry.read() as session:
             row = _newest(session, identity)
-            state = self._usable(session, row)
-            if row is not None and state.upto_change == row.upto_change:
-                return
-        self.register(identity, state, NOTHING)
+            last = None if row is None else (row.number, row.upto_change)
+        state = self.state(identity)
+        if last is None or (state.number == last[0] and state.upto_change != last[1]):
+            self.register(identity, state, NOTHING)
 
-    def keeps(self, vector_set: VectorSet) -> bool:
-        """Whether the rows of a set that was opened before are all still there.
+    def lost(self, parts: Iterable[Part]) -> bool:
+        """Whether rows of these parts are not in the engine (any more); False as long as it does not answer."""
+        with suppress(IndexUnavailable):
+            return any(self._lacks(part) for part in parts if isinstance(part, EnginePart))
+        return False
+
+    def problem(self, identity: Identity) -> str | None:
+        """A sentence when rows of the newest state are lost."""
+        return _lost(identity, self._place) if self.lost(self.parts(identity, self._named_last(identity))) else None
+
+    def verify(self, identity: Identity) -> Iterator[str]:
+        """A sentence for what differs from the newest state: hashes every file again, or counts every row.
+
+        If rows are lost, whoever opens the set next has it sealed again.
+        """
+        try:
+            state = self._named_last(identity)
+            for written in state.segments:
+                if not is_run(written.id) and not segment.intact(self.root, written):
+                    yield f"Segment {written.id} differs from what was registered."
+            self._whole.pop(identity, None)
+            if any(self._lacks(part) for part in self.parts(identity, state)):
+                yield _lost(identity, self._place)
+        except EngineMismatch as error:
+            yield error.detail
+        except IndexUnavailable as error:
+            yield f"{identity.name} cannot be verified: {error.detail}"
+
+    def _named_last(self, identity: Identity) -> State:
+        with self.registry.read() as session:
+            return self._usable(session, _newest(session, identity))
+
+    def _lacks(self, part: EnginePart) -> bool:
+        """As `EnginePart.lacks`: all is counted first, and when a search has missed something; then only new runs."""
+        if part.identity in part.engine.lost:
+            self._whole.pop(part.identity, None)
+        if part.lacks(self._whole.get(part.identity, ())):
+            return True
+        self._whole[part.identity] = set(map(run_of, part.runs))
+        part.engine.lost.discard(part.identity)
+        return False
+
+    def kept(self, opened: Mapping[Identity, VectorSet]) -> dict[Identity, VectorSet]:
+        """Those of the sets that were opened before whose rows are all still there.
 
         Segments of a state that is not kept are still mapped, but that is of no use where another machine deleted them.
         """
-        with self._registry.read() as session:
-            return not vector_set.state or session.get(VectorSetRow, vector_set.state) is not None
+        states = {each.state for each in opened.values()}
+        with self.registry.read() as session:
+            there = {0, *session.scalars(select(VectorSetRow.number).where(VectorSetRow.number.in_(states)))}
+        return {identity: each for identity, each in opened.items() if each.state in there}
 
     def states(self, identity: Identity) -> list[State]:
         """All states that are kept, newest first."""
         query = select(VectorSetRow).where(*_same(identity)).order_by(VectorSetRow.number.desc())
-        with self._registry.read() as session:
+        with self.registry.read() as session:
             return [_state(row) for row in session.scalars(query) if place_of(row.segments) in (None, self._place)]
 
-    def open(
-        self, source: Source, state: State, recall: float = RECALL, known: Mapping[str, Segment] | None = None
-    ) -> VectorSet:
-        """What is sealed of a set as a vector set. Segments of `known` are open already.
-
-        The rows of a segment that cannot be read come from the tables instead, and the set has a sentence about it.
-        """
-        opened, lost = self.readable(source.identity, state, recall, known)
-        for written in lost:
-            opened = refilled(opened, source, written.first, written.last)
-        return opened
-
     def readable(
-        self, identity: Identity, state: State, recall: float = RECALL, known: Mapping[str, Segment] | None = None
+        self, identity: Identity, state: State, known: Mapping[str, Segment] | None = None
     ) -> tuple[VectorSet, list[Written]]:
-        """As `open`, without the rows of segments that cannot be read; and these segments."""
+        """What is sealed of a set as a vector set, and the segments that cannot be read; it has a sentence about each.
+
+        Segments of `known` are open already. `sources.mended` adds the rows of those that cannot be read.
+        """
         tail = MemoryTail.empty(identity.dimension)
-        opened = VectorSet(identity, state.number, state.upto_change, (), tail, remote=self._engine is not None)
-        if self._engine is not None:
-            return replace(opened, parts=(self.part(identity, state),)), []
+        opened = VectorSet(identity, state.number, state.upto_change, (), tail, remote=self.engine is not None)
+        if self.engine is not None:
+            return replace(opened, parts=self.parts(identity, state)), []
         dead, parts, lost, problems = segment_files.unpacked(state), list[Part](), list[Written](), list[str]()
         for written in state.segments:
             try:
-                part = (known or {}).get(written.id) or segment.read(self._root, written, identity, recall)
+                part = (known or {}).get(written.id) or segment.read(self.root, written, identity, self._recall)
             except (IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch, StoreUnavailable, StorageFull) as error:
                 lost.append(written)
                 problems.append(f"Segment {written.id} is unusable ({error.code}) and is made again.")
             else:
                 parts.append(part.marked(dead.get(written.id)))
-                if self._root.shared:
+                if self.root.shared:
                     self._opened.add(written.id)
         return replace(opened, parts=tuple(parts), problems=tuple(problems)), lost
 
-    def part(self, identity: Identity, state: State) -> EnginePart:
-        """What a state sees of a set in the engine, which is not asked for anything."""
-        assert self._engine is not None
-        return EnginePart(self._engine, identity, state.segments, unpacked(state.dead))
+    def parts(self, identity: Identity, state: State) -> tuple[EnginePart, ...]:
+        """What a state sees of a set in the engine, which is not asked for anything; none when nothing is there."""
+        if self.engine is None or not state.segments:
+            return ()
+        return (EnginePart(self.engine, identity, state.segments, unpacked(state.dead)),)
 
     def numbers(self) -> dict[Identity, int]:
         """The number of the newest state of every set."""
-        with self._registry.read() as session:
+        with self.registry.read() as session:
             rows = session.execute(select(*IDENTITY, VectorSetRow.number).where(newest()))
             return {Identity(*row[:-1]): row.number for row in rows}
 
     def behind(self) -> dict[Identity, int]:
         """How many changes of the gallery each set does not have yet in what is sealed of it."""
-        with self._registry.read() as session:
+        with self.registry.read() as session:
             rows = session.execute(select(*IDENTITY, VectorSetRow.upto_change).where(newest())).all()
             counts = {
                 change: session.scalar(select(func.count()).where(GalleryChangeRow.change > change)) or 0
@@ -146,9 +174,9 @@ class VectorSets:
         files of a segment, which had no row until now, or the version was pruned.
         """
         known = {written.id for written in base.segments}
-        files = {written.id: self._root.path(f"{SEGMENTS}/{written.id}") for written in new.segments}
+        files = {written.id: self.root.path(f"{SEGMENTS}/{written.id}") for written in new.segments}
         needed = [files[id] for id in files if not is_run(id) or id not in known]  # a registered run has no marker
-        with self._registry.begin() as session:  # files are only removed by the one writer: see `remove_unreferenced`
+        with self.registry.begin() as session:  # files are only removed by the one writer: see `remove_unreferenced`
             if session.scalar(select(VersionRow.pruned_at).where(VersionRow.number == identity.version)):
                 return None
             last = _newest(session, identity)
@@ -165,7 +193,7 @@ class VectorSets:
                 path.unlink(missing_ok=True)  # its marker
             elif id not in known:
                 with suppress(StoreUnavailable, FileNotFoundError):
-                    self._root.commit(f"{SEGMENTS}/{id}")
+                    self.root.commit(f"{SEGMENTS}/{id}")
         return replace(new, number=number)
 
     def retire(self, identity: Identity, seconds: float | None = None) -> None:
@@ -175,20 +203,20 @@ class VectorSets:
         engine, and in a shared folder, where a file that is deleted is gone for whoever has mapped it (NFS).
         """
         if seconds is None:
-            folder = self._registry.engine.dialect.name == "postgresql" and not self._root.shared
-            seconds = GRACE if folder or self._engine is not None else 0.0
+            folder = self.registry.engine.dialect.name == "postgresql" and not self.root.shared
+            seconds = GRACE if folder or self.engine is not None else 0.0
         columns = (VectorSetRow.number, (VectorSetRow.created_at < now() - seconds).label("old"))
         query = select(*columns).where(*_same(identity)).order_by(VectorSetRow.number.desc())
-        with self._registry.read() as session:
+        with self.registry.read() as session:
             rows = session.execute(query).all()
             old = [rows[at].number for at in range(KEPT, len(rows)) if rows[at - 1].old or seconds <= 0]
             named = _named(session, VectorSetRow.number.in_(old))
             unnamed = named - _named(session, *_same(identity), VectorSetRow.number.not_in(old))
         runs = [_run(id) for id in unnamed if id.startswith(f"{self._place}-")]
-        if self._engine is not None and runs:  # the rows first: nothing else would tell which these are
-            self._engine.remove(identity, runs)
+        if self.engine is not None and runs:  # the rows first: nothing else would tell which these are
+            self.engine.remove(identity, runs)
         if old:
-            with self._registry.begin() as session:
+            with self.registry.begin() as session:
                 session.execute(delete(VectorSetRow).where(VectorSetRow.number.in_(old)))
         self.remove_unreferenced(id for id in named if not is_run(id))
 
@@ -200,31 +228,31 @@ class VectorSets:
         ids = set(ids)
         runs = {id for id in ids if is_run(id)}
         removed = sum(map(self._remove_run, sorted(runs)))
-        with self._registry.read() as session:
+        with self.registry.read() as session:
             unnamed = ids - runs - _named(session)
         for id in sorted(unnamed):
-            self._root.forget(f"{SEGMENTS}/{id}")
-            with self._registry.begin() as session:  # the only writer: nothing is registered meanwhile
+            self.root.forget(f"{SEGMENTS}/{id}")
+            with self.registry.begin() as session:  # the only writer: nothing is registered meanwhile
                 named = id in _named(session)
-                doomed = None if named else segment.set_aside(self._root, id)
+                doomed = None if named else segment.set_aside(self.root, id)
             if doomed is not None:
                 storage.remove(doomed)
-            if named and self._root.path(f"{SEGMENTS}/{id}").exists():
-                self._root.commit(f"{SEGMENTS}/{id}")
+            if named and self.root.path(f"{SEGMENTS}/{id}").exists():
+                self.root.commit(f"{SEGMENTS}/{id}")
             removed += not named
         return removed
 
     def drop(self, identity: Identity) -> None:
         """Remove everything of a set whose version was pruned; what a killed call has left, the next one removes."""
-        if self._engine is not None:
-            self._engine.drop(identity)
-        with self._registry.read() as session:
+        if self.engine is not None:
+            self.engine.drop(identity)
+        with self.registry.read() as session:
             ids = _named(session, *_same(identity))
         for id in (id for id in ids if not is_run(id)):
-            self._root.forget(f"{SEGMENTS}/{id}")
-            segment.remove(self._root, id)
+            self.root.forget(f"{SEGMENTS}/{id}")
+            segment.remove(self.root, id)
         fault_point("prune.set")
-        with self._registry.begin() as session:  # last: from here on nothing tells of the set
+        with self.registry.begin() as session:  # last: from here on nothing tells of the set
             session.execute(delete(VectorSetRow).where(*_same(identity)))
 
     def remove_left(self) -> None:
@@ -234,24 +262,24 @@ class VectorSets:
         """
         if not self._opened:
             return
-        with self._registry.read() as session:
+        with self.registry.read() as session:
             left = self._opened - _named(session)
-        self.remove_unreferenced(id for id in left if self._root.path(f"{SEGMENTS}/{id}").exists())
+        self.remove_unreferenced(id for id in left if self.root.path(f"{SEGMENTS}/{id}").exists())
         self._opened -= left
 
     def _remove_run(self, id: str) -> bool:
         """Remove the rows of a run that no state names; its marker, without which it is not registered, first."""
-        marker = self._root.path(f"{SEGMENTS}/{id}")
-        if self._engine is None or not id.startswith(f"{self._place}-") or not marker.exists():
+        marker = self.root.path(f"{SEGMENTS}/{id}")
+        if self.engine is None or not id.startswith(f"{self._place}-") or not marker.exists():
             return False
         identity = Identity(**json.loads(marker.read_bytes()))
         if not id.endswith(_DROPPED):
-            with self._registry.begin() as session:
+            with self.registry.begin() as session:
                 if id in _named(session, *_same(identity)):
                     marker.unlink(missing_ok=True)
                     return False
                 marker = marker.rename(marker.with_name(f"{id}{_DROPPED}"))
-        self._engine.remove(identity, [_run(id)])
+        self.engine.remove(identity, [_run(id)])
         marker.unlink(missing_ok=True)
         return True
 
@@ -263,6 +291,10 @@ class VectorSets:
             there = f"Vectors are sealed in {found} now, not in {self._place}"
             raise EngineMismatch(f"{there}: PICTOGLOT_INDEX must be the same.")
         return State(row.number, 0) if 0 < row.upto_change < pruned_upto(session) else _state(row)
+
+
+def _lost(identity: Identity, place: str) -> str:
+    return f"Vectors of {identity.name} that were sealed are not in {place}."
 
 
 def _run(id: str) -> int:

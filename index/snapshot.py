@@ -4,13 +4,14 @@ A request takes the reference to it once. Nothing here reads a file or the regis
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import islice
 from typing import Any, Literal
 
-from index.errors import IndexUnavailable, PageTooDeep, PictureNotFound
+import numpy as np
+
+from index.errors import PageTooDeep, PictureNotFound
 from index.matching import Matching
 from index.vectors import Hit, Identity, Keys, Vector, VectorSet
 from model.calibration import RIVALS, Calibration
@@ -24,7 +25,7 @@ DEEPEST = 10_000  # rank of the last hit on the last page: time and memory of a 
 _SAME_SCORE = 1e-5  # scores closer than this are taken as equal
 _GROWTH = 1.25  # captions are counted again when their number grew or shrank by more than this factor
 
-_READ = 2_000  # captions of a language whose n-grams are counted, evenly spread
+_READ = 2_000  # captions of a language whose n-grams are counted, about
 
 Source = Literal["told", "detected", "shared"]
 
@@ -70,14 +71,6 @@ class CaptionHit:
     score: float
     rank: int
     picture: str
-
-
-@dataclass(frozen=True)
-class Generations:
-    """The names of the vector sets that a snapshot uses, with the last change in them; `captions` by language."""
-
-    pictures: str
-    captions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -135,17 +128,18 @@ class Snapshot:
         return (*self.problems, *(problem for vector_set in self.sets.values() for problem in vector_set.problems))
 
     @property
-    def generations(self) -> Generations:
-        """The generations of the vector sets."""
-        captions = {tag: vector_set.generation for tag, vector_set in self.captions.items()}
-        return Generations(self.pictures.generation, captions)
+    def generations(self) -> dict[str, str]:
+        """The generation of each vector set: of `pictures`, and by language."""
+        return {identity.language or identity.kind: each.generation for identity, each in self.sets.items()}
 
-    def with_detector(self, previous: "Snapshot | None") -> "Snapshot":
+    def with_detector(
+        self, previous: "Snapshot | None", texts: Callable[[Identity, float], Sequence[str]]
+    ) -> "Snapshot":
         """This snapshot with a detector of its languages; counts of `previous` that are still right are used again.
 
         Each version has n-gram counts: of the captions it was trained on or, for a base, of English words. For
-        English, and for versions without counts, the captions of the gallery are counted too, as soon as their engine
-        answers.
+        English, and for versions without counts, captions of the gallery are counted too: `texts` reads about this
+        share of those of a set.
         """
         detector = Detector() if previous is None else previous.detector
         told = {*self.captions, *self.withdrawn}
@@ -153,18 +147,13 @@ class Snapshot:
         for tag, vector_set in self.captions.items():
             counted_version, counted_captions = counted.get(tag, (-1, 0))
             ngrams, version = self.views[tag].ngrams, self.release.languages[tag]
-            count_captions = version == self.release.base or not ngrams
-            captions = vector_set.count if count_captions else 0  # an engine has to be asked for it
+            counts_captions = version == self.release.base or not ngrams
+            captions = vector_set.count if counts_captions else 0
             fewer, more = sorted((counted_captions, captions))
-            if counted_version != version or (count_captions and more > _GROWTH * fewer):
+            if counted_version != version or more > _GROWTH * fewer:
                 counts = Counter(ngrams)
-                try:
-                    if count_captions:
-                        counts.update(count(_some(vector_set.texts(), captions)))
-                except IndexUnavailable:  # the engine is away: they are counted when it is back
-                    if counted_version == version:
-                        continue
-                    captions = 0
+                if captions:
+                    counts.update(count(texts(vector_set.identity, _READ / captions)))
                 detector = detector.with_counts(tag, counts)
                 counted[tag] = (version, captions)
         for tag, gone in self.withdrawn.items():
@@ -300,8 +289,9 @@ class Snapshot:
 
     def picture_vector(self, picture: str) -> Vector:
         """The vector of a picture in the gallery; raises `PictureNotFound`."""
-        for row in self.pictures.of(picture):
-            return row.vector
+        if len(rows := self.pictures.of(picture)):
+            vector: Vector = rows.vectors[0].astype(np.float32)
+            return vector
         raise PictureNotFound("there is no picture with this id")
 
     def captions_of_each(
@@ -315,11 +305,6 @@ class Snapshot:
                     if texts:
                         captions[picture][tag] = texts
         return captions
-
-
-def _some(texts: Iterable[str], of: int) -> list[str]:
-    """At most about `_READ` texts. All are read, but not at once: those of a large gallery may not fit into memory."""
-    return list(islice(texts, 0, None, -(-of // _READ) or 1))
 
 
 def _count_until(hits: Sequence[Hit], after: PictureHit) -> int:

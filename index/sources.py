@@ -6,81 +6,22 @@ What is computed here is stored, so that nothing is encoded twice. Reads no segm
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from index.captions import BATCH, Caption, ReadBy, batches
 from index.gallery import Gallery
-from index.pictures import read_rgb
-from index.rows import Caption, ReadBy, batches
-from index.states import PRUNED
-from index.vectors import Block, Entry, Identity, Matrix, Vector, VectorSet
-from model.backends import Encoding
+from index.states import PRUNED, Written
+from index.vectors import Entry, Identity, Rows, Vector, VectorSet
 from model.errors import CorruptFolder, InvalidInput, UnsupportedMedia
-from model.registry import Registry
+from model.pictures import read_rgb
+from model.views import Encoder
 
 _log = logging.getLogger(__name__)
-_BATCH = 500  # pictures read from the tables at a time
 _DECODED = 16  # decoded pictures in memory at a time, 3 MB each
 _LAST = 2**31 - 1  # the tables have no higher key
-
-
-class Encoder(Protocol):
-    """Encodes texts and pictures as unit vectors; thread-safe. Implemented by `model.encoder` and test doubles."""
-
-    @property
-    def dimension(self) -> int:
-        """The dimension of every vector."""
-        ...
-
-    @property
-    def base_fingerprint(self) -> str:
-        """Hex hash of the weights of the text tower, which versions are made for."""
-        ...
-
-    @property
-    def image_fingerprint(self) -> str:
-        """Hex hash of the image tower and of what computes it: that of every picture vector."""
-        ...
-
-    @property
-    def text_fingerprint(self) -> str:
-        """The same of the text tower."""
-        ...
-
-    @property
-    def encoding(self) -> Encoding:
-        """What computes the vectors."""
-        ...
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        """The languages that the base reads, English first; see `model.reading.languages_of`."""
-        ...
-
-    @property
-    def base_view(self) -> Any:
-        """The view of the base itself, whose number is that of its version."""
-        ...
-
-    def open(self, folders: Sequence[Any], onto: Any = None) -> Any:
-        """The view of a lineage of `model.encoder.VersionFolder`s, oldest first, verified; raises `VersionCorrupt`.
-
-        It has a `version`, and `ngrams`: counts of its captions' n-grams.
-        """
-        ...
-
-    def texts(self, items: Sequence[tuple[Any, str]], *, alone: bool = False) -> Any:
-        """Cleaned texts, each encoded with its own view; `vectors` of the answer are (n, dimension), in their order.
-
-        With `alone`, a vector has the same bits whatever else is encoded with it (decision 8).
-        """
-        ...
-
-    def pictures(self, images: Sequence[Image.Image]) -> Matrix:
-        """Vectors (n, dimension) of RGB pictures."""
-        ...
 
 
 class VectorsMissing(Exception):
@@ -116,7 +57,7 @@ class PictureSource:
         """That of the pictures as this encoder sees them."""
         return cls(gallery, Identity("pictures", encoder.image_fingerprint, encoder.dimension), encoder)
 
-    def blocks(self, pictures: Sequence[str], captions: Sequence[Caption] | None = None) -> dict[str, Block]:
+    def rows(self, pictures: Sequence[str], captions: Sequence[Caption] | None = None) -> dict[str, Rows]:
         """What each of `pictures` should have in this set now; nothing is needed of their captions.
 
         Encodes stored pictures that have no vector (after a change of the image tower).
@@ -136,11 +77,15 @@ class PictureSource:
         for picture, (key, content) in placed.items():
             if content in vectors:
                 rows[picture].append((key, Entry(picture), vectors[content]))
-        return _blocks(rows, self.identity.dimension)
+        return _rows(rows, self.identity.dimension)
 
     def between(self, first: int = 0, last: int = _LAST) -> list[str]:
         """The pictures that have a row whose key is from `first` to `last`."""
         return self.gallery.keyed(first, last)
+
+    def texts(self, share: float) -> list[str]:
+        """As `CaptionSource.texts`: a picture is none."""
+        return []
 
     def _image(self, content: str) -> Image.Image | None:
         try:
@@ -154,7 +99,7 @@ class PictureSource:
 class CaptionSource:
     """Caption vectors of one language as one version encodes them.
 
-    Captions added with a picture belong to every version, those of `expansions` to this one: see `expansions_of`.
+    Captions added with a picture belong to every version, those of `expansions` to this one: see `Releases.visible`.
     Without `encoder` and `view`, a caption without a vector raises `VectorsMissing`.
     """
 
@@ -164,7 +109,7 @@ class CaptionSource:
     encoder: Encoder | None = None
     view: Any = None
 
-    def blocks(self, pictures: Sequence[str], captions: Sequence[Caption] | None = None) -> dict[str, Block]:
+    def rows(self, pictures: Sequence[str], captions: Sequence[Caption] | None = None) -> dict[str, Rows]:
         """What each of `pictures` should have in this set now.
 
         `captions` are all their captions, in every language; read here if not given. Those that this version has not
@@ -182,12 +127,17 @@ class CaptionSource:
             picture: [(id, Entry(picture, text), vectors[id]) for text, id in texts.items() if id in vectors]
             for picture, texts in ids.items()
         }
-        return _blocks(rows, self.identity.dimension)
+        return _rows(rows, self.identity.dimension)
 
     def between(self, first: int = 0, last: int = _LAST) -> list[str]:
         """As `PictureSource.between`."""
         assert self.identity.language is not None
         return self.gallery.captioned_between(self.identity.language, first, last)
+
+    def texts(self, share: float) -> list[str]:
+        """About this share of the captions, or all, chosen by their hash."""
+        assert self.identity.language is not None
+        return self.gallery.some_captions(self.identity.language, self.expansions, share)
 
     def _vectors(self, texts: Mapping[int, str]) -> dict[int, Vector]:
         assert self.identity.version is not None
@@ -205,14 +155,12 @@ class CaptionSource:
 Source = PictureSource | CaptionSource
 
 
-def source_of(
-    identity: Identity, registry: Registry, gallery: Gallery, encoder: Encoder | None = None, view: Any = None
-) -> Source:
+def source_of(identity: Identity, gallery: Gallery, encoder: Encoder | None = None, view: Any = None) -> Source:
     """Where the vectors of a set come from; without an encoder, and the `view` of its version, the tables alone."""
     if identity.kind == "pictures":
         return PictureSource(gallery, identity, encoder)
     assert identity.language is not None and identity.version is not None
-    visible = expansions_of(registry, identity.language, identity.version)
+    visible = gallery.registry.releases.visible(identity.language, identity.version)
     return CaptionSource(gallery, identity, visible, encoder, view)
 
 
@@ -224,20 +172,9 @@ def picture_vectors(encoder: Encoder, gallery: Gallery, ids: Sequence[str]) -> d
     vectors = gallery.picture_vectors(ids, encoder.image_fingerprint)
     missing = sorted(gallery.known([id for id in ids if id not in vectors]))
     if missing:
-        PictureSource.of(encoder, gallery).blocks(missing, [])
+        PictureSource.of(encoder, gallery).rows(missing, [])
         vectors = gallery.picture_vectors(ids, encoder.image_fingerprint)
     return vectors
-
-
-def expansions_of(registry: Registry, language: str, version: int) -> frozenset[str]:
-    """The expansions whose captions belong to a version of a language.
-
-    These are its own expansion and those of the language's earlier versions that were served, and not rolled back, when
-    this one was first served. Captions that were rolled back, or of a cancelled expansion, are not in later versions.
-    """
-    visible = registry.releases.history(language, version)
-    expansions = [other.expansion for other in registry.versions.of(language) if other.number in visible]
-    return frozenset(expansion for expansion in expansions if expansion is not None)
 
 
 def caught_up(
@@ -257,14 +194,21 @@ def caught_up(
     pruned = FeedPruned(changes.pop(PRUNED, 0))
     if any(map(pruned.missed_by, sets.values())):
         raise pruned
-    blocks: dict[Identity, dict[str, Block]] = {identity: {} for identity in sets}
-    for batch in batches(list(changes), _BATCH):
+    changed: dict[Identity, dict[str, Rows]] = {identity: {} for identity in sets}
+    for batch in batches(list(changes)):
         captions = gallery.captions(batch)
         for identity, vector_set in sets.items():
             outdated = [picture for picture in batch if changes[picture] > vector_set.change]
             if outdated:
-                blocks[identity] |= sources[identity].blocks(outdated, captions)
-    return {identity: vector_set.changed(blocks[identity], upto) for identity, vector_set in sets.items()}
+                changed[identity] |= sources[identity].rows(outdated, captions)
+    return {identity: vector_set.changed(changed[identity], upto) for identity, vector_set in sets.items()}
+
+
+def mended(source: Source, readable: VectorSet, lost: Sequence[Written]) -> VectorSet:
+    """What `VectorSets.readable` has, with the rows of the segments that cannot be read from the tables."""
+    for written in lost:
+        readable = refilled(readable, source, written.first, written.last)
+    return readable
 
 
 def refilled(
@@ -272,7 +216,7 @@ def refilled(
     source: Source,
     first: int = 0,
     last: int = _LAST,
-    shard: int = _BATCH,
+    shard: int = BATCH,
     step: Callable[[VectorSet, int, int], VectorSet] = lambda vector_set, *_: vector_set,
 ) -> VectorSet:
     """The set with its rows of these keys from the tables: those of a segment that cannot be read, or all.
@@ -282,15 +226,15 @@ def refilled(
     pictures, read = source.between(first, last), 0
     for batch in batches(pictures, shard):
         read += len(batch)
-        vector_set = step(vector_set.changed(source.blocks(batch), vector_set.change), read, len(pictures))
+        vector_set = step(vector_set.changed(source.rows(batch), vector_set.change), read, len(pictures))
     return vector_set
 
 
-def _blocks(rows: Mapping[str, Sequence[tuple[int, Entry, Vector]]], dimension: int) -> dict[str, Block]:
-    """The block of each picture, from key, entry and vector of each row."""
-    blocks = {}
-    for picture, each in rows.items():
-        keys, entries, vectors = zip(*each, strict=True) if each else ((), (), ())
-        matrix: Matrix = np.stack(vectors) if vectors else np.empty((0, dimension), dtype=np.float32)
-        blocks[picture] = Block(keys, entries, matrix)
-    return blocks
+def _rows(found: Mapping[str, Sequence[tuple[int, Entry, Vector]]], dimension: int) -> dict[str, Rows]:
+    """The rows of each picture, from key, entry and vector of each."""
+    made = {picture: Rows.none(dimension) for picture in found}
+    for picture, each in found.items():
+        if each:
+            keys, entries, vectors = zip(*each, strict=True)
+            made[picture] = Rows(np.array(keys, dtype=np.int64), entries, np.stack(vectors))
+    return made

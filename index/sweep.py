@@ -9,7 +9,6 @@ something open are not disturbed. Files that cannot be removed because the store
 
 import logging
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from typing import Literal
 
 from sqlalchemy import func, select
 
-from index.engine import Engine
 from index.errors import IndexUnavailable
 from index.files import FOLDER as PICTURES
 from index.gallery import Gallery
@@ -27,32 +25,30 @@ from index.sets import VectorSets
 from index.tables import CaptionRow, PictureRow
 from index.vectors import Identity
 from model import storage
-from model.data_root import DataRoot
-from model.errors import DiskTooSmall, StoreUnavailable
+from model.data_root import EXPANSIONS, DataRoot, discard_working_files
+from model.errors import StoreUnavailable
 from model.registry import Pruning, Registry
 from model.registry.retention import KEEP
 from model.storage import fault_point
 
-EXPANSIONS, VERSIONS = "expansions", "versions"
+VERSIONS = "versions"
 _GENERATIONS = "generations"  # what releases before 0.3 had instead of segments
 _LEFT_OVER = 3_600.0  # seconds: no process is still writing a file that has not changed for so long
-_WORKING = ("checkpoints", "teacher", "pictures")  # in an expansion's folder, only needed to resume it
 _MANY = "mul"  # instead of a language
 BYTES = 5  # of a vector, for each dimension: two in the registry, three in a segment or an engine
 _log = logging.getLogger(__name__)
 
 
-def sweep(
-    root: DataRoot, registry: Registry, gallery: Gallery, seconds: float = _LEFT_OVER, engine: Engine | None = None
-) -> int:
+def sweep(sets: VectorSets, seconds: float = _LEFT_OVER) -> int:
     """Remove left-over files and folders that have not changed for `seconds`; returns how many.
 
     To be called once at the start of each API and worker process.
 
     These are temporary files of killed writers, submissions without an expansion, working files of finished expansions,
-    segments (with an `engine`, rows there too) that no vector set names, versions that are not registered or were
+    segments (with an engine, rows there too) that no vector set names, versions that are not registered or were
     pruned on another machine, generations of earlier releases, stored pictures whose content no picture has.
     """
+    root, registry = sets.root, sets.registry
     removed = storage.sweep(root.home, seconds)
     finished = registry.expansions.ids("succeeded", "failed", "cancelled")
     for expansion in finished:
@@ -65,12 +61,12 @@ def sweep(
                 removed += 1
     with suppress(StoreUnavailable, IndexUnavailable):
         old = [path.name for path in _old(root.home / SEGMENTS, "*", seconds)]
-        removed += VectorSets(registry, root, engine).remove_unreferenced(old)
+        removed += sets.remove_unreferenced(old)
         for path in _old(root.home / _GENERATIONS, "*", seconds):
             root.remove(f"{_GENERATIONS}/{path.name}")
             removed += 1
     removed += _sweep_versions(root, registry, seconds)
-    removed += sum(_sweep_pictures(folder, gallery, seconds) for folder in _folders(root.home / PICTURES))
+    removed += sum(_sweep_pictures(folder, sets.gallery, seconds) for folder in _folders(root.home / PICTURES))
     if removed:
         _log.info("removed files and folders left by crashed processes", extra={"count": removed})
     return removed
@@ -107,12 +103,6 @@ def _folders(parent: Path) -> list[Path]:
     return sorted(path for path in parent.glob("*") if path.is_dir())
 
 
-def discard_working_files(root: DataRoot, expansion: str) -> None:
-    """Remove the files that a finished expansion needed only to resume; keeps dataset, validation set and report."""
-    for name in _WORKING:
-        storage.remove(root.path(f"{EXPANSIONS}/{expansion}/{name}"))
-
-
 def _old(folder: Path, pattern: str, seconds: float) -> Iterator[Path]:
     return (path for path in folder.glob(pattern) if storage.is_older(path, seconds))
 
@@ -131,9 +121,8 @@ class Item:
 class Pruner:
     """Retention of one data root."""
 
-    def __init__(self, registry: Registry, gallery: Gallery, root: DataRoot, engine: Engine | None = None) -> None:
-        self._registry, self._gallery, self._root = registry, gallery, root
-        self._sets = VectorSets(registry, root, engine)
+    def __init__(self, sets: VectorSets) -> None:
+        self._sets, self._registry, self._gallery, self._root = sets, sets.registry, sets.gallery, sets.root
 
     def plan(self, keep: int = KEEP, *, expected: int | None = None) -> tuple[Pruning, list[Item]]:
         """What `prune` would remove now; changes nothing. Raises AliasMoved."""
@@ -212,18 +201,3 @@ def move_needs(registry: Registry, dimension: int, towers: int) -> int:
     serving = registry.releases.serving()
     versions = sum(registry.versions.get(number).bytes for number in {*serving.languages.values()})
     return rows * dimension * BYTES + versions + towers
-
-
-def require_room(home: Path, bytes: int, reserve: int = 0) -> None:
-    """Raises `DiskTooSmall`, with both numbers, unless so many bytes, and `reserve` more, are free under `home`."""
-    free = max(0, shutil.disk_usage(home).free - reserve)
-    if free < bytes:
-        raise DiskTooSmall(
-            f"The move needs about {_megabytes(bytes)} of disk, and {_megabytes(free)} are free.",
-            needed=bytes,
-            free=free,
-        )
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.0f} MB"

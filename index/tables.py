@@ -78,7 +78,7 @@ class RecordChangesRow(RegistryRow):
 class CaptionRow(RegistryRow):
     """A caption of a picture; `expansion` is the expansion that added it, NULL when it was added with the picture.
 
-    `digest` (of expansion and text: see `index.rows`) makes a caption unique within picture and language. The columns
+    `digest` (of expansion and text: `index.captions`) makes a caption unique within picture and language. The columns
     themselves cannot: a text may be too long for a PostgreSQL index, and NULL is not equal to NULL. Ids are not reused.
     """
 

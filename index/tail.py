@@ -4,7 +4,7 @@ Views share one log that only grows. A view sees the rows that had been added, a
 when it was made: so a change costs the same however long the tail is, and older views answer as before.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
@@ -12,7 +12,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from index.vectors import Block, Candidates, Entry, Keys, Matrix, Row, Vector
+from index.vectors import Candidates, Entry, Keys, Matrix, Rows, Vector
 
 _CAPACITY = 256  # rows at first; doubled when they are used
 _NEVER = np.iinfo(np.int64).max
@@ -31,15 +31,15 @@ class _Log:
     moment: int = 0
     lock: Lock = field(default_factory=Lock)
 
-    def add(self, block: Block) -> None:
-        start, end = len(self.entries), len(self.entries) + len(block.entries)
+    def add(self, added: Rows) -> None:
+        start, end = len(self.entries), len(self.entries) + len(added.entries)
         if end > len(self.keys):
             self._grow(max(2 * len(self.keys), end))
-        self.vectors[start:end], self.keys[start:end] = block.vectors, block.keys
-        for row, entry in enumerate(block.entries, start):
+        self.vectors[start:end], self.keys[start:end] = added.vectors, added.keys
+        for row, entry in enumerate(added.entries, start):
             self.rows.setdefault(entry.picture, []).append(row)
-        self.entries += block.entries
-        self.living += len(block.entries)
+        self.entries += added.entries
+        self.living += len(added.entries)
 
     def bury(self, picture: str, moment: int) -> None:
         for row in reversed(self.rows.get(picture, ())):
@@ -57,7 +57,7 @@ class _Log:
 
 
 class MemoryTail:
-    """One view of a log."""
+    """One view of a log: a `Tail`."""
 
     exact = True
 
@@ -73,7 +73,6 @@ class MemoryTail:
 
     @property
     def count(self) -> int:
-        """As `Part.count`."""
         return len(self._alive)
 
     @cached_property
@@ -82,7 +81,6 @@ class MemoryTail:
         return np.flatnonzero(self._died[: self._length] > self._moment)
 
     def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
-        """As `Part.candidates`."""
         rows = self._alive
         if allowed is not None:
             rows = rows[_are_among(self._keys[rows], allowed)]
@@ -97,26 +95,18 @@ class MemoryTail:
         entries = self._log.entries
         return Candidates(values, self._vectors[rows], lambda number: entries[rows[number]], exact=True)
 
-    def of(self, picture: str) -> list[Row]:
-        """As `Part.of`."""
-        return [Row(int(self._keys[row]), self._log.entries[row], self._vectors[row]) for row in self._rows(picture)]
+    def of(self, picture: str) -> Rows:
+        return self._taken(np.array(self._rows(picture), dtype=np.int64)).sorted()
 
     def entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
-        """As `Part.entries_of`."""
         rows = (row for picture in pictures for row in self._rows(picture))
         return [(int(self._keys[row]), self._log.entries[row]) for row in rows]
 
     def without(self, pictures: Collection[str]) -> "MemoryTail":
-        """As `Part.without`."""
-        dimension = self._vectors.shape[1]
-        gone = Block((), (), np.empty((0, dimension), dtype=np.float32))
+        gone = Rows.none(self._vectors.shape[1])
         return self.changed({picture: gone for picture in pictures if self._rows(picture)})
 
-    def texts(self) -> Iterator[str]:
-        """As `Part.texts`."""
-        return (self._log.entries[row].text for row in self._alive)
-
-    def changed(self, blocks: Mapping[str, Block]) -> "MemoryTail":
+    def changed(self, rows: Mapping[str, Rows]) -> "MemoryTail":
         """As `Tail.changed`. Only the newest view can add to the log that it shares; another one gets a copy.
 
         So does one whose log is mostly dead rows: a picture may change again and again before it is sealed.
@@ -126,15 +116,16 @@ class MemoryTail:
             crowded = len(self._log.entries) > 2 * self._log.living + _CAPACITY
             log = self._log if newest and not crowded else self._copy()
             moment = log.moment = log.moment + 1  # first: if this fails, what it left here is in no view
-            for picture, block in blocks.items():
+            for picture, added in rows.items():
                 log.bury(picture, moment)
-                log.add(block)
+                log.add(added)
             return MemoryTail(log)
 
-    def block(self) -> tuple[Keys, list[Entry], Matrix]:
-        """As `Tail.block`."""
-        rows = self._alive
-        return self._keys[rows], [self._log.entries[row] for row in rows], self._vectors[rows]
+    def content(self) -> Rows:
+        return self._taken(self._alive)
+
+    def _taken(self, rows: NDArray[np.int64]) -> Rows:
+        return Rows(self._keys[rows], [self._log.entries[row] for row in rows.tolist()], self._vectors[rows])
 
     @property
     def vectors(self) -> Matrix:
@@ -146,10 +137,6 @@ class MemoryTail:
         """Which of the rows this view has."""
         living: NDArray[np.bool_] = self._died[: self._length] > self._moment
         return living
-
-    def rows(self) -> NDArray[np.int64]:
-        """The numbers of the rows of this view."""
-        return self._alive
 
     def depth(self, hits: int) -> int | None:
         """As `Part.depth`: all are compared."""
@@ -166,8 +153,7 @@ class MemoryTail:
 
     def _copy(self) -> _Log:
         copy = MemoryTail.empty(self._vectors.shape[1])._log
-        keys, entries, vectors = self.block()
-        copy.add(Block(tuple(keys.tolist()), tuple(entries), vectors))
+        copy.add(self.content())
         return copy
 
 

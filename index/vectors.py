@@ -5,7 +5,7 @@ scored here again in double precision. So neither the engine, nor sealing and me
 score or the order.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol, Self
 
@@ -52,46 +52,46 @@ class Hit(NamedTuple):
     score: float
 
 
-class Row(NamedTuple):
-    """One vector of a set. A key is never used again for another vector: what changes gets a new one."""
-
-    key: int
-    entry: Entry
-    vector: Vector
-
-
 @dataclass(frozen=True)
-class Block:
-    """All rows of one picture in a set: keys, entries and vectors (n, dimension); empty when it has none (any more)."""
+class Rows:
+    """Rows of a set: their keys, what they represent, and their vectors (n, dimension).
 
-    keys: tuple[int, ...]
-    entries: tuple[Entry, ...]
-    vectors: Matrix
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Rows to be sealed: rising keys, their entries, and their vectors (n, dimension) as halves."""
+    A key is never used again for another vector: what changes gets a new one.
+    """
 
     keys: Keys
     entries: Sequence[Entry]
-    vectors: Halves
+    vectors: Matrix | Halves
+
+    def __len__(self) -> int:
+        return len(self.keys)
 
     @staticmethod
-    def sorted(keys: Keys, entries: Sequence[Entry], vectors: Halves | Matrix) -> "Columns":
-        """Rows in whatever order."""
-        if np.all(keys[1:] > keys[:-1]) and vectors.dtype == np.float16:  # no copy of what may be large
-            return Columns(keys, entries, np.ascontiguousarray(vectors))
-        order = np.argsort(keys, kind="stable")
-        halves = np.ascontiguousarray(vectors[order], dtype=np.float16)
-        return Columns(keys[order], [entries[row] for row in order], halves)
+    def none(dimension: int) -> "Rows":
+        """No rows: what a picture has that was deleted."""
+        return Rows(np.empty(0, dtype=np.int64), (), np.empty((0, dimension), dtype=np.float32))
 
     @staticmethod
-    def merged(columns: Sequence["Columns"]) -> "Columns":
-        """All rows of several segments or runs."""
-        keys = np.concatenate([each.keys for each in columns])
-        entries = [entry for each in columns for entry in each.entries]
-        return Columns.sorted(keys, entries, np.concatenate([each.vectors for each in columns]))
+    def merged(several: Sequence["Rows"]) -> "Rows":
+        """All rows of several, by key."""
+        keys, vectors = (
+            np.concatenate(each) for each in zip(*((rows.keys, rows.vectors) for rows in several), strict=True)
+        )
+        return Rows(keys, [entry for rows in several for entry in rows.entries], vectors).sorted()
+
+    def sorted(self) -> "Rows":
+        """These, by key; without a copy when they are so already."""
+        rising = np.all(self.keys[1:] > self.keys[:-1])
+        return self if rising else self.take(np.argsort(self.keys, kind="stable"))
+
+    def take(self, kept: NDArray[np.int64]) -> "Rows":
+        """Some of them, in this order."""
+        return Rows(self.keys[kept], [self.entries[row] for row in kept.tolist()], self.vectors[kept])
+
+    @property
+    def halves(self) -> Halves:
+        """The vectors as they are stored."""
+        return np.ascontiguousarray(self.vectors, dtype=np.float16)
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,8 @@ class Part(Protocol):
         """
         ...
 
-    def of(self, picture: str) -> list[Row]:
-        """The rows of one picture."""
+    def of(self, picture: str) -> Rows:
+        """The rows of one picture, by key."""
         ...
 
     def entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
@@ -143,20 +143,16 @@ class Part(Protocol):
         """The part without the rows of these pictures; itself when it has none."""
         ...
 
-    def texts(self) -> Iterator[str]:
-        """The texts of all entries."""
-        ...
-
 
 class Tail(Part, Protocol):
     """The part that takes in changes."""
 
-    def changed(self, blocks: Mapping[str, Block]) -> "Tail":
-        """The tail in which each of these pictures has exactly its block. Costs no more when the tail is longer."""
+    def changed(self, rows: Mapping[str, Rows]) -> "Tail":
+        """The tail in which each of these pictures has exactly these rows. Costs no more when the tail is longer."""
         ...
 
-    def block(self) -> tuple[Keys, list[Entry], Matrix]:
-        """All rows: keys, entries, vectors."""
+    def content(self) -> Rows:
+        """All rows that it has, in the order in which they came."""
         ...
 
 
@@ -242,10 +238,9 @@ class VectorSet:
         hits = [hit for part in (*self.parts, self.tail) for hit in best(part, query, k, allowed)]
         return sorted(hits, key=_rank)[:k]
 
-    def of(self, picture: str) -> list[Row]:
+    def of(self, picture: str) -> Rows:
         """The rows of one picture, in the order in which they were added."""
-        rows = [row for part in (*self.parts, self.tail) for row in part.of(picture)]
-        return sorted(rows, key=lambda row: row.key)
+        return Rows.merged([part.of(picture) for part in (*self.parts, self.tail)])
 
     def texts_of(self, pictures: Collection[str]) -> dict[str, list[str]]:
         """The texts of the rows of each of these pictures, in the order in which they were added."""
@@ -254,22 +249,18 @@ class VectorSet:
             texts[entry.picture].append(entry.text)
         return texts
 
-    def texts(self) -> Iterator[str]:
-        """The texts of all entries, read some at a time."""
-        return (text for part in (*self.parts, self.tail) for text in part.texts())
-
-    def changed(self, blocks: Mapping[str, Block], change: int) -> "VectorSet":
-        """A new set in which each picture of `blocks` has exactly its block; its last change is `change`."""
+    def changed(self, rows: Mapping[str, Rows], change: int) -> "VectorSet":
+        """A new set in which each of these pictures has exactly these rows; its last change is `change`."""
         if not self.remote:
-            before: dict[str, set[tuple[int, Entry]]] = {picture: set() for picture in blocks}
-            for key, entry in self._entries_of(blocks):
+            before: dict[str, set[tuple[int, Entry]]] = {picture: set() for picture in rows}
+            for key, entry in self._entries_of(rows):
                 before[entry.picture].add((key, entry))
-            now = {picture: {*zip(block.keys, block.entries, strict=True)} for picture, block in blocks.items()}
-            blocks = {picture: block for picture, block in blocks.items() if now[picture] != before[picture]}
-        if not blocks:
+            now = {of: {*zip(each.keys.tolist(), each.entries, strict=True)} for of, each in rows.items()}
+            rows = {picture: each for picture, each in rows.items() if now[picture] != before[picture]}
+        if not rows:
             return replace(self, change=change)
-        parts = tuple(part.without(blocks) for part in self.parts)
-        tail, waiting = self.tail.changed(blocks), self.waiting + len(blocks)
+        parts = tuple(part.without(rows) for part in self.parts)
+        tail, waiting = self.tail.changed(rows), self.waiting + len(rows)
         return replace(self, change=change, parts=parts, tail=tail, waiting=waiting)
 
     def _entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:

@@ -31,7 +31,6 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
 
 from index.selection import Wanted, reading
-from index.sources import expansions_of
 from index.tables import PictureRow, PictureWordsRow
 from model.registry import Registry, Release
 from model.words import asked
@@ -80,7 +79,7 @@ class WordSearch:
         with self._lock:
             known = self._expansions.get(release.number)
         if known is None:
-            of = [expansions_of(self._registry, tag, version) for tag, version in release.languages.items()]
+            of = [self._registry.releases.visible(tag, version) for tag, version in release.languages.items()]
             known = frozenset[str]().union(*of)
             with self._lock:
                 if len(self._expansions) >= _REMEMBERED:

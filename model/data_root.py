@@ -21,6 +21,8 @@ from model.storage import MANIFEST, TEMPORARY
 if TYPE_CHECKING:
     from model.objects import Objects
 
+EXPANSIONS = "expansions"  # the folder of theirs
+_WORKING = ("checkpoints", "teacher", "pictures")  # in an expansion's folder, only needed to resume it
 # Everything that another machine may have to read; all other files are scratch and stay on their machine.
 SHARED = (
     "versions/*",
@@ -220,3 +222,9 @@ def _verified(objects: "Objects", name: str, facts: dict[str, Any]) -> Iterator[
         yield piece
     if digest.hexdigest() != facts["sha256"] or size != facts["size"]:
         raise CorruptFolder("an object in the store differs from its manifest")
+
+
+def discard_working_files(root: DataRoot, expansion: str) -> None:
+    """Remove the files that a finished expansion needed only to resume; keeps dataset, validation set and report."""
+    for name in _WORKING:
+        storage.remove(root.path(f"{EXPANSIONS}/{expansion}/{name}"))

@@ -89,6 +89,36 @@ class TextTooLong(InvalidInput):
     code, title = "text_too_long", "Text too long"
 
 
+class UnsupportedPictureFormat(UnsupportedMedia):
+    """The file is not in a format that is read here."""
+
+    code, title = "unsupported_picture_format", "Unsupported picture format"
+
+
+class PictureCorrupt(InvalidInput):
+    """The file begins like a picture but cannot be decoded."""
+
+    code, title = "picture_corrupt", "Corrupt picture"
+
+
+class PictureTooManyPixels(InvalidInput):
+    """More pixels than the setting allows, or than can be read of such a file."""
+
+    code, title = "picture_too_many_pixels", "Too many pixels"
+
+
+class PictureBadDimensions(InvalidInput):
+    """A side, or the aspect ratio, is out of bounds."""
+
+    code, title = "picture_bad_dimensions", "Bad picture dimensions"
+
+
+class PictureAnimated(InvalidInput):
+    """More than one frame."""
+
+    code, title = "picture_animated", "Animated picture"
+
+
 class LanguageTagInvalid(InvalidInput):
     """Not a BCP 47 tag of an existing language."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from model.errors import CorruptFolder, StorageFull
+from model.errors import CorruptFolder, DiskTooSmall, StorageFull
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".tmp-"
@@ -226,6 +226,21 @@ def require_free(path: Path, need: int) -> None:
     existing = next(folder for folder in (path, *path.parents) if folder.exists())
     if shutil.disk_usage(existing).free < need:
         raise StorageFull("not enough free space under the data root")
+
+
+def require_room(home: Path, bytes: int, reserve: int = 0) -> None:
+    """Raises `DiskTooSmall`, with both numbers, unless so many bytes, and `reserve` more, are free under `home`."""
+    free = max(0, shutil.disk_usage(home).free - reserve)
+    if free < bytes:
+        raise DiskTooSmall(
+            f"The move needs about {_megabytes(bytes)} of disk, and {_megabytes(free)} are free.",
+            needed=bytes,
+            free=free,
+        )
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"
 
 
 @contextmanager

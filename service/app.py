@@ -12,11 +12,11 @@ from starlette.concurrency import run_in_threadpool
 
 from index.gallery import Gallery
 from index.selection import Selection
-from index.sources import Encoder
 from model import storage
 from model.data_root import DataRoot
 from model.errors import RegistryUnavailable
 from model.registry import open_registry
+from model.views import Encoder
 from service import openapi, pages, problems
 from service.access_log import AccessLog
 from service.auth import UNAUTHENTICATED, Keyring, Rate
@@ -111,7 +111,7 @@ def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Enc
         rate=rate,
         cursors=Cursors.under(root),
         metrics=metrics,
-        **components(settings, registry, gallery, root, metrics, encoder),
+        **components(settings, registry, gallery, metrics, encoder),
     )
     warm_up(context)
     if not context.live.start():

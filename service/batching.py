@@ -12,11 +12,11 @@ from typing import Any, Generic, Self, TypeVar
 
 from PIL import Image
 
-from index.decoder import Decoder
-from index.pictures import MAX_PIXELS, Picture
-from index.sources import Encoder
 from index.vectors import Vector
 from model.errors import Unavailable
+from model.pictures import MAX_PIXELS, Picture
+from model.pictures.decoder import Decoder
+from model.views import Encoder
 from service.metrics import Metrics
 from service.settings import Settings
 

@@ -16,12 +16,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from index.gallery import Gallery
 from index.live import LiveIndex
 from index.selection import Selection
-from index.sources import Encoder
 from index.word_search import WordSearch
 from model.data_root import DataRoot
 from model.errors import InvalidInput
 from model.registry import Registry
 from model.text import picture_id
+from model.views import Encoder
 from service.access_log import Parts
 from service.auth import Body, Keyring, Principal, Rate
 from service.batching import PictureQueue, Places, TextQueue

@@ -17,12 +17,12 @@ from starlette.concurrency import run_in_threadpool
 from index.errors import IndexUnavailable
 from index.gallery import Gallery
 from index.live import LiveIndex
-from index.sources import Encoder
+from index.sets import VectorSets
 from index.states import open_engine
-from model.data_root import DataRoot
 from model.errors import BaseMoved, PictoglotError
 from model.processes import forget_closed
 from model.registry import Registry
+from model.views import Encoder
 from service.batching import PictureQueue, TextQueue
 from service.context import Context
 from service.metrics import Metrics
@@ -36,11 +36,11 @@ _log = logging.getLogger("pictoglot.moving")
 
 
 def components(
-    settings: Settings, registry: Registry, gallery: Gallery, root: DataRoot, metrics: Metrics, encoder: Encoder
+    settings: Settings, registry: Registry, gallery: Gallery, metrics: Metrics, encoder: Encoder
 ) -> dict[str, Any]:
     """The fields of a `Context` that depend on the base, which `encoder` has open. Raises `SettingsError`."""
-    engine = open_engine(settings.index, registry, settings.recall)
-    live = LiveIndex(encoder, registry, gallery, root, settings.recall, settings.seal_at, engine=engine)
+    sets = VectorSets(gallery, open_engine(settings.index, registry, settings.recall), settings.recall)
+    live = LiveIndex(encoder, sets, settings.seal_at)
     names = {base.number: base.public_name for base in registry.bases.list()}
     return {
         "encoder": encoder,
@@ -150,7 +150,7 @@ def _opened(old: Context) -> Context:
     encoder = old.open_encoder(old.settings)
     if encoder.base_view.version == old.encoder.base_view.version:
         raise BaseMoved("The base that serves has changed again.")
-    parts = components(old.settings, old.registry, old.gallery, old.root, old.metrics, encoder)
+    parts = components(old.settings, old.registry, old.gallery, old.metrics, encoder)
     new = replace(old, **parts, requests=0, successor=None)
     warm_up(new)
     try:

@@ -14,11 +14,11 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from index.engine import Engine
+from index.gallery import Gallery
+from index.sets import VectorSets
 from index.states import open_engine
-from index.sweep import EXPANSIONS
 from model import storage
-from model.data_root import DataRoot
+from model.data_root import EXPANSIONS, DataRoot
 from model.errors import DatasetInvalid, PictoglotError, RegistryUnavailable, StorageFull
 from model.registry import Expansion, Lease, Registry
 from worker.settings import WorkerSettings
@@ -59,6 +59,7 @@ class Attempt:
     def __init__(self, settings: WorkerSettings, registry: Registry, lease: Lease, stop: Event) -> None:
         self.settings, self.registry, self.lease, self.stop = settings, registry, lease, stop
         self.root = DataRoot(settings.home, settings.store)
+        self.gallery = Gallery(registry, self.root)
         self.expansion: Expansion = registry.expansions.get(lease.expansion)
         self.folder = self.root.path(f"{EXPANSIONS}/{lease.expansion}")
         self.part = (0, 1)  # this round of the phases, of so many: a rebuild or a move has one for each language
@@ -70,9 +71,9 @@ class Attempt:
         self._eta: float | None = None
 
     @cached_property
-    def engine(self) -> Engine | None:
-        """Where vector sets go, if not into files under the data root."""
-        return open_engine(self.settings.index, self.registry)
+    def sets(self) -> VectorSets:
+        """The vector sets, in files under the data root or in an engine."""
+        return VectorSets(self.gallery, open_engine(self.settings.index, self.registry))
 
     def dataset(self, expansion: Expansion) -> Path:
         """The dataset of this or of an earlier expansion, copied from the store if need be."""

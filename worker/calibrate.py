@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from index.captions import ReadBy
 from index.gallery import Gallery
-from index.rows import ReadBy
 from index.states import last_change
-from index.sweep import EXPANSIONS
 from index.vectors import Matrix
 from model.backends import Encoding
 from model.calibrating import Answers, fit, measured
 from model.calibration import RIVALS, Curves, ordinary, stored
-from model.data_root import DataRoot
+from model.data_root import EXPANSIONS, DataRoot
 from model.errors import Unavailable
 from model.languages import ENGLISH
 from model.registry import Registry

@@ -31,34 +31,22 @@ _DUTY_SECONDS = 60.0  # for which the duty is taken; it is renewed
 _log = logging.getLogger("worker.calibration")
 
 
-class Calibrating:
+class Calibrating(Chore):
     """Starts the child when a language is due; looks every `calibrate_seconds`, the first time after as long."""
 
     def __init__(self, settings: WorkerSettings) -> None:
+        super().__init__("worker.calibration", CALIBRATING, settings)
         self._pause = settings.calibrate_seconds
-        self.chore = Chore("worker.calibration", CALIBRATING, settings)
-        self._registry: Registry | None = None
         self._next = time.monotonic() + self._pause
 
-    def tick(self, registry: Registry) -> None:
-        """Look whether a child is needed; returns at once."""
-        self._registry = registry
-        if self.chore.running or time.monotonic() < self._next:
-            return
-        if status := self.chore.ended(registry):
+    def due(self, registry: Registry, status: int | None) -> bool:
+        """Whether it is time to look, and a language is to be measured."""
+        if status:
             _log.warning("the calibration ended with status %d; it is started again later", status)
+        if time.monotonic() < self._next:
+            return False
         self._next = time.monotonic() + self._pause
-        if due(registry, self._pause):
-            self.chore.start()
-
-    @property
-    def running(self) -> bool:
-        """Whether a child is at work."""
-        return self.chore.running
-
-    def stop(self) -> None:
-        """End the child; what it has measured stays."""
-        self.chore.stop(self._registry)
+        return bool(due(registry, self._pause))
 
 
 def due(registry: Registry, pause: float = 30.0) -> list[Read]:

@@ -12,8 +12,8 @@ import sys
 from threading import Event
 
 from index.errors import IndexUnavailable
-from index.sweep import EXPANSIONS
 from model import logs, storage
+from model.data_root import EXPANSIONS
 from model.errors import LeaseLost, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
 from model.processes import die_with_parent
 from model.registry import Lease, open_registry

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from contextlib import suppress
 
 from model import logs
@@ -21,34 +22,33 @@ _NICE = 10
 _GRACE = 5.0  # seconds in which a child ends by itself
 
 
-class Chore:
+class Chore(ABC):
     """The `child` of one module, `python -m MODULE PARENT`, which does the work of one duty; None between two."""
 
     def __init__(self, module: str, duty: str, settings: WorkerSettings) -> None:
         self._command = [sys.executable, "-P", "-m", module, str(os.getpid())]
         self._duty, self._threads = duty, str(settings.threads)
+        self._registry: Registry | None = None
         self.child: subprocess.Popen[bytes] | None = None
+
+    @abstractmethod
+    def due(self, registry: Registry, status: int | None) -> bool:
+        """Whether a child is needed now; `status` is that with which one has just ended, None when none has."""
+
+    def tick(self, registry: Registry) -> None:
+        """Start a child if one is due and none is at work; returns at once."""
+        self._registry = registry
+        if not self.running and self.due(registry, self._ended()):
+            threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), self._threads)
+            waiting = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+            self.child = subprocess.Popen(self._command, env={**os.environ, **threads, **waiting})
 
     @property
     def running(self) -> bool:
         """Whether a child is at work."""
         return self.child is not None and self.child.poll() is None
 
-    def start(self) -> None:
-        """Start a child; there must be none."""
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), self._threads)
-        waiting = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-        self.child = subprocess.Popen(self._command, env={**os.environ, **threads, **waiting})
-
-    def ended(self, registry: Registry) -> int | None:
-        """The exit status of a child that has ended since this was asked last; None without one."""
-        status = None if self.child is None else self.child.poll()
-        if self.child is not None and status is not None:
-            self._give_back(registry, self.child)
-            self.child = None
-        return status
-
-    def stop(self, registry: Registry | None) -> None:
+    def stop(self) -> None:
         """End the child; what it has registered stays, the rest is done again."""
         if self.child is None:
             return
@@ -58,12 +58,17 @@ class Chore:
         except subprocess.TimeoutExpired:
             self.child.kill()
             self.child.wait()
-        if registry is not None:
-            self._give_back(registry, self.child)
+        self._ended()
 
-    def _give_back(self, registry: Registry, child: subprocess.Popen[bytes]) -> None:
-        with suppress(PictoglotError):  # then it expires
-            registry.duties.give_back(self._duty, owner(child.pid))
+    def _ended(self) -> int | None:
+        """The exit status of a child that has ended since this was asked last; its duty is given back."""
+        if self.child is None or (status := self.child.poll()) is None:
+            return None
+        if self._registry is not None:
+            with suppress(PictoglotError):  # then it expires
+                self._registry.duties.give_back(self._duty, owner(self.child.pid))
+        self.child = None
+        return status
 
 
 def begin(parent: str) -> WorkerSettings:

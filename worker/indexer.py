@@ -24,48 +24,34 @@ _LATER = 300.0  # after one that could not seal everything, unless as much has c
 _log = logging.getLogger("worker.indexer")
 
 
-class Indexing:
+class Indexing(Chore):
     """Starts the child when enough has changed."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        self._settings = settings
-        self.chore = Chore("worker.indexer", SEALING, settings)
-        self._registry: Registry | None = None
+        super().__init__("worker.indexer", SEALING, settings)
+        self._seal_at = settings.seal_at
         self._not_before = 0.0
         self._again_at = math.inf  # the change of the gallery at which one is started before that time
 
-    def tick(self, registry: Registry) -> None:
-        """Look whether a child is needed; returns at once."""
-        self._registry = registry
-        seal_at = self._settings.seal_at
-        if self.chore.running:
-            return
-        status = self.chore.ended(registry)
+    def due(self, registry: Registry, status: int | None) -> bool:
+        """Whether enough waits; after an end only later, or when as much has changed again."""
         if status is not None:
             if status != 0:
                 _log.warning("the indexer ended with status %d; it is started again later", status)
                 self._not_before, self._again_at = time.monotonic() + _PAUSE, math.inf
             else:  # what cannot be sealed yet, such as captions that nobody has encoded, is tried again later
-                self._not_before, self._again_at = time.monotonic() + _LATER, last_change(registry) + seal_at
-        if unsealed(registry) < seal_at:
+                self._not_before, self._again_at = time.monotonic() + _LATER, last_change(registry) + self._seal_at
+        if unsealed(registry) < self._seal_at:
             self._not_before = 0.0
-        elif time.monotonic() >= self._not_before or last_change(registry) >= self._again_at:
-            self.chore.start()
-
-    @property
-    def running(self) -> bool:
-        """Whether a child is at work."""
-        return self.chore.running
-
-    def stop(self) -> None:
-        """End the child; what it has registered stays, the rest is done again."""
-        self.chore.stop(self._registry)
+            return False
+        return time.monotonic() >= self._not_before or last_change(registry) >= self._again_at
 
 
 def main(arguments: list[str]) -> int:
     """Seal what is due and prune the change feed. Exit status 0, also when another has the duty; 1 when it failed."""
     from index.gallery import Gallery
     from index.indexer import Indexer
+    from index.sets import VectorSets
     from index.states import open_engine
 
     settings, name = begin(arguments[0]), owner()
@@ -77,7 +63,7 @@ def main(arguments: list[str]) -> int:
                     return 0
                 root = DataRoot(settings.home, settings.store)
                 engine = open_engine(settings.index, registry)
-                indexer = Indexer(registry, Gallery(registry, root), root, seal_at=settings.seal_at, engine=engine)
+                indexer = Indexer(VectorSets(Gallery(registry, root), engine), seal_at=settings.seal_at)
                 indexer.run(lambda: duties.keep(SEALING, name, settings.indexer_seconds))
                 prune(registry)
     except LeaseLost:

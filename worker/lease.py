@@ -17,7 +17,7 @@ from contextlib import suppress
 from functools import cached_property
 from threading import Event, Lock
 
-from model.data_root import DataRoot
+from model.data_root import DataRoot, discard_working_files
 from model.errors import LeaseLost, PictoglotError
 from model.registry import Lease, Registry, open_registry
 from worker.settings import WorkerSettings
@@ -96,8 +96,6 @@ class _ChildRun:
         try:
             self._conclude(code)
             if self.expansions.get(self.lease.expansion).finished_at is not None:
-                from index.sweep import discard_working_files  # brings numpy, which an idle worker need not hold
-
                 discard_working_files(DataRoot(self.settings.home), self.lease.expansion)
         except PictoglotError as error:
             text = "expansion %s: the result could not be recorded; the lease will expire: %s"

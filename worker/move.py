@@ -12,9 +12,8 @@ from typing import Any
 
 import torch
 
-from index.gallery import Gallery
 from index.indexer import fill_captions, fill_pictures
-from index.sweep import move_needs, require_room
+from index.sweep import move_needs
 from model import storage
 from model.backends.choice import open_encoder, open_towers, recorded, wanted
 from model.base import Base, open_base
@@ -29,13 +28,13 @@ from model.errors import (
     TrainingDiverged,
 )
 from model.registry import Release, Version
+from model.views import Views
 from worker.attempt import Attempt
 from worker.compare import Comparison, losses
 from worker.making import make_version
 from worker.prepare import TrainingContext, prepare, teachable
 from worker.promotion import GateFailed, keeps_shared
 from worker.reencode import refuse_unreadable, unreadable
-from worker.views import Views
 
 _PAUSE = 2.0  # seconds until another pass, after something else was in the way
 _UNTEACHABLE = (InvalidInput, CaptionsUnreadable, TrainingDiverged)
@@ -97,14 +96,14 @@ def _open(attempt: Attempt) -> TrainingContext:
     encoder = Encoder(base, towers, number)
     torch.use_deterministic_algorithms(base.device.type == "cpu")
     views = Views(encoder, registry, attempt.root)
-    return TrainingContext(attempt, encoder, Gallery(registry, attempt.root), number, encoder.base_view, views)
+    return TrainingContext(attempt, encoder, attempt.gallery, number, encoder.base_view, views)
 
 
 def _room(attempt: Attempt, base: Base) -> int:
     """How many bytes of disk the move takes; raises `DiskTooSmall` unless they are there."""
     towers = sum(tensor.nbytes for tensor in base.model.state_dict().values())  # traced, about as much as the weights
     needed = move_needs(attempt.registry, base.dimension, towers)
-    require_room(attempt.settings.home, needed)
+    storage.require_room(attempt.settings.home, needed)
     return needed
 
 
@@ -186,9 +185,9 @@ class _Move:
 
     def _encode_pictures(self) -> list[str]:
         """All pictures and English captions; returns the pictures that cannot be read, and so will not be found."""
-        encoder, gallery, registry = self.context.encoder, self.context.gallery, self.registry
+        encoder, gallery = self.context.encoder, self.context.gallery
         pictures = gallery.ids()
-        fill_pictures(encoder, gallery, registry, self.attempt.root, self._progress(), self.attempt.engine)
+        fill_pictures(encoder, self.attempt.sets, self._progress())
         missing = unreadable(gallery, encoder, pictures)
         if not self._forced:
             refuse_unreadable(missing)
@@ -196,10 +195,8 @@ class _Move:
         return missing
 
     def _encode_captions(self, language: str, version: int) -> None:
-        context, attempt = self.context, self.attempt
-        view, of = context.views.of(version), (language, version)
-        store = (context.gallery, self.registry, *of, attempt.root, self._progress())
-        fill_captions(context.encoder, view, *store, engine=attempt.engine)
+        context, view = self.context, self.context.views.of(version)
+        fill_captions(context.encoder, view, self.attempt.sets, language, version, self._progress())
 
     def _progress(self) -> Callable[[int, int], None]:
         attempt, encoder = self.attempt, self.context.encoder

@@ -124,9 +124,7 @@ def _encode(context: TrainingContext, data: TrainingData, view: View) -> None:
 
     rows = [(row.picture, row.caption) for row in data.rows if row.picture is not None]
     context.gallery.add_captions(attempt.expansion.id, data.language, rows)
-    registry, gallery, root = attempt.registry, context.gallery, attempt.root
-    of = (data.language, view.version)
-    fill_captions(context.encoder, view, gallery, registry, *of, root, on_progress, engine=attempt.engine)
+    fill_captions(context.encoder, view, attempt.sets, data.language, view.version, on_progress)
 
 
 def _concluded(report: dict[str, Any], moved: bool) -> dict[str, Any]:

@@ -28,8 +28,8 @@ from model.errors import BaseMoved, CheckpointMismatch
 from model.languages import ENGLISH, reads
 from model.registry import Expansion, Registry
 from model.table import View
+from model.views import Views
 from worker.attempt import Attempt
-from worker.views import Views
 
 _PART = 2048  # texts a part; some seconds of one core with a large tower
 _BATCH = 128
@@ -107,7 +107,7 @@ def open_context(attempt: Attempt) -> TrainingContext:
     if registry.versions.lineage(parent)[-1].number != encoder.base_view.version:
         raise BaseMoved("Another base serves now than when this began: begin anew.")
     views = Views(encoder, registry, attempt.root)
-    return TrainingContext(attempt, encoder, Gallery(registry, attempt.root), parent, views.of(parent), views)
+    return TrainingContext(attempt, encoder, attempt.gallery, parent, views.of(parent), views)
 
 
 def prepare(context: TrainingContext, *taught: Expansion) -> TrainingData:

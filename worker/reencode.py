@@ -16,8 +16,8 @@ from model.backends.choice import open_towers, served_base, wanted
 from model.encoder import Encoder
 from model.errors import PicturesUnreadable, VersionCorrupt
 from model.registry import Registry
+from model.views import Views
 from worker.attempt import Attempt
-from worker.views import Views
 
 _FINE = 1000  # parts of one vector set, for the progress
 _PASSES = 5  # over everything: the later ones only take what came meanwhile
@@ -60,16 +60,16 @@ def _encode_all(attempt: Attempt, encoder: Encoder, skip_unreadable: bool) -> di
 
 
 def _encode_once(attempt: Attempt, encoder: Encoder, skip_unreadable: bool) -> dict[str, Any]:
-    registry, root, gallery = attempt.registry, attempt.root, Gallery(attempt.registry, attempt.root)
+    registry, gallery = attempt.registry, attempt.gallery
     serving = set(registry.releases.serving().languages.items())
     sets = list(_named(registry))
     progress = _Progress(attempt, encoder, 1 + len(sets))
     pictures = gallery.ids()  # what comes after this is for the next pass
-    fill_pictures(encoder, gallery, registry, root, progress.of(0), attempt.engine)
+    fill_pictures(encoder, attempt.sets, progress.of(0))
     missing = unreadable(gallery, encoder, pictures)
     if not skip_unreadable:
         refuse_unreadable(missing)
-    views, damaged = Views(encoder, registry, root), []
+    views, damaged = Views(encoder, registry, attempt.root), []
     for number, (language, version) in enumerate(sets, start=1):
         try:
             view = views.of(version)
@@ -78,8 +78,7 @@ def _encode_once(attempt: Attempt, encoder: Encoder, skip_unreadable: bool) -> d
                 raise
             damaged.append(version)  # of a release long ago: only a rollback to it would miss it
             continue
-        of = (language, version)
-        fill_captions(encoder, view, gallery, registry, *of, root, progress.of(number), engine=attempt.engine)
+        fill_captions(encoder, view, attempt.sets, language, version, progress.of(number))
     return {"unreadable": len(missing), "sets": 1 + len(sets) - len(damaged), "damaged_versions": damaged}
 
 

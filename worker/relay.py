@@ -32,23 +32,24 @@ class Relay(Thread):
         self._app, self._supervisor = app, supervisor
         self._unheard: float | None = None  # when the first hint was sent that did not arrive here
         self._swept = False
-        self._indexing, self._calibrating = Indexing(supervisor.settings), Calibrating(supervisor.settings)
+        self._chores = (Indexing(supervisor.settings), Calibrating(supervisor.settings))
 
     def run(self) -> None:
         """Until the worker stops."""
         while True:
             try:
                 self.tick()
-                self._indexing.tick(self._supervisor.registry)
-                self._calibrating.tick(self._supervisor.registry)
+                for chore in self._chores:
+                    chore.tick(self._supervisor.registry)
                 self._sweep_once()
             except PictoglotError as error:
                 _log.warning("the registry cannot be read: %s", error.code)
             except Exception:  # noqa: BLE001 - a worker whose relay has ended looks alive
                 _log.exception("unexpected error in the relay; it goes on")
             if self._supervisor.stop.wait(self._supervisor.settings.relay_seconds):
-                self._calibrating.stop()
-                return self._indexing.stop()
+                for chore in self._chores:
+                    chore.stop()
+                return
 
     def tick(self) -> None:
         """Send a hint for each runnable expansion without a lease."""
@@ -94,12 +95,13 @@ def sweep_left_over(supervisor: Supervisor) -> None:
 
     Before that, words for pictures that a process of an earlier release has put beside this one.
     """
+    from index.captions import add_missing_words
     from index.gallery import Gallery
+    from index.sets import VectorSets
     from index.states import open_engine
     from index.sweep import sweep
-    from index.words import add_missing_words
 
     settings, registry = supervisor.settings, supervisor.registry
     root = DataRoot(settings.home, settings.store)
     add_missing_words(registry)
-    sweep(root, registry, Gallery(registry, root), engine=open_engine(settings.index, registry))
+    sweep(VectorSets(Gallery(registry, root), open_engine(settings.index, registry)))

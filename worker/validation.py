@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from index.sources import picture_vectors
-from index.sweep import EXPANSIONS
+from model.data_root import EXPANSIONS
 from model.dataset import pictured
 from model.dataset_rows import Pivot
 from model.encoder import EncodedTexts

@@ -12,10 +12,10 @@ from PIL import Image
 
 from benchmarks.emoji36.data import Test, Vectors, digest, encoded
 from benchmarks.emoji36.errors import Refused
-from index.pictures import read_rgb
 from model.corpus import NONE, Corpus
 from model.encoder import Encoder
 from model.errors import PictoglotError
+from model.pictures import read_rgb
 from worker.prepare import teacher_features
 
 GALLERY = "seen"  # the report takes the figures of this gallery

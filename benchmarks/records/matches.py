@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.records.nonsense import WORDS, nonsense
 from index.gallery import Gallery
 from index.live import LiveIndex
+from index.sets import VectorSets
 from index.snapshot import Snapshot
 from index.vectors import Keys
 from model.backends.choice import open_encoder
@@ -72,9 +73,13 @@ class Demo:
         assert texts is not None, f"{tag} has no held-out captions"
         return texts, *self.calibrator().answers(texts)
 
+    def captions(self, tag: str) -> list[str]:
+        """Its texts in a language, as the version that serves shows them."""
+        return self.gallery.some_captions(tag, self.registry.releases.visible(tag, self.languages[tag]), 1)
+
     def nonsense(self, tag: str) -> Vectors:
         """Vectors of nonsense in a language."""
-        return self.vectors(tag, nonsense(tag, [*self.live.current.captions[tag].texts()]))
+        return self.vectors(tag, nonsense(tag, self.captions(tag)))
 
     def calibrator(self) -> Calibrator:
         """A new one, for what is there now."""
@@ -97,7 +102,7 @@ def opened(home: Path) -> Iterator[Demo]:
         with closing(open_registry(settings.database)) as registry:
             encoder = open_encoder(settings, registry)
             gallery = Gallery(registry, DataRoot(copy))
-            live = LiveIndex(encoder, registry, gallery, DataRoot(copy))
+            live = LiveIndex(encoder, VectorSets(gallery))
             live.start()
             yield Demo(copy, registry, live, encoder)
             live.close()
@@ -191,7 +196,7 @@ def _cost(demo: Demo) -> dict[str, Any]:
     The latter counts where other work shares the machine.
     """
     tag = next(iter(demo.languages))
-    calibration, captions = demo.calibration(tag), [*demo.live.current.captions[tag].texts()]
+    calibration, captions = demo.calibration(tag), demo.captions(tag)
     took: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     for number in range(2 * _TIMED + 2):
         begun, used = time.perf_counter(), time.process_time()

@@ -13,6 +13,7 @@ from index.gallery import Gallery
 from index.live import LiveIndex
 from index.records import Record, value_rows
 from index.selection import Selection
+from index.sets import VectorSets
 from index.tables import PictureRow, PictureValueRow, RecordChangesRow
 from model.data_root import DataRoot
 from model.registry import Registry, open_registry
@@ -66,7 +67,7 @@ def opened(home: Path, made: Domains) -> Iterator[Collection]:
         ranks = np.random.default_rng(3).permutation(made.count)
         _write_records(registry, ranks)
         gallery = Gallery(registry, root)
-        live = LiveIndex(encoder, registry, gallery, root)
+        live = LiveIndex(encoder, VectorSets(gallery))
         live.start()
         starts = range(0, made.count, 50_000)
         stored = [made.vectors(start, min(start + 50_000, made.count)).astype(np.float16) for start in starts]

@@ -12,6 +12,7 @@ from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
 from index.records import Given
 from index.selection import Wanted
+from index.sets import VectorSets
 from index.snapshot import PictureHit
 from index.word_search import MOST, WordSearch
 from model.base import open_base
@@ -46,7 +47,7 @@ def measured(home: Path, shown: Sequence[Outline] = ()) -> list[dict[str, Any]]:
 
 def ranked(home: Path, encoder: Encoder, registry: Registry, shown: Sequence[Outline]) -> list[dict[str, Any]]:
     """The rows of `measured`, of a gallery that is filled."""
-    live = LiveIndex(encoder, registry, Gallery(registry, DataRoot(home)), DataRoot(home))
+    live = LiveIndex(encoder, VectorSets(Gallery(registry, DataRoot(home))))
     live.start()
     snapshot, words, places = live.current, WordSearch(registry), list[list[int]]()
     shown = shown[:: -(-len(shown) // _ASKED)]

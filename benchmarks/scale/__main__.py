@@ -27,9 +27,10 @@ from benchmarks.scale import language, measures, several
 from benchmarks.scale.material import TEXT, Made, NoEncoder, fill, name
 from index.gallery import Gallery
 from index.live import LiveIndex
-from index.pictures import Picture, encode_stored, encode_thumbnail
+from index.sets import VectorSets
 from model import encoder  # noqa: F401 - opening a version imports it, which takes seconds
 from model.data_root import DataRoot
+from model.pictures import Picture, encode_stored, encode_thumbnail
 from model.processes import give_way
 from model.registry import Registry, open_registry
 from worker.indexer import Indexing
@@ -81,14 +82,14 @@ def api(home: Path, dimension: int, url: str) -> None:
 @app.command(hidden=True)
 def following(home: Path, dimension: int, changes: int, as_serving: bool = True) -> None:
     """The longest search, in milliseconds, while this process takes in the last `changes` again and again."""
-    with _world(home, dimension) as (registry, gallery, root, model):
-        live = LiveIndex(model, registry, gallery, root)
+    with _world(home, dimension) as (sets, model):
+        live = LiveIndex(model, sets)
         assert live.start()
         if as_serving:
             give_way()
         with measures.stalls(live, Made(10_000, dimension).queries(200, TEXT)) as stalled:
             for _ in range(_AGAIN):
-                measures.follow(live, gallery, changes)
+                measures.follow(live, sets.gallery, changes)
         live.close()
     sys.stdout.write(json.dumps(stalled) + "\n")
 
@@ -96,9 +97,9 @@ def following(home: Path, dimension: int, changes: int, as_serving: bool = True)
 @app.command(hidden=True)
 def opened(home: Path, dimension: int, wait: float = 0.0) -> None:
     """What a starting API process does, told as JSON; it stays for `wait` seconds."""
-    with _world(home, dimension) as (registry, gallery, root, model):
+    with _world(home, dimension) as (sets, model):
         before, started = measures.private_mb(), time.perf_counter()
-        live = LiveIndex(model, registry, gallery, root)
+        live = LiveIndex(model, sets)
         assert live.start()
         give_way()
         ready = time.perf_counter() - started
@@ -107,8 +108,8 @@ def opened(home: Path, dimension: int, wait: float = 0.0) -> None:
         told = {
             "seconds": ready,
             "private_mb": measures.private_mb() - before,
-            "index_mb": measures.mapped_mb(root.home, "index.faiss"),
-            "vectors_mb": measures.mapped_mb(root.home, "rows.safetensors"),
+            "index_mb": measures.mapped_mb(home, "index.faiss"),
+            "vectors_mb": measures.mapped_mb(home, "rows.safetensors"),
         }
         sys.stdout.write(json.dumps(told) + "\n")
         sys.stdout.flush()
@@ -122,9 +123,9 @@ def whole(made: Made, changes: int, folder: Path | None) -> dict[str, Any]:
         home = Path(temporary)
         _console.print(f"{made.count:,} pictures: filling the tables.")
         report: dict[str, Any] = {"pictures": made.count, "dimension": made.dimension, "cores": measures.cores()}
-        with _world(home, made.dimension) as (registry, gallery, root, model):
-            report["fill_seconds"] = measures.milliseconds(fill, registry, made, model, 1_000) / 1_000
-            live = LiveIndex(model, registry, gallery, root)
+        with _world(home, made.dimension) as (sets, model):
+            report["fill_seconds"] = measures.milliseconds(fill, sets.registry, made, model, 1_000) / 1_000
+            live = LiveIndex(model, sets)
             _console.print("Opening it the first time, which seals it.")
             report["seal_seconds"] = measures.milliseconds(live.start) / 1_000
             report["seal_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
@@ -134,15 +135,15 @@ def whole(made: Made, changes: int, folder: Path | None) -> dict[str, Any]:
             }
             _console.print("Searching.")
             report["search"] = {f"k{k}": measures.searches(live.current, made, k) for k in (10, 100)}
-            report |= measures.pages(gallery, made.count)
-            report |= language.moved(live, registry, gallery, root, made)
+            report |= measures.pages(sets.gallery, made.count)
+            report |= language.moved(live, made)
             live.close()
         report |= starts(home, made.dimension)
-        with _world(home, made.dimension) as (registry, gallery, root, model):
-            live = LiveIndex(model, registry, gallery, root)
+        with _world(home, made.dimension) as (sets, model):
+            live = LiveIndex(model, sets)
             live.start()
             give_way()
-            report |= changed(live, registry, made, changes, home)
+            report |= changed(live, sets.registry, made, changes, home)
             live.close()
         report["stall_ms"] = turns(home, made.dimension, min(changes, 8_000))
     return report
@@ -233,12 +234,11 @@ def _process(*arguments: str) -> "subprocess.Popen[bytes]":
 
 
 @contextmanager
-def _world(home: Path, dimension: int) -> Iterator[tuple[Registry, Gallery, DataRoot, NoEncoder]]:
-    root, model = DataRoot(home), NoEncoder(dimension)
-    registry = open_registry(f"sqlite:///{home / 'registry.db'}")
+def _world(home: Path, dimension: int) -> Iterator[tuple[VectorSets, NoEncoder]]:
+    model, registry = NoEncoder(dimension), open_registry(f"sqlite:///{home / 'registry.db'}")
     try:
         registry.initialise(model.base_fingerprint, {})
-        yield registry, Gallery(registry, root), root, model
+        yield VectorSets(Gallery(registry, DataRoot(home))), model
     finally:
         registry.close()
 

@@ -2,20 +2,18 @@
 
 from benchmarks.scale.material import TEXT, Made, NoEncoder, NoView, name
 from benchmarks.scale.measures import milliseconds
+from index.captions import ReadBy
 from index.gallery import Gallery
 from index.indexer import fill_captions
 from index.live import LiveIndex
-from index.rows import ReadBy
 from model import storage
-from model.data_root import DataRoot
-from model.registry import Registry
 
 _TAG, _CAPTIONS = "cy", 500
 
 
-def moved(live: LiveIndex, registry: Registry, gallery: Gallery, root: DataRoot, made: Made) -> dict[str, float]:
+def moved(live: LiveIndex, made: Made) -> dict[str, float]:
     """Milliseconds from the release until searches use it: of a promotion, and of its rollback."""
-    encoder = NoEncoder(made.dimension)
+    encoder, gallery, registry = NoEncoder(made.dimension), live.sets.gallery, live.sets.registry
     releases, expansions = registry.releases, registry.expansions
     expansion, _ = expansions.submit(
         kind="learn", language=_TAG, settings={}, dataset_path=None, dataset_sha256=None, dataset_bytes=0, actor="bench"
@@ -23,7 +21,7 @@ def moved(live: LiveIndex, registry: Registry, gallery: Gallery, root: DataRoot,
     lease = expansions.lease(expansion.id, "bench", 600)
     assert lease is not None
     folder = f"versions/{expansion.id}"
-    with root.stage(folder) as staged:
+    with live.sets.root.stage(folder) as staged:
         (staged / "rows.safetensors").write_bytes(b"rows")
         manifest = storage.write_manifest(staged, {"language": _TAG})
     version = registry.versions.add(
@@ -31,7 +29,7 @@ def moved(live: LiveIndex, registry: Registry, gallery: Gallery, root: DataRoot,
         report={}, fence=lease.fence,
     )  # fmt: skip
     _captions(gallery, expansion.id, version.number, made, encoder)
-    fill_captions(encoder, NoView(version.number, _TAG), gallery, registry, _TAG, version.number, root)
+    fill_captions(encoder, NoView(version.number, _TAG), live.sets, _TAG, version.number)
 
     def promote() -> None:
         releases.promote(expansion=expansion.id, version=version.number, move_shared=False, fence=lease.fence)

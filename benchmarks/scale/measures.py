@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from benchmarks.scale.material import IMAGE, TEXT, Made, Vectors, content, name
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
-from index.pictures import Picture
 from index.snapshot import Snapshot
 from index.sources import PictureSource, caught_up
 from index.tail import MemoryTail
+from model.pictures import Picture
 
 T = TypeVar("T")
 _QUERIES = 200

@@ -27,9 +27,10 @@ from benchmarks.scale.material import TEXT, Made, NoEncoder, Vectors, fill, name
 from index.gallery import Gallery
 from index.indexer import Indexer
 from index.live import LiveIndex
-from index.pictures import Picture, encode_stored, encode_thumbnail
+from index.sets import VectorSets
 from index.states import open_engine, unsealed
 from model.data_root import DataRoot
+from model.pictures import Picture, encode_stored, encode_thumbnail
 from model.processes import give_way
 from model.registry import Registry, open_registry
 from worker.indexer import Indexing
@@ -60,10 +61,11 @@ def whole(made: Made, folder: Path | None) -> dict[str, Any]:
 
 def _measured(made: Made, home: Path, url: str) -> dict[str, Any]:
     report: dict[str, Any] = {"engine": "pgvector", "pictures": made.count, "dimension": made.dimension}
-    with _opened(home, made.dimension, url) as (live, registry, gallery, model):
+    with _opened(home, made.dimension, url) as (live, model):
+        registry = live.sets.registry
         report["fill_seconds"] = measures.milliseconds(fill, registry, made, model, 1_000) / 1_000
         console.print(f"{made.count:,} pictures: putting their vectors into pgvector.")
-        indexer = Indexer(registry, gallery, DataRoot(home), seal_at=1, engine=live.engine)
+        indexer = Indexer(live.sets, seal_at=1)
         report["seal_seconds"] = measures.milliseconds(lambda: live.start() and indexer.run() and live.refresh()) / 1e3
         report["search"] = {"k10": measures.searches(live.current, made, 10)}
         with _process(home, made.dimension, url) as one, _process(home, made.dimension, url) as other:
@@ -107,9 +109,9 @@ def _indexer_killed(made: Made, home: Path, url: str, registry: Registry, acknow
         indexing.tick(registry)
         time.sleep(seconds)
         if indexing.running:
-            assert indexing.chore.child is not None
-            indexing.chore.child.kill()
-            indexing.chore.child.wait()
+            assert indexing.child is not None
+            indexing.child.kill()
+            indexing.child.wait()
             indexing.tick(registry)  # the worker gives its duty back
         indexing = Indexing(WorkerSettings.load())
     while time.monotonic() < until and (indexing.running or unsealed(registry) >= _SEAL_AT):
@@ -167,7 +169,7 @@ def serve(home: Path, dimension: int, url: str) -> None:
     """An API process: follows the gallery, and does what each line of standard input says."""
     rgb = Image.new("RGB", (32, 32), "white")
     picture, made, stop = Picture(rgb, encode_stored(rgb), encode_thumbnail(rgb)), Made(10_000, dimension), Event()
-    with _opened(home, dimension, url) as (live, _, _, _):
+    with _opened(home, dimension, url) as (live, _):
         before = measures.private_mb()
         assert live.start()
         give_way()
@@ -221,14 +223,13 @@ def _say(what: object) -> None:
 
 
 @contextmanager
-def _opened(home: Path, dimension: int, url: str) -> Iterator[tuple[LiveIndex, Registry, Gallery, NoEncoder]]:
-    root, model = DataRoot(home), NoEncoder(dimension)
-    registry = open_registry(url)
+def _opened(home: Path, dimension: int, url: str) -> Iterator[tuple[LiveIndex, NoEncoder]]:
+    model, registry = NoEncoder(dimension), open_registry(url)
     registry.initialise(model.base_fingerprint, {})
-    gallery, engine = Gallery(registry, root), open_engine("pgvector", registry, 0.97)
-    live = LiveIndex(model, registry, gallery, root, engine=engine)
+    sets = VectorSets(Gallery(registry, DataRoot(home)), open_engine("pgvector", registry, 0.97))
+    live = LiveIndex(model, sets)
     try:
-        yield live, registry, gallery, model
+        yield live, model
     finally:
         live.close()
         registry.close()

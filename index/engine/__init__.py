@@ -19,9 +19,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from index.errors import IndexUnavailable
+from index.errors import IndexLost, IndexUnavailable
 from index.states import Written
-from index.vectors import Candidates, Columns, Entry, Identity, Keys, Matrix, Row, Vector
+from index.vectors import Candidates, Entry, Identity, Keys, Matrix, Rows, Vector
 
 FEW = 10_000  # allowed rows that are compared one by one instead of through the engine's index
 _ROW_BITS = 20  # of the number of a row; the others are the run's
@@ -31,36 +31,24 @@ _BATCH = 1_000  # pictures in one request
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows of an engine; `vectors` is empty where nobody asked for them."""
+class Found(Rows):
+    """Rows that an engine has found, with its own `ids` (n,); `vectors` is empty where nobody asked for them."""
 
-    ids: NDArray[np.int64]  # (n,)
-    keys: Keys
-    entries: list[Entry]
-    vectors: Matrix  # (n, dimension)
+    ids: NDArray[np.int64]
 
-    def take(self, kept: NDArray[np.int64]) -> "Rows":
-        """Some of the rows, in this order."""
-        return Rows(self.ids[kept], self.keys[kept], [self.entries[row] for row in kept], self.vectors[kept])
+    def proposed(self, scores: NDArray[np.float32], exact: bool) -> Candidates:
+        """As candidates, with these scores; they are in this order."""
+        return Candidates(scores, self.vectors, self.entries.__getitem__, exact)
 
 
 @dataclass(frozen=True)
 class View:
-    """What is seen of a set: the rows of these runs, except hidden ones; `count` of them."""
+    """What is seen of a set: the rows of these runs, at least one, except hidden ones; `count` of them."""
 
     identity: Identity
     runs: tuple[int, ...]
     hidden: tuple[int, ...]
     count: int
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """Rows near a query with the engine's own scores, best first. When `exact`, no better row is missing."""
-
-    scores: NDArray[np.float32]
-    rows: Rows
-    exact: bool
 
 
 class Engine(Protocol):
@@ -74,7 +62,7 @@ class Engine(Protocol):
     scan_limit: int
     lost: set[Identity]
 
-    def add(self, identity: Identity, run: int, columns: Columns) -> None:
+    def add(self, identity: Identity, run: int, rows: Rows) -> None:
         """Add a run of at most `ROWS_IN_A_RUN` rows, durable when this returns; nobody sees it yet."""
         ...
 
@@ -85,8 +73,8 @@ class Engine(Protocol):
         """
         ...
 
-    def nearest(self, view: View, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Nearest:
-        """At most `limit` rows with the highest inner products; `hits` of them are wanted."""
+    def nearest(self, view: View, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Candidates:
+        """At most `limit` rows with the highest inner products by the engine; `hits` of them are wanted."""
         ...
 
     def depth(self, view: View, hits: int) -> int | None:
@@ -95,11 +83,11 @@ class Engine(Protocol):
 
     def having(
         self, view: View, column: Literal["key", "picture"], values: Sequence[Any], *, vectors: bool = True
-    ) -> Rows:
+    ) -> Found:
         """The rows with these keys, or of these pictures."""
         ...
 
-    def pages(self, view: View, *, vectors: bool = True) -> Iterator[Rows]:
+    def pages(self, view: View) -> Iterator[Found]:
         """All rows, some at a time."""
         ...
 
@@ -129,10 +117,10 @@ def run_of(written: Written) -> int:
     return int(written.id.partition("-")[2])
 
 
-def records(run: int, columns: Columns, start: int, count: int) -> list[dict[str, Any]]:
+def records(run: int, rows: Rows, start: int, count: int) -> list[dict[str, Any]]:
     """Some rows of a run as an engine takes them, with their vectors as an array."""
-    rows = slice(start, start + count)
-    each = zip(columns.keys[rows].tolist(), columns.entries[rows], columns.vectors[rows], strict=True)
+    some = slice(start, start + count)
+    each = zip(rows.keys[some].tolist(), rows.entries[some], rows.vectors[some].astype(np.float16), strict=True)
     return [
         {"id": (run << _ROW_BITS) + row, "run": run, "key": key, **entry._asdict(), "vector": vector}
         for row, (key, entry, vector) in enumerate(each, start)
@@ -174,7 +162,9 @@ class _Hidden:
 
 
 class EnginePart:
-    """The rows of `runs`, except those that the state hides, and those of pictures hidden since. Keeps none in memory.
+    """A `Part`: the rows of `runs`, except those that the state hides, and those of pictures hidden since.
+
+    Keeps none in memory; whatever reads rows raises `IndexUnavailable`.
 
     Pictures that changed since are hidden by name. The engine is asked which rows these are when a search needs it,
     once: so a change of the gallery costs no request, and works while the engine does not answer.
@@ -211,7 +201,6 @@ class EnginePart:
         return self.sealed.count
 
     def depth(self, hits: int) -> int | None:
-        """As `Part.depth`."""
         return None if self.exact else self.engine.depth(self._view, hits)
 
     def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
@@ -221,21 +210,16 @@ class EnginePart:
             rows = self.engine.having(view, "key", allowed.tolist())
             products = rows.vectors @ query
             order = np.argsort(-products, kind="stable")[:limit]
-            near = Nearest(products[order].astype(np.float32), rows.take(order), exact=True)
-        else:
-            near = self.engine.nearest(view, query, limit, hits, allowed)
-        return Candidates(near.scores, near.rows.vectors, lambda number: near.rows.entries[number], near.exact)
+            scores = products[order].astype(np.float32)
+            return Candidates(scores, rows.vectors[order], lambda number: rows.entries[order[number]], exact=True)
+        return self.engine.nearest(view, query, limit, hits, allowed)
 
-    def of(self, picture: str) -> list[Row]:
-        """As `Part.of`; raises `IndexUnavailable`."""
+    def of(self, picture: str) -> Rows:
         if self._hides(picture):
-            return []
-        rows = self.engine.having(self.sealed, "picture", [picture])
-        found = zip(rows.keys.tolist(), rows.entries, rows.vectors, strict=True)
-        return sorted((Row(*row) for row in found), key=lambda row: row.key)
+            return Rows.none(self.identity.dimension)
+        return self.engine.having(self.sealed, "picture", [picture]).sorted()
 
     def entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
-        """As `Part.entries_of`; raises `IndexUnavailable`."""
         seen = [picture for picture in pictures if not self._hides(picture)]
         if not seen:
             return []
@@ -256,15 +240,24 @@ class EnginePart:
             following._names, following._length = names, len(names.places)
         return following
 
-    def texts(self) -> Iterator[str]:
-        """As `Part.texts`; raises `IndexUnavailable`."""
-        return (entry.text for rows in self.engine.pages(self._view, vectors=False) for entry in rows.entries)
+    def lacks(self, known: Collection[int] = ()) -> bool:
+        """Whether the engine has fewer or more rows than the state sees, of the runs that are not `known` to be whole.
+
+        So it is after a backup of the registry or of the engine was restored, or where rows were removed.
+        """
+        new = {run: written.rows for written in self.runs if (run := run_of(written)) not in known}
+        hidden = tuple(id for id in self.hidden if run_with(id) in new)
+        view = View(self.identity, tuple(new), hidden, sum(new.values()) - len(hidden))
+        try:
+            return bool(new) and self.engine.count(view) != view.count
+        except IndexLost:
+            return True
 
     @cached_property
     def _view(self) -> View:
         """What this part sees, with the rows of hidden pictures looked up."""
         names, sealed = self._names, self.sealed
-        if not self._length or not sealed.runs:
+        if not self._length:
             return sealed
         with names.asking:
             changed = self.changed_pictures

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.types import UserDefinedType
 
-from index.engine import Rows, View, named
+from index.engine import Found, View, named
 from index.errors import IndexLost, IndexUnavailable
 from index.vectors import Entry, Identity
 from model.errors import RegistryUnavailable
@@ -103,14 +103,14 @@ def literal(vector: NDArray[Any]) -> str:
     return "[" + ",".join(map(repr, vector.tolist())) + "]"
 
 
-def read(found: Sequence[Any], dimension: int) -> Rows:
+def read(found: Sequence[Any], dimension: int) -> Found:
     """The rows of an answer."""
     ids = np.array([row.id for row in found], dtype=np.int64)
     keys = np.array([row.key for row in found], dtype=np.int64)
     # halfvec_send: two bytes each of dimension and nothing, then the halves; all big-endian
     data = b"".join(row.vector[4:] for row in found) if found and hasattr(found[0], "vector") else b""
     vectors = np.frombuffer(data, dtype=">f2").astype(np.float32).reshape(-1, dimension)
-    return Rows(ids, keys, [Entry(row.picture, row.text) for row in found], vectors)
+    return Found(keys, [Entry(row.picture, row.text) for row in found], vectors, ids)
 
 
 def described(identity: Identity, schema: str) -> sql.Table:

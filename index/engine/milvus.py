@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from index.engine import Nearest, Rows, View, named, records
+from index.engine import Found, View, named, records
 from index.errors import IndexLost, IndexUnavailable
-from index.vectors import Columns, Entry, Identity, Keys, Matrix, Vector
+from index.vectors import Candidates, Entry, Identity, Keys, Matrix, Rows, Vector
 from model.storage import fault_point
 
 _SECONDS = 5.0  # that one request may take
@@ -67,7 +67,7 @@ class Outage:
 
 
 class Milvus:
-    """The engine at an address, or in a file of milvus-lite, which one process at a time can open.
+    """The `Engine` at an address, or in a file of milvus-lite, which one process at a time can open.
 
     It connects when it is first needed, so that a process can start while Milvus is away and serve later.
     """
@@ -83,26 +83,21 @@ class Milvus:
         self._loaded: set[str] = set()
         self._lock = Lock()
 
-    def add(self, identity: Identity, run: int, columns: Columns) -> None:
-        """As `Engine.add`."""
+    def add(self, identity: Identity, run: int, rows: Rows) -> None:
         with self._calling(identity) as client:
             name = self._made_collection(client, identity)
-            for start in range(0, len(columns.keys), _INSERT):
-                values = records(run, columns, start, _INSERT)
+            for start in range(0, len(rows), _INSERT):
+                values = records(run, rows, start, _INSERT)
                 for row in values:
                     row["vector"] = row["vector"].astype(np.float32).tolist()
                 client.insert(name, values, timeout=_SECONDS)
                 fault_point("engine.added")
 
     def settle(self, identity: Identity, queries: Matrix | None = None) -> None:
-        """As `Engine.settle`."""
         with self._calling(identity) as client:
             client.flush(self._made_collection(client, identity), timeout=12 * _SECONDS)
 
-    def nearest(self, view: View, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Nearest:
-        """As `Engine.nearest`."""
-        if not view.runs:
-            return Nearest(np.empty(0, dtype=np.float32), _read([], view.identity.dimension), exact=False)
+    def nearest(self, view: View, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Candidates:
         with self._calling(view.identity) as client:
             (found,) = client.search(
                 self._collection(client, view.identity),
@@ -114,7 +109,7 @@ class Milvus:
                 timeout=_SECONDS,
             )
         scores = np.array([hit["distance"] for hit in found], dtype=np.float32)
-        return Nearest(scores, _read([hit["entity"] for hit in found], view.identity.dimension), exact=False)
+        return _read([hit["entity"] for hit in found], view.identity.dimension).proposed(scores, exact=False)
 
     def depth(self, view: View, hits: int) -> int | None:
         """As `Engine.depth`: Milvus decides."""
@@ -122,10 +117,9 @@ class Milvus:
 
     def having(
         self, view: View, column: Literal["key", "picture"], values: Sequence[Any], *, vectors: bool = True
-    ) -> Rows:
-        """As `Engine.having`."""
+    ) -> Found:
         found: list[Any] = []
-        for start in range(0, len(values) if view.runs else 0, _PAGE):
+        for start in range(0, len(values), _PAGE):
             few = json.dumps(list(values[start : start + _PAGE]), ensure_ascii=False)
             with self._calling(view.identity) as client:
                 found += client.query(
@@ -136,16 +130,13 @@ class Milvus:
                 )
         return _read(found, view.identity.dimension)
 
-    def pages(self, view: View, *, vectors: bool = True) -> Iterator[Rows]:
-        """As `Engine.pages`."""
-        if not view.runs:
-            return
+    def pages(self, view: View) -> Iterator[Found]:
         with self._calling(view.identity) as client:
             pages = client.query_iterator(
                 self._collection(client, view.identity),
                 batch_size=_PAGE,
                 filter=_seen(view),
-                output_fields=_columns(vectors),
+                output_fields=_columns(True),
                 timeout=_SECONDS,
             )
             while page := pages.next():
@@ -153,16 +144,12 @@ class Milvus:
             pages.close()
 
     def count(self, view: View) -> int:
-        """As `Engine.count`."""
-        if not view.runs:
-            return 0
         with self._calling(view.identity) as client:
             name = self._collection(client, view.identity)
             found = client.query(name, filter=_seen(view), output_fields=[_COUNT], timeout=12 * _SECONDS)
         return int(found[0][_COUNT])
 
     def remove(self, identity: Identity, runs: Collection[int], ids: Collection[int] = ()) -> None:
-        """As `Engine.remove`."""
         with self._calling(identity) as client:
             if not client.has_collection(_name(identity), timeout=_SECONDS):
                 return
@@ -173,19 +160,16 @@ class Milvus:
                 client.delete(name, ids=rows[start : start + _INSERT], timeout=_SECONDS)
 
     def drop(self, identity: Identity) -> None:
-        """As `Engine.drop`."""
         with self._calling() as client:
             if client.has_collection(_name(identity), timeout=_SECONDS):
                 client.drop_collection(_name(identity), timeout=_SECONDS)
         self._loaded.discard(_name(identity))
 
     def about(self) -> str:
-        """As `Engine.about`."""
         with self._calling() as client:
             return f"milvus {client.get_server_version(timeout=_SECONDS)}"
 
     def close(self) -> None:
-        """As `Engine.close`."""
         with self._lock:
             if self._connected is not None:
                 self._connected.close()
@@ -275,8 +259,8 @@ def _columns(vectors: bool) -> list[str]:
     return ["id", "key", "picture", "text", *(["vector"] if vectors else [])]
 
 
-def _read(found: Sequence[Any], dimension: int) -> Rows:
+def _read(found: Sequence[Any], dimension: int) -> Found:
     ids = np.array([row["id"] for row in found], dtype=np.int64)
     keys = np.array([row["key"] for row in found], dtype=np.int64)
     vectors = np.array([row["vector"] for row in found if "vector" in row], dtype=np.float32).reshape(-1, dimension)
-    return Rows(ids, keys, [Entry(row["picture"], row["text"]) for row in found], vectors)
+    return Found(keys, [Entry(row["picture"], row["text"]) for row in found], vectors, ids)

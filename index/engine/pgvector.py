@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from index import ivf
-from index.engine import Nearest, Rows, View, records
+from index.engine import Found, View, records
 from index.engine.extension import (
     Halves,
     Noted,
@@ -32,7 +32,7 @@ from index.engine.extension import (
 )
 from index.errors import IndexLost
 from index.ivf import RECALL
-from index.vectors import Columns, Identity, Keys, Matrix, Vector
+from index.vectors import Candidates, Identity, Keys, Matrix, Rows, Vector
 from model.errors import StorageFull
 from model.registry import Registry
 from model.storage import fault_point
@@ -50,7 +50,7 @@ _PAGE = 2_000  # rows that are read at a time
 
 
 class PgVector:
-    """The engine on one registry. Raises `SettingsError` when the database has no pgvector."""
+    """The `Engine` on one registry. Raises `SettingsError` when the database has no pgvector."""
 
     name = "pgvector"
 
@@ -63,12 +63,11 @@ class PgVector:
         self._tables: dict[Identity, sql.Table] = {}  # kept, so that SQLAlchemy knows a statement again
         self._noted: dict[Identity, tuple[tuple[int, ...], Noted | None]] = {}  # as of a view with these runs
 
-    def add(self, identity: Identity, run: int, columns: Columns) -> None:
-        """As `Engine.add`."""
+    def add(self, identity: Identity, run: int, rows: Rows) -> None:
         table = self._made_table(identity)
         with self._writing(identity) as connection:
-            for start in range(0, len(columns.keys), _INSERT):
-                values = [{**row, "vector": literal(row["vector"])} for row in records(run, columns, start, _INSERT)]
+            for start in range(0, len(rows), _INSERT):
+                values = [{**row, "vector": literal(row["vector"])} for row in records(run, rows, start, _INSERT)]
                 connection.execute(sql.insert(table), values)
                 fault_point("engine.added")
 
@@ -99,8 +98,7 @@ class PgVector:
             with self._writing(identity) as connection:
                 note(connection, name, {"rows": rows, "recall": curves})
 
-    def nearest(self, view: View, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Nearest:
-        """As `Engine.nearest`."""
+    def nearest(self, view: View, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Candidates:
         if view.count > self.scan_limit and view.identity.dimension <= _MOST_DIMENSIONS:
             candidates = self._candidates(view, hits, allowed)
             found = self._by_index(view, query, min(limit, _few(hits)), allowed, candidates)
@@ -114,17 +112,15 @@ class PgVector:
 
     def having(
         self, view: View, column: Literal["key", "picture"], values: Sequence[Any], *, vectors: bool = True
-    ) -> Rows:
-        """As `Engine.having`."""
+    ) -> Found:
         table = self._table(view.identity)
         among = array(values) if column == "key" else sql.literal(list(values), sql.ARRAY(sql.String))
         return self._rows(view, self._select(table, view, vectors=vectors).where(table.c[column] == sql.any_(among)))
 
-    def pages(self, view: View, *, vectors: bool = True) -> Iterator[Rows]:
-        """As `Engine.pages`."""
+    def pages(self, view: View) -> Iterator[Found]:
         table, last = self._table(view.identity), -1
         while True:
-            page = self._select(table, view, vectors=vectors).where(table.c.id > last).order_by(table.c.id)
+            page = self._select(table, view).where(table.c.id > last).order_by(table.c.id)
             rows = self._rows(view, page.limit(_PAGE))
             if not len(rows.ids):
                 return
@@ -132,15 +128,11 @@ class PgVector:
             yield rows
 
     def count(self, view: View) -> int:
-        """As `Engine.count`."""
-        if not view.runs:
-            return 0
         table = self._table(view.identity)
         with self._reading(view.identity) as session:
             return session.scalar(sql.select(sql.func.count()).select_from(table).where(*seen(table, view))) or 0
 
     def remove(self, identity: Identity, runs: Collection[int], ids: Collection[int] = ()) -> None:
-        """As `Engine.remove`."""
         table = self._table(identity)
         with self._writing(identity) as connection:
             if sql.inspect(connection).has_table(table.name):
@@ -148,13 +140,11 @@ class PgVector:
                 connection.execute(sql.delete(table).where(gone))
 
     def drop(self, identity: Identity) -> None:
-        """As `Engine.drop`."""
         with self._writing(identity) as connection:
             self._table(identity).drop(connection, checkfirst=True)
         self._made.discard(self._table(identity).name)
 
     def about(self) -> str:
-        """As `Engine.about`."""
         found = installed(self._registry)
         return f"pgvector {found.release}" if found else "pgvector"
 
@@ -180,13 +170,13 @@ class PgVector:
         asked, deepest = queries[:_ASKED], min(ivf.DEPTHS[-1], view.count)
 
         def near(candidates: int, hits: int) -> list[Vector]:
-            found = [self._by_index(view, query, _few(hits), None, candidates).rows.vectors for query in asked]
+            found = [self._by_index(view, query, _few(hits), None, candidates).vectors for query in asked]
             return [vectors @ query for vectors, query in zip(found, asked, strict=True)]
 
         exact = np.stack([self._scan(view, query, deepest, None).scores for query in asked])
         return ivf.curves(_TRIED, near, exact)
 
-    def _by_index(self, view: View, query: Vector, limit: int, allowed: Keys | None, candidates: int) -> Nearest:
+    def _by_index(self, view: View, query: Vector, limit: int, allowed: Keys | None, candidates: int) -> Candidates:
         table = self._table(view.identity)
         halves = sql.literal(literal(query)).cast(Halves(self._schema, view.identity.dimension))
         distance = table.c.vector.op(f'OPERATOR("{self._schema}".<#>)')(halves)
@@ -197,7 +187,7 @@ class PgVector:
             settings |= {"enable_seqscan": "off", "enable_bitmapscan": "off"}
         return self._nearest(view, found, settings, exact=False)
 
-    def _scan(self, view: View, query: Vector, limit: int, allowed: Keys | None) -> Nearest:
+    def _scan(self, view: View, query: Vector, limit: int, allowed: Keys | None) -> Candidates:
         """Exact up to float32 rounding: compared as floats, which no index is for."""
         table, floats = self._table(view.identity), Halves(self._schema, view.identity.dimension, "vector")
         wanted = sql.literal(literal(query)).cast(floats)
@@ -205,9 +195,7 @@ class PgVector:
         found = self._select(table, view, distance, allowed=allowed).order_by(distance).limit(limit)
         return self._nearest(view, found, {}, exact=True)
 
-    def _nearest(self, view: View, query: sql.Select[Any], settings: dict[str, str], *, exact: bool) -> Nearest:
-        if not view.runs:
-            return Nearest(np.empty(0, dtype=np.float32), read([], view.identity.dimension), exact)
+    def _nearest(self, view: View, query: sql.Select[Any], settings: dict[str, str], *, exact: bool) -> Candidates:
         with self._reading(view.identity) as session:
             if settings:
                 session.execute(
@@ -215,7 +203,7 @@ class PgVector:
                 )
             found = session.execute(query).all()
         scores = np.array([-row.distance for row in found], dtype=np.float32)
-        return Nearest(scores, read(found, view.identity.dimension), exact)
+        return read(found, view.identity.dimension).proposed(scores, exact)
 
     def _select(
         self,
@@ -234,9 +222,7 @@ class PgVector:
         query = sql.select(*columns).where(*seen(table, view))
         return query if allowed is None else query.where(table.c.key == sql.any_(array(allowed.tolist())))
 
-    def _rows(self, view: View, query: sql.Select[Any]) -> Rows:
-        if not view.runs:  # then there may be no table yet
-            return read([], view.identity.dimension)
+    def _rows(self, view: View, query: sql.Select[Any]) -> Found:
         with self._reading(view.identity) as session:
             return read(session.execute(query).all(), view.identity.dimension)
 

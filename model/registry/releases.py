@@ -85,6 +85,20 @@ class Releases:
         with self._database.read() as session:
             return history(session, serving(session), language, version)
 
+    def visible(self, language: str, version: int) -> frozenset[str]:
+        """The expansions whose captions belong to a version of a language.
+
+        These are its own expansion and those of the language's earlier versions that were served, and not rolled back,
+        when this one was first served. Captions that were rolled back, or of a cancelled expansion, are not in later
+        versions.
+        """
+        with self._database.read() as session:
+            shown = history(session, serving(session), language, version)
+            mine = (VersionRow.language == language, VersionRow.number.in_(shown), VersionRow.expansion.is_not(None))
+            return frozenset(
+                expansion for expansion in session.scalars(select(VersionRow.expansion).where(*mine)) if expansion
+            )
+
     def publish(
         self, *, expected: int, shared: int, languages: dict[str, int], actor: str, reason: str, change: dict[str, Any]
     ) -> Release:

@@ -255,7 +255,7 @@ def recall_of(settings: "Settings") -> Iterator[Finding]:
     from index.gallery import Gallery
     from index.recall import measure
     from index.sets import VectorSets
-    from index.sources import PictureSource
+    from index.sources import PictureSource, mended
     from index.states import open_engine, sealed_in
     from model.data_root import DataRoot
     from model.errors import PictoglotError
@@ -271,13 +271,14 @@ def recall_of(settings: "Settings") -> Iterator[Finding]:
             root = DataRoot(settings.home, settings.store)
             engine = open_engine(settings.index, registry, settings.recall)
             with closing(engine) if engine is not None else nullcontext():
-                sets, gallery = VectorSets(registry, root, engine), Gallery(registry, root)
+                sets = VectorSets(Gallery(registry, root), engine, settings.recall)
                 numbers = {of: number for of, number in sets.numbers().items() if of.kind == "pictures"}
                 if not numbers:
                     return
                 identity = max(numbers, key=lambda of: numbers[of])
-                pictures = sets.open(PictureSource(gallery, identity), sets.state(identity), settings.recall)
-                recall = measure(pictures, gallery)
+                readable = sets.readable(identity, sets.state(identity))
+                pictures = mended(PictureSource(sets.gallery, identity), *readable)
+                recall = measure(pictures, sets.gallery)
     except (PictoglotError, SettingsError):  # told by the findings about database, index and store
         return
     if recall is not None:

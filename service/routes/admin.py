@@ -81,7 +81,7 @@ async def prune(request: Request, context: AppContext, caller: Caller) -> schema
     be restored. If this is interrupted, or answers 503, send it again: it goes on.
     """
     body = await bodies.read_json(request, schemas.PruneRequest)
-    pruner = Pruner(context.registry, context.gallery, context.root, context.live.engine)
+    pruner = Pruner(context.live.sets)
     act = pruner.plan if body.dry_run else pruner.prune
     pruning, items = await run_in_threadpool(act, body.keep, expected=body.expected)
     if not body.dry_run:

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from index.errors import IndexUnavailable
-from index.sweep import move_needs, require_room
+from index.sweep import move_needs
+from model import storage
 from model.errors import BaseNotFound, BaseNotSupported, BaseServes, Conflict
 from model.registry import Expansion, Once, Undoing
 from service import bodies, values
@@ -91,7 +92,7 @@ def _submit(body: schemas.BaseMove, once: Once | None, actor: str, context: Cont
     free = shutil.disk_usage(settings.home).free
     expansion: Expansion | None = None if body.dry_run else registry.expansions.submitted(once)
     if expansion is None:
-        require_room(settings.home, needed, settings.free_bytes)
+        storage.require_room(settings.home, needed, settings.free_bytes)
     if expansion is None and not body.dry_run:
         expansion, _ = registry.expansions.submit(
             kind="base",

@@ -9,9 +9,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from index.errors import OriginalNotKept, PictureNotFound
-from index.formats import MEDIA_TYPES
 from index.gallery import GalleryPicture
-from index.pictures import media_type
+from model.pictures import media_type
+from model.pictures.formats import MEDIA_TYPES
 from service import values
 from service.auth import GuardedRoute, needs
 from service.context import AppContext, Caller, Context, PathId

@@ -11,9 +11,8 @@ from starlette.responses import JSONResponse
 
 from index.records import Within
 from index.snapshot import Snapshot
-from index.sources import expansions_of
-from index.sweep import EXPANSIONS
 from model import dataset
+from model.data_root import EXPANSIONS
 from model.errors import FieldError, InvalidInput
 from model.languages import ENGLISH, MANY, canonical, names, reads
 from model.registry import Expansion, Once, Version, new_expansion_id
@@ -69,7 +68,7 @@ def _captions(context: Context, snapshot: Snapshot, within: Within) -> dict[str,
     if within is None:
         return {tag: captions.count for tag, captions in snapshot.captions.items()}
     expansions = {
-        tag: expansions_of(context.registry, tag, version) for tag, version in snapshot.release.languages.items()
+        tag: context.registry.releases.visible(tag, version) for tag, version in snapshot.release.languages.items()
     }
     return {tag: context.selection.captions(tag, shown, within) for tag, shown in expansions.items()}
 

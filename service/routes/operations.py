@@ -92,12 +92,11 @@ async def _serving(context: Context) -> schemas.Serving:
         return schemas.Serving(release=None, base=base, encoding=encoding, generations={}, degraded=degraded)
     if late := context.live.late:
         degraded.append(f"{late} changes of the gallery are not sealed yet: is a worker running?")
-    names = snapshot.generations
     return schemas.Serving(
         release=snapshot.release.number,
         base=base,
         encoding=encoding,
-        generations={"pictures": names.pictures, **names.captions},
+        generations=snapshot.generations,
         degraded=[*degraded, *snapshot.degraded],
     )
 

@@ -8,12 +8,12 @@ from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
-from index.sources import Encoder
 from model import storage
 from model.data_root import DataRoot
 from model.errors import CorruptFolder, StoreUnavailable, VersionNotFound
 from model.languages import names
 from model.registry import Expansion, Version
+from model.views import Encoder
 from service import values
 from service.auth import GuardedRoute, needs
 from service.context import AppContext, Context

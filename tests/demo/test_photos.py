@@ -19,10 +19,10 @@ from demo.photos.concepts import Concepts, classes
 from demo.photos.packages import fetch
 from demo.photos.phrases import Phrase, Phrases
 from demo.photos.wordnet import WordNet
-from index.pictures import read_rgb
 from model.base import BUNDLED, Base, open_base
 from model.clip_tokenizer import ClipTokenizer
 from model.encoder import Encoder
+from model.pictures import read_rgb
 from model.reading import Reading
 from tests.demo import small_wordnet
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.test_requests import answered
-from tests.index.test_formats import READ, alpha, claiming, heic, rgb16
-from tests.index.test_pictures import GREY16, drawing, saved
+from tests.model.pictures.test_formats import READ, alpha, claiming, heic, rgb16
+from tests.model.pictures.test_pictures import GREY16, drawing, saved
 from tests.service.harness import Service, running
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.timeout(7_200)]

@@ -12,7 +12,7 @@ from milvus_lite.server_manager import server_manager_instance
 from index import segment
 from index.segment import Segment
 from index.tail import MemoryTail
-from index.vectors import Block, Columns, Entry, Hit, Identity, Keys, Matrix
+from index.vectors import Entry, Hit, Identity, Keys, Matrix, Rows
 from model.data_root import DataRoot
 from tests.index.world import World
 
@@ -83,37 +83,33 @@ def numbered(*keys: int) -> Keys:
     return np.array(keys, dtype=np.int64)
 
 
-def columns(vectors: Matrix, entries: Sequence[Entry], first: int = 0) -> Columns:
+def numbered_rows(vectors: Matrix, entries: Sequence[Entry], first: int = 0) -> Rows:
     """Rows to be sealed; their keys are `first` and those that follow."""
-    return Columns.sorted(np.arange(first, first + len(entries), dtype=np.int64), entries, vectors)
+    return Rows(np.arange(first, first + len(entries), dtype=np.int64), entries, vectors)
 
 
 def sealed(
     root: DataRoot, vectors: Matrix, entries: Sequence[Entry], first: int = 0, recall: float = 1.0, **options: Any
 ) -> Segment:
     """A segment of pictures, written and opened; its keys are `first` and those that follow."""
-    written = segment.write(root, PICTURES, columns(vectors, entries, first), **options)
+    written = segment.write(root, PICTURES, numbered_rows(vectors, entries, first), **options)
     return segment.read(root, written, PICTURES, recall)
 
 
-def block(picture: str, vectors: Matrix, first: int) -> Block:
+def captioned(picture: str, vectors: Matrix, first: int) -> Rows:
     """All captions of a picture, one for each vector; their keys are `first` and those that follow."""
-    entries = tuple(Entry(picture, str(number)) for number in range(len(vectors)))
-    return Block(tuple(range(first, first + len(vectors))), entries, vectors)
+    return numbered_rows(vectors, [Entry(picture, str(number)) for number in range(len(vectors))], first)
 
 
-def gone() -> Block:
+def gone() -> Rows:
     """What a deleted picture has."""
-    return Block((), (), np.empty((0, DIMENSION), dtype=np.float32))
+    return Rows.none(DIMENSION)
 
 
 def tail(vectors: Matrix, entries: Sequence[Entry], first: int = 0) -> MemoryTail:
     """A tail with one row for each picture; their keys are `first` and those that follow."""
-    blocks = {
-        entry.picture: Block((key,), (entry,), vectors[key - first : key - first + 1])
-        for key, entry in enumerate(entries, first)
-    }
-    return MemoryTail.empty(vectors.shape[1]).changed(blocks)
+    each = {entry.picture: numbered_rows(vectors[at : at + 1], [entry], first + at) for at, entry in enumerate(entries)}
+    return MemoryTail.empty(vectors.shape[1]).changed(each)
 
 
 def brute_force(query: Matrix, vectors: Matrix, entries: Sequence[Entry], k: int) -> list[Hit]:

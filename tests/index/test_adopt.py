@@ -2,6 +2,7 @@
 
 import time
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from index.live import LiveIndex
 from index.sets import VectorSets
 from index.states import Written
 from index.sweep import sweep
+from index.vectors import Identity
 from model import storage
 from model.errors import StorageFull
 from tests.index.world import World, answers, captions_of, interrupted, put, put_picture, scored_pictures
@@ -160,7 +162,7 @@ def test_a_state_that_was_retired_while_it_was_opened_costs_no_answer(
         for seed in range(20, 26):
             world.put(f"p{seed}", seed)
             world.seal()
-        sweep(world.root, world.registry, world.gallery, seconds=0)
+        sweep(world.sets, seconds=0)
 
     interrupted(monkeypatch, segment, "read", overtaken)
     live.refresh()
@@ -180,14 +182,14 @@ def test_a_release_that_is_published_during_an_adoption_keeps_its_own_sets(
     world.put("b", 2, {"cy": ["cath"]})
     live.refresh()
     world.seal()
-    opened = VectorSets.open
+    readable = VectorSets.readable
 
-    def overtaken(sets: VectorSets, source: object, *rest: object) -> object:
-        if source.identity.language == "cy":  # type: ignore[attr-defined]
+    def overtaken(sets: VectorSets, identity: Identity, *rest: Any) -> object:
+        if identity.language == "cy":
             live.publish(candidate)
-        return opened(sets, source, *rest)  # type: ignore[arg-type]
+        return readable(sets, identity, *rest)
 
-    monkeypatch.setattr(VectorSets, "open", overtaken)
+    monkeypatch.setattr(VectorSets, "readable", overtaken)
     monkeypatch.setattr(world.registry.releases, "serving", lambda: live.current.release)
     live.refresh()
     assert live.current.release.number == 1 and set(live.current.captions) == {"en"}

@@ -1,17 +1,20 @@
 """The detector is updated to the served languages, from a version's own counts or the gallery's captions."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 
 from index.snapshot import Snapshot
 from index.tail import MemoryTail
-from index.vectors import Block, Entry, Identity, VectorSet
+from index.vectors import Entry, Identity, Rows, VectorSet
 from model.clip_tokenizer import english_words
 from model.detection import count
 from model.registry import Release
 from tests.doubles import WeightlessView
+from tests.index.conftest import numbered
+from tests.index.world import World
 
 ENGLISH = ["a red apple", "a small dog", "the sea and the sun"]
 WELSH = ["afal coch", "ci bach", "y môr a'r haul"]
@@ -23,12 +26,13 @@ def snapshot(views: Mapping[str, WeightlessView], **captions: list[str]) -> Snap
     identities = [Identity("captions", "f", 8, tag, version) for tag, version in languages.items()]
     sets = {identity: captioned(identity, captions.get(identity.language or "", [])) for identity in identities}
     release = Release(1, 0, languages, datetime.now(UTC), "test", "", {})
-    return Snapshot(release, views, WeightlessView(0), sets).with_detector(None)
+    shown = Snapshot(release, views, WeightlessView(0), sets)
+    return shown.with_detector(None, lambda identity, share: captions[str(identity.language)] if share >= 1 else [])
 
 
 def captioned(identity: Identity, texts: list[str]) -> VectorSet:
     blocks = {
-        f"p{place}": Block((place + 1,), (Entry(f"p{place}", text),), np.eye(8, dtype=np.float32)[[place]])
+        f"p{place}": Rows(numbered(place + 1), (Entry(f"p{place}", text),), np.eye(8, dtype=np.float32)[[place]])
         for place, text in enumerate(texts)
     }
     return VectorSet(identity, 1, 0, (), MemoryTail.empty(8)).changed(blocks, 1)
@@ -52,3 +56,17 @@ def test_english_is_known_without_a_single_english_caption() -> None:
     detector = snapshot(views, cy=WELSH).detector
     assert detector.guess("the small house on the hill", ["en", "cy"]).language == "en"
     assert detector.guess("ci bach", ["en", "cy"]).language == "cy"
+
+
+def test_of_many_captions_a_share_is_counted(world: World) -> None:
+    world.put("p", 1, {"en": [f"caption {number}" for number in range(4_000)]})
+    asked = list[float]()
+
+    def read(identity: Identity, share: float) -> list[str]:
+        asked.append(share)
+        return world.gallery.some_captions(str(identity.language), [], share)
+
+    served = world.started().current
+    assert replace(served, counted={}).with_detector(None, read).counted == {"en": (0, 4_000)}
+    assert asked == [0.5] and 1_800 < len(read(served.captions["en"].identity, 0.5)) < 2_200
+    assert len({*world.gallery.some_captions("en", [], 1)}) == 4_000

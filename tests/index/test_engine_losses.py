@@ -21,7 +21,7 @@ from index.live import LiveIndex
 from index.sealing import EngineSealing
 from index.sources import PictureSource, caught_up
 from index.sweep import sweep
-from index.vectors import Columns, Identity
+from index.vectors import Identity, Rows
 from model.errors import StorageFull
 from tests.index.conftest import reachable
 from tests.index.world import Clock, World, answers, put, scored_pictures, wait_until
@@ -82,7 +82,8 @@ def settled(live: LiveIndex) -> LiveIndex:
 
 def whole(world: World) -> bool:
     """Whether the engine has what the newest state of the pictures names."""
-    view = world.sets.part(world.pictures(), world.state()).sealed
+    (part,) = world.sets.parts(world.pictures(), world.state())
+    view = part.sealed
     assert world.engine is not None
     return view.count == world.engine.count(view) == len(world.gallery.ids())
 
@@ -195,7 +196,7 @@ def test_an_engine_that_is_ahead_of_a_restored_registry_is_sealed_again(tmp_path
 def test_a_refusal_is_no_absence_and_its_reason_is_logged(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine, view = world.engine, world.sets.part(world.pictures(), world.state()).sealed
+    engine, view = world.engine, world.sets.parts(world.pictures(), world.state())[0].sealed
     if isinstance(engine, PgVector):
         with (
             pytest.raises(IndexUnavailable, match=r"refused a request \(57014\)"),
@@ -213,14 +214,14 @@ def test_a_refusal_is_no_absence_and_its_reason_is_logged(
 
 
 def test_a_collection_that_somebody_dropped_is_made_again_when_rows_are_added(world: World) -> None:
-    engine, part = world.engine, world.sets.part(world.pictures(), world.state())
+    engine, (part,) = world.engine, world.sets.parts(world.pictures(), world.state())
     assert engine is not None
     (rows,) = engine.pages(part.sealed)
     dropped(world)
     with pytest.raises(IndexLost):
         engine.count(part.sealed)
     assert engine.lost == {world.pictures()}
-    engine.add(world.pictures(), 7, Columns.sorted(rows.keys, rows.entries, rows.vectors))
+    engine.add(world.pictures(), 7, rows.sorted())
     assert engine.count(View(world.pictures(), (7,), (), 4)) == 4
 
 
@@ -230,13 +231,13 @@ def test_rows_of_an_indexer_that_died_while_it_added_them_are_swept(
     engine, source = world.engine, PictureSource.of(world.encoder, world.gallery)
     assert engine is not None
     world.put("p5", 5)
-    opened = world.sets.open(source, world.state())
+    opened = world.opened(source)
     changed = caught_up({source.identity: opened}, {source.identity: source}, world.gallery)[source.identity]
     real, views = type(engine).add, list[View]()
 
-    def add_and_die(self: Any, identity: Identity, run: int, columns: Columns) -> None:
-        real(self, identity, run, columns)
-        views.append(View(identity, (run,), (), len(columns.keys)))
+    def add_and_die(self: Any, identity: Identity, run: int, rows: Rows) -> None:
+        real(self, identity, run, rows)
+        views.append(View(identity, (run,), (), len(rows)))
         raise SystemExit
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
@@ -244,5 +245,5 @@ def test_rows_of_an_indexer_that_died_while_it_added_them_are_swept(
         EngineSealing(engine, world.root, most_rows=1_000).sealed(changed)
     assert engine.count(views[0]) == 1
     world.aged()
-    assert sweep(world.root, world.registry, world.gallery, engine=engine) == 1
+    assert sweep(world.sets) == 1
     assert engine.count(views[0]) == 0

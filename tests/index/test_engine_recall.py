@@ -1,7 +1,6 @@
 """Recall of an engine as an operator reads it: against pictures of the tables, all or a sample."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,10 @@ import pytest
 from milvus_lite.server_manager import server_manager_instance
 
 from index import recall
-from index.engine import Engine, Nearest, Rows
+from index.engine import Engine, Found
 from index.gallery import NewPicture
 from index.live import LiveIndex
+from index.vectors import Candidates
 from service.cli.doctor import recall_of
 from service.settings import Settings
 from tests.doubles import DIMENSION
@@ -61,10 +61,10 @@ def test_what_an_engine_misses_is_measured_also_by_a_sample(world: World, monkey
     live.refresh()
     assert share(live) == 1.0
 
-    def every_other(*given: Any) -> Nearest:
+    def every_other(*given: Any) -> Candidates:
         near = real(*given)
         kept = np.arange(0, len(near.scores), 2)
-        return replace(near, scores=near.scores[kept], rows=near.rows.take(kept), exact=False)
+        return Candidates(near.scores[kept], near.vectors[kept], lambda number: near.entry(2 * number), exact=False)
 
     monkeypatch.setattr(type(world.engine), "nearest", every_other)
     measured = share(live)
@@ -72,8 +72,8 @@ def test_what_an_engine_misses_is_measured_also_by_a_sample(world: World, monkey
     monkeypatch.setattr(recall, "SAMPLE", 200)
     assert abs(share(live) - measured) < 0.1
 
-    nothing = Rows(numbered(), numbered(), [], np.empty((0, DIMENSION), dtype=np.float32))
-    empty = Nearest(np.empty(0, dtype=np.float32), nothing, exact=False)
+    nothing = Found(numbered(), [], np.empty((0, DIMENSION), dtype=np.float32), numbered())
+    empty = nothing.proposed(np.empty(0, dtype=np.float32), exact=False)
     monkeypatch.setattr(type(world.engine), "nearest", lambda *_: empty)
     world.seal()
     live.refresh()

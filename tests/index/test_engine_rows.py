@@ -14,15 +14,14 @@ from index.engine import Engine, View, pgvector, run_of
 from index.engine.milvus import Milvus
 from index.engine.pgvector import PgVector
 from index.errors import IndexUnavailable
-from index.indexer import Indexer
-from index.sealing import EngineSealing
-from index.sets import VectorSets, state_of
+from index.sealing import EngineSealing, state_of
+from index.sets import VectorSets
 from index.sources import PictureSource, caught_up
 from index.states import State, begin_anew
 from index.sweep import sweep
-from index.vectors import Block, Columns, Entry, Identity, Vector, best
+from index.vectors import Entry, Identity, Rows, Vector, best
 from model.registry import open_registry
-from tests.index.conftest import brute_force, clustered, names, stored, text_like, unit
+from tests.index.conftest import brute_force, clustered, names, numbered, stored, text_like, unit
 from tests.index.world import World, answers, nearest_pictures, put
 from tests.postgresql_server import PostgreSQLServer
 
@@ -59,25 +58,25 @@ def there(world: World, *states: State) -> int:
 def test_rows_that_no_state_names_are_in_no_answer_also_when_they_come_late(world: World) -> None:
     live = world.started()
     put(live, 1, 2)
-    source, sets = PictureSource.of(world.encoder, world.gallery), world.sets
+    source = PictureSource.of(world.encoder, world.gallery)
     overtaken = EngineSealing(engine_of(world), world.root, most_rows=1_000)
-    base = sets.open(source, world.state())
+    base = world.opened(source)
     changed = caught_up({source.identity: base}, {source.identity: source}, world.gallery)[source.identity]
     early = state_of(overtaken.sealed(changed))  # applied, not registered: as if it had been killed now
     world.seal()
     live.refresh()
     before = answers(live)
     late = state_of(overtaken.sealed(changed))  # a paused indexer wakes up
-    assert sets.register(source.identity, State(base.state, 0), late) is None
+    assert world.sets.register(source.identity, State(base.state, 0), late) is None
     assert answers(live) == before == answers(world.started())
     live.delete_picture("p2")
     world.seal()
     live.refresh()
     assert nearest_pictures(live, 2) == ["p1"] and there(world, early, late) == 4
     world.aged()
-    assert sweep(world.root, world.registry, world.gallery, engine=world.engine) == 2
+    assert sweep(world.sets) == 2
     assert there(world, early, late) == 0
-    assert sets.register(source.identity, world.state(), late) is None  # nor can it be registered after that
+    assert world.sets.register(source.identity, world.state(), late) is None  # nor can it be registered after that
     assert nearest_pictures(world.started(), 2) == ["p1"]
 
 
@@ -107,10 +106,10 @@ def test_rows_that_no_kept_state_sees_are_removed(world: World) -> None:
 def test_many_small_runs_become_one(world: World) -> None:
     sealing = EngineSealing(engine_of(world), world.root, most_rows=1_000, most_runs=4)
     source = PictureSource.of(world.encoder, world.gallery)
-    vector_set, wanted = world.sets.open(source, world.state()), set[str]()
+    vector_set, wanted = world.opened(source), set[str]()
     for seed in range(8):
-        rows = {f"p{seed}": Block((seed + 1,), (Entry(f"p{seed}"),), stored(1, seed, 64))}
-        gone = {f"p{seed - 1}": Block((), (), np.empty((0, 64), dtype=np.float32))} if seed == 4 else {}
+        rows = {f"p{seed}": Rows(numbered(seed + 1), (Entry(f"p{seed}"),), stored(1, seed, 64))}
+        gone = {f"p{seed - 1}": Rows.none(64)} if seed == 4 else {}
         vector_set = sealing.sealed(vector_set.changed({**rows, **gone}, seed))
         before = state_of(vector_set)
         vector_set = sealing.tidied(vector_set, [before])
@@ -118,13 +117,12 @@ def test_many_small_runs_become_one(world: World) -> None:
         hits = vector_set.search(unit(1, 1, 64)[0], 20)
         assert {hit.entry.picture for hit in hits} == wanted and vector_set.count == len(wanted)
     assert len(state_of(vector_set).segments) <= 5
-    view = world.sets.part(source.identity, before)
+    (view,) = world.sets.parts(source.identity, before)
     assert {hit.entry.picture for hit in best(view, unit(1, 1, 64)[0], 20)} == wanted
 
 
 def test_after_a_change_of_the_setting_every_set_is_sealed_anew(world: World) -> None:
-    faiss = VectorSets(world.registry, world.root)
-    Indexer(world.registry, world.gallery, world.root, seal_at=1)
+    faiss = VectorSets(world.gallery)
     live = world.started()
     put(live, 1, 2, 3)
     world.seal()
@@ -145,15 +143,15 @@ def test_after_a_change_of_the_setting_every_set_is_sealed_anew(world: World) ->
 
 
 def test_a_set_that_is_dropped_has_no_rows(world: World) -> None:
-    engine, columns = engine_of(world), Columns(np.arange(3), names(3), stored(3).astype(np.float16))
-    engine.add(PICTURES, 5, columns)
+    engine, rows = engine_of(world), Rows(np.arange(3), names(3), stored(3).astype(np.float16))
+    engine.add(PICTURES, 5, rows)
     view = View(PICTURES, (5,), (), 3)
     assert sum(len(rows.ids) for rows in engine.pages(view)) == 3
     engine.drop(PICTURES)
     engine.drop(PICTURES)
     with pytest.raises(IndexUnavailable):
         engine.having(view, "key", range(3))
-    engine.add(PICTURES, 6, columns)
+    engine.add(PICTURES, 6, rows)
     assert len(engine.having(replace(view, runs=(6,)), "key", range(3)).ids) == 3
 
 
@@ -172,7 +170,7 @@ def test_while_milvus_is_away_pictures_are_taken_and_found_later(tmp_path: Path)
     with pytest.raises(IndexUnavailable):
         world.seal()
     world.engine = Milvus(str(server_manager_instance.start_and_get_uri(file)))  # at another port: no one chooses it
-    world.sets = VectorSets(world.registry, world.root, world.engine)
+    world.sets = VectorSets(world.gallery, world.engine)
     again = world.started()
     assert set(nearest_pictures(again, 3)) == {"p1", "p2", "p3"}
     world.seal()
@@ -213,7 +211,7 @@ def indexed(postgresql_url: str, vectors: Vector) -> Iterator[PgVector]:
     for run in range(3):
         rows = slice(1_000 * run, 1_000 * run + 1_000)
         keys = np.arange(rows.start, rows.stop)
-        engine.add(PICTURES, run + 1, Columns(keys, names(1_000, rows.start), vectors[rows].astype(np.float16)))
+        engine.add(PICTURES, run + 1, Rows(keys, names(1_000, rows.start), vectors[rows].astype(np.float16)))
     engine.settle(PICTURES)
     yield engine
     registry.close()
@@ -229,7 +227,9 @@ def test_hnsw_finds_nearly_all_and_every_score_is_exact(indexed: PgVector, vecto
         wanted = dict(brute_force(query, vectors[living], [entries[row] for row in living], 10))
         near = indexed.nearest(view, query, 56, 10, None)
         assert not near.exact and len(near.scores) == 28
-        scored = dict(brute_force(query, near.rows.vectors, near.rows.entries, 10))
+        scored = dict(
+            brute_force(query, near.vectors.astype(np.float32), [near.entry(number) for number in range(28)], 10)
+        )
         found += len(wanted.keys() & scored.keys())
         assert all(wanted[entry] == scored[entry] for entry in wanted.keys() & scored.keys())
     assert found >= 0.97 * 10 * len(queries)
@@ -239,7 +239,7 @@ def test_a_filter_that_hnsw_cannot_follow_is_answered_by_a_scan(indexed: PgVecto
     query = unit(1, 9)[0]
     far = np.argsort(vectors @ query)[:20].astype(np.int64)  # the farthest of all
     near = indexed.nearest(View(PICTURES, (1, 2, 3), (), 3_000), query, 56, 10, np.sort(far))
-    assert len(near.scores) == 20 and set(near.rows.keys.tolist()) == set(far.tolist())
+    assert len(near.scores) == 20 and {near.entry(number) for number in range(20)} == {names(3_000)[row] for row in far}
 
 
 def test_as_many_candidates_are_looked_at_as_the_recall_needs(postgresql_url: str, monkeypatch: Any) -> None:
@@ -249,7 +249,7 @@ def test_as_many_candidates_are_looked_at_as_the_recall_needs(postgresql_url: st
 
     def add(run: int, rows: slice) -> None:
         keys = np.arange(rows.start, rows.stop)
-        fine.add(wide, run, Columns(keys, names(len(keys), rows.start), scattered[rows]))
+        fine.add(wide, run, Rows(keys, names(len(keys), rows.start), scattered[rows]))
 
     add(1, slice(0, 1_200))
     with registry.begin() as session:  # for so few rows the planner would sort all of them instead
@@ -266,6 +266,7 @@ def test_as_many_candidates_are_looked_at_as_the_recall_needs(postgresql_url: st
     least, most = (engine._candidates(view, 10, None) for engine in (rough, fine))
     assert least < 100 < most <= 1_000 and (rough.depth(view, 10), fine.depth(view, 10)) == (least, most)
     assert rough._candidates(view, 10, np.arange(5_000)) == 400, "a filter hides what they find"
-    found = fine.nearest(view, query, 56, 10, None).rows.keys[:10]
-    assert set(found.tolist()) == set(np.argsort(-(scattered.astype(np.float32) @ query))[:10].tolist())
+    found = fine.nearest(view, query, 56, 10, None)
+    nearest = np.argsort(-(scattered.astype(np.float32) @ query))[:10]
+    assert {found.entry(number) for number in range(10)} == {names(3_000)[row] for row in nearest}
     registry.close()

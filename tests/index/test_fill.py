@@ -6,12 +6,11 @@ import pytest
 from sqlalchemy import event
 
 from index import segment
-from index.gallery import Gallery
 from index.indexer import Indexer, fill_captions, fill_pictures
 from index.sets import VectorSets
-from index.sources import CaptionSource, expansions_of
+from index.sources import CaptionSource
 from index.sweep import sweep
-from index.vectors import Entry, VectorSet
+from index.vectors import Entry, Rows, VectorSet
 from tests.doubles import WeightlessView, text_vector
 from tests.index.world import World, content, interrupted, nearest_captions
 
@@ -28,12 +27,12 @@ def prepared(world: World) -> World:
 
 def source(world: World) -> CaptionSource:
     """As the worker has it, without a model."""
-    return CaptionSource(world.gallery, world.captions("cy", 1), expansions_of(world.registry, "cy", 1))
+    return CaptionSource(world.gallery, world.captions("cy", 1), world.registry.releases.visible("cy", 1))
 
 
 def opened(world: World) -> VectorSet:
     """What is sealed of the trained version's captions."""
-    return VectorSets(world.registry, world.root).open(source(world), world.state(world.captions("cy", 1)))
+    return world.opened(source(world))
 
 
 def publish(world: World) -> None:
@@ -47,15 +46,14 @@ def test_a_filled_set_holds_the_captions_of_the_language_as_the_version_reads_th
     prepared(world)
     state = world.encode("cy", 1)
     filled = opened(world)
-    rows = [row for picture in world.gallery.ids() for row in filled.of(picture)]
-    assert [row.entry for row in rows] == [
+    rows = Rows.merged([filled.of(picture) for picture in world.gallery.ids()])
+    assert sorted(rows.entries) == [
         Entry(f"p{seed:02d}", text)
         for seed in range(PICTURES)
-        for text in (f"llun {seed}", *([] if seed % 2 else [f"disgrifiad {seed}"]))
+        for text in (*([] if seed % 2 else [f"disgrifiad {seed}"]), f"llun {seed}")
     ]
-    for row in rows:
-        halved = text_vector(1, row.entry.text).astype("<f2")
-        assert row.vector.tobytes() == halved.astype("<f4").tobytes()
+    for entry, vector in zip(rows.entries, rows.halves, strict=True):
+        assert vector.tobytes() == text_vector(1, entry.text).astype("<f2").tobytes()
     assert (len(state.segments), filled.count, filled.tail.count, filled.problems) == (1, len(rows), 0, ())
 
 
@@ -95,12 +93,12 @@ def test_a_set_that_does_not_fit_into_memory_is_filled_in_parts_that_are_merged(
     prepared(world)
     world.encode("cy", 1)
     whole = opened(world)
-    indexer = Indexer(world.registry, world.gallery, world.root, lambda _: source(world), most=15)
+    indexer = Indexer(world.sets, lambda _: source(world), most=15)
     real, sizes = segment.write, list[int]()
 
-    def counted(root: Any, identity: Any, columns: Any, *rest: Any) -> Any:
-        sizes.append(len(columns.keys))
-        return real(root, identity, columns, *rest)
+    def counted(root: Any, identity: Any, rows: Any, *rest: Any) -> Any:
+        sizes.append(len(rows))
+        return real(root, identity, rows, *rest)
 
     monkeypatch.setattr(segment, "write", counted)
     state = indexer.fill(source(world), 10)
@@ -117,9 +115,9 @@ def test_a_set_that_is_far_behind_is_sealed_in_parts_that_fit_into_memory(
         world.put(f"p{seed:02d}", seed)
     real, sizes = segment.write, list[int]()
 
-    def counted(root: Any, identity: Any, columns: Any, *rest: Any) -> Any:
-        sizes.append(len(columns.keys))
-        return real(root, identity, columns, *rest)
+    def counted(root: Any, identity: Any, rows: Any, *rest: Any) -> Any:
+        sizes.append(len(rows))
+        return real(root, identity, rows, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(segment, "write", counted)
@@ -143,7 +141,7 @@ def test_a_picture_put_while_filling_is_taken_in_from_the_feed(world: World) -> 
     expected = [[Entry("p03", "wedi newid")], [], [Entry("new", "newydd")]]
     for seal in (0, 1):
         captions = world.started().current.captions["cy"]
-        assert [[row.entry for row in captions.of(picture)] for picture in ("p03", "p04", "new")] == expected
+        assert [[*captions.of(picture).entries] for picture in ("p03", "p04", "new")] == expected
         assert captions.tail.count == 2 * (1 - seal)
         world.seal()
 
@@ -157,9 +155,8 @@ def test_a_caption_from_two_sources_is_found_once(world: World) -> None:
 
 def test_fill_captions_and_fill_pictures_are_the_names_the_worker_calls(world: World) -> None:
     world.put("a", 1, {"cy": ["ci"]})
-    given = world.gallery, world.registry
-    (captions,) = fill_captions(world.encoder, WeightlessView(0), *given, "cy", 0, world.root).segments
-    (pictures,) = fill_pictures(world.encoder, *given, world.root).segments
+    (captions,) = fill_captions(world.encoder, WeightlessView(0), world.sets, "cy", 0).segments
+    (pictures,) = fill_pictures(world.encoder, world.sets).segments
     assert captions.rows == pictures.rows == 1
 
 
@@ -169,7 +166,7 @@ def test_all_pictures_are_encoded_again_for_another_image_tower(world: World, mo
     world.gallery.files.content_path(content(3)).write_bytes(b"")
     monkeypatch.setattr(world.encoder, "image_fingerprint", "another tower")
     seen: list[tuple[int, int]] = []
-    fill_pictures(world.encoder, world.gallery, world.registry, world.root, lambda *told: seen.append(told))
+    fill_pictures(world.encoder, world.sets, lambda *told: seen.append(told))
     encoded = world.encoder.pictures_encoded
     live = world.started()
     assert live.current.pictures.count == 19 and live.current.pictures.tail.count == 0
@@ -198,7 +195,7 @@ def test_a_finished_training_does_not_fail_because_a_sweeper_took_its_segment(
     removed: list[int] = []
 
     def other() -> None:
-        removed.append(sweep(world.root, world.registry, Gallery(world.registry, world.root), seconds=0))
+        removed.append(sweep(world.sets, seconds=0))
 
     interrupted(monkeypatch, *owner_and_name, other)
     world.encode("cy", 1)

@@ -16,7 +16,7 @@ from index.vectors import Entry
 from model import storage
 from model.data_root import DataRoot
 from model.errors import StorageFull
-from tests.index.conftest import PICTURES, columns, names, stored
+from tests.index.conftest import PICTURES, names, numbered_rows, stored
 from tests.index.world import World, scored_pictures
 
 FULL = os.strerror(errno.ENOSPC)
@@ -52,7 +52,7 @@ def test_what_each_library_raises_is_storage_full(root: DataRoot, monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, raising(error))
         with pytest.raises(StorageFull):
-            segment.write(root, PICTURES, columns(stored(9), names(9)))
+            segment.write(root, PICTURES, numbered_rows(stored(9), names(9)))
     assert [*root.path("segments").iterdir()] == []
 
 
@@ -66,14 +66,14 @@ def test_an_index_that_was_cut_silently_is_storage_full(root: DataRoot, monkeypa
 
     monkeypatch.setattr(faiss, "write_index", cut)
     with pytest.raises(StorageFull):
-        segment.write(root, PICTURES, columns(stored(9), names(9)))
+        segment.write(root, PICTURES, numbered_rows(stored(9), names(9)))
     assert [*root.path("segments").iterdir()] == []
 
 
 def test_another_error_stays_what_it_is(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ivf, "write", raising(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
-        segment.write(root, PICTURES, columns(stored(9), names(9)))
+        segment.write(root, PICTURES, numbered_rows(stored(9), names(9)))
 
 
 def test_wherever_a_disk_is_full_nothing_of_the_segment_stays(
@@ -81,7 +81,7 @@ def test_wherever_a_disk_is_full_nothing_of_the_segment_stays(
 ) -> None:
     monkeypatch.setattr(storage, "require_free", lambda *_: None)
     root, ballast = DataRoot(small_disk), small_disk / "ballast"
-    rows, written = columns(stored(600), names(600)), 0
+    rows, written = numbered_rows(stored(600), names(600)), 0
     for pages in range(64):
         ballast.write_bytes(b"\0" * 4_096 * pages)
         try:
@@ -99,7 +99,7 @@ def test_long_names_count_for_the_room_that_is_needed(root: DataRoot, monkeypatc
     needed = list[int]()
     monkeypatch.setattr(storage, "require_free", lambda _, need: needed.append(need))
     entries = [Entry(f"p{row}", "x" * 1_000) for row in range(50)]
-    written = segment.write(root, PICTURES, columns(stored(50), entries))
+    written = segment.write(root, PICTURES, numbered_rows(stored(50), entries))
     used = sum(file.stat().st_size for file in root.path(f"segments/{written.id}").iterdir())
     assert needed[0] > 0.95 * used > 50_000
 

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import event, select
 from sqlalchemy.exc import IntegrityError
 
+from index.captions import ReadBy
 from index.errors import PictureNotFound
 from index.gallery import Gallery, NewPicture, Place
-from index.rows import ReadBy
 from index.tables import GalleryChangeRow
 from index.vectors import Vector
 from model.errors import RegistryUnavailable

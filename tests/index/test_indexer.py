@@ -10,7 +10,7 @@ from index.errors import IndexFileCorrupt
 from index.segment import Segment
 from index.sets import VectorSets
 from index.states import NOTHING, State, Written
-from index.vectors import Columns
+from index.vectors import Rows
 from tests.doubles import text_vector
 from tests.index.world import World, answers, captions_of, content, interrupted, put, put_picture, scored_pictures
 
@@ -65,10 +65,10 @@ def test_the_number_of_segments_is_logarithmic_and_each_row_is_written_a_few_tim
     world.started()
     real, sizes = segment.write, list[int]()
 
-    def counted(root: Any, identity: Any, columns: Columns, *rest: Any) -> Written:
+    def counted(root: Any, identity: Any, rows: Rows, *rest: Any) -> Written:
         if identity.kind == "pictures":
-            sizes.append(len(columns.keys))
-        return real(root, identity, columns, *rest)
+            sizes.append(len(rows))
+        return real(root, identity, rows, *rest)
 
     monkeypatch.setattr(segment, "write", counted)
     for seed in range(64):
@@ -125,7 +125,7 @@ def test_a_segment_without_a_row_that_is_alive_goes(world: World) -> None:
 
 
 def _states(world: World) -> list[State]:
-    return VectorSets(world.registry, world.root).states(world.pictures())
+    return VectorSets(world.gallery).states(world.pictures())
 
 
 def test_only_two_states_of_a_set_are_kept_with_their_segments(world: World) -> None:
@@ -174,7 +174,7 @@ def test_pictures_that_nobody_encoded_yet_are_not_sealed_as_if_there_were_none(
     """After a change of the image tower, while the API encodes them: they would be missing for ever."""
     put(world.started(), 1, 2)
     monkeypatch.setattr(world.encoder, "image_fingerprint", "another tower")
-    VectorSets(world.registry, world.root).register(world.pictures(), NOTHING, NOTHING)
+    VectorSets(world.gallery).register(world.pictures(), NOTHING, NOTHING)
     world.seal()
     assert world.state().upto_change == 0
     live = world.started()

@@ -15,7 +15,17 @@ from index.segment import Segment
 from index.states import Written
 from index.vectors import Hit, Keys, Matrix, Vector, best
 from model.data_root import DataRoot
-from tests.index.conftest import PICTURES, brute_force, clustered, columns, names, numbered, sealed, text_like, unit
+from tests.index.conftest import (
+    PICTURES,
+    brute_force,
+    clustered,
+    names,
+    numbered,
+    numbered_rows,
+    sealed,
+    text_like,
+    unit,
+)
 
 ROWS = 20_000
 RECALL = 0.97
@@ -28,7 +38,7 @@ def vectors() -> Matrix:
 
 @pytest.fixture(scope="module")
 def written(vectors: Matrix, shared_root: DataRoot) -> Written:
-    return segment.write(shared_root, PICTURES, columns(vectors, names(ROWS)), text_like(vectors, 192, seed=1))
+    return segment.write(shared_root, PICTURES, numbered_rows(vectors, names(ROWS)), text_like(vectors, 192, seed=1))
 
 
 @pytest.fixture(scope="module")

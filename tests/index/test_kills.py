@@ -47,8 +47,8 @@ INDEXER = ("indexer.written:1", "indexer.registered:1")
 def swept_of_everything_left_over(world: World) -> None:
     """What the sweep of a later start leaves is exactly what states name."""
     world.aged()
-    sweep(world.root, world.registry, world.gallery)
-    sets = VectorSets(world.registry, world.root)
+    sweep(world.sets)
+    sets = VectorSets(world.gallery)
     named = {written.id for identity in sets.numbers() for state in sets.states(identity) for written in state.segments}
     # the live indexes of this test may still be sweeping too
     wait_until(lambda: {path.name for path in (world.home / "segments").iterdir()} == named)
@@ -89,7 +89,7 @@ Filled = tuple[list[Hit], list[str]]
 def filled(world: World) -> Filled:
     """What a fill in shards of five ends in: every caption with its score, and its segments."""
     state = world.encode("cy", 1, shard=5)
-    opened = VectorSets(world.registry, world.root).open(source(world), state)
+    opened = world.opened(source(world))
     assert opened.problems == ()
     return opened.search(text_vector(1, "llun 7"), 99), [written.id for written in state.segments]
 

@@ -36,7 +36,7 @@ def test_nothing_serves_before_the_start(world: World) -> None:
 def test_an_empty_gallery_serves_and_finds_nothing(world: World) -> None:
     live = world.started()
     assert nearest_pictures(live, 1) == [] and live.current.search_captions(text_vector(0, "a"), ["en"], 3) == []
-    assert live.current.degraded == () and live.current.generations.captions.keys() == {"en"}
+    assert live.current.degraded == () and live.current.generations.keys() == {"pictures", "en"}
 
 
 def test_a_put_picture_is_found_when_the_call_returns_and_gone_when_delete_returns(world: World) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from index import indexer, ivf, segment
 from index.states import Written
-from index.vectors import Columns
+from index.vectors import Rows
 from model.errors import StorageFull
 from tests.index.world import World, flip, put_picture, scored_pictures
 
@@ -15,11 +15,11 @@ def watched(monkeypatch: pytest.MonkeyPatch, room: int = 99) -> list[int]:
     """The rows of each segment that is written from now on; the disk is full after `room` of them."""
     real, sizes = segment.write, list[int]()
 
-    def counted(root: Any, identity: Any, columns: Columns, *rest: Any) -> Written:
+    def counted(root: Any, identity: Any, rows: Rows, *rest: Any) -> Written:
         if len(sizes) == room:
             raise StorageFull
-        sizes.append(len(columns.keys))
-        return real(root, identity, columns, *rest)
+        sizes.append(len(rows))
+        return real(root, identity, rows, *rest)
 
     monkeypatch.setattr(segment, "write", counted)
     return sizes

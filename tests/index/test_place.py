@@ -7,6 +7,7 @@ import pytest
 
 from index.errors import EngineMismatch, IndexUnavailable
 from index.live import LiveIndex
+from index.sets import VectorSets
 from index.states import move_to, open_engine, sealed_in
 from model.settings import SettingsError
 from tests.index.world import World, answers, put, scored_pictures
@@ -49,7 +50,7 @@ def test_segments_on_disk_are_not_left_for_an_engine_unasked(tmp_path: Path) -> 
 
 
 def test_two_that_run_already_do_not_make_all_sets_anew_in_turns(world: World) -> None:
-    other = LiveIndex(world.encoder, world.registry, world.gallery, world.root, seal_first=2)
+    other = LiveIndex(world.encoder, VectorSets(world.gallery), seal_first=2)
     live = world.started(seal_first=2)
     assert other.start()  # nothing is sealed yet, so nobody knows that its setting is wrong
     put(live, *range(6))

@@ -35,7 +35,7 @@ def others(live: LiveIndex) -> tuple[Any, ...]:
 
 
 def _vectors(live: LiveIndex) -> list[Any]:
-    return [row.vector for number in range(PICTURES) for row in live.current.pictures.of(f"p{number}")]
+    return [vector for number in range(PICTURES) for vector in live.current.pictures.of(f"p{number}").vectors]
 
 
 def promoted(world: World) -> None:

@@ -8,7 +8,9 @@ import pytest
 from pymilvus import MilvusClient
 from sqlalchemy import func, inspect, select, update
 
-from index.rows import ReadBy
+from index.captions import ReadBy
+from index.gallery import Gallery
+from index.sets import VectorSets
 from index.states import NOTHING
 from index.sweep import Item, Pruner, sweep
 from index.tables import CaptionVectorRow
@@ -29,7 +31,7 @@ from pathlib import Path
 from index.sweep import Pruner
 from tests.index.world import World
 world = World(Path(sys.argv[1]), sys.argv[2], store=sys.argv[3], index=sys.argv[4])
-Pruner(world.registry, world.gallery, world.root, world.engine).prune(2)
+Pruner(world.sets).prune(2)
 """
 
 
@@ -47,7 +49,7 @@ def withdrawn(world: World) -> World:
 
 
 def pruner(world: World) -> Pruner:
-    return Pruner(world.registry, world.gallery, world.root, world.engine)
+    return Pruner(world.sets)
 
 
 def prune(world: World) -> list[Item]:
@@ -223,7 +225,7 @@ def test_other_machines_lose_their_copies_at_their_next_start(tmp_path: Path, st
     assert there.open(folder).exists() and there.open(kept).exists()
     prune(here)
     assert not DataRoot(tmp_path / "new", store).open(folder).exists()
-    assert sweep(there, here.registry, here.gallery, seconds=0) == 1
+    assert sweep(VectorSets(Gallery(here.registry, there)), seconds=0) == 1
     assert not there.path(folder).exists() and there.path(kept).exists()
     here.close()
 
@@ -254,9 +256,9 @@ def test_a_version_folder_that_nobody_registered_goes_unless_its_expansion_runs(
     for folder in (left, working):
         folder.mkdir(parents=True)
         (folder / "rows").write_bytes(b"x")
-    assert sweep(world.root, world.registry, world.gallery) == 0
+    assert sweep(world.sets) == 0
     world.aged()
-    assert sweep(world.root, world.registry, world.gallery) == 1
+    assert sweep(world.sets) == 1
     assert not left.exists() and own.exists() and working.exists()
 
 

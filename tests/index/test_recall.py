@@ -12,7 +12,7 @@ from index.vectors import VectorSet
 from model.data_root import DataRoot
 from service.cli.doctor import recall_of
 from service.settings import Settings
-from tests.index.conftest import PICTURES, clustered, columns, names, sealed, stored, tail
+from tests.index.conftest import PICTURES, clustered, names, numbered_rows, sealed, stored, tail
 from tests.index.world import World, put
 
 
@@ -67,7 +67,7 @@ def test_an_empty_set_has_none(world: World) -> None:
 @pytest.mark.parametrize("dead", [0, 1, 4_000])
 def test_to_measure_it_copies_no_segment(world: World, shared_root: DataRoot, dead: int) -> None:
     identity = replace(PICTURES, dimension=256)
-    rows = columns(stored(30_000, dimension=256), names(30_000))
+    rows = numbered_rows(stored(30_000, dimension=256), names(30_000))
     written = segment.write(shared_root, identity, rows, scan=True)
     part = segment.read(shared_root, written, identity)
     part = part.without([entry.picture for entry in names(dead)])

@@ -19,11 +19,11 @@ from index import segment
 from index.errors import IndexFileCorrupt
 from index.segment import Segment
 from index.states import Written
-from index.vectors import Columns, Entry, Identity, Keys, Vector, best
+from index.vectors import Entry, Identity, Keys, Rows, Vector, best
 from model import storage
 from model.data_root import DataRoot
 from model.errors import StorageFull
-from tests.index.conftest import DIMENSION, PICTURES, brute_force, columns, names, numbered, sealed, stored
+from tests.index.conftest import DIMENSION, PICTURES, brute_force, names, numbered, numbered_rows, sealed, stored
 from tests.index.world import flip
 
 FILES = ["index.faiss", "manifest.json", "rows.safetensors"]
@@ -32,7 +32,7 @@ VECTORS = stored(120)
 
 @pytest.fixture(scope="module")
 def original(shared_root: DataRoot) -> Written:
-    return segment.write(shared_root, PICTURES, columns(VECTORS, names(120), 1_000))
+    return segment.write(shared_root, PICTURES, numbered_rows(VECTORS, names(120), 1_000))
 
 
 @pytest.fixture
@@ -84,24 +84,23 @@ def test_any_keys_ids_and_texts_come_back_in_the_order_of_keys(
 ) -> None:
     """Empty ones too, and such as are longer in UTF-8 than in characters."""
     vectors, entries = stored(len(rows), seed=1), [Entry(picture, text) for _, picture, text in rows]
-    sorted_rows = Columns.sorted(numbered(*(key for key, _, _ in rows)), entries, vectors)
+    sorted_rows = Rows(numbered(*(key for key, _, _ in rows)), entries, vectors)
     identity = Identity("captions", "f" * 64, DIMENSION, "cy", 3)
     opened = segment.read(shared_root, segment.write(shared_root, identity, sorted_rows), identity)
     halves = [vector.astype(np.float16).tobytes() for vector in vectors]
     expected = sorted(zip((row[0] for row in rows), entries, halves, strict=True))
     assert facts(opened) == expected
-    assert [*opened.texts()] == [entry.text for _, entry, _ in expected]
     for picture in {entry.picture for entry in entries}:
-        assert [row.entry for row in opened.of(picture)] == [entry for _, entry, _ in expected if entry[0] == picture]
+        assert [*opened.of(picture).entries] == [entry for _, entry, _ in expected if entry[0] == picture]
 
 
 def test_an_empty_segment_is_read(root: DataRoot) -> None:
     opened = sealed(root, stored(0), [])
-    assert (opened.count, facts(opened), opened.of("a"), [*opened.texts()]) == (0, [], [], [])
+    assert (opened.count, facts(opened), len(opened.of("a"))) == (0, [], 0)
 
 
 def test_the_same_rows_give_the_same_files(root: DataRoot, original: Written, shared_root: DataRoot) -> None:
-    assert segment.write(root, PICTURES, columns(VECTORS, names(120), 1_000)) == original
+    assert segment.write(root, PICTURES, numbered_rows(VECTORS, names(120), 1_000)) == original
     for file in FILES:
         name = f"segments/{original.id}/{file}"
         assert root.path(name).read_bytes() == shared_root.path(name).read_bytes()
@@ -110,7 +109,7 @@ def test_the_same_rows_give_the_same_files(root: DataRoot, original: Written, sh
 @pytest.mark.parametrize("other", ["keys", "vectors", "entries", "identity"])
 def test_other_rows_are_another_segment(other: str, root: DataRoot, original: Written) -> None:
     entries = [Entry("another"), *names(120)[1:]] if other == "entries" else names(120)
-    changed = columns(
+    changed = numbered_rows(
         stored(120, seed=1) if other == "vectors" else VECTORS, entries, 1_001 if other == "keys" else 1_000
     )
     identity = Identity("pictures", "e" * 64, DIMENSION) if other == "identity" else PICTURES
@@ -131,14 +130,14 @@ def test_rows_are_mapped_and_not_copied(root: DataRoot) -> None:
 
 def test_writing_over_a_damaged_copy_repairs_it(written: Written, folder: Path, root: DataRoot) -> None:
     (folder / "index.faiss").write_bytes(b"")
-    assert segment.write(root, PICTURES, columns(VECTORS, names(120), 1_000)) == written
+    assert segment.write(root, PICTURES, numbered_rows(VECTORS, names(120), 1_000)) == written
     assert segment.read(root, written, PICTURES).count == 120
 
 
 def test_writing_again_makes_an_old_copy_young(written: Written, folder: Path, root: DataRoot) -> None:
     """The sweeper removes only old segments that nobody has registered."""
     os.utime(folder, (1, 1))
-    segment.write(root, PICTURES, columns(VECTORS, names(120), 1_000))
+    segment.write(root, PICTURES, numbered_rows(VECTORS, names(120), 1_000))
     assert folder.stat().st_mtime > 1_000_000
 
 
@@ -234,7 +233,7 @@ def test_a_removed_segment_leaves_nothing_and_who_has_it_open_can_search_on(
     segment.remove(root, "pictures-unknown")
     assert not [path for path in root.home.rglob("*") if path.is_file()]
     assert best(opened, query, 9) == brute_force(query, VECTORS, names(120), 9)
-    segment.write(root, PICTURES, columns(VECTORS, names(120), 1_000))
+    segment.write(root, PICTURES, numbered_rows(VECTORS, names(120), 1_000))
     hashed.clear()
     segment.read(root, written, PICTURES)
     assert len(hashed) == 2
@@ -248,8 +247,8 @@ def test_without_leaves_the_old_one_as_it_was(root: DataRoot, query: Vector) -> 
     assert (opened.count, fewer.count, opened.without(["unknown"]), opened.without([])) == (120, 117, opened, opened)
     assert best(opened, query, 120) == brute_force(query, VECTORS, names(120), 120)
     assert best(fewer, query, 120) == brute_force(query, VECTORS[2:119], names(120)[2:119], 120)
-    assert fewer.of("p00001") == [] and len(opened.of("p00001")) == 1
-    assert [entry for _, entry, _ in facts(fewer)] == [*fewer.columns().entries] == names(120)[2:119]
+    assert len(fewer.of("p00001")) == 0 and len(opened.of("p00001")) == 1
+    assert [entry for _, entry, _ in facts(fewer)] == [*fewer.content().entries] == names(120)[2:119]
     dead = np.zeros(120, dtype=bool)
     dead[5] = True
     assert fewer.marked(dead).count == 119 and fewer.marked(None).count == 120
@@ -264,20 +263,20 @@ def test_pictures_whose_hashes_collide_are_told_apart(written: Written, folder: 
     save_file(tensors, file)
     fields = {key: value for key, value in json.loads((folder / "manifest.json").read_text()).items() if key != "files"}
     opened = segment.read(root, replace(written, manifest_sha256=storage.write_manifest(folder, fields)), PICTURES)
-    assert [row.entry.picture for row in opened.of(owner)] == [owner]
+    assert [entry.picture for entry in opened.of(owner).entries] == [owner]
     assert opened.without([owner]).count == 119
 
 
 @pytest.mark.parametrize("picture", ["", "p", "p0000", "p000000", "p00000\0", "P00000", "p99999", "\U0001f408"])
 def test_unknown_pictures_have_no_rows(picture: str, original: Written, shared_root: DataRoot) -> None:
     opened = segment.read(shared_root, original, PICTURES)
-    assert opened.of(picture) == [] and opened.without([picture]) is opened
+    assert len(opened.of(picture)) == 0 and opened.without([picture]) is opened
 
 
 def test_merged_segments_have_the_living_rows_of_all(root: DataRoot) -> None:
     odd = sealed(root, VECTORS[60:], names(60, 60), 50).without(["p00061"])
     even = sealed(root, VECTORS[:50], names(50)).without(["p00003"])
-    written = segment.write(root, PICTURES, Columns.merged([odd.columns(), even.columns()]))
+    written = segment.write(root, PICTURES, Rows.merged([odd.content(), even.content()]))
     assert facts(segment.read(root, written, PICTURES)) == [*facts(even), *facts(odd)]
 
 

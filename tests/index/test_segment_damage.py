@@ -17,7 +17,7 @@ from index.states import Written
 from index.vectors import Identity
 from model import storage
 from model.data_root import DataRoot
-from tests.index.conftest import DIMENSION, PICTURES, columns, names, stored
+from tests.index.conftest import DIMENSION, PICTURES, names, numbered_rows, stored
 
 FILES = ["index.faiss", "manifest.json", "rows.safetensors"]
 Edit = Callable[[dict[str, NDArray[Any]]], object]
@@ -26,7 +26,7 @@ Edit = Callable[[dict[str, NDArray[Any]]], object]
 @pytest.fixture
 def written(root: DataRoot) -> Written:
     """A segment that a test may damage, in a data root that has verified nothing yet."""
-    return segment.write(root, PICTURES, columns(stored(120), names(120), 1_000))
+    return segment.write(root, PICTURES, numbered_rows(stored(120), names(120), 1_000))
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_damaged_files_are_refused(
     if opened_before:
         segment.read(root, written, PICTURES)
     data = (folder / file).read_bytes()
-    other = segment.write(root, PICTURES, columns(stored(120, seed=1), names(120), 1_000))
+    other = segment.write(root, PICTURES, numbered_rows(stored(120, seed=1), names(120), 1_000))
     (folder / file).unlink()
     if damage != "missing":
         another = root.path(f"segments/{other.id}/{file}").read_bytes()
@@ -176,7 +176,7 @@ def test_a_manifest_that_does_not_fit_is_refused(
 
 @pytest.mark.parametrize("rows", [0, 119, 121])
 def test_an_index_of_other_rows_is_refused(rows: int, folder: Path, written: Written, root: DataRoot) -> None:
-    other = segment.write(root, PICTURES, columns(stored(rows), names(rows)))
+    other = segment.write(root, PICTURES, numbered_rows(stored(rows), names(rows)))
     data = root.path(f"segments/{other.id}/index.faiss").read_bytes()
     (folder / "index.faiss").write_bytes(data)
     with pytest.raises(IndexInconsistent):

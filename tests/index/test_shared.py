@@ -89,7 +89,7 @@ def test_only_segments_that_a_state_names_are_in_the_store(machines: Machines) -
         machines.here.put(f"p{seed}", seed)
         live.refresh()
         machines.here.seal()
-    sets = VectorSets(machines.here.registry, machines.here.root)
+    sets = VectorSets(machines.here.gallery)
     states = [state for identity in sets.numbers() for state in sets.states(identity)]
     named = {written.id for state in states for written in state.segments}
     assert {name.split("/")[1] for name in Objects(machines.url).names("segments")} == named

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from index import segment
+from index.gallery import Gallery
 from index.sets import VectorSets
 from index.states import State, Written
 from index.sweep import sweep
-from index.vectors import Columns, Entry
+from index.vectors import Entry, Rows
 from model import storage
 from model.data_root import DataRoot
 from model.registry import open_registry
@@ -23,9 +24,7 @@ STORED = f"pictures/ab/{'ab' * 32}.jpg"
 
 def write(world: World, text: str) -> Written:
     """A segment of one picture."""
-    return segment.write(
-        world.root, world.pictures(), Columns.sorted(np.array([1]), [Entry(text)], text_vector(0, text)[None])
-    )
+    return segment.write(world.root, world.pictures(), Rows(np.array([1]), [Entry(text)], text_vector(0, text)[None]))
 
 
 def left_over(world: World, text: str) -> Path:
@@ -35,7 +34,7 @@ def left_over(world: World, text: str) -> Path:
 
 def register(world: World, upto_change: int, *segments: Written) -> State:
     """A state with these segments, on top of whatever there is."""
-    sets = VectorSets(world.registry, DataRoot(world.home))  # puts nothing into a store
+    sets = VectorSets(Gallery(world.registry, DataRoot(world.home)))  # puts nothing into a store
     registered = sets.register(world.pictures(), world.state(), State(0, upto_change, segments))
     assert registered is not None
     return registered
@@ -91,7 +90,7 @@ def test_generations_of_an_earlier_release_go(world: World) -> None:
     folder = world.home / "generations" / "pictures-0123456789abcdef"
     folder.mkdir(parents=True)
     (folder / "vectors.safetensors").write_bytes(b"x")
-    assert sweep(world.root, world.registry, world.gallery) == 0 and folder.exists()
+    assert sweep(world.sets) == 0 and folder.exists()
     world.aged()
     start_and_sweep(world)
     assert not folder.exists()
@@ -111,7 +110,7 @@ def test_the_folder_of_a_retirement_that_was_killed_goes_at_a_later_start(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(storage, before, killed)
-        VectorSets(world.registry, world.root).retire(world.pictures())
+        VectorSets(world.gallery).retire(world.pictures())
     (folder,) = world.segments()
     world.aged()
     start_and_sweep(world)
@@ -129,7 +128,7 @@ def test_while_the_store_is_unavailable_its_files_are_kept_for_the_next_sweep(tm
     for path in (*old.iterdir(), old, submission / "dataset", submission, picture, half):
         aged(path, 1.1)
     own_s3.kill()
-    assert sweep(world.root, world.registry, world.gallery) == 1
+    assert sweep(world.sets) == 1
     assert not half.exists()
     assert old.exists() and submission.exists() and picture.exists()
     world.close()
@@ -143,7 +142,7 @@ def test_submissions_without_an_expansion_are_removed_and_others_stay(world: Wor
         path.write_bytes(b"x")
         aged(path, 1.1)
         aged(path.parent, 1.1)
-    assert sweep(world.root, world.registry, world.gallery) == 1
+    assert sweep(world.sets) == 1
     assert mine.exists() and not unknown.parent.exists()
 
 
@@ -156,7 +155,7 @@ def test_working_files_of_a_finished_expansion_go_and_those_of_a_waiting_one_sta
     )
     for path in (kept, gone):
         path.mkdir(parents=True)
-    sweep(world.root, world.registry, world.gallery)
+    sweep(world.sets)
     assert kept.exists() and not gone.exists()
 
 
@@ -166,7 +165,7 @@ def test_what_is_still_written_to_is_not_taken_for_left_over(world: World) -> No
     folder.mkdir(parents=True)
     (folder / "dataset").write_bytes(b"half")
     aged(folder, 2)
-    assert sweep(world.root, world.registry, world.gallery) == 0
+    assert sweep(world.sets) == 0
     assert folder.exists()
 
 
@@ -180,7 +179,7 @@ def test_files_of_a_picture_that_is_gone_go_when_they_are_old(world: World, suff
         path.write_bytes(b"x")
     aged(left, 1.1)
     aged(world.gallery.files.content_path(content(1)), 1000)
-    assert sweep(world.root, world.registry, world.gallery) == 1
+    assert sweep(world.sets) == 1
     assert not left.exists() and fresh.exists() and world.gallery.files.read(content(1))
 
 
@@ -189,7 +188,7 @@ def test_an_old_copy_of_what_is_written_again_is_not_taken_for_left_over(world: 
     for path in (*old.iterdir(), old):
         aged(path, 1.1)
     assert left_over(world, "same") == old
-    assert sweep(world.root, world.registry, world.gallery) == 0 and old.exists()
+    assert sweep(world.sets) == 0 and old.exists()
 
 
 def test_a_segment_that_is_registered_while_it_is_swept_stays_here_and_in_the_store(
@@ -204,7 +203,7 @@ def test_a_segment_that_is_registered_while_it_is_swept_stays_here_and_in_the_st
         register(world, 0, written)
 
     monkeypatch.setattr(world.root, "forget", overtaken)
-    assert sweep(world.root, world.registry, world.gallery, seconds=0) == 0
+    assert sweep(world.sets, seconds=0) == 0
     other = DataRoot(tmp_path / "other", store)
     assert segment.read(other, written, world.pictures()).count == 1
     assert segment.intact(world.root, written)
@@ -220,7 +219,7 @@ def test_a_replaced_segment_that_is_registered_again_while_it_is_removed_stays(
     for change in (1, 2):
         register(world, change)
     monkeypatch.setattr(world.root, "forget", lambda _: register(world, 9, written))
-    VectorSets(world.registry, world.root).retire(world.pictures())
+    VectorSets(world.gallery).retire(world.pictures())
     assert segment.intact(world.root, written) and world.state().upto_change == 9
 
 
@@ -235,7 +234,7 @@ def test_others_write_while_the_files_of_a_segment_are_deleted(world: World, mon
             written.append(path.exists() and not folder.exists())
 
     monkeypatch.setattr(shutil, "rmtree", rmtree)
-    assert VectorSets(world.registry, world.root).remove_unreferenced([folder.name]) == 1
+    assert VectorSets(world.gallery).remove_unreferenced([folder.name]) == 1
     assert written and written[0]
     other.close()
 
@@ -277,6 +276,6 @@ def test_pictures_are_swept_one_folder_at_a_time_and_only_unused_ones_are_looked
 
     monkeypatch.setattr(world.gallery, "contents_in_use", counted)
     monkeypatch.setattr(storage, "is_older", noted)
-    assert sweep(world.root, world.registry, world.gallery) == 1 and not left.exists()
+    assert sweep(world.sets) == 1 and not left.exists()
     assert sum(held) == 40 and max(held) <= 5
     assert [name for name in looked_at if name.endswith(".jpg")] == [left.name]

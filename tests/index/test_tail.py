@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index.tail import MemoryTail
-from index.vectors import Block, Entry, Hit, Vector, best
-from tests.index.conftest import DIMENSION, block, brute_force, gone, names, numbered, stored, tail, unit
+from index.vectors import Entry, Hit, Rows, Vector, best
+from tests.index.conftest import DIMENSION, brute_force, captioned, gone, names, numbered, stored, tail, unit
 
-Content = Mapping[str, Block]  # what a tail should have, by picture
+Content = Mapping[str, Rows]  # what a tail should have, by picture
 NOTHING: Content = {}
 
 
@@ -32,13 +32,13 @@ def check(view: MemoryTail, content: Content, query: Vector) -> None:
     """Everything that a view answers."""
     rows = [row for each in content.values() for row in zip(each.keys, each.entries, each.vectors, strict=True)]
     assert best(view, query, 10_000) == expected(content, query, 10_000)
-    assert view.count == len(rows) and sorted(view.texts()) == sorted(entry.text for _, entry, _ in rows)
+    assert view.count == len(rows)
     for picture, each in content.items():
         found = view.of(picture)
-        assert [(row.key, row.entry) for row in found] == [*zip(each.keys, each.entries, strict=True)]
-        assert [row.vector.tobytes() for row in found] == [vector.tobytes() for vector in each.vectors]
-    keys, entries, vectors = view.block()
-    sealed = [*zip(keys.tolist(), entries, (vector.tobytes() for vector in vectors), strict=True)]
+        assert (found.keys.tolist(), [*found.entries]) == (each.keys.tolist(), [*each.entries])
+        assert found.vectors.tobytes() == each.vectors.tobytes()
+    held = view.content()
+    sealed = [*zip(held.keys.tolist(), held.entries, (vector.tobytes() for vector in held.vectors), strict=True)]
     assert sorted(sealed) == sorted((key, entry, vector.tobytes()) for key, entry, vector in rows)
 
 
@@ -65,12 +65,12 @@ def test_candidates_are_the_best_ones_best_first(query: Vector) -> None:
 
 def test_views_answer_as_before_while_the_log_grows(query: Vector) -> None:
     """One row more each time, from 0 to 1,100, with every third picture replaced and every fifth deleted later."""
-    view, content = MemoryTail.empty(DIMENSION), dict[str, Block]()
+    view, content = MemoryTail.empty(DIMENSION), dict[str, Rows]()
     vectors, views = stored(1_100, seed=4), list[tuple[MemoryTail, Content]]()
     for number in range(1_100):
-        blocks = {f"p{number}": block(f"p{number}", vectors[number : number + 1], number)}
+        blocks = {f"p{number}": captioned(f"p{number}", vectors[number : number + 1], number)}
         if number % 3 == 0:
-            blocks[f"p{number // 2}"] = block(f"p{number // 2}", vectors[:2], 10_000 + 2 * number)
+            blocks[f"p{number // 2}"] = captioned(f"p{number // 2}", vectors[:2], 10_000 + 2 * number)
         if number % 5 == 0:
             blocks[f"p{number // 3}"] = gone()
         view, content = view.changed(blocks), {**content, **blocks}
@@ -81,7 +81,7 @@ def test_views_answer_as_before_while_the_log_grows(query: Vector) -> None:
 
 
 def test_a_block_larger_than_the_capacity_fits(query: Vector) -> None:
-    blocks = {"a": block("a", stored(2_000, seed=5), 0), "b": block("b", stored(1), 2_000)}
+    blocks = {"a": captioned("a", stored(2_000, seed=5), 0), "b": captioned("b", stored(1), 2_000)}
     check(MemoryTail.empty(DIMENSION).changed(blocks), blocks, query)
 
 
@@ -98,7 +98,7 @@ def test_every_view_of_a_tree_of_changes_keeps_its_own_content(changes: list[tup
         view, content = views[start % len(views)]
         blocks = {}
         for picture, count in counts.items():
-            blocks[picture] = block(picture, stored(count, seed=key), key)
+            blocks[picture] = captioned(picture, stored(count, seed=key), key)
             key += count + 1
         views.append((view.changed(blocks), {**content, **blocks}))
     for view, content in views:
@@ -106,7 +106,7 @@ def test_every_view_of_a_tree_of_changes_keeps_its_own_content(changes: list[tup
 
 
 def test_without_leaves_the_old_view_as_it_was(query: Vector) -> None:
-    content = {name: block(name, stored(2, seed=ord(name)), ord(name)) for name in "abc"}
+    content = {name: captioned(name, stored(2, seed=ord(name)), ord(name)) for name in "abc"}
     old = MemoryTail.empty(DIMENSION).changed(content)
     check(old.without(["b", "unknown"]), {"a": content["a"], "c": content["c"], "b": gone()}, query)
     check(old, content, query)
@@ -118,7 +118,7 @@ def test_only_allowed_keys_are_found(count: int, query: Vector) -> None:
     """Keys of a tail are in the order in which rows came, not rising."""
     vectors, keys = stored(300, seed=6), np.random.default_rng(0).permutation(1_000)[:300]
     blocks = {
-        entry.picture: Block((int(key),), (entry,), vectors[row : row + 1])
+        entry.picture: Rows(numbered(int(key)), (entry,), vectors[row : row + 1])
         for row, (key, entry) in enumerate(zip(keys, names(300), strict=True))
     }
     view = MemoryTail.empty(DIMENSION).changed(blocks).changed({"p00000": gone()})
@@ -130,13 +130,13 @@ def test_only_allowed_keys_are_found(count: int, query: Vector) -> None:
 
 def test_a_change_that_fails_leaves_no_trace(query: Vector) -> None:
     """Neither in the view nor in what is changed next."""
-    content = {name: block(name, stored(2, seed=ord(name)), ord(name)) for name in "abc"}
+    content = {name: captioned(name, stored(2, seed=ord(name)), ord(name)) for name in "abc"}
     view = MemoryTail.empty(DIMENSION).changed(content)
-    wrong = Block((7,), (Entry("x"),), unit(1, dimension=DIMENSION + 1))
+    wrong = Rows(numbered(7), (Entry("x"),), unit(1, dimension=DIMENSION + 1))
     with pytest.raises(ValueError):
-        view.changed({"a": gone(), "b": block("b", stored(1), 500), "x": wrong})
+        view.changed({"a": gone(), "b": captioned("b", stored(1), 500), "x": wrong})
     check(view, content, query)
-    after = {**content, "d": block("d", stored(1), 600)}
+    after = {**content, "d": captioned("d", stored(1), 600)}
     check(view.changed({"d": after["d"]}), after, query)
 
 
@@ -144,10 +144,10 @@ def test_a_change_needs_as_little_memory_in_a_long_tail_as_in_a_short_one() -> N
     """Nothing is copied and no index over all rows is made: 100 changes of tails with 300 and 40,000 rows."""
 
     def peak(rows: int) -> int:
-        view = tail(stored(rows), names(rows)).changed({"first": block("first", stored(1), rows)})
+        view = tail(stored(rows), names(rows)).changed({"first": captioned("first", stored(1), rows)})
         tracemalloc.start()
         for number in range(100):
-            view = view.changed({f"p{number:05d}": block(f"p{number:05d}", stored(1), rows + 2 * number)})
+            view = view.changed({f"p{number:05d}": captioned(f"p{number:05d}", stored(1), rows + 2 * number)})
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most
@@ -172,9 +172,9 @@ def steps(work: Callable[[], object]) -> int:
     return lines
 
 
-def singles(rows: int) -> list[Block]:
+def singles(rows: int) -> list[Rows]:
     vectors = stored(rows)
-    return [Block((key,), (entry,), vectors[key : key + 1]) for key, entry in enumerate(names(rows))]
+    return [Rows(numbered(key), (entry,), vectors[key : key + 1]) for key, entry in enumerate(names(rows))]
 
 
 @pytest.mark.parametrize("rows", [3, 3_000])
@@ -182,12 +182,12 @@ def test_a_picture_that_changes_again_and_again_costs_no_more_each_time(rows: in
     """Neither time nor memory: the gallery counts one change, so that it may never be due to be sealed."""
     view, vectors, counts = tail(stored(rows), names(rows)), stored(2, seed=9), list[int]()
     for number in range(rows + 1_000):
-        blocks = {"again": block("again", vectors, 10_000 + 2 * number)}
+        blocks = {"again": captioned("again", vectors, 10_000 + 2 * number)}
         older, view = view, view.changed(blocks)
         if number % 100 == 99:
             counts.append(steps(partial(view.changed, blocks)))
             counts.append(steps(partial(view.of, "again")))
-    assert max(counts) < 100 and older.of("again")[0].key == 10_000 + 2 * (rows + 998)
+    assert max(counts) < 100 and older.of("again").keys[0] == 10_000 + 2 * (rows + 998)
     before = dict(zip((entry.picture for entry in names(rows)), singles(rows), strict=True))
     check(view, {**before, **blocks}, query)
 
@@ -199,7 +199,7 @@ def test_what_died_in_a_tail_is_given_back() -> None:
         tracemalloc.start()
         view, vectors = MemoryTail.empty(DIMENSION), stored(1)
         for number in range(changes):
-            view = view.changed({"a": block("a", vectors, number)})
+            view = view.changed({"a": captioned("a", vectors, number)})
         size = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
         assert view.count == 1
@@ -225,7 +225,7 @@ def test_searches_while_another_thread_changes_answer_as_one_state(many_switches
         for number in range(600):
             view, content = states[-1]
             name = f"p{number % 40}"
-            blocks = {name: gone() if number % 7 == 0 else block(name, vectors[number : number + 4], 10 * number)}
+            blocks = {name: gone() if number % 7 == 0 else captioned(name, vectors[number : number + 4], 10 * number)}
             states.append((view.changed(blocks), {**content, **blocks}))
         finished.set()
 
@@ -235,7 +235,8 @@ def test_searches_while_another_thread_changes_answer_as_one_state(many_switches
             view, content = states[max(len(states) - 1 - searched % 2, 0)]
             query = queries[(searched + thread) % 20]
             assert best(view, query, 5) == expected(content, query, 5)
-            assert view.of("p3") == [] or [row.key for row in view.of("p3")] == [*content["p3"].keys]
+            found = view.of("p3")
+            assert len(found) == 0 or found.keys.tolist() == content["p3"].keys.tolist()
             searched += 1
         return searched
 
@@ -246,11 +247,11 @@ def test_searches_while_another_thread_changes_answer_as_one_state(many_switches
 
 
 def test_two_threads_that_change_one_view_both_get_their_own(many_switches: None, query: Vector) -> None:
-    content: Content = {"a": block("a", stored(3), 0)}
+    content: Content = {"a": captioned("a", stored(3), 0)}
     changes: list[Content] = [
         {
             **{
-                f"{thread}-{number}": block(f"{thread}-{number}", stored(2, seed=number), 2 * number)
+                f"{thread}-{number}": captioned(f"{thread}-{number}", stored(2, seed=number), 2 * number)
                 for number in range(60)
             },
             "a": gone(),

@@ -20,7 +20,7 @@ from tests.index.world import World, answers, interrupted, put, scored_pictures
 
 def test_an_indexer_whose_base_is_old_registers_nothing(world: World) -> None:
     put(world.started(), 1)
-    sets, old = VectorSets(world.registry, world.root), world.state()
+    sets, old = VectorSets(world.gallery), world.state()
     world.seal()
     newest = world.state()
     assert sets.register(world.pictures(), old, State(0, 9)) is None
@@ -53,7 +53,7 @@ def test_indexers_of_several_processes_lose_nothing(world: World) -> None:
 
     def seal() -> None:
         registry = open_registry(world.registry.engine.url.render_as_string(hide_password=False))
-        indexer = Indexer(registry, Gallery(registry, world.root), world.root, seal_at=1)
+        indexer = Indexer(VectorSets(Gallery(registry, world.root)), seal_at=1)
         for _ in range(12):
             indexer.run()
         registry.close()

@@ -1,7 +1,7 @@
 """Vector sets: exact answers, scores that depend on two vectors alone, whatever is sealed, merged, dead or allowed."""
 
 import tracemalloc
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,14 +13,12 @@ from index import segment
 from index.segment import Segment
 from index.tail import MemoryTail
 from index.vectors import (
-    Block,
     Candidates,
-    Columns,
     Entry,
     Identity,
     Keys,
     Matrix,
-    Row,
+    Rows,
     Vector,
     VectorSet,
     best,
@@ -30,12 +28,12 @@ from model.data_root import DataRoot
 from tests.index.conftest import (
     DIMENSION,
     PICTURES,
-    block,
     brute_force,
-    columns,
+    captioned,
     gone,
     names,
     numbered,
+    numbered_rows,
     sealed,
     stored,
     tail,
@@ -50,7 +48,7 @@ def set_of(*parts: Segment, tail: MemoryTail | None = None) -> VectorSet:
 def seal(root: DataRoot, vector_set: VectorSet) -> VectorSet:
     """The set with its tail as one more segment."""
     assert isinstance(vector_set.tail, MemoryTail)
-    written = segment.write(root, PICTURES, Columns.sorted(*vector_set.tail.block()))
+    written = segment.write(root, PICTURES, vector_set.tail.content())
     parts = (*vector_set.parts, segment.read(root, written, PICTURES))
     return replace(vector_set, parts=parts, tail=MemoryTail.empty(DIMENSION))
 
@@ -60,7 +58,7 @@ def merge(root: DataRoot, vector_set: VectorSet) -> VectorSet:
     parts = [part for part in vector_set.parts if isinstance(part, Segment)]
     if not parts:
         return vector_set
-    written = segment.write(root, PICTURES, Columns.merged([part.columns() for part in parts]))
+    written = segment.write(root, PICTURES, Rows.merged([part.content() for part in parts]))
     return replace(vector_set, parts=(segment.read(root, written, PICTURES),))
 
 
@@ -157,7 +155,7 @@ class Scan:
             values[order], self.vectors[order], lambda number: self._entry(int(order[number])), self.exact
         )
 
-    def of(self, picture: str) -> list[Row]:
+    def of(self, picture: str) -> Rows:
         raise NotImplementedError
 
     def depth(self, hits: int) -> int | None:
@@ -167,9 +165,6 @@ class Scan:
         raise NotImplementedError
 
     def without(self, pictures: Collection[str]) -> "Scan":
-        raise NotImplementedError
-
-    def texts(self) -> Iterator[str]:
         raise NotImplementedError
 
     def _entry(self, row: int) -> Entry:
@@ -203,12 +198,12 @@ PUT = st.tuples(st.sampled_from("abcdef"), st.lists(st.integers(0, len(POOL) - 1
 def test_any_history_answers_as_brute_force_over_what_is_left(
     shared_root: DataRoot, history: list[tuple[str, list[int]] | Change]
 ) -> None:
-    vector_set, left, next_key = set_of(), dict[str, Block](), 1
+    vector_set, left, next_key = set_of(), dict[str, Rows](), 1
     for change, step in enumerate(history, 1):
         if callable(step):
             vector_set = step(shared_root, vector_set)
         else:
-            left[step[0]] = block(step[0], POOL[step[1]], next_key)
+            left[step[0]] = captioned(step[0], POOL[step[1]], next_key)
             next_key += len(step[1])
             vector_set = vector_set.changed({step[0]: left[step[0]]}, change)
         rows = [row for each in left.values() for row in zip(each.keys, each.entries, each.vectors, strict=True)]
@@ -221,31 +216,34 @@ def test_any_history_answers_as_brute_force_over_what_is_left(
                 assert [vector_set.search(query, k, keys) for k in (1, 3, 100)] == [
                     expected[:1], expected[:3], expected,
                 ]  # fmt: skip
-        assert vector_set.count == len(rows) and sorted(vector_set.texts()) == sorted(row[1].text for row in rows)
-        found = [(row.key, row.entry, row.vector.tobytes()) for picture in left for row in vector_set.of(picture)]
-        assert found == [(key, entry, vector.tobytes()) for key, entry, vector in rows]
+        assert vector_set.count == len(rows)
+        for picture, each in left.items():
+            found = vector_set.of(picture)
+            assert (found.keys.tolist(), [*found.entries]) == (each.keys.tolist(), [*each.entries])
+            assert found.vectors.astype(np.float32).tobytes() == each.vectors.tobytes()
 
 
 def test_changing_leaves_the_old_set_as_it_was(mixed: tuple[VectorSet, Matrix], query: Vector) -> None:
     old, _ = mixed
     before = old.search(query, 50)
-    changed = old.changed({before[0].entry.picture: gone(), "p02399": block("p02399", stored(2), 9_000)}, change=1)
+    changed = old.changed({before[0].entry.picture: gone(), "p02399": captioned("p02399", stored(2), 9_000)}, change=1)
     assert old.search(query, 50) == before != changed.search(query, 50)
     assert (old.count, old.change, old.waiting) == (2_400, 0, 0)
 
 
 def test_a_picture_changed_twice_is_found_once(mixed: tuple[VectorSet, Matrix], query: Vector) -> None:
     fresh = stored(2, seed=9)
-    first = mixed[0].changed({"p00005": block("p00005", fresh[:1], 5_000)}, 1)
-    second = first.changed({"p00005": block("p00005", fresh[1:], 5_001)}, 2)
+    first = mixed[0].changed({"p00005": captioned("p00005", fresh[:1], 5_000)}, 1)
+    second = first.changed({"p00005": captioned("p00005", fresh[1:], 5_001)}, 2)
     hits = [hit for hit in second.search(query, 5_000) if hit.entry.picture == "p00005"]
     assert hits == [(Entry("p00005", "0"), float(scores(query, fresh[1:])[0]))]
-    assert [(row.key, row.vector.tobytes()) for row in second.of("p00005")] == [(5_001, fresh[1].tobytes())]
+    found = second.of("p00005")
+    assert (found.keys.tolist(), found.vectors.tobytes()) == ([5_001], fresh[1].tobytes())
 
 
 def test_what_did_not_change_is_not_waiting_to_be_sealed(mixed: tuple[VectorSet, Matrix]) -> None:
     old, vectors = mixed
-    same = {"p00007": Block((7,), (Entry("p00007"),), vectors[7:8]), "unknown": gone()}
+    same = {"p00007": Rows(numbered(7), (Entry("p00007"),), vectors[7:8]), "unknown": gone()}
     again = old.changed(same, change=4)
     assert (again.change, again.waiting, again.parts, again.tail) == (4, 0, old.parts, old.tail)
     assert old.changed({**same, "p00008": gone()}, 5).waiting == 1
@@ -253,16 +251,17 @@ def test_what_did_not_change_is_not_waiting_to_be_sealed(mixed: tuple[VectorSet,
 
 def test_another_key_is_another_row(mixed: tuple[VectorSet, Matrix]) -> None:
     """The same entry with a new vector: the picture under this id was replaced."""
-    changed = mixed[0].changed({"p00007": Block((8_000,), (Entry("p00007"),), stored(1, seed=8))}, 1)
-    assert [row.key for row in changed.of("p00007")] == [8_000] and changed.count == 2_400
+    changed = mixed[0].changed({"p00007": Rows(numbered(8_000), (Entry("p00007"),), stored(1, seed=8))}, 1)
+    assert changed.of("p00007").keys.tolist() == [8_000] and changed.count == 2_400
 
 
 def test_rows_of_a_picture_are_in_the_order_in_which_they_were_added(root: DataRoot) -> None:
     """Whatever the order in its block, and before and after it is sealed."""
-    added = Block((9, 5, 7), (Entry("a", "9"), Entry("a", "5"), Entry("a", "7")), stored(3))
+    added = Rows(numbered(9, 5, 7), (Entry("a", "9"), Entry("a", "5"), Entry("a", "7")), stored(3))
     changed = set_of().changed({"a": added}, 1)
     for vector_set in (changed, seal(root, changed)):
-        assert [(row.key, row.entry.text) for row in vector_set.of("a")] == [(5, "5"), (7, "7"), (9, "9")]
+        found = vector_set.of("a")
+        assert (found.keys.tolist(), [entry.text for entry in found.entries]) == ([5, 7, 9], ["5", "7", "9"])
 
 
 def test_an_empty_set_finds_nothing(root: DataRoot, query: Vector) -> None:
@@ -280,7 +279,7 @@ def test_a_set_is_named_by_what_it_is_of_and_its_last_change() -> None:
 def test_a_deep_search_keeps_its_candidates_as_halves_and_scores_some_at_a_time(root: DataRoot) -> None:
     vectors = stored(6_000, dimension=512)
     identity = replace(PICTURES, dimension=512)
-    written = segment.write(root, identity, columns(vectors, names(6_000)), scan=True)
+    written = segment.write(root, identity, numbered_rows(vectors, names(6_000)), scan=True)
     part, query = segment.read(root, written, identity), unit(1, 7, 512)[0]
     tracemalloc.start()
     hits = best(part, query, 5_000)

@@ -1,6 +1,5 @@
 """Which captions belong to a version: its own, and those of the earlier versions that were not taken back."""
 
-from index.sources import expansions_of
 from tests.index.world import World, captions_of
 
 
@@ -11,9 +10,9 @@ def test_a_version_shows_its_languages_captions_up_to_it_without_those_taken_bac
     world.registry.releases.roll_back("cy", actor="test", reason="")
     world.teach("cy", {"a": "tri"})
     expansions = {version.number: version.expansion for version in world.registry.versions.of("cy")}
-    assert expansions_of(world.registry, "cy", 1) == {expansions[1]}
-    assert expansions_of(world.registry, "cy", 2) == {expansions[1], expansions[2]}
-    assert expansions_of(world.registry, "cy", 3) == {expansions[1], expansions[3]}
+    assert world.registry.releases.visible("cy", 1) == {expansions[1]}
+    assert world.registry.releases.visible("cy", 2) == {expansions[1], expansions[2]}
+    assert world.registry.releases.visible("cy", 3) == {expansions[1], expansions[3]}
 
 
 def test_captions_that_a_restored_release_took_back_are_not_in_the_next_version(world: World) -> None:
@@ -49,10 +48,10 @@ def test_before_and_after_its_promotion_a_version_shows_the_same_captions(world:
     world.teach("cy")
     _, version = world.trained_version("cy")
     expansions = {other.expansion for other in world.registry.versions.of("cy")}
-    assert expansions_of(world.registry, "cy", version.number) == expansions
+    assert world.registry.releases.visible("cy", version.number) == expansions
     routed = {"cy": version.number}
     for expected, languages in ((2, routed), (3, {}), (4, routed)):  # only the first time it serves counts
         world.registry.releases.publish(
             expected=expected, shared=1, languages=languages, actor="test", reason="", change={"kind": "test"}
         )
-        assert expansions_of(world.registry, "cy", version.number) == expansions
+        assert world.registry.releases.visible("cy", version.number) == expansions

@@ -16,13 +16,14 @@ from PIL import Image
 from index.gallery import Gallery, NewPicture, Put
 from index.indexer import Indexer, fill_captions
 from index.live import LiveIndex
-from index.pictures import Picture, encode_stored, encode_thumbnail
 from index.sets import VectorSets
+from index.sources import Source, mended
 from index.states import State, open_engine
-from index.vectors import Identity, scores
+from index.vectors import Identity, VectorSet, scores
 from model import storage
 from model.data_root import DataRoot
 from model.errors import CorruptFolder, VersionCorrupt
+from model.pictures import Picture, encode_stored, encode_thumbnail
 from model.registry import Lease, Release, Version, open_registry
 from tests.doubles import WeightlessEncoder, WeightlessTexts, WeightlessView, picture_vector, text_vector
 from tests.forked import Forked, script
@@ -78,12 +79,12 @@ class World:
         self.registry.initialise(self.encoder.text_fingerprint, {})
         self.gallery = Gallery(self.registry, self.root)
         self.engine = open_engine(index, self.registry)
-        self.sets = VectorSets(self.registry, self.root, self.engine)
+        self.sets = VectorSets(self.gallery, self.engine)
         self._indexes: list[LiveIndex] = []
 
     def live_index(self, **options: Any) -> LiveIndex:
         """A new live index, as in another process, not yet started."""
-        live = LiveIndex(self.encoder, self.registry, self.gallery, self.root, engine=self.engine, **options)
+        live = LiveIndex(self.encoder, VectorSets(self.gallery, self.engine), **options)
         self._indexes.append(live)
         return live
 
@@ -136,7 +137,7 @@ class World:
 
     def indexer(self, **options: Any) -> Indexer:
         """The indexer of a worker, which has no model."""
-        return Indexer(self.registry, self.gallery, self.root, engine=self.engine, **options)
+        return Indexer(VectorSets(self.gallery, self.engine), **options)
 
     def seal(self, **options: Any) -> int:
         """What the worker does when it is its turn; by default as soon as anything changed."""
@@ -154,11 +155,14 @@ class World:
         """What is sealed of a set; by default of that of the pictures."""
         return self.sets.state(identity or self.pictures())
 
+    def opened(self, source: Source) -> VectorSet:
+        """What is sealed of a set."""
+        return mended(source, *self.sets.readable(source.identity, self.state(source.identity)))
+
     def encode(self, language: str, version: int, **options: Any) -> State:
         """Fill the set of a version's captions."""
         view = WeightlessView(version, language)
-        of = (language, version, self.root)
-        return fill_captions(self.encoder, view, self.gallery, self.registry, *of, engine=self.engine, **options)
+        return fill_captions(self.encoder, view, self.sets, language, version, **options)
 
     def teach(self, language: str, captions: Mapping[str, str] | None = None, *, shared: bool = True) -> Release:
         """A complete expansion, promoted."""

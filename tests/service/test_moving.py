@@ -20,6 +20,7 @@ from service import moving
 from service.context import Context
 from service.settings import Settings
 from tests.doubles import Vectors, WeightlessEncoder, WeightlessTexts, WeightlessView
+from tests.model.registry import steps
 from tests.service.harness import Service, assert_problem, picture, running, wait_until
 
 COUNT = 8
@@ -42,47 +43,12 @@ class OtherEncoder(WeightlessEncoder):
         return np.roll(super().pictures(images), 5, axis=1)
 
 
-def begun(registry: Registry) -> tuple[Any, int]:
-    """A move that has registered its base: the lease, and the base's version."""
-    expansion, _ = registry.expansions.submit(
-        kind="base",
-        language="mul",
-        settings={"base": "other"},
-        dataset_path=None,
-        dataset_sha256=None,
-        dataset_bytes=None,
-        actor="t",
-    )
-    lease = registry.expansions.lease(expansion.id, "test")
-    assert lease is not None
-    other = OtherEncoder(0)
-    return lease, registry.bases.add("other", other.image_fingerprint, other.text_fingerprint, lease).number
+OTHER = ("other", OtherEncoder.image_fingerprint, OtherEncoder.text_fingerprint)
 
 
 def moved(registry: Registry) -> Release:
     """What a worker does: the languages on the other base, and one release."""
-    lease, base = begun(registry)
-    before, languages, parent = registry.releases.serving(), dict[str, int](), base
-    for tag in sorted(before.languages.keys() - {"en"}):
-        learned = registry.versions.add(
-            expansion=lease.expansion,
-            parent=parent,
-            language=tag,
-            folder=f"versions/{lease.expansion}-{tag}",
-            manifest_sha256="0" * 64,
-            rows=1,
-            bytes=1,
-            report={"english": {"against": "pictures", "pairs": COUNT, "t2i": {"R@1": 0.5}}},
-            fence=lease.fence,
-            datasets=registry.versions.get(before.languages[tag]).learned,
-        )
-        languages[tag] = parent = learned.number
-    release = registry.bases.move(
-        lease, expected=before.number, base=base, shared=parent, languages=languages, report={"forced": False}
-    )
-    assert release is not None
-    registry.expansions.succeed(lease, release.shared, release.number, {})
-    return release
+    return steps.moved(registry, OTHER, {"english": {"against": "pictures", "pairs": COUNT, "t2i": {"R@1": 0.5}}})
 
 
 @contextmanager

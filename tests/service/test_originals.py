@@ -70,8 +70,7 @@ def test_one_that_a_crash_left_is_swept(service: Service) -> None:
     left = service.home / "pictures" / "ab" / f"{'ab' * 32}.original"
     left.parent.mkdir(exist_ok=True)
     left.write_bytes(b"left over")
-    context = service.context
-    sweep(context.root, context.registry, context.gallery, seconds=0)
+    sweep(service.context.live.sets, seconds=0)
     assert not left.exists() and kept(service.home) != []
 
 

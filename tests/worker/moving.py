@@ -8,10 +8,10 @@ from PIL import Image
 
 from index.gallery import NewPicture
 from index.indexer import fill_captions
-from index.pictures import Picture, encode_stored, encode_thumbnail, read_rgb
+from index.sets import VectorSets
 from model.backends.choice import open_encoder
-from model.data_root import DataRoot
 from model.encoder import Encoder
+from model.pictures import Picture, encode_stored, encode_thumbnail, read_rgb
 from model.registry import Expansion, Registry
 from model.settings import CommonSettings
 from tests.worker.harness import Site, attempt_at
@@ -32,8 +32,7 @@ def show(site: Site, count: int, first: int = 0, **captions: Sequence[str]) -> N
         new.append(NewPicture(f"p{number}", f"{10**9 + number:064x}", 32, 32, texts, vector, picture))
     site.gallery.put(new, encoder.image_fingerprint)
     if "en" in captions:
-        of = ("en", encoder.base_view.version)
-        fill_captions(encoder, encoder.base_view, site.gallery, site.registry, *of, DataRoot(site.home))
+        fill_captions(encoder, encoder.base_view, VectorSets(site.gallery), "en", encoder.base_view.version)
 
 
 def serving(site: Site) -> Encoder:

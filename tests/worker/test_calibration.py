@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from index.captions import ReadBy
 from index.gallery import NewPicture
 from index.matching import Matching
-from index.rows import ReadBy
 from index.vectors import Matrix
 from model import storage
 from model.calibration import stored

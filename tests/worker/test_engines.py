@@ -9,7 +9,6 @@ from milvus_lite.server_manager import server_manager_instance
 from index.engine.milvus import Milvus
 from index.sets import VectorSets
 from index.vectors import Identity
-from model.data_root import DataRoot
 from tests.worker.harness import PICTURES, Site, pairs
 
 
@@ -20,15 +19,15 @@ def test_a_language_that_is_learned_is_in_the_engine(new_site: Callable[..., Sit
     site = new_site(INDEX=f"milvus+{address}", SEAL_AT="1")
     pictures = Identity("pictures", site.image_fingerprint, site.dimension)
     milvus = Milvus(address)
-    sets = VectorSets(site.registry, DataRoot(site.home), milvus)
+    sets = VectorSets(site.gallery, milvus)
     sets.begin(pictures)  # as a service does when it opens the set
     site.start()
     ended = site.finish(site.submit(pairs("cy", picture=True)))
     assert ended.state == "succeeded" and ended.version is not None
     captions = Identity("captions", site.text_fingerprint, site.dimension, "cy", ended.version)
-    assert sum(len(rows.ids) for rows in milvus.pages(sets.part(captions, sets.state(captions)).sealed)) == 100
+    assert sum(len(rows.ids) for rows in milvus.pages(sets.parts(captions, sets.state(captions))[0].sealed)) == 100
     site.wait(ended.id, lambda _: sets.state(pictures).upto_change == site.gallery.change())
-    assert sets.part(pictures, sets.state(pictures)).count == PICTURES
+    assert sets.parts(pictures, sets.state(pictures))[0].count == PICTURES
     assert not (site.home / "segments").exists() or not list((site.home / "segments").glob("*"))
     milvus.close()
     server_manager_instance.release_server(file)

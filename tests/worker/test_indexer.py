@@ -10,7 +10,6 @@ from index.gallery import NewPicture
 from index.sets import VectorSets
 from index.states import NOTHING, PRUNED, State, unsealed
 from index.vectors import Identity
-from model.data_root import DataRoot
 from model.errors import LeaseLost
 from tests.worker.harness import PATIENCE, PICTURES, Site
 from worker.indexer import Indexing
@@ -24,7 +23,7 @@ PARENT = str(os.getpid())
 @pytest.fixture
 def sets(site: Site) -> VectorSets:
     """The sets of a site on which an API has opened the pictures, and sealed nothing."""
-    sets = VectorSets(site.registry, DataRoot(site.home))
+    sets = VectorSets(site.gallery)
     assert sets.register(pictures(site), NOTHING, NOTHING) is not None
     return sets
 

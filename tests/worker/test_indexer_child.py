@@ -13,7 +13,6 @@ import pytest
 
 from index.sets import VectorSets
 from index.vectors import Identity
-from model.data_root import DataRoot
 from model.registry import Registry, open_registry
 from model.registry.duties import SEALING
 from model.registry.tables import DutyRow
@@ -108,7 +107,7 @@ def test_a_child_that_does_not_end_is_killed_and_its_duty_given_back(
     monkeypatch.setattr(indexer, "unsealed", lambda _: 9_999)
     starting_with(monkeypatch, lambda: child(DEAF, str(tmp_path / "deaf")))
     indexing.tick(registry)
-    process = indexing.chore.child
+    process = indexing.child
     assert process is not None
     wait_until((tmp_path / "deaf").exists)
     assert registry.duties.take(SEALING, chore.owner(process.pid), 600) and not free(registry)
@@ -174,7 +173,7 @@ if "worker.indexer" in sys.orig_argv:
 @pytest.mark.slow
 def test_a_worker_that_is_stopped_while_its_indexer_works_leaves_the_duty(site: Site, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(BUSY)
-    sets = VectorSets(site.registry, DataRoot(site.home))
+    sets = VectorSets(site.gallery)
     sets.begin(Identity("pictures", site.image_fingerprint, 32))
     site.settings = {"SEAL_AT": "50", "INDEXER_SECONDS": "600"}
     worker = site.start(PYTHONPATH=f"{tmp_path}:{ROOT}")

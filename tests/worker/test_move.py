@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from index.rows import ReadBy
+from index.captions import ReadBy
 from index.sets import VectorSets
-from index.sources import expansions_of
 from index.vectors import Identity, Matrix
 from model.backends.choice import open_encoder
 from model.data_root import DataRoot
@@ -25,6 +24,7 @@ from model.errors import (
 )
 from model.registry import Registry
 from model.settings import CommonSettings
+from model.views import Views
 from service.cli import app
 from tests.tiny import write_tiny_base
 from tests.worker.harness import PATIENCE, Site, attempt_at, pairs, teach
@@ -32,7 +32,6 @@ from tests.worker.moving import OTHER, move, serving, show, submit_move
 from worker.attempt import Attempt
 from worker.phases import run
 from worker.promotion import GateFailed
-from worker.views import Views
 
 SHOWN = 101
 
@@ -52,7 +51,7 @@ def vectors_of(site: Site, encoder: Encoder) -> dict[str, Matrix]:
     registry, gallery = site.registry, site.gallery
     found = {"pictures": np.stack([*gallery.picture_vectors(gallery.ids(), encoder.image_fingerprint).values()])}
     for tag, version in registry.releases.serving().languages.items():
-        visible = expansions_of(registry, tag, version)
+        visible = registry.releases.visible(tag, version)
         captions = [each for each in gallery.captions(gallery.ids(), tag) if each.expansion in {None, *visible}]
         stored = gallery.caption_vectors([each.id for each in captions], ReadBy(version, encoder.text_fingerprint))
         assert len(stored) == len(captions), tag
@@ -61,7 +60,7 @@ def vectors_of(site: Site, encoder: Encoder) -> dict[str, Matrix]:
 
 
 def rows_of(site: Site, encoder: Encoder, tag: str, version: int) -> int:
-    sets = VectorSets(site.registry, DataRoot(site.home))
+    sets = VectorSets(site.gallery)
     of = Identity("captions", encoder.text_fingerprint, encoder.dimension, tag, version)
     return sum(written.rows for written in sets.state(of).segments)
 

@@ -120,7 +120,7 @@ def test_the_disk_is_asked_for_once_and_not_again_after_a_pause(
     attempt = attempt_at(site, submit_move(site.registry, other_base), kind=Paused)
     with pytest.raises(StoreUnavailable):
         run(attempt)
-    monkeypatch.setattr("worker.move.require_room", refuse)  # a part of the room is used by what was made before
+    monkeypatch.setattr("model.storage.require_room", refuse)  # a part of the room is used by what was made before
     run(attempt)
     assert site.registry.releases.serving().base == 1
 

@@ -10,7 +10,6 @@ import pytest
 
 from index.sets import VectorSets
 from index.vectors import Identity
-from model.data_root import DataRoot
 from model.errors import (
     BaseMismatch,
     DatasetPictureNotFound,
@@ -117,7 +116,7 @@ def test_a_dataset_without_pictures_is_scored_against_its_english(site: Site) ->
 
 def test_its_captions_become_searchable_under_its_version(taught: Site) -> None:
     identity = Identity("captions", taught.text_fingerprint, 32, "cy", 1)
-    state = VectorSets(taught.registry, DataRoot(taught.home)).state(identity)
+    state = VectorSets(taught.gallery).state(identity)
     assert [written.rows for written in state.segments] == [100]
     assert taught.gallery.captions_for(["p0"])["p0"] == {"cy": ["afal der"]}
 

@@ -10,16 +10,15 @@ from sqlalchemy import func, select
 
 from index.gallery import NewPicture
 from index.live import LiveIndex
-from index.pictures import Picture, encode_stored, encode_thumbnail, read_rgb
 from index.sets import VectorSets
 from index.states import open_engine
 from index.tables import PictureVectorRow
 from index.vectors import Identity
 from model.backends import FIRST, OPENVINO, Encoding
 from model.backends.choice import open_encoder, recorded
-from model.data_root import DataRoot
 from model.encoder import Encoder
 from model.errors import ExpansionFinished, PicturesUnreadable
+from model.pictures import Picture, encode_stored, encode_thumbnail, read_rgb
 from model.registry import Expansion
 from model.settings import CommonSettings
 from tests.index.conftest import reachable
@@ -100,7 +99,7 @@ def test_all_vectors_are_made_anew_and_the_next_start_serves_them(site: Site) ->
     assert report == {"encoding": str(encoding), "unreadable": 0, "sets": 3, "damaged_versions": []}
     new = opened(site)
     assert new.encoding == encoding and site.registry.releases.serving() == served
-    sets = VectorSets(site.registry, DataRoot(site.home))
+    sets = VectorSets(site.gallery)
     for fingerprint in (new.text_fingerprint, old.text_fingerprint):
         assert len(sets.states(Identity("captions", fingerprint, 32, "cy", 1))) == 1
     (written,) = sets.state(Identity("pictures", new.image_fingerprint, 32)).segments
@@ -125,9 +124,9 @@ def test_with_an_engine_they_are_made_there(
         expansion, encoding = submit(site, other(site)), other(site)
         run(attempt_at(site, expansion, **given))
         assert ended(site, expansion).state == "succeeded"
-        new, root = opened(site), DataRoot(site.home)
+        new = opened(site)
         assert new.encoding == encoding
-        live = LiveIndex(new, site.registry, site.gallery, root, engine=open_engine(index, site.registry))
+        live = LiveIndex(new, VectorSets(site.gallery, open_engine(index, site.registry)))
         assert live.start() and live.current.degraded == () and live.verify() == []
         served = live.current
         assert {identity.fingerprint for identity in served.sets} == {new.image_fingerprint, new.text_fingerprint}

@@ -16,7 +16,7 @@ from xml.etree.ElementTree import ParseError
 from service.cli.importing.items import Said, Value, captions_of, plain, tags_of
 
 _LONGEST_BLOCK = 1 << 20  # bytes of EXIF or XMP; a JPEG's EXIF has at most 64 KiB, previews and ratings in XMP less
-# What Pillow and the XML parser raise for damaged blocks: no single type covers them (as `index.pictures` found)
+# What Pillow and the XML parser raise for damaged blocks: no single type covers them (as `model.pictures` found)
 _DAMAGED = (
     OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, EOFError, AttributeError, AssertionError,
     RuntimeError, MemoryError, struct.error, ParseError,

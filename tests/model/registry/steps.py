@@ -1,9 +1,9 @@
-"""Steps that the registry's tests share: teach a language in one call, and race."""
+"""Steps that tests of the registry and of moves share: teach a language in one call, move to another base, race."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from model.errors import PictoglotError
 from model.registry import Expansion, Lease, Once, Registry, Release, Version
@@ -85,3 +85,65 @@ def race(*acts: Callable[[], T]) -> Sequence[T | PictoglotError]:
 
     with ThreadPoolExecutor(len(acts)) as pool:
         return list(pool.map(run, acts))
+
+
+def begin_move(registry: Registry) -> Lease:
+    """An expansion of kind `base`, and its lease."""
+    expansion, _ = registry.expansions.submit(
+        kind="base",
+        language="mul",
+        settings={"base": "B"},
+        dataset_path=None,
+        dataset_sha256=None,
+        dataset_bytes=None,
+        actor="t",
+    )
+    lease = registry.expansions.lease(expansion.id, "worker")
+    assert lease is not None
+    return lease
+
+
+def relearn(
+    registry: Registry, lease: Lease, language: str, parent: int, report: Mapping[str, Any] | None = None
+) -> int:
+    """What the worker does for one language: a version on the new base, from the dataset of the one that serves."""
+    served = registry.versions.get(registry.releases.serving().languages[language])
+    version = registry.versions.add(
+        expansion=lease.expansion,
+        parent=parent,
+        language=language,
+        folder=f"versions/{lease.expansion}-{language}",
+        manifest_sha256="m" * 64,
+        rows=1,
+        bytes=1,
+        report=dict(report or {}),
+        fence=lease.fence,
+        datasets=served.learned,
+    )
+    assert version.learned_from == served.learned_from != version.expansion
+    return version.number
+
+
+def flip(registry: Registry, lease: Lease, base: int, languages: dict[str, int], expected: int) -> Release | None:
+    shared = max([base, *languages.values()])
+    return registry.bases.move(
+        lease, expected=expected, base=base, shared=shared, languages=languages, report={"forced": False}
+    )
+
+
+def moved(
+    registry: Registry,
+    other: tuple[str, str, str] = ("B", "image-b", "text-b"),
+    report: Mapping[str, Any] | None = None,
+) -> Release:
+    """From the first base to another one (name, fingerprints), with every language that is served."""
+    lease = begin_move(registry)
+    before = registry.releases.serving()
+    base = registry.bases.add(*other, lease).number
+    languages, parent = {}, base
+    for tag in sorted(before.languages.keys() - {"en"}, key=before.languages.__getitem__):
+        languages[tag] = parent = relearn(registry, lease, tag, parent, report)
+    release = flip(registry, lease, base, languages, before.number)
+    assert release is not None
+    registry.expansions.succeed(lease, release.shared, release.number, {})
+    return release

@@ -12,64 +12,8 @@ from model.errors import (
     RollbackNotPossible,
     VersionPruned,
 )
-from model.registry import Lease, Registry, Release
-from tests.model.registry.steps import begin, promote, submit, teach, write
-
-
-def begin_move(registry: Registry) -> Lease:
-    """An expansion of kind `base`, and its lease."""
-    expansion, _ = registry.expansions.submit(
-        kind="base",
-        language="mul",
-        settings={"base": "B"},
-        dataset_path=None,
-        dataset_sha256=None,
-        dataset_bytes=None,
-        actor="t",
-    )
-    lease = registry.expansions.lease(expansion.id, "worker")
-    assert lease is not None
-    return lease
-
-
-def relearn(registry: Registry, lease: Lease, language: str, parent: int) -> int:
-    """What the worker does for one language: a version on the new base, from the dataset of the one that serves."""
-    served = registry.versions.get(registry.releases.serving().languages[language])
-    version = registry.versions.add(
-        expansion=lease.expansion,
-        parent=parent,
-        language=language,
-        folder=f"versions/{lease.expansion}-{language}",
-        manifest_sha256="m" * 64,
-        rows=1,
-        bytes=1,
-        report={},
-        fence=lease.fence,
-        datasets=served.learned,
-    )
-    assert version.learned_from == served.learned_from != version.expansion
-    return version.number
-
-
-def flip(registry: Registry, lease: Lease, base: int, languages: dict[str, int], expected: int) -> Release | None:
-    shared = max([base, *languages.values()])
-    return registry.bases.move(
-        lease, expected=expected, base=base, shared=shared, languages=languages, report={"forced": False}
-    )
-
-
-def moved(registry: Registry) -> Release:
-    """From the first base to another one, with every language that is served."""
-    lease = begin_move(registry)
-    before = registry.releases.serving()
-    base = registry.bases.add("B", "image-b", "text-b", lease).number
-    languages, parent = {}, base
-    for tag in sorted(before.languages.keys() - {"en"}, key=before.languages.__getitem__):
-        languages[tag] = parent = relearn(registry, lease, tag, parent)
-    release = flip(registry, lease, base, languages, before.number)
-    assert release is not None
-    registry.expansions.succeed(lease, release.shared, release.number, {})
-    return release
+from model.registry import Registry
+from tests.model.registry.steps import begin, begin_move, flip, moved, promote, relearn, submit, teach, write
 
 
 def test_the_first_base_is_version_0_and_has_the_name_that_it_was_found_by_last(registry: Registry) -> None:

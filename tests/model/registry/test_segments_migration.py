@@ -14,11 +14,12 @@ from sqlalchemy.exc import ProgrammingError
 
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
-from index.pictures import encode_stored
+from index.sets import VectorSets
 from model import storage
 from model.backends import Encoding
 from model.data_root import DataRoot
 from model.errors import RegistryUnavailable
+from model.pictures import encode_stored
 from model.registry import Registry, migrations, open_registry
 from model.registry.database import Database
 from tests.doubles import WeightlessEncoder, picture_vector, text_vector
@@ -169,8 +170,7 @@ class Silent(WeightlessEncoder):
 
 def served(registry: Registry, home: Path, **options: Any) -> LiveIndex:
     """What an API process of this release serves."""
-    root = DataRoot(home)
-    live = LiveIndex(Silent(), registry, Gallery(registry, root), root, **options)
+    live = LiveIndex(Silent(), VectorSets(Gallery(registry, DataRoot(home))), **options)
     assert live.start()
     live.close()
     return live

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from index.decoder import Decoder
-from index.errors import (
+from model.errors import (
+    PictoglotError,
     PictureAnimated,
     PictureBadDimensions,
     PictureCorrupt,
     PictureTooManyPixels,
     UnsupportedPictureFormat,
 )
-from index.pictures import decode, media_type
-from model.errors import PictoglotError
+from model.pictures import decode, media_type
+from model.pictures.decoder import Decoder
 
 
 @pytest.fixture(scope="module")

@@ -12,19 +12,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from pillow_heif import register_heif_opener
 
-from index import large
-from index.decoder import Decoder
-from index.errors import (
+from model.errors import (
+    PictoglotError,
     PictureAnimated,
     PictureBadDimensions,
     PictureCorrupt,
     PictureTooManyPixels,
     UnsupportedPictureFormat,
 )
-from index.formats import TIFF
-from index.pictures import decode, media_type
-from model.errors import PictoglotError
-from tests.index.test_pictures import GREY16, TRANSPOSED, drawing, peak_memory, saved
+from model.pictures import decode, large, media_type
+from model.pictures.decoder import Decoder
+from model.pictures.formats import TIFF
+from tests.model.pictures.test_pictures import GREY16, TRANSPOSED, drawing, peak_memory, saved
 
 register_heif_opener(thumbnails=False)
 WIDE = 400_000_000  # the highest limit on pixels

@@ -1,6 +1,6 @@
 """Decodes uploads in guarded child processes: a native crash refuses one picture and does not stop the service.
 
-Manages processes and limits only: `index.pictures` decides what is accepted. Run as a program, it is one child.
+Manages processes and limits only: `model.pictures` decides what is accepted. Run as a program, it is one child.
 """
 
 import json
@@ -16,15 +16,16 @@ from typing import IO
 
 from PIL import Image
 
-from index.errors import (
+from model.errors import (
+    PictoglotError,
     PictureAnimated,
     PictureBadDimensions,
     PictureCorrupt,
     PictureTooManyPixels,
+    Unavailable,
     UnsupportedPictureFormat,
 )
-from index.pictures import MAX_PIXELS, Picture, decode
-from model.errors import PictoglotError, Unavailable
+from model.pictures import MAX_PIXELS, Picture, decode
 from model.processes import die_with_parent
 
 _START_SECONDS = 60.0  # for a child to import Pillow while a training uses every core
@@ -99,11 +100,11 @@ class _Child:
     def __init__(self, memory: int, pixels: int) -> None:
         environment = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "index.decoder", *map(str, (memory, pixels, os.getpid()))],
+            [sys.executable, "-m", "model.pictures.decoder", *map(str, (memory, pixels, os.getpid()))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parents[2],
             env=environment,  # no secrets: this process reads untrusted bytes
         )
         assert self.process.stdin is not None and self.process.stdout is not None

@@ -1,6 +1,6 @@
 """Decodes untrusted bytes to verified RGB, or refuses them: the only module that does so. Stores nothing.
 
-Imports nothing heavier than Pillow, because the child processes of `index.decoder` import it when they start.
+Imports nothing heavier than Pillow, because the child processes of `model.pictures.decoder` import it when they start.
 """
 
 import math
@@ -11,19 +11,19 @@ from io import BytesIO
 
 from PIL import Image
 
-from index import large
-from index.errors import (
+from model.errors import (
     PictureAnimated,
     PictureBadDimensions,
     PictureCorrupt,
     PictureTooManyPixels,
     UnsupportedPictureFormat,
 )
-from index.formats import AVIF, JPEG, MEDIA_TYPES, PNG, TIFF, WEBP, kind_of, opened, size_before_opening
+from model.pictures import large
+from model.pictures.formats import AVIF, JPEG, MEDIA_TYPES, PNG, TIFF, WEBP, kind_of, opened, size_before_opening
 
 MAX_PIXELS = 20_000_000  # unless a setting says otherwise
 MOST_PIXELS = 400_000_000  # of any setting
-# What fits into the memory of a child of `index.decoder` as a whole (decision 39)
+# What fits into the memory of a child of `model.pictures.decoder` as a whole (decision 39)
 WHOLE_PIXELS, _PROGRESSIVE_PIXELS = 50_000_000, 120_000_000
 MIN_SIDE, MAX_SIDE = 16, 8_192  # the longest with 20 million pixels; with more, the same shape of picture
 MAX_RATIO = 20  # of the long side to the short side
@@ -64,7 +64,7 @@ class Picture:
 
 
 def decode(data: bytes, most: int = MAX_PIXELS) -> Picture:
-    """Decode in this process. Uploads go through `index.decoder.Decoder`, which does this in a child process.
+    """Decode in this process. Uploads go through `model.pictures.decoder.Decoder`, which does this in a child process.
 
     Raises `UnsupportedPictureFormat`, `PictureCorrupt`, `PictureTooManyPixels` (more than `most`, or than can be
     read of such a file), `PictureBadDimensions` or `PictureAnimated`.
@@ -131,7 +131,7 @@ def _require_allowed(image: Image.Image, kind: str, most: int) -> None:
 
 
 def _readable(image: Image.Image, kind: str) -> int:
-    """How many pixels of such a file can be read within the memory that a child of `index.decoder` has."""
+    """How many pixels of such a file can be read within the memory that a child of `model.pictures.decoder` has."""
     if kind == JPEG:  # decoded in reduced size; a progressive one needs the coefficients of all pixels at once
         return _PROGRESSIVE_PIXELS if image.info.get("progressive") else MOST_PIXELS
     if kind in large.KINDS and large.installed() and not image.info.get("interlace"):

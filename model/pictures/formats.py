@@ -1,6 +1,6 @@
 """Which picture formats are read, told by the first bytes of a file alone, and what opens them. Decodes no pixel.
 
-Imports nothing heavier than Pillow, because the child processes of `index.decoder` import it when they start.
+Imports nothing heavier than Pillow, because the child processes of `model.pictures.decoder` import it when they start.
 """
 
 from importlib.util import find_spec
@@ -8,7 +8,7 @@ from io import BytesIO
 
 from PIL import AvifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from index.errors import PictureCorrupt, UnsupportedPictureFormat
+from model.errors import PictureCorrupt, UnsupportedPictureFormat
 
 JPEG, PNG, WEBP, AVIF, TIFF, HEIC = "JPEG", "PNG", "WEBP", "AVIF", "TIFF", "HEIF"  # as Pillow calls them
 MEDIA_TYPES = {

@@ -1,6 +1,6 @@
 """Reads large PNG and TIFF files in reduced size, a few rows at a time, so that no picture is in memory as a whole.
 
-With libvips, which is optional (the extra `large`). Only for the guarded processes of `index.decoder`.
+With libvips, which is optional (the extra `large`). Only for the guarded processes of `model.pictures.decoder`.
 """
 
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from index.formats import PNG, TIFF
+from model.pictures.formats import PNG, TIFF
 
 KINDS = frozenset({PNG, TIFF})
 

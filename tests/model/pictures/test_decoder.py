@@ -15,9 +15,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from index.decoder import Decoder
-from index.errors import PictureCorrupt
-from tests.index.test_pictures import drawing, saved
+from model.errors import PictureCorrupt
+from model.pictures.decoder import Decoder
+from tests.model.pictures.test_pictures import drawing, saved
 
 ROOT = Path(__file__).parents[2]
 PNG = saved(drawing(), "PNG")
@@ -102,7 +102,8 @@ def test_closing_leaves_no_child() -> None:
 
 def test_children_die_with_a_parent_that_is_killed() -> None:
     program = (
-        "import sys, time; from index.decoder import Decoder; from tests.index.test_pictures import drawing, saved\n"
+        "import sys, time; from model.pictures.decoder import Decoder\n"
+        "from tests.model.pictures.test_pictures import drawing, saved\n"
         "decoder = Decoder(); decoder.decode(saved(drawing(), 'PNG'))\n"
         "sys.stdout.write(f'{decoder.pids[0]}\\n'); sys.stdout.flush(); time.sleep(60)"
     )

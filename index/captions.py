@@ -1,0 +1,199 @@
+"""What is said of pictures, as rows: their captions, and the words of these and of records. Encodes and finds nothing.
+
+Words are made anew in the transaction that changes captions or records; `index.word_search` finds pictures by them.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from sqlalchemy import Text, cast, delete, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from index.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureWordsRow
+from model.registry import Registry
+from model.words import document
+
+BATCH = 500  # values in one SQL statement, and rows in one transaction: other writers wait for it
+T = TypeVar("T")
+Captions = Mapping[str, Sequence[str]]  # texts by language
+
+
+class ReadBy(NamedTuple):
+    """What made a caption's vector: a version's rows, and the text tower with this fingerprint."""
+
+    version: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One caption; `expansion` is None when it was added with its picture."""
+
+    id: int
+    picture: str
+    language: str
+    text: str
+    expansion: str | None
+
+
+def captions_of(session: Session, ids: Sequence[str], language: str | None = None) -> list[Caption]:
+    """The captions of these pictures in one language, or in all, in the order in which they were added."""
+    columns = (CaptionRow.id, CaptionRow.picture_id, CaptionRow.language, CaptionRow.text, CaptionRow.expansion)
+    order = (CaptionRow.picture_id, CaptionRow.language, CaptionRow.expansion.is_not(None), CaptionRow.position)
+    query = select(*columns).where(CaptionRow.picture_id.in_(ids)).order_by(*order, CaptionRow.id)
+    if language is not None:
+        query = query.where(CaptionRow.language == language)
+    return [Caption(*row) for row in session.execute(query)]
+
+
+def replace_captions(session: Session, picture: str, captions: Captions, change: int) -> None:
+    """Replace the captions added with a picture, in this order; unchanged ones keep their vectors.
+
+    They keep their ids too, unless they moved up: captions of a language are in the order of their ids in every answer.
+    """
+    old, last = _added_with(session, picture), dict[str, int]()
+    new = {caption: position for position, caption in enumerate(_in_order(captions))}
+    remove_captions(session, [id for caption, id in old.items() if caption not in new])
+    for (language, text), position in new.items():
+        id = old.get((language, text), 0)
+        if id > last.get(language, 0):
+            session.execute(update(CaptionRow).where(CaptionRow.id == id).values(position=position))
+        else:
+            vectors = _taken(session, id) if id else []
+            values = {"language": language, "text": text, "position": position, "change": change, "expansion": None}
+            added = insert(CaptionRow).values(picture_id=picture, digest=_digest("", text), **values)
+            id = session.scalars(added.returning(CaptionRow.id)).one()
+            if vectors:
+                session.execute(insert(CaptionVectorRow), [{"caption_id": id, **vector} for vector in vectors])
+        last[language] = id
+
+
+def _taken(session: Session, id: int) -> list[dict[str, object]]:
+    """The vectors of a caption that is deleted by this."""
+    columns = (CaptionVectorRow.version, CaptionVectorRow.fingerprint, CaptionVectorRow.vector)
+    vectors = session.execute(select(*columns).where(CaptionVectorRow.caption_id == id)).all()
+    remove_captions(session, [id])
+    return [row._asdict() for row in vectors]
+
+
+def captions_equal(session: Session, picture: str, captions: Captions) -> bool:
+    """Returns whether `replace_captions` with these captions would change nothing."""
+    return [*_added_with(session, picture)] == _in_order(captions)
+
+
+def _added_with(session: Session, picture: str) -> dict[tuple[str, str], int]:
+    """Language and text of the captions added with a picture, in order, with their ids."""
+    added_with = (CaptionRow.picture_id == picture) & CaptionRow.expansion.is_(None)
+    query = select(CaptionRow.id, CaptionRow.language, CaptionRow.text).where(added_with)
+    rows = session.execute(query.order_by(CaptionRow.position)).all()
+    return {(language, text): id for id, language, text in rows}
+
+
+def own_captions(
+    session: Session, pictures: Sequence[str], within: frozenset[str] | None = None
+) -> dict[str, dict[str, list[str]]]:
+    """The captions added with each of these pictures by language, in order: not those of expansions.
+
+    None of a picture in none of the collections `within`.
+    """
+    row, found = CaptionRow, {picture: dict[str, list[str]]() for picture in pictures}
+    query = select(row.picture_id, row.language, row.text).where(row.picture_id.in_(pictures), row.expansion.is_(None))
+    if within is not None:
+        query = query.join(PictureRow, PictureRow.id == row.picture_id).where(PictureRow.collection.in_(within))
+    for picture, language, text in session.execute(query.order_by(row.picture_id, row.position)):
+        found[picture].setdefault(language, []).append(text)
+    return found
+
+
+def _in_order(captions: Captions) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((language, text) for language, texts in captions.items() for text in texts))
+
+
+def add_captions(session: Session, expansion: str, language: str, rows: Sequence[tuple[str, str]]) -> int:
+    """Add an expansion's captions (picture, text) that are new and whose picture exists; returns their number."""
+    pictures = sorted({picture for picture, _ in rows})
+    known = set(session.scalars(select(PictureRow.id).where(PictureRow.id.in_(pictures))))
+    same_source = (CaptionRow.expansion == expansion) & (CaptionRow.language == language)
+    query = select(CaptionRow.picture_id, CaptionRow.text).where(CaptionRow.picture_id.in_(pictures), same_source)
+    existing = {(picture, text) for picture, text in session.execute(query)}
+    new = [row for row in rows if row not in existing and row[0] in known]
+    change = session.scalar(select(func.max(GalleryChangeRow.change))) or 0
+    columns = {"language": language, "expansion": expansion, "position": 0, "change": change}
+    if new:
+        texts = [{"picture_id": picture, "text": text, "digest": _digest(expansion, text)} for picture, text in new]
+        session.execute(insert(CaptionRow), [{**caption, **columns} for caption in texts])
+        write_words(session, sorted({picture for picture, _ in new}), expansion)
+    return len(new)
+
+
+def _digest(expansion: str, text: str) -> str:
+    return hashlib.sha256(f"{expansion}\0{text}".encode()).hexdigest()
+
+
+def remove_captions(session: Session, ids: Sequence[int]) -> None:
+    """Delete captions, and with them their vectors."""
+    for batch in batches(ids):
+        session.execute(delete(CaptionRow).where(CaptionRow.id.in_(batch)))
+
+
+def texts_of(tags: Iterable[str], metadata: Mapping[str, Any]) -> list[str]:
+    """What is text in a record: tags, and strings of metadata."""
+    values = (each for value in metadata.values() for each in (value if isinstance(value, list) else [value]))
+    return [*tags, *(value for value in values if isinstance(value, str))]
+
+
+def write_words(session: Session, ids: Sequence[str], expansion: str | None = None) -> None:
+    """Make the words of these pictures anew, as their rows are now: of what was said with them, or by an expansion."""
+    row, word = PictureRow, PictureWordsRow
+    query = select(CaptionRow.picture_id, CaptionRow.text).where(CaptionRow.picture_id.in_(ids))
+    texts: dict[str, list[str]] = {id: [] for id in ids}
+    for id, text in session.execute(query.where(CaptionRow.expansion == expansion).order_by(CaptionRow.id)):
+        texts[id].append(text)  # `== None` is IS NULL
+    found = session.execute(select(row.id, row.key, row.tags, row.facts).where(row.id.in_(ids))).all()
+    made = {
+        key: document([*(texts_of(tags, facts) if expansion is None else ()), *texts[id]])
+        for id, key, tags, facts in found
+    }
+    mine = (word.picture.in_([*made]), word.expansion == expansion)
+    rows = session.execute(select(word.picture, word.terms).where(*mine))
+    before = {row.picture: row.terms for row in rows}
+    changed = [key for key, (terms, _) in made.items() if before.get(key, "") != terms]
+    if before.keys() & {*changed}:
+        session.execute(delete(word).where(word.picture.in_(changed), word.expansion == expansion))
+    new = [
+        {"picture": key, "expansion": expansion, "terms": terms, "length": length}
+        for key in changed
+        for terms, length in [made[key]]
+        if terms
+    ]
+    if new:
+        session.execute(insert(word), new)
+
+
+def add_missing_words(registry: Registry) -> int:
+    """Give words to pictures that were put without: by a process of an earlier release; returns how many it looked at.
+
+    To be called once at the start of a worker. Some pictures in each transaction, so that others write in between.
+    """
+    row, word, caption = PictureRow, PictureWordsRow, CaptionRow
+    has_words = select(word.id).where(word.picture == row.key, word.expansion.is_(None)).exists()
+    captioned = select(caption.id).where(caption.picture_id == row.id, caption.expansion.is_(None)).exists()
+    about = (cast(row.tags, Text) != "[]") | (cast(row.facts, Text) != "{}")
+    page = select(row.id).where(~has_words, captioned | about).order_by(row.id).limit(BATCH)
+    looked_at, last = 0, ""
+    while True:
+        with registry.read() as session:
+            found = session.scalars(page.where(row.id > last)).all()
+        if not found:
+            return looked_at
+        with registry.begin() as session:
+            write_words(session, found)
+        looked_at, last = looked_at + len(found), found[-1]
+
+
+def batches(items: Sequence[T], size: int = BATCH) -> Iterator[Sequence[T]]:
+    """`items` in batches of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
