@@ -18,6 +18,7 @@ from index.states import PRUNED
 from index.vectors import Block, Entry, Identity, Matrix, Vector, VectorSet
 from model.backends import Encoding
 from model.errors import CorruptFolder, InvalidInput, UnsupportedMedia
+from model.framing import Frame
 from model.registry import Registry
 
 _log = logging.getLogger(__name__)
@@ -57,6 +58,11 @@ class Encoder(Protocol):
     @property
     def languages(self) -> tuple[str, ...]:
         """The languages that the base reads, English first; see `model.reading.languages_of`."""
+        ...
+
+    @property
+    def frame(self) -> Frame | None:
+        """What `pictures` may be put into before, without any change of their vectors; None where that is not known."""
         ...
 
     @property

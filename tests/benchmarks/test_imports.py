@@ -31,7 +31,7 @@ def test_files_are_different_and_are_pictures(tmp_path: Path) -> None:
         assert image.format == "JPEG" and image.width * image.height == 1_228_800
 
 
-def test_a_killed_import_goes_on_and_both_ways_are_timed(
+def test_a_killed_import_goes_on_and_the_three_ways_are_timed(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(imports, "_TURN", 3)
@@ -43,3 +43,9 @@ def test_a_killed_import_goes_on_and_both_ways_are_timed(
     timed = imports.in_turns(url, KEY, tmp_path, rounds=1)
     assert timed["one_by_one"] > 0 and timed["ratios"] == [timed["ratio"]]
     assert timed["ratio"] == pytest.approx(timed["add"] / timed["one_by_one"])
+    assert timed["batch_ratios"] == [timed["batch_ratio"]] == [pytest.approx(timed["batch"] / timed["one_by_one"])]
+    monkeypatch.setattr(imports, "_BLOCK", 0.5)
+    beside = imports.searched(url, KEY, tmp_path, rounds=1)["search_p95_ms"]
+    assert beside["ratio"] == pytest.approx(beside["importing"] / beside["idle"])
+    monkeypatch.setitem(imports.SIZES, "12 MP", (400, 300))
+    assert imports.large(url, KEY, tmp_path / "large", 6)["photographs_seconds"] > 0

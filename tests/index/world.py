@@ -16,7 +16,7 @@ from PIL import Image
 from index.gallery import Gallery, NewPicture, Put
 from index.indexer import Indexer, fill_captions
 from index.live import LiveIndex
-from index.pictures import Picture, encode_stored, encode_thumbnail
+from index.pictures import Picture
 from index.sets import VectorSets
 from index.states import State, open_engine
 from index.vectors import Identity, scores
@@ -59,7 +59,7 @@ def drawn(seed: int) -> Picture:
     """A small picture, different for every seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     rgb = Image.fromarray(pixels).resize((32, 32), Image.Resampling.NEAREST)
-    return Picture(rgb, encode_stored(rgb), encode_thumbnail(rgb))
+    return Picture.of(rgb)
 
 
 def content(seed: int) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from index.gallery import NewPicture
 from index.live import LiveIndex
-from index.pictures import Picture, encode_stored, encode_thumbnail, read_rgb
+from index.pictures import Picture, read_rgb
 from index.sets import VectorSets
 from index.states import open_engine
 from index.tables import PictureVectorRow
@@ -48,7 +48,7 @@ def show(site: Site) -> dict[str, Image.Image]:
     random, new = np.random.default_rng(0), list[NewPicture]()
     for number in range(SHOWN):
         rgb = Image.fromarray(random.integers(0, 255, (32, 32, 3), dtype=np.uint8))
-        picture = Picture(rgb, encode_stored(rgb), encode_thumbnail(rgb))
+        picture = Picture.of(rgb)
         vector = np.full(32, 32**-0.5, dtype=np.float32)
         new.append(NewPicture(f"shown{number:02d}", f"{10**9 + number:064x}", 32, 32, None, vector, picture))
     site.gallery.put(new, site.image_fingerprint)
@@ -237,7 +237,7 @@ def test_what_comes_meanwhile_is_encoded_too(site: Site, monkeypatch: pytest.Mon
             super().saved()
             if not site.gallery.known(["late"]):
                 rgb = Image.new("RGB", (32, 32), "red")
-                picture = Picture(rgb, encode_stored(rgb), encode_thumbnail(rgb))
+                picture = Picture.of(rgb)
                 vector = np.full(32, 32**-0.5, dtype=np.float32)
                 site.gallery.put([NewPicture("late", "f" * 64, 32, 32, None, vector, picture)], site.image_fingerprint)
 
