@@ -114,7 +114,7 @@ def in_turns(url: str, key: str, folder: Path, rounds: int) -> dict[str, Any]:
 
 
 def searched(url: str, key: str, folder: Path, rounds: int) -> dict[str, Any]:
-    """The 95th percentile of searches in milliseconds, alone and beside an import, in turns; the median of the ratios."""
+    """The 95th percentile of searches in milliseconds, alone and beside an import, in turns; medians."""
     bodies = [search_body(outline.caption, "en") for outline in outlines()[:_TEXTS]]
     alone, beside = list[float](), list[float]()
     for turn in range(rounds):

@@ -199,4 +199,5 @@ def _with_length(head: Mapping[str, object]) -> bytes:
 
 
 if __name__ == "__main__":
-    _child(*map(int, sys.argv[1:4]), Frame.from_json(sys.argv[4]))
+    memory, pixels, parent = map(int, sys.argv[1:4])
+    _child(memory, pixels, parent, Frame.from_json(sys.argv[4]))

@@ -72,7 +72,7 @@ class Picture:
 
 
 def decode(data: bytes, most: int = MAX_PIXELS, frame: Frame | None = None) -> Picture:
-    """Decode in this process, once for all that is made of it. Uploads go through `index.decoder.Decoder`, which does this in a child process.
+    """Decode in this process, once for all that is made of it: `index.decoder.Decoder` does this in a child process.
 
     Raises `UnsupportedPictureFormat`, `PictureCorrupt`, `PictureTooManyPixels` (more than `most`, or than can be
     read of such a file), `PictureBadDimensions` or `PictureAnimated`.

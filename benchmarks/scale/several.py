@@ -27,7 +27,7 @@ from benchmarks.scale.material import TEXT, Made, NoEncoder, Vectors, fill, name
 from index.gallery import Gallery
 from index.indexer import Indexer
 from index.live import LiveIndex
-from index.pictures import Picture, encode_stored, encode_thumbnail
+from index.pictures import Picture
 from index.states import open_engine, unsealed
 from model.data_root import DataRoot
 from model.processes import give_way
@@ -166,7 +166,7 @@ def _process(home: Path, dimension: int, url: str) -> Iterator[_Api]:
 def serve(home: Path, dimension: int, url: str) -> None:
     """An API process: follows the gallery, and does what each line of standard input says."""
     rgb = Image.new("RGB", (32, 32), "white")
-    picture, made, stop = Picture(rgb, encode_stored(rgb), encode_thumbnail(rgb)), Made(10_000, dimension), Event()
+    picture, made, stop = Picture.of(rgb), Made(10_000, dimension), Event()
     with _opened(home, dimension, url) as (live, _, _, _):
         before = measures.private_mb()
         assert live.start()
