@@ -119,17 +119,24 @@ def searched(url: str, key: str, folder: Path, rounds: int) -> dict[str, Any]:
     alone, beside = list[float](), list[float]()
     for turn in range(rounds):
         drawn(folder / f"beside-{turn}", _BESIDE, 2 * 10**6 + turn * _BESIDE)
-        alone.append(closed_loop(url, bodies, clients=1, seconds=_BLOCK).percentile(95))
+        alone.append(_p95(url, bodies))
         importing, there = _command(url, key, folder / f"beside-{turn}"), _count(url, key)
         while _count(url, key) == there and importing.poll() is None:
             time.sleep(_LOOK)
-        beside.append(closed_loop(url, bodies, clients=1, seconds=_BLOCK).percentile(95))
+        beside.append(_p95(url, bodies))
         if importing.poll() is not None:
             raise RuntimeError("the import ended before the searches beside it")
         importing.kill()
         importing.communicate()
     ratios = [busy / idle for busy, idle in zip(beside, alone, strict=True)]
     return {"search_p95_ms": {"idle": median(alone), "importing": median(beside), "ratio": median(ratios)}}
+
+
+def _p95(url: str, bodies: Sequence[bytes]) -> float:
+    timings = closed_loop(url, bodies, clients=1, seconds=_BLOCK)
+    if not timings.seconds:
+        raise RuntimeError("no search was answered")
+    return timings.percentile(95)
 
 
 def large(url: str, key: str, folder: Path, count: int) -> dict[str, Any]:
