@@ -1,7 +1,9 @@
 """`python -m benchmarks.imports`: folders into an empty gallery of the real service.
 
-First JPEGs of 1.2 megapixels: `pictoglot import` and one request after another in turns. Then a folder of mixed
-pictures (`benchmarks.mixed`): killed several times, until it is whole, and once more when everything is there.
+First JPEGs of 1.2 megapixels, three ways in turns: one request after another, `POST /v1/pictures/batch` one after
+another, and `pictoglot import`; and searches idle and beside such an import. With `--photographs`, a folder of 12
+megapixels each. Then a folder of mixed pictures (`benchmarks.mixed`): killed several times, until it is whole, and once
+more when everything is there.
 """
 
 import json
@@ -12,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -22,13 +24,17 @@ import httpx
 import typer
 from rich.console import Console
 
+from benchmarks.load import closed_loop, search_body
 from benchmarks.mixed import mixed
+from benchmarks.pictures import SIZES, encoded, photograph
 from benchmarks.process import running
 from benchmarks.uploads import jpeg
+from demo.gallery import outlines
 from service.cli.client import every
 from service.cli.importing.run import AT_ONCE, CHUNK
 
-_TURN = 48  # pictures of one side of a turn
+_TURN = 64  # pictures of one way in a turn: two requests of the batch
+_BLOCK, _BESIDE, _TEXTS = 5.0, 480, 200  # seconds of searches; pictures imported beside them; different texts
 _LOOK = 0.1  # seconds between two looks how many pictures there are
 UNDER_WAY = AT_ONCE * CHUNK  # pictures that an import is at work on at a time
 _console = Console()
@@ -38,6 +44,7 @@ def main(
     pictures: Annotated[int, typer.Option(min=30, help="Files in the mixed folder")] = 10_000,
     kills: Annotated[int, typer.Option(min=0, help="How often its import is killed")] = 3,
     rounds: Annotated[int, typer.Option(min=0, help="Turns of both ways, before")] = 3,
+    photographs: Annotated[int, typer.Option(min=0, help="JPEGs of 12 megapixels in a folder, some MB each")] = 0,
     base: Annotated[str, typer.Option(help="PICTOGLOT_BASE")] = "",
     out: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes")] = None,
 ) -> None:
@@ -46,8 +53,12 @@ def main(
     report: dict[str, Any] = {"base": base or "bundled", "cores": os.cpu_count()}
     with tempfile.TemporaryDirectory(prefix="pictoglot-imports-") as temporary:
         if rounds:
-            with running(key, **settings) as url:
+            with running(key, CACHE_SIZE="0", **settings) as url:
                 report |= in_turns(url, key, Path(temporary), rounds)
+                report |= searched(url, key, Path(temporary), rounds)
+        if photographs:
+            with running(key, **settings) as url:
+                report |= large(url, key, Path(temporary) / "photographs", photographs)
         _console.print(f"Drawing {pictures:,} files.")
         ids = mixed(Path(temporary) / "mixed", pictures)
         with running(key, **settings) as url:
@@ -64,10 +75,10 @@ def _tell(report: dict[str, Any], out: Path | None) -> None:
     _console.print_json(data=report)
 
 
-def drawn(folder: Path, count: int, first: int = 0) -> list[Path]:
+def drawn(folder: Path, count: int, first: int = 0, of: Sequence[bytes] = ()) -> list[Path]:
     """So many different files; each of a few pictures comes often, with other bytes behind its end."""
     folder.mkdir()
-    of = [jpeg(seed) for seed in range(16)]
+    of = of or [jpeg(seed) for seed in range(16)]
     files = [folder / f"photo-{number:05d}.jpg" for number in range(first, first + count)]
     for number, file in enumerate(files):
         file.write_bytes(of[number % len(of)] + file.name.encode())
@@ -75,17 +86,64 @@ def drawn(folder: Path, count: int, first: int = 0) -> list[Path]:
 
 
 def in_turns(url: str, key: str, folder: Path, rounds: int) -> dict[str, Any]:
-    """Pictures a second of both ways, without the start of the command, and how many times as fast it is."""
-    one, several, ratios = list[float](), list[float](), list[float]()
+    """Pictures a second of each way, of `add` without the start of the command, and how many times as fast as singly.
+
+    `ratio` is that of `add`, `batch_ratio` that of the batch: medians over the turns, which are there as well.
+    """
     start = _seconds(_added(url, key, drawn(folder / "start", 1, 10**6)[0]))  # the command with one picture
+    ways: dict[str, Callable[[list[Path]], float]] = {
+        "one_by_one": lambda files: len(files) / _singly(url, key, files),
+        "batch": lambda files: len(files) / _batched(url, key, files),
+        "add": lambda files: (len(files) - 1) / max(_seconds(_added(url, key, files[0].parent)) - start, 1e-3),
+    }
+    rates: dict[str, list[float]] = {way: [] for way in ways}
     for turn in range(rounds):
-        first = 10**6 + 1 + 2 * turn * _TURN
-        singly = drawn(folder / f"singly-{turn}", _TURN, first)
-        together = drawn(folder / f"together-{turn}", _TURN, first + _TURN)
-        one.append(_TURN / _singly(url, key, singly))
-        several.append((_TURN - 1) / max(_seconds(_added(url, key, together[0].parent)) - start, 1e-3))
-        ratios.append(several[-1] / one[-1])
-    return {"one_by_one": median(one), "add": median(several), "ratio": median(ratios), "ratios": ratios}
+        for place, (way, rate) in enumerate(ways.items()):
+            first = 10**6 + 1 + (len(ways) * turn + place) * _TURN
+            rates[way].append(rate(drawn(folder / f"{way}-{turn}", _TURN, first)))
+    ratios, of_batch = (
+        [fast / one for fast, one in zip(rates[way], rates["one_by_one"], strict=True)] for way in ("add", "batch")
+    )
+    return {
+        **{way: median(found) for way, found in rates.items()},
+        "ratio": median(ratios),
+        "ratios": ratios,
+        "batch_ratio": median(of_batch),
+        "batch_ratios": of_batch,
+    }
+
+
+def searched(url: str, key: str, folder: Path, rounds: int) -> dict[str, Any]:
+    """The 95th percentile of searches in milliseconds, alone and beside an import, in turns; medians."""
+    bodies = [search_body(outline.caption, "en") for outline in outlines()[:_TEXTS]]
+    alone, beside = list[float](), list[float]()
+    for turn in range(rounds):
+        drawn(folder / f"beside-{turn}", _BESIDE, 2 * 10**6 + turn * _BESIDE)
+        alone.append(_p95(url, bodies))
+        importing, there = _command(url, key, folder / f"beside-{turn}"), _count(url, key)
+        while _count(url, key) == there and importing.poll() is None:
+            time.sleep(_LOOK)
+        beside.append(_p95(url, bodies))
+        if importing.poll() is not None:
+            raise RuntimeError("the import ended before the searches beside it")
+        importing.kill()
+        importing.communicate()
+    ratios = [busy / idle for busy, idle in zip(beside, alone, strict=True)]
+    return {"search_p95_ms": {"idle": median(alone), "importing": median(beside), "ratio": median(ratios)}}
+
+
+def _p95(url: str, bodies: Sequence[bytes]) -> float:
+    timings = closed_loop(url, bodies, clients=1, seconds=_BLOCK)
+    if not timings.seconds:
+        raise RuntimeError("no search was answered")
+    return timings.percentile(95)
+
+
+def large(url: str, key: str, folder: Path, count: int) -> dict[str, Any]:
+    """How long `pictoglot import` takes for photographs as a camera of today makes them, with its start."""
+    of = [encoded(photograph(SIZES["12 MP"], seed), format="JPEG", quality=85) for seed in range(4)]
+    seconds = _seconds(_added(url, key, drawn(folder, count, 3 * 10**6, of)[0].parent))
+    return {"photographs": count, "photographs_seconds": seconds}
 
 
 def killed(url: str, key: str, folder: Path, ids: Sequence[str], kills: int) -> dict[str, Any]:
@@ -139,6 +197,20 @@ def _singly(url: str, key: str, files: Sequence[Path]) -> float:
         for file in files:
             sent = {"picture": (file.name, file.read_bytes(), "image/jpeg")}
             client.put(f"/v1/pictures/{file.stem}", files=sent).raise_for_status()
+        return time.perf_counter() - began
+
+
+def _batched(url: str, key: str, files: Sequence[Path]) -> float:
+    """Seconds that the files need in requests with as many as `pictoglot import` sends, one after another."""
+    with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=60, trust_env=False) as client:
+        began = time.perf_counter()
+        for start in range(0, len(files), CHUNK):
+            some = files[start : start + CHUNK]
+            records = json.dumps([{"id": file.stem} for file in some])
+            sent = [("picture", (file.name, file.read_bytes(), "image/jpeg")) for file in some]
+            answer = client.post("/v1/pictures/batch", data={"records": records}, files=sent).raise_for_status()
+            if {item["outcome"] for item in answer.json()["items"]} != {"created"}:
+                raise RuntimeError("the batch did not take every picture")
         return time.perf_counter() - began
 
 

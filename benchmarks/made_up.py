@@ -19,6 +19,7 @@ from model.clip_tokenizer import BEGIN, END, ClipTokenizer
 from model.corpus import Corpus
 from model.detection import count
 from model.encoder import Encoder
+from model.framing import Frame
 from model.merges import CLIP_TOKENS, Merge, clip_vocabulary
 from model.reading import reading_of
 from model.table import TokenRows, View
@@ -54,7 +55,8 @@ def base(sizes: Sizes) -> Base:
     table = 0.02 * torch.randn(CLIP_TOKENS, sizes.width)
     read, device = partial(text_features, tower), torch.device("cpu")
     reading = reading_of("made-up", {}, (BEGIN,), (END,), 0)
-    return Base("made-up", tower, _no_pictures, table, ClipTokenizer, reading, sizes.width, "", "made-up", device, read)
+    rest = sizes.width, "", "made-up", device, read, Frame(224, 224)
+    return Base("made-up", tower, _no_pictures, table, ClipTokenizer, reading, *rest)
 
 
 def opened(encoder: Encoder, sizes: Sizes, languages: int) -> list[View]:

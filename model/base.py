@@ -25,6 +25,7 @@ from model import clip_tokenizer, file_tokenizer
 from model.clip_tokenizer import ClipTokenizer
 from model.errors import BaseNotFound, BaseNotSupported, CheckpointUnfit
 from model.file_tokenizer import FileTokenizer
+from model.framing import SHORTEST, Frame
 from model.languages import ENGLISH
 from model.machine import device_of
 from model.reading import Reading, languages_of, reading_of, require_supported
@@ -66,8 +67,13 @@ class Base:
     text_fingerprint: str
     device: torch.device
     text_features: Callable[[Tensor, Tensor], Tensor]
-    picture_size: tuple[int, int] = (224, 224)  # height and width in pixels that the image tower takes
+    frame: Frame  # in which `preprocess` sees a picture
     languages: tuple[str, ...] = (ENGLISH,)
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Height and width in pixels that the image tower takes."""
+        return self.frame.height, self.frame.width
 
     def pixels(self, images: Sequence[Image.Image]) -> Tensor:
         """RGB pictures as the image tower takes them, (n, 3, height, width)."""
@@ -207,13 +213,15 @@ def _describe(
         text_fingerprint=text_fingerprint,
         device=device,
         text_features=partial(text_features, tower),
-        picture_size=_height_and_width(visual.image_size),
+        frame=_frame(PreprocessCfg(**visual.preprocess_cfg)),
     )
 
 
-def _height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
-    return height, width
+def _frame(how: PreprocessCfg) -> Frame:
+    """The part of open_clip's transform that works on pixels, for processes without it."""
+    _, height, width = how.input_size
+    interpolation = "bilinear" if how.interpolation == "bilinear" else "bicubic"  # as open_clip reads others
+    return Frame(height, width, how.resize_mode or SHORTEST, interpolation, how.fill_color)
 
 
 def _dimension(tower: Any) -> int:

@@ -65,7 +65,7 @@ class Encoder:
         self.towers = towers or TorchTowers(base)
         self.table = Table(base.table.to(base.device))
         self.base_view = View.of_base(base.tokenizer(), base.reading, count(english_words()), version)
-        self.dimension, self.languages = base.dimension, base.languages
+        self.dimension, self.languages, self.frame = base.dimension, base.languages, base.frame
         self.encoded = 0  # texts and pictures so far
         self.base_fingerprint = base.text_fingerprint
         self.image_fingerprint = self.encoding.fingerprint(base.image_fingerprint)

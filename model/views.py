@@ -16,6 +16,7 @@ from PIL import Image
 from model.backends import Encoding
 from model.data_root import DataRoot
 from model.errors import VersionCorrupt
+from model.framing import Frame
 from model.registry import Registry
 
 
@@ -50,6 +51,11 @@ class Encoder(Protocol):
     @property
     def languages(self) -> tuple[str, ...]:
         """The languages that the base reads, English first; see `model.reading.languages_of`."""
+        ...
+
+    @property
+    def frame(self) -> Frame | None:
+        """What `pictures` may be put into before, without any change of their vectors; None where that is not known."""
         ...
 
     @property

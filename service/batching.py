@@ -14,6 +14,7 @@ from PIL import Image
 
 from index.vectors import Vector
 from model.errors import Unavailable
+from model.framing import Frame
 from model.pictures import MAX_PIXELS, Picture
 from model.pictures.decoder import Decoder
 from model.views import Encoder
@@ -237,8 +238,8 @@ class DecodeQueue(Places):
     a client leaves, its bytes are dropped.
     """
 
-    def __init__(self, processes: int, limit: int, pixels: int = MAX_PIXELS) -> None:
-        self.decoder = Decoder(processes, pixels=pixels)
+    def __init__(self, processes: int, limit: int, pixels: int = MAX_PIXELS, frame: Frame | None = None) -> None:
+        self.decoder = Decoder(processes, pixels=pixels, frame=frame)
         super().__init__(limit)
         self._idle = asyncio.Semaphore(processes)
 
@@ -268,8 +269,8 @@ class PictureQueue(BatchQueue[Image.Image, Vector]):
 
         size, limit, observe = settings.batch_size, settings.queue_limit, metrics.batches.labels("picture").observe
         super().__init__(run, size=size, limit=limit, seconds=settings.request_seconds, observe=observe)
-        self.uploads = DecodeQueue(settings.decoders, limit, settings.picture_pixels)
-        self.searches = DecodeQueue(1, limit, settings.picture_pixels)
+        self.uploads = DecodeQueue(settings.decoders, limit, settings.picture_pixels, encoder.frame)
+        self.searches = DecodeQueue(1, limit, settings.picture_pixels, encoder.frame)
         self.batches = Places(_BATCHES, "batches are waiting to be decoded")
         self.encode_uploads = BatchQueue(
             run,

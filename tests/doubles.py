@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.backends import FIRST
+from model.framing import Frame
 
 Vectors = NDArray[np.float32]
 DIMENSION = 64
@@ -51,6 +52,7 @@ class WeightlessEncoder:
     image_fingerprint = hashlib.sha256(b"weightless pictures").hexdigest()
     text_fingerprint = base_fingerprint = hashlib.sha256(b"weightless texts").hexdigest()
     encoding = FIRST
+    frame: Frame | None = None
     languages: tuple[str, ...] = ("en",)
     base_view = WeightlessView(0)
 

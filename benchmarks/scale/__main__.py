@@ -30,7 +30,7 @@ from index.live import LiveIndex
 from index.sets import VectorSets
 from model import encoder  # noqa: F401 - opening a version imports it, which takes seconds
 from model.data_root import DataRoot
-from model.pictures import Picture, encode_stored, encode_thumbnail
+from model.pictures import Picture
 from model.processes import give_way
 from model.registry import Registry, open_registry
 from worker.indexer import Indexing
@@ -181,7 +181,7 @@ def starts(home: Path, dimension: int) -> dict[str, float]:
 def changed(live: LiveIndex, registry: Registry, made: Made, count: int, home: Path) -> dict[str, Any]:
     """Puts and deletes, with an indexer as the worker runs it and searches beside them."""
     rgb = Image.new("RGB", (32, 32), "white")
-    picture, start = Picture(rgb, encode_stored(rgb), encode_thumbnail(rgb)), made.count
+    picture, start = Picture.of(rgb), made.count
     _console.print(f"Putting {count:,} pictures while searches run.")
     os.environ["PICTOGLOT_HOME"] = str(home)
     indexing, put, step = Indexing(WorkerSettings.load()), list[float](), 500

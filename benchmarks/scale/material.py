@@ -41,6 +41,7 @@ class NoEncoder:
     image_fingerprint = hashlib.sha256(b"made-up pictures").hexdigest()
     text_fingerprint = base_fingerprint = hashlib.sha256(b"made-up texts").hexdigest()
     encoding = FIRST
+    frame = None
     languages = ("en",)
     base_view = NoView()
 

@@ -30,7 +30,7 @@ from index.live import LiveIndex
 from index.sets import VectorSets
 from index.states import open_engine, unsealed
 from model.data_root import DataRoot
-from model.pictures import Picture, encode_stored, encode_thumbnail
+from model.pictures import Picture
 from model.processes import give_way
 from model.registry import Registry, open_registry
 from worker.indexer import Indexing
@@ -168,7 +168,7 @@ def _process(home: Path, dimension: int, url: str) -> Iterator[_Api]:
 def serve(home: Path, dimension: int, url: str) -> None:
     """An API process: follows the gallery, and does what each line of standard input says."""
     rgb = Image.new("RGB", (32, 32), "white")
-    picture, made, stop = Picture(rgb, encode_stored(rgb), encode_thumbnail(rgb)), Made(10_000, dimension), Event()
+    picture, made, stop = Picture.of(rgb), Made(10_000, dimension), Event()
     with _opened(home, dimension, url) as (live, _):
         before = measures.private_mb()
         assert live.start()

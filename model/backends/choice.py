@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from model.settings import CommonSettings
 
 AUTO = "auto"
+_CLEARLY = 1.3  # times as fast: less is not worth what bfloat16 changes
 _CACHE = "compiled"  # folder under the data root; every machine has its own
 _log = logging.getLogger(__name__)
 
@@ -42,18 +43,29 @@ def open_encoder(settings: "CommonSettings", registry: "Registry", *, training: 
     encoding, reason = wanted(settings, device_of(settings.device or None), known), ""
     torch.set_num_threads(settings.threads)
     base, version = served_base(settings, registry)
-    try:
-        towers = open_towers(base, encoding, settings)
-    except BackendFailed as error:
-        given = settings.backend != AUTO or settings.precision not in (AUTO, FLOAT32)
-        if recorded(registry) is not None or given:
-            raise
-        encoding, reason = FIRST, error.detail
-        towers = open_towers(base, encoding, settings)
+    others = [] if recorded(registry) is not None else _in_place_of(encoding, settings)
+    while True:
+        try:
+            towers = open_towers(base, encoding, settings)
+            break
+        except BackendFailed as error:
+            if not others:
+                raise
+            encoding, reason = others.pop(0), error.detail
     first = registry.encodings.first(encoding.backend, encoding.precision, reason)
     if (first.backend, first.precision) != (encoding.backend, encoding.precision):  # another process was first
         return open_encoder(settings, registry, training=training)
     return Encoder(base if training else base.without_towers(encoding.backend == OPENVINO), towers, version)
+
+
+def _in_place_of(encoding: Encoding, settings: "CommonSettings") -> list[Encoding]:
+    """What a new data root may have where this one fails, first the nearest; nothing where the settings ask for it."""
+    others = []
+    if encoding.precision != FLOAT32 and settings.precision == AUTO:
+        others.append(Encoding(encoding.backend, FLOAT32))
+    if settings.backend == AUTO and settings.precision in (AUTO, FLOAT32):
+        others.append(FIRST)
+    return [other for other in others if other != encoding]
 
 
 def served_base(settings: "CommonSettings", registry: "Registry") -> "tuple[Base, int]":
@@ -143,12 +155,23 @@ def fastest(settings: "CommonSettings", device: "torch.device") -> Encoding:
 
 
 def gains_by_bfloat16(backend: str, device: "torch.device") -> bool:
-    """Whether bfloat16 is clearly faster: with OpenVINO where the processor has AMX, with torch on a GPU."""
+    """Whether bfloat16 is clearly faster: with OpenVINO by AMX or what a trial says, with torch on a GPU."""
     from model.machine import allowed, cpu_has, supports_bfloat16
 
-    if backend == OPENVINO:
-        return cpu_has("amx_bf16") and allowed("AMX")
-    return device.type != "cpu" and supports_bfloat16(device)
+    if backend != OPENVINO:
+        return device.type != "cpu" and supports_bfloat16(device)
+    if cpu_has("amx_bf16") and allowed("AMX"):
+        return True
+    # AVX-512 BF16 is twice as fast as float32 on some processors, and slower on others (decision 44)
+    return multiplies_bfloat16(backend, device) and _tried() >= _CLEARLY
+
+
+def _tried() -> float:
+    try:
+        from model.backends.openvino_backend import gain_by_bfloat16
+    except (ImportError, OSError):  # `open_towers` says so
+        return 0.0
+    return gain_by_bfloat16()
 
 
 def multiplies_bfloat16(backend: str, device: "torch.device") -> bool:

@@ -9,7 +9,7 @@ import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
@@ -25,6 +25,7 @@ from model.errors import (
     Unavailable,
     UnsupportedPictureFormat,
 )
+from model.framing import Frame
 from model.pictures import MAX_PIXELS, Picture, decode
 from model.processes import die_with_parent
 
@@ -42,15 +43,20 @@ _REFUSALS: dict[str, type[PictoglotError]] = {
 class Decoder:
     """A pool of `processes` children, each limited to `memory` bytes of address space and `timeout` seconds a picture.
 
-    Pictures may have at most `pixels`; without a `timeout` it follows from these. A child ends with its parent and is
-    replaced when it dies. It is started by the first picture.
+    Pictures may have at most `pixels`; without a `timeout` it follows from these. They come in `frame`, if there is
+    one. A child ends with its parent and is replaced when it dies. It is started by the first picture.
     """
 
     def __init__(
-        self, processes: int = 1, timeout: float | None = None, memory: int = 1 << 30, pixels: int = MAX_PIXELS
+        self,
+        processes: int = 1,
+        timeout: float | None = None,
+        memory: int = 1 << 30,
+        pixels: int = MAX_PIXELS,
+        frame: Frame | None = None,
     ) -> None:
         self._timeout = max(_SECONDS, pixels / _PIXELS_A_SECOND) if timeout is None else timeout
-        self._memory, self._pixels = memory, pixels
+        self._arguments = memory, pixels, os.getpid(), frame.as_json() if frame else ""
         self._local = threading.local()
         self._children: set[_Child] = set()
         # A thread owns its child: the kernel sends PDEATHSIG when the *thread* that started a process ends
@@ -80,7 +86,7 @@ class Decoder:
         if child is None or child.process.poll() is not None:
             if child is not None:
                 self._drop(child)
-            self._local.child = child = _Child(self._memory, self._pixels)
+            self._local.child = child = _Child(self._arguments)
             self._children.add(child)
         try:
             return child.decode(data, self._timeout)
@@ -97,10 +103,11 @@ class Decoder:
 class _Child:
     """One child process. Requests and answers are frames: eight bytes of length, then that many bytes."""
 
-    def __init__(self, memory: int, pixels: int) -> None:
+    def __init__(self, arguments: Iterable[object]) -> None:
+        """`arguments` are those of `_child`."""
         environment = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "model.pictures.decoder", *map(str, (memory, pixels, os.getpid()))],
+            [sys.executable, "-m", "model.pictures.decoder", *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -124,7 +131,8 @@ class _Child:
         body = memoryview(answer)[8 + head_length :]
         pixels, stored = 3 * head["width"] * head["height"], head["stored"]
         rgb = Image.frombytes("RGB", (head["width"], head["height"]), bytes(body[:pixels]))
-        return Picture(rgb, bytes(body[pixels : pixels + stored]), bytes(body[pixels + stored :]))
+        size = head["size"][0], head["size"][1]
+        return Picture(rgb, size, bytes(body[pixels : pixels + stored]), bytes(body[pixels + stored :]))
 
     def end(self) -> None:
         self.process.kill()
@@ -163,7 +171,7 @@ def _exactly(data: bytes, length: int) -> bytes:
     return data
 
 
-def _child(memory: int, pixels: int, parent: int) -> None:
+def _child(memory: int, pixels: int, parent: int, frame: Frame | None) -> None:
     """Serve a `Decoder` until its pipe closes."""
     die_with_parent(parent)
     os.nice(_NICE)
@@ -173,16 +181,17 @@ def _child(memory: int, pixels: int, parent: int) -> None:
     os.dup2(2, 1)  # so that output of a library cannot get into the answers
     _write_frame(answers, _read_frame(requests))  # started: an empty frame in both directions
     while head := requests.read(8):
-        _write_frame(answers, _answer(requests.read(int.from_bytes(head, "big")), pixels))
+        _write_frame(answers, _answer(requests.read(int.from_bytes(head, "big")), pixels, frame))
 
 
-def _answer(data: bytes, pixels: int) -> bytes:
+def _answer(data: bytes, pixels: int, frame: Frame | None) -> bytes:
     try:
-        picture = decode(data, pixels)
+        picture = decode(data, pixels, frame)
     except PictoglotError as error:
         return _with_length({"code": error.code, "detail": error.detail})
-    head = {"width": picture.rgb.width, "height": picture.rgb.height, "stored": len(picture.stored)}
-    return _with_length(head) + picture.rgb.tobytes() + picture.stored + picture.thumbnail
+    width, height = picture.rgb.size
+    head = {"width": width, "height": height, "size": picture.size, "stored": len(picture.stored)}
+    return b"".join((_with_length(head), picture.rgb.tobytes(), picture.stored, picture.thumbnail))
 
 
 def _with_length(head: Mapping[str, object]) -> bytes:
@@ -191,4 +200,5 @@ def _with_length(head: Mapping[str, object]) -> bytes:
 
 
 if __name__ == "__main__":
-    _child(*map(int, sys.argv[1:]))
+    memory, pixels, parent = map(int, sys.argv[1:4])
+    _child(memory, pixels, parent, Frame.from_json(sys.argv[4]))

@@ -176,7 +176,7 @@ async def stored(id: str, content: str, data: bytes, captions: Captions | None, 
     vector = await run_in_threadpool(context.gallery.picture_vector, content, fingerprint, given.within)
     if vector is None:
         (vector,) = await context.pictures.encode_uploads([picture.rgb])
-    width, height = picture.rgb.size
+    width, height = picture.size
     new = NewPicture(id, content, width, height, captions, vector, picture, given=given)
     put = await context.writes.put(new)
     await context.settle()

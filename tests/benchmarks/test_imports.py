@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import imports
+from benchmarks.pictures import SIZES
 from tests.service.processes import weightless
 
 KEY = "k" * 40
@@ -16,7 +17,7 @@ PICTURES = 24
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
     """A service without a model."""
-    service = weightless(tmp_path / "home", ADMIN_KEY=KEY, FREE_BYTES="0")
+    service = weightless(tmp_path / "home", ADMIN_KEY=KEY, FREE_BYTES="0", OPEN="1")
     assert service.stdout is not None
     yield service.stdout.readline().split()[-1]
     service.terminate()
@@ -31,7 +32,7 @@ def test_files_are_different_and_are_pictures(tmp_path: Path) -> None:
         assert image.format == "JPEG" and image.width * image.height == 1_228_800
 
 
-def test_a_killed_import_goes_on_and_both_ways_are_timed(
+def test_a_killed_import_goes_on_and_the_three_ways_are_timed(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(imports, "_TURN", 3)
@@ -43,3 +44,9 @@ def test_a_killed_import_goes_on_and_both_ways_are_timed(
     timed = imports.in_turns(url, KEY, tmp_path, rounds=1)
     assert timed["one_by_one"] > 0 and timed["ratios"] == [timed["ratio"]]
     assert timed["ratio"] == pytest.approx(timed["add"] / timed["one_by_one"])
+    assert timed["batch_ratios"] == [timed["batch_ratio"]] == [pytest.approx(timed["batch"] / timed["one_by_one"])]
+    monkeypatch.setattr(imports, "_BLOCK", 0.5)
+    beside = imports.searched(url, KEY, tmp_path, rounds=1)["search_p95_ms"]
+    assert beside["ratio"] == pytest.approx(beside["importing"] / beside["idle"])
+    monkeypatch.setitem(SIZES, "12 MP", (400, 300))
+    assert imports.large(url, KEY, tmp_path / "large", 6)["photographs_seconds"] > 0

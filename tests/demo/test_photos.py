@@ -19,6 +19,7 @@ from demo.photos.concepts import Concepts, classes
 from demo.photos.packages import fetch
 from demo.photos.phrases import Phrase, Phrases
 from demo.photos.wordnet import WordNet
+from model.backends import BFLOAT16, OPENVINO, choice
 from model.base import BUNDLED, Base, open_base
 from model.clip_tokenizer import ClipTokenizer
 from model.encoder import Encoder
@@ -81,6 +82,19 @@ def test_a_transparent_picture_is_seen_on_white(encoder: Encoder) -> None:
     seen = [encoder.pictures([read_rgb(_png(picture))])[0] for picture in (cut, white)]
     assert np.array_equal(*seen)
     assert float(seen[0] @ encoder.pictures([cut.convert("RGB")])[0]) < 0.95
+
+
+def test_in_bfloat16_it_is_near_enough_and_a_picture_is_seen_as_alone(base: Base, tmp_path: Path) -> None:
+    """Decision 44; before, OpenVINO refused it and torch took over."""
+    backend = pytest.importorskip("model.backends.openvino_backend", reason="openvino is not installed")
+    if not choice.multiplies_bfloat16(OPENVINO, base.device):
+        pytest.skip("this processor does not multiply bfloat16")
+    towers = backend.OpenVinoTowers(base, BFLOAT16, tmp_path, threads=1)
+    emojis = {emoji.name: emoji.characters for emoji in catalogue()}
+    shown = [read_rgb(_png(drawing(emojis[thing], "twemoji", 200))) for thing in ("dog", "banana", "violin")]
+    exact, encoder = Encoder(base).pictures(shown), Encoder(base, towers)
+    together, alone = encoder.pictures(shown), encoder.pictures(shown, batch=1)
+    assert (together * alone).sum(1).min() > 0.99999 and (together * exact).sum(1).min() > 0.97
 
 
 THINGS = ("dog", "apple", "bicycle", "banana", "sailboat", "snail", "violin", "elephant", "hammer", "pizza", "owl")

@@ -23,7 +23,7 @@ from index.vectors import Identity, VectorSet, scores
 from model import storage
 from model.data_root import DataRoot
 from model.errors import CorruptFolder, VersionCorrupt
-from model.pictures import Picture, encode_stored, encode_thumbnail
+from model.pictures import Picture
 from model.registry import Lease, Release, Version, open_registry
 from tests.doubles import WeightlessEncoder, WeightlessTexts, WeightlessView, picture_vector, text_vector
 from tests.forked import Forked, script
@@ -60,7 +60,7 @@ def drawn(seed: int) -> Picture:
     """A small picture, different for every seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     rgb = Image.fromarray(pixels).resize((32, 32), Image.Resampling.NEAREST)
-    return Picture(rgb, encode_stored(rgb), encode_thumbnail(rgb))
+    return Picture.of(rgb)
 
 
 def content(seed: int) -> str:

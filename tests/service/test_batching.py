@@ -7,18 +7,24 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from model.base import open_base
+from model.encoder import Encoder
 from model.errors import Unavailable
+from model.pictures import read_rgb
 from service.batching import BatchQueue, Cache, DecodeQueue, PictureQueue, TextQueue
 from service.metrics import Metrics
 from service.settings import Settings
 from tests.doubles import SlowEncoder, WeightlessEncoder
-from tests.service.harness import picture
+from tests.service.harness import motif, picture
+from tests.tiny import write_tiny_base
 
 
 class Doubling:
@@ -195,6 +201,24 @@ def test_uploads_are_encoded_in_batches_on_a_nice_thread_and_searches_on_another
                 encoder.free.set()
                 pictures.close()
         assert not pictures.alive
+
+    asyncio.run(check())
+
+
+def test_a_picture_has_the_vector_of_the_whole_although_it_is_framed_where_it_is_decoded(tmp_path: Path) -> None:
+    async def check() -> None:
+        encoder, file = Encoder(open_base(write_tiny_base(tmp_path), "cpu")), BytesIO()
+        motif(3, 90).crop((0, 0, 90, 50)).save(file, "PNG")
+        data = file.getvalue()
+        async with PictureQueue(encoder, Settings(), Metrics()) as pictures:
+            try:
+                uploaded = await pictures.uploads(data, 60)
+                assert (uploaded.rgb.size, uploaded.size) == ((32, 32), (90, 50))
+                (stored,) = await pictures.encode_uploads([uploaded.rgb])
+                vectors = [stored, await pictures.encode(data), encoder.pictures([read_rgb(data)])[0]]
+                assert np.array_equal(vectors[0], vectors[1]) and np.array_equal(vectors[1], vectors[2])
+            finally:
+                pictures.close()
 
     asyncio.run(check())
 

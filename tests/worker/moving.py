@@ -11,7 +11,7 @@ from index.indexer import fill_captions
 from index.sets import VectorSets
 from model.backends.choice import open_encoder
 from model.encoder import Encoder
-from model.pictures import Picture, encode_stored, encode_thumbnail, read_rgb
+from model.pictures import Picture, read_rgb
 from model.registry import Expansion, Registry
 from model.settings import CommonSettings
 from tests.worker.harness import Site, attempt_at
@@ -26,7 +26,7 @@ def show(site: Site, count: int, first: int = 0, **captions: Sequence[str]) -> N
     new = []
     for number in range(first, first + count):
         rgb = Image.fromarray(random.integers(0, 255, (32, 32, 3), dtype=np.uint8))
-        picture = Picture(rgb, encode_stored(rgb), encode_thumbnail(rgb))
+        picture = Picture.of(rgb)
         (vector,) = encoder.pictures([read_rgb(picture.stored)])
         texts = {tag: [f"{text} {number}" for text in given] for tag, given in captions.items()}
         new.append(NewPicture(f"p{number}", f"{10**9 + number:064x}", 32, 32, texts, vector, picture))

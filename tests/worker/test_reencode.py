@@ -18,7 +18,7 @@ from model.backends import FIRST, OPENVINO, Encoding
 from model.backends.choice import open_encoder, recorded
 from model.encoder import Encoder
 from model.errors import ExpansionFinished, PicturesUnreadable
-from model.pictures import Picture, encode_stored, encode_thumbnail, read_rgb
+from model.pictures import Picture, read_rgb
 from model.registry import Expansion
 from model.settings import CommonSettings
 from tests.index.conftest import reachable
@@ -47,7 +47,7 @@ def show(site: Site) -> dict[str, Image.Image]:
     random, new = np.random.default_rng(0), list[NewPicture]()
     for number in range(SHOWN):
         rgb = Image.fromarray(random.integers(0, 255, (32, 32, 3), dtype=np.uint8))
-        picture = Picture(rgb, encode_stored(rgb), encode_thumbnail(rgb))
+        picture = Picture.of(rgb)
         vector = np.full(32, 32**-0.5, dtype=np.float32)
         new.append(NewPicture(f"shown{number:02d}", f"{10**9 + number:064x}", 32, 32, None, vector, picture))
     site.gallery.put(new, site.image_fingerprint)
@@ -236,7 +236,7 @@ def test_what_comes_meanwhile_is_encoded_too(site: Site, monkeypatch: pytest.Mon
             super().saved()
             if not site.gallery.known(["late"]):
                 rgb = Image.new("RGB", (32, 32), "red")
-                picture = Picture(rgb, encode_stored(rgb), encode_thumbnail(rgb))
+                picture = Picture.of(rgb)
                 vector = np.full(32, 32**-0.5, dtype=np.float32)
                 site.gallery.put([NewPicture("late", "f" * 64, 32, 32, None, vector, picture)], site.image_fingerprint)
 

@@ -9,11 +9,12 @@ import json
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies
 
 import httpx
 
@@ -52,9 +53,11 @@ class Iiif:
 
     def __init__(self, where: str, said: Said, language: str | None) -> None:
         self.name, self._said, self._language = where, said, language
-        self._client = httpx.Client(
-            timeout=_SECONDS, follow_redirects=True, max_redirects=_REDIRECTS, event_hooks={"request": [self._check]}
-        )
+        # a proxy looks names up by itself: then they can only be looked up here before it is asked
+        way: dict[str, Any] = {"event_hooks": {"request": [lambda request: self._allowed(request.url.host)]}}
+        if not {"http", "https", "all"} & {*getproxies()}:
+            way = {"transport": _Pinned(self._allowed)}
+        self._client = httpx.Client(timeout=_SECONDS, follow_redirects=True, max_redirects=_REDIRECTS, **way)
         self._manifest: dict[str, Any] | None = None
         self._is_near: bool | None = None  # whether the manifest itself is on this machine, or in its network
 
@@ -147,12 +150,50 @@ class Iiif:
             raise Unreadable(f"{url} cannot be fetched: {type(error).__name__}.") from error
         return bytes(content)
 
-    def _check(self, request: httpx.Request) -> None:
-        """A manifest from elsewhere must not have this client ask the machine that it runs on, or its network."""
+    def _allowed(self, host: str) -> list[str]:
+        """The addresses of a host that may be asked; raises `httpx.UnsupportedProtocol` when it may not.
+
+        A manifest from elsewhere must not have this client ask the machine that it runs on, or its network.
+        """
         if self._is_near is None:  # once: a name that leads elsewhere later opens nothing
-            self._is_near = _is_local(urlsplit(self.name).hostname or "localhost")
-        if not self._is_near and _is_local(request.url.host):
+            name = urlsplit(self.name).hostname or "localhost"
+            self._is_near = _is_local(name, _addresses(name))
+        found = _addresses(host)
+        if not self._is_near and _is_local(host, found):
             raise httpx.UnsupportedProtocol("a local address in a manifest from elsewhere")
+        return found
+
+
+class _Pinned(httpx.BaseTransport):
+    """Connects to the addresses that `allowed` gives of a host: a name cannot lead elsewhere after it was looked at.
+
+    Connections are kept for each name: of two with one address, the second could have another certificate.
+    """
+
+    def __init__(self, allowed: Callable[[str], list[str]]) -> None:
+        self._allowed = allowed
+        self._trusted = httpx.create_ssl_context()
+        self._by_host: dict[str, httpx.HTTPTransport] = {}
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        host = request.url.host
+        addresses = self._allowed(host)
+        transport = self._by_host.setdefault(host, httpx.HTTPTransport(verify=self._trusted))
+        failed: httpx.TransportError = httpx.ConnectError("the name is not known", request=request)
+        for address in addresses:
+            # the header `Host` is that of the name already; certificates are to be the name's as well
+            known = {**request.extensions, "sni_hostname": host}
+            url = request.url.copy_with(host=address)
+            asked = httpx.Request(request.method, url, headers=request.headers, stream=request.stream, extensions=known)
+            try:
+                return transport.handle_request(asked)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:  # as a client without pins, try the next one
+                failed = error
+        raise failed
+
+    def close(self) -> None:
+        for transport in self._by_host.values():
+            transport.close()
 
 
 def _file(path: Path) -> bytes:
@@ -164,15 +205,20 @@ def _file(path: Path) -> bytes:
         raise Unreadable(f"It cannot be read: {error.strerror}.") from error
 
 
-def _is_local(host: str) -> bool:
-    """Whether any address that a host has, however it is written, is of this machine or of its network."""
-    if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
-        return True
+def _addresses(host: str) -> list[str]:
+    """The addresses of a host, however it is written, as numbers; none of one that is not known."""
     try:
         found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        return False  # it cannot be asked either
-    return not all(_is_public(str(address[0])) for *_, address in found)
+        return []
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def _is_local(host: str, addresses: Sequence[str]) -> bool:
+    """Whether any of its addresses is of this machine or of its network; one without any cannot be asked."""
+    if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
+        return True
+    return not all(map(_is_public, addresses))
 
 
 def _is_public(address: str) -> bool:

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from model.errors import PictureCorrupt
+from model.framing import LONGEST, Frame
 from model.pictures.decoder import Decoder
 from tests.model.pictures.test_pictures import drawing, saved
 
@@ -90,6 +91,18 @@ def test_many_threads_share_the_children() -> None:
     assert [picture.rgb.width for picture in pictures] == [40 + side for side in range(40)]
     assert 1 <= len(decoder.pids) <= 2
     decoder.close()
+
+
+def test_a_picture_comes_in_the_frame_that_is_asked_for_and_is_stored_whole(decoder: Decoder) -> None:
+    frame, picture = Frame(32, 48, LONGEST, fill=255), drawing(1_500, 500)
+    framing = Decoder(frame=frame)
+    try:
+        framed, whole = (each.decode(saved(picture, "PNG")) for each in (framing, decoder))
+    finally:
+        framing.close()
+    assert framed.rgb.size == (48, 32) and framed.rgb.tobytes() == frame(whole.rgb).tobytes()
+    assert framed.size == whole.size == whole.rgb.size == (1_024, 341)
+    assert (framed.stored, framed.thumbnail) == (whole.stored, whole.thumbnail)
 
 
 def test_closing_leaves_no_child() -> None:

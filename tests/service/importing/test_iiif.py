@@ -18,16 +18,18 @@ from tests.service.test_cli import as_json, run
 
 
 class Site:
-    """What a server answers by path: bytes, or the path that it leads on to. `asked` are the paths that were asked."""
+    """What a server answers by path: bytes, or the path that it leads on to. `asked` and `hosts` are what was asked."""
 
     def __init__(self) -> None:
         self.answers: dict[str, bytes | str] = {}
         self.asked: list[str] = []
+        self.hosts: list[str] = []
         site = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 site.asked.append(self.path)
+                site.hosts.append(self.headers["Host"])
                 answer = site.answers.get(self.path)
                 self.send_response(404 if answer is None else 302 if isinstance(answer, str) else 200)
                 if isinstance(answer, str):
@@ -188,3 +190,39 @@ def test_a_manifest_from_elsewhere_cannot_have_this_machine_asked(
     with pytest.raises(Unreadable, match="cannot be fetched"):
         first.read()
     assert site.asked == []
+
+
+def test_a_name_that_leads_elsewhere_after_it_was_looked_at_is_asked_where_it_led(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any address of 127.0.0.0/8 is this machine; nobody listens at the second one, which is taken for a public one."""
+    resolve, led = socket.getaddrinfo, iter(["127.0.0.2"])
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda name, *more, **rest: resolve(next(led, "127.0.0.1") if name == "name.example" else name, *more, **rest),
+    )
+    monkeypatch.setattr(iiif, "_is_public", lambda address: address != "127.0.0.1")
+    source = Iiif("https://93.184.215.14/manifest", Said(), None)
+    source._manifest = manifest(site.url.replace("127.0.0.1", "name.example"))
+    first = next(iter(source.parts()))
+    assert isinstance(first, Item)
+    with pytest.raises(Unreadable, match="ConnectError"):
+        first.read()
+    assert site.asked == [] and next(led, "") == ""
+
+
+def test_a_host_is_asked_by_its_name_at_each_of_its_addresses(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.answers |= {"/m": "/n", "/n": b'{"type": "Manifest", "items": []}'}
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda name, *more, **rest: (
+            resolve("127.0.0.2", *more, **rest) + resolve("127.0.0.1", *more, **rest)
+            if name == "name.example"
+            else resolve(name, *more, **rest)
+        ),
+    )
+    assert parts(site.url.replace("127.0.0.1", "name.example") + "/m") == []
+    assert site.asked == ["/m", "/n"] and {*site.hosts} == {site.url.replace("http://127.0.0.1", "name.example")}
