@@ -20,6 +20,7 @@ from index.files import PictureFiles
 from index.pictures import Picture
 from index.records import Given, Patch, Record, Seen, Within, equal, patched, record_of, replaced, write_record
 from index.rows import Captions
+from index.selection import reading
 from index.states import DELETED
 from index.tables import GalleryChangeRow, PictureRow, PictureVectorRow
 from index.vectors import Vector
@@ -187,7 +188,7 @@ class Gallery(rows.CaptionsAndVectors):
         if after is not None:
             place, there = tuple_(_CREATED, PictureRow.id), tuple_(*after)
             query = query.where(place < there if newest_first else place > there)
-        with self._registry.read() as session:
+        with reading(self._registry) as session:
             ids = session.scalars(query).all()
             pictures = _pictures(session, ids)
         return [pictures[id] for id in ids]

@@ -3,56 +3,67 @@
 A score says little by itself: it differs by language, by base and by text. So scores are measured in standard
 deviations of what the same text scores among a fixed sample of pictures (z). The chance of a hit is then the product of
 two logistic curves: that what is meant is there at all, by the z of the first hit; and that it is this hit, by its odds
-against the first hits beside it. `model.calibrating` fits them (decision 38).
+against the first hits beside it. Neither is ever sure. `model.calibrating` fits them (decision 38).
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass
-from typing import Any, Self
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, fields
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 RIVALS = 10  # first hits, among which a hit is compared with the others
+SCORES_LOW = 0.3  # chance that what is meant is there though it scores no better than what is not there
 _NARROW = 1e-6  # least deviation
 _LEAST = 1e-13  # weight of the rivals of a hit that has none
 Floats = NDArray[np.float64]
-_OTHERS = 1 - np.eye(RIVALS)
+Number = TypeVar("Number", float, Floats)
 
 
 @dataclass(frozen=True)
 class Curves:
     """The two curves. `sharpness`: how much weight a standard deviation gives one hit over another.
 
-    The chance that it is this hit, with `odds` against its rivals: logistic of `trust` log(odds) + `lead`. That what is
-    meant is there: logistic of `steepness` (z of the first hit - `threshold`). All but `lead` and `threshold` are
-    above 0, so no hit has a higher chance than one before it.
+    The chance that it is this hit, with `odds` against its rivals: `most` times the logistic of `trust` log(odds) +
+    `lead`; some captions say something else than their picture shows, whatever their odds. That what is meant is there:
+    from `SCORES_LOW` to 1 by the logistic of `steepness` (z of the first hit - `threshold`). All but `lead` and
+    `threshold` are above 0, so no hit has a higher chance than one before it.
+
+    `usual` is the standard deviation that texts of the language have on average.
     """
 
     sharpness: float
     trust: float
     lead: float
+    most: float
     steepness: float
     threshold: float
+    usual: float
 
-    def matches(self, first: Floats, z: Floats) -> Floats:
-        """The chance (n,) of hits with these `z` (n,) in an answer whose first hits, at most `RIVALS`, have `first`.
+    @classmethod
+    def of(cls, stored: Mapping[str, float] | None) -> Self | None:
+        """From what `as_dict` of a calibration gave; None where there is nothing, or curves of an earlier form."""
+        names = {field.name for field in fields(cls)}
+        return cls(**stored) if stored is not None and stored.keys() == names else None
 
-        Hits come in order of their scores; the n may be any of the answer, such as those of a later page.
+    def matches(self, first: Sequence[float], z: Sequence[float]) -> list[float]:
+        """The chances of hits with these `z` in an answer whose first hits, at most `RIVALS`, have the z `first`.
+
+        Hits come in order of their scores; they may be any of the answer, such as those of a later page. Computed one
+        by one: for as few numbers as a page has, arrays take three times as long.
         """
         if not len(first):
-            return np.zeros(len(z))
-        weights = np.exp(self.sharpness * (first - first[0]))
-        of_rivals = np.full(len(z), weights.sum())
-        beside = _OTHERS[: len(first), : len(first)] @ weights  # what is left for the rivals of each of the first hits
-        place = np.searchsorted(-first, -z)  # a hit is not its own rival
-        own = np.flatnonzero(place < len(first))
-        own = own[first[place[own]] == z[own]]
-        of_rivals[own] = beside[place[own]]
-        odds = self.sharpness * (z - first[0]) - np.log(np.maximum(of_rivals, _LEAST))
-        there = _logistic(np.asarray(self.steepness * (first[0] - self.threshold)))
-        found: Floats = there * _logistic(self.trust * odds + self.lead)
-        return found
+            return [0.0] * len(z)
+        best = first[0]
+        weights = [math.exp(self.sharpness * (each - best)) for each in first]
+        everything = sum(weights)
+        # what is left for the rivals of each: a hit is not its own. No difference, which would be 0 beside a far hit
+        rivals = {each: sum(weights[:place]) + sum(weights[place + 1 :]) for place, each in enumerate(first)}
+        there = SCORES_LOW + (1 - SCORES_LOW) * _logistic(self.steepness * (best - self.threshold))
+        odds = (self.sharpness * (each - best) - math.log(max(rivals.get(each, everything), _LEAST)) for each in z)
+        return [self.most * there * _logistic(self.trust * each + self.lead) for each in odds]
 
 
 @dataclass(frozen=True)
@@ -72,10 +83,10 @@ class Calibration:
         beside = self.sample @ query
         mean = float(beside.mean())
         variance = float(beside @ beside) / len(beside) - mean * mean  # as `ordinary`, for one text
-        z = (np.array([*first[:RIVALS], *scores]) - mean) / max(variance, _NARROW * _NARROW) ** 0.5
-        count = len(z) - len(scores)
-        chances: list[float] = self.curves.matches(z[:count], z[count:]).round(4).tolist()
-        return chances
+        deviation = between(math.sqrt(max(variance, _NARROW * _NARROW)), self.curves.usual)
+        z = [(score - mean) / deviation for score in scores]
+        chances = self.curves.matches([(score - mean) / deviation for score in first[:RIVALS]], z)
+        return [round(chance, 4) for chance in chances]
 
     def holds_at(self, change: int) -> bool:
         """Whether chances are right at this change of the gallery: it may have doubled since it was measured."""
@@ -90,10 +101,10 @@ class Calibration:
         return asdict(self.curves)
 
     @classmethod
-    def of(cls, curves: dict[str, float], sample: bytes, pictures: int, change: int, dimension: int) -> Self:
-        """From what `as_dict` and `stored` gave."""
+    def of(cls, curves: Curves, sample: bytes, pictures: int, change: int, dimension: int) -> Self:
+        """With a sample as `stored` gave it."""
         vectors = np.frombuffer(sample, dtype="<f2").astype(np.float32).reshape(-1, dimension)
-        return cls(Curves(**curves), vectors, pictures, change)
+        return cls(curves, vectors, pictures, change)
 
 
 def stored(sample: NDArray[np.float32]) -> bytes:
@@ -107,11 +118,18 @@ def ordinary(queries: NDArray[np.float32], sample: NDArray[np.float32]) -> tuple
     return scores.mean(axis=1), np.maximum(scores.std(axis=1), _NARROW)
 
 
+def between(own: Number, usual: float) -> Number:
+    """The standard deviation that z is measured in: halfway from a text's own one to what is usual in its language.
+
+    What a text scores among 512 pictures tells its own one only roughly.
+    """
+    return (own + usual) / 2
+
+
 def finite(curves: Curves) -> bool:
     """Whether a fit gave curves that can be used."""
     return bool(np.isfinite(astuple(curves)).all())
 
 
-def _logistic(x: Floats) -> Floats:
-    curve: Floats = 1 / (1 + np.exp(-np.clip(x, -60, 60)))
-    return curve
+def _logistic(x: float) -> float:
+    return 1 / (1 + math.exp(-max(-60.0, min(60.0, x))))
