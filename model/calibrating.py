@@ -62,14 +62,14 @@ def fit(answers: Answers, near: Curves | None = None) -> Curves:
     spread = torch.tensor(_NEAR if near else _WIDE, dtype=torch.double)
     z, right, absent = (torch.tensor(np.array(each, dtype=np.float64)) for each in _fields(answers))
 
-    def loss(parameters: Tensor, weight: float) -> Tensor:
-        chance = sum(_log_chances(parameters, z), torch.zeros(()))
+    def loss(parameters: Tensor, weight: float, low: float) -> Tensor:
+        chance = _log_chance(parameters, z, low)
         found = (right * chance + (1 - right) * _log_of_rest(chance)).sum()
-        missed = _log_of_rest(sum(_log_chances(parameters, absent), torch.zeros(()))).sum()
+        missed = _log_of_rest(_log_chance(parameters, absent, low)).sum() if weight else 0.0
         return 0.5 * (((parameters - centre) / spread) ** 2).sum() - found - weight * missed
 
-    both = _least(lambda parameters: loss(parameters, ABSENT), centre)
-    rest = _least(lambda hit: loss(torch.cat([hit, both[_HIT:]]), 0.0), both[:_HIT])
+    both = _least(lambda parameters: loss(parameters, ABSENT, 0.0), centre)  # what is absent has no chance at all
+    rest = _least(lambda hit: loss(torch.cat([hit, both[_HIT:]]), 0.0, SCORES_LOW), both[:_HIT])
     curves = _curves(torch.cat([rest, both[_HIT:]]), answers.usual)
     return curves if finite(curves) else replace(near or GENERAL, usual=answers.usual)
 
@@ -140,15 +140,15 @@ def _fields(answers: Answers) -> tuple[Floats, NDArray[np.bool_], Floats]:
     return answers.z, answers.right, answers.absent
 
 
-def _log_chances(parameters: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """The logarithms of both factors, (n, 1) and (n, `RIVALS`), as `Curves.matches` has them."""
+def _log_chance(parameters: Tensor, z: Tensor, low: float) -> Tensor:
+    """The logarithms (n, `RIVALS`) of chances as `Curves.matches` has them, with another `SCORES_LOW`."""
     sharpness, trust, lead, most = parameters[0].exp(), parameters[1].exp(), parameters[2], logsigmoid(parameters[3])
     steepness, threshold = parameters[4].exp(), parameters[5]
     weights = sharpness * (z - z[:, :1])
     mask = torch.full((RIVALS, RIVALS), 0.0, dtype=torch.double).fill_diagonal_(-math.inf)
     rivals = torch.logsumexp(weights[:, None, :] + mask, dim=2)
-    there = SCORES_LOW + (1 - SCORES_LOW) * torch.sigmoid(steepness * (z[:, :1] - threshold))
-    return there.log(), most + logsigmoid(trust * (weights - rivals) + lead)
+    there = low + (1 - low) * torch.sigmoid(steepness * (z[:, :1] - threshold))
+    return there.clamp(min=1e-30).log() + most + logsigmoid(trust * (weights - rivals) + lead)
 
 
 def _log_of_rest(log_chance: Tensor) -> Tensor:

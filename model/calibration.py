@@ -9,6 +9,7 @@ against the first hits beside it. Neither is ever sure. `model.calibrating` fits
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
+from functools import cache
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ RIVALS = 10  # first hits, among which a hit is compared with the others
 SCORES_LOW = 0.3  # chance that what is meant is there though it scores no better than what is not there
 _NARROW = 1e-6  # least deviation
 _LEAST = 1e-13  # weight of the rivals of a hit that has none
+_FAR = 60.0  # log odds beyond which nothing changes
 Floats = NDArray[np.float64]
 Number = TypeVar("Number", float, Floats)
 
@@ -48,22 +50,24 @@ class Curves:
         names = {field.name for field in fields(cls)}
         return cls(**stored) if stored is not None and stored.keys() == names else None
 
-    def matches(self, first: Sequence[float], z: Sequence[float]) -> list[float]:
-        """The chances of hits with these `z` in an answer whose first hits, at most `RIVALS`, have the z `first`.
+    def matches(self, first: Floats, z: Floats) -> Floats:
+        """The chance (n,) of hits with these `z` (n,) in an answer whose first hits, at most `RIVALS`, have `first`.
 
-        Hits come in order of their scores; they may be any of the answer, such as those of a later page. Computed one
-        by one: for as few numbers as a page has, arrays take three times as long.
+        Hits come in order of their scores; the n may be any of the answer, such as those of a later page.
         """
-        if not len(first):
-            return [0.0] * len(z)
-        best = first[0]
-        weights = [math.exp(self.sharpness * (each - best)) for each in first]
-        everything = sum(weights)
-        # what is left for the rivals of each: a hit is not its own. No difference, which would be 0 beside a far hit
-        rivals = {each: sum(weights[:place]) + sum(weights[place + 1 :]) for place, each in enumerate(first)}
-        there = SCORES_LOW + (1 - SCORES_LOW) * _logistic(self.steepness * (best - self.threshold))
-        odds = (self.sharpness * (each - best) - math.log(max(rivals.get(each, everything), _LEAST)) for each in z)
-        return [self.most * there * _logistic(self.trust * each + self.lead) for each in odds]
+        count = len(first)
+        if not count:
+            return np.zeros(len(z))
+        weights = np.exp(self.sharpness * (first - first[0]))
+        rivals = _beside(count) @ weights
+        place = np.searchsorted(-first, -z)
+        among_first = first[np.minimum(place, count - 1)] == z
+        of_rivals = np.where(among_first, rivals[place], rivals[count])
+        odds = self.sharpness * (z - first[0]) - np.log(np.maximum(of_rivals, _LEAST))
+        sure = 1 / (1 + math.exp(min(-self.steepness * (float(first[0]) - self.threshold), _FAR)))
+        there = SCORES_LOW + (1 - SCORES_LOW) * sure
+        found: Floats = self.most * there / (1 + np.exp(np.minimum(-self.trust * odds - self.lead, _FAR)))
+        return found
 
 
 @dataclass(frozen=True)
@@ -81,12 +85,13 @@ class Calibration:
     def matches(self, query: NDArray[np.float32], first: Sequence[float], scores: Sequence[float]) -> list[float]:
         """The chance of hits with these `scores` to the unit vector of a text; see `Curves.matches` for `first`."""
         beside = self.sample @ query
-        mean = float(beside.mean())
+        mean = float(beside.sum()) / len(beside)
         variance = float(beside @ beside) / len(beside) - mean * mean  # as `ordinary`, for one text
         deviation = between(math.sqrt(max(variance, _NARROW * _NARROW)), self.curves.usual)
-        z = [(score - mean) / deviation for score in scores]
-        chances = self.curves.matches([(score - mean) / deviation for score in first[:RIVALS]], z)
-        return [round(chance, 4) for chance in chances]
+        z = (np.array([*first[:RIVALS], *scores]) - mean) / deviation
+        count = len(z) - len(scores)
+        chances: list[float] = self.curves.matches(z[:count], z[count:]).round(4).tolist()
+        return chances
 
     def holds_at(self, change: int) -> bool:
         """Whether chances are right at this change of the gallery: it may have doubled since it was measured."""
@@ -126,10 +131,12 @@ def between(own: Number, usual: float) -> Number:
     return (own + usual) / 2
 
 
+@cache
+def _beside(count: int) -> Floats:
+    """Which of so many first hits are rivals of each of them, of which none is its own, and of any other (last row)."""
+    return np.vstack([1 - np.eye(count), np.ones(count)])
+
+
 def finite(curves: Curves) -> bool:
     """Whether a fit gave curves that can be used."""
     return bool(np.isfinite(astuple(curves)).all())
-
-
-def _logistic(x: float) -> float:
-    return 1 / (1 + math.exp(-max(-60.0, min(60.0, x))))
