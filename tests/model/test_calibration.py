@@ -97,20 +97,16 @@ def test_a_fit_finds_chances_that_are_right_on_other_texts() -> None:
     assert expected_error(chance[:, 0], others.right[:, 0]) < 0.03
     asked = np.array([GENERAL.matches(row, row) for row in others.z])
     assert expected_error(asked[:, 0], others.right[:, 0]) > 0.05  # what it began with is not right by itself
-    assert np.mean([curves.matches(row, row)[0] < 0.5 for row in others.absent]) > 0.99
+    assert np.mean([curves.matches(row, row)[0] < 0.5 for row in others.absent]) > 0.98
 
 
 def test_few_texts_move_a_language_little_from_the_one_it_leans_on() -> None:
-    near, draws = fit(drawn(2_000)), [drawn(5, seed=seed) for seed in range(2, 6)]
-    wrong = replace(draws[0], right=np.zeros_like(draws[0].right))  # by chance nothing was right
-    assert fit(wrong, near).threshold == pytest.approx(near.threshold, abs=0.5)
-    first = drawn(300, seed=50)
-
-    def error(curves: Curves) -> float:
-        return expected_error(np.array([curves.matches(row, row)[0] for row in first.z]), first.right[:, 0])
-
-    leaning = np.mean([error(fit(few, near)) for few in draws])
-    assert leaning < np.mean([error(fit(few)) for few in draws]) - 0.01
+    near, few = fit(drawn(2_000)), drawn(5, seed=2)
+    wrong = replace(few, right=np.zeros_like(few.right))  # by chance nothing was right
+    assert fit(wrong, near).threshold == pytest.approx(near.threshold, abs=0.3)
+    assert fit(wrong).threshold > near.threshold + 1  # alone they would be believed
+    many = drawn(2_000, replace(TRUE, threshold=4.4), seed=3)
+    assert fit(many, near).threshold > near.threshold + 0.2  # and many are
 
 
 def test_what_is_measured_is_told_of_texts_that_were_not_fitted() -> None:
