@@ -46,6 +46,10 @@ class PictureFiles:
                 return self._root.open(name).read_bytes()
         raise FileNotFoundError(stem)
 
+    def lacks_original(self, content_sha256: str) -> bool:
+        """Whether the bytes as they were sent are surely not kept: one that is not here may be in a store."""
+        return not self._root.shared and not self._root.path(_original(content_sha256)).exists()
+
     def original(self, content_sha256: str) -> BinaryIO:
         """The bytes as they were sent, open for reading; raises `FileNotFoundError` when they were not kept."""
         return self._root.open(_original(content_sha256)).open("rb")

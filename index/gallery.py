@@ -19,6 +19,7 @@ from index.errors import PictureNotFound
 from index.files import PictureFiles
 from index.records import Given, Patch, Record, Seen, Within, equal, patched, record_of, replaced, write_record
 from index.rows import Stored, store_picture_vectors, store_vectors_of
+from index.selection import reading
 from index.states import DELETED
 from index.tables import GalleryChangeRow, PictureRow, PictureVectorRow
 from index.vectors import Vector
@@ -180,7 +181,7 @@ class Gallery(Stored):
         if after is not None:
             place, there = tuple_(_CREATED, PictureRow.id), tuple_(*after)
             query = query.where(place < there if newest_first else place > there)
-        with self.registry.read() as session:
+        with reading(self.registry) as session:
             ids = session.scalars(query).all()
             pictures = _pictures(session, ids)
         return [pictures[id] for id in ids]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from model.calibration import Calibration
+from model.calibration import Calibration, Curves
 from model.registry import Registry, Release
 from model.registry.calibrations import Read, RecordedCalibration
 
@@ -30,13 +30,14 @@ class Matching:
         }
         samples = {each.sample.tobytes(): each.sample for each in kept.values()}
         for read, record in known.items():
-            if read in kept or record.curves is None:
+            if read in kept or Curves.of(record.curves) is None:  # or of an earlier release
                 continue
             # Curves and sample in one look: another one may have been measured since, or none any more
             now, sample = registry.calibrations.with_sample(*read)
-            if now is None or now.curves is None or not sample:
+            curves = None if now is None else Curves.of(now.curves)
+            if now is None or curves is None or not sample:
                 continue
-            opened = Calibration.of(now.curves, sample, now.pictures, now.change, dimension)
+            opened = Calibration.of(curves, sample, now.pictures, now.change, dimension)
             shared = samples.setdefault(opened.sample.tobytes(), opened.sample)
             kept[read] = Calibration(opened.curves, shared, opened.pictures, opened.change)
         return Matching(kept, known)

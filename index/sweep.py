@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
 
 from index.errors import IndexUnavailable
 from index.files import FOLDER as PICTURES
@@ -66,7 +67,9 @@ def sweep(sets: VectorSets, seconds: float = _LEFT_OVER) -> int:
             root.remove(f"{_GENERATIONS}/{path.name}")
             removed += 1
     removed += _sweep_versions(root, registry, seconds)
-    removed += sum(_sweep_pictures(folder, sets.gallery, seconds) for folder in _folders(root.home / PICTURES))
+    for folder in _folders(root.home / PICTURES):
+        removed += _sweep_pictures(folder, sets.gallery, seconds)
+        _disown(folder.name, sets.gallery, registry)
     if removed:
         _log.info("removed files and folders left by crashed processes", extra={"count": removed})
     return removed
@@ -97,6 +100,25 @@ def _sweep_pictures(folder: Path, gallery: Gallery, seconds: float) -> int:
                 gallery.delete_unused_content(content)
                 removed += 1
     return removed
+
+
+def _disown(prefix: str, gallery: Gallery, registry: Registry) -> None:
+    """Let pictures not say that their original was kept where there is none, as all of before migration r0011 do.
+
+    Otherwise they would give the bytes of another picture of their content, kept later, and so tell of that one.
+    """
+    row = PictureRow
+    kept = select(row.content_sha256).distinct().where(row.original, row.content_sha256.between(prefix, f"{prefix}g"))
+
+    def lacking(session: Session) -> list[str]:
+        return [content for content in session.scalars(kept) if gallery.files.lacks_original(content)]
+
+    with registry.read() as session:
+        if not lacking(session):
+            return
+    with registry.begin() as session:  # files are written before rows: of what is put now, both are there or come later
+        for content in lacking(session):
+            session.execute(update(row).where(row.content_sha256 == content).values(original=False))
 
 
 def _folders(parent: Path) -> list[Path]:

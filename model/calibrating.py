@@ -6,7 +6,7 @@ out. So no nonsense has to be invented, and no text encoded.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,64 +15,63 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from model.calibration import RIVALS, Curves, Floats, finite
+from model.calibration import RIVALS, SCORES_LOW, Curves, Floats, finite
 
-ABSENT = 0.12  # for each search of which the gallery has what is meant, so many of which it has nothing
+ABSENT = 0.35  # for each search of which the gallery has what is meant, so many of which it has nothing
 CUT = 0.5  # the chance at which reports count what is kept
 BINS = 10
 # Where nothing is known: as in the demo, and wide, since another base may be far from it
-GENERAL = Curves(5.0, 1.0, 0.2, 5.0, 4.0)
-_WIDE = (1.0, 0.7, 1.0, 1.0, 2.0)  # standard deviations of log sharpness, log trust, lead, log steepness, threshold
-_NEAR = (
-    0.15,
-    0.15,
-    0.3,
-    0.3,
-    0.2,
-)  # the same of a language around another one: with five texts no worse than with none
+GENERAL = Curves(sharpness=5.0, trust=1.0, lead=0.2, most=0.95, steepness=5.0, threshold=4.0, usual=0.1)
+# Standard deviations of log sharpness, log trust, lead, log odds of most, log steepness, threshold
+_WIDE = (1.0, 0.7, 1.0, 1.0, 1.0, 2.0)
+_NEAR = (0.4, 0.3, 0.3, 0.7, 0.4, 0.15)  # of a language beside English: five texts are better than none
 _STEPS = 100
 _DRAWS = 100
-_HIT = 3  # parameters, from the first on, that say which hit it is
+_HIT = 4  # parameters, from the first on, that say which hit it is
 
 
 @dataclass(frozen=True)
 class Answers:
     """What n texts found: z (n, `RIVALS`) of the first hits and whether each is `right` (n, `RIVALS`).
 
-    `absent` (n, `RIVALS`) is the z of what is found when what they mean is taken out.
+    `absent` (n, `RIVALS`) is the z of what is found when what they mean is taken out. `usual` is the standard deviation
+    of the scores of such texts that z is measured with.
     """
 
     z: Floats
     right: NDArray[np.bool_]
     absent: Floats
+    usual: float
 
     def __len__(self) -> int:
         return len(self.z)
 
-    def some(self, which: NDArray[np.bool_]) -> "Answers":
-        """Those of some of the texts."""
-        return Answers(self.z[which], self.right[which], self.absent[which])
+    def some(self, which: NDArray[Any]) -> "Answers":
+        """Those of some of the texts, marked or by their numbers."""
+        return replace(self, z=self.z[which], right=self.right[which], absent=self.absent[which])
 
 
 def fit(answers: Answers, near: Curves | None = None) -> Curves:
-    """The most likely curves: few texts move them little from those of a language like this one, if `near` is given.
+    """The most likely curves; few texts move them little from general ones, or from those of English, `near` them.
 
     Whether what is meant is there is learned with the absent; then, with that curve as it is, which hit it is from the
-    texts alone, so that their chances are right.
+    texts alone, so that their chances are right. What English tells of other languages is the first: what is not there
+    scores alike in all. Its hits are surer than those of a language that was taught.
     """
-    centre, spread = _parameters(near or GENERAL), torch.tensor(_NEAR if near else _WIDE, dtype=torch.double)
+    centre = torch.cat([_parameters(GENERAL)[:_HIT], _parameters(near or GENERAL)[_HIT:]])
+    spread = torch.tensor(_NEAR if near else _WIDE, dtype=torch.double)
     z, right, absent = (torch.tensor(np.array(each, dtype=np.float64)) for each in _fields(answers))
 
-    def loss(parameters: Tensor, weight: float) -> Tensor:
-        chance = sum(_log_chances(parameters, z), torch.zeros(()))
+    def loss(parameters: Tensor, weight: float, low: float) -> Tensor:
+        chance = _log_chance(parameters, z, low)
         found = (right * chance + (1 - right) * _log_of_rest(chance)).sum()
-        missed = _log_of_rest(sum(_log_chances(parameters, absent), torch.zeros(()))).sum()
+        missed = _log_of_rest(_log_chance(parameters, absent, low)).sum() if weight else 0.0
         return 0.5 * (((parameters - centre) / spread) ** 2).sum() - found - weight * missed
 
-    both = _least(lambda parameters: loss(parameters, ABSENT), centre)
-    rest = _least(lambda hit: loss(torch.cat([hit, both[_HIT:]]), 0.0), both[:_HIT])
-    curves = _curves(torch.cat([rest, both[_HIT:]]))
-    return curves if finite(curves) else near or GENERAL
+    both = _least(lambda parameters: loss(parameters, ABSENT, 0.0), centre)  # what is absent has no chance at all
+    rest = _least(lambda hit: loss(torch.cat([hit, both[_HIT:]]), 0.0, SCORES_LOW), both[:_HIT])
+    curves = _curves(torch.cat([rest, both[_HIT:]]), answers.usual)
+    return curves if finite(curves) else replace(near or GENERAL, usual=answers.usual)
 
 
 def measured(answers: Answers, near: Curves | None = None) -> dict[str, Any]:
@@ -141,14 +140,15 @@ def _fields(answers: Answers) -> tuple[Floats, NDArray[np.bool_], Floats]:
     return answers.z, answers.right, answers.absent
 
 
-def _log_chances(parameters: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """The logarithms of both factors, (n, 1) and (n, `RIVALS`), as `Curves.matches` has them."""
-    sharpness, trust, lead = parameters[0].exp(), parameters[1].exp(), parameters[2]
-    steepness, threshold = parameters[3].exp(), parameters[4]
+def _log_chance(parameters: Tensor, z: Tensor, low: float) -> Tensor:
+    """The logarithms (n, `RIVALS`) of chances as `Curves.matches` has them, with another `SCORES_LOW`."""
+    sharpness, trust, lead, most = parameters[0].exp(), parameters[1].exp(), parameters[2], logsigmoid(parameters[3])
+    steepness, threshold = parameters[4].exp(), parameters[5]
     weights = sharpness * (z - z[:, :1])
     mask = torch.full((RIVALS, RIVALS), 0.0, dtype=torch.double).fill_diagonal_(-math.inf)
     rivals = torch.logsumexp(weights[:, None, :] + mask, dim=2)
-    return logsigmoid(steepness * (z[:, :1] - threshold)), logsigmoid(trust * (weights - rivals) + lead)
+    there = low + (1 - low) * torch.sigmoid(steepness * (z[:, :1] - threshold))
+    return there.clamp(min=1e-30).log() + most + logsigmoid(trust * (weights - rivals) + lead)
 
 
 def _log_of_rest(log_chance: Tensor) -> Tensor:
@@ -157,10 +157,12 @@ def _log_of_rest(log_chance: Tensor) -> Tensor:
 
 
 def _parameters(curves: Curves) -> Tensor:
-    logs = [math.log(curves.sharpness), math.log(curves.trust), curves.lead, math.log(curves.steepness)]
-    return torch.tensor([*logs, curves.threshold], dtype=torch.double)
+    most = math.log(curves.most) - math.log1p(-min(curves.most, 1 - 1e-9))
+    hit = [math.log(curves.sharpness), math.log(curves.trust), curves.lead, most]
+    return torch.tensor([*hit, math.log(curves.steepness), curves.threshold], dtype=torch.double)
 
 
-def _curves(parameters: Tensor) -> Curves:
-    sharpness, trust, lead, steepness, threshold = parameters.tolist()
-    return Curves(math.exp(sharpness), math.exp(trust), lead, math.exp(steepness), threshold)
+def _curves(parameters: Tensor, usual: float) -> Curves:
+    sharpness, trust, lead, most, steepness, threshold = parameters.tolist()
+    sure = 1 / (1 + math.exp(-most))
+    return Curves(math.exp(sharpness), math.exp(trust), lead, sure, math.exp(steepness), threshold, usual)

@@ -3,55 +3,70 @@
 A score says little by itself: it differs by language, by base and by text. So scores are measured in standard
 deviations of what the same text scores among a fixed sample of pictures (z). The chance of a hit is then the product of
 two logistic curves: that what is meant is there at all, by the z of the first hit; and that it is this hit, by its odds
-against the first hits beside it. `model.calibrating` fits them (decision 38).
+against the first hits beside it. Neither is ever sure. `model.calibrating` fits them (decision 38).
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass
-from typing import Any, Self
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, fields
+from functools import cache
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 RIVALS = 10  # first hits, among which a hit is compared with the others
+SCORES_LOW = 0.3  # chance that what is meant is there though it scores no better than what is not there
 _NARROW = 1e-6  # least deviation
 _LEAST = 1e-13  # weight of the rivals of a hit that has none
+_FAR = 60.0  # log odds beyond which nothing changes
 Floats = NDArray[np.float64]
-_OTHERS = 1 - np.eye(RIVALS)
+Number = TypeVar("Number", float, Floats)
 
 
 @dataclass(frozen=True)
 class Curves:
     """The two curves. `sharpness`: how much weight a standard deviation gives one hit over another.
 
-    The chance that it is this hit, with `odds` against its rivals: logistic of `trust` log(odds) + `lead`. That what is
-    meant is there: logistic of `steepness` (z of the first hit - `threshold`). All but `lead` and `threshold` are
-    above 0, so no hit has a higher chance than one before it.
+    The chance that it is this hit, with `odds` against its rivals: `most` times the logistic of `trust` log(odds) +
+    `lead`; some captions say something else than their picture shows, whatever their odds. That what is meant is there:
+    from `SCORES_LOW` to 1 by the logistic of `steepness` (z of the first hit - `threshold`). All but `lead` and
+    `threshold` are above 0, so no hit has a higher chance than one before it.
+
+    `usual` is the standard deviation that texts of the language have on average.
     """
 
     sharpness: float
     trust: float
     lead: float
+    most: float
     steepness: float
     threshold: float
+    usual: float
+
+    @classmethod
+    def of(cls, stored: Mapping[str, float] | None) -> Self | None:
+        """From what `as_dict` of a calibration gave; None where there is nothing, or curves of an earlier form."""
+        names = {field.name for field in fields(cls)}
+        return cls(**stored) if stored is not None and stored.keys() == names else None
 
     def matches(self, first: Floats, z: Floats) -> Floats:
         """The chance (n,) of hits with these `z` (n,) in an answer whose first hits, at most `RIVALS`, have `first`.
 
         Hits come in order of their scores; the n may be any of the answer, such as those of a later page.
         """
-        if not len(first):
+        count = len(first)
+        if not count:
             return np.zeros(len(z))
         weights = np.exp(self.sharpness * (first - first[0]))
-        of_rivals = np.full(len(z), weights.sum())
-        beside = _OTHERS[: len(first), : len(first)] @ weights  # what is left for the rivals of each of the first hits
-        place = np.searchsorted(-first, -z)  # a hit is not its own rival
-        own = np.flatnonzero(place < len(first))
-        own = own[first[place[own]] == z[own]]
-        of_rivals[own] = beside[place[own]]
+        rivals = _beside(count) @ weights
+        place = np.searchsorted(-first, -z)
+        among_first = first[np.minimum(place, count - 1)] == z
+        of_rivals = np.where(among_first, rivals[place], rivals[count])
         odds = self.sharpness * (z - first[0]) - np.log(np.maximum(of_rivals, _LEAST))
-        there = _logistic(np.asarray(self.steepness * (first[0] - self.threshold)))
-        found: Floats = there * _logistic(self.trust * odds + self.lead)
+        sure = 1 / (1 + math.exp(min(-self.steepness * (float(first[0]) - self.threshold), _FAR)))
+        there = SCORES_LOW + (1 - SCORES_LOW) * sure
+        found: Floats = self.most * there / (1 + np.exp(np.minimum(-self.trust * odds - self.lead, _FAR)))
         return found
 
 
@@ -70,9 +85,10 @@ class Calibration:
     def matches(self, query: NDArray[np.float32], first: Sequence[float], scores: Sequence[float]) -> list[float]:
         """The chance of hits with these `scores` to the unit vector of a text; see `Curves.matches` for `first`."""
         beside = self.sample @ query
-        mean = float(beside.mean())
+        mean = float(beside.sum()) / len(beside)
         variance = float(beside @ beside) / len(beside) - mean * mean  # as `ordinary`, for one text
-        z = (np.array([*first[:RIVALS], *scores]) - mean) / max(variance, _NARROW * _NARROW) ** 0.5
+        deviation = between(math.sqrt(max(variance, _NARROW * _NARROW)), self.curves.usual)
+        z = (np.array([*first[:RIVALS], *scores]) - mean) / deviation
         count = len(z) - len(scores)
         chances: list[float] = self.curves.matches(z[:count], z[count:]).round(4).tolist()
         return chances
@@ -90,10 +106,10 @@ class Calibration:
         return asdict(self.curves)
 
     @classmethod
-    def of(cls, curves: dict[str, float], sample: bytes, pictures: int, change: int, dimension: int) -> Self:
-        """From what `as_dict` and `stored` gave."""
+    def of(cls, curves: Curves, sample: bytes, pictures: int, change: int, dimension: int) -> Self:
+        """With a sample as `stored` gave it."""
         vectors = np.frombuffer(sample, dtype="<f2").astype(np.float32).reshape(-1, dimension)
-        return cls(Curves(**curves), vectors, pictures, change)
+        return cls(curves, vectors, pictures, change)
 
 
 def stored(sample: NDArray[np.float32]) -> bytes:
@@ -107,11 +123,20 @@ def ordinary(queries: NDArray[np.float32], sample: NDArray[np.float32]) -> tuple
     return scores.mean(axis=1), np.maximum(scores.std(axis=1), _NARROW)
 
 
+def between(own: Number, usual: float) -> Number:
+    """The standard deviation that z is measured in: halfway from a text's own one to what is usual in its language.
+
+    What a text scores among 512 pictures tells its own one only roughly.
+    """
+    return (own + usual) / 2
+
+
+@cache
+def _beside(count: int) -> Floats:
+    """Which of so many first hits are rivals of each of them, of which none is its own, and of any other (last row)."""
+    return np.vstack([1 - np.eye(count), np.ones(count)])
+
+
 def finite(curves: Curves) -> bool:
     """Whether a fit gave curves that can be used."""
     return bool(np.isfinite(astuple(curves)).all())
-
-
-def _logistic(x: Floats) -> Floats:
-    curve: Floats = 1 / (1 + np.exp(-np.clip(x, -60, 60)))
-    return curve

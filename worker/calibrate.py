@@ -18,7 +18,7 @@ from index.states import last_change
 from index.vectors import Matrix
 from model.backends import Encoding
 from model.calibrating import Answers, fit, measured
-from model.calibration import RIVALS, Curves, ordinary, stored
+from model.calibration import RIVALS, Curves, between, ordinary, stored
 from model.data_root import EXPANSIONS, DataRoot
 from model.errors import Unavailable
 from model.languages import ENGLISH
@@ -84,7 +84,7 @@ class Calibrator:
             return None
         read = (ENGLISH, self._registry.releases.serving().base)
         record = self._registry.calibrations.of(dict([read])).get(read)
-        return None if record is None or record.curves is None else Curves(**record.curves)
+        return None if record is None else Curves.of(record.curves)
 
     def texts(self, language: str, version: int) -> Texts | None:
         """What to measure a language with, in an order by hash; None when nothing was held out."""
@@ -127,8 +127,10 @@ class Calibrator:
                 best, right = _first(np.hstack([best, scores]), np.hstack([right, own]))
                 left = np.where((texts.own @ vectors.T >= like) | own, -np.inf, scores)
                 absent, _ = _first(np.hstack([absent, left]), np.zeros((len(best), RIVALS + len(vectors)), dtype=bool))
-        mean, deviation = (each[:, None] for each in ordinary(texts.vectors, sample))
-        return Answers((best - mean) / deviation, right, (absent - mean) / deviation), sample
+        mean, each_own = (each[:, None] for each in ordinary(texts.vectors, sample))
+        usual = float(each_own.mean())
+        deviation = between(each_own, usual)
+        return Answers((best - mean) / deviation, right, (absent - mean) / deviation, usual), sample
 
     def _pairs(self, language: str, version: int) -> set[tuple[str, str]]:
         """Pictures and captions that the version did not learn from: held out, or English ones of the gallery."""

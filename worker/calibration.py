@@ -1,8 +1,8 @@
 """Calibration: with what chance hits are what is meant, in a child process of one worker at a time.
 
 Each language that serves is measured once as its version reads it, and again when the gallery has changed much (at all,
-where chances could not be told) or has vectors of another encoding. `Calibrating` belongs to the worker;
-`python -m worker.calibration PARENT` is the child.
+where chances could not be told) or has vectors of another encoding, or when an earlier release measured it.
+`Calibrating` belongs to the worker; `python -m worker.calibration PARENT` is the child.
 """
 
 import logging
@@ -14,6 +14,7 @@ from datetime import timedelta
 from sqlalchemy import select
 
 from index.states import last_change
+from model.calibration import Curves
 from model.data_root import DataRoot
 from model.errors import LeaseLost, PictoglotError
 from model.languages import ENGLISH
@@ -68,6 +69,7 @@ def due(registry: Registry, pause: float = 30.0) -> list[Read]:
             record is None
             or record.encoding != encoding.number
             or change - record.change > max(FEW, GROWTH * record.pictures)
+            or (record.curves is not None and Curves.of(record.curves) is None)
             or (record.curves is None and change != record.change and record.created_at < old)
         ):
             waiting.append((language, version))

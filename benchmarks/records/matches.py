@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,6 +35,7 @@ Vectors = NDArray[np.float32]  # (n, dimension), of unit length
 SMALLER = (2_000, 1_000)  # pictures of smaller galleries
 _FEW = (5, 20)  # held-out captions of a language that has hardly any
 _DRAWS = 10  # times that so few are drawn
+_HALVES = 10  # times that captions are halved
 _TIMED = 300  # searches on each side
 _LEFT = (0.5, 0.25)  # shares of the pictures that a filter leaves
 
@@ -126,10 +127,24 @@ def figures(home: Path) -> dict[str, Any]:
 
 
 def _language(demo: Demo, tag: str, answers: Answers, near: Curves | None) -> dict[str, Any]:
-    """One language, each half of its captions judged by the other; nonsense by the curves that serve."""
-    told = {name: value for name, value in measured(answers, near).items() if name != "bins"}
-    nonsense = _rejected(demo.live.current, demo.nonsense(tag), demo.calibration(tag))
-    return {"language": tag, "first_right": float(answers.right[:, 0].mean()), **told, "nonsense": nonsense}
+    """One language: each half of its captions judged by the other, and nonsense by the curves of either.
+
+    Halves are drawn several times: means, and for the error, nonsense and what is kept the least and the most.
+    """
+    vectors, serving, found = demo.nonsense(tag), demo.calibration(tag), list[dict[str, Any]]()
+    for draw in range(_HALVES):
+        order = np.random.default_rng(draw).permutation(len(answers))
+        half = fit(answers.some(order[1::2]), near)  # one of the two that `measured` fits
+        nonsense = _rejected(demo.live.current, vectors, replace(serving, curves=half))
+        found.append({**measured(answers.some(order), near), "nonsense": nonsense})
+    means = {name: float(np.mean([each[name] for each in found])) for name in found[0] if name != "bins"}
+    spread = {
+        f"{name}_{which.__name__}": which(each[name] for each in found)
+        for name in ("error", "kept", "nonsense")
+        for which in (min, max)
+    }
+    first_right = float(answers.right[:, 0].mean())
+    return {"language": tag, "first_right": first_right, **means, "captions": len(answers), **spread}
 
 
 def _rejected(snapshot: Snapshot, vectors: Vectors, calibration: Calibration) -> float:

@@ -173,12 +173,20 @@ def _show_captions(result: dict[str, Any]) -> None:
 def _show_pictures(result: dict[str, Any], language: str) -> None:
     reading = result["language"]
     shown = reading["used"] if reading else language
+    known = any(hit.get("match") is not None for hit in result["items"])  # of all hits or, mostly, of none
     rows = [
-        (hit["rank"], f"{hit['score']:.3f}", _chance(hit), hit["picture"], _caption(hit["captions"], shown))
+        (
+            hit["rank"],
+            f"{hit['score']:.3f}",
+            *([_chance(hit)] if known else []),
+            hit["picture"],
+            _caption(hit["captions"], shown),
+        )
         for hit in result["items"]
     ]
     if rows:
-        table(("rank", "score", "match", "picture", "caption"), rows, right=("rank", "score", "match"))
+        columns = ("rank", "score", *(["match"] if known else []), "picture", "caption")
+        table(columns, rows, right=("rank", "score", "match"))
     else:
         say("Nothing matches well." if result.get("below_min_match") else "No picture was found.")
     if result.get("below_min_match"):

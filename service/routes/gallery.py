@@ -64,7 +64,8 @@ async def post_picture(
     """Add a picture under the sha256 of its bytes; the same bytes give the same id.
 
     With a collection other than `default`, or a key that is bound to collections, under the sha256 of that hash and the
-    collection: the same bytes in another collection are another picture.
+    collection: the same bytes in another collection are another picture. One that is there already stays in the
+    collection that it is in now.
     """
     return await _put(None, request, response, context, caller, None)
 
@@ -82,7 +83,10 @@ async def list_pictures(
     facets: values.QueryFacets = None,
     fields: values.QueryFields = None,
 ) -> Response:
-    """Pictures in the order in which they were added, or newest first; only those that the filter leaves."""
+    """Pictures in the order in which they were added, or newest first; only those that the filter leaves.
+
+    503 `registry_unavailable` after six seconds, as a search with a filter.
+    """
     without = records.LeftOut.of(fields, schemas.PictureItem, facets)
     wanted = Wanted(records.filter_in_query(filter), caller.collections, collection)
     asked = [filter, collection, sort, caller.id if caller.collections is not None else None]
@@ -91,17 +95,14 @@ async def list_pictures(
     def fetch(count: int, place: tuple[float, str] | None) -> Sequence[GalleryPicture]:
         return context.gallery.page(count, place, *wanted.conditions, newest_first=sort == "-created_at")
 
-    page, following = await context.cursors.page(query, limit, cursor, fetch, lambda picture: picture.place)
+    def page() -> tuple[list[schemas.PictureItem], str | None]:
+        found, following = context.cursors.cut(query, limit, cursor, fetch, lambda picture: picture.place)
+        return items_of(found, context, caller.collections), following
+
+    items, following = await context.filtering.read(page)
     counted = await context.filtering.facets(wanted, facets)
-
-    def answer() -> schemas.PicturePage:
-        return schemas.PicturePage(
-            items=items_of(page, context, caller.collections),
-            next_cursor=following,
-            facets=counted,
-        )
-
-    return await context.answer(answer, without=without.exclude)
+    answer = schemas.PicturePage(items=items, next_cursor=following, facets=counted)
+    return await context.answer(lambda: answer, without=without.exclude)
 
 
 @router.get("/{id}", response_model=schemas.PictureItem, responses=_TAGGED)
@@ -109,9 +110,13 @@ async def list_pictures(
 async def get_picture(id: PathId, context: AppContext, caller: Caller, fields: values.QueryFields = None) -> Response:
     """One picture and its captions in the languages that are served; `waiting` are those in others."""
     without = dict.fromkeys(records.LeftOut.of_one(fields, schemas.PictureItem), True)
-    picture = await existing(id, context, caller.collections)
-    answer = await context.answer(lambda: items_of([picture], context, caller.collections)[0], without=without)
-    answer.headers["ETag"] = records.quoted(picture.record.etag)
+
+    def read() -> schemas.PictureItem:
+        return items_of([context.gallery.get(id, caller.collections)], context, caller.collections)[0]
+
+    item = await context.filtering.read(read)
+    answer = await context.answer(lambda: item, without=without)
+    answer.headers["ETag"] = records.quoted(item.etag)
     return answer
 
 
@@ -152,17 +157,23 @@ async def _put(
         fields = form.parse(schemas.PictureForm, lists=("tags",))
         captions, given = records.captions_of(fields.captions), records.given_by(fields, caller, if_match)
         content = hashlib.sha256(data).hexdigest()
-        id = id or posted_id(content, given)
+        if id is None:
+            id, given = posted(content, given)
         put = await unless_client_leaves(request, stored(id, content, data, captions, given, context))
     response.status_code = 201 if put.created else 200
     return await _item(put.picture, context, caller, response)
 
 
-def posted_id(content: str, given: Given) -> str:
-    """The id of a picture that is posted: what is in other collections must not be moved, nor matter to a bound key."""
-    if given.within is None and given.collection in (None, DEFAULT):
-        return content
-    return hashlib.sha256(f"{content} in {given.collection or given.home}".encode()).hexdigest()
+def posted(content: str, given: Given) -> tuple[str, Given]:
+    """The id of a picture that is posted, and what is said of it: none that is there is moved by that.
+
+    What is in other collections has another id, nor does it matter to a bound key. One that was posted into this
+    collection and moved out of it since, perhaps just now, stays where it is.
+    """
+    into = given.collection or given.home
+    named = content if given.within is None and into == DEFAULT else f"{content} in {into}"
+    id = content if named == content else hashlib.sha256(named.encode()).hexdigest()
+    return id, replace(given, collection=None, home=into)
 
 
 async def stored(id: str, content: str, data: bytes, captions: Captions | None, given: Given, context: Context) -> Put:

@@ -19,7 +19,7 @@ from service.context import AppContext, Caller, Context
 from service.errors import TooLarge
 from service.forms import MAX_PICTURES, pictures_of
 from service.openapi import taking
-from service.routes.gallery import items_of, posted_id, stored
+from service.routes.gallery import items_of, posted, stored
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
 
@@ -85,7 +85,8 @@ def _entry(place: int, data: bytes | None, said: Any, context: Context, caller: 
             raise TooLarge(f"a picture here may have at most {context.settings.picture_bytes} bytes")
         entry.captions, entry.given = records.said_of(record, caller)
         entry.content = hashlib.sha256(data).hexdigest()
-        entry.id = record.id or posted_id(entry.content, entry.given)
+        if record.id is None:
+            entry.id, entry.given = posted(entry.content, entry.given)
     except PictoglotError as error:
         entry.outcome = error
     return entry

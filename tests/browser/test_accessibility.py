@@ -68,6 +68,7 @@ WALK: tuple[tuple[str, Act], ...] = (
     ("/#search", _large),
     ("/#search?collection=shown", _edit),
     ("/#search?q=red+apple&language=en&mode=both", _wait("#results figure")),
+    ("/#search?q=apple&minus=red&language=ar", _wait("#results figure")),
     ("/#search?is=place:nowhere", _wait("#results .nothing")),
     ("/#search?picture=emoji-1f34e", _wait("#captions section")),
     ("/#add", _files),

@@ -66,6 +66,25 @@ def test_words_are_searched_in_tags_and_the_address_says_so(page: Page, site: Si
     expect(page.locator("#results")).to_contain_text("No picture has these words.")
 
 
+def test_what_the_pictures_should_not_show_is_said_beside_the_text(page: Page, site: Site) -> None:
+    without = page.get_by_label("But not")
+    page.fill("#text", "face")
+    without.fill("smiling face")
+    without.press("Enter")
+    expect(page.locator("#reading")).to_have_text(ANSWERED)
+    asked = {"text": "face", "minus": {"text": "smiling face"}}
+    assert first_ids(page, 100) == ids_of(site, **asked) != ids_of(site, text="face")
+    page.goto(f"/#search?picture={APPLE}&minus=red")
+    expect(page.locator("#results-title")).to_have_text("Similar pictures")
+    assert first_ids(page, 100) == ids_of(site, picture=APPLE, minus={"text": "red"}) != ids_of(site, picture=APPLE)
+    expect(without).to_have_value("red")
+    page.select_option("#language", "ar")
+    expect(without).to_have_attribute("dir", "rtl")
+    page.goto("/#search?minus=red")
+    expect(page.locator("#trouble")).to_contain_text("Say what the pictures should show, too")
+    expect(page.locator("#results figure").first).to_be_visible()
+
+
 def matched(page: Page, *chances: float) -> None:
     """Let the hits of each answer have these chances, and the last one all others: no small gallery is calibrated."""
 

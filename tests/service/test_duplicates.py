@@ -4,6 +4,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -155,6 +156,28 @@ def test_a_page_has_its_turn_until_its_thread_is_done(gallery: Gallery, monkeypa
     assert comparing.locked()
     done.set()
     wait_until(lambda: not comparing.locked())
+
+
+def test_a_page_waits_only_so_long_for_its_turn(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    service, begun, done = gallery.service, threading.Event(), threading.Event()
+
+    def slowly(*given: Any) -> duplicates.Compared:
+        begun.set()
+        assert done.wait(30)
+        return duplicates.compared(*given)
+
+    monkeypatch.setattr(route, "compared", slowly)
+    monkeypatch.setattr(
+        service.context, "settings", service.context.settings.model_copy(update={"request_seconds": 0.2})
+    )
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(service.admin.get, "/v1/duplicates")
+        assert begun.wait(10)
+        try:
+            assert_problem(service.admin.get("/v1/duplicates", timeout=5), 503, "overloaded")
+        finally:
+            done.set()
+        assert first.result().status_code == 200 and not service.context.comparing.locked()
 
 
 @pytest.mark.parametrize("query", [{"min_score": "1.1"}, {"min_score": "nan"}, {"min_score": "-0.1"}, {"limit": "0"}])

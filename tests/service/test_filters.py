@@ -154,7 +154,8 @@ def test_a_registry_that_hangs_holds_up_no_search_without_a_filter(
             other.execute(text("LOCK TABLE pictures, record_changes IN ACCESS EXCLUSIVE MODE"))
             filtered = [threads.submit(service.search, "cat", filter=BRIDGES) for _ in range(9)]
             filtered += [threads.submit(service.search, "cat", mode=mode) for mode in ("words", "both")]
-            filtered.append(threads.submit(service.admin.get, "/v1/duplicates"))
+            listed = ("duplicates", "pictures", "pictures?facets=tags", "pictures/a", "collections")
+            filtered += [threads.submit(service.admin.get, f"/v1/{path}") for path in listed]
             started = time.monotonic()
             for answer in threads.map(lambda _: service.search("cat"), range(12)):
                 assert answer.json()["items"][0]["id"] == "a" and answer.json()["warnings"] == ["records_unavailable"]

@@ -15,7 +15,7 @@ from tests.doubles import DIMENSION, text_vector
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, picture, running
 
 PICTURES = 24
-CURVES = Curves(sharpness=1.5, trust=1.0, lead=1.5, steepness=2.0, threshold=0.5)
+CURVES = Curves(sharpness=1.5, trust=1.0, lead=1.5, most=0.98, steepness=2.0, threshold=0.5, usual=0.12)
 RESULT = {"captions": 40, "pictures": PICTURES, "error": 0.02, "by_chance": 0.01, "error_all": 0.001, "kept": 0.9}
 BINS = [{"chance": 0.4, "right": 0.5, "count": 20}, {"chance": 0.9, "right": 0.8, "count": 20}]
 SAMPLE = (np.random.default_rng(0).standard_normal((200, DIMENSION)) / 8).astype(np.float32)
@@ -63,7 +63,7 @@ def matches(answer: dict[str, Any]) -> list[float | None]:
 def test_each_hit_has_the_chance_that_was_measured(service: Service) -> None:
     answer = search(service, limit=PICTURES)
     scores = [hit["score"] for hit in answer["items"]]
-    calibration = Calibration.of(asdict(CURVES), stored(SAMPLE), PICTURES, 0, DIMENSION)
+    calibration = Calibration.of(CURVES, stored(SAMPLE), PICTURES, 0, DIMENSION)
     assert matches(answer) == calibration.matches(text_vector(0, "a dog"), scores[:10], scores)
     assert answer["below_min_match"] is None and answer["warnings"] == []
     assert matches(answer)[0] > 0.2 > matches(answer)[-1]  # type: ignore[operator]
@@ -148,6 +148,8 @@ def test_the_command_line_shows_chances_and_cuts(service: Service, monkeypatch: 
     first = search(service)["items"][0]["match"]
     told = CliRunner().invoke(app, ["search", "a dog", "-l", "en"])
     assert told.exit_code == 0 and "match" in told.output and f"{first:.0%}" in told.output
+    told = CliRunner().invoke(app, ["search", "a dog", "-l", "shared"])
+    assert told.exit_code == 0 and "score" in told.output and "match" not in told.output  # no column of dashes
     told = CliRunner().invoke(app, ["search", "a dog", "-l", "en", "--min-match", "1"])
     assert told.exit_code == 0 and "Nothing matches well." in told.output
     assert CliRunner().invoke(app, ["search", "a dog", "--min-match", "2"]).exit_code == 2

@@ -1,12 +1,14 @@
 """Many pictures in one request: an answer for each, in order; one that is bad refuses none of the others."""
 
 import asyncio
+import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from tests.doubles import WeightlessEncoder
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running, wait_until
@@ -119,7 +121,9 @@ def test_to_send_the_same_again_changes_nothing(service: Service) -> None:
 
 def test_several_pictures_of_one_id_are_put_one_after_the_other(service: Service) -> None:
     records = [{"id": "same", "tags": [str(number)]} for number in range(4)]
-    answer = post(service, [picture(30 + number) for number in range(4)], records)
+    slow = io.BytesIO()  # to decode: put at the same time, the others would be there before it
+    Image.new("RGB", (4_000, 4_000), "teal").save(slow, "PNG")
+    answer = post(service, [slow.getvalue(), *(picture(30 + number) for number in range(3))], records)
     assert [outcome[1] for outcome in outcomes(answer)] == ["created", "replaced", "replaced", "replaced"]
     assert service.admin.get("/v1/pictures/same").json()["tags"] == ["3"]
 

@@ -79,6 +79,26 @@ def test_a_picture_that_is_posted_into_a_collection_moves_none_out_of_another(se
     assert listed == [{"name": name, "count": 1} for name in ("a", "b", "default")]
 
 
+def test_a_picture_that_was_moved_since_it_was_posted_is_not_moved_back(service: Service) -> None:
+    """Nor is one that somebody moves while it is posted: what is kept is decided when it is written."""
+    for into in ("a", "default"):
+        form = {"collection": into, "tags": "posted"}
+        posted = service.admin.post("/v1/pictures", files={"picture": ("x", picture())}, data=form).json()
+        assert posted["collection"] == into
+        assert patch(service, posted["id"], {"collection": "curated", "tags": []}).is_success
+        again = service.admin.post("/v1/pictures", files={"picture": ("x", picture())}, data=form)
+        assert again.status_code == 200 and said(again.json()) == {
+            "collection": "curated",
+            "tags": ["posted"],
+            "metadata": {},
+        }
+        records = json.dumps([{"collection": into}, {"id": posted["id"], "collection": into}])
+        files = [("picture", ("x", picture()))] * 2
+        answer = service.admin.post("/v1/pictures/batch", files=files, data={"records": records}).json()
+        found = [(item["id"], item["outcome"], item["picture"]["collection"]) for item in answer["items"]]
+        assert found == [(posted["id"], "kept", "curated"), (posted["id"], "replaced", into)]  # an id: as `PUT`
+
+
 def test_tags_may_be_sent_one_by_one_in_any_number_and_captions_are_not_short(service: Service) -> None:
     def sent(tags: list[str], **more: str) -> httpx.Response:
         files = {"picture": ("x", picture())}

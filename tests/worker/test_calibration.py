@@ -14,7 +14,7 @@ from index.gallery import NewPicture
 from index.matching import Matching
 from index.vectors import Matrix
 from model import storage
-from model.calibration import stored
+from model.calibration import between, stored
 from model.data_root import DataRoot
 from tests.service.harness import learn
 from tests.worker.harness import PATIENCE, PICTURES, Site
@@ -24,7 +24,15 @@ from worker.settings import WorkerSettings
 
 PARENT = str(os.getpid())
 ENGLISH = ("en", 0)
-CURVES = {"sharpness": 1.5, "trust": 1.0, "lead": 1.5, "steepness": 2.0, "threshold": 0.5}
+CURVES = {
+    "sharpness": 1.5,
+    "trust": 1.0,
+    "lead": 1.5,
+    "most": 0.98,
+    "steepness": 2.0,
+    "threshold": 0.5,
+    "usual": 0.1,
+}
 
 
 def unit(vectors: NDArray[Any]) -> Matrix:
@@ -139,6 +147,18 @@ def test_without_a_sample_there_are_no_chances_until_there_is_one(site: Site) ->
     assert matching.calibrations[ENGLISH].sample.shape == (2, site.dimension)
 
 
+def test_what_an_earlier_release_measured_is_measured_again_and_tells_nothing_until_then(site: Site) -> None:
+    described(site, 80)
+    registry, release = site.registry, site.registry.releases.serving()
+    told: Any = {"encoding": 1, "change": site.gallery.change(), "pictures": 2_000, "result": {}}
+    sample = stored(np.eye(2, site.dimension, dtype=np.float32))
+    registry.calibrations.put("en", 0, **told, curves={**CURVES, "fewer": 1.0}, sample=sample)
+    assert due(registry) == [ENGLISH]
+    assert Matching().followed(registry, release, site.dimension).calibrations == {}
+    registry.calibrations.put("en", 0, **told, curves=CURVES, sample=sample)
+    assert due(registry) == []
+
+
 def held_out(site: Site, language: str, numbers: range, against: str = "pictures") -> int:
     """A version of a language with these captions held out of its dataset."""
     version = learn(site.registry, language)
@@ -199,7 +219,7 @@ def test_what_a_text_finds_is_what_a_full_scan_finds(site: Site) -> None:
     vectors = np.stack([*site.gallery.picture_vectors(ids, site.image_fingerprint).values()])
     for row, right, query, own in zip(range(80), texts.right, texts.vectors, texts.own, strict=True):
         scores = vectors @ query
-        z = (scores - (sample @ query).mean()) / (sample @ query).std()
+        z = (scores - (sample @ query).mean()) / between((sample @ query).std(), answers.usual)
         assert answers.z[row] == pytest.approx(np.sort(z)[::-1][:10], abs=1e-3)
         assert answers.right[row, 0] == (ids[int(scores.argmax())] in right)
         like = np.quantile(vectors @ own, 1 - 0.025)

@@ -169,17 +169,13 @@ function refused(entry, problem) {
   }
 }
 
-/** The picture alone, in the collection where it is looked for: whether it is there is known only by the answer. */
+/** The picture alone, in its collection, where it is looked for: whether it is there is known only by the answer. */
 function body(entry, { collection }) {
   const form = new FormData();
   form.set("picture", entry.file, entry.file.name);
-  entry.into = collection === "default" ? "" : collection; // a picture that was moved out of it is not moved back
-  if (entry.into) form.set("collection", entry.into);
+  if (collection) form.set("collection", collection);
   return form;
 }
 
 /** What is said of a picture beyond that, without what is empty. */
-function said({ captions, into }, { collection, tags, metadata }) {
-  const parts = { captions, tags, metadata, collection: collection === into ? "" : collection };
-  return Object.fromEntries(Object.entries(parts).filter(([, part]) => Object.keys(part).length));
-}
+const said = ({ captions }, { tags, metadata }) => Object.fromEntries(Object.entries({ captions, tags, metadata }).filter(([, part]) => Object.keys(part).length));

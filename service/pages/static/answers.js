@@ -29,6 +29,7 @@ export function own(asked) {
   return {
     ...(asked.q.trim() ? { text: asked.q.trim() } : {}),
     ...(asked.picture ? { picture: asked.picture } : {}),
+    ...(asked.minus.trim() ? { minus: { text: asked.minus.trim() } } : {}),
     ...(asked.q.trim() && asked.mode !== "meaning" ? { mode: asked.picture || asked.file ? "both" : asked.mode } : {}), // a picture has no words
     ...(asked.min ? { min_score: Number(asked.min) } : {}),
     ...(filter ? { filter } : {}),
@@ -82,7 +83,7 @@ function none(asked) {
   const filtered = filters.filtered(asked);
   if (asked.min) return nothing("No picture has such a high score.", lower, filtered ? filters.none() : null);
   if (filtered) return nothing("No picture is left by these filters.", filters.none());
-  if (asked.mode === "words") return nothing("No picture has these words.", "Words are looked for in captions, tags and metadata. Search by meaning finds what looks like it.");
+  if (asked.mode === "words") return nothing(asked.minus ? "No picture has these words and not the others." : "No picture has these words.", "Words are looked for in captions, tags and metadata. Search by meaning finds what looks like it.");
   return nothing(asked.picture || asked.file ? "There is no similar picture." : "The gallery is empty.");
 }
 

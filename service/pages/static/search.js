@@ -15,6 +15,7 @@ let kept = null; // the file that was searched with last: an address has only it
 export function follow(query) {
   asked = read(query);
   byId("text").value = asked.q;
+  byId("minus").value = asked.minus;
   byId("mode").value = asked.mode;
   byId("min-score").value = asked.min || "0";
   tellScore();
@@ -24,7 +25,13 @@ export function follow(query) {
   if (asked.file && kept?.name === asked.file) byFile();
   else if (asked.picture) byPicture();
   else if (asked.q.trim()) byText();
-  else browse(asked, asked.file ? `An address does not hold the picture ${asked.file}. Choose it again to search with it.` : "");
+  else browse(asked, unasked());
+}
+
+/** Why the gallery is shown and no search, if something was asked for. */
+function unasked() {
+  if (asked.file) return `An address does not hold the picture ${asked.file}. Choose it again to search with it.`;
+  return asked.minus.trim() ? "Say what the pictures should show, too: what they should not show is left out of that." : "";
 }
 
 /** Connect the form; called once. */
@@ -80,7 +87,7 @@ function go(changed) {
 /** What the controls of the form say. */
 function shown() {
   const least = Number(byId("min-score").value);
-  return { q: byId("text").value.trim(), language: byId("language").value || "auto", mode: byId("mode").value, min: least > 0 ? String(least) : "" };
+  return { q: byId("text").value.trim(), minus: byId("minus").value.trim(), language: byId("language").value || "auto", mode: byId("mode").value, min: least > 0 ? String(least) : "" };
 }
 
 /** Let the picker show the language that an address names; one that is not there, or came before the list, is detected. */
@@ -89,11 +96,13 @@ function choose(language) {
   if (!byId("language").value) byId("language").value = "auto";
 }
 
-/** The text field follows the direction of the chosen language. */
+/** The text fields follow the direction of the chosen language. */
 function turn() {
   const tag = chosenTag();
-  byId("text").dir = tag ? named(tag).direction : "auto";
-  byId("text").lang = tag ?? "";
+  for (const field of [byId("text"), byId("minus")]) {
+    field.dir = tag ? named(tag).direction : "auto";
+    field.lang = tag ?? "";
+  }
 }
 
 /** The tag in the picker; null when the language is detected or the shared table reads. */
