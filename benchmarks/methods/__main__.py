@@ -123,7 +123,7 @@ def gains_(
     def add(trial: dict[str, Any]) -> None:
         results["trials"].append(trial)
         write(out, results)
-        _CONSOLE.print({key: value for key, value in trial.items() if key not in ("ranks", "owner")})
+        _CONSOLE.print({key: value for key, value in trial.items() if key not in ("settings", "ranks", "owner")})
 
     gains.fill(encoder, shown, [*after, *before], results["trials"], work / "methods" / "gains", add)
     for k in KS:

@@ -44,7 +44,9 @@ class DemoData:
     def __init__(self, encoder: Encoder, folder: Path, shown: Sequence[Outline] | None = None) -> None:
         self._encoder, shown = encoder, shown or outlines()
         self._places = {each.id: place for place, each in enumerate(shown)}
-        vectors = encoded(encoder, shown, "demo", folder, lambda each: f"{each.id} {each.drawing_set}", draw)
+        vectors = encoded(
+            encoder, shown, "demo", folder, lambda each: f"{each.id} {each.caption} {each.drawing_set}", draw
+        )
         self.galleries, self.sizes = {"all": vectors}, {"test": len(shown)}
 
     def corpus(self, language: str) -> Corpus:
