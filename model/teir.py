@@ -27,11 +27,14 @@ def new_rows(count: int, existing: Iterable[Tensor], generator: torch.Generator)
     return torch.randn((count, width), generator=generator) * std + mean
 
 
-def mean_rows(said: NDArray[np.int64], meant: NDArray[np.int64], probability: Vector, table: Tensor) -> Tensor:
+def meant_rows(
+    said: NDArray[np.int64], meant: NDArray[np.int64], probability: Vector, table: Tensor, drawn: Tensor
+) -> Tensor:
     """Rows (k, width) of the k tokens in `said` (m,), ascending: the mean of the rows of `table` that each stands for.
 
-    `meant` (m,) are these rows, and `probability` (m,) sums to 1 over each token. Not published, but measured: a row
-    that begins with a meaning has less to learn (docs/decisions/0027).
+    `meant` (m,) are these rows, and `probability` (m,) sums to 1 over each token. A mean of many rows is smaller than
+    one row. What it lacks comes from `drawn` (k, width), the rows as they would start otherwise: nothing where one
+    meaning is sure, nearly all where none is. Not published, but measured (docs/decisions/0027, 0041).
     """
     tokens, place = np.unique(said, return_inverse=True)
     rows = torch.zeros((len(tokens), table.shape[1]), dtype=torch.float64)
@@ -39,7 +42,9 @@ def mean_rows(said: NDArray[np.int64], meant: NDArray[np.int64], probability: Ve
         block = slice(start, start + _BLOCK)
         weighted = torch.from_numpy(probability[block])[:, None] * table[torch.from_numpy(meant[block])]
         rows.index_add_(0, torch.from_numpy(place[block]), weighted)
-    return rows.float()
+    sure = np.bincount(place, probability**2)  # the variance of such a mean over that of one row
+    lacking = torch.from_numpy(np.sqrt(np.maximum(0.0, 1.0 - sure)))[:, None]
+    return (rows + lacking * drawn).float()
 
 
 def row_scale(frequency: NDArray[np.int64]) -> Tensor:

@@ -46,7 +46,7 @@ class LearnSettings:
     cooldown: float = 0.9  # share of the steps, at the end, in which it falls to nothing; 0: constant, as published
     clip: float = 1.0  # global gradient norm
     vocabulary: int = 10_000  # most tokens of the language's own BPE
-    start: Literal["drawn", "aligned"] = "drawn"  # new rows: as TEIR draws them, or means of English rows (decision 27)
+    start: Literal["drawn", "aligned"] = "drawn"  # new rows: as TEIR draws them, or by English rows (decision 41)
     seed: int = 0
     mixed_precision: bool = True  # the frozen tower in bfloat16 where the processor has it; rows and Adam in float32
     checkpoint_every: int = 0  # steps
@@ -163,7 +163,7 @@ class Trainer:
             random = torch.Generator().manual_seed(self.settings.seed)
             start = self.new_rows(len(self.ids), (table[block] for block in blocks), random)
         if self.settings.start == "aligned":
-            places, rows = self.meanings()
+            places, rows = self.meanings(start)
             start[places] = rows
         inherited = self.inherited()
         start[inherited] = table[torch.from_numpy(physical[self.ids[inherited]]).long()].cpu()
@@ -194,16 +194,19 @@ class Trainer:
             row.copy_(table[torch.from_numpy(parts).long()].mean(dim=0))
         return torch.from_numpy(new), rows
 
-    def meanings(self) -> tuple[Tensor, Tensor]:
-        """Places (k,) among `ids` of tokens that stand for English ones, and the mean row (k, width) of these."""
+    def meanings(self, drawn: Tensor) -> tuple[Tensor, Tensor]:
+        """Places (k,) among `ids` of tokens that stand for English ones, and the row (k, width) that says so.
+
+        `drawn` (m, width) are the rows without meanings.
+        """
         paired = [
             (line, text) for line, text in zip(self.sequences, self.corpus.texts, strict=False) if text is not None
         ]
         english = self.encoder.base_view.tokens([text for _, text in paired])
         first, behind = len(self.reading.prefix), len(self.reading.suffix)
         said, meant, probability = aligned([line[first : len(line) - behind] for line, _ in paired], english)
-        rows = teir.mean_rows(said, meant, probability, self.encoder.base.table)
-        return torch.from_numpy(np.unique(said)), rows
+        places = torch.from_numpy(np.unique(said))
+        return places, teir.meant_rows(said, meant, probability, self.encoder.base.table, drawn[places])
 
     def row_scale(self, frequency: NDArray[np.int64]) -> Tensor:
         """The scale (m, 1) of rows that so many languages trained; begin and end of text, and pads, are frozen."""

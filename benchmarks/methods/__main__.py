@@ -1,29 +1,33 @@
-"""`python -m benchmarks.methods run | report`: the suite's rows, and their tables and plots."""
+"""`python -m benchmarks.methods run | curves | gains | report`: the suite's rows, what settings gain, tables, plots."""
 
 import json
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
 from filelock import FileLock
+from pydantic import ValidationError
 from rich.console import Console
 
 from benchmarks.emoji36 import lexicon
-from benchmarks.emoji36.data import emoji36
+from benchmarks.emoji36.data import Data, emoji36
 from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.files import chosen
 from benchmarks.emoji36.report import conclude, seed_results
 from benchmarks.emoji36.run import commit
 from benchmarks.emoji36.scenes import Sizes
-from benchmarks.methods import curves, report
+from benchmarks.methods import curves, gains, report
 from benchmarks.methods.bench import Bench, fill
 from benchmarks.methods.rows import ROWS, SETTINGS
 from model import storage
 from model.base import open_base
 from model.encoder import Encoder
+from model.evaluation import KS
 from model.training import LearnSettings
+from service.schemas.languages import TeachingSettings
 
 WORK, OUT = Path(".cache/emoji36"), Path("docs/reports/methods.json")
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -85,6 +89,56 @@ def curves_(
         _CONSOLE.print(point)
 
     curves.run(encoder, data, held(out).get("curves", []), seed, work / "methods" / "curves", add)
+
+
+@app.command("gains")
+def gains_(
+    settings: Annotated[list[str], typer.Option("--set", help="NAME=VALUE: of an expansion; all but `seed`")],
+    against: Annotated[list[str] | None, typer.Option(help="The same of what it is compared with")] = None,
+    data: Literal["demo", "scenes"] = "demo",
+    languages: Annotated[str, typer.Option(help="With commas")] = "ar,tr,ja",
+    pairs: Annotated[int, typer.Option(min=0, help="Of each language; 0: all")] = 0,
+    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    out: Annotated[Path, typer.Option(help="What was measured so far")] = WORK / "gains.json",
+    work: Path = WORK,
+) -> None:
+    """What settings gain over others on the demo's datasets or on scenes; a stopped run goes on."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    try:
+        sides = [_named(settings), _named(against or [])]
+        encoder = Encoder(open_base("bundled"))
+        scenes = data == "scenes"
+        shown: Data = (
+            emoji36(encoder, Sizes(pairs=pairs), work) if scenes else gains.DemoData(encoder, work / "pictures")
+        )
+        tags = chosen(languages, shown.languages)
+    except Refused as refusal:
+        raise SystemExit(str(refusal)) from refusal
+    after, before = (
+        [gains.Trial(data, tag, pairs, seed, side) for seed in range(seeds) for tag in tags] for side in sides
+    )
+    results = held(out) if out.is_file() else {"trials": []}
+
+    def add(trial: dict[str, Any]) -> None:
+        results["trials"].append(trial)
+        write(out, results)
+        _CONSOLE.print({key: value for key, value in trial.items() if key not in ("settings", "ranks", "owner")})
+
+    gains.fill(encoder, shown, [*after, *before], results["trials"], work / "methods" / "gains", add)
+    for k in KS:
+        found = gains.gained(results["trials"], before, after, k)
+        figures = (100 * each for each in (found.before, found.after, found.mean, found.error))
+        _CONSOLE.print("R@{}: {:.1f} before, {:.1f} after: {:+.1f} ± {:.1f}".format(k, *figures))
+
+
+def _named(said: Sequence[str]) -> tuple[tuple[str, Any], ...]:
+    """All settings as the service takes them but the seed, so that results stay apart when a default changes."""
+    try:
+        taken = TeachingSettings.model_validate_strings(dict(each.partition("=")[::2] for each in said))
+    except ValidationError as error:
+        raise Refused(f"--set: {error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
+    return tuple(sorted(taken.model_dump(exclude={"seed"}).items()))
 
 
 @app.command("report")

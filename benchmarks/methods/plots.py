@@ -57,8 +57,10 @@ def _curves(held: list[dict[str, Any]]) -> Any:
     figure, row = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for axes, gallery in zip(row, ("seen", "unseen"), strict=True):
         for pairs, style in ((200, "--"), (1_000, "-")):
-            for start, colour in (("plain", _WITHOUT), ("aligned", _WITH)):
+            for start, colour in (("plain", _WITHOUT), ("aligned", _WITH), ("agreed", INK)):
                 found = [each for each in held if each["pairs"] == pairs and each["start"] == start]
+                if not found:
+                    continue
                 shares = sorted({each["share"] for each in found})
                 means = [
                     100 * np.mean([each[gallery]["t2i"] for each in found if each["share"] == share])

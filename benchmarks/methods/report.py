@@ -123,14 +123,15 @@ def points(results: dict[str, Any]) -> list[str]:
 
 
 def starts(results: dict[str, Any]) -> list[str]:
-    """What an aligned start gains over a plain one of the same length, and over a plain one of full length."""
+    """What each aligned start gains over a plain one of the same length, and over a plain one of full length."""
     held = {
         (each["pairs"], each["share"], each["start"], each["language"], each["seed"]): each
         for each in results.get("curves", [])
     }
     lines = []
-    for pairs, share, other in sorted({(key[0], key[1], other) for key in held for other in (key[1], 1.0) if key[1]}):
-        keys = [key for key in held if key[:3] == (pairs, share, "aligned")]
+    kinds = {(*key[:3], other) for key in held for other in (key[1], 1.0) if key[1] and key[2] != "plain"}
+    for pairs, share, start, other in sorted(kinds, key=lambda kind: (kind[:2], kind[3], kind[2])):
+        keys = [key for key in held if key[:3] == (pairs, share, start)]
         both = [
             (held[key], held[(pairs, other, "plain", *key[3:])])
             for key in keys
@@ -140,9 +141,8 @@ def starts(results: dict[str, Any]) -> list[str]:
             cells = [
                 _gain([100 * (one[name]["t2i"] - two[name]["t2i"]) for one, two in both]) for name in ("seen", "unseen")
             ]
-            lines.append(
-                f"| {pairs:,} | {_LENGTHS[share]} | {_LENGTHS[other]} | {len(both)} | " + " | ".join(cells) + " |"
-            )
+            length = _LENGTHS[share] + ("" if start == "aligned" else f", {start}")
+            lines.append(f"| {pairs:,} | {length} | {_LENGTHS[other]} | {len(both)} | " + " | ".join(cells) + " |")
     head = ["Aligned over plain start, t2i R@1 in points, ± one standard error of the trainings' mean, paired.", ""]
     return (
         [

@@ -1,4 +1,4 @@
-"""IBM model 1 against loops over dictionaries, and where a language's new rows start because of it."""
+"""The aligner against loops over dictionaries, and where a language's new rows start because of it."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -26,19 +26,24 @@ def lines(pairs: Sequence[Sequence[int]]) -> list[np.ndarray]:
 
 
 def slowly(captions: Sequence[Sequence[int]], english: Sequence[Sequence[int]]) -> dict[tuple[int, int], float]:
-    """p(e | f), eight rounds, as the book says it."""
-    probability: dict[tuple[int, int], float] = defaultdict(lambda: 1.0)
+    """p(e | f) after eight rounds in which p(e | f) and p(f | e) agree, as the paper says it."""
+    forth: dict[tuple[int, int], float] = defaultdict(lambda: 1.0)
+    back: dict[tuple[int, int], float] = defaultdict(lambda: 1.0)
     for _ in range(8):
         counts: dict[tuple[int, int], float] = defaultdict(float)
-        totals: dict[int, float] = defaultdict(float)
         for said, meant in zip(captions, english, strict=True):
             for e in meant:
-                share = sum(probability[f, e] for f in said)
                 for f in said:
-                    counts[f, e] += probability[f, e] / share
-                    totals[f] += probability[f, e] / share
-        probability = defaultdict(float, {(f, e): count / totals[f] for (f, e), count in counts.items()})
-    return dict(probability)
+                    from_f = forth[f, e] / sum(forth[other, e] for other in said)
+                    from_e = back[f, e] / sum(back[f, other] for other in meant)
+                    counts[f, e] += from_f * from_e
+        of_f, of_e = defaultdict[int, float](float), defaultdict[int, float](float)
+        for (f, e), count in counts.items():
+            of_f[f] += count
+            of_e[e] += count
+        forth = defaultdict(float, {(f, e): count / of_f[f] for (f, e), count in counts.items()})
+        back = defaultdict(float, {(f, e): count / of_e[e] for (f, e), count in counts.items()})
+    return dict(forth)
 
 
 def test_probabilities_are_those_of_eight_rounds_of_expectation_and_maximisation() -> None:
@@ -71,23 +76,28 @@ def test_without_english_nothing_is_aligned() -> None:
     assert [len(part) for part in aligned([], [])] == [0, 0, 0]
 
 
-def test_a_new_row_starts_as_the_mean_of_the_english_rows_that_its_token_stands_for(
+def test_a_new_row_starts_as_the_mean_of_the_english_rows_it_stands_for_and_as_drawn_as_far_as_that_is_unsure(
     encoder: Encoder, tmp_path: Path
 ) -> None:
     texts = [None if number % 9 == 0 else text for number, text in enumerate(ENGLISH)]
     corpus = replace(corpus_for(encoder), texts=texts)
-    trainer = Trainer(encoder, encoder.base_view, corpus, tmp_path, ALIGNED)
+    trainer, plain = (
+        Trainer(encoder, encoder.base_view, corpus, tmp_path / settings.start, settings)
+        for settings in (ALIGNED, replace(SETTINGS, start="drawn"))
+    )
     paired = [place for place, text in enumerate(texts) if text is not None]
     said = [trainer.tokenizer.encode([CAPTIONS[place]])[0] for place in paired]
     meant = encoder.base_view.tokens([str(texts[place]) for place in paired])
-    expected = dict[int, torch.Tensor]()
+    mean, sure = dict[int, torch.Tensor](), defaultdict[int, float](float)
     for (f, e), share in slowly(said, meant).items():
-        expected[f] = expected.get(f, torch.zeros(encoder.base.table.shape[1])) + share * encoder.base.table[e]
+        mean[f] = mean.get(f, torch.zeros(encoder.base.table.shape[1])) + share * encoder.base.table[e]
+        sure[f] += share**2
     new = trainer.used[trainer.used >= CLIP_TOKENS].tolist()
-    assert len(new) > 5
-    for token, row in zip(trainer.used.tolist(), trainer.rows.detach(), strict=False):
+    assert len(new) > 5 and min(sure[token] for token in new) < 0.6 < max(sure[token] for token in new)
+    for token, row, drawn in zip(trainer.used.tolist(), trainer.rows.detach(), plain.rows.detach(), strict=False):
         if token >= CLIP_TOKENS:
-            torch.testing.assert_close(row, expected[token], rtol=1e-4, atol=1e-6)
+            expected = mean[token] + max(0.0, 1 - sure[token]) ** 0.5 * drawn
+            torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-6)
         else:  # a row that the parent has stays as it is
             assert torch.equal(row, encoder.base.table[token])
 

@@ -1,0 +1,125 @@
+"""What settings of a training gain over others: both teach the same languages on the base, and the same captions ask.
+
+The error is that of the sample of pictures: what is asked of one, in whatever language and after whichever seed,
+succeeds and fails together.
+"""
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.emoji36.data import Data, Test, encoded
+from benchmarks.methods.curves import first
+from demo import dataset
+from demo.emojis import LANGUAGES
+from demo.gallery import Outline, draw, outlines
+from model import storage
+from model.corpus import Corpus
+from model.encoder import Encoder
+from model.evaluation import Gain, gain, ranks
+from model.table import Table
+from model.text import clean
+from model.training import LearnSettings, Trainer
+from worker.prepare import teacher_features
+
+Settings = Mapping[str, Any]
+Held = list[dict[str, Any]]  # trials with what was measured
+
+
+class DemoData:
+    """The demo's datasets: 3,994 rows, most names in few of them; the held-out captions ask among all its pictures.
+
+    With some pictures of the gallery alone, as if it had no others.
+    """
+
+    languages: Sequence[str] = LANGUAGES
+    fingerprint = "demo"
+
+    def __init__(self, encoder: Encoder, folder: Path, shown: Sequence[Outline] | None = None) -> None:
+        self._encoder, shown = encoder, shown or outlines()
+        self._places = {each.id: place for place, each in enumerate(shown)}
+        vectors = encoded(
+            encoder, shown, "demo", folder, lambda each: f"{each.id} {each.caption} {each.drawing_set}", draw
+        )
+        self.galleries, self.sizes = {"all": vectors}, {"test": len(shown)}
+
+    def corpus(self, language: str) -> Corpus:
+        """In random order, the same for every language."""
+        rows = self._rows(language, "train")
+        random.Random("demo").shuffle(rows)
+        texts = [clean(row["english"]) for row in rows]
+        features, owner = teacher_features(self._encoder, texts, lambda: None), torch.from_numpy(self._owner(rows))
+        pictures = torch.from_numpy(self.galleries["all"])
+        return Corpus(language, [clean(row["caption"]) for row in rows], features, pictures, owner, texts)
+
+    def tests(self, language: str) -> dict[str, Test]:
+        rows = self._rows(language, "val")
+        return {"held out": Test([clean(row["caption"]) for row in rows], self._owner(rows), ("all",))}
+
+    def digests(self) -> dict[str, str]:
+        return {}
+
+    def _rows(self, language: str, split: str) -> list[dict[str, str]]:
+        rows = (row for row in dataset.rows(language) if row["picture"] in self._places)
+        return [row for row in rows if row["split"] == split]
+
+    def _owner(self, rows: Sequence[dict[str, str]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+        return np.array([self._places[row["picture"]] for row in rows], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training: a language, the first so many of its pairs (0: all), and all settings but the seed."""
+
+    data: str
+    language: str
+    pairs: int
+    seed: int
+    settings: tuple[tuple[str, Any], ...]
+
+
+def measure(encoder: Encoder, data: Data, trial: Trial, folder: Path) -> dict[str, Any]:
+    """Teach it, and rank each test caption's picture; what it took is in seconds of the process."""
+    corpus = data.corpus(trial.language)
+    corpus, started = first(corpus, trial.pairs or len(corpus.captions)), time.process_time()
+    storage.remove(folder)
+    settings = LearnSettings(**{**dict(trial.settings), "seed": trial.seed})
+    trainer = Trainer(encoder, encoder.base_view, corpus, folder, settings)
+    view = encoder.extend(encoder.base_view, 1, trial.language, trainer.learn(lambda _: False))
+    seconds = round(time.process_time() - started, 1)
+    storage.remove(folder)
+    test = next(iter(data.tests(trial.language).values()))
+    read = encoder.texts([(view, caption) for caption in test.captions]).vectors
+    found = ranks(read, data.galleries[test.galleries[0]], test.owner)
+    encoder.table = Table(encoder.base.table)  # nothing reads its rows any more
+    return {"steps": trainer.steps, "seconds": seconds, "ranks": found.tolist(), "owner": test.owner.tolist()}
+
+
+def fill(
+    encoder: Encoder, data: Data, trials: Sequence[Trial], held: Held, folder: Path, tell: Callable[[Any], None]
+) -> None:
+    """Measure what `held` lacks; `tell` gets each as soon as it is there."""
+    done = {_of(each) for each in held}
+    for trial in trials:
+        if trial not in done:
+            tell(asdict(trial) | measure(encoder, data, trial, folder))
+
+
+def gained(held: Held, before: Sequence[Trial], after: Sequence[Trial], k: int) -> Gain:
+    """R@K of all trials together; the two settings' trials in the same order."""
+    by_trial = {_of(each): each for each in held}
+    pairs = [(by_trial[one], by_trial[other]) for one, other in zip(before, after, strict=True)]
+    first, second = (np.concatenate([each["ranks"] for each in part]) for part in zip(*pairs, strict=True))
+    return gain(first, second, np.concatenate([each["owner"] for each, _ in pairs]), (k,))
+
+
+def _of(held: Mapping[str, Any]) -> Trial:
+    """The trial of what was measured, also as JSON has it."""
+    settings = tuple((name, value) for name, value in held["settings"])
+    return Trial(held["data"], held["language"], held["pairs"], held["seed"], settings)
