@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 from itertools import accumulate, repeat, takewhile
 from math import ceil, isqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -40,6 +40,13 @@ class Searched:
     """Rows (c,) and FAISS's own scores (c,), best first."""
 
     rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+class Probes(NamedTuple):
+    """Lists to search, nearest first, and the scores of their centroids: each (1, n), as FAISS takes them."""
+
+    lists: NDArray[np.int64]
     scores: NDArray[np.float32]
 
 
@@ -80,20 +87,25 @@ class Lists:
         return counts
 
 
-def probes_among(index: Any, query: Vector, probes: int, counts: NDArray[np.int64]) -> int:
-    """How many lists to search when only some rows are wanted, of which each list has `counts` (lists,).
+def probes_among(index: Any, query: Vector, probes: int, counts: NDArray[np.int64]) -> Probes:
+    """Which lists to search when only some rows are wanted, of which each list has `counts` (lists,).
 
     As many as have together so many of these rows as `probes` lists have of all. What is wanted may be far from the
     query, all of it (maps, when photographs are asked for): the share of rows that are wanted tells nothing of this.
     Then half as many again are searched, because recall was measured with queries that have something near them.
     """
-    _, nearest = index.quantizer.search(np.ascontiguousarray(query, dtype=np.float32)[None], index.nlist)
-    reached = counts[nearest[0]].cumsum()
     enough = probes * index.ntotal / index.nlist
-    evenly = min(ceil(probes * index.ntotal / max(1, int(reached[-1]))), index.nlist)  # lists, if all had their share
-    if reached[evenly - 1] < enough / 2:
-        enough *= _FAR
-    return max(probes, int(np.searchsorted(reached, min(enough, reached[-1]))) + 1)
+    evenly = min(ceil(probes * index.ntotal / max(1, int(counts.sum()))), index.nlist)  # if all lists had their share
+    near = min(2 * max(probes, evenly), index.nlist)  # to order all lists takes longer than to search some
+    while True:
+        scores, lists = index.quantizer.search(np.ascontiguousarray(query, dtype=np.float32)[None], near)
+        reached = counts[lists[0]].cumsum()
+        wanted = enough * (_FAR if reached[evenly - 1] < enough / 2 else 1)
+        if reached[-1] >= wanted or near == index.nlist:
+            break
+        near = index.nlist
+    number = max(probes, int(np.searchsorted(reached, min(wanted, reached[-1]))) + 1)
+    return Probes(lists[:, :number], scores[:, :number])
 
 
 def read(path: Path) -> Any:
@@ -101,19 +113,26 @@ def read(path: Path) -> Any:
     return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
 
 
-def search(index: Any, query: Vector, k: int, probes: int, alive: NDArray[np.bool_] | None) -> Searched:
-    """At most `k` rows nearest to `query` among those alive; `probes` lists are searched, 0 for an exact scan."""
+def search(index: Any, query: Vector, k: int, probes: int | Probes, alive: NDArray[np.bool_] | None) -> Searched:
+    """At most `k` rows nearest to `query` among those alive: in the nearest lists, so many or these; 0 for a scan."""
     faiss.omp_set_num_threads(1)  # per thread; OpenMP's spinning threads made a scan 4 times slower during a training
     bitmap, selector = None, None
     if alive is not None:
         bitmap = np.packbits(alive, bitorder="little")
         selector = faiss.IDSelectorBitmap(len(bitmap), faiss.swig_ptr(bitmap))
+    asked = np.ascontiguousarray(query, dtype=np.float32)[None]
     # Parameters for this search only: set on the index, they would race between threads (faiss #2204)
     parameters: Any = faiss.SearchParametersIVF() if probes else faiss.SearchParameters()
     parameters.sel = selector
-    if probes:
-        parameters.nprobe = min(probes, index.nlist)
-    found, rows = index.search(np.ascontiguousarray(query, dtype=np.float32)[None], k, params=parameters)
+    if isinstance(probes, Probes):
+        parameters.nprobe = probes.lists.shape[1]
+        found, rows = np.empty((1, k), dtype=np.float32), np.empty((1, k), dtype=np.int64)
+        vector, *others = [faiss.swig_ptr(each) for each in (asked, *probes, found, rows)]
+        index.search_preassigned_c(1, vector, k, *others, False, parameters)
+    else:
+        if probes:
+            parameters.nprobe = min(probes, index.nlist)
+        found, rows = index.search(asked, k, params=parameters)
     del bitmap
     valid = rows[0] >= 0  # FAISS pads with -1 when it finds fewer rows than requested
     return Searched(rows[0][valid], found[0][valid])

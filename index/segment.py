@@ -98,7 +98,8 @@ class Segment:
 
     def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
         """As `Part.candidates`; an exact scan when few rows are allowed."""
-        alive, probes = self.alive, self.depth(hits) or 0
+        alive, depth = self.alive, self.depth(hits) or 0
+        probes: int | ivf.Probes = depth
         if allowed is not None:
             left = self._left_by(allowed)
             if left.count <= max(_FEW, limit):
@@ -107,12 +108,12 @@ class Segment:
                 return self._proposed(rows[found.rows], found.scores, exact=True)
             alive = left.alive
             if left.counts is not None:
-                probes = ivf.probes_among(self._index, query, probes, left.counts)
+                probes = ivf.probes_among(self._index, query, depth, left.counts)
         elif alive is not None:  # few are not: such a segment is written again
-            probes = probes * len(self.keys) // max(self.count, 1)
+            probes = depth = depth * len(self.keys) // max(self.count, 1)
         found = ivf.search(self._index, query, limit, probes, alive)
         if probes and allowed is None and len(found.rows) < min(hits, self.count):  # what is near has been deleted
-            probes = ivf.probes_among(self._index, query, probes, self._counts)
+            probes = ivf.probes_among(self._index, query, depth, self._counts)
             found = ivf.search(self._index, query, limit, probes, alive)
         return self._proposed(found.rows, found.scores, exact=self.exact)
 

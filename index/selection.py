@@ -1,4 +1,4 @@
-"""Which pictures a filter leaves: as SQL, as keys for a search, as facets and counts. Reads the registry alone.
+"""Which pictures a filter leaves: as SQL, as keys for a search, as pages, facets and counts. Reads the registry alone.
 
 A search asks for keys. Those of the last filters are kept, and brought up to date by the records that changed since, so
 that a filter that is asked again costs one small query. Keys of pictures that are gone may stay among them: they are
@@ -15,26 +15,27 @@ from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Boolean, ColumnElement, Select, and_, false, func, or_, select, true
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.visitors import InternalTraversal
 
-from index.facts import TAGS, is_hash
-from index.filters import Condition, Filter, Match, Range, metadata_key
+from index.facets import FacetValue, counted, kept_under
+from index.filters import Condition, Filter, Match, Range
+from index.gallery import GalleryPicture, pictures_of
+from index.listing import Place, following, following_among
 from index.records import Record, Within, records_of
 from index.tables import CaptionRow, PictureRow, PictureValueRow, RecordChangesRow
-from index.vectors import Keys
+from index.vectors import Keys, are_among
 from model.registry import Registry
 
 PICTURES = ""  # in the place of a language: keys of pictures
-MOST_FACETS = 100  # values of one key, the most frequent ones
 _KEPT_BYTES, _KEPT = 64 << 20, 256  # of keys, in all; filters
 _BLOCK = 20_000  # keys that are read at a time
 _SECONDS = 5.0  # for one statement on PostgreSQL, for all of one reading on SQLite
 _STEPS = 100_000  # of SQLite's machine, some milliseconds, after which it asks whether to go on
-_EXACT = 1 << 53  # whole numbers up to here are doubles
 _LAST = select(RecordChangesRow.__table__.c.last)  # without the mapper, which takes longer than the database
 _CONDITIONS = {"gt": "__gt__", "gte": "__ge__", "lt": "__lt__", "lte": "__le__"}
 
@@ -53,22 +54,15 @@ class Wanted:
         return self.within is None and self.collection is None and self.filter in (None, Filter())
 
     @property
+    def places(self) -> tuple[ColumnElement[bool], ...]:
+        """The collections as conditions of a query for pictures."""
+        found = [] if self.within is None else [PictureRow.collection.in_(sorted(self.within))]
+        return (*found, *([] if self.collection is None else [PictureRow.collection == self.collection]))
+
+    @property
     def conditions(self) -> tuple[ColumnElement[bool], ...]:
         """As conditions of a query for pictures; none when it leaves all."""
-        found = [] if self.filter is None else [_condition(self.filter)]
-        if self.within is not None:
-            found.append(PictureRow.collection.in_(sorted(self.within)))
-        if self.collection is not None:
-            found.append(PictureRow.collection == self.collection)
-        return tuple(found)
-
-
-@dataclass(frozen=True)
-class FacetValue:
-    """A value of a key, and how many pictures have it."""
-
-    value: str | bool | float
-    count: int
+        return (*([] if self.filter is None else [_condition(self.filter)]), *self.places)
 
 
 @contextmanager
@@ -89,9 +83,11 @@ def reading(registry: Registry) -> Iterator[Session]:
             driver.set_progress_handler(None, 0)  # others will use the connection
 
 
-class _Kept(NamedTuple):
+class Left(NamedTuple):
+    """The keys of what is left, rising, and the last change of a record that is in them."""
+
     keys: Keys
-    upto: int  # the last change of a record that is in them
+    upto: int
 
 
 class Selection:
@@ -99,7 +95,8 @@ class Selection:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._kept = OrderedDict[tuple[Wanted, str, int], _Kept]()  # the ones asked last are last
+        self._kept = OrderedDict[tuple[Wanted, str, int], Left]()  # the ones asked last are last
+        self._facets = OrderedDict[tuple[Wanted, str], tuple[int, list[FacetValue]]]()  # as of a change of a record
         self._lock = Lock()
         self._asking = WeakValueDictionary[tuple[Wanted, str, int], Lock]()  # one at a time reads what is left
 
@@ -108,6 +105,11 @@ class Selection:
 
         None when everything is. Never more than is left by now, except for keys that are of no picture any more.
         """
+        left = self.left(wanted, language, version)
+        return None if left is None else left.keys
+
+    def left(self, wanted: Wanted, language: str = PICTURES, version: int = 0) -> Left | None:
+        """As `allowed`, and of when that is."""
         if wanted.everything:
             return None
         asked = (wanted, language, version)
@@ -116,21 +118,35 @@ class Selection:
             asking = self._asking.setdefault(asked, Lock())
         if kept is not None:
             with reading(self._registry) as session:
-                if kept.upto == _last(session):
+                if kept.upto == last_change(session):
                     return self._keep(asked, kept)
         with asking:  # the others wait, and find what the first one has read
             with self._lock:
                 kept = self._kept.get(asked)
             with reading(self._registry) as session:
-                upto = _last(session)
+                upto = last_change(session)
                 if kept is None:
-                    kept = _Kept(_keys(session, _of(language, *wanted.conditions)), upto)
+                    kept = Left(numbers(session, _of(language, *wanted.conditions)), upto)
                 elif kept.upto < upto:
                     changed = PictureRow.record > kept.upto
-                    before = _keys(session, _of(language, changed))
-                    left = _keys(session, _of(language, changed, *wanted.conditions))
-                    kept = _Kept(_updated(kept.keys, before, left), upto)
+                    before = numbers(session, _of(language, changed))
+                    left = numbers(session, _of(language, changed, *wanted.conditions))
+                    kept = Left(_updated(kept.keys, before, left), upto)
             return self._keep(asked, kept)
+
+    def page(
+        self, wanted: Wanted, limit: int, after: Place | None = None, *, newest_first: bool = False
+    ) -> list[GalleryPicture]:
+        """As `Gallery.page`, of the pictures that are wanted."""
+        left = None if wanted.filter is None else self.left(wanted)
+        with reading(self._registry) as session:
+            asked = (session, limit, after, newest_first, wanted.conditions)
+            if left is not None and left.upto == last_change(session):
+                ids = following_among(*asked, left.keys, wanted.places)
+            else:
+                ids = following(*asked)
+            pictures = pictures_of(session, ids)
+        return [pictures[id] for id in ids]
 
     def records(self, ids: Sequence[str], within: Within = None) -> dict[str, Record]:
         """The records of those of these pictures that exist, in one of the collections `within`; at most hundreds."""
@@ -139,8 +155,21 @@ class Selection:
 
     def facets(self, wanted: Wanted, keys: Sequence[str]) -> dict[str, list[FacetValue]]:
         """The most frequent values of each of these keys among the pictures that are left, and how many have each."""
+        found = dict[str, list[FacetValue]]()
         with reading(self._registry) as session:
-            return {key: _facet(session, wanted, key) for key in keys}
+            last = last_change(session)
+            for key in keys:
+                with self._lock:
+                    upto, values = self._facets.get((wanted, key), (-1, []))
+                if upto != last:
+                    values = counted(session, key, wanted.conditions)
+                with self._lock:
+                    self._facets[wanted, key] = last, values
+                    self._facets.move_to_end((wanted, key))
+                    while len(self._facets) > _KEPT:
+                        self._facets.popitem(last=False)
+                found[key] = values
+        return found
 
     def collections(self, within: Within = None) -> list[tuple[str, int]]:
         """Every collection by name, with the number of its pictures; only those `within`."""
@@ -158,18 +187,18 @@ class Selection:
         with reading(self._registry) as session:
             return session.scalar(select(func.count()).select_from(shown.distinct().subquery())) or 0
 
-    def _keep(self, asked: tuple[Wanted, str, int], kept: _Kept) -> Keys:
+    def _keep(self, asked: tuple[Wanted, str, int], kept: Left) -> Left:
         with self._lock:
             self._kept[asked] = kept
             self._kept.move_to_end(asked)
             size = sum(each.keys.nbytes for each in self._kept.values())
             while len(self._kept) > _KEPT or (size > _KEPT_BYTES and len(self._kept) > 1):
                 size -= self._kept.popitem(last=False)[1].keys.nbytes
-        return kept.keys
+        return kept
 
 
-def _last(session: Session) -> int:
-    """The number of the last change of a record."""
+def last_change(session: Session) -> int:
+    """The number of the last change of a record, of whichever picture."""
     last: int = session.connection().execute(_LAST).scalar_one()
     return last
 
@@ -179,10 +208,7 @@ def _updated(keys: Keys, changed: Keys, left: Keys) -> Keys:
 
     Segments remember what an array leaves of them. All three rise; the time is that of a copy of `keys`.
     """
-    at = np.searchsorted(keys, changed)
-    there = np.zeros(len(changed), dtype=bool)
-    inside = at < len(keys)
-    there[inside] = keys[at[inside]] == changed[inside]
+    at, there = np.searchsorted(keys, changed), are_among(changed, keys)
     stays = np.isin(changed, left, assume_unique=True)
     gone, new = at[there & ~stays], changed[~there & stays]
     if len(gone):
@@ -197,15 +223,16 @@ def _of(language: str, *conditions: ColumnElement[bool]) -> Select[Any]:
     return joined.where(CaptionRow.language == language, *conditions)
 
 
-def _keys(session: Session, query: Select[Any]) -> Keys:
+def numbers(session: Session, query: Select[Any]) -> NDArray[np.int64]:
+    """Whole numbers that a query gives as its one column, sorted; however many."""
     blocks = list[Keys]()
     with session.connection().execute(query) as result:
         # the driver's own tuples: SQLAlchemy's take three times as long as all the rest; in blocks, to hold few of them
         while rows := result.cursor.fetchmany(_BLOCK):
-            blocks.append(np.fromiter((key for (key,) in rows), dtype=np.int64, count=len(rows)))
-    keys: Keys = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
-    keys.sort()
-    return keys
+            blocks.append(np.fromiter((number for (number,) in rows), dtype=np.int64, count=len(rows)))
+    found: Keys = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
+    found.sort()
+    return found
 
 
 class _Either(ColumnElement[bool]):
@@ -253,7 +280,7 @@ def _matched(match: Match, alone: bool) -> ColumnElement[bool]:
     if match.key in ("id", "collection"):
         column = PictureRow.id if match.key == "id" else PictureRow.collection
         return column.in_(texts)
-    row, named = PictureValueRow, _named(match.key)
+    row, named = PictureValueRow, kept_under(match.key)
     if named is None:
         return false()
     equal = [and_(row.kind == "string", row.text.in_(texts))] if texts else []
@@ -268,15 +295,10 @@ def _in_range(asked: Range, alone: bool) -> ColumnElement[bool]:
     if asked.key == "created_at":
         moments = [getattr(PictureRow.created_at, _CONDITIONS[name])(value) for name, value in asked.bounds]
         return and_(true() if asked.kind == "date" else false(), *moments)
-    if (named := _named(asked.key)) is None:
+    if (named := kept_under(asked.key)) is None:
         return false()
     limits = [getattr(row.number, _CONDITIONS[name])(value) for name, value in asked.bounds]
     return _some(named, and_(row.kind == asked.kind, *limits), alone)
-
-
-def _named(key: str) -> str | None:
-    """The key that values are kept under, or None when no value is."""
-    return TAGS if key == "tags" else metadata_key(key)
 
 
 def _some(key: str, condition: ColumnElement[bool], alone: bool) -> ColumnElement[bool]:
@@ -292,33 +314,3 @@ def _some(key: str, condition: ColumnElement[bool], alone: bool) -> ColumnElemen
         return within
     named = select(row.id).where(row.picture == PictureRow.key, row.key == key, condition)
     return _Either(named.correlate(PictureRow).exists(), within)
-
-
-def _facet(session: Session, wanted: Wanted, key: str) -> list[FacetValue]:
-    if key == "collection":
-        query = select(PictureRow.collection, func.count()).where(*wanted.conditions).group_by(PictureRow.collection)
-        found = [FacetValue(name, number) for name, number in session.execute(query)]
-        return sorted(found, key=_frequent)[:MOST_FACETS]
-    if (named := _named(key)) is None:
-        return []
-    row, many = PictureValueRow, func.count()
-    values = select(row.kind, row.text, row.number, many).where(row.key == named, row.kind != "date")
-    if not wanted.everything:
-        values = values.where(row.picture.in_(select(PictureRow.key).where(*wanted.conditions)))
-    values = values.group_by(row.kind, row.text, row.number).order_by(many.desc()).limit(10 * MOST_FACETS)
-    rows = session.execute(values).all()
-    found = [FacetValue(_value(kind, text, number), pictures) for kind, text, number, pictures in rows]
-    return sorted((each for each in found if not is_hash(each.value)), key=_frequent)[:MOST_FACETS]
-
-
-def _value(kind: str, text: str | None, number: float | None) -> str | bool | float:
-    if text is not None:
-        return text
-    number = number or 0.0
-    if kind == "boolean":
-        return bool(number)
-    return int(number) if number.is_integer() and abs(number) < _EXACT else number
-
-
-def _frequent(found: FacetValue) -> tuple[int, str, str]:
-    return -found.count, type(found.value).__name__, str(found.value)

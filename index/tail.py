@@ -12,7 +12,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from index.vectors import Block, Candidates, Entry, Keys, Matrix, Row, Vector
+from index.vectors import Block, Candidates, Entry, Keys, Matrix, Row, Vector, are_among
 
 _CAPACITY = 256  # rows at first; doubled when they are used
 _NEVER = np.iinfo(np.int64).max
@@ -85,7 +85,7 @@ class MemoryTail:
         """As `Part.candidates`."""
         rows = self._alive
         if allowed is not None:
-            rows = rows[_are_among(self._keys[rows], allowed)]
+            rows = rows[are_among(self._keys[rows], allowed)]
         # not a matrix product: that would wait for the other threads of BLAS, while an indexer has the processors
         products = np.einsum("nd,d->n", self._vectors[: self._length], query)
         values = products[rows]
@@ -169,11 +169,3 @@ class MemoryTail:
         keys, entries, vectors = self.block()
         copy.add(Block(tuple(keys.tolist()), tuple(entries), vectors))
         return copy
-
-
-def _are_among(keys: Keys, allowed: Keys) -> NDArray[np.bool_]:
-    if not len(allowed):
-        return np.zeros(len(keys), dtype=bool)
-    places = np.minimum(np.searchsorted(allowed, keys), len(allowed) - 1)
-    found: NDArray[np.bool_] = allowed[places] == keys
-    return found

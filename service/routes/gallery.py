@@ -89,7 +89,7 @@ async def list_pictures(
     query: object = "pictures" if asked == [None, None, "created_at", None] else ["pictures", *asked]
 
     def fetch(count: int, place: tuple[float, str] | None) -> Sequence[GalleryPicture]:
-        return context.gallery.page(count, place, *wanted.conditions, newest_first=sort == "-created_at")
+        return context.selection.page(wanted, count, place, newest_first=sort == "-created_at")
 
     page, following = await context.cursors.page(query, limit, cursor, fetch, lambda picture: picture.place)
     counted = await context.filtering.facets(wanted, facets)

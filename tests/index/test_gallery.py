@@ -11,7 +11,8 @@ from sqlalchemy import event, select
 from sqlalchemy.exc import IntegrityError
 
 from index.errors import PictureNotFound
-from index.gallery import Gallery, NewPicture, Place
+from index.gallery import Gallery, NewPicture
+from index.listing import Place
 from index.rows import ReadBy
 from index.tables import GalleryChangeRow
 from index.vectors import Vector

@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, select, text
 
-from index import selection
+from index import listing, selection
 from index.facts import checked_metadata, checked_tags
 from index.filters import parsed
 from index.gallery import Gallery, NewPicture
 from index.records import Given, Patch
-from index.selection import PICTURES, Selection, Wanted
+from index.selection import PICTURES, Left, Selection, Wanted
 from index.tables import PictureRow
 from model.data_root import DataRoot
 from model.errors import RegistryUnavailable
@@ -207,19 +207,50 @@ def test_facets_count_the_values_of_what_is_left(changing: Changing) -> None:
     assert found["id"] == found["No key"] == []
 
 
-def test_a_listing_has_what_is_left_in_order(changing: Changing) -> None:
+def test_facets_that_are_kept_follow_every_change(changing: Changing) -> None:
+    queries = list[str]()
+    event.listen(changing.registry.engine, "before_cursor_execute", lambda *given: queries.append(given[2]))
+    wanted = Wanted(collection="kept")
+
+    def counts() -> dict[Any, int]:
+        return {each.value: each.count for each in changing.selection.facets(wanted, ["tags"])["tags"]}
+
+    for id in ("p1", "p2"):
+        changing.gallery.patch(Patch(id, {"tags": ["red"], "collection": "kept"}), {})
+    assert counts() == {"red": 2}
+    queries.clear()
+    assert counts() == {"red": 2} and not any("picture_values" in query for query in queries)
+    changing.gallery.patch(Patch("p2", {"tags": ["red", "blue"]}), {})
+    assert counts() == {"red": 2, "blue": 1}
+    changing.gallery.delete("p1")
+    assert counts() == {"red": 1, "blue": 1}
+
+
+def test_a_listing_has_what_is_left_in_order(changing: Changing, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = Wanted(
         parsed({"should": [{"key": "tags", "match": {"any": ["Chur", "chur"]}}]}), frozenset({"default", "other"})
     )
     inside = [p for p in changing.pictures().values() if p["collection"] != "Chur" and {"Chur", "chur"} & {*p["tags"]}]
     expected = [p["id"] for p in sorted(inside, key=lambda p: (p["created_at"], p["id"]))]
     assert len(expected) > 3
-    for newest_first in (False, True):
-        ids, after = list[str](), None
-        while page := changing.gallery.page(2, after, *wanted.conditions, newest_first=newest_first):
-            ids += [picture.id for picture in page]
+
+    def ids(newest_first: bool) -> list[str]:
+        found, after = list[str](), None
+        while page := changing.selection.page(wanted, 2, after, newest_first=newest_first):
+            found += [picture.id for picture in page]
             after = page[-1].place
-        assert ids == (expected[::-1] if newest_first else expected)
+        return found
+
+    for few, walked in ((1_000, 8_192), (0, 8_192), (0, 3), (0, 0)):  # sorted by the database; told by their keys; both
+        monkeypatch.setattr(listing, "FEW", few)
+        monkeypatch.setattr(listing, "WALKED", walked)
+        monkeypatch.setattr(listing, "_BLOCK", 3)
+        assert ids(False) == expected and ids(True) == expected[::-1]
+    known = changing.selection.left(wanted)
+    assert known is not None
+    outdated = Left(known.keys + 1_000_000, known.upto - 1)  # of no picture
+    monkeypatch.setattr(changing.selection, "left", lambda _: outdated)
+    assert ids(False) == expected
     names = dict(changing.selection.collections(frozenset({"other", "nothing"})))
     assert names == {"other": sum(p["collection"] == "other" for p in changing.pictures().values())}
 
@@ -321,7 +352,7 @@ def test_a_page_of_a_collection_is_read_in_its_order(tmp_path: Path) -> None:
         event.listen(registry.engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
         wanted = Wanted(within=frozenset({"museum"}), collection="museum")
         for newest_first in (False, True):
-            Gallery(registry, DataRoot(tmp_path)).page(10, None, *wanted.conditions, newest_first=newest_first)
+            Selection(registry).page(wanted, 10, newest_first=newest_first)
         pages = [each for each in asked if "ORDER BY pictures.created_at" in each[0]]
         assert len(pages) == 2
         with registry.read() as session:

@@ -15,7 +15,7 @@ from index import word_search, words
 from index.filters import parsed
 from index.gallery import Gallery, NewPicture
 from index.records import Given, Patch
-from index.selection import Wanted
+from index.selection import Selection, Wanted
 from index.tables import PictureWordsRow
 from index.word_search import WordSearch
 from model.data_root import DataRoot
@@ -53,7 +53,7 @@ class Told:
         self.registry = open_registry(url)
         self.registry.initialise("base", {})
         self.gallery = Gallery(self.registry, DataRoot(home))
-        self.words = WordSearch(self.registry)
+        self.words = WordSearch(self.registry, Selection(self.registry))
         self.random = Random(0)
         self.learnt = [learn(self.registry, tag) for tag in ("de", "ja")]
         for number in range(25):
