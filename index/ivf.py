@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from index.vectors import Halves, Matrix, Vector
 
+Alive = NDArray[np.bool_] | NDArray[np.uint8]  # which rows: a truth value for each, or eight in a byte (`packed`)
 Curve = list[tuple[int, float]]  # lists searched, and the recall that this gives; rising
 RECALL = 0.97  # share of the ten nearest that an approximate index is searched for
 SCAN_LIMIT = 8_192  # rows up to which a scan takes less time than the search of an IVF index saves
@@ -89,7 +90,7 @@ class Lists:
 
 
 def probes_among(index: Any, query: Vector, probes: int, counts: NDArray[np.int64]) -> Probes:
-    """Which lists to search when only some rows are wanted, of which each list has `counts` (lists,).
+    """Which lists to search when only some rows are wanted, at least one; each list has `counts` of them (lists,).
 
     As many as have together so many of these rows as `probes` lists have of all. What is wanted may be far from the
     query, all of it (maps, when photographs are asked for): the share of rows that are wanted tells nothing of this.
@@ -97,16 +98,19 @@ def probes_among(index: Any, query: Vector, probes: int, counts: NDArray[np.int6
     """
     enough = probes * index.ntotal / index.nlist
     evenly = min(ceil(probes * index.ntotal / max(1, int(counts.sum()))), index.nlist)  # if all lists had their share
-    near = min(2 * max(probes, evenly), index.nlist)  # to order all lists takes longer than to search some
-    while True:
-        scores, lists = index.quantizer.search(np.ascontiguousarray(query, dtype=np.float32)[None], near)
+    asked = np.ascontiguousarray(query, dtype=np.float32)[None]
+    scores, lists = index.quantizer.search(asked, min(2 * max(probes, evenly), index.nlist))
+    reached = counts[lists[0]].cumsum()
+    wanted = enough * (_FAR if reached[evenly - 1] < enough / 2 else 1)
+    if reached[-1] < wanted:
+        some = packed(counts > 0)
+        selector, parameters = faiss.IDSelectorBitmap(len(some), faiss.swig_ptr(some)), faiss.SearchParameters()
+        parameters.sel = selector
+        scores, lists = index.quantizer.search(asked, int(np.count_nonzero(counts)), params=parameters)
         reached = counts[lists[0]].cumsum()
-        wanted = enough * (_FAR if reached[evenly - 1] < enough / 2 else 1)
-        if reached[-1] >= wanted or near == index.nlist:
-            break
-        near = index.nlist
-    number = max(probes, int(np.searchsorted(reached, min(wanted, reached[-1]))) + 1)
-    return Probes(lists[:, :number], scores[:, :number])
+    number = int(np.searchsorted(reached, min(wanted, reached[-1]))) + 1
+    kept = np.flatnonzero(counts[lists[0, : max(probes, number)]])  # a list without any costs as much as another
+    return Probes(lists[:, kept], scores[:, kept])
 
 
 def read(path: Path) -> Any:
@@ -114,12 +118,12 @@ def read(path: Path) -> Any:
     return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
 
 
-def search(index: Any, query: Vector, k: int, probes: int | Probes, alive: NDArray[np.bool_] | None) -> Searched:
+def search(index: Any, query: Vector, k: int, probes: int | Probes, alive: Alive | None) -> Searched:
     """At most `k` rows nearest to `query` among those alive: in the nearest lists, so many or these; 0 for a scan."""
     faiss.omp_set_num_threads(1)  # per thread; OpenMP's spinning threads made a scan 4 times slower during a training
     bitmap, selector = None, None
     if alive is not None:
-        bitmap = np.packbits(alive, bitorder="little")
+        bitmap = packed(alive)
         selector = faiss.IDSelectorBitmap(len(bitmap), faiss.swig_ptr(bitmap))
     asked = np.ascontiguousarray(query, dtype=np.float32)[None]
     # Parameters for this search only: set on the index, they would race between threads (faiss #2204)
@@ -137,6 +141,11 @@ def search(index: Any, query: Vector, k: int, probes: int | Probes, alive: NDArr
     del bitmap
     valid = rows[0] >= 0  # FAISS pads with -1 when it finds fewer rows than requested
     return Searched(rows[0][valid], found[0][valid])
+
+
+def packed(alive: Alive) -> NDArray[np.uint8]:
+    """Eight rows in a byte, which takes a while for a million of them."""
+    return np.packbits(alive, bitorder="little") if alive.dtype == np.bool_ else alive.view(np.uint8)
 
 
 def scan_of(vectors: Halves, rows: NDArray[np.int64]) -> Any:

@@ -17,7 +17,7 @@ from index.vectors import Keys, are_among
 Place = tuple[float, str]  # when a picture was added, and its id
 CREATED = type_coerce(PictureRow.created_at, Double)  # as a Python datetime it would be cut to microseconds
 FEW = 1_000  # keys of which the database finds and sorts the pictures at once
-_BLOCK, WALKED = 256, 8_192  # pictures that are looked at first, and before the database has to find the others
+_BLOCK, WALKED = 256, 16_000  # pictures that are looked at first, and before the database has to find the others
 
 
 def following(

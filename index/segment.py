@@ -45,17 +45,10 @@ class _Left:
 
     allowed: Keys
     count: int
-    alive: NDArray[np.bool_] | None = None
+    alive: ivf.Alive | None = None
     counts: NDArray[np.int64] | None = None  # how many of them each list has, if they are searched by lists
     few: NDArray[np.int64] | None = None  # their numbers, if they are few
     scan: Any = None  # an index over these few
-
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """The numbers of the rows."""
-        if self.few is not None:
-            return self.few
-        return np.arange(self.count) if self.alive is None else np.flatnonzero(self.alive)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,12 +93,13 @@ class Segment:
 
     def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
         """As `Part.candidates`; an exact scan when few rows are allowed."""
-        alive, depth = self.alive, self.depth(hits) or 0
+        alive: ivf.Alive | None = self.alive
+        depth = self.depth(hits) or 0
         probes: int | ivf.Probes = depth
         if allowed is not None:
             left = self._left_by(allowed)
             if left.count <= max(_FEW, limit):
-                rows = left.rows
+                rows = self._with(allowed) if left.few is None else left.few
                 scan = ivf.scan_of(self.vectors, rows) if left.scan is None else left.scan
                 found = ivf.search(scan, query, min(limit, max(1, left.count)), 0, None)
                 return self._proposed(rows[found.rows], found.scores, exact=True)
@@ -175,8 +169,10 @@ class Segment:
         if len(rows) < self.count:
             alive = np.zeros(len(self.keys), dtype=bool)
             alive[rows] = True
-        counts = None if self.exact or alive is None else self._lists.counted(rows)
-        return _Left(allowed, len(rows), alive, counts=counts)
+        if alive is None:
+            return _Left(allowed, len(rows))
+        counts = None if self.exact else self._lists.counted(rows)
+        return _Left(allowed, len(rows), ivf.packed(alive), counts)
 
     def _with(self, allowed: Keys) -> NDArray[np.int64]:
         """The rows alive with an allowed key. When few are allowed, few of the mapped keys are read."""

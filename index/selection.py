@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from threading import Lock
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
@@ -117,8 +118,8 @@ class Selection:
             kept = self._kept.get(asked)
             asking = self._asking.setdefault(asked, Lock())
         if kept is not None:
-            with reading(self._registry) as session:
-                if kept.upto == last_change(session):
+            with self._registry.look() as connection:
+                if kept.upto == connection.execute(_LAST).scalar_one():
                     return self._keep(asked, kept)
         with asking:  # the others wait, and find what the first one has read
             with self._lock:
@@ -126,7 +127,7 @@ class Selection:
             with reading(self._registry) as session:
                 upto = last_change(session)
                 if kept is None:
-                    kept = Left(numbers(session, _of(language, *wanted.conditions)), upto)
+                    kept = Left(once(numbers(session, _first(wanted, language))), upto)
                 elif kept.upto < upto:
                     changed = PictureRow.record > kept.upto
                     before = numbers(session, _of(language, changed))
@@ -216,6 +217,27 @@ def _updated(keys: Keys, changed: Keys, left: Keys) -> Keys:
     return np.insert(keys, np.searchsorted(keys, new), new) if len(new) else keys
 
 
+def is_first(numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of sorted numbers are unlike the one before."""
+    first = np.ones(len(numbers), dtype=bool)
+    first[1:] = numbers[1:] != numbers[:-1]
+    return first
+
+
+def once(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sorted numbers, each once; NumPy's own `unique` takes many times as long."""
+    return numbers[is_first(numbers)]
+
+
+def _first(wanted: Wanted, language: str) -> Select[Any]:
+    """The keys of what is left, some more than once. Of one condition on values, without a look at the pictures."""
+    match wanted:
+        case Wanted(Filter((Match() | Range() as one,), (), ()), None, None) if not language:
+            if (condition := _of_values(one)) is not None:
+                return select(PictureValueRow.picture).where(condition)
+    return _of(language, *wanted.conditions)
+
+
 def _of(language: str, *conditions: ColumnElement[bool]) -> Select[Any]:
     if not language:
         return select(PictureRow.key).where(*conditions)
@@ -229,7 +251,7 @@ def numbers(session: Session, query: Select[Any]) -> NDArray[np.int64]:
     with session.connection().execute(query) as result:
         # the driver's own tuples: SQLAlchemy's take three times as long as all the rest; in blocks, to hold few of them
         while rows := result.cursor.fetchmany(_BLOCK):
-            blocks.append(np.fromiter((number for (number,) in rows), dtype=np.int64, count=len(rows)))
+            blocks.append(np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows)))
     found: Keys = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
     found.sort()
     return found
@@ -276,41 +298,47 @@ def _condition(condition: Condition, alone: bool = True) -> ColumnElement[bool]:
 
 
 def _matched(match: Match, alone: bool) -> ColumnElement[bool]:
-    texts = sorted({fact.text for fact in match.facts if fact.text is not None})
     if match.key in ("id", "collection"):
         column = PictureRow.id if match.key == "id" else PictureRow.collection
-        return column.in_(texts)
-    row, named = PictureValueRow, kept_under(match.key)
-    if named is None:
-        return false()
-    equal = [and_(row.kind == "string", row.text.in_(texts))] if texts else []
-    for kind in ("number", "boolean"):
-        numbers = sorted({fact.number for fact in match.facts if fact.kind == kind and fact.number is not None})
-        equal += [and_(row.kind == kind, row.number.in_(numbers))] if numbers else []
-    return _some(named, or_(false(), *equal), alone)
+        return column.in_(sorted({fact.text for fact in match.facts if fact.text is not None}))
+    return _some(_of_values(match), alone)
 
 
 def _in_range(asked: Range, alone: bool) -> ColumnElement[bool]:
-    row = PictureValueRow
     if asked.key == "created_at":
         moments = [getattr(PictureRow.created_at, _CONDITIONS[name])(value) for name, value in asked.bounds]
         return and_(true() if asked.kind == "date" else false(), *moments)
-    if (named := kept_under(asked.key)) is None:
-        return false()
-    limits = [getattr(row.number, _CONDITIONS[name])(value) for name, value in asked.bounds]
-    return _some(named, and_(row.kind == asked.kind, *limits), alone)
+    return _some(_of_values(asked), alone)
 
 
-def _some(key: str, condition: ColumnElement[bool], alone: bool) -> ColumnElement[bool]:
-    """That a picture has a value under this key that meets a condition.
+def _of_values(asked: Match | Range) -> ColumnElement[bool] | None:
+    """A condition on a row of values; None for a key that no value is under."""
+    row, named = PictureValueRow, kept_under(asked.key)
+    if named is None:
+        return None
+    if isinstance(asked, Range):
+        limits = [getattr(row.number, _CONDITIONS[name])(value) for name, value in asked.bounds]
+        return and_(row.key == named, row.kind == asked.kind, *limits)
+    texts = sorted({fact.text for fact in asked.facts if fact.text is not None})
+    equal = [and_(row.kind == "string", row.text.in_(texts))] if texts else []
+    for kind in ("number", "boolean"):
+        numbers = sorted({fact.number for fact in asked.facts if fact.kind == kind and fact.number is not None})
+        equal += [and_(row.kind == kind, row.number.in_(numbers))] if numbers else []
+    return and_(row.key == named, or_(false(), *equal))
+
+
+def _some(condition: ColumnElement[bool] | None, alone: bool) -> ColumnElement[bool]:
+    """That a picture has a value that meets a condition, which says under which key.
 
     PostgreSQL makes a join of an `IN` that must hold. Under NOT and OR it makes one of `EXISTS` only: there it would go
     through the values of an `IN` once for each picture, when they are too many for `work_mem`. SQLite makes a table of
     any `IN`, and goes through the values for each picture with an `EXISTS` of a range.
     """
+    if condition is None:
+        return false()
     row = PictureValueRow
-    within = PictureRow.key.in_(select(row.picture).where(row.key == key, condition))
+    within = PictureRow.key.in_(select(row.picture).where(condition))
     if alone:
         return within
-    named = select(row.id).where(row.picture == PictureRow.key, row.key == key, condition)
+    named = select(row.id).where(row.picture == PictureRow.key, condition)
     return _Either(named.correlate(PictureRow).exists(), within)

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Select, and_, cast, column, func, or_, sel
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
 
-from index.selection import Selection, Wanted, numbers, reading
+from index.selection import Selection, Wanted, is_first, numbers, once, reading
 from index.sources import expansions_of
 from index.tables import PictureRow, PictureWordsRow
 from index.vectors import Keys, are_among
@@ -109,7 +109,7 @@ def _best(found: Sequence[_Having], weights: Sequence[int]) -> list[tuple[int, i
 
     Of equal weight those of least length, then those of the lowest key.
     """
-    keys = np.unique(np.concatenate([each.pictures for each in found])) if len(found) > 1 else found[0].pictures
+    keys = once(np.sort(np.concatenate([each.pictures for each in found])))
     weight, length = np.zeros(len(keys), dtype=np.int64), np.full(len(keys), _LONGEST)
     for each, counts in zip(found, weights, strict=True):
         at = np.searchsorted(keys, each.pictures)
@@ -135,8 +135,7 @@ def _having(session: Session, term: str, visible: frozenset[str]) -> _Having:
     # both numbers as one: a database hands over one column in half the time of two, and sorting puts the shortest first
     both = numbers(session, _documents(session, term, row.picture * _LONGEST + row.length).where(shown))
     pictures = both // _LONGEST
-    first = np.ones(len(both), dtype=bool)
-    first[1:] = pictures[1:] != pictures[:-1]
+    first = is_first(pictures)
     return _Having(pictures[first], both[first] % _LONGEST)
 
 

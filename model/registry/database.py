@@ -48,6 +48,12 @@ class Database:
             yield session
 
     @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """As `read`, without the mapper and its session, which take longer than a small query. Raises as `read`."""
+        with _translated_errors(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
     def begin(self) -> Iterator[Session]:
         """The only writer until the block ends, which commits or, on an error, rolls back.
 

@@ -241,7 +241,12 @@ def test_a_listing_has_what_is_left_in_order(changing: Changing, monkeypatch: py
             after = page[-1].place
         return found
 
-    for few, walked in ((1_000, 8_192), (0, 8_192), (0, 3), (0, 0)):  # sorted by the database; told by their keys; both
+    for few, walked in (
+        (1_000, 16_000),
+        (0, 16_000),
+        (0, 3),
+        (0, 0),
+    ):  # sorted by the database; told by their keys; both
         monkeypatch.setattr(listing, "FEW", few)
         monkeypatch.setattr(listing, "WALKED", walked)
         monkeypatch.setattr(listing, "_BLOCK", 3)
