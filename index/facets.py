@@ -23,15 +23,20 @@ class FacetValue:
     count: int
 
 
-def counted(session: Session, key: str, conditions: tuple[ColumnElement[bool], ...]) -> list[FacetValue]:
-    """The most frequent values of a key among the pictures that meet all conditions, the most frequent ones first."""
+def counted(
+    session: Session, key: str, conditions: tuple[ColumnElement[bool], ...], few: bool = False
+) -> list[FacetValue]:
+    """The most frequent values of a key among the pictures that meet all conditions, the most frequent ones first.
+
+    With `few` pictures all their values are looked at, with many all values of the key.
+    """
     if key == "collection":
         query = select(PictureRow.collection, func.count()).where(*conditions).group_by(PictureRow.collection)
         found = [FacetValue(name, number) for name, number in session.execute(query)]
     elif (named := kept_under(key)) is None:
         found = []
     else:
-        found = [each for query in _values(named, conditions) for each in map(_facet, session.execute(query))]
+        found = [each for query in _values(named, conditions, few) for each in map(_facet, session.execute(query))]
     return sorted((each for each in found if not is_hash(each.value)), key=_frequent)[:MOST_FACETS]
 
 
@@ -40,12 +45,13 @@ def kept_under(key: str) -> str | None:
     return TAGS if key == "tags" else metadata_key(key)
 
 
-def _values(key: str, conditions: tuple[ColumnElement[bool], ...]) -> Iterator[Select[Any]]:
+def _values(key: str, conditions: tuple[ColumnElement[bool], ...], few: bool) -> Iterator[Select[Any]]:
     """Kind, value and count: of texts, and of the others. Each is read from one index, without the table."""
     row, many = PictureValueRow, func.count()
     columns: list[tuple[tuple[str, ...], Any]] = [(("string",), row.text), (("number", "boolean"), row.number)]
     for kinds, value in columns:
-        values: Select[Any] = select(row.kind, value, many).where(row.key == key, row.kind.in_(kinds))
+        under = (row.key.concat("") if few else row.key) == key  # otherwise SQLite would take the index by key
+        values: Select[Any] = select(row.kind, value, many).where(under, row.kind.in_(kinds))
         if conditions:
             values = values.where(row.picture.in_(select(PictureRow.key).where(*conditions)))
         yield values.group_by(row.kind, value).order_by(many.desc()).limit(10 * MOST_FACETS)

@@ -12,19 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Boolean, ColumnElement, Select, and_, false, func, or_, select, true
-from sqlalchemy.ext.compiler import compiles
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.visitors import InternalTraversal
 
-from index.facets import FacetValue, counted, kept_under
-from index.filters import Condition, Filter, Match, Range
+from index.conditions import condition_of, of_values
+from index.facets import FacetValue, counted
+from index.filters import Filter, Match, Range
 from index.gallery import GalleryPicture, pictures_of
 from index.listing import Place, following, following_among
 from index.records import Record, Within, records_of
@@ -35,10 +33,10 @@ from model.registry import Registry
 PICTURES = ""  # in the place of a language: keys of pictures
 _KEPT_BYTES, _KEPT = 64 << 20, 256  # of keys, in all; filters
 _BLOCK = 20_000  # keys that are read at a time
+_MANY = 10_000  # keys that are too many to be looked at one by one
 _SECONDS = 5.0  # for one statement on PostgreSQL, for all of one reading on SQLite
 _STEPS = 100_000  # of SQLite's machine, some milliseconds, after which it asks whether to go on
 _LAST = select(RecordChangesRow.__table__.c.last)  # without the mapper, which takes longer than the database
-_CONDITIONS = {"gt": "__gt__", "gte": "__ge__", "lt": "__lt__", "lte": "__le__"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,15 @@ class Wanted:
     @property
     def conditions(self) -> tuple[ColumnElement[bool], ...]:
         """As conditions of a query for pictures; none when it leaves all."""
-        return (*([] if self.filter is None else [_condition(self.filter)]), *self.places)
+        return self._meeting("all")
+
+    @property
+    def conditions_of_few(self) -> tuple[ColumnElement[bool], ...]:
+        """The same for a query that names few pictures itself: the database looks at each of these alone."""
+        return self._meeting("few")
+
+    def _meeting(self, of: Literal["all", "few"]) -> tuple[ColumnElement[bool], ...]:
+        return (*([] if self.filter is None else [condition_of(self.filter, of)]), *self.places)
 
 
 @contextmanager
@@ -131,7 +137,8 @@ class Selection:
                 elif kept.upto < upto:
                     changed = PictureRow.record > kept.upto
                     before = numbers(session, _of(language, changed))
-                    left = numbers(session, _of(language, changed, *wanted.conditions))
+                    conditions = wanted.conditions if len(before) > _MANY else wanted.conditions_of_few
+                    left = numbers(session, _of(language, changed, *conditions))
                     kept = Left(_updated(kept.keys, before, left), upto)
             return self._keep(asked, kept)
 
@@ -156,14 +163,15 @@ class Selection:
 
     def facets(self, wanted: Wanted, keys: Sequence[str]) -> dict[str, list[FacetValue]]:
         """The most frequent values of each of these keys among the pictures that are left, and how many have each."""
-        found = dict[str, list[FacetValue]]()
+        found, left = dict[str, list[FacetValue]](), self.left(wanted)
+        few = left is not None and len(left.keys) <= _MANY
         with reading(self._registry) as session:
             last = last_change(session)
             for key in keys:
                 with self._lock:
                     upto, values = self._facets.get((wanted, key), (-1, []))
                 if upto != last:
-                    values = counted(session, key, wanted.conditions)
+                    values = counted(session, key, wanted.conditions, few)
                 with self._lock:
                     self._facets[wanted, key] = last, values
                     self._facets.move_to_end((wanted, key))
@@ -233,7 +241,7 @@ def _first(wanted: Wanted, language: str) -> Select[Any]:
     """The keys of what is left, some more than once. Of one condition on values, without a look at the pictures."""
     match wanted:
         case Wanted(Filter((Match() | Range() as one,), (), ()), None, None) if not language:
-            if (condition := _of_values(one)) is not None:
+            if (condition := of_values(one)) is not None:
                 return select(PictureValueRow.picture).where(condition)
     return _of(language, *wanted.conditions)
 
@@ -255,90 +263,3 @@ def numbers(session: Session, query: Select[Any]) -> NDArray[np.int64]:
     found: Keys = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
     found.sort()
     return found
-
-
-class _Either(ColumnElement[bool]):
-    """One condition in two forms, of which the database takes the one that it is fast with."""
-
-    inherit_cache = True
-    type = Boolean()
-    _traverse_internals = [  # noqa: RUF012  SQLAlchemy's own way to say what a statement's place in its cache depends on
-        ("exists", InternalTraversal.dp_clauseelement),
-        ("within", InternalTraversal.dp_clauseelement),
-    ]
-
-    def __init__(self, exists: ColumnElement[bool], within: ColumnElement[bool]) -> None:
-        self.exists, self.within = exists, within
-
-
-@compiles(_Either)
-def _within(either: _Either, compiler: SQLCompiler, **options: Any) -> str:
-    return compiler.process(either.within, **options)
-
-
-@compiles(_Either, "postgresql")
-def _exists(either: _Either, compiler: SQLCompiler, **options: Any) -> str:
-    return compiler.process(either.exists, **options)
-
-
-def _condition(condition: Condition, alone: bool = True) -> ColumnElement[bool]:
-    """A condition on a row of pictures. No column in it is NULL, so that its negation is its complement.
-
-    `alone` if it must hold, whatever else does.
-    """
-    if isinstance(condition, Match):
-        return _matched(condition, alone)
-    if isinstance(condition, Range):
-        return _in_range(condition, alone)
-    parts = [_condition(each, alone) for each in condition.must]
-    if condition.should:
-        parts.append(or_(*[_condition(each, alone=False) for each in condition.should]))
-    parts += [~_condition(each, alone=False) for each in condition.must_not]
-    return and_(true(), *parts)
-
-
-def _matched(match: Match, alone: bool) -> ColumnElement[bool]:
-    if match.key in ("id", "collection"):
-        column = PictureRow.id if match.key == "id" else PictureRow.collection
-        return column.in_(sorted({fact.text for fact in match.facts if fact.text is not None}))
-    return _some(_of_values(match), alone)
-
-
-def _in_range(asked: Range, alone: bool) -> ColumnElement[bool]:
-    if asked.key == "created_at":
-        moments = [getattr(PictureRow.created_at, _CONDITIONS[name])(value) for name, value in asked.bounds]
-        return and_(true() if asked.kind == "date" else false(), *moments)
-    return _some(_of_values(asked), alone)
-
-
-def _of_values(asked: Match | Range) -> ColumnElement[bool] | None:
-    """A condition on a row of values; None for a key that no value is under."""
-    row, named = PictureValueRow, kept_under(asked.key)
-    if named is None:
-        return None
-    if isinstance(asked, Range):
-        limits = [getattr(row.number, _CONDITIONS[name])(value) for name, value in asked.bounds]
-        return and_(row.key == named, row.kind == asked.kind, *limits)
-    texts = sorted({fact.text for fact in asked.facts if fact.text is not None})
-    equal = [and_(row.kind == "string", row.text.in_(texts))] if texts else []
-    for kind in ("number", "boolean"):
-        numbers = sorted({fact.number for fact in asked.facts if fact.kind == kind and fact.number is not None})
-        equal += [and_(row.kind == kind, row.number.in_(numbers))] if numbers else []
-    return and_(row.key == named, or_(false(), *equal))
-
-
-def _some(condition: ColumnElement[bool] | None, alone: bool) -> ColumnElement[bool]:
-    """That a picture has a value that meets a condition, which says under which key.
-
-    PostgreSQL makes a join of an `IN` that must hold. Under NOT and OR it makes one of `EXISTS` only: there it would go
-    through the values of an `IN` once for each picture, when they are too many for `work_mem`. SQLite makes a table of
-    any `IN`, and goes through the values for each picture with an `EXISTS` of a range.
-    """
-    if condition is None:
-        return false()
-    row = PictureValueRow
-    within = PictureRow.key.in_(select(row.picture).where(condition))
-    if alone:
-        return within
-    named = select(row.id).where(row.picture == PictureRow.key, condition)
-    return _Either(named.correlate(PictureRow).exists(), within)

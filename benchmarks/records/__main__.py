@@ -22,6 +22,7 @@ PARTS: dict[str, Callable[[Collection], list[dict[str, Any]]]] = {
     "duplicates": answers.duplicates,
 }
 STORED: dict[str, Callable[[Records], list[dict[str, Any]]]] = {
+    "followed": answers.followed,
     "words": answers.words,
     "facets": answers.facets,
     "listed": answers.listed,

@@ -12,11 +12,13 @@ from statistics import median
 from typing import Any
 
 from benchmarks.records.material import NUMBER, PLACES, RANK, TAGS, WORDS, Collection, Records
+from benchmarks.scale.material import name
 from benchmarks.scale.measures import timed
 from index.duplicates import AT_ONCE, Compared, compared
 from index.filters import Range, parsed
-from index.gallery import GalleryPicture
+from index.gallery import Gallery, GalleryPicture
 from index.listing import Place
+from index.records import Patch
 from index.selection import Selection, Wanted
 from index.word_search import WordSearch
 from model.errors import RegistryUnavailable
@@ -86,6 +88,23 @@ def _page(
     return selection.page(wanted, _PAGE, after, newest_first=newest_first)
 
 
+def followed(records: Records) -> list[dict[str, Any]]:
+    """The keys that a filter leaves: read the first time, and asked again after a record of a picture has changed."""
+    rows = list[dict[str, Any]]()
+    for wanted in _filters(records)[1:]:
+        took = _repeated(partial(_allowed, records.selection(), wanted), partial(_changed, records.gallery))
+        rows.append({"among": _among(wanted), **took})
+    return rows
+
+
+def _allowed(selection: Selection, wanted: Wanted, number: int) -> object:
+    return selection.allowed(wanted)
+
+
+def _changed(gallery: Gallery, number: int) -> object:
+    return gallery.patch(Patch(name(number), {"metadata": {"touched": time.time()}}), {})
+
+
 def duplicates(collection: Collection) -> list[dict[str, Any]]:
     """Pictures that are compared at a time, of which a page has as many as two seconds allow."""
     rows = list[dict[str, Any]]()
@@ -139,11 +158,13 @@ def _among(wanted: Wanted) -> str:
     return ", ".join(told) or "all"
 
 
-def _repeated(act: Callable[[int], Any]) -> dict[str, Any]:
-    """`act(0)` as the first one, then some more; a database that gives up is told."""
+def _repeated(act: Callable[[int], Any], before: Callable[[int], Any] | None = None) -> dict[str, Any]:
+    """`act(0)` as the first one, then some more, `before` each what is not timed; a database that gives up is told."""
     took, used = list[float](), list[float]()
     try:
         for number in range(_TIMES + 1):
+            if before is not None:
+                before(number)
             begun = time.thread_time()
             took.append(timed(act, number)[0])
             used.append(1_000 * (time.thread_time() - begun))

@@ -196,10 +196,13 @@ def test_what_was_asked_before_follows_every_change(changing: Changing) -> None:
         changing.change()
 
 
-def test_facets_count_the_values_of_what_is_left(changing: Changing) -> None:
+def test_facets_count_the_values_of_what_is_left(changing: Changing, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {"must_not": [{"key": "collection", "match": {"value": "Chur"}}]}
     pictures = [picture for picture in changing.pictures().values() if holds(asked, picture)]
-    found = changing.selection.facets(Wanted(parsed(asked)), ["tags", "place", "year", "collection", "id", "No key"])
+    keys = ["tags", "place", "year", "collection", "id", "No key"]
+    found = changing.selection.facets(Wanted(parsed(asked)), keys)
+    monkeypatch.setattr(selection, "_MANY", 0)
+    assert Selection(changing.registry).facets(Wanted(parsed(asked)), keys) == found
     for key in ("tags", "place", "year", "collection"):
         counted = Counter((type(v) is bool, v) for picture in pictures for v in values(picture, key) if v != "x" * 300)
         assert Counter({(type(each.value) is bool, each.value): each.count for each in found[key]}) == counted
@@ -348,6 +351,26 @@ def test_there_may_be_more_values_than_32_bits_count(postgresql_url: str, tmp_pa
         gallery.put([NewPicture("p", content(1), 9, 9, given=Given(tags=["bridge"]))], "tower")
         left = Selection(registry).allowed(Wanted(parsed({"must": [{"key": "tags", "match": {"value": "bridge"}}]})))
         assert left is not None and len(left) == 1
+
+
+def test_after_a_change_only_the_pictures_that_changed_are_looked_at(tmp_path: Path) -> None:
+    """Not all that have a value which the filter asks for, at each upload."""
+    with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
+        gallery, selection = Gallery(registry, DataRoot(tmp_path)), Selection(registry)
+        some = {"must": [{"key": "tags", "match": {"value": "red"}}, {"key": "year", "range": {"lt": 2_000}}]}
+        wanted = Wanted(parsed({"must": [some], "must_not": [{"key": "tags", "match": {"value": "blue"}}]}))
+        gallery.put([NewPicture("p", content(1), 9, 9, given=Given(tags=["red"], metadata={"year": 1950}))], "tower")
+        assert selection.allowed(wanted) is not None
+        gallery.patch(Patch("p", {"tags": ["red", "green"]}), {})
+        asked = list[tuple[str, Any]]()
+        event.listen(registry.engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
+        left = selection.allowed(wanted)
+        assert left is not None and len(left) == 1
+        with registry.read() as session:
+            (query,) = [each for each in asked if "picture_values" in each[0]]
+            plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {query[0]}", query[1]).all()
+        told = [row[3] for row in plan if "picture_values" in row[3]]
+        assert len(told) == 3 and all("ix_picture_values_picture" in each for each in told), plan
 
 
 def test_a_page_of_a_collection_is_read_in_its_order(tmp_path: Path) -> None:
