@@ -48,8 +48,9 @@ def following_among(
     ids, walked, block = list[str](), 0, max(limit, _BLOCK)
     while len(keys) > FEW and walked < WALKED:
         query = _in_order(select(CREATED, PictureRow.id, PictureRow.key), after, newest_first).where(*places)
-        rows = session.execute(query.limit(block)).all()
-        kept = are_among(np.array([key for _, _, key in rows], dtype=np.int64), keys)
+        with session.connection().execute(query.limit(block)) as result:
+            rows = result.cursor.fetchall()  # the driver's own tuples, in a third of the time
+        kept = are_among(np.fromiter((key for _, _, key in rows), dtype=np.int64, count=len(rows)), keys)
         ids += [id for (_, id, _), is_left in zip(rows, kept, strict=True) if is_left]
         if len(rows) < block or len(ids) >= limit:
             return ids[:limit]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 from sqlalchemy import bindparam, create_engine, insert, select, text, update
 from sqlalchemy.pool import NullPool
@@ -100,7 +101,8 @@ def stored(home: Path, made: Domains, url: str) -> Iterator[Records]:
     told = home / _ABOUT
     if not told.exists():
         told.write_text(json.dumps(about))
-    assert json.loads(told.read_text()) == about, f"{home} is of another size"
+    if json.loads(told.read_text()) != about:
+        raise typer.BadParameter(f"{home} has another gallery")
     try:
         registry.initialise(encoder.base_fingerprint, {})
         fill(registry, made, encoder, min(1_000, made.count))
@@ -159,7 +161,7 @@ def _write_records(registry: Registry, ranks: NDArray[np.int64]) -> None:
     if not first:  # to make them at the end takes a quarter of the time
         with registry.begin() as session:
             for index in indexes:
-                index.drop(session.connection())
+                index.drop(session.connection(), checkfirst=True)
     for start in range(first, len(ranks), _BATCH):
         records = [(number, record(number, rank)) for number, rank in enumerate(ranks[start : start + _BATCH], start)]
         said = [(number, document(texts_of(each.tags, each.metadata))) for number, each in records]
