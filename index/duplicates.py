@@ -63,8 +63,8 @@ def compared(
 ) -> Compared:
     """The groups of the next pictures in the order in which they were added; `least` is the score of near ones.
 
-    Only pictures that are wanted; those up to the head of group number `most`, if there are as many. Reads the registry:
-    raises `RegistryUnavailable`.
+    Only pictures that are wanted; those up to the head of group number `most`, if there are as many. Raises
+    `RegistryUnavailable`.
     """
     some, allowed = selection.page(wanted, AT_ONCE, after), selection.allowed(wanted)
     stored = gallery.content_vectors([picture.content_sha256 for picture in some], fingerprint)

@@ -17,6 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from benchmarks.scale.material import Made, NoEncoder, Vectors, around, fill, name, unit
 from index.gallery import Gallery
+from index.indexer import Indexer
 from index.live import LiveIndex
 from index.records import Record, value_rows
 from index.selection import Selection
@@ -89,6 +90,9 @@ def opened(home: Path, made: Domains) -> Iterator[Collection]:
     with stored(home, made, f"sqlite:///{home / 'registry.db'}") as records:
         live = LiveIndex(encoder, records.registry, records.gallery, root)
         live.start()
+        if len(live.current.pictures.parts) > 1:  # a run that was stopped before it had merged them
+            Indexer(records.registry, records.gallery, root).seal(live.current.pictures.identity)
+            live.refresh()
         yield Collection(**vars(records), live=live, vectors=_vectors(home, made))
         live.close()
 
