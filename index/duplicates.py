@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from index.gallery import Gallery, GalleryPicture, Place
-from index.selection import Wanted
+from index.gallery import Gallery, GalleryPicture
+from index.listing import Place
+from index.selection import Selection, Wanted
 from index.vectors import Hit, Keys, Vector, VectorSet, scores
 
 MOST = 100  # pictures that are compared as near to one: a group has at most one more
@@ -52,20 +53,20 @@ class Compared:
 
 def compared(
     gallery: Gallery,
+    selection: Selection,
     fingerprint: str,
     pictures: VectorSet,
     least: float,
     wanted: Wanted,
-    allowed: Keys | None,
     after: Place | None,
     most: int,
 ) -> Compared:
     """The groups of the next pictures in the order in which they were added; `least` is the score of near ones.
 
-    Only pictures that are wanted, whose keys are `allowed`; those up to the head of group number `most`, if there are
-    as many. Reads the registry: raises `RegistryUnavailable`.
+    Only pictures that are wanted; those up to the head of group number `most`, if there are as many. Raises
+    `RegistryUnavailable`.
     """
-    some = gallery.page(AT_ONCE, after, *wanted.conditions)
+    some, allowed = selection.page(wanted, AT_ONCE, after), selection.allowed(wanted)
     stored = gallery.content_vectors([picture.content_sha256 for picture in some], fingerprint)
     near = {
         picture.id: _near(picture, stored[picture.content_sha256], pictures, least, allowed)

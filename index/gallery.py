@@ -11,15 +11,27 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Double, delete, insert, select, tuple_, type_coerce, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from index.captions import Captions, ReadBy, captions_equal, replace_captions
 from index.errors import PictureNotFound
 from index.files import PictureFiles
-from index.records import Given, Patch, Record, Seen, Within, equal, patched, record_of, replaced, write_record
+from index.listing import CREATED, Place, following
+from index.records import (
+    Given,
+    Patch,
+    Record,
+    Seen,
+    Within,
+    equal,
+    next_change,
+    patched,
+    record_of,
+    replaced,
+    write_record,
+)
 from index.rows import Stored, store_picture_vectors, store_vectors_of
-from index.selection import reading
 from index.states import DELETED
 from index.tables import GalleryChangeRow, PictureRow, PictureVectorRow
 from index.vectors import Vector
@@ -27,9 +39,6 @@ from model.data_root import DataRoot
 from model.errors import PictoglotError, StoreUnavailable
 from model.pictures import Picture
 from model.registry import Registry
-
-Place = tuple[float, str]  # when a picture was added, and its id
-_CREATED = type_coerce(PictureRow.created_at, Double)  # as a Python datetime it would be cut to microseconds
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,7 @@ class Gallery(Stored):
             before, stored = [], []
             for new in pictures:  # each is told as this put left it: the next may have its id and other collections
                 before.append(_store(session, new))
-                stored.append(_pictures(session, [new.id])[new.id])
+                stored.append(pictures_of(session, [new.id])[new.id])
             vectors = {new.content_sha256: new.vector for new in pictures if new.vector is not None}
             store_picture_vectors(session, fingerprint, vectors)
             for content, picture in _files_of(pictures):  # another process has just deleted this content as unused
@@ -129,7 +138,7 @@ class Gallery(Stored):
             same = equal(record, record_of(session, patch.id))
             if not same or captions is not None:
                 write_record(session, patch.id, None if same else record)
-            return _pictures(session, [patch.id])[patch.id]
+            return pictures_of(session, [patch.id])[patch.id]
 
     def check(self, id: str, change: Given | Patch) -> None:
         """Raise what `put` or `patch` would for this picture by now, before anything is decoded or encoded for it."""
@@ -152,6 +161,7 @@ class Gallery(Stored):
                 seen.require(record)
             content = session.scalars(select(PictureRow.content_sha256).where(PictureRow.id == id)).one()
             session.execute(delete(PictureRow).where(PictureRow.id == id))
+            next_change(session)  # facets have one picture fewer
             _add_change(session, DELETED, id)
         with suppress(PictoglotError, OSError):  # the picture is deleted; `sweep` removes its files later
             self.delete_unused_content(content)
@@ -159,31 +169,16 @@ class Gallery(Stored):
     def get(self, id: str, within: Within = None) -> GalleryPicture:
         """One picture; raises `PictureNotFound`, also for one in none of the collections `within`."""
         with self.registry.read() as session:
-            pictures = _pictures(session, [id], within)
+            pictures = pictures_of(session, [id], within)
         if id not in pictures:
             raise PictureNotFound("there is no picture with this id")
         return pictures[id]
 
-    def page(
-        self,
-        limit: int,
-        after: Place | None = None,
-        *conditions: ColumnElement[bool],
-        newest_first: bool = False,
-    ) -> Sequence[GalleryPicture]:
-        """At most `limit` pictures in the order in which they were added, or the other one, starting after `after`.
-
-        Only those that meet all `conditions` (`index.selection`).
-        """
-        order = (PictureRow.created_at, PictureRow.id)
-        query = select(PictureRow.id).where(*conditions).limit(limit)
-        query = query.order_by(*(column.desc() if newest_first else column for column in order))
-        if after is not None:
-            place, there = tuple_(_CREATED, PictureRow.id), tuple_(*after)
-            query = query.where(place < there if newest_first else place > there)
-        with reading(self.registry) as session:
-            ids = session.scalars(query).all()
-            pictures = _pictures(session, ids)
+    def page(self, limit: int, after: Place | None = None, *, newest_first: bool = False) -> Sequence[GalleryPicture]:
+        """At most `limit` pictures in the order in which they were added, or the other one, starting after `after`."""
+        with self.registry.read_in_time() as session:
+            ids = following(session, limit, after, newest_first)
+            pictures = pictures_of(session, ids)
         return [pictures[id] for id in ids]
 
     def contents_in_use(self, prefix: str = "") -> set[str]:
@@ -283,9 +278,10 @@ def _add_change(session: Session, kind: str, picture: str) -> int:
     return session.execute(row).scalar_one()
 
 
-def _pictures(session: Session, ids: Sequence[str], within: Within = None) -> dict[str, GalleryPicture]:
+def pictures_of(session: Session, ids: Sequence[str], within: Within = None) -> dict[str, GalleryPicture]:
+    """Those of these pictures that exist, in one of these collections."""
     query = (
-        select(PictureRow, _CREATED.label("place"))
+        select(PictureRow, CREATED.label("place"))
         .where(PictureRow.id.in_(ids))
         .execution_options(populate_existing=True)
     )

@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 from itertools import accumulate, repeat, takewhile
 from math import ceil, isqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from index.vectors import Halves, Matrix, Vector
 
+Alive = NDArray[np.bool_] | NDArray[np.uint8]  # which rows: a truth value for each, or eight in a byte (`packed`)
 Curve = list[tuple[int, float]]  # lists searched, and the recall that this gives; rising
 RECALL = 0.97  # share of the ten nearest that an approximate index is searched for
 SCAN_LIMIT = 8_192  # rows up to which a scan takes less time than the search of an IVF index saves
@@ -27,6 +28,7 @@ _LISTS_PER_ROOT = 6  # lists = this x the square root of the rows: with 4, sever
 _SAMPLE = 32  # rows per list to train the centroids; more, or more rounds, raise recall less than more lists do
 _ROUNDS = 6  # of k-means
 _CHUNK = 16_384  # rows in memory as float32 at a time
+_GATHERED = 2_048  # rows that are copied at a time: of ten thousand together, the memory alone takes as long
 DEPTHS = (10, 100)  # hits for which recall is measured
 QUERIES = 192  # at most, to measure it
 _ENOUGH = 0.999  # recall beyond which no more effort is tried
@@ -40,6 +42,13 @@ class Searched:
     """Rows (c,) and FAISS's own scores (c,), best first."""
 
     rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+class Probes(NamedTuple):
+    """Lists to search, nearest first, and the scores of their centroids: each (1, n), as FAISS takes them."""
+
+    lists: NDArray[np.int64]
     scores: NDArray[np.float32]
 
 
@@ -80,20 +89,28 @@ class Lists:
         return counts
 
 
-def probes_among(index: Any, query: Vector, probes: int, counts: NDArray[np.int64]) -> int:
-    """How many lists to search when only some rows are wanted, of which each list has `counts` (lists,).
+def probes_among(index: Any, query: Vector, probes: int, counts: NDArray[np.int64]) -> Probes:
+    """Which lists to search when only some rows are wanted, at least one; each list has `counts` of them (lists,).
 
     As many as have together so many of these rows as `probes` lists have of all. What is wanted may be far from the
     query, all of it (maps, when photographs are asked for): the share of rows that are wanted tells nothing of this.
     Then half as many again are searched, because recall was measured with queries that have something near them.
     """
-    _, nearest = index.quantizer.search(np.ascontiguousarray(query, dtype=np.float32)[None], index.nlist)
-    reached = counts[nearest[0]].cumsum()
     enough = probes * index.ntotal / index.nlist
-    evenly = min(ceil(probes * index.ntotal / max(1, int(reached[-1]))), index.nlist)  # lists, if all had their share
-    if reached[evenly - 1] < enough / 2:
-        enough *= _FAR
-    return max(probes, int(np.searchsorted(reached, min(enough, reached[-1]))) + 1)
+    evenly = min(ceil(probes * index.ntotal / max(1, int(counts.sum()))), index.nlist)  # if all lists had their share
+    asked = np.ascontiguousarray(query, dtype=np.float32)[None]
+    scores, lists = index.quantizer.search(asked, min(2 * max(probes, evenly), index.nlist))
+    reached = counts[lists[0]].cumsum()
+    wanted = enough * (_FAR if reached[evenly - 1] < enough / 2 else 1)
+    if reached[-1] < wanted:
+        some = packed(counts > 0)
+        selector, parameters = faiss.IDSelectorBitmap(len(some), faiss.swig_ptr(some)), faiss.SearchParameters()
+        parameters.sel = selector
+        scores, lists = index.quantizer.search(asked, int(np.count_nonzero(counts)), params=parameters)
+        reached = counts[lists[0]].cumsum()
+    number = int(np.searchsorted(reached, min(wanted, reached[-1]))) + 1
+    kept = np.flatnonzero(counts[lists[0, : max(probes, number)]])  # a list without any costs as much as another
+    return Probes(lists[:, kept], scores[:, kept])
 
 
 def read(path: Path) -> Any:
@@ -101,32 +118,42 @@ def read(path: Path) -> Any:
     return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
 
 
-def search(index: Any, query: Vector, k: int, probes: int, alive: NDArray[np.bool_] | None) -> Searched:
-    """At most `k` rows nearest to `query` among those alive; `probes` lists are searched, 0 for an exact scan."""
+def search(index: Any, query: Vector, k: int, probes: int | Probes, alive: Alive | None) -> Searched:
+    """At most `k` rows nearest to `query` among those alive: in the nearest lists, so many or these; 0 for a scan."""
     faiss.omp_set_num_threads(1)  # per thread; OpenMP's spinning threads made a scan 4 times slower during a training
     bitmap, selector = None, None
     if alive is not None:
-        bitmap = np.packbits(alive, bitorder="little")
+        bitmap = packed(alive)
         selector = faiss.IDSelectorBitmap(len(bitmap), faiss.swig_ptr(bitmap))
+    asked = np.ascontiguousarray(query, dtype=np.float32)[None]
     # Parameters for this search only: set on the index, they would race between threads (faiss #2204)
     parameters: Any = faiss.SearchParametersIVF() if probes else faiss.SearchParameters()
     parameters.sel = selector
-    if probes:
-        parameters.nprobe = min(probes, index.nlist)
-    found, rows = index.search(np.ascontiguousarray(query, dtype=np.float32)[None], k, params=parameters)
+    if isinstance(probes, Probes):
+        parameters.nprobe = probes.lists.shape[1]
+        found, rows = np.empty((1, k), dtype=np.float32), np.empty((1, k), dtype=np.int64)
+        vector, *others = [faiss.swig_ptr(each) for each in (asked, *probes, found, rows)]
+        index.search_preassigned_c(1, vector, k, *others, False, parameters)
+    else:
+        if probes:
+            parameters.nprobe = min(probes, index.nlist)
+        found, rows = index.search(asked, k, params=parameters)
     del bitmap
     valid = rows[0] >= 0  # FAISS pads with -1 when it finds fewer rows than requested
     return Searched(rows[0][valid], found[0][valid])
 
 
-def scanned(vectors: Halves, query: Vector, k: int) -> Searched:
-    """The `k` of these vectors nearest to `query`, by an exact scan: in a quarter of NumPy's time for halves."""
-    faiss.omp_set_num_threads(1)
-    index = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-    index.is_trained = True  # halves need no training
-    if len(vectors):
-        index.add_sa_codes(np.ascontiguousarray(vectors).view(np.uint8))
-    return search(index, query, min(k, max(1, len(vectors))), 0, None)
+def packed(alive: Alive) -> NDArray[np.uint8]:
+    """Eight rows in a byte, which takes a while for a million of them."""
+    return np.packbits(alive, bitorder="little") if alive.dtype == np.bool_ else alive.view(np.uint8)
+
+
+def scan_of(vectors: Halves, rows: NDArray[np.int64]) -> Any:
+    """An exact scan of some rows, as an index in memory: to gather them takes ten times as long as to search in it."""
+    index = _empty(vectors.shape[1])
+    for start in range(0, len(rows), _GATHERED):
+        index.add_sa_codes(np.ascontiguousarray(vectors[rows[start : start + _GATHERED]]).view(np.uint8))
+    return index
 
 
 def probes_for(curves: dict[int, Curve], k: int, recall: float) -> int:
@@ -152,10 +179,16 @@ def _write(index: Any, path: Path) -> None:
 
 
 def _scan(vectors: Halves) -> Any:
-    index = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-    index.is_trained = True  # halves need no training
+    index = _empty(vectors.shape[1])
     if len(vectors):
         index.add(vectors.astype(np.float32))
+    return index
+
+
+def _empty(dimension: int) -> Any:
+    """An exact scan of no halves yet."""
+    index = faiss.IndexScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    index.is_trained = True  # halves need no training
     return index
 
 

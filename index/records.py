@@ -178,8 +178,7 @@ def write_record(session: Session, id: str, record: Record | None) -> None:
 
     Its captions are those of now: words are made anew of both.
     """
-    number = update(RecordChangesRow).values(last=RecordChangesRow.last + 1).returning(RecordChangesRow.last)
-    values: dict[str, Any] = {"record": session.execute(number).scalar_one(), "etag": secrets.token_hex(8)}
+    values: dict[str, Any] = {"record": next_change(session), "etag": secrets.token_hex(8)}
     if record is not None:
         about = {"tags": list(record.tags), "facts": dict(record.metadata)}
         values |= {"collection": record.collection, **about}
@@ -190,6 +189,12 @@ def write_record(session: Session, id: str, record: Record | None) -> None:
         if rows := [{"picture": key, **row} for row in value_rows(record)]:
             session.execute(insert(PictureValueRow), rows)
     write_words(session, [id])
+
+
+def next_change(session: Session) -> int:
+    """Number a change of a record, or that there is none any more; what was read of records before is out of date."""
+    number = update(RecordChangesRow).values(last=RecordChangesRow.last + 1).returning(RecordChangesRow.last)
+    return session.execute(number).scalar_one()
 
 
 def value_rows(record: Record) -> list[dict[str, Any]]:

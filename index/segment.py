@@ -33,27 +33,22 @@ _SAMPLED = 64  # vectors that are looked at when a segment is opened
 _BYTES_A_ROW = 44  # beside vector and names: key, hash, order, two ends, and FAISS's own number
 _FEW = 10_000  # allowed rows that are compared one by one instead of through the index
 _REMEMBERED = 8  # sets of allowed keys of which a segment remembers the rows
+_COPIED = 2 * _FEW  # rows of these whose vectors it has in memory, in all
 
 
 @dataclass(frozen=True)
 class _Left:
-    """What an array of allowed keys leaves of a segment: `count` rows, those `alive`; None for all that it has.
+    """What an array of allowed keys leaves of a segment: `count` rows, those `alive`, or few; None for all that it has.
 
     It holds the array, so that no other one can have its place in memory.
     """
 
     allowed: Keys
     count: int
-    alive: NDArray[np.bool_] | None
-    few: NDArray[np.int64] | None  # their numbers, if they are few
-    counts: NDArray[np.int64] | None  # how many of them each list has, if they are searched by lists
-
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """The numbers of the rows."""
-        if self.few is not None:
-            return self.few
-        return np.arange(self.count) if self.alive is None else np.flatnonzero(self.alive)
+    alive: ivf.Alive | None = None
+    counts: NDArray[np.int64] | None = None  # how many of them each list has, if they are searched by lists
+    few: NDArray[np.int64] | None = None  # their numbers, if they are few
+    scan: Any = None  # an index over these few
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,21 +92,24 @@ class Segment:
 
     def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
         """As `Part.candidates`; an exact scan when few rows are allowed."""
-        alive, probes = self.alive, self.depth(hits) or 0
+        alive: ivf.Alive | None = self.alive
+        depth = self.depth(hits) or 0
+        probes: int | ivf.Probes = depth
         if allowed is not None:
             left = self._left_by(allowed)
             if left.count <= max(_FEW, limit):
-                rows = left.rows
-                found = ivf.scanned(self.vectors[rows], query, limit)
+                rows = self._with(allowed) if left.few is None else left.few
+                scan = ivf.scan_of(self.vectors, rows) if left.scan is None else left.scan
+                found = ivf.search(scan, query, min(limit, max(1, left.count)), 0, None)
                 return self._proposed(rows[found.rows], found.scores, exact=True)
             alive = left.alive
             if left.counts is not None:
-                probes = ivf.probes_among(self._index, query, probes, left.counts)
+                probes = ivf.probes_among(self._index, query, depth, left.counts)
         elif alive is not None:  # few are not: such a segment is written again
-            probes = probes * len(self.keys) // max(self.count, 1)
+            probes = depth = depth * len(self.keys) // max(self.count, 1)
         found = ivf.search(self._index, query, limit, probes, alive)
         if probes and allowed is None and len(found.rows) < min(hits, self.count):  # what is near has been deleted
-            probes = ivf.probes_among(self._index, query, probes, self._counts)
+            probes = ivf.probes_among(self._index, query, depth, self._counts)
             found = ivf.search(self._index, query, limit, probes, alive)
         return self._proposed(found.rows, found.scores, exact=self.exact)
 
@@ -149,17 +147,25 @@ class Segment:
         left = self._lefts.get(id(allowed))
         if left is None or left.allowed is not allowed:
             rows = self._with(allowed)
-            alive = self.alive
-            if len(rows) < self.count:
-                alive = np.zeros(len(self.keys), dtype=bool)
-                alive[rows] = True
-            few = len(rows) <= _FEW
-            counts = None if few or self.exact or alive is None else self._lists.counted(rows)
-            left = _Left(allowed, len(rows), alive, rows if few else None, counts)
-            if len(self._lefts) >= _REMEMBERED:
+            left = self._few(allowed, rows) if len(rows) <= _FEW else self._many(allowed, rows)
+            copied = sum(len(each.few) for each in [*self._lefts.values()] if each.few is not None)
+            if len(self._lefts) >= _REMEMBERED or (left.few is not None and copied + len(rows) > _COPIED):
                 self._lefts.clear()
             self._lefts[id(allowed)] = left
         return left
+
+    def _few(self, allowed: Keys, rows: NDArray[np.int64]) -> _Left:
+        return _Left(allowed, len(rows), few=rows, scan=ivf.scan_of(self.vectors, rows))
+
+    def _many(self, allowed: Keys, rows: NDArray[np.int64]) -> _Left:
+        alive = self.alive
+        if len(rows) < self.count:
+            alive = np.zeros(len(self.keys), dtype=bool)
+            alive[rows] = True
+        if alive is None:
+            return _Left(allowed, len(rows))
+        counts = None if self.exact else self._lists.counted(rows)
+        return _Left(allowed, len(rows), ivf.packed(alive), counts)
 
     def _with(self, allowed: Keys) -> NDArray[np.int64]:
         """The rows alive with an allowed key. When few are allowed, few of the mapped keys are read."""

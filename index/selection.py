@@ -1,42 +1,38 @@
-"""Which pictures a filter leaves: as SQL, as keys for a search, as facets and counts. Reads the registry alone.
+"""Which pictures a filter leaves: as SQL, as keys for a search, as pages, facets and counts. Reads the registry alone.
 
 A search asks for keys. Those of the last filters are kept, and brought up to date by the records that changed since, so
 that a filter that is asked again costs one small query. Keys of pictures that are gone may stay among them: they are
 never used again, and no search finds them.
 """
 
-import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
-from sqlalchemy import Boolean, ColumnElement, Select, and_, false, func, or_, select, true
-from sqlalchemy.ext.compiler import compiles
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.visitors import InternalTraversal
 
-from index.facts import TAGS, is_hash
-from index.filters import Condition, Filter, Match, Range, metadata_key
+from index.conditions import condition_of, of_values
+from index.facets import FacetValue, counted
+from index.filters import Filter, Match, Range
+from index.gallery import GalleryPicture, pictures_of
+from index.listing import Place, following, following_among
 from index.records import Record, Within, records_of
 from index.tables import CaptionRow, PictureRow, PictureValueRow, RecordChangesRow
-from index.vectors import Keys
+from index.vectors import Keys, are_among
 from model.registry import Registry
 
 PICTURES = ""  # in the place of a language: keys of pictures
-MOST_FACETS = 100  # values of one key, the most frequent ones
 _KEPT_BYTES, _KEPT = 64 << 20, 256  # of keys, in all; filters
 _BLOCK = 20_000  # keys that are read at a time
-_SECONDS = 5.0  # for one statement on PostgreSQL, for all of one reading on SQLite
-_STEPS = 100_000  # of SQLite's machine, some milliseconds, after which it asks whether to go on
-_EXACT = 1 << 53  # whole numbers up to here are doubles
+_MANY = 10_000  # keys that are too many to be looked at one by one
 _LAST = select(RecordChangesRow.__table__.c.last)  # without the mapper, which takes longer than the database
-_CONDITIONS = {"gt": "__gt__", "gte": "__ge__", "lt": "__lt__", "lte": "__le__"}
 
 
 @dataclass(frozen=True)
@@ -53,45 +49,30 @@ class Wanted:
         return self.within is None and self.collection is None and self.filter in (None, Filter())
 
     @property
+    def places(self) -> tuple[ColumnElement[bool], ...]:
+        """The collections as conditions of a query for pictures."""
+        found = [] if self.within is None else [PictureRow.collection.in_(sorted(self.within))]
+        return (*found, *([] if self.collection is None else [PictureRow.collection == self.collection]))
+
+    @property
     def conditions(self) -> tuple[ColumnElement[bool], ...]:
         """As conditions of a query for pictures; none when it leaves all."""
-        found = [] if self.filter is None else [_condition(self.filter)]
-        if self.within is not None:
-            found.append(PictureRow.collection.in_(sorted(self.within)))
-        if self.collection is not None:
-            found.append(PictureRow.collection == self.collection)
-        return tuple(found)
+        return self._meeting("all")
+
+    @property
+    def conditions_of_few(self) -> tuple[ColumnElement[bool], ...]:
+        """The same for a query that names few pictures itself: the database looks at each of these alone."""
+        return self._meeting("few")
+
+    def _meeting(self, of: Literal["all", "few"]) -> tuple[ColumnElement[bool], ...]:
+        return (*([] if self.filter is None else [condition_of(self.filter, of)]), *self.places)
 
 
-@dataclass(frozen=True)
-class FacetValue:
-    """A value of a key, and how many pictures have it."""
+class Left(NamedTuple):
+    """The keys of what is left, rising, and the last change of a record that is in them."""
 
-    value: str | bool | float
-    count: int
-
-
-@contextmanager
-def reading(registry: Registry) -> Iterator[Session]:
-    """As `Registry.read`. The database ends what takes too long, so that no filter can keep it or a thread busy."""
-    with registry.read() as session:
-        connection = session.connection()
-        if registry.engine.dialect.name == "postgresql":
-            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(1000 * _SECONDS)}")
-            yield session
-            return
-        driver: Any = connection.connection.driver_connection
-        until = time.monotonic() + _SECONDS
-        driver.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
-        try:
-            yield session
-        finally:
-            driver.set_progress_handler(None, 0)  # others will use the connection
-
-
-class _Kept(NamedTuple):
     keys: Keys
-    upto: int  # the last change of a record that is in them
+    upto: int
 
 
 class Selection:
@@ -99,7 +80,8 @@ class Selection:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._kept = OrderedDict[tuple[Wanted, str, int], _Kept]()  # the ones asked last are last
+        self._kept = OrderedDict[tuple[Wanted, str, int], Left]()  # the ones asked last are last
+        self._facets = OrderedDict[tuple[Wanted, str], tuple[int, list[FacetValue]]]()  # as of a change of a record
         self._lock = Lock()
         self._asking = WeakValueDictionary[tuple[Wanted, str, int], Lock]()  # one at a time reads what is left
 
@@ -108,6 +90,11 @@ class Selection:
 
         None when everything is. Never more than is left by now, except for keys that are of no picture any more.
         """
+        left = self.left(wanted, language, version)
+        return None if left is None else left.keys
+
+    def left(self, wanted: Wanted, language: str = PICTURES, version: int = 0) -> Left | None:
+        """As `allowed`, and of when that is."""
         if wanted.everything:
             return None
         asked = (wanted, language, version)
@@ -115,22 +102,37 @@ class Selection:
             kept = self._kept.get(asked)
             asking = self._asking.setdefault(asked, Lock())
         if kept is not None:
-            with reading(self._registry) as session:
-                if kept.upto == _last(session):
+            with self._registry.look() as connection:
+                if kept.upto == connection.execute(_LAST).scalar_one():
                     return self._keep(asked, kept)
         with asking:  # the others wait, and find what the first one has read
             with self._lock:
                 kept = self._kept.get(asked)
-            with reading(self._registry) as session:
-                upto = _last(session)
+            with self._registry.read_in_time() as session:
+                upto = last_change(session)
                 if kept is None:
-                    kept = _Kept(_keys(session, _of(language, *wanted.conditions)), upto)
+                    kept = Left(once(numbers(session, _first(wanted, language))), upto)
                 elif kept.upto < upto:
                     changed = PictureRow.record > kept.upto
-                    before = _keys(session, _of(language, changed))
-                    left = _keys(session, _of(language, changed, *wanted.conditions))
-                    kept = _Kept(_updated(kept.keys, before, left), upto)
+                    before = numbers(session, _of(language, changed))
+                    conditions = wanted.conditions if len(before) > _MANY else wanted.conditions_of_few
+                    left = numbers(session, _of(language, changed, *conditions))
+                    kept = Left(_updated(kept.keys, before, left), upto)
             return self._keep(asked, kept)
+
+    def page(
+        self, wanted: Wanted, limit: int, after: Place | None = None, *, newest_first: bool = False
+    ) -> list[GalleryPicture]:
+        """As `Gallery.page`, of the pictures that are wanted."""
+        left = None if wanted.filter is None else self.left(wanted)
+        with self._registry.read_in_time() as session:
+            asked = (session, limit, after, newest_first, wanted.conditions)
+            if left is not None and left.upto == last_change(session):
+                ids = following_among(*asked, left.keys, wanted.places)
+            else:
+                ids = following(*asked)
+            pictures = pictures_of(session, ids)
+        return [pictures[id] for id in ids]
 
     def records(self, ids: Sequence[str], within: Within = None) -> dict[str, Record]:
         """The records of those of these pictures that exist, in one of the collections `within`; at most hundreds."""
@@ -139,13 +141,27 @@ class Selection:
 
     def facets(self, wanted: Wanted, keys: Sequence[str]) -> dict[str, list[FacetValue]]:
         """The most frequent values of each of these keys among the pictures that are left, and how many have each."""
-        with reading(self._registry) as session:
-            return {key: _facet(session, wanted, key) for key in keys}
+        found, left = dict[str, list[FacetValue]](), self.left(wanted)
+        few = left is not None and len(left.keys) <= _MANY
+        with self._registry.read_in_time() as session:
+            last = last_change(session)
+            for key in keys:
+                with self._lock:
+                    upto, values = self._facets.get((wanted, key), (-1, []))
+                if upto != last:
+                    values = counted(session, key, wanted.conditions, few)
+                with self._lock:
+                    self._facets[wanted, key] = last, values
+                    self._facets.move_to_end((wanted, key))
+                    while len(self._facets) > _KEPT:
+                        self._facets.popitem(last=False)
+                found[key] = values
+        return found
 
     def collections(self, within: Within = None) -> list[tuple[str, int]]:
         """Every collection by name, with the number of its pictures; only those `within`."""
         query = select(PictureRow.collection, func.count()).where(*Wanted(within=within).conditions)
-        with reading(self._registry) as session:
+        with self._registry.read_in_time() as session:
             rows = session.execute(query.group_by(PictureRow.collection).order_by(PictureRow.collection))
             return [(name, number) for name, number in rows]
 
@@ -155,21 +171,21 @@ class Selection:
         visible = row.expansion.is_(None) | row.expansion.in_(sorted(expansions))
         shown = select(row.picture_id, row.text).join(PictureRow, PictureRow.id == row.picture_id)
         shown = shown.where(row.language == language, visible, *Wanted(within=within).conditions)
-        with reading(self._registry) as session:
+        with self._registry.read_in_time() as session:
             return session.scalar(select(func.count()).select_from(shown.distinct().subquery())) or 0
 
-    def _keep(self, asked: tuple[Wanted, str, int], kept: _Kept) -> Keys:
+    def _keep(self, asked: tuple[Wanted, str, int], kept: Left) -> Left:
         with self._lock:
             self._kept[asked] = kept
             self._kept.move_to_end(asked)
             size = sum(each.keys.nbytes for each in self._kept.values())
             while len(self._kept) > _KEPT or (size > _KEPT_BYTES and len(self._kept) > 1):
                 size -= self._kept.popitem(last=False)[1].keys.nbytes
-        return kept.keys
+        return kept
 
 
-def _last(session: Session) -> int:
-    """The number of the last change of a record."""
+def last_change(session: Session) -> int:
+    """The number of the last change of a record, of whichever picture."""
     last: int = session.connection().execute(_LAST).scalar_one()
     return last
 
@@ -179,15 +195,33 @@ def _updated(keys: Keys, changed: Keys, left: Keys) -> Keys:
 
     Segments remember what an array leaves of them. All three rise; the time is that of a copy of `keys`.
     """
-    at = np.searchsorted(keys, changed)
-    there = np.zeros(len(changed), dtype=bool)
-    inside = at < len(keys)
-    there[inside] = keys[at[inside]] == changed[inside]
+    at, there = np.searchsorted(keys, changed), are_among(changed, keys)
     stays = np.isin(changed, left, assume_unique=True)
     gone, new = at[there & ~stays], changed[~there & stays]
     if len(gone):
         keys = np.delete(keys, gone)
     return np.insert(keys, np.searchsorted(keys, new), new) if len(new) else keys
+
+
+def is_first(numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of sorted numbers are unlike the one before."""
+    first = np.ones(len(numbers), dtype=bool)
+    first[1:] = numbers[1:] != numbers[:-1]
+    return first
+
+
+def once(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sorted numbers, each once; NumPy's own `unique` takes many times as long."""
+    return numbers[is_first(numbers)]
+
+
+def _first(wanted: Wanted, language: str) -> Select[Any]:
+    """The keys of what is left, some more than once. Of one condition on values, without a look at the pictures."""
+    match wanted:
+        case Wanted(Filter((Match() | Range() as one,), (), ()), None, None) if not language:
+            if (condition := of_values(one)) is not None:
+                return select(PictureValueRow.picture).where(condition)
+    return _of(language, *wanted.conditions)
 
 
 def _of(language: str, *conditions: ColumnElement[bool]) -> Select[Any]:
@@ -197,128 +231,13 @@ def _of(language: str, *conditions: ColumnElement[bool]) -> Select[Any]:
     return joined.where(CaptionRow.language == language, *conditions)
 
 
-def _keys(session: Session, query: Select[Any]) -> Keys:
+def numbers(session: Session, query: Select[Any]) -> NDArray[np.int64]:
+    """Whole numbers that a query gives as its one column, sorted; however many."""
     blocks = list[Keys]()
     with session.connection().execute(query) as result:
         # the driver's own tuples: SQLAlchemy's take three times as long as all the rest; in blocks, to hold few of them
         while rows := result.cursor.fetchmany(_BLOCK):
-            blocks.append(np.fromiter((key for (key,) in rows), dtype=np.int64, count=len(rows)))
-    keys: Keys = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
-    keys.sort()
-    return keys
-
-
-class _Either(ColumnElement[bool]):
-    """One condition in two forms, of which the database takes the one that it is fast with."""
-
-    inherit_cache = True
-    type = Boolean()
-    _traverse_internals = [  # noqa: RUF012  SQLAlchemy's own way to say what a statement's place in its cache depends on
-        ("exists", InternalTraversal.dp_clauseelement),
-        ("within", InternalTraversal.dp_clauseelement),
-    ]
-
-    def __init__(self, exists: ColumnElement[bool], within: ColumnElement[bool]) -> None:
-        self.exists, self.within = exists, within
-
-
-@compiles(_Either)
-def _within(either: _Either, compiler: SQLCompiler, **options: Any) -> str:
-    return compiler.process(either.within, **options)
-
-
-@compiles(_Either, "postgresql")
-def _exists(either: _Either, compiler: SQLCompiler, **options: Any) -> str:
-    return compiler.process(either.exists, **options)
-
-
-def _condition(condition: Condition, alone: bool = True) -> ColumnElement[bool]:
-    """A condition on a row of pictures. No column in it is NULL, so that its negation is its complement.
-
-    `alone` if it must hold, whatever else does.
-    """
-    if isinstance(condition, Match):
-        return _matched(condition, alone)
-    if isinstance(condition, Range):
-        return _in_range(condition, alone)
-    parts = [_condition(each, alone) for each in condition.must]
-    if condition.should:
-        parts.append(or_(*[_condition(each, alone=False) for each in condition.should]))
-    parts += [~_condition(each, alone=False) for each in condition.must_not]
-    return and_(true(), *parts)
-
-
-def _matched(match: Match, alone: bool) -> ColumnElement[bool]:
-    texts = sorted({fact.text for fact in match.facts if fact.text is not None})
-    if match.key in ("id", "collection"):
-        column = PictureRow.id if match.key == "id" else PictureRow.collection
-        return column.in_(texts)
-    row, named = PictureValueRow, _named(match.key)
-    if named is None:
-        return false()
-    equal = [and_(row.kind == "string", row.text.in_(texts))] if texts else []
-    for kind in ("number", "boolean"):
-        numbers = sorted({fact.number for fact in match.facts if fact.kind == kind and fact.number is not None})
-        equal += [and_(row.kind == kind, row.number.in_(numbers))] if numbers else []
-    return _some(named, or_(false(), *equal), alone)
-
-
-def _in_range(asked: Range, alone: bool) -> ColumnElement[bool]:
-    row = PictureValueRow
-    if asked.key == "created_at":
-        moments = [getattr(PictureRow.created_at, _CONDITIONS[name])(value) for name, value in asked.bounds]
-        return and_(true() if asked.kind == "date" else false(), *moments)
-    if (named := _named(asked.key)) is None:
-        return false()
-    limits = [getattr(row.number, _CONDITIONS[name])(value) for name, value in asked.bounds]
-    return _some(named, and_(row.kind == asked.kind, *limits), alone)
-
-
-def _named(key: str) -> str | None:
-    """The key that values are kept under, or None when no value is."""
-    return TAGS if key == "tags" else metadata_key(key)
-
-
-def _some(key: str, condition: ColumnElement[bool], alone: bool) -> ColumnElement[bool]:
-    """That a picture has a value under this key that meets a condition.
-
-    PostgreSQL makes a join of an `IN` that must hold. Under NOT and OR it makes one of `EXISTS` only: there it would go
-    through the values of an `IN` once for each picture, when they are too many for `work_mem`. SQLite makes a table of
-    any `IN`, and goes through the values for each picture with an `EXISTS` of a range.
-    """
-    row = PictureValueRow
-    within = PictureRow.key.in_(select(row.picture).where(row.key == key, condition))
-    if alone:
-        return within
-    named = select(row.id).where(row.picture == PictureRow.key, row.key == key, condition)
-    return _Either(named.correlate(PictureRow).exists(), within)
-
-
-def _facet(session: Session, wanted: Wanted, key: str) -> list[FacetValue]:
-    if key == "collection":
-        query = select(PictureRow.collection, func.count()).where(*wanted.conditions).group_by(PictureRow.collection)
-        found = [FacetValue(name, number) for name, number in session.execute(query)]
-        return sorted(found, key=_frequent)[:MOST_FACETS]
-    if (named := _named(key)) is None:
-        return []
-    row, many = PictureValueRow, func.count()
-    values = select(row.kind, row.text, row.number, many).where(row.key == named, row.kind != "date")
-    if not wanted.everything:
-        values = values.where(row.picture.in_(select(PictureRow.key).where(*wanted.conditions)))
-    values = values.group_by(row.kind, row.text, row.number).order_by(many.desc()).limit(10 * MOST_FACETS)
-    rows = session.execute(values).all()
-    found = [FacetValue(_value(kind, text, number), pictures) for kind, text, number, pictures in rows]
-    return sorted((each for each in found if not is_hash(each.value)), key=_frequent)[:MOST_FACETS]
-
-
-def _value(kind: str, text: str | None, number: float | None) -> str | bool | float:
-    if text is not None:
-        return text
-    number = number or 0.0
-    if kind == "boolean":
-        return bool(number)
-    return int(number) if number.is_integer() and abs(number) < _EXACT else number
-
-
-def _frequent(found: FacetValue) -> tuple[int, str, str]:
-    return -found.count, type(found.value).__name__, str(found.value)
+            blocks.append(np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows)))
+    found: Keys = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
+    found.sort()
+    return found

@@ -67,7 +67,7 @@ class PictureValueRow(RegistryRow):
 
 
 class RecordChangesRow(RegistryRow):
-    """One row: how many changes of records there were, of whichever picture. Selections follow it."""
+    """One row: how many changes of records there were, deletions too, of whichever picture. Selections follow it."""
 
     __tablename__ = "record_changes"
 

@@ -12,7 +12,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from index.vectors import Candidates, Entry, Keys, Matrix, Rows, Vector
+from index.vectors import Candidates, Entry, Keys, Matrix, Rows, Vector, are_among
 
 _CAPACITY = 256  # rows at first; doubled when they are used
 _NEVER = np.iinfo(np.int64).max
@@ -83,7 +83,7 @@ class MemoryTail:
     def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
         rows = self._alive
         if allowed is not None:
-            rows = rows[_are_among(self._keys[rows], allowed)]
+            rows = rows[are_among(self._keys[rows], allowed)]
         # not a matrix product: that would wait for the other threads of BLAS, while an indexer has the processors
         products = np.einsum("nd,d->n", self._vectors[: self._length], query)
         values = products[rows]
@@ -155,11 +155,3 @@ class MemoryTail:
         copy = MemoryTail.empty(self._vectors.shape[1])._log
         copy.add(self.content())
         return copy
-
-
-def _are_among(keys: Keys, allowed: Keys) -> NDArray[np.bool_]:
-    if not len(allowed):
-        return np.zeros(len(keys), dtype=bool)
-    places = np.minimum(np.searchsorted(allowed, keys), len(allowed) - 1)
-    found: NDArray[np.bool_] = allowed[places] == keys
-    return found

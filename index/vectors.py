@@ -156,6 +156,15 @@ class Tail(Part, Protocol):
         ...
 
 
+def are_among(keys: Keys, others: Keys) -> NDArray[np.bool_]:
+    """Which of some keys, in any order, are among others that rise: (n,)."""
+    if not len(others):
+        return np.zeros(len(keys), dtype=bool)
+    places = np.minimum(np.searchsorted(others, keys), len(others) - 1)
+    found: NDArray[np.bool_] = others[places] == keys
+    return found
+
+
 def scores(query: Vector, vectors: Matrix | Halves) -> NDArray[np.float32]:
     """Inner products (n,), each computed from its two vectors alone: in double precision, rounded once to float32.
 

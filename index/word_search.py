@@ -1,42 +1,32 @@
 """Which pictures have the words of a text: in captions, tags and metadata, as the registry has them now.
 
 The words that a picture has count, each the more the fewer of the pictures that are asked about have it. A text is
-never syntax: `model.words` cuts it into terms, and only these reach the database.
+never syntax: `model.words` cuts it into terms, and only these reach the database. That finds which pictures have a
+term; what a filter leaves, how much a term weighs and which pictures are best is computed here, from whole columns.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    CTE,
-    BigInteger,
-    ColumnElement,
-    CompoundSelect,
-    Select,
-    Subquery,
-    case,
-    cast,
-    column,
-    func,
-    literal,
-    or_,
-    select,
-    table,
-    union_all,
-)
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Select, and_, cast, column, func, or_, select, table
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
 
-from index.selection import Wanted, reading
+from index.selection import Selection, Wanted, is_first, numbers, once
 from index.tables import PictureRow, PictureWordsRow
+from index.vectors import Keys, are_among
 from model.registry import Registry, Release
-from model.words import asked
+from model.words import MOST_KEPT, asked
 
 MOST = 1_000  # pictures that one search by words finds
 _STEPS = 1_000  # a word's weight is a whole number of these: sums of them are the same in every order
+_LONGEST = 1 << MOST_KEPT.bit_length()  # more than any document has terms
 _FTS5 = table("picture_terms", column("rowid"), column("picture_terms"))
 _REMEMBERED = 64  # releases whose expansions are kept
 
@@ -49,11 +39,18 @@ class Worded:
     score: float
 
 
+class _Having(NamedTuple):
+    """The pictures that have a term, rising, and the least number of terms of their documents that have it: (n,)."""
+
+    pictures: Keys
+    lengths: NDArray[np.int64]
+
+
 class WordSearch:
     """Answers about one registry's pictures. Thread-safe; raises `RegistryUnavailable`."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry, selection: Selection) -> None:
+        self._registry, self._selection = registry, selection
         self._expansions: dict[int, frozenset[str]] = {}
         self._lock = Lock()
 
@@ -66,13 +63,22 @@ class WordSearch:
         terms, unwanted = asked(words), asked(without or "")
         if not terms:
             return []
-        documents = _Documents(self._registry.engine.dialect.name == "sqlite", self._visible(release), wanted, unwanted)
-        with reading(self._registry) as session:
-            counts = documents.counts(session, terms)
-            weights = _weights(terms, counts)
-            found = documents.best(session, {term: weights[term] for term in terms if term in counts})
-        whole = sum(weights.values())
-        return [Worded(id, weight / whole) for weight, _, id in sorted(found, key=_order)]
+        visible, allowed = self._visible(release), self._selection.allowed(wanted)
+        with self._registry.read_in_time() as session:
+            found = [_having(session, term, visible) for term in terms]
+            if unwanted:
+                gone = (_having(session, term, visible).pictures for term in unwanted)
+                all_of_them = reduce(np.intersect1d, gone)
+                found = [_kept(each, ~are_among(each.pictures, all_of_them)) for each in found]
+            if allowed is not None:
+                found = [_kept(each, are_among(each.pictures, allowed)) for each in found]
+            weights = _weights([len(each.pictures) for each in found])
+            best = _best(found, weights)
+            query = select(PictureRow.key, PictureRow.id).where(PictureRow.key.in_([key for key, _, _ in best]))
+            ids = {key: id for key, id in session.execute(query)}  # noqa: C416  to mypy a row is no pair
+        whole = sum(weights)
+        ranked = sorted((-weight, length, ids[key]) for key, weight, length in best if key in ids)
+        return [Worded(id, -weight / whole) for weight, _, id in ranked]  # databases differ in how they sort ids
 
     def _visible(self, release: Release) -> frozenset[str]:
         """The expansions whose captions a release shows."""
@@ -88,94 +94,55 @@ class WordSearch:
         return known
 
 
-def _weights(terms: Sequence[str], counts: Mapping[str, int]) -> dict[str, int]:
+def _weights(counts: Sequence[int]) -> list[int]:
     """What each word counts for: 1 for the most frequent one, and more by the logarithm of how much rarer another is.
 
     Of these words alone, and of the pictures that are asked about: what else there is makes no difference.
     """
-    most = max([1, *counts.values()])
-    return {term: round(_STEPS * (1 + math.log(most / max(1, counts.get(term, 0))))) for term in terms}
+    most = max([1, *counts])
+    return [round(_STEPS * (1 + math.log(most / max(1, count)))) for count in counts]
 
 
-def _order(found: tuple[int, int, str]) -> tuple[int, int, str]:
-    """By weight, length and id; databases differ in how they sort texts."""
-    weight, length, id = found
-    return -weight, length, id
+def _best(found: Sequence[_Having], weights: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Key, weight of all its terms together, and least length of the `MOST` pictures with the highest weight.
 
-
-@dataclass(frozen=True)
-class _Documents:
-    """The documents in which a search looks: those that are visible, of pictures that are wanted.
-
-    A statement says what is wanted and what is unwanted once, whatever the number of terms: neither its time nor its
-    parameters are their product.
+    Of equal weight those of least length, then those of the lowest key.
     """
-
-    sqlite: bool
-    visible: frozenset[str]
-    wanted: Wanted
-    unwanted: Sequence[str]  # pictures that have all these terms are left out, unless there are none
-
-    def counts(self, session: Session, terms: Sequence[str]) -> dict[str, int]:
-        """How many of the pictures have each term; without those that none has."""
-        found = self._wanted(terms)
-        counted = session.execute(select(found.c.number, func.count()).group_by(found.c.number))
-        return {terms[number]: count for number, count in counted}
-
-    def best(self, session: Session, weights: Mapping[str, int]) -> list[tuple[int, int, str]]:
-        """What the terms of a picture weigh together, the least length of its documents that have one, and its id."""
-        if not weights:
-            return []
-        found = self._wanted([*weights])
-        each = case(dict(enumerate(weights.values())), value=found.c.number)
-        weight, length = cast(func.sum(each), BigInteger), func.min(found.c.length)
-        best = select(found.c.picture, weight.label("weight"), length.label("length")).group_by(found.c.picture)
-        best_few = best.order_by(weight.desc(), length, found.c.picture).limit(MOST).subquery()
-        query = select(best_few.c.weight, best_few.c.length, PictureRow.id)
-        return [tuple(row) for row in session.execute(query.join(best_few, best_few.c.picture == PictureRow.key))]
-
-    def _wanted(self, terms: Sequence[str]) -> Subquery:
-        """Each picture that is wanted and each term that it has, once; `length` of its shortest document with it."""
-        if self.wanted.everything and not self.unwanted:
-            return self._having(terms).subquery()  # to keep it for one use would take PostgreSQL twice as long
-        found = _once("found", self._having(terms))
-        query = select(found.c.number, found.c.picture, found.c.length)
-        if not self.wanted.everything:
-            wanted = _once("wanted", select(PictureRow.key).where(*self.wanted.conditions))
-            query = query.join(wanted, wanted.c.key == found.c.picture)
-        if self.unwanted:
-            having = _once("having", self._having(self.unwanted))
-            all_of_them = func.count() == len(self.unwanted)
-            unwanted = _once("unwanted", select(having.c.picture).group_by(having.c.picture).having(all_of_them))
-            # not `NOT IN`, which PostgreSQL goes through for each picture when it is larger than `work_mem`
-            query = query.outerjoin(unwanted, unwanted.c.picture == found.c.picture)
-            query = query.where(unwanted.c.picture.is_(None))
-        return query.subquery()
-
-    def _having(self, terms: Sequence[str]) -> CompoundSelect[Any]:
-        """Each picture and each term that a visible document of it has, once, by the number of the term.
-
-        Grouped term by term: PostgreSQL takes five times as long for all at once, when they are frequent.
-        """
-        row = PictureWordsRow
-        shown = or_(row.expansion.is_(None), row.expansion.in_(sorted(self.visible)))
-        length = func.min(row.length).label("length")
-        having = [
-            select(literal(number).label("number"), row.picture, length)
-            .where(self._has(term), shown)
-            .group_by(row.picture)
-            for number, term in enumerate(terms)
-        ]
-        return union_all(*having)
-
-    def _has(self, term: str) -> ColumnElement[bool]:
-        row = PictureWordsRow
-        if self.sqlite:
-            return row.id.in_(select(_FTS5.c.rowid).where(_FTS5.c.picture_terms.op("MATCH")(f'"{term}"')))
-        stored = func.array_to_tsvector(func.string_to_array(row.terms, " "))
-        return stored.op("@@", is_comparison=True)(cast(f"'{term}'", TSQUERY))
+    keys = once(np.sort(np.concatenate([each.pictures for each in found])))
+    weight, length = np.zeros(len(keys), dtype=np.int64), np.full(len(keys), _LONGEST)
+    for each, counts in zip(found, weights, strict=True):
+        at = np.searchsorted(keys, each.pictures)
+        weight[at] += counts  # a picture is in each once
+        length[at] = np.minimum(length[at], each.lengths)
+    order = -weight * _LONGEST + length
+    if len(order) > MOST:
+        last = np.partition(order, MOST - 1)[MOST - 1]
+        better, equal = np.flatnonzero(order < last), np.flatnonzero(order == last)
+        kept = np.concatenate([better, equal[: MOST - len(better)]])
+        keys, weight, length = keys[kept], weight[kept], length[kept]
+    return list(zip(keys.tolist(), weight.tolist(), length.tolist(), strict=True))
 
 
-def _once(name: str, query: Select[Any] | CompoundSelect[Any]) -> CTE:
-    """A query that is answered once in a statement; otherwise SQLite puts what is around it into each of its parts."""
-    return query.cte(name).prefix_with("MATERIALIZED")
+def _kept(having: _Having, mask: NDArray[np.bool_]) -> _Having:
+    return _Having(having.pictures[mask], having.lengths[mask])
+
+
+def _having(session: Session, term: str, visible: frozenset[str]) -> _Having:
+    """The pictures that have a term in what was said with them, or in a caption of a visible expansion."""
+    row = PictureWordsRow
+    shown = or_(row.expansion.is_(None), row.expansion.in_(sorted(visible)))
+    # both numbers as one: a database hands over one column in half the time of two, and sorting puts the shortest first
+    both = numbers(session, _documents(session, term, row.picture * _LONGEST + row.length).where(shown))
+    pictures = both // _LONGEST
+    first = is_first(pictures)
+    return _Having(pictures[first], both[first] % _LONGEST)
+
+
+def _documents(session: Session, term: str, column: ColumnElement[int]) -> Select[Any]:
+    """A column of the documents that have a term."""
+    row = PictureWordsRow
+    if session.get_bind().dialect.name == "sqlite":
+        has = and_(_FTS5.c.picture_terms.op("MATCH")(f'"{term}"'), row.id == _FTS5.c.rowid)
+        return select(column).select_from(_FTS5.join(row, has))
+    stored = func.array_to_tsvector(func.string_to_array(row.terms, " "))
+    return select(column).where(stored.op("@@", is_comparison=True)(cast(f"'{term}'", TSQUERY)))

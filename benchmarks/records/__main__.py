@@ -2,7 +2,8 @@
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,14 +11,21 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.records import filtered, matches, modes
-from benchmarks.records.material import Collection, Domains, opened
+from benchmarks.records import answers, filtered, matches, modes
+from benchmarks.records.material import Collection, Domains, Records, opened, stored
 from benchmarks.scale import measures
 
-# Each part by its name in the report: rows of figures about one gallery.
+# Each part by its name in the report: rows of figures about one gallery, with its index or of its database alone.
 PARTS: dict[str, Callable[[Collection], list[dict[str, Any]]]] = {
     "filtered": filtered.measured,
     "far": filtered.far,
+    "duplicates": answers.duplicates,
+}
+STORED: dict[str, Callable[[Records], list[dict[str, Any]]]] = {
+    "followed": answers.followed,
+    "words": answers.words,
+    "facets": answers.facets,
+    "listed": answers.listed,
 }
 MODES = "modes"  # of the demo's gallery
 _console = Console()
@@ -28,32 +36,69 @@ app = typer.Typer(add_completion=False)
 def run(
     pictures: Annotated[int, typer.Option(min=100, help="Pictures in the gallery")] = 100_000,
     dimension: Annotated[int, typer.Option(min=16, max=4_096, help="Of the vectors")] = 512,
-    only: Annotated[list[str] | None, typer.Option(help=f"Parts to measure: {', '.join([*PARTS, MODES])}")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help=f"Parts to measure: {', '.join([*PARTS, *STORED, MODES])}")
+    ] = None,
+    postgresql: Annotated[
+        bool, typer.Option(help="The parts of the database, on PostgreSQL instead of SQLite")
+    ] = False,
     out: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes")] = None,
     demo: Annotated[
         Path | None, typer.Option(help="Instead of a made-up gallery: data root of a demo that learned languages")
     ] = None,
     folder: Annotated[Path | None, typer.Option(help="For the data root; several GB for a million")] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="A data root that stays: a stopped run goes on, a later one only measures")
+    ] = None,
 ) -> None:
     """Measure, print, write."""
-    if unknown := set(only or ()) - {*PARTS, MODES}:
+    if unknown := set(only or ()) - {*PARTS, *STORED, MODES}:
         raise typer.BadParameter(f"no such part: {', '.join(sorted(unknown))}")
     if demo is not None:
         return written(matches.figures(demo), out)
-    report: dict[str, Any] = {"pictures": pictures, "dimension": dimension, "cores": measures.cores()}
-    made_up = [part for part in only or PARTS if part in PARTS]
-    if made_up:
-        with tempfile.TemporaryDirectory(prefix="pictoglot-records-", dir=folder) as home:
+    made = Domains(pictures, dimension)
+    about = {"pictures": made.count, "dimension": made.dimension, "cores": measures.cores()}
+    if postgresql:
+        with _postgresql() as url, _home(folder, keep) as home, stored(home, made, url) as records:
+            for part in [part for part in only or STORED if part in STORED]:
+                _console.print(f"Measuring on PostgreSQL: {part}.")
+                written({**about, f"{part}_postgresql": STORED[part](records)}, out)
+        return
+    parts = {**PARTS, **STORED}
+    if wanted := [part for part in only or parts if part in parts]:
+        with _home(folder, keep) as home:
             _console.print(f"Filling a gallery of {pictures:,} pictures with records.")
-            with opened(Path(home), Domains(pictures, dimension)) as collection:
-                for part in made_up:
+            with opened(home, made) as collection:
+                for part in wanted:
                     _console.print(f"Measuring: {part}.")
-                    report[part] = PARTS[part](collection)
+                    written({**about, part: parts[part](collection)}, out)
     if only is None or MODES in only:
-        with tempfile.TemporaryDirectory(prefix="pictoglot-records-", dir=folder) as home:
+        with tempfile.TemporaryDirectory(prefix="pictoglot-records-", dir=folder) as other:
             _console.print("Measuring: modes, in the demo's gallery.")
-            report[MODES] = modes.measured(Path(home))
-    written(report, out)
+            written({MODES: modes.measured(Path(other))}, out)
+
+
+@contextmanager
+def _home(folder: Path | None, keep: Path | None) -> Iterator[Path]:
+    """The data root that stays, or a new one."""
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        yield keep
+        return
+    with tempfile.TemporaryDirectory(prefix="pictoglot-records-", dir=folder) as home:
+        yield Path(home)
+
+
+@contextmanager
+def _postgresql() -> Iterator[str]:
+    """A new server of the wheel that the tests use."""
+    from tests.postgresql_server import PostgreSQLServer
+
+    server = PostgreSQLServer()
+    try:
+        yield server.url
+    finally:
+        server.stop()
 
 
 def written(report: dict[str, Any], out: Path | None) -> None:

@@ -11,7 +11,7 @@ from index import fusion
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
 from index.records import Given
-from index.selection import Wanted
+from index.selection import Selection, Wanted
 from index.sets import VectorSets
 from index.snapshot import PictureHit
 from index.word_search import MOST, WordSearch
@@ -49,7 +49,7 @@ def ranked(home: Path, encoder: Encoder, registry: Registry, shown: Sequence[Out
     """The rows of `measured`, of a gallery that is filled."""
     live = LiveIndex(encoder, VectorSets(Gallery(registry, DataRoot(home))))
     live.start()
-    snapshot, words, places = live.current, WordSearch(registry), list[list[int]]()
+    snapshot, words, places = live.current, WordSearch(registry, Selection(registry)), list[list[int]]()
     shown = shown[:: -(-len(shown) // _ASKED)]
     texts = [clean(outline.caption) for outline in shown]
     vectors = encoder.texts([(encoder.base_view, text) for text in texts]).vectors

@@ -117,8 +117,13 @@ def content(number: int) -> str:
 
 
 def fill(registry: Registry, made: Made, encoder: NoEncoder, captions: int) -> None:
-    """Put every picture into the tables, as a bulk import would; `captions` of the first ones, in English."""
-    for start in range(0, made.count, _BATCH):
+    """Put every picture into the tables, as a bulk import would; `captions` of the first ones, in English.
+
+    What is there of them already stays: one that was stopped goes on.
+    """
+    with registry.read() as session:
+        there, captioned = (session.scalar(select(func.count()).select_from(row)) for row in (PictureRow, CaptionRow))
+    for start in range(there or 0, made.count, _BATCH):
         end = min(start + _BATCH, made.count)
         vectors = made.vectors(start, end).astype("<f2")
         ids = [(name(number), content(number)) for number in range(start, end)]
@@ -139,7 +144,8 @@ def fill(registry: Registry, made: Made, encoder: NoEncoder, captions: int) -> N
                     for (_, hashed), vector in zip(ids, vectors, strict=True)
                 ],
             )
-    _captions(registry, made, encoder, captions)
+    if not captioned:
+        _captions(registry, made, encoder, captions)
     if registry.engine.dialect.name == "postgresql":  # its own numbers go on after these
         with registry.begin() as session:
             for column in (GalleryChangeRow.change, CaptionRow.id):

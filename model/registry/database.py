@@ -30,6 +30,8 @@ from model.errors import RegistryUnavailable, StorageFull
 _WAIT = 1.5  # seconds that a writer waits for its turn, so that it is refused within two
 _POLL = 0.05  # seconds that SQLite itself waits before we try again: on its own it would poll ever more rarely
 _CONNECT = 2  # seconds; libpq takes whole ones and none below two
+_SECONDS = 5.0  # for one statement on PostgreSQL, for all of one reading on SQLite, where that is bounded
+_STEPS = 100_000  # of SQLite's machine, some milliseconds, after which it asks whether to go on
 _IDLE = 10  # seconds after which PostgreSQL ends an idle transaction
 _WRITER = 0x7069_6374  # the advisory lock's number: "pict"
 _DISK_FULL = "53100"  # SQLSTATE
@@ -46,6 +48,29 @@ class Database:
         """One state of the database, whoever writes meanwhile. Raises RegistryUnavailable."""
         with _translated_errors(), Session(self.engine) as session, session.begin():
             yield session
+
+    @contextmanager
+    def read_in_time(self) -> Iterator[Session]:
+        """As `read`. The database ends what takes too long, so that no filter can keep it or a thread busy."""
+        with self.read() as session:
+            connection = session.connection()
+            if self.engine.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(1000 * _SECONDS)}")
+                yield session
+                return
+            driver: Any = connection.connection.driver_connection
+            until = time.monotonic() + _SECONDS
+            driver.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
+            try:
+                yield session
+            finally:
+                driver.set_progress_handler(None, 0)  # others will use the connection
+
+    @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """As `read`, without the mapper and its session, which take longer than a small query. Raises as `read`."""
+        with _translated_errors(), self.engine.connect() as connection:
+            yield connection
 
     @contextmanager
     def begin(self) -> Iterator[Session]:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from index.duplicates import Compared, Group, compared
-from index.gallery import Place
+from index.listing import Place
 from index.selection import Wanted
 from index.snapshot import Snapshot
 from model.errors import Unavailable
@@ -75,14 +75,14 @@ async def _page(
 
     One page is made at a time.
     """
-    allowed = await context.filtering.allowed(wanted)
-    gallery, fingerprint, pictures = context.gallery, context.encoder.image_fingerprint, snapshot.pictures
+    await context.filtering.allowed(wanted)  # with its own time to wait: a page finds it kept
+    gallery, selection, pictures = context.gallery, context.selection, snapshot.pictures
+    fingerprint = context.encoder.image_fingerprint
 
     def page() -> Compared:
         groups, examined, place, until = list[Group](), 0, after, time.monotonic() + _SECONDS
         while True:
-            left = limit - len(groups)
-            part = compared(gallery, fingerprint, pictures, least, wanted, allowed, place, left)
+            part = compared(gallery, selection, fingerprint, pictures, least, wanted, place, limit - len(groups))
             groups += part.groups
             examined, place = examined + part.examined, part.place
             if place is None or len(groups) >= limit or time.monotonic() > until:

@@ -93,7 +93,7 @@ async def list_pictures(
     query: object = "pictures" if asked == [None, None, "created_at", None] else ["pictures", *asked]
 
     def fetch(count: int, place: tuple[float, str] | None) -> Sequence[GalleryPicture]:
-        return context.gallery.page(count, place, *wanted.conditions, newest_first=sort == "-created_at")
+        return context.selection.page(wanted, count, place, newest_first=sort == "-created_at")
 
     def page() -> tuple[list[schemas.PictureItem], str | None]:
         found, following = context.cursors.cut(query, limit, cursor, fetch, lambda picture: picture.place)

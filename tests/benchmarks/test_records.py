@@ -3,12 +3,16 @@
 import json
 from pathlib import Path
 
+import pytest
+from sqlalchemy import func, inspect, select
 from typer.testing import CliRunner
 
-from benchmarks.records import modes
+from benchmarks.records import material, modes
 from benchmarks.records.__main__ import app
 from benchmarks.records.nonsense import WORDS, nonsense
 from demo.gallery import outlines
+from index.tables import PictureRow, PictureValueRow, PictureWordsRow
+from model.words import document
 
 PARTS = ("--only", "filtered", "--only", "far")
 KINDS = ("titles", "scenes", "all")
@@ -34,6 +38,38 @@ def test_a_small_gallery_is_measured_at_every_selectivity(tmp_path: Path) -> Non
     assert [row["left"] for row in report["far"]] == [30, 75, 150]
     assert all(row["recall"] == 1.0 and row["p50_ms"] > 0 for row in report["filtered"] + report["far"])
     assert CliRunner().invoke(app, ["--only", "nothing"]).exit_code == 2
+
+
+def test_what_the_database_answers_is_measured_in_a_gallery_that_stays(tmp_path: Path) -> None:
+    home, out = tmp_path / "home", tmp_path / "records.json"
+    asked = ["--dimension", "16", "--keep", str(home), "--json", str(out)]
+    parts = ("words", "facets", "listed", "followed", "duplicates")
+    told = CliRunner().invoke(app, ["--pictures", "300", *asked, *(f"--only={part}" for part in parts)])
+    assert told.exit_code == 0, told.output
+    report = json.loads(out.read_text())
+    assert [row["words"] for row in report["words"]][:4] == ["a0", "b0", "place", "place"]
+    assert {row["key"] for row in report["facets"]} == {"tags", "place", "rank"}
+    assert [row["among"] for row in report["followed"]] == ["rank lt 150", "rank lt 100"]
+    assert all(row["p50_ms"] > 0 for part in parts for row in report[part])
+    made = (home / "made.npy").stat().st_mtime_ns
+    told = CliRunner().invoke(app, ["--pictures", "300", *asked, *PARTS])
+    assert told.exit_code == 0 and (home / "made.npy").stat().st_mtime_ns == made, told.output
+    assert {*parts, "filtered"} <= json.loads(out.read_text()).keys()
+    assert CliRunner().invoke(app, ["--pictures", "200", *asked, *PARTS]).exit_code == 2
+
+
+def test_a_gallery_whose_making_was_stopped_is_made_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, url = material.Domains(40, 16), f"sqlite:///{tmp_path / 'registry.db'}"
+    monkeypatch.setattr(material, "_BATCH", 10)
+    monkeypatch.setattr(material, "document", lambda texts: document(texts) if "tag 3" not in texts else 1 / 0)
+    with pytest.raises(ZeroDivisionError), material.stored(tmp_path, made, url):
+        pass
+    monkeypatch.setattr(material, "document", document)
+    with material.stored(tmp_path, made, url) as records, records.registry.read() as session:
+        for table, count in ((PictureRow, 40), (PictureWordsRow, 40), (PictureValueRow, 8 * 40)):
+            assert session.scalar(select(func.count()).select_from(table)) == count
+        indexes = {each["name"] for each in inspect(session.connection()).get_indexes("picture_values")}
+        assert indexes == {each.name for each in PictureValueRow.metadata.tables["picture_values"].indexes}
 
 
 def test_modes_are_measured_in_the_demo(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from sqlalchemy.exc import IntegrityError
 
 from index.captions import ReadBy
 from index.errors import PictureNotFound
-from index.gallery import Gallery, NewPicture, Place
+from index.gallery import Gallery, NewPicture
+from index.listing import Place
 from index.tables import GalleryChangeRow
 from index.vectors import Vector
 from model.errors import RegistryUnavailable

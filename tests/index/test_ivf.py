@@ -229,6 +229,23 @@ def test_any_of_many_equal_vectors_is_as_good_as_another(repeated: tuple[Segment
     assert all(about["recall"][str(depth)][-1][1] > 0.99 for depth in DEPTHS)
 
 
+def test_the_nearest_lists_that_have_enough_of_what_is_wanted_are_searched_and_no_empty_ones(tmp_path: Path) -> None:
+    vectors, probes = clustered(9_000), 8
+    index, _ = index_of(vectors, tmp_path / "index")
+    lists, enough = ivf.Lists(index), probes * index.ntotal / index.nlist
+    for query in text_like(vectors, 5):
+        order = index.quantizer.search(query[None], index.nlist)[1][0]
+        far = np.flatnonzero(np.isin(lists.of_rows, order[-50:]))
+        for rows, factor in ((np.arange(9_000), 1), (np.arange(0, 9_000, 4), 1), (far, 1.5), (far[:20], 1.5)):
+            counts = lists.counted(rows)
+            found = ivf.probes_among(index, query, probes, counts).lists[0]
+            assert found.tolist() == [number for number in order if counts[number]][: len(found)]
+            reached = counts[found].sum()
+            assert reached >= min(factor * enough, len(rows)) and reached - counts[found[-1]] < max(
+                factor * enough, 8 * counts.max()
+            )
+
+
 def test_one_vector_many_times_is_an_index(tmp_path: Path) -> None:
     """All centroids are the same: one list has everything."""
     index, _ = index_of(np.repeat(clustered(1), SCAN_LIMIT + 1, axis=0), tmp_path / "index")

@@ -301,3 +301,13 @@ def test_what_an_array_of_allowed_keys_left_is_not_taken_for_what_it_leaves_now(
     for first in range(20):  # more arrays than are remembered
         assert found(part, numbered(first)) == [f"p{first:05d}"]
     assert len(found(part, allowed)) == 18
+
+
+def test_a_segment_keeps_few_copies_of_vectors(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment, "_COPIED", 50)
+    part = sealed(root, VECTORS, names(120))
+    for count in (20, 20, 20, 50, 1, 60):
+        allowed = numbered(*range(count))
+        assert len(best(part, VECTORS[7], 120, allowed)) == count
+        copied = [left.scan.ntotal for left in part._lefts.values() if left.scan is not None]
+        assert sum(copied) <= max(50, count) and copied[-1] == count

@@ -16,16 +16,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, select, text
 
-from index import selection
+from index import listing, selection
 from index.facts import checked_metadata, checked_tags
 from index.filters import parsed
 from index.gallery import Gallery, NewPicture
 from index.records import Given, Patch
-from index.selection import PICTURES, Selection, Wanted
+from index.selection import PICTURES, Left, Selection, Wanted
 from index.tables import PictureRow
 from model.data_root import DataRoot
 from model.errors import RegistryUnavailable
-from model.registry import open_registry
+from model.registry import database, open_registry
 from tests.index.world import content
 
 TEXTS = ["Chur", "chur", "", "é", "e\u0301", "x" * 300, "1", "true", "1950-01-01", "1950-01-01T01:00:00+01:00"]
@@ -196,10 +196,13 @@ def test_what_was_asked_before_follows_every_change(changing: Changing) -> None:
         changing.change()
 
 
-def test_facets_count_the_values_of_what_is_left(changing: Changing) -> None:
+def test_facets_count_the_values_of_what_is_left(changing: Changing, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {"must_not": [{"key": "collection", "match": {"value": "Chur"}}]}
     pictures = [picture for picture in changing.pictures().values() if holds(asked, picture)]
-    found = changing.selection.facets(Wanted(parsed(asked)), ["tags", "place", "year", "collection", "id", "No key"])
+    keys = ["tags", "place", "year", "collection", "id", "No key"]
+    found = changing.selection.facets(Wanted(parsed(asked)), keys)
+    monkeypatch.setattr(selection, "_MANY", 0)
+    assert Selection(changing.registry).facets(Wanted(parsed(asked)), keys) == found
     for key in ("tags", "place", "year", "collection"):
         counted = Counter((type(v) is bool, v) for picture in pictures for v in values(picture, key) if v != "x" * 300)
         assert Counter({(type(each.value) is bool, each.value): each.count for each in found[key]}) == counted
@@ -207,19 +210,50 @@ def test_facets_count_the_values_of_what_is_left(changing: Changing) -> None:
     assert found["id"] == found["No key"] == []
 
 
-def test_a_listing_has_what_is_left_in_order(changing: Changing) -> None:
+def test_facets_that_are_kept_follow_every_change(changing: Changing) -> None:
+    queries = list[str]()
+    event.listen(changing.registry.engine, "before_cursor_execute", lambda *given: queries.append(given[2]))
+    wanted = Wanted(collection="kept")
+
+    def counts() -> dict[Any, int]:
+        return {each.value: each.count for each in changing.selection.facets(wanted, ["tags"])["tags"]}
+
+    for id in ("p1", "p2"):
+        changing.gallery.patch(Patch(id, {"tags": ["red"], "collection": "kept"}), {})
+    assert counts() == {"red": 2}
+    queries.clear()
+    assert counts() == {"red": 2} and not any("picture_values" in query for query in queries)
+    changing.gallery.patch(Patch("p2", {"tags": ["red", "blue"]}), {})
+    assert counts() == {"red": 2, "blue": 1}
+    changing.gallery.delete("p1")
+    assert counts() == {"red": 1, "blue": 1}
+
+
+def test_a_listing_has_what_is_left_in_order(changing: Changing, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = Wanted(
         parsed({"should": [{"key": "tags", "match": {"any": ["Chur", "chur"]}}]}), frozenset({"default", "other"})
     )
     inside = [p for p in changing.pictures().values() if p["collection"] != "Chur" and {"Chur", "chur"} & {*p["tags"]}]
     expected = [p["id"] for p in sorted(inside, key=lambda p: (p["created_at"], p["id"]))]
     assert len(expected) > 3
-    for newest_first in (False, True):
-        ids, after = list[str](), None
-        while page := changing.gallery.page(2, after, *wanted.conditions, newest_first=newest_first):
-            ids += [picture.id for picture in page]
+
+    def ids(newest_first: bool) -> list[str]:
+        found, after = list[str](), None
+        while page := changing.selection.page(wanted, 2, after, newest_first=newest_first):
+            found += [picture.id for picture in page]
             after = page[-1].place
-        assert ids == (expected[::-1] if newest_first else expected)
+        return found
+
+    for few, walked in ((1_000, 16_000), (0, 3), (0, 16_000)):  # sorted by the database; both; told by their keys
+        monkeypatch.setattr(listing, "FEW", few)
+        monkeypatch.setattr(listing, "WALKED", walked)
+        monkeypatch.setattr(listing, "_BLOCK", 3)
+        assert ids(False) == expected and ids(True) == expected[::-1]
+    known = changing.selection.left(wanted)
+    assert known is not None
+    outdated = Left(known.keys + 1_000_000, known.upto - 1)  # of no picture
+    monkeypatch.setattr(changing.selection, "left", lambda _: outdated)
+    assert ids(False) == expected
     names = dict(changing.selection.collections(frozenset({"other", "nothing"})))
     assert names == {"other": sum(p["collection"] == "other" for p in changing.pictures().values())}
 
@@ -284,7 +318,7 @@ _MANY_VALUES = """
 def test_a_filter_that_takes_postgresql_too_long_is_given_up(
     postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(selection, "_SECONDS", 0.2)
+    monkeypatch.setattr(database, "_SECONDS", 0.2)
     wanted = Wanted(parsed({"must": [{"key": "tags", "match": {"value": "Chur"}}]}))
     with closing(open_registry(postgresql_url)) as registry, registry.begin() as session:
         session.execute(text("LOCK TABLE picture_values IN ACCESS EXCLUSIVE MODE"))
@@ -296,8 +330,8 @@ def test_what_takes_a_database_too_long_ends_there(database_url: str, monkeypatc
     count = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {}) SELECT count(*) FROM c"
     with closing(open_registry(database_url)) as registry:
         registry.initialise("base", {})
-        monkeypatch.setattr(selection, "_SECONDS", 0.2)
-        with pytest.raises(RegistryUnavailable), selection.reading(registry) as session:
+        monkeypatch.setattr(database, "_SECONDS", 0.2)
+        with pytest.raises(RegistryUnavailable), registry.read_in_time() as session:
             session.execute(text(count.format(5_000_000)))
         sleep(0.3)
         with registry.read() as session:  # with the same connection
@@ -314,6 +348,26 @@ def test_there_may_be_more_values_than_32_bits_count(postgresql_url: str, tmp_pa
         assert left is not None and len(left) == 1
 
 
+def test_after_a_change_only_the_pictures_that_changed_are_looked_at(tmp_path: Path) -> None:
+    """Not all that have a value which the filter asks for, at each upload."""
+    with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
+        gallery, selection = Gallery(registry, DataRoot(tmp_path)), Selection(registry)
+        some = {"must": [{"key": "tags", "match": {"value": "red"}}, {"key": "year", "range": {"lt": 2_000}}]}
+        wanted = Wanted(parsed({"must": [some], "must_not": [{"key": "tags", "match": {"value": "blue"}}]}))
+        gallery.put([NewPicture("p", content(1), 9, 9, given=Given(tags=["red"], metadata={"year": 1950}))], "tower")
+        assert selection.allowed(wanted) is not None
+        gallery.patch(Patch("p", {"tags": ["red", "green"]}), {})
+        asked = list[tuple[str, Any]]()
+        event.listen(registry.engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
+        left = selection.allowed(wanted)
+        assert left is not None and len(left) == 1
+        with registry.read() as session:
+            (query,) = [each for each in asked if "picture_values" in each[0]]
+            plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {query[0]}", query[1]).all()
+        told = [row[3] for row in plan if "picture_values" in row[3]]
+        assert len(told) == 3 and all("ix_picture_values_picture" in each for each in told), plan
+
+
 def test_a_page_of_a_collection_is_read_in_its_order(tmp_path: Path) -> None:
     """Not the whole collection, to be sorted for each page."""
     with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
@@ -321,7 +375,7 @@ def test_a_page_of_a_collection_is_read_in_its_order(tmp_path: Path) -> None:
         event.listen(registry.engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
         wanted = Wanted(within=frozenset({"museum"}), collection="museum")
         for newest_first in (False, True):
-            Gallery(registry, DataRoot(tmp_path)).page(10, None, *wanted.conditions, newest_first=newest_first)
+            Selection(registry).page(wanted, 10, newest_first=newest_first)
         pages = [each for each in asked if "ORDER BY pictures.created_at" in each[0]]
         assert len(pages) == 2
         with registry.read() as session:

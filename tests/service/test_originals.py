@@ -8,6 +8,7 @@ from pillow_heif import register_heif_opener
 from sqlalchemy import update
 
 from index.files import bytes_of_originals
+from index.sets import VectorSets
 from index.sweep import sweep
 from index.tables import PictureRow
 from model.objects import Objects
@@ -115,11 +116,11 @@ def test_a_picture_of_before_it_was_noted_tells_nothing_of_one_that_is_kept_late
             session.execute(update(PictureRow).values(original=True))
     with running(tmp_path, keep_originals=True) as service:
         context = service.context
-        sweep(context.root, context.registry, context.gallery)
+        sweep(VectorSets(context.gallery))
         assert service.put("new", picture(1)).status_code == 201
         assert service.admin.get("/v1/pictures/new/original").content == picture(1)
         assert_problem(service.admin.get("/v1/pictures/old/original"), 404, "original_not_kept")
-        sweep(context.root, context.registry, context.gallery)
+        sweep(VectorSets(context.gallery))
         assert service.admin.get("/v1/pictures/new/original").content == picture(1)
 
 

@@ -10,9 +10,10 @@ from alembic.config import Config
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from index.facets import FacetValue
 from index.gallery import Gallery
 from index.records import Patch
-from index.selection import FacetValue, Selection, Wanted
+from index.selection import Selection, Wanted
 from index.tables import PictureWordsRow
 from index.word_search import WordSearch
 from model.backends import Encoding
@@ -127,7 +128,7 @@ def test_words_of_before_are_found_those_of_expansions_too(first_release: str) -
         (4, None, "red い いり ご り りん ん んご 赤 赤い", 10),
     ]
     release = Release(1, 0, {}, datetime.now(UTC), "", "", {})
-    found = WordSearch(registry).find("red GREEN りんご coch", release, Wanted())
+    found = WordSearch(registry, Selection(registry)).find("red GREEN りんご coch", release, Wanted())
     assert [each.picture for each in found] == ["a", "b"]
     registry.close()
 

@@ -1,0 +1,178 @@
+"""What the registry's database answers in a large gallery: words, facets, pages of listings, pages of duplicates.
+
+Each row has the median of some times in milliseconds, by the clock and of this thread's processor time, in which SQLite
+works too, PostgreSQL does not. `first_ms` is the first time that this is asked, with nothing kept: what is asked again
+is often kept.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from statistics import median
+from typing import Any
+
+from benchmarks.records.material import NUMBER, PLACES, RANK, TAGS, WORDS, Collection, Records
+from benchmarks.scale.material import name
+from benchmarks.scale.measures import timed
+from index.duplicates import AT_ONCE, Compared, compared
+from index.filters import Range, parsed
+from index.gallery import Gallery, GalleryPicture
+from index.listing import Place
+from index.records import Patch
+from index.selection import Selection, Wanted
+from index.word_search import WordSearch
+from model.errors import RegistryUnavailable
+from model.registry import Release
+
+_TIMES = 7  # of which the median is told
+_PAGE = 100
+_GROUPS = 20
+_GIVEN_UP = "given up"
+
+
+def words(records: Records) -> list[dict[str, Any]]:
+    """Searches by words that few and many pictures have, among all pictures and among half of them."""
+    half, rows = _upto(records, records.made.count // 2), list[dict[str, Any]]()
+    release = records.registry.releases.serving()
+    for text, wanted in _asked(records, half):
+        took = _repeated(partial(_found, WordSearch(records.registry, records.selection()), text, release, wanted))
+        rows.append({"words": text.format(0), "among": _among(wanted), **took})
+    return rows
+
+
+def _found(search: WordSearch, words: str, release: Release, wanted: Wanted, number: int) -> object:
+    return search.find(words.format(number), release, wanted)
+
+
+def _asked(records: Records, half: Wanted) -> Iterator[tuple[str, Wanted]]:
+    """Texts, of which each has a number in it or not."""
+    for word, pictures in WORDS.items():
+        if pictures < records.made.count:
+            yield f"{word}{{}}", Wanted()
+    yield from (("place", Wanted()), ("place", half), ("tag other place", Wanted()), ("c{} place", Wanted()))
+    yield from (("c{} place", half), ("tag other place title 1950 06 01", Wanted()))
+
+
+def facets(records: Records) -> list[dict[str, Any]]:
+    """Facets of a key with few values, with more, and of one that has another value for each picture."""
+    rows = list[dict[str, Any]]()
+    for wanted in _filters(records):
+        for key, values in (("tags", 2 * TAGS), ("place", PLACES), (RANK, records.made.count)):
+            took = _repeated(partial(_facets, records.selection(), wanted, key))
+            rows.append({"key": key, "values": values, "among": _among(wanted), **took})
+    return rows
+
+
+def _facets(selection: Selection, wanted: Wanted, key: str, number: int) -> object:
+    return selection.facets(wanted, [key])
+
+
+def listed(records: Records) -> list[dict[str, Any]]:
+    """The first page and the last one of listings with a filter, in both orders."""
+    rows = list[dict[str, Any]]()
+    later = Wanted(parsed({"must": [{"key": NUMBER, "range": {"gte": records.made.count // 2}}]}))
+    for wanted in (*_filters(records), later):
+        for newest_first in (False, True):
+            page = partial(_page, records.selection(), wanted)
+            first = _repeated(partial(page, newest_first, None))
+            end = page(not newest_first, None, 0)[-1].place
+            last = _repeated(partial(page, newest_first, end))
+            times = {f"last_{name}": value for name, value in last.items()}
+            rows.append({"among": _among(wanted), "newest_first": newest_first, **first, **times})
+    return rows
+
+
+def _page(
+    selection: Selection, wanted: Wanted, newest_first: bool, after: Place | None, number: int
+) -> Sequence[GalleryPicture]:
+    return selection.page(wanted, _PAGE, after, newest_first=newest_first)
+
+
+def followed(records: Records) -> list[dict[str, Any]]:
+    """The keys that a filter leaves: read the first time, and asked again after a record of a picture has changed."""
+    rows = list[dict[str, Any]]()
+    for wanted in _filters(records)[1:]:
+        took = _repeated(partial(_allowed, records.selection(), wanted), partial(_changed, records.gallery))
+        rows.append({"among": _among(wanted), **took})
+    return rows
+
+
+def _allowed(selection: Selection, wanted: Wanted, number: int) -> object:
+    return selection.allowed(wanted)
+
+
+def _changed(gallery: Gallery, number: int) -> object:
+    return gallery.patch(Patch(name(number), {"metadata": {"touched": time.time()}}), {})
+
+
+def duplicates(collection: Collection) -> list[dict[str, Any]]:
+    """Pictures that are compared at a time, of which a page has as many as two seconds allow."""
+    rows = list[dict[str, Any]]()
+    for wanted in _filters(collection):
+        selection, took, place, examined = collection.selection(), list[float](), None, 0
+        for _ in range(_TIMES):
+            spent, part = timed(_compared, collection, selection, wanted, place)
+            took.append(spent)
+            place, examined = part.place, examined + part.examined
+            if place is None:
+                break
+        rows.append(
+            {
+                "among": _among(wanted),
+                "at_once": AT_ONCE,
+                "p50_ms": median(took),
+                "longest_ms": max(took),
+                "pictures_a_second": 1_000 * examined / sum(took),
+            }
+        )
+    return rows
+
+
+def _compared(collection: Collection, selection: Selection, wanted: Wanted, after: Place | None) -> Compared:
+    pictures = collection.live.current.pictures
+    return compared(
+        collection.gallery,
+        selection,
+        pictures.identity.fingerprint,
+        pictures,
+        0.95,
+        wanted,
+        after,
+        _GROUPS,
+    )
+
+
+def _filters(records: Records) -> list[Wanted]:
+    count = records.made.count
+    sizes = sorted({size for size in (100, 10_000, count // 2) if size <= count // 2}, reverse=True)
+    return [Wanted(), *(_upto(records, size) for size in sizes)]
+
+
+def _upto(records: Records, size: int) -> Wanted:
+    return Wanted(parsed({"must": [{"key": RANK, "range": {"lt": size}}]}))
+
+
+def _among(wanted: Wanted) -> str:
+    ranges = [each for each in wanted.filter.must if isinstance(each, Range)] if wanted.filter else []
+    told = [f"{each.key} {name} {value:,.0f}" for each in ranges for name, value in each.bounds]
+    return ", ".join(told) or "all"
+
+
+def _repeated(act: Callable[[int], Any], before: Callable[[int], Any] | None = None) -> dict[str, Any]:
+    """`act(0)` as the first one, then some more, `before` each what is not timed; a database that gives up is told."""
+    took, used = list[float](), list[float]()
+    try:
+        for number in range(_TIMES + 1):
+            if before is not None:
+                before(number)
+            begun = time.thread_time()
+            took.append(timed(act, number)[0])
+            used.append(1_000 * (time.thread_time() - begun))
+    except RegistryUnavailable:
+        return dict.fromkeys(("first_ms", "first_cpu_ms", "p50_ms", "cpu_p50_ms"), _GIVEN_UP)
+    return {
+        "first_ms": took[0],
+        "first_cpu_ms": used[0],
+        "p50_ms": median(took[1:]),
+        "cpu_p50_ms": median(used[1:]),
+    }
