@@ -37,7 +37,7 @@ _MOST_FILLED = 8  # texts of one call where each is filled up to the context
 _HINTS = {FLOAT32: "f32", BFLOAT16: "bf16"}
 _TRACE = 1  # to be raised when what is traced computes something else
 _EQUAL = 0.999  # cosine between torch's features and ours in float32: less, and the trace computes something else
-# The same in bfloat16: transformers have 0.9999, convolutions 0.99, and find as much (decision 44)
+# The same in bfloat16: transformers have 0.9999, convolutions 0.99, and find as much (decision 42)
 _NEAR = 0.98
 _log = logging.getLogger(__name__)
 

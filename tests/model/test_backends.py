@@ -292,7 +292,7 @@ def test_the_trial_finds_emulated_bfloat16_slow() -> None:
 
 
 def test_the_trial_finds_bfloat16_fast_where_amd_has_it() -> None:
-    """As measured for decision 44; on other processors nobody knows beforehand."""
+    """As measured for decision 42; on other processors nobody knows beforehand."""
     if torch.cpu.get_capabilities().get("amx_bf16") or not {"AuthenticAMD", "avx512_bf16"} <= {
         *Path("/proc/cpuinfo").read_text().split()
     }:
