@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.emoji36.errors import Refused
-from benchmarks.stamps import figures, plots, rows, tables
+from benchmarks.stamps import figures, rows, tables
 from benchmarks.stamps.bench import GALLERIES, Asked, Bench
 from benchmarks.stamps.cases import ROWS, Case, Row, cases
 from benchmarks.stamps.data import Half
@@ -27,6 +27,8 @@ def write(bench: Bench, head: Mapping[str, Any], languages: Sequence[str], half:
 
     Returns the tables; raises `Refused` where nothing was measured, or `out` has figures of another base.
     """
+    from benchmarks.stamps import plots  # late: `words` is for everybody, and needs no matplotlib
+
     before = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
     other = next((key for key in head if before.get(key, head[key]) != head[key]), None)
     if other is not None:

@@ -1,6 +1,8 @@
 """Languages taught on a few drawn pictures, from captions alone: a run, what it keeps, and its report."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +199,14 @@ def test_errors_are_those_of_a_sample_of_pictures() -> None:
     assert alone.error == pytest.approx(100 * paired.error)
     same = share(ours, ours)
     assert same is not None and (same.value, same.error) == (100, 0) and recall({}) is None and mean([None]) is None
+
+
+def test_words_are_written_where_only_the_service_is_installed(work: Path, tmp_path: Path) -> None:
+    write_annotations(work / "npm", "en", {"🍎": {"tts": ["apple"]}})
+    write_annotations(work / "npm", "nl", {"🍎": {"tts": ["appel"]}})
+    out = tmp_path / "nl.jsonl"
+    code = "import sys; sys.modules['matplotlib'] = None; from benchmarks.stamps.__main__ import app; app()"
+    command = [sys.executable, "-c", code, "words", "nl", "--out", str(out), "--work", str(work)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(out.read_text()) == {"caption": "appel", "english": "apple"}
