@@ -221,7 +221,8 @@ def _table(rows: Iterable[tuple[int, int, list[str]]]) -> Records:
     names = _header(next(rows, (0, 0, []))[2])
     once = all(names.count(column) <= 1 for column in _COLUMNS)
     if not once or "caption" not in names or not _OTHERS & set(names):
-        refuse("wrong_columns", f"the header must name {_NEEDED}", 1)
+        semicolons = ", with commas in between, not semicolons" if len(names) == 1 and ";" in names[0] else ""
+        refuse("wrong_columns", f"the header must name {_NEEDED}{semicolons}", 1)
     if "pivot" in names:
         refuse("wrong_columns", "a pivot stands in two columns here, `pivot_language` and `pivot_text`", 1)
     for first, last, cells in rows:

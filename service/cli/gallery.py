@@ -35,7 +35,7 @@ def list_pictures(
             f"{item['width']}×{item['height']}",
             item["collection"],
             ", ".join(item["tags"]),
-            ", ".join(sorted(item["captions"])),
+            ", ".join(sorted({*item["captions"], *item["waiting"]})),
         )
         for item in items
     ]

@@ -238,9 +238,10 @@ def _assessed(expansion: dict[str, Any]) -> None:
 
 def _recalls(report: dict[str, Any]) -> None:
     if report.get("t2i"):
+        other = {"english": "English", "pivots": "pivot"}.get(report.get("against", ""), "picture")
         rows = [
             (name, *(recall(report, direction, at) for at in (1, 5, 10)))
-            for name, direction in (("text to picture", "t2i"), ("picture to text", "i2t"))
+            for name, direction in ((f"text to {other}", "t2i"), (f"{other} to text", "i2t"))
         ]
         table(("percent", "R@1", "R@5", "R@10"), rows, right=("R@1", "R@5", "R@10"))
 

@@ -82,7 +82,7 @@ def _entry(place: int, data: bytes | None, said: Any, context: Context, caller: 
         record = bodies.validated(schemas.PictureRecord, said, f"body.records.{place}")
         entry.id = record.id
         if data is None:
-            raise TooLarge(f"a picture here may have at most {context.settings.picture_bytes} bytes")
+            raise TooLarge(f"a picture here may have at most {context.settings.picture_bytes:,} bytes")
         entry.captions, entry.given = records.said_of(record, caller)
         entry.content = hashlib.sha256(data).hexdigest()
         if record.id is None:

@@ -232,9 +232,10 @@ def test_the_command_forces_and_tells_why_a_language_serves(fresh: Service, tmp_
     lease = expansions.lease(id, "test")
     assert lease is not None
     gain = {"sentence": "Welsh is not read better than by version 0: …", "forced": True}
-    expansions.succeed(lease, 1, 2, {"t2i": RECALL, "i2t": RECALL, "gain": gain})
+    expansions.succeed(lease, 1, 2, {"t2i": RECALL, "i2t": RECALL, "against": "english", "gain": gain})
     said = run(fresh, "expansions", id, "--watch").stdout
     assert "Welsh is not read better than by version 0: …. It is served because that was forced." in said
+    assert "text to English" in said and "English to text" in said  # these pairs have no pictures
 
 
 def test_the_list_of_releases_marks_what_was_forced(fresh: Service) -> None:

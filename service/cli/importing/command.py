@@ -47,7 +47,9 @@ def import_pictures(
     delete: Annotated[bool, typer.Option("--delete", help="Delete from the gallery what vanished here.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on with what changes, until Ctrl-C.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Send also the pictures that are there already.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Send nothing if something cannot be used.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End at the first that cannot be used; look before sending.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     state: Annotated[
         Path | None, typer.Option(file_okay=False, help="Where it is kept what was sent; by default your state folder.")
@@ -112,11 +114,11 @@ def _captions(file: Path | None) -> Captions:
     if file is None:
         return {}
     try:
-        captions = json.loads(file.read_text(encoding="utf-8"))
+        captions = json.loads(file.read_text(encoding="utf-8-sig"))
     except ValueError:  # also when it is not UTF-8
         captions = None
     if not isinstance(captions, dict) or not all(isinstance(each, dict) for each in captions.values()):
-        stop("The file of captions is not a JSON object of objects.", REFUSED)
+        stop('The file of captions is no JSON such as {"file name or id": {"en": ["a red apple"]}}.', REFUSED)
     several = {
         name: {tag: [texts] if isinstance(texts, str) else texts for tag, texts in each.items()}
         for name, each in captions.items()
@@ -144,7 +146,7 @@ def _bring_in(runs: list[tuple[Source, Run]], report: Report, delete: bool, *, q
                     told(report, run.intake.dry_run, delete)
                     stop(f"There is no picture in {source.name} any more: nothing is deleted.", REFUSED)
                 run.vanished(delete)
-        except (KeyboardInterrupt, SystemExit, httpx.HTTPError):
+        except (KeyboardInterrupt, SystemExit, httpx.HTTPError, Refused):
             sent = sum(run.intake.sent.total() for _, run in runs)
             note(f"{sent:,} pictures were added until then; the same command goes on with the rest.")
             raise
@@ -175,8 +177,8 @@ def _require(part: Item | Left, ids: dict[str, str], prefix: str) -> None:
         checked(part, prefix)
     except InvalidInput as fault:
         raise Refused(f"{part.shown or part.place}: It has no possible id: {fault.detail}.") from None
-    if (first := ids.setdefault(part.id, part.place)) != part.place:
-        raise Refused(f"{part.shown or part.place}: {first} has the same id.")
+    if not any(ids.setdefault(id, part.place) == part.place for id in (part.id, part.twin) if id):
+        raise Refused(f"{part.shown or part.place}: {ids[part.id]} has the same id.")
 
 
 @contextmanager

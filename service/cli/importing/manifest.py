@@ -70,8 +70,10 @@ class Manifest:
             raise SourceFault(f"{error.detail.removesuffix('.')}.") from error
         except OSError as error:
             raise SourceFault(f"It cannot be read: {error.strerror}.") from error
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise SourceFault(f"It is no table in UTF-8: {error}.") from error
+        except UnicodeDecodeError as error:
+            raise SourceFault("It is no text in UTF-8; spreadsheets save such a table as “CSV UTF-8”.") from error
+        except csv.Error as error:
+            raise SourceFault(f"It is no table: {error}.") from error
 
     def _objects(self) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
         with self._file.open("rb") as stream:
@@ -94,7 +96,7 @@ class Manifest:
             rows = csv.reader(stream, delimiter=mark, strict=True)
             columns = [name.strip() for name in next(rows, [])]
             if "file" not in columns:
-                raise SourceFault("It has no column `file`.")
+                raise SourceFault(f"It has no column `file`; its columns are {', '.join(columns) or 'none'}.")
             for row in rows:
                 if len(row) > len(columns):
                     yield rows.line_num, f"It has {len(row)} cells, and there are {len(columns)} columns."

@@ -75,7 +75,7 @@ class Report:
             yield f"{len(self.gone):,} pictures were deleted in the gallery; --again sends them: {_first(self.gone)}"
         if self.unseen:
             kept = "What was there before is neither told as vanished nor deleted."
-            yield f"Empty, or not to be read: {_first(self.unseen)}. {kept}"
+            yield f"Not all was seen: {_first(self.unseen)}. {kept}"
         if self.vanished:
             did = "would be" if dry_run else "were"
             what = f"{did} deleted" if deleted else "vanished, and stay in the gallery; --delete removes them"

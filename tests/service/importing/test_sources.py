@@ -101,9 +101,14 @@ def test_a_row_that_cannot_be_used_is_told_by_its_line(tmp_path: Path) -> None:
     assert faults(list(Manifest(tmp_path / "m.csv", NOTHING).parts())) == {
         "line 3": "It has 3 cells, and there are 2 columns."
     }
-    for name, content in (("n.csv", b"id\n1\n"), ("n.jsonl", b"\xff\n"), ("o.csv", b'file\n"a\n')):
+    for name, content, said in (
+        ("n.csv", b"File;Title\na;1\n", "its columns are File, Title"),
+        ("n.jsonl", b"\xff\n", "UTF-8"),
+        ("o.csv", b'file\n"a\n', "no table"),
+        ("p.csv", "file;Ort\na;Zürich\n".encode("cp1252"), "“CSV UTF-8”"),
+    ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(SourceFault):
+        with pytest.raises(SourceFault, match=said):
             list(Manifest(tmp_path / name, NOTHING).parts())
 
 

@@ -30,7 +30,7 @@ def test_files_of_a_manifest_that_are_away_and_torn_rows_delete_nothing(service:
     (disk / "1.png").rename(disk / "x")
     done = run(service, *given)
     assert done.exit_code == 1 and there(service, names) == names
-    assert "line 3. What was there before is neither told as vanished nor deleted." in done.stderr
+    assert "Not all was seen: line 3. What was there before is neither told as vanished nor deleted." in done.stderr
     shutil.rmtree(disk)
     disk.mkdir()
     away = run(service, *given)
