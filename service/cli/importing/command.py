@@ -15,7 +15,7 @@ from service.cli.importing import watching
 from service.cli.importing.folder import Captions, Folder
 from service.cli.importing.intake import Intake
 from service.cli.importing.items import Item, Left, Said, Source, SourceFault, is_json, tags_of
-from service.cli.importing.report import Report, told
+from service.cli.importing.report import Report, few, told
 from service.cli.importing.run import Refused, Run, checked
 from service.cli.importing.sources import is_partial, sources
 from service.cli.importing.state import StateFault, opened
@@ -65,7 +65,8 @@ def import_pictures(
         stop("--watch goes neither with --json nor with --dry-run nor with --strict.", REFUSED)
     said, report = Said(collection, tags_of(tag or [])), Report(whole=as_json)
     try:
-        given = sources(paths, said, caption_language, root, _captions(captions))
+        captioned = _captions(captions)
+        given = sources(paths, said, caption_language, root, captioned)
         if captions is not None and not all(isinstance(source, Folder) for source in given):
             stop("--captions is for folders and pictures: other sources say their own.", REFUSED)
         if watch and not all(isinstance(source, Folder) and not source.is_partial for source in given):
@@ -78,6 +79,7 @@ def import_pictures(
     except StateFault as fault:
         stop(str(fault), FAILED)
     told(report, dry_run, delete)
+    _unused(captioned, given)
     tell(report.document(), as_json, report.sentence(dry_run))
     if report.counts["refused"]:
         raise typer.Exit(FAILED)
@@ -129,6 +131,11 @@ def _captions(file: Path | None) -> Captions:
     ):
         stop("The file of captions has something else than texts in a language.", REFUSED)
     return several
+
+
+def _unused(captions: Captions, given: list[Source]) -> None:
+    if unused := captions.keys() - {name for each in given if isinstance(each, Folder) for name in each.captioned}:
+        note(f"{len(unused):,} names in the file of captions are of no picture here: {few(sorted(unused))}")
 
 
 def _bring_in(runs: list[tuple[Source, Run]], report: Report, delete: bool, *, quiet: bool) -> None:

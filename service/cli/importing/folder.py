@@ -24,6 +24,7 @@ class Folder:
         self.root = root.resolve()
         self.name = str(self.root)
         self._said, self._captions, self._only = said, captions or {}, only
+        self.captioned = set[str]()  # names and ids in `captions` that a picture was found for
 
     @property
     def is_partial(self) -> bool:
@@ -102,8 +103,11 @@ class Folder:
         return Item(place, id, lambda: read_file(path, stamp), stamp, twin, said)
 
     def _captioned(self, id: str, name: str) -> Said:
-        captions = self._captions.get(name) or self._captions.get(id)
-        return self._said if captions is None else replace(self._said, captions=captions)
+        key = name if self._captions.get(name) else id
+        if key not in self._captions:
+            return self._said
+        self.captioned.add(key)
+        return replace(self._said, captions=self._captions[key])
 
 
 def read_file(path: Path, stamp: Stamp | None = None) -> bytes:

@@ -72,14 +72,14 @@ class Report:
             more = "" if self.counts[why.value] <= len(examples) else ", …"
             yield f"{self.counts[why.value]:,} {why.value} were left out: {', '.join(examples)}{more}"
         if self.gone:
-            yield f"{len(self.gone):,} pictures were deleted in the gallery; --again sends them: {_first(self.gone)}"
+            yield f"{len(self.gone):,} pictures were deleted in the gallery; --again sends them: {few(self.gone)}"
         if self.unseen:
             kept = "What was there before is neither told as vanished nor deleted."
-            yield f"Not all was seen: {_first(self.unseen)}. {kept}"
+            yield f"Not all was seen: {few(self.unseen)}. {kept}"
         if self.vanished:
             did = "would be" if dry_run else "were"
             what = f"{did} deleted" if deleted else "vanished, and stay in the gallery; --delete removes them"
-            yield f"{len(self.vanished):,} pictures {what}: {_first(self.vanished)}"
+            yield f"{len(self.vanished):,} pictures {what}: {few(self.vanished)}"
 
     def sentence(self, dry_run: bool) -> str:
         """The last line, on standard output."""
@@ -105,7 +105,8 @@ class Report:
         }
 
 
-def _first(places: list[str]) -> str:
+def few(places: list[str]) -> str:
+    """The first ones, in one text."""
     return ", ".join(places[:_EXAMPLES]) + (", …" if len(places) > _EXAMPLES else "")
 
 

@@ -337,8 +337,10 @@ def test_a_caption_may_stand_alone_and_captions_that_nobody_reads_are_refused(se
     for wrong in faults:
         captions.write_text(json.dumps(wrong))
         assert run(None, "import", str(folder), "--captions", str(captions)).exit_code == 2
-    captions.write_text(json.dumps({id: {"en": "a ball"}}), encoding="utf-8-sig")  # as editors on Windows write it
-    as_json(service, "import", str(folder), "--captions", str(captions))
+    said = {id: {"en": "a ball"}, "gone.png": {"en": "a mill"}}
+    captions.write_text(json.dumps(said), encoding="utf-8-sig")  # as editors on Windows write it
+    done = run(service, "import", str(folder), "--captions", str(captions))
+    assert "1 names in the file of captions are of no picture here: gone.png" in done.stderr
     assert show(service, id)["captions"] == {"en": ["a ball"]}
     table = folder.parent / "list.csv"
     table.write_text("file\n")
