@@ -11,6 +11,7 @@ from demo import screenshots as pages
 from demo.fill import fill as fill_gallery
 from demo.gallery import digest as digest_of
 from demo.gallery import outlines
+from demo.shots import NotPossible
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
@@ -66,7 +67,7 @@ def screenshots(
     """Start a demo of its own, teach it four languages, take the pictures of docs/screenshots/, and stop it again."""
     try:
         pages.take_all(out, names or [])
-    except pages.NotPossible as error:
+    except NotPossible as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
 

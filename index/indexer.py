@@ -17,7 +17,7 @@ from index.gallery import Gallery
 from index.sealing import EngineSealing, Presence, Sealing, SegmentSealing, texts_as_asked
 from index.sets import VectorSets, state_of
 from index.sources import Encoder, FeedPruned, PictureSource, Source, VectorsMissing, caught_up, refilled, source_of
-from index.states import State
+from index.states import State, is_read
 from index.vectors import Identity, VectorSet
 from model.data_root import DataRoot
 from model.errors import PictoglotError, RegistryUnavailable, StoreUnavailable
@@ -60,11 +60,11 @@ class Indexer:
     def due(self) -> list[Identity]:
         """The sets of which enough has changed since they were sealed, those that changed most first.
 
-        Of captions, only those that the serving release names, or the one before: nobody encodes others.
+        Of captions, only those that the serving release reads so, or the one before: nobody encodes others.
         """
-        behind, named = self._sets.behind(), self._registry.releases.in_use()
+        behind, releases = self._sets.behind(), self._registry.releases.in_use()
         due = (each for each in behind if behind[each] >= self._seal_at)
-        used = (each for each in due if each.kind == "pictures" or (each.language, each.version) in named)
+        used = (each for each in due if each.kind == "pictures" or is_read(releases, each.language, each.version))
         return sorted(used, key=lambda each: -behind[each])
 
     def run(self, on_set: Callable[[], object] = lambda: None) -> int:

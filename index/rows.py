@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from index.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureVectorRow
@@ -20,6 +20,7 @@ from index.words import write_words
 from model.registry import Registry
 
 _BATCH = 500  # values in one SQL statement
+MOST_LANGUAGES = 256  # of captions that a base reads untaught: each is a vector set that follows the gallery
 T = TypeVar("T")
 
 Captions = Mapping[str, Sequence[str]]  # texts by language
@@ -180,6 +181,31 @@ class CaptionsAndVectors:
         with self._registry.read() as session:
             return [caption for batch in batches(ids, _BATCH) for caption in captions_of(session, batch, language)]
 
+    def languages(self, most: int = MOST_LANGUAGES) -> list[str]:
+        """The languages in which captions were added with pictures, sorted; the first `most`.
+
+        Takes as long as so many look-ups in an index, however many captions there are.
+        """
+        tags = select(func.min(CaptionRow.language).label("tag")).cte(recursive=True)
+        following = select(func.min(CaptionRow.language)).where(CaptionRow.language > tags.c.tag).scalar_subquery()
+        tags = tags.union_all(select(following).where(tags.c.tag.is_not(None)))
+        own = exists().where(CaptionRow.language == tags.c.tag, CaptionRow.expansion.is_(None))
+        with self._registry.read() as session:
+            return sorted(session.scalars(select(tags.c.tag).where(own).order_by(tags.c.tag).limit(most)))
+
+    def added_with_pictures(self, language: str, most: int, unread: ReadBy | None = None) -> int:
+        """How many captions in this language were added with pictures, counted up to `most`.
+
+        With `unread`, only those that have no vector made by that.
+        """
+        row, read = CaptionRow, CaptionVectorRow
+        query = select(row.id).where(row.language == language, row.expansion.is_(None)).limit(most)
+        if unread is not None:
+            made = (read.version == unread.version, read.fingerprint == unread.fingerprint)
+            query = query.where(~exists().where(read.caption_id == row.id, *made))
+        with self._registry.read() as session:
+            return session.scalar(select(func.count()).select_from(query.subquery())) or 0
+
     def captioned(self, language: str, expansions: Iterable[str]) -> list[str]:
         """The sorted ids of pictures with a caption in this language, added with them or by one of these expansions."""
         visible = CaptionRow.expansion.is_(None) | CaptionRow.expansion.in_(list(expansions))
@@ -270,11 +296,11 @@ class CaptionsAndVectors:
         with self._registry.read() as session:
             return set(session.scalars(select(CaptionVectorRow.version).distinct()))
 
-    def forget_version(self, language: str, version: int) -> None:
-        """Delete every vector of this language's captions as a version encodes them."""
+    def forget_version(self, version: int, language: str | None) -> None:
+        """Delete every vector of captions as a version encodes them; None: of all languages, as a base does."""
         row = CaptionVectorRow
         of = select(row.caption_id).join(CaptionRow, CaptionRow.id == row.caption_id)
-        self._forget(of.where(CaptionRow.language == language), row.version == version)
+        self._forget(of if language is None else of.where(CaptionRow.language == language), row.version == version)
 
     def forget_pictures(self, fingerprint: str) -> None:
         """Delete every vector of pictures by the image tower with this fingerprint."""

@@ -191,6 +191,8 @@ class CaptionSource:
 
     def _vectors(self, texts: Mapping[int, str]) -> dict[int, Vector]:
         assert self.identity.version is not None
+        if not texts:
+            return {}  # as for most pictures, in most of the languages that a base reads
         by = ReadBy(self.identity.version, self.identity.fingerprint)
         vectors = self.gallery.caption_vectors(list(texts), by)
         if missing := [id for id in texts if id not in vectors]:
@@ -234,9 +236,13 @@ def expansions_of(registry: Registry, language: str, version: int) -> frozenset[
 
     These are its own expansion and those of the language's earlier versions that were served, and not rolled back, when
     this one was first served. Captions that were rolled back, or of a cancelled expansion, are not in later versions.
+    A base that reads the language untaught has none.
     """
+    versions = registry.versions.of(language)
+    if all(version != other.number for other in versions):
+        return frozenset()
     visible = registry.releases.history(language, version)
-    expansions = [other.expansion for other in registry.versions.of(language) if other.number in visible]
+    expansions = [other.expansion for other in versions if other.number in visible]
     return frozenset(expansion for expansion in expansions if expansion is not None)
 
 

@@ -62,7 +62,7 @@ def _encode_all(attempt: Attempt, encoder: Encoder, skip_unreadable: bool) -> di
 def _encode_once(attempt: Attempt, encoder: Encoder, skip_unreadable: bool) -> dict[str, Any]:
     registry, root, gallery = attempt.registry, attempt.root, Gallery(attempt.registry, attempt.root)
     serving = set(registry.releases.serving().languages.items())
-    sets = list(_named(registry))
+    sets = list(_named(registry, gallery if len(encoder.languages) > 1 else None))
     progress = _Progress(attempt, encoder, 1 + len(sets))
     pictures = gallery.ids()  # what comes after this is for the next pass
     fill_pictures(encoder, gallery, registry, root, progress.of(0), attempt.engine)
@@ -103,14 +103,17 @@ class _Progress:
         return on_progress
 
 
-def _named(registry: Registry) -> Iterator[tuple[str, int]]:
+def _named(registry: Registry, untaught: Gallery | None) -> Iterator[tuple[str, int]]:
     """Every language and version that a release of the base that serves names, those that serve now first.
 
-    Not those that were pruned.
+    Not those that were pruned. With a gallery `untaught`, also the languages that captions are in with the base, which
+    reads those that are not taught, and that a rollback may lead back to.
     """
     serving, pruned = registry.releases.serving(), registry.versions.pruned()
     releases = [serving, *(release for release in registry.releases.list() if release.base == serving.base)]
     named = dict.fromkeys(pair for release in releases for pair in release.languages.items())
+    if untaught is not None:
+        named |= dict.fromkeys((tag, serving.base) for tag in untaught.languages())
     yield from (pair for pair in named if pair[1] not in pruned)
 
 

@@ -35,6 +35,10 @@ class Release:
         """The version that is its base; English is read by it."""
         return self.languages[BUILT_IN_LANGUAGE]
 
+    def reader(self, language: str) -> int:
+        """The version that reads texts in a language: its own or, if it is not taught, the base, as far as that can."""
+        return self.languages.get(language, self.base)
+
 
 class Releases:
     """All releases; exactly one is serving at any moment."""
@@ -60,11 +64,9 @@ class Releases:
         with self._database.read() as session:
             return [release_of(row) for row in session.scalars(query)]
 
-    def in_use(self) -> set[tuple[str, int]]:
-        """Each language and version of the release that serves, which is the newest, and of the one before."""
-        newest = select(ReleaseRow.languages).order_by(ReleaseRow.number.desc()).limit(2)
-        with self._database.read() as session:
-            return {pair for languages in session.scalars(newest) for pair in languages.items()}
+    def in_use(self) -> Sequence[Release]:
+        """The release that serves, which is the newest, and the one before."""
+        return self.list(limit=2)
 
     def withdrawn(self, release: Release) -> dict[str, int]:
         """The languages that an earlier release of the same base served and this one does not, with their last version.
