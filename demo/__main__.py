@@ -64,7 +64,10 @@ def screenshots(
     names: Annotated[list[str] | None, typer.Argument(help="Some of them by name; without, all")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; in a checkout, docs/screenshots/")] = None,
 ) -> None:
-    """Start a demo of its own, teach it four languages, take the pictures of docs/screenshots/, and stop it again."""
+    """Start a demo of its own, teach it four languages, take the pictures of docs/screenshots/, and stop it again.
+
+    The same with photographs (`photographs`, `photographs-pivot`), which are fetched by pip and npm.
+    """
     try:
         pages.take_all(out, names or [])
     except NotPossible as error:

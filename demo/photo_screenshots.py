@@ -75,7 +75,7 @@ PHOTOGRAPHS = Scene(
     _fill,
     (
         Shot("photographs", "/#search?q=a+sailing+boat&language=en", _found),
-        Shot("photographs-pivot", f"/#search?q=kofej&language={TAUGHT}", _found),
+        Shot("photographs-pivot", f"/#search?q=kóčka&language={TAUGHT}", _found),
     ),
     {"BASE": "photos"},
 )
