@@ -11,6 +11,7 @@ from demo import screenshots as pages
 from demo.fill import fill as fill_gallery
 from demo.gallery import digest as digest_of
 from demo.gallery import outlines
+from demo.shots import NotPossible
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
@@ -63,10 +64,13 @@ def screenshots(
     names: Annotated[list[str] | None, typer.Argument(help="Some of them by name; without, all")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; in a checkout, docs/screenshots/")] = None,
 ) -> None:
-    """Start a demo of its own, teach it four languages, take the pictures of docs/screenshots/, and stop it again."""
+    """Start a demo of its own, teach it four languages, take the pictures of docs/screenshots/, and stop it again.
+
+    The same with photographs (`photographs`, `photographs-pivot`), which are fetched by pip and npm.
+    """
     try:
         pages.take_all(out, names or [])
-    except pages.NotPossible as error:
+    except NotPossible as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
 

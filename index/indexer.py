@@ -15,7 +15,7 @@ from index.errors import IndexFileCorrupt, IndexUnavailable
 from index.sealing import EngineSealing, Sealing, SegmentSealing, state_of, texts_as_asked
 from index.sets import VectorSets
 from index.sources import FeedPruned, PictureSource, Source, VectorsMissing, caught_up, refilled, source_of
-from index.states import State
+from index.states import State, is_read
 from index.vectors import Identity, VectorSet
 from model.errors import PictoglotError, RegistryUnavailable, StoreUnavailable
 from model.storage import fault_point
@@ -52,11 +52,11 @@ class Indexer:
     def due(self) -> list[Identity]:
         """The sets of which enough has changed since they were sealed, those that changed most first.
 
-        Of captions, only those that the serving release names, or the one before: nobody encodes others.
+        Of captions, only those that the serving release reads so, or the one before: nobody encodes others.
         """
-        behind, named = self._sets.behind(), self._sets.registry.releases.in_use()
+        behind, releases = self._sets.behind(), self._sets.registry.releases.in_use()
         due = (each for each in behind if behind[each] >= self._seal_at)
-        used = (each for each in due if each.kind == "pictures" or (each.language, each.version) in named)
+        used = (each for each in due if each.kind == "pictures" or is_read(releases, each.language, each.version))
         return sorted(used, key=lambda each: -behind[each])
 
     def run(self, on_set: Callable[[], object] = lambda: None) -> int:

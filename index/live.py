@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from threading import RLock
+from threading import Event, RLock
 
 from index.errors import IndexUnavailable, OutOfMemory
 from index.gallery import GalleryPicture, NewPicture, Put
@@ -56,6 +56,8 @@ class LiveIndex:
         self._failed_at: dict[int, float] = {}  # by release: when it could not be opened
         self._background = ThreadPoolExecutor(1, thread_name_prefix="background")
         self._repair_after = -math.inf
+        self._fill_after: dict[Identity, float] = {}  # by set of captions that is filled, or failed to be
+        self._closing = Event()
 
     @property
     def current(self) -> Snapshot:
@@ -197,6 +199,7 @@ class LiveIndex:
 
     def close(self) -> None:
         """Wait for background work in progress and start no more."""
+        self._closing.set()
         self._background.shutdown()
         if self.sets.engine is not None:
             self.sets.engine.close()
@@ -269,7 +272,33 @@ class LiveIndex:
 
     def _caught_up(self, snapshot: Snapshot) -> Snapshot:
         latest = self._loader.caught_up(snapshot.sets)
-        return snapshot if latest is snapshot.sets else replace(snapshot, sets=latest)
+        return self._with_untaught(snapshot if latest is snapshot.sets else replace(snapshot, sets=latest))
+
+    def _with_untaught(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with the captions that its base reads in languages which are not taught.
+
+        Many that are new to it, as after a rollback or an upgrade, are encoded in the background, and come later.
+        """
+        opened = dict[Identity, VectorSet]()
+        for identity in self._loader.untaught(snapshot.release):
+            if identity in snapshot.sets:
+                continue
+            if self._loader.opens_soon(identity):
+                opened[identity] = self._loader.opened_untaught(identity)
+            elif self._clock() >= self._fill_after.get(identity, -math.inf):
+                self._fill_after[identity] = math.inf
+                self._in_background(f"encoding captions in {identity.language}", partial(self._fill, identity))
+        return replace(snapshot, sets=self._loader.caught_up({**snapshot.sets, **opened})) if opened else snapshot
+
+    def _fill(self, identity: Identity) -> None:
+        def unless_closing(*_: int) -> None:
+            if self._closing.is_set():
+                raise IndexUnavailable("the process ends")
+
+        try:
+            self._loader.fill(identity, unless_closing)
+        finally:
+            self._fill_after[identity] = self._clock() + _RETRY_SECONDS
 
     def _tell(self) -> None:
         """Take in what tells languages and chances by now."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from index.captions import Captions, ReadBy
 from index.errors import EngineMismatch
-from index.indexer import MOST, Indexer
+from index.indexer import MOST, SHARD, Indexer, Progress
 from index.segment import Segment
 from index.sets import VectorSets
 from index.snapshot import Snapshot, Withdrawn
@@ -25,6 +25,7 @@ from model.registry.duties import SEALING
 from model.views import Encoder, Views
 
 SEAL_FIRST = MOST // 4  # changes that are sealed before a set is opened
+_AT_ONCE = 64  # captions that are encoded while a write waits
 _DUTY_SECONDS = 60.0  # for which the duty to seal is taken; it is renewed
 PATIENCE = 600.0  # seconds to wait at most until another process has sealed a set that is far behind
 _LOOK = 1.0  # seconds between two looks whether another process has sealed a set
@@ -128,10 +129,14 @@ class ReleaseLoader:
                     yield identity, sealed
 
     def snapshot(self, release: Release, opened: Mapping[Identity, VectorSet]) -> Snapshot:
-        """A snapshot of a release, up to date, with those of the `opened` sets that it names. Raises as `views`."""
+        """A snapshot of a release, up to date, with those of the `opened` sets that it reads. Raises as `views`.
+
+        Of captions in languages that are not taught, only what is open already.
+        """
         views, shared = self.views(release), self._views.of(release.shared)
         captions = (self.captions(tag, number) for tag, number in release.languages.items())
         sets = {of: opened[of] if of in opened else self.stored(of) for of in (self.pictures.identity, *captions)}
+        sets |= {of: opened[of] for of in self.untaught(release) if of in opened and self.opens_soon(of)}
         built_in, withdrawn = self._encoder.languages, self.withdrawn(release)
         return Snapshot(release, views, shared, self.caught_up(sets), built_in=built_in, withdrawn=withdrawn)
 
@@ -144,28 +149,52 @@ class ReleaseLoader:
             return snapshot
         return replace(told, matching=matching)
 
+    def untaught(self, release: Release) -> list[Identity]:
+        """The sets of captions in languages that a release does not name, where its base reads many languages."""
+        if len(self._encoder.languages) == 1:
+            return []
+        tags = self._gallery.languages()
+        return [self.captions(tag, release.base) for tag in tags if tag not in release.languages]
+
+    def opens_soon(self, identity: Identity) -> bool:
+        """Whether `opened_untaught` takes an instant: few captions have no vector yet, and few rows have to be read."""
+        assert identity.language is not None and identity.version is not None
+        by, count = ReadBy(identity.version, identity.fingerprint), self._gallery.added_with_pictures
+        if count(identity.language, _AT_ONCE + 1, unread=by) > _AT_ONCE:
+            return False
+        return self.sets.is_near(identity, self._seal_first) or count(identity.language, SHARD + 1) <= SHARD
+
+    def opened_untaught(self, identity: Identity) -> VectorSet:
+        """A set of captions in a language that is not taught; one that is new, or far behind, is filled first."""
+        if not self.sets.is_near(identity, self._seal_first):
+            self._unless_it_fails(identity, lambda: self.fill(identity))
+        return self.stored(identity)
+
+    def fill(self, identity: Identity, on_progress: Progress | None = None) -> None:
+        """Make a set from the tables, as the worker makes that of a taught language; what has no vector is encoded."""
+        self.indexer().fill(self.sources[identity], SHARD, on_progress)
+
     def encoded(
         self, captions: Mapping[str, Captions], snapshot: Snapshot
     ) -> dict[str, dict[tuple[str, str, ReadBy], Vector]]:
-        """Vectors of captions, given by picture, in the served languages, except captions that a picture already has.
+        """Vectors of captions, given by picture, in the languages that are read, without those that it already has.
 
         By picture, then by language, text and what read them.
         """
         existing = self._gallery.captions_for(list(captions))
         missing = [
-            (picture, tag, text)
+            (picture, tag, text, view)
             for picture, by_tag in captions.items()
             for tag, texts in by_tag.items()
-            if tag in snapshot.views
+            if (view := snapshot.reader(tag)) is not None
             for text in dict.fromkeys(texts)
             if text not in existing[picture].get(tag, ())
         ]
         encoded: dict[str, dict[tuple[str, str, ReadBy], Vector]] = {picture: {} for picture in captions}
         if missing:
-            vectors = self._encoder.texts([(snapshot.views[tag], text) for _, tag, text in missing]).vectors
-            for (picture, tag, text), vector in zip(missing, vectors, strict=True):
-                by = ReadBy(snapshot.release.languages[tag], self._encoder.text_fingerprint)
-                encoded[picture][tag, text, by] = vector
+            vectors = self._encoder.texts([(view, text) for _, _, text, view in missing]).vectors
+            for (picture, tag, text, view), vector in zip(missing, vectors, strict=True):
+                encoded[picture][tag, text, ReadBy(view.version, self._encoder.text_fingerprint)] = vector
         return encoded
 
     def caught_up(self, sets: Mapping[Identity, VectorSet]) -> Mapping[Identity, VectorSet]:
@@ -209,16 +238,16 @@ class ReleaseLoader:
         while self.sets.behind().get(identity, 0) > self._seal_first:
             with self.sealing() as ours:
                 if ours:
-                    self._seal(identity)
+                    self._unless_it_fails(identity, lambda: self.indexer().seal(identity))
                     return True
             if time.monotonic() >= until:
                 return False
             time.sleep(min(_LOOK, PATIENCE))
         return True
 
-    def _seal(self, identity: Identity) -> None:
+    def _unless_it_fails(self, identity: Identity, seal: Callable[[], object]) -> None:
         try:
-            self.indexer().seal(identity)
+            seal()
         except Exception as error:  # noqa: BLE001 - the tail is always possible, and without it nothing serves
             told = getattr(error, "code", type(error).__name__)
             _log.warning("%s cannot be sealed (%s): its changes stay in memory", identity.name, told)

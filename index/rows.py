@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from sqlalchemy import ColumnElement, Select, delete, func, insert, literal, select, tuple_
+from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, literal, select, tuple_
 from sqlalchemy.orm import Session
 
 from index.captions import BATCH, Caption, ReadBy, add_captions, batches, captions_of, own_captions
@@ -17,6 +17,7 @@ from index.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, Picture
 from index.vectors import Vector
 from model.registry import Registry
 
+MOST_LANGUAGES = 256  # of captions that a base reads untaught: each is a vector set that follows the gallery
 T = TypeVar("T")
 
 
@@ -132,6 +133,31 @@ class Stored:
         with self.registry.read() as session:
             return [caption for batch in batches(ids) for caption in captions_of(session, batch, language)]
 
+    def languages(self, most: int = MOST_LANGUAGES) -> list[str]:
+        """The languages in which captions were added with pictures, sorted; the first `most`.
+
+        Takes as long as so many look-ups in an index, however many captions there are.
+        """
+        tags = select(func.min(CaptionRow.language).label("tag")).cte(recursive=True)
+        following = select(func.min(CaptionRow.language)).where(CaptionRow.language > tags.c.tag).scalar_subquery()
+        tags = tags.union_all(select(following).where(tags.c.tag.is_not(None)))
+        own = exists().where(CaptionRow.language == tags.c.tag, CaptionRow.expansion.is_(None))
+        with self.registry.read() as session:
+            return sorted(session.scalars(select(tags.c.tag).where(own).order_by(tags.c.tag).limit(most)))
+
+    def added_with_pictures(self, language: str, most: int, unread: ReadBy | None = None) -> int:
+        """How many captions in this language were added with pictures, counted up to `most`.
+
+        With `unread`, only those that have no vector made by that.
+        """
+        row, read = CaptionRow, CaptionVectorRow
+        query = select(row.id).where(row.language == language, row.expansion.is_(None)).limit(most)
+        if unread is not None:
+            made = (read.version == unread.version, read.fingerprint == unread.fingerprint)
+            query = query.where(~exists().where(read.caption_id == row.id, *made))
+        with self.registry.read() as session:
+            return session.scalar(select(func.count()).select_from(query.subquery())) or 0
+
     def captioned(self, language: str, expansions: Iterable[str]) -> list[str]:
         """The sorted ids of pictures with a caption in this language, added with them or by one of these expansions."""
         query = select(CaptionRow.picture_id).where(CaptionRow.language == language, _visible(expansions))
@@ -230,11 +256,11 @@ class Stored:
         with self.registry.read() as session:
             return set(session.scalars(select(CaptionVectorRow.version).distinct()))
 
-    def forget_version(self, language: str, version: int) -> None:
-        """Delete every vector of this language's captions as a version encodes them."""
+    def forget_version(self, version: int, language: str | None) -> None:
+        """Delete every vector of captions as a version encodes them; None: of all languages, as a base does."""
         row = CaptionVectorRow
         of = select(row.caption_id).join(CaptionRow, CaptionRow.id == row.caption_id)
-        self._forget(of.where(CaptionRow.language == language), row.version == version)
+        self._forget(of if language is None else of.where(CaptionRow.language == language), row.version == version)
 
     def forget_pictures(self, fingerprint: str) -> None:
         """Delete every vector of pictures by the image tower with this fingerprint."""

@@ -167,6 +167,17 @@ class VectorSets:
             }
         return {Identity(*row[:-1]): counts[row.upto_change] for row in rows}
 
+    def is_near(self, identity: Identity, most: int) -> bool:
+        """Whether a set was registered, and at most so many changes are not in what is sealed of it.
+
+        Raises as `state`.
+        """
+        state, change = self.state(identity), GalleryChangeRow.change
+        later = select(change).where(change > state.upto_change).limit(most + 1)
+        with self.registry.read() as session:
+            count = session.scalar(select(func.count()).select_from(later.subquery())) or 0
+        return state.number > 0 and count <= most
+
     def register(self, identity: Identity, base: State, new: State) -> State | None:
         """Make `new` (its number does not count) the newest state of a set; returns it as registered.
 

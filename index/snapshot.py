@@ -83,8 +83,10 @@ class Withdrawn:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An opened release. `views` and `captions` have exactly its languages; `problems` has sentences about the release.
+    """An opened release. `views` has exactly its languages; `problems` has sentences about the release.
 
+    `captions` has these too and, on a base of many languages, others that are not taught: those that pictures have
+    captions in, as far as these are open already.
     `counted` has the version and the number of captions from which the detector's counts of each language come.
     `built_in` are the languages that the base reads untaught. Texts in languages that were `withdrawn` would often be
     taken for another one that is like them; so the detector goes on telling them.
@@ -114,7 +116,7 @@ class Snapshot:
 
     @cached_property
     def captions(self) -> Mapping[str, VectorSet]:
-        """The set of each language's captions."""
+        """The set of each language's captions, as the version reads them that the language has, or else the base."""
         return {identity.language: vector_set for identity, vector_set in self.sets.items() if identity.language}
 
     @property
@@ -142,11 +144,11 @@ class Snapshot:
         share of those of a set.
         """
         detector = Detector() if previous is None else previous.detector
-        told = {*self.captions, *self.withdrawn}
+        told = {*self.views, *self.withdrawn}
         counted = {} if previous is None else {tag: of for tag, of in previous.counted.items() if tag in told}
-        for tag, vector_set in self.captions.items():
+        for tag, version in self.release.languages.items():
             counted_version, counted_captions = counted.get(tag, (-1, 0))
-            ngrams, version = self.views[tag].ngrams, self.release.languages[tag]
+            ngrams, vector_set = self.views[tag].ngrams, self.captions[tag]
             counts_captions = version == self.release.base or not ngrams
             captions = vector_set.count if counts_captions else 0
             fewer, more = sorted((counted_captions, captions))
@@ -167,7 +169,7 @@ class Snapshot:
             return self
         serves = {tag: version for tag, version in self.release.languages.items() if tag in languages}
         views = {tag: view for tag, view in self.views.items() if tag in serves}
-        sets = {of: each for of, each in self.sets.items() if of.language is None or of.language in serves}
+        sets = {of: each for of, each in self.sets.items() if of.language not in self.views or of.language in serves}
         gone = {
             tag: Withdrawn(version, self.views[tag].ngrams)
             for tag, version in self.release.languages.items()
@@ -195,6 +197,14 @@ class Snapshot:
         """
         return canonical(tag) if self.multilingual else self.served(tag)
 
+    def reader(self, tag: str) -> Any | None:
+        """The view that reads a canonical tag: its own, or that of a base of many languages; else None."""
+        return self.views.get(tag, self.views[ENGLISH] if self.multilingual else None)
+
+    def untaught(self, tags: Iterable[str]) -> tuple[str, ...]:
+        """What an answer warns of when its texts are in these languages: that one of them is read by the base alone."""
+        return () if all(tag in self.views for tag in tags) else ("language_not_taught",)
+
     def route(self, requested: str, text: str) -> Route:
         """Choose the version that encodes a cleaned text: of the given or detected language, or the shared one.
 
@@ -204,9 +214,7 @@ class Snapshot:
             return Route(requested, SHARED, "shared", None, self.shared_view)
         if requested != AUTO:
             tag = self.readable(requested)
-            if tag in self.views:
-                return Route(requested, tag, "told", None, self.views[tag])
-            return Route(requested, tag, "told", None, self.views[ENGLISH], ("language_not_taught",))
+            return Route(requested, tag, "told", None, self.reader(tag), self.untaught([tag]))
         languages = sorted(self.views)
         guess = self.detector.guess(text, languages)
         if guess.language is not None and self._is_withdrawn(text):
@@ -278,10 +286,12 @@ class Snapshot:
     ) -> list[CaptionHit]:
         """The captions nearest to a unit vector, at most `limit` in each language, in the order of `tags`.
 
-        Only those with an `allowed` key of their language, if given. Raises `LanguageNotFound`.
+        Only those with an `allowed` key of their language, if given. Raises as `readable`.
         """
         hits = []
-        for tag in map(self.served, tags):
+        for tag in map(self.readable, tags):
+            if tag not in self.captions:
+                continue  # the base reads it, and no picture has a caption in it
             left = allowed[tag] if allowed is not None else None
             for rank, hit in enumerate(self.captions[tag].search(vector, limit, left), 1):
                 hits.append(CaptionHit(hit.entry.text, tag, hit.score, rank, hit.entry.picture))
@@ -297,7 +307,7 @@ class Snapshot:
     def captions_of_each(
         self, pictures: Sequence[str], tags: Iterable[str] | None = None
     ) -> dict[str, dict[str, list[str]]]:
-        """The captions of each picture by language, in all served languages or those of `tags`; without empty ones."""
+        """The captions of each picture by language, in all that are searched or those of `tags`; without empty ones."""
         captions: dict[str, dict[str, list[str]]] = {picture: {} for picture in pictures}
         for tag in self.captions if tags is None else tags:
             if tag in self.captions:

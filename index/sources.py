@@ -141,6 +141,8 @@ class CaptionSource:
 
     def _vectors(self, texts: Mapping[int, str]) -> dict[int, Vector]:
         assert self.identity.version is not None
+        if not texts:
+            return {}  # as for most pictures, in most of the languages that a base reads
         by = ReadBy(self.identity.version, self.identity.fingerprint)
         vectors = self.gallery.caption_vectors(list(texts), by)
         if missing := [id for id in texts if id not in vectors]:

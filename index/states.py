@@ -19,7 +19,7 @@ from sqlalchemy import delete, func, insert, inspect, select
 from sqlalchemy.orm import Session
 
 from index.tables import GalleryChangeRow, VectorSetRow
-from model.registry import Registry
+from model.registry import Registry, Release
 from model.settings import SettingsError
 from model.storage import fault_point
 
@@ -193,6 +193,11 @@ def pruned_upto(session: Session) -> int:
     return session.scalar(select(GalleryChangeRow.change).where(GalleryChangeRow.picture_id == PRUNED)) or 0
 
 
+def is_read(releases: Iterable[Release], language: str | None, version: int | None) -> bool:
+    """Whether one of these releases has captions in a language read by this version."""
+    return language is not None and any(release.reader(language) == version for release in releases)
+
+
 def _remove(session: Session, changes: Collection[int]) -> None:
     """Remove deletions, oldest first. The mark never goes back, also when two workers do this at once."""
     last = max(*changes, pruned_upto(session))
@@ -207,12 +212,12 @@ def _in_use(registry: Registry) -> list[list[int]]:
     In use are the sets that the serving release names, or the one before. While vectors are made anew there are two of
     each: the one that was sealed last counts, since nobody computes what the other one lacks.
     """
-    named, row = registry.releases.in_use(), VectorSetRow
+    releases, row = registry.releases.in_use(), VectorSetRow
     columns = (row.kind, row.language, row.version, row.fingerprint, row.dimension, row.upto_change)
     found: dict[Any, tuple[Any, list[int]]] = {}
     with registry.read() as session:
         for state in session.execute(select(*columns).order_by(row.number.desc())):
-            if state.kind == "pictures" or (state.language, state.version) in named:
+            if state.kind == "pictures" or is_read(releases, state.language, state.version):
                 encoded_by = (state.fingerprint, state.dimension)
                 latest, states = found.setdefault(state[:3], (encoded_by, []))
                 if latest == encoded_by:

@@ -162,7 +162,8 @@ class Pruner:
         pruned = self._registry.versions.pruned()
         left = pruned & self._gallery.versions_read()  # also without a set: what makes one may have been stopped
         for number in sorted(left):
-            self._gallery.forget_version(self._registry.versions.get(number).language, number)
+            version = self._registry.versions.get(number)
+            self._gallery.forget_version(number, version.language if version.parent is not None else None)
         self._registry.calibrations.forget(pruned)
         for fingerprint in self._registry.bases.fingerprints(pruned):
             self._gallery.forget_pictures(fingerprint)

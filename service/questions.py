@@ -223,8 +223,8 @@ def _captions(requested: list[str] | str | None, used: str, snapshot: Snapshot) 
 
 
 def tags(requested: list[str] | None, snapshot: Snapshot) -> list[str]:
-    """The requested languages in canonical form, without duplicates; by default all available ones."""
-    return sorted(snapshot.views) if requested is None else list(dict.fromkeys(map(snapshot.served, requested)))
+    """The requested languages in canonical form, without duplicates; by default all whose captions are searched."""
+    return sorted(snapshot.captions) if requested is None else list(dict.fromkeys(map(snapshot.readable, requested)))
 
 
 def _refusal(detail: str, place: str, code: str) -> InvalidInput:

@@ -130,6 +130,9 @@ class _Move:
         with self.attempt.phase("pictures"):
             missing = self._encode_pictures()
         left_out = self._teach(languages, parts)
+        if len(self.context.encoder.languages) > 1:
+            with self.attempt.phase("encode"):
+                self._encode_untaught()
         self.attempt.part = (parts - 1, parts)
         with self.attempt.phase("compare"):
             report = self._report(release, left_out, missing)
@@ -193,6 +196,12 @@ class _Move:
             refuse_unreadable(missing)
         self._encode_captions("en", self.base)
         return missing
+
+    def _encode_untaught(self) -> None:
+        """Captions in the languages that the new base reads and its release will not name."""
+        for tag in self.context.gallery.languages():
+            if tag not in self.served:
+                self._encode_captions(tag, self.base)
 
     def _encode_captions(self, language: str, version: int) -> None:
         context, view = self.context, self.context.views.of(version)

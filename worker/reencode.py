@@ -15,7 +15,6 @@ from model.backends import Encoding
 from model.backends.choice import open_towers, served_base, wanted
 from model.encoder import Encoder
 from model.errors import PicturesUnreadable, VersionCorrupt
-from model.registry import Registry
 from model.views import Views
 from worker.attempt import Attempt
 
@@ -62,7 +61,7 @@ def _encode_all(attempt: Attempt, encoder: Encoder, skip_unreadable: bool) -> di
 def _encode_once(attempt: Attempt, encoder: Encoder, skip_unreadable: bool) -> dict[str, Any]:
     registry, gallery = attempt.registry, attempt.gallery
     serving = set(registry.releases.serving().languages.items())
-    sets = list(_named(registry))
+    sets = list(_named(gallery, untaught=len(encoder.languages) > 1))
     progress = _Progress(attempt, encoder, 1 + len(sets))
     pictures = gallery.ids()  # what comes after this is for the next pass
     fill_pictures(encoder, attempt.sets, progress.of(0))
@@ -102,14 +101,18 @@ class _Progress:
         return on_progress
 
 
-def _named(registry: Registry) -> Iterator[tuple[str, int]]:
+def _named(gallery: Gallery, *, untaught: bool) -> Iterator[tuple[str, int]]:
     """Every language and version that a release of the base that serves names, those that serve now first.
 
-    Not those that were pruned.
+    Not those that were pruned. With `untaught`, also the languages that captions are in with the base, which reads
+    those that are not taught, and that a rollback may lead back to.
     """
+    registry = gallery.registry
     serving, pruned = registry.releases.serving(), registry.versions.pruned()
     releases = [serving, *(release for release in registry.releases.list() if release.base == serving.base)]
     named = dict.fromkeys(pair for release in releases for pair in release.languages.items())
+    if untaught:
+        named |= dict.fromkeys((tag, serving.base) for tag in gallery.languages())
     yield from (pair for pair in named if pair[1] not in pruned)
 
 

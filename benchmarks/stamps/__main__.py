@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -126,12 +126,18 @@ def report_(
 def words(
     language: str,
     out: Annotated[Path, typer.Option(help="A dataset, to be put behind your own pairs")],
+    pivot: Annotated[str, typer.Option(help="The language beside it; one that is served already")] = ENGLISH,
     work: Path = WORK,
 ) -> None:
-    """Write the pairs of the row `dictionary`: what Unicode calls emoji in a language, beside the English."""
+    """Write the pairs of the row `dictionary`: what Unicode calls emoji in a language, beside English or a pivot."""
     with _refusals():
-        pairs = rows.emoji_names(work / "npm", canonical(language))
-        lines = (json.dumps({"caption": pair.caption, "english": pair.other}, ensure_ascii=False) for pair in pairs)
+        tag, beside = canonical(language), canonical(pivot)
+        pairs = rows.emoji_names(work / "npm", tag, beside)
+
+        def said(text: str) -> dict[str, Any]:
+            return {"english": text} if beside == ENGLISH else {"pivot": {"language": beside, "text": text}}
+
+        lines = (json.dumps({"caption": pair.caption, **said(pair.other)}, ensure_ascii=False) for pair in pairs)
         storage.write_bytes(out, "".join(f"{line}\n" for line in lines).encode())
         say(f"{len(pairs)} pairs in {out}")
 

@@ -106,8 +106,8 @@ def _without_some(bench: Bench, case: Case, more: Sequence[Pair]) -> Result:
     return _result(taught, _both(bench, taught, old, new)) | {"known": known}
 
 
-def emoji_names(folder: Path, language: str) -> list[Pair]:
-    """Names that CLDR has for emoji in a language, and in English; skin tones and the like left out.
+def emoji_names(folder: Path, language: str, other: str = ENGLISH) -> list[Pair]:
+    """Names that CLDR has for emoji in a language, and in English or another one; skin tones and the like left out.
 
     The packages are fetched into `folder` unless they are there. A language that CLDR does not have is refused.
     """
@@ -115,13 +115,14 @@ def emoji_names(folder: Path, language: str) -> list[Pair]:
         if not (folder / "node_modules").is_dir():
             lexicon.fetch(folder)
     try:
-        said = lexicon.cldr(folder, [ENGLISH, language])
+        said = lexicon.cldr(folder, [ENGLISH, language, other])
     except Refused as error:
-        raise Refused(f"dictionary: Unicode's CLDR has no names of emoji in {language}") from error
+        tags = " or ".join(tag for tag in (language, other) if tag != ENGLISH)
+        raise Refused(f"dictionary: Unicode's CLDR has no names of emoji in {tags}") from error
     pairs = [
-        Pair("", clean(word.name), clean(english.name))
+        Pair("", clean(word.name), clean(said[other][emoji].name))
         for emoji, word in said[language].items()
-        if (english := said[ENGLISH].get(emoji)) is not None and ":" not in english.name
+        if (english := said[ENGLISH].get(emoji)) is not None and ":" not in english.name and emoji in said[other]
     ]
     return [pair for pair in pairs if pair.caption != pair.other]
 

@@ -35,6 +35,10 @@ class Release:
         """The version that is its base; English is read by it."""
         return self.languages[BUILT_IN_LANGUAGE]
 
+    def reader(self, language: str) -> int:
+        """The version that reads texts in a language: its own or, if it is not taught, the base, as far as that can."""
+        return self.languages.get(language, self.base)
+
 
 class Releases:
     """All releases; exactly one is serving at any moment."""
@@ -60,11 +64,9 @@ class Releases:
         with self._database.read() as session:
             return [release_of(row) for row in session.scalars(query)]
 
-    def in_use(self) -> set[tuple[str, int]]:
-        """Each language and version of the release that serves, which is the newest, and of the one before."""
-        newest = select(ReleaseRow.languages).order_by(ReleaseRow.number.desc()).limit(2)
-        with self._database.read() as session:
-            return {pair for languages in session.scalars(newest) for pair in languages.items()}
+    def in_use(self) -> Sequence[Release]:
+        """The release that serves, which is the newest, and the one before."""
+        return self.list(limit=2)
 
     def withdrawn(self, release: Release) -> dict[str, int]:
         """The languages that an earlier release of the same base served and this one does not, with their last version.
@@ -90,14 +92,15 @@ class Releases:
 
         These are its own expansion and those of the language's earlier versions that were served, and not rolled back,
         when this one was first served. Captions that were rolled back, or of a cancelled expansion, are not in later
-        versions.
+        versions. A base that reads the language untaught has none.
         """
+        mine = select(VersionRow.number, VersionRow.expansion).where(VersionRow.language == language)
         with self._database.read() as session:
+            expansions = {row.number: row.expansion for row in session.execute(mine)}
+            if version not in expansions:
+                return frozenset()
             shown = history(session, serving(session), language, version)
-            mine = (VersionRow.language == language, VersionRow.number.in_(shown), VersionRow.expansion.is_not(None))
-            return frozenset(
-                expansion for expansion in session.scalars(select(VersionRow.expansion).where(*mine)) if expansion
-            )
+        return frozenset(expansion for number in shown if (expansion := expansions.get(number)) is not None)
 
     def publish(
         self, *, expected: int, shared: int, languages: dict[str, int], actor: str, reason: str, change: dict[str, Any]

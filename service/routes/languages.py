@@ -31,7 +31,7 @@ _LOCATION = {"headers": {"Location": {"description": "The path of the expansion.
 @router.get("")
 @needs("search", parted=True)
 async def list_languages(context: AppContext, caller: Caller) -> schemas.Languages:
-    """The languages that are served, that the base reads, or that were assessed; each with what is known of it.
+    """The languages that are served, that the base reads, that captions are in, or that were assessed.
 
     With a key that is bound to collections, `captions` counts those of their pictures.
     """
@@ -41,7 +41,8 @@ async def list_languages(context: AppContext, caller: Caller) -> schemas.Languag
     assessed = await run_in_threadpool(_assessed, context)
     listed = set(snapshot.built_in) - {MANY}
     items = []
-    for tag in sorted({*snapshot.release.languages, *listed, *assessed}):
+    captioned = {tag for tag, count in counts.items() if count}
+    for tag in sorted({*snapshot.release.languages, *captioned, *listed, *assessed}):
         language, version = names(tag), versions.get(snapshot.release.languages.get(tag, -1))
         report = {} if version is None else _english(versions) if version.parent is None else version.report
         measured = assessed.get(tag)
@@ -64,12 +65,11 @@ async def list_languages(context: AppContext, caller: Caller) -> schemas.Languag
 
 
 def _captions(context: Context, snapshot: Snapshot, within: Within) -> dict[str, int]:
-    """How many captions each language has that is served, in all or in these collections."""
+    """How many captions each language has that is searched, in all or in these collections."""
     if within is None:
         return {tag: captions.count for tag, captions in snapshot.captions.items()}
-    expansions = {
-        tag: context.registry.releases.visible(tag, version) for tag, version in snapshot.release.languages.items()
-    }
+    visible, reader = context.registry.releases.visible, snapshot.release.reader
+    expansions = {tag: visible(tag, reader(tag)) for tag in snapshot.captions}
     return {tag: context.selection.captions(tag, shown, within) for tag, shown in expansions.items()}
 
 

@@ -112,7 +112,11 @@ async def answer_to(
 )
 @needs("search", Body.PICTURE, parted=True)
 async def search_captions(request: Request, context: AppContext, caller: Caller) -> Response:
-    """Captions for an uploaded picture or one in the gallery, `limit` in each language."""
+    """Captions for an uploaded picture or one in the gallery, `limit` in each language.
+
+    A base that reads more than English finds captions in languages that were not taught too, with the warning
+    `language_not_taught`.
+    """
     started, parts = time.perf_counter(), request.state.parts
     snapshot = context.live.current
     body: schemas.CaptionSearch | schemas.CaptionsOfUpload
@@ -129,16 +133,22 @@ async def search_captions(request: Request, context: AppContext, caller: Caller)
         tags = questions.tags(body.languages, snapshot)
         vector = await questions.vector_of(body.picture, snapshot, context, caller)
         parts.end("read")
-    wanted, versions = Wanted(within=caller.collections), snapshot.release.languages
-    allowed = {tag: await context.filtering.allowed(wanted, tag, versions[tag]) for tag in tags}
+    wanted, reader = Wanted(within=caller.collections), snapshot.release.reader
+    allowed = {tag: await context.filtering.allowed(wanted, tag, reader(tag)) for tag in tags}
 
     def answer() -> schemas.CaptionHits:
         captions = snapshot.search_captions(vector, tags, body.limit, allowed)
         parts.end("scan")
+        found = {caption.language for caption in captions}
+        if caller.collections is None:
+            named = [tag for tag in tags if tag in snapshot.captions]
+        else:  # it is not told which other languages the captions of other collections are in
+            named = [tag for tag in tags if tag in snapshot.views or tag in found]
         return schemas.CaptionHits(
             items=[schemas.CaptionHit.model_validate(caption) for caption in captions],
             release=snapshot.release.number,
-            generations={tag: generation_of(snapshot.captions[tag], caller) for tag in tags},
+            generations={tag: generation_of(snapshot.captions[tag], caller) for tag in named},
+            warnings=list(snapshot.untaught(found.union(tags if body.languages is not None else ()))),
             timing_ms=_since(started),
         )
 

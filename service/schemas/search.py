@@ -163,6 +163,7 @@ class CaptionHits(Response):
     items: list[CaptionHit]
     release: int
     generations: dict[str, str]
+    warnings: list[str]
     timing_ms: Finite
 
 

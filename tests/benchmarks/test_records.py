@@ -85,7 +85,7 @@ def test_the_documented_figures_of_match_are_those_of_the_report() -> None:
     text = (DOCS / "records.md").read_text(encoding="utf-8")
     report = json.loads((DOCS / "reports" / "records.json").read_text())
     for row in report["match"]:
-        assert f", {row['captions']} captions | {100 * row['first_right']:.1f} % | {row['error']:.3f} |" in text
+        assert f", {row['captions']} captions | {100 * row['first_right']:.1f} % | {row['error']:.3f} (" in text
     for row in report["match_grown"]:
         assert f"| {row['error']:.3f} | {row['grown_error']:.3f} |" in text
     assert f"{report['match_cost'][0]['ratio']:.3f} times on the clock" in text

@@ -149,6 +149,22 @@ def test_languages_that_are_kept_away_are_asked_for_by_name_alone(command: Run, 
     assert taught.startswith("seen zu: 34 pairs") and refused.startswith("dictionary: ")
 
 
+def test_words_are_written_beside_english_or_a_pivot(tmp_path: Path) -> None:
+    names = {"en": ["apple", "goat", "hook"], "de": ["Apfel", "Ziege"], "hsb": ["jabłuko", "koza", "hóčka"]}
+    for tag, said in names.items():
+        write_annotations(
+            tmp_path / "npm", tag, {emoji: {"tts": [name]} for emoji, name in zip("🍎🐐🪝", said, strict=False)}
+        )
+    given = ("words", "hsb", "--work", str(tmp_path), "--out", str(out := tmp_path / "hsb.jsonl"))
+    assert CliRunner().invoke(app, [*given]).exit_code == 0
+    assert '{"caption": "hóčka", "english": "hook"}' in out.read_text().splitlines()
+    assert CliRunner().invoke(app, [*given, "--pivot", "de"]).output.startswith("2 pairs in ")
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert rows[1] == {"caption": "koza", "pivot": {"language": "de", "text": "Ziege"}}
+    refused = CliRunner().invoke(app, [*given, "--pivot", "cy"])
+    assert str(refused.exception) == "dictionary: Unicode's CLDR has no names of emoji in hsb or cy"
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

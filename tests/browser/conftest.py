@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from demo.screenshots import CHROMIUM, CHROMIUM_ARGUMENTS
+from demo.shots import CHROMIUM, CHROMIUM_ARGUMENTS
 from tests.browser.site import Site, chosen
 
 expect.set_options(timeout=15_000)

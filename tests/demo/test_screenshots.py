@@ -9,7 +9,10 @@ from typer.testing import CliRunner
 
 from demo import screenshots
 from demo.__main__ import app
-from demo.screenshots import FOLDER, LANGUAGES, SHOTS, Shot
+from demo.screenshots import FOLDER, LANGUAGES, SCENES
+from demo.shots import Shot
+
+SHOTS = [shot for scene in SCENES for shot in scene.shots]
 
 
 def test_each_picture_in_the_docs_is_one_that_the_command_takes() -> None:

@@ -182,16 +182,66 @@ def test_an_untaught_language_is_read_by_version_0_with_a_warning(polyglot: Serv
     assert embedded["data"][0]["embedding"] == pytest.approx(text_vector(0, "une pomme rouge").tolist())
 
 
-def test_a_taught_language_is_read_without_a_warning_and_captions_are_of_taught_ones(polyglot: Service) -> None:
+def test_a_taught_language_is_read_without_a_warning(polyglot: Service) -> None:
     body = polyglot.search("ein roter Apfel", language="de").json()
     assert (body["version"], body["warnings"]) == (1, [])
-    wanted = {"picture": "p0", "languages": ["fr"]}
-    assert_problem(polyglot.admin.post("/v1/search/captions", json=wanted), 404, "language_not_found")
     form: httpx.Response = polyglot.admin.post(
         "/v1/search/pictures", files={"picture": ("x", picture(1))}, data={"language": "fr"}
     )
     assert form.status_code == 200 and form.json()["items"][0]["captions"] == {"en": ["a red apple"]}
     assert_problem(polyglot.search("une pomme", language="french"), 422, "language_tag_invalid")
+
+
+def captions_like(service: Service, **asked: Any) -> dict[str, Any]:
+    answer = service.admin.post("/v1/search/captions", json={"picture": "p0", **asked})
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def test_captions_in_an_untaught_language_are_found_from_their_pictures(tmp_path: Path) -> None:
+    with running(tmp_path, Polyglot()) as service:
+        service.learn("de")
+        assert service.put("p0", en=["a red apple"], de=["ein roter Apfel"]).status_code == 201
+        none = captions_like(service, languages=["FR"])
+        assert (none["items"], none["generations"], none["warnings"]) == ([], {}, ["language_not_taught"])
+        item = service.put("p0", en=["a red apple"], fr=["une pomme rouge"], sw=["tufaha"]).json()
+        assert item["captions"]["fr"] == ["une pomme rouge"] and item["waiting"] == {}
+        french = captions_like(service, languages=["fr"])
+        assert [hit["caption"] for hit in french["items"]] == ["une pomme rouge"]
+        assert list(french["generations"]) == ["fr"] and french["warnings"] == ["language_not_taught"]
+        every = captions_like(service)
+        assert {hit["language"] for hit in every["items"]} == {"en", "fr", "sw"}
+        assert captions_like(service, languages=["en"])["warnings"] == []
+        shown = service.search("une pomme", language="fr").json()["items"][0]["captions"]
+        assert shown == {"fr": ["une pomme rouge"], "en": ["a red apple"]}
+        assert service.search("a", captions="all").json()["items"][0]["captions"]["sw"] == ["tufaha"]
+        swahili = listed(service)["sw"]
+        assert (swahili["captions"], swahili["version"], swahili["taught"]) == (1, 0, False)
+        patched = service.admin.patch("/v1/pictures/p0", json={"captions": {"eu": ["sagar"], "sw": None}})
+        assert patched.json()["captions"]["eu"] == ["sagar"]
+        assert [hit["caption"] for hit in captions_like(service, languages=["eu"])["items"]] == ["sagar"]
+        assert "sw" not in listed(service)
+        service.learn("fr")
+        taught = captions_like(service, languages=["fr"])
+        assert taught["warnings"] == [] and [hit["caption"] for hit in taught["items"]] == ["une pomme rouge"]
+        assert service.admin.post("/v1/admin/languages/fr/rollback", json={}).status_code == 200
+        again = captions_like(service, languages=["fr"])
+        assert again["items"] == french["items"] and again["warnings"] == ["language_not_taught"]
+
+
+def test_a_bound_key_is_not_told_which_languages_other_collections_have_captions_in(tmp_path: Path) -> None:
+    with running(tmp_path, Polyglot()) as service:
+        for id, collection, captions in (("a", "ours", {"fr": ["une pomme"]}), ("b", "theirs", {"sw": ["tufaha"]})):
+            fields = {"collection": collection, "captions": json.dumps(captions)}
+            service.admin.put(f"/v1/pictures/{id}", files={"picture": ("x", picture(1))}, data=fields)
+        bound = {"Authorization": f"Bearer {service.key('search', collections=['ours'])}"}
+        found = service.http.post("/v1/search/captions", json={"picture": "a"}, headers=bound).json()
+        assert {hit["language"] for hit in found["items"]} == {"fr"} and set(found["generations"]) == {"en", "fr"}
+        asked = service.http.post("/v1/search/captions", json={"picture": "a", "languages": ["sw"]}, headers=bound)
+        assert (asked.json()["items"], asked.json()["generations"]) == ([], {})
+        items = service.http.get("/v1/languages", headers=bound).json()["items"]
+        assert {item["language"]: item["captions"] for item in items} == {"en": 0, "fr": 1}
 
 
 def test_no_metric_has_a_label_that_a_client_made_up(polyglot: Service) -> None:

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from index.captions import ReadBy
+from index.live import LiveIndex
 from index.sets import VectorSets
 from index.vectors import Identity, Matrix
 from model.backends.choice import open_encoder
@@ -192,6 +193,17 @@ def test_pictures_that_cannot_be_read_keep_the_old_base_unless_forced(site: Site
     attempt.fail(PicturesUnreadable())
     done = move(site, other_base, force=True)
     assert done.report is not None and done.report["unreadable"] == 1
+
+
+def test_captions_that_waited_are_encoded_for_a_base_that_reads_their_languages(site: Site, tmp_path: Path) -> None:
+    show(site, 2, first=SHOWN, eu=["itsasontzi zaharra"])
+    many = write_tiny_base(tmp_path, seed=5, name="pictoglot-tiny-many", languages=["eu"])
+    move(site, many)
+    new, base = serving(site), site.registry.releases.serving().base
+    assert (rows_of(site, new, "eu", base), rows_of(site, new, "cy", base)) == (2, 1)
+    live = LiveIndex(new, VectorSets(site.gallery))
+    assert live.start() and set(live.current.captions) == {"en", "cy", "eu"} and new.encoded == 0
+    live.close()
 
 
 def test_the_settings_may_go_on_naming_the_first_base_but_no_unknown_one(

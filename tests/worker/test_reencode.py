@@ -22,6 +22,7 @@ from model.pictures import Picture, read_rgb
 from model.registry import Expansion
 from model.settings import CommonSettings
 from tests.index.conftest import reachable
+from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.attempt import Attempt, Stopped
 from worker.phases import run
@@ -107,6 +108,21 @@ def test_all_vectors_are_made_anew_and_the_next_start_serves_them(site: Site) ->
     vectors = site.gallery.picture_vectors(list(pictures), new.image_fingerprint)
     assert len(vectors) == SHOWN == len(site.gallery.picture_vectors(list(pictures), old.image_fingerprint))
     np.testing.assert_allclose(np.stack([*vectors.values()]), new.pictures([*pictures.values()]), atol=1e-3)  # halves
+
+
+def test_captions_that_the_base_reads_untaught_are_made_anew_too(tiny_base: str, tmp_path: Path) -> None:
+    (folder := tmp_path / "base").mkdir()
+    (folder / "compiled").symlink_to(Path(tiny_base.partition("@")[2]).parent / "compiled")  # the same towers
+    site = Site(tmp_path / "home", write_tiny_base(folder, languages=["eu"]), pictures=0)
+    site.gallery.put(
+        [NewPicture("a", "0" * 64, 32, 32, {"eu": ["itsasontzia"]}, np.ones(32, dtype=np.float32))],
+        site.image_fingerprint,
+    )
+    run(attempt_at(site, submit(site, other(site), skip_unreadable=True)))
+    new = opened(site)
+    identity = Identity("captions", new.text_fingerprint, 32, "eu", 0)
+    assert sum(written.rows for written in VectorSets(site.gallery).state(identity).segments) == 1
+    site.close()
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ export function nameOf(captions, id, language = "en") {
 export function captionsOf(items, askMore) {
   const by = new Map();
   for (const item of items) by.set(item.language, [...(by.get(item.language) ?? []), item]);
-  const order = learned.items.map((item) => item.language).filter((tag) => by.has(tag));
+  const order = [...new Set([...learned.items.map((item) => item.language), ...by.keys()])].filter((tag) => by.has(tag));
   const lists = make("div", { class: "by-language" }, order.map((tag) => block(tag, by.get(tag))));
   const pick = make(
     "select",
@@ -47,19 +47,20 @@ export function captionsOf(items, askMore) {
     make("option", { value: "" }, "all languages"),
     order.map((tag) => make("option", { value: tag, lang: tag }, named(tag).native)),
   );
-  return [make("div", { class: "heading" }, make("h2", { class: "small-title" }, "Matching captions"), pick), order.length ? lists : make("p", { class: "fine" }, noCaptions()), others()];
+  return [make("div", { class: "heading" }, make("h2", { class: "small-title" }, "Matching captions"), pick), order.length ? lists : make("p", { class: "fine" }, noCaptions())];
 }
+
+const taught = (tag) => learned.items.some((item) => item.language === tag && served(item));
 
 function block(tag, items) {
   const { direction } = named(tag);
   return make(
     "section",
     { "data-language": tag },
-    make("h3", { dir: direction }, native(tag)),
+    make("h3", { dir: direction }, native(tag), taught(tag) ? null : make("span", { class: "tag", title: "The base reads this language untaught, as well as it can" }, "not taught")),
     make("ol", { dir: direction, lang: tag }, items.map((item) => make("li", {}, make("span", {}, item.caption), make("span", { class: "score fine", dir: "ltr" }, item.score.toFixed(3))))),
   );
 }
-
 
 /** Why there is none. */
 function noCaptions() {
@@ -67,12 +68,4 @@ function noCaptions() {
   const without = "Captions are compared that belong to pictures: they come with a picture, or with rows of a taught file that name one.";
   if (!taught.length || learned.items.some((item) => item.captions)) return `No caption belongs to a picture here yet. ${without}`;
   return [taught.length === 1 ? "The language that was taught has no captions here: it was" : "The languages that were taught have no captions here: they were", " taught from pairs of texts without pictures. ", without];
-}
-
-/** The languages that are read, but whose captions are not compared. */
-function others() {
-  const untaught = learned.items.filter((item) => !served(item) && item.built_in && item.version !== null);
-  if (!untaught.length) return null;
-  const names = untaught.slice(0, 12).map((item, place) => [place ? ", " : "", native(item.language)]);
-  return make("p", { class: "fine" }, "Captions are compared in the languages above and others that are taught. The base also reads ", names, untaught.length > 12 ? " and more" : "", ": captions in these wait until the language is taught.");
 }

@@ -1,0 +1,156 @@
+"""Captions in languages that nobody taught, on a base that reads many: found as they come, sealed, and given up."""
+
+from pathlib import Path
+
+import pytest
+
+from index.captions import ReadBy
+from index.live import LiveIndex
+from index.rows import MOST_LANGUAGES
+from tests.doubles import text_vector
+from tests.index.world import World, captions_of, nearest_captions, put_picture, wait_until
+
+FEW = 70  # more captions than are encoded while a write waits
+
+
+@pytest.fixture
+def many(world: World) -> World:
+    """On a base of many languages."""
+    world.encoder.languages = ("en", "mul")
+    return world
+
+
+def in_french(live: LiveIndex, text: str, limit: int = 1, version: int = 0) -> list[tuple[str, str]]:
+    return nearest_captions(live, "fr", version, text, limit)
+
+
+def test_a_caption_in_a_language_that_is_not_taught_is_found_when_its_put_returns(many: World) -> None:
+    live, other = many.started(), many.started()
+    put_picture(live, "a", 1, {"en": ["an apple"], "fr": ["une pomme"]})
+    put_picture(live, "b", 2, {"fr": ["un chien", "un chat"]})
+    assert in_french(live, "un chat") == [("un chat", "b")]
+    assert captions_of(live, "a") == {"en": ["an apple"], "fr": ["une pomme"]}
+    assert set(live.current.views) == {"en"}, "it is not taught by this"
+    other.refresh()
+    assert in_french(other, "une pomme") == [("une pomme", "a")]
+    live.delete_picture("b")
+    assert in_french(live, "un chat", 9) == [("une pomme", "a")]
+    assert in_french(many.started(), "un chat", 9) == [("une pomme", "a")]
+
+
+def test_on_an_english_base_it_waits(world: World) -> None:
+    live = world.started()
+    put_picture(live, "a", 1, {"fr": ["une pomme"]})
+    assert live.current.reader("fr") is None and set(live.current.captions) == {"en"}
+    assert world.encoder.texts_encoded == 0 and captions_of(live, "a") == {}
+
+
+def test_the_worker_seals_it_without_a_model_and_a_restart_encodes_nothing(many: World) -> None:
+    live = many.started()
+    for seed in range(5):
+        put_picture(live, f"p{seed}", seed, {"fr": [f"image {seed}"]})
+    before = in_french(live, "image 3", 9)
+    assert many.seal() > 0, "a set that a release does not name is due all the same"
+    state = many.state(many.captions("fr", 0))
+    assert sum(written.rows for written in state.segments) == 5 and state.upto_change == many.gallery.change()
+    encoded = many.encoder.texts_encoded
+    live.refresh()
+    assert in_french(live, "image 3", 9) == before == in_french(many.started(), "image 3", 9)
+    assert many.encoder.texts_encoded == encoded and live.verify() == []
+
+
+def test_a_taught_version_takes_the_captions_over_and_a_rollback_gives_them_back(many: World) -> None:
+    live = many.started()
+    put_picture(live, "a", 1, {"en": ["an apple"], "fr": ["une pomme"]})
+    english = nearest_captions(live, "en", 0, "an apple", 9)
+    many.teach("fr", {"a": "la pomme"})
+    live.refresh()
+    assert in_french(live, "la pomme", 9, version=1) == [("la pomme", "a"), ("une pomme", "a")]
+    put_picture(live, "b", 2, {"fr": ["un chien"]})  # read by the version that serves, not by the base
+    fingerprint = many.encoder.text_fingerprint
+    ids = {caption.text: caption.id for caption in many.gallery.captions(["b"], "fr")}
+    assert not many.gallery.caption_vectors([*ids.values()], ReadBy(0, fingerprint))
+    many.registry.releases.roll_back("fr", actor="test", reason="")
+    live.refresh()
+    assert in_french(live, "un chien", 9)[0] == ("un chien", "b"), "what came meanwhile is read by the base then"
+    assert captions_of(live, "a") == {"en": ["an apple"], "fr": ["une pomme"]}, "its expansion's captions are withdrawn"
+    assert nearest_captions(live, "en", 0, "an apple", 9) == english
+    many.registry.releases.restore(2, expected=3, actor="test", reason="")
+    live.refresh()
+    assert len(in_french(live, "la pomme", 9, version=1)) == 3
+
+
+def test_a_base_shows_no_expansions_captions_of_a_language_that_is_taught_now(many: World) -> None:
+    many.teach("fr", {})
+    lease, _ = many.trained_version("br")
+    base = many.registry.bases.add("B", "image-b", "text-b", lease).number
+    visible = many.registry.releases.visible
+    assert base > 1 and visible("fr", 1), "captions go on from one base to the next"
+    assert visible("fr", 0) == visible("fr", base) == frozenset()
+
+
+def test_while_it_is_taught_what_the_base_read_before_keeps_no_deletion_in_the_feed(many: World) -> None:
+    live = many.started()
+    put_picture(live, "a", 1, {"fr": ["une pomme"]})
+    for _ in range(2):  # the release before is in use as well
+        many.teach("fr", {})
+    live.refresh()
+    put_picture(live, "b", 2, {"fr": ["un chien"]})
+    assert many.captions("fr", 0) not in many.indexer(seal_at=1).due()
+    many.seal()
+    assert many.captions("fr", 2) not in many.indexer(seal_at=1).due()
+
+
+def test_many_that_no_base_has_read_are_encoded_in_the_background(many: World) -> None:
+    for seed in range(FEW):
+        many.put(f"p{seed}", seed, {"fr": [f"image {seed}"]})
+    live = many.started()
+    assert "fr" not in live.current.captions, "the start does not wait for them"
+    wait_until(lambda: live.refresh() or "fr" in live.current.captions)
+    assert in_french(live, "image 7") == [("image 7", "p7")] and live.current.captions["fr"].count == FEW
+    assert many.encoder.texts_encoded == FEW
+
+
+def test_those_that_cannot_be_encoded_keep_nothing_else_from_serving(
+    many: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(FEW):
+        many.put(f"p{seed}", seed, {"fr": [f"image {seed}"]})
+
+    def fails(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    live, encode = many.live_index(), many.encoder.texts
+    with monkeypatch.context() as patched:
+        patched.setattr(many.encoder, "texts", fails)
+        assert live.start()
+        live.close()  # waits for it
+    assert set(live.current.captions) == {"en"} and many.encoder.texts == encode
+    again = many.started()
+    wait_until(lambda: again.refresh() or "fr" in again.current.captions)
+
+
+def test_there_is_a_limit_to_the_languages_that_are_read_so(many: World, tmp_path: Path) -> None:
+    tags = [f"en-x-{number:04d}" for number in range(MOST_LANGUAGES + 5)]
+    many.put("a", 1, {tag: ["a"] for tag in tags})
+    assert many.gallery.languages() == tags[:MOST_LANGUAGES] and many.gallery.languages(3) == tags[:3]
+
+
+def test_languages_are_those_of_captions_that_came_with_pictures(world: World) -> None:
+    assert world.gallery.languages() == []
+    world.put("a", 1, {"fr": ["une pomme"], "en": ["an apple"]})
+    world.teach("cy", {"a": "afal"})
+    world.put("b", 2, {"zh-Hant": ["x"], "fr": ["y"]})
+    assert world.gallery.languages() == ["en", "fr", "zh-Hant"]
+    assert world.gallery.added_with_pictures("fr", 9) == 2 and world.gallery.added_with_pictures("fr", 1) == 1
+    by = ReadBy(0, "f")
+    (first, _) = world.gallery.captions(["a", "b"], "fr")
+    world.gallery.put_caption_vectors(by, {first.id: text_vector(0, "une pomme")})
+    assert world.gallery.added_with_pictures("fr", 9, unread=by) == 1
+    assert world.gallery.added_with_pictures("fr", 9, unread=ReadBy(1, "f")) == 2
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_both_databases_go_from_one_language_to_the_next(world: World) -> None:
+    world.put("a", 1, {tag: [tag] for tag in ("sw", "cy", "he")})
+    assert world.gallery.languages() == ["cy", "he", "sw"]
