@@ -46,7 +46,14 @@ def main(
     found: dict[str, Any] = {}
     folder = _WORK / "encodings" / f"{base.text_fingerprint[:12]}-{epochs}"
     for number, taught in enumerate(
-        teach(plain, data[plain], str(ROWS["addressed"].training), LearnSettings(epochs=epochs), folder), 1
+        teach(
+            plain,
+            data[plain],
+            str(ROWS["addressed"].training),
+            LearnSettings(epochs=epochs, learning_rate=4e-3, start="drawn"),
+            folder,
+        ),
+        1,
     ):
         found[taught.language] = {
             str(encoder.encoding): recall(encoder, data[encoder], taught, number) for encoder in (plain, other)

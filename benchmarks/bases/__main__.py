@@ -65,7 +65,7 @@ def run(
     except (PictoglotError, Refused) as error:
         raise SystemExit(str(error)) from error
     key = sha256(f"{opened.text_fingerprint} {data.fingerprint}".encode()).hexdigest()[:12]
-    settings = LearnSettings(epochs=2, seed=SEED)
+    settings = LearnSettings(epochs=2, learning_rate=4e-3, start="drawn", seed=SEED)
     bench = Bench(encoder, data, settings, work / key)
     english = _english_base(data.digests(), settings)
     head = {"commit": commit(), "base": FOREIGN, "reads": list(SIX), "sizes": data.sizes, "seed": SEED}

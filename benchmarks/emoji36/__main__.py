@@ -145,7 +145,7 @@ def _learning(settings: Sequence[str], epochs: int, seed: int) -> tuple[LearnSet
         name, why = str(error.errors()[0]["loc"][0]), error.errors()[0]["msg"]
         raise Refused(f"{'--set: ' if name in words else '--'}{name}: {why}") from error
     overrides = {name: getattr(learning, name) for name in sorted(words)}
-    return LearnSettings(epochs=epochs, seed=seed), overrides
+    return LearnSettings(epochs=epochs, learning_rate=4e-3, start="drawn", seed=seed), overrides
 
 
 def _rows(methods: str) -> Sequence[str]:

@@ -16,7 +16,7 @@ from benchmarks.methods.p_tuning import PTuning
 from benchmarks.methods.trainer import SuiteTrainer
 
 TOKENIZER = Published
-SETTINGS: dict[str, Any] = {"batch_size": 64, "learning_rate": 2e-3, "cooldown": 0.0, "epochs": 3}
+SETTINGS: dict[str, Any] = {"batch_size": 64, "learning_rate": 2e-3, "cooldown": 0.0, "epochs": 3, "start": "drawn"}
 _KINDS: dict[str, type[SuiteTrainer]] = {
     "cll-clip": SuiteTrainer,
     "oewc": OEWC,

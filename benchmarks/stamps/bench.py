@@ -119,7 +119,7 @@ class Bench:
         facts = {
             "text_fingerprint": self.encoder.base_fingerprint,
             "pairs": len(corpus.captions),
-            "epochs": self.settings.epochs_for(len(corpus.captions)),
+            "epochs": trainer.settings.epochs_for(len(corpus.captions)),
             "seconds": round(time.monotonic() - started, 1),  # of the last attempt
             "commit": commit(),
         }

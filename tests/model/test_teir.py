@@ -20,6 +20,8 @@ from model.table import TokenRows, View, pad
 from model.training import Trainer
 from tests.model.toy import CAPTIONS, SETTINGS, WORDS, corpus_for, go_on, learn
 
+RATE = 4e-3
+
 # So small a norm of the gradient that Adam's eps counts: much above it, a factor on the gradient is divided out again.
 FAINT = 1e-5
 Sequences = list[NDArray[np.int64]]
@@ -101,7 +103,7 @@ def one_step(
     """Moves the table, and returns what the gradient was."""
     optimizer = teir.ScaledAdamW(table, scale, [], decay=SETTINGS.weight_decay)
     gradient = gradient_of(encoder, table, sequences, target)
-    optimizer.step(SETTINGS.learning_rate, clip)
+    optimizer.step(RATE, clip)
     return gradient
 
 
@@ -117,8 +119,7 @@ def assert_published(after: Tensor, before: Tensor, gradient: Tensor, scale: Ten
     """Adam's first step is g / (|g| + eps): the moments' own factors are 1 once their bias is taken out."""
     start, scale = before.double(), scale.double()
     scaled = scale * gradient.double() * clip / gradient.double().norm()
-    rate = SETTINGS.learning_rate
-    expected = start * (1 - rate * SETTINGS.weight_decay * scale) - rate * scaled / (scaled.abs() + 1e-6)
+    expected = start * (1 - RATE * SETTINGS.weight_decay * scale) - RATE * scaled / (scaled.abs() + 1e-6)
     torch.testing.assert_close(after.double() - start, expected - start, rtol=5e-3, atol=1e-8)
 
 

@@ -207,6 +207,32 @@ def test_small_datasets_are_seen_more_often_unless_told_otherwise() -> None:
     assert LearnSettings(epochs=7).epochs_for(2_000) == 7
 
 
+def test_up_to_1000_captions_start_aligned_and_take_fewer_steps_unless_told_otherwise() -> None:
+    def steps(captions: int) -> tuple[str, float, int]:
+        settled = LearnSettings().settled(captions, "drawn")
+        number = math.ceil(captions / settled.batch_size) * settled.epochs_for(captions)
+        highest = max(settled.rate(step, number) for step in range(1, number + 1))
+        return settled.start, round(highest, 4), number
+
+    assert [steps(captions) for captions in (10, 64, 200, 400, 1_000)] == [
+        ("aligned", 0.008, 40), ("aligned", 0.008, 40), ("aligned", 0.008, 48), ("aligned", 0.008, 84),
+        ("aligned", 0.008, 192),
+    ]  # fmt: skip
+    assert [steps(captions)[::2] for captions in (1_001, 2_000)] == [("drawn", 640), ("drawn", 1_120)]
+    of_pieces = LearnSettings().settled(500, "pieces")
+    assert (of_pieces.start, of_pieces.epochs_for(500)) == ("drawn", 40)
+    for told in (LearnSettings(start="drawn"), LearnSettings(start="aligned")):
+        assert told.settled(500, "drawn") == told and told.epochs_for(500) == 40
+    told = LearnSettings(epochs=7, learning_rate=0.001).settled(500, "drawn")
+    assert (told.start, told.epochs, told.learning_rate) == ("aligned", 7, 0.001)
+
+
+def test_a_training_is_of_the_settings_that_its_dataset_gives(encoder: Encoder, tmp_path: Path) -> None:
+    trainer = Trainer(encoder, encoder.base_view, corpus_for(encoder), tmp_path, LearnSettings(batch_size=16))
+    assert trainer.settings == LearnSettings(batch_size=16).settled(len(CAPTIONS), "drawn")
+    assert trainer.settings.start == "aligned" and trainer.key()["start"] == "aligned"
+
+
 def test_the_rate_rises_stays_and_falls_or_stays_as_published() -> None:
     falls = LearnSettings(learning_rate=1.0, warmup=0.1, cooldown=0.5)
     assert [round(falls.rate(step, 100), 2) for step in (1, 5, 10, 50, 51, 76, 100)] == [

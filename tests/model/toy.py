@@ -14,7 +14,7 @@ from model.version import Learned
 
 WORDS = ("afal", "coch", "ci", "tŷ", "môr", "haul", "cath", "llong", "blodyn", "seren")
 CAPTIONS = [f"{a} a {b}" for a in WORDS for b in WORDS if a != b]
-SETTINGS = LearnSettings(epochs=3, batch_size=16, vocabulary=400, checkpoint_every=4)
+SETTINGS = LearnSettings(epochs=3, batch_size=16, learning_rate=4e-3, start="drawn", vocabulary=400, checkpoint_every=4)
 
 
 def go_on(_: Progress) -> bool:
