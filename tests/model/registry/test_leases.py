@@ -3,9 +3,11 @@
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text, update
+from sqlalchemy.orm import Session
 
 from model.errors import LeaseLost
 from model.registry import Lease, Registry
@@ -81,6 +83,22 @@ def test_a_held_expansion_is_not_leased_again_until_its_lease_ran_out(registry: 
         assert time.monotonic() < until
         time.sleep(0.05)
     assert later.fence == 2 and clock(registry) > ends
+
+
+def test_a_lease_that_runs_out_while_it_is_asked_for_ends_no_expansion(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease, get = begin(registry, "cy"), Session.get
+
+    def late(session: Session, *given: Any) -> Any:
+        session.execute(text("UPDATE expansions SET lease_expires = 1"))
+        return get(session, *given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "get", late)  # between the two statements of the method
+        assert registry.expansions.lease(lease.expansion, "other") is None
+    assert registry.expansions.get(lease.expansion).state == "running"
+    assert registry.expansions.lease(lease.expansion, "other") is not None
 
 
 def test_a_wrong_clock_of_this_machine_moves_no_lease(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
