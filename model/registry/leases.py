@@ -67,7 +67,9 @@ class Leases:
                 raise ExpansionNotFound
             cause = row.cause or "the worker stopped responding"
             end = _failed(TooManyAttempts.code, f"{MAX_ATTEMPTS} attempts without progress; the last one: {cause}.")
-            session.execute(update(ExpansionRow).where(*unleased).values(finished_at=now(), **end, **_FREE))
+            # said again: a lease that ran out since the first statement is the next attempt's
+            over = ExpansionRow.cancel_requested | (ExpansionRow.stalled >= MAX_ATTEMPTS)
+            session.execute(update(ExpansionRow).where(*unleased, over).values(finished_at=now(), **end, **_FREE))
             return None
 
     def heartbeat(self, lease: Lease, seconds: float = 30.0) -> bool:

@@ -1,14 +1,20 @@
 """Captions in languages that nobody taught, on a base that reads many: found as they come, sealed, and given up."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
 
 from index.captions import ReadBy
+from index.errors import EngineMismatch
+from index.indexer import SHARD
 from index.live import LiveIndex
 from index.rows import MOST_LANGUAGES
+from index.tables import VectorSetRow
+from model.registry.duties import SEALING
 from tests.doubles import text_vector
-from tests.index.world import World, captions_of, nearest_captions, put_picture, wait_until
+from tests.index.world import Clock, World, captions_of, nearest_captions, put_picture, wait_until
 
 FEW = 70  # more captions than are encoded while a write waits
 
@@ -18,6 +24,18 @@ def many(world: World) -> World:
     """On a base of many languages."""
     world.encoder.languages = ("en", "mul")
     return world
+
+
+def noted_looks(world: World, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ReadBy | None]]:
+    """Each count of captions from now on: up to how many, and not read by what."""
+    looks, count = list[tuple[int, ReadBy | None]](), world.gallery.added_with_pictures
+
+    def noted(language: str, most: int, unread: ReadBy | None = None) -> int:
+        looks.append((most, unread))
+        return count(language, most, unread)
+
+    monkeypatch.setattr(world.gallery, "added_with_pictures", noted)
+    return looks
 
 
 def in_french(live: LiveIndex, text: str, limit: int = 1, version: int = 0) -> list[tuple[str, str]]:
@@ -128,6 +146,55 @@ def test_those_that_cannot_be_encoded_keep_nothing_else_from_serving(
     assert set(live.current.captions) == {"en"} and many.encoder.texts == encode
     again = many.started()
     wait_until(lambda: again.refresh() or "fr" in again.current.captions)
+
+
+def test_one_process_fills_a_set_and_meanwhile_no_write_looks_at_its_captions(
+    many: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(FEW):
+        many.put(f"p{seed}", seed, {"fr": [f"image {seed}"]})
+    assert many.registry.duties.take(SEALING, "another process", 600)
+    live = many.started(clock=(clock := Clock()))
+    looks = noted_looks(many, monkeypatch)
+    for seed in range(FEW, FEW + 5):
+        put_picture(live, f"p{seed}", seed, {"en": ["a"], "fr": [f"image {seed}"]})
+        live.refresh()
+    assert looks == [] and set(live.current.captions) == {"en"}
+    many.registry.duties.give_back(SEALING, "another process")
+    clock.now += 61
+    wait_until(lambda: live.refresh() or "fr" in live.current.captions)
+    assert live.current.captions["fr"].count == FEW + 5
+    assert many.encoder.texts_encoded == FEW + 10
+    assert in_french(live, f"image {FEW + 4}") == [(f"image {FEW + 4}", f"p{FEW + 4}")]
+    assert len(looks) == 1
+
+
+def test_a_write_leaves_a_large_set_that_another_process_made_to_the_next_refresh(
+    many: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = many.started()
+    many.put("a", 1, {"fr": [f"image {number}" for number in range(SHARD + 1)]})
+    other = many.started()
+    wait_until(lambda: other.refresh() or "fr" in other.current.captions)
+    looks = noted_looks(many, monkeypatch)
+    put_picture(live, "b", 2, {"fr": ["un chat"]})
+    assert looks == [(SHARD + 1, None)] and "fr" not in live.current.captions
+    live.refresh()
+    assert in_french(live, "un chat") == [("un chat", "b")]
+
+
+def test_a_set_that_cannot_be_opened_lets_no_write_fail(many: World) -> None:
+    live, identity = many.started(), many.captions("fr", 0)
+    elsewhere = [{"id": "pgvector-1", "manifest_sha256": "", "rows": 1}]
+    row = insert(VectorSetRow).values(**asdict(identity), upto_change=0, segments=elsewhere, dead=b"")
+    with many.registry.begin() as session:
+        session.execute(row)
+    with pytest.raises(EngineMismatch):
+        many.state(identity)
+    put_picture(live, "a", 1, {"en": ["an apple"], "fr": ["une pomme"]})
+    assert nearest_captions(live, "en", 0, "an apple") == [("an apple", "a")]
+    live.refresh()
+    assert set(live.current.captions) == {"en"}
 
 
 def test_there_is_a_limit_to_the_languages_that_are_read_so(many: World, tmp_path: Path) -> None:
