@@ -169,9 +169,10 @@ def gains_by_bfloat16(backend: str, device: "torch.device") -> bool:
 def _tried() -> float:
     try:
         from model.backends.openvino_backend import gain_by_bfloat16
-    except (ImportError, OSError):  # `open_towers` says so
+
+        return gain_by_bfloat16()
+    except (ImportError, OSError, RuntimeError):  # no import, or OpenVINO compiles nothing: `open_towers` says so
         return 0.0
-    return gain_by_bfloat16()
 
 
 def multiplies_bfloat16(backend: str, device: "torch.device") -> bool:

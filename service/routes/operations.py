@@ -105,9 +105,9 @@ def _about_vectors(encoding: Encoding, recorded: RecordedEncoding | None) -> Ite
     """What an operator should know of the vectors: that the fastest way failed, or that new ones wait for a restart."""
     if recorded is None:
         return
-    if recorded.reason:
-        yield f"{recorded.reason}; torch computes the vectors instead."
     newest = Encoding(recorded.backend, recorded.precision)
+    if recorded.reason:
+        yield f"{recorded.reason}; {newest} computes the vectors instead."
     if newest != encoding:
         yield f"Vectors made with {newest} are complete: a restart serves them instead of those of {encoding}."
 

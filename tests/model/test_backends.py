@@ -156,6 +156,20 @@ def test_a_tower_is_traced_once_and_a_damaged_trace_is_made_again(
         )
 
 
+def test_a_trace_of_float32_is_not_taken_for_bfloat16_without_comparing(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bfloat16 = Encoding(OPENVINO, BFLOAT16)
+    towers(base, Encoding(OPENVINO, FLOAT32), tmp_path)
+    with monkeypatch.context() as strict, pytest.raises(BackendFailed, match="bfloat16 changes the features"):
+        strict.setattr(openvino_backend, "_NEAR", 1 - 1e-6)  # so near is no bfloat16
+        towers(base, bfloat16, tmp_path)
+    towers(base, bfloat16, tmp_path)
+    monkeypatch.setattr(openvino_backend, "_trace", lambda tower: pytest.fail("is compared already"))
+    for precision in (BFLOAT16, FLOAT32):
+        towers(base, Encoding(OPENVINO, precision), tmp_path)
+
+
 def test_without_space_a_tower_is_compiled_and_not_kept(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -282,6 +296,16 @@ def test_bfloat16_is_for_processors_that_multiply_it_fast(base: Base, monkeypatc
     assert answers() == (True, True)
 
 
+def test_where_openvino_compiles_nothing_the_trial_finds_no_gain(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no plugin for this processor")
+
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(openvino_backend.openvino.Core, "compile_model", fail)
+    assert not choice.gains_by_bfloat16(OPENVINO, base.device)
+
+
 def test_the_trial_finds_emulated_bfloat16_slow() -> None:
     """In a process of its own: the library reads the limit once."""
     program = (
@@ -301,13 +325,15 @@ def test_the_trial_finds_bfloat16_fast_where_amd_has_it() -> None:
 
 
 def test_a_base_that_bfloat16_changes_too_much_is_computed_in_float32(
-    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    base: Base, tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if not choice.multiplies_bfloat16(OPENVINO, base.device):
+        pytest.skip("this processor does not multiply bfloat16")
     monkeypatch.setattr(choice, "gains_by_bfloat16", lambda *_: True)
     monkeypatch.setattr(openvino_backend, "_NEAR", 1 - 1e-6)  # so near is no bfloat16
     assert open_encoder(settings(tmp_path), registry).encoding == Encoding(OPENVINO, FLOAT32)
     current = registry.encodings.current()
-    assert current is not None and current.reason.startswith("OpenVINO computes other features")
+    assert current is not None and current.reason.startswith("bfloat16 changes the features")
 
 
 def test_without_openvino_a_new_data_root_is_torchs_and_asking_for_it_is_refused(

@@ -10,9 +10,11 @@ def test_readiness_names_the_encoding_and_what_an_operator_should_know_of_it(tmp
         registry = service.app.state.context.registry
         assert (body := service.http.get("/readyz").json())["encoding"] == "torch in float32"
         assert body["degraded"] == []
-        registry.encodings.first("torch", "float32", "OpenVINO cannot compile the towers of this base")
-        (reason,) = service.http.get("/readyz").json()["degraded"]
-        assert reason == "OpenVINO cannot compile the towers of this base; torch computes the vectors instead."
+        registry.encodings.first("openvino", "float32", "bfloat16 changes the features of this base too much")
+        (reason, _) = service.http.get("/readyz").json()["degraded"]
+        assert reason == (
+            "bfloat16 changes the features of this base too much; openvino in float32 computes the vectors instead."
+        )
         registry.expansions.submit(
             kind="reencode", language="mul", settings={}, dataset_path=None, dataset_sha256=None, dataset_bytes=None,
             actor="test",

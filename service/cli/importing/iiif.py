@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -53,11 +53,15 @@ class Iiif:
 
     def __init__(self, where: str, said: Said, language: str | None) -> None:
         self.name, self._said, self._language = where, said, language
-        # a proxy looks names up by itself: then they can only be looked up here before it is asked
-        way: dict[str, Any] = {"event_hooks": {"request": [lambda request: self._allowed(request.url.host)]}}
-        if not {"http", "https", "all"} & {*getproxies()}:
-            way = {"transport": _Pinned(self._allowed)}
-        self._client = httpx.Client(timeout=_SECONDS, follow_redirects=True, max_redirects=_REDIRECTS, **way)
+        pinned, proxies = _Pinned(self._allowed), getproxies()
+        by_proxy = {
+            f"{scheme}://": _Proxied(pinned, self._allowed, proxies[scheme])
+            for scheme in ("http", "https", "all")
+            if proxies.get(scheme)
+        }
+        self._client = httpx.Client(
+            timeout=_SECONDS, follow_redirects=True, max_redirects=_REDIRECTS, transport=pinned, mounts=by_proxy
+        )
         self._manifest: dict[str, Any] | None = None
         self._is_near: bool | None = None  # whether the manifest itself is on this machine, or in its network
 
@@ -156,7 +160,7 @@ class Iiif:
         A manifest from elsewhere must not have this client ask the machine that it runs on, or its network.
         """
         if self._is_near is None:  # once: a name that leads elsewhere later opens nothing
-            name = urlsplit(self.name).hostname or "localhost"
+            name = _host(httpx.URL(self.name)) if "://" in self.name else "localhost"
             self._is_near = _is_local(name, _addresses(name))
         found = _addresses(host)
         if not self._is_near and _is_local(host, found):
@@ -176,7 +180,7 @@ class _Pinned(httpx.BaseTransport):
         self._by_host: dict[str, httpx.HTTPTransport] = {}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        host = request.url.host
+        host = _host(request.url)
         addresses = self._allowed(host)
         transport = self._by_host.setdefault(host, httpx.HTTPTransport(verify=self._trusted))
         failed: httpx.TransportError = httpx.ConnectError("the name is not known", request=request)
@@ -194,6 +198,29 @@ class _Pinned(httpx.BaseTransport):
     def close(self) -> None:
         for transport in self._by_host.values():
             transport.close()
+
+
+class _Proxied(httpx.HTTPTransport):
+    """Asks a proxy of the environment, which looks names up by itself: here they only can be looked at before.
+
+    What `NO_PROXY` names is asked as without a proxy.
+    """
+
+    def __init__(self, pinned: _Pinned, allowed: Callable[[str], list[str]], proxy: str) -> None:
+        super().__init__(proxy=proxy if "://" in proxy else f"http://{proxy}")
+        self._pinned, self._allowed = pinned, allowed
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        host = _host(request.url)
+        if proxy_bypass(host):
+            return self._pinned.handle_request(request)
+        self._allowed(host)
+        return super().handle_request(request)
+
+
+def _host(url: httpx.URL) -> str:
+    """The host as it is asked, in ASCII: of a name in Unicode, `socket` would look another one up (IDNA 2003)."""
+    return url.raw_host.decode("ascii")
 
 
 def _file(path: Path) -> bytes:

@@ -192,10 +192,18 @@ def test_a_manifest_from_elsewhere_cannot_have_this_machine_asked(
     assert site.asked == []
 
 
+PROXY = "127.0.0.1:9"  # nobody listens there
+
+
+@pytest.mark.parametrize(
+    "environment", [{}, {"https_proxy": PROXY}, {"http_proxy": PROXY, "no_proxy": "name.example"}], ids=str
+)
 def test_a_name_that_leads_elsewhere_after_it_was_looked_at_is_asked_where_it_led(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Any address of 127.0.0.0/8 is this machine; nobody listens at the second one, which is taken for a public one."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     resolve, led = socket.getaddrinfo, iter(["127.0.0.2"])
     monkeypatch.setattr(
         socket,
@@ -213,6 +221,8 @@ def test_a_name_that_leads_elsewhere_after_it_was_looked_at_is_asked_where_it_le
 
 
 def test_a_host_is_asked_by_its_name_at_each_of_its_addresses(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", PROXY)
+    monkeypatch.setenv("no_proxy", "127.0.0.1, .example")
     site.answers |= {"/m": "/n", "/n": b'{"type": "Manifest", "items": []}'}
     resolve = socket.getaddrinfo
     monkeypatch.setattr(
@@ -226,3 +236,34 @@ def test_a_host_is_asked_by_its_name_at_each_of_its_addresses(site: Site, monkey
     )
     assert parts(site.url.replace("127.0.0.1", "name.example") + "/m") == []
     assert site.asked == ["/m", "/n"] and {*site.hosts} == {site.url.replace("http://127.0.0.1", "name.example")}
+
+
+def test_a_proxy_is_asked_for_what_goes_through_it_once_the_name_was_looked_at(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", site.url.removeprefix("http://"))
+    known, resolve = {"public.example": "93.184.215.14", "local.example": "127.0.0.1"}, socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda name, *more, **rest: resolve(known.get(name, name), *more, **rest)
+    )
+    picture_there = canvas("http://public.example", 1, {"type": "Image", "id": "http://local.example/1.png"})
+    site.answers["http://public.example/m"] = json.dumps({"type": "Manifest", "items": [picture_there]}).encode()
+    (item,) = parts("http://public.example/m")
+    assert isinstance(item, Item)
+    with pytest.raises(Unreadable, match="UnsupportedProtocol"):
+        item.read()
+    assert site.asked == ["http://public.example/m"] and site.hosts == ["public.example"]
+
+
+def test_a_name_in_unicode_is_looked_up_as_it_is_asked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """IDNA 2008 keeps the letter; by the rules of 2003, which `socket` has, it would be the name of somebody else."""
+    site.answers["/m"] = b'{"type": "Manifest", "items": []}'
+    resolve, there = socket.getaddrinfo, "xn--strae-oqa.example"
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda name, *more, **rest: resolve("127.0.0.1" if name == there else name, *more, **rest),
+    )
+    source = Iiif(site.url.replace("127.0.0.1", "straße.example") + "/m", Said(), None)
+    assert source.count() == 0 and source._is_near
+    assert site.hosts == [site.url.replace("http://127.0.0.1", there)]
