@@ -8,7 +8,8 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from time import sleep
+from threading import Event
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -251,7 +252,7 @@ def test_a_listing_has_what_is_left_in_order(changing: Changing, monkeypatch: py
         assert ids(False) == expected and ids(True) == expected[::-1]
     known = changing.selection.left(wanted)
     assert known is not None
-    outdated = Left(known.keys + 1_000_000, known.upto - 1)  # of no picture
+    outdated = Left(known.keys + 1_000_000, known.upto - 1, known.read)  # of no picture
     monkeypatch.setattr(changing.selection, "left", lambda _: outdated)
     assert ids(False) == expected
     names = dict(changing.selection.collections(frozenset({"other", "nothing"})))
@@ -290,6 +291,62 @@ def test_a_filter_that_many_ask_at_once_is_read_once(changing: Changing) -> None
     with ThreadPoolExecutor(6) as threads:
         found = [*threads.map(lambda _: changing.selection.allowed(wanted), range(6))]
     assert len(queries) == 1 and all(keys is found[0] for keys in found)
+
+
+def test_one_waits_only_so_long_for_who_reads_the_same(changing: Changing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "_TURN_SECONDS", 0.1)
+    began, go = Event(), Event()
+
+    def hold(connection: object, cursor: object, statement: str, *_: object) -> None:
+        if "picture_values" in statement:
+            began.set()
+            assert go.wait(30)
+
+    wanted = Wanted(parsed({"must": [{"key": "tags", "match": {"value": "Chur"}}]}))
+    event.listen(changing.registry.engine, "before_cursor_execute", hold)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(changing.selection.allowed, wanted)
+        assert began.wait(30)
+        with pytest.raises(RegistryUnavailable):
+            changing.selection.allowed(wanted)
+        go.set()
+        assert first.result() is changing.selection.allowed(wanted)
+
+
+def test_long_ids_are_compared_whole(changing: Changing) -> None:
+    """Other texts of more than 256 characters are compared by a hash."""
+    one, other = ("/".join(["x" * 100] * 3) + end for end in "ab")
+    for id in (one, other):
+        changing.put(id, 1)
+    assert changing.left({"must": [{"key": "id", "match": {"any": [one, "p1"]}}]}) == {one, "p1"}
+    assert changing.left({"must_not": [{"key": "id", "match": {"value": other}}]}) == {*changing.gallery.ids()} - {
+        other
+    }
+
+
+def test_keys_of_pictures_that_are_gone_are_told(changing: Changing) -> None:
+    wanted = Wanted(parsed({"must": [{"key": "tags", "match": {"value": "kept"}}]}))
+    for id in ("p1", "p2", "p3", "p4"):
+        changing.gallery.patch(Patch(id, {"tags": ["kept"]}), {})
+    first = changing.selection.left(wanted)
+    assert first is not None and first.surely == len(first.keys) == 4
+    changing.gallery.patch(Patch("p4", {"metadata": {}}), {})
+    same = changing.selection.left(wanted, anew=True)
+    assert same is not None and same.keys is first.keys and same.surely == 4
+    changing.gallery.delete("p1")
+    changing.gallery.put([NewPicture("p2", content(5_000), 9, 9, given=Given(tags=["other"]))], "tower")
+    left = changing.selection.left(wanted)
+    assert left is not None and left.surely <= 2
+    left = changing.selection.left(wanted, anew=True)
+    assert left is not None and left.surely == 2
+    assert left.keys.tolist() == sorted(place.key for place in changing.gallery.placed(["p3", "p4"]).values())
+
+
+def test_a_filter_without_conditions_costs_facets_nothing(changing: Changing) -> None:
+    queries = list[str]()
+    event.listen(changing.registry.engine, "before_cursor_execute", lambda *given: queries.append(given[2]))
+    found = changing.selection.facets(Wanted(parsed({})), ["tags"])
+    assert found["tags"] and not any("FROM pictures" in query for query in queries)
 
 
 def test_postgresql_does_not_go_through_all_values_for_each_picture(postgresql_url: str) -> None:
@@ -336,6 +393,46 @@ def test_what_takes_a_database_too_long_ends_there(database_url: str, monkeypatc
         sleep(0.3)
         with registry.read() as session:  # with the same connection
             assert session.scalar(text(count.format(300_000))) == 300_000
+
+
+def test_all_statements_of_a_reading_have_one_time(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL bounds each by itself; a search by words has up to 65."""
+    monkeypatch.setattr(database, "_SECONDS", 0.5)
+    with closing(open_registry(postgresql_url)) as registry:
+        with registry.read_in_time() as session:
+            assert session.scalar(text("SHOW statement_timeout")) != "0"
+        for slow in (0.1, 0.4):  # between two statements, and in one that must not have the whole time again
+            began, done = monotonic(), 0
+            with pytest.raises(RegistryUnavailable), registry.read_in_time() as session:
+                for _ in range(20):
+                    session.execute(text(f"SELECT pg_sleep({slow})"))
+                    done += 1
+            assert 1 <= done < 5 and monotonic() - began < 0.78
+        with registry.read() as session:  # with the same connection
+            assert session.scalar(text("SHOW statement_timeout")) == "0"
+
+
+def test_what_sqlite_ends_while_rows_are_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """These come from the driver's own cursor, with its own errors."""
+    with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
+        with registry.begin() as session:
+            session.execute(text(_MANY_PICTURES.replace(*_SERIES)))
+            session.execute(text(_MANY_VALUES.replace(*_SERIES)))
+        among, other = (Wanted(parsed({"must": [{"key": "rank", "range": {"gte": n}}]})) for n in (1, 2))
+        selection = Selection(registry)
+        assert len(selection.page(among, 2)) == 2
+        monkeypatch.setattr(database, "_SECONDS", 0.0)
+        monkeypatch.setattr(database, "_STEPS", 1_000)
+        with pytest.raises(RegistryUnavailable):
+            selection.allowed(other)
+        with pytest.raises(RegistryUnavailable):
+            selection.page(among, 2)
+
+
+_SERIES = (
+    "generate_series(1, 30000) AS n",
+    "(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 30000) SELECT n FROM c)",
+)
 
 
 def test_there_may_be_more_values_than_32_bits_count(postgresql_url: str, tmp_path: Path) -> None:
