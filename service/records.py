@@ -165,9 +165,9 @@ class RecordsOfHits:
 
 
 class Filtering:
-    """What filters leave, read apart from the threads of searches, and what is read without one apart from these.
+    """What filters, words and facets ask of the registry, in threads of their own, and what is read plainly in others.
 
-    So nothing without a filter ever waits for one.
+    So no search, and no reading of pictures, that asks none of these ever waits for one that does.
     """
 
     def __init__(self, selection: Selection) -> None:
