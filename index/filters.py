@@ -92,29 +92,30 @@ class _Reader:
             return self.filter(given, place, depth + 1)
         key = self._text(condition["key"], f"{place}.key")
         if condition.keys() == {"key", "match"}:
-            return Match(key, tuple(self._match(condition["match"], f"{place}.match")))
+            return Match(key, tuple(self._match(key, condition["match"], f"{place}.match")))
         if condition.keys() == {"key", "range"}:
             return self._range(key, condition["range"], f"{place}.range")
         raise _refusal("a condition has `key` and either `match` or `range`", place, "condition")
 
-    def _match(self, given: object, place: str) -> Iterator[Fact]:
+    def _match(self, key: str, given: object, place: str) -> Iterator[Fact]:
         match = _object(given, place)
         if match.keys() == {"value"}:
-            yield self._fact(match["value"], f"{place}.value")
+            yield self._fact(key, match["value"], f"{place}.value")
         elif match.keys() == {"any"} and isinstance(match["any"], list):
             for number, value in enumerate(match["any"]):
-                yield self._fact(value, f"{place}.any.{number}")
+                yield self._fact(key, value, f"{place}.any.{number}")
         else:
             raise _refusal("`match` has `value`, or `any` with a list", place, "match")
 
-    def _fact(self, value: object, place: str) -> Fact:
+    def _fact(self, key: str, value: object, place: str) -> Fact:
         if next(self._values) > MOST_VALUES:
             raise _refusal(f"a filter names at most {MOST_VALUES:,} values", place, "too_long")
         if isinstance(value, bool):
             return Fact("boolean", number=float(value))
         if isinstance(value, int | float):
             return Fact("number", number=self._number(value, place))
-        return Fact("string", indexed(self._text(value, place)))
+        text = self._text(value, place)
+        return Fact("string", text if key == "id" else indexed(text))  # ids are compared whole, in their own column
 
     def _range(self, key: str, given: object, place: str) -> Range:
         limits = _object(given, place)

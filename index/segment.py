@@ -50,6 +50,11 @@ class _Left:
     few: NDArray[np.int64] | None = None  # their numbers, if they are few
     scan: Any = None  # an index over these few
 
+    @property
+    def copied(self) -> int:
+        """How many rows it has a copy of."""
+        return 0 if self.few is None else len(self.few)
+
 
 @dataclass(frozen=True, eq=False)
 class Segment:
@@ -145,14 +150,23 @@ class Segment:
     def _left_by(self, allowed: Keys) -> _Left:
         """What an array of allowed keys leaves, remembered for the arrays of late: a filter is often asked again."""
         left = self._lefts.get(id(allowed))
-        if left is None or left.allowed is not allowed:
+        if left is not None and left.allowed is allowed:
+            self._lefts[id(allowed)] = self._lefts.pop(id(allowed), left)  # the ones asked last are last
+        else:
             rows = self._with(allowed)
             left = self._few(allowed, rows) if len(rows) <= _FEW else self._many(allowed, rows)
-            copied = sum(len(each.few) for each in [*self._lefts.values()] if each.few is not None)
-            if len(self._lefts) >= _REMEMBERED or (left.few is not None and copied + len(rows) > _COPIED):
-                self._lefts.clear()
+            self._make_room(left)
             self._lefts[id(allowed)] = left
         return left
+
+    def _make_room(self, left: _Left) -> None:
+        """Forget what was asked least lately until one more fits. Several threads may do so at once."""
+        kept = [*self._lefts.items()]
+        copied = left.copied + sum(each.copied for _, each in kept)
+        for number, (key, old) in enumerate(kept):
+            if len(kept) - number >= _REMEMBERED or (left.copied and old.copied and copied > _COPIED):
+                self._lefts.pop(key, None)
+                copied -= old.copied
 
     def _few(self, allowed: Keys, rows: NDArray[np.int64]) -> _Left:
         return _Left(allowed, len(rows), few=rows, scan=ivf.scan_of(self.vectors, rows))

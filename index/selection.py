@@ -6,7 +6,8 @@ never used again, and no search finds them once its snapshot has that change.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from threading import Lock
@@ -26,11 +27,13 @@ from index.listing import Place, following, following_among
 from index.records import Record, Within, records_of
 from index.tables import CaptionRow, PictureRow, PictureValueRow, RecordChangesRow
 from index.vectors import Keys, are_among
+from model.errors import RegistryUnavailable
 from model.registry import Registry
 
 PICTURES = ""  # in the place of a language: keys of pictures
 _KEPT_BYTES, _KEPT = 64 << 20, 256  # of keys, in all; filters
 _BLOCK = 20_000  # keys that are read at a time
+_TURN_SECONDS = 5.0  # that one waits for others who read the same, or have much in memory
 _MANY = 10_000  # keys that are too many to be looked at one by one
 _LAST = select(RecordChangesRow.__table__.c.last)  # without the mapper, which takes longer than the database
 
@@ -46,7 +49,11 @@ class Wanted:
     @property
     def everything(self) -> bool:
         """Whether it leaves all pictures out of no collection."""
-        return self.within is None and self.collection is None and self.filter in (None, Filter())
+        return self.within is None and self.collection is None and not self._filters
+
+    @property
+    def _filters(self) -> bool:
+        return self.filter not in (None, Filter())
 
     @property
     def places(self) -> tuple[ColumnElement[bool], ...]:
@@ -65,14 +72,24 @@ class Wanted:
         return self._meeting("few")
 
     def _meeting(self, of: Literal["all", "few"]) -> tuple[ColumnElement[bool], ...]:
-        return (*([] if self.filter is None else [condition_of(self.filter, of)]), *self.places)
+        filtered = [condition_of(self.filter, of)] if self.filter is not None and self._filters else []
+        return (*filtered, *self.places)
 
 
 class Left(NamedTuple):
-    """The keys of what is left, rising, and the last change of a record that is in them."""
+    """The keys of what is left, rising, and the last change of a record that is in them.
+
+    They were `read` as a whole at an earlier change: each change since may have left one key of a picture that is gone.
+    """
 
     keys: Keys
     upto: int
+    read: int
+
+    @property
+    def surely(self) -> int:
+        """How many pictures are left, at least; at most as many as there are keys."""
+        return len(self.keys) - (self.upto - self.read)
 
 
 class Selection:
@@ -93,8 +110,8 @@ class Selection:
         left = self.left(wanted, language, version)
         return None if left is None else left.keys
 
-    def left(self, wanted: Wanted, language: str = PICTURES, version: int = 0) -> Left | None:
-        """As `allowed`, and of when that is."""
+    def left(self, wanted: Wanted, language: str = PICTURES, version: int = 0, *, anew: bool = False) -> Left | None:
+        """As `allowed`, and of when that is; `anew` without keys of pictures that are gone."""
         if wanted.everything:
             return None
         asked = (wanted, language, version)
@@ -103,21 +120,23 @@ class Selection:
             asking = self._asking.setdefault(asked, Lock())
         if kept is not None:
             with self._registry.look() as connection:
-                if kept.upto == connection.execute(_LAST).scalar_one():
+                if kept.upto == connection.execute(_LAST).scalar_one() and not (anew and kept.read < kept.upto):
                     return self._keep(asked, kept)
-        with asking:  # the others wait, and find what the first one has read
+        with in_turn(asking):  # the others wait, and find what the first one has read
             with self._lock:
                 kept = self._kept.get(asked)
             with self._registry.read_in_time() as session:
                 upto = last_change(session)
-                if kept is None:
-                    kept = Left(once(numbers(session, _first(wanted, language))), upto)
+                if kept is None or (anew and kept.read < upto):
+                    keys = once(numbers(session, _first(wanted, language)))
+                    same = kept is not None and np.array_equal(kept.keys, keys)
+                    kept = Left(kept.keys if kept is not None and same else keys, upto, upto)
                 elif kept.upto < upto:
                     changed = PictureRow.record > kept.upto
                     before = numbers(session, _of(language, changed))
                     conditions = wanted.conditions if len(before) > _MANY else wanted.conditions_of_few
                     left = numbers(session, _of(language, changed, *conditions))
-                    kept = Left(_updated(kept.keys, before, left), upto)
+                    kept = Left(_updated(kept.keys, before, left), upto, kept.read)
             return self._keep(asked, kept)
 
     def page(
@@ -188,6 +207,17 @@ def last_change(session: Session) -> int:
     """The number of the last change of a record, of whichever picture."""
     last: int = session.connection().execute(_LAST).scalar_one()
     return last
+
+
+@contextmanager
+def in_turn(lock: Lock) -> Iterator[None]:
+    """Holds a lock; raises `RegistryUnavailable` when others have it for too long."""
+    if not lock.acquire(timeout=_TURN_SECONDS):
+        raise RegistryUnavailable("Others ask the registry for too much.")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _updated(keys: Keys, changed: Keys, left: Keys) -> Keys:

@@ -7,6 +7,7 @@ term; what a filter leaves, how much a term weighs and which pictures are best i
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
 from threading import Lock
@@ -18,7 +19,7 @@ from sqlalchemy import ColumnElement, Select, and_, cast, column, func, or_, sel
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
 
-from index.selection import Selection, Wanted, is_first, numbers, once
+from index.selection import Selection, Wanted, in_turn, is_first, numbers, once
 from index.tables import PictureRow, PictureWordsRow
 from index.vectors import Keys, are_among
 from model.registry import Registry, Release
@@ -28,6 +29,7 @@ MOST = 1_000  # pictures that one search by words finds
 _STEPS = 1_000  # a word's weight is a whole number of these: sums of them are the same in every order
 _LONGEST = 1 << MOST_KEPT.bit_length()  # more than any document has terms
 _FTS5 = table("picture_terms", column("rowid"), column("picture_terms"))
+_MUCH = 1_000_000  # matches, of all terms: a search with more has its turn, since they take 24 bytes each
 _REMEMBERED = 64  # releases whose expansions are kept
 
 
@@ -52,7 +54,7 @@ class WordSearch:
     def __init__(self, registry: Registry, selection: Selection) -> None:
         self._registry, self._selection = registry, selection
         self._expansions: dict[int, frozenset[str]] = {}
-        self._lock = Lock()
+        self._lock, self._turn = Lock(), Lock()
 
     def find(self, words: str, release: Release, wanted: Wanted, without: str | None = None) -> list[Worded]:
         """At most `MOST` pictures that have some of these words, best first, then those with fewer others, then by id.
@@ -65,15 +67,24 @@ class WordSearch:
             return []
         visible, allowed = self._visible(release), self._selection.allowed(wanted)
         with self._registry.read_in_time() as session:
-            found = [_having(session, term, visible) for term in terms]
+            gone: Keys | None = None
             if unwanted:
-                gone = (_having(session, term, visible).pictures for term in unwanted)
-                all_of_them = reduce(np.intersect1d, gone)
-                found = [_kept(each, ~are_among(each.pictures, all_of_them)) for each in found]
-            if allowed is not None:
-                found = [_kept(each, are_among(each.pictures, allowed)) for each in found]
-            weights = _weights([len(each.pictures) for each in found])
-            best = _best(found, weights)
+                gone = reduce(np.intersect1d, (_having(session, term, visible).pictures for term in unwanted))
+            with ExitStack() as turn:
+                found, matches = list[_Having](), 0
+                for term in terms:
+                    having = _having(session, term, visible)
+                    if gone is not None:
+                        having = _kept(having, ~are_among(having.pictures, gone))
+                    if allowed is not None:
+                        having = _kept(having, are_among(having.pictures, allowed))
+                    found.append(having)
+                    matches, before = matches + len(having.pictures), matches
+                    if before <= _MUCH < matches:
+                        turn.enter_context(in_turn(self._turn))
+                weights = _weights([len(each.pictures) for each in found])
+                best = _best(found, weights)
+                found.clear()
             query = select(PictureRow.key, PictureRow.id).where(PictureRow.key.in_([key for key, _, _ in best]))
             ids = {key: id for key, id in session.execute(query)}  # noqa: C416  to mypy a row is no pair
         whole = sum(weights)
@@ -108,7 +119,9 @@ def _best(found: Sequence[_Having], weights: Sequence[int]) -> list[tuple[int, i
 
     Of equal weight those of least length, then those of the lowest key.
     """
-    keys = once(np.sort(np.concatenate([each.pictures for each in found])))
+    keys = np.concatenate([each.pictures for each in found])
+    keys.sort()
+    keys = once(keys)
     weight, length = np.zeros(len(keys), dtype=np.int64), np.full(len(keys), _LONGEST)
     for each, counts in zip(found, weights, strict=True):
         at = np.searchsorted(keys, each.pictures)

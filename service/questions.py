@@ -11,8 +11,9 @@ from fastapi import Request
 
 from index.errors import PictureNotFound
 from index.filters import Filter, parsed
+from index.selection import Left, Wanted
 from index.snapshot import AUTO, SHARED, Route, Snapshot
-from index.vectors import Keys, Vector
+from index.vectors import Vector
 from model.calibration import Calibration
 from model.errors import FieldError, InvalidInput
 from model.text import clean
@@ -64,8 +65,8 @@ class Question:
         """The least chance of a hit that was asked for; a form has none."""
         return self.body.min_match if isinstance(self.body, schemas.PictureSearch) else None
 
-    def calibration(self, snapshot: Snapshot, allowed: Keys | None, caller: Principal) -> Calibration | None:
-        """How the chances of its hits are told among the pictures that a filter leaves; None where they are not known.
+    def calibration(self, snapshot: Snapshot, caller: Principal) -> Calibration | None:
+        """How the chances of its hits are told among all pictures; None where they are not known.
 
         They are known of a text alone that is searched by its meaning: held-out captions were asked like that. A bound
         key is told none: they were measured with the pictures of all collections.
@@ -75,8 +76,7 @@ class Question:
         text_alone = self.text is not None and not (self.pictures or self.content or self.minus_text)
         if self.route is None or self.mode != "meaning" or not text_alone:
             return None
-        found = snapshot.calibration(self.route)
-        return found if found is not None and (allowed is None or found.holds_among(len(allowed))) else None
+        return snapshot.calibration(self.route)
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,20 @@ async def meant(question: Question, snapshot: Snapshot, context: Context, caller
     return Meant(_sum(parts), any(query.truncated for query in queries), seconds)
 
 
+async def among(
+    calibration: Calibration | None, left: Left | None, wanted: Wanted, context: Context
+) -> tuple[Calibration | None, Left | None]:
+    """How chances are told among what is left, None where too little is, and what is left; raises as `Filtering.left`.
+
+    That is read anew if it depends on keys that may be of pictures which are gone.
+    """
+    if calibration is None or left is None:
+        return calibration, left
+    if calibration.holds_among(len(left.keys)) and not calibration.holds_among(left.surely):
+        left = await context.filtering.left(wanted, anew=True) or left
+    return calibration if calibration.holds_among(len(left.keys)) else None, left
+
+
 def _sum(parts: list[tuple[float, Vector]]) -> Vector:
     """Of unit length; a single part is left as it is, to the bit."""
     used = [(weight, vector) for weight, vector in parts if weight]
@@ -193,7 +207,7 @@ async def vector_of(picture: str, snapshot: Snapshot, context: Context, caller: 
     """
     if caller.collections is None:
         return await to_thread.run_sync(snapshot.picture_vector, picture, limiter=context.searching)
-    return await context.filtering.read(_vector_within, picture, context, caller.collections)
+    return await context.filtering.read_plainly(_vector_within, picture, context, caller.collections)
 
 
 def _vector_within(picture: str, context: Context, within: frozenset[str]) -> Vector:

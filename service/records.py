@@ -15,7 +15,7 @@ from index.errors import InvalidFilter
 from index.facts import checked_metadata, checked_tags
 from index.filters import Filter, parsed
 from index.records import Given, Patch, Record, Seen, Within
-from index.selection import PICTURES, Selection, Wanted
+from index.selection import PICTURES, Left, Selection, Wanted
 from index.vectors import Keys
 from model.errors import FieldError, InvalidInput, PictoglotError, RegistryUnavailable
 from model.languages import canonical
@@ -165,14 +165,21 @@ class RecordsOfHits:
 
 
 class Filtering:
-    """What filters leave, read apart from the threads of searches: those without a filter never wait for one with."""
+    """What filters, words and facets ask of the registry, in threads of their own, and what is read plainly in others.
+
+    So no search, and no reading of pictures, that asks none of these ever waits for one that does.
+    """
 
     def __init__(self, selection: Selection) -> None:
-        self._selection, self._reading = selection, Reading(4)
+        self._selection, self._reading, self._plain = selection, Reading(4), Reading(4)
 
     async def read(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `read` returns of the registry; raises `RegistryUnavailable`, at the latest after some seconds."""
         return await self._reading.wait(_FILTER_SECONDS, read, *args, **kwargs)
+
+    async def read_plainly(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `read`, for what asks no filter, words or facets."""
+        return await self._plain.wait(_FILTER_SECONDS, read, *args, **kwargs)
 
     async def read_in(self, place: asyncio.Semaphore, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `read`, in a place that was taken: it is free again when no thread reads, which may be later."""
@@ -184,11 +191,17 @@ class Filtering:
             return None
         return await self.read(self._selection.allowed, wanted, language, version)
 
+    async def left(self, wanted: Wanted, *, anew: bool = False) -> Left | None:
+        """As `Selection.left` of pictures; raises as `read`."""
+        return None if wanted.everything else await self.read(self._selection.left, wanted, anew=anew)
+
     async def facets(self, wanted: Wanted, keys: Sequence[str] | None) -> dict[str, list[FacetValue]] | None:
-        """As `Selection.facets`, None without keys; raises as `read`."""
-        if keys is None:
-            return None
-        counted = await self.read(self._selection.facets, wanted, keys)
+        """As `facets_of`; raises as `read`."""
+        return None if keys is None else await self.read(self.facets_of, wanted, keys)
+
+    def facets_of(self, wanted: Wanted, keys: Sequence[str]) -> dict[str, list[FacetValue]]:
+        """As `Selection.facets`, in this thread."""
+        counted = self._selection.facets(wanted, keys)
         return {key: list(map(FacetValue.model_validate, each)) for key, each in counted.items()}
 
 

@@ -30,7 +30,8 @@ from model.errors import RegistryUnavailable, StorageFull
 _WAIT = 1.5  # seconds that a writer waits for its turn, so that it is refused within two
 _POLL = 0.05  # seconds that SQLite itself waits before we try again: on its own it would poll ever more rarely
 _CONNECT = 2  # seconds; libpq takes whole ones and none below two
-_SECONDS = 5.0  # for one statement on PostgreSQL, for all of one reading on SQLite, where that is bounded
+_SECONDS = 5.0  # for all of one reading, where that is bounded
+_SHORTER = 0.9  # of the time that PostgreSQL was told: with less left, it is told anew
 _STEPS = 100_000  # of SQLite's machine, some milliseconds, after which it asks whether to go on
 _IDLE = 10  # seconds after which PostgreSQL ends an idle transaction
 _WRITER = 0x7069_6374  # the advisory lock's number: "pict"
@@ -53,13 +54,12 @@ class Database:
     def read_in_time(self) -> Iterator[Session]:
         """As `read`. The database ends what takes too long, so that no filter can keep it or a thread busy."""
         with self.read() as session:
-            connection = session.connection()
+            connection, until = session.connection(), time.monotonic() + _SECONDS
             if self.engine.dialect.name == "postgresql":
-                connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(1000 * _SECONDS)}")
+                _bound_statements(connection, until)
                 yield session
                 return
             driver: Any = connection.connection.driver_connection
-            until = time.monotonic() + _SECONDS
             driver.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
             try:
                 yield session
@@ -102,13 +102,14 @@ def _translated_errors() -> Iterator[None]:
         yield
     except PoolTimeout as error:
         raise RegistryUnavailable("The registry has no free connection.") from error
-    except DBAPIError as error:
-        sqlite_code, state = (getattr(error.orig, name, None) for name in ("sqlite_errorcode", "sqlstate"))
+    except (DBAPIError, sqlite3.OperationalError) as error:  # the latter of who reads the driver's own cursor
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        sqlite_code, state = (getattr(cause, name, None) for name in ("sqlite_errorcode", "sqlstate"))
         if sqlite_code == sqlite3.SQLITE_FULL or state == _DISK_FULL:
             raise StorageFull("The registry's disk is full.") from error
         # exactly DatabaseError: SQLite's "malformed" and "not a database"
-        unreachable = isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError
-        if unreachable or error.connection_invalidated:
+        unreachable = not isinstance(error, DBAPIError) or error.connection_invalidated
+        if unreachable or isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError:
             raise RegistryUnavailable("The registry does not answer.") from error
         raise
 
@@ -215,6 +216,24 @@ def _postgresql(address: URL) -> tuple[Engine, Engine]:
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_WRITER,))
 
     return reader.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True), writer
+
+
+def _bound_statements(connection: Connection, until: float) -> None:
+    """Let all statements together last until a moment: PostgreSQL bounds each by itself, there may be many.
+
+    It is told the time only when much less is left than it was told: that costs a round trip.
+    """
+    told = math.inf
+
+    @event.listens_for(connection, "before_cursor_execute")
+    def shorten(*_: object) -> None:
+        nonlocal told
+        left = until - time.monotonic()
+        if left <= 0:
+            raise RegistryUnavailable("The registry takes too long.")
+        if left < _SHORTER * told:
+            told = left
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(1000 * left))}")
 
 
 # --- both -------------------------------------------------------------------------------------------------------------

@@ -16,5 +16,5 @@ async def list_collections(context: AppContext, caller: Caller) -> schemas.Colle
 
     503 `registry_unavailable` after six seconds, as a search with a filter.
     """
-    found = await context.filtering.read(context.selection.collections, caller.collections)
+    found = await context.filtering.read_plainly(context.selection.collections, caller.collections)
     return schemas.Collections(items=[schemas.CollectionItem(name=name, count=count) for name, count in found])

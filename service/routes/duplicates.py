@@ -100,7 +100,9 @@ async def _shown(groups: tuple[Group, ...], context: Context, caller: Principal)
     """As they are sent. Of a bound key, a picture that was moved away since is in none."""
     pictures = {picture for group in groups for picture in (group.head, *(near.picture for near in group.others))}
     if caller.collections is not None and pictures:
-        pictures = {*await context.filtering.read(context.selection.records, sorted(pictures), caller.collections)}
+        pictures = {
+            *await context.filtering.read_plainly(context.selection.records, sorted(pictures), caller.collections)
+        }
     shown = list[schemas.DuplicateGroup]()
     for group in groups:
         scored = [(group.head, 1.0), *((near.picture, near.score) for near in group.others)]

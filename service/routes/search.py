@@ -65,9 +65,10 @@ async def answer_to(
     """The answer to one search for pictures, without the `unwanted` fields of each hit; raises what refuses it."""
     body, wanted = question.body, Wanted(question.filter, caller.collections)
     without = records.LeftOut(unwanted, body.facets is None)
-    allowed = None if question.mode == "words" else await context.filtering.allowed(wanted)
+    left = None if question.mode == "words" else await context.filtering.left(wanted)
     worded = await _worded(question, snapshot, context, wanted)
-    calibration = question.calibration(snapshot, allowed, caller)
+    calibration, left = await questions.among(question.calibration(snapshot, caller), left, wanted, context)
+    allowed = None if left is None else left.keys
     if allowed is not None or question.mode != "meaning":
         parts.end("filter")
     facets = await context.filtering.facets(wanted, body.facets)

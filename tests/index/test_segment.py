@@ -311,3 +311,18 @@ def test_a_segment_keeps_few_copies_of_vectors(root: DataRoot, monkeypatch: pyte
         assert len(best(part, VECTORS[7], 120, allowed)) == count
         copied = [left.scan.ntotal for left in part._lefts.values() if left.scan is not None]
         assert sum(copied) <= max(50, count) and copied[-1] == count
+
+
+def test_what_was_asked_least_lately_is_forgotten_first(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment, "_COPIED", 50)
+    part = sealed(root, VECTORS, names(120))
+    several = [numbered(*range(start, start + 20)) for start in (0, 20, 40)]
+
+    def asked(number: int) -> object:
+        best(part, VECTORS[7], 120, several[number])
+        return part._lefts[id(several[number])]
+
+    first, second = asked(0), asked(1)
+    assert asked(0) is first
+    asked(2)
+    assert asked(0) is first and asked(1) is not second

@@ -8,13 +8,14 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from threading import Event
 from time import sleep
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event, select, text
+from sqlalchemy import event, text
 
 from index import listing, selection
 from index.facts import checked_metadata, checked_tags
@@ -22,10 +23,9 @@ from index.filters import parsed
 from index.gallery import Gallery, NewPicture
 from index.records import Given, Patch
 from index.selection import PICTURES, Left, Selection, Wanted
-from index.tables import PictureRow
 from model.data_root import DataRoot
 from model.errors import RegistryUnavailable
-from model.registry import database, open_registry
+from model.registry import open_registry
 from tests.index.world import content
 
 TEXTS = ["Chur", "chur", "", "é", "e\u0301", "x" * 300, "1", "true", "1950-01-01", "1950-01-01T01:00:00+01:00"]
@@ -251,7 +251,7 @@ def test_a_listing_has_what_is_left_in_order(changing: Changing, monkeypatch: py
         assert ids(False) == expected and ids(True) == expected[::-1]
     known = changing.selection.left(wanted)
     assert known is not None
-    outdated = Left(known.keys + 1_000_000, known.upto - 1)  # of no picture
+    outdated = Left(known.keys + 1_000_000, known.upto - 1, known.read)  # of no picture
     monkeypatch.setattr(changing.selection, "left", lambda _: outdated)
     assert ids(False) == expected
     names = dict(changing.selection.collections(frozenset({"other", "nothing"})))
@@ -292,50 +292,60 @@ def test_a_filter_that_many_ask_at_once_is_read_once(changing: Changing) -> None
     assert len(queries) == 1 and all(keys is found[0] for keys in found)
 
 
-def test_postgresql_does_not_go_through_all_values_for_each_picture(postgresql_url: str) -> None:
-    """With as little memory as it has for a million values: a condition that need not hold, and one that must not."""
-    conditions: list[dict[str, Any]] = [{"key": "rank", "range": {"gte": number}} for number in (10, 20)]
-    with closing(open_registry(postgresql_url)) as registry:
-        with registry.begin() as session:
-            session.execute(text(_MANY_PICTURES))
-            session.execute(text(_MANY_VALUES))
-            session.execute(text("ANALYZE pictures, picture_values"))
-        for asked, expected in (({"must_not": conditions}, 9), ({"should": conditions}, 29_991)):
-            with registry.read() as session:
-                session.execute(text("SET LOCAL work_mem = '64kB'; SET LOCAL statement_timeout = 3000"))
-                left = session.scalars(select(PictureRow.key).where(*Wanted(parsed(asked)).conditions)).all()
-                assert len(left) == expected
+def test_one_waits_only_so_long_for_who_reads_the_same(changing: Changing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "_TURN_SECONDS", 0.1)
+    began, go = Event(), Event()
 
+    def hold(connection: object, cursor: object, statement: str, *_: object) -> None:
+        if "picture_values" in statement:
+            began.set()
+            assert go.wait(30)
 
-_MANY_PICTURES = """
-    INSERT INTO pictures (id, content_sha256, width, height, created_at, change, key)
-    SELECT n, n, 1, 1, 0, n, n FROM generate_series(1, 30000) AS n"""
-_MANY_VALUES = """
-    INSERT INTO picture_values (id, picture, key, kind, number)
-    SELECT n, n, 'rank', 'number', n FROM generate_series(1, 30000) AS n"""
-
-
-def test_a_filter_that_takes_postgresql_too_long_is_given_up(
-    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database, "_SECONDS", 0.2)
     wanted = Wanted(parsed({"must": [{"key": "tags", "match": {"value": "Chur"}}]}))
-    with closing(open_registry(postgresql_url)) as registry, registry.begin() as session:
-        session.execute(text("LOCK TABLE picture_values IN ACCESS EXCLUSIVE MODE"))
+    event.listen(changing.registry.engine, "before_cursor_execute", hold)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(changing.selection.allowed, wanted)
+        assert began.wait(30)
         with pytest.raises(RegistryUnavailable):
-            Selection(registry).allowed(wanted)
+            changing.selection.allowed(wanted)
+        go.set()
+        assert first.result() is changing.selection.allowed(wanted)
 
 
-def test_what_takes_a_database_too_long_ends_there(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    count = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {}) SELECT count(*) FROM c"
-    with closing(open_registry(database_url)) as registry:
-        registry.initialise("base", {})
-        monkeypatch.setattr(database, "_SECONDS", 0.2)
-        with pytest.raises(RegistryUnavailable), registry.read_in_time() as session:
-            session.execute(text(count.format(5_000_000)))
-        sleep(0.3)
-        with registry.read() as session:  # with the same connection
-            assert session.scalar(text(count.format(300_000))) == 300_000
+def test_long_ids_are_compared_whole(changing: Changing) -> None:
+    """Other texts of more than 256 characters are compared by a hash."""
+    one, other = ("/".join(["x" * 100] * 3) + end for end in "ab")
+    for id in (one, other):
+        changing.put(id, 1)
+    assert changing.left({"must": [{"key": "id", "match": {"any": [one, "p1"]}}]}) == {one, "p1"}
+    assert changing.left({"must_not": [{"key": "id", "match": {"value": other}}]}) == {*changing.gallery.ids()} - {
+        other
+    }
+
+
+def test_keys_of_pictures_that_are_gone_are_told(changing: Changing) -> None:
+    wanted = Wanted(parsed({"must": [{"key": "tags", "match": {"value": "kept"}}]}))
+    for id in ("p1", "p2", "p3", "p4"):
+        changing.gallery.patch(Patch(id, {"tags": ["kept"]}), {})
+    first = changing.selection.left(wanted)
+    assert first is not None and first.surely == len(first.keys) == 4
+    changing.gallery.patch(Patch("p4", {"metadata": {}}), {})
+    same = changing.selection.left(wanted, anew=True)
+    assert same is not None and same.keys is first.keys and same.surely == 4
+    changing.gallery.delete("p1")
+    changing.gallery.put([NewPicture("p2", content(5_000), 9, 9, given=Given(tags=["other"]))], "tower")
+    left = changing.selection.left(wanted)
+    assert left is not None and left.surely <= 2
+    left = changing.selection.left(wanted, anew=True)
+    assert left is not None and left.surely == 2
+    assert left.keys.tolist() == sorted(place.key for place in changing.gallery.placed(["p3", "p4"]).values())
+
+
+def test_a_filter_without_conditions_costs_facets_nothing(changing: Changing) -> None:
+    queries = list[str]()
+    event.listen(changing.registry.engine, "before_cursor_execute", lambda *given: queries.append(given[2]))
+    found = changing.selection.facets(Wanted(parsed({})), ["tags"])
+    assert found["tags"] and not any("FROM pictures" in query for query in queries)
 
 
 def test_there_may_be_more_values_than_32_bits_count(postgresql_url: str, tmp_path: Path) -> None:

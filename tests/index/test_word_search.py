@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, event, func, select
 
-from index import captions, word_search
+from index import captions, selection, word_search
 from index.filters import parsed
 from index.gallery import Gallery, NewPicture
 from index.records import Given, Patch
@@ -19,6 +19,7 @@ from index.selection import Selection, Wanted
 from index.tables import PictureWordsRow
 from index.word_search import WordSearch
 from model.data_root import DataRoot
+from model.errors import RegistryUnavailable
 from model.registry import Release, open_registry
 from model.words import asked, document
 from tests.index.world import content
@@ -204,6 +205,18 @@ def test_a_search_finds_no_more_than_the_best(told: Told, monkeypatch: pytest.Mo
     whole = found(told, "1950 red the")
     monkeypatch.setattr(word_search, "MOST", 3)
     assert [id for id, _ in found(told, "1950 red the")] == [id for id, _ in whole[:3]] and len(whole) > 3
+
+
+def test_one_search_at_a_time_has_much_in_memory(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "_TURN_SECONDS", 0.1)
+    monkeypatch.setattr(word_search, "_MUCH", 10)  # matches; each picture has 1950
+    release, whole = told.release, found(told, "1950 red")
+    with told.words._turn:
+        with pytest.raises(RegistryUnavailable):
+            told.words.find("1950 red", release, EVERYTHING)
+        few = told.words.find("1950", release, Wanted(parsed({"must": [{"key": "id", "match": {"value": "p3"}}]})))
+        assert [each.picture for each in few] == ["p3"]
+    assert found(told, "1950 red") == whole
 
 
 def test_no_word_stays_of_a_picture_that_is_gone(told: Told) -> None:

@@ -25,14 +25,17 @@ SAMPLE = (np.random.default_rng(0).standard_normal((200, DIMENSION)) / 8).astype
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with running(tmp_path_factory.mktemp("home")) as service:
         for number in range(PICTURES):
-            tags = "even" if number % 2 else "odd"
-            files = {"picture": ("x", picture(number))}
-            answer = service.admin.put(
-                f"/v1/pictures/p{number}", files=files, data={"tags": f'["{tags}", "t{number}"]'}
-            )
-            assert answer.is_success, answer.text
+            put(service, number)
         calibrated(service)
         yield service
+
+
+def put(service: Service, number: int, seed: int | None = None, tags: str | None = None) -> None:
+    half = "even" if number % 2 else "odd"
+    files = {"picture": ("x", picture(number if seed is None else seed))}
+    data = {"tags": tags or f'["{half}", "t{number}"]'}
+    answer = service.admin.put(f"/v1/pictures/p{number}", files=files, data=data)
+    assert answer.is_success, answer.text
 
 
 def calibrated(service: Service, pictures: int = PICTURES, change: int | None = None, **curves: Any) -> None:
@@ -121,6 +124,19 @@ def test_a_filter_that_leaves_less_than_half_leaves_no_chances(service: Service)
     few = {"must": [{"key": "tags", "match": {"any": [f"t{number}" for number in range(11)]}}]}
     assert None not in matches(search(service, filter=half))
     assert unknown(search(service, filter=few, min_match=0.9))
+
+
+@pytest.mark.parametrize("gone", ["deleted", "replaced"])
+def test_pictures_that_are_gone_are_not_among_what_a_filter_leaves(service: Service, gone: str) -> None:
+    half = {"must": [{"key": "tags", "match": {"value": "even"}}]}
+    assert None not in matches(search(service, filter=half))
+    if gone == "deleted":
+        assert service.admin.delete("/v1/pictures/p1").is_success
+    else:
+        put(service, 1, seed=90, tags='["odd"]')
+    assert unknown(search(service, filter=half, min_match=0.9))
+    put(service, 1)
+    assert None not in matches(search(service, filter=half))
 
 
 def test_pictures_like_another_one_have_no_chances(service: Service) -> None:
