@@ -1,7 +1,5 @@
 """Captions in languages that nobody taught, on a base that reads many: found as they come, sealed, and given up."""
 
-from pathlib import Path
-
 import pytest
 
 from index.captions import ReadBy
@@ -130,10 +128,15 @@ def test_those_that_cannot_be_encoded_keep_nothing_else_from_serving(
     wait_until(lambda: again.refresh() or "fr" in again.current.captions)
 
 
-def test_there_is_a_limit_to_the_languages_that_are_read_so(many: World, tmp_path: Path) -> None:
-    tags = [f"en-x-{number:04d}" for number in range(MOST_LANGUAGES + 5)]
-    many.put("a", 1, {tag: ["a"] for tag in tags})
-    assert many.gallery.languages() == tags[:MOST_LANGUAGES] and many.gallery.languages(3) == tags[:3]
+def test_of_too_many_languages_those_that_came_first_are_read(many: World) -> None:
+    live = many.started()
+    put_picture(live, "a", 1, {"zu": ["i-apula"], "sw": ["tufaha"]})
+    many.put("b", 2, {f"aa-x-{number:04d}": ["y"] for number in range(MOST_LANGUAGES)})
+    languages = many.gallery.languages()
+    assert {"sw", "zu"} <= {*languages} and len(languages) == MOST_LANGUAGES and languages == sorted(languages)
+    assert nearest_captions(many.started(), "sw", 0, "tufaha", 1) == [("tufaha", "a")]
+    live.delete_picture("a")
+    assert many.gallery.languages() == [f"aa-x-{number:04d}" for number in range(MOST_LANGUAGES)]
 
 
 def test_languages_are_those_of_captions_that_came_with_pictures(world: World) -> None:
@@ -154,3 +157,5 @@ def test_languages_are_those_of_captions_that_came_with_pictures(world: World) -
 def test_both_databases_go_from_one_language_to_the_next(world: World) -> None:
     world.put("a", 1, {tag: [tag] for tag in ("sw", "cy", "he")})
     assert world.gallery.languages() == ["cy", "he", "sw"]
+    world.put("b", 2, {"aa": ["aa"]})
+    assert world.gallery.languages(3) == ["cy", "he", "sw"], "of too many, those that came first"
