@@ -136,8 +136,8 @@ class Stored:
     def languages(self, most: int = MOST_LANGUAGES) -> list[str]:
         """The languages in which captions were added with pictures, sorted; of more than `most` those that came first.
 
-        Which came first is told by the oldest caption that is still there: nobody takes a place by adding languages.
-        Takes as long as so many look-ups in an index, however many captions there are; with more languages all are read.
+        Which came first is told by the oldest caption that is still there: none loses its place to new ones.
+        Takes as long as so many look-ups in an index, however many captions there are; of more languages all are read.
         """
         tags = select(func.min(CaptionRow.language).label("tag")).cte(recursive=True)
         following = select(func.min(CaptionRow.language)).where(CaptionRow.language > tags.c.tag).scalar_subquery()
