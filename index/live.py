@@ -56,7 +56,7 @@ class LiveIndex:
         self._failed_at: dict[int, float] = {}  # by release: when it could not be opened
         self._background = ThreadPoolExecutor(1, thread_name_prefix="background")
         self._repair_after = -math.inf
-        self._fill_after: dict[Identity, float] = {}  # by set of captions that is filled, or failed to be
+        self._look_after: dict[Identity, float] = {}  # by set of captions: it is being filled, or could not be opened
         self._closing = Event()
 
     @property
@@ -113,6 +113,8 @@ class LiveIndex:
     def publish(self, snapshot: Snapshot) -> None:
         """Serve a snapshot from now on, with every change of the gallery up to now."""
         fault_point("swap.opened")
+        if opened := self._untaught(snapshot):
+            snapshot = replace(snapshot, sets={**snapshot.sets, **opened})
         with self._publishing:
             previous = self._current
             snapshot = self._caught_up(snapshot)
@@ -142,6 +144,7 @@ class LiveIndex:
             else:
                 self._follow()
             self._adopt()
+            self._take_in(self._untaught(self.current))
             self._tell()
             return self._current is not previous
 
@@ -170,7 +173,7 @@ class LiveIndex:
         known = [replace(new, caption_vectors=vectors.get(new.id, {})) for new in pictures]
         put = self._gallery.put(known, self._encoder.image_fingerprint)
         fault_point("picture.committed")
-        self._follow()
+        self._follow({tag for by_tag in captions.values() for tag in by_tag})
         return put
 
     def patch_picture(self, patch: Patch) -> GalleryPicture:
@@ -183,7 +186,7 @@ class LiveIndex:
         brought = {patch.id: patch.captions} if patch.captions else {}
         vectors = self._loader.encoded(brought, self.current)
         picture = self._gallery.patch(patch, vectors.get(patch.id, {}))
-        self._follow()
+        self._follow(patch.captions)
         return picture
 
     def delete_picture(self, id: str, within: Within = None, seen: Seen | None = None) -> None:
@@ -263,42 +266,79 @@ class LiveIndex:
                 self._current = replace(self.current, problems=(problem, consequence))
             self._follow()
 
-    def _follow(self) -> None:
-        """Apply the latest changes of the gallery to the served snapshot."""
+    def _follow(self, brought: Collection[str] = ()) -> None:
+        """Apply the latest changes of the gallery to the served snapshot.
+
+        A write `brought` captions in these languages: of those that the base reads untaught, few are opened at once.
+        """
         with self._publishing:
             if self._current is not None:
                 self._current = self._caught_up(self._current)
                 self._repair_when_damaged()
+        if self._current is not None and brought:
+            self._take_in(self._untaught(self._current, brought))
 
     def _caught_up(self, snapshot: Snapshot) -> Snapshot:
         latest = self._loader.caught_up(snapshot.sets)
-        return self._with_untaught(snapshot if latest is snapshot.sets else replace(snapshot, sets=latest))
+        return snapshot if latest is snapshot.sets else replace(snapshot, sets=latest)
 
-    def _with_untaught(self, snapshot: Snapshot) -> Snapshot:
-        """The snapshot with the captions that its base reads in languages which are not taught.
+    def _untaught(self, snapshot: Snapshot, brought: Collection[str] | None = None) -> Mapping[Identity, VectorSet]:
+        """Sets of captions that the base of a snapshot reads untaught and that it does not have, opened.
 
-        Many that are new to it, as after a rollback or an upgrade, are encoded in the background, and come later.
+        Many that are new to it, as after a rollback or an upgrade, are encoded in the background, and come later. Of
+        what a write `brought`, only sets of few captions are opened: it takes no longer than the write itself.
         """
-        opened = dict[Identity, VectorSet]()
-        for identity in self._loader.untaught(snapshot.release):
-            if identity in snapshot.sets:
-                continue
-            if self._loader.opens_soon(identity):
-                opened[identity] = self._loader.opened_untaught(identity)
-            elif self._clock() >= self._fill_after.get(identity, -math.inf):
-                self._fill_after[identity] = math.inf
-                self._in_background(f"encoding captions in {identity.language}", partial(self._fill, identity))
-        return replace(snapshot, sets=self._loader.caught_up({**snapshot.sets, **opened})) if opened else snapshot
+        release, opened = snapshot.release, dict[Identity, VectorSet]()
+
+        def missing(identity: Identity) -> bool:
+            return identity not in snapshot.sets and self._clock() >= self._look_after.get(identity, -math.inf)
+
+        if brought is not None:
+            new = {tag for tag in brought if tag not in release.languages}
+            if not any(missing(self._loader.captions(tag, release.base)) for tag in new):
+                return opened
+        for identity in filter(missing, self._loader.untaught(release)):
+            try:
+                if brought is not None and not (identity.language in brought and self._loader.is_small(identity)):
+                    continue  # the next `refresh` looks
+                if self._loader.opens_soon(identity):
+                    opened |= self._loader.caught_up({identity: self._loader.opened_untaught(identity)})
+                else:
+                    self._look_after[identity] = math.inf
+                    self._in_background(f"encoding captions in {identity.language}", partial(self._fill, identity))
+            except PictoglotError as error:  # what was written is written, and all else is served
+                self._look_after[identity] = self._clock() + _RETRY_SECONDS
+                _log.warning("%s cannot be opened (%s); it is tried again", identity.name, error.code)
+        return opened
+
+    def _take_in(self, opened: Mapping[Identity, VectorSet]) -> None:
+        """Serve these sets of captions too, where the release that is served by now does not teach their language."""
+        if not opened:
+            return
+        with self._publishing:
+            current = self._current
+            untaught = () if current is None else self._loader.untaught(current.release)
+            new = {of: opened[of] for of in untaught if current and of in opened and of not in current.sets}
+            if current and new:
+                self._current = self._caught_up(replace(current, sets={**current.sets, **new}))
 
     def _fill(self, identity: Identity) -> None:
+        """Encode and seal a set as the one process that seals; while another one does, this is left to a later try."""
+
         def unless_closing(*_: int) -> None:
             if self._closing.is_set():
                 raise IndexUnavailable("the process ends")
 
+        done = False
         try:
-            self._loader.fill(identity, unless_closing)
+            with self._loader.sealing() as ours:
+                if ours:
+                    self._loader.fill(identity, unless_closing)
+            if ours:
+                self._take_in({identity: self._loader.stored(identity)})
+                done = True
         finally:
-            self._fill_after[identity] = self._clock() + _RETRY_SECONDS
+            self._look_after[identity] = -math.inf if done else self._clock() + _RETRY_SECONDS
 
     def _tell(self) -> None:
         """Take in what tells languages and chances by now."""

@@ -156,13 +156,18 @@ class ReleaseLoader:
         tags = self._gallery.languages()
         return [self.captions(tag, release.base) for tag in tags if tag not in release.languages]
 
+    def is_small(self, identity: Identity) -> bool:
+        """Whether few rows make a whole set of captions."""
+        assert identity.language is not None
+        return self._gallery.added_with_pictures(identity.language, SHARD + 1) <= SHARD
+
     def opens_soon(self, identity: Identity) -> bool:
         """Whether `opened_untaught` takes an instant: few captions have no vector yet, and few rows have to be read."""
         assert identity.language is not None and identity.version is not None
         by, count = ReadBy(identity.version, identity.fingerprint), self._gallery.added_with_pictures
         if count(identity.language, _AT_ONCE + 1, unread=by) > _AT_ONCE:
             return False
-        return self.sets.is_near(identity, self._seal_first) or count(identity.language, SHARD + 1) <= SHARD
+        return self.sets.is_near(identity, self._seal_first) or self.is_small(identity)
 
     def opened_untaught(self, identity: Identity) -> VectorSet:
         """A set of captions in a language that is not taught; one that is new, or far behind, is filled first."""

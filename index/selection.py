@@ -1,8 +1,8 @@
 """Which pictures a filter leaves: as SQL, as keys for a search, as pages, facets and counts. Reads the registry alone.
 
 A search asks for keys. Those of the last filters are kept, and brought up to date by the records that changed since, so
-that a filter that is asked again costs one small query. Keys of pictures that are gone may stay among them: they are
-never used again, and no search finds them.
+that a filter that is asked again costs one small query. Keys of contents that are gone may stay among them: they are
+never used again, and no search finds them once its snapshot has that change.
 """
 
 from collections import OrderedDict

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
 
+from index.captions import batches
 from index.errors import IndexUnavailable
 from index.files import FOLDER as PICTURES
 from index.gallery import Gallery
@@ -107,18 +107,14 @@ def _disown(prefix: str, gallery: Gallery, registry: Registry) -> None:
 
     Otherwise they would give the bytes of another picture of their content, kept later, and so tell of that one.
     """
-    row = PictureRow
+    row, lacks = PictureRow, gallery.files.lacks_original
     kept = select(row.content_sha256).distinct().where(row.original, row.content_sha256.between(prefix, f"{prefix}g"))
-
-    def lacking(session: Session) -> list[str]:
-        return [content for content in session.scalars(kept) if gallery.files.lacks_original(content)]
-
     with registry.read() as session:
-        if not lacking(session):
-            return
-    with registry.begin() as session:  # files are written before rows: of what is put now, both are there or come later
-        for content in lacking(session):
-            session.execute(update(row).where(row.content_sha256 == content).values(original=False))
+        found = list(session.scalars(kept))
+    for batch in batches([content for content in found if lacks(content)]):  # of one folder: others write in between
+        with registry.begin() as session:  # files are written before rows: of a put now both are there, or come later
+            gone = [content for content in batch if lacks(content)]
+            session.execute(update(row).where(row.content_sha256.in_(gone)).values(original=False))
 
 
 def _folders(parent: Path) -> list[Path]:

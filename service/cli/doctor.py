@@ -251,7 +251,7 @@ def _recorded(settings: "Settings") -> "Encoding | None":
 
 
 def recall_of(settings: "Settings") -> Iterator[Finding]:
-    """How many of the nearest pictures searches find in what is sealed; nothing where nothing is."""
+    """How many of the nearest pictures searches find in what is sealed, or that some is lost; nothing where none is."""
     from index.gallery import Gallery
     from index.recall import measure
     from index.sets import VectorSets
@@ -276,6 +276,9 @@ def recall_of(settings: "Settings") -> Iterator[Finding]:
                 if not numbers:
                     return
                 identity = max(numbers, key=lambda of: numbers[of])
+                if problem := sets.problem(identity):
+                    yield Finding("recall", "bad", f"{problem} They are sealed again when the service starts.")
+                    return
                 readable = sets.readable(identity, sets.state(identity))
                 pictures = mended(PictureSource(sets.gallery, identity), *readable)
                 recall = measure(pictures, sets.gallery)

@@ -90,3 +90,15 @@ def test_the_doctor_has_a_line_about_it(tmp_path: Path, postgresql_url: str) -> 
     (line,) = recall_of(settings)
     assert line.outcome == "ok" and "3 pictures sealed; searches find 100.0% of the ten nearest" in line.detail
     world.close()
+
+
+def test_the_doctor_says_that_an_engine_has_lost_what_was_sealed(tmp_path: Path, postgresql_url: str) -> None:
+    world = World(tmp_path, postgresql_url, index="pgvector")
+    settings = Settings(home=tmp_path, index="pgvector", database_url=postgresql_url)
+    put(world.started(), 1, 2, 3)
+    world.seal()
+    engine_of(world).drop(world.pictures())
+    (line,) = recall_of(settings)
+    assert (line.what, line.outcome) == ("recall", "bad")
+    assert world.pictures().name in line.detail and "not in pgvector" in line.detail
+    world.close()

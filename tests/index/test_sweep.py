@@ -1,16 +1,21 @@
 """The sweeper removes what crashes left behind, and nothing that is or may still be in use."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import event, select, update
+from sqlalchemy.orm import Session
 
 from index import segment
 from index.gallery import Gallery
 from index.sets import VectorSets
 from index.states import State, Written
 from index.sweep import sweep
+from index.tables import PictureRow
 from index.vectors import Entry, Rows
 from model import storage
 from model.data_root import DataRoot
@@ -279,3 +284,39 @@ def test_pictures_are_swept_one_folder_at_a_time_and_only_unused_ones_are_looked
     assert sweep(world.sets) == 1 and not left.exists()
     assert sum(held) == 40 and max(held) <= 5
     assert [name for name in looked_at if name.endswith(".jpg")] == [left.name]
+
+
+def test_pictures_without_an_original_are_disowned_by_one_statement_and_only_these_are_looked_at_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an upgrade all pictures say that theirs is kept: nobody waits until each file was looked at."""
+    prefix = content(0)[:2]
+    seeds = [seed for seed in range(2000) if content(seed).startswith(prefix)][:5]
+    for seed in seeds:
+        world.put(f"p{seed}", seed)
+    kept = world.gallery.files.content_path(content(0)).with_name(f"{content(0)}.original")
+    kept.write_bytes(b"as it was sent")
+    with world.registry.begin() as session:
+        session.execute(update(PictureRow).values(original=True))
+    begin, lacks, writing = world.registry.begin, world.gallery.files.lacks_original, list[Session]()
+    looked_at, updates = list[str](), list[bool]()
+
+    @contextmanager
+    def noted() -> Iterator[Session]:
+        with begin() as session:
+            writing.append(session)
+            event.listen(session, "do_orm_execute", lambda statement: updates.append(statement.is_update))
+            yield session
+        writing.pop()
+
+    def looks(content: str) -> bool:
+        looked_at.extend([content] if writing else [])
+        return lacks(content)
+
+    monkeypatch.setattr(world.registry, "begin", noted)
+    monkeypatch.setattr(world.gallery.files, "lacks_original", looks)
+    sweep(world.sets)
+    assert updates == [True]
+    assert sorted(looked_at) == sorted(content(seed) for seed in seeds[1:])
+    with world.registry.read() as session:
+        assert session.scalars(select(PictureRow.id).where(PictureRow.original)).all() == ["p0"]

@@ -1,12 +1,23 @@
 """Captions in languages that nobody taught, on a base that reads many: found as they come, sealed, and given up."""
 
-import pytest
+import time
+from dataclasses import asdict
+from threading import Event, Thread
+from typing import Any
 
+import pytest
+from sqlalchemy import insert
+
+from index import loader
 from index.captions import ReadBy
+from index.errors import EngineMismatch
+from index.indexer import SHARD
 from index.live import LiveIndex
 from index.rows import MOST_LANGUAGES
+from index.tables import VectorSetRow
+from model.registry.duties import SEALING
 from tests.doubles import text_vector
-from tests.index.world import World, captions_of, nearest_captions, put_picture, wait_until
+from tests.index.world import Clock, World, captions_of, nearest_captions, put_picture, wait_until
 
 FEW = 70  # more captions than are encoded while a write waits
 
@@ -16,6 +27,18 @@ def many(world: World) -> World:
     """On a base of many languages."""
     world.encoder.languages = ("en", "mul")
     return world
+
+
+def noted_looks(world: World, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ReadBy | None]]:
+    """Each count of captions from now on: up to how many, and not read by what."""
+    looks, count = list[tuple[int, ReadBy | None]](), world.gallery.added_with_pictures
+
+    def noted(language: str, most: int, unread: ReadBy | None = None) -> int:
+        looks.append((most, unread))
+        return count(language, most, unread)
+
+    monkeypatch.setattr(world.gallery, "added_with_pictures", noted)
+    return looks
 
 
 def in_french(live: LiveIndex, text: str, limit: int = 1, version: int = 0) -> list[tuple[str, str]]:
@@ -128,6 +151,55 @@ def test_those_that_cannot_be_encoded_keep_nothing_else_from_serving(
     wait_until(lambda: again.refresh() or "fr" in again.current.captions)
 
 
+def test_one_process_fills_a_set_and_meanwhile_no_write_looks_at_its_captions(
+    many: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(FEW):
+        many.put(f"p{seed}", seed, {"fr": [f"image {seed}"]})
+    assert many.registry.duties.take(SEALING, "another process", 600)
+    live = many.started(clock=(clock := Clock()))
+    looks = noted_looks(many, monkeypatch)
+    for seed in range(FEW, FEW + 5):
+        put_picture(live, f"p{seed}", seed, {"en": ["a"], "fr": [f"image {seed}"]})
+        live.refresh()
+    assert looks == [] and set(live.current.captions) == {"en"}
+    many.registry.duties.give_back(SEALING, "another process")
+    clock.now += 61
+    wait_until(lambda: live.refresh() or "fr" in live.current.captions)
+    assert live.current.captions["fr"].count == FEW + 5
+    assert many.encoder.texts_encoded == FEW + 10
+    assert in_french(live, f"image {FEW + 4}") == [(f"image {FEW + 4}", f"p{FEW + 4}")]
+    assert len(looks) == 1
+
+
+def test_a_write_leaves_a_large_set_that_another_process_made_to_the_next_refresh(
+    many: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = many.started()
+    many.put("a", 1, {"fr": [f"image {number}" for number in range(SHARD + 1)]})
+    other = many.started()
+    wait_until(lambda: other.refresh() or "fr" in other.current.captions)
+    looks = noted_looks(many, monkeypatch)
+    put_picture(live, "b", 2, {"fr": ["un chat"]})
+    assert looks == [(SHARD + 1, None)] and "fr" not in live.current.captions
+    live.refresh()
+    assert in_french(live, "un chat") == [("un chat", "b")]
+
+
+def test_a_set_that_cannot_be_opened_lets_no_write_fail(many: World) -> None:
+    live, identity = many.started(), many.captions("fr", 0)
+    elsewhere = [{"id": "pgvector-1", "manifest_sha256": "", "rows": 1}]
+    row = insert(VectorSetRow).values(**asdict(identity), upto_change=0, segments=elsewhere, dead=b"")
+    with many.registry.begin() as session:
+        session.execute(row)
+    with pytest.raises(EngineMismatch):
+        many.state(identity)
+    put_picture(live, "a", 1, {"en": ["an apple"], "fr": ["une pomme"]})
+    assert nearest_captions(live, "en", 0, "an apple") == [("an apple", "a")]
+    live.refresh()
+    assert set(live.current.captions) == {"en"}
+
+
 def test_of_too_many_languages_those_that_came_first_are_read(many: World) -> None:
     live = many.started()
     put_picture(live, "a", 1, {"zu": ["i-apula"], "sw": ["tufaha"]})
@@ -137,6 +209,67 @@ def test_of_too_many_languages_those_that_came_first_are_read(many: World) -> No
     assert nearest_captions(many.started(), "sw", 0, "tufaha", 1) == [("tufaha", "a")]
     live.delete_picture("a")
     assert many.gallery.languages() == [f"aa-x-{number:04d}" for number in range(MOST_LANGUAGES)]
+
+
+def test_a_start_and_a_write_make_few_sets_and_leave_the_others_to_the_background(many: World) -> None:
+    clock, tags = Clock(), [f"en-x-{number}" for number in range(9)]
+    for seed in range(20):
+        many.put(f"p{seed}", seed, {tag: [f"{tag} {seed}"] for tag in tags[:5]})
+    assert many.registry.duties.take(SEALING, "another process", 600)  # nothing is made in the background
+    live = many.started(clock=clock)
+    assert set(live.current.captions) == {"en", *tags[:3]} and many.encoder.texts_encoded == 60
+    put_picture(live, "a", 99, {"fr": ["y"], "de": ["y"], "cy": ["y"], "es": ["y"], "it": ["y"]})
+    assert set(live.current.captions) == {"en", *tags[:3], "cy", "de", "es", "fr"} - {"it"}
+    many.registry.duties.give_back(SEALING, "another process")
+    clock.now += 61
+    wait_until(lambda: live.refresh() or {*tags[:5], "it"} <= {*live.current.captions})
+    for again in (many.started(), many.started()):
+        assert set(again.current.captions) == {*live.current.captions}, "what is sealed counts for nothing"
+
+
+def test_what_cannot_be_filled_is_not_waited_for_while_another_process_seals(
+    many: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = many.started(seal_first=2, clock=(clock := Clock()))
+    for seed in range(5):
+        many.put(f"p{seed}", seed, {"fr": [f"image {seed}"]})
+    assert many.registry.duties.take(SEALING, "another process", 600)
+
+    def fails(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loader, "PATIENCE", 5.0)
+        patched.setattr(many.encoder, "texts", fails)
+        begun = time.monotonic()
+        live.refresh()
+        assert time.monotonic() - begun < 5
+    assert set(live.current.captions) == {"en"} and live.current.pictures.count == 5
+    many.registry.duties.give_back(SEALING, "another process")
+    clock.now += 61
+    live.refresh()
+    assert in_french(live, "image 3") == [("image 3", "p3")]
+
+
+def test_closing_encodes_nothing_that_waits(many: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(FEW):
+        many.put(f"p{seed}", seed, {tag: [f"image {seed}"] for tag in ("cy", "fr", "sw")})
+    begun, closing, encode = Event(), Event(), many.encoder.texts
+
+    def slow(*given: Any) -> Any:
+        begun.set()
+        closing.wait(60)
+        return encode(*given)
+
+    monkeypatch.setattr(many.encoder, "texts", slow)
+    live = many.started()
+    assert begun.wait(60)
+    closer = Thread(target=live.close)
+    closer.start()
+    closer.join(0.2)
+    closing.set()
+    closer.join()
+    assert many.encoder.texts_encoded == FEW
 
 
 def test_languages_are_those_of_captions_that_came_with_pictures(world: World) -> None:

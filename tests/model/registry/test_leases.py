@@ -5,10 +5,11 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 
 from model.errors import LeaseLost
 from model.registry import Lease, Registry
+from model.registry.clock import now
 from model.registry.tables import ExpansionRow
 from tests.model.registry.steps import begin, promote, race, submit, write
 
@@ -28,6 +29,20 @@ WRITES: dict[str, Write] = {
 def expire(registry: Registry, lease: Lease) -> None:
     """As if the holder had sent no heartbeat for a whole lease."""
     registry.expansions.heartbeat(lease, seconds=-1)
+
+
+def clock(registry: Registry) -> float:
+    """The database's clock."""
+    with registry.read() as session:
+        return session.execute(select(now())).scalar_one().timestamp()
+
+
+def expires(registry: Registry, lease: Lease) -> float:
+    """When a lease runs out, by the database's clock."""
+    with registry.read() as session:
+        until = session.scalar(select(ExpansionRow.lease_expires).where(ExpansionRow.id == lease.expansion))
+    assert until is not None
+    return until.timestamp()
 
 
 def again(registry: Registry, lease: Lease) -> Lease:
@@ -54,14 +69,18 @@ def test_of_twenty_racing_workers_one_gets_the_lease(registry: Registry) -> None
 
 
 def test_a_held_expansion_is_not_leased_again_until_its_lease_ran_out(registry: Registry) -> None:
-    lease = registry.expansions.lease(submit(registry, "cy").id, "w", seconds=1.5)
+    before = clock(registry)
+    lease = registry.expansions.lease(submit(registry, "cy").id, "w", seconds=600)
     assert lease is not None
+    assert before + 600 <= expires(registry, lease) <= clock(registry) + 600  # however slow this machine is
     assert registry.expansions.lease(lease.expansion, "other") is None
+    registry.expansions.heartbeat(lease, seconds=0.5)
+    ends = expires(registry, lease)
     until = time.monotonic() + 60
     while (later := registry.expansions.lease(lease.expansion, "other")) is None:  # no test turns the database's clock
         assert time.monotonic() < until
         time.sleep(0.05)
-    assert later.fence == 2
+    assert later.fence == 2 and clock(registry) > ends
 
 
 def test_a_wrong_clock_of_this_machine_moves_no_lease(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
