@@ -291,7 +291,8 @@ class LiveIndex:
         release, opened, left = snapshot.release, dict[Identity, VectorSet](), AtOnce()
 
         def missing(identity: Identity) -> bool:
-            return identity not in snapshot.sets and self._clock() >= self._look_after.get(identity, -math.inf)
+            wanted = identity not in snapshot.sets and (brought is None or identity.language in brought)
+            return wanted and self._clock() >= self._look_after.get(identity, -math.inf)
 
         if brought is not None:
             new = {tag for tag in brought if tag not in release.languages}
@@ -299,7 +300,7 @@ class LiveIndex:
                 return opened
         for identity in filter(missing, self._loader.untaught(release)):
             try:
-                if brought is not None and not (identity.language in brought and self._loader.is_small(identity)):
+                if brought is not None and not (left.sets and self._loader.is_small(identity)):
                     continue  # the next `refresh` looks
                 if self._loader.opens_soon(identity, left):
                     opened |= self._loader.caught_up({identity: self._loader.opened_untaught(identity)})
