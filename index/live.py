@@ -17,7 +17,7 @@ from threading import Event, RLock
 from index.errors import IndexUnavailable, OutOfMemory
 from index.gallery import GalleryPicture, NewPicture, Put
 from index.indexer import SEAL_AT
-from index.loader import SEAL_FIRST, ReleaseLoader
+from index.loader import SEAL_FIRST, AtOnce, ReleaseLoader
 from index.recall import Recall, measure
 from index.records import Patch, Seen, Within
 from index.sets import VectorSets
@@ -285,13 +285,14 @@ class LiveIndex:
     def _untaught(self, snapshot: Snapshot, brought: Collection[str] | None = None) -> Mapping[Identity, VectorSet]:
         """Sets of captions that the base of a snapshot reads untaught and that it does not have, opened.
 
-        Many that are new to it, as after a rollback or an upgrade, are encoded in the background, and come later. Of
+        What is beyond `AtOnce`, as after a rollback or an upgrade, is encoded in the background, and comes later. Of
         what a write `brought`, only sets of few captions are opened: it takes no longer than the write itself.
         """
-        release, opened = snapshot.release, dict[Identity, VectorSet]()
+        release, opened, left = snapshot.release, dict[Identity, VectorSet](), AtOnce()
 
         def missing(identity: Identity) -> bool:
-            return identity not in snapshot.sets and self._clock() >= self._look_after.get(identity, -math.inf)
+            wanted = identity not in snapshot.sets and (brought is None or identity.language in brought)
+            return wanted and self._clock() >= self._look_after.get(identity, -math.inf)
 
         if brought is not None:
             new = {tag for tag in brought if tag not in release.languages}
@@ -299,16 +300,17 @@ class LiveIndex:
                 return opened
         for identity in filter(missing, self._loader.untaught(release)):
             try:
-                if brought is not None and not (identity.language in brought and self._loader.is_small(identity)):
+                if brought is not None and not (left.sets and self._loader.is_small(identity)):
                     continue  # the next `refresh` looks
-                if self._loader.opens_soon(identity):
+                if self._loader.opens_soon(identity, left):
                     opened |= self._loader.caught_up({identity: self._loader.opened_untaught(identity)})
                 else:
                     self._look_after[identity] = math.inf
                     self._in_background(f"encoding captions in {identity.language}", partial(self._fill, identity))
-            except PictoglotError as error:  # what was written is written, and all else is served
+            except Exception as error:  # noqa: BLE001 - what was written is written, and all else is served
                 self._look_after[identity] = self._clock() + _RETRY_SECONDS
-                _log.warning("%s cannot be opened (%s); it is tried again", identity.name, error.code)
+                told = getattr(error, "code", type(error).__name__)
+                _log.warning("%s cannot be opened (%s); it is tried again", identity.name, told)
         return opened
 
     def _take_in(self, opened: Mapping[Identity, VectorSet]) -> None:
@@ -329,6 +331,8 @@ class LiveIndex:
             if self._closing.is_set():
                 raise IndexUnavailable("the process ends")
 
+        if self._closing.is_set():
+            return
         done = False
         try:
             with self._loader.sealing() as ours:

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from index.captions import Captions, ReadBy
@@ -25,11 +25,18 @@ from model.registry.duties import SEALING
 from model.views import Encoder, Views
 
 SEAL_FIRST = MOST // 4  # changes that are sealed before a set is opened
-_AT_ONCE = 64  # captions that are encoded while a write waits
 _DUTY_SECONDS = 60.0  # for which the duty to seal is taken; it is renewed
 PATIENCE = 600.0  # seconds to wait at most until another process has sealed a set that is far behind
 _LOOK = 1.0  # seconds between two looks whether another process has sealed a set
 _log = logging.getLogger(__name__)
+
+
+@dataclass
+class AtOnce:
+    """How many captions one call may still encode, and how many sets make, of all untaught languages: others wait."""
+
+    captions: int = 64
+    sets: int = 4
 
 
 class _Sources(dict[Identity, Source]):
@@ -136,7 +143,8 @@ class ReleaseLoader:
         views, shared = self.views(release), self._views.of(release.shared)
         captions = (self.captions(tag, number) for tag, number in release.languages.items())
         sets = {of: opened[of] if of in opened else self.stored(of) for of in (self.pictures.identity, *captions)}
-        sets |= {of: opened[of] for of in self.untaught(release) if of in opened and self.opens_soon(of)}
+        left = AtOnce()
+        sets |= {of: opened[of] for of in self.untaught(release) if of in opened and self.opens_soon(of, left)}
         built_in, withdrawn = self._encoder.languages, self.withdrawn(release)
         return Snapshot(release, views, shared, self.caught_up(sets), built_in=built_in, withdrawn=withdrawn)
 
@@ -161,18 +169,28 @@ class ReleaseLoader:
         assert identity.language is not None
         return self._gallery.added_with_pictures(identity.language, SHARD + 1) <= SHARD
 
-    def opens_soon(self, identity: Identity) -> bool:
-        """Whether `opened_untaught` takes an instant: few captions have no vector yet, and few rows have to be read."""
+    def opens_soon(self, identity: Identity, left: AtOnce) -> bool:
+        """Whether `opened_untaught` takes an instant: few captions have no vector yet, and few rows have to be read.
+
+        Few are what is `left`, from which this set's own is taken. What is sealed and read counts for nothing.
+        """
         assert identity.language is not None and identity.version is not None
         by, count = ReadBy(identity.version, identity.fingerprint), self._gallery.added_with_pictures
-        if count(identity.language, _AT_ONCE + 1, unread=by) > _AT_ONCE:
+        if (unread := count(identity.language, left.captions + 1, unread=by)) > left.captions:
             return False
-        return self.sets.is_near(identity, self._seal_first) or self.is_small(identity)
+        near = self.sets.is_near(identity, self._seal_first)
+        if not near and not (left.sets and self.is_small(identity)):
+            return False
+        left.captions, left.sets = left.captions - unread, left.sets - (not near)
+        return True
 
     def opened_untaught(self, identity: Identity) -> VectorSet:
-        """A set of captions in a language that is not taught; one that is new, or far behind, is filled first."""
+        """A set of captions in a language that is not taught; one that is new, or far behind, is filled first.
+
+        Raises whatever keeps it from being filled: one that stays far behind must not be waited for.
+        """
         if not self.sets.is_near(identity, self._seal_first):
-            self._unless_it_fails(identity, lambda: self.fill(identity))
+            self.fill(identity)
         return self.stored(identity)
 
     def fill(self, identity: Identity, on_progress: Progress | None = None) -> None:

@@ -134,16 +134,22 @@ class Stored:
             return [caption for batch in batches(ids) for caption in captions_of(session, batch, language)]
 
     def languages(self, most: int = MOST_LANGUAGES) -> list[str]:
-        """The languages in which captions were added with pictures, sorted; the first `most`.
+        """The languages in which captions were added with pictures, sorted; of more than `most` those that came first.
 
-        Takes as long as so many look-ups in an index, however many captions there are.
+        Which came first is told by the oldest caption that is still there: none loses its place to new ones.
+        Takes as long as so many look-ups in an index, however many captions there are; of more languages all are read.
         """
         tags = select(func.min(CaptionRow.language).label("tag")).cte(recursive=True)
         following = select(func.min(CaptionRow.language)).where(CaptionRow.language > tags.c.tag).scalar_subquery()
         tags = tags.union_all(select(following).where(tags.c.tag.is_not(None)))
         own = exists().where(CaptionRow.language == tags.c.tag, CaptionRow.expansion.is_(None))
+        some = select(tags.c.tag).where(own).order_by(tags.c.tag).limit(most + 1)
+        first = select(CaptionRow.language).where(CaptionRow.expansion.is_(None)).group_by(CaptionRow.language)
         with self.registry.read() as session:
-            return sorted(session.scalars(select(tags.c.tag).where(own).order_by(tags.c.tag).limit(most)))
+            found = session.scalars(some).all()
+            if len(found) > most:
+                found = session.scalars(first.order_by(func.min(CaptionRow.id)).limit(most)).all()
+            return sorted(found)
 
     def added_with_pictures(self, language: str, most: int, unread: ReadBy | None = None) -> int:
         """How many captions in this language were added with pictures, counted up to `most`.

@@ -1,11 +1,14 @@
 """Captions in languages that nobody taught, on a base that reads many: found as they come, sealed, and given up."""
 
+import time
 from dataclasses import asdict
-from pathlib import Path
+from threading import Event, Thread
+from typing import Any
 
 import pytest
 from sqlalchemy import insert
 
+from index import loader
 from index.captions import ReadBy
 from index.errors import EngineMismatch
 from index.indexer import SHARD
@@ -197,10 +200,76 @@ def test_a_set_that_cannot_be_opened_lets_no_write_fail(many: World) -> None:
     assert set(live.current.captions) == {"en"}
 
 
-def test_there_is_a_limit_to_the_languages_that_are_read_so(many: World, tmp_path: Path) -> None:
-    tags = [f"en-x-{number:04d}" for number in range(MOST_LANGUAGES + 5)]
-    many.put("a", 1, {tag: ["a"] for tag in tags})
-    assert many.gallery.languages() == tags[:MOST_LANGUAGES] and many.gallery.languages(3) == tags[:3]
+def test_of_too_many_languages_those_that_came_first_are_read(many: World) -> None:
+    live = many.started()
+    put_picture(live, "a", 1, {"zu": ["i-apula"], "sw": ["tufaha"]})
+    many.put("b", 2, {f"aa-x-{number:04d}": ["y"] for number in range(MOST_LANGUAGES)})
+    languages = many.gallery.languages()
+    assert {"sw", "zu"} <= {*languages} and len(languages) == MOST_LANGUAGES and languages == sorted(languages)
+    assert nearest_captions(many.started(), "sw", 0, "tufaha", 1) == [("tufaha", "a")]
+    live.delete_picture("a")
+    assert many.gallery.languages() == [f"aa-x-{number:04d}" for number in range(MOST_LANGUAGES)]
+
+
+def test_a_start_and_a_write_make_few_sets_and_leave_the_others_to_the_background(many: World) -> None:
+    clock, tags = Clock(), [f"en-x-{number}" for number in range(9)]
+    for seed in range(20):
+        many.put(f"p{seed}", seed, {tag: [f"{tag} {seed}"] for tag in tags[:5]})
+    assert many.registry.duties.take(SEALING, "another process", 600)  # nothing is made in the background
+    live = many.started(clock=clock)
+    assert set(live.current.captions) == {"en", *tags[:3]} and many.encoder.texts_encoded == 60
+    put_picture(live, "a", 99, {"fr": ["y"], "de": ["y"], "cy": ["y"], "es": ["y"], "it": ["y"]})
+    assert set(live.current.captions) == {"en", *tags[:3], "cy", "de", "es", "fr"} - {"it"}
+    many.registry.duties.give_back(SEALING, "another process")
+    clock.now += 61
+    wait_until(lambda: live.refresh() or {*tags[:5], "it"} <= {*live.current.captions})
+    for again in (many.started(), many.started()):
+        assert set(again.current.captions) == {*live.current.captions}, "what is sealed counts for nothing"
+
+
+def test_what_cannot_be_filled_is_not_waited_for_while_another_process_seals(
+    many: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = many.started(seal_first=2, clock=(clock := Clock()))
+    for seed in range(5):
+        many.put(f"p{seed}", seed, {"fr": [f"image {seed}"]})
+    assert many.registry.duties.take(SEALING, "another process", 600)
+
+    def fails(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loader, "PATIENCE", 5.0)
+        patched.setattr(many.encoder, "texts", fails)
+        begun = time.monotonic()
+        live.refresh()
+        assert time.monotonic() - begun < 5
+    assert set(live.current.captions) == {"en"} and live.current.pictures.count == 5
+    many.registry.duties.give_back(SEALING, "another process")
+    clock.now += 61
+    live.refresh()
+    assert in_french(live, "image 3") == [("image 3", "p3")]
+
+
+def test_closing_encodes_nothing_that_waits(many: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(FEW):
+        many.put(f"p{seed}", seed, {tag: [f"image {seed}"] for tag in ("cy", "fr", "sw")})
+    begun, closing, encode = Event(), Event(), many.encoder.texts
+
+    def slow(*given: Any) -> Any:
+        begun.set()
+        closing.wait(60)
+        return encode(*given)
+
+    monkeypatch.setattr(many.encoder, "texts", slow)
+    live = many.started()
+    assert begun.wait(60)
+    closer = Thread(target=live.close)
+    closer.start()
+    closer.join(0.2)
+    closing.set()
+    closer.join()
+    assert many.encoder.texts_encoded == FEW
 
 
 def test_languages_are_those_of_captions_that_came_with_pictures(world: World) -> None:
@@ -221,3 +290,5 @@ def test_languages_are_those_of_captions_that_came_with_pictures(world: World) -
 def test_both_databases_go_from_one_language_to_the_next(world: World) -> None:
     world.put("a", 1, {tag: [tag] for tag in ("sw", "cy", "he")})
     assert world.gallery.languages() == ["cy", "he", "sw"]
+    world.put("b", 2, {"aa": ["aa"]})
+    assert world.gallery.languages(3) == ["cy", "he", "sw"], "of too many, those that came first"
