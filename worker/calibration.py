@@ -14,7 +14,6 @@ from datetime import timedelta
 from sqlalchemy import select
 
 from index.states import last_change
-from model.calibration import Curves
 from model.data_root import DataRoot
 from model.errors import LeaseLost, PictoglotError
 from model.languages import ENGLISH
@@ -69,7 +68,7 @@ def due(registry: Registry, pause: float = 30.0) -> list[Read]:
             record is None
             or record.encoding != encoding.number
             or change - record.change > max(FEW, GROWTH * record.pictures)
-            or (record.curves is not None and Curves.of(record.curves) is None)
+            or record.is_earlier
             or (record.curves is None and change != record.change and record.created_at < old)
         ):
             waiting.append((language, version))

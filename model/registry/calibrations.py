@@ -14,6 +14,8 @@ from sqlalchemy.orm import undefer
 from model.registry.database import Database
 from model.registry.tables import CalibrationRow
 
+# The numbers of curves as this release writes them: the fields of `model.calibration.Curves`, told without NumPy
+NUMBERS = frozenset(("sharpness", "trust", "lead", "most", "steepness", "threshold", "usual"))
 Read = tuple[str, int]  # a language, and the version that reads it
 
 
@@ -32,6 +34,11 @@ class RecordedCalibration:
     result: dict[str, Any]
     curves: dict[str, float] | None
     created_at: datetime
+
+    @property
+    def is_earlier(self) -> bool:
+        """Whether its curves are of an earlier release, in a form that tells nothing any more."""
+        return self.curves is not None and self.curves.keys() != NUMBERS
 
 
 class Calibrations:

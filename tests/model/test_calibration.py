@@ -1,12 +1,13 @@
 """Chances of hits: right on what they were not fitted to, falling with scores, and of any page of an answer."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from model.calibrating import GENERAL, Answers, expected_error, fit, measured, reliability
 from model.calibration import RIVALS, SCORES_LOW, Calibration, Curves, Floats, stored
+from model.registry.calibrations import NUMBERS
 
 TRUE = Curves(sharpness=4.0, trust=0.8, lead=-0.3, most=0.96, steepness=5.0, threshold=3.8, usual=0.1)
 
@@ -85,6 +86,7 @@ def test_a_stored_calibration_is_the_same() -> None:
     curves = Curves.of(calibration.as_dict())
     assert curves is not None and Curves.of(None) is None
     assert Curves.of(dict.fromkeys(("sharpness", "trust", "lead"), 1.0)) is None  # of an earlier release
+    assert {field.name for field in fields(Curves)} == NUMBERS
     again = Calibration.of(curves, stored(sample), 100, 7, 8)
     assert again.curves == TRUE and (again.sample == sample).all() and (again.pictures, again.change) == (100, 7)
     assert again.holds_among(50) and not again.holds_among(49)

@@ -14,10 +14,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from index.errors import PictureNotFound
 from index.snapshot import Snapshot
 from model import dataset, storage
-from model.errors import StorageFull
+from model.errors import ExpansionNotFound, StorageFull
 from service.forms import OnDisk
 from service.schemas.common import Response
 from tests.doubles import WeightlessEncoder
@@ -276,11 +275,11 @@ def test_a_search_needs_no_thread_of_the_pool_that_all_others_share(
     def slow(id: str, *_: object) -> None:
         reading.release()
         assert go_on.wait(60)
-        raise PictureNotFound
+        raise ExpansionNotFound
 
-    monkeypatch.setattr(fresh.context.gallery, "get", slow)
+    monkeypatch.setattr(fresh.context.registry.expansions, "get", slow)
     with ThreadPoolExecutor(60) as clients:  # more than the pool has threads
-        answers = [clients.submit(fresh.admin.get, "/v1/pictures/a") for _ in range(60)]
+        answers = [clients.submit(fresh.admin.get, "/v1/expansions/a") for _ in range(60)]
         try:
             for _ in range(40):
                 assert reading.acquire(timeout=60)
@@ -319,4 +318,4 @@ def test_large_answers_are_built_in_the_threads_of_searches(fresh: Service, monk
         threads.clear()
         assert request().status_code == 200
         assert {name for name, _ in threads} == steps
-        assert all(thread.startswith("AnyIO worker thread") for _, thread in threads), threads
+        assert all(thread.startswith(("AnyIO worker thread", "reading")) for _, thread in threads), threads

@@ -53,7 +53,7 @@ def test_a_language_whose_pivot_is_withdrawn_is_left_out(site: Site, other_base:
 
 
 def test_what_an_earlier_move_made_upon_a_withdrawn_language_is_taught_again(site: Site, other_base: str) -> None:
-    run(attempt_at(site, site.submit(pairs("cy"), "cy", learning_rate=1e-9)))
+    run(attempt_at(site, site.submit(pairs("cy"), "cy", learning_rate=1e-9, start="drawn")))
     teach(site, "br")
     untaught = move(site, other_base).report
     assert untaught is not None
