@@ -22,6 +22,7 @@ from model.registry.retention import LEAST
 from model.registry.tables import ExpansionRow
 from tests.doubles import picture_vector, text_vector
 from tests.index.world import World, answers, content, drawn, killed, nearest_captions
+from tests.model.registry.steps import begin_move
 
 PICTURES = 6
 ANY = text_vector(0, "anything")
@@ -136,17 +137,7 @@ def test_a_rollback_from_any_release_in_reach_opens_at_once(world: World) -> Non
 def test_what_a_cancelled_move_has_encoded_goes_also_where_it_had_written_no_set(world: World) -> None:
     for seed in range(PICTURES):
         world.put(f"p{seed}", seed, {"en": [f"picture {seed}"], "fr": [f"image {seed}"]})
-    expansion, _ = world.registry.expansions.submit(
-        kind="base",
-        language="mul",
-        settings={"base": "B"},
-        dataset_path=None,
-        dataset_sha256=None,
-        dataset_bytes=None,
-        actor="test",
-    )
-    lease = world.registry.expansions.lease(expansion.id, "worker")
-    assert lease is not None
+    lease = begin_move(world.registry)
     base = world.registry.bases.add("B", "image-b", "text-b", lease).number
     ids = world.gallery.ids()
     ours, theirs = world.encoder.image_fingerprint, FIRST.fingerprint("image-b")
@@ -157,7 +148,7 @@ def test_what_a_cancelled_move_has_encoded_goes_also_where_it_had_written_no_set
     world.gallery.put_caption_vectors(ReadBy(base, FIRST.fingerprint("text-b")), captions)
     assert len(world.gallery.picture_vectors(ids, theirs)) == PICTURES
     assert vectors(world, base) == 2 * PICTURES, "a base reads captions of many languages"
-    world.registry.expansions.cancel(expansion.id)
+    world.registry.expansions.cancel(lease.expansion)
     world.registry.expansions.cancelled(lease)
     for tag in ("br", "de"):
         world.teach(tag, {"p1": tag})
