@@ -155,8 +155,8 @@ class Selection:
 
     def records(self, ids: Sequence[str], within: Within = None) -> dict[str, Record]:
         """The records of those of these pictures that exist, in one of the collections `within`; at most hundreds."""
-        with self._registry.read() as session:
-            return records_of(session, ids, within)
+        with self._registry.look() as connection:
+            return records_of(connection, ids, within)
 
     def facets(self, wanted: Wanted, keys: Sequence[str]) -> dict[str, list[FacetValue]]:
         """The most frequent values of each of these keys among the pictures that are left, and how many have each."""

@@ -82,7 +82,7 @@ class Context:
 
     def __post_init__(self) -> None:
         settings = self.settings
-        self.hit_records, self.filtering = RecordsOfHits(self.selection), Filtering(self.selection)
+        self.hit_records, self.filtering = RecordsOfHits(self.registry, self.selection), Filtering(self.selection)
         self.words = WordSearch(self.registry, self.selection)
         self.body_limits = {
             Body.JSON: (settings.json_bytes, settings.body_seconds),

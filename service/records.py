@@ -19,6 +19,7 @@ from index.selection import PICTURES, Left, Selection, Wanted
 from index.vectors import Keys
 from model.errors import FieldError, InvalidInput, PictoglotError, RegistryUnavailable
 from model.languages import canonical
+from model.registry import Registry
 from model.text import clean
 from service import bodies
 from service.auth import Principal
@@ -142,17 +143,22 @@ def quoted(etag: str) -> str:
 
 
 class RecordsOfHits:
-    """Reads the records of what a search found. A registry that does not answer holds up hardly any search."""
+    """Reads the records of what a search found. A registry that does not answer holds up hardly any search.
 
-    def __init__(self, selection: Selection) -> None:
+    One that never waits is read in the search's own thread: going to another one and back costs as much as reading.
+    """
+
+    def __init__(self, registry: Registry, selection: Selection) -> None:
         self._selection, self._away_until = selection, -math.inf
-        self._reading = Reading(4)
+        self._reading = Reading(4) if registry.waits else None
 
     def read(self, ids: Sequence[str], caller: Principal) -> dict[str, Record] | None:
         """The records of those pictures that the caller may see; None while the registry does not answer."""
         if time.monotonic() < self._away_until:
             return None
         try:
+            if self._reading is None:
+                return self._records(ids, caller.collections)
             return self._reading.now(_HIT_SECONDS, self._records, ids, caller.collections)
         except RegistryUnavailable:
             self._away_until = time.monotonic() + _AWAY_SECONDS

@@ -8,13 +8,14 @@ import sys
 from types import FrameType
 
 import uvicorn
+import uvloop
 from fastapi import FastAPI
 
 from model import logs
 from model.errors import BackendNotAvailable, BaseNotFound, BaseNotSupported, EncodingMismatch, PictoglotError
 from model.processes import give_way
 from model.settings import MISCONFIGURED, SettingsError
-from service.bodies import MAX_HEADER_BYTES
+from service.http import BoundedHttp
 from service.settings import Settings
 
 _FAILED = 1
@@ -82,8 +83,7 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
-        http="h11",  # httptools reads headers of any size
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        http=BoundedHttp,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -119,7 +119,8 @@ def _serve(settings: Settings, bound: socket.socket) -> None:
         lines.append(f"admin key: {admin_key(settings)}")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
-    asyncio.run(Server(uvicorn_config(app, settings), app, settings.drain_seconds).serve([bound]))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(Server(uvicorn_config(app, settings), app, settings.drain_seconds).serve([bound]))
 
 
 def _fail(sentence: str, status: int) -> int:

@@ -34,6 +34,9 @@ from openvino.tools.ovc.error import Error  # noqa: E402
 _LENGTHS = (8, 16, 24, 32, 48, 64)  # a text is filled up to the next of these, or to the context
 _MOST = 32  # texts or pictures of one call: larger batches are no faster
 _MOST_FILLED = 8  # texts of one call where each is filled up to the context
+# Weights of a text tower, up to which getting ready for another shape takes as long as a text itself (decision 46):
+# searches are read one at a time, and none is filled up to less than this
+_SMALL, _LEAST_OF_SMALL = 8_000_000, 16
 _HINTS = {FLOAT32: "f32", BFLOAT16: "bf16"}
 _TRACE = 1  # to be raised when what is traced computes something else
 _EQUAL = 0.999  # cosine between torch's features and ours in float32: less, and the trace computes something else
@@ -49,12 +52,14 @@ class OpenVinoTowers:
         """`cache` is the folder for traced towers. Raises `BackendFailed` when OpenVINO cannot trace or compile one."""
         self.encoding = Encoding(OPENVINO, precision)
         context, filled = base.reading.context, base.reading.pad is not None
-        self._lengths = (*(length for length in _LENGTHS if length < context and not filled), context)
+        text = _TextTower(base)
+        least = _LEAST_OF_SMALL if text.small else 0
+        self._lengths = (*(length for length in _LENGTHS if least <= length < context and not filled), context)
         self._most = _MOST_FILLED if filled else _MOST
         try:
-            self._text = _compiled(_TextTower(base), precision, cache, threads)
+            self._text = _compiled(text, precision, cache, threads)
             self._image = _compiled(_ImageTower(base), precision, cache, threads)
-            self.independent = self._measure_independence(base.table)
+            self.independent = not text.small and self._measure_independence(base.table)
         except RuntimeError as error:
             raise BackendFailed("OpenVINO cannot compile the towers of this base") from error
 
@@ -116,9 +121,12 @@ class _Compiled:
         self._lock = Lock()
 
     def __call__(self, *inputs: Tensor) -> Features:
+        given = [openvino.Tensor(each.cpu().contiguous().numpy(), shared_memory=True) for each in inputs]
         with self._lock:
-            found = self._request.infer([each.cpu().contiguous().numpy() for each in inputs], share_inputs=True)
-            features: Features = found[0].copy()  # the request's own memory is used again by the next call
+            for place, tensor in enumerate(given):
+                self._request.set_input_tensor(place, tensor)
+            self._request.infer()  # of the tensors that are set: naming them in the call takes as long as a small tower
+            features: Features = self._request.get_output_tensor(0).data.copy()  # its memory is used again
         return features
 
 
@@ -135,6 +143,9 @@ class _TextTower(nn.Module):
         self.other = (_first_rows(base.table, 3 * lengths[1], 100).view(3, lengths[1], width), torch.tensor([5, 9, 15]))
         self.shapes = ([-1, context if filled else -1, width], [-1])
         self._tower = getattr(_on_cpu(base), "text", _on_cpu(base))
+        others = ("visual.", "token_embedding.")
+        weights = [each for name, each in self._tower.named_parameters() if not name.startswith(others)]
+        self.small = sum(map(Tensor.numel, weights)) <= _SMALL
 
     def forward(self, rows: Tensor, last: Tensor) -> Tensor:
         return text_features(self._tower, rows, last)

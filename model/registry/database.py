@@ -44,6 +44,11 @@ class Database:
     def __init__(self, url: str) -> None:
         self.engine, self._writer = _engines(url)
 
+    @property
+    def waits(self) -> bool:
+        """Whether a reading may wait for another machine or process; one of SQLite's own file does not."""
+        return self.engine.dialect.name != "sqlite"
+
     @contextmanager
     def read(self) -> Iterator[Session]:
         """One state of the database, whoever writes meanwhile. Raises RegistryUnavailable."""

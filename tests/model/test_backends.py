@@ -93,14 +93,40 @@ def test_equal_text_has_equal_bits_in_every_company(encoder: Encoder) -> None:
     assert {text: bits for text, bits in encode(crowd).items() if text in alone} == alone
 
 
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny base is taken for a large one."""
+    monkeypatch.setattr(openvino_backend, "_SMALL", 0)
+
+
+@pytest.mark.usefixtures("large")
 def test_texts_of_one_batch_are_of_one_shape(base: Base, tmp_path: Path) -> None:
     compiled = towers(base, Encoding(OPENVINO, FLOAT32), tmp_path)
+    assert compiled.independent
     batches = list(compiled.batches([2, 8, 9, 77, 3, *[5] * 40], most=256))
     assert sorted(place for places, _ in batches for place in places) == list(range(45))
     assert [(length, len(places)) for places, length in batches] == [(8, 32), (8, 11), (16, 1), (77, 1)]
     assert [len(places) for places, _ in compiled.batches([2, 3, 4], most=1)] == [1, 1, 1]
 
 
+def test_searches_of_a_small_tower_have_one_shape(base: Base, tmp_path: Path) -> None:
+    """Another shape takes as long as the text: short texts are filled up alike, and none waits for a batch."""
+    compiled = towers(base, Encoding(OPENVINO, FLOAT32), tmp_path)
+    assert [length for _, length in compiled.batches([3, 9, 16, 17], most=256)] == [16, 24]
+    seen: list[tuple[int, ...]] = []
+    plain = compiled.texts
+
+    def shown(rows: torch.Tensor, last: torch.Tensor) -> np.ndarray:
+        seen.append(tuple(rows.shape[:2]))
+        return plain(rows, last)
+
+    compiled.texts = shown  # type: ignore[method-assign]
+    encoder = Encoder(base, compiled)
+    encoder.texts([(encoder.base_view, text) for text in ("a", "a small boat on a quiet lake")], alone=True)
+    assert seen == [(1, 16), (1, 16)]
+
+
+@pytest.mark.usefixtures("large")
 def test_kernels_that_depend_on_the_batch_encode_searches_one_by_one(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,7 +203,7 @@ def test_without_space_a_tower_is_compiled_and_not_kept(
         raise RuntimeError("no space left on device")
 
     monkeypatch.setattr(openvino_backend.openvino, "save_model", full)
-    assert towers(base, Encoding(OPENVINO, FLOAT32), tmp_path).independent
+    towers(base, Encoding(OPENVINO, FLOAT32), tmp_path)
     assert "cannot be kept" in caplog.text and not list(tmp_path.glob("*"))
 
 
