@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from index.captions import own_captions, write_words
@@ -159,10 +159,10 @@ def record_of(session: Session, id: str, within: Within = None) -> Record | None
     return records_of(session, [id], within).get(id)
 
 
-def records_of(session: Session, ids: Sequence[str], within: Within = None) -> dict[str, Record]:
+def records_of(reading: Session | Connection, ids: Sequence[str], within: Within = None) -> dict[str, Record]:
     """The records of those of these pictures that exist, in one of these collections."""
     query = _STORED if within is None else _STORED.where(_ROWS.collection.in_(within))
-    return {id: Record(*columns) for id, *columns in session.execute(query, {"ids": ids})}
+    return {id: Record(*columns) for id, *columns in reading.execute(query, {"ids": ids})}
 
 
 def settled(records: Mapping[str, Record], change: int) -> list[str]:
