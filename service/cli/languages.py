@@ -10,12 +10,29 @@ import typer
 from httpx_sse import connect_sse
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from model.wording import are, counted
 from service.cli.bases import show_move
 from service.cli.client import answer, at, every, fresh_key, service
+from service.cli.datasets import summary
 from service.cli.demo import wait_until_filled
-from service.cli.output import FAILED, REFUSED, AsJson, Limit, errors, note, recall, say, show, show_json, stop, table
+from service.cli.output import (
+    FAILED,
+    REFUSED,
+    AsJson,
+    Limit,
+    errors,
+    note,
+    recall,
+    say,
+    show,
+    show_json,
+    stop,
+    table,
+)
 
 _ENDED = ("succeeded", "failed", "cancelled")
+_SHARES = ("t2i R@1", "i2t R@1", "untaught R@10")
+_FEW = 20  # held-out captions, of which a single one is 5 points
 _PAUSE = 1.0  # seconds until a broken stream of events is opened again
 _PATIENCE = 60.0  # seconds without an event until watching ends
 
@@ -29,15 +46,28 @@ def languages(as_json: AsJson = False) -> None:
             *(item[name] for name in ("language", "name", "native_name")),
             _known(item),
             *(item[name] for name in ("version", "captions")),
-            *(recall(item["report"], direction) for direction in ("t2i", "i2t")),
-            recall(item["assessed"] or {}, "t2i", 10),
+            _held_out(item),
+            *(recall(_enough(item["report"]), direction) for direction in ("t2i", "i2t")),
+            recall(_enough(item["assessed"]), "t2i", 10),
         )
         for item in listing["items"]
     ]
-    columns = ("tag", "name", "native name", "", "version", "captions", "t2i R@1", "i2t R@1", "untaught R@10")
+    columns = ("tag", "name", "native name", "", "version", "captions", "held out", *_SHARES)
     show(listing, as_json, columns, rows, columns[4:])
     if not as_json:
+        if few := [item["language"] for item in listing["items"] if 0 < (_held_out(item) or 0) < _FEW]:
+            note(f"Of fewer than {_FEW} held-out captions no share is shown: {', '.join(few)}.")
         note(f"Release {listing['release']} serves; the shared table is version {listing['shared_version']}.")
+
+
+def _held_out(item: dict[str, Any]) -> int | None:
+    """How many captions the shares of a language are of."""
+    return next((each["pairs"] for each in (item["report"], item["assessed"]) if each and each.get("pairs")), None)
+
+
+def _enough(figures: dict[str, Any] | None) -> dict[str, Any]:
+    """What was measured, where that was with so many captions that one more or less hardly counts."""
+    return figures if figures and not 0 < (figures.get("pairs") or 0) < _FEW else {}
 
 
 def learn(
@@ -84,7 +114,11 @@ def _submit(fields: dict[str, str], file: Path, *, watch: bool, dry_run: bool, a
                 client.post("/v1/languages", data=form, files=files, headers={} if dry_run else fresh_key())
             )
         if dry_run:
-            _dry_run(accepted, as_json)
+            if as_json:
+                show_json(accepted)
+            else:
+                for line in summary(accepted, file.name, assess="assess" in fields):
+                    say(line)
             return
         expansion: dict[str, Any] = accepted["expansion"]
         if watch:
@@ -120,29 +154,11 @@ def expansions(
     show({"items": items} if id is None else items[0], as_json, columns, rows, ("progress",))
 
 
-def _dry_run(checked: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        show_json(checked)
-        return
-    report = checked["report"]
-    faults = report.get("faults") or {}
-    plain = [(name.replace("_", " "), _shown(value)) for name, value in report.items() if name != "faults"]
-    table(("", ""), plain)
-    for kind, fault in faults.items():
-        lines = ", ".join(str(line) for line in fault["first_lines"])
-        more = ", …" if fault["count"] > len(fault["first_lines"]) else ""
-        say(f"{fault['count']} rows left out: {kind.replace('_', ' ')} (line {lines}{more})")
-    _split(report)
-
-
 def _split(dataset: dict[str, Any]) -> None:
     """How many rows teach, and how many only measure."""
     if "val" in dataset:
-        say(f"{dataset['train']:,} rows to learn from; {dataset['val']:,} are held out, to measure what was learned.")
-
-
-def _shown(value: object) -> str:
-    return ", ".join(str(one) for one in value) if isinstance(value, list) else str(value)
+        held = f"{dataset['val']:,} {are(dataset['val'])} held out"
+        say(f"{counted(dataset['train'], 'row')} to learn from; {held}, to measure what was learned.")
 
 
 def _watched(client: httpx.Client, expansion: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
@@ -198,7 +214,7 @@ def _end(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
         report = expansion["report"]
         say(f"All vectors are made with {report['encoding']}. Start service and worker again to serve them.")
         if report["unreadable"]:
-            say(f"{report['unreadable']} pictures could not be read: searches will not find them.")
+            say(f"{counted(report['unreadable'], 'unreadable picture')} cannot be found by searches.")
     elif expansion["state"] == "succeeded" and expansion["kind"] == "assess":
         _assessed(expansion)
     elif expansion["state"] == "succeeded":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import httpx
 import typer
 
+from model.wording import are, counted
 from service.cli.output import acceptable, say, stop
 from service.cli.processes import Processes, python
 
@@ -56,7 +57,7 @@ def share() -> None:
         count = DataRoot(settings.home, settings.store).commit_all()
     except PictoglotError as error:
         stop(f"{error.title}: {error.detail}. What was copied so far stays; try again.")
-    say(f"{count} files and folders are in {settings.store}.")
+    say(f"{counted(count, 'file or folder', 'files and folders')} {are(count)} in {settings.store}.")
 
 
 def reencode(
@@ -135,7 +136,7 @@ def reindex(
         stop(str(error), MISCONFIGURED)
     except PictoglotError as error:
         stop(f"{error.title}: {error.detail.removesuffix('.')}.")
-    say(f"{sets} vector sets are made anew in {kind} when a service or worker starts.")
+    say(f"{counted(sets, 'vector set')} {are(sets)} made anew in {kind} when a service or worker starts.")
 
 
 def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) -> int:
