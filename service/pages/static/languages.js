@@ -142,7 +142,7 @@ function ways({ taught, built_in: builtIn, assessed }) {
 function measured(report, direction, at, label) {
   const pairs = report?.pairs ?? 0;
   if (pairs === 0 || pairs >= FEW) return bar(report?.[direction]?.[at], label);
-  return make("span", { class: "none", title: `${plural(pairs, "held-out caption")}: too few to tell a share` }, `too few: ${pairs}`);
+  return make("span", { class: "none", title: `${plural(pairs, "held-out caption")}: too few to tell a share` }, `too few held out: ${pairs}`);
 }
 
 function recallLabel(report, direction) {
