@@ -31,7 +31,6 @@ from service.cli.output import (
 )
 
 _ENDED = ("succeeded", "failed", "cancelled")
-_SHARES = ("t2i R@1", "i2t R@1", "untaught R@10")
 _FEW = 20  # held-out captions, of which a single one is 5 points
 _PAUSE = 1.0  # seconds until a broken stream of events is opened again
 _PATIENCE = 60.0  # seconds without an event until watching ends
@@ -41,33 +40,33 @@ def languages(as_json: AsJson = False) -> None:
     """List the languages that are taught, built into the base or assessed, with their versions and R@1."""
     with service() as client:
         listing = answer(client.get("/v1/languages"))
+    untaught = any(item["assessed"] for item in listing["items"])
     rows = [
         (
             *(item[name] for name in ("language", "name", "native_name")),
             _known(item),
             *(item[name] for name in ("version", "captions")),
-            _held_out(item),
             *(recall(_enough(item["report"]), direction) for direction in ("t2i", "i2t")),
-            recall(_enough(item["assessed"]), "t2i", 10),
+            *([recall(_enough(item["assessed"]), "t2i", 10)] if untaught else []),
         )
         for item in listing["items"]
     ]
-    columns = ("tag", "name", "native name", "", "version", "captions", "held out", *_SHARES)
-    show(listing, as_json, columns, rows, columns[4:])
+    columns = ("tag", "name", "native name", "", "version", "captions", "t2i R@1", "i2t R@1")
+    show(listing, as_json, columns + (("untaught R@10",) if untaught else ()), rows, (*columns[4:], "untaught R@10"))
     if not as_json:
-        if few := [item["language"] for item in listing["items"] if 0 < (_held_out(item) or 0) < _FEW]:
+        few = [item["language"] for item in listing["items"] if _few(item["report"]) or _few(item["assessed"])]
+        if few:
             note(f"Of fewer than {_FEW} held-out captions no share is shown: {', '.join(few)}.")
         note(f"Release {listing['release']} serves; the shared table is version {listing['shared_version']}.")
 
 
-def _held_out(item: dict[str, Any]) -> int | None:
-    """How many captions the shares of a language are of."""
-    return next((each["pairs"] for each in (item["report"], item["assessed"]) if each and each.get("pairs")), None)
+def _few(figures: dict[str, Any] | None) -> bool:
+    """Whether something was measured with so few captions that one more or less counts."""
+    return figures is not None and 0 < (figures.get("pairs") or 0) < _FEW
 
 
 def _enough(figures: dict[str, Any] | None) -> dict[str, Any]:
-    """What was measured, where that was with so many captions that one more or less hardly counts."""
-    return figures if figures and not 0 < (figures.get("pairs") or 0) < _FEW else {}
+    return {} if figures is None or _few(figures) else figures
 
 
 def learn(
