@@ -60,7 +60,7 @@ $(BIN)/pip:
 
 # torch stands outside the locks: which build fits (CPU, CUDA, ROCm) is the machine's affair.
 $(VENV)/.run: $(BIN)/pip pyproject.toml requirements.lock
-	@echo "Installing into $(VENV); the first time takes a few minutes."
+	@echo "Installing what pictoglot needs into $(VENV): about a minute, longer where the network is slow ..."
 	@$(PIP) $(TORCH)
 ifeq ($(LOCK),0)
 	@$(PIP) -e '.[demo,postgres,s3,openvino,large]'
@@ -71,6 +71,7 @@ endif
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
+	@echo "Installing what the tests need beside it: about half a minute ..."
 ifeq ($(LOCK),0)
 	@$(PIP) -e '.[demo,postgres,s3,openvino,large,heic,test,benchmark,milvus]'
 else

@@ -25,6 +25,7 @@ from model.errors import (
     PivotTextEmpty,
 )
 from model.languages import ENGLISH, in_script
+from model.wording import are, counted
 
 MIN_ROWS = 64
 MAX_ROWS = 1_000_000
@@ -143,10 +144,12 @@ def validate(
     if EMPTY_PIVOT in report.faults:
         empty = report.faults[EMPTY_PIVOT]
         where = tuple(FieldError(f"line {line}", "empty_text") for line in empty.first_lines)
-        raise PivotTextEmpty(f"{empty.count} rows have a pivot without a text", errors=where)
+        raise PivotTextEmpty(f"{counted(empty.count, 'row')} with a pivot without a text", errors=where)
     _check_counts(report)
     if report.usable < MIN_ROWS:
-        raise DatasetTooSmall(f"{report.usable} usable rows; at least {MIN_ROWS} are needed", report=report.as_dict())
+        raise DatasetTooSmall(
+            f"{counted(report.usable, 'usable row')}; at least {MIN_ROWS} are needed", report=report.as_dict()
+        )
     if not to_train and not report.val:
         raise NothingHeldOut("no row is held out: mark those to measure with `val` in the column `split`")
     if to_train and not (report.train and report.val):
@@ -167,10 +170,10 @@ def _check_counts(report: DatasetReport) -> None:
     faulty = sum(fault.count for fault in report.faults.values())
     if faulty > MAX_FAULTY * report.rows:
         kinds = ", ".join(f"{fault.count} {kind}" for kind, fault in report.faults.items())
-        _refuse_counts(report, f"{faulty} of {report.rows} rows are faulty: {kinds}")
+        _refuse_counts(report, f"{faulty:,} of {counted(report.rows, 'row')} {are(faulty)} faulty: {kinds}")
     if report.duplicates > MAX_DUPLICATES * report.rows:
         repeated = tuple(FieldError(f"line {line}", "duplicate") for line in report.first_duplicates)
-        _refuse_counts(report, f"{report.duplicates} of {report.rows} rows repeat another one", repeated)
+        _refuse_counts(report, f"{report.duplicates:,} of {counted(report.rows, 'row')} repeated", repeated)
 
 
 def _check_targets(dataset: Dataset) -> None:
@@ -275,7 +278,7 @@ def _check_pictures(rows: Sequence[Row], known_pictures: Callable[[Sequence[str]
     unknown = [picture for picture in first_line if picture not in known]
     if unknown:
         raise DatasetPictureNotFound(
-            f"{len(unknown)} pictures are not in the gallery, first: {', '.join(unknown[:10])}",
+            f"{counted(len(unknown), 'picture')} not in the gallery, first: {', '.join(unknown[:10])}",
             errors=tuple(FieldError(f"line {first_line[picture]}", "picture_not_found") for picture in unknown[:10]),
             count=len(unknown),
         )

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
 from typing import Any
@@ -196,33 +197,49 @@ class _Texts:
 
 
 def _csv(stream: BufferedReader, language: str | None) -> Records:
-    """Quoted fields may hold line ends, so the ends may differ here; a stray quote may spoil lines, and hides none."""
+    """Quoted fields may hold line ends, so the ends may differ here; a stray quote may spoil lines, and hides none.
+
+    Between the cells are commas or, as spreadsheets write in many countries, semicolons.
+    """
     texts = _Texts(lines(stream, one_ending=False))
-    reader = csv.reader(texts, strict=True)
+    each = iter(texts)
+    header = next(each, "")
+    between = _between(header)
+    reader = csv.reader(chain([header], each), delimiter=between, strict=True)
 
     def rows() -> Iterator[tuple[int, int, list[str]]]:
+        last = 0
         while True:
-            first = texts.number + 1
+            first = last + 1
             try:
                 cells = next(reader)
             except StopIteration:
                 return
             except csv.Error:  # text behind a closing quote, a quote that is never closed, or 128 KiB in one
                 alone = texts.number == first and len(texts.line) < csv.field_size_limit()
-                cells = next(csv.reader([texts.line])) if alone else []
-            yield first, texts.number, cells
+                cells = next(csv.reader([texts.line], delimiter=between)) if alone else []
+            last = texts.number
+            yield first, last, cells
 
     return _table(rows())
+
+
+def _between(header: str) -> str:
+    """What stands between the cells of a table: that with which its header names the columns."""
+    if len(header) >= csv.field_size_limit():  # no header is so long
+        return ","
+    found = [between for between in ",;" if _names_columns(_header(next(csv.reader([header], delimiter=between), [])))]
+    if len(found) > 1:
+        refuse("wrong_columns", "the header names the columns with commas and with semicolons in between; use one", 1)
+    return found[0] if found else max(",;", key=header.count)
 
 
 def _table(rows: Iterable[tuple[int, int, list[str]]]) -> Records:
     """Records of rows that stand on the lines from the first to the second number."""
     rows = iter(rows)
     names = _header(next(rows, (0, 0, []))[2])
-    once = all(names.count(column) <= 1 for column in _COLUMNS)
-    if not once or "caption" not in names or not _OTHERS & set(names):
-        semicolons = ", with commas in between, not semicolons" if len(names) == 1 and ";" in names[0] else ""
-        refuse("wrong_columns", f"the header must name {_NEEDED}{semicolons}", 1)
+    if not _names_columns(names):
+        refuse("wrong_columns", f"the header must name {_NEEDED}, with commas, semicolons or tabs in between", 1)
     if "pivot" in names:
         refuse("wrong_columns", "a pivot stands in two columns here, `pivot_language` and `pivot_text`", 1)
     for first, last, cells in rows:
@@ -236,6 +253,11 @@ def _record(line: int, row: Mapping[str, object]) -> Record:
     """The record of a row by its names."""
     pivots = row.get("pivot"), {part: row.get(f"pivot_{part}") for part in _PARTS}
     return Record(line, row.get("caption"), row.get("english"), row.get("picture"), row.get("split"), pivots)
+
+
+def _names_columns(names: list[str]) -> bool:
+    once = all(names.count(column) <= 1 for column in _COLUMNS)
+    return once and "caption" in names and bool(_OTHERS & set(names))
 
 
 def _header(cells: list[str]) -> list[str]:

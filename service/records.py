@@ -171,13 +171,15 @@ class RecordsOfHits:
 
 
 class Filtering:
-    """What filters, words and facets ask of the registry, in threads of their own, and what is read plainly in others.
+    """What filters and facets ask of the registry, in threads of their own, and in others words, and what is plain.
 
-    So no search, and no reading of pictures, that asks none of these ever waits for one that does.
+    So no search, and no reading of pictures, that asks none of these ever waits for one that does, and words alone wait
+    for no filter.
     """
 
     def __init__(self, selection: Selection) -> None:
-        self._selection, self._reading, self._plain = selection, Reading(4), Reading(4)
+        self._selection, self._reading = selection, Reading(4)
+        self._plain, self._words = Reading(4), Reading(4)
 
     async def read(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `read` returns of the registry; raises `RegistryUnavailable`, at the latest after some seconds."""
@@ -186,6 +188,11 @@ class Filtering:
     async def read_plainly(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `read`, for what asks no filter, words or facets."""
         return await self._plain.wait(_FILTER_SECONDS, read, *args, **kwargs)
+
+    async def words(self, wanted: Wanted, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `read`, for words; with a filter it is one more of these."""
+        reading = self._words if wanted.everything else self._reading
+        return await reading.wait(_FILTER_SECONDS, read, *args, **kwargs)
 
     async def read_in(self, place: asyncio.Semaphore, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `read`, in a place that was taken: it is free again when no thread reads, which may be later."""

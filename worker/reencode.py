@@ -16,6 +16,7 @@ from model.backends.choice import open_towers, served_base, wanted
 from model.encoder import Encoder
 from model.errors import PicturesUnreadable, VersionCorrupt
 from model.views import Views
+from model.wording import counted
 from worker.attempt import Attempt
 
 _FINE = 1000  # parts of one vector set, for the progress
@@ -127,6 +128,6 @@ def refuse_unreadable(pictures: Sequence[str]) -> None:
     """Raises `PicturesUnreadable` if there are any."""
     if pictures:
         raise PicturesUnreadable(
-            f"{len(pictures)} stored pictures cannot be read on this machine, first: {', '.join(pictures[:10])}",
+            f"{counted(len(pictures), 'stored picture')} unreadable on this machine, first: {', '.join(pictures[:10])}",
             report={"unreadable": len(pictures)},
         )

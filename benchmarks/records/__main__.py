@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.records import answers, filtered, matches, modes
+from benchmarks.records import answers, filtered, half_right, matches, modes
 from benchmarks.records.material import Collection, Domains, Records, opened, stored
 from benchmarks.scale import measures
 
@@ -28,6 +28,7 @@ STORED: dict[str, Callable[[Records], list[dict[str, Any]]]] = {
     "listed": answers.listed,
 }
 MODES = "modes"  # of the demo's gallery
+DEMO: dict[str, Callable[[Path], dict[str, Any]]] = {"match": matches.figures, "half": half_right.figures}
 _console = Console()
 app = typer.Typer(add_completion=False)
 
@@ -37,7 +38,7 @@ def run(
     pictures: Annotated[int, typer.Option(min=100, help="Pictures in the gallery")] = 100_000,
     dimension: Annotated[int, typer.Option(min=16, max=4_096, help="Of the vectors")] = 512,
     only: Annotated[
-        list[str] | None, typer.Option(help=f"Parts to measure: {', '.join([*PARTS, *STORED, MODES])}")
+        list[str] | None, typer.Option(help=f"Parts to measure: {', '.join([*PARTS, *STORED, MODES, *DEMO])}")
     ] = None,
     postgresql: Annotated[
         bool, typer.Option(help="The parts of the database, on PostgreSQL instead of SQLite")
@@ -52,10 +53,13 @@ def run(
     ] = None,
 ) -> None:
     """Measure, print, write."""
-    if unknown := set(only or ()) - {*PARTS, *STORED, MODES}:
+    if unknown := set(only or ()) - {*PARTS, *STORED, MODES, *DEMO}:
         raise typer.BadParameter(f"no such part: {', '.join(sorted(unknown))}")
     if demo is not None:
-        return written(matches.figures(demo), out)
+        for part in [part for part in only or DEMO if part in DEMO]:
+            _console.print(f"Measuring in a copy of this demo: {part}.")
+            written(DEMO[part](demo), out)
+        return
     made = Domains(pictures, dimension)
     about = {"pictures": made.count, "dimension": made.dimension, "cores": measures.cores()}
     if postgresql:

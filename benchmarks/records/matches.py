@@ -135,7 +135,7 @@ def _language(demo: Demo, tag: str, answers: Answers, near: Curves | None) -> di
     for draw in range(_HALVES):
         order = np.random.default_rng(draw).permutation(len(answers))
         half = fit(answers.some(order[1::2]), near)  # one of the two that `measured` fits
-        nonsense = _rejected(demo.live.current, vectors, replace(serving, curves=half))
+        nonsense = rejected(demo.live.current, vectors, replace(serving, curves=half))
         found.append({**measured(answers.some(order), near), "nonsense": nonsense})
     means = {name: float(np.mean([each[name] for each in found])) for name in found[0] if name != "bins"}
     spread = {
@@ -147,12 +147,12 @@ def _language(demo: Demo, tag: str, answers: Answers, near: Curves | None) -> di
     return {"language": tag, "first_right": first_right, **means, "captions": len(answers), **spread}
 
 
-def _rejected(snapshot: Snapshot, vectors: Vectors, calibration: Calibration) -> float:
+def rejected(snapshot: Snapshot, vectors: Vectors, calibration: Calibration) -> float:
     """The share of searches of which no hit has a chance of `CUT`."""
-    return float((_first(snapshot, vectors, calibration)[1] < CUT).mean())
+    return float((first(snapshot, vectors, calibration)[1] < CUT).mean())
 
 
-def _first(
+def first(
     snapshot: Snapshot, vectors: Vectors, calibration: Calibration, allowed: Sequence[Keys] | None = None
 ) -> tuple[list[str], NDArray[np.float64]]:
     """The first hit of each search and its chance (n,)."""
@@ -175,9 +175,9 @@ def _filtered(demo: Demo, tag: str, texts: Texts) -> Iterator[dict[str, Any]]:
             [np.array(sorted(keys[id] for id in left), dtype=np.int64) for left in each]
             for each in ([left | own for left, own in zip(others, texts.right, strict=True)], others)
         )
-        found, chance = _first(demo.live.current, texts.vectors, calibration, with_own)
+        found, chance = first(demo.live.current, texts.vectors, calibration, with_own)
         right = np.array([picture in own for picture, own in zip(found, texts.right, strict=True)])
-        _, absent = _first(demo.live.current, texts.vectors, calibration, without)
+        _, absent = first(demo.live.current, texts.vectors, calibration, without)
         yield {
             "language": tag,
             "left": count,
@@ -258,10 +258,10 @@ def _judged(demo: Demo, whole: Snapshot, vectors: dict[str, Vectors]) -> Iterato
         for half in (0, 1):
             judged = np.arange(len(answers)) % 2 == half
             early = Calibration(fit(answers.some(~judged), near), sample, pictures, 0)
-            found, chance[judged] = _first(whole, texts.vectors[judged], early)
+            found, chance[judged] = first(whole, texts.vectors[judged], early)
             own = [texts.right[place] for place in np.flatnonzero(judged)]
             right[judged] = [picture in ids for picture, ids in zip(found, own, strict=True)]
-            missed.append(_rejected(whole, vectors[tag], early))
+            missed.append(rejected(whole, vectors[tag], early))
         yield {
             "language": tag,
             "pictures": pictures,

@@ -1,6 +1,7 @@
 """`python -m benchmarks.stamps data | english | run | report`: photographs, how a base finds them, languages on it."""
 
 import json
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,7 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", help="NAME=VALUE: a setting of an expansion; results are kept apart")
 ]
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+_FIRST_PICTURE = "🌀"  # the first of Unicode's pictographs; before it are arrows, shapes and letters
 _CONSOLE = Console()
 
 
@@ -129,10 +131,15 @@ def words(
     pivot: Annotated[str, typer.Option(help="The language beside it; one that is served already")] = ENGLISH,
     work: Path = WORK,
 ) -> None:
-    """Write the pairs of the row `dictionary`: what Unicode calls emoji in a language, beside English or a pivot."""
+    """Write the pairs of the row `dictionary`: what Unicode calls emoji in a language, beside English or a pivot.
+
+    Pictures of things come first, then other signs such as arrows and brackets, each kind in the order of the alphabet
+    of what stands beside them.
+    """
     with _refusals():
         tag, beside = canonical(language), canonical(pivot)
-        pairs = rows.emoji_names(work / "npm", tag, beside)
+        named = rows.emoji_names(work / "npm", tag, beside)
+        pairs = [named[emoji] for emoji in sorted(named, key=lambda emoji: (_sign(emoji), named[emoji].other.lower()))]
 
         def said(text: str) -> dict[str, Any]:
             return {"english": text} if beside == ENGLISH else {"pivot": {"language": beside, "text": text}}
@@ -140,6 +147,13 @@ def words(
         lines = (json.dumps({"caption": pair.caption, **said(pair.other)}, ensure_ascii=False) for pair in pairs)
         storage.write_bytes(out, "".join(f"{line}\n" for line in lines).encode())
         say(f"{len(pairs)} pairs in {out}")
+
+
+def _sign(character: str) -> int:
+    """0 for a picture of something, 1 for another symbol, 2 for punctuation, letters, numbers and modifiers."""
+    if unicodedata.category(character[0]) != "So":
+        return 2
+    return int(character[0] < _FIRST_PICTURE)
 
 
 def say(text: str) -> None:

@@ -94,7 +94,7 @@ def _held_out(bench: Bench, case: Case) -> Result:
 
 def _dictionary(bench: Bench, case: Case) -> Result:
     """The same, with names of emoji and their English as more pairs: a list of words that most languages have."""
-    return _without_some(bench, case, emoji_names(bench.work / "npm", case.language))
+    return _without_some(bench, case, [*emoji_names(bench.work / "npm", case.language).values()])
 
 
 def _without_some(bench: Bench, case: Case, more: Sequence[Pair]) -> Result:
@@ -106,8 +106,10 @@ def _without_some(bench: Bench, case: Case, more: Sequence[Pair]) -> Result:
     return _result(taught, _both(bench, taught, old, new)) | {"known": known}
 
 
-def emoji_names(folder: Path, language: str, other: str = ENGLISH) -> list[Pair]:
-    """Names that CLDR has for emoji in a language, and in English or another one; skin tones and the like left out.
+def emoji_names(folder: Path, language: str, other: str = ENGLISH) -> dict[str, Pair]:
+    """What CLDR calls characters in a language, and in English or another one, by character and in CLDR's order.
+
+    Characters are emoji, and signs such as brackets and arrows. Variants, such as those with a skin tone, are left out.
 
     The packages are fetched into `folder` unless they are there. A language that CLDR does not have is refused.
     """
@@ -119,12 +121,12 @@ def emoji_names(folder: Path, language: str, other: str = ENGLISH) -> list[Pair]
     except Refused as error:
         tags = " or ".join(tag for tag in (language, other) if tag != ENGLISH)
         raise Refused(f"dictionary: Unicode's CLDR has no names of emoji in {tags}") from error
-    pairs = [
-        Pair("", clean(word.name), clean(said[other][emoji].name))
+    pairs = {
+        emoji: Pair("", clean(word.name), clean(said[other][emoji].name))
         for emoji, word in said[language].items()
         if (english := said[ENGLISH].get(emoji)) is not None and ":" not in english.name and emoji in said[other]
-    ]
-    return [pair for pair in pairs if pair.caption != pair.other]
+    }
+    return {emoji: pair for emoji, pair in pairs.items() if pair.caption != pair.other}
 
 
 def _few(bench: Bench, case: Case) -> Result:

@@ -22,11 +22,12 @@ from model.framing import Frame
 from model.pictures import large
 from model.pictures.formats import AVIF, JPEG, MEDIA_TYPES, PNG, TIFF, WEBP, kind_of, opened, size_before_opening
 
-MAX_PIXELS = 20_000_000  # unless a setting says otherwise
+MAX_PIXELS = 64_000_000  # unless a setting says otherwise: ordinary cameras have up to 61 million
 MOST_PIXELS = 400_000_000  # of any setting
 # What fits into the memory of a child of `model.pictures.decoder` as a whole (decision 39)
-WHOLE_PIXELS, _PROGRESSIVE_PIXELS = 50_000_000, 120_000_000
-MIN_SIDE, MAX_SIDE = 16, 8_192  # the longest with 20 million pixels; with more, the same shape of picture
+WHOLE_PIXELS, _PROGRESSIVE_PIXELS, _SEE_THROUGH_PIXELS = 50_000_000, 120_000_000, 40_000_000
+MIN_SIDE = 16
+_LONG_SIDE, _LONG_SIDE_OF = 8_192, 20_000_000  # the longest side with so many pixels; with more, the same shape
 MAX_RATIO = 20  # of the long side to the short side
 STORED_SIDE, THUMBNAIL_SIDE = 1_024, 256
 _LEAST_DECODED = 800  # a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if its long side keeps so many pixels
@@ -124,7 +125,7 @@ def _require_allowed(image: Image.Image, kind: str, most: int) -> None:
     if short * long > (limit := min(most, _readable(image, kind))):
         needs = kind in large.KINDS and limit < most and not large.installed()
         raise _too_many(limit, "; larger ones need pictoglot's extra `large` on the server" if needs else "")
-    longest = round(MAX_SIDE * max(1.0, math.sqrt(most / MAX_PIXELS)))
+    longest = round(_LONG_SIDE * max(1.0, math.sqrt(most / _LONG_SIDE_OF)))
     if short < MIN_SIDE or long > longest or long > MAX_RATIO * short:
         raise PictureBadDimensions(
             f"each side must have {MIN_SIDE} to {longest:,} pixels, the longer at most {MAX_RATIO} times the shorter"
@@ -144,7 +145,7 @@ def _readable(image: Image.Image, kind: str) -> int:
         return _PROGRESSIVE_PIXELS if image.info.get("progressive") else MOST_PIXELS
     if kind in large.KINDS and large.installed() and not image.info.get("interlace"):
         return MOST_PIXELS
-    return WHOLE_PIXELS
+    return _SEE_THROUGH_PIXELS if kind == WEBP and image.has_transparency_data else WHOLE_PIXELS
 
 
 def _too_many(most: int, more: str = "") -> PictureTooManyPixels:

@@ -30,7 +30,7 @@ from model.pictures import MAX_PIXELS, Picture, decode
 from model.processes import die_with_parent
 
 _START_SECONDS = 60.0  # for a child to import Pillow while a training uses every core
-_SECONDS, _PIXELS_A_SECOND = 5.0, 16_000_000  # for a picture: at least, and with a higher limit on pixels
+_SECONDS, _PIXELS_A_SECOND = 5.0, 8_000_000  # for a picture: at least, and for so many pixels of the limit
 _NICE = 10  # a search that wants the processor goes before a picture that is decoded
 _REFUSALS: dict[str, type[PictoglotError]] = {
     refusal.code: refusal

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from service.cli.client import client_settings, proxied
 from service.cli.output import errors, note, say
 from service.cli.processes import Processes, python
-from service.cli.run import admin_key, keep_up, settings_or_stop
+from service.cli.run import admin_key, keep_up, settings_or_stop, written
 
 demo = typer.Typer(help="The emoji gallery, to try everything with.", no_args_is_help=True)
 _FILLED = "demo.filled"  # under the data root, once the gallery is complete: pictures deleted later stay deleted
@@ -27,12 +27,9 @@ _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 def defaults() -> dict[str, str]:
     """What the demo sets where neither the environment nor `.env` does; `OPEN` on loopback only."""
-    from dotenv import dotenv_values  # late: help needs neither
+    from service.settings import LOOPBACK  # late: help needs no pydantic
 
-    from model.settings import ENV_FILE
-    from service.settings import LOOPBACK
-
-    given = {name.upper(): value for name, value in {**dotenv_values(ENV_FILE), **os.environ}.items()}
+    given = written()
     public = given.get("PICTOGLOT_HOST", "localhost") not in LOOPBACK
     return {name: value for name, value in _DEFAULTS.items() if name not in given and not (public and "OPEN" in name)}
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import typer
 
+from model.wording import counted
 from service.cli.client import client_settings, proxied
 from service.cli.output import FAILED, AsJson, console, show_json
 from service.cli.run import port_taken, settings_or_stop
@@ -286,7 +287,8 @@ def recall_of(settings: "Settings") -> Iterator[Finding]:
         return
     if recall is not None:
         asked = f"{recall.queries} {'captions' if recall.captions else 'made-up texts'} against an exact scan"
-        detail = f"{pictures.count:,} pictures sealed; searches find {recall.share:.1%} of the ten nearest ({asked})"
+        sealed = counted(pictures.count, "picture")
+        detail = f"{sealed} sealed; searches find {recall.share:.1%} of the ten nearest ({asked})"
         if recall.depth is not None:
             detail += f", {recall.depth} {recall.unit} deep"
         yield Finding("recall", "ok" if recall.share >= settings.recall - _CHANCE else "note", detail)

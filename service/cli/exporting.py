@@ -14,6 +14,7 @@ from urllib.parse import quote
 import httpx
 import typer
 
+from model.wording import are, counted
 from service.cli.client import answer, at, service
 from service.cli.importing.manifest import NAME
 from service.cli.output import REFUSED, AsJson, errors, note, stop, tell
@@ -62,8 +63,8 @@ def export(
         datasets, gone = ([], []) if pictures_only or collection is not None else _languages(client, folder)
     document = {"folder": str(folder), "pictures": count, "languages": datasets, "datasets_gone": gone}
     languages = len({each["language"] for each in datasets})
-    taught = f" and {len(datasets):,} datasets of {languages:,} taught languages" if datasets else ""
-    tell(document, as_json, f"{count:,} pictures{taught} are in {folder}.")
+    taught = f" and {counted(len(datasets), 'dataset')} of {counted(languages, 'taught language')}" if datasets else ""
+    tell(document, as_json, f"{counted(count, 'picture')}{taught} {are(count + len(datasets))} in {folder}.")
     if as_json:
         return
     if gone:

@@ -10,12 +10,28 @@ import typer
 from httpx_sse import connect_sse
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from model.wording import are, counted
 from service.cli.bases import show_move
 from service.cli.client import answer, at, every, fresh_key, service
+from service.cli.datasets import summary
 from service.cli.demo import wait_until_filled
-from service.cli.output import FAILED, REFUSED, AsJson, Limit, errors, note, recall, say, show, show_json, stop, table
+from service.cli.output import (
+    FAILED,
+    REFUSED,
+    AsJson,
+    Limit,
+    errors,
+    note,
+    recall,
+    say,
+    show,
+    show_json,
+    stop,
+    table,
+)
 
 _ENDED = ("succeeded", "failed", "cancelled")
+_FEW = 20  # held-out captions, of which a single one is 5 points
 _PAUSE = 1.0  # seconds until a broken stream of events is opened again
 _PATIENCE = 60.0  # seconds without an event until watching ends
 
@@ -24,20 +40,33 @@ def languages(as_json: AsJson = False) -> None:
     """List the languages that are taught, built into the base or assessed, with their versions and R@1."""
     with service() as client:
         listing = answer(client.get("/v1/languages"))
+    untaught = any(item["assessed"] for item in listing["items"])
     rows = [
         (
             *(item[name] for name in ("language", "name", "native_name")),
             _known(item),
             *(item[name] for name in ("version", "captions")),
-            *(recall(item["report"], direction) for direction in ("t2i", "i2t")),
-            recall(item["assessed"] or {}, "t2i", 10),
+            *(recall(_enough(item["report"]), direction) for direction in ("t2i", "i2t")),
+            *([recall(_enough(item["assessed"]), "t2i", 10)] if untaught else []),
         )
         for item in listing["items"]
     ]
-    columns = ("tag", "name", "native name", "", "version", "captions", "t2i R@1", "i2t R@1", "untaught R@10")
-    show(listing, as_json, columns, rows, columns[4:])
+    columns = ("tag", "name", "native name", "", "version", "captions", "t2i R@1", "i2t R@1")
+    show(listing, as_json, columns + (("untaught R@10",) if untaught else ()), rows, (*columns[4:], "untaught R@10"))
     if not as_json:
+        few = [item["language"] for item in listing["items"] if _few(item["report"]) or _few(item["assessed"])]
+        if few:
+            note(f"Of fewer than {_FEW} held-out captions no share is shown: {', '.join(few)}.")
         note(f"Release {listing['release']} serves; the shared table is version {listing['shared_version']}.")
+
+
+def _few(figures: dict[str, Any] | None) -> bool:
+    """Whether something was measured with so few captions that one more or less counts."""
+    return figures is not None and 0 < (figures.get("pairs") or 0) < _FEW
+
+
+def _enough(figures: dict[str, Any] | None) -> dict[str, Any]:
+    return {} if figures is None or _few(figures) else figures
 
 
 def learn(
@@ -84,7 +113,11 @@ def _submit(fields: dict[str, str], file: Path, *, watch: bool, dry_run: bool, a
                 client.post("/v1/languages", data=form, files=files, headers={} if dry_run else fresh_key())
             )
         if dry_run:
-            _dry_run(accepted, as_json)
+            if as_json:
+                show_json(accepted)
+            else:
+                for line in summary(accepted, file.name, assess="assess" in fields):
+                    say(line)
             return
         expansion: dict[str, Any] = accepted["expansion"]
         if watch:
@@ -120,29 +153,11 @@ def expansions(
     show({"items": items} if id is None else items[0], as_json, columns, rows, ("progress",))
 
 
-def _dry_run(checked: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        show_json(checked)
-        return
-    report = checked["report"]
-    faults = report.get("faults") or {}
-    plain = [(name.replace("_", " "), _shown(value)) for name, value in report.items() if name != "faults"]
-    table(("", ""), plain)
-    for kind, fault in faults.items():
-        lines = ", ".join(str(line) for line in fault["first_lines"])
-        more = ", …" if fault["count"] > len(fault["first_lines"]) else ""
-        say(f"{fault['count']} rows left out: {kind.replace('_', ' ')} (line {lines}{more})")
-    _split(report)
-
-
 def _split(dataset: dict[str, Any]) -> None:
     """How many rows teach, and how many only measure."""
     if "val" in dataset:
-        say(f"{dataset['train']:,} rows to learn from; {dataset['val']:,} are held out, to measure what was learned.")
-
-
-def _shown(value: object) -> str:
-    return ", ".join(str(one) for one in value) if isinstance(value, list) else str(value)
+        held = f"{dataset['val']:,} {are(dataset['val'])} held out"
+        say(f"{counted(dataset['train'], 'row')} to learn from; {held}, to measure what was learned.")
 
 
 def _watched(client: httpx.Client, expansion: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
@@ -198,7 +213,7 @@ def _end(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
         report = expansion["report"]
         say(f"All vectors are made with {report['encoding']}. Start service and worker again to serve them.")
         if report["unreadable"]:
-            say(f"{report['unreadable']} pictures could not be read: searches will not find them.")
+            say(f"{counted(report['unreadable'], 'unreadable picture')} cannot be found by searches.")
     elif expansion["state"] == "succeeded" and expansion["kind"] == "assess":
         _assessed(expansion)
     elif expansion["state"] == "succeeded":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import httpx
 import typer
 
+from model.wording import are, counted
 from service.cli.output import acceptable, say, stop
 from service.cli.processes import Processes, python
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 _ALL = "mul"  # the tag for many languages
+_QUIET = {"PICTOGLOT_LOG_LEVEL": "warning"}  # on a terminal, where a line for each request would push the key away
 _PATIENCE = 5.0  # seconds for one answer; the health check of docker-compose.yml waits a little longer
 
 Backend = Literal["auto", "torch", "openvino"]
@@ -55,7 +57,7 @@ def share() -> None:
         count = DataRoot(settings.home, settings.store).commit_all()
     except PictoglotError as error:
         stop(f"{error.title}: {error.detail}. What was copied so far stays; try again.")
-    say(f"{count} files and folders are in {settings.store}.")
+    say(f"{counted(count, 'file or folder', 'files and folders')} {are(count)} in {settings.store}.")
 
 
 def reencode(
@@ -134,7 +136,7 @@ def reindex(
         stop(str(error), MISCONFIGURED)
     except PictoglotError as error:
         stop(f"{error.title}: {error.detail.removesuffix('.')}.")
-    say(f"{sets} vector sets are made anew in {kind} when a service or worker starts.")
+    say(f"{counted(sets, 'vector set')} {are(sets)} made anew in {kind} when a service or worker starts.")
 
 
 def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) -> int:
@@ -146,13 +148,17 @@ def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) 
     if port_taken(settings.host, settings.port):
         stop(f"Port {settings.port} is used by another program. Set PICTOGLOT_PORT to another.")
     say(f"pictoglot starts on {address} …")
+    quiet = _QUIET if sys.stderr.isatty() and not written().keys() & _QUIET else {}
 
     def announce(processes: Processes) -> None:
         shown = "as set in PICTOGLOT_ADMIN_KEY" if settings.admin_key else admin_key(settings)
-        say(f"\n  Address    {address}\n  Admin key  {shown}\n\nCtrl-C stops it.\n")
+        say(f"\n  Address    {address}\n  Admin key  {shown}\n")
+        if quiet:
+            say("Only warnings and errors are shown here; PICTOGLOT_LOG_LEVEL=info shows every request.")
+        say("Ctrl-C stops it.\n")
         ready(processes)
 
-    status = Processes(address, environment, announce).run()
+    status = Processes(address, {**environment, **quiet}, announce).run()
     if status == 0:
         say("Stopped.")
     return status
@@ -163,6 +169,15 @@ def settings_or_stop() -> "Settings":
     from service.settings import Settings  # late: help needs no pydantic
 
     return acceptable(Settings.load)
+
+
+def written() -> dict[str, str | None]:
+    """The environment and `.env`, which it goes before; names in capital letters."""
+    from dotenv import dotenv_values  # late: help needs neither
+
+    from model.settings import ENV_FILE
+
+    return {name.upper(): value for name, value in {**dotenv_values(ENV_FILE), **os.environ}.items()}
 
 
 def admin_key(settings: "Settings") -> str:

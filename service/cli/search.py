@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import httpx
 import typer
 
+from model.wording import counted, were
 from service.cli.client import answer, service
 from service.cli.output import REFUSED, AsJson, json_object, note, say, show_json, stop, table
 
@@ -109,7 +110,8 @@ def duplicates(
         table(("group", "score", "picture"), rows, right=("group", "score"))
     else:
         say("No two pictures are that alike.")
-    note(f"{examined:,} pictures were compared{'' if cursor is None else '; there are more: raise --limit'}.")
+    more = "" if cursor is None else "; there are more: raise --limit"
+    note(f"{counted(examined, 'picture')} {were(examined)} compared{more}.")
 
 
 def _file_or_id(picture: str | None, like: str | None) -> tuple[Path | None, str | None]:

@@ -161,7 +161,7 @@ async def _worded(question: Question, snapshot: Snapshot, context: Context, want
     if question.mode == "meaning" or question.text is None:
         return []
     release, without = snapshot.release, question.minus_text
-    found = await context.filtering.read(context.words.find, question.text, release, wanted, without)
+    found = await context.filtering.words(wanted, context.words.find, question.text, release, wanted, without)
     return [each for each in found if each.picture not in question.pictures]
 
 

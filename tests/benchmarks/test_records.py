@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, inspect, select
 from typer.testing import CliRunner
 
-from benchmarks.records import material, modes
+from benchmarks.records import half_right, material, modes
 from benchmarks.records.__main__ import app
 from benchmarks.records.nonsense import WORDS, nonsense
 from demo.gallery import outlines
@@ -89,6 +89,10 @@ def test_the_documented_figures_of_match_are_those_of_the_report() -> None:
     for row in report["match_grown"]:
         assert f"| {row['error']:.3f} | {row['grown_error']:.3f} |" in text
     assert f"{report['match_cost'][0]['ratio']:.3f} times on the clock" in text
+    for row in report["match_half"]:
+        assert f" | {' | '.join(f'{100 * row[kind]:.1f} %' for kind in ('pairs', 'words', 'nonsense'))} |" in text
+    for row in report["match_filling"]:
+        assert f"| {row['pictures']} | {row['among']:,} | {row['error']:.3f} | {100 * row['kept']:.1f} % |" in text
 
 
 def test_nonsense_is_the_same_each_time_and_of_nothing_that_is_shown() -> None:
@@ -98,3 +102,16 @@ def test_nonsense_is_the_same_each_time_and_of_nothing_that_is_shown() -> None:
         assert len(set(texts)) == 100 and texts == nonsense(language, shown) != nonsense(language, shown, seed=1)
         assert not set(shown) & set(texts)
         assert texts[2].split()[0] in WORDS[language].split() and set("".join(texts[0].split())) <= set("".join(shown))
+
+
+@pytest.mark.parametrize("language", WORDS)
+def test_half_right_texts_are_the_same_each_time_and_join_or_change_a_name(language: str) -> None:
+    called = half_right.names(language)
+    texts = half_right.half_right(language, called)
+    assert len({*texts}) == 200 and texts == half_right.half_right(language, called)
+    assert texts != half_right.half_right(language, called, seed=1) and not {*called} & {*texts}
+    absent = WORDS[language].split()
+    for pair, word in zip(texts[::2], texts[1::2], strict=True):
+        assert any(name in pair for name in called) and any(each in pair for each in absent)
+        around = [word.split(each, 1) for each in absent if each in word]
+        assert any(name.startswith(head) and name.endswith(tail) for name in called for head, tail in around)

@@ -165,6 +165,23 @@ def test_words_are_written_beside_english_or_a_pivot(tmp_path: Path) -> None:
     assert str(refused.exception) == "dictionary: Unicode's CLDR has no names of emoji in hsb or cy"
 
 
+def test_words_begin_with_things_and_end_with_brackets_and_skin_tones(tmp_path: Path) -> None:
+    named = {
+        "{": "open curly bracket",
+        "🏻": "light skin tone",
+        "→": "right arrow",
+        "⚡": "bolt",
+        "🐐": "goat",
+        "🍎": "apple",
+    }
+    for tag, said in (("en", "{}"), ("cy", "{} yn Gymraeg")):
+        write_annotations(tmp_path / "npm", tag, {each: {"tts": [said.format(name)]} for each, name in named.items()})
+    out = tmp_path / "cy.jsonl"
+    assert CliRunner().invoke(app, ["words", "cy", "--work", str(tmp_path), "--out", str(out)]).exit_code == 0
+    words = [json.loads(line)["english"] for line in out.read_text().splitlines()]
+    assert words == ["apple", "goat", "bolt", "light skin tone", "open curly bracket", "right arrow"]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -1,5 +1,7 @@
 """Teaching, cancelling, rolling back and restoring on the page; the lists of languages, versions and releases."""
 
+import re
+
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.site import ADMIN_KEY, Site
@@ -94,8 +96,17 @@ def test_teaching_can_be_cancelled(page: Page, site: Site) -> None:
     assert "ko" not in site.languages()
 
 
-def test_the_table_shows_recall_in_both_directions(page: Page) -> None:
+def test_the_table_shows_recall_in_both_directions_where_enough_captions_were_held_out(page: Page) -> None:
+    def more(route: Route) -> None:
+        answer = route.fetch()
+        listing = answer.json()
+        next(item for item in listing["items"] if item["language"] == "ar")["report"]["pairs"] = 20
+        route.fulfill(response=answer, json=listing)
+
     page.goto("/#languages")
+    expect(page.locator("tr[data-language=ar] td .none")).to_have_text([re.compile(r"too few held out: \d+")] * 2)
+    page.route("**/v1/languages", more)
+    page.reload()
     row = page.locator("tr[data-language=ar]")
     expect(row.locator(".native")).to_have_text("العربية")
     expect(row.locator(".native")).to_have_attribute("dir", "rtl")

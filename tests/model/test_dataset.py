@@ -296,11 +296,6 @@ def test_a_file_that_is_no_dataset_is_refused_as_a_whole(reader: Reader, kind: s
     assert error.extra["kind"] == kind
 
 
-def test_a_table_with_semicolons_is_told_so(reader: Reader) -> None:
-    error = reader.refusal("\ufeffcaption;english\na;b\n".encode())
-    assert isinstance(error, DatasetInvalid) and "not semicolons" in error.detail
-
-
 def test_utf16_is_refused(reader: Reader) -> None:
     assert isinstance(reader.refusal("caption,english\na,b\n".encode("utf-16")), DatasetInvalid)
 

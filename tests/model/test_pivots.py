@@ -176,7 +176,7 @@ def test_a_row_whose_pivot_cannot_be_read_is_counted_with_its_line(reader: Reade
 
 @pytest.mark.parametrize("pivot", [{"language": "de", "text": " "}, {"language": "de"}, {"language": "de", "text": ""}])
 def test_a_single_pivot_without_a_text_refuses_the_file(reader: Reader, pivot: Item) -> None:
-    with pytest.raises(PivotTextEmpty, match="1 rows have a pivot without a text") as caught:
+    with pytest.raises(PivotTextEmpty, match="1 row with a pivot without a text") as caught:
         validate(reader(jsonl([*items(), {"caption": "chaun", "pivot": pivot}])), "rm", set, {"de"}.__contains__)
     assert [place.location for place in caught.value.errors] == ["line 101"]
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from service.cli import app, doctor
 from service.cli.client import proxied
 from service.cli.demo import defaults
-from tests.service.harness import ADMIN_KEY, Service, picture, running
+from tests.service.harness import ADMIN_KEY, Service, learn, picture, running
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +179,19 @@ def test_languages_are_listed_with_their_native_names(service: Service) -> None:
     result = run(service, "languages")
     assert "Deutsch" in result.stdout
     assert [item["language"] for item in as_json(service, "languages")["items"]] == ["de", "en"]
+
+
+def test_no_share_of_a_few_held_out_captions_is_shown(tmp_path: Path) -> None:
+    recall = {"R@1": 0.556, "R@5": 0.8, "R@10": 0.9}
+    with running(tmp_path) as service:
+        for tag, pairs in (("fr", 19), ("nl", 20)):
+            learn(service.context.registry, tag, report={"pairs": pairs, "t2i": recall, "i2t": recall})
+        service.context.live.refresh()
+        told = run(service, "languages")
+    french, dutch = (next(line for line in told.stdout.splitlines() if line.startswith(tag)) for tag in ("fr", "nl"))
+    assert french.split()[-2:] == ["–", "–"] and dutch.split()[-2:] == ["55.6", "55.6"]
+    assert "untaught" not in told.stdout  # nothing was assessed
+    assert "Of fewer than 20 held-out captions no share is shown: fr." in told.stderr
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])

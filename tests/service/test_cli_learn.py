@@ -28,14 +28,27 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-def test_a_dry_run_reports_and_teaches_nothing(service: Service, tmp_path: Path) -> None:
-    file = tmp_path / "cy.jsonl"
-    file.write_text(rows(80))
+def test_a_dry_run_tells_in_sentences_what_is_in_the_file_and_teaches_nothing(service: Service, tmp_path: Path) -> None:
+    service.put("orchard").raise_for_status()
+    lines = ["caption;english;picture", *(f"afal {n};apple {n};{'orchard' if n == 7 else ''}" for n in range(80))]
+    lines[9] = ";no caption;"
+    lines[10:12] = ["too;many;cells;here"] * 2
+    lines.append(lines[1])
+    (tmp_path / "cy.csv").write_text("\n".join(lines))
     before = as_json(service, "expansions")
-    report = as_json(service, "learn", "cy", str(file), "--dry-run")["report"]
-    assert report["usable"] == 80
-    said = run(service, "learn", "cy", str(file), "--dry-run").stdout
-    assert f"{report['train']} rows to learn from; {report['val']} are held out" in said
+    report = as_json(service, "learn", "cy", str(tmp_path / "cy.csv"), "--dry-run")["report"]
+    assert run(service, "learn", "cy", str(tmp_path / "cy.csv"), "--dry-run").stdout.splitlines() == [
+        "cy.csv can be used to teach Welsh (cy). This was a dry run: nothing was taught.",
+        "",
+        "Table (CSV), 81 rows, of which 77 can be used:",
+        "  77 captions, each with a text in English (en), 1 with a picture of the gallery (1 picture in all)",
+        f"  {report['train']} to learn from, {report['val']} held out to measure what was learned",
+        "1 row repeats an earlier one and counts once: line 82.",
+        "3 rows cannot be used and are left out:",
+        "  1 without a caption: line 10",
+        "  2 with too few or too many cells: lines 11, 12",
+    ]
+    assert "held out and measured" in run(service, "assess", "cy", str(tmp_path / "cy.csv"), "--dry-run").stdout
     assert as_json(service, "expansions") == before
 
 

@@ -111,7 +111,7 @@ def test_a_damaged_picture_is_reported_and_the_others_are_added(service: Service
     (tmp_path / "good.png").write_bytes(picture(8))
     result = run(service, "pictures", "add", str(tmp_path))
     assert result.exit_code == 1
-    assert "1 of 2 pictures are in the gallery" in result.stdout
+    assert "1 of 2 pictures is in the gallery" in result.stdout
     assert "bad.png: " in result.stderr
     run(service, "pictures", "delete", "good")
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -10,12 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from typer.testing import CliRunner, Result
@@ -40,7 +42,7 @@ def free_port() -> int:
 
 def environment(home: Path, **settings: object) -> dict[str, str]:
     own = {"HOME": home, "PORT": free_port(), "FREE_BYTES": 0, "LOG_LEVEL": "warning", **settings}
-    return {**os.environ, **{f"PICTOGLOT_{name}": str(value) for name, value in own.items()}}
+    return {**os.environ, **{f"PICTOGLOT_{name}": str(value) for name, value in own.items() if value is not None}}
 
 
 def run(home: Path, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
@@ -92,10 +94,11 @@ def up(home: Path, *command: str, **settings: object) -> Iterator[Up]:
 
 
 def test_up_prints_address_and_key_starts_a_dead_child_again_and_ctrl_c_stops_all_processes(tmp_path: Path) -> None:
-    with up(tmp_path) as running:
+    with up(tmp_path, LOG_LEVEL=None) as running:
         address, key = running.said("Address"), running.said("Admin key")
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", address)
         assert key == (tmp_path / "admin.key").read_text()
+        assert '"message": "request"' in running.output.read_text(), "a file has the line of every request"
         worker = running.child("worker")
         assert worker is not None
         worker.kill()
@@ -108,6 +111,27 @@ def test_up_prints_address_and_key_starts_a_dead_child_again_and_ctrl_c_stops_al
         assert psutil.wait_procs(everything, timeout=5)[1] == []
         assert running.said("Stopped.") == ""
         assert "Traceback" not in running.output.read_text()
+
+
+def test_on_a_terminal_no_line_for_each_request_pushes_address_and_key_away(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    given = environment(tmp_path, LOG_LEVEL=None)
+    process = subprocess.Popen([*COMMAND, "up"], env=given, stdout=theirs, stderr=theirs, cwd=tmp_path)
+    os.close(theirs)
+    said = b""
+    try:
+        while b"Ctrl-C stops it" not in said:
+            said += os.read(ours, 4_096)
+        assert httpx.get(f"http://127.0.0.1:{given['PICTOGLOT_PORT']}/nothing", trust_env=False).status_code == 404
+    finally:
+        process.terminate()
+    with suppress(OSError):  # EIO: nobody writes any more
+        while more := os.read(ours, 4_096):
+            said += more
+    assert process.wait(60) == 0
+    os.close(ours)
+    assert b"Admin key" in said and b"PICTOGLOT_LOG_LEVEL=info shows every request" in said
+    assert b'"request"' not in said, said.decode()
 
 
 def test_the_demo_says_at_once_that_it_fills_and_after_a_fill_that_was_killed_the_next_start_fills(

@@ -292,6 +292,31 @@ def test_a_search_needs_no_thread_of_the_pool_that_all_others_share(
         assert {answer.result().status_code for answer in answers} == {404}
 
 
+def test_filters_that_take_long_hold_up_no_search_by_words(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fresh.put("a", en=["a cat"]).status_code == 201
+    reading, go_on = threading.Semaphore(0), threading.Event()
+    left = fresh.context.selection.left
+
+    def slow(wanted: Any, *given: Any, **more: Any) -> Any:
+        if not wanted.everything:
+            reading.release()
+            assert go_on.wait(60)
+        return left(wanted, *given, **more)
+
+    monkeypatch.setattr(fresh.context.selection, "left", slow)
+    tagged = {"must": [{"key": "tags", "match": {"value": "x"}}]}
+    with ThreadPoolExecutor(8) as clients:
+        answers = [clients.submit(fresh.search, "red apple", filter=tagged) for _ in range(8)]
+        try:
+            for _ in range(4):  # all threads of filters
+                assert reading.acquire(timeout=60)
+            found = fresh.search("cat", mode="words").json()
+            assert [hit["picture"] for hit in found["items"]] == ["a"]
+        finally:
+            go_on.set()
+        assert {answer.result().status_code for answer in answers} <= {200, 503}  # some may have waited too long
+
+
 def test_large_answers_are_built_in_the_threads_of_searches(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     assert fresh.put("a", en=["a cat"]).status_code == 201
     threads: list[tuple[str, str]] = []

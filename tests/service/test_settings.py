@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from model.pictures import MAX_PIXELS
 from model.settings import SettingsError, names
 from service.settings import Settings
 from worker.settings import WorkerSettings
@@ -20,6 +21,11 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_setting_of_every_process_is_a_known_name() -> None:
     fields = {name.upper() for settings in (Settings, WorkerSettings) for name in settings.model_fields}
     assert fields | CLIENT == names()
+
+
+def test_a_photograph_of_an_ordinary_camera_is_within_the_default_limits() -> None:
+    assert Settings().picture_pixels == MAX_PIXELS >= 9_504 * 6_336
+    assert Settings().picture_bytes >= 30_000_000
 
 
 def test_each_process_accepts_the_settings_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,7 +188,7 @@ def test_a_move_is_refused_before_it_starts_and_nothing_else_begins_beside_it(
 
 def test_pictures_that_cannot_be_read_keep_the_old_base_unless_forced(site: Site, other_base: str) -> None:
     site.gallery.files.content_path(f"{10**9 + 3:064x}").unlink()
-    with pytest.raises(PicturesUnreadable, match="1 stored pictures"):
+    with pytest.raises(PicturesUnreadable, match="1 stored picture "):
         run(attempt := attempt_at(site, submit_move(site.registry, other_base)))
     attempt.fail(PicturesUnreadable())
     done = move(site, other_base, force=True)

@@ -217,7 +217,7 @@ def test_pictures_that_cannot_be_read_end_it_unless_it_shall_go_on_without_them(
     show(site)
     site.gallery.files.content_path(f"{10**9 + 3:064x}").unlink()
     before, encoding = recorded(site.registry), other(site)
-    with pytest.raises(PicturesUnreadable, match=r"1 stored pictures.*shown03"):
+    with pytest.raises(PicturesUnreadable, match=r"1 stored picture .*shown03"):
         run(attempt := attempt_at(site, submit(site, encoding)))
     attempt.fail(PicturesUnreadable())
     assert recorded(site.registry) == before

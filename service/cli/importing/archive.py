@@ -18,6 +18,7 @@ from service.cli.importing.items import (
     id_of,
     is_json,
     key_of,
+    not_read,
     plain,
     tags_of,
 )
@@ -155,7 +156,7 @@ def _split(name: str) -> tuple[str, str]:
 def _add(sample: _Sample, suffix: str, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
     is_picture = suffix.lower() in SUFFIXES
     if not is_picture and suffix.lower() not in (".json", ".txt"):
-        sample.left.append(Left(member.name, "It is no picture.", Why.OTHER))
+        sample.left.append(not_read(member.name))
     elif member.size > (MOST_BYTES if is_picture else _MOST_TEXT):
         most = MOST_BYTES if is_picture else _MOST_TEXT
         sample.left.append(Left(member.name, f"It has more than {most >> 20} MiB."))

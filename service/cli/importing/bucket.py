@@ -16,6 +16,7 @@ from service.cli.importing.items import (
     Unreadable,
     Why,
     ids_of,
+    not_read,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Bucket:
         if any(part.startswith(".") for part in path.parts):
             return Left(key, "It is hidden.", Why.HIDDEN)
         if path.suffix.lower() not in SUFFIXES:
-            return Left(key, "It is no picture.", Why.OTHER)
+            return not_read(key)
         said = self._said.over(Said(metadata={"source": f"{self.name}/{key}"}))
         id, twin = ids_of(key)
         return Item(key, id, lambda: self._read(key, size), Stamp(size, round(changed * 1e9)), twin, said)

@@ -10,6 +10,7 @@ import httpx
 import typer
 
 from model.errors import InvalidInput
+from model.wording import are, counted, were
 from service.cli.client import answer, service
 from service.cli.importing import watching
 from service.cli.importing.folder import Captions, Folder
@@ -135,7 +136,8 @@ def _captions(file: Path | None) -> Captions:
 
 def _unused(captions: Captions, given: list[Source]) -> None:
     if unused := captions.keys() - {name for each in given if isinstance(each, Folder) for name in each.captioned}:
-        note(f"{len(unused):,} names in the file of captions are of no picture here: {few(sorted(unused))}")
+        names = counted(len(unused), "name")
+        note(f"{names} in the file of captions {are(len(unused))} of no picture here: {few(sorted(unused))}")
 
 
 def _bring_in(runs: list[tuple[Source, Run]], report: Report, delete: bool, *, quiet: bool) -> None:
@@ -155,7 +157,7 @@ def _bring_in(runs: list[tuple[Source, Run]], report: Report, delete: bool, *, q
                 run.vanished(delete)
         except (KeyboardInterrupt, SystemExit, httpx.HTTPError, Refused):
             sent = sum(run.intake.sent.total() for _, run in runs)
-            note(f"{sent:,} pictures were added until then; the same command goes on with the rest.")
+            note(f"{counted(sent, 'picture')} {were(sent)} added until then; the same command goes on with the rest.")
             raise
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from service.cli.importing.items import MOST_BYTES, SUFFIXES, Item, Left, Said, Stamp, Unreadable, Why, ids_of
+from service.cli.importing.items import MOST_BYTES, SUFFIXES, Item, Left, Said, Stamp, Unreadable, Why, ids_of, not_read
 
 Captions = Mapping[str, Mapping[str, Sequence[str]]]  # by file name or id, then by language
 _CHANGING = "It was changed while it was read"
@@ -90,7 +90,7 @@ class Folder:
         if path.is_symlink() and not os.path.exists(path):
             return Left(place, "It leads to what is not there.", hides=place)  # perhaps a disk that is away
         if path.suffix.lower() not in SUFFIXES:
-            return Left(place, "It is no picture.", Why.OTHER)
+            return not_read(place)
         try:
             status = path.stat()
         except OSError as error:

@@ -10,6 +10,8 @@ from enum import Enum
 from pathlib import PurePosixPath
 from typing import NamedTuple, Protocol
 
+from model.wording import counted
+
 MOST_BYTES = 256 << 20  # of one picture: a service takes no more, whatever its settings
 Value = str | int | float | bool | list[str]
 # What a picture's file is named; what it is, the service decides by its first bytes
@@ -18,6 +20,13 @@ SUFFIXES = {
     ".webp": "image/webp", ".avif": "image/avif", ".tif": "image/tiff", ".tiff": "image/tiff", ".heic": "image/heic",
     ".heif": "image/heif",
 }  # fmt: skip
+# Other formats of pictures: drawings, older and newer ones, those of programs, and raw files of cameras
+_OTHER_FORMATS = frozenset({
+    ".jxl", ".svg", ".svgz", ".gif", ".bmp", ".ico", ".jp2", ".j2k", ".jpx", ".jxr", ".psd", ".psb", ".xcf", ".eps",
+    ".tga", ".dds", ".exr", ".hdr", ".pcx", ".ppm", ".pgm", ".pbm", ".pnm", ".dng", ".cr2", ".cr3", ".crw", ".nef",
+    ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".3fr", ".iiq", ".erf", ".kdc",
+    ".mrw", ".raw",
+})  # fmt: skip
 _CONTROLS = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 # As the service has them, and well within: characters, and bytes of metadata as JSON
 _LONGEST_TAG, MOST_TAGS, _LONGEST_VALUE, _MOST_METADATA = 200, 64, 2_000, 16 << 10
@@ -27,10 +36,22 @@ class Why(Enum):
     """Why something of a source is not imported. Only `UNUSABLE` and `UNSETTLED` are faults."""
 
     HIDDEN = "hidden files"
+    FORMAT = "pictures of formats that are not read"
     OTHER = "files that are no pictures"
     EMPTY = "empty folders"
     UNUSABLE = "unusable"
     UNSETTLED = "still being written"
+
+    def of(self, count: int) -> str:
+        """So many of them, in words."""
+        return counted(count, _ONE.get(self, self.value), self.value)
+
+
+_ONE = {
+    Why.HIDDEN: "hidden file",
+    Why.FORMAT: "picture of a format that is not read",
+    Why.OTHER: "file that is no picture",
+}
 
 
 class Left(NamedTuple):
@@ -48,6 +69,14 @@ class Left(NamedTuple):
     def is_fault(self) -> bool:
         """Whether it should have been a picture."""
         return self.why in (Why.UNUSABLE, Why.UNSETTLED)
+
+
+def not_read(place: str) -> Left:
+    """A file of none of the `SUFFIXES`: another format of pictures, or no picture at all."""
+    suffix = PurePosixPath(place).suffix.lower()
+    if suffix in _OTHER_FORMATS:
+        return Left(place, f"It is a picture of a format that is not read ({suffix}).", Why.FORMAT)
+    return Left(place, "It is no picture.", Why.OTHER)
 
 
 class Unreadable(Exception):

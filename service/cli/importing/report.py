@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from model.wording import are, counted, them, were
 from service.cli.importing.intake import Outcome
 from service.cli.importing.items import Left, Why
 from service.cli.output import note
@@ -39,7 +40,7 @@ class Report:
         """Something that is no item."""
         if left.hides is not None and left.place not in self.unseen:
             self.unseen.append(left.place)
-        if left.why in (Why.HIDDEN, Why.OTHER):
+        if left.why in (Why.HIDDEN, Why.FORMAT, Why.OTHER):
             self.counts[left.why.value] += 1
             if len(first := self.left.setdefault(left.why, [])) < _EXAMPLES:
                 first.append(left.place)
@@ -70,27 +71,30 @@ class Report:
             yield f"… and {len(self.refused) - _LINES:,} more; --json has all."
         for why, examples in self.left.items():
             more = "" if self.counts[why.value] <= len(examples) else ", …"
-            yield f"{self.counts[why.value]:,} {why.value} were left out: {', '.join(examples)}{more}"
-        if self.gone:
-            yield f"{len(self.gone):,} pictures were deleted in the gallery; --again sends them: {few(self.gone)}"
+            count = self.counts[why.value]
+            yield f"{why.of(count)} {were(count)} left out: {', '.join(examples)}{more}"
+        if count := len(self.gone):
+            gone = f"{counted(count, 'picture')} {were(count)} deleted in the gallery"
+            yield f"{gone}; --again sends {them(count)}: {few(self.gone)}"
         if self.unseen:
             kept = "What was there before is neither told as vanished nor deleted."
             yield f"Not all was seen: {few(self.unseen)}. {kept}"
-        if self.vanished:
-            did = "would be" if dry_run else "were"
-            what = f"{did} deleted" if deleted else "vanished, and stay in the gallery; --delete removes them"
-            yield f"{len(self.vanished):,} pictures {what}: {few(self.vanished)}"
+        if count := len(self.vanished):
+            stays = f"vanished, and {'stays' if count == 1 else 'stay'} in the gallery; --delete removes {them(count)}"
+            what = f"{'would be' if dry_run else were(count)} deleted" if deleted else stays
+            yield f"{counted(count, 'picture')} {what}: {few(self.vanished)}"
 
     def sentence(self, dry_run: bool) -> str:
         """The last line, on standard output."""
         there, of = self.counts["there"], self.items
-        parts = [f"{there:,} were there before"] if there else []
+        parts = [f"{there:,} {were(there)} there before"] if there else []
         parts += [f"{self.counts['replaced']:,} replaced"] if self.counts["replaced"] else []
         parts += [f"{self.counts['changed']:,} with a changed record"] if self.counts["changed"] else []
         more = "".join(f"; {part}" for part in parts)
         if dry_run:
-            return f"{self.sent:,} of {of:,} pictures would be sent or changed{more}. Nothing was."
-        return f"{self.usable - len(self.gone):,} of {of:,} pictures are in the gallery{more}."
+            return f"{self.sent:,} of {counted(of, 'picture')} would be sent or changed{more}. Nothing was."
+        usable = self.usable - len(self.gone)
+        return f"{usable:,} of {counted(of, 'picture')} {are(usable)} in the gallery{more}."
 
     def document(self) -> dict[str, Any]:
         """As JSON."""

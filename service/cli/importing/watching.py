@@ -10,6 +10,7 @@ from types import FrameType
 
 import httpx
 
+from model.wording import counted, were
 from service.cli.client import sentence
 from service.cli.importing.folder import Folder
 from service.cli.importing.items import Item, Left
@@ -126,7 +127,8 @@ class _Watched:
     def _tell(self, report: Report, whole: bool) -> None:
         told(report, False, self._delete)
         if self._ended.is_set():
-            note(f"{report.sent:,} pictures were sent until then; the same command goes on with the rest.")
+            sent = f"{counted(report.sent, 'picture')} {were(report.sent)} sent until then"
+            note(f"{sent}; the same command goes on with the rest.")
         elif whole:
             say(f"{report.sentence(False)} Watching {self.folder.root}; Ctrl-C ends it.")
         elif report.sent or report.vanished or report.refused or report.gone:

@@ -2,6 +2,7 @@
 
 const KEY = "pictoglot.key"; // in sessionStorage: gone with the tab
 const MOST_PLACES = 3; // shown per kind of fault
+const NEAR = "1000px"; // below or above what is in view: pictures are fetched before they are scrolled to
 
 export const key = {
   get: () => sessionStorage.getItem(KEY) ?? "",
@@ -166,11 +167,26 @@ export async function events(path, tell, signal) {
   }
 }
 
-/** Show a picture of the gallery; where a key is needed, fetch it with the key. */
+/** Show a picture of the gallery. With a key it is fetched with the key, which an element cannot send by itself. */
 export function show(image, url) {
-  image.addEventListener("error", () => fetched(image, url), { once: true });
-  image.src = url;
+  if (key.get()) {
+    whenNear(image, () => fetched(image, url));
+  } else {
+    image.addEventListener("error", () => fetched(image, url), { once: true }); // a key may have been given meanwhile
+    image.src = url;
+  }
   return image;
+}
+
+/** What a browser does for an image with `loading="lazy"`: `then` waits until it is nearly in view. */
+function whenNear(image, then) {
+  if (image.loading !== "lazy") return then();
+  const nearing = new IntersectionObserver((entries) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    nearing.disconnect();
+    then();
+  }, { rootMargin: NEAR });
+  nearing.observe(image);
 }
 
 async function fetched(image, url) {

@@ -1,10 +1,12 @@
 // The languages: their list, the picker, and the table with R@1 and roll back.
 
 import { all, ask } from "/static/api.js";
-import { bar, byId, fill, make, time, whole } from "/static/dom.js";
+import { bar, byId, fill, make, plural, time, whole } from "/static/dom.js";
 import { heatMap } from "/static/heat.js";
 import { rollBack } from "/static/rollback.js";
 import { sorry, waiting } from "/static/parts.js";
+
+const FEW = 20; // held-out captions, of which a single one is 5 points
 
 export const learned = { items: [], shared: null, release: null };
 const watchers = [];
@@ -115,9 +117,9 @@ function row(item, withAssessed) {
     make("th", { scope: "row" }, native(language, { class: "native" }), make("span", { class: "gloss" }, `${name} · ${language}`), make("span", { class: "ways" }, ways(item))),
     cell("Version", taught ? make("a", { href: `/versions/${version}/report`, "aria-label": `Report of ${name}, version ${version}` }, whole(version)) : version === null ? make("span", { class: "none" }, "–") : whole(version), shared),
     cell("Captions", whole(captions)),
-    cell("Text → picture", bar(report?.t2i?.["R@1"], recallLabel(report, "t2i"))),
-    cell("Picture → text", bar(report?.i2t?.["R@1"], recallLabel(report, "i2t"))),
-    withAssessed ? cell("Untaught, R@10", bar(assessed?.t2i?.["R@10"], assessed?.sentence)) : null,
+    cell("Text → picture", measured(report, "t2i", "R@1", recallLabel(report, "t2i"))),
+    cell("Picture → text", measured(report, "i2t", "R@1", recallLabel(report, "i2t"))),
+    withAssessed ? cell("Untaught, R@10", measured(assessed, "t2i", "R@10", assessed?.sentence)) : null,
     cell("Learned", taught ? time(item.learned_at) : make("span", { class: "none" }, "–")),
     make(
       "td",
@@ -136,9 +138,16 @@ function ways({ taught, built_in: builtIn, assessed }) {
   ];
 }
 
+/** A share of held-out captions; of a few it would say nothing. */
+function measured(report, direction, at, label) {
+  const pairs = report?.pairs ?? 0;
+  if (pairs === 0 || pairs >= FEW) return bar(report?.[direction]?.[at], label);
+  return make("span", { class: "none", title: `${plural(pairs, "held-out caption")}: too few to tell a share` }, `too few held out: ${pairs}`);
+}
+
 function recallLabel(report, direction) {
   const recall = report?.[direction];
   if (!recall || typeof recall["R@1"] !== "number") return "not measured";
   const parts = Object.entries(recall).filter(([, value]) => typeof value === "number");
-  return `${parts.map(([name, value]) => `${name} ${(value * 100).toFixed(1)}`).join(", ")} of ${whole(report.pairs ?? 0)} pairs`;
+  return `${parts.map(([name, value]) => `${name} ${(value * 100).toFixed(1)}`).join(", ")} of ${plural(report.pairs ?? 0, "pair")}`;
 }

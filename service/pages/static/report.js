@@ -74,7 +74,7 @@ const decimal = (value, digits = 2) => (typeof value === "number" ? value.toFixe
 
 function candidates({ pairs, candidates: count, against }) {
   if (!pairs) return "not measured";
-  return `${plural(pairs, "caption")}, ${whole(count ?? 0)} ${{ english: "English texts", pivots: "paired texts" }[against] ?? "pictures"}`;
+  return `${plural(pairs, "caption")}, ${plural(count ?? 0, { english: "English text", pivots: "paired text" }[against] ?? "picture")}`;
 }
 
 function recall(report) {
@@ -129,7 +129,7 @@ function detected({ language, name, report }) {
 
 function match({ match: told, name }) {
   if (!told) return null;
-  const among = `${plural(told.captions, "caption")}, ${whole(told.pictures)} pictures`;
+  const among = `${plural(told.captions, "caption")}, ${plural(told.pictures, "picture")}`;
   const why = { few_captions: "There are too few captions to measure it with", few_pictures: "There are too few pictures" }[told.reason];
   if (why) return section("Chance of a match", `${why} (${among}), so hits have none.`);
   return section(

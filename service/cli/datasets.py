@@ -1,0 +1,83 @@
+"""What a dry run found in a dataset, in sentences. Reads no file and sends no request."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from model.wording import are, counted
+
+_FORMATS = {
+    "jsonl": "JSON lines",
+    "csv": "Table (CSV)",
+    "tsv": "Table (tabs)",
+    "parquet": "Parquet",
+    "coco": "COCO captions",
+    "xm3600": "XM3600",
+    "parallel": "Parallel text",
+}
+_FAULTS = {
+    "missing_caption": "without a caption",
+    "missing_english_and_picture": "with neither another text nor a picture",
+    "english_and_pivot": "with an English text and a pivot, of which a row may have one",
+    "malformed_json": "not one JSON object in a line",
+    "wrong_field_count": "with too few or too many cells",
+    "pivot_invalid": "with a pivot that has no language and text",
+    "picture_id_invalid": "with a picture whose id is not valid",
+    "split_invalid": "with a split that is neither `train` nor `val`",
+    "split_conflict": "of a picture or text that is in the other split already",
+}
+
+
+def summary(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[str]:
+    """The lines about a file that was accepted: what is in it, what it is used for, and what is left out."""
+    tag, report = checked["language"], checked["report"]
+    form, rows, usable = report["format"], report["rows"], report["usable"]
+    does, did = ("assess", "measured") if assess else ("teach", "taught")
+    yield f"{file} can be used to {does} {_named(tag)}. This was a dry run: nothing was {did}."
+    yield ""
+    of = "" if usable == rows else f", of which {usable:,} can be used"
+    yield f"{_FORMATS.get(form, form)}, {counted(rows, 'row')}{of}:"
+    yield f"  {counted(usable, 'caption')}{_pairs(report)}"
+    held = f"{report['val']:,} held out"
+    yield (
+        f"  {held} and measured"
+        if assess
+        else f"  {report['train']:,} to learn from, {held} to measure what was learned"
+    )
+    if (share := report["in_script"]) is not None and share < 1:
+        yield f"  {100 * share:.1f} % in the script of this language; look whether the others belong here"
+    yield from _left_out(report)
+
+
+def _named(tag: str) -> str:
+    from model.languages import names  # late: help needs no languages
+
+    return f"{names(tag).name} ({tag})"
+
+
+def _pairs(report: Mapping[str, Any]) -> str:
+    """With what the captions are paired."""
+    pivots, usable = report["pivots"], report["usable"]
+    parts = [(count, f"a text in {_named(tag)}") for tag, count in pivots.items()]
+    if count := report["with_picture"]:
+        parts.append((count, f"a picture of the gallery ({counted(report['pictures'], 'picture')} in all)"))
+    told = [f"{'each' if count == usable else f'{count:,}'} with {what}" for count, what in parts]
+    return "".join(f", {part}" for part in told)
+
+
+def _left_out(report: Mapping[str, Any]) -> Iterator[str]:
+    """Repetitions, and what is wrong in which lines."""
+    if count := report["duplicates"]:
+        does = "repeats an earlier one and counts" if count == 1 else "repeat earlier ones and count"
+        yield f"{counted(count, 'row')} {does} once: {_lines(report['first_duplicates'], count)}."
+    faults = report["faults"]
+    if total := sum(fault["count"] for fault in faults.values()):
+        yield f"{counted(total, 'row')} cannot be used and {are(total)} left out:"
+        for kind, fault in faults.items():
+            reason = _FAULTS.get(kind, kind.replace("_", " "))
+            yield f"  {fault['count']:,} {reason}: {_lines(fault['first_lines'], fault['count'])}"
+
+
+def _lines(first: list[int], count: int) -> str:
+    """Where the first of them are; `count` is how many there are in all."""
+    shown = ", ".join(f"{line:,}" for line in first)
+    return f"line{'s' if count > 1 else ''} {shown}{', …' if count > len(first) else ''}"

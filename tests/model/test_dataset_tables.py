@@ -1,0 +1,40 @@
+"""Tables of captions as spreadsheets write them: the header tells what stands between the cells."""
+
+from pathlib import Path
+
+import pytest
+
+from model.errors import DatasetInvalid
+from tests.model.test_dataset import Reader
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Reader:
+    return Reader(tmp_path)
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_table_may_have_semicolons_as_spreadsheets_write_them_and_its_cells_commas(
+    reader: Reader, quoted: bool
+) -> None:
+    header = b'"Caption";"english"' if quoted else b"Caption;english"
+    rows = reader(b"\xef\xbb\xbf" + header + b'\r\n"afal; coch\r\niawn";red, apple\r\nglas;"blue"\r\n').rows
+    assert [(row.line, row.caption, row.english) for row in rows] == [
+        (3, "afal; coch iawn", "red, apple"),
+        (4, "glas", "blue"),
+    ]
+    assert [row.caption for row in reader(b"caption,english,a;b;c;d\nafal; coch,red apple,\n").rows] == ["afal; coch"]
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        (b"caption|english", "with commas, semicolons or tabs in between"),
+        (b"caption,english,notes;caption;english", "with commas and with semicolons"),
+    ],
+)
+def test_a_table_whose_header_does_not_tell_what_stands_between_is_refused(
+    reader: Reader, header: bytes, said: str
+) -> None:
+    error = reader.refusal(header + b"\na;b\n")
+    assert isinstance(error, DatasetInvalid) and error.extra["kind"] == "wrong_columns" and said in error.detail
