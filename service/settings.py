@@ -43,7 +43,7 @@ class Settings(Listening):
     rate_per_minute: int = Field(120_000, ge=1, le=10_000_000, description="Requests per minute with one key.")
 
     json_bytes: int = Field(64 << 10, ge=1 << 10, le=16 << 20, description="Largest JSON body, bytes.")
-    picture_bytes: int = Field(32 << 20, ge=1 << 10, le=256 << 20, description="Largest picture, bytes.")
+    picture_bytes: int = Field(10 << 20, ge=1 << 10, le=256 << 20, description="Largest picture, bytes.")
     picture_pixels: int = Field(64_000_000, ge=1_000_000, le=400_000_000, description="Largest picture, pixels.")
     keep_originals: bool = Field(False, description="Keep the bytes of pictures as they were sent, too.")
     batch_bytes: int = Field(64 << 20, ge=1 << 10, le=1 << 30, description="Most bytes of several pictures together.")
