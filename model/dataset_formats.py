@@ -217,7 +217,7 @@ def _csv(stream: BufferedReader, language: str | None) -> Records:
                 return
             except csv.Error:  # text behind a closing quote, a quote that is never closed, or 128 KiB in one
                 alone = texts.number == first and len(texts.line) < csv.field_size_limit()
-                cells = next(csv.reader([texts.line], delimiter=between)) if alone else []
+                cells = _cells(texts.line, between) if alone else []
             last = texts.number
             yield first, last, cells
 
@@ -228,10 +228,18 @@ def _between(header: str) -> str:
     """What stands between the cells of a table: that with which its header names the columns."""
     if len(header) >= csv.field_size_limit():  # no header is so long
         return ","
-    found = [between for between in ",;" if _names_columns(_header(next(csv.reader([header], delimiter=between), [])))]
+    found = [between for between in ",;" if _names_columns(_header(_cells(header, between)))]
     if len(found) > 1:
         refuse("wrong_columns", "the header names the columns with commas and with semicolons in between; use one", 1)
     return found[0] if found else max(",;", key=header.count)
+
+
+def _cells(line: str, between: str) -> list[str]:
+    """The cells of a line by itself; none where it is no row, as one with a carriage return in the middle."""
+    try:
+        return next(csv.reader([line], delimiter=between), [])
+    except csv.Error:
+        return []
 
 
 def _table(rows: Iterable[tuple[int, int, list[str]]]) -> Records:

@@ -19,10 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from index.errors import InvalidFilter
 from model.errors import FieldError, InvalidInput, UnsupportedMedia
 from service.errors import BodyTimeout, InvalidEncoding, Malformed, TooLarge, TooManyHeaders
-from service.http import MAX_HEADER_BYTES
 from service.problems import ClientLeft, invalid_request, problem
 
 JSON, MERGE_PATCH, MULTIPART = "application/json", "application/merge-patch+json", "multipart/form-data"
+MAX_HEADER_BYTES = 64 << 10  # path, query and header fields
 MAX_RECORD_BYTES = 256 << 10  # all fields of a form beside a picture: captions, tags, metadata, a filter
 MAX_RECORDS_BYTES = 8 << 20  # the same beside many pictures
 LINGER = 5.0  # seconds for which the rest of a body is discarded after its request was refused

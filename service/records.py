@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
@@ -30,6 +31,7 @@ from service.schemas.common import Captions, FacetValue
 P = ParamSpec("P")
 T = TypeVar("T")
 _HIT_SECONDS = 0.5  # that a search waits for the records of its hits
+_HERE = 2  # searches that read a near registry in their own threads at a time
 _FILTER_SECONDS = 6.0  # that a request waits for what its filter leaves; longer than PostgreSQL may take for it
 _AWAY_SECONDS = 5.0  # for which nobody asks a registry that did not answer for the records of hits
 
@@ -145,20 +147,25 @@ def quoted(etag: str) -> str:
 class RecordsOfHits:
     """Reads the records of what a search found. A registry that does not answer holds up hardly any search.
 
-    One that never waits is read in the search's own thread: going to another one and back costs as much as reading.
+    A registry that is near is read in the search's own thread: going to another one and back takes longer than reading.
+    Should it hang all the same, only the first searches wait for it.
     """
 
     def __init__(self, registry: Registry, selection: Selection) -> None:
         self._selection, self._away_until = selection, -math.inf
-        self._reading = Reading(4) if registry.waits else None
+        self._reading, self._here = Reading(4), BoundedSemaphore(_HERE)
+        self._near = registry.near
 
     def read(self, ids: Sequence[str], caller: Principal) -> dict[str, Record] | None:
         """The records of those pictures that the caller may see; None while the registry does not answer."""
         if time.monotonic() < self._away_until:
             return None
         try:
-            if self._reading is None:
-                return self._records(ids, caller.collections)
+            if self._near and self._here.acquire(blocking=False):
+                try:
+                    return self._records(ids, caller.collections)
+                finally:
+                    self._here.release()
             return self._reading.now(_HIT_SECONDS, self._records, ids, caller.collections)
         except RegistryUnavailable:
             self._away_until = time.monotonic() + _AWAY_SECONDS
@@ -173,8 +180,8 @@ class RecordsOfHits:
 class Filtering:
     """What filters and facets ask of the registry, in threads of their own, and in others words, and what is plain.
 
-    So no search, and no reading of pictures, that asks none of these ever waits for one that does, and words alone wait
-    for no filter.
+    So no search, and no reading of pictures, that asks none of these ever waits for one that does, and words alone, of
+    a key for all collections, wait for no filter.
     """
 
     def __init__(self, selection: Selection) -> None:

@@ -15,7 +15,7 @@ from model import logs
 from model.errors import BackendNotAvailable, BaseNotFound, BaseNotSupported, EncodingMismatch, PictoglotError
 from model.processes import give_way
 from model.settings import MISCONFIGURED, SettingsError
-from service.http import BoundedHttp
+from service.bodies import MAX_HEADER_BYTES
 from service.settings import Settings
 
 _FAILED = 1
@@ -83,7 +83,8 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
-        http=BoundedHttp,
+        http="h11",  # httptools reads headers of any size, and more (decision 46)
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         ws="none",
         lifespan="on",
         log_config=None,

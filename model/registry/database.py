@@ -45,9 +45,10 @@ class Database:
         self.engine, self._writer = _engines(url)
 
     @property
-    def waits(self) -> bool:
-        """Whether a reading may wait for another machine or process; one of SQLite's own file does not."""
-        return self.engine.dialect.name != "sqlite"
+    def near(self) -> bool:
+        """Whether it is a file of this machine, of which a reading hardly ever waits: for a file system that hangs, or
+        while another process repairs the file after a crash, which SQLite waits for up to ten seconds."""
+        return self.engine.dialect.name == "sqlite"
 
     @contextmanager
     def read(self) -> Iterator[Session]:

@@ -23,6 +23,11 @@ _FAULTS = {
     "pivot_invalid": "with a pivot that has no language and text",
     "picture_id_invalid": "with a picture whose id is not valid",
     "split_invalid": "with a split that is neither `train` nor `val`",
+    "not_text": "with something else than a text",
+    "empty_text": "with a text of no letter, number or symbol",
+    "text_too_long": "with a text that is too long",
+    "text_invalid_unicode": "with control characters or broken ones",
+    "language_tag_invalid": "with a pivot in a language of no valid tag",
     "split_conflict": "of a picture or text that is in the other split already",
 }
 
@@ -44,7 +49,7 @@ def summary(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[str
         else f"  {report['train']:,} to learn from, {held} to measure what was learned"
     )
     if (share := report["in_script"]) is not None and share < 1:
-        yield f"  {100 * share:.1f} % in the script of this language; look whether the others belong here"
+        yield f"  {min(100 * share, 99.9):.1f} % in the script of this language; look whether the others belong here"
     yield from _left_out(report)
 
 
@@ -73,7 +78,8 @@ def _left_out(report: Mapping[str, Any]) -> Iterator[str]:
     if total := sum(fault["count"] for fault in faults.values()):
         yield f"{counted(total, 'row')} cannot be used and {are(total)} left out:"
         for kind, fault in faults.items():
-            reason = _FAULTS.get(kind, kind.replace("_", " "))
+            of_a_text = kind.partition("_")[2]  # of the English, or of the pivot
+            reason = _FAULTS.get(kind) or _FAULTS.get(of_a_text) or kind.replace("_", " ")
             yield f"  {fault['count']:,} {reason}: {_lines(fault['first_lines'], fault['count'])}"
 
 

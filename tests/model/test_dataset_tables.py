@@ -29,6 +29,7 @@ def test_a_table_may_have_semicolons_as_spreadsheets_write_them_and_its_cells_co
 @pytest.mark.parametrize(
     ("header", "said"),
     [
+        (b"caption,english\rafal,apple\r", "the header must name"),
         (b"caption|english", "with commas, semicolons or tabs in between"),
         (b"caption,english,notes;caption;english", "with commas and with semicolons"),
     ],
@@ -38,3 +39,8 @@ def test_a_table_whose_header_does_not_tell_what_stands_between_is_refused(
 ) -> None:
     error = reader.refusal(header + b"\na;b\n")
     assert isinstance(error, DatasetInvalid) and error.extra["kind"] == "wrong_columns" and said in error.detail
+
+
+def test_a_line_with_a_carriage_return_in_it_is_no_row(reader: Reader) -> None:
+    found = reader(b"caption,english\nafal,apple\na\rb,c\nglas,blue\n")
+    assert [row.caption for row in found.rows] == ["afal", "glas"]

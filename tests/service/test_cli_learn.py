@@ -15,6 +15,7 @@ from demo import fill as demo_fill
 from demo.gallery import DemoPicture, outlines
 from service.cli import app, client, demo, languages
 from service.cli.client import places
+from service.cli.datasets import summary
 from service.cli.demo import FILLING, write_filling
 from tests.service.harness import ADMIN_KEY, Service, picture, running, wait_until
 from tests.service.test_cli import as_json, rows, run
@@ -270,3 +271,14 @@ def test_a_fill_is_told_the_data_root_of_an_env_file(tmp_path: Path, monkeypatch
     (tmp_path / ".env").write_text("PICTOGLOT_HOME=here\n")
     assert CliRunner().invoke(app, ["demo", "fill"]).exit_code == 0
     assert given == [str(tmp_path / "here")]
+
+
+def test_every_fault_of_a_row_is_told_in_words() -> None:
+    texts = ("not_text", "empty_text", "text_too_long", "text_invalid_unicode")
+    kinds = [f"{of}{kind}" for of in ("", "english_", "pivot_") for kind in texts] + ["pivot_language_tag_invalid"]
+    counted = {"rows": 1, "usable": 1, "train": 1, "val": 0, "pivots": {}, "with_picture": 0, "duplicates": 0}
+    faults = {kind: {"count": 1, "first_lines": [2]} for kind in kinds}
+    checked = {"language": "cy", "report": {**counted, "format": "csv", "in_script": 0.99999, "faults": faults}}
+    lines = list(summary(checked, "cy.csv", assess=False))
+    assert sum(" with " in line and ": line 2" in line for line in lines) == len(kinds)
+    assert any("99.9 % in the script" in line for line in lines)

@@ -77,7 +77,7 @@ def test_a_service_with_a_stopped_queue_is_not_ready(tmp_path: Path, stopped: st
 def test_metrics_count_by_route_and_not_by_path(service: Service) -> None:
     service.search("ein Hund", language="de")
     service.admin.get("/v1/pictures/p0")
-    service.admin.request("PROPFIND", "/v1/pictures/p0")
+    service.admin.request("BREW", "/v1/pictures/p0")
     text = service.http.get("/metrics").text
     assert re.search(r'pictoglot_request_seconds_count\{method="GET",route="/v1/pictures/\{id\}",status="200"\}', text)
     assert re.search(r'pictoglot_searches_total\{language="de",source="told"\} \d', text)

@@ -3,9 +3,11 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -344,3 +346,26 @@ def test_large_answers_are_built_in_the_threads_of_searches(fresh: Service, monk
         assert request().status_code == 200
         assert {name for name, _ in threads} == steps
         assert all(thread.startswith(("AnyIO worker thread", "reading")) for _, thread in threads), threads
+
+
+_LOCKING = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX, 8, 120)  # as SQLite while it repairs the file after a crash
+    print(flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_registry_that_another_process_locks_holds_up_hardly_any_search(fresh: Service) -> None:
+    assert fresh.put("a", en=["a cat"]).status_code == 201
+    command = [sys.executable, "-c", _LOCKING, f"{fresh.home / 'registry.db'}-shm"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as locking:
+        assert locking.stdin and locking.stdout and locking.stdout.readline()
+        with ThreadPoolExecutor(12) as clients:
+            answers = [clients.submit(fresh.search, "cat") for _ in range(12)]
+            done, late = wait(answers, timeout=3)
+            locking.stdin.close()
+            assert len(late) <= 2
+        assert {answer.result().json()["items"][0]["id"] for answer in answers} == {"a"}
+        assert any("records_unavailable" in answer.result().json()["warnings"] for answer in done)
