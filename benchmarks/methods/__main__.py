@@ -19,7 +19,7 @@ from benchmarks.emoji36.files import chosen
 from benchmarks.emoji36.report import conclude, seed_results
 from benchmarks.emoji36.run import commit
 from benchmarks.emoji36.scenes import Sizes
-from benchmarks.methods import curves, gains, report
+from benchmarks.methods import addressed, curves, gains, report
 from benchmarks.methods.bench import Bench, fill
 from benchmarks.methods.rows import ROWS, SETTINGS
 from model import storage
@@ -93,7 +93,11 @@ def curves_(
 
 @app.command("gains")
 def gains_(
-    settings: Annotated[list[str], typer.Option("--set", help="NAME=VALUE: of an expansion; all but `seed`")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE: of an expansion; all but `seed`")
+    ] = None,
+    adapter: Annotated[str | None, typer.Option(help=f"Beside the rows: {', '.join(addressed.KINDS)}")] = None,
+    pace: Annotated[float, typer.Option(min=0, help="The adapter's learning rate over that of the rows")] = 1.0,
     against: Annotated[list[str] | None, typer.Option(help="The same of what it is compared with")] = None,
     data: Literal["demo", "scenes"] = "demo",
     languages: Annotated[str, typer.Option(help="With commas")] = "ar,tr,ja",
@@ -102,11 +106,13 @@ def gains_(
     out: Annotated[Path, typer.Option(help="What was measured so far")] = WORK / "gains.json",
     work: Path = WORK,
 ) -> None:
-    """What settings gain over others on the demo's datasets or on scenes; a stopped run goes on."""
+    """What settings, or an adapter, gain over others on the demo's datasets or on scenes; a stopped run goes on."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     try:
-        sides = [_named(settings), _named(against or [])]
+        sides = [_named(settings or []), _named(against or [])]
+        if adapter is not None and adapter not in addressed.KINDS:
+            raise Refused(f"--adapter: there is no {adapter!r} among {', '.join(addressed.KINDS)}")
         encoder = Encoder(open_base("bundled"))
         scenes = data == "scenes"
         shown: Data = (
@@ -115,8 +121,10 @@ def gains_(
         tags = chosen(languages, shown.languages)
     except Refused as refusal:
         raise SystemExit(str(refusal)) from refusal
+    parts = [addressed.Adapter(adapter, pace) if adapter else None, None]
     after, before = (
-        [gains.Trial(data, tag, pairs, seed, side) for seed in range(seeds) for tag in tags] for side in sides
+        [gains.Trial(data, tag, pairs, seed, side, part) for seed in range(seeds) for tag in tags]
+        for side, part in zip(sides, parts, strict=True)
     )
     results = held(out) if out.is_file() else {"trials": []}
 

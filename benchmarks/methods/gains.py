@@ -15,6 +15,8 @@ import numpy as np
 import torch
 
 from benchmarks.emoji36.data import Data, Test, encoded
+from benchmarks.methods import addressed
+from benchmarks.methods.addressed import Adapter
 from benchmarks.methods.curves import first
 from demo import dataset
 from demo.emojis import LANGUAGES
@@ -75,30 +77,42 @@ class DemoData:
 
 @dataclass(frozen=True)
 class Trial:
-    """One training: a language, the first so many of its pairs (0: all), and all settings but the seed."""
+    """One training: a language, the first so many of its pairs (0: all), and all settings but the seed.
+
+    With an `adapter`, that is trained beside the rows; without, the product is as it is.
+    """
 
     data: str
     language: str
     pairs: int
     seed: int
     settings: tuple[tuple[str, Any], ...]
+    adapter: Adapter | None = None
 
 
 def measure(encoder: Encoder, data: Data, trial: Trial, folder: Path) -> dict[str, Any]:
     """Teach it, and rank each test caption's picture; what it took is in seconds of the process."""
     corpus = data.corpus(trial.language)
     corpus, started = first(corpus, trial.pairs or len(corpus.captions)), time.process_time()
-    storage.remove(folder)
     settings = LearnSettings(**{**dict(trial.settings), "seed": trial.seed})
-    trainer = Trainer(encoder, encoder.base_view, corpus, folder, settings)
-    view = encoder.extend(encoder.base_view, 1, trial.language, trainer.learn(lambda _: False))
+    if trial.adapter is None:
+        taught = _taught(encoder, corpus, folder, settings)
+    else:
+        taught = addressed.teach(encoder, corpus, folder, settings, trial.adapter)
     seconds = round(time.process_time() - started, 1)
-    storage.remove(folder)
     test = next(iter(data.tests(trial.language).values()))
-    read = encoder.texts([(view, caption) for caption in test.captions]).vectors
+    read = taught.reader.texts([(taught.view, caption) for caption in test.captions]).vectors
     found = ranks(read, data.galleries[test.galleries[0]], test.owner)
     encoder.table = Table(encoder.base.table)  # nothing reads its rows any more
-    return {"steps": trainer.steps, "seconds": seconds, "ranks": found.tolist(), "owner": test.owner.tolist()}
+    return {"steps": taught.steps, "seconds": seconds, "ranks": found.tolist(), "owner": test.owner.tolist()}
+
+
+def _taught(encoder: Encoder, corpus: Corpus, folder: Path, settings: LearnSettings) -> addressed.Taught:
+    storage.remove(folder)
+    trainer = Trainer(encoder, encoder.base_view, corpus, folder, settings)
+    view = encoder.extend(encoder.base_view, 1, corpus.language, trainer.learn(lambda _: False))
+    storage.remove(folder)
+    return addressed.Taught(view, encoder, trainer.steps)
 
 
 def fill(
@@ -122,4 +136,5 @@ def gained(held: Held, before: Sequence[Trial], after: Sequence[Trial], k: int) 
 def _of(held: Mapping[str, Any]) -> Trial:
     """The trial of what was measured, also as JSON has it."""
     settings = tuple((name, value) for name, value in held["settings"])
-    return Trial(held["data"], held["language"], held["pairs"], held["seed"], settings)
+    adapter = Adapter(**held["adapter"]) if held.get("adapter") else None
+    return Trial(held["data"], held["language"], held["pairs"], held["seed"], settings, adapter)
