@@ -1,4 +1,4 @@
-"""`python -m benchmarks.methods run | curves | gains | report`: the suite's rows, what settings gain, tables, plots."""
+"""`python -m benchmarks.methods run | curves | gains | few | report`: the suite's rows, what settings gain, plots."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from benchmarks.emoji36.files import chosen
 from benchmarks.emoji36.report import conclude, seed_results
 from benchmarks.emoji36.run import commit
 from benchmarks.emoji36.scenes import Sizes
-from benchmarks.methods import addressed, curves, gains, report
+from benchmarks.methods import addressed, curves, few, gains, report
 from benchmarks.methods.bench import Bench, fill
 from benchmarks.methods.rows import ROWS, SETTINGS
 from model import storage
@@ -30,6 +30,7 @@ from model.training import LearnSettings
 from service.schemas.languages import TeachingSettings
 
 WORK, OUT = Path(".cache/emoji36"), Path("docs/reports/methods.json")
+FEW = Path("docs/reports/few.json")
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 _CONSOLE = Console()
 
@@ -138,6 +139,29 @@ def gains_(
         found = gains.gained(results["trials"], before, after, k)
         figures = (100 * each for each in (found.before, found.after, found.mean, found.error))
         _CONSOLE.print("R@{}: {:.1f} before, {:.1f} after: {:+.1f} ± {:.1f}".format(k, *figures))
+
+
+@app.command("few")
+def few_(
+    seeds: Annotated[int, typer.Option(min=1)] = 1,
+    out: Annotated[Path, typer.Option(help="What was measured so far; the plot goes beside")] = FEW,
+    work: Path = WORK,
+) -> None:
+    """Recall against pairs by the product's default settings, and what adapters add; a stopped run goes on."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    encoder = Encoder(open_base("bundled"))
+    wanted, results = few.trials(_named([]), seeds=seeds), held(out) if out.is_file() else {"trials": []}
+    data = emoji36(encoder, Sizes(pairs=max(few.SIZES)), work)
+
+    def add(trial: dict[str, Any]) -> None:
+        results["trials"].append(trial | {"commit": commit()})
+        write(out, results)
+        _CONSOLE.print({key: value for key, value in trial.items() if key not in ("settings", "ranks", "owner")})
+
+    gains.fill(encoder, data, wanted, results["trials"], work / "methods" / "few", add)
+    few.draw(results["trials"], wanted, out.with_suffix(".png"))
+    _CONSOLE.print(few.tables(results["trials"], wanted), highlight=False, markup=False, soft_wrap=True)
 
 
 def _named(said: Sequence[str]) -> tuple[tuple[str, Any], ...]:

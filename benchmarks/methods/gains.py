@@ -119,7 +119,7 @@ def fill(
     encoder: Encoder, data: Data, trials: Sequence[Trial], held: Held, folder: Path, tell: Callable[[Any], None]
 ) -> None:
     """Measure what `held` lacks; `tell` gets each as soon as it is there."""
-    done = {_of(each) for each in held}
+    done = {trial_of(each) for each in held}
     for trial in trials:
         if trial not in done:
             tell(asdict(trial) | measure(encoder, data, trial, folder))
@@ -127,13 +127,13 @@ def fill(
 
 def gained(held: Held, before: Sequence[Trial], after: Sequence[Trial], k: int) -> Gain:
     """R@K of all trials together; the two settings' trials in the same order."""
-    by_trial = {_of(each): each for each in held}
+    by_trial = {trial_of(each): each for each in held}
     pairs = [(by_trial[one], by_trial[other]) for one, other in zip(before, after, strict=True)]
     first, second = (np.concatenate([each["ranks"] for each in part]) for part in zip(*pairs, strict=True))
     return gain(first, second, np.concatenate([each["owner"] for each, _ in pairs]), (k,))
 
 
-def _of(held: Mapping[str, Any]) -> Trial:
+def trial_of(held: Mapping[str, Any]) -> Trial:
     """The trial of what was measured, also as JSON has it."""
     settings = tuple((name, value) for name, value in held["settings"])
     adapter = Adapter(**held["adapter"]) if held.get("adapter") else None
