@@ -18,7 +18,7 @@ from model.evaluation import gain
 
 SIZES = (100, 200, 400, 1_000, 2_000, 9_600)
 ADAPTED = (200, 1_000)
-ADAPTERS = tuple(Adapter(kind, pace) for kind in ("mla", "lora") for pace in (1 / 8, 1 / 32))
+ADAPTERS = tuple(Adapter(kind, pace) for kind in ("mla", "lora") for pace in (1.0, 1 / 8))
 _KS = (1, 10)
 
 

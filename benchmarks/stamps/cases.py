@@ -27,7 +27,7 @@ FEW = ("cs", "eu", "de", "ru", "hi", "ar", "ja", "el")
 SIZES = (100, 200, 400)
 # of seven scripts; each kind at two rates
 ADAPTED = ("cs", "gd", "eu", "ru", "ka", "am", "hi", "ko")
-ADAPTERS = tuple(Adapter(kind, pace) for kind in ("mla", "lora") for pace in (1 / 8, 1 / 32))
+ADAPTERS = tuple(Adapter(kind, pace) for kind in ("mla", "lora") for pace in (1.0, 1 / 8))
 _LEAST = 3  # captions without which nothing can be taught and asked
 
 
