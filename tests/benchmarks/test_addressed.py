@@ -92,6 +92,7 @@ def test_few_pairs_and_adapters_are_told_with_the_errors_of_the_pictures(
 ) -> None:
     monkeypatch.setattr(few, "SIZES", (30, 90))
     monkeypatch.setattr(few, "ADAPTED", (90,))
+    monkeypatch.setattr(few, "SOME", ("de", "it"))
     monkeypatch.setattr(few, "ADAPTERS", (Adapter("lora", 0.25),))
     wanted = few.trials((("epochs", 6), ("mixed_precision", False)), ("de", "it"))
     held: list[dict[str, Any]] = []
@@ -110,5 +111,6 @@ def test_few_pairs_and_adapters_are_told_with_the_errors_of_the_pictures(
     error = 100 * gained.std(ddof=1) / len(gained) ** 0.5
     change = f"{100 * mean.mean():.1f} → {100 * hits[4:].mean():.1f}: {100 * gained.mean():+.1f} ±{error:.1f}"
     assert f"| 90 | lora at 0.25 | {change} |" in second, second
+    assert few.tables(held[:3], wanted).count("\n| 30 |") == 1 and "| 90 |" not in few.tables(held[:3], wanted)
     few.draw(held, wanted, tmp_path / "few.png")
     assert (tmp_path / "few.png").stat().st_size > 10_000
