@@ -19,7 +19,7 @@ from model.evaluation import gain
 
 SIZES = (100, 200, 400, 1_000, 2_000, 9_600)
 ADAPTED, SOME = (200, 1_000), ("de", "ar", "ru", "ko")  # pairs and languages that are taught with adapters, too
-ADAPTERS = tuple(Adapter(kind, pace) for kind in ("mla", "lora") for pace in (1.0, 1 / 8))
+ADAPTERS = tuple(Adapter(kind, pace) for pace in (1 / 8, 1.0) for kind in ("mla", "lora"))
 _KS = (1, 10)
 
 
