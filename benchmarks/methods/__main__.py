@@ -95,6 +95,9 @@ def curves_(
 def gains_(
     settings: Annotated[list[str], typer.Option("--set", help="NAME=VALUE: of an expansion; all but `seed`")],
     against: Annotated[list[str] | None, typer.Option(help="The same of what it is compared with")] = None,
+    aligner: Annotated[
+        Literal["fast_align", "eflomal"] | None, typer.Option(help="Of the first; both installed by you")
+    ] = None,
     data: Literal["demo", "scenes"] = "demo",
     languages: Annotated[str, typer.Option(help="With commas")] = "ar,tr,ja",
     pairs: Annotated[int, typer.Option(min=0, help="Of each language; 0: all")] = 0,
@@ -106,7 +109,8 @@ def gains_(
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     try:
-        sides = [_named(settings), _named(against or [])]
+        other = ((gains.ALIGNER, aligner),) if aligner else ()
+        sides = [(*_named(settings), *other), _named(against or [])]
         encoder = Encoder(open_base("bundled"))
         scenes = data == "scenes"
         shown: Data = (

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.emoji36.data import Data, Test, encoded
+from benchmarks.methods import aligners
 from benchmarks.methods.curves import first
 from demo import dataset
 from demo.emojis import LANGUAGES
@@ -30,6 +31,7 @@ from worker.prepare import teacher_features
 
 Settings = Mapping[str, Any]
 Held = list[dict[str, Any]]  # trials with what was measured
+ALIGNER = "aligner"
 
 
 class DemoData:
@@ -75,7 +77,10 @@ class DemoData:
 
 @dataclass(frozen=True)
 class Trial:
-    """One training: a language, the first so many of its pairs (0: all), and all settings but the seed."""
+    """One training: a language, the first so many of its pairs (0: all), and all settings but the seed.
+
+    `ALIGNER` among them names one of `aligners` for an aligned start.
+    """
 
     data: str
     language: str
@@ -89,8 +94,10 @@ def measure(encoder: Encoder, data: Data, trial: Trial, folder: Path) -> dict[st
     corpus = data.corpus(trial.language)
     corpus, started = first(corpus, trial.pairs or len(corpus.captions)), time.process_time()
     storage.remove(folder)
-    settings = LearnSettings(**{**dict(trial.settings), "seed": trial.seed})
-    trainer = Trainer(encoder, encoder.base_view, corpus, folder, settings)
+    chosen = {**dict(trial.settings), "seed": trial.seed}
+    kind = aligners.trainer(chosen.pop(ALIGNER)) if ALIGNER in chosen else Trainer
+    settings = LearnSettings(**chosen)
+    trainer = kind(encoder, encoder.base_view, corpus, folder, settings)
     view = encoder.extend(encoder.base_view, 1, trial.language, trainer.learn(lambda _: False))
     seconds = round(time.process_time() - started, 1)
     storage.remove(folder)
