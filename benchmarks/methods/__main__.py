@@ -100,6 +100,9 @@ def gains_(
     adapter: Annotated[str | None, typer.Option(help=f"Beside the rows: {', '.join(addressed.KINDS)}")] = None,
     pace: Annotated[float, typer.Option(min=0, help="The adapter's learning rate over that of the rows")] = 1.0,
     against: Annotated[list[str] | None, typer.Option(help="The same of what it is compared with")] = None,
+    aligner: Annotated[
+        Literal["fast_align", "eflomal"] | None, typer.Option(help="Of the first; both installed by you")
+    ] = None,
     data: Literal["demo", "scenes"] = "demo",
     languages: Annotated[str, typer.Option(help="With commas")] = "ar,tr,ja",
     pairs: Annotated[int, typer.Option(min=0, help="Of each language; 0: all")] = 0,
@@ -111,9 +114,12 @@ def gains_(
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     try:
-        sides = [_named(settings or []), _named(against or [])]
+        other = ((gains.ALIGNER, aligner),) if aligner else ()
+        sides = [(*_named(settings or []), *other), _named(against or [])]
         if adapter is not None and adapter not in addressed.KINDS:
             raise Refused(f"--adapter: there is no {adapter!r} among {', '.join(addressed.KINDS)}")
+        if adapter is not None and aligner is not None:
+            raise Refused("--adapter: not beside another aligner")
         encoder = Encoder(open_base("bundled"))
         scenes = data == "scenes"
         shown: Data = (

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.emoji36.data import Data, Test, encoded
-from benchmarks.methods import addressed
+from benchmarks.methods import addressed, aligners
 from benchmarks.methods.addressed import Adapter
 from benchmarks.methods.curves import first
 from demo import dataset
@@ -32,6 +32,7 @@ from worker.prepare import teacher_features
 
 Settings = Mapping[str, Any]
 Held = list[dict[str, Any]]  # trials with what was measured
+ALIGNER = "aligner"
 
 
 class DemoData:
@@ -80,6 +81,7 @@ class Trial:
     """One training: a language, the first so many of its pairs (0: all), and all settings but the seed.
 
     With an `adapter`, that is trained beside the rows; without, the product is as it is.
+    `ALIGNER` among them names one of `aligners` for an aligned start.
     """
 
     data: str
@@ -94,9 +96,11 @@ def measure(encoder: Encoder, data: Data, trial: Trial, folder: Path) -> dict[st
     """Teach it, and rank each test caption's picture; what it took is in seconds of the process."""
     corpus = data.corpus(trial.language)
     corpus, started = first(corpus, trial.pairs or len(corpus.captions)), time.process_time()
-    settings = LearnSettings(**{**dict(trial.settings), "seed": trial.seed})
+    chosen = {**dict(trial.settings), "seed": trial.seed}
+    kind = aligners.trainer(chosen.pop(ALIGNER)) if ALIGNER in chosen else Trainer
+    settings = LearnSettings(**chosen)
     if trial.adapter is None:
-        taught = _taught(encoder, corpus, folder, settings)
+        taught = _taught(encoder, corpus, folder, settings, kind)
     else:
         taught = addressed.teach(encoder, corpus, folder, settings, trial.adapter)
     seconds = round(time.process_time() - started, 1)
@@ -107,9 +111,11 @@ def measure(encoder: Encoder, data: Data, trial: Trial, folder: Path) -> dict[st
     return {"steps": taught.steps, "seconds": seconds, "ranks": found.tolist(), "owner": test.owner.tolist()}
 
 
-def _taught(encoder: Encoder, corpus: Corpus, folder: Path, settings: LearnSettings) -> addressed.Taught:
+def _taught(
+    encoder: Encoder, corpus: Corpus, folder: Path, settings: LearnSettings, kind: type[Trainer]
+) -> addressed.Taught:
     storage.remove(folder)
-    trainer = Trainer(encoder, encoder.base_view, corpus, folder, settings)
+    trainer = kind(encoder, encoder.base_view, corpus, folder, settings)
     view = encoder.extend(encoder.base_view, 1, corpus.language, trainer.learn(lambda _: False))
     storage.remove(folder)
     return addressed.Taught(view, encoder, trainer.steps)
