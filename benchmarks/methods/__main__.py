@@ -1,4 +1,4 @@
-"""`python -m benchmarks.methods run | curves | gains | report`: the suite's rows, what settings gain, tables, plots."""
+"""`python -m benchmarks.methods run | curves | gains | few | report`: the suite's rows, what settings gain, plots."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from benchmarks.emoji36.files import chosen
 from benchmarks.emoji36.report import conclude, seed_results
 from benchmarks.emoji36.run import commit
 from benchmarks.emoji36.scenes import Sizes
-from benchmarks.methods import curves, gains, report
+from benchmarks.methods import addressed, curves, few, gains, report
 from benchmarks.methods.bench import Bench, fill
 from benchmarks.methods.rows import ROWS, SETTINGS
 from model import storage
@@ -30,6 +30,7 @@ from model.training import LearnSettings
 from service.schemas.languages import TeachingSettings
 
 WORK, OUT = Path(".cache/emoji36"), Path("docs/reports/methods.json")
+FEW = Path("docs/reports/few.json")
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 _CONSOLE = Console()
 
@@ -93,8 +94,15 @@ def curves_(
 
 @app.command("gains")
 def gains_(
-    settings: Annotated[list[str], typer.Option("--set", help="NAME=VALUE: of an expansion; all but `seed`")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE: of an expansion; all but `seed`")
+    ] = None,
+    adapter: Annotated[str | None, typer.Option(help=f"Beside the rows: {', '.join(addressed.KINDS)}")] = None,
+    pace: Annotated[float, typer.Option(min=0, help="The adapter's learning rate over that of the rows")] = 1.0,
     against: Annotated[list[str] | None, typer.Option(help="The same of what it is compared with")] = None,
+    aligner: Annotated[
+        Literal["fast_align", "eflomal"] | None, typer.Option(help="Of the first; both installed by you")
+    ] = None,
     data: Literal["demo", "scenes"] = "demo",
     languages: Annotated[str, typer.Option(help="With commas")] = "ar,tr,ja",
     pairs: Annotated[int, typer.Option(min=0, help="Of each language; 0: all")] = 0,
@@ -102,11 +110,16 @@ def gains_(
     out: Annotated[Path, typer.Option(help="What was measured so far")] = WORK / "gains.json",
     work: Path = WORK,
 ) -> None:
-    """What settings gain over others on the demo's datasets or on scenes; a stopped run goes on."""
+    """What settings, or an adapter, gain over others on the demo's datasets or on scenes; a stopped run goes on."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     try:
-        sides = [_named(settings), _named(against or [])]
+        other = ((gains.ALIGNER, aligner),) if aligner else ()
+        sides = [(*_named(settings or []), *other), _named(against or [])]
+        if adapter is not None and adapter not in addressed.KINDS:
+            raise Refused(f"--adapter: there is no {adapter!r} among {', '.join(addressed.KINDS)}")
+        if adapter is not None and aligner is not None:
+            raise Refused("--adapter: not beside another aligner")
         encoder = Encoder(open_base("bundled"))
         scenes = data == "scenes"
         shown: Data = (
@@ -115,8 +128,10 @@ def gains_(
         tags = chosen(languages, shown.languages)
     except Refused as refusal:
         raise SystemExit(str(refusal)) from refusal
+    parts = [addressed.Adapter(adapter, pace) if adapter else None, None]
     after, before = (
-        [gains.Trial(data, tag, pairs, seed, side) for seed in range(seeds) for tag in tags] for side in sides
+        [gains.Trial(data, tag, pairs, seed, side, part) for seed in range(seeds) for tag in tags]
+        for side, part in zip(sides, parts, strict=True)
     )
     results = held(out) if out.is_file() else {"trials": []}
 
@@ -130,6 +145,29 @@ def gains_(
         found = gains.gained(results["trials"], before, after, k)
         figures = (100 * each for each in (found.before, found.after, found.mean, found.error))
         _CONSOLE.print("R@{}: {:.1f} before, {:.1f} after: {:+.1f} ± {:.1f}".format(k, *figures))
+
+
+@app.command("few")
+def few_(
+    seeds: Annotated[int, typer.Option(min=1)] = 1,
+    out: Annotated[Path, typer.Option(help="What was measured so far; the plot goes beside")] = FEW,
+    work: Path = WORK,
+) -> None:
+    """Recall against pairs by the product's default settings, and what adapters add; a stopped run goes on."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    encoder = Encoder(open_base("bundled"))
+    wanted, results = few.trials(_named([]), seeds=seeds), held(out) if out.is_file() else {"trials": []}
+    data = emoji36(encoder, Sizes(pairs=max(few.SIZES)), work)
+
+    def add(trial: dict[str, Any]) -> None:
+        results["trials"].append(trial | {"commit": commit()})
+        write(out, results)
+        _CONSOLE.print({key: value for key, value in trial.items() if key not in ("settings", "ranks", "owner")})
+
+    gains.fill(encoder, data, wanted, results["trials"], work / "methods" / "few", add)
+    few.draw(results["trials"], wanted, out.with_suffix(".png"))
+    _CONSOLE.print(few.tables(results["trials"], wanted), highlight=False, markup=False, soft_wrap=True)
 
 
 def _named(said: Sequence[str]) -> tuple[tuple[str, Any], ...]:

@@ -161,12 +161,17 @@ def asked(test: Test, queries: int, place: int) -> Test:
 
 def encoded(chain: Chain, features: Features, texts: Sequence[str]) -> NDArray[np.float32]:
     """Unit vectors of texts by the newest view, and this tower."""
-    reader = copy.copy(chain.encoder)
-    reader.towers = _Reading(chain.encoder.base, features)
     sequences = [chain.view.sequence(ids)[0] for ids in chain.view.tokens(texts)]
-    found = reader.text_features(sequences, _BATCH)
+    found = reader(chain.encoder, features).text_features(sequences, _BATCH)
     vectors: NDArray[np.float32] = found / np.linalg.norm(found, axis=1, keepdims=True)
     return vectors
+
+
+def reader(encoder: Encoder, features: Features) -> Encoder:
+    """The same encoder, rows and all, but by other `features` of texts."""
+    found = copy.copy(encoder)
+    found.towers = _Reading(encoder.base, features)
+    return found
 
 
 class _Reading(TorchTowers):

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 
 from benchmarks.emoji36.data import Data, Test, encoded
+from benchmarks.methods import addressed, aligners
+from benchmarks.methods.addressed import Adapter
 from benchmarks.methods.curves import first
 from demo import dataset
 from demo.emojis import LANGUAGES
@@ -30,6 +32,7 @@ from worker.prepare import teacher_features
 
 Settings = Mapping[str, Any]
 Held = list[dict[str, Any]]  # trials with what was measured
+ALIGNER = "aligner"
 
 
 class DemoData:
@@ -75,37 +78,54 @@ class DemoData:
 
 @dataclass(frozen=True)
 class Trial:
-    """One training: a language, the first so many of its pairs (0: all), and all settings but the seed."""
+    """One training: a language, the first so many of its pairs (0: all), and all settings but the seed.
+
+    With an `adapter`, that is trained beside the rows; without, the product is as it is.
+    `ALIGNER` among them names one of `aligners` for an aligned start.
+    """
 
     data: str
     language: str
     pairs: int
     seed: int
     settings: tuple[tuple[str, Any], ...]
+    adapter: Adapter | None = None
 
 
 def measure(encoder: Encoder, data: Data, trial: Trial, folder: Path) -> dict[str, Any]:
     """Teach it, and rank each test caption's picture; what it took is in seconds of the process."""
     corpus = data.corpus(trial.language)
     corpus, started = first(corpus, trial.pairs or len(corpus.captions)), time.process_time()
-    storage.remove(folder)
-    settings = LearnSettings(**{**dict(trial.settings), "seed": trial.seed})
-    trainer = Trainer(encoder, encoder.base_view, corpus, folder, settings)
-    view = encoder.extend(encoder.base_view, 1, trial.language, trainer.learn(lambda _: False))
+    chosen = {**dict(trial.settings), "seed": trial.seed}
+    kind = aligners.trainer(chosen.pop(ALIGNER)) if ALIGNER in chosen else Trainer
+    settings = LearnSettings(**chosen)
+    if trial.adapter is None:
+        taught = _taught(encoder, corpus, folder, settings, kind)
+    else:
+        taught = addressed.teach(encoder, corpus, folder, settings, trial.adapter)
     seconds = round(time.process_time() - started, 1)
-    storage.remove(folder)
     test = next(iter(data.tests(trial.language).values()))
-    read = encoder.texts([(view, caption) for caption in test.captions]).vectors
+    read = taught.reader.texts([(taught.view, caption) for caption in test.captions]).vectors
     found = ranks(read, data.galleries[test.galleries[0]], test.owner)
     encoder.table = Table(encoder.base.table)  # nothing reads its rows any more
-    return {"steps": trainer.steps, "seconds": seconds, "ranks": found.tolist(), "owner": test.owner.tolist()}
+    return {"steps": taught.steps, "seconds": seconds, "ranks": found.tolist(), "owner": test.owner.tolist()}
+
+
+def _taught(
+    encoder: Encoder, corpus: Corpus, folder: Path, settings: LearnSettings, kind: type[Trainer]
+) -> addressed.Taught:
+    storage.remove(folder)
+    trainer = kind(encoder, encoder.base_view, corpus, folder, settings)
+    view = encoder.extend(encoder.base_view, 1, corpus.language, trainer.learn(lambda _: False))
+    storage.remove(folder)
+    return addressed.Taught(view, encoder, trainer.steps)
 
 
 def fill(
     encoder: Encoder, data: Data, trials: Sequence[Trial], held: Held, folder: Path, tell: Callable[[Any], None]
 ) -> None:
     """Measure what `held` lacks; `tell` gets each as soon as it is there."""
-    done = {_of(each) for each in held}
+    done = {trial_of(each) for each in held}
     for trial in trials:
         if trial not in done:
             tell(asdict(trial) | measure(encoder, data, trial, folder))
@@ -113,13 +133,14 @@ def fill(
 
 def gained(held: Held, before: Sequence[Trial], after: Sequence[Trial], k: int) -> Gain:
     """R@K of all trials together; the two settings' trials in the same order."""
-    by_trial = {_of(each): each for each in held}
+    by_trial = {trial_of(each): each for each in held}
     pairs = [(by_trial[one], by_trial[other]) for one, other in zip(before, after, strict=True)]
     first, second = (np.concatenate([each["ranks"] for each in part]) for part in zip(*pairs, strict=True))
     return gain(first, second, np.concatenate([each["owner"] for each, _ in pairs]), (k,))
 
 
-def _of(held: Mapping[str, Any]) -> Trial:
+def trial_of(held: Mapping[str, Any]) -> Trial:
     """The trial of what was measured, also as JSON has it."""
     settings = tuple((name, value) for name, value in held["settings"])
-    return Trial(held["data"], held["language"], held["pairs"], held["seed"], settings)
+    adapter = Adapter(**held["adapter"]) if held.get("adapter") else None
+    return Trial(held["data"], held["language"], held["pairs"], held["seed"], settings, adapter)

@@ -33,12 +33,13 @@ def write(path: Path) -> str:
 
 def rows(results: dict[str, Any]) -> list[str]:
     """Every row that was run."""
-    head = "| row | AA | F | F_en | just learned | AA i2t | AA, F unseen style | paper: AA, F |"
+    head = "| row | seeds | AA | F | F_en | just learned | AA i2t | AA, F unseen style | paper: AA, F |"
     lines = ["t2i R@1 in per cent on the seen styles after the last language, unless the column says otherwise.", ""]
     lines += [head, "|---" * (head.count("|") - 1) + "|"]
     for name in (name for name in ROWS if name in results["methods"]):
         row = results["methods"][name]
-        cells = [f"{row[metric]['seen']['t2i']['mean']:.1f}" for metric in ("AA", "F", "F_en")]
+        cells = [str(len(row["seeds"]))]
+        cells += [f"{row[metric]['seen']['t2i']['mean']:.1f}" for metric in ("AA", "F", "F_en")]
         cells.append(f"{100 * np.mean([seed_just_learned(seed) for seed in row['seeds'].values()]):.1f}")
         cells.append(f"{row['AA']['seen']['i2t']['mean']:.1f}")
         cells.append(", ".join(f"{row[metric]['unseen']['t2i']['mean']:.1f}" for metric in ("AA", "F")))
@@ -82,15 +83,20 @@ def leads(results: dict[str, Any]) -> list[str]:
 
 
 def _difference(results: dict[str, Any], plain: str, teir: str, gallery: str, metric: str) -> tuple[float, float]:
-    """In points, of the first seed, with its standard error over the languages."""
-    one, other = (_per_language(results, name, gallery, metric) for name in (plain, teir))
-    change = 100 * (other - one)
+    """In points, each language the mean of the seeds that both have, with its standard error over the languages."""
+    one, other = (results["methods"][name]["seeds"] for name in (plain, teir))
+    changes = [
+        _per_language(other[seed], gallery, metric) - _per_language(one[seed], gallery, metric)
+        for seed in one
+        if seed in other
+    ]
+    change = 100 * np.mean(changes, axis=0)
     return float(change.mean()), float(change.std(ddof=1) / np.sqrt(len(change)))
 
 
-def _per_language(results: dict[str, Any], name: str, gallery: str, metric: str) -> Any:
+def _per_language(seed: dict[str, Any], gallery: str, metric: str) -> Any:
     """What each language adds to AA or F: their means are the metrics."""
-    triangle = next(iter(results["methods"][name]["seeds"].values()))[gallery]["t2i"]["R@1"]
+    triangle = seed[gallery]["t2i"]["R@1"]
     last = np.array(triangle[-1])
     if metric == "AA":
         assert np.isclose(last.mean(), average_accuracy(triangle))

@@ -31,8 +31,11 @@ class SuiteTrainer(MethodTrainer):
     """Trains one language by a method that may leave something for the next: `left` is what the one before left.
 
     By itself it is CLL-CLIP or TEIR, as its `Method` says. Tokens are kept at `words`. Rows that only decay are
-    not stored one by one: `idle` says what is left of them.
+    not stored one by one: `idle` says what is left of them. `pace` is the learning rate of what `decayed` names over
+    that of the rows.
     """
+
+    pace = 1.0
 
     def __init__(
         self,
@@ -67,7 +70,7 @@ class SuiteTrainer(MethodTrainer):
 
     def optimizer(self) -> ScaledAdamW:
         adamw = super().optimizer()
-        return Decaying(adamw, self.decayed()) if self.decayed() else adamw
+        return Decaying(adamw, self.decayed(), self.pace) if self.decayed() else adamw
 
     def leaves(self) -> dict[str, Tensor]:
         """What the next language gets, and whoever reads: tensors by name. To be asked after `learn`."""
@@ -90,13 +93,16 @@ class SuiteTrainer(MethodTrainer):
 
 
 class Decaying(ScaledAdamW):
-    """Another optimizer whose `decayed` parameters lose rate times decay in every step."""
+    """Another optimizer whose `decayed` parameters lose rate times decay in every step, and go `pace` of each step."""
 
-    def __init__(self, inner: ScaledAdamW, decayed: Sequence[nn.Parameter]) -> None:
-        self.inner, self.decayed = inner, decayed
+    def __init__(self, inner: ScaledAdamW, decayed: Sequence[nn.Parameter], pace: float = 1.0) -> None:
+        self.inner, self.decayed, self.pace = inner, decayed, pace
         self.table, self.scale, self.decay, self.adam = inner.table, inner.scale, inner.decay, inner.adam
 
     def move(self) -> None:
+        before = [parameter.clone() for parameter in self.decayed] if self.pace != 1 else []
         for parameter in self.decayed:
             parameter.mul_(1 - self.adam.param_groups[0]["lr"] * self.decay)
         self.inner.move()
+        for parameter, start in zip(self.decayed, before, strict=False):
+            parameter.copy_(torch.lerp(start, parameter, self.pace))

@@ -16,6 +16,7 @@ import torch
 from filelock import FileLock
 
 from benchmarks.emoji36.run import commit
+from benchmarks.methods import addressed
 from benchmarks.stamps.data import Stamp
 from benchmarks.stamps.english import gallery
 from model import dataset, storage, version
@@ -113,7 +114,7 @@ class Bench:
 
     def _train(self, language: str, pairs: Sequence[Pair], place: Path, onto: View, pivot: View | None) -> None:
         started = time.monotonic()
-        corpus = self._corpus(language, pairs, place, pivot)
+        corpus = self.corpus(language, pairs, place, pivot)
         trainer = Trainer(self.encoder, onto, corpus, place / "checkpoints", self.settings)
         learned = trainer.learn(lambda _: False)
         facts = {
@@ -126,7 +127,14 @@ class Bench:
         version.write(place / _VERSION, learned, facts)
         storage.remove(place / "checkpoints")
 
-    def _corpus(self, language: str, pairs: Sequence[Pair], place: Path, pivot: View | None) -> Corpus:
+    def adapted(
+        self, language: str, pairs: Sequence[Pair], place: Path, adapter: addressed.Adapter
+    ) -> addressed.Taught:
+        """The language learned on the base with an adapter of its own beside its rows."""
+        corpus = self.corpus(language, pairs, place)
+        return addressed.teach(self.encoder, corpus, place / "checkpoints", self.settings, adapter)
+
+    def corpus(self, language: str, pairs: Sequence[Pair], place: Path, pivot: View | None = None) -> Corpus:
         """Rows as `model.dataset` reads them of a file, all to be trained on, none with a picture."""
         other = ENGLISH if pivot is None else str(pivot.language)
         lines = [
@@ -146,11 +154,16 @@ class Bench:
             texts if pivot is None else [None] * len(rows),  # as a worker: what the base reads itself
         )
 
-    def ask(self, pairs: Sequence[Pair], read: View | Callable[[str], View]) -> tuple[Asked, str]:
-        """The ranks of the pairs' own pictures, each caption read by a view; and a digest of the vectors' bits."""
+    def ask(
+        self, pairs: Sequence[Pair], read: View | Callable[[str], View], reader: Encoder | None = None
+    ) -> tuple[Asked, str]:
+        """The ranks of the pairs' own pictures, each caption read by a view; and a digest of the vectors' bits.
+
+        `reader` is what encodes them if not the bench's encoder.
+        """
         views = [read if isinstance(read, View) else read(pair.caption) for pair in pairs]
         texts = [(view, pair.caption) for view, pair in zip(views, pairs, strict=True)]
-        vectors = self.encoder.texts(texts).vectors
+        vectors = (reader or self.encoder).texts(texts).vectors
         found: Asked = {pair.picture: [] for pair in pairs}
         for name in GALLERIES:
             places, pictures = self.galleries[name]

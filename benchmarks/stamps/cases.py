@@ -11,11 +11,12 @@ from hashlib import sha256
 from typing import Any, Literal, get_args
 
 from benchmarks.emoji36.errors import Refused
+from benchmarks.methods.addressed import Adapter
 from benchmarks.stamps.data import KEPT_AWAY, Stamp
 from model.errors import PictoglotError
 from model.languages import ENGLISH, canonical
 
-Row = Literal["english", "seen", "held_out", "chain", "pivot", "few", "dictionary"]
+Row = Literal["english", "seen", "held_out", "chain", "pivot", "few", "dictionary", "adapter"]
 ROWS: tuple[Row, ...] = get_args(Row)
 ENOUGH = 400  # captions of photographs: languages that have them are taught in the row `seen`
 # of ten scripts, three times Latin: a Slavic and a Celtic language, and one that is related to no other
@@ -24,6 +25,9 @@ CHAIN = ("de", "ru", "ja", "ar", "hi", "el", "fr", "ka", "am", "uk", "ko", "eu")
 PIVOTS = (("nl", "de"), ("ca", "fr"), ("cs", "de"), ("eu", "fr"), ("gd", "de"), ("am", "fr"))
 FEW = ("cs", "eu", "de", "ru", "hi", "ar", "ja", "el")
 SIZES = (100, 200, 400)
+# of seven scripts; each kind at two rates
+ADAPTED = ("cs", "gd", "eu", "ru", "ka", "am", "hi", "ko")
+ADAPTERS = tuple(Adapter(kind, pace) for kind in ("mla", "lora") for pace in (1.0, 1 / 8))
 _LEAST = 3  # captions without which nothing can be taught and asked
 
 
@@ -31,7 +35,7 @@ _LEAST = 3  # captions without which nothing can be taught and asked
 class Case:
     """One training of a row. `pivot`: the language of the other texts; `pairs`: how many at most, 0 all of them.
 
-    `chain`: the languages of the chain so far, this one last.
+    `chain`: the languages of the chain so far, this one last. `adapter`: what is trained beside the rows.
     """
 
     row: Row
@@ -39,6 +43,7 @@ class Case:
     pivot: str = ENGLISH
     pairs: int = 0
     chain: tuple[str, ...] = ()
+    adapter: Adapter | None = None
 
     @property
     def name(self) -> str:
@@ -47,6 +52,7 @@ class Case:
             key = sha256(" ".join(self.chain).encode()).hexdigest()[:8]
             return f"{len(self.chain):02d}-{self.language}-{key}"
         more = [f"from-{self.pivot}"] if self.pivot != ENGLISH else []
+        more += [f"{self.adapter.kind}-{self.adapter.pace:g}"] if self.adapter else []
         return "-".join([self.language, *more, *([str(self.pairs)] if self.pairs else [])])
 
 
@@ -70,6 +76,9 @@ def cases(shown: Sequence[Stamp], rows: Sequence[Row] = ROWS, languages: Sequenc
             if pairs < counts[tag]
         ],
         "dictionary": [Case("dictionary", tag) for tag in languages or _among(HELD_OUT, there)],
+        "adapter": [
+            Case("adapter", tag, adapter=adapter) for tag in languages or _among(ADAPTED, there) for adapter in ADAPTERS
+        ],
     }
     placed = [
         ((place + 1) / len(listed[row]) * (row != "english"), ROWS.index(row), case)

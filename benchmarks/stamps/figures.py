@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.stamps.bench import GALLERIES, Asked
 from benchmarks.stamps.cases import Case
 from benchmarks.stamps.data import Half, half_of
-from model.evaluation import KS
+from model.evaluation import KS, gain
 from model.languages import ENGLISH
 
 TEN = 10
@@ -84,6 +84,22 @@ def mean(figures: Iterable[Figure | None]) -> Figure | None:
     return Figure(sum(figure.value for figure in there) / len(there), parts)
 
 
+def gained(before: Sequence[Asked], after: Sequence[Asked], k: int, gallery: str = "photographs") -> dict[str, float]:
+    """R@K of the same captions before and after, of all languages together, and the gain in points with its error."""
+    place = GALLERIES.index(gallery)
+    asked = [
+        (name, one[name][place], found[place])
+        for one, other in zip(before, after, strict=True)
+        for name, found in other.items()
+    ]
+    if not asked:
+        return {}
+    names, *sides = (np.array(each) for each in zip(*asked, strict=True))
+    found = gain(sides[0], sides[1], names, (k,))
+    values = {"before": found.before, "after": found.after, "gain": found.mean, "error": found.error}
+    return {name: round(100 * value, 1) for name, value in values.items()}
+
+
 def lowest(figures: Mapping[str, Figure | None]) -> tuple[str, Figure] | None:
     """The language with the smallest figure, and that."""
     there = [(figure.value, tag, figure) for tag, figure in figures.items() if figure is not None]
@@ -112,6 +128,7 @@ def line(case: Case, result: Result, english: Result, half: Half) -> str:
     if case.row == "english":
         return f"english: {_short(recall(of_half(said, half)))} on {half}"
     name = " ".join([case.row, case.language, *([f"from {case.pivot}"] if case.pivot != "en" else [])])
+    name += f" with {case.adapter}" if case.adapter else ""
     told = f"{name}: {result['pairs']} pairs in {result['seconds']:.0f} s; R@10 on {half}"
     if case.row == "chain":
         parts = [f"{how} {_short(_over(result, how, half))}" for how in ("shared", "addressed", "auto")]

@@ -64,6 +64,7 @@ def conclude(bench: Bench, languages: Sequence[str], half: Half) -> dict[str, An
         "pivot": {"of": counts["pivot"], **_pivot(by_row["pivot"], by_row["seen"], english, half)},
         "few": {"of": counts["few"], **_few(by_row["few"], english, half)},
         "dictionary": {"of": counts["dictionary"], **_held_out(by_row["dictionary"], english, half)},
+        "adapter": {"of": counts["adapter"], "kinds": _adapter(by_row, half)},
     }
 
 
@@ -144,6 +145,34 @@ def _pivot(done: Done, seen: Done, english: Asked, half: Half) -> dict[str, Any]
             "from English": {gallery: _json(figures.recall(before, gallery)) for gallery in GALLERIES},
         }
     return {"mean": {"share": _json(figures.mean(shares))}, "languages": languages}
+
+
+def _adapter(by_row: Mapping[Row, Done], half: Half) -> dict[str, Any]:
+    """What each adapter gains over rows alone, of the languages that have both."""
+    alone = {(case.row, case.language): result for row in ("seen", "held_out") for case, result in by_row[row]}
+    found: dict[str, Any] = {}
+    for adapter in dict.fromkeys(case.adapter for case, _ in by_row["adapter"]):
+        both = [
+            (alone["seen", case.language], alone["held_out", case.language], result)
+            for case, result in by_row["adapter"]
+            if case.adapter == adapter and {("seen", case.language), ("held_out", case.language)} <= {*alone}
+        ]
+        asked: dict[str, list[tuple[Asked, Asked]]] = {"seen": [], "held_out": [], "known words": []}
+        for seen, held, result in both:
+            ours, known = result["asked"], result["known"]
+            asked["seen"].append((of_half(seen["asked"]["taught"], half), of_half(ours["taught"], half)))
+            for name, among in (("held_out", None), ("known words", known)):
+                asked[name].append((of_half(held["asked"]["new"], half, among), of_half(ours["new"], half, among)))
+        found[str(adapter)] = {
+            "languages": len(both),
+            **{name: _gains(*zip(*each, strict=True)) for name, each in asked.items() if each},
+        }
+    return found
+
+
+def _gains(before: Sequence[Asked], after: Sequence[Asked]) -> dict[str, Any]:
+    gains = {f"R@{k}": figures.gained(before, after, k) for k in (1, figures.TEN)}
+    return {"captions": sum(map(len, after)), **gains}
 
 
 def _few(done: Done, english: Asked, half: Half) -> dict[str, Any]:

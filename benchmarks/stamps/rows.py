@@ -1,6 +1,7 @@
 """One case of a row: what is taught, what is asked, and the result, written at once and not measured again."""
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from benchmarks.emoji36 import lexicon
 from benchmarks.emoji36.errors import Refused
+from benchmarks.emoji36.run import commit
 from benchmarks.stamps.bench import Bench, Pair, Taught, by_hash, made
 from benchmarks.stamps.cases import Case, Row, described
 from model import storage
@@ -98,12 +100,36 @@ def _dictionary(bench: Bench, case: Case) -> Result:
 
 
 def _without_some(bench: Bench, case: Case, more: Sequence[Pair]) -> Result:
-    hashed = by_hash(bench.pairs(case.language), f"held-out {case.language}")
-    new, old = ([pair for at, pair in hashed if (at < SHARE) == out] for out in (True, False))
+    new, old = _split(bench.pairs(case.language), case.language)
     taught = bench.teach(case.language, [*old, *more], _place(bench, case))
-    words = {word for pair in (*old, *more) for word in words_of(pair.caption)}
-    known = [pair.picture for pair in new if words >= {*words_of(pair.caption)}]
-    return _result(taught, _both(bench, taught, old, new)) | {"known": known}
+    return _result(taught, _both(bench, taught, old, new)) | {"known": _known(new, [*old, *more])}
+
+
+def _split(pairs: Sequence[Pair], language: str) -> tuple[list[Pair], list[Pair]]:
+    """Those that the row `held_out` does not teach, and those that it does."""
+    hashed = by_hash(pairs, f"held-out {language}")
+    new, old = ([pair for at, pair in hashed if (at < SHARE) == out] for out in (True, False))
+    return new, old
+
+
+def _known(new: Sequence[Pair], old: Sequence[Pair]) -> list[str]:
+    """The pictures of new captions of which every word stands in an old one."""
+    words = {word for pair in old for word in words_of(pair.caption)}
+    return [pair.picture for pair in new if words >= {*words_of(pair.caption)}]
+
+
+def _adapter(bench: Bench, case: Case) -> Result:
+    """What the rows `seen` and `held_out` ask, taught with an adapter beside the language's rows."""
+    assert case.adapter is not None
+    place, pairs = made(_place(bench, case)), bench.pairs(case.language)
+    new, old = _split(pairs, case.language)
+    asked: dict[str, Any] = {}
+    started = time.monotonic()
+    for which, lesson, asking in (("taught", pairs, pairs), ("new", old, new)):
+        taught = bench.adapted(case.language, lesson, place, case.adapter)
+        asked[which] = bench.ask(asking, taught.view, taught.reader)[0]
+    seconds = round(time.monotonic() - started, 1)  # of both
+    return {"pairs": len(pairs), "seconds": seconds, "commit": commit(), "asked": asked, "known": _known(new, old)}
 
 
 def emoji_names(folder: Path, language: str, other: str = ENGLISH) -> dict[str, Pair]:
@@ -207,4 +233,5 @@ _MEASURES: dict[Row, Callable[[Bench, Case], Result]] = {
     "pivot": _pivot,
     "few": _few,
     "dictionary": _dictionary,
+    "adapter": _adapter,
 }

@@ -21,6 +21,7 @@ def all_of(found: dict[str, Any]) -> Iterator[str]:
     yield _held_out(found, "dictionary", "The same captions, with names of emoji as more pairs")
     yield _chain(found)
     yield _pivot(found)
+    yield _adapter(found)
     yield _seen(found)
 
 
@@ -58,6 +59,7 @@ def _reached_held_out(found: dict[str, Any], row: str, name: str) -> Iterator[Fi
 def _head(found: dict[str, Any]) -> str:
     done = {row: len(found[row]["languages"]) for row in ("seen", "held_out", "dictionary", "pivot")}
     done["chain"] = max(0, len(found["chain"]["languages"]) - 1)  # English is not taught
+    done["adapter"] = sum(each["languages"] for each in found["adapter"]["kinds"].values())
     done["few"] = sum(len(part["taught"]) for part in found["few"]["pairs"].values())
     parts = [f"{row.replace('_', ' ')} {count} of {found[row]['of']}" for row, count in done.items()]
     return (
@@ -117,6 +119,21 @@ def _pivot(found: dict[str, Any]) -> str:
         rows.append([name, str(each["pairs"]), *map(_said, cells)])
     columns = ["language", "pairs", "R@10", "from English pairs", "English", "of English"]
     return _titled("Pairs with another language than English", columns, rows)
+
+
+def _adapter(found: dict[str, Any]) -> str:
+    rows = []
+    for name, each in found["adapter"]["kinds"].items():
+        for which, title in (("seen", "seen"), ("held_out", "held out"), ("known words", "of taught words alone")):
+            gains = each.get(which)
+            if gains is not None and gains["captions"]:
+                cells = [
+                    f"{gain['before']:.1f} → {gain['after']:.1f}: {gain['gain']:+.1f} ±{gain['error']:.1f}"
+                    for gain in (gains["R@1"], gains["R@10"])
+                ]
+                rows.append([name, title, str(each["languages"]), str(gains["captions"]), *cells])
+    columns = ["adapter", "captions", "languages", "asked", "R@1", "R@10"]
+    return _titled("Rows alone → rows and an adapter of the language's own, paired", columns, rows)
 
 
 def _seen(found: dict[str, Any]) -> str:

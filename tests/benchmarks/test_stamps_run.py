@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from benchmarks.methods.addressed import Adapter
 from benchmarks.stamps.__main__ import app
 from benchmarks.stamps.bench import Asked
 from benchmarks.stamps.figures import mean, pooled, recall, share
@@ -79,7 +80,10 @@ def command(root: Path, spec: str, work: Path) -> Any:
     return call
 
 
-def test_a_run_goes_on_where_it_was_stopped_and_is_reported(command: Run, work: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_where_it_was_stopped_and_is_reported(
+    command: Run, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.stamps.cases.ADAPTERS", (Adapter("lora", 0.5),))
     write_annotations(work / "npm", "en", {"🍎": {"tts": ["apple"]}, "🐐": {"tts": ["goat"]}})
     write_annotations(work / "npm", "cs", {"🍎": {"tts": ["jablko"]}, "🐐": {"tts": ["kozel"]}})
     write_annotations(work / "npm", "de", {"🍎": {"tts": ["Apfel"]}})
@@ -87,7 +91,7 @@ def test_a_run_goes_on_where_it_was_stopped_and_is_reported(command: Run, work: 
     whole = command("run", *quick)
     assert whole.exit_code == 0, whole.output
     lines = whole.output.splitlines()
-    assert len(lines) == 1 + 4 * 2 + 1 and "on dev" in lines[0] and "pivot de from fr" not in whole.output
+    assert len(lines) == 1 + 5 * 2 + 1 and "on dev" in lines[0] and "pivot de from fr" not in whole.output
     kept = {path: path.stat().st_mtime_ns for path in work.glob("results/*/*/*.json")}
     assert len(kept) == len(lines)
 
@@ -119,6 +123,11 @@ def check(found: dict[str, Any]) -> None:
     assert 10 < asked < 25 and all(each["captions"] == asked for each in found["seen"]["languages"].values())
     held, more = found["held_out"]["languages"]["cs"], found["dictionary"]["languages"]["cs"]
     assert held["captions"] == more["captions"] and held["pairs"] + 2 == more["pairs"] and 20 <= held["pairs"] <= 30
+    adapted = found["adapter"]["kinds"]["lora at 0.5"]
+    assert adapted["seen"]["captions"] == 2 * asked and adapted["held_out"]["captions"] == found["held_out"]["captions"]
+    alone = found["held_out"]["languages"].values()  # what it is compared with
+    hits = sum(each["captions"] * each["photographs"]["R@10"]["value"] for each in alone)
+    assert adapted["held_out"]["R@10"]["before"] == pytest.approx(hits / found["held_out"]["captions"], abs=0.1)
     chain = found["chain"]
     assert chain["languages"] == ["en", "cs", "de"] and chain["bitwise equal"]
     assert chain["addressed"]["photographs"]["F"] == chain["addressed"]["photographs"]["F_en"] == 0

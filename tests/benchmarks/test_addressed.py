@@ -1,0 +1,116 @@
+"""An adapter beside the rows of a language: rows are taught as without it, it learns at its own rate, and is read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from benchmarks.methods import addressed, few, gains
+from benchmarks.methods.__main__ import app
+from benchmarks.methods.addressed import Adapter
+from benchmarks.methods.gains import Trial
+from benchmarks.methods.trainer import Decaying
+from model.base import open_base
+from model.encoder import Encoder
+from model.teir import ScaledAdamW
+from model.training import LearnSettings, Trainer
+from tests.benchmarks.test_methods_miniature import Toy
+
+UNCLIPPED = LearnSettings(epochs=2, batch_size=16, clip=1e9, mixed_precision=False)
+
+
+@pytest.fixture(scope="module")
+def encoder(spec: str) -> Encoder:
+    return Encoder(open_base(spec))
+
+
+@pytest.mark.parametrize("start", ["auto", "drawn"])
+def test_rows_beside_an_adapter_that_stays_are_those_of_the_product(
+    encoder: Encoder, tmp_path: Path, start: str
+) -> None:
+    corpus = Toy(encoder).corpus("de")
+    settings = LearnSettings(**{**vars(UNCLIPPED), "start": start})
+    trainer = Trainer(encoder, encoder.base_view, corpus, tmp_path / "alone", settings)
+    view = encoder.extend(encoder.base_view, 1, "de", trainer.learn(lambda _: False))
+    taught = addressed.teach(encoder, corpus, tmp_path / "beside", settings, Adapter("lora", 0.0))
+    assert taught.steps == trainer.steps == 12
+    ours, theirs = (
+        encoder.table.rows[torch.from_numpy(each.physical[trainer.used]).long()] for each in (taught.view, view)
+    )
+    assert torch.equal(ours, theirs)
+    texts = corpus.captions[:8]
+    read = [by.texts([(each, text) for text in texts]) for by, each in ((taught.reader, taught.view), (encoder, view))]
+    np.testing.assert_allclose(read[0].vectors, read[1].vectors, atol=1e-5)
+
+
+def test_an_adapter_goes_its_share_of_a_step_and_decays_by_it() -> None:
+    gradient = torch.tensor([0.3, -2.0])
+
+    def moved(pace: float) -> torch.Tensor:
+        rows, part = nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.tensor([1.0, 0.5]))
+        optimizer = Decaying(ScaledAdamW(rows, torch.ones(3, 1), [part], 0.1), [part], pace)
+        rows.grad, part.grad = torch.ones(3, 2), gradient.clone()
+        optimizer.step(0.5, 1e9)
+        assert bool((rows < 0.5).all())
+        return part.detach() - torch.tensor([1.0, 0.5])
+
+    torch.testing.assert_close(moved(1.0), torch.tensor([-0.5 - 0.05, 0.5 - 0.025]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(moved(0.25), moved(1.0) / 4)
+    assert torch.equal(moved(0.0), torch.zeros(2))
+
+
+@pytest.mark.parametrize("kind", [*addressed.KINDS])
+def test_an_adapter_learns_with_the_rows_and_its_trials_are_told_apart(
+    encoder: Encoder, tmp_path: Path, kind: str
+) -> None:
+    settings = (("batch_size", 16), ("epochs", 6), ("mixed_precision", False))
+    alone, beside = (Trial("toy", "de", 90, 0, settings, each) for each in (None, Adapter(kind, 0.25)))
+    held: list[dict[str, Any]] = []
+    gains.fill(encoder, Toy(encoder), [alone, beside], held, tmp_path, held.append)
+    assert [each["steps"] for each in held] == [36, 36] and held[0]["ranks"] != held[1]["ranks"]
+    found = gains.gained(json.loads(json.dumps(held)), [alone], [beside], 1)
+    assert found.after > 0.25
+    again: list[dict[str, Any]] = []
+    older = [{key: value for key, value in held[0].items() if key != "adapter"}, held[1]]  # of an earlier release
+    gains.fill(encoder, Toy(encoder), [alone, beside], json.loads(json.dumps(older)), tmp_path, again.append)
+    assert again == []
+
+
+def test_an_adapter_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    ended = CliRunner().invoke(app, ["gains", "--adapter", "prefix", "--out", str(tmp_path / "no.json")])
+    assert str(ended.exception) == "--adapter: there is no 'prefix' among mla, lora"
+    assert not [*tmp_path.iterdir()]
+
+
+def test_few_pairs_and_adapters_are_told_with_the_errors_of_the_pictures(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(few, "SIZES", (30, 90))
+    monkeypatch.setattr(few, "ADAPTED", (90,))
+    monkeypatch.setattr(few, "SOME", ("de", "it"))
+    monkeypatch.setattr(few, "ADAPTERS", (Adapter("lora", 0.25),))
+    wanted = few.trials((("epochs", 6), ("mixed_precision", False)), ("de", "it"))
+    held: list[dict[str, Any]] = []
+    gains.fill(encoder, Toy(encoder), wanted, held, tmp_path / "training", held.append)
+    assert [(each["pairs"], each["language"]) for each in held] == [
+        (30, "de"),
+        (30, "it"),
+        *[(90, "de"), (90, "it")] * 2,
+    ]
+    first, second = few.tables(held, wanted).split("\n\n")
+    hits = np.array([each["ranks"] for each in held]) < 1
+    mean = hits[2:4].mean(axis=0)  # of each picture, over both languages
+    error = 100 * mean.std(ddof=1) / len(mean) ** 0.5
+    assert f"| 90 | 12 | {100 * mean.mean():.1f} ±{error:.1f} |" in first, first
+    gained = hits[4:].mean(axis=0) - mean
+    error = 100 * gained.std(ddof=1) / len(gained) ** 0.5
+    change = f"{100 * mean.mean():.1f} → {100 * hits[4:].mean():.1f}: {100 * gained.mean():+.1f} ±{error:.1f}"
+    assert f"| 90 | lora at 0.25 | {change} |" in second, second
+    assert few.tables(held[:3], wanted).count("\n| 30 |") == 1 and "| 90 |" not in few.tables(held[:3], wanted)
+    few.draw(held, wanted, tmp_path / "few.png")
+    assert (tmp_path / "few.png").stat().st_size > 10_000
