@@ -1,7 +1,8 @@
 """A base of another kind, for measurements: built like a SigLIP, and it reads six languages by a tokenizer of its own.
 
-Its text tower is not causal, reads all 64 places of every text and is read off at the last one. Pictures go through the
-bundled base's tower, so that only how text is read differs between the two. It is kept in the cache and never shipped.
+Its text tower is not causal, reads all 64 places of every text and is read off at the last one. It is as large as the
+bundled base's, and begins as that one where both have the same parts. Pictures go through the bundled base's tower, so
+that only how text is read differs between the two. It is kept in the cache and never shipped.
 """
 
 import json
@@ -42,10 +43,11 @@ _cleaned = get_clean_fn("canonicalize")
 
 
 def architecture() -> dict[str, Any]:
-    """As open_clip describes `ViT-B-16-SigLIP`, but for sizes, and the bundled base's tower for pictures."""
+    """As open_clip describes `ViT-B-16-SigLIP`, but for the bundled base's sizes, and its tower for pictures."""
     siglip: dict[str, Any] = open_clip.get_model_config("ViT-B-16-SigLIP")
     bundled = json.loads((BUNDLE / f"{NAME}.json").read_text())
-    text = {**siglip["text_cfg"], "vocab_size": PIECES, "width": 128, "heads": 2, "layers": 2}
+    sizes = {name: bundled["text_cfg"][name] for name in ("width", "heads", "layers")}
+    text = {**siglip["text_cfg"], **sizes, "vocab_size": PIECES}
     return {**siglip, "embed_dim": bundled["embed_dim"], "vision_cfg": bundled["vision_cfg"], "text_cfg": text}
 
 
@@ -114,6 +116,7 @@ class ForeignLearner(Learner):
         bundled.eval().requires_grad_(False)
         self.clip.visual.load_state_dict(bundled.visual.state_dict())
         self.clip.visual.requires_grad_(False)
+        begin(self.clip.text, bundled, reader(folder))
         with torch.inference_mode():
             units = F.normalize(encode_texts(bundled, [each.name for each in catalogue()]), dim=-1)
         self.prototypes = nn.Parameter(units.clone(), requires_grad=False)
@@ -124,6 +127,27 @@ class ForeignLearner(Learner):
         tower, tokens = self.clip.text, self._tokens(captions)
         last = torch.full((len(tokens),), tokens.shape[1] - 1)
         return text_features(tower, tower.token_embedding(tokens), last)
+
+
+@torch.no_grad()
+def begin(tower: Any, bundled: Any, tokenizer: Tokenizer) -> None:
+    """Give the text tower of the foreign base what the bundled base has learned of English.
+
+    Blocks and projection are copied. A place begins as the one behind it, since there is no begin of text here. The row
+    of a piece is the mean of the rows by which the bundled base reads the same letters, where CLIP's tokenizer is for
+    them: ASCII. The others stay as they are.
+    """
+    tower.transformer.load_state_dict(bundled.transformer.state_dict())
+    tower.ln_final.load_state_dict(bundled.ln_final.state_dict())
+    tower.text_projection.weight.copy_(bundled.text_projection.T)
+    tower.text_projection.bias.zero_()
+    tower.positional_embedding.copy_(bundled.positional_embedding[1 : 1 + tower.context_length])
+    clip, known = open_clip.get_tokenizer(NAME), bundled.token_embedding.weight
+    for piece, number in tokenizer.get_vocab(with_added_tokens=False).items():
+        letters = piece.replace("▁", " ").strip()
+        if letters.isascii() and not letters.startswith("<") and (ids := clip.encode(letters)):
+            tower.token_embedding.weight[number] = known[ids].mean(0)
+    tower.token_embedding.weight[tokenizer.token_to_id(_END)] = known[clip.eot_token_id]
 
 
 @cache
