@@ -68,7 +68,7 @@ def phases(steps: tuple[int, int, int, int]) -> tuple[Phase, ...]:
     )
 
 
-FOREIGN_PHASES = (Phase("captions_from_scratch", 2_200, 128, 1.5, None),)
+FOREIGN_PHASES = (Phase("captions_from_scratch", 3_000, 128, 1.0, None),)
 
 
 def main(
