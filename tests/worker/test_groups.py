@@ -14,7 +14,7 @@ from service.app import open_encoder
 from service.settings import Settings
 from tests.groups import GROUPS, write_base
 from tests.service.harness import Service, assert_problem, picture, running, wait_until
-from tests.worker.harness import QUICK, pairs
+from tests.worker.harness import pairs
 from worker.attempt import Attempt
 from worker.phases import run
 from worker.settings import WorkerSettings
@@ -57,7 +57,7 @@ def teach(service: Service, language: str) -> None:
     """A toy language from captions of the pictures, as a person would post it."""
     rows = [{**row, "picture": f"p{number % PICTURES}"} for number, row in enumerate(pairs(language))]
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    settings = {name: value for name, value in QUICK.items() if name != "forced"}
+    settings = {"epochs": 1, "batch_size": 16, "vocabulary": 300}
     form = {"language": language, "forced": "true", "settings": json.dumps(settings)}
     answer = service.admin.post("/v1/languages", data=form, files={"dataset": ("x.jsonl", lines)})
     assert answer.status_code == 202, answer.text
