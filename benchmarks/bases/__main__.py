@@ -26,6 +26,7 @@ from model import storage
 from model.base import open_base
 from model.encoder import Encoder
 from model.errors import PictoglotError
+from model.languages import ENGLISH
 from model.training import LearnSettings
 from worker.assess import judged
 from worker.settings import WorkerSettings
@@ -67,9 +68,10 @@ def run(
     key = sha256(f"{opened.text_fingerprint} {data.fingerprint}".encode()).hexdigest()[:12]
     settings = LearnSettings(epochs=2, learning_rate=4e-3, start="drawn", seed=SEED)
     bench = Bench(encoder, data, settings, work / key)
-    english = _english_base(data.digests(), settings)
+    english, untaught = _english_base(data.digests(), settings)
     head = {"commit": commit(), "base": FOREIGN, "reads": list(SIX), "sizes": data.sizes, "seed": SEED}
-    results: dict[str, Any] = {**head, "text_fingerprint": opened.text_fingerprint, "languages": {}, "growth": {}}
+    head |= {"text_fingerprint": opened.text_fingerprint, "english_base_untaught": untaught}
+    results: dict[str, Any] = {**head, "languages": {}, "growth": {}}
     for language in LANGUAGES:
         results["languages"][language] = {
             "assessed": _shown(bench.assessed(language)), "english_base": english.get(language),
@@ -118,8 +120,8 @@ def _shown(figures: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in figures.items() if name != "ranks"}
 
 
-def _english_base(captions: dict[str, str], settings: LearnSettings) -> dict[str, Any]:
-    """The same languages taught onto the English base: figures of Emoji-36, if they are of these captions."""
+def _english_base(captions: dict[str, str], settings: LearnSettings) -> tuple[dict[str, Any], dict[str, float]]:
+    """The same languages taught onto the English base, and its own English: figures of Emoji-36, of these captions."""
     results = json.loads(ENGLISH_BASE.read_text(encoding="utf-8"))
     row = results["methods"]["addressed"]["seeds"][str(SEED)]
     (made,) = row["made"]["taught"]
@@ -132,8 +134,10 @@ def _english_base(captions: dict[str, str], settings: LearnSettings) -> dict[str
     if any(unlike.values()):
         what = ", ".join(name for name in unlike if unlike[name])
         raise SystemExit(f"{ENGLISH_BASE}: of other {what}, so nothing can be compared with it")
-    last = {k: row["seen"]["t2i"][k][-1] for k in ("R@1", "R@10")}
-    return {language: {k: last[k][place] for k in last} for place, language in enumerate(results["languages"])}
+    zero = results["methods"]["zero-shot"]["seeds"][str(SEED)]
+    last, untaught = ({k: each["seen"]["t2i"][k][-1] for k in ("R@1", "R@10")} for each in (row, zero))
+    taught = {language: {k: last[k][place] for k in last} for place, language in enumerate(results["languages"])}
+    return taught, {k: untaught[k][results["languages"].index(ENGLISH)] for k in untaught}
 
 
 def _tell(language: str, arm: str, figures: dict[str, Any]) -> None:

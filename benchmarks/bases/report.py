@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.bases.bench import ARMS
 from benchmarks.emoji36.lexicon import LANGUAGES
 from model import storage
-from model.languages import names
+from model.languages import ENGLISH, names
 
 BEGIN, END = "<!-- figures: python -m benchmarks.bases report -->", "<!-- end of figures -->"
 Languages = Mapping[str, Mapping[str, Any]]
@@ -42,7 +42,7 @@ def made(results: Mapping[str, Any]) -> str:
             "Read by the base, and taught all the same:",
             _table(gates, [_gate(tag, languages[tag]) for tag in read]),
             f"Not read by the base ({len(others)} of {all_others} taught so far):",
-            _table(bases, [*(_other(tag, languages[tag]) for tag in others), _mean(others, languages)]),
+            _table(bases, [*(_other(tag, languages[tag]) for tag in others), *_means(others, results)]),
             "Each way to teach on a `tokenizer.json`:",
             _table(growth, [_way(*way) for way in ways]),
         ]
@@ -64,12 +64,24 @@ def _compared(name: str, before: Recall, here: Recall, there: Recall) -> Sequenc
     return name, _both(before), _both(here), _both(there), _points(here["R@1"] - there["R@1"])
 
 
-def _mean(tags: Sequence[str], languages: Languages) -> Sequence[str]:
+def _means(tags: Sequence[str], results: Mapping[str, Any]) -> Sequence[Sequence[str]]:
+    """Of all, and as shares of what each of the two bases reads of English that it was not taught."""
+    languages: Languages = results["languages"]
+
     def of(kind: str) -> dict[str, float]:
         figures = [languages[tag][kind].get("t2i", languages[tag][kind]) for tag in tags]
         return {k: mean(each[k] for each in figures) if figures else 0.0 for k in ("R@1", "R@10")}
 
-    return _compared(f"**mean of {len(tags)}**", of("assessed"), of("taught"), of("english_base"))
+    before, here, there = map(of, ("assessed", "taught", "english_base"))
+    own = languages[ENGLISH]["assessed"]["t2i"], results["english_base_untaught"]
+    said = [
+        " / ".join(f"{100 * found[k] / english[k]:.0f} %" for k in found)
+        for found, english in zip((here, there), own, strict=True)
+    ]
+    return [
+        _compared(f"**mean of {len(tags)}**", before, here, there),
+        ("its share of each base's English", "", *said, ""),
+    ]
 
 
 def _way(tag: str, arm: str, found: Mapping[str, Any]) -> Sequence[str]:
