@@ -78,19 +78,18 @@ def run(
             **_judged(language, bench),
         }  # fmt: skip
         _CONSOLE.print(results["languages"][language]["sentence"])
-    # the comparison of growth first: it says how the others are taught
-    for language in COMPARED:
-        results["growth"][language] = {}
-        for arm in ARMS:
-            results["growth"][language][arm] = _shown(bench.taught(language, arm))
-            _tell(language, arm, results["growth"][language][arm])
-            _write(out, results)
     for language in (*SIX, *COMPARED, *ORDER)[: len(SIX) + most]:
         found, gain = results["languages"][language], bench.gained(language)
         found["taught"] = _shown(bench.taught(language))
         found["gain"] = {"mean": gain.mean, "error": gain.error, "enough": gain.mean > gain.error}
         _tell(language, GROWN, found["taught"])
         _write(out, results)
+    for language in COMPARED:
+        results["growth"][language] = {}
+        for arm in ARMS:
+            results["growth"][language][arm] = _shown(bench.taught(language, arm))
+            _tell(language, arm, results["growth"][language][arm])
+            _write(out, results)
 
 
 @app.command("report")
