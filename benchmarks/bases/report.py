@@ -57,7 +57,7 @@ def _gate(tag: str, found: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _other(tag: str, found: Mapping[str, Any]) -> Sequence[str]:
-    return _compared(_name(tag), found["assessed"]["t2i"], found["taught"]["t2i"], found["english_base"])
+    return _compared(_name(tag), found["assessed"]["t2i"], found["taught"]["t2i"], found["english_base"]["t2i"])
 
 
 def _compared(name: str, before: Recall, here: Recall, there: Recall) -> Sequence[str]:
@@ -69,7 +69,7 @@ def _means(tags: Sequence[str], results: Mapping[str, Any]) -> Sequence[Sequence
     languages: Languages = results["languages"]
 
     def of(kind: str) -> dict[str, float]:
-        figures = [languages[tag][kind].get("t2i", languages[tag][kind]) for tag in tags]
+        figures = [languages[tag][kind]["t2i"] for tag in tags]
         return {k: mean(each[k] for each in figures) if figures else 0.0 for k in ("R@1", "R@10")}
 
     before, here, there = map(of, ("assessed", "taught", "english_base"))

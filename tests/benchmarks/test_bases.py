@@ -33,7 +33,7 @@ def test_each_way_differs_in_what_it_says_and_nothing_is_measured_twice(tmp_path
     score = [sum(rank < k for rank in figures["ranks"] for k in (1,)) / 12 for figures in (before, found[GROWN])]
     assert gain.mean == pytest.approx(score[1] - score[0])
 
-    kept = {"assessed": before, "taught": found[GROWN], "english_base": {"R@1": 0.5, "R@10": 0.75}}
+    kept = {"assessed": before, "taught": found[GROWN], "english_base": {"t2i": {"R@1": 0.5, "R@10": 0.75}}}
     judged = {"gain": {"mean": -0.031, "error": 0.02, "enough": False}}
     languages = {"en": {**kept, **judged}, "de": {**kept, **judged}, "ko": {"assessed": before}}
     growth = {"de": {arm: {**each, "keywords": each["t2i"]} for arm, each in found.items()}}
