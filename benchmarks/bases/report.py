@@ -1,9 +1,10 @@
 """The tables of a run, put between two marks of the text that lies beside the figures."""
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 from benchmarks.bases.bench import ARMS
@@ -44,7 +45,7 @@ def made(results: Mapping[str, Any]) -> str:
             f"Not read by the base ({len(others)} of {all_others} taught so far):",
             _table(bases, [*(_other(tag, languages[tag]) for tag in others), *_means(others, results)]),
             "Each way to teach on a `tokenizer.json`:",
-            _table(growth, [_way(*way) for way in ways]),
+            _table(growth, [*(_way(*way) for way in ways), *_ways_means(results["growth"])]),
         ]
     )
 
@@ -78,8 +79,11 @@ def _means(tags: Sequence[str], results: Mapping[str, Any]) -> Sequence[Sequence
         " / ".join(f"{100 * found[k] / english[k]:.0f} %" for k in found)
         for found, english in zip((here, there), own, strict=True)
     ]
+    each = [languages[tag]["taught"]["t2i"]["R@1"] - languages[tag]["english_base"]["t2i"]["R@1"] for tag in tags]
+    error = stdev(each) / math.sqrt(len(each)) if len(each) > 1 else math.nan
+    *row, difference = _compared(f"**mean of {len(tags)}**", before, here, there)
     return [
-        _compared(f"**mean of {len(tags)}**", before, here, there),
+        (*row, f"{difference} ± {100 * error:.1f}"),
         ("its share of each base's English", "", *said, ""),
     ]
 
@@ -90,6 +94,16 @@ def _way(tag: str, arm: str, found: Mapping[str, Any]) -> Sequence[str]:
         _name(tag), arm, *(f"{100 * share:.1f}" for share in shares), f"{found['new']:,}",
         f"{found['tokens']:.1f}", f"{100 * found['truncated']:.1f} %",
     )  # fmt: skip
+
+
+def _ways_means(growth: Mapping[str, Mapping[str, Any]]) -> Iterator[Sequence[str]]:
+    """Of each way that was taken in all of the languages."""
+    for arm in ARMS:
+        found = [arms[arm] for arms in growth.values() if arm in arms]
+        if len(found) == len(growth) > 1:
+            shares = [(each["t2i"]["R@1"], each["t2i"]["R@10"], each["keywords"]["R@1"]) for each in found]
+            means = (f"{100 * mean(share):.1f}" for share in zip(*shares, strict=True))
+            yield f"**mean of {len(found)}**", arm, *means, "", "", ""
 
 
 def _table(head: Sequence[str], rows: Any) -> str:
