@@ -80,10 +80,10 @@ def _means(tags: Sequence[str], results: Mapping[str, Any]) -> Sequence[Sequence
         for found, english in zip((here, there), own, strict=True)
     ]
     each = [languages[tag]["taught"]["t2i"]["R@1"] - languages[tag]["english_base"]["t2i"]["R@1"] for tag in tags]
-    error = stdev(each) / math.sqrt(len(each)) if len(each) > 1 else math.nan
+    error = f" ± {100 * stdev(each) / math.sqrt(len(each)):.1f}" if len(each) > 1 else ""
     *row, difference = _compared(f"**mean of {len(tags)}**", before, here, there)
     return [
-        (*row, f"{difference} ± {100 * error:.1f}"),
+        (*row, difference + error),
         ("its share of each base's English", "", *said, ""),
     ]
 
