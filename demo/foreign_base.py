@@ -1,7 +1,8 @@
 """A base of another kind, for measurements: built like a SigLIP, and it reads six languages by a tokenizer of its own.
 
-Its text tower is not causal, reads all 64 places of every text and is read off at the last one. Pictures go through the
-bundled base's tower, so that only how text is read differs between the two. It is kept in the cache and never shipped.
+Its text tower is not causal, reads all 64 places of every text and is read off at the last one. It is as large as the
+bundled base's, and begins as that one where both have the same parts. Pictures go through the bundled base's tower, so
+that only how text is read differs between the two. It is kept in the cache and never shipped.
 """
 
 import json
@@ -21,6 +22,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from torch import Tensor, nn
 
 from demo.base_learner import BUNDLE, NAME, Learner, encode_texts, new_model
+from demo.batches import Batch
 from demo.emojis import catalogue
 from demo.scenes import joined
 from model.languages import ENGLISH
@@ -36,16 +38,18 @@ KNOWN = (
     *("sw", "nb", "hi", "da", "te", "th", "pt", "ru", "ro", "pl", "hr", "es", "vi", "ar", "cs", "ko", "ja", "hu"),
 )
 _PAD, _END, _UNKNOWN = "<pad>", "</s>", "<unk>"
+FEW = 24  # places that 99 of 100 captions need
 _BYTE_SCORE = -20.0  # a byte stands for a letter that no piece has
 _TIMES = 3  # captions of several names, for each emoji, that the tokenizer is trained on
 _cleaned = get_clean_fn("canonicalize")
 
 
 def architecture() -> dict[str, Any]:
-    """As open_clip describes `ViT-B-16-SigLIP`, but for sizes, and the bundled base's tower for pictures."""
+    """As open_clip describes `ViT-B-16-SigLIP`, but for the bundled base's sizes, and its tower for pictures."""
     siglip: dict[str, Any] = open_clip.get_model_config("ViT-B-16-SigLIP")
     bundled = json.loads((BUNDLE / f"{NAME}.json").read_text())
-    text = {**siglip["text_cfg"], "vocab_size": PIECES, "width": 128, "heads": 2, "layers": 2}
+    sizes = {name: bundled["text_cfg"][name] for name in ("width", "heads", "layers")}
+    text = {**siglip["text_cfg"], **sizes, "vocab_size": PIECES}
     return {**siglip, "embed_dim": bundled["embed_dim"], "vision_cfg": bundled["vision_cfg"], "text_cfg": text}
 
 
@@ -103,7 +107,7 @@ def _names(locale: Locale) -> Iterator[str]:
 class ForeignLearner(Learner):
     """The text tower learns each caption's target. Targets are sums of the bundled base's features of English names.
 
-    Only `captions_from_scratch` applies: the tower for pictures, and the targets, are finished.
+    Only the losses here apply: the tower for pictures, and the targets, are finished.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -114,16 +118,54 @@ class ForeignLearner(Learner):
         bundled.eval().requires_grad_(False)
         self.clip.visual.load_state_dict(bundled.visual.state_dict())
         self.clip.visual.requires_grad_(False)
+        begin(self.clip.text, bundled, reader(folder))
         with torch.inference_mode():
             units = F.normalize(encode_texts(bundled, [each.name for each in catalogue()]), dim=-1)
         self.prototypes = nn.Parameter(units.clone(), requires_grad=False)
-        self._tokens = partial(_tokens, reader(folder), self.clip.text.context_length)
+        self._tokens = partial(_tokens, reader(folder))
+        self._places = int(self.clip.text.context_length)
+
+    def captions_in_few_places(self, batch: Batch) -> Tensor:
+        """`captions_from_scratch` in the first places and the last: a third of the cost, and nearly the same features.
+
+        What fills up a text says nothing, and the tower learns soon not to look at it.
+        """
+        self._places = FEW
+        return self.captions_from_scratch(batch)
+
+    def captions_in_all_places(self, batch: Batch) -> Tensor:
+        """The same as texts are read in the end."""
+        self._places = int(self.clip.text.context_length)
+        return self.captions_from_scratch(batch)
 
     def encoded(self, captions: list[str]) -> Tensor:
-        """As open_clip's `encode_text`; the last block computes the last place alone."""
-        tower, tokens = self.clip.text, self._tokens(captions)
-        last = torch.full((len(tokens),), tokens.shape[1] - 1)
-        return text_features(tower, tower.token_embedding(tokens), last)
+        """In all places as open_clip's `encode_text`; the last block computes the last place alone."""
+        tower, tokens = self.clip.text, self._tokens(self._places, captions)
+        last = torch.full((len(tokens),), self._places - 1)
+        there, here = tower.positional_embedding[-1], tower.positional_embedding[self._places - 1]
+        moved = F.pad((there - here)[None], (0, 0, self._places - 1, 0))  # (places, width)
+        return text_features(tower, tower.token_embedding(tokens) + moved, last)
+
+
+@torch.no_grad()
+def begin(tower: Any, bundled: Any, tokenizer: Tokenizer) -> None:
+    """Give the text tower of the foreign base what the bundled base has learned of English.
+
+    Blocks and projection are copied. A place begins as the one behind it, since there is no begin of text here. The row
+    of a piece is the mean of the rows by which the bundled base reads the same letters, where CLIP's tokenizer is for
+    them: ASCII. The others stay as they are.
+    """
+    tower.transformer.load_state_dict(bundled.transformer.state_dict())
+    tower.ln_final.load_state_dict(bundled.ln_final.state_dict())
+    tower.text_projection.weight.copy_(bundled.text_projection.T)
+    tower.text_projection.bias.zero_()
+    tower.positional_embedding.copy_(bundled.positional_embedding[1 : 1 + tower.context_length])
+    clip, known = open_clip.get_tokenizer(NAME), bundled.token_embedding.weight
+    for piece, number in tokenizer.get_vocab(with_added_tokens=False).items():
+        letters = piece.replace("▁", " ").strip()
+        if letters.isascii() and not letters.startswith("<") and (ids := clip.encode(letters)):
+            tower.token_embedding.weight[number] = known[ids].mean(0)
+    tower.token_embedding.weight[tokenizer.token_to_id(_END)] = known[clip.eot_token_id]
 
 
 @cache
@@ -132,10 +174,8 @@ def reader(folder: Path) -> Tokenizer:
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
-def _tokens(tokenizer: Tokenizer, context: int, captions: Sequence[str]) -> Tensor:
-    """Ids (n, context): cut to fit, with the end of text behind, which also fills up."""
+def _tokens(tokenizer: Tokenizer, places: int, captions: Sequence[str]) -> Tensor:
+    """Ids (n, places): cut to fit, with the end of text behind, which also fills up."""
     lines = tokenizer.encode_batch([_cleaned(text) for text in captions], add_special_tokens=False)
     end = tokenizer.token_to_id(_END)
-    return torch.tensor(
-        [[*line.ids[: context - 1], *[end] * (context - len(line.ids[: context - 1]))] for line in lines]
-    )
+    return torch.tensor([[*line.ids[: places - 1], *[end] * (places - len(line.ids[: places - 1]))] for line in lines])

@@ -27,6 +27,7 @@ from demo.batches import Batch, Batches
 from demo.drawings import SETS, drawing
 from demo.emojis import catalogue
 from demo.foreign_base import FOREIGN, SIX, ForeignLearner, prepare
+from model.languages import ENGLISH
 
 LEARNING_RATE = 1e-3
 ROW_LEARNING_RATE = 5e-4  # rows stay nearer to the scale of rows never trained, N(0, 0.02²)
@@ -68,7 +69,10 @@ def phases(steps: tuple[int, int, int, int]) -> tuple[Phase, ...]:
     )
 
 
-FOREIGN_PHASES = (Phase("captions_from_scratch", 2_200, 128, 1.5, None),)
+FOREIGN_PHASES = (
+    Phase("captions_in_few_places", 7_000, 128, 1.0, None),
+    Phase("captions_in_all_places", 500, 128, 0.3, None),
+)
 
 
 def main(
@@ -87,7 +91,7 @@ def main(
         prepare(folder)
         learner: Learner = ForeignLearner(folder)
         plan: Sequence[Phase] = FOREIGN_PHASES
-        batches = Batches(catalogue(), torch.empty(0), seed, SIX)
+        batches = Batches(catalogue(), torch.empty(0), seed, (ENGLISH, *SIX))  # two captions of seven
         target = out or folder / f"{FOREIGN}.safetensors"
     else:
         learner, plan, target = Learner(), phases(steps), out or BUNDLE / f"{NAME}.safetensors"

@@ -122,7 +122,7 @@ KINDS: Mapping[str, Callable[[], tuple[str, Settings]]] = {
     "facebook/xlm-v": lambda: unigram(["<s>", "<pad>", "</s>", "<unk>"], before="<s>", pad="<pad>"),
     "bert": wordpiece,
 }
-# One architecture of each group
+# One architecture of each group; on each the whole service is tried
 GROUPS = {
     "clip": "ViT-B-32",
     "pe": "PE-Core-B-16",
@@ -132,8 +132,6 @@ GROUPS = {
     "worldwide": "ViT-H-14-worldwide-quickgelu",
     "clipa": "ViT-L-14-CLIPA",
 }
-# Each kind of reading among them; on these the whole service is tried
-KINDS_OF_READING = ("clip", "mobileclip", "siglip", "worldwide")
 
 
 @cache

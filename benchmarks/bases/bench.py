@@ -21,22 +21,27 @@ from model.training import LearnSettings
 from worker.promotion import informative
 
 ADDRESSED = "free-base"  # the training of Emoji-36's row `addressed`: each language on the base alone
+ALIGNED = "aligned-base"  # the same, but rows start at those of the English tokens that they stand for
 Figures = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to teach on a `tokenizer.json`: what it may grow by, and how a new token's row begins."""
+    """One way to teach on a `tokenizer.json`: what it may grow by, how a new token's row begins, and how long."""
 
-    vocabulary: int
+    vocabulary: int = LearnSettings.vocabulary
     begins: Literal["drawn", "pieces"] = "pieces"
+    training: str = ADDRESSED
+    times: int = 1  # as many epochs as the settings say
 
 
 GROWN = "grown"
 ARMS = {
     "as it is": Arm(0),
-    "grown, drawn": Arm(LearnSettings.vocabulary, "drawn"),
-    GROWN: Arm(LearnSettings.vocabulary),
+    "grown, drawn": Arm(begins="drawn"),
+    GROWN: Arm(),
+    "grown, aligned": Arm(training=ALIGNED),
+    "grown, twice as long": Arm(times=2),
 }
 
 
@@ -61,8 +66,9 @@ class Bench:
         way, place = ARMS[arm], path.with_suffix("")
         parent = self._parent(way)
         if not (place / "version").exists():
-            settings = replace(self.settings, vocabulary=way.vocabulary)
-            training = TRAININGS[ADDRESSED]
+            epochs = way.times * self.settings.epochs
+            settings = replace(self.settings, vocabulary=way.vocabulary, epochs=epochs)
+            training = TRAININGS[way.training]
             teach_one(self.encoder, parent, self.data.corpus(language), place, training, training.settled(settings))
         learned, facts = version.read(place / "version")
         view = self.encoder.extend(parent, 1, language, learned)

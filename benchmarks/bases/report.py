@@ -1,15 +1,16 @@
 """The tables of a run, put between two marks of the text that lies beside the figures."""
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 from typing import Any
 
 from benchmarks.bases.bench import ARMS
 from benchmarks.emoji36.lexicon import LANGUAGES
 from model import storage
-from model.languages import names
+from model.languages import ENGLISH, names
 
 BEGIN, END = "<!-- figures: python -m benchmarks.bases report -->", "<!-- end of figures -->"
 Languages = Mapping[str, Mapping[str, Any]]
@@ -42,9 +43,9 @@ def made(results: Mapping[str, Any]) -> str:
             "Read by the base, and taught all the same:",
             _table(gates, [_gate(tag, languages[tag]) for tag in read]),
             f"Not read by the base ({len(others)} of {all_others} taught so far):",
-            _table(bases, [*(_other(tag, languages[tag]) for tag in others), _mean(others, languages)]),
+            _table(bases, [*(_other(tag, languages[tag]) for tag in others), *_means(others, results)]),
             "Each way to teach on a `tokenizer.json`:",
-            _table(growth, [_way(*way) for way in ways]),
+            _table(growth, [*(_way(*way) for way in ways), *_ways_means(results["growth"])]),
         ]
     )
 
@@ -57,19 +58,34 @@ def _gate(tag: str, found: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _other(tag: str, found: Mapping[str, Any]) -> Sequence[str]:
-    return _compared(_name(tag), found["assessed"]["t2i"], found["taught"]["t2i"], found["english_base"])
+    return _compared(_name(tag), found["assessed"]["t2i"], found["taught"]["t2i"], found["english_base"]["t2i"])
 
 
 def _compared(name: str, before: Recall, here: Recall, there: Recall) -> Sequence[str]:
     return name, _both(before), _both(here), _both(there), _points(here["R@1"] - there["R@1"])
 
 
-def _mean(tags: Sequence[str], languages: Languages) -> Sequence[str]:
+def _means(tags: Sequence[str], results: Mapping[str, Any]) -> Sequence[Sequence[str]]:
+    """Of all, and as shares of what each of the two bases reads of English that it was not taught."""
+    languages: Languages = results["languages"]
+
     def of(kind: str) -> dict[str, float]:
-        figures = [languages[tag][kind].get("t2i", languages[tag][kind]) for tag in tags]
+        figures = [languages[tag][kind]["t2i"] for tag in tags]
         return {k: mean(each[k] for each in figures) if figures else 0.0 for k in ("R@1", "R@10")}
 
-    return _compared(f"**mean of {len(tags)}**", of("assessed"), of("taught"), of("english_base"))
+    before, here, there = map(of, ("assessed", "taught", "english_base"))
+    own = languages[ENGLISH]["assessed"]["t2i"], results["english_base_untaught"]
+    said = [
+        " / ".join(f"{100 * found[k] / english[k]:.0f} %" for k in found)
+        for found, english in zip((here, there), own, strict=True)
+    ]
+    each = [languages[tag]["taught"]["t2i"]["R@1"] - languages[tag]["english_base"]["t2i"]["R@1"] for tag in tags]
+    error = f" ± {100 * stdev(each) / math.sqrt(len(each)):.1f}" if len(each) > 1 else ""
+    *row, difference = _compared(f"**mean of {len(tags)}**", before, here, there)
+    return [
+        (*row, difference + error),
+        ("its share of each base's English", "", *said, ""),
+    ]
 
 
 def _way(tag: str, arm: str, found: Mapping[str, Any]) -> Sequence[str]:
@@ -78,6 +94,16 @@ def _way(tag: str, arm: str, found: Mapping[str, Any]) -> Sequence[str]:
         _name(tag), arm, *(f"{100 * share:.1f}" for share in shares), f"{found['new']:,}",
         f"{found['tokens']:.1f}", f"{100 * found['truncated']:.1f} %",
     )  # fmt: skip
+
+
+def _ways_means(growth: Mapping[str, Mapping[str, Any]]) -> Iterator[Sequence[str]]:
+    """Of each way that was taken in all of the languages."""
+    for arm in ARMS:
+        found = [arms[arm] for arms in growth.values() if arm in arms]
+        if len(found) == len(growth) > 1:
+            shares = [(each["t2i"]["R@1"], each["t2i"]["R@10"], each["keywords"]["R@1"]) for each in found]
+            means = (f"{100 * mean(share):.1f}" for share in zip(*shares, strict=True))
+            yield f"**mean of {len(found)}**", arm, *means, "", "", ""
 
 
 def _table(head: Sequence[str], rows: Any) -> str:

@@ -33,12 +33,24 @@ def test_each_way_differs_in_what_it_says_and_nothing_is_measured_twice(tmp_path
     score = [sum(rank < k for rank in figures["ranks"] for k in (1,)) / 12 for figures in (before, found[GROWN])]
     assert gain.mean == pytest.approx(score[1] - score[0])
 
-    kept = {"assessed": before, "taught": found[GROWN], "english_base": {"R@1": 0.5, "R@10": 0.75}}
+    kept = {"assessed": before, "taught": found[GROWN], "english_base": {"t2i": {"R@1": 0.5, "R@10": 0.75}}}
     judged = {"gain": {"mean": -0.031, "error": 0.02, "enough": False}}
-    languages = {"en": {**kept, **judged}, "de": {**kept, **judged}, "ko": {"assessed": before}}
-    growth = {"de": {arm: {**each, "keywords": each["t2i"]} for arm, each in found.items()}}
-    text = report.made({"reads": ["en"], "languages": languages, "growth": growth})
-    assert "| −3.1 ± 2.0 | refuses |" in text and "(1 of 2 taught so far)" in text and "50.0 / 75.0" in text
+    better = {"english_base": {"t2i": {"R@1": 0.1, "R@10": 0.75}}}
+    languages = {tag: {**kept, **judged} for tag in ("en", "de")} | {
+        "fr": {**kept, **better},
+        "ko": {"assessed": before},
+    }
+    growth = {tag: {arm: {**each, "keywords": each["t2i"]} for arm, each in found.items()} for tag in ("de", "fr")}
+    untaught = {"R@1": 1.0, "R@10": 0.75}
+    assessed = {**before, "t2i": {"R@1": 0.25, "R@10": 0.5}}
+    languages["en"] = {**languages["en"], "assessed": assessed}
+    results = {"reads": ["en"], "languages": languages, "growth": growth, "english_base_untaught": untaught}
+    text = report.made(results)
+    here = " / ".join(f"{100 * found[GROWN]['t2i'][k] / english:.0f} %" for k, english in assessed["t2i"].items())
+    assert f"| {here} | 30 % / 100 % |" in text
+    assert " ± 20.0 |" in text, "the standard error of two differences that are 40 points apart"
+    assert f"| **mean of 2** | as it is | {100 * found['as it is']['t2i']['R@1']:.1f} |" in text
+    assert "| −3.1 ± 2.0 | refuses |" in text and "(2 of 3 taught so far)" in text and "50.0 / 75.0" in text
 
 
 def test_a_large_table_is_measured_beside_a_small_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

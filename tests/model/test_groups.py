@@ -1,4 +1,4 @@
-"""One small base of each group: read as open_clip reads it, by each backend, and taught without touching the others."""
+"""One small base of each group: read as open_clip reads it, by each backend, and taught."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,15 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import storage, version
 from model.backends import BFLOAT16, FLOAT32, OPENVINO, TORCH, Encoding, choice
 from model.base import Base, open_base
-from model.encoder import Encoder, VersionFolder
+from model.encoder import Encoder
 from model.errors import CaptionsUnreadable
 from model.table import TokenRows, View
 from model.tower import TorchTowers
 from model.training import LearnSettings, Trainer
-from tests.groups import GROUPS, KINDS_OF_READING, SCRIPTS, open_clip_tokens, small, texts, write_base
+from tests.groups import GROUPS, SCRIPTS, open_clip_tokens, small, texts, write_base
 from tests.model.toy import CAPTIONS, corpus_for, go_on
 
 SETTINGS = LearnSettings(epochs=1, batch_size=16, vocabulary=200)
@@ -145,43 +144,6 @@ def test_texts_are_filled_up_only_where_that_is_read(opened: Opened) -> None:
 
 
 # --- taught -----------------------------------------------------------------------------------------------------------
-
-
-def teach(encoder: Encoder, parent: View, number: int, language: str, folder: Path) -> VersionFolder:
-    """A language as an expansion teaches it, on disk."""
-    corpus = replace(corpus_for(encoder, seed=number), language=language, captions=captions(number))
-    learned = Trainer(encoder, parent, corpus, folder / f"{number}.work", SETTINGS).learn(go_on)
-    path = folder / str(number)
-    version.write(path, learned, {"text_fingerprint": encoder.base_fingerprint})
-    return VersionFolder(number, language, path, storage.sha256_file(path / storage.MANIFEST))
-
-
-def captions(number: int) -> list[str]:
-    """Of two languages that share words, and an exclamation mark, which some bases fill up texts with."""
-    return [text if number == 1 else text[::-1] + " !" for text in CAPTIONS]
-
-
-@pytest.mark.parametrize("opened", [group for group in GROUPS if group not in KINDS_OF_READING], indirect=True)
-def test_a_language_is_taught_and_taken_back_and_every_other_keeps_its_bits(opened: Opened, tmp_path: Path) -> None:
-    """Of the other groups tests/worker/test_groups.py shows it, through the service."""
-    encoder = opened.encoder()
-    said = ("a red apple", "afal a ci !", "coch", *texts()[5:40:6])
-
-    def vectors(view: View, by: Encoder = encoder) -> np.ndarray:
-        return by.texts([(view, text) for text in said]).vectors
-
-    english = vectors(encoder.base_view)
-    first = teach(encoder, encoder.base_view, 1, "cy", tmp_path)
-    welsh = encoder.open([first])
-    spoken = vectors(welsh)
-    assert not np.allclose(spoken, english, atol=1e-4)
-    second = teach(encoder, welsh, 2, "br", tmp_path)
-    breton = encoder.open([second], onto=welsh)
-    assert not np.allclose(vectors(breton), spoken, atol=1e-4)
-    # rolled back, Breton is no longer asked; what the others read has never changed, nor does it after a restart
-    assert np.array_equal(vectors(welsh), spoken) and np.array_equal(vectors(encoder.base_view), english)
-    fresh = Encoder(open_base(f"{opened.base.name}@{opened.folder / 'base.safetensors'}", "cpu"))
-    assert np.array_equal(vectors(fresh.open([first]), fresh), spoken)
 
 
 def test_the_loss_falls(opened: Opened, tmp_path: Path) -> None:
