@@ -93,7 +93,7 @@ class AccessLog:
         if parts.seconds and status == 200:
             parts.end("send")
             for part, spent in parts.seconds.items():
-                metrics.parts.labels(part).observe(spent)
+                metrics.of_part(part).observe(spent)
         if not _log.isEnabledFor(logging.INFO):
             return
         principal = scope["state"].get("principal")

@@ -140,9 +140,9 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, R]) -
             raise ClientLeft
         return doing.result()
     finally:
-        for task in (doing, watching):
-            task.cancel()
-        await asyncio.gather(doing, watching, return_exceptions=True)
+        watching.cancel()  # nobody waits for its end: that would be two more turns of the event loop
+        if doing.cancel():
+            await asyncio.gather(doing, return_exceptions=True)
 
 
 async def _until_client_leaves(request: Request) -> None:

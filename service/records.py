@@ -31,7 +31,7 @@ from service.schemas.common import Captions, FacetValue
 P = ParamSpec("P")
 T = TypeVar("T")
 _HIT_SECONDS = 0.5  # that a search waits for the records of its hits
-_HERE = 2  # searches that read a near registry in their own threads at a time
+_HERE = 4  # searches that read a near registry in their own threads at a time
 _FILTER_SECONDS = 6.0  # that a request waits for what its filter leaves; longer than PostgreSQL may take for it
 _AWAY_SECONDS = 5.0  # for which nobody asks a registry that did not answer for the records of hits
 

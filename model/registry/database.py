@@ -46,8 +46,10 @@ class Database:
 
     @property
     def near(self) -> bool:
-        """Whether it is a file of this machine, of which a reading hardly ever waits: for a file system that hangs, or
-        while another process repairs the file after a crash, which SQLite waits for up to ten seconds."""
+        """Whether it is a file of this machine. Reading it hardly ever waits.
+
+        It does where the file system hangs, or, up to ten seconds, while another process repairs it after a crash.
+        """
         return self.engine.dialect.name == "sqlite"
 
     @contextmanager
