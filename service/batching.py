@@ -126,15 +126,14 @@ class BatchQueue(Generic[T, R]):
         if not batch:
             return
         self._observe(len(batch))
-        items, outcome = [entry.item for entry in batch], list[R | Exception]()
-        try:
-            outcome += await asyncio.get_running_loop().run_in_executor(self._thread, self._run, items)
-        except Exception as error:  # noqa: BLE001  fails this batch, not the queue: it goes to the callers
-            outcome = [error] * len(batch)
+        call = asyncio.get_running_loop().run_in_executor(self._thread, self._run, [entry.item for entry in batch])
+        # An error fails this batch, not the queue: the exception goes to the callers
+        (outcome,) = await asyncio.gather(call, return_exceptions=True)
         for place, entry in enumerate(batch):
             if entry.result.done():
                 continue
-            if isinstance(result := outcome[place], Exception):
+            result = outcome if isinstance(outcome, BaseException) else outcome[place]
+            if isinstance(result, BaseException):
                 entry.result.set_exception(result)
             else:
                 entry.result.set_result(result)
