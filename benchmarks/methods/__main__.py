@@ -140,7 +140,10 @@ def gains_(
         write(out, results)
         _CONSOLE.print({key: value for key, value in trial.items() if key not in ("settings", "ranks", "owner")})
 
-    gains.fill(encoder, shown, [*after, *before], results["trials"], work / "methods" / "gains", add)
+    try:
+        gains.fill(encoder, shown, [*after, *before], results["trials"], work / "methods" / "gains", add)
+    except Refused as refusal:
+        raise SystemExit(str(refusal)) from refusal
     for k in KS:
         found = gains.gained(results["trials"], before, after, k)
         figures = (100 * each for each in (found.before, found.after, found.mean, found.error))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.emoji36.data import Data, Test, encoded
+from benchmarks.emoji36.errors import Refused
 from benchmarks.methods import addressed, aligners
 from benchmarks.methods.addressed import Adapter
 from benchmarks.methods.curves import first
@@ -99,6 +100,8 @@ def measure(encoder: Encoder, data: Data, trial: Trial, folder: Path) -> dict[st
     chosen = {**dict(trial.settings), "seed": trial.seed}
     kind = aligners.trainer(chosen.pop(ALIGNER)) if ALIGNER in chosen else Trainer
     settings = LearnSettings(**chosen)
+    if kind is not Trainer and settings.settled(len(corpus.captions)).start != "aligned":
+        raise Refused("--aligner: these trainings start drawn; add --set start=aligned")
     if trial.adapter is None:
         taught = _taught(encoder, corpus, folder, settings, kind)
     else:

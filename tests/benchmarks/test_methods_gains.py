@@ -97,6 +97,12 @@ def test_an_aligner_that_is_not_installed_is_refused(encoder: Encoder, tmp_path:
         gains.measure(encoder, Toy(encoder), trial, tmp_path)
 
 
+def test_an_aligner_without_an_aligned_start_is_refused(encoder: Encoder, tmp_path: Path) -> None:
+    trial = Trial("toy", "de", 90, 0, (("start", "drawn"), (gains.ALIGNER, "eflomal")))
+    with pytest.raises(Refused, match="add --set start=aligned"):
+        gains.measure(encoder, Toy(encoder), trial, tmp_path)
+
+
 def test_a_setting_that_the_service_would_refuse_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     ended = CliRunner().invoke(app, ["gains", "--set", "start=odd", "--out", str(tmp_path / "no.json")])
     assert ended.exit_code != 0 and "--set: start: Input should be" in str(ended.exception)
