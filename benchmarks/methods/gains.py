@@ -100,7 +100,10 @@ def measure(encoder: Encoder, data: Data, trial: Trial, folder: Path) -> dict[st
     chosen = {**dict(trial.settings), "seed": trial.seed}
     kind = aligners.trainer(chosen.pop(ALIGNER)) if ALIGNER in chosen else Trainer
     settings = LearnSettings(**chosen)
-    if kind is not Trainer and settings.settled(len(corpus.captions)).start != "aligned":
+    if (
+        kind is not Trainer
+        and settings.settled(len(corpus.captions), encoder.base_view.tokenizer.begins).start != "aligned"
+    ):
         raise Refused("--aligner: these trainings start drawn; add --set start=aligned")
     if trial.adapter is None:
         taught = _taught(encoder, corpus, folder, settings, kind)
