@@ -8,7 +8,6 @@ import sys
 from types import FrameType
 
 import uvicorn
-import uvloop
 from fastapi import FastAPI
 
 from model import logs
@@ -120,8 +119,7 @@ def _serve(settings: Settings, bound: socket.socket) -> None:
         lines.append(f"admin key: {admin_key(settings)}")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(Server(uvicorn_config(app, settings), app, settings.drain_seconds).serve([bound]))
+    asyncio.run(Server(uvicorn_config(app, settings), app, settings.drain_seconds).serve([bound]))
 
 
 def _fail(sentence: str, status: int) -> int:
