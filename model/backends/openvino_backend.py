@@ -52,11 +52,11 @@ class OpenVinoTowers:
         """`cache` is the folder for traced towers. Raises `BackendFailed` when OpenVINO cannot trace or compile one."""
         self.encoding = Encoding(OPENVINO, precision)
         context, filled = base.reading.context, base.reading.pad is not None
-        text = _TextTower(base)
-        least = _LEAST_OF_SMALL if text.small else 0
-        self._lengths = (*(length for length in _LENGTHS if least <= length < context and not filled), context)
         self._most = _MOST_FILLED if filled else _MOST
         try:
+            text = _TextTower(base)
+            least = _LEAST_OF_SMALL if text.small else 0
+            self._lengths = (*(length for length in _LENGTHS if least <= length < context and not filled), context)
             self._text = _compiled(text, precision, cache, threads)
             self._image = _compiled(_ImageTower(base), precision, cache, threads)
             self.independent = not text.small and self._measure_independence(base.table)
