@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut, Oracle, Published, RunsWhole
+from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut, Published, RunsWhole
 from benchmarks.emoji36.trainer import ALIGNED, CLL_CLIP, PRODUCT, TEIR, TEIR_INIT, TEIR_REG, Method
 from model.clip_tokenizer import ClipTokenizer
 from model.training import LearnSettings
@@ -69,20 +69,6 @@ def _published(method: Method, rate: float = _SLOW) -> Training:
     return Training(method, "chain", Published, {**_PAPER, "cooldown": 0.0, "learning_rate": rate})
 
 
-# The same once more with the paper's decay share, start over the base's own rows, and warm-up from zero, and its
-# ablations. Rows of their own, so that no stored figure stands under a definition that it was not measured with.
-_PROPORTION = replace(CLL_CLIP, proportion=True), replace(TEIR, proportion=True)
-_EXACT = {
-    "cll-clip": _PROPORTION[0],
-    "teir-init": replace(TEIR_INIT, proportion=True),
-    "teir-reg": replace(TEIR_REG, proportion=True),
-    "teir-reg-gradient": replace(_PROPORTION[0], scale="gradient", scales="gradient"),
-    "teir-reg-decay": replace(TEIR_REG, proportion=True, scales="decay"),
-    "teir": _PROPORTION[1],
-    "teir-lingual": replace(_PROPORTION[1], losses="lingual"),
-    "teir-modal": replace(_PROPORTION[1], losses="modal"),
-}
-
 TRAININGS = {
     "cll-clip": _published(replace(CLL_CLIP, spread=_SPREAD)),
     "teir-init": _published(TEIR_INIT),
@@ -116,8 +102,6 @@ TRAININGS = {
     "aligned-chain": Training(ALIGNED, "chain"),
     "aligned-base": Training(replace(ALIGNED, scale="none"), "base"),
     "ends-base": Training(replace(_FREE, ends=True), "base"),
-    **{f"exact-{name}": _published(method) for name, method in _EXACT.items()},
-    "exact-teir-oracle": replace(_published(_PROPORTION[1]), tokenizer=Oracle),
 }
 
 # What `auto` falls back to where detection is unsure.
@@ -162,7 +146,6 @@ ROWS = {
     "addressed-aligned": Row("aligned-base", "own"),
     "addressed-chain-aligned": Row("aligned-chain", "own"),
     "addressed-ends": Row("ends-base", "own"),
-    **{name: Row(name) for name in TRAININGS if name.startswith("exact-") and name != "exact-base"},
 }
 
 MAIN = (

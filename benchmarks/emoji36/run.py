@@ -19,14 +19,12 @@ from filelock import FileLock
 from benchmarks.emoji36.data import Data, Vectors
 from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.methods import NOTHING, TRAININGS, Overrides, Training
-from benchmarks.emoji36.tokenizers import Oracle
 from model import storage, version
 from model.clip_tokenizer import ClipTokenizer
 from model.corpus import Corpus
 from model.encoder import Encoder
 from model.evaluation import recalls
 from model.table import NO_ROW, View
-from model.tokenizer import Tokenizer
 from model.training import LearnSettings, Progress
 from model.version import Learned
 
@@ -52,7 +50,7 @@ def teach(
     """Every language of a training in order, from disk as far as an earlier run came; `joint` is one for all."""
     training = TRAININGS[name]
     grown = encoder.base.tokenizer if training.tokenizer is ClipTokenizer else training.tokenizer
-    view = base = replace(encoder.base_view, tokenizer=_oracle(data) if training.tokenizer is Oracle else grown())
+    view = base = replace(encoder.base_view, tokenizer=grown())
     claim(folder / "training.json", training.described(settings, overrides), folder.glob("*/version"))
     for number, language in enumerate((JOINT,) if training.onto == "joint" else data.languages, 1):
         parent = {"chain": view, "tokens": _rowless(view, base)}.get(training.onto, base)
@@ -65,11 +63,6 @@ def teach(
         learned, facts = version.read(place / "version")
         view = encoder.extend(parent, number, language, learned)
         yield Taught(language, learned, view, {**facts, "bytes": _size(place / "version")})
-
-
-def _oracle(data: Data) -> Tokenizer:
-    """The tokenizer of all languages, before the first is taught."""
-    return Oracle.all_at_once([caption for tag in data.languages for caption in data.corpus(tag).captions])
 
 
 def claim(path: Path, described: dict[str, Any], made: Iterable[Path] = ()) -> None:

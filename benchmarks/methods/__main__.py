@@ -21,12 +21,11 @@ from benchmarks.emoji36.run import commit
 from benchmarks.emoji36.scenes import Sizes
 from benchmarks.methods import addressed, curves, few, gains, report
 from benchmarks.methods.bench import Bench, fill
-from benchmarks.methods.rows import ROWS, SETTINGS
+from benchmarks.methods.rows import ROWS, settings
 from model import storage
 from model.base import open_base
 from model.encoder import Encoder
 from model.evaluation import KS
-from model.training import LearnSettings
 from service.schemas.languages import TeachingSettings
 
 WORK, OUT = Path(".cache/emoji36"), Path("docs/reports/methods.json")
@@ -59,8 +58,8 @@ def run(
         head |= {"captions": sha256(json.dumps(data.digests()).encode()).hexdigest()}
         head |= {"text_fingerprint": base.text_fingerprint}
         key = sha256(json.dumps([head, seed]).encode()).hexdigest()[:12]
-        settings = LearnSettings(**SETTINGS, seed=seed, checkpoint_every=1_000)
-        bench = Bench(base, data, settings, queries, work / "methods" / key, _CONSOLE.print, commit())
+        learning = settings(data.sizes["train"], seed)
+        bench = Bench(base, data, learning, queries, work / "methods" / key, _CONSOLE.print, commit())
         for name in names:
             ledger = fill(bench, name)
             with FileLock(out.resolve().with_name(f".{out.name}.lock")):

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from benchmarks.emoji36.data import Data, Test
 from benchmarks.emoji36.run import Scores, claim
 from benchmarks.emoji36.table import Ledger
-from benchmarks.methods.rows import ROWS, TOKENIZER
+from benchmarks.emoji36.tokenizers import Oracle
+from benchmarks.methods.rows import ORACLE, ROWS, tokenizer
 from benchmarks.methods.trainer import NOTHING, Features, SuiteTrainer
 from model import storage, version
 from model.base import Base
@@ -64,16 +65,23 @@ class Bench:
 
     def described(self, name: str) -> dict[str, Any]:
         """All that a row's scores depend on except the data."""
-        made = {"tokenizer": TOKENIZER.__name__, "method": ROWS[name].key(), "settings": asdict(self.settings)}
+        made = {"tokenizer": tokenizer(name).__name__, "method": ROWS[name].key(), "settings": asdict(self.settings)}
         return {**made, "queries": self.queries}
+
+    def chain(self, name: str) -> "Chain":
+        """What the first language of a row is taught on."""
+        return Chain(self.base, self._oracle if name == ORACLE else tokenizer(name)())
+
+    @cached_property
+    def _oracle(self) -> ClipTokenizer:
+        return Oracle.all_at_once([caption for tag in self.data.languages for caption in self.corpora(tag).captions])
 
 
 class Chain:
     """The newest table, and what the method has left so far. Holds no row that nothing reads any more."""
 
-    def __init__(self, base: Base) -> None:
+    def __init__(self, base: Base, tokenizer: ClipTokenizer) -> None:
         self.encoder, self.left = Encoder(base), NOTHING
-        tokenizer: ClipTokenizer = TOKENIZER()
         self.view = replace(self.encoder.base_view, tokenizer=tokenizer)
 
     def add(self, language: str, number: int, learned: Learned, left: Kept) -> None:
@@ -99,7 +107,7 @@ def fill(bench: Bench, name: str) -> Ledger:
     ledger.content["made"] = bench.described(name)
     if ledger.content.get("done"):
         return ledger
-    chain, facts = Chain(bench.base), []
+    chain, facts = bench.chain(name), []
     for number, language in enumerate(bench.data.languages, 1):
         place = folder / f"{number:02d}-{language}"
         if not (place / "left").exists():
@@ -130,7 +138,8 @@ def fill(bench: Bench, name: str) -> Ledger:
 def teach(bench: Bench, chain: Chain, name: str, language: str, place: Path) -> None:
     """Write the version of one language and what its method leaves; the second is written last."""
     corpus = bench.corpora(language)
-    words = bench.folder / "tokens" / language  # alike in all rows: the tokenizer grows on the captions alone
+    # alike in all rows of one tokenizer: it grows on the captions alone
+    words = bench.folder / "tokens" / type(chain.view.tokenizer).__name__ / language
     folder, left = place / "checkpoints", chain.left
     trainer = ROWS[name].trainer(chain.encoder, chain.view, corpus, folder, bench.settings, left, words)
     assert isinstance(trainer, SuiteTrainer)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.methods import plots
 from benchmarks.methods.published import XM3600
-from benchmarks.methods.rows import PAIRS, ROWS
+from benchmarks.methods.rows import ABLATIONS, BASELINE, PAIRS, PROPOSAL, SUITE
 from model.evaluation import average_accuracy, forgetting
 
 _MARKS = re.compile(r"(<!-- tables -->\n).*?(<!-- /tables -->)", re.DOTALL)
@@ -19,24 +19,30 @@ _EMPTY = "# The suite of eight\n\n<!-- tables -->\n<!-- /tables -->\n"
 
 
 def write(path: Path) -> str:
-    """Tables into the .md beside the results, between its marks, and the plots; returns the tables."""
+    """Tables into the .md beside the results, between its marks, and the plots; returns the tables.
+
+    What was run at full size is read from NAME-full.json beside NAME.json.
+    """
     results = json.loads(path.read_text(encoding="utf-8"))
     page = path.with_suffix(".md")
     text = page.read_text(encoding="utf-8") if page.is_file() else _EMPTY
-    written = "\n".join(
-        "\n".join(lines) + "\n" for lines in (rows(results), leads(results), points(results), starts(results)) if lines
-    )
+    tables = [rows(results), leads(results), ablations(results), points(results), starts(results)]
+    full = path.with_name(f"{path.stem}-full.json")
+    if full.is_file():
+        held = json.loads(full.read_text(encoding="utf-8"))
+        tables[2:2] = [["The two at full size:", "", *rows(held)[2:]], leads(held)]
+    written = "\n".join("\n".join(lines) + "\n" for lines in tables if lines)
     page.write_text(_MARKS.sub(lambda marks: marks[1] + written + marks[2], text), encoding="utf-8")
     plots.draw(results, path.with_suffix(""))
     return written
 
 
-def rows(results: dict[str, Any]) -> list[str]:
-    """Every row that was run."""
+def rows(results: dict[str, Any], names: Iterable[str] = SUITE) -> list[str]:
+    """Those of the rows that were run."""
     head = "| row | seeds | AA | F | F_en | just learned | AA i2t | AA, F unseen style | paper: AA, F |"
     lines = ["t2i R@1 in per cent on the seen styles after the last language, unless the column says otherwise.", ""]
     lines += [head, "|---" * (head.count("|") - 1) + "|"]
-    for name in (name for name in ROWS if name in results["methods"]):
+    for name in (name for name in names if name in results["methods"]):
         row = results["methods"][name]
         cells = [str(len(row["seeds"]))]
         cells += [f"{row[metric]['seen']['t2i']['mean']:.1f}" for metric in ("AA", "F", "F_en")]
@@ -47,6 +53,14 @@ def rows(results: dict[str, Any]) -> list[str]:
         cells.append(f"{paper[0]}, {paper[1]}" if paper else "–")
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
     return lines
+
+
+def ablations(results: dict[str, Any]) -> list[str]:
+    """Rows with one thing changed, between the two that they are made of."""
+    if not results["methods"].keys() & ABLATIONS:
+        return []
+    said = "One thing changed in each: what TEIR is made of, one loss alone, another vocabulary, everything trained."
+    return [said, "", *rows(results, (BASELINE, *ABLATIONS, PROPOSAL))[2:]]
 
 
 def seed_just_learned(seed: dict[str, Any]) -> float:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from benchmarks.methods import codaprompt, oewc
 from benchmarks.methods.er import reservoir
-from benchmarks.methods.rows import ROWS
+from benchmarks.methods.rows import ROWS, SUITE
 from benchmarks.methods.trainer import NOTHING, SuiteTrainer
 from model.base import open_base
 from model.checkpoint import Kept
@@ -66,7 +67,7 @@ def left_of(name: str, encoder: Encoder) -> Kept:
     return Kept({key: drawn(*shape, seed=len(key)) for key, shape in shapes.items()}, {})
 
 
-@pytest.mark.parametrize("name", [*ROWS])
+@pytest.mark.parametrize("name", [*SUITE, "teir-whole"])
 def test_three_steps_are_those_of_a_slow_and_obvious_computation(encoder: Encoder, tmp_path: Path, name: str) -> None:
     trainer = made(name, encoder, tmp_path)
     parts = {key: value for key, value in trainer.beside().items() if key.split("/")[0] not in ("noted", "sum")}
@@ -101,9 +102,11 @@ def by_hand(name: str, trainer: SuiteTrainer, rows: Tensor, parts: dict[str, Ten
     """Moves `rows` and `parts`, as the method would."""
     tower: Any = copy.deepcopy(trainer.encoder.base.model).double()
     method, before = name.removesuffix("+teir"), rows.detach().clone()
+    if name == "teir-whole":
+        parts |= {key: moved(tower, key) for key in parts if "temperature" not in key}
     said, own = corpus(trainer.encoder), BATCH * STEPS
     left = {key: value.double() for key, value in trainer.left.tensors.items()}
-    scale = row_factors(trainer, teir=name.endswith("teir"))
+    scale = row_factors(trainer, teir="teir" in name)
     # what the published CodaPrompt never trains: its gradients are summed over the epoch, 65,536 times
     still = [key for key in parts if method == "codaprompt-untrained" and "/" in key]
     moving = [rows, *(value for key, value in parts.items() if key not in still)]
@@ -144,6 +147,14 @@ def by_hand(name: str, trainer: SuiteTrainer, rows: Tensor, parts: dict[str, Ten
             gradients = torch.autograd.grad(loss, [parts[key] for key in still], retain_graph=True)
             summed = [total + 65_536 * gradient for total, gradient in zip(summed, gradients, strict=True)]
         optimizer.step(loss, 0.0 if step == 1 else RATE, summed)
+
+
+def moved(tower: Any, key: str) -> nn.Parameter:
+    """The weight of the whole tower that the trainer calls so."""
+    own = re.sub(r"^block(\d+)\.", r"transformer.resblocks.\1.", key).replace("mlp.module.", "mlp.")
+    found: nn.Parameter = tower.get_parameter(own.replace("attn.projections.", "attn."))
+    found.requires_grad_(True)
+    return found
 
 
 def row_factors(trainer: SuiteTrainer, teir: bool) -> Tensor:
@@ -313,7 +324,7 @@ def test_prompts_are_trained_but_for_the_published_variant(encoder: Encoder, tmp
     assert all(stayed) if name.endswith("untrained") else not any(stayed)
 
 
-@pytest.mark.parametrize("name", ["der", "mla", "codaprompt-untrained"])
+@pytest.mark.parametrize("name", ["der", "mla", "codaprompt-untrained", "teir-whole"])
 def test_an_interrupted_language_goes_on_to_the_same_bits(encoder: Encoder, tmp_path: Path, name: str) -> None:
     whole = made(name, encoder, tmp_path / "whole")
     whole.learn(go_on)

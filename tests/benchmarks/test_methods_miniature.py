@@ -22,7 +22,7 @@ from benchmarks.emoji36.data import Vectors
 from benchmarks.emoji36.errors import Refused
 from benchmarks.methods.__main__ import merge
 from benchmarks.methods.bench import SPOKEN, Bench, Chain, fill, score, teach
-from benchmarks.methods.rows import BASELINE, PAIRS, PROPOSAL, ROWS
+from benchmarks.methods.rows import BASELINE, PAIRS, PROPOSAL, ROWS, SUITE
 from benchmarks.methods.trainer import SuiteTrainer
 from model import version
 from model.base import Base, open_base
@@ -100,14 +100,14 @@ def learned(bench: Bench, name: str) -> list[float]:
 
 
 def assert_every_language_is_learned(bench: Bench, name: str) -> None:
-    before = [score(bench, Chain(bench.base), BASELINE, tag)["seen"]["t2i"]["R@1"] for tag in bench.data.languages]
+    before = [score(bench, bench.chain(BASELINE), BASELINE, tag)["seen"]["t2i"]["R@1"] for tag in bench.data.languages]
     gained = [after - first for after, first in zip(learned(bench, name), before, strict=True)]
     assert min(gained) > 0.25, f"{name}: a language is hardly learned: {gained}"
 
 
 def taught(bench: Bench, name: str) -> tuple[SuiteTrainer, Chain]:
     """The trainer of the second language, after it, and the chain that it was trained on."""
-    chain, folder = Chain(bench.base), bench.folder / f"again-{name}"
+    chain, folder = bench.chain(name), bench.folder / f"again-{name}"
     first, second = bench.data.languages
     teach(bench, chain, name, first, folder / first)
     stored, _ = version.read(folder / first / "version")
@@ -166,7 +166,7 @@ def test_every_method_learns(bench: Bench, name: str) -> None:
     assert_every_language_is_learned(bench, name)
 
 
-@pytest.mark.parametrize("name", [*ROWS])
+@pytest.mark.parametrize("name", [*SUITE])
 def test_both_halves_of_teir_do_what_they_say(bench: Bench, tmp_path: Path, name: str) -> None:
     quick = replace(bench, folder=tmp_path, settings=replace(SETTINGS, epochs=1))
     trainer, chain = taught(quick, name)

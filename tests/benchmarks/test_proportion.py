@@ -1,6 +1,7 @@
 """The published rows in the paper's own proportion, and its ablations: each against what its definition says."""
 
-from dataclasses import replace
+import math
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,14 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.emoji36.methods import ROWS, TRAININGS
 from benchmarks.emoji36.tokenizers import Oracle
 from benchmarks.emoji36.trainer import CLL_CLIP, TEIR, Method
+from benchmarks.methods.rows import ABLATIONS, SUITE, tokenizer
+from benchmarks.methods.rows import settings as suite_settings
 from model.base import open_base
 from model.clip_tokenizer import BEGIN, END
 from model.encoder import Encoder
 from model.objectives import CrossLingual, CrossModal, Objective
 from model.table import pad
+from model.training import LearnSettings
 from tests.benchmarks.slow_methods import ByHand
 from tests.model.toy import CAPTIONS, SETTINGS, corpus_for, go_on
 
@@ -28,10 +31,19 @@ def encoder(spec: str) -> Encoder:
     return Encoder(open_base(spec))
 
 
-def test_the_papers_ablations_are_rows() -> None:
-    named = ("cll-clip", "teir-init", "teir-reg", "teir-reg-gradient", "teir-reg-decay", "teir", "teir-oracle")
-    for name in (*named, "teir-lingual", "teir-modal"):
-        assert TRAININGS[f"exact-{name}"].method.proportion and ROWS[f"exact-{name}"].training == f"exact-{name}"
+def test_the_papers_ablations_are_rows_and_change_one_thing_each() -> None:
+    without, proposed = asdict(SUITE["cll-clip"]), asdict(SUITE["teir"])
+
+    def changed(name: str, other: dict[str, object]) -> set[str]:
+        return {key for key, value in asdict(ABLATIONS[name]).items() if value != other[key]}
+
+    assert all(method.proportion for method in ABLATIONS.values())
+    assert changed("teir-init", without) == changed("teir-reg", proposed) == {"start"}
+    assert changed("teir-reg-gradient", without) == {"scale", "scales"}
+    assert changed("teir-reg-decay", proposed) == {"start", "scales"}
+    assert changed("teir-lingual", proposed) == changed("teir-modal", proposed) == {"losses"}
+    assert changed("teir-whole", proposed) == {"kind"}
+    assert changed("teir-oracle", proposed) == set() and tokenizer("teir-oracle") is Oracle
 
 
 HALVES = {
@@ -88,6 +100,17 @@ def test_in_the_papers_proportion_an_idle_row_loses_the_same_whatever_the_steps(
     assert trainer.idle() == pytest.approx(0.969, abs=2e-3)
     drawn = trainer.new_rows(20_000, [encoder.base.table], torch.Generator().manual_seed(0))
     assert drawn.std().item() == pytest.approx(1.55 * encoder.base.table.std().item(), rel=0.01)
+
+
+@pytest.mark.parametrize("pairs", [200, 2_000, 9_600])
+def test_the_noise_of_all_steps_of_the_suite_moves_a_row_as_far_whatever_their_number(pairs: int) -> None:
+    def moved(settings: LearnSettings, captions: int) -> float:
+        steps = settings.epochs * math.ceil(captions / settings.batch_size)
+        assert settings.learning_rate is not None
+        return settings.learning_rate * math.sqrt(steps)
+
+    assert suite_settings(1_000, 0).learning_rate == 2e-3
+    assert moved(suite_settings(pairs, 0), pairs) == pytest.approx(moved(suite_settings(1_000, 0), 1_000))
 
 
 @pytest.mark.parametrize(("losses", "kinds"), [("lingual", [CrossLingual]), ("modal", [CrossModal])])

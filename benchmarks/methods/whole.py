@@ -1,0 +1,59 @@
+"""The whole text tower is trained, and not its rows alone: what the paper's choice of the rows is held against.
+
+A language goes on from the weights that the one before left. They decay in every step, as in AdamW over everything.
+"""
+
+import copy
+from typing import Any
+
+from torch import Tensor, nn
+
+from benchmarks.methods import tower
+from benchmarks.methods.trainer import Features, SuiteTrainer
+from model.base import Base
+from model.checkpoint import Kept
+
+_OTHERS = ("positional_embedding", "ln_final", "text_projection")  # beside the blocks
+
+
+class Whole(SuiteTrainer):
+    """In float32, since weights that are trained cannot be kept in bfloat16."""
+
+    def __init__(self, *inputs: Any, **more: Any) -> None:
+        super().__init__(*inputs, **more)
+        opened = loose(self.encoder.base, self.left)
+        self.weights, self.student = _weights(opened), tower.features(opened)
+
+    def beside(self) -> dict[str, nn.Parameter]:
+        return super().beside() | self.weights
+
+    def decayed(self) -> list[nn.Parameter]:
+        return [*self.weights.values()]
+
+    def leaves(self) -> dict[str, Tensor]:
+        return {name: weight.detach() for name, weight in self.weights.items()}
+
+    @staticmethod
+    def reads(base: Base, left: Kept, language: str, half: bool) -> Features:
+        return tower.features(loose(base, left))
+
+
+def loose(base: Base, left: Kept) -> Any:
+    """A tower for `features` that shares nothing with the base's; its weights are those `left`, if any are."""
+    opened = tower.copied(base, half=False)
+    for name in _OTHERS:
+        setattr(opened, name, copy.deepcopy(getattr(opened, name)))
+    for name, weight in _weights(opened).items():
+        weight.requires_grad_(True)
+        if left.tensors:
+            weight.data.copy_(left.tensors[name])
+    return opened
+
+
+def _weights(opened: Any) -> dict[str, nn.Parameter]:
+    parts = {name: getattr(opened, name) for name in _OTHERS}
+    parts |= {f"block{number}": block for number, block in enumerate(opened.transformer.resblocks)}
+    found: dict[str, nn.Parameter] = {}
+    for name, part in parts.items():
+        found |= {name: part} if isinstance(part, nn.Parameter) else dict(part.named_parameters(name))
+    return found
