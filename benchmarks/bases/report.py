@@ -7,12 +7,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from benchmarks import page
 from benchmarks.bases.bench import ARMS
 from benchmarks.emoji36.lexicon import LANGUAGES
-from model import storage
 from model.languages import ENGLISH, names
 
-BEGIN, END = "<!-- figures: python -m benchmarks.bases report -->", "<!-- end of figures -->"
 Languages = Mapping[str, Mapping[str, Any]]
 Recall = Mapping[str, float]
 
@@ -20,15 +19,12 @@ Recall = Mapping[str, float]
 def write(figures: Path) -> Path:
     """Put the tables of `figures` into the text of the same name; returns that."""
     text = figures.with_suffix(".md")
-    before, _, rest = text.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, behind = rest.partition(END)
-    tables = made(json.loads(figures.read_text(encoding="utf-8")))
-    storage.write_bytes(text, f"{before}{BEGIN}\n\n{tables}\n\n{END}{behind}".encode())
+    page.place(text, "Bases", made(json.loads(figures.read_text(encoding="utf-8"))))
     return text
 
 
-def made(results: Mapping[str, Any]) -> str:
-    """All tables, in Markdown."""
+def made(results: Mapping[str, Any]) -> list[str]:
+    """All tables and what is said before each, in Markdown."""
     languages: Languages = results["languages"]
     taught = [tag for tag in LANGUAGES if "taught" in languages.get(tag, {})]
     read = [tag for tag in taught if tag in results["reads"]]
@@ -38,16 +34,14 @@ def made(results: Mapping[str, Any]) -> str:
     bases = ("language", "version 0", "taught onto this base", "taught onto the English base", "R@1, difference")
     growth = ("language", "way", "R@1", "R@10", "keyword, R@1", "new tokens", "tokens a caption", "too long")
     all_others = len(languages) - len(results["reads"])
-    return "\n\n".join(
-        [
-            "Read by the base, and taught all the same:",
-            _table(gates, [_gate(tag, languages[tag]) for tag in read]),
-            f"Not read by the base ({len(others)} of {all_others} taught so far):",
-            _table(bases, [*(_other(tag, languages[tag]) for tag in others), *_means(others, results)]),
-            "Each way to teach on a `tokenizer.json`:",
-            _table(growth, [*(_way(*way) for way in ways), *_ways_means(results["growth"])]),
-        ]
-    )
+    return [
+        "Read by the base, and taught all the same:",
+        _table(gates, [_gate(tag, languages[tag]) for tag in read]),
+        f"Not read by the base ({len(others)} of {all_others} taught so far):",
+        _table(bases, [*(_other(tag, languages[tag]) for tag in others), *_means(others, results)]),
+        "Each way to teach on a `tokenizer.json`:",
+        _table(growth, [*(_way(*way) for way in ways), *_ways_means(results["growth"])]),
+    ]
 
 
 def _gate(tag: str, found: Mapping[str, Any]) -> Sequence[str]:

@@ -1,13 +1,13 @@
 """From runs to results, tables and plots: AA, F, F_en and BWT as `model.evaluation` defines them, mean over seeds."""
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import page
 from benchmarks.emoji36 import plots, tables
 from model.evaluation import Triangle, average_accuracy, backward_transfer, english_forgetting, forgetting
 
@@ -31,8 +31,6 @@ _METRICS: dict[str, Callable[[Triangle], float]] = {
     "F_en": english_forgetting,
     "BWT": backward_transfer,
 }
-_MARKS = re.compile(r"(<!-- tables -->\n).*?(<!-- /tables -->)", re.DOTALL)
-_EMPTY = "# Emoji-36\n\n<!-- tables -->\n<!-- /tables -->\n"
 
 
 def seed_results(ledger: dict[str, Any]) -> dict[str, Any]:
@@ -87,9 +85,5 @@ def write(path: Path) -> str:
     """Tables into the .md beside the results, between its marks, and the plots; returns the tables."""
     results = json.loads(path.read_text(encoding="utf-8"))
     conclude(results)
-    text = path.with_suffix(".md")
-    page = text.read_text(encoding="utf-8") if text.is_file() else _EMPTY
-    written = "\n".join(part + "\n" for part in tables.all_of(results))
-    text.write_text(_MARKS.sub(lambda marks: marks[1] + written + marks[2], page), encoding="utf-8")
     plots.draw(results, path.with_suffix(""))
-    return written
+    return page.place(path.with_suffix(".md"), "Emoji-36", tables.all_of(results))

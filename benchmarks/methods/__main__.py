@@ -12,6 +12,7 @@ from filelock import FileLock
 from pydantic import ValidationError
 from rich.console import Console
 
+from benchmarks import page
 from benchmarks.emoji36 import lexicon
 from benchmarks.emoji36.data import Data, emoji36
 from benchmarks.emoji36.errors import Refused
@@ -155,7 +156,10 @@ def few_(
     out: Annotated[Path, typer.Option(help="What was measured so far; the plot goes beside")] = FEW,
     work: Path = WORK,
 ) -> None:
-    """Recall against pairs by the product's default settings, and what adapters add; a stopped run goes on."""
+    """Recall against pairs by the product's default settings, and what adapters add; a stopped run goes on.
+
+    Writes the tables into the page beside the results, and the plot.
+    """
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     encoder = Encoder(open_base("bundled"))
@@ -169,7 +173,8 @@ def few_(
 
     gains.fill(encoder, data, wanted, results["trials"], work / "methods" / "few", add)
     few.draw(results["trials"], wanted, out.with_suffix(".png"))
-    _CONSOLE.print(few.tables(results["trials"], wanted), highlight=False, markup=False, soft_wrap=True)
+    written = page.place(out.with_suffix(".md"), "Few pairs", few.tables(results["trials"], wanted))
+    _CONSOLE.print(written, highlight=False, markup=False, soft_wrap=True)
 
 
 def _named(said: Sequence[str]) -> tuple[tuple[str, Any], ...]:

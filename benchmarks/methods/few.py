@@ -35,10 +35,10 @@ def trials(settings: tuple[tuple[str, Any], ...], languages: Sequence[str] = LAN
     ]
 
 
-def tables(held: Held, wanted: Sequence[Trial]) -> str:
-    """In Markdown, of the trials that are `wanted`, as far as they were measured."""
+def tables(held: Held, wanted: Sequence[Trial]) -> list[str]:
+    """In Markdown, of the trials that are `wanted`, as far as they were measured: by pairs, and with adapters."""
     wanted = _done(held, wanted)
-    return "\n".join([*_pairs(held, wanted), "", *_adapters(held, wanted)]) + "\n"
+    return ["\n".join(_pairs(held, wanted)), "\n".join(_adapters(held, wanted))]
 
 
 def draw(held: Held, wanted: Sequence[Trial], path: Path) -> None:

@@ -1,21 +1,19 @@
 """The suite's tables, out of concluded results, into the page beside them, and its plots. Measures nothing."""
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import page
 from benchmarks.methods import plots
 from benchmarks.methods.published import XM3600
 from benchmarks.methods.rows import ABLATIONS, BASELINE, PAIRS, PROPOSAL, SUITE
 from model.evaluation import average_accuracy, forgetting
 
-_MARKS = re.compile(r"(<!-- tables -->\n).*?(<!-- /tables -->)", re.DOTALL)
 _LENGTHS = {0.0: "none", 0.25: "a quarter", 1.0: "full"}
-_EMPTY = "# The suite of eight\n\n<!-- tables -->\n<!-- /tables -->\n"
 
 
 def write(path: Path) -> str:
@@ -24,17 +22,13 @@ def write(path: Path) -> str:
     What was run at full size is read from NAME-full.json beside NAME.json.
     """
     results = json.loads(path.read_text(encoding="utf-8"))
-    page = path.with_suffix(".md")
-    text = page.read_text(encoding="utf-8") if page.is_file() else _EMPTY
     tables = [rows(results), leads(results), ablations(results), points(results), starts(results)]
     full = path.with_name(f"{path.stem}-full.json")
     if full.is_file():
         held = json.loads(full.read_text(encoding="utf-8"))
         tables[2:2] = [["The two at full size:", "", *rows(held)[2:]], leads(held)]
-    written = "\n".join("\n".join(lines) + "\n" for lines in tables if lines)
-    page.write_text(_MARKS.sub(lambda marks: marks[1] + written + marks[2], text), encoding="utf-8")
     plots.draw(results, path.with_suffix(""))
-    return written
+    return page.place(path.with_suffix(".md"), "The suite of eight", ["\n".join(lines) for lines in tables if lines])
 
 
 def rows(results: dict[str, Any], names: Iterable[str] = SUITE) -> list[str]:

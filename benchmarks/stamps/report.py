@@ -1,11 +1,11 @@
 """From results to figures, tables and plots of one half. Measures nothing."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import page
 from benchmarks.emoji36.errors import Refused
 from benchmarks.stamps import figures, rows, tables
 from benchmarks.stamps.bench import GALLERIES, Asked, Bench
@@ -18,8 +18,6 @@ from model.languages import ENGLISH
 
 HOW = ("addressed", "shared", "auto")
 Done = Sequence[tuple[Case, rows.Result]]
-_MARKS = re.compile(r"(<!-- tables -->\n).*?(<!-- /tables -->)", re.DOTALL)
-_EMPTY = "# Stamps\n\n<!-- tables -->\n<!-- /tables -->\n"
 
 
 def write(bench: Bench, head: Mapping[str, Any], languages: Sequence[str], half: Half, out: Path) -> str:
@@ -35,12 +33,8 @@ def write(bench: Bench, head: Mapping[str, Any], languages: Sequence[str], half:
         raise Refused(f"--out: {out} has figures of another {other}; name another file")
     found = {**before, **head, **conclude(bench, languages, half)}
     storage.write_bytes(out, (json.dumps(found, indent=1) + "\n").encode())
-    text = out.with_suffix(".md")
-    page = text.read_text(encoding="utf-8") if text.is_file() else _EMPTY
-    written = "\n".join(part + "\n" for part in tables.all_of(found))
-    text.write_text(_MARKS.sub(lambda marks: marks[1] + written + marks[2], page), encoding="utf-8")
     plots.draw(found, out.with_suffix(""))
-    return written
+    return page.place(out.with_suffix(".md"), "Stamps", tables.all_of(found))
 
 
 def conclude(bench: Bench, languages: Sequence[str], half: Half) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def test_each_way_differs_in_what_it_says_and_nothing_is_measured_twice(tmp_path
     assessed = {**before, "t2i": {"R@1": 0.25, "R@10": 0.5}}
     languages["en"] = {**languages["en"], "assessed": assessed}
     results = {"reads": ["en"], "languages": languages, "growth": growth, "english_base_untaught": untaught}
-    text = report.made(results)
+    text = "\n\n".join(report.made(results))
     here = " / ".join(f"{100 * found[GROWN]['t2i'][k] / english:.0f} %" for k, english in assessed["t2i"].items())
     assert f"| {here} | 30 % / 100 % |" in text
     assert " ± 20.0 |" in text, "the standard error of two differences that are 40 points apart"
