@@ -4,13 +4,11 @@ The format is recognised by the content, never by a file name. Memory is bounded
 which is parsed as a whole).
 """
 
-import csv
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
-from itertools import chain
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryFile
 from typing import Any
@@ -19,14 +17,11 @@ from langcodes import standardize_tag
 from langcodes.tag_parser import LanguageTagError
 
 from model.dataset_file import BYTE_ORDER_MARK, GZIP, MAX_BYTES, MAX_LINE, content, lines, refuse
+from model.dataset_tables import CELLS, COLUMNS, NEEDED, Rows, header, quoted, says_between, tabbed
 from model.errors import UnsupportedMedia
 
 MAX_DOCUMENT = 1 << 28  # bytes of a COCO document, which is parsed as a whole (the published ones have 91 MB)
 _PARTS = ("language", "text")  # of a pivot
-_CELLS = tuple(f"pivot_{part}" for part in _PARTS)  # the same in a table
-_COLUMNS = ("caption", "english", "picture", "split", *_CELLS)  # of tables
-_OTHERS = {"english", "picture", "pivot_text"}
-_NEEDED = "`caption` and at least one of `english`, `picture` and `pivot_text`"
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!")
 _PARQUET = b"PAR1"
 
@@ -76,13 +71,13 @@ def _recognise(head: bytes) -> str:
         raise UnsupportedMedia("archives are not read; send the file itself, optionally with gzip")
     if head.startswith(_PARQUET):
         return "parquet"
-    first = next((line for line in head.removeprefix(BYTE_ORDER_MARK).splitlines() if line.strip()), None)
+    given = (line.strip(b" ") for line in head.removeprefix(BYTE_ORDER_MARK).splitlines() if line.strip())
+    first = next((line for line in given if not says_between(line.decode("latin-1"))), None)
     if first is None:
         refuse("no_rows", "the file holds no row")
-    first = first.strip(b" ")
     if first.startswith(b"{"):
         return _recognise_json(first, head)
-    cells = _header(first.decode("utf-8", "replace").split("\t"))
+    cells = header(first.decode("utf-8", "replace").split("\t"))
     if b"\t" in first and "caption" not in cells and len(cells) == 2:
         return "parallel"
     return "tsv" if b"\t" in first else "csv"
@@ -120,7 +115,7 @@ def _xm3600(stream: BufferedReader, language: str | None) -> Records:
         if key is None:
             yield RowFault(number, "malformed_json")
             continue
-        if value.keys() & {"pivot", *_CELLS}:
+        if value.keys() & {"pivot", *CELLS}:
             refuse("wrong_columns", "an XM3600 file has no pivots; send JSON lines with `caption` and `pivot`", number)
         texts = [value[tag] for tag in value if isinstance(value[tag], dict) and _same(tag, language)]
         captions = texts[0].get("caption", []) if texts else []
@@ -179,97 +174,22 @@ def _parallel(stream: BufferedReader, language: str | None) -> Records:
 
 
 def _tsv(stream: BufferedReader, language: str | None) -> Records:
-    """Tab-separated values have no quoting: a quote is a character of the caption."""
-    return _table((number, number, line.split("\t")) for number, line in lines(stream))
-
-
-class _Texts:
-    """Lines for the CSV reader, which does not count physical lines itself."""
-
-    def __init__(self, lines: Iterator[tuple[int, str]]) -> None:
-        self._lines = lines
-        self.number, self.line = 0, ""
-
-    def __iter__(self) -> Iterator[str]:
-        for number, line in self._lines:
-            self.number, self.line = number, line + "\n"
-            yield self.line
+    return _of_table(tabbed(stream))
 
 
 def _csv(stream: BufferedReader, language: str | None) -> Records:
-    """Quoted fields may hold line ends, so the ends may differ here; a stray quote may spoil lines, and hides none.
-
-    Between the cells are commas or, as spreadsheets write in many countries, semicolons.
-    """
-    texts = _Texts(lines(stream, one_ending=False))
-    each = iter(texts)
-    header = next(each, "")
-    between = _between(header)
-    reader = csv.reader(chain([header], each), delimiter=between, strict=True)
-
-    def rows() -> Iterator[tuple[int, int, list[str]]]:
-        last = 0
-        while True:
-            first = last + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error:  # text behind a closing quote, a quote that is never closed, or 128 KiB in one
-                alone = texts.number == first and len(texts.line) < csv.field_size_limit()
-                cells = _cells(texts.line, between) if alone else []
-            last = texts.number
-            yield first, last, cells
-
-    return _table(rows())
+    return _of_table(quoted(stream))
 
 
-def _between(header: str) -> str:
-    """What stands between the cells of a table: that with which its header names the columns."""
-    if len(header) >= csv.field_size_limit():  # no header is so long
-        return ","
-    found = [between for between in ",;" if _names_columns(_header(_cells(header, between)))]
-    if len(found) > 1:
-        refuse("wrong_columns", "the header names the columns with commas and with semicolons in between; use one", 1)
-    return found[0] if found else max(",;", key=header.count)
-
-
-def _cells(line: str, between: str) -> list[str]:
-    """The cells of a line by itself; none where it is no row, as one with a carriage return in the middle."""
-    try:
-        return next(csv.reader([line], delimiter=between), [])
-    except csv.Error:
-        return []
-
-
-def _table(rows: Iterable[tuple[int, int, list[str]]]) -> Records:
-    """Records of rows that stand on the lines from the first to the second number."""
-    rows = iter(rows)
-    names = _header(next(rows, (0, 0, []))[2])
-    if not _names_columns(names):
-        refuse("wrong_columns", f"the header must name {_NEEDED}, with commas, semicolons or tabs in between", 1)
-    if "pivot" in names:
-        refuse("wrong_columns", "a pivot stands in two columns here, `pivot_language` and `pivot_text`", 1)
-    for first, last, cells in rows:
-        if len(cells) != len(names):
-            yield from (RowFault(line, "wrong_field_count") for line in range(first, last + 1))
-        else:
-            yield _record(last, {name: cell or None for name, cell in zip(names, cells, strict=True)})
+def _of_table(rows: Rows) -> Records:
+    for line, row in rows:
+        yield RowFault(line, "wrong_field_count") if row is None else _record(line, row)
 
 
 def _record(line: int, row: Mapping[str, object]) -> Record:
     """The record of a row by its names."""
     pivots = row.get("pivot"), {part: row.get(f"pivot_{part}") for part in _PARTS}
     return Record(line, row.get("caption"), row.get("english"), row.get("picture"), row.get("split"), pivots)
-
-
-def _names_columns(names: list[str]) -> bool:
-    once = all(names.count(column) <= 1 for column in _COLUMNS)
-    return once and "caption" in names and bool(_OTHERS & set(names))
-
-
-def _header(cells: list[str]) -> list[str]:
-    return [cell.strip().strip('"').lower() for cell in cells]
 
 
 def _parquet(stream: BufferedReader, language: str | None) -> Records:
@@ -303,15 +223,15 @@ def _paths(schema: Any) -> list[str]:
     """The paths of the values that are read of a Parquet file; a pivot may be a structure."""
     from pyarrow.types import is_nested, is_struct
 
-    fields = [(name, schema.field(name).type) for name in _COLUMNS if schema.names.count(name) == 1]
+    fields = [(name, schema.field(name).type) for name in COLUMNS if schema.names.count(name) == 1]
     if "pivot" in schema.names:
         pivot = schema.field("pivot").type if schema.names.count("pivot") == 1 else None
         if pivot is None or not is_struct(pivot) or any(pivot.get_field_index(part) < 0 for part in _PARTS):
             refuse("wrong_columns", "the column `pivot` must hold structures of a `language` and a `text`")
         fields += [(f"pivot.{part}", pivot.field(part).type) for part in _PARTS]
-    twice = any(schema.names.count(name) > 1 for name in _COLUMNS)
+    twice = any(schema.names.count(name) > 1 for name in COLUMNS)
     if twice or "caption" not in schema.names or any(is_nested(kind) for _, kind in fields):
-        refuse("wrong_columns", f"the columns must be {_NEEDED}")
+        refuse("wrong_columns", f"the columns must be {NEEDED}")
     return [path for path, _ in fields]
 
 

@@ -27,6 +27,18 @@ def test_a_table_may_have_semicolons_as_spreadsheets_write_them_and_its_cells_co
 
 
 @pytest.mark.parametrize(
+    ("said", "between"), [(b"sep=;\r\n", b";"), (b'\xef\xbb\xbf"SEP=,"\r\n', b","), (b"sep=\t\r\n", b"\t")]
+)
+def test_a_first_line_that_tells_what_stands_between_is_no_header_and_counts(
+    reader: Reader, said: bytes, between: bytes
+) -> None:
+    cells = (b"caption", b"english"), (b"afal", b"apple"), (b"glas",), (b"coch", b"red")
+    found = reader(said + b"".join(between.join(row) + b"\r\n" for row in cells))
+    assert [(row.line, row.caption, row.english) for row in found.rows] == [(3, "afal", "apple"), (5, "coch", "red")]
+    assert {kind: fault.first_lines for kind, fault in found.report.faults.items()} == {"wrong_field_count": (4,)}
+
+
+@pytest.mark.parametrize(
     ("header", "said"),
     [
         (b"caption,english\rafal,apple\r", "the header must name"),

@@ -4,10 +4,12 @@ import csv
 import json
 import os
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from model.dataset_file import lines
+from model.dataset_tables import says_between
 from model.errors import DatasetInvalid
 from service.cli.importing.folder import read_file
 from service.cli.importing.items import (
@@ -88,20 +90,23 @@ class Manifest:
         csv.field_size_limit(_LONGEST_CELL)
         tabs = self._file.suffix.lower() == ".tsv"
         with self._file.open(encoding="utf-8-sig", newline="") as stream:
-            head = stream.read(1 << 16).partition("\n")[0]
-            stream.seek(0)
-            mark = (
-                "\t" if tabs else ";" if head.count(";") > head.count(",") else ","
-            )  # as spreadsheets of Europe write
-            rows = csv.reader(stream, delimiter=mark, strict=True)
-            columns = [name.strip() for name in next(rows, [])]
+            head = stream.readline(_LONGEST_CELL)
+            before = int(says_between(head))  # a line of its own
+            head = stream.readline(_LONGEST_CELL) if before else head
+            # as spreadsheets of Europe write
+            mark = "\t" if tabs else ";" if head.count(";") > head.count(",") else ","
+            rows = csv.reader(chain([head], stream), delimiter=mark, strict=True)
+            columns = [_column(name.strip()) for name in next(rows, [])]
             if "file" not in columns:
                 raise SourceFault(f"It has no column `file`; its columns are {', '.join(columns) or 'none'}.")
             for row in rows:
                 if len(row) > len(columns):
-                    yield rows.line_num, f"It has {len(row)} cells, and there are {len(columns)} columns."
+                    yield before + rows.line_num, f"It has {len(row)} cells, and there are {len(columns)} columns."
                 elif any(row):
-                    yield rows.line_num, {name: _cell(name, text) for name, text in zip(columns, row, strict=False)}
+                    yield (
+                        before + rows.line_num,
+                        {name: _cell(name, text) for name, text in zip(columns, row, strict=False)},
+                    )
 
     def _item(self, line: int, row: Mapping[str, Any] | str) -> Item:
         if isinstance(row, str):
@@ -133,6 +138,12 @@ class Manifest:
         if not path.is_relative_to(self._root):
             raise _Faulty("`file` leads out of the folder: --root names another one.")
         return path, PurePosixPath(path.relative_to(self._root)).as_posix()
+
+
+def _column(name: str) -> str:
+    """Its name; those that have a meaning here may be written with capitals."""
+    lower = name.lower()
+    return lower if lower in _OWN or lower.startswith(_CAPTION) else name
 
 
 def _cell(name: str, text: str) -> Any:

@@ -97,12 +97,13 @@ def test_a_row_that_cannot_be_used_is_told_by_its_line(tmp_path: Path) -> None:
     parts = list(Manifest(tmp_path / "m.jsonl", NOTHING).parts())
     assert items(parts) == ["a"]
     assert list(faults(parts)) == [f"line {number}" for number in range(2, 14)]
-    (tmp_path / "m.csv").write_text("file,id\na.png,b\na.png,c,d\n")
-    assert faults(list(Manifest(tmp_path / "m.csv", NOTHING).parts())) == {
-        "line 3": "It has 3 cells, and there are 2 columns."
-    }
+    for first, line in (("", 3), ("sep=,\n", 4)):
+        (tmp_path / "m.csv").write_text(f"{first}File,ID\na.png,b\na.png,c,d\n")
+        parts = list(Manifest(tmp_path / "m.csv", NOTHING).parts())
+        assert items(parts) == ["b"]
+        assert faults(parts) == {f"line {line}": "It has 3 cells, and there are 2 columns."}
     for name, content, said in (
-        ("n.csv", b"File;Title\na;1\n", "its columns are File, Title"),
+        ("n.csv", b"Picture;Title\na;1\n", "its columns are Picture, Title"),
         ("n.jsonl", b"\xff\n", "UTF-8"),
         ("o.csv", b'file\n"a\n', "no table"),
         ("p.csv", "file;Ort\na;Zürich\n".encode("cp1252"), "“CSV UTF-8”"),
