@@ -178,14 +178,19 @@ export function show(image, url) {
   return image;
 }
 
+const waiting = new WeakMap();
+const nearing = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) continue;
+    nearing.unobserve(target);
+    waiting.get(target)();
+  }
+}, { rootMargin: NEAR });
+
 /** What a browser does for an image with `loading="lazy"`: `then` waits until it is nearly in view. */
 function whenNear(image, then) {
   if (image.loading !== "lazy") return then();
-  const nearing = new IntersectionObserver((entries) => {
-    if (!entries.some((entry) => entry.isIntersecting)) return;
-    nearing.disconnect();
-    then();
-  }, { rootMargin: NEAR });
+  waiting.set(image, then);
   nearing.observe(image);
 }
 
