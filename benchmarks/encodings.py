@@ -23,8 +23,8 @@ from model.backends import FIRST, Encoding
 from model.backends.choice import open_towers
 from model.base import Base, open_base
 from model.encoder import Encoder
+from model.learn_settings import LearnSettings
 from model.settings import CommonSettings
-from model.training import LearnSettings
 
 _WORK = Path(".cache/emoji36")
 _GALLERIES = ("seen", "unseen", "singles")

@@ -9,9 +9,8 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -23,66 +22,15 @@ from model.alignment import aligned
 from model.corpus import Corpus, Tokens, tokenized
 from model.encoder import Encoder
 from model.errors import TrainingDiverged
-from model.machine import supports_bfloat16
+from model.learn_settings import LearnSettings
 from model.objectives import Objective, balanced
 from model.student import in_bfloat16
 from model.table import NO_ROW, TokenRows, View, pad
 from model.version import Learned
 
-_RATE, _MOST_EPOCHS = 4e-3, 40
-_FEW, _FEW_EPOCHS, _FEW_STEPS = 1_000, 12, 48  # captions that need fewer steps, and how many
 _BLOCK = 8_192  # rows of a large table that are read at a time
 _MOMENTS = "adam."  # in a checkpoint, between a parameter's name and those of Adam's own tensors
 _SAVE_SECONDS = 60.0  # at most this much training is repeated after a kill; the time of a save changes no bit
-
-
-@dataclass(frozen=True)
-class LearnSettings:
-    """What a user may set; `epochs` and `checkpoint_every` 0 mean: by the size of the dataset.
-
-    So does `start` "auto", and with it a rate of None: see `settled`.
-    """
-
-    epochs: int = 0
-    batch_size: int = 64
-    learning_rate: float | None = None
-    weight_decay: float = 0.05
-    warmup: float = 0.1  # share of the steps in which the rate rises
-    cooldown: float = 0.9  # share of the steps, at the end, in which it falls to nothing; 0: constant, as published
-    clip: float = 1.0  # global gradient norm
-    vocabulary: int = 10_000  # most tokens of the language's own BPE
-    start: Literal["auto", "drawn", "aligned"] = "auto"  # new rows: as TEIR draws them, or by English rows
-    seed: int = 0
-    mixed_precision: bool = True  # the frozen tower in bfloat16 where the processor has it; rows and Adam in float32
-    checkpoint_every: int = 0  # steps
-
-    def settled(self, captions: int, begins: str) -> "LearnSettings":
-        """These for a dataset of so many captions, with a tokenizer whose new rows are "drawn" or of "pieces".
-
-        By default up to 1,000 captions start aligned, at twice the rate, and are seen 12 times, in 48 steps at least:
-        they read no worse than in three times as many steps from a drawn start (decision 44). More start drawn.
-        """
-        if self.start != "auto":
-            return self
-        if captions > _FEW or begins != "drawn":
-            return replace(self, start="drawn")
-        epochs = max(_FEW_EPOCHS, math.ceil(_FEW_STEPS / math.ceil(captions / self.batch_size)))
-        rate = 2 * _RATE if self.learning_rate is None else self.learning_rate
-        return replace(self, start="aligned", learning_rate=rate, epochs=self.epochs or min(_MOST_EPOCHS, epochs))
-
-    def epochs_for(self, captions: int) -> int:
-        """Small datasets are seen more often: about 70,000 captions in all, 3 to 40 times each (decision 27)."""
-        return self.epochs or min(_MOST_EPOCHS, max(3, math.ceil(70_000 / captions)))
-
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate of `step`, counted from 1: a linear rise, a plateau, a linear fall."""
-        risen = step / max(1.0, self.warmup * steps)
-        left = (steps + 1 - step) / max(1.0, self.cooldown * steps)
-        return (_RATE if self.learning_rate is None else self.learning_rate) * min(1.0, risen, left)
-
-    def uses_bfloat16(self, device: torch.device) -> bool:
-        """Whether the frozen tower is to compute in bfloat16 on `device`."""
-        return self.mixed_precision and supports_bfloat16(device)
 
 
 @dataclass(frozen=True)
@@ -343,11 +291,10 @@ def _restore(folder: Path, belongs: dict[str, str], trained: Mapping[str, nn.Par
         return 0
     step, tensors = newest
     for name, parameter in trained.items():
-        with torch.no_grad():
-            parameter.copy_(tensors[name])
+        parameter.data.copy_(tensors[name])
         start = f"{name}.{_MOMENTS}"
         moments = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
         if moments:
             adam.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
-            adam.state[parameter]["step"] = adam.state[parameter]["step"].cpu()
+            adam.state[parameter]["step"] = moments["step"]  # which Adam keeps where it is cheap to read
     return step

@@ -9,8 +9,9 @@ import torch
 
 from model import storage, version
 from model.corpus import NONE, Corpus
+from model.learn_settings import LearnSettings
 from model.registry import Version
-from model.training import Interrupted, LearnSettings, Progress, Trainer
+from model.training import Interrupted, Progress, Trainer
 from model.version import Learned
 from worker.attempt import Stopped
 from worker.prepare import TrainingContext, TrainingData

@@ -26,7 +26,7 @@ from model.base import open_base
 from model.encoder import Encoder
 from model.errors import PictoglotError
 from model.languages import ENGLISH
-from model.training import LearnSettings
+from model.learn_settings import LearnSettings
 from worker.assess import judged
 from worker.settings import WorkerSettings
 

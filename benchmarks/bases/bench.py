@@ -16,8 +16,8 @@ from model import storage, version
 from model.encoder import Encoder
 from model.evaluation import Gain, gain, ranks, recalls
 from model.file_tokenizer import FileTokenizer
+from model.learn_settings import LearnSettings
 from model.table import View
-from model.training import LearnSettings
 from worker.promotion import informative
 
 ADDRESSED = "free-base"  # the training of Emoji-36's row `addressed`: each language on the base alone

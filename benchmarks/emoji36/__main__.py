@@ -25,7 +25,7 @@ from model import storage
 from model.base import open_base
 from model.encoder import Encoder
 from model.errors import PictoglotError
-from model.training import LearnSettings
+from model.learn_settings import LearnSettings
 from service.schemas.languages import TeachingSettings
 
 WORK = Path(".cache/emoji36")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut, Published, RunsWhole
 from benchmarks.emoji36.trainer import ALIGNED, CLL_CLIP, PRODUCT, TEIR, TEIR_INIT, TEIR_REG, Method
 from model.clip_tokenizer import ClipTokenizer
-from model.training import LearnSettings
+from model.learn_settings import LearnSettings
 
 Overrides = Mapping[str, Any]  # names of `LearnSettings` to values, as `--set` gives them
 NOTHING: Overrides = {}

@@ -24,8 +24,9 @@ from model.clip_tokenizer import ClipTokenizer
 from model.corpus import Corpus
 from model.encoder import Encoder
 from model.evaluation import recalls
+from model.learn_settings import LearnSettings
 from model.table import NO_ROW, View
-from model.training import LearnSettings, Progress
+from model.training import Progress
 from model.version import Learned
 
 JOINT = "joint"

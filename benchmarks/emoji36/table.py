@@ -16,8 +16,8 @@ from model import storage
 from model.base import Base
 from model.detection import Detector
 from model.encoder import Encoder
+from model.learn_settings import LearnSettings
 from model.table import NO_ROW, View
-from model.training import LearnSettings
 
 Tell = Callable[[str], None]
 

@@ -16,8 +16,8 @@ from model import storage
 from model.checkpoint import Kept
 from model.corpus import Corpus
 from model.encoder import Encoder
+from model.learn_settings import LearnSettings
 from model.table import View
-from model.training import LearnSettings
 
 KINDS: Mapping[str, type[Adapted]] = {"mla": MLA, "lora": LoRA}
 

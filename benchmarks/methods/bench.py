@@ -29,9 +29,9 @@ from model.corpus import Corpus
 from model.encoder import Encoder
 from model.errors import VersionCorrupt
 from model.evaluation import recalls
+from model.learn_settings import LearnSettings
 from model.table import NO_ROW, Table
 from model.tower import TorchTowers
-from model.training import LearnSettings
 from model.version import Learned
 
 SPOKEN = "bench/spoken"  # beside what a method leaves: the tokens of the language's own captions

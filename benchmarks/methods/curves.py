@@ -16,8 +16,8 @@ from benchmarks.emoji36.run import plainly, score
 from model import storage
 from model.corpus import Corpus
 from model.encoder import Encoder
+from model.learn_settings import LearnSettings
 from model.table import Table
-from model.training import LearnSettings
 
 LANGUAGES = ("de", "ar", "zh", "ru", "hi", "ko", "el", "th")  # eight scripts
 PAIRS, SHARES = (200, 1_000), (0.0, 0.25, 1.0)

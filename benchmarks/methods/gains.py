@@ -26,9 +26,10 @@ from model import storage
 from model.corpus import Corpus
 from model.encoder import Encoder
 from model.evaluation import Gain, gain, ranks
+from model.learn_settings import LearnSettings
 from model.table import Table
 from model.text import clean
-from model.training import LearnSettings, Trainer
+from model.training import Trainer
 from worker.prepare import teacher_features
 
 Settings = Mapping[str, Any]

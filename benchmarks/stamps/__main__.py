@@ -24,7 +24,7 @@ from model import storage
 from model.encoder import Encoder
 from model.errors import PictoglotError
 from model.languages import ENGLISH, canonical
-from model.training import LearnSettings
+from model.learn_settings import LearnSettings
 from service.schemas.languages import TeachingSettings
 
 WORK = Path(".cache/stamps")

@@ -25,9 +25,10 @@ from model.encoder import Encoder, Vectors
 from model.errors import InvalidInput
 from model.evaluation import ranks
 from model.languages import ENGLISH
+from model.learn_settings import LearnSettings
 from model.table import View
 from model.text import clean
-from model.training import LearnSettings, Trainer
+from model.training import Trainer
 from model.version import Learned
 from worker.prepare import teacher_features
 

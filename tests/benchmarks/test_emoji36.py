@@ -27,10 +27,10 @@ from model.detection import Detector, Guess
 from model.encoder import Encoder
 from model.errors import VersionCorrupt
 from model.evaluation import average_accuracy, forgetting
+from model.learn_settings import LearnSettings
 from model.merges import CLIP_TOKENS, BytePairs, Merge, SharedBPE
 from model.table import Table, View
 from model.teir import ScaledAdamW, new_rows
-from model.training import LearnSettings
 from tests.benchmarks.miniature import (
     FAINT,
     assert_every_language_is_learned,

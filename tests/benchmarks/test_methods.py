@@ -22,7 +22,8 @@ from model.base import open_base
 from model.checkpoint import Kept
 from model.corpus import Corpus
 from model.encoder import Encoder
-from model.training import Interrupted, LearnSettings
+from model.learn_settings import LearnSettings
+from model.training import Interrupted
 from tests.benchmarks.slow_methods import PLAIN, ByHand, Changed, contrastive, feature, mean_square
 from tests.model.toy import CAPTIONS, corpus_for, go_on
 

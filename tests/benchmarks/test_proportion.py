@@ -17,9 +17,9 @@ from benchmarks.methods.rows import settings as suite_settings
 from model.base import open_base
 from model.clip_tokenizer import BEGIN, END
 from model.encoder import Encoder
+from model.learn_settings import LearnSettings
 from model.objectives import CrossLingual, CrossModal, Objective
 from model.table import pad
-from model.training import LearnSettings
 from tests.benchmarks.slow_methods import ByHand
 from tests.model.toy import CAPTIONS, SETTINGS, corpus_for, go_on
 

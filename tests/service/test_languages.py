@@ -265,7 +265,7 @@ def test_a_dataset_above_the_limit_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_settings_that_may_be_set_are_those_of_the_training() -> None:
-    from model.training import LearnSettings
+    from model.learn_settings import LearnSettings
 
     defaults = {name: field.default for name, field in TeachingSettings.model_fields.items()}
     assert defaults == {name: getattr(LearnSettings(), name) for name in LearnSettings.__dataclass_fields__}
