@@ -24,6 +24,7 @@ _COSTS = (
     "bytes_of_rows",
     "bitwise_equal",
     "confusion",
+    "by_picture",
 )
 _METRICS: dict[str, Callable[[Triangle], float]] = {
     "AA": average_accuracy,

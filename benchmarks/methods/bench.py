@@ -19,6 +19,7 @@ from benchmarks.emoji36.data import Data, Test
 from benchmarks.emoji36.run import Scores, claim
 from benchmarks.emoji36.table import Ledger
 from benchmarks.emoji36.tokenizers import Oracle
+from benchmarks.methods import sampled
 from benchmarks.methods.rows import ORACLE, ROWS, tokenizer
 from benchmarks.methods.trainer import NOTHING, Features, SuiteTrainer
 from model import storage, version
@@ -28,7 +29,7 @@ from model.clip_tokenizer import ClipTokenizer
 from model.corpus import Corpus
 from model.encoder import Encoder
 from model.errors import VersionCorrupt
-from model.evaluation import recalls
+from model.evaluation import ranks, recalls
 from model.learn_settings import LearnSettings
 from model.table import NO_ROW, Table
 from model.tower import TorchTowers
@@ -59,6 +60,12 @@ class Bench:
     def tests(self) -> Callable[[str], Test]:
         """What a language's test asks."""
         return cache(lambda language: asked(self.data.tests(language)["scenes"], self.queries, self._place(language)))
+
+    def by_picture(self, triangle: Sequence[Sequence[Scores]]) -> dict[str, sampled.Sums]:
+        """What each picture of a gallery adds to the metrics of a row."""
+        tests = [self.tests(language) for language in self.data.languages]
+        owners = [test.owner for test in tests]
+        return {gallery: sampled.sums(triangle, gallery, owners) for gallery in tests[0].galleries}
 
     def _place(self, language: str) -> int:
         return list(self.data.languages).index(language)
@@ -127,6 +134,7 @@ def fill(bench: Bench, name: str) -> Ledger:
         "train_seconds": [each["seconds"] for each in facts],
         "rows_trained": [each["rows"] for each in facts],
         "rows_total": [each["total"] for each in facts],
+        "by_picture": bench.by_picture(ledger.triangle),
         "done": True,
     }
     ledger.save()
@@ -158,7 +166,8 @@ def score(bench: Bench, chain: Chain, name: str, language: str) -> Scores:
     assert issubclass(kind, SuiteTrainer)
     test = bench.tests(language)
     vectors = encoded(chain, kind.reads(bench.base, chain.left, language, half), test.captions)
-    return {gallery: dict(recalls(vectors, bench.data.galleries[gallery], test.owner)) for gallery in test.galleries}
+    asked = {gallery: (vectors, bench.data.galleries[gallery], test.owner) for gallery in test.galleries}
+    return {name: {**recalls(*each), sampled.FIRST: sampled.packed(ranks(*each))} for name, each in asked.items()}
 
 
 def asked(test: Test, queries: int, place: int) -> Test:

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks import page
-from benchmarks.methods import plots
+from benchmarks.methods import plots, sampled
 from benchmarks.methods.published import XM3600
 from benchmarks.methods.rows import ABLATIONS, BASELINE, PAIRS, PROPOSAL, SUITE
-from model.evaluation import average_accuracy, forgetting
 
 _LENGTHS = {0.0: "none", 0.25: "a quarter", 1.0: "full"}
 
@@ -34,12 +33,14 @@ def write(path: Path) -> str:
 def rows(results: dict[str, Any], names: Iterable[str] = SUITE) -> list[str]:
     """Those of the rows that were run."""
     head = "| row | seeds | AA | F | F_en | just learned | AA i2t | AA, F unseen style | paper: AA, F |"
-    lines = ["t2i R@1 in per cent on the seen styles after the last language, unless the column says otherwise.", ""]
+    said = "t2i R@1 in per cent on the seen styles after the last language, unless the column says otherwise"
+    lines = [f"{said}; ± is one standard error of the sample of pictures.", ""]
     lines += [head, "|---" * (head.count("|") - 1) + "|"]
     for name in (name for name in names if name in results["methods"]):
         row = results["methods"][name]
-        cells = [str(len(row["seeds"]))]
-        cells += [f"{row[metric]['seen']['t2i']['mean']:.1f}" for metric in ("AA", "F", "F_en")]
+        sums = [each["by_picture"] for each in row["seeds"].values()]
+        cells = [str(len(sums)), *(_said(_sampled(sums, metric)) for metric in ("AA", "F"))]
+        cells.append(f"{row['F_en']['seen']['t2i']['mean']:.1f}")
         cells.append(f"{100 * np.mean([seed_just_learned(seed) for seed in row['seeds'].values()]):.1f}")
         cells.append(f"{row['AA']['seen']['i2t']['mean']:.1f}")
         cells.append(", ".join(f"{row[metric]['unseen']['t2i']['mean']:.1f}" for metric in ("AA", "F")))
@@ -68,10 +69,7 @@ def leads(results: dict[str, Any]) -> list[str]:
     pairs = [pair for pair in PAIRS if all(name in results["methods"] for name in pair)]
     if not pairs:
         return []
-    lines = [
-        "TEIR over without it, t2i R@1 in points; ± is one standard error from the languages, paired (see above).",
-        "",
-    ]
+    lines = ["TEIR over without it, t2i R@1 in points, paired by query.", ""]
     lines += [
         "| method | AA | F | AA unseen | F unseen | paper: AA, F | AA higher, F lower |",
         "|---|---|---|---|---|---|---|",
@@ -82,7 +80,7 @@ def leads(results: dict[str, Any]) -> list[str]:
             for gallery in ("seen", "unseen")
             for metric in ("AA", "F")
         }
-        cells = [f"{mean:+.1f} ±{error:.1f}" for mean, error in differences.values()]
+        cells = [_said(difference, "+") for difference in differences.values()]
         holds = all((mean > 0) == (metric == "AA") for (_, metric), (mean, _) in differences.items())
         paper = [XM3600[teir][k] - XM3600[plain][k] for k in range(2)] if plain in XM3600 else None
         said = f"{paper[0]:+.1f}, {paper[1]:+.1f}" if paper else "–"
@@ -91,27 +89,21 @@ def leads(results: dict[str, Any]) -> list[str]:
 
 
 def _difference(results: dict[str, Any], plain: str, teir: str, gallery: str, metric: str) -> tuple[float, float]:
-    """In points, each language the mean of the seeds that both have, with its standard error over the languages."""
+    """In points, the mean of the seeds that both have."""
     one, other = (results["methods"][name]["seeds"] for name in (plain, teir))
-    changes = [
-        _per_language(other[seed], gallery, metric) - _per_language(one[seed], gallery, metric)
-        for seed in one
-        if seed in other
-    ]
-    change = 100 * np.mean(changes, axis=0)
-    return float(change.mean()), float(change.std(ddof=1) / np.sqrt(len(change)))
+    both = [seed for seed in one if seed in other]
+    sums = [[seeds[seed]["by_picture"] for seed in both] for seeds in (other, one)]
+    return _sampled(sums[0], metric, gallery, sums[1])
 
 
-def _per_language(seed: dict[str, Any], gallery: str, metric: str) -> Any:
-    """What each language adds to AA or F: their means are the metrics."""
-    triangle = seed[gallery]["t2i"]["R@1"]
-    last = np.array(triangle[-1])
-    if metric == "AA":
-        assert np.isclose(last.mean(), average_accuracy(triangle))
-        return last
-    best = [max(triangle[i][j] for i in range(j, len(last) - 1)) for j in range(len(last) - 1)]
-    assert np.isclose((np.array(best) - last[:-1]).mean(), forgetting(triangle))
-    return np.array(best) - last[:-1]
+def _sampled(
+    seeds: list[dict[str, Any]], metric: str, gallery: str = "seen", without: list[dict[str, Any]] | None = None
+) -> tuple[float, float]:
+    return sampled.mean([each[gallery] for each in seeds], metric, [each[gallery] for each in without or ()])
+
+
+def _said(figure: tuple[float, float], sign: str = "") -> str:
+    return f"{figure[0]:{sign}.1f} ±{figure[1]:.1f}"
 
 
 def points(results: dict[str, Any]) -> list[str]:

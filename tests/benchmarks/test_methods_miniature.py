@@ -20,6 +20,7 @@ from torch import Tensor
 from benchmarks.emoji36 import data
 from benchmarks.emoji36.data import Vectors
 from benchmarks.emoji36.errors import Refused
+from benchmarks.methods import sampled
 from benchmarks.methods.__main__ import merge
 from benchmarks.methods.bench import SPOKEN, Bench, Chain, fill, score, teach
 from benchmarks.methods.rows import BASELINE, PAIRS, PROPOSAL, ROWS, SUITE
@@ -209,6 +210,9 @@ def test_results_have_the_form_of_the_benchmarks_and_refuse_other_data(bench: Be
     assert row["F"]["seen"]["t2i"]["mean"] == pytest.approx(
         100 * (row["seeds"]["0"]["seen"]["t2i"]["R@1"][0][0] - last[0]), abs=0.01
     )
+    for metric in ("AA", "F"):
+        by_picture, _ = sampled.mean([row["seeds"]["0"]["by_picture"]["seen"]], metric)
+        assert by_picture == pytest.approx(row[metric]["seen"]["t2i"]["mean"], abs=0.01)
     with pytest.raises(Refused, match="other sizes"):
         merge(tmp_path / "out.json", {**head, "sizes": {"train": 95}}, BASELINE, 0, fill(bench, BASELINE).content)
 
