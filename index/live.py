@@ -149,8 +149,12 @@ class LiveIndex:
             return self._current is not previous
 
     def verify(self) -> list[str]:
-        """Hash every file of the served snapshot again, and count rows in an engine; a sentence for each difference."""
-        return self._loader.verify(self.current.release, set(self.current.sets))
+        """Hash every file of the served snapshot again, and count rows in an engine; a sentence for each difference.
+
+        Also for what `degraded` tells: that a newer release cannot be opened.
+        """
+        current = self.current
+        return [*dict.fromkeys([*current.degraded, *self._loader.verify(current.release, set(current.sets))])]
 
     def recall(self) -> Recall | None:
         """How many of the nearest pictures searches find: see `index.recall`. Takes seconds for a million pictures.

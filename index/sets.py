@@ -5,6 +5,7 @@ work on one set only one counts, whatever became of their leases. What no state 
 """
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -31,6 +32,7 @@ from model.storage import fault_point
 GRACE = 600.0  # seconds for which other machines may search in a state after it was replaced
 _DROPPED = ".dropped"  # the end of the marker of a run that cannot be registered any more
 KEPT = 2  # states of a set: another process may be about to open the one before the newest
+_log = logging.getLogger(__name__)
 
 
 class VectorSets:
@@ -137,6 +139,7 @@ class VectorSets:
             try:
                 part = (known or {}).get(written.id) or segment.read(self.root, written, identity, self._recall)
             except (IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch, StoreUnavailable, StorageFull) as error:
+                _log.error("segment %s is unusable (%s) and is made again", written.id, error.code)
                 lost.append(written)
                 problems.append(f"Segment {written.id} is unusable ({error.code}) and is made again.")
             else:

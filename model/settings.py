@@ -33,7 +33,12 @@ class CommonSettings(BaseSettings):
 
     home: Path = Field(Path("var"), validate_default=True, description="Data root: every file that pictoglot writes.")
     store: str = Field("", pattern=r"^(s3://[^/]+(/.+)?)?$", description="`s3://BUCKET/PREFIX`; empty: only HOME.")
-    database_url: str = Field("", repr=False, description="Registry as a SQLAlchemy URL; empty: SQLite under HOME.")
+    database_url: str = Field(
+        "",
+        repr=False,
+        pattern=r"^(sqlite(\+\w+)?:///.+|postgresql(\+\w+)?://.+)?$",
+        description="Registry as a SQLAlchemy URL; empty: SQLite under HOME.",
+    )
     broker_url: str = Field(
         "", repr=False, pattern=r"^(rediss?://.+)?$", description="`redis://…`; empty: a folder under HOME."
     )

@@ -266,5 +266,10 @@ def _plain_key(values: list[str], bearer: bool) -> str:
 
 
 def _is_local(headers: Headers) -> bool:
-    """False for a request from another site's page, or under a foreign host name that resolves to this loopback."""
-    return headers.get("sec-fetch-site") != "cross-site" and bool(_LOOPBACK_HOST.fullmatch(headers.get("host", "")))
+    """False for a request from another site's page, or under a foreign host name that resolves to this loopback.
+
+    A page's site is told by either header: not every browser sends both.
+    """
+    origin = headers.get("origin")
+    hosts = [headers.get("host", "")] + ([] if origin is None else [origin.partition("://")[2]])
+    return headers.get("sec-fetch-site") != "cross-site" and all(map(_LOOPBACK_HOST.fullmatch, hosts))

@@ -33,7 +33,6 @@ def gained(
     It is of the mean of R@K over `ks`, and enough when it is more than its own standard error. `forced`: whether the
     language shall be served without.
     """
-    enough = gain.mean > gain.error
     what = " and ".join(f"R@{k}" for k in ks)
     change = f"{100 * gain.mean:+.1f} ± {100 * gain.error:.1f} points".replace("-", "−")
     return {
@@ -41,10 +40,10 @@ def gained(
         "before": {name: before[name] for name in ("t2i", "i2t")},
         "mean": gain.mean,
         "error": gain.error,
-        "enough": enough,
-        "forced": forced and not enough,
+        "enough": gain.enough,
+        "forced": forced and not gain.enough,
         "sentence": (
-            f"{names(language).name} is {'' if enough else 'not '}read better than by version {version}: "
+            f"{names(language).name} is {'' if gain.enough else 'not '}read better than by version {version}: "
             f"on the same {before['pairs']} held-out captions {what if len(ks) == 1 else f'the mean of {what}'} went "
             f"from {100 * gain.before:.1f} % to {100 * gain.after:.1f} % ({change})"
         ),

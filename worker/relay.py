@@ -1,7 +1,7 @@
 """Sends a hint for every expansion that could run and does not, again and again: a lost hint only causes a delay.
 
-Its thread also starts the indexer and the calibration when they are due, and removes the files left by crashed workers,
-once, after the first hints: the sweep walks the whole data root.
+Its thread also starts the indexer and the calibration when they are due, and removes the files left by crashed
+processes, after the first hints and then once a day: the sweep walks the whole data root.
 """
 
 import logging
@@ -20,6 +20,7 @@ from worker.indexer import Indexing
 from worker.lease import Supervisor
 from worker.tasks import HINT
 
+_SWEEP_SECONDS = 86_400.0
 _DEAF_SECONDS = 60  # idle, with hints sent and none received
 _log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class Relay(Thread):
         super().__init__(name="relay", daemon=True)
         self._app, self._supervisor = app, supervisor
         self._unheard: float | None = None  # when the first hint was sent that did not arrive here
-        self._swept = False
+        self._sweep_at = 0.0  # on the monotonic clock
         self._chores = (Indexing(supervisor.settings), Calibrating(supervisor.settings))
 
     def run(self) -> None:
@@ -41,7 +42,7 @@ class Relay(Thread):
                 self.tick()
                 for chore in self._chores:
                     chore.tick(self._supervisor.registry)
-                self._sweep_once()
+                self._sweep()
             except PictoglotError as error:
                 _log.warning("the registry cannot be read: %s", error.code)
             except Exception:  # noqa: BLE001 - a worker whose relay has ended looks alive
@@ -63,17 +64,18 @@ class Relay(Thread):
             runnable = []
         self._end_if_deaf(bool(runnable))
 
-    def _sweep_once(self) -> None:
-        """Sweep unless that is done; while the registry is away, each round tries again."""
-        if self._swept:
+    def _sweep(self) -> None:
+        """Sweep when that is due; while the registry is away, each round tries again."""
+        if time.monotonic() < self._sweep_at:
             return
-        self._swept = True
+        self._sweep_at = time.monotonic() + _SWEEP_SECONDS
         try:
             sweep_left_over(self._supervisor)
         except (PictoglotError, OSError) as error:
             reason = error.code if isinstance(error, PictoglotError) else type(error).__name__
             _log.warning("files left by crashed workers could not be removed: %s", reason)
-            self._swept = isinstance(error, OSError)  # left to the next start: it would fail in each round
+            if isinstance(error, PictoglotError):  # another would fail in each round
+                self._sweep_at = 0.0
 
     def _end_if_deaf(self, sent: bool) -> None:
         """End a worker that sends hints and receives none, a known fault of Celery (celery #8030, #10205, #10302).
@@ -91,7 +93,7 @@ class Relay(Thread):
 
 
 def sweep_left_over(supervisor: Supervisor) -> None:
-    """Remove what crashes left under the data root; what cannot be removed now is left to the next start.
+    """Remove what crashes left under the data root; what cannot be removed now is left to the next time.
 
     Before that, words for pictures that a process of an earlier release has put beside this one.
     """

@@ -104,6 +104,10 @@ def test_a_damaged_release_is_served_once_it_is_repaired(world: World) -> None:
     file.write_bytes(good)
     live.refresh()
     assert live.current.release != new  # not verified again and again
+    assert live.verify() == [
+        f"Release {new.number} cannot be opened (version_corrupt).",
+        "Release 1 is still served.",
+    ]
     clock.now += 61
     assert live.refresh() and live.current.release == new and live.current.degraded == ()
 

@@ -85,7 +85,9 @@ def test_a_damaged_segment_serves_nothing_and_is_made_again(
     assert again.current.degraded == () and answers(again) == before
 
 
-def test_the_only_segment_of_a_set_is_made_again_with_the_same_name(world: World) -> None:
+def test_the_only_segment_of_a_set_is_made_again_with_the_same_name(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     """Nothing new has to be registered then, and yet what was read from the tables is to go from memory."""
     live = world.started()
     put(live, *range(8))
@@ -96,6 +98,7 @@ def test_the_only_segment_of_a_set_is_made_again_with_the_same_name(world: World
     live = world.started()
     wait_until(lambda: not live.current.degraded)
     assert answers(live) == before and live.verify() == []
+    assert f"segment {folder.name} is unusable (index_file_corrupt)" in caplog.text
     assert live.current.pictures.tail.count == 0 and world.state().segments == state.segments
     assert world.started().current.degraded == ()
 

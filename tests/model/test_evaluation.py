@@ -136,6 +136,15 @@ def test_the_error_of_a_gain_is_how_much_it_differs_from_sample_to_sample(captio
     assert measured.error == pytest.approx(np.std(means), rel=0.1)
 
 
+@pytest.mark.parametrize("count", range(5, 70))
+def test_one_query_alone_is_never_enough_of_a_gain_and_two_are(count: int) -> None:
+    """The error of one is its gain, whatever the rounding; that of two is less."""
+    before, each = np.full(count, 30), np.arange(count)
+    one, two = (np.where(each < better, 0, before) for better in (1, 2))
+    assert not gain(before, one, each, (1, 10)).enough and gain(before, two, each, (1, 10)).enough
+    assert not gain(one, before, each, (1, 10)).enough
+
+
 def test_of_equal_ranks_nothing_is_gained_and_one_target_says_nothing() -> None:
     same, each = np.array([0, 3, 40]), np.arange(3)
     assert (gain(same, same, each, (1,)).mean, gain(same, same, each, (1,)).error) == (0.0, 0.0)

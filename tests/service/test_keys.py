@@ -130,8 +130,13 @@ def test_an_open_loopback_needs_a_key_only_for_admin(opened: Service) -> None:
     assert_problem(opened.http.get("/v1/languages", headers={"X-API-Key": "wrong"}), 401, "invalid_api_key")
 
 
-def test_a_page_of_another_site_may_not_use_an_open_loopback(opened: Service) -> None:
-    headers = {"Sec-Fetch-Site": "cross-site"}
+@pytest.mark.parametrize(
+    "headers",
+    [{"Sec-Fetch-Site": "cross-site"}, *({"Origin": at} for at in ("http://evil.example", "null", "http://[::2]", ""))],
+)
+def test_a_page_of_another_site_may_not_use_an_open_loopback(opened: Service, headers: dict[str, str]) -> None:
+    own = {"Origin": "http://localhost:8321", "Sec-Fetch-Site": "same-origin"}
+    assert opened.http.get("/v1/languages", headers=own).status_code == 200
     answer = opened.http.post("/v1/pictures", files={"picture": ("x", picture())}, headers=headers)
     assert_problem(answer, 401, "missing_api_key")
 

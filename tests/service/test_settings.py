@@ -54,6 +54,15 @@ def test_an_unknown_name_in_the_file_is_refused_too(tmp_path: Path) -> None:
         Settings.load()
 
 
+@pytest.mark.parametrize("url", ["s3cret", "mysql://u:s3cret@h/d", "sqlite://", "postgresql:d"])
+def test_a_registry_that_cannot_be_is_refused_by_every_process(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("PICTOGLOT_DATABASE_URL", url)
+    for settings in (Settings, WorkerSettings):
+        with pytest.raises(SettingsError, match=r"^PICTOGLOT_DATABASE_URL: ") as refusal:
+            settings.load()
+        assert "s3cret" not in str(refusal.value)
+
+
 def test_the_sentence_names_the_setting_and_not_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PICTOGLOT_PORT", "s3cret")
     with pytest.raises(SettingsError) as refusal:

@@ -111,6 +111,14 @@ def test_a_worker_whose_registry_is_away_at_its_start_sweeps_when_it_is_back(
     assert [record.exc_info for record in caplog.records if record.exc_info] == []
 
 
+def test_a_worker_that_runs_on_sweeps_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    swept: list[Supervisor] = []
+    monkeypatch.setattr("worker.relay.sweep_left_over", swept.append)
+    monkeypatch.setattr("worker.relay._SWEEP_SECONDS", 0.0)
+    with relay(site):
+        wait_until(lambda: len(swept) > 2)
+
+
 @pytest.mark.parametrize(
     ("failed", "sweeps", "said"),
     [
