@@ -1,5 +1,6 @@
 """Filters as SQL: conditions on rows of pictures, in the form that each database is fast with. Asks nothing."""
 
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from sqlalchemy import Boolean, ColumnElement, and_, false, or_, select, true
@@ -13,6 +14,7 @@ from index.tables import PictureRow, PictureValueRow
 
 # Whose conditions these are: of all pictures, also under NOT and OR (`others`), or of few that a query names itself
 Of = Literal["all", "others", "few"]
+_MICROSECOND, _HALVINGS = 1e-6, 50
 _BOUNDS = {"gt": "__gt__", "gte": "__ge__", "lt": "__lt__", "lte": "__le__"}
 
 
@@ -39,9 +41,25 @@ def _matched(match: Match, of: Of) -> ColumnElement[bool]:
 
 def _in_range(asked: Range, of: Of) -> ColumnElement[bool]:
     if asked.key == "created_at":
-        moments = [getattr(PictureRow.created_at, _BOUNDS[name])(value) for name, value in asked.bounds]
+        moments = [getattr(PictureRow.created_at, _BOUNDS[name])(_edge(name, value)) for name, value in asked.bounds]
         return and_(true() if asked.kind == "date" else false(), *moments)
     return _some(asked, of)
+
+
+def _edge(bound: str, moment: float) -> float:
+    """The first or the last of the instants that answers tell as this moment: they are cut to microseconds."""
+    edge, beyond = moment, moment + (-_MICROSECOND if bound in ("gte", "lt") else _MICROSECOND)
+    for _ in range(_HALVINGS):
+        middle = (edge + beyond) / 2
+        edge, beyond = (middle, beyond) if _told(middle) == _told(moment) else (edge, middle)
+    return edge
+
+
+def _told(instant: float) -> datetime | float:
+    try:
+        return datetime.fromtimestamp(instant, UTC)
+    except (OverflowError, ValueError):  # before the year 1, behind 9999, or a number that is no date
+        return instant
 
 
 def of_values(asked: Match | Range, hidden: bool = False) -> ColumnElement[bool] | None:

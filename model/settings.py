@@ -118,7 +118,10 @@ class CommonSettings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             name = f"{PREFIX}{first['loc'][0]}".upper() if first["loc"] else "The settings"
-            raise SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}.") from error
+            said = first["msg"].removeprefix("Value error, ")
+            if first["type"] == "string_pattern_mismatch":
+                said = f"not of this form: {cls.model_fields[str(first['loc'][0])].description}"
+            raise SettingsError(f"{name}: {said.removesuffix('.')}.") from error
 
 
 @cache

@@ -55,6 +55,18 @@ CLIENT_LEFT = 499  # as in nginx; nobody reads this answer, but it appears in th
 _MAX_LOCATIONS = 20  # listed in one answer
 _NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # full, or may not be written
 _SAFE_LOCATION = re.compile(r"[A-Za-z0-9_.\[\]@-]{1,64}")
+_SAID = {  # in place of pydantic's words, by its kinds of faults
+    "extra_forbidden": "there is no such field",
+    "missing": "this is required",
+    "model_attributes_type": "this must be an object",
+    "model_type": "this must be an object",
+    "string_pattern_mismatch": "this has characters, or a form, that is not allowed here",
+    "string_too_long": "this may have at most {max_length} characters",
+    "string_too_short": "this must have at least {min_length} characters",
+    "string_type": "this must be a text",
+    "too_long": "these may be at most {max_length}",
+    "too_short": "these must be at least {min_length}",
+}
 _log = logging.getLogger("pictoglot.errors")
 
 
@@ -124,11 +136,20 @@ def answers_head(scope: Scope) -> bool:
 
 def invalid_request(faults: Sequence[Any], prefix: str = "") -> errors.PictoglotError:
     """The error for what pydantic reports; names locations and kinds of faults, never the input."""
-    places = tuple(errors.FieldError(_location(prefix, fault["loc"]), str(fault["type"])) for fault in faults)
+    places = tuple(errors.FieldError(location(prefix, fault["loc"]), str(fault["type"])) for fault in faults)
     if any(fault["type"] == "string_unicode" for fault in faults):
         return errors.TextInvalidUnicode("the text contains surrogates", errors=places)
-    first = f"{places[0].location}: {faults[0]['msg']}" if places else ""
+    first = f"{places[0].location}: {_said(faults[0])}" if places else ""
     return errors.InvalidInput(first, errors=places)
+
+
+def _said(fault: Any) -> str:
+    """What is wrong, in words without names of ours."""
+    told = str(fault["msg"]).removeprefix("Value error, ")
+    try:
+        return _SAID.get(fault["type"], told).format(**fault.get("ctx", {}))
+    except (KeyError, ValueError, IndexError):  # of a fault that one of our own validators has named so
+        return told
 
 
 def install(app: FastAPI) -> None:
@@ -172,7 +193,7 @@ def _allowed(request: Request) -> set[str]:
     return methods | {"HEAD"} if "GET" in methods and answers_head(request.scope) else methods
 
 
-def _location(prefix: str, loc: Sequence[object]) -> str:
+def location(prefix: str, loc: Sequence[object]) -> str:
     """A readable location; a part that may be the client's own text is shown only if it looks like a name."""
     parts = ([prefix] if prefix else []) + [str(part) for part in loc]
     return ".".join(part if _SAFE_LOCATION.fullmatch(part) else "?" for part in parts)[:200] or "body"

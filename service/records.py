@@ -3,7 +3,8 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import BoundedSemaphore
 from typing import Any, ParamSpec, TypeVar
@@ -24,6 +25,7 @@ from model.registry import Registry
 from model.text import clean
 from service import bodies
 from service.auth import Principal
+from service.problems import location
 from service.reading import Reading
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions, FacetValue
@@ -61,9 +63,24 @@ def captions_of(given: str | None) -> Captions | None:
 def _captions(by_tag: Mapping[str, Iterable[str]]) -> Captions:
     captions: Captions = {}
     for tag, texts in by_tag.items():
-        kept = captions.setdefault(canonical(tag), [])
-        kept.extend(text for text in dict.fromkeys(clean(text) for text in texts) if text not in kept)
+        with _placed(tag):
+            kept = captions.setdefault(canonical(tag), [])
+        for number, text in enumerate(texts):
+            with _placed(tag, number):
+                cleaned = clean(text)
+            if cleaned not in kept:
+                kept.append(cleaned)
     return captions
+
+
+@contextmanager
+def _placed(*place: str | int) -> Iterator[None]:
+    """What refuses a caption tells which one it is."""
+    try:
+        yield
+    except PictoglotError as error:
+        error.errors = (FieldError(location("body", ["captions", *place]), error.code),)
+        raise
 
 
 def given_by(form: schemas.PictureForm, caller: Principal, if_match: str | None = None) -> Given:

@@ -35,7 +35,7 @@ _SHORTER = 0.9  # of the time that PostgreSQL was told: with less left, it is to
 _STEPS = 100_000  # of SQLite's machine, some milliseconds, after which it asks whether to go on
 _IDLE = 10  # seconds after which PostgreSQL ends an idle transaction
 _WRITER = 0x7069_6374  # the advisory lock's number: "pict"
-_DISK_FULL = "53100"  # SQLSTATE
+_DISK_FULL, _NO_TABLE = "53100", "42P01"  # SQLSTATE
 
 
 class Database:
@@ -117,6 +117,8 @@ def _translated_errors() -> Iterator[None]:
             raise StorageFull("The registry's disk is full.") from error
         # exactly DatabaseError: SQLite's "malformed" and "not a database"
         unreachable = not isinstance(error, DBAPIError) or error.connection_invalidated
+        if state == _NO_TABLE:
+            raise RegistryUnavailable("The registry has no tables yet.") from error
         if unreachable or isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError:
             raise RegistryUnavailable("The registry does not answer.") from error
         raise

@@ -132,7 +132,7 @@ def expansions(
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List expansions (the jobs that teach a language); watch or cancel one."""
+    """List expansions (each teaches a language); watch or cancel one."""
     if id is None and (watch or cancel):
         stop("Give the id of the expansion to watch or cancel.", REFUSED)
     with service() as client:

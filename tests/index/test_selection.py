@@ -229,6 +229,21 @@ def test_facets_that_are_kept_follow_every_change(changing: Changing) -> None:
     assert counts() == {"red": 1, "blue": 1}
 
 
+def test_the_moment_that_a_picture_tells_is_its_own_in_a_range(changing: Changing) -> None:
+    """SQLite's clock has finer fractions than an answer."""
+    pictures = changing.pictures()
+    for picture in pictures.values():
+        moment = picture["created_at"].isoformat()
+        for bound, with_it in (("gte", True), ("lte", True), ("gt", False), ("lt", False)):
+            left = changing.left({"must": [{"key": "created_at", "range": {bound: moment}}]})
+            assert (picture["id"] in left) is with_it, (bound, moment)
+        both = changing.left({"must": [{"key": "created_at", "range": {"gte": moment, "lte": moment}}]})
+        assert both == {each["id"] for each in pictures.values() if each["created_at"] == picture["created_at"]}
+    for moment in ("0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"):
+        since = changing.left({"must": [{"key": "created_at", "range": {"gt": moment}}]})
+        assert since == (set() if moment.startswith("9") else {*pictures})
+
+
 def test_a_listing_has_what_is_left_in_order(changing: Changing, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = Wanted(
         parsed({"should": [{"key": "tags", "match": {"any": ["Chur", "chur"]}}]}), frozenset({"default", "other"})

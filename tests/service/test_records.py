@@ -202,7 +202,13 @@ def test_new_captions_are_searched_at_once_and_the_picture_is_not_encoded_again(
     hits = service.admin.post("/v1/search/captions", json={"picture": "a"}).json()["items"]
     assert sorted((hit["language"], hit["caption"]) for hit in hits) == [("de", "drei"), ("de", "zwei")]
     assert service.context.gallery.placed(["a"])["a"] == key
-    assert_problem(patch(service, "a", {"captions": {"xx-": ["?"]}}), 422, "language_tag_invalid")
+    for captions, code, place in (
+        ({"en": ["one"], "xx-": ["?"]}, "language_tag_invalid", "body.captions.xx-"),
+        ({"de": ["eins"], "en": ["one", " "]}, "empty_text", "body.captions.en.1"),
+        ({"de": ["x" * 1_001]}, "text_too_long", "body.captions.de.0"),
+    ):
+        refused = assert_problem(patch(service, "a", {"captions": captions}), 422, code)
+        assert refused["errors"] == [{"location": place, "code": code}]
 
 
 def test_captions_in_a_language_that_is_not_taught_wait_until_it_is(service: Service) -> None:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TypeGuard
 
 from service.cli.importing.items import (
     MOST_BYTES,
@@ -14,6 +15,7 @@ from service.cli.importing.items import (
     Left,
     Said,
     SourceFault,
+    Value,
     Why,
     id_of,
     is_json,
@@ -99,13 +101,13 @@ class Tar:
             return
         suffix, content = sample.picture
         place = sample.name + suffix
-        said = Said(None, *self._record(sample)).over(self._said)
+        said = self._record(sample).over(self._said)
         yield Item(place, id_of(sample.name), lambda: content, said=said, held=len(content))
 
-    def _record(
-        self, sample: _Sample
-    ) -> tuple[tuple[str, ...], dict[str, str | int | float | bool], dict[str, list[str]]]:
+    def _record(self, sample: _Sample) -> Said:
         facts, texts = dict(sample.facts), list(sample.texts)
+        nested, collection = facts.pop("metadata", None), facts.pop("collection", None)
+        facts |= nested if isinstance(nested, dict) else {}
         texts += [facts.pop(name) for name in _CAPTION_KEYS if isinstance(facts.get(name), str)]  # type: ignore[misc]
         captions: dict[str, list[str]] = {}
         given = facts.pop("captions", None)
@@ -115,20 +117,27 @@ class Tar:
                 for tag, each in given.items()
             }
         tags = facts.pop("tags", facts.pop("keywords", None))
-        metadata = {
+        metadata: dict[str, Value] = {
             key_of(name): plain(value) if isinstance(value, str) else value
             for name, value in facts.items()
-            if isinstance(value, str | int | float | bool) and value != "" and key_of(name)
+            if key_of(name) and _is_value(value)
         }
         if self._language is not None and texts:
             captions[self._language] = list(dict.fromkeys([*captions.get(self._language, []), *texts]))
         elif texts:
             metadata.setdefault("description", plain(texts[0]))
-        return (
+        return Said(
+            collection if isinstance(collection, str) else None,
             tags_of([tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []),
             metadata,
             captions,
         )
+
+
+def _is_value(value: object) -> TypeGuard[Value]:
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(each, str) for each in value)
+    return isinstance(value, str | int | float | bool) and value != ""
 
 
 def _refused(member: tarfile.TarInfo) -> Left | None:

@@ -207,6 +207,18 @@ def test_an_unknown_url_is_unavailable(url: str) -> None:
         open_registry(url)
 
 
+def test_a_database_without_tables_is_unavailable_until_a_service_has_started(database_url: str) -> None:
+    """As for a worker that was started first."""
+    registry = open_registry(database_url, migrate=False)
+    with pytest.raises(RegistryUnavailable):
+        registry.releases.serving()
+    service = open_registry(database_url)
+    service.initialise("base-fingerprint", {})
+    service.close()
+    assert registry.releases.serving().number == 1
+    registry.close()
+
+
 def test_connections_that_the_server_closed_are_replaced(postgresql_url: str) -> None:
     registry = open_registry(postgresql_url)
     registry.initialise("base-fingerprint", {})

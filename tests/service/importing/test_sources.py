@@ -126,8 +126,10 @@ def tar_of(file: Path, members: Sequence[tuple[str, bytes]], mode: str = "w") ->
 
 
 def test_a_webdataset_is_read_as_a_stream_with_what_stands_beside(tmp_path: Path) -> None:
+    nested = {"Place": "Chur", "of": ["a", "b"], "odd": [1], "none": ""}
+    facts = {"caption": "an apple", "year": 1950, "tags": ["x"], "deep": {}, "collection": "c", "metadata": nested}
     members = [
-        ("d/a.jpg", b"A"), ("d/a.json", b'{"caption": "an apple", "year": 1950, "tags": ["x"], "deep": {}}'),
+        ("d/a.jpg", b"A"), ("d/a.json", json.dumps(facts).encode()),
         ("d/a.txt", b"a red apple\n"), ("d/b.png", b"B"), ("d/c.txt", b"alone"), ("../up.png", b"U"),
         ("/abs.png", b"V"), ("d/e.png", b"E"), ("d/e.json", b"[]"), ("d/f.cls", b"1"), ("d/f.webp", b"F"),
     ]  # fmt: skip
@@ -141,7 +143,8 @@ def test_a_webdataset_is_read_as_a_stream_with_what_stands_beside(tmp_path: Path
             "d/e.json": "It is no JSON object.",
         }
         (first, *_) = [part for part in parts if isinstance(part, Item)]
-        assert first.read() == b"A" and first.said.tags == ("x",) and first.said.metadata == {"year": 1950}
+        assert first.read() == b"A" and (first.said.tags, first.said.collection) == (("x",), "c")
+        assert first.said.metadata == {"year": 1950, "place": "Chur", "of": ["a", "b"]}
         assert first.said.captions == {"en": ["a red apple", "an apple"]}
     (first, *_) = [part for part in Tar(tmp_path / "a.tar", NOTHING, None).parts() if isinstance(part, Item)]
     assert (first.said.captions, first.said.metadata["description"]) == ({}, "a red apple")
