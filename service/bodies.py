@@ -39,7 +39,7 @@ class BodyReader:
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
-        self._limit, self._seconds = 0, 0.0
+        self._limit, self._seconds, self._what = 0, 0.0, "a body here"
         self._read = 0
         self._deadline: float | None = None
         self._whole = False
@@ -51,9 +51,9 @@ class BodyReader:
         """The Content-Length in bytes; 0 when the body is sent in chunks."""
         return self._declared or 0
 
-    def allow(self, limit: int, seconds: float) -> None:
-        """Allow `limit` bytes, which must arrive within `seconds`."""
-        self._limit, self._seconds = limit, seconds
+    def allow(self, limit: int, seconds: float, what: str = "a body here") -> None:
+        """Allow `limit` bytes, which must arrive within `seconds`. `what` they are is told where they are more."""
+        self._limit, self._seconds, self._what = limit, seconds, what
 
     @property
     def unread(self) -> bool:
@@ -65,17 +65,20 @@ class BodyReader:
         if self._whole:
             return await self._receive()
         if self._declared is not None and self._declared > self._limit:
-            raise TooLarge(f"a body here may have at most {self._limit} bytes")
+            raise self._too_large()
         message = await self._receive_in_time()
         if message["type"] == "http.disconnect":
             raise ClientLeft
         self._read += len(message.get("body", b""))
         self._whole = not message.get("more_body", False)
         if self._read > self._limit:
-            raise TooLarge(f"a body here may have at most {self._limit} bytes")
+            raise self._too_large()
         if self._declared is not None and self._read > self._declared:
             raise Malformed("the body is longer than its Content-Length")
         return message
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"{self._what} may have at most {self._limit:,} bytes, what goes with it among them")
 
     async def linger(self) -> None:
         """Discard the rest of the body, for a few seconds: a client that is still sending does not read the answer."""

@@ -78,20 +78,33 @@ class Context:
     stopping: Event = field(default_factory=Event)
     requests: int = 0
     successor: "Context | None" = None
-    body_limits: dict[Body, tuple[int, float]] = field(init=False)
+    body_limits: dict[Body, tuple[int, float, str]] = field(init=False)
 
     def __post_init__(self) -> None:
         settings = self.settings
         self.hit_records, self.filtering = RecordsOfHits(self.registry, self.selection), Filtering(self.selection)
         self.words = WordSearch(self.registry, self.selection)
+        picture = "a picture (PICTOGLOT_PICTURE_BYTES)"
         self.body_limits = {
-            Body.JSON: (settings.json_bytes, settings.body_seconds),
-            Body.PICTURE: (settings.picture_bytes + _OVERHEAD_OF_PICTURE, settings.body_seconds),
+            Body.JSON: (settings.json_bytes, settings.body_seconds, "JSON"),
+            Body.PICTURE: (settings.picture_bytes + _OVERHEAD_OF_PICTURE, settings.body_seconds, picture),
             # base64 takes four bytes for three
-            Body.PICTURES_IN_JSON: (settings.picture_bytes * 4 // 3 + settings.json_bytes, settings.body_seconds),
-            Body.SEARCHES: (_SEARCHES * settings.json_bytes, settings.body_seconds),
-            Body.PICTURES: (settings.batch_bytes + _OVERHEAD_OF_PICTURES, settings.body_seconds),
-            Body.DATASET: (settings.dataset_bytes + _OVERHEAD, settings.dataset_seconds),
+            Body.PICTURES_IN_JSON: (
+                settings.picture_bytes * 4 // 3 + settings.json_bytes,
+                settings.body_seconds,
+                "pictures in JSON",
+            ),
+            Body.SEARCHES: (_SEARCHES * settings.json_bytes, settings.body_seconds, "searches"),
+            Body.PICTURES: (
+                settings.batch_bytes + _OVERHEAD_OF_PICTURES,
+                settings.body_seconds,
+                "a batch (PICTOGLOT_BATCH_BYTES)",
+            ),
+            Body.DATASET: (
+                settings.dataset_bytes + _OVERHEAD,
+                settings.dataset_seconds,
+                "a dataset (PICTOGLOT_DATASET_BYTES)",
+            ),
         }
 
     @property

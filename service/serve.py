@@ -11,7 +11,14 @@ import uvicorn
 from fastapi import FastAPI
 
 from model import logs
-from model.errors import BackendNotAvailable, BaseNotFound, BaseNotSupported, EncodingMismatch, PictoglotError
+from model.errors import (
+    BackendNotAvailable,
+    BaseMismatch,
+    BaseNotFound,
+    BaseNotSupported,
+    EncodingMismatch,
+    PictoglotError,
+)
 from model.processes import give_way
 from model.settings import MISCONFIGURED, SettingsError
 from service.bodies import MAX_HEADER_BYTES
@@ -66,8 +73,8 @@ def main() -> int:
         return _fail(f"PICTOGLOT_BASE: {error.detail}.", MISCONFIGURED)
     except BackendNotAvailable as error:
         return _fail(f"PICTOGLOT_{error.setting}: {error.detail}.", MISCONFIGURED)
-    except EncodingMismatch as error:
-        return _fail(f"{error.detail}.", MISCONFIGURED)
+    except (BaseMismatch, EncodingMismatch) as error:
+        return _fail(f"{error.detail.removesuffix('.')}.", MISCONFIGURED)
     except PictoglotError as error:
         return _fail(f"{error.title}: {error.detail.removesuffix('.')}.", _FAILED)
     except KeyboardInterrupt:

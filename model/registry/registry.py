@@ -56,9 +56,11 @@ class Registry(Database):
             known = select(BaseRow.image_fingerprint).where(BaseRow.text_fingerprint == base_fingerprint)
             images = set(session.scalars(known))
             if not images or (image_fingerprint and not images & {"", image_fingerprint}):
+                made_for = session.scalar(select(BaseRow.name).order_by(BaseRow.number.desc()).limit(1)) or ""
+                named = f" ({made_for.partition('@')[0]})" if made_for else ""
                 raise BaseMismatch(
-                    "This registry was made for another base: restore PICTOGLOT_BASE, use another HOME, or have all "
-                    "made anew for this base with `pictoglot base move`."
+                    f"This registry was made for another base{named}: restore PICTOGLOT_BASE, use another "
+                    "PICTOGLOT_HOME, or have all made anew for this base with `pictoglot base move`."
                 )
         return self.releases.serving()
 

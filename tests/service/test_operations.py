@@ -198,13 +198,13 @@ def test_a_port_in_use_gives_one_sentence_and_no_key(tmp_path: Path) -> None:
 
 def test_a_registry_of_another_base_gives_one_sentence(tmp_path: Path) -> None:
     registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
-    registry.initialise("another base", {})
+    registry.initialise("another base", {}, name="photos@/secret/place")
     registry.close()
     ended = weightless(tmp_path)
     output, errors = ended.communicate(timeout=60)
-    assert (ended.returncode, output) == (1, "")
+    assert (ended.returncode, output) == (78, "")
     assert len(errors.splitlines()) == 1
-    assert "another base" in errors
+    assert "another base (photos): restore PICTOGLOT_BASE" in errors
     assert not errors.endswith("..\n")
 
 

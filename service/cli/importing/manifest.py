@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -39,10 +39,13 @@ class _Faulty(Exception):
 
 
 class Manifest:
-    """The rows of a manifest, `said` of each. Files are below `root`, by default the folder of the manifest."""
+    """The rows of a manifest, `said` of each. Files are below `root`, by default the folder of the manifest.
 
-    def __init__(self, file: Path, said: Said, root: Path | None = None) -> None:
-        self._file, self._said = file.resolve(), said
+    A `caption` of no language is one in `language`, or else metadata.
+    """
+
+    def __init__(self, file: Path, said: Said, root: Path | None = None, language: str | None = None) -> None:
+        self._file, self._said, self._language = file.resolve(), said, language
         self._root = (root or self._file.parent).resolve()
         self.name = str(self._file)
 
@@ -74,8 +77,8 @@ class Manifest:
             raise SourceFault(f"It cannot be read: {error.strerror}.") from error
         except UnicodeDecodeError as error:
             raise SourceFault("It is no text in UTF-8; spreadsheets save such a table as “CSV UTF-8”.") from error
-        except csv.Error as error:
-            raise SourceFault(f"It is no table: {error}.") from error
+        except _NoTable as error:
+            raise SourceFault(f"It is no table from line {error.line} on: {error}.") from error
 
     def _objects(self) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
         with self._file.open("rb") as stream:
@@ -96,10 +99,10 @@ class Manifest:
             # as spreadsheets of Europe write
             mark = "\t" if tabs else ";" if head.count(";") > head.count(",") else ","
             rows = csv.reader(chain([head], stream), delimiter=mark, strict=True)
-            columns = [_column(name.strip()) for name in next(rows, [])]
+            columns = _columns(next(rows, []))
             if "file" not in columns:
                 raise SourceFault(f"It has no column `file`; its columns are {', '.join(columns) or 'none'}.")
-            for row in rows:
+            for row in _numbered(rows, before):
                 if len(row) > len(columns):
                     yield before + rows.line_num, f"It has {len(row)} cells, and there are {len(columns)} columns."
                 elif any(row):
@@ -126,6 +129,10 @@ class Manifest:
         elif not isinstance(id, str | int) or isinstance(id, bool):
             raise _Faulty("`id` is no text.")
         stamp = Stamp(status.st_size, status.st_mtime_ns)
+        if self._language is not None:
+            row = {
+                f"{_CAPTION}{self._language}" if name.lower() == "caption" else name: each for name, each in row.items()
+            }
         said = _said(row).over(self._said)
         id, whole = id_of(str(id)), row.get("whole") in (True, "true")
         return Item(id, id, lambda: read_file(path, stamp), stamp, "", said, f"line {line} ({name})", whole=whole)
@@ -140,10 +147,39 @@ class Manifest:
         return path, PurePosixPath(path.relative_to(self._root)).as_posix()
 
 
-def _column(name: str) -> str:
-    """Its name; those that have a meaning here may be written with capitals."""
-    lower = name.lower()
-    return lower if lower in _OWN or lower.startswith(_CAPTION) else name
+class _NoTable(Exception):
+    def __init__(self, error: csv.Error, line: int) -> None:
+        super().__init__(str(error))
+        self.line = line
+
+
+def _numbered(rows: Any, before: int) -> Iterator[list[str]]:
+    """The rows of a reader that began behind some lines; raises `_NoTable` with the line of one it cannot read."""
+    while True:
+        first = before + rows.line_num + 1
+        try:
+            yield next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise _NoTable(error, first) from error
+
+
+def _columns(header: Iterable[str]) -> list[str]:
+    """The names of columns; those that have a meaning here may be written with capitals.
+
+    Another one becomes a key of metadata: where a name leaves nothing of it, or what another column has already, the
+    key is the number of the column, so that no cell is lost.
+    """
+    names: list[str] = []
+    for number, given in enumerate(header, 1):
+        name = given.strip()
+        own = name.lower() in _OWN or name.lower().startswith(_CAPTION)
+        taken = {*names, *map(key_of, names)}
+        if not own and (not key_of(name) or key_of(name) in taken):
+            name = f"{key_of(name)}_{number}".strip("_") if key_of(name) else f"column_{number}"
+        names.append(name.lower() if own else name)
+    return names
 
 
 def _cell(name: str, text: str) -> Any:

@@ -29,11 +29,11 @@ def sources(
             found.append(Iiif(each, said, language))
         elif path.is_dir():
             listed = path / manifest.NAME
-            found.append(Manifest(listed, said, root) if listed.is_file() else Folder(path, said, captions))
+            found.append(Manifest(listed, said, root, language) if listed.is_file() else Folder(path, said, captions))
         elif not path.exists():
             raise SourceFault(f"{each} does not exist.")
         elif name.endswith(manifest.SUFFIXES):
-            found.append(Manifest(path, said, root))
+            found.append(Manifest(path, said, root, language))
         elif name.endswith(archive.ENDS):
             found.append(Tar(path, said, language))
         elif name.endswith(".json"):

@@ -80,7 +80,16 @@ export const freshKey = () => ({ "Idempotency-Key": crypto.randomUUID?.() ?? `${
 
 let askForKey = null; // the page's dialog
 let asking = null; // that dialog while it is open: several requests may be refused at once
-export const onKeyNeeded = (ask) => (askForKey = (problem) => (asking ??= ask(problem).finally(() => (asking = null))));
+let declined = 0; // when it was closed without a key: what was refused in the same moment does not open it again
+export const onKeyNeeded = (ask) => {
+  askForKey = async (problem) => {
+    if (!asking && Date.now() - declined < 2000) return false;
+    asking ??= ask(problem).finally(() => (asking = null));
+    const given = await asking;
+    if (!given) declined = Date.now();
+    return given;
+  };
+};
 
 /** The response, or a `Problem`; when a key is missing or invalid, the person is asked for one, once. */
 export async function send(path, { method, body, json, headers = {}, signal, retried = false } = {}) {

@@ -1,6 +1,6 @@
 // Changing and deleting one picture's record, based on what was seen: what others changed meanwhile is shown first.
 
-import { ask, send } from "/static/api.js";
+import { ask, send, show, thumbnail } from "/static/api.js";
 import { captionList, nameOf } from "/static/captions.js";
 import { fill, make } from "/static/dom.js";
 import { dialog, sorry } from "/static/parts.js";
@@ -142,7 +142,8 @@ export async function remove(item) {
     make(
       "div",
       {},
-      make("p", {}, make("bdi", {}, called(item)), " is deleted with its captions, tags and metadata. This cannot be undone."),
+      make("p", { class: "doomed" }, show(make("img", { alt: "" }), thumbnail(item.url)), make("bdi", {}, item.id)),
+      make("p", {}, "It is deleted with its captions, tags and metadata. This cannot be undone."),
       make("div", { class: "actions" }, make("button", { type: "button", class: "main danger", onclick: () => close(true) }, "Delete it"), make("button", { type: "button", autofocus: true, onclick: () => close(false) }, "Keep it")),
     ),
   );

@@ -118,7 +118,7 @@ function outcome(item) {
   const rebuilt = item.kind === "rebuild";
   const moved = rebuilt ? item.report?.moved : item.report?.shared?.moved;
   const words = [
-    typeof recall === "number" ? `text to picture R@1 ${percent(recall)} %` : null,
+    typeof recall === "number" ? `text to ${{ english: "English", pivots: "paired text" }[item.report.against] ?? "picture"} R@1 ${percent(recall)} %` : null,
     make("a", { href: `/versions/${item.version}/report` }, `version ${item.version}`),
     `release ${item.release}`,
     rebuilt && moved ? "now the shared table" : null,

@@ -13,8 +13,8 @@ const watchers = [];
 export const onLanguages = (watcher) => watchers.push(watcher);
 
 /** Load the languages, and notify all parts that show them: the served ones by version, then those that are read untaught, then others. */
-export async function refresh() {
-  const answer = await ask("/v1/languages");
+export async function refresh(quiet = false) {
+  const answer = await ask("/v1/languages", { retried: quiet }); // without asking for a key
   const place = (item) => (served(item) ? item.version : item.version === null ? Infinity : Number.MAX_SAFE_INTEGER);
   const items = [...answer.items].sort((a, b) => (place(a) === place(b) ? a.language.localeCompare(b.language) : place(a) - place(b)));
   Object.assign(learned, { items, shared: answer.shared_version, release: answer.release });

@@ -122,6 +122,7 @@ async function start() {
   await refresh().catch(() => {});
   route();
   window.addEventListener("hashchange", route);
+  document.addEventListener("key", () => refresh(true).catch(() => {}));
   if (byId("search").hidden === false && window.matchMedia("(hover: hover)").matches) byId("text").focus();
 }
 

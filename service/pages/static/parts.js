@@ -51,6 +51,7 @@ export function askKey(problem) {
     const keep = (event) => {
       event.preventDefault();
       key.set(field.value.trim());
+      document.dispatchEvent(new Event("key"));
       close(field.value.trim() !== "");
     };
     return make(

@@ -56,11 +56,12 @@ function figures({ report }) {
   const unit = typeof fertility.per_word === "number" ? "word" : "character";
   const tokens = fertility[`per_${unit}`];
   const theirs = english?.fertility?.[`per_${unit}`];
+  const other = { english: "English", pivots: "paired text" }[report.against] ?? "picture";
   return make(
     "dl",
     { class: "figures" },
-    figure("Text → picture R@1", share(report.t2i["R@1"]), candidates(report)),
-    figure("Picture → text R@1", share(report.i2t["R@1"]), ""),
+    figure(`Text → ${other} R@1`, share(report.t2i["R@1"]), candidates(report)),
+    figure(`${other[0].toUpperCase()}${other.slice(1)} → text R@1`, share(report.i2t["R@1"]), ""),
     figure(`Tokens per ${unit}`, decimal(tokens), typeof theirs === "number" ? `English ${decimal(theirs)}` : ""),
     figure("Truncated captions", share(report.truncated), "too long for the model"),
     figure("Average accuracy", share(AA), `shared table, ${plural(languages.length, "language")}`),

@@ -85,6 +85,27 @@ def test_a_table_says_everything_of_a_picture_in_its_columns(tmp_path: Path) -> 
     assert second.said.metadata == {"place": "Chur", "year": 19.5}
 
 
+def test_a_caption_of_no_language_has_the_one_that_was_named_or_is_metadata(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    (tmp_path / "m.csv").write_text("file,Caption,caption_de\na.png,a bridge,eine Brücke\n", encoding="utf-8")
+    (named,) = Manifest(tmp_path / "m.csv", NOTHING, language="en").parts()
+    (other,) = Manifest(tmp_path / "m.csv", NOTHING).parts()
+    assert isinstance(named, Item) and isinstance(other, Item)
+    assert named.said.captions == {"en": ["a bridge"], "de": ["eine Brücke"]} and not named.said.metadata
+    assert other.said.captions == {"de": ["eine Brücke"]} and other.said.metadata == {"caption": "a bridge"}
+
+
+def test_no_column_of_a_table_is_lost_whatever_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    header, cells = "file,اسم,Preis €,Preis $,Titel,titel,", "a.png,one,2,3,four,five,six"
+    (tmp_path / "m.csv").write_text(f"{header}\n{cells}\n", encoding="utf-8")
+    (item,) = Manifest(tmp_path / "m.csv", NOTHING).parts()
+    assert isinstance(item, Item)
+    assert item.said.metadata == {
+        "column_2": "one", "preis": 2, "preis_4": 3, "titel": "four", "titel_6": "five", "column_7": "six",
+    }  # fmt: skip
+
+
 def test_a_row_that_cannot_be_used_is_told_by_its_line(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     rows: list[object] = [
@@ -105,7 +126,7 @@ def test_a_row_that_cannot_be_used_is_told_by_its_line(tmp_path: Path) -> None:
     for name, content, said in (
         ("n.csv", b"Picture;Title\na;1\n", "its columns are Picture, Title"),
         ("n.jsonl", b"\xff\n", "UTF-8"),
-        ("o.csv", b'file\n"a\n', "no table"),
+        ("o.csv", b'sep=;\nfile;Titel\na.png;b\n"a;c\n\n', "no table from line 4 on"),
         ("p.csv", "file;Ort\na;Zürich\n".encode("cp1252"), "“CSV UTF-8”"),
     ):
         (tmp_path / name).write_bytes(content)
