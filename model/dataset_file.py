@@ -14,6 +14,7 @@ MAX_LINE = 1_000_000  # bytes; the longest caption is 1,000 code points, the lon
 MAX_BYTES = 1 << 30  # of a file after decompression
 MAX_RATIO = 100  # decompressed / compressed; text compresses 3 to 20 times
 GZIP, BYTE_ORDER_MARK = b"\x1f\x8b", b"\xef\xbb\xbf"
+NOT_UTF8 = "the file is not UTF-8; spreadsheets save such a table as “CSV UTF-8”"
 
 
 def refuse(kind: str, detail: str, line: int | None = None) -> NoReturn:
@@ -78,4 +79,4 @@ def lines(stream: BufferedReader, *, one_ending: bool = True) -> Iterator[tuple[
         try:
             yield number, body.decode("utf-8")
         except UnicodeDecodeError:
-            refuse("not_utf8", "the file is not UTF-8", number)
+            refuse("not_utf8", NOT_UTF8, number)

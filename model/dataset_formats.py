@@ -16,13 +16,15 @@ from typing import Any
 from langcodes import standardize_tag
 from langcodes.tag_parser import LanguageTagError
 
-from model.dataset_file import BYTE_ORDER_MARK, GZIP, MAX_BYTES, MAX_LINE, content, lines, refuse
+from model.dataset_file import BYTE_ORDER_MARK, GZIP, MAX_BYTES, MAX_LINE, NOT_UTF8, content, lines, refuse
 from model.dataset_tables import CELLS, COLUMNS, NEEDED, Rows, header, quoted, says_between, tabbed
 from model.errors import UnsupportedMedia
 
 MAX_DOCUMENT = 1 << 28  # bytes of a COCO document, which is parsed as a whole (the published ones have 91 MB)
 _PARTS = ("language", "text")  # of a pivot
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!")
+_IN_SPREADSHEETS = (b"xl/", b"[Content_Types].xml", b"opendocument.spreadsheet")  # of Excel, of LibreOffice
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _PARQUET = b"PAR1"
 
 
@@ -68,7 +70,11 @@ def _guarded(path: Path, reader: "Reader", language: str | None) -> Records:
 
 def _recognise(head: bytes) -> str:
     if head.startswith(_ARCHIVES) or head[257:262] == b"ustar" or head.startswith(GZIP):
+        if any(name in head for name in _IN_SPREADSHEETS):
+            raise UnsupportedMedia("spreadsheets are not read; save the table as “CSV UTF-8” and send that")
         raise UnsupportedMedia("archives are not read; send the file itself, optionally with gzip")
+    if head.startswith(_UTF16):
+        refuse("not_utf8", NOT_UTF8)
     if head.startswith(_PARQUET):
         return "parquet"
     given = (line.strip(b" ") for line in head.removeprefix(BYTE_ORDER_MARK).splitlines() if line.strip())
@@ -142,7 +148,7 @@ def _coco(stream: BufferedReader, language: str | None) -> Records:
         document = json.loads(data)
         annotations = document["annotations"]
     except UnicodeDecodeError:
-        refuse("not_utf8", "the file is not UTF-8")
+        refuse("not_utf8", NOT_UTF8)
     except (ValueError, RecursionError, KeyError, TypeError):
         refuse("malformed_json", "the file is not a COCO captions document")
     if not isinstance(annotations, list):
@@ -214,7 +220,7 @@ def _parquet(stream: BufferedReader, language: str | None) -> Records:
                     number += 1
                     yield _record(number, row)
         except UnicodeDecodeError:
-            refuse("not_utf8", "the file is not UTF-8")
+            refuse("not_utf8", NOT_UTF8)
         except (pyarrow.ArrowException, OSError, ValueError, OverflowError):  # also dates that Python cannot represent
             refuse("parquet_corrupt", "the Parquet file cannot be read")
 

@@ -10,7 +10,9 @@ from model.errors import EmptyText, InvalidInput, TextInvalidUnicode, TextTooLon
 
 MAX_ID_BYTES = 1_024  # of a picture's id: a path, and still an entry of a PostgreSQL index together with its collection
 MAX_CODE_POINTS = 1_000  # after cleaning; CLIP reads 77 tokens, so this is generous in every script
-_DROPPED = re.compile("[\ufeff\u202a-\u202e\u2066-\u2069]")  # byte order mark, bidi controls: invisible
+_DROPPED = re.compile(
+    "[\ufeff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)  # byte order mark, bidi controls: invisible
 _WHITE_SPACE = re.compile(r"\s+")
 # Controls that are no white space, surrogates, and the code points that Unicode will never give a character
 _FORBIDDEN = re.compile(
@@ -18,7 +20,8 @@ _FORBIDDEN = re.compile(
     + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
     + "]"
 )
-_NOT_IN_ID = re.compile("[\t-\r\x85\u2028\u2029\ufffd]")  # line breaks, and what stands for bytes that are no UTF-8
+# Line breaks, byte order mark, what embeds a direction, and what stands for bytes that are no UTF-8
+_NOT_IN_ID = re.compile("[\t-\r\x85\u2028-\u202e\u2066-\u2069\ufeff\ufffd]")
 _MEANINGFUL = frozenset("LNSM")  # Unicode categories of which a text needs at least one character
 
 
@@ -46,7 +49,7 @@ def picture_id(text: str) -> str:
     Raises `InvalidInput` for a part between slashes that is empty, `.` or `..`, for control characters and what is
     invisible by itself, and for surrogates.
     """
-    if any(forbidden.search(text) for forbidden in (_FORBIDDEN, _DROPPED, _NOT_IN_ID)):
+    if any(forbidden.search(text) for forbidden in (_FORBIDDEN, _NOT_IN_ID)):
         raise InvalidInput("an id has no control characters")
     id = unicodedata.normalize("NFC", text)
     if not 0 < len(id.encode()) <= MAX_ID_BYTES:

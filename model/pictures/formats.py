@@ -83,7 +83,9 @@ def _register_heic() -> None:
     if HEIC in Image.OPEN:
         return
     if find_spec("pillow_heif") is None:
-        raise UnsupportedPictureFormat("this server reads no HEIC: that needs pictoglot's extra `heic`")
+        raise UnsupportedPictureFormat(
+            "this server reads no HEIC: that needs pictoglot's extra `heic`, installed beside it, and a restart"
+        )
     from pillow_heif import register_heif_opener
 
     # What is not looked at is not parsed; in `draft` a thumbnail would be taken for the picture

@@ -121,7 +121,12 @@ def _submit(fields: dict[str, str], file: Path, *, watch: bool, dry_run: bool, a
             return
         expansion: dict[str, Any] = accepted["expansion"]
         if watch:
-            expansion = _watched(client, expansion, quiet=as_json)
+            try:
+                expansion = _watched(client, expansion, quiet=as_json)
+            except KeyboardInterrupt:
+                again = f"pictoglot expansions {expansion['id']}"
+                note(f"It goes on without you: `{again} --watch` shows it again, `{again} --cancel` ends it.")
+                raise
     _end(expansion, watch, as_json)
 
 

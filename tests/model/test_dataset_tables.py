@@ -1,10 +1,12 @@
 """Tables of captions as spreadsheets write them: the header tells what stands between the cells."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from model.errors import DatasetInvalid
+from model.errors import DatasetInvalid, UnsupportedMedia
 from tests.model.test_dataset import Reader
 
 
@@ -51,6 +53,18 @@ def test_a_table_whose_header_does_not_tell_what_stands_between_is_refused(
 ) -> None:
     error = reader.refusal(header + b"\na;b\n")
     assert isinstance(error, DatasetInvalid) and error.extra["kind"] == "wrong_columns" and said in error.detail
+
+
+def test_a_spreadsheet_and_other_encodings_are_told_how_to_be_saved(reader: Reader) -> None:
+    for name in ("[Content_Types].xml", "xl/workbook.xml"):
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr(name, "x")
+        refused = reader.refusal(packed.getvalue())
+        assert isinstance(refused, UnsupportedMedia) and "save the table as “CSV UTF-8”" in refused.detail
+    for encoding in ("utf-16", "cp1252"):
+        told = reader.refusal("caption,english\nBrücke,bridge\n".encode(encoding))
+        assert isinstance(told, DatasetInvalid) and told.extra["kind"] == "not_utf8" and "CSV UTF-8" in told.detail
 
 
 def test_a_line_with_a_carriage_return_in_it_is_no_row(reader: Reader) -> None:

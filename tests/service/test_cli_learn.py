@@ -135,6 +135,22 @@ def test_watching_waits_between_requests_to_a_stopping_server(
     assert min(pauses) >= 0.5
 
 
+def test_who_stops_watching_is_told_that_it_goes_on(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stops(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    file = tmp_path / "gd.jsonl"
+    file.write_text(rows(80))
+    with monkeypatch.context() as patch:
+        patch.setattr(languages, "connect_sse", stops)
+        ended = run(service, "learn", "gd", str(file), "--watch")
+    (item,) = as_json(service, "expansions", "--limit", "1")["items"]
+    assert ended.exit_code == 130 and item["state"] == "queued"
+    assert f"`pictoglot expansions {item['id']} --watch` shows it again" in " ".join(ended.stderr.split())
+
+
 def test_a_refused_dataset_names_three_lines_of_each_kind_and_a_count(service: Service, tmp_path: Path) -> None:
     file = tmp_path / "cy.jsonl"
     file.write_text("".join(json.dumps({"caption": f"afal {n}", "picture": f"none-{n}"}) + "\n" for n in range(80)))
