@@ -5,6 +5,7 @@ from typing import Any
 
 from model.wording import are, counted
 
+FEW = 20  # held-out captions, of which a single one is 5 points
 _FORMATS = {
     "jsonl": "JSON lines",
     "csv": "Table (CSV)",
@@ -48,6 +49,8 @@ def summary(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[str
         if assess
         else f"  {report['train']:,} to learn from, {held} to measure what was learned"
     )
+    if 0 < report["val"] < FEW:
+        yield f"  so few tell little: one of them is {100 / report['val']:.0f} points; of more rows more are held out"
     if (share := report["in_script"]) is not None and share < 1:
         yield f"  {min(100 * share, 99.9):.1f} % in the script of this language; look whether the others belong here"
     yield from _left_out(report)

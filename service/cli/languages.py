@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from model.wording import are, counted
 from service.cli.bases import show_move
 from service.cli.client import answer, at, every, fresh_key, service
-from service.cli.datasets import summary
+from service.cli.datasets import FEW, summary
 from service.cli.demo import wait_until_filled
 from service.cli.output import (
     FAILED,
@@ -31,7 +31,6 @@ from service.cli.output import (
 )
 
 _ENDED = ("succeeded", "failed", "cancelled")
-_FEW = 20  # held-out captions, of which a single one is 5 points
 _PAUSE = 1.0  # seconds until a broken stream of events is opened again
 _PATIENCE = 60.0  # seconds without an event until watching ends
 
@@ -56,13 +55,13 @@ def languages(as_json: AsJson = False) -> None:
     if not as_json:
         few = [item["language"] for item in listing["items"] if _few(item["report"]) or _few(item["assessed"])]
         if few:
-            note(f"Of fewer than {_FEW} held-out captions no share is shown: {', '.join(few)}.")
+            note(f"Of fewer than {FEW} held-out captions no share is shown: {', '.join(few)}.")
         note(f"Release {listing['release']} serves; the shared table is version {listing['shared_version']}.")
 
 
 def _few(figures: dict[str, Any] | None) -> bool:
     """Whether something was measured with so few captions that one more or less counts."""
-    return figures is not None and 0 < (figures.get("pairs") or 0) < _FEW
+    return figures is not None and 0 < (figures.get("pairs") or 0) < FEW
 
 
 def _enough(figures: dict[str, Any] | None) -> dict[str, Any]:
