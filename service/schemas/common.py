@@ -26,6 +26,16 @@ class Response(BaseModel):
     model_config = ConfigDict(allow_inf_nan=False, from_attributes=True)
 
 
+def _none_required(schema: dict[str, Any]) -> None:
+    schema.pop("required", None)
+
+
+class Chosen(Response):
+    """An item of which `?fields=` may leave out whatever it likes, so a client may rely on no field."""
+
+    model_config = ConfigDict(json_schema_extra=_none_required)
+
+
 class FacetValue(Response):
     """A value, and how many pictures have it."""
 

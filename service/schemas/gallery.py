@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
-from service.schemas.common import Captions, Facets, FormFields, Problem, RequestBody, Response
+from service.schemas.common import Captions, Chosen, Facets, FormFields, Problem, RequestBody, Response
 from service.values import Collection, PictureId, PictureTags
 
 _TAGS = "At most 64: repeated, or a JSON list. If left out, existing tags stay."
@@ -60,7 +60,7 @@ class PictureRecord(RequestBody):
     metadata: _AnyMetadata = None
 
 
-class PictureItem(Response):
+class PictureItem(Chosen):
     id: str
     collection: str
     captions: Captions

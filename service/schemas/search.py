@@ -6,7 +6,7 @@ from pydantic import Field
 
 from index.errors import PageTooDeep
 from index.snapshot import DEEPEST
-from service.schemas.common import Captions, Facets, FormFields, RequestBody, Response
+from service.schemas.common import Captions, Chosen, Facets, FormFields, RequestBody, Response
 from service.values import (
     CaptionsForm,
     Cursor,
@@ -117,7 +117,7 @@ class LanguageUsed(Response):
     confidence: Finite | None
 
 
-class PictureHit(Response):
+class PictureHit(Chosen):
     """`picture` and `id` are the same. What is kept in the registry is null while that does not answer."""
 
     picture: str
