@@ -38,7 +38,7 @@ export async function drawAdd() {
 export async function take(files) {
   await drawAdd();
   const room = MOST - entries.length;
-  fill(byId("add-trouble"), files.length > room ? make("div", { class: "sorry" }, make("p", {}, `This list holds ${MOST} pictures. For whole folders there is “pictoglot pictures add FOLDER”.`)) : null);
+  fill(byId("add-trouble"), files.length > room ? make("div", { class: "sorry" }, make("p", {}, `This list holds ${MOST} pictures. For whole folders there is “pictoglot import FOLDER”.`)) : null);
   for (const file of files.slice(0, Math.max(0, room))) enter(file);
   tell();
 }

@@ -144,7 +144,7 @@ export const browse = (asked, note = "") =>
   });
 
 function empty(asked, signal) {
-  const command = make("code", {}, "pictoglot pictures add FOLDER");
+  const command = make("code", {}, "pictoglot import FOLDER");
   const here = make("a", { href: "#add" }, "Add pictures");
   byId("results").replaceChildren(nothing("The gallery is empty.", make("span", {}, here, " on this page, or a folder with ", command, ". They appear here one by one.")));
   setTimeout(() => !signal.aborted && !byId("search").hidden && browse(asked), EMPTY_LOOK);
