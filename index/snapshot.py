@@ -17,7 +17,7 @@ from index.vectors import Hit, Identity, Keys, Vector, VectorSet
 from model.calibration import RIVALS, Calibration
 from model.detection import Detector, Guess, count
 from model.errors import LanguageNotFound
-from model.languages import ENGLISH, canonical, in_script
+from model.languages import ENGLISH, canonical, in_script, lookup
 from model.registry import Release
 
 AUTO, SHARED = "auto", "shared"  # instead of a tag: detect the language; use the shared version
@@ -179,11 +179,14 @@ class Snapshot:
         return replace(self, release=release, views=views, sets=sets, withdrawn={**self.withdrawn, **gone})
 
     def served(self, tag: str) -> str:
-        """The canonical form of a tag that is served; raises `LanguageTagInvalid` or `LanguageNotFound`."""
-        tag = canonical(tag)
-        if tag not in self.views:
+        """The canonical form of a tag that is served, or of what it is a kind of: `de` for `de-AT`.
+
+        Raises `LanguageTagInvalid` or `LanguageNotFound`.
+        """
+        found = lookup(self.views, canonical(tag))
+        if found is None:
             raise LanguageNotFound(languages=sorted(self.views))
-        return tag
+        return found
 
     @property
     def multilingual(self) -> bool:
@@ -195,7 +198,9 @@ class Snapshot:
 
         Raises `LanguageTagInvalid` or `LanguageNotFound`.
         """
-        return canonical(tag) if self.multilingual else self.served(tag)
+        if self.multilingual and lookup(self.views, canonical(tag)) is None:
+            return canonical(tag)
+        return self.served(tag)
 
     def reader(self, tag: str) -> Any | None:
         """The view that reads a canonical tag: its own, or that of a base of many languages; else None."""

@@ -57,9 +57,14 @@ def canonical(tag: str) -> str:
 
 def reads(languages: Collection[str], tag: str) -> bool:
     """Whether a canonical tag is one of these languages, or a kind of one (`de-AT` of `de`), or they are `MANY`."""
+    return MANY in languages or lookup(languages, tag) is not None
+
+
+def lookup(languages: Collection[str], tag: str) -> str | None:
+    """The one of these languages that a canonical tag is, or else is a kind of (RFC 4647, section 3.4), or None."""
     parts = tag.split("-")
-    longer = ("-".join(parts[:length]) for length in range(len(parts), 0, -1))
-    return MANY in languages or any(part in languages for part in longer)
+    broader = ("-".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((each for each in broader if each in languages), None)
 
 
 @cache

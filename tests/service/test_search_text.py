@@ -79,6 +79,14 @@ def test_a_language_that_is_not_served_is_not_found_and_available_ones_are_liste
     assert "de, en" in body["detail"]
 
 
+def test_a_kind_of_a_language_is_read_by_that_language(service: Service) -> None:
+    german, austrian = (service.search("roter Apfel", language=tag).json() for tag in ("de", "de-AT"))
+    assert austrian["items"] == german["items"] and austrian["version"] == german["version"]
+    told = austrian["language"]
+    assert (told["requested"], told["used"], told["source"]) == ("de-AT", "de", "told")
+    assert service.search("a red apple", language="en-GB").json()["language"]["used"] == "en"
+
+
 @pytest.mark.parametrize("tag", ["en_US", "xx-", "a" * 200, "../", "", "zzz-"])
 def test_a_malformed_tag_is_refused(service: Service, tag: str) -> None:  # T10
     assert_problem(service.search("cat", language=tag), 422, "language_tag_invalid")
