@@ -88,6 +88,7 @@ def test_dropped_pictures_are_described_and_added_and_each_refusal_is_said(page:
     items = site.http.get("/v1/pictures", params={"collection": "added"}).json()["items"]
     assert [item["tags"] for item in items] == [["noise, of two kinds", "sand"]] * 2
     assert items[0]["captions"] == {"en": ["grains of sand"], "ar": ["حبات رمل"]}
+    assert [item["metadata"] for item in items] == [{"file_name": "0.png"}, {"file_name": "2.png"}]
 
     page.click("#add-summary a")
     expect(page.locator("#results figure")).to_have_count(2)

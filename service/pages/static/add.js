@@ -177,5 +177,8 @@ function body(entry, { collection }) {
   return form;
 }
 
-/** What is said of a picture beyond that, without what is empty. */
-const said = ({ captions }, { tags, metadata }) => Object.fromEntries(Object.entries({ captions, tags, metadata }).filter(([, part]) => Object.keys(part).length));
+/** What is said of a picture beyond that, without what is empty. Its file's name is the way back to it. */
+function said({ captions, file }, { tags, metadata }) {
+  const record = { captions, tags, metadata: { file_name: file.name, ...metadata } };
+  return Object.fromEntries(Object.entries(record).filter(([, part]) => Object.keys(part).length));
+}
