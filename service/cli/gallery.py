@@ -88,8 +88,6 @@ def _show(item: dict[str, Any], as_json: bool) -> None:
     """One item, a line for each part."""
     about = {name: item[name] for name in ("id", "collection", "tags", "width", "height", "created_at", "etag")}
     captions = {f"captions {tag}": texts for tag, texts in {**item["waiting"], **item["captions"]}.items()}
-    rows = [
-        (name, ", ".join(value) if isinstance(value, list) else value)
-        for name, value in {**about, **item["metadata"], **captions}.items()
-    ]
+    parts = [*about.items(), *item["metadata"].items(), *captions.items()]  # metadata may have the name of another part
+    rows = [(name, ", ".join(value) if isinstance(value, list) else value) for name, value in parts]
     show(item, as_json, ("part", "value"), rows)

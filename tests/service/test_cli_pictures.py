@@ -49,15 +49,17 @@ def test_pictures_are_added_found_shown_and_changed_as_records(service: Service,
     assert as_json(service, "pictures", "add", str(tmp_path), *said)["there"] == 2
     assert len(as_json(service, "pictures", "add", str(tmp_path), "--tag", "bridge")["added"]) == 2
     changed = as_json(
-        service, "pictures", "edit", "iron", "--metadata", '{"year": 1950}', "--captions",
+        service, "pictures", "edit", "iron", "--metadata", '{"year": 1950, "width": "12 cm"}', "--captions",
         '{"en": ["an iron bridge"], "cy": ["pont haearn"]}',
         "--etag", as_json(service, "pictures", "show", "iron")["etag"],
     )  # fmt: skip
-    assert (changed["metadata"], changed["captions"]) == ({"year": 1950}, {"en": ["an iron bridge"]})
+    assert changed["metadata"] == {"year": 1950, "width": "12 cm"}
+    assert changed["captions"] == {"en": ["an iron bridge"]}
     assert "record_changed" in run(service, "pictures", "edit", "iron", "--tag", "x", "--etag", "old").stderr
     assert "cy, en" in run(service, "pictures", "list", "--collection", "archive").stdout  # one waits for its language
     told = run(service, "pictures", "show", "iron").stdout
-    assert "archive" in told and "1950" in told and "an iron bridge" in told
+    assert all(part in told for part in ("archive", "1950", "an iron bridge", "12 cm"))
+    assert [line.split()[1:] for line in told.splitlines() if line.startswith("width")] == [["48"], ["12", "cm"]], told
     old = '{"must": [{"key": "year", "range": {"lt": 1960}}]}'
     where = ("--collection", "archive", "--filter")
     for command in (("search", "anything", "-l", "en"), ("search", "--picture", str(tmp_path / "wood.png"))):
