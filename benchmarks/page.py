@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from model import storage
+
 _MARKS = re.compile(r"(<!-- tables -->\n).*?(<!-- /tables -->)", re.DOTALL)
 
 
@@ -14,5 +16,8 @@ def place(page: Path, title: str, tables: Iterable[str]) -> str:
         page.read_text(encoding="utf-8") if page.is_file() else empty,
         "\n".join(f"{each}\n" for each in tables),
     )
-    page.write_text(_MARKS.sub(lambda marks: marks[1] + written + marks[2], text), encoding="utf-8")
+    filled, places = _MARKS.subn(lambda marks: marks[1] + written + marks[2], text)
+    if places != 1:
+        raise ValueError(f"{page} has no place for tables: one line <!-- tables -->, and behind it <!-- /tables -->")
+    storage.write_bytes(page, filled.encode())
     return written

@@ -47,7 +47,7 @@ def _in_range(asked: Range, of: Of) -> ColumnElement[bool]:
 
 
 def _edge(bound: str, moment: float) -> float:
-    """The first or the last of the instants that answers tell as this moment: they are cut to microseconds."""
+    """The first or the last of the instants that answers tell as this moment: they are rounded to microseconds."""
     edge, beyond = moment, moment + (-_MICROSECOND if bound in ("gte", "lt") else _MICROSECOND)
     for _ in range(_HALVINGS):
         middle = (edge + beyond) / 2

@@ -179,14 +179,11 @@ class Snapshot:
         return replace(self, release=release, views=views, sets=sets, withdrawn={**self.withdrawn, **gone})
 
     def served(self, tag: str) -> str:
-        """The canonical form of a tag that is served, or of what it is a kind of: `de` for `de-AT`.
-
-        Raises `LanguageTagInvalid` or `LanguageNotFound`.
-        """
-        found = lookup(self.views, canonical(tag))
-        if found is None:
+        """The canonical form of a tag that is served; raises `LanguageTagInvalid` or `LanguageNotFound`."""
+        tag = canonical(tag)
+        if tag not in self.views:
             raise LanguageNotFound(languages=sorted(self.views))
-        return found
+        return tag
 
     @property
     def multilingual(self) -> bool:
@@ -198,9 +195,7 @@ class Snapshot:
 
         Raises `LanguageTagInvalid` or `LanguageNotFound`.
         """
-        if self.multilingual and lookup(self.views, canonical(tag)) is None:
-            return canonical(tag)
-        return self.served(tag)
+        return canonical(tag) if self.multilingual else self.served(tag)
 
     def reader(self, tag: str) -> Any | None:
         """The view that reads a canonical tag: its own, or that of a base of many languages; else None."""
@@ -218,7 +213,7 @@ class Snapshot:
         if requested == SHARED:
             return Route(requested, SHARED, "shared", None, self.shared_view)
         if requested != AUTO:
-            tag = self.readable(requested)
+            tag = lookup(self.views, canonical(requested)) or self.readable(requested)  # `de` for `de-AT`
             return Route(requested, tag, "told", None, self.reader(tag), self.untaught([tag]))
         languages = sorted(self.views)
         guess = self.detector.guess(text, languages)

@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 def sweep(sets: VectorSets, seconds: float = _LEFT_OVER) -> int:
     """Remove left-over files and folders that have not changed for `seconds`; returns how many.
 
-    To be called once at the start of each API and worker process.
+    To be called at the start of each API and worker process, and by a worker once a day.
 
     These are temporary files of killed writers, submissions without an expansion, working files of finished expansions,
     segments (with an engine, rows there too) that no vector set names, versions that are not registered or were

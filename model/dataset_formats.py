@@ -23,7 +23,7 @@ from model.errors import UnsupportedMedia
 MAX_DOCUMENT = 1 << 28  # bytes of a COCO document, which is parsed as a whole (the published ones have 91 MB)
 _PARTS = ("language", "text")  # of a pivot
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!")
-_IN_SPREADSHEETS = (b"xl/", b"[Content_Types].xml", b"opendocument.spreadsheet")  # of Excel, of LibreOffice
+_IN_SPREADSHEETS = (b"xl/workbook", b"xl/worksheets", b"opendocument.spreadsheet")  # names in a zip: Excel, LibreOffice
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _PARQUET = b"PAR1"
 
@@ -70,7 +70,7 @@ def _guarded(path: Path, reader: "Reader", language: str | None) -> Records:
 
 def _recognise(head: bytes) -> str:
     if head.startswith(_ARCHIVES) or head[257:262] == b"ustar" or head.startswith(GZIP):
-        if any(name in head for name in _IN_SPREADSHEETS):
+        if head.startswith(b"PK") and any(name in head for name in _IN_SPREADSHEETS):
             raise UnsupportedMedia("spreadsheets are not read; save the table as “CSV UTF-8” and send that")
         raise UnsupportedMedia("archives are not read; send the file itself, optionally with gzip")
     if head.startswith(_UTF16):
@@ -175,6 +175,8 @@ def _file_names(images: object) -> dict[object, str]:
 
 def _parallel(stream: BufferedReader, language: str | None) -> Records:
     for number, line in lines(stream):
+        if number == 1 and says_between(line):
+            continue
         cells = line.split("\t")
         yield Record(number, cells[1], cells[0]) if len(cells) == 2 else RowFault(number, "wrong_field_count")
 

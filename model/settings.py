@@ -37,7 +37,7 @@ class CommonSettings(BaseSettings):
         "",
         repr=False,
         pattern=r"^(sqlite(\+\w+)?:///.+|postgresql(\+\w+)?://.+)?$",
-        description="Registry as a SQLAlchemy URL; empty: SQLite under HOME.",
+        description="Registry: `sqlite:///FILE` or `postgresql://…`, as SQLAlchemy has it; empty: SQLite under HOME.",
     )
     broker_url: str = Field(
         "", repr=False, pattern=r"^(rediss?://.+)?$", description="`redis://…`; empty: a folder under HOME."

@@ -35,7 +35,7 @@ def clean(text: str) -> str:
         raise TextTooLong(f"a text may have at most {MAX_CODE_POINTS} code points")
     if _FORBIDDEN.search(text):
         raise TextInvalidUnicode("the text contains surrogates, control characters or non-characters")
-    cleaned = _WHITE_SPACE.sub(" ", _DROPPED.sub("", unicodedata.normalize("NFC", text))).strip()
+    cleaned = _WHITE_SPACE.sub(" ", unicodedata.normalize("NFC", _DROPPED.sub("", text))).strip()
     if len(cleaned) > MAX_CODE_POINTS:
         raise TextTooLong(f"a text may have at most {MAX_CODE_POINTS} code points")
     if not any(unicodedata.category(character)[0] in _MEANINGFUL for character in cleaned):

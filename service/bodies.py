@@ -78,7 +78,7 @@ class BodyReader:
         return message
 
     def _too_large(self) -> TooLarge:
-        return TooLarge(f"{self._what} may have at most {self._limit:,} bytes, what goes with it among them")
+        return TooLarge(f"{self._what} may have at most {self._limit:,} bytes in all")
 
     async def linger(self) -> None:
         """Discard the rest of the body, for a few seconds: a client that is still sending does not read the answer."""

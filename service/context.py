@@ -84,7 +84,7 @@ class Context:
         settings = self.settings
         self.hit_records, self.filtering = RecordsOfHits(self.registry, self.selection), Filtering(self.selection)
         self.words = WordSearch(self.registry, self.selection)
-        picture = "a picture (PICTOGLOT_PICTURE_BYTES)"
+        picture = "a request with a picture (PICTOGLOT_PICTURE_BYTES, and what is said of it)"
         self.body_limits = {
             Body.JSON: (settings.json_bytes, settings.body_seconds, "JSON"),
             Body.PICTURE: (settings.picture_bytes + _OVERHEAD_OF_PICTURE, settings.body_seconds, picture),
@@ -98,12 +98,12 @@ class Context:
             Body.PICTURES: (
                 settings.batch_bytes + _OVERHEAD_OF_PICTURES,
                 settings.body_seconds,
-                "a batch (PICTOGLOT_BATCH_BYTES)",
+                "a batch (PICTOGLOT_BATCH_BYTES, and some more)",
             ),
             Body.DATASET: (
                 settings.dataset_bytes + _OVERHEAD,
                 settings.dataset_seconds,
-                "a dataset (PICTOGLOT_DATASET_BYTES)",
+                "a dataset (PICTOGLOT_DATASET_BYTES, and some more)",
             ),
         }
 

@@ -145,10 +145,10 @@ def invalid_request(faults: Sequence[Any], prefix: str = "") -> errors.Pictoglot
 
 def _said(fault: Any) -> str:
     """What is wrong, in words without names of ours."""
-    told = str(fault["msg"]).removeprefix("Value error, ")
+    told, ours = str(fault["msg"]).removeprefix("Value error, "), _SAID.get(fault["type"])
     try:
-        return _SAID.get(fault["type"], told).format(**fault.get("ctx", {}))
-    except (KeyError, ValueError, IndexError):  # of a fault that one of our own validators has named so
+        return ours.format(**fault.get("ctx", {})) if ours else told
+    except KeyError:  # of a fault that one of our own validators has named so
         return told
 
 

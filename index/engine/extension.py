@@ -138,7 +138,10 @@ def translated() -> Iterator[None]:
     try:
         yield
     except RegistryUnavailable as error:
-        raise _unavailable(error.__cause__) from error
+        cause = error.__cause__
+        if isinstance(cause, DBAPIError) and getattr(cause.orig, "sqlstate", None) == _NO_TABLE:
+            raise IndexLost("The table of these vectors is not there any more; it is made again.") from error
+        raise _unavailable(cause) from error
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) == _NO_TABLE:
             raise IndexLost("The table of these vectors is not there any more; it is made again.") from error

@@ -50,7 +50,8 @@ def summary(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[str
         else f"  {report['train']:,} to learn from, {held} to measure what was learned"
     )
     if 0 < report["val"] < FEW:
-        yield f"  so few tell little: one of them is {100 / report['val']:.0f} points; of more rows more are held out"
+        points = f"{100 / report['val']:.0f} points"
+        yield f"  That is few to measure with: one caption more or less is {points}. More rows hold out more."
     if (share := report["in_script"]) is not None and share < 1:
         yield f"  {min(100 * share, 99.9):.1f} % in the script of this language; look whether the others belong here"
     yield from _left_out(report)

@@ -49,6 +49,10 @@ def test_a_text_is_read_in_the_language_that_it_is_in(text: str, tag: str) -> No
 
 def test_a_base_of_many_languages_reads_a_language_that_was_not_taught() -> None:
     many = replace(snapshot(CAPTIONS), built_in=("en", "de"))
+    assert (many.readable("en-GB"), many.route("en-GB", "a cat").used) == (
+        "en-GB",
+        "en",
+    )  # captions of a kind stay its own
     choice = many.route("FR", "une pomme rouge")
     assert (choice.used, choice.source, choice.view.version) == ("fr", "told", 0)
     assert choice.warnings == ("language_not_taught",)

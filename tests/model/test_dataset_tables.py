@@ -56,7 +56,7 @@ def test_a_table_whose_header_does_not_tell_what_stands_between_is_refused(
 
 
 def test_a_spreadsheet_and_other_encodings_are_told_how_to_be_saved(reader: Reader) -> None:
-    for name in ("[Content_Types].xml", "xl/workbook.xml"):
+    for name in ("xl/worksheets/sheet1.xml", "xl/workbook.xml"):
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w") as archive:
             archive.writestr(name, "x")

@@ -44,7 +44,8 @@ def test_a_dry_run_tells_in_sentences_what_is_in_the_file_and_teaches_nothing(se
         "Table (CSV), 81 rows, of which 77 can be used:",
         "  77 captions, each with a text in English (en), 1 with a picture of the gallery (1 picture in all)",
         f"  {report['train']} to learn from, {report['val']} held out to measure what was learned",
-        f"  so few tell little: one of them is {100 / report['val']:.0f} points; of more rows more are held out",
+        f"  That is few to measure with: one caption more or less is {100 / report['val']:.0f} points. "
+        "More rows hold out more.",
         "1 row repeats an earlier one and counts once: line 82.",
         "3 rows cannot be used and are left out:",
         "  1 without a caption: line 10",

@@ -1,12 +1,12 @@
 """A webdataset: a tar of pictures, each with texts and facts of the same name beside it. Unpacks nothing to disk."""
 
 import json
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TypeGuard
 
 from service.cli.importing.items import (
     MOST_BYTES,
@@ -29,7 +29,10 @@ ENDS = (".tar", ".tar.gz", ".tgz")
 _MOST_TEXT = 1 << 20  # bytes of a .json or .txt
 _MOST_TEXTS = 64  # files of one name; together they have no more bytes than one may have
 _MOST_HEADER, _MOST_GLOBAL = 64 << 10, 1_024  # bytes of one extended header; and entries of those for all members
+_MOST_LISTED = 2_048  # characters of a list of texts that becomes metadata
+_COLLECTION = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")  # as the service takes it
 _CAPTION_KEYS = ("caption", "text")  # in a .json
+_OF_RECORDS = {*_CAPTION_KEYS, "captions", "tags", "keywords", "collection", "metadata"}
 
 
 @dataclass
@@ -106,8 +109,13 @@ class Tar:
 
     def _record(self, sample: _Sample) -> Said:
         facts, texts = dict(sample.facts), list(sample.texts)
-        nested, collection = facts.pop("metadata", None), facts.pop("collection", None)
-        facts |= nested if isinstance(nested, dict) else {}
+        collection, nested = facts.get("collection"), facts.get("metadata")
+        if isinstance(collection, str) and _COLLECTION.fullmatch(collection):
+            facts.pop("collection")
+        else:
+            collection = None  # as metadata, if anything
+        if isinstance(nested, dict):
+            facts = {name: value for name, value in nested.items() if name not in _OF_RECORDS} | facts
         texts += [facts.pop(name) for name in _CAPTION_KEYS if isinstance(facts.get(name), str)]  # type: ignore[misc]
         captions: dict[str, list[str]] = {}
         given = facts.pop("captions", None)
@@ -118,26 +126,29 @@ class Tar:
             }
         tags = facts.pop("tags", facts.pop("keywords", None))
         metadata: dict[str, Value] = {
-            key_of(name): plain(value) if isinstance(value, str) else value
-            for name, value in facts.items()
-            if key_of(name) and _is_value(value)
+            key_of(name): made for name, value in facts.items() if key_of(name) and (made := _value(value)) is not None
         }
         if self._language is not None and texts:
             captions[self._language] = list(dict.fromkeys([*captions.get(self._language, []), *texts]))
         elif texts:
             metadata.setdefault("description", plain(texts[0]))
         return Said(
-            collection if isinstance(collection, str) else None,
+            collection,
             tags_of([tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []),
             metadata,
             captions,
         )
 
 
-def _is_value(value: object) -> TypeGuard[Value]:
-    if isinstance(value, list):
-        return bool(value) and all(isinstance(each, str) for each in value)
-    return isinstance(value, str | int | float | bool) and value != ""
+def _value(given: object) -> Value | None:
+    """As metadata; None for what cannot be, or is too much."""
+    if isinstance(given, list):
+        texts = [plain(each) for each in given if isinstance(each, str)]
+        fits = len(texts) == len(given) and 0 < len("".join(texts)) <= _MOST_LISTED
+        return texts if fits else None
+    if isinstance(given, str):
+        return plain(given) or None
+    return given if isinstance(given, int | float | bool) else None
 
 
 def _refused(member: tarfile.TarInfo) -> Left | None:

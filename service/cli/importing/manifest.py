@@ -31,6 +31,7 @@ SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
 NAME = "manifest.jsonl"  # a folder that has it is imported by it, as `pictoglot export` writes it
 _OWN = ("file", "id", "collection", "tags", "metadata", "captions", "whole")
 _CAPTION = "caption_"  # and a tag: a column with one caption in that language
+_ANY_CAPTION = "caption"  # in the language that the command names
 _LONGEST_CELL = 1 << 20  # characters
 
 
@@ -99,10 +100,11 @@ class Manifest:
             # as spreadsheets of Europe write
             mark = "\t" if tabs else ";" if head.count(";") > head.count(",") else ","
             rows = csv.reader(chain([head], stream), delimiter=mark, strict=True)
-            columns = _columns(next(rows, []))
+            numbered = _numbered(rows, before)
+            columns = _columns(next(numbered, []))
             if "file" not in columns:
                 raise SourceFault(f"It has no column `file`; its columns are {', '.join(columns) or 'none'}.")
-            for row in _numbered(rows, before):
+            for row in numbered:
                 if len(row) > len(columns):
                     yield before + rows.line_num, f"It has {len(row)} cells, and there are {len(columns)} columns."
                 elif any(row):
@@ -129,11 +131,7 @@ class Manifest:
         elif not isinstance(id, str | int) or isinstance(id, bool):
             raise _Faulty("`id` is no text.")
         stamp = Stamp(status.st_size, status.st_mtime_ns)
-        if self._language is not None:
-            row = {
-                f"{_CAPTION}{self._language}" if name.lower() == "caption" else name: each for name, each in row.items()
-            }
-        said = _said(row).over(self._said)
+        said = _said(row, self._language).over(self._said)
         id, whole = id_of(str(id)), row.get("whole") in (True, "true")
         return Item(id, id, lambda: read_file(path, stamp), stamp, "", said, f"line {line} ({name})", whole=whole)
 
@@ -172,19 +170,28 @@ def _columns(header: Iterable[str]) -> list[str]:
     key is the number of the column, so that no cell is lost.
     """
     names: list[str] = []
-    for number, given in enumerate(header, 1):
-        name = given.strip()
-        own = name.lower() in _OWN or name.lower().startswith(_CAPTION)
-        taken = {*names, *map(key_of, names)}
-        if not own and (not key_of(name) or key_of(name) in taken):
-            name = f"{key_of(name)}_{number}".strip("_") if key_of(name) else f"column_{number}"
-        names.append(name.lower() if own else name)
+    for number, name in enumerate(map(str.strip, header), 1):
+        if _is_own(name.lower()):
+            if name.lower() in names:
+                raise SourceFault(f"Two of its columns are called `{name.lower()}`.")
+            names.append(name.lower())
+            continue
+        key, taken = key_of(name), set(map(key_of, names))
+        if not key or key in taken:
+            name = f"{key}_{number}" if key and not _is_own(f"{key}_{number}") else f"column_{number}"
+            while key_of(name) in taken:
+                name += "_x"
+        names.append(name)
     return names
+
+
+def _is_own(name: str) -> bool:
+    return name in _OWN or name.startswith(_CAPTION)
 
 
 def _cell(name: str, text: str) -> Any:
     """A cell as JSON would have it: objects and lists as such, numbers in columns of metadata."""
-    if name in _OWN or name.startswith(_CAPTION):
+    if _is_own(name) or name.lower() == _ANY_CAPTION:
         return text
     stripped = text.strip()
     plain_number = stripped.lstrip("-").replace(".", "", 1).isdecimal() and stripped.isascii()
@@ -196,15 +203,19 @@ def _cell(name: str, text: str) -> Any:
         return text
 
 
-def _said(row: Mapping[str, Any]) -> Said:
+def _said(row: Mapping[str, Any], language: str | None) -> Said:
     collection = row.get("collection") or None
     if collection is not None and not isinstance(collection, str):
         raise _Faulty("`collection` is no text.")
     metadata = dict(_json(row.get("metadata"), dict, "metadata") or {})
     for name, value in row.items():
-        if name not in _OWN and not name.startswith(_CAPTION) and value not in (None, "") and key_of(name):
+        if not _is_own(name) and not _is_caption(name, language) and value not in (None, "") and key_of(name):
             metadata.setdefault(key_of(name), _value(name, value))
-    return Said(collection, _tags(row.get("tags")), metadata, _captions(row))
+    return Said(collection, _tags(row.get("tags")), metadata, _captions(row, language))
+
+
+def _is_caption(name: str, language: str | None) -> bool:
+    return language is not None and name.lower() == _ANY_CAPTION
 
 
 def _value(name: str, value: Any) -> Value:
@@ -225,7 +236,7 @@ def _tags(given: Any) -> tuple[str, ...]:
     return tags_of(read)
 
 
-def _captions(row: Mapping[str, Any]) -> dict[str, list[str]]:
+def _captions(row: Mapping[str, Any], language: str | None) -> dict[str, list[str]]:
     captions: dict[str, list[str]] = {}
     for tag, texts in (_json(row.get("captions"), dict, "captions") or {}).items():
         several = [texts] if isinstance(texts, str) else texts
@@ -233,10 +244,12 @@ def _captions(row: Mapping[str, Any]) -> dict[str, list[str]]:
             raise _Faulty("`captions` are not lists of texts by language.")
         captions[tag] = several
     for name, text in row.items():
-        if name.startswith(_CAPTION) and text not in (None, ""):
-            if not isinstance(text, str):
+        tag = language if _is_caption(name, language) else name.removeprefix(_CAPTION)
+        if tag is not None and tag != name and text not in (None, "", []):
+            several = text if isinstance(text, list) else [text]
+            if not all(isinstance(each, str) for each in several):
                 raise _Faulty(f"`{name}` is no text.")
-            captions.setdefault(name.removeprefix(_CAPTION), []).append(text)
+            captions[tag] = [*captions.get(tag, []), *several]
     return captions
 
 

@@ -179,6 +179,7 @@ function body(entry, { collection }) {
 
 /** What is said of a picture beyond that, without what is empty. Its file's name is the way back to it. */
 function said({ captions, file }, { tags, metadata }) {
-  const record = { captions, tags, metadata: { file_name: file.name, ...metadata } };
+  const name = file.name.replaceAll(/[\p{C}\ufffd]/gu, "").slice(0, 255);
+  const record = { captions, tags, metadata: { ...(name ? { file_name: name } : {}), ...metadata } };
   return Object.fromEntries(Object.entries(record).filter(([, part]) => Object.keys(part).length));
 }

@@ -88,6 +88,13 @@ def test_a_table_says_everything_of_a_picture_in_its_columns(tmp_path: Path) -> 
 def test_a_caption_of_no_language_has_the_one_that_was_named_or_is_metadata(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     (tmp_path / "m.csv").write_text("file,Caption,caption_de\na.png,a bridge,eine Brücke\n", encoding="utf-8")
+    for row, said in ((",2024", ["2024"]), ("eins,", ["eins"]), ("eins,zwei", ["eins", "zwei"])):
+        (tmp_path / "n.csv").write_text(f"file,caption_de,caption\na.png,{row}\n", encoding="utf-8")
+        (both,) = Manifest(tmp_path / "n.csv", NOTHING, language="de").parts()
+        assert isinstance(both, Item) and both.said.captions == {"de": said}
+    (tmp_path / "n.jsonl").write_text('{"file": "a.png", "caption": ["one", "two"]}')
+    (listed,) = Manifest(tmp_path / "n.jsonl", NOTHING, language="en").parts()
+    assert isinstance(listed, Item) and listed.said.captions == {"en": ["one", "two"]}
     (named,) = Manifest(tmp_path / "m.csv", NOTHING, language="en").parts()
     (other,) = Manifest(tmp_path / "m.csv", NOTHING).parts()
     assert isinstance(named, Item) and isinstance(other, Item)
@@ -97,12 +104,13 @@ def test_a_caption_of_no_language_has_the_one_that_was_named_or_is_metadata(tmp_
 
 def test_no_column_of_a_table_is_lost_whatever_its_name(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
-    header, cells = "file,اسم,Preis €,Preis $,Titel,titel,", "a.png,one,2,3,four,five,six"
+    header, cells = "file,اسم,Preis €,Preis $,Titel,titel,,caption,Caption", "a.png,one,2,3,four,five,six,seven,eight"
     (tmp_path / "m.csv").write_text(f"{header}\n{cells}\n", encoding="utf-8")
     (item,) = Manifest(tmp_path / "m.csv", NOTHING).parts()
     assert isinstance(item, Item)
     assert item.said.metadata == {
         "column_2": "one", "preis": 2, "preis_4": 3, "titel": "four", "titel_6": "five", "column_7": "six",
+        "caption": "seven", "column_9": "eight",
     }  # fmt: skip
 
 
@@ -126,6 +134,8 @@ def test_a_row_that_cannot_be_used_is_told_by_its_line(tmp_path: Path) -> None:
     for name, content, said in (
         ("n.csv", b"Picture;Title\na;1\n", "its columns are Picture, Title"),
         ("n.jsonl", b"\xff\n", "UTF-8"),
+        ("h.csv", b'file,"cap"x\na.png,b\n', "no table from line 1 on"),
+        ("t.csv", b"file,Tags,tags\na.png,b,c\n", "Two of its columns are called `tags`"),
         ("o.csv", b'sep=;\nfile;Titel\na.png;b\n"a;c\n\n', "no table from line 4 on"),
         ("p.csv", "file;Ort\na;Zürich\n".encode("cp1252"), "“CSV UTF-8”"),
     ):
@@ -169,6 +179,24 @@ def test_a_webdataset_is_read_as_a_stream_with_what_stands_beside(tmp_path: Path
         assert first.said.captions == {"en": ["a red apple", "an apple"]}
     (first, *_) = [part for part in Tar(tmp_path / "a.tar", NOTHING, None).parts() if isinstance(part, Item)]
     assert (first.said.captions, first.said.metadata["description"]) == ({}, "a red apple")
+
+
+def test_what_a_record_could_not_hold_of_a_webdataset_is_left_out_or_stays_metadata(tmp_path: Path) -> None:
+    facts = {
+        "collection": "Prints & Drawings", "year": 1950, "words": ["x" * 10] * 3_000, "odd": ["b\x01"],
+        "metadata": {"year": 1, "caption": "no", "tags": ["no"], "place": "Chur"},
+    }  # fmt: skip
+    members = [
+        ("a.jpg", b"A"),
+        ("a.json", json.dumps(facts).encode()),
+        ("b.jpg", b"B"),
+        ("b.json", b'{"metadata": "m"}'),
+    ]
+    parts = Tar(tar_of(tmp_path / "a.tar", members), Said(collection="mine"), "en").parts()
+    first, second = (part for part in parts if isinstance(part, Item))
+    assert (first.said.collection, first.said.captions, first.said.tags) == ("mine", {}, ())
+    kept = {"collection": "Prints & Drawings", "year": 1950, "odd": ["b"], "place": "Chur"}
+    assert first.said.metadata == kept and second.said.metadata == {"metadata": "m"}
 
 
 def test_headers_and_texts_of_a_tar_are_bounded(tmp_path: Path) -> None:
