@@ -41,7 +41,7 @@ def _suite(results: dict[str, Any]) -> Any:
             _bars(grid[row][column], pairs, {name: values[row] for name, values in held.items()})
             grid[row][column].set_ylabel(metric)
         grid[0][column].set_title(title)
-    grid[0][0].legend(frameon=False, ncols=2)
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", frameon=False, ncols=2)
     return figure
 
 
