@@ -10,9 +10,7 @@ from model.errors import EmptyText, InvalidInput, TextInvalidUnicode, TextTooLon
 
 MAX_ID_BYTES = 1_024  # of a picture's id: a path, and still an entry of a PostgreSQL index together with its collection
 MAX_CODE_POINTS = 1_000  # after cleaning; CLIP reads 77 tokens, so this is generous in every script
-_DROPPED = re.compile(
-    "[\ufeff\u202a-\u202e\u2066-\u2069]"
-)  # byte order mark, bidi controls: invisible
+_DROPPED = re.compile("[\ufeff\u202a-\u202e\u2066-\u2069]")  # byte order mark, bidi controls: invisible
 _WHITE_SPACE = re.compile(r"\s+")
 # Controls that are no white space, surrogates, and the code points that Unicode will never give a character
 _FORBIDDEN = re.compile(
