@@ -4,8 +4,8 @@ An unexpected exception is logged and answered with `internal_error`; its text i
 """
 
 import logging
-import random
 import re
+import secrets
 import time
 from collections.abc import Mapping
 
@@ -111,6 +111,6 @@ class AccessLog:
 
 
 def _request_id(scope: Scope) -> str:
-    """The client's own id if it is safe to log, otherwise a new one."""
+    """The client's own id if it is safe to log, otherwise a new one, which no seed or fork of this process repeats."""
     given = Headers(scope=scope).get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"  # no secret
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)

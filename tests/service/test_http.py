@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import random
 import socket
 import time
 from collections.abc import Iterator
@@ -359,6 +360,14 @@ def test_a_request_id_of_the_client_is_kept_when_it_is_safe(service: Service) ->
     assert taken == "abc-1"
     other = service.http.get("/livez", headers={"X-Request-ID": "a b\t{}"}).headers["x-request-id"]
     assert len(other) == 32
+
+
+def test_a_new_request_id_does_not_follow_the_seed_of_the_process(service: Service) -> None:
+    ids = set()
+    for _ in range(2):
+        random.seed(0)
+        ids.add(service.http.get("/livez").headers["x-request-id"])
+    assert len(ids) == 2
 
 
 def test_the_page_shares_nothing_with_other_sites(service: Service) -> None:
