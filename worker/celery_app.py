@@ -11,6 +11,7 @@ from model import logs
 from worker.lease import STOP_SECONDS, Supervisor
 from worker.relay import Relay
 from worker.settings import WorkerSettings
+from worker.sweeper import Sweeper
 
 _log = logging.getLogger(__name__)
 _REDIS = {
@@ -71,6 +72,7 @@ def _ready(**_: Any) -> None:
     _log.info("the worker is ready: hints by %s", "Redis" if settings.broker_url else "a folder")
     relay = Relay(app, app.supervisor)
     relay.start()
+    Sweeper(app.supervisor).start()
     atexit.register(_join, relay)
 
 

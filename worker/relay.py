@@ -1,7 +1,6 @@
 """Sends a hint for every expansion that could run and does not, again and again: a lost hint only causes a delay.
 
-Its thread also starts the indexer and the calibration when they are due, and removes the files left by crashed
-processes, after the first hints and then once a day: the sweep walks the whole data root.
+Its thread also starts the indexer and the calibration when they are due.
 """
 
 import logging
@@ -13,14 +12,12 @@ from threading import Thread
 from celery import Celery
 from kombu.exceptions import KombuError
 
-from model.data_root import DataRoot
 from model.errors import PictoglotError
 from worker.calibration import Calibrating
 from worker.indexer import Indexing
 from worker.lease import Supervisor
 from worker.tasks import HINT
 
-_SWEEP_SECONDS = 86_400.0
 _DEAF_SECONDS = 60  # idle, with hints sent and none received
 _log = logging.getLogger(__name__)
 
@@ -32,7 +29,6 @@ class Relay(Thread):
         super().__init__(name="relay", daemon=True)
         self._app, self._supervisor = app, supervisor
         self._unheard: float | None = None  # when the first hint was sent that did not arrive here
-        self._sweep_at = 0.0  # on the monotonic clock
         self._chores = (Indexing(supervisor.settings), Calibrating(supervisor.settings))
 
     def run(self) -> None:
@@ -42,7 +38,6 @@ class Relay(Thread):
                 self.tick()
                 for chore in self._chores:
                     chore.tick(self._supervisor.registry)
-                self._sweep()
             except PictoglotError as error:
                 _log.warning("the registry cannot be read: %s", error.code)
             except Exception:  # noqa: BLE001 - a worker whose relay has ended looks alive
@@ -64,19 +59,6 @@ class Relay(Thread):
             runnable = []
         self._end_if_deaf(bool(runnable))
 
-    def _sweep(self) -> None:
-        """Sweep when that is due; while the registry is away, each round tries again."""
-        if time.monotonic() < self._sweep_at:
-            return
-        self._sweep_at = time.monotonic() + _SWEEP_SECONDS
-        try:
-            sweep_left_over(self._supervisor)
-        except (PictoglotError, OSError) as error:
-            reason = error.code if isinstance(error, PictoglotError) else type(error).__name__
-            _log.warning("files left by crashed workers could not be removed: %s", reason)
-            if isinstance(error, PictoglotError):  # another would fail in each round
-                self._sweep_at = 0.0
-
     def _end_if_deaf(self, sent: bool) -> None:
         """End a worker that sends hints and receives none, a known fault of Celery (celery #8030, #10205, #10302).
 
@@ -90,20 +72,3 @@ class Relay(Thread):
         elif now - self._unheard > _DEAF_SECONDS:
             _log.critical("no hint arrived for %d s although hints were sent; the worker ends", _DEAF_SECONDS)
             os.kill(os.getpid(), signal.SIGTERM)
-
-
-def sweep_left_over(supervisor: Supervisor) -> None:
-    """Remove what crashes left under the data root; what cannot be removed now is left to the next time.
-
-    Before that, words for pictures that a process of an earlier release has put beside this one.
-    """
-    from index.captions import add_missing_words
-    from index.gallery import Gallery
-    from index.sets import VectorSets
-    from index.states import open_engine
-    from index.sweep import sweep
-
-    settings, registry = supervisor.settings, supervisor.registry
-    root = DataRoot(settings.home, settings.store)
-    add_missing_words(registry)
-    sweep(VectorSets(Gallery(registry, root), open_engine(settings.index, registry)))

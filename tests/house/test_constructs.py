@@ -16,6 +16,7 @@ NETS = (
     "worker.child",
     "worker.celery_app",
     "worker.relay",
+    "worker.sweeper",
     "index.live",
     "index.loader",
 )
