@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.methods import tower
-from benchmarks.methods.trainer import Features, SuiteTrainer
+from benchmarks.methods.trainer import Features, SuiteTrainer, matrices
 from model.base import Base
 from model.checkpoint import Kept
 
@@ -41,7 +41,7 @@ class Adapted(SuiteTrainer):
         return super().beside() | dict(self.parts.named_parameters("part"))
 
     def decayed(self) -> list[nn.Parameter]:
-        return [*self.parts.parameters()]
+        return matrices(self.parts.parameters())
 
     def leaves(self) -> dict[str, Tensor]:
         own = {f"{self.corpus.language}/{name}": value for name, value in self.parts.state_dict().items()}

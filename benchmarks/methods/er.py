@@ -1,7 +1,9 @@
 """Experience replay: half of each batch are pairs of earlier languages, out of a memory filled by a reservoir.
 
 The paper keeps 8,000 pairs of all; here it is as many as one language has. Repaired: the reference's reservoir counted
-a pair once an epoch, and its f counted memory's languages again with every language; here both count once.
+a pair once an epoch, and its f counted memory's languages again with every language; here both count once. The
+reference fills the memory after each step, so that it replays pairs of the language itself, too; here it is filled when
+a language ends.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,8 @@
-"""MLA: a bottleneck of half the width behind every perceptron, one for each language, with a ReLU.
+"""MLA: a bottleneck of half the width behind every block, one for each language, with a ReLU.
 
 G. Zhang et al., "Generalizing Multimodal Pre-training into Multilingual via Language Acquisition", 2022, as the
-reference sets it up: no layer norm of its own, all weights from N(0, 0.02²). The language of a query is given.
+reference sets it up: it reads a block's output, what the perceptron adds and what it adds to, and is added to it; no
+layer norm of its own, all weights from N(0, 0.02²). The language of a query is given.
 """
 
 from typing import Any

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.methods import tower
 from benchmarks.methods.adapted import width_of
-from benchmarks.methods.trainer import Features, SuiteTrainer
+from benchmarks.methods.trainer import Features, SuiteTrainer, matrices
 from model.base import Base
 from model.checkpoint import Kept
 
@@ -77,7 +77,7 @@ class PromptTrainer(SuiteTrainer):
         return super().beside() | self.trained
 
     def decayed(self) -> list[nn.Parameter]:
-        return [*self.trained.values()]
+        return matrices(self.trained.values())
 
     def features(self, numbers: Tensor, last: Tensor) -> Tensor:
         embedded = self.rows[numbers]

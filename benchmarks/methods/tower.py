@@ -1,4 +1,4 @@
-"""A frozen text tower that parts can be put into: behind its perceptrons, into its attention, before its keys."""
+"""A frozen text tower that parts can be put into: behind its blocks, into its attention, before its keys."""
 
 from collections.abc import Callable
 from functools import partial
@@ -27,8 +27,8 @@ def features(tower: Any) -> Features:
 
 
 def behind(block: Any, part: nn.Module) -> None:
-    """Add to a block's perceptron what `part` makes of its output."""
-    block.mlp = _Behind(block.mlp, part)
+    """Add to a block's output what `part` makes of it."""
+    block.ln_2, block.mlp = nn.Identity(), _Behind(block.ln_2, block.mlp, part)
 
 
 def beside(block: Any, queries: nn.Module, values: nn.Module) -> None:
@@ -42,13 +42,15 @@ def before(block: Any, seen: Before) -> None:
 
 
 class _Behind(nn.Module):
-    def __init__(self, perceptron: nn.Module, part: nn.Module) -> None:
+    """What a block adds to `hidden`, its perceptron's norm in here, so that the block's whole output is known."""
+
+    def __init__(self, norm: nn.Module, perceptron: nn.Module, part: nn.Module) -> None:
         super().__init__()
-        self.perceptron, self.part = perceptron, part
+        self.norm, self.perceptron, self.part = norm, perceptron, part
 
     def forward(self, hidden: Tensor) -> Tensor:
-        out: Tensor = self.perceptron(hidden)
-        added: Tensor = self.part(out)
+        out: Tensor = self.perceptron(self.norm(hidden))
+        added: Tensor = self.part(hidden + out)
         return out + added
 
 

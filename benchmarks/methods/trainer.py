@@ -4,7 +4,7 @@ A method is one small file: a subclass of `SuiteTrainer`, which the loop in `ben
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,10 @@ class SuiteTrainer(MethodTrainer):
         return TokenRows(ids[order], self.rows.detach().cpu()[torch.from_numpy(order)])
 
     def decayed(self) -> list[nn.Parameter]:
-        """Those of the parameters beside the rows that decay in every step, as AdamW's do; the temperature does not."""
+        """Those of the parameters beside the rows that decay in every step, as AdamW's do.
+
+        In the reference they are matrices: neither biases nor the weights of norms nor the temperature decay.
+        """
         return []
 
     def optimizer(self) -> ScaledAdamW:
@@ -90,6 +93,11 @@ class SuiteTrainer(MethodTrainer):
     def reads(base: Base, left: Kept, language: str, half: bool) -> Features:
         """How a text of `language` is read after the language that left this; in bfloat16 if `half`."""
         return in_bfloat16(base) if half else base.text_features
+
+
+def matrices(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    """Those of more than one dimension."""
+    return [each for each in parameters if each.ndim > 1]
 
 
 class Decaying(ScaledAdamW):

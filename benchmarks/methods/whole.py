@@ -1,6 +1,6 @@
 """The whole text tower is trained, and not its rows alone: what the paper's choice of the rows is held against.
 
-A language goes on from the weights that the one before left. They decay in every step, as in AdamW over everything.
+A language goes on from the weights that the one before left. Matrices decay in every step, as in the reference.
 """
 
 import copy
@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from benchmarks.methods import tower
-from benchmarks.methods.trainer import Features, SuiteTrainer
+from benchmarks.methods.trainer import Features, SuiteTrainer, matrices
 from model.base import Base
 from model.checkpoint import Kept
 
@@ -28,7 +28,7 @@ class Whole(SuiteTrainer):
         return super().beside() | self.weights
 
     def decayed(self) -> list[nn.Parameter]:
-        return [*self.weights.values()]
+        return matrices(self.weights.values())
 
     def leaves(self) -> dict[str, Tensor]:
         return {name: weight.detach() for name, weight in self.weights.items()}

@@ -38,8 +38,8 @@ def feature(tower: Any, rows: Tensor, changed: Sequence[Changed]) -> Tensor:
         normed = [block.ln_1(each) for each in hidden]
         attended = attention(block.attn, normed, change)
         hidden = [each + added for each, added in zip(hidden, attended, strict=True)]
-        out = [block.mlp(block.ln_2(each)) for each in hidden]
-        hidden = [each + added + change.behind(added) for each, added in zip(hidden, out, strict=True)]
+        hidden = [each + block.mlp(block.ln_2(each)) for each in hidden]
+        hidden = [each + change.behind(each) for each in hidden]
     read: Tensor = tower.ln_final(hidden[-1]) @ tower.text_projection
     return read
 
