@@ -1,4 +1,4 @@
-"""`python -m benchmarks.methods run | curves | gains | few | report`: the suite's rows, what settings gain, plots."""
+"""`python -m benchmarks.methods run | gains | few | report`: rows of the suite, what settings gain, recall by pairs."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from benchmarks.emoji36.files import chosen
 from benchmarks.emoji36.report import conclude, seed_results
 from benchmarks.emoji36.run import commit
 from benchmarks.emoji36.scenes import Sizes
-from benchmarks.methods import addressed, curves, few, gains, report
+from benchmarks.methods import addressed, few, gains, report
 from benchmarks.methods.bench import Bench, fill
 from benchmarks.methods.rows import ROWS, settings
 from model import storage
@@ -30,7 +30,7 @@ from model.evaluation import KS
 from service.schemas.languages import TeachingSettings
 
 WORK, OUT = Path(".cache/emoji36"), Path("docs/reports/methods.json")
-FEW = Path("docs/reports/few.json")
+FEW, GAINS = Path("docs/reports/few.json"), Path("docs/reports/gains.json")
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 _CONSOLE = Console()
 
@@ -69,29 +69,6 @@ def run(
         raise SystemExit(str(refusal)) from refusal
 
 
-@app.command("curves")
-def curves_(
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    threads: Annotated[int, typer.Option(min=1)] = 1,
-    out: Annotated[Path, typer.Option(help="The results so far, and a point as soon as it is measured")] = OUT,
-    work: Path = WORK,
-) -> None:
-    """Recall against pairs, from a plain and from an aligned start; a stopped run goes on."""
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    encoder = Encoder(open_base("bundled"))
-    data = emoji36(encoder, Sizes(pairs=max(curves.PAIRS)), work, chosen(None, lexicon.LANGUAGES))
-
-    def add(point: dict[str, Any]) -> None:
-        with FileLock(out.resolve().with_name(f".{out.name}.lock")):
-            results = held(out)
-            results.setdefault("curves", []).append(point | {"commit": commit()})
-            write(out, results)
-        _CONSOLE.print(point)
-
-    curves.run(encoder, data, held(out).get("curves", []), seed, work / "methods" / "curves", add)
-
-
 @app.command("gains")
 def gains_(
     settings: Annotated[
@@ -107,7 +84,8 @@ def gains_(
     languages: Annotated[str, typer.Option(help="With commas")] = "ar,tr,ja",
     pairs: Annotated[int, typer.Option(min=0, help="Of each language; 0: all")] = 0,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
-    out: Annotated[Path, typer.Option(help="What was measured so far")] = WORK / "gains.json",
+    out: Annotated[Path, typer.Option(help="What was measured so far, rank by rank")] = WORK / "gains.json",
+    concluded: Annotated[Path, typer.Option(help="What is kept of each comparison; a table of `report`")] = GAINS,
     work: Path = WORK,
 ) -> None:
     """What settings, or an adapter, gain over others on the demo's datasets or on scenes; a stopped run goes on."""
@@ -144,10 +122,16 @@ def gains_(
         gains.fill(encoder, shown, [*after, *before], results["trials"], work / "methods" / "gains", add)
     except Refused as refusal:
         raise SystemExit(str(refusal)) from refusal
+    said: dict[str, Any] = {"data": data, "languages": tags, "pairs": pairs, "seeds": seeds}
+    said |= {"set": _as_said(settings) | dict(other) | ({adapter: f"at {pace:g}"} if adapter else {})}
+    said |= {"against": _as_said(against)}
+    kept = [each for each in held(concluded).get("comparisons", []) if {name: each[name] for name in said} != said]
+    found = gains.concluded(results["trials"], before, after)
+    write(concluded, {"comparisons": [*kept, said | found | {"commit": commit()}]})
     for k in KS:
-        found = gains.gained(results["trials"], before, after, k)
-        figures = (100 * each for each in (found.before, found.after, found.mean, found.error))
-        _CONSOLE.print("R@{}: {:.1f} before, {:.1f} after: {:+.1f} ± {:.1f}".format(k, *figures))
+        _CONSOLE.print(
+            "R@{}: {before:.1f} before, {after:.1f} after: {gain:+.1f} ± {error:.1f}".format(k, **found[f"R@{k}"])
+        )
 
 
 @app.command("few")
@@ -175,6 +159,10 @@ def few_(
     few.draw(results["trials"], wanted, out.with_suffix(".png"))
     written = page.place(out.with_suffix(".md"), "Few pairs", few.tables(results["trials"], wanted))
     _CONSOLE.print(written, highlight=False, markup=False, soft_wrap=True)
+
+
+def _as_said(said: Sequence[str] | None) -> dict[str, str]:
+    return dict(each.partition("=")[::2] for each in said or [])
 
 
 def _named(said: Sequence[str]) -> tuple[tuple[str, Any], ...]:

@@ -13,8 +13,7 @@ import numpy as np
 
 from benchmarks.emoji36.plots import INK, STYLE
 from benchmarks.methods.addressed import Adapter
-from benchmarks.methods.curves import LANGUAGES
-from benchmarks.methods.gains import Held, Trial, gained, trial_of
+from benchmarks.methods.gains import EIGHT, Held, Trial, gained, trial_of
 from model.evaluation import gain
 
 SIZES = (100, 200, 400, 1_000, 2_000, 9_600)
@@ -23,7 +22,7 @@ ADAPTERS = tuple(Adapter(kind, pace) for pace in (1 / 8, 1.0) for kind in ("mla"
 _KS = (1, 10)
 
 
-def trials(settings: tuple[tuple[str, Any], ...], languages: Sequence[str] = LANGUAGES, seeds: int = 1) -> list[Trial]:
+def trials(settings: tuple[tuple[str, Any], ...], languages: Sequence[str] = EIGHT, seeds: int = 1) -> list[Trial]:
     """All of them, the smallest first."""
     return [
         Trial("scenes", tag, pairs, seed, settings, adapter)

@@ -1,4 +1,4 @@
-"""The suite's plots: AA and F of each method without and with TEIR beside the paper's, and recall against pairs."""
+"""The suite's plot: AA and F of each method without and with TEIR beside the paper's."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from benchmarks.emoji36.plots import INK, STYLE
+from benchmarks.emoji36.plots import STYLE
 from benchmarks.methods.published import XM3600
 from benchmarks.methods.rows import PAIRS
 
@@ -15,14 +15,11 @@ _WITHOUT, _WITH = "#c8553d", "#5a9367"
 
 
 def draw(results: dict[str, Any], stem: Path) -> None:
-    """STEM-aa-f.png and, where points were measured, STEM-pairs.png."""
+    """STEM-aa-f.png."""
     with plt.rc_context(STYLE):
-        figures = {"aa-f": _suite(results)}
-        if results.get("curves"):
-            figures["pairs"] = _curves(results["curves"])
-        for name, figure in figures.items():
-            figure.savefig(stem.with_name(f"{stem.name}-{name}.png"), metadata={"Software": None})
-            plt.close(figure)
+        figure = _suite(results)
+        figure.savefig(stem.with_name(f"{stem.name}-aa-f.png"), metadata={"Software": None})
+        plt.close(figure)
 
 
 def _suite(results: dict[str, Any]) -> Any:
@@ -50,26 +47,3 @@ def _bars(axes: Axes, pairs: list[tuple[str, str]], held: dict[str, float]) -> N
         values = [held.get(pair[place], np.nan) for pair in pairs]
         axes.bar(np.arange(len(pairs)) + offset, values, 0.4, color=colour, label=label)
     axes.set_xticks(range(len(pairs)), [plain for plain, _ in pairs], fontsize=8, rotation=35, ha="right")
-
-
-def _curves(held: list[dict[str, Any]]) -> Any:
-    """Mean recall against the share of the full length, a line for each start and number of pairs."""
-    figure, row = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    for axes, gallery in zip(row, ("seen", "unseen"), strict=True):
-        for pairs, style in ((200, "--"), (1_000, "-")):
-            for start, colour in (("plain", _WITHOUT), ("aligned", _WITH), ("agreed", INK)):
-                found = [each for each in held if each["pairs"] == pairs and each["start"] == start]
-                if not found:
-                    continue
-                shares = sorted({each["share"] for each in found})
-                means = [
-                    100 * np.mean([each[gallery]["t2i"] for each in found if each["share"] == share])
-                    for share in shares
-                ]
-                axes.plot(shares, means, style, color=colour, marker="o", label=f"{pairs:,} pairs, {start} start")
-        axes.set_title(f"{gallery} style")
-        axes.set_xlabel("share of the full length of training")
-        axes.set_ylabel("t2i R@1, %, mean of the languages", color=INK)
-        axes.set_ylim(bottom=0)
-    row[0].legend(frameon=False)
-    return figure

@@ -1,7 +1,7 @@
 """The suite's tables, out of concluded results, into the page beside them, and its plots. Measures nothing."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,24 @@ from benchmarks.methods import plots, sampled
 from benchmarks.methods.published import XM3600
 from benchmarks.methods.rows import ABLATIONS, BASELINE, PAIRS, PROPOSAL, SUITE
 
-_LENGTHS = {0.0: "none", 0.25: "a quarter", 1.0: "full"}
-
 
 def write(path: Path) -> str:
-    """Tables into the .md beside the results, between its marks, and the plots; returns the tables.
+    """Tables into the .md beside the results, between its marks, and the plot; returns the tables.
 
-    What was run at full size is read from NAME-full.json beside NAME.json.
+    Beside NAME.json, what was run at full size is in NAME-full.json, and what settings gain in gains.json.
     """
-    results = json.loads(path.read_text(encoding="utf-8"))
-    tables = [rows(results), leads(results), ablations(results), points(results), starts(results)]
-    full = path.with_name(f"{path.stem}-full.json")
-    if full.is_file():
-        held = json.loads(full.read_text(encoding="utf-8"))
-        tables[2:2] = [["The two at full size:", "", *rows(held)[2:]], leads(held)]
+    results, full = _held(path), _held(path.with_name(f"{path.stem}-full.json"))
+    tables = [rows(results), leads(results)]
+    if full:
+        tables += [["The two at full size:", "", *rows(full)[2:]], leads(full)]
+    tables += [ablations(results), gains(_held(path.with_name("gains.json")).get("comparisons", []))]
     plots.draw(results, path.with_suffix(""))
     return page.place(path.with_suffix(".md"), "The suite of eight", ["\n".join(lines) for lines in tables if lines])
+
+
+def _held(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
 
 
 def rows(results: dict[str, Any], names: Iterable[str] = SUITE) -> list[str]:
@@ -106,77 +108,28 @@ def _said(figure: tuple[float, float], sign: str = "") -> str:
     return f"{figure[0]:{sign}.1f} ±{figure[1]:.1f}"
 
 
-def points(results: dict[str, Any]) -> list[str]:
-    """Recall against pairs: the mean of the languages that have all lengths of a start."""
-    held = results.get("curves", [])
+def gains(held: list[dict[str, Any]]) -> list[str]:
+    """A line for each comparison of settings."""
     if not held:
         return []
-    tags = [*dict.fromkeys(point["language"] for point in held)]
     lines = [
-        f"t2i R@1 in per cent, seen / unseen style, each language taught on the base alone: {', '.join(tags)}.",
+        "What settings gain over others, each language taught on the base alone, t2i in per cent and points, paired;",
+        "± is one standard error of the sample of pictures.",
         "",
+        "| data | pairs | languages, seeds | taught by | instead of | steps | R@1 | R@10 |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    lines += ["| pairs | length | start | steps | mean | " + " | ".join(tags) + " |", "|---" * (5 + len(tags)) + "|"]
-    for (pairs, share, start), found in grouped(held):
-        by_tag = {tag: [point for point in found if point["language"] == tag] for tag in tags}
-        cells = [_recalls(of_tag) if of_tag else "–" for of_tag in by_tag.values()]
-        several = len(found) != len(tags) and f"{_recalls(found)} ({len(found)} trainings)"
-        mean = several or _recalls(found)
-        lines.append(
-            f"| {pairs:,} | {_LENGTHS[share]} | {start} | {found[0]['steps']} | {mean} | " + " | ".join(cells) + " |"
-        )
+    for each in sorted(held, key=lambda each: (each["data"] != "scenes", each["pairs"] or np.inf)):
+        pairs = f"{each['pairs']:,}" if each["pairs"] else "all"
+        sides = (_taught_by(each[side]) for side in ("set", "against"))
+        steps = " → ".join(f"{count:,.0f}" for count in each["steps"])
+        recalls = (_said((each[name]["gain"], each[name]["error"]), "+") for name in ("R@1", "R@10"))
+        before = [f"{each[name]['before']:.1f}" for name in ("R@1", "R@10")]
+        cells = [each["data"], pairs, f"{len(each['languages'])}, {each['seeds']}", *sides, steps]
+        cells += [f"{one} {gain}" for one, gain in zip(before, recalls, strict=True)]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def starts(results: dict[str, Any]) -> list[str]:
-    """What each aligned start gains over a plain one of the same length, and over a plain one of full length."""
-    held = {
-        (each["pairs"], each["share"], each["start"], each["language"], each["seed"]): each
-        for each in results.get("curves", [])
-    }
-    lines = []
-    kinds = {(*key[:3], other) for key in held for other in (key[1], 1.0) if key[1] and key[2] != "plain"}
-    for pairs, share, start, other in sorted(kinds, key=lambda kind: (kind[:2], kind[3], kind[2])):
-        keys = [key for key in held if key[:3] == (pairs, share, start)]
-        both = [
-            (held[key], held[(pairs, other, "plain", *key[3:])])
-            for key in keys
-            if (pairs, other, "plain", *key[3:]) in held
-        ]
-        if len(both) > 1:
-            cells = [
-                _gain([100 * (one[name]["t2i"] - two[name]["t2i"]) for one, two in both]) for name in ("seen", "unseen")
-            ]
-            length = _LENGTHS[share] + ("" if start == "aligned" else f", {start}")
-            lines.append(f"| {pairs:,} | {length} | {_LENGTHS[other]} | {len(both)} | " + " | ".join(cells) + " |")
-    head = ["Aligned over plain start, t2i R@1 in points, ± one standard error of the trainings' mean, paired.", ""]
-    return (
-        [
-            *head,
-            "| pairs | aligned, length | plain, length | trainings | seen | unseen |",
-            "|---|---|---|---|---|---|",
-            *lines,
-        ]
-        if lines
-        else []
-    )
-
-
-def _gain(differences: list[float]) -> str:
-    return f"{np.mean(differences):+.1f} ±{np.std(differences, ddof=1) / np.sqrt(len(differences)):.1f}"
-
-
-def grouped(held: list[dict[str, Any]]) -> Iterator[tuple[tuple[int, float, str], list[dict[str, Any]]]]:
-    """Points by pairs, share and start, in this order."""
-    keys = sorted(
-        {(point["pairs"], point["share"], point["start"]) for point in held},
-        key=lambda key: (*key[:2], key[2] != "plain"),
-    )
-    for key in keys:
-        yield key, [point for point in held if (point["pairs"], point["share"], point["start"]) == key]
-
-
-def _recalls(found: list[dict[str, Any]]) -> str:
-    return " / ".join(
-        f"{100 * np.mean([point[gallery]['t2i'] for point in found]):.1f}" for gallery in ("seen", "unseen")
-    )
+def _taught_by(settings: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items()) or "the default"

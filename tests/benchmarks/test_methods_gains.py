@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from benchmarks.emoji36.errors import Refused
-from benchmarks.methods import gains
+from benchmarks.methods import gains, report
 from benchmarks.methods.__main__ import app
 from benchmarks.methods.aligners import LINKED, by_links
 from benchmarks.methods.gains import DemoData, Trial
@@ -49,6 +49,16 @@ def test_a_longer_training_gains_and_its_error_is_that_of_the_pictures(held: lis
     difference = (hits[2:].mean(axis=0) - hits[:2].mean(axis=0)).astype(float)  # of each picture, over both seeds
     assert found.mean == pytest.approx(difference.mean()) and found.mean > 0.2
     assert found.error == pytest.approx(difference.std(ddof=1) / len(difference) ** 0.5)
+
+
+def test_what_is_kept_of_a_comparison_has_a_line_in_the_report(held: list[dict[str, Any]]) -> None:
+    found, gain = gains.concluded(held, trials(SHORT), trials(LONG)), gains.gained(held, trials(SHORT), trials(LONG), 1)
+    assert found["steps"] == [2, 36] and found["R@1 by language"] == {"de": found["R@1"]["gain"]}
+    assert found["R@1"]["gain"] == pytest.approx(100 * gain.mean, abs=0.01)
+    said = {"data": "scenes", "languages": ["de"], "pairs": 1_000, "seeds": 2, "set": {"epochs": "6"}, "against": {}}
+    *_, line = report.gains([said | found])
+    assert line.startswith("| scenes | 1,000 | 1, 2 | epochs 6 | the default | 2 → 36 |"), line
+    assert f"| {found['R@1']['before']:.1f} {100 * gain.mean:+.1f} ±{100 * gain.error:.1f} |" in line, line
 
 
 def test_what_is_held_is_not_measured_again(encoder: Encoder, held: list[dict[str, Any]], tmp_path: Path) -> None:
