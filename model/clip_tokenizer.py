@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from open_clip.tokenizer import bytes_to_unicode
 from tokenizers import Regex, models, normalizers, pre_tokenizers
@@ -28,19 +28,26 @@ CLIP_RULE = rf"{_CLITICS}|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}]+"
 # Learned languages keep marks, and joiners between letters, inside the word; text without them is cut as by CLIP
 _WORD = r"\p{L}[\p{L}\p{M}]*"
 _MARKS_RULE = rf"{_CLITICS}|{_WORD}(?:[\u200c\u200d]+{_WORD})*|\p{{N}}|[^\s\p{{L}}\p{{N}}]+"
+CLIPS_APOSTROPHES = "[\u2018-\u201b]"  # as CLIP's own cleaning does: ’s is the clitic 's
+# and what keyboards give and texts have in their place: letters such as ʼ and ʻ, accents that stand alone, primes
+_APOSTROPHES = "[`\u00b4\u02b9\u02bb-\u02bf\u05f3\u2018-\u201b\u2032\uff07]"
+Cut = Literal["clip", "marks", "apostrophes"]
+NEWEST: Cut = "apostrophes"
 
 
 @dataclass(frozen=True)
 class ClipTokenizer:
     """An immutable tokenizer: CLIP's merges followed by `added`, in rank order.
 
-    `words` are cut out of text in scripts without spaces before merges apply. `marks` says which rule cuts the rest
-    into words: CLIP's own, or the one of learned languages. Tokenizers of one line of versions share one `bpe`.
+    `words` are cut out of text in scripts without spaces before merges apply. `cut` says how the rest is cut into
+    words: by CLIP's own rule; by one that keeps marks; or by that one, and every kind of apostrophe is one character.
+    Learned languages have the newest at their time (decisions 18, 47). Tokenizers of one line of versions share one
+    `bpe`.
     """
 
     added: tuple[Merge, ...] = ()
     words: tuple[str, ...] = ()
-    marks: bool = False
+    cut: Cut = "clip"
     bpe: SharedBPE = field(default_factory=SharedBPE, repr=False, compare=False)
     begins: ClassVar[Literal["drawn"]] = "drawn"
 
@@ -51,7 +58,12 @@ class ClipTokenizer:
         """This tokenizer with further words, and merges ranked last; those it has already are skipped."""
         known, all_words = {*clip_merges(), *self.added}, dict.fromkeys((*self.words, *words))
         added = self.added + tuple(merge for merge in dict.fromkeys(merges) if merge not in known)
-        return replace(self, added=added, words=tuple(all_words), marks=True)
+        return replace(self, added=added, words=tuple(all_words), cut=NEWEST)
+
+    def as_trained(self, sha256: str) -> "ClipTokenizer | None":
+        """As `Tokenizer.as_trained`."""
+        cuts = (replace(self, cut=cut) for cut in get_args(Cut))
+        return next((each for each in cuts if each.sha256 == sha256), None)
 
     def grown(self, corpus: Sequence[str], size: int) -> "ClipTokenizer":
         """This one extended by at most `size` merges that a byte-level BPE learns from `corpus`; deterministic.
@@ -62,7 +74,7 @@ class ClipTokenizer:
         """
         words = self.extend([], standalone_words(corpus)).words
         # with a BPE of its own: most of what is learned is dropped
-        start = replace(self, words=words, marks=True, bpe=type(self.bpe)())
+        start = replace(self, words=words, cut=NEWEST, bpe=type(self.bpe)())
         whole = start.extend(start.learned(corpus, size))
         return self.extend(_reached(whole, corpus, whole.added[len(self.added) :]), words)
 
@@ -94,12 +106,19 @@ class ClipTokenizer:
     @cached_property
     def sha256(self) -> str:
         """Of merges, in order, words and cutting rule: equal if and only if all texts are tokenised identically."""
-        return hashlib.sha256(json.dumps([self.rule, self.words, self.added], ensure_ascii=False).encode()).hexdigest()
+        apostrophes = [self.apostrophes] if self.apostrophes != CLIPS_APOSTROPHES else []
+        described = json.dumps([self.rule, self.words, self.added, *apostrophes], ensure_ascii=False)
+        return hashlib.sha256(described.encode()).hexdigest()
 
     @property
     def rule(self) -> str:
         """The regular expression of a word."""
-        return _MARKS_RULE if self.marks else CLIP_RULE
+        return CLIP_RULE if self.cut == "clip" else _MARKS_RULE
+
+    @property
+    def apostrophes(self) -> str:
+        """The regular expression of a character that is read as an apostrophe."""
+        return _APOSTROPHES if self.cut == "apostrophes" else CLIPS_APOSTROPHES
 
     @property
     def vocabulary(self) -> dict[str, int]:
@@ -112,16 +131,16 @@ class ClipTokenizer:
         pairs = self.bpe.pairs(len(self.added))
         reader: _Reader | None = self.__dict__.get("_held")
         if reader is None or reader.pairs is not pairs:
-            reader = self.__dict__["_held"] = _Reader(pairs, len(self.added), self.rule, self.words)
+            reader = self.__dict__["_held"] = _Reader(pairs, len(self.added), self.rule, self.apostrophes, self.words)
         return reader
 
 
 class _Reader:
     """A tokenizer's own rule and words over a BPE that may have more merges than its first `count` appended ones."""
 
-    def __init__(self, pairs: BytePairs, count: int, rule: str, words: Sequence[str]) -> None:
+    def __init__(self, pairs: BytePairs, count: int, rule: str, apostrophes: str, words: Sequence[str]) -> None:
         self.pairs, self._count = pairs, count
-        self.engine = _engine(pairs.model, rule, words)
+        self.engine = _engine(pairs.model, rule, apostrophes, words)
         self._whole = bytearray(pairs.size)  # 1: seen already, and a token of this tokenizer too
         self._cut: dict[int, tuple[int, ...]] = {}
 
@@ -162,12 +181,12 @@ def english_words() -> list[str]:
     return list(islice((word for word in letters if word.isascii() and word.isalpha()), 2_000))
 
 
-def _engine(model: models.BPE, rule: str, words: Sequence[str]) -> Engine:
+def _engine(model: models.BPE, rule: str, apostrophes: str, words: Sequence[str]) -> Engine:
     engine = Engine(model)
     engine.normalizer = normalizers.Sequence(
         [
             normalizers.NFC(),
-            normalizers.Replace(Regex("[\u2018-\u201b]"), "'"),  # as CLIP's own cleaning does: ’s is the clitic 's
+            normalizers.Replace(Regex(apostrophes), "'"),
             normalizers.Replace(Regex("[\u201c-\u201f]"), '"'),
             normalizers.Lowercase(),
         ]

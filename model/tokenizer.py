@@ -56,3 +56,7 @@ class Tokenizer(Protocol):
     def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> Self:
         """This one with what `grown` added to it: with the same additions, the same tokenizer."""
         ...
+
+    def as_trained(self, sha256: str) -> Self | None:
+        """This one as the release had it that gave it this digest, which may have read texts otherwise; None: none."""
+        ...

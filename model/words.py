@@ -25,6 +25,7 @@ _TERM = regex.compile(
 )
 _UNIT = regex.compile(rf"[{_PAIRED}]\p{{M}}{{0,8}}")
 _INVISIBLE = regex.compile(r"[\p{Cf}\ufe00-\ufe0f]")  # joiners, soft hyphens, variation selectors
+_LETTER_APOSTROPHES = regex.compile(r"[\u02b9\u02bb-\u02bf]")  # typed as ' by most, which ends a term as all others do
 _ACCENTED = regex.compile(r"([\p{Latin}\p{Greek}])\p{M}+")
 
 
@@ -63,7 +64,10 @@ def _terms(text: str, *, single: bool) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """Without case, accents of Latin and Greek letters, and what cannot be seen; compatible forms are one."""
+    """Without case, accents of Latin and Greek letters, what cannot be seen, and letters that are apostrophes.
+
+    Compatible forms are one.
+    """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    bare = _ACCENTED.sub(r"\1", unicodedata.normalize("NFD", folded))
+    bare = _ACCENTED.sub(r"\1", unicodedata.normalize("NFD", _LETTER_APOSTROPHES.sub("'", folded)))
     return unicodedata.normalize("NFC", _INVISIBLE.sub("", bare))

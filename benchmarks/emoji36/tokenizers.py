@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from tokenizers import models
 
-from model.clip_tokenizer import CLIP_RULE, ClipTokenizer
+from model.clip_tokenizer import CLIP_RULE, CLIPS_APOSTROPHES, NEWEST, ClipTokenizer
 from model.merges import SUFFIX, BytePairs, Merge, SharedBPE, clip_merges, clip_vocabulary, new_tokens, vocabulary
 
 
@@ -54,15 +54,19 @@ class BytesFirst(BytesLast):
 
     def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> ClipTokenizer:
         added = tuple(dict.fromkeys((*self.added, *merges)))  # merges that CLIP has too change their rank
-        return replace(self, added=added, words=tuple(dict.fromkeys((*self.words, *words))), marks=True)
+        return replace(self, added=added, words=tuple(dict.fromkeys((*self.words, *words))), cut=NEWEST)
 
 
 class MarksCut(ClipTokenizer):
-    """The product's growth, within words as CLIP cuts them."""
+    """The product's growth, within words and by apostrophes as CLIP cuts them."""
 
     @property
     def rule(self) -> str:
         return CLIP_RULE
+
+    @property
+    def apostrophes(self) -> str:
+        return CLIPS_APOSTROPHES
 
 
 class RunsWhole(ClipTokenizer):

@@ -33,6 +33,9 @@ def found(query: str, text: str) -> bool:
         ("हिन्दी", "हिन्दी में"),
         ("🍎", "an 🍎"),
         ("2024", "2024年"),
+        ("p'isqu", "huk pʼisqu"),
+        ("pʼisqu", "huk p’isqu"),
+        ("pʻisqu", "huk p´isqu"),
         ('"fox" NEAR(dog', "near a fox and a dog"),
     ],
 )

@@ -133,6 +133,29 @@ def test_words_of_before_are_found_those_of_expansions_too(first_release: str) -
     registry.close()
 
 
+def test_words_with_letters_that_are_apostrophes_are_found_by_any(database_url: str) -> None:
+    database = Database(database_url)
+    with database.begin() as session:
+        command.upgrade(_config(session), "0011")
+        for key, terms in enumerate(("huk pʼisqu", "ʻ", "paya"), 1):
+            picture = (
+                "INSERT INTO pictures (id, content_sha256, width, height, change, created_at, key, collection, tags,"
+                " metadata) VALUES (:id, 'content', 32, 32, 1, 1, :key, 'default', '[]', '{}')"
+            )
+            session.execute(text(picture), {"id": f"p{key}", "key": key})
+            words = "INSERT INTO picture_words (picture, terms, length) VALUES (:key, :terms, :length)"
+            session.execute(text(words), {"key": key, "terms": terms, "length": len(terms.split())})
+    database.close()
+    registry = open_registry(database_url)
+    with registry.read() as session:
+        rows = session.execute(select(PictureWordsRow.picture, PictureWordsRow.terms, PictureWordsRow.length)).all()
+    assert sorted(map(tuple, rows)) == [(1, "huk isqu p", 3), (3, "paya", 1)]
+    release = Release(1, 0, {}, datetime.now(UTC), "", "", {})
+    found = WordSearch(registry, Selection(registry)).find("p'isqu", release, Wanted())
+    assert [each.picture for each in found] == ["p1"]
+    registry.close()
+
+
 def test_keys_and_expansions_stay(first_release: str) -> None:
     registry = open_registry(first_release)
     with registry.read() as session:
