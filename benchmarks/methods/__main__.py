@@ -119,19 +119,22 @@ def gains_(
         _CONSOLE.print({key: value for key, value in trial.items() if key not in ("settings", "ranks", "owner")})
 
     try:
-        gains.fill(encoder, shown, [*after, *before], results["trials"], work / "methods" / "gains", add)
+        gains.fill(encoder, shown, [*after, *before], results["trials"], work / "methods", add)
     except Refused as refusal:
         raise SystemExit(str(refusal)) from refusal
     said: dict[str, Any] = {"data": data, "languages": tags, "pairs": pairs, "seeds": seeds}
     said |= {"set": _as_said(settings) | dict(other) | ({adapter: f"at {pace:g}"} if adapter else {})}
     said |= {"against": _as_said(against)}
-    kept = [each for each in held(concluded).get("comparisons", []) if {name: each[name] for name in said} != said]
-    found = gains.concluded(results["trials"], before, after)
-    write(concluded, {"comparisons": [*kept, said | found | {"commit": commit()}]})
+    _keep(concluded, said, gains.concluded(results["trials"], before, after))
+
+
+def _keep(path: Path, said: dict[str, Any], found: dict[str, Any]) -> None:
+    """Put a comparison into the file, in the place of an earlier one of the same, and tell it."""
+    others = [each for each in held(path).get("comparisons", []) if {name: each[name] for name in said} != said]
+    write(path, {"comparisons": [*others, said | found | {"commit": commit()}]})
     for k in KS:
-        _CONSOLE.print(
-            "R@{}: {before:.1f} before, {after:.1f} after: {gain:+.1f} ± {error:.1f}".format(k, **found[f"R@{k}"])
-        )
+        figures = "R@{}: {before:.1f} before, {after:.1f} after: {gain:+.1f} ± {error:.1f}"
+        _CONSOLE.print(figures.format(k, **found[f"R@{k}"]))
 
 
 @app.command("few")
@@ -155,7 +158,7 @@ def few_(
         write(out, results)
         _CONSOLE.print({key: value for key, value in trial.items() if key not in ("settings", "ranks", "owner")})
 
-    gains.fill(encoder, data, wanted, results["trials"], work / "methods" / "few", add)
+    gains.fill(encoder, data, wanted, results["trials"], work / "methods", add)
     few.draw(results["trials"], wanted, out.with_suffix(".png"))
     written = page.place(out.with_suffix(".md"), "Few pairs", few.tables(results["trials"], wanted))
     _CONSOLE.print(written, highlight=False, markup=False, soft_wrap=True)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -139,11 +140,13 @@ def _taught(
 def fill(
     encoder: Encoder, data: Data, trials: Sequence[Trial], held: Held, folder: Path, tell: Callable[[Any], None]
 ) -> None:
-    """Measure what `held` lacks; `tell` gets each as soon as it is there."""
+    """Measure what `held` lacks; `tell` gets each as soon as it is there. Works in a new folder inside of `folder`."""
     done = {trial_of(each) for each in held}
-    for trial in trials:
-        if trial not in done:
-            tell(asdict(trial) | measure(encoder, data, trial, folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder) as own:  # another comparison may run beside
+        for trial in trials:
+            if trial not in done:
+                tell(asdict(trial) | measure(encoder, data, trial, Path(own) / "training"))
 
 
 def concluded(held: Held, before: Sequence[Trial], after: Sequence[Trial]) -> dict[str, Any]:
