@@ -127,10 +127,19 @@ def test_collections_are_picked_and_what_leaves_nothing_can_be_taken_away(page: 
     shows(page, [outline.id for outline in site.gallery[16:19]])
     page.goto("/#search?collection=late&is=place:nowhere&range=year:x..y")
     expect(page.locator("#results")).to_contain_text("No picture is left by these filters.")
+    expect(page.locator("#results")).not_to_contain_text("There is no collection")
     expect(page.locator("#chips .chip")).to_have_count(1)  # what the address says in vain is left out
     page.get_by_role("button", name="Remove the filters").click()
     expect(page.locator("#results figure").first).to_be_visible()
     assert page.input_value("#collection") == ""
+
+
+def test_what_no_picture_has_is_named_when_filters_leave_nothing(page: Page) -> None:
+    page.goto("/#search?collection=lost&is=plaec:Chur&range=year:1..2")
+    said = page.locator("#results .nothing p").nth(1)
+    expect(said).to_have_text("There is no collection “lost”. No picture has the key “plaec”.")
+    page.click("#filters-button")
+    expect(page.locator("#facets")).to_have_text("No picture is left to choose from.")
 
 
 def test_values_of_every_kind_survive_the_address(page: Page) -> None:

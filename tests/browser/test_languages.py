@@ -1,6 +1,4 @@
-"""Teaching, cancelling, rolling back and restoring on the page; the lists of languages, versions and releases."""
-
-import re
+"""Teaching, cancelling, rolling back and restoring on the page; the list of releases."""
 
 from playwright.sync_api import Page, Route, expect
 
@@ -63,6 +61,21 @@ def test_a_file_that_is_too_small_is_refused_with_a_sentence(page: Page, site: S
     fill_form(page, "fr", b"\n".join(site.dataset("fr").splitlines()[:5]))
     page.click("text=Check the file")
     expect(page.locator("#teach-trouble")).to_contain_text("Dataset too small")
+    expect(page.locator("#teach-file[aria-invalid]")).to_be_focused()
+    expect(page.locator("#teach-tag[aria-invalid]")).to_have_count(0)
+
+
+def test_the_field_that_is_refused_turns_red_and_names_are_drawn_as_code(page: Page) -> None:
+    fill_form(page, "no tag", b"caption,german\na,b\n")
+    page.click("text=Check the file")
+    expect(page.locator("#teach-trouble")).to_contain_text("not a valid language tag")
+    expect(page.locator("#teach-tag[aria-invalid]")).to_be_focused()
+    page.fill("#teach-tag", "fr")
+    expect(page.locator("#teach-form [aria-invalid]")).to_have_count(0)
+    page.click("text=Check the file")
+    expect(page.locator("#teach-file[aria-invalid]")).to_be_focused()
+    expect(page.locator("#teach-trouble code").first).to_have_text("caption")
+    expect(page.locator("#teach-trouble")).not_to_contain_text("`")
 
 
 def test_teaching_shows_a_progress_bar_and_then_the_language_can_be_chosen(page: Page, site: Site) -> None:
@@ -96,48 +109,6 @@ def test_teaching_can_be_cancelled(page: Page, site: Site) -> None:
     assert "ko" not in site.languages()
 
 
-def test_the_table_shows_recall_in_both_directions_where_enough_captions_were_held_out(page: Page) -> None:
-    def more(route: Route) -> None:
-        answer = route.fetch()
-        listing = answer.json()
-        next(item for item in listing["items"] if item["language"] == "ar")["report"]["pairs"] = 20
-        route.fulfill(response=answer, json=listing)
-
-    page.goto("/#languages")
-    few = page.locator("tr[data-language=ar] td .none[title*='too few']")  # others say that nobody has assessed it
-    expect(few).to_have_text([re.compile(r"too few held out: \d+")] * 2)
-    page.route("**/v1/languages", more)
-    page.reload()
-    row = page.locator("tr[data-language=ar]")
-    expect(row.locator(".native")).to_have_text("العربية")
-    expect(row.locator(".native")).to_have_attribute("dir", "rtl")
-    expect(row.locator(".bar")).to_have_count(2)
-    expect(page.locator("tr[data-language=en] button")).to_have_count(0)
-
-
-def test_the_heat_map_shows_what_a_version_did_to_english(page: Page, site: Site) -> None:
-    versions = site.http.get("/v1/versions").json()["items"]
-    arabic = next(version for version in versions if version["language"] == "ar")
-    after = arabic["report"]["shared"]["languages"]["en"]["after"]["R@1"]
-    page.goto("/#languages")
-    row = page.locator(".heat tbody tr").first
-    expect(row.locator("td").first.locator(".value")).to_have_text(f"{after * 100:.1f}")
-    expect(row.locator("td.own")).to_contain_text("learned")
-
-
-def test_a_version_is_marked_while_it_is_not_in_the_shared_table(page: Page, site: Site) -> None:
-    marked = page.locator(".heat tbody tr").first.locator(".tag")
-    page.goto("/#languages")
-    expect(page.locator(".heat tbody tr").first).to_be_visible()
-    expect(marked).to_have_count(0)
-    before = site.http.get("/v1/languages").json()["release"]
-    after = site.http.post("/v1/admin/languages/ar/rollback", json={}).json()["release"]
-    page.reload()
-    expect(marked).to_have_text("not shared")
-    restored = site.http.post(f"/v1/admin/releases/{before}/restore", json={"expected": after})
-    assert restored.is_success, restored.text
-
-
 def test_a_language_is_rolled_back_behind_a_dialog_that_says_what_changes_and_what_stays(
     page: Page, site: Site
 ) -> None:
@@ -145,7 +116,7 @@ def test_a_language_is_rolled_back_behind_a_dialog_that_says_what_changes_and_wh
     page.goto("/#languages")
     page.get_by_role("button", name="Roll back Turkish").click()
     give_key(page)
-    expect(page.locator("dialog .changes")).to_contain_text("Türkçe is no longer available")
+    expect(page.locator("dialog .changes")).to_contain_text("Turkish is no longer available")
     expect(page.locator("dialog .stays")).to_contain_text("English")
     expect(page.locator("dialog .stays")).to_contain_text("bit for bit the same")
     assert "tr" in site.languages(), "showing what would change changes nothing"

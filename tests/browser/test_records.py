@@ -70,6 +70,7 @@ def test_dropped_pictures_are_described_and_added_and_each_refusal_is_said(page:
     expect(entries.nth(0).locator(".words").nth(1)).to_have_attribute("dir", "rtl")
     entries.nth(0).locator(".words").nth(1).fill("حبات رمل")
     page.get_by_label("Add to: Tags").fill("noise, of two kinds")
+    expect(page.get_by_label("Add to: Tags")).to_have_value("of two kinds")
     page.keyboard.press("Enter")
     page.get_by_label("Add to: Tags").fill("sand")
     page.locator("#add-form").get_by_label("Collection", exact=True).fill("../x")
@@ -86,13 +87,13 @@ def test_dropped_pictures_are_described_and_added_and_each_refusal_is_said(page:
     )
     expect(page.locator("#add-start")).to_have_text("Try 1 refused picture again")
     items = site.http.get("/v1/pictures", params={"collection": "added"}).json()["items"]
-    assert [item["tags"] for item in items] == [["noise, of two kinds", "sand"]] * 2
+    assert [item["tags"] for item in items] == [["noise", "of two kinds", "sand"]] * 2
     assert items[0]["captions"] == {"en": ["grains of sand"], "ar": ["حبات رمل"]}
     assert [item["metadata"] for item in items] == [{"file_name": "0.png"}, {"file_name": "2.png"}]
 
     page.click("#add-summary a")
     expect(page.locator("#results figure")).to_have_count(2)
-    expect(page.locator("#chips .chip")).to_have_count(2)
+    expect(page.locator("#chips .chip")).to_have_count(3)
     expect(page.locator("#collection")).to_have_value("added")
 
 

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.site import Site
 
@@ -87,6 +87,7 @@ def test_wide_tables_scroll_with_the_keyboard_and_the_page_fits_a_narrow_window(
     opened(page)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     region = page.get_by_role("region", name="Effect on the other languages")
+    expect(region).to_have_attribute("data-after", "")  # it fades where more of it follows
     region.focus()
     page.keyboard.press("ArrowRight")
     # a keyboard scrolls smoothly, so not at once; page.wait_for_function needs eval, which the page's policy forbids
@@ -98,6 +99,28 @@ def test_wide_tables_scroll_with_the_keyboard_and_the_page_fits_a_narrow_window(
         })"""
     )
     assert scrolled > 0
+    expect(region).to_have_attribute("data-before", "")
+
+
+def test_a_version_that_is_not_in_the_shared_table_says_what_would_have_been(page: Page, site: Site) -> None:
+    def apart(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "moved": False})
+
+    opened(page)
+    expect(page.locator(".verdict")).to_contain_text("It became the shared table")
+    expect(page.get_by_role("heading", name="Effect on the other languages", exact=True)).to_be_visible()
+    page.route("**/v1/versions/1/report", apart)
+    opened(page)
+    expect(page.locator(".verdict")).to_contain_text("No language got worse")
+    expect(page.locator(".figures .hint", has_text="would have been")).to_have_count(2)
+    expect(page.get_by_role("heading", name="What the effect on the other languages would have been")).to_be_visible()
+    expect(page.locator(".legend .pair", has_text="what would have been")).to_be_visible()
+
+
+def test_the_report_leads_to_the_same_parts_as_the_page(page: Page) -> None:
+    parts = page.locator("header nav a").all_inner_texts()
+    assert opened(page).locator("header nav a").all_inner_texts() == parts
 
 
 def test_the_report_has_a_dark_scheme_with_visible_lines(page: Page) -> None:

@@ -3,7 +3,7 @@
 import base64
 import re
 
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.browser.site import Site
 
@@ -117,6 +117,55 @@ def test_a_dropped_picture_gets_captions_in_every_language_and_similar_pictures(
 def test_a_file_that_is_no_picture_is_refused_with_a_sentence(page: Page) -> None:
     page.set_input_files("#picture", {"name": "x.png", "mimeType": "image/png", "buffer": b"not a picture at all"})
     expect(page.locator("#trouble")).to_contain_text("not a picture in a format that is read here")
+    expect(page.locator("#query figcaption")).to_contain_text("x.png")
+    expect(page.locator("#query img")).to_have_count(0)  # the browser would draw a broken one
+
+
+def test_while_one_language_is_known_none_is_detected(page: Page) -> None:
+    def alone(route: Route) -> None:
+        answer = route.fetch()
+        listing = answer.json()
+        route.fulfill(
+            response=answer, json={**listing, "items": [i for i in listing["items"] if i["language"] == "en"]}
+        )
+
+    search(page, "red apple")
+    expect(page.locator("#reading")).to_contain_text(re.compile(r"Detected English \(\d+ % sure\)"))
+    page.route("**/v1/languages", alone)
+    page.reload()
+    expect(page.locator("#reading")).to_contain_text("Read as English · version 0")
+
+
+def test_while_pictures_are_added_the_page_says_so(context: BrowserContext, site: Site) -> None:
+    page = context.new_page()
+    page.clock.install()
+    with page.expect_response("**/v1/collections"):
+        page.goto("/")
+    expect(page.locator("#results figure").first).to_be_visible()
+    apple = site.http.get("/v1/pictures/emoji-1f34e/content").content
+    site.http.put("/v1/pictures/one-more", files={"picture": apple}).raise_for_status()
+    try:
+        expect(page.locator("#growing")).to_be_hidden()
+        page.clock.fast_forward(5_000)
+        expect(page.locator("#growing")).to_contain_text("Pictures are being added now")
+        page.clock.fast_forward(5_000)
+        expect(page.locator("#growing")).to_be_hidden()
+    finally:
+        site.http.delete("/v1/pictures/one-more").raise_for_status()
+
+
+def test_a_picture_that_was_found_by_its_words_shows_captions_of_every_language_that_came(page: Page) -> None:
+    shown = page.evaluate(
+        """async () => {
+            const { grid } = await import("/static/gallery.js");
+            const captions = { en: ["orange circle"], cy: ["cylch oren"] };
+            const hit = { picture: "p", url: "/static/icon.svg", captions };
+            const drawn = (item) => [...grid([item], "en")[0].querySelectorAll("figcaption p[lang]")];
+            const lines = (item) => drawn(item).map((line) => `${line.lang} ${line.textContent}`);
+            return [lines({ ...hit, words: 1 }), lines({ ...hit, score: 0.5 })];
+        }"""
+    )
+    assert shown == [["en orange circle", "cy cylch oren"], ["en orange circle"]]
 
 
 def test_similar_pictures_have_captions_in_the_chosen_language(page: Page, site: Site) -> None:

@@ -17,6 +17,12 @@ def test_nothing_is_wider_than_a_narrow_window(page: Page, part: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+def test_the_parts_stand_in_two_even_lines_in_a_narrow_window(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    tops = page.evaluate("[...document.querySelectorAll('.top nav a')].map((link) => link.offsetTop)")
+    assert [tops.count(top) for top in dict.fromkeys(tops)] == [3, 3]
+
+
 def test_a_narrow_window_shows_two_pictures_side_by_side(page: Page) -> None:
     page.set_viewport_size({"width": 340, "height": 700})
     tops = page.evaluate("[...document.querySelectorAll('#results figure')].slice(0, 3).map((f) => f.offsetTop)")
@@ -27,6 +33,14 @@ def test_the_dark_scheme_is_dark(page: Page) -> None:
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.emulate_media(color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+
+
+def test_a_dialog_does_not_stay_over_another_part_of_the_page(page: Page) -> None:
+    page.click("#key-button")
+    expect(page.locator("dialog #key")).to_be_visible()
+    page.evaluate("location.hash = '#languages'")
+    expect(page.locator(".heat")).to_be_visible()
+    expect(page.locator("dialog")).to_have_count(0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -2,9 +2,9 @@
 
 import { ask, send } from "/static/api.js";
 import { nothingAsked, write } from "/static/address.js";
-import { byId, bytes, fill, make, plural } from "/static/dom.js";
+import { byId, bytes, fill, make, plural, sentence } from "/static/dom.js";
 import { sorry } from "/static/parts.js";
-import { Wrong, captionFields, chipFields, collectionField, metadataFields } from "/static/record.js";
+import { Wrong, captionFields, collectionField, metadataFields, tagFields } from "/static/record.js";
 
 const MOST = 500; // pictures in one list; more are for the command line
 const TRIES = 6; // of one picture, while the server is busy
@@ -18,11 +18,11 @@ export async function drawAdd() {
   if (shared) return;
   const names = await ask("/v1/collections").then((answer) => answer.items.map((one) => one.name), () => []);
   if (shared) return;
-  shared = { collection: collectionField("", names), tags: chipFields("Tags"), metadata: metadataFields() };
-  const choose = make("input", { type: "file", id: "add-files", multiple: true, accept: "image/png,image/jpeg,image/webp,image/avif,image/tiff,image/heic,image/heif", onchange: () => (take([...choose.files]), (choose.value = "")) });
+  shared = { collection: collectionField("", names), tags: tagFields(), metadata: metadataFields() };
+  const choose = make("input", { type: "file", id: "add-files", class: "unseen", multiple: true, accept: "image/png,image/jpeg,image/webp,image/avif,image/tiff,image/heic,image/heif", onchange: () => (take([...choose.files]), (choose.value = "")) });
   fill(
     byId("add-body"),
-    make("label", { class: "zone", id: "add-zone" }, make("span", { class: "big" }, "Choose pictures, or drop them here"), choose),
+    make("label", { class: "zone", id: "add-zone" }, make("span", { class: "big" }, "Drop pictures here"), choose, make("span", { class: "button" }, "Choose pictures")),
     make("div", { id: "add-trouble", role: "alert" }),
     make("form", { id: "add-form", class: "record", hidden: true, novalidate: true, onsubmit: submit },
       make("h2", { class: "small-title" }, "For all of them"),
@@ -55,7 +55,7 @@ function enter(file) {
     {},
     make("img", { src: entry.url, alt: "", loading: "lazy", onerror: (event) => event.target.classList.add("unreadable") }),
     make("div", {}, make("p", { class: "name" }, make("bdi", {}, file.name), make("span", { class: "fine" }, ` ${bytes(file.size)}`)), make("p", { class: "became", role: "status" }), entry.fields.element),
-    make("button", { type: "button", class: "shut", "aria-label": `Leave out ${file.name}`, onclick: without }, "×"),
+    make("button", { type: "button", class: "quiet out", "aria-label": `Leave out ${file.name}`, onclick: without }, "Leave out"),
   );
   entries.push(entry);
   byId("add-list").append(entry.element);
@@ -106,9 +106,9 @@ function where() {
 function mark(entry, state, said = "") {
   Object.assign(entry, { state, said });
   entry.element.dataset.state = state;
-  fill(entry.element.querySelector(".became"), [STATES[state], said].filter(Boolean).join(": ") || null);
+  fill(entry.element.querySelector(".became"), sentence([STATES[state], said].filter(Boolean).join(": ")));
   for (const control of entry.element.querySelectorAll("input, fieldset button, select")) control.disabled = ["sending", "added", "known"].includes(state);
-  entry.element.querySelector(".shut").disabled = state === "sending";
+  entry.element.querySelector(".out").disabled = state === "sending";
   tell();
 }
 

@@ -82,9 +82,16 @@ function none(asked) {
   const lower = asked.min ? "Search for something else, or lower the minimum score." : null;
   const filtered = filters.filtered(asked);
   if (asked.min) return nothing("No picture has such a high score.", lower, filtered ? filters.none() : null);
-  if (filtered) return nothing("No picture is left by these filters.", filters.none());
+  if (filtered) return emptied(asked);
   if (asked.mode === "words") return nothing(asked.minus ? "No picture has these words and not the others." : "No picture has these words.", "Words are looked for in captions, tags and metadata. Search by meaning finds what looks like it.");
   return nothing(asked.picture || asked.file ? "There is no similar picture." : "The gallery is empty.");
+}
+
+/** That the filters leave nothing; a key or collection that no picture has is named, once that is known. */
+function emptied(asked) {
+  const why = make("span", {});
+  filters.unknown(asked).then((sentences) => why.append(sentences.join(" ")), () => {});
+  return nothing("No picture is left by these filters.", why, filters.none());
 }
 
 /** Show a page of items, and let the button load the next one and give it the focus. */
@@ -135,7 +142,7 @@ export const browse = (asked, note = "") =>
     const page = await next(null);
     if (note) fill(byId("trouble"), make("p", { class: "note" }, note));
     if (!page.items.length) {
-      if (filter) byId("results").replaceChildren(nothing("No picture is left by these filters.", filters.none()));
+      if (filter) byId("results").replaceChildren(emptied(asked));
       else empty(asked, signal);
       return;
     }
@@ -153,10 +160,11 @@ function empty(asked, signal) {
 /** Which language and version read the text, and how certain that is. */
 function reading({ language, version, release, truncated, warnings, timing_ms: took }) {
   const { used, source, confidence, requested } = language ?? {};
+  const choice = learned.items.filter((item) => item.version !== null).length > 1; // of one language nothing is detected
   const sure = typeof confidence === "number" ? ` (${Math.round(confidence * 100)} % sure)` : "";
   const how = {
     told: ["Read as ", native(used)],
-    detected: ["Detected ", native(used), sure],
+    detected: choice ? ["Detected ", native(used), sure] : ["Read as ", native(used)],
     shared: [requested === "shared" ? "Read with the shared table" : "Language not certain: read with the shared table"],
   }[source];
   const notes = [...warnings.map((code) => NOTES[code] ?? code.replaceAll("_", " ")), ...(truncated ? ["The text is longer than the model can read; its end was ignored."] : [])];

@@ -42,7 +42,7 @@ const SENTENCES = {
 /** An error response; `message` is a sentence for a person. */
 export class Problem extends Error {
   constructor(problem) {
-    super(SENTENCES[problem.code] ?? sentence(problem));
+    super(SENTENCES[problem.code] ? [SENTENCES[problem.code], suggested(problem)].join(" ").trim() : sentence(problem));
     Object.assign(this, { code: problem.code, status: problem.status, request: problem.request_id, problem });
   }
 
@@ -69,6 +69,9 @@ export function listed(locations, count = 0) {
   const more = Math.max(count, locations.length) - shown.length;
   return `${lines ? (shown.length > 1 ? "lines " : "line ") : ""}${text}${more ? ` and ${new Intl.NumberFormat("en").format(more)} more` : ""}`;
 }
+
+/** What the server takes for meant, of what it does not know. */
+const suggested = ({ detail }) => /did you mean [^?]*\?/i.exec(detail ?? "")?.[0].replace(/^d/, "D") ?? "";
 
 function sentence({ title, detail }) {
   const message = detail && detail !== title ? `${title}: ${detail}` : title || "Something went wrong";

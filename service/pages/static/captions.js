@@ -1,7 +1,7 @@
 // Captions as they are shown: those of one picture, and those that fit a picture that is searched with.
 
 import { make } from "/static/dom.js";
-import { learned, named, native, served } from "/static/languages.js";
+import { learned, named, native, nativeName, served } from "/static/languages.js";
 import { sorry, waiting } from "/static/parts.js";
 
 /** The captions of one picture by language; `waiting` are those in languages that are not served. */
@@ -53,7 +53,7 @@ export function captionsOf(items, askMore) {
       },
     },
     make("option", { value: "" }, "all languages"),
-    order.map((tag) => make("option", { value: tag, lang: tag }, named(tag).native)),
+    order.map((tag) => make("option", { value: tag, lang: tag }, nativeName(tag))),
   );
   return [make("div", { class: "heading" }, make("h2", { class: "small-title" }, "Matching captions"), pick), order.length ? lists : make("p", { class: "fine" }, noCaptions())];
 }

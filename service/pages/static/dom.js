@@ -25,6 +25,9 @@ export function fill(element, ...children) {
   element.hidden = kept.length === 0;
 }
 
+/** A sentence of the server: what stands in it between backticks is a name in the code, and is drawn as one. */
+export const sentence = (text) => text.split("`").map((part, place) => (place % 2 ? make("code", {}, part) : part));
+
 export const whole = (number) => new Intl.NumberFormat("en").format(number);
 export const percent = (share) => (share * 100).toFixed(1);
 export const plural = (count, one, many = `${one}s`) => `${whole(count)} ${count === 1 ? one : many}`;
@@ -54,6 +57,22 @@ export function bytes(count) {
   if (count < 1e6) return `${Math.max(1, Math.round(count / 1e3))} kB`;
   return `${(count / 1e6).toFixed(1)} MB`;
 }
+
+/** Content that may be wider than the window: it scrolls, also with the keyboard, and fades where more of it follows. */
+export function scrolled(name, ...content) {
+  const element = make("div", { class: "scroll", role: "region", "aria-label": name, tabindex: "0" }, ...content);
+  const tell = () => {
+    const gone = Math.abs(element.scrollLeft);
+    element.toggleAttribute("data-before", gone > 1);
+    element.toggleAttribute("data-after", gone + element.clientWidth < element.scrollWidth - 1);
+  };
+  element.addEventListener("scroll", tell, { passive: true });
+  new ResizeObserver(tell).observe(element);
+  return element;
+}
+
+/** What the marks of a plot or map mean: each mark stays beside its words. */
+export const legend = (...pairs) => make("p", { class: "legend" }, pairs.map(([mark, words]) => make("span", { class: "pair" }, mark, words)));
 
 /** A bar for a fraction 0..1 with its number; a dash when it was not measured. */
 export function bar(share, label) {

@@ -4,7 +4,7 @@ import { ask, send, show, thumbnail } from "/static/api.js";
 import { captionList, nameOf } from "/static/captions.js";
 import { fill, make } from "/static/dom.js";
 import { dialog, sorry } from "/static/parts.js";
-import { Wrong, captionFields, chipFields, collectionField, metadataFields } from "/static/record.js";
+import { Wrong, captionFields, collectionField, metadataFields, tagFields } from "/static/record.js";
 
 const PARTS = { captions: "Captions", tags: "Tags", metadata: "Metadata", collection: "Collection" };
 const pathOf = (item) => `/v1/pictures/${encodeURIComponent(item.id)}`;
@@ -54,7 +54,7 @@ function form(item, names, close) {
 
 const fieldsOf = (item, names) => ({
   captions: captionFields(item.own),
-  tags: chipFields("Tags", item.tags),
+  tags: tagFields(item.tags),
   collection: collectionField(item.collection, names),
   metadata: metadataFields(item.metadata),
 });

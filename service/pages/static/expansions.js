@@ -1,9 +1,9 @@
 // Expansions: their progress, followed by events while they run, and cancelling them.
 
 import { ask, events } from "/static/api.js";
-import { byId, duration, fill, make, percent, time } from "/static/dom.js";
-import { learned, native, refresh } from "/static/languages.js";
-import { dialog, nothing, sorry, waiting } from "/static/parts.js";
+import { byId, duration, fill, make, percent, sentence, time } from "/static/dom.js";
+import { learned, named, native, refresh } from "/static/languages.js";
+import { apart, dialog, nothing, sorry, waiting } from "/static/parts.js";
 
 const PHASES = ["prepare", "train", "evaluate", "package", "encode", "promote"];
 const SHORT = {
@@ -107,7 +107,7 @@ function progress(item) {
 }
 
 function outcome(item) {
-  if (item.state === "failed") return [make("p", { class: "failed" }, item.error?.detail || item.error?.code || "The expansion failed."), comparison(item)];
+  if (item.state === "failed") return [make("p", { class: "failed" }, sentence(item.error?.detail || item.error?.code || "The expansion failed.")), comparison(item)];
   if (item.state === "cancelled") return make("p", { class: "fine" }, "Nothing was changed.");
   if (item.state !== "succeeded") return null;
   if (item.kind === "reencode") return make("p", { class: "fine" }, `made with ${item.report?.encoding}; served after the next start`);
@@ -122,11 +122,12 @@ function outcome(item) {
     make("a", { href: `/versions/${item.version}/report` }, `version ${item.version}`),
     `release ${item.release}`,
     rebuilt && moved ? "now the shared table" : null,
-    moved === false ? `the shared table was not changed${rebuilt ? "" : ": the other languages would have lost too much"}` : null,
+    rebuilt && moved === false ? "the shared table was not changed" : null,
   ];
   return [
     gain ? make("p", { class: "told" }, `${gain.sentence}.${gain.forced ? " It serves because that was forced." : ""}`) : null,
     make("p", { class: "fine" }, words.filter(Boolean).map((word, place) => [place ? " · " : "", word])),
+    !rebuilt && moved === false ? make("p", { class: "fine" }, apart(named(item.language).name)) : null,
   ];
 }
 

@@ -65,6 +65,17 @@ export const filtered = (search) => filterOf(search) !== null;
 /** What a filter leaves, in words, for a search that found nothing. */
 export const none = () => make("button", { type: "button", onclick: () => (location.hash = write({ ...asked, is: [], ranges: [], collection: "" })) }, "Remove the filters");
 
+/** Sentences about the collection and keys of a search that no picture has. */
+export async function unknown({ collection, is, ranges }) {
+  const keys = [...new Set([...is, ...ranges].map(({ key }) => key))].filter((key) => !FIELDS.includes(key)).slice(0, MOST_FACETS);
+  const query = new URLSearchParams({ limit: "1", fields: "id", facets: keys.join(",") });
+  const [names, { facets }] = await Promise.all([collection ? loadCollections() : [], keys.length ? ask(`/v1/pictures?${query}`) : { facets: {} }]);
+  return [
+    ...(collection && !names.includes(collection) ? [`There is no collection “${collection}”.`] : []),
+    ...keys.filter((key) => !facets[key]?.length).map((key) => `No picture has the key “${key}”.`),
+  ];
+}
+
 /** The chosen collection, also one that is empty or was not there when the list came. */
 function pick() {
   const picker = byId("collection");
@@ -109,9 +120,9 @@ async function count() {
   running = new AbortController();
   const { signal } = running;
   try {
-    const { facets } = await ask(`/v1/pictures?${query}`, { signal });
+    const { facets, items } = await ask(`/v1/pictures?${query}`, { signal });
     const { key, value } = byId("facets").contains(document.activeElement) ? document.activeElement.dataset : {};
-    fill(byId("facets"), groups(facets));
+    fill(byId("facets"), groups(facets, items.length));
     if (key) byId("facets").querySelector(`[data-key="${CSS.escape(key)}"][data-value="${CSS.escape(value)}"]`)?.focus();
   } catch (problem) {
     if (signal.aborted) return;
@@ -120,9 +131,9 @@ async function count() {
   }
 }
 
-function groups(facets) {
+function groups(facets, left) {
   const shown = Object.entries(facets).filter(([, values]) => values.length);
-  if (!shown.length) return make("p", { class: "fine" }, "The pictures here have no tags, and no metadata to choose from.");
+  if (!shown.length) return make("p", { class: "fine" }, left ? "The pictures here have no tags, and no metadata to choose from." : "No picture is left to choose from.");
   return make("div", { class: "facets" }, shown.map(([key, values]) => group(key, values)));
 }
 

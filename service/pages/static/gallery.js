@@ -14,6 +14,7 @@ export const grid = (items, language) => items.map((item) => figure(item, langua
 /** `more(element)` draws what stands below the caption; `element()` is the figure. */
 export function figure(item, language, more = null) {
   const caption = bestCaption(item.captions, language);
+  const others = (typeof item.words === "number" ? Object.keys(item.captions) : ["en"]).filter((tag) => tag !== caption?.language && item.captions[tag]?.length); // words may have matched in any language
   const name = nameOf(item.captions, item.picture, language);
   const image = make("img", { alt: name, loading: "lazy", decoding: "async" });
   const open = (event) => {
@@ -29,7 +30,7 @@ export function figure(item, language, more = null) {
       "figcaption",
       {},
       caption ? make("p", { lang: caption.language, dir: named(caption.language).direction }, caption.text) : make("p", { class: "fine id", title: item.picture }, name),
-      caption && caption.language !== "en" && item.captions.en?.length ? make("p", { class: "fine", lang: "en" }, item.captions.en[0]) : null,
+      others.map((tag) => make("p", { class: "fine", lang: tag, dir: named(tag).direction }, item.captions[tag][0])),
       scores(item),
       more?.(() => element),
     ),

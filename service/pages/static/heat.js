@@ -1,26 +1,32 @@
 // The heat map: a row for each version, a column for each language. Shows figures of the reports, computes none.
 
-import { make, percent, points } from "/static/dom.js";
+import { legend, make, percent, points, scrolled } from "/static/dom.js";
 import { nothing } from "/static/parts.js";
 
 const FULL = 0.1; // a change of ten percentage points has the full colour
 
-/** The map of all versions, oldest first; `shared` is the version of the shared table, `native` draws a language name. */
-export function heatMap(versions, shared, named, native) {
+/** The map of all versions, oldest first; `expansions` made them, `shared` is that of the shared table, `native` draws a language name. */
+export function heatMap(versions, expansions, shared, named, native) {
   const taught = versions.filter((version) => version.parent !== null).sort((a, b) => a.number - b.number);
   if (!taught.length) return nothing("No language has been taught yet.", "The effect of each new language on the others will appear here.");
   const columns = languages(taught);
   const chain = lineage(versions, shared);
-  return make(
-    "div",
-    { class: "scroll" },
+  const made = new Map(expansions.map((expansion) => [expansion.id, expansion]));
+  const fates = taught.map((version) => fate(version, made.get(version.expansion), chain));
+  return scrolled(
+    "Effect of each version on each language",
     make(
       "table",
       { class: "heat" },
       make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Version"), columns.map((tag) => make("th", { scope: "col", title: named(tag).name }, native(tag))))),
-      make("tbody", {}, taught.map((version) => row(version, columns, chain, named, native))),
+      make("tbody", {}, taught.map((version, place) => row(version, columns, fates[place], named, native))),
     ),
-    legend(),
+    legend(
+      [swatch("own"), "the language that this version learned"],
+      [swatch("loss", 1), "10 points lost"],
+      [swatch("gain", 1), "10 points gained"],
+      ...(fates.every(({ happened }) => happened) ? [] : [[swatch("apart"), "what would have been: the version is not in the shared table"]]),
+    ),
   );
 }
 
@@ -42,9 +48,21 @@ function lineage(versions, number) {
   return numbers;
 }
 
+/** What became of a version, as a tag and a sentence; `happened` unless its figures are only what would have been. */
+function fate(version, expansion, chain) {
+  if (chain.has(version.number)) return { served: true, happened: true };
+  const { state, error, report } = expansion ?? {};
+  if (state === "failed" && error?.code === "gate_failed") return { tag: "refused", why: "It was not good enough, or no better than what serves, so it never served" };
+  if (["failed", "cancelled"].includes(state)) return { tag: state, why: "It never served" };
+  if (["queued", "running"].includes(state)) return { tag: "not yet", why: "It is not known yet whether it will serve" };
+  const own = report?.languages?.[version.language] ?? report; // a rebuild reports of each language
+  if (own?.shared?.moved === false) return { served: true, tag: "not shared", why: "Another language would have lost too much, so the shared table is the one of before" };
+  return { served: true, happened: true, tag: "not shared", why: "It is no longer in the shared table: a language was rolled back, or the base is another one" };
+}
+
 const measured = (version) => version.report?.shared?.languages ?? {};
 
-function row(version, columns, chain, named, native) {
+function row(version, columns, became, named, native) {
   return make(
     "tr",
     {},
@@ -53,14 +71,14 @@ function row(version, columns, chain, named, native) {
       { scope: "row" },
       make("a", { class: "number", href: version.report_page, title: `Report of version ${version.number}` }, String(version.number)),
       native(version.language),
-      chain.has(version.number) ? null : make("span", { class: "tag", title: "Not in the shared table: rolled back, or the other languages would have lost too much" }, "not shared"),
+      became.tag ? make("span", { class: "tag", title: became.why }, became.tag) : null,
     ),
-    columns.map((tag) => cell(version, tag, named)),
+    columns.map((tag) => cell(version, tag, became, named)),
   );
 }
 
-function cell(version, tag, named) {
-  if (tag === version.language) return own(version, named(tag).name);
+function cell(version, tag, { happened, served }, named) {
+  if (tag === version.language) return own(version, named(tag).name, served);
   const recall = measured(version)[tag];
   if (!recall) return make("td", { class: "unmeasured" }, make("span", { "aria-label": "not measured" }, "·"));
   const before = recall.before["R@1"];
@@ -69,34 +87,23 @@ function cell(version, tag, named) {
   return make(
     "td",
     {
-      class: points(change).startsWith("±") ? "same" : change < 0 ? "loss" : "gain",
+      class: !happened ? "apart" : points(change).startsWith("±") ? "same" : change < 0 ? "loss" : "gain",
       "--heat": Math.min(1, Math.abs(change) / FULL).toFixed(3),
-      title: `${named(tag).name} with the shared table: ${percent(before)} before, ${percent(after)} with version ${version.number}`,
+      title: `${named(tag).name} with the shared table: ${percent(before)} before, ${happened ? "" : "would have been "}${percent(after)} with version ${version.number}`,
     },
     make("span", { class: "value" }, percent(after)),
     make("span", { class: "change" }, points(change)),
   );
 }
 
-function own(version, name) {
+function own(version, name, served) {
   const recall = version.report?.t2i?.["R@1"];
   return make(
     "td",
-    { class: "own", title: `${name} was learned by version ${version.number}` },
+    { class: "own", title: `${name} was learned by version ${version.number}${served ? "" : ", which does not serve"}` },
     make("span", { class: "value" }, typeof recall === "number" ? percent(recall) : "–"),
-    make("span", { class: "change" }, "learned"),
+    make("span", { class: "change" }, served ? "learned" : "not served"),
   );
 }
 
-function legend() {
-  return make(
-    "p",
-    { class: "legend" },
-    make("span", { class: "swatch own" }),
-    "the language that this version learned",
-    make("span", { class: "swatch loss", "--heat": 1 }),
-    "10 points lost",
-    make("span", { class: "swatch gain", "--heat": 1 }),
-    "10 points gained",
-  );
-}
+const swatch = (kind, heat = null) => make("span", { class: `swatch ${kind}`, "--heat": heat });

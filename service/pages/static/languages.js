@@ -1,7 +1,7 @@
 // The languages: their list, the picker, and the table with R@1 and roll back.
 
 import { all, ask } from "/static/api.js";
-import { bar, byId, fill, make, plural, time, whole } from "/static/dom.js";
+import { bar, byId, fill, make, percent, plural, scrolled, time, whole } from "/static/dom.js";
 import { heatMap } from "/static/heat.js";
 import { rollBack } from "/static/rollback.js";
 import { sorry, waiting } from "/static/parts.js";
@@ -49,9 +49,15 @@ function browserName(inLanguage, tag) {
   }
 }
 
+/** The native name as a text; of languages that call themselves the same (qu and quz), with the tag. */
+export function nativeName(tag) {
+  const own = named(tag).native;
+  const namesakes = learned.items.some((item) => item.language !== tag && item.native_name === own);
+  return namesakes ? `${own} (${tag})` : own;
+}
+
 /** The native name, marked up for its own language and direction. */
-export const native = (tag, more = {}) =>
-  make("bdi", { lang: tag, dir: named(tag).direction, ...more }, named(tag).native);
+export const native = (tag, more = {}) => make("bdi", { lang: tag, dir: named(tag).direction, ...more }, nativeName(tag));
 
 /** Fill the picker beside the search field; the choice stays. */
 export function fillPicker(select) {
@@ -83,43 +89,41 @@ export async function drawLanguages() {
     return;
   }
   try {
-    fill(heat, heatMap(await all("/v1/versions"), learned.shared, named, native));
+    const [versions, expansions] = await Promise.all([all("/v1/versions"), all("/v1/expansions")]);
+    fill(heat, heatMap(versions, expansions, learned.shared, named, native));
   } catch (problem) {
     fill(heat, sorry(problem));
   }
 }
 
 function table() {
-  const assessed = learned.items.some((item) => item.assessed);
-  const columns = ["Language", "Version", "Captions", "Text → picture", "Picture → text", assessed ? "Untaught, R@10" : null, "Learned", ""].filter((name) => name !== null);
+  const columns = ["Language", "Version", "Captions of pictures", "Text → picture R@1", "Picture → text R@1", "Learned", ""];
   const head = columns.map((name) =>
     name ? make("th", { scope: "col" }, name) : make("td", {}, make("span", { class: "unseen" }, "Actions")),
   );
-  return make(
-    "div",
-    { class: "scroll" },
+  return scrolled(
+    "Languages",
     make(
       "table",
       { class: "languages" },
       make("thead", {}, make("tr", {}, head)),
-      make("tbody", {}, learned.items.map((item) => row(item, assessed))),
+      make("tbody", {}, learned.items.map(row)),
     ),
   );
 }
 
-function row(item, withAssessed) {
-  const { language, name, version, captions, report, taught, assessed } = item;
+function row(item) {
+  const { language, name, version, captions, report, taught } = item;
   const cell = (label, ...content) => make("td", { "data-label": label }, ...content);
   const shared = learned.shared === version ? make("span", { class: "tag", title: "Text in an unknown language is read by this version" }, "shared") : null;
   return make(
     "tr",
     { "data-language": language },
-    make("th", { scope: "row" }, native(language, { class: "native" }), make("span", { class: "gloss" }, `${name} · ${language}`), make("span", { class: "ways" }, ways(item))),
+    make("th", { scope: "row" }, native(language, { class: "native" }), make("span", { class: "gloss" }, `${name} · ${language}`), make("span", { class: "ways" }, ways(item)), untaught(item)),
     cell("Version", taught ? make("a", { href: `/versions/${version}/report`, "aria-label": `Report of ${name}, version ${version}` }, whole(version)) : version === null ? make("span", { class: "none" }, "–") : whole(version), shared),
-    cell("Captions", whole(captions)),
-    cell("Text → picture", measured(report, "t2i", "R@1", recallLabel(report, "t2i"))),
-    cell("Picture → text", measured(report, "i2t", "R@1", recallLabel(report, "i2t"))),
-    withAssessed ? cell("Untaught, R@10", measured(assessed, "t2i", "R@10", assessed?.sentence)) : null,
+    cell("Captions of pictures", whole(captions), rows(item)),
+    cell("Text → picture R@1", measured(report, "t2i", "R@1", recallLabel(report, "t2i")), instead(report)),
+    cell("Picture → text R@1", measured(report, "i2t", "R@1", recallLabel(report, "i2t")), instead(report)),
     cell("Learned", taught ? time(item.learned_at) : make("span", { class: "none" }, "–")),
     make(
       "td",
@@ -136,6 +140,22 @@ function ways({ taught, built_in: builtIn, assessed }) {
     builtIn ? make("span", { class: "tag" }, "built in") : null,
     assessed ? make("span", { class: "tag", title: assessed.sentence }, "assessed") : null,
   ];
+}
+
+/** How the base reads it untaught, in the words of the assessment; no share of a few captions. */
+function untaught({ assessed }) {
+  if (!assessed) return null;
+  const at = assessed.pairs < FEW ? `too few held out: ${assessed.pairs}` : `R@10 ${percent(assessed.t2i["R@10"])} %`;
+  return make("span", { class: "hint", title: assessed.sentence }, `untaught, ${at}`);
+}
+
+/** How many rows taught the language, where captions of pictures do not tell. */
+const rows = ({ taught, captions, report }) => (taught && report.dataset?.usable > captions ? make("span", { class: "hint" }, `taught with ${plural(report.dataset.usable, "row")}`) : null);
+
+/** What stood in the place of pictures when a language was measured that was taught without. */
+function instead({ pairs, against }) {
+  const what = { english: "English texts", pivots: "paired texts" }[against];
+  return what && pairs >= FEW ? make("span", { class: "hint" }, `${what}, not pictures`) : null;
 }
 
 /** A share of held-out captions; of a few it would say nothing. */

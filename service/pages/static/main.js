@@ -4,6 +4,7 @@ import * as add from "/static/add.js";
 import { byId, plural } from "/static/dom.js";
 import { drawDuplicates } from "/static/duplicates.js";
 import { drawExpansions } from "/static/expansions.js";
+import { watchGrowth } from "/static/growing.js";
 import { drawLanguages, onLanguages, refresh } from "/static/languages.js";
 import { askKey } from "/static/parts.js";
 import { drawReleases } from "/static/releases.js";
@@ -25,11 +26,15 @@ function route() {
   }
   document.title = part === "search" ? "pictoglot" : `${byId(`${part}-title`).textContent} – pictoglot`;
   if (shown !== null && shown !== part) {
+    for (const open of document.querySelectorAll("dialog")) if (!open.querySelector("form.record")) open.close(); // it was about the other part; what was typed is not lost
     window.scrollTo(0, 0);
     if (part === "search") byId("text").focus();
     else byId("main").focus();
   }
-  if (shown !== part && part === "search") search.loadCollections();
+  if (shown !== part && part === "search") {
+    search.loadCollections();
+    watchGrowth();
+  }
   if (shown !== null && part !== "languages") refresh().catch(() => {}); // that part refreshes by itself
   shown = part;
   PARTS[part](new URLSearchParams(query));

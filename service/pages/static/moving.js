@@ -26,7 +26,7 @@ export async function drawBase(done) {
 }
 
 function serving(status, opening) {
-  const words = `${status.base} serves, as version ${status.version} in release ${status.release}.`;
+  const words = `Everything is read by the base “${status.base}” now: version ${status.version}, in release ${status.release}.`;
   return make("p", { class: "what" }, words, opening ? ` The server still has ${status.open.base} open, and opens the other one beside it.` : null);
 }
 

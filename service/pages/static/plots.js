@@ -1,12 +1,12 @@
 // The plots of a report, as tables and one drawing: each has its numbers as text. Sends no request.
 
-import { make, percent, points } from "/static/dom.js";
+import { legend, make, percent, points, scrolled } from "/static/dom.js";
 
 const FULL = 0.1; // a change of ten percentage points has the full colour
 const UNSURE = "shared"; // the row of the shared table among languages
 
-/** A row for each earlier language: a scale with R@1 before, after and when it was learned, and the change. */
-export function movesTable(languages, named, native) {
+/** A row for each earlier language: a scale with R@1 before, after and when it was learned, and the change; grey where it did not come to that. */
+export function movesTable(languages, named, native, happened) {
   const row = ([tag, { before, after, learned }]) => {
     const figures = { before: before["R@1"], after: after["R@1"], learned: learned?.["R@1"] };
     const change = figures.after - figures.before;
@@ -14,8 +14,8 @@ export function movesTable(languages, named, native) {
       "tr",
       { "data-language": tag },
       make("th", { scope: "row" }, native(tag)),
-      make("td", { class: "scale-cell" }, scale(figures, named(tag).name)),
-      make("td", {}, make("span", { class: `change ${kind(change)}`, "--heat": heat(change) }, points(change))),
+      make("td", { class: "scale-cell" }, scale(figures, named(tag).name, null, happened)),
+      make("td", {}, make("span", { class: `change ${happened ? kind(change) : "same"}`, "--heat": heat(change) }, points(change))),
       make("td", { class: "number" }, percent(figures.before), " → ", percent(figures.after)),
     );
   };
@@ -28,7 +28,7 @@ export function movesTable(languages, named, native) {
       make("thead", {}, make("tr", {}, heads("Language"), make("th", { scope: "col" }, make("span", { class: "unseen" }, "On a scale from 0 to 100 percent"), ends), heads("Points", "R@1"))),
       make("tbody", {}, Object.entries(languages).map(row)),
     ),
-    make("p", { class: "legend" }, key("dot before"), "before", key("dot after"), "after", key("tick"), "by its own version"),
+    legend([key("dot before"), "before"], [key("dot after"), happened ? "after" : "what would have been"], [key("tick"), "by its own version"]),
   );
 }
 
@@ -52,18 +52,18 @@ export function matchTable(bins, name) {
       make("thead", {}, make("tr", {}, heads("Tenth"), make("th", { scope: "col" }, make("span", { class: "unseen" }, "On a scale from 0 to 100 percent"), ends), heads("Percent", "Hits"))),
       make("tbody", {}, bins.map(row)),
     ),
-    make("p", { class: "legend" }, key("dot before"), "chance that was told", key("dot after"), "share that was right"),
+    legend([key("dot before"), "chance that was told"], [key("dot after"), "share that was right"]),
   );
 }
 
-function scale({ before, after, learned }, name, said) {
+function scale({ before, after, learned }, name, said = null, happened = true) {
   const has = typeof learned === "number";
   const label = said ?? `${name}: ${percent(before)} before, ${percent(after)} after${has ? `, ${percent(learned)} by its own version` : ""}`;
   const [low, high] = [Math.min(before, after), Math.max(before, after)];
   return make(
     "span",
     { class: "scale", role: "img", "aria-label": label, title: label },
-    make("span", { class: `path ${kind(after - before)}`, "--at": low, "--long": high - low }),
+    make("span", { class: `path ${happened ? kind(after - before) : "apart"}`, "--at": low, "--long": high - low }),
     has ? make("span", { class: "tick", "--at": learned }) : null,
     make("span", { class: "dot before", "--at": before }),
     make("span", { class: "dot after", "--at": after }),
@@ -124,7 +124,7 @@ export function chainPlot(steps, named, native) {
   return make(
     "figure",
     { class: "chain" },
-    make("figcaption", { class: "legend" }, key("dot AA"), "average accuracy", key("dot F"), "forgetting"),
+    make("figcaption", {}, legend([key("dot AA"), "average accuracy"], [key("dot F"), "forgetting"])),
     scrolled(
       "The shared table over time",
       make("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, grid, marks, line("F"), line("AA")),
@@ -148,6 +148,3 @@ const heads = (...names) => names.map((name) => make("th", { scope: "col" }, nam
 const key = (kinds) => make("span", { class: `key ${kinds}`, "aria-hidden": "true" });
 const kind = (change) => (points(change).startsWith("±") ? "same" : change < 0 ? "loss" : "gain");
 const heat = (change) => Math.min(1, Math.abs(change) / FULL).toFixed(3);
-
-/** Content that may be wider than the window; it can be scrolled with the keyboard. */
-const scrolled = (name, ...content) => make("div", { class: "scroll", role: "region", "aria-label": name, tabindex: "0" }, ...content);

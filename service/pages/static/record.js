@@ -5,6 +5,7 @@ import { learned, named } from "/static/languages.js";
 
 const KINDS = { text: "text", number: "number", date: "date", truth: "yes or no", list: "list" };
 const KEY = /^[a-z0-9_]{1,64}$/;
+const COMMA = /[,،、，]/; // of Latin, Arabic and Chinese scripts
 const NAME = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$/;
 let ids = 0;
 
@@ -66,13 +67,14 @@ function tell(language, words) {
   words.lang = tag;
 }
 
-/** Texts as chips, added with Enter; `value()` is the list. */
-export function chipFields(title, texts = [], hint = "Enter adds one.") {
-  const { element, value } = chipInput(title, texts, hint);
-  return { element: field(title, element), value };
+/** Tags as chips, added with Enter or a comma; `value()` is the list. */
+export function tagFields(tags = []) {
+  const { element, value } = chipInput("Tags", tags, "Enter or a comma adds one.", COMMA);
+  return { element: field("Tags", element), value };
 }
 
-function chipInput(title, texts, hint) {
+/** Texts as chips; what is typed is one of them, or several with `between` in between. */
+function chipInput(title, texts, hint, between = null) {
   const kept = [...texts];
   const list = make("ul", { class: "chips", "aria-label": title });
   const entry = make("input", { type: "text", dir: "auto", maxlength: "200", "aria-label": `Add to: ${title}`, placeholder: hint });
@@ -85,10 +87,10 @@ function chipInput(title, texts, hint) {
     draw();
     entry.focus();
   };
-  const take = () => {
-    const text = entry.value.trim();
-    if (text && !kept.includes(text)) kept.push(text);
-    entry.value = "";
+  const take = (typing = false) => {
+    const parts = between ? entry.value.split(between) : [entry.value];
+    entry.value = typing ? parts.pop().trimStart() : ""; // the last one is not finished
+    for (const text of parts.map((part) => part.trim())) if (text && !kept.includes(text)) kept.push(text);
     draw();
   };
   entry.addEventListener("keydown", (event) => {
@@ -96,6 +98,7 @@ function chipInput(title, texts, hint) {
     event.preventDefault();
     take();
   });
+  entry.addEventListener("input", ({ isComposing }) => between?.test(entry.value) && !isComposing && take(true));
   draw();
   return { element: [list, entry], value: () => (take(), [...kept]) };
 }

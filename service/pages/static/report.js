@@ -1,9 +1,9 @@
 // The report of one version: loads it and lays out figures and plots. Computes no score.
 
 import { ask } from "/static/api.js";
-import { bar, byId, fill, make, percent, plural, time, whole } from "/static/dom.js";
+import { bar, byId, fill, make, percent, plural, sentence, time, whole } from "/static/dom.js";
 import { learned, named, native, refresh } from "/static/languages.js";
-import { askKey, sorry, waiting } from "/static/parts.js";
+import { apart, askKey, faultName, sorry, waiting } from "/static/parts.js";
 import { chainPlot, confusionTable, matchTable, movesTable } from "/static/plots.js";
 
 const number = Number(location.pathname.split("/")[2]);
@@ -22,6 +22,9 @@ async function draw() {
 }
 
 const parts = (answer) => [verdict(answer), figures(answer), recall(answer.report), moves(answer), chain(answer), detected(answer), match(answer), dataset(answer.report)];
+
+/** Whether the shared table came to this version; if not, its figures are what would have been. While it is undecided, they are what will be. */
+const happened = ({ state, moved }) => moved !== false && !["failed", "cancelled"].includes(state);
 
 const base = () => make("p", { class: "lead" }, "This is the base model. It was not trained here; every version builds on it.");
 
@@ -45,12 +48,13 @@ function verdict({ version, language, name, state, error, moved, report }) {
   else if (now === version) words.push(`This version is used for ${name} now.`);
   else words.push(now === undefined || now === null ? `${name} is not available now.` : `${name} is read by version ${now} now.`);
   if (gain) words.push(`${gain.sentence}.${gain.forced ? " It serves because that was forced." : ""}`);
-  if (moved === true) words.push("It became the shared table.");
-  if (moved === false) words.push("The shared table was not changed.");
-  return make("p", { class: "verdict", "data-state": state }, words.join(" "));
+  if (moved === true) words.push("It became the shared table, which reads text in an unknown language.");
+  if (moved === false) words.push(apart(name));
+  return make("p", { class: "verdict", "data-state": state }, sentence(words.join(" ")));
 }
 
-function figures({ report }) {
+function figures(answer) {
+  const { report } = answer;
   const { fertility = {}, english, shared = {} } = report;
   const { AA, F, languages = [] } = shared.so_far ?? {};
   const unit = typeof fertility.per_word === "number" ? "word" : "character";
@@ -64,8 +68,8 @@ function figures({ report }) {
     figure(`${other[0].toUpperCase()}${other.slice(1)} → text R@1`, share(report.i2t["R@1"]), ""),
     figure(`Tokens per ${unit}`, decimal(tokens), typeof theirs === "number" ? `English ${decimal(theirs)}` : ""),
     figure("Truncated captions", share(report.truncated), "too long for the model"),
-    figure("Average accuracy", share(AA), `shared table, ${plural(languages.length, "language")}`),
-    figure("Forgetting", typeof F === "number" ? decimal(F * 100, 1) : "–", "points below the best of each"),
+    figure("Average accuracy", share(AA), `shared table, ${plural(languages.length, "language")}${happened(answer) ? "" : "; would have been"}`),
+    figure("Forgetting", typeof F === "number" ? decimal(F * 100, 1) : "–", `points below the best of each${happened(answer) ? "" : "; would have been"}`),
   );
 }
 
@@ -93,22 +97,26 @@ function recall(report) {
   );
 }
 
-function moves({ name, report }) {
+function moves(answer) {
+  const { name, report } = answer;
   const languages = report.shared?.languages ?? {};
   if (!Object.keys(languages).length) return null;
+  const really = happened(answer);
+  const when = really ? `before and after ${name}` : `before ${name}, and what it would have been with ${name}. It did not come to that: the shared table was not changed`;
   return section(
-    "Effect on the other languages",
-    `Text to picture R@1 of each earlier language with the shared table, before and after ${name}. The blue mark is the own version of the language: searches that name the language use it, and it never changes.`,
-    movesTable(languages, named, native),
+    really ? "Effect on the other languages" : "What the effect on the other languages would have been",
+    `Text to picture R@1 of each earlier language with the shared table, ${when}. The blue mark is the own version of the language: searches that name the language use it, and it never changes.`,
+    movesTable(languages, named, native, really),
   );
 }
 
-function chain({ chain: steps }) {
-  const measured = steps.filter((step) => typeof step.AA === "number");
+function chain(answer) {
+  const measured = answer.chain.filter((step) => typeof step.AA === "number");
   if (measured.length < 2) return null;
   return section(
     "The shared table over time",
-    "Average accuracy over all its languages, and forgetting (how far they are below their best), after each version. Text to picture R@1 in percent.",
+    "Average accuracy over all its languages, and forgetting (how far they are below their best), after each version. Text to picture R@1 in percent."
+      + (happened(answer) ? "" : " The last step is what would have been."),
     chainPlot(measured, named, native),
   );
 }
@@ -123,7 +131,7 @@ function detected({ language, name, report }) {
   const own = rows[language]?.[language] ?? 0;
   return section(
     "Language detection",
-    `Searches that do not name their language: of ${plural(total(rows[language]), "caption")} in ${name}, ${whole(own)} are detected as ${name}; of ${whole(foreign)} in other languages, ${whole(taken)} are mistaken for it. What is not certain is read with the shared table. In percent of each row.`,
+    `Searches that do not name their language: of ${plural(total(rows[language]), "caption")} in ${name}, ${whole(own)} ${own === 1 ? "is" : "are"} detected as ${name}; of ${whole(foreign)} in other languages, ${whole(taken)} ${taken === 1 ? "is" : "are"} mistaken for it. What is not certain is read with the shared table. In percent of each row.`,
     confusionTable(rows, language, named, native),
   );
 }
@@ -132,7 +140,7 @@ function match({ match: told, name }) {
   if (!told) return null;
   const among = `${plural(told.captions, "caption")}, ${plural(told.pictures, "picture")}`;
   const why = { few_captions: "There are too few captions to measure it with", few_pictures: "There are too few pictures" }[told.reason];
-  if (why) return section("Chance of a match", `${why} (${among}), so hits have none.`);
+  if (why) return section("Chance of a match", `${why} (${among}), so hits in ${name} are shown without it.`);
   return section(
     "Chance of a match",
     `Each hit has the chance that it is what the text means. On ${among}, first hits are off by ${decimal(told.error * 100, 1)} points on average, of which ${decimal(told.by_chance * 100, 1)} would be by chance alone. With a least chance of 50 % a search keeps ${share(told.kept)} of the right first hits; when what is meant is not in the gallery, ${share(told.absent)} of searches find nothing.`,
@@ -142,7 +150,7 @@ function match({ match: told, name }) {
 
 function dataset({ dataset: data }) {
   if (!data) return null;
-  const faults = Object.entries(data.faults ?? {}).map(([kind, { count }]) => `${whole(count)} × ${kind.replaceAll("_", " ")}`);
+  const faults = Object.entries(data.faults ?? {}).map(([kind, { count }]) => `${plural(count, "row")} left out: ${faultName(kind)}`);
   const words = [
     typeof data.usable === "number" ? `${whole(data.usable)} of ${whole(data.rows)} rows usable` : null,
     typeof data.val === "number" ? `${whole(data.train)} to learn from, ${whole(data.val)} held out` : null,

@@ -64,9 +64,8 @@ function question(plan, item, given, moved, close) {
 }
 
 function changes(plan, item) {
-  const own = native(item.language);
-  if (plan.to_version === null) return [own, ` is no longer available: it has no version before version ${plan.from_version}.`];
-  return [own, ` goes from version ${plan.from_version} back to version ${plan.to_version}.`];
+  if (plan.to_version === null) return `${item.name} is no longer available: it has no version before version ${plan.from_version}.`;
+  return `${item.name} goes from version ${plan.from_version} back to version ${plan.to_version}.`;
 }
 
 function shared(plan, lost) {
@@ -76,8 +75,8 @@ function shared(plan, lost) {
 
 function stays(plan) {
   if (!plan.unchanged.length) return "There is no other language.";
-  const list = plan.unchanged.map((tag, place) => [place ? ", " : "", native(tag)]);
-  return [list, ": their versions, and so all their results, stay bit for bit the same. No picture changes."];
+  const keep = plan.unchanged.length === 1 ? "keeps its version, and so all its results," : "keep their versions, and so all their results,";
+  return `${names(plan.unchanged)} ${keep} bit for bit the same. No picture changes.`;
 }
 
 const names = (tags) => new Intl.ListFormat("en").format(tags.map((tag) => named(tag).name));

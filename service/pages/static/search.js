@@ -131,7 +131,7 @@ const byPicture = () =>
 /** A file: what is asked for besides goes as fields of the form. */
 const byFile = () =>
   searching("Searching with the picture", async (signal) => {
-    const image = make("img", { alt: "" });
+    const image = make("img", { alt: "", onerror: () => image.remove() }); // of a file that is no picture
     image.src = URL.createObjectURL(kept);
     image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
     query(image, kept.name);

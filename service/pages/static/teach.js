@@ -4,9 +4,9 @@ import { ask, freshKey, listed } from "/static/api.js";
 import { byId, fill, make, percent, plural, whole } from "/static/dom.js";
 import { drawExpansions } from "/static/expansions.js";
 import { named } from "/static/languages.js";
-import { sorry, waiting } from "/static/parts.js";
+import { faultName, sorry, waiting } from "/static/parts.js";
 
-const FAULTS = { empty_caption: "empty caption", missing_caption: "no caption", missing_english_and_picture: "neither English nor a picture", english_and_pivot: "both English and a pivot" };
+const LOSSES = { cross_lingual: "paired texts", cross_modal: "pictures" }; // what drives each
 
 /** Connect the form; called once. */
 export function prepare() {
@@ -28,6 +28,7 @@ function tellName() {
 }
 
 function forget() {
+  for (const id of ["teach-tag", "teach-file"]) byId(id).removeAttribute("aria-invalid");
   fill(byId("teach-trouble"));
   fill(byId("teach-report"));
 }
@@ -35,9 +36,8 @@ function forget() {
 function complete() {
   for (const id of ["teach-tag", "teach-file"]) {
     const input = byId(id);
-    const missing = !input.value.trim();
-    input.toggleAttribute("aria-invalid", missing);
-    if (missing) {
+    if (!input.value.trim()) {
+      input.setAttribute("aria-invalid", "true");
       const what = id === "teach-tag" ? "Enter the tag of the language." : "Choose the file with its captions.";
       fill(byId("teach-trouble"), make("div", { class: "sorry" }, make("p", {}, what)));
       input.focus();
@@ -71,8 +71,19 @@ async function submit(fields, what) {
   } catch (problem) {
     fill(byId("teach-report"), problem.problem?.report ? report({ report: problem.problem.report }) : null);
     fill(byId("teach-trouble"), sorry(problem));
+    busy(false); // before the focus: a field that is wrong gets it
+    wrong(problem);
   }
   busy(false);
+}
+
+/** Mark the field that the server refused, if it was one of them. */
+function wrong({ code, problem, status }) {
+  if (![400, 413, 415, 422].includes(status)) return;
+  const tag = code === "language_tag_invalid" || problem.errors?.some(({ location }) => location === "body.language");
+  const field = byId(tag ? "teach-tag" : "teach-file");
+  field.setAttribute("aria-invalid", "true");
+  field.focus();
 }
 
 function busy(is) {
@@ -89,7 +100,7 @@ function report({ language, report: counts }) {
     ["With a picture", `${whole(counts.with_picture)}${counts.pictures ? `, of ${plural(counts.pictures, "picture")}` : ""}`],
     ["Duplicates", whole(counts.duplicates)],
     typeof counts.in_script === "number" ? ["In the language's script", `${percent(counts.in_script)} %`] : null,
-    counts.losses?.length ? ["Training losses", counts.losses.map((loss) => loss.replaceAll("_", "-")).join(" and ")] : null,
+    counts.losses?.length ? ["Learns from", counts.losses.map((loss) => LOSSES[loss] ?? loss.replaceAll("_", "-")).join(" and ")] : null,
   ].filter(Boolean);
   return make(
     "div",
@@ -97,7 +108,7 @@ function report({ language, report: counts }) {
     make("h2", { class: "small-title" }, language ? `This file can teach ${named(language).name}` : "Contents of the file"),
     make("dl", {}, facts.map(([term, value]) => [make("dt", {}, term), make("dd", {}, value)])),
     faults.length
-      ? [make("h3", {}, "Rows that are left out"), make("ul", {}, faults.map(([kind, fault]) => make("li", {}, `${plural(fault.count, "row")}: ${FAULTS[kind] ?? kind.replaceAll("_", " ")} (${listed(fault.first_lines.map((line) => `line ${line}`), fault.count)})`)))]
+      ? [make("h3", {}, "Rows that are left out"), make("ul", {}, faults.map(([kind, fault]) => make("li", {}, `${plural(fault.count, "row")}: ${faultName(kind)} (${listed(fault.first_lines.map((line) => `line ${line}`), fault.count)})`)))]
       : null,
   );
 }
