@@ -29,7 +29,7 @@ Check = Annotated[
 
 
 def up() -> None:
-    """Run API and worker, with a broker that needs no server, until Ctrl-C."""
+    """Run API and worker, with a broker that needs no server, until Ctrl-C. PICTOGLOT_PORT=8400 takes another port."""
     raise typer.Exit(keep_up(os.environ, lambda processes: None))
 
 
