@@ -148,7 +148,8 @@ def _show_restoring(now: dict[str, Any], earlier: dict[str, Any]) -> None:
     for tag in sorted({*now["languages"], *earlier["languages"]} - {*stays}):
         old, new = (_version(release["languages"].get(tag)) for release in (now, earlier))
         say(f"{tag}: {old} → {new}")
-    say(f"shared table: version {now['shared']} → version {earlier['shared']}")
+    moved = "" if now["shared"] == earlier["shared"] else f" → version {earlier['shared']}"
+    say(f"shared table: version {now['shared']}{moved}")
     say(f"unchanged: {', '.join(sorted(stays)) or 'no language'}")
     say(f"based on: release {now['number']}, which serves now")
 

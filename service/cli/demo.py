@@ -41,7 +41,7 @@ def defaults() -> dict[str, str]:
 def up() -> None:
     """Run pictoglot with the emoji gallery, which is filled at the first start; search and write need no key.
 
-    PICTOGLOT_PORT=8400 takes another port.
+    PICTOGLOT_PORT=8400 takes another port; the other commands need it too then.
     """
     os.environ.update(defaults())
     settings = settings_or_stop()
