@@ -80,7 +80,10 @@ def releases(
     limit: Limit = 20,
     restore: Annotated[int | None, typer.Option(help="Serve this earlier release again.")] = None,
     expected: Annotated[
-        int | None, typer.Option(help="With --restore: the release that serves now; refused if another one does.")
+        int | None,
+        typer.Option(
+            help="With --restore: the release that serves now, refused if another does; then nothing is asked."
+        ),
     ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="With --restore: do not ask, whichever release serves now.")
@@ -96,7 +99,8 @@ def releases(
         if restore is None:
             items = every(client, "/v1/admin/releases", limit)
         else:
-            now = _serving(client, restore, expected, asks=not (yes or as_json) and sys.stdin.isatty(), yes=yes)
+            asks = not (yes or as_json) and sys.stdin.isatty()
+            now = _serving(client, restore, asks=asks, yes=yes) if expected is None else expected
             if now is None:
                 return
             body = {"expected": now, "reason": reason}
@@ -128,16 +132,14 @@ def _show_releases(items: list[dict[str, Any]]) -> None:
     table((*columns, *(["files"] if pruned else [])), rows, ("release", "shared"), ("by",))
 
 
-def _serving(client: httpx.Client, restore: int, expected: int | None, *, asks: bool, yes: bool) -> int | None:
-    """The release that a restored one is to replace; None when the person who `asks` for what changes says no."""
-    if expected is not None and not asks:
-        return expected
+def _serving(client: httpx.Client, restore: int, *, asks: bool, yes: bool) -> int | None:
+    """The release that serves, which a restored one is to replace; None when the person who is asked says no."""
     releases = {item["number"]: item for item in every(client, "/v1/admin/releases")}
-    now = max(releases) if expected is None else expected
-    if asks and {now, restore} <= releases.keys():
+    now = max(releases)
+    if asks and restore in releases:
         _show_restoring(releases[now], releases[restore])
         return now if typer.confirm("Restore it?") else None
-    if expected is None and not yes:
+    if not (asks or yes):
         stop(f"Release {now} serves now: --restore needs `--expected {now}`, or --yes.", REFUSED)
     return now
 
