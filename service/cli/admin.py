@@ -134,7 +134,7 @@ def _show_releases(items: list[dict[str, Any]]) -> None:
 
 def _serving(client: httpx.Client, restore: int, *, asks: bool, yes: bool) -> int | None:
     """The release that serves, which a restored one is to replace; None when the person who is asked says no."""
-    releases = {item["number"]: item for item in every(client, "/v1/admin/releases")}
+    releases: dict[int, dict[str, Any]] = {item["number"]: item for item in every(client, "/v1/admin/releases")}
     now = max(releases)
     if asks and restore in releases:
         _show_restoring(releases[now], releases[restore])

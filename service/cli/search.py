@@ -14,6 +14,7 @@ from model.wording import counted, were
 from service.cli.client import answer, service
 from service.cli.output import REFUSED, AsJson, json_object, note, program, say, show_json, stop, table
 
+Words = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="What the picture should show, in quotes.")]
 Mode = Literal["meaning", "words", "both"]
 _PAGE = 100  # groups of one page of duplicates
 _WARNINGS = {
@@ -27,9 +28,7 @@ _AUTO, _SHARED = "auto", "shared"  # no tags: detect the language; read with the
 
 
 def search(
-    words: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT", help="What the picture should show, in quotes.")
-    ] = None,
+    words: Words = None,
     language: Annotated[
         str, typer.Option("--language", "-l", help="Language of text and captions: auto, shared or a tag.")
     ] = _AUTO,

@@ -86,7 +86,12 @@ def test_on_a_terminal_a_picture_is_shown_and_deleted_only_after_a_question(
     service.put("asked", en=["a bridge"]).raise_for_status()
     asked = list[str]()
     monkeypatch.setattr(gallery, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
-    monkeypatch.setattr("typer.confirm", lambda question: asked.append(question) or says)
+
+    def confirm(question: str) -> bool:
+        asked.append(question)
+        return says
+
+    monkeypatch.setattr("typer.confirm", confirm)
     told = run(service, "pictures", "delete", "asked").stdout
     assert asked == ["Delete it? This cannot be undone."] and "a bridge" in told
     assert ("asked is deleted." in told) == says
