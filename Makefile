@@ -23,7 +23,7 @@ export PYTHONNOUSERSITE := 1
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: $(VENV)/.run ## the service with the emoji gallery on http://127.0.0.1:8321; Ctrl-C stops it
+demo: $(VENV)/.run ## the service with the emoji gallery on http://127.0.0.1:8321, or the port in PICTOGLOT_PORT; Ctrl-C stops it
 	@exec $(BIN)/pictoglot demo up
 
 up: $(VENV)/.run ## the service without demo data, for pictures of your own, on the same address

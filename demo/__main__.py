@@ -1,5 +1,7 @@
 """The demo's commands: `python -m demo dataset|fill|notice|digest|screenshots`."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +27,10 @@ def dataset(
     try:
         lines = datasets.lines(tag)
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+        words = shlex.join([sys.executable, "-m", "benchmarks.stamps", "words", tag, "--out", f"{tag}.jsonl"])
+        typer.echo(f"{error}.\nFor many others, this has them as a dataset, in a checkout and with npm:", err=True)
+        typer.echo(f"  {words}", err=True)
+        raise typer.Exit(2) from None
     if out is None:
         typer.echo(lines, nl=False)
     else:
@@ -73,6 +78,11 @@ def screenshots(
     except NotPossible as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
+
+
+def main(name: str) -> None:
+    """Run the command line under the name by which somebody called it."""
+    app(prog_name=f"{name} demo")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def rows(tag: str) -> list[dict[str, str]]:
     Raises `ValueError` for a language without names in the `emoji` package.
     """
     if tag not in LANGUAGES:
-        raise ValueError(f"the emoji package has no names in {tag!r}; available: {', '.join(LANGUAGES)}")
+        raise ValueError(f"The emoji package has no names in {tag!r}. It has them in {', '.join(LANGUAGES)}")
     return [
         {
             "caption": joined([each.names[tag] for each in outline.objects], tag),

@@ -16,6 +16,8 @@ ENGLISH = "en"
 MANY = "mul"  # ISO 639-2, "multiple languages": of a base that reads many, of which nobody has a list
 _NO_LANGUAGE = {MANY, "zxx"}  # tags of no single language; zxx: "no linguistic content"
 _MAX_LENGTH = 35  # RFC 5646, section 4.4.1: enough for every sensible tag
+_SHORTEST_NAME = 3  # bytes; shorter ones in Latin letters are tags with a slip, as `xx`
+_NO_TAG = "not the tag of a registered language (BCP 47), such as `cy`, `pt-BR` or `zh-Hant`"
 _SHAPE = regex.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 # ISO 15924 codes that name several Unicode scripts
 _COMPOSED = {
@@ -39,20 +41,42 @@ class LanguageNames:
 
 @lru_cache(maxsize=4_096)  # clients may send any number of tags
 def canonical(tag: str) -> str:
-    """The canonical form of a BCP 47 tag (`iw` -> `he`, `eng` -> `en`); raises `LanguageTagInvalid`.
+    """The canonical form of a BCP 47 tag (`iw` -> `he`, `eng` -> `en`), blanks around it aside.
 
+    Raises `LanguageTagInvalid`, with the tag that a language's name (`Welsh`) or a locale (`es_PE`) may stand for.
     Texts are in one language: `und`, `mul` and `zxx` are refused.
     """
-    refusal = LanguageTagInvalid("not a BCP 47 tag of a registered language, such as `cy`, `pt-BR` or `zh-Hant`")
+    found = _registered(tag.strip())
+    if found is None:
+        meant = _meant(tag.strip())
+        also = "" if meant is None else f"; did you mean `{meant}`, {names(meant).name}?"
+        raise LanguageTagInvalid(f"{_NO_TAG}{also}")
+    return found
+
+
+def _registered(tag: str) -> str | None:
+    """The canonical form of a tag; None for what is no tag of a language."""
     if len(tag) > _MAX_LENGTH or not _SHAPE.fullmatch(tag):
-        raise refusal
+        return None
     try:
         language = langcodes.Language.get(tag, normalize=True)
-    except (LanguageTagError, ValueError) as error:
-        raise refusal from error
+    except (LanguageTagError, ValueError):
+        return None
     if language.language is None or language.language in _NO_LANGUAGE or not language.is_valid():
-        raise refusal
+        return None
     return language.to_tag()
+
+
+def _meant(text: str) -> str | None:
+    """The tag of what is no tag: a locale, or the name of a language in any of the languages that CLDR knows."""
+    if len(text) > _MAX_LENGTH or len(text.encode(errors="replace")) < _SHORTEST_NAME:
+        return None
+    if (locale := _registered(text.partition(".")[0].replace("_", "-"))) is not None:
+        return locale
+    try:
+        return _registered(langcodes.find(text).to_tag())
+    except (LookupError, ValueError):  # ValueError: half of a character
+        return None
 
 
 def reads(languages: Collection[str], tag: str) -> bool:

@@ -1,4 +1,4 @@
-"""Log lines of every process: one JSON object each, without keys, queries, captions or file paths."""
+"""Log lines of every process: JSON, on a terminal words; without keys, queries, captions or file paths."""
 
 import json
 import logging
@@ -37,10 +37,21 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
+class Words(logging.Formatter):
+    """A record as a line that a person reads between others: local time, level, logger, message, the same fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line; a stack follows it."""
+        at = self.formatTime(record, "%H:%M:%S")
+        fields = "".join(f" {name}={getattr(record, name)}" for name in _FIELDS if hasattr(record, name))
+        line = f"{at} {record.levelname.lower()} {record.name}: {record.getMessage()}{fields}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
 def configure(level: str) -> None:
-    """Send our lines of at least `level`, and warnings of others, to standard error."""
+    """Send our lines of at least `level`, and warnings of others, to standard error: as `Words` on a terminal."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(Words() if sys.stderr.isatty() else JsonLines())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)  # for other packages: open_clip, for example, logs paths at INFO

@@ -72,7 +72,7 @@ def _exit_status(attempt: Attempt) -> int:
         _log.warning("a later attempt holds the lease; this one writes nothing more")
         return 0
     except PictoglotError as error:
-        _log.warning("failed: %s", error.code)
+        _log.warning("expansion %s of %s failed: %s", attempt.lease.expansion, attempt.expansion.language, error.code)
         attempt.fail(error)
         return 0
     except Exception:  # noqa: BLE001 - the next attempt may succeed; after three without progress the expansion fails

@@ -55,7 +55,7 @@ def without_gain(report: Mapping[str, Any]) -> str | None:
     gain = report.get("gain")  # not in a report that an attempt with an earlier release has left
     if gain is None or gain["enough"] or gain["forced"]:
         return None
-    return f"{gain['sentence']}; teach it with forced=true to serve it all the same"
+    return f"{gain['sentence']}; taught with `forced`, it is served all the same"
 
 
 def forced_through(report: Mapping[str, Any]) -> str | None:

@@ -3,6 +3,7 @@
 import sys
 from typing import Annotated, Any
 
+import httpx
 import typer
 
 from service.cli.client import Unanswered, answer, at, change, every, service
@@ -53,7 +54,7 @@ def rollback(
         return
     if not asks:
         _show_plan(done)
-    say(f"Release {done['release']} serves.")
+    say(f"Release {done['release']} serves. `pictoglot releases --restore {seen['expected']}` undoes this.")
     if done["rebuild_expansion"]:
         say(f"The shared table is taught again: `pictoglot expansions {done['rebuild_expansion']} --watch`.")
 
@@ -78,19 +79,42 @@ def versions(limit: Limit = 20, as_json: AsJson = False) -> None:
 def releases(
     limit: Limit = 20,
     restore: Annotated[int | None, typer.Option(help="Serve this earlier release again.")] = None,
-    expected: Annotated[int | None, typer.Option(help="With --restore: the release that serves now.")] = None,
+    expected: Annotated[
+        int | None,
+        typer.Option(
+            help="With --restore: the release that serves now, refused if another does; then nothing is asked."
+        ),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="With --restore: do not ask, whichever release serves now.")
+    ] = False,
     reason: Annotated[str, typer.Option(help="With --restore: a note for the list of releases.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """List releases, newest first: who, when, why, what changed; or restore an earlier one."""
-    if (restore is None) != (expected is None):
-        stop("--restore NUMBER needs --expected NUMBER, the release that serves now.", REFUSED)
+    if restore is None and expected is not None:
+        stop("--expected NUMBER goes with --restore NUMBER.", REFUSED)
+    now = None
     with service() as client:
-        if restore is not None:
-            body = {"expected": expected, "reason": reason}
-            items = [answer(client.post(f"/v1/admin/releases/{restore}/restore", json=body))]
-        else:
+        if restore is None:
             items = every(client, "/v1/admin/releases", limit)
+        else:
+            asks = not (yes or as_json) and sys.stdin.isatty()
+            now = _serving(client, restore, asks=asks, yes=yes) if expected is None else expected
+            if now is None:
+                return
+            body = {"expected": now, "reason": reason}
+            items = [answer(client.post(f"/v1/admin/releases/{restore}/restore", json=body))]
+    if as_json:
+        show_json({"items": items} if restore is None else items[0])
+        return
+    _show_releases(items)
+    if now is not None:
+        say(f"Release {items[0]['number']} serves. `pictoglot releases --restore {now}` undoes this.")
+
+
+def _show_releases(items: list[dict[str, Any]]) -> None:
+    pruned = any(item["pruned"] for item in items)
     rows = [
         (
             item["number"],
@@ -100,12 +124,40 @@ def releases(
             item["reason"],
             " ".join(f"{tag}:{version}" for tag, version in sorted(item["languages"].items())),
             item["shared"],
-            "pruned" if item["pruned"] else "",
+            *(["pruned" if item["pruned"] else ""] if pruned else []),
         )
         for item in items
     ]
-    columns = ("release", "when (UTC)", "change", "by", "reason", "language:version", "shared", "files")
-    show({"items": items} if restore is None else items[0], as_json, columns, rows, ("release", "shared"))
+    columns = ("release", "when (UTC)", "change", "by", "reason", "language:version", "shared")
+    table((*columns, *(["files"] if pruned else [])), rows, ("release", "shared"), ("by",))
+
+
+def _serving(client: httpx.Client, restore: int, *, asks: bool, yes: bool) -> int | None:
+    """The release that serves, which a restored one is to replace; None when the person who is asked says no."""
+    releases: dict[int, dict[str, Any]] = {item["number"]: item for item in every(client, "/v1/admin/releases")}
+    now = max(releases)
+    if asks and restore in releases:
+        _show_restoring(releases[now], releases[restore])
+        return now if typer.confirm("Restore it?") else None
+    if not (asks or yes):
+        stop(f"Release {now} serves now: --restore needs `--expected {now}`, or --yes.", REFUSED)
+    return now
+
+
+def _show_restoring(now: dict[str, Any], earlier: dict[str, Any]) -> None:
+    """What changes and what stays when an earlier release serves again."""
+    stays = [tag for tag, version in now["languages"].items() if earlier["languages"].get(tag) == version]
+    for tag in sorted({*now["languages"], *earlier["languages"]} - {*stays}):
+        old, new = (_version(release["languages"].get(tag)) for release in (now, earlier))
+        say(f"{tag}: {old} → {new}")
+    moved = "" if now["shared"] == earlier["shared"] else f" → version {earlier['shared']}"
+    say(f"shared table: version {now['shared']}{moved}")
+    say(f"unchanged: {', '.join(sorted(stays)) or 'no language'}")
+    say(f"based on: release {now['number']}, which serves now")
+
+
+def _version(number: int | None) -> str:
+    return "not served" if number is None else f"version {number}"
 
 
 def prune(
@@ -179,7 +231,7 @@ def revoke_key(id: Annotated[str, typer.Argument(help="Id of the key.")], as_jso
 def _show_plan(plan: dict[str, Any]) -> None:
     """What changes and what stays."""
     tag, old, new = plan["language"], plan["from_version"], plan["to_version"]
-    say(f"{tag}: version {old} → {'not served' if new is None else f'version {new}'}")
+    say(f"{tag}: version {old} → {_version(new)}")
     say(f"shared table: version {plan['shared_version']}")
     if plan.get("replay"):
         say(f"not in the shared table until it is trained again: {', '.join(plan['replay'])}")
@@ -189,7 +241,7 @@ def _show_plan(plan: dict[str, Any]) -> None:
 def _show_pruning(plan: dict[str, Any]) -> None:
     """What goes, why, and how much that is."""
     if not plan["items"]:
-        say(f"Nothing is out of reach: releases {plan['oldest']} to {plan['release']} stay in reach.")
+        say(f"There is nothing to remove: releases {plan['oldest']} to {plan['release']} need all that is there.")
         return
     names = ("what", "name", "language", "why")
     rows = [(*(item[name] for name in names), size(item["bytes"])) for item in plan["items"]]

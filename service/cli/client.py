@@ -29,6 +29,7 @@ _ADVICE = {
     (401, "invalid_api_key"): _KEY,
     (403, "insufficient_scope"): _KEY,
     (409, "alias_moved"): "Nothing was changed: release {release} serves now. Look again before you decide.",
+    (409, "expansion_in_progress"): "`pictoglot expansions {expansion} --watch` shows its progress.",
     (422, "picture_not_found"): "Put the missing pictures into the gallery first, with `pictoglot import`.",
 }
 _DEMO_ADVICE = (
@@ -195,4 +196,4 @@ def _advice(status: int, problem: dict[str, Any]) -> str | None:
     if problem["code"] == "picture_not_found" and all(id.startswith(DEMO_IDS) for id in unknown):
         return _DEMO_ADVICE
     advice = _ADVICE.get((status, problem["code"]))
-    return advice and advice.format(release=problem.get("release") or "another")
+    return advice and advice.format(release=problem.get("release") or "another", expansion=problem.get("expansion"))

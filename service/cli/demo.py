@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from time import sleep, time
 from typing import Annotated
@@ -12,8 +13,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from service.cli.client import client_settings, proxied
-from service.cli.output import errors, note, say
-from service.cli.processes import Processes, python
+from service.cli.output import errors, note, program, say
+from service.cli.processes import Processes
 from service.cli.run import admin_key, keep_up, settings_or_stop, written
 
 demo = typer.Typer(help="The emoji gallery, to try everything with.", no_args_is_help=True)
@@ -22,6 +23,8 @@ FILLING = "demo.filling"  # under the data root while the gallery is being fille
 _STALE = 15.0  # seconds after which a file that is no longer written belongs to a fill that died
 _PAUSE = 0.5  # seconds between two looks at it
 _DEFAULTS = {"PICTOGLOT_OPEN": "1", "PICTOGLOT_LOG_LEVEL": "warning"}
+# `python -m demo`, with usage and errors under the name that was typed
+_PYTHON = (sys.executable, "-P", "-c", "import sys, demo.__main__ as demo; demo.main(sys.argv.pop(1))")
 _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
@@ -36,7 +39,10 @@ def defaults() -> dict[str, str]:
 
 @demo.command("up")
 def up() -> None:
-    """Run pictoglot with the emoji gallery, which is filled at the first start; search and write need no key."""
+    """Run pictoglot with the emoji gallery, which is filled at the first start; search and write need no key.
+
+    PICTOGLOT_PORT=8400 takes another port; the other commands need it too then.
+    """
     os.environ.update(defaults())
     settings = settings_or_stop()
     marker, filling = settings.home / _FILLED, settings.home / FILLING
@@ -51,8 +57,8 @@ def up() -> None:
 
         write_bytes(marker, b"")
         say("The gallery is complete. Teach it a language:")
-        say("  pictoglot demo dataset de --out de.jsonl")
-        say("  pictoglot learn de de.jsonl --watch")
+        say(f"  {program()} demo dataset de --out de.jsonl")
+        say(f"  {program()} learn de de.jsonl --watch")
 
     def ready(processes: Processes) -> None:
         nonlocal fills
@@ -110,7 +116,7 @@ def _filling(home: Path) -> tuple[int, int] | None:
 def _hand_over(command: str, about: str) -> None:
     def passed_on(
         context: typer.Context,
-        arguments: Annotated[list[str] | None, typer.Argument(help=f"As for `python -m demo {command}`.")] = None,
+        arguments: Annotated[list[str] | None, typer.Argument()] = None,
     ) -> None:
         settings = client_settings()
         given = {**os.environ, "PICTOGLOT_URL": settings.url, "PICTOGLOT_KEY": settings.key}
@@ -119,7 +125,7 @@ def _hand_over(command: str, about: str) -> None:
         elsewhere = proxied(settings.url) or any(word.startswith("--url") for word in words)
         if not elsewhere:  # the progress file is about the demo on this machine
             given["PICTOGLOT_HOME"] = str(settings.home)
-        done = subprocess.run(python("demo", command, *words), env=given, check=False)
+        done = subprocess.run([*_PYTHON, program(), command, *words], env=given, check=False)
         raise typer.Exit(done.returncode)
 
     demo.command(command, context_settings=_PASSED_ON, add_help_option=False, help=about)(passed_on)

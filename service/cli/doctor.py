@@ -17,7 +17,7 @@ import typer
 
 from model.wording import counted
 from service.cli.client import client_settings, proxied
-from service.cli.output import FAILED, AsJson, console, show_json
+from service.cli.output import FAILED, AsJson, console, say, show_json
 from service.cli.run import port_taken, settings_or_stop
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def doctor(as_json: AsJson = False) -> None:
         findings.append(finding)
         if not as_json:
             console.print(f"{finding.outcome:<5}", style=_STYLE[finding.outcome], end="")
-            console.print(f"{finding.what:<11}{finding.detail}", markup=False, soft_wrap=True)
+            say(f"{finding.what:<11}{finding.detail}")
     if as_json:
         show_json({"findings": [asdict(finding) for finding in findings]})
     if any(finding.outcome == "bad" for finding in findings):

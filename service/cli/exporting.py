@@ -17,7 +17,7 @@ import typer
 from model.wording import are, counted
 from service.cli.client import answer, at, service
 from service.cli.importing.manifest import NAME
-from service.cli.output import REFUSED, AsJson, errors, note, stop, tell
+from service.cli.output import REFUSED, AsJson, errors, note, program, stop, tell
 from service.cli.sending import in_order, patiently, progress
 
 LANGUAGES = "languages.jsonl"  # in the order in which they were taught
@@ -72,7 +72,7 @@ def export(
     if datasets:
         note("To read it back, in this order:")
         for command in (("import", str(folder)), *(_learn(folder, each) for each in datasets)):
-            note(f"  pictoglot {shlex.join(command)}")
+            note(f"  {program()} {shlex.join(command)}")
 
 
 def _learn(folder: Path, taught: dict[str, Any]) -> tuple[str, ...]:

@@ -1,12 +1,14 @@
 """`pictures`: list, show, change and delete them. `pictures add` is `import`."""
 
 import json
+import sys
 from typing import Annotated, Any
 
 import typer
 
 from service.cli.client import answer, at, every, service
 from service.cli.importing.command import import_pictures
+from service.cli.importing.items import not_a_collection
 from service.cli.output import REFUSED, AsJson, json_object, show, stop, tell
 
 pictures = typer.Typer(help="Put pictures into the gallery, list, change and delete them.", no_args_is_help=True)
@@ -70,6 +72,8 @@ def edit_picture(
     patch = {name: value for name, value in patch.items() if value is not None}
     if not patch:
         stop("Say what changes: --collection, --tag, --metadata or --captions.", REFUSED)
+    if collection is not None and (fault := not_a_collection(collection)) is not None:
+        stop(f"--collection: {fault}", REFUSED)
     headers = {} if etag is None else {"If-Match": f'"{etag}"'}
     with service() as client:
         item = answer(client.patch(at("/v1/pictures", id), json=patch, headers=headers))
@@ -77,10 +81,21 @@ def edit_picture(
 
 
 @pictures.command("delete")
-def delete_picture(id: Id, as_json: AsJson = False) -> None:
-    """Delete a picture."""
+def delete_picture(
+    id: Id,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal, nothing is asked.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a picture with all that is kept of it, for ever."""
+    seen = dict[str, str]()
     with service() as client:
-        client.delete(at("/v1/pictures", id)).raise_for_status()
+        if not (yes or as_json) and sys.stdin.isatty():
+            item = answer(client.get(at("/v1/pictures", id)))
+            _show(item, as_json)
+            if not typer.confirm("Delete it? This cannot be undone."):
+                return
+            seen = {"If-Match": f'"{item["etag"]}"'}  # what was shown is what goes
+        client.delete(at("/v1/pictures", id), headers=seen).raise_for_status()
     tell({"id": id, "deleted": True}, as_json, f"{id} is deleted.")
 
 

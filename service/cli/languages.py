@@ -50,8 +50,9 @@ def languages(as_json: AsJson = False) -> None:
         )
         for item in listing["items"]
     ]
-    columns = ("tag", "name", "native name", "", "version", "captions", "t2i R@1", "i2t R@1")
-    show(listing, as_json, columns + (("untaught R@10",) if untaught else ()), rows, (*columns[4:], "untaught R@10"))
+    columns: tuple[str, ...] = ("tag", "name", "native name", "", "version", "captions", "t2i R@1", "i2t R@1")
+    columns += ("untaught R@10",) if untaught else ()
+    show(listing, as_json, columns, rows, columns[4:], ("native name", "captions"))
     if not as_json:
         few = [item["language"] for item in listing["items"] if _few(item["report"]) or _few(item["assessed"])]
         if few:
@@ -149,12 +150,21 @@ def expansions(
         if watch:
             _end(_watched(client, items[0], quiet=as_json), watch, as_json)
             return
-    columns = ("id", "kind", "language", "state", "phase", "progress", "version", "error")
-    cells = (
-        {**item, "progress": f"{item['progress']:.0%}", "error": (item["error"] or {}).get("code")} for item in items
-    )
+    columns = ("id", "kind", "language", "state", "phase", "version", "error")
+    cells = ({**item, "state": _state(item), "error": (item["error"] or {}).get("code")} for item in items)
     rows = [[cell[name] for name in columns] for cell in cells]
-    show({"items": items} if id is None else items[0], as_json, columns, rows, ("progress",))
+    show({"items": items} if id is None else items[0], as_json, columns, rows, ("version",), ("phase", "version"))
+    if as_json:
+        return
+    if id is not None:
+        _why(items[0])
+    elif any(item["error"] for item in items):
+        note("`pictoglot expansions ID` says why one of them failed.")
+
+
+def _state(item: dict[str, Any]) -> str:
+    """With how far it is, as long as it runs."""
+    return f"{item['state']} {item['progress']:.0%}" if item["state"] == "running" else str(item["state"])
 
 
 def _split(dataset: dict[str, Any]) -> None:
@@ -180,8 +190,11 @@ def _watched(client: httpx.Client, expansion: dict[str, Any], *, quiet: bool) ->
                         _draw(progress, task, expansion)
             except httpx.TransportError:
                 if monotonic() - last_event > _PATIENCE:
+                    again = f"`pictoglot expansions {expansion['id']} --watch`"
+                    note(f"Nothing was heard for {_PATIENCE:.0f} seconds; {again} looks again.")
                     raise
             if expansion["state"] not in _ENDED:  # the service is away, or stops
+                progress.update(task, phase="waiting for the service")
                 sleep(_PAUSE)
     return expansion
 
@@ -223,12 +236,23 @@ def _end(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
     elif expansion["state"] == "succeeded":
         _learned(expansion)
     elif not watched:
-        say(f"Expansion {expansion['id']} is {expansion['state']}. `pictoglot expansions {expansion['id']} --watch`")
+        say(f"Expansion {expansion['id']} is {expansion['state']}.")
+        say(f"Watch it with `pictoglot expansions {expansion['id']} --watch`.")
     else:
-        error = expansion["error"] or {}
-        note(f"{expansion['language']} {expansion['state']}. {error.get('detail', '')}".strip())
+        note(f"{expansion['language']} {expansion['state']}.")
+        _why(expansion)
     if watched and expansion["state"] != "succeeded":
         raise typer.Exit(FAILED)
+
+
+def _why(expansion: dict[str, Any]) -> None:
+    """Why it failed, and what to do where it is not served only because nothing was gained; nothing if it did not."""
+    if not (error := expansion["error"]):
+        return
+    note(f"{(error['detail'] or error['code']).removesuffix('.')}.")
+    gain = (expansion["report"] or {}).get("gain")
+    if error["code"] == "gate_failed" and gain and not gain["enough"]:
+        note(f"`pictoglot learn {expansion['language']} FILE --forced` teaches it so.")
 
 
 def _learned(expansion: dict[str, Any]) -> None:
@@ -239,7 +263,8 @@ def _learned(expansion: dict[str, Any]) -> None:
     _split(report.get("dataset") or {})
     _recalls(report)
     if (report.get("shared") or {}).get("moved") is False:
-        say("The shared table was not changed: the other languages would have lost too much.")
+        own = f"Searches in {expansion['language']} use what was learned"
+        say(f"{own}; the shared table stays as it was, since other languages would have lost too much by it.")
 
 
 def _assessed(expansion: dict[str, Any]) -> None:

@@ -2,22 +2,27 @@
 
 import contextlib
 import json
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
+
+from service.cli import tables
 
 FAILED, REFUSED = 1, 2
 INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
+_PROGRAM = "pictoglot"
 _WHOLE = ("id", "expansion")  # columns that people copy: never wrapped
-_PIPED = 1_000  # width when the output is not a terminal: nothing is wrapped
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED)
+console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 Loaded = TypeVar("Loaded")
@@ -30,13 +35,25 @@ def show_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
-    """A table; the columns in `right` hold numbers. Cells are plain text, never markup."""
-    shown = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 3, 0, 0))
-    for name in columns:
-        shown.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in _WHOLE)
-    for row in rows:
-        shown.add_row(*(Text("–" if cell is None else str(cell)) for cell in row))
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = (), spare: Sequence[str] = ()
+) -> None:
+    """A table; the columns in `right` hold numbers. Cells are plain text, never markup.
+
+    A terminal that is too narrow for all columns is not shown those in `spare`, the first one first.
+    """
+    cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for line in tables.lines(columns, cells, right):
+            say(line)
+        return
+    layout = tables.fitted(columns, cells, console.width, _WHOLE, spare)
+    shown = Table(box=None, pad_edge=False, header_style="dim", padding=(0, layout.gap, 0, 0))
+    for place, width in zip(layout.shown, layout.widths, strict=True):
+        justify: JustifyMethod = "right" if columns[place] in right else "left"
+        shown.add_column(columns[place], justify=justify, overflow="fold", width=width)
+    for row in cells:
+        shown.add_row(*(Text(row[place]) for place in layout.shown))
     console.print(shown)
 
 
@@ -57,13 +74,28 @@ def tell(value: object, as_json: bool, sentence: str) -> None:
 
 
 def say(sentence: str) -> None:
-    """A line on standard output, without markup."""
-    console.print(sentence, markup=False, soft_wrap=True)
+    """A line on standard output, without markup; commands of ours in `backticks` as they run here."""
+    console.print(_runnable(sentence), markup=False, soft_wrap=True)
 
 
 def note(sentence: str) -> None:
-    """A line on standard error, without markup."""
-    errors.print(sentence, markup=False, soft_wrap=True)
+    """The same on standard error."""
+    errors.print(_runnable(sentence), markup=False, soft_wrap=True)
+
+
+def program() -> str:
+    """How this command line is called here: by its name where the shell finds it, else by its path as it was typed."""
+    typed = sys.argv[0]
+    if Path(typed).name != _PROGRAM:  # a module of Python, or another program that calls us
+        return _PROGRAM
+    found = shutil.which(_PROGRAM)
+    if found is not None and Path(found).resolve() == Path(typed).resolve():
+        return _PROGRAM
+    return shlex.quote(typed)
+
+
+def _runnable(sentence: str) -> str:
+    return sentence.replace(f"`{_PROGRAM} ", f"`{program()} ")
 
 
 def stop(sentence: str, status: int = FAILED) -> NoReturn:

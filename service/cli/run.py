@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _ALL = "mul"  # the tag for many languages
 _QUIET = {"PICTOGLOT_LOG_LEVEL": "warning"}  # on a terminal, where a line for each request would push the key away
+_PORT = "PICTOGLOT_PORT"
 _PATIENCE = 5.0  # seconds for one answer; the health check of docker-compose.yml waits a little longer
 
 Backend = Literal["auto", "torch", "openvino"]
@@ -29,7 +30,10 @@ Check = Annotated[
 
 
 def up() -> None:
-    """Run API and worker, with a broker that needs no server, until Ctrl-C."""
+    """Run API and worker, with a broker that needs no server, until Ctrl-C.
+
+    PICTOGLOT_PORT=8400 takes another port; the other commands need it too then.
+    """
     raise typer.Exit(keep_up(os.environ, lambda processes: None))
 
 
@@ -146,7 +150,7 @@ def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) 
     if settings.port == 0:
         stop("PICTOGLOT_PORT: 0 is for `serve`; `up` needs a fixed port.")
     if port_taken(settings.host, settings.port):
-        stop(f"Port {settings.port} is used by another program. Set PICTOGLOT_PORT to another.")
+        stop(f"Port {settings.port} is used by another program. {_PORT}=8400 before the command takes another.")
     say(f"pictoglot starts on {address} …")
     quiet = _QUIET if sys.stderr.isatty() and not written().keys() & _QUIET else {}
 
@@ -155,6 +159,8 @@ def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) 
         say(f"\n  Address    {address}\n  Admin key  {shown}\n")
         if quiet:
             say("Only warnings and errors are shown here; PICTOGLOT_LOG_LEVEL=info shows every request.")
+        if _PORT in os.environ:
+            say(f"Commands in another terminal need {_PORT}={settings.port} as well.")
         say("Ctrl-C stops it.\n")
         ready(processes)
 

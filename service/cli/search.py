@@ -3,6 +3,7 @@
 import json
 import math
 import mimetypes
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,15 +12,23 @@ import typer
 
 from model.wording import counted, were
 from service.cli.client import answer, service
-from service.cli.output import REFUSED, AsJson, json_object, note, say, show_json, stop, table
+from service.cli.output import REFUSED, AsJson, json_object, note, program, say, show_json, stop, table
 
+Words = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="What the picture should show, in quotes.")]
 Mode = Literal["meaning", "words", "both"]
 _PAGE = 100  # groups of one page of duplicates
+_WARNINGS = {
+    "language_not_supported": "This does not look like any of the learned languages.",
+    "language_not_taught": "This language was not taught: the base reads it, as well as it can.",
+    "detection_tie": "Several languages are possible: name one with --language.",
+    "match_unknown": "It is not known here how well a picture matches: --min-match leaves nothing out.",
+    "records_unavailable": "Tags and metadata cannot be read now.",
+}
 _AUTO, _SHARED = "auto", "shared"  # no tags: detect the language; read with the shared table
 
 
 def search(
-    text: Annotated[str | None, typer.Argument(help="What the picture should show.")] = None,
+    words: Words = None,
     language: Annotated[
         str, typer.Option("--language", "-l", help="Language of text and captions: auto, shared or a tag.")
     ] = _AUTO,
@@ -47,6 +56,7 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find pictures by text, by picture or by both, or captions for a picture."""
+    text = _one(words)
     file, like = _file_or_id(picture, like)
     if (text is None and file is None and like is None) or (file is not None and like is not None):
         stop("Give a text, a picture, or a text and one picture.", REFUSED)
@@ -75,7 +85,7 @@ def search(
     elif captions:
         _show_captions(result)
     else:
-        _show_pictures(result, language)
+        _show_pictures(result, language, narrowed=bool(filter or collection))
 
 
 def duplicates(
@@ -112,6 +122,13 @@ def duplicates(
         say("No two pictures are that alike.")
     more = "" if cursor is None else "; there are more: raise --limit"
     note(f"{counted(examined, 'picture')} {were(examined)} compared{more}.")
+
+
+def _one(words: list[str] | None) -> str | None:
+    """The text, which the shell hands over in several pieces where it has blanks and no quotes."""
+    if words is None or len(words) < 2:
+        return words[0] if words else None
+    stop(f"Put a text of several words in quotes: {program()} search {shlex.quote(' '.join(words))}", REFUSED)
 
 
 def _file_or_id(picture: str | None, like: str | None) -> tuple[Path | None, str | None]:
@@ -172,7 +189,8 @@ def _show_captions(result: dict[str, Any]) -> None:
     table(("rank", "score", "language", "caption"), rows, right=("rank", "score"))
 
 
-def _show_pictures(result: dict[str, Any], language: str) -> None:
+def _show_pictures(result: dict[str, Any], language: str, *, narrowed: bool) -> None:
+    """The hits, and how the text was read; `narrowed` by a filter or to a collection, none may be left."""
     reading = result["language"]
     shown = reading["used"] if reading else language
     known = any(hit.get("match") is not None for hit in result["items"])  # of all hits or, mostly, of none
@@ -190,15 +208,24 @@ def _show_pictures(result: dict[str, Any], language: str) -> None:
         columns = ("rank", "score", *(["match"] if known else []), "picture", "caption")
         table(columns, rows, right=("rank", "score", "match"))
     else:
-        say("Nothing matches well." if result.get("below_min_match") else "No picture was found.")
+        none = "No picture is left by the filter or collection." if narrowed else "No picture was found."
+        say("Nothing matches well." if result.get("below_min_match") else none)
     if result.get("below_min_match"):
         note("What matches less is left out: ask without --min-match to see it.")
     if reading:
-        sure = "" if reading["confidence"] is None else f", {reading['confidence']:.0%} sure"
-        how = f"{reading['source']}{sure}"
-        note(f"Read as {shown} ({how}) by version {result['version']}, release {result['release']}.")
+        note(f"{_how_read(reading)} version {result['version']}, release {result['release']}.")
     for warning in result["warnings"]:
-        note(f"Note: {warning.replace('_', ' ')}.")
+        note(_WARNINGS.get(warning, f"Note: {warning.replace('_', ' ')}."))
+
+
+def _how_read(reading: dict[str, Any]) -> str:
+    """The language that a text was read in, and who chose it; up to the number of the version."""
+    if reading["source"] != "shared":
+        sure = "" if reading["confidence"] is None else f", {reading['confidence']:.0%} sure"
+        return f"Read as {reading['used']} ({reading['source']}{sure}) by"
+    if reading["requested"] == _SHARED:
+        return "Read with the shared table,"
+    return "Language not certain (name it with --language): read with the shared table,"
 
 
 def _chance(hit: dict[str, Any]) -> str:

@@ -44,6 +44,8 @@ def test_a_language_without_names_is_refused_with_those_that_have_them() -> None
         rows("cy")
     refused = CliRunner().invoke(app, ["dataset", "cy"])
     assert refused.exit_code == 2
+    assert "It has them in ar, de, es" in refused.stderr and "Usage" not in refused.stderr
+    assert "-m benchmarks.stamps words cy --out cy.jsonl" in refused.stderr
 
 
 def test_the_service_can_read_the_dataset_as_written(tmp_path: Path) -> None:

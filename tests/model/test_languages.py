@@ -33,6 +33,34 @@ def test_what_is_no_tag_is_refused(tag: str) -> None:
         canonical(tag)
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("Welsh", "`cy`, Welsh"),
+        ("Galés", "`cy`, Welsh"),
+        ("runasimi", "`qu`, Quechua"),
+        ("日本語", "`ja`, Japanese"),
+        ("es_PE", "`es-PE`, Spanish (Peru)"),
+        ("de_DE.UTF-8", "`de-DE`, German (Germany)"),
+    ],
+)
+def test_the_name_of_a_language_and_a_locale_are_refused_with_the_tag(text: str, meant: str) -> None:
+    with pytest.raises(LanguageTagInvalid) as refused:
+        canonical(text)
+    assert refused.value.detail.endswith(f"; did you mean {meant}?")
+
+
+@pytest.mark.parametrize("text", ["xx", "e", "../", "und", "multiple languages", "\ud800\ud800\ud800", "a" * 200])
+def test_where_no_language_is_known_none_is_suggested(text: str) -> None:
+    with pytest.raises(LanguageTagInvalid) as refused:
+        canonical(text)
+    assert refused.value.detail.endswith("`zh-Hant`")
+
+
+def test_blanks_around_a_tag_do_not_count() -> None:
+    assert canonical(" cy ") == "cy"
+
+
 def test_names_in_their_own_script_and_direction() -> None:
     assert names("cy").native_name == "Cymraeg"
     assert names("zh-TW").native_name == "中文（繁體, 台灣）"

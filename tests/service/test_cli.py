@@ -226,3 +226,29 @@ def test_a_table_is_not_wrapped_when_the_output_is_no_terminal(service: Service,
     lines = CliRunner().invoke(app, ["expansions"], env=narrow).stdout.splitlines()
     assert any(line.startswith(id) for line in lines)
     assert run(service, "expansions", id, "--cancel").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "on_path", "named"),
+    [
+        ("bin/pictoglot", False, "bin/pictoglot"),
+        ("my bin/pictoglot", False, "'my bin/pictoglot'"),
+        ("bin/pictoglot", True, "pictoglot"),
+        ("pytest", False, "pictoglot"),
+    ],
+)
+def test_commands_are_named_as_they_run_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, on_path: bool, named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(typed).parent.mkdir(exist_ok=True)
+    Path(typed).touch(mode=0o755)
+    monkeypatch.setattr(sys, "argv", [typed, "languages"])
+    monkeypatch.setenv("PATH", str(Path(typed).parent.resolve()) if on_path else str(tmp_path / "empty"))
+    assert f"Start one with `{named} up`" in run(None, "languages").stderr
+
+
+def test_the_help_of_what_listens_names_the_variable_of_the_port() -> None:
+    for command in (["up"], ["demo", "up"]):
+        told = CliRunner().invoke(app, [*command, "--help"]).stdout
+        assert "PICTOGLOT_PORT=8400 takes another port" in " ".join(told.split())

@@ -104,6 +104,41 @@ def test_a_rollback_is_done_and_the_release_restored(service: Service) -> None:
     assert run(service, *arguments).exit_code == 2  # another release serves by now
 
 
+def test_a_rollback_says_how_to_undo_it_and_a_release_is_restored_after_a_look_at_what_changes(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = as_json(service, "languages")["release"]
+    undo = f"`pictoglot releases --restore {release}` undoes this."
+    assert f"Release {release + 1} serves. {undo}" in run(service, "rollback", "de").stdout
+    restore = ("releases", "--restore", str(release))
+    refused = run(service, *restore)  # without a terminal nobody is asked
+    assert (refused.exit_code, served(service)) == (2, {"en": 0})
+    assert f"`--expected {release + 1}`" in refused.stderr
+    on_a_terminal(monkeypatch, lambda question: question != "Restore it?")
+    looked = run(service, *restore).stdout
+    assert served(service) == {"en": 0}
+    assert looked.splitlines() == [
+        "de: not served → version 1",
+        "shared table: version 0 → version 1",
+        "unchanged: en",
+        f"based on: release {release + 1}, which serves now",
+    ]
+    on_a_terminal(monkeypatch, lambda question: True)
+    done = run(service, *restore).stdout
+    assert served(service) == {"de": 1, "en": 0}
+    assert f"Release {release + 2} serves. `pictoglot releases --restore {release + 1}` undoes this." in done
+
+
+def test_a_release_is_not_restored_when_another_one_serves_than_the_one_shown(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_terminal(monkeypatch, lambda question: bool(service.learn("fr")))
+    refused = run(service, "releases", "--restore", "1")
+    assert refused.exit_code == 2 and "alias_moved" in refused.stderr
+    assert set(served(service)) == {"de", "en", "fr"}
+    assert as_json(service, "releases", "--restore", "1", "--yes")["languages"] == {"en": 0}
+
+
 def test_versions_are_listed_newest_first(service: Service) -> None:
     assert [item["number"] for item in as_json(service, "versions")["items"]] == [1, 0]
     assert "language" in run(service, "versions").stdout

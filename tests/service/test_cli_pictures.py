@@ -5,12 +5,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
-from service.cli import sending
+from service.cli import gallery, sending
 from service.cli.importing.run import CHUNK
 from tests.doubles import WeightlessEncoder
 from tests.service.harness import Service, picture, running, wait_until
@@ -69,8 +70,45 @@ def test_pictures_are_added_found_shown_and_changed_as_records(service: Service,
     assert [item["id"] for item in listed] == ["wood", "iron"]
     for wrong in (("list", "--filter", "x"), ("edit", "iron"), ("edit", "iron", "--metadata", "[]")):
         assert run(service, "pictures", *wrong).exit_code == 2
+    elsewhere = run(service, "pictures", "edit", "iron", "--collection", "Mis fotos")
+    assert elsewhere.exit_code == 2 and "--collection: A collection's name has 1 to 128 letters" in elsewhere.stderr
     for id in ("iron", "wood"):
         run(service, "pictures", "delete", id)
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_on_a_terminal_a_picture_is_shown_and_deleted_only_after_a_question(
+    service: Service, monkeypatch: pytest.MonkeyPatch, says: bool
+) -> None:
+    service.put("asked", en=["a bridge"]).raise_for_status()
+    asked = list[str]()
+    monkeypatch.setattr(gallery, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+
+    def confirm(question: str) -> bool:
+        asked.append(question)
+        return says
+
+    monkeypatch.setattr("typer.confirm", confirm)
+    told = run(service, "pictures", "delete", "asked").stdout
+    assert asked == ["Delete it? This cannot be undone."] and "a bridge" in told
+    assert ("asked is deleted." in told) == says
+    assert service.admin.get("/v1/pictures/asked").status_code == (404 if says else 200)
+    service.put("asked").raise_for_status()
+    for option in ("--yes", "--json"):
+        assert run(service, "pictures", "delete", "asked", option).exit_code == 0
+        service.put("asked").raise_for_status()
+    assert len(asked) == 1
+
+
+def test_a_picture_that_is_another_one_by_now_than_the_one_shown_is_not_deleted(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.put("moved", en=["a bridge"]).raise_for_status()
+    monkeypatch.setattr(gallery, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    monkeypatch.setattr("typer.confirm", lambda _: service.put("moved", picture(77), en=["a tower"]).is_success)
+    result = run(service, "pictures", "delete", "moved")
+    assert result.exit_code == 2 and "record_changed" in result.stderr
+    assert service.admin.get("/v1/pictures/moved").json()["captions"] == {"en": ["a tower"]}
 
 
 def test_captions_of_every_script_travel_as_they_are(service: Service, tmp_path: Path) -> None:

@@ -43,6 +43,16 @@ def test_words_are_a_mode(service: Service) -> None:
     assert found(service, "APPLE", "--mode", "words") == ["p1", "p0"]
     assert found(service, "apple", "--mode", "words", "--minus", "red") == ["p1"]
     assert "No picture was found." in run(service, "search", "zebra", "-m", "words").stdout
+    narrow = run(service, "search", "apple", "-m", "words", "--collection", "museum")
+    assert narrow.stdout == "No picture is left by the filter or collection.\n"
+
+
+def test_a_text_of_no_language_that_is_known_is_not_said_to_be_read_as_one(service: Service) -> None:
+    unknown = run(service, "search", "яблоко", "-l", "auto").stderr.splitlines()
+    assert unknown[0].startswith("Language not certain (name it with --language): read with the shared table, version ")
+    assert unknown[1] == "This does not look like any of the learned languages."
+    asked = run(service, "search", "apple", "-l", "shared").stderr.splitlines()
+    assert len(asked) == 1 and asked[0].startswith("Read with the shared table, version ")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +61,7 @@ def test_words_are_a_mode(service: Service) -> None:
         (("search", "--picture", "no/such.png"), "There is no file no/such.png."),
         (("search", "--picture", "p0", "--like", "p1"), "There is no file p0."),
         (("search", "--minus", "x"), "Give a text, a picture"),
+        (("search", "cath", "ddu"), "in quotes: pictoglot search 'cath ddu'"),
         (("search", "--like", "p0", "--captions", "--mode", "both"), "--captions needs a picture"),
         (("search", "x", "--weights", "3"), "--weights must be a JSON object."),
         (("search", "--like", "unknown"), "there is no picture with this id"),

@@ -131,7 +131,8 @@ def test_on_a_terminal_no_line_for_each_request_pushes_address_and_key_away(tmp_
     assert process.wait(60) == 0
     os.close(ours)
     assert b"Admin key" in said and b"PICTOGLOT_LOG_LEVEL=info shows every request" in said
-    assert b'"request"' not in said, said.decode()
+    assert b"pictoglot.access" not in said, said.decode()
+    assert f"need PICTOGLOT_PORT={given['PICTOGLOT_PORT']} as well".encode() in said
 
 
 def test_the_demo_says_at_once_that_it_fills_and_after_a_fill_that_was_killed_the_next_start_fills(

@@ -93,7 +93,7 @@ def test_a_dry_run_of_the_command_prints_what_why_and_how_much(service: Service)
     for part in ("version 1", "no release since release 4 names it", "captions-cy-1", "0.0 MB", "Releases 4 to 5 stay"):
         assert part in shown.stdout
     assert as_program["dry_run"] and len(as_program["items"]) == 3
-    assert "Nothing is out of reach: releases 1 to 5" in run(service, "prune", "--dry-run").stdout
+    assert "There is nothing to remove: releases 1 to 5" in run(service, "prune", "--dry-run").stdout
 
 
 def test_on_a_terminal_the_command_asks_and_removes_what_it_showed(

@@ -1,7 +1,6 @@
 """A webdataset: a tar of pictures, each with texts and facts of the same name beside it. Unpacks nothing to disk."""
 
 import json
-import re
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from service.cli.importing.items import (
     id_of,
     is_json,
     key_of,
+    not_a_collection,
     not_read,
     plain,
     tags_of,
@@ -30,7 +30,6 @@ _MOST_TEXT = 1 << 20  # bytes of a .json or .txt
 _MOST_TEXTS = 64  # files of one name; together they have no more bytes than one may have
 _MOST_HEADER, _MOST_GLOBAL = 64 << 10, 1_024  # bytes of one extended header; and entries of those for all members
 _MOST_LISTED = 2_048  # characters of a list of texts that becomes metadata
-_COLLECTION = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")  # as the service takes it
 _CAPTION_KEYS = ("caption", "text")  # in a .json
 _OF_RECORDS = {*_CAPTION_KEYS, "captions", "tags", "keywords", "collection", "metadata"}
 
@@ -110,7 +109,7 @@ class Tar:
     def _record(self, sample: _Sample) -> Said:
         facts, texts = dict(sample.facts), list(sample.texts)
         collection, nested = facts.get("collection"), facts.get("metadata")
-        if isinstance(collection, str) and _COLLECTION.fullmatch(collection):
+        if isinstance(collection, str) and not_a_collection(collection) is None:
             facts.pop("collection")
         else:
             collection = None  # as metadata, if anything

@@ -9,13 +9,13 @@ from typing import Annotated
 import httpx
 import typer
 
-from model.errors import InvalidInput
+from model.errors import InvalidInput, LanguageTagInvalid
 from model.wording import are, counted, were
 from service.cli.client import answer, service
 from service.cli.importing import watching
 from service.cli.importing.folder import Captions, Folder
 from service.cli.importing.intake import Intake
-from service.cli.importing.items import Item, Left, Said, Source, SourceFault, is_json, tags_of
+from service.cli.importing.items import Item, Left, Said, Source, SourceFault, is_json, not_a_collection, tags_of
 from service.cli.importing.report import Report, few, told
 from service.cli.importing.run import Refused, Run, checked
 from service.cli.importing.sources import is_partial, sources
@@ -64,7 +64,7 @@ def import_pictures(
     """
     if watch and (as_json or dry_run or strict):
         stop("--watch goes neither with --json nor with --dry-run nor with --strict.", REFUSED)
-    said, report = Said(collection, tags_of(tag or [])), Report(whole=as_json)
+    said, report = _said(collection, tag or [], caption_language), Report(whole=as_json)
     try:
         captioned = _captions(captions)
         given = sources(paths, said, caption_language, root, captioned)
@@ -84,6 +84,22 @@ def import_pictures(
     tell(report.document(), as_json, report.sentence(dry_run))
     if report.counts["refused"]:
         raise typer.Exit(FAILED)
+
+
+def _said(collection: str | None, tags: list[str], caption_language: str | None) -> Said:
+    """What the options say of every picture; exits when the service would refuse each for it."""
+    if collection is not None and (fault := not_a_collection(collection)) is not None:
+        stop(f"--collection: {fault}", REFUSED)
+    if not all(tags_of([tag]) for tag in tags):
+        stop("--tag: a tag has 1 to 200 characters.", REFUSED)
+    if caption_language is not None:
+        from model.languages import canonical  # late: help needs no languages
+
+        try:
+            canonical(caption_language)
+        except LanguageTagInvalid as fault:
+            stop(f"--caption-language: {fault.detail}", REFUSED)
+    return Said(collection, tags_of(tags))
 
 
 def _import(

@@ -28,6 +28,7 @@ _OTHER_FORMATS = frozenset({
     ".mrw", ".raw",
 })  # fmt: skip
 _CONTROLS = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_COLLECTION = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")  # as the service takes it
 # As the service has them, and well within: characters, and bytes of metadata as JSON
 _LONGEST_TAG, MOST_TAGS, _LONGEST_VALUE, _MOST_METADATA = 200, 64, 2_000, 16 << 10
 
@@ -170,6 +171,13 @@ def id_of(place: str) -> str:
 def ids_of(place: str) -> tuple[str, str]:
     """The id of a picture in a file: its path without the suffix; and with it, where another one has that id."""
     return id_of(str(PurePosixPath(place).with_suffix(""))), id_of(place)
+
+
+def not_a_collection(name: str) -> str | None:
+    """Why no collection can have this name; None when one can."""
+    if _COLLECTION.fullmatch(name):
+        return None
+    return "A collection's name has 1 to 128 letters of a–z, digits, and . _ -, no dot first."
 
 
 def tags_of(texts: Sequence[str]) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from service.cli.importing.items import (
     ids_of,
     is_json,
     key_of,
+    not_a_collection,
     plain,
     tags_of,
 )
@@ -207,6 +208,8 @@ def _said(row: Mapping[str, Any], language: str | None) -> Said:
     collection = row.get("collection") or None
     if collection is not None and not isinstance(collection, str):
         raise _Faulty("`collection` is no text.")
+    if collection is not None and (fault := not_a_collection(collection)) is not None:
+        raise _Faulty(fault)
     metadata = dict(_json(row.get("metadata"), dict, "metadata") or {})
     for name, value in row.items():
         if not _is_own(name) and not _is_caption(name, language) and value not in (None, "") and key_of(name):

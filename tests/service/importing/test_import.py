@@ -235,6 +235,24 @@ def test_what_files_say_is_metadata_tags_and_captions(service: Service, tmp_path
     assert show(service, "exif-bridge")["captions"] == {"en": ["A bridge over the river"]}
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (("--collection", "Mis fotos"), "--collection: A collection's name has 1 to 128 letters of a–z, digits"),
+        (("--collection", ""), "--collection: A collection's name"),
+        (("--tag", "trip", "--tag", " "), "--tag: a tag has 1 to 200 characters."),
+        (("--caption-language", "Welsh"), "--caption-language: not the tag of a registered language"),
+    ],
+)
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["sent", "dry"])
+def test_what_would_be_refused_of_every_picture_is_told_once_and_before_any_is_sent(
+    service: Service, folder: Path, said: tuple[str, ...], told: str, dry: tuple[str, ...]
+) -> None:
+    result = run(service, "import", str(folder), *said, *dry)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1), result.stderr
+    assert told in result.stderr and result.stdout == ""
+
+
 def test_a_picture_whose_exif_is_huge_goes_in_without_it(tmp_path: Path) -> None:
     file = tmp_path / "huge.webp"
     webp = picture(3, format="WEBP", exif=exif())

@@ -115,17 +115,19 @@ def test_no_column_of_a_table_is_lost_whatever_its_name(tmp_path: Path) -> None:
 
 
 def test_a_row_that_cannot_be_used_is_told_by_its_line(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"x")
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"x")
     rows: list[object] = [
         {"file": "a.png"}, {"id": "x"}, {"file": "../a.png"}, {"file": "/etc/passwd"}, {"file": "gone.png"}, [],
         {"file": "a.png", "captions": {"en": 1}}, {"file": "a.png", "tags": [1]}, {"file": "a.png", "metadata": "x"},
         {"file": "a.png", "year": {"a": 1}}, {"file": "a\0.png"}, {"file": "."},
+        {"file": "b.png", "collection": "my photos"},
     ]  # fmt: skip
     text = "".join(json.dumps(row) + "\n" for row in rows) + "{torn"
     (tmp_path / "m.jsonl").write_text(text)
     parts = list(Manifest(tmp_path / "m.jsonl", NOTHING).parts())
     assert items(parts) == ["a"]
-    assert list(faults(parts)) == [f"line {number}" for number in range(2, 14)]
+    assert list(faults(parts)) == [f"line {number}" for number in range(2, 15)]
     for first, line in (("", 3), ("sep=,\n", 4)):
         (tmp_path / "m.csv").write_text(f"{first}File,ID\na.png,b\na.png,c,d\n")
         parts = list(Manifest(tmp_path / "m.csv", NOTHING).parts())
