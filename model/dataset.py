@@ -155,10 +155,9 @@ def validate(
         )
     _check_counts(report)
     if report.usable < MIN_ROWS:
+        advice = "" if again else f": add {MIN_ROWS - report.usable} or more that say something new"
         raise DatasetTooSmall(
-            f"{counted(report.usable, 'usable row')}; at least {MIN_ROWS} are needed: "
-            f"add {MIN_ROWS - report.usable} or more that say something new",
-            report=report.as_dict(),
+            f"{counted(report.usable, 'usable row')}; at least {MIN_ROWS} are needed{advice}", report=report.as_dict()
         )
     if not to_train and not report.val:
         raise NothingHeldOut("no row is held out: mark those to measure with `val` in the column `split`")
@@ -260,11 +259,12 @@ def _check_pictures(
     if missing:
         gone = frozenset(missing)
         failing = [row.line for row in rows if row.picture in gone]
-        fault = FaultCount(len(failing), tuple(failing[:_FIRST_LINES]))
+        lines = tuple(dict.fromkeys(failing))  # of XM3600, one has several captions
+        fault = FaultCount(len(failing), lines[:_FIRST_LINES])
         counts = usable_counts([row for row in rows if row.picture not in gone])
         raise DatasetPictureNotFound(
             not_in_gallery(len(failing), report.rows, missing, some_ids()),
-            errors=tuple(FieldError(f"line {line}", DatasetPictureNotFound.code) for line in failing[:10]),
+            errors=tuple(FieldError(f"line {line}", DatasetPictureNotFound.code) for line in lines[:10]),
             count=len(missing),
             report=replace(report, faults={**report.faults, DatasetPictureNotFound.code: fault}, **counts).as_dict(),
         )
