@@ -32,6 +32,7 @@ SHARED = (
     "pictures/*/*.original",
     "expansions/*/dataset",
     "expansions/*/validation.json",
+    "expansions/*/named.json",
     "expansions/*/plan.json",
     "expansions/*/replay.json",
     "expansions/*/parent-*.json",

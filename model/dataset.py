@@ -5,15 +5,17 @@ Nothing is dropped silently: each refused row is counted under a kind, with the 
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from model.dataset_file import refuse
+from model.dataset_file import NO_ROW, refuse
 from model.dataset_formats import records
-from model.dataset_rows import EMPTY_PIVOT, Candidate, Faulty, Row, Split, usable
+from model.dataset_pictures import Known
+from model.dataset_rows import EMPTY_PIVOT, Candidate, Faulty, Row, usable
+from model.dataset_split import once, split
+from model.dataset_words import not_in_gallery, too_many_faults
 from model.errors import (
     DatasetInvalid,
     DatasetLanguageMismatch,
@@ -25,15 +27,13 @@ from model.errors import (
     PivotTextEmpty,
 )
 from model.languages import ENGLISH, in_script
-from model.wording import are, counted
+from model.wording import counted
 
 MIN_ROWS = 64
 MAX_ROWS = 1_000_000
 MAX_FAULTY = 0.2  # share of rows
 MAX_DUPLICATES = 0.5
 MAX_WRONG_SCRIPT = 0.5
-HELD_OUT = 10  # one picture (or English text) in ten validates
-ENOUGH_HELD_OUT = 5  # of which a small dataset holds out more than a tenth
 MIN_HELD_OUT = 2  # of one target alone no gain can be told from chance
 _FIRST_LINES = 5  # line numbers in the report for each kind of fault, and for duplicates
 
@@ -64,6 +64,7 @@ class DatasetReport:
     train: int
     val: int
     losses: tuple[str, ...]
+    by_file: int = 0  # rows whose picture is named by its file instead of its id
     in_script: float | None = None  # share of captions in the language's script; set by `validate`
 
     def as_dict(self) -> dict[str, Any]:
@@ -80,8 +81,16 @@ class Dataset:
     report: DatasetReport
 
 
-def read(path: Path, *, language: str | None = None) -> Dataset:
+def read(
+    path: Path,
+    *,
+    language: str | None = None,
+    ids: Callable[[Iterable[str]], Mapping[str, str]] = lambda _: {},
+) -> Dataset:
     """Every usable row of the file and the report; `language` selects the rows of a file of many languages (XM3600).
+
+    `ids` returns the ids of those pictures that are named otherwise (`dataset_pictures`): rows have the ids, so that
+    one picture under two names is on one side of the split.
 
     Raises `DatasetInvalid` for a file that is no dataset (no row, wrong columns, not UTF-8, mixed line ends, a line of
     over 1 MB, a gzip stream that is damaged or grows too much) and `UnsupportedMedia` for an archive. Faulty rows raise
@@ -90,32 +99,27 @@ def read(path: Path, *, language: str | None = None) -> Dataset:
     name, source = records(path, language=language)
     lines: dict[str, list[int]] = defaultdict(list)
     candidates: list[Candidate] = []
-    seen: set[bytes] = set()
-    duplicates: list[int] = []
     total = 0
     for total, record in enumerate(source, 1):
         if total > MAX_ROWS:
-            refuse("too_many_rows", f"a dataset may have at most {MAX_ROWS} rows", record.line)
+            refuse("too_many_rows", f"a dataset may have at most {MAX_ROWS:,} rows; teach it in parts", record.line)
         try:
-            candidate = usable(record)
+            candidates.append(usable(record))
         except Faulty as fault:
             lines[str(fault)].append(record.line)
-            continue
-        digest = candidate.digest
-        if digest in seen:
-            duplicates.append(record.line)
-            continue
-        seen.add(digest)
-        candidates.append(candidate)
     if total == 0:
-        refuse("no_rows", "the file holds no row" if name != "xm3600" else "the file holds no caption of this language")
-    rows = _split(candidates, lines)
+        refuse("no_rows", NO_ROW if name != "xm3600" else "the file holds no caption of this language; look at the tag")
+    renamed = ids(dict.fromkeys(row.picture for row in candidates if row.picture is not None))
+    by_file = sum(row.picture in renamed for row in candidates)
+    candidates, duplicates = once(candidates, renamed)
+    rows = split(candidates, lines)
     report = DatasetReport(
         format=name,
         rows=total,
         duplicates=len(duplicates),
         first_duplicates=tuple(duplicates[:_FIRST_LINES]),
         faults={kind: FaultCount(len(at), tuple(at[:_FIRST_LINES])) for kind, at in sorted(lines.items())},
+        by_file=by_file,
         **usable_counts(rows),
     )
     return Dataset(rows, report)
@@ -124,56 +128,64 @@ def read(path: Path, *, language: str | None = None) -> Dataset:
 def validate(
     dataset: Dataset,
     language: str,
-    known_pictures: Callable[[Sequence[str]], Collection[str]],
+    known_pictures: Known,
     served: Callable[[str], bool] = ENGLISH.__eq__,
     *,
     to_train: bool = True,
     again: bool = False,
+    some_ids: Callable[[], Sequence[str]] = tuple,
 ) -> DatasetReport:
     """The report with the share of the script, when the dataset may be used for training or, without `to_train`, to
     measure a language by its held-out part; `again` where it was trained on before, so that no gain is asked for.
 
-    `known_pictures` returns those of some ids that the gallery has; `served` says whether texts of a pivot's language
-    can be read.
+    `known_pictures` returns those of some ids that the gallery has, `some_ids` a few of all, to show what they look
+    like; `served` says whether texts of a pivot's language can be read.
 
     Raises, in this order, `DatasetInvalid`, `PivotTextEmpty`, `DatasetTooSmall`, `NothingHeldOut`,
-    `DatasetLanguageMismatch` (those of datasets carry the report), `PivotNotServed`, `DatasetPictureNotFound`, and
+    `DatasetLanguageMismatch`, `PivotNotServed`, `DatasetPictureNotFound` (those of datasets carry the report), and
     `DatasetTooSmall` where too little is held out.
     """
     report = dataset.report
     if EMPTY_PIVOT in report.faults:
         empty = report.faults[EMPTY_PIVOT]
         where = tuple(FieldError(f"line {line}", "empty_text") for line in empty.first_lines)
-        raise PivotTextEmpty(f"{counted(empty.count, 'row')} with a pivot without a text", errors=where)
+        raise PivotTextEmpty(
+            f"{counted(empty.count, 'row')} with a pivot without a text: write the text, or leave out the pivot",
+            errors=where,
+        )
     _check_counts(report)
     if report.usable < MIN_ROWS:
+        advice = "" if again else f": add {MIN_ROWS - report.usable} or more that say something new"
         raise DatasetTooSmall(
-            f"{counted(report.usable, 'usable row')}; at least {MIN_ROWS} are needed", report=report.as_dict()
+            f"{counted(report.usable, 'usable row')}; at least {MIN_ROWS} are needed{advice}", report=report.as_dict()
         )
     if not to_train and not report.val:
         raise NothingHeldOut("no row is held out: mark those to measure with `val` in the column `split`")
     if to_train and not (report.train and report.val):
-        _refuse_counts(report, "rows of both splits, `train` and `val`, are needed")
+        way = "leave out the column `split`, and some rows are held out by themselves"
+        _refuse_counts(report, f"rows of both splits, `train` and `val`, are needed: {way}")
     report = replace(report, in_script=_script_share(dataset.rows, language))
     if report.in_script is not None and report.in_script < 1 - MAX_WRONG_SCRIPT:
         raise DatasetLanguageMismatch(
-            f"only {report.in_script:.0%} of the captions are in the script of {language}", report=report.as_dict()
+            f"only {report.in_script:.0%} of the captions are in the script of {language}: "
+            "look whether the tag is right, and whether texts in this language are under `caption`, not `english`",
+            report=report.as_dict(),
         )
     _check_pivots(dataset.rows, served)
-    _check_pictures(dataset.rows, known_pictures)
+    _check_pictures(dataset.rows, report, known_pictures, some_ids)
     if to_train and not again:
         _check_targets(dataset)
     return report
 
 
 def _check_counts(report: DatasetReport) -> None:
-    faulty = sum(fault.count for fault in report.faults.values())
-    if faulty > MAX_FAULTY * report.rows:
-        kinds = ", ".join(f"{fault.count} {kind}" for kind, fault in report.faults.items())
-        _refuse_counts(report, f"{faulty:,} of {counted(report.rows, 'row')} {are(faulty)} faulty: {kinds}")
+    faults = {kind: fault.count for kind, fault in report.faults.items()}
+    if sum(faults.values()) > MAX_FAULTY * report.rows:
+        _refuse_counts(report, too_many_faults(report.rows, MAX_FAULTY, faults, report.format))
     if report.duplicates > MAX_DUPLICATES * report.rows:
         repeated = tuple(FieldError(f"line {line}", "duplicate") for line in report.first_duplicates)
-        _refuse_counts(report, f"{report.duplicates:,} of {counted(report.rows, 'row')} repeated", repeated)
+        many = f"{report.duplicates:,} of {counted(report.rows, 'row')} repeat earlier ones"
+        _refuse_counts(report, f"{many}, and at most {MAX_DUPLICATES:.0%} may: keep each row once", repeated)
 
 
 def _check_targets(dataset: Dataset) -> None:
@@ -192,37 +204,6 @@ def _check_targets(dataset: Dataset) -> None:
 def pictured(rows: Sequence[Row]) -> bool:
     """Whether these held-out rows are measured by their pictures: where at least half of them have one."""
     return 2 * sum(row.picture is not None for row in rows) >= len(rows)
-
-
-def _split(candidates: list[Candidate], lines: dict[str, list[int]]) -> tuple[Row, ...]:
-    """Rows with their side of the split: the first one that the file names for a group, otherwise one by its hash.
-
-    Few groups hold out more than a tenth, as long as half of the rows are left to learn from.
-    """
-    named: dict[str, Split] = {}
-    kept = []
-    for row in candidates:
-        if row.split is not None and named.setdefault(row.group, row.split) != row.split:
-            lines["split_conflict"].append(row.line)
-        else:
-            kept.append(row)
-    free = {row.group for row in kept} - set(named)
-    held_out = {group for group, side in named.items() if side == "val"} | {g for g in free if _hash(g) % HELD_OUT == 0}
-    if not held_out and len(free) > 1:  # so few that none fell into the tenth
-        held_out = {min(free, key=_hash)}
-    sizes = Counter(row.group for row in kept)
-    spare = len(kept) // 2 - sum(sizes[group] for group in held_out)
-    for group in sorted(free - held_out, key=_hash):
-        if len(held_out) < ENOUGH_HELD_OUT and sizes[group] <= spare:
-            held_out.add(group)
-            spare -= sizes[group]
-    return tuple(
-        Row(row.line, row.caption, row.pivot, row.picture, "val" if row.group in held_out else "train") for row in kept
-    )
-
-
-def _hash(group: str) -> int:
-    return int.from_bytes(sha256(group.encode()).digest()[:8])
 
 
 def usable_counts(rows: Sequence[Row]) -> dict[str, Any]:
@@ -269,16 +250,21 @@ def _check_pivots(rows: Sequence[Row], served: Callable[[str], bool]) -> None:
         )
 
 
-def _check_pictures(rows: Sequence[Row], known_pictures: Callable[[Sequence[str]], Collection[str]]) -> None:
-    first_line: dict[str, int] = {}
-    for row in rows:
-        if row.picture is not None:
-            first_line.setdefault(row.picture, row.line)
-    known = set(known_pictures(list(first_line)))
-    unknown = [picture for picture in first_line if picture not in known]
-    if unknown:
+def _check_pictures(
+    rows: Sequence[Row], report: DatasetReport, known_pictures: Known, some_ids: Callable[[], Sequence[str]]
+) -> None:
+    named = dict.fromkeys(row.picture for row in rows if row.picture is not None)
+    known = set(known_pictures(list(named)))
+    missing = [picture for picture in named if picture not in known]
+    if missing:
+        gone = frozenset(missing)
+        failing = [row.line for row in rows if row.picture in gone]
+        lines = tuple(dict.fromkeys(failing))  # of XM3600, one has several captions
+        fault = FaultCount(len(failing), lines[:_FIRST_LINES])
+        counts = usable_counts([row for row in rows if row.picture not in gone])
         raise DatasetPictureNotFound(
-            f"{counted(len(unknown), 'picture')} not in the gallery, first: {', '.join(unknown[:10])}",
-            errors=tuple(FieldError(f"line {first_line[picture]}", "picture_not_found") for picture in unknown[:10]),
-            count=len(unknown),
+            not_in_gallery(len(failing), report.rows, missing, some_ids()),
+            errors=tuple(FieldError(f"line {line}", DatasetPictureNotFound.code) for line in lines[:10]),
+            count=len(missing),
+            report=replace(report, faults={**report.faults, DatasetPictureNotFound.code: fault}, **counts).as_dict(),
         )

@@ -43,6 +43,7 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
             rows=sum(report.rows for report in reports),
             duplicates=sum(report.duplicates for report in reports),
             faults=faults,
+            by_file=sum(report.by_file for report in reports),
             **usable_counts(rows),
         ),
     )

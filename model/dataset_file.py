@@ -14,6 +14,7 @@ MAX_LINE = 1_000_000  # bytes; the longest caption is 1,000 code points, the lon
 MAX_BYTES = 1 << 30  # of a file after decompression
 MAX_RATIO = 100  # decompressed / compressed; text compresses 3 to 20 times
 GZIP, BYTE_ORDER_MARK = b"\x1f\x8b", b"\xef\xbb\xbf"
+NO_ROW = "the file holds no row; write one pair in each line, below a first line such as: caption;english"
 NOT_UTF8 = "the file is not UTF-8; spreadsheets save such a table as “CSV UTF-8”"
 
 
@@ -37,7 +38,7 @@ class _Inflated(RawIOBase):
         data = self._inner.read(min(len(buffer), 1 << 16))
         self._left -= len(data)
         if self._left < 0:
-            refuse("decompressed_too_large", "the file grows too much when it is decompressed")
+            refuse("decompressed_too_large", "the file grows too much when it is decompressed; send it without gzip")
         buffer[: len(data)] = data
         return len(data)
 
@@ -54,7 +55,7 @@ def content(path: Path) -> Iterator[BufferedReader]:
         try:
             yield BufferedReader(_Inflated(file, path.stat().st_size), 1 << 16)
         except (gzip.BadGzipFile, EOFError, zlib.error):
-            refuse("gzip_corrupt", "the file is not whole: its gzip stream is damaged")
+            refuse("gzip_corrupt", "the file is not whole: its gzip stream is damaged; pack it once more")
 
 
 def lines(stream: BufferedReader, *, one_ending: bool = True) -> Iterator[tuple[int, str]]:
@@ -64,7 +65,7 @@ def lines(stream: BufferedReader, *, one_ending: bool = True) -> Iterator[tuple[
     while line := stream.readline(MAX_LINE + 1):
         number += 1
         if len(line) > MAX_LINE:
-            refuse("line_too_long", f"a line may have at most {MAX_LINE} bytes", number)
+            refuse("line_too_long", f"a line may have at most {MAX_LINE:,} bytes; write one pair in each", number)
         if number == 1:
             line = line.removeprefix(BYTE_ORDER_MARK)
         body = line.removesuffix(b"\n")
@@ -72,7 +73,11 @@ def lines(stream: BufferedReader, *, one_ending: bool = True) -> Iterator[tuple[
         body = body.removesuffix(b"\r")
         if one_ending and line.endswith(b"\n"):
             if b"\r" in body or ending not in (None, carriage_return):
-                refuse("mixed_line_endings", "the lines end in different ways (CR and LF)", number)
+                refuse(
+                    "mixed_line_endings",
+                    "the lines end in different ways (CR and LF); save the file again, with one of them",
+                    number,
+                )
             ending = carriage_return
         if not body.strip():
             continue

@@ -5,6 +5,7 @@ which is parsed as a whole).
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,14 +17,17 @@ from typing import Any
 from langcodes import standardize_tag
 from langcodes.tag_parser import LanguageTagError
 
-from model.dataset_file import BYTE_ORDER_MARK, GZIP, MAX_BYTES, MAX_LINE, NOT_UTF8, content, lines, refuse
+from model.dataset_file import BYTE_ORDER_MARK, GZIP, MAX_BYTES, MAX_LINE, NO_ROW, NOT_UTF8, content, lines, refuse
 from model.dataset_tables import CELLS, COLUMNS, NEEDED, Rows, header, quoted, says_between, tabbed
+from model.dataset_words import PAIR
 from model.errors import UnsupportedMedia
 
 MAX_DOCUMENT = 1 << 28  # bytes of a COCO document, which is parsed as a whole (the published ones have 91 MB)
 _PARTS = ("language", "text")  # of a pivot
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!")
 _IN_SPREADSHEETS = (b"xl/workbook", b"xl/worksheets", b"opendocument.spreadsheet")  # names in a zip: Excel, LibreOffice
+_IN_DOCUMENTS = (b"word/", b"opendocument.text")  # Word, LibreOffice
+_LIST = re.compile(rb"\[\s*(\{.*)?", re.DOTALL)  # the first line of a JSON list of objects
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _PARQUET = b"PAR1"
 
@@ -72,6 +76,11 @@ def _recognise(head: bytes) -> str:
     if head.startswith(_ARCHIVES) or head[257:262] == b"ustar" or head.startswith(GZIP):
         if head.startswith(b"PK") and any(name in head for name in _IN_SPREADSHEETS):
             raise UnsupportedMedia("spreadsheets are not read; save the table as “CSV UTF-8” and send that")
+        if head.startswith(b"PK") and any(name in head for name in _IN_DOCUMENTS):
+            raise UnsupportedMedia(
+                "text documents are not read; put the pairs into a spreadsheet, below `caption` and `english`, "
+                "save that as “CSV UTF-8” and send it"
+            )
         raise UnsupportedMedia("archives are not read; send the file itself, optionally with gzip")
     if head.startswith(_UTF16):
         refuse("not_utf8", NOT_UTF8)
@@ -80,9 +89,16 @@ def _recognise(head: bytes) -> str:
     given = (line.strip(b" ") for line in head.removeprefix(BYTE_ORDER_MARK).splitlines() if line.strip())
     first = next((line for line in given if not says_between(line.decode("latin-1"))), None)
     if first is None:
-        refuse("no_rows", "the file holds no row")
+        refuse("no_rows", NO_ROW)
     if first.startswith(b"{"):
         return _recognise_json(first, head)
+    if _LIST.fullmatch(first):
+        refuse(
+            "malformed_json",
+            f"a JSON list is not read: write one object in each line, without the brackets and "
+            f"commas around them: `{PAIR}`",
+            1,
+        )
     cells = header(first.decode("utf-8", "replace").split("\t"))
     if b"\t" in first and "caption" not in cells and len(cells) == 2:
         return "parallel"
@@ -143,16 +159,22 @@ def _coco(stream: BufferedReader, language: str | None) -> Records:
     the id under which the gallery has it; otherwise the image's id as text."""
     data = stream.read(MAX_DOCUMENT + 1)
     if len(data) > MAX_DOCUMENT:
-        refuse("document_too_large", "a COCO document of this size is not read; send JSON lines")
+        refuse("document_too_large", f"a COCO document of this size is not read; send JSON lines: `{PAIR}`")
     try:
         document = json.loads(data)
         annotations = document["annotations"]
     except UnicodeDecodeError:
         refuse("not_utf8", NOT_UTF8)
     except (ValueError, RecursionError, KeyError, TypeError):
-        refuse("malformed_json", "the file is not a COCO captions document")
+        refuse(
+            "malformed_json",
+            'the file is not a whole COCO captions document, {"images": [...], "annotations": [...]}; get it once more',
+        )
     if not isinstance(annotations, list):
-        refuse("wrong_columns", "a COCO captions document holds a list of annotations")
+        refuse(
+            "wrong_columns",
+            'a COCO captions document holds a list: "annotations": [{"image_id": 1, "caption": "roter Apfel"}]',
+        )
     names = _file_names(document.get("images"))
     for number, value in enumerate(annotations, 1):
         if not isinstance(value, dict):
@@ -191,7 +213,7 @@ def _csv(stream: BufferedReader, language: str | None) -> Records:
 
 def _of_table(rows: Rows) -> Records:
     for line, row in rows:
-        yield RowFault(line, "wrong_field_count") if row is None else _record(line, row)
+        yield RowFault(line, row) if isinstance(row, str) else _record(line, row)
 
 
 def _record(line: int, row: Mapping[str, object]) -> Record:
@@ -213,18 +235,22 @@ def _parquet(stream: BufferedReader, language: str | None) -> Records:
             file = ParquetFile(source, read_dictionary=present)  # a value of many rows is in memory once
             groups = range(file.metadata.num_row_groups)
             if sum(file.metadata.row_group(group).total_byte_size for group in groups) > MAX_BYTES:
-                refuse("decompressed_too_large", "the file grows too much when it is decompressed")
+                refuse("decompressed_too_large", "the file grows too much when it is decompressed; send it in parts")
             number = 0
             for batch in file.iter_batches(batch_size=256, columns=present):
                 if any(_longest(column) > MAX_LINE for column in batch.columns):
-                    refuse("line_too_long", f"a value may have at most {MAX_LINE} bytes", number + 1)
+                    refuse(
+                        "line_too_long",
+                        f"a value may have at most {MAX_LINE:,} bytes; write one text in each",
+                        number + 1,
+                    )
                 for row in batch.to_pylist():
                     number += 1
                     yield _record(number, row)
         except UnicodeDecodeError:
             refuse("not_utf8", NOT_UTF8)
         except (pyarrow.ArrowException, OSError, ValueError, OverflowError):  # also dates that Python cannot represent
-            refuse("parquet_corrupt", "the Parquet file cannot be read")
+            refuse("parquet_corrupt", "the Parquet file cannot be read; write it once more, or save the table as CSV")
 
 
 def _paths(schema: Any) -> list[str]:

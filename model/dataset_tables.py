@@ -1,7 +1,7 @@
 """Tables of captions, as spreadsheets write them: a header that names the columns, and what stands between cells.
 
-Rows are as they are in the file, with the number of their last line, from 1; a row of another length than the header
-has no cells.
+Rows are as they are in the file, with the number of their last line, from 1. A row of another length than the header
+has the kind of its fault instead of cells, and so has each line behind a quote that is not closed.
 """
 
 import csv
@@ -14,11 +14,11 @@ from model.dataset_file import lines, refuse
 
 CELLS = ("pivot_language", "pivot_text")  # a pivot stands in two columns
 COLUMNS = ("caption", "english", "picture", "split", *CELLS)
-NEEDED = "`caption` and at least one of `english`, `picture` and `pivot_text`"
+NEEDED = "`caption`, and `english` or `picture` (or `pivot_language` and `pivot_text`)"
 _OTHERS = {"english", "picture", "pivot_text"}
 _SAYS_BETWEEN = re.compile(r'"?sep=."?\s*', re.IGNORECASE)
 
-Rows = Iterator[tuple[int, dict[str, str | None] | None]]
+Rows = Iterator[tuple[int, dict[str, str | None] | str]]
 
 
 def says_between(line: str) -> bool:
@@ -42,17 +42,20 @@ def quoted(stream: BufferedReader) -> Rows:
     between = _between(header)
     reader = csv.reader(chain([header], each), delimiter=between, strict=True)
 
-    def rows() -> Iterator[tuple[int, int, list[str]]]:
+    def rows() -> Iterator[tuple[int, int, list[str] | None]]:
         last = 0
         while True:
             first = last + 1
+            cells: list[str] | None
             try:
                 cells = next(reader)
             except StopIteration:
                 return
             except csv.Error:  # text behind a closing quote, a quote that is never closed, or 128 KiB in one
-                alone = texts.number == first and len(texts.line) < csv.field_size_limit()
-                cells = _cells(texts.line, between) if alone else []
+                if texts.number > first:
+                    cells = None
+                else:
+                    cells = _cells(texts.line, between) if len(texts.line) < csv.field_size_limit() else []
             last = texts.number
             yield first, last, cells
 
@@ -102,17 +105,26 @@ def _cells(line: str, between: str) -> list[str]:
         return []
 
 
-def _table(rows: Iterable[tuple[int, int, list[str]]]) -> Rows:
-    """Rows by the names of their columns; each stands on the lines from the first to the second number."""
+def _table(rows: Iterable[tuple[int, int, list[str] | None]]) -> Rows:
+    """Rows by the names of their columns; each stands on the lines from the first to the second number.
+
+    Without cells, these are the lines behind a quote that is not closed.
+    """
     rows = iter(rows)
-    names = header(next(rows, (0, 0, []))[2])
+    names = header(next(rows, (0, 0, None))[2] or [])
     if not _names_columns(names):
-        refuse("wrong_columns", f"the header must name {NEEDED}, with commas, semicolons or tabs in between", 1)
+        refuse(
+            "wrong_columns",
+            f"the header must name {NEEDED}, with commas, semicolons or tabs in between; "
+            "the first line is, for example: caption;english",
+            1,
+        )
     if "pivot" in names:
-        refuse("wrong_columns", "a pivot stands in two columns here, `pivot_language` and `pivot_text`", 1)
+        refuse("wrong_columns", "a pivot stands in two columns of a table, `pivot_language` and `pivot_text`", 1)
     for first, last, cells in rows:
-        if len(cells) != len(names):
-            yield from ((line, None) for line in range(first, last + 1))
+        if cells is None or len(cells) != len(names):
+            fault = "quote_not_closed" if cells is None else "wrong_field_count"
+            yield from ((line, fault) for line in range(first, last + 1))
         else:
             yield last, {name: cell or None for name, cell in zip(names, cells, strict=True)}
 

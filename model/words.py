@@ -6,7 +6,7 @@ by their pairs. Terms hold letters, digits, marks and symbols beyond ASCII only,
 """
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 
 import regex
@@ -33,6 +33,11 @@ def asked(text: str) -> list[str]:
     """The terms by which a text is searched, each once, in its order; at most `MOST_ASKED`. None if it has no word."""
     terms = dict.fromkeys(_terms(text, single=False))
     return list(terms)[:MOST_ASKED]
+
+
+def having(texts: Iterable[str], terms: Collection[str]) -> list[str]:
+    """Those texts that one of these terms finds."""
+    return [text for text in texts if not set(_terms(text, single=True)).isdisjoint(terms)]
 
 
 def document(texts: Iterable[str]) -> tuple[str, int]:

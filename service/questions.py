@@ -14,6 +14,7 @@ from index.filters import Filter, parsed
 from index.selection import Left, Wanted
 from index.snapshot import AUTO, SHARED, Route, Snapshot
 from index.vectors import Vector
+from model import words
 from model.calibration import Calibration
 from model.errors import FieldError, InvalidInput
 from model.text import clean
@@ -53,6 +54,13 @@ class Question:
     def pictures(self) -> frozenset[str]:
         """The pictures of the gallery that it names: they are not among its hits."""
         return frozenset(filter(None, (self.picture, self.minus_picture)))
+
+    @property
+    def terms(self) -> list[str]:
+        """The words for which captions come in whatever language they are; none where the languages were chosen."""
+        if self.mode == "meaning" or self.text is None or self.body.captions is not None:
+            return []
+        return words.asked(self.text)
 
     @property
     def identity(self) -> list[object]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from model import dataset, storage
+from model import storage
 from model.errors import DatasetInvalid
 from model.evaluation import recalls
 from model.registry import Expansion
-from worker.prepare import TrainingContext
+from worker.prepare import TrainingContext, rows_of
 from worker.validation import Candidates, Validation, candidates, chosen, encoded, english_of_gallery, kept_of
 
 
@@ -82,7 +82,7 @@ class Comparison:
         pictured = []
         for source in sources:
             try:
-                rows = dataset.read(self._new.attempt.dataset(source), language=source.language).rows
+                rows = rows_of(self._new.attempt, source).rows
             except DatasetInvalid:
                 continue
             held_out = (row for row in rows if row.split == "val")

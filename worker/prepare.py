@@ -5,8 +5,9 @@ the data root, so that an attempt goes on where the last one died, and another l
 of them again. No picture is encoded here: the gallery has its vector.
 """
 
+import json
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,10 @@ from index.sources import picture_vectors
 from model import dataset, storage
 from model.backends.choice import open_encoder
 from model.checkpoint import Kept, digest, keep, kept
+from model.data_root import EXPANSIONS
 from model.dataset import Dataset, DatasetReport
 from model.dataset_again import joined, without
+from model.dataset_pictures import ids_of_files, without_suffix
 from model.dataset_rows import Pivot, Row
 from model.encoder import Encoder
 from model.errors import BaseMoved, CheckpointMismatch
@@ -33,6 +36,7 @@ from worker.attempt import Attempt
 
 _PART = 2048  # texts a part; some seconds of one core with a large tower
 _BATCH = 128
+NAMED = "named.json"  # in an expansion's folder: ids of the pictures that its dataset names by their files
 AGAIN = ("rebuild", "base")  # kinds of expansions that teach what was taught before
 TEACHER = "teacher"  # folder under the data root
 _MOST_PARTS = 128  # that it keeps: of 512 dimensions, half a gigabyte
@@ -120,7 +124,7 @@ def prepare(context: TrainingContext, *taught: Expansion) -> TrainingData:
     deleted since the language was learned.
     """
     attempt, language = context.attempt, taught[-1].language
-    data = joined([_read(attempt, expansion) for expansion in taught])
+    data = joined([rows_of(attempt, expansion) for expansion in taught])
     assessed = attempt.expansion.kind == "assess"
     said = [row.pivot for row in data.rows if row.pivot is not None]
     pivots = _pivots(context, language, {pivot.language for pivot in said})
@@ -151,11 +155,25 @@ def teachable(registry: Registry, sources: Sequence[str]) -> list[Expansion]:
     return [*(expansion for expansion in earlier if expansion.dataset_path is not None), last]
 
 
-def _read(attempt: Attempt, expansion: Expansion) -> Dataset:
+def rows_of(attempt: Attempt, expansion: Expansion) -> Dataset:
+    """The dataset of this or of an earlier expansion. Raises `CheckpointMismatch` when the file changed.
+
+    A picture that is named by its file is the one that this was when the expansion began, whatever the gallery has now.
+    """
     path = attempt.dataset(expansion)
     if storage.sha256_file(path) != expansion.dataset_sha256:
         raise CheckpointMismatch("the dataset is not the one that was submitted")
-    return dataset.read(path, language=expansion.language)
+    return dataset.read(path, language=expansion.language, ids=lambda names: _ids(attempt, expansion.id, names))
+
+
+def _ids(attempt: Attempt, expansion: str, names: Iterable[str]) -> Mapping[str, str]:
+    """The ids of the pictures that a dataset names by their files, as its expansion decided at its first attempt."""
+    if not (files := without_suffix(names)):
+        return {}
+    if expansion == attempt.expansion.id:
+        return dict(attempt.decided(NAMED, lambda: ids_of_files(files, attempt.gallery.known)))
+    path = attempt.root.open(f"{EXPANSIONS}/{expansion}/{NAMED}")
+    return dict(json.loads(path.read_bytes())) if path.exists() else {}  # earlier releases read ids alone
 
 
 def _pivots(context: TrainingContext, language: str, pivots: Collection[str]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from model.dataset_words import reason
 from model.wording import are, counted
 
 FEW = 20  # held-out captions, of which a single one is 5 points
@@ -14,22 +15,6 @@ _FORMATS = {
     "coco": "COCO captions",
     "xm3600": "XM3600",
     "parallel": "Parallel text",
-}
-_FAULTS = {
-    "missing_caption": "without a caption",
-    "missing_english_and_picture": "with neither another text nor a picture",
-    "english_and_pivot": "with an English text and a pivot, of which a row may have one",
-    "malformed_json": "not one JSON object in a line",
-    "wrong_field_count": "with too few or too many cells",
-    "pivot_invalid": "with a pivot that has no language and text",
-    "picture_id_invalid": "with a picture whose id is not valid",
-    "split_invalid": "with a split that is neither `train` nor `val`",
-    "not_text": "with something else than a text",
-    "empty_text": "with a text of no letter, number or symbol",
-    "text_too_long": "with a text that is too long",
-    "text_invalid_unicode": "with control characters or broken ones",
-    "language_tag_invalid": "with a pivot in a language of no valid tag",
-    "split_conflict": "of a picture or text that is in the other split already",
 }
 
 
@@ -43,6 +28,9 @@ def summary(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[str
     of = "" if usable == rows else f", of which {usable:,} can be used"
     yield f"{_FORMATS.get(form, form)}, {counted(rows, 'row')}{of}:"
     yield f"  {counted(usable, 'caption')}{_pairs(report)}"
+    if count := report.get("by_file"):
+        name = "names its picture by its file" if count == 1 else "name their pictures by their files"
+        yield f"  {count:,} {name}: `a.jpg` is taken for the id `a`"
     held = f"{report['val']:,} held out"
     yield (
         f"  {held} and measured"
@@ -82,9 +70,7 @@ def _left_out(report: Mapping[str, Any]) -> Iterator[str]:
     if total := sum(fault["count"] for fault in faults.values()):
         yield f"{counted(total, 'row')} cannot be used and {are(total)} left out:"
         for kind, fault in faults.items():
-            of_a_text = kind.partition("_")[2]  # of the English, or of the pivot
-            reason = _FAULTS.get(kind) or _FAULTS.get(of_a_text) or kind.replace("_", " ")
-            yield f"  {fault['count']:,} {reason}: {_lines(fault['first_lines'], fault['count'])}"
+            yield f"  {fault['count']:,} {reason(kind)}: {_lines(fault['first_lines'], fault['count'])}"
 
 
 def _lines(first: list[int], count: int) -> str:

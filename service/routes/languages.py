@@ -13,6 +13,7 @@ from index.records import Within
 from index.snapshot import Snapshot
 from model import dataset
 from model.data_root import EXPANSIONS
+from model.dataset_pictures import ids_of_files
 from model.errors import FieldError, InvalidInput
 from model.languages import ENGLISH, MANY, canonical, names, reads
 from model.registry import Expansion, Once, Version, new_expansion_id
@@ -25,6 +26,7 @@ from service.openapi import taking
 from service.schemas import languages as schemas
 
 router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)
+_SHOWN = 3  # ids of the gallery, to one whose dataset names pictures that are not there
 _LOCATION = {"headers": {"Location": {"description": "The path of the expansion.", "schema": {"type": "string"}}}}
 
 
@@ -148,11 +150,12 @@ def _versions(context: Context, numbers: list[int]) -> dict[int, Version]:
 def _validate(path: Path, tag: str, kind: Kind, context: Context) -> dataset.DatasetReport:
     taught, built_in = context.registry.releases.serving().languages, context.encoder.languages
     return dataset.validate(
-        dataset.read(path, language=tag),
+        dataset.read(path, language=tag, ids=lambda names: ids_of_files(names, context.gallery.known)),
         tag,
         context.gallery.known,
         lambda pivot: pivot in taught or reads(built_in, pivot),
         to_train=kind == "learn",
+        some_ids=lambda: [picture.id for picture in context.gallery.page(_SHOWN, newest_first=True)],
     )
 
 

@@ -12,6 +12,7 @@ from index.snapshot import SHARED, PictureHit, Snapshot
 from index.vectors import Keys, VectorSet
 from index.word_search import MOST, Worded
 from model.calibration import Calibration
+from model.words import having
 from service import bodies, questions, records, values
 from service.access_log import Parts
 from service.auth import Body, GuardedRoute, Principal, needs
@@ -210,7 +211,7 @@ def _answer(
     shown = [hit.picture for hit in hits]
     if caller.collections is not None:
         shown = settled(kept or {}, snapshot.change)
-    captions = snapshot.captions_of_each(shown, question.captions)
+    captions = _captions(snapshot, question, hits, shown)
     items = [_hit(hit, question, captions.get(hit.picture, {}), (kept or {}).get(hit.picture)) for hit in hits]
     warnings = list(route.warnings) if route else []
     return schemas.PictureHits(
@@ -224,6 +225,20 @@ def _answer(
         next_cursor=None,
         timing_ms=0.0,
     )
+
+
+def _captions(
+    snapshot: Snapshot, question: Question, hits: Sequence[PictureHit], shown: Sequence[str]
+) -> dict[str, dict[str, list[str]]]:
+    """The captions of the pictures that are `shown`, and those by whose words they were found in other languages."""
+    captions = snapshot.captions_of_each(shown, question.captions)
+    if terms := question.terms:
+        found = {hit.picture for hit in hits if hit.words is not None}.intersection(shown)
+        others = [tag for tag in sorted(snapshot.captions) if tag not in question.captions]
+        for picture, by_tag in snapshot.captions_of_each(list(found), others).items():
+            matching = ((tag, having(texts, terms)) for tag, texts in by_tag.items())
+            captions[picture].update((tag, texts) for tag, texts in matching if texts)
+    return captions
 
 
 def _hit(

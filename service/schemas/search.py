@@ -69,7 +69,9 @@ class PictureSearch(RequestBody):
     min_match: Finite | None = Field(None, ge=0, le=1, description="Least `match` of a hit.")
     cursor: Cursor | None = Field(None, description=_CURSOR)
     captions: Tags | Literal["all", "none"] | None = Field(
-        None, description="Languages of the captions in the answer; default: the language used, and English."
+        None,
+        description="Languages of the captions in the answer; default: the language used, and English. A search by "
+        "words also sends, by default, the captions in other languages that have some of them.",
     )
     filter: Any = Field(None, description=_FILTER, json_schema_extra={"type": "object"})
     facets: FacetKeys | None = Field(None, description=_FACETS)

@@ -203,9 +203,17 @@ REFUSALS = [
     ("coco", rewritten(TRANSLATED, '{"annotations": []}'), f"{TRANSLATED}: there is no caption in it"),
     ("xm3600", removed("captions.jsonl"), "captions.jsonl: no such file"),
     ("xm3600", rewritten("captions.jsonl", '{"caption": "a", "picture": "b"}'), "captions.jsonl"),
-    ("xm3600", without_italian, "captions.jsonl: the file holds no caption of this language (it)"),
-    ("xm3600", removed(f"images/{KEY}.png"), "captions.jsonl, line 4: 1 picture not in the gallery"),
-    ("folder", removed("images/p9.png"), "captions/en.jsonl, line 55: 1 picture not in the gallery"),
+    ("xm3600", without_italian, "captions.jsonl: the file holds no caption of this language; look at the tag (it)"),
+    (
+        "xm3600",
+        removed(f"images/{KEY}.png"),
+        "captions.jsonl, line 4: 6 of 72 rows name pictures that are not in the gallery",
+    ),
+    (
+        "folder",
+        removed("images/p9.png"),
+        "captions/en.jsonl, line 55: 6 of 72 rows name pictures that are not in the gallery",
+    ),
     ("folder", rewritten("captions/it.csv", "caption,picture\na,p1"), "captions/it.csv: 1 usable row; at least 64"),
     ("folder", rewritten("captions/it.csv", "a,b\nc,d"), "captions/it.csv, line 1: the header must name `caption`"),
     (

@@ -31,7 +31,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 def test_a_dry_run_tells_in_sentences_what_is_in_the_file_and_teaches_nothing(service: Service, tmp_path: Path) -> None:
     service.put("orchard").raise_for_status()
-    lines = ["caption;english;picture", *(f"afal {n};apple {n};{'orchard' if n == 7 else ''}" for n in range(80))]
+    lines = ["caption;english;picture", *(f"afal {n};apple {n};{'orchard.jpg' if n == 7 else ''}" for n in range(80))]
     lines[9] = ";no caption;"
     lines[10:12] = ["too;many;cells;here"] * 2
     lines.append(lines[1])
@@ -43,6 +43,7 @@ def test_a_dry_run_tells_in_sentences_what_is_in_the_file_and_teaches_nothing(se
         "",
         "Table (CSV), 81 rows, of which 77 can be used:",
         "  77 captions, each with a text in English (en), 1 with a picture of the gallery (1 picture in all)",
+        "  1 names its picture by its file: `a.jpg` is taken for the id `a`",
         f"  {report['train']} to learn from, {report['val']} held out to measure what was learned",
         f"  That is few to measure with: one caption more or less is {100 / report['val']:.0f} points. "
         "More rows hold out more.",
@@ -154,14 +155,20 @@ def test_who_stops_watching_is_told_that_it_goes_on(
 
 
 def test_a_refused_dataset_names_three_lines_of_each_kind_and_a_count(service: Service, tmp_path: Path) -> None:
+    service.put("orchard").raise_for_status()
     file = tmp_path / "cy.jsonl"
-    file.write_text("".join(json.dumps({"caption": f"afal {n}", "picture": f"none-{n}"}) + "\n" for n in range(80)))
+    rows_of = ({"caption": f"afal {n}", "picture": f"none-{n % 4}.jpg"} for n in range(80))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows_of))
     result = run(service, "learn", "cy", str(file))
     assert result.exit_code == 2
+    assert "80 of 80 rows name pictures that are not in the gallery. Ids there look like `orchard`" in result.stderr
+    assert "4 pictures missing, first: none-0.jpg, none-1.jpg, none-2.jpg, none-3.jpg" in result.stderr
     assert "  picture_not_found: lines 1, 2, 3 and 77 more\n" in result.stderr
     assert "pictoglot import" in result.stderr
     file.write_text(rows(80) + '{"english": "no caption"}\n' * 40)
-    assert "  missing_caption: lines 81, 82, 83 and 37 more\n" in run(service, "learn", "cy", str(file)).stderr
+    said = run(service, "learn", "cy", str(file)).stderr
+    assert "40 without a caption. The text in the new language stands under the key `caption`" in said
+    assert "  missing_caption: lines 81, 82, 83 and 37 more\n" in said
 
 
 @pytest.mark.parametrize(("ids", "is_demo"), [(("emoji-1f34e", "scene-0001"), True), (("emoji-1f34e", "p1"), False)])

@@ -127,6 +127,24 @@ def test_words_are_found_in_captions_tags_and_metadata(service: Service) -> None
         assert hits(service, text=nothing, mode="words") == []
 
 
+def test_what_was_found_by_words_comes_with_the_captions_that_have_them(service: Service) -> None:
+    service.learn("cy")
+    service.put("ring", cy=["cylch oren", "dim byd"], en=["a ring"], br=["kelc'h oren"]).raise_for_status()
+
+    def captions_of(picture: str, **question: Any) -> Any:
+        (hit,) = [hit for hit in ask(service, **question).json()["items"] if hit["picture"] == picture]
+        return hit["captions"]
+
+    for mode in ("words", "both"):
+        assert captions_of("ring", text="OREN", mode=mode) == {"cy": ["cylch oren"], "en": ["a ring"]}  # Breton waits
+        assert captions_of("ring", text="ring", mode=mode, language="cy")["en"] == ["a ring"]
+    assert captions_of("ring", text="oren", mode="words", captions=["en"]) == {"en": ["a ring"]}
+    assert captions_of("ring", text="oren", mode="words", captions="none") == {}
+    assert captions_of("ring", text="oren") == {"en": ["a ring"]}
+    assert captions_of("ring", text="oren word3 thing", mode="both") == {"en": ["a ring"]}  # has too few of the words
+    service.admin.delete("/v1/pictures/ring").raise_for_status()
+
+
 def test_both_rankings_are_put_together(service: Service) -> None:
     body = ask(service, text="word3", mode="both").json()["items"]
     assert body[0]["picture"] == "p3" and body[0]["words"] == 1.0 and len(body) == len(IDS)

@@ -1,0 +1,128 @@
+"""What a refused dataset is told: what is wrong in words, what to do next, and no code among them."""
+
+import json
+import re
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from model.dataset_words import FAULTS, PAIR, not_in_gallery, reason, remedy
+from model.errors import PictoglotError
+from tests.model.test_dataset import WHOLE_FILES, Reader, items, jsonl
+
+AFAL = b"".join(b"afal %d,apple %d\n" % (n, n) for n in range(80))
+TABLE = b"caption,english\n"
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Reader:
+    return Reader(tmp_path)
+
+
+def document() -> bytes:
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("word/document.xml", "x")
+    return packed.getvalue()
+
+
+REFUSED: dict[str, tuple[bytes, str, str]] = {
+    "another key": (
+        jsonl([{"quechua": "puka", "english": f"red {n}"} for n in range(100)]),
+        "100 of 100 rows cannot be used, and at most 20% may be left out: 100 without a caption",
+        f"under the key `caption`: `{PAIR}`",
+    ),
+    "blank cells": (
+        TABLE + AFAL + b",x\n" * 40 + b"x,\n",
+        "40 without a caption, 1 with neither",
+        "the column `caption`",
+    ),
+    "a list": (json.dumps(items(80)).encode(), "a JSON list is not read", PAIR),
+    "a list in lines": (json.dumps(items(80), indent=1).encode(), "a JSON list is not read", PAIR),
+    "prose in lines": (b"{\n" + b"afal\n" * 80, "81 not one JSON object in a line", PAIR),
+    "commas in texts": (
+        TABLE + b"afal, coch,red\n" * 80,
+        "80 with too few or too many cells",
+        '`"roter, reifer Apfel",',
+    ),
+    "tabs in texts": (
+        b"caption\tenglish\n" + b"a\tb\tc\n" * 80,
+        "80 with too few or too many cells",
+        "one tab between",
+    ),
+    "an open quote": (
+        TABLE + AFAL + b'"ci,dog\n' + AFAL,
+        "81 behind a quote that is not closed",
+        '`"der ""rote"" Apfel"`',
+    ),
+    "repetitions": (TABLE + AFAL * 3, "160 of 240 rows repeat earlier ones, and at most 50% may", "keep each row once"),
+    "other names": (TABLE.replace(b"caption,", b"welsh;") + AFAL, "the header must name `caption`", "caption;english"),
+    "a text document": (document(), "text documents are not read", "save that as “CSV UTF-8”"),
+    "an annotation that is a text": (
+        json.dumps({"images": [], "annotations": ["afal"] * 40}).encode(),
+        "40 not one JSON object",
+        "Each annotation is an object",
+    ),
+    "few rows": (TABLE + AFAL[:200], "13 usable rows; at least 64 are needed", "add 51 or more"),
+    "one side": (
+        jsonl([{**item, "split": "train"} for item in items()]),
+        "both splits",
+        "leave out the column `split`",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_refusal_says_what_is_wrong_and_what_to_do(reader: Reader, case: str) -> None:
+    data, wrong, to_do = REFUSED[case]
+    detail = reader.refusal(data).detail
+    assert wrong in detail and to_do in detail[detail.index(wrong) :]
+    assert no_codes(detail) and not detail.endswith(".")
+
+
+def no_codes(detail: str) -> bool:
+    """Whether a sentence has no name of a fault, as programs have it; names of columns stand in backticks."""
+    return re.search(r"[a-z]_[a-z]", re.sub("`[^`]*`", "", detail)) is None
+
+
+@pytest.mark.parametrize(("kind", "data"), WHOLE_FILES)
+def test_a_refusal_of_a_whole_file_says_what_to_do(reader: Reader, kind: str, data: bytes) -> None:
+    """Behind what is wrong stands more: after a semicolon, a colon or a comma."""
+    detail = reader.refusal(data).detail
+    assert no_codes(detail) and re.search("[;:,] ", detail)
+
+
+def test_other_codes_are_found() -> None:
+    assert not no_codes("100 missing_caption") and no_codes("`pivot_text` is missing")
+
+
+def kinds() -> list[str]:
+    texts = ("not_text", "empty_text", "text_too_long", "text_invalid_unicode")
+    return [*(kind for kind in FAULTS), *(f"{of}_{kind}" for of in ("english", "pivot") for kind in texts)]
+
+
+@pytest.mark.parametrize("kind", [*kinds(), "pivot_language_tag_invalid"])
+def test_every_fault_of_a_row_has_words_and_what_to_do(kind: str) -> None:
+    if kind != "picture_not_found":  # it refuses a dataset by itself, with the pictures
+        assert remedy(kind, "csv") != remedy("of no such kind", "csv")
+    assert reason(kind) in FAULTS.values()
+
+
+def test_a_fault_without_words_is_told_by_its_name() -> None:
+    assert reason("of_another_release") == "of another release"
+
+
+def test_one_row_is_told_as_one() -> None:
+    assert not_in_gallery(1, 64, ["a"], []) == (
+        "1 of 64 rows names a picture that is not in the gallery. 1 picture missing, first: a"
+    )
+
+
+def test_the_error_of_a_refusal_is_still_told_by_its_code(reader: Reader) -> None:
+    refused: PictoglotError = reader.refusal(TABLE + AFAL + b'"ci,dog\n' + AFAL)
+    assert [(place.location, place.code) for place in refused.errors[:2]] == [
+        ("line 82", "quote_not_closed"),
+        ("line 83", "quote_not_closed"),
+    ]
