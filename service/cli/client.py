@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from model.dataset_words import reason
 from service.cli.output import FAILED, REFUSED, acceptable, note, stop
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def places(problem: dict[str, Any]) -> list[str]:
     by_code: dict[str, list[str]] = {}
     for error in problem.get("errors", []):
         by_code.setdefault(error["code"], []).append(error["location"])
-    return [f"{code}: {_listed(locations, _count(problem, code))}" for code, locations in by_code.items()]
+    return [f"{reason(code)}: {_listed(locations, _count(problem, code))}" for code, locations in by_code.items()]
 
 
 def _count(problem: dict[str, Any], code: str) -> int:

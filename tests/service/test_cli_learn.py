@@ -163,12 +163,12 @@ def test_a_refused_dataset_names_three_lines_of_each_kind_and_a_count(service: S
     assert result.exit_code == 2
     assert "80 of 80 rows name pictures that are not in the gallery. Ids there look like `orchard`" in result.stderr
     assert "4 pictures missing, first: none-0.jpg, none-1.jpg, none-2.jpg, none-3.jpg" in result.stderr
-    assert "  picture_not_found: lines 1, 2, 3 and 77 more\n" in result.stderr
+    assert "  with a picture that is not in the gallery: lines 1, 2, 3 and 77 more\n" in result.stderr
     assert "pictoglot import" in result.stderr
     file.write_text(rows(80) + '{"english": "no caption"}\n' * 40)
     said = run(service, "learn", "cy", str(file)).stderr
     assert "40 without a caption. The text in the new language stands under the key `caption`" in said
-    assert "  missing_caption: lines 81, 82, 83 and 37 more\n" in said
+    assert "  without a caption: lines 81, 82, 83 and 37 more\n" in said
 
 
 @pytest.mark.parametrize(("ids", "is_demo"), [(("emoji-1f34e", "scene-0001"), True), (("emoji-1f34e", "p1"), False)])

@@ -55,8 +55,7 @@ export class Problem extends Error {
 
   /** How many faults of one kind there are in all, where the server says so: it lists only the first ones. */
   count(code) {
-    const { report, count } = this.problem;
-    if (code === "picture_not_found") return count ?? 0;
+    const { report } = this.problem;
     return report?.faults?.[code]?.count ?? (code === "duplicate" ? (report?.duplicates ?? 0) : 0);
   }
 }
