@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 from open_clip.tokenizer import bytes_to_unicode
 from tokenizers import Regex, models, normalizers, pre_tokenizers
@@ -28,7 +28,7 @@ CLIP_RULE = rf"{_CLITICS}|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}]+"
 # Learned languages keep marks, and joiners between letters, inside the word; text without them is cut as by CLIP
 _WORD = r"\p{L}[\p{L}\p{M}]*"
 _MARKS_RULE = rf"{_CLITICS}|{_WORD}(?:[\u200c\u200d]+{_WORD})*|\p{{N}}|[^\s\p{{L}}\p{{N}}]+"
-CLIPS_APOSTROPHES = "[\u2018-\u201b]"  # as CLIP's own cleaning does: ’s is the clitic 's
+APOSTROPHES_OF_CLIP = "[\u2018-\u201b]"  # as CLIP's own cleaning does: ’s is the clitic 's
 # and what keyboards give and texts have in their place: letters such as ʼ and ʻ, accents that stand alone, primes
 _APOSTROPHES = "[`\u00b4\u02b9\u02bb-\u02bf\u05f3\u2018-\u201b\u2032\uff07]"
 Cut = Literal["clip", "marks", "apostrophes"]
@@ -60,10 +60,12 @@ class ClipTokenizer:
         added = self.added + tuple(merge for merge in dict.fromkeys(merges) if merge not in known)
         return replace(self, added=added, words=tuple(all_words), cut=NEWEST)
 
-    def as_trained(self, sha256: str) -> "ClipTokenizer | None":
+    def as_trained(self, sha256: str | None) -> "ClipTokenizer | None":
         """As `Tokenizer.as_trained`."""
-        cuts = (replace(self, cut=cut) for cut in get_args(Cut))
-        return next((each for each in cuts if each.sha256 == sha256), None)
+        if sha256 is None:
+            return replace(self, cut="marks")
+        cuts: tuple[Cut, ...] = (NEWEST, "marks")
+        return next((each for cut in cuts if (each := replace(self, cut=cut)).sha256 == sha256), None)
 
     def grown(self, corpus: Sequence[str], size: int) -> "ClipTokenizer":
         """This one extended by at most `size` merges that a byte-level BPE learns from `corpus`; deterministic.
@@ -106,7 +108,7 @@ class ClipTokenizer:
     @cached_property
     def sha256(self) -> str:
         """Of merges, in order, words and cutting rule: equal if and only if all texts are tokenised identically."""
-        apostrophes = [self.apostrophes] if self.apostrophes != CLIPS_APOSTROPHES else []
+        apostrophes = [self.apostrophes] if self.apostrophes != APOSTROPHES_OF_CLIP else []
         described = json.dumps([self.rule, self.words, self.added, *apostrophes], ensure_ascii=False)
         return hashlib.sha256(described.encode()).hexdigest()
 
@@ -118,7 +120,7 @@ class ClipTokenizer:
     @property
     def apostrophes(self) -> str:
         """The regular expression of a character that is read as an apostrophe."""
-        return _APOSTROPHES if self.cut == "apostrophes" else CLIPS_APOSTROPHES
+        return _APOSTROPHES if self.cut == "apostrophes" else APOSTROPHES_OF_CLIP
 
     @property
     def vocabulary(self) -> dict[str, int]:

@@ -14,7 +14,7 @@ FAULTS = {
     "english_and_pivot": "with an English text and a pivot, of which a row may have one",
     "malformed_json": "not one JSON object in a line",
     "wrong_field_count": "with too few or too many cells",
-    "quote_not_closed": "behind a quote that is not closed",
+    "quote_not_closed": "behind a quote that is not closed, or is followed by text",
     "pivot_invalid": "with a pivot that has no language and text",
     "picture_id_invalid": "with a picture whose id is not valid",
     "picture_not_found": "with a picture that is not in the gallery",

@@ -7,6 +7,7 @@ by their pairs. Terms hold letters, digits, marks and symbols beyond ASCII only,
 
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
+from functools import lru_cache
 from itertools import pairwise
 
 import regex
@@ -37,7 +38,12 @@ def asked(text: str) -> list[str]:
 
 def having(texts: Iterable[str], terms: Collection[str]) -> list[str]:
     """Those texts that one of these terms finds."""
-    return [text for text in texts if not set(_terms(text, single=True)).isdisjoint(terms)]
+    return [text for text in texts if not _terms_of(text).isdisjoint(terms)]
+
+
+@lru_cache(maxsize=10_000)  # the same captions are shown again and again
+def _terms_of(text: str) -> frozenset[str]:
+    return frozenset(_terms(text, single=True))
 
 
 def document(texts: Iterable[str]) -> tuple[str, int]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from model import storage
-from model.errors import DatasetInvalid
+from model.errors import CheckpointMismatch, DatasetInvalid
 from model.evaluation import recalls
 from model.registry import Expansion
 from worker.prepare import TrainingContext, rows_of
@@ -83,7 +83,7 @@ class Comparison:
         for source in sources:
             try:
                 rows = rows_of(self._new.attempt, source).rows
-            except DatasetInvalid:
+            except (DatasetInvalid, CheckpointMismatch):  # what is left of it is no measure
                 continue
             held_out = (row for row in rows if row.split == "val")
             pictured += [(row.english, row.picture) for row in held_out if row.english and row.picture]

@@ -45,11 +45,16 @@ class Supervisor:
         self.stop = Event()
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
         self.heard = 0.0  # when the last hint arrived
-        self._busy = Lock()
+        self._busy, self._opening = Lock(), Lock()
+
+    @property
+    def registry(self) -> Registry:
+        """Opened at first use, so that a worker can start before its database; once, for all threads."""
+        with self._opening:
+            return self._opened
 
     @cached_property
-    def registry(self) -> Registry:
-        """Opened at first use, so that a worker can start before its database."""
+    def _opened(self) -> Registry:
         self.settings.home.mkdir(parents=True, exist_ok=True)
         return open_registry(self.settings.database)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from tokenizers import models
 
-from model.clip_tokenizer import CLIP_RULE, CLIPS_APOSTROPHES, NEWEST, ClipTokenizer
+from model.clip_tokenizer import APOSTROPHES_OF_CLIP, CLIP_RULE, NEWEST, ClipTokenizer
 from model.merges import SUFFIX, BytePairs, Merge, SharedBPE, clip_merges, clip_vocabulary, new_tokens, vocabulary
 
 
@@ -66,7 +66,7 @@ class MarksCut(ClipTokenizer):
 
     @property
     def apostrophes(self) -> str:
-        return CLIPS_APOSTROPHES
+        return APOSTROPHES_OF_CLIP
 
 
 class RunsWhole(ClipTokenizer):

@@ -63,7 +63,7 @@ def run(
         bench = Bench(base, data, learning, queries, work / "methods" / key, _CONSOLE.print, commit())
         for name in names:
             ledger = fill(bench, name)
-            with FileLock(out.resolve().with_name(f".{out.name}.lock")):
+            with _locked(out):
                 merge(out, head, name, seed, ledger.content)
     except Refused as refusal:
         raise SystemExit(str(refusal)) from refusal
@@ -111,27 +111,21 @@ def gains_(
         [gains.Trial(data, tag, pairs, seed, side, part) for seed in range(seeds) for tag in tags]
         for side, part in zip(sides, parts, strict=True)
     )
-    results = held(out) if out.is_file() else {"trials": []}
-
-    def add(trial: dict[str, Any]) -> None:
-        results["trials"].append(trial)
-        write(out, results)
-        _CONSOLE.print({key: value for key, value in trial.items() if key not in ("settings", "ranks", "owner")})
-
     try:
-        gains.fill(encoder, shown, [*after, *before], results["trials"], work / "methods", add)
+        gains.fill(encoder, shown, [*after, *before], _trials(out), work / "methods", lambda trial: _add(out, trial))
     except Refused as refusal:
         raise SystemExit(str(refusal)) from refusal
     said: dict[str, Any] = {"data": data, "languages": tags, "pairs": pairs, "seeds": seeds}
     said |= {"set": _as_said(settings) | dict(other) | ({adapter: f"at {pace:g}"} if adapter else {})}
     said |= {"against": _as_said(against)}
-    _keep(concluded, said, gains.concluded(results["trials"], before, after))
+    _keep(concluded, said, gains.concluded(_trials(out), before, after))
 
 
 def _keep(path: Path, said: dict[str, Any], found: dict[str, Any]) -> None:
     """Put a comparison into the file, in the place of an earlier one of the same, and tell it."""
-    others = [each for each in held(path).get("comparisons", []) if {name: each[name] for name in said} != said]
-    write(path, {"comparisons": [*others, said | found | {"commit": commit()}]})
+    with _locked(path):
+        others = [each for each in held(path).get("comparisons", []) if {name: each[name] for name in said} != said]
+        write(path, {"comparisons": [*others, said | found | {"commit": commit()}]})
     for k in KS:
         figures = "R@{}: {before:.1f} before, {after:.1f} after: {gain:+.1f} ± {error:.1f}"
         _CONSOLE.print(figures.format(k, **found[f"R@{k}"]))
@@ -150,18 +144,30 @@ def few_(
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     encoder = Encoder(open_base("bundled"))
-    wanted, results = few.trials(_named([]), seeds=seeds), held(out) if out.is_file() else {"trials": []}
-    data = emoji36(encoder, Sizes(pairs=max(few.SIZES)), work)
-
-    def add(trial: dict[str, Any]) -> None:
-        results["trials"].append(trial | {"commit": commit()})
-        write(out, results)
-        _CONSOLE.print({key: value for key, value in trial.items() if key not in ("settings", "ranks", "owner")})
-
-    gains.fill(encoder, data, wanted, results["trials"], work / "methods", add)
-    few.draw(results["trials"], wanted, out.with_suffix(".png"))
-    written = page.place(out.with_suffix(".md"), "Few pairs", few.tables(results["trials"], wanted))
+    wanted, data = few.trials(_named([]), seeds=seeds), emoji36(encoder, Sizes(pairs=max(few.SIZES)), work)
+    gains.fill(encoder, data, wanted, _trials(out), work / "methods", lambda trial: _add(out, trial))
+    trials = _trials(out)
+    few.draw(trials, wanted, out.with_suffix(".png"))
+    written = page.place(out.with_suffix(".md"), "Few pairs", few.tables(trials, wanted))
     _CONSOLE.print(written, highlight=False, markup=False, soft_wrap=True)
+
+
+def _trials(out: Path) -> list[dict[str, Any]]:
+    """Those measured so far."""
+    found: list[dict[str, Any]] = held(out).get("trials", [])
+    return found
+
+
+def _add(out: Path, trial: dict[str, Any]) -> None:
+    """Keep one more; another process may add to the same file."""
+    with _locked(out):
+        write(out, {"trials": [*_trials(out), trial | {"commit": commit()}]})
+    _CONSOLE.print({key: value for key, value in trial.items() if key not in ("settings", "ranks", "owner")})
+
+
+def _locked(out: Path) -> FileLock:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(out.resolve().with_name(f".{out.name}.lock"))
 
 
 def _as_said(said: Sequence[str] | None) -> dict[str, str]:

@@ -150,7 +150,10 @@ def places(problem: dict[str, Any]) -> list[str]:
     by_code: dict[str, list[str]] = {}
     for error in problem.get("errors", []):
         by_code.setdefault(error["code"], []).append(error["location"])
-    return [f"{reason(code)}: {_listed(locations, _count(problem, code))}" for code, locations in by_code.items()]
+    return [
+        f"{reason(code) if locations[0].startswith('line ') else code}: {_listed(locations, _count(problem, code))}"
+        for code, locations in by_code.items()
+    ]
 
 
 def _count(problem: dict[str, Any], code: str) -> int:

@@ -252,7 +252,7 @@ def _why(expansion: dict[str, Any]) -> None:
     note(f"{(error['detail'] or error['code']).removesuffix('.')}.")
     gain = (expansion["report"] or {}).get("gain")
     if error["code"] == "gate_failed" and gain and not gain["enough"]:
-        note(f"`pictoglot learn {expansion['language']} FILE --forced` teaches it so.")
+        note(f"`pictoglot learn {expansion['language']} FILE --forced` serves it all the same.")
 
 
 def _learned(expansion: dict[str, Any]) -> None:

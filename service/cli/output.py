@@ -22,8 +22,8 @@ INTERRUPTED = 130  # 128 + SIGINT, as in shells
 _PROGRAM = "pictoglot"
 _WHOLE = ("id", "expansion")  # columns that people copy: never wrapped
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+console = Console(highlight=False, emoji=False)  # people write :apple:
+errors = Console(stderr=True, highlight=False, emoji=False)
 
 Loaded = TypeVar("Loaded")
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)]

@@ -49,6 +49,25 @@ def test_what_is_damaged_is_made_anew(tmp_path: Path) -> None:
     assert same(first, tokenized(ClipTokenizer(), CAPTIONS, 300, tmp_path / "t"))
 
 
+@pytest.mark.parametrize("noted", [True, False], ids=["with-its-digest", "of-a-release-that-kept-none"])
+def test_tokens_of_a_training_in_progress_keep_the_rule_that_made_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noted: bool
+) -> None:
+    """An upgrade meets half-done trainings: their checkpoints name the tokenizer."""
+    captions, folder = ["huk pʼisqu", "tʼanta mikhuq", "chʼaska"] * 3, tmp_path / "t"
+    with monkeypatch.context() as before:
+        before.setattr("model.clip_tokenizer.NEWEST", "marks")
+        first = tokenized(ClipTokenizer(), captions, 300, folder)
+    if not noted:
+        manifest = json.loads((folder / storage.MANIFEST).read_text(encoding="utf-8"))
+        assert json.dumps(manifest).count(first.tokenizer.sha256) == 1
+        left_out = json.dumps(manifest).replace(f', "sha256": "{first.tokenizer.sha256}"', "")
+        storage.write_manifest(folder, json.loads(left_out))
+    again = tokenized(ClipTokenizer(), captions, 300, folder)
+    assert same(first, again) and again.tokenizer.encode(captions) == [ids.tolist() for ids in first.ids]
+    assert not same(again, tokenized(ClipTokenizer(), captions, 300, tmp_path / "new"))
+
+
 def renamed(folder: Path, facts: dict[str, Any]) -> None:
     """The tensors under another name."""
     (folder / "kept.safetensors").rename(folder / "tokens.safetensors")

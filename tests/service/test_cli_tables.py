@@ -69,3 +69,8 @@ def test_a_terminal_too_narrow_for_anything_ends_as_well() -> None:
 def test_in_a_file_nothing_is_wrapped_and_one_long_cell_widens_no_other_line() -> None:
     told = lines(("id", "n"), [("a", "1"), ("b" * 200, "2"), ("c\nd", "30")], right=("n",))
     assert told == ["id     n", "a      1", f"{'b' * 200}    2", "c d   30"]
+
+
+def test_a_table_in_a_file_has_every_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table(("caption",), [("score 1:100:2 and :apple: [b]bold[/b]",)])
+    assert "score 1:100:2 and :apple: [b]bold[/b]" in capsys.readouterr().out

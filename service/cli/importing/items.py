@@ -177,7 +177,7 @@ def not_a_collection(name: str) -> str | None:
     """Why no collection can have this name; None when one can."""
     if _COLLECTION.fullmatch(name):
         return None
-    return "A collection's name has 1 to 128 letters of a–z, digits, and . _ -, no dot first."
+    return "A collection's name has 1 to 128 letters A–Z or a–z, digits, and . _ -, no dot first."
 
 
 def tags_of(texts: Sequence[str]) -> tuple[str, ...]:

@@ -11,10 +11,12 @@ import { dialog } from "/static/parts.js";
 /** A figure for each item (`{picture, url, captions, score?, rank?}`), captions in `language` first. */
 export const grid = (items, language) => items.map((item) => figure(item, language));
 
+const MOST_LINES = 3; // beside the caption itself
+
 /** `more(element)` draws what stands below the caption; `element()` is the figure. */
 export function figure(item, language, more = null) {
   const caption = bestCaption(item.captions, language);
-  const others = (typeof item.words === "number" ? Object.keys(item.captions) : ["en"]).filter((tag) => tag !== caption?.language && item.captions[tag]?.length); // words may have matched in any language
+  const others = (typeof item.words === "number" ? Object.keys(item.captions) : ["en"]).filter((tag) => tag !== caption?.language && item.captions[tag]?.length).slice(0, MOST_LINES); // words may have matched in any language
   const name = nameOf(item.captions, item.picture, language);
   const image = make("img", { alt: name, loading: "lazy", decoding: "async" });
   const open = (event) => {

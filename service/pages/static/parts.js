@@ -28,7 +28,7 @@ const FAULTS = {
 };
 
 /** What is wrong with a row of a dataset, in words. */
-export const faultName = (kind) => FAULTS[kind] ?? kind.replaceAll("_", " ");
+export const faultName = (kind) => FAULTS[kind] ?? FAULTS[kind.replace(/^[a-z]+_/, "")] ?? kind.replaceAll("_", " "); // of the English, or of the pivot
 
 /** What it means that the shared table was not changed. */
 export const apart = (name) => `No language got worse: with ${name} in the shared table another one would have lost too much, so that table is the one of before. Searches that name ${name} use this version all the same.`;
