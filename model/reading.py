@@ -111,7 +111,7 @@ def languages_of(name: str, declared: object) -> tuple[str, ...]:
     if declared is None:
         return (ENGLISH, MANY) if any(part in name for part in _MULTILINGUAL) else (ENGLISH,)
     try:
-        if not isinstance(declared, list):
+        if not isinstance(declared, list) or not all(isinstance(tag, str) for tag in declared):
             raise TypeError
         tags = [tag if tag == MANY else canonical(tag) for tag in declared]
     except (TypeError, LanguageTagInvalid) as error:

@@ -195,7 +195,7 @@ def test_words_begin_with_things_and_end_with_brackets_and_skin_tones(tmp_path: 
     ("words", "sentence"),
     [
         (("--rows", "english,sen"), "--rows: there is no 'sen' among english, seen"),
-        (("--languages", "tlhh-xx"), "--languages: 'tlhh-xx' is not a BCP 47 tag"),
+        (("--languages", "tlhh-xx"), "--languages: 'tlhh-xx' is not the tag of a registered language"),
         (("--languages", "cs,fr"), "--languages: the photographs have 0 captions in 'fr'"),
         (("--languages", "en-GB"), "--languages: en-GB is what the base reads already"),
         (("--set", "epoch=2"), "--set: epoch: "),
