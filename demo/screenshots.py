@@ -34,6 +34,8 @@ def _show_all(page: "Page", site: Site) -> None:
     """What matches less well, too."""
     page.get_by_role("button", name="Show it").click()
     page.locator("#results figure").nth(9).wait_for()
+    page.mouse.move(0, 0)
+    page.evaluate("scrollTo(0, 0)")
 
 
 def _search_scene(page: "Page", site: Site) -> None:
