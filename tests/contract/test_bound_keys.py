@@ -83,6 +83,8 @@ def reads(http: httpx.Client) -> Iterator[httpx.Response]:
     for mode in ("meaning", "words", "both"):
         for asked in ("a pear", f"{SECRET} on grass", "apple"):
             several.append({**text, "text": asked, "mode": mode, "minus": {"text": SECRET}})
+    for mode in ("words", "both"):  # the captions that have the words, in whatever language
+        several.append({"text": f"pear {SECRET} Gras", "language": "en", "mode": mode})
     for id in ("near-1", FAR, "unknown"):
         pear = {"text": "a pear", "language": "en"}  # `auto` is told with the captions of the whole service
         several += [{"picture": id}, {**pear, "picture": id}, {**pear, "minus": {"picture": id}}]

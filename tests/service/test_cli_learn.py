@@ -195,6 +195,8 @@ def test_places_that_are_not_lines_are_listed_as_they_are() -> None:
         {"location": "line 7", "code": "x"}
     ]
     assert places({"errors": errors}) == ["missing: body.a, body.b, body.c and 1 more", "x: line 7"]
+    of_a_record = [{"location": "body.captions.Welsh", "code": "language_tag_invalid"}]
+    assert places({"errors": of_a_record}) == ["language_tag_invalid: body.captions.Welsh"]  # no row of a dataset
     assert places({}) == []
 
 
