@@ -238,7 +238,7 @@ def test_what_files_say_is_metadata_tags_and_captions(service: Service, tmp_path
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        (("--collection", "Mis fotos"), "--collection: A collection's name has 1 to 128 letters of a–z, digits"),
+        (("--collection", "Mis fotos"), "--collection: A collection's name has 1 to 128 letters A–Z or a–z, digits"),
         (("--collection", ""), "--collection: A collection's name"),
         (("--tag", "trip", "--tag", " "), "--tag: a tag has 1 to 200 characters."),
         (("--caption-language", "Welsh"), "--caption-language: not the tag of a registered language"),
