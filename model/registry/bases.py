@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from model.errors import AliasMoved, ExpansionCancelled, NoEarlierBase
+from model.errors import ExpansionCancelled, NoEarlierBase
 from model.registry.clock import now
 from model.registry.database import Database
 from model.registry.expansions import refuse_active_kind
@@ -211,9 +211,7 @@ def _others_at_work(session: Session, expansion: str) -> bool:
 
 
 def _undoing(session: Session, expected: int | None) -> tuple[Undoing, ReleaseRow]:
-    now_served = serving(session)
-    if expected is not None and now_served.number != expected:
-        raise AliasMoved(f"Release {now_served.number} is serving, not {expected}.", release=now_served.number)
+    now_served = serving(session, expected)
     refuse_active_kind(session, "base")
     base = now_served.languages[BUILT_IN_LANGUAGE]
     earlier = session.scalars(select(ReleaseRow).order_by(ReleaseRow.number.desc()))

@@ -165,9 +165,7 @@ class Releases:
         Raises LanguageNotFound, RollbackNotPossible, ExpansionInProgress, VersionPruned, AliasMoved.
         """
         with self._database.read() as session:
-            before = serving(session)
-            _expect(before.number, expected)
-            return plan(session, before, tag)
+            return plan(session, serving(session, expected), tag)
 
     def roll_back(
         self,
@@ -189,8 +187,7 @@ class Releases:
         with self._database.begin() as session:
             if (earlier := recorded(session, once)) is not None:
                 return RollbackPlan(**(earlier.answer or {}))
-            before = serving(session)
-            _expect(before.number, expected)
+            before = serving(session, expected)
             planned = plan(session, before, tag)
             languages = {name: number for name, number in before.languages.items() if name != tag}
             if planned.to_version is not None:
@@ -250,23 +247,23 @@ def publish(session: Session, expected: int, row: ReleaseRow) -> Release:
         .returning(AliasRow.release)
     )
     if moved is None:
-        _expect(serving(session).number, expected)
+        serving(session, expected)
     return release_of(row)
 
 
-def serving(session: Session) -> ReleaseRow:
-    """The release that the alias names. Raises RegistryUnavailable before the registry is initialised."""
+def serving(session: Session, expected: int | None = None) -> ReleaseRow:
+    """The release that the alias names. Raises RegistryUnavailable before the registry is initialised.
+
+    Raises AliasMoved, with its number, when another one was `expected`.
+    """
     row = session.scalar(
         select(ReleaseRow).join(AliasRow, AliasRow.release == ReleaseRow.number).where(AliasRow.name == SERVING)
     )
     if row is None:
         raise RegistryUnavailable("The registry has not been initialised.")
+    if expected not in (None, row.number):
+        raise AliasMoved(f"Release {row.number} is serving, not {expected}.", release=row.number)
     return row
-
-
-def _expect(number: int, expected: int | None) -> None:
-    if expected is not None and number != expected:
-        raise AliasMoved(f"Release {number} is serving, not {expected}.", release=number)
 
 
 def _continues(session: Session, version: VersionRow, before: ReleaseRow, maker: ExpansionRow) -> bool:
