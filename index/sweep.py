@@ -28,6 +28,7 @@ from index.vectors import Identity
 from model import storage
 from model.data_root import EXPANSIONS, DataRoot, discard_working_files
 from model.errors import StoreUnavailable
+from model.languages import MANY
 from model.registry import Pruning, Registry
 from model.registry.retention import KEEP
 from model.storage import fault_point
@@ -35,7 +36,6 @@ from model.storage import fault_point
 VERSIONS = "versions"
 _GENERATIONS = "generations"  # what releases before 0.3 had instead of segments
 _LEFT_OVER = 3_600.0  # seconds: no process is still writing a file that has not changed for so long
-_MANY = "mul"  # instead of a language
 BYTES = 5  # of a vector, for each dimension: two in the registry, three in a segment or an engine
 _log = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ class Pruner:
             if identity.language is None:
                 why = f"pictures as a base sees them that {unnamed}"
             items.append(
-                Item("vectors", identity.name, identity.language or _MANY, why, BYTES * identity.dimension * rows)
+                Item("vectors", identity.name, identity.language or MANY, why, BYTES * identity.dimension * rows)
             )
         for expansion in pruning.datasets:
             why = f"its expansion {expansion.state} before {since}, and no version in reach comes from it"

@@ -77,10 +77,10 @@ class Expansions(Leases):
         kind: Kind,
         language: str,
         settings: dict[str, Any],
-        dataset_path: str | None,
-        dataset_sha256: str | None,
-        dataset_bytes: int | None,
         actor: str,
+        dataset_path: str | None = None,
+        dataset_sha256: str | None = None,
+        dataset_bytes: int | None = None,
         once: Once | None = None,
         id: str | None = None,
     ) -> tuple[Expansion, bool]:

@@ -106,15 +106,7 @@ class World:
 
     def trained_version(self, language: str, captions: Mapping[str, str] | None = None) -> tuple[Lease, Version]:
         """A running expansion whose version is on disk and whose captions (by picture) are in the gallery."""
-        expansion, _ = self.registry.expansions.submit(
-            kind="learn",
-            language=language,
-            settings={},
-            dataset_path=None,
-            dataset_sha256=None,
-            dataset_bytes=0,
-            actor="test",
-        )
+        expansion, _ = self.registry.expansions.submit(kind="learn", language=language, settings={}, actor="test")
         lease = self.registry.expansions.lease(expansion.id, "worker")
         assert lease is not None
         folder = f"versions/{expansion.id}"

@@ -89,15 +89,7 @@ def race(*acts: Callable[[], T]) -> Sequence[T | PictoglotError]:
 
 def begin_move(registry: Registry) -> Lease:
     """An expansion of kind `base`, and its lease."""
-    expansion, _ = registry.expansions.submit(
-        kind="base",
-        language="mul",
-        settings={"base": "B"},
-        dataset_path=None,
-        dataset_sha256=None,
-        dataset_bytes=None,
-        actor="t",
-    )
+    expansion, _ = registry.expansions.submit(kind="base", language="mul", settings={"base": "B"}, actor="t")
     lease = registry.expansions.lease(expansion.id, "worker")
     assert lease is not None
     return lease
