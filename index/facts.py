@@ -26,7 +26,7 @@ _HASHED = "\x1f"  # how the hash of a long text begins: no tag and no metadata h
 KEY = re.compile(r"[a-z0-9_]{1,64}")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([Tt ]([01]\d|2[0-3]):\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?)?", re.ASCII)
 # Controls but tab and line breaks, surrogates, and the two that end every plane: no database or JSON needs them
-_FORBIDDEN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+FORBIDDEN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -142,7 +142,7 @@ def _is_finite(number: float) -> bool:
 
 
 def _is_text(text: str) -> bool:
-    return not _FORBIDDEN.search(text)
+    return not FORBIDDEN.search(text)
 
 
 def _normal(value: Any) -> Any:

@@ -247,7 +247,7 @@ def read(root: DataRoot, written: Written, identity: Identity, recall: float = 1
     """
     folder = root.open(f"{SEGMENTS}/{written.id}", written.manifest_sha256, IndexFileCorrupt)
     try:
-        manifest = segment_files.manifest(root, f"{SEGMENTS}/{written.id}", written.manifest_sha256, IndexFileCorrupt)
+        manifest = segment_files.manifest(root, f"{SEGMENTS}/{written.id}", written.manifest_sha256)
         same = all(manifest.get(key) == value for key, value in asdict(identity).items())
         if manifest.get("format") != FORMAT or not same:
             raise IndexVersionMismatch("the segment was made by another model, or has another format")

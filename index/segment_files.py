@@ -96,8 +96,8 @@ def staged(root: DataRoot, name: str) -> Iterator[Path]:
         raise IndexFileCorrupt("the store had a damaged segment of this name") from error
 
 
-def manifest(root: DataRoot, name: str, manifest_sha256: str, corrupt: type[CorruptFolder]) -> dict[str, Any]:
-    """The manifest of a folder of the data root, as `storage.verify`; raises `corrupt`.
+def manifest(root: DataRoot, name: str, manifest_sha256: str) -> dict[str, Any]:
+    """The manifest of a folder of the data root, as `storage.verify`; raises `IndexFileCorrupt`.
 
     Files are hashed unless this machine did so before and they are the same files since.
     """
@@ -110,7 +110,7 @@ def manifest(root: DataRoot, name: str, manifest_sha256: str, corrupt: type[Corr
     try:
         read = storage.verify(folder, manifest_sha256)
     except CorruptFolder as error:
-        raise corrupt(error.detail) from error
+        raise IndexFileCorrupt(error.detail) from error
     with suppress(OSError):  # a full disk: it is only hashed again at the next start
         storage.write_json(note, facts)
     return read

@@ -28,6 +28,7 @@ from index.vectors import Identity
 from model import storage
 from model.data_root import EXPANSIONS, DataRoot, discard_working_files
 from model.errors import StoreUnavailable
+from model.languages import MANY
 from model.registry import Pruning, Registry
 from model.registry.retention import KEEP
 from model.storage import fault_point
@@ -35,7 +36,6 @@ from model.storage import fault_point
 VERSIONS = "versions"
 _GENERATIONS = "generations"  # what releases before 0.3 had instead of segments
 _LEFT_OVER = 3_600.0  # seconds: no process is still writing a file that has not changed for so long
-_MANY = "mul"  # instead of a language
 BYTES = 5  # of a vector, for each dimension: two in the registry, three in a segment or an engine
 _log = logging.getLogger(__name__)
 
@@ -55,19 +55,19 @@ def sweep(sets: VectorSets, seconds: float = _LEFT_OVER) -> int:
     for expansion in finished:
         discard_working_files(root, expansion)
     known = registry.expansions.ids()
-    for path in _old(root.home / EXPANSIONS, "*", seconds):
+    for path in _old(root.home / EXPANSIONS, seconds):
         if path.name not in known:
             with suppress(StoreUnavailable):
                 root.remove(f"{EXPANSIONS}/{path.name}")
                 removed += 1
     with suppress(StoreUnavailable, IndexUnavailable):
-        old = [path.name for path in _old(root.home / SEGMENTS, "*", seconds)]
+        old = [path.name for path in _old(root.home / SEGMENTS, seconds)]
         removed += sets.remove_unreferenced(old)
-        for path in _old(root.home / _GENERATIONS, "*", seconds):
+        for path in _old(root.home / _GENERATIONS, seconds):
             root.remove(f"{_GENERATIONS}/{path.name}")
             removed += 1
     removed += _sweep_versions(root, registry, seconds)
-    for folder in _folders(root.home / PICTURES):
+    for folder in sorted(path for path in (root.home / PICTURES).glob("*") if path.is_dir()):
         removed += _sweep_pictures(folder, sets.gallery, seconds)
         _disown(folder.name, sets.gallery, registry)
     if removed:
@@ -76,7 +76,7 @@ def sweep(sets: VectorSets, seconds: float = _LEFT_OVER) -> int:
 
 
 def _sweep_versions(root: DataRoot, registry: Registry, seconds: float) -> int:
-    old = [f"{VERSIONS}/{path.name}" for path in _old(root.home / VERSIONS, "*", seconds)]
+    old = [f"{VERSIONS}/{path.name}" for path in _old(root.home / VERSIONS, seconds)]
     # before the versions are read: what has ended by now has registered its own
     active = registry.expansions.ids("queued", "running")
     named = {version.folder for version in registry.versions.list()}
@@ -117,12 +117,8 @@ def _disown(prefix: str, gallery: Gallery, registry: Registry) -> None:
             session.execute(update(row).where(row.content_sha256.in_(gone)).values(original=False))
 
 
-def _folders(parent: Path) -> list[Path]:
-    return sorted(path for path in parent.glob("*") if path.is_dir())
-
-
-def _old(folder: Path, pattern: str, seconds: float) -> Iterator[Path]:
-    return (path for path in folder.glob(pattern) if storage.is_older(path, seconds))
+def _old(folder: Path, seconds: float) -> Iterator[Path]:
+    return (path for path in folder.glob("*") if storage.is_older(path, seconds))
 
 
 @dataclass(frozen=True)
@@ -191,7 +187,7 @@ class Pruner:
             if identity.language is None:
                 why = f"pictures as a base sees them that {unnamed}"
             items.append(
-                Item("vectors", identity.name, identity.language or _MANY, why, BYTES * identity.dimension * rows)
+                Item("vectors", identity.name, identity.language or MANY, why, BYTES * identity.dimension * rows)
             )
         for expansion in pruning.datasets:
             why = f"its expansion {expansion.state} before {since}, and no version in reach comes from it"

@@ -8,9 +8,9 @@ against the first hits beside it. Neither is ever sure. `model.calibrating` fits
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from functools import cache
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ class Curves:
 
     @classmethod
     def of(cls, stored: Mapping[str, float] | None) -> Self | None:
-        """From what `as_dict` of a calibration gave; None where there is nothing, or curves of an earlier form."""
+        """From their fields as a dict; None where there is nothing, or curves of an earlier form."""
         names = {field.name for field in fields(cls)}
         return cls(**stored) if stored is not None and stored.keys() == names else None
 
@@ -100,10 +100,6 @@ class Calibration:
     def holds_among(self, pictures: int) -> bool:
         """Whether chances are right where only so many pictures may be hits: at least half of those measured."""
         return 2 * pictures >= self.pictures
-
-    def as_dict(self) -> dict[str, Any]:
-        """The curves as JSON."""
-        return asdict(self.curves)
 
     @classmethod
     def of(cls, curves: Curves, sample: bytes, pictures: int, change: int, dimension: int) -> Self:

@@ -15,7 +15,7 @@ from model.dataset_formats import records
 from model.dataset_pictures import Known
 from model.dataset_rows import EMPTY_PIVOT, Candidate, Faulty, Row, usable
 from model.dataset_split import once, split
-from model.dataset_words import not_in_gallery, too_many_faults
+from model.dataset_words import not_in_gallery, reason, too_many_faults
 from model.errors import (
     DatasetInvalid,
     DatasetLanguageMismatch,
@@ -68,8 +68,10 @@ class DatasetReport:
     in_script: float | None = None  # share of captions in the language's script; set by `validate`
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Plain JSON values; a fault also says in words what is wrong with its rows, as its `reason`."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        for kind, fault in plain["faults"].items():
+            fault["reason"] = reason(kind)
         return plain
 
 

@@ -13,7 +13,7 @@ from langcodes.tag_parser import LanguageTagError
 from model.errors import LanguageTagInvalid
 
 ENGLISH = "en"
-MANY = "mul"  # ISO 639-2, "multiple languages": of a base that reads many, of which nobody has a list
+MANY = "mul"  # ISO 639-2, "multiple languages": of a base that reads many without a list, or of all languages at once
 _NO_LANGUAGE = {MANY, "zxx"}  # tags of no single language; zxx: "no linguistic content"
 _MAX_LENGTH = 35  # RFC 5646, section 4.4.1: enough for every sensible tag
 _SHORTEST_NAME = 3  # bytes; shorter ones in Latin letters are tags with a slip, as `xx`

@@ -12,8 +12,6 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from anyio import to_thread
-
 from model.data_root import DataRoot
 from service.errors import CursorInvalid, Gone
 
@@ -33,17 +31,6 @@ class Cursors:
     def under(root: DataRoot) -> "Cursors":
         """With the data root's secret, created at the first start, so that cursors stay valid after a restart."""
         return Cursors(root.first(_FILE, lambda: secrets.token_bytes(32), private=True))
-
-    async def page(
-        self,
-        query: object,
-        limit: int,
-        cursor: str | None,
-        fetch: Callable[[int, Any], Sequence[T]],
-        place_of: Callable[[T], Any],
-    ) -> tuple[Sequence[T], str | None]:
-        """As `cut`, in a thread."""
-        return await to_thread.run_sync(self.cut, query, limit, cursor, fetch, place_of)
 
     def cut(
         self,

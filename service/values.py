@@ -97,6 +97,9 @@ TextLimit = Annotated[Limit, _like(_DIGITS, "int_parsing", "must be a number of 
 TextNumber = Annotated[Finite, _like(_NUMBER, "float_parsing", "must be a decimal number")]
 Note = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$")]  # no controls
 Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2_048)]
+Expected = Annotated[
+    int | None, Field(ge=0, lt=1 << 31, description="The release you have seen; 409 if another serves.")
+]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 QueryLimit = Annotated[TextLimit, Query()]
 QueryCursor = Annotated[Cursor | None, Query()]

@@ -1,11 +1,9 @@
 """An expansion of kind `assess`: how well a language is read already, without teaching it. Makes no version."""
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from model import storage
 from model.errors import NothingHeldOut, VersionCorrupt
 from model.languages import names
 from worker.attempt import Attempt
@@ -21,20 +19,8 @@ def assess(attempt: Attempt) -> None:
         context = open_context(attempt)
         data = prepare(context, attempt.expansion)
     with attempt.phase("evaluate"):
-        report = _report(context, data)
+        report = attempt.computed(f"evaluation/{data.language}.json", lambda: _measured(context, data))
     attempt.registry.expansions.succeed(attempt.lease, None, None, report)
-
-
-def _report(context: TrainingContext, data: TrainingData) -> dict[str, Any]:
-    """Computed once, then read from the expansion's folder."""
-    path = context.attempt.folder / "evaluation" / f"{data.language}.json"
-    if path.exists():
-        earlier: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return earlier
-    report = _measured(context, data)
-    storage.write_json(path, report)
-    context.attempt.saved()
-    return report
 
 
 def _measured(context: TrainingContext, data: TrainingData) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from index.gallery import Gallery
 from index.sets import VectorSets
@@ -23,7 +23,11 @@ from model.errors import DatasetInvalid, PictoglotError, RegistryUnavailable, St
 from model.registry import Expansion, Lease, Registry
 from worker.settings import WorkerSettings
 
+if TYPE_CHECKING:
+    from model.encoder import Encoder
+
 PROGRESS_SECONDS = 1.0  # between two writes of progress
+_FINE = 1000  # parts of one vector set, for the progress
 # where each phase stands in the whole, from measured expansions: training is most of it
 _SHARES = {
     "prepare": (0.0, 0.15),
@@ -91,6 +95,16 @@ class Attempt:
         """Whether an attempt has decided this."""
         return self.root.open(self._decision(name)).exists()
 
+    def computed(self, name: str, compute: Callable[[], Any]) -> Any:
+        """What is computed once, then read from `name` in the expansion's folder on this machine."""
+        path = self.folder / name
+        if path.exists():
+            return json.loads(path.read_text(encoding="utf-8"))
+        value = compute()
+        storage.write_json(path, value)
+        self.saved()
+        return value
+
     def check(self) -> None:
         """Raise `Stopped` when the attempt shall end here."""
         if self.stop.is_set():
@@ -132,6 +146,20 @@ class Attempt:
         if now - self._written >= PROGRESS_SECONDS:
             with suppress(RegistryUnavailable, StorageFull):
                 self._write()
+
+    def encoding(self, encoder: "Encoder", number: int = 0, of: int = 1) -> Callable[[int, int], None]:
+        """What `index.indexer` calls after each shard of vector set `number` of so many; raises `Stopped`."""
+        encoded = encoder.encoded
+
+        def on_progress(done: int, count: int) -> None:
+            nonlocal encoded
+            self.done(number * _FINE + round(_FINE * done / count), of * _FINE)
+            if encoder.encoded > encoded:  # not only read again
+                encoded = encoder.encoded
+                self.saved()
+            self.check()
+
+        return on_progress
 
     def fail(self, error: PictoglotError) -> None:
         """End the expansion as failed, with the report that the error may carry."""

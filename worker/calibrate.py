@@ -3,7 +3,6 @@
 All vectors are in the registry: the captions' as the version reads them, and the pictures'.
 """
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -19,11 +18,11 @@ from index.vectors import Matrix
 from model.backends import Encoding
 from model.calibrating import Answers, fit, measured
 from model.calibration import RIVALS, Curves, between, ordinary, stored
-from model.data_root import EXPANSIONS, DataRoot
+from model.data_root import DataRoot
 from model.errors import Unavailable
 from model.languages import ENGLISH
 from model.registry import Registry
-from worker.validation import MAX_CAPTIONS, VALIDATION, Validation
+from worker.validation import MAX_CAPTIONS, kept
 
 SAMPLE = 512  # pictures with which z is measured; with 128 the error is half as large again
 LIKE = 0.025  # share of the pictures that count as like a text's own: without them the gallery has nothing of its kind
@@ -140,11 +139,8 @@ class Calibrator:
             some = pictures[:: -(-len(pictures) // MAX_CAPTIONS) or 1]
             captions = self._gallery.captions_for(some, [language])
             return {(picture, text) for picture, by_tag in captions.items() for text in by_tag.get(language, ())}
-        path = self._root.open(f"{EXPANSIONS}/{expansion}/{VALIDATION}")
-        if not path.exists():
-            return set()
-        held_out = Validation(**json.loads(path.read_text(encoding="utf-8")))
-        if held_out.against != "pictures":
+        held_out = kept(self._root, expansion)
+        if held_out is None or held_out.against != "pictures":
             return set()
         return set(zip(held_out.targets, held_out.captions, strict=True))
 

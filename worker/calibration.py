@@ -8,20 +8,19 @@ where chances could not be told) or has vectors of another encoding, or when an 
 import logging
 import sys
 import time
-from contextlib import closing
+from collections.abc import Callable
 from datetime import timedelta
 
 from sqlalchemy import select
 
 from index.states import last_change
 from model.data_root import DataRoot
-from model.errors import LeaseLost, PictoglotError
 from model.languages import ENGLISH
-from model.registry import Registry, open_registry
+from model.registry import Registry
 from model.registry.calibrations import Read
 from model.registry.clock import now
 from model.registry.duties import CALIBRATING
-from worker.chore import Chore, begin, owner
+from worker.chore import Chore, begin, perform
 from worker.settings import WorkerSettings
 
 GROWTH = 0.5  # changes of the gallery for each picture that was measured, after which it is measured again
@@ -76,25 +75,18 @@ def due(registry: Registry, pause: float = 30.0) -> list[Read]:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure what is due. Exit status 0, also when another process has the duty; 1 when it failed."""
+    """Measure what is due; returns the exit status."""
     from worker.calibrate import Calibrator  # torch takes seconds, and settings may be wrong
 
-    settings, name = begin(arguments[0]), owner()
-    try:
-        with closing(open_registry(settings.database, migrate=False)) as registry:
-            duties = registry.duties
-            with duties.held(CALIBRATING, name, _DUTY_SECONDS) as ours:
-                waiting = due(registry, settings.calibrate_seconds) if ours else []
-                root = DataRoot(settings.home, settings.store)
-                for language, version in waiting:
-                    duties.keep(CALIBRATING, name, _DUTY_SECONDS)
-                    Calibrator(registry, root).measure(language, version)
-    except LeaseLost:
-        _log.warning("another worker measures now")
-    except PictoglotError as error:
-        _log.warning("chances of hits could not be measured: %s", error.code)
-        return 1
-    return 0
+    settings = begin(arguments[0])
+
+    def work(registry: Registry, keep: Callable[[], None]) -> None:
+        root = DataRoot(settings.home, settings.store)
+        for language, version in due(registry, settings.calibrate_seconds):
+            keep()
+            Calibrator(registry, root).measure(language, version)
+
+    return perform(CALIBRATING, settings.database, _DUTY_SECONDS, work)
 
 
 if __name__ == "__main__":

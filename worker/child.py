@@ -6,23 +6,20 @@ Exit status: 0 the expansion is finished (or another worker's), 75 stopped on re
 
 import errno
 import logging
-import os
-import signal
 import sys
 from threading import Event
 
 from index.errors import IndexUnavailable
-from model import logs, storage
+from model import storage
 from model.data_root import EXPANSIONS
 from model.errors import LeaseLost, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
-from model.processes import die_with_parent
 from model.registry import Lease, open_registry
 from worker.attempt import Attempt, Stopped
+from worker.chore import begin
 from worker.lease import RESUMABLE
 from worker.phases import run
 from worker.settings import WorkerSettings
 
-_NICE = 10
 _PAUSE = 5.0  # seconds between tries while there is no space, no registry or no store
 _log = logging.getLogger("worker.child")
 
@@ -30,13 +27,8 @@ _log = logging.getLogger("worker.child")
 def main(arguments: list[str]) -> int:
     """Run one expansion; the caller holds its lease."""
     expansion, owner, fence = arguments
-    settings = WorkerSettings.load()
-    die_with_parent(int(owner.rpartition(":")[2]))
-    os.nice(_NICE)  # serving beside training comes first
     stop = Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on as SIGTERM
-    logs.configure(settings.log_level)
+    settings = begin(owner.rpartition(":")[2], stop.set)
     # Not the sweeper's job: it leaves everything alone for an hour. The lease is ours, so nobody else writes in this
     # expansion's folder, and what killed attempts left half-written can go at once.
     storage.sweep(settings.home / EXPANSIONS / expansion)

@@ -4,22 +4,28 @@ The worker itself holds no model and no vectors. The child takes a duty in the r
 duty is given back.
 """
 
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 
 from model import logs
-from model.errors import PictoglotError
+from model.errors import LeaseLost, PictoglotError
 from model.processes import die_with_parent
-from model.registry import Registry
+from model.registry import Registry, open_registry
+from model.settings import MISCONFIGURED, SettingsError
 from worker.settings import WorkerSettings
 
+# OpenMP must not spin in a child: otherwise a search beside it takes 20 times as long
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 _NICE = 10
 _GRACE = 5.0  # seconds in which a child ends by itself
+_log = logging.getLogger("worker.chore")
 
 
 class Chore(ABC):
@@ -40,8 +46,7 @@ class Chore(ABC):
         self._registry = registry
         if not self.running and self.due(registry, self._ended()):
             threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), self._threads)
-            waiting = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-            self.child = subprocess.Popen(self._command, env={**os.environ, **threads, **waiting})
+            self.child = subprocess.Popen(self._command, env={**os.environ, **threads, **PASSIVE})
 
     @property
     def running(self) -> bool:
@@ -71,22 +76,43 @@ class Chore(ABC):
         return status
 
 
-def begin(parent: str) -> WorkerSettings:
-    """The settings of a child, which from now on ends with its parent and lets searches come first."""
+def begin(parent: str, end: Callable[[], object] = lambda: sys.exit(128 + signal.SIGTERM)) -> WorkerSettings:
+    """The settings of a child, which from now on ends with its parent and lets searches come first.
+
+    `end` is called when it is asked to end; by default it ends in order: what it has registered stays, and the duty is
+    given back.
+    """
     settings = WorkerSettings.load()
     die_with_parent(int(parent))
     os.nice(_NICE)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends this one
+    signal.signal(signal.SIGTERM, lambda *_: end())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on as SIGTERM
     logs.configure(settings.log_level)
-    signal.signal(signal.SIGTERM, _end)
     return settings
+
+
+def perform(duty: str, database: str, seconds: float, work: Callable[[Registry, Callable[[], None]], None]) -> int:
+    """Do the work of a duty while this process has it; `work` is given the registry, and what keeps the duty (`held`).
+
+    Returns the exit status: 0, also when another process has the duty; 1 when the work failed.
+    """
+    try:
+        with closing(open_registry(database, migrate=False)) as registry:
+            duties, name = registry.duties, owner()
+            with duties.held(duty, name, seconds) as ours:
+                if ours:
+                    work(registry, lambda: duties.keep(duty, name, seconds))
+    except LeaseLost:
+        _log.warning("%s: another worker does this now", duty)
+    except SettingsError as error:
+        _log.warning("%s: %s", duty, error)
+        return MISCONFIGURED
+    except PictoglotError as error:
+        _log.warning("%s: failed with %s", duty, error.code)
+        return 1
+    return 0
 
 
 def owner(pid: int | None = None) -> str:
     """The name of a process on this machine, by default of this one, as the owner of a duty."""
     return f"{socket.gethostname()}:{pid or os.getpid()}"
-
-
-def _end(*_: object) -> None:
-    """End this child in order: what it has registered stays, and the duty is given back."""
-    raise SystemExit(128 + signal.SIGTERM)

@@ -1,12 +1,10 @@
 """Old base against new: English and each language on the same held-out captions among the same candidates."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from model import storage
 from model.errors import CheckpointMismatch, DatasetInvalid
 from model.evaluation import recalls
 from model.registry import Expansion
@@ -38,19 +36,16 @@ class Comparison:
 
         None where nothing of that is left to measure.
         """
-        return self._figures(tag, old, new, lambda: kept_of(self._new.attempt, sources))
+        return self._figures(tag, old, new, lambda: kept_of(self._new.attempt.root, sources))
 
     def _figures(
         self, tag: str, old: int, new: int, validation: Callable[[], Validation | None]
     ) -> dict[str, Any] | None:
-        path = self._new.attempt.folder / "comparison" / f"{tag}-{old}-{new}.json"
-        if path.exists():
-            measured: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8"))
-            return measured
-        measured = self._measured(old, new, validation())
-        storage.write_json(path, measured)
-        self._new.attempt.saved()
-        return measured
+        name = f"comparison/{tag}-{old}-{new}.json"
+        figures: dict[str, Any] | None = self._new.attempt.computed(
+            name, lambda: self._measured(old, new, validation())
+        )
+        return figures
 
     def _measured(self, old: int, new: int, validation: Validation | None) -> dict[str, Any] | None:
         if validation is None or not validation.captions:

@@ -3,7 +3,6 @@
 The held-out sets, and the candidates that they are ranked among, are those of `worker.validation`.
 """
 
-import json
 from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
@@ -13,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model import storage
 from model.detection import Detector, count, evidence
+from model.encoder import VersionFolder
 from model.errors import VersionCorrupt
 from model.evaluation import gain, ranks, recalls
 from model.languages import ENGLISH
@@ -30,13 +29,8 @@ MAX_DETECTED = 250  # captions a language in the confusion matrix; each is score
 
 def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[str, Any]:
     """The report of what was learned as `view`; computed once, then read from the expansion's folder."""
-    path = context.attempt.folder / "evaluation" / f"{data.language}.json"
-    if path.exists():
-        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return report
-    report = _Evaluation(context, data, view).report()
-    storage.write_json(path, report)
-    context.attempt.saved()
+    name = f"evaluation/{data.language}.json"
+    report: dict[str, Any] = context.attempt.computed(name, lambda: _Evaluation(context, data, view).report())
     return report
 
 
@@ -107,7 +101,7 @@ class _Evaluation:
         sets = {ENGLISH: english(self.context, self.data)}
         for language, number in sorted(self.served.items()):
             earlier = language not in (ENGLISH, self.data.language)
-            if earlier and (validation := kept(self.attempt, self.versions.get(number).learned_from)):
+            if earlier and (validation := kept(self.attempt.root, self.versions.get(number).learned_from)):
                 sets[language] = validation
         return sets
 
@@ -177,10 +171,8 @@ class _Evaluation:
         texts = [text for by_tag in gallery.captions_for(sample, ["en"]).values() for text in by_tag["en"]]
         detector = Detector().with_counts("en", Counter(encoder.base_view.ngrams) + count(texts), grams)
         for language, number in self.served.items():
-            version = self.versions.get(number)
-            if version.folder is not None:
-                with suppress(VersionCorrupt):
-                    path = self.attempt.root.open(version.folder, version.manifest_sha256, VersionCorrupt)
-                    learned, _ = read(path, version.manifest_sha256)
-                    detector = detector.with_counts(language, learned.ngrams, grams)
+            with suppress(VersionCorrupt):  # also of a base, which has no folder
+                folder = VersionFolder.of(self.versions.get(number), self.attempt.root)
+                learned, _ = read(folder.path, folder.manifest_sha256)
+                detector = detector.with_counts(language, learned.ngrams, grams)
         return detector

@@ -8,15 +8,13 @@ import logging
 import math
 import sys
 import time
-from contextlib import closing
+from collections.abc import Callable
 
 from index.states import last_change, prune, unsealed
 from model.data_root import DataRoot
-from model.errors import LeaseLost, PictoglotError
-from model.registry import Registry, open_registry
+from model.registry import Registry
 from model.registry.duties import SEALING
-from model.settings import MISCONFIGURED, SettingsError
-from worker.chore import Chore, begin, owner
+from worker.chore import Chore, begin, perform
 from worker.settings import WorkerSettings
 
 _PAUSE = 60.0  # seconds until the next try after one that failed
@@ -48,33 +46,21 @@ class Indexing(Chore):
 
 
 def main(arguments: list[str]) -> int:
-    """Seal what is due and prune the change feed. Exit status 0, also when another has the duty; 1 when it failed."""
+    """Seal what is due and prune the change feed; returns the exit status."""
     from index.gallery import Gallery
     from index.indexer import Indexer
     from index.sets import VectorSets
     from index.states import open_engine
 
-    settings, name = begin(arguments[0]), owner()
-    try:
-        with closing(open_registry(settings.database, migrate=False)) as registry:
-            duties = registry.duties
-            with duties.held(SEALING, name, settings.indexer_seconds) as ours:
-                if not ours:
-                    return 0
-                root = DataRoot(settings.home, settings.store)
-                engine = open_engine(settings.index, registry)
-                indexer = Indexer(VectorSets(Gallery(registry, root), engine), seal_at=settings.seal_at)
-                indexer.run(lambda: duties.keep(SEALING, name, settings.indexer_seconds))
-                prune(registry)
-    except LeaseLost:
-        _log.warning("another worker seals now")
-    except SettingsError as error:
-        _log.warning("what changed could not be sealed: %s", error)
-        return MISCONFIGURED
-    except PictoglotError as error:
-        _log.warning("what changed could not be sealed: %s", error.code)
-        return 1
-    return 0
+    settings = begin(arguments[0])
+
+    def work(registry: Registry, keep: Callable[[], None]) -> None:
+        root = DataRoot(settings.home, settings.store)
+        engine = open_engine(settings.index, registry)
+        Indexer(VectorSets(Gallery(registry, root), engine), seal_at=settings.seal_at).run(keep)
+        prune(registry)
+
+    return perform(SEALING, settings.database, settings.indexer_seconds, work)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import logging
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from threading import Event, Lock
 from model.data_root import DataRoot, discard_working_files
 from model.errors import LeaseLost, PictoglotError
 from model.registry import Lease, Registry, open_registry
+from worker.chore import PASSIVE, owner
 from worker.settings import WorkerSettings
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Supervisor:
     def __init__(self, settings: WorkerSettings, command: Sequence[str] = _CHILD) -> None:
         self.settings, self.command = settings, command
         self.stop = Event()
-        self.owner = f"{socket.gethostname()}:{os.getpid()}"
+        self.owner = owner()
         self.heard = 0.0  # when the last hint arrived
         self._busy, self._opening = Lock(), Lock()
 
@@ -119,10 +119,9 @@ class _ChildRun:
             pass
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # OpenMP must not spin: otherwise a search during training takes 20 times as long
-        threads = {"OMP_NUM_THREADS": str(self.settings.threads), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
         arguments = (self.lease.expansion, self.lease.owner, str(self.lease.fence))
-        return subprocess.Popen([*self.command, *arguments], env={**os.environ, **threads})
+        threads = {"OMP_NUM_THREADS": str(self.settings.threads)}
+        return subprocess.Popen([*self.command, *arguments], env={**os.environ, **threads, **PASSIVE})
 
     def _watch(self, child: subprocess.Popen[bytes]) -> int:
         """Renew the lease until the child ends; ask it to stop when it shall, and kill it when it does not."""

@@ -6,7 +6,7 @@ pass, until a release can be published upon the one that the last pass began wit
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -190,7 +190,7 @@ class _Move:
         """All pictures and English captions; returns the pictures that cannot be read, and so will not be found."""
         encoder, gallery = self.context.encoder, self.context.gallery
         pictures = gallery.ids()
-        fill_pictures(encoder, self.attempt.sets, self._progress())
+        fill_pictures(encoder, self.attempt.sets, self.attempt.encoding(encoder))
         missing = unreadable(gallery, encoder, pictures)
         if not self._forced:
             refuse_unreadable(missing)
@@ -204,22 +204,8 @@ class _Move:
                 self._encode_captions(tag, self.base)
 
     def _encode_captions(self, language: str, version: int) -> None:
-        context, view = self.context, self.context.views.of(version)
-        fill_captions(context.encoder, view, self.attempt.sets, language, version, self._progress())
-
-    def _progress(self) -> Callable[[int, int], None]:
-        attempt, encoder = self.attempt, self.context.encoder
-        encoded = encoder.encoded
-
-        def on_progress(done: int, count: int) -> None:
-            nonlocal encoded
-            attempt.done(done, count)
-            if encoder.encoded > encoded:  # not only read again
-                encoded = encoder.encoded
-                attempt.saved()
-            attempt.check()
-
-        return on_progress
+        encoder, view = self.context.encoder, self.context.views.of(version)
+        fill_captions(encoder, view, self.attempt.sets, language, version, self.attempt.encoding(encoder))
 
     def _report(self, release: Release, left_out: dict[str, dict[str, str]], missing: list[str]) -> dict[str, Any]:
         versions, compare = self.registry.versions, self._comparison()

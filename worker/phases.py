@@ -116,15 +116,10 @@ def _replayed(attempt: Attempt, parent: int) -> list[list[Expansion]]:
 
 def _encode(context: TrainingContext, data: TrainingData, view: View) -> None:
     """The captions of the language as its new version reads them, as one vector set beside those of older versions."""
-    attempt = context.attempt
-
-    def on_progress(done: int, captions: int) -> None:
-        attempt.check()
-        attempt.done(done, captions)
-
+    attempt, encoder = context.attempt, context.encoder
     rows = [(row.picture, row.caption) for row in data.rows if row.picture is not None]
     context.gallery.add_captions(attempt.expansion.id, data.language, rows)
-    fill_captions(context.encoder, view, attempt.sets, data.language, view.version, on_progress)
+    fill_captions(encoder, view, attempt.sets, data.language, view.version, attempt.encoding(encoder))
 
 
 def _concluded(report: dict[str, Any], moved: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Pictures are encoded from their stored files, captions by every version of the b
 rollback still finds its vectors. What is stored is not encoded again: an attempt goes on where the last one ended.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,6 @@ from model.views import Views
 from model.wording import counted
 from worker.attempt import Attempt
 
-_FINE = 1000  # parts of one vector set, for the progress
 _PASSES = 5  # over everything: the later ones only take what came meanwhile
 
 
@@ -63,9 +62,9 @@ def _encode_once(attempt: Attempt, encoder: Encoder, skip_unreadable: bool) -> d
     registry, gallery = attempt.registry, attempt.gallery
     serving = set(registry.releases.serving().languages.items())
     sets = list(_named(gallery, untaught=len(encoder.languages) > 1))
-    progress = _Progress(attempt, encoder, 1 + len(sets))
+    parts = 1 + len(sets)
     pictures = gallery.ids()  # what comes after this is for the next pass
-    fill_pictures(encoder, attempt.sets, progress.of(0))
+    fill_pictures(encoder, attempt.sets, attempt.encoding(encoder, 0, parts))
     missing = unreadable(gallery, encoder, pictures)
     if not skip_unreadable:
         refuse_unreadable(missing)
@@ -78,28 +77,9 @@ def _encode_once(attempt: Attempt, encoder: Encoder, skip_unreadable: bool) -> d
                 raise
             damaged.append(version)  # of a release long ago: only a rollback to it would miss it
             continue
-        fill_captions(encoder, view, attempt.sets, language, version, progress.of(number))
-    return {"unreadable": len(missing), "sets": 1 + len(sets) - len(damaged), "damaged_versions": damaged}
-
-
-class _Progress:
-    """Tells the registry how far the vector sets are, and that an attempt made something new."""
-
-    def __init__(self, attempt: Attempt, encoder: Encoder, sets: int) -> None:
-        self._attempt, self._encoder, self._sets = attempt, encoder, sets
-        self._encoded = encoder.encoded
-
-    def of(self, number: int) -> Callable[[int, int], None]:
-        """For one set, what `index.indexer` calls after each shard; raises `Stopped`."""
-
-        def on_progress(done: int, count: int) -> None:
-            self._attempt.done(number * _FINE + round(_FINE * done / count), self._sets * _FINE)
-            if self._encoder.encoded > self._encoded:  # not only read again
-                self._encoded = self._encoder.encoded
-                self._attempt.saved()
-            self._attempt.check()
-
-        return on_progress
+        on_progress = attempt.encoding(encoder, number, parts)
+        fill_captions(encoder, view, attempt.sets, language, version, on_progress)
+    return {"unreadable": len(missing), "sets": parts - len(damaged), "damaged_versions": damaged}
 
 
 def _named(gallery: Gallery, *, untaught: bool) -> Iterator[tuple[str, int]]:

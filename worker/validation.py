@@ -16,14 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from index.sources import picture_vectors
-from model.data_root import EXPANSIONS
+from model.data_root import EXPANSIONS, DataRoot
 from model.dataset import pictured
 from model.dataset_rows import Pivot
 from model.encoder import EncodedTexts
 from model.errors import VersionCorrupt
 from model.languages import ENGLISH, reads
 from model.table import View
-from worker.attempt import Attempt
 from worker.prepare import TrainingContext, TrainingData
 
 VALIDATION = "validation.json"  # in an expansion's folder
@@ -66,23 +65,23 @@ def held_out(context: TrainingContext, data: TrainingData) -> Validation:
     """
     if context.attempt.expansion.kind in ("learn", "assess"):
         return Validation(**context.attempt.decided(VALIDATION, lambda: asdict(_held_out(context, data))))
-    earlier = kept_of(context.attempt, [expansion.id for expansion in data.taught])
+    earlier = kept_of(context.attempt.root, [expansion.id for expansion in data.taught])
     if earlier is None or (earlier.against == "pictures" and not context.gallery.known(earlier.targets)):
         return _held_out(context, data)
     return earlier
 
 
-def kept(attempt: Attempt, expansion: str | None) -> Validation | None:
+def kept(root: DataRoot, expansion: str | None) -> Validation | None:
     """The validation set of an expansion, if it was kept, on whatever machine."""
     if expansion is None:
         return None
-    path = attempt.root.open(f"{EXPANSIONS}/{expansion}/{VALIDATION}")
+    path = root.open(f"{EXPANSIONS}/{expansion}/{VALIDATION}")
     return Validation(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
-def kept_of(attempt: Attempt, expansions: Sequence[str]) -> Validation | None:
+def kept_of(root: DataRoot, expansions: Sequence[str]) -> Validation | None:
     """The validation sets of these expansions as one, as far as they were kept and are ranked against the same."""
-    found = [each for expansion in expansions if (each := kept(attempt, expansion)) is not None]
+    found = [each for expansion in expansions if (each := kept(root, expansion)) is not None]
     alike = [each for each in found if each.against == found[-1].against]
     if len(alike) < 2:
         return alike[0] if alike else None

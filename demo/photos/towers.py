@@ -4,8 +4,6 @@ import json
 import math
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from demo.photos.packages import Packages
 from demo.photos.phrases import Phrases, Points
 from demo.photos.wordnet import WordNet
 from model.clip_tokenizer import ClipTokenizer
+from model.weights import add_architecture
 
 Vector = NDArray[np.float32]
 NAME = "pictoglot-photos"
@@ -36,10 +35,7 @@ def new_model(packages: Packages) -> tuple[Any, Tensor]:
     and the same projection takes a picture's features to where they are.
     """
     config = json.loads(CONFIG.read_text())
-    with TemporaryDirectory() as folder:
-        plain = Path(folder) / CONFIG.name
-        plain.write_text(json.dumps({key: value for key, value in config.items() if key != "preprocess_cfg"}))
-        open_clip.add_model_config(plain)
+    add_architecture(CONFIG)
     model: Any = open_clip.create_model(NAME)
     given = torch.load(packages.weights, map_location="cpu", weights_only=True)
     rows = given.pop("_fc.weight")

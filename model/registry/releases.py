@@ -49,12 +49,12 @@ class Releases:
     def serving(self) -> Release:
         """The release that the alias names. Raises RegistryUnavailable before the registry is initialised."""
         with self._database.read() as session:
-            return release_of(serving(session))
+            return serving(session).told_as(Release)
 
     def get(self, number: int) -> Release:
         """Raises ReleaseNotFound."""
         with self._database.read() as session:
-            return release_of(_find(session, number))
+            return _find(session, number).told_as(Release)
 
     def list(self, limit: int | None = None, before: int | None = None) -> Sequence[Release]:
         """Newest first; `before` is the last number of the previous page."""
@@ -62,7 +62,7 @@ class Releases:
         if before is not None:
             query = query.where(ReleaseRow.number < before)
         with self._database.read() as session:
-            return [release_of(row) for row in session.scalars(query)]
+            return [row.told_as(Release) for row in session.scalars(query)]
 
     def in_use(self) -> Sequence[Release]:
         """The release that serves, which is the newest, and the one before."""
@@ -129,7 +129,7 @@ class Releases:
                 select(ReleaseRow).where(ReleaseRow.expansion == expansion, ReleaseRow.version == version)
             )
             if earlier is not None:
-                return release_of(earlier)
+                return earlier.told_as(Release)
             if maker.cancel_requested:
                 raise ExpansionCancelled
             learns = maker.kind == "learn"
@@ -165,9 +165,7 @@ class Releases:
         Raises LanguageNotFound, RollbackNotPossible, ExpansionInProgress, VersionPruned, AliasMoved.
         """
         with self._database.read() as session:
-            before = serving(session)
-            _expect(before.number, expected)
-            return plan(session, before, tag)
+            return plan(session, serving(session, expected), tag)
 
     def roll_back(
         self,
@@ -189,8 +187,7 @@ class Releases:
         with self._database.begin() as session:
             if (earlier := recorded(session, once)) is not None:
                 return RollbackPlan(**(earlier.answer or {}))
-            before = serving(session)
-            _expect(before.number, expected)
+            before = serving(session, expected)
             planned = plan(session, before, tag)
             languages = {name: number for name, number in before.languages.items() if name != tag}
             if planned.to_version is not None:
@@ -250,23 +247,23 @@ def publish(session: Session, expected: int, row: ReleaseRow) -> Release:
         .returning(AliasRow.release)
     )
     if moved is None:
-        _expect(serving(session).number, expected)
-    return release_of(row)
+        serving(session, expected)
+    return row.told_as(Release)
 
 
-def serving(session: Session) -> ReleaseRow:
-    """The release that the alias names. Raises RegistryUnavailable before the registry is initialised."""
+def serving(session: Session, expected: int | None = None) -> ReleaseRow:
+    """The release that the alias names. Raises RegistryUnavailable before the registry is initialised.
+
+    Raises AliasMoved, with its number, when another one was `expected`.
+    """
     row = session.scalar(
         select(ReleaseRow).join(AliasRow, AliasRow.release == ReleaseRow.number).where(AliasRow.name == SERVING)
     )
     if row is None:
         raise RegistryUnavailable("The registry has not been initialised.")
+    if expected not in (None, row.number):
+        raise AliasMoved(f"Release {row.number} is serving, not {expected}.", release=row.number)
     return row
-
-
-def _expect(number: int, expected: int | None) -> None:
-    if expected is not None and number != expected:
-        raise AliasMoved(f"Release {number} is serving, not {expected}.", release=number)
 
 
 def _continues(session: Session, version: VersionRow, before: ReleaseRow, maker: ExpansionRow) -> bool:
@@ -284,8 +281,3 @@ def _find(session: Session, number: int) -> ReleaseRow:
     if row is None:
         raise ReleaseNotFound(f"There is no release {number}.")
     return row
-
-
-def release_of(row: ReleaseRow) -> Release:
-    """The release that a row describes."""
-    return Release(row.number, row.shared, row.languages, row.created_at, row.actor, row.reason, row.change)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from model.errors import AliasMoved
 from model.registry.clock import now
 from model.registry.database import Database
 from model.registry.expansions import ACTIVE, Expansion, expansion_of
@@ -86,9 +85,7 @@ class Retention:
 
 
 def _plan(session: Session, keep: int, expected: int | None) -> Pruning:
-    release = serving(session).number
-    if expected is not None and release != expected:
-        raise AliasMoved(f"Release {release} is serving, not {expected}.", release=release)
+    release = serving(session, expected).number
     oldest = _oldest(session, release, max(keep, LEAST))
     reach = session.scalars(select(ReleaseRow).where(ReleaseRow.number >= oldest)).all()
     since = select(ReleaseRow.created_at).where(ReleaseRow.number == oldest).scalar_subquery()

@@ -4,12 +4,12 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,11 +21,12 @@ from service.cli.output import FAILED, AsJson, console, say, show_json
 from service.cli.run import port_taken, settings_or_stop
 
 if TYPE_CHECKING:
-    from model.backends import Encoding
     from model.base import Base
+    from model.registry import Registry
     from model.settings import CommonSettings
     from service.settings import Settings
 
+T = TypeVar("T")
 Outcome = Literal["ok", "note", "bad"]
 SERVES = "serves release"
 _STYLE: dict[Outcome, str] = {"ok": "green", "note": "yellow", "bad": "bold red"}
@@ -115,9 +116,7 @@ def _database(settings: "Settings") -> Finding:
     if _no_registry(settings):
         return Finding("database", "ok", f"{kind}; created at the first start")
     try:
-        registry = open_registry(settings.database, migrate=False)
-        registry.ping()
-        registry.close()
+        open_registry(settings.database, migrate=False).close()
     except PictoglotError as error:
         return Finding("database", "bad", f"{kind}: {error.detail}")
     return Finding("database", "ok", f"{kind} answers")
@@ -197,7 +196,8 @@ def _base(settings: "Settings") -> Iterator[Finding]:
     from model.base import open_base  # brings torch
     from model.errors import PictoglotError
 
-    served = _served(settings) or settings.base  # after a move, the settings may go on naming the first base
+    serving = _told(settings, lambda registry: registry.bases.serving())
+    served = (serving and serving.name) or settings.base  # after a move, the settings may go on naming the first base
     name = served.partition("@")[0]
     try:
         base = open_base(served, settings.device or None)
@@ -208,49 +208,33 @@ def _base(settings: "Settings") -> Iterator[Finding]:
     yield _encoding(settings, base)
 
 
-def _served(settings: "Settings") -> str:
-    """The name of the base that serves in this data root; empty as long as nobody knows."""
+def _told(settings: "Settings", read: "Callable[[Registry], T | None]") -> "T | None":
+    """What the registry says; None where there is none, or it cannot be read or has no tables: `_database` tells."""
     from model.errors import RegistryUnavailable
     from model.registry import open_registry
 
     if _no_registry(settings):
-        return ""
+        return None
     try:
         with closing(open_registry(settings.database, migrate=False)) as registry:
-            base = registry.bases.serving()
-    except RegistryUnavailable:  # or it has no tables yet: `_database` tells
-        return ""
-    return "" if base is None else base.name
+            return read(registry)
+    except RegistryUnavailable:
+        return None
 
 
 def _encoding(settings: "Settings", base: "Base") -> Finding:
     from model.backends import OPENVINO
-    from model.backends.choice import wanted
+    from model.backends.choice import recorded, wanted
     from model.errors import PictoglotError
 
     try:
-        encoding = wanted(settings, base.device, _recorded(settings))
+        encoding = wanted(settings, base.device, _told(settings, recorded))
     except PictoglotError as error:
         return Finding("vectors", "bad", error.detail)
     if encoding.backend != OPENVINO and base.device.type == "cpu":
         faster = "`pictoglot reencode` with OpenVINO" if find_spec(OPENVINO) else "the extra `openvino`"
         return Finding("vectors", "note", f"made with {encoding}; {faster} is several times faster on a CPU")
     return Finding("vectors", "ok", f"made with {encoding}")
-
-
-def _recorded(settings: "Settings") -> "Encoding | None":
-    """What made the vectors of the data root; None as long as it cannot be read, which `_database` tells."""
-    from model.backends.choice import recorded
-    from model.errors import RegistryUnavailable
-    from model.registry import open_registry
-
-    if _no_registry(settings):
-        return None
-    try:
-        with closing(open_registry(settings.database, migrate=False)) as registry:
-            return recorded(registry)
-    except RegistryUnavailable:
-        return None
 
 
 def recall_of(settings: "Settings") -> Iterator[Finding]:

@@ -17,7 +17,6 @@ from service.cli.processes import Processes, python
 if TYPE_CHECKING:
     from service.settings import Settings
 
-_ALL = "mul"  # the tag for many languages
 _QUIET = {"PICTOGLOT_LOG_LEVEL": "warning"}  # on a terminal, where a line for each request would push the key away
 _PORT = "PICTOGLOT_PORT"
 _PATIENCE = 5.0  # seconds for one answer; the health check of docker-compose.yml waits a little longer
@@ -78,6 +77,7 @@ def reencode(
     """Have the worker make all vectors of this data root anew, in another encoding; the old ones serve meanwhile."""
     from model.backends.choice import recorded, wanted
     from model.errors import PictoglotError
+    from model.languages import MANY
     from model.machine import device_of
     from model.registry import open_registry
 
@@ -95,15 +95,12 @@ def reencode(
                 stop("Wait until every expansion has ended: one that begins with these vectors has to end with them.")
             expansion, _ = registry.expansions.submit(
                 kind="reencode",
-                language=_ALL,
+                language=MANY,
                 settings={
                     "backend": encoding.backend,
                     "precision": encoding.precision,
                     "skip_unreadable": skip_unreadable,
                 },
-                dataset_path=None,
-                dataset_sha256=None,
-                dataset_bytes=None,
                 actor="reencode",
             )
     except PictoglotError as error:

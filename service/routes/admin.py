@@ -48,8 +48,8 @@ async def list_releases(
     context: AppContext, limit: values.QueryLimit = 20, cursor: values.QueryCursor = None
 ) -> schemas.ReleasePage:
     """Releases, newest first: who made them, when and why, and what changed."""
-    fetch = context.registry.releases.list
-    page, following = await context.cursors.page("releases", limit, cursor, fetch, lambda release: release.number)
+    fetch, cut = context.registry.releases.list, context.cursors.cut
+    page, following = await run_in_threadpool(cut, "releases", limit, cursor, fetch, lambda release: release.number)
     versions = context.registry.versions
     pruned, gone = await run_in_threadpool(lambda: (versions.pruned(), versions.gone()))
     return schemas.ReleasePage(items=[_item(release, pruned, gone) for release in page], next_cursor=following)

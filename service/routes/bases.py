@@ -10,6 +10,7 @@ from index.errors import IndexUnavailable
 from index.sweep import move_needs
 from model import storage
 from model.errors import BaseNotFound, BaseNotSupported, BaseServes, Conflict
+from model.languages import MANY
 from model.registry import Expansion, Once, Undoing
 from service import bodies, values
 from service.auth import GuardedRoute, needs
@@ -21,7 +22,6 @@ from service.schemas.languages import ExpansionItem
 from service.watch import catch_up
 
 router = APIRouter(prefix="/v1/admin/base", tags=["admin"], route_class=GuardedRoute)
-_ALL = "mul"  # the tag for many languages
 
 
 @router.get("")
@@ -95,14 +95,7 @@ def _submit(body: schemas.BaseMove, once: Once | None, actor: str, context: Cont
         storage.require_room(settings.home, needed, settings.free_bytes)
     if expansion is None and not body.dry_run:
         expansion, _ = registry.expansions.submit(
-            kind="base",
-            language=_ALL,
-            settings={"base": body.base, "force": body.force},
-            dataset_path=None,
-            dataset_sha256=None,
-            dataset_bytes=None,
-            actor=actor,
-            once=once,
+            kind="base", language=MANY, settings={"base": body.base, "force": body.force}, actor=actor, once=once
         )
     return schemas.MoveSubmitted(
         base=body.base.partition("@")[0],

@@ -28,8 +28,8 @@ async def list_expansions(
     context: AppContext, limit: values.QueryLimit = 20, cursor: values.QueryCursor = None
 ) -> schemas.ExpansionPage:
     """Expansions, newest first."""
-    fetch = context.registry.expansions.list
-    page, following = await context.cursors.page("expansions", limit, cursor, fetch, lambda expansion: expansion.id)
+    fetch, cut = context.registry.expansions.list, context.cursors.cut
+    page, following = await run_in_threadpool(cut, "expansions", limit, cursor, fetch, lambda expansion: expansion.id)
     return schemas.ExpansionPage(items=[_item(expansion) for expansion in page], next_cursor=following)
 
 

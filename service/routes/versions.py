@@ -29,8 +29,8 @@ async def list_versions(
     context: AppContext, limit: values.QueryLimit = 20, cursor: values.QueryCursor = None
 ) -> schemas.VersionPage:
     """Versions, newest first."""
-    fetch = context.registry.versions.list
-    page, following = await context.cursors.page("versions", limit, cursor, fetch, lambda version: version.number)
+    fetch, cut = context.registry.versions.list, context.cursors.cut
+    page, following = await run_in_threadpool(cut, "versions", limit, cursor, fetch, lambda version: version.number)
     items = [schemas.VersionItem.model_validate(version) for version in page]
     return schemas.VersionPage(items=items, next_cursor=following)
 

@@ -9,14 +9,12 @@ from pydantic_core import PydanticCustomError
 from model.registry.retention import KEEP, LEAST
 from service.keys import Scope
 from service.schemas.common import Report, RequestBody, Response
-from service.values import Collections, Expiry, Note
+from service.values import Collections, Expected, Expiry, Note
 
 
 class RollbackRequest(RequestBody):
     reason: Note = Field("", max_length=1_000)
-    expected: int | None = Field(
-        None, ge=0, lt=1 << 31, description="The release you have seen; 409 if another serves."
-    )
+    expected: Expected = None
     dry_run: bool = False
     rebuild: bool = False
 
@@ -56,9 +54,7 @@ class RestoreRequest(RequestBody):
 
 class PruneRequest(RequestBody):
     keep: int = Field(KEEP, ge=LEAST, le=1_000_000, description="How many of the newest releases stay in reach.")
-    expected: int | None = Field(
-        None, ge=0, lt=1 << 31, description="The release you have seen; 409 if another serves."
-    )
+    expected: Expected = None
     dry_run: bool = False
 
 

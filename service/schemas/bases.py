@@ -4,7 +4,7 @@ from pydantic import Field
 
 from service.schemas.common import RequestBody, Response
 from service.schemas.languages import ExpansionItem
-from service.values import Note
+from service.values import Expected, Note
 
 
 class BaseMove(RequestBody):
@@ -15,9 +15,7 @@ class BaseMove(RequestBody):
 
 class BaseUndo(RequestBody):
     reason: Note = Field("", max_length=1_000)
-    expected: int | None = Field(
-        None, ge=0, lt=1 << 31, description="The release you have seen; 409 if another serves."
-    )
+    expected: Expected = None
     dry_run: bool = False
 
 

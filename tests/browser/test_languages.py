@@ -53,7 +53,7 @@ def test_a_file_is_checked_without_teaching_anything(page: Page, site: Site) -> 
     page.click("text=Check the file")
     rows = len(content.splitlines())
     expect(page.locator("#teach-report")).to_contain_text(f"{rows} of {rows + 1} usable")
-    expect(page.locator("#teach-report")).to_contain_text(f"neither English nor a picture (line {rows + 1})")
+    expect(page.locator("#teach-report")).to_contain_text(f"with neither another text nor a picture (line {rows + 1})")
     assert "fr" not in site.languages()
 
 

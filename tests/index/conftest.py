@@ -14,7 +14,7 @@ from index.segment import Segment
 from index.tail import MemoryTail
 from index.vectors import Entry, Hit, Identity, Keys, Matrix, Rows
 from model.data_root import DataRoot
-from tests.index.world import World
+from tests.index.world import Machines, World
 
 DIMENSION = 32
 ENGINES = ("faiss", "pgvector", "milvus")
@@ -151,3 +151,10 @@ def world(tmp_path: Path, database: str, request: pytest.FixtureRequest) -> Iter
     world = World(tmp_path, request.getfixturevalue("postgresql_url") if database == "postgresql" else None)
     yield world
     world.close()
+
+
+@pytest.fixture
+def machines(tmp_path: Path, store: str) -> Iterator[Machines]:
+    machines = Machines(tmp_path, store)
+    yield machines
+    machines.close()

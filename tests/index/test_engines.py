@@ -17,7 +17,7 @@ from index.vectors import Entry, Hit, Keys, Matrix
 from tests.doubles import DIMENSION, WeightlessView, text_vector
 from tests.index.conftest import brute_force, numbered
 from tests.index.conftest import unit as units
-from tests.index.test_promotion import PICTURES, others, promoted, restored, rolled_back
+from tests.index.test_promotion import others, promoted, restored, rolled_back, serving
 from tests.index.world import World, answers, content, killed, nearest_pictures, put
 
 unit = partial(units, dimension=DIMENSION)
@@ -182,15 +182,7 @@ def test_an_indexer_that_is_killed_changes_no_answer_and_the_next_one_finishes(w
 
 
 def test_no_move_of_one_language_changes_another(world: World) -> None:
-    for seed in range(PICTURES):
-        world.put(f"p{seed}", seed, {"en": [f"picture {seed}"]})
-    world.started()
-    world.seal()
-    world.teach("cy", {f"p{seed}": f"llun {seed}" for seed in range(PICTURES)})
-    live = world.started()
-    world.put("p30", 30, {"en": ["picture 30"], "cy": ["llun 30"]})
-    world.gallery.delete("p4")
-    live.refresh()
+    live = serving(world)
     before, state = others(live), world.state()
     for move in (promoted, rolled_back, promoted, restored):
         move(world)

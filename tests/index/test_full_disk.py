@@ -2,8 +2,7 @@
 
 import errno
 import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +25,6 @@ ERRORS: dict[str, tuple[Any, str, Exception]] = {
     "manifest": (storage, "write_manifest", OSError(errno.ENOSPC, FULL)),
     "durable": (os, "fsync", OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))),
 }
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip("only root may mount a file system")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def raising(error: Exception) -> Callable[..., None]:
@@ -76,6 +64,7 @@ def test_another_error_stays_what_it_is(root: DataRoot, monkeypatch: pytest.Monk
         segment.write(root, PICTURES, numbered_rows(stored(9), names(9)))
 
 
+@pytest.mark.parametrize("small_disk", ["256k"], indirect=True)
 def test_wherever_a_disk_is_full_nothing_of_the_segment_stays(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

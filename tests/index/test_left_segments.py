@@ -2,22 +2,13 @@
 
 import gc
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from index.segment import Segment
 from index.sets import KEPT
-from tests.index.test_shared import Machines
-from tests.index.world import World, nearest_captions, put, scored_pictures
-
-
-@pytest.fixture
-def machines(tmp_path: Path, store: str) -> Iterator[Machines]:
-    machines = Machines(tmp_path, store)
-    yield machines
-    machines.close()
+from tests.index.world import Machines, World, nearest_captions, put, scored_pictures
 
 
 def named(world: World) -> set[str]:

@@ -13,8 +13,7 @@ from tests.index.world import World, scored_pictures
 PICTURES = 30
 
 
-@pytest.fixture
-def served(world: World) -> LiveIndex:
+def serving(world: World) -> LiveIndex:
     """Thirty pictures with English captions in segments, and Welsh; a few changes wait to be sealed."""
     for seed in range(PICTURES):
         world.put(f"p{seed}", seed, {"en": [f"picture {seed}"]})
@@ -26,6 +25,11 @@ def served(world: World) -> LiveIndex:
     world.gallery.delete("p4")
     live.refresh()
     return live
+
+
+@pytest.fixture
+def served(world: World) -> LiveIndex:
+    return serving(world)
 
 
 def others(live: LiveIndex) -> tuple[Any, ...]:

@@ -1,7 +1,6 @@
 """Two machines, each with a data root, one registry and one object store: what one writes, the other serves."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from model import storage
 from model.errors import StorageFull, StoreUnavailable, VersionCorrupt
 from model.objects import Objects
 from tests.index.world import (
+    Machines,
     World,
     content,
     flip,
@@ -22,34 +22,6 @@ from tests.index.world import (
 from tests.s3_server import S3Server
 
 CAPTIONS = {"p1": "afal", "p2": "ci"}
-
-
-class Machines:
-    """One world on this machine, one on another."""
-
-    def __init__(self, folder: Path, url: str) -> None:
-        database = f"sqlite:///{folder / 'registry.db'}"
-        self.url = url
-        self.here, self.there = (World(self._home(folder / name), database, url) for name in ("a", "b"))
-
-    def _home(self, home: Path) -> Path:
-        home.mkdir()
-        return home
-
-    def kinds(self) -> set[str]:
-        """The top-level folders in the store."""
-        return {name.split("/")[0] for name in Objects(self.url).names("")}
-
-    def close(self) -> None:
-        self.here.close()
-        self.there.close()
-
-
-@pytest.fixture
-def machines(tmp_path: Path, store: str) -> Iterator[Machines]:
-    machines = Machines(tmp_path, store)
-    yield machines
-    machines.close()
 
 
 def taught(machines: Machines) -> World:

@@ -1,7 +1,6 @@
 """A segment that is damaged in the object store is made again there too; a bad set does not keep others waiting."""
 
 import errno
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,7 @@ from index.indexer import Indexer
 from index.vectors import Identity
 from model import storage
 from model.objects import Objects
-from tests.index.test_shared import Machines
-from tests.index.world import Clock, World, flip, put, scored_pictures, wait_until
-
-
-@pytest.fixture
-def machines(tmp_path: Path, store: str) -> Iterator[Machines]:
-    machines = Machines(tmp_path, store)
-    yield machines
-    machines.close()
+from tests.index.world import Clock, Machines, World, flip, put, scored_pictures, wait_until
 
 
 def damage_in_store(machines: Machines) -> None:

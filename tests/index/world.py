@@ -23,6 +23,7 @@ from index.vectors import Identity, VectorSet, scores
 from model import storage
 from model.data_root import DataRoot
 from model.errors import CorruptFolder, VersionCorrupt
+from model.objects import Objects
 from model.pictures import Picture
 from model.registry import Lease, Release, Version, open_registry
 from tests.doubles import WeightlessEncoder, WeightlessTexts, WeightlessView, picture_vector, text_vector
@@ -106,15 +107,7 @@ class World:
 
     def trained_version(self, language: str, captions: Mapping[str, str] | None = None) -> tuple[Lease, Version]:
         """A running expansion whose version is on disk and whose captions (by picture) are in the gallery."""
-        expansion, _ = self.registry.expansions.submit(
-            kind="learn",
-            language=language,
-            settings={},
-            dataset_path=None,
-            dataset_sha256=None,
-            dataset_bytes=0,
-            actor="test",
-        )
+        expansion, _ = self.registry.expansions.submit(kind="learn", language=language, settings={}, actor="test")
         lease = self.registry.expansions.lease(expansion.id, "worker")
         assert lease is not None
         folder = f"versions/{expansion.id}"
@@ -297,3 +290,24 @@ def nearest_captions(live: LiveIndex, tag: str, version: int, text: str, limit: 
 
 def captions_of(live: LiveIndex, picture: str) -> dict[str, list[str]]:
     return live.current.captions_of_each([picture])[picture]
+
+
+class Machines:
+    """One world on this machine, one on another."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        database = f"sqlite:///{folder / 'registry.db'}"
+        self.url = url
+        self.here, self.there = (World(self._home(folder / name), database, url) for name in ("a", "b"))
+
+    def _home(self, home: Path) -> Path:
+        home.mkdir()
+        return home
+
+    def kinds(self) -> set[str]:
+        """The top-level folders in the store."""
+        return {name.split("/")[0] for name in Objects(self.url).names("")}
+
+    def close(self) -> None:
+        self.here.close()
+        self.there.close()

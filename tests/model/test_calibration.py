@@ -1,6 +1,6 @@
 """Chances of hits: right on what they were not fitted to, falling with scores, and of any page of an answer."""
 
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
@@ -83,7 +83,7 @@ def test_chances_do_not_change_when_all_scores_of_a_base_are_narrower() -> None:
 def test_a_stored_calibration_is_the_same() -> None:
     sample = np.random.default_rng(1).standard_normal((5, 8)).astype(np.float16).astype(np.float32)
     calibration = Calibration(TRUE, sample, 100, 7)
-    curves = Curves.of(calibration.as_dict())
+    curves = Curves.of(asdict(calibration.curves))
     assert curves is not None and Curves.of(None) is None
     assert Curves.of(dict.fromkeys(("sharpness", "trust", "lead"), 1.0)) is None  # of an earlier release
     assert {field.name for field in fields(Curves)} == NUMBERS

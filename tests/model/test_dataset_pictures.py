@@ -89,5 +89,6 @@ def test_a_refusal_counts_rows_and_pictures_and_shows_what_ids_look_like(tmp_pat
     assert [place.location for place in refused.errors] == [f"line {n}" for n in (3, 4, 5, 7, 8, 9, 11, 12, 13, 15)]
     report = refused.extra["report"]
     assert isinstance(report, dict)
-    assert report["faults"] == {"picture_not_found": {"count": 75, "first_lines": [3, 4, 5, 7, 8]}}
+    fault = report["faults"].pop("picture_not_found")
+    assert (fault["count"], fault["first_lines"], report["faults"]) == (75, [3, 4, 5, 7, 8], {})
     assert (report["usable"], report["pictures"], report["by_file"]) == (26, 2, 25)

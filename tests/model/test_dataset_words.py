@@ -126,9 +126,3 @@ def test_the_error_of_a_refusal_is_still_told_by_its_code(reader: Reader) -> Non
         ("line 82", "quote_not_closed"),
         ("line 83", "quote_not_closed"),
     ]
-
-
-def test_the_page_has_words_for_every_fault() -> None:
-    page = (Path(__file__).parents[2] / "service/pages/static/parts.js").read_text(encoding="utf-8")
-    table = page.partition("const FAULTS = {")[2].partition("};")[0]
-    assert set(re.findall(r"^  (\w+):", table, re.MULTILINE)) == {*FAULTS}

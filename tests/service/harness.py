@@ -23,6 +23,7 @@ from service.context import Context
 from service.serve import uvicorn_config
 from service.settings import Settings
 from tests.doubles import WeightlessEncoder
+from tests.model.registry import steps
 from tests.registries import empty_registry
 
 ADMIN_KEY = "admin-key-of-the-tests-0123456789"
@@ -72,27 +73,7 @@ class Service:
 
 def learn(registry: Registry, tag: str, *, move_shared: bool = True, report: dict[str, Any] | None = None) -> Version:
     """Queue, lease, add a version, promote and finish an expansion of `tag`."""
-    expansion, _ = registry.expansions.submit(
-        kind="learn", language=tag, settings={}, dataset_path="", dataset_sha256="", dataset_bytes=0, actor="test"
-    )
-    lease = registry.expansions.lease(expansion.id, "test")
-    assert lease is not None
-    version = registry.versions.add(
-        expansion=expansion.id,
-        parent=registry.releases.serving().shared,
-        language=tag,
-        folder=f"versions/{expansion.id}",
-        manifest_sha256="0" * 64,
-        rows=1,
-        bytes=1,
-        report={"pairs": 1} if report is None else report,
-        fence=lease.fence,
-    )
-    release = registry.releases.promote(
-        expansion=expansion.id, version=version.number, move_shared=move_shared, fence=lease.fence
-    )
-    registry.expansions.succeed(lease, version.number, release.number, {"pairs": 1})
-    return version
+    return steps.learn(registry, tag, shared=move_shared, report={"pairs": 1} if report is None else report)
 
 
 @contextmanager

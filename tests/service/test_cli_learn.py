@@ -92,15 +92,7 @@ def test_watching_a_finished_expansion_shows_its_version(service: Service) -> No
 
 def test_a_rebuild_reports_the_shared_table_and_what_is_left_out(service: Service) -> None:
     registry = service.context.registry
-    expansion, _ = registry.expansions.submit(
-        kind="rebuild",
-        language="xh",
-        settings={},
-        dataset_path=None,
-        dataset_sha256=None,
-        dataset_bytes=None,
-        actor="test",
-    )
+    expansion, _ = registry.expansions.submit(kind="rebuild", language="xh", settings={}, actor="test")
     lease = registry.expansions.lease(expansion.id, "test")
     assert lease is not None
     languages = {

@@ -15,10 +15,7 @@ def test_readiness_names_the_encoding_and_what_an_operator_should_know_of_it(tmp
         assert reason == (
             "bfloat16 changes the features of this base too much; openvino in float32 computes the vectors instead."
         )
-        registry.expansions.submit(
-            kind="reencode", language="mul", settings={}, dataset_path=None, dataset_sha256=None, dataset_bytes=None,
-            actor="test",
-        )  # fmt: skip
+        registry.expansions.submit(kind="reencode", language="mul", settings={}, actor="test")
         (expansion,) = registry.expansions.list()
         lease = registry.expansions.lease(expansion.id, "test:1")
         registry.encodings.change("openvino", "bfloat16", lease, 1)

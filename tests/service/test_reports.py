@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
+from tests.model.registry.steps import begin, write
 from tests.service.harness import Service, assert_problem, learn, running
 
 
@@ -40,23 +41,8 @@ def test_a_report_comes_with_the_version_its_outcome_and_the_chain(fresh: Servic
 
 def add(service: Service, kind: Literal["learn", "rebuild"] = "learn") -> tuple[Any, Any]:
     """A version that was registered, with the lease of its expansion, which has not ended."""
-    registry = service.context.registry
-    expansion, _ = registry.expansions.submit(
-        kind=kind, language="cy", settings={}, dataset_path="", dataset_sha256="", dataset_bytes=0, actor="test"
-    )
-    lease = registry.expansions.lease(expansion.id, "test")
-    assert lease is not None
-    version = registry.versions.add(
-        expansion=expansion.id,
-        parent=0,
-        language="cy",
-        folder="versions/x",
-        manifest_sha256="0" * 64,
-        rows=1,
-        bytes=1,
-        report=measured(0.01),
-        fence=lease.fence,
-    )
+    lease = begin(service.context.registry, "cy", kind=kind)
+    version = write(service.context.registry, lease, "cy", 0, report=measured(0.01))
     return version, lease
 
 

@@ -43,13 +43,7 @@ def serving(site: Site) -> Encoder:
 def submit_move(registry: Registry, base: str, **more: Any) -> str:
     """What the service does when a move is asked for."""
     expansion, _ = registry.expansions.submit(
-        kind="base",
-        language="mul",
-        settings={"base": base, **more},
-        dataset_path=None,
-        dataset_sha256=None,
-        dataset_bytes=None,
-        actor="test",
+        kind="base", language="mul", settings={"base": base, **more}, actor="test"
     )
     return expansion.id
 

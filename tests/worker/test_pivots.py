@@ -87,7 +87,7 @@ def test_what_was_measured_with_a_pivot_can_be_measured_again_when_that_is_gone(
     attempt = attempt_at(site, site.submit(pairs("cy"), "kw"))
     attempt.decided("plan.json", lambda: {"parent": 0})
     context = open_context(attempt)
-    validation = kept(attempt, expansion)
+    validation = kept(attempt.root, expansion)
     assert validation is not None and validation.pivots == {"cy": 1}
     among = candidates(context, prepare(context, attempt.expansion), validation)
     assert {*among.places} == {*validation.targets, *validation.others}

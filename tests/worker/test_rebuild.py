@@ -16,13 +16,7 @@ def rebuild_of(site: Site, language: str, kind: type[Attempt] = Attempt) -> Atte
     plan = site.registry.releases.roll_back(language, actor="test", reason="")
     assert plan.shared_version == 0
     expansion, _ = site.registry.expansions.submit(
-        kind="rebuild",
-        language=language,
-        settings={"replay": plan.replay},
-        dataset_path=None,
-        dataset_sha256=None,
-        dataset_bytes=None,
-        actor="test",
+        kind="rebuild", language=language, settings={"replay": plan.replay}, actor="test"
     )
     return attempt_at(site, expansion.id, kind=kind)
 

@@ -60,9 +60,6 @@ def submit(site: Site, encoding: Encoding, **more: bool) -> str:
         kind="reencode",
         language="mul",
         settings={"backend": encoding.backend, "precision": encoding.precision, **more},
-        dataset_path=None,
-        dataset_sha256=None,
-        dataset_bytes=None,
         actor="test",
     )
     return expansion.id

@@ -21,7 +21,7 @@ def test_a_table_that_did_not_change_reads_as_on_the_day_it_was_learned(site: Si
     other = [{**row, "english": row["english"].replace("o", "ou")} for row in pairs("br", picture=picture, count=90)]
     attempt = attempt_at(site, site.submit(other, "br"))
     context = open_context(attempt)
-    validation = kept(attempt, first.id)
+    validation = kept(attempt.root, first.id)
     assert validation is not None
     among = candidates(context, prepare(context, attempt.expansion), validation)
     assert len(among.places) == first.report["candidates"]

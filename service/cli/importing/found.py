@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from index.facts import MOST_TAGS
 from model.errors import PictoglotError
 from model.text import clean
-from service.cli.importing.items import MOST_TAGS, Said, fitting
+from service.cli.importing.items import Said, fitting
 
 FIELDS = "id,url,collection,tags,metadata,own,etag"
 

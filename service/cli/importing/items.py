@@ -10,6 +10,8 @@ from enum import Enum
 from pathlib import PurePosixPath
 from typing import NamedTuple, Protocol
 
+from index.facts import FORBIDDEN, LONGEST_TAG, MOST_TAGS
+from index.facts import MOST_BYTES as MOST_METADATA
 from model.wording import counted
 
 MOST_BYTES = 256 << 20  # of one picture: a service takes no more, whatever its settings
@@ -27,10 +29,8 @@ _OTHER_FORMATS = frozenset({
     ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".3fr", ".iiq", ".erf", ".kdc",
     ".mrw", ".raw",
 })  # fmt: skip
-_CONTROLS = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _COLLECTION = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")  # as the service takes it
-# As the service has them, and well within: characters, and bytes of metadata as JSON
-_LONGEST_TAG, MOST_TAGS, _LONGEST_VALUE, _MOST_METADATA = 200, 64, 2_000, 16 << 10
+_LONGEST_VALUE = 2_000  # characters
 
 
 class Why(Enum):
@@ -183,7 +183,7 @@ def not_a_collection(name: str) -> str | None:
 def tags_of(texts: Sequence[str]) -> tuple[str, ...]:
     """Texts as tags: without controls and blanks around them, each once, without those that are too long."""
     cleaned = dict.fromkeys(plain(text) for text in texts)
-    return tuple(text for text in cleaned if 0 < len(text) <= _LONGEST_TAG)[:MOST_TAGS]
+    return tuple(text for text in cleaned if 0 < len(text) <= LONGEST_TAG)[:MOST_TAGS]
 
 
 def captions_of(given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
@@ -204,7 +204,7 @@ def fitting(metadata: Mapping[str, Value], beside: Mapping[str, Value] | None = 
     """Metadata without its longest values, so many that the rest is not too long together with what is `beside`."""
     lengths = {key: _length(key, value) for key, value in metadata.items()}
     others = {key: value for key, value in (beside or {}).items() if key not in lengths}
-    room = _MOST_METADATA - 2 - sum(_length(key, value) for key, value in others.items()) - sum(lengths.values())
+    room = MOST_METADATA - 2 - sum(_length(key, value) for key, value in others.items()) - sum(lengths.values())
     kept = dict(metadata)
     for key in sorted(lengths, key=lambda key: -lengths[key]):
         if room >= 0:
@@ -230,7 +230,7 @@ def is_json(value: object) -> bool:
 
 def plain(text: str) -> str:
     """A text without what no record may have; cut where it is longer than a value should be."""
-    return _CONTROLS.sub("", text).strip()[:_LONGEST_VALUE].strip()
+    return FORBIDDEN.sub("", text).strip()[:_LONGEST_VALUE].strip()
 
 
 def key_of(name: str) -> str:

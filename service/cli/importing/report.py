@@ -36,7 +36,7 @@ class Report:
         elif outcome.what != "there" and self.whole:
             self.added.append({"id": outcome.id, "file": outcome.place, "outcome": outcome.what})
 
-    def leave(self, left: Left, why: str = "") -> None:
+    def leave(self, left: Left) -> None:
         """Something that is no item."""
         if left.hides is not None and left.place not in self.unseen:
             self.unseen.append(left.place)

@@ -8,27 +8,8 @@ export const waiting = (what) => make("p", { class: "waiting", role: "status" },
 export const nothing = (title, ...hints) =>
   make("div", { class: "nothing" }, make("p", { class: "big" }, title), hints.filter(Boolean).map((hint) => make("p", {}, hint)));
 
-const FAULTS = {
-  missing_caption: "no caption",
-  missing_english_and_picture: "neither English nor a picture",
-  english_and_pivot: "both English and a pivot",
-  malformed_json: "not one JSON object in a line",
-  wrong_field_count: "too few or too many cells",
-  quote_not_closed: "a quote that is not closed",
-  pivot_invalid: "a pivot without a language and a text",
-  picture_id_invalid: "a picture whose id is not valid",
-  picture_not_found: "a picture that is not in the gallery",
-  split_invalid: "a split that is neither train nor val",
-  not_text: "something else than a text",
-  empty_text: "a text of no letter, number or symbol",
-  text_too_long: "a text that is too long",
-  text_invalid_unicode: "control characters, or broken ones",
-  language_tag_invalid: "a pivot in a language of no valid tag",
-  split_conflict: "a picture or text that is in the other split already",
-};
-
-/** What is wrong with a row of a dataset, in words. */
-export const faultName = (kind) => FAULTS[kind] ?? FAULTS[kind.replace(/^[a-z]+_/, "")] ?? kind.replaceAll("_", " "); // of the English, or of the pivot
+/** What is wrong with a row of a dataset, in words; reports of earlier releases have only the kind. */
+export const faultWords = (kind, { reason }) => reason?.replaceAll("`", "") ?? kind.replaceAll("_", " ");
 
 /** What it means that the shared table was not changed. */
 export const apart = (name) => `No language got worse: with ${name} in the shared table another one would have lost too much, so that table is the one of before. Searches that name ${name} use this version all the same.`;

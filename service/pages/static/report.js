@@ -3,7 +3,7 @@
 import { ask } from "/static/api.js";
 import { bar, byId, fill, make, percent, plural, sentence, time, whole } from "/static/dom.js";
 import { learned, named, native, refresh } from "/static/languages.js";
-import { apart, askKey, faultName, sorry, waiting } from "/static/parts.js";
+import { apart, askKey, faultWords, sorry, waiting } from "/static/parts.js";
 import { chainPlot, confusionTable, matchTable, movesTable } from "/static/plots.js";
 
 const number = Number(location.pathname.split("/")[2]);
@@ -150,7 +150,7 @@ function match({ match: told, name }) {
 
 function dataset({ dataset: data }) {
   if (!data) return null;
-  const faults = Object.entries(data.faults ?? {}).map(([kind, { count }]) => `${plural(count, "row")} left out: ${faultName(kind)}`);
+  const faults = Object.entries(data.faults ?? {}).map(([kind, fault]) => `${plural(fault.count, "row")} left out: ${faultWords(kind, fault)}`);
   const words = [
     typeof data.usable === "number" ? `${whole(data.usable)} of ${whole(data.rows)} rows usable` : null,
     typeof data.val === "number" ? `${whole(data.train)} to learn from, ${whole(data.val)} held out` : null,

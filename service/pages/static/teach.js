@@ -4,7 +4,7 @@ import { ask, freshKey, listed } from "/static/api.js";
 import { byId, fill, make, percent, plural, whole } from "/static/dom.js";
 import { drawExpansions } from "/static/expansions.js";
 import { named } from "/static/languages.js";
-import { faultName, sorry, waiting } from "/static/parts.js";
+import { faultWords, sorry, waiting } from "/static/parts.js";
 
 const LOSSES = { cross_lingual: "paired texts", cross_modal: "pictures" }; // what drives each
 
@@ -108,7 +108,7 @@ function report({ language, report: counts }) {
     make("h2", { class: "small-title" }, language ? `This file can teach ${named(language).name}` : "Contents of the file"),
     make("dl", {}, facts.map(([term, value]) => [make("dt", {}, term), make("dd", {}, value)])),
     faults.length
-      ? [make("h3", {}, "Rows that are left out"), make("ul", {}, faults.map(([kind, fault]) => make("li", {}, `${plural(fault.count, "row")}: ${faultName(kind)} (${listed(fault.first_lines.map((line) => `line ${line}`), fault.count)})`)))]
+      ? [make("h3", {}, "Rows that are left out"), make("ul", {}, faults.map(([kind, fault]) => make("li", {}, `${plural(fault.count, "row")} ${faultWords(kind, fault)} (${listed(fault.first_lines.map((line) => `line ${line}`), fault.count)})`)))]
       : null,
   );
 }

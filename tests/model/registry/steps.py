@@ -41,19 +41,17 @@ def begin(registry: Registry, language: str, *, kind: str = "learn", replay: Seq
     return lease
 
 
-def write(registry: Registry, lease: Lease, language: str, parent: int) -> Version:
+def write(registry: Registry, lease: Lease, language: str, parent: int, **more: Any) -> Version:
     """Register a version of the leased expansion."""
-    return registry.versions.add(
-        expansion=lease.expansion,
-        parent=parent,
-        language=language,
-        folder=f"versions/{lease.expansion}",
-        manifest_sha256="m" * 64,
-        rows=3,
-        bytes=4096,
-        report={"t2i": {"R@1": 0.5}},
-        fence=lease.fence,
-    )
+    made: dict[str, Any] = {
+        "folder": f"versions/{lease.expansion}",
+        "manifest_sha256": "m" * 64,
+        "rows": 3,
+        "bytes": 4096,
+        "report": {"t2i": {"R@1": 0.5}},
+    }
+    ours: dict[str, Any] = {"expansion": lease.expansion, "parent": parent, "language": language, "fence": lease.fence}
+    return registry.versions.add(**ours, **made | more)
 
 
 def promote(registry: Registry, lease: Lease, version: Version, *, shared: bool = True) -> Release:
@@ -63,13 +61,18 @@ def promote(registry: Registry, lease: Lease, version: Version, *, shared: bool 
     )
 
 
-def teach(registry: Registry, language: str, *, shared: bool = True) -> int:
-    """A whole expansion, on top of the serving shared version; returns the new version's number."""
+def learn(registry: Registry, language: str, *, shared: bool = True, **more: Any) -> Version:
+    """A whole expansion, on top of the serving shared version."""
     lease = begin(registry, language)
-    version = write(registry, lease, language, registry.releases.serving().shared)
+    version = write(registry, lease, language, registry.releases.serving().shared, **more)
     release = promote(registry, lease, version, shared=shared)
-    registry.expansions.succeed(lease, version.number, release.number, {})
-    return version.number
+    registry.expansions.succeed(lease, version.number, release.number, dict(version.report))
+    return version
+
+
+def teach(registry: Registry, language: str, *, shared: bool = True) -> int:
+    """As `learn`; returns the new version's number."""
+    return learn(registry, language, shared=shared).number
 
 
 def race(*acts: Callable[[], T]) -> Sequence[T | PictoglotError]:
@@ -89,15 +92,7 @@ def race(*acts: Callable[[], T]) -> Sequence[T | PictoglotError]:
 
 def begin_move(registry: Registry) -> Lease:
     """An expansion of kind `base`, and its lease."""
-    expansion, _ = registry.expansions.submit(
-        kind="base",
-        language="mul",
-        settings={"base": "B"},
-        dataset_path=None,
-        dataset_sha256=None,
-        dataset_bytes=None,
-        actor="t",
-    )
+    expansion, _ = registry.expansions.submit(kind="base", language="mul", settings={"base": "B"}, actor="t")
     lease = registry.expansions.lease(expansion.id, "worker")
     assert lease is not None
     return lease
@@ -108,18 +103,8 @@ def relearn(
 ) -> int:
     """What the worker does for one language: a version on the new base, from the dataset of the one that serves."""
     served = registry.versions.get(registry.releases.serving().languages[language])
-    version = registry.versions.add(
-        expansion=lease.expansion,
-        parent=parent,
-        language=language,
-        folder=f"versions/{lease.expansion}-{language}",
-        manifest_sha256="m" * 64,
-        rows=1,
-        bytes=1,
-        report=dict(report or {}),
-        fence=lease.fence,
-        datasets=served.learned,
-    )
+    own = {"folder": f"versions/{lease.expansion}-{language}", "report": dict(report or {})}
+    version = write(registry, lease, language, parent, datasets=served.learned, **own)
     assert version.learned_from == served.learned_from != version.expansion
     return version.number
 

@@ -33,16 +33,7 @@ def test_ids_sort_by_time_and_are_drawn_at_random() -> None:
 
 def test_an_id_that_the_caller_chose_is_kept(registry: Registry) -> None:
     id = new_expansion_id()
-    made, _ = registry.expansions.submit(
-        id=id,
-        kind="rebuild",
-        language="cy",
-        settings={},
-        dataset_path=None,
-        dataset_sha256=None,
-        dataset_bytes=None,
-        actor="a",
-    )
+    made, _ = registry.expansions.submit(id=id, kind="rebuild", language="cy", settings={}, actor="a")
     assert made.id == id
 
 
