@@ -47,7 +47,7 @@ class Interrupted(Exception):
 
 
 class Trainer:
-    """Trains one language as an expansion does: by TEIR, with both losses balanced.
+    """Trains one language as an expansion does: by TEIR, or from an aligned start, with both losses balanced.
 
     `used` (n,) are the token ids of the corpus, ascending; `ids` (m,) these and the specials of the base's reading.
     `rows` (m, width) are trained, each scaled by `scale` (m, 1); `sequences` are the captions as places among them.

@@ -90,6 +90,7 @@ def gains_(
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     try:
+        results.read(concluded), _trials(out)  # hours before they are written
         other = ((gains.ALIGNER, aligner),) if aligner else ()
         sides = [(*_named(settings or []), *other), _named(against or [])]
         if adapter is not None and adapter not in addressed.KINDS:
@@ -145,7 +146,10 @@ def few_(
     torch.use_deterministic_algorithms(True)
     encoder = Encoder(open_base("bundled"))
     wanted, data = few.trials(_named([]), seeds=seeds), emoji36(encoder, Sizes(pairs=max(few.SIZES)), work)
-    gains.fill(encoder, data, wanted, _trials(out), work / "methods", lambda trial: _add(out, trial))
+    try:
+        gains.fill(encoder, data, wanted, _trials(out), work / "methods", lambda trial: _add(out, trial))
+    except Refused as refusal:
+        raise SystemExit(str(refusal)) from refusal
     trials = _trials(out)
     few.draw(trials, wanted, out.with_suffix(".png"))
     written = page.place(out.with_suffix(".md"), "Few pairs", few.tables(trials, wanted))
