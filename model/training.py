@@ -63,7 +63,7 @@ class Trainer:
         self.tokenizer = tokens.tokenizer
         self.settings = settings.settled(len(corpus.captions), self.tokenizer.begins)
         # by which a checkpoint may differ: what the size of the dataset decides, an earlier release decided otherwise
-        self.chosen = () if self.settings == settings else ("settings", "method")
+        self.defaulted = () if self.settings == settings else ("settings", "method")
         settings = self.settings
         self.reading = reading = parent.reading
         cut = [ids[: reading.most] for ids in tokens.ids]
@@ -95,7 +95,7 @@ class Trainer:
         trained = {"rows": self.rows, **self.beside()}
         adamw = self.optimizer()
         belongs = self.belongs()
-        newest = checkpoint.load_newest(self.folder, belongs, self.chosen)
+        newest = checkpoint.load_newest(self.folder, belongs, self.defaulted)
         first = 0 if newest is None else _restore(newest, trained, adamw.adam)
         every = settings.checkpoint_every or max(20, steps // 10)
         saved = time.monotonic()
