@@ -4,6 +4,7 @@ import gzip
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ class Learned:
         if extended is None:
             raise VersionCorrupt("the tokenizer is not the one this version was trained with")
         return extended
+
+    @property
+    def digest(self) -> str:
+        """Names these rows and the tokens that they are of: hex."""
+        return sha256(self.rows.rows.cpu().contiguous().numpy().tobytes() + self.tokenizer_sha256.encode()).hexdigest()
 
 
 def write(folder: Path, learned: Learned, facts: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from model.errors import VersionCorrupt
 from model.evaluation import gain, ranks, recalls
 from model.languages import ENGLISH
 from model.table import View
-from model.version import read
+from model.version import Learned, read
 from worker.figures import confusion, fertility, so_far
 from worker.prepare import TrainingContext, TrainingData
 from worker.promotion import gained, informative
@@ -27,9 +27,9 @@ from worker.validation import MAX_CANDIDATES, Candidates, Validation, candidates
 MAX_DETECTED = 250  # captions a language in the confusion matrix; each is scored for every served language
 
 
-def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[str, Any]:
-    """The report of what was learned as `view`; computed once, then read from the expansion's folder."""
-    name = f"evaluation/{data.language}.json"
+def evaluate(context: TrainingContext, data: TrainingData, view: View, learned: Learned) -> dict[str, Any]:
+    """The report of what was learned, which `view` reads; computed once, then read from the expansion's folder."""
+    name = f"evaluation/{data.language}-{learned.digest[:12]}.json"  # an earlier attempt may have learned other rows
     report: dict[str, Any] = context.attempt.computed(name, lambda: _Evaluation(context, data, view).report())
     return report
 

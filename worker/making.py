@@ -16,7 +16,7 @@ def make_version(context: TrainingContext, data: TrainingData) -> tuple[Learned,
         learned = train(context, data)
     with attempt.phase("evaluate"):
         view = context.encoder.extend(context.view, context.parent, data.language, learned)
-        report = evaluate(context, data, view)
+        report = evaluate(context, data, view, learned)
     with attempt.phase("package"):
         version = package(context, data, learned, report)
         # what is registered is what serves, and an earlier attempt may have written it: from here on only that is used

@@ -57,7 +57,8 @@ def corpus(data: TrainingData, base: int) -> Corpus:
 
 def package(context: TrainingContext, data: TrainingData, learned: Learned, report: Mapping[str, Any]) -> Version:
     """Write the version and register it; the same expansion and language give the same version again."""
-    attempt, settings = context.attempt, _settings(data)
+    attempt, taught = context.attempt, sum(row.split == "train" for row in data.rows)
+    settings = _settings(data).settled(taught, context.view.tokenizer.begins)
     name = _folder(context, data)
     folder = attempt.root.path(name)
     facts = {
