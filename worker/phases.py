@@ -13,7 +13,7 @@ from worker.attempt import Attempt
 from worker.making import make_version
 from worker.move import move
 from worker.prepare import TrainingContext, TrainingData, open_context, prepare, teachable
-from worker.promotion import GateFailed, forced_through, forgotten, keeps_shared, refusal, without_gain
+from worker.promotion import GateFailed, forced_through, forgotten, gate, keeps_shared
 from worker.reencode import reencode
 
 
@@ -33,9 +33,9 @@ def learn(attempt: Attempt) -> None:
         context = open_context(attempt)
         data = prepare(context, attempt.expansion)
     learned, version, report = make_version(context, data)
-    reason = refusal(report, attempt.settings.min_recall) or without_gain(report)
-    if reason is not None:
-        raise GateFailed(reason, report=report)
+    if (refused := gate(report, attempt.settings.min_recall)) is not None:
+        name, reason = refused
+        raise GateFailed(reason, report={**report, "refused_by": name})
     with attempt.phase("encode"):
         _encode(context, data, context.encoder.extend(context.view, version.number, data.language, learned))
     with attempt.phase("promote"):

@@ -58,6 +58,12 @@ def without_gain(report: Mapping[str, Any]) -> str | None:
     return f"{gain['sentence']}; taught with `forced`, it is served all the same"
 
 
+def gate(report: Mapping[str, Any], min_recall: float) -> tuple[str, str] | None:
+    """What refuses the language, and why: the `floor`, which nothing overrides, or the `gain`, which `forced` does."""
+    reasons = {"floor": refusal(report, min_recall), "gain": without_gain(report)}
+    return next(((name, reason) for name, reason in reasons.items() if reason is not None), None)
+
+
 def forced_through(report: Mapping[str, Any]) -> str | None:
     """Why the gate would have refused the language if it had not been forced; None when it would not."""
     gain = report.get("gain") or {}

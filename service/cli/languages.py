@@ -246,12 +246,11 @@ def _end(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
 
 
 def _why(expansion: dict[str, Any]) -> None:
-    """Why it failed, and what to do where it is not served only because nothing was gained; nothing if it did not."""
+    """Why it failed, and what to do where forcing would have served it; nothing if it did not fail."""
     if not (error := expansion["error"]):
         return
     note(f"{(error['detail'] or error['code']).removesuffix('.')}.")
-    gain = (expansion["report"] or {}).get("gain")
-    if error["code"] == "gate_failed" and gain and not gain["enough"]:
+    if (expansion["report"] or {}).get("refused_by", "floor") != "floor":
         note(f"`pictoglot learn {expansion['language']} FILE --forced` serves it all the same.")
 
 

@@ -59,6 +59,7 @@ def test_a_language_that_the_base_reads_as_well_is_refused_with_the_figures(site
     failed = site.registry.expansions.get(attempt.expansion.id)
     assert failed.error is not None and failed.error.code == "gate_failed"
     assert failed.report is not None and failed.report["gain"]["enough"] is False
+    assert failed.report["refused_by"] == "gain"
     assert site.registry.releases.serving().number == 1
 
 
@@ -73,8 +74,9 @@ def test_what_is_forced_is_served_and_the_release_and_the_report_say_so(site: Si
 
 
 def test_the_floor_holds_also_where_the_gain_is_forced(site: Site) -> None:
-    with pytest.raises(GateFailed, match=r"at least 1\.000 is needed"):
+    with pytest.raises(GateFailed, match=r"at least 1\.000 is needed") as caught:
         run(attempt_at(site, site.submit(pairs("cy", picture=True)), min_recall=1.0))
+    assert caught.value.extra["report"]["refused_by"] == "floor"  # type: ignore[index]
 
 
 def test_a_language_taught_again_has_to_beat_its_own_version(site: Site) -> None:
