@@ -1,5 +1,6 @@
 """An expansion from its first phase to its last, readable top to bottom. Each phase may be repeated after any crash."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +14,10 @@ from worker.attempt import Attempt
 from worker.making import make_version
 from worker.move import move
 from worker.prepare import TrainingContext, TrainingData, open_context, prepare, teachable
-from worker.promotion import GateFailed, forced_through, forgotten, gate, keeps_shared
+from worker.promotion import GateFailed, forced_through, forgotten, gate, keeps_shared, reason
 from worker.reencode import reencode
+
+_log = logging.getLogger(__name__)
 
 
 def run(attempt: Attempt) -> None:
@@ -34,8 +37,8 @@ def learn(attempt: Attempt) -> None:
         data = prepare(context, attempt.expansion)
     learned, version, report = make_version(context, data)
     if (refused := gate(report, attempt.settings.min_recall)) is not None:
-        name, reason = refused
-        raise GateFailed(reason, report={**report, "refused_by": name})
+        name, why = refused
+        raise GateFailed(why, report={**report, "refused_by": name})
     with attempt.phase("encode"):
         _encode(context, data, context.encoder.extend(context.view, version.number, data.language, learned))
     with attempt.phase("promote"):
@@ -44,6 +47,7 @@ def learn(attempt: Attempt) -> None:
             version=version.number,
             move_shared=keeps_shared(report, attempt.settings.forgetting_budget),
             fence=attempt.lease.fence,
+            reason=reason(report),
             forced=forced_through(report),
         )
         storage.fault_point("promote.committed")
@@ -56,6 +60,8 @@ def _conclude(attempt: Attempt, release: int) -> None:
     version = attempt.registry.versions.get(served.languages[attempt.expansion.language])
     report = _concluded(version.report, served.shared == version.number)
     attempt.registry.expansions.succeed(attempt.lease, version.number, release, report)
+    said = (version.language, version.number, release, served.reason)
+    _log.info("promoted %s: version %d, release %d, %s", *said, extra={"key": served.actor})
 
 
 def rebuild(attempt: Attempt) -> None:

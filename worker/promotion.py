@@ -34,7 +34,6 @@ def gained(
     language shall be served without.
     """
     what = " and ".join(f"R@{k}" for k in ks)
-    change = f"{100 * gain.mean:+.1f} ± {100 * gain.error:.1f} points".replace("-", "−")
     return {
         "version": version,
         "before": {name: before[name] for name in ("t2i", "i2t")},
@@ -45,7 +44,7 @@ def gained(
         "sentence": (
             f"{names(language).name} is {'' if gain.enough else 'not '}read better than by version {version}: "
             f"on the same {before['pairs']} held-out captions {what if len(ks) == 1 else f'the mean of {what}'} went "
-            f"from {100 * gain.before:.1f} % to {100 * gain.after:.1f} % ({change})"
+            f"from {100 * gain.before:.1f} % to {100 * gain.after:.1f} % ({_points(gain.mean, gain.error)})"
         ),
     }
 
@@ -56,6 +55,16 @@ def without_gain(report: Mapping[str, Any]) -> str | None:
     if gain is None or gain["enough"] or gain["forced"]:
         return None
     return f"{gain['sentence']}; taught with `forced`, it is served all the same"
+
+
+def reason(report: Mapping[str, Any]) -> str:
+    """Why the language is served, for the list of releases and the log: what it gains, and over which version."""
+    gain = report.get("gain")
+    return f"{_points(gain['mean'], gain['error'])} over version {gain['version']}" if gain else ""
+
+
+def _points(mean: float, error: float) -> str:
+    return f"{100 * mean:+.1f} ± {100 * error:.1f} points".replace("-", "−")
 
 
 def gate(report: Mapping[str, Any], min_recall: float) -> tuple[str, str] | None:
