@@ -275,7 +275,7 @@ def _assessed(expansion: dict[str, Any]) -> None:
         if (figures := report[name]) is not None and figures["version"] != report.get("version", 0):
             which = "The shared table" if name == "shared" else "What was taught"
             say(f"{which}, version {figures['version']}:")
-            _recalls(figures)
+            _recalls(figures | {"against": report.get("against", "")})
     say("Nothing was taught and nothing is served otherwise than before.")
 
 
