@@ -14,7 +14,7 @@ from worker.attempt import Attempt
 from worker.making import make_version
 from worker.move import move
 from worker.prepare import TrainingContext, TrainingData, open_context, prepare, teachable
-from worker.promotion import GateFailed, forced_through, forgotten, gate, keeps_shared, reason
+from worker.promotion import GateFailed, forgotten, gate, keeps_shared, objections, reason
 from worker.reencode import reencode
 
 _log = logging.getLogger(__name__)
@@ -36,7 +36,8 @@ def learn(attempt: Attempt) -> None:
         context = open_context(attempt)
         data = prepare(context, attempt.expansion)
     learned, version, report = make_version(context, data)
-    if (refused := gate(report, attempt.settings.min_recall)) is not None:
+    budget, forced = attempt.settings.forgetting_budget, bool(attempt.expansion.settings.get("forced"))
+    if (refused := gate(report, attempt.settings.min_recall, budget, forced=forced)) is not None:
         name, why = refused
         raise GateFailed(why, report={**report, "refused_by": name})
     with attempt.phase("encode"):
@@ -45,10 +46,10 @@ def learn(attempt: Attempt) -> None:
         release = attempt.registry.releases.promote(
             expansion=attempt.expansion.id,
             version=version.number,
-            move_shared=keeps_shared(report, attempt.settings.forgetting_budget),
+            move_shared=keeps_shared(report, budget),
             fence=attempt.lease.fence,
             reason=reason(report),
-            forced=forced_through(report),
+            forced="; ".join(objections(report, budget).values()) or None,
         )
         storage.fault_point("promote.committed")
         _conclude(attempt, release.number)

@@ -259,6 +259,8 @@ def _learned(expansion: dict[str, Any]) -> None:
     report = expansion["report"] or {}
     if gain := report.get("gain"):
         say(f"{gain['sentence']}.{' It is served because that was forced.' if gain['forced'] else ''}")
+    if earlier := report.get("earlier"):
+        say(f"{earlier['sentence']}. {earlier['note'] or ''}".strip())
     _split(report.get("dataset") or {})
     _recalls(report)
     if (report.get("shared") or {}).get("moved") is False:

@@ -99,6 +99,26 @@ def test_a_language_taught_again_has_to_beat_its_own_version(site: Site) -> None
     assert site.registry.releases.serving().languages["cy"] == 1
 
 
+def test_a_language_taught_again_must_not_read_worse_what_it_was_taught_before(site: Site) -> None:
+    """The second dataset gives every Welsh noun the meaning of the next one, and reads well what itself holds out."""
+    first = teach(site)
+    rows = pairs("cy")
+    wrong = [{**row, "english": other["english"]} for row, other in zip(rows, rows[10:] + rows[:10], strict=True)]
+    again = attempt_at(site, site.submit(wrong, forced=False), forgetting_budget=0.05)
+    with pytest.raises(
+        GateFailed, match=r"Of the \d+ captions that earlier datasets held out, version 1 finds"
+    ) as caught:
+        run(again)
+    report = caught.value.extra["report"]
+    assert isinstance(report, dict) and first.report is not None
+    assert report["refused_by"] == "earlier" and report["gain"]["enough"]
+    earlier = report["earlier"]
+    assert earlier["before"] == first.report["t2i"] and earlier["pairs"] == first.report["pairs"]
+    assert earlier["mean"] == pytest.approx(earlier["after"]["R@1"] - earlier["before"]["R@1"])
+    assert earlier["mean"] < -0.05
+    assert site.registry.releases.serving().languages["cy"] == 1
+
+
 def test_a_damaged_version_can_be_replaced_by_teaching_again(site: Site) -> None:
     """Version 0 reads a language whose version cannot be opened, so that is what has to be beaten."""
     teach(site)
@@ -108,5 +128,5 @@ def test_a_damaged_version_can_be_replaced_by_teaching_again(site: Site) -> None
     (site.home / str(site.registry.versions.get(1).folder) / "rows.safetensors").write_bytes(b"")
     run(attempt)
     report = site.registry.expansions.get(expansion).report
-    assert report is not None and report["gain"]["version"] == 0
+    assert report is not None and report["gain"]["version"] == 0 and report["earlier"] is None
     assert site.registry.releases.serving().languages["cy"] == 2
