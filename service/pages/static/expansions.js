@@ -126,7 +126,7 @@ function outcome(item) {
   ];
   return [
     gain ? make("p", { class: "told" }, `${gain.sentence}.${gain.forced ? " It serves because that was forced." : ""}`) : null,
-    earlier ? make("p", { class: "told" }, `${earlier.sentence}. ${earlier.note ?? ""}`) : null,
+    earlier ? make("p", { class: "fine" }, `${earlier.sentence}. ${earlier.note ?? ""}`) : null,
     make("p", { class: "fine" }, words.filter(Boolean).map((word, place) => [place ? " · " : "", word])),
     !rebuilt && moved === false ? make("p", { class: "fine" }, apart(named(item.language).name)) : null,
   ];
