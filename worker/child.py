@@ -18,6 +18,7 @@ from worker.attempt import Attempt, Stopped
 from worker.chore import begin
 from worker.lease import RESUMABLE
 from worker.phases import run
+from worker.promotion import GateFailed
 from worker.settings import WorkerSettings
 
 _PAUSE = 5.0  # seconds between tries while there is no space, no registry or no store
@@ -64,7 +65,8 @@ def _exit_status(attempt: Attempt) -> int:
         _log.warning("a later attempt holds the lease; this one writes nothing more")
         return 0
     except PictoglotError as error:
-        _log.warning("expansion %s of %s failed: %s", attempt.lease.expansion, attempt.expansion.language, error.code)
+        said = f"{error.code}: {error.detail}" if isinstance(error, GateFailed) else error.code  # others may name files
+        _log.warning("expansion %s of %s failed: %s", attempt.lease.expansion, attempt.expansion.language, said)
         attempt.fail(error)
         return 0
     except Exception:  # noqa: BLE001 - the next attempt may succeed; after three without progress the expansion fails

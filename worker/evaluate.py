@@ -21,8 +21,18 @@ from model.table import View
 from model.version import Learned, read
 from worker.figures import confusion, fertility, so_far
 from worker.prepare import TrainingContext, TrainingData
-from worker.promotion import gained, informative
-from worker.validation import MAX_CANDIDATES, Candidates, Validation, candidates, encoded, english, held_out, kept
+from worker.promotion import gained, informative, retained
+from worker.validation import (
+    MAX_CANDIDATES,
+    Candidates,
+    Validation,
+    candidates,
+    encoded,
+    english,
+    held_out,
+    kept,
+    kept_of,
+)
 
 MAX_DETECTED = 250  # captions a language in the confusion matrix; each is scored for every served language
 
@@ -92,6 +102,7 @@ class _Evaluation:
         }
         if own is not None and self.attempt.expansion.kind != "rebuild":
             report["gain"] = self._gain(own, among)
+            report["earlier"] = self._own_earlier(report["gain"]["before"]["t2i"]["R@1"])
         chain = [*reversed(self.versions.lineage(self.context.parent))]
         report["shared"]["so_far"] = so_far(chain, self.data.language, report)
         return report
@@ -127,6 +138,27 @@ class _Evaluation:
         forced = bool(self.attempt.expansion.settings.get("forced"))
         change = gain(before.ranks, own.ranks, own.owner, ks)
         return gained(self.data.language, version, before.figures, change, ks, forced=forced)
+
+    def _own_earlier(self, reads_now: float) -> dict[str, Any] | None:
+        """What becomes of the language's own earlier held-out captions, by its serving version and as it would be.
+
+        None where nothing is left to measure, or that version is damaged.
+        """
+        number = self.served.get(self.data.language)
+        validation = None if number is None else kept_of(self.attempt.root, self.versions.sources(number))
+        if number is None or validation is None:
+            return None
+        try:
+            view = self.context.views.of(number)
+        except VersionCorrupt:
+            return None
+        among = candidates(self.context, self.data, validation)
+        before, after = (measure(self.context, each, validation, among) for each in (view, self.view))
+        if before is None or after is None:
+            return None
+        change = gain(before.ranks, after.ranks, before.owner, (1,))
+        first, second = before.figures["t2i"], after.figures["t2i"]
+        return retained(number, len(before.ranks), first, second, change, reads_now)
 
     def _shared(self, base: dict[str, Any]) -> dict[str, Any]:
         """Recall of each earlier language by the shared table as it is and as it would be, and when it was learned.

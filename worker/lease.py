@@ -97,10 +97,14 @@ class _ChildRun:
             if child.poll() is None:
                 child.kill()
                 child.wait()
-        _log.info("expansion %s: the child ended with status %d", self.lease.expansion, code)
+        how = f"ended with status {code}"
+        with suppress(PictoglotError):  # unknown
+            if code < 0 and self._finished():
+                how = "had finished, and was ended while it closed"
+        _log.info("expansion %s: the child %s", self.lease.expansion, how)
         try:
             self._conclude(code)
-            if self.expansions.get(self.lease.expansion).finished_at is not None:
+            if self._finished():
                 discard_working_files(DataRoot(self.settings.home), self.lease.expansion)
         except PictoglotError as error:
             text = "expansion %s: the result could not be recorded; the lease will expire: %s"
@@ -117,6 +121,9 @@ class _ChildRun:
                 self.expansions.release_lease(self.lease, cause=None if stopped else cause, stopped=stopped)
         except LeaseLost:  # finished just before it was asked to stop, or overtaken
             pass
+
+    def _finished(self) -> bool:
+        return self.expansions.get(self.lease.expansion).finished_at is not None
 
     def _start(self) -> subprocess.Popen[bytes]:
         arguments = (self.lease.expansion, self.lease.owner, str(self.lease.fence))
@@ -152,7 +159,7 @@ class _ChildRun:
     def _let_go(self, child: subprocess.Popen[bytes]) -> None:
         """Let a child exit that has just finished its expansion; kill one that was overtaken."""
         with suppress(PictoglotError):  # unknown which of the two; the next heartbeat looks again
-            if self.expansions.get(self.lease.expansion).finished_at is not None:
+            if self._finished():
                 self.kill_at = min(self.kill_at, time.monotonic() + _EXIT_SECONDS)
             else:  # another attempt works on the same checkpoints
                 _log.warning("expansion %s: another worker took the lease; the child is killed", self.lease.expansion)

@@ -1,5 +1,6 @@
 """An expansion from its first phase to its last, readable top to bottom. Each phase may be repeated after any crash."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +14,10 @@ from worker.attempt import Attempt
 from worker.making import make_version
 from worker.move import move
 from worker.prepare import TrainingContext, TrainingData, open_context, prepare, teachable
-from worker.promotion import GateFailed, forced_through, forgotten, keeps_shared, refusal, without_gain
+from worker.promotion import GateFailed, forgotten, gate, keeps_shared, objections, reason
 from worker.reencode import reencode
+
+_log = logging.getLogger(__name__)
 
 
 def run(attempt: Attempt) -> None:
@@ -33,18 +36,20 @@ def learn(attempt: Attempt) -> None:
         context = open_context(attempt)
         data = prepare(context, attempt.expansion)
     learned, version, report = make_version(context, data)
-    reason = refusal(report, attempt.settings.min_recall) or without_gain(report)
-    if reason is not None:
-        raise GateFailed(reason, report=report)
+    budget, forced = attempt.settings.forgetting_budget, bool(attempt.expansion.settings.get("forced"))
+    if (refused := gate(report, attempt.settings.min_recall, budget, forced=forced)) is not None:
+        name, why = refused
+        raise GateFailed(why, report={**report, "refused_by": name})
     with attempt.phase("encode"):
         _encode(context, data, context.encoder.extend(context.view, version.number, data.language, learned))
     with attempt.phase("promote"):
         release = attempt.registry.releases.promote(
             expansion=attempt.expansion.id,
             version=version.number,
-            move_shared=keeps_shared(report, attempt.settings.forgetting_budget),
+            move_shared=keeps_shared(report, budget),
             fence=attempt.lease.fence,
-            forced=forced_through(report),
+            reason=reason(report),
+            forced="; ".join(objections(report, budget).values()) or None,
         )
         storage.fault_point("promote.committed")
         _conclude(attempt, release.number)
@@ -56,6 +61,8 @@ def _conclude(attempt: Attempt, release: int) -> None:
     version = attempt.registry.versions.get(served.languages[attempt.expansion.language])
     report = _concluded(version.report, served.shared == version.number)
     attempt.registry.expansions.succeed(attempt.lease, version.number, release, report)
+    said = (version.language, version.number, release, served.reason)
+    _log.info("promoted %s: version %d, release %d, %s", *said, extra={"key": served.actor})
 
 
 def rebuild(attempt: Attempt) -> None:

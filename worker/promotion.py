@@ -4,11 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from model.errors import Failure
-from model.evaluation import Gain
+from model.evaluation import Gain, Recall
 from model.languages import names
 
 MAX_TRUNCATED = 0.05  # share of validation captions that the tokenizer may cut
 FEW = 50  # candidates; below this, ten of them are more than a fifth, and only R@1 is informative
+_FOREIGN = 0.2  # of what a version reads of its own captions: who reads less of others may not know their language
+
+_WAYS_OUT = {
+    "earlier": "teach all captions of the language as one file, or these with `forced`",
+    "gain": "taught with `forced`, it is served all the same",
+}
 
 
 class GateFailed(Failure):
@@ -34,7 +40,6 @@ def gained(
     language shall be served without.
     """
     what = " and ".join(f"R@{k}" for k in ks)
-    change = f"{100 * gain.mean:+.1f} ± {100 * gain.error:.1f} points".replace("-", "−")
     return {
         "version": version,
         "before": {name: before[name] for name in ("t2i", "i2t")},
@@ -45,23 +50,62 @@ def gained(
         "sentence": (
             f"{names(language).name} is {'' if gain.enough else 'not '}read better than by version {version}: "
             f"on the same {before['pairs']} held-out captions {what if len(ks) == 1 else f'the mean of {what}'} went "
-            f"from {100 * gain.before:.1f} % to {100 * gain.after:.1f} % ({change})"
+            f"from {100 * gain.before:.1f} % to {100 * gain.after:.1f} % ({_points(gain.mean, gain.error)})"
         ),
     }
 
 
-def without_gain(report: Mapping[str, Any]) -> str | None:
-    """Why the language may not be served although it is read well: what serves it now is as good; None when it may."""
-    gain = report.get("gain")  # not in a report that an attempt with an earlier release has left
-    if gain is None or gain["enough"] or gain["forced"]:
-        return None
-    return f"{gain['sentence']}; taught with `forced`, it is served all the same"
+def retained(version: int, pairs: int, before: Recall, after: Recall, change: Gain, reads_now: float) -> dict[str, Any]:
+    """What a report says of the `pairs` captions that earlier datasets of the language held out, as `version` reads
+    them and as the new one does: both t2i recalls and the `change` of R@1.
+
+    `reads_now` is the R@1 of `version` on the new captions. Where that is next to nothing, they may be of another
+    language, and a `note` asks to look.
+    """
+    sentence = (
+        f"Of the {pairs} captions that earlier datasets held out, version {version} finds "
+        f"{100 * change.before:.1f} % at the first place, the new one {100 * change.after:.1f} % "
+        f"({_points(change.mean, change.error)})"
+    )
+    low = f"Version {version} finds {100 * reads_now:.1f} % of the new captions: are they in the same language?"
+    note = low if reads_now < _FOREIGN * change.before else None
+    figures = {"before": before, "after": after, "pairs": pairs, "mean": change.mean, "error": change.error}
+    return {"version": version, **figures, "sentence": sentence, "note": note}
 
 
-def forced_through(report: Mapping[str, Any]) -> str | None:
-    """Why the gate would have refused the language if it had not been forced; None when it would not."""
-    gain = report.get("gain") or {}
-    return str(gain["sentence"]) if gain.get("forced") else None
+def reason(report: Mapping[str, Any]) -> str:
+    """Why the language is served, for the list of releases and the log: what it gains, and over which version."""
+    gain = report.get("gain")
+    return f"{_points(gain['mean'], gain['error'])} over version {gain['version']}" if gain else ""
+
+
+def _points(mean: float, error: float) -> str:
+    return f"{100 * mean:+.1f} ± {100 * error:.1f} points".replace("-", "−")
+
+
+def objections(report: Mapping[str, Any], budget: float) -> dict[str, str]:
+    """Why what serves the language now should go on, by the part of the report that says so; `forced` overrides these.
+
+    `earlier`: it would lose more R@1 of what it was taught before than the forgetting budget, and than the error of
+    that; `gain`: the new captions are read no better than they were.
+    """
+    found = {}
+    earlier, gain = report.get("earlier"), report.get("gain")  # not in what an attempt with an earlier release has left
+    if earlier and -earlier["mean"] > max(budget, earlier["error"]):
+        found["earlier"] = f"{earlier['sentence']}; at most {100 * budget:.1f} points may be lost"
+    if gain and not gain["enough"]:
+        found["gain"] = gain["sentence"]
+    return found
+
+
+def gate(report: Mapping[str, Any], min_recall: float, budget: float, *, forced: bool) -> tuple[str, str] | None:
+    """What refuses the language, and why: the `floor`, which nothing overrides, or the first of the objections."""
+    if (low := refusal(report, min_recall)) is not None:
+        return "floor", low
+    for name, sentence in objections(report, budget).items():
+        if not forced:
+            return name, f"{sentence}; {_WAYS_OUT[name]}"
+    return None
 
 
 def floor(candidates: int, min_recall: float) -> tuple[int, float]:

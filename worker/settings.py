@@ -16,7 +16,10 @@ class WorkerSettings(CommonSettings):
     # 0.05 is five standard errors where 1,000 captions are measured before and after and a tenth of them change, so
     # that chance does not hold the table back even as the worst of 35 languages; with 100 captions it is 1.5
     forgetting_budget: float = Field(
-        0.05, ge=0, le=1, description="Most t2i R@1 that a new shared table may cost any earlier language (fraction)."
+        0.05,
+        ge=0,
+        le=1,
+        description="Most t2i R@1 that a new shared table may cost a language, or being taught again its own.",
     )
     lease_seconds: float = Field(30, gt=0, le=600, description="Seconds after which a silent worker's work is free.")
     heartbeat_seconds: float = Field(5, gt=0, le=60, description="Seconds between renewals of a lease.")

@@ -113,11 +113,18 @@ class Releases:
             return publish(session, expected, row)
 
     def promote(
-        self, *, expansion: str, version: int, move_shared: bool, fence: int, forced: str | None = None
+        self,
+        *,
+        expansion: str,
+        version: int,
+        move_shared: bool,
+        fence: int,
+        reason: str = "",
+        forced: str | None = None,
     ) -> Release:
         """Serve a version that the expansion made; a repeated call returns the same release.
 
-        `forced` is why the gate would have refused it, and is recorded with the release.
+        `reason` is why it is served, `forced` why the gate would have refused it; both are recorded with the release.
 
         Its language is routed to it, unless the expansion is a rebuild. With `move_shared`, `shared` moves to it if it
         continues the shared chain as that is now: not when its parent was withdrawn meanwhile, nor when anything that a
@@ -142,7 +149,7 @@ class Releases:
                 shared=promoted.number if moves else before.shared,
                 languages=languages,
                 actor=maker.actor,
-                reason="",
+                reason=reason,
                 change={
                     "kind": "promote" if learns else "rebuild",
                     "expansion": expansion,

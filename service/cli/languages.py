@@ -246,12 +246,11 @@ def _end(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
 
 
 def _why(expansion: dict[str, Any]) -> None:
-    """Why it failed, and what to do where it is not served only because nothing was gained; nothing if it did not."""
+    """Why it failed, and what to do where forcing would have served it; nothing if it did not fail."""
     if not (error := expansion["error"]):
         return
     note(f"{(error['detail'] or error['code']).removesuffix('.')}.")
-    gain = (expansion["report"] or {}).get("gain")
-    if error["code"] == "gate_failed" and gain and not gain["enough"]:
+    if (expansion["report"] or {}).get("refused_by", "floor") != "floor":
         note(f"`pictoglot learn {expansion['language']} FILE --forced` serves it all the same.")
 
 
@@ -260,6 +259,8 @@ def _learned(expansion: dict[str, Any]) -> None:
     report = expansion["report"] or {}
     if gain := report.get("gain"):
         say(f"{gain['sentence']}.{' It is served because that was forced.' if gain['forced'] else ''}")
+    if earlier := report.get("earlier"):
+        say(f"{earlier['sentence']}. {earlier['note'] or ''}".strip())
     _split(report.get("dataset") or {})
     _recalls(report)
     if (report.get("shared") or {}).get("moved") is False:
@@ -276,7 +277,7 @@ def _assessed(expansion: dict[str, Any]) -> None:
         if (figures := report[name]) is not None and figures["version"] != report.get("version", 0):
             which = "The shared table" if name == "shared" else "What was taught"
             say(f"{which}, version {figures['version']}:")
-            _recalls(figures)
+            _recalls(figures | {"against": report.get("against", "")})
     say("Nothing was taught and nothing is served otherwise than before.")
 
 

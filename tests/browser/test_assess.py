@@ -2,7 +2,7 @@
 
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.site import Site
 from tests.browser.test_languages import fill_form, give_key
@@ -28,12 +28,27 @@ def test_a_language_is_assessed_before_it_is_taught(page: Page, site: Site) -> N
     expect(page.locator("#language option[value=es]")).to_have_count(0)
 
 
+def taught_before(route: Route) -> None:
+    """The list of expansions, as if each language had been taught before."""
+    answer = route.fetch()
+    listing = answer.json()
+    for item in listing["items"]:
+        told = {"sentence": "Of the 80 captions that …", "note": "Are they in the same language?"}
+        item["report"] = (item["report"] or {}) | {"earlier": told}
+    route.fulfill(response=answer, json=listing)
+
+
 def test_a_language_that_gained_nothing_serves_when_that_is_forced_and_the_page_says_so(page: Page, site: Site) -> None:
     entries = page.locator("#expansions-body li[data-expansion]")
     page.goto("/#teach")
     expect(entries.last.locator(".told")).to_contain_text("Arabic is")  # taught by the fixture, with `forced`
     expect(entries.last.locator(".told")).to_contain_text("by version 0")
     assert not page.is_checked("#teach-forced")
+    page.route("**/v1/expansions?*", taught_before)
+    page.reload()
+    expect(entries.last.locator(".fine").first).to_have_text(
+        "Of the 80 captions that …. Are they in the same language?"
+    )
     page.goto("/#releases")
     give_key(page)
     expect(page.locator("li[data-release='2'] .what .tag", has_text="forced")).to_have_attribute(

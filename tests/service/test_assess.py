@@ -266,10 +266,11 @@ def test_the_command_assesses_and_says_what_came_of_it(fresh: Service, tmp_path:
     assert as_json(fresh, "assess", "cy", str(file), "--dry-run")["report"]["usable"] == 80
     sent = as_json(fresh, "assess", "cy", str(file))
     assert (sent["kind"], sent["state"]) == ("assess", "queued")
-    measure(fresh, sent["id"], taught={"version": 4, "t2i": RECALL, "i2t": RECALL})
+    measure(fresh, sent["id"], against="english", taught={"version": 4, "t2i": RECALL, "i2t": RECALL})
     said = run(fresh, "expansions", sent["id"], "--watch").stdout
     assert SENTENCE in said and "71.0" in said
     assert "What was taught, version 4:" in said and "Nothing was taught" in said
+    assert (said.count("text to English"), said.count("text to picture")) == (2, 0)
     row = next(line for line in run(fresh, "languages").stdout.splitlines() if line.startswith("cy"))
     assert "assessed" in row and row.split()[-1] == "71.0"
 
@@ -282,9 +283,12 @@ def test_the_command_forces_and_tells_why_a_language_serves(fresh: Service, tmp_
     lease = expansions.lease(id, "test")
     assert lease is not None
     gain = {"sentence": "Welsh is not read better than by version 0: …", "forced": True}
-    expansions.succeed(lease, 1, 2, {"t2i": RECALL, "i2t": RECALL, "against": "english", "gain": gain})
+    earlier = {"sentence": "Of the 80 captions that …", "note": "Are they in the same language?"}
+    more = {"against": "english", "gain": gain, "earlier": earlier}
+    expansions.succeed(lease, 1, 2, {"t2i": RECALL, "i2t": RECALL, **more})
     said = run(fresh, "expansions", id, "--watch").stdout
     assert "Welsh is not read better than by version 0: …. It is served because that was forced." in said
+    assert "Of the 80 captions that …. Are they in the same language?" in said
     assert "text to English" in said and "English to text" in said  # these pairs have no pictures
 
 

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -29,12 +28,12 @@ def queued(service: Service, tmp_path: Path) -> Iterator[str]:
     service.admin.post(f"/v1/expansions/{id}/cancel")
 
 
-def failed(service: Service, id: str, detail: str, gain: dict[str, Any] | None) -> None:
-    """The expansion ends at the gate, as a worker ends it."""
+def failed(service: Service, id: str, detail: str, refused_by: str) -> None:
+    """The expansion ends at the gate, as a worker ends it; in whatever way, it has gained nothing."""
     registry = service.context.registry
     lease = registry.expansions.lease(id, "test")
     assert lease is not None
-    registry.expansions.fail(lease, "gate_failed", detail, {} if gain is None else {"gain": gain})
+    registry.expansions.fail(lease, "gate_failed", detail, {"gain": {"enough": False}, "refused_by": refused_by})
 
 
 def test_who_teaches_twice_is_told_how_to_watch_the_first(service: Service, queued: str, tmp_path: Path) -> None:
@@ -47,14 +46,14 @@ def test_who_teaches_twice_is_told_how_to_watch_the_first(service: Service, queu
     service.admin.post(f"/v1/expansions/{id}/cancel").raise_for_status()
 
 
-@pytest.mark.parametrize("gained", [False, True])
+@pytest.mark.parametrize("refused_by", ["gain", "floor"])
 def test_why_one_failed_is_told_without_watching_and_with_a_way_out_only_where_there_is_one(
-    service: Service, queued: str, gained: bool
+    service: Service, queued: str, refused_by: str
 ) -> None:
-    failed(service, queued, "Welsh is not read better", {"enough": gained})
+    failed(service, queued, "Welsh is not read better", refused_by)
     told = run(service, "expansions", queued)
     assert "gate_failed" in told.stdout and "Welsh is not read better." in told.stderr
-    assert ("`pictoglot learn cy FILE --forced`" in told.stderr) == (not gained)
+    assert ("`pictoglot learn cy FILE --forced`" in told.stderr) == (refused_by == "gain")
     watched = run(service, "expansions", queued, "--watch")
     assert (watched.exit_code, watched.stderr) == (1, f"cy failed.\n{told.stderr}")
     assert "`pictoglot expansions ID` says why one of them failed." in run(service, "expansions").stderr

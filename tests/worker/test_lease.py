@@ -72,6 +72,19 @@ def test_a_child_that_has_finished_exits_by_itself(
     assert said(caplog)[1:] == ["the child ended with status 0"]
 
 
+def test_a_child_that_does_not_end_after_it_has_finished_is_no_alarm(
+    site: Site,
+    start: Callable[[float], Running],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.lease._EXIT_SECONDS", 0.0)
+    running = start(600)
+    site.registry.expansions.succeed(running.lease, 1, 2, {})
+    running.wait()
+    assert said(caplog)[1:] == ["the child had finished, and was ended while it closed"]
+
+
 def test_a_child_that_was_overtaken_is_killed(
     site: Site, start: Callable[[float], Running], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from model.evaluation import Gain
-from worker.promotion import forced_through, forgotten, gained, informative, keeps_shared, refusal, without_gain
+from worker.promotion import forgotten, gained, gate, informative, keeps_shared, objections, refusal, retained
 
 
 def report(
@@ -84,7 +84,7 @@ BEFORE = {"t2i": {"R@1": 0.1}, "i2t": {"R@1": 0.2}, "pairs": 200}
 
 def test_a_gain_beyond_its_error_is_enough_and_told_in_a_sentence() -> None:
     said = gained("cy", 0, BEFORE, Gain(0.05, 0.65, 0.02), (1, 10))
-    assert without_gain({"gain": said}) is None
+    assert gate({**report(), "gain": said}, 0.2, 0.05, forced=False) is None
     assert said["sentence"] == (
         "Welsh is read better than by version 0: on the same 200 held-out captions the mean of R@1 and R@10 went "
         "from 5.0 % to 65.0 % (+60.0 ± 2.0 points)"
@@ -94,18 +94,47 @@ def test_a_gain_beyond_its_error_is_enough_and_told_in_a_sentence() -> None:
 @pytest.mark.parametrize("after", [0.45, 0.5, 0.519])
 def test_a_gain_within_its_error_is_refused_with_a_way_out(after: float) -> None:
     said = gained("cy", 3, BEFORE, Gain(0.5, after, 0.02), (1,))
-    reason = without_gain({"gain": said})
-    assert reason is not None
+    name, reason = gate({**report(), "gain": said}, 0.2, 0.05, forced=False) or ("", "")
+    assert name == "gain"
     assert reason.startswith("Welsh is not read better than by version 3: on the same 200 held-out captions R@1 went")
     assert "`forced`" in reason
 
 
 def test_what_is_forced_is_served_without_a_gain_and_remembered_only_then() -> None:
     lost = gained("cy", 3, BEFORE, Gain(0.5, 0.4, 0.02), (1, 10), forced=True)
-    assert without_gain({"gain": lost}) is None and not lost["enough"]
-    assert forced_through({"gain": lost}) == lost["sentence"]
+    assert gate({**report(), "gain": lost}, 0.2, 0.05, forced=True) is None and not lost["enough"]
+    assert objections({"gain": lost}, 0.05) == {"gain": lost["sentence"]}
     better = gained("cy", 3, BEFORE, Gain(0.4, 0.5, 0.02), (1, 10), forced=True)
-    assert forced_through({"gain": better}) is None and forced_through({}) is None
+    assert objections({"gain": better}, 0.05) == objections({}, 0.05) == {}
+
+
+def of_before(change: Gain, reads_now: float = 0.7) -> dict[str, Any]:
+    return retained(3, 200, {"R@1": change.before}, {"R@1": change.after}, change, reads_now)
+
+
+def test_a_language_that_loses_what_it_was_taught_before_is_refused_with_a_way_out() -> None:
+    better = gained("cy", 3, BEFORE, Gain(0.1, 0.7, 0.02), (1, 10))
+    worse = {**report(), "gain": better, "earlier": of_before(Gain(0.8, 0.7, 0.02))}
+    assert gate(worse, 0.2, 0.05, forced=False) == (
+        "earlier",
+        "Of the 200 captions that earlier datasets held out, version 3 finds 80.0 % at the first place, the new one "
+        "70.0 % (−10.0 ± 2.0 points); at most 5.0 points may be lost; "
+        "teach all captions of the language as one file, or these with `forced`",
+    )
+    assert gate(worse, 0.2, 0.05, forced=True) is None
+    assert gate(worse, 0.2, 0.1 + 1e-9, forced=False) is None
+
+
+def test_what_is_lost_by_chance_is_no_loss() -> None:
+    assert objections({"earlier": of_before(Gain(0.8, 0.7, 0.11))}, 0.05) == {}
+    assert objections({"earlier": of_before(Gain(0.7, 0.8, 0.02))}, 0.05) == {}
+
+
+def test_captions_that_the_language_hardly_reads_are_asked_about() -> None:
+    assert of_before(Gain(0.8, 0.8, 0.0), reads_now=0.17)["note"] is None
+    assert of_before(Gain(0.8, 0.8, 0.0), reads_now=0.15)["note"] == (
+        "Version 3 finds 15.0 % of the new captions: are they in the same language?"
+    )
 
 
 def test_among_few_candidates_the_first_place_alone_is_compared() -> None:
