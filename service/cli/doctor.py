@@ -121,7 +121,7 @@ def _database(settings: "Settings") -> Finding:
         with closing(open_registry(settings.database, migrate=False)) as registry:
             outdated = registry.outdated
     except PictoglotError as error:
-        return Finding("database", "bad", f"{kind}: {error.detail}")
+        return Finding("database", "bad", f"{kind}: {error.told}")
     if outdated:
         return Finding("database", "note", f"{kind} answers; {outdated}: back up first, there is no other way back")
     return Finding("database", "ok", f"{kind} answers")
