@@ -199,10 +199,15 @@ class LiveIndex:
         self._follow()
 
     @property
+    def unsealed(self) -> int:
+        """How many changes of the gallery wait to be sealed, of the set that has most."""
+        return max(vector_set.waiting for vector_set in self.current.sets.values())
+
+    @property
     def late(self) -> int:
         """How many changes of the gallery wait to be sealed, when these are so many that no worker seems to do it."""
-        waiting = max(vector_set.waiting for vector_set in self.current.sets.values())
-        return waiting if waiting > _LATE * self._seal_at else 0
+        unsealed = self.unsealed
+        return unsealed if unsealed > _LATE * self._seal_at else 0
 
     def close(self) -> None:
         """Wait for background work in progress and start no more."""

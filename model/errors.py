@@ -7,7 +7,7 @@ is a sentence for people; it never contains their input, a path, SQL or the text
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ class PictoglotError(Exception):
         self.detail = detail or self.title
         self.errors = errors
         self.extra = extra
+
+    @property
+    def told(self) -> str:
+        """What logs and terminals say: the detail, and what clients are not told, but never a secret."""
+        return self.detail
 
 
 class InvalidInput(PictoglotError):
@@ -292,9 +297,18 @@ class DiskTooSmall(PictoglotError):
 
 
 class RegistryUnavailable(Unavailable):
-    """The registry database does not answer."""
+    """The registry database does not answer. `reason` is what its driver said, without a password."""
 
     code, title = "registry_unavailable", "Registry unavailable"
+
+    def __init__(self, detail: str = "", *, reason: str = "", **more: Any) -> None:
+        super().__init__(detail, **more)
+        self.reason = reason
+
+    @property
+    def told(self) -> str:
+        """The detail with the reason."""
+        return f"{self.detail.removesuffix('.')}: {self.reason}" if self.reason else self.detail
 
 
 class StoreUnavailable(Unavailable):

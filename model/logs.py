@@ -13,6 +13,8 @@ _FIELDS = (
     "milliseconds",
     "request_time",
     "key",
+    "label",
+    "target",
     "code",
     "release",
     "count",
@@ -43,9 +45,15 @@ class Words(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line; a stack follows it."""
         at = self.formatTime(record, "%H:%M:%S")
-        fields = "".join(f" {name}={getattr(record, name)}" for name in _FIELDS if hasattr(record, name))
+        fields = "".join(f" {name}={_shown(getattr(record, name))}" for name in _FIELDS if hasattr(record, name))
         line = f"{at} {record.levelname.lower()} {record.name}: {record.getMessage()}{fields}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _shown(value: object) -> str:
+    """`value` as text of one line, whatever a client put into it."""
+    text = str(value)
+    return text if text.isprintable() else repr(text)
 
 
 def configure(level: str) -> None:

@@ -97,13 +97,18 @@ class CommonSettings(BaseSettings):
         return self.database_url or f"sqlite:///{self.home / 'registry.db'}"
 
     def make_home(self) -> None:
-        """Create the data root if it does not exist; raises `SettingsError` if that fails."""
+        """Create the data root if it does not exist.
+
+        Raises `SettingsError` if that fails, or if the registry is in it and nothing can be written there.
+        """
         try:
             self.home.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SettingsError(
                 f"{PREFIX}HOME: {self.home} is not a folder, or cannot be created: {error.strerror}."
             ) from error
+        if not self.database_url and not os.access(self.home, os.W_OK):
+            raise SettingsError(f"{PREFIX}HOME: {self.home} cannot be written, and the registry is in it.")
 
     @classmethod
     def load(cls) -> Self:

@@ -221,10 +221,15 @@ def is_older(path: Path, seconds: float) -> bool:
         return False
 
 
+def free_bytes(path: Path) -> int:
+    """Free space of the file system that holds `path`, or will hold it."""
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    return shutil.disk_usage(existing).free
+
+
 def require_free(path: Path, need: int) -> None:
     """Raise `StorageFull` unless the file system that holds `path` has `need` bytes free."""
-    existing = next(folder for folder in (path, *path.parents) if folder.exists())
-    if shutil.disk_usage(existing).free < need:
+    if free_bytes(path) < need:
         raise StorageFull("not enough free space under the data root")
 
 

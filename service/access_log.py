@@ -1,6 +1,7 @@
 """The outermost ASGI middleware: request id, parts of its time, a log line, metrics, common headers, status 500.
 
-An unexpected exception is logged and answered with `internal_error`; its text is never sent.
+The line of a request that may have changed something also tells what (`target`: the ids of its path), and the label of
+the key. An unexpected exception is logged and answered with `internal_error`; its text is never sent.
 """
 
 import logging
@@ -8,6 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +19,7 @@ from service.problems import answers_head, problem, unexpected
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})  # all others share one label
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _log = logging.getLogger("pictoglot.access")
 
 
@@ -105,6 +108,9 @@ class AccessLog:
             "milliseconds": round(seconds * 1_000, 1),
             "key": principal.id if principal else None,
         }
+        if principal and method not in _READING and 200 <= status < 400:  # what was refused may be anything, even a key
+            fields |= {"label": principal.label} if principal.label else {}
+            fields |= {"target": unquote("/".join(values))} if (values := scope["path_params"].values()) else {}
         if parts.seconds and _log.isEnabledFor(logging.DEBUG):
             fields["request_time"] = parts.milliseconds
         _log.info("request", extra=fields)

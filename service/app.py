@@ -4,17 +4,15 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 
 from fastapi import FastAPI
-from prometheus_client.core import GaugeMetricFamily
 from starlette.concurrency import run_in_threadpool
 
 from index.gallery import Gallery
 from index.selection import Selection
 from model import storage
 from model.data_root import DataRoot
-from model.errors import RegistryUnavailable
 from model.registry import open_registry
 from model.views import Encoder
 from service import openapi, pages, problems
@@ -23,8 +21,9 @@ from service.auth import UNAUTHENTICATED, Keyring, Rate
 from service.bodies import BodyLimit
 from service.context import Context, OneContext
 from service.cursors import Cursors
+from service.health import current_metrics
 from service.keys import Keys
-from service.metrics import Metrics, counted, gauge
+from service.metrics import Metrics
 from service.moving import Following, components, warm_up
 from service.routes import (
     admin,
@@ -76,7 +75,7 @@ def create_app(context: Context | None) -> FastAPI:
     pages.mount(app)
     app.state.context = context
     if context is not None:
-        context.metrics.watch(lambda: _current_metrics(app.state.context))
+        context.metrics.watch(lambda: current_metrics(app.state.context))
     openapi.install(app)
     problems.install(app)
     app.add_middleware(BodyLimit)
@@ -135,16 +134,3 @@ def open_encoder(settings: Settings) -> Encoder:
 
     with contextlib.closing(open_registry(settings.database)) as registry:
         return choice.open_encoder(settings, registry)
-
-
-def _current_metrics(context: Context) -> Iterable[GaugeMetricFamily]:
-    yield gauge("queue_texts", "Texts waiting to be encoded.", context.texts.depth)
-    yield gauge("queue_pictures", "Pictures waiting to be encoded.", context.pictures.depth)
-    yield gauge("cache_hits", "Query vectors taken from the cache.", context.texts.cache.hits)
-    yield gauge("cache_misses", "Query vectors that were not in the cache.", context.texts.cache.misses)
-    try:
-        expansions = context.registry.expansions
-        yield counted("expansions", "Expansions by state.", "state", expansions.counts())
-        yield gauge("longest_wait_seconds", "Longest wait of an expansion for a worker.", expansions.longest_wait())
-    except RegistryUnavailable:
-        yield gauge("registry_unavailable", "1 while the registry does not answer.", 1)

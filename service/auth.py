@@ -50,13 +50,14 @@ class Principal:
     """Who sends a request: the id of a key, `admin` for the key of the settings, `anonymous` on an open loopback.
 
     One that is bound to `collections` sees nothing of others; None for everything. `home` is the collection of what it
-    adds without naming one.
+    adds without naming one. `label` is what the key is called in the log.
     """
 
     id: str
     scope: Scope
     collections: frozenset[str] | None = None
     home: str = DEFAULT
+    label: str = ""
 
     def require(self, collection: str | None) -> None:
         """Raises `Forbidden` unless this caller may write into a collection; None for one that is not named.
@@ -191,9 +192,9 @@ class Keyring:
         if key is None or key.id in self._revoked or not key.opens(plain):
             return None
         if key.collections is None:
-            return Principal(key.id, key.scope)
+            return Principal(key.id, key.scope, label=key.label)
         home = DEFAULT if DEFAULT in key.collections else key.collections[0]
-        return Principal(key.id, key.scope, frozenset(key.collections), home)
+        return Principal(key.id, key.scope, frozenset(key.collections), home, key.label)
 
     async def _key(self, id: str) -> Key | None:
         """The key with this id; while the registry does not answer, an older copy serves: searches go on."""

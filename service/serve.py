@@ -1,10 +1,12 @@
 """Runs the application under uvicorn: exit statuses, the admin key on the terminal, a graceful shutdown."""
 
 import asyncio
+import errno
 import logging
 import os
 import socket
 import sys
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -25,6 +27,7 @@ from service.bodies import MAX_HEADER_BYTES
 from service.settings import Settings
 
 _FAILED = 1
+_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)  # what writing says where it is not allowed
 _GRACE = 5.0  # seconds beyond a request's own deadline until a shutdown ends it
 _log = logging.getLogger("pictoglot.serve")
 
@@ -76,7 +79,11 @@ def main() -> int:
     except (BaseMismatch, EncodingMismatch) as error:
         return _fail(f"{error.detail.removesuffix('.')}.", MISCONFIGURED)
     except PictoglotError as error:
-        return _fail(f"{error.title}: {error.detail.removesuffix('.')}.", _FAILED)
+        return _fail(f"{error.title}: {error.told.removesuffix('.')}.", _FAILED)
+    except OSError as error:
+        if error.errno not in _REFUSED or not Path(error.filename or "").is_relative_to(settings.home):
+            raise
+        return _fail(f"PICTOGLOT_HOME: {settings.home} cannot be written: {error.strerror}.", _FAILED)
     except KeyboardInterrupt:
         return 0
     return 0

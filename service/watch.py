@@ -35,7 +35,7 @@ async def follow(app: FastAPI, move: Callable[[], Awaitable[None]]) -> None:
         except PictoglotError as error:
             failed = error.code
             if failed != failing:
-                _log.warning("cannot follow the registry", extra={"code": error.code, "reason": error.detail})
+                _log.warning("cannot follow the registry", extra={"code": error.code, "reason": error.told})
         except Exception as error:  # noqa: BLE001 - a service that stopped following would look healthy
             failed, pause = repr(error), min(2 * after, _LONGEST_PAUSE)
             if failed != failing:

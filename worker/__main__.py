@@ -25,7 +25,10 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 
 def run() -> int:
-    """Run until SIGTERM; a running training then writes a checkpoint and releases its lease."""
+    """Run until SIGTERM; a running training then writes a checkpoint and releases its lease.
+
+    Returns 1 when Celery gave up, which its own `worker_main` does not tell: whoever restarts failed workers must know.
+    """
     from celery.platforms import SecurityWarning  # imported here: a check needs no Celery
 
     from worker.celery_app import app  # reads the settings
@@ -37,8 +40,9 @@ def run() -> int:
         return MISCONFIGURED
     # Celery warns of running as root because of pickle, which is not accepted here
     warnings.simplefilter("ignore", SecurityWarning)
-    app.worker_main(["--quiet", "worker", "--without-gossip", "--without-mingle", "--without-heartbeat"])
-    return 0
+    worker = app.Worker(quiet=True, without_gossip=True, without_mingle=True, without_heartbeat=True)
+    worker.start()
+    return int(worker.exitcode or 0)
 
 
 def other_vectors(settings: CommonSettings) -> str:
@@ -101,7 +105,7 @@ def _problem(database: str) -> str:
                     return _NO_TABLES
             registry.expansions.counts()
     except PictoglotError as error:
-        return str(error)
+        return error.told
     return ""
 
 

@@ -39,7 +39,7 @@ class Relay(Thread):
                 for chore in self._chores:
                     chore.tick(self._supervisor.registry)
             except PictoglotError as error:
-                _log.warning("the registry cannot be read: %s", error.code)
+                _log.warning("the registry cannot be read: %s (%s)", error.code, error.told)
             except Exception:  # noqa: BLE001 - a worker whose relay has ended looks alive
                 _log.exception("unexpected error in the relay; it goes on")
             if self._supervisor.stop.wait(self._supervisor.settings.relay_seconds):

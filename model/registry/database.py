@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
@@ -55,7 +56,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """One state of the database, whoever writes meanwhile. Raises RegistryUnavailable."""
-        with _translated_errors(), Session(self.engine) as session, session.begin():
+        with self._translated_errors(), Session(self.engine) as session, session.begin():
             yield session
 
     @contextmanager
@@ -77,7 +78,7 @@ class Database:
     @contextmanager
     def look(self) -> Iterator[Connection]:
         """As `read`, without the mapper and its session, which take longer than a small query. Raises as `read`."""
-        with _translated_errors(), self.engine.connect() as connection:
+        with self._translated_errors(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -88,7 +89,7 @@ class Database:
         """
         until = time.monotonic() + _WAIT
         with (
-            _translated_errors(),
+            self._translated_errors(),
             self._writer.connect() as connection,
             Session(connection) as session,
             session.begin(),
@@ -102,26 +103,33 @@ class Database:
         self.engine.dispose()
         self._writer.dispose()
 
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        """Errors of the driver, translated when it is unreachable, busy or full: no SQL leaves the registry."""
+        try:
+            yield
+        except PoolTimeout as error:
+            raise RegistryUnavailable("The registry has no free connection.") from error
+        except (DBAPIError, sqlite3.OperationalError) as error:  # the latter of who reads the driver's own cursor
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            sqlite_code, state = (getattr(cause, name, None) for name in ("sqlite_errorcode", "sqlstate"))
+            if sqlite_code == sqlite3.SQLITE_FULL or state == _DISK_FULL:
+                raise StorageFull("The registry's disk is full.") from error
+            if state == _NO_TABLE:
+                raise RegistryUnavailable("The registry has no tables yet.") from error
+            # exactly DatabaseError: SQLite's "malformed" and "not a database"
+            unreachable = not isinstance(error, DBAPIError) or error.connection_invalidated
+            if unreachable or isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError:
+                raise RegistryUnavailable("The registry does not answer.", reason=self._reason(cause)) from error
+            raise
 
-@contextmanager
-def _translated_errors() -> Iterator[None]:
-    """Errors of the driver, translated when the database is unreachable, busy or full: no SQL leaves the registry."""
-    try:
-        yield
-    except PoolTimeout as error:
-        raise RegistryUnavailable("The registry has no free connection.") from error
-    except (DBAPIError, sqlite3.OperationalError) as error:  # the latter of who reads the driver's own cursor
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        sqlite_code, state = (getattr(cause, name, None) for name in ("sqlite_errorcode", "sqlstate"))
-        if sqlite_code == sqlite3.SQLITE_FULL or state == _DISK_FULL:
-            raise StorageFull("The registry's disk is full.") from error
-        # exactly DatabaseError: SQLite's "malformed" and "not a database"
-        unreachable = not isinstance(error, DBAPIError) or error.connection_invalidated
-        if state == _NO_TABLE:
-            raise RegistryUnavailable("The registry has no tables yet.") from error
-        if unreachable or isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError:
-            raise RegistryUnavailable("The registry does not answer.") from error
-        raise
+    def _reason(self, cause: object) -> str:
+        """What the driver said, in one line and without the password, which libpq repeats in some of its messages."""
+        said, url = " ".join(str(cause).split()), self.engine.url
+        for secret in (url.password, url.query.get("password")):
+            for form in (secret, quote(secret, safe="")) if isinstance(secret, str) and secret else ():
+                said = said.replace(form, "***")
+        return said
 
 
 def _engines(url: str) -> tuple[Engine, Engine]:

@@ -186,6 +186,13 @@ class Expansions(Leases):
         with self._database.read() as session:
             return session.scalars(query).all()
 
+    def abandoned(self) -> Sequence[str]:
+        """Ids of the running expansions whose worker is silent: their leases have expired. Oldest first."""
+        silent = and_(ExpansionRow.state == RUNNING, UNLEASED)
+        query = select(ExpansionRow.id).where(silent).order_by(ExpansionRow.created_at, ExpansionRow.id)
+        with self._database.read() as session:
+            return session.scalars(query).all()
+
     def longest_wait(self) -> float:
         """Longest time, in seconds, that a runnable expansion has had no lease; 0 when none is runnable."""
         since = func.min(func.coalesce(ExpansionRow.lease_expires, ExpansionRow.created_at))

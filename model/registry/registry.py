@@ -1,5 +1,6 @@
 """The registry as one object: opens the database, migrates it and initialises it for one base."""
 
+import logging
 from typing import Any
 
 from sqlalchemy import select, text
@@ -11,11 +12,13 @@ from model.registry.database import Database
 from model.registry.duties import Duties
 from model.registry.encodings import Encodings
 from model.registry.expansions import Expansions
-from model.registry.migrations import upgrade
+from model.registry.migrations import NEWEST, revision, upgrade
 from model.registry.releases import Release, Releases
 from model.registry.retention import Retention
 from model.registry.tables import SERVING, AliasRow, BaseRow, ReleaseRow, VersionRow
 from model.registry.versions import BUILT_IN_LANGUAGE, FIRST, Versions
+
+_log = logging.getLogger(__name__)
 
 
 class Registry(Database):
@@ -36,6 +39,13 @@ class Registry(Database):
         """Raises RegistryUnavailable when the database does not answer."""
         with self.read() as session:
             session.execute(text("SELECT 1"))
+
+    @property
+    def outdated(self) -> str:
+        """What a start will do to tables of an earlier release; empty when it will do nothing, or there are none."""
+        with self.read() as session:
+            before = revision(session.connection())
+        return f"the next start migrates its tables from r{before} to r{NEWEST}" if before and before < NEWEST else ""
 
     def initialise(
         self, base_fingerprint: str, report: dict[str, Any], name: str = "", image_fingerprint: str = ""
@@ -71,7 +81,9 @@ def open_registry(url: str, *, migrate: bool = True) -> Registry:
     try:
         if migrate:
             with registry.begin() as session:
-                upgrade(session.connection())
+                before = upgrade(session.connection())
+            if before not in (None, NEWEST):
+                _log.warning("the registry's tables were migrated from r%s to r%s", before, NEWEST)
         else:
             registry.ping()
     except BaseException:

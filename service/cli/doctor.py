@@ -31,6 +31,7 @@ Outcome = Literal["ok", "note", "bad"]
 SERVES = "serves release"
 _STYLE: dict[Outcome, str] = {"ok": "green", "note": "yellow", "bad": "bold red"}
 _SECONDS = 3.0  # to wait for a broker or a service
+_WAIT = 60.0  # of an expansion for a worker: one that is there looks every few seconds
 _MEMORY = 1 << 30  # bytes: the least for a ViT-B base with its gallery
 _REDIS_PORT = 6379
 _CHANCE = 0.02  # recall below what was asked for that a hundred queries may show by chance
@@ -46,7 +47,7 @@ class Finding:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Check data root, store, database, index, broker, machine, base, service, port; exit status 1 for anything bad."""
+    """Check data root, store, database, worker, index, broker, machine, base, service, port; status 1 if any is bad."""
     settings = settings_or_stop()
     findings = []
     for finding in _findings(settings):
@@ -64,6 +65,7 @@ def _findings(settings: "Settings") -> Iterator[Finding]:
     yield _data_root(settings)
     yield _store(settings)
     yield _database(settings)
+    yield from worker_of(settings)
     yield index_of(settings)
     yield broker_of(settings)
     yield _machine(settings)
@@ -116,10 +118,36 @@ def _database(settings: "Settings") -> Finding:
     if _no_registry(settings):
         return Finding("database", "ok", f"{kind}; created at the first start")
     try:
-        open_registry(settings.database, migrate=False).close()
+        with closing(open_registry(settings.database, migrate=False)) as registry:
+            outdated = registry.outdated
     except PictoglotError as error:
-        return Finding("database", "bad", f"{kind}: {error.detail}")
+        return Finding("database", "bad", f"{kind}: {error.told}")
+    if outdated:
+        return Finding("database", "note", f"{kind} answers; {outdated}: back up first, there is no other way back")
     return Finding("database", "ok", f"{kind} answers")
+
+
+def worker_of(settings: "Settings") -> Iterator[Finding]:
+    """Whether somebody works on what is to be learned; nothing where no expansion is queued or running.
+
+    A worker that has nothing to do writes nothing, so nobody can tell whether there is one.
+    """
+
+    def read(registry: "Registry") -> tuple[int, int, int, float]:
+        known = registry.expansions
+        running, abandoned = known.counts().get("running", 0), len(known.abandoned())
+        return running - abandoned, abandoned, len(known.runnable()), known.longest_wait()
+
+    held, abandoned, waiting, longest = _told(settings, read) or (0, 0, 0, 0.0)
+    if not held + waiting:
+        return
+    detail = f"{counted(held, 'expansion')} in work, {waiting} waiting for a worker"
+    if abandoned:
+        detail += f", of which {abandoned} had one that is silent"
+    if waiting and not held and longest > _WAIT:
+        yield Finding("worker", "bad", f"{detail}, for {longest:.0f} s: is `pictoglot worker` running?")
+    else:
+        yield Finding("worker", "note" if abandoned else "ok", detail)
 
 
 def index_of(settings: "CommonSettings") -> Finding:

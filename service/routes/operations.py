@@ -1,8 +1,6 @@
 """For operators: liveness, readiness, metrics, API documentation. No rate limits; only `/metrics` may need a key."""
 
 import json
-import os
-from collections.abc import Iterator
 from html import escape
 from typing import Any
 
@@ -11,19 +9,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse
 
 from index.errors import IndexUnavailable
-from model import storage
-from model.backends import Encoding
-from model.errors import RegistryUnavailable, StorageFull
-from model.registry import RecordedEncoding
 from service.auth import ANY_KEY
 from service.context import AppContext, Context
+from service.health import health_of
 from service.metrics import CONTENT_TYPE
 from service.openapi import LATER, ref
 from service.schemas import operations as schemas
 
 router = APIRouter(tags=["operations"])
-_ENCODER_STOPPED, _DRAINING = "encoder_stopped", "draining"
-_STOPPED = {_ENCODER_STOPPED, _DRAINING}
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "summary{cursor:pointer;padding:.3rem 0}code,pre{font:14px ui-monospace,monospace}"
@@ -44,8 +37,8 @@ async def alive() -> schemas.Live:
 )
 async def ready(context: AppContext) -> schemas.Ready:
     """Whether a verified snapshot serves and searches are accepted; `degraded` lists what is wrong."""
-    serving = await _serving(context)
-    if serving.release is None or _STOPPED & set(serving.degraded):
+    serving, accepting = await _serving(context)
+    if not accepting:
         raise IndexUnavailable("searches are not accepted now", **serving.model_dump())
     return schemas.Ready(**serving.model_dump())
 
@@ -70,55 +63,18 @@ async def docs(request: Request) -> HTMLResponse:
     return HTMLResponse(_page(request.app.openapi()), headers=_HEADERS)
 
 
-async def _serving(context: Context) -> schemas.Serving:
-    degraded = (
-        [] if all(queue.alive for queue in (context.texts, context.pictures, context.writes)) else [_ENCODER_STOPPED]
+async def _serving(context: Context) -> tuple[schemas.Serving, bool]:
+    """What is served, and whether searches are accepted."""
+    health = await run_in_threadpool(health_of, context)
+    snapshot = health.snapshot
+    serving = schemas.Serving(
+        release=snapshot and snapshot.release.number,
+        base=context.base,
+        encoding=str(context.encoder.encoding),
+        generations=snapshot.generations if snapshot else {},
+        degraded=[fault.said for fault in health.faults],
     )
-    if context.draining:
-        degraded.append(_DRAINING)
-    try:
-        recorded = await run_in_threadpool(context.registry.encodings.current)
-    except RegistryUnavailable:
-        degraded.append(RegistryUnavailable.code)
-    else:
-        degraded += _about_vectors(context.encoder.encoding, recorded)
-    if not await run_in_threadpool(_writable, context):
-        degraded.append(StorageFull.code)
-    base, encoding = context.base, str(context.encoder.encoding)
-    try:
-        snapshot = context.live.current
-    except IndexUnavailable as error:
-        degraded.append(error.code)
-        return schemas.Serving(release=None, base=base, encoding=encoding, generations={}, degraded=degraded)
-    if late := context.live.late:
-        degraded.append(f"{late} changes of the gallery are not sealed yet: is a worker running?")
-    return schemas.Serving(
-        release=snapshot.release.number,
-        base=base,
-        encoding=encoding,
-        generations=snapshot.generations,
-        degraded=[*degraded, *snapshot.degraded],
-    )
-
-
-def _about_vectors(encoding: Encoding, recorded: RecordedEncoding | None) -> Iterator[str]:
-    """What an operator should know of the vectors: that the fastest way failed, or that new ones wait for a restart."""
-    if recorded is None:
-        return
-    newest = Encoding(recorded.backend, recorded.precision)
-    if recorded.reason:
-        yield f"{recorded.reason}; {newest} computes the vectors instead."
-    if newest != encoding:
-        yield f"Vectors made with {newest} are complete: a restart serves them instead of those of {encoding}."
-
-
-def _writable(context: Context) -> bool:
-    """Whether files can be written to the data root."""
-    try:
-        storage.require_free(context.settings.home, context.settings.free_bytes)
-    except StorageFull:
-        return False
-    return os.access(context.settings.home, os.W_OK)
+    return serving, health.ready
 
 
 def _page(document: dict[str, Any]) -> str:

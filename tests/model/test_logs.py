@@ -42,6 +42,11 @@ def test_a_line_is_json_in_a_file_and_words_for_people(written: Written, request
         assert {"level": "warning", "message": "exp_1 failed", "code": "x"}.items() <= json.loads(line).items()
 
 
+def test_what_a_client_named_cannot_begin_a_line_of_its_own(written: Written) -> None:
+    (line,) = written(lambda log: log.warning("request", extra={"target": "a\n12:00:00 error x: forged\x1b"}))
+    assert "forged" in line
+
+
 def test_the_stack_of_an_exception_is_in_it(written: Written) -> None:
     def crash(log: logging.Logger) -> None:
         try:

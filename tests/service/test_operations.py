@@ -163,11 +163,11 @@ def test_a_search_that_waits_too_long_is_refused(tmp_path: Path) -> None:
         assert_problem(late[0], 503, "overloaded")
 
 
-def start(home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """A service that is expected to end at once."""
+def start(home: Path, module: str = "service", **variables: str) -> subprocess.CompletedProcess[str]:
+    """A process that is expected to end at once."""
     names = {f"PICTOGLOT_{name}": value for name, value in {"HOME": str(home), "PORT": "0", **variables}.items()}
     return subprocess.run(
-        [sys.executable, "-m", "service"], env=clean_environment() | names, capture_output=True, text=True, timeout=90
+        [sys.executable, "-m", module], env=clean_environment() | names, capture_output=True, text=True, timeout=90
     )
 
 
@@ -194,6 +194,13 @@ def test_a_port_in_use_gives_one_sentence_and_no_key(tmp_path: Path) -> None:
         output, errors = ended.communicate(timeout=60)
     assert (ended.returncode, output) == (1, "")
     assert errors == f"PICTOGLOT_HOST, PICTOGLOT_PORT: cannot listen on 127.0.0.1:{port}: Address already in use.\n"
+
+
+def test_a_registry_that_does_not_open_gives_one_sentence_with_the_reason(tmp_path: Path) -> None:
+    ended = start(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path}")  # which is a folder
+    assert (ended.returncode, ended.stdout) == (1, "")
+    said = "Registry unavailable: The registry does not answer: unable to open database file.\n"
+    assert ended.stderr == said
 
 
 def test_a_registry_of_another_base_gives_one_sentence(tmp_path: Path) -> None:
@@ -239,7 +246,9 @@ class ReadOnly:
         subprocess.run(["umount", "-l", self._folder], check=True)
 
 
-def test_a_read_only_data_root_is_reported_and_searches_go_on(tmp_path: Path) -> None:  # S6
+def test_a_read_only_data_root_is_reported_and_searches_go_on(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:  # S6
     with running(tmp_path) as service:
         service.put("a", en=["a cat"])
         service.put("b", en=["a dog"])
@@ -251,6 +260,13 @@ def test_a_read_only_data_root_is_reported_and_searches_go_on(tmp_path: Path) ->
         with ReadOnly(tmp_path):
             assert service.search("a cat").status_code == 200
             wait_until(lambda: service.http.get("/readyz").json()["degraded"] != [])
+            for module in ("service", "worker"):  # a second one, which needs the registry in it
+                ended = start(tmp_path, module)
+                assert (ended.returncode, len(ended.stderr.splitlines())) == (78, 1), ended.stderr
+                assert f"PICTOGLOT_HOME: {tmp_path} cannot be written" in ended.stderr
+            other = weightless(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path_factory.mktemp('other')}/registry.db")
+            said = f"PICTOGLOT_HOME: {tmp_path} cannot be written: Read-only file system.\n"
+            assert (other.communicate(timeout=60)[1], other.returncode) == (said, 1)
         assert service.put("c", picture(9)).status_code == 201
 
 

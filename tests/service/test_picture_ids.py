@@ -1,6 +1,7 @@
 """Ids like relative paths, percent-coded in the paths of the API: every route, searches, datasets, the command line."""
 
 import json
+import logging
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -8,7 +9,7 @@ import pytest
 
 from model.errors import InvalidInput
 from model.text import picture_id
-from tests.service.harness import Service, assert_problem, picture, running
+from tests.service.harness import Service, assert_problem, picture, running, wait_until
 from tests.service.test_cli import as_json, run
 
 IDS = (
@@ -38,6 +39,9 @@ def at(id: str, rest: str = "") -> str:
     return f"/v1/pictures/{quote(id, safe='')}{rest}"
 
 
+ROUTE = "/v1/pictures/{id}"
+
+
 def put(service: Service, id: str) -> None:
     files = {"picture": ("x", picture(sum(id.encode())))}
     answer = service.admin.put(at(id), files=files, data={"captions": json.dumps({"en": [f"the picture {id}"[:900]]})})
@@ -63,6 +67,40 @@ def test_every_route_of_a_picture_takes_its_id(service: Service, id: str) -> Non
     ] == [id]
     assert service.admin.delete(at(id)).status_code == 204
     assert_problem(service.admin.get(at(id)), 404, "picture_not_found")
+
+
+def test_the_log_tells_the_route_and_who_changed_which_picture(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lines() -> list[dict[str, object]]:
+        fields = ("method", "route", "status", "key", "label", "target")
+        said = [record.__dict__ for record in caplog.records if "{id}" in record.__dict__.get("route", "")]
+        return [{name: line[name] for name in fields if name in line} for line in said]
+
+    id = "2024/\u00e9t\u00e9/a%2Fb.jpg"
+    keys = service.admin.get("/v1/admin/keys").json()["items"]
+    with caplog.at_level(logging.INFO, "pictoglot.access"):
+        put(service, id)
+        writer = {"X-API-Key": service.key("write")}
+        (key,) = [each["id"] for each in service.admin.get("/v1/admin/keys").json()["items"] if each not in keys]
+        for method in ("GET", "HEAD", "DELETE", "DELETE"):
+            service.http.request(method, at(id), headers=writer)
+        service.http.delete(at(id))  # without a key
+        service.admin.delete(f"/v1/admin/keys/{writer['X-API-Key']}")  # which is no id
+        wait_until(lambda: len(lines()) == 7)
+    of_key = {"route": ROUTE, "key": key}
+    assert lines() == [
+        {"method": "PUT", "route": ROUTE, "status": 201, "key": "admin", "target": id},
+        {"method": "GET", "status": 200, **of_key},
+        {"method": "HEAD", "status": 200, **of_key},
+        {"method": "DELETE", "status": 204, **of_key, "label": "test", "target": id},
+        {"method": "DELETE", "status": 404, **of_key},
+        {"method": "DELETE", "route": ROUTE, "status": 401, "key": None},
+        {"method": "DELETE", "route": "/v1/admin/keys/{id}", "status": 404, "key": "admin"},
+    ]
+    counted = service.http.get("/metrics").text
+    assert f'pictoglot_request_seconds_count{{method="DELETE",route="{ROUTE}",status="204"}}' in counted
+    assert 'route="unknown"' not in counted
 
 
 @pytest.mark.parametrize("id", REFUSED[:-1])

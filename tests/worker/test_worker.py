@@ -50,6 +50,12 @@ def test_a_wrong_setting_ends_it_with_78_and_one_sentence(name: str, value: str,
     assert len(ended.stderr.splitlines()) == 1
 
 
+def test_a_worker_that_gives_up_ends_with_1(tmp_path: Path) -> None:
+    (tmp_path / "broker").touch()  # where its folder of hints shall be
+    ended = python("-m", "worker", PICTOGLOT_HOME=str(tmp_path))
+    assert ended.returncode == 1 and "Unrecoverable error" in ended.stderr, ended.stderr
+
+
 def test_importing_the_application_writes_nothing(tmp_path: Path) -> None:
     python("-c", "import worker.celery_app", PICTOGLOT_HOME=str(tmp_path / "home"))
     assert not (tmp_path / "home").exists()

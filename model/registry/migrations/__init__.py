@@ -10,10 +10,14 @@ _HERE = Path(__file__).parent
 NEWEST = max(path.name[1:5] for path in _HERE.glob("versions/r*.py"))  # r0006_bases.py is the revision 0006
 
 
-def upgrade(connection: Connection) -> None:
-    """Apply the missing steps in the connection's transaction; raises RegistryUnavailable when its tables are newer."""
-    if _revision(connection) == NEWEST:
-        return
+def upgrade(connection: Connection) -> str | None:
+    """Apply the missing steps in the connection's transaction; returns the revision before, None of a new registry.
+
+    Raises RegistryUnavailable when its tables are newer.
+    """
+    before = revision(connection)
+    if before == NEWEST:
+        return before
     from alembic import command  # a quarter of a second, and most starts find nothing to do
     from alembic.config import Config
     from alembic.util import CommandError
@@ -25,10 +29,12 @@ def upgrade(connection: Connection) -> None:
         command.upgrade(config, "head")
     except CommandError as error:
         raise RegistryUnavailable("The registry was created by a newer release of pictoglot.") from error
+    return before
 
 
-def _revision(connection: Connection) -> str | None:
+def revision(connection: Connection) -> str | None:
+    """The last step that was applied, None when there are no tables yet."""
     if not inspect(connection).has_table("alembic_version"):
         return None
-    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return revision
+    applied: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return applied

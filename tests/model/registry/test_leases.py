@@ -262,6 +262,7 @@ def test_runnable_are_the_queued_and_the_abandoned_oldest_first(registry: Regist
     queued = submit(registry, "c").id
     registry.expansions.cancel(submit(registry, "d").id)
     assert registry.expansions.runnable() == [abandoned.expansion, queued]
+    assert registry.expansions.abandoned() == [abandoned.expansion]
 
 
 def test_the_longest_wait_is_that_of_the_oldest_runnable_one(registry: Registry) -> None:

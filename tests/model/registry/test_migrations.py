@@ -1,5 +1,6 @@
 """A registry made by an earlier release opens, and loses nothing that counts."""
 
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -61,6 +62,15 @@ def _config(session: Session) -> Config:
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     config.attributes["connection"] = session.connection()
     return config
+
+
+def test_a_migration_is_announced_and_then_logged_once(first_release: str, caplog: pytest.LogCaptureFixture) -> None:
+    with closing(open_registry(first_release, migrate=False)) as registry:
+        assert registry.outdated == f"the next start migrates its tables from r0001 to r{migrations.NEWEST}"
+    for _ in range(2):
+        with closing(open_registry(first_release)) as registry:
+            assert registry.outdated == ""
+    assert caplog.messages == [f"the registry's tables were migrated from r0001 to r{migrations.NEWEST}"]
 
 
 def test_a_feed_of_every_change_becomes_one_of_last_changes(first_release: str, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from model.errors import BaseMismatch, RegistryUnavailable, StorageFull
@@ -75,6 +75,16 @@ def test_before_it_is_initialised_nothing_serves(empty: Registry) -> None:
     empty.ping()
     with pytest.raises(RegistryUnavailable):
         empty.releases.serving()
+
+
+def test_why_the_registry_does_not_answer_is_for_logs_without_the_password(postgresql_url: str) -> None:
+    address = make_url(postgresql_url).set(database="a b", password="a b")
+    with pytest.raises(RegistryUnavailable) as refused:
+        open_registry(address.render_as_string(hide_password=False), migrate=False)
+    assert (refused.value.detail, refused.value.extra) == ("The registry does not answer.", {})
+    told = refused.value.told
+    assert told.startswith("The registry does not answer: ") and 'database "***" does not exist' in told, told
+    assert "\n" not in told and "a b" not in told
 
 
 def test_tables_of_a_newer_release_are_refused(database_url: str, empty: Registry) -> None:

@@ -1,0 +1,43 @@
+"""What docs/production.md sets up fits the code: limits, exit status, times to stop, folders that need no backup."""
+
+import re
+
+import pytest
+
+from model.settings import MISCONFIGURED
+from service.context import _OVERHEAD
+from service.settings import Settings
+from tests.house.source import ROOT
+from worker.lease import STOP_SECONDS
+
+TEXT = (ROOT / "docs/production.md").read_text(encoding="utf-8")
+SETTINGS = Settings.model_construct()
+
+
+def number(pattern: str) -> int:
+    """The number that a pattern finds in the document, once."""
+    (found,) = re.findall(pattern, TEXT, re.MULTILINE)
+    return int(found)
+
+
+def test_nginx_lets_through_what_the_service_takes() -> None:
+    assert number(r"client_max_body_size (\d+)m;") << 20 >= SETTINGS.dataset_bytes + _OVERHEAD
+    assert SETTINGS.dataset_bytes > SETTINGS.batch_bytes > SETTINGS.picture_bytes > SETTINGS.json_bytes
+    for limit in ("proxy_read_timeout", "proxy_send_timeout"):
+        assert number(rf"{limit} (\d+)s;") >= SETTINGS.dataset_seconds
+    assert number(r"proxy_pass http://127\.0\.0\.1:(\d+);") == SETTINGS.port
+
+
+def test_the_units_wait_for_an_orderly_end_and_do_not_repeat_what_is_misconfigured() -> None:
+    assert number(r"^RestartPreventExitStatus=(\d+)$") == MISCONFIGURED
+    api, worker = (int(seconds) for seconds in re.findall(r"^TimeoutStopSec=(\d+)$", TEXT, re.MULTILINE))
+    assert api > SETTINGS.drain_seconds + SETTINGS.request_seconds + 5 and worker > 2 * STOP_SECONDS
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_copy_leaves_out_what_needs_no_backup_and_nothing_else(kept: bool) -> None:
+    operations = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]+/`) \| [^|]+ \| ([a-z]+)", operations, re.MULTILINE)
+    folders = {name for named, answer in rows if (answer != "no") is kept for name in re.findall(r"`(\w+)/`", named)}
+    left_out = set(re.findall(r"--exclude=/(\w+)", TEXT))
+    assert folders and (left_out.isdisjoint(folders) if kept else left_out == folders)

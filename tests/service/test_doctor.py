@@ -1,0 +1,57 @@
+"""What `doctor` finds in a registry: a worker that is missing, tables of an earlier release."""
+
+import re
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy import text
+
+from model.registry import Registry, open_registry
+from model.registry.migrations import NEWEST
+from service.cli.doctor import Finding, _database, worker_of
+from service.settings import Settings
+from tests.registries import empty_registry
+
+
+def submit(registry: Registry, language: str) -> str:
+    return registry.expansions.submit(kind="learn", language=language, settings={}, actor="admin")[0].id
+
+
+def pass_by(registry: Registry, seconds: int) -> None:
+    """Let everything have been so many seconds ago."""
+    with registry.begin() as session:
+        earlier = "UPDATE expansions SET created_at = created_at - :s, lease_expires = lease_expires - :s"
+        session.execute(text(earlier), {"s": seconds})
+
+
+def test_a_worker_that_is_needed_and_missing_is_told(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, database_url=empty_registry(tmp_path / "registry.db"))
+
+    def found() -> list[Finding]:
+        return [*worker_of(settings)]
+
+    with closing(open_registry(settings.database)) as registry:
+        registry.initialise("base", {})
+        assert found() == []
+        submit(registry, "cy")
+        assert found() == [Finding("worker", "ok", "0 expansions in work, 1 waiting for a worker")]
+        assert registry.expansions.lease(registry.expansions.runnable()[0], "w") is not None
+        submit(registry, "qu")
+        assert found() == [Finding("worker", "ok", "1 expansion in work, 1 waiting for a worker")]
+        pass_by(registry, 31)  # the worker was killed, and its lease has just run out
+        (silent,) = found()
+        assert silent.outcome == "note" and "2 waiting for a worker, of which 1 had one that is silent" in silent.detail
+        pass_by(registry, 90)
+        (dead,) = found()
+        assert dead.outcome == "bad" and re.search(r", for 12\d s: is `pictoglot worker` running\?$", dead.detail)
+
+
+def test_why_a_database_cannot_be_read_and_that_the_next_start_migrates_it_are_told(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, database_url=empty_registry(tmp_path / "registry.db"))
+    assert _database(settings) == Finding("database", "ok", "sqlite answers")
+    folder = Settings(home=tmp_path, database_url=f"sqlite:///{tmp_path}")
+    assert "does not answer: unable to open database file" in _database(folder).detail
+    with closing(open_registry(settings.database)) as registry, registry.begin() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '0007'"))
+    assert _database(settings).outcome == "note"
+    assert f"migrates its tables from r0007 to r{NEWEST}: back up first" in _database(settings).detail
