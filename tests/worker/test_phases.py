@@ -317,7 +317,7 @@ class StopsWithEvaluation(Attempt):
 
 
 def test_what_another_release_began_by_its_own_defaults_is_taught_and_measured_anew(site: Site) -> None:
-    expansion = site.submit(pairs("cy", picture=True), epochs=1)
+    expansion = site.submit(pairs("cy"), epochs=1)
     with pytest.raises(Stopped):
         run(attempt_at(site, expansion, kind=StopsWithEvaluation))
     site.abandon(expansion)
