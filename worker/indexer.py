@@ -84,6 +84,7 @@ def main(arguments: list[str]) -> int:
             read = {number for release in registry.releases.in_use() for number in release.languages.values()}
             registry.calibrations.forget_others(read, settings.purge_days * _DAY)
             registry.duties.done(PURGING)
+            _log.info("what was deleted is purged")
         prune(registry)
         if due:
             registry.forget_deleted()

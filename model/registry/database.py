@@ -98,10 +98,16 @@ class Database:
             yield session
 
     def forget_deleted(self) -> None:
-        """Leave nothing of what was deleted in SQLite's log, as far as nobody reads there; PostgreSQL sees to it."""
+        """Empty SQLite's log, which may have what was deleted, as soon as nobody reads there; PostgreSQL sees to it.
+
+        Gives up after some time: the log is written over later, and emptied by whoever closes the database last.
+        """
         if self.near:
+            until = time.monotonic() + _WAIT
             with _translated_errors(), closing(self._writer.raw_connection()) as connection:
-                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                cursor = connection.cursor()
+                while cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] and time.monotonic() < until:
+                    time.sleep(_POLL)
 
     def close(self) -> None:
         """Close the connections."""

@@ -11,8 +11,9 @@ from index.sets import KEPT
 from index.states import NOTHING
 from index.sweep import forget_replaced
 from index.vectors import Identity
+from model.objects import Objects
 from model.storage import MANIFEST
-from tests.index.world import World, answers, put
+from tests.index.world import Machines, World, answers, put, scored_pictures
 
 
 @pytest.fixture
@@ -81,3 +82,21 @@ def test_a_set_that_nobody_uses_loses_what_was_deleted_and_then_itself(world: Wo
     forget_replaced(world.sets)
     assert world.sets.states(welsh)[:KEPT] == [NOTHING] * KEPT and sealed(world, welsh) == set()
     assert sealed(world, world.pictures()) == {"p0", "p2", "p3"}
+
+
+def test_in_the_store_and_on_other_machines_nothing_is_left(machines: Machines) -> None:
+    live = machines.there.started()
+    for seed in range(3):
+        machines.here.put(f"p{seed}", seed)
+    machines.here.seal()
+    live.refresh()
+    (before,) = machines.there.segments("pictures")
+    machines.here.gallery.delete("p1")
+    machines.here.indexer().purge()
+    live.refresh()
+    names = {written.id for written in machines.here.state().segments}
+    assert before.name not in names and len(names) == 1
+    assert {name.split("/")[1] for name in Objects(machines.url).names("segments/")} == names
+    for world in (machines.here, machines.there):
+        assert {path.name for path in world.segments()} == names
+    assert scored_pictures(live, 1) == machines.here.nearest(1) and live.verify() == []
