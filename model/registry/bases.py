@@ -17,7 +17,7 @@ from model.registry.clock import now
 from model.registry.database import Database
 from model.registry.expansions import refuse_active_kind
 from model.registry.leases import Lease, held
-from model.registry.releases import Release, publish, release_of, serving
+from model.registry.releases import Release, publish, serving
 from model.registry.tables import RUNNING, BaseRow, EncodingRow, ExpansionRow, ReleaseRow, VersionRow
 from model.registry.versions import BUILT_IN_LANGUAGE, following, refuse_pruned
 
@@ -76,14 +76,14 @@ class Bases:
     def list(self) -> Sequence[RecordedBase]:
         """Oldest first."""
         with self._database.read() as session:
-            return [_base(row) for row in session.scalars(select(BaseRow).order_by(BaseRow.number))]
+            return [row.told_as(RecordedBase) for row in session.scalars(select(BaseRow).order_by(BaseRow.number))]
 
     def serving(self) -> RecordedBase | None:
         """That of the release which serves; None in a registry that no process opened with a base yet."""
         with self._database.read() as session:
             if session.scalar(select(ReleaseRow.number).limit(1)) is None:
                 return None
-            return _base(session.get_one(BaseRow, serving(session).languages[BUILT_IN_LANGUAGE]))
+            return session.get_one(BaseRow, serving(session).languages[BUILT_IN_LANGUAGE]).told_as(RecordedBase)
 
     def opened(self, name: str, image_fingerprint: str, text_fingerprint: str) -> None:
         """Record where a base was found last: its checkpoint may have moved, and old registries do not know."""
@@ -101,7 +101,7 @@ class Bases:
 
         with self._database.read() as session:
             encodings = [Encoding(row.backend, row.precision) for row in session.scalars(select(EncodingRow))]
-            rows = [_base(row) for row in session.scalars(select(BaseRow))]
+            rows = [row.told_as(RecordedBase) for row in session.scalars(select(BaseRow))]
         ours = {row.image_fingerprint for row in rows if row.number in numbers}
         ours -= {row.image_fingerprint for row in rows if row.number not in numbers} | {""}
         return {encoding.fingerprint(image) for encoding in (FIRST, *encodings) for image in ours}
@@ -113,7 +113,7 @@ class Bases:
             row = _find(session, image_fingerprint, text_fingerprint)
             if row is None:
                 row = register(session, following(session), name, image_fingerprint, text_fingerprint)
-            return _base(row)
+            return row.told_as(RecordedBase)
 
     def move(
         self,
@@ -135,7 +135,7 @@ class Bases:
             maker = held(session, lease.expansion, lease.fence)
             made = select(ReleaseRow).where(ReleaseRow.expansion == lease.expansion, ReleaseRow.version == base)
             if (earlier := session.scalar(made)) is not None:
-                return release_of(earlier)
+                return earlier.told_as(Release)
             if maker.cancel_requested:
                 raise ExpansionCancelled
             before = serving(session)
@@ -233,7 +233,7 @@ def _undoing(session: Session, expected: int | None) -> tuple[Undoing, ReleaseRo
 
 
 def _bases(session: Session, old: int, new: int) -> dict[str, Any]:
-    names = {number: _base(session.get_one(BaseRow, number)).public_name for number in (old, new)}
+    names = {number: session.get_one(BaseRow, number).told_as(RecordedBase).public_name for number in (old, new)}
     return {"from_base": old, "to_base": new, "from": names[old], "to": names[new]}
 
 
@@ -242,8 +242,4 @@ def _find(session: Session, image_fingerprint: str, text_fingerprint: str) -> Ba
     query = select(BaseRow).join(VersionRow, VersionRow.number == BaseRow.number)
     same = (BaseRow.text_fingerprint == text_fingerprint, VersionRow.pruned_at.is_(None))
     rows = session.scalars(query.where(*same).order_by(BaseRow.number.desc()))
-    return next((row for row in rows if _base(row).made_of(image_fingerprint, text_fingerprint)), None)
-
-
-def _base(row: BaseRow) -> RecordedBase:
-    return RecordedBase(row.number, row.name, row.image_fingerprint, row.text_fingerprint, row.created_at)
+    return next((row for row in rows if row.told_as(RecordedBase).made_of(image_fingerprint, text_fingerprint)), None)

@@ -54,14 +54,16 @@ class Calibrations:
         with self._database.read() as session:
             rows = session.scalars(select(CalibrationRow).where(CalibrationRow.version.in_(versions)))
             return {
-                (row.language, row.version): _record(row) for row in rows if languages.get(row.language) == row.version
+                (row.language, row.version): row.told_as(RecordedCalibration)
+                for row in rows
+                if languages.get(row.language) == row.version
             }
 
     def with_sample(self, language: str, version: int) -> tuple[RecordedCalibration | None, bytes]:
         """One of them as it is now, None when there is none, with its sample of pictures."""
         with self._database.read() as session:
             row = session.get(CalibrationRow, (version, language), options=[undefer(CalibrationRow.sample)])
-            return (None, b"") if row is None else (_record(row), row.sample)
+            return (None, b"") if row is None else (row.told_as(RecordedCalibration), row.sample)
 
     def forget(self, versions: Collection[int]) -> None:
         """Delete those of versions that can serve no more."""
@@ -95,8 +97,3 @@ class Calibrations:
                 session.delete(earlier)
                 session.flush()
             session.add(CalibrationRow(version=version, language=language, sample=sample, **measured))
-
-
-def _record(row: CalibrationRow) -> RecordedCalibration:
-    fields = (name for name in RecordedCalibration.__dataclass_fields__)
-    return RecordedCalibration(**{name: getattr(row, name) for name in fields})

@@ -32,12 +32,12 @@ class Encodings:
         """The newest; None in a registry that no process opened with a base yet."""
         with self._database.read() as session:
             row = _newest(session)
-            return None if row is None else _record(row)
+            return None if row is None else row.told_as(RecordedEncoding)
 
     def first(self, backend: str, precision: str, reason: str = "") -> RecordedEncoding:
         """Record the encoding of a new data root, unless another process did; returns the current one."""
         with self._database.begin() as session:
-            return _record(_newest(session) or _add(session, 1, backend, precision, reason))
+            return (_newest(session) or _add(session, 1, backend, precision, reason)).told_as(RecordedEncoding)
 
     def change(self, backend: str, precision: str, lease: Lease, release: int) -> RecordedEncoding:
         """Record that the vectors of another encoding are complete: every later start uses these. Raises LeaseLost.
@@ -48,8 +48,8 @@ class Encodings:
             held(session, lease.expansion, lease.fence).release = release
             newest = _newest(session)
             if newest is not None and (newest.backend, newest.precision) == (backend, precision):
-                return _record(newest)
-            return _record(_add(session, newest.number + 1 if newest else 1, backend, precision))
+                return newest.told_as(RecordedEncoding)
+            return _add(session, newest.number + 1 if newest else 1, backend, precision).told_as(RecordedEncoding)
 
 
 def _newest(session: Session) -> EncodingRow | None:
@@ -61,7 +61,3 @@ def _add(session: Session, number: int, backend: str, precision: str, reason: st
     session.add(row)
     session.flush()
     return row
-
-
-def _record(row: EncodingRow) -> RecordedEncoding:
-    return RecordedEncoding(row.number, row.backend, row.precision, row.reason, row.created_at)

@@ -247,6 +247,5 @@ def refuse_active_kind(session: Session, *kinds: Kind) -> None:
 
 def expansion_of(row: ExpansionRow) -> Expansion:
     """The expansion that a row describes."""
-    fields = {name: getattr(row, name) for name in Expansion.__dataclass_fields__ if name != "error"}
     error = None if row.error_code is None else Cause(row.error_code, row.error_detail or "")
-    return Expansion(**fields, error=error)
+    return row.told_as(Expansion, error=error)

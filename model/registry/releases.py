@@ -49,12 +49,12 @@ class Releases:
     def serving(self) -> Release:
         """The release that the alias names. Raises RegistryUnavailable before the registry is initialised."""
         with self._database.read() as session:
-            return release_of(serving(session))
+            return serving(session).told_as(Release)
 
     def get(self, number: int) -> Release:
         """Raises ReleaseNotFound."""
         with self._database.read() as session:
-            return release_of(_find(session, number))
+            return _find(session, number).told_as(Release)
 
     def list(self, limit: int | None = None, before: int | None = None) -> Sequence[Release]:
         """Newest first; `before` is the last number of the previous page."""
@@ -62,7 +62,7 @@ class Releases:
         if before is not None:
             query = query.where(ReleaseRow.number < before)
         with self._database.read() as session:
-            return [release_of(row) for row in session.scalars(query)]
+            return [row.told_as(Release) for row in session.scalars(query)]
 
     def in_use(self) -> Sequence[Release]:
         """The release that serves, which is the newest, and the one before."""
@@ -129,7 +129,7 @@ class Releases:
                 select(ReleaseRow).where(ReleaseRow.expansion == expansion, ReleaseRow.version == version)
             )
             if earlier is not None:
-                return release_of(earlier)
+                return earlier.told_as(Release)
             if maker.cancel_requested:
                 raise ExpansionCancelled
             learns = maker.kind == "learn"
@@ -248,7 +248,7 @@ def publish(session: Session, expected: int, row: ReleaseRow) -> Release:
     )
     if moved is None:
         serving(session, expected)
-    return release_of(row)
+    return row.told_as(Release)
 
 
 def serving(session: Session, expected: int | None = None) -> ReleaseRow:
@@ -281,8 +281,3 @@ def _find(session: Session, number: int) -> ReleaseRow:
     if row is None:
         raise ReleaseNotFound(f"There is no release {number}.")
     return row
-
-
-def release_of(row: ReleaseRow) -> Release:
-    """The release that a row describes."""
-    return Release(row.number, row.shared, row.languages, row.created_at, row.actor, row.reason, row.change)

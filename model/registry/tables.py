@@ -3,14 +3,19 @@
 The gallery's tables are in `index.tables`, that of API keys in `service.keys`: one database, one chain of migrations.
 """
 
+from dataclasses import fields
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from model.registry.clock import Instant, now
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 SERVING = "serving"
 QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded", "failed", "cancelled"
 _ACTIVE = text("state IN ('queued', 'running')")
@@ -28,6 +33,11 @@ class RegistryRow(DeclarativeBase):
         }
     )
     type_annotation_map = {datetime: Instant, dict[str, Any]: JSON, dict[str, int]: JSON}  # noqa: RUF012
+
+    def told_as(self, kind: type[T], **own: Any) -> T:
+        """A dataclass with the values of the columns that are named as its fields; other fields are its `own`."""
+        same = (field.name for field in fields(kind) if field.name not in own)
+        return kind(**{name: getattr(self, name) for name in same}, **own)
 
 
 class VersionRow(RegistryRow):

@@ -231,5 +231,4 @@ def lineage(session: Session, number: int) -> Sequence[VersionRow]:
 
 def version_of(row: VersionRow) -> Version:
     """The version that a row describes."""
-    fields = {name: getattr(row, name) for name in Version.__dataclass_fields__}
-    return Version(**fields | {"datasets": tuple(row.datasets)})
+    return row.told_as(Version, datasets=tuple(row.datasets))
