@@ -31,11 +31,7 @@ SHARED = (
     "pictures/*/*.webp",
     "pictures/*/*.original",
     "expansions/*/dataset",
-    "expansions/*/validation.json",
-    "expansions/*/named.json",
-    "expansions/*/plan.json",
-    "expansions/*/replay.json",
-    "expansions/*/parent-*.json",
+    "expansions/*/*.json",
     "cursor.key",
 )
 

@@ -9,14 +9,15 @@ import torch
 from model.machine import supports_bfloat16
 
 _RATE, _MOST_EPOCHS = 4e-3, 40
-_FEW, _FEW_EPOCHS, _FEW_STEPS = 1_000, 12, 48  # captions that need fewer steps, and how many
+_MEASURED = 10_000  # captions up to which an aligned start was measured
+_EPOCHS, _STEPS, _SEEN = 12, 48, 40_000  # of one: times that each is seen; least steps; captions in all
 
 
 @dataclass(frozen=True)
 class LearnSettings:
     """What a user may set; `epochs` and `checkpoint_every` 0 mean: by the size of the dataset.
 
-    So does `start` "auto", and with it a rate of None: see `settled`.
+    So do `start` "auto" and a rate of None: see `settled`.
     """
 
     epochs: int = 0
@@ -35,19 +36,22 @@ class LearnSettings:
     def settled(self, captions: int, begins: str) -> "LearnSettings":
         """These for a dataset of so many captions, with a tokenizer whose new rows are "drawn" or of "pieces".
 
-        By default up to 1,000 captions start aligned, at twice the rate, and are seen 12 times, in 48 steps at least:
-        they read no worse than in three times as many steps from a drawn start (decision 44). More start drawn.
+        By default up to 10,000 captions start aligned; more, and rows of pieces, start drawn. From an aligned start
+        a row has less far to go: in a third to a half of the steps, the smaller the more there are, it reads no worse
+        (decision 48).
         """
-        if self.start != "auto":
-            return self
-        if captions > _FEW or begins != "drawn":
-            return replace(self, start="drawn")
-        epochs = max(_FEW_EPOCHS, math.ceil(_FEW_STEPS / math.ceil(captions / self.batch_size)))
-        rate = 2 * _RATE if self.learning_rate is None else self.learning_rate
-        return replace(self, start="aligned", learning_rate=rate, epochs=self.epochs or min(_MOST_EPOCHS, epochs))
+        start = self.start
+        if start == "auto":
+            start = "aligned" if captions <= _MEASURED and begins == "drawn" else "drawn"
+        if start == "drawn":
+            return replace(self, start=start)
+        least = math.ceil(_STEPS / math.ceil(captions / self.batch_size))
+        epochs = min(_MOST_EPOCHS, max(3, least, min(_EPOCHS, _SEEN // captions)))
+        rate = max(_RATE / 2, min(_RATE, 2 / captions)) if self.learning_rate is None else self.learning_rate
+        return replace(self, start=start, learning_rate=rate, epochs=self.epochs or epochs)
 
     def epochs_for(self, captions: int) -> int:
-        """Small datasets are seen more often: about 70,000 captions in all, 3 to 40 times each (decision 27)."""
+        """Small datasets are seen more often: drawn, about 70,000 captions in all, 3 to 40 times each (decision 27)."""
         return self.epochs or min(_MOST_EPOCHS, max(3, math.ceil(70_000 / captions)))
 
     def rate(self, step: int, steps: int) -> float:

@@ -47,7 +47,7 @@ class Interrupted(Exception):
 
 
 class Trainer:
-    """Trains one language as an expansion does: by TEIR, with both losses balanced.
+    """Trains one language as an expansion does: by TEIR, or from an aligned start, with both losses balanced.
 
     `used` (n,) are the token ids of the corpus, ascending; `ids` (m,) these and the specials of the base's reading.
     `rows` (m, width) are trained, each scaled by `scale` (m, 1); `sequences` are the captions as places among them.
@@ -61,7 +61,10 @@ class Trainer:
         self.folder, self.settings, self.device = folder, settings, encoder.base.device
         tokens = self.read()
         self.tokenizer = tokens.tokenizer
-        self.settings = settings = settings.settled(len(corpus.captions), self.tokenizer.begins)
+        self.settings = settings.settled(len(corpus.captions), self.tokenizer.begins)
+        # by which a checkpoint may differ: what the size of the dataset decides, an earlier release decided otherwise
+        self.defaulted = () if self.settings == settings else ("settings", "method")
+        settings = self.settings
         self.reading = reading = parent.reading
         cut = [ids[: reading.most] for ids in tokens.ids]
         self.used = self.reached(cut)
@@ -92,7 +95,8 @@ class Trainer:
         trained = {"rows": self.rows, **self.beside()}
         adamw = self.optimizer()
         belongs = self.belongs()
-        first = _restore(self.folder, belongs, trained, adamw.adam)
+        newest = checkpoint.load_newest(self.folder, belongs, self.defaulted)
+        first = 0 if newest is None else _restore(newest, trained, adamw.adam)
         every = settings.checkpoint_every or max(20, steps // 10)
         saved = time.monotonic()
         for step, batch in self.batches(first):
@@ -284,11 +288,8 @@ def _state(trained: Mapping[str, nn.Parameter], adam: torch.optim.Adam) -> dict[
     return state
 
 
-def _restore(folder: Path, belongs: dict[str, str], trained: Mapping[str, nn.Parameter], adam: torch.optim.Adam) -> int:
-    """Put the newest checkpoint back; returns its step, 0 when there is none."""
-    newest = checkpoint.load_newest(folder, belongs)
-    if newest is None:
-        return 0
+def _restore(newest: tuple[int, dict[str, Tensor]], trained: Mapping[str, nn.Parameter], adam: torch.optim.Adam) -> int:
+    """Put a checkpoint back; returns its step."""
     step, tensors = newest
     for name, parameter in trained.items():
         parameter.data.copy_(tensors[name])

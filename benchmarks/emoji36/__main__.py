@@ -1,27 +1,24 @@
 """`python -m benchmarks.emoji36 data | run | report`: the data, the runs, the table with its plots."""
 
 import json
-from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 import typer
-from filelock import FileLock
 from pydantic import ValidationError
 from rich.console import Console
 
-from benchmarks.emoji36 import lexicon, papers, report
+from benchmarks.emoji36 import lexicon, papers, report, results
 from benchmarks.emoji36.data import Data, emoji36
 from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.files import chosen
 from benchmarks.emoji36.methods import MAIN, ROWS, described
-from benchmarks.emoji36.run import claim, commit
+from benchmarks.emoji36.run import claim
 from benchmarks.emoji36.scenes import Sizes
 from benchmarks.emoji36.table import Bench, fill
-from model import storage
 from model.base import open_base
 from model.encoder import Encoder
 from model.errors import PictoglotError
@@ -76,7 +73,7 @@ def run(
     target = out or (OUT if data == "emoji" else work / f"{data}.json")
     try:
         learning, overrides = _learning(settings or [], epochs, seed)
-        rows = {name: described(name, learning, overrides) for name in _rows(methods)}
+        rows = {name: described(name, learning, overrides) for name in results.rows_of(methods, ROWS)}
         opened = open_base(base)
         bench_data = _open(data, Encoder(opened), root, train_root, work, languages, pairs)
         belongs = [
@@ -93,12 +90,10 @@ def run(
         head = {"languages": list(bench_data.languages), "sizes": bench_data.sizes, "epochs": epochs, "set": overrides}
         head["text_fingerprint"] = opened.text_fingerprint
         head["captions"] = sha256(json.dumps(said).encode()).hexdigest()
-        _held(target, head, rows, seed)
+        results.held(target, head, rows, seed, _CONSOLE.print)
         claim(bench.folder / "captions.json", said)  # folders without this file continue with today's captions
         for method in rows:
-            ledger = fill(bench, method)
-            with FileLock(target.resolve().with_name(f".{target.name}.lock")):  # other runs may write it, too
-                _merge(target, head, method, seed, ledger.content)
+            results.merge(target, head, method, seed, fill(bench, method).content)
     except Refused as refusal:
         raise SystemExit(str(refusal)) from refusal
     except PictoglotError as error:
@@ -146,51 +141,6 @@ def _learning(settings: Sequence[str], epochs: int, seed: int) -> tuple[LearnSet
         raise Refused(f"{'--set: ' if name in words else '--'}{name}: {why}") from error
     overrides = {name: getattr(learning, name) for name in sorted(words)}
     return LearnSettings(epochs=epochs, learning_rate=4e-3, start="drawn", seed=seed), overrides
-
-
-def _rows(methods: str) -> Sequence[str]:
-    """The rows that `--methods` names."""
-    names = [name.strip() for name in methods.split(",")]
-    strange = [name for name in names if name not in ROWS]
-    if strange:
-        near = dict.fromkeys(match for name in strange for match in get_close_matches(name, ROWS, 1))
-        meant = f"; did you mean {', '.join(near)}?" if near else ""
-        raise Refused(f"--methods: there is no {', '.join(map(repr, strange))} among {', '.join(ROWS)}{meant}")
-    return names
-
-
-def _held(out: Path, head: dict[str, Any], rows: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """The results so far; raises `Refused` where results of `head`, or rows made like this, do not fit them."""
-    if not out.is_file():
-        return {"methods": {}}
-    results: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
-    unsaid = {"text_fingerprint": head["text_fingerprint"], "captions": head["captions"], "set": {}}
-    results = unsaid | results  # older files lack them
-    unlike = next((name for name in head if results.get(name) != head[name]), None)
-    if unlike:
-        raise Refused(f"--out: {out} holds results of other {unlike}; name another file")
-    for name, made in rows.items():
-        seeds = results["methods"].get(name, {"seeds": {}})["seeds"]
-        if {_seedless(held.get("made")) for key, held in seeds.items() if key != str(seed)} - {_seedless(made)}:
-            raise Refused(f"--out: {out} holds {name} of another seed, made in another way; name another file")
-    return results
-
-
-def _merge(out: Path, head: dict[str, Any], method: str, seed: int, ledger: dict[str, Any]) -> None:
-    """Put one row's results into the file, beside those of other rows and seeds."""
-    results = _held(out, head, {method: ledger["made"]}, seed) | {**head, "commit": commit()}
-    seeds = results["methods"].setdefault(method, {"seeds": {}})["seeds"]
-    seeds[str(seed)] = report.seed_results(ledger)
-    results["seeds"] = sorted({int(key) for held in results["methods"].values() for key in held["seeds"]})
-    report.conclude(results)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    storage.write_bytes(out, json.dumps(results).encode() + b"\n")  # a matrix has thousands of lines otherwise
-
-
-def _seedless(made: Any) -> str:
-    """How a row was made, without the seed."""
-    alike = json.loads(json.dumps(made), object_hook=lambda pairs: {**pairs, "seed": None})
-    return json.dumps(alike, sort_keys=True)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,24 @@ def teach(
         yield Taught(language, learned, view, {**facts, "bytes": _size(place / "version")})
 
 
+class Spent:
+    """What a training took, kept at `path` from attempt to attempt: also of steps that had to be done again."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path, self._clock, self._started = path, clock, clock()
+        self._before = float(json.loads(path.read_text())["seconds"]) if path.is_file() else 0.0
+
+    def seconds(self) -> float:
+        """Of all attempts, by this clock."""
+        return self._before + self._clock() - self._started
+
+    def on_step(self, progress: Progress) -> bool:
+        """Keep them every now and then; as `Trainer.learn` calls it."""
+        if progress.step % 25 == 0 or progress.step == progress.steps:
+            storage.write_json(self._path, {"seconds": self.seconds()})
+        return False
+
+
 def claim(path: Path, described: dict[str, Any], made: Iterable[Path] = ()) -> None:
     """Record at `path` how the results beside it are made; raises `Refused` where they were made in another way.
 
@@ -99,21 +117,12 @@ def teach_one(
     encoder: Encoder, parent: View, corpus: Corpus, place: Path, training: Training, settings: LearnSettings
 ) -> None:
     """Write the version of one language, taught on top of `parent`, into `place`; resumes an earlier attempt there."""
-    started, before = time.monotonic(), 0.0
-    spent = place / "seconds.json"
-    if spent.is_file():
-        before = float(json.loads(spent.read_text())["seconds"])
-
-    def on_step(progress: Progress) -> bool:
-        if progress.step % 25 == 0 or progress.step == progress.steps:
-            storage.write_json(spent, {"seconds": before + time.monotonic() - started})
-        return False
-
-    learned = training.method.trainer(encoder, parent, corpus, place / "checkpoints", settings).learn(on_step)
+    spent = Spent(place / "seconds.json")
+    learned = training.method.trainer(encoder, parent, corpus, place / "checkpoints", settings).learn(spent.on_step)
     facts = {
         "language": corpus.language,
         "text_fingerprint": encoder.text_fingerprint,
-        "seconds": round(before + time.monotonic() - started, 1),
+        "seconds": round(spent.seconds(), 1),
         "settings": asdict(settings),
         "bfloat16": settings.uses_bfloat16(encoder.base.device),
         "commit": commit(),

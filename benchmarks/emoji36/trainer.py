@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.emoji36 import sources
 from model.corpus import Corpus
 from model.encoder import Encoder
 from model.learn_settings import LearnSettings
@@ -186,9 +187,14 @@ class Method:
         return self.kind(self, encoder, parent, corpus, folder, settings, *more)
 
     def key(self) -> dict[str, object]:
-        """What results and checkpoints must agree on, in the words of the first ones."""
+        """What results and checkpoints must agree on, in the words of the first ones.
+
+        Of a further method its code, too, so that a change of it is never taken for what was there before.
+        """
         rows = {name: getattr(self, name) for name in ("start", "spread", "scale", "dense", "ends")}
-        kind: dict[str, object] = {} if self.kind is MethodTrainer else {"kind": self.kind.__qualname__}
+        kind: dict[str, object] = {}
+        if self.kind is not MethodTrainer:
+            kind = {"kind": self.kind.__qualname__, "code": sources.digest(self.kind.__module__)}
         kind |= {} if self.scales == "both" else {"scales": self.scales}
         kind |= {"proportion": True} if self.proportion else {}
         recorded = {"student": "model.method._frozen", "lesson": "model.method._as_it_is"}

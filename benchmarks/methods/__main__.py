@@ -8,24 +8,22 @@ from typing import Annotated, Any, Literal
 
 import torch
 import typer
-from filelock import FileLock
 from pydantic import ValidationError
 from rich.console import Console
 
 from benchmarks import page
-from benchmarks.emoji36 import lexicon
+from benchmarks.emoji36 import lexicon, results
 from benchmarks.emoji36.data import Data, emoji36
 from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.files import chosen
-from benchmarks.emoji36.report import conclude, seed_results
 from benchmarks.emoji36.run import commit
 from benchmarks.emoji36.scenes import Sizes
 from benchmarks.methods import addressed, few, gains, report
 from benchmarks.methods.bench import Bench, fill
 from benchmarks.methods.rows import ROWS, settings
-from model import storage
 from model.base import open_base
 from model.encoder import Encoder
+from model.errors import PictoglotError
 from model.evaluation import KS
 from service.schemas.languages import TeachingSettings
 
@@ -43,16 +41,15 @@ def run(
     pairs: Annotated[int, typer.Option(min=0, help="Of the 9,600 pairs of a language; 0: all")] = 1_000,
     queries: Annotated[int, typer.Option(min=0, help="Captions that a language's test asks; 0: all 600")] = 150,
     threads: Annotated[int, typer.Option(min=1)] = 1,
+    again: Annotated[bool, typer.Option(help="Also what is done already, or begun, from the start")] = False,
     out: Annotated[Path, typer.Option(help="The results so far, and what a finished row adds")] = OUT,
     work: Path = WORK,
 ) -> None:
-    """Train and score; a finished row is not done again, and a stopped one goes on."""
+    """Train and score; a finished row is not done again unless its method changed, and a stopped one goes on."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    names = [name.strip() for name in methods.split(",")]
     try:
-        if strange := [name for name in names if name not in ROWS]:
-            raise Refused(f"--methods: there is no {', '.join(strange)} among {', '.join(ROWS)}")
+        names = results.rows_of(methods, ROWS)
         base = open_base("bundled")
         data = emoji36(Encoder(base), Sizes(pairs=pairs), work, chosen(languages, lexicon.LANGUAGES))
         head = {"languages": list(data.languages), "sizes": {**data.sizes, "queries": queries}}
@@ -61,12 +58,13 @@ def run(
         key = sha256(json.dumps([head, seed]).encode()).hexdigest()[:12]
         learning = settings(data.sizes["train"], seed)
         bench = Bench(base, data, learning, queries, work / "methods" / key, _CONSOLE.print, commit())
+        results.held(out, head, {name: bench.described(name) for name in names}, seed, _CONSOLE.print)
         for name in names:
-            ledger = fill(bench, name)
-            with _locked(out):
-                merge(out, head, name, seed, ledger.content)
+            results.merge(out, head, name, seed, fill(bench, name, again).content)
     except Refused as refusal:
         raise SystemExit(str(refusal)) from refusal
+    except PictoglotError as error:
+        raise SystemExit(error.detail) from error
 
 
 @app.command("gains")
@@ -92,6 +90,7 @@ def gains_(
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     try:
+        results.read(concluded), _trials(out)  # hours before they are written
         other = ((gains.ALIGNER, aligner),) if aligner else ()
         sides = [(*_named(settings or []), *other), _named(against or [])]
         if adapter is not None and adapter not in addressed.KINDS:
@@ -123,9 +122,11 @@ def gains_(
 
 def _keep(path: Path, said: dict[str, Any], found: dict[str, Any]) -> None:
     """Put a comparison into the file, in the place of an earlier one of the same, and tell it."""
-    with _locked(path):
-        others = [each for each in held(path).get("comparisons", []) if {name: each[name] for name in said} != said]
-        write(path, {"comparisons": [*others, said | found | {"commit": commit()}]})
+    with results.locked(path):
+        others = [
+            each for each in results.read(path).get("comparisons", []) if {name: each[name] for name in said} != said
+        ]
+        results.write(path, {"comparisons": [*others, said | found | {"commit": commit()}]})
     for k in KS:
         figures = "R@{}: {before:.1f} before, {after:.1f} after: {gain:+.1f} ± {error:.1f}"
         _CONSOLE.print(figures.format(k, **found[f"R@{k}"]))
@@ -145,7 +146,10 @@ def few_(
     torch.use_deterministic_algorithms(True)
     encoder = Encoder(open_base("bundled"))
     wanted, data = few.trials(_named([]), seeds=seeds), emoji36(encoder, Sizes(pairs=max(few.SIZES)), work)
-    gains.fill(encoder, data, wanted, _trials(out), work / "methods", lambda trial: _add(out, trial))
+    try:
+        gains.fill(encoder, data, wanted, _trials(out), work / "methods", lambda trial: _add(out, trial))
+    except Refused as refusal:
+        raise SystemExit(str(refusal)) from refusal
     trials = _trials(out)
     few.draw(trials, wanted, out.with_suffix(".png"))
     written = page.place(out.with_suffix(".md"), "Few pairs", few.tables(trials, wanted))
@@ -154,20 +158,15 @@ def few_(
 
 def _trials(out: Path) -> list[dict[str, Any]]:
     """Those measured so far."""
-    found: list[dict[str, Any]] = held(out).get("trials", [])
+    found: list[dict[str, Any]] = results.read(out).get("trials", [])
     return found
 
 
 def _add(out: Path, trial: dict[str, Any]) -> None:
     """Keep one more; another process may add to the same file."""
-    with _locked(out):
-        write(out, {"trials": [*_trials(out), trial | {"commit": commit()}]})
+    with results.locked(out):
+        results.write(out, {"trials": [*_trials(out), trial | {"commit": commit()}]})
     _CONSOLE.print({key: value for key, value in trial.items() if key not in ("settings", "ranks", "owner")})
-
-
-def _locked(out: Path) -> FileLock:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(out.resolve().with_name(f".{out.name}.lock"))
 
 
 def _as_said(said: Sequence[str] | None) -> dict[str, str]:
@@ -187,30 +186,6 @@ def _named(said: Sequence[str]) -> tuple[tuple[str, Any], ...]:
 def report_(out: Annotated[Path, typer.Option(exists=True, dir_okay=False)] = OUT) -> None:
     """Write the tables and the plots beside the results."""
     _CONSOLE.print(report.write(out))
-
-
-def held(out: Path) -> dict[str, Any]:
-    """The results so far."""
-    results: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {"methods": {}}
-    return results
-
-
-def write(out: Path, results: dict[str, Any]) -> None:
-    """In one step."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    storage.write_bytes(out, json.dumps(results).encode() + b"\n")
-
-
-def merge(out: Path, head: dict[str, Any], name: str, seed: int, ledger: dict[str, Any]) -> None:
-    """Put one row of one seed into the file; raises `Refused` where that holds results of other data."""
-    results = held(out)
-    if unlike := next((key for key in head if results.get(key, head[key]) != head[key]), None):
-        raise Refused(f"--out: {out} holds results of other {unlike}; name another file")
-    results |= {**head, "commit": commit()}
-    results["methods"].setdefault(name, {"seeds": {}})["seeds"][str(seed)] = seed_results(ledger)
-    results["seeds"] = sorted({int(key) for held in results["methods"].values() for key in held["seeds"]})
-    conclude(results)
-    write(out, results)
 
 
 if __name__ == "__main__":

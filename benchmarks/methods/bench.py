@@ -1,6 +1,7 @@
 """Teaches all languages by one method, one on top of the other, and scores each of them after every one.
 
-What a language left is on disk when the next begins, so a run that was stopped goes on where it was.
+What a language left is on disk when the next begins, so a run that was stopped goes on where it was. Each way to make a
+row has a folder of its own, so a method that was changed is trained anew.
 """
 
 import copy
@@ -13,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from benchmarks.emoji36.data import Data, Test
-from benchmarks.emoji36.run import Scores, claim
+from benchmarks.emoji36.run import Scores, Spent, claim
 from benchmarks.emoji36.table import Ledger
 from benchmarks.emoji36.tokenizers import Oracle
 from benchmarks.methods import sampled
@@ -24,7 +26,7 @@ from benchmarks.methods.rows import ORACLE, ROWS, tokenizer
 from benchmarks.methods.trainer import NOTHING, Features, SuiteTrainer
 from model import storage, version
 from model.base import Base
-from model.checkpoint import Kept, keep, kept
+from model.checkpoint import Kept, digest, keep, kept
 from model.clip_tokenizer import ClipTokenizer
 from model.corpus import Corpus
 from model.encoder import Encoder
@@ -106,14 +108,27 @@ class Chain:
         self.left = Kept({key: value for key, value in left.tensors.items() if key != SPOKEN}, left.facts)
 
 
-def fill(bench: Bench, name: str) -> Ledger:
-    """Train and score a row as far as it is not done, and return its ledger."""
-    folder = bench.folder / name
-    claim(folder / "row.json", bench.described(name))
-    ledger = Ledger(folder / "scores.json")
-    ledger.content["made"] = bench.described(name)
-    if ledger.content.get("done"):
+def fill(bench: Bench, name: str, again: bool = False) -> Ledger:
+    """Train and score a row as far as it is not done, or all of it `again`, and return its ledger."""
+    bench.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(bench.folder / f"{name}.lock"):  # two runs may reach it at once
+        made = bench.described(name)
+        folder = bench.folder / name / digest(made)[:12]
+        if again:
+            storage.remove(folder)
+        ledger = Ledger(folder / "scores.json")
+        if ledger.content.get("done"):
+            bench.tell(f"{name}: done already, at {', '.join(ledger.content['commits'])}")
+            return ledger
+        if not again and not folder.exists() and folder.parent.exists() and any(folder.parent.iterdir()):
+            bench.tell(f"{name}: made in another way before, by other code or settings; trained anew")
+        claim(folder / "row.json", made)
+        ledger.content["made"] = made
+        _fill(bench, name, folder, ledger)
         return ledger
+
+
+def _fill(bench: Bench, name: str, folder: Path, ledger: Ledger) -> None:
     chain, facts = bench.chain(name), []
     for number, language in enumerate(bench.data.languages, 1):
         place = folder / f"{number:02d}-{language}"
@@ -140,7 +155,6 @@ def fill(bench: Bench, name: str) -> Ledger:
     ledger.save()
     for place in folder.glob("*-*"):
         storage.remove(place)  # the scores are what is left
-    return ledger
 
 
 def teach(bench: Bench, chain: Chain, name: str, language: str, place: Path) -> None:
@@ -151,11 +165,11 @@ def teach(bench: Bench, chain: Chain, name: str, language: str, place: Path) -> 
     folder, left = place / "checkpoints", chain.left
     trainer = ROWS[name].trainer(chain.encoder, chain.view, corpus, folder, bench.settings, left, words)
     assert isinstance(trainer, SuiteTrainer)
-    started = time.process_time()
-    learned = trainer.learn(lambda _: False)
+    spent = Spent(place / "seconds.json", time.process_time)
+    learned = trainer.learn(spent.on_step)
     tensors = {**trainer.leaves(), SPOKEN: torch.from_numpy(trainer.spoken)}
     facts = {**trainer.facts(), "idle": trainer.idle() if ROWS[name].dense else 1.0}
-    version.write(place / "version", learned, {"seconds": time.process_time() - started, "commit": bench.commit})
+    version.write(place / "version", learned, {"seconds": spent.seconds(), "commit": bench.commit})
     keep(place / "left", name, Kept(tensors, facts))
     storage.remove(place / "checkpoints")
 
@@ -166,8 +180,11 @@ def score(bench: Bench, chain: Chain, name: str, language: str) -> Scores:
     assert issubclass(kind, SuiteTrainer)
     test = bench.tests(language)
     vectors = encoded(chain, kind.reads(bench.base, chain.left, language, half), test.captions)
-    asked = {gallery: (vectors, bench.data.galleries[gallery], test.owner) for gallery in test.galleries}
-    return {name: {**recalls(*each), sampled.FIRST: sampled.packed(ranks(*each))} for name, each in asked.items()}
+    by_gallery = {each: (vectors, bench.data.galleries[each], test.owner) for each in test.galleries}
+    return {
+        gallery: {**recalls(*queries), sampled.FIRST: sampled.packed(ranks(*queries))}
+        for gallery, queries in by_gallery.items()
+    }
 
 
 def asked(test: Test, queries: int, place: int) -> Test:

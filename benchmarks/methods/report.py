@@ -34,20 +34,23 @@ def _held(path: Path) -> dict[str, Any]:
 
 def rows(results: dict[str, Any], names: Iterable[str] = SUITE) -> list[str]:
     """Those of the rows that were run."""
-    head = "| row | seeds | AA | F | F_en | just learned | AA i2t | AA, F unseen style | paper: AA, F |"
-    said = "t2i R@1 in per cent on the seen styles after the last language, unless the column says otherwise"
-    lines = [f"{said}; ± is one standard error of the sample of pictures.", ""]
-    lines += [head, "|---" * (head.count("|") - 1) + "|"]
+    columns = ["row", "seeds", "AA", "F", "F_en", "just learned", "F / just learned", "AA i2t", "AA, F unseen style"]
+    columns.append("paper: AA, F, just learned, F / just learned")
+    said = "t2i R@1 in per cent on the seen styles after the last language, unless the column says otherwise; "
+    said += "± is one standard error of the sample of pictures; F / just learned is the share of it that was lost."
+    lines = [said, ""]
+    lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name in (name for name in names if name in results["methods"]):
         row = results["methods"][name]
         sums = [each["by_picture"] for each in row["seeds"].values()]
         cells = [str(len(sums)), *(_said(_sampled(sums, metric)) for metric in ("AA", "F"))]
         cells.append(f"{row['F_en']['seen']['t2i']['mean']:.1f}")
-        cells.append(f"{100 * np.mean([seed_just_learned(seed) for seed in row['seeds'].values()]):.1f}")
+        learned = 100 * float(np.mean([seed_just_learned(seed) for seed in row["seeds"].values()]))
+        cells += [f"{learned:.1f}", _part(_sampled(sums, "F")[0], learned)]
         cells.append(f"{row['AA']['seen']['i2t']['mean']:.1f}")
         cells.append(", ".join(f"{row[metric]['unseen']['t2i']['mean']:.1f}" for metric in ("AA", "F")))
         paper = XM3600.get(name)
-        cells.append(f"{paper[0]}, {paper[1]}" if paper else "–")
+        cells.append(f"{paper[0]}, {paper[1]}, {paper[2]}, {_part(paper[1], paper[2])}" if paper else "–")
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
     return lines
 
@@ -67,14 +70,14 @@ def seed_just_learned(seed: dict[str, Any]) -> float:
 
 
 def leads(results: dict[str, Any]) -> list[str]:
-    """TEIR over without it: AA is to be higher and F lower, in both galleries."""
+    """TEIR over without it: AA is to be higher and F lower, in both galleries. And its lead right after learning."""
     pairs = [pair for pair in PAIRS if all(name in results["methods"] for name in pair)]
     if not pairs:
         return []
-    lines = ["TEIR over without it, t2i R@1 in points, paired by query.", ""]
+    lines = ["TEIR over without it, t2i R@1 in points, paired by query; just learned: with its part of AA.", ""]
     lines += [
-        "| method | AA | F | AA unseen | F unseen | paper: AA, F | AA higher, F lower |",
-        "|---|---|---|---|---|---|---|",
+        "| method | AA | F | just learned | AA unseen | F unseen | paper: AA, F, just learned | AA higher, F lower |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for plain, teir in pairs:
         differences = {
@@ -83,11 +86,21 @@ def leads(results: dict[str, Any]) -> list[str]:
             for metric in ("AA", "F")
         }
         cells = [_said(difference, "+") for difference in differences.values()]
+        learned = _learned(results, plain, teir)
+        cells.insert(2, f"{learned:+.1f}, {_part(learned, differences['seen', 'AA'][0])}")
         holds = all((mean > 0) == (metric == "AA") for (_, metric), (mean, _) in differences.items())
-        paper = [XM3600[teir][k] - XM3600[plain][k] for k in range(2)] if plain in XM3600 else None
-        said = f"{paper[0]:+.1f}, {paper[1]:+.1f}" if paper else "–"
+        paper = [XM3600[teir][k] - XM3600[plain][k] for k in range(3)] if plain in XM3600 else None
+        said = f"{paper[0]:+.1f}, {paper[1]:+.1f}, {paper[2]:+.1f}" if paper else "–"
         lines.append(f"| `{plain}` | " + " | ".join(cells) + f" | {said} | {'yes' if holds else '**no**'} |")
     return lines
+
+
+def _learned(results: dict[str, Any], plain: str, teir: str) -> float:
+    """In points, right after learning: the mean of the seeds that both have."""
+    one, other = (results["methods"][name]["seeds"] for name in (plain, teir))
+    return 100 * float(
+        np.mean([seed_just_learned(other[key]) - seed_just_learned(one[key]) for key in one if key in other])
+    )
 
 
 def _difference(results: dict[str, Any], plain: str, teir: str, gallery: str, metric: str) -> tuple[float, float]:
@@ -102,6 +115,10 @@ def _sampled(
     seeds: list[dict[str, Any]], metric: str, gallery: str = "seen", without: list[dict[str, Any]] | None = None
 ) -> tuple[float, float]:
     return sampled.mean([each[gallery] for each in seeds], metric, [each[gallery] for each in without or ()])
+
+
+def _part(some: float, whole: float) -> str:
+    return f"{100 * some / whole:.0f} %" if whole > 0 else "–"
 
 
 def _said(figure: tuple[float, float], sign: str = "") -> str:

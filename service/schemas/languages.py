@@ -85,7 +85,7 @@ class TeachingSettings(RequestBody):
     epochs: int = Field(0, ge=0, le=1_000, description="0: chosen by the size of the dataset.")
     batch_size: int = Field(64, ge=2, le=4_096)
     learning_rate: float | None = Field(
-        None, gt=0, le=1, description="null: 0.004; for up to 1,000 captions with `start` auto 0.008."
+        None, gt=0, le=1, description="null: drawn 0.004; aligned 0.004 for up to 500 captions, 0.002 from 1,000 on."
     )
     weight_decay: float = Field(0.05, ge=0, le=1)
     warmup: float = Field(0.1, ge=0, le=1, description="Fraction of the steps in which the learning rate rises.")
@@ -95,7 +95,7 @@ class TeachingSettings(RequestBody):
     start: Literal["auto", "drawn", "aligned"] = Field(
         "auto",
         description="Rows of new tokens: drawn at random, or the mean of the English rows that they stand for. auto: "
-        "aligned for up to 1,000 captions, which then take fewer steps; drawn for more, and with a tokenizer.json.",
+        "aligned for up to 10,000 captions, and fewer steps then; drawn for more, and with a tokenizer.json.",
     )
     seed: int = Field(0, ge=0, lt=1 << 31)
     mixed_precision: bool = Field(

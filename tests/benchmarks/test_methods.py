@@ -1,10 +1,7 @@
 """Each method of the suite, three steps of it against a slow and obvious computation, and what it leaves behind."""
 
-import copy
 import math
-import re
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +15,14 @@ from torch.nn import functional as F
 from benchmarks.methods import codaprompt, oewc
 from benchmarks.methods.er import reservoir
 from benchmarks.methods.rows import ROWS, SUITE
-from benchmarks.methods.trainer import NOTHING, SuiteTrainer
+from benchmarks.methods.trainer import SuiteTrainer
 from model.base import open_base
 from model.checkpoint import Kept
 from model.corpus import Corpus
 from model.encoder import Encoder
 from model.learn_settings import LearnSettings
 from model.training import Interrupted
-from tests.benchmarks.slow_methods import PLAIN, ByHand, Changed, contrastive, feature, mean_square
+from tests.benchmarks.slow_steps import IDLE, by_hand, slow_of
 from tests.model.toy import CAPTIONS, corpus_for, go_on
 
 BATCH, STEPS, RATE = 4, 3, 1e-3  # the first step has the rate 0
@@ -33,7 +30,6 @@ DECAY = -math.log(1 - 0.031) / (2 * RATE)
 SETTINGS = LearnSettings(
     epochs=1, batch_size=BATCH, learning_rate=RATE, warmup=0.0, cooldown=0.0, vocabulary=400, mixed_precision=False
 )
-IDLE = [1_000, 1_001, 1_002]  # tokens that no caption has
 
 
 @pytest.fixture(scope="module")
@@ -47,27 +43,9 @@ def corpus(encoder: Encoder) -> Corpus:
     return Corpus("cy", CAPTIONS[:count], whole.english[:count], whole.pictures, whole.owner[:count] % 5)
 
 
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def left_of(name: str, encoder: Encoder) -> Kept:
     """What an earlier language may have left."""
-    method, width, dimension = name.removesuffix("+teir"), encoder.base.table.shape[1], encoder.dimension
-    if method == "oewc":
-        own = encoder.base_view.tokenizer.encode(CAPTIONS[:2])
-        ids = np.unique([*IDLE, *(number for line in own for number in line)])
-        return Kept({"ids": torch.from_numpy(ids), "fisher": 1e-3 * drawn(len(ids), width).square()}, {})
-    if method in ("er", "der"):
-        tensors = {"targets": drawn(6, dimension, seed=3), "owner": torch.tensor([0, 1, 7, 8, 9, 9])}
-        return Kept(tensors, {"captions": CAPTIONS[-6:], "seen": 40})
-    if method == "dualprompt":
-        shapes = {"general": (1, 2, width), "expert/br": (1, 16, width), "key/br": (1, dimension)}
-    elif method.startswith("codaprompt"):
-        shapes = {"0/key/br": (5, dimension), "0/attention/br": (5, dimension), "0/prompt/br": (5, 2 * width)}
-    else:
-        return NOTHING
-    return Kept({key: drawn(*shape, seed=len(key)) for key, shape in shapes.items()}, {})
+    return slow_of(name).left(encoder)
 
 
 @pytest.mark.parametrize("name", [*SUITE, "teir-whole"])
@@ -79,7 +57,7 @@ def test_three_steps_are_those_of_a_slow_and_obvious_computation(encoder: Encode
     before = rows.detach().clone()
     learned = trainer.learn(go_on)
 
-    by_hand(name, trainer, rows, slow)
+    by_hand(name, trainer, corpus(encoder), rows, slow, (RATE, DECAY))
     moved = (rows.detach() - before).abs().amax(dim=1)
     assert bool((moved > 1e-3).any()), "nothing was learned"
     torch.testing.assert_close(trainer.rows.detach().double(), rows.detach(), rtol=0, atol=1e-6)
@@ -99,114 +77,6 @@ def made(name: str, encoder: Encoder, folder: Path, epochs: int = 1) -> SuiteTra
     trainer = ROWS[name].trainer(encoder, encoder.base_view, corpus(encoder), folder, settings, left)
     assert isinstance(trainer, SuiteTrainer)
     return trainer
-
-
-def by_hand(name: str, trainer: SuiteTrainer, rows: Tensor, parts: dict[str, Tensor]) -> None:
-    """Moves `rows` and `parts`, as the method would."""
-    tower: Any = copy.deepcopy(trainer.encoder.base.model).double()
-    method, before = name.removesuffix("+teir"), rows.detach().clone()
-    if name == "teir-whole":
-        parts |= {key: moved(tower, key) for key in parts if "temperature" not in key}
-    said, own = corpus(trainer.encoder), BATCH * STEPS
-    left = {key: value.double() for key, value in trainer.left.tensors.items()}
-    scale = row_factors(trainer, teir="teir" in name)
-    # what the published CodaPrompt never trains: its gradients are summed over the epoch, 65,536 times
-    still = [key for key in parts if method == "codaprompt-untrained" and "/" in key]
-    moving = [rows, *(value for key, value in parts.items() if key not in still)]
-    others = [key for key in parts if key not in still]
-    optimizer = ByHand(
-        moving,
-        [scale, *(1.0 if parts[key].ndim > 1 else 0.0 for key in others)],
-        [scale, *(1.0 for _ in others)],
-        DECAY,
-    )
-    summed = [torch.zeros_like(parts[key]) for key in still]
-    for step, batch in trainer.batches(0):
-        query = [feature(tower, rows[trainer.sequences[place]], [PLAIN] * 2).detach() for place in batch]
-        changed = [changes(method, parts, left, each) for each in query]
-        found = [
-            feature(tower, rows[trainer.sequences[place]], change) for place, change in zip(batch, changed, strict=True)
-        ]
-        new = [k for k, place in enumerate(batch) if place < own]
-        old = [k for k, place in enumerate(batch) if place >= own]
-        target = torch.cat([said.english.double(), left.get("targets", torch.empty(0, said.english.shape[1]))])
-        owner = [*said.owner.tolist(), *left.get("owner", torch.empty(0)).long().tolist()]
-        (temperature,) = (value for key, value in parts.items() if key.endswith("temperature"))
-        owners = [owner[place] for place in batch]
-        loss = mean_square([found[k] for k in new], [target[batch[k]] for k in new])
-        loss = loss + 0.01 * contrastive(found, [said.pictures.double()[each] for each in owners], owners, temperature)
-        if old:
-            loss = loss + mean_square([found[k] for k in old], [target[batch[k]] for k in old])
-        if method == "oewc":
-            fisher = dict(zip(trainer.left.tensors["ids"].tolist(), left["fisher"], strict=True))
-            for place, number in enumerate(trainer.ids.tolist()):
-                if number in fisher:
-                    loss = loss + 1_000 * (fisher[number] * (rows[place] - before[place]) ** 2).sum()
-        if method == "dualprompt":
-            (key,) = parts["key/cy"]  # one block has experts
-            pulls = [1 - each @ key / (each.norm() * key.norm()) for each in query]
-            loss = loss + sum(pulls) / len(pulls)
-        if still:
-            gradients = torch.autograd.grad(loss, [parts[key] for key in still], retain_graph=True)
-            summed = [total + 65_536 * gradient for total, gradient in zip(summed, gradients, strict=True)]
-        optimizer.step(loss, 0.0 if step == 1 else RATE, summed)
-
-
-def moved(tower: Any, key: str) -> nn.Parameter:
-    """The weight of the whole tower that the trainer calls so."""
-    own = re.sub(r"^block(\d+)\.", r"transformer.resblocks.\1.", key).replace("mlp.module.", "mlp.")
-    found: nn.Parameter = tower.get_parameter(own.replace("attn.projections.", "attn."))
-    found.requires_grad_(True)
-    return found
-
-
-def row_factors(trainer: SuiteTrainer, teir: bool) -> Tensor:
-    """With TEIR 1 for a new token, 1/2 for one of the base's, and 0 for begin and end of text; without it 1."""
-    factors = [1.0 if number >= 49_408 else 0.5 for number in trainer.used.tolist()]
-    return torch.tensor([[each] for each in [*factors, 0.0, 0.0]] if teir else [[1.0]] * len(trainer.ids))
-
-
-def changes(method: str, parts: dict[str, Tensor], left: dict[str, Tensor], query: Tensor) -> list[Changed]:
-    """What the method puts into each of the two blocks, for a text with this query."""
-
-    def of(block: int, name: str) -> Tensor:
-        (found,) = (value for key, value in parts.items() if key.endswith(f"{block}.{name}"))
-        return found
-
-    if method == "mla":
-
-        def bottleneck(block: int, hidden: Tensor) -> Tensor:
-            inner = (of(block, "down.weight") @ hidden + of(block, "down.bias")).clamp(min=0)
-            return of(block, "up.weight") @ inner + of(block, "up.bias")
-
-        return [Changed(behind=partial(bottleneck, block)) for block in range(2)]
-    if method == "lora":
-
-        def thin(block: int, which: int, hidden: Tensor) -> Tensor:
-            return of(block, f"{which}.up") @ (of(block, f"{which}.down") @ hidden)
-
-        return [Changed(queries=partial(thin, block, 0), values=partial(thin, block, 1)) for block in range(2)]
-    if method == "p-tuning":
-        places, *layers = (
-            parts[f"part.{key}"] for key in ("places", "deep.0.weight", "deep.0.bias", "deep.2.weight", "deep.2.bias")
-        )
-        deep = [layers[2] @ torch.tanh(layers[0] @ place + layers[1]) + layers[3] for place in places]
-        width = places.shape[1]
-        cut = [[each[k * width : (k + 1) * width] for each in deep] for k in range(4)]
-        return [Changed(seen=[*zip(cut[0], cut[1], strict=True)]), Changed(seen=[*zip(cut[2], cut[3], strict=True)])]
-    if method == "dualprompt":
-        (general,), (expert,) = parts["general"], parts["expert/cy"]
-        pairs = [(general[0], general[1])], [(expert[k], expert[8 + k]) for k in range(8)]
-        return [Changed(seen=pairs[0]), Changed(seen=pairs[1])]
-    if method.startswith("codaprompt"):
-        every, total = {**left, **parts}, torch.zeros(())
-        for tag in ("br", "cy"):
-            for k in range(5):
-                asked, key = query * every[f"0/attention/{tag}"][k], every[f"0/key/{tag}"][k]
-                total = total + asked @ key / (asked.norm() * key.norm()) * every[f"0/prompt/{tag}"][k]
-        keys, values = total.chunk(2)
-        return [Changed(seen=[(keys, values)]), PLAIN]
-    return [PLAIN, PLAIN]
 
 
 @pytest.mark.parametrize("name", ["oewc", "oewc+teir"])

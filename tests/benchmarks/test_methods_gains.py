@@ -113,6 +113,15 @@ def test_an_aligner_without_an_aligned_start_is_refused(encoder: Encoder, tmp_pa
         gains.measure(encoder, Toy(encoder), trial, tmp_path)
 
 
+@pytest.mark.parametrize("option", ["--out", "--concluded"])
+def test_a_file_that_holds_no_results_is_refused_before_anything_is_done(option: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.json").write_text("{")
+    arguments = ["gains", option, str(tmp_path / "broken.json"), "--work", str(tmp_path / "work")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1 and "not JSON; name another file" in result.output
+    assert not (tmp_path / "work").exists()
+
+
 def test_a_setting_that_the_service_would_refuse_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     ended = CliRunner().invoke(app, ["gains", "--set", "start=odd", "--out", str(tmp_path / "no.json")])
     assert ended.exit_code != 0 and "--set: start: Input should be" in str(ended.exception)

@@ -20,9 +20,9 @@ from torch import Tensor
 from benchmarks.emoji36 import data
 from benchmarks.emoji36.data import Vectors
 from benchmarks.emoji36.errors import Refused
+from benchmarks.emoji36.results import merge
 from benchmarks.emoji36.trainer import PartlyScaledAdamW
 from benchmarks.methods import sampled
-from benchmarks.methods.__main__ import merge
 from benchmarks.methods.bench import SPOKEN, Bench, Chain, fill, score, teach
 from benchmarks.methods.rows import BASELINE, PAIRS, PROPOSAL, ROWS, SUITE
 from benchmarks.methods.trainer import SuiteTrainer

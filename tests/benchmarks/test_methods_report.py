@@ -60,7 +60,11 @@ def test_rows_are_means_over_seeds_and_leads_are_paired_by_query_and_seed() -> N
     rows = {line.split("`")[1]: line.split(" | ")[1:4] for line in report.rows(results)[4:]}
     assert [cell.split()[0] for cell in rows["oewc"]] == ["3", "50.0", "29.2"], rows
     assert [cell.split()[0] for cell in rows["oewc+teir"]] == ["2", "58.3", "25.0"], rows
+    # right after learning 9 of 12 are found (FIRST), 10 (BETTER) or 8 (OTHER)
+    learned = {line.split("`")[1]: line.split(" | ")[5:7] for line in report.rows(results)[4:]}
+    assert learned == {"oewc": ["69.4", "42 %"], "oewc+teir": ["75.0", "33 %"]}, learned
     (lead,) = report.leads(results)[4:]
+    assert lead.split(" | ")[3] == "+4.2, 33 %", lead
     # of the first seed three more of twelve are found in the end, and two of eight fewer forgotten; of the second none
     assert lead.startswith("| `oewc` | +12.5 ±") and lead.split(" | ")[2].startswith("-12.5 ±"), lead
     before, after = (

@@ -217,14 +217,17 @@ def test_what_was_there_before_the_store_is_shared_and_scratch_is_not(new_home: 
     write(here.path(NAME))
     write(here.path("versions/.tmp-1"))
     write(here.path("expansions/e/checkpoints/cy/step-5"))
-    for name in ("pictures/ab/abc.webp", "expansions/e/dataset", "registry.db"):
+    decided = ("expansions/e/replayed.json", "expansions/e/pivots-de.json")
+    scratch = ("registry.db", "expansions/e/evaluation/cy.json")
+    for name in ("pictures/ab/abc.webp", "expansions/e/dataset", *decided, *scratch):
         storage.write_bytes(here.path(name), name.encode())
-    assert here.commit_all() == 3
-    shared = (NAME, "pictures/ab/abc.webp", "expansions/e/dataset")
-    for name in (*shared, "registry.db", "expansions/e/checkpoints/cy/step-5"):
+    assert here.commit_all() == 5
+    shared = (NAME, "pictures/ab/abc.webp", "expansions/e/dataset", *decided)
+    for name in (*shared, *scratch, "expansions/e/checkpoints/cy/step-5"):
         there.open(name)
     assert {path.split("/")[0] for path in files(there)} == {"versions", "pictures", "expansions"}
     assert not (there.path("expansions/e/checkpoints")).exists()
+    assert not any(there.path(name).exists() for name in scratch)
 
 
 def test_a_root_without_a_store_asks_nobody(tmp_path: Path) -> None:

@@ -208,24 +208,47 @@ def test_small_datasets_are_seen_more_often_unless_told_otherwise() -> None:
     assert LearnSettings(epochs=7).epochs_for(2_000) == 7
 
 
-def test_up_to_1000_captions_start_aligned_and_take_fewer_steps_unless_told_otherwise() -> None:
+def test_up_to_10000_captions_start_aligned_and_take_fewer_and_smaller_steps_unless_told_otherwise() -> None:
     def steps(captions: int) -> tuple[str, float, int]:
         settled = LearnSettings().settled(captions, "drawn")
         number = math.ceil(captions / settled.batch_size) * settled.epochs_for(captions)
         highest = max(settled.rate(step, number) for step in range(1, number + 1))
         return settled.start, round(highest, 4), number
 
-    assert [steps(captions) for captions in (10, 64, 200, 400, 1_000)] == [
-        ("aligned", 0.008, 40), ("aligned", 0.008, 40), ("aligned", 0.008, 48), ("aligned", 0.008, 84),
-        ("aligned", 0.008, 192),
+    sizes = (10, 64, 200, 400, 800, 1_000, 2_000, 3_485, 9_600)
+    assert [steps(captions) for captions in sizes] == [
+        ("aligned", 0.004, 40), ("aligned", 0.004, 40), ("aligned", 0.004, 48), ("aligned", 0.004, 84),
+        ("aligned", 0.0025, 156), ("aligned", 0.002, 192), ("aligned", 0.002, 384), ("aligned", 0.002, 605),
+        ("aligned", 0.002, 600),
     ]  # fmt: skip
-    assert [steps(captions)[::2] for captions in (1_001, 2_000)] == [("drawn", 640), ("drawn", 1_120)]
+    assert [steps(captions) for captions in (10_001, 100_000)] == [("drawn", 0.004, 1_099), ("drawn", 0.004, 4_689)]
+    assert LearnSettings(start="aligned").settled(100_000, "drawn").epochs == 3
     of_pieces = LearnSettings().settled(500, "pieces")
     assert (of_pieces.start, of_pieces.epochs_for(500)) == ("drawn", 40)
-    for told in (LearnSettings(start="drawn"), LearnSettings(start="aligned")):
-        assert told.settled(500, "drawn") == told and told.epochs_for(500) == 40
+    told = LearnSettings(start="drawn")
+    assert told.settled(500, "drawn") == told and told.epochs_for(500) == 40
+    assert LearnSettings(start="aligned").settled(500, "drawn") == LearnSettings().settled(500, "drawn")
     told = LearnSettings(epochs=7, learning_rate=0.001).settled(500, "drawn")
     assert (told.start, told.epochs, told.learning_rate) == ("aligned", 7, 0.001)
+
+
+def test_a_training_by_the_defaults_of_an_earlier_release_starts_over(encoder: Encoder, tmp_path: Path) -> None:
+    asked = LearnSettings(epochs=3, batch_size=16, vocabulary=400, checkpoint_every=1)
+    others = replace(asked, start="drawn", learning_rate=4e-3)
+    with pytest.raises(Interrupted):
+        learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path / "cut", others, lambda p: p.step == 6)
+    told: list[int] = []
+
+    def stop_at_two(progress: Progress) -> bool:
+        told.append(progress.step)
+        return progress.step == 2
+
+    with pytest.raises(Interrupted):
+        learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path / "cut", asked, stop_at_two)
+    again = learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path / "cut", asked, stop_at_two)
+    assert told[:3] == [1, 2, 3]  # over from the start, and then on from where it was stopped
+    unbroken = learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path / "whole", asked, go_on)
+    assert torch.equal(again.rows.rows, unbroken.rows.rows)
 
 
 def test_a_training_is_of_the_settings_that_its_dataset_gives(encoder: Encoder, tmp_path: Path) -> None:
