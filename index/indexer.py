@@ -6,7 +6,7 @@ each time with a segment some times as large, as in a log-structured merge tree.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -15,8 +15,8 @@ from index.errors import IndexFileCorrupt, IndexUnavailable
 from index.sealing import EngineSealing, Sealing, SegmentSealing, state_of, texts_as_asked
 from index.sets import VectorSets
 from index.sources import FeedPruned, PictureSource, Source, VectorsMissing, caught_up, refilled, source_of
-from index.states import State, is_read
-from index.vectors import Identity, VectorSet
+from index.states import State, in_use, is_read
+from index.vectors import Identity, Rows, VectorSet
 from model.errors import PictoglotError, RegistryUnavailable, StoreUnavailable
 from model.storage import fault_point
 from model.views import Encoder
@@ -65,12 +65,32 @@ class Indexer:
         A set with a picture or caption that nobody has encoded yet is left to a later run. A set that cannot be sealed
         does not keep the others from it; its error is raised at the end.
         """
-        sealed, failed = 0, None
-        for identity in self.due():
+        return self._each(self.due(), self.seal, on_set)
+
+    def purge(self, on_set: Callable[[], object] = lambda: None) -> None:
+        """Write what is sealed anew wherever it has rows that were replaced or deleted. Raises as `run`.
+
+        Sets in use are sealed first, so that the change feed can forget what was deleted. Others are not brought up to
+        date: `VectorSets.tidy` is rid of one that missed what the feed has forgotten.
+        """
+        used = {Identity(*key) for key in in_use(self._sets.registry)}
+
+        def work(identity: Identity) -> None:
+            if identity in used:
+                with suppress(VectorsMissing):
+                    self.seal(identity)
+            self._purge(identity)
+
+        self._each(self._sets.numbers(), work, on_set)
+
+    def _each(self, sets: Iterable[Identity], work: Callable[[Identity], object], on_set: Callable[[], object]) -> int:
+        """Do some work on each of the sets; returns on how many it was done. As `run`."""
+        done, failed = 0, None
+        for identity in sets:
             on_set()
             try:
-                self.seal(identity)
-                sealed += 1
+                work(identity)
+                done += 1
             except VectorsMissing:
                 _log.info("%s has vectors that are not computed yet; it is sealed later", identity.name)
             except RegistryUnavailable:
@@ -80,7 +100,28 @@ class Indexer:
                 failed = failed or error
         if failed is not None:
             raise failed
-        return sealed
+        return done
+
+    def _purge(self, identity: Identity) -> None:
+        """Be rid of the dead rows in what is sealed of a set, which does not become newer by this.
+
+        Nor has it rows of pictures that changed since: whoever opens it takes these changes in.
+        """
+        with self._tidied():
+            for _ in range(_ATTEMPTS):
+                self._sets.retire(identity)
+                base = self._sets.state(identity)
+                opened, lost = self._sets.readable(identity, base)
+                if not opened.parts or lost:  # what is damaged is sealed again, without them
+                    return
+                changed = self._gallery.changes_since(base.upto_change)
+                none = Rows.none(identity.dimension)
+                opened = self._sealing.sealed(opened.changed(dict.fromkeys(changed, none), base.upto_change))
+                purged = self._sealing.purged(opened, self._sets.states(identity))
+                fault_point("purge.written")
+                if self._sets.settle(identity, base, state_of(purged)):
+                    return
+        raise IndexFileCorrupt("other processes write this vector set all the time")
 
     def seal(self, identity: Identity) -> State:
         """Seal everything that changed up to now, make damaged segments again, and merge; returns the newest state.

@@ -76,6 +76,16 @@ class SegmentSealing:
             parts.append(self._written(vector_set.identity, rows))
         return replace(vector_set, parts=tuple(parts))
 
+    def purged(self, vector_set: VectorSet, kept: Sequence[State]) -> VectorSet:
+        """The sealed set with every segment that has dead rows written again without them."""
+        parts = list[Part]()
+        for part in vector_set.parts:
+            if isinstance(part, Segment) and part.count < len(part.keys):
+                parts += [self._written(vector_set.identity, part.content())] if part.count else []
+            else:
+                parts.append(part)
+        return replace(vector_set, parts=tuple(parts))
+
     def _written(self, identity: Identity, rows: Rows, *, scan: bool = False) -> Segment:
         """A new segment, written and opened: what is registered can be read.
 
@@ -142,6 +152,10 @@ class EngineSealing:
         if len(part.runs) > self._most_runs:
             part = self._folded(part)
         return replace(vector_set, parts=(part,))
+
+    def purged(self, vector_set: VectorSet, kept: Sequence[State]) -> VectorSet:
+        """As `tidied`: an engine removes single rows, as soon as no kept state sees them."""
+        return self.tidied(vector_set, kept)
 
     def _part(self, vector_set: VectorSet) -> EnginePart:
         for part in vector_set.parts:

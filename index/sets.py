@@ -234,6 +234,26 @@ class VectorSets:
                 session.execute(delete(VectorSetRow).where(VectorSetRow.number.in_(old)))
         self.remove_unreferenced(id for id in named if not is_run(id))
 
+    def settle(self, identity: Identity, base: State, new: State) -> bool:
+        """Register `new` so that the other kept states name nothing else; False when another process was first.
+
+        Otherwise the one before would keep the files, or the rows, that `new` is to be rid of.
+        """
+        last: State | None = base
+        while last and any(kept != new for kept in self.states(identity)[:KEPT]):
+            last = self.register(identity, last, new)
+            fault_point("purge.registered")
+        self.retire(identity)
+        return last is not None
+
+    def tidy(self, identity: Identity) -> None:
+        """Forget what is sealed of a set if nobody can use it any more, and the states that were kept for others."""
+        state = self.state(identity)
+        if state.upto_change:
+            self.retire(identity)
+        else:
+            self.settle(identity, state, NOTHING)
+
     def remove_unreferenced(self, ids: Iterable[str]) -> int:
         """Remove the files of those segments, and the rows of those runs, that no state names; returns how many.
 

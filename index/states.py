@@ -155,7 +155,7 @@ def begin_anew(place: str, registry: Registry) -> int:
 
 def unsealed(registry: Registry) -> int:
     """How many changes of the gallery the set in use that is furthest behind does not have in its segments."""
-    sealed = [states[0] for states in _in_use(registry)]
+    sealed = [states[0] for states in in_use(registry).values()]
     if not sealed:
         return 0
     with registry.read() as session:
@@ -176,7 +176,7 @@ def prune(registry: Registry) -> int:
     """
     if registry.expansions.ids("queued", "running"):
         return 0
-    upto = min((change for states in _in_use(registry) for change in states if change), default=0)
+    upto = min((change for states in in_use(registry).values() for change in states if change), default=0)
     change, kind = GalleryChangeRow.change, GalleryChangeRow.kind
     with registry.read() as session:
         old = (kind == DELETED, change > pruned_upto(session), change <= upto)
@@ -186,6 +186,14 @@ def prune(registry: Registry) -> int:
             _remove(session, gone[start : start + _BATCH])
         fault_point("feed.pruned")
     return len(gone)
+
+
+def keeps_dead(registry: Registry) -> bool:
+    """Whether a kept state names rows that were replaced or deleted since, or may have been."""
+    row = VectorSetRow
+    last = select(func.max(GalleryChangeRow.change)).scalar_subquery()
+    with registry.read() as session:
+        return any(session.scalars(select(row.segments).where((row.dead != _NO_DEAD) | (row.upto_change < last))))
 
 
 def pruned_upto(session: Session) -> int:
@@ -206,20 +214,19 @@ def _remove(session: Session, changes: Collection[int]) -> None:
     session.execute(insert(GalleryChangeRow).values(change=last, kind="pruned", picture_id=PRUNED))
 
 
-def _in_use(registry: Registry) -> list[list[int]]:
-    """What each set in use has sealed: the last change in each of its kept states, the newest state first.
+def in_use(registry: Registry) -> dict[tuple[Any, ...], list[int]]:
+    """The sets in use, by the fields of their identity: the last change in each kept state, the newest state first.
 
     In use are the sets that the serving release names, or the one before. While vectors are made anew there are two of
     each: the one that was sealed last counts, since nobody computes what the other one lacks.
     """
     releases, row = registry.releases.in_use(), VectorSetRow
-    columns = (row.kind, row.language, row.version, row.fingerprint, row.dimension, row.upto_change)
     found: dict[Any, tuple[Any, list[int]]] = {}
     with registry.read() as session:
-        for state in session.execute(select(*columns).order_by(row.number.desc())):
-            if state.kind == "pictures" or is_read(releases, state.language, state.version):
-                encoded_by = (state.fingerprint, state.dimension)
-                latest, states = found.setdefault(state[:3], (encoded_by, []))
-                if latest == encoded_by:
-                    states.append(state.upto_change)
-    return [states for _, states in found.values()]
+        for *key, upto in session.execute(select(*IDENTITY, row.upto_change).order_by(row.number.desc())):
+            kind, _, _, language, version = identity = tuple(key)
+            if kind == "pictures" or is_read(releases, language, version):
+                latest, states = found.setdefault((kind, language, version), (identity, []))
+                if latest == identity:
+                    states.append(upto)
+    return dict(found.values())

@@ -18,11 +18,12 @@ from typing import Literal
 from sqlalchemy import func, select, update
 
 from index.captions import batches
-from index.errors import IndexUnavailable
+from index.errors import EngineMismatch, IndexUnavailable
 from index.files import FOLDER as PICTURES
 from index.gallery import Gallery
 from index.segment import SEGMENTS
 from index.sets import VectorSets
+from index.states import prune
 from index.tables import CaptionRow, PictureRow
 from index.vectors import Identity
 from model import storage
@@ -73,6 +74,17 @@ def sweep(sets: VectorSets, seconds: float = _LEFT_OVER) -> int:
     if removed:
         _log.info("removed files and folders left by crashed processes", extra={"count": removed})
     return removed
+
+
+def forget_replaced(sets: VectorSets) -> None:
+    """Remove the deletions that all sets in use have taken in from the feed, and what was sealed and is of no use now.
+
+    For the worker, once a day: so what was purged is gone from here although nothing is sealed any more.
+    """
+    prune(sets.registry)
+    for identity in sets.numbers():
+        with suppress(StoreUnavailable, IndexUnavailable, EngineMismatch):
+            sets.tidy(identity)
 
 
 def _sweep_versions(root: DataRoot, registry: Registry, seconds: float) -> int:

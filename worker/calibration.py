@@ -1,7 +1,8 @@
 """Calibration: with what chance hits are what is meant, in a child process of one worker at a time.
 
 Each language that serves is measured once as its version reads it, and again when the gallery has changed much (at all,
-where chances could not be told) or has vectors of another encoding, or when an earlier release measured it.
+where chances could not be told, or `PURGE_DAYS` after it was measured, as its sample may have vectors of deleted
+pictures) or has vectors of another encoding, or when an earlier release measured it.
 `Calibrating` belongs to the worker; `python -m worker.calibration PARENT` is the child.
 """
 
@@ -35,7 +36,7 @@ class Calibrating(Chore):
 
     def __init__(self, settings: WorkerSettings) -> None:
         super().__init__("worker.calibration", CALIBRATING, settings)
-        self._pause = settings.calibrate_seconds
+        self._pause, self._days = settings.calibrate_seconds, settings.purge_days
         self._next = time.monotonic() + self._pause
 
     def due(self, registry: Registry, status: int | None) -> bool:
@@ -45,10 +46,10 @@ class Calibrating(Chore):
         if time.monotonic() < self._next:
             return False
         self._next = time.monotonic() + self._pause
-        return bool(due(registry, self._pause))
+        return bool(due(registry, self._pause, self._days))
 
 
-def due(registry: Registry, pause: float = 30.0) -> list[Read]:
+def due(registry: Registry, pause: float = 30.0, purge_days: int = 30) -> list[Read]:
     """The languages that serve and are to be measured, with their versions; English first, which others lean on.
 
     One whose chances could not be told (few captions, few pictures) is due after any change of the gallery, but only
@@ -60,7 +61,8 @@ def due(registry: Registry, pause: float = 30.0) -> list[Read]:
     serving = registry.releases.serving()
     known, waiting = registry.calibrations.of(serving.languages), []
     with registry.read() as session:
-        old = session.scalars(select(now())).one() - timedelta(seconds=AGAIN * pause)
+        moment = session.scalars(select(now())).one()
+    old, kept = moment - timedelta(seconds=AGAIN * pause), moment - timedelta(days=max(purge_days, 1))
     for language, version in sorted(serving.languages.items(), key=lambda read: (read[0] != ENGLISH, read)):
         record = known.get((language, version))
         if (
@@ -68,7 +70,7 @@ def due(registry: Registry, pause: float = 30.0) -> list[Read]:
             or record.encoding != encoding.number
             or change - record.change > max(FEW, GROWTH * record.pictures)
             or record.is_earlier
-            or (record.curves is None and change != record.change and record.created_at < old)
+            or (change != record.change and record.created_at < (old if record.curves is None else kept))
         ):
             waiting.append((language, version))
     return waiting
@@ -82,7 +84,7 @@ def main(arguments: list[str]) -> int:
 
     def work(registry: Registry, keep: Callable[[], None]) -> None:
         root = DataRoot(settings.home, settings.store)
-        for language, version in due(registry, settings.calibrate_seconds):
+        for language, version in due(registry, settings.calibrate_seconds, settings.purge_days):
             keep()
             Calibrator(registry, root).measure(language, version)
 

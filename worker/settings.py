@@ -32,6 +32,11 @@ class WorkerSettings(CommonSettings):
         30, gt=0, le=86_400, description="Seconds between looks for languages whose chances of hits are to be measured."
     )
 
+    # 0 is for small galleries: each hour what has such rows is written again
+    purge_days: int = Field(
+        30, ge=0, le=3_650, description="Days within which what was deleted goes from segments and engines; 0: an hour."
+    )
+
     @model_validator(mode="after")
     def _renewed_in_time(self) -> Self:
         if self.heartbeat_seconds * 2 > self.lease_seconds:

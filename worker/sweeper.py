@@ -44,15 +44,18 @@ class Sweeper(Thread):
 def sweep_left_over(supervisor: Supervisor) -> None:
     """Remove what crashes left under the data root; what cannot be removed now is left to the next time.
 
-    Before that, words for pictures that a process of an earlier release has put beside this one.
+    Before that, words for pictures that a process of an earlier release has put beside this one, and what was kept of
+    replaced and deleted pictures for processes that might have needed it.
     """
     from index.captions import add_missing_words
     from index.gallery import Gallery
     from index.sets import VectorSets
     from index.states import open_engine
-    from index.sweep import sweep
+    from index.sweep import forget_replaced, sweep
 
     settings, registry = supervisor.settings, supervisor.registry
     root = DataRoot(settings.home, settings.store)
     add_missing_words(registry)
-    sweep(VectorSets(Gallery(registry, root), open_engine(settings.index, registry)))
+    sets = VectorSets(Gallery(registry, root), open_engine(settings.index, registry))
+    forget_replaced(sets)
+    sweep(sets)

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import undefer
 
+from model.registry.clock import now
 from model.registry.database import Database
 from model.registry.tables import CalibrationRow
 
@@ -68,6 +69,13 @@ class Calibrations:
         """Delete those of versions that can serve no more."""
         with self._database.begin() as session:
             session.execute(delete(CalibrationRow).where(CalibrationRow.version.in_(sorted(versions))))
+
+    def forget_others(self, versions: Collection[int], seconds: float) -> None:
+        """Delete those that are older than so many seconds, except of these versions: they have vectors of pictures."""
+        row = CalibrationRow
+        old = (row.version.not_in(sorted(versions)), row.created_at < now() - seconds)
+        with self._database.begin() as session:
+            session.execute(delete(row).where(*old))
 
     def put(
         self,

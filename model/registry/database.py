@@ -9,7 +9,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -98,6 +98,18 @@ class Database:
             session.connection(execution_options={"until": until})
             yield session
 
+    def forget_deleted(self) -> None:
+        """Empty SQLite's log, which may have what was deleted, as soon as nobody reads there; PostgreSQL sees to it.
+
+        Gives up after some time: the log is written over later, and emptied by whoever closes the database last.
+        """
+        if self.near:
+            until = time.monotonic() + _WAIT
+            with _translated_errors(), closing(self._writer.raw_connection()) as connection:
+                cursor = connection.cursor()
+                while cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] and time.monotonic() < until:
+                    time.sleep(_POLL)
+
     def close(self) -> None:
         """Close the connections."""
         self.engine.dispose()
@@ -176,6 +188,7 @@ def _sqlite(address: URL, file: Path) -> tuple[Engine, Engine]:
         _retry_while_busy(lambda: connection.execute("PRAGMA journal_mode = WAL"), time.monotonic() + _WAIT)
         connection.execute("PRAGMA synchronous = FULL")  # in WAL mode NORMAL may lose the last commits with the power
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten; not every build does so
 
     @event.listens_for(writer, "begin")
     def take_turn(connection: Connection) -> None:

@@ -15,6 +15,7 @@ from model.registry.database import Database
 from model.registry.tables import DutyRow
 
 SEALING = "indexer"  # to seal vector sets
+PURGING = "purge"  # to write anew what still has deleted rows; nobody takes it, only `done` notes it
 CALIBRATING = "calibration"  # to measure with what chance hits are what is meant
 _RENEWALS = 3  # within the time for which a duty is taken
 
@@ -66,6 +67,18 @@ class Duties:
         """Leave a duty to the next process, if this one still has it."""
         with self._database.begin() as session:
             session.execute(delete(DutyRow).where(DutyRow.name == name, DutyRow.owner == owner))
+
+    def done(self, name: str) -> None:
+        """Note that a duty which nobody takes was done just now."""
+        with self._database.begin() as session:
+            session.execute(delete(DutyRow).where(DutyRow.name == name))
+            session.execute(insert(DutyRow).values(name=name, owner="", expires=now()))
+
+    def done_within(self, name: str, seconds: float) -> bool:
+        """Whether `done` noted it in the last so many seconds."""
+        lately = select(DutyRow.name).where(DutyRow.name == name, DutyRow.expires > now() - seconds)
+        with self._database.read() as session:
+            return session.scalar(lately) is not None
 
     def _renew(self, name: str, owner: str, seconds: float, ended: Event) -> None:
         taken = True

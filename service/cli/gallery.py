@@ -86,7 +86,11 @@ def delete_picture(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal, nothing is asked.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a picture with all that is kept of it, for ever."""
+    """Delete a picture with its captions, tags and metadata; it cannot be undone.
+
+    Vectors and id leave what is sealed within PICTOGLOT_PURGE_DAYS, if a worker runs. Datasets of languages and backups
+    keep what they have: see "Deleting for good" in docs/operations.md.
+    """
     seen = dict[str, str]()
     with service() as client:
         if not (yes or as_json) and sys.stdin.isatty():

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sqlalchemy import update
 
 from index.captions import ReadBy
 from index.gallery import NewPicture
@@ -16,6 +17,8 @@ from index.vectors import Matrix
 from model import storage
 from model.calibration import between, stored
 from model.data_root import DataRoot
+from model.registry.clock import now
+from model.registry.tables import CalibrationRow
 from tests.service.harness import learn
 from tests.worker.harness import PATIENCE, PICTURES, Site
 from worker.calibrate import LEAST_BESIDE, LEAST_CAPTIONS, Calibrator
@@ -106,6 +109,24 @@ def test_it_is_measured_again_when_the_gallery_has_changed_much_or_has_other_vec
     assert due(registry) == [ENGLISH]
     registry.calibrations.put("en", 0, encoding=encoding.number + 1, **measured)
     assert due(registry) == [ENGLISH]
+
+
+def test_after_the_days_of_a_purge_it_is_measured_again_and_what_nobody_reads_is_forgotten(site: Site) -> None:
+    """Its sample may have the vector of a picture that was deleted."""
+    described(site, 80)
+    registry, day = site.registry, 86_400.0
+    encoding = registry.encodings.current()
+    assert encoding is not None
+    measured: Any = {"encoding": encoding.number, "pictures": 2_000, "result": {}, "sample": b"vectors"}
+    registry.calibrations.put("en", 0, **measured, curves=CURVES, change=site.gallery.change() - 1)
+    with registry.begin() as session:
+        session.execute(update(CalibrationRow).values(created_at=now() - 31 * day))
+    assert due(registry, purge_days=32) == [] and due(registry, purge_days=30) == [ENGLISH]
+    registry.calibrations.forget_others([0], 0.0)
+    registry.calibrations.forget_others([], 32 * day)
+    assert registry.calibrations.of({"en": 0})
+    registry.calibrations.forget_others([], 30 * day)
+    assert not registry.calibrations.of({"en": 0})
 
 
 def test_nothing_is_measured_before_there_is_a_gallery(site: Site) -> None:

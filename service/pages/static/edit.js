@@ -143,7 +143,7 @@ export async function remove(item) {
       "div",
       {},
       make("p", { class: "doomed" }, show(make("img", { alt: "" }), thumbnail(item.url)), make("bdi", {}, item.id)),
-      make("p", {}, "It is deleted with its captions, tags and metadata. This cannot be undone."),
+      make("p", {}, "It is deleted with its captions, tags and metadata. This cannot be undone. What languages were taught from, and backups, keep what they have of it."),
       make("div", { class: "actions" }, make("button", { type: "button", class: "main danger", onclick: () => close(true) }, "Delete it"), make("button", { type: "button", autofocus: true, onclick: () => close(false) }, "Keep it")),
     ),
   );

@@ -1,0 +1,102 @@
+"""A purge: what is sealed is rid of deleted and replaced rows, in every engine, beside whoever serves."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from index import sets, states
+from index.engine import View, run_of
+from index.sets import KEPT
+from index.states import NOTHING
+from index.sweep import forget_replaced
+from index.vectors import Identity
+from model.objects import Objects
+from model.storage import MANIFEST
+from tests.index.world import Machines, World, answers, put, scored_pictures
+
+
+@pytest.fixture
+def world(empty: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """An empty gallery in one engine after the other; no other machine searches in a state that was replaced."""
+    monkeypatch.setattr(sets, "GRACE", 0.0)
+    return empty
+
+
+def language_of(segment: Path) -> str | None:
+    language: str | None = json.loads((segment / MANIFEST).read_bytes())["language"]
+    return language
+
+
+def sealed(world: World, identity: Identity) -> set[str]:
+    """The pictures of which the engine, or any file of a segment, has a row of this set."""
+    state = world.state(identity)
+    if world.engine is not None:
+        pages = world.engine.pages(View(identity, tuple(map(run_of, state.segments)), (), 0)) if state.segments else ()
+        return {entry.picture for page in pages for entry in page.entries}
+    of_set = [each for each in world.segments(identity.kind) if language_of(each) == identity.language]
+    data = b"".join(file.read_bytes() for folder in of_set for file in folder.iterdir())
+    return {f"p{seed}" for seed in range(9) if f"p{seed}".encode() in data}
+
+
+def test_what_was_deleted_goes_from_every_set_and_answers_stay(world: World) -> None:
+    live = world.started()
+    put(live, *range(5))
+    world.seal()
+    live.refresh()
+    live.delete_picture("p1")
+    before = answers(live)
+    english = next(each for each in world.sets.numbers() if each.kind == "captions")
+    assert "p1" in sealed(world, world.pictures()) and "p1" in sealed(world, english)
+    for _ in range(2):  # an engine hides a row, and removes it when no state sees it any more
+        world.indexer().purge()
+        live.refresh()
+        assert answers(live) == before
+    assert sealed(world, world.pictures()) == sealed(world, english) == {"p0", "p2", "p3", "p4"}
+    assert answers(world.started()) == before and not states.keeps_dead(world.registry)
+    assert live.verify() == [] and live.current.degraded == ()
+    assert states.prune(world.registry) == 1, "the feed forgets its id"
+    numbers = world.sets.numbers()
+    world.indexer().purge()
+    assert world.sets.numbers() == numbers, "there is nothing more to write"
+
+
+def test_a_set_that_nobody_uses_loses_what_was_deleted_and_then_itself(world: World) -> None:
+    """As that of a version that is being made; when the feed has forgotten a deletion, it can be used no more."""
+    live = world.started()
+    put(live, *range(4))
+    world.seal()
+    lease, version = world.trained_version("cy", {f"p{seed}": f"llun {seed}" for seed in range(4)})
+    world.encode("cy", version.number)
+    welsh = world.captions("cy", version.number)
+    assert sealed(world, welsh) == {"p0", "p1", "p2", "p3"}
+    live.delete_picture("p1")
+    upto = world.state(welsh).upto_change
+    for _ in range(2):
+        world.indexer().purge()
+    assert sealed(world, welsh) == {"p0", "p2", "p3"} and world.state(welsh).upto_change == upto
+    forget_replaced(world.sets)
+    assert world.state(welsh).segments, "nothing is forgotten while an expansion may need it"
+    world.registry.expansions.fail(lease, "internal", "")
+    forget_replaced(world.sets)
+    forget_replaced(world.sets)
+    assert world.sets.states(welsh)[:KEPT] == [NOTHING] * KEPT and sealed(world, welsh) == set()
+    assert sealed(world, world.pictures()) == {"p0", "p2", "p3"}
+
+
+def test_in_the_store_and_on_other_machines_nothing_is_left(machines: Machines) -> None:
+    live = machines.there.started()
+    for seed in range(3):
+        machines.here.put(f"p{seed}", seed)
+    machines.here.seal()
+    live.refresh()
+    (before,) = machines.there.segments("pictures")
+    machines.here.gallery.delete("p1")
+    machines.here.indexer().purge()
+    live.refresh()
+    names = {written.id for written in machines.here.state().segments}
+    assert before.name not in names and len(names) == 1
+    assert {name.split("/")[1] for name in Objects(machines.url).names("segments/")} == names
+    for world in (machines.here, machines.there):
+        assert {path.name for path in world.segments()} == names
+    assert scored_pictures(live, 1) == machines.here.nearest(1) and live.verify() == []
