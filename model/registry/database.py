@@ -105,7 +105,7 @@ class Database:
         """
         if self.near:
             until = time.monotonic() + _WAIT
-            with _translated_errors(), closing(self._writer.raw_connection()) as connection:
+            with self._translated_errors(), closing(self._writer.raw_connection()) as connection:
                 cursor = connection.cursor()
                 while cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] and time.monotonic() < until:
                     time.sleep(_POLL)
