@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
         if due:
             indexer.purge(keep)
             read = {number for release in registry.releases.in_use() for number in release.languages.values()}
-            registry.calibrations.forget_others(read, settings.purge_days * _DAY)
+            registry.calibrations.forget_others(read)
             registry.duties.done(PURGING)
             _log.info("what was deleted is purged")
         prune(registry)

@@ -11,7 +11,6 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import undefer
 
-from model.registry.clock import now
 from model.registry.database import Database
 from model.registry.tables import CalibrationRow
 
@@ -70,12 +69,10 @@ class Calibrations:
         with self._database.begin() as session:
             session.execute(delete(CalibrationRow).where(CalibrationRow.version.in_(sorted(versions))))
 
-    def forget_others(self, versions: Collection[int], seconds: float) -> None:
-        """Delete those that are older than so many seconds, except of these versions: they have vectors of pictures."""
-        row = CalibrationRow
-        old = (row.version.not_in(sorted(versions)), row.created_at < now() - seconds)
+    def forget_others(self, versions: Collection[int]) -> None:
+        """Delete those of all versions but these: their samples are vectors of pictures, perhaps deleted ones."""
         with self._database.begin() as session:
-            session.execute(delete(row).where(*old))
+            session.execute(delete(CalibrationRow).where(CalibrationRow.version.not_in(sorted(versions))))
 
     def put(
         self,

@@ -114,18 +114,17 @@ def test_it_is_measured_again_when_the_gallery_has_changed_much_or_has_other_vec
 def test_after_the_days_of_a_purge_it_is_measured_again_and_what_nobody_reads_is_forgotten(site: Site) -> None:
     """Its sample may have the vector of a picture that was deleted."""
     described(site, 80)
-    registry, day = site.registry, 86_400.0
+    registry = site.registry
     encoding = registry.encodings.current()
     assert encoding is not None
     measured: Any = {"encoding": encoding.number, "pictures": 2_000, "result": {}, "sample": b"vectors"}
     registry.calibrations.put("en", 0, **measured, curves=CURVES, change=site.gallery.change() - 1)
     with registry.begin() as session:
-        session.execute(update(CalibrationRow).values(created_at=now() - 31 * day))
+        session.execute(update(CalibrationRow).values(created_at=now() - 31 * 86_400.0))
     assert due(registry, purge_days=32) == [] and due(registry, purge_days=30) == [ENGLISH]
-    registry.calibrations.forget_others([0], 0.0)
-    registry.calibrations.forget_others([], 32 * day)
+    registry.calibrations.forget_others([0])
     assert registry.calibrations.of({"en": 0})
-    registry.calibrations.forget_others([], 30 * day)
+    registry.calibrations.forget_others([1])
     assert not registry.calibrations.of({"en": 0})
 
 
