@@ -36,7 +36,7 @@ function entry(release, current, again) {
       {},
       make("p", { class: "what" }, what(release), serving ? make("span", { class: "tag" }, "serving") : null),
       make("p", { class: "routes" }, routes(release)),
-      make("p", { class: "fine" }, time(release.created_at), ` · ${release.actor}`, release.reason ? ` · ${release.change.kind === "promote" ? release.reason : `“${release.reason}”`}` : null, release.pruned.length ? " · files pruned: cannot be restored" : null),
+      make("p", { class: "fine" }, time(release.created_at), ` · ${release.actor}`, release.reason ? ` · ${release.change?.kind === "promote" ? release.reason : `“${release.reason}”`}` : null, release.pruned.length ? " · files pruned: cannot be restored" : null),
     ),
     serving || release.pruned.length ? null : make("button", { type: "button", class: "quiet", onclick: () => restore(release, current, again), "aria-label": `Restore release ${release.number}` }, "Restore …"),
   );
