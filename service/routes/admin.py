@@ -86,7 +86,8 @@ async def prune(request: Request, context: AppContext, caller: Caller) -> schema
     pruning, items = await run_in_threadpool(act, body.keep, expected=body.expected)
     if not body.dry_run:
         versions = [item.name for item in items if item.what == "version"]
-        _log.info("pruned up to release %s: versions %s", pruning.oldest, versions, extra={"key": caller.id})
+        named = ", ".join(versions) or "no version"
+        _log.info("pruned up to release %d: %s", pruning.oldest, named, extra={"key": caller.id})
     return schemas.Pruned(
         release=pruning.release,
         oldest=pruning.oldest,
