@@ -85,7 +85,7 @@ def _datasets(number: int, context: Context) -> schemas.Datasets:
         schemas.DatasetItem(
             expansion=each.id,
             created_at=each.created_at,
-            settings={name: value for name, value in each.settings.items() if name != "forced"},
+            settings={name: value for name, value in each.settings.items() if name not in {"forced", "replace"}},
             sha256=each.dataset_sha256,
             bytes=each.dataset_bytes,
             kept=_kept(each, context.root) is not None,
