@@ -87,7 +87,7 @@ class _Evaluation:
         self.attempt, self.versions = context.attempt, context.attempt.registry.versions
         self.served = context.served
         self.fresh = self.validation = held_out(context, data)
-        if data.fresh != data.rows:  # the language is measured on all that it was taught from, its gain on what is new
+        if data.fresh != data.rows:  # the language is measured on all that it was taught from
             self.validation = kept_of(self.attempt.root, [each.id for each in data.taught]) or self.fresh
         self.earlier = self._earlier()
 
@@ -102,9 +102,12 @@ class _Evaluation:
             "shared": {"parent": self.context.parent, **self._shared(base)},
             "detected": self._detected(),
         }
-        if new is not None and self.attempt.expansion.kind != "rebuild":
-            report["gain"] = self._gain(new, beside)
-            report["earlier"] = self._own_earlier(report["gain"]["before"]["t2i"]["R@1"])
+        if own and new and self.attempt.expansion.kind != "rebuild":
+            report["gain"] = first = self._gain(self.fresh, new, beside)
+            if not first["enough"] and new is not own:  # a few new captions prove little by themselves
+                whole = self._gain(self.validation, own, among)
+                report["gain"] = whole if whole["enough"] else first
+            report["earlier"] = self._own_earlier(first["before"]["t2i"]["R@1"])
         if joined := len(self.data.rows) - len(self.data.fresh):
             report["joined"] = {"datasets": len(self.data.taught) - 1, "rows": joined}
         chain = [*reversed(self.versions.lineage(self.context.parent))]
@@ -130,8 +133,9 @@ class _Evaluation:
         among = candidates(self.context, self.data, validation)
         return described(view, validation, among, measure(self.context, view, validation, among))
 
-    def _gain(self, new: Measured, among: Candidates) -> dict[str, Any]:
-        """What the new captions gain over the version that has served them so far, the language's or else the base.
+    def _gain(self, validation: Validation, measured: Measured, among: Candidates) -> dict[str, Any]:
+        """What these captions, which the new version reads as `measured`, gain over the version that has served them so
+        far, the language's or else the base.
 
         Where that one is damaged, its language is read by the base too, until this one serves. In a move, the new base
         has served none.
@@ -141,11 +145,11 @@ class _Evaluation:
             view = self.context.views.of(version)
         except VersionCorrupt:
             version, view = self.context.base, self.context.encoder.base_view
-        before = measure(self.context, view, self.fresh, among)
-        assert before is not None  # the same captions and candidates as of `new`
+        before = measure(self.context, view, validation, among)
+        assert before is not None  # the same captions and candidates as of `measured`
         ks = informative(len(among.places))
         forced = bool(self.attempt.expansion.settings.get("forced"))
-        change = gain(before.ranks, new.ranks, new.owner, ks)
+        change = gain(before.ranks, measured.ranks, measured.owner, ks)
         return gained(self.data.language, version, before.figures, change, ks, forced=forced)
 
     def _own_earlier(self, reads_now: float) -> dict[str, Any] | None:

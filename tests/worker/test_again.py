@@ -78,6 +78,16 @@ def test_what_either_holds_out_is_trained_on_from_none(site: Site) -> None:
     assert trained and not trained & kept and len(trained | kept) == 100
 
 
+def test_a_gain_on_all_captions_is_enough_where_the_new_ones_prove_nothing(site: Site) -> None:
+    """Two of them are held out, and both mean nothing; what was hardly learned before is read now."""
+    first = taught(site, pairs("cy")[:90], learning_rate=1e-12)
+    nothing = [{"caption": f"zz {number}", "english": f"q {number}", "split": "val"} for number in (98, 99)]
+    taught(site, [*({**row, "split": "train"} for row in pairs("cy")[:70]), *nothing], forced=False)
+    report = serving(site).report
+    assert report["gain"]["enough"] and report["pairs"] == 2 + len(held_out(site, [first]))
+    assert f"on the same {report['pairs']} held-out captions" in report["gain"]["sentence"]
+
+
 def test_other_languages_and_chances_are_measured_on_all_that_was_held_out(site: Site) -> None:
     both = [taught(site, rows) for rows in (FIRST, SECOND)]
     texts = Calibrator(site.registry, DataRoot(site.home)).texts("cy", 2)
