@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from model import storage
 from model.data_root import DataRoot
 from model.encoder import Encoder
-from model.errors import DatasetPictureNotFound
+from model.errors import CheckpointMismatch, DatasetInvalid, DatasetPictureNotFound
 from model.registry import Version
 from model.table import View
 from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
@@ -72,10 +73,44 @@ def test_it_is_taught_from_both_and_measured_on_what_both_hold_out(site: Site) -
 def test_what_either_holds_out_is_trained_on_from_none(site: Site) -> None:
     first = taught(site, FIRST)
     data = prepared(site, SECOND)
-    trained = {(str(row.picture), row.caption) for row in data.rows if row.split == "train"}
+    trained = {(str(row.picture), row.caption) for row in data.trained}
     kept = held_out(site, [first]) | {(str(row.picture), row.caption) for row in data.fresh if row.split == "val"}
     assert len(data.rows) == 100 and len(data.fresh) == 70
     assert trained and not trained & kept and len(trained | kept) == 100
+
+
+@pytest.mark.parametrize("pictured_first", [False, True])
+def test_pairs_that_are_held_out_are_trained_on_neither_with_pictures_nor_without(
+    site: Site, pictured_first: bool
+) -> None:
+    first, second = (pairs("cy", picture=pictured) for pictured in (pictured_first, not pictured_first))
+    kept = {caption for _, caption in held_out(site, [taught(site, first)])}
+    data = prepared(site, second)
+    trained, new = {row.caption for row in data.trained}, {row.caption for row in data.fresh if row.split == "val"}
+    assert kept and new and len(kept | new | trained) == 100
+    assert not trained & (kept | new)
+
+
+def test_datasets_that_hold_out_every_row_between_them_are_refused(site: Site) -> None:
+    halves = [[{**row, "split": ("train", "val")[place % 2]} for place, row in enumerate(WELSH)]]
+    halves.append([{**row, "split": "val" if row["split"] == "train" else "train"} for row in halves[0]])
+    taught(site, halves[0])
+    with pytest.raises(DatasetInvalid, match=r"held out by this dataset or an earlier one.*`replace`"):
+        taught(site, halves[1])
+
+
+@pytest.mark.parametrize(
+    ("harm", "refused"),
+    [(lambda file: file.unlink(), DatasetInvalid), (lambda file: file.write_bytes(b"[]"), CheckpointMismatch)],
+    ids=["missing", "changed"],
+)
+def test_an_earlier_dataset_that_cannot_be_read_is_named_with_a_way_out(
+    site: Site, harm: Callable[[Path], None], refused: type[Exception]
+) -> None:
+    first = taught(site, FIRST)
+    harm(site.home / "expansions" / first / "dataset")
+    with pytest.raises(refused, match=rf"{first}, which is taught again, cannot be read .*`replace`"):
+        taught(site, SECOND)
 
 
 def test_a_gain_on_all_captions_is_enough_where_the_new_ones_prove_nothing(site: Site) -> None:
