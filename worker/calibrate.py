@@ -143,8 +143,8 @@ class Calibrator:
             some = pictures[:: -(-len(pictures) // MAX_CAPTIONS) or 1]
             captions = self._gallery.captions_for(some, [language])
             return {(picture, text) for picture, by_tag in captions.items() for text in by_tag.get(language, ())}
-        held_out = kept_of(self._root, learned)
-        if held_out is None or held_out.against != "pictures":
+        held_out = kept_of(self._root, learned, "pictures")
+        if held_out is None:
             return set()
         return set(zip(held_out.targets, held_out.captions, strict=True))
 

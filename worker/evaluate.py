@@ -22,7 +22,7 @@ from model.version import Learned, read
 from worker.context import TrainingContext
 from worker.figures import confusion, fertility, so_far
 from worker.prepare import TrainingData
-from worker.promotion import gained, informative, retained
+from worker.promotion import gain_to_tell, gained, informative, retained
 from worker.validation import (
     MAX_CANDIDATES,
     Candidates,
@@ -104,12 +104,12 @@ class _Evaluation:
         }
         if own and new and self.attempt.expansion.kind != "rebuild":
             report["gain"] = first = self._gain(self.fresh, new, beside)
-            if not first["enough"] and new is not own:  # a few new captions prove little by themselves
-                whole = self._gain(self.validation, own, among)
-                report["gain"] = whole if whole["enough"] else first
+            if new is not own:
+                report["gain"] = gain_to_tell(first, lambda: self._gain(self.validation, own, among))
             report["earlier"] = self._own_earlier(first["before"]["t2i"]["R@1"])
-        if joined := len(self.data.rows) - len(self.data.fresh):
-            report["joined"] = {"datasets": len(self.data.taught) - 1, "rows": joined}
+        if self.context.before:
+            more = len(self.data.rows) - len(self.data.fresh)
+            report["joined"] = {"datasets": len(self.context.before), "rows": more}
         chain = [*reversed(self.versions.lineage(self.context.parent))]
         report["shared"]["so_far"] = so_far(chain, self.data.language, report)
         return report

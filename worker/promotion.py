@@ -1,6 +1,6 @@
 """The gate: whether a language may be served, and the shared table move to it. Pure functions of figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from model.errors import Failure
@@ -50,6 +50,17 @@ def gained(
             f"from {100 * gain.before:.1f} % to {100 * gain.after:.1f} % ({_points(gain.mean, gain.error)})"
         ),
     }
+
+
+def gain_to_tell(new: dict[str, Any], every: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Of what `gained` says of the `new` captions and of `every` one, what the gate looks at.
+
+    That is the new ones', unless these prove neither a gain nor a loss, as a few do by themselves, and all a gain.
+    """
+    if new["enough"] or Gain(0.0, -new["mean"], new["error"]).enough:
+        return new
+    told = every()
+    return told if told["enough"] else new
 
 
 def retained(version: int, pairs: int, before: Recall, after: Recall, change: Gain, reads_now: float) -> dict[str, Any]:

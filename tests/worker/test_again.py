@@ -70,6 +70,14 @@ def test_it_is_taught_from_both_and_measured_on_what_both_hold_out(site: Site) -
     assert Counter(caption.expansion for caption in captions) == dict.fromkeys(both, 70), "each has brought its own"
 
 
+def test_a_file_with_all_that_an_earlier_one_has_is_known_to_have_it(site: Site) -> None:
+    for rows in (FIRST, WELSH):
+        taught(site, rows)
+    version = serving(site)
+    assert len(version.learned) == 2 and version.report["joined"] == {"datasets": 1, "rows": 0}
+    assert version.report["pairs"] == version.report["dataset"]["val"]
+
+
 def test_what_either_holds_out_is_trained_on_from_none(site: Site) -> None:
     first = taught(site, FIRST)
     data = prepared(site, SECOND)
@@ -130,6 +138,13 @@ def test_other_languages_and_chances_are_measured_on_all_that_was_held_out(site:
     teach(site, "br", picture=True)
     welsh = serving(site, "br").report["shared"]["languages"]["cy"]
     assert welsh["before"] == serving(site).report["t2i"], "the shared table was that version"
+
+
+def test_chances_are_told_still_after_a_dataset_without_pictures(site: Site) -> None:
+    first = taught(site, WELSH)
+    taught(site, [{name: f"{row[name]} x" for name in ("caption", "english")} for row in WELSH])
+    texts = Calibrator(site.registry, DataRoot(site.home)).texts("cy", 2)
+    assert texts is not None and {*texts.pairs} <= held_out(site, [first])
 
 
 def test_replaced_datasets_are_taught_no_more_neither_now_nor_later(site: Site) -> None:

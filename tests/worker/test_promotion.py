@@ -5,7 +5,17 @@ from typing import Any
 import pytest
 
 from model.evaluation import Gain
-from worker.promotion import forgotten, gained, gate, informative, keeps_shared, objections, refusal, retained
+from worker.promotion import (
+    forgotten,
+    gain_to_tell,
+    gained,
+    gate,
+    informative,
+    keeps_shared,
+    objections,
+    refusal,
+    retained,
+)
 
 
 def report(
@@ -98,6 +108,14 @@ def test_a_gain_within_its_error_is_refused_with_a_way_out(after: float) -> None
     assert name == "gain"
     assert reason.startswith("Welsh is not read better than by version 3: on the same 200 held-out captions R@1 went")
     assert "`forced`" in reason
+
+
+@pytest.mark.parametrize(("change", "asked"), [(0.03, False), (0.02, True), (0.0, True), (-0.02, True), (-0.03, False)])
+def test_all_captions_are_asked_where_the_new_ones_prove_neither_gain_nor_loss(change: float, asked: bool) -> None:
+    new = gained("cy", 3, BEFORE, Gain(0.5, 0.5 + change, 0.02), (1,))
+    more, nothing = (gained("cy", 3, BEFORE, Gain(0.5, after, 0.01), (1,)) for after in (0.6, 0.5))
+    assert gain_to_tell(new, lambda: more) is (more if asked else new)
+    assert gain_to_tell(new, lambda: nothing) is new
 
 
 def test_what_is_forced_is_served_without_a_gain_and_remembered_only_then() -> None:
