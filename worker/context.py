@@ -66,7 +66,7 @@ def _plan(attempt: Attempt) -> dict[str, Any]:
     """The shared version, and the expansions whose datasets are taught again beside the new one, oldest first.
 
     These are all that the version which serves the language was taught from, unless the new one is to `replace` them;
-    of very many rows the newest, as many as one dataset may have.
+    of very many rows the newest, as many as one dataset may have. Those of the new one are not counted.
     """
     registry, asked = attempt.registry, attempt.expansion
     release, before, rows = registry.releases.serving(), list[str](), 0
