@@ -22,7 +22,7 @@ from model.version import Learned, read
 from worker.context import TrainingContext
 from worker.figures import confusion, fertility, so_far
 from worker.prepare import TrainingData
-from worker.promotion import gain_to_tell, gained, informative, retained
+from worker.promotion import gained, informative, retained
 from worker.validation import (
     MAX_CANDIDATES,
     Candidates,
@@ -103,10 +103,8 @@ class _Evaluation:
             "detected": self._detected(),
         }
         if own and new and self.attempt.expansion.kind != "rebuild":
-            report["gain"] = first = self._gain(self.fresh, new, beside)
-            if new is not own:
-                report["gain"] = gain_to_tell(first, lambda: self._gain(self.validation, own, among))
-            report["earlier"] = self._own_earlier(first["before"]["t2i"]["R@1"])
+            report["gain"] = self._gain(new, beside)
+            report["earlier"] = self._own_earlier(report["gain"]["before"]["t2i"]["R@1"])
         if self.context.before:
             more = len(self.data.rows) - len(self.data.fresh)
             report["joined"] = {"datasets": len(self.context.before), "rows": more}
@@ -133,9 +131,8 @@ class _Evaluation:
         among = candidates(self.context, self.data, validation)
         return described(view, validation, among, measure(self.context, view, validation, among))
 
-    def _gain(self, validation: Validation, measured: Measured, among: Candidates) -> dict[str, Any]:
-        """What these captions, which the new version reads as `measured`, gain over the version that has served them so
-        far, the language's or else the base.
+    def _gain(self, new: Measured, among: Candidates) -> dict[str, Any]:
+        """What the new captions gain over the version that has served them so far, the language's or else the base.
 
         Where that one is damaged, its language is read by the base too, until this one serves. In a move, the new base
         has served none.
@@ -145,12 +142,13 @@ class _Evaluation:
             view = self.context.views.of(version)
         except VersionCorrupt:
             version, view = self.context.base, self.context.encoder.base_view
-        before = measure(self.context, view, validation, among)
-        assert before is not None  # the same captions and candidates as of `measured`
+        before = measure(self.context, view, self.fresh, among)
+        assert before is not None  # the same captions and candidates as of `new`
         ks = informative(len(among.places))
         forced = bool(self.attempt.expansion.settings.get("forced"))
-        change = gain(before.ranks, measured.ranks, measured.owner, ks)
-        return gained(self.data.language, version, before.figures, change, ks, forced=forced)
+        change = gain(before.ranks, new.ranks, new.owner, ks)
+        joined = bool(self.context.before)
+        return gained(self.data.language, version, before.figures, change, ks, joined=joined, forced=forced)
 
     def _own_earlier(self, reads_now: float) -> dict[str, Any] | None:
         """What becomes of the language's own earlier held-out captions, by its serving version and as it would be.
