@@ -5,16 +5,7 @@ from typing import Any
 import pytest
 
 from model.evaluation import Gain
-from worker.promotion import (
-    forgotten,
-    gained,
-    gate,
-    informative,
-    keeps_shared,
-    objections,
-    refusal,
-    retained,
-)
+from worker.promotion import forgotten, gained, gate, informative, keeps_shared, objections, refusal, retained
 
 
 def report(
