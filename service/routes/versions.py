@@ -52,7 +52,7 @@ async def get_report(number: int, context: AppContext) -> schemas.VersionReport:
 @router.get("/{number}/datasets")
 @needs("admin")
 async def list_datasets(number: int, context: AppContext) -> schemas.Datasets:
-    """The datasets that a version's language was taught from, here and in what it builds upon, oldest first.
+    """The datasets that a version's language was taught from, oldest first.
 
     Taught again in this order, they make the language again. A base has none.
     """
