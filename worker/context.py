@@ -89,10 +89,9 @@ def _plan(attempt: Attempt) -> dict[str, Any]:
     release, before, rows = registry.releases.serving(), list[str](), 0
     if asked.kind == "learn" and asked.language in release.languages and not asked.settings.get("replace"):
         learned = registry.versions.get(release.languages[asked.language]).learned
-        for expansion in reversed([registry.expansions.get(id) for id in learned]):
+        for expansion in reversed(registry.expansions.with_datasets(learned, but=asked.dataset_sha256)):
             rows += (expansion.report or {}).get("dataset", {}).get("usable", 0)
             if rows > MAX_ROWS:
                 break
-            if expansion.dataset_path is not None and expansion.dataset_sha256 != asked.dataset_sha256:
-                before.insert(0, expansion.id)
+            before.insert(0, expansion.id)
     return {"parent": release.shared, "before": before}

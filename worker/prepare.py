@@ -121,8 +121,8 @@ def prepare(context: TrainingContext, *taught: Expansion) -> TrainingData:
 
 def teachable(registry: Registry, sources: Sequence[str]) -> list[Expansion]:
     """Of these expansions, those that have a dataset still, and the last one in any case."""
-    *earlier, last = (registry.expansions.get(source) for source in sources)
-    return [*(expansion for expansion in earlier if expansion.dataset_path is not None), last]
+    *earlier, last = sources
+    return [*registry.expansions.with_datasets(earlier), registry.expansions.get(last)]
 
 
 def _read(attempt: Attempt, expansion: Expansion) -> Dataset:

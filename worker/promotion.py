@@ -42,11 +42,11 @@ def gained(
     """What a report says of the `gain` over `version`, which has read these captions so far, with recall `before`.
 
     It is of the mean of R@K over `ks`, and enough when it is more than its own standard error. Where the language was
-    taught from earlier captions too (`joined`) and few of the new ones are held out, it is enough that these are not
-    read worse, by more than that error. `forced`: whether the language shall be served without.
+    taught from earlier captions too (`joined`) and few of the new ones are held out, it is enough that some of these
+    are read, and not worse by more than that error. `forced`: whether the language shall be served without.
     """
     what = " and ".join(f"R@{k}" for k in ks)
-    as_well = joined and before["pairs"] < _PROVING and not gain.lost
+    as_well = joined and before["pairs"] < _PROVING and gain.after > 0 and not gain.lost
     enough = gain.enough or as_well
     is_read = "read better than" if gain.enough else "read about as well as" if as_well else "not read better than"
     return {

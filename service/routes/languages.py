@@ -152,12 +152,11 @@ def _joined(context: Context, tag: str, sha256: str) -> schemas.Joined | None:
     """
     number = context.registry.releases.serving().languages.get(tag)
     version = None if number is None else context.registry.versions.get(number)
-    taught = [context.registry.expansions.get(id) for id in version.learned] if version else []
-    others = sum(each.dataset_path is not None and each.dataset_sha256 != sha256 for each in taught)
+    others = context.registry.expansions.with_datasets(version.learned, but=sha256) if version else ()
     if version is None or not others:
         return None
     own, before = (version.report.get(name) or {} for name in ("dataset", "joined"))
-    return schemas.Joined(datasets=others, rows=own.get("usable", 0) + before.get("rows", 0))
+    return schemas.Joined(datasets=len(others), rows=own.get("usable", 0) + before.get("rows", 0))
 
 
 def _kind(form: schemas.LanguageForm) -> Kind:

@@ -63,7 +63,8 @@ def test_it_is_taught_from_both_and_measured_on_what_both_hold_out(site: Site) -
     assert (version.number, version.learned) == (2, tuple(both))
     assert manifest["datasets_sha256"] == [site.registry.expansions.get(id).dataset_sha256 for id in both]
     report, kept = version.report, held_out(site, both)
-    assert report["joined"] == {"datasets": 1, "rows": 30} and report["dataset"]["usable"] == 70
+    assert report["joined"] == {"datasets": 1, "rows": 30, "train": 100 - len(kept)}
+    assert report["dataset"]["usable"] == 70
     assert report["pairs"] == len(kept)
     own, earlier = (len(held_out(site, [id])) for id in reversed(both))
     assert f"on the same {own} held-out captions" in report["gain"]["sentence"] and own < report["pairs"]
@@ -73,12 +74,13 @@ def test_it_is_taught_from_both_and_measured_on_what_both_hold_out(site: Site) -
 
 
 def test_a_file_with_all_that_an_earlier_one_has_is_known_to_have_it(site: Site) -> None:
-    taught(site, FIRST)
-    taught(site, [*FIRST, WELSH[70]], learning_rate=1e-12)
-    version = serving(site)
+    rows = pairs("cy")
+    taught(site, rows[:90], epochs=20)
+    taught(site, rows[:91], learning_rate=1e-12)  # upon the shared table, which is that version
+    version, (train, val) = serving(site), (serving(site).report["dataset"][name] for name in ("train", "val"))
     assert "is read about as well as by version 1" in version.report["gain"]["sentence"]
-    assert len(version.learned) == 2 and version.report["joined"] == {"datasets": 1, "rows": 0}
-    assert version.report["pairs"] == version.report["dataset"]["val"]
+    assert len(version.learned) == 2 and version.report["joined"] == {"datasets": 1, "rows": 0, "train": train}
+    assert version.report["pairs"] == val
 
 
 def test_what_either_holds_out_is_trained_on_from_none(site: Site) -> None:
@@ -185,6 +187,21 @@ def test_the_same_file_is_taught_once_and_of_very_many_rows_the_newest(
     assert [expansion.id for expansion in again.taught[:-1]] == [second]
     monkeypatch.setattr(contexts, "MAX_ROWS", 100)
     assert [expansion.id for expansion in prepared(site, pairs("cy")).taught[:-1]] == [second]
+
+
+def test_a_file_that_was_sent_before_has_to_gain(site: Site) -> None:
+    for rows in (pairs("cy")[:70], pairs("cy")[30:]):
+        taught(site, rows)
+    with pytest.raises(GateFailed, match="not read better than by version 2"):
+        taught(site, pairs("cy")[:70], forced=False, learning_rate=1e-12)
+
+
+def test_a_language_is_measured_as_most_of_its_captions_are(site: Site) -> None:
+    first = taught(site, WELSH)
+    taught(site, pairs("cy")[:64])
+    report = serving(site).report
+    assert (report["against"], report["pairs"]) == ("pictures", len(held_out(site, [first])))
+    assert report["earlier"]["pairs"] == report["pairs"] != report["joined"]["train"]
 
 
 def test_the_first_attempt_decides_what_is_taught_again(site: Site) -> None:

@@ -118,6 +118,10 @@ def test_few_new_captions_beside_earlier_ones_must_only_not_be_read_worse(pairs:
     assert gained("cy", 3, before, change, (1,))["enough"] is (after == 0.53)
 
 
+def test_new_captions_of_which_none_is_read_prove_something_however_few() -> None:
+    assert not gained("cy", 3, {**BEFORE, "pairs": 9}, Gain(0.0, 0.0, 0.0), (1,), joined=True)["enough"]
+
+
 def test_what_is_forced_is_served_without_a_gain_and_remembered_only_then() -> None:
     lost = gained("cy", 3, BEFORE, Gain(0.5, 0.4, 0.02), (1, 10), forced=True)
     assert gate({**report(), "gain": lost}, 0.2, 0.05, forced=True) is None and not lost["enough"]
