@@ -170,12 +170,19 @@ async def read_json(request: Request, model: type[M], *others: str) -> M:
     return validated(model, parse_json(await request.body()))
 
 
+async def read_json_if_any(request: Request, model: type[M]) -> M:
+    """As `read_json`, of a request that may come without a body, and then asks for what `model` has by default."""
+    if "content-type" not in request.headers and not await request.body():
+        return model()
+    return await read_json(request, model)
+
+
 def validated(model: type[M], value: object, prefix: str = "body") -> M:
     """`value` as `model`; raises `InvalidInput` with locations that begin with `prefix`."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        faults = error.errors(include_url=False, include_input=False)
         raise invalid_request(faults, prefix) from None
 
 

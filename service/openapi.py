@@ -37,6 +37,7 @@ def taking(
     file: str | None = None,
     patch: type[BaseModel] | None = None,
     most_files: int = 1,
+    required: bool = True,
 ) -> dict[str, Any]:
     """`openapi_extra` of a route that accepts JSON, a form with one file or several, or both; or a merge patch."""
     content: dict[str, Any] = {}
@@ -46,7 +47,7 @@ def taking(
         content["application/json"] = {"schema": _body(json)}
     if form is not None:
         content["multipart/form-data"] = {"schema": _body(form, file, most_files)}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": required, "content": content}}
 
 
 def ref(model: type[BaseModel]) -> dict[str, str]:

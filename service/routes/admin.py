@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=GuardedRoute)
 _log = logging.getLogger("pictoglot.admin")
 
 
-@router.post("/languages/{tag}/rollback", openapi_extra=taking(json=schemas.RollbackRequest))
+@router.post("/languages/{tag}/rollback", openapi_extra=taking(json=schemas.RollbackRequest, required=False))
 @needs("admin")
 async def roll_back(
     tag: str, request: Request, context: AppContext, caller: Caller, idempotency_key: values.IdempotencyKey = None
@@ -33,7 +33,7 @@ async def roll_back(
     To make a retry safe, send `expected`, the release you have seen: if another one serves by now, the answer is 409
     `alias_moved`. Or send an `Idempotency-Key`: a repeated request gets the first answer again.
     """
-    body = await bodies.read_json(request, schemas.RollbackRequest)
+    body = await bodies.read_json_if_any(request, schemas.RollbackRequest)
     tag = canonical(tag)
     once = Once.of(caller.id, idempotency_key, ["rollback", tag, body.model_dump()])
     plan = await run_in_threadpool(_roll_back, tag, body, caller.id, once, context)
@@ -57,7 +57,9 @@ async def list_releases(
 
 @router.post("/releases/{number}/restore", openapi_extra=taking(json=schemas.RestoreRequest))
 @needs("admin")
-async def restore(number: int, request: Request, context: AppContext, caller: Caller) -> schemas.ReleaseItem:
+async def restore(
+    number: values.PathNumber, request: Request, context: AppContext, caller: Caller
+) -> schemas.ReleaseItem:
     """Serve again what an earlier release served, if `expected` is the release that serves now."""
     body = await bodies.read_json(request, schemas.RestoreRequest)
     if not 1 <= number <= values.MAX_INTEGER:

@@ -37,21 +37,21 @@ async def list_versions(
 
 @router.get("/{number}")
 @needs("search")
-async def get_version(number: int, context: AppContext) -> schemas.VersionDetail:
+async def get_version(number: values.PathNumber, context: AppContext) -> schemas.VersionDetail:
     """One version with its manifest and hashes of its files; a base has the fingerprints of its towers."""
     return await run_in_threadpool(_detail, number, context)
 
 
 @router.get("/{number}/report")
 @needs("search")
-async def get_report(number: int, context: AppContext) -> schemas.VersionReport:
+async def get_report(number: values.PathNumber, context: AppContext) -> schemas.VersionReport:
     """The evaluation of a version, promoted or not; `/versions/{number}/report` shows it as a page."""
     return await run_in_threadpool(_report, number, context)
 
 
 @router.get("/{number}/datasets")
 @needs("admin")
-async def list_datasets(number: int, context: AppContext) -> schemas.Datasets:
+async def list_datasets(number: values.PathNumber, context: AppContext) -> schemas.Datasets:
     """The datasets that a version's language was taught from, here and in what it builds upon, oldest first.
 
     Taught again in this order, they make the language again. A base has none.
@@ -65,7 +65,7 @@ async def list_datasets(number: int, context: AppContext) -> schemas.Datasets:
     responses=answering("application/octet-stream", "The dataset."),
 )
 @needs("admin")
-async def get_dataset(number: int, expansion: str, context: AppContext) -> FileResponse:
+async def get_dataset(number: values.PathNumber, expansion: str, context: AppContext) -> FileResponse:
     """One of these datasets, byte for byte as it was sent. 404 when it was pruned."""
     return await run_in_threadpool(_dataset, number, expansion, context)
 
@@ -74,7 +74,7 @@ async def get_dataset(number: int, expansion: str, context: AppContext) -> FileR
     "/{number}/files/{name}", response_class=FileResponse, responses=answering("application/octet-stream", "The file.")
 )
 @needs("admin")
-async def get_version_file(number: int, name: str, context: AppContext) -> FileResponse:
+async def get_version_file(number: values.PathNumber, name: str, context: AppContext) -> FileResponse:
     """A file of a version: `manifest.json`, or one that it names. 404 when they were pruned, and of a base."""
     return await run_in_threadpool(_file, number, name, context)
 

@@ -8,11 +8,13 @@ from index.errors import PageTooDeep
 from index.snapshot import DEEPEST
 from service.schemas.common import Captions, Chosen, Facets, FormFields, RequestBody, Response
 from service.values import (
+    CaptionLanguages,
     CaptionsForm,
     Cursor,
     FacetKeys,
     Finite,
     Limit,
+    OneOrMore,
     PictureId,
     Tags,
     TextFacetKeys,
@@ -68,7 +70,7 @@ class PictureSearch(RequestBody):
     min_score: Finite | None = None
     min_match: Finite | None = Field(None, ge=0, le=1, description="Least `match` of a hit.")
     cursor: Cursor | None = Field(None, description=_CURSOR)
-    captions: Tags | Literal["all", "none"] | None = Field(
+    captions: CaptionLanguages | None = Field(
         None,
         description="Languages of the captions in the answer; default: the language used, and English. A search by "
         "words also sends, by default, the captions in other languages that have some of them.",
@@ -172,7 +174,7 @@ class CaptionHits(Response):
 class EmbeddingsRequest(RequestBody):
     """OpenAI's format; `model` and `user` are accepted and have no effect."""
 
-    input: str | Annotated[list[str], Field(min_length=1, max_length=256)] = Field(
+    input: OneOrMore = Field(
         description="Texts; one that begins with `data:image/` is a picture as a data URL in base64."
     )
     model: str | None = None

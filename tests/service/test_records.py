@@ -128,9 +128,11 @@ def test_fields_choose_what_items_hold(service: Service) -> None:
     one = service.admin.get("/v1/pictures/a?fields=id,tags")
     assert one.json() == {"id": "a", "tags": ["x"]}
     assert one.headers["etag"] == service.admin.get("/v1/pictures/a").headers["etag"]
+    assert service.admin.get("/v1/pictures?fields=id,score,tags").json()["items"] == [one.json()]
+    assert service.admin.get("/v1/pictures/a?fields=score,id,tags").json() == one.json()
     for answer in (
-        service.admin.get("/v1/pictures?fields=score"),
-        service.admin.get("/v1/pictures/a?fields=score"),
+        service.admin.get("/v1/pictures?fields=id,nope"),
+        service.admin.get("/v1/pictures/a?fields="),
         service.admin.post("/v1/search/pictures?fields=id,nope", json=body),
     ):
         assert assert_problem(answer, 422, "invalid_request")["errors"][0]["location"] == "query.fields"
