@@ -22,7 +22,7 @@ from model.data_root import DataRoot
 from model.errors import Unavailable
 from model.languages import ENGLISH
 from model.registry import Registry
-from worker.validation import MAX_CAPTIONS, kept
+from worker.validation import MAX_CAPTIONS, kept_of
 
 SAMPLE = 512  # pictures with which z is measured; with 128 the error is half as large again
 LIKE = 0.025  # share of the pictures that count as like a text's own: without them the gallery has nothing of its kind
@@ -133,13 +133,13 @@ class Calibrator:
 
     def _pairs(self, language: str, version: int) -> set[tuple[str, str]]:
         """Pictures and captions that the version did not learn from: held out, or English ones of the gallery."""
-        expansion = self._registry.versions.get(version).learned_from
-        if expansion is None:
+        learned = self._registry.versions.get(version).learned
+        if not learned:
             pictures = self._gallery.captioned(language, ())
             some = pictures[:: -(-len(pictures) // MAX_CAPTIONS) or 1]
             captions = self._gallery.captions_for(some, [language])
             return {(picture, text) for picture, by_tag in captions.items() for text in by_tag.get(language, ())}
-        held_out = kept(self._root, expansion)
+        held_out = kept_of(self._root, learned)
         if held_out is None or held_out.against != "pictures":
             return set()
         return set(zip(held_out.targets, held_out.captions, strict=True))

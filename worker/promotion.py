@@ -11,10 +11,7 @@ MAX_TRUNCATED = 0.05  # share of validation captions that the tokenizer may cut
 FEW = 50  # candidates; below this, ten of them are more than a fifth, and only R@1 is informative
 _FOREIGN = 0.2  # of what a version reads of its own captions: who reads less of others may not know their language
 
-_WAYS_OUT = {
-    "earlier": "teach all captions of the language as one file, or these with `forced`",
-    "gain": "taught with `forced`, it is served all the same",
-}
+_FORCED = "taught with `forced`, it is served all the same"
 
 
 class GateFailed(Failure):
@@ -104,8 +101,15 @@ def gate(report: Mapping[str, Any], min_recall: float, budget: float, *, forced:
         return "floor", low
     for name, sentence in objections(report, budget).items():
         if not forced:
-            return name, f"{sentence}; {_WAYS_OUT[name]}"
+            return name, f"{sentence}; {_way_out(name, report)}"
     return None
+
+
+def _way_out(objection: str, report: Mapping[str, Any]) -> str:
+    if objection != "earlier":
+        return _FORCED
+    joined = report.get("joined") is not None
+    return f"{'look whether the new captions contradict those' if joined else 'teach those as well'}; {_FORCED}"
 
 
 def floor(candidates: int, min_recall: float) -> tuple[int, float]:

@@ -62,9 +62,10 @@ def promote(registry: Registry, lease: Lease, version: Version, *, shared: bool 
 
 
 def learn(registry: Registry, language: str, *, shared: bool = True, **more: Any) -> Version:
-    """A whole expansion, on top of the serving shared version."""
-    lease = begin(registry, language)
-    version = write(registry, lease, language, registry.releases.serving().shared, **more)
+    """A whole expansion, on top of the serving shared version, from all that the language was taught from before."""
+    lease, serving = begin(registry, language), registry.releases.serving()
+    before = registry.versions.get(serving.languages[language]).learned if language in serving.languages else ()
+    version = write(registry, lease, language, serving.shared, datasets=(*before, lease.expansion), **more)
     release = promote(registry, lease, version, shared=shared)
     registry.expansions.succeed(lease, version.number, release.number, dict(version.report))
     return version
@@ -105,7 +106,7 @@ def relearn(
     served = registry.versions.get(registry.releases.serving().languages[language])
     own = {"folder": f"versions/{lease.expansion}-{language}", "report": dict(report or {})}
     version = write(registry, lease, language, parent, datasets=served.learned, **own)
-    assert version.learned_from == served.learned_from != version.expansion
+    assert version.learned == served.learned and version.expansion not in served.learned
     return version.number
 
 
