@@ -17,6 +17,7 @@ from service.context import AppContext, Caller, Context
 from service.errors import KeyNotFound
 from service.openapi import taking
 from service.schemas import admin as schemas
+from service.schemas.common import IndexRecall
 from service.watch import catch_up
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=GuardedRoute)
@@ -132,14 +133,7 @@ async def revoke_key(id: str, context: AppContext) -> None:
 async def verify_index(context: AppContext) -> schemas.Verified:
     """Hash every file of the served release again, and measure how many of the nearest pictures searches find."""
     problems = await run_in_threadpool(context.live.verify)
-    found = await run_in_threadpool(context.live.recall)
-    recall = found and schemas.IndexRecall(
-        share=found.share,
-        queries=found.queries,
-        of="captions" if found.captions else "made-up",
-        depth=found.depth,
-        unit=found.unit,
-    )
+    recall = IndexRecall.told(await run_in_threadpool(context.live.recall))
     return schemas.Verified(
         ok=not problems, release=context.live.current.release.number, problems=problems, recall=recall
     )

@@ -19,6 +19,7 @@ from service.auth import GuardedRoute, needs
 from service.context import AppContext, Context
 from service.openapi import answering
 from service.schemas import languages as schemas
+from service.schemas.common import IndexRecall
 
 router = APIRouter(prefix="/v1/versions", tags=["versions"], route_class=GuardedRoute)
 
@@ -153,6 +154,7 @@ def _report(number: int, context: Context) -> schemas.VersionReport:
         moved=_moved(version, expansion),
         chain=[_step(step) for step in reversed(context.registry.versions.lineage(number))],
         match=_match(version, context),
+        index=IndexRecall.told(context.live.recall(anew=False)),
         report=schemas.Measured.model_validate(version.report),
     )
 

@@ -1,8 +1,10 @@
 """What all schemas share. Strict: unknown fields, wrong types, NaN and infinity are refused."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from index.recall import Recall
 
 Captions = dict[str, list[str]]
 Report = dict[str, Any]
@@ -89,3 +91,24 @@ class Problem(Response):
     kind: str | None = Field(
         None, exclude_if=_is_none, description="With `dataset_invalid`: what is wrong with the file as a whole."
     )
+
+
+class IndexRecall(Response):
+    """The share of the ten nearest pictures that searches found, `of` the gallery's captions or made-up texts."""
+
+    share: float
+    queries: int
+    of: Literal["captions", "made-up"]
+    depth: int | None = Field(
+        description="The most that is searched of a part of the index for ten hits, chosen for PICTOGLOT_RECALL: lists "
+        "of a segment, or candidates of pgvector's graph; null where all is compared, or Milvus decides."
+    )
+    unit: Literal["lists", "candidates"] | None = Field(description="What `depth` counts.")
+
+    @classmethod
+    def told(cls, found: Recall | None) -> "IndexRecall | None":
+        """What was measured; None where there is nothing."""
+        if found is None:
+            return None
+        of: Literal["captions", "made-up"] = "captions" if found.captions else "made-up"
+        return cls(share=found.share, queries=found.queries, of=of, depth=found.depth, unit=found.unit)
