@@ -24,6 +24,7 @@ from service.values import (
 )
 
 _FILTER = "As Qdrant's: `must`, `should`, `must_not` of conditions with `key` and `match` or `range`."
+_CAPTION_FILTER = f"Only captions of pictures that it leaves. {_FILTER}"
 _FACETS = "Keys whose values are counted among the pictures that the filter leaves."
 _CURSOR = f"`next_cursor` of the page before. Beyond rank {DEEPEST:,} there is no page: 422 `{PageTooDeep.code}`."
 
@@ -105,6 +106,7 @@ class CaptionSearch(RequestBody):
     picture: PictureId
     languages: Tags | None = None
     limit: Limit = 10
+    filter: Any = Field(None, description=_CAPTION_FILTER, json_schema_extra={"type": "object"})
 
 
 class CaptionsOfUpload(FormFields):
@@ -112,6 +114,7 @@ class CaptionsOfUpload(FormFields):
 
     languages: TextTags | None = None
     limit: TextLimit = 10
+    filter: str | None = Field(None, description=f"JSON. {_CAPTION_FILTER}")
 
 
 class LanguageUsed(Response):
