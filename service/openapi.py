@@ -22,7 +22,8 @@ _EXTRA: tuple[type[BaseModel], ...] = (Problem, NotReady)  # schemas that FastAP
 _BODIES: dict[str, dict[str, Any]] = {}  # schemas of bodies by name: generated clients name their classes by them
 _DESCRIPTION = (
     "A picture search that learns languages. Send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`. "
-    "Every error is `application/problem+json`; its `code` is stable."
+    "Every error is `application/problem+json`; its `code` is stable. `RateLimit-Limit`, `RateLimit-Remaining` and "
+    "`RateLimit-Reset` tell how many requests a key may send at once, how many are left, and in how many seconds all."
 )
 _PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
 _REFUSED = {"description": "Error", "content": {"application/problem+json": _PROBLEM}}
