@@ -250,7 +250,7 @@ class Rate:
         self._count(key, cost, needed=0)
 
     def headers(self, key: str) -> list[tuple[bytes, bytes]]:
-        """What `key` has left, as `RateLimit-*` of the IETF's draft: requests at once, and seconds until all are back."""
+        """What `key` has left, as `RateLimit-*` of the IETF: requests at once, and seconds until all are back."""
         tokens = self._tokens(key, self._clock())
         reset = math.ceil((self._burst - tokens) / self._per_second)
         left = (b"limit", self._burst), (b"remaining", max(0.0, tokens)), (b"reset", reset)
