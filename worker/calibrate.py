@@ -88,13 +88,17 @@ class Calibrator:
     def texts(self, language: str, version: int) -> Texts | None:
         """What to measure a language with, in an order by hash; None when nothing was held out."""
         pairs = self._pairs(language, version)
-        found = {}
-        for caption in self._gallery.captions(sorted({picture for picture, _ in pairs}), language):
-            if (caption.picture, caption.text) in pairs:
-                found[caption.picture, caption.text] = caption.id
-        vectors = self._gallery.caption_vectors(list(found.values()), ReadBy(version, self._text_tower))
+        described = [
+            ((caption.picture, caption.text), caption.id)
+            for caption in self._gallery.captions(sorted({picture for picture, _ in pairs}), language)
+            if (caption.picture, caption.text) in pairs
+        ]
+        vectors = self._gallery.caption_vectors([id for _, id in described], ReadBy(version, self._text_tower))
+        found = {
+            pair: id for pair, id in described if id in vectors
+        }  # of those that two expansions brought, one has it
         own = self._gallery.picture_vectors(sorted({picture for picture, _ in found}), self._image_tower)
-        usable = [pair for pair, id in found.items() if id in vectors and pair[0] in own]
+        usable = [pair for pair in found if pair[0] in own]
         usable = sorted(usable, key=lambda pair: sha256("\0".join(pair).encode()).digest())[:MAX_CAPTIONS]
         if not usable:
             return None

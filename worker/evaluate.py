@@ -87,7 +87,7 @@ class _Evaluation:
         self.attempt, self.versions = context.attempt, context.attempt.registry.versions
         self.served = context.served
         self.fresh = self.validation = held_out(context, data)
-        if data.fresh != data.rows:  # the language is measured on all that it was taught from, its gain on what is new
+        if data.fresh != data.rows:  # the language is measured on all that it was taught from
             self.validation = kept_of(self.attempt.root, [each.id for each in data.taught]) or self.fresh
         self.earlier = self._earlier()
 
@@ -102,7 +102,7 @@ class _Evaluation:
             "shared": {"parent": self.context.parent, **self._shared(base)},
             "detected": self._detected(),
         }
-        if new is not None and self.attempt.expansion.kind != "rebuild":
+        if own and new and self.attempt.expansion.kind != "rebuild":
             report["gain"] = self._gain(new, beside)
             report["earlier"] = self._own_earlier(report["gain"]["before"]["t2i"]["R@1"])
         if joined := len(self.data.rows) - len(self.data.fresh):
@@ -146,7 +146,8 @@ class _Evaluation:
         ks = informative(len(among.places))
         forced = bool(self.attempt.expansion.settings.get("forced"))
         change = gain(before.ranks, new.ranks, new.owner, ks)
-        return gained(self.data.language, version, before.figures, change, ks, forced=forced)
+        joined = self.data.fresh != self.data.rows
+        return gained(self.data.language, version, before.figures, change, ks, joined=joined, forced=forced)
 
     def _own_earlier(self, reads_now: float) -> dict[str, Any] | None:
         """What becomes of the language's own earlier held-out captions, by its serving version and as it would be.
