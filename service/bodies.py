@@ -166,7 +166,7 @@ async def read_json(request: Request, model: type[M], *others: str) -> M:
     """
     charset = _parsed(request.headers.get("content-type", "")).get_content_charset("utf-8")
     if media_type(request) not in (JSON, *others) or charset not in {"utf-8", "utf8"}:
-        raise UnsupportedMedia(f"send {JSON} in UTF-8")
+        raise UnsupportedMedia(f"send {' or '.join((*others, JSON))} in UTF-8")
     return validated(model, parse_json(await request.body()))
 
 

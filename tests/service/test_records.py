@@ -283,4 +283,6 @@ def test_other_parts_of_a_record_have_bounds(kept: Service, fields: dict[str, An
 def test_what_is_no_patch_of_a_record_is_refused(kept: Service, document: object, code: int) -> None:
     with assert_state_unchanged(kept):
         assert_problem(patch(kept, "a", document), code, "invalid_request")
-    assert_problem(kept.admin.patch("/v1/pictures/a", content=b"x"), 415, "unsupported_media_type")
+    refused = kept.admin.patch("/v1/pictures/a", content=b"x")
+    detail = assert_problem(refused, 415, "unsupported_media_type")["detail"]
+    assert detail == "send application/merge-patch+json or application/json in UTF-8"
