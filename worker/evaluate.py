@@ -105,8 +105,9 @@ class _Evaluation:
         if own and new and self.attempt.expansion.kind != "rebuild":
             report["gain"] = self._gain(new, beside)
             report["earlier"] = self._own_earlier(report["gain"]["before"]["t2i"]["R@1"])
-        if joined := len(self.data.rows) - len(self.data.fresh):
-            report["joined"] = {"datasets": len(self.data.taught) - 1, "rows": joined}
+        if self.context.before:
+            more = len(self.data.rows) - len(self.data.fresh)
+            report["joined"] = {"datasets": len(self.context.before), "rows": more}
         chain = [*reversed(self.versions.lineage(self.context.parent))]
         report["shared"]["so_far"] = so_far(chain, self.data.language, report)
         return report
@@ -146,7 +147,7 @@ class _Evaluation:
         ks = informative(len(among.places))
         forced = bool(self.attempt.expansion.settings.get("forced"))
         change = gain(before.ranks, new.ranks, new.owner, ks)
-        joined = self.data.fresh != self.data.rows
+        joined = bool(self.context.before)
         return gained(self.data.language, version, before.figures, change, ks, joined=joined, forced=forced)
 
     def _own_earlier(self, reads_now: float) -> dict[str, Any] | None:

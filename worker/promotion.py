@@ -47,7 +47,7 @@ def gained(
     read worse, by more than that error. `forced`: whether the language shall be served without.
     """
     what = " and ".join(f"R@{k}" for k in ks)
-    as_well = joined and before["pairs"] < _PROVING and gain.mean >= -gain.error
+    as_well = joined and before["pairs"] < _PROVING and not gain.lost
     enough = gain.enough or as_well
     is_read = "read better than" if gain.enough else "read about as well as" if as_well else "not read better than"
     return {

@@ -80,10 +80,13 @@ def kept(root: DataRoot, expansion: str | None) -> Validation | None:
     return Validation(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
-def kept_of(root: DataRoot, expansions: Sequence[str]) -> Validation | None:
-    """The validation sets of these expansions as one, as far as they were kept and are ranked against the same."""
+def kept_of(root: DataRoot, expansions: Sequence[str], against: Against | None = None) -> Validation | None:
+    """The validation sets of these expansions as one, as far as they were kept and are ranked `against` the same.
+
+    That is by default what the last one of them is ranked against.
+    """
     found = [each for expansion in expansions if (each := kept(root, expansion)) is not None]
-    alike = [each for each in found if each.against == found[-1].against]
+    alike = [each for each in found if each.against == (against or found[-1].against)]
     if len(alike) < 2:
         return alike[0] if alike else None
     pairs = [pair for each in alike for pair in zip(each.captions, each.targets, strict=True)]

@@ -53,7 +53,7 @@ async def get_report(number: values.PathNumber, context: AppContext) -> schemas.
 @router.get("/{number}/datasets")
 @needs("admin")
 async def list_datasets(number: values.PathNumber, context: AppContext) -> schemas.Datasets:
-    """The datasets that a version's language was taught from, here and in what it builds upon, oldest first.
+    """The datasets that a version's language was taught from, oldest first.
 
     Taught again in this order, they make the language again. A base has none.
     """
