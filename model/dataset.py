@@ -163,7 +163,8 @@ def validate(
         )
     if not to_train and not report.val:
         raise NothingHeldOut("no row is held out: mark those to measure with `val` in the column `split`")
-    if to_train and not (report.train and report.val):
+    of_one = len({row.picture or row.pivot for row in dataset.rows}) < MIN_HELD_OUT  # then they are on one side
+    if to_train and not (report.train and report.val) and (again or not of_one):
         way = "leave out the column `split`, and some rows are held out by themselves"
         _refuse_counts(report, f"rows of both splits, `train` and `val`, are needed: {way}")
     report = replace(report, in_script=_script_share(dataset.rows, language))
@@ -191,14 +192,15 @@ def _check_counts(report: DatasetReport) -> None:
 
 
 def _check_targets(dataset: Dataset) -> None:
-    rows = [row for row in dataset.rows if row.split == "val"]
+    held_out = [row for row in dataset.rows if row.split == "val"]
+    rows = held_out or dataset.rows  # without any, all rows are of one
     pictures = pictured(rows)
     targets = {row.picture if pictures else row.pivot for row in rows} - {None}
     if len(targets) < MIN_HELD_OUT:
         one = "one picture" if pictures else "one text"
         raise DatasetTooSmall(
-            f"all held-out captions are of {one}; at least {MIN_HELD_OUT} are needed to tell what is gained: "
-            "add rows of others, or mark more of them with `val` in the column `split`",
+            f"all {'held-out ' if held_out else ''}captions are of {one}; at least {MIN_HELD_OUT} are needed to tell what "
+            "is gained: add rows of others, or mark more of them with `val` in the column `split`",
             report=dataset.report.as_dict(),
         )
 

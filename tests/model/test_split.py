@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from model.dataset import Dataset, validate
-from model.errors import DatasetTooSmall
+from model.errors import DatasetInvalid, DatasetTooSmall, PivotNotServed
 from tests.model.test_dataset import Item, Reader, items, jsonl
 
 
@@ -81,3 +81,18 @@ def test_a_dataset_that_holds_out_one_picture_is_refused_before_it_is_learned(re
 def test_held_out_captions_of_one_text_are_refused_too(reader: Reader) -> None:
     rows = [{"caption": f"afal {n}", "english": f"apple {n % 2}"} for n in range(64)]
     assert reader.refusal(jsonl(rows)).detail.startswith("all held-out captions are of one text; ")
+
+
+@pytest.mark.parametrize(
+    ("same", "what"),
+    [({"picture": "p1"}, "one picture"), ({"english": "apple"}, "one text")],
+)
+def test_captions_that_are_all_of_one_are_refused_for_that(reader: Reader, same: Item, what: str) -> None:
+    """Nothing can be held out of them. Texts in a language that is not served are told first."""
+    rows = [{"caption": f"afal {n}", **same} for n in range(64)]
+    error = reader.refusal(jsonl(rows))
+    assert isinstance(error, DatasetTooSmall) and error.detail.startswith(f"all captions are of {what}; at least 2 are")
+    with pytest.raises(DatasetInvalid, match="both splits"):
+        validate(reader(jsonl(rows)), "cy", set, again=True)
+    german = [{"caption": f"afal {n}", "pivot": {"language": "de", "text": "Apfel"}} for n in range(64)]
+    assert isinstance(reader.refusal(jsonl(german)), PivotNotServed)
