@@ -197,10 +197,10 @@ def _check_targets(dataset: Dataset) -> None:
     pictures = pictured(rows)
     targets = {row.picture if pictures else row.pivot for row in rows} - {None}
     if len(targets) < MIN_HELD_OUT:
-        one = "one picture" if pictures else "one text"
+        captions = "held-out captions" if held_out else "captions"
         raise DatasetTooSmall(
-            f"all {'held-out ' if held_out else ''}captions are of {one}; at least {MIN_HELD_OUT} are needed to tell what "
-            "is gained: add rows of others, or mark more of them with `val` in the column `split`",
+            f"all {captions} are of one {'picture' if pictures else 'text'}; at least {MIN_HELD_OUT} are needed to tell "
+            "what is gained: add rows of others, or mark more of them with `val` in the column `split`",
             report=dataset.report.as_dict(),
         )
 
