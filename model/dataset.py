@@ -199,8 +199,8 @@ def _check_targets(dataset: Dataset) -> None:
     if len(targets) < MIN_HELD_OUT:
         captions = "held-out captions" if held_out else "captions"
         raise DatasetTooSmall(
-            f"all {captions} are of one {'picture' if pictures else 'text'}; at least {MIN_HELD_OUT} are needed to tell "
-            "what is gained: add rows of others, or mark more of them with `val` in the column `split`",
+            f"all {captions} are of one {'picture' if pictures else 'text'}; at least {MIN_HELD_OUT} are needed to "
+            "tell what is gained: add rows of others, or mark more of them with `val` in the column `split`",
             report=dataset.report.as_dict(),
         )
 
