@@ -11,7 +11,8 @@ from index.sets import VectorSets
 from index.states import NOTHING, PRUNED, State, unsealed
 from index.vectors import Identity
 from model.errors import LeaseLost
-from tests.worker.harness import PATIENCE, PICTURES, Site
+from tests.patience import PATIENCE
+from tests.worker.harness import PICTURES, Site
 from worker.indexer import Indexing
 from worker.settings import WorkerSettings
 

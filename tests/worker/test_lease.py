@@ -5,12 +5,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
 from model.registry import Lease
+from tests.patience import PATIENCE, insisting, within
 from tests.worker.harness import Site, pairs
 from worker.lease import CANCEL_SECONDS, STOP_SECONDS, Supervisor
 from worker.settings import WorkerSettings
@@ -28,12 +30,10 @@ class Running:
     lease: Lease
     parent: Thread
 
-    def wait(self) -> float:
-        """Seconds until the parent is done with it."""
-        began = time.monotonic()
-        self.parent.join(60)
+    def wait(self) -> None:
+        """Until the parent is done with it."""
+        self.parent.join(PATIENCE)
         assert not self.parent.is_alive()
-        return time.monotonic() - began
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_child_that_has_finished_exits_by_itself(
     site: Site, start: Callable[[float], Running], caplog: pytest.LogCaptureFixture
 ) -> None:
     running = start(1)
-    site.registry.expansions.succeed(running.lease, 1, 2, {})
+    insisting(lambda: site.registry.expansions.succeed(running.lease, 1, 2, {}))
     running.wait()
     assert said(caplog)[1:] == ["the child ended with status 0"]
 
@@ -80,7 +80,7 @@ def test_a_child_that_does_not_end_after_it_has_finished_is_no_alarm(
 ) -> None:
     monkeypatch.setattr("worker.lease._EXIT_SECONDS", 0.0)
     running = start(600)
-    site.registry.expansions.succeed(running.lease, 1, 2, {})
+    insisting(lambda: site.registry.expansions.succeed(running.lease, 1, 2, {}))
     running.wait()
     assert said(caplog)[1:] == ["the child had finished, and was ended while it closed"]
 
@@ -88,8 +88,10 @@ def test_a_child_that_does_not_end_after_it_has_finished_is_no_alarm(
 def test_a_child_that_was_overtaken_is_killed(
     site: Site, start: Callable[[float], Running], caplog: pytest.LogCaptureFixture
 ) -> None:
-    running = start(20)
-    while site.registry.expansions.lease(running.lease.expansion, "test:2", 600) is None:  # renewed?
+    running = start(600)
+    while (
+        insisting(partial(site.registry.expansions.lease, running.lease.expansion, "test:2", 600)) is None
+    ):  # renewed?
         site.abandon(running.lease.expansion)
     running.wait()
     assert said(caplog)[1:] == [
@@ -102,8 +104,9 @@ def test_a_cancelled_child_that_does_not_listen_is_killed_within_ten_seconds(
     site: Site, start: Callable[[float], Running], caplog: pytest.LogCaptureFixture
 ) -> None:
     running = start(600)
-    site.registry.expansions.cancel(running.lease.expansion)
-    assert running.wait() < 10
+    with within(10):
+        insisting(lambda: site.registry.expansions.cancel(running.lease.expansion))
+        running.wait()
     assert said(caplog)[1:] == ["the child ended with status -9"]
     assert site.registry.expansions.get(running.lease.expansion).state == "cancelled"
 
