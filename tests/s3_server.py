@@ -25,7 +25,7 @@ class S3Server:
         }
         command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(self._port)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(1200):
+        for _ in range(3_600):
             with suppress(OSError), socket.create_connection(("127.0.0.1", self._port)):
                 return
             time.sleep(0.05)

@@ -26,7 +26,7 @@ class RedisServer:
         """Start it and wait until it answers."""
         command = [*self._command, "--port", str(self._port)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(1200):
+        for _ in range(3_600):
             with suppress(redis.ConnectionError):
                 self.client.ping()
                 return

@@ -255,7 +255,7 @@ def test_a_read_only_data_root_is_reported_and_searches_go_on(tmp_path: Path, po
 
 
 def test_a_shutdown_answers_running_requests_and_exits_with_zero(tmp_path: Path) -> None:  # S7
-    more = {"ADMIN_KEY": ADMIN_KEY, "DRAIN_SECONDS": "1", "BATCH_SIZE": "1", "REQUEST_SECONDS": "120"}
+    more = {"ADMIN_KEY": ADMIN_KEY, "DRAIN_SECONDS": "1", "BATCH_SIZE": "1"}
     server = weightless(tmp_path, encoder="SlowEncoder(0.05)", **more)  # one by one: all take 2.5 s at least
     try:
         assert server.stdout is not None

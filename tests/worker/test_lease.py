@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,10 @@ from threading import Thread
 
 import pytest
 
-from model.registry import Lease
+from model.registry import Lease, Registry, open_registry
 from tests.patience import PATIENCE, insisting, within
 from tests.worker.harness import Site, pairs
+from worker import lease
 from worker.lease import CANCEL_SECONDS, STOP_SECONDS, Supervisor
 from worker.settings import WorkerSettings
 
@@ -61,6 +63,22 @@ def start(site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Itera
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage().partition(": ")[2] for record in caplog.records]
+
+
+def test_threads_that_ask_at_once_share_one_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor, opened = Supervisor(WorkerSettings(home=tmp_path)), list[Registry]()
+
+    def slowly(url: str) -> Registry:
+        opened.append(open_registry(url))
+        time.sleep(0.2)  # time for the others to come
+        return opened[-1]
+
+    monkeypatch.setattr(lease, "open_registry", slowly)
+    with ThreadPoolExecutor(4) as threads:
+        found = [*threads.map(lambda _: supervisor.registry, range(4))]
+    for registry in opened:
+        registry.close()
+    assert found == opened * 4
 
 
 def test_a_child_that_has_finished_exits_by_itself(
