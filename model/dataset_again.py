@@ -1,4 +1,4 @@
-"""Datasets that are taught again, by a rebuild or on another base: without what is gone, and several as one."""
+"""Datasets that are taught again, beside a new one or by themselves: without what is gone, and several as one."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -7,13 +7,17 @@ from model.dataset import Dataset, FaultCount, usable_counts
 from model.dataset_rows import Pivot, Row
 
 
-def without(dataset: Dataset, pictures: Collection[str]) -> Dataset:
-    """The dataset without these pictures: rows with a text in another language are kept for that, others left out."""
-    rows = tuple(
-        replace(row, picture=None) if row.picture in pictures else row
-        for row in dataset.rows
-        if row.pivot is not None or row.picture not in pictures
-    )
+def left(dataset: Dataset, pictures: Collection[str], pivots: Collection[str] | None = None) -> Dataset:
+    """What is left of the dataset with these pictures alone and, if they are given, pivots in these languages alone.
+
+    A row is kept for what is left of it.
+    """
+
+    def of_row(row: Row) -> Row:
+        pivot = row.pivot if row.pivot is None or pivots is None or row.pivot.language in pivots else None
+        return replace(row, picture=row.picture if row.picture in pictures else None, pivot=pivot)
+
+    rows = tuple(row for row in map(of_row, dataset.rows) if row.pivot is not None or row.picture is not None)
     return Dataset(rows, replace(dataset.report, **usable_counts(rows)))
 
 
@@ -27,7 +31,7 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
         return datasets[0]
     every = [row for dataset in datasets for row in dataset.rows]
     held_out = {_described(row) for row in every if row.split == "val"}
-    said = {(row.caption, row.pivot, row.picture): row for row in reversed(every)}
+    said = {row.said: row for row in reversed(every)}
     rows = tuple(
         replace(row, split="val" if _described(row) in held_out else "train") for row in reversed(said.values())
     )

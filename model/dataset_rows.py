@@ -32,6 +32,11 @@ class Row:
     split: Split
 
     @property
+    def said(self) -> tuple[str, Pivot | None, str | None]:
+        """The same for rows that say the same."""
+        return self.caption, self.pivot, self.picture
+
+    @property
     def english(self) -> str | None:
         """The text of the pivot, where that is English."""
         return self.pivot.text if self.pivot is not None and self.pivot.language == ENGLISH else None

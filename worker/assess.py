@@ -7,8 +7,9 @@ from typing import Any
 from model.errors import NothingHeldOut, VersionCorrupt
 from model.languages import names
 from worker.attempt import Attempt
+from worker.context import TrainingContext, open_context
 from worker.evaluate import described, measure
-from worker.prepare import TrainingContext, TrainingData, open_context, prepare
+from worker.prepare import TrainingData, prepare
 from worker.promotion import floor
 from worker.validation import candidates, held_out
 

@@ -22,7 +22,7 @@ from model.data_root import DataRoot
 from model.errors import Unavailable
 from model.languages import ENGLISH
 from model.registry import Registry
-from worker.validation import MAX_CAPTIONS, kept
+from worker.validation import MAX_CAPTIONS, kept_of
 
 SAMPLE = 512  # pictures with which z is measured; with 128 the error is half as large again
 LIKE = 0.025  # share of the pictures that count as like a text's own: without them the gallery has nothing of its kind
@@ -88,13 +88,17 @@ class Calibrator:
     def texts(self, language: str, version: int) -> Texts | None:
         """What to measure a language with, in an order by hash; None when nothing was held out."""
         pairs = self._pairs(language, version)
-        found = {}
-        for caption in self._gallery.captions(sorted({picture for picture, _ in pairs}), language):
-            if (caption.picture, caption.text) in pairs:
-                found[caption.picture, caption.text] = caption.id
-        vectors = self._gallery.caption_vectors(list(found.values()), ReadBy(version, self._text_tower))
+        described = [
+            ((caption.picture, caption.text), caption.id)
+            for caption in self._gallery.captions(sorted({picture for picture, _ in pairs}), language)
+            if (caption.picture, caption.text) in pairs
+        ]
+        vectors = self._gallery.caption_vectors([id for _, id in described], ReadBy(version, self._text_tower))
+        found = {
+            pair: id for pair, id in described if id in vectors
+        }  # of those that two expansions brought, one has it
         own = self._gallery.picture_vectors(sorted({picture for picture, _ in found}), self._image_tower)
-        usable = [pair for pair, id in found.items() if id in vectors and pair[0] in own]
+        usable = [pair for pair in found if pair[0] in own]
         usable = sorted(usable, key=lambda pair: sha256("\0".join(pair).encode()).digest())[:MAX_CAPTIONS]
         if not usable:
             return None
@@ -133,13 +137,13 @@ class Calibrator:
 
     def _pairs(self, language: str, version: int) -> set[tuple[str, str]]:
         """Pictures and captions that the version did not learn from: held out, or English ones of the gallery."""
-        expansion = self._registry.versions.get(version).learned_from
-        if expansion is None:
+        learned = self._registry.versions.get(version).learned
+        if not learned:
             pictures = self._gallery.captioned(language, ())
             some = pictures[:: -(-len(pictures) // MAX_CAPTIONS) or 1]
             captions = self._gallery.captions_for(some, [language])
             return {(picture, text) for picture, by_tag in captions.items() for text in by_tag.get(language, ())}
-        held_out = kept(self._root, expansion)
+        held_out = kept_of(self._root, learned)
         if held_out is None or held_out.against != "pictures":
             return set()
         return set(zip(held_out.targets, held_out.captions, strict=True))

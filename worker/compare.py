@@ -8,7 +8,8 @@ import numpy as np
 from model.errors import CheckpointMismatch, DatasetInvalid
 from model.evaluation import recalls
 from model.registry import Expansion
-from worker.prepare import TrainingContext, rows_of
+from worker.context import TrainingContext
+from worker.prepare import rows_of
 from worker.validation import Candidates, Validation, candidates, chosen, encoded, english_of_gallery, kept_of
 
 

@@ -19,8 +19,9 @@ from model.evaluation import gain, ranks, recalls
 from model.languages import ENGLISH
 from model.table import View
 from model.version import Learned, read
+from worker.context import TrainingContext
 from worker.figures import confusion, fertility, so_far
-from worker.prepare import TrainingContext, TrainingData
+from worker.prepare import TrainingData
 from worker.promotion import gained, informative, retained
 from worker.validation import (
     MAX_CANDIDATES,
@@ -30,7 +31,6 @@ from worker.validation import (
     encoded,
     english,
     held_out,
-    kept,
     kept_of,
 )
 
@@ -86,23 +86,27 @@ class _Evaluation:
         self.context, self.data, self.view = context, data, view
         self.attempt, self.versions = context.attempt, context.attempt.registry.versions
         self.served = context.served
-        self.validation = held_out(context, data)
+        self.fresh = self.validation = held_out(context, data)
+        if data.fresh != data.rows:  # the language is measured on all that it was taught from
+            self.validation = kept_of(self.attempt.root, [each.id for each in data.taught]) or self.fresh
         self.earlier = self._earlier()
 
     def report(self) -> dict[str, Any]:
-        among = candidates(self.context, self.data, self.validation)
-        own = measure(self.context, self.view, self.validation, among)
+        own, among = self._own(self.validation)
+        new, beside = (own, among) if self.fresh is self.validation else self._own(self.fresh)
         base = self._of_english()
         report = {
-            **described(self.view, self.validation, among, own),
+            **described(self.view, self.validation, among, own if new else None),
             "dataset": self.data.report.as_dict(),
             "english": base,
             "shared": {"parent": self.context.parent, **self._shared(base)},
             "detected": self._detected(),
         }
-        if own is not None and self.attempt.expansion.kind != "rebuild":
-            report["gain"] = self._gain(own, among)
+        if own and new and self.attempt.expansion.kind != "rebuild":
+            report["gain"] = self._gain(new, beside)
             report["earlier"] = self._own_earlier(report["gain"]["before"]["t2i"]["R@1"])
+        if joined := len(self.data.rows) - len(self.data.fresh):
+            report["joined"] = {"datasets": len(self.data.taught) - 1, "rows": joined}
         chain = [*reversed(self.versions.lineage(self.context.parent))]
         report["shared"]["so_far"] = so_far(chain, self.data.language, report)
         return report
@@ -112,17 +116,22 @@ class _Evaluation:
         sets = {ENGLISH: english(self.context, self.data)}
         for language, number in sorted(self.served.items()):
             earlier = language not in (ENGLISH, self.data.language)
-            if earlier and (validation := kept(self.attempt.root, self.versions.get(number).learned_from)):
+            if earlier and (validation := kept_of(self.attempt.root, self.versions.get(number).learned)):
                 sets[language] = validation
         return sets
+
+    def _own(self, validation: Validation) -> tuple[Measured | None, Candidates]:
+        """How the new version reads these captions of the language, and among what."""
+        among = candidates(self.context, self.data, validation)
+        return measure(self.context, self.view, validation, among), among
 
     def _of_english(self) -> dict[str, Any]:
         view, validation = self.context.encoder.base_view, self.earlier[ENGLISH]
         among = candidates(self.context, self.data, validation)
         return described(view, validation, among, measure(self.context, view, validation, among))
 
-    def _gain(self, own: Measured, among: Candidates) -> dict[str, Any]:
-        """What these captions gain over the version that has served them so far, the language's or else the base.
+    def _gain(self, new: Measured, among: Candidates) -> dict[str, Any]:
+        """What the new captions gain over the version that has served them so far, the language's or else the base.
 
         Where that one is damaged, its language is read by the base too, until this one serves. In a move, the new base
         has served none.
@@ -132,12 +141,13 @@ class _Evaluation:
             view = self.context.views.of(version)
         except VersionCorrupt:
             version, view = self.context.base, self.context.encoder.base_view
-        before = measure(self.context, view, self.validation, among)
-        assert before is not None  # the same captions and candidates as of `own`
+        before = measure(self.context, view, self.fresh, among)
+        assert before is not None  # the same captions and candidates as of `new`
         ks = informative(len(among.places))
         forced = bool(self.attempt.expansion.settings.get("forced"))
-        change = gain(before.ranks, own.ranks, own.owner, ks)
-        return gained(self.data.language, version, before.figures, change, ks, forced=forced)
+        change = gain(before.ranks, new.ranks, new.owner, ks)
+        joined = self.data.fresh != self.data.rows
+        return gained(self.data.language, version, before.figures, change, ks, joined=joined, forced=forced)
 
     def _own_earlier(self, reads_now: float) -> dict[str, Any] | None:
         """What becomes of the language's own earlier held-out captions, by its serving version and as it would be.
@@ -145,7 +155,7 @@ class _Evaluation:
         None where nothing is left to measure, or that version is damaged.
         """
         number = self.served.get(self.data.language)
-        validation = None if number is None else kept_of(self.attempt.root, self.versions.sources(number))
+        validation = None if number is None else kept_of(self.attempt.root, self.versions.get(number).learned)
         if number is None or validation is None:
             return None
         try:

@@ -4,8 +4,9 @@ from typing import Any
 
 from model.registry import Version
 from model.version import Learned, read
+from worker.context import TrainingContext
 from worker.evaluate import evaluate
-from worker.prepare import TrainingContext, TrainingData
+from worker.prepare import TrainingData
 from worker.train import package, train
 
 

@@ -31,8 +31,9 @@ from model.registry import Release, Version
 from model.views import Views
 from worker.attempt import Attempt
 from worker.compare import Comparison, losses
+from worker.context import TrainingContext
 from worker.making import make_version
-from worker.prepare import TrainingContext, prepare, teachable
+from worker.prepare import prepare, teachable
 from worker.promotion import GateFailed, keeps_shared
 from worker.reencode import refuse_unreadable, unreadable
 
@@ -149,7 +150,7 @@ class _Move:
             language, version = queue.popleft()
             self.attempt.part = (len({*self.served, *left_out}), parts)
             try:
-                made = self._taught(language, self.registry.versions.sources(version))
+                made = self._taught(language, self.registry.versions.get(version).learned)
             except _UNTEACHABLE as error:
                 left_out[language] = {"left_out": error.code, "detail": error.detail}
                 if isinstance(error, PivotNotServed):
@@ -209,7 +210,7 @@ class _Move:
 
     def _report(self, release: Release, left_out: dict[str, dict[str, str]], missing: list[str]) -> dict[str, Any]:
         versions, compare = self.registry.versions, self._comparison()
-        sources = {tag: versions.sources(number) for tag, number in release.languages.items() if tag != "en"}
+        sources = {tag: versions.get(number).learned for tag, number in release.languages.items() if tag != "en"}
         taught = [expansion for tag in sources for expansion in teachable(self.registry, sources[tag])]
         figures: dict[str, Any] = {"en": compare.english(release.base, self.base, taught) or {}}
         for done, (tag, number) in enumerate(self.served.items()):

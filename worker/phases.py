@@ -11,9 +11,10 @@ from model.registry import Expansion
 from model.table import View
 from worker.assess import assess
 from worker.attempt import Attempt
+from worker.context import TrainingContext, open_context
 from worker.making import make_version
 from worker.move import move
-from worker.prepare import TrainingContext, TrainingData, open_context, prepare, teachable
+from worker.prepare import TrainingData, prepare, teachable
 from worker.promotion import GateFailed, forgotten, gate, keeps_shared, objections, reason
 from worker.reencode import reencode
 
@@ -34,7 +35,7 @@ def learn(attempt: Attempt) -> None:
         return _conclude(attempt, attempt.expansion.release)
     with attempt.phase("prepare"):
         context = open_context(attempt)
-        data = prepare(context, attempt.expansion)
+        data = prepare(context, *context.before, attempt.expansion)
     learned, version, report = make_version(context, data)
     budget, forced = attempt.settings.forgetting_budget, bool(attempt.expansion.settings.get("forced"))
     if (refused := gate(report, attempt.settings.min_recall, budget, forced=forced)) is not None:
@@ -68,7 +69,7 @@ def _conclude(attempt: Attempt, release: int) -> None:
 def rebuild(attempt: Attempt) -> None:
     """Train the shared table again, one after another, on the languages that a rollback took from it.
 
-    Each is learned from the datasets that its version stands on, as far as the shared table lacks them, and goes on
+    Each is learned from the datasets that its version stands on, where the shared table lacks any of them, and goes on
     being served by that version; only `shared` moves. A language is left out that would cost the others more than the
     forgetting budget, or whose datasets have too few rows without the pictures deleted since, or pairs with a language
     that is served no more.
@@ -108,15 +109,15 @@ def rebuild(attempt: Attempt) -> None:
 
 
 def _replayed(attempt: Attempt, parent: int) -> list[list[Expansion]]:
-    """By language to replay, in order, what its version stands on and `parent` lacks; fixed at the first attempt."""
+    """By language to replay, in order, what its version stands on, unless `parent` has all of it; decided once."""
     versions = attempt.registry.versions
 
     def decide() -> list[list[str]]:
         served = attempt.registry.releases.serving().languages
         had = {source for version in versions.lineage(parent) for source in version.learned}
         numbers = [served[tag] for tag in attempt.expansion.settings["replay"] if tag in served]
-        lacking = ([source for source in versions.sources(number) if source not in had] for number in numbers)
-        return [sources for sources in lacking if sources]
+        stood_on = (versions.get(number).learned for number in numbers)
+        return [[*expansions] for expansions in stood_on if not had.issuperset(expansions)]
 
     return [teachable(attempt.registry, sources) for sources in attempt.decided("replayed.json", decide)]
 
@@ -124,7 +125,7 @@ def _replayed(attempt: Attempt, parent: int) -> list[list[Expansion]]:
 def _encode(context: TrainingContext, data: TrainingData, view: View) -> None:
     """The captions of the language as its new version reads them, as one vector set beside those of older versions."""
     attempt, encoder = context.attempt, context.encoder
-    rows = [(row.picture, row.caption) for row in data.rows if row.picture is not None]
+    rows = [(row.picture, row.caption) for row in data.fresh if row.picture is not None]
     context.gallery.add_captions(attempt.expansion.id, data.language, rows)
     fill_captions(encoder, view, attempt.sets, data.language, view.version, attempt.encoding(encoder))
 

@@ -1,4 +1,4 @@
-"""Phase `prepare`: what an expansion learns from, fixed once: parent version, rows, teacher features, picture vectors.
+"""Phase `prepare`: what an expansion learns from, fixed once: rows, features of the teacher, vectors of pictures.
 
 The teacher is the version that serves a pivot's language: of English, the base. Its features are kept in parts under
 the data root, so that an attempt goes on where the last one died, and another language with the same texts encodes none
@@ -7,65 +7,37 @@ of them again. No picture is encoded here: the gallery has its vector.
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from index.gallery import Gallery
 from index.sources import picture_vectors
 from model import dataset, storage
-from model.backends.choice import open_encoder
 from model.checkpoint import Kept, digest, keep, kept
 from model.data_root import EXPANSIONS
 from model.dataset import Dataset, DatasetReport
-from model.dataset_again import joined, without
+from model.dataset_again import joined, left
 from model.dataset_pictures import ids_of_files, without_suffix
 from model.dataset_rows import Pivot, Row
 from model.encoder import Encoder
-from model.errors import BaseMoved, CheckpointMismatch
+from model.errors import CheckpointMismatch
 from model.languages import ENGLISH, reads
 from model.registry import Expansion, Registry
 from model.table import View
-from model.views import Views
 from worker.attempt import Attempt
+from worker.context import TrainingContext
 
 _PART = 2048  # texts a part; some seconds of one core with a large tower
 _BATCH = 128
 NAMED = "named.json"  # in an expansion's folder: ids of the pictures that its dataset names by their files
-AGAIN = ("rebuild", "base")  # kinds of expansions that teach what was taught before
 TEACHER = "teacher"  # folder under the data root
 _MOST_PARTS = 128  # that it keeps: of 512 dimensions, half a gigabyte
-
-
-@dataclass(frozen=True)
-class TrainingContext:
-    """What all phases need: the attempt, the opened base, the gallery, and the shared version that is trained further.
-
-    `view` reads version `parent`; `views` opens any other one.
-    """
-
-    attempt: Attempt
-    encoder: Encoder
-    gallery: Gallery
-    parent: int
-    view: View
-    views: Views
-    made: Mapping[str, int] | None = None
-
-    @property
-    def base(self) -> int:
-        """The version that the base is."""
-        return self.encoder.base_view.version
-
-    @property
-    def served(self) -> Mapping[str, int]:
-        """The languages beside it: those that a move has `made` so far, or else those that serve."""
-        return self.attempt.registry.releases.serving().languages if self.made is None else self.made
 
 
 @dataclass(frozen=True)
@@ -73,7 +45,8 @@ class TrainingData:
     """What one language is taught from, with features of its pivots and vectors of its pictures.
 
     `taught` are the expansions with the datasets, the last of which says how to learn; there are several where a
-    language that was taught more than once is taught again. `pivots` says which version reads each language of a pivot.
+    language was taught before. `fresh` are the rows of the expansion's own dataset, which `report` is about: all rows
+    where it brought none. `pivots` says which version reads each language of a pivot.
     `features` holds the teachers' features (count, dimension), not normalised, in the order of `texts`; both are empty
     where nothing is trained. `pictures` holds the gallery's unit vectors (count, dimension) in the order of
     `picture_ids`.
@@ -81,6 +54,7 @@ class TrainingData:
 
     taught: tuple[Expansion, ...]
     rows: tuple[Row, ...]
+    fresh: tuple[Row, ...]
     report: DatasetReport
     pivots: Mapping[str, int]
     texts: dict[Pivot, int]
@@ -99,51 +73,36 @@ class TrainingData:
         return self.expansion.language
 
 
-def open_context(attempt: Attempt) -> TrainingContext:
-    """Base, gallery and parent: the shared version at the first attempt, and the same in every later one.
-
-    Raises `BaseMoved` when that one is of another base than serves by now.
-    """
-    settings, registry = attempt.settings, attempt.registry
-    encoder = open_encoder(settings, registry, training=True)
-    torch.use_deterministic_algorithms(encoder.base.device.type == "cpu")  # on a GPU some products have none
-    parent = int(attempt.decided("plan.json", lambda: {"parent": registry.releases.serving().shared})["parent"])
-    if registry.versions.lineage(parent)[-1].number != encoder.base_view.version:
-        raise BaseMoved("Another base serves now than when this began: begin anew.")
-    views = Views(encoder, registry, attempt.root)
-    return TrainingContext(attempt, encoder, attempt.gallery, parent, views.of(parent), views)
-
-
 def prepare(context: TrainingContext, *taught: Expansion) -> TrainingData:
     """Read and validate the datasets of these expansions and gather their features; several are of one language.
 
     They come in the order in which they were taught. Raises `CheckpointMismatch` when a file changed.
 
     Where a language is only assessed, no text is encoded here. What the gallery held at the first attempt is kept: a
-    picture deleted or replaced later changes nothing here. A rebuild or a move goes without the pictures that were
-    deleted since the language was learned.
+    picture deleted or replaced later changes nothing here. What an earlier expansion brought is taught again without
+    the pictures that were deleted since.
     """
     attempt, language = context.attempt, taught[-1].language
-    data = joined([rows_of(attempt, expansion) for expansion in taught])
+    datasets = [rows_of(attempt, expansion) for expansion in taught]
+    fresh = datasets[-1] if taught[-1].id == attempt.expansion.id else None
+    pivots = _pivots(context, language, _languages(datasets), _languages([fresh] if fresh else datasets))
+    pictures, known = _pictures(context, datasets, fresh, attempt.folder / "pictures" / language)
+    there = frozenset(known)
+    data = joined([each if each is fresh else left(each, there, pivots if fresh else None) for each in datasets])
     assessed = attempt.expansion.kind == "assess"
-    said = [row.pivot for row in data.rows if row.pivot is not None]
-    pivots = _pivots(context, language, {pivot.language for pivot in said})
-    named = list(dict.fromkeys(row.picture for row in data.rows if row.picture is not None))
-    pictures, known = _pictures(context, named, attempt.folder / "pictures" / language)
-    again = attempt.expansion.kind in AGAIN
-    if again:
-        data = without(data, frozenset(named).difference(known))
     report = dataset.validate(
-        data, language, lambda ids: known, pivots.__contains__, to_train=not assessed, again=again
+        fresh or data, language, lambda ids: there, pivots.__contains__, to_train=not assessed, again=fresh is None
     )
-    texts = [] if assessed else list(dict.fromkeys(said))
+    new = {row.said for row in fresh.rows} if fresh else None
+    groups = _first_said([] if assessed else datasets, data)
     return TrainingData(
         taught=taught,
         rows=data.rows,
+        fresh=tuple(row for row in data.rows if new is None or row.said in new),
         report=report,
         pivots=pivots,
-        texts={pivot: place for place, pivot in enumerate(texts)},
-        features=_taught(context, texts, pivots),
+        texts={pivot: place for place, pivot in enumerate(pivot for group in groups for pivot in group)},
+        features=_taught(context, groups, pivots),
         picture_ids={picture: place for place, picture in enumerate(known)},
         pictures=pictures,
     )
@@ -176,54 +135,75 @@ def _ids(attempt: Attempt, expansion: str, names: Iterable[str]) -> Mapping[str,
     return dict(json.loads(path.read_bytes())) if path.exists() else {}  # earlier releases read ids alone
 
 
-def _pivots(context: TrainingContext, language: str, pivots: Collection[str]) -> dict[str, int]:
-    """The version that reads each of these languages, without those that nothing reads; as at the first attempt."""
-    if not set(pivots) - {ENGLISH}:
+def _languages(datasets: Iterable[Dataset]) -> set[str]:
+    """Those of the pivots."""
+    return {row.pivot.language for each in datasets for row in each.rows if row.pivot is not None}
+
+
+def _pivots(context: TrainingContext, language: str, said: Collection[str], needed: Collection[str]) -> dict[str, int]:
+    """The version that reads each of the languages that are `said`, without those that nothing reads.
+
+    They are as at the first attempt, which refuses the dataset where one is lacking that is `needed`.
+    """
+    if not set(said) - {ENGLISH}:
         return {ENGLISH: context.base}
     served, built_in = context.served, context.encoder.languages
-    known = {tag: served.get(tag, context.base) for tag in sorted(pivots) if tag in served or reads(built_in, tag)}
+    known = {tag: served.get(tag, context.base) for tag in sorted(said) if tag in served or reads(built_in, tag)}
     path = f"pivots-{language}.json"
-    if len(known) < len(pivots) and not context.attempt.has_decided(path):
+    if set(needed) - known.keys() and not context.attempt.has_decided(path):
         return known  # the dataset is refused; a move tries it again when it has taught more
     return {tag: int(number) for tag, number in context.attempt.decided(path, lambda: known).items()}
 
 
-def _taught(context: TrainingContext, pivots: Sequence[Pivot], versions: Mapping[str, int]) -> Tensor:
-    """Features (count, dimension) of texts, each read by the version of its language."""
-    features = torch.empty((len(pivots), context.encoder.dimension))
-    for version in sorted({versions[pivot.language] for pivot in pivots}):
-        places = [place for place, pivot in enumerate(pivots) if versions[pivot.language] == version]
-        features[places] = _teacher(context, [pivots[place].text for place in places], version)
-    _remove_oldest(context.attempt.root.path(TEACHER))
+def _first_said(datasets: Sequence[Dataset], taught: Dataset) -> list[list[Pivot]]:
+    """Of each dataset, the pivots that none before it has, as far as they are taught."""
+    groups, left_over = list[list[Pivot]](), {row.pivot for row in taught.rows}
+    for each in datasets:
+        groups.append([*dict.fromkeys(row.pivot for row in each.rows if row.pivot and row.pivot in left_over)])
+        left_over.difference_update(groups[-1])
+    return groups
+
+
+def _taught(context: TrainingContext, groups: Sequence[Sequence[Pivot]], versions: Mapping[str, int]) -> Tensor:
+    """Features (count, dimension) of all texts, group after group, each read by the version of its language.
+
+    What was a group by itself before has the same parts again, so that none of them is encoded twice.
+    """
+    attempt, places = context.attempt, {pivot: place for place, pivot in enumerate(chain(*groups))}
+    parts = [part for group in groups for part in _parts(group, versions)]
+    features = torch.empty((len(places), context.encoder.dimension))
+    for number, (version, part) in enumerate(parts):
+        features[[places[pivot] for pivot in part]] = _teacher(context, [pivot.text for pivot in part], version)
+        attempt.done(number + 1, len(parts))
+    _remove_oldest(attempt.root.path(TEACHER))
     return features
 
 
-def _teacher(context: TrainingContext, texts: Sequence[str], version: int) -> Tensor:
-    """A version's features of the texts, (count, dimension), from the parts on disk as far as they go.
+def _parts(pivots: Sequence[Pivot], versions: Mapping[str, int]) -> Iterator[tuple[int, list[Pivot]]]:
+    """Some texts at a time that one version reads, in an order that the dataset does not matter to."""
+    for version in sorted({versions[pivot.language] for pivot in pivots}):
+        read = sorted((pivot for pivot in pivots if versions[pivot.language] == version), key=lambda pivot: pivot.text)
+        yield from ((version, read[start : start + _PART]) for start in range(0, len(read), _PART))
 
-    A part is found by its texts, in whatever order a dataset has them, and by the version, unless that is the base.
-    Those that were not used for longest are removed; an attempt that misses one makes it again.
+
+def _teacher(context: TrainingContext, part: Sequence[str], version: int) -> Tensor:
+    """A version's features of some texts, (count, dimension), from the disk if they are there.
+
+    They are found by the texts and by the version, unless that is the base. Those that were not used for longest are
+    removed; an attempt that misses them makes them again.
     """
     attempt, encoder = context.attempt, context.encoder
-    folder, order = attempt.root.path(TEACHER), sorted(range(len(texts)), key=texts.__getitem__)
     reader = [attempt.registry.versions.get(version).manifest_sha256] if version != context.base else []
-    starts = range(0, len(texts), _PART)
-    features = torch.empty((len(texts), encoder.dimension))
-    for number, start in enumerate(starts):
-        places = order[start : start + _PART]
-        part = [texts[place] for place in places]
-        key = [encoder.text_fingerprint, *reader, part]
-        earlier = kept(folder / digest(key), key)
-        if earlier is None:
-            view = context.views.of(version)
-            earlier = Kept({"features": teacher_features(encoder, part, attempt.check, view)})
-            keep(folder / digest(key), key, earlier)
-            attempt.saved()
-        with suppress(FileNotFoundError):  # another worker removed it
-            os.utime(folder / digest(key))
-        features[places] = earlier.tensors["features"]
-        attempt.done(number + 1, len(starts))
-    return features
+    key = [encoder.text_fingerprint, *reader, part]
+    folder = attempt.root.path(TEACHER) / digest(key)
+    earlier = kept(folder, key)
+    if earlier is None:
+        earlier = Kept({"features": teacher_features(encoder, part, attempt.check, context.views.of(version))})
+        keep(folder, key, earlier)
+        attempt.saved()
+    with suppress(FileNotFoundError):  # another worker removed it
+        os.utime(folder)
+    return earlier.tensors["features"]
 
 
 def _remove_oldest(folder: Path) -> None:
@@ -236,9 +216,12 @@ def _remove_oldest(folder: Path) -> None:
         storage.remove(path)
 
 
-def _pictures(context: TrainingContext, named: Sequence[str], folder: Path) -> tuple[Tensor, Sequence[str]]:
+def _pictures(
+    context: TrainingContext, datasets: Sequence[Dataset], fresh: Dataset | None, folder: Path
+) -> tuple[Tensor, Sequence[str]]:
     """The gallery's vectors (count, dimension) of those of the named pictures that it has, and which these are."""
     attempt, fingerprint = context.attempt, context.encoder.image_fingerprint
+    named = list(dict.fromkeys(row.picture for each in datasets for row in each.rows if row.picture is not None))
     key = [fingerprint, named]
     earlier = kept(folder, key)
     if earlier is not None:
@@ -246,7 +229,7 @@ def _pictures(context: TrainingContext, named: Sequence[str], folder: Path) -> t
     by_id = picture_vectors(context.encoder, context.gallery, named)
     vectors = np.stack([*by_id.values()]) if by_id else np.empty((0, context.encoder.dimension), dtype=np.float32)
     known = Kept({"vectors": torch.from_numpy(vectors)}, list(by_id))
-    if len(by_id) == len(named) or attempt.expansion.kind in AGAIN:  # otherwise the dataset is refused
+    if fresh is None or all(row.picture is None or row.picture in by_id for row in fresh.rows):  # otherwise refused
         keep(folder, key, known)
         attempt.saved()
     return known.tensors["vectors"], known.facts

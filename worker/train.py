@@ -14,7 +14,8 @@ from model.registry import Version
 from model.training import Interrupted, Progress, Trainer
 from model.version import Learned
 from worker.attempt import Stopped
-from worker.prepare import TrainingContext, TrainingData
+from worker.context import TrainingContext
+from worker.prepare import TrainingData
 
 _LOOK = 10  # steps between looks for a new checkpoint
 

@@ -23,7 +23,8 @@ from model.encoder import EncodedTexts
 from model.errors import VersionCorrupt
 from model.languages import ENGLISH, reads
 from model.table import View
-from worker.prepare import TrainingContext, TrainingData
+from worker.context import TrainingContext
+from worker.prepare import TrainingData
 
 VALIDATION = "validation.json"  # in an expansion's folder
 MAX_CAPTIONS = 1_000  # a share of 0.2 is then known to 0.025 (95 %)
@@ -58,10 +59,10 @@ class Candidates:
 
 
 def held_out(context: TrainingContext, data: TrainingData) -> Validation:
-    """The validation set of the data, against pictures where at least half of its captions have one.
+    """The validation set of the expansion's own rows, against pictures where at least half of its captions have one.
 
-    The first attempt of the expansion that learns or assesses it decides; a rebuild or a move uses the same, if it was
-    kept and any of its pictures is left.
+    The first attempt of the expansion that learns or assesses them decides; a rebuild or a move, which has none of its
+    own, uses the same, if it was kept and any of its pictures is left.
     """
     if context.attempt.expansion.kind in ("learn", "assess"):
         return Validation(**context.attempt.decided(VALIDATION, lambda: asdict(_held_out(context, data))))
@@ -112,7 +113,7 @@ def english_of_gallery(context: TrainingContext) -> Validation:
 
 
 def _held_out(context: TrainingContext, data: TrainingData) -> Validation:
-    rows = [row for row in data.rows if row.split == "val"]
+    rows = [row for row in data.fresh if row.split == "val"]
     if pictured(rows):
         described = [(row.caption, row.picture) for row in rows if row.picture is not None]
         return chosen("pictures", described, context.gallery.ids())

@@ -91,16 +91,19 @@ class Releases:
         """The expansions whose captions belong to a version of a language.
 
         These are its own expansion and those of the language's earlier versions that were served, and not rolled back,
-        when this one was first served. Captions that were rolled back, or of a cancelled expansion, are not in later
-        versions. A base that reads the language untaught has none.
+        when this one was first served, from the last one on that was to `replace` what was before. Captions that were
+        rolled back, or of a cancelled expansion, are not in later versions. A base that reads the language untaught has
+        none.
         """
-        mine = select(VersionRow.number, VersionRow.expansion).where(VersionRow.language == language)
+        made = select(VersionRow.number, ExpansionRow.id, ExpansionRow.settings)
+        mine = made.join(ExpansionRow, VersionRow.expansion == ExpansionRow.id).where(VersionRow.language == language)
         with self._database.read() as session:
-            expansions = {row.number: row.expansion for row in session.execute(mine)}
-            if version not in expansions:
+            by = {row.number: row for row in session.execute(mine)}
+            if version not in by:
                 return frozenset()
-            shown = history(session, serving(session), language, version)
-        return frozenset(expansion for number in shown if (expansion := expansions.get(number)) is not None)
+            shown = [by[number] for number in history(session, serving(session), language, version) if number in by]
+        replaced = [place for place, row in enumerate(shown) if row.settings.get("replace")]
+        return frozenset(row.id for row in shown[max(replaced, default=0) :])
 
     def publish(
         self, *, expected: int, shared: int, languages: dict[str, int], actor: str, reason: str, change: dict[str, Any]

@@ -3,8 +3,7 @@
 In reach are the newest releases, as many as are to be kept, and what a rollback of one language from any of them would
 serve. While an expansion is in progress, every release since it was submitted is in reach too, and the one that served
 then. Nothing that is younger than the oldest release in reach goes, whether a release names it or not. The datasets of
-a version in reach are all that its language was taught from in its lineage, those of pruned versions too: another base
-learns the language from them.
+a version in reach are all that its language was taught from, those of pruned versions too: it is taught anew from them.
 
 One writer transaction decides. A version that was pruned can never serve its language again, nor be the shared one when
 no version in reach builds upon it. So whatever is removed after that, and however late, nobody needs.
@@ -22,7 +21,7 @@ from model.registry.expansions import ACTIVE, Expansion, expansion_of
 from model.registry.releases import serving
 from model.registry.rollback import reachable
 from model.registry.tables import ExpansionRow, ReleaseRow, VersionRow
-from model.registry.versions import Version, named_since, needed, sources, version_of
+from model.registry.versions import Version, named_since, needed, version_of
 
 KEEP = 10  # releases
 LEAST = 2  # the one that serves, and the one before it: it is still open in every process
@@ -105,14 +104,9 @@ def _plan(session: Session, keep: int, expected: int | None) -> Pruning:
 
 
 def _taught(session: Session, pruned: Collection[int]) -> set[str]:
-    """The expansions whose datasets a language needs on another base: all that a version in reach was taught from."""
-    found, kept = sources(session), select(VersionRow.number, VersionRow.language).where(VersionRow.pruned_at.is_(None))
-    return {
-        source
-        for number, language in session.execute(kept)
-        if number not in pruned
-        for source in found[number].get(language, ())
-    }
+    """The expansions whose datasets a language is taught again from: all that a version in reach was taught from."""
+    kept = session.scalars(select(VersionRow).where(VersionRow.pruned_at.is_(None), VersionRow.number.not_in(pruned)))
+    return {source for row in kept for source in version_of(row).learned}
 
 
 def _oldest(session: Session, release: int, keep: int) -> int:

@@ -21,8 +21,8 @@ BUILT_IN_LANGUAGE = "en"
 class Version:
     """One version. A base has no parent, expansion or folder, and its `manifest_sha256` is its fingerprint.
 
-    `datasets` are the expansions whose datasets it learned, in the order in which they were taught first; empty when
-    that is the one that made it. Once it is pruned (`pruned_at`), it can serve its language no more. Its folder goes,
+    `datasets` are the expansions whose datasets its language was taught from, oldest first; empty when that is only the
+    one that made it. Once it is pruned (`pruned_at`), it can serve its language no more. Its folder goes,
     and is None then, as soon as no other version builds upon it.
     """
 
@@ -41,13 +41,8 @@ class Version:
 
     @property
     def learned(self) -> tuple[str, ...]:
-        """The expansions whose datasets it learned itself; none of a base."""
+        """The expansions whose datasets its language was taught from, oldest first; none of a base."""
         return self.datasets or ((self.expansion,) if self.expansion else ())
-
-    @property
-    def learned_from(self) -> str | None:
-        """The last of `learned`; None of a base."""
-        return self.learned[-1] if self.learned else None
 
 
 class Versions:
@@ -87,11 +82,6 @@ class Versions:
         with self._database.read() as session:
             return [version_of(row) for row in lineage(session, number)]
 
-    def sources(self, number: int) -> tuple[str, ...]:
-        """The expansions whose datasets its language was taught from, here and in what it builds upon, oldest first."""
-        with self._database.read() as session:
-            return sources(session)[number].get(find(session, number).language, ())
-
     def pruned(self) -> set[int]:
         """The numbers of those that can serve their language no more."""
         with self._database.read() as session:
@@ -118,8 +108,8 @@ class Versions:
     ) -> Version:
         """Register what `expansion` wrote for `language`; a repeated call returns the same version.
 
-        `datasets` are the expansions whose datasets it learned, if not that one alone. Raises LeaseLost,
-        VersionNotFound.
+        `datasets` are the expansions whose datasets its language was taught from, if not that one alone. Raises
+        LeaseLost, VersionNotFound.
         """
         with self._database.begin() as session:
             maker = held(session, expansion, fence)
@@ -157,21 +147,6 @@ def roots(session: Session) -> dict[int, int]:
     found: dict[int, int] = {}
     for row in session.execute(select(VersionRow.number, VersionRow.parent).order_by(VersionRow.number)):
         found[row.number] = row.number if row.parent is None else found[row.parent]  # a parent has a smaller number
-    return found
-
-
-def sources(session: Session) -> dict[int, dict[str, tuple[str, ...]]]:
-    """For each version and language, the expansions whose datasets taught the language in the version's lineage.
-
-    Oldest first; a dataset that was taught again stands where it was taught last.
-    """
-    found: dict[int, dict[str, tuple[str, ...]]] = {}
-    columns = (VersionRow.number, VersionRow.parent, VersionRow.language, VersionRow.expansion, VersionRow.datasets)
-    for row in session.execute(select(*columns).order_by(VersionRow.number)):
-        below = {} if row.parent is None else found[row.parent]  # a parent has a smaller number
-        own = row.datasets or ([] if row.expansion is None else [row.expansion])
-        earlier = (source for source in below.get(row.language, ()) if source not in own)
-        found[row.number] = {**below, row.language: (*earlier, *own)}
     return found
 
 

@@ -43,6 +43,9 @@ def summary(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[str
     if (share := report["in_script"]) is not None and share < 1:
         yield f"  {min(100 * share, 99.9):.1f} % in the script of this language; look whether the others belong here"
     yield from _left_out(report)
+    if joined := checked.get("joined"):
+        before = f"{counted(joined['rows'], 'caption')} of {counted(joined['datasets'], 'earlier dataset')}"
+        yield f"{_named(tag)} is taught from {before} as well; `--replace` leaves them out."
 
 
 def _named(tag: str) -> str:

@@ -81,10 +81,17 @@ def learn(
     forced: Annotated[
         bool, typer.Option("--forced", help="Serve the language even if it is read no better than before.")
     ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Teach from this file alone, without what the language was taught from.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Teach a language from a dataset. While the demo gallery is being filled, wait for it first."""
-    form = {"language": tag} | ({"settings": settings} if settings else {}) | ({"forced": "true"} if forced else {})
+    """Teach a language from a dataset, and from those that it was taught from before.
+
+    While the demo gallery is being filled, wait for it first.
+    """
+    form = {"language": tag} | ({"settings": settings} if settings else {})
+    form |= {name: "true" for name, wanted in (("forced", forced), ("replace", replace)) if wanted}
     _submit(form, file, watch=watch, dry_run=dry_run, as_json=as_json)
 
 
@@ -261,6 +268,9 @@ def _learned(expansion: dict[str, Any]) -> None:
         say(f"{gain['sentence']}.{' It is served because that was forced.' if gain['forced'] else ''}")
     if earlier := report.get("earlier"):
         say(f"{earlier['sentence']}. {earlier['note'] or ''}".strip())
+    if joined := report.get("joined"):
+        before = counted(joined["datasets"], "earlier dataset")
+        say(f"It was taught from {counted(joined['rows'], 'caption')} of {before} as well.")
     _split(report.get("dataset") or {})
     _recalls(report)
     if (report.get("shared") or {}).get("moved") is False:

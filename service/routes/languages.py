@@ -111,6 +111,9 @@ async def teach_language(
 ) -> schemas.Submitted | JSONResponse:
     """Teach a language from a dataset, or only assess it: 202 with the expansion.
 
+    One that was taught before is taught from its earlier datasets again, together with this one, unless that is to
+    `replace` them.
+
     With `dry_run`, only 200 and the dataset's report. What is wrong with pairs has codes of its own, `pivot_not_served`
     and `pivot_text_empty`; an assessment without a held-out row is refused with `nothing_held_out`.
     """
@@ -123,7 +126,8 @@ async def teach_language(
         settings = bodies.validated(
             schemas.TeachingSettings, bodies.parse_field(form.settings, "settings"), "body.settings"
         )
-        explicit = settings.model_dump(exclude_unset=True) | ({"forced": True} if form.forced == "true" else {})
+        asked = {name: True for name in ("forced", "replace") if getattr(form, name) == "true"}
+        explicit = settings.model_dump(exclude_unset=True) | asked
         once = Once.of(
             caller.id, idempotency_key, [tag, explicit, upload.sha256, *([kind] if kind == "assess" else [])]
         )
@@ -133,10 +137,22 @@ async def teach_language(
         if expansion is None:
             report = await to_thread.run_sync(_validate, upload.path, tag, kind, context, limiter=context.validating)
             if form.dry_run == "true":
-                return JSONResponse(schemas.DryRun(language=tag, report=report.as_dict()).model_dump())
+                alone = kind == "assess" or form.replace == "true"
+                joined = None if alone else await run_in_threadpool(_joined, context, tag)
+                return JSONResponse(schemas.DryRun(language=tag, report=report.as_dict(), joined=joined).model_dump())
             expansion = await run_in_threadpool(_submit, context, upload, kind, tag, explicit, once, caller.id)
     response.headers["Location"] = f"/v1/expansions/{expansion.id}"
     return schemas.Submitted(expansion=schemas.ExpansionItem.model_validate(expansion))
+
+
+def _joined(context: Context, tag: str) -> schemas.Joined | None:
+    """What the language that serves was taught from, which a worker teaches again beside a new dataset."""
+    number = context.registry.releases.serving().languages.get(tag)
+    version = None if number is None else context.registry.versions.get(number)
+    if version is None or not version.learned:
+        return None
+    own, before = (version.report.get(name) or {} for name in ("dataset", "joined"))
+    return schemas.Joined(datasets=len(version.learned), rows=own.get("usable", 0) + before.get("rows", 0))
 
 
 def _kind(form: schemas.LanguageForm) -> Kind:

@@ -80,13 +80,12 @@ async def get_version_file(number: int, name: str, context: AppContext) -> FileR
 
 
 def _datasets(number: int, context: Context) -> schemas.Datasets:
-    _find(number, context)
-    taught = map(context.registry.expansions.get, context.registry.versions.sources(number))
+    taught = map(context.registry.expansions.get, _find(number, context).learned)
     items = [
         schemas.DatasetItem(
             expansion=each.id,
             created_at=each.created_at,
-            settings={name: value for name, value in each.settings.items() if name != "forced"},
+            settings={name: value for name, value in each.settings.items() if name not in {"forced", "replace"}},
             sha256=each.dataset_sha256,
             bytes=each.dataset_bytes,
             kept=_kept(each, context.root) is not None,
@@ -97,8 +96,7 @@ def _datasets(number: int, context: Context) -> schemas.Datasets:
 
 
 def _dataset(number: int, expansion: str, context: Context) -> FileResponse:
-    _find(number, context)
-    if expansion not in context.registry.versions.sources(number):
+    if expansion not in _find(number, context).learned:
         raise VersionNotFound("this version was not taught from such a dataset")
     path = _kept(context.registry.expansions.get(expansion), context.root)
     if path is None:

@@ -77,6 +77,9 @@ class LanguageForm(FormFields):
     forced: Literal["true", "false"] = Field(
         "false", description="Serve the language even if it is read no better than before; this is recorded."
     )
+    replace: Literal["true", "false"] = Field(
+        "false", description="Teach from this dataset alone, without those that the language was taught from before."
+    )
 
 
 class TeachingSettings(RequestBody):
@@ -133,10 +136,18 @@ class Submitted(Response):
     expansion: ExpansionItem
 
 
+class Joined(Response):
+    """What a language was taught from before, and is taught from again beside a new dataset."""
+
+    datasets: int
+    rows: int = Field(description="Those that the new dataset has too count here as well.")
+
+
 class DryRun(Response):
     dry_run: Literal[True] = True
     language: str
     report: Report
+    joined: Joined | None = Field(description="null: the language would be taught from this dataset alone.")
 
 
 class ExpansionPage(Response):

@@ -34,7 +34,7 @@ def taught_before(route: Route) -> None:
     listing = answer.json()
     for item in listing["items"]:
         told = {"sentence": "Of the 80 captions that …", "note": "Are they in the same language?"}
-        item["report"] = (item["report"] or {}) | {"earlier": told}
+        item["report"] = (item["report"] or {}) | {"earlier": told, "joined": {"datasets": 1, "rows": 1700}}
     route.fulfill(response=answer, json=listing)
 
 
@@ -49,6 +49,13 @@ def test_a_language_that_gained_nothing_serves_when_that_is_forced_and_the_page_
     expect(entries.last.locator(".fine").first).to_have_text(
         "Of the 80 captions that …. Are they in the same language?"
     )
+    expect(entries.last.locator(".fine").nth(1)).to_contain_text("with 1,700 captions of 1 earlier dataset")
+    fill_form(page, "ar", site.dataset("ar"))
+    for replaces in (False, True):
+        page.set_checked("#teach-replace", replaces)
+        page.click("text=Check the file")
+        expect(page.locator("#teach-report")).to_contain_text("This file can teach Arabic")
+        expect(page.locator("#teach-report", has_text="Taught again beside it")).to_have_count(int(not replaces))
     page.goto("/#releases")
     give_key(page)
     expect(page.locator("li[data-release='2'] .what .tag", has_text="forced")).to_have_attribute(

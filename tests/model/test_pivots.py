@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from model.dataset import Dataset, read, validate
-from model.dataset_again import without
+from model.dataset_again import left
 from model.dataset_rows import Pivot
 from model.errors import DatasetInvalid, NothingHeldOut, PivotNotServed, PivotTextEmpty
 
@@ -201,7 +201,13 @@ def test_to_assess_one_side_of_the_split_is_enough_and_to_train_it_is_not(reader
         validate(learned_from, "rm", set, {"de"}.__contains__, to_train=False)
 
 
-def test_without_its_picture_a_row_is_kept_for_its_pivot(reader: Reader) -> None:
+def test_a_row_is_kept_for_what_is_left_of_it(reader: Reader) -> None:
     dataset = reader(jsonl(items(picture="p1")))
-    left = without(dataset, {"p1"})
-    assert len(left.rows) == 100 and left.report.pictures == 0
+    told = [left(dataset, *which).report for which in ([{"p1"}], [()], [{"p1"}, ()], [(), ()], [(), {"de"}])]
+    assert [(report.usable, report.with_picture, report.pivots) for report in told] == [
+        (100, 100, {"de": 100}),
+        (100, 0, {"de": 100}),
+        (100, 100, {}),
+        (0, 0, {}),
+        (100, 0, {"de": 100}),
+    ]

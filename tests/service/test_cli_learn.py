@@ -17,7 +17,7 @@ from service.cli import app, client, demo, languages
 from service.cli.client import places
 from service.cli.datasets import summary
 from service.cli.demo import FILLING, write_filling
-from tests.service.harness import ADMIN_KEY, Service, picture, running, wait_until
+from tests.service.harness import ADMIN_KEY, Service, learn, picture, running, wait_until
 from tests.service.test_cli import as_json, rows, run
 
 
@@ -54,6 +54,20 @@ def test_a_dry_run_tells_in_sentences_what_is_in_the_file_and_teaches_nothing(se
     ]
     assert "held out and measured" in run(service, "assess", "cy", str(tmp_path / "cy.csv"), "--dry-run").stdout
     assert as_json(service, "expansions") == before
+
+
+def test_a_dry_run_tells_what_is_taught_again_unless_that_is_replaced(service: Service, tmp_path: Path) -> None:
+    report = {"dataset": {"usable": 900}, "joined": {"datasets": 1, "rows": 100}}
+    learn(service.context.registry, "br", report=report)
+    (file := tmp_path / "br.jsonl").write_text(rows(80))
+    said, told = "Breton (br) is taught from 1,000 captions of 1 earlier dataset as well", ("learn", "br", str(file))
+    assert as_json(service, *told, "--dry-run")["joined"] == {"datasets": 1, "rows": 1000}
+    assert f"{said}; `--replace` leaves them out." in run(service, *told, "--dry-run").stdout.splitlines()
+    for other in ((*told, "--replace"), ("learn", "kw", str(file)), ("assess", "br", str(file))):
+        assert as_json(service, *other, "--dry-run")["joined"] is None
+    sent = as_json(service, *told, "--replace")
+    assert service.context.registry.expansions.get(sent["id"]).settings == {"replace": True}
+    as_json(service, "expansions", sent["id"], "--cancel")
 
 
 def test_a_dataset_that_is_too_small_has_status_2(service: Service, tmp_path: Path) -> None:

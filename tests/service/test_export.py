@@ -12,6 +12,7 @@ import typer
 from PIL import Image
 
 from service.cli.exporting import _languages
+from tests.model.registry.steps import taught_from
 from tests.service.harness import Service, assert_problem, picture, running
 from tests.service.test_cli import as_json, run
 
@@ -47,6 +48,7 @@ def teach(service: Service, tag: str, dataset: bytes) -> str:
         "rows": 1,
         "bytes": 1,
         "report": {"pairs": 1},
+        "datasets": (*taught_from(registry, tag), expansion.id),
     }
     version = registry.versions.add(expansion=expansion.id, parent=parent, language=tag, fence=fence, **made)
     release = registry.releases.promote(expansion=expansion.id, version=version.number, move_shared=True, fence=fence)

@@ -10,9 +10,10 @@ from model.evaluation import gain
 from tests.patience import PATIENCE
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from tests.worker.test_assess import spoken
+from worker.context import open_context
 from worker.evaluate import measure
 from worker.phases import run
-from worker.prepare import open_context, prepare
+from worker.prepare import prepare
 from worker.promotion import GateFailed
 from worker.validation import candidates, held_out
 

@@ -84,7 +84,7 @@ def test_everything_is_made_anew_served_by_one_release_and_taken_back_bit_for_bi
     assert (done.state, done.release, done.version) == ("succeeded", after.number, after.shared)
     assert new.base_view.version == after.base == 3 and new.dimension == 48
     assert after.languages == {"en": 3, "cy": 4, "br": 5} and after.shared == 5
-    assert site.registry.versions.get(4).learned_from == site.registry.versions.get(1).learned_from
+    assert site.registry.versions.get(4).learned == site.registry.versions.get(1).learned
     moved = vectors_of(site, new)
     assert {tag: len(each) for tag, each in moved.items()} == {tag: len(each) for tag, each in answers.items()}
     assert (
@@ -136,7 +136,7 @@ def test_a_language_that_cannot_be_measured_keeps_the_old_base_unless_forced(sit
 
 def _worsen(attempt: Attempt) -> None:
     """The held-out captions of Welsh are lost, so that nobody can say what it would lose."""
-    source = attempt.registry.versions.get(1).learned_from
+    (source,) = attempt.registry.versions.get(1).learned
     (attempt.settings.home / "expansions" / str(source) / "validation.json").unlink()
 
 

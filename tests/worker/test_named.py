@@ -5,7 +5,8 @@ import numpy as np
 from index.gallery import NewPicture
 from tests.worker.harness import Site, attempt_at, pairs
 from worker.compare import Comparison
-from worker.prepare import open_context, prepare, rows_of
+from worker.context import open_context
+from worker.prepare import prepare, rows_of
 
 
 def by_file(language: str = "cy") -> list[dict[str, str]]:

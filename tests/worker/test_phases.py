@@ -25,9 +25,10 @@ from model.registry.tables import ExpansionRow
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.attempt import Attempt, Stopped
+from worker.context import open_context
 from worker.evaluate import measure
 from worker.phases import run
-from worker.prepare import open_context, prepare
+from worker.prepare import prepare
 from worker.promotion import GateFailed
 from worker.validation import candidates, held_out
 

@@ -10,9 +10,10 @@ from model.dataset_rows import Pivot
 from model.errors import PivotNotServed
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
+from worker.context import open_context
 from worker.evaluate import measure
 from worker.phases import run
-from worker.prepare import open_context, prepare
+from worker.prepare import prepare
 from worker.validation import candidates, held_out, kept
 
 

@@ -46,7 +46,7 @@ def test_a_language_that_was_taught_twice_is_rebuilt_from_both_datasets(site: Si
         run(attempt_at(site, site.submit(some, "br")))
     done = rebuild_without(site, "cy")
     made = site.registry.versions.get(site.registry.releases.serving().shared)
-    assert made.learned == site.registry.versions.sources(3) and len(made.learned) == 2
+    assert made.learned == site.registry.versions.get(3).learned and len(made.learned) == 2
     assert done.report is not None and done.report["languages"]["br"]["dataset"]["usable"] == 100
 
 

@@ -11,7 +11,8 @@ from model.encoder import Encoder
 from model.table import View
 from tests.worker.harness import Site, attempt_at, pairs
 from worker import prepare as preparing
-from worker.prepare import TrainingData, open_context, prepare
+from worker.context import open_context
+from worker.prepare import TrainingData, prepare
 from worker.train import corpus
 
 Rows = list[dict[str, str]]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.worker.harness import Site, attempt_at, pairs, teach
+from worker.context import open_context
 from worker.phases import run
-from worker.prepare import open_context, prepare
+from worker.prepare import prepare
 from worker.validation import candidates, kept
 
 

@@ -1,7 +1,7 @@
 // Expansions: their progress, followed by events while they run, and cancelling them.
 
 import { ask, events } from "/static/api.js";
-import { byId, duration, fill, make, percent, sentence, time } from "/static/dom.js";
+import { byId, duration, fill, make, percent, plural, sentence, time } from "/static/dom.js";
 import { learned, named, native, refresh } from "/static/languages.js";
 import { apart, dialog, nothing, sorry, waiting } from "/static/parts.js";
 
@@ -114,13 +114,14 @@ function outcome(item) {
   if (item.kind === "base") return [make("p", { class: "fine" }, `from ${item.report?.from} to ${item.report?.to} · release ${item.release}`), comparison(item)];
   if (item.kind === "assess") return make("p", { class: "told" }, item.report?.sentence ?? "");
   const recall = item.report?.t2i?.["R@1"];
-  const { gain, earlier } = item.report ?? {};
+  const { gain, earlier, joined } = item.report ?? {};
   const rebuilt = item.kind === "rebuild";
   const moved = rebuilt ? item.report?.moved : item.report?.shared?.moved;
   const words = [
     typeof recall === "number" ? `text to ${{ english: "English", pivots: "paired text" }[item.report.against] ?? "picture"} R@1 ${percent(recall)} %` : null,
     make("a", { href: `/versions/${item.version}/report` }, `version ${item.version}`),
     `release ${item.release}`,
+    joined ? `with ${plural(joined.rows, "caption")} of ${plural(joined.datasets, "earlier dataset")}` : null,
     rebuilt && moved ? "now the shared table" : null,
     rebuilt && moved === false ? "the shared table was not changed" : null,
   ];

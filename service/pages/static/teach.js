@@ -12,13 +12,15 @@ const LOSSES = { cross_lingual: "paired texts", cross_modal: "pictures" }; // wh
 export function prepare() {
   byId("teach-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    submit({ dry_run: "true" }, "Checking the file");
+    submit({ dry_run: "true", replace: chosen("replace") }, "Checking the file");
   });
   byId("teach-assess").addEventListener("click", () => submit({ assess: "true" }, "Sending the file"));
-  byId("teach-start").addEventListener("click", () => submit({ forced: String(byId("teach-forced").checked) }, "Sending the file"));
+  byId("teach-start").addEventListener("click", () => submit({ forced: chosen("forced"), replace: chosen("replace") }, "Sending the file"));
   byId("teach-tag").addEventListener("input", tellName);
   for (const id of ["teach-tag", "teach-file"]) byId(id).addEventListener("input", forget);
 }
+
+const chosen = (name) => String(byId(`teach-${name}`).checked);
 
 /** Show the name of the language while its tag is typed. */
 function tellName() {
@@ -91,7 +93,7 @@ function busy(is) {
 }
 
 /** The report of a check: how many rows are usable, and which are not. */
-function report({ language, report: counts }) {
+function report({ language, report: counts, joined }) {
   const faults = Object.entries(counts.faults ?? {});
   const facts = [
     ["Rows", `${whole(counts.usable)} of ${whole(counts.rows)} usable`],
@@ -100,6 +102,7 @@ function report({ language, report: counts }) {
     ["With a picture", `${whole(counts.with_picture)}${counts.pictures ? `, of ${plural(counts.pictures, "picture")}` : ""}`],
     ["Duplicates", whole(counts.duplicates)],
     typeof counts.in_script === "number" ? ["In the language's script", `${percent(counts.in_script)} %`] : null,
+    joined ? ["Taught again beside it", `${plural(joined.rows, "caption")} of ${plural(joined.datasets, "earlier dataset")}`] : null,
     counts.losses?.length ? ["Learns from", counts.losses.map((loss) => LOSSES[loss] ?? loss.replaceAll("_", "-")).join(" and ")] : null,
   ].filter(Boolean);
   return make(

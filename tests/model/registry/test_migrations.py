@@ -93,22 +93,39 @@ def test_pictures_become_records_with_defaults_and_can_be_changed(first_release:
     registry.close()
 
 
-def test_the_dataset_that_a_version_learned_becomes_a_list_of_one(database_url: str) -> None:
+def test_a_version_names_all_datasets_that_its_language_was_taught_from(database_url: str) -> None:
+    """The one that it learned was a column once; those of the versions below were found by its lineage."""
     database = Database(database_url)
     with database.begin() as session:
         command.upgrade(_config(session), "0007")
         session.execute(text(VECTORS[0]))
-        session.execute(
-            text(
-                "INSERT INTO versions (number, parent, language, rows, bytes, report, created_at, dataset)"
-                " VALUES (1, 0, 'cy', 0, 0, '{}', 1, 'exp_1')"
-            )
+        made = (
+            (1, 0, "cy", "exp_1"),
+            (2, 1, "br", "exp_2"),
+            (3, 2, "cy", "exp_3"),
+            (4, 0, "cy", "exp_4"),
+            (5, 3, "cy", "exp_1"),
         )
+        for number, parent, language, expansion in made:
+            session.execute(
+                text(
+                    "INSERT INTO versions (number, parent, language, rows, bytes, report, created_at, dataset)"
+                    " VALUES (:number, :parent, :language, 0, 0, '{}', 1, :expansion)"
+                ),
+                {"number": number, "parent": parent, "language": language, "expansion": expansion},
+            )
     database.close()
     registry = open_registry(database_url)
-    assert [registry.versions.get(number).learned for number in (0, 1)] == [(), ("exp_1",)]
-    assert registry.versions.sources(1) == ("exp_1",)
+    learned = [registry.versions.get(number).learned for number in range(6)]
     registry.close()
+    assert learned == [
+        (),
+        ("exp_1",),
+        ("exp_2",),
+        ("exp_1", "exp_3"),
+        ("exp_4",),
+        ("exp_3", "exp_1"),
+    ]
 
 
 def test_words_of_before_are_found_those_of_expansions_too(first_release: str) -> None:

@@ -152,7 +152,7 @@ def test_all_datasets_that_a_language_was_taught_from_stay_as_long_as_it_is_in_r
     first, *_, last = taught = [teach(registry, "a") for _ in range(3)]
     for tag in "bcd":
         teach(registry, tag)
-    sources = registry.versions.sources(last)
+    sources = registry.versions.get(last).learned
     assert sources == tuple(registry.versions.get(number).expansion for number in taught)
     done = registry.retention.prune(LEAST)
     assert [version.number for version in done.versions] == [first], "nothing goes back to it"
@@ -172,8 +172,8 @@ def test_what_a_language_was_taught_from_leaves_out_what_was_withdrawn_before(re
     teach(registry, "a")
     assert back(registry, "a") == 1
     again = teach(registry, "a")
-    assert registry.versions.sources(again) == tuple(registry.versions.get(each).expansion for each in (1, again))
-    assert registry.versions.sources(0) == ()
+    assert registry.versions.get(again).learned == tuple(registry.versions.get(each).expansion for each in (1, again))
+    assert registry.versions.get(0).learned == ()
 
 
 def test_what_served_when_an_expansion_began_stays_until_it_ends(registry: Registry) -> None:

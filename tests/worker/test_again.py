@@ -1,0 +1,180 @@
+"""A language taught again is taught from all that it was taught from before, unless the new dataset replaces that."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from model import storage
+from model.data_root import DataRoot
+from model.encoder import Encoder
+from model.errors import DatasetPictureNotFound
+from model.registry import Version
+from model.table import View
+from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
+from worker import context as contexts
+from worker import prepare as preparing
+from worker.calibrate import Calibrator
+from worker.context import open_context
+from worker.phases import run
+from worker.prepare import TrainingData, prepare
+from worker.promotion import GateFailed
+
+Rows = list[dict[str, Any]]
+WELSH = pairs("cy", picture=True)
+FIRST, SECOND = WELSH[:70], WELSH[30:]  # 40 rows are in both
+
+
+def taught(site: Site, rows: Rows, language: str = "cy", **settings: Any) -> str:
+    """The expansion that has taught the language from these rows too."""
+    expansion = site.submit(rows, language, **settings)
+    run(attempt_at(site, expansion))
+    return expansion
+
+
+def prepared(site: Site, rows: Rows, language: str = "cy", **settings: Any) -> TrainingData:
+    """What an expansion would teach; it is not carried out."""
+    attempt = attempt_at(site, site.submit(rows, language, **settings))
+    context = open_context(attempt)
+    data = prepare(context, *context.before, attempt.expansion)
+    site.registry.expansions.fail(attempt.lease, "gate_failed", "ended by the test", None)
+    return data
+
+
+def serving(site: Site, language: str = "cy") -> Version:
+    return site.registry.versions.get(site.registry.releases.serving().languages[language])
+
+
+def held_out(site: Site, expansions: Sequence[str]) -> set[tuple[str, str]]:
+    """Pictures and captions that these have kept for measuring."""
+    files = [site.home / "expansions" / expansion / "validation.json" for expansion in expansions]
+    kept = [json.loads(file.read_text()) for file in files]
+    return {pair for each in kept for pair in zip(each["targets"], each["captions"], strict=True)}
+
+
+def test_it_is_taught_from_both_and_measured_on_what_both_hold_out(site: Site) -> None:
+    both = [taught(site, rows) for rows in (FIRST, SECOND)]
+    version = serving(site)
+    manifest = json.loads((site.home / str(version.folder) / storage.MANIFEST).read_text())
+    assert (version.number, version.learned) == (2, tuple(both))
+    assert manifest["datasets_sha256"] == [site.registry.expansions.get(id).dataset_sha256 for id in both]
+    report, kept = version.report, held_out(site, both)
+    assert report["joined"] == {"datasets": 1, "rows": 30} and report["dataset"]["usable"] == 70
+    assert report["pairs"] == len(kept)
+    own, earlier = (len(held_out(site, [id])) for id in reversed(both))
+    assert f"on the same {own} held-out captions" in report["gain"]["sentence"] and own < report["pairs"]
+    assert report["earlier"]["pairs"] == earlier
+    captions = site.gallery.captions([row["picture"] for row in WELSH], "cy")
+    assert Counter(caption.expansion for caption in captions) == dict.fromkeys(both, 70), "each has brought its own"
+
+
+def test_what_either_holds_out_is_trained_on_from_none(site: Site) -> None:
+    first = taught(site, FIRST)
+    data = prepared(site, SECOND)
+    trained = {(str(row.picture), row.caption) for row in data.rows if row.split == "train"}
+    kept = held_out(site, [first]) | {(str(row.picture), row.caption) for row in data.fresh if row.split == "val"}
+    assert len(data.rows) == 100 and len(data.fresh) == 70
+    assert trained and not trained & kept and len(trained | kept) == 100
+
+
+def test_a_few_new_captions_need_no_gain_that_nobody_could_measure(site: Site) -> None:
+    """Two of them are held out, and both mean nothing. By themselves they are refused, as nothing is gained."""
+    train = [{**row, "split": "train"} for row in pairs("cy")[:70]]
+    nothing = [{"caption": f"zz {number}", "english": f"q {number}", "split": "val"} for number in (98, 99)]
+    taught(site, pairs("cy")[:90])
+    refused = attempt_at(site, site.submit([*train, *nothing], forced=False, replace=True))
+    with pytest.raises(
+        GateFailed, match="not read better than by version 1: on the same 2 held-out captions"
+    ) as caught:
+        run(refused)
+    refused.fail(caught.value)
+    taught(site, [*train, *nothing], forced=False)
+    gain = serving(site).report["gain"]
+    assert gain["enough"] and not gain["forced"]
+    assert gain["sentence"].startswith("Welsh is read about as well as by version 1: on the same 9 held-out captions")
+
+
+def test_other_languages_and_chances_are_measured_on_all_that_was_held_out(site: Site) -> None:
+    both = [taught(site, rows) for rows in (FIRST, SECOND)]
+    texts = Calibrator(site.registry, DataRoot(site.home)).texts("cy", 2)
+    assert texts is not None and {*texts.pairs} == held_out(site, both)
+    teach(site, "br", picture=True)
+    welsh = serving(site, "br").report["shared"]["languages"]["cy"]
+    assert welsh["before"] == serving(site).report["t2i"], "the shared table was that version"
+
+
+def test_replaced_datasets_are_taught_no_more_neither_now_nor_later(site: Site) -> None:
+    taught(site, FIRST)
+    second = taught(site, SECOND, replace=True)
+    version = serving(site)
+    assert version.learned == (second,) and "joined" not in version.report
+    data = prepared(site, pairs("cy"))
+    assert [expansion.id for expansion in data.taught[:-1]] == [second]
+    assert site.registry.releases.visible("cy", 2) == {second}
+    third = taught(site, FIRST)
+    assert site.registry.releases.visible("cy", 3) == {second, third}
+
+
+def test_what_was_rolled_back_is_not_taught_again(site: Site) -> None:
+    first, _ = (taught(site, rows) for rows in (FIRST, SECOND))
+    site.registry.releases.roll_back("cy", actor="test", reason="")
+    assert [expansion.id for expansion in prepared(site, pairs("cy")).taught[:-1]] == [first]
+    site.registry.releases.roll_back("cy", actor="test", reason="")
+    assert len(prepared(site, pairs("cy")).taught) == 1
+
+
+def test_the_same_file_is_taught_once_and_of_very_many_rows_the_newest(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, second = (taught(site, rows) for rows in (FIRST, SECOND))
+    again = prepared(site, FIRST)
+    assert [expansion.id for expansion in again.taught[:-1]] == [second]
+    monkeypatch.setattr(contexts, "MAX_ROWS", 100)
+    assert [expansion.id for expansion in prepared(site, pairs("cy")).taught[:-1]] == [second]
+
+
+def test_the_first_attempt_decides_what_is_taught_again(site: Site) -> None:
+    first = taught(site, FIRST)
+    attempt = attempt_at(site, site.submit(SECOND))
+    open_context(attempt)
+    serving = site.registry.releases.serving()
+    site.registry.releases.publish(
+        expected=serving.number, shared=0, languages={}, actor="test", reason="", change={}
+    )  # everything else is restored meanwhile
+    assert [expansion.id for expansion in open_context(attempt).before] == [first]
+
+
+def test_earlier_rows_go_without_deleted_pictures_and_new_ones_are_refused(site: Site) -> None:
+    pictured = [{"caption": row["caption"], "picture": row["picture"]} for row in WELSH]
+    taught(site, pictured[:70])
+    site.gallery.delete("p0")
+    data = prepared(site, pictured[30:])
+    assert len(data.rows) == 99 and "p0" not in data.picture_ids
+    site.gallery.delete("p99")
+    attempt = attempt_at(site, site.submit(pictured[30:]))
+    context = open_context(attempt)
+    with pytest.raises(DatasetPictureNotFound, match="p99"):
+        prepare(context, *context.before, attempt.expansion)
+
+
+def test_earlier_rows_go_without_pairs_in_a_language_that_serves_no_more(site: Site) -> None:
+    teach(site)
+    taught(site, with_welsh(), "br")
+    site.registry.releases.roll_back("cy", actor="test", reason="")
+    data = prepared(site, pairs("br")[:70], "br")
+    assert len(data.taught) == 2 and data.rows == data.fresh and data.pivots == {"en": 0}
+
+
+def test_no_text_of_an_earlier_dataset_is_encoded_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, honest = list[int](), preparing.teacher_features
+
+    def counting(encoder: Encoder, texts: Sequence[str], check: Callable[[], None], view: View) -> Any:
+        asked.append(len(texts))
+        return honest(encoder, texts, check, view)
+
+    monkeypatch.setattr(preparing, "teacher_features", counting)
+    for rows in (FIRST, SECOND):
+        taught(site, rows)
+    assert asked == [70, 30]
