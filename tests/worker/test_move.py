@@ -126,7 +126,8 @@ def test_a_language_that_cannot_be_measured_keeps_the_old_base_unless_forced(sit
     assert site.registry.releases.serving() == served and serving(site).base_view.version == 0
     versions = len(site.registry.versions.list())
     site.gallery.delete(f"p{SHOWN - 1}")  # all that is in English, and what the dataset has no longer counts
-    dataset = site.home / "expansions" / str(site.registry.versions.get(1).learned_from) / "dataset"
+    (source,) = site.registry.versions.get(1).learned
+    dataset = site.home / "expansions" / source / "dataset"
     dataset.write_bytes(dataset.read_bytes() + b"\n")
     done = move(site, other_base, budget=0.0, force=True)
     assert len(site.registry.versions.list()) == versions  # what was learned on this base is not learned again
