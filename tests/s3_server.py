@@ -9,6 +9,8 @@ from uuid import uuid4
 
 import httpx
 
+from tests.patience import PATIENCE
+
 
 class S3Server:
     """moto's server; everything in it is gone when it is killed."""
@@ -34,7 +36,7 @@ class S3Server:
     def bucket(self) -> str:
         """The URL of a place in a new bucket."""
         name = f"b{uuid4().hex}"
-        answer = httpx.put(f"{self.environment['AWS_ENDPOINT_URL']}/{name}")
+        answer = httpx.put(f"{self.environment['AWS_ENDPOINT_URL']}/{name}", timeout=PATIENCE)
         assert answer.status_code == 200, answer.text
         return f"s3://{name}/some/place"
 

@@ -197,6 +197,8 @@ def test_more_captions_are_shown_for_one_language(page: Page, site: Site) -> Non
     page.route("**/v1/search/captions", lambda route: held.append(route))
     page.select_option("#captions select", "ar")
     expect(page.locator("#captions section")).to_have_count(0)
+    while not held:
+        page.wait_for_timeout(20)
     page.select_option("#captions select", "")  # before the answer comes
     with page.expect_response("**/v1/search/captions") as late:
         held[0].continue_()

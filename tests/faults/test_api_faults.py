@@ -25,7 +25,7 @@ def started(home: Path, **more: str) -> "Iterator[tuple[subprocess.Popen[str], h
     try:
         assert server.stdout is not None
         address = server.stdout.readline().split()[-1]
-        with httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}) as client:
+        with httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}, timeout=PATIENCE) as client:
             wait_until(lambda: answers(client, "/readyz") == 200, seconds=60)
             yield server, client
     finally:

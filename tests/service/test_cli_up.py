@@ -125,7 +125,8 @@ def test_on_a_terminal_no_line_for_each_request_pushes_address_and_key_away(tmp_
     try:
         while b"Ctrl-C stops it" not in said:
             said += os.read(ours, 4_096)
-        assert httpx.get(f"http://127.0.0.1:{given['PICTOGLOT_PORT']}/nothing", trust_env=False).status_code == 404
+        nothing = f"http://127.0.0.1:{given['PICTOGLOT_PORT']}/nothing"
+        assert httpx.get(nothing, timeout=PATIENCE, trust_env=False).status_code == 404
     finally:
         process.terminate()
     with suppress(OSError):  # EIO: nobody writes any more

@@ -184,7 +184,8 @@ def test_a_refused_body_is_not_waited_for(
 
 def test_a_client_that_sends_much_still_gets_the_reason(service: Service) -> None:
     body = b"a" * (20 << 20)
-    answer = httpx.post(f"{service.url}/v1/languages", content=body, headers={"Content-Type": "multipart/form-data"})
+    headers = {"Content-Type": "multipart/form-data"}
+    answer = httpx.post(f"{service.url}/v1/languages", content=body, headers=headers, timeout=PATIENCE)
     assert_problem(answer, 401, "missing_api_key")
 
 

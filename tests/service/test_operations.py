@@ -204,7 +204,7 @@ def test_a_service_on_a_free_port_prints_it_and_two_signals_stop_it_silently(tmp
     try:
         assert server.stdout is not None
         address = server.stdout.readline().split()[-1]
-        with httpx.Client(base_url=address) as client:
+        with httpx.Client(base_url=address, timeout=PATIENCE) as client:
             wait_until(lambda: answers(client, "/readyz") == 200)
         for sent in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, and what the parent then sends to its children
             server.send_signal(sent)
