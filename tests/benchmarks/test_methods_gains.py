@@ -20,6 +20,7 @@ from benchmarks.methods.gains import DemoData, Trial
 from demo.gallery import outlines
 from model.base import open_base
 from model.encoder import Encoder
+from model.evaluation import KS
 from model.text import clean
 from tests.benchmarks.test_methods_miniature import Toy
 
@@ -72,7 +73,7 @@ def test_what_is_held_is_not_measured_again(encoder: Encoder, held: list[dict[st
 
 def test_several_runs_may_add_to_one_file(tmp_path: Path) -> None:
     out, concluded = tmp_path / "trials.json", tmp_path / "gains.json"
-    figures = {f"R@{k}": {"before": 1.0, "after": 2.0, "gain": 1.0, "error": 0.1} for k in (1, 10)}
+    figures = {f"R@{k}": {"before": 1.0, "after": 2.0, "gain": 1.0, "error": 0.1} for k in KS}
 
     def measured(seed: int) -> None:
         _add(out, {"seed": seed})
