@@ -18,6 +18,7 @@ from service.auth import Keyring, guard_of, needs
 from service.errors import RateLimited, Unauthorized
 from service.keys import Key, Keys
 from tests.patience import within
+from tests.registries import empty_registry
 
 SEARCHING = guard_of(needs("search")(lambda: None))
 
@@ -45,7 +46,7 @@ class Source:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Iterator[Source]:
-    registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
+    registry = open_registry(empty_registry(tmp_path / "registry.db"))
     yield Source(registry)
     registry.close()
 

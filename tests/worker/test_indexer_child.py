@@ -18,6 +18,7 @@ from model.registry.duties import SEALING
 from model.registry.tables import DutyRow
 from tests.index.world import wait_until
 from tests.patience import PATIENCE
+from tests.registries import empty_registry
 from tests.worker.harness import Site
 from worker import chore, indexer
 from worker.indexer import Indexing
@@ -53,7 +54,7 @@ ENDS = "import sys; sys.exit({status})"
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     monkeypatch.setenv("PICTOGLOT_HOME", str(tmp_path))
     monkeypatch.setenv("PICTOGLOT_INDEXER_SECONDS", "600")
-    registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
+    registry = open_registry(empty_registry(tmp_path / "registry.db"))
     yield registry
     registry.close()
 
