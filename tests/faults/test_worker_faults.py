@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, insisting
 from tests.worker.harness import Site, assert_once, pairs
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
@@ -108,7 +108,7 @@ def test_what_is_cancelled_while_queued_never_runs_and_while_running_ends_its_ch
     worker = site.start()
     site.training(running)
     child = site.child(worker)
-    site.registry.expansions.cancel(running)
+    insisting(lambda: site.registry.expansions.cancel(running))
     assert site.finish(running).state == "cancelled"
     child.wait(PATIENCE)
     assert len(site.registry.versions.list()) == 1

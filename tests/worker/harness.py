@@ -87,7 +87,8 @@ class Site:
         compiled = Path(self.base.partition("@")[2]).parent / "compiled"
         compiled.mkdir(exist_ok=True)
         (self.home / "compiled").symlink_to(compiled)  # shared by all sites with this base: a trace takes seconds
-        encoder = open_encoder(CommonSettings(home=self.home, base=self.base), self.registry)
+        # in a precision of our choice: a trial may decide otherwise for the next site, and bits are compared
+        encoder = open_encoder(CommonSettings(home=self.home, base=self.base, precision="float32"), self.registry)
         self.image_fingerprint, self.text_fingerprint = encoder.image_fingerprint, encoder.text_fingerprint
         self.dimension = encoder.dimension
         self.gallery = Gallery(self.registry, DataRoot(self.home))
