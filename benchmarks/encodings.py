@@ -60,6 +60,7 @@ def main(
         }
         _console.print(f"{taught.language} ({number} of {len(tags)}) {found[taught.language]}")
     report = {"epochs": epochs, "encoding": str(other.encoding), "languages": found, "worst": worst(found)}
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     show(report)
 

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from demo.dataset import rows
+from demo.emojis import LANGUAGES
 from demo.gallery import draw, outlines
 from index.gallery import Gallery, NewPicture
 from model import storage
@@ -42,6 +43,8 @@ def main(
     out: Annotated[Path, typer.Option(help="Where the JSON goes")] = Path("runs/pivots.json"),
 ) -> None:
     """Measure, print, write."""
+    if strange := [tag for tag in (pivot, *languages.split(",")) if tag not in LANGUAGES]:
+        raise typer.BadParameter(f"there are no captions in {', '.join(strange)}", param_hint="--languages")
     with tempfile.TemporaryDirectory() as home:
         settings = WorkerSettings(home=Path(home), min_recall=0.0)
         with closing(open_registry(settings.database)) as registry:

@@ -33,8 +33,12 @@ def dataset(
         raise typer.Exit(2) from None
     if out is None:
         typer.echo(lines, nl=False)
-    else:
+        return
+    try:
         out.write_text(lines, encoding="utf-8")
+    except OSError as error:
+        typer.echo(f"{out} cannot be written: {error.strerror}.", err=True)
+        raise typer.Exit(1) from None
 
 
 @app.command()

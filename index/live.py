@@ -18,7 +18,7 @@ from index.errors import IndexUnavailable, OutOfMemory
 from index.gallery import GalleryPicture, NewPicture, Put
 from index.indexer import SEAL_AT
 from index.loader import SEAL_FIRST, AtOnce, ReleaseLoader
-from index.recall import Recall, measure
+from index.recall import KnownRecall, Recall
 from index.records import Patch, Seen, Within
 from index.sets import VectorSets
 from index.snapshot import Snapshot
@@ -48,6 +48,7 @@ class LiveIndex:
         self._encoder, self.sets, self._gallery, self._registry = encoder, sets, sets.gallery, sets.registry
         self._clock, self._seal_at = clock, seal_at
         self._loader = ReleaseLoader(encoder, sets, seal_first)
+        self._recall = KnownRecall(sets.gallery)
         self._current: Snapshot | None = None
         # of the release served before, so that a rollback need not open them again
         self._previous: Mapping[Identity, VectorSet] = {}
@@ -156,13 +157,13 @@ class LiveIndex:
         current = self.current
         return [*dict.fromkeys([*current.degraded, *self._loader.verify(current.release, set(current.sets))])]
 
-    def recall(self) -> Recall | None:
+    def recall(self, *, anew: bool = True) -> Recall | None:
         """How many of the nearest pictures searches find: see `index.recall`. Takes seconds for a million pictures.
 
         None when there are none, or their engine does not answer.
         """
         try:
-            return measure(self.current.pictures, self._gallery)
+            return self._recall.of(self.current.pictures, anew=anew)
         except IndexUnavailable:
             return None
 

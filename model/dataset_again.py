@@ -53,6 +53,19 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
     )
 
 
+def to_train(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows to learn from: those of `train`, but no pair that is held out beside a picture, or without one.
+
+    One that is sent without a picture, and again with it, is of two groups, and only one of them may be held out.
+    """
+    held_out = {(row.caption, row.pivot, row.picture is None) for row in rows if row.split == "val" and row.pivot}
+    return tuple(
+        row
+        for row in rows
+        if row.split == "train" and (row.caption, row.pivot, row.picture is not None) not in held_out
+    )
+
+
 def _described(row: Row) -> str | Pivot | None:
     """What must not be on both sides of the split."""
     return row.pivot if row.picture is None else row.picture

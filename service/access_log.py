@@ -71,6 +71,7 @@ class AccessLog:
                     *message["headers"],
                     (b"x-request-id", request_id.encode()),
                     (b"x-content-type-options", b"nosniff"),
+                    *(rate() if (rate := scope["state"].get("rate")) else ()),
                 ]
                 if parts.seconds and _log.isEnabledFor(logging.DEBUG):
                     timing = ", ".join(f"{part};dur={spent}" for part, spent in parts.milliseconds.items())

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -114,6 +115,7 @@ class GuardedRoute(APIRoute):
         async def guarded(request: Request) -> Response:
             context = request.app.state.context
             principal = await context.keyring.identify(request.headers, guard)
+            request.state.rate = partial(context.rate.headers, principal.id)  # as it is when the answer begins
             context.rate.take(principal.id)
             request.state.principal = principal
             _check_query(request, names)
@@ -247,10 +249,20 @@ class Rate:
         """
         self._count(key, cost, needed=0)
 
+    def headers(self, key: str) -> list[tuple[bytes, bytes]]:
+        """What `key` has left, as `RateLimit-*` of the IETF: requests at once, and seconds until all are back."""
+        tokens = self._tokens(key, self._clock())
+        reset = math.ceil((self._burst - tokens) / self._per_second)
+        left = (b"limit", self._burst), (b"remaining", max(0.0, tokens)), (b"reset", reset)
+        return [(b"ratelimit-" + name, b"%d" % number) for name, number in left]
+
+    def _tokens(self, key: str, now: float) -> float:
+        tokens, counted = self._buckets.get(key, (self._burst, now))
+        return min(self._burst, tokens + (now - counted) * self._per_second)
+
     def _count(self, key: str, cost: int, needed: int) -> None:
         now = self._clock()
-        tokens, counted = self._buckets.get(key, (self._burst, now))
-        tokens = min(self._burst, tokens + (now - counted) * self._per_second)
+        tokens = self._tokens(key, now)
         if tokens < needed:
             self._buckets[key] = (tokens, now)
             wait = math.ceil((needed - tokens) / self._per_second)

@@ -166,8 +166,15 @@ async def read_json(request: Request, model: type[M], *others: str) -> M:
     """
     charset = _parsed(request.headers.get("content-type", "")).get_content_charset("utf-8")
     if media_type(request) not in (JSON, *others) or charset not in {"utf-8", "utf8"}:
-        raise UnsupportedMedia(f"send {JSON} in UTF-8")
+        raise UnsupportedMedia(f"send {' or '.join((*others, JSON))} in UTF-8")
     return validated(model, parse_json(await request.body()))
+
+
+async def read_json_if_any(request: Request, model: type[M]) -> M:
+    """As `read_json`, of a request that may come without a body, and then asks for what `model` has by default."""
+    if "content-type" not in request.headers and not await request.body():
+        return model()
+    return await read_json(request, model)
 
 
 def validated(model: type[M], value: object, prefix: str = "body") -> M:
@@ -175,7 +182,7 @@ def validated(model: type[M], value: object, prefix: str = "body") -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        faults = error.errors(include_url=False, include_input=False)
         raise invalid_request(faults, prefix) from None
 
 

@@ -22,7 +22,8 @@ _EXTRA: tuple[type[BaseModel], ...] = (Problem, NotReady)  # schemas that FastAP
 _BODIES: dict[str, dict[str, Any]] = {}  # schemas of bodies by name: generated clients name their classes by them
 _DESCRIPTION = (
     "A picture search that learns languages. Send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`. "
-    "Every error is `application/problem+json`; its `code` is stable."
+    "Every error is `application/problem+json`; its `code` is stable. `RateLimit-Limit`, `RateLimit-Remaining` and "
+    "`RateLimit-Reset` tell how many requests a key may send at once, how many are left, and in how many seconds all."
 )
 _PROBLEM = {"schema": {"$ref": "#/components/schemas/Problem"}}
 _REFUSED = {"description": "Error", "content": {"application/problem+json": _PROBLEM}}
@@ -37,6 +38,7 @@ def taking(
     file: str | None = None,
     patch: type[BaseModel] | None = None,
     most_files: int = 1,
+    required: bool = True,
 ) -> dict[str, Any]:
     """`openapi_extra` of a route that accepts JSON, a form with one file or several, or both; or a merge patch."""
     content: dict[str, Any] = {}
@@ -46,7 +48,7 @@ def taking(
         content["application/json"] = {"schema": _body(json)}
     if form is not None:
         content["multipart/form-data"] = {"schema": _body(form, file, most_files)}
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": required, "content": content}}
 
 
 def ref(model: type[BaseModel]) -> dict[str, str]:

@@ -56,16 +56,26 @@ _MAX_LOCATIONS = 20  # listed in one answer
 _NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # full, or may not be written
 _SAFE_LOCATION = re.compile(r"[A-Za-z0-9_.\[\]@-]{1,64}")
 _SAID = {  # in place of pydantic's words, by its kinds of faults
+    "bool_type": "this must be true or false",
+    "dict_type": "this must be an object",
     "extra_forbidden": "there is no such field",
+    "finite_number": "this must be a finite number",
+    "float_type": "this must be a number",
+    "greater_than": "this must be more than {gt}",
+    "greater_than_equal": "this must be {ge} or more",
+    "int_type": "this must be a whole number",
+    "less_than_equal": "this may be {le} at most",
+    "list_type": "this must be a list",
+    "literal_error": "this must be {expected}",
     "missing": "this is required",
     "model_attributes_type": "this must be an object",
     "model_type": "this must be an object",
     "string_pattern_mismatch": "this has characters, or a form, that is not allowed here",
     "string_too_long": "this may have at most {max_length} characters",
-    "string_too_short": "this must have at least {min_length} characters",
+    "string_too_short": "this must have {min_length} or more characters",
     "string_type": "this must be a text",
-    "too_long": "these may be at most {max_length}",
-    "too_short": "these must be at least {min_length}",
+    "too_long": "this list may have at most {max_length}",
+    "too_short": "this list must have {min_length} or more",
 }
 _log = logging.getLogger("pictoglot.errors")
 

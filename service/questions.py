@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from anyio import to_thread
@@ -103,8 +103,13 @@ class Meant:
 
 def asked(body: schemas.PictureSearch, snapshot: Snapshot, place: str = "body") -> Question:
     """The question in JSON at a place of a body; raises `InvalidInput`, `InvalidFilter`, and as `Snapshot.route`."""
-    filter = None if body.filter is None else parsed(body.filter, f"{place}.filter")
+    filter = filter_of(body.filter, place)
     return _question(body, body.picture, body.minus, body.weights, filter, snapshot, place)
+
+
+def filter_of(given: Any, place: str = "body") -> Filter | None:
+    """The filter of a JSON body; raises `InvalidFilter`."""
+    return None if given is None else parsed(given, f"{place}.filter")
 
 
 async def read(request: Request, context: Context, snapshot: Snapshot) -> Question:

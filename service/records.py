@@ -29,9 +29,11 @@ from service.problems import location
 from service.reading import Reading
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions, FacetValue
+from service.schemas.search import PictureHit
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_ITEM_FIELDS = {*schemas.PictureItem.model_fields, *PictureHit.model_fields}
 _HIT_SECONDS = 0.5  # that a search waits for the records of its hits
 _HERE = 4  # searches that read a near registry in their own threads at a time
 _FILTER_SECONDS = 6.0  # that a request waits for what its filter leaves; longer than PostgreSQL may take for it
@@ -251,10 +253,14 @@ class LeftOut:
 
     @classmethod
     def of(cls, fields: str | None, model: type[BaseModel], facets: Sequence[str] | None) -> "LeftOut":
-        """By the `fields` and `facets` of a request; raises `InvalidInput` for a field that an item does not have."""
+        """By the `fields` and `facets` of a request; raises `InvalidInput` for a field that no item has.
+
+        One list of `fields` does for all: of what only other items have, as a picture of the listing has no `score`,
+        nothing is shown.
+        """
         names = frozenset(model.model_fields)
         wanted = names if fields is None else {name.strip() for name in fields.split(",")}
-        if not wanted <= names:
+        if not wanted <= _ITEM_FIELDS:
             places = (FieldError("query.fields", "unknown_field"),)
             raise InvalidInput(f"the fields are: {', '.join(model.model_fields)}", errors=places)
         return cls(names - wanted, facets is None)

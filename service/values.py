@@ -5,17 +5,27 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal, LiteralString
 
-from fastapi import Header, Query
-from pydantic import AfterValidator, BeforeValidator, Field, Strict, StringConstraints
+from fastapi import Header, Path, Query
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    Strict,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 
 from model import text
 from model.errors import InvalidInput
 
-_NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$"
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}.*")
-_DIGITS = re.compile(r"[0-9]{1,3}")
+_DIGITS = re.compile(r"[0-9]{1,18}")
+_INTEGER = re.compile(r"-?[0-9]{1,99}")
 _NUMBER = re.compile(r"-?[0-9]{1,3}(\.[0-9]{1,20})?([eE]-?[0-9]{1,3})?")
 HASH_LENGTH = 16  # characters of a content's hash in the URL of its file
 MAX_INTEGER = (1 << 31) - 1  # of an INTEGER column
@@ -24,6 +34,12 @@ MAX_INTEGER = (1 << 31) - 1  # of an INTEGER column
 def is_id(id: str) -> bool:
     """Whether it could be the id of an expansion or a key."""
     return _ID.fullmatch(id) is not None
+
+
+def _no_dot_first(id: str) -> str:
+    if id.startswith("."):
+        raise PydanticCustomError("picture_id", "an id has no dot first")
+    return id
 
 
 def _picture_id(value: str) -> str:
@@ -84,16 +100,29 @@ def _each_once(names: list[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def _told_as_one(value: object, inner: ValidatorFunctionWrapHandler) -> object:
+    """One fault for all kinds of values that are possible here, in place of one for each."""
+    try:
+        return inner(value)
+    except ValidationError:
+        raise PydanticCustomError("languages", "this must be `all`, `none` or a list of tags, 200 at most") from None
+
+
 def _all_or_none(values: object) -> object:
     return values[0] if isinstance(values, list) and values in (["all"], ["none"]) else _as_list(values)
 
 
 PictureId = Annotated[str, Field(min_length=1, max_length=text.MAX_ID_BYTES), AfterValidator(_picture_id)]
-Collection = Annotated[str, StringConstraints(pattern=_NAME)]
+NewPictureId = Annotated[PictureId, AfterValidator(_no_dot_first)]  # earlier ones may have a dot first
+Collection = Annotated[
+    str,
+    _like(_NAME, "collection_name", "a name has 1 to 128 of `A-Z a-z 0-9 . _ -`, no dot first"),
+    Field(json_schema_extra={"pattern": f"^{_NAME.pattern}$"}),
+]
 Collections = Annotated[list[Collection], Field(min_length=1, max_length=64), AfterValidator(_each_once)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Limit = Annotated[int, Field(ge=1, le=100)]
-TextLimit = Annotated[Limit, _like(_DIGITS, "int_parsing", "must be a number of one to three digits")]
+TextLimit = Annotated[Limit, _like(_DIGITS, "int_parsing", "must be a whole number")]
 TextNumber = Annotated[Finite, _like(_NUMBER, "float_parsing", "must be a decimal number")]
 Note = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$")]  # no controls
 Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2_048)]
@@ -101,6 +130,7 @@ Expected = Annotated[
     int | None, Field(ge=0, lt=1 << 31, description="The release you have seen; 409 if another serves.")
 ]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
+PathNumber = Annotated[int, Path(), _like(_INTEGER, "int_parsing", "must be a whole number")]
 QueryLimit = Annotated[TextLimit, Query()]
 QueryCursor = Annotated[Cursor | None, Query()]
 QueryCollection = Annotated[Collection | None, Query()]
@@ -120,5 +150,11 @@ QueryFacets = Annotated[
     BeforeValidator(_as_list),
 ]
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The `ETag` that was seen.")]
-CaptionsForm = Annotated[Tags | Literal["all", "none"], BeforeValidator(_all_or_none)]
+CaptionLanguages = Annotated[Tags | Literal["all", "none"], WrapValidator(_told_as_one)]
+CaptionsForm = Annotated[CaptionLanguages, BeforeValidator(_all_or_none)]
+_Texts = Annotated[list[str], Field(min_length=1, max_length=256)]
+OneOrMore = Annotated[
+    _Texts,
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | _Texts),
+]
 Expiry = Annotated[datetime, Strict(False), BeforeValidator(_require_time), AfterValidator(_in_future)]

@@ -94,9 +94,7 @@ class Calibrator:
             if (caption.picture, caption.text) in pairs
         ]
         vectors = self._gallery.caption_vectors([id for _, id in described], ReadBy(version, self._text_tower))
-        found = {
-            pair: id for pair, id in described if id in vectors
-        }  # of those that two expansions brought, one has it
+        found = {pair: id for pair, id in described if id in vectors}  # of two that are the same, one has it
         own = self._gallery.picture_vectors(sorted({picture for picture, _ in found}), self._image_tower)
         usable = [pair for pair in found if pair[0] in own]
         usable = sorted(usable, key=lambda pair: sha256("\0".join(pair).encode()).digest())[:MAX_CAPTIONS]
@@ -143,8 +141,8 @@ class Calibrator:
             some = pictures[:: -(-len(pictures) // MAX_CAPTIONS) or 1]
             captions = self._gallery.captions_for(some, [language])
             return {(picture, text) for picture, by_tag in captions.items() for text in by_tag.get(language, ())}
-        held_out = kept_of(self._root, learned)
-        if held_out is None or held_out.against != "pictures":
+        held_out = kept_of(self._root, learned, "pictures")
+        if held_out is None:
             return set()
         return set(zip(held_out.targets, held_out.captions, strict=True))
 

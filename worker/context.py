@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from index.gallery import Gallery
+from model import storage
 from model.backends.choice import open_encoder
 from model.dataset import MAX_ROWS
 from model.encoder import Encoder
@@ -15,6 +16,8 @@ from model.registry import Expansion
 from model.table import View
 from model.views import Views
 from worker.attempt import Attempt
+
+_BEFORE = "before.json"  # in an expansion's folder, where its plan has none
 
 
 @dataclass(frozen=True)
@@ -58,24 +61,37 @@ def open_context(attempt: Attempt) -> TrainingContext:
     if registry.versions.lineage(parent)[-1].number != encoder.base_view.version:
         raise BaseMoved("Another base serves now than when this began: begin anew.")
     views = Views(encoder, registry, attempt.root)
-    before = tuple(registry.expansions.get(id) for id in plan.get("before", ()))  # earlier releases decided none
+    before = tuple(map(registry.expansions.get, plan["before"] if "before" in plan else _decided_late(attempt)))
     return TrainingContext(attempt, encoder, attempt.gallery, parent, views.of(parent), views, before=before)
+
+
+def _decided_late(attempt: Attempt) -> list[str]:
+    """The earlier datasets, where the first attempt was of a release that taught none of them again.
+
+    Where there are some, what was trained so far is of the new dataset alone, and begins anew.
+    """
+
+    def decide() -> list[str]:
+        if before := _plan(attempt)["before"]:
+            storage.remove(attempt.folder / "checkpoints")
+        return list(before)
+
+    return list(attempt.decided(_BEFORE, decide))
 
 
 def _plan(attempt: Attempt) -> dict[str, Any]:
     """The shared version, and the expansions whose datasets are taught again beside the new one, oldest first.
 
     These are all that the version which serves the language was taught from, unless the new one is to `replace` them;
-    of very many rows the newest, as many as one dataset may have.
+    of very many rows the newest, as many as one dataset may have. Those of the new one are not counted.
     """
     registry, asked = attempt.registry, attempt.expansion
     release, before, rows = registry.releases.serving(), list[str](), 0
     if asked.kind == "learn" and asked.language in release.languages and not asked.settings.get("replace"):
         learned = registry.versions.get(release.languages[asked.language]).learned
-        for expansion in reversed([registry.expansions.get(id) for id in learned]):
+        for expansion in reversed(registry.expansions.with_datasets(learned, but=asked.dataset_sha256)):
             rows += (expansion.report or {}).get("dataset", {}).get("usable", 0)
             if rows > MAX_ROWS:
                 break
-            if expansion.dataset_path is not None and expansion.dataset_sha256 != asked.dataset_sha256:
-                before.insert(0, expansion.id)
+            before.insert(0, expansion.id)
     return {"parent": release.shared, "before": before}

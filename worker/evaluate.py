@@ -105,8 +105,9 @@ class _Evaluation:
         if own and new and self.attempt.expansion.kind != "rebuild":
             report["gain"] = self._gain(new, beside)
             report["earlier"] = self._own_earlier(report["gain"]["before"]["t2i"]["R@1"])
-        if joined := len(self.data.rows) - len(self.data.fresh):
-            report["joined"] = {"datasets": len(self.data.taught) - 1, "rows": joined}
+        if self.context.before:
+            more = len(self.data.rows) - len(self.data.fresh)
+            report["joined"] = {"datasets": len(self.context.before), "rows": more, "train": len(self.data.trained)}
         chain = [*reversed(self.versions.lineage(self.context.parent))]
         report["shared"]["so_far"] = so_far(chain, self.data.language, report)
         return report
@@ -146,8 +147,14 @@ class _Evaluation:
         ks = informative(len(among.places))
         forced = bool(self.attempt.expansion.settings.get("forced"))
         change = gain(before.ranks, new.ranks, new.owner, ks)
-        joined = self.data.fresh != self.data.rows
-        return gained(self.data.language, version, before.figures, change, ks, joined=joined, forced=forced)
+        more = bool(self.context.before) and not self._sent_before()
+        return gained(self.data.language, version, before.figures, change, ks, joined=more, forced=forced)
+
+    def _sent_before(self) -> bool:
+        """Whether the dataset is a file that the language was taught from already."""
+        expansions, number = self.attempt.registry.expansions, self.served.get(self.data.language)
+        learned = () if number is None else self.versions.get(number).learned
+        return self.data.expansion.dataset_sha256 in {expansions.get(id).dataset_sha256 for id in learned}
 
     def _own_earlier(self, reads_now: float) -> dict[str, Any] | None:
         """What becomes of the language's own earlier held-out captions, by its serving version and as it would be.

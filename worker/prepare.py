@@ -22,11 +22,11 @@ from model import dataset, storage
 from model.checkpoint import Kept, digest, keep, kept
 from model.data_root import EXPANSIONS
 from model.dataset import Dataset, DatasetReport
-from model.dataset_again import joined, left
+from model.dataset_again import joined, left, to_train
 from model.dataset_pictures import ids_of_files, without_suffix
 from model.dataset_rows import Pivot, Row
 from model.encoder import Encoder
-from model.errors import CheckpointMismatch
+from model.errors import CheckpointMismatch, DatasetInvalid
 from model.languages import ENGLISH, reads
 from model.registry import Expansion, Registry
 from model.table import View
@@ -46,7 +46,8 @@ class TrainingData:
 
     `taught` are the expansions with the datasets, the last of which says how to learn; there are several where a
     language was taught before. `fresh` are the rows of the expansion's own dataset, which `report` is about: all rows
-    where it brought none. `pivots` says which version reads each language of a pivot.
+    where it brought none; `trained` are those that are learned from. `pivots` says which version reads each language
+    of a pivot.
     `features` holds the teachers' features (count, dimension), not normalised, in the order of `texts`; both are empty
     where nothing is trained. `pictures` holds the gallery's unit vectors (count, dimension) in the order of
     `picture_ids`.
@@ -55,6 +56,7 @@ class TrainingData:
     taught: tuple[Expansion, ...]
     rows: tuple[Row, ...]
     fresh: tuple[Row, ...]
+    trained: tuple[Row, ...]
     report: DatasetReport
     pivots: Mapping[str, int]
     texts: dict[Pivot, int]
@@ -76,14 +78,15 @@ class TrainingData:
 def prepare(context: TrainingContext, *taught: Expansion) -> TrainingData:
     """Read and validate the datasets of these expansions and gather their features; several are of one language.
 
-    They come in the order in which they were taught. Raises `CheckpointMismatch` when a file changed.
+    They come in the order in which they were taught. Raises `CheckpointMismatch` when a file changed, and
+    `DatasetInvalid` when it is missing, or when together they hold out every row.
 
     Where a language is only assessed, no text is encoded here. What the gallery held at the first attempt is kept: a
     picture deleted or replaced later changes nothing here. What an earlier expansion brought is taught again without
     the pictures that were deleted since.
     """
     attempt, language = context.attempt, taught[-1].language
-    datasets = [rows_of(attempt, expansion) for expansion in taught]
+    datasets = [_read(attempt, expansion) for expansion in taught]
     fresh = datasets[-1] if taught[-1].id == attempt.expansion.id else None
     pivots = _pivots(context, language, _languages(datasets), _languages([fresh] if fresh else datasets))
     pictures, known = _pictures(context, datasets, fresh, attempt.folder / "pictures" / language)
@@ -93,12 +96,20 @@ def prepare(context: TrainingContext, *taught: Expansion) -> TrainingData:
     report = dataset.validate(
         fresh or data, language, lambda ids: there, pivots.__contains__, to_train=not assessed, again=fresh is None
     )
+    trained = () if assessed else to_train(data.rows)
+    if not (assessed or trained):
+        raise DatasetInvalid(
+            "no row is left to learn from: each is held out by this dataset or an earlier one; leave out the column "
+            "`split`, or teach without the earlier ones (`replace`)",
+            report=report.as_dict(),
+        )
     new = {row.said for row in fresh.rows} if fresh else None
     groups = _first_said([] if assessed else datasets, data)
     return TrainingData(
         taught=taught,
         rows=data.rows,
         fresh=tuple(row for row in data.rows if new is None or row.said in new),
+        trained=trained,
         report=report,
         pivots=pivots,
         texts={pivot: place for place, pivot in enumerate(pivot for group in groups for pivot in group)},
@@ -110,8 +121,19 @@ def prepare(context: TrainingContext, *taught: Expansion) -> TrainingData:
 
 def teachable(registry: Registry, sources: Sequence[str]) -> list[Expansion]:
     """Of these expansions, those that have a dataset still, and the last one in any case."""
-    *earlier, last = (registry.expansions.get(source) for source in sources)
-    return [*(expansion for expansion in earlier if expansion.dataset_path is not None), last]
+    *earlier, last = sources
+    return [*registry.expansions.with_datasets(earlier), registry.expansions.get(last)]
+
+
+def _read(attempt: Attempt, expansion: Expansion) -> Dataset:
+    """As `rows_of`; of an earlier dataset that cannot be read, the error names it, and says how to go on without."""
+    try:
+        return rows_of(attempt, expansion)
+    except (CheckpointMismatch, DatasetInvalid) as error:
+        if attempt.expansion.kind != "learn" or expansion.id == attempt.expansion.id:
+            raise
+        which = f"the dataset of expansion {expansion.id}, which is taught again, cannot be read ({error.detail})"
+        raise type(error)(f"{which}: bring its file back, or teach without the earlier ones (`replace`)") from error
 
 
 def rows_of(attempt: Attempt, expansion: Expansion) -> Dataset:

@@ -1,5 +1,6 @@
 """The gate: whether a language may be served, and the shared table move to it. Pure functions of figures."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,11 +43,11 @@ def gained(
     """What a report says of the `gain` over `version`, which has read these captions so far, with recall `before`.
 
     It is of the mean of R@K over `ks`, and enough when it is more than its own standard error. Where the language was
-    taught from earlier captions too (`joined`) and few of the new ones are held out, it is enough that these are not
-    read worse, by more than that error. `forced`: whether the language shall be served without.
+    taught from earlier captions too (`joined`) and few of the new ones are held out, it is enough that some of these
+    are read, and not worse by more than that error. `forced`: whether the language shall be served without.
     """
     what = " and ".join(f"R@{k}" for k in ks)
-    as_well = joined and before["pairs"] < _PROVING and gain.mean >= -gain.error
+    as_well = joined and before["pairs"] < _PROVING and gain.after > 0 and not gain.lost
     enough = gain.enough or as_well
     is_read = "read better than" if gain.enough else "read about as well as" if as_well else "not read better than"
     return {
@@ -92,6 +93,11 @@ def _points(mean: float, error: float) -> str:
     return f"{100 * mean:+.1f} ± {100 * error:.1f} points".replace("-", "−")
 
 
+def beyond(lost: float, most: float) -> bool:
+    """Whether more is lost than may be: two captions of forty are 0.05, which are both, but for rounding, equal."""
+    return lost > most and not math.isclose(lost, most, rel_tol=1e-9, abs_tol=1e-9)
+
+
 def objections(report: Mapping[str, Any], budget: float) -> dict[str, str]:
     """Why what serves the language now should go on, by the part of the report that says so; `forced` overrides these.
 
@@ -100,7 +106,7 @@ def objections(report: Mapping[str, Any], budget: float) -> dict[str, str]:
     """
     found = {}
     earlier, gain = report.get("earlier"), report.get("gain")  # not in what an attempt with an earlier release has left
-    if earlier and -earlier["mean"] > max(budget, earlier["error"]):
+    if earlier and beyond(-earlier["mean"], max(budget, earlier["error"])):
         found["earlier"] = f"{earlier['sentence']}; at most {100 * budget:.1f} points may be lost"
     if gain and not gain["enough"]:
         found["gain"] = gain["sentence"]
@@ -162,4 +168,4 @@ def keeps_shared(report: Mapping[str, Any], budget: float) -> bool:
     English alone may be unmeasured, where nothing is in English: the base goes on reading it.
     """
     unknown = set(report["shared"]["unmeasured"]) - {"en"}
-    return not unknown and forgotten(report)["max_loss"] <= budget
+    return not unknown and not beyond(forgotten(report)["max_loss"], budget)

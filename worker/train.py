@@ -45,7 +45,7 @@ def train(context: TrainingContext, data: TrainingData) -> Learned:
 
 def corpus(data: TrainingData, base: int) -> Corpus:
     """The training rows as tensors; `base` is the version that the base is."""
-    rows = [row for row in data.rows if row.split == "train"]
+    rows = data.trained
     features = torch.cat([data.features, torch.full((1, data.pictures.shape[1]), math.nan)])
     places = [-1 if row.pivot is None else data.texts[row.pivot] for row in rows]  # -1: the row of NaN
     owner = [NONE if row.picture is None else data.picture_ids[row.picture] for row in rows]
@@ -58,8 +58,8 @@ def corpus(data: TrainingData, base: int) -> Corpus:
 
 def package(context: TrainingContext, data: TrainingData, learned: Learned, report: Mapping[str, Any]) -> Version:
     """Write the version and register it; the same expansion and language give the same version again."""
-    attempt, taught = context.attempt, sum(row.split == "train" for row in data.rows)
-    settings = _settings(data).settled(taught, context.view.tokenizer.begins)
+    attempt = context.attempt
+    settings = _settings(data).settled(len(data.trained), context.view.tokenizer.begins)
     name = _folder(context, data)
     folder = attempt.root.path(name)
     facts = {

@@ -5,6 +5,7 @@ own pivots, those of its training rows included: among the few held-out ones, ch
 """
 
 import json
+from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -80,10 +81,18 @@ def kept(root: DataRoot, expansion: str | None) -> Validation | None:
     return Validation(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
-def kept_of(root: DataRoot, expansions: Sequence[str]) -> Validation | None:
-    """The validation sets of these expansions as one, as far as they were kept and are ranked against the same."""
+def kept_of(root: DataRoot, expansions: Sequence[str], against: Against | None = None) -> Validation | None:
+    """The validation sets of these expansions as one, as far as they were kept and are ranked `against` the same.
+
+    That is by default what most of their captions are ranked against, of two the one that came last.
+    """
     found = [each for expansion in expansions if (each := kept(root, expansion)) is not None]
-    alike = [each for each in found if each.against == found[-1].against]
+    if against is None:
+        counts = Counter[Against]()
+        for each in reversed(found):
+            counts[each.against] += len(each.captions)
+        against = next((kind for kind, _ in counts.most_common(1)), None)
+    alike = [each for each in found if each.against == against]
     if len(alike) < 2:
         return alike[0] if alike else None
     pairs = [pair for each in alike for pair in zip(each.captions, each.targets, strict=True)]

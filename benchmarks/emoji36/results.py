@@ -17,8 +17,11 @@ CODE = "code"  # in what is said of how a row was made: the digest of its method
 
 
 def rows_of(methods: str, known: Iterable[str]) -> Sequence[str]:
-    """The rows that `--methods` names, with commas; raises `Refused` where one is not `known`."""
-    names, rows = [name.strip() for name in methods.split(",")], [*known]
+    """The rows that `--methods` names, with commas; raises `Refused` where one is not `known`.
+
+    A plus before a name is left out: tables of this field have `+teir` for what is added to the row above.
+    """
+    names, rows = [name.strip().removeprefix("+") for name in methods.split(",")], [*known]
     if strange := [name for name in names if name not in rows]:
         near = dict.fromkeys(match for name in strange for match in get_close_matches(name, rows, 1))
         meant = f"; did you mean {', '.join(near)}?" if near else ""

@@ -1,7 +1,6 @@
 """`python -m benchmarks.records`: filters in a made-up gallery, modes and `match` in a demo's; asserts no time."""
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,9 +76,9 @@ def run(
                     _console.print(f"Measuring: {part}.")
                     written({**about, part: parts[part](collection)}, out)
     if only is None or MODES in only:
-        with tempfile.TemporaryDirectory(prefix="pictoglot-records-", dir=folder) as other:
+        with measures.data_root("records", folder) as other:
             _console.print("Measuring: modes, in the demo's gallery.")
-            written({MODES: modes.measured(Path(other))}, out)
+            written({MODES: modes.measured(other)}, out)
 
 
 @contextmanager
@@ -89,8 +88,8 @@ def _home(folder: Path | None, keep: Path | None) -> Iterator[Path]:
         keep.mkdir(parents=True, exist_ok=True)
         yield keep
         return
-    with tempfile.TemporaryDirectory(prefix="pictoglot-records-", dir=folder) as home:
-        yield Path(home)
+    with measures.data_root("records", folder) as home:
+        yield home
 
 
 @contextmanager

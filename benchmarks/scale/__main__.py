@@ -10,7 +10,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,7 +48,7 @@ def run(
     context: typer.Context,
     pictures: Annotated[int, typer.Option(min=10_000, help="Pictures in the gallery")] = 1_000_000,
     dimension: Annotated[int, typer.Option(min=16, max=4_096, help="Of the vectors")] = 512,
-    changes: Annotated[int, typer.Option(min=100, help="Pictures that are put while searches run")] = 20_000,
+    changes: Annotated[int, typer.Option(min=2 * _SAMPLE, help="Pictures that are put while searches run")] = 20_000,
     out: Annotated[Path | None, typer.Option("--json", help="Where the JSON goes")] = None,
     folder: Annotated[Path | None, typer.Option(help="For the data roots; several GB")] = None,
     growth: Annotated[bool, typer.Option(help="Measure a tenth of it too")] = True,
@@ -119,8 +118,7 @@ def opened(home: Path, dimension: int, wait: float = 0.0) -> None:
 
 def whole(made: Made, changes: int, folder: Path | None) -> dict[str, Any]:
     """Everything for one size, on a data root of its own."""
-    with tempfile.TemporaryDirectory(prefix="pictoglot-scale-", dir=folder) as temporary:
-        home = Path(temporary)
+    with measures.data_root("scale", folder) as home:
         _console.print(f"{made.count:,} pictures: filling the tables.")
         report: dict[str, Any] = {"pictures": made.count, "dimension": made.dimension, "cores": measures.cores()}
         with _world(home, made.dimension) as (sets, model):

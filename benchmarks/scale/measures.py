@@ -1,6 +1,7 @@
 """What is measured in one process: searches, puts, pages, a rollback, memory. Each function gives numbers only."""
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,15 @@ from model.pictures import Picture
 T = TypeVar("T")
 _QUERIES = 200
 _PAUSE = 0.005  # seconds between two searches, so that they do not take all the time of a core
+
+
+@contextmanager
+def data_root(name: str, folder: Path | None) -> Iterator[Path]:
+    """A new folder, removed afterwards; below `folder`, which is made if it is missing, or else the system's own."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"pictoglot-{name}-", dir=folder) as home:
+        yield Path(home)
 
 
 def milliseconds(act: Callable[..., object], *given: Any) -> float:

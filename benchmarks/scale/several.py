@@ -9,7 +9,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -53,8 +52,8 @@ def whole(made: Made, folder: Path | None) -> dict[str, Any]:
 
     server = PostgreSQLServer()
     try:
-        with tempfile.TemporaryDirectory(prefix="pictoglot-several-", dir=folder) as temporary:
-            return _measured(made, Path(temporary), server.url)
+        with measures.data_root("several", folder) as home:
+            return _measured(made, home, server.url)
     finally:
         server.stop()
 

@@ -121,6 +121,16 @@ class Expansions(Leases):
         with self._database.read() as session:
             return expansion_of(find(session, id))
 
+    def with_datasets(self, ids: Sequence[str], but: str | None = None) -> Sequence[Expansion]:
+        """Those whose datasets are kept, and are not the file of sha256 `but`; in the order of `ids`."""
+        with self._database.read() as session:
+            found = {
+                row.id: expansion_of(row)
+                for row in session.scalars(select(ExpansionRow).where(ExpansionRow.id.in_(ids)))
+            }
+        kept = (found[id] for id in ids if id in found)
+        return [each for each in kept if each.dataset_path is not None and each.dataset_sha256 != but]
+
     def list(self, limit: int | None = None, before: str | None = None) -> Sequence[Expansion]:
         """Newest first; `before` is the last id of the previous page. Raises ExpansionNotFound."""
         order = (ExpansionRow.created_at.desc(), ExpansionRow.id.desc())

@@ -266,7 +266,7 @@ def _encoding(settings: "Settings", base: "Base") -> Finding:
 
 
 def recall_of(settings: "Settings") -> Iterator[Finding]:
-    """How many of the nearest pictures searches find in what is sealed, or that some is lost; nothing where none is."""
+    """How many of the nearest pictures searches find in what is sealed, or that some is lost."""
     from index.gallery import Gallery
     from index.recall import measure
     from index.sets import VectorSets
@@ -282,6 +282,7 @@ def recall_of(settings: "Settings") -> Iterator[Finding]:
     try:
         with closing(open_registry(settings.database, migrate=False)) as registry:
             if sealed_in(registry) is None:
+                yield Finding("recall", "ok", "nothing is sealed yet: searches compare all pictures")
                 return
             root = DataRoot(settings.home, settings.store)
             engine = open_engine(settings.index, registry, settings.recall)

@@ -55,9 +55,7 @@ def export(
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).is_file():
         stop(f"{folder} has files that no export wrote: name a new folder.", REFUSED)
-    folder.mkdir(parents=True, exist_ok=True)
     _write(folder / _MARK, iter([b'{"format": 1}\n']))
-    (folder / "pictures").mkdir(exist_ok=True)
     with service(upload=True) as client:
         count = _pictures(client, folder, {} if collection is None else {"collection": collection}, quiet=as_json)
         datasets, gone = ([], []) if pictures_only or collection is not None else _languages(client, folder)
@@ -161,7 +159,6 @@ def _languages(client: httpx.Client, folder: Path) -> tuple[list[dict[str, Any]]
             else:
                 gone.append(item["language"])
     rows = []
-    (folder / "datasets").mkdir(exist_ok=True)
     for place, (dataset, number, language) in enumerate(sorted(found, key=lambda each: each[0]["created_at"]), 1):
         file = f"datasets/{_plain(f'{place:03}-{language}')}"
         _stream(client, at(f"/v1/versions/{number}/datasets", dataset["expansion"]), folder / file)
@@ -173,7 +170,6 @@ def _languages(client: httpx.Client, folder: Path) -> tuple[list[dict[str, Any]]
 
 def _version(client: httpx.Client, number: int, into: Path) -> None:
     """Write the files of a version."""
-    into.mkdir(parents=True, exist_ok=True)
     for name in ("manifest.json", *answer(client.get(f"/v1/versions/{number}"))["digests"]):
         _stream(client, at(f"/v1/versions/{number}/files", name), into / _plain(name))
 
@@ -193,9 +189,10 @@ def _stream(client: httpx.Client, path: str, file: Path) -> None:
 
 
 def _write(file: Path, pieces: Iterator[bytes]) -> None:
-    """A file that is whole or not there: its pieces go to another name first."""
+    """A file that is whole or not there, in a folder that is made for it: its pieces go to another name first."""
     new = file.with_name(f".{file.name}.new")
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         with new.open("wb") as stream:
             for piece in pieces:
                 stream.write(piece)

@@ -268,7 +268,7 @@ def _learned(expansion: dict[str, Any]) -> None:
         say(f"{gain['sentence']}.{' It is served because that was forced.' if gain['forced'] else ''}")
     if earlier := report.get("earlier"):
         say(f"{earlier['sentence']}. {earlier['note'] or ''}".strip())
-    if joined := report.get("joined"):
+    if (joined := report.get("joined")) and joined["rows"]:
         before = counted(joined["datasets"], "earlier dataset")
         say(f"It was taught from {counted(joined['rows'], 'caption')} of {before} as well.")
     _split(report.get("dataset") or {})

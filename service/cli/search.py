@@ -70,11 +70,11 @@ def search(
         min_match=min_match,
         filter=_filter(filter, collection) or None,
     )
-    if captions and (said or (file is None and like is None)):
-        stop("--captions needs a picture, and takes only --language and --limit with it.", REFUSED)
+    if captions and (said.keys() - {"filter"} or (file is None and like is None)):
+        stop("--captions needs a picture; with it go --language, --limit, --filter and --collection.", REFUSED)
     with service() as client:
         if captions:
-            result = answer(_captions_of(client, file, like, language, limit))
+            result = answer(_captions_of(client, file, like, said, language, limit))
         elif file is not None:
             result = answer(_by_file(client, file, said, language, limit))
         else:
@@ -169,13 +169,12 @@ def _by_file(client: httpx.Client, file: Path, said: dict[str, Any], language: s
 
 
 def _captions_of(
-    client: httpx.Client, file: Path | None, like: str | None, language: str, limit: int
+    client: httpx.Client, file: Path | None, like: str | None, said: dict[str, Any], language: str, limit: int
 ) -> httpx.Response:
-    tags = [] if language in (_AUTO, _SHARED) else [language]
+    body = {**said, "limit": limit, **({} if language in (_AUTO, _SHARED) else {"languages": [language]})}
     if file is None:
-        body: dict[str, Any] = {"picture": like, "limit": limit, **({"languages": tags} if tags else {})}
-        return client.post("/v1/search/captions", json=body)
-    form = {"limit": str(limit), **({"languages": json.dumps(tags)} if tags else {})}
+        return client.post("/v1/search/captions", json={**body, "picture": like})
+    form = {name: json.dumps(value) for name, value in body.items()}
     return client.post("/v1/search/captions", data=form, files=_file(file))
 
 

@@ -17,13 +17,14 @@ from service.context import AppContext, Caller, Context
 from service.errors import KeyNotFound
 from service.openapi import taking
 from service.schemas import admin as schemas
+from service.schemas.common import IndexRecall
 from service.watch import catch_up
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=GuardedRoute)
 _log = logging.getLogger("pictoglot.admin")
 
 
-@router.post("/languages/{tag}/rollback", openapi_extra=taking(json=schemas.RollbackRequest))
+@router.post("/languages/{tag}/rollback", openapi_extra=taking(json=schemas.RollbackRequest, required=False))
 @needs("admin")
 async def roll_back(
     tag: str, request: Request, context: AppContext, caller: Caller, idempotency_key: values.IdempotencyKey = None
@@ -33,7 +34,7 @@ async def roll_back(
     To make a retry safe, send `expected`, the release you have seen: if another one serves by now, the answer is 409
     `alias_moved`. Or send an `Idempotency-Key`: a repeated request gets the first answer again.
     """
-    body = await bodies.read_json(request, schemas.RollbackRequest)
+    body = await bodies.read_json_if_any(request, schemas.RollbackRequest)
     tag = canonical(tag)
     once = Once.of(caller.id, idempotency_key, ["rollback", tag, body.model_dump()])
     plan = await run_in_threadpool(_roll_back, tag, body, caller.id, once, context)
@@ -57,7 +58,9 @@ async def list_releases(
 
 @router.post("/releases/{number}/restore", openapi_extra=taking(json=schemas.RestoreRequest))
 @needs("admin")
-async def restore(number: int, request: Request, context: AppContext, caller: Caller) -> schemas.ReleaseItem:
+async def restore(
+    number: values.PathNumber, request: Request, context: AppContext, caller: Caller
+) -> schemas.ReleaseItem:
     """Serve again what an earlier release served, if `expected` is the release that serves now."""
     body = await bodies.read_json(request, schemas.RestoreRequest)
     if not 1 <= number <= values.MAX_INTEGER:
@@ -130,14 +133,7 @@ async def revoke_key(id: str, context: AppContext) -> None:
 async def verify_index(context: AppContext) -> schemas.Verified:
     """Hash every file of the served release again, and measure how many of the nearest pictures searches find."""
     problems = await run_in_threadpool(context.live.verify)
-    found = await run_in_threadpool(context.live.recall)
-    recall = found and schemas.IndexRecall(
-        share=found.share,
-        queries=found.queries,
-        of="captions" if found.captions else "made-up",
-        depth=found.depth,
-        unit=found.unit,
-    )
+    recall = IndexRecall.told(await run_in_threadpool(context.live.recall))
     return schemas.Verified(
         ok=not problems, release=context.live.current.release.number, problems=problems, recall=recall
     )

@@ -78,15 +78,14 @@ def _refuse_many_values(data: bytes, most: int) -> None:
 
 def _reader(body: schemas.EmbeddingsRequest, snapshot: Snapshot, most: int) -> Any:
     def read() -> list[bytes | tuple[Any, str]]:
-        inputs = [body.input] if isinstance(body.input, str) else body.input
-        if sum(given.startswith(_PICTURE) for given in inputs) > _MOST_PICTURES:
+        if sum(given.startswith(_PICTURE) for given in body.input) > _MOST_PICTURES:
             where = (FieldError("body.input", "too_long"),)
             raise InvalidInput(f"one request may hold at most {_MOST_PICTURES} pictures", errors=where)
         return [
             _bytes(given, place, most)
             if given.startswith(_PICTURE)
             else (snapshot.route(body.language, text := clean(given)).view, text)
-            for place, given in enumerate(inputs)
+            for place, given in enumerate(body.input)
         ]
 
     return read

@@ -138,21 +138,25 @@ async def teach_language(
             report = await to_thread.run_sync(_validate, upload.path, tag, kind, context, limiter=context.validating)
             if form.dry_run == "true":
                 alone = kind == "assess" or form.replace == "true"
-                joined = None if alone else await run_in_threadpool(_joined, context, tag)
+                joined = None if alone else await run_in_threadpool(_joined, context, tag, upload.sha256)
                 return JSONResponse(schemas.DryRun(language=tag, report=report.as_dict(), joined=joined).model_dump())
             expansion = await run_in_threadpool(_submit, context, upload, kind, tag, explicit, once, caller.id)
     response.headers["Location"] = f"/v1/expansions/{expansion.id}"
     return schemas.Submitted(expansion=schemas.ExpansionItem.model_validate(expansion))
 
 
-def _joined(context: Context, tag: str) -> schemas.Joined | None:
-    """What the language that serves was taught from, which a worker teaches again beside a new dataset."""
+def _joined(context: Context, tag: str, sha256: str) -> schemas.Joined | None:
+    """What the language that serves was taught from, which a worker teaches again beside a new dataset.
+
+    A file that is sent a second time is not taught beside itself, and one that was pruned not at all.
+    """
     number = context.registry.releases.serving().languages.get(tag)
     version = None if number is None else context.registry.versions.get(number)
-    if version is None or not version.learned:
+    others = context.registry.expansions.with_datasets(version.learned, but=sha256) if version else ()
+    if version is None or not others:
         return None
     own, before = (version.report.get(name) or {} for name in ("dataset", "joined"))
-    return schemas.Joined(datasets=len(version.learned), rows=own.get("usable", 0) + before.get("rows", 0))
+    return schemas.Joined(datasets=len(others), rows=own.get("usable", 0) + before.get("rows", 0))
 
 
 def _kind(form: schemas.LanguageForm) -> Kind:

@@ -64,9 +64,9 @@ async def post_batch(
     return await context.answer(answer, without={"items": {"__all__": {"picture": {*without}}}})
 
 
-def _entries(pictures: Sequence[bytes | None], text: str, context: Context, caller: Principal) -> list[_Entry]:
+def _entries(pictures: Sequence[bytes | None], text: str | None, context: Context, caller: Principal) -> list[_Entry]:
     """Each picture with its record; raises `InvalidInput` and `Malformed` where there is not one for each."""
-    said = bodies.parse_field(text, "records")
+    said = [{} for _ in pictures] if text is None else bodies.parse_field(text, "records")
     if not isinstance(said, list) or len(said) != len(pictures) or not said:
         detail = f"`records` must be a list of as many records as there are files `picture`, 1 to {MAX_PICTURES}"
         raise InvalidInput(detail, errors=(FieldError("body.records", "records_mismatch"),))

@@ -114,7 +114,7 @@ async def answer_to(
 )
 @needs("search", Body.PICTURE, parted=True)
 async def search_captions(request: Request, context: AppContext, caller: Caller) -> Response:
-    """Captions for an uploaded picture or one in the gallery, `limit` in each language.
+    """Captions for an uploaded picture or one in the gallery, `limit` in each language; only what the filter leaves.
 
     A base that reads more than English finds captions in languages that were not taught too, with the warning
     `language_not_taught`.
@@ -126,16 +126,16 @@ async def search_captions(request: Request, context: AppContext, caller: Caller)
         with context.pictures.searches.place():
             data, form = await picture_of(request, context)
             body = form.parse(schemas.CaptionsOfUpload, lists=("languages",))
-            tags = questions.tags(body.languages, snapshot)
+            tags, filter = questions.tags(body.languages, snapshot), records.filter_in_form(body.filter)
             parts.end("read")
             vector = await unless_client_leaves(request, context.pictures.encode(data))
             parts.end("picture")
     else:
         body = await bodies.read_json(request, schemas.CaptionSearch)
-        tags = questions.tags(body.languages, snapshot)
+        tags, filter = questions.tags(body.languages, snapshot), questions.filter_of(body.filter)
         vector = await questions.vector_of(body.picture, snapshot, context, caller)
         parts.end("read")
-    wanted, reader = Wanted(within=caller.collections), snapshot.release.reader
+    wanted, reader = Wanted(filter, caller.collections), snapshot.release.reader
     allowed = {tag: await context.filtering.allowed(wanted, tag, reader(tag)) for tag in tags}
 
     def answer() -> schemas.CaptionHits:

@@ -19,6 +19,7 @@ from service.auth import GuardedRoute, needs
 from service.context import AppContext, Context
 from service.openapi import answering
 from service.schemas import languages as schemas
+from service.schemas.common import IndexRecall
 
 router = APIRouter(prefix="/v1/versions", tags=["versions"], route_class=GuardedRoute)
 
@@ -37,22 +38,22 @@ async def list_versions(
 
 @router.get("/{number}")
 @needs("search")
-async def get_version(number: int, context: AppContext) -> schemas.VersionDetail:
+async def get_version(number: values.PathNumber, context: AppContext) -> schemas.VersionDetail:
     """One version with its manifest and hashes of its files; a base has the fingerprints of its towers."""
     return await run_in_threadpool(_detail, number, context)
 
 
 @router.get("/{number}/report")
 @needs("search")
-async def get_report(number: int, context: AppContext) -> schemas.VersionReport:
+async def get_report(number: values.PathNumber, context: AppContext) -> schemas.VersionReport:
     """The evaluation of a version, promoted or not; `/versions/{number}/report` shows it as a page."""
     return await run_in_threadpool(_report, number, context)
 
 
 @router.get("/{number}/datasets")
 @needs("admin")
-async def list_datasets(number: int, context: AppContext) -> schemas.Datasets:
-    """The datasets that a version's language was taught from, here and in what it builds upon, oldest first.
+async def list_datasets(number: values.PathNumber, context: AppContext) -> schemas.Datasets:
+    """The datasets that a version's language was taught from, oldest first.
 
     Taught again in this order, they make the language again. A base has none.
     """
@@ -65,7 +66,7 @@ async def list_datasets(number: int, context: AppContext) -> schemas.Datasets:
     responses=answering("application/octet-stream", "The dataset."),
 )
 @needs("admin")
-async def get_dataset(number: int, expansion: str, context: AppContext) -> FileResponse:
+async def get_dataset(number: values.PathNumber, expansion: str, context: AppContext) -> FileResponse:
     """One of these datasets, byte for byte as it was sent. 404 when it was pruned."""
     return await run_in_threadpool(_dataset, number, expansion, context)
 
@@ -74,7 +75,7 @@ async def get_dataset(number: int, expansion: str, context: AppContext) -> FileR
     "/{number}/files/{name}", response_class=FileResponse, responses=answering("application/octet-stream", "The file.")
 )
 @needs("admin")
-async def get_version_file(number: int, name: str, context: AppContext) -> FileResponse:
+async def get_version_file(number: values.PathNumber, name: str, context: AppContext) -> FileResponse:
     """A file of a version: `manifest.json`, or one that it names. 404 when they were pruned, and of a base."""
     return await run_in_threadpool(_file, number, name, context)
 
@@ -153,6 +154,7 @@ def _report(number: int, context: Context) -> schemas.VersionReport:
         moved=_moved(version, expansion),
         chain=[_step(step) for step in reversed(context.registry.versions.lineage(number))],
         match=_match(version, context),
+        index=IndexRecall.told(context.live.recall(anew=False)),
         report=schemas.Measured.model_validate(version.report),
     )
 

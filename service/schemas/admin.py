@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from model.registry.retention import KEEP, LEAST
 from service.keys import Scope
-from service.schemas.common import Report, RequestBody, Response
+from service.schemas.common import IndexRecall, Report, RequestBody, Response
 from service.values import Collections, Expected, Expiry, Note
 
 
@@ -107,19 +107,6 @@ class NewKey(KeyItem):
 
 class Keys(Response):
     items: list[KeyItem]
-
-
-class IndexRecall(Response):
-    """The share of the ten nearest pictures that searches found, `of` the gallery's captions or made-up texts."""
-
-    share: float
-    queries: int
-    of: Literal["captions", "made-up"]
-    depth: int | None = Field(
-        description="The most that is searched of a part of the index for ten hits, chosen for PICTOGLOT_RECALL: lists "
-        "of a segment, or candidates of pgvector's graph; null where all is compared, or Milvus decides."
-    )
-    unit: Literal["lists", "candidates"] | None = Field(description="What `depth` counts.")
 
 
 class Verified(Response):

@@ -1,8 +1,10 @@
 """What all schemas share. Strict: unknown fields, wrong types, NaN and infinity are refused."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from index.recall import Recall
 
 Captions = dict[str, list[str]]
 Report = dict[str, Any]
@@ -51,8 +53,12 @@ class Place(Response):
     code: str
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class Problem(Response):
-    """The body of every error (RFC 9457)."""
+    """The body of every error (RFC 9457). What only some errors have is left out of others."""
 
     type: str
     title: str
@@ -61,11 +67,48 @@ class Problem(Response):
     code: str
     request_id: str
     errors: list[Place]
-    retry_after_seconds: int | None = Field(None, description="With 429 and 503: as `Retry-After`.")
-    languages: list[str] | None = Field(None, description="With `language_not_found`: the available ones.")
-    release: int | None = Field(None, description="With `alias_moved`: the release that serves now.")
-    expansion: str | None = Field(None, description="With `expansion_in_progress`: the id of that expansion.")
-    report: Report | None = Field(None, description="With refused datasets: counts and lines by kind of fault.")
-    count: int | None = Field(None, description="With `picture_not_found`: how many pictures are unknown.")
-    versions: list[int] | None = Field(None, description="With `version_pruned`: the versions whose files are gone.")
-    kind: str | None = Field(None, description="With `dataset_invalid`: what is wrong with the file as a whole.")
+    retry_after_seconds: int | None = Field(
+        None, exclude_if=_is_none, description="With 429 and 503: as `Retry-After`."
+    )
+    languages: list[str] | None = Field(
+        None, exclude_if=_is_none, description="With `language_not_found`: the available ones."
+    )
+    release: int | None = Field(
+        None, exclude_if=_is_none, description="With `alias_moved`: the release that serves now."
+    )
+    expansion: str | None = Field(
+        None, exclude_if=_is_none, description="With `expansion_in_progress`: the id of that expansion."
+    )
+    report: Report | None = Field(
+        None, exclude_if=_is_none, description="With refused datasets: counts and lines by kind of fault."
+    )
+    count: int | None = Field(
+        None, exclude_if=_is_none, description="With `picture_not_found`: how many pictures are unknown."
+    )
+    versions: list[int] | None = Field(
+        None, exclude_if=_is_none, description="With `version_pruned`: the versions whose files are gone."
+    )
+    kind: str | None = Field(
+        None, exclude_if=_is_none, description="With `dataset_invalid`: what is wrong with the file as a whole."
+    )
+
+
+class IndexRecall(Response):
+    """The share of the ten nearest pictures that searches found, `of` the gallery's captions or made-up texts."""
+
+    share: float
+    queries: int
+    of: Literal["captions", "made-up"]
+    depth: int | None = Field(
+        description="The most that is searched of a part of the index for ten hits, chosen for PICTOGLOT_RECALL: lists "
+        "of a segment, or candidates of pgvector's graph; null where all is compared, or Milvus decides."
+    )
+    unit: Literal["lists", "candidates"] | None = Field(description="What `depth` counts.")
+
+    @classmethod
+    def told(cls, found: Recall | None) -> "IndexRecall | None":
+        """What was measured; None where there is nothing."""
+        if found is None:
+            return None
+        of: Literal["captions", "made-up"] = "captions" if found.captions else "made-up"
+        return cls(share=found.share, queries=found.queries, of=of, depth=found.depth, unit=found.unit)

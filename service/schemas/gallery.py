@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, WithJsonSchema
 
 from service.schemas.common import Captions, Chosen, Facets, FormFields, Problem, RequestBody, Response
-from service.values import Collection, PictureId, PictureTags
+from service.values import Collection, NewPictureId, PictureTags
 
 _TAGS = "At most 64: repeated, or a JSON list. If left out, existing tags stay."
 _METADATA = (
@@ -44,16 +44,17 @@ class RecordPatch(RequestBody):
 class BatchForm(FormFields):
     """Fields sent with up to 256 files `picture`, of which the n-th belongs to the n-th record."""
 
-    records: str = Field(
+    records: str | None = Field(
+        None,
         description="JSON: a list of objects, each with any of `id`, `captions`, `collection`, `tags`, `metadata`, as "
-        "with `PUT`; without `id` as with `POST`."
+        "with `PUT`; without `id` as with `POST`. If left out, all are as with `POST`, and nothing is said of them.",
     )
 
 
 class PictureRecord(RequestBody):
     """One of `records`: what is said of one picture."""
 
-    id: PictureId | None = None
+    id: NewPictureId | None = None
     captions: dict[str, Annotated[list[str], Field(max_length=100)]] | None = Field(None, max_length=100)
     collection: Collection | None = None
     tags: list[str] | None = Field(None, max_length=1_000)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, computed_field
 
-from service.schemas.common import FormFields, Report, RequestBody, Response
+from service.schemas.common import FormFields, IndexRecall, Report, RequestBody, Response
 from service.values import Finite
 
 
@@ -253,4 +253,7 @@ class VersionReport(Response):
     moved: bool | None = Field(description="Whether the shared table moved to it; null while this is undecided.")
     chain: list[ChainStep] = Field(description="The versions it builds upon, oldest first, and itself.")
     match: MatchMeasured | None = Field(description="null until a worker has measured it, as it does once it serves.")
+    index: IndexRecall | None = Field(
+        description="R@10 of the index that serves, against an exact scan, with texts; null while there is no picture."
+    )
     report: Measured

@@ -8,11 +8,13 @@ from index.errors import PageTooDeep
 from index.snapshot import DEEPEST
 from service.schemas.common import Captions, Chosen, Facets, FormFields, RequestBody, Response
 from service.values import (
+    CaptionLanguages,
     CaptionsForm,
     Cursor,
     FacetKeys,
     Finite,
     Limit,
+    OneOrMore,
     PictureId,
     Tags,
     TextFacetKeys,
@@ -22,6 +24,7 @@ from service.values import (
 )
 
 _FILTER = "As Qdrant's: `must`, `should`, `must_not` of conditions with `key` and `match` or `range`."
+_CAPTION_FILTER = f"Only captions of pictures that it leaves. {_FILTER}"
 _FACETS = "Keys whose values are counted among the pictures that the filter leaves."
 _CURSOR = f"`next_cursor` of the page before. Beyond rank {DEEPEST:,} there is no page: 422 `{PageTooDeep.code}`."
 
@@ -68,7 +71,7 @@ class PictureSearch(RequestBody):
     min_score: Finite | None = None
     min_match: Finite | None = Field(None, ge=0, le=1, description="Least `match` of a hit.")
     cursor: Cursor | None = Field(None, description=_CURSOR)
-    captions: Tags | Literal["all", "none"] | None = Field(
+    captions: CaptionLanguages | None = Field(
         None,
         description="Languages of the captions in the answer; default: the language used, and English. A search by "
         "words also sends, by default, the captions in other languages that have some of them.",
@@ -103,6 +106,7 @@ class CaptionSearch(RequestBody):
     picture: PictureId
     languages: Tags | None = None
     limit: Limit = 10
+    filter: Any = Field(None, description=_CAPTION_FILTER, json_schema_extra={"type": "object"})
 
 
 class CaptionsOfUpload(FormFields):
@@ -110,6 +114,7 @@ class CaptionsOfUpload(FormFields):
 
     languages: TextTags | None = None
     limit: TextLimit = 10
+    filter: str | None = Field(None, description=f"JSON. {_CAPTION_FILTER}")
 
 
 class LanguageUsed(Response):
@@ -172,7 +177,7 @@ class CaptionHits(Response):
 class EmbeddingsRequest(RequestBody):
     """OpenAI's format; `model` and `user` are accepted and have no effect."""
 
-    input: str | Annotated[list[str], Field(min_length=1, max_length=256)] = Field(
+    input: OneOrMore = Field(
         description="Texts; one that begins with `data:image/` is a picture as a data URL in base64."
     )
     model: str | None = None

@@ -9,6 +9,7 @@ from benchmarks.emoji36.__main__ import app
 from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.files import chosen
 from benchmarks.emoji36.methods import ROWS
+from benchmarks.emoji36.results import rows_of
 from tests.benchmarks.command import Command
 
 
@@ -37,6 +38,7 @@ def test_a_row_that_there_is_not_is_refused_before_the_ones_before_it_are_taught
     assert all(name in sentence for name in ROWS) and sentence.endswith("; did you mean addressed?")
     assert "there is no 'qqq', '' among" in run.refused("--methods", "qqq,")
     assert not (run.work / "runs").exists()
+    assert rows_of("cll-clip, +teir-init,+teir", ROWS) == ["cll-clip", "teir-init", "teir"]
 
 
 @pytest.mark.parametrize(

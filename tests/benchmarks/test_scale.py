@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.scale import __main__ as scale
-from benchmarks.scale import several
+from benchmarks.scale import measures, several
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -25,6 +25,12 @@ def test_pictures_and_json_are_options_of_the_command_itself(tmp_path: Path, mon
     told = CliRunner().invoke(scale.app, ["--pictures", "20000", "--no-growth", "--json", str(out)])
     assert told.exit_code == 0, told.output
     assert measured == [20_000] and json.loads(out.read_text())["pictures"] == 20_000
+
+
+def test_the_folder_for_data_roots_is_made_where_it_is_missing(tmp_path: Path) -> None:
+    with measures.data_root("x", tmp_path / "a" / "b") as home:
+        assert home.parent == tmp_path / "a" / "b" and home.is_dir()
+    assert not home.exists()
 
 
 def test_two_processes_on_pgvector_are_measured_at_two_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

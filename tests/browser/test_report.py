@@ -45,6 +45,8 @@ def test_the_figures_are_those_of_the_json(page: Page, site: Site) -> None:
     expect(figures.nth(4)).to_have_text(f"{measured['shared']['so_far']['AA'] * 100:.1f} %")
     ten = page.locator(".recall tbody tr").last.locator(".number")
     expect(ten).to_have_text([f"{measured[way]['R@10'] * 100:.1f}" for way in ("t2i", "i2t")])
+    found = f"Searches find {report(site)['index']['share'] * 100:.1f} % of the ten nearest pictures"
+    expect(page.get_by_text(found)).to_be_visible()
 
 
 def test_each_earlier_language_has_its_place_on_the_scale(page: Page, site: Site) -> None:

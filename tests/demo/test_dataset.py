@@ -57,6 +57,11 @@ def test_the_service_can_read_the_dataset_as_written(tmp_path: Path) -> None:
     assert not report.faults
 
 
+def test_a_file_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path) -> None:
+    told = CliRunner().invoke(app, ["dataset", "tr", "--out", str(tmp_path / "no" / "tr.jsonl")])
+    assert told.exit_code == 1 and "cannot be written: No such file or directory." in told.stderr
+
+
 def test_the_notice_names_each_work_and_its_licence() -> None:
     text = CliRunner().invoke(app, ["notice"]).output
     for part in ("Twemoji", "CC BY 4.0", "OpenMoji", "CC BY-SA 4.0", "CLDR", "Unicode License"):

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from index import ivf, segment
+from index import ivf, recall, segment
+from index.gallery import Gallery
 from index.recall import measure
 from index.tail import MemoryTail
 from index.vectors import VectorSet
@@ -35,6 +36,31 @@ def test_what_an_exact_search_finds_is_all(world: World) -> None:
     found = live.recall()
     assert found is not None and (found.share, found.captions) == (1.0, True)
     assert (found.depth, found.unit) == (None, None)  # so few are compared one by one
+
+
+def test_what_is_known_is_measured_again_when_something_else_is_sealed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    real = recall.measure
+
+    def counting(pictures: VectorSet, gallery: Gallery) -> recall.Recall | None:
+        counted.append(pictures.count)
+        return real(pictures, gallery)
+
+    monkeypatch.setattr(recall, "measure", counting)
+    live = world.started()
+    assert live.recall(anew=False) is live.recall(anew=False) is None
+    assert len(counted) == 2  # nothing is known while there are no pictures
+    put(live, *range(20))
+    first = live.recall(anew=False)
+    put(live, *range(40, 50))
+    assert live.recall(anew=False) is first is not None
+    assert len(counted) == 3
+    world.seal()
+    live.refresh()
+    assert live.recall(anew=False) != first and len(counted) == 4  # with captions of all thirty
+    assert live.recall() is not None and len(counted) == 5
 
 
 def test_how_deep_searches_go_is_told_beside_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,16 @@ def test_vectors_after_a_rollback_are_bitwise_what_they_were(learned: Service) -
     assert np.array(before, dtype="<f4").tobytes() == np.array(after, dtype="<f4").tobytes()
 
 
+def test_a_rollback_needs_no_body(learned: Service) -> None:
+    """None of its fields is required."""
+    url = "/v1/admin/languages/cy/rollback"
+    assert_problem(learned.admin.post(url, content=b"{}"), 415, "unsupported_media_type")  # what it is, must be said
+    empty = learned.admin.post(url, headers={"Content-Type": "application/json"})
+    assert_problem(empty, 400, "malformed_json")
+    body = learned.admin.post(url).json()
+    assert (body["to_version"], body["rebuild_expansion"], body["dry_run"]) == (1, None, False)
+
+
 def test_a_dry_run_answers_the_same_and_changes_nothing(learned: Service) -> None:
     with assert_state_unchanged(learned):
         planned = roll_back(learned, "cy", dry_run=True).json()

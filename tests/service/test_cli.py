@@ -73,6 +73,9 @@ def test_a_picture_finds_itself_and_its_captions(service: Service, tmp_path: Pat
     assert similar["items"][0]["picture"] == "p0"
     captions = as_json(service, "search", "--picture", str(file), "--captions", "--language", "de")
     assert {item["language"] for item in captions["items"]} == {"de"}
+    for by in (("--picture", str(file)), ("--like", "p0")):
+        assert as_json(service, "search", *by, "--captions", "--collection", "default")["items"]
+        assert as_json(service, "search", *by, "--captions", "--collection", "other")["items"] == []
 
 
 def test_a_search_by_picture_shows_captions_in_the_language_that_is_named(service: Service, tmp_path: Path) -> None:

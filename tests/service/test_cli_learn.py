@@ -1,5 +1,6 @@
 """`learn` and `expansions` against a real server: progress, refusals, and the demo's gallery that is still filled."""
 
+import hashlib
 import json
 import os
 import time
@@ -9,10 +10,12 @@ from threading import Thread
 from types import SimpleNamespace
 
 import pytest
+from sqlalchemy import update
 from typer.testing import CliRunner
 
 from demo import fill as demo_fill
 from demo.gallery import DemoPicture, outlines
+from model.registry.tables import ExpansionRow
 from service.cli import app, client, demo, languages
 from service.cli.client import places
 from service.cli.datasets import summary
@@ -65,6 +68,11 @@ def test_a_dry_run_tells_what_is_taught_again_unless_that_is_replaced(service: S
     assert f"{said}; `--replace` leaves them out." in run(service, *told, "--dry-run").stdout.splitlines()
     for other in ((*told, "--replace"), ("learn", "kw", str(file)), ("assess", "br", str(file))):
         assert as_json(service, *other, "--dry-run")["joined"] is None
+    same = {"dataset_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    for change in (same, {"dataset_sha256": "d" * 64, "dataset_path": None}):
+        with service.context.registry.begin() as session:
+            session.execute(update(ExpansionRow).where(ExpansionRow.language == "br").values(**change))
+        assert as_json(service, *told, "--dry-run")["joined"] is None
     sent = as_json(service, *told, "--replace")
     assert service.context.registry.expansions.get(sent["id"]).settings == {"replace": True}
     as_json(service, "expansions", sent["id"], "--cancel")

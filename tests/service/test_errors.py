@@ -12,8 +12,13 @@ from starlette.testclient import TestClient
 
 from model import errors
 from service.access_log import AccessLog
+from service.bodies import validated
 from service.metrics import Metrics
 from service.problems import install, problem, status_of
+from service.schemas.admin import RollbackRequest
+from service.schemas.common import RequestBody
+from service.schemas.gallery import PictureRecord
+from service.schemas.search import EmbeddingsRequest, PictureSearch
 from tests.service.harness import assert_problem
 
 
@@ -37,6 +42,36 @@ def test_the_details_of_an_internal_failure_are_not_sent() -> None:
     answer = problem("abc", errors.VersionCorrupt("rows.safetensors differs", path="/home/x"))
     assert b"safetensors" not in bytes(answer.body)
     assert b"/home" not in bytes(answer.body)
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "said"),
+    [
+        (PictureSearch, {"limit": 0}, "body.limit: this must be 1 or more"),
+        (PictureSearch, {"limit": 101}, "body.limit: this may be 100 at most"),
+        (PictureSearch, {"limit": "5"}, "body.limit: this must be a whole number"),
+        (PictureSearch, {"min_match": "x"}, "body.min_match: this must be a number"),
+        (PictureSearch, {"cursor": ""}, "body.cursor: this must have 1 or more characters"),
+        (PictureSearch, {"cursor": "x" * 9_999}, "body.cursor: this may have at most 2048 characters"),
+        (PictureSearch, {"mode": "x"}, "body.mode: this must be 'meaning', 'words' or 'both'"),
+        (PictureSearch, {"facets": []}, "body.facets: this list must have 1 or more"),
+        (PictureSearch, {"captions": 5}, "body.captions: this must be `all`, `none` or a list of tags, 200 at most"),
+        (EmbeddingsRequest, {"input": []}, "body.input: this list must have 1 or more"),
+        (EmbeddingsRequest, {"input": ["a", 1]}, "body.input.1: this must be a text"),
+        (EmbeddingsRequest, {"input": 1}, "body.input: this must be a list"),
+        (RollbackRequest, {"dry_run": "true"}, "body.dry_run: this must be true or false"),
+        (RollbackRequest, {"reason": "x" * 1_001}, "body.reason: this may have at most 1000 characters"),
+        (
+            PictureRecord,
+            {"collection": "a b"},
+            "body.collection: a name has 1 to 128 of `A-Z a-z 0-9 . _ -`, no dot first",
+        ),
+    ],
+)
+def test_a_refusal_says_in_words_what_is_wanted(model: type[RequestBody], given: object, said: str) -> None:
+    with pytest.raises(errors.InvalidInput) as refused:
+        validated(model, given)
+    assert refused.value.detail == said
 
 
 def test_a_long_list_of_locations_is_truncated() -> None:

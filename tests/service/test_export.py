@@ -120,6 +120,12 @@ def test_a_folder_that_no_export_wrote_stays_as_it_is(service: Service, tmp_path
     assert {str(file.relative_to(tmp_path)): file.read_bytes() for file in tmp_path.rglob("*.*")} == own
 
 
+def test_a_folder_that_cannot_be_made_is_told_in_a_sentence(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused = run(service, "export", str(tmp_path / "file" / "below"))
+    assert refused.exit_code == 1 and "cannot be written: Not a directory." in refused.stderr
+
+
 def test_ids_that_differ_only_in_upper_case_are_files_of_two_names(service: Service, tmp_path: Path) -> None:
     for number, id in enumerate(("bridge", "Bridge", "a%2Fbridge")):
         service.put(id, picture(10 + number))

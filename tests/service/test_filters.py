@@ -67,6 +67,30 @@ def test_hits_and_listing_are_what_a_filter_leaves(service: Service, asked: dict
     assert listed(service, collection="late", filter=json.dumps(asked)) == [id for id in left if id in ("p4", "p5")]
 
 
+def test_captions_are_of_pictures_that_a_filter_leaves(service: Service) -> None:
+    def put(id: str, tag: str, caption: str) -> None:
+        form = {"tags": json.dumps([tag]), "captions": json.dumps({"en": [caption]})}
+        files = {"picture": ("x", picture(sum(id.encode())))}
+        assert service.admin.put(f"/v1/pictures/{id}", files=files, data=form).status_code == 201
+
+    def found(tag: str) -> list[list[str]]:
+        filter = {"must": [{"key": "tags", "match": {"value": tag}}]}
+        url, upload = "/v1/search/captions", {"picture": ("x", picture(1))}
+        answers = (
+            service.admin.post(url, json={"picture": "c1", "filter": filter}),
+            service.admin.post(url, files=upload, data={"filter": json.dumps(filter), "languages": "en"}),
+        )
+        return [sorted(hit["caption"] for hit in answer.json()["items"]) for answer in answers]
+
+    for id, tag, caption in (("c1", "x", "one"), ("c2", "y", "two"), ("c3", "x", "three")):
+        put(id, tag, caption)
+    assert (found("x"), found("y"), found("z")) == ([["one", "three"]] * 2, [["two"]] * 2, [[], []])
+    refused = service.admin.post("/v1/search/captions", json={"picture": "c1", "filter": {"must": 1}})
+    assert assert_problem(refused, 422, "invalid_filter")["errors"][0]["location"] == "body.filter.must"
+    for id in ("c1", "c2", "c3"):
+        service.admin.delete(f"/v1/pictures/{id}")
+
+
 def test_a_page_of_a_filtered_search_follows_the_one_before(service: Service) -> None:
     whole, cursor, pages = by_text(service, filter=BRIDGES), None, list[str]()
     for _ in range(3):

@@ -204,10 +204,17 @@ def test_cancelling(fresh: Service) -> None:  # E12
         ("/v1/versions/99", "version_not_found"),
         ("/v1/versions/99999999999", "version_not_found"),
         ("/v1/versions/-1", "version_not_found"),
+        ("/v1/versions/" + "9" * 99, "version_not_found"),
     ],
 )
 def test_what_does_not_exist_is_not_found(service: Service, path: str, code: str) -> None:  # E15
     assert_problem(service.admin.get(path), 404, code)
+
+
+@pytest.mark.parametrize("number", ["x", "0.0", "+0", "0_0", "%200", "%D9%A0"])  # int() takes all but the first
+def test_the_number_of_a_version_is_digits(service: Service, number: str) -> None:
+    assert service.admin.get("/v1/versions/0").status_code == 200
+    assert_problem(service.admin.get(f"/v1/versions/{number}"), 422, "invalid_request")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Many pictures in one request: an answer for each, in order; one that is bad refuses none of the others."""
 
 import asyncio
+import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -103,6 +104,15 @@ def test_each_picture_has_its_own_answer_in_order(service: Service) -> None:
     assert {hit["picture"]: hit["captions"] for hit in hits}["a/1.png"] == {"en": ["a red boat"]}
     alone = service.admin.post("/v1/pictures", files={"picture": ("x", pictures[3])})
     assert alone.status_code == 200 and alone.json()["id"] == posted
+    refused = service.admin.post("/v1/pictures", files={"picture": ("x", pictures[10])}).json()
+    assert {**items[10]["problem"], "request_id": ""} == {**refused, "request_id": ""}
+
+
+def test_pictures_without_records_are_posted(service: Service) -> None:
+    pictures = [picture(30), picture(31)]
+    answer = service.admin.post("/v1/pictures/batch", files=[("picture", ("x", data)) for data in pictures])
+    ids = [hashlib.sha256(data).hexdigest() for data in pictures]
+    assert outcomes(answer) == [(id, "created", 201, None) for id in ids]
 
 
 def test_to_send_the_same_again_changes_nothing(service: Service) -> None:
@@ -169,7 +179,7 @@ def test_other_forms_are_refused(service: Service) -> None:
 
     with assert_state_unchanged(service):
         assert_problem(sent(None, {"records": "[]"}), 415, "unsupported_media_type")
-        assert_problem(sent({"picture": ("x", picture(1))}, {}), 422, "invalid_request")
+        assert_problem(sent({"records": (None, "[]")}, {}), 422, "invalid_request")
         assert_problem(sent({"other": ("x", b"")}, {"records": "[{}]"}), 422, "invalid_request")
         assert_problem(service.admin.post("/v1/pictures/batch", json=[]), 415, "unsupported_media_type")
 

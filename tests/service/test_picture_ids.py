@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from model.errors import InvalidInput
@@ -24,7 +25,7 @@ IDS = (
     "batch",
     "a/events",
     'it\'s/a "quote"\\n?v=1#top;+',
-    "...and more/.hidden",
+    "and more.../.hidden",
 )
 REFUSED = ("/a", "a/", "a//b", "..", "a/../b", "./a", "a/.", "", "a\nb", "a\0b", "a\x7f", "a\u202eb", "é" * 513)
 
@@ -114,6 +115,20 @@ def test_what_is_no_id_is_refused(service: Service, id: str) -> None:
             assert_problem(service.admin.request(method, at(id)), 404, "picture_not_found")
     refused = service.admin.post("/v1/search/captions", json={"picture": id})
     assert refused.status_code == 422
+
+
+@pytest.mark.parametrize("id", [".hidden", "..a", "...", ".a/b.jpg"])
+def test_a_new_id_has_no_dot_first(service: Service, id: str) -> None:
+    def refused(answer: httpx.Response) -> object:
+        return answer.status_code, answer.json()["code"], answer.json()["errors"][0]["code"]
+
+    one = service.admin.put(at(id), files={"picture": ("x", picture(1))})
+    files = [("picture", ("x", picture(1)))]
+    many = service.admin.post("/v1/pictures/batch", files=files, data={"records": json.dumps([{"id": id}])})
+    problem = many.json()["items"][0]["problem"]
+    assert refused(one) == (422, "invalid_request", "picture_id")
+    assert (problem["code"], problem["errors"][0]["location"]) == ("invalid_request", "body.records.0.id")
+    assert_problem(service.admin.delete(at(id)), 404, "picture_not_found")  # one of before can still be taken out
 
 
 def test_an_id_has_a_longest_and_is_composed() -> None:

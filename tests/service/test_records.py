@@ -128,9 +128,11 @@ def test_fields_choose_what_items_hold(service: Service) -> None:
     one = service.admin.get("/v1/pictures/a?fields=id,tags")
     assert one.json() == {"id": "a", "tags": ["x"]}
     assert one.headers["etag"] == service.admin.get("/v1/pictures/a").headers["etag"]
+    assert service.admin.get("/v1/pictures?fields=id,score,tags").json()["items"] == [one.json()]
+    assert service.admin.get("/v1/pictures/a?fields=score,id,tags").json() == one.json()
     for answer in (
-        service.admin.get("/v1/pictures?fields=score"),
-        service.admin.get("/v1/pictures/a?fields=score"),
+        service.admin.get("/v1/pictures?fields=id,nope"),
+        service.admin.get("/v1/pictures/a?fields="),
         service.admin.post("/v1/search/pictures?fields=id,nope", json=body),
     ):
         assert assert_problem(answer, 422, "invalid_request")["errors"][0]["location"] == "query.fields"
@@ -281,4 +283,6 @@ def test_other_parts_of_a_record_have_bounds(kept: Service, fields: dict[str, An
 def test_what_is_no_patch_of_a_record_is_refused(kept: Service, document: object, code: int) -> None:
     with assert_state_unchanged(kept):
         assert_problem(patch(kept, "a", document), code, "invalid_request")
-    assert_problem(kept.admin.patch("/v1/pictures/a", content=b"x"), 415, "unsupported_media_type")
+    refused = kept.admin.patch("/v1/pictures/a", content=b"x")
+    detail = assert_problem(refused, 415, "unsupported_media_type")["detail"]
+    assert detail == "send application/merge-patch+json or application/json in UTF-8"

@@ -106,6 +106,15 @@ def test_every_field_has_a_description() -> None:
         assert [name for name, field in settings.model_fields.items() if not field.description] == []
 
 
+def test_an_empty_data_root_is_not_the_current_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICTOGLOT_HOME", "")
+    for settings in (Settings, WorkerSettings):
+        with pytest.raises(SettingsError, match=r"^PICTOGLOT_HOME: must name a folder"):
+            settings.load()
+    monkeypatch.setenv("PICTOGLOT_HOME", ".")
+    assert Settings.load().home == Path.cwd()
+
+
 def test_the_registry_is_under_the_data_root_by_default() -> None:
     assert Settings(home=Path("/data")).database == "sqlite:////data/registry.db"
     assert Settings(database_url="postgresql://h/d").database == "postgresql://h/d"

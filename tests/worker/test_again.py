@@ -3,6 +3,8 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import pytest
@@ -10,10 +12,10 @@ import pytest
 from model import storage
 from model.data_root import DataRoot
 from model.encoder import Encoder
-from model.errors import DatasetPictureNotFound
+from model.errors import CheckpointMismatch, DatasetInvalid, DatasetPictureNotFound
 from model.registry import Version
 from model.table import View
-from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
+from tests.worker.harness import PATIENCE, Site, attempt_at, pairs, teach, with_welsh
 from worker import context as contexts
 from worker import prepare as preparing
 from worker.calibrate import Calibrator
@@ -61,7 +63,8 @@ def test_it_is_taught_from_both_and_measured_on_what_both_hold_out(site: Site) -
     assert (version.number, version.learned) == (2, tuple(both))
     assert manifest["datasets_sha256"] == [site.registry.expansions.get(id).dataset_sha256 for id in both]
     report, kept = version.report, held_out(site, both)
-    assert report["joined"] == {"datasets": 1, "rows": 30} and report["dataset"]["usable"] == 70
+    assert report["joined"] == {"datasets": 1, "rows": 30, "train": 100 - len(kept)}
+    assert report["dataset"]["usable"] == 70
     assert report["pairs"] == len(kept)
     own, earlier = (len(held_out(site, [id])) for id in reversed(both))
     assert f"on the same {own} held-out captions" in report["gain"]["sentence"] and own < report["pairs"]
@@ -70,13 +73,57 @@ def test_it_is_taught_from_both_and_measured_on_what_both_hold_out(site: Site) -
     assert Counter(caption.expansion for caption in captions) == dict.fromkeys(both, 70), "each has brought its own"
 
 
+def test_a_file_with_all_that_an_earlier_one_has_is_known_to_have_it(site: Site) -> None:
+    rows = pairs("cy")
+    taught(site, rows[:90], epochs=20)
+    taught(site, rows[:91], learning_rate=1e-12)  # upon the shared table, which is that version
+    version, (train, val) = serving(site), (serving(site).report["dataset"][name] for name in ("train", "val"))
+    assert "is read about as well as by version 1" in version.report["gain"]["sentence"]
+    assert len(version.learned) == 2 and version.report["joined"] == {"datasets": 1, "rows": 0, "train": train}
+    assert version.report["pairs"] == val
+
+
 def test_what_either_holds_out_is_trained_on_from_none(site: Site) -> None:
     first = taught(site, FIRST)
     data = prepared(site, SECOND)
-    trained = {(str(row.picture), row.caption) for row in data.rows if row.split == "train"}
+    trained = {(str(row.picture), row.caption) for row in data.trained}
     kept = held_out(site, [first]) | {(str(row.picture), row.caption) for row in data.fresh if row.split == "val"}
     assert len(data.rows) == 100 and len(data.fresh) == 70
     assert trained and not trained & kept and len(trained | kept) == 100
+
+
+@pytest.mark.parametrize("pictured_first", [False, True])
+def test_pairs_that_are_held_out_are_trained_on_neither_with_pictures_nor_without(
+    site: Site, pictured_first: bool
+) -> None:
+    first, second = (pairs("cy", picture=pictured) for pictured in (pictured_first, not pictured_first))
+    kept = {caption for _, caption in held_out(site, [taught(site, first)])}
+    data = prepared(site, second)
+    trained, new = {row.caption for row in data.trained}, {row.caption for row in data.fresh if row.split == "val"}
+    assert kept and new and len(kept | new | trained) == 100
+    assert not trained & (kept | new)
+
+
+def test_datasets_that_hold_out_every_row_between_them_are_refused(site: Site) -> None:
+    halves = [[{**row, "split": ("train", "val")[place % 2]} for place, row in enumerate(WELSH)]]
+    halves.append([{**row, "split": "val" if row["split"] == "train" else "train"} for row in halves[0]])
+    taught(site, halves[0])
+    with pytest.raises(DatasetInvalid, match=r"held out by this dataset or an earlier one.*`replace`"):
+        taught(site, halves[1])
+
+
+@pytest.mark.parametrize(
+    ("harm", "refused"),
+    [(lambda file: file.unlink(), DatasetInvalid), (lambda file: file.write_bytes(b"[]"), CheckpointMismatch)],
+    ids=["missing", "changed"],
+)
+def test_an_earlier_dataset_that_cannot_be_read_is_named_with_a_way_out(
+    site: Site, harm: Callable[[Path], None], refused: type[Exception]
+) -> None:
+    first = taught(site, FIRST)
+    harm(site.home / "expansions" / first / "dataset")
+    with pytest.raises(refused, match=rf"{first}, which is taught again, cannot be read .*`replace`"):
+        taught(site, SECOND)
 
 
 def test_a_few_new_captions_need_no_gain_that_nobody_could_measure(site: Site) -> None:
@@ -103,6 +150,13 @@ def test_other_languages_and_chances_are_measured_on_all_that_was_held_out(site:
     teach(site, "br", picture=True)
     welsh = serving(site, "br").report["shared"]["languages"]["cy"]
     assert welsh["before"] == serving(site).report["t2i"], "the shared table was that version"
+
+
+def test_chances_are_told_still_after_a_dataset_without_pictures(site: Site) -> None:
+    first = taught(site, WELSH)
+    taught(site, [{name: f"{row[name]} x" for name in ("caption", "english")} for row in WELSH])
+    texts = Calibrator(site.registry, DataRoot(site.home)).texts("cy", 2)
+    assert texts is not None and {*texts.pairs} <= held_out(site, [first])
 
 
 def test_replaced_datasets_are_taught_no_more_neither_now_nor_later(site: Site) -> None:
@@ -135,6 +189,21 @@ def test_the_same_file_is_taught_once_and_of_very_many_rows_the_newest(
     assert [expansion.id for expansion in prepared(site, pairs("cy")).taught[:-1]] == [second]
 
 
+def test_a_file_that_was_sent_before_has_to_gain(site: Site) -> None:
+    for rows in (pairs("cy")[:70], pairs("cy")[30:]):
+        taught(site, rows)
+    with pytest.raises(GateFailed, match="not read better than by version 2"):
+        taught(site, pairs("cy")[:70], forced=False, learning_rate=1e-12)
+
+
+def test_a_language_is_measured_as_most_of_its_captions_are(site: Site) -> None:
+    first = taught(site, WELSH)
+    taught(site, pairs("cy")[:64])
+    report = serving(site).report
+    assert (report["against"], report["pairs"]) == ("pictures", len(held_out(site, [first])))
+    assert report["earlier"]["pairs"] == report["pairs"] != report["joined"]["train"]
+
+
 def test_the_first_attempt_decides_what_is_taught_again(site: Site) -> None:
     first = taught(site, FIRST)
     attempt = attempt_at(site, site.submit(SECOND))
@@ -144,6 +213,22 @@ def test_the_first_attempt_decides_what_is_taught_again(site: Site) -> None:
         expected=serving.number, shared=0, languages={}, actor="test", reason="", change={}
     )  # everything else is restored meanwhile
     assert [expansion.id for expansion in open_context(attempt).before] == [first]
+
+
+def test_what_an_earlier_release_began_with_the_new_dataset_alone_is_taught_from_all(site: Site) -> None:
+    first, second = taught(site, FIRST), site.submit(SECOND)
+    plan = site.home / "expansions" / second / "plan.json"
+    storage.write_json(plan, {"parent": 1, "before": []})  # as if that release had trained it
+    assert site.attempt(second, FAULT_POINT="phase.evaluate").wait(PATIENCE) == -SIGKILL
+    assert site.checkpoints(second)
+    storage.write_json(plan, {"parent": 1})
+    for point in ("phase.train", "phase.evaluate"):
+        site.abandon(second)
+        assert site.attempt(second, FAULT_POINT=point).wait(PATIENCE) == -SIGKILL
+    trained = site.checkpoints(second)
+    site.abandon(second)
+    assert site.attempt(second).wait(PATIENCE) == 0
+    assert trained and serving(site).learned == (first, second)
 
 
 def test_earlier_rows_go_without_deleted_pictures_and_new_ones_are_refused(site: Site) -> None:

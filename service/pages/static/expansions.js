@@ -121,7 +121,7 @@ function outcome(item) {
     typeof recall === "number" ? `text to ${{ english: "English", pivots: "paired text" }[item.report.against] ?? "picture"} R@1 ${percent(recall)} %` : null,
     make("a", { href: `/versions/${item.version}/report` }, `version ${item.version}`),
     `release ${item.release}`,
-    joined ? `with ${plural(joined.rows, "caption")} of ${plural(joined.datasets, "earlier dataset")}` : null,
+    joined?.rows ? `with ${plural(joined.rows, "caption")} of ${plural(joined.datasets, "earlier dataset")}` : null,
     rebuilt && moved ? "now the shared table" : null,
     rebuilt && moved === false ? "the shared table was not changed" : null,
   ];

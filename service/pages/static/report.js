@@ -21,7 +21,7 @@ async function draw() {
   }
 }
 
-const parts = (answer) => [verdict(answer), figures(answer), recall(answer.report), moves(answer), chain(answer), detected(answer), match(answer), dataset(answer.report)];
+const parts = (answer) => [verdict(answer), figures(answer), recall(answer.report), moves(answer), chain(answer), detected(answer), match(answer), index(answer), dataset(answer.report)];
 
 /** Whether the shared table came to this version; if not, its figures are what would have been. While it is undecided, they are what will be. */
 const happened = ({ state, moved }) => moved !== false && !["failed", "cancelled"].includes(state);
@@ -48,7 +48,7 @@ function verdict({ version, language, name, state, error, moved, report }) {
   else if (now === version) words.push(`This version is used for ${name} now.`);
   else words.push(now === undefined || now === null ? `${name} is not available now.` : `${name} is read by version ${now} now.`);
   if (gain) words.push(`${gain.sentence}.${gain.forced ? " It serves because that was forced." : ""}`);
-  if (report.joined) words.push(`It was taught from ${plural(report.joined.rows, "caption")} of ${plural(report.joined.datasets, "earlier dataset")} as well.`);
+  if (report.joined?.rows) words.push(`It was taught from ${plural(report.joined.rows, "caption")} of ${plural(report.joined.datasets, "earlier dataset")} as well.`);
   if (gain && report.earlier) words.push(`${report.earlier.sentence}.`);
   if (moved === true) words.push("It became the shared table, which reads text in an unknown language.");
   if (moved === false) words.push(apart(name));
@@ -148,6 +148,12 @@ function match({ match: told, name }) {
     `Each hit has the chance that it is what the text means. On ${among}, first hits are off by ${decimal(told.error * 100, 1)} points on average, of which ${decimal(told.by_chance * 100, 1)} would be by chance alone. With a least chance of 50 % a search keeps ${share(told.kept)} of the right first hits; when what is meant is not in the gallery, ${share(told.absent)} of searches find nothing.`,
     matchTable(told.bins, name),
   );
+}
+
+function index({ index: told }) {
+  if (!told) return null;
+  const asked = told.of === "captions" ? plural(told.queries, "caption") : plural(told.queries, "made-up text");
+  return section("The index", `Searches find ${share(told.share)} of the ten nearest pictures (${asked} against an exact scan).`);
 }
 
 function dataset({ dataset: data }) {

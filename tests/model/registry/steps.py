@@ -65,8 +65,8 @@ def promote(registry: Registry, lease: Lease, version: Version, *, shared: bool 
 def learn(registry: Registry, language: str, *, shared: bool = True, **more: Any) -> Version:
     """A whole expansion, on top of the serving shared version, from all that the language was taught from before."""
     lease, parent = begin(registry, language), registry.releases.serving().shared
-    datasets = (*taught_from(registry, language), lease.expansion)
-    version = write(registry, lease, language, parent, datasets=datasets, **more)
+    made = {"datasets": (*taught_from(registry, language), lease.expansion), **more}
+    version = write(registry, lease, language, parent, **made)
     release = promote(registry, lease, version, shared=shared)
     registry.expansions.succeed(lease, version.number, release.number, dict(version.report))
     return version

@@ -7,7 +7,7 @@ import pytest
 from model.errors import AliasMoved, VersionPruned
 from model.registry import Registry
 from model.registry.retention import LEAST
-from tests.model.registry.steps import begin, promote, race, submit, teach, write
+from tests.model.registry.steps import begin, learn, promote, race, submit, teach, write
 
 
 def pruned(registry: Registry, keep: int = LEAST) -> list[int]:
@@ -164,6 +164,29 @@ def test_all_datasets_that_a_language_was_taught_from_stay_as_long_as_it_is_in_r
     done = registry.retention.prune(LEAST)
     assert [version.number for version in done.versions] == taught[1:], "the others build upon the first one"
     assert tuple(expansion.id for expansion in done.datasets) == sources
+
+
+def test_a_dataset_goes_when_another_replaced_it_and_no_rollback_needs_it(registry: Registry) -> None:
+    """What docs/operations.md says to one who wants to be rid of captions."""
+
+    def gone() -> bool:
+        return first in [expansion.id for expansion in registry.retention.plan(LEAST).datasets]
+
+    first = learn(registry, "a").expansion
+    learn(registry, "a")
+    assert not any((teach(registry, tag), gone())[1] for tag in "bcd"), "it is taught again"
+    learn(registry, "a", datasets=())
+    learn(registry, "a", datasets=())
+    assert not gone(), "a rollback from the release before serves it"
+    teach(registry, "b")
+    assert gone()
+
+
+def test_of_a_language_that_was_rolled_back_altogether_the_datasets_go(registry: Registry) -> None:
+    first = learn(registry, "a").expansion
+    assert back(registry, "a") is None
+    teach(registry, "a")
+    assert first in [expansion.id for expansion in registry.retention.plan(LEAST).datasets]
 
 
 def test_what_a_language_was_taught_from_leaves_out_what_was_withdrawn_before(registry: Registry) -> None:
