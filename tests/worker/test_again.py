@@ -15,7 +15,8 @@ from model.encoder import Encoder
 from model.errors import CheckpointMismatch, DatasetInvalid, DatasetPictureNotFound
 from model.registry import Version
 from model.table import View
-from tests.worker.harness import PATIENCE, Site, attempt_at, pairs, teach, with_welsh
+from tests.patience import PATIENCE
+from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
 from worker import context as contexts
 from worker import prepare as preparing
 from worker.calibrate import Calibrator
