@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from PIL import Image
 
 from model.backends import FIRST
 from model.framing import Frame
+from tests.patience import PATIENCE
 
 Vectors = NDArray[np.float32]
 DIMENSION = 64
@@ -70,6 +72,25 @@ class WeightlessEncoder:
     def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
         vectors = [picture_vector(image) for image in images]
         return np.stack(vectors) if vectors else np.empty((0, DIMENSION), dtype=np.float32)
+
+
+class StalledEncoder(WeightlessEncoder):
+    """Remembers the texts since it was stalled, which wait for the `cue`."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.cue = Event()
+        self.cue.set()
+
+    def stall(self) -> None:
+        """From now on texts wait until `cue` is set."""
+        self.seen.clear()
+        self.cue.clear()
+
+    def texts(self, items: Sequence[tuple[WeightlessView, str]], *, alone: bool = False) -> WeightlessTexts:
+        self.seen += [text for _, text in items]
+        assert self.cue.wait(PATIENCE)
+        return super().texts(items)
 
 
 class SlowEncoder(WeightlessEncoder):

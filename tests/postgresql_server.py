@@ -16,6 +16,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
+from tests.patience import PATIENCE
+
 
 class PostgreSQLServer:
     """Listens on a socket in its folder only. Raises OSError or SubprocessError where it cannot start."""
@@ -43,11 +45,11 @@ class PostgreSQLServer:
             os.chown(self._folder, nobody.pw_uid, nobody.pw_gid)
             options |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         make = [f"{programs}/initdb", "--auth=trust", "--username=postgres", "--encoding=utf8", "--locale=C"]
-        subprocess.run([*make, "--no-sync", "-D", str(data)], check=True, timeout=60, **options)
+        subprocess.run([*make, "--no-sync", "-D", str(data)], check=True, timeout=PATIENCE, **options)
         serve = [f"{programs}/postgres", "-D", str(data), "-k", str(self._folder), "-h", "", "-F"]  # -F: no fsync
         self._process = process = subprocess.Popen(serve, **options)
         engine = create_engine(self.url, poolclass=NullPool)
-        for _ in range(1200):
+        for _ in range(3_600):
             with suppress(OperationalError), engine.connect():
                 return
             if process.poll() is not None:

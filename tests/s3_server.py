@@ -9,6 +9,8 @@ from uuid import uuid4
 
 import httpx
 
+from tests.patience import PATIENCE
+
 
 class S3Server:
     """moto's server; everything in it is gone when it is killed."""
@@ -25,7 +27,7 @@ class S3Server:
         }
         command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(self._port)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(1200):
+        for _ in range(3_600):
             with suppress(OSError), socket.create_connection(("127.0.0.1", self._port)):
                 return
             time.sleep(0.05)
@@ -34,7 +36,7 @@ class S3Server:
     def bucket(self) -> str:
         """The URL of a place in a new bucket."""
         name = f"b{uuid4().hex}"
-        answer = httpx.put(f"{self.environment['AWS_ENDPOINT_URL']}/{name}")
+        answer = httpx.put(f"{self.environment['AWS_ENDPOINT_URL']}/{name}", timeout=PATIENCE)
         assert answer.status_code == 200, answer.text
         return f"s3://{name}/some/place"
 

@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cached_property
 from threading import Event, Lock
 
 from model.data_root import DataRoot, discard_working_files
@@ -46,17 +45,16 @@ class Supervisor:
         self.owner = owner()
         self.heard = 0.0  # when the last hint arrived
         self._busy, self._opening = Lock(), Lock()
+        self._registry: Registry | None = None
 
     @property
     def registry(self) -> Registry:
         """Opened at first use, so that a worker can start before its database; once, for all threads."""
         with self._opening:
-            return self._opened
-
-    @cached_property
-    def _opened(self) -> Registry:
-        self.settings.home.mkdir(parents=True, exist_ok=True)
-        return open_registry(self.settings.database)
+            if self._registry is None:
+                self.settings.home.mkdir(parents=True, exist_ok=True)
+                self._registry = open_registry(self.settings.database)
+            return self._registry
 
     @property
     def busy(self) -> bool:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from benchmarks import imports
 from benchmarks.pictures import SIZES
+from tests.patience import PATIENCE
 from tests.service.processes import weightless
 
 KEY = "k" * 40
@@ -21,7 +22,7 @@ def url(tmp_path: Path) -> Iterator[str]:
     assert service.stdout is not None
     yield service.stdout.readline().split()[-1]
     service.terminate()
-    service.communicate(timeout=60)
+    service.communicate(timeout=PATIENCE)
 
 
 def test_files_are_different_and_are_pictures(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from typer.testing import CliRunner
 
 from benchmarks.emoji36.errors import Refused
 from benchmarks.methods import gains, report
-from benchmarks.methods.__main__ import app
+from benchmarks.methods.__main__ import _add, _keep, app
 from benchmarks.methods.aligners import LINKED, by_links
 from benchmarks.methods.gains import DemoData, Trial
 from demo.gallery import outlines
 from model.base import open_base
 from model.encoder import Encoder
+from model.evaluation import KS
 from model.text import clean
 from tests.benchmarks.test_methods_miniature import Toy
 
@@ -67,6 +69,20 @@ def test_what_is_held_is_not_measured_again(encoder: Encoder, held: list[dict[st
     gains.fill(encoder, Toy(encoder), [*trials(SHORT), *trials(LONG)], read, tmp_path, told.append)
     (again,) = told
     assert again | {"seconds": 0} == held[2] | {"seconds": 0}
+
+
+def test_several_runs_may_add_to_one_file(tmp_path: Path) -> None:
+    out, concluded = tmp_path / "trials.json", tmp_path / "gains.json"
+    figures = {f"R@{k}": {"before": 1.0, "after": 2.0, "gain": 1.0, "error": 0.1} for k in KS}
+
+    def measured(seed: int) -> None:
+        _add(out, {"seed": seed})
+        _keep(concluded, {"seeds": seed}, figures)
+
+    with ThreadPoolExecutor(8) as runs:
+        list(runs.map(measured, range(8)))
+    assert sorted(trial["seed"] for trial in json.loads(out.read_bytes())["trials"]) == [*range(8)]
+    assert sorted(each["seeds"] for each in json.loads(concluded.read_bytes())["comparisons"]) == [*range(8)]
 
 
 def test_the_demos_rows_are_taught_and_its_held_out_captions_ask_among_all_pictures(

@@ -18,6 +18,7 @@ from benchmarks.peers.machine import cpu
 from benchmarks.peers.material import texts
 from benchmarks.peers.processes import environment, finished, free_port, started
 from benchmarks.peers.servers import Server
+from tests.patience import PATIENCE, within
 
 
 @contextmanager
@@ -52,8 +53,9 @@ def test_so_many_clients_ask_for_so_long_and_no_more() -> None:
     with listening(200) as (url, asked):
         server = Server("ours", url, "/ask", lambda text: search_body(text, "en"), [])
         began = time.monotonic()
-        timings = server.ask(texts(), clients=3, seconds=0.3)
-        assert 0.3 <= time.monotonic() - began < 5
+        with within(5):
+            timings = server.ask(texts(), clients=3, seconds=0.3)
+        assert time.monotonic() - began >= 0.3
     assert len({*asked}) == 3 and len(timings.seconds) == len(asked) > 3 and timings.failed == 0
 
 
@@ -72,7 +74,7 @@ def test_a_server_that_has_ended_is_no_result() -> None:
 
 SERVER = """
 import http.server, subprocess, sys
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), http.server.SimpleHTTPRequestHandler).serve_forever()
 """
 
@@ -89,7 +91,7 @@ def test_a_server_and_its_children_end_with_the_block_even_after_an_error() -> N
         assert len(running) == 2
         assert Server("ours", "", "", bytes, [own]).memory()["rss"] > 10  # type: ignore[arg-type]
         raise KeyboardInterrupt
-    _, alive = psutil.wait_procs(running, timeout=5)
+    _, alive = psutil.wait_procs(running, timeout=PATIENCE)
     assert not alive
 
 
@@ -102,7 +104,7 @@ port = sys.argv[1]
 command = [sys.executable, "-m", "http.server", port, "--bind", "127.0.0.1"]
 with started(command, environment(1), f"http://127.0.0.1:{port}/") as process:
     print(process.pid, flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -113,8 +115,8 @@ def test_a_run_that_is_stopped_ends_its_servers(sent: signal.Signals) -> None:
         assert run.stdout is not None
         server = psutil.Process(int(run.stdout.readline()))
         run.send_signal(sent)
-        assert run.wait(timeout=30) != 0
-    _, alive = psutil.wait_procs([server], timeout=5)
+        assert run.wait(PATIENCE) != 0
+    _, alive = psutil.wait_procs([server], timeout=PATIENCE)
     assert not alive
 
 
@@ -129,14 +131,14 @@ def test_programs_get_the_threads_the_instruction_set_and_our_chosen_settings(mo
     monkeypatch.setenv("PICTOGLOT_BACKEND", "torch")
     monkeypatch.setenv("PICTOGLOT_HOME", "elsewhere")
     script = "import os, json; print(json.dumps(dict(os.environ)))"
-    said, seconds = finished([sys.executable, "-c", script], environment(2), within=30)
+    said, seconds = finished([sys.executable, "-c", script], environment(2), within=PATIENCE)
     told = json.loads(said)
     assert (told["OMP_NUM_THREADS"], told["PICTOGLOT_THREADS"], told["HF_HUB_OFFLINE"]) == ("2", "2", "1")
     assert told["ONEDNN_MAX_CPU_ISA"] == "AVX512_CORE"
-    assert told["PICTOGLOT_BACKEND"] == "torch" and "PICTOGLOT_HOME" not in told and 0 < seconds < 30
+    assert told["PICTOGLOT_BACKEND"] == "torch" and "PICTOGLOT_HOME" not in told and 0 < seconds < PATIENCE
     assert cpu()["onednn_max_cpu_isa"] == "AVX512_CORE"
 
 
 def test_a_program_that_fails_is_told_with_its_own_words() -> None:
     with pytest.raises(RuntimeError, match=r"python\S* failed: no room"):
-        finished([sys.executable, "-c", "raise SystemExit('no room')"], environment(1), within=30)
+        finished([sys.executable, "-c", "raise SystemExit('no room')"], environment(1), within=PATIENCE)

@@ -15,6 +15,7 @@ import httpx
 
 from demo import dataset
 from demo.gallery import Outline, outlines, pictures
+from tests.patience import PATIENCE
 
 ADMIN_KEY = "admin-key-of-the-browser-tests"
 ENDED = ("succeeded", "failed", "cancelled")
@@ -41,7 +42,7 @@ class Site:
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(
-            base_url=self.url, timeout=60, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, trust_env=False
+            base_url=self.url, timeout=PATIENCE, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, trust_env=False
         )
 
     def start(self) -> None:
@@ -55,7 +56,7 @@ class Site:
             "FORGETTING_BUDGET": "1",
             "RELAY_SECONDS": "0.3",
             "HEARTBEAT_SECONDS": "0.5",
-            "REQUEST_SECONDS": "30",
+            "REQUEST_SECONDS": str(PATIENCE),
             "CALIBRATE_SECONDS": "86400",  # what is held back would change while a test runs
             **self.settings,
         }

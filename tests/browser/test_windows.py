@@ -5,6 +5,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser.site import ADMIN_KEY, Site
+from tests.patience import PATIENCE
 
 
 @pytest.mark.parametrize("part", ["search", "languages", "teach", "releases"])
@@ -68,21 +69,21 @@ def test_an_unreachable_server_is_reported(page: Page, context: BrowserContext) 
 
 
 def test_the_page_comes_with_a_strict_policy(site: Site) -> None:
-    policy = httpx.get(site.url).headers["Content-Security-Policy"]
+    policy = httpx.get(site.url, timeout=PATIENCE).headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert "http" not in policy
 
 
 def test_an_unchanged_file_is_not_sent_again(site: Site) -> None:
-    first = httpx.get(f"{site.url}/static/main.js")
-    again = httpx.get(f"{site.url}/static/main.js", headers={"If-None-Match": first.headers["ETag"]})
+    first = httpx.get(f"{site.url}/static/main.js", timeout=PATIENCE)
+    again = httpx.get(f"{site.url}/static/main.js", timeout=PATIENCE, headers={"If-None-Match": first.headers["ETag"]})
     assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
 
 
 @pytest.mark.parametrize("name", ["none.js", "__init__.py", "..%2F__init__.py"])
 def test_nothing_but_the_page_is_under_static(site: Site, name: str) -> None:
-    answer = httpx.get(f"{site.url}/static/{name}")
+    answer = httpx.get(f"{site.url}/static/{name}", timeout=PATIENCE)
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 

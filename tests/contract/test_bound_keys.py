@@ -9,6 +9,7 @@ import pytest
 
 from service.auth import guard_of
 from tests.contract.test_routes import GUARDED, NAMES, every_route
+from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, picture, running
 from tests.service.test_match import calibrated
 
@@ -47,7 +48,7 @@ class Keys:
 
 
 def client(service: Service, key: str) -> httpx.Client:
-    return httpx.Client(base_url=service.url, timeout=30, headers={"X-API-Key": key})
+    return httpx.Client(base_url=service.url, timeout=PATIENCE, headers={"X-API-Key": key})
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.redis_server import RedisServer
+from tests.patience import PATIENCE
 from tests.worker.conftest import new_site, site, tiny_base
-from tests.worker.harness import PATIENCE, Site, pairs
+from tests.worker.harness import Site, pairs
 
 __all__ = ["new_site", "site", "tiny_base"]
 

@@ -20,13 +20,14 @@ class RedisServer:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
         self.url = f"redis://127.0.0.1:{self._port}/0"
+        self.client = redis.Redis(port=self._port)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers."""
         command = [*self._command, "--port", str(self._port)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(1200):
+        for _ in range(3_600):
             with suppress(redis.ConnectionError):
                 self.client.ping()
                 return
@@ -35,14 +36,10 @@ class RedisServer:
 
     def kill(self) -> None:
         """SIGKILL."""
+        self.client.close()
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-
-    @property
-    def client(self) -> redis.Redis:
-        """A new connection."""
-        return redis.Redis(port=self._port)
 
 
 def _from_wheel() -> str:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from model.registry import open_registry
+from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, learn, picture, wait_until
 from tests.service.processes import answers, weightless
 
@@ -24,7 +25,7 @@ def started(home: Path, **more: str) -> "Iterator[tuple[subprocess.Popen[str], h
     try:
         assert server.stdout is not None
         address = server.stdout.readline().split()[-1]
-        with httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}) as client:
+        with httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}, timeout=PATIENCE) as client:
             wait_until(lambda: answers(client, "/readyz") == 200, seconds=60)
             yield server, client
     finally:
@@ -43,7 +44,7 @@ def test_a_kill_within_a_swap_leaves_one_whole_release(tmp_path: Path, point: st
         registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
         learn(registry, "cy")
         registry.close()
-        assert server.wait(120) == -signal.SIGKILL
+        assert server.wait(PATIENCE) == -signal.SIGKILL
 
     with started(tmp_path) as (server, client):
         ready = client.get("/readyz").json()

@@ -22,7 +22,7 @@ def test_a_submission_without_a_broker_runs_when_it_comes(
     site = new_site(BROKER_URL=redis_server.url)
     expansion = site.submit(PICTURED)
     worker = site.start()
-    time.sleep(3)
+    site.wait(expansion, lambda _: "Cannot connect to redis" in site.log())
     assert site.registry.expansions.get(expansion).state == "queued"
     assert worker.poll() is None
     redis_server.start()

@@ -15,6 +15,7 @@ import pytest
 from index.states import unsealed
 from model.registry import open_registry
 from tests.faults.test_api_faults import started
+from tests.patience import PATIENCE
 from tests.service.harness import picture, wait_until
 from tests.service.processes import clean_environment
 
@@ -39,7 +40,9 @@ def indexed(settings: dict[str, str], **more: str) -> int:
     """Run the worker's indexer to its end; returns its exit status."""
     command = [sys.executable, "-m", "worker.indexer", str(os.getpid())]
     names = {f"PICTOGLOT_{name}": value for name, value in settings.items()}
-    return subprocess.run(command, env=clean_environment() | names | more, capture_output=True, timeout=60).returncode
+    return subprocess.run(
+        command, env=clean_environment() | names | more, capture_output=True, timeout=PATIENCE
+    ).returncode
 
 
 def everything_sealed(database: str) -> bool:

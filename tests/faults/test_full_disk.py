@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.harness import PATIENCE, Site, assert_once, pairs
+from tests.patience import PATIENCE
+from tests.worker.harness import Site, assert_once, pairs
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 

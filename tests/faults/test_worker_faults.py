@@ -1,12 +1,12 @@
 """Workers that are killed, stopped, frozen, cancelled or doubled: every expansion ends once, with the right result."""
 
 import signal
-import time
 from collections.abc import Callable
 
 import pytest
 
-from tests.worker.harness import PATIENCE, Site, assert_once, pairs
+from tests.patience import PATIENCE, insisting
+from tests.worker.harness import Site, assert_once, pairs
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 NewSite = Callable[..., Site]
@@ -39,6 +39,7 @@ def test_a_killed_child_is_followed_by_another_and_a_killed_worker_takes_its_chi
     child = site.child(worker)
     worker.kill()
     child.wait(PATIENCE)
+    site.abandon(expansion)
     site.start()
     finished = site.finish(expansion)
     assert_once(site, finished)
@@ -84,13 +85,15 @@ def test_sigterm_writes_a_checkpoint_and_gives_the_lease_back(site: Site) -> Non
 def test_a_frozen_worker_that_was_overtaken_writes_nothing_more(site: Site, undisturbed: dict[str, str]) -> None:
     expansion = site.submit(PICTURED, epochs=4)
     frozen = site.start()
+    overtaken = site.child(frozen)
     site.training(expansion)
     site.freeze(frozen)
+    site.abandon(expansion)
     site.start()
-    assert_once(site, site.finish(expansion))
-    before = site.registry.expansions.get(expansion)
+    before = site.finish(expansion)
+    assert_once(site, before)
     site.kill(frozen, signal.SIGCONT)
-    time.sleep(2)
+    overtaken.wait(PATIENCE)
     assert site.registry.expansions.get(expansion) == before
     assert_once(site, before)
     assert site.weights(expansion) == undisturbed
@@ -105,7 +108,7 @@ def test_what_is_cancelled_while_queued_never_runs_and_while_running_ends_its_ch
     worker = site.start()
     site.training(running)
     child = site.child(worker)
-    site.registry.expansions.cancel(running)
+    insisting(lambda: site.registry.expansions.cancel(running))
     assert site.finish(running).state == "cancelled"
     child.wait(PATIENCE)
     assert len(site.registry.versions.list()) == 1

@@ -52,7 +52,7 @@ def _in_tree(module: Module) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ExceptHandler) and module.package in PACKAGES and module.name not in NETS:
             yield from ((node.lineno, what) for what in _nets(node))
         elif isinstance(node, ast.Compare):
-            yield from ((node.lineno, what) for what in _secrets(node))
+            yield from ((node.lineno, what) for what in (*_secrets(node), *_timings(node, module)))
     for name, line in module.imports():
         if name.split(".")[0] in PICKLES:
             yield line, "a pickle: data files must not run code"
@@ -99,6 +99,13 @@ def _in_lines(module: Module) -> Iterator[tuple[int, str]]:
             yield number, "an open task in a comment: do it, or open an issue"
 
 
+def _timings(node: ast.Compare, module: Module) -> Iterator[str]:
+    if module.package == "tests" and re.search(
+        r"\b(monotonic|perf_counter|time\.time)\(\) - [^<]*<", ast.unparse(node)
+    ):
+        yield "fails on a machine that stands still: `tests.patience.within`, or the time of the processor"
+
+
 def test_nothing_forbidden_in_the_tree() -> None:
     own = __name__  # contains the examples below
     assert [what for module in modules(*ALL_PYTHON) if module.name != own for what in forbidden(module)] == []
@@ -118,6 +125,7 @@ def test_nothing_forbidden_in_the_tree() -> None:
         ("model.pictures", "try:\n    f()\nexcept (OSError, BaseException):\n    pass"),
         ("model.dataset", "import tarfile\ntarfile.open('x').extractall('/')"),
         ("tests.model.test_text", "import time\ntime.sleep(1)"),
+        ("tests.service.test_search", "assert 1 < time.monotonic() - began < 2"),
         ("tests.model.test_text", "from unittest.mock import patch"),
         ("model.text", "x = 1  # TO" + "DO later"),
     ],
@@ -129,6 +137,8 @@ def test_a_forbidden_construct_is_found(name: str, text: str) -> None:
 def test_similar_but_allowed_constructs_are_accepted() -> None:
     text = "admin_key == ''\nasync_result.delayed()\nprinter(1)\ntry:\n    f()\nexcept ValueError:\n    pass"
     assert forbidden(Module("service.auth", text)) == []
+    bounds = "until > monotonic()\ntime.monotonic() - began >= 0.3\ntime.process_time() - began < 1"
+    assert forbidden(Module("tests.service.test_search", bounds)) == []
     tidy = "try:\n    f()\nexcept BaseException:\n    g()\n    raise"
     assert forbidden(Module("model.storage", tidy)) == []
 

@@ -15,6 +15,7 @@ from dotenv import dotenv_values
 from model.settings import PREFIX, names
 from tests.house.source import PACKAGES, ROOT, tracked
 from tests.house.test_docs import missing_paths, settings, unknown_names
+from tests.patience import PATIENCE
 
 COMPOSE = ROOT / "docker-compose.yml"
 EXAMPLE = ROOT / ".env.example"
@@ -41,7 +42,7 @@ def config(**environment: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if name not in PASSWORDS} | environment
     own = ["--env-file", os.devnull]  # not the `.env` of the person who runs the tests
     command = [*program, *own, "-f", str(COMPOSE), "config"]
-    return subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
 
 def test_compose_accepts_the_file() -> None:
@@ -138,7 +139,10 @@ def test_documents_for_contributors_name_only_what_exists(name: str) -> None:
 
 def test_the_console_script_exists() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from service.cli import main; assert callable(main)"], cwd=ROOT, check=False, timeout=60
+        [sys.executable, "-c", "from service.cli import main; assert callable(main)"],
+        cwd=ROOT,
+        check=False,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0
 
@@ -159,7 +163,7 @@ def test_data_files_of_the_packages_are_shipped() -> None:
 def test_what_installs_for_a_minute_says_so_before(target: str) -> None:
     told = subprocess.run(
         ["make", "--dry-run", "--always-make", target, "VENV=/nothing"],
-        cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE,
     ).stdout.splitlines()  # fmt: skip
     installing = [number for number, line in enumerate(told) if " install " in line and "--require-hashes" in line]
     assert len(installing) == (2 if target == "test" else 1)

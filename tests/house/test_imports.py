@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 
 from tests.house.source import PACKAGES, ROOT, Module, modules, under
+from tests.patience import PATIENCE
 
 HTTP = ("fastapi", "starlette", "uvicorn")
 TRAINING = ("torch", "torchvision", "open_clip", "timm")
@@ -134,6 +135,6 @@ def imported_heavy(module: str, heavy: tuple[str, ...]) -> list[str]:
     """Which of the heavy modules a fresh interpreter has loaded after importing one module."""
     code = f"import sys, {module}; sys.stdout.write(' '.join(n for n in {heavy!r} if n in sys.modules))"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     return done.stdout.split()

@@ -21,6 +21,7 @@ from PIL import Image
 
 from model.base import BUNDLED
 from tests.house.source import PACKAGES, ROOT, tracked
+from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -133,4 +134,4 @@ def test_what_was_installed_serves_a_picture_and_stops_on_sigterm(programs: Path
         assert [item["picture"] for item in answer["items"]] == ["apple"]
     finally:
         up.send_signal(signal.SIGTERM)
-    assert up.wait(60) == 0
+    assert up.wait(PATIENCE) == 0

@@ -16,6 +16,7 @@ from index.vectors import Identity
 from model import storage
 from model.errors import StorageFull
 from tests.index.world import World, answers, captions_of, interrupted, put, put_picture, scored_pictures
+from tests.patience import PATIENCE, insisting
 
 
 def test_what_was_sealed_is_adopted_and_the_memory_of_the_tail_is_free(world: World) -> None:
@@ -88,13 +89,13 @@ def test_searches_go_on_and_are_right_while_states_are_sealed_and_adopted(world:
 
     def seal() -> None:
         while not stop.is_set():
-            world.seal()
+            insisting(world.seal)
 
     threads = [Thread(target=search, args=(0,)), Thread(target=search, args=(1,)), Thread(target=seal)]
     for thread in threads:
         thread.start()
     try:
-        deadline, states, seed = time.monotonic() + 60, set[int](), 100
+        deadline, states, seed = time.monotonic() + PATIENCE, set[int](), 100
         while (len(states) < 8 or min(searches) < 200) and time.monotonic() < deadline:
             put(live, seed)
             put_picture(live, "changing", seed)

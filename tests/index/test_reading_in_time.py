@@ -2,7 +2,7 @@
 
 from contextlib import closing
 from pathlib import Path
-from time import monotonic, sleep
+from time import sleep
 from typing import Any
 
 import pytest
@@ -67,13 +67,13 @@ def test_all_statements_of_a_reading_have_one_time(postgresql_url: str, monkeypa
     with closing(open_registry(postgresql_url)) as registry:
         with registry.read_in_time() as session:
             assert session.scalar(text("SHOW statement_timeout")) != "0"
-        for slow in (0.1, 0.4):  # between two statements, and in one that must not have the whole time again
-            began, done = monotonic(), 0
+        for slow, most in ((0.1, 4), (0.4, 1)):  # between two, and in one that must not have the whole time again
+            done = 0
             with pytest.raises(RegistryUnavailable), registry.read_in_time() as session:
                 for _ in range(20):
                     session.execute(text(f"SELECT pg_sleep({slow})"))
                     done += 1
-            assert 1 <= done < 5 and monotonic() - began < 0.78
+            assert done <= most
         with registry.read() as session:  # with the same connection
             assert session.scalar(text("SHOW statement_timeout")) == "0"
 

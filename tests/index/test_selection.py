@@ -26,6 +26,7 @@ from model.data_root import DataRoot
 from model.errors import RegistryUnavailable
 from model.registry import open_registry
 from tests.index.world import content
+from tests.patience import PATIENCE
 
 TEXTS = ["Chur", "chur", "", "é", "e\u0301", "x" * 300, "1", "true", "1950-01-01", "1950-01-01T01:00:00+01:00"]
 NUMBERS = [0, -0.0, 1, 1.0, 1.5, -7, 1950, 2**60, 1e300]
@@ -313,13 +314,13 @@ def test_one_waits_only_so_long_for_who_reads_the_same(changing: Changing, monke
     def hold(connection: object, cursor: object, statement: str, *_: object) -> None:
         if "picture_values" in statement:
             began.set()
-            assert go.wait(30)
+            assert go.wait(PATIENCE)
 
     wanted = Wanted(parsed({"must": [{"key": "tags", "match": {"value": "Chur"}}]}))
     event.listen(changing.registry.engine, "before_cursor_execute", hold)
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(changing.selection.allowed, wanted)
-        assert began.wait(30)
+        assert began.wait(PATIENCE)
         with pytest.raises(RegistryUnavailable):
             changing.selection.allowed(wanted)
         go.set()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from model import storage
 from model.errors import RegistryUnavailable, StorageFull
 from model.registry import open_registry
 from tests.index.world import World, answers, interrupted, put, scored_pictures
+from tests.patience import insisting
 
 
 def test_an_indexer_whose_base_is_old_registers_nothing(world: World) -> None:
@@ -63,7 +65,7 @@ def test_indexers_of_several_processes_lose_nothing(world: World) -> None:
         for seed in range(24):
             put(live, seed)
             if seed % 4 == 3:
-                live.delete_picture(f"p{seed - 1}")
+                insisting(partial(live.delete_picture, f"p{seed - 1}"))
             live.refresh()
             assert scored_pictures(live, 5) == world.nearest(5)
     for future in running:

@@ -28,6 +28,7 @@ from model.pictures import Picture
 from model.registry import Lease, Release, Version, open_registry
 from tests.doubles import WeightlessEncoder, WeightlessTexts, WeightlessView, picture_vector, text_vector
 from tests.forked import Forked, script
+from tests.patience import PATIENCE, insisting
 from tests.registries import empty_registry
 
 
@@ -102,7 +103,8 @@ class World:
 
     def put(self, id: str, seed: int, captions: Mapping[str, Sequence[str]] | None = None) -> Put:
         """Add a picture without telling any live index, as another process would."""
-        (put,) = self.gallery.put([new_picture(id, seed, captions)], self.encoder.image_fingerprint)
+        new = [new_picture(id, seed, captions)]
+        (put,) = insisting(lambda: self.gallery.put(new, self.encoder.image_fingerprint))
         return put
 
     def trained_version(self, language: str, captions: Mapping[str, str] | None = None) -> tuple[Lease, Version]:
@@ -198,7 +200,7 @@ def killed(world: World, source: str, point: str, *arguments: str) -> None:
     database = world.registry.engine.url.render_as_string(hide_password=False)
     log = world.home / "killed.log"
     given = (source, str(world.home), database, *arguments)
-    ended = Forked(script, *given, environment={**os.environ, "FAULT_POINT": point}, log=log).wait(120)
+    ended = Forked(script, *given, environment={**os.environ, "FAULT_POINT": point}, log=log).wait(PATIENCE)
     assert ended == -signal.SIGKILL, log.read_text()
 
 
@@ -211,7 +213,7 @@ def aged(path: Path, hours: float) -> Path:
 
 def wait_until(condition: Callable[[], object]) -> None:
     """Wait, at most a minute, for work in the background."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -260,7 +262,7 @@ def new_picture(id: str, seed: int, captions: Mapping[str, Sequence[str]] | None
 
 def put_picture(live: LiveIndex, id: str, seed: int, captions: Mapping[str, Sequence[str]] | None = None) -> Put:
     """Put `drawn(seed)` under an id."""
-    (put,) = live.put_pictures([new_picture(id, seed, captions)])
+    (put,) = insisting(lambda: live.put_pictures([new_picture(id, seed, captions)]))
     return put
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -339,6 +340,22 @@ def test_the_trial_finds_emulated_bfloat16_slow() -> None:
     )
     limited = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
     assert subprocess.run([sys.executable, "-c", program], env=limited, cwd=ROOT).returncode == 0
+
+
+def test_the_trial_does_not_count_the_time_in_which_others_have_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(openvino_backend._Compiled):  # type: ignore[name-defined, misc]
+        """Stands still for a while before each product in float32."""
+
+        def __init__(self, traced: Any, precision: str, threads: int) -> None:
+            super().__init__(traced, precision, threads)
+            self.seconds = 0.1 if precision == FLOAT32 else 0.0
+
+        def __call__(self, *inputs: Any) -> Any:
+            Event().wait(self.seconds)
+            return super().__call__(*inputs)
+
+    monkeypatch.setattr(openvino_backend, "_Compiled", Interrupted)
+    assert openvino_backend.gain_by_bfloat16(3) < 8  # no processor is that much faster; the wait is a hundred products
 
 
 def test_the_trial_finds_bfloat16_fast_where_amd_has_it() -> None:

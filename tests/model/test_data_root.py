@@ -15,6 +15,7 @@ from model.data_root import DataRoot
 from model.errors import CorruptFolder, StoreUnavailable, VersionCorrupt
 from model.objects import Objects
 from model.version import read
+from tests.patience import PATIENCE
 from tests.s3_server import S3Server
 
 NAME = "versions/exp_1"
@@ -109,7 +110,7 @@ def test_a_killed_upload_is_invisible_and_the_next_one_completes_it(new_home: Ne
     code += f"DataRoot(Path(sys.argv[1]), sys.argv[2]).commit({NAME!r})"
     environment = {**os.environ, "FAULT_POINT": "remote.uploaded:2"}
     killed = subprocess.run(
-        [sys.executable, "-c", code, str(here.home), store], env=environment, timeout=60, check=False
+        [sys.executable, "-c", code, str(here.home), store], env=environment, timeout=PATIENCE, check=False
     )
     assert killed.returncode == -signal.SIGKILL
     assert len(Objects(store).names("")) == 2

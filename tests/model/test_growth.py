@@ -117,9 +117,9 @@ def test_no_merge_makes_a_special_token_and_a_long_run_takes_no_time(kind: str) 
     said = ["a </s> b <eos> [SEP] <pad> [CLS]"] * 12 + WELSH
     grown = opened(kind).grown(said, SIZE)
     assert special and all(special.isdisjoint(ids) for ids in grown.encode(said))
-    started = time.perf_counter()
+    started = time.process_time()
     grown.encode(["traethhaul" * 100, "ᚠᛇᚻ" * 333])
-    assert time.perf_counter() - started < 1.0  # 30 ms, and room for a busy machine
+    assert time.process_time() - started < 1.0  # 30 ms
 
 
 def test_a_new_tokens_row_begins_as_the_mean_of_its_parts(tmp_path: Path) -> None:

@@ -43,6 +43,6 @@ def test_thousands_of_words_cut_a_long_text_quickly() -> None:
     words = [chr(0x4E00 + i % 800) + chr(0x5E00 + i // 800) for i in range(4_000)]
     expression = re.compile(pattern(words))
     text = "".join(words[::9])[:1_000]
-    started = time.perf_counter()
+    started = time.process_time()
     assert len(expression.findall(text)) >= 400
-    assert time.perf_counter() - started < 2.0  # about a millisecond; the bound is for a machine that does other things
+    assert time.process_time() - started < 2.0  # about a millisecond

@@ -24,6 +24,7 @@ from service.serve import uvicorn_config
 from service.settings import Settings
 from tests.doubles import WeightlessEncoder
 from tests.model.registry import steps
+from tests.patience import PATIENCE
 from tests.registries import empty_registry
 
 ADMIN_KEY = "admin-key-of-the-tests-0123456789"
@@ -36,8 +37,9 @@ class Service:
     def __init__(self, app: FastAPI, port: int) -> None:
         self.app, self.port = app, port
         self.url = f"http://127.0.0.1:{port}"
-        self.http = httpx.Client(base_url=self.url, timeout=30)
-        self.admin = httpx.Client(base_url=self.url, timeout=30, headers={"Authorization": f"Bearer {ADMIN_KEY}"})
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE)
+        admin = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        self.admin = httpx.Client(base_url=self.url, timeout=PATIENCE, headers=admin)
 
     @property
     def context(self) -> Context:
@@ -78,10 +80,13 @@ def learn(registry: Registry, tag: str, *, move_shared: bool = True, report: dic
 
 @contextmanager
 def running(home: Path, encoder: Any = None, reopen: Any = None, **settings: Any) -> Iterator[Service]:
-    """A service on a free port until the block ends; `reopen` opens the base that serves after a move."""
-    chosen = Settings(
-        **{"home": home, "port": 0, "admin_key": ADMIN_KEY, "free_bytes": 0, "watch_seconds": 0.1, **settings}
-    )
+    """A service on a free port until the block ends; `reopen` opens the base that serves after a move.
+
+    It refuses nothing because of a machine that is slow.
+    """
+    own = {"home": home, "port": 0, "admin_key": ADMIN_KEY, "free_bytes": 0, "watch_seconds": 0.1}
+    patient = {"request_seconds": PATIENCE, "body_seconds": PATIENCE}
+    chosen = Settings(**{**own, **patient, **settings})
     if not chosen.database_url:
         empty_registry(home / "registry.db")
     app = create_app(build(chosen, encoder or WeightlessEncoder(), reopen))
@@ -95,11 +100,11 @@ def running(home: Path, encoder: Any = None, reopen: Any = None, **settings: Any
             yield service
     finally:
         server.should_exit = True
-        thread.join(timeout=20)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
 
 
-def wait_until(reached: Any, seconds: float = 20.0) -> None:
+def wait_until(reached: Any, seconds: float = PATIENCE) -> None:
     """Poll until `reached()` is true."""
     until = time.monotonic() + seconds
     while not reached():

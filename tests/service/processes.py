@@ -7,6 +7,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.patience import PATIENCE
+
 _PROGRAM = (
     "import sys; from service import app, serve; from tests import doubles;"
     "app.open_encoder = lambda settings: doubles.{encoder}; sys.exit(serve.main())"
@@ -16,10 +18,11 @@ _PROGRAM = (
 def weightless(home: Path, encoder: str = "WeightlessEncoder()", **variables: str) -> "subprocess.Popen[str]":
     """It prints the address it listens on, with a free port by default. `FAULT_POINT` is for `storage.fault_point`.
 
-    Nobody reads its standard error while it runs, and a full pipe would stop it: by default it logs only errors.
+    Nobody reads its standard error while it runs, and a full pipe would stop it: by default it logs only errors. Nor
+    does it refuse anything because of a machine that is slow.
     """
     fault = {"FAULT_POINT": variables.pop("FAULT_POINT")} if "FAULT_POINT" in variables else {}
-    quiet = {"HOME": str(home), "PORT": "0", "LOG_LEVEL": "error"}
+    quiet = {"HOME": str(home), "PORT": "0", "LOG_LEVEL": "error", "REQUEST_SECONDS": str(PATIENCE)}
     names = {f"PICTOGLOT_{name}": value for name, value in {**quiet, **variables}.items()}
     return subprocess.Popen(
         [sys.executable, "-c", _PROGRAM.format(encoder=encoder)],

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.doubles import Vectors, WeightlessEncoder, WeightlessTexts, WeightlessView
+from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, picture, running
 
 
@@ -51,7 +52,7 @@ def test_a_write_that_is_refused_encodes_and_decodes_nothing(service: Service) -
         answer = service.admin.patch(f"/v1/pictures/{id}", json={"captions": captions}, headers=headers)
         return encoded(answer, before)
 
-    http = httpx.Client(base_url=service.url, headers=bound)
+    http = httpx.Client(base_url=service.url, headers=bound, timeout=PATIENCE)
     with http:
         before = ENCODER.encoded
         for id in ("far", "unknown"):
@@ -66,6 +67,7 @@ def test_a_write_that_is_refused_encodes_and_decodes_nothing(service: Service) -
 def test_bytes_that_are_known_elsewhere_are_encoded_again_for_a_bound_key(service: Service) -> None:
     files, before = {"picture": ("x", picture(1))}, ENCODER.encoded
     assert encoded(service.admin.put("/v1/pictures/again", files=files), before) == (201, 0)
-    with httpx.Client(base_url=service.url, headers={"X-API-Key": service.key("write", collections=["near"])}) as http:
+    near = {"X-API-Key": service.key("write", collections=["near"])}
+    with httpx.Client(base_url=service.url, headers=near, timeout=PATIENCE) as http:
         assert encoded(http.put("/v1/pictures/first", files=files), before) == (201, 1)
         assert encoded(http.put("/v1/pictures/second", files=files), before) == (201, 1)

@@ -29,7 +29,7 @@ class Lossy:
                 content = self.rfile.read(int(self.headers["Content-Length"]))
                 sent = {name: self.headers[name] for name in ("Authorization", "Idempotency-Key", "Content-Type")}
                 headers = {name: value for name, value in sent.items() if value}
-                answer = httpx.post(f"{service.url}{self.path}", content=content, headers=headers, trust_env=False)
+                answer = service.http.post(self.path, content=content, headers=headers)
                 if not json.loads(content).get("dry_run"):
                     proxy.keys.append(self.headers["Idempotency-Key"])
                     proxy.bodies.append(json.loads(content))

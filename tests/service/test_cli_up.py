@@ -29,6 +29,7 @@ from service.cli.demo import FILLING, write_filling
 from service.cli.doctor import Finding, broker_of, service_at
 from service.settings import Settings
 from tests.index.world import World, put
+from tests.patience import PATIENCE
 
 WITH_OPENVINO = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
 COMMAND = (sys.executable, "-c", "from service.cli import main; main()")
@@ -47,7 +48,9 @@ def environment(home: Path, **settings: object) -> dict[str, str]:
 
 def run(home: Path, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
     given = environment(home, **settings)
-    return subprocess.run([*COMMAND, *arguments], env=given, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [*COMMAND, *arguments], env=given, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
 
 
 def invoke(home: Path, *arguments: str, **settings: object) -> Result:
@@ -64,7 +67,7 @@ class Up:
         with self.output.open("wb") as output:
             self.process = subprocess.Popen([*COMMAND, *(command or ("up",))], env=given, stdout=output, stderr=output)
 
-    def said(self, wanted: str, seconds: float = 90) -> str:
+    def said(self, wanted: str, seconds: float = PATIENCE) -> str:
         """The rest of the line after `wanted`, as soon as it was printed."""
         wait_until(lambda: wanted in self.output.read_text() or self.process.poll() is not None, seconds)
         assert wanted in self.output.read_text(), self.output.read_text()
@@ -75,7 +78,7 @@ class Up:
         return next((child for child in children if child.cmdline()[-1:] == [module]), None)
 
 
-def wait_until(reached: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(reached: Callable[[], object], seconds: float = PATIENCE) -> None:
     until = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < until, "not reached in time"
@@ -90,7 +93,7 @@ def up(home: Path, *command: str, **settings: object) -> Iterator[Up]:
     finally:
         if running.process.poll() is None:
             running.process.terminate()
-        running.process.wait(60)
+        running.process.wait(PATIENCE)
 
 
 def test_up_prints_address_and_key_starts_a_dead_child_again_and_ctrl_c_stops_all_processes(tmp_path: Path) -> None:
@@ -107,8 +110,8 @@ def test_up_prints_address_and_key_starts_a_dead_child_again_and_ctrl_c_stops_al
         everything = psutil.Process(running.process.pid).children(recursive=True)
         assert len(everything) >= 2
         running.process.send_signal(signal.SIGINT)
-        assert running.process.wait(60) == 0
-        assert psutil.wait_procs(everything, timeout=5)[1] == []
+        assert running.process.wait(PATIENCE) == 0
+        assert psutil.wait_procs(everything, timeout=PATIENCE)[1] == []
         assert running.said("Stopped.") == ""
         assert "Traceback" not in running.output.read_text()
 
@@ -122,13 +125,14 @@ def test_on_a_terminal_no_line_for_each_request_pushes_address_and_key_away(tmp_
     try:
         while b"Ctrl-C stops it" not in said:
             said += os.read(ours, 4_096)
-        assert httpx.get(f"http://127.0.0.1:{given['PICTOGLOT_PORT']}/nothing", trust_env=False).status_code == 404
+        nothing = f"http://127.0.0.1:{given['PICTOGLOT_PORT']}/nothing"
+        assert httpx.get(nothing, timeout=PATIENCE, trust_env=False).status_code == 404
     finally:
         process.terminate()
     with suppress(OSError):  # EIO: nobody writes any more
         while more := os.read(ours, 4_096):
             said += more
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE) == 0
     os.close(ours)
     assert b"Admin key" in said and b"PICTOGLOT_LOG_LEVEL=info shows every request" in said
     assert b"pictoglot.access" not in said, said.decode()
@@ -219,7 +223,7 @@ def test_modules_in_the_current_folder_are_not_run(tmp_path: Path, arguments: tu
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert "hijacked" not in done.stderr + done.stdout

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from model.registry import open_registry
 from service.cli import app
+from tests.patience import PATIENCE
 from tests.service.harness import Service, running
 from tests.service.processes import clean_environment
 
@@ -26,7 +27,7 @@ def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=PATIENCE,
     )
 
 

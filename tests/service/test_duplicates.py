@@ -17,6 +17,7 @@ from index import duplicates
 from service import records
 from service.routes import duplicates as route
 from tests.doubles import picture_vector
+from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, motif, picture, running, wait_until
 
 LEAST = 0.9
@@ -147,7 +148,7 @@ def test_a_page_has_its_turn_until_its_thread_is_done(gallery: Gallery, monkeypa
     compared, done, comparing = duplicates.compared, threading.Event(), gallery.service.context.comparing
 
     def slowly(*given: Any) -> duplicates.Compared:
-        assert done.wait(30)
+        assert done.wait(PATIENCE)
         return compared(*given)
 
     monkeypatch.setattr(route, "compared", slowly)
@@ -163,18 +164,19 @@ def test_a_page_waits_only_so_long_for_its_turn(gallery: Gallery, monkeypatch: p
 
     def slowly(*given: Any) -> duplicates.Compared:
         begun.set()
-        assert done.wait(30)
+        assert done.wait(PATIENCE)
         return duplicates.compared(*given)
 
     monkeypatch.setattr(route, "compared", slowly)
+    monkeypatch.setattr(records, "_FILTER_SECONDS", PATIENCE)
     monkeypatch.setattr(
         service.context, "settings", service.context.settings.model_copy(update={"request_seconds": 0.2})
     )
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(service.admin.get, "/v1/duplicates")
-        assert begun.wait(10)
+        assert begun.wait(PATIENCE)
         try:
-            assert_problem(service.admin.get("/v1/duplicates", timeout=5), 503, "overloaded")
+            assert_problem(service.admin.get("/v1/duplicates"), 503, "overloaded")
         finally:
             done.set()
         assert first.result().status_code == 200 and not service.context.comparing.locked()

@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, make_url, text
 from service.cli.doctor import index_of
 from service.settings import Settings
 from tests.index.world import World, put
+from tests.patience import PATIENCE
 from tests.service.processes import clean_environment, weightless
 
 REINDEX = ("-c", "from service.cli import main; main()", "reindex")
@@ -34,13 +35,13 @@ def without_pgvector(shared_postgresql: str) -> Iterator[str]:
 
 def test_a_postgresql_without_pgvector_ends_the_start_with_one_sentence(tmp_path: Path, without_pgvector: str) -> None:
     with weightless(tmp_path, INDEX="pgvector", DATABASE_URL=without_pgvector) as service:
-        _, said = service.communicate(timeout=60)
+        _, said = service.communicate(timeout=PATIENCE)
     assert (service.returncode, len(said.splitlines())) == (78, 1), said
     assert said.startswith("PICTOGLOT_INDEX: pgvector is not installed in this PostgreSQL")
     settings = {"HOME": str(tmp_path), "INDEX": "pgvector", "DATABASE_URL": without_pgvector}
     names = {f"PICTOGLOT_{name}": value for name, value in settings.items()}
     command = [sys.executable, "-m", "worker"]
-    worker = subprocess.run(command, env=clean_environment() | names, capture_output=True, text=True, timeout=60)
+    worker = subprocess.run(command, env=clean_environment() | names, capture_output=True, text=True, timeout=PATIENCE)
     assert (worker.returncode, worker.stderr) == (78, said)
 
 
@@ -56,13 +57,13 @@ def test_vectors_elsewhere_than_the_setting_says_end_the_start_until_they_are_mo
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
         whole = [sys.executable, *command]
-        return subprocess.run(whole, env=clean_environment() | names, capture_output=True, text=True, timeout=60)
+        return subprocess.run(whole, env=clean_environment() | names, capture_output=True, text=True, timeout=PATIENCE)
 
     worker = run("-m", "worker")
     assert (worker.returncode, len(worker.stderr.splitlines())) == (78, 1), worker.stderr
     assert "the vectors are in faiss, not in pgvector" in worker.stderr and "`pictoglot reindex`" in worker.stderr
     with weightless(tmp_path, INDEX="pgvector", DATABASE_URL=postgresql_url) as service:
-        _, said = service.communicate(timeout=60)
+        _, said = service.communicate(timeout=PATIENCE)
     assert (service.returncode, said) == (78, worker.stderr)
     there = Settings(home=tmp_path, index="pgvector", database_url=postgresql_url)
     assert index_of(there).outcome == "bad" and index_of(there).detail == said.strip()

@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from service import bodies
-from tests.doubles import SlowEncoder, WeightlessEncoder, WeightlessTexts
+from tests.doubles import StalledEncoder, WeightlessEncoder, WeightlessTexts
+from tests.patience import PATIENCE
 from tests.service.harness import (
     ADMIN_KEY,
     Service,
@@ -39,16 +40,15 @@ def head_of(path: str, kind: str, length: int) -> bytes:
     return "\r\n".join([*fields, f"Content-Type: {kind}", f"Content-Length: {length}", "", ""]).encode()
 
 
-def raw(service: Service, request: bytes, seconds: float = 5.0) -> bytes:
-    """What the server answers to exactly these bytes, until it closes or sends no more."""
-    with socket.create_connection(("127.0.0.1", service.port), timeout=seconds) as connection:
-        connection.sendall(request)
+def raw(service: Service, request: bytes) -> bytes:
+    """What the server answers to exactly these bytes, until it closes."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as connection:
         answer = b""
-        try:
+        with contextlib.suppress(ConnectionError):  # it may close before it has read all
+            connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)  # otherwise it waits for another request
             while part := connection.recv(65_536):
                 answer += part
-        except (TimeoutError, ConnectionResetError):
-            pass
         return answer
 
 
@@ -147,7 +147,7 @@ def test_a_body_of_one_byte_too_many_is_refused(service: Service, chunked: bool)
 def test_a_content_length_that_is_too_small_makes_two_bad_requests(service: Service) -> None:  # H7
     body = b'{"text": "' + b"a" * 70_000 + b'"}'
     head = head_of(SEARCH, "application/json", 10)
-    answers = raw(service, head + body, seconds=2)
+    answers = raw(service, head + body)
     assert b"HTTP/1.1 400" in answers
     assert b"HTTP/1.1 200" not in answers
 
@@ -162,9 +162,9 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.mark.parametrize("path", [SEARCH, "/v1/pictures"])
 def test_a_body_that_trickles_is_cut_at_its_deadline(hasty: Service, path: str) -> None:  # H8
     head = head_of(path, "multipart/form-data; boundary=b", 60)
-    with assert_state_unchanged(hasty), socket.create_connection(("127.0.0.1", hasty.port), timeout=5) as connection:
+    with assert_state_unchanged(hasty), socket.create_connection(("127.0.0.1", hasty.port)) as connection:
         connection.sendall(head)
-        answer = _trickled(connection, seconds=5)
+        answer = _trickled(connection)
     assert b"408" in answer.split(b"\r\n")[0]
     assert b"body_timeout" in answer
 
@@ -175,23 +175,24 @@ def test_a_refused_body_is_not_waited_for(
 ) -> None:  # H8
     monkeypatch.setattr(bodies, "LINGER", 0.5)
     head = head_of(path, "multipart/form-data; boundary=b", 60_000).replace(ADMIN_KEY.encode(), b"wrong")
-    with socket.create_connection(("127.0.0.1", service.port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
         connection.sendall(head)
-        answer = _trickled(connection, seconds=5)
+        answer = _trickled(connection)
     assert status in answer.split(b"\r\n")[0]
     assert b"connection: close" in answer.lower()
 
 
 def test_a_client_that_sends_much_still_gets_the_reason(service: Service) -> None:
     body = b"a" * (20 << 20)
-    answer = httpx.post(f"{service.url}/v1/languages", content=body, headers={"Content-Type": "multipart/form-data"})
+    headers = {"Content-Type": "multipart/form-data"}
+    answer = httpx.post(f"{service.url}/v1/languages", content=body, headers=headers, timeout=PATIENCE)
     assert_problem(answer, 401, "missing_api_key")
 
 
-def _trickled(connection: socket.socket, seconds: float) -> bytes:
+def _trickled(connection: socket.socket) -> bytes:
     """What comes back while a byte is sent every tenth of a second, until the server closes; it must."""
     connection.settimeout(0.1)
-    answer, until = b"", time.monotonic() + seconds
+    answer, until = b"", time.monotonic() + PATIENCE
     with contextlib.suppress(ConnectionError):  # closed with bytes unread: a reset follows the answer
         while time.monotonic() < until:
             try:
@@ -207,26 +208,25 @@ def _trickled(connection: socket.socket, seconds: float) -> bytes:
 
 
 def test_the_work_of_a_client_that_left_is_dropped(tmp_path: Path) -> None:  # H9
-    encoder = SlowEncoder(0)
+    encoder = StalledEncoder()
     with running(tmp_path, encoder) as service:
-        encoder.seconds = 0.4
-        for text in ("first", "second"):  # the second waits behind the first
+
+        def begin(text: str) -> socket.socket:
             body = json.dumps({"text": text}).encode()
-            head = head_of(SEARCH, "application/json", len(body))
             connection = socket.create_connection(("127.0.0.1", service.port))
-            connection.sendall(head + body)
+            connection.sendall(head_of(SEARCH, "application/json", len(body)) + body)
+            return connection
+
+        encoder.stall()
+        with begin("first") as kept:
             wait_until(lambda: "first" in encoder.seen)
-            time.sleep(0.05)
-            if text == "second":
-                connection.close()
-            else:
-                kept = connection
-        wait_until(lambda: service.context.texts.depth == 0)
-        assert kept.recv(20).startswith(b"HTTP/1.1 200")
-        kept.close()
-        encoder.seconds = 0.0
+            with begin("second"):
+                wait_until(lambda: service.context.texts.depth == 1)  # behind the first
+            wait_until(lambda: 'status="499"' in service.http.get("/metrics").text)
+            encoder.cue.set()
+            assert kept.recv(20).startswith(b"HTTP/1.1 200")
         assert service.search("third").status_code == 200
-        assert "second" not in encoder.seen
+        assert encoder.seen == ["first", "third"]
 
 
 def test_an_interrupted_upload_leaves_nothing(service: Service) -> None:  # H9
@@ -253,7 +253,7 @@ def test_an_interrupted_upload_leaves_nothing(service: Service) -> None:  # H9
 def test_a_head_that_is_too_large_or_malformed_is_refused(
     service: Service, request_line: str, headers: str
 ) -> None:  # H10
-    answer = raw(service, f"{request_line}\r\nHost: x\r\n{headers}\r\n".encode(), seconds=2)
+    answer = raw(service, f"{request_line}\r\nHost: x\r\n{headers}\r\n".encode())
     assert answer.split(b" ")[1] in {b"400", b"414", b"431"}, answer[:200]
 
 

@@ -13,11 +13,12 @@ from sqlalchemy.exc import StatementError
 from model.registry import Registry, open_registry
 from service.errors import KeyNotFound
 from service.keys import Key, KeyRow, Keys, id_of
+from tests.registries import empty_registry
 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
-    registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
+    registry = open_registry(empty_registry(tmp_path / "registry.db"))
     yield registry
     registry.close()
 

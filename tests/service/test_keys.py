@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, assert_state_unchanged, picture, running
 
 PLACEHOLDERS = ["", "changeme", "too-short"]
@@ -163,7 +164,7 @@ def start(home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     names = {f"PICTOGLOT_{name}": value for name, value in {"HOME": str(home), "PORT": "0", **variables}.items()}
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PICTOGLOT_")}
     return subprocess.run(
-        [sys.executable, "-m", "service"], env=environment | names, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "service"], env=environment | names, capture_output=True, text=True, timeout=PATIENCE
     )
 
 

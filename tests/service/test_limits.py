@@ -11,6 +11,7 @@ from service.bodies import BodyReader
 from service.errors import BodyTimeout, Malformed, RateLimited, TooLarge
 from service.problems import ClientLeft
 from service.settings import Settings
+from tests.patience import PATIENCE
 
 
 def test_a_burst_is_allowed_and_then_the_rate() -> None:
@@ -61,19 +62,21 @@ def part(size: int, more: bool = True) -> dict[str, Any]:
     return {"type": "http.request", "body": bytes(size), "more_body": more}
 
 
-def read(parts: Sequence[dict[str, Any]], limit: int = 100, declared: int | None = None) -> int:
+def read(
+    parts: Sequence[dict[str, Any]], limit: int = 100, declared: int | None = None, seconds: float = PATIENCE
+) -> int:
     """How many bytes come through."""
     waiting = list(parts)
 
     async def receive() -> dict[str, Any]:
         if not waiting:
-            await asyncio.sleep(10)
+            await asyncio.sleep(PATIENCE)
         return waiting.pop(0)
 
     async def all_of_it() -> int:
         headers = [] if declared is None else [(b"content-length", str(declared).encode())]
         body = BodyReader({"headers": headers}, receive)
-        body.allow(limit, 0.05)
+        body.allow(limit, seconds)
         size = 0
         while True:
             message = await body.receive()
@@ -103,7 +106,7 @@ def test_more_than_was_declared_is_malformed() -> None:
 
 def test_a_body_that_stops_coming_is_a_timeout() -> None:
     with pytest.raises(BodyTimeout):
-        read([part(1)])
+        read([part(1)], seconds=0.05)
 
 
 def test_a_client_that_leaves_within_its_body_ends_the_request() -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from model.base import open_base
 from model.encoder import Encoder
 from model.logs import JsonLines
-from tests.doubles import SlowEncoder
+from tests.doubles import StalledEncoder
 from tests.service.harness import Service, picture, running, wait_until
 from tests.tiny import write_tiny_base
 
@@ -105,10 +106,16 @@ def test_searches_by_picture_and_for_captions_have_parts_and_a_refused_one_has_n
 def test_the_wait_in_the_queue_is_not_part_of_the_encoding(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with (
         caplog.at_level(logging.DEBUG, "pictoglot.access"),
-        running(tmp_path, SlowEncoder(0.2), batch_size=1) as service,
-        ThreadPoolExecutor(3) as pool,
+        running(tmp_path, encoder := StalledEncoder(), batch_size=1) as service,
+        ThreadPoolExecutor(2) as pool,
     ):
-        answers = list(pool.map(lambda n: service.search(f"query {n}"), range(3)))
-    told = [timing(answer.headers["server-timing"]) for answer in answers]
-    assert all(200 <= each["encode"] < 400 for each in told)
-    assert max(each["wait"] for each in told) >= 300
+        encoder.stall()
+        searches = [pool.submit(service.search, "query 0")]
+        wait_until(lambda: encoder.seen == ["query 0"])
+        searches.append(pool.submit(service.search, "query 1"))
+        wait_until(lambda: service.context.texts.depth == 1)
+        time.sleep(0.3)
+        encoder.cue.set()
+        first, second = (timing(search.result().headers["server-timing"]) for search in searches)
+    assert first["encode"] >= 300 > first["wait"]
+    assert second["wait"] >= 300 > second["encode"]

@@ -13,7 +13,8 @@ import pytest
 from service.auth import Rate
 from service.errors import RateLimited
 from service.routes import search_batch as batch
-from tests.doubles import SlowEncoder
+from tests.doubles import SlowEncoder, StalledEncoder
+from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, running
 
 
@@ -97,14 +98,17 @@ def test_a_bug_refuses_one_search_only(
 def test_searches_that_read_the_registry_leave_threads_to_others(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find, going, most, lock = service.context.words.find, 0, 0, threading.Lock()
+    find, going, most, lock, two = service.context.words.find, 0, 0, threading.Lock(), threading.Event()
 
     def counted(*given: Any) -> Any:
         nonlocal going, most
         with lock:
             going += 1
             most = max(most, going)
-        time.sleep(0.05)
+            if going == 2:
+                two.set()
+        assert two.wait(PATIENCE)
+        time.sleep(0.05)  # for a third one, which must not come
         with lock:
             going -= 1
         return find(*given)
@@ -136,10 +140,14 @@ def test_one_snapshot_answers_all(tmp_path: Path) -> None:
 
 def test_what_is_not_answered_in_time_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "_SECONDS", 2.0)
-    with running(tmp_path, SlowEncoder(0.4)) as service:
-        began = time.monotonic()
-        items = send(service, *[{"text": f"text {number}", "language": "en"} for number in range(100)]).json()["items"]
-        assert time.monotonic() - began < 8  # four at a time, all would take ten
+    with running(tmp_path, encoder := StalledEncoder()) as service:
+        assert service.search("text 0", language="en").status_code == 200  # its vector is in the cache
+        encoder.stall()
+        try:
+            searches = [{"text": f"text {number}", "language": "en"} for number in range(100)]
+            items = send(service, *searches).json()["items"]
+        finally:
+            encoder.cue.set()
         assert items[0]["status"] == 200 and items[-1]["problem"]["code"] == "overloaded"
         assert items[-1]["problem"]["retry_after_seconds"] == 1
 

@@ -27,9 +27,9 @@ ZALGO = "a" + "\u0301" * 999
 )
 def test_a_text_that_cannot_be_read_is_refused_quickly(service: Service, text: str, code: str) -> None:
     with assert_state_unchanged(service):
-        started = time.perf_counter()
+        started = time.process_time()
         assert_problem(service.search(text), 422, code)
-        assert time.perf_counter() - started < 0.5  # 50 ms, and room for a machine that does something else
+        assert time.process_time() - started < 0.5  # 50 ms, with the client in the same process
 
 
 def test_a_lone_surrogate_is_refused(service: Service) -> None:  # T11

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.patience import PATIENCE
 from tests.service.processes import weightless
 
 KEY = "k" * 40
@@ -15,8 +16,8 @@ def test_what_a_process_that_serves_has_open_is_not_searched_for_garbage(tmp_pat
     assert service.stdout is not None
     url = service.stdout.readline().split()[-1]
     body, headers = {"text": "an apple", "language": "en"}, {"X-API-Key": KEY}
-    answer = httpx.post(f"{url}/v1/search/pictures", json=body, headers=headers, timeout=30, trust_env=False)
+    answer = httpx.post(f"{url}/v1/search/pictures", json=body, headers=headers, timeout=PATIENCE, trust_env=False)
     service.terminate()
-    frozen, interval = service.communicate(timeout=60)[1].splitlines()[-1].split()
+    frozen, interval = service.communicate(timeout=PATIENCE)[1].splitlines()[-1].split()
     assert answer.status_code == 200, answer.text
     assert int(frozen) > 100_000 and float(interval) < 0.001

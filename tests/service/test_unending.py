@@ -5,6 +5,7 @@ import socket
 import psutil
 import pytest
 
+from tests.patience import PATIENCE
 from tests.service.harness import Service
 from tests.service.test_http import SEARCH, head_of
 
@@ -25,7 +26,7 @@ CHUNKED = head_of(SEARCH, "application/json", 0).replace(b"Content-Length: 0", b
 def test_what_does_not_end_is_cut_off(service: Service, begun: bytes) -> None:  # H10
     sent, memory = 0, psutil.Process().memory_info().rss
     address = ("127.0.0.1", service.port)
-    with socket.create_connection(address, timeout=5) as connection, pytest.raises(ConnectionError):
+    with socket.create_connection(address, timeout=PATIENCE) as connection, pytest.raises(ConnectionError):
         connection.sendall(begun)
         while sent < 64 << 20:
             connection.sendall(b"x" * 65_536)

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.patience import PATIENCE
 from tests.service.harness import picture
 from tests.service.test_cli_up import free_port, run, up, wait_until
 from tests.tiny import write_tiny_base
@@ -40,7 +41,7 @@ def test_pictures_are_found_and_a_language_is_learned_on_torch_and_the_doctor_sa
     home.mkdir()
     with up(home, **settings, MIN_RECALL=0) as running:
         headers = {"Authorization": f"Bearer {KEY}"}
-        with httpx.Client(base_url=running.said("Address"), headers=headers, timeout=30) as admin:
+        with httpx.Client(base_url=running.said("Address"), headers=headers, timeout=PATIENCE) as admin:
             put = admin.put("/v1/pictures/p1", files={"picture": ("x", picture(1))})
             assert put.status_code == 201, put.text
             body = "".join(json.dumps(row) + "\n" for row in pairs("cy")).encode()

@@ -17,6 +17,7 @@ from model.errors import RegistryUnavailable, Unavailable
 from service.settings import Settings
 from service.writes import WriteQueue
 from tests.index.world import World, content, nearest_pictures, new_picture
+from tests.patience import PATIENCE
 
 
 class Writes:
@@ -24,11 +25,12 @@ class Writes:
 
     def __init__(self, live: LiveIndex, monkeypatch: pytest.MonkeyPatch) -> None:
         self.live, self.sizes = live, list[int]()
-        self.free, self.fails = threading.Event(), list[Exception]()
+        self.begun, self.free, self.fails = threading.Event(), threading.Event(), list[Exception]()
         put = live.put_pictures
 
         def recorded(pictures: Sequence[NewPicture]) -> list[Put]:
-            assert self.free.wait(10)
+            self.begun.set()
+            assert self.free.wait(PATIENCE)
             self.sizes.append(len(pictures))
             if self.fails and len(self.sizes) > 1:
                 raise self.fails.pop()
@@ -40,11 +42,12 @@ class Writes:
         """The outcomes of these writes, after one that holds up the queue until all wait."""
 
         async def run() -> list[Any]:
-            async with WriteQueue(self.live, Settings(queue_limit=limit)) as queue:
+            async with WriteQueue(self.live, Settings(queue_limit=limit, body_seconds=PATIENCE)) as queue:
                 first = asyncio.create_task(queue.put(new_picture("first", 99)))
-                await asyncio.sleep(0.05)
+                while not self.begun.is_set():
+                    await asyncio.sleep(0.001)
                 waiting = [asyncio.create_task(started(queue, write)) for write in writes]
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0)  # each is in the queue by then, or refused
                 self.free.set()
                 await first
                 return await asyncio.gather(*waiting, return_exceptions=True)

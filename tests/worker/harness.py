@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import numpy as np
 import psutil
-from sqlalchemy import update
+from sqlalchemy import Executable, update
 
 from index.gallery import Gallery, NewPicture
 from index.vectors import Matrix
@@ -29,6 +30,7 @@ from model.registry.expansions import Kind
 from model.registry.tables import ExpansionRow
 from model.settings import CommonSettings
 from tests.forked import Forked, attempt
+from tests.patience import PATIENCE, insisting
 from tests.registries import empty_registry
 from worker.attempt import Attempt
 from worker.phases import run
@@ -43,7 +45,6 @@ TOY = {  # invented words, one a letter-swap of the other, so that two languages
 PICTURES = 120
 # nothing is to be gained among pictures that show nothing, and the gate would say so
 QUICK = {"epochs": 4, "batch_size": 16, "vocabulary": 300, "checkpoint_every": 5, "forced": True}
-PATIENCE = 180  # seconds: a loaded machine may be many times slower, and only a failure waits for it
 FINISHED = ("succeeded", "failed", "cancelled")
 
 
@@ -86,7 +87,8 @@ class Site:
         compiled = Path(self.base.partition("@")[2]).parent / "compiled"
         compiled.mkdir(exist_ok=True)
         (self.home / "compiled").symlink_to(compiled)  # shared by all sites with this base: a trace takes seconds
-        encoder = open_encoder(CommonSettings(home=self.home, base=self.base), self.registry)
+        # in a precision of our choice: a trial may decide otherwise for the next site, and bits are compared
+        encoder = open_encoder(CommonSettings(home=self.home, base=self.base, precision="float32"), self.registry)
         self.image_fingerprint, self.text_fingerprint = encoder.image_fingerprint, encoder.text_fingerprint
         self.dimension = encoder.dimension
         self.gallery = Gallery(self.registry, DataRoot(self.home))
@@ -123,7 +125,7 @@ class Site:
             "BROKER_URL": self.broker,
             "MIN_RECALL": "0",
             "FORGETTING_BUDGET": "1",
-            "LEASE_SECONDS": "5",  # a loaded machine must not lose it
+            "LEASE_SECONDS": "600",  # a loaded machine must not lose it; `abandon` ends it
             "HEARTBEAT_SECONDS": "0.3",
             "RELAY_SECONDS": "0.3",
             **self.settings,
@@ -138,7 +140,8 @@ class Site:
         identity = new_expansion_id()
         path = Path("expansions", identity, "dataset")
         storage.write_bytes(self.home / path, data)
-        expansion, _ = self.registry.expansions.submit(
+        submitting = partial(
+            self.registry.expansions.submit,
             id=identity,
             kind=kind,
             language=language,
@@ -148,7 +151,7 @@ class Site:
             dataset_bytes=len(data),
             actor="test",
         )
-        return expansion.id
+        return insisting(submitting)[0].id
 
     def wait(self, expansion: str, until: Callable[[Expansion], bool], seconds: float = PATIENCE) -> Expansion:
         """The expansion as soon as `until` holds; fails with the workers' log when it never does."""
@@ -179,8 +182,8 @@ class Site:
 
     def abandon(self, expansion: str) -> None:
         """What is left when a worker dies: a lease that runs out."""
-        with self.registry.begin() as session:
-            session.execute(update(ExpansionRow).where(ExpansionRow.id == expansion).values(lease_expires=now() - 1))
+        expired = update(ExpansionRow).where(ExpansionRow.id == expansion).values(lease_expires=now() - 1)
+        insisting(lambda: self._write(expired))
 
     def child(self, worker: subprocess.Popen[bytes]) -> psutil.Process:
         """The process that trains for this worker, as soon as it has started."""
@@ -210,9 +213,17 @@ class Site:
         """Stop the worker's group, not in the midst of a write: with SQLite that would lock everybody out."""
         while True:
             self.kill(process, signal.SIGSTOP)
-            with suppress(RegistryUnavailable), self.registry.begin():
-                return
+            while not _stopped(process.pid):  # each thread runs on until it is its turn: it may begin a write
+                time.sleep(0.001)
+            with suppress(RegistryUnavailable):
+                return self._write()
             self.kill(process, signal.SIGCONT)
+            insisting(self._write)  # it has ended that write: stopped again at once, it would stand there for ever
+
+    def _write(self, *statements: Executable) -> None:
+        with self.registry.begin() as session:
+            for statement in statements:
+                session.execute(statement)
 
     def close(self) -> None:
         """No process of this site is left."""
@@ -221,6 +232,16 @@ class Site:
                 self.kill(process)
             process.wait()
         self.registry.close()
+
+
+def _stopped(worker: int) -> bool:
+    """Whether no thread of a worker and of its children runs any more."""
+    try:
+        tree = [psutil.Process(worker), *psutil.Process(worker).children(recursive=True)]
+        tasks = [task for process in tree for task in Path(f"/proc/{process.pid}/task").glob("*/stat")]
+        return all(task.read_text().rpartition(")")[2].split()[0] in "TZ" for task in tasks)
+    except (OSError, psutil.Error):  # one has just ended
+        return False
 
 
 def attempt_at(

@@ -15,7 +15,8 @@ from model.encoder import Encoder
 from model.errors import CheckpointMismatch, DatasetInvalid, DatasetPictureNotFound
 from model.registry import Version
 from model.table import View
-from tests.worker.harness import PATIENCE, Site, attempt_at, pairs, teach, with_welsh
+from tests.patience import PATIENCE
+from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
 from worker import context as contexts
 from worker import prepare as preparing
 from worker.calibrate import Calibrator
@@ -130,14 +131,14 @@ def test_a_few_new_captions_need_no_gain_that_nobody_could_measure(site: Site) -
     """Two of them are held out, and both mean nothing. By themselves they are refused, as nothing is gained."""
     train = [{**row, "split": "train"} for row in pairs("cy")[:70]]
     nothing = [{"caption": f"zz {number}", "english": f"q {number}", "split": "val"} for number in (98, 99)]
-    taught(site, pairs("cy")[:90])
-    refused = attempt_at(site, site.submit([*train, *nothing], forced=False, replace=True))
+    taught(site, pairs("cy")[:90], epochs=8)  # so long that hardly anything is left to gain
+    refused = attempt_at(site, site.submit([*train, *nothing], epochs=8, forced=False, replace=True))
     with pytest.raises(
         GateFailed, match="not read better than by version 1: on the same 2 held-out captions"
     ) as caught:
         run(refused)
     refused.fail(caught.value)
-    taught(site, [*train, *nothing], forced=False)
+    taught(site, [*train, *nothing], epochs=8, forced=False)
     gain = serving(site).report["gain"]
     assert gain["enough"] and not gain["forced"]
     assert gain["sentence"].startswith("Welsh is read about as well as by version 1: on the same 9 held-out captions")

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from model.errors import NothingHeldOut
-from tests.worker.harness import PATIENCE, Site, attempt_at, pairs, teach
+from tests.patience import PATIENCE
+from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.assess import judged
 from worker.phases import run
 

@@ -12,6 +12,7 @@ import pytest
 from kombu.connection import Connection
 from kombu.transport import filesystem
 
+from tests.patience import PATIENCE
 from worker.broker import Transport
 
 
@@ -27,7 +28,7 @@ def queue(folder: Path, transport: Any = Transport) -> Iterator[Any]:
 
 
 def take(simple: Any) -> Any:
-    message = simple.get(timeout=60)
+    message = simple.get(timeout=PATIENCE)
     message.ack()
     return message.payload
 

@@ -19,8 +19,9 @@ from model.calibration import between, stored
 from model.data_root import DataRoot
 from model.registry.clock import now
 from model.registry.tables import CalibrationRow
+from tests.patience import PATIENCE
 from tests.service.harness import learn
-from tests.worker.harness import PATIENCE, PICTURES, Site
+from tests.worker.harness import PICTURES, Site
 from worker.calibrate import LEAST_BESIDE, LEAST_CAPTIONS, Calibrator
 from worker.calibration import FEW, GROWTH, Calibrating, due
 from worker.settings import WorkerSettings

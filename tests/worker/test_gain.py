@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from model.evaluation import gain
-from tests.worker.harness import PATIENCE, Site, attempt_at, pairs, teach
+from tests.patience import PATIENCE
+from tests.worker.harness import Site, attempt_at, pairs, teach
 from tests.worker.test_assess import spoken
 from worker.context import open_context
 from worker.evaluate import measure

@@ -11,7 +11,8 @@ from index.sets import VectorSets
 from index.states import NOTHING, PRUNED, State, unsealed
 from index.vectors import Identity
 from model.errors import LeaseLost
-from tests.worker.harness import PATIENCE, PICTURES, Site
+from tests.patience import PATIENCE, insisting
+from tests.worker.harness import PICTURES, Site
 from worker.indexer import Indexing
 from worker.settings import WorkerSettings
 
@@ -51,7 +52,7 @@ def test_a_worker_seals_what_changed_and_leaves_the_duty(site: Site, sets: Vecto
     site.start()
     state = sealed(site, sets)
     assert state.upto_change == site.gallery.change() and unsealed(site.registry) == 0
-    until(lambda: site.registry.duties.take(DUTY, "another", 0.1), site)
+    until(lambda: insisting(lambda: site.registry.duties.take(DUTY, "another", 0.1)), site)
 
 
 def test_after_it_has_sealed_a_worker_prunes_the_feed(site: Site, sets: VectorSets) -> None:

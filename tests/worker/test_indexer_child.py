@@ -13,10 +13,12 @@ import pytest
 
 from index.sets import VectorSets
 from index.vectors import Identity
-from model.registry import Registry, open_registry
+from model.registry import Registry, duties, open_registry
 from model.registry.duties import SEALING
 from model.registry.tables import DutyRow
 from tests.index.world import wait_until
+from tests.patience import PATIENCE
+from tests.registries import empty_registry
 from tests.worker.harness import Site
 from worker import chore, indexer
 from worker.indexer import Indexing
@@ -52,7 +54,7 @@ ENDS = "import sys; sys.exit({status})"
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     monkeypatch.setenv("PICTOGLOT_HOME", str(tmp_path))
     monkeypatch.setenv("PICTOGLOT_INDEXER_SECONDS", "600")
-    registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
+    registry = open_registry(empty_registry(tmp_path / "registry.db"))
     yield registry
     registry.close()
 
@@ -89,15 +91,15 @@ def test_a_child_that_is_told_to_end_gives_the_duty_back(registry: Registry) -> 
     process = child(SLEEPS)
     until_busy(registry)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 128 + signal.SIGTERM and free(registry)
+    assert process.wait(PATIENCE) == 128 + signal.SIGTERM and free(registry)
 
 
 def test_a_child_whose_engine_cannot_be_opened_gives_the_duty_back(registry: Registry) -> None:
-    assert child(REFUSED).wait(60) == 1 and free(registry)
+    assert child(REFUSED).wait(PATIENCE) == 1 and free(registry)
 
 
 def test_a_child_whose_parent_is_gone_ends_at_once(registry: Registry) -> None:
-    assert child(SLEEPS, "1").wait(60) == -signal.SIGKILL and free(registry)
+    assert child(SLEEPS, "1").wait(PATIENCE) == -signal.SIGKILL and free(registry)
 
 
 def test_a_child_that_does_not_end_is_killed_and_its_duty_given_back(
@@ -126,7 +128,7 @@ def test_after_a_child_that_did_not_seal_everything_the_next_one_comes_later(
     def start() -> subprocess.Popen[bytes]:
         started.append(process := child(ENDS.format(status=status)))
         assert registry.duties.take(SEALING, chore.owner(process.pid), 600)
-        process.wait(30)
+        process.wait(PATIENCE)
         return process
 
     starting_with(monkeypatch, start)
@@ -141,7 +143,7 @@ def test_after_a_child_that_did_not_seal_everything_the_next_one_comes_later(
     assert len(started) == 2
 
 
-def test_a_duty_is_renewed_as_long_as_the_work_takes(registry: Registry) -> None:
+def test_a_duty_is_renewed_as_long_as_the_work_takes(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     def expires() -> datetime:
         with registry.read() as session:
             row = session.get(DutyRow, SEALING)
@@ -152,10 +154,11 @@ def test_a_duty_is_renewed_as_long_as_the_work_takes(registry: Registry) -> None
         before = expires()
         wait_until(lambda: expires() > before)
 
-    with registry.duties.held(SEALING, "a", 1.5) as ours:
+    monkeypatch.setattr(duties, "_RENEWALS", 100)
+    with registry.duties.held(SEALING, "a", 30) as ours:
         assert ours
         until_renewed()
-        with registry.duties.held(SEALING, "b", 1.5) as theirs:
+        with registry.duties.held(SEALING, "b", 30) as theirs:
             assert not theirs
         until_renewed()
     assert free(registry)
@@ -179,4 +182,4 @@ def test_a_worker_that_is_stopped_while_its_indexer_works_leaves_the_duty(site: 
     worker = site.start(PYTHONPATH=f"{tmp_path}:{ROOT}")
     until_busy(site.registry)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(60) == 0 and free(site.registry), site.log()[-2_000:]
+    assert worker.wait(PATIENCE) == 0 and free(site.registry), site.log()[-2_000:]

@@ -27,8 +27,9 @@ from model.registry import Registry
 from model.settings import CommonSettings
 from model.views import Views
 from service.cli import app
+from tests.patience import PATIENCE
 from tests.tiny import write_tiny_base
-from tests.worker.harness import PATIENCE, Site, attempt_at, pairs, teach
+from tests.worker.harness import Site, attempt_at, pairs, teach
 from tests.worker.moving import OTHER, move, serving, show, submit_move
 from worker.attempt import Attempt
 from worker.phases import run
@@ -124,9 +125,14 @@ def test_a_language_that_cannot_be_measured_keeps_the_old_base_unless_forced(sit
     assert failed.report is not None and {"en", "cy"} <= set(failed.report["languages"])
     assert site.registry.releases.serving() == served and serving(site).base_view.version == 0
     versions = len(site.registry.versions.list())
+    site.gallery.delete(f"p{SHOWN - 1}")  # all that is in English, and what the dataset has no longer counts
+    (source,) = site.registry.versions.get(1).learned
+    dataset = site.home / "expansions" / source / "dataset"
+    dataset.write_bytes(dataset.read_bytes() + b"\n")
     done = move(site, other_base, budget=0.0, force=True)
     assert len(site.registry.versions.list()) == versions  # what was learned on this base is not learned again
     assert done.report is not None and site.registry.releases.serving().base == 2
+    assert done.report["languages"] == {"en": {}, "cy": {}}
 
 
 def _worsen(attempt: Attempt) -> None:

@@ -22,6 +22,7 @@ from model.pictures import Picture, read_rgb
 from model.registry import Expansion
 from model.settings import CommonSettings
 from tests.index.conftest import reachable
+from tests.patience import PATIENCE
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.attempt import Attempt, Stopped
@@ -180,10 +181,10 @@ def test_killed_while_encoding_the_old_vectors_serve_until_another_attempt_is_do
     encoding, before = other(site), recorded(site.registry)
     expansion = submit(site, encoding)
     killed = site.attempt(expansion, FAULT_POINT="build.shard:1")
-    assert killed.wait(120) == -9
+    assert killed.wait(PATIENCE) == -9
     assert recorded(site.registry) == before == opened(site).encoding
     site.abandon(expansion)
-    assert site.attempt(expansion).wait(120) == 0
+    assert site.attempt(expansion).wait(PATIENCE) == 0
     assert ended(site, expansion).state == "succeeded" and recorded(site.registry) == encoding
 
 
@@ -205,7 +206,7 @@ def test_what_the_workers_machine_lacks_ends_it_and_changes_nothing(
     before = recorded(site.registry)
     expansion = submit(site, Encoding(OPENVINO, "bfloat16"))
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
-    assert site.attempt(expansion, ONEDNN_MAX_CPU_ISA="AVX512_CORE").wait(120) == 0
+    assert site.attempt(expansion, ONEDNN_MAX_CPU_ISA="AVX512_CORE").wait(PATIENCE) == 0
     assert (error := ended(site, expansion).error) is not None and error.code == "backend_not_available"
     assert recorded(site.registry) == before
 

@@ -13,7 +13,8 @@ import pytest
 from kombu import serialization
 
 from model.errors import RegistryUnavailable
-from tests.worker.harness import PATIENCE, Site, assert_once, pairs
+from tests.patience import PATIENCE
+from tests.worker.harness import Site, assert_once, pairs
 from worker.celery_app import create_app
 from worker.lease import Supervisor
 from worker.relay import Relay

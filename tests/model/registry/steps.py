@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from model.errors import PictoglotError
 from model.registry import Expansion, Lease, Once, Registry, Release, Version
+from tests.patience import insisting
 
 T = TypeVar("T")
 
@@ -83,13 +84,16 @@ def teach(registry: Registry, language: str, *, shared: bool = True) -> int:
 
 
 def race(*acts: Callable[[], T]) -> Sequence[T | PictoglotError]:
-    """Call all at the same moment, each in a thread; returns what each returned, or the error it raised."""
+    """Call all at the same moment, each in a thread; returns what each returned, or the error it raised.
+
+    Who is refused because others hold up the registry asks again: a disk that halts for longer than a writer waits.
+    """
     start = Barrier(len(acts))
 
     def run(act: Callable[[], T]) -> T | PictoglotError:
         start.wait()
         try:
-            return act()
+            return insisting(act)
         except PictoglotError as refusal:
             return refusal
 

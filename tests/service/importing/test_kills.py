@@ -9,6 +9,7 @@ import pytest
 
 from service.cli.importing.run import AT_ONCE, CHUNK
 from tests.doubles import WeightlessEncoder
+from tests.patience import PATIENCE
 from tests.service.harness import Service, picture, running, wait_until
 from tests.service.importing.test_watching import started
 
@@ -35,25 +36,26 @@ def test_a_killed_import_is_whole_after_the_next_one(tmp_path: Path) -> None:
         file.write_bytes(picture(number, side=32))
     with running(tmp_path / "home", encoder := Counting()) as service:
         killed = started(service, str(folder))
-        wait_until(lambda: encoder.encoded > PICTURES // 4, 60)
+        wait_until(lambda: encoder.encoded > PICTURES // 4)
         killed.kill()
         killed.communicate()
-        wait_until(lambda: idle(service))  # what was under way is done, or given up
+        wait_until(lambda: idle(service))
         before = len(service.context.gallery.ids())
         assert 0 < before < PICTURES, "it was killed while it was at work"
-        said, complained = started(service, str(folder), "--json").communicate(timeout=120)
+        said, complained = started(service, str(folder), "--json").communicate(timeout=PATIENCE)
         assert complained == ""
         done = json.loads(said)
         assert (len(done["added"]), done["there"], done["refused"]) == (PICTURES - before, before, [])
         expected = [f"{number % 5}/{number:03d}" for number in range(PICTURES)]
         assert service.context.gallery.ids() == sorted(expected)
         assert encoder.encoded <= PICTURES + AT_ONCE * CHUNK
-        again, _ = started(service, str(folder)).communicate(timeout=60)
+        again, _ = started(service, str(folder)).communicate(timeout=PATIENCE)
         assert f"{PICTURES} were there before" in again
 
 
 def idle(service: Service) -> bool:
-    """Whether the gallery does not grow any more."""
-    before = service.context.gallery.change()
+    """Whether nothing is under way, and the gallery does not grow any more."""
+    before, pictures = service.context.gallery.change(), service.context.pictures
     time.sleep(0.5)
-    return service.context.gallery.change() == before
+    under_way = pictures.batches.requests + pictures.uploads.requests
+    return under_way == 0 and service.context.gallery.change() == before

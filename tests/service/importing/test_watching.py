@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from service.cli.importing.state import opened
 from service.cli.importing.watching import SETTLED, Settling, _Watched
 from service.cli.sending import in_order, patiently
 from tests.doubles import WeightlessEncoder
+from tests.patience import PATIENCE, within
 from tests.service.harness import ADMIN_KEY, Service, picture, running, wait_until
 from tests.service.processes import clean_environment
 
@@ -64,7 +66,8 @@ def test_a_watched_folder_and_the_gallery_stay_the_same(tmp_path: Path) -> None:
         (folder / name).write_bytes(picture(number))
     with running(tmp_path / "home") as service, watching(service, folder, "--delete") as process:
         before = content(service, "kept")
-        slow = threading.Thread(target=written_slowly, args=(folder / "slow.png", picture(5, side=400)))
+        written = list[float]()
+        slow = threading.Thread(target=written_slowly, args=(folder / "slow.png", picture(5, side=400), written))
         slow.start()
         (outside / "in.png").write_bytes(picture(4))
         outside.rename(folder / "inside")
@@ -80,16 +83,20 @@ def test_a_watched_folder_and_the_gallery_stay_the_same(tmp_path: Path) -> None:
             time.sleep(0.1)
         wait_until(lambda: content(service, "slow") is not None)
         process.send_signal(signal.SIGINT)
-        said, complained = process.communicate(timeout=30)
+        said, complained = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0 and said.endswith("Stopped watching.\n")
-        assert "Traceback" not in complained and "slow" not in complained
+        assert "Traceback" not in complained
+        # where the machine stood still for so long between two writes, the half of the file counted as whole
+        longest = max(later - earlier for earlier, later in pairwise(written))
+        assert "slow" not in complained or longest > SETTLED - 0.1
 
 
-def written_slowly(file: Path, whole: bytes) -> None:
-    """In pieces, as a camera or a network writes."""
+def written_slowly(file: Path, whole: bytes, written: list[float]) -> None:
+    """In pieces, as a camera or a network writes; `written`: when each was."""
     with file.open("wb", buffering=0) as stream:
         for start in range(0, len(whole), len(whole) // 8):
             stream.write(whole[start : start + len(whole) // 8])
+            written.append(time.monotonic())
             time.sleep(0.4)
 
 
@@ -107,7 +114,7 @@ def test_what_changes_while_the_service_is_away_comes_when_it_is_back(tmp_path: 
         with running(tmp_path / "other", port=service.port) as back:
             wait_until(lambda: content(back, "b") is not None)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            assert process.wait(PATIENCE) == 0
 
 
 def test_a_place_is_settled_when_nothing_happened_there_for_a_while() -> None:
@@ -155,9 +162,9 @@ def test_a_signal_ends_the_first_walk_and_nothing_counts_as_vanished(tmp_path: P
         encoder.began.clear()
         process = started(service, str(folder), "--watch", "--delete")
         try:
-            assert encoder.began.wait(30)
+            assert encoder.began.wait(PATIENCE)
             process.send_signal(signal.SIGINT)
-            said, complained = process.communicate(timeout=20)
+            said, complained = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
         assert (process.returncode, said) == (0, "Stopped watching.\n")
@@ -174,19 +181,18 @@ def test_who_waits_for_a_busy_service_stops_when_told_so() -> None:
 
     def items() -> Iterator[int]:
         yield 1
-        assert waiting.wait(10)
+        assert waiting.wait(PATIENCE)
         raise KeyboardInterrupt
 
-    began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
+    with within(5), pytest.raises(KeyboardInterrupt):
         list(in_order(lambda _: patiently(busy, stopping), items(), 2, stopping))
-    assert stopping.is_set() and time.monotonic() - began < 5
+    assert stopping.is_set()
 
 
 def test_a_watch_waits_for_a_service_that_has_no_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(watching_module, "_BUSY_PAUSE", 0.2)
+    monkeypatch.setattr(watching_module, "_BUSY_PAUSE", PATIENCE)
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "a.png").write_bytes(picture(1))
@@ -200,6 +206,6 @@ def test_a_watch_waits_for_a_service_that_has_no_room(
         kept, port = later.pop_all(), full.port
     with kept, running(tmp_path / "other", port=port) as service:
         watched._intake.client = service.admin
-        time.sleep(0.3)
+        monkeypatch.setattr(watched, "_not_before", 0.0)
         watched.look([])
         assert content(service, "a") is not None and "Watching" in capsys.readouterr().out

@@ -1,0 +1,51 @@
+"""How tests wait: measured in time that the machine gave them, and again where the product promises a refusal.
+
+A machine that stands still for some seconds, or that others keep busy, fails no test.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from time import monotonic
+from typing import TypeVar
+
+from model.errors import RegistryUnavailable
+
+T = TypeVar("T")
+PATIENCE = 180.0  # seconds: a loaded machine may be many times slower, and only a failure waits for it
+_TICK = 0.01  # seconds
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """The block ends within so many seconds of those in which this process could run.
+
+    A thread sleeps a hundredth of a second again and again and counts: while the machine stands still nobody counts.
+    What keeps the interpreter to itself is not measured: use `time.process_time` there.
+    """
+    ended, ticks = Event(), 0
+
+    def count() -> None:
+        nonlocal ticks
+        while not ended.wait(_TICK):
+            ticks += 1
+
+    counting = Thread(target=count, daemon=True)
+    counting.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        counting.join()
+    assert ticks * _TICK < seconds, f"took {ticks * _TICK:.2f} s, not {seconds}"
+
+
+def insisting(act: Callable[[], T]) -> T:
+    """What `act` returns. A writer of the registry is refused when others hold it up for 1.5 s: then it asks again."""
+    until = monotonic() + PATIENCE
+    while True:
+        try:
+            return act()
+        except RegistryUnavailable:
+            if monotonic() > until:
+                raise
