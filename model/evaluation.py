@@ -66,11 +66,6 @@ class Gain:
         """Whether more than the error was gained. Where one query alone changed both are equal, but for rounding."""
         return self.mean > self.error and not math.isclose(self.mean, self.error, rel_tol=1e-9)
 
-    @property
-    def lost(self) -> bool:
-        """Whether more than the error was lost."""
-        return Gain(self.after, self.before, self.error).enough
-
 
 def gain(before: NDArray[np.int64], after: NDArray[np.int64], owner: NDArray[np.int64], ks: Sequence[int]) -> Gain:
     """What the second model gains over the first on the same n queries, given both ranks (n,) and the `owner` of each.

@@ -25,7 +25,8 @@ class TrainingContext:
     """What all phases need: the attempt, the opened base, the gallery, and the shared version that is trained further.
 
     `view` reads version `parent`; `views` opens any other one. `before` are the expansions whose datasets the language
-    was taught from so far, where it is to be taught again.
+    was taught from so far, where it is to be taught again; `replaced` is how many are not, because the
+    new dataset replaces them.
     """
 
     attempt: Attempt
@@ -36,6 +37,7 @@ class TrainingContext:
     views: Views
     made: Mapping[str, int] | None = None
     before: tuple[Expansion, ...] = ()
+    replaced: int = 0
 
     @property
     def base(self) -> int:
@@ -62,7 +64,10 @@ def open_context(attempt: Attempt) -> TrainingContext:
         raise BaseMoved("Another base serves now than when this began: begin anew.")
     views = Views(encoder, registry, attempt.root)
     before = tuple(map(registry.expansions.get, plan["before"] if "before" in plan else _decided_late(attempt)))
-    return TrainingContext(attempt, encoder, attempt.gallery, parent, views.of(parent), views, before=before)
+    replaced = int(plan.get("replaced", 0))
+    return TrainingContext(
+        attempt, encoder, attempt.gallery, parent, views.of(parent), views, before=before, replaced=replaced
+    )
 
 
 def _decided_late(attempt: Attempt) -> list[str]:
@@ -87,11 +92,13 @@ def _plan(attempt: Attempt) -> dict[str, Any]:
     """
     registry, asked = attempt.registry, attempt.expansion
     release, before, rows = registry.releases.serving(), list[str](), 0
-    if asked.kind == "learn" and asked.language in release.languages and not asked.settings.get("replace"):
-        learned = registry.versions.get(release.languages[asked.language]).learned
-        for expansion in reversed(registry.expansions.with_datasets(learned, but=asked.dataset_sha256)):
-            rows += (expansion.report or {}).get("dataset", {}).get("usable", 0)
-            if rows > MAX_ROWS:
-                break
-            before.insert(0, expansion.id)
+    taught = asked.kind == "learn" and asked.language in release.languages
+    learned = registry.versions.get(release.languages[asked.language]).learned if taught else ()
+    if asked.settings.get("replace"):
+        return {"parent": release.shared, "before": [], "replaced": len(learned)}
+    for expansion in reversed(registry.expansions.with_datasets(learned, but=asked.dataset_sha256)):
+        rows += (expansion.report or {}).get("dataset", {}).get("usable", 0)
+        if rows > MAX_ROWS:
+            break
+        before.insert(0, expansion.id)
     return {"parent": release.shared, "before": before}

@@ -22,7 +22,7 @@ from model.version import Learned, read
 from worker.context import TrainingContext
 from worker.figures import confusion, fertility, so_far
 from worker.prepare import TrainingData
-from worker.promotion import gained, informative, retained
+from worker.promotion import PROVING, gained, informative, retained
 from worker.validation import (
     MAX_CANDIDATES,
     Candidates,
@@ -108,6 +108,8 @@ class _Evaluation:
         if self.context.before:
             more = len(self.data.rows) - len(self.data.fresh)
             report["joined"] = {"datasets": len(self.context.before), "rows": more, "train": len(self.data.trained)}
+        if self.context.replaced:
+            report["replaced"] = {"datasets": self.context.replaced}
         chain = [*reversed(self.versions.lineage(self.context.parent))]
         report["shared"]["so_far"] = so_far(chain, self.data.language, report)
         return report
@@ -147,8 +149,14 @@ class _Evaluation:
         ks = informative(len(among.places))
         forced = bool(self.attempt.expansion.settings.get("forced"))
         change = gain(before.ranks, new.ranks, new.owner, ks)
-        more = bool(self.context.before) and not self._sent_before()
-        return gained(self.data.language, version, before.figures, change, ks, joined=more, forced=forced)
+        slack = self._slack(len(new.ranks))
+        return gained(self.data.language, version, before.figures, change, ks, slack=slack, forced=forced)
+
+    def _slack(self, captions: int) -> float | None:
+        """How much worse the new captions may be read where no gain is asked for; None where it is."""
+        if self.context.replaced:
+            return self.attempt.settings.forgetting_budget
+        return 0.0 if captions < PROVING and self.context.before and not self._sent_before() else None
 
     def _sent_before(self) -> bool:
         """Whether the dataset is a file that the language was taught from already."""

@@ -40,7 +40,8 @@ def learn(attempt: Attempt) -> None:
     budget, forced = attempt.settings.forgetting_budget, bool(attempt.expansion.settings.get("forced"))
     if (refused := gate(report, attempt.settings.min_recall, budget, forced=forced)) is not None:
         name, why = refused
-        raise GateFailed(why, report={**report, "refused_by": name})
+        asked = (report.get("earlier") or {}).get("note")
+        raise GateFailed(f"{why}. {asked}" if asked else why, report={**report, "refused_by": name})
     with attempt.phase("encode"):
         _encode(context, data, context.encoder.extend(context.view, version.number, data.language, learned))
     with attempt.phase("promote"):

@@ -10,7 +10,8 @@ from model.languages import names
 
 MAX_TRUNCATED = 0.05  # share of validation captions that the tokenizer may cut
 FEW = 50  # candidates; below this, ten of them are more than a fifth, and only R@1 is informative
-_PROVING = 50  # held-out captions; fewer new ones, beside all earlier ones, prove neither a gain nor that there is none
+PROVING = 50  # held-out captions; fewer new ones, beside all earlier ones, prove neither a gain nor that there is none
+_TELLING = 20  # held-out captions; where none of so many is read, it is not by chance
 _FOREIGN = 0.2  # of what a version reads of its own captions: who reads less of others may not know their language
 
 _FORCED = "taught with `forced`, it is served all the same"
@@ -37,17 +38,18 @@ def gained(
     gain: Gain,
     ks: Sequence[int],
     *,
-    joined: bool = False,
+    slack: float | None = None,
     forced: bool = False,
 ) -> dict[str, Any]:
     """What a report says of the `gain` over `version`, which has read these captions so far, with recall `before`.
 
-    It is of the mean of R@K over `ks`, and enough when it is more than its own standard error. Where the language was
-    taught from earlier captions too (`joined`) and few of the new ones are held out, it is enough that some of these
-    are read, and not worse by more than that error. `forced`: whether the language shall be served without.
+    It is of the mean of R@K over `ks`, and enough when it is more than its own standard error. With `slack`, it is
+    enough that the captions are read no worse than by that much or the error, and that some are read at all. `forced`:
+    whether the language shall be served without.
     """
     what = " and ".join(f"R@{k}" for k in ks)
-    as_well = joined and before["pairs"] < _PROVING and gain.after > 0 and not gain.lost
+    as_well = slack is not None and not beyond(-gain.mean, max(slack, gain.error))
+    as_well = as_well and (gain.after > 0 or before["pairs"] < _TELLING)
     enough = gain.enough or as_well
     is_read = "read better than" if gain.enough else "read about as well as" if as_well else "not read better than"
     return {

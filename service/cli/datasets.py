@@ -45,7 +45,11 @@ def summary(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[str
     yield from _left_out(report)
     if joined := checked.get("joined"):
         before = f"{counted(joined['rows'], 'caption')} of {counted(joined['datasets'], 'earlier dataset')}"
-        yield f"{_named(tag)} is taught from {before} as well; `--replace` leaves them out."
+        both = "what this file has too counts once"
+        yield f"{_named(tag)} is taught from {before} as well ({both}); `--replace` leaves them out."
+    if replaced := checked.get("replaced"):
+        before = f"{counted(replaced['rows'], 'caption')} of {counted(replaced['datasets'], 'earlier dataset')}"
+        yield f"It would replace {before}: these would be taught and shown no more."
 
 
 def _named(tag: str) -> str:

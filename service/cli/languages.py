@@ -256,9 +256,11 @@ def _why(expansion: dict[str, Any]) -> None:
     """Why it failed, and what to do where forcing would have served it; nothing if it did not fail."""
     if not (error := expansion["error"]):
         return
-    note(f"{(error['detail'] or error['code']).removesuffix('.')}.")
-    if (expansion["report"] or {}).get("refused_by", "floor") != "floor":
-        note(f"`pictoglot learn {expansion['language']} FILE --forced` serves it all the same.")
+    said, report = error["detail"] or error["code"], expansion["report"] or {}
+    note(said if said.endswith("?") else f"{said.removesuffix('.')}.")
+    if report.get("refused_by", "floor") != "floor":
+        replaces = " --replace" if "replaced" in report else ""
+        note(f"`pictoglot learn {expansion['language']} FILE{replaces} --forced` serves it all the same.")
 
 
 def _learned(expansion: dict[str, Any]) -> None:
@@ -271,6 +273,8 @@ def _learned(expansion: dict[str, Any]) -> None:
     if (joined := report.get("joined")) and joined["rows"]:
         before = counted(joined["datasets"], "earlier dataset")
         say(f"It was taught from {counted(joined['rows'], 'caption')} of {before} as well.")
+    if replaced := report.get("replaced"):
+        say(f"It replaces {counted(replaced['datasets'], 'earlier dataset')}, taught and shown no more.")
     _split(report.get("dataset") or {})
     _recalls(report)
     if (report.get("shared") or {}).get("moved") is False:

@@ -137,26 +137,23 @@ async def teach_language(
         if expansion is None:
             report = await to_thread.run_sync(_validate, upload.path, tag, kind, context, limiter=context.validating)
             if form.dry_run == "true":
-                alone = kind == "assess" or form.replace == "true"
-                joined = None if alone else await run_in_threadpool(_joined, context, tag, upload.sha256)
-                return JSONResponse(schemas.DryRun(language=tag, report=report.as_dict(), joined=joined).model_dump())
+                replaces = form.replace == "true"
+                sent = None if replaces else upload.sha256
+                before = None if kind == "assess" else await run_in_threadpool(_taught_from, context, tag, sent)
+                told = {"joined": None if replaces else before, "replaced": before if replaces else None}
+                return JSONResponse(schemas.DryRun(language=tag, report=report.as_dict(), **told).model_dump())
             expansion = await run_in_threadpool(_submit, context, upload, kind, tag, explicit, once, caller.id)
     response.headers["Location"] = f"/v1/expansions/{expansion.id}"
     return schemas.Submitted(expansion=schemas.ExpansionItem.model_validate(expansion))
 
 
-def _joined(context: Context, tag: str, sha256: str) -> schemas.Joined | None:
-    """What the language that serves was taught from, which a worker teaches again beside a new dataset.
-
-    A file that is sent a second time is not taught beside itself, and one that was pruned not at all.
-    """
+def _taught_from(context: Context, tag: str, but: str | None) -> schemas.Joined | None:
+    """The kept datasets of the version that serves the language, without the file of sha256 `but`; None without any."""
     number = context.registry.releases.serving().languages.get(tag)
-    version = None if number is None else context.registry.versions.get(number)
-    others = context.registry.expansions.with_datasets(version.learned, but=sha256) if version else ()
-    if version is None or not others:
-        return None
-    own, before = (version.report.get(name) or {} for name in ("dataset", "joined"))
-    return schemas.Joined(datasets=len(others), rows=own.get("usable", 0) + before.get("rows", 0))
+    learned = () if number is None else context.registry.versions.get(number).learned
+    taught = context.registry.expansions.with_datasets(learned, but)
+    rows = sum((each.report or {}).get("dataset", {}).get("usable", 0) for each in taught)
+    return schemas.Joined(datasets=len(taught), rows=rows) if taught else None
 
 
 def _kind(form: schemas.LanguageForm) -> Kind:

@@ -137,7 +137,7 @@ class Submitted(Response):
 
 
 class Joined(Response):
-    """What a language was taught from before, and is taught from again beside a new dataset."""
+    """What a language was taught from before: taught again beside a new dataset, or replaced by it."""
 
     datasets: int
     rows: int = Field(description="Those that the new dataset has too count here as well.")
@@ -147,7 +147,8 @@ class DryRun(Response):
     dry_run: Literal[True] = True
     language: str
     report: Report
-    joined: Joined | None = Field(description="null: the language would be taught from this dataset alone.")
+    joined: Joined | None = Field(description="What would be taught again; null: this dataset would be taught alone.")
+    replaced: Joined | None = Field(description="With `replace`: what would be taught and shown no more.")
 
 
 class ExpansionPage(Response):

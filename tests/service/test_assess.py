@@ -285,12 +285,13 @@ def test_the_command_forces_and_tells_why_a_language_serves(fresh: Service, tmp_
     gain = {"sentence": "Welsh is not read better than by version 0: …", "forced": True}
     earlier = {"sentence": "Of the 80 captions that …", "note": "Are they in the same language?"}
     joined = {"datasets": 2, "rows": 1}
-    more = {"against": "english", "gain": gain, "earlier": earlier, "joined": joined}
+    more = {"against": "english", "gain": gain, "earlier": earlier, "joined": joined, "replaced": {"datasets": 2}}
     expansions.succeed(lease, 1, 2, {"t2i": RECALL, "i2t": RECALL, **more})
     said = run(fresh, "expansions", id, "--watch").stdout
     assert "Welsh is not read better than by version 0: …. It is served because that was forced." in said
     assert "Of the 80 captions that …. Are they in the same language?" in said
     assert "It was taught from 1 caption of 2 earlier datasets as well." in said
+    assert "It replaces 2 earlier datasets, taught and shown no more." in said
     assert "text to English" in said and "English to text" in said  # these pairs have no pictures
 
 

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -28,12 +29,13 @@ def queued(service: Service, tmp_path: Path) -> Iterator[str]:
     service.admin.post(f"/v1/expansions/{id}/cancel")
 
 
-def failed(service: Service, id: str, detail: str, refused_by: str) -> None:
+def failed(service: Service, id: str, detail: str, refused_by: str, **more: Any) -> None:
     """The expansion ends at the gate, as a worker ends it; in whatever way, it has gained nothing."""
     registry = service.context.registry
     lease = registry.expansions.lease(id, "test")
     assert lease is not None
-    registry.expansions.fail(lease, "gate_failed", detail, {"gain": {"enough": False}, "refused_by": refused_by})
+    report = {"gain": {"enough": False}, "refused_by": refused_by, **more}
+    registry.expansions.fail(lease, "gate_failed", detail, report)
 
 
 def test_who_teaches_twice_is_told_how_to_watch_the_first(service: Service, queued: str, tmp_path: Path) -> None:
@@ -58,6 +60,12 @@ def test_why_one_failed_is_told_without_watching_and_with_a_way_out_only_where_t
     assert (watched.exit_code, watched.stderr) == (1, f"cy failed.\n{told.stderr}")
     assert "`pictoglot expansions ID` says why one of them failed." in run(service, "expansions").stderr
     assert as_json(service, "expansions", queued)["error"]["code"] == "gate_failed"
+
+
+def test_what_was_to_replace_is_forced_as_that_and_a_question_keeps_its_mark(service: Service, queued: str) -> None:
+    failed(service, queued, "Welsh is worse. Is it Welsh?", "earlier", replaced={"datasets": 1})
+    told = run(service, "expansions", queued).stderr
+    assert "Welsh is worse. Is it Welsh?\n" in told and "`pictoglot learn cy FILE --replace --forced`" in told
 
 
 def test_a_watch_says_that_it_waits_for_a_service_that_is_away(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -60,19 +61,25 @@ def test_a_dry_run_tells_in_sentences_what_is_in_the_file_and_teaches_nothing(se
 
 
 def test_a_dry_run_tells_what_is_taught_again_unless_that_is_replaced(service: Service, tmp_path: Path) -> None:
-    report = {"dataset": {"usable": 900}, "joined": {"datasets": 1, "rows": 100}}
-    learn(service.context.registry, "br", report=report)
+    learn(service.context.registry, "br", report={"dataset": {"usable": 1_000}})
     (file := tmp_path / "br.jsonl").write_text(rows(80))
-    said, told = "Breton (br) is taught from 1,000 captions of 1 earlier dataset as well", ("learn", "br", str(file))
-    assert as_json(service, *told, "--dry-run")["joined"] == {"datasets": 1, "rows": 1000}
+    told, before = ("learn", "br", str(file)), {"datasets": 1, "rows": 1_000}
+
+    def dry(*command: str) -> tuple[Any, Any]:
+        found = as_json(service, *command, "--dry-run")
+        return found["joined"], found["replaced"]
+
+    assert dry(*told) == (before, None) and dry(*told, "--replace") == (None, before)
+    assert dry("learn", "kw", str(file)) == dry("assess", "br", str(file)) == (None, None)
+    said = "Breton (br) is taught from 1,000 captions of 1 earlier dataset as well (what this file has too counts once)"
     assert f"{said}; `--replace` leaves them out." in run(service, *told, "--dry-run").stdout.splitlines()
-    for other in ((*told, "--replace"), ("learn", "kw", str(file)), ("assess", "br", str(file))):
-        assert as_json(service, *other, "--dry-run")["joined"] is None
+    said = "It would replace 1,000 captions of 1 earlier dataset: these would be taught and shown no more."
+    assert said in run(service, *told, "--replace", "--dry-run").stdout.splitlines()
     same = {"dataset_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
     for change in (same, {"dataset_sha256": "d" * 64, "dataset_path": None}):
         with service.context.registry.begin() as session:
             session.execute(update(ExpansionRow).where(ExpansionRow.language == "br").values(**change))
-        assert as_json(service, *told, "--dry-run")["joined"] is None
+        assert dry(*told) == (None, None)
     sent = as_json(service, *told, "--replace")
     assert service.context.registry.expansions.get(sent["id"]).settings == {"replace": True}
     as_json(service, "expansions", sent["id"], "--cancel")

@@ -114,7 +114,7 @@ function outcome(item) {
   if (item.kind === "base") return [make("p", { class: "fine" }, `from ${item.report?.from} to ${item.report?.to} · release ${item.release}`), comparison(item)];
   if (item.kind === "assess") return make("p", { class: "told" }, item.report?.sentence ?? "");
   const recall = item.report?.t2i?.["R@1"];
-  const { gain, earlier, joined } = item.report ?? {};
+  const { gain, earlier, joined, replaced } = item.report ?? {};
   const rebuilt = item.kind === "rebuild";
   const moved = rebuilt ? item.report?.moved : item.report?.shared?.moved;
   const words = [
@@ -122,6 +122,7 @@ function outcome(item) {
     make("a", { href: `/versions/${item.version}/report` }, `version ${item.version}`),
     `release ${item.release}`,
     joined?.rows ? `with ${plural(joined.rows, "caption")} of ${plural(joined.datasets, "earlier dataset")}` : null,
+    replaced ? `replaces ${plural(replaced.datasets, "earlier dataset")}` : null,
     rebuilt && moved ? "now the shared table" : null,
     rebuilt && moved === false ? "the shared table was not changed" : null,
   ];
