@@ -89,9 +89,13 @@ def prepare(context: TrainingContext, *taught: Expansion) -> TrainingData:
     datasets = [_read(attempt, expansion) for expansion in taught]
     fresh = datasets[-1] if taught[-1].id == attempt.expansion.id else None
     pivots = _pivots(context, language, _languages(datasets), _languages([fresh] if fresh else datasets))
-    pictures, known = _pictures(context, datasets, fresh, attempt.folder / "pictures" / language)
+    strict = None if attempt.expansion.settings.get("without_missing") else fresh  # is refused for a missing picture
+    pictures, known = _pictures(context, datasets, strict, attempt.folder / "pictures" / language)
     there = frozenset(known)
-    data = joined([each if each is fresh else left(each, there, pivots if fresh else None) for each in datasets])
+    earlier = [left(each, there, pivots if fresh else None) for each in datasets if each is not fresh]
+    if fresh is not None and strict is None:
+        fresh = left(fresh, there)
+    data = joined([*earlier, *([fresh] if fresh else [])])
     assessed = attempt.expansion.kind == "assess"
     report = dataset.validate(
         fresh or data, language, lambda ids: there, pivots.__contains__, to_train=not assessed, again=fresh is None
@@ -239,9 +243,12 @@ def _remove_oldest(folder: Path) -> None:
 
 
 def _pictures(
-    context: TrainingContext, datasets: Sequence[Dataset], fresh: Dataset | None, folder: Path
+    context: TrainingContext, datasets: Sequence[Dataset], strict: Dataset | None, folder: Path
 ) -> tuple[Tensor, Sequence[str]]:
-    """The gallery's vectors (count, dimension) of those of the named pictures that it has, and which these are."""
+    """The gallery's vectors (count, dimension) of those of the named pictures that it has, and which these are.
+
+    They are kept, unless a picture is missing that `strict` names: that one is refused.
+    """
     attempt, fingerprint = context.attempt, context.encoder.image_fingerprint
     named = list(dict.fromkeys(row.picture for each in datasets for row in each.rows if row.picture is not None))
     key = [fingerprint, named]
@@ -251,7 +258,7 @@ def _pictures(
     by_id = picture_vectors(context.encoder, context.gallery, named)
     vectors = np.stack([*by_id.values()]) if by_id else np.empty((0, context.encoder.dimension), dtype=np.float32)
     known = Kept({"vectors": torch.from_numpy(vectors)}, list(by_id))
-    if fresh is None or all(row.picture is None or row.picture in by_id for row in fresh.rows):  # otherwise refused
+    if strict is None or all(row.picture is None or row.picture in by_id for row in strict.rows):
         keep(folder, key, known)
         attempt.saved()
     return known.tensors["vectors"], known.facts

@@ -31,7 +31,8 @@ _ADVICE = {
     (403, "insufficient_scope"): _KEY,
     (409, "alias_moved"): "Nothing was changed: release {release} serves now. Look again before you decide.",
     (409, "expansion_in_progress"): "`pictoglot expansions {expansion} --watch` shows its progress.",
-    (422, "picture_not_found"): "Put the missing pictures into the gallery first, with `pictoglot import`.",
+    (422, "picture_not_found"): "Put the missing pictures into the gallery first, with `pictoglot import`, or teach "
+    "without them: `--without-missing`.",
 }
 _DEMO_ADVICE = (
     "These are pictures of the demo gallery: wait until `pictoglot demo up` has filled it, "

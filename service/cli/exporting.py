@@ -74,9 +74,12 @@ def export(
 
 
 def _learn(folder: Path, taught: dict[str, Any]) -> tuple[str, ...]:
-    """The command that teaches a dataset again; what was served is served again, whatever it gains there."""
+    """The command that teaches a dataset again; what was served is served again, whatever it gains there.
+
+    Its pictures may have been deleted since.
+    """
     file, settings = str(folder / taught["dataset"]), taught["settings"]
-    return ("learn", taught["language"], file, "--settings", settings, "--forced", "--watch")
+    return ("learn", taught["language"], file, "--settings", settings, "--without-missing", "--forced", "--watch")
 
 
 def _pictures(client: httpx.Client, folder: Path, wanted: dict[str, str], *, quiet: bool) -> int:

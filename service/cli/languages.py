@@ -84,6 +84,9 @@ def learn(
     replace: Annotated[
         bool, typer.Option("--replace", help="Teach from this file alone, without what the language was taught from.")
     ] = False,
+    without_missing: Annotated[
+        bool, typer.Option("--without-missing", help="Leave out pictures that are not in the gallery.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Teach a language from a dataset, and from those that it was taught from before.
@@ -91,7 +94,8 @@ def learn(
     While the demo gallery is being filled, wait for it first.
     """
     form = {"language": tag} | ({"settings": settings} if settings else {})
-    form |= {name: "true" for name, wanted in (("forced", forced), ("replace", replace)) if wanted}
+    asked = {"forced": forced, "replace": replace, "without_missing": without_missing}
+    form |= {name: "true" for name, wanted in asked.items() if wanted}
     _submit(form, file, watch=watch, dry_run=dry_run, as_json=as_json)
 
 

@@ -13,6 +13,7 @@ from index.records import Within
 from index.snapshot import Snapshot
 from model import dataset
 from model.data_root import EXPANSIONS
+from model.dataset_again import left
 from model.dataset_pictures import ids_of_files
 from model.errors import FieldError, InvalidInput
 from model.languages import ENGLISH, MANY, canonical, names, reads
@@ -126,7 +127,7 @@ async def teach_language(
         settings = bodies.validated(
             schemas.TeachingSettings, bodies.parse_field(form.settings, "settings"), "body.settings"
         )
-        asked = {name: True for name in ("forced", "replace") if getattr(form, name) == "true"}
+        asked = {name: True for name in ("forced", "replace", "without_missing") if getattr(form, name) == "true"}
         explicit = settings.model_dump(exclude_unset=True) | asked
         once = Once.of(
             caller.id, idempotency_key, [tag, explicit, upload.sha256, *([kind] if kind == "assess" else [])]
@@ -135,7 +136,10 @@ async def teach_language(
         if form.dry_run == "false":  # first: a dataset that was accepted before is not validated again
             expansion = await run_in_threadpool(context.registry.expansions.submitted, once)
         if expansion is None:
-            report = await to_thread.run_sync(_validate, upload.path, tag, kind, context, limiter=context.validating)
+            without = form.without_missing == "true"
+            report = await to_thread.run_sync(
+                _validate, upload.path, tag, kind, without, context, limiter=context.validating
+            )
             if form.dry_run == "true":
                 replaces = form.replace == "true"
                 sent = None if replaces else upload.sha256
@@ -164,10 +168,15 @@ def _versions(context: Context, numbers: list[int]) -> dict[int, Version]:
     return {number: context.registry.versions.get(number) for number in numbers}
 
 
-def _validate(path: Path, tag: str, kind: Kind, context: Context) -> dataset.DatasetReport:
+def _validate(path: Path, tag: str, kind: Kind, without: bool, context: Context) -> dataset.DatasetReport:
+    """The report on a dataset, or on what is left `without` the pictures that are missing in the gallery."""
     taught, built_in = context.registry.releases.serving().languages, context.encoder.languages
+    found = dataset.read(path, language=tag, ids=lambda names: ids_of_files(names, context.gallery.known))
+    if without:
+        named = list(dict.fromkeys(row.picture for row in found.rows if row.picture is not None))
+        found = left(found, frozenset(context.gallery.known(named)))
     return dataset.validate(
-        dataset.read(path, language=tag, ids=lambda names: ids_of_files(names, context.gallery.known)),
+        found,
         tag,
         context.gallery.known,
         lambda pivot: pivot in taught or reads(built_in, pivot),

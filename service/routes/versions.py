@@ -21,6 +21,8 @@ from service.openapi import answering
 from service.schemas import languages as schemas
 from service.schemas.common import IndexRecall
 
+_ASKED = {"forced", "replace", "without_missing"}  # beside the settings of a training
+
 router = APIRouter(prefix="/v1/versions", tags=["versions"], route_class=GuardedRoute)
 
 
@@ -86,7 +88,7 @@ def _datasets(number: int, context: Context) -> schemas.Datasets:
         schemas.DatasetItem(
             expansion=each.id,
             created_at=each.created_at,
-            settings={name: value for name, value in each.settings.items() if name not in {"forced", "replace"}},
+            settings={name: value for name, value in each.settings.items() if name not in _ASKED},
             sha256=each.dataset_sha256,
             bytes=each.dataset_bytes,
             kept=_kept(each, context.root) is not None,

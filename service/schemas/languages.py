@@ -77,6 +77,11 @@ class LanguageForm(FormFields):
     forced: Literal["true", "false"] = Field(
         "false", description="Serve the language even if it is read no better than before; this is recorded."
     )
+    without_missing: Literal["true", "false"] = Field(
+        "false",
+        description="Pictures that are not in the gallery are left out, and their rows too, unless they have another "
+        "text. Otherwise the dataset is refused for them.",
+    )
     replace: Literal["true", "false"] = Field(
         "false", description="Teach from this dataset alone, without those that the language was taught from before."
     )

@@ -185,7 +185,15 @@ def test_a_refused_dataset_names_three_lines_of_each_kind_and_a_count(service: S
     assert "80 of 80 rows name pictures that are not in the gallery. Ids there look like `orchard`" in result.stderr
     assert "4 pictures missing, first: none-0.jpg, none-1.jpg, none-2.jpg, none-3.jpg" in result.stderr
     assert "  with a picture that is not in the gallery: lines 1, 2, 3 and 77 more\n" in result.stderr
-    assert "pictoglot import" in result.stderr
+    assert "pictoglot import" in result.stderr and "`--without-missing`" in result.stderr
+    with_texts = [{"caption": f"afal {n}", "english": f"apple {n}", "picture": f"none-{n % 4}.jpg"} for n in range(80)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in with_texts))
+    assert run(service, "learn", "cy", str(file), "--dry-run").exit_code == 2
+    left = as_json(service, "learn", "cy", str(file), "--without-missing", "--dry-run")["report"]
+    assert (left["usable"], left["with_picture"], left["with_english"]) == (80, 0, 80)
+    sent = as_json(service, "learn", "cy", str(file), "--without-missing")
+    assert service.context.registry.expansions.get(sent["id"]).settings == {"without_missing": True}
+    as_json(service, "expansions", sent["id"], "--cancel")
     file.write_text(rows(80) + '{"english": "no caption"}\n' * 40)
     said = run(service, "learn", "cy", str(file)).stderr
     assert "40 without a caption. The text in the new language stands under the key `caption`" in said

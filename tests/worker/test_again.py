@@ -246,6 +246,9 @@ def test_earlier_rows_go_without_deleted_pictures_and_new_ones_are_refused(site:
     context = open_context(attempt)
     with pytest.raises(DatasetPictureNotFound, match="p99"):
         prepare(context, *context.before, attempt.expansion)
+    site.registry.expansions.fail(attempt.lease, "picture_not_found", "", None)
+    data = prepared(site, pictured[30:], without_missing=True)
+    assert len(data.rows) == 98 and len(data.fresh) == data.report.usable == 69
 
 
 def test_earlier_rows_go_without_pairs_in_a_language_that_serves_no_more(site: Site) -> None:
