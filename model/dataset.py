@@ -65,6 +65,7 @@ class DatasetReport:
     val: int
     losses: tuple[str, ...]
     by_file: int = 0  # rows whose picture is named by its file instead of its id
+    missing: int = 0  # rows whose picture the gallery lacks, where that is left out
     in_script: float | None = None  # share of captions in the language's script; set by `validate`
 
     def as_dict(self) -> dict[str, Any]:

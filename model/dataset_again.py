@@ -1,6 +1,6 @@
 """Datasets that are taught again, beside a new one or by themselves: without what is gone, and several as one."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from model.dataset import Dataset, FaultCount, usable_counts
@@ -10,15 +10,19 @@ from model.dataset_rows import Pivot, Row
 def left(dataset: Dataset, pictures: Collection[str], pivots: Collection[str] | None = None) -> Dataset:
     """What is left of the dataset with these pictures alone and, if they are given, pivots in these languages alone.
 
-    A row is kept for what is left of it.
+    A row is kept for what is left of it, once; `missing` in the report counts those that named another picture.
     """
 
     def of_row(row: Row) -> Row:
         pivot = row.pivot if row.pivot is None or pivots is None or row.pivot.language in pivots else None
         return replace(row, picture=row.picture if row.picture in pictures else None, pivot=pivot)
 
-    rows = tuple(row for row in map(of_row, dataset.rows) if row.pivot is not None or row.picture is not None)
-    return Dataset(rows, replace(dataset.report, **usable_counts(rows)))
+    missing = sum(row.picture is not None and row.picture not in pictures for row in dataset.rows)
+    rows = tuple(map(of_row, dataset.rows))
+    if rows == dataset.rows:
+        return dataset
+    rows = _each_once(row for row in rows if row.pivot is not None or row.picture is not None)
+    return Dataset(rows, replace(dataset.report, missing=missing, **usable_counts(rows)))
 
 
 def joined(datasets: Sequence[Dataset]) -> Dataset:
@@ -29,27 +33,25 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
     """
     if len(datasets) == 1:
         return datasets[0]
-    every = [row for dataset in datasets for row in dataset.rows]
-    held_out = {_described(row) for row in every if row.split == "val"}
-    said = {row.said: row for row in reversed(every)}
-    rows = tuple(
-        replace(row, split="val" if _described(row) in held_out else "train") for row in reversed(said.values())
-    )
+    rows = _each_once(row for dataset in datasets for row in dataset.rows)
     reports = [dataset.report for dataset in datasets]
     faults: dict[str, FaultCount] = {}
     for kind, fault in (item for report in reports for item in report.faults.items()):
         earlier = faults.get(kind, FaultCount(0, fault.first_lines))
         faults[kind] = FaultCount(earlier.count + fault.count, earlier.first_lines)
-    return Dataset(
-        rows,
-        replace(
-            reports[-1],
-            rows=sum(report.rows for report in reports),
-            duplicates=sum(report.duplicates for report in reports),
-            faults=faults,
-            by_file=sum(report.by_file for report in reports),
-            **usable_counts(rows),
-        ),
+    sums = {
+        name: sum(getattr(report, name) for report in reports) for name in ("rows", "duplicates", "by_file", "missing")
+    }
+    return Dataset(rows, replace(reports[-1], faults=faults, **sums, **usable_counts(rows)))
+
+
+def _each_once(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Rows that say the same count once; all that describe one thing are on one side of the split."""
+    every = [*rows]
+    held_out = {_described(row) for row in every if row.split == "val"}
+    said = {row.said: row for row in reversed(every)}
+    return tuple(
+        replace(row, split="val" if _described(row) in held_out else "train") for row in reversed(said.values())
     )
 
 

@@ -25,8 +25,8 @@ class TrainingContext:
     """What all phases need: the attempt, the opened base, the gallery, and the shared version that is trained further.
 
     `view` reads version `parent`; `views` opens any other one. `before` are the expansions whose datasets the language
-    was taught from so far, where it is to be taught again; `replaced` is how many are not, because the
-    new dataset replaces them.
+    was taught from so far, where it is to be taught again; `replaced` is how many are not, because the new dataset
+    replaces them.
     """
 
     attempt: Attempt
@@ -85,9 +85,9 @@ def _decided_late(attempt: Attempt) -> list[str]:
 
 
 def _plan(attempt: Attempt) -> dict[str, Any]:
-    """The shared version, and the expansions whose datasets are taught again beside the new one, oldest first.
+    """The shared version, the expansions whose datasets are taught again beside the new one, how many it replaces.
 
-    These are all that the version which serves the language was taught from, unless the new one is to `replace` them;
+    Oldest first, all that the version which serves the language was taught from, unless it is to `replace` them;
     of very many rows the newest, as many as one dataset may have. Those of the new one are not counted.
     """
     registry, asked = attempt.registry, attempt.expansion
@@ -95,7 +95,8 @@ def _plan(attempt: Attempt) -> dict[str, Any]:
     taught = asked.kind == "learn" and asked.language in release.languages
     learned = registry.versions.get(release.languages[asked.language]).learned if taught else ()
     if asked.settings.get("replace"):
-        return {"parent": release.shared, "before": [], "replaced": len(learned)}
+        replaced = registry.expansions.with_datasets(learned)
+        return {"parent": release.shared, "before": [], "replaced": len(replaced)}
     for expansion in reversed(registry.expansions.with_datasets(learned, but=asked.dataset_sha256)):
         rows += (expansion.report or {}).get("dataset", {}).get("usable", 0)
         if rows > MAX_ROWS:

@@ -149,14 +149,14 @@ class _Evaluation:
         ks = informative(len(among.places))
         forced = bool(self.attempt.expansion.settings.get("forced"))
         change = gain(before.ranks, new.ranks, new.owner, ks)
-        slack = self._slack(len(new.ranks))
+        slack = self._slack(len(new.ranks), change.error) if version == self.served.get(self.data.language) else None
         return gained(self.data.language, version, before.figures, change, ks, slack=slack, forced=forced)
 
-    def _slack(self, captions: int) -> float | None:
+    def _slack(self, captions: int, error: float) -> float | None:
         """How much worse the new captions may be read where no gain is asked for; None where it is."""
         if self.context.replaced:
             return self.attempt.settings.forgetting_budget
-        return 0.0 if captions < PROVING and self.context.before and not self._sent_before() else None
+        return error if captions < PROVING and self.context.before and not self._sent_before() else None
 
     def _sent_before(self) -> bool:
         """Whether the dataset is a file that the language was taught from already."""

@@ -92,10 +92,11 @@ def prepare(context: TrainingContext, *taught: Expansion) -> TrainingData:
     strict = None if attempt.expansion.settings.get("without_missing") else fresh  # is refused for a missing picture
     pictures, known = _pictures(context, datasets, strict, attempt.folder / "pictures" / language)
     there = frozenset(known)
-    earlier = [left(each, there, pivots if fresh else None) for each in datasets if each is not fresh]
-    if fresh is not None and strict is None:
-        fresh = left(fresh, there)
-    data = joined([*earlier, *([fresh] if fresh else [])])
+    told = [
+        each if each is strict else left(each, there, pivots if fresh and each is not fresh else None)
+        for each in datasets
+    ]
+    fresh, data = told[-1] if fresh else None, joined(told)
     assessed = attempt.expansion.kind == "assess"
     report = dataset.validate(
         fresh or data, language, lambda ids: there, pivots.__contains__, to_train=not assessed, again=fresh is None

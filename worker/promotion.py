@@ -44,11 +44,11 @@ def gained(
     """What a report says of the `gain` over `version`, which has read these captions so far, with recall `before`.
 
     It is of the mean of R@K over `ks`, and enough when it is more than its own standard error. With `slack`, it is
-    enough that the captions are read no worse than by that much or the error, and that some are read at all. `forced`:
-    whether the language shall be served without.
+    enough that the captions are read no worse than by that much, and that some are read at all. `forced`: whether the
+    language shall be served without.
     """
     what = " and ".join(f"R@{k}" for k in ks)
-    as_well = slack is not None and not beyond(-gain.mean, max(slack, gain.error))
+    as_well = slack is not None and not beyond(-gain.mean, slack)
     as_well = as_well and (gain.after > 0 or before["pairs"] < _TELLING)
     enough = gain.enough or as_well
     is_read = "read better than" if gain.enough else "read about as well as" if as_well else "not read better than"

@@ -49,7 +49,7 @@ def summary(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[str
         yield f"{_named(tag)} is taught from {before} as well ({both}); `--replace` leaves them out."
     if replaced := checked.get("replaced"):
         before = f"{counted(replaced['rows'], 'caption')} of {counted(replaced['datasets'], 'earlier dataset')}"
-        yield f"It would replace {before}: these would be taught and shown no more."
+        yield f"It replaces {before}: then only the captions of this file are taught and shown."
 
 
 def _named(tag: str) -> str:
@@ -70,6 +70,9 @@ def _pairs(report: Mapping[str, Any]) -> str:
 
 def _left_out(report: Mapping[str, Any]) -> Iterator[str]:
     """Repetitions, and what is wrong in which lines."""
+    if count := report.get("missing"):
+        names = "names a picture that is" if count == 1 else "name pictures that are"
+        yield f"{counted(count, 'row')} {names} not in the gallery, and count only if they have another text."
     if count := report["duplicates"]:
         does = "repeats an earlier one and counts" if count == 1 else "repeat earlier ones and count"
         yield f"{counted(count, 'row')} {does} once: {_lines(report['first_duplicates'], count)}."

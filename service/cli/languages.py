@@ -69,6 +69,11 @@ def _enough(figures: dict[str, Any] | None) -> dict[str, Any]:
     return {} if figures is None or _few(figures) else figures
 
 
+WithoutMissing = Annotated[
+    bool, typer.Option("--without-missing", help="Leave out pictures that are not in the gallery.")
+]
+
+
 def learn(
     tag: Annotated[str, typer.Argument(help="BCP 47 tag, such as cy or pt-BR.")],
     file: Annotated[
@@ -84,9 +89,7 @@ def learn(
     replace: Annotated[
         bool, typer.Option("--replace", help="Teach from this file alone, without what the language was taught from.")
     ] = False,
-    without_missing: Annotated[
-        bool, typer.Option("--without-missing", help="Leave out pictures that are not in the gallery.")
-    ] = False,
+    without_missing: WithoutMissing = False,
     as_json: AsJson = False,
 ) -> None:
     """Teach a language from a dataset, and from those that it was taught from before.
@@ -107,10 +110,12 @@ def assess(
     ],
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Wait for the result.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file.")] = False,
+    without_missing: WithoutMissing = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure how well a language is read already, by the held-out part of a dataset. Teaches nothing."""
-    _submit({"language": tag, "assess": "true"}, file, watch=watch, dry_run=dry_run, as_json=as_json)
+    form = {"language": tag, "assess": "true"} | ({"without_missing": "true"} if without_missing else {})
+    _submit(form, file, watch=watch, dry_run=dry_run, as_json=as_json)
 
 
 def _submit(fields: dict[str, str], file: Path, *, watch: bool, dry_run: bool, as_json: bool) -> None:
@@ -263,8 +268,9 @@ def _why(expansion: dict[str, Any]) -> None:
     said, report = error["detail"] or error["code"], expansion["report"] or {}
     note(said if said.endswith("?") else f"{said.removesuffix('.')}.")
     if report.get("refused_by", "floor") != "floor":
-        replaces = " --replace" if "replaced" in report else ""
-        note(f"`pictoglot learn {expansion['language']} FILE{replaces} --forced` serves it all the same.")
+        asked = " --replace" if "replaced" in report else ""
+        asked += " --without-missing" if (report.get("dataset") or {}).get("missing") else ""
+        note(f"`pictoglot learn {expansion['language']} FILE{asked} --forced` serves it all the same.")
 
 
 def _learned(expansion: dict[str, Any]) -> None:
@@ -278,7 +284,8 @@ def _learned(expansion: dict[str, Any]) -> None:
         before = counted(joined["datasets"], "earlier dataset")
         say(f"It was taught from {counted(joined['rows'], 'caption')} of {before} as well.")
     if replaced := report.get("replaced"):
-        say(f"It replaces {counted(replaced['datasets'], 'earlier dataset')}, taught and shown no more.")
+        before = counted(replaced["datasets"], "earlier dataset")
+        say(f"It replaces {before}: only the captions of this one are taught and shown now.")
     _split(report.get("dataset") or {})
     _recalls(report)
     if (report.get("shared") or {}).get("moved") is False:

@@ -145,7 +145,7 @@ class Joined(Response):
     """What a language was taught from before: taught again beside a new dataset, or replaced by it."""
 
     datasets: int
-    rows: int = Field(description="Those that the new dataset has too count here as well.")
+    rows: int = Field(description="Those that another one of them, or the new dataset, has too count here as well.")
 
 
 class DryRun(Response):
@@ -153,7 +153,7 @@ class DryRun(Response):
     language: str
     report: Report
     joined: Joined | None = Field(description="What would be taught again; null: this dataset would be taught alone.")
-    replaced: Joined | None = Field(description="With `replace`: what would be taught and shown no more.")
+    replaced: Joined | None = Field(description="With `replace`: whose place the dataset would take.")
 
 
 class ExpansionPage(Response):

@@ -201,6 +201,17 @@ def test_to_assess_one_side_of_the_split_is_enough_and_to_train_it_is_not(reader
         validate(learned_from, "rm", set, {"de"}.__contains__, to_train=False)
 
 
+def test_rows_that_are_alike_without_their_pictures_count_once_and_are_on_one_side(reader: Reader) -> None:
+    pictured = [{**item, "picture": f"p{n}"} for n in range(4) for item in items()]
+    found = reader(jsonl(pictured))
+    alike = left(found, {"p0"})
+    sides = {side: {row.pivot for row in alike.rows if row.split == side} for side in ("train", "val")}
+    assert len({row.said for row in alike.rows}) == len(alike.rows) == alike.report.usable == 200
+    assert alike.report.missing == 300 and left(found, {"p0", "p1", "p2", "p3"}) is found
+    plain = {side: {row.pivot for row in alike.rows if row.split == side and not row.picture} for side in sides}
+    assert not plain["train"] & plain["val"]
+
+
 def test_a_row_is_kept_for_what_is_left_of_it(reader: Reader) -> None:
     dataset = reader(jsonl(items(picture="p1")))
     told = [left(dataset, *which).report for which in ([{"p1"}], [()], [{"p1"}, ()], [(), ()], [(), {"de"}])]

@@ -63,9 +63,12 @@ def test_why_one_failed_is_told_without_watching_and_with_a_way_out_only_where_t
 
 
 def test_what_was_to_replace_is_forced_as_that_and_a_question_keeps_its_mark(service: Service, queued: str) -> None:
-    failed(service, queued, "Welsh is worse. Is it Welsh?", "earlier", replaced={"datasets": 1})
+    failed(service, queued, "Welsh is worse. Is it Welsh?", "earlier", replaced={"datasets": 1}, dataset={"missing": 2})
     told = run(service, "expansions", queued).stderr
-    assert "Welsh is worse. Is it Welsh?\n" in told and "`pictoglot learn cy FILE --replace --forced`" in told
+    assert (
+        "Welsh is worse. Is it Welsh?\n" in told
+        and "`pictoglot learn cy FILE --replace --without-missing --forced`" in told
+    )
 
 
 def test_a_watch_says_that_it_waits_for_a_service_that_is_away(

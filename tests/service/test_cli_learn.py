@@ -73,7 +73,7 @@ def test_a_dry_run_tells_what_is_taught_again_unless_that_is_replaced(service: S
     assert dry("learn", "kw", str(file)) == dry("assess", "br", str(file)) == (None, None)
     said = "Breton (br) is taught from 1,000 captions of 1 earlier dataset as well (what this file has too counts once)"
     assert f"{said}; `--replace` leaves them out." in run(service, *told, "--dry-run").stdout.splitlines()
-    said = "It would replace 1,000 captions of 1 earlier dataset: these would be taught and shown no more."
+    said = "It replaces 1,000 captions of 1 earlier dataset: then only the captions of this file are taught and shown."
     assert said in run(service, *told, "--replace", "--dry-run").stdout.splitlines()
     same = {"dataset_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
     for change in (same, {"dataset_sha256": "d" * 64, "dataset_path": None}):
@@ -190,7 +190,10 @@ def test_a_refused_dataset_names_three_lines_of_each_kind_and_a_count(service: S
     file.write_text("".join(json.dumps(row) + "\n" for row in with_texts))
     assert run(service, "learn", "cy", str(file), "--dry-run").exit_code == 2
     left = as_json(service, "learn", "cy", str(file), "--without-missing", "--dry-run")["report"]
-    assert (left["usable"], left["with_picture"], left["with_english"]) == (80, 0, 80)
+    assert (left["usable"], left["with_picture"], left["with_english"], left["missing"]) == (80, 0, 80, 80)
+    told = run(service, "learn", "cy", str(file), "--without-missing", "--dry-run").stdout
+    assert "80 rows name pictures that are not in the gallery, and count only if they have another text." in told
+    assert as_json(service, "assess", "cy", str(file), "--without-missing", "--dry-run")["report"]["missing"] == 80
     sent = as_json(service, "learn", "cy", str(file), "--without-missing")
     assert service.context.registry.expansions.get(sent["id"]).settings == {"without_missing": True}
     as_json(service, "expansions", sent["id"], "--cancel")

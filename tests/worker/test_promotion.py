@@ -112,7 +112,7 @@ def test_a_gain_within_its_error_is_refused_with_a_way_out(after: float) -> None
 )
 def test_few_new_captions_beside_earlier_ones_must_only_not_be_read_worse(pairs: int, after: float, read: str) -> None:
     change, before = Gain(0.5, after, 0.02), {**BEFORE, "pairs": pairs}
-    said = gained("cy", 3, before, change, (1,), slack=0.0)
+    said = gained("cy", 3, before, change, (1,), slack=change.error)
     assert said["sentence"].startswith(f"Welsh is {read} by version 3: on the same {pairs} held-out captions")
     assert (objections({"gain": said}, 0.05) == {}) is said["enough"] is (read != "not read better than")
     assert gained("cy", 3, before, change, (1,))["enough"] is (after == 0.53)
@@ -124,11 +124,8 @@ def test_new_captions_of_which_none_is_read_prove_something_unless_they_are_very
 
 
 @pytest.mark.parametrize("lost", [0.05, 0.051])
-def test_what_replaces_may_lose_as_much_as_the_budget_or_the_error(lost: float) -> None:
-    exactly, roughly = (
-        gained("cy", 3, BEFORE, Gain(0.5, 0.5 - lost, error), (1,), slack=0.05)["enough"] for error in (0.01, 0.06)
-    )
-    assert (exactly, roughly) == (lost == 0.05, True)
+def test_what_replaces_may_lose_as_much_as_the_budget(lost: float) -> None:
+    assert gained("cy", 3, BEFORE, Gain(0.5, 0.5 - lost, 0.06), (1,), slack=0.05)["enough"] is (lost == 0.05)
 
 
 def test_what_is_forced_is_served_without_a_gain_and_remembered_only_then() -> None:

@@ -44,7 +44,7 @@ function verdict({ version, language, name, state, error, moved, report }) {
   const gain = state === "failed" ? null : report.gain; // a refusal has the same sentence
   const now = learned.items.find((item) => item.language === language)?.version;
   const words = [];
-  if (state === "failed" || state === "cancelled") words.push(`This version never served: ${error?.detail ?? state}.`);
+  if (state === "failed" || state === "cancelled") words.push(`This version never served: ${error?.detail ?? state}`.replace(/[.?]?$/, (end) => end || "."));
   else if (now === version) words.push(`This version is used for ${name} now.`);
   else words.push(now === undefined || now === null ? `${name} is not available now.` : `${name} is read by version ${now} now.`);
   if (gain) words.push(`${gain.sentence}.${gain.forced ? " It serves because that was forced." : ""}`);

@@ -102,7 +102,7 @@ function report({ language, report: counts, joined, replaced }) {
     ["With a picture", `${whole(counts.with_picture)}${counts.pictures ? `, of ${plural(counts.pictures, "picture")}` : ""}`],
     ["Duplicates", whole(counts.duplicates)],
     typeof counts.in_script === "number" ? ["In the language's script", `${percent(counts.in_script)} %`] : null,
-    replaced ? ["Taught and shown no more", `${plural(replaced.rows, "caption")} of ${plural(replaced.datasets, "earlier dataset")}`] : null,
+    replaced ? ["Replaces", `${plural(replaced.rows, "caption")} of ${plural(replaced.datasets, "earlier dataset")}`] : null,
     joined ? ["Taught again beside it", `${plural(joined.rows, "caption")} of ${plural(joined.datasets, "earlier dataset")}`] : null,
     counts.losses?.length ? ["Learns from", counts.losses.map((loss) => LOSSES[loss] ?? loss.replaceAll("_", "-")).join(" and ")] : null,
   ].filter(Boolean);
