@@ -167,6 +167,12 @@ def test_replaced_datasets_are_taught_no_more_neither_now_nor_later(site: Site) 
     assert site.registry.releases.visible("cy", 3) == {second, third}
 
 
+def test_only_datasets_that_are_kept_are_told_as_replaced(site: Site) -> None:
+    first = taught(site, FIRST)
+    site.registry.retention.dataset_removed(first)
+    assert open_context(attempt_at(site, site.submit(SECOND, replace=True))).replaced == 0
+
+
 def test_a_corrected_table_takes_the_place_of_the_first_though_hardly_anything_is_gained(site: Site) -> None:
     rows = pairs("cy")
     corrected = [{**row, "caption": f"{row['caption']}au"} for row in rows[:3]]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,6 +116,7 @@ def test_a_language_taught_again_must_not_read_worse_what_it_was_taught_before(s
     assert isinstance(report, dict) and first.report is not None
     assert report["refused_by"] == "earlier" and report["gain"]["enough"]
     earlier = report["earlier"]
+    assert earlier["note"] and str(caught.value.detail).endswith(f"served all the same. {earlier['note']}")
     assert earlier["before"] == first.report["t2i"] and earlier["pairs"] == first.report["pairs"]
     assert earlier["mean"] == pytest.approx(earlier["after"]["R@1"] - earlier["before"]["R@1"])
     assert earlier["mean"] < -0.05
@@ -132,3 +134,13 @@ def test_a_damaged_version_can_be_replaced_by_teaching_again(site: Site) -> None
     report = site.registry.expansions.get(expansion).report
     assert report is not None and report["gain"]["version"] == 0 and report["earlier"] is None
     assert site.registry.releases.serving().languages["cy"] == 2
+
+
+def test_what_replaces_a_damaged_version_has_to_beat_the_base(site: Site) -> None:
+    teach(site)
+    unmoved: dict[str, Any] = {"learning_rate": UNMOVED, "start": "drawn"}  # an aligned start would gain by itself
+    attempt = attempt_at(site, site.submit(pairs("cy"), forced=False, replace=True, **unmoved))
+    attempt.decided("plan.json", lambda: {"parent": 0, "before": [], "replaced": 1})
+    (site.home / str(site.registry.versions.get(1).folder) / "rows.safetensors").write_bytes(b"")
+    with pytest.raises(GateFailed, match="not read better than by version 0"):
+        run(attempt)
