@@ -5,15 +5,17 @@ package list these subclasses, so that each process knows the names of all setti
 """
 
 import os
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "PICTOGLOT_"
 ENV_FILE = ".env"
@@ -24,6 +26,29 @@ _GROUP = "pictoglot.settings"  # entry points in pyproject.toml
 
 class SettingsError(Exception):
     """One sentence that names the invalid setting; the process then exits with `MISCONFIGURED`."""
+
+
+def read_env_file() -> dict[str, str | None]:
+    """Return the variables of the `.env` in the current folder, names in capital letters; raises `SettingsError`.
+
+    Values are returned as they are written. `${NAME}` is not expanded: the file may come with a downloaded folder, and
+    would get secrets of the environment in that way.
+    """
+    try:
+        variables = dotenv_values(ENV_FILE, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{env_file()} cannot be read: it must be a text file in UTF-8.") from error
+    return {name.upper(): value for name, value in variables.items()}
+
+
+def read_environment() -> dict[str, str | None]:
+    """Return the variables of the environment, names in capital letters."""
+    return {name.upper(): value for name, value in os.environ.items()}
+
+
+def env_file() -> Path:
+    """Return the path of the `.env` that this process reads, whether it exists or not."""
+    return Path(ENV_FILE).absolute()
 
 
 class CommonSettings(BaseSettings):
@@ -98,6 +123,25 @@ class CommonSettings(BaseSettings):
             raise ValueError(f"pgvector needs {PREFIX}DATABASE_URL to be that of a PostgreSQL database")
         return index
 
+    @classmethod
+    def select_from_file(
+        cls, file: Mapping[str, str | None], environment: Mapping[str, str | None]
+    ) -> Mapping[str, str | None]:
+        """Return those variables of the `.env` that count beside this environment, which goes before them."""
+        return file
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        without = isinstance(dotenv_settings, DotEnvSettingsSource) and dotenv_settings.env_file is None
+        return (init_settings, env_settings) if without else (init_settings, env_settings, _EnvFileSource(cls))
+
     @property
     def database(self) -> str:
         """`database_url`, or the SQLite file under the data root."""
@@ -120,20 +164,39 @@ class CommonSettings(BaseSettings):
     @classmethod
     def load(cls) -> Self:
         """The settings of this environment; raises `SettingsError` with one sentence."""
-        variables = {**dotenv_values(ENV_FILE), **os.environ}
+        file, environment = read_env_file(), read_environment()
         known = names() | {field.upper() for field in cls.model_fields}
-        unknown = sorted(name for name in variables if name.startswith(PREFIX) and name[len(PREFIX) :] not in known)
-        if unknown:
-            raise SettingsError(f"{unknown[0]} is not a setting of pictoglot.")
+        for variables, where in ((environment, ""), (file, f" (in {env_file()})")):
+            unknown = sorted(name for name in variables if name.startswith(PREFIX) and name[len(PREFIX) :] not in known)
+            if unknown:
+                raise SettingsError(f"{unknown[0]}{where} is not a setting of pictoglot.")
         try:
             return cls()
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             name = f"{PREFIX}{first['loc'][0]}".upper() if first["loc"] else "The settings"
+            if name in file and name not in environment:
+                name += f" (in {env_file()})"
             said = first["msg"].removeprefix("Value error, ")
             if first["type"] == "string_pattern_mismatch":
                 said = f"not of this form: {cls.model_fields[str(first['loc'][0])].description}"
             raise SettingsError(f"{name}: {said.removesuffix('.')}.") from error
+
+
+class _EnvFileSource(PydanticBaseSettingsSource):
+    """The `.env` of the current folder. The source that pydantic-settings has always expands `${NAME}`."""
+
+    def __init__(self, settings: type[CommonSettings]) -> None:
+        super().__init__(settings)
+        self._variables = settings.select_from_file(read_env_file(), read_environment())
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return self._variables.get(f"{PREFIX}{field_name.upper()}"), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        fields = self.settings_cls.model_fields
+        values = {name: self.get_field_value(field, name)[0] for name, field in fields.items()}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @cache

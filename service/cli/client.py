@@ -51,10 +51,24 @@ def client_settings() -> "ClientSettings":
     return acceptable(ClientSettings.load)
 
 
+def note_address_file(settings: "ClientSettings") -> bool:
+    """Name the `.env` of the current folder where it has the address: it may have come with a downloaded folder.
+
+    Returns whether it has.
+    """
+    from service.cli.settings import find_address_file  # late: help needs no pydantic
+
+    file = find_address_file()
+    if file is not None:
+        note(f"{file} names the service: {settings.url}.")
+    return file is not None
+
+
 @contextlib.contextmanager
 def service(*, upload: bool = False) -> Iterator[httpx.Client]:
     """An HTTP client; any error inside ends the command with one sentence: status 2 when refused, 1 when failed."""
     settings = client_settings()
+    note_address_file(settings)
     headers = {"Authorization": f"Bearer {settings.key}"} if settings.key else {}
     timeout = httpx.Timeout(_UPLOAD_SECONDS if upload else _SECONDS, connect=5.0)
     try:

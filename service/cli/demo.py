@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from service.cli.client import client_settings, proxied
-from service.cli.output import errors, note, program, say
+from service.cli.client import client_settings, note_address_file, proxied
+from service.cli.output import REFUSED, errors, note, program, say, stop
 from service.cli.processes import Processes
 from service.cli.run import admin_key, keep_up, settings_or_stop, written
 
@@ -122,6 +122,9 @@ def _hand_over(command: str, about: str) -> None:
         given = {**os.environ, "PICTOGLOT_URL": settings.url, "PICTOGLOT_KEY": settings.key}
         given.pop("PICTOGLOT_HOME", None)
         words = [*(arguments or []), *context.args]
+        typed = {word.partition("=")[0] for word in words}
+        if command == "fill" and "--url" not in typed and note_address_file(settings) and "--key" in typed:
+            stop("Give --url together with --key, so that no other service gets the key.", REFUSED)
         elsewhere = proxied(settings.url) or any(word.startswith("--url") for word in words)
         if not elsewhere:  # the progress file is about the demo on this machine
             given["PICTOGLOT_HOME"] = str(settings.home)

@@ -62,6 +62,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 def _findings(settings: "Settings") -> Iterator[Finding]:
+    yield describe_settings()
     yield _data_root(settings)
     yield _store(settings)
     yield _database(settings)
@@ -76,6 +77,16 @@ def _findings(settings: "Settings") -> Iterator[Finding]:
     yield service
     if service.outcome != "ok" and not (SERVES in service.detail and url == settings.reachable()):
         yield _port(settings)
+
+
+def describe_settings() -> Finding:
+    """Where the settings are from."""
+    from model.settings import env_file, read_env_file
+
+    count = len([name for name in read_env_file() if name.startswith("PICTOGLOT_")])
+    if not env_file().is_file():
+        return Finding("settings", "ok", "the environment; no .env in this folder")
+    return Finding("settings", "ok", f"the environment, then {counted(count, 'variable')} of {env_file()}")
 
 
 def _data_root(settings: "Settings") -> Finding:

@@ -142,12 +142,16 @@ def reindex(
 
 def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) -> int:
     """API and worker in the foreground; says address and admin key as soon as searches are answered, then `ready`."""
+    from model.settings import env_file  # late: help needs no pydantic
+
     settings = settings_or_stop()
     address = settings.address()
     if settings.port == 0:
         stop("PICTOGLOT_PORT: 0 is for `serve`; `up` needs a fixed port.")
     if port_taken(settings.host, settings.port):
         stop(f"Port {settings.port} is used by another program. {_PORT}=8400 before the command takes another.")
+    if (file := env_file()).is_file():
+        say(f"{file} is read for settings.")
     say(f"pictoglot starts on {address} …")
     quiet = _QUIET if sys.stderr.isatty() and not written().keys() & _QUIET else {}
 
@@ -176,11 +180,9 @@ def settings_or_stop() -> "Settings":
 
 def written() -> dict[str, str | None]:
     """The environment and `.env`, which it goes before; names in capital letters."""
-    from dotenv import dotenv_values  # late: help needs neither
+    from model.settings import read_env_file, read_environment  # late: help needs no pydantic
 
-    from model.settings import ENV_FILE
-
-    return {name.upper(): value for name, value in {**dotenv_values(ENV_FILE), **os.environ}.items()}
+    return {**acceptable(read_env_file), **read_environment()}
 
 
 def admin_key(settings: "Settings") -> str:

@@ -54,6 +54,24 @@ def test_an_unknown_name_in_the_file_is_refused_too(tmp_path: Path) -> None:
         Settings.load()
 
 
+@pytest.mark.row("F2")
+def test_a_file_is_read_as_it_is_written_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOUD_SECRET", "s3cret")
+    (tmp_path / ".env").write_text("PICTOGLOT_HOME=/data/${CLOUD_SECRET}\nPICTOGLOT_THREADS=many\n")
+    for settings in (Settings, WorkerSettings):
+        with pytest.raises(SettingsError, match=rf"^PICTOGLOT_THREADS \(in {tmp_path}/\.env\): "):
+            settings.load()
+    monkeypatch.setenv("PICTOGLOT_THREADS", "2")
+    for settings in (Settings, WorkerSettings):
+        assert str(settings.load().home) == "/data/${CLOUD_SECRET}"
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"PICTOGLOT_HOME=\xff\n")
+    with pytest.raises(SettingsError, match="UTF-8"):
+        Settings.load()
+
+
 @pytest.mark.parametrize("url", ["s3cret", "mysql://u:s3cret@h/d", "sqlite://", "postgresql:d"])
 def test_a_registry_that_cannot_be_is_refused_by_every_process(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("PICTOGLOT_DATABASE_URL", url)
