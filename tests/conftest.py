@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -81,10 +81,10 @@ def shared_postgresql() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture
-def postgresql_url(shared_postgresql: str) -> Iterator[str]:
-    """The URL of an empty PostgreSQL schema of this test's own."""
-    server = make_url(shared_postgresql).set(drivername="postgresql+psycopg")
+@contextmanager
+def own_schema(server_url: str) -> Iterator[str]:
+    """The URL of an empty PostgreSQL schema, which is dropped after the block."""
+    server = make_url(server_url).set(drivername="postgresql+psycopg")
     schema = f"test_{uuid4().hex}"
     admin = create_engine(server, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
@@ -93,6 +93,13 @@ def postgresql_url(shared_postgresql: str) -> Iterator[str]:
         yield own.render_as_string(hide_password=False)
         connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
     admin.dispose()
+
+
+@pytest.fixture
+def postgresql_url(shared_postgresql: str) -> Iterator[str]:
+    """The URL of an empty PostgreSQL schema of this test's own."""
+    with own_schema(shared_postgresql) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -110,6 +110,15 @@ class Expansions(Leases):
             remember(session, once, expansion=row.id)
             return expansion_of(row), True
 
+    def confirm(self, id: str) -> Expansion | None:
+        """The expansion, or None when it was never queued and never will be. Raises RegistryUnavailable.
+
+        For who did not hear whether `submit` was committed: it asks as the only writer, so that this has ended.
+        """
+        with self._database.begin() as session:
+            row = session.get(ExpansionRow, id)
+            return None if row is None else expansion_of(row)
+
     def submitted(self, once: Once | None) -> Expansion | None:
         """The expansion that was queued under this idempotency key before, if any. Raises IdempotencyKeyReused."""
         with self._database.read() as session:

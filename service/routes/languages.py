@@ -1,6 +1,7 @@
 """Languages: the available ones, and teaching one more. The worker does the training."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from model import dataset
 from model.data_root import EXPANSIONS
 from model.dataset_again import left
 from model.dataset_pictures import ids_of_files
-from model.errors import FieldError, InvalidInput
+from model.errors import FieldError, InvalidInput, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
 from model.languages import ENGLISH, MANY, canonical, names, reads
 from model.registry import Expansion, Once, Version, new_expansion_id
 from model.registry.expansions import Kind
@@ -194,13 +195,13 @@ def _submit(
     once: Once | None,
     actor: str,
 ) -> Expansion:
-    """Store the dataset, then queue the expansion; the file is removed if nothing was queued."""
+    """Store the dataset, then queue the expansion. The file goes only if it is certain that nothing was queued."""
     id = new_expansion_id()
     folder = f"{EXPANSIONS}/{id}"
     keep(upload, context.root, folder)
-    queued = False
+    expansions = context.registry.expansions
     try:
-        expansion, queued = context.registry.expansions.submit(
+        expansion, queued = expansions.submit(
             kind=kind,
             language=tag,
             settings=settings,
@@ -211,7 +212,12 @@ def _submit(
             once=once,
             id=id,
         )
-    finally:
-        if not queued:
+    except PictoglotError:
+        with suppress(RegistryUnavailable, StorageFull, StoreUnavailable):  # then the sweeper finds out
+            if (confirmed := expansions.confirm(id)) is not None:  # only the answer to COMMIT was lost
+                return confirmed
             context.root.remove(folder)
+        raise
+    if not queued:
+        context.root.remove(folder)
     return expansion
