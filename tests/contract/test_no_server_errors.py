@@ -1,4 +1,4 @@
-"""No string, in whatever part of a request, is ever answered with a 5xx: reliability.md sections 2.13 and 2.14."""
+"""No string, in whatever part of a request, is ever answered with a 5xx."""
 
 import json
 from collections.abc import Iterator

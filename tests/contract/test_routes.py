@@ -1,4 +1,4 @@
-"""Every route against every kind of key: rows A1 to A3 and A7 of reliability.md section 4.4."""
+"""Every route against every kind of key."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -78,23 +78,26 @@ def test_an_endpoint_that_declares_nothing_is_for_admins() -> None:
     assert guard_of(lambda: None).scope == "admin"
 
 
+@pytest.mark.row("A1")
 @every_route
-def test_without_a_key_a_route_says_so(service: Service, method: str, route: APIRoute) -> None:  # A1
+def test_without_a_key_a_route_says_so(service: Service, method: str, route: APIRoute) -> None:
     assert_problem(send(service, method, route, {}), 401, "missing_api_key")
 
 
+@pytest.mark.row("A2")
 @every_route
 def test_an_invalid_key_opens_no_route(
     service: Service, refused_keys: dict[str, dict[str, str]], method: str, route: APIRoute
-) -> None:  # A2
+) -> None:
     for headers in refused_keys.values():
         answer = send(service, method, route, headers)
         assert_problem(answer, 401, "invalid_api_key")
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.row("A3")
 @every_route
-def test_a_key_of_a_lower_scope_opens_no_route(service: Service, method: str, route: APIRoute) -> None:  # A3
+def test_a_key_of_a_lower_scope_opens_no_route(service: Service, method: str, route: APIRoute) -> None:
     needed = guard_of(route.endpoint).scope
     for scope in SCOPES:
         answer = send(service, method, route, {"X-API-Key": scoped(service, scope)})
@@ -104,10 +107,11 @@ def test_a_key_of_a_lower_scope_opens_no_route(service: Service, method: str, ro
             assert answer.status_code not in {401, 403, 500}, answer.text
 
 
+@pytest.mark.row("A7")
 @pytest.mark.parametrize(
     "path", ["/livez%2f..%2fv1%2flanguages", "/livez/../v1/languages", "/V1/languages", "/v1/languages/"]
 )
-def test_a_disguised_path_is_never_served(service: Service, path: str) -> None:  # A7
+def test_a_disguised_path_is_never_served(service: Service, path: str) -> None:
     answer = service.http.send(service.http.build_request("GET", service.url + path))
     assert answer.status_code in {401, 404}
 

@@ -34,8 +34,9 @@ def started(home: Path, **more: str) -> "Iterator[tuple[subprocess.Popen[str], h
 
 
 # The first swap is at the start.
+@pytest.mark.row("I8")
 @pytest.mark.parametrize("point", ["swap.opened:2", "swap.published:2"])
-def test_a_kill_within_a_swap_leaves_one_whole_release(tmp_path: Path, point: str) -> None:  # I8
+def test_a_kill_within_a_swap_leaves_one_whole_release(tmp_path: Path, point: str) -> None:
     with started(tmp_path, FAULT_POINT=point) as (server, client):
         for number in range(5):
             files = {"picture": ("x", picture(number))}

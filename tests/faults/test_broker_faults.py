@@ -16,6 +16,7 @@ NewSite = Callable[..., Site]
 PICTURED = pairs("cy", picture=True)
 
 
+@pytest.mark.row("E9")
 def test_a_submission_without_a_broker_runs_when_it_comes(
     new_site: NewSite, redis_server: RedisServer, undisturbed: dict[str, str]
 ) -> None:
@@ -30,6 +31,7 @@ def test_a_submission_without_a_broker_runs_when_it_comes(
     assert site.weights(expansion) == undisturbed
 
 
+@pytest.mark.row("K6")
 def test_redis_killed_emptied_and_back_delays_but_loses_nothing(new_site: NewSite, redis_server: RedisServer) -> None:
     redis_server.start()
     site = new_site(BROKER_URL=redis_server.url)
@@ -44,6 +46,7 @@ def test_redis_killed_emptied_and_back_delays_but_loses_nothing(new_site: NewSit
     assert site.finish(second).state == "succeeded"
 
 
+@pytest.mark.row("K5")
 def test_a_message_delivered_three_times_to_two_workers_acts_once(site: Site) -> None:
     expansion = site.submit(PICTURED)
     app = create_app(WorkerSettings(home=site.home))
@@ -56,6 +59,7 @@ def test_a_message_delivered_three_times_to_two_workers_acts_once(site: Site) ->
     assert finished.attempt == 1
 
 
+@pytest.mark.row("K6")
 def test_a_lost_message_is_sent_again(site: Site) -> None:
     worker = site.start(PICTOGLOT_RELAY_SECONDS="3")
     site.wait(site.submit(pairs("br"), "br"), lambda e: e.state == "running")

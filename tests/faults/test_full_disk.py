@@ -10,6 +10,7 @@ from tests.worker.harness import Site, assert_once, pairs
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 
 
+@pytest.mark.row("S5")
 @pytest.mark.parametrize("small_disk", ["8m"], indirect=True)
 def test_it_waits_for_space_and_goes_on(site: Site, small_disk: Path, undisturbed: dict[str, str]) -> None:
     for name in ("expansions", "versions", "segments"):

@@ -28,6 +28,7 @@ POINTS = (  # in the order in which an expansion passes them; those of storage f
 )
 
 
+@pytest.mark.row("K2")
 def test_a_killed_child_is_followed_by_another_and_a_killed_worker_takes_its_child_along(
     site: Site, undisturbed: dict[str, str]
 ) -> None:
@@ -47,6 +48,7 @@ def test_a_killed_child_is_followed_by_another_and_a_killed_worker_takes_its_chi
     assert site.weights(expansion) == undisturbed
 
 
+@pytest.mark.row("K3")
 def test_killed_at_every_point_it_ends_with_the_same_bits(site: Site, undisturbed: dict[str, str]) -> None:
     expansion = site.submit(PICTURED)
     for point in POINTS:
@@ -58,6 +60,7 @@ def test_killed_at_every_point_it_ends_with_the_same_bits(site: Site, undisturbe
     assert site.weights(expansion) == undisturbed
 
 
+@pytest.mark.row("K2")
 def test_three_attempts_without_progress_end_it(site: Site) -> None:
     expansion = site.submit(PICTURED)
     site.start(FAULT_POINT="phase.prepare:1")
@@ -68,6 +71,7 @@ def test_three_attempts_without_progress_end_it(site: Site) -> None:
     assert failed.attempt == 3
 
 
+@pytest.mark.row("K7")
 def test_sigterm_writes_a_checkpoint_and_gives_the_lease_back(site: Site) -> None:
     expansion = site.submit(PICTURED, epochs=2000, checkpoint_every=100_000)
     worker = site.start()
@@ -82,6 +86,7 @@ def test_sigterm_writes_a_checkpoint_and_gives_the_lease_back(site: Site) -> Non
     assert resumed.step > stopped.step
 
 
+@pytest.mark.row("K4")
 def test_a_frozen_worker_that_was_overtaken_writes_nothing_more(site: Site, undisturbed: dict[str, str]) -> None:
     expansion = site.submit(PICTURED, epochs=4)
     frozen = site.start()
@@ -99,6 +104,7 @@ def test_a_frozen_worker_that_was_overtaken_writes_nothing_more(site: Site, undi
     assert site.weights(expansion) == undisturbed
 
 
+@pytest.mark.row("E12")
 def test_what_is_cancelled_while_queued_never_runs_and_while_running_ends_its_child_and_makes_no_version(
     site: Site,
 ) -> None:
@@ -117,6 +123,7 @@ def test_what_is_cancelled_while_queued_never_runs_and_while_running_ends_its_ch
     assert (cancelled.state, cancelled.attempt) == ("cancelled", 0)
 
 
+@pytest.mark.row("E13")
 def test_a_diverging_loss_fails_the_expansion_and_serves_nothing(site: Site) -> None:
     expansion = site.submit(PICTURED, learning_rate=1e30)
     assert site.attempt(expansion).wait(PATIENCE) == 0
@@ -127,6 +134,7 @@ def test_a_diverging_loss_fails_the_expansion_and_serves_nothing(site: Site) -> 
     assert site.registry.releases.serving().number == 1
 
 
+@pytest.mark.row("K8")
 def test_a_damaged_checkpoint_is_skipped_for_an_older_one(site: Site, undisturbed: dict[str, str]) -> None:
     expansion = site.submit(PICTURED)
     site.attempt(expansion, FAULT_POINT="phase.evaluate:1").wait(PATIENCE)
@@ -141,6 +149,7 @@ def test_a_damaged_checkpoint_is_skipped_for_an_older_one(site: Site, undisturbe
     assert site.weights(expansion) == undisturbed
 
 
+@pytest.mark.row("K9")
 def test_a_dataset_that_changed_since_it_was_submitted_is_refused(site: Site) -> None:
     expansion = site.submit(PICTURED)
     path = site.home / "expansions" / expansion / "dataset"

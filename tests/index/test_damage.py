@@ -1,4 +1,4 @@
-"""I1 to I6 and I12: a live index never serves what it cannot verify, but an older, intact release."""
+"""A live index never serves what it cannot verify, but an older, intact release."""
 
 import pytest
 
@@ -7,6 +7,7 @@ from model.errors import PictoglotError, StorageFull, StoreUnavailable, VersionC
 from tests.index.world import Clock, World, flip, nearest_pictures, put_picture
 
 
+@pytest.mark.row("R6")
 def test_a_damaged_version_is_not_swapped_in_and_the_old_release_goes_on(world: World) -> None:
     live = world.started()
     put_picture(live, "a", 1)
@@ -22,6 +23,7 @@ def test_a_damaged_version_is_not_swapped_in_and_the_old_release_goes_on(world: 
     assert nearest_pictures(live, 2)[0] == "b"
 
 
+@pytest.mark.row("I5")
 def test_a_start_falls_back_to_the_newest_release_that_can_be_verified(world: World) -> None:
     world.put("a", 1)
     good = world.teach("cy", {"a": "ci"})
@@ -81,6 +83,7 @@ def away(world: World, patch: pytest.MonkeyPatch, error: PictoglotError) -> None
     patch.setattr(world.encoder, "open", fail)
 
 
+@pytest.mark.row("I6")
 def test_nothing_serves_when_no_release_can_be_verified(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.teach("cy")
     languages = {"en": 0, "cy": 1}
@@ -112,6 +115,7 @@ def test_a_damaged_release_is_served_once_it_is_repaired(world: World) -> None:
     assert live.refresh() and live.current.release == new and live.current.degraded == ()
 
 
+@pytest.mark.row("I12")
 def test_no_room_for_a_second_snapshot_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     live = world.started()
     old = live.current.release

@@ -1,4 +1,4 @@
-"""I1, I2: a damaged segment never serves; its rows come from the tables, and it is made again in the background."""
+"""A damaged segment never serves; its rows come from the tables, and it is made again in the background."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +56,7 @@ DAMAGE: dict[str, Damage] = {
 }
 
 
+@pytest.mark.row("I1", "I2")
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=list(DAMAGE))
 def test_a_damaged_segment_serves_nothing_and_is_made_again(
     world: World, monkeypatch: pytest.MonkeyPatch, damage: Damage
@@ -103,6 +104,7 @@ def test_the_only_segment_of_a_set_is_made_again_with_the_same_name(
     assert world.started().current.degraded == ()
 
 
+@pytest.mark.row("I3", "I4")
 def test_a_segment_of_another_set_is_foreign_though_its_files_are_whole(world: World) -> None:
     world.put("a", 1)
     world.teach("cy", {"a": "ci"})

@@ -1,4 +1,4 @@
-"""I10: filling the set of a language's captions resumes by shard, and a finished training never fails for a race."""
+"""Filling the set of a language's captions resumes by shard, and a finished training never fails for a race."""
 
 from typing import Any
 

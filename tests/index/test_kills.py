@@ -1,4 +1,4 @@
-"""I9, I10: whatever a kill interrupts, what serves is untouched, and the next run ends in the same answers."""
+"""Whatever a kill interrupts, what serves is untouched, and the next run ends in the same answers."""
 
 import pytest
 
@@ -104,6 +104,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Filled:
     return expected
 
 
+@pytest.mark.row("I10")
 @pytest.mark.faults
 @pytest.mark.parametrize(
     "point", [*(f"{step}:1" for step in WRITING), "build.shard:4", "build.written:1", "build.registered:1"]
@@ -123,10 +124,11 @@ def test_killed_fills_end_in_the_same_as_one_that_was_not(world: World, whole: F
         assert each.current.captions["cy"].count == 60 and each.current.degraded == ()
 
 
+@pytest.mark.row("I9")
 @pytest.mark.faults
 @pytest.mark.parametrize(("point", "kept"), [("storage.renamed:2", False), ("picture.committed:1", True)])
 def test_a_picture_whose_put_was_killed_is_there_whole_or_not_at_all(world: World, point: str, kept: bool) -> None:
-    """I9: before and after the commit."""
+    """Before and after the commit."""
     world.put("a", 1)
     killed(world, PUT, point)
     world.aged()

@@ -241,8 +241,9 @@ def test_a_release_published_while_the_detector_counts_keeps_its_own_detector(
     assert live.current.detector.guess("ci bach", ["en", "cy"]).language == "cy"
 
 
+@pytest.mark.row("I11")
 def test_a_picture_deleted_during_a_swap_is_in_neither_snapshot(world: World) -> None:
-    """I11: between opening the new snapshot and publishing it."""
+    """Between opening the new snapshot and publishing it."""
     live = world.started()
     for seed in range(5):
         put_picture(live, f"p{seed}", seed, {"cy": [f"llun {seed}"]})
@@ -257,8 +258,9 @@ def test_a_picture_deleted_during_a_swap_is_in_neither_snapshot(world: World) ->
     assert captions_of(live, "p1") == {} and ("gair", "p1") not in nearest_captions(live, "cy", 1, "gair", 99)
 
 
+@pytest.mark.row("I7")
 def test_no_answer_mixes_two_releases(world: World) -> None:
-    """I7, short: a vector depends on the version that encoded it, so a mix of two releases has a low score."""
+    """A vector depends on the version that encoded it, so a mix of two releases has a low score."""
     for seed in range(20):
         world.put(f"p{seed}", seed, {"cy": [f"llun {seed}"]})
     for _ in range(2):

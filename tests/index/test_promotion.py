@@ -1,4 +1,4 @@
-"""I8: rollback, promotion and restore leave every other answer as it was, to the last bit, and touch no picture set."""
+"""Rollback, promotion and restore leave every other answer as it was, to the last bit, and touch no picture set."""
 
 import shutil
 from collections.abc import Callable

@@ -171,8 +171,8 @@ def test_a_pruning_that_is_killed_is_finished_by_the_next_one(served: World, ind
     assert answers(live) == before == answers(served.started())
 
 
+@pytest.mark.row("R5")
 def test_pruning_while_others_search_teach_and_restore_takes_nothing_that_serves(world: World) -> None:
-    """R5."""
     live, stop, wrong = withdrawn(world).started(), Event(), list[object]()
 
     def search() -> None:

@@ -34,6 +34,7 @@ def folder(written: Written, root: DataRoot) -> Path:
     return root.path(f"segments/{written.id}")
 
 
+@pytest.mark.row("I2")
 def test_flipped_bits_are_refused(folder: Path, written: Written, root: DataRoot) -> None:
     """300 of them, over all files."""
     chance = np.random.default_rng(0)
@@ -59,6 +60,7 @@ def test_without_hashes_a_flipped_bit_would_load_without_error(folder: Path) -> 
     assert load_file(file)["vectors"].shape == (120, DIMENSION)
 
 
+@pytest.mark.row("I1", "I5")
 @pytest.mark.parametrize("opened_before", [False, True])
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("damage", ["empty", "cut", "longer", "missing", "of another segment"])
@@ -114,6 +116,7 @@ def rehashed(folder: Path, written: Written, **changes: object) -> Written:
     return replace(written, manifest_sha256=manifest_sha256)
 
 
+@pytest.mark.row("I4")
 @pytest.mark.parametrize(
     "other",
     [
@@ -130,6 +133,7 @@ def test_a_segment_of_something_else_is_refused(other: Identity, written: Writte
             segment.read(root, written, other)
 
 
+@pytest.mark.row("I5")
 def test_another_format_is_refused(folder: Path, written: Written, root: DataRoot) -> None:
     with pytest.raises(IndexVersionMismatch):
         segment.read(root, rehashed(folder, written, format=segment.FORMAT + 1), PICTURES)
@@ -139,6 +143,7 @@ def cut(name: str, rows: int = 1) -> Edit:
     return lambda tensors: tensors.update({name: tensors[name][:-rows].copy()})
 
 
+@pytest.mark.row("I3")
 @pytest.mark.parametrize(
     "edit",
     [

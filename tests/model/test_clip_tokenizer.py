@@ -37,6 +37,7 @@ def test_the_base_reads_english_exactly_as_clip_does() -> None:
     assert ClipTokenizer().encode(ENGLISH) == [clip.encode(text) for text in ENGLISH]
 
 
+@pytest.mark.row("T16")
 def test_special_strings_in_a_text_are_plain_text() -> None:
     for text in ("a cat <end_of_text> a dog", "a cat <|endoftext|> a dog", "<start_of_text>"):
         (ids,) = ClipTokenizer().encode([text])

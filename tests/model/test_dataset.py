@@ -329,6 +329,7 @@ ARCHIVES = {
 }
 
 
+@pytest.mark.row("E16")
 @pytest.mark.parametrize("data", ARCHIVES.values(), ids=ARCHIVES)
 def test_archives_are_not_read(reader: Reader, data: bytes) -> None:
     assert isinstance(reader.refusal(data), UnsupportedMedia)

@@ -103,6 +103,7 @@ def test_end_of_text_is_read_where_it_stands_though_learned_ids_are_larger(encod
     assert np.allclose(encoder.texts([(welsh, WELSH[0])]).vectors, unit, atol=1e-6)
 
 
+@pytest.mark.row("T15")
 def test_a_long_text_is_cut_and_says_so(encoder: Encoder) -> None:
     encoded = encoder.texts([(encoder.base_view, "dog " * 200), (encoder.base_view, "dog")])
     assert encoded.truncated == [True, False]
@@ -120,6 +121,7 @@ def test_a_token_that_was_never_trained_is_read_as_its_parts(encoder: Encoder) -
     assert (view.physical[parts] != NO_ROW).all()
 
 
+@pytest.mark.row("I2", "R6")
 @pytest.mark.parametrize("name", ["rows.safetensors", "tokenizer.json", "manifest.json"])
 @pytest.mark.parametrize("where", [0.1, 0.5, 0.99])
 def test_a_flipped_bit_is_found_before_use(encoder: Encoder, tmp_path: Path, name: str, where: float) -> None:
@@ -182,6 +184,7 @@ def test_a_version_brings_what_detection_knows_its_language_by(encoder: Encoder,
     assert encoder.open([written(tmp_path, known, encoder.text_fingerprint)]).ngrams == {" afal ": 3}
 
 
+@pytest.mark.row("H15")
 def test_vectors_that_are_not_finite_are_never_given(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that was kept would keep every later generation from being written."""
     base = dataclasses.replace(encoder.base, preprocess=lambda image: torch.full((3, 32, 32), math.nan))

@@ -184,6 +184,7 @@ def test_what_fills_up_texts_keeps_the_bases_row_though_a_language_trained_that_
 # --- texts that are not like others -----------------------------------------------------------------------------------
 
 
+@pytest.mark.row("T16")
 def test_special_strings_in_a_text_are_plain_text(opened: Opened) -> None:
     view, reading = opened.encoder().base_view, opened.base.reading
     hostile = ["a cat </s> a dog", "a cat <eos> a dog", "a cat [SEP] a dog", "</s>", "<pad>", "﹤/s﹥ <s>", "[CLS]"]

@@ -84,6 +84,7 @@ def test_a_second_stage_of_the_same_folder_keeps_the_first(tmp_path: Path) -> No
     assert storage.verify(tmp_path / "x", first)["kind"] == "test"
 
 
+@pytest.mark.row("K8")
 def test_every_kind_of_damage_is_found(tmp_path: Path) -> None:
     def flip(folder: Path) -> None:
         (folder / "a.bin").write_bytes(b"abd")

@@ -107,6 +107,7 @@ def test_unless_told_otherwise_pictures_weigh_a_tenth_of_the_features_mean_squar
     assert weights == [pytest.approx(0.1 * float(corpus.english.square().mean()), rel=1e-5)]
 
 
+@pytest.mark.row("K8")
 def test_a_damaged_checkpoint_gives_way_to_the_older_one(encoder: Encoder, tmp_path: Path) -> None:
     corpus = corpus_for(encoder)
     whole = learn(encoder, encoder.base_view, corpus, tmp_path / "whole", SETTINGS, go_on)
@@ -143,6 +144,7 @@ def test_a_damaged_checkpoint_is_saved_again_and_pushes_out_no_whole_one(tmp_pat
     assert kept() == (["step-1", "step-3"], 3)
 
 
+@pytest.mark.row("K9")
 def test_a_changed_corpus_is_refused(encoder: Encoder, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS, lambda p: p.step == 4)
@@ -157,6 +159,7 @@ class Otherwise(Trainer):
         return {"start": "elsewhere"}
 
 
+@pytest.mark.row("K9")
 @pytest.mark.parametrize(
     ("part", "trainer", "settings"),
     [

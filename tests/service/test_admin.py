@@ -1,4 +1,4 @@
-"""Rolling back and restoring over HTTP: rows R2 to R4 of reliability.md section 4.6; races: tests/model/registry."""
+"""Rolling back and restoring over HTTP; races: tests/model/registry."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +57,8 @@ def answers(service: Service, *tags: str) -> list[object]:
     return [(body["version"], [(item["picture"], item["score"]) for item in body["items"]]) for body in bodies]
 
 
-def test_a_language_goes_back_to_its_previous_version_and_others_stay(learned: Service) -> None:  # R2
+@pytest.mark.row("R2")
+def test_a_language_goes_back_to_its_previous_version_and_others_stay(learned: Service) -> None:
     before = answers(learned, "en", "fr")
     body = roll_back(learned, "cy", reason="worse").json()
     assert (body["from_version"], body["to_version"], body["dry_run"]) == (3, 1, False)
@@ -67,7 +68,8 @@ def test_a_language_goes_back_to_its_previous_version_and_others_stay(learned: S
     assert answers(learned, "en", "fr") == before
 
 
-def test_a_language_without_a_previous_version_is_not_served_any_more(learned: Service) -> None:  # R2
+@pytest.mark.row("R2")
+def test_a_language_without_a_previous_version_is_not_served_any_more(learned: Service) -> None:
     before = answers(learned, "en", "cy")
     body = roll_back(learned, "fr").json()
     assert (body["to_version"], body["shared_version"]) == (None, 1)
@@ -77,7 +79,8 @@ def test_a_language_without_a_previous_version_is_not_served_any_more(learned: S
     assert answers(learned, "en", "cy") == before
 
 
-def test_vectors_after_a_rollback_are_bitwise_what_they_were(learned: Service) -> None:  # R2
+@pytest.mark.row("R2")
+def test_vectors_after_a_rollback_are_bitwise_what_they_were(learned: Service) -> None:
     body = {"input": ["afal", "pomme"], "language": "fr"}
     before = [item["embedding"] for item in learned.admin.post("/v1/embeddings", json=body).json()["data"]]
     roll_back(learned, "cy")
@@ -114,6 +117,7 @@ def test_without_something_to_replay_no_rebuild_is_queued(learned: Service) -> N
     assert (body["replay"], body["rebuild_expansion"]) == ([], None)
 
 
+@pytest.mark.row("R3")
 @pytest.mark.parametrize(
     ("tag", "status", "code"),
     [
@@ -123,12 +127,13 @@ def test_without_something_to_replay_no_rebuild_is_queued(learned: Service) -> N
         ("%2e%2e", 422, "language_tag_invalid"),
     ],
 )
-def test_what_cannot_be_rolled_back_is_refused(kept: Service, tag: str, status: int, code: str) -> None:  # R3
+def test_what_cannot_be_rolled_back_is_refused(kept: Service, tag: str, status: int, code: str) -> None:
     with assert_state_unchanged(kept):
         assert_problem(roll_back(kept, tag), status, code)
 
 
-def test_a_language_that_is_being_learned_is_not_rolled_back_but_others_are(learned: Service) -> None:  # R4
+@pytest.mark.row("R4")
+def test_a_language_that_is_being_learned_is_not_rolled_back_but_others_are(learned: Service) -> None:
     submitted, _ = learned.context.registry.expansions.submit(
         kind="learn", language="cy", settings={}, dataset_path="", dataset_sha256="", dataset_bytes=0, actor="test"
     )
@@ -152,6 +157,7 @@ def test_a_whole_release_is_restored_by_compare_and_set(learned: Service) -> Non
     assert newest["change"] == {"kind": "restore", "restored": first["number"]}
 
 
+@pytest.mark.row("R3")
 @pytest.mark.parametrize(
     ("path", "status", "code"),
     [
@@ -162,7 +168,7 @@ def test_a_whole_release_is_restored_by_compare_and_set(learned: Service) -> Non
         ("x", 422, "invalid_request"),
     ],
 )
-def test_restoring_an_unknown_release_is_refused(kept: Service, path: str, status: int, code: str) -> None:  # R3
+def test_restoring_an_unknown_release_is_refused(kept: Service, path: str, status: int, code: str) -> None:
     answer = kept.admin.post(f"/v1/admin/releases/{path}/restore", json={"expected": 4})
     assert_problem(answer, status, code)
 

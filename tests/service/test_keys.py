@@ -1,4 +1,4 @@
-"""Keys and limits: rows A4 to A8 of reliability.md section 4.4; the routes one by one are in tests/contract."""
+"""Keys and limits; the routes one by one are in tests/contract."""
 
 import logging
 import os
@@ -15,7 +15,8 @@ from tests.service.harness import ADMIN_KEY, Service, assert_problem, assert_sta
 PLACEHOLDERS = ["", "changeme", "too-short"]
 
 
-def test_an_upload_with_a_bad_key_leaves_not_one_byte(service: Service) -> None:  # A4
+@pytest.mark.row("A4")
+def test_an_upload_with_a_bad_key_leaves_not_one_byte(service: Service) -> None:
     def body() -> Iterator[bytes]:
         yield b'--b\r\nContent-Disposition: form-data; name="dataset"; filename="x"\r\n\r\n'
         for _ in range(50):
@@ -28,7 +29,7 @@ def test_an_upload_with_a_bad_key_leaves_not_one_byte(service: Service) -> None:
         assert_problem(answer, 401, "invalid_api_key")
 
 
-def test_the_same_upload_with_a_good_key_is_written(service: Service) -> None:  # A4: the test above can fail
+def test_the_same_upload_with_a_good_key_is_written(service: Service) -> None:  # the test above can fail
     seen = []
 
     def body() -> Iterator[bytes]:
@@ -43,9 +44,8 @@ def test_the_same_upload_with_a_good_key_is_written(service: Service) -> None:  
     assert any(seen)
 
 
-def test_a_key_in_the_query_is_not_accepted_and_not_logged(
-    service: Service, caplog: pytest.LogCaptureFixture
-) -> None:  # A5
+@pytest.mark.row("A5")
+def test_a_key_in_the_query_is_not_accepted_and_not_logged(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         answer = service.http.get("/v1/languages", params={"key": ADMIN_KEY, "api_key": ADMIN_KEY})
         assert_problem(answer, 401, "missing_api_key")
@@ -55,7 +55,8 @@ def test_a_key_in_the_query_is_not_accepted_and_not_logged(
     assert not any(ADMIN_KEY in f"{record.getMessage()} {record.__dict__}" for record in server)
 
 
-def test_a_burst_of_one_key_is_cut_and_others_are_not_affected(tmp_path: Path) -> None:  # A6, H12
+@pytest.mark.row("A6", "H12")
+def test_a_burst_of_one_key_is_cut_and_others_are_not_affected(tmp_path: Path) -> None:
     with running(tmp_path, rate_per_minute=60) as service:  # ten at once
         key = {"X-API-Key": service.key("search")}
         forged = [{**key, "X-Forwarded-For": f"1.2.3.{n}"} for n in range(20)]
@@ -168,8 +169,9 @@ def start(home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.row("A8")
 @pytest.mark.parametrize("key", PLACEHOLDERS)
-def test_without_a_real_admin_key_production_does_not_start(tmp_path: Path, key: str) -> None:  # A8
+def test_without_a_real_admin_key_production_does_not_start(tmp_path: Path, key: str) -> None:
     ended = start(tmp_path, ENVIRONMENT="production", ADMIN_KEY=key)
     assert ended.returncode == 78
     assert "PICTOGLOT_ADMIN_KEY" in ended.stderr

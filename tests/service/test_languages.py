@@ -1,6 +1,5 @@
-"""Teaching languages over HTTP: rows E1 to E16 of reliability.md section 4.5 that need no worker."""
+"""Teaching languages over HTTP, as far as it needs no worker."""
 
-import hashlib
 import json
 import threading
 import time
@@ -13,7 +12,6 @@ import httpx
 import pytest
 from httpx_sse import connect_sse
 
-from model import storage
 from service.schemas.languages import TeachingSettings
 from tests.patience import within
 from tests.s3_server import S3Server
@@ -62,25 +60,29 @@ BAD: dict[str, bytes] = {
 }
 
 
+@pytest.mark.row("E1")
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_dataset_is_refused_with_its_faults(service: Service, case: str) -> None:  # E1
+def test_a_bad_dataset_is_refused_with_its_faults(service: Service, case: str) -> None:
     with assert_state_unchanged(service):
         answer = teach(service, data=BAD[case])
     assert_code(answer, 422, "dataset_too_small" if case == "one pair" else "dataset_invalid")
 
 
-def test_a_refused_dataset_names_lines_and_counts(service: Service) -> None:  # E1
+@pytest.mark.row("E1")
+def test_a_refused_dataset_names_lines_and_counts(service: Service) -> None:
     body = teach(service, data=BAD["30 % blank"]).json()
     assert body["report"]["faults"]["empty_text"]["count"] == 30 - body["report"]["duplicates"]
     assert body["errors"][0] == {"location": "line 71", "code": "empty_text"}
 
 
-def test_captions_in_another_script_than_the_tag_are_refused(service: Service) -> None:  # E2
+@pytest.mark.row("E2")
+def test_captions_in_another_script_than_the_tag_are_refused(service: Service) -> None:
     with assert_state_unchanged(service):
         assert_code(teach(service, tag="te"), 422, "dataset_language_mismatch")
 
 
-def test_unknown_pictures_are_refused_with_the_first_of_them(service: Service) -> None:  # E3
+@pytest.mark.row("E3")
+def test_unknown_pictures_are_refused_with_the_first_of_them(service: Service) -> None:
     with assert_state_unchanged(service):
         body = assert_code(teach(service, data=dataset(picture="unknown")), 422, "picture_not_found")
     assert body["count"] == 80
@@ -109,19 +111,22 @@ def test_a_dry_run_reports_and_does_nothing(service: Service) -> None:
     assert answer.json()["report"]["usable"] == 80
 
 
-def test_the_same_language_again_is_a_conflict_until_it_is_done(fresh: Service) -> None:  # E4
+@pytest.mark.row("E4")
+def test_the_same_language_again_is_a_conflict_until_it_is_done(fresh: Service) -> None:
     id = teach(fresh).json()["expansion"]["id"]
     with assert_state_unchanged(fresh):
         body = assert_problem(teach(fresh), 409, "expansion_in_progress")
     assert body["expansion"] == id
 
 
-def test_another_language_is_queued_beside_it(fresh: Service) -> None:  # E5
+@pytest.mark.row("E5")
+def test_another_language_is_queued_beside_it(fresh: Service) -> None:
     assert [teach(fresh, tag=tag).status_code for tag in ("cy", "fr")] == [202, 202]
     assert len(fresh.admin.get(EXPANSIONS).json()["items"]) == 2
 
 
-def test_of_two_that_race_one_is_taken(fresh: Service) -> None:  # E6; 200 pairs: tests/model/registry
+@pytest.mark.row("E6")
+def test_of_two_that_race_one_is_taken(fresh: Service) -> None:  # 200 pairs: tests/model/registry
     for tag in ("cy", "fr", "it", "pt", "ro"):
         with ThreadPoolExecutor(2) as threads:
             answers = list(threads.map(lambda tag: teach(fresh, tag=tag).status_code, [tag, tag]))
@@ -129,7 +134,8 @@ def test_of_two_that_race_one_is_taken(fresh: Service) -> None:  # E6; 200 pairs
     assert len(list((fresh.home / "expansions").iterdir())) == 5
 
 
-def test_one_idempotency_key_makes_one_expansion(fresh: Service) -> None:  # E7
+@pytest.mark.row("E7")
+def test_one_idempotency_key_makes_one_expansion(fresh: Service) -> None:
     headers = {"Idempotency-Key": "once"}
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda _: teach(fresh, headers=headers), range(20)))
@@ -138,19 +144,22 @@ def test_one_idempotency_key_makes_one_expansion(fresh: Service) -> None:  # E7
     assert len(list((fresh.home / "expansions").iterdir())) == 1
 
 
-def test_an_idempotency_key_with_another_body_is_refused(fresh: Service) -> None:  # E8
+@pytest.mark.row("E8")
+def test_an_idempotency_key_with_another_body_is_refused(fresh: Service) -> None:
     headers = {"Idempotency-Key": "once"}
     teach(fresh, headers=headers)
     with assert_state_unchanged(fresh):
         assert_problem(teach(fresh, tag="fr", headers=headers), 422, "idempotency_key_reused")
 
 
-def test_submitting_needs_no_broker(tmp_path: Path) -> None:  # E9
+@pytest.mark.row("E9")
+def test_submitting_needs_no_broker(tmp_path: Path) -> None:
     with running(tmp_path, broker_url="redis://127.0.0.1:1/0") as service:
         assert teach(service).status_code == 202
 
 
-def test_without_the_registry_searches_go_on_and_writes_say_so(tmp_path: Path) -> None:  # E10, S3
+@pytest.mark.row("E10", "S3")
+def test_without_the_registry_searches_go_on_and_writes_say_so(tmp_path: Path) -> None:
     with running(tmp_path) as service:
         service.put("a", en=["a cat"])
 
@@ -179,12 +188,14 @@ def test_without_the_registry_searches_go_on_and_writes_say_so(tmp_path: Path) -
         assert teach(service).status_code == 202
 
 
-def test_without_free_space_nothing_is_taken(tmp_path: Path) -> None:  # E11
+@pytest.mark.row("E11")
+def test_without_free_space_nothing_is_taken(tmp_path: Path) -> None:
     with running(tmp_path, free_bytes=1 << 60) as service, assert_state_unchanged(service):
         assert_problem(teach(service), 507, "storage_full")
 
 
-def test_cancelling(fresh: Service) -> None:  # E12
+@pytest.mark.row("E12")
+def test_cancelling(fresh: Service) -> None:
     queued = teach(fresh).json()["expansion"]["id"]
     answer = fresh.admin.post(f"{EXPANSIONS}/{queued}/cancel")
     assert (answer.status_code, answer.json()["state"]) == (202, "cancelled")
@@ -196,6 +207,7 @@ def test_cancelling(fresh: Service) -> None:  # E12
     assert fresh.context.registry.expansions.get(running_one).cancel_requested
 
 
+@pytest.mark.row("E15")
 @pytest.mark.parametrize(
     ("path", "code"),
     [
@@ -207,7 +219,7 @@ def test_cancelling(fresh: Service) -> None:  # E12
         ("/v1/versions/" + "9" * 99, "version_not_found"),
     ],
 )
-def test_what_does_not_exist_is_not_found(service: Service, path: str, code: str) -> None:  # E15
+def test_what_does_not_exist_is_not_found(service: Service, path: str, code: str) -> None:
     assert_problem(service.admin.get(path), 404, code)
 
 
@@ -217,11 +229,12 @@ def test_the_number_of_a_version_is_digits(service: Service, number: str) -> Non
     assert_problem(service.admin.get(f"/v1/versions/{number}"), 422, "invalid_request")
 
 
+@pytest.mark.row("E16")
 @pytest.mark.parametrize(
     ("head", "status", "code"),
     [(b"PK\x03\x04", 415, "unsupported_media_type"), (b"\x1f\x8b\x08" + b"\0" * 20, 422, "dataset_invalid")],
 )
-def test_archives_are_refused(  # E16; each kind: tests/model
+def test_archives_are_refused(  # each kind: tests/model
     service: Service, head: bytes, status: int, code: str
 ) -> None:
     with assert_state_unchanged(service):
@@ -299,26 +312,6 @@ def test_versions_are_listed_newest_first_and_page_by_page(service: Service) -> 
     assert second["items"][0]["report"]["t2i"]["R@1"] is None
     detail = service.admin.get("/v1/versions/1").json()
     assert (detail["parent"], detail["language"], detail["manifest"]) == (0, "de", None)
-
-
-def test_every_language_has_the_whole_report_measured_or_not(service: Service) -> None:
-    unknown = {"R@1": None, "R@5": None, "R@10": None}
-    english, german = sorted(service.admin.get("/v1/languages").json()["items"], key=lambda item: item["version"])
-    assert english["report"] == {"t2i": unknown, "i2t": unknown, "pairs": 0}
-    assert german["report"] == {"t2i": unknown, "i2t": unknown, "pairs": 1}
-
-
-def test_a_version_has_its_evaluation_and_the_digests_of_its_files(fresh: Service) -> None:
-    recall = {"R@1": 0.25, "R@5": 0.5, "R@10": 1.0}
-    report = {"t2i": recall, "i2t": recall, "pairs": 8, "shared": {"moved": True}}
-    version = learn(fresh.context.registry, "cy", report=report)
-    folder = fresh.home / str(version.folder)
-    folder.mkdir(parents=True)
-    (folder / "rows.safetensors").write_bytes(b"rows")
-    storage.write_manifest(folder, {})
-    detail = fresh.admin.get(f"/v1/versions/{version.number}").json()
-    assert detail["metrics"] == detail["report"] == report
-    assert detail["digests"] == {"rows.safetensors": hashlib.sha256(b"rows").hexdigest()}
 
 
 def test_version_0_has_the_fingerprints_of_the_base_s_towers(service: Service) -> None:

@@ -1,4 +1,4 @@
-"""Readiness, metrics, documents and shutdown: rows S6, S7, S9, S10 and L4 of reliability.md section 4.7."""
+"""Readiness, metrics, documents and shutdown."""
 
 import asyncio
 import os
@@ -105,7 +105,8 @@ def test_the_documentation_page_loads_nothing_from_other_hosts(service: Service)
     assert "http:" not in page.text and "https:" not in page.text and "<script" not in page.text
 
 
-def test_a_full_queue_is_refused_at_once_and_health_is_not_affected(tmp_path: Path) -> None:  # L2, L4
+@pytest.mark.row("L4")
+def test_a_full_queue_is_refused_at_once_and_health_is_not_affected(tmp_path: Path) -> None:
     encoder = StalledEncoder()
     with running(tmp_path, encoder, queue_limit=2, batch_size=1) as service:
         encoder.stall()
@@ -155,10 +156,11 @@ def start(home: Path, module: str = "service", **variables: str) -> subprocess.C
     )
 
 
+@pytest.mark.row("S10")
 @pytest.mark.parametrize(
     ("name", "value"), [("PORT", "70000"), ("THREADS", "0"), ("COLOUR", "red"), ("OPEN", "maybe"), ("BASE", "nonsense")]
 )
-def test_an_invalid_setting_is_named_and_ends_the_start(tmp_path: Path, name: str, value: str) -> None:  # S10
+def test_an_invalid_setting_is_named_and_ends_the_start(tmp_path: Path, name: str, value: str) -> None:
     ended = start(tmp_path, **{name: value})
     assert ended.returncode == 78
     assert f"PICTOGLOT_{name}" in ended.stderr
@@ -230,7 +232,8 @@ class ReadOnly:
         subprocess.run(["umount", "-l", self._folder], check=True)
 
 
-def test_a_read_only_data_root_is_reported_and_searches_go_on(tmp_path: Path, postgresql_url: str) -> None:  # S6
+@pytest.mark.row("S6")
+def test_a_read_only_data_root_is_reported_and_searches_go_on(tmp_path: Path, postgresql_url: str) -> None:
     with running(tmp_path) as service:
         service.put("a", en=["a cat"])
         service.put("b", en=["a dog"])
@@ -254,7 +257,8 @@ def test_a_read_only_data_root_is_reported_and_searches_go_on(tmp_path: Path, po
         assert service.put("c", picture(9)).status_code == 201
 
 
-def test_a_shutdown_answers_running_requests_and_exits_with_zero(tmp_path: Path) -> None:  # S7
+@pytest.mark.row("S7")
+def test_a_shutdown_answers_running_requests_and_exits_with_zero(tmp_path: Path) -> None:
     more = {"ADMIN_KEY": ADMIN_KEY, "DRAIN_SECONDS": "1", "BATCH_SIZE": "1"}
     server = weightless(tmp_path, encoder="SlowEncoder(0.05)", **more)  # one by one: all take 2.5 s at least
     try:
@@ -280,7 +284,8 @@ def test_a_shutdown_answers_running_requests_and_exits_with_zero(tmp_path: Path)
         server.communicate()
 
 
-def test_what_a_crash_left_of_uploads_and_submissions_is_swept(tmp_path: Path) -> None:  # S9
+@pytest.mark.row("S9")
+def test_what_a_crash_left_of_uploads_and_submissions_is_swept(tmp_path: Path) -> None:
     with running(tmp_path) as service:
         kept = service.admin.post(
             "/v1/languages",
@@ -309,7 +314,8 @@ class DamagedEncoder(WeightlessEncoder):
         raise VersionCorrupt("rows.safetensors differs from its manifest")
 
 
-def test_a_damaged_release_is_skipped_for_an_older_one_and_reported(tmp_path: Path) -> None:  # I5
+@pytest.mark.row("I5")
+def test_a_damaged_release_is_skipped_for_an_older_one_and_reported(tmp_path: Path) -> None:
     with running(tmp_path) as service:
         service.learn("cy")
     with running(tmp_path, DamagedEncoder()) as service:
@@ -329,7 +335,8 @@ class BlindEncoder(WeightlessEncoder):
         raise VersionCorrupt("the image tower is damaged")
 
 
-def test_when_no_release_can_be_verified_the_service_is_alive_and_not_ready(tmp_path: Path) -> None:  # I6
+@pytest.mark.row("I6")
+def test_when_no_release_can_be_verified_the_service_is_alive_and_not_ready(tmp_path: Path) -> None:
     with running(tmp_path) as service:
         service.put("a", en=["a cat"])
     with running(tmp_path, BlindEncoder()) as service:

@@ -1,11 +1,13 @@
 """The report of a version over HTTP, and what the list of languages takes from it."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
+from model import storage
 from tests.model.registry.steps import begin, write
 from tests.service.harness import Service, assert_problem, learn, running
 
@@ -109,3 +111,23 @@ def test_english_shows_the_evaluation_with_the_newest_language_with_pictures(fre
 @pytest.mark.parametrize(("number", "status"), [("1", 200), ("7", 200), ("9" * 5_000, 404), ("x", 404), ("-1", 404)])
 def test_the_page_of_a_report_is_there_for_whatever_may_be_a_number(fresh: Service, number: str, status: int) -> None:
     assert fresh.http.get(f"/versions/{number}/report").status_code == status
+
+
+def test_every_language_has_the_whole_report_measured_or_not(service: Service) -> None:
+    unknown = {"R@1": None, "R@5": None, "R@10": None}
+    english, german = sorted(service.admin.get("/v1/languages").json()["items"], key=lambda item: item["version"])
+    assert english["report"] == {"t2i": unknown, "i2t": unknown, "pairs": 0}
+    assert german["report"] == {"t2i": unknown, "i2t": unknown, "pairs": 1}
+
+
+def test_a_version_has_its_evaluation_and_the_digests_of_its_files(fresh: Service) -> None:
+    recall = {"R@1": 0.25, "R@5": 0.5, "R@10": 1.0}
+    report = {"t2i": recall, "i2t": recall, "pairs": 8, "shared": {"moved": True}}
+    version = learn(fresh.context.registry, "cy", report=report)
+    folder = fresh.home / str(version.folder)
+    folder.mkdir(parents=True)
+    (folder / "rows.safetensors").write_bytes(b"rows")
+    storage.write_manifest(folder, {})
+    detail = fresh.admin.get(f"/v1/versions/{version.number}").json()
+    assert detail["metrics"] == detail["report"] == report
+    assert detail["digests"] == {"rows.safetensors": hashlib.sha256(b"rows").hexdigest()}

@@ -1,4 +1,4 @@
-"""Texts of searches: rows T1 to T20 of reliability.md section 4.1."""
+"""Texts of searches: what is refused, what is kept, and which version reads them."""
 
 import time
 import unicodedata
@@ -11,17 +11,18 @@ from tests.service.harness import Service, assert_problem, assert_state_unchange
 ZALGO = "a" + "\u0301" * 999
 
 
+@pytest.mark.row("T1", "T2", "T3", "T12", "T13")
 @pytest.mark.parametrize(
     ("text", "code"),
     [
-        ("", "empty_text"),  # T1
-        ("  \u00a0\u3000", "empty_text"),  # T2
-        ("\u200b\u200d\ufeff", "empty_text"),  # T3
-        ("\x00", "text_invalid_unicode"),  # T12
+        ("", "empty_text"),
+        ("  \u00a0\u3000", "empty_text"),
+        ("\u200b\u200d\ufeff", "empty_text"),
+        ("\x00", "text_invalid_unicode"),
         ("a\x07b", "text_invalid_unicode"),
         ("a\uffff", "text_invalid_unicode"),
         ("a\ufdd0", "text_invalid_unicode"),
-        ("a" * 1_001, "text_too_long"),  # T13
+        ("a" * 1_001, "text_too_long"),
         ("a" * 60_000, "text_too_long"),
     ],
 )
@@ -32,21 +33,24 @@ def test_a_text_that_cannot_be_read_is_refused_quickly(service: Service, text: s
         assert time.process_time() - started < 0.5  # 50 ms, with the client in the same process
 
 
-def test_a_lone_surrogate_is_refused(service: Service) -> None:  # T11
+@pytest.mark.row("T11")
+def test_a_lone_surrogate_is_refused(service: Service) -> None:
     headers = {"Content-Type": "application/json"}
     answer = service.admin.post("/v1/search/pictures", content=b'{"text": "\\ud800"}', headers=headers)
     assert_problem(answer, 422, "text_invalid_unicode")
 
 
-def test_combining_marks_alone_get_the_same_answer_every_time(service: Service) -> None:  # T4
+@pytest.mark.row("T4")
+def test_combining_marks_alone_get_the_same_answer_every_time(service: Service) -> None:
     answers = {(answer.status_code, answer.json().get("code")) for answer in map(service.search, ["\u0301" * 3] * 3)}
     assert len(answers) == 1
     assert answers <= {(200, None), (422, "empty_text")}
 
 
 # Hindi's letters with a dot below are decomposed in both normal forms, so their composed form is sent as it is typed.
+@pytest.mark.row("T5")
 @pytest.mark.parametrize("text", ["tiếng Việt", "한국", "\u0958लम", "café"])
-def test_both_normal_forms_of_a_query_get_one_answer(service: Service, text: str) -> None:  # T5
+def test_both_normal_forms_of_a_query_get_one_answer(service: Service, text: str) -> None:
     composed, decomposed = unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)
     if composed == decomposed:
         composed = text
@@ -55,25 +59,29 @@ def test_both_normal_forms_of_a_query_get_one_answer(service: Service, text: str
     assert first["items"] == second["items"]
 
 
+@pytest.mark.row("T6")
 @pytest.mark.parametrize("text", ["قطة", "חתול cat", "بلی"])
-def test_bidi_controls_make_no_difference(service: Service, text: str) -> None:  # T6
+def test_bidi_controls_make_no_difference(service: Service, text: str) -> None:
     assert service.search(text).json()["items"] == service.search(f"\u202b{text}\u202c").json()["items"]
 
 
+@pytest.mark.row("T7")
 @pytest.mark.parametrize(("kept", "dropped"), [("می‌خواهم", "میخواهم"), ("👨‍👩‍👧", "👨👩👧"), ("❤️", "❤")])
-def test_joiners_and_variation_selectors_are_kept(service: Service, kept: str, dropped: str) -> None:  # T7
+def test_joiners_and_variation_selectors_are_kept(service: Service, kept: str, dropped: str) -> None:
     assert service.search(kept).json()["items"] != service.search(dropped).json()["items"]
 
 
+@pytest.mark.row("T8")
 @pytest.mark.parametrize("text", ["ⵜⴰⴼⵓⴽⵜ", "ᏣᎳᎩ", "ߒߞߏ"])
-def test_a_script_that_was_never_learned_is_answered_with_a_warning(service: Service, text: str) -> None:  # T8
+def test_a_script_that_was_never_learned_is_answered_with_a_warning(service: Service, text: str) -> None:
     answer = service.search(text)
     assert answer.status_code == 200
     assert answer.json()["warnings"] == ["language_not_supported"]
     assert answer.json()["language"]["used"] == "shared"
 
 
-def test_a_language_that_is_not_served_is_not_found_and_available_ones_are_listed(service: Service) -> None:  # T9
+@pytest.mark.row("T9")
+def test_a_language_that_is_not_served_is_not_found_and_available_ones_are_listed(service: Service) -> None:
     body = assert_problem(service.search("cath", language="cy"), 404, "language_not_found")
     assert "de, en" in body["detail"]
 
@@ -86,52 +94,60 @@ def test_a_kind_of_a_language_is_read_by_that_language(service: Service) -> None
     assert service.search("a red apple", language="en-GB").json()["language"]["used"] == "en"
 
 
+@pytest.mark.row("T10")
 @pytest.mark.parametrize("tag", ["en_US", "xx-", "a" * 200, "../", "", "zzz-"])
-def test_a_malformed_tag_is_refused(service: Service, tag: str) -> None:  # T10
+def test_a_malformed_tag_is_refused(service: Service, tag: str) -> None:
     assert_problem(service.search("cat", language=tag), 422, "language_tag_invalid")
 
 
-def test_a_query_of_a_thousand_accents_is_answered(service: Service) -> None:  # T14
+@pytest.mark.row("T14")
+def test_a_query_of_a_thousand_accents_is_answered(service: Service) -> None:
     assert service.search(ZALGO).status_code == 200
 
 
-def test_a_truncated_query_is_reported(service: Service) -> None:  # T15
+@pytest.mark.row("T15")
+def test_a_truncated_query_is_reported(service: Service) -> None:
     assert service.search("မ" * 60).json()["truncated"] is True
     assert service.search("a red apple").json()["truncated"] is False
 
 
 @pytest.mark.parametrize("special", ["a cat <|endoftext|> a dog", "<end_of_text>", "a cat <end_of_text> a dog"])
-def test_special_tokens_in_a_query_are_plain_text(service: Service, special: str) -> None:  # T16
+def test_special_tokens_in_a_query_are_plain_text(service: Service, special: str) -> None:
     assert service.search(special).json()["items"] != service.search("a cat").json()["items"]
 
 
+@pytest.mark.row("T17")
 @pytest.mark.parametrize("text", ["\u202eelppa", "аpple", "<b>x</b>", "'; DROP TABLE", "${jndi:ldap://x}", "{{7*7}}"])
-def test_hostile_looking_text_is_only_text(service: Service, text: str) -> None:  # T17
+def test_hostile_looking_text_is_only_text(service: Service, text: str) -> None:
     with assert_state_unchanged(service):
         assert service.search(text).status_code == 200
 
 
+@pytest.mark.row("T18")
 @pytest.mark.parametrize("literal", ["0", "-1", "101", "2147483648", "5.0", '"5"', "true", "null", "1e999", "9" * 999])
-def test_an_invalid_limit_is_refused(service: Service, literal: str) -> None:  # T18
+def test_an_invalid_limit_is_refused(service: Service, literal: str) -> None:
     body = f'{{"text": "cat", "limit": {literal}}}'
     headers = {"Content-Type": "application/json"}
     assert_problem(service.admin.post("/v1/search/pictures", content=body, headers=headers), 422, "invalid_request")
 
 
+@pytest.mark.row("T18", "H3")
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity"])
-def test_numbers_outside_of_json_are_malformed(service: Service, literal: str) -> None:  # T18, H3
+def test_numbers_outside_of_json_are_malformed(service: Service, literal: str) -> None:
     body = f'{{"text": "cat", "min_score": {literal}}}'
     headers = {"Content-Type": "application/json"}
     assert_problem(service.admin.post("/v1/search/pictures", content=body, headers=headers), 400, "malformed_json")
 
 
-def test_a_limit_above_the_gallery_gives_all_of_it(service: Service) -> None:  # T19
+@pytest.mark.row("T19")
+def test_a_limit_above_the_gallery_gives_all_of_it(service: Service) -> None:
     items = service.search("cat", limit=100).json()["items"]
     assert sorted(item["picture"] for item in items) == ["p0", "p1", "p9"]
     assert [item["rank"] for item in items] == [1, 2, 3]
 
 
-def test_an_empty_gallery_gives_an_empty_list(tmp_path_factory: pytest.TempPathFactory) -> None:  # T20
+@pytest.mark.row("T20")
+def test_an_empty_gallery_gives_an_empty_list(tmp_path_factory: pytest.TempPathFactory) -> None:
     with running(tmp_path_factory.mktemp("home")) as empty:
         answer = empty.search("cat")
         assert answer.status_code == 200

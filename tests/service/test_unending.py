@@ -1,4 +1,4 @@
-"""What a client never ends is cut off, before it fills memory: row H10 of reliability.md section 4.3."""
+"""What a client never ends is cut off, before it fills memory."""
 
 import socket
 
@@ -12,6 +12,7 @@ from tests.service.test_http import SEARCH, head_of
 CHUNKED = head_of(SEARCH, "application/json", 0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
 
 
+@pytest.mark.row("H10")
 @pytest.mark.parametrize(
     "begun",
     [
@@ -23,7 +24,7 @@ CHUNKED = head_of(SEARCH, "application/json", 0).replace(b"Content-Length: 0", b
     ],
     ids=["header", "path", "chunk size", "trailer", "second request"],
 )
-def test_what_does_not_end_is_cut_off(service: Service, begun: bytes) -> None:  # H10
+def test_what_does_not_end_is_cut_off(service: Service, begun: bytes) -> None:
     sent, memory = 0, psutil.Process().memory_info().rss
     address = ("127.0.0.1", service.port)
     with socket.create_connection(address, timeout=PATIENCE) as connection, pytest.raises(ConnectionError):

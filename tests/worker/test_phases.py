@@ -141,6 +141,7 @@ def test_a_language_taught_again_gets_its_next_version(site: Site) -> None:
     assert site.registry.releases.serving().languages["cy"] == 2
 
 
+@pytest.mark.row("E14")
 def test_below_the_floor_nothing_is_served_and_the_version_is_kept(site: Site) -> None:
     attempt = attempt_at(site, site.submit(pairs("cy", picture=True)), min_recall=1.0)
     with pytest.raises(GateFailed, match=r"R@10 is 0\.\d+, at least 1\.000 is needed among 120 candidates") as caught:
@@ -155,6 +156,7 @@ def test_below_the_floor_nothing_is_served_and_the_version_is_kept(site: Site) -
     assert [version.number for version in site.registry.versions.list()] == [1, 0]
 
 
+@pytest.mark.row("E14")
 def test_beyond_the_forgetting_budget_the_language_is_served_and_shared_stays(site: Site) -> None:
     teach(site)
     expansion = site.submit(pairs("br"), "br", learning_rate=0.3)  # tramples on what the two languages share

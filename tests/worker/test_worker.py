@@ -81,6 +81,7 @@ class Poison:
         return (Path.touch, (self.marker,))
 
 
+@pytest.mark.row("K11")
 def test_a_pickled_message_is_refused_and_the_next_hint_heard(site: Site, tmp_path: Path) -> None:
     marker = tmp_path / "executed"
     serialization.enable_insecure_serializers(["pickle"])  # type: ignore[no-untyped-call]

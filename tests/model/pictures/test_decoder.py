@@ -1,4 +1,4 @@
-"""P11: a child of the decoder may die, hang or run out of memory; the next picture is still decoded."""
+"""A child of the decoder may die, hang or run out of memory; the next picture is still decoded."""
 
 import fcntl
 import os
@@ -48,6 +48,7 @@ def test_a_child_that_was_killed_between_pictures_is_replaced(decoder: Decoder) 
     assert decoder.pids != [pid]
 
 
+@pytest.mark.row("P11")
 def test_a_child_that_hangs_is_killed_in_time_and_replaced(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     (pid,) = decoder.pids
     os.kill(pid, signal.SIGSTOP)
@@ -59,6 +60,7 @@ def test_a_child_that_hangs_is_killed_in_time_and_replaced(decoder: Decoder, mon
     assert decoder.decode(PNG).rgb.width == 96
 
 
+@pytest.mark.row("P11")
 def test_a_child_that_is_killed_while_it_decodes_refuses_that_picture_alone(decoder: Decoder) -> None:
     (pid,) = decoder.pids
     os.kill(pid, signal.SIGSTOP)

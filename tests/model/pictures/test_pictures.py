@@ -119,6 +119,7 @@ def test_refused_in_this_process_by_the_same_rules(name: str) -> None:
         decode(data)
 
 
+@pytest.mark.row("P3", "P4", "P6")
 @pytest.mark.parametrize("name", ["13,300 square", "30,000 square", "2**31 square", "zTXt bomb"])
 def test_a_bomb_is_refused_without_decompressing_it(name: str, decoder: Decoder) -> None:
     decoder.decode(saved(drawing(), "PNG"))
@@ -167,6 +168,7 @@ def test_a_transparent_webp_has_a_lower_limit_because_it_takes_more_memory() -> 
         decode(data)
 
 
+@pytest.mark.row("P2")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_a_file_cut_anywhere_is_corrupt(kind: str, decoder: Decoder) -> None:
     data = saved(Image.effect_noise((160, 120), 80).convert("RGB"), kind)
@@ -229,6 +231,7 @@ TRANSPOSED = {  # how a camera stores an upright scene, by the EXIF orientation 
 }  # fmt: skip
 
 
+@pytest.mark.row("P7")
 @pytest.mark.parametrize("orientation", TRANSPOSED)
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_pictures_are_turned_upright(orientation: int, kind: str) -> None:
@@ -247,6 +250,7 @@ def test_damaged_exif_does_not_refuse_a_good_picture() -> None:
     assert decode(saved(drawing(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")).rgb.width == 96
 
 
+@pytest.mark.row("P8")
 def test_what_is_stored_holds_neither_metadata_nor_appended_bytes(decoder: Decoder) -> None:
     exif = Image.Exif()
     exif.get_ifd(0x8825)[1] = "N"  # GPS

@@ -1,4 +1,4 @@
-"""Tests for submitting, listing and cancelling expansions (E4 to E8, E12)."""
+"""Tests for submitting, listing and cancelling expansions."""
 
 import re
 from datetime import UTC
@@ -63,6 +63,7 @@ def test_a_finished_language_can_be_taught_again(registry: Registry) -> None:
     assert submit(registry, "cy").state == "queued"
 
 
+@pytest.mark.row("E6")
 def test_of_two_racing_submissions_one_is_taken_200_times(registry: Registry) -> None:
     for number in range(200):
         taken = race(*[partial(submit, registry, f"x-{number}")] * 2)
@@ -70,6 +71,7 @@ def test_of_two_racing_submissions_one_is_taken_200_times(registry: Registry) ->
     assert len(registry.expansions.list()) == 200
 
 
+@pytest.mark.row("E7")
 def test_the_same_key_50_times_at_once_is_one_expansion(registry: Registry) -> None:
     made = race(*[partial(submit, registry, "cy", key="k")] * 50)
     assert made == [registry.expansions.list()[0]] * 50

@@ -1,4 +1,4 @@
-"""Tests for leases: one holder, late writers refused, attempts capped, the database's clock (K2, K4, K10)."""
+"""Tests for leases: one holder, late writers refused, attempts capped, the database's clock."""
 
 import time
 from collections.abc import Callable
@@ -110,6 +110,7 @@ def test_a_wrong_clock_of_this_machine_moves_no_lease(registry: Registry, monkey
         assert registry.expansions.runnable() == []
 
 
+@pytest.mark.row("K4")
 @pytest.mark.parametrize("name", WRITES)
 def test_a_holder_that_was_overtaken_can_write_nothing(registry: Registry, name: str) -> None:
     late = begin(registry, "cy")
@@ -168,6 +169,7 @@ def test_attempts_that_were_stopped_after_progress_allow_no_further_ones(registr
     assert died == 3
 
 
+@pytest.mark.row("K2")
 def test_the_fourth_attempt_without_progress_fails_the_expansion_with_the_last_cause(registry: Registry) -> None:
     id = submit(registry, "cy").id
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Tests for releases: one alias moved by compare-and-set, promotion once only, restoring (R1, R3, R4)."""
+"""Tests for releases: one alias moved by compare-and-set, promotion once only, restoring."""
 
 from functools import partial
 
@@ -49,6 +49,7 @@ def test_without_the_comparison_a_second_publication_would_pass(registry: Regist
         assert moved.scalar() == 1
 
 
+@pytest.mark.row("R1")
 def test_of_racing_publications_one_wins(registry: Registry) -> None:
     for _ in range(50):
         expected = registry.releases.serving().number
@@ -153,6 +154,7 @@ def test_racing_promotions_of_two_languages_both_serve(registry: Registry) -> No
     assert registry.releases.serving().languages == {"en": 0, **{tag: v.number for tag, v in versions.items()}}
 
 
+@pytest.mark.row("R1")
 def test_a_promotion_and_a_rollback_that_race_both_hold_or_the_rollback_is_refused(registry: Registry) -> None:
     teach(registry, "a")
     for number in range(20):

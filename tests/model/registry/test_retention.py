@@ -233,9 +233,10 @@ def test_another_release_than_the_one_that_was_seen_prunes_nothing(registry: Reg
     assert registry.retention.plan(expected=2).release == 2
 
 
+@pytest.mark.row("R5")
 @pytest.mark.parametrize("turn", range(5))
 def test_of_a_restore_and_a_pruning_at_once_one_is_refused_or_without_effect(registry: Registry, turn: int) -> None:
-    """R5: never is a version pruned that serves."""
+    """Never is a version pruned that serves."""
     teach(registry, "a")
     back(registry, "a")
     for tag in "bc":

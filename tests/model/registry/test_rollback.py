@@ -1,4 +1,4 @@
-"""Tests for rolling a language back: its new version, the shared version, what a rebuild would replay (R2 to R4)."""
+"""Tests for rolling a language back: its new version, the shared version, what a rebuild would replay."""
 
 from dataclasses import replace
 from functools import partial
@@ -31,6 +31,7 @@ def test_the_newest_language_goes_and_shared_goes_to_its_parent(registry: Regist
     assert plan == RollbackPlan("c", 3, None, ["a", "b", "en"], shared_version=2, replay=[], release=4)
 
 
+@pytest.mark.row("R2")
 def test_a_middle_language_goes_and_the_later_ones_would_be_replayed(registry: Registry) -> None:
     for tag in "abcd":
         teach(registry, tag)
@@ -53,6 +54,7 @@ def test_a_rebuild_is_queued_with_the_rollback_or_not_at_all(registry: Registry)
     assert plan.rebuild is None  # no other language is lost
 
 
+@pytest.mark.row("R2")
 def test_a_language_taught_twice_goes_back_to_its_first_version(registry: Registry) -> None:
     for tag in "aba":
         teach(registry, tag)
@@ -142,6 +144,7 @@ def test_a_language_that_is_not_served_is_not_found_and_the_available_ones_are_l
     assert registry.releases.serving().number == 2
 
 
+@pytest.mark.row("R4")
 def test_a_language_in_its_own_expansion_is_not_rolled_back_but_others_are(registry: Registry) -> None:
     teach(registry, "a")
     teach(registry, "b")
@@ -166,6 +169,7 @@ def test_a_language_that_a_rebuild_replays_is_not_rolled_back_until_that_ends(re
     assert back(registry, "b").to_version is None
 
 
+@pytest.mark.row("R1")
 def test_of_racing_rollbacks_of_one_language_one_wins_and_it_goes_back_once(registry: Registry) -> None:
     for _ in range(4):
         teach(registry, "a")

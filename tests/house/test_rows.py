@@ -1,0 +1,55 @@
+"""Every row of the tables in docs/reliability.md, and every mended fault, is named by the test that proves it."""
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.house.source import ROOT, Module, modules
+
+ROWS = re.findall(r"^\| ([A-Z]\d+) \|", (ROOT / "docs/reliability.md").read_text(encoding="utf-8"), re.MULTILINE)
+FAULTS = {f"F{number}" for number in range(1, 16)}
+
+EXCUSED: dict[str, str] = {}  # row: why no test can prove it
+# Their tests are being written; this list is to be empty.
+AWAITED = FAULTS | {"A9", "K1", "K10", "K11", "S1", "S2", "S4", "S5", "S8", "S11", "S12", "L1", "L2", "L3", "I2", "P12"}
+
+
+def markers(module: Module) -> Iterator[ast.Call]:
+    """Every call of `pytest.mark.row` in a file."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.row":
+            yield node
+
+
+def named(module: Module) -> Iterator[str]:
+    """What the markers of a file name: each once in a marker, and as a text that is written out."""
+    for call in markers(module):
+        ids = [node.value if isinstance(node, ast.Constant) else None for node in call.args]
+        place = f"{module.name}, line {call.lineno}: row"
+        assert ids and not call.keywords, f"{place} names nothing"
+        for id in ids:
+            assert isinstance(id, str), f"{place} needs ids as texts"
+            assert id in FAULTS or id in ROWS, f"{place} names {id}, which docs/reliability.md does not have"
+            yield id
+
+
+def test_the_tables_have_119_rows_and_none_twice() -> None:
+    assert Counter(id[0] for id in ROWS) == {
+        "T": 20, "P": 14, "H": 15, "A": 9, "E": 16, "K": 11, "I": 12, "R": 6, "S": 12, "L": 4,
+    }  # fmt: skip
+    assert len(ROWS) == len(set(ROWS)) == 119
+
+
+def test_every_row_is_named_by_a_test_or_excused() -> None:
+    proven = {id for module in modules("tests") for id in named(module)}
+    assert sorted({*ROWS, *FAULTS} - proven - EXCUSED.keys() - AWAITED) == []
+    assert sorted(proven & EXCUSED.keys()) == [], "these have a test, and need no excuse"
+
+
+@pytest.mark.parametrize("marker", ['row("X1")', "row()", "row(NAME)", 'row(id="T1")', 'row("T1", 2)'])
+def test_a_marker_that_names_no_row_is_noticed(marker: str) -> None:
+    with pytest.raises(AssertionError, match="line 1: row"):
+        list(named(Module("made_up", f"@pytest.mark.{marker}\ndef test_x(): ...")))
