@@ -13,12 +13,10 @@ TORCH := "torch >= 2.10, < 2.14" "torchvision >= 0.25, < 0.29"
 # How `make test` spreads the tests: in order, and whoever has none left takes some of the others. `SPREAD=` runs one
 # after another, in one process that a debugger can stop.
 SPREAD ?= -n logical --maxprocesses 4 --dist worksteal
-# `make test COVERAGE=` measures none. What is measured is in pyproject.toml and tests/uncovered.py.
-COVERAGE ?= -p tests.uncovered --cov --cov-report=term
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check style bench faults fuzz nightly lock browser
+.PHONY: help demo up test coverage check style bench faults fuzz nightly lock browser
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -29,8 +27,8 @@ demo: $(VENV)/.run ## the service with the emoji gallery on http://127.0.0.1:832
 up: $(VENV)/.run ## the service without demo data, for pictures of your own, on the same address
 	@exec $(BIN)/pictoglot up
 
-test: $(VENV)/.dev browser style ## the checks, then everything but fuzzing, with the lines that no test reached
-	$(BIN)/python -m pytest -m "not fuzz and not nightly" $(SPREAD) $(COVERAGE) $(ARGS)
+test: $(VENV)/.dev browser style ## the checks, then everything but fuzzing and the long forms
+	$(BIN)/python -m pytest -m "not fuzz and not nightly" $(SPREAD) $(ARGS)
 
 check: style ## format, lint, types, import arrows, names in the docs
 	$(BIN)/python -m pytest -q -m "not slow" tests/house
@@ -39,6 +37,10 @@ style: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Measuring costs half as much time again as the tests themselves, so it is not a part of `make test`.
+coverage: $(VENV)/.dev ## the quick tests, with the lines of the packages that none of them reached
+	$(BIN)/python -m pytest -m "not fuzz and not nightly and not slow and not timing" --cov --cov-report=term $(ARGS)
 
 faults: $(VENV)/.dev ## processes killed, disks filled, servers stopped
 	$(BIN)/python -m pytest -m faults $(ARGS)

@@ -1,7 +1,7 @@
 """A four-language miniature of Emoji-36: it must show what the whole shows, and fail when it is broken on purpose.
 
 Each check of `miniature` has precondition tests: the same check with one thing broken, which it has to catch. All of it
-takes two to three minutes of one core.
+takes two to three minutes of one core, so it is left to `make nightly`; `test_methods_miniature` trains as much in little.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -43,7 +43,7 @@ from tests.benchmarks.miniature import (
     triangle,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first test waits for everything to be taught
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(900)]  # the first test waits for everything to be taught
 LANGUAGES = ("en", "de", "fr", "tr")
 SETTINGS = LearnSettings(epochs=4)
 SIZES = Sizes(train=1_600, test=120, singles=40)
