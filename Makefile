@@ -48,7 +48,7 @@ faults: $(VENV)/.dev ## processes killed, disks filled, servers stopped
 fuzz: $(VENV)/.dev ## thousands of generated inputs
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m fuzz $(ARGS)
 
-nightly: $(VENV)/.dev ## every configuration of open_clip, built and read as open_clip reads it: some minutes
+nightly: $(VENV)/.dev ## the long forms: every configuration of open_clip, trainings of several languages, many repetitions
 	$(BIN)/python -m pytest -m nightly $(ARGS)
 
 bench: $(VENV)/.dev ## latency and throughput of the real service on this machine

@@ -1,7 +1,7 @@
 """A four-language miniature of Emoji-36: it must show what the whole shows, and fail when it is broken on purpose.
 
 Each check of `miniature` has precondition tests: the same check with one thing broken, which it has to catch. All of it
-takes two to three minutes of one core, so it is left to `make nightly`; `test_methods_miniature` trains as much in little.
+takes two to three minutes of one core, so it is left to `make nightly`; `test_methods_miniature` trains all methods.
 """
 
 from collections.abc import Callable, Iterable, Iterator
