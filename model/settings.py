@@ -17,6 +17,8 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from model.storage import make_folder
+
 PREFIX = "PICTOGLOT_"
 ENV_FILE = ".env"
 MISCONFIGURED = 78  # exit status EX_CONFIG of sysexits.h
@@ -153,7 +155,7 @@ class CommonSettings(BaseSettings):
         Raises `SettingsError` if that fails, or if the registry is in it and nothing can be written there.
         """
         try:
-            self.home.mkdir(parents=True, exist_ok=True)
+            make_folder(self.home)
         except OSError as error:
             raise SettingsError(
                 f"{PREFIX}HOME: {self.home} is not a folder, or cannot be created: {error.strerror}."

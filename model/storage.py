@@ -24,6 +24,7 @@ TEMPORARY = ".tmp-"
 _CHUNK = 1 << 20  # bytes read at a time while hashing
 _OVERLOADED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # too many open files, or too little memory
 _passed: dict[str, int] = {}
+_named = set[Path]()  # folders whose names this process has made durable
 
 
 def fault_point(name: str) -> None:
@@ -33,6 +34,22 @@ def fault_point(name: str) -> None:
         _passed[name] = _passed.get(name, 0) + 1
         if _passed[name] == int(nth or 1):
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing; none of them is lost with the power when this returns.
+
+    Of an existing one the name is made durable too, once a process: whoever made it may have been killed before that.
+    """
+    path = path.absolute()
+    if path in _named and path.is_dir():
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    above = path.parent
+    if above != path and os.access(above, os.R_OK | os.W_OK):  # otherwise nobody like us has made it
+        _fsync_folder(above)
+        make_folder(above)
+    _named.add(path)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -47,7 +64,7 @@ def write_once(path: Path, data: bytes) -> None:
 
 def write_pieces(path: Path, pieces: Iterable[bytes], place: Callable[[Path, Path], object] = os.replace) -> None:
     """`write_bytes` of all pieces together; if producing one of them fails, nothing is written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.parent / f"{TEMPORARY}{uuid4().hex}"
     try:
         with temporary.open("xb") as stream:
@@ -77,7 +94,7 @@ def stage(final: Path) -> Iterator[Path]:
 
     When `final` exists already (another attempt got there first), the new one is dropped: folders are immutable.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(final.parent)
     temporary = final.parent / f"{TEMPORARY}{uuid4().hex}"
     temporary.mkdir()
     fault_point("storage.temp_open")

@@ -92,7 +92,7 @@ def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Enc
     """
     metrics = Metrics()
     root = DataRoot(settings.home, settings.store)
-    settings.home.mkdir(parents=True, exist_ok=True)
+    storage.make_folder(settings.home)
     registry = open_registry(settings.database)
     registry.initialise(encoder.base_fingerprint, {})
     gallery = Gallery(registry, root)

@@ -145,7 +145,7 @@ async def dataset_of(request: Request, context: Context) -> AsyncIterator[Upload
     declared = request.state.body.declared
     storage.require_free(settings.home, declared + declared // 2 + settings.free_bytes)
     folder = settings.home / FOLDER / f"{storage.TEMPORARY}{uuid4().hex}"
-    await run_in_threadpool(folder.mkdir, parents=True)
+    await run_in_threadpool(storage.make_folder, folder)
     try:
         sink = OnDisk(folder / "dataset", settings.free_bytes)
         try:

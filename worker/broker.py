@@ -18,6 +18,8 @@ from uuid import uuid4
 
 from kombu.transport import virtual
 
+from model.storage import make_folder
+
 _log = logging.getLogger(__name__)
 
 
@@ -27,7 +29,7 @@ class Channel(virtual.Channel):
     @property
     def _folder(self) -> Path:
         folder = Path(self.connection.client.transport_options["folder"])
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         return folder
 
     def _put(self, queue: str, message: Any, **_: Any) -> None:

@@ -18,6 +18,7 @@ from threading import Event, Lock
 from model.data_root import DataRoot, discard_working_files
 from model.errors import LeaseLost, PictoglotError
 from model.registry import Lease, Registry, open_registry
+from model.storage import make_folder
 from worker.chore import PASSIVE, owner
 from worker.settings import WorkerSettings
 
@@ -52,7 +53,7 @@ class Supervisor:
         """Opened at first use, so that a worker can start before its database; once, for all threads."""
         with self._opening:
             if self._registry is None:
-                self.settings.home.mkdir(parents=True, exist_ok=True)
+                make_folder(self.settings.home)
                 self._registry = open_registry(self.settings.database)
             return self._registry
 

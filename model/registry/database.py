@@ -27,6 +27,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from model.errors import RegistryUnavailable, StorageFull
+from model.storage import make_folder
 
 _WAIT = 1.5  # seconds that a writer waits for its turn, so that it is refused within two
 _POLL = 0.05  # seconds that SQLite itself waits before we try again: on its own it would poll ever more rarely
@@ -163,7 +164,7 @@ def _engines(url: str) -> tuple[Engine, Engine]:
 
 def _sqlite(address: URL, file: Path) -> tuple[Engine, Engine]:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
     except OSError as error:
         raise RegistryUnavailable("The registry's folder cannot be created.") from error
     # a connection is only an open file, so readers never wait for one

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import httpx
 import typer
 
+from model.storage import make_folder
 from model.wording import are, counted
 from service.cli.client import answer, at, service
 from service.cli.importing.manifest import NAME
@@ -195,7 +196,7 @@ def _write(file: Path, pieces: Iterator[bytes]) -> None:
     """A file that is whole or not there, in a folder that is made for it: its pieces go to another name first."""
     new = file.with_name(f".{file.name}.new")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         with new.open("wb") as stream:
             for piece in pieces:
                 stream.write(piece)

@@ -20,6 +20,7 @@ NETS = (
     "index.live",
     "index.loader",
 )
+SERVED = ("model", "index", "service", "worker")
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 SECRET = re.compile(r"(^|_)(secret|password|plaintext|api_key|admin_key|token_secret)$")
 CONVERTED = ("demo.photos.towers",)  # weights that a package has in no other form; read by whoever trains the base anew
@@ -71,6 +72,8 @@ def _calls(node: ast.Call, module: Module) -> Iterator[str]:
         yield f"{last}(): archives are not unpacked"
     if last in ("delay", "apply_async") and module.package != "tests":
         yield f"{last}(): the registry is the queue, only the relay sends hints"
+    if last in ("mkdir", "makedirs") and module.package in SERVED and module.name != "model.storage":
+        yield f"{last}(): a new folder is lost with the power unless `storage.make_folder` makes it"
     if called == "time.sleep" and module.package == "tests" and not module.name.startswith(WAITING):
         yield "a sleep in a unit test"
 
@@ -114,6 +117,8 @@ def test_nothing_forbidden_in_the_tree() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
+        ("index.files", "folder.mkdir(parents=True, exist_ok=True)"),
+        ("worker.lease", "import os\nos.makedirs('x')"),
         ("model.base", "import torch\ntorch.load('x')"),
         ("index.build", "import pickle"),
         ("service.routes.search", "print('here')"),

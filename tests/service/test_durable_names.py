@@ -1,0 +1,95 @@
+"""A loss of power forgets what was not fsynced: of each file its content, and in the folder above it its name."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from index.files import PictureFiles
+from index.indexer import Indexer
+from model import storage
+from model.data_root import DataRoot
+from tests.service.harness import Service, picture, running
+from tests.service.test_languages import teach
+
+pytestmark = pytest.mark.row("F15")
+
+
+class Disk:
+    """What an fsync has made durable: contents of files by their inode, and the names in folders."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._contents = dict[int, tuple[int, int]]()
+        self._names = dict[int, dict[str, int]]()
+        fsync = os.fsync
+
+        def recording(descriptor: int) -> None:
+            fsync(descriptor)
+            path, facts = Path(os.readlink(f"/proc/self/fd/{descriptor}")), os.fstat(descriptor)
+            if path.is_dir():
+                self._names[facts.st_ino] = {entry.name: entry.inode() for entry in os.scandir(path)}
+            else:
+                self._contents[facts.st_ino] = (facts.st_size, facts.st_mtime_ns)
+
+        monkeypatch.setattr(os, "fsync", recording)
+
+    def forgets(self, home: Path) -> list[str]:
+        """The files and folders below `home`, and itself, that would be gone; SQLite sees to its own files."""
+        return [
+            str(path.relative_to(home.parent))
+            for path in sorted([home, *home.rglob("*")])
+            if not path.name.startswith("registry.db") and not self._has(path)
+        ]
+
+    def _has(self, path: Path) -> bool:
+        facts, above = path.stat(), self._names.get(path.parent.stat().st_ino, {})
+        whole = path.is_dir() or self._contents.get(facts.st_ino) == (facts.st_size, facts.st_mtime_ns)
+        return whole and above.get(path.name) == facts.st_ino
+
+
+def fill(service: Service) -> None:
+    """Every kind of file that the API writes, and segments."""
+    for number in range(3):
+        assert service.put(f"p{number}", picture(number), en=[f"motif {number}"]).status_code == 201
+    assert service.admin.get("/v1/pictures?limit=1").status_code == 200  # with a signed cursor
+    assert teach(service).status_code == 202
+    Indexer(service.context.live.sets, seal_at=1).run()
+    service.context.live.refresh()
+
+
+def test_all_that_a_service_wrote_into_a_new_place_survives_a_loss_of_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, home = Disk(monkeypatch), tmp_path / "new" / "place" / "home"
+    with running(home, database_url=f"sqlite:///{home}/registry.db", keep_originals=True, admin_key="") as service:
+        service.admin.headers["Authorization"] = f"Bearer {service.context.settings.key_file.read_text().strip()}"
+        fill(service)
+        kinds = {path.relative_to(home).parts[0] for path in home.rglob("*")} - {"uploads", "verified"}
+        assert {"pictures", "segments", "expansions", "cursor.key"} < kinds
+        assert disk.forgets(tmp_path / "new") == []
+
+
+def test_what_comes_from_a_store_survives_a_loss_of_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    with running(tmp_path / "there", store=store) as service:
+        fill(service)
+        names = [path.relative_to(service.home).as_posix() for path in service.home.glob("segments/*")]
+        contents = [picture.content_sha256 for picture in service.context.gallery.page(9)]
+    disk, here = Disk(monkeypatch), DataRoot(tmp_path / "here", store)
+    files = PictureFiles(here)
+    for name in names:
+        here.open(name)
+    for content in contents:
+        assert files.read(content) and files.read(content, thumbnail=True)
+    assert len(names) > 0 and disk.forgets(tmp_path / "here") == []
+
+
+def test_the_name_of_a_folder_that_somebody_else_made_is_made_durable_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a process that was killed between making it and telling the disk."""
+    disk, folder = Disk(monkeypatch), tmp_path / "home" / "pictures" / "ab"
+    folder.mkdir(parents=True)
+    storage.write_bytes(folder / "x.jpg", b"x")
+    assert disk.forgets(tmp_path / "home") == []
