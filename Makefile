@@ -14,9 +14,13 @@ TORCH := "torch >= 2.10, < 2.14" "torchvision >= 0.25, < 0.29"
 # after another, in one process that a debugger can stop.
 SPREAD ?= -n logical --maxprocesses 4 --dist worksteal
 export PYTHONNOUSERSITE := 1
+# Of `make torture`: which history, for how many minutes on each database, and which databases (sqlite, postgresql, both).
+SEED ?= 1
+MINUTES ?= 3
+DATABASE ?= both
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test coverage check style bench faults fuzz nightly lock browser
+.PHONY: help demo up test coverage check style bench faults fuzz nightly torture lock browser faketime
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,7 +31,7 @@ demo: $(VENV)/.run ## the service with the emoji gallery on http://127.0.0.1:832
 up: $(VENV)/.run ## the service without demo data, for pictures of your own, on the same address
 	@exec $(BIN)/pictoglot up
 
-test: $(VENV)/.dev browser style ## the checks, then everything but fuzzing and the long forms
+test: $(VENV)/.dev browser faketime style ## the checks, then everything but fuzzing and the long forms
 	$(BIN)/python -m pytest -m "not fuzz and not nightly" $(SPREAD) $(ARGS)
 
 check: style ## format, lint, types, import arrows, names in the docs
@@ -50,6 +54,9 @@ fuzz: $(VENV)/.dev ## thousands of generated inputs
 
 nightly: $(VENV)/.dev ## the long forms: every configuration of open_clip, trainings of several languages, many repetitions
 	$(BIN)/python -m pytest -m nightly $(ARGS)
+
+torture: $(VENV)/.dev faketime ## SEED= MINUTES= DATABASE=: requests and faults at random, and nothing lost, back or mixed
+	$(BIN)/python -m tests.torture --seed $(SEED) --minutes $(MINUTES) --database $(DATABASE) $(ARGS)
 
 bench: $(VENV)/.dev ## latency and throughput of the real service on this machine
 	$(BIN)/python -m benchmarks.serving $(ARGS)
@@ -80,6 +87,13 @@ else
 	@$(PIP) --no-deps --require-hashes -r requirements-dev.lock
 endif
 	@touch $@
+
+# Clocks are moved by Debian's faketime; without it, torture leaves clocks alone.
+faketime:
+	@if [ -n "$$CI" ] && [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ] && ! command -v faketime >/dev/null; then \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends faketime; } \
+			>/dev/null || echo "faketime could not be installed; torture will not move clocks."; \
+	fi
 
 # Browser tests use the system's Chromium. CI on Debian gets it here; elsewhere they are skipped where it is missing.
 browser:

@@ -28,6 +28,7 @@ CONVERTED = ("demo.photos.towers",)  # weights that a package has in no other fo
 WAITING = (
     "tests.index.world",
     "tests.faults",
+    "tests.torture",
     "tests.s3_server",
     "tests.postgresql_server",
     "tests.doubles",

@@ -1,0 +1,203 @@
+"""Reading operations: one picture, searches, listings, counts; what comes back is compared with the ledger.
+
+What a process was told itself it must know at once. What another one was told it may learn within some seconds.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tests.torture.client import ADMIN_KEY, Answer, Api
+from tests.torture.contents import picture, texts
+from tests.torture.draws import Step
+from tests.torture.languages import Lineage, Vectors
+from tests.torture.ledger import Ledger, Matches, Record, State, Violation, describe, judge_counts, judge_hits
+from tests.torture.writes import Judge, quoted, record_of
+
+FOLLOWING = 20.0  # seconds within which a process, however busy the machine, has followed another one's writes
+ABSENT: frozenset[State] = frozenset({None})
+Filter = Mapping[str, Any] | None
+Vector = np.ndarray[Any, Any]
+
+
+class Looker:
+    """Reads through one API process or the other."""
+
+    def __init__(self, ledger: Ledger, judge: Judge, lineage: Lineage) -> None:
+        self._ledger, self._judge, self._lineage = ledger, judge, lineage
+        self.bound: dict[str, str] = {}  # collections, and a key that sees this one alone
+        self._files: dict[str, int] = {}  # `v` of the address of a stored file, and which picture it is
+        self._uploaded: dict[int, Vector] = {}
+        self._stored: dict[int, Vector] = {}
+
+    def learn_contents(self, api: Api, contents: Mapping[str, int]) -> None:
+        """Note the stored form and the vector of each picture, from ids that have them."""
+        for id, content in contents.items():
+            item = api.ask("GET", f"/v1/pictures/{quoted(id)}").body
+            self._files[item["url"].partition("?v=")[2]] = content
+            answer = api.ask("POST", "/v1/embeddings", files={"picture": ("x", picture(content))})
+            self._uploaded[content] = np.asarray(answer.body["data"][0]["embedding"])
+            self._stored[content] = self._uploaded[content].astype(np.float16).astype(float)
+
+    def get(self, api: Api, id: str) -> None:
+        """One picture, as its record is."""
+        begun = time.monotonic()
+        answer = api.ask("GET", f"/v1/pictures/{quoted(id)}")
+        if answer.status == 404:
+            self._ledger.observe(id, None, begun)
+        elif answer.is_ok:
+            self._ledger.observe(id, self.record(answer.body), begun)
+        else:
+            self._judge.accept(answer, f"GET {id}")
+
+    def record(self, item: Mapping[str, Any]) -> Record:
+        """What an answer says of a picture."""
+        return record_of(item, self._files.get(item["url"].partition("?v=")[2], -1))
+
+    def search(self, api: Api, operation: Step) -> None:
+        """A search with room for all hits, asked again while only what others wrote is missing."""
+        collection = sorted(self.bound)[operation["content"] % len(self.bound)] if self.bound else None
+        if not operation["is_bound"]:
+            collection = None
+        until = time.monotonic() + FOLLOWING
+        while True:
+            before, writers = self._ledger.snapshot()
+            answer = self._ask(api, operation, self.bound[collection] if collection else ADMIN_KEY)
+            after, _ = self._ledger.snapshot()
+            states = {id: before.get(id, ABSENT) | after[id] for id in after}
+            if not answer.is_ok and answer.code != "picture_not_found":
+                return self._judge.accept(answer, f"the search {operation}")
+            wrong = self._judge_answer(answer, operation, collection, states)
+            self._judge.counts["searches"] += 1
+            if not wrong:
+                return
+            own = [w for w in wrong if writers.get(w[1]) == api.process and before.get(w[1]) == after[w[1]]]
+            if own or time.monotonic() > until:
+                sentences = "; ".join(sentence for _, _, sentence in own or wrong)
+                raise Violation((own or wrong)[0][0], f"{api.process} answered {operation} wrongly: {sentences}")
+            time.sleep(0.2)
+
+    def _ask(self, api: Api, operation: Step, key: str) -> Answer:
+        by, language = operation["by"], operation["language"]
+        if by == "picture":
+            files = {"picture": ("x", picture(operation["content"]))}
+            return api.ask("POST", "/v1/search/pictures", key, files=files, data={"limit": "100"})
+        question: dict[str, Any] = {"limit": 100, "facets": ["collection"]}
+        if operation["filter"]:
+            question["filter"] = {"must": [operation["filter"]]}
+        if by == "words":
+            question |= {"text": word_of(operation), "mode": "words"}
+        elif by == "like":
+            question |= {"picture": operation["id"]}
+        else:
+            question |= {"text": texts(language)[operation["text"]], "language": language}
+        return api.ask("POST", "/v1/search/pictures", key, json=question)
+
+    def _judge_answer(
+        self, answer: Answer, operation: Step, collection: str | None, states: dict[str, frozenset[State]]
+    ) -> list[tuple[str, str, str]]:
+        by = operation["by"]
+        allowed = matching(None if by == "picture" else operation["filter"], collection)
+        if by == "like":
+            visible = matching(None, collection)
+            asked = states.pop(operation["id"], ABSENT)
+            if answer.status == 404:
+                is_there = all(state is not None and visible(state) for state in asked)
+                return [("lost", operation["id"], f"{operation['id']} is not found")] if is_there else []
+            if not any(state is not None and visible(state) for state in asked):
+                return [("back", operation["id"], f"{operation['id']} is found and is {describe(asked)}")]
+        scores = [item["score"] for item in answer.body["items"]]
+        hits = {item["id"]: item["score"] for item in answer.body["items"]}
+        if scores != sorted(scores, reverse=True) or len(hits) != len(scores):
+            raise Violation("mixed", f"{operation} is answered in the order {scores}")
+        has_word: Matches = lambda record: allowed(record) and word_of(operation) in (record.caption or "").split()  # noqa: E731
+        matches = has_word if by == "words" else allowed
+        wrong = judge_hits(hits, states, matches, self._scorer(operation, answer.body))
+        counts = {value["value"]: value["count"] for value in (answer.body.get("facets") or {}).get("collection", [])}
+        if counts and by == "text" and not wrong:
+            told = judge_counts(counts, states, lambda record: [record.collection] if allowed(record) else [])
+            wrong += [("mixed", "", sentence) for sentence in told]
+        return wrong
+
+    def _scorer(self, operation: Step, body: Mapping[str, Any]) -> Callable[[int], float] | None:
+        by = operation["by"]
+        if by == "words":
+            return None
+        if by == "picture":
+            asked = self._uploaded[operation["content"]]
+        elif by == "like":
+            return None
+        else:
+            known = self._vectors_of(operation["language"], body)
+            if known is None:
+                return None
+            asked = np.asarray(known[operation["text"]])
+        unknown = np.full(asked.shape, np.nan)
+        return lambda content: min(1.0, float(asked @ self._stored.get(content, unknown)))  # halves may be longer
+
+    def _vectors_of(self, language: str, body: Mapping[str, Any]) -> Vectors | None:
+        """The vectors by which an answer must have been made, by the release and version that it names."""
+        release, version = body["release"], body["version"]
+        if release in self._lineage.releases and self._lineage.version(release, language) != version:
+            raise Violation("mixed", f"{language} is read by version {version} in an answer of release {release}")
+        return self._lineage.vectors(language, version)
+
+    def file(self, api: Api, id: str) -> None:
+        """The stored file of a picture that is there is the one of its content."""
+        possible = self._ledger.possible(id)
+        answer = api.ask("GET", f"/v1/pictures/{quoted(id)}/content")
+        if answer.status == 404 and None not in possible:
+            raise Violation("lost", f"the file of {id} is answered 404")
+        if not answer.is_ok:
+            return self._judge.accept(answer, f"the file of {id}")
+        begins = hashlib.sha256(answer.body).hexdigest()
+        content = next((content for v, content in self._files.items() if begins.startswith(v)), -1)
+        if all(state is None or state.content != content for state in possible):
+            raise Violation("mixed", f"the file of {id} shows picture {content}, and it may be {describe(possible)}")
+
+    def counts(self, api: Api) -> None:
+        """The list of collections, against the ledger."""
+        answer = api.ask("GET", "/v1/collections")
+        if not answer.is_ok:
+            return self._judge.accept(answer, "the collections")
+        counts = {item["name"]: item["count"] for item in answer.body["items"]}
+        states = {id: self._ledger.possible(id) for id in self._ledger.ids()}
+        if wrong := judge_counts(counts, states, lambda record: [record.collection]):
+            raise Violation("mixed", f"{api.process} counts collections wrongly: {'; '.join(wrong)}")
+
+    def listing(self, api: Api, key: str | None = None) -> None:
+        """All pictures, page by page, against the ledger."""
+        try:
+            listed = {item["id"]: self.record(item) for item in api.pages("/v1/pictures", sort="created_at")}
+        except LookupError:
+            return  # a fault: other reads judge refusals
+        for id in sorted({*listed, *self._ledger.ids()}):
+            seen, possible = listed.get(id), self._ledger.possible(id)
+            if seen not in possible:
+                kind = "lost" if seen is None else "back" if possible == {None} else "mixed"
+                raise Violation(kind, f"{api.process} lists {id} as {seen}, and it may be {describe(possible)}")
+
+
+def word_of(operation: Step) -> str:
+    """The word that a search by words asks for."""
+    return f"motif{operation['content'] % 6}"
+
+
+def matching(condition: Filter, collection: str | None) -> Callable[[Record], bool]:
+    """Whether a filter, and the one collection that a key may see, leave a record."""
+
+    def matches(record: Record) -> bool:
+        if collection is not None and record.collection != collection:
+            return False
+        if condition is None:
+            return True
+        if condition["key"] == "tags":
+            return condition["match"]["value"] in record.tags
+        if condition["key"] == "collection":
+            return record.collection in condition["match"]["any"]
+        return record.year is not None and record.year >= condition["range"]["gte"]
+
+    return matches

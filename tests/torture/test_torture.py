@@ -1,0 +1,100 @@
+"""Torture itself: a short history on each database; and damage that is done on purpose is found."""
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.torture.contents import IDS, picture
+from tests.torture.deployment import ROOT
+from tests.torture.draws import FAULTS
+from tests.torture.histories import deployed
+from tests.torture.ledger import Ledger, Violation, Write
+from tests.torture.steps import Runner
+
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.nightly]
+
+
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_nothing_is_lost_back_or_mixed(database: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.torture", "--seed", "24", "--minutes", "1", "--shrink", "0"]
+    done = subprocess.run(
+        [*command, "--database", database, "--keep", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[Runner]:
+    with deployed("sqlite", 24) as deployment:
+        runner = Runner(deployment, Ledger(), Counter())
+        runner.begin()
+        yield runner
+
+
+def broken(kind: str) -> Any:
+    return pytest.raises(Violation, match=f"^{kind}: ")
+
+
+def search(by: str = "text", content: int = 0) -> dict[str, Any]:
+    asked = {"do": "search", "by": by, "content": content, "language": "en", "text": 0, "filter": None, "id": IDS[1]}
+    return {**asked, "is_bound": False}
+
+
+def tell(runner: Runner, kind: str, status: int, **changes: Any) -> None:
+    """Enter in the ledger what nobody asked of the service."""
+    write = Write(kind, IDS[1], changes)
+    runner.ledger.acknowledge(write, runner.ledger.begin(write), status, "nobody")
+
+
+def test_what_is_done_behind_its_back_is_found(runner: Runner) -> None:
+    first, second = runner.deployment.apis.values()
+    for api in (first, second):
+        runner.see_vectors(api, "en")
+        for by in ("text", "picture", "like", "words"):
+            runner.looker.search(api, search(by))
+        runner.looker.listing(api)
+        runner.looker.file(api, IDS[1])
+
+    whole = {"collection": "default", "tags": (), "caption": "motif0 left", "year": 1900}
+    path = f"/v1/pictures/{IDS[1]}"
+    tell(runner, "delete", 204)
+    with broken("back"):
+        runner.looker.search(first, search())
+    with broken("back"):
+        runner.looker.listing(second)
+    tell(runner, "put", 201, content=1, **whole)
+    assert first.ask("DELETE", path).status == 204
+    with broken("lost"):
+        runner.looker.search(first, search("picture"))
+    with broken("lost"):
+        runner.looker.get(second, IDS[1])
+    assert first.ask("PUT", path, files={"picture": ("x", picture(2))}).status == 201
+    with broken("mixed"):
+        runner.looker.search(second, search())
+    with broken("mixed"):
+        runner.looker.file(first, IDS[1])
+    assert first.ask("DELETE", path).status == 204
+    tell(runner, "delete", 204)
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_every_fault_can_be_done_and_healed(runner: Runner, kind: str) -> None:
+    runner.nemesis.strike(kind, 0, 0.5, "+3600")
+    runner.deployment.wait_until_ready()
+    runner.nemesis.tend()
+    runner.looker.listing(runner.api(0))
+
+
+def test_a_torn_file_of_a_picture_is_found(runner: Runner) -> None:
+    """Last: it damages the data root."""
+    for file in (runner.deployment.home / "pictures").rglob("*.jpg"):
+        file.write_bytes(file.read_bytes()[:-7])
+    with broken("mixed"):
+        for id in runner.ledger.ids():
+            runner.looker.file(runner.api(0), id)
