@@ -3,10 +3,14 @@
 import ctypes
 import gc
 import os
+import resource
 import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_DESCRIPTORS = (
+    65_536  # enough for all we open; where "no limit" is allowed, some libraries loop over all there could be
+)
 _TURN = 0.0005  # seconds that a thread keeps the interpreter while others wait; Python's own is ten times as long
 
 
@@ -19,6 +23,17 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it had died before the call
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def allow_descriptors() -> None:
+    """Raise the limit of open files and connections of this process, and of its children, to what the system allows.
+
+    Systems begin with 1,024 for old programs, and let each program raise it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def give_way() -> None:

@@ -17,8 +17,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from index.errors import InvalidFilter
-from model.errors import FieldError, InvalidInput, UnsupportedMedia
-from service.errors import BodyTimeout, InvalidEncoding, Malformed, TooLarge, TooManyHeaders
+from model.errors import FieldError, InvalidInput, PictoglotError, UnsupportedMedia
+from service.errors import BodyTimeout, InvalidEncoding, Malformed, MalformedRequest, TooLarge, TooManyHeaders
 from service.problems import ClientLeft, invalid_request, problem
 
 JSON, MERGE_PATCH, MULTIPART = "application/json", "application/merge-patch+json", "multipart/form-data"
@@ -113,14 +113,13 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        if _head_too_large(scope):
-            detail = f"at most {_MAX_HEADERS} header fields, {MAX_HEADER_BYTES} bytes with path and query"
-            return await problem(scope["state"]["request_id"], TooManyHeaders(detail))(scope, receive, send)
-        body = BodyReader(scope, receive)
+        body, refusal = BodyReader(scope, receive), _refusal(scope)
         scope.setdefault("state", {})["body"] = body
 
         async def closing(message: Message) -> None:
-            if message["type"] == "http.response.start" and body.unread:
+            # nor is another request read after a head that is refused, or at a shutdown
+            last = body.unread or refusal is not None or scope["app"].state.context.draining
+            if message["type"] == "http.response.start" and last:
                 MutableHeaders(scope=message)["Connection"] = "close"
             if message["type"] == "http.response.body" and body.unread and not message.get("more_body"):
                 await send({**message, "more_body": True})  # the whole answer; the end is sent after draining
@@ -128,7 +127,8 @@ class BodyLimit:
                 message = {"type": "http.response.body"}
             await send(message)
 
-        await self.app(scope, body.receive, closing)
+        app = self.app if refusal is None else problem(scope["state"]["request_id"], refusal)
+        await app(scope, body.receive, closing)
 
 
 async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, R]) -> R:
@@ -249,12 +249,24 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _MAX_DIGITS else float("inf")
 
 
-def _head_too_large(scope: Scope) -> bool:
-    """The parser's own limit does not apply to a head that arrives all at once."""
+def _refusal(scope: Scope) -> PictoglotError | None:
+    """What is wrong with a head, whatever route it is for.
+
+    The parser's own limit does not apply to a head that arrives all at once. And a body that is both measured and in
+    chunks, or in chunks that HTTP/1.0 does not know, ends at another place for a proxy that reads it in the other way.
+    """
+    if scope["http_version"] not in ("1.0", "1.1"):
+        return MalformedRequest("this is neither HTTP/1.1 nor HTTP/1.0")
     fields = scope["headers"]
     size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
     whole = size + sum(len(name) + len(value) for name, value in fields)
-    return len(fields) > _MAX_HEADERS or size > _MAX_TARGET_BYTES or whole > MAX_HEADER_BYTES
+    if len(fields) > _MAX_HEADERS or size > _MAX_TARGET_BYTES or whole > MAX_HEADER_BYTES:
+        detail = f"at most {_MAX_HEADERS} header fields, {MAX_HEADER_BYTES} bytes with path and query"
+        return TooManyHeaders(detail)
+    names = {name for name, _ in fields}
+    if b"transfer-encoding" in names and (b"content-length" in names or scope["http_version"] == "1.0"):
+        return MalformedRequest("send Content-Length, or Transfer-Encoding with HTTP/1.1, and not both")
+    return None
 
 
 def _content_length(scope: Scope) -> int | None:

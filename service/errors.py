@@ -51,6 +51,12 @@ class InvalidEncoding(Malformed):
     code, title = "invalid_encoding", "Invalid encoding"
 
 
+class MalformedRequest(Malformed):
+    """What is no request of HTTP, or whose end two readers could see at two places."""
+
+    code, title = "malformed_request", "Malformed request"
+
+
 class MalformedMultipart(Malformed):
     """A multipart body that is truncated, or not multipart at all."""
 

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _PART_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, *_SECONDS)
+CLOSED_FOR = ("crowded", "late", "malformed")
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -18,7 +19,8 @@ class Metrics:
 
     `requests` by method, route (the template, never the path) and status, in seconds; `parts` of a search, in seconds;
     `batches` by kind, in items;
-    `searches` by language (a served tag or `shared`) and source; `release` and `shared`: the served numbers.
+    `searches` by language (a served tag or `shared`) and source; `release` and `shared`: the served numbers;
+    `connections` that are open, and those `closed` by the service, by reason.
     """
 
     def __init__(self) -> None:
@@ -35,6 +37,12 @@ class Metrics:
         self.searches = Counter("pictoglot_searches", "Searches.", ["language", "source"], registry=registry)
         self.release = Gauge("pictoglot_release", "Number of the served release.", registry=registry)
         self.shared = Gauge("pictoglot_shared_version", "Number of the shared version.", registry=registry)
+        self.connections = Gauge("pictoglot_connections", "Open connections.", registry=registry)
+        self.closed = Counter(
+            "pictoglot_connections_closed", "Connections closed by the service.", ["reason"], registry=registry
+        )
+        for reason in CLOSED_FOR:
+            self.closed.labels(reason)
 
     def watch(self, read: Callable[[], Iterable[GaugeMetricFamily]]) -> None:
         """Call `read` for more metrics at each scrape."""

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 
@@ -21,14 +22,16 @@ from model.errors import (
     EncodingMismatch,
     PictoglotError,
 )
-from model.processes import give_way
+from model.processes import allow_descriptors, give_way
 from model.settings import MISCONFIGURED, SettingsError
 from service.bodies import MAX_HEADER_BYTES
+from service.connections import Connection, Connections, Door
 from service.settings import Settings
 
 _FAILED = 1
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)  # what writing says where it is not allowed
 _GRACE = 5.0  # seconds beyond a request's own deadline until a shutdown ends it
+_LAST_MOMENT = 1.0  # seconds at a shutdown for the first request of a connection that came in the last moment
 _log = logging.getLogger("pictoglot.serve")
 
 
@@ -38,6 +41,23 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float) -> None:
         super().__init__(config)
         self._app, self._drain_seconds = app, drain_seconds
+        self._connections = self.server_state = Connections(app.state.context.metrics)
+        self._doors: list[Door] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the application, then the doors: uvicorn itself listens to nothing."""
+        await super().startup([])
+        self._connections.watch()
+        self._doors = [Door(bound, self._connections, self._connection) for bound in sockets or ()]
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, and answer on those that were taken."""
+        for door in self._doors:
+            door.close()
+        until = time.monotonic() + _LAST_MOMENT
+        while self._connections.beginning and not self.force_exit and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+        await super().shutdown([])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal starts a graceful shutdown, a second one ends it at once."""
@@ -51,6 +71,9 @@ class Server(uvicorn.Server):
     def _close(self) -> None:
         self.should_exit = True
 
+    def _connection(self) -> Connection:
+        return Connection(self.config, self._connections, self.lifespan.state)
+
 
 def main() -> int:
     """Serve with the settings of the environment; returns 78, after one sentence, if they are invalid, 1 on failure."""
@@ -60,6 +83,7 @@ def main() -> int:
     except SettingsError as error:
         return _fail(str(error), MISCONFIGURED)
     logs.configure(settings.log_level)
+    allow_descriptors()
     # OpenMP's default makes searches 20 times slower while a worker trains (measured); read once, by torch and faiss
     os.environ.update(OMP_NUM_THREADS=str(settings.threads), OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="0")
     try:
@@ -92,11 +116,12 @@ def main() -> int:
 def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How the server reads HTTP and shuts down."""
     logging.getLogger("uvicorn.access").disabled = True  # its lines contain URLs; ours contain routes
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of each malformed request
     return uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
-        http="h11",  # httptools reads headers of any size, and more (decision 46)
+        http=Connection,  # by h11: httptools reads headers of any size, and more (decision 46)
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         ws="none",
         lifespan="on",

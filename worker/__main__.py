@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from model.processes import allow_descriptors
 from model.settings import MISCONFIGURED, CommonSettings, SettingsError
 
 _NO_TABLES = "The registry has no tables yet: it is made at the first start."
@@ -33,6 +34,7 @@ def run() -> int:
 
     from worker.celery_app import app  # reads the settings
 
+    allow_descriptors()
     settings = app.supervisor.settings
     settings.make_home()
     if problem := other_vectors(settings):

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from fastapi import FastAPI
 from PIL import Image, ImageDraw
 
 from model.registry import Registry, Version
 from service.app import build, create_app
 from service.context import Context
-from service.serve import uvicorn_config
+from service.serve import Server, bind, uvicorn_config
 from service.settings import Settings
 from tests.doubles import WeightlessEncoder
 from tests.model.registry import steps
@@ -90,12 +89,13 @@ def running(home: Path, encoder: Any = None, reopen: Any = None, **settings: Any
     if not chosen.database_url:
         empty_registry(home / "registry.db")
     app = create_app(build(chosen, encoder or WeightlessEncoder(), reopen))
-    server = uvicorn.Server(uvicorn_config(app, chosen))
-    thread = threading.Thread(target=server.run, daemon=True)
+    bound = bind(chosen)
+    server = Server(uvicorn_config(app, chosen), app, drain_seconds=0)
+    thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
     thread.start()
     try:
         wait_until(lambda: server.started or not thread.is_alive())
-        service = Service(app, server.servers[0].sockets[0].getsockname()[1])
+        service = Service(app, bound.getsockname()[1])
         with service.http, service.admin:
             yield service
     finally:

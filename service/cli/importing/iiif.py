@@ -41,6 +41,9 @@ _REDIRECTS = 5
 _WIDE = 2_048  # pixels of the longer side that is asked of an image service; a gallery keeps 1,024
 _NO_LANGUAGE = "none"  # as IIIF calls it
 _MARKUP = re.compile(r"<[^>]*>")
+_UNICAST = ipaddress.ip_network("2000::/3")  # all public addresses of IPv6: others hold one of IPv4, or are of a site
+# 6to4 and its relays, Teredo: what of IPv4 they lead to is nobody's to tell; and documentation, which Python 3.11 lacks
+_LEADS_ELSEWHERE = [*map(ipaddress.ip_network, ("2002::/16", "192.88.99.0/24", "2001::/32", "3fff::/20"))]
 _SERVICES = ("ImageService1", "ImageService2", "ImageService3")
 
 
@@ -250,8 +253,9 @@ def _is_local(host: str, addresses: Sequence[str]) -> bool:
 
 def _is_public(address: str) -> bool:
     read = ipaddress.ip_address(address.partition("%")[0])
-    inner = read.ipv4_mapped or read.sixtofour if isinstance(read, ipaddress.IPv6Address) else None
-    return (inner or read).is_global
+    if read.version == 6 and read not in _UNICAST:
+        return False
+    return read.is_global and not read.is_multicast and not any(read in network for network in _LEADS_ELSEWHERE)
 
 
 def _painted(canvas: dict[str, Any]) -> Iterator[dict[str, Any]]:

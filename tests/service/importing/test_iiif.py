@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from service.cli.importing import iiif
@@ -190,6 +191,28 @@ def test_a_manifest_from_elsewhere_cannot_have_this_machine_asked(
     with pytest.raises(Unreadable, match="cannot be fetched"):
         first.read()
     assert site.asked == []
+
+
+PUBLIC = ["8.8.8.8", "93.184.215.14", "1.1.1.1", "2001:4860:4860::8888", "2a00:1450::1"]
+NEAR = {
+    "this machine": ["127.0.0.1", "127.8.9.10", "0.0.0.0", "::1", "::"],
+    "its network": ["10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1", "169.254.169.254", "192.0.0.1"],
+    "its network in IPv6": ["fe80::1", "fe80::1%lo", "fc00::1", "fd12:3456::1", "fec0::1"],
+    "IPv4 in IPv6": ["::127.0.0.1", "::8.8.8.8", "::ffff:127.0.0.1", "::ffff:8.8.8.8", "::ffff:0:127.0.0.1"],
+    "NAT64": ["64:ff9b::127.0.0.1", "64:ff9b::8.8.8.8", "64:ff9b:1::1"],
+    "6to4 and Teredo": ["2002:7f00:1::", "2002:808:808::1", "192.88.99.1", "2001::1", "2001:0:4136:e378::1"],
+    "many": ["224.0.0.1", "239.1.2.3", "255.255.255.255", "ff02::1", "ff0e::1"],
+    "nobody": ["198.18.0.1", "203.0.113.1", "240.0.0.1", "2001:db8::1", "3fff::1", "100::1", "5f00::1"],
+}
+
+
+@pytest.mark.row("F13")
+def test_a_manifest_from_elsewhere_has_only_public_addresses_asked() -> None:
+    source = Iiif("http://93.184.215.14/manifest", Said(), None)
+    assert [source._allowed(address) for address in PUBLIC] == [[address] for address in PUBLIC]
+    for address in (address for near in NEAR.values() for address in near):
+        with pytest.raises(httpx.UnsupportedProtocol):
+            pytest.fail(f"{source._allowed(address)} may be asked")
 
 
 PROXY = "127.0.0.1:9"  # nobody listens there

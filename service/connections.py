@@ -1,0 +1,230 @@
+"""Connections of the API: taken while there are descriptors, ended when a client keeps the service waiting.
+
+uvicorn's own protocol waits for a head, and for a client that takes its answer, as long as they like; asyncio's own way
+of accepting logs in a busy loop when descriptors run out. Reads no body and knows no route.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import re
+import resource
+import secrets
+import socket
+import struct
+import termios
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from service.errors import MalformedRequest
+from service.metrics import Metrics
+from service.problems import problem
+
+WAIT_SECONDS = 10.0  # from a connection's begin, or the end of an answer, to the end of a head; or for taking an answer
+_MOST = 8_192  # connections: each may hold a head of 64 KiB
+_SHARE = 2  # of the descriptors one in so many is a connection's: others are for files, databases, uploads
+_BACKLOG = 2_048  # connections that wait to be taken
+_LOOK = 0.1  # seconds between two searches for late ones
+_PAUSE = 1.0  # seconds without taking connections, where descriptors are missing and nothing can be closed
+_SAID_EVERY = 60.0  # seconds between two lines of the log about crowds
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_log = logging.getLogger("pictoglot.connections")
+
+
+class Connections(ServerState):
+    """All open connections, `limit` at most, with those that the service waits for, the longest wait first.
+
+    `metrics` count those that are closed before the client does, by reason.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        super().__init__()
+        self.limit = min(_MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
+        self._metrics = metrics
+        self._waits: OrderedDict[Connection, tuple[float, int]] = OrderedDict()  # since when, and bytes unsent then
+        self._said = -_SAID_EVERY
+
+    @property
+    def beginning(self) -> bool:
+        """Whether a connection has not sent its first request yet."""
+        return any(connection.cycle is None for connection in self._waits)
+
+    def wait_for(self, connection: "Connection") -> None:
+        """The service has nothing to do for this connection, from now on, until the client does something."""
+        self._waits.pop(connection, None)
+        self._waits[connection] = time.monotonic(), connection.unsent
+
+    def go_on_with(self, connection: "Connection") -> None:
+        """The client has done its part, or has left."""
+        self._waits.pop(connection, None)
+
+    def make_room(self) -> None:
+        """End the longest wait if there are too many connections: of a crowd of others, who sends a request stays."""
+        if len(self.connections) > self.limit:
+            self.end_one("more connections than half of the descriptors, or than 8,192")
+
+    def end_one(self, why: str) -> bool:
+        """End the longest wait because of a crowd; False when there is none. The log tells `why` once a minute."""
+        if (now := time.monotonic()) - self._said >= _SAID_EVERY:
+            self._said = now
+            _log.warning("crowded", extra={"reason": why, "count": len(self.connections)})
+        if not self._waits:
+            return False
+        self._end(next(iter(self._waits)), "crowded")
+        return True
+
+    def watch(self) -> None:
+        """From now on, end what is late, and keep the metrics."""
+        self.end_late()
+        self.count()
+        asyncio.get_running_loop().call_later(_LOOK, self.watch)
+
+    def end_late(self) -> None:
+        """End the waits that took too long. A client that takes its answer slowly gets the same time again."""
+        until = time.monotonic() - WAIT_SECONDS
+        while self._waits:
+            connection, (since, unsent) = next(iter(self._waits.items()))
+            if since > until:
+                return
+            if connection.transport.get_write_buffer_size() and connection.unsent < unsent:
+                self.wait_for(connection)
+            else:
+                self._end(connection, "late")
+
+    def count(self, reason: str | None = None) -> None:
+        """Keep the metrics: how many are open, and that one is closed for a `reason`."""
+        self._metrics.connections.set(len(self.connections))
+        if reason:
+            self._metrics.closed.labels(reason).inc()
+
+    def _end(self, connection: "Connection", reason: str) -> None:
+        self.go_on_with(connection)
+        connection.transport.abort()  # closing it would wait until its answer is taken
+        self.count(reason)
+
+
+class Connection(H11Protocol):
+    """uvicorn's protocol that says whom it waits for, and refuses what is not HTTP with a problem document."""
+
+    server_state: Connections
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the client has not taken yet: ours, and those that the system has."""
+        taken = self.transport.get_extra_info("socket").fileno()
+        with contextlib.suppress(OSError):
+            (held,) = struct.unpack("i", fcntl.ioctl(taken, termios.TIOCOUTQ, bytes(4)))
+            return self.transport.get_write_buffer_size() + int(held)
+        return self.transport.get_write_buffer_size()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.server_state.wait_for(self)
+        self.server_state.make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.server_state.go_on_with(self)
+
+    def handle_events(self) -> None:
+        if self.conn.their_state is h11.IDLE and _is_folded(self.conn.trailing_data[0]):
+            return self.send_400_response("")
+        super().handle_events()
+        if self._answering and not self.flow.write_paused:
+            self.server_state.go_on_with(self)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self._answering:  # otherwise the next request was there already
+            self.server_state.wait_for(self)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.server_state.wait_for(self)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._answering:
+            self.server_state.go_on_with(self)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP, unless an answer has begun, and close. What the request had begun is dropped."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            id = secrets.token_hex(16)
+            answer = problem(id, MalformedRequest("this is not HTTP/1.1, as RFC 9112 has it"))
+            headers = [*answer.raw_headers, (b"x-request-id", id.encode()), (b"connection", b"close")]
+            for event in (
+                h11.Response(status_code=answer.status_code, headers=headers, reason=b"Bad Request"),
+                h11.Data(data=bytes(answer.body)),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event) or b"")
+        if self._answering:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.close()
+        self.server_state.count("malformed")
+
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+
+def _is_folded(data: bytes) -> bool:
+    """Whether a header field goes on in a second line, which some take for a field of its own (RFC 9112, 5.2)."""
+    head = _BLANK_LINE.split(data, maxsplit=1)[0]
+    return b"\n " in head or b"\n\t" in head
+
+
+class Door:
+    """Takes connections from a bound socket, one in a turn of the event loop, so that a flood leaves turns to others.
+
+    While descriptors are missing, the connection that the service waits for longest gives its own.
+    """
+
+    def __init__(self, bound: socket.socket, connections: Connections, make: Callable[[], asyncio.Protocol]) -> None:
+        self._bound, self._connections, self._make = bound, connections, make
+        self._loop = asyncio.get_running_loop()
+        self._beginning = set[asyncio.Task[None]]()
+        self._again: asyncio.TimerHandle | None = None
+        bound.setblocking(False)
+        bound.listen(_BACKLOG)
+        self._open()
+
+    def close(self) -> None:
+        """Take those that wait already, and no more: later ones are refused."""
+        while self._take():
+            pass
+        if self._again is not None:
+            self._again.cancel()
+        self._loop.remove_reader(self._bound)
+        self._bound.close()
+
+    def _open(self) -> None:
+        self._loop.add_reader(self._bound, self._take)
+
+    def _take(self) -> bool:
+        """Whether one was waiting and is taken."""
+        try:
+            taken, _ = self._bound.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return False
+        except OSError as error:  # too many open files, mostly
+            if not self._connections.end_one(error.strerror or type(error).__name__):
+                self._loop.remove_reader(self._bound)
+                self._again = self._loop.call_later(_PAUSE, self._open)
+            return False
+        task = self._loop.create_task(self._begin(taken))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+        return True
+
+    async def _begin(self, taken: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # it has left
+            await self._loop.connect_accepted_socket(self._make, taken)

@@ -1,0 +1,276 @@
+"""Connections that keep the service waiting: heads without an end, clients that take no answer, and crowds of them."""
+
+import contextlib
+import http.client
+import itertools
+import json
+import resource
+import socket
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from service import connections
+from tests.doubles import StalledEncoder
+from tests.patience import PATIENCE
+from tests.service.harness import ADMIN_KEY, Service, running, wait_until
+from tests.service.processes import answers, weightless
+from tests.service.test_http import SEARCH, head_of
+
+pytestmark = pytest.mark.row("F1")
+LIVE = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+LARGE = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture
+def hasty(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """It waits for a second, instead of ten."""
+    monkeypatch.setattr(connections, "WAIT_SECONDS", 1.0)
+    return service
+
+
+def connected(service: Service) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE)
+
+
+def received(connection: socket.socket, drop: bytes = b"") -> bytes:
+    """What comes until the server closes, while a byte of `drop` is sent each tenth of a second."""
+    got, dropped = b"", iter(drop)
+    connection.settimeout(0.1 if drop else PATIENCE)
+    with contextlib.suppress(ConnectionError):
+        while True:
+            try:
+                if not (part := connection.recv(65_536)):
+                    break
+                got += part
+            except TimeoutError:
+                connection.sendall(bytes([next(dropped)]))
+    return got
+
+
+@pytest.mark.parametrize(
+    ("begun", "drop"),
+    [
+        (b"", b""),
+        (b"GET /livez HTTP/1.1\r\n", b""),
+        (b"GET /livez HTTP/1.1\r\nX-Slow: ", b"x" * 2_000),
+        (b"", b"G" * 2_000),
+        (b"\r\n", b"\r\n" * 1_000),
+    ],
+    ids=["silent", "half a head", "a byte at a time", "a method without an end", "empty lines"],
+)
+@pytest.mark.parametrize("before", [b"", LIVE], ids=["first", "second"])
+def test_a_head_that_does_not_end_is_closed(hasty: Service, before: bytes, begun: bytes, drop: bytes) -> None:
+    with connected(hasty) as connection:
+        connection.sendall(before + begun)
+        assert received(connection, drop).count(b"HTTP/1.1 200") == bool(before)
+
+
+def test_each_answer_starts_the_time_anew_and_work_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "WAIT_SECONDS", 1.0)
+    encoder = StalledEncoder()
+    with running(tmp_path, encoder) as service, ThreadPoolExecutor(1) as clients:
+        encoder.stall()
+        search = clients.submit(service.search, "cat")
+        wait_until(lambda: encoder.seen == ["cat"])
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", service.port, timeout=PATIENCE)) as kept:
+            kept.connect()
+            first = kept.sock
+            for _ in range(2):  # as long as two silent connections last, one after the other
+                with connected(service) as silent:
+                    silent.settimeout(0.1)
+                    while not _is_closed(silent):
+                        kept.request("GET", "/livez")
+                        assert kept.getresponse().read() == b'{"status":"alive"}'
+            assert kept.sock is first
+        encoder.cue.set()
+        assert search.result().status_code == 200
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_who_takes_no_answer_is_closed_and_who_takes_it_slowly_is_not(hasty: Service) -> None:
+    asked, size = 150, len(hasty.http.get("/openapi.json").content)
+    with connected(hasty) as slow, connected(hasty) as deaf:
+        for connection in (slow, deaf):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+            connection.sendall(LARGE * asked)  # more than the system keeps for anybody
+        late, got = _closed_for(hasty, "late"), 0
+        while _closed_for(hasty, "late") == late:
+            got += len(slow.recv(65_536))
+        assert got < asked * size
+        while got < asked * size:
+            part = slow.recv(1 << 20)
+            assert part
+            got += len(part)
+        assert len(received(deaf)) < asked * size
+
+
+def _closed_for(service: Service, reason: str) -> float:
+    closed = service.context.metrics.closed.labels(reason)
+    return float(closed._value.get())
+
+
+@pytest.fixture
+def cramped(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", httpx.Client]]:
+    """A service of its own with 512 descriptors, of which it begins with 128, and a client that has searched in it."""
+    process = weightless(tmp_path, ADMIN_KEY=ADMIN_KEY, FREE_BYTES="0", LOG_LEVEL="warning")
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (128, 512))  # long before it has imported anything
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[-1]
+        with httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}, timeout=PATIENCE) as client:
+            wait_until(lambda: answers(client, "/readyz") == 200)
+            yield process, client
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_more_open_heads_than_descriptors_keep_nobody_out_and_cost_no_log(
+    cramped: tuple["subprocess.Popen[str]", httpx.Client],
+) -> None:
+    process, client = cramped
+    assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (512, 512)
+    address = (client.base_url.host, client.base_url.port)
+    with contextlib.ExitStack() as crowd:
+        for number in range(612):
+            crowd.enter_context(socket.create_connection(address, timeout=PATIENCE)).sendall(LIVE[:-2])
+            if number % 50 == 0:
+                assert client.post(SEARCH, json={"text": "cat"}).status_code == 200
+        assert httpx.get(f"{client.base_url}/livez", timeout=PATIENCE).status_code == 200
+        assert psutil.Process(process.pid).num_fds() < 450
+        # when all others are taken, by what else a process opens, those who only wait give theirs
+        _leave_no_descriptor(process.pid)
+        assert httpx.get(f"{client.base_url}/livez", timeout=PATIENCE).status_code == 200
+    process.terminate()
+    log = process.communicate(timeout=PATIENCE)[1]
+    crowded = [line for line in map(json.loads, log.splitlines()) if line["message"] == "crowded"]
+    assert len(crowded) == 1 and len(log) < 4_096, log[:4_096]
+
+
+def test_without_any_descriptor_left_connections_wait_and_the_log_stays_short(
+    cramped: tuple["subprocess.Popen[str]", httpx.Client],
+) -> None:
+    process, client = cramped
+    client.close()
+    wait_until(lambda: not psutil.Process(process.pid).net_connections("tcp")[1:])
+    _leave_no_descriptor(process.pid)
+    before = psutil.Process(process.pid).cpu_times()
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=PATIENCE) as waiting:
+        waiting.sendall(LIVE)
+        waiting.settimeout(3.0)  # three tries to take it
+        with pytest.raises(TimeoutError):
+            waiting.recv(1)
+        spent = psutil.Process(process.pid).cpu_times()
+        assert spent.user + spent.system - before.user - before.system < 1.5  # no busy loop
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (512, 512))
+        waiting.settimeout(PATIENCE)
+        assert b"200 OK" in waiting.recv(65_536)
+    process.terminate()
+    log = process.communicate(timeout=PATIENCE)[1]
+    assert log.count("crowded") == 1 and "Too many open files" in log and len(log) < 4_096, log[:4_096]
+
+
+def _leave_no_descriptor(pid: int) -> None:
+    """Lower the limit to the least number that no open file has: the next one would get it."""
+    used = {int(file.name) for file in Path(f"/proc/{pid}/fd").iterdir()}
+    least = next(number for number in itertools.count() if number not in used)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (least, 512))
+
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+HIDDEN = b"0\r\n\r\n" + LIVE
+AMBIGUOUS = {
+    "length and chunks": b"Content-Length: 5\r\n" + CHUNKED,
+    "chunks and length": CHUNKED + b"Content-Length: 5\r\n",
+    "length and chunks in a folded line": b"Content-Length: 5\r\nTransfer-Encoding:\r\n chunked\r\n",
+    "two lengths": b"Content-Length: 5\r\nContent-Length: 6\r\n",
+    "two lengths in one": b"Content-Length: 5, 6\r\n",
+    "a length with a sign": b"Content-Length: +5\r\n",
+    "a negative length": b"Content-Length: -5\r\n",
+    "a length in hexadecimal": b"Content-Length: 0x5\r\n",
+    "a length of blanks": b"Content-Length: 5 5\r\n",
+    "an empty length": b"Content-Length:\r\n",
+    "chunks twice": CHUNKED * 2,
+    "chunks and identity": b"Transfer-Encoding: chunked, identity\r\n",
+    "identity": b"Transfer-Encoding: identity\r\n",
+    "chunks that are compressed": b"Transfer-Encoding: gzip, chunked\r\n",
+    "another coding": b"Transfer-Encoding: xchunked\r\n",
+    "chunks in quotes": b'Transfer-Encoding: "chunked"\r\n',
+    "chunks after a vertical tab": b"Transfer-Encoding: \x0bchunked\r\n",
+    "a blank before the colon": b"Transfer-Encoding : chunked\r\n",
+    "a blank before the name": b" Transfer-Encoding: chunked\r\n",
+    "a name of two lines": b"Transfer-\r\n Encoding: chunked\r\n",
+    "a line without a colon": b"Transfer-Encoding chunked\r\n",
+    "a bare carriage return": b"X: 1\rTransfer-Encoding: chunked\r\n",
+    "a null byte": b"X: 1\x00\r\n" + CHUNKED,
+    "two hosts": b"Host: y\r\n",
+}
+_HEAD = b"POST /v1/search/pictures HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.row("F12")
+@pytest.mark.parametrize("form", AMBIGUOUS)
+def test_a_request_with_two_ends_has_one_answer_which_is_400(service: Service, form: str) -> None:
+    _assert_refused(service, _HEAD + AMBIGUOUS[form] + b"\r\n" + HIDDEN)
+
+
+@pytest.mark.row("F12")
+@pytest.mark.parametrize(
+    "request_",
+    [
+        _HEAD.replace(b"1.1", b"1.0") + CHUNKED + b"\r\n" + HIDDEN,
+        b"POST  /v1/search/pictures HTTP/1.1\r\nHost: x\r\n\r\n" + LIVE,
+        b"POST /v1/search/pictures\r\nHost: x\r\n\r\n" + LIVE,
+        b"POST /v1/search/pictures HTTP/1.1\r\n\r\n" + LIVE,
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + LIVE,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + LIVE,
+    ],
+    ids=["chunks in HTTP/1.0", "two blanks", "no version", "no host", "TLS", "HTTP/2"],
+)
+def test_what_is_no_request_has_one_answer_which_is_400(service: Service, request_: bytes) -> None:
+    _assert_refused(service, request_)
+
+
+@pytest.mark.row("F12")
+@pytest.mark.parametrize("size", [b"+5", b"0x5", b"5 5", b"-1", b"", b"f" * 30, b"5\x0b"])
+@pytest.mark.parametrize("key", [ADMIN_KEY, "wrong"])
+def test_a_chunk_with_two_sizes_has_one_answer_and_leaves_no_trace_in_the_log(
+    service: Service, size: bytes, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = head_of(SEARCH, "application/json", 0).replace(b"Content-Length: 0\r\n", CHUNKED)
+    answer = _whole_answer(service, head.replace(ADMIN_KEY.encode(), key.encode()), size + b"\r\n{}\r\n" + HIDDEN)
+    assert answer.count(b"HTTP/1.1 4") == 1 and b"connection: close" in answer.lower()
+    assert answer.split(b" ")[1] == b"400" or key == "wrong"
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def _assert_refused(service: Service, request: bytes) -> None:
+    answer = _whole_answer(service, request)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 4") == 1 and head.startswith(b"HTTP/1.1 400 "), answer
+    assert b"connection: close" in head.lower() and b"application/problem+json" in head
+    problem = json.loads(body)
+    assert (problem["status"], problem["code"]) == (400, "malformed_request")
+    assert f"x-request-id: {problem['request_id']}".encode() in head.lower()
+
+
+def _whole_answer(service: Service, *parts: bytes) -> bytes:
+    with connected(service) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in parts:
+            connection.sendall(part)
+        return received(connection)
