@@ -223,7 +223,8 @@ class VectorSets:
         query = select(*columns).where(*_same(identity)).order_by(VectorSetRow.number.desc())
         with self.registry.read() as session:
             rows = session.execute(query).all()
-            old = [rows[at].number for at in range(KEPT, len(rows)) if rows[at - 1].old or seconds <= 0]
+            believed = seconds > 0 and self.registry.is_steady(session)
+            old = [rows[at].number for at in range(KEPT, len(rows)) if seconds <= 0 or (believed and rows[at - 1].old)]
             named = _named(session, VectorSetRow.number.in_(old))
             unnamed = named - _named(session, *_same(identity), VectorSetRow.number.not_in(old))
         runs = [_run(id) for id in unnamed if id.startswith(f"{self._place}-")]

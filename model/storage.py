@@ -18,6 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 from model.errors import CorruptFolder, DiskTooSmall, StorageFull
+from model.processes import SteadyClock
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".tmp-"
@@ -25,6 +26,8 @@ _CHUNK = 1 << 20  # bytes read at a time while hashing
 _OVERLOADED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # too many open files, or too little memory
 _passed: dict[str, int] = {}
 _named = set[Path]()  # folders whose names this process has made durable
+_clock = SteadyClock()
+_clock.is_steady(time.time())  # what comes later is compared with this
 
 
 def fault_point(name: str) -> None:
@@ -229,7 +232,12 @@ def _temporary(folder: Path) -> list[Path]:
 
 
 def is_older(path: Path, seconds: float) -> bool:
-    """Whether `path` and its content did not change for that many seconds; false when it does not exist."""
+    """Whether `path` and its content did not change for that many seconds.
+
+    False when it does not exist, and for an hour after the clock jumped: what is being written would seem to be old.
+    """
+    if seconds > 0 and not _clock.is_steady(time.time()):
+        return False
     try:
         content = path.rglob("*") if path.is_dir() else ()
         newest: float = max(entry.stat().st_mtime for entry in (path, *content))

@@ -62,7 +62,7 @@ def due(registry: Registry, pause: float = 30.0, purge_days: int = 30) -> list[R
     known, waiting = registry.calibrations.of(serving.languages), []
     with registry.read() as session:
         moment = session.scalars(select(now())).one()
-    old, kept = moment - timedelta(seconds=AGAIN * pause), moment - timedelta(days=max(purge_days, 1))
+    again, renewed = timedelta(seconds=AGAIN * pause), timedelta(days=max(purge_days, 1))
     for language, version in sorted(serving.languages.items(), key=lambda read: (read[0] != ENGLISH, read)):
         record = known.get((language, version))
         if (
@@ -70,7 +70,11 @@ def due(registry: Registry, pause: float = 30.0, purge_days: int = 30) -> list[R
             or record.encoding != encoding.number
             or change - record.change > max(FEW, GROWTH * record.pictures)
             or record.is_earlier
-            or (change != record.change and record.created_at < (old if record.curves is None else kept))
+            # a wrong clock may have written a moment that is still to come
+            or (
+                change != record.change
+                and not timedelta() <= moment - record.created_at <= (again if record.curves is None else renewed)
+            )
         ):
             waiting.append((language, version))
     return waiting

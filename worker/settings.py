@@ -25,9 +25,7 @@ class WorkerSettings(CommonSettings):
     heartbeat_seconds: float = Field(5, gt=0, le=60, description="Seconds between renewals of a lease.")
     relay_seconds: float = Field(5, gt=0, le=60, description="Seconds between looks for expansions that nobody runs.")
 
-    indexer_seconds: float = Field(
-        60, ge=1, le=86_400, description="Seconds after which a silent indexer's duty is free."
-    )
+    indexer_seconds: float = Field(60, ge=1, le=600, description="Seconds after which a silent indexer's duty is free.")
     calibrate_seconds: float = Field(
         30, gt=0, le=86_400, description="Seconds between looks for languages whose chances of hits are to be measured."
     )

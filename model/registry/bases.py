@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from model.errors import ExpansionCancelled, NoEarlierBase
-from model.registry.clock import now
+from model.registry.clock import has_ended
 from model.registry.database import Database
 from model.registry.expansions import refuse_active_kind
 from model.registry.leases import Lease, held
@@ -205,7 +205,7 @@ def register(
 
 
 def _others_at_work(session: Session, expansion: str) -> bool:
-    leased = (ExpansionRow.state == RUNNING, ExpansionRow.lease_expires > now())
+    leased = (ExpansionRow.state == RUNNING, ~has_ended(ExpansionRow.lease_expires))
     others = select(ExpansionRow.id).where(*leased, ExpansionRow.id != expansion).limit(1)
     return session.scalar(others) is not None
 

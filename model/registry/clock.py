@@ -1,13 +1,18 @@
-"""The database's clock: one for all processes, so that a wrong clock on one machine does no harm."""
+"""The database's clock: one for all processes, so that a wrong clock on one machine does no harm.
+
+It may be wrong itself for a moment. So nothing waits for a moment that only a wrong clock can have written.
+"""
 
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Dialect, Double
+from sqlalchemy import ColumnElement, Dialect, Double, and_, or_
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
+
+LONGEST = 600.0  # seconds; nothing is leased for longer
 
 
 class Instant(TypeDecorator[datetime]):
@@ -48,3 +53,13 @@ def _now_sqlite(element: now, compiler: SQLCompiler, **_: Any) -> str:
 def _now_postgresql(element: now, compiler: SQLCompiler, **_: Any) -> str:
     # the time of the statement: now() is the time when the transaction began, perhaps before a wait
     return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+
+
+def has_ended(until: Any) -> ColumnElement[bool]:
+    """Whether a lease until this moment has ended; one that would last longer than `LONGEST` has."""
+    return or_(until < now(), until > now() + LONGEST)
+
+
+def is_recent(moment: Any, seconds: float) -> ColumnElement[bool]:
+    """Whether a moment was in the last so many seconds; one that is still to come was not."""
+    return and_(moment > now() - seconds, moment <= now())

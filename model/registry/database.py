@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Double, Engine, create_engine, event, make_url, select, type_coerce
 from sqlalchemy.exc import (
     ArgumentError,
     DatabaseError,
@@ -27,6 +27,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from model.errors import RegistryUnavailable, StorageFull
+from model.processes import SteadyClock
+from model.registry.clock import now
 from model.storage import make_folder
 
 _WAIT = 1.5  # seconds that a writer waits for its turn, so that it is refused within two
@@ -45,6 +47,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine, self._writer = _engines(url)
+        self._clock = SteadyClock()
 
     @property
     def near(self) -> bool:
@@ -92,12 +95,17 @@ class Database:
         with (
             self._translated_errors(),
             self._writer.connect() as connection,
-            Session(connection) as session,
+            Session(connection, info={"database": self}) as session,
             session.begin(),
         ):
             # waits for its turn here, not at the first statement of the block
             session.connection(execution_options={"until": until})
             yield session
+
+    def is_steady(self, session: Session) -> bool:
+        """Whether the database's clock has not jumped within the last hour, as far as this object was asked."""
+        told: float = session.scalars(select(type_coerce(now(), Double()))).one()
+        return self._clock.is_steady(told)
 
     def forget_deleted(self) -> None:
         """Empty SQLite's log, which may have what was deleted, as soon as nobody reads there; PostgreSQL sees to it.

@@ -10,7 +10,7 @@ from threading import Event, Thread
 from sqlalchemy import delete, insert, or_, select, update
 
 from model.errors import LeaseLost, PictoglotError
-from model.registry.clock import now
+from model.registry.clock import has_ended, is_recent, now
 from model.registry.database import Database
 from model.registry.tables import DutyRow
 
@@ -50,7 +50,7 @@ class Duties:
 
     def take(self, name: str, owner: str, seconds: float) -> bool:
         """Take a duty, or keep it, for so many seconds from now; False when another process has it."""
-        free = or_(DutyRow.owner == owner, DutyRow.expires < now())
+        free = or_(DutyRow.owner == owner, has_ended(DutyRow.expires))
         with self._database.begin() as session:
             if session.scalar(select(DutyRow.name).where(DutyRow.name == name)) is None:
                 session.execute(insert(DutyRow).values(name=name, owner=owner, expires=now() + seconds))
@@ -76,7 +76,7 @@ class Duties:
 
     def done_within(self, name: str, seconds: float) -> bool:
         """Whether `done` noted it in the last so many seconds."""
-        lately = select(DutyRow.name).where(DutyRow.name == name, DutyRow.expires > now() - seconds)
+        lately = select(DutyRow.name).where(DutyRow.name == name, is_recent(DutyRow.expires, seconds))
         with self._database.read() as session:
             return session.scalar(lately) is not None
 

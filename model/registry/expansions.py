@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Double, and_, func, or_, select, type_coerce, update
+from sqlalchemy import Double, and_, case, func, or_, select, type_coerce, update
 from sqlalchemy.orm import Session
 
 from model.errors import ExpansionFinished, ExpansionInProgress, ExpansionNotFound
-from model.registry.clock import now
+from model.registry.clock import LONGEST, now
 from model.registry.idempotency import Once, recorded, remember
 from model.registry.leases import UNLEASED, Leases
 from model.registry.tables import (
@@ -213,10 +213,14 @@ class Expansions(Leases):
             return session.scalars(query).all()
 
     def longest_wait(self) -> float:
-        """Longest time, in seconds, that a runnable expansion has had no lease; 0 when none is runnable."""
-        since = func.min(func.coalesce(ExpansionRow.lease_expires, ExpansionRow.created_at))
+        """Longest time, in seconds, that a runnable expansion has had no lease; 0 when none is runnable.
+
+        Where only a wrong clock can have written since when, `LONGEST`.
+        """
+        since = func.coalesce(ExpansionRow.lease_expires, ExpansionRow.created_at)
+        waited = case((since > now() + LONGEST, LONGEST), else_=type_coerce(now() - since, Double()))
         with self._database.read() as session:
-            seconds = session.scalar(select(type_coerce(now() - since, Double())).where(UNLEASED))
+            seconds = session.scalar(select(func.max(waited)).where(UNLEASED))
             return max(0.0, seconds or 0.0)
 
 

@@ -44,8 +44,12 @@ def recorded(session: Session, once: Once | None) -> IdempotencyRow | None:
 def remember(
     session: Session, once: Once | None, *, expansion: str | None = None, answer: dict[str, Any] | None = None
 ) -> None:
-    """Store what was done with the key: the expansion that was queued, or an answer. Deletes keys that are too old."""
+    """Store what was done with the key: the expansion that was queued, or an answer.
+
+    Deletes keys that are too old, but never right after the database's clock jumped: a request would act twice.
+    """
     if once is not None:
-        session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < now() - KEPT_SECONDS))
+        if session.info["database"].is_steady(session):
+            session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < now() - KEPT_SECONDS))
         session.add(IdempotencyRow(**vars(once), expansion=expansion, answer=answer))
         session.flush()

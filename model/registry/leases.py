@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from model.errors import ExpansionNotFound, LeaseLost, TooManyAttempts
-from model.registry.clock import now
+from model.registry.clock import has_ended, now
 from model.registry.database import Database
 from model.registry.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, ExpansionRow
 
@@ -19,7 +19,7 @@ _FREE = {"lease_owner": None, "lease_expires": None, "eta_seconds": None}
 # No worker holds it: never leased, given back, or the lease expired without a heartbeat.
 UNLEASED = or_(
     ExpansionRow.state == QUEUED,
-    and_(ExpansionRow.state == RUNNING, ExpansionRow.lease_expires < now()),
+    and_(ExpansionRow.state == RUNNING, has_ended(ExpansionRow.lease_expires)),
 )
 
 

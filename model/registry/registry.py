@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from model.errors import BaseMismatch
 from model.registry.bases import Bases, register
@@ -36,9 +36,9 @@ class Registry(Database):
         self.retention = Retention(self)
 
     def ping(self) -> None:
-        """Raises RegistryUnavailable when the database does not answer."""
+        """Look at the database's clock; raises RegistryUnavailable when the database does not answer."""
         with self.read() as session:
-            session.execute(text("SELECT 1"))
+            self.is_steady(session)
 
     @property
     def outdated(self) -> str:
@@ -84,8 +84,7 @@ def open_registry(url: str, *, migrate: bool = True) -> Registry:
                 before = upgrade(session.connection())
             if before not in (None, NEWEST):
                 _log.warning("the registry's tables were migrated from r%s to r%s", before, NEWEST)
-        else:
-            registry.ping()
+        registry.ping()
     except BaseException:
         registry.close()
         raise

@@ -11,11 +11,12 @@ no version in reach builds upon it. So whatever is removed after that, and howev
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, literal, select, update
 from sqlalchemy.orm import Session
 
-from model.registry.clock import now
+from model.registry.clock import Instant, now
 from model.registry.database import Database
 from model.registry.expansions import ACTIVE, Expansion, expansion_of
 from model.registry.releases import serving
@@ -25,6 +26,7 @@ from model.registry.versions import Version, named_since, needed, version_of
 
 KEEP = 10  # releases
 LEAST = 2  # the one that serves, and the one before it: it is still open in every process
+_LONG_AGO = literal(datetime.fromtimestamp(0, UTC), Instant())
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,10 @@ def _plan(session: Session, keep: int, expected: int | None) -> Pruning:
     release = serving(session, expected).number
     oldest = _oldest(session, release, max(keep, LEAST))
     reach = session.scalars(select(ReleaseRow).where(ReleaseRow.number >= oldest)).all()
-    since = select(ReleaseRow.created_at).where(ReleaseRow.number == oldest).scalar_subquery()
-    older = (VersionRow.created_at < since,)
+    # of all in reach, since the oldest may have been made while the clock was wrong
+    since = select(func.min(ReleaseRow.created_at)).where(ReleaseRow.number >= oldest).scalar_subquery()
+    at_work = select(ExpansionRow.id).where(ACTIVE)
+    older = (VersionRow.created_at < since, func.coalesce(VersionRow.expansion, "").not_in(at_work))
     again, named = named_since(session), reachable(session, reach)
     served = VersionRow.pruned_at.is_(None) | VersionRow.number.in_(again)
     new = [row for row in session.scalars(select(VersionRow).where(*older, served)) if row.number not in named]
@@ -115,9 +119,11 @@ def _oldest(session: Session, release: int, keep: int) -> int:
     everything = ExpansionRow.kind.in_(("reencode", "base"))
     if session.scalar(select(ExpansionRow.id).where(ACTIVE, everything).limit(1)) is not None:
         return 1  # it encodes the captions of every release, or goes on with what an earlier move has made
-    began = select(func.min(ExpansionRow.created_at)).where(ACTIVE).scalar_subquery()
-    served_then = session.scalar(select(func.max(ReleaseRow.number)).where(ReleaseRow.created_at <= began))
-    return oldest if served_then is None else min(oldest, served_then)
+    # one that was submitted in the future, as a wrong clock said, may have begun with any release
+    began = func.min(case((ExpansionRow.created_at > now(), _LONG_AGO), else_=ExpansionRow.created_at))
+    then = select(began).where(ACTIVE).scalar_subquery()
+    first_since = session.scalar(select(func.min(ReleaseRow.number)).where(ReleaseRow.created_at > then))
+    return oldest if first_since is None else max(1, min(oldest, first_since - 1))
 
 
 def _pending(session: Session) -> Sequence[VersionRow]:
