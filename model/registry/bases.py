@@ -153,7 +153,7 @@ class Bases:
             )
             release = publish(session, expected, row)
             maker.release, maker.version, maker.report = release.number, shared, report
-            maker.stalled, maker.cause = 0, None
+            maker.stalled, maker.vanished, maker.cause = 0, 0, None
             return release
 
     def hindered(self, lease: Lease) -> bool:

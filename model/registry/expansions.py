@@ -11,7 +11,7 @@ from sqlalchemy import Double, and_, case, func, or_, select, type_coerce, updat
 from sqlalchemy.orm import Session
 
 from model.errors import ExpansionFinished, ExpansionInProgress, ExpansionNotFound
-from model.registry.clock import LONGEST, now
+from model.registry.clock import LONGEST, has_ended, now
 from model.registry.idempotency import Once, recorded, remember
 from model.registry.leases import UNLEASED, Leases
 from model.registry.tables import (
@@ -222,6 +222,16 @@ class Expansions(Leases):
         with self._database.read() as session:
             seconds = session.scalar(select(func.max(waited)).where(UNLEASED))
             return max(0.0, seconds or 0.0)
+
+    def longest_still(self) -> float:
+        """Longest time, in seconds, for which an attempt that has a lease has told nothing of how far it is.
+
+        0 when there is none.
+        """
+        held = (ExpansionRow.state == RUNNING, ~has_ended(ExpansionRow.lease_expires))
+        still = func.max(type_coerce(now() - ExpansionRow.moved_at, Double()))
+        with self._database.read() as session:
+            return max(0.0, session.scalar(select(still).where(*held)) or 0.0)
 
 
 def new_expansion_id() -> str:

@@ -14,13 +14,18 @@ from model.registry.clock import has_ended, now
 from model.registry.database import Database
 from model.registry.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, ExpansionRow
 
-MAX_ATTEMPTS = 3  # without progress
+MAX_ATTEMPTS = 3  # without progress, whose process died by itself
+# Without progress, and the worker died with it: a machine that restarts, or an upgrade, is no fault of the expansion;
+# but one for which the kernel kills the whole service, again and again, would never end.
+MAX_VANISHED = 20
 _FREE = {"lease_owner": None, "lease_expires": None, "eta_seconds": None}
 # No worker holds it: never leased, given back, or the lease expired without a heartbeat.
 UNLEASED = or_(
     ExpansionRow.state == QUEUED,
     and_(ExpansionRow.state == RUNNING, has_ended(ExpansionRow.lease_expires)),
 )
+# It gets no further attempt.
+_OVER = or_(ExpansionRow.cancel_requested, ExpansionRow.stalled >= MAX_ATTEMPTS, ExpansionRow.vanished >= MAX_VANISHED)
 
 
 @dataclass(frozen=True)
@@ -41,19 +46,20 @@ class Leases:
     def lease(self, expansion: str, owner: str, seconds: float = 30.0) -> Lease | None:
         """Begin an attempt; None when another worker holds it or it is finished. Raises ExpansionNotFound.
 
-        An unleased expansion that was cancelled, or had three attempts without progress, is finished here instead.
+        An unleased expansion that was cancelled, or had too many attempts without progress, is finished here instead.
         """
         unleased = (ExpansionRow.id == expansion, UNLEASED)
         take = (
             update(ExpansionRow)
-            .where(*unleased, ~ExpansionRow.cancel_requested, ExpansionRow.stalled < MAX_ATTEMPTS)
+            .where(*unleased, ~_OVER)
             .values(
                 state=RUNNING,
                 lease_owner=owner,
                 lease_expires=now() + seconds,
                 fence=ExpansionRow.fence + 1,
                 attempt=ExpansionRow.attempt + 1,
-                stalled=ExpansionRow.stalled + 1,
+                vanished=ExpansionRow.vanished + 1,  # until it is given back
+                moved_at=now(),
                 started_at=func.coalesce(ExpansionRow.started_at, now()),
             )
             .returning(ExpansionRow.fence)
@@ -65,11 +71,12 @@ class Leases:
             row = session.get(ExpansionRow, expansion)
             if row is None:
                 raise ExpansionNotFound
-            cause = row.cause or "the worker stopped responding"
-            end = _failed(TooManyAttempts.code, f"{MAX_ATTEMPTS} attempts without progress; the last one: {cause}.")
+            why = f"{MAX_VANISHED} attempts without progress ended together with their worker."
+            if row.stalled >= MAX_ATTEMPTS:
+                why = f"{MAX_ATTEMPTS} attempts without progress; the last one: {row.cause}."
+            end = _failed(TooManyAttempts.code, why)
             # said again: a lease that ran out since the first statement is the next attempt's
-            over = ExpansionRow.cancel_requested | (ExpansionRow.stalled >= MAX_ATTEMPTS)
-            session.execute(update(ExpansionRow).where(*unleased, over).values(finished_at=now(), **end, **_FREE))
+            session.execute(update(ExpansionRow).where(*unleased, _OVER).values(finished_at=now(), **end, **_FREE))
             return None
 
     def heartbeat(self, lease: Lease, seconds: float = 30.0) -> bool:
@@ -87,8 +94,9 @@ class Leases:
         eta_seconds: float | None = None,
         made_progress: bool = False,
     ) -> None:
-        """Record the progress; `made_progress` (something durable was written) allows three new attempts."""
-        values: dict[str, Any] = {"stalled": 0, "cause": None} if made_progress else {}
+        """Record the progress; with `made_progress` (something durable was written) attempts are counted anew."""
+        values: dict[str, Any] = {"stalled": 0, "vanished": 0, "cause": None} if made_progress else {}
+        values |= {"moved_at": now()}
         values |= {"phase": phase, "progress": progress, "step": step, "steps": steps, "eta_seconds": eta_seconds}
         self._write(lease, **values)
 
@@ -112,11 +120,15 @@ class Leases:
         )
 
     def release_lease(self, lease: Lease, *, cause: str | None = None, stopped: bool = False) -> None:
-        """Give the lease back for the next attempt: after a crash, with its `cause`, or `stopped` on request."""
+        """Give the lease back for the next attempt: after a crash, with its `cause`, or `stopped` on request.
+
+        Only a crash counts as an attempt without progress.
+        """
         self._write(
             lease,
             state=QUEUED,
-            stalled=case((ExpansionRow.stalled > 0, ExpansionRow.stalled - (1 if stopped else 0)), else_=0),
+            stalled=ExpansionRow.stalled + (0 if stopped else 1),
+            vanished=case((ExpansionRow.vanished > 0, ExpansionRow.vanished - 1), else_=0),
             cause=cause,
             **_FREE | {"lease_expires": now()},
         )

@@ -166,7 +166,7 @@ class Releases:
             )
             release = publish(session, before.number, row)
             maker.release, maker.version = release.number, promoted.number
-            maker.stalled, maker.cause = 0, None  # a release is progress
+            maker.stalled, maker.vanished, maker.cause = 0, 0, None  # a release is progress
             return release
 
     def plan_rollback(self, tag: str, *, expected: int | None = None) -> RollbackPlan:

@@ -178,6 +178,7 @@ class ExpansionRow(RegistryRow):
     step: Mapped[int] = mapped_column(default=0)
     steps: Mapped[int] = mapped_column(default=0)
     eta_seconds: Mapped[float | None]
+    moved_at: Mapped[datetime | None]  # when its attempt last told how far it is
     # outcome
     version: Mapped[int | None]
     release: Mapped[int | None]
@@ -187,7 +188,8 @@ class ExpansionRow(RegistryRow):
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     # attempts and the lease
     attempt: Mapped[int] = mapped_column(default=0)
-    stalled: Mapped[int] = mapped_column(default=0)  # attempts since the last progress
+    stalled: Mapped[int] = mapped_column(default=0)  # attempts since the last progress that ended by themselves
+    vanished: Mapped[int] = mapped_column(default=0)  # attempts since then that nobody gave back: their worker died too
     cause: Mapped[str | None]  # why the last attempt ended
     fence: Mapped[int] = mapped_column(default=0)
     lease_owner: Mapped[str | None]

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from model.errors import LeaseLost
 from model.registry import Lease, Registry
 from model.registry.clock import now
+from model.registry.leases import MAX_VANISHED
 from model.registry.tables import ExpansionRow
 from tests.model.registry.steps import begin, promote, race, submit, write
 
@@ -183,25 +184,55 @@ def test_the_fourth_attempt_without_progress_fails_the_expansion_with_the_last_c
     assert not registry.expansions.runnable()
 
 
-def test_attempts_that_vanish_count_too(registry: Registry) -> None:
+@pytest.mark.row("F14")
+def test_attempts_that_vanish_with_their_worker_count_only_when_there_are_twenty(registry: Registry) -> None:
     lease = begin(registry, "cy")
-    later = again(registry, again(registry, lease))
-    expire(registry, later)
+    for _ in range(MAX_VANISHED - 1):
+        lease = again(registry, lease)
+    assert MAX_VANISHED == 20 and registry.expansions.get(lease.expansion).state == "running"
+    expire(registry, lease)
+    assert registry.expansions.lease(lease.expansion, "w") is None
+    failed = registry.expansions.get(lease.expansion)
+    assert failed.state == "failed" and failed.error is not None
+    assert failed.error.code == "too_many_attempts" and "with their worker" in failed.error.detail
+
+
+@pytest.mark.row("F14")
+def test_of_attempts_only_those_that_die_by_themselves_are_counted_with_each_other(registry: Registry) -> None:
+    lease = begin(registry, "cy")
+    for _ in range(2):
+        for _ in range(4):
+            lease = again(registry, lease)
+        registry.expansions.release_lease(lease, cause="killed for its memory")
+        taken = registry.expansions.lease(lease.expansion, "w")
+        assert taken is not None
+        lease = taken
+    registry.expansions.release_lease(lease, cause="killed for its memory")
     assert registry.expansions.lease(lease.expansion, "w") is None
     assert registry.expansions.get(lease.expansion).state == "failed"
 
 
+def die(registry: Registry, lease: Lease, times: int) -> Lease:
+    """Attempts whose process dies; returns the lease of the next one."""
+    for _ in range(times):
+        registry.expansions.release_lease(lease, cause="killed")
+        later = registry.expansions.lease(lease.expansion, "w")
+        assert later is not None
+        lease = later
+    return lease
+
+
 def test_progress_gives_new_attempts(registry: Registry) -> None:
-    lease = again(registry, again(registry, begin(registry, "cy")))
+    lease = die(registry, begin(registry, "cy"), 2)
     registry.expansions.progress(lease, phase="train", progress=0.4, step=4, steps=10, made_progress=True)
-    lease = again(registry, again(registry, again(registry, lease)))
-    assert registry.expansions.get(lease.expansion).attempt == 6
+    lease = die(registry, lease, 2)
+    assert registry.expansions.get(lease.expansion).attempt == 5
 
 
 def test_progress_that_reached_nothing_durable_gives_none(registry: Registry) -> None:
-    lease = again(registry, again(registry, begin(registry, "cy")))
+    lease = die(registry, begin(registry, "cy"), 2)
     registry.expansions.progress(lease, phase="train", progress=0.4)
-    expire(registry, lease)
+    registry.expansions.release_lease(lease, cause="killed")
     assert registry.expansions.lease(lease.expansion, "w") is None
 
 
