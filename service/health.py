@@ -18,9 +18,11 @@ from service.context import Context
 from service.metrics import counted, gauge
 
 _ENCODER_STOPPED, _DRAINING = "encoder_stopped", "draining"
+_WRITES_REFUSED = "writes_refused"
+_REFUSED_SECONDS = 5.0  # for which every write was refused: longer than one waits for others that write
 _ENCODING, _UNSEALED, _SNAPSHOT = "encoding", "unsealed", "snapshot"  # of what `/readyz` says in sentences
 _CODES = (
-    *(_ENCODER_STOPPED, _DRAINING, RegistryUnavailable.code, StorageFull.code, IndexUnavailable.code),
+    *(_ENCODER_STOPPED, _DRAINING, RegistryUnavailable.code, _WRITES_REFUSED, StorageFull.code, IndexUnavailable.code),
     *(_ENCODING, _UNSEALED, _SNAPSHOT),
 )
 
@@ -83,12 +85,14 @@ def _of_expansions(context: Context) -> list[GaugeMetricFamily]:
     try:
         counts = dict.fromkeys(get_args(State), 0) | expansions.counts()
         abandoned, wait = len(expansions.abandoned()), expansions.longest_wait()
+        still = expansions.longest_still()
     except RegistryUnavailable:
         return []
     return [
         counted("expansions", "Expansions by state.", "state", counts),
         gauge("expansions_abandoned", "Running expansions whose worker is silent.", abandoned),
         gauge("longest_wait_seconds", "Longest wait of an expansion for a worker.", wait),
+        gauge("longest_still_seconds", "Longest time since an attempt told how far it is.", still),
     ]
 
 
@@ -104,6 +108,8 @@ def _faults(context: Context, snapshot: Snapshot | None) -> Iterator[Fault]:
     else:
         for sentence in _about_vectors(context.encoder.encoding, recorded):
             yield Fault(_ENCODING, sentence)
+        if context.registry.refused_seconds > _REFUSED_SECONDS:
+            yield _known(_WRITES_REFUSED)
     if not _writable(context):
         yield _known(StorageFull.code)
     if snapshot is None:

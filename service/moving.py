@@ -27,7 +27,7 @@ from service.batching import PictureQueue, TextQueue
 from service.context import Context
 from service.metrics import Metrics
 from service.settings import Settings
-from service.watch import follow, update_metrics
+from service.watch import follow, probe_writes, update_metrics
 from service.writes import WriteQueue
 
 _RETRY_SECONDS = 60.0  # after a base could not be opened
@@ -65,6 +65,7 @@ class Following:
     async def __aenter__(self) -> Self:
         await self._begin(self._context)
         self._start(follow(self._app, self._move))
+        self._start(probe_writes(self._app))
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -12,6 +12,7 @@ from index.errors import IndexUnavailable
 from model.errors import PictoglotError, StorageFull, Unavailable
 from service.context import Context
 
+PROBE_SECONDS = 5.0  # between two tries to write; what is refused has waited for 1.5 seconds
 _LONGEST_PAUSE = 60.0  # seconds, as between two attempts to open a release that could not be opened
 _log = logging.getLogger("pictoglot.watch")
 
@@ -41,6 +42,26 @@ async def follow(app: FastAPI, move: Callable[[], Awaitable[None]]) -> None:
             if failed != failing:
                 _log.exception("following the registry failed; trying again")
         failing = failed
+
+
+async def probe_writes(app: FastAPI) -> None:
+    """Try every few seconds, forever, whether anybody can write to the registry: `refused_seconds` of it tells."""
+    failing = ""
+    while True:
+        context: Context = app.state.context
+        failed = ""
+        try:
+            await run_in_threadpool(context.registry.probe)
+        except PictoglotError as error:
+            failed = error.code
+            if failed != failing:
+                _log.warning("the registry refuses writes", extra={"code": failed, "reason": error.told})
+        except Exception as error:  # noqa: BLE001 - as in `follow`
+            failed = repr(error)
+            if failed != failing:
+                _log.exception("the probe of the registry failed; trying again")
+        failing = failed
+        await asyncio.sleep(PROBE_SECONDS)
 
 
 async def catch_up(context: Context, release: int) -> None:

@@ -22,6 +22,7 @@ from model.data_root import EXPANSIONS, DataRoot
 from model.errors import DatasetInvalid, PictoglotError, RegistryUnavailable, StorageFull
 from model.registry import Expansion, Lease, Registry
 from worker.settings import WorkerSettings
+from worker.supervisor import pulse
 
 if TYPE_CHECKING:
     from model.encoder import Encoder
@@ -106,12 +107,14 @@ class Attempt:
         return value
 
     def check(self) -> None:
-        """Raise `Stopped` when the attempt shall end here."""
+        """Raise `Stopped` when the attempt shall end here; called between two parts of any work that takes long."""
+        pulse()
         if self.stop.is_set():
             raise Stopped
 
     def pause(self, code: str, seconds: float) -> None:
         """Wait for what is missing and report it where possible; raises `Stopped` when asked to stop meanwhile."""
+        pulse()
         with suppress(RegistryUnavailable, StorageFull):
             self._write(paused=code)
         if self.stop.wait(seconds):
@@ -137,6 +140,7 @@ class Attempt:
 
     def done(self, done: int, parts: int) -> None:
         """So many parts of the current phase are done; that the registry is away is no reason to stop working."""
+        pulse()
         now = time.monotonic()
         if self._first < 0:
             self._first, self._began = done, now

@@ -20,6 +20,7 @@ from worker.lease import RESUMABLE
 from worker.phases import run
 from worker.promotion import GateFailed
 from worker.settings import WorkerSettings
+from worker.supervisor import pulse
 
 _PAUSE = 5.0  # seconds between tries while there is no space, no registry or no store
 _log = logging.getLogger("worker.child")
@@ -49,6 +50,7 @@ def _open_attempt(settings: WorkerSettings, lease: Lease, stop: Event) -> Attemp
             return Attempt(settings, open_registry(settings.database, migrate=False), lease, stop)
         except RegistryUnavailable:
             _log.warning("waiting for the registry")
+            pulse()
             stop.wait(_PAUSE)
     return None
 

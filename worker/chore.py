@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import socket
-import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -20,9 +19,8 @@ from model.processes import die_with_parent
 from model.registry import Registry, open_registry
 from model.settings import MISCONFIGURED, SettingsError
 from worker.settings import WorkerSettings
+from worker.supervisor import STILL_SECONDS, ChildProcess, pulse
 
-# OpenMP must not spin in a child: otherwise a search beside it takes 20 times as long
-PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 _NICE = 10
 _GRACE = 5.0  # seconds in which a child ends by itself
 _log = logging.getLogger("worker.chore")
@@ -31,22 +29,25 @@ _log = logging.getLogger("worker.chore")
 class Chore(ABC):
     """The `child` of one module, `python -m MODULE PARENT`, which does the work of one duty; None between two."""
 
-    def __init__(self, module: str, duty: str, settings: WorkerSettings) -> None:
+    def __init__(self, module: str, duty: str, settings: WorkerSettings, still_seconds: float = STILL_SECONDS) -> None:
         self._command = [sys.executable, "-P", "-m", module, str(os.getpid())]
-        self._duty, self._threads = duty, str(settings.threads)
+        self._duty, self._settings, self._still_seconds = duty, settings, still_seconds
         self._registry: Registry | None = None
-        self.child: subprocess.Popen[bytes] | None = None
+        self.child: ChildProcess | None = None
 
     @abstractmethod
     def due(self, registry: Registry, status: int | None) -> bool:
         """Whether a child is needed now; `status` is that with which one has just ended, None when none has."""
 
     def tick(self, registry: Registry) -> None:
-        """Start a child if one is due and none is at work; returns at once."""
+        """Start a child if one is due and none is at work, and kill one that stands still; returns at once."""
         self._registry = registry
-        if not self.running and self.due(registry, self._ended()):
-            threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), self._threads)
-            self.child = subprocess.Popen(self._command, env={**os.environ, **threads, **PASSIVE})
+        if self.child is not None and self.child.poll() is None:
+            if why := self.child.why_end(registry, self._settings.lease_seconds):
+                _log.warning("%s: %s; it is killed", self._duty, why)
+                self.child.kill()
+        elif self.due(registry, self._ended()) and not registry.refused_seconds:
+            self.child = ChildProcess(self._command, self._settings.threads, self._still_seconds)
 
     @property
     def running(self) -> bool:
@@ -55,15 +56,9 @@ class Chore(ABC):
 
     def stop(self) -> None:
         """End the child; what it has registered stays, the rest is done again."""
-        if self.child is None:
-            return
-        self.child.terminate()
-        try:
-            self.child.wait(_GRACE)
-        except subprocess.TimeoutExpired:
-            self.child.kill()
-            self.child.wait()
-        self._ended()
+        if self.child is not None:
+            self.child.end(_GRACE)
+            self._ended()
 
     def _ended(self) -> int | None:
         """The exit status of a child that has ended since this was asked last; its duty is given back."""
@@ -100,8 +95,13 @@ def perform(duty: str, database: str, seconds: float, work: Callable[[Registry, 
         with closing(open_registry(database, migrate=False)) as registry:
             duties, name = registry.duties, owner()
             with duties.held(duty, name, seconds) as ours:
+
+                def keep() -> None:
+                    pulse()
+                    duties.keep(duty, name, seconds)
+
                 if ours:
-                    work(registry, lambda: duties.keep(duty, name, seconds))
+                    work(registry, keep)
     except LeaseLost:
         _log.warning("%s: another worker does this now", duty)
     except SettingsError as error:

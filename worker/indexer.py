@@ -16,6 +16,7 @@ from model.registry import Registry
 from model.registry.duties import PURGING, SEALING
 from worker.chore import Chore, begin, perform
 from worker.settings import WorkerSettings
+from worker.supervisor import STILL_SECONDS
 
 _PAUSE = 60.0  # seconds until the next try after one that failed
 _LATER = 300.0  # after one that could not seal everything, unless as much has changed again
@@ -27,9 +28,9 @@ _log = logging.getLogger("worker.indexer")
 class Indexing(Chore):
     """Starts the child when enough has changed, or what was deleted has been kept for long enough."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
-        super().__init__("worker.indexer", SEALING, settings)
-        self._settings, self._seal_at = settings, settings.seal_at
+    def __init__(self, settings: WorkerSettings, still_seconds: float = STILL_SECONDS) -> None:
+        super().__init__("worker.indexer", SEALING, settings, still_seconds)
+        self._seal_at = settings.seal_at
         self._look_at = -math.inf
         self._not_before = 0.0
         self._again_at = math.inf  # the change of the gallery at which one is started before that time

@@ -6,9 +6,7 @@ work and imports no torch, so that a child killed for its memory is an exit stat
 
 import logging
 import math
-import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -19,8 +17,9 @@ from model.data_root import DataRoot, discard_working_files
 from model.errors import LeaseLost, PictoglotError
 from model.registry import Lease, Registry, open_registry
 from model.storage import make_folder
-from worker.chore import PASSIVE, owner
+from worker.chore import owner
 from worker.settings import WorkerSettings
+from worker.supervisor import STILL_SECONDS, ChildProcess
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2  # between looks at the child
@@ -37,11 +36,13 @@ _EXIT_SECONDS = 30  # for a child that has finished its expansion
 class Supervisor:
     """The attempts of one worker process, one at a time; `stop` ends the running one with a checkpoint.
 
-    `command` starts the child; expansion, owner and fence are appended.
+    `command` starts the child; expansion, owner and fence are appended. It is killed when it stands still for so long.
     """
 
-    def __init__(self, settings: WorkerSettings, command: Sequence[str] = _CHILD) -> None:
-        self.settings, self.command = settings, command
+    def __init__(
+        self, settings: WorkerSettings, command: Sequence[str] = _CHILD, still_seconds: float = STILL_SECONDS
+    ) -> None:
+        self.settings, self.command, self.still_seconds = settings, command, still_seconds
         self.stop = Event()
         self.owner = owner()
         self.heard = 0.0  # when the last hint arrived
@@ -83,9 +84,11 @@ class _ChildRun:
 
     def __init__(self, supervisor: Supervisor, lease: Lease) -> None:
         self.settings, self.stop, self.command = supervisor.settings, supervisor.stop, supervisor.command
-        self.expansions = supervisor.registry.expansions
+        self.still_seconds = supervisor.still_seconds
+        self.registry, self.expansions = supervisor.registry, supervisor.registry.expansions
         self.lease = lease
         self.cancelled = self.asked_to_stop = False
+        self.why_ended = ""  # why the child was killed, if it stood still
         self.kill_at = math.inf  # when the child is killed if it has not ended by itself
 
     def run(self) -> None:
@@ -116,7 +119,7 @@ class _ChildRun:
                 self.expansions.cancelled(self.lease)
             elif code != 0:
                 stopped = self.asked_to_stop or code in (RESUMABLE, -signal.SIGTERM)
-                cause = f"ended by signal {-code}" if code < 0 else f"ended with status {code}"
+                cause = self.why_ended or (f"ended by signal {-code}" if code < 0 else f"ended with status {code}")
                 self.expansions.release_lease(self.lease, cause=None if stopped else cause, stopped=stopped)
         except LeaseLost:  # finished just before it was asked to stop, or overtaken
             pass
@@ -124,19 +127,15 @@ class _ChildRun:
     def _finished(self) -> bool:
         return self.expansions.get(self.lease.expansion).finished_at is not None
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> ChildProcess:
         arguments = (self.lease.expansion, self.lease.owner, str(self.lease.fence))
-        threads = {"OMP_NUM_THREADS": str(self.settings.threads)}
-        return subprocess.Popen([*self.command, *arguments], env={**os.environ, **threads, **PASSIVE})
+        return ChildProcess([*self.command, *arguments], self.settings.threads, self.still_seconds)
 
-    def _watch(self, child: subprocess.Popen[bytes]) -> int:
+    def _watch(self, child: ChildProcess) -> int:
         """Renew the lease until the child ends; ask it to stop when it shall, and kill it when it does not."""
         renew = time.monotonic()
-        while True:
-            try:
-                return child.wait(timeout=_POLL_SECONDS)
-            except subprocess.TimeoutExpired:
-                now = time.monotonic()
+        while (code := child.wait(_POLL_SECONDS)) is None:
+            now = time.monotonic()
             if now >= renew:
                 renew = now + self.settings.heartbeat_seconds
                 self._renew(child)
@@ -146,16 +145,21 @@ class _ChildRun:
                 self.kill_at = min(self.kill_at, now + (CANCEL_SECONDS if self.cancelled else STOP_SECONDS))
             if now >= self.kill_at:
                 child.kill()
+        return code
 
-    def _renew(self, child: subprocess.Popen[bytes]) -> None:
+    def _renew(self, child: ChildProcess) -> None:
         try:
             self.cancelled |= self.expansions.heartbeat(self.lease, self.settings.lease_seconds)
         except LeaseLost:
             self._let_go(child)
         except PictoglotError as error:  # no other worker can take the lease meanwhile either
             _log.warning("expansion %s: the heartbeat could not be written: %s", self.lease.expansion, error.code)
+        if not self.why_ended and (why := child.why_end(self.registry, self.settings.lease_seconds)):
+            _log.warning("expansion %s: %s; it is killed", self.lease.expansion, why)
+            self.why_ended = why
+            child.kill()
 
-    def _let_go(self, child: subprocess.Popen[bytes]) -> None:
+    def _let_go(self, child: ChildProcess) -> None:
         """Let a child exit that has just finished its expansion; kill one that was overtaken."""
         with suppress(PictoglotError):  # unknown which of the two; the next heartbeat looks again
             if self._finished():

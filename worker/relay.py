@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import time
+from contextlib import suppress
 from threading import Thread
 
 from celery import Celery
@@ -36,6 +37,8 @@ class Relay(Thread):
         while True:
             try:
                 self.tick()
+                with suppress(PictoglotError):  # `refused_seconds` tells
+                    self._supervisor.registry.probe()
                 for chore in self._chores:
                     chore.tick(self._supervisor.registry)
             except PictoglotError as error:

@@ -39,7 +39,7 @@ _SHORTER = 0.9  # of the time that PostgreSQL was told: with less left, it is to
 _STEPS = 100_000  # of SQLite's machine, some milliseconds, after which it asks whether to go on
 _IDLE = 10  # seconds after which PostgreSQL ends an idle transaction
 _WRITER = 0x7069_6374  # the advisory lock's number: "pict"
-_DISK_FULL, _NO_TABLE = "53100", "42P01"  # SQLSTATE
+_DISK_FULL, _NO_TABLE, _READ_ONLY = "53100", "42P01", "25006"  # SQLSTATE
 
 
 class Database:
@@ -48,6 +48,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.engine, self._writer = _engines(url)
         self._clock = SteadyClock()
+        self._refused_since: float | None = None
 
     @property
     def near(self) -> bool:
@@ -91,16 +92,27 @@ class Database:
 
         Do nothing slow in the block, and do not begin a second one in it. Raises RegistryUnavailable, StorageFull.
         """
-        until = time.monotonic() + _WAIT
-        with (
-            self._translated_errors(),
-            self._writer.connect() as connection,
-            Session(connection, info={"database": self}) as session,
-            session.begin(),
-        ):
-            # waits for its turn here, not at the first statement of the block
-            session.connection(execution_options={"until": until})
-            yield session
+        until, refused = time.monotonic() + _WAIT, False
+        try:
+            with (
+                self._translated_errors(),
+                self._writer.connect() as connection,
+                Session(connection, info={"database": self}) as session,
+                session.begin(),
+            ):
+                # waits for its turn here, not at the first statement of the block
+                session.connection(execution_options={"until": until})
+                yield session
+        except RegistryUnavailable:
+            refused = True
+            raise
+        finally:
+            self._refused_since = (self._refused_since or time.monotonic()) if refused else None
+
+    @property
+    def refused_seconds(self) -> float:
+        """For how long every write of this process has been refused; 0 when the last one was not."""
+        return 0.0 if self._refused_since is None else time.monotonic() - self._refused_since
 
     def is_steady(self, session: Session) -> bool:
         """Whether the database's clock has not jumped within the last hour, as far as this object was asked."""
@@ -138,6 +150,8 @@ class Database:
                 raise StorageFull("The registry's disk is full.") from error
             if state == _NO_TABLE:
                 raise RegistryUnavailable("The registry has no tables yet.") from error
+            if state == _READ_ONLY:  # of a server that is a copy of another one
+                raise RegistryUnavailable("The registry takes no writes.", reason=self._reason(cause)) from error
             # exactly DatabaseError: SQLite's "malformed" and "not a database"
             unreachable = not isinstance(error, DBAPIError) or error.connection_invalidated
             if unreachable or isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError:

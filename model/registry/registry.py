@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, false, select
 
 from model.errors import BaseMismatch
 from model.registry.bases import Bases, register
@@ -15,7 +15,7 @@ from model.registry.expansions import Expansions
 from model.registry.migrations import NEWEST, revision, upgrade
 from model.registry.releases import Release, Releases
 from model.registry.retention import Retention
-from model.registry.tables import SERVING, AliasRow, BaseRow, ReleaseRow, VersionRow
+from model.registry.tables import SERVING, AliasRow, BaseRow, DutyRow, ReleaseRow, VersionRow
 from model.registry.versions import BUILT_IN_LANGUAGE, FIRST, Versions
 
 _log = logging.getLogger(__name__)
@@ -39,6 +39,11 @@ class Registry(Database):
         """Look at the database's clock; raises RegistryUnavailable when the database does not answer."""
         with self.read() as session:
             self.is_steady(session)
+
+    def probe(self) -> None:
+        """Write nothing, as a writer does; raises RegistryUnavailable when writes are refused, and StorageFull."""
+        with self.begin() as session:
+            session.execute(delete(DutyRow).where(false()))
 
     @property
     def outdated(self) -> str:

@@ -15,7 +15,7 @@ from tests.house.source import ROOT
 from tests.service.harness import Service, running
 
 STATES = {"queued", "running", "succeeded", "failed", "cancelled"}
-CODES = {"draining", "encoder_stopped", "index_unavailable", "registry_unavailable", "storage_full"}
+CODES = {"draining", "encoder_stopped", "index_unavailable", "registry_unavailable", "storage_full", "writes_refused"}
 SENTENCES = {"encoding", "unsealed", "snapshot"}
 
 

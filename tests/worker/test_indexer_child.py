@@ -20,7 +20,7 @@ from tests.index.world import wait_until
 from tests.patience import PATIENCE
 from tests.registries import empty_registry
 from tests.worker.harness import Site
-from worker import chore, indexer
+from worker import chore, indexer, supervisor
 from worker.indexer import Indexing
 from worker.settings import WorkerSettings
 
@@ -74,7 +74,7 @@ def child(script: str, *arguments: str) -> subprocess.Popen[bytes]:
 def starting_with(monkeypatch: pytest.MonkeyPatch, start: Callable[[], subprocess.Popen[bytes]]) -> None:
     """Have the worker start this instead of its child."""
     popen = SimpleNamespace(Popen=lambda *_, **__: start(), TimeoutExpired=subprocess.TimeoutExpired)
-    monkeypatch.setattr(chore, "subprocess", popen)
+    monkeypatch.setattr(supervisor, "subprocess", popen)
 
 
 def free(registry: Registry) -> bool:
