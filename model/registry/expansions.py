@@ -229,7 +229,7 @@ class Expansions(Leases):
         0 when there is none.
         """
         held = (ExpansionRow.state == RUNNING, ~has_ended(ExpansionRow.lease_expires))
-        still = func.max(type_coerce(now() - ExpansionRow.moved_at, Double()))
+        still: Any = func.max(type_coerce(now() - ExpansionRow.moved_at, Double()))
         with self._database.read() as session:
             return max(0.0, session.scalar(select(still).where(*held)) or 0.0)
 

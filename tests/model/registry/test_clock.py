@@ -1,6 +1,7 @@
 """A database whose clock is wrong by 400 days for a moment: nothing waits for it, and nothing is deleted too early."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -60,7 +61,7 @@ def turn(registry: Registry) -> Iterator[Turn]:
 
 
 def _time() -> float:
-    return storage.time.time()
+    return time.time()
 
 
 def _schema(registry: Registry) -> str:
@@ -196,7 +197,7 @@ def test_no_file_seems_old_for_an_hour_after_the_clock_jumped(tmp_path: Path, mo
     clock = SteadyClock(lambda: running[0])
     assert clock.is_steady(started)
     monkeypatch.setattr(storage, "_clock", clock)
-    set_clock = partial(monkeypatch.setattr, storage.time, "time")
+    set_clock = partial(monkeypatch.setattr, time, "time")
     file = tmp_path / f"{storage.TEMPORARY}x"
     file.touch()
     for running[0], told, removed in (
