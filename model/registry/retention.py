@@ -89,8 +89,8 @@ def _plan(session: Session, keep: int, expected: int | None) -> Pruning:
     release = serving(session, expected).number
     oldest = _oldest(session, release, max(keep, LEAST))
     reach = session.scalars(select(ReleaseRow).where(ReleaseRow.number >= oldest)).all()
-    # of all in reach, since the oldest may have been made while the clock was wrong
-    since = select(func.min(ReleaseRow.created_at)).where(ReleaseRow.number >= oldest).scalar_subquery()
+    first = _earliest(session, oldest)
+    since = select(func.min(ReleaseRow.created_at)).where(ReleaseRow.number >= first).scalar_subquery()
     at_work = select(ExpansionRow.id).where(ACTIVE)
     older = (VersionRow.created_at < since, func.coalesce(VersionRow.expansion, "").not_in(at_work))
     again, named = named_since(session), reachable(session, reach)
@@ -124,6 +124,14 @@ def _oldest(session: Session, release: int, keep: int) -> int:
     then = select(began).where(ACTIVE).scalar_subquery()
     first_since = session.scalar(select(func.min(ReleaseRow.number)).where(ReleaseRow.created_at > then))
     return oldest if first_since is None else max(1, min(oldest, first_since - 1))
+
+
+def _earliest(session: Session, oldest: int) -> int:
+    """The oldest release in reach or, if the clock was ahead when that was made, one before it whose time fits."""
+    made = dict(row.tuple() for row in session.execute(select(ReleaseRow.number, ReleaseRow.created_at)))
+    moment = session.scalars(select(now())).one()
+    earliest = min(moment, *(at for number, at in made.items() if number >= oldest))
+    return max((number for number, at in made.items() if number <= oldest and at <= earliest), default=1)
 
 
 def _pending(session: Session) -> Sequence[VersionRow]:
