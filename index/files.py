@@ -3,6 +3,7 @@
 The third are the bytes as they were sent, where these are kept. Knows no rows.
 """
 
+import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -37,6 +38,16 @@ class PictureFiles:
     def exist(self, content_sha256: str) -> bool:
         """Whether both are on this machine."""
         return self.content_path(content_sha256).exists() and self.thumbnail_path(content_sha256).exists()
+
+    def present(self, prefix: str) -> set[str]:
+        """The names of files of contents that begin with `prefix`, two digits, without what tells their format.
+
+        Here or in the store. Raises `StoreUnavailable`.
+        """
+        folder = self._root.path(f"{FOLDER}/{prefix}")
+        here = os.listdir(folder) if folder.is_dir() else ()
+        there = (name.rpartition("/")[2] for name in self._root.stored(f"{FOLDER}/{prefix}"))
+        return {name.removesuffix(".jpg").removesuffix(".webp") for name in (*here, *there)}
 
     def read(self, content_sha256: str, *, thumbnail: bool = False) -> bytes:
         """The stored picture or its thumbnail, fetched from the store if needed; raises `FileNotFoundError`."""

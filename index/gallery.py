@@ -5,7 +5,7 @@ committed in the order of their numbers and a follower misses none. Files are wr
 transaction.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
-from index.captions import Captions, ReadBy, captions_equal, replace_captions
+from index.captions import Captions, ReadBy, batches, captions_equal, replace_captions
 from index.errors import PictureNotFound
 from index.files import PictureFiles
 from index.listing import CREATED, Place, following
@@ -33,12 +33,15 @@ from index.records import (
 )
 from index.rows import Stored, store_picture_vectors, store_vectors_of
 from index.states import DELETED
-from index.tables import GalleryChangeRow, PictureRow, PictureVectorRow
+from index.tables import DiscardedContentRow, GalleryChangeRow, PictureRow, PictureVectorRow
 from index.vectors import Vector
 from model.data_root import DataRoot
 from model.errors import PictoglotError, StoreUnavailable
 from model.pictures import Picture
 from model.registry import Registry
+from model.registry.clock import now
+
+KEPT_SECONDS = 86_400.0  # for which files stay after no picture has their content: a copy of the registry may name them
 
 
 @dataclass(frozen=True)
@@ -115,12 +118,10 @@ class Gallery(Stored):
                 stored.append(pictures_of(session, [new.id])[new.id])
             vectors = {new.content_sha256: new.vector for new in pictures if new.vector is not None}
             store_picture_vectors(session, fingerprint, vectors)
+            _discard(session, {content for content, _ in before if content is not None})
+            _reclaim(session, {new.content_sha256 for new in pictures})
             for content, picture in _files_of(pictures):  # another process has just deleted this content as unused
                 self.files.write_locally(content, picture)
-        current = {picture.content_sha256 for picture in {each.id: each for each in stored}.values()}
-        for content in {content for content, _ in before if content is not None} - current:
-            with suppress(PictoglotError, OSError):  # as in `delete`
-                self.delete_unused_content(content)
         return [Put(picture, outcome) for picture, (_, outcome) in zip(stored, before, strict=True)]
 
     def patch(self, patch: Patch, vectors: Mapping[tuple[str, str, ReadBy], Vector]) -> GalleryPicture:
@@ -149,7 +150,9 @@ class Gallery(Stored):
                 patched(session, change)
 
     def delete(self, id: str, within: Within = None, seen: Seen | None = None) -> None:
-        """Delete a picture and its captions, and its vectors and files unless another picture has the same content.
+        """Delete a picture and its captions, and its vectors unless another picture has its content.
+
+        Then its files go later: see `delete_content`.
 
         Raises `PictureNotFound`, also for one in none of the collections `within`, and `RecordChanged` unless it is as
         it was `seen`.
@@ -163,8 +166,7 @@ class Gallery(Stored):
             session.execute(delete(PictureRow).where(PictureRow.id == id))
             next_change(session)  # facets have one picture fewer
             _add_change(session, DELETED, id)
-        with suppress(PictoglotError, OSError):  # the picture is deleted; `sweep` removes its files later
-            self.delete_unused_content(content)
+            _discard(session, {content})
 
     def get(self, id: str, within: Within = None) -> GalleryPicture:
         """One picture; raises `PictureNotFound`, also for one in none of the collections `within`."""
@@ -181,32 +183,38 @@ class Gallery(Stored):
             pictures = pictures_of(session, ids)
         return [pictures[id] for id in ids]
 
-    def contents_in_use(self, prefix: str = "") -> set[str]:
-        """The content hashes of all pictures, or those that begin with `prefix`."""
-        query = select(PictureRow.content_sha256)
-        if prefix:
-            query = query.where(PictureRow.content_sha256.between(prefix, f"{prefix}g"))  # hashes are hexadecimal
+    def contents_needed(self, prefix: str = "") -> set[str]:
+        """The content hashes of all pictures, and of those discarded, or those that begin with `prefix`."""
         with self.registry.read() as session:
-            return set(session.scalars(query))
+            return {
+                content
+                for column in (PictureRow.content_sha256, DiscardedContentRow.content_sha256)
+                for content in session.scalars(select(column).where(column.between(prefix, f"{prefix}g")))
+            }  # hashes are hexadecimal
 
-    def delete_unused_content(self, content: str) -> None:
-        """Delete the vectors and files of a content, unless a picture has this content.
+    def discarded(self, seconds: float = KEPT_SECONDS) -> list[str]:
+        """The contents that no picture has had for so many seconds."""
+        row = DiscardedContentRow
+        with self.registry.read() as session:
+            return list(session.scalars(select(row.content_sha256).where(row.discarded_at <= now() - seconds)))
+
+    def delete_content(self, content: str, seconds: float = KEPT_SECONDS) -> None:
+        """Delete the files and vectors of a content, unless a picture has it, or had it less than `seconds` ago.
 
         The files are first removed from the store, outside any transaction. If a picture with this content is added
         meanwhile, they are uploaded again.
         """
-        if not self._is_used(content):
+        with self.registry.read() as session:
+            needed = _is_needed(session, content, seconds)
+        if not needed:
             self.files.forget(content)
         with self.registry.begin() as session:
-            if unused := not _used(session, content):
-                session.execute(delete(PictureVectorRow).where(PictureVectorRow.content_sha256 == content))
+            if not (needed := _is_needed(session, content, seconds)):
+                for row in (PictureVectorRow, DiscardedContentRow):
+                    session.execute(delete(row).where(row.content_sha256 == content))
                 self.files.remove_locally(content)
-        if not unused:
+        if needed:
             self.files.restore(content)
-
-    def _is_used(self, content: str) -> bool:
-        with self.registry.read() as session:
-            return _used(session, content)
 
     @contextmanager
     def _written(self, pictures: Sequence[NewPicture]) -> Iterator[None]:
@@ -222,7 +230,7 @@ class Gallery(Stored):
         except BaseException:
             for content, _ in files:
                 with suppress(PictoglotError, OSError):  # if this fails, the sweeper removes them later
-                    self.delete_unused_content(content)
+                    self.delete_content(content)
             raise
         with suppress(StoreUnavailable):  # the rows are committed, and the store took the files before
             self.files.write(files)
@@ -267,8 +275,26 @@ def _store(session: Session, new: NewPicture) -> tuple[str | None, Outcome]:
     return old, "created" if old is None else "replaced"
 
 
-def _used(session: Session, content: str) -> bool:
-    return session.scalar(select(PictureRow.id).where(PictureRow.content_sha256 == content).limit(1)) is not None
+def _is_needed(session: Session, content: str, seconds: float) -> bool:
+    used, row = select(PictureRow.id).where(PictureRow.content_sha256 == content).limit(1), DiscardedContentRow
+    recent = select(row.content_sha256).where(row.content_sha256 == content, row.discarded_at > now() - seconds)
+    return session.scalar(used) is not None or session.scalar(recent) is not None
+
+
+def _discard(session: Session, contents: Collection[str]) -> None:
+    """Delete the vectors of these contents, and note that no picture has them from now on, unless one has."""
+    column = PictureRow.content_sha256
+    for batch in batches([*contents]):
+        if unused := set(batch).difference(session.scalars(select(column).where(column.in_(batch)))):
+            _reclaim(session, unused)
+            session.execute(delete(PictureVectorRow).where(PictureVectorRow.content_sha256.in_(unused)))
+            session.execute(insert(DiscardedContentRow), [{"content_sha256": content} for content in sorted(unused)])
+
+
+def _reclaim(session: Session, contents: Collection[str]) -> None:
+    """Note that pictures have these contents."""
+    for batch in batches([*contents]):
+        session.execute(delete(DiscardedContentRow).where(DiscardedContentRow.content_sha256.in_(batch)))
 
 
 def _add_change(session: Session, kind: str, picture: str) -> int:

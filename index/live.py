@@ -18,6 +18,7 @@ from index.errors import IndexUnavailable, OutOfMemory
 from index.gallery import GalleryPicture, NewPicture, Put
 from index.indexer import SEAL_AT
 from index.loader import SEAL_FIRST, AtOnce, ReleaseLoader
+from index.missing import find_missing
 from index.recall import KnownRecall, Recall
 from index.records import Patch, Seen, Within
 from index.sets import VectorSets
@@ -152,10 +153,12 @@ class LiveIndex:
     def verify(self) -> list[str]:
         """Hash every file of the served snapshot again, and count rows in an engine; a sentence for each difference.
 
-        Also for what `degraded` tells: that a newer release cannot be opened.
+        Also for each file that the registry names and that is missing, and for what `degraded` tells: that a newer
+        release cannot be opened.
         """
         current = self.current
-        return [*dict.fromkeys([*current.degraded, *self._loader.verify(current.release, set(current.sets))])]
+        problems = [*current.degraded, *self._loader.verify(current.release, set(current.sets))]
+        return [*dict.fromkeys(problems), *find_missing(self._gallery)]
 
     def recall(self, *, anew: bool = True) -> Recall | None:
         """How many of the nearest pictures searches find: see `index.recall`. Takes seconds for a million pictures.

@@ -20,7 +20,7 @@ from sqlalchemy import func, select, update
 from index.captions import batches
 from index.errors import EngineMismatch, IndexUnavailable
 from index.files import FOLDER as PICTURES
-from index.gallery import Gallery
+from index.gallery import KEPT_SECONDS, Gallery
 from index.segment import SEGMENTS
 from index.sets import VectorSets
 from index.states import prune
@@ -41,14 +41,16 @@ BYTES = 5  # of a vector, for each dimension: two in the registry, three in a se
 _log = logging.getLogger(__name__)
 
 
-def sweep(sets: VectorSets, seconds: float = _LEFT_OVER) -> int:
+def sweep(sets: VectorSets, seconds: float = _LEFT_OVER, kept: float = KEPT_SECONDS) -> int:
     """Remove left-over files and folders that have not changed for `seconds`; returns how many.
+
+    And the files of contents that no picture has had for `kept` seconds.
 
     To be called at the start of each API and worker process, and by a worker once a day.
 
     These are temporary files of killed writers, submissions without an expansion, working files of finished expansions,
     segments (with an engine, rows there too) that no vector set names, versions that are not registered or were
-    pruned on another machine, generations of earlier releases, stored pictures whose content no picture has.
+    pruned on another machine, generations of earlier releases, stored pictures whose content no picture ever had.
     """
     root, registry = sets.root, sets.registry
     removed = storage.sweep(root.home, seconds)
@@ -68,11 +70,12 @@ def sweep(sets: VectorSets, seconds: float = _LEFT_OVER) -> int:
             root.remove(f"{_GENERATIONS}/{path.name}")
             removed += 1
     removed += _sweep_versions(root, registry, seconds)
+    removed += _delete_discarded(sets.gallery, kept)
     for folder in sorted(path for path in (root.home / PICTURES).glob("*") if path.is_dir()):
         removed += _sweep_pictures(folder, sets.gallery, seconds)
         _disown(folder.name, sets.gallery, registry)
     if removed:
-        _log.info("removed files and folders left by crashed processes", extra={"count": removed})
+        _log.info("removed files and folders that nothing names any more", extra={"count": removed})
     return removed
 
 
@@ -99,17 +102,26 @@ def _sweep_versions(root: DataRoot, registry: Registry, seconds: float) -> int:
     return sum(not root.path(name).exists() for name in unnamed)
 
 
+def _delete_discarded(gallery: Gallery, kept: float) -> int:
+    removed = 0
+    for content in gallery.discarded(kept):
+        with suppress(StoreUnavailable):
+            gallery.delete_content(content, kept)
+            removed += 1
+    return removed
+
+
 def _sweep_pictures(folder: Path, gallery: Gallery, seconds: float) -> int:
     """One of the folders into which pictures are divided: there may be millions, nearly all of them in use."""
     names: dict[str, list[str]] = {}
     for name in os.listdir(folder):
         names.setdefault(name.partition(".")[0], []).append(name)
     removed = 0
-    for content in names.keys() - gallery.contents_in_use(folder.name):  # asked after the files were listed
+    for content in names.keys() - gallery.contents_needed(folder.name):  # asked after the files were listed
         ours = content.startswith(folder.name)  # not temporary
         if ours and any(storage.is_older(folder / name, seconds) for name in names[content]):
             with suppress(StoreUnavailable):
-                gallery.delete_unused_content(content)
+                gallery.delete_content(content)
                 removed += 1
     return removed
 

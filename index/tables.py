@@ -109,6 +109,15 @@ class PictureVectorRow(RegistryRow):
     vector: Mapped[bytes]
 
 
+class DiscardedContentRow(RegistryRow):
+    """A content that no picture has any more. Its files stay for some time: a backup of the registry may name them."""
+
+    __tablename__ = "discarded_contents"
+
+    content_sha256: Mapped[str] = mapped_column(primary_key=True)
+    discarded_at: Mapped[datetime] = mapped_column(default=now())
+
+
 class CaptionVectorRow(RegistryRow):
     """The vector of a caption, read through one version by the text tower with this fingerprint."""
 

@@ -55,6 +55,15 @@ class DataRoot:
         """Its path on this machine, whether it exists or not."""
         return self.home / name
 
+    def has(self, name: str) -> bool:
+        """Whether a folder or file is on this machine or in the store."""
+        return self.path(name).exists() or name in self.stored(name)
+
+    def stored(self, name: str) -> set[str]:
+        """The folders and files that are finished in the store: of this name, or below it."""
+        keys = () if self._objects is None else self._objects.names(name)
+        return {key.removesuffix(f"/{MANIFEST}") for key in keys if key.endswith(f"/{MANIFEST}")}
+
     def open(self, name: str, manifest_sha256: str | None = None, corrupt: type[CorruptFolder] = CorruptFolder) -> Path:
         """The local path of a folder or file, which is copied from the store first if this machine lacks it.
 

@@ -48,7 +48,7 @@ def sweep_left_over(supervisor: Supervisor) -> None:
     replaced and deleted pictures for processes that might have needed it.
     """
     from index.captions import add_missing_words
-    from index.gallery import Gallery
+    from index.gallery import KEPT_SECONDS, Gallery
     from index.sets import VectorSets
     from index.states import open_engine
     from index.sweep import forget_replaced, sweep
@@ -58,4 +58,4 @@ def sweep_left_over(supervisor: Supervisor) -> None:
     add_missing_words(registry)
     sets = VectorSets(Gallery(registry, root), open_engine(settings.index, registry))
     forget_replaced(sets)
-    sweep(sets)
+    sweep(sets, kept=min(KEPT_SECONDS, settings.purge_days * 86_400.0))

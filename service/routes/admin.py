@@ -131,7 +131,10 @@ async def revoke_key(id: str, context: AppContext) -> None:
 @router.post("/index/verify")
 @needs("admin")
 async def verify_index(context: AppContext) -> schemas.Verified:
-    """Hash every file of the served release again, and measure how many of the nearest pictures searches find."""
+    """Hash every file of the served release again, and measure how many of the nearest pictures searches find.
+
+    Files of pictures, datasets and versions that the registry names are looked for, not hashed.
+    """
     problems = await run_in_threadpool(context.live.verify)
     recall = IndexRecall.told(await run_in_threadpool(context.live.recall))
     return schemas.Verified(

@@ -243,4 +243,4 @@ def test_a_whole_machine_without_segments_serves_from_the_tables(world: World) -
     wait_until(lambda: not live.current.degraded)
     assert answers(live) == before and live.verify() == []
     assert live.current.search_captions(text_vector(1, "dau"), ["cy"], 1)[0].picture == "p2"
-    assert content(1) not in world.gallery.contents_in_use()
+    assert content(1) in world.gallery.discarded(0)

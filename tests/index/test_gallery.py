@@ -14,6 +14,7 @@ from index.captions import ReadBy
 from index.errors import PictureNotFound
 from index.gallery import Gallery, NewPicture
 from index.listing import Place
+from index.sweep import sweep
 from index.tables import GalleryChangeRow
 from index.vectors import Vector
 from tests.index.conftest import unit
@@ -79,7 +80,7 @@ def test_the_same_content_may_have_two_ids(world: World) -> None:
     assert world.gallery.picture_vector(content(1), world.encoder.image_fingerprint) is not None
 
 
-def test_deleting_the_last_of_a_content_leaves_neither_rows_nor_files(world: World) -> None:
+def test_deleting_the_last_of_a_content_leaves_no_rows_and_after_a_day_no_files(world: World) -> None:
     world.put("a", 1, {"en": ["red"]})
     ids = [caption.id for caption in world.gallery.captions(["a"])]
     world.gallery.put_caption_vectors(FIRST, {ids[0]: unit(1)[0]})
@@ -88,10 +89,14 @@ def test_deleting_the_last_of_a_content_leaves_neither_rows_nor_files(world: Wor
     assert world.gallery.caption_vectors(ids, FIRST) == {}
 
     assert world.gallery.picture_vector(content(1), world.encoder.image_fingerprint) is None
-    assert not world.gallery.files.content_path(content(1)).exists()
-    assert not world.gallery.files.thumbnail_path(content(1)).exists()
     with pytest.raises(PictureNotFound):
         world.gallery.delete("a")
+    sweep(world.sets)
+    assert world.gallery.files.exist(content(1))
+    world.aged(25)
+    sweep(world.sets)
+    assert not world.gallery.files.content_path(content(1)).exists()
+    assert not world.gallery.files.thumbnail_path(content(1)).exists() and world.gallery.discarded(0) == []
 
 
 def test_a_caption_has_a_vector_of_each_version_and_each_tower(world: World) -> None:
@@ -108,10 +113,33 @@ def test_other_content_under_the_same_id_replaces_it(world: World) -> None:
     world.put("a", 1, {"en": ["red"]})
     put = world.put("a", 2)
     assert not put.created and put.picture.content_sha256 == content(2) and said(world, "a") == {"en": ["red"]}
-    assert (
-        not world.gallery.files.content_path(content(1)).exists()
-        and world.gallery.files.content_path(content(2)).exists()
-    )
+    assert world.gallery.discarded(0) == [content(1)] and world.gallery.files.exist(content(1))
+    world.aged(25)
+    sweep(world.sets)
+    assert not world.gallery.files.content_path(content(1)).exists() and world.gallery.files.exist(content(2))
+
+
+@pytest.mark.row("F10")
+def test_a_content_that_is_put_again_stays_and_is_kept_for_a_day_from_its_last_end(world: World) -> None:
+    world.put("a", 1)
+    world.gallery.delete("a")
+    world.aged(25)
+    world.put("b", 1)
+    sweep(world.sets)
+    assert world.gallery.files.exist(content(1)) and world.gallery.discarded(0) == []
+    world.put("b", 2)
+    world.gallery.delete("b")
+    sweep(world.sets)
+    assert world.gallery.files.exist(content(1)) and world.gallery.files.exist(content(2))
+
+
+@pytest.mark.row("F10")
+def test_a_put_that_fails_removes_no_content_that_was_discarded_just_now(world: World) -> None:
+    world.put("a", 1)
+    world.gallery.delete("a")
+    with pytest.raises(IntegrityError):
+        world.gallery.put([NewPicture("b", content(1), 32, 32, {"en": [None]}, unit(1)[0], drawn(1))], "f")  # type: ignore[list-item]
+    assert world.gallery.files.exist(content(1))
 
 
 def test_files_hold_the_encoded_forms(world: World) -> None:

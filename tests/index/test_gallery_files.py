@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from index.gallery import Gallery
 from model import storage
 from model.data_root import DataRoot
-from model.errors import RegistryUnavailable, StorageFull, StoreUnavailable
+from model.errors import StorageFull, StoreUnavailable
 from model.objects import Objects
 from model.registry import open_registry
 from tests.index.world import World, content
@@ -55,6 +55,7 @@ def test_no_writer_waits_for_the_store(tmp_path: Path, store: str, monkeypatch: 
     world.put("a", 1)
     world.put("a", 2)
     world.gallery.delete("a")
+    world.gallery.delete_content(content(1), 0)
     assert {"put", "create", "delete"} <= set(calls)
     other.close()
     world.close()
@@ -72,24 +73,11 @@ def test_a_content_put_while_it_is_deleted_as_unused_keeps_its_files(
         write_bytes(path, data)
         if path == world.gallery.files.content_path(content(1)) and world.gallery.ids() == []:
             monkeypatch.setattr(storage, "write_bytes", write_bytes)
-            world.gallery.delete_unused_content(content(1))
+            world.gallery.delete_content(content(1), 0)
 
     monkeypatch.setattr(storage, "write_bytes", overtaken)
     world.put("b", 1)
     assert world.gallery.files.read(content(1)) and world.gallery.files.read(content(1), thumbnail=True)
-
-
-def test_a_deleted_picture_is_deleted_though_its_files_cannot_be_removed_now(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.put("a", 1)
-
-    def busy(_: str) -> None:
-        raise RegistryUnavailable
-
-    monkeypatch.setattr(world.gallery, "delete_unused_content", busy)
-    world.gallery.delete("a")
-    assert world.gallery.ids() == []
 
 
 def test_a_put_that_was_committed_does_not_fail_when_the_store_goes_away(
@@ -154,9 +142,7 @@ def once_before(root: DataRoot, method: str, act: Callable[[], object], monkeypa
 def left_over(world: World) -> None:
     """The files of `drawn(1)` are here and in the store, and no picture has this content."""
     world.put("a", 1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(world.gallery, "delete_unused_content", lambda _: None)  # as if killed before it
-        world.gallery.delete("a")
+    world.gallery.delete("a")
 
 
 def test_a_content_that_is_deleted_as_unused_between_its_files_and_its_row_is_put_into_the_store_again(
@@ -168,7 +154,7 @@ def test_a_content_that_is_deleted_as_unused_between_its_files_and_its_row_is_pu
     @contextmanager
     def overtaken() -> Iterator[Session]:
         monkeypatch.setattr(shared.registry, "begin", begin)
-        other.delete_unused_content(content(1))
+        other.delete_content(content(1), 0)
         with begin() as session:
             yield session
         complete.append(shared.gallery.files.content_path(content(1)).exists())
@@ -184,7 +170,7 @@ def test_a_file_that_is_removed_before_it_reaches_the_store_is_written_again(
     shared: World, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Gallery(shared.registry, DataRoot(shared.home, store))
-    once_before(shared.root, "commit", lambda: other.delete_unused_content(content(1)), monkeypatch)
+    once_before(shared.root, "commit", lambda: other.delete_content(content(1), 0), monkeypatch)
     shared.put("a", 1)
     assert shared.gallery.files.read(content(1)) and elsewhere(shared, "third", store).files.read(content(1))
 
@@ -197,7 +183,7 @@ def test_a_content_that_is_put_while_another_machine_deletes_it_as_unused_stays_
     root = DataRoot(shared.home.parent / machine, store)
     other = Gallery(shared.registry, root)
     once_before(root, "forget", lambda: shared.put("b", 1), monkeypatch)
-    other.delete_unused_content(content(1))
+    other.delete_content(content(1), 0)
     third = elsewhere(shared, "third", store)
     assert third.files.read(content(1)) and third.files.read(content(1), thumbnail=True)
 
@@ -216,6 +202,7 @@ def test_files_that_an_earlier_release_stored_are_read_kept_and_deleted(
     gallery = Gallery(shared.registry, DataRoot(shared.home.parent / machine, store))
     assert gallery.files.read(content(1)) == b"old" and gallery.files.read(content(1), thumbnail=True) == b"small"
     gallery.delete("a")
+    gallery.delete_content(content(1), 0)
     with pytest.raises(FileNotFoundError):
         elsewhere(shared, "third", store).files.read(content(1))
 

@@ -269,7 +269,7 @@ def test_pictures_are_swept_one_folder_at_a_time_and_only_unused_ones_are_looked
     left.write_bytes(b"x")
     world.aged()
     held, looked_at = list[int](), list[str]()
-    contents, is_older = world.gallery.contents_in_use, storage.is_older
+    contents, is_older = world.gallery.contents_needed, storage.is_older
 
     def counted(prefix: str = "") -> set[str]:
         held.append(len(contents(prefix)))
@@ -279,7 +279,7 @@ def test_pictures_are_swept_one_folder_at_a_time_and_only_unused_ones_are_looked
         looked_at.append(path.name)
         return is_older(path, seconds)
 
-    monkeypatch.setattr(world.gallery, "contents_in_use", counted)
+    monkeypatch.setattr(world.gallery, "contents_needed", counted)
     monkeypatch.setattr(storage, "is_older", noted)
     assert sweep(world.sets) == 1 and not left.exists()
     assert sum(held) == 40 and max(held) <= 5

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import update
 
 from index.gallery import Gallery, NewPicture, Put
 from index.indexer import Indexer, fill_captions
@@ -19,6 +20,7 @@ from index.live import LiveIndex
 from index.sets import VectorSets
 from index.sources import Source, mended
 from index.states import State, open_engine
+from index.tables import DiscardedContentRow
 from index.vectors import Identity, VectorSet, scores
 from model import storage
 from model.data_root import DataRoot
@@ -179,7 +181,10 @@ class World:
         return sorted((self.home / "segments").glob(f"{kind}-*"))
 
     def aged(self, hours: float = 1.1) -> None:
-        """Let everything below the data root look as if nobody had changed it for so long."""
+        """Let everything below the data root look as if nobody had changed it, or discarded it, for so long."""
+        with self.registry.begin() as session:
+            row = DiscardedContentRow
+            session.execute(update(row).values(discarded_at=row.discarded_at - 3_600 * hours))
         for folder, _, files in os.walk(self.home):
             for path in (Path(folder), *(Path(folder, file) for file in files)):
                 with suppress(FileNotFoundError):  # a live index may be sweeping
