@@ -128,7 +128,7 @@ def _oldest(session: Session, release: int, keep: int) -> int:
 
 def _earliest(session: Session, oldest: int) -> int:
     """The oldest release in reach or, if the clock was ahead when that was made, one before it whose time fits."""
-    made = dict(row.tuple() for row in session.execute(select(ReleaseRow.number, ReleaseRow.created_at)))
+    made = {row.number: row.created_at for row in session.execute(select(ReleaseRow.number, ReleaseRow.created_at))}
     moment = session.scalars(select(now())).one()
     earliest = min(moment, *(at for number, at in made.items() if number >= oldest))
     return max((number for number, at in made.items() if number <= oldest and at <= earliest), default=1)
