@@ -20,7 +20,7 @@ MINUTES ?= 3
 DATABASE ?= both
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test coverage check style bench faults fuzz nightly torture lock browser faketime
+.PHONY: help demo up test coverage check style bench flood faults fuzz nightly torture lock browser faketime
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -60,6 +60,9 @@ torture: $(VENV)/.dev faketime ## SEED= MINUTES= DATABASE=: requests and faults 
 
 bench: $(VENV)/.dev ## latency and throughput of the real service on this machine
 	$(BIN)/python -m benchmarks.serving $(ARGS)
+
+flood: $(VENV)/.dev ## searches while 5,000 connections are held open that never end their head: eleven minutes
+	$(BIN)/python -m benchmarks.flood $(ARGS)
 
 # --- what the targets stand on ---------------------------------------------------------------------------------------
 

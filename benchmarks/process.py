@@ -18,8 +18,11 @@ _STOPPED_WITHIN = 60.0
 
 
 @contextmanager
-def running(key: str, **settings: str) -> Iterator[str]:
-    """`pictoglot up` with an admin key and settings on a free loopback port; yields its address, and stops it again."""
+def running(key: str, log: Path | None = None, **settings: str) -> Iterator[str]:
+    """`pictoglot up` with an admin key and settings on a free loopback port; yields its address, and stops it again.
+
+    What it logs is kept in the file `log`, if there is one.
+    """
     with tempfile.TemporaryDirectory(prefix="pictoglot-bench-") as home:
         port = _free_port()
         own = {
@@ -31,7 +34,8 @@ def running(key: str, **settings: str) -> Iterator[str]:
         }
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PICTOGLOT_")}
         environment = clean | {f"PICTOGLOT_{name}": value for name, value in (own | settings).items()}
-        with (Path(home) / "output").open("wb") as output:
+        log = log or Path(home) / "output"
+        with log.open("wb") as output:
             process = subprocess.Popen(
                 [Path(sys.executable).parent / "pictoglot", "up"],
                 env=environment,
@@ -43,7 +47,7 @@ def running(key: str, **settings: str) -> Iterator[str]:
             )
             try:
                 url = f"http://127.0.0.1:{port}"
-                _until_ready(url, process, Path(home) / "output")
+                _until_ready(url, process, log)
                 yield url
             finally:
                 _stop(process)

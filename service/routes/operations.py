@@ -15,6 +15,7 @@ from service.health import health_of
 from service.metrics import CONTENT_TYPE
 from service.openapi import LATER, ref
 from service.schemas import operations as schemas
+from service.settings import LOOPBACK
 
 router = APIRouter(tags=["operations"])
 _STYLE = (
@@ -35,9 +36,12 @@ async def alive() -> schemas.Live:
     "/readyz",
     responses={503: {"content": {"application/problem+json": {"schema": ref(schemas.NotReady)}}, **LATER}},
 )
-async def ready(context: AppContext) -> schemas.Ready:
-    """Whether a verified snapshot serves and searches are accepted; `degraded` lists what is wrong."""
-    serving, accepting = await _serving(context)
+async def ready(request: Request, context: AppContext) -> schemas.Ready:
+    """Whether a verified snapshot serves and searches are accepted; `degraded` lists what is wrong.
+
+    Needs no key; with one that is not bound to collections it tells more.
+    """
+    serving, accepting = await _serving(context, await context.keyring.sees_all(request.headers))
     if not accepting:
         raise IndexUnavailable("searches are not accepted now", **serving.model_dump())
     return schemas.Ready(**serving.model_dump())
@@ -45,8 +49,11 @@ async def ready(context: AppContext) -> schemas.Ready:
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(request: Request, context: AppContext) -> Response:
-    """Metrics for Prometheus. Needs a key unless `PICTOGLOT_ENVIRONMENT=local`: it names languages and routes."""
-    if context.settings.environment != "local":
+    """Metrics for Prometheus: they name languages and routes.
+
+    They need a key, but for `PICTOGLOT_ENVIRONMENT=local` on a loopback address.
+    """
+    if context.settings.environment != "local" or context.settings.host not in LOOPBACK:
         await context.keyring.identify(request.headers, ANY_KEY)
     return Response(await run_in_threadpool(context.metrics.text), media_type=CONTENT_TYPE)
 
@@ -63,16 +70,19 @@ async def docs(request: Request) -> HTMLResponse:
     return HTMLResponse(_page(request.app.openapi()), headers=_HEADERS)
 
 
-async def _serving(context: Context) -> tuple[schemas.Serving, bool]:
-    """What is served, and whether searches are accepted."""
+async def _serving(context: Context, whole: bool) -> tuple[schemas.Serving, bool]:
+    """What is served, and whether searches are accepted.
+
+    Unless it is to be the `whole`, it names neither languages nor changes: they may be of any collection.
+    """
     health = await run_in_threadpool(health_of, context)
     snapshot = health.snapshot
     serving = schemas.Serving(
         release=snapshot and snapshot.release.number,
         base=context.base,
         encoding=str(context.encoder.encoding),
-        generations=snapshot.generations if snapshot else {},
-        degraded=[fault.said for fault in health.faults],
+        generations=snapshot.generations if snapshot and whole else {},
+        degraded=[*dict.fromkeys(fault.said if whole else fault.code for fault in health.faults)],
     )
     return serving, health.ready
 

@@ -17,8 +17,8 @@ class Serving(Response):
     release: int | None
     base: str
     encoding: str = Field(description="What computes the vectors, for example `openvino in bfloat16`.")
-    generations: dict[str, str]
-    degraded: list[str]
+    generations: dict[str, str] = Field(description="Of each vector set; empty without a key that may see all.")
+    degraded: list[str] = Field(description="Codes, or with a key that may see all also sentences.")
 
 
 class Ready(Serving):

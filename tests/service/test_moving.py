@@ -183,7 +183,7 @@ def test_a_base_that_cannot_be_opened_leaves_what_serves(tmp_path: Path, monkeyp
         release = moved(service.context.registry)
         wait_until(lambda: len(asked) > 1)
         assert answers(service) == before
-        degraded = service.http.get("/readyz").json()["degraded"]
+        degraded = service.admin.get("/readyz").json()["degraded"]
         assert degraded == [
             f"Release {release.number} is for another base, which is not open here.",
             "Release 2 is still served.",

@@ -38,12 +38,30 @@ from tests.service.processes import answers, clean_environment, weightless
 
 
 def test_readiness_names_what_serves(service: Service) -> None:
-    body = service.http.get("/readyz").json()
+    body = service.admin.get("/readyz").json()
     assert body["status"] == "ready"
     assert body["release"] == 2
     assert set(body["generations"]) == {"pictures", "en", "de"}
     assert body["base"] == "bundled"
     assert body["degraded"] == []
+
+
+@pytest.mark.row("F11")
+def test_readiness_tells_only_who_may_see_all_of_languages_and_changes(tmp_path: Path) -> None:
+    with running(tmp_path) as service:
+        service.learn("cy")
+        bound = service.key("write", collections=["secret"])
+        keys = [{}, {"X-API-Key": "wrong"}, {"Authorization": f"Bearer {bound}"}]
+        before = [service.http.get("/readyz", headers=headers).json() for headers in keys]
+        assert service.put("a", cy=["afal"]).status_code == 201  # a change, and captions in a language
+        service.context.registry.encodings.first("openvino", "float32", "of the words of secret captions")
+        service.context.live.refresh()
+        after = [service.http.get("/readyz", headers=headers) for headers in keys]
+        assert [answer.status_code for answer in after] == [200, 200, 200]
+        for told, answer in zip(before, after, strict=True):
+            assert answer.json() == told | {"degraded": ["encoding"]} and told["generations"] == {}
+        whole = service.http.get("/readyz", headers={"X-API-Key": service.key("search")}).json()
+        assert {"pictures", "cy"} <= set(whole["generations"]) and "secret captions" in whole["degraded"][0]
 
 
 def test_a_service_that_drains_is_not_ready_but_answers(tmp_path: Path) -> None:
@@ -319,7 +337,7 @@ def test_a_damaged_release_is_skipped_for_an_older_one_and_reported(tmp_path: Pa
     with running(tmp_path) as service:
         service.learn("cy")
     with running(tmp_path, DamagedEncoder()) as service:
-        answer = service.http.get("/readyz")
+        answer = service.admin.get("/readyz")
         assert (answer.status_code, answer.json()["release"]) == (200, 1)
         assert "version_corrupt" in " ".join(answer.json()["degraded"])
         assert service.search("cat").status_code == 200
@@ -356,8 +374,10 @@ def test_answers_do_not_wait_for_the_client_to_acknowledge(tmp_path: Path) -> No
                 assert accepted.proto == socket.IPPROTO_TCP
 
 
-def test_outside_of_local_the_metrics_need_a_key(tmp_path: Path) -> None:
-    with running(tmp_path, environment="production") as service:
+@pytest.mark.row("F11")
+@pytest.mark.parametrize("setting", [{"environment": "production"}, {"host": "0.0.0.0"}], ids=["production", "public"])
+def test_outside_of_a_local_loopback_the_metrics_need_a_key(tmp_path: Path, setting: dict[str, str]) -> None:
+    with running(tmp_path, **setting) as service:
         assert_problem(service.http.get("/metrics"), 401, "missing_api_key")
         assert_problem(service.http.get("/metrics", headers={"X-API-Key": "wrong"}), 401, "invalid_api_key")
         key = service.key("search")
