@@ -14,7 +14,7 @@ TORCH := "torch >= 2.10, < 2.14" "torchvision >= 0.25, < 0.29"
 # after another, in one process that a debugger can stop.
 SPREAD ?= -n logical --maxprocesses 4 --dist worksteal
 export PYTHONNOUSERSITE := 1
-# Of `make torture`: which history, for how many minutes on each database, and which databases (sqlite, postgresql, both).
+# Of `make torture`: which history, for how many minutes on each database, and which databases (sqlite, postgresql, store, both, all).
 SEED ?= 1
 MINUTES ?= 3
 DATABASE ?= both

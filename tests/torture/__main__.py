@@ -5,7 +5,9 @@ import json
 import sys
 from pathlib import Path
 
-from tests.torture.histories import Report, torture
+from tests.torture.histories import torture
+
+DATABASES = ("sqlite", "postgresql", "store")  # store: PostgreSQL, a data root for each machine, an object store
 
 
 def main() -> int:
@@ -13,20 +15,18 @@ def main() -> int:
     told = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     told.add_argument("--seed", type=int, default=1)
     told.add_argument("--minutes", type=float, default=3.0, help="for each database")
-    told.add_argument("--database", choices=("sqlite", "postgresql", "both"), default="both")
+    told.add_argument("--database", choices=(*DATABASES, "both", "all"), default="both")
     told.add_argument("--keep", type=Path, default=Path("torture-failures"), help="where seed, ledger and data root go")
     told.add_argument("--shrink", type=float, default=5.0, help="minutes to look for a smaller history")
     told.add_argument("--history", type=Path, help="carry out the steps of this file instead")
     given = told.parse_args()
-    databases = ("sqlite", "postgresql") if given.database == "both" else (given.database,)
+    databases = {"both": DATABASES[:2], "all": DATABASES}.get(given.database, (given.database,))
     steps = json.loads(given.history.read_text()) if given.history else None
     reports = [torture(name, given.seed, given.minutes, given.keep, given.shrink, steps) for name in databases]
     for report in reports:
         sys.stdout.write(f"{report}\n")
     return 0 if all(report.violation is None for report in reports) else 1
 
-
-__all__ = ["Report"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,7 +6,6 @@ Each runs in a session of its own under a clock that can be moved; a service man
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import psutil
 
 from tests.torture.client import ADMIN_KEY, Api
 from tests.torture.servers import PATIENCE, Database
+from tests.torture.stores import Broker, ObjectStore, free_port
 
 APIS, WORKERS = ("api1", "api2"), ("worker1", "worker2")
 LEASE = 3.0  # seconds
@@ -92,10 +92,21 @@ class Member:
 
 
 class Deployment:
-    """All processes under a folder: data root, logs, clocks. `database` None: SQLite."""
+    """All processes under a folder: data root, logs, clocks. `database` None: SQLite.
 
-    def __init__(self, folder: Path, base: str, database: Database | None) -> None:
-        self.folder, self.database, self.base = folder, database, base
+    With an object store there are two data roots, as on two machines, and a broker between them.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        base: str,
+        database: Database | None = None,
+        store: ObjectStore | None = None,
+        broker: Broker | None = None,
+    ) -> None:
+        self.folder, self.base = folder, base
+        self.database, self.store, self.broker = database, store, broker
         self.home = folder / "home"
         self.home.mkdir()
         size = f"size={DISK}m"
@@ -120,12 +131,15 @@ class Deployment:
         settings = {**SETTINGS, "HOME": str(self.home), "BASE": self.base, **more}
         if self.database is not None:
             settings.setdefault("DATABASE_URL", self.database.url)
+        if self.store is not None and self.broker is not None:
+            settings |= {"STORE": self.store.url, "BROKER_URL": self.broker.url}
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PICTOGLOT_")}
-        threads = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        return {**clean, **threads, **{f"PICTOGLOT_{name}": value for name, value in settings.items()}}
+        clean |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **(self.store.environment if self.store else {})}
+        return {**clean, **{f"PICTOGLOT_{name}": value for name, value in settings.items()}}
 
     def _member(self, name: str) -> Member:
-        environment = self.environment(PORT=str(free_port())) if name in APIS else self.environment()
+        home = self.folder / "home2" if self.store is not None and name.endswith("2") else self.home
+        environment = self.environment(HOME=str(home), **({"PORT": str(free_port())} if name in APIS else {}))
         clock = self.folder / f"{name}.clock"
         clock.write_text("+0\n")
         if self._faketime is not None:
@@ -205,7 +219,7 @@ class Deployment:
         """Every process with this data root in its environment."""
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if process.environ().get("PICTOGLOT_HOME") == str(self.home):
+                if process.environ().get("PICTOGLOT_HOME", "").startswith(str(self.folder)):
                     yield process
 
     def close(self) -> None:
@@ -223,7 +237,8 @@ class Deployment:
 
     def keep(self, target: Path) -> None:
         """Copy data root, logs and ledger to where they stay, and the registry's dump."""
-        shutil.copytree(self.home, target / "home", dirs_exist_ok=True, ignore=shutil.ignore_patterns("filler"))
+        for home in self.folder.glob("home*"):
+            shutil.copytree(home, target / home.name, ignore=shutil.ignore_patterns("filler"))
         for file in self.folder.glob("*.*"):
             if file.is_file():
                 shutil.copy2(file, target)
@@ -235,11 +250,3 @@ class Deployment:
 def program() -> list[str]:
     """The command line as it is installed; `PYTHONPATH` makes it run this source tree."""
     return [str(Path(sys.executable).with_name("pictoglot"))]
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port

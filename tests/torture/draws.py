@@ -22,6 +22,9 @@ FAULTS = {  # and how often
     "fill_disk": 3,
     "kill_database": 3,
     "lose_commits": 3,
+    "restart_api": 2,
+    "kill_broker": 1,
+    "break_store": 3,
 }
 STEPS_DRAWN = {
     "burst": 50,
@@ -35,7 +38,6 @@ STEPS_DRAWN = {
     "verify": 2,
     "vectors": 4,
     "listing": 4,
-    "restart": 1,
     "backup": 1,
 }
 OPERATIONS = {"put": 8, "patch": 4, "delete": 4, "batch": 2, "get": 4, "search": 6}
@@ -49,7 +51,7 @@ def draw(seed: int, number: int) -> Step:
     step: Step = {"step": kind, "api": chance.randrange(2)}
     if kind in ("burst", "backup"):
         step["operations"] = [_operation(chance) for _ in range(chance.randint(4, 16))]
-        if kind == "burst" and chance.random() < 0.6:
+        if kind == "burst" and chance.random() < 0.75:
             step["fault"] = _fault(chance, len(step["operations"]))
     elif kind in ("teach", "assess"):
         step |= {"language": chance.choice([*INVENTED]), "dataset": chance.randrange(DATASETS)}

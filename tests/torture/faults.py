@@ -28,8 +28,19 @@ EXCUSED: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "fill_disk": (frozenset({"storage_full"}) | AWAY, frozenset({"storage_full"}) | AWAY),
     "kill_database": (AWAY, AWAY),
     "lose_commits": (AWAY, AWAY),
+    "kill_broker": (frozenset(), frozenset()),
+    "break_store": (AWAY | {"store_unavailable"}, AWAY | {"store_unavailable"}),
+    "restart_api": (AWAY, frozenset()),
 }
-ON_POSTGRESQL = ("kill_database", "lose_commits")
+NEEDS = {  # what a deployment needs to have for a fault
+    "kill_database": "database",
+    "lose_commits": "database",
+    "kill_broker": "broker",
+    "break_store": "store",
+    "step_clock": "has_clocks",
+    "strobe_clock": "has_clocks",
+    "fill_disk": "is_small_disk",
+}
 STEPS = ("+3600", "-3600", "+400d", "-400d", "+3")
 
 
@@ -85,7 +96,7 @@ class Windows:
         """Whether a fault between these moments explains that this process did not answer at all."""
         with self._lock:
             return any(
-                window.kind in ("kill_api", "stop_api", "restart") and window.process == process
+                window.kind in ("kill_api", "stop_api") and window.process == process
                 for window in self._windows
                 if window.begin <= ended and begun <= window.end
             )
@@ -94,9 +105,6 @@ class Windows:
         """Whether any fault is on, or was so lately."""
         with self._lock:
             return any(window.end > time.monotonic() for window in self._windows)
-
-
-EXCUSED["restart"] = (AWAY, frozenset())
 
 
 class Nemesis:
@@ -108,13 +116,9 @@ class Nemesis:
         self._lock = Lock()
 
     def strike(self, kind: str, target: int, seconds: float, detail: str = "") -> None:
-        """Do a fault; what this deployment does not have is left out."""
-        if kind in ON_POSTGRESQL and self._deployment.database is None:
+        """Do a fault; where this deployment lacks what it needs, kill a worker."""
+        if kind in NEEDS and not getattr(self._deployment, NEEDS[kind]):
             kind = "kill_worker"
-        if kind.endswith("_clock") and not self._deployment.has_clocks:
-            return
-        if kind == "fill_disk" and not self._deployment.is_small_disk:
-            return
         getattr(self, f"_{kind}")(target, seconds, detail)
 
     def tend(self) -> None:
@@ -129,13 +133,6 @@ class Nemesis:
         with self._lock:
             return name in self._starting
 
-    def restart(self, target: int) -> None:
-        """SIGTERM to an API process, which ends in order and comes again."""
-        member = self._deployment.members[APIS[target % 2]]
-        self._begin_start("restart", member.name)
-        member.signal(signal.SIGTERM, whole=False)
-        self._counts["restarts"] += 1
-
     def _begin_start(self, kind: str, name: str) -> None:
         with self._lock:
             if name not in self._starting:
@@ -148,6 +145,14 @@ class Nemesis:
         self._counts["kills"] += 1
         time.sleep(0.3)
         self.tend()
+
+    def _restart_api(self, target: int, seconds: float, detail: str) -> None:
+        """SIGTERM: it answers what it has received, ends in order, and comes again."""
+        member = self._deployment.members[APIS[target % 2]]
+        self._begin_start("restart_api", member.name)
+        time.sleep(1)  # who was about to ask it has asked
+        member.signal(signal.SIGTERM, whole=False)
+        self._counts["restarts"] += 1
 
     def _kill_worker(self, target: int, seconds: float, detail: str) -> None:
         member = self._deployment.members[WORKERS[target % 2]]
@@ -235,6 +240,22 @@ class Nemesis:
             time.sleep(seconds / 4)
             proxy.losing.clear()
         self._counts["lost commits"] += proxy.lost - before
+
+    def _kill_broker(self, target: int, seconds: float, detail: str) -> None:
+        broker: Any = self._deployment.broker
+        with self._windows.open("kill_broker"):
+            broker.kill()
+            self._counts["broker kills"] += 1
+            time.sleep(seconds)
+            broker.start()
+
+    def _break_store(self, target: int, seconds: float, detail: str) -> None:
+        store: Any = self._deployment.store
+        with self._windows.open("break_store"):
+            store.proxy.mode = ("stall", "break", "lie")[target % 3]
+            self._counts["stores that stall, break or lie"] += 1
+            time.sleep(2 * seconds)
+            store.proxy.mode = ""
 
 
 def lease_of(kind: str) -> float:

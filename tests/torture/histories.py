@@ -18,6 +18,7 @@ from tests.torture.ledger import Ledger, Violation
 from tests.torture.servers import Database
 from tests.torture.settle import close, settle
 from tests.torture.steps import Runner
+from tests.torture.stores import Broker, ObjectStore
 
 
 @dataclass
@@ -76,10 +77,15 @@ def deployed(database: str, seed: int) -> Iterator[Deployment]:
     """A deployment that runs, in a folder of its own; nothing of it is left afterwards."""
     with ExitStack() as undone:
         folder = Path(undone.enter_context(tempfile.TemporaryDirectory(prefix="torture-", ignore_cleanup_errors=True)))
-        server = Database() if database == "postgresql" else None
-        if server is not None:
+        server, store, broker = None, None, None
+        if database != "sqlite":
+            server = Database()
             undone.callback(server.stop)
-        deployment = Deployment(folder, write_base(folder, f"torture-{seed}", seed), server)
+        if database == "store":
+            store, broker = ObjectStore(), Broker(folder)
+            undone.callback(store.stop)
+            undone.callback(broker.kill)
+        deployment = Deployment(folder, write_base(folder, f"torture-{seed}", seed), server, store, broker)
         undone.callback(deployment.close)
         deployment.start()
         yield deployment
@@ -97,8 +103,8 @@ def carry_out(database: str, seed: int, steps: Iterator[Step], keep: Path | None
                 runner.do(step)
             settle(runner)
             close(runner)
-        except Violation as violation:
-            report.violation = violation
+        except (Violation, TimeoutError) as error:
+            report.violation = error if isinstance(error, Violation) else Violation("stuck", str(error))
             if keep is not None:
                 report.kept = _kept(keep, report, deployment)
     return report

@@ -30,6 +30,7 @@ class Looker:
         self._ledger, self._judge, self._lineage = ledger, judge, lineage
         self.bound: dict[str, str] = {}  # collections, and a key that sees this one alone
         self._files: dict[str, int] = {}  # `v` of the address of a stored file, and which picture it is
+        self._bytes: dict[str, int] = {}  # hashes of stored files
         self._uploaded: dict[int, Vector] = {}
         self._stored: dict[int, Vector] = {}
 
@@ -38,6 +39,7 @@ class Looker:
         for id, content in contents.items():
             item = api.ask("GET", f"/v1/pictures/{quoted(id)}").body
             self._files[item["url"].partition("?v=")[2]] = content
+            self._bytes[hashlib.sha256(api.ask("GET", item["url"]).body).hexdigest()] = content
             answer = api.ask("POST", "/v1/embeddings", files={"picture": ("x", picture(content))})
             self._uploaded[content] = np.asarray(answer.body["data"][0]["embedding"])
             self._stored[content] = self._uploaded[content].astype(np.float16).astype(float)
@@ -153,8 +155,7 @@ class Looker:
             raise Violation("lost", f"the file of {id} is answered 404")
         if not answer.is_ok:
             return self._judge.accept(answer, f"the file of {id}")
-        begins = hashlib.sha256(answer.body).hexdigest()
-        content = next((content for v, content in self._files.items() if begins.startswith(v)), -1)
+        content = self._bytes.get(hashlib.sha256(answer.body).hexdigest(), -1)
         if all(state is None or state.content != content for state in possible):
             raise Violation("mixed", f"the file of {id} shows picture {content}, and it may be {describe(possible)}")
 

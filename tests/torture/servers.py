@@ -116,7 +116,7 @@ class CommitProxy:
 
     def _accept(self) -> None:
         while not self._ended.is_set():
-            with suppress(TimeoutError):
+            with suppress(OSError):  # nobody came, or it was closed
                 client, _ = self._listening.accept()
                 Thread(target=self._forward, args=(client,), daemon=True).start()
 

@@ -16,11 +16,10 @@ from tests.torture.histories import deployed
 from tests.torture.ledger import Ledger, Violation, Write
 from tests.torture.steps import Runner
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.nightly]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1_800)]
 
 
-@pytest.mark.timeout(1_800)
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("database", ["sqlite", "postgresql", "store"])
 def test_nothing_is_lost_back_or_mixed(database: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.torture", "--seed", "24", "--minutes", "1", "--shrink", "0"]
     done = subprocess.run(
