@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 
 SOCKET = ".s.PGSQL.5432"
-PATIENCE = 180.0  # seconds
+PATIENCE = 600.0  # seconds: a busy machine may be many times slower, and only a failure waits for it
 
 
 class Database:

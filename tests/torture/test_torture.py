@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,15 +17,20 @@ from tests.torture.histories import deployed
 from tests.torture.ledger import Ledger, Violation, Write
 from tests.torture.steps import Runner
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(1_800)]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(3_600)]
+HISTORIES = [  # a seed (0: of the day), a database, and how many minutes
+    (24, "sqlite", 0.7),
+    (24, "postgresql", 0.7),
+    *(pytest.param(0, name, 10, marks=pytest.mark.nightly) for name in ("sqlite", "postgresql", "store")),
+]
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql", "store"])
-def test_nothing_is_lost_back_or_mixed(database: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.torture", "--seed", "24", "--minutes", "1", "--shrink", "0"]
-    done = subprocess.run(
-        [*command, "--database", database, "--keep", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
-    )
+@pytest.mark.parametrize(("seed", "database", "minutes"), HISTORIES)
+def test_nothing_is_lost_back_or_mixed(seed: int, database: str, minutes: float, tmp_path: Path) -> None:
+    seed = seed or int(time.time() // 86_400)
+    given = ["--seed", str(seed), "--database", database, "--minutes", str(minutes), "--keep", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.torture", *given, "--shrink", "0" if minutes < 1 else "10"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -51,6 +57,7 @@ def tell(runner: Runner, kind: str, status: int, **changes: Any) -> None:
     runner.ledger.acknowledge(write, runner.ledger.begin(write), status, "nobody")
 
 
+@pytest.mark.nightly
 def test_what_is_done_behind_its_back_is_found(runner: Runner) -> None:
     first, second = runner.deployment.apis.values()
     for api in (first, second):
@@ -82,6 +89,7 @@ def test_what_is_done_behind_its_back_is_found(runner: Runner) -> None:
     tell(runner, "delete", 204)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", FAULTS)
 def test_every_fault_can_be_done_and_healed(runner: Runner, kind: str) -> None:
     runner.nemesis.strike(kind, 0, 0.5, "+3600")
@@ -90,6 +98,7 @@ def test_every_fault_can_be_done_and_healed(runner: Runner, kind: str) -> None:
     runner.looker.listing(runner.api(0))
 
 
+@pytest.mark.nightly
 def test_a_torn_file_of_a_picture_is_found(runner: Runner) -> None:
     """Last: it damages the data root."""
     for file in (runner.deployment.home / "pictures").rglob("*.jpg"):
