@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def main() -> int:
     told.add_argument("--shrink", type=float, default=5.0, help="minutes to look for a smaller history")
     told.add_argument("--history", type=Path, help="carry out the steps of this file instead")
     given = told.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clean up
     databases = {"both": DATABASES[:2], "all": DATABASES}.get(given.database, (given.database,))
     steps = json.loads(given.history.read_text()) if given.history else None
     reports = [torture(name, given.seed, given.minutes, given.keep, given.shrink, steps) for name in databases]

@@ -44,7 +44,7 @@ class Judge:
 
 def is_busy() -> bool:
     """Whether others keep this machine so busy that who holds a lock of SQLite may not run for a second."""
-    return os.getloadavg()[0] > 2 * (os.cpu_count() or 1)
+    return os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1)
 
 
 class Writer:
