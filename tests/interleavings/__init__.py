@@ -1,0 +1,1 @@
+"""Two actors on one data root, in every order of their steps that makes a difference."""

@@ -1,0 +1,135 @@
+"""What has to hold when two actors are done, whatever the order of their steps was."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import select
+
+from index.sources import caught_up, source_of
+from index.states import in_use
+from index.sweep import sweep
+from index.vectors import Identity
+from model.errors import LeaseLost
+from model.registry import Lease
+from model.registry.clock import Instant
+from model.registry.retention import LEAST
+from model.registry.tables import RegistryRow
+from tests.doubles import WeightlessView
+from tests.index.world import World
+from tests.interleavings.schedule import CLOCK, Step
+
+
+def told(world: World, results: Iterable[Iterable[object]]) -> tuple[Any, ...]:
+    """What a client sees of the end: the ledger of pictures, releases, versions, expansions, and what was answered."""
+    gallery, registry = world.gallery, world.registry
+    ids = gallery.ids()
+    pictures = tuple(sorted(gallery.contents(ids).items()))
+    captions = tuple((id, str(sorted(texts.items()))) for id, texts in sorted(gallery.captions_for(ids).items()))
+    releases = tuple((each.shared, str(sorted(each.languages.items()))) for each in registry.releases.list())
+    versions = tuple((each.number, each.language, each.pruned_at is not None) for each in registry.versions.list())
+    expansions = sorted((each.language, each.kind, each.state, each.attempt) for each in registry.expansions.list())
+    answers = tuple(type(result).__name__ for of_one in results for result in of_one)
+    return pictures, captions, releases, versions, tuple(expansions), answers
+
+
+def state_of(world: World) -> int:
+    """All rows but times and ETags, and all files: two runs that end in the same state need to be looked at once."""
+    tables = RegistryRow.metadata.sorted_tables
+    columns = [
+        [each for each in table.c if not isinstance(each.type, Instant) and each.name != "etag"] for table in tables
+    ]
+    with world.registry.read() as session:
+        rows = [sorted(map(repr, session.execute(select(*each)))) for each in columns]
+    files = sorted((str(path), path.stat().st_size) for path in world.home.rglob("*") if "registry.db" not in path.name)
+    return hash(repr((rows, files)))
+
+
+def assert_whole(world: World, leases: Sequence[Lease], steps: Sequence[Step]) -> None:
+    """Nothing is lost, doubled, left over or half, wherever these steps have changed something."""
+    _releases(world)
+    _expansions(world, leases)
+    if not {name for step in steps for name in step.writes} <= {CLOCK, "aliases", "expansions", "releases"}:
+        _pictures(world)
+        _sets(world)
+        _files(world)
+
+
+def _releases(world: World) -> None:
+    registry = world.registry
+    releases, versions = registry.releases.list(), {each.number: each for each in registry.versions.list()}
+    serving = registry.releases.serving()
+    assert [each.number for each in releases] == list(range(len(releases), 0, -1)), "a release is missing"
+    assert serving == releases[0], "what serves is not the newest release"
+    for release in releases[:LEAST]:
+        for language, number in release.languages.items():
+            version = versions[number]
+            assert version.pruned_at is None, f"{language} is read by a version that was pruned"
+            assert number == 0 or (world.home / str(version.folder)).is_dir(), f"version {number} has no files"
+        for version in registry.versions.lineage(release.shared):
+            assert version.number == 0 or (world.home / str(version.folder)).is_dir(), "the shared chain has a gap"
+    made = Counter((each.expansion, each.language) for each in versions.values() if each.number)
+    assert set(made.values()) <= {1}, "an expansion has two versions of one language"
+
+
+def _expansions(world: World, leases: Sequence[Lease]) -> None:
+    expansions = world.registry.expansions.list()
+    active = Counter(each.language for each in expansions if each.state in ("queued", "running"))
+    assert set(active.values()) <= {1}, "a language is taught twice at a time"
+    released = [str(each.change["expansion"]) for each in world.registry.releases.list() if "expansion" in each.change]
+    assert len(released) == len(set(released)), "an expansion has two releases"
+    for each in expansions:
+        assert each.release is None or each.state not in ("cancelled", "failed"), "what is released has not succeeded"
+        assert each.state != "succeeded" or each.release is not None, "what succeeded serves nothing"
+        assert (each.finished_at is None) == (each.state in ("queued", "running"))
+    assert len({(lease.expansion, lease.fence) for lease in leases}) == len(leases), "two have the same fence"
+    holders = Counter(lease.expansion for lease in leases if _holds(world, lease))
+    assert set(holders.values()) <= {1}, "two hold one lease"
+
+
+def _holds(world: World, lease: Lease) -> bool:
+    try:
+        world.registry.expansions.heartbeat(lease)
+    except LeaseLost:
+        return False
+    return True
+
+
+def _pictures(world: World) -> None:
+    ids = world.gallery.ids()
+    for id, content in world.gallery.contents(ids).items():
+        assert world.gallery.files.exist(content), f"{id} has a record and no files"
+    assert [*sorted(world.gallery.picture_vectors(ids, world.encoder.image_fingerprint))] == ids, "a vector is missing"
+
+
+def _sets(world: World) -> None:
+    """What is sealed can be read and, with the changes since, is what the tables have."""
+    used = {Identity(*key) for key in in_use(world.registry)}
+    serving = world.registry.releases.serving().languages
+    assert {each.language for each in used if each.kind == "captions"} >= serving.keys(), "a language has no captions"
+    for identity in world.sets.numbers():
+        state = world.sets.state(identity)
+        sealed, lost = world.sets.readable(identity, state)
+        assert lost == [], f"{identity.name} names segments that cannot be read"
+        if identity in used and state.upto_change:  # otherwise it is made from the tables, if it is needed at all
+            view = WeightlessView(identity.version or 0, identity.language or "en")
+            source = source_of(identity, world.gallery, world.encoder, view)
+            latest = caught_up({identity: sealed}, {identity: source}, world.gallery)[identity]
+            found = [entry for part in (*latest.parts, latest.tail) for entry in _entries(part.content())]
+            rows = source.rows(world.gallery.ids()).values()
+            assert sorted(found) == sorted(entry for each in rows for entry in _entries(each)), identity.name
+
+
+def _entries(rows: Any) -> list[tuple[int, Any]]:
+    return list(zip(rows.keys.tolist(), rows.entries, strict=True))
+
+
+def _files(world: World) -> None:
+    """Whatever is left over goes with the next sweep, and nothing else."""
+    world.aged()
+    sweep(world.sets)
+    names = {path.name.partition(".")[0] for path in (world.home / "pictures").glob("*/*")}
+    assert names == world.gallery.contents_in_use(), "files of pictures that are not there, or the other way round"
+    sets = world.sets
+    named = {written.id for identity in sets.numbers() for state in sets.states(identity) for written in state.segments}
+    assert {path.name for path in (world.home / "segments").iterdir()} == named, "segments that nothing names"

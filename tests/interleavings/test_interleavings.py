@@ -1,0 +1,102 @@
+"""Whatever two actors do at the same time ends as if one call had come after the other, and leaves everything whole."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations, combinations_with_replacement
+from typing import Any
+
+import pytest
+
+from model.errors import PictoglotError
+from model.registry import Lease
+from tests.index.world import World
+from tests.interleavings.actors import GALLERY, TEACHING, Call, calls_of
+from tests.interleavings.explorer import Explored, explore
+from tests.interleavings.look import assert_whole, state_of, told
+from tests.interleavings.schedule import Run, Step
+from tests.interleavings.stage import Stage
+
+pytestmark = pytest.mark.timeout(3_600)
+PAIRS = tuple(combinations_with_replacement((*GALLERY, *TEACHING), 2))
+MOST = 150  # runs of one pair
+QUICK = tuple(pair for pair in PAIRS if {*pair} <= {*TEACHING} - {"fill"})
+AT_FIRST = 12  # runs of each of these in every test run
+
+
+def program(calls: Sequence[Call], world: World) -> Callable[[], list[object]]:
+    """All calls, up to the first that is refused; what each returned, and the refusal."""
+
+    def act() -> list[object]:
+        results = list[object]()
+        for call in calls:
+            try:
+                results.append(call(world))
+            except PictoglotError as refusal:
+                return [*results, refusal]
+        return results
+
+    return act
+
+
+def play(stage: Stage, acts: Sequence[Sequence[Call]], choices: Sequence[int]) -> tuple[Sequence[Step], list[Any]]:
+    """One run from the beginning."""
+    stage.restore()
+    programs = [program(calls, world) for calls, world in zip(acts, stage.worlds, strict=False)]
+    run = Run(stage.home, [world.registry.engine for world in stage.worlds], programs, choices)
+    return run.steps, run.play(stage.tick)
+
+
+def one_after_the_other(stage: Stage, acts: Sequence[Sequence[Call]]) -> set[Any]:
+    """Every end that there is when no two calls are at the same time."""
+    counts = [len(calls) for calls in acts]
+    ends = set[Any]()
+    for places in combinations(range(sum(counts)), counts[0]):
+        stage.restore()
+        results: list[list[object]] = [[], []]
+        left = [iter(calls) for calls in acts]
+        over = [False, False]
+        for place in range(sum(counts)):
+            actor = 0 if place in places else 1
+            call = next(left[actor])
+            if not over[actor]:
+                try:
+                    results[actor].append(call(stage.worlds[actor]))
+                except PictoglotError as refusal:
+                    results[actor].append(refusal)
+                    over[actor] = True
+        ends.add(told(stage.world, results))
+    return ends
+
+
+def leases(stage: Stage, results: Sequence[Sequence[object]]) -> Iterator[Lease]:
+    yield stage.lease
+    yield from (each for of_one in results for each in of_one if isinstance(each, Lease))
+
+
+def assert_every_order_is_right(stage: Stage, pair: tuple[str, str], most: int) -> Explored:
+    acts = [calls_of(stage)[name] for name in pair]
+    expected, looked_at = one_after_the_other(stage, acts), set[object]()
+
+    def check(steps: Sequence[Step], results: Sequence[Sequence[object]]) -> None:
+        state = state_of(stage.world), repr([[type(each) for each in of_one] for of_one in results])
+        if state in looked_at:
+            return
+        looked_at.add(state)
+        assert told(stage.world, results) in expected
+        assert_whole(stage.world, [*leases(stage, results)], steps)
+
+    return explore(lambda choices: play(stage, acts, choices), check, most)
+
+
+@pytest.mark.parametrize("stage", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("pair", QUICK, ids=" and ".join)
+def test_few_orders_of_two_actors(stage: Stage, pair: tuple[str, str], explored: dict[str, Explored]) -> None:
+    explored[" and ".join(pair)] = assert_every_order_is_right(stage, pair, AT_FIRST)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("pair", PAIRS, ids=" and ".join)
+def test_every_order_of_two_actors(
+    stage: Stage, pair: tuple[str, str], explored: dict[str, Explored], request: pytest.FixtureRequest
+) -> None:
+    database = stage.world.registry.engine.dialect.name
+    explored[f"{database}: {' and '.join(pair)}"] = assert_every_order_is_right(stage, pair, MOST)
