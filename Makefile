@@ -20,7 +20,7 @@ MINUTES ?= 3
 DATABASE ?= both
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test coverage check style bench flood faults fuzz nightly torture lock browser faketime
+.PHONY: help demo up test coverage check style bench flood faults fuzz nightly interleavings torture lock browser faketime
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -54,6 +54,9 @@ fuzz: $(VENV)/.dev ## thousands of generated inputs
 
 nightly: $(VENV)/.dev ## the long forms: every configuration of open_clip, trainings of several languages, many repetitions
 	$(BIN)/python -m pytest -m nightly $(ARGS)
+
+interleavings: $(VENV)/.dev ## all orders of the steps of two actors on one data root, RUNS=1000 of each pair, on both databases
+	RUNS=$(or $(RUNS),1000) $(BIN)/python -m pytest -m nightly tests/interleavings $(ARGS)
 
 torture: $(VENV)/.dev faketime ## SEED= MINUTES= DATABASE=: requests and faults at random, and nothing lost, back or mixed
 	$(BIN)/python -m tests.torture --seed $(SEED) --minutes $(MINUTES) --database $(DATABASE) $(ARGS)

@@ -37,7 +37,7 @@ def explore(play: Play, check: Check, most: int) -> Explored:
     them. `check` looks at both, once for each order, and raises if it is wrong; the error has the steps as a note.
     """
     waiting: list[tuple[int, tuple[int, ...]]] = [(0, ())]
-    planned, seen, runs = {()}, set[object](), 0
+    planned, seen, runs = set[tuple[int, ...]](), set[object](), 0
     while waiting and runs < most:
         steps, result = play(heapq.heappop(waiting)[1])
         runs += 1

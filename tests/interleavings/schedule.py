@@ -232,7 +232,7 @@ def watched() -> Iterator[None]:
     ]  # fmt: skip
     for name, hears in heard:
         event.listen(Engine, name, hears)
-    os.stat = _looked_at  # type: ignore[assignment]
+    os.stat = _looked_at
     try:
         yield
     finally:

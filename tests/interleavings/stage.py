@@ -21,7 +21,7 @@ from tests.interleavings.schedule import CLOCK, step_of
 EPOCH = 2_440_587.5  # 1970 as a Julian day
 STEP = 0.001  # seconds that a step takes
 LEFT_OVER = 9  # the picture whose files a crash has left behind
-DE, WAITING = "de", "it"  # the language that is being taught when a run begins, and the one that waits
+DE = "de"  # the language that is being taught when a run begins
 
 
 def pictured(world: World, id: str, seed: int) -> NewPicture:
@@ -42,7 +42,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.home, self._saved = folder / "home", folder / "saved"
         self.worlds: Sequence[World] = ()
-        self.lease = Lease("", "", 0)
+        self.lease, self.waiting = Lease("", "", 0), ""  # of what is being taught, and the expansion that waits
         self._now = self._began = time.time()
 
     @contextmanager
@@ -117,7 +117,8 @@ class Stage:
         self._seal(world)
         self.lease, version = world.trained_version(DE, {"p0": "ein Bild", "p1": "zwei Bilder"})
         world.encode(DE, version.number)
-        world.registry.expansions.submit(kind="learn", language=WAITING, settings={}, actor="test")
+        waiting, _ = world.registry.expansions.submit(kind="learn", language="it", settings={}, actor="test")
+        self.waiting = waiting.id
         put(world, "p3", 3)
         left = new_picture("left over", LEFT_OVER)
         assert left.picture is not None

@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 
 from model.registry.tables import ExpansionRow
 from tests.index.world import World
-from tests.interleavings.actors import Call, calls_of
+from tests.interleavings.actors import ACTORS, Call
 from tests.interleavings.explorer import explore, order_of
 from tests.interleavings.look import assert_whole
 from tests.interleavings.schedule import Step
@@ -60,7 +60,7 @@ def test_a_sweep_that_takes_a_file_whose_row_is_on_its_way_is_found(stage: Stage
 
 
 def test_no_order_is_left_out_that_all_schedules_have(stage: Stage) -> None:
-    acts = [calls_of(stage)[name] for name in ("take over", "heartbeat")]
+    acts = [ACTORS[name](stage) for name in ("take over", "heartbeat")]
     every, found = set[object](), set[object]()
     waiting: list[tuple[int, ...]] = [()]
     while waiting:
@@ -77,6 +77,6 @@ def test_no_order_is_left_out_that_all_schedules_have(stage: Stage) -> None:
 
 
 def test_two_actors_that_touch_nothing_of_each_other_have_one_order(stage: Stage) -> None:
-    acts = [calls_of(stage)[name] for name in ("put", "heartbeat")]
+    acts = [ACTORS[name](stage) for name in ("put", "heartbeat")]
     explored = explore(lambda choices: play(stage, acts, choices), lambda *_: None, most=100)
     assert (explored.runs, explored.different, explored.whole) == (1, 1, True)
