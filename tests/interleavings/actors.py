@@ -6,7 +6,7 @@ from index.indexer import Indexer
 from index.sweep import Pruner, forget_replaced, sweep
 from model.registry import Lease
 from tests.index.world import World
-from tests.interleavings.stage import DE, LEFT_OVER, Stage, put
+from tests.interleavings.stage import DE, DISCARDED, LEFT_OVER, Stage, put
 
 LEASE_SECONDS = 30.0
 Call = Callable[[World], object]
@@ -14,6 +14,7 @@ Actor = Callable[[Stage], Sequence[Call]]
 
 GALLERY: dict[str, Actor] = {
     "put": lambda _: [lambda world: put(world, "new", LEFT_OVER)],  # whose files a sweep would remove
+    "put back": lambda _: [lambda world: put(world, "back", DISCARDED)],  # as these, after a day
     "put a twin": lambda _: [lambda world: put(world, "twin", 1)],  # with the content of another one
     "replace": lambda _: [lambda world: put(world, "p1", 21)],
     "delete": lambda _: [lambda world: world.gallery.delete("p1")],

@@ -129,9 +129,11 @@ def _entries(rows: Any) -> list[tuple[int, Any]]:
 def _files(world: World) -> None:
     """Whatever is left over goes with the next sweep, and nothing else."""
     world.aged()
-    sweep(world.sets)
+    sweep(world.sets, kept=0)
     names = {path.name.partition(".")[0] for path in (world.home / "pictures").glob("*/*")}
-    assert names == world.gallery.contents_in_use(), "files of pictures that are not there, or the other way round"
+    assert names == {*world.gallery.contents(world.gallery.ids()).values()}, (
+        "files of pictures that are not there, or the other way round"
+    )
     sets = world.sets
     named = {written.id for identity in sets.numbers() for state in sets.states(identity) for written in state.segments}
     assert {path.name for path in (world.home / "segments").iterdir()} == named, "segments that nothing names"

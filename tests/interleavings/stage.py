@@ -20,7 +20,7 @@ from tests.interleavings.schedule import CLOCK, step_of
 
 EPOCH = 2_440_587.5  # 1970 as a Julian day
 STEP = 0.001  # seconds that a step takes
-LEFT_OVER = 9  # the picture whose files a crash has left behind
+LEFT_OVER, DISCARDED = 9, 8  # the picture whose files a crash has left behind, and one deleted two days ago
 DE = "de"  # the language that is being taught when a run begins
 
 
@@ -100,10 +100,13 @@ class Stage:
             connection.create_function("julianday", 1, lambda _: EPOCH + self._now / 86_400)
 
     def _build(self, world: World) -> None:
-        """Three sealed pictures, a fourth that is not, files of a fifth; five versions, one of them out of reach.
+        """Three sealed pictures, a fourth that is not, files of two others; five versions, one of them out of reach.
 
         `cy` was taught twice and `fr` once, `br` was rolled back, `de` is ready to be promoted, `it` waits.
         """
+        put(world, "discarded", DISCARDED)
+        world.gallery.delete("discarded")
+        self._set_clock(self._now + 2 * 86_400)
         for seed in range(3):
             put(world, f"p{seed}", seed)
             world.sets.begin(world.pictures())

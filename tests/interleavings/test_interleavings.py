@@ -23,7 +23,7 @@ FEW = 8  # and in the quick one, of pairs whose runs are short
 QUICK = [
     *(pair for pair in PAIRS if {*pair} <= {*TEACHING} - {"expire", "fill"}),
     *(("put", "put"), ("put", "put a twin"), ("put", "delete"), ("put a twin", "delete"), ("delete", "delete")),
-    *(("put", "sweep"), ("prune", "restore"), ("prune", "promote"), ("prune", "submit")),
+    *(("put", "sweep"), ("put back", "sweep"), ("prune", "restore"), ("prune", "promote"), ("prune", "submit")),
 ]
 
 
