@@ -21,6 +21,7 @@ class _Loss:
     committed: bool
     naming: bytes
     away: bool
+    act: Callable[[], object]
 
 
 @dataclass
@@ -60,14 +61,17 @@ class CommitProxy:
         self._away = False
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def lose(self, *, committed: bool, naming: str = "", away: bool = False) -> None:
+    def lose(
+        self, *, committed: bool, naming: str = "", away: bool = False, act: Callable[[], object] = lambda: None
+    ) -> None:
         """Cut the connection at the next COMMIT of a transaction of which a statement contains `naming`.
 
         With `committed` the server commits and only its answer is lost; otherwise it never hears of the COMMIT. With
-        `away` every other connection is cut, too, and new ones are refused until `restore`.
+        `away` every other connection is cut, too, and new ones are refused until `restore`. `act` is called at that
+        moment, before the service hears of it.
         """
         with self._lock:
-            self._loss = _Loss(committed, naming.encode(), away)
+            self._loss = _Loss(committed, naming.encode(), away, act)
 
     def restore(self) -> None:
         """Pass everything again."""
@@ -112,7 +116,11 @@ class CommitProxy:
         if not self._unix:
             return socket.create_connection(self._address)
         server = socket.socket(socket.AF_UNIX)
-        server.connect(self._unix)
+        try:
+            server.connect(self._unix)
+        except OSError:
+            server.close()
+            raise
         return server
 
     def _until_closed(self, way: Callable[[_Pair], None], pair: _Pair) -> None:
@@ -168,6 +176,7 @@ class CommitProxy:
         with self._lock:
             self._away = loss.away
             self.lost += 1
+        loss.act()
         pair.close()
         if loss.away:
             self._cut_all()

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
@@ -27,13 +28,13 @@ class PostgreSQLServer:
         self.url = f"postgresql+psycopg://postgres@/postgres?host={self._folder}"
         self._process: subprocess.Popen[Any] | None = None
         try:
-            self._start()
+            self._make()
+            self.start()
         except BaseException:
             self.stop()
             raise
 
-    def _start(self) -> None:
-        programs, data = _programs(), self._folder / "data"
+    def _make(self) -> None:
         options: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": self._folder}
         if os.geteuid() == 0:
             # PostgreSQL refuses root. The wheel's own `get_server` would then add a user to the system, and open the
@@ -44,10 +45,19 @@ class PostgreSQLServer:
                 raise FileNotFoundError("there is no user nobody") from error
             os.chown(self._folder, nobody.pw_uid, nobody.pw_gid)
             options |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        make = [f"{programs}/initdb", "--auth=trust", "--username=postgres", "--encoding=utf8", "--locale=C"]
-        subprocess.run([*make, "--no-sync", "-D", str(data)], check=True, timeout=PATIENCE, **options)
-        serve = [f"{programs}/postgres", "-D", str(data), "-k", str(self._folder), "-h", "", "-F"]  # -F: no fsync
-        self._process = process = subprocess.Popen(serve, **options)
+        make = [f"{_programs()}/initdb", "--auth=trust", "--username=postgres", "--encoding=utf8", "--locale=C"]
+        subprocess.run([*make, "--no-sync", "-D", str(self._data)], check=True, timeout=PATIENCE, **options)
+        self._options = options
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    def start(self) -> None:
+        """Start it, after `kill` with what was written before, and wait until it answers."""
+        serve = [f"{_programs()}/postgres", "-D", str(self._data), "-k", str(self._folder), "-h", ""]
+        # -F: no fsync. When processes die, the kernel still has what was written.
+        self._process = process = subprocess.Popen([*serve, "-F"], start_new_session=True, **self._options)
         engine = create_engine(self.url, poolclass=NullPool)
         for _ in range(3_600):
             with suppress(OperationalError), engine.connect():
@@ -56,6 +66,17 @@ class PostgreSQLServer:
                 break
             time.sleep(0.05)
         raise OSError("the server does not answer")
+
+    def kill(self) -> None:
+        """SIGKILL to it and to everything that it started."""
+        assert self._process is not None
+        children = psutil.Process(self._process.pid).children(recursive=True)
+        os.killpg(self._process.pid, signal.SIGKILL)  # its children have groups of their own
+        for child in children:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        self._process.wait()
+        psutil.wait_procs(children, PATIENCE)
 
     def stop(self) -> None:
         """End it, and whatever still uses it."""
