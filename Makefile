@@ -20,7 +20,7 @@ MINUTES ?= 3
 DATABASE ?= both
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test coverage check style bench flood faults fuzz nightly interleavings torture lock browser faketime
+.PHONY: help demo up test coverage check style bench flood faults fuzz bitrot nightly interleavings torture lock browser faketime
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -51,6 +51,9 @@ faults: $(VENV)/.dev ## processes killed, disks filled, servers stopped
 
 fuzz: $(VENV)/.dev ## thousands of generated inputs
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m fuzz $(ARGS)
+
+bitrot: $(VENV)/.dev ## one flipped bit after another in every kind of file, FLIPS=500 of each: all noticed
+	FLIPS=$(or $(FLIPS),500) $(BIN)/python -m pytest tests/faults/test_bitrot.py $(ARGS)
 
 nightly: $(VENV)/.dev ## the long forms: every configuration of open_clip, trainings of several languages, many repetitions
 	$(BIN)/python -m pytest -m nightly $(ARGS)

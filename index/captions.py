@@ -63,7 +63,7 @@ def replace_captions(session: Session, picture: str, captions: Captions, change:
         else:
             vectors = _taken(session, id) if id else []
             values = {"language": language, "text": text, "position": position, "change": change, "expansion": None}
-            added = insert(CaptionRow).values(picture_id=picture, digest=_digest("", text), **values)
+            added = insert(CaptionRow).values(picture_id=picture, digest=digest_of("", text), **values)
             id = session.scalars(added.returning(CaptionRow.id)).one()
             if vectors:
                 session.execute(insert(CaptionVectorRow), [{"caption_id": id, **vector} for vector in vectors])
@@ -122,14 +122,16 @@ def add_captions(session: Session, expansion: str, language: str, rows: Sequence
     change = session.scalar(select(func.max(GalleryChangeRow.change))) or 0
     columns = {"language": language, "expansion": expansion, "position": 0, "change": change}
     if new:
-        texts = [{"picture_id": picture, "text": text, "digest": _digest(expansion, text)} for picture, text in new]
+        texts = [{"picture_id": picture, "text": text, "digest": digest_of(expansion, text)} for picture, text in new]
         session.execute(insert(CaptionRow), [{**caption, **columns} for caption in texts])
         write_words(session, sorted({picture for picture, _ in new}), expansion)
     return len(new)
 
 
-def _digest(expansion: str, text: str) -> str:
-    return hashlib.sha256(f"{expansion}\0{text}".encode()).hexdigest()
+def digest_of(expansion: str, text: str | bytes) -> str:
+    """What makes a caption unique within its picture and language, and tells whether its text is as it was written."""
+    said = text if isinstance(text, bytes) else text.encode()
+    return hashlib.sha256(expansion.encode() + b"\0" + said).hexdigest()
 
 
 def remove_captions(session: Session, ids: Sequence[int]) -> None:

@@ -39,6 +39,12 @@ class PictureNotFound(NotFound):
     code, title = "picture_not_found", "Picture not found"
 
 
+class PictureDamaged(Unavailable):
+    """A stored file of this picture differs from its checksum, and there is no other copy: put the picture again."""
+
+    code, title = "picture_damaged", "Picture damaged"
+
+
 class IndexFileCorrupt(CorruptFolder):
     """The files of a segment differ from what was registered."""
 

@@ -1,22 +1,27 @@
 """The stored files of the gallery's pictures, two or three for each content, here and in the object store.
 
-The third are the bytes as they were sent, where these are kept. Knows no rows.
+The third are the bytes as they were sent, where these are kept. Knows no rows. No damaged file is given to anybody: the
+name of an original is its hash, the other two end with their checksum.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from index.errors import PictureDamaged
 from model import storage
 from model.data_root import DataRoot
 from model.errors import CorruptFolder
-from model.pictures import Picture
+from model.pictures import Picture, encode_thumbnail, read_rgb
 
 FOLDER = "pictures"  # under the data root
 _ORIGINAL = ".original"
+_UNSUMMED = ".webp"
+_DAMAGED = "the stored file of this picture is damaged, and there is no other copy of it: put the picture again"
+_RETRY = 3_600  # seconds: somebody has to put the picture again
 _ENOUGH = 20_000  # files, to tell the size of all
 _AT_ONCE = 8  # contents written at a time: a disk makes the files of several durable as fast as those of one
 
@@ -35,10 +40,6 @@ class PictureFiles:
         """The path of the thumbnail (at most 256 pixels a side)."""
         return self._root.path(self._here_first(_thumbnail(content_sha256))[0])
 
-    def exist(self, content_sha256: str) -> bool:
-        """Whether both are on this machine."""
-        return self.content_path(content_sha256).exists() and self.thumbnail_path(content_sha256).exists()
-
     def present(self, prefix: str) -> set[str]:
         """The names of files of contents that begin with `prefix`, two digits, without what tells their format.
 
@@ -50,11 +51,19 @@ class PictureFiles:
         return {name.removesuffix(".jpg").removesuffix(".webp") for name in (*here, *there)}
 
     def read(self, content_sha256: str, *, thumbnail: bool = False) -> bytes:
-        """The stored picture or its thumbnail, fetched from the store if needed; raises `FileNotFoundError`."""
+        """The stored picture or its thumbnail, fetched from the store if this machine lacks it, or has it damaged.
+
+        Raises `FileNotFoundError`, and `PictureDamaged`.
+        """
         stem = _thumbnail(content_sha256) if thumbnail else _content(content_sha256)
         for name in self._here_first(stem):
             with suppress(FileNotFoundError):
-                return self._root.open(name).read_bytes()
+                try:
+                    return _whole(name, self._root.open(name).read_bytes())
+                except PictureDamaged:
+                    if not self._root.renew(name):
+                        raise
+                    return _whole(name, self._root.path(name).read_bytes())
         raise FileNotFoundError(stem)
 
     def lacks_original(self, content_sha256: str) -> bool:
@@ -62,8 +71,61 @@ class PictureFiles:
         return not self._root.shared and not self._root.path(_original(content_sha256)).exists()
 
     def original(self, content_sha256: str) -> BinaryIO:
-        """The bytes as they were sent, open for reading; raises `FileNotFoundError` when they were not kept."""
-        return self._root.open(_original(content_sha256)).open("rb")
+        """The bytes as they were sent, open for reading; raises `FileNotFoundError` when they were not kept.
+
+        Raises `PictureDamaged`, too.
+        """
+        name = _original(content_sha256)
+        path = self._root.open(name)
+        if storage.sha256_file(path) != content_sha256 and not self._root.renew(name):
+            raise PictureDamaged(_DAMAGED, retry_after_seconds=_RETRY)
+        return path.open("rb")
+
+    def here(self, content_sha256: str) -> Iterator[str]:
+        """The names of its files that are on this machine."""
+        return (name for name in self._all(content_sha256) if self._root.path(name).exists())
+
+    def exist(self, content_sha256: str) -> bool:
+        """Whether picture and thumbnail are on this machine."""
+        return not [*self.lacking(content_sha256, original=False)]
+
+    def lacking(self, content_sha256: str, original: bool) -> Iterator[str]:
+        """The names of its files that are not on this machine; of the bytes as they were sent if these were kept."""
+        for stem in (_content(content_sha256), _thumbnail(content_sha256)):
+            if not any(self._root.path(name).exists() for name in _names(stem)):
+                yield f"{stem}.jpg"
+        if original and self.lacks_original(content_sha256):
+            yield _original(content_sha256)
+
+    def is_whole(self, name: str, gently: storage.Gently | None = None) -> bool:
+        """Whether a file of `here` is as it was written; one that has gone meanwhile is.
+
+        `gently` is as in `storage.sha256_file`.
+        """
+        path = self._root.path(name)
+        with suppress(FileNotFoundError):
+            if path.suffix == _ORIGINAL:
+                return storage.sha256_file(path, gently) == path.stem
+            try:
+                _whole(name, storage.read(path, gently))
+            except PictureDamaged:
+                return False
+        return True
+
+    def mend(self, name: str) -> str:
+        """Replace a damaged file of `here`, and say by what; empty when there is nothing that it can be made of.
+
+        The store may have it; and a thumbnail is made of the stored picture.
+        """
+        if self._root.renew(name) and self.is_whole(name):
+            return "from the store"
+        content, _, kind = Path(name).name.partition(".")
+        if kind == "thumb.jpg":
+            with suppress(FileNotFoundError, PictureDamaged):
+                thumbnail = encode_thumbnail(read_rgb(self.read(content)))
+                storage.write_bytes(self._root.path(name), storage.summed(thumbnail))
+                return "from the stored picture"
+        return ""
 
     def write(self, pictures: Iterable[tuple[str, Picture]]) -> None:
         """Write files that do not exist, locally and to the store, if any; durable when this returns.
@@ -78,13 +140,17 @@ class PictureFiles:
                 list(threads.map(self._write, *zip(*new, strict=True)))
 
     def write_locally(self, content: str, picture: Picture) -> None:
-        """As `write`, of one content, and not to the store."""
-        if not self.exist(content):
-            storage.require_free(self._root.home, 2 * (len(picture.stored) + len(picture.thumbnail)))
-            storage.write_bytes(self.thumbnail_path(content), picture.thumbnail)
-            storage.write_bytes(self.content_path(content), picture.stored)
+        """As `write`, of one content, and not to the store. A damaged file is replaced."""
+        whole = {self._root.path(name) for name in self.here(content) if self.is_whole(name)}
+        for path, data in (
+            (self.thumbnail_path(content), picture.thumbnail),
+            (self.content_path(content), picture.stored),
+        ):
+            if path not in whole:
+                storage.require_free(self._root.home, 2 * len(data))
+                storage.write_bytes(path, storage.summed(data))
         original = self._root.path(_original(content))
-        if picture.original is not None and not original.exists():
+        if picture.original is not None and original not in whole:
             storage.require_free(self._root.home, 2 * len(picture.original))
             storage.write_bytes(original, picture.original)
 
@@ -96,10 +162,9 @@ class PictureFiles:
             self._root.forget(name)
 
     def restore(self, content: str) -> None:
-        """Put local copies to the store again."""
-        for name in self._all(content):
-            if self._root.path(name).exists():
-                self._root.commit(name)
+        """Put local copies to the store again, those that are whole."""
+        for name in filter(self.is_whole, self.here(content)):
+            self._root.commit(name)
 
     def remove_locally(self, content: str) -> None:
         """Remove the files on this machine."""
@@ -142,6 +207,16 @@ def bytes_of_originals(home: Path) -> int:
         if files > _ENOUGH:
             return found * len(folders) // looked_at  # contents are spread evenly, by their hash
     return found
+
+
+def _whole(name: str, data: bytes) -> bytes:
+    """The picture in the data of a file; raises `PictureDamaged`. Files of version 0.1 (WebP) have no checksum."""
+    if name.endswith(_UNSUMMED):
+        return data
+    try:
+        return storage.unsummed(data)
+    except CorruptFolder as error:
+        raise PictureDamaged(_DAMAGED, retry_after_seconds=_RETRY) from error
 
 
 def _content(content_sha256: str) -> str:

@@ -111,13 +111,17 @@ class Indexer:
             for _ in range(_ATTEMPTS):
                 self._sets.retire(identity)
                 base = self._sets.state(identity)
-                opened, lost = self._sets.readable(identity, base)
-                if not opened.parts or lost:  # what is damaged is sealed again, without them
+                if not base.segments:
                     return
+                opened = self._opened(self._source_of(identity), base)
                 changed = self._gallery.changes_since(base.upto_change)
                 none = Rows.none(identity.dimension)
                 opened = self._sealing.sealed(opened.changed(dict.fromkeys(changed, none), base.upto_change))
-                purged = self._sealing.purged(opened, self._sets.states(identity))
+                try:
+                    purged = self._sealing.purged(opened, self._sets.states(identity))
+                except IndexFileCorrupt as error:
+                    _tell_damaged(identity, error)
+                    continue
                 fault_point("purge.written")
                 if self._sets.settle(identity, base, state_of(purged)):
                     return
@@ -138,9 +142,23 @@ class Indexer:
                 except FeedPruned:  # other processes sealed it and more meanwhile: begin with what they have
                     continue
                 first = self._register(base, sealed)
-                if first and (last := self._register(first, self._tidy(sealed))):
-                    return last
+                try:
+                    if first and (last := self._register(first, self._tidy(sealed))):
+                        return last
+                except IndexFileCorrupt as error:
+                    _tell_damaged(identity, error)
         raise IndexFileCorrupt("other processes write this vector set, or remove its files, all the time")
+
+    def mend(self, identity: Identity) -> bool:
+        """Make damaged segments of a set again, and have every process open its files anew; False when that must wait.
+
+        It must where the registry lacks a vector: then the damaged files are gone, and whoever encodes makes them.
+        """
+        try:
+            state = self.seal(identity)
+        except VectorsMissing:
+            return False
+        return self._sets.register(identity, state, state) is not None
 
     def fill(self, source: Source, shard: int, on_progress: Progress | None = None) -> State:
         """Make a set from the tables, whatever is sealed of it, and register it; what changes meanwhile is not missed.
@@ -234,6 +252,10 @@ class Indexer:
 
     def _tidy(self, vector_set: VectorSet) -> VectorSet:
         return self._sealing.tidied(vector_set, self._sets.states(vector_set.identity))
+
+
+def _tell_damaged(identity: Identity, error: IndexFileCorrupt) -> None:
+    _log.error("%s: %s; they are made again from the registry before they are merged", identity.name, error.detail)
 
 
 def fill_pictures(encoder: Encoder, sets: VectorSets, on_progress: Progress | None = None) -> State:

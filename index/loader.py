@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from index import damage
 from index.captions import Captions, ReadBy
 from index.errors import EngineMismatch
 from index.indexer import MOST, SHARD, Indexer, Progress
@@ -239,7 +240,10 @@ class ReleaseLoader:
         return self._registry.duties.held(SEALING, owner, _DUTY_SECONDS)
 
     def verify(self, release: Release, used: set[Identity]) -> list[str]:
-        """Hash every file of a release again, and count the rows in an engine; returns a sentence for what differs."""
+        """Hash every file of a release again, and count the rows in an engine; returns a sentence for what differs.
+
+        Also for what the last scrub could not mend.
+        """
         numbers = {release.shared, *release.languages.values()}
         lineage = self._registry.versions.lineage
         lineages = {version.number: version for number in numbers for version in lineage(number)}
@@ -249,7 +253,8 @@ class ReleaseLoader:
             if version.folder is not None
             and not storage.intact(self.sets.root.path(version.folder), version.manifest_sha256)
         ]
-        return [*problems, *(problem for identity in used for problem in self.sets.verify(identity))]
+        of_files = [problem for identity in used for problem in self.sets.verify(identity)]
+        return [*problems, *of_files, *(f"Damaged: {each.name}." for each in damage.left(self.sets.root))]
 
     def _open_source(self, identity: Identity) -> Source:
         assert identity.version is not None

@@ -1,10 +1,11 @@
 """Reads what is stored of pictures, and writes vectors, some within a transaction of the gallery. Encodes nothing.
 
 Vectors are stored so that nothing is encoded twice: of pictures by content, of captions by version, of both by the
-fingerprint of the tower. Every segment can be made again from them: they are rounded to halves once, here. Searches
-never read these tables.
+fingerprint of the tower. Every segment can be made again from them: they are rounded to halves once, here, and
+have a checksum: one that is damaged counts as none, so that it is computed again. Searches never read these tables.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,9 +17,11 @@ from index.captions import BATCH, Caption, ReadBy, add_captions, batches, captio
 from index.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureVectorRow
 from index.vectors import Vector
 from model.registry import Registry
+from model.storage import checked, unchecked
 
 MOST_LANGUAGES = 256  # of captions that a base reads untaught: each is a vector set that follows the gallery
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 def store_vectors_of(session: Session, picture: str, vectors: Mapping[tuple[str, str, ReadBy], Vector]) -> None:
@@ -239,7 +242,8 @@ class Stored:
         """Vectors of the captions that were added last, as any version reads them: texts as people write them."""
         query = select(CaptionVectorRow.vector).order_by(CaptionVectorRow.caption_id.desc()).limit(count)
         with self.registry.read() as session:
-            return [_vector(data) for data in session.scalars(query)]
+            found = [vector_of(data) for data in session.scalars(query)]
+        return [vector for vector in found if vector is not None]
 
     def put_picture_vectors(self, fingerprint: str, vectors: Mapping[str, Vector]) -> None:
         """Store vectors by content hash; durable when it returns."""
@@ -286,14 +290,18 @@ class Stored:
             page = page.where(key > found[-1])
 
     def _vectors(self, query: Select[T, bytes], keys: Sequence[T]) -> dict[T, Vector]:
-        """The vectors that a query finds for these values of its first column."""
+        """The vectors that a query finds for these values of its first column; a damaged one counts as none."""
         column = query.selected_columns[0]
         with self.registry.read() as session:
-            return {
-                key: _vector(data)
+            found = {
+                key: vector_of(data)
                 for batch in batches(keys)
                 for key, data in session.execute(query.where(column.in_(batch)))
             }
+        whole = {key: vector for key, vector in found.items() if vector is not None}
+        if len(whole) < len(found):
+            _log.warning("vectors in the registry are damaged", extra={"count": len(found) - len(whole)})
+        return whole
 
 
 def _visible(expansions: Iterable[str]) -> ColumnElement[bool]:
@@ -302,7 +310,7 @@ def _visible(expansions: Iterable[str]) -> ColumnElement[bool]:
 
 
 def store_picture_vectors(session: Session, fingerprint: str, vectors: Mapping[str, Vector]) -> None:
-    """Store vectors by content hash, where a picture has the content; an existing vector is never replaced."""
+    """Store vectors by content hash, where a picture has the content; an existing one that is whole stays."""
     _store(session, PictureRow.content_sha256, PictureVectorRow.content_sha256, {"fingerprint": fingerprint}, vectors)
 
 
@@ -315,14 +323,21 @@ def _store(session: Session, shown: Any, key: Any, of: Mapping[str, Any], vector
     same = [getattr(key.class_, name) == value for name, value in of.items()]
     for batch in batches(list(vectors)):
         known = set(session.scalars(select(shown).where(shown.in_(batch))))
-        missing = known - set(session.scalars(select(key).where(key.in_(batch), *same)))
-        if rows := [{key.key: each, **of, "vector": _bytes(vectors[each])} for each in batch if each in missing]:
+        there = session.execute(select(key, key.class_.vector).where(key.in_(batch), *same)).all()
+        damaged = {each for each, data in there if unchecked(data) is None}
+        if damaged:
+            session.execute(delete(key.class_).where(key.in_(damaged), *same))
+        missing = known - {each for each, _ in there} | known & damaged
+        if rows := [{key.key: each, **of, "vector": stored_as(vectors[each])} for each in batch if each in missing]:
             session.execute(insert(key.class_), rows)
 
 
-def _bytes(vector: Vector) -> bytes:
-    return np.ascontiguousarray(vector, dtype="<f2").tobytes()
+def stored_as(vector: Vector) -> bytes:
+    """A vector as it is stored: halves, and their checksum."""
+    return checked(np.ascontiguousarray(vector, dtype="<f2").tobytes())
 
 
-def _vector(data: bytes) -> Vector:
-    return np.frombuffer(data, dtype="<f2").astype(np.float32)
+def vector_of(stored: bytes) -> Vector | None:
+    """The vector that `stored_as` was given; None when a bit of it has flipped since."""
+    halves = unchecked(stored)
+    return None if halves is None else np.frombuffer(halves, dtype="<f2").astype(np.float32)

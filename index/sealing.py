@@ -71,7 +71,7 @@ class SegmentSealing:
         """The sealed set in fewer parts; segments of `kept` states stay on the disk."""
         parts: list[Part] = [part for part in vector_set.parts if part.count]
         while group := self._to_merge(parts):
-            rows = Rows.merged([part.content() for part in group])
+            rows = Rows.merged(self._contents(group))
             parts = [part for part in parts if part not in group]
             parts.append(self._written(vector_set.identity, rows))
         return replace(vector_set, parts=tuple(parts))
@@ -81,10 +81,22 @@ class SegmentSealing:
         parts = list[Part]()
         for part in vector_set.parts:
             if isinstance(part, Segment) and part.count < len(part.keys):
-                parts += [self._written(vector_set.identity, part.content())] if part.count else []
+                parts += [self._written(vector_set.identity, *self._contents([part]))] if part.count else []
             else:
                 parts.append(part)
         return replace(vector_set, parts=tuple(parts))
+
+    def _contents(self, segments: Sequence[Segment]) -> list[Rows]:
+        """The rows alive of each, after every byte of them is hashed: what is damaged must not get a new hash.
+
+        Raises `IndexFileCorrupt`; whoever opens them again finds out which. What was written here has just been hashed.
+        """
+        older = [each for each in segments if each.written.id not in self.made]
+        if damaged := [each for each in older if not segment.intact(self._root, each.written)]:
+            raise IndexFileCorrupt(f"{len(damaged)} segments were damaged after they were verified")
+        if not all(each.is_on_disk(self._root) for each in segments):
+            raise IndexFileCorrupt("another process has written a segment again")
+        return [each.content() for each in segments]
 
     def _written(self, identity: Identity, rows: Rows, *, scan: bool = False) -> Segment:
         """A new segment, written and opened: what is registered can be read.

@@ -72,6 +72,7 @@ class Segment:
     _curves: dict[int, Curve]
     _recall: float
     _lists: ivf.Lists
+    _files: tuple[tuple[str, int], ...]
     alive: NDArray[np.bool_] | None = None
     _lefts: dict[int, _Left] = field(default_factory=dict)
 
@@ -135,6 +136,10 @@ class Segment:
     def marked(self, dead: NDArray[np.bool_] | None) -> "Segment":
         """The whole segment without the rows that have been replaced or deleted since it was sealed."""
         return replace(self, alive=None if dead is None else ~dead, _lefts={})
+
+    def is_on_disk(self, root: DataRoot) -> bool:
+        """Whether the files on this machine are those that were opened: damaged ones are written again."""
+        return self._files == segment_files.inodes(root.path(f"{SEGMENTS}/{self.written.id}"))
 
     def rows(self) -> NDArray[np.int64]:
         """The numbers of all rows that are alive."""
@@ -246,6 +251,7 @@ def read(root: DataRoot, written: Written, identity: Identity, recall: float = 1
     fit together), `StoreUnavailable`.
     """
     folder = root.open(f"{SEGMENTS}/{written.id}", written.manifest_sha256, IndexFileCorrupt)
+    files = segment_files.inodes(folder)
     try:
         manifest = segment_files.manifest(root, f"{SEGMENTS}/{written.id}", written.manifest_sha256)
         same = all(manifest.get(key) == value for key, value in asdict(identity).items())
@@ -257,7 +263,7 @@ def read(root: DataRoot, written: Written, identity: Identity, recall: float = 1
         opened = Segment(
             written, about["kind"] == "scan", tensors["keys"], tensors["vectors"], tensors["hashes"],
             tensors["order"], tensors["ends"], tensors["names"], index, curves, recall,
-            ivf.Lists(index),
+            ivf.Lists(index), files,
         )  # fmt: skip
         shape = (index.ntotal, index.d)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
@@ -277,9 +283,13 @@ def read(root: DataRoot, written: Written, identity: Identity, recall: float = 1
     return opened
 
 
-def intact(root: DataRoot, written: Written) -> bool:
-    """Whether every byte of a segment on this machine is as registered."""
-    return storage.intact(root.path(f"{SEGMENTS}/{written.id}"), written.manifest_sha256)
+def intact(root: DataRoot, written: Written, gently: storage.Gently | None = None) -> bool:
+    """Whether every byte of a segment on this machine is as registered; if not, it is hashed whenever it is opened."""
+    name = f"{SEGMENTS}/{written.id}"
+    if not storage.intact(root.path(name), written.manifest_sha256, gently):
+        segment_files.forget(root, name)
+        return False
+    return True
 
 
 def renew(root: DataRoot, written: Written) -> None:

@@ -121,6 +121,13 @@ def forget(root: DataRoot, name: str) -> None:
     _note(root, name).unlink(missing_ok=True)
 
 
+def inodes(folder: Path) -> tuple[tuple[str, int], ...]:
+    """Which files are in a folder now; others when they were written again."""
+    with suppress(OSError):
+        return tuple(sorted((entry.name, entry.inode()) for entry in os.scandir(folder)))
+    return ()
+
+
 def _note(root: DataRoot, name: str) -> Path:
     return root.path(f"{_NOTES}/{Path(name).name}.json")
 

@@ -128,7 +128,8 @@ class VectorSets:
     ) -> tuple[VectorSet, list[Written]]:
         """What is sealed of a set as a vector set, and the segments that cannot be read; it has a sentence about each.
 
-        Segments of `known` are open already. `sources.mended` adds the rows of those that cannot be read.
+        Segments of `known` are open already, and used unless they were written again. `sources.mended` adds the rows of
+        those that cannot be read.
         """
         tail = MemoryTail.empty(identity.dimension)
         opened = VectorSet(identity, state.number, state.upto_change, (), tail, remote=self.engine is not None)
@@ -137,7 +138,9 @@ class VectorSets:
         dead, parts, lost, problems = segment_files.unpacked(state), list[Part](), list[Written](), list[str]()
         for written in state.segments:
             try:
-                part = (known or {}).get(written.id) or segment.read(self.root, written, identity, self._recall)
+                part = (known or {}).get(written.id)
+                if part is None or not part.is_on_disk(self.root):
+                    part = segment.read(self.root, written, identity, self._recall)
             except (IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch, StoreUnavailable, StorageFull) as error:
                 _log.error("segment %s is unusable (%s) and is made again", written.id, error.code)
                 lost.append(written)

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from index.captions import BATCH, Caption, ReadBy, batches
+from index.errors import PictureDamaged
 from index.gallery import Gallery
 from index.states import PRUNED, Written
 from index.vectors import Entry, Identity, Rows, Vector, VectorSet
@@ -90,7 +91,13 @@ class PictureSource:
     def _image(self, content: str) -> Image.Image | None:
         try:
             return read_rgb(self.gallery.files.read(content))
-        except (FileNotFoundError, InvalidInput, UnsupportedMedia, CorruptFolder):  # deleted meanwhile, or damaged
+        except (
+            FileNotFoundError,
+            InvalidInput,
+            UnsupportedMedia,
+            CorruptFolder,
+            PictureDamaged,
+        ):  # deleted meanwhile, or damaged
             _log.warning("a stored picture cannot be read; searches will not find it")
             return None
 

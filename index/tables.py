@@ -100,7 +100,7 @@ class CaptionRow(RegistryRow):
 
 
 class PictureVectorRow(RegistryRow):
-    """The vector of a picture's content, encoded by one image tower; halves, as in segments."""
+    """The vector of a picture's content, encoded by one image tower; halves, as in segments, and a checksum."""
 
     __tablename__ = "picture_halves"
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from model import storage
-from model.errors import CorruptFolder, StoreUnavailable
+from model.errors import CorruptFolder, StorageFull, StoreUnavailable
 from model.storage import MANIFEST, TEMPORARY
 
 if TYPE_CHECKING:
@@ -82,6 +82,25 @@ class DataRoot:
             except CorruptFolder as error:
                 raise corrupt(error.detail) from error
         return path
+
+    def renew(self, name: str, manifest_sha256: str | None = None) -> bool:
+        """Replace a damaged copy on this machine by that of the store, and return True.
+
+        Where the store has none that is whole, or does not answer, the copy stays as it is.
+        """
+        if self._objects is None:
+            return False
+        path = self.path(name)
+        damaged = storage.set_aside(path)
+        with suppress(CorruptFolder, StoreUnavailable, StorageFull):
+            self.open(name, manifest_sha256)
+        renewed = path.exists()
+        if damaged is not None:
+            if renewed:
+                storage.remove(damaged)
+            else:
+                damaged.rename(path)
+        return renewed
 
     def commit(self, name: str) -> None:
         """Put a finished folder (with its manifest) or file into the store, unless the store has it already.

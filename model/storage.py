@@ -11,10 +11,11 @@ import os
 import shutil
 import signal
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 from model.errors import CorruptFolder, DiskTooSmall, StorageFull
@@ -22,8 +23,13 @@ from model.processes import SteadyClock
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".tmp-"
+_OWN_HASH = "manifest_sha256"  # in a manifest
 _CHUNK = 1 << 20  # bytes read at a time while hashing
+_SUM = b"\0sha256:"  # before the checksum at the end of a file that has its own
+_SUMMED = len(_SUM) + 32  # bytes
+_CRC = 4  # bytes
 _OVERLOADED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # too many open files, or too little memory
+Gently = Callable[[int], object]  # told how many bytes were read
 _passed: dict[str, int] = {}
 _named = set[Path]()  # folders whose names this process has made durable
 _clock = SteadyClock()
@@ -86,6 +92,30 @@ def write_pieces(path: Path, pieces: Iterable[bytes], place: Callable[[Path, Pat
         raise
 
 
+def summed(data: bytes) -> bytes:
+    """`data` with its checksum behind it, for a file that no manifest names. JPEG ends before it."""
+    return data + _SUM + hashlib.sha256(data).digest()
+
+
+def unsummed(data: bytes) -> bytes:
+    """What `summed` was given; raises `CorruptFolder` when a bit of it has changed, or some are missing."""
+    content, mark = data[:-_SUMMED], data[-_SUMMED:]
+    if mark != _SUM + hashlib.sha256(content).digest():
+        raise CorruptFolder("the file differs from its checksum")
+    return content
+
+
+def checked(value: bytes) -> bytes:
+    """A small value with a CRC-32, which tells every single bit, for a database that does not notice when one flips."""
+    return value + zlib.crc32(value).to_bytes(_CRC, "little")
+
+
+def unchecked(stored: bytes) -> bytes | None:
+    """What `checked` was given; None when a bit of it has flipped since."""
+    value = stored[:-_CRC]
+    return value if checked(value) == stored else None
+
+
 def write_json(path: Path, value: Any) -> None:
     """`write_bytes` of `value` as indented, sorted JSON."""
     write_bytes(path, to_json(value))
@@ -124,35 +154,40 @@ def stage(final: Path) -> Iterator[Path]:
 
 
 def write_manifest(folder: Path, fields: dict[str, Any]) -> str:
-    """Write a manifest: `fields`, and the folder's files as `files: {name: {sha256, size}}`; returns its sha256."""
+    """Write a manifest: `fields`, and the folder's files as `files: {name: {sha256, size}}`; returns its sha256.
+
+    It has a checksum of its own, for folders whose hash is registered nowhere.
+    """
     files = {
         file.relative_to(folder).as_posix(): {"sha256": sha256_file(file), "size": file.stat().st_size}
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file.name != MANIFEST
     }
-    data = to_json({**fields, "files": files})
+    data = _with_own_hash({**fields, "files": files})
     (folder / MANIFEST).write_bytes(data)
     return hashlib.sha256(data).hexdigest()
 
 
-def verify(folder: Path, manifest_sha256: str | None = None) -> dict[str, Any]:
+def verify(folder: Path, manifest_sha256: str | None = None, gently: Gently | None = None) -> dict[str, Any]:
     """The manifest of `folder`, after checking every file's size and hash, and the manifest's own hash if given.
 
     Raises `CorruptFolder`, or `OSError` when this process or machine cannot read any file now. Parses nothing but the
-    manifest.
+    manifest. `gently` is as in `sha256_file`.
     """
     try:
         data = (folder / MANIFEST).read_bytes()
         if manifest_sha256 is not None and hashlib.sha256(data).hexdigest() != manifest_sha256:
             raise CorruptFolder("the manifest differs from the registered one")
         manifest: dict[str, Any] = json.loads(data)
+        if manifest_sha256 is None and data != _with_own_hash(manifest):
+            raise CorruptFolder("the manifest differs from its own checksum")
         expected: dict[str, dict[str, Any]] = manifest["files"]
         present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
         if present != set(expected):
             raise CorruptFolder("files are missing, or there are files that the manifest does not name")
         for name, facts in expected.items():
             file = folder / name
-            if file.stat().st_size != facts["size"] or sha256_file(file) != facts["sha256"]:
+            if file.stat().st_size != facts["size"] or sha256_file(file, gently) != facts["sha256"]:
                 raise CorruptFolder(f"{name} differs from its manifest")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, OSError) and error.errno in _OVERLOADED:
@@ -161,22 +196,51 @@ def verify(folder: Path, manifest_sha256: str | None = None) -> dict[str, Any]:
     return manifest
 
 
-def intact(folder: Path, manifest_sha256: str | None = None) -> bool:
+def _with_own_hash(fields: dict[str, Any]) -> bytes:
+    """A manifest with the hash of all else that it says."""
+    rest = {name: value for name, value in fields.items() if name != _OWN_HASH}
+    return to_json({**rest, _OWN_HASH: hashlib.sha256(to_json(rest)).hexdigest()})
+
+
+def intact(folder: Path, manifest_sha256: str | None = None, gently: Gently | None = None) -> bool:
     """Whether `verify` accepts the folder."""
     try:
-        verify(folder, manifest_sha256)
+        verify(folder, manifest_sha256, gently)
     except CorruptFolder:
         return False
     return True
 
 
-def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file's bytes, read in pieces."""
+def read(path: Path, gently: Gently | None = None) -> bytes:
+    """The bytes of a small file; `gently` is as in `sha256_file`."""
+    with path.open("rb") as stream:
+        data = stream.read()
+        if gently is not None:
+            _give_back(stream)
+            gently(len(data))
+    return data
+
+
+def sha256_file(path: Path, gently: Gently | None = None) -> str:
+    """Hex sha256 of a file's bytes, read in pieces.
+
+    `gently` is told the size of each, and may wait; memory that others need is not filled with the file then.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
+            if gently is not None:
+                gently(len(chunk))
+        if gently is not None:
+            _give_back(stream)
     return digest.hexdigest()
+
+
+def _give_back(stream: BinaryIO) -> None:
+    """Let the system forget the pages of a file that nobody has mapped."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def remove(path: Path) -> None:

@@ -1,12 +1,14 @@
 """What is served and what is wrong with it, for `/readyz` and `/metrics`. Repairs nothing."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from prometheus_client.core import GaugeMetricFamily
 
+from index import damage
 from index.errors import IndexUnavailable
 from index.snapshot import Snapshot
 from model import storage
@@ -14,16 +16,18 @@ from model.backends import Encoding
 from model.errors import RegistryUnavailable, StorageFull
 from model.registry import RecordedEncoding
 from model.registry.expansions import State
+from model.wording import counted as counted_word
 from service.context import Context
 from service.metrics import counted, gauge
 
 _ENCODER_STOPPED, _DRAINING = "encoder_stopped", "draining"
 _WRITES_REFUSED = "writes_refused"
 _REFUSED_SECONDS = 5.0  # for which every write was refused: longer than one waits for others that write
-_ENCODING, _UNSEALED, _SNAPSHOT = "encoding", "unsealed", "snapshot"  # of what `/readyz` says in sentences
+# of what `/readyz` says in sentences
+_ENCODING, _UNSEALED, _SNAPSHOT, _DAMAGED = "encoding", "unsealed", "snapshot", "damaged"
 _CODES = (
     *(_ENCODER_STOPPED, _DRAINING, RegistryUnavailable.code, _WRITES_REFUSED, StorageFull.code, IndexUnavailable.code),
-    *(_ENCODING, _UNSEALED, _SNAPSHOT),
+    *(_ENCODING, _UNSEALED, _SNAPSHOT, _DAMAGED),
 )
 
 
@@ -74,6 +78,7 @@ def current_metrics(context: Context) -> Iterator[GaugeMetricFamily]:
     yield gauge("unsealed_changes", "Changes of the gallery that no worker has sealed yet.", unsealed)
     degraded = {code: int(code in health.codes) for code in _CODES}
     yield counted("degraded", "1 while `/readyz` says so.", "code", degraded)
+    yield from _of_scrub(context)
     expansions = [] if RegistryUnavailable.code in health.codes else _of_expansions(context)
     yield gauge("registry_up", "1 while the registry answers, otherwise 0.", bool(expansions))
     yield from expansions
@@ -96,6 +101,20 @@ def _of_expansions(context: Context) -> list[GaugeMetricFamily]:
     ]
 
 
+def _of_scrub(context: Context) -> Iterator[GaugeMetricFamily]:
+    """What the last scrub of this data root found; of before the first one all is 0."""
+    report = damage.last(context.live.sets.root) or damage.Report(0, 0, 0, 0, ())
+    left = Counter(each.kind for each in report.left)
+    yield gauge(
+        "scrub_finished_seconds", "When everything stored was last read, since 1970; 0: never.", report.finished
+    )
+    yield gauge("scrub_files", "Files that the last scrub read.", report.files)
+    yield gauge("scrub_bytes", "Bytes that the last scrub read.", report.bytes)
+    yield gauge("scrub_damaged", "What the last scrub found damaged.", len(report.damaged))
+    yield gauge("scrub_mended", "What of that it mended.", len(report.damaged) - len(report.left))
+    yield counted("damaged", "What is damaged and could not be mended.", "kind", {k: left[k] for k in damage.KINDS})
+
+
 def _faults(context: Context, snapshot: Snapshot | None) -> Iterator[Fault]:
     if not all(queue.alive for queue in (context.texts, context.pictures, context.writes)):
         yield _known(_ENCODER_STOPPED)
@@ -112,6 +131,11 @@ def _faults(context: Context, snapshot: Snapshot | None) -> Iterator[Fault]:
             yield _known(_WRITES_REFUSED)
     if not _writable(context):
         yield _known(StorageFull.code)
+    if left := Counter(each.kind for each in damage.left(context.live.sets.root)):
+        told = ", ".join(counted_word(number, kind) for kind, number in sorted(left.items()))
+        yield Fault(
+            _DAMAGED, f"Damaged on the disk, and not to be mended from here: {told}. `pictoglot verify` names it."
+        )
     if snapshot is None:
         yield _known(IndexUnavailable.code)
         return

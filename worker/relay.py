@@ -1,6 +1,6 @@
 """Sends a hint for every expansion that could run and does not, again and again: a lost hint only causes a delay.
 
-Its thread also starts the indexer and the calibration when they are due.
+Its thread also starts the indexer, the calibration and the scrub when they are due.
 """
 
 import logging
@@ -17,6 +17,7 @@ from model.errors import PictoglotError
 from worker.calibration import Calibrating
 from worker.indexer import Indexing
 from worker.lease import Supervisor
+from worker.scrubbing import Scrubbing
 from worker.tasks import HINT
 
 _DEAF_SECONDS = 60  # idle, with hints sent and none received
@@ -30,7 +31,11 @@ class Relay(Thread):
         super().__init__(name="relay", daemon=True)
         self._app, self._supervisor = app, supervisor
         self._unheard: float | None = None  # when the first hint was sent that did not arrive here
-        self._chores = (Indexing(supervisor.settings), Calibrating(supervisor.settings))
+        self._chores = (
+            Indexing(supervisor.settings),
+            Calibrating(supervisor.settings),
+            Scrubbing(supervisor.settings),
+        )
 
     def run(self) -> None:
         """Until the worker stops."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import func, insert, select
 
+from index.rows import stored_as
 from index.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureVectorRow
 from model.backends import FIRST
 from model.registry import Registry
@@ -140,7 +141,7 @@ def fill(registry: Registry, made: Made, encoder: NoEncoder, captions: int) -> N
             rows.execute(
                 insert(PictureVectorRow),
                 [
-                    {"content_sha256": hashed, "fingerprint": encoder.image_fingerprint, "vector": vector.tobytes()}
+                    {"content_sha256": hashed, "fingerprint": encoder.image_fingerprint, "vector": stored_as(vector)}
                     for (_, hashed), vector in zip(ids, vectors, strict=True)
                 ],
             )
@@ -164,7 +165,7 @@ def _captions(registry: Registry, made: Made, encoder: NoEncoder, count: int) ->
                     "caption_id": number + 1,
                     "version": 0,
                     "fingerprint": encoder.text_fingerprint,
-                    "vector": row.tobytes(),
+                    "vector": stored_as(row),
                 }
                 for number, row in enumerate(texts)
             ],

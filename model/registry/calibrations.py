@@ -1,8 +1,11 @@
 """Calibrations: how the chances of hits are told of a language as a version reads it. Measures nothing.
 
-A version never changes, but the gallery does: these are measured again, and the newest one counts.
+A version never changes, but the gallery does: these are measured again, and the newest one counts. One that is damaged
+counts as none, so that it is measured again.
 """
 
+import json
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,11 +14,13 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import undefer
 
-from model.registry.database import Database
+from model.registry.database import Database, to_json
 from model.registry.tables import CalibrationRow
+from model.storage import checked, unchecked
 
 # The numbers of curves as this release writes them: the fields of `model.calibration.Curves`, told without NumPy
 NUMBERS = frozenset(("sharpness", "trust", "lead", "most", "steepness", "threshold", "usual"))
+_log = logging.getLogger(__name__)
 Read = tuple[str, int]  # a language, and the version that reads it
 
 
@@ -52,17 +57,28 @@ class Calibrations:
         versions = sorted(set(languages.values()))
         with self._database.read() as session:
             rows = session.scalars(select(CalibrationRow).where(CalibrationRow.version.in_(versions)))
-            return {
-                (row.language, row.version): row.told_as(RecordedCalibration)
-                for row in rows
-                if languages.get(row.language) == row.version
-            }
+            mine = [row for row in rows if languages.get(row.language) == row.version]
+            return {(each.language, each.version): each for row in mine if (each := _recorded(row))}
 
     def with_sample(self, language: str, version: int) -> tuple[RecordedCalibration | None, bytes]:
         """One of them as it is now, None when there is none, with its sample of pictures."""
         with self._database.read() as session:
             row = session.get(CalibrationRow, (version, language), options=[undefer(CalibrationRow.sample)])
-            return (None, b"") if row is None else (row.told_as(RecordedCalibration), row.sample)
+            sample = None if row is None else unchecked(row.sample)
+            return (None, b"") if row is None or sample is None else (_recorded(row), sample)
+
+    def damaged(self) -> list[Read]:
+        """Those that are damaged."""
+        row = CalibrationRow
+        with self._database.read() as session:
+            reads = session.execute(select(row.language, row.version)).all()
+        return [(tag, version) for tag, version in reads if self.with_sample(tag, version)[0] is None]
+
+    def remove(self, language: str, version: int) -> None:
+        """Delete one: it is measured again."""
+        same = (CalibrationRow.language == language, CalibrationRow.version == version)
+        with self._database.begin() as session:
+            session.execute(delete(CalibrationRow).where(*same))
 
     def forget(self, versions: Collection[int]) -> None:
         """Delete those of versions that can serve no more."""
@@ -87,10 +103,21 @@ class Calibrations:
         sample: bytes = b"",
     ) -> None:
         """Record what was measured, instead of what was before."""
-        measured = {"encoding": encoding, "change": change, "pictures": pictures, "result": result, "curves": curves}
+        told = {"language": language, "version": version, "encoding": encoding, "change": change, "pictures": pictures}
+        measured = checked(to_json({**told, "result": result, "curves": curves}).encode())
         with self._database.begin() as session:
             earlier = session.get(CalibrationRow, (version, language))
             if earlier is not None:
                 session.delete(earlier)
                 session.flush()
-            session.add(CalibrationRow(version=version, language=language, sample=sample, **measured))
+            session.add(CalibrationRow(version=version, language=language, measured=measured, sample=checked(sample)))
+
+
+def _recorded(row: CalibrationRow) -> RecordedCalibration | None:
+    """What a row says; None when it is damaged."""
+    if (measured := unchecked(row.measured)) is not None:
+        told = RecordedCalibration(**json.loads(measured), created_at=row.created_at)
+        if (told.language, told.version) == (row.language, row.version):
+            return told
+    _log.warning("the calibration of %s by version %d is damaged, and does not count", row.language, row.version)
+    return None

@@ -37,6 +37,7 @@ _CONNECT = 2  # seconds; libpq takes whole ones and none below two
 _SECONDS = 5.0  # for all of one reading, where that is bounded
 _SHORTER = 0.9  # of the time that PostgreSQL was told: with less left, it is told anew
 _STEPS = 100_000  # of SQLite's machine, some milliseconds, after which it asks whether to go on
+_FAULTS = 10  # of SQLite's own file that are told
 _IDLE = 10  # seconds after which PostgreSQL ends an idle transaction
 _WRITER = 0x7069_6374  # the advisory lock's number: "pict"
 _DISK_FULL, _NO_TABLE, _READ_ONLY = "53100", "42P01", "25006"  # SQLSTATE
@@ -118,6 +119,14 @@ class Database:
         """Whether the database's clock has not jumped within the last hour, as far as this object was asked."""
         told: float = session.scalars(select(type_coerce(now(), Double()))).one()
         return self._clock.is_steady(told)
+
+    def faults(self) -> list[str]:
+        """What SQLite finds wrong in its own file; it reads all of it. PostgreSQL has checksums of its own for that."""
+        if not self.near:
+            return []
+        with self.look() as connection:
+            found = connection.exec_driver_sql(f"PRAGMA integrity_check({_FAULTS})").scalars().all()
+        return [] if found == ["ok"] else [str(fault) for fault in found]
 
     def forget_deleted(self) -> None:
         """Empty SQLite's log, which may have what was deleted, as soon as nobody reads there; PostgreSQL sees to it.

@@ -133,19 +133,14 @@ class DutyRow(RegistryRow):
 class CalibrationRow(RegistryRow):
     """How the chances of hits are told of one language as one version reads it; replaced when it is measured again.
 
-    `result` is as reports show it; `curves` is NULL where it has no chances. `sample` are vectors of pictures.
-    `change` is the last one of the gallery that was measured, `encoding` the number of that of the vectors.
+    `measured` is JSON, `sample` are vectors of pictures, both with a checksum: see `model.registry.calibrations`.
     """
 
     __tablename__ = "calibrations"
 
     version: Mapped[int] = mapped_column(ForeignKey("versions.number"), primary_key=True, autoincrement=False)
     language: Mapped[str] = mapped_column(primary_key=True)
-    encoding: Mapped[int]
-    change: Mapped[int] = mapped_column(BigInteger)
-    pictures: Mapped[int] = mapped_column(BigInteger)
-    result: Mapped[dict[str, Any]]
-    curves: Mapped[dict[str, float] | None] = mapped_column(JSON(none_as_null=True))
+    measured: Mapped[bytes]
     sample: Mapped[bytes] = mapped_column(deferred=True)
     created_at: Mapped[datetime] = mapped_column(default=now())
 

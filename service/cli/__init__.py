@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    run.up, run.serve, run.worker, run.share, run.reencode, run.reindex, search.search, search.duplicates,
+    run.up, run.serve, run.worker, run.share, run.reencode, run.reindex, run.verify, search.search, search.duplicates,
     languages.languages, languages.learn, languages.assess, languages.expansions,
     admin.rollback, admin.versions, admin.releases, admin.prune, doctor.doctor,
 ):  # fmt: skip

@@ -1,17 +1,18 @@
-"""What needs no running service: `up`, `serve` and `worker` start processes; `share`, `reencode`, `reindex` do not."""
+"""What needs no running service: `up`, `serve`, `worker` start processes; `share`, `verify` and others do not."""
 
 import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import httpx
 import typer
 
 from model.wording import are, counted
-from service.cli.output import acceptable, say, stop
+from service.cli.output import FAILED, AsJson, acceptable, say, show_json, stop
 from service.cli.processes import Processes, python
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _QUIET = {"PICTOGLOT_LOG_LEVEL": "warning"}  # on a terminal, where a line for each request would push the key away
 _PORT = "PICTOGLOT_PORT"
+_DUTY_SECONDS = 60.0  # for which the duty to scrub is taken; it is renewed
 _PATIENCE = 5.0  # seconds for one answer; the health check of docker-compose.yml waits a little longer
 
 Backend = Literal["auto", "torch", "openvino"]
@@ -107,6 +109,48 @@ def reencode(
         stop(f"{error.title}: {error.detail.removesuffix('.')}.")
     say(f"The worker makes new vectors with {encoding}: expansion {expansion.id}.")
     say(f"`pictoglot expansions {expansion.id} --watch` shows the progress. After it, start the service again.")
+
+
+def verify(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Mend nothing, only tell.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read everything stored, compare it with its checksums, and mend what is damaged; status 1 if something is left.
+
+    The worker does the same once a day, slowly. Services and workers may run meanwhile.
+    """
+    from index.damage import Damage, duty_of
+    from index.gallery import Gallery
+    from index.scrub import Scrub
+    from index.sets import VectorSets
+    from index.states import open_engine
+    from model.data_root import DataRoot
+    from model.errors import PictoglotError
+    from model.registry import open_registry
+
+    settings = settings_or_stop()
+    root = DataRoot(settings.home, settings.store)
+
+    def tell(damage: Damage) -> None:
+        if not as_json:
+            say(f"damaged: {damage.name}" + (f"; made again {damage.mended}" if damage.mended else ""))
+
+    try:
+        with closing(open_registry(settings.database, migrate=False)) as registry:
+            sets = VectorSets(Gallery(registry, root), open_engine(settings.index, registry))
+            with registry.duties.held(duty_of(root), f"verify:{os.getpid()}", _DUTY_SECONDS) as ours:
+                if not ours:
+                    stop("A worker reads everything just now: look at its log, or try again when it has finished.")
+                report = Scrub(sets, mend=not dry_run).run(tell)
+    except PictoglotError as error:
+        stop(f"{error.title}: {error.detail.removesuffix('.')}.")
+    if as_json:
+        show_json(asdict(report))
+    else:
+        files = counted(report.files, "file or folder", "files and folders")
+        say(f"{files} read, {len(report.damaged)} damaged, {len(report.left)} of these not mended.")
+    if report.left:
+        raise typer.Exit(FAILED)
 
 
 def reindex(

@@ -16,7 +16,7 @@ from tests.service.harness import Service, running
 
 STATES = {"queued", "running", "succeeded", "failed", "cancelled"}
 CODES = {"draining", "encoder_stopped", "index_unavailable", "registry_unavailable", "storage_full", "writes_refused"}
-SENTENCES = {"encoding", "unsealed", "snapshot"}
+SENTENCES = {"encoding", "unsealed", "snapshot", "damaged"}
 
 
 def scraped(service: Service) -> list[Sample]:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from index.facets import FacetValue
 from index.gallery import Gallery
 from index.records import Patch
+from index.rows import stored_as
 from index.selection import Selection, Wanted
 from index.tables import PictureWordsRow
 from index.word_search import WordSearch
@@ -199,5 +200,5 @@ def test_vectors_stay_those_of_torch_in_float32_and_are_rounded_to_halves(first_
     with registry.read() as session:
         row = session.execute(text("SELECT caption_id, version, fingerprint, vector FROM caption_halves")).one()
     assert row[:3] == (7, 0, Encoding(recorded.backend, recorded.precision).fingerprint("tower"))
-    assert bytes(row.vector) == np.array([1, 0.1], dtype="<f2").tobytes()
+    assert bytes(row.vector) == stored_as(np.array([1, 0.1], dtype=np.float32))
     registry.close()

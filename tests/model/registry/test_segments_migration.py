@@ -14,6 +14,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
+from index.rows import stored_as
 from index.sets import VectorSets
 from model import storage
 from model.backends import Encoding
@@ -224,7 +225,7 @@ def test_vectors_are_halves_of_what_they_were(registry: Registry) -> None:
     with registry.read() as session:
         stored = session.execute(text("SELECT content_sha256, vector FROM picture_halves")).all()
     assert {row.content_sha256: bytes(row.vector) for row in stored} == {
-        content(seed): picture_vector(drawn(seed).rgb).astype("<f2").tobytes() for seed in range(PICTURES)
+        content(seed): stored_as(picture_vector(drawn(seed).rgb)) for seed in range(PICTURES)
     }
 
 
@@ -247,7 +248,7 @@ def test_more_vectors_than_fit_into_one_batch_are_all_rounded(old: str) -> None:
     registry = open_registry(old)
     with registry.read() as session:
         lengths = session.execute(text("SELECT length(vector), count(*) FROM picture_halves GROUP BY 1")).all()
-    assert sorted(tuple(row) for row in lengths) == [(8, LARGE), (128, PICTURES)]
+    assert sorted(tuple(row) for row in lengths) == [(8 + 4, LARGE), (128 + 4, PICTURES)]  # halves and a checksum
     registry.close()
 
 

@@ -1,0 +1,82 @@
+"""F4, I2: what was damaged after it was verified is not copied under a new hash, but made again from the registry."""
+
+import json
+from typing import Any
+
+import pytest
+
+from index import segment
+from tests.bitrot import flip
+from tests.index.world import World, answers, put
+
+pytestmark = [pytest.mark.row("F4"), pytest.mark.row("I2")]
+
+
+def damaged(world: World) -> None:
+    """Flip the signs of numbers in every segment of pictures, all verified before: vectors stay of unit length."""
+    for folder in world.segments("pictures"):
+        file = folder / "rows.safetensors"
+        length = int.from_bytes(file.read_bytes()[:8], "little")
+        start, end = json.loads(file.read_bytes()[8 : 8 + length])["vectors"]["data_offsets"]
+        for number in range(0, (end - start) // 2, 5):
+            flip(file, 8 * (8 + length + start + 2 * number + 1) + 7, world.home)
+
+
+def four_segments(world: World) -> None:
+    """Three segments, and what makes a fourth: the next sealing merges them."""
+    live = world.started()
+    for round in range(4):
+        put(live, *range(3 * round, 3 * round + 3))
+        if round < 3:
+            world.seal(seal_at=3)
+    world.started()
+
+
+@pytest.mark.parametrize("act", ["merge", "purge"])
+def test_damage_is_not_merged_but_made_again(world: World, act: str, caplog: pytest.LogCaptureFixture) -> None:
+    four_segments(world)
+    if act == "purge":
+        world.started().delete_picture("p1")
+    before = [world.nearest(seed) for seed in range(8)]
+    assert len(world.segments("pictures")) == 3
+    damaged(world)
+    assert answers(world.started())[0] != before, "the damage would be in answers: nobody hashes what was hashed before"
+    world.seal(seal_at=3) if act == "merge" else world.indexer().purge()
+    fresh = world.started()
+    assert answers(fresh)[0] == before and fresh.verify() == [] and fresh.current.degraded == ()
+    assert "were damaged after they were verified" in caplog.text and "is made again" in caplog.text
+
+
+def test_the_service_that_had_the_damaged_files_open_serves_what_was_made_again(world: World) -> None:
+    """Also where that has the same name: the registry's state names the same segments, in other files."""
+    live = world.started()
+    put(live, *range(8))
+    world.seal()
+    live.refresh()
+    before = answers(live)
+    damaged(world)
+    assert answers(live) != before and live.verify()
+    assert world.indexer().mend(world.pictures())
+    live.refresh()
+    assert answers(live) == before and live.verify() == []
+
+
+def test_what_was_written_again_by_another_process_is_not_merged_from_the_earlier_files(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pages are those of the damaged files, whatever the files on the disk hash to."""
+    four_segments(world)
+    before, intact = [world.nearest(seed) for seed in range(8)], segment.intact
+    good = {file: file.read_bytes() for folder in world.segments("pictures") for file in folder.iterdir()}
+    damaged(world)
+
+    def made_again(*given: Any) -> bool:
+        monkeypatch.setattr(segment, "intact", intact)
+        for file, data in good.items():
+            file.unlink()
+            file.write_bytes(data)
+        return True
+
+    monkeypatch.setattr(segment, "intact", made_again)
+    world.seal(seal_at=3)
+    assert answers(world.started())[0] == before and len(world.state().segments) == 1

@@ -1,0 +1,196 @@
+"""F4: the scrub finds what changed by itself, mends what it can, and tells of the rest until that is mended."""
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from index import damage, scrub
+from index.damage import Damage
+from index.rows import vector_of
+from index.scrub import Pace, Scrub
+from index.tables import CaptionRow, CaptionVectorRow, PictureVectorRow
+from index.vectors import Identity
+from model import storage
+from model.registry.duties import SEALING
+from tests.bitrot import flip
+from tests.index.world import Clock, Machines, World, answers, content, drawn, put, scored_pictures, wait_until
+
+pytestmark = pytest.mark.row("F4")
+
+
+def read(world: World, **options: Any) -> list[Damage]:
+    """What a scrub finds."""
+    return [*Scrub(world.sets, **options).run().damaged]
+
+
+def filled(world: World) -> None:
+    live = world.started()
+    put(live, *range(6))
+    world.seal()
+    live.refresh()
+
+
+def english(world: World) -> Identity:
+    return next(each for each in world.sets.numbers() if each.kind == "captions")
+
+
+def test_a_damaged_segment_is_made_again_and_served_by_who_had_it_open(world: World) -> None:
+    """Nothing opens it meanwhile, and the one before was verified: only a reading of all finds it."""
+    filled(world)
+    live = world.started()
+    before = answers(live)
+    for folder in world.segments():
+        size = (folder / "rows.safetensors").stat().st_size
+        flip(folder / "rows.safetensors", 4 * size, world.home)
+    found = read(world)
+    assert [(each.kind, each.mended) for each in found] == [("segment", "from the registry")] * 2
+    assert read(world) == [] and live.verify() == []
+    live.refresh()
+    assert answers(live) == answers(world.started()) == before
+
+
+def test_a_reading_that_mends_nothing_tells_the_same(world: World) -> None:
+    filled(world)
+    flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
+    found = read(world, mend=False)
+    assert found == read(world, mend=False) and found[0].mended == ""
+    assert damage.left(world.root) == found
+
+
+def test_it_waits_for_whoever_seals_and_tells_if_that_lasts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(world)
+    flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
+    monkeypatch.setattr(scrub, "_PATIENCE", 0.0)
+    with world.registry.duties.held(SEALING, "another", 600):
+        assert [each.mended for each in read(world)] == [""]
+    assert [each.mended for each in read(world)] == ["from the registry"]
+
+
+@pytest.mark.parametrize("sealed", [True, False], ids=["from a segment", "by computing it"])
+def test_a_damaged_vector_of_the_registry_is_never_sealed_and_is_mended(
+    world: World, sealed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = world.started()
+    put(live, *range(6))
+    if sealed:
+        world.seal()
+        live.refresh()
+    before, good = answers(live), vectors(world)
+    with world.registry.begin() as session:
+        rows: list[Any] = [*session.scalars(select(PictureVectorRow)), *session.scalars(select(CaptionVectorRow))]
+        for stored in rows:
+            stored.vector = bytes([stored.vector[0] ^ 1]) + stored.vector[1:]
+    assert all(vector is None for vector in vectors(world).values())
+    caplog.set_level(logging.INFO)
+    if not sealed:
+        assert world.seal() == 0, "a damaged vector counts as none"
+        assert "are damaged" in caplog.text
+    found = read(world)
+    assert {(each.kind, each.mended) for each in found} == {
+        ("vector", "from a segment" if sealed else "by computing it")
+    }
+    live.refresh()
+    mended = vectors(world)
+    same = {key for key in good if (mended[key] == good[key]).all()}
+    assert same == {key for key in good if sealed or isinstance(key, int)}, "pictures are read from their stored form"
+    world.seal()
+    assert read(world) == [] and live.verify() == []
+    assert answers(world.started())[1] == before[1] and (not sealed or answers(world.started()) == before)
+
+
+def vectors(world: World) -> dict[Any, Any]:
+    with world.registry.read() as session:
+        pictures = session.execute(select(PictureVectorRow.content_sha256, PictureVectorRow.vector)).all()
+        captions = session.execute(select(CaptionVectorRow.caption_id, CaptionVectorRow.vector)).all()
+    return {key: vector_of(stored) for key, stored in (*pictures, *captions)}
+
+
+def test_a_version_and_a_picture_come_back_from_the_store(machines: Machines) -> None:
+    here = machines.here
+    here.put("a", 1)
+    here.teach("cy", {"a": "ci"})
+    flip(here.version_folder(1) / "rows.safetensors", 5)
+    flip(here.gallery.files.content_path(content(1)), 50)
+    flip(here.gallery.files.thumbnail_path(content(1)), 50)
+    found = read(here)
+    assert [(each.kind, each.mended) for each in found] == [
+        ("version", "from the store"),
+        *[("picture", "from the store")] * 2,
+    ]
+    assert read(here) == [] and read(machines.there) == []
+    assert here.gallery.files.read(content(1)) == drawn(1).stored
+
+
+def test_a_damaged_copy_of_a_picture_is_fetched_anew_when_it_is_shown(machines: Machines) -> None:
+    machines.here.put("a", 1)
+    flip(machines.here.gallery.files.content_path(content(1)), 50)
+    assert machines.here.gallery.files.read(content(1)) == drawn(1).stored and read(machines.here) == []
+
+
+def test_what_cannot_be_mended_is_told_until_it_is(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A thumbnail can be made of the picture, the picture of nothing; putting it again replaces it."""
+    filled(world)
+    world.teach("cy", {"p1": "ci"})
+    flip(world.gallery.files.thumbnail_path(content(2)), 50)
+    flip(world.gallery.files.content_path(content(1)), 50)
+    world.gallery.files.content_path(content(3)).unlink()
+    flip(world.version_folder(1) / "rows.safetensors", 5)
+    found = {each.kind: each.mended for each in read(world) if ".thumb" not in each.name}
+    assert found == {"version": "", "picture": ""}
+    assert f"damaged: {content(1)}.jpg, NOT made again" in caplog.text
+    assert f"damaged: {content(2)}.thumb.jpg, made again from the stored picture" in caplog.text
+    left = {each.name for each in damage.left(world.root)}
+    assert left == {"version 1 of cy", f"{content(1)}.jpg", f"{content(3)}.jpg"}
+    live = world.started()
+    assert {f"Damaged: {name}." for name in left} <= {*live.verify()}
+    put(live, 1, 3)
+    assert {each.kind for each in read(world)} == {"version"}
+
+
+def test_a_caption_and_a_dataset_that_changed_are_told(world: World) -> None:
+    filled(world)
+    with world.registry.begin() as session:
+        session.execute(update(CaptionRow).where(CaptionRow.text == "picture 5").values(text="picture 4"))
+    (found,) = read(world)
+    assert found.kind == "caption" and found.name.endswith("of picture p5") and "picture 4" not in found.name
+
+
+def test_two_processes_name_one_duty_and_two_data_roots_two(world: World, machines: Machines) -> None:
+    assert damage.duty_of(world.root) == damage.duty_of(world.root)
+    assert damage.duty_of(machines.here.root) != damage.duty_of(machines.there.root)
+
+
+def test_a_report_that_is_damaged_itself_counts_as_none(world: World) -> None:
+    filled(world)
+    read(world)
+    report = damage.last(world.root)
+    assert report is not None and report.files > 10 and report.bytes > 10_000
+    for data in (b"", b"{}", json.dumps({"damaged": [{}]}).encode(), b"\xff"):
+        storage.write_bytes(world.root.path("scrub.json"), data)
+        assert damage.last(world.root) is None and damage.left(world.root) == []
+
+
+def test_a_gentle_reading_waits_nine_times_as_long_as_it_reads() -> None:
+    clock, waited = Clock(), list[float]()
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        clock.now += seconds
+
+    pace = Pace(scrub.GENTLE, clock, wait)
+    for _ in range(4):
+        clock.now += 0.03
+        pace(1_000)
+    assert waited == pytest.approx([0.27] * 4) and pace.bytes == 4_000
+
+
+def test_nothing_is_told_of_a_picture_that_is_put_or_deleted_meanwhile(world: World) -> None:
+    live = world.started()
+    put(live, 1)
+    names = [*world.gallery.files.here(content(1))]
+    live.delete_picture("p1")
+    assert all(world.gallery.files.is_whole(name) for name in names)
+    wait_until(lambda: scored_pictures(live, 1) == [])
