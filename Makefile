@@ -19,8 +19,11 @@ SEED ?= 1
 MINUTES ?= 3
 DATABASE ?= both
 
+# Of `make power`: how often it is cut, and a twelfth as often on each real file system.
+CUTS ?= 120
+
 .DEFAULT_GOAL := help
-.PHONY: help demo up test coverage check style bench flood faults fuzz bitrot nightly interleavings torture lock browser faketime
+.PHONY: help demo up test coverage check style bench flood faults calls power fuzz bitrot nightly interleavings torture lock browser tools
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -31,7 +34,7 @@ demo: $(VENV)/.run ## the service with the emoji gallery on http://127.0.0.1:832
 up: $(VENV)/.run ## the service without demo data, for pictures of your own, on the same address
 	@exec $(BIN)/pictoglot up
 
-test: $(VENV)/.dev browser faketime style ## the checks, then everything but fuzzing and the long forms
+test: $(VENV)/.dev browser tools style ## the checks, then everything but fuzzing and the long forms
 	$(BIN)/python -m pytest -m "not fuzz and not nightly" $(SPREAD) $(ARGS)
 
 check: style ## format, lint, types, import arrows, names in the docs
@@ -49,6 +52,12 @@ coverage: $(VENV)/.dev ## the quick tests, with the lines of the packages that n
 faults: $(VENV)/.dev ## processes killed, disks filled, servers stopped
 	$(BIN)/python -m pytest -m faults $(ARGS)
 
+calls: $(VENV)/.dev ## CALLS_ONLY=: each call of the system fails once in every operation, or in one; about an hour
+	CALLS=all CALLS_ONLY="$(CALLS_ONLY)" $(BIN)/python -m pytest -s tests/durability/test_failing_calls.py $(ARGS)
+
+power: $(VENV)/.dev tools ## CUTS=: the power is cut under load, on a disk that forgets what was not fsynced, and on real ones
+	CUTS=$(CUTS) $(BIN)/python -m pytest -s tests/durability/test_power_loss.py $(ARGS)
+
 fuzz: $(VENV)/.dev ## thousands of generated inputs
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m fuzz $(ARGS)
 
@@ -61,7 +70,7 @@ nightly: $(VENV)/.dev ## the long forms: every configuration of open_clip, train
 interleavings: $(VENV)/.dev ## all orders of the steps of two actors on one data root, RUNS=1000 of each pair, on both databases
 	RUNS=$(or $(RUNS),1000) $(BIN)/python -m pytest -m nightly tests/interleavings $(ARGS)
 
-torture: $(VENV)/.dev faketime ## SEED= MINUTES= DATABASE=: requests and faults at random, and nothing lost, back or mixed
+torture: $(VENV)/.dev tools ## SEED= MINUTES= DATABASE=: requests and faults at random, and nothing lost, back or mixed
 	$(BIN)/python -m tests.torture --seed $(SEED) --minutes $(MINUTES) --database $(DATABASE) $(ARGS)
 
 bench: $(VENV)/.dev ## latency and throughput of the real service on this machine
@@ -97,11 +106,12 @@ else
 endif
 	@touch $@
 
-# Clocks are moved by Debian's faketime; without it, torture leaves clocks alone.
-faketime:
-	@if [ -n "$$CI" ] && [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ] && ! command -v faketime >/dev/null; then \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends faketime; } \
-			>/dev/null || echo "faketime could not be installed; torture will not move clocks."; \
+# What some tests need beside Python packages: faketime moves the clocks of torture, libfuse carries a disk that forgets.
+tools:
+	@if [ -n "$$CI" ] && [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ] && \
+		! { command -v faketime && command -v fusermount3; } >/dev/null; then \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends faketime fuse3; } \
+			>/dev/null || echo "faketime and fuse3 could not be installed: clocks do not move, and tests of lost power fail."; \
 	fi
 
 # Browser tests use the system's Chromium. CI on Debian gets it here; elsewhere they are skipped where it is missing.

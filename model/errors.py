@@ -317,6 +317,12 @@ class StoreUnavailable(Unavailable):
     code, title = "store_unavailable", "Store unavailable"
 
 
+class StorageUnavailable(Unavailable):
+    """The disk under the data root reports an error."""
+
+    code, title = "storage_unavailable", "Storage unavailable"
+
+
 class BaseNotSupported(Failure):
     """A model that pictoglot cannot teach languages."""
 

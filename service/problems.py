@@ -54,6 +54,8 @@ _ROUTING = {  # what Starlette finds by itself
 CLIENT_LEFT = 499  # as in nginx; nobody reads this answer, but it appears in the log and the metrics
 _MAX_LOCATIONS = 20  # listed in one answer
 _NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # full, or may not be written
+_BROKEN = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE}  # a disk that fails, or that is gone
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # too many open files, or too little memory, for now
 _SAFE_LOCATION = re.compile(r"[A-Za-z0-9_.\[\]@-]{1,64}")
 _SAID = {  # in place of pydantic's words, by its kinds of faults
     "bool_type": "this must be true or false",
@@ -118,9 +120,17 @@ def document(request_id: str, error: errors.PictoglotError) -> dict[str, Any]:
 
 
 def known(error: Exception) -> Exception:
-    """The error that a client is told of: a disk that is full, or may not be written, has a code of its own."""
-    if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
+    """The error that a client is told of: what the system refuses or cannot do has a code of its own."""
+    if not isinstance(error, OSError):
+        return error
+    if error.errno in _NOT_WRITABLE:
         return errors.StorageFull("the data root cannot be written to now")
+    if error.errno in _BROKEN:
+        _log.error("the disk under the data root fails", exc_info=error)  # the answer does not say which file
+        return errors.StorageUnavailable("the disk under the data root reports an error; it is in the server's log")
+    if error.errno in _EXHAUSTED:
+        _log.warning("the system is out of files or memory", exc_info=error)
+        return errors.Unavailable("too many files are open, or there is too little memory; try again later")
     return error
 
 

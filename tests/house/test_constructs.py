@@ -29,6 +29,7 @@ WAITING = (
     "tests.index.world",
     "tests.faults",
     "tests.torture",
+    "tests.durability",
     "tests.s3_server",
     "tests.postgresql_server",
     "tests.doubles",

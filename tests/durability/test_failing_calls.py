@@ -1,0 +1,111 @@
+"""Every call of the system fails once: the answer tells it, nothing that was acknowledged is lost, nothing is left.
+
+SQLite's own method. `make calls` fails the n-th call of each kind for n = 1, 2, … until none is left, in every
+operation, once and from then on; the short form of `make nightly` takes some of these by a fixed seed.
+"""
+
+import itertools
+import os
+import random
+import re
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.durability.conftest import Prepared
+from tests.durability.deployment import Deployment
+from tests.durability.disturbing import Disturbing
+from tests.durability.failing_calls import ERRORS, EVER, KINDS, Fault, Kind
+from tests.durability.operations import OPERATIONS, Asked, Operation, holdings
+
+pytestmark = [pytest.mark.faults, pytest.mark.nightly, pytest.mark.timeout(14_400)]
+FULL = os.environ.get("CALLS") == "all"
+_SAMPLE = 60  # faults of the short form
+_SEED = 24
+_STEPS: dict[Kind, int] = {"fsync": 1, "name": 1, "open": 10, "write": 25}  # of calls of the worker, the n-th ones
+_WORKERS_FIRST = 5  # call of the worker that fails: those before are of its start
+
+
+def faults(kind: Kind) -> Iterator[Iterator[Fault]]:
+    """For each error, once and from then on: the first call, the second, and so on without end."""
+    for error, count in itertools.product(ERRORS[kind], counts(kind)):
+        yield (Fault(kind, error, nth, count) for nth in itertools.count(1))
+
+
+def counts(kind: Kind) -> tuple[int, ...]:
+    """How many calls fail: one, or all from then on. Who is never accepted has no answer to judge."""
+    return (1, 3) if kind == "accept" else (1, EVER)
+
+
+def all_of(disturbing: Disturbing, operations: tuple[Operation, ...]) -> None:
+    """Every call of every operation; the service starts anew, and is compared, after each that writes."""
+    for operation in operations:
+        for kind in KINDS:
+            for each in faults(kind):
+                for fault in each:
+                    if not disturbing.disturb(operation, fault):
+                        break
+        if not operation.reads:
+            disturbing.restart()
+        report(disturbing, operation.name)
+    disturbing.restart()
+
+
+def some_of(disturbing: Disturbing) -> None:
+    """Some calls of some operations."""
+    draw = random.Random(_SEED)
+    fired = 0
+    while fired < _SAMPLE:
+        kind = draw.choice(KINDS)
+        fault = Fault(kind, draw.choice(ERRORS[kind]), draw.randint(1, 6), draw.choice(counts(kind)))
+        fired += disturbing.disturb(draw.choice(OPERATIONS), fault)
+    disturbing.restart()
+
+
+def taught(disturbing: Disturbing) -> None:
+    """Calls of the worker and its children: each that makes a name or something durable, some of the others."""
+    for kind, step in _STEPS.items() if FULL else [*_STEPS.items()][:1]:
+        for error in ERRORS[kind] if FULL else ERRORS[kind][:1]:
+            for nth in itertools.count(_WORKERS_FIRST, step if FULL else EVER):
+                if not disturbing.teach(Fault(kind, error, nth)):
+                    break
+                report(disturbing, f"taught, {kind} {nth}")
+    disturbing.restart()
+
+
+def report(disturbing: Disturbing, title: str) -> None:
+    """What was tried by now, for who runs the long form."""
+    counts = ", ".join(f"{kind} {error} {count}" for (kind, error), count in sorted(disturbing.counts.items()))
+    answers = ", ".join(f"{answer}: {count}" for answer, count in disturbing.answers.most_common())
+    sys.stderr.write(f"{title}: {counts}\n  answers {answers}\n  problems {len(disturbing.problems)}\n")
+    for problem in disturbing.problems[-5:]:
+        sys.stderr.write(f"    {problem[:1500]}\n")
+
+
+@pytest.fixture
+def disturbing(prepared: Prepared, deployment: Deployment) -> Disturbing:
+    if prepared.calls is None:
+        pytest.skip("calls are made to fail by a library that a C compiler makes, and there is none")
+    deployment.start("service")
+    assert deployment.ready(), deployment.log_end()
+    asked = Asked(deployment)
+    asked.ledger.compare(holdings(deployment))
+    return Disturbing(asked, prepared.calls)
+
+
+@pytest.mark.row("S5")
+def test_no_call_of_the_service_that_fails_loses_anything(disturbing: Disturbing) -> None:
+    chosen = os.environ.get("CALLS_ONLY", "")
+    if FULL:
+        all_of(disturbing, tuple(each for each in OPERATIONS if re.search(chosen, each.name)))
+    else:
+        some_of(disturbing)
+    assert disturbing.problems == []
+    assert sum(disturbing.counts.values()) >= _SAMPLE
+
+
+def test_no_call_of_the_worker_that_fails_loses_anything(disturbing: Disturbing) -> None:
+    taught(disturbing)
+    assert disturbing.problems == []
+    assert disturbing.counts
