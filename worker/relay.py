@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from contextlib import suppress
-from threading import Thread
+from threading import Thread, Timer
 
 from celery import Celery
 from kombu.exceptions import KombuError
@@ -21,6 +21,7 @@ from worker.scrubbing import Scrubbing
 from worker.tasks import HINT
 
 _DEAF_SECONDS = 60  # idle, with hints sent and none received
+_END_SECONDS = 60.0  # from SIGTERM until a worker that has not ended is cut off
 _log = logging.getLogger(__name__)
 
 
@@ -31,6 +32,10 @@ class Relay(Thread):
         super().__init__(name="relay", daemon=True)
         self._app, self._supervisor = app, supervisor
         self._unheard: float | None = None  # when the first hint was sent that did not arrive here
+        # what a broker answers that is full, or loading its data, is no `KombuError`
+        self._refusals = (KombuError, OSError, *app.connection_for_write().channel_errors)
+        self._end = Timer(_END_SECONDS, os._exit, [1])  # where Celery hears no signal either
+        self._end.daemon = True
         self._chores = (
             Indexing(supervisor.settings),
             Calibrating(supervisor.settings),
@@ -62,7 +67,7 @@ class Relay(Thread):
         try:
             for expansion in runnable:
                 self._app.send_task(HINT, [expansion], retry=False)
-        except (KombuError, OSError) as error:
+        except self._refusals as error:
             _log.warning("the broker does not accept hints: %s", type(error).__name__)
             runnable = []
         self._end_if_deaf(bool(runnable))
@@ -79,4 +84,6 @@ class Relay(Thread):
             self._unheard = now
         elif now - self._unheard > _DEAF_SECONDS:
             _log.critical("no hint arrived for %d s although hints were sent; the worker ends", _DEAF_SECONDS)
-            os.kill(os.getpid(), signal.SIGTERM)
+            if not self._end.is_alive():
+                self._end.start()
+                os.kill(os.getpid(), signal.SIGTERM)

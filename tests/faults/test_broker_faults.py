@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.faults.redis_server import RedisServer
+from tests.patience import PATIENCE, insisting, within
+from tests.service.harness import running
 from tests.worker.harness import Site, assert_once, pairs
 from worker.celery_app import create_app
 from worker.settings import WorkerSettings
@@ -44,6 +47,117 @@ def test_redis_killed_emptied_and_back_delays_but_loses_nothing(new_site: NewSit
     redis_server.start()
     redis_server.client.flushall()
     assert site.finish(second).state == "succeeded"
+
+
+LANGUAGES = (
+    *("cy", "br", "ga", "gd", "kw", "gv", "fo", "is", "sm", "to"),
+    *("mi", "eu", "oc", "co", "sc", "fy"),
+    "lb",
+    "rm",
+    "nn",
+    "se",
+)
+
+
+def take(site: Site, expansion: str) -> None:
+    """Wait until a worker has it, and cancel it: what it would have done is of no interest here."""
+    site.wait(expansion, lambda e: e.attempt > 0)
+    insisting(lambda: site.registry.expansions.cancel(expansion))
+
+
+def restarts(site: Site, server: RedisServer, times: int) -> list[float]:
+    """Kill Redis under submissions and start it again; the seconds from each start until a worker takes one."""
+    seconds, submitted = list[float](), list[str]()
+    for number in range(times):
+        server.kill()
+        submitted.append(site.submit(PICTURED, LANGUAGES[number]))
+        server.start()
+        started = time.monotonic()
+        take(site, submitted[-1])
+        seconds.append(time.monotonic() - started)
+    for expansion in submitted:  # none is lost, and none runs twice
+        ended = site.finish(expansion)
+        assert (ended.state, ended.attempt) == ("cancelled", 1)
+    return seconds
+
+
+@pytest.mark.slow
+@pytest.mark.row("S1")
+def test_redis_killed_and_restarted_under_submissions_loses_none(new_site: NewSite, redis_server: RedisServer) -> None:
+    redis_server.start()
+    site = new_site(BROKER_URL=redis_server.url)
+    worker = site.start()
+    assert max(restarts(site, redis_server, 2)) < PATIENCE
+    assert worker.poll() is None
+
+
+@pytest.mark.nightly
+@pytest.mark.row("S1")
+@pytest.mark.timeout(7_200)
+def test_redis_killed_twenty_times_under_submissions_loses_none(
+    new_site: NewSite, redis_server: RedisServer, record_property: Callable[[str, object], None]
+) -> None:
+    redis_server.start()
+    site = new_site(BROKER_URL=redis_server.url)
+    site.start()
+    seconds = restarts(site, redis_server, 20)
+    record_property("seconds until the worker consumed again", seconds)
+    assert max(seconds) < 60
+
+
+def stall(server: RedisServer, seconds: int) -> Callable[[], object]:
+    """Let Redis answer nobody for so long; what is returned waits for its end."""
+    server.client.execute_command("CLIENT", "PAUSE", seconds * 1_000, "ALL")  # type: ignore[no-untyped-call]
+    return server.client.ping
+
+
+def fill(server: RedisServer, _: int) -> Callable[[], object]:
+    """Let Redis refuse every write for want of memory; what is returned ends that."""
+    server.client.config_set("maxmemory-policy", "noeviction")
+    server.client.config_set("maxmemory", 1)
+    return lambda: server.client.config_set("maxmemory", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.row("S2")
+@pytest.mark.parametrize(
+    ("hinder", "seconds"),
+    [
+        pytest.param(fill, 0, id="full"),
+        pytest.param(stall, 12, id="stalled"),  # longer than a worker waits for an answer
+        pytest.param(stall, 30, id="stalled for long", marks=pytest.mark.nightly),
+    ],
+)
+def test_a_redis_that_is_full_or_stalled_hinders_no_search_and_no_submission(
+    new_site: NewSite,
+    redis_server: RedisServer,
+    tmp_path: Path,
+    hinder: Callable[..., Callable[[], object]],
+    seconds: int,
+) -> None:
+    redis_server.start()
+    site = new_site(BROKER_URL=redis_server.url)
+    worker = site.start()
+    first = site.submit(PICTURED, "br")
+    take(site, first)
+    site.finish(first)
+    with running(tmp_path / "api", broker_url=redis_server.url) as service:
+        service.put("a")
+        ended = hinder(redis_server, seconds)
+        waiting = site.submit(PICTURED)
+        with within(5):
+            assert service.search("cat").status_code == 200
+            rows = "".join(f'{{"caption": "ci {number}", "english": "dog {number}"}}\n' for number in range(100))
+            answer = service.admin.post("/v1/languages", data={"language": "cy"}, files={"dataset": ("d.jsonl", rows)})
+            assert answer.status_code == 202, answer.text
+    if hinder is fill:
+        site.wait(waiting, lambda _: "the broker does not accept hints" in site.log())
+        assert site.registry.expansions.get(waiting).attempt == 0
+    ended()
+    take(site, waiting)
+    assert site.finish(waiting).attempt == 1
+    assert worker.poll() is None
+    assert "unexpected error" not in site.log()
 
 
 @pytest.mark.row("K5")
