@@ -1,6 +1,6 @@
 """Workers that are killed at random times, their children with them: the same bits as if nothing had happened (K1)."""
 
-import json
+import logging
 import os
 import random
 import time
@@ -80,7 +80,7 @@ def test_a_worker_killed_at_random_times_ends_with_the_same_bits(
 @pytest.mark.nightly
 @pytest.mark.timeout(10_800)
 def test_a_hundred_workers_killed_at_random_times_end_with_the_same_bits(
-    new_site: NewSite, undisturbed: dict[str, str], record_property: Callable[[str, object], None]
+    new_site: NewSite, undisturbed: dict[str, str]
 ) -> None:
     kills = run_with_kills(new_site, undisturbed, count=int(os.environ.get("KILLS", "100")), each=6, seed=2024)
-    record_property("kills", json.dumps({"phases": kills.phases, "resumed": kills.resumed}))
+    logging.getLogger(__name__).info("killed in: %s; seconds to resume: %s", kills.phases, kills.resumed)
