@@ -63,7 +63,10 @@ class Decoder:
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="decoder")
 
     def decode(self, data: bytes) -> Picture:
-        """As `pictures.decode`; also `PictureCorrupt` when the child is killed or too slow. Thread-safe."""
+        """Decode as `pictures.decode` does; also `PictureCorrupt` for what is too slow or ends two children.
+
+        Thread-safe.
+        """
         return self.submit(data).result()
 
     def submit(self, data: bytes) -> "Future[Picture]":
@@ -82,18 +85,27 @@ class Decoder:
             self._drop(child)
 
     def _decode(self, data: bytes) -> Picture:
-        child: _Child | None = getattr(self._local, "child", None)
-        if child is None or child.process.poll() is not None:
-            if child is not None:
+        while True:
+            child = self._child()
+            try:
+                return child.decode(data, self._timeout)
+            except (OSError, EOFError, ValueError) as error:  # broken pipe: killed by us, the kernel or a codec bug
                 self._drop(child)
-            self._local.child = child = _Child(self._arguments)
-            self._children.add(child)
-        try:
-            return child.decode(data, self._timeout)
-        except (OSError, EOFError, ValueError) as error:  # broken pipe: killed by us, the kernel or a codec bug
+                # A kernel short of memory ends a child whatever it decodes: what a client has is refused for good
+                # only if it was too slow, or if a fresh child ended as well.
+                if child.is_late or child.is_fresh:
+                    message = "the picture cannot be decoded within the limits on time and memory"
+                    raise PictureCorrupt(message) from error
+
+    def _child(self) -> "_Child":
+        child: _Child | None = getattr(self._local, "child", None)
+        if child is not None and child.process.poll() is None:
+            return child
+        if child is not None:
             self._drop(child)
-            self._local.child = None
-            raise PictureCorrupt("the picture cannot be decoded within the limits on time and memory") from error
+        self._local.child = child = _Child(self._arguments)
+        self._children.add(child)
+        return child
 
     def _drop(self, child: "_Child") -> None:
         self._children.discard(child)
@@ -105,6 +117,8 @@ class _Child:
 
     def __init__(self, arguments: Iterable[object]) -> None:
         """`arguments` are those of `_child`."""
+        self.is_late = False  # it was killed for being too slow
+        self.is_fresh = True  # it has decoded nothing yet
         environment = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "model.pictures.decoder", *map(str, arguments)],
@@ -124,6 +138,7 @@ class _Child:
 
     def decode(self, data: bytes, seconds: float) -> Picture:
         answer = self._request(data, seconds)
+        self.is_fresh = False
         head_length = int.from_bytes(answer[:8], "big")
         head = json.loads(answer[8 : 8 + head_length])
         if "code" in head:
@@ -143,9 +158,13 @@ class _Child:
             except OSError:  # data buffered for a dead child cannot be flushed
                 continue
 
+    def _kill_late(self) -> None:
+        self.is_late = True
+        self.process.kill()
+
     def _request(self, data: bytes, seconds: float) -> bytes:
         """Send a frame and read the answer; kill the child if that takes longer than `seconds`."""
-        timer = threading.Timer(seconds, self.process.kill)
+        timer = threading.Timer(seconds, self._kill_late)
         timer.start()
         try:
             _write_frame(self._stdin, data)

@@ -8,7 +8,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -17,6 +17,7 @@ from PIL import Image
 
 from model.errors import PictureCorrupt
 from model.framing import LONGEST, Frame
+from model.pictures import Picture
 from model.pictures.decoder import Decoder
 from tests.model.pictures.test_pictures import drawing, saved
 from tests.patience import PATIENCE, within
@@ -60,17 +61,32 @@ def test_a_child_that_hangs_is_killed_in_time_and_replaced(decoder: Decoder, mon
     assert decoder.decode(PNG).rgb.width == 96
 
 
-@pytest.mark.row("P11")
-def test_a_child_that_is_killed_while_it_decodes_refuses_that_picture_alone(decoder: Decoder) -> None:
+def killed_at_work(decoder: Decoder, data: bytes) -> "Future[Picture]":
+    """The picture's answer; the child that got it is killed before it looks, as by a kernel that is short of memory."""
     (pid,) = decoder.pids
     os.kill(pid, signal.SIGSTOP)
     deadline = time.monotonic() + PATIENCE
     while psutil.Process(pid).status() != psutil.STATUS_STOPPED:  # until then it may still read its pipe
         assert time.monotonic() < deadline
-    answer = decoder.submit(PNG)
+    answer = decoder.submit(data)
     while not unread(pid):
         assert time.monotonic() < deadline
     os.kill(pid, signal.SIGKILL)
+    return answer
+
+
+def test_a_picture_whose_child_is_killed_is_decoded_by_another(decoder: Decoder) -> None:
+    assert killed_at_work(decoder, PNG).result().rgb.width == 96
+
+
+@pytest.mark.row("P11")
+def test_a_picture_that_ends_two_children_is_refused_alone(decoder: Decoder) -> None:
+    before = decoder.pids
+    answer = killed_at_work(decoder, SLOW)
+    deadline = time.monotonic() + PATIENCE
+    while not (after := decoder.pids) or after == before:
+        assert time.monotonic() < deadline
+    os.kill(after[0], signal.SIGKILL)
     with pytest.raises(PictureCorrupt):
         answer.result()
     assert decoder.decode(PNG).rgb.width == 96
