@@ -170,6 +170,7 @@ class Nemesis:
         with self._windows.open("kill_child"), suppress(psutil.Error):
             child.kill()
             self._counts["kills"] += 1
+            self._counts["kills of children"] += 1
 
     def _stop_api(self, target: int, seconds: float, detail: str) -> None:
         self._stop("stop_api", APIS[target % 2], seconds)

@@ -15,7 +15,7 @@ from tests.torture.histories import shrink
 from tests.torture.languages import Lineage
 from tests.torture.ledger import Ledger, Record, State, Violation, Write, judge_counts, judge_hits
 from tests.torture.looks import matching
-from tests.torture.settle import judge_log
+from tests.torture.settle import judge_end, judge_log
 from tests.torture.steps import Runner
 from tests.torture.writes import Judge
 
@@ -194,6 +194,16 @@ def test_a_refusal_needs_a_fault_that_excuses_it() -> None:
     end()
     with broken("undocumented"):
         judge.accept(answer(503, "overloaded", begun=float("inf")), "a search")  # long after it
+
+
+def test_an_expansion_may_fail_by_kills_of_its_own_process_alone() -> None:
+    failed = {"id": "e1", "language": "cy", "state": "failed", "error": {"code": "too_many_attempts"}}
+    judge_end(failed, child_kills=3)
+    judge_end({**failed, "state": "succeeded", "error": None}, child_kills=0)
+    with broken("failed"):
+        judge_end(failed, child_kills=2)
+    with broken("failed"):
+        judge_end({**failed, "error": {"code": "checkpoint_mismatch"}}, child_kills=3)
 
 
 def test_logs_have_no_key_and_no_stack() -> None:
