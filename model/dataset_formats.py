@@ -1,7 +1,7 @@
 """The published file formats of caption datasets, as one stream of raw records. Does not clean or judge them.
 
-The format is recognised by the content, never by a file name. Memory is bounded by one line (by the document for COCO,
-which is parsed as a whole).
+The format is recognised by the content, never by a file name. Memory is bounded by one line or entry; for COCO by the
+names of its images, and by the annotations where these stand before the images.
 """
 
 import json
@@ -17,12 +17,12 @@ from typing import Any
 from langcodes import standardize_tag
 from langcodes.tag_parser import LanguageTagError
 
+from model.dataset_coco import IMAGES, entries
 from model.dataset_file import BYTE_ORDER_MARK, GZIP, MAX_BYTES, MAX_LINE, NO_ROW, NOT_UTF8, content, lines, refuse
 from model.dataset_tables import CELLS, COLUMNS, NEEDED, Rows, header, quoted, says_between, tabbed
 from model.dataset_words import PAIR
 from model.errors import UnsupportedMedia
 
-MAX_DOCUMENT = 1 << 28  # bytes of a COCO document, which is parsed as a whole (the published ones have 91 MB)
 _PARTS = ("language", "text")  # of a pivot
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!")
 _IN_SPREADSHEETS = (b"xl/workbook", b"xl/worksheets", b"opendocument.spreadsheet")  # names in a zip: Excel, LibreOffice
@@ -157,42 +157,35 @@ def _same(tag: str, language: str | None) -> bool:
 def _coco(stream: BufferedReader, language: str | None) -> Records:
     """`annotations: [{image_id, caption}]`; the picture is the name of the image's file without its suffix, which is
     the id under which the gallery has it; otherwise the image's id as text."""
-    data = stream.read(MAX_DOCUMENT + 1)
-    if len(data) > MAX_DOCUMENT:
-        refuse("document_too_large", f"a COCO document of this size is not read; send JSON lines: `{PAIR}`")
-    try:
-        document = json.loads(data)
-        annotations = document["annotations"]
-    except UnicodeDecodeError:
-        refuse("not_utf8", NOT_UTF8)
-    except (ValueError, RecursionError, KeyError, TypeError):
-        refuse(
-            "malformed_json",
-            'the file is not a whole COCO captions document, {"images": [...], "annotations": [...]}; get it once more',
-        )
-    if not isinstance(annotations, list):
-        refuse(
-            "wrong_columns",
-            'a COCO captions document holds a list: "annotations": [{"image_id": 1, "caption": "roter Apfel"}]',
-        )
-    names = _file_names(document.get("images"))
-    for number, value in enumerate(annotations, 1):
-        if not isinstance(value, dict):
-            yield RowFault(number, "malformed_json")
-            continue
-        image = value.get("image_id")
-        picture = names.get(image, image) if type(image) in (int, str) else image
-        yield _record(number, {**value, "picture": picture})
+    names: dict[object, str] = {}
+    waiting: list[object] = []  # annotations that stand before the images
+    named, number = False, 0
+    for of, entry in entries(stream):
+        if of == IMAGES:
+            named = True
+            names.update(_file_name(entry))
+        elif not named:
+            waiting.append(entry)
+        else:
+            number += 1
+            yield _annotation(number, entry, names)
+    for place, entry in enumerate(waiting, number + 1):
+        yield _annotation(place, entry, names)
 
 
-def _file_names(images: object) -> dict[object, str]:
-    """The name without folder and suffix of each image's file, where there is one."""
-    entries = [image for image in images if isinstance(image, dict)] if isinstance(images, list) else []
-    return {
-        image["id"]: PurePosixPath(image["file_name"]).stem
-        for image in entries
-        if type(image.get("id")) in (int, str) and isinstance(image.get("file_name"), str) and image["file_name"]
-    }
+def _annotation(number: int, entry: object, names: Mapping[object, str]) -> Record | RowFault:
+    if not isinstance(entry, dict):
+        return RowFault(number, "malformed_json")
+    image = entry.get("image_id")
+    return _record(number, {**entry, "picture": names.get(image, image) if type(image) in (int, str) else image})
+
+
+def _file_name(image: object) -> dict[object, str]:
+    """The name without folder and suffix of the image's file, by the image's id; empty where one is missing."""
+    if not isinstance(image, dict):
+        return {}
+    id, file = image.get("id"), image.get("file_name")
+    return {id: PurePosixPath(file).stem} if type(id) in (int, str) and isinstance(file, str) and file else {}
 
 
 def _parallel(stream: BufferedReader, language: str | None) -> Records:

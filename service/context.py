@@ -18,6 +18,7 @@ from index.live import LiveIndex
 from index.selection import Selection
 from index.word_search import WordSearch
 from model.data_root import DataRoot
+from model.dataset_child import DatasetChecker
 from model.errors import InvalidInput
 from model.registry import Registry
 from model.text import picture_id
@@ -33,6 +34,7 @@ from service.records import Filtering, RecordsOfHits
 from service.settings import Settings
 from service.writes import WriteQueue
 
+_CHECKS = 2  # of datasets at once
 _OVERHEAD = 128 << 10  # bytes of a form without its file: boundaries, headers, fields
 _SEARCHES = 16  # times as long as one search may be: many are, and most are short
 _SEARCH_BATCHES = 4  # at once; each holds its searches and answers in memory
@@ -66,7 +68,8 @@ class Context:
     pictures: PictureQueue
     writes: WriteQueue
     searching: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
-    validating: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))  # datasets
+    datasets: DatasetChecker = field(default_factory=lambda: DatasetChecker(_CHECKS))
+    validating: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_CHECKS))  # datasets
     reading: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))  # batches of pictures: soon done
     hit_records: RecordsOfHits = field(init=False)
     filtering: Filtering = field(init=False)

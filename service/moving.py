@@ -77,6 +77,7 @@ class Following:
                 await run_in_threadpool(_close, await self._opening)
         for context in list(self._open):
             await self._close(context)
+        await run_in_threadpool(self._context.datasets.close)  # which contexts share
 
     @property
     def _context(self) -> Context:

@@ -12,10 +12,8 @@ from starlette.responses import JSONResponse
 
 from index.records import Within
 from index.snapshot import Snapshot
-from model import dataset
 from model.data_root import EXPANSIONS
-from model.dataset_again import left
-from model.dataset_pictures import ids_of_files
+from model.dataset_child import Submission
 from model.errors import FieldError, InvalidInput, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
 from model.languages import ENGLISH, MANY, canonical, names, reads
 from model.registry import Expansion, Once, Version, new_expansion_id
@@ -139,14 +137,14 @@ async def teach_language(
         if expansion is None:
             without = form.without_missing == "true"
             report = await to_thread.run_sync(
-                _validate, upload.path, tag, kind, without, context, limiter=context.validating
+                _check, upload.path, tag, kind, without, context, limiter=context.validating
             )
             if form.dry_run == "true":
                 replaces = form.replace == "true"
                 sent = None if replaces else upload.sha256
                 before = None if kind == "assess" else await run_in_threadpool(_taught_from, context, tag, sent)
                 told = {"joined": None if replaces else before, "replaced": before if replaces else None}
-                return JSONResponse(schemas.DryRun(language=tag, report=report.as_dict(), **told).model_dump())
+                return JSONResponse(schemas.DryRun(language=tag, report=report, **told).model_dump())
             expansion = await run_in_threadpool(_submit, context, upload, kind, tag, explicit, once, caller.id)
     response.headers["Location"] = f"/v1/expansions/{expansion.id}"
     return schemas.Submitted(expansion=schemas.ExpansionItem.model_validate(expansion))
@@ -169,20 +167,13 @@ def _versions(context: Context, numbers: list[int]) -> dict[int, Version]:
     return {number: context.registry.versions.get(number) for number in numbers}
 
 
-def _validate(path: Path, tag: str, kind: Kind, without: bool, context: Context) -> dataset.DatasetReport:
+def _check(path: Path, tag: str, kind: Kind, without: bool, context: Context) -> dict[str, Any]:
     """The report on a dataset, or on what is left `without` the pictures that are missing in the gallery."""
-    taught, built_in = context.registry.releases.serving().languages, context.encoder.languages
-    found = dataset.read(path, language=tag, ids=lambda names: ids_of_files(names, context.gallery.known))
-    if without:
-        named = list(dict.fromkeys(row.picture for row in found.rows if row.picture is not None))
-        found = left(found, frozenset(context.gallery.known(named)))
-    return dataset.validate(
-        found,
-        tag,
+    taught = context.registry.releases.serving().languages
+    return context.datasets.check(
+        Submission(path, tag, list(taught), context.encoder.languages, without, to_train=kind == "learn"),
         context.gallery.known,
-        lambda pivot: pivot in taught or reads(built_in, pivot),
-        to_train=kind == "learn",
-        some_ids=lambda: [picture.id for picture in context.gallery.page(_SHOWN, newest_first=True)],
+        lambda: [picture.id for picture in context.gallery.page(_SHOWN, newest_first=True)],
     )
 
 

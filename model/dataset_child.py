@@ -1,0 +1,152 @@
+"""Checks submitted datasets in guarded child processes, so that no file of a client fills the memory of the service.
+
+Knows only how reports, refusals and questions about the gallery travel: `model.dataset` decides, `model.guarded`
+guards. Run as a program, it is one child.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from model import dataset
+from model.dataset_again import left
+from model.dataset_pictures import Known, ids_of_files
+from model.errors import (
+    DatasetInvalid,
+    DatasetLanguageMismatch,
+    DatasetPictureNotFound,
+    DatasetTooSmall,
+    FieldError,
+    NothingHeldOut,
+    PictoglotError,
+    PivotNotServed,
+    PivotTextEmpty,
+    UnsupportedMedia,
+)
+from model.guarded import Child, GuardedPool, read_frame, serve, write_frame
+from model.languages import reads
+
+MEMORY = 1 << 30  # bytes of address space of a child; a million rows take half of it
+_SECONDS = 1_800.0  # between two answers; a million rows take two minutes of a processor
+_KEPT = 256 << 20  # bytes that a child may go on holding while it waits for the next dataset
+_ASKED = 50_000  # pictures in one question
+_REFUSALS: dict[str, type[PictoglotError]] = {
+    refusal.code: refusal
+    for refusal in (
+        DatasetInvalid, DatasetLanguageMismatch, DatasetPictureNotFound, DatasetTooSmall, NothingHeldOut,
+        PivotNotServed, PivotTextEmpty, UnsupportedMedia,
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A dataset and what to check it for; the arguments of `dataset.read`, `left` and `dataset.validate`."""
+
+    path: Path
+    language: str
+    taught: Collection[str]
+    built_in: Collection[str]
+    without_missing: bool = False
+    to_train: bool = True
+
+
+class DatasetChecker:
+    """Children that check datasets, each limited to `memory` bytes of address space."""
+
+    def __init__(self, processes: int, memory: int = MEMORY) -> None:
+        self._pool = GuardedPool(processes, "model.dataset_child", memory, refuse=_not_read)
+
+    def close(self) -> None:
+        """Stop every child; a dataset that is being checked is refused."""
+        self._pool.close(at_once=True)
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the running children."""
+        return self._pool.pids
+
+    def check(self, submission: Submission, known: Known, some_ids: Callable[[], Sequence[str]]) -> dict[str, Any]:
+        """Return the report, in its JSON form; blocks. `known` and `some_ids` are those of `dataset.validate`.
+
+        Raises what `dataset.read` and `dataset.validate` raise, and `DatasetInvalid` for a file that cannot be read
+        within the limits.
+        """
+        return self._pool.submit(lambda child: self._check(child, submission, known, some_ids)).result()
+
+    def _check(
+        self, child: Child, submission: Submission, known: Known, some_ids: Callable[[], Sequence[str]]
+    ) -> dict[str, Any]:
+        question: object = {**vars(submission), "path": str(submission.path)}
+        while not {"report", "refusal"} & (answer := json.loads(child.request(_encode(question), _SECONDS))).keys():
+            try:
+                question = known(answer["known"]) if "known" in answer else some_ids()
+            except PictoglotError:  # of the registry; the child waits for an answer that does not come
+                self._pool.renew(child)
+                raise
+        if psutil.Process(child.process.pid).memory_info().rss > _KEPT:
+            self._pool.renew(child)
+        if refusal := answer.get("refusal"):
+            errors = tuple(FieldError(*error) for error in refusal["errors"])
+            raise _REFUSALS[refusal["code"]](refusal["detail"], errors=errors, **refusal["extra"])
+        report: dict[str, Any] = answer["report"]
+        return report
+
+
+def _not_read() -> DatasetInvalid:
+    return DatasetInvalid(
+        "the dataset cannot be read within the limits on time and memory; send it in parts, as JSON lines"
+    )
+
+
+def _encode(value: object) -> bytes:
+    return json.dumps(value, default=list).encode()
+
+
+def _answer(data: bytes, requests: IO[bytes], answers: IO[bytes]) -> bytes:
+    given = json.loads(data)
+    submission = Submission(Path(given.pop("path")), **given)
+
+    def ask(question: dict[str, object]) -> list[str]:
+        write_frame(answers, _encode(question))
+        reply: list[str] = json.loads(read_frame(requests))
+        return reply
+
+    def known(ids: Sequence[str]) -> set[str]:
+        starts = range(0, len(ids), _ASKED)
+        return {id for start in starts for id in ask({"known": ids[start : start + _ASKED]})}
+
+    try:
+        report = _report(submission, known, lambda: ask({"some": True}))
+        outcome: dict[str, object] = {"report": report.as_dict()}
+    except (MemoryError, PictoglotError) as error:
+        refusal = error if isinstance(error, PictoglotError) else _not_read()
+        outcome = {"refusal": {"code": refusal.code, "detail": refusal.detail, "extra": refusal.extra,
+                               "errors": [(each.location, each.code) for each in refusal.errors]}}  # fmt: skip
+    return _encode(outcome)
+
+
+def _report(submission: Submission, known: Known, some_ids: Callable[[], Sequence[str]]) -> dataset.DatasetReport:
+    """The report on the dataset, or on what is left `without_missing` of the pictures."""
+    found = dataset.read(submission.path, language=submission.language, ids=lambda names: ids_of_files(names, known))
+    if submission.without_missing:
+        named = list(dict.fromkeys(row.picture for row in found.rows if row.picture is not None))
+        found = left(found, frozenset(known(named)))
+    return dataset.validate(
+        found,
+        submission.language,
+        known,
+        lambda pivot: pivot in submission.taught or reads(submission.built_in, pivot),
+        to_train=submission.to_train,
+        some_ids=some_ids,
+    )
+
+
+if __name__ == "__main__":
+    parent, memory = map(int, sys.argv[1:])
+    serve(parent, memory, _answer)

@@ -1,0 +1,122 @@
+"""Datasets are read outside of the service, in bounded memory; searches go on meanwhile (F9)."""
+
+import gzip
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+import httpx
+import psutil
+import pytest
+
+from model.dataset_child import MEMORY, DatasetChecker, Submission
+from model.errors import DatasetInvalid
+from tests.faults.test_api_faults import started
+from tests.service.harness import assert_problem
+
+pytestmark = pytest.mark.row("F9")
+SLACK = 48 << 20  # bytes that the service may take beside what it had
+ROWS = "".join(json.dumps({"caption": f"afal {n}", "english": f"apple {n}"}) + "\n" for n in range(80)).encode()
+# parsed as a whole, the largest of these take 64 MB and more: a list of 56 bytes for three of the file
+HOSTILE = {
+    "many entries": b'{"images": [], "annotations": [' + b"[]," * 100_000 + b"[]]}",
+    "one large entry": b'{"images": [], "annotations": [[' + b"[]," * 2_000_000 + b"[]]]}",
+    "large but not read": b'{"annotations": [], "x": [' + b"[]," * 200_000 + b"[]]}",
+    "deep": b'{"annotations": ' + b"[" * 3_000_000,
+    "a long text": b'{"annotations": [{"caption": "' + b"a" * 10_000_000 + b'"}]}',
+    "a long number": b'{"annotations": [' + b"9" * 1_000_000 + b"]}",
+    "grows": gzip.compress(b'{"annotations": [{"caption": "' + b"a" * 100_000_000 + b'"}]}'),
+}
+
+
+@contextmanager
+def watched(process: psutil.Process) -> Iterator[list[int]]:
+    """Yield a list whose only item is the largest resident memory of the process so far, in bytes."""
+    peak, ended = [process.memory_info().rss], Event()
+
+    def look() -> None:
+        while not ended.wait(0.02):
+            peak[0] = max(peak[0], process.memory_info().rss)
+
+    looking = Thread(target=look)
+    looking.start()
+    yield peak
+    ended.set()
+    looking.join()
+
+
+def teach(client: httpx.Client, data: bytes) -> httpx.Response:
+    return client.post("/v1/languages", files={"dataset": ("x", data)}, data={"language": "cy", "dry_run": "true"})
+
+
+def children(api: psutil.Process, module: str = "model.dataset_child") -> list[psutil.Process]:
+    return [child for child in api.children() if module in child.cmdline()]
+
+
+@pytest.mark.timeout(600)
+def test_no_dataset_fills_the_memory_of_the_service(tmp_path: Path) -> None:
+    with started(tmp_path, RATE_PER_MINUTE="10000000") as (server, client):
+        api = psutil.Process(server.pid)
+        assert teach(client, ROWS).status_code == 200
+        (child,) = children(api)
+        assert child.rlimit(psutil.RLIMIT_AS) == (MEMORY, MEMORY)
+        answered, ended = [0], Event()
+
+        def search() -> None:
+            with httpx.Client(base_url=client.base_url, headers=client.headers) as other:
+                while not ended.wait(0.02):
+                    answered[0] += other.post("/v1/search/pictures", json={"text": "apple"}).status_code == 200
+
+        before = api.memory_info().rss
+        searching = Thread(target=search)
+        searching.start()
+        with watched(api) as peak:
+            for name, data in HOSTILE.items():
+                answer = teach(client, data)
+                assert (answer.status_code, answer.json()["code"]) == (422, "dataset_invalid"), name
+        ended.set()
+        searching.join()
+        assert answered[0]
+        assert peak[0] - before < SLACK
+        assert teach(client, ROWS).status_code == 200
+
+
+@pytest.mark.timeout(600)
+def test_a_child_that_takes_too_much_refuses_that_dataset_alone(tmp_path: Path) -> None:
+    rows = "".join(json.dumps({"caption": f"afal {n}", "english": f"apple {n}"}) + "\n" for n in range(100_000))
+    large, small = tmp_path / "large", tmp_path / "small"
+    large.write_text(rows)
+    small.write_bytes(ROWS)
+    checker = DatasetChecker(1, memory=64 << 20)
+    try:
+        with pytest.raises(DatasetInvalid, match="limits on time and memory"):
+            checker.check(Submission(large, "cy", [], ["en"]), list, list)
+        assert checker.check(Submission(small, "cy", [], ["en"]), list, list)["usable"] == 80
+    finally:
+        checker.close()
+    assert checker.pids == []
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3_600)
+def test_captions_as_large_as_those_of_coco_are_accepted(tmp_path: Path) -> None:
+    """As many pictures and captions as COCO 2017 has for training and validation, 109 MB."""
+    images = [{"id": n, "file_name": f"{n:012}.jpg", "coco_url": "x" * 200} for n in range(123_287)]
+    annotations = [
+        {"image_id": n % 123_287, "id": n, "caption": f"A very clean and well decorated bathroom, number {n}"}
+        for n in range(616_767)
+    ]
+    data = json.dumps({"info": {}, "images": images, "annotations": annotations}).encode()
+    del images, annotations
+    with started(tmp_path, RATE_PER_MINUTE="10000000") as (server, client):
+        client.timeout = httpx.Timeout(1_800)
+        api = psutil.Process(server.pid)
+        assert teach(client, ROWS).status_code == 200
+        before = api.memory_info().rss
+        with watched(api) as peak, watched(children(api)[0]) as peak_of_child:
+            answer = teach(client, data)
+        assert_problem(answer, 422, "picture_not_found")  # no such picture is in the gallery
+        assert (answer.json()["count"], answer.json()["report"]["rows"]) == (123_287, 616_767)
+        assert peak[0] - before < 4 * SLACK and peak_of_child[0] < MEMORY
