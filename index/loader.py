@@ -153,7 +153,7 @@ class ReleaseLoader:
         """A snapshot with what tells languages and chances by now, from `previous` on; itself if it has that."""
         before = (previous or snapshot).matching
         matching = before.followed(self._registry, snapshot.release, self._encoder.dimension)
-        told = snapshot.with_detector(previous, lambda identity, share: self.sources[identity].texts(share))
+        told = snapshot.with_detector(previous, lambda identity, most: self.sources[identity].texts(most))
         if told.detector is snapshot.detector and matching is snapshot.matching:
             return snapshot
         return replace(told, matching=matching)

@@ -17,6 +17,7 @@ from index.captions import BATCH, Caption, ReadBy, add_captions, batches, captio
 from index.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureVectorRow
 from index.vectors import Vector
 from model.registry import Registry
+from model.registry.tables import KeyRow
 from model.storage import checked, unchecked
 
 MOST_LANGUAGES = 256  # of captions that a base reads untaught: each is a vector set that follows the gallery
@@ -173,13 +174,21 @@ class Stored:
         with self.registry.read() as session:
             return sorted(session.scalars(query.distinct()))
 
-    def some_captions(self, language: str, expansions: Iterable[str], share: float) -> list[str]:
-        """About this share of the texts in a language, added with pictures or by these expansions; chosen by hash."""
+    def some_captions(self, language: str, expansions: Iterable[str], most: int) -> list[str]:
+        """Return about `most` texts in a language, added with pictures or by these expansions; chosen by hash.
+
+        None are of collections that a key is or was bound to: what its holder writes must change nothing for others.
+        """
         row = CaptionRow
-        query = select(row.text).where(row.language == language, _visible(expansions))
-        if share < 1:
-            query = query.where(row.digest < f"{int(share * 16**8):08x}")
         with self.registry.read() as session:
+            bound = session.scalars(select(KeyRow.collections).where(KeyRow.collections.is_not(None)))
+            names = {name for collections in bound for name in collections or ()}
+            query = select(row.text).where(row.language == language, _visible(expansions))
+            if names:
+                query = query.join(PictureRow).where(PictureRow.collection.not_in(sorted(names)))
+            count = session.scalar(query.with_only_columns(func.count())) or 0
+            if count > most:
+                query = query.where(row.digest < f"{most * 16**8 // count:08x}")
             return list(session.scalars(query))
 
     def captioned_as(self, language: str, texts: Iterable[str]) -> dict[str, set[str]]:

@@ -134,14 +134,12 @@ class Snapshot:
         """The generation of each vector set: of `pictures`, and by language."""
         return {identity.language or identity.kind: each.generation for identity, each in self.sets.items()}
 
-    def with_detector(
-        self, previous: "Snapshot | None", texts: Callable[[Identity, float], Sequence[str]]
-    ) -> "Snapshot":
+    def with_detector(self, previous: "Snapshot | None", texts: Callable[[Identity, int], Sequence[str]]) -> "Snapshot":
         """This snapshot with a detector of its languages; counts of `previous` that are still right are used again.
 
         Each version has n-gram counts: of the captions it was trained on or, for a base, of English words. For
-        English, and for versions without counts, captions of the gallery are counted too: `texts` reads about this
-        share of those of a set.
+        English, and for versions without counts, captions of the gallery are counted too: `texts` reads about
+        so many of those of a set that no key of other collections could have written.
         """
         detector = Detector() if previous is None else previous.detector
         told = {*self.views, *self.withdrawn}
@@ -155,7 +153,7 @@ class Snapshot:
             if counted_version != version or more > _GROWTH * fewer:
                 counts = Counter(ngrams)
                 if captions:
-                    counts.update(count(texts(vector_set.identity, _READ / captions)))
+                    counts.update(count(texts(vector_set.identity, _READ)))
                 detector = detector.with_counts(tag, counts)
                 counted[tag] = (version, captions)
         for tag, gone in self.withdrawn.items():

@@ -84,7 +84,7 @@ class PictureSource:
         """The pictures that have a row whose key is from `first` to `last`."""
         return self.gallery.keyed(first, last)
 
-    def texts(self, share: float) -> list[str]:
+    def texts(self, most: int) -> list[str]:
         """As `CaptionSource.texts`: a picture is none."""
         return []
 
@@ -141,10 +141,10 @@ class CaptionSource:
         assert self.identity.language is not None
         return self.gallery.captioned_between(self.identity.language, first, last)
 
-    def texts(self, share: float) -> list[str]:
-        """About this share of the captions, or all, chosen by their hash."""
+    def texts(self, most: int) -> list[str]:
+        """Return about `most` of the captions, as `Gallery.some_captions` chooses them."""
         assert self.identity.language is not None
-        return self.gallery.some_captions(self.identity.language, self.expansions, share)
+        return self.gallery.some_captions(self.identity.language, self.expansions, most)
 
     def _vectors(self, texts: Mapping[int, str]) -> dict[int, Vector]:
         assert self.identity.version is not None

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
-from sqlalchemy import JSON, LargeBinary, Row, func, select, update
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import Row, func, select, update
 
 from model.registry import Registry
 from model.registry.clock import now
-from model.registry.tables import RegistryRow
+from model.registry.tables import KeyRow
 from service.errors import KeyNotFound
 
 Scope = Literal["search", "write", "admin"]  # each includes the ones before it
@@ -22,21 +21,6 @@ _MAX_LENGTH = 256  # characters; a longer text is not a key
 # Before the secret of a bound key: a process of a release that knows no collections must not take it for an unbound
 # one. No text of a key has this byte, which is not ASCII.
 _BOUND = b"\xffbound"
-
-
-class KeyRow(RegistryRow):
-    """An API key: the public id, and the SHA-256 of the secret, or of `_BOUND` and the secret."""
-
-    __tablename__ = "api_keys"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    secret_sha256: Mapped[bytes] = mapped_column(LargeBinary(32))
-    scope: Mapped[str]
-    label: Mapped[str]
-    created_at: Mapped[datetime] = mapped_column(default=now())
-    expires_at: Mapped[datetime | None]
-    revoked_at: Mapped[datetime | None]
-    collections: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
 
 
 @dataclass(frozen=True)

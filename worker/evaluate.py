@@ -223,9 +223,7 @@ class _Evaluation:
         read is left out: its damage concerns its own language.
         """
         gallery, encoder = self.context.gallery, self.context.encoder
-        captioned = gallery.captioned("en", ())
-        sample = captioned[:: -(-len(captioned) // MAX_CANDIDATES) or 1]
-        texts = [text for by_tag in gallery.captions_for(sample, ["en"]).values() for text in by_tag["en"]]
+        texts = gallery.some_captions("en", (), MAX_CANDIDATES)
         detector = Detector().with_counts("en", Counter(encoder.base_view.ngrams) + count(texts), grams)
         for language, number in self.served.items():
             with suppress(VersionCorrupt):  # also of a base, which has no folder

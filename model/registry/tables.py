@@ -7,7 +7,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, LargeBinary, MetaData, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from model.registry.clock import Instant, now
@@ -202,3 +202,21 @@ class IdempotencyRow(RegistryRow):
     expansion: Mapped[str | None] = mapped_column(ForeignKey("expansions.id"))
     answer: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class KeyRow(RegistryRow):
+    """An API key: the public id, and a SHA-256 that only its secret gives (`service.keys`).
+
+    `collections` are those that it is bound to, NULL for none. A key that was revoked stays.
+    """
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    secret_sha256: Mapped[bytes] = mapped_column(LargeBinary(32))
+    scope: Mapped[str]
+    label: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    collections: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -318,3 +319,36 @@ def test_metrics_are_of_the_whole_service_and_not_for_bound_keys(tmp_path_factor
         headers = {"X-API-Key": service.key("search", collections=["a"])}
         assert_problem(service.http.get("/metrics", headers=headers), 403, "insufficient_scope")
         assert service.http.get("/metrics", headers={"X-API-Key": service.key("search")}).status_code == 200
+
+
+@pytest.mark.row("F8")
+def test_captions_of_a_bound_key_change_no_reading_of_others(tmp_path: Path) -> None:
+    """Captions tagged `en` that are German, in numbers: German queries of another key stay German."""
+    german = ["ein roter Apfel auf dem Tisch", "der Hund schläft", "ein kleines Haus am See", "zwei Kinder spielen",
+              "das blaue Auto", "eine Katze im Garten", "die Brücke über den Fluss"]  # fmt: skip
+    english = ["a red apple on the table", "the dog sleeps", "a small house by the lake", "two children are playing"]
+    with (
+        running(tmp_path) as service,
+        client(service, service.key("search", collections=["mine"])) as owner,
+        client(service, service.key("write", collections=["theirs"])) as poisoner,
+    ):
+        service.learn("de")
+        for place, text in enumerate(german):
+            assert service.put(f"p{place}", en=[english[place % 4]], de=[text]).status_code == 201
+        service.context.live.refresh()
+
+        def used(queries: list[str]) -> list[str]:
+            answers = [owner.post("/v1/search/pictures", json={"text": text}) for text in queries]
+            return [answer.json()["language"]["used"] for answer in answers]
+
+        assert used(german) == ["de"] * 7 and used(english) == ["en"] * 4
+        before = service.context.live.current.detector
+        for place in range(12):
+            captions = json.dumps({"en": [f"{text} {place}" for text in german], "de": [f"{place}"]})
+            files = {"picture": ("x", picture(100 + place))}
+            assert poisoner.post("/v1/pictures", files=files, data={"captions": captions}).status_code == 201
+        service.context.live.refresh()
+        after = service.context.live.current
+        assert after.counted["en"][1] > 7  # they were counted again
+        assert used(german) == ["de"] * 7 and used(english) == ["en"] * 4
+        assert after.detector.counts["en"] == before.counts["en"]

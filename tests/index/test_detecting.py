@@ -27,7 +27,7 @@ def snapshot(views: Mapping[str, WeightlessView], **captions: list[str]) -> Snap
     sets = {identity: captioned(identity, captions.get(identity.language or "", [])) for identity in identities}
     release = Release(1, 0, languages, datetime.now(UTC), "test", "", {})
     shown = Snapshot(release, views, WeightlessView(0), sets)
-    return shown.with_detector(None, lambda identity, share: captions[str(identity.language)] if share >= 1 else [])
+    return shown.with_detector(None, lambda identity, most: captions[str(identity.language)][:most])
 
 
 def captioned(identity: Identity, texts: list[str]) -> VectorSet:
@@ -58,15 +58,15 @@ def test_english_is_known_without_a_single_english_caption() -> None:
     assert detector.guess("ci bach", ["en", "cy"]).language == "cy"
 
 
-def test_of_many_captions_a_share_is_counted(world: World) -> None:
+def test_of_many_captions_some_are_counted(world: World) -> None:
     world.put("p", 1, {"en": [f"caption {number}" for number in range(4_000)]})
-    asked = list[float]()
+    asked = list[int]()
 
-    def read(identity: Identity, share: float) -> list[str]:
-        asked.append(share)
-        return world.gallery.some_captions(str(identity.language), [], share)
+    def read(identity: Identity, most: int) -> list[str]:
+        asked.append(most)
+        return world.gallery.some_captions(str(identity.language), [], most)
 
     served = world.started().current
     assert replace(served, counted={}).with_detector(None, read).counted == {"en": (0, 4_000)}
-    assert asked == [0.5] and 1_800 < len(read(served.captions["en"].identity, 0.5)) < 2_200
-    assert len({*world.gallery.some_captions("en", [], 1)}) == 4_000
+    assert asked == [2_000] and 1_800 < len(read(served.captions["en"].identity, 2_000)) < 2_200
+    assert len({*world.gallery.some_captions("en", [], 4_000)}) == 4_000

@@ -11,8 +11,9 @@ from sqlalchemy import insert, text
 from sqlalchemy.exc import StatementError
 
 from model.registry import Registry, open_registry
+from model.registry.tables import KeyRow
 from service.errors import KeyNotFound
-from service.keys import Key, KeyRow, Keys, id_of
+from service.keys import Key, Keys, id_of
 from tests.registries import empty_registry
 
 
