@@ -58,8 +58,9 @@ calls: $(VENV)/.dev ## CALLS_ONLY=: each call of the system fails once in every 
 power: $(VENV)/.dev tools ## CUTS=: the power is cut under load, on a disk that forgets what was not fsynced, and on real ones
 	CUTS=$(CUTS) $(BIN)/python -m pytest -s tests/durability/test_power_loss.py $(ARGS)
 
-fuzz: $(VENV)/.dev ## thousands of generated inputs
+fuzz: $(VENV)/.dev ## thousands of generated inputs, then 100,000 over HTTP to a real service, with its memory
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m fuzz $(ARGS)
+	$(BIN)/python -m tests.fuzz.flood --count 100000
 
 bitrot: $(VENV)/.dev ## one flipped bit after another in every kind of file, FLIPS=500 of each: all noticed
 	FLIPS=$(or $(FLIPS),500) $(BIN)/python -m pytest tests/faults/test_bitrot.py $(ARGS)
