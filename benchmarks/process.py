@@ -18,7 +18,7 @@ _STOPPED_WITHIN = 60.0
 
 
 @contextmanager
-def running(key: str, log: Path | None = None, **settings: str) -> Iterator[str]:
+def running(key: str, log: Path | None = None, /, **settings: str) -> Iterator[str]:
     """`pictoglot up` with an admin key and settings on a free loopback port; yields its address, and stops it again.
 
     What it logs is kept in the file `log`, if there is one.

@@ -81,7 +81,7 @@ def address(source: Random, client: httpx.Client) -> httpx.Response:
     name = source.choice(("X-API-Key", "Authorization", "If-Match", "Idempotency-Key", "Range", "Accept", "Host"))
     value = bytes(source.choice(range(0x20, 0x7F)) for _ in range(source.randrange(300)))
     method = source.choice(("GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "X"))
-    return client.request(method, path.encode().decode("latin-1"), headers={name: value})
+    return client.request(method, path.encode().decode("latin-1"), headers={name.encode(): value})
 
 
 # of 100: how often each is sent

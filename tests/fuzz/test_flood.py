@@ -20,7 +20,7 @@ def test_bad_inputs_are_refused_in_bounded_memory(tmp_path: Path) -> None:
 
 def test_what_should_not_be_is_noticed() -> None:
     for change in ({"faults": ["x"]}, {"added": 1}, {"peak": MOST_MEMORY + 1}):
-        assert Outcome().is_good and not Outcome(**change).is_good  # type: ignore[arg-type]
+        assert Outcome().is_good and not Outcome(**change).is_good
     outcome, request = Outcome(), httpx.Request("POST", "http://x")
     outcome.note("text", 1, httpx.Response(500, json={"code": "internal_error"}, request=request))
     outcome.note("text", 2, httpx.Response(422, json={"code": "made_up"}, request=request))
