@@ -161,6 +161,8 @@ def flood(home: Path, count: int, seed: int) -> Outcome:
                     (make,) = source.choices(list(KINDS), weights=list(KINDS.values()))
                     try:
                         outcome.note(make.__name__, number, make(source, own))
+                    except httpx.InvalidURL:  # nothing that this client could send
+                        pass
                     except httpx.HTTPError as error:
                         outcome.faults.append(f"{make.__name__}, seed {number}: {type(error).__name__}")
 
