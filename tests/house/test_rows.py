@@ -12,9 +12,12 @@ from tests.house.source import ROOT, Module, modules
 ROWS = re.findall(r"^\| ([A-Z]\d+) \|", (ROOT / "docs/reliability.md").read_text(encoding="utf-8"), re.MULTILINE)
 FAULTS = {f"F{number}" for number in range(1, 16)}
 
-EXCUSED: dict[str, str] = {}  # row: why no test can prove it
-# Their tests are being written; this list is to be empty.
-AWAITED = {"A9", "F4", "F8", "F9", "K10", "L1", "L2", "L3", "S8", "S11", "S12"}
+EXCUSED = {  # row: why no test proves it, and what does
+    "A9": "whether two times differ is seen in 20,000 of them on a quiet machine: `python -m benchmarks.key_timings`",
+    "L1": "a rate is a matter of the machine: `make bench` measures it",
+    "L2": "a share of a machine's capacity can be told where nothing else runs on it: no command measures it yet",
+    "L3": "the same: `make bench` has a block of searches while a language is learned",
+}
 
 
 def markers(module: Module) -> Iterator[ast.Call]:
@@ -45,7 +48,7 @@ def test_the_tables_have_119_rows_and_none_twice() -> None:
 
 def test_every_row_is_named_by_a_test_or_excused() -> None:
     proven = {id for module in modules("tests") for id in named(module)}
-    assert sorted({*ROWS, *FAULTS} - proven - EXCUSED.keys() - AWAITED) == []
+    assert sorted({*ROWS, *FAULTS} - proven - EXCUSED.keys()) == []
     assert sorted(proven & EXCUSED.keys()) == [], "these have a test, and need no excuse"
 
 

@@ -21,6 +21,7 @@ INVENTED = {  # three languages that share sub-words
     "kw": ("aval", "ky", "chi", "mor", "howl", "kath", "gorhel", "bleujen", "ster", "bara"),
 }
 LANGUAGES = ("en", *INVENTED)
+CAPTION = "motif"  # each caption of a picture begins with it
 DATASETS = 2  # of each language
 # short trainings whose checkpoints come often; nothing is to be gained here, and the gate would say so
 LESSON = {"epochs": 3, "batch_size": 16, "vocabulary": 300, "checkpoint_every": 2}

@@ -6,7 +6,7 @@ A step is plain data and does not depend on how the ones before it went: any par
 import random
 from typing import Any
 
-from tests.torture.contents import COLLECTIONS, DATASETS, IDS, INVENTED, LANGUAGES, PICTURES, TAGS, YEARS
+from tests.torture.contents import CAPTION, COLLECTIONS, DATASETS, IDS, INVENTED, LANGUAGES, PICTURES, TAGS, YEARS
 from tests.torture.faults import STEPS, lease_of
 
 Step = dict[str, Any]
@@ -98,7 +98,7 @@ def _changes(chance: random.Random, content: bool = False) -> dict[str, Any]:
     if chance.random() < 0.4:
         changes["year"] = chance.choice(YEARS)
     if chance.random() < 0.5 or not changes:
-        changes["caption"] = f"motif{chance.randrange(6)} {chance.choice(('left', 'right'))}"
+        changes["caption"] = f"{CAPTION}{chance.randrange(6)} {chance.choice(('left', 'right'))}"
     return changes
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tests.torture.client import ADMIN_KEY, Answer, Api
-from tests.torture.contents import picture, texts
+from tests.torture.contents import CAPTION, picture, texts
 from tests.torture.draws import Step
 from tests.torture.languages import Lineage, Vectors
 from tests.torture.ledger import Ledger, Matches, Record, State, Violation, describe, judge_counts, judge_hits
@@ -184,7 +184,7 @@ class Looker:
 
 def word_of(operation: Step) -> str:
     """The word that a search by words asks for."""
-    return f"motif{operation['content'] % 6}"
+    return f"{CAPTION}{operation['content'] % 6}"
 
 
 def matching(condition: Filter, collection: str | None) -> Callable[[Record], bool]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.torture.client import ADMIN_KEY, Api
-from tests.torture.contents import LANGUAGES, PICTURES
+from tests.torture.contents import CAPTION, LANGUAGES, PICTURES, texts
 from tests.torture.deployment import program
 from tests.torture.faults import GRACE
 from tests.torture.ledger import Violation
@@ -47,14 +47,15 @@ def close(runner: Runner) -> None:
     """Stop everything in order; raises Violation if somebody does not end, or a log has what must not be in one."""
     if wrong := runner.deployment.stop():
         raise Violation("stuck", "; ".join(wrong))
+    private = [ADMIN_KEY, *runner.looker.bound.values(), CAPTION, *(text for each in LANGUAGES for text in texts(each))]
     for member in runner.deployment.members.values():
-        if wrong := judge_log(member.log.read_text(errors="replace"), [ADMIN_KEY, *runner.looker.bound.values()]):
+        if wrong := judge_log(member.log.read_text(errors="replace"), private):
             raise Violation("log", f"the log of {member.name} has {wrong[0]}")
 
 
-def judge_log(text: str, secrets: list[str]) -> list[str]:
-    """What a log must not have: keys, and stacks of exceptions that nobody expected."""
-    wrong = ["a key" for secret in secrets if secret in text]
+def judge_log(text: str, private: list[str]) -> list[str]:
+    """What a log must not have: keys, captions, queries, and stacks of exceptions that nobody expected."""
+    wrong = [f"“{secret}”" for secret in private if secret in text]
     wrong += [line.strip()[:400] for line in text.splitlines() if re.search(r"Traceback|\"level\": \"critical\"", line)]
     return wrong
 

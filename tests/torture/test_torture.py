@@ -25,6 +25,7 @@ HISTORIES = [  # a seed (0: of the day), a database, and how many minutes
 ]
 
 
+@pytest.mark.row("S11")
 @pytest.mark.parametrize(("seed", "database", "minutes"), HISTORIES)
 def test_nothing_is_lost_back_or_mixed(seed: int, database: str, minutes: float, tmp_path: Path) -> None:
     seed = seed or int(time.time() // 86_400)
