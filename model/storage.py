@@ -49,11 +49,14 @@ def make_folder(path: Path) -> None:
     """Make a folder and those above it that are missing; none of them is lost with the power when this returns.
 
     Of an existing one the name is made durable too, once a process: whoever made it may have been killed before that.
+    A temporary one, which the next start sweeps, is only made.
     """
     path = path.absolute()
     if path in _named and path.is_dir():
         return
     path.mkdir(parents=True, exist_ok=True)
+    if path.name.startswith(TEMPORARY):
+        return
     above = path.parent
     if above != path and os.access(above, os.R_OK | os.W_OK):  # otherwise nobody like us has made it
         _fsync_folder(above)
