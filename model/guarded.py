@@ -113,6 +113,9 @@ class GuardedPool:
             child = self._child()
             try:
                 result = talk(child)
+            except PictoglotError:  # an answer as well
+                child.is_fresh = False
+                raise
             except (OSError, EOFError, ValueError) as error:  # broken pipe: killed by us, the kernel or a library's bug
                 self.renew(child)
                 _log.warning("a child of %s ended with status %d", self._module, child.process.returncode)
