@@ -278,6 +278,7 @@ def test_the_doctor_finds_nothing_bad_on_a_fresh_machine(tmp_path: Path) -> None
     findings = {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert done.returncode == 0, done.stdout
     assert set(findings) == {
+        "settings",
         "data root",
         "store",
         "database",

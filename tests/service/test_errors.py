@@ -97,7 +97,7 @@ def app(error: Exception) -> FastAPI:
     [
         (OSError(errno.ENOSPC, "No space left on device", "/data/x"), 507, "storage_full"),
         (PermissionError(errno.EACCES, "Permission denied", "/data/x"), 507, "storage_full"),
-        (OSError(errno.EIO, "Input/output error", "/data/x"), 500, "internal_error"),
+        (OSError(errno.EIO, "Input/output error", "/data/x"), 503, "storage_unavailable"),
         (ZeroDivisionError("secret"), 500, "internal_error"),
         (errors.LanguageNotFound(languages=["en"]), 404, "language_not_found"),
     ],

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from index.snapshot import Snapshot
-from model import dataset, storage
+from model import storage
 from model.errors import ExpansionNotFound, StorageFull
 from service.forms import OnDisk
 from service.schemas.common import Response
@@ -249,14 +249,14 @@ def test_datasets_under_validation_take_no_thread_from_searches(
     fresh: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, go_on = threading.Semaphore(0), threading.Event()
-    read = dataset.read
+    check = fresh.context.datasets.check
 
-    def slow(*given: Any, **more: Any) -> Any:
+    def slow(*given: Any) -> Any:
         reading.release()
         assert go_on.wait(PATIENCE)
-        return read(*given, **more)
+        return check(*given)
 
-    monkeypatch.setattr(dataset, "read", slow)
+    monkeypatch.setattr(fresh.context.datasets, "check", slow)
     rows = b"".join(b'{"caption": "afal %d", "english": "apple %d"}\n' % (n, n) for n in range(80))
 
     def teach(number: int) -> int:

@@ -5,7 +5,8 @@ from pathlib import Path
 import httpx
 
 from tests.patience import PATIENCE
-from tests.service.processes import weightless
+from tests.service.harness import wait_until
+from tests.service.processes import answers, weightless
 
 KEY = "k" * 40
 
@@ -16,7 +17,9 @@ def test_what_a_process_that_serves_has_open_is_not_searched_for_garbage(tmp_pat
     assert service.stdout is not None
     url = service.stdout.readline().split()[-1]
     body, headers = {"text": "an apple", "language": "en"}, {"X-API-Key": KEY}
-    answer = httpx.post(f"{url}/v1/search/pictures", json=body, headers=headers, timeout=PATIENCE, trust_env=False)
+    with httpx.Client(base_url=url, headers=headers, timeout=PATIENCE, trust_env=False) as client:
+        wait_until(lambda: answers(client, "/readyz") == 200)
+        answer = client.post("/v1/search/pictures", json=body)
     service.terminate()
     frozen, interval = service.communicate(timeout=PATIENCE)[1].splitlines()[-1].split()
     assert answer.status_code == 200, answer.text
