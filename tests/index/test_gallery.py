@@ -139,7 +139,7 @@ def test_a_put_that_fails_removes_no_content_that_was_discarded_just_now(world: 
     world.put("a", 1)
     world.gallery.delete("a")
     with pytest.raises(IntegrityError):
-        world.gallery.put([NewPicture("b", content(1), 32, 32, {"en": [None]}, unit(1)[0], drawn(1))], "f")  # type: ignore[list-item]
+        world.gallery.put([NewPicture("b", content(1), None, 32, {}, unit(1)[0], drawn(1))], "f")  # type: ignore[arg-type]
     assert world.gallery.files.exist(content(1))
 
 
@@ -150,9 +150,8 @@ def test_files_hold_the_encoded_forms(world: World) -> None:
 
 
 def test_a_put_that_fails_leaves_nothing(world: World) -> None:
-    captions = {"en": ["red", None]}
     with pytest.raises(IntegrityError):
-        world.gallery.put([NewPicture("a", content(1), 32, 32, captions, unit(1)[0], drawn(1))], "f")  # type: ignore[arg-type]
+        world.gallery.put([NewPicture("a", content(1), None, 32, {}, unit(1)[0], drawn(1))], "f")  # type: ignore[arg-type]
     assert world.gallery.ids() == [] and world.gallery.change() == 0
     assert not world.gallery.files.content_path(content(1)).exists()
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from mmap import mmap
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,9 +54,9 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are hashed."""
     seen, hash_file = list[str](), storage.sha256_file
 
-    def observed(path: Path) -> str:
+    def observed(path: Path, *more: Any) -> str:
         seen.append(path.name)
-        return hash_file(path)
+        return hash_file(path, *more)
 
     monkeypatch.setattr(storage, "sha256_file", observed)
     return seen
