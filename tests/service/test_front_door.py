@@ -103,6 +103,9 @@ def _is_closed(connection: socket.socket) -> bool:
 
 def test_who_takes_no_answer_is_closed_and_who_takes_it_slowly_is_not(hasty: Service) -> None:
     asked, size = 150, len(hasty.http.get("/openapi.json").content)
+    connected_now = hasty.context.metrics.connections._value
+    wait_until(lambda: connected_now.get() > 0)  # told ten times a second
+    wait_until(lambda: connected_now.get() == 0)  # clients that ask nothing more are late as well
     with connected(hasty) as slow, connected(hasty) as deaf:
         for connection in (slow, deaf):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
