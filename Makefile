@@ -107,12 +107,13 @@ else
 endif
 	@touch $@
 
-# What some tests need beside Python packages: faketime moves the clocks of torture, libfuse carries a disk that forgets.
+# What some tests need beside Python packages: faketime moves clocks, libfuse carries a disk that forgets, and the
+# documented backup is made with rsync and sqlite3.
 tools:
 	@if [ -n "$$CI" ] && [ "$$(id -u)" = 0 ] && [ -f /etc/debian_version ] && \
-		! { command -v faketime && command -v fusermount3; } >/dev/null; then \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends faketime fuse3; } \
-			>/dev/null || echo "faketime and fuse3 could not be installed: clocks do not move, and tests of lost power fail."; \
+		! { command -v faketime && command -v fusermount3 && command -v rsync && command -v sqlite3; } >/dev/null; then \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends faketime fuse3 rsync sqlite3; } \
+			>/dev/null || echo "Tools of tests could not be installed: some are skipped, and those of lost power fail."; \
 	fi
 
 # Browser tests use the system's Chromium. CI on Debian gets it here; elsewhere they are skipped where it is missing.
