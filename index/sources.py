@@ -66,7 +66,11 @@ class PictureSource:
         placed = self.gallery.placed(pictures)
         needed = sorted({place.content_sha256 for place in placed.values()})
         vectors = self.gallery.content_vectors(needed, self.identity.fingerprint)
-        for batch in batches([content for content in needed if content not in vectors], _DECODED):
+        missing = [content for content in needed if content not in vectors]
+        if missing:  # files of what was deleted meanwhile stay for a day, and nothing waits for their vectors
+            shown = {place.content_sha256 for place in self.gallery.placed(pictures).values()}
+            missing = [content for content in missing if content in shown]
+        for batch in batches(missing, _DECODED):
             images = {content: image for content in batch if (image := self._image(content))}
             if images:
                 if self.encoder is None:
