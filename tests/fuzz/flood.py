@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 import httpx
@@ -81,7 +81,8 @@ def address(source: Random, client: httpx.Client) -> httpx.Response:
     name = source.choice(("X-API-Key", "Authorization", "If-Match", "Idempotency-Key", "Range", "Accept", "Host"))
     value = bytes(source.choice(range(0x20, 0x7F)) for _ in range(source.randrange(300)))
     method = source.choice(("GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "X"))
-    return client.request(method, path.encode().decode("latin-1"), headers={name.encode(): value})
+    url = f"{str(client.base_url).rstrip('/')}{path.encode().decode('latin-1')}"  # else `//x` would be a host
+    return client.request(method, url, headers={name.encode(): value})
 
 
 # of 100: how often each is sent
@@ -124,6 +125,7 @@ class Outcome:
     pictures: int = 0
     idle: int = 0
     peak: int = 0
+    _lock: Lock = field(default_factory=Lock, repr=False)  # many threads count
 
     @property
     def is_good(self) -> bool:
@@ -131,8 +133,9 @@ class Outcome:
 
     def note(self, kind: str, seed: int, answer: httpx.Response) -> None:
         """Count an answer, and keep it if it is no documented one."""
-        self.statuses[kind, answer.status_code] += 1
-        self.added += kind == "picture" and answer.status_code == 201
+        with self._lock:
+            self.statuses[kind, answer.status_code] += 1
+            self.added += kind == "picture" and answer.status_code == 201
         if answer.is_success or answer.request.method == "HEAD" or (kind == "address" and answer.status_code == 400):
             return  # the server itself refuses what is no HTTP
         code = answer.json().get("code") if answer.headers.get("content-type", "").endswith("json") else None
@@ -161,8 +164,6 @@ def flood(home: Path, count: int, seed: int) -> Outcome:
                     (make,) = source.choices(list(KINDS), weights=list(KINDS.values()))
                     try:
                         outcome.note(make.__name__, number, make(source, own))
-                    except httpx.InvalidURL:  # nothing that this client could send
-                        pass
                     except httpx.HTTPError as error:
                         outcome.faults.append(f"{make.__name__}, seed {number}: {type(error).__name__}")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from index.sets import VectorSets
+from index.sweep import sweep
 from model import storage
 from model.errors import StorageFull, StoreUnavailable, VersionCorrupt
 from model.objects import Objects
@@ -48,10 +49,12 @@ def test_a_deleted_picture_is_gone_from_the_store(machines: Machines) -> None:
     machines.here.put("twin", 2)
     machines.here.gallery.delete("p1")
     machines.here.gallery.delete("p2")
+    sweep(machines.here.sets, kept=0)
     with pytest.raises(FileNotFoundError):
         machines.there.gallery.files.read(content(1), thumbnail=True)
     assert machines.there.gallery.files.read(content(2), thumbnail=True)
     machines.here.put("twin", 3)
+    sweep(machines.here.sets, kept=0)
     assert {name.split("/")[2][:64] for name in Objects(machines.url).names("pictures")} == {content(3)}
 
 
@@ -207,4 +210,5 @@ def test_a_picture_whose_object_is_lost_can_be_deleted_on_another_machine(machin
     objects = Objects(machines.url)
     objects.delete([name for name in objects.names("pictures") if not name.endswith("manifest.json")])
     machines.there.gallery.delete("p1")
+    sweep(machines.there.sets, kept=0)
     assert machines.there.gallery.ids() == [] and objects.names("pictures") == []

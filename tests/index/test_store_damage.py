@@ -165,7 +165,7 @@ def test_too_many_open_files_are_not_taken_for_damage(world: World, monkeypatch:
     world.seal()
     (folder,) = world.segments("pictures")
 
-    def full(_: Path) -> str:
+    def full(*_: object) -> str:
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(storage, "sha256_file", full)

@@ -7,6 +7,7 @@ import json
 import resource
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -113,6 +114,7 @@ def test_who_takes_no_answer_is_closed_and_who_takes_it_slowly_is_not(hasty: Ser
         late, got = _closed_for(hasty, "late"), 0
         while _closed_for(hasty, "late") == late:
             got += len(slow.recv(65_536))
+            time.sleep(0.05)  # for all of it this would take ten seconds
         assert got < asked * size
         while got < asked * size:
             part = slow.recv(1 << 20)
