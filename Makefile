@@ -23,7 +23,7 @@ DATABASE ?= both
 CUTS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test coverage check style bench flood faults calls power fuzz bitrot nightly interleavings torture lock browser tools
+.PHONY: help demo up test coverage check style bench flood overload faults calls power fuzz bitrot nightly interleavings torture lock browser tools
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -79,6 +79,9 @@ bench: $(VENV)/.dev ## latency and throughput of the real service on this machin
 
 flood: $(VENV)/.dev ## searches while 5,000 connections are held open that never end their head: eleven minutes
 	$(BIN)/python -m benchmarks.flood $(ARGS)
+
+overload: $(VENV)/.dev ## searches at five times the rate that the machine can answer: two minutes
+	$(BIN)/python -m benchmarks.overload $(ARGS)
 
 # --- what the targets stand on ---------------------------------------------------------------------------------------
 

@@ -49,7 +49,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="pictoglot-flood-") as folder:
         log = Path(folder) / "log"
         with running(key, log, CACHE_SIZE="0", LOG_LEVEL="info") as url:
-            _fill(url, key)
+            fill(url, key)
             closed_loop(url, bodies, clients=1, seconds=2)  # warm
             before = closed_loop(url, bodies, clients=1, seconds=idle)
             lines = log.read_bytes().count(b"\n")
@@ -63,7 +63,8 @@ def main(
     _console.print_json(data=report)
 
 
-def _fill(url: str, key: str) -> None:
+def fill(url: str, key: str) -> None:
+    """Put some pictures of the demo."""
     with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=_TIMEOUT, trust_env=False) as client:
         for each in itertools.islice(pictures(), _PICTURES):
             put(client, each.id, (each.id, each.content, "image/png"), each.captions, {}).raise_for_status()

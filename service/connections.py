@@ -17,11 +17,13 @@ import termios
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import cache
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from model.errors import Unavailable
 from service.errors import MalformedRequest
 from service.metrics import Metrics
 from service.problems import problem
@@ -34,17 +36,28 @@ _LOOK = 0.1  # seconds between two searches for late ones
 _PAUSE = 1.0  # seconds without taking connections, where descriptors are missing and nothing can be closed
 _SAID_EVERY = 60.0  # seconds between two lines of the log about crowds
 _BLANK_LINE = re.compile(rb"\n\r?\n")
+_SEARCH = re.compile(
+    rb"POST (/v1/search/(?:pictures|captions|batch)) HTTP/1\.1\r\n(?:[A-Za-z0-9-]+:[^\r\n\x00]*\r\n)*\r\n"
+)
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,4})[ \t]*\r\n")
+_UNUSUAL = (b"transfer-encoding", b"expect:", b"connection: close")  # h11 knows what to do with them
+_IDLE = {h11.CLIENT: h11.IDLE, h11.SERVER: h11.IDLE}
+_ID = b"i" * 32
 _log = logging.getLogger("pictoglot.connections")
 
 
 class Connections(ServerState):
     """All open connections, `limit` at most, with those that the service waits for, the longest wait first.
 
-    `metrics` count those that are closed before the client does, by reason.
+    `searching` are those that wait for the answer to a search: with more than `most_searches` of them, later ones are
+    refused here, before they cost what a search costs. `metrics` count these, and connections that are closed before
+    the client does, by reason.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, most_searches: int) -> None:
         super().__init__()
+        self.searching = set[Connection]()
+        self._most_searches = most_searches
         self.limit = min(_MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
         self._metrics = metrics
         self._waits: OrderedDict[Connection, tuple[float, int]] = OrderedDict()  # since when, and bytes unsent then
@@ -54,6 +67,15 @@ class Connections(ServerState):
     def beginning(self) -> bool:
         """Whether a connection has not sent its first request yet."""
         return any(connection.cycle is None for connection in self._waits)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many searches are being answered as may be."""
+        return len(self.searching) >= self._most_searches
+
+    def refused(self, route: str) -> None:
+        """Count a search that was refused; the log has no line for each."""
+        self._metrics.requests.labels("POST", route, "503").observe(0.0)
 
     def wait_for(self, connection: "Connection") -> None:
         """The service has nothing to do for this connection, from now on, until the client does something."""
@@ -113,6 +135,7 @@ class Connection(H11Protocol):
     """uvicorn's protocol that says whom it waits for, and refuses what is not HTTP with a problem document."""
 
     server_state: Connections
+    _early = b""  # a part of a search that will be refused, unless others are answered until the rest is here
 
     @property
     def unsent(self) -> int:
@@ -131,6 +154,31 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.server_state.go_on_with(self)
+        self.server_state.searching.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        data, self._early = self._early + data, b""
+        if not self.server_state.is_full or (found := self._search_in(data)) is None:
+            return super().data_received(data)
+        route, missing = found
+        if missing:
+            self._early = data
+            return
+        id = secrets.token_hex(16)
+        self.transport.write(_too_many().replace(_ID, id.encode()))
+        self.server_state.refused(route)
+        self.on_response_complete()
+
+    def _search_in(self, data: bytes) -> tuple[str, int] | None:
+        """The route of a search of which this is the begin, and how many bytes are missing; None for all else."""
+        if self.conn.states != _IDLE or self.conn.trailing_data[0] or not (head := _SEARCH.match(data)):
+            return None
+        fields = head[0].lower()
+        length = _LENGTH.search(fields)
+        if length is None or fields.count(b"content-length") != 1 or any(name in fields for name in _UNUSUAL):
+            return None
+        missing = head.end() + int(length[1]) - len(data)
+        return (head[1].decode(), missing) if missing >= 0 else None
 
     def handle_events(self) -> None:
         if self.conn.their_state is h11.IDLE and _is_folded(self.conn.trailing_data[0]):
@@ -138,8 +186,11 @@ class Connection(H11Protocol):
         super().handle_events()
         if self._answering and not self.flow.write_paused:
             self.server_state.go_on_with(self)
+            if self.scope["path"].startswith("/v1/search/"):
+                self.server_state.searching.add(self)
 
     def on_response_complete(self) -> None:
+        self.server_state.searching.discard(self)
         super().on_response_complete()
         if not self._answering:  # otherwise the next request was there already
             self.server_state.wait_for(self)
@@ -174,6 +225,15 @@ class Connection(H11Protocol):
     @property
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+
+@cache
+def _too_many() -> bytes:
+    """A whole answer that refuses a search, with `_ID` in the places of the request's id."""
+    answer = problem(_ID.decode(), Unavailable("too many searches are being answered"))
+    headers = [*answer.raw_headers, (b"x-request-id", _ID), (b"x-content-type-options", b"nosniff")]
+    lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+    return b"HTTP/1.1 503 Service Unavailable\r\n%s\r\n%s" % (lines, bytes(answer.body))
 
 
 def _is_folded(data: bytes) -> bool:

@@ -41,7 +41,9 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float) -> None:
         super().__init__(config)
         self._app, self._drain_seconds = app, drain_seconds
-        self._connections = self.server_state = Connections(app.state.context.metrics)
+        metrics, settings = app.state.context.metrics, app.state.context.settings
+        most_searches = settings.queue_limit + settings.batch_size  # those that wait, and those being encoded
+        self._connections = self.server_state = Connections(metrics, most_searches)
         self._doors: list[Door] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

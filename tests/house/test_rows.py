@@ -15,8 +15,7 @@ FAULTS = {f"F{number}" for number in range(1, 16)}
 EXCUSED = {  # row: why no test proves it, and what does
     "A9": "whether two times differ is seen in 20,000 of them on a quiet machine: `python -m benchmarks.key_timings`",
     "L1": "a rate is a matter of the machine: `make bench` measures it",
-    "L2": "a share of a machine's capacity can be told where nothing else runs on it: no command measures it yet",
-    "L3": "the same: `make bench` has a block of searches while a language is learned",
+    "L3": "a share of a rate is that too: `make bench` has a block of searches while a language is learned",
 }
 
 

@@ -19,7 +19,7 @@ import pytest
 from service import connections
 from tests.doubles import StalledEncoder
 from tests.patience import PATIENCE
-from tests.service.harness import ADMIN_KEY, Service, running, wait_until
+from tests.service.harness import ADMIN_KEY, Service, assert_problem, running, wait_until
 from tests.service.processes import answers, weightless
 from tests.service.test_http import SEARCH, head_of
 
@@ -126,6 +126,52 @@ def test_who_takes_no_answer_is_closed_and_who_takes_it_slowly_is_not(hasty: Ser
 def _closed_for(service: Service, reason: str) -> float:
     closed = service.context.metrics.closed.labels(reason)
     return float(closed._value.get())
+
+
+@pytest.mark.row("L2")
+def test_a_search_too_many_is_refused_at_the_door(tmp_path: Path) -> None:
+    encoder, body = StalledEncoder(), b'{"text": "x"}'
+    search = head_of(SEARCH, "application/json", len(body)) + body
+    with running(tmp_path, encoder, queue_limit=2, batch_size=1) as service, contextlib.ExitStack() as opened:
+        encoder.stall()
+        waiting = [opened.enter_context(connected(service)) for _ in range(3)]
+        for number, connection in enumerate(waiting):
+            connection.sendall(search.replace(b'x"', b'%d"' % number))
+        wait_until(lambda: service.context.texts.depth == 2)
+        late, early, pipelined = (opened.enter_context(connected(service)) for _ in range(3))
+        refused = answer_on(late, search)
+        assert_problem(refused, 503, "overloaded")
+        slow = assert_problem(service.search("refused by the queue"), 503, "overloaded")  # without the door's haste
+        assert slow.keys() == refused.json().keys()
+        assert (
+            answer_on(late, search.replace(ADMIN_KEY.encode(), b"wrong")).status_code == 503
+        )  # nobody looks at the key
+        assert_problem(answer_on(late, search[:200], search[200:]), 503, "overloaded")
+        assert answer_on(late, LIVE).status_code == 200
+        early.sendall(search[:-1])
+        pipelined.sendall(search + LIVE)  # in order, by the ordinary way
+        both = b""
+        while b"alive" not in both:
+            both += pipelined.recv(65_536)
+        assert both.startswith(b"HTTP/1.1 503")
+        assert answer_on(late, search.replace(b"Host: x", b"Connection: close\r\nHost: x")).status_code == 503
+        assert late.recv(1) == b""
+        encoder.cue.set()
+        assert all(answer_on(connection).status_code == 200 for connection in waiting)
+        assert answer_on(early, search[-1:]).status_code == 200
+        counted = service.http.get("/metrics", headers={"X-API-Key": ADMIN_KEY}).text
+        (line,) = [each for each in counted.splitlines() if "_seconds_count" in each and '"503"' in each]
+        assert SEARCH in line and float(line.split()[-1]) == 6
+
+
+def answer_on(connection: socket.socket, *parts: bytes) -> httpx.Response:
+    """The next answer on a connection, after these parts were sent one by one."""
+    for part in parts:
+        connection.sendall(part)
+        time.sleep(0.05)  # else the system may send them as one
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    return httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
 
 
 @pytest.fixture

@@ -19,15 +19,15 @@ FAULTS = {  # and how often
     "stop_child": 1,
     "step_clock": 3,
     "strobe_clock": 1,
-    "fill_disk": 3,
-    "kill_database": 3,
+    "fill_disk": 4,
+    "kill_database": 4,
     "lose_commits": 3,
     "restart_api": 2,
     "kill_broker": 1,
     "break_store": 3,
 }
 STEPS_DRAWN = {
-    "burst": 50,
+    "burst": 60,
     "teach": 6,
     "cancel": 1,
     "assess": 1,
@@ -51,7 +51,7 @@ def draw(seed: int, number: int) -> Step:
     step: Step = {"step": kind, "api": chance.randrange(2)}
     if kind in ("burst", "backup"):
         step["operations"] = [_operation(chance) for _ in range(chance.randint(4, 16))]
-        if kind == "burst" and chance.random() < 0.75:
+        if kind == "burst" and chance.random() < 0.9:
             step["fault"] = _fault(chance, len(step["operations"]))
     elif kind in ("teach", "assess"):
         step |= {"language": chance.choice([*INVENTED]), "dataset": chance.randrange(DATASETS)}
