@@ -60,7 +60,7 @@ power: $(VENV)/.dev tools ## CUTS=: the power is cut under load, on a disk that 
 
 fuzz: $(VENV)/.dev ## thousands of generated inputs, then 100,000 over HTTP to a real service, with its memory
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m fuzz $(ARGS)
-	$(BIN)/python -m tests.fuzz.flood --count 100000
+	$(BIN)/python -m tests.fuzz.bad_inputs --count 100000
 
 bitrot: $(VENV)/.dev ## one flipped bit after another in every kind of file, FLIPS=500 of each: all noticed
 	FLIPS=$(or $(FLIPS),500) $(BIN)/python -m pytest tests/faults/test_bitrot.py $(ARGS)

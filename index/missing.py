@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from index.gallery import Gallery
 from index.tables import PictureRow
@@ -39,18 +41,18 @@ def _pictures(gallery: Gallery) -> Iterator[str]:
 
 
 def _datasets(gallery: Gallery) -> Iterator[str]:
-    query = select(ExpansionRow.id, ExpansionRow.dataset_path).where(ExpansionRow.dataset_path.is_not(None))
-    with gallery.registry.read() as session:
-        rows = session.execute(query.order_by(ExpansionRow.id)).all()
-    for id, path in rows:
-        if path is not None and not gallery.root.has(path):
+    for id, path in _rows(gallery, ExpansionRow.id, ExpansionRow.dataset_path):
+        if not gallery.root.has(path):
             yield f"The dataset of expansion {id} is missing."
 
 
 def _versions(gallery: Gallery) -> Iterator[str]:
-    query = select(VersionRow.number, VersionRow.folder).where(VersionRow.folder.is_not(None))
-    with gallery.registry.read() as session:
-        rows = session.execute(query.order_by(VersionRow.number)).all()
-    for number, folder in rows:
-        if folder is not None and not gallery.root.has(folder):
+    for number, folder in _rows(gallery, VersionRow.number, VersionRow.folder):
+        if not gallery.root.has(folder):
             yield f"The files of version {number} are missing."
+
+
+def _rows(gallery: Gallery, name: InstrumentedAttribute[Any], file: InstrumentedAttribute[Any]) -> list[Any]:
+    """The names of all rows that have a file, in order, each with the file's."""
+    with gallery.registry.read() as session:
+        return list(session.execute(select(name, file).where(file.is_not(None)).order_by(name)).all())

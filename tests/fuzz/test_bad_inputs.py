@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.fuzz.flood import MOST_MEMORY, Outcome, flood
+from tests.fuzz.bad_inputs import MOST_MEMORY, Outcome, flood
 
 
 @pytest.mark.row("P12")
