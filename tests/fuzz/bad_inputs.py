@@ -1,7 +1,8 @@
 """Sends bad inputs over HTTP to a real service, counts what it answers, and measures the memory of its processes.
 
-`python -m tests.fuzz.bad_inputs --count 100000 --seed 1`; the exit status is 1 if an answer is not a documented one, the
-gallery has not as many pictures as were accepted, or memory rises by more than 1.5 GiB above that of the idle service.
+`python -m tests.fuzz.bad_inputs --count 100000 --seed 1`; the exit status is 1 if an answer is not a documented one,
+the gallery has not as many pictures as were accepted, or memory rises by more than 1.5 GiB above that of the idle
+service.
 """
 
 import argparse
