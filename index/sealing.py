@@ -89,12 +89,13 @@ class SegmentSealing:
     def _contents(self, segments: Sequence[Segment]) -> list[Rows]:
         """The rows alive of each, after every byte of them is hashed: what is damaged must not get a new hash.
 
-        Raises `IndexFileCorrupt`; whoever opens them again finds out which. What was written here has just been hashed.
+        Raises `IndexFileCorrupt`; whoever opens them again finds out which. What was written here has just been hashed,
+        and stays mapped where a sweeper removed it, who takes what no state has named for an hour for left over.
         """
         older = [each for each in segments if each.written.id not in self.made]
         if damaged := [each for each in older if not segment.intact(self._root, each.written)]:
             raise IndexFileCorrupt(f"{len(damaged)} segments were damaged after they were verified")
-        if not all(each.is_on_disk(self._root) for each in segments):
+        if not all(each.is_on_disk(self._root) for each in older):
             raise IndexFileCorrupt("another process has written a segment again")
         return [each.content() for each in segments]
 

@@ -8,7 +8,7 @@ from sqlalchemy import event
 from index import segment
 from index.indexer import Indexer, fill_captions, fill_pictures
 from index.sets import VectorSets
-from index.sources import CaptionSource
+from index.sources import CaptionSource, source_of
 from index.sweep import sweep
 from index.vectors import Entry, Rows, VectorSet
 from tests.doubles import WeightlessView, text_vector
@@ -200,6 +200,21 @@ def test_a_finished_training_does_not_fail_because_a_sweeper_took_its_segment(
     interrupted(monkeypatch, *owner_and_name, other)
     world.encode("cy", 1)
     assert removed == [1] and opened(world).count == 60 and opened(world).problems == ()
+
+
+def test_a_fill_goes_on_when_a_sweeper_took_the_first_of_its_segments(world: World) -> None:
+    """It lasts for hours, and no state names them before its end."""
+    prepared(world)
+    removed: list[int] = []
+
+    def sweep_once(done: int, _: int) -> None:
+        if done == 30:
+            removed.append(sweep(world.sets, seconds=0))
+
+    encoding = source_of(world.captions("cy", 1), world.gallery, world.encoder, WeightlessView(1, "cy"))
+    state = Indexer(world.sets, lambda _: encoding, most=15).fill(encoding, 10, sweep_once)
+    assert removed[0] > 0 and [written.rows for written in state.segments] == [60]
+    assert opened(world).count == 60 and opened(world).problems == ()
 
 
 def test_a_fill_that_another_process_overtook_loses_nothing_of_either(
