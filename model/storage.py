@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 from uuid import uuid4
 
 from model.errors import CorruptFolder, DiskTooSmall, StorageFull
@@ -28,7 +28,9 @@ _CHUNK = 1 << 20  # bytes read at a time while hashing
 _SUM = b"\0sha256:"  # before the checksum at the end of a file that has its own
 _SUMMED = len(_SUM) + 32  # bytes
 _CRC = 4  # bytes
-_OVERLOADED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # too many open files, or too little memory
+# What the system answers when a file is not there or its bytes are lost. All else, such as too many open files, a
+# server that is away or a folder that may not be read, says nothing about the file.
+_DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO))
 Gently = Callable[[int], object]  # told how many bytes were read
 _passed: dict[str, int] = {}
 _named = set[Path]()  # folders whose names this process has made durable
@@ -59,7 +61,7 @@ def make_folder(path: Path) -> None:
         return
     above = path.parent
     if above != path and os.access(above, os.R_OK | os.W_OK):  # otherwise nobody like us has made it
-        _fsync_folder(above)
+        fsync(above)
         make_folder(above)
     _named.add(path)
 
@@ -88,7 +90,7 @@ def write_pieces(path: Path, pieces: Iterable[bytes], place: Callable[[Path, Pat
         fault_point("storage.fsynced")
         place(temporary, path)
         fault_point("storage.renamed")
-        _fsync_folder(path.parent)
+        fsync(path.parent)
         fault_point("storage.folder_fsynced")
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -137,9 +139,10 @@ def stage(final: Path) -> Iterator[Path]:
     try:
         yield temporary
         fault_point("storage.written")
-        for file in sorted(temporary.rglob("*")):
-            _fsync_path(file)
-        _fsync_folder(temporary)
+        for parent, _, files in _walk(temporary):
+            for name in files:
+                fsync(Path(parent, name))
+            fsync(Path(parent))
         fault_point("storage.fsynced")
         if not final.exists():
             try:
@@ -149,7 +152,7 @@ def stage(final: Path) -> Iterator[Path]:
                     return
                 raise
             fault_point("storage.renamed")
-            _fsync_folder(final.parent)
+            fsync(final.parent)
             fault_point("storage.folder_fsynced")
     finally:
         if temporary.exists():
@@ -162,9 +165,7 @@ def write_manifest(folder: Path, fields: dict[str, Any]) -> str:
     It has a checksum of its own, for folders whose hash is registered nowhere.
     """
     files = {
-        file.relative_to(folder).as_posix(): {"sha256": sha256_file(file), "size": file.stat().st_size}
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name != MANIFEST
+        name: {"sha256": sha256_file(folder / name), "size": (folder / name).stat().st_size} for name in _files(folder)
     }
     data = _with_own_hash({**fields, "files": files})
     (folder / MANIFEST).write_bytes(data)
@@ -185,18 +186,32 @@ def verify(folder: Path, manifest_sha256: str | None = None, gently: Gently | No
         if manifest_sha256 is None and data != _with_own_hash(manifest):
             raise CorruptFolder("the manifest differs from its own checksum")
         expected: dict[str, dict[str, Any]] = manifest["files"]
-        present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
-        if present != set(expected):
+        if _files(folder) != set(expected):
             raise CorruptFolder("files are missing, or there are files that the manifest does not name")
         for name, facts in expected.items():
             file = folder / name
             if file.stat().st_size != facts["size"] or sha256_file(file, gently) != facts["sha256"]:
                 raise CorruptFolder(f"{name} differs from its manifest")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, OSError) and error.errno in _OVERLOADED:
-            raise  # it says nothing about these files
+        if isinstance(error, OSError) and error.errno not in _DAMAGE:
+            raise
         raise CorruptFolder("the manifest cannot be read") from error
     return manifest
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` that raises. `Path.rglob` takes what cannot be read now for empty, always so from Python 3.13 on."""
+
+    def fail(error: OSError) -> NoReturn:
+        raise error
+
+    return os.walk(folder, onerror=fail)
+
+
+def _files(folder: Path) -> set[str]:
+    """The names of all files below `folder` but its manifest."""
+    found = (Path(parent, name) for parent, _, names in _walk(folder) for name in names)
+    return {file.relative_to(folder).as_posix() for file in found} - {MANIFEST}
 
 
 def _with_own_hash(fields: dict[str, Any]) -> bytes:
@@ -301,15 +316,17 @@ def _temporary(folder: Path) -> list[Path]:
 def is_older(path: Path, seconds: float) -> bool:
     """Whether `path` and its content did not change for that many seconds.
 
-    False when it does not exist, and for an hour after the clock jumped: what is being written would seem to be old.
+    False when it does not exist or cannot be read, and for an hour after the clock jumped: what is being written would
+    seem to be old.
     """
     if seconds > 0 and not _clock.is_steady(time.time()):
         return False
     try:
-        content = path.rglob("*") if path.is_dir() else ()
+        found = _walk(path) if path.is_dir() else ()
+        content = (Path(parent, name) for parent, folders, files in found for name in (*folders, *files))
         newest: float = max(entry.stat().st_mtime for entry in (path, *content))
         return time.time() - newest >= seconds
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
@@ -372,16 +389,9 @@ def to_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
-def _fsync_path(path: Path) -> None:
-    if path.is_dir():
-        _fsync_folder(path)
-        return
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def fsync(path: Path) -> None:
+    """Make a file's content durable, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

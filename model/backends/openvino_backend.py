@@ -180,7 +180,7 @@ def _on_cpu(base: Base) -> nn.Module:
 def _compiled(tower: _TextTower | _ImageTower, precision: str, cache: Path, threads: int) -> _Compiled:
     """The tower from `cache` if it lies there whole and was compared in this precision, else traced, compared, kept."""
     folder = cache / f"{tower.fingerprint[:16]}-{openvino.__version__.split('-')[0]}-{_TRACE}"
-    with suppress(CorruptFolder):
+    with suppress(CorruptFolder, OSError):
         if precision in storage.verify(folder).get("compared", [FLOAT32]):
             return _Compiled(openvino.Core().read_model(folder / "tower.xml"), precision, threads)
     model = _trace(tower)

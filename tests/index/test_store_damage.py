@@ -1,6 +1,8 @@
 """A segment that is damaged in the object store is made again there too; a bad set does not keep others waiting."""
 
 import errno
+import os
+import re
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 from index import ivf, segment
 from index.errors import IndexFileCorrupt
 from index.indexer import Indexer
+from index.segment_files import inodes
 from index.vectors import Identity
 from model import storage
 from model.objects import Objects
@@ -160,16 +163,22 @@ def test_a_segment_that_cannot_be_opened_now_stays(world: World, monkeypatch: py
     assert scored_pictures(world.started(), 1) == world.nearest(1)
 
 
-def test_too_many_open_files_are_not_taken_for_damage(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.ESTALE, errno.ETIMEDOUT])
+@pytest.mark.parametrize("owner_and_name", [(storage, "sha256_file"), (os, "scandir")], ids=["hash", "list"])
+def test_what_cannot_be_read_now_is_not_taken_for_damage(
+    world: World, monkeypatch: pytest.MonkeyPatch, number: int, owner_and_name: tuple[Any, str]
+) -> None:
     put(world.started(), 1, 2)
     world.seal()
     (folder,) = world.segments("pictures")
+    before = inodes(folder)
 
-    def full(*_: object) -> str:
-        raise OSError(errno.EMFILE, "Too many open files")
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(storage, "sha256_file", full)
     (world.home / "verified" / f"{folder.name}.json").unlink()
-    with pytest.raises(OSError, match="Too many"):
-        world.indexer(seal_at=1).seal(world.pictures())
-    assert folder.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(*owner_and_name, fail)
+        with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+            world.indexer(seal_at=1).seal(world.pictures())
+    assert inodes(folder) == before

@@ -1,12 +1,15 @@
 """Files are whole or absent, damage is found, a kill at any point leaves nothing half-written."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 
@@ -112,6 +115,48 @@ def test_every_kind_of_damage_is_found(tmp_path: Path) -> None:
         harm(folder)
         with pytest.raises(CorruptFolder):
             storage.verify(folder, sha)
+
+
+AWAY = [errno.EMFILE, errno.EACCES, errno.ESTALE, errno.ETIMEDOUT]
+
+
+def failing(number: int) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.parametrize("number", [*AWAY, errno.EIO, errno.ENOENT])
+@pytest.mark.parametrize(
+    "owner_and_name", [(os, "scandir"), (Path, "open"), (Path, "read_bytes")], ids=lambda at: at[1]
+)
+def test_what_cannot_be_read_now_is_not_taken_for_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, owner_and_name: tuple[Any, str]
+) -> None:
+    sha = staged(tmp_path / "x")
+    with monkeypatch.context() as patch:
+        patch.setattr(*owner_and_name, failing(number))
+        with pytest.raises(OSError if number in AWAY else CorruptFolder):
+            storage.verify(tmp_path / "x", sha)
+    assert storage.intact(tmp_path / "x", sha)
+
+
+def test_a_folder_that_cannot_be_listed_now_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its manifest would name no file, its files would not be durable, and it would seem to be old."""
+    staged(tmp_path / "x")
+    os.utime(tmp_path / "x", (0, 0))
+    assert not storage.is_older(tmp_path / "x", 60)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", failing(errno.EACCES))
+        assert not storage.is_older(tmp_path / "x", 60)
+        with pytest.raises(PermissionError):
+            storage.write_manifest(tmp_path / "x", {})
+        with pytest.raises(PermissionError), storage.stage(tmp_path / "y"):
+            pass
+    assert storage.intact(tmp_path / "x") and not (tmp_path / "y").exists()
 
 
 def test_free_space_is_asked_for(tmp_path: Path) -> None:
