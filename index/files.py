@@ -13,12 +13,11 @@ from typing import BinaryIO
 
 from index.errors import PictureDamaged
 from model import storage
-from model.data_root import DataRoot
+from model.data_root import ORIGINAL, PICTURE, DataRoot, is_whole
 from model.errors import CorruptFolder
 from model.pictures import Picture, encode_thumbnail, read_rgb
 
 FOLDER = "pictures"  # under the data root
-_ORIGINAL = ".original"
 _UNSUMMED = ".webp"
 _DAMAGED = "the stored file of this picture is damaged, and there is no other copy of it: put the picture again"
 _RETRY = 3_600  # seconds: somebody has to put the picture again
@@ -48,7 +47,7 @@ class PictureFiles:
         folder = self._root.path(f"{FOLDER}/{prefix}")
         here = os.listdir(folder) if folder.is_dir() else ()
         there = (name.rpartition("/")[2] for name in self._root.stored(f"{FOLDER}/{prefix}"))
-        return {name.removesuffix(".jpg").removesuffix(".webp") for name in (*here, *there)}
+        return {name.removesuffix(PICTURE).removesuffix(".webp") for name in (*here, *there)}
 
     def read(self, content_sha256: str, *, thumbnail: bool = False) -> bytes:
         """The stored picture or its thumbnail, fetched from the store if this machine lacks it, or has it damaged.
@@ -93,7 +92,7 @@ class PictureFiles:
         """The names of its files that are not on this machine; of the bytes as they were sent if these were kept."""
         for stem in (_content(content_sha256), _thumbnail(content_sha256)):
             if not any(self._root.path(name).exists() for name in _names(stem)):
-                yield f"{stem}.jpg"
+                yield f"{stem}{PICTURE}"
         if original and self.lacks_original(content_sha256):
             yield _original(content_sha256)
 
@@ -102,14 +101,8 @@ class PictureFiles:
 
         `gently` is as in `storage.sha256_file`.
         """
-        path = self._root.path(name)
         with suppress(FileNotFoundError):
-            if path.suffix == _ORIGINAL:
-                return storage.sha256_file(path, gently) == path.stem
-            try:
-                _whole(name, storage.read(path, gently))
-            except PictureDamaged:
-                return False
+            return is_whole(name, self._root.path(name), gently)
         return True
 
     def mend(self, name: str) -> str:
@@ -117,7 +110,7 @@ class PictureFiles:
 
         The store may have it; and a thumbnail is made of the stored picture.
         """
-        if self._root.renew(name) and self.is_whole(name):
+        if self._root.renew(name):
             return "from the store"
         content, _, kind = Path(name).name.partition(".")
         if kind == "thumb.jpg":
@@ -141,18 +134,11 @@ class PictureFiles:
 
     def write_locally(self, content: str, picture: Picture) -> None:
         """As `write`, of one content, and not to the store. A damaged file is replaced."""
-        whole = {self._root.path(name) for name in self.here(content) if self.is_whole(name)}
-        for path, data in (
-            (self.thumbnail_path(content), picture.thumbnail),
-            (self.content_path(content), picture.stored),
-        ):
-            if path not in whole:
-                storage.require_free(self._root.home, 2 * len(data))
-                storage.write_bytes(path, storage.summed(data))
-        original = self._root.path(_original(content))
-        if picture.original is not None and original not in whole:
-            storage.require_free(self._root.home, 2 * len(picture.original))
-            storage.write_bytes(original, picture.original)
+        self._write_but(content, picture, filter(self.is_whole, self.here(content)))
+
+    def write_missing(self, content: str, picture: Picture) -> None:
+        """As `write_locally`, but a file that is here stays, whatever is in it: nothing is read."""
+        self._write_but(content, picture, self.here(content))
 
     def forget(self, content: str) -> None:
         """Remove the files from the store, if any; local copies are fetched first, so that `restore` can undo it."""
@@ -170,6 +156,17 @@ class PictureFiles:
         """Remove the files on this machine."""
         for name in self._all(content):
             self._root.path(name).unlink(missing_ok=True)
+
+    def _write_but(self, content: str, picture: Picture, names: Iterable[str]) -> None:
+        """Write the files of a content on this machine but those of these names."""
+        kept = {self._root.path(name) for name in names}
+        files = [(self.thumbnail_path(content), picture.thumbnail), (self.content_path(content), picture.stored)]
+        if picture.original is not None:
+            files.append((self._root.path(_original(content)), picture.original))
+        for path, data in files:
+            if path not in kept:
+                storage.require_free(self._root.home, 2 * len(data))
+                storage.write_bytes(path, data if path.suffix == ORIGINAL else storage.summed(data))
 
     def _write(self, content: str, picture: Picture) -> None:
         """Write one content; once more if another process removed it meanwhile."""
@@ -203,7 +200,7 @@ def bytes_of_originals(home: Path) -> int:
         for path in folder.iterdir():
             files += 1
             with suppress(FileNotFoundError):  # deleted meanwhile
-                found += path.stat().st_size if path.suffix == _ORIGINAL else 0
+                found += path.stat().st_size if path.suffix == ORIGINAL else 0
         if files > _ENOUGH:
             return found * len(folders) // looked_at  # contents are spread evenly, by their hash
     return found
@@ -228,9 +225,9 @@ def _thumbnail(content_sha256: str) -> str:
 
 
 def _original(content_sha256: str) -> str:
-    return _content(content_sha256) + _ORIGINAL
+    return _content(content_sha256) + ORIGINAL
 
 
 def _names(stem: str) -> list[str]:
     """The name under which a file is written, and the one under which releases before decision 26 wrote it."""
-    return [f"{stem}.jpg", f"{stem}.webp"]
+    return [f"{stem}{PICTURE}", f"{stem}.webp"]

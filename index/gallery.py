@@ -121,7 +121,7 @@ class Gallery(Stored):
             _discard(session, {content for content, _ in before if content is not None})
             _reclaim(session, {new.content_sha256 for new in pictures})
             for content, picture in _files_of(pictures):  # another process has just deleted this content as unused
-                self.files.write_locally(content, picture)
+                self.files.write_missing(content, picture)
         return [Put(picture, outcome) for picture, (_, outcome) in zip(stored, before, strict=True)]
 
     def patch(self, patch: Patch, vectors: Mapping[tuple[str, str, ReadBy], Vector]) -> GalleryPicture:

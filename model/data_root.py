@@ -2,8 +2,8 @@
 
 A name is a path below the root, such as `versions/exp_1`. Without a store, `open`, `commit` and `remove` only concern
 the folder. In the store, a folder or file is a manifest under its name, with one object for each content beside it,
-named by its sha256. So no object is ever overwritten with other content: two writers cannot mix, an incomplete upload
-has no manifest and does not exist, and of two manifests the first one stays.
+named by its sha256. So no content is ever overwritten with another: two writers cannot mix, an incomplete upload has no
+manifest and does not exist, and of two manifests the first one stays, unless it names a picture that is damaged.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 EXPANSIONS = "expansions"  # the folder of theirs
 _WORKING = ("checkpoints", "teacher", "pictures")  # in an expansion's folder, only needed to resume it
+PICTURE, ORIGINAL = ".jpg", ".original"  # files that tell whether they are whole
 # Everything that another machine may have to read; all other files are scratch and stay on their machine.
 SHARED = (
     "versions/*",
@@ -73,56 +74,74 @@ class DataRoot:
         path = self.path(name)
         if self._objects is None or path.exists():
             return path
-        manifest = self._objects.get(f"{name}/{MANIFEST}")
-        if manifest is not None:
-            try:
-                if manifest_sha256 is not None and hashlib.sha256(manifest).hexdigest() != manifest_sha256:
-                    raise CorruptFolder("the manifest in the store differs from the registered one")
+        try:
+            manifest = self._stored_manifest(name, manifest_sha256)
+            if manifest is not None:
                 _download(self._objects, name, path, manifest)
-            except CorruptFolder as error:
-                raise corrupt(error.detail) from error
+        except CorruptFolder as error:
+            raise corrupt(error.detail) from error
         return path
 
     def renew(self, name: str, manifest_sha256: str | None = None) -> bool:
         """Replace a damaged copy on this machine by that of the store, and return True.
 
-        Where the store has none that is whole, or does not answer, the copy stays as it is.
+        Where the store has none that is whole, or does not answer, or the disk is full, the copy stays as it is.
         """
-        if self._objects is None:
-            return False
-        path = self.path(name)
-        damaged = storage.set_aside(path)
-        with suppress(CorruptFolder, StoreUnavailable, StorageFull):
-            self.open(name, manifest_sha256)
-        renewed = path.exists()
-        if damaged is not None:
-            if renewed:
-                storage.remove(damaged)
-            else:
-                damaged.rename(path)
-        return renewed
+        with suppress(CorruptFolder, StoreUnavailable, StorageFull), storage.told_when_full():
+            manifest = self._stored_manifest(name, manifest_sha256)
+            if manifest is not None:
+                self._replace(name, manifest)
+                return True
+        return False
 
     def commit(self, name: str) -> None:
         """Put a finished folder (with its manifest) or file into the store, unless the store has it already.
 
-        If another machine was first with other content, its content replaces ours. Raises `CorruptFolder` when the
-        folder differs from its own manifest.
+        If another machine was first with other content, its content replaces ours, unless it is known to be damaged:
+        then ours replaces it. Raises `CorruptFolder` when ours is damaged, or only ours is not known to be whole.
         """
-        objects, path = self._objects, self.path(name)
+        objects, path, key = self._objects, self.path(name), f"{name}/{MANIFEST}"
         if objects is None:
             return
         manifest = (path / MANIFEST).read_bytes() if path.is_dir() else _manifest_of(path)
         stored = set(objects.names(name))
-        theirs = objects.get(f"{name}/{MANIFEST}") if f"{name}/{MANIFEST}" in stored else None
+        theirs = objects.get(key) if key in stored else None
         if theirs is None or theirs == manifest:
+            _require_whole(name, path)
             _upload(objects, name, path, manifest, stored)
-            if theirs is not None or objects.create(f"{name}/{MANIFEST}", manifest):
+            if theirs is not None or objects.create(key, manifest):
                 return
-            theirs = objects.get(f"{name}/{MANIFEST}")  # another machine was faster
-        if theirs is not None and theirs != manifest:
-            if path.is_dir():
-                storage.remove(path)
-            _download(objects, name, path, theirs)
+            theirs = objects.get(key)  # another machine was faster
+        if theirs is None or theirs == manifest:
+            return
+        try:
+            self._replace(name, theirs)
+        except CorruptFolder:
+            if path.suffix not in (PICTURE, ORIGINAL):
+                raise
+            _require_whole(name, path)
+            _upload(objects, name, path, manifest, stored)
+            # Not removed first: then others would find none, and of two machines that do so one removes what is whole
+            objects.put(key, manifest)
+
+    def _stored_manifest(self, name: str, manifest_sha256: str | None) -> bytes | None:
+        """The manifest in the store, if there is one; raises `CorruptFolder` when it has another hash than given."""
+        manifest = None if self._objects is None else self._objects.get(f"{name}/{MANIFEST}")
+        if manifest is not None and manifest_sha256 not in (None, hashlib.sha256(manifest).hexdigest()):
+            raise CorruptFolder("the manifest in the store differs from the registered one")
+        return manifest
+
+    def _replace(self, name: str, manifest: bytes) -> None:
+        """Put what the store has in the place of ours, which stays if that fails; raises `CorruptFolder`."""
+        assert self._objects is not None
+        path = self.path(name)
+        beside = path.parent / f"{TEMPORARY}{uuid4().hex}"
+        try:
+            _download(self._objects, name, beside, manifest)
+            _require_whole(name, beside)
+            _swap(beside, path)
+        finally:
+            storage.remove(beside)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Path]:
@@ -168,13 +187,25 @@ class DataRoot:
             self._objects.delete([key for key in keys if key not in manifests])
 
     def commit_all(self) -> int:
-        """Commit all existing folders and files that other machines may read; returns how many. For a new store."""
+        """Commit all existing folders and files that other machines may read; returns how many. For a new store.
+
+        Raises `CorruptFolder` at the end when some of them are damaged: these are left out.
+        """
         candidates = [
             path for pattern in SHARED for path in sorted(self.home.glob(pattern)) if TEMPORARY not in path.name
         ]
         complete = [path for path in candidates if path.is_file() or (path / MANIFEST).is_file()]
+        damaged = list[str]()
         for path in complete:
-            self.commit(path.relative_to(self.home).as_posix())
+            name = path.relative_to(self.home).as_posix()
+            try:
+                self.commit(name)
+            except CorruptFolder:
+                damaged.append(name)
+        if damaged:
+            raise CorruptFolder(
+                f"{len(damaged)} of {len(complete)} are damaged and were left out, such as {damaged[0]}"
+            )
         return len(complete)
 
     def probe(self) -> None:
@@ -194,6 +225,44 @@ def _store_at(url: str) -> "Objects":
     from model.objects import Objects  # imported late: it needs an extra, and most deployments have no store
 
     return Objects(url)
+
+
+def is_whole(name: str, path: Path, gently: storage.Gently | None = None) -> bool:
+    """Whether the file of this name, which is at `path`, is as it was written, as far as it tells.
+
+    Those of pictures do: an original has its hash as its name, the others end with their checksum (WebP, of version
+    0.1, do not). `gently` is as in `storage.sha256_file`.
+    """
+    named = PurePosixPath(name)
+    if named.suffix == ORIGINAL:
+        return storage.sha256_file(path, gently) == named.stem
+    if named.suffix == PICTURE:
+        try:
+            storage.unsummed(storage.read(path, gently))
+        except CorruptFolder:
+            return False
+    return True
+
+
+def _require_whole(name: str, path: Path) -> None:
+    if not is_whole(name, path):
+        raise CorruptFolder("the file differs from its checksum")
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Put what is whole and has a temporary name in the place of `path`; of several that do so, one does."""
+    old = storage.set_aside(path) if new.is_dir() or path.is_dir() else None  # a file is replaced without a gap
+    try:
+        new.replace(path)
+    except OSError:
+        if not path.exists():  # otherwise another process was faster
+            raise
+    finally:
+        if old is not None and path.exists():
+            storage.remove(old)
+        elif old is not None:
+            old.rename(path)
+    storage.fsync(path.parent)
 
 
 def _manifest_of(file: Path) -> bytes:

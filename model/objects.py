@@ -50,10 +50,10 @@ class Objects:
             for piece in response.stream():
                 yield bytes(piece)
 
-    def put(self, key: str, file: Path) -> None:
-        """Store a file of any size, replacing an existing object."""
+    def put(self, key: str, data: Path | bytes) -> None:
+        """Store bytes or a file of any size, replacing an existing object."""
         with _translated_errors():
-            obstore.put(self._store, key, file)
+            obstore.put(self._store, key, data)
 
     def create(self, key: str, data: bytes) -> bool:
         """Store a small object unless one exists; returns whether it was stored."""

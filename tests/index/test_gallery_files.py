@@ -1,21 +1,28 @@
 """Files of pictures are written before their rows, here and in the store, whatever another process does meanwhile."""
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any, NamedTuple
 
 import pytest
 from sqlalchemy.orm import Session
 
+from index.errors import PictureDamaged
 from index.gallery import Gallery
 from model import storage
 from model.data_root import DataRoot
-from model.errors import StorageFull, StoreUnavailable
+from model.errors import CorruptFolder, StorageFull, StoreUnavailable
 from model.objects import Objects
 from model.registry import open_registry
-from tests.index.world import World, content
+from tests.index.world import VerifyingEncoder, World, content, flip, new_picture
+from tests.patience import insisting
 
 
 def test_no_writer_waits_for_the_files_of_a_picture(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,6 +220,109 @@ def test_files_from_before_there_was_a_store_get_into_it(tmp_path: Path, store: 
     assert DataRoot(world.home, store).commit_all() == 2
     assert elsewhere(world, "there", store).files.read(content(1)) == world.gallery.files.read(content(1))
     world.close()
+
+
+def put_sent(gallery: Gallery, id: str, stored: bytes = b"") -> None:
+    """Put `drawn(1)`, with the bytes as they were sent; another machine may encode it as other bytes."""
+    new = new_picture(id, 1)
+    assert new.picture is not None
+    picture = replace(new.picture, original=b"1", stored=stored or new.picture.stored)
+    gallery.put([replace(new, picture=picture)], VerifyingEncoder().image_fingerprint)
+
+
+def damage_everywhere(world: World, store: str) -> None:
+    """All files of `drawn(1)` are damaged, and in the store too, with a manifest, as release 0.9 shared them."""
+    objects = Objects(store)
+    for file in (world.home / "pictures").glob("*/*"):
+        flip(file)
+        name, data = file.relative_to(world.home).as_posix(), file.read_bytes()
+        sha256 = hashlib.sha256(data).hexdigest()
+        objects.create(f"{name}/{sha256}", data)
+        manifest = {"files": {"": {"sha256": sha256, "size": len(data)}}}
+        objects.put(f"{name}/manifest.json", json.dumps(manifest).encode())
+
+
+def assert_whole(gallery: Gallery) -> None:
+    with gallery.files.original(content(1)) as stream:
+        assert stream.read() == b"1"
+    assert gallery.files.read(content(1)) and gallery.files.read(content(1), thumbnail=True)
+
+
+def assert_damaged(gallery: Gallery) -> None:
+    for read in (gallery.files.read, gallery.files.original):
+        with pytest.raises(PictureDamaged):
+            read(content(1))
+
+
+def test_damage_that_got_into_the_store_is_not_served_and_gives_way_to_what_is_put_again(
+    shared: World, store: str
+) -> None:
+    put_sent(shared.gallery, "a")
+    there = elsewhere(shared, "there", store)
+    damage_everywhere(shared, store)
+    for gallery in (shared.gallery, there):
+        assert_damaged(gallery)
+    put_sent(there, "a")
+    for gallery in (there, shared.gallery, elsewhere(shared, "third", store)):
+        assert_whole(gallery)
+
+
+def test_two_machines_may_put_again_what_is_damaged_in_the_store(shared: World, store: str) -> None:
+    """Whatever each of them does first."""
+    for number in range(5):
+        put_sent(shared.gallery, "a")
+        damage_everywhere(shared, store)
+        there = elsewhere(shared, f"there {number}", store)
+        start = Barrier(2)
+
+        def put(gallery: Gallery, stored: bytes, start: Barrier = start) -> None:
+            start.wait()
+            insisting(lambda: put_sent(gallery, "a", stored))
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(put, (shared.gallery, there), (b"here", b"there")))
+        for gallery in (shared.gallery, there, elsewhere(shared, f"third {number}", store)):
+            assert_whole(gallery)
+
+
+def test_a_move_into_a_store_leaves_out_what_is_damaged(tmp_path: Path, store: str) -> None:
+    world = World(tmp_path / "here")
+    put_sent(world.gallery, "a")
+    world.put("b", 2)
+    for file in (content_file(world, ".jpg"), content_file(world, ".original")):
+        flip(file)
+    root = DataRoot(world.home, store)
+    with pytest.raises(CorruptFolder, match="2 of 5 "):
+        root.commit_all()
+    assert len(root.stored("pictures")) == 3
+    gallery = Gallery(world.registry, root)
+    assert_damaged(gallery)
+    put_sent(gallery, "a")
+    assert_whole(gallery)
+    assert root.commit_all() == 5
+    world.close()
+
+
+def test_no_writer_waits_for_files_that_are_here_already_to_be_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_sent(world.gallery, "a")
+    other = open_registry(f"sqlite:///{world.home / 'registry.db'}")
+    read = list[str]()
+
+    def free(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Path, *given: Any) -> Any:
+            with other.begin():  # would be refused after 1.5 s
+                read.append(path.suffix)
+            return real(path, *given)
+
+        return call
+
+    for name in ("sha256_file", "read"):
+        monkeypatch.setattr(storage, name, free(getattr(storage, name)))
+    put_sent(world.gallery, "b")
+    assert {*read} == {".jpg", ".original"}
+    other.close()
 
 
 def content_file(world: World, suffix: str) -> Path:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,22 +15,12 @@ from model.data_root import DataRoot
 from model.errors import CorruptFolder, StoreUnavailable, VersionCorrupt
 from model.objects import Objects
 from model.version import read
+from tests.model.conftest import NewHome
 from tests.patience import PATIENCE
 from tests.s3_server import S3Server
 
 NAME = "versions/exp_1"
 CONTENT = {"rows": b"rows" * 1000, "deeper/tokens": b"tokens", "empty": b""}
-NewHome = Callable[[str], DataRoot]
-
-
-@pytest.fixture
-def new_home(store: str, tmp_path: Path) -> NewHome:
-    """A machine's own data root, on the shared store."""
-
-    def make(name: str) -> DataRoot:
-        return DataRoot(tmp_path / name, store)
-
-    return make
 
 
 def write(folder: Path, content: dict[str, bytes] = CONTENT) -> str:
