@@ -61,6 +61,8 @@ class Connections(ServerState):
         self.limit = min(_MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
         self._metrics = metrics
         self._waits: OrderedDict[Connection, tuple[float, int]] = OrderedDict()  # since when, and bytes unsent then
+        # Seconds in which clients were listened to: while this process stands still, nobody is late
+        self._clock, self._looked = 0.0, time.monotonic()
         self._said = -_SAID_EVERY
 
     @property
@@ -80,7 +82,7 @@ class Connections(ServerState):
     def wait_for(self, connection: "Connection") -> None:
         """The service has nothing to do for this connection, from now on, until the client does something."""
         self._waits.pop(connection, None)
-        self._waits[connection] = time.monotonic(), connection.unsent
+        self._waits[connection] = self._clock, connection.unsent
 
     def go_on_with(self, connection: "Connection") -> None:
         """The client has done its part, or has left."""
@@ -103,13 +105,16 @@ class Connections(ServerState):
 
     def watch(self) -> None:
         """From now on, end what is late, and keep the metrics."""
+        now = time.monotonic()
+        self._clock += min(now - self._looked, 2 * _LOOK)
+        self._looked = now
         self.end_late()
         self.count()
         asyncio.get_running_loop().call_later(_LOOK, self.watch)
 
     def end_late(self) -> None:
         """End the waits that took too long. A client that takes its answer slowly gets the same time again."""
-        until = time.monotonic() - WAIT_SECONDS
+        until = self._clock - WAIT_SECONDS
         while self._waits:
             connection, (since, unsent) = next(iter(self._waits.items()))
             if since > until:

@@ -33,6 +33,7 @@ def test_files_are_different_and_are_pictures(tmp_path: Path) -> None:
         assert image.format == "JPEG" and image.width * image.height == 1_228_800
 
 
+@pytest.mark.nightly
 def test_a_killed_import_goes_on_and_the_three_ways_are_timed(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -279,6 +279,7 @@ def test_the_command_runs_and_refuses(spec: str, roots: dict[str, Path], tmp_pat
     assert "--root" in str(command("--data", "coco", *rest).exception)
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("as_before")
 def test_every_choice_of_addressed_runs_and_forgets_nothing(spec: str, roots: dict[str, Path], tmp_path: Path) -> None:
     choices = [name for name, row in ROWS.items() if row.read == "own"]

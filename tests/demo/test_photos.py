@@ -149,7 +149,7 @@ def test_a_class_is_its_row_a_hypernym_the_mean_and_a_stranger_a_mixture(small: 
     assert concepts.of_lemma("stranger") == [(1.0, small_wordnet.STRANGER)]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_resumed_training_is_bitwise_equal_to_an_uninterrupted_one(
     small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

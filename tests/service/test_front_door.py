@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import psutil
@@ -70,6 +71,17 @@ def test_a_head_that_does_not_end_is_closed(hasty: Service, before: bytes, begun
     with connected(hasty) as connection:
         connection.sendall(before + begun)
         assert received(connection, drop).count(b"HTTP/1.1 200") == bool(before)
+
+
+def test_nobody_is_late_because_the_service_stood_still(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connected(service) as connection:
+        connection.sendall(LIVE[:-2])
+        time.sleep(0.3)  # it waits for the rest
+        later = SimpleNamespace(monotonic=lambda: time.monotonic() + 100.0)
+        monkeypatch.setattr(connections, "time", later)
+        time.sleep(0.3)  # it looks who is late
+        connection.sendall(LIVE[-2:])
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
 
 
 def test_each_answer_starts_the_time_anew_and_work_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from tests.torture.ledger import Ledger, Violation
 from tests.torture.looks import FOLLOWING, Looker
 from tests.torture.restores import Copy
 from tests.torture.servers import PATIENCE
-from tests.torture.writes import Judge, Writer
+from tests.torture.writes import Judge, Writer, quoted
 
 CLIENTS = 4
 
@@ -42,8 +42,13 @@ class Runner:
         """Fill the gallery with one picture of each kind, and learn how each is stored."""
         api, contents = self.deployment.apis[APIS[0]], dict(zip(IDS, range(PICTURES), strict=False))
         changes: dict[str, Any] = {"collection": "default", "tags": [], "caption": "motif0 left", "year": 1900}
-        puts = [{"id": id, "changes": {**changes, "content": content}} for id, content in contents.items()]
-        self.writer.batch(api, {"puts": puts})
+        missing, until = [*contents], time.monotonic() + PATIENCE
+        while missing:  # a busy machine refuses some
+            puts = [{"id": id, "changes": {**changes, "content": contents[id]}} for id in missing]
+            self.writer.batch(api, {"puts": puts})
+            missing = [id for id in missing if not api.ask("GET", f"/v1/pictures/{quoted(id)}").is_ok]
+            if time.monotonic() > until:
+                raise Violation("stuck", f"pictures are refused for {PATIENCE} s")
         self.looker.learn_contents(api, contents)
         self.see_languages(api)
 

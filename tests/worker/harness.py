@@ -128,6 +128,7 @@ class Site:
             "LEASE_SECONDS": "600",  # a loaded machine must not lose it; `abandon` ends it
             "HEARTBEAT_SECONDS": "0.3",
             "RELAY_SECONDS": "0.3",
+            "CALIBRATE_SECONDS": "86400",  # otherwise half a minute later one more process imports torch
             **self.settings,
         }
         return {**os.environ, **{f"PICTOGLOT_{name}": value for name, value in own.items()}, **more}
